@@ -209,6 +209,13 @@ class Attention(Mechanism):
         """
         return None
 
+    def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor | None:
+        """How many keys each query of a call attends to, broadcasts to (B, H, N); None for all.
+
+        Of a sparse mechanism; masks are not asked.
+        """
+        return None
+
     def auxiliary_loss(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """A loss to be added to a model's own; only if ``capabilities.auxiliary_loss``."""
         raise TypeError(f"{self.name} has no auxiliary loss.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,9 +10,20 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
+from ..base import CallShape
 from ..inputs import is_eager_cpu
-from ..maths.tiles import Tiling, scaled
+from ..maths.blocks import (
+    best_blocks,
+    block_means,
+    blocks_before,
+    keys_of_blocks,
+    pairs_of_blocks,
+)
+from ..maths.tiles import Tiling, scaled, tiled_flops
+from ..precision import widen
+from .pair import Attend, PairCore
 from .tiled_pairs import tiled_pairs
 
 
@@ -19,14 +31,93 @@ class _Softmax:
     softmax = True
 
 
+class BlockCore(PairCore):
+    """Softmax over the keys of some blocks, chosen for each query by the means of their keys.
+
+    A core gives `order`, and sets the attributes. A query's own block is always chosen, up to the
+    query. The choice has no gradient.
+
+    Attributes:
+        block_size: tokens of a block; the last one may have fewer.
+        most: blocks of a query, its own among them.
+        near: the last tokens that a query sees in any case.
+    """
+
+    softmax = True
+    block_size: int
+    most: int
+    near: int = 1
+
+    @abstractmethod
+    def order(self, q: Tensor, means: Tensor, places: Tensor, blocks: Tensor) -> Tensor:
+        """Scores of blocks, (B, H, N, blocks): the highest are chosen, never minus infinity.
+
+        Args:
+            q: (B, H, N, D).
+            means: mean keys of the whole blocks, (B, H_kv, blocks, D).
+            places: where each query stands among all tokens, (N, 1).
+            blocks: numbers of the whole blocks, (blocks,).
+        """
+
+    def sees_all(self, num_tokens: int) -> bool:
+        """Whether every block is chosen, so that nothing is scored."""
+        return num_tokens <= self.most * self.block_size
+
+    @torch.no_grad()
+    def choose(self, q: Tensor, k: Tensor) -> Tensor:
+        """True for the blocks of each query, (B, H, N, blocks); queries are the last tokens."""
+        means = block_means(k, self.block_size)
+        places = torch.arange(k.shape[2] - q.shape[2], k.shape[2], device=q.device).unsqueeze(-1)
+        blocks = torch.arange(-(-k.shape[2] // self.block_size), device=q.device)
+        order = self.order(q, means, places, blocks[: means.shape[2]])
+        order = functional.pad(order, (0, len(blocks) - order.shape[-1]), value=-torch.inf)
+        return best_blocks(
+            order.masked_fill(blocks == places // self.block_size, torch.inf), self.most
+        )
+
+    def mix(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+        """Softmax over the chosen blocks."""
+        if self.sees_all(k.shape[2]):
+            return attend(q, k, v)
+        chosen = self.choose(q, k)
+        return chosen_blocks(q, widen(k), widen(v), chosen, self.block_size, self.tile)
+
+    def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """In chosen blocks, up to the query, or near it."""
+        return keys_of_blocks(self.choose(q, k), self.block_size, self.near)
+
+    def flops(self, shape: CallShape) -> int:
+        """A score for each block before a query's own, and softmax over the chosen ones."""
+        n, heads = shape.query_len, shape.batch_size * shape.num_heads
+        scored = 0 if self.sees_all(n) else blocks_before(n, self.block_size)
+        pairs = pairs_of_blocks(n, self.block_size, self.most)
+        return 2 * heads * (scored * shape.head_dim + pairs * self.pair_width(shape))
+
+    def executed_flops(self, shape: CallShape) -> int:
+        """As `flops`, with scores of later blocks too, and whole blocks or tiles."""
+        n, size = shape.query_len, self.block_size
+        if self.sees_all(n):
+            return tiled_flops(shape, self.tile)
+        scored = 2 * shape.num_tokens * (n // size) * shape.head_dim
+        return scored + executed_flops(shape, size, self.most, self.tile)
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """One query scores all blocks and meets the keys of the chosen ones."""
+        n, size, is_all = shape.key_len, self.block_size, self.sees_all(shape.key_len)
+        pairs = n if is_all else decoded_pairs(n, size, self.most, self.tile)
+        scored = 0 if is_all else n // size * shape.head_dim
+        return 2 * shape.batch_size * shape.num_heads * (scored + pairs * self.pair_width(shape))
+
+
 def chosen_blocks(
     q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, size: int, tile: int = 256
 ) -> Tensor:
     """out_t = softmax over the keys j <= t of the blocks that query t chose.
 
-    On a CPU, in eager mode, pairs that nobody chose are not computed. Which they are is not known
-    to a compiler, and many small products do not suit a GPU: there all pairs are, under a mask.
-    Memory is linear in the number of tokens; there is no second derivative.
+    On a CPU, in eager mode, pairs of long sequences that nobody chose are not computed. Which they
+    are is not known to a compiler, many small products do not suit a GPU, and of short sequences
+    or blocks they would be too small: there all pairs are computed, under a mask. Memory is linear
+    in the number of tokens; there is no second derivative.
 
     Args:
         q: (B, H, N, D); the last N of M tokens.
@@ -36,7 +127,7 @@ def chosen_blocks(
         size: keys of a block; the last one may have fewer.
         tile: queries and keys of a tile, where all pairs are computed.
     """
-    if is_eager_cpu(q, k, v) and not q.is_meta:
+    if is_long(k.shape[2], size, tile) and is_eager_cpu(q, k, v) and not q.is_meta:
         out: Tensor = _ByBlock.apply(q, k, v, chosen, size)[0]  # type: ignore[no-untyped-call]
         return out
     tiling = Tiling(
@@ -47,6 +138,30 @@ def chosen_blocks(
         past=k.shape[2] - q.shape[2],
     )
     return tiled_pairs(q, k, v, _Softmax(), tiling, chosen=chosen, block=size)  # type: ignore[arg-type]
+
+
+def is_long(key_len: int, size: int, tile: int) -> bool:
+    """Whether pairs that nobody chose are left out: many keys, in blocks that are worth a product.
+
+    A meeting of a small block costs more by its operators than by its pairs.
+    """
+    return key_len > 2 * tile and size >= tile // 8
+
+
+def executed_flops(shape: CallShape, size: int, most: int, tile: int) -> int:
+    """Those of `chosen_blocks` on a CPU, for ``most`` blocks of a query, its own among them."""
+    if not is_long(shape.key_len, size, tile):
+        return tiled_flops(shape, tile)
+    pairs = pairs_of_blocks(shape.query_len, size, most, whole_own=True)
+    heads, width = shape.batch_size * shape.num_heads, shape.head_dim + shape.value_dim
+    return 2 * heads * pairs * width
+
+
+def decoded_pairs(key_len: int, size: int, most: int, tile: int) -> int:
+    """Pairs of `chosen_blocks` on a CPU for the last of so many tokens."""
+    own = (key_len - 1) % size + 1
+    chosen = own + min(key_len - own, (most - 1) * size)
+    return chosen if is_long(key_len, size, tile) else key_len
 
 
 class _ByBlock(Function):

@@ -78,6 +78,27 @@ class Attend:
             sink=None if sink is None else widen(sink),
         )
 
+    def over(
+        self,
+        key_len: int,
+        allowed: Tensor | None = None,
+        *,
+        past: int = 0,
+        window: int | None = None,
+    ) -> Attend:
+        """The same queries and other keys: those of a window, or any under a mask.
+
+        Args:
+            key_len: how many there are.
+            allowed: pairs to keep, instead of a window.
+            past: keys before the first query's place.
+            window: tokens that a query sees, itself among them.
+        """
+        tiling = replace(self.tiling, key_len=key_len, past=past, window=window, width=None)
+        if window is None:
+            tiling = replace(tiling, causal=False)
+        return replace(self, tiling=tiling, allowed=allowed)
+
 
 class PairCore(TakesGates, KeepsKeysAndValues):
     """out_i = sum_j w(s_ij) v_j with s_ij = q_i . k_j / sqrt(D).

@@ -136,9 +136,17 @@ class PastCore(PairCore):
             if sums is not None:
                 of_rows = sums[:, :, start + at.start : end, None]
                 decays = (of_rows - sums[:, :, None, :end]).to(q.dtype)
-            visible = None if seen is None else seen[..., :end]
-            chunk = Chunk(q[:, :, at], k[:, :, at], v[:, :, at], *past, decays, visible)
-            out, *past = self.mix_chunk(chunk, *(row[:, :, at] for row in rows))  # type: ignore[assignment]
+            chunk = Chunk(
+                q=q[:, :, at],
+                k=k[:, :, at],
+                v=v[:, :, at],
+                past_k=past[0],
+                past_v=past[1],
+                decays=decays,
+                seen=None if seen is None else seen[..., :end],
+            )
+            out, *after = self.mix_chunk(chunk, *(row[:, :, at] for row in rows))
+            past = after[0], after[1]
             outputs.append(out)
         return torch.cat(outputs, dim=2), *past
 

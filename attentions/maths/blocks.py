@@ -31,9 +31,19 @@ def best_blocks(scores: Tensor, most: int) -> Tensor:
     return nothing.scatter(-1, places, values > -torch.inf)
 
 
-def own_blocks(num_queries: int, past: int, size: int, device: torch.device) -> Tensor:
-    """The block in which each query stands, (N, 1)."""
-    return torch.arange(past, past + num_queries, device=device).unsqueeze(-1) // size
+def keys_of_blocks(chosen: Tensor, size: int, window: int = 1) -> Tensor:
+    """Keys up to each query that lie in chosen blocks or in a window, (B, H, N).
+
+    Args:
+        chosen: (B, H, N, blocks), of all tokens.
+        size: keys of a block.
+        window: the last tokens that a query sees anyway, itself among them.
+    """
+    places = torch.arange(chosen.shape[2], device=chosen.device).unsqueeze(-1)
+    starts = torch.arange(chosen.shape[3], device=chosen.device) * size
+    seen = (places + 1 - starts).clamp(0, size)
+    before = (places + 1 - window - starts).clamp(0, size)  # the window begins behind these
+    return torch.where(chosen, seen, seen - before).sum(dim=-1)
 
 
 def blocks_before(num_tokens: int, size: int) -> int:

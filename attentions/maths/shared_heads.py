@@ -73,6 +73,7 @@ class SharedHeads(Attention):
         # The claims, and the name in messages, are the core's.
         self.name, self.title, self.source = core.name, core.title, core.source  # type: ignore[misc]
         self.capabilities = core.capabilities  # type: ignore[misc]
+        self.family = core.family  # type: ignore[misc]
         super().__init__(geometry)
         self.core = core
         self.gates, self.gate_axes = core.gates, core.gate_axes
@@ -103,6 +104,10 @@ class SharedHeads(Attention):
         if type(self.core).reference is Attention.reference:  # which takes no gates
             return None
         return self.core.reference(q, *self._share(k, v), **extra)
+
+    def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor | None:
+        """The core's, which depends on no copies."""
+        return self.core.keys_kept(q, k, v, **gates)
 
     def auxiliary_loss(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """The core's, on heads that are written out."""

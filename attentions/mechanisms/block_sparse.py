@@ -225,6 +225,17 @@ class BlockSparse(Attention):
         mask = mask[:, block[:, None], block]
         return (mask.tril() if self.geometry.causal else mask)[None]
 
+    def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """Keys of the blocks that a query's block sees, up to the query if causal."""
+        heads, length = q.shape[1:3]
+        mask = self._block_mask(heads, self._num_blocks(length), q.device)
+        own = torch.arange(length, device=q.device) // self.block_size
+        tokens = own.bincount()
+        kept = (mask * tokens).sum(dim=-1)[:, own]
+        if self.geometry.causal:
+            kept = kept - (tokens.cumsum(0)[own] - 1 - torch.arange(length, device=q.device))
+        return kept
+
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x N weights, block by block; only the draw is that of `forward`."""
         num_heads, length = q.shape[1:3]

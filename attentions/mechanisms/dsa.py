@@ -112,6 +112,10 @@ class Dsa(PairCore):
         k, v = (x.take_along_dim(places, dim=2) for x in (k, v))
         return replace(attend, tiling=tiling)(q, k, v)
 
+    def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """At most ``top_k`` of the keys so far."""
+        return torch.arange(1, q.shape[2] + 1, device=q.device).clamp(max=self.top_k)
+
     def scores(self, index_q: Tensor, index_k: Tensor, index_weight: Tensor) -> Tensor:
         """I of each pair, (B, 1, N, M)."""
         matches = (index_q @ index_k.mT).relu() * index_weight.unsqueeze(-1)

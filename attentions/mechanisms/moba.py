@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..base import CallShape, Geometry
+from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import whole
-from ..engines.chosen_blocks import chosen_blocks
-from ..engines.pair import Attend, PairCore
-from ..maths.blocks import (
-    best_blocks,
-    block_means,
-    block_scores,
-    blocks_before,
-    own_blocks,
-    pairs_of_blocks,
-)
-from ..precision import widen
+from ..engines.chosen_blocks import BlockCore
+from ..maths.blocks import block_scores
 from ..registry import register_attention
 
 
@@ -32,7 +22,7 @@ from ..registry import register_attention
         bidirectional=False, causal=True, recurrent=True, position_free=False
     ),
 )
-class Moba(PairCore):
+class Moba(BlockCore):
     """Softmax over the keys of some blocks, chosen per query and head by their mean keys.
 
         out_t = sum_j softmax_j(q_t . k_j / sqrt(D)) v_j,    j <= t, in the chosen blocks
@@ -57,29 +47,14 @@ class Moba(PairCore):
         top_k: blocks of a query, its own among them.
     """
 
-    softmax = True
-
     def __init__(self, geometry: Geometry, block_size: int = 512, top_k: int = 3) -> None:
         super().__init__(geometry)
         self.block_size = whole(self.name, "block_size", block_size, 1)
-        self.top_k = whole(self.name, "top_k", top_k, 1)
+        self.most = whole(self.name, "top_k", top_k, 1)
 
-    def mix(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
-        """Softmax over the chosen blocks; all of them where there are not more than chosen."""
-        if k.shape[2] <= self.top_k * self.block_size:
-            return attend(q, k, v)
-        k, v = widen(k), widen(v)
-        return chosen_blocks(q, k, v, self.choose(q, k), self.block_size, self.tile)
-
-    @torch.no_grad()
-    def choose(self, q: Tensor, k: Tensor) -> Tensor:
-        """True for the blocks of each query, (B, H, N, blocks); queries are the last tokens."""
-        scores = block_scores(q, block_means(k, self.block_size))
-        own = own_blocks(q.shape[2], k.shape[2] - q.shape[2], self.block_size, q.device)
-        blocks = torch.arange(-(-k.shape[2] // self.block_size), device=q.device)
-        scores = functional.pad(scores, (0, len(blocks) - scores.shape[-1]))
-        before = scores.masked_fill(blocks >= own, -torch.inf)
-        return best_blocks(before, self.top_k - 1) | (blocks == own)
+    def order(self, q: Tensor, means: Tensor, places: Tensor, blocks: Tensor) -> Tensor:
+        """Blocks before a query's own by q . mean, which is not scaled."""
+        return block_scores(q, means).masked_fill(blocks >= places // self.block_size, -torch.inf)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """All weights, query by query."""
@@ -87,42 +62,13 @@ class Moba(PairCore):
         for t in range(q.shape[2]):
             start = t // self.block_size * self.block_size
             seen[:, :, t, start : t + 1] = True
-            if start == 0 or self.top_k == 1:
+            if start == 0 or self.most == 1:
                 continue
             means = k[:, :, :start].unflatten(2, (-1, self.block_size)).mean(dim=3)
             matches = (q[:, :, t, None] * means).sum(dim=-1)
             rank = matches.argsort(dim=-1, descending=True).argsort(dim=-1)
-            blocks = (rank < self.top_k - 1).repeat_interleave(self.block_size, dim=-1)
+            blocks = (rank < self.most - 1).repeat_interleave(self.block_size, dim=-1)
             seen[:, :, t, :start] = blocks
         scores = q @ k.mT / q.shape[-1] ** 0.5
         out: Tensor = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) @ v
         return out
-
-    def _scored(self, num_tokens: int) -> int:
-        """Block means, where they are needed."""
-        is_all = num_tokens <= self.top_k * self.block_size
-        return 0 if is_all else num_tokens // self.block_size
-
-    def flops(self, shape: CallShape) -> int:
-        """A score for each block before a query's own, and softmax over the chosen ones."""
-        length, heads = shape.query_len, shape.batch_size * shape.num_heads
-        scored = blocks_before(length, self.block_size) if self._scored(length) else 0
-        pairs = pairs_of_blocks(length, self.block_size, self.top_k)
-        return 2 * heads * (scored * shape.head_dim + pairs * self.pair_width(shape))
-
-    def executed_flops(self, shape: CallShape) -> int:
-        """As `flops`, with scores of later blocks too, and the whole of a query's own block."""
-        length, heads = shape.query_len, shape.batch_size * shape.num_heads
-        if not self._scored(length):
-            return super().executed_flops(shape)
-        scored = length * self._scored(length)
-        pairs = pairs_of_blocks(length, self.block_size, self.top_k, whole_own=True)
-        return 2 * heads * (scored * shape.head_dim + pairs * self.pair_width(shape))
-
-    def decode_flops(self, shape: CallShape) -> int:
-        """One query scores all blocks and meets the keys of the chosen ones."""
-        length, heads = shape.key_len, shape.batch_size * shape.num_heads
-        own = (length - 1) % self.block_size + 1
-        pairs = own + min(length - own, (self.top_k - 1) * self.block_size)
-        scored = self._scored(length) * shape.head_dim
-        return 2 * heads * (scored + pairs * self.pair_width(shape))

@@ -11,18 +11,11 @@ from torch.nn import functional
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities, Gate
 from ..checks import whole
-from ..engines.chosen_blocks import chosen_blocks
-from ..engines.pair import Attend, PairCore
-from ..maths.blocks import (
-    best_blocks,
-    block_means,
-    block_scores,
-    blocks_before,
-    own_blocks,
-    pairs_of_blocks,
-)
+from ..engines.chosen_blocks import BlockCore
+from ..engines.pair import Attend
+from ..maths.blocks import block_means, block_scores, blocks_before, pairs_of_blocks
 from ..maths.shared_heads import for_every_query_head
-from ..maths.tiles import Tiling, tiled_flops
+from ..maths.tiles import tiled_flops
 from ..precision import widen
 from ..registry import register_attention
 
@@ -43,7 +36,7 @@ _SHARE = Gate("bhn", low=0, high=1, query=True)
         grouped_heads=True,
     ),
 )
-class Nsa(PairCore):
+class Nsa(BlockCore):
     """Three softmax attentions of a query, each with a share of its own.
 
         out_t = g_cmp softmax(q_t K_c^T / sqrt(D)) V_c           K_c, V_c: means of ended blocks
@@ -75,60 +68,51 @@ class Nsa(PairCore):
         window: tokens of the window, the query's own among them.
     """
 
-    softmax = True
-
     def __init__(
         self, geometry: Geometry, block_size: int = 64, num_blocks: int = 16, window: int = 512
     ) -> None:
         super().__init__(geometry)
         self.block_size = whole(self.name, "block_size", block_size, 1)
-        self.num_blocks = whole(self.name, "num_blocks", num_blocks, 3)
-        self.reach = whole(self.name, "window", window, 1)
+        self.most = whole(self.name, "num_blocks", num_blocks, 3)
+        self.near = whole(self.name, "window", window, 1)
         self.gate_logit = nn.Parameter(torch.zeros(3, geometry.num_heads))
 
     def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
         """Three shares per head."""
         return dict(zip(self.gates, widen(self.gate_logit).sigmoid(), strict=True))
 
+    def sees_all(self, num_tokens: int) -> bool:
+        """Whether the chosen blocks and the window are all tokens, and so the same softmax."""
+        return super().sees_all(num_tokens) and num_tokens <= self.near
+
     def mix(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
         """All three branches."""
-        k, v, size = widen(k), widen(v), self.block_size
-        means, mean_values = block_means(k, size), block_means(v, size)
-        length, past = q.shape[2], k.shape[2] - q.shape[2]
+        past = k.shape[2] - q.shape[2]
         compression, selection, near = (gate.to(q.dtype).unsqueeze(-1) for gate in gates)
-        if self._sees_all(k.shape[2]):
+        if self.sees_all(k.shape[2]):
             out = (selection + near) * attend(q, k, v)
         else:
-            first = max(0, past - self.reach + 1)
-            tiling = replace(
-                attend.tiling, window=self.reach, past=past - first, key_len=k.shape[2] - first
-            )
-            out = near * replace(attend, tiling=tiling)(q, k[:, :, first:], v[:, :, first:])
-        ended = own_blocks(length, past + 1, size, q.device)  # blocks up to each query
+            first = max(0, past - self.near + 1)
+            window = attend.over(k.shape[2] - first, past=past - first, window=self.near)
+            out = near * window(q, k[:, :, first:], v[:, :, first:])
+            out = out + selection * super().mix(attend, q, k, v)
+        means, values = (block_means(widen(x), self.block_size) for x in (k, v))
         if means.shape[2]:
-            tiling = Tiling(query_len=length, key_len=means.shape[2], size=self.tile, causal=False)
-            allowed = torch.arange(means.shape[2], device=q.device) < ended
-            to_means = replace(attend, tiling=tiling, allowed=allowed)
-            out = out + compression * to_means(q, means, mean_values)
-        if self._sees_all(k.shape[2]):
-            return out
-        chosen = self.choose(q, k, means, ended)
-        return out + selection * chosen_blocks(q, k, v, chosen, size, self.tile)
+            places = torch.arange(past, k.shape[2], device=q.device).unsqueeze(-1)
+            blocks = torch.arange(means.shape[2], device=q.device)
+            allowed = blocks < (places + 1) // self.block_size
+            out = out + compression * attend.over(means.shape[2], allowed)(q, means, values)
+        return out
 
-    @torch.no_grad()
-    def choose(self, q: Tensor, k: Tensor, means: Tensor, ended: Tensor) -> Tensor:
-        """True for the blocks of each query, (B, H, N, blocks)."""
-        blocks = torch.arange(-(-k.shape[2] // self.block_size), device=q.device)
-        own = own_blocks(q.shape[2], k.shape[2] - q.shape[2], self.block_size, q.device)
-        is_ended = blocks[: means.shape[2]] < ended
+    def order(self, q: Tensor, means: Tensor, places: Tensor, blocks: Tensor) -> Tensor:
+        """Mean weights of a group's queries, of ended blocks; some are forced."""
+        own, is_ended = places // self.block_size, blocks < (places + 1) // self.block_size
         scores = block_scores(q * q.shape[-1] ** -0.5, means)
         weights = scores.masked_fill(~is_ended, -torch.inf).softmax(dim=-1)
-        shared = weights.unflatten(1, (k.shape[1], -1)).mean(dim=2)
-        shared = shared.masked_fill(~is_ended, -torch.inf)
-        shared = functional.pad(shared, (0, len(blocks) - shared.shape[-1]), value=-torch.inf)
-        forced = (blocks == 0) | ((blocks <= own) & (blocks >= own - 1))
-        best = best_blocks(shared.masked_fill(forced, torch.inf), self.num_blocks)
-        return for_every_query_head(best, q.shape[1])
+        shared = torch.unflatten(weights, 1, (means.shape[1], -1)).mean(dim=2)
+        order = shared.masked_fill(~is_ended, -torch.inf)
+        forced = (blocks == 0) & (own > 0) | (blocks == own - 1)
+        return for_every_query_head(order.masked_fill(forced, torch.inf), q.shape[1])
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """Query by query, each branch by its own weights."""
@@ -149,41 +133,31 @@ class Nsa(PairCore):
                 order[..., :ended] = by_group.repeat_interleave(shared, dim=1)
             order[..., [0, max(own - 1, 0), own]] = 2.0  # above all weights
             ranks = order.argsort(dim=-1, descending=True).argsort(dim=-1)
-            chosen = (ranks < self.num_blocks).repeat_interleave(size, dim=-1)[..., : t + 1]
-            near = torch.arange(t + 1) > t - self.reach
+            chosen = (ranks < self.most).repeat_interleave(size, dim=-1)[..., : t + 1]
+            near = torch.arange(t + 1) > t - self.near
             maps += [scores.masked_fill(~x, -torch.inf).softmax(dim=-1) for x in (chosen, near)]
             gated = [g[:, :, t] * m for g, m in zip(shares[-len(maps) :], maps, strict=True)]
             outputs.append((sum(gated)[..., None] * values[:, :, : t + 1]).sum(dim=2))
         return torch.stack(outputs, dim=2)
 
-    def _sees_all(self, num_tokens: int) -> bool:
-        """Whether a window and the chosen blocks are all tokens, and so the same softmax."""
-        return num_tokens <= min(self.reach, self.num_blocks * self.block_size)
-
     def flops(self, shape: CallShape) -> int:
         """Softmax over means, over chosen blocks and over the window."""
-        n, size, near = shape.query_len, self.block_size, min(self.reach, shape.query_len)
-        pairs = blocks_before(n + 1, size) + pairs_of_blocks(n, size, self.num_blocks)
-        if not self._sees_all(n):
-            pairs += near * n - near * (near - 1) // 2
+        n, near = shape.query_len, min(self.near, shape.query_len)
+        pairs = blocks_before(n + 1, self.block_size)
+        pairs += pairs_of_blocks(n, self.block_size, self.most)
+        pairs += 0 if self.sees_all(n) else near * n - near * (near - 1) // 2
         return 2 * shape.batch_size * shape.num_heads * pairs * self.pair_width(shape)
 
     def executed_flops(self, shape: CallShape) -> int:
         """As `flops`, with whole tiles and blocks, and scores of means again for the choice."""
-        n, heads = shape.query_len, shape.batch_size * shape.num_heads
-        pairs = n * (n // self.block_size)
-        if self._sees_all(n):
-            return 2 * heads * pairs * self.pair_width(shape) + tiled_flops(shape, self.tile)
-        scored = pairs * shape.head_dim
-        pairs += pairs_of_blocks(n, self.block_size, self.num_blocks, whole_own=True)
-        near = tiled_flops(shape, self.tile, self.reach)
-        return 2 * heads * (pairs * self.pair_width(shape) + scored) + near
+        of_means = replace(shape, key_len=shape.query_len // self.block_size, causal=False)
+        rest = 0 if self.sees_all(shape.query_len) else tiled_flops(shape, self.tile, self.near)
+        means = 2 * of_means.num_pairs * self.pair_width(shape)
+        return super().executed_flops(shape) + means + rest
 
     def decode_flops(self, shape: CallShape) -> int:
         """One query meets all means, the chosen blocks and the window."""
-        n, size = shape.key_len, self.block_size
-        own = (n - 1) % size + 1
-        pairs, scored = n // size + own + min(n - own, (self.num_blocks - 1) * size), 0
-        if not self._sees_all(n):
-            pairs, scored = pairs + min(n, self.reach), n // size * shape.head_dim
-        return 2 * shape.batch_size * shape.num_heads * (pairs * self.pair_width(shape) + scored)
+        n = shape.key_len
+        pairs = n // self.block_size + (0 if self.sees_all(n) else min(n, self.near))
+        more = 2 * shape.batch_size * shape.num_heads * pairs * self.pair_width(shape)
+        return super().decode_flops(shape) + more

@@ -99,6 +99,12 @@ class TopK(Attention):
             seen[:, :, rows, :there] = values > -torch.inf
         return chosen, seen
 
+    def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
+        """At most k of those that a query may see."""
+        if not self.geometry.causal:
+            return torch.full((q.shape[2],), min(self.k, k.shape[2]), device=q.device)
+        return torch.arange(1, q.shape[2] + 1, device=q.device).clamp(max=self.k)
+
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """All weights, those of scores below the k-th largest set to zero."""
         scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5

@@ -106,6 +106,8 @@ class Speed:
             is known.
         compile_s: what the compiler took; None where nothing is compiled.
         state_bytes: what the past takes at this context length, in modes that keep a state.
+        kept_share: pairs that a sparse mechanism attended to, over those that it may see; of the
+            last query in mode ``decode``. None of others.
         load: foreign load while the rounds ran, see `bench.measuring.measure.load.between`; of
             several processes, in the one with the most.
         is_noisy: whether that was too much, and stayed so when the block was timed again.
@@ -152,6 +154,7 @@ class Speed:
     cpu_per_wall: Amount | None = None
     compile_s: Duration | None = None
     state_bytes: Count | None = None
+    kept_share: Share | None = None
     load: Annotated[dict[Text, Number], Len(0, 100)] = field(default_factory=dict)
     is_noisy: bool = False
     ceiling: Ceiling | None = None
@@ -228,6 +231,8 @@ class Quality:
         plateaus: scores at which models halt that learned a part of the task, by what they learned.
         longer: scores on test examples longer than those trained on, by their number of tokens.
         filtered: what the same model does with fewer tokens, one for each filter and share kept.
+        kept_share: pairs that sparse layers attended to, over those that they may see; None of
+            others.
         state_bytes: what all layers keep of one example to continue it, of a causal task.
         flops: of all blocks for one example, forward, by formula.
         matched: the size that was set so that this model costs what the others do, and its value;
@@ -261,6 +266,7 @@ class Quality:
     plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
     longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
     filtered: Annotated[tuple[Filtered, ...], Len(0, 1000)] = ()
+    kept_share: Share | None = None
     state_bytes: Count | None = None
     flops: Count | None = None
     matched: Text = ""

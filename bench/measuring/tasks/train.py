@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from bench.core.cell import Cell
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality
+from bench.measuring.measure.kept import kept_share
 from bench.measuring.tasks.answers import (
     NotFinite,
     Scored,
@@ -125,6 +126,8 @@ def train(
             write_examples(examples, test_set, task, unseen)
         collapsed = has_collapsed(model, unseen[0].map(lambda tensor: tensor.to(device)))
         is_leaky = leaks_future(model, task)
+        first = unseen[0].map(lambda tensor: tensor.to(device))
+        kept = kept_share(model, lambda: model(first.inputs, first.positions))
         longer = _longer(model, cell, library, num_steps)
         filtered: tuple[Any, ...] = ()
         if workload.token_filters and now_s is not None:
@@ -158,6 +161,7 @@ def train(
         longer=longer,
         filtered=filtered,
         state_bytes=state_bytes(task, cell, library),
+        kept_share=kept,
         flops=flops_per_example(task, model.mixers),
         matched=size,
     )

@@ -71,6 +71,7 @@ class TrialResult(Result):
     leaked_bytes: Count | None
     saved_for_backward_bytes: Count
     state_bytes: Count | None
+    kept_share: Share | None
     flops: Flops | None
     executed_flops: Flops | None
     tokens_per_call: Count

@@ -102,6 +102,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         leaked_bytes=leaked,
         saved_for_backward_bytes=saved,
         state_bytes=subject.state_bytes(),
+        kept_share=_kept_share(subject),
         flops=useful,
         executed_flops=executed,
         tokens_per_call=num_tokens,
@@ -113,6 +114,16 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         num_parameters=num_parameters,
         measured_s=measured_s,
     )
+
+
+def _kept_share(subject: Subject) -> float | None:
+    """Of a whole call, also where steps are timed: the last query's is the step's."""
+    from bench.measuring.measure.kept import kept_share
+
+    if subject.cell.is_model:
+        return None
+    call = partial(subject.run, subject.module, subject.sets[0])
+    return kept_share(subject.module, call, last=subject.cell.timed.mode == "decode")
 
 
 def _work(subject: Subject) -> tuple[int | None, int | None, int]:

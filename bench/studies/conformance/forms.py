@@ -179,13 +179,22 @@ def gradients(
     cotangent: Tensor | None = None,
     *,
     retain_graph: bool = False,
+    of_all: bool = False,
 ) -> list[Tensor]:
-    """With respect to each tensor that the output depends on; for a seeded cotangent if None."""
+    """With respect to each tensor that the output depends on; for a seeded cotangent if None.
+
+    With ``of_all`` to the others as well: zeros.
+    """
     if cotangent is None:
         torch.manual_seed(1)
         cotangent = torch.randn(out.shape, dtype=torch.float64).to(out.dtype)
     found = torch.autograd.grad(
-        out, tensors, cotangent, allow_unused=True, retain_graph=retain_graph
+        out,
+        tensors,
+        cotangent,
+        allow_unused=True,
+        retain_graph=retain_graph,
+        materialize_grads=of_all,
     )
     return [gradient for gradient in found if gradient is not None]
 

@@ -168,3 +168,33 @@ def dsa(q, k, v, index_q, index_k, index_weight, top_k):
         best = index[:, t, : t + 1].topk(min(top_k, t + 1), -1).indices
         kept[:, t].scatter_(-1, best, True)
     return softmax(scores(q, k), kept[:, None], v)
+
+
+def path(q, k, v, transition_key, beta, log_decay=None):
+    """Products of whole matrices between each key and query."""
+    n, d = q.shape[2:]
+    identity, rows = torch.eye(d, dtype=q.dtype), []
+    for i in range(n):
+        product, row = identity, []
+        for j in range(i, -1, -1):
+            row.append(
+                torch.einsum(
+                    "bhd,bhde,bhe->bh", k[:, :, j], product.expand(*q.shape[:2], d, d), q[:, :, i]
+                )
+            )
+            w = transition_key[:, :, j]
+            product = (identity - beta[:, :, j, None, None] * outer(w, w)) @ product
+        rows.append(torch.stack(row[::-1] + [row[0]] * (n - 1 - i), -1))
+    found = torch.stack(rows, 2)
+    if log_decay is not None:
+        found = found + between(log_decay)
+    return softmax(found / d**0.5, seen(n), v)
+
+
+def deltaformer(q, k, v, beta):
+    """One N x N system: (I + diag(beta) P) u = v for the strict softmax P."""
+    n = q.shape[2]
+    strict = scores(q, k).exp() * torch.ones(n, n, dtype=q.dtype).tril(-1)
+    strict = strict / strict.sum(-1, keepdim=True).clamp(min=1e-300)
+    u = torch.linalg.solve(torch.eye(n, dtype=q.dtype) + beta[..., None] * strict, v)
+    return softmax(scores(q, k), seen(n), u)

@@ -30,6 +30,9 @@ CASES = {
         functools.partial(explicit.gated_attention, causal=True),
     ),
     "differential_v2": ({}, explicit.differential_v2),
+    "path": ({}, explicit.path),
+    "path gated": ({"forget_gate": True}, explicit.path),
+    "deltaformer": ({}, explicit.deltaformer),
 }
 every = pytest.mark.parametrize("case", CASES)
 
@@ -194,3 +197,38 @@ def test_negative_eigenvalues_are_betas_up_to_two(name, qkv):
         for flag in (True, False)
     )
     torch.testing.assert_close(wide(q, k, v), narrow(q, k, v, beta=beta))  # 2 * sigmoid(0)
+
+
+@pytest.mark.parametrize("name", ["path", "deltaformer"])
+def test_without_turns_or_corrections_it_is_softmax_attention(name, qkv):
+    q, k, v = qkv(1, 2, 150, D)
+    core = build_attention(name, Geometry(num_heads=2, head_dim=D, seq_len=150, causal=True))
+    exact = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    out = core.double()(q, k, v, beta=torch.zeros(1, 2, 150).double())
+    torch.testing.assert_close(out, exact)
+
+
+@pytest.mark.parametrize("case", ["path gated", "deltaformer"])
+def test_learned_values_get_the_gradients_of_the_slow_form(case, qkv):
+    q, k, v = qkv(1, 2, 70, D)
+    geometry = Geometry(num_heads=2, head_dim=D, seq_len=70, causal=True)
+    core = build_attention(case.split()[0], geometry, **CASES[case][0]).double()
+    for parameter in core.parameters():
+        torch.nn.init.normal_(parameter)
+    out, expected = core(q, k, v), core.reference(q, k, v)
+    torch.testing.assert_close(out, expected)
+    cotangent, learned = torch.randn_like(out), tuple(core.parameters())
+    ours, theirs = (torch.autograd.grad(x, learned, cotangent) for x in (out, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_state_that_path_was_given_stays_as_it_is(qkv):
+    q, k, v = qkv(1, 2, 9, D)
+    core = build_attention("path", Geometry(num_heads=2, head_dim=D, seq_len=9, causal=True))
+    _, state = core.step(
+        *(x[:, :, :5].float() for x in (q, k, v)),
+        core.init_state(1, dtype=torch.float32, device=torch.device("cpu")),
+    )
+    before = state.k.clone()
+    core.step(*(x[:, :, 5:].float() for x in (q, k, v)), state)
+    assert torch.equal(state.k, before)

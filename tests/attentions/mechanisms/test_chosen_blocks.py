@@ -24,12 +24,13 @@ def expected_of(name, tensors, gates):
     return getattr(explicit, name)(*tensors, **gates, **SETTINGS[name])
 
 
-def called(name, kv_heads=2, n=N):
+def called(name, kv_heads=2, n=N, tile=16):
     torch.manual_seed(5)
     geometry = Geometry(
         num_heads=4, num_kv_heads=kv_heads, head_dim=D, value_dim=E, seq_len=n, causal=True
     )
     core = build_attention(name, geometry, **SETTINGS[name]).double()
+    getattr(core, "core", core).tile = tile
     for parameter in core.parameters():
         torch.nn.init.normal_(parameter)
     sizes = ((4, D), (kv_heads, D), (kv_heads, E))
@@ -70,7 +71,6 @@ def test_where_nothing_can_be_left_out_pairs_are_hidden(name, monkeypatch):
     given = [x.requires_grad_() for x in (*tensors, *gates.values())]
     out = core(*tensors, **gates)
     monkeypatch.setattr("attentions.engines.chosen_blocks.is_eager_cpu", lambda *_: False)
-    core.tile = getattr(core, "core", core).tile = 16
     again, cotangent = core(*tensors, **gates), torch.randn_like(out)
     torch.testing.assert_close(again, out)
     ours, theirs = (torch.autograd.grad(x, given, cotangent) for x in (out, again))
@@ -102,9 +102,10 @@ def test_learned_shares_of_nsa_get_the_gradients_of_the_formula():
 
 
 @every
+@pytest.mark.parametrize("tile", [16, 256])
 @pytest.mark.parametrize("n", [3, 8, 24, 75, 300])
-def test_executed_flops_are_those_that_are_counted(name, n):
-    core, tensors, gates = called(name, kv_heads=4, n=n)
+def test_executed_flops_are_those_that_are_counted(name, n, tile):
+    core, tensors, gates = called(name, kv_heads=4, n=n, tile=tile)
     counted = work_of(functools.partial(core, *tensors, **gates)).flops
     sizes = {"query_len": n, "key_len": n, "head_dim": D, "value_dim": E}
     shape = CallShape(batch_size=2, num_heads=4, causal=True, **sizes)

@@ -18,6 +18,8 @@ SIZES = {
     "kda": {"beta": (2, 4, 64), "log_decay": (2, 4, 64, 16)},
     "fox": {"log_decay": (2, 4, 64)},
     "differential_v2": {"q_minus": (2, 4, 64, 16), "gate": (2, 4, 64)},
+    "deltaformer": {"beta": (2, 4, 64)},
+    "path": {"transition_key": (2, 4, 64, 16), "beta": (2, 4, 64)},
     "dsa": {
         "index_q": (2, 8, 64, 32),
         "index_k": (2, 1, 64, 32),

@@ -38,6 +38,7 @@ TRIAL = TrialResult(
     peak_rss_bytes=None,
     leaked_bytes=None,
     state_bytes=None,
+    kept_share=None,
     tokens_per_call=64,
     counted_flops=1000,
     elementwise_elements=64,
