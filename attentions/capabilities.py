@@ -14,6 +14,7 @@ FAMILIES = {
     "low_rank": "queries and keys meet by way of a few landmarks",
     "sparse": "a query meets some of the keys only",
     "recurrent": "a state of fixed size that decays, or is corrected, token by token",
+    "convolution": "kernels along the tokens, and gates; no token is compared with another",
     "published": "the authors' own operators, to compare ours with; listed only when asked for",
     "control": "no attention: what a table would show without any",
     "other": "what was registered without a family",

@@ -20,6 +20,9 @@ def layer_entries(entry: AttentionEntry) -> Iterator[AttentionEntry]:
     """
     known = {*row_labels(), *attentions.attention_names()}
     for name in entry.hyperparameters[LAYERS]:
+        if isinstance(name, (list, tuple)):  # resolved before
+            yield AttentionEntry(label=entry.label, mechanism=name[0], hyperparameters=name[1])
+            continue
         settings = settings_of(str(name)) or {"mechanism": name}
         if name not in known or LAYERS in settings:
             raise ConfigError(

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from bench.core.cli.command import read_yaml
+from bench.core.cli.entries import LAYERS
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.places import CONF
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
@@ -79,7 +80,12 @@ def _read_entry(group: str, name: str) -> dict[str, Any]:
 
 def row_of(cell: PaperCell) -> dict[str, Any]:
     """The mechanism and all its hyperparameters."""
-    return entry_of("attention", cell.attention) | cell.hyperparameters
+    own = entry_of("attention", cell.attention) | cell.hyperparameters
+    if LAYERS not in own:
+        return own
+    layers = [settings_of(name) or {"mechanism": name} for name in own[LAYERS]]
+    pairs = [[layer.pop("mechanism"), layer] for layer in layers]
+    return {"mechanism": pairs[0][0], LAYERS: pairs}
 
 
 def task_of(protocol: Protocol, run: Run) -> dict[str, Any]:

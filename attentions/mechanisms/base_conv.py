@@ -1,0 +1,104 @@
+"""BaseConv: a gated convolution, the simplest that Zoology compares attention with."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..base import AttentionLayer, CallShape, Geometry
+from ..capabilities import Capabilities
+from ..checks import whole
+from ..maths.short_convolution import convolve_tokens, reference_convolve_tokens, short_convolution
+from ..precision import float16_in_float32
+from ..registry import register_attention
+
+_WIDTH = 16
+"""Channels of the network that gives the long kernel."""
+
+
+@register_attention(
+    "base_conv",
+    title="BaseConv",
+    source="Arora et al., 2023, arXiv:2312.04927",
+    family="convolution",
+    capabilities=Capabilities(
+        bidirectional=False,
+        causal=True,
+        position_free=False,
+        heads_independent=False,
+        scopes=("layer",),
+    ),
+)
+class BaseConv(AttentionLayer):
+    """A causal convolution of each channel, times a projection of the token, plus the token.
+
+        out = x + conv(x) * (W x + b)
+
+    The kernel is learned; that of all tokens is a function of their age t, counted in lengths of
+    the geometry's sequence: 1 at age 0, plus exp(-d t) net(t, cos wt, -sin wt).
+
+    Hazards:
+        - The output grows as the square of the tokens' norm: float32 overflows at norms of 1e19.
+        - Ages beyond the geometry's length get weights that no training has shaped.
+
+    Differences:
+        - The authors' long convolution runs by FFT; here every product is taken.
+
+    Args:
+        geometry: the shape to build for; causal.
+        kernel_size: tokens that the convolution sees, this one among them; 0 for all.
+    """
+
+    def __init__(self, geometry: Geometry, kernel_size: int = 0) -> None:
+        super().__init__(geometry)
+        channels = geometry.embed_dim
+        self.proj = nn.Linear(channels, channels)
+        size = whole(self.name, "kernel_size", kernel_size, 0)
+        self.conv = short_convolution(channels, size, bias=True)
+        if size:
+            return
+        widths = (3, _WIDTH, _WIDTH, _WIDTH)
+        self.net = nn.ModuleList(map(nn.Linear, widths, widths[1:]))
+        self.last = nn.Linear(_WIDTH, channels, bias=False)
+        self.frequency = nn.Parameter(torch.ones(_WIDTH))
+        self.register_buffer("decay", math.log(100) * torch.linspace(1 / 1.5, 1 / 0.3, channels))
+
+    def kernel(self, length: int) -> Tensor:
+        """(C, length), the weight of each age, that of the token itself first."""
+        age = torch.arange(length, device=self.frequency.device, dtype=self.frequency.dtype)
+        t = (age / max(1, self.geometry.seq_len - 1)).unsqueeze(1)
+        turn = 2e-4 * math.pi / self.geometry.seq_len * age.unsqueeze(1)
+        hidden = torch.cat([t, turn.cos(), -turn.sin()], dim=-1)
+        for linear in self.net:
+            hidden = (self.frequency * linear(hidden)).sin()
+        taps = self.last(hidden) * (-t * self.decay).exp()  # type: ignore[operator]
+        return (taps.T + (age == 0)).to(taps.dtype)  # type: ignore[no-any-return]
+
+    @float16_in_float32
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        if self.conv is not None:
+            return x + convolve_tokens(x, self.conv) * self.proj(x)  # type: ignore[no-any-return]
+        taps = self.kernel(x.shape[1])
+        padded = functional.pad(x.transpose(1, 2), (x.shape[1] - 1, 0))
+        near = functional.conv1d(padded, taps.flip(1).unsqueeze(1), groups=len(taps))
+        return x + near.transpose(1, 2) * self.proj(x)  # type: ignore[no-any-return]
+
+    def reference(self, x: Tensor) -> Tensor:
+        """Age by age."""
+        if self.conv is not None:
+            return x + reference_convolve_tokens(x, self.conv) * self.proj(x)  # type: ignore[no-any-return]
+        near = torch.zeros_like(x)
+        for age, taps in enumerate(self.kernel(x.shape[1]).T):
+            near = near + functional.pad(x, (0, 0, age, 0))[:, : x.shape[1]] * taps
+        return x + near * self.proj(x)  # type: ignore[no-any-return]
+
+    def flops(self, shape: CallShape) -> int:
+        """Projection, kernel and convolution."""
+        n, channels = shape.query_len, self.geometry.embed_dim
+        taps = n if self.conv is None else self.conv.kernel_size[0]
+        kernel = 2 * n * _WIDTH * (3 + 2 * _WIDTH + channels) if self.conv is None else 0
+        return 2 * shape.batch_size * n * channels * (channels + taps) + kernel
