@@ -92,6 +92,7 @@ pages: $(READY) ## write the pages of docs/ that are generated from docstrings a
 	$(BIN)/python -m bench.studies.catalogue.pages
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.reproduce page=true
+	$(BIN)/python -m bench.advise 'seq_len=[1024,4096]' task=recall score=95 page=docs/choosing.md
 
 readme: $(READY) ## put the numbers of docs/results/ into README.md, after a page was made again
 	$(BIN)/python -m tools.readme_numbers --write

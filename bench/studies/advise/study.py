@@ -54,13 +54,13 @@ def study(asked: Advise, session: Session) -> None:
     table = task_of(asked.task, [r for r in records if r.cell.is_task]) if asked.task else None
     board = build_leaderboard((r for r in records if not r.cell.is_task), CONTROLS)
     proofs = read_proofs(Path("results"))
+    rows = [s.entry for s in table.scores if not (s.is_control or s.is_skipped)] if table else []
     blocks: list[Block] = []
     for mode in asked.mode:
         causal = _causal(asked, table, mode)
         for seq_len in asked.seq_len:
-            here = timed(board, asked, mode, seq_len, causal)
-            anywhere = here if here.setting else timed(board, asked, mode, seq_len, None)
-            rows = [s.entry for s in table.scores if not s.is_control] if table else []
+            here = timed(board, asked, mode, seq_len, causal, rows)
+            anywhere = here if here.setting else timed(board, asked, mode, seq_len, None, rows)
             sweep = sweep_of(asked, rows or sorted(anywhere.by_entry), [seq_len], mode, causal)
             _check_range(asked, seq_len, mode, anywhere.lengths, sweep)
             is_share = table is not None and not table.unit
@@ -133,7 +133,7 @@ def _candidates(
 def _rows(question: Question) -> dict[str, str]:
     """Mechanism of each row by its name."""
     if question.table is not None:
-        scores = [s for s in question.table.scores if not s.is_control and s.records]
+        scores = [s for s in question.table.scores if not (s.is_control or s.is_skipped)]
         return {s.entry: s.records[0].cell.mechanism for s in scores}
     return {
         entry: next(iter(own.values())).cell.mechanism

@@ -209,7 +209,7 @@ class _Teachers:
         asked, cell = self._asked, run.scratch
         if asked.teacher is None:
             if run.teacher.key not in self._own:
-                folder = asked.out / "teachers"
+                folder = asked.out / "checkpoints"
                 self._own = {run.teacher.key: self._session.trained(run.teacher, folder)}
             teacher = self._own[run.teacher.key]
             return teacher, of_cell(cell, teacher), of_cell(cell, None).model
