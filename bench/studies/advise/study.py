@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -206,7 +207,7 @@ def answer(question: Question, rows: Sequence[Candidate], records: Sequence[Reco
     where = f"{question.mode}, {question.seq_len:,} tokens"
     blocks: list[Block] = [
         Heading(where),
-        Text([_sentence(question, chosen, others), _place(question)]),
+        Text([_sentence(question, chosen, others), *_scored(question), _place(question)]),
         _table(question, [*chosen, *others, *(row for row in rows if row.why_not)], chosen),
     ]
     found = cheapest(question, chosen, rows, records)
@@ -243,6 +244,15 @@ def _goal(question: Question, count: int = 2) -> str:
     verb = "reach" if plural else "reaches"
     amount = f"{question.asked.score:g} {table.unit or '%'}"
     return f"{verb} {amount} on {table.label} with the whole of the 95 % interval"
+
+
+def _scored(question: Question) -> Iterator[str]:
+    """Where the scores come from: mostly shorter sequences than those whose cost is asked for."""
+    if table := question.table:
+        settings = json.loads(table.settings)
+        shown = ("seq_len", "num_layers", "embed_dim", "num_steps")
+        words_ = ", ".join(f"{key} {settings[key]:,}" for key in shown if key in settings)
+        yield f"Scores: {table.label} with {words_}, {quantity(table.num_seeds, 'seed')}."
 
 
 def _place(question: Question) -> str:
