@@ -11,7 +11,7 @@ from bench.studies.session import run_study
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return run_study("advise", Advise, study, argv, writes=("page",), out_is_file=True)
+    return run_study("advise", Advise, study, argv, writes=())
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def num_rates(entry: str, table: TaskScores, records: Sequence[Record]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """Records of one setting: of those that reach the length, the one with the most records.
+    """Records of one setting: of those that reach a length the one with the most rows, the newest.
 
     Attributes:
         setting: None where nothing was timed as was asked.
@@ -162,8 +162,24 @@ class Timed:
         return sorted({length for own in self.by_entry.values() for length in own})
 
 
-def timed(board: Leaderboard, asked: Advise, mode: str, seq_len: int, causal: bool | None) -> Timed:
-    """The records that answer what a mode costs; of any causality if that is None."""
+def timed(
+    board: Leaderboard,
+    asked: Advise,
+    mode: str,
+    seq_len: int,
+    causal: bool | None,
+    wanted_rows: Sequence[str],
+) -> Timed:
+    """The records that say what a mode costs.
+
+    Args:
+        board: of all timed records.
+        asked: dtype and batch size.
+        mode: to be timed in.
+        seq_len: of which settings that reach it are preferred.
+        causal: None for either.
+        wanted_rows: of which a setting with many is preferred; empty if all are wanted.
+    """
     found: dict[Setting, dict[str, dict[int, Record]]] = {}
     for ranking in board.rankings:
         work = ranking.setting.workload
@@ -186,10 +202,11 @@ def timed(board: Leaderboard, asked: Advise, mode: str, seq_len: int, causal: bo
         return Timed(setting=None, by_entry={})
 
     def order(setting: Setting) -> tuple[bool, int, str]:
-        records = [r for own in found[setting].values() for r in own.values()]
         lengths = [length for own in found[setting].values() for length in own]
         covers = bool(lengths) and min(lengths) <= seq_len <= max(lengths)
-        return covers, len(records), max((r.started_at for r in records), default="")
+        rows = found[setting].keys() & set(wanted_rows or found[setting])
+        records = [r for own in found[setting].values() for r in own.values()]
+        return covers, len(rows), max((r.started_at for r in records), default="")
 
     best = max(found, key=order)
     return Timed(setting=best, by_entry=found[best])

@@ -57,7 +57,7 @@ def cheapest(
 ) -> Experiment | None:
     """The shortest experiment that would shrink the set, or settle who belongs to it."""
     found = [
-        *_timing(question, chosen, records),
+        *_timing(question, chosen, rows, records),
         *_more_rounds(question, chosen),
         *_more_seeds(question, chosen, rows),
     ]
@@ -66,12 +66,15 @@ def cheapest(
 
 
 def _timing(
-    question: Question, chosen: Sequence[Candidate], records: Sequence[Record]
+    question: Question,
+    chosen: Sequence[Candidate],
+    rows: Sequence[Candidate],
+    records: Sequence[Record],
 ) -> Iterator[Experiment]:
-    """Time the rows of the set, if one of them has no cost."""
+    """Time all answers side by side, if one that may be the cheapest has no cost."""
     if len(chosen) < 2 or all(row.cost for row in chosen):
         return
-    entries = sorted({_entry(row) for row in chosen})
+    entries = sorted({_entry(row) for row in rows if not row.why_not})
     spent = [
         record.cost_s["total"]
         for record in records

@@ -55,7 +55,7 @@ class Advise(Settings):
     here.
     """
     page: Folder | None = None
-    """File to write the answer to, e.g. docs/choosing.md."""
+    """File to write the answer to, e.g. docs/results/advice.md."""
 
     @model_validator(mode="after")
     def _score_has_a_task(self) -> Advise:

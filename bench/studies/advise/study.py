@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,13 +55,13 @@ def study(asked: Advise, session: Session) -> None:
     table = task_of(asked.task, [r for r in records if r.cell.is_task]) if asked.task else None
     board = build_leaderboard((r for r in records if not r.cell.is_task), CONTROLS)
     proofs = read_proofs(Path("results"))
+    rows = [s.entry for s in table.scores if not (s.is_control or s.is_skipped)] if table else []
     blocks: list[Block] = []
     for mode in asked.mode:
         causal = _causal(asked, table, mode)
         for seq_len in asked.seq_len:
-            here = timed(board, asked, mode, seq_len, causal)
-            anywhere = here if here.setting else timed(board, asked, mode, seq_len, None)
-            rows = [s.entry for s in table.scores if not s.is_control] if table else []
+            here = timed(board, asked, mode, seq_len, causal, rows)
+            anywhere = here if here.setting else timed(board, asked, mode, seq_len, None, rows)
             sweep = sweep_of(asked, rows or sorted(anywhere.by_entry), [seq_len], mode, causal)
             _check_range(asked, seq_len, mode, anywhere.lengths, sweep)
             is_share = table is not None and not table.unit
@@ -133,7 +134,7 @@ def _candidates(
 def _rows(question: Question) -> dict[str, str]:
     """Mechanism of each row by its name."""
     if question.table is not None:
-        scores = [s for s in question.table.scores if not s.is_control and s.records]
+        scores = [s for s in question.table.scores if not (s.is_control or s.is_skipped)]
         return {s.entry: s.records[0].cell.mechanism for s in scores}
     return {
         entry: next(iter(own.values())).cell.mechanism
@@ -206,7 +207,7 @@ def answer(question: Question, rows: Sequence[Candidate], records: Sequence[Reco
     where = f"{question.mode}, {question.seq_len:,} tokens"
     blocks: list[Block] = [
         Heading(where),
-        Text([_sentence(question, chosen, others), _place(question)]),
+        Text([_sentence(question, chosen, others), *_scored(question), _place(question)]),
         _table(question, [*chosen, *others, *(row for row in rows if row.why_not)], chosen),
     ]
     found = cheapest(question, chosen, rows, records)
@@ -243,6 +244,15 @@ def _goal(question: Question, count: int = 2) -> str:
     verb = "reach" if plural else "reaches"
     amount = f"{question.asked.score:g} {table.unit or '%'}"
     return f"{verb} {amount} on {table.label} with the whole of the 95 % interval"
+
+
+def _scored(question: Question) -> Iterator[str]:
+    """Where the scores come from: mostly shorter sequences than those whose cost is asked for."""
+    if table := question.table:
+        settings = json.loads(table.settings)
+        shown = ("seq_len", "num_layers", "embed_dim", "num_steps")
+        words_ = ", ".join(f"{key} {settings[key]:,}" for key in shown if key in settings)
+        yield f"Scores: {table.label} with {words_}, {quantity(table.num_seeds, 'seed')}."
 
 
 def _place(question: Question) -> str:

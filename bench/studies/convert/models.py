@@ -137,11 +137,14 @@ def exchanged_in(model: Foreign, mechanism: str, settings: dict[str, Any], keep:
         else:
             replace(copy.deepcopy(new.whole), mechanism, where=every, **settings)
             exchanged = _but_kept(names, keep)
-            replace(new.whole, mechanism, where=exchanged, **settings)
+            if exchanged:
+                replace(new.whole, mechanism, where=exchanged, **settings)
     except ValueError as error:
         raise ConfigError(
             f"The teacher's layers cannot be exchanged for {mechanism}. {error}"
         ) from error
+    if not exchanged:
+        raise ConfigError(f"keep={keep:g} leaves none of the teacher's layers to exchange.")
     return Pupil(model=new, exchanged=tuple(f"whole.{name}" for name in exchanged))
 
 

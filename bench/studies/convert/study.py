@@ -157,6 +157,13 @@ def _runs(asked: Convert, session: Session) -> Iterator[Run]:
     """Every conversion, the first seed of all before the next."""
     sweep = read_yaml(CONF / "sweep.yaml") | {"seq_len": [], "rates": None, "device": "cpu"}
 
+    for keep in asked.keep:
+        if asked.teacher is None and round(keep * asked.num_layers) == asked.num_layers:
+            raise ConfigError(
+                f"keep={keep:g} of {asked.num_layers} layers leaves none to exchange. Keep fewer, "
+                "or set num_layers."
+            )
+
     def plan(keep: float, attention: Mapping[str, Any]) -> dict[tuple[str, str, int], PlannedCell]:
         kept = {"num_layers": asked.num_layers, "softmax_layers": round(keep * asked.num_layers)}
         given = {
@@ -210,7 +217,7 @@ class _Teachers:
         asked, cell = self._asked, run.scratch
         if asked.teacher is None:
             if run.teacher.key not in self._own:
-                folder = asked.out / "teachers"
+                folder = asked.out / "checkpoints"
                 self._own = {run.teacher.key: self._session.trained(run.teacher, folder)}
             teacher = self._own[run.teacher.key]
             return teacher, of_cell(cell, teacher), of_cell(cell, None).model

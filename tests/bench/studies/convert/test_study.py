@@ -119,6 +119,7 @@ def test_an_image_model_of_timm_by_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("keep=0.9",), "keep=0.9 of 2 layers leaves none to exchange."),
         (("keep=1",), "keep is 1; it must be less than 1."),
         (("teacher=nowhere",), "teacher=nowhere holds no model."),
         (("task=[]",), "task has no value."),
