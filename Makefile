@@ -9,13 +9,15 @@ UNFINISHED := $(VENV)/unfinished
 KERNELS := .kernels
 DOCS := .docs
 budget ?= 10m
+# The python that is named on the command line, else that of .venv, else the one there is.
+GPU_PYTHON = $(if $(filter command,$(firstword $(origin PYTHON))),$(PYTHON),$(or $(wildcard $(BIN)/python),python3))
 # Where `make site` reads: your own records, or those that are kept in git.
 store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
   bench-tasks bench-scale site docs calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
-  studies-pages test-gpu kernels test-kernels launches check format lint type clean
+  studies-pages test-gpu kernels test-kernels launches gpu gpu-page check format lint type clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -134,6 +136,12 @@ test-kernels: $(KERNELS)/ready ## compare these kernels with ours on the CPU, an
 
 launches: $(KERNELS)/ready ## list the GPU launches of adapters, without a GPU; writes docs/results/launches.md
 	$(BIN)/python -m bench.launches card=[h100,a100] seq_len=[1024,65536] mode=forward_backward page=true
+
+gpu: ## on a machine with a card, 18 minutes: make gpu [PYTHON=…] [wheels=DIR] [dry_run=true]
+	$(GPU_PYTHON) -m tools.gpu $(if $(wheels),wheels=$(wheels)) $(if $(dry_run),dry_run=$(dry_run))
+
+gpu-page: ## write docs/results/gpu.md from results/gpu-CARD/
+	$(GPU_PYTHON) -m tools.gpu page=true
 
 check: lint type test ## everything a change must pass: lint, type, test
 

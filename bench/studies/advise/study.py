@@ -76,7 +76,7 @@ def study(asked: Advise, session: Session) -> None:
                 timed=here,
             )
             blocks += answer(question, _candidates(question, records, proofs), records)
-    title = "How to choose" if asked.page else "What the records say"
+    title = "Which one to take" if asked.page else "What the records say"
     origin = Text(["Answered from stored records by"])
     document = Document(title, [origin, Command(session.command("page")), *blocks])
     session.show(document)

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,9 +45,6 @@ AS_PUBLISHED: dict[str, dict[str, Any]] = {
     name: {"normalise_queries": True} for name in ("deltanet_fla", "gated_deltanet_fla")
 }
 """Hyperparameters unless others are given: those of the layers of flash-linear-attention."""
-ALL_CONFIGS = ("gla_fla", "gated_deltanet_fla")
-"""Entries that the page shows in every configuration."""
-
 Size = Annotated[int, Interval(ge=1, le=MAX_SIZE)]
 
 
@@ -88,9 +85,7 @@ class Launches(Settings):
     configs: Literal["first", "all"] = "first"
     """Choice for a kernel that is tuned on the card: the first that fits, or all, as a range."""
     page: bool = False
-    """Write docs/results/launches.md and .csv, with all configurations of gla_fla and
-    gated_deltanet_fla.
-    """
+    """Write docs/results/launches.md and launches.csv, too."""
     out: Folder = Path("results/launches.jsonl")
     """Where the launches go, one JSON object per call."""
     plugins: Some[Name] = ()
@@ -132,28 +127,41 @@ def kernels_path() -> str:
 
 
 def listed(
-    calls: Sequence[dict[str, Any]], card: str, configs: str, path: str
+    calls: Sequence[dict[str, Any]],
+    card: Mapping[str, Any],
+    configs: str,
+    path: str,
+    device: str = "cpu",
 ) -> Iterator[dict[str, Any]]:
-    """The answers of child processes, one per call; that a call ends its process is an answer."""
+    """The answers of child processes, one per call; that a call ends its process is an answer.
+
+    Args:
+        calls: as of `calls_of`.
+        card: an entry of cards.yaml.
+        configs: first or all.
+        path: PYTHONPATH of the processes.
+        device: that of the card, for launches that are made and watched.
+    """
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     # The next release of Triton has another default, so it is said which was meant.
-    env |= {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "TRITON_DEFAULT_FP_FUSION": "1"}
+    env |= {"PYTHONPATH": path, "TRITON_DEFAULT_FP_FUSION": "1"}
+    env |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     todo = list(calls)
     with tempfile.TemporaryDirectory() as folder:
         request, answers = Path(folder, "request.json"), Path(folder, "answers.jsonl")
         while todo:
             answers.write_text("")
-            asked = {"card": cards()[card], "configs": configs, "calls": todo}
+            asked = {"card": dict(card), "configs": configs, "calls": todo, "device": device}
             request.write_text(json.dumps(asked))
             words = [sys.executable, "-m", CHILD, str(request), str(answers)]
             child = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
             found = [json.loads(line) for line in answers.read_text().splitlines()]
-            yield from (one | {"card": card, "configs": configs} for one in found)
+            yield from (one | {"configs": configs} for one in found)
             todo = todo[len(found) :]
             if todo:
                 last = (child.stderr.strip().splitlines() or ["nothing was said"])[-1]
                 error = f"its process ended with {child.returncode}: {last}"
-                yield todo[0] | {"card": card, "configs": configs, "launches": [], "error": error}
+                yield todo[0] | {"configs": configs, "launches": [], "error": error}
                 todo = todo[1:]
 
 
@@ -168,14 +176,10 @@ def study(asked: Launches, session: Session) -> int:
     hidden = [row.label for row in asked.attention if row.mechanism in compiled]
     path = kernels_path() if visible else ""
     found: list[dict[str, Any]] = []
-    for card, configs in itertools.product(asked.card, ("first", "all")):
-        if asked.page:
-            calls = [c for c in visible if (c["entry"] in ALL_CONFIGS) == (configs == "all")]
-        else:
-            calls = visible if configs == asked.configs else []
-        if calls:
-            session.say(f"Compiling {len(calls)} calls for {cards()[card]['name']} …")
-            found += listed(calls, card, configs, path)
+    for card in asked.card if visible else ():
+        session.say(f"Compiling {len(visible)} calls for {cards()[card]['name']} …")
+        made = listed(visible, cards()[card], asked.configs, path)
+        found += (one | {"card": card} for one in made)
     shown = document(found, hidden, cards(), asked.page)
     session.show(shown)
     session.say(f"wrote {write_whole(asked.out, ''.join(json.dumps(x) + chr(10) for x in found))}")

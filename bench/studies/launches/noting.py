@@ -1,8 +1,9 @@
 """The child process that notes launches; every private name of Triton is in this file.
 
-``python -m bench.studies.launches.noting REQUEST ANSWERS`` reads what to call, and writes one JSON
-line per call. Triton gets a driver that compiles for the card, and notes a launch instead of making
+``python -m bench.studies.launches.noting REQUEST ANSWERS`` reads what to call, and writes a line of
+JSON per call. Triton gets a driver that compiles for the card, and notes a launch instead of making
 it. Results of the calls are therefore garbage and are dropped; no oracle and no clock is near.
+Where the card is present, launches can be made and noted in the same words, to compare.
 Written for triton 3.6 to 3.9.
 """
 
@@ -28,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 _GRID = (2**31 - 1, 65_535, 65_535)
 _REGISTERS = 65_536
 """Registers of a block, allocated to a warp by 256, on every card since compute capability 8.0."""
-_THREADS, _WARP = 1_024, 32
+_THREADS, _WARP, _WORD = 1_024, 32, 4
 _ALLOCATING = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 
 Facts = dict[str, Any]
@@ -54,6 +55,12 @@ class Noted:
         self.launches.append(
             {"launch": self.number, "phase": self.phase, "kernel": kernel, **facts}
         )
+
+    def launched(self, grid: tuple[int, int, int], made: Any, name: str, facts: Facts) -> None:
+        """Note a launch of what Triton has made."""
+        refused = self.refusal(grid, made.num_warps, facts["registers"], made.shared)
+        sizes = {"grid": grid, "warps": made.num_warps, "shared_bytes": made.shared}
+        self.add(name, **sizes, refused=refused, **facts)
 
     def refusal(self, grid: tuple[int, ...], warps: int, registers: int, shared: int) -> str:
         """Why the card would refuse a launch; empty if it would not."""
@@ -107,7 +114,6 @@ def pretend(card: Facts, noted: list[Noted], all_configs: bool) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import compiler
     from triton.runtime import driver
-    from triton.runtime.autotuner import Autotuner
 
     tools = Path(triton.__file__).parent / "backends/nvidia/bin"
 
@@ -121,7 +127,8 @@ def pretend(card: Facts, noted: list[Noted], all_configs: bool) -> None:
 
         def load_binary(self, name: str, cubin: bytes, shared: int, device: int) -> tuple[Any, ...]:
             facts = resources(cubin, tools)
-            return 1, (name, facts), facts["registers"], facts["spilled_bytes"], _THREADS
+            words = facts["spilled_bytes"] // _WORD
+            return 1, (name, facts), facts["registers"], words, _THREADS
 
         def unload_module(self, module: Any) -> None: ...
 
@@ -130,17 +137,7 @@ def pretend(card: Facts, noted: list[Noted], all_configs: bool) -> None:
             self.metadata = metadata
 
         def __call__(self, x: int, y: int, z: int, stream: int, function: Any, *_: Any) -> None:
-            (name, facts), made = function, self.metadata
-            note = noted[-1]
-            sizes = (made.num_warps, facts["registers"], made.shared)
-            note.add(
-                name,
-                grid=(x, y, z),
-                warps=made.num_warps,
-                shared_bytes=made.shared,
-                refused=note.refusal((x, y, z), *sizes),
-                **facts,
-            )
+            noted[-1].launched((x, y, z), self.metadata, *function)
 
     class Driver:
         utils, launcher_cls = Utils(), Launcher
@@ -157,6 +154,46 @@ def pretend(card: Facts, noted: list[Noted], all_configs: bool) -> None:
 
         def get_device_interface(self) -> Any:
             return torch.cuda
+
+    driver.set_active(Driver())
+    compiler.max_shared_mem = lambda device: 2**40  # it would raise, and we name what is refused
+    take_configurations(noted, all_configs)
+    torch.cuda.device_count = lambda: 1
+    torch.cuda.get_device_name = lambda device=None: card["name"]
+    torch.cuda.get_device_capability = lambda device=None: divmod(card["arch"], 10)
+
+
+def watch(noted: list[Noted], all_configs: bool) -> None:
+    """Note the launches that are really made, with what the driver says of each kernel."""
+    from triton.runtime import driver
+
+    active = driver.active
+    load, launcher = active.utils.load_binary, active.launcher_cls
+    known: dict[Any, tuple[str, Facts]] = {}
+
+    def load_binary(name: str, *binary: Any) -> Any:
+        loaded = load(name, *binary)
+        facts = {"registers": loaded[2], "spilled_bytes": loaded[3] * _WORD, "matrix": {}}
+        known[id(loaded[1]) if isinstance(loaded[1], tuple) else loaded[1]] = (name, facts)
+        return loaded
+
+    class Watched(launcher):  # type: ignore[misc, valid-type]
+        def __init__(self, source: Any, metadata: Any) -> None:
+            super().__init__(source, metadata)
+            self.made = metadata
+
+        def __call__(self, x: int, y: int, z: int, stream: int, function: Any, *rest: Any) -> Any:
+            key = id(function) if isinstance(function, tuple) else function
+            noted[-1].launched((x, y, z), self.made, *known[key])
+            return super().__call__(x, y, z, stream, function, *rest)
+
+    active.utils.load_binary, active.launcher_cls = load_binary, Watched
+    take_configurations(noted, all_configs)
+
+
+def take_configurations(noted: list[Noted], all_configs: bool) -> None:
+    """Let a tuned kernel be launched in its first configuration, or once in each, untimed."""
+    from triton.runtime.autotuner import Autotuner
 
     def run(tuner: Any, *args: Any, **kwargs: Any) -> Any:
         note = noted[-1]
@@ -177,12 +214,7 @@ def pretend(card: Facts, noted: list[Noted], all_configs: bool) -> None:
         finally:
             note.is_tuning = False
 
-    driver.set_active(Driver())
-    compiler.max_shared_mem = lambda device: 2**40  # it would raise, and we name what is refused
     Autotuner.run = run
-    torch.cuda.device_count = lambda: 1
-    torch.cuda.get_device_name = lambda device=None: card["name"]
-    torch.cuda.get_device_capability = lambda device=None: divmod(card["arch"], 10)
 
 
 @cache
@@ -227,7 +259,7 @@ def versions() -> dict[str, str]:
 # --- calls --------------------------------------------------------------------------------------
 
 
-def make_call(asked: Facts, note: Noted) -> Facts:
+def make_call(asked: Facts, note: Noted, device: torch.device) -> Facts:
     """Call a mechanism or an operator once; returns what torch did beside the launches."""
     from attentions import Geometry, attention_class, build_attention
     from bench.core.cell import KernelWorkload
@@ -245,7 +277,7 @@ def make_call(asked: Facts, note: Noted) -> Facts:
         is_causal = attention_class(asked["mechanism"]).capabilities.causal
         geometry = Geometry(causal=is_causal, **sizes)
         module = build_attention(asked["mechanism"], geometry, **asked["settings"])
-        call = module.to(getattr(torch, asked["dtype"])).train(asked["mode"] != "forward")
+        call = module.to(device, getattr(torch, asked["dtype"])).train(asked["mode"] != "forward")
         gates = gates_of(module)
     workload = KernelWorkload(
         batch_size=asked["batch_size"],
@@ -258,7 +290,7 @@ def make_call(asked: Facts, note: Noted) -> Facts:
     dtype = getattr(torch, asked["dtype"])
     layout = module.capabilities.memory_layout if module is not None else "bhnd"
     *given, cotangent = inputs.make(
-        workload, seed=0, dtype=dtype, device=torch.device("cpu"), layout=layout, gates=gates
+        workload, seed=0, dtype=dtype, device=device, layout=layout, gates=gates
     )
     named = dict(zip(gates.names, given[3:], strict=True)) if gates else {}
     with torch.set_grad_enabled(workload.has_backward), Counted() as counted:
@@ -280,12 +312,15 @@ def main() -> None:
     """Answer a request: its calls, one after the other."""
     request, answers = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
     noted: list[Noted] = []
-    pretend(request["card"], noted, request["configs"] == "all")
+    if request.get("device", "cpu") == "cpu":
+        pretend(request["card"], noted, request["configs"] == "all")
+    else:
+        watch(noted, request["configs"] == "all")
     known = versions()
     for asked in request["calls"]:
         noted.append(Noted(request["card"]))
         try:
-            found = make_call(asked, noted[-1])
+            found = make_call(asked, noted[-1], torch.device(request.get("device", "cpu")))
         except Exception as error:
             found = {"error": f"{type(error).__name__}: {error}"}
         line = asked | found | {"launches": noted[-1].launches, "versions": known}

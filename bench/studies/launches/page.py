@@ -63,7 +63,8 @@ def document(
         ]
         blocks.append(Bullets(lines))
         blocks += _lists(made, cards)
-    for entry, answers in itertools.groupby(found, lambda one: one["entry"]):
+    by_entry = sorted(found, key=lambda one: str(one["entry"]))
+    for entry, answers in itertools.groupby(by_entry, lambda one: str(one["entry"])):
         blocks.append(Heading(entry))
         for same in _alike(answers):
             blocks += _blocks(same, cards)
@@ -92,8 +93,9 @@ def _blocks(same: Sequence[Answer], cards: Mapping[str, Answer]) -> list[Block]:
         for number, launches in itertools.groupby(one["launches"], lambda x: x["launch"]):
             by_number.setdefault(number, []).append(list(launches))
     phases = [lines[0][0]["phase"] for lines in by_number.values()]
-    counts = " and ".join(f"{phases.count(p)} launches {p}" for p in dict.fromkeys(phases))
-    sizes = ", ".join(f"{one['temporary_bytes'] / 1e6:,.1f}" for one in same)
+    numbers = [(phases.count(phase), phase) for phase in dict.fromkeys(phases)]
+    counts = " and ".join(f"{n} launch{'es' * (n != 1)} {phase}" for n, phase in numbers)
+    sizes = " and ".join(f"{one['temporary_bytes'] / 1e6:,.1f}" for one in same)
     changed = "".join(f", {k}={str(v).lower()}" for k, v in first["changed"].items())
     title = (
         f"{card['name']}, {lengths} tokens{changed}: {counts or 'no launch of Triton'}, "
@@ -147,19 +149,22 @@ def _range(
 
 def _lists(made: Sequence[Answer], cards: Mapping[str, Answer]) -> list[Block]:
     """Kernels that leave a part of a card idle, and those without matrix instructions."""
-    idle: dict[str, dict[str, None]] = {}
+    idle: dict[tuple[str, str], dict[str, None]] = {}
     plain: dict[str, dict[str, None]] = {}
     for one in made:
-        for launch in (x for x in one["launches"] if not x["refused"]):
+        for launch in (x for x in one["launches"] if "grid" in x):
             if _blocks_of(launch["grid"]) < cards[one["card"]]["multiprocessors"]:
                 where = f"{one['card']} at {one['seq_len']:,}"
-                idle.setdefault(f"{one['entry']}: {launch['kernel']}", {})[where] = None
+                idle.setdefault((one["entry"], launch["kernel"]), {})[where] = None
             if not launch["matrix"]:
                 plain.setdefault(one["entry"], {})[launch["kernel"]] = None
+    together: dict[str, list[str]] = {}
+    for (entry, kernel), places in idle.items():
+        together.setdefault(f"{entry}, {', '.join(places)}", []).append(kernel)
     return [
         Heading("Fewer blocks than multiprocessors"),
         Text(["In some configuration, on these cards, at these lengths."]),
-        Bullets([f"{kernel} ({', '.join(where)})" for kernel, where in idle.items()]),
+        Bullets([f"{place}: {', '.join(kernels)}" for place, kernels in together.items()]),
         Heading("No matrix instructions"),
         Text(["In some configuration, on some card."]),
         Bullets([f"{entry}: {', '.join(kernels)}" for entry, kernels in plain.items()]),

@@ -41,8 +41,8 @@ def test_a_row_has_a_range_over_configurations_and_a_grid_for_each_length():
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert ",".join(cells) == "1,k1,4×2×1,0.80,8×2×1,1.60,4,32 to 40,0,64,0 to 8 HMMA"
     assert text.count(CAVEAT) == 1
-    assert "1 launches forward, 3 operators of torch, 2.0, 2.0 MB of temporaries" in text
-    assert "- gla_fla: k1 (c at 64)" in text and "- gla_fla: k1\n" in text
+    assert "1 launch forward, 3 operators of torch, 2.0 and 2.0 MB of temporaries" in text
+    assert "- gla_fla, c at 64: k1\n" in text and "- gla_fla: k1\n" in text
 
 
 def test_what_failed_or_is_not_visible_is_said():

@@ -1,0 +1,74 @@
+"""`make gpu` where no card is: its plan, its resuming, and how unequal launches are told."""
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from bench.core.cli.errors import ConfigError
+from tools import gpu
+
+
+@pytest.mark.parametrize("step", [s for s in gpu.STEPS if "bench.sweep" in s.words])
+def test_the_sweeps_of_the_day_can_be_planned(step, tmp_path, capsys):
+    from bench.sweep import main
+
+    words = step.command(tmp_path)[3:]
+    # Compiled for the CPU nothing is planned otherwise: it is a matter of the device.
+    assert main([*words, "device=cpu", "seq_len=[256]", "dry_run=true"]) == 0
+    assert "Nothing was measured" in capsys.readouterr().out
+
+
+def test_steps_are_short_and_leave_one_file_each():
+    assert sum(step.minutes for step in gpu.STEPS) <= 18
+    assert all(step.minutes <= 8 for step in gpu.STEPS)
+    assert len({step.file for step in gpu.STEPS}) == len(gpu.STEPS)
+
+
+def test_it_goes_on_behind_what_is_done_and_a_step_that_fails_stops_no_other(tmp_path, capsys):
+    called = []
+
+    def run(words, timeout, **_):
+        called.append((words[2], timeout))
+        if words[2] == "pytest":
+            raise subprocess.TimeoutExpired(words, timeout)
+        return SimpleNamespace(returncode=0)
+
+    (tmp_path / "launches.json").write_text("{}")
+    assert gpu.run_steps(tmp_path, run) == 1
+    assert called[0] == ("pytest", 120) and len(called) == len(gpu.STEPS) - 1
+    said = capsys.readouterr().out
+    assert "launches: done before" in said and "tests: ended after 2 minutes" in said
+
+
+def answer(**facts):
+    launch = {key: 1 for key in gpu.COMPARED} | facts
+    return {"entry": "gla_fla", "seq_len": 1024, "launches": [launch]}
+
+
+def test_launches_that_differ_from_the_list_are_named():
+    assert gpu.differences([answer()], [answer(matrix={})]) == []
+    (said,) = gpu.differences([answer()], [answer(registers=2)])
+    assert said == "gla_fla at 1024, 1: registers 1 listed, 2 made"
+    assert (
+        "1 launches listed, 0 made" in gpu.differences([answer()], [answer() | {"launches": []}])[0]
+    )
+
+
+def test_the_page_says_what_was_unequal(tmp_path):
+    folder = tmp_path / "gpu-nvidia-h100"
+    (folder / "decode").mkdir(parents=True)
+    (folder / "decode/leaderboard.md").write_text("# Board\n\nrows\n")
+    said = {"card": {"name": "NVIDIA H100"}, "unequal": ["x: 1 and 2"], "answers": [answer()]}
+    (folder / "launches.json").write_text(json.dumps(said))
+    page = gpu.page_of(folder)
+    assert page.startswith("# nvidia-h100\n") and "- x: 1 and 2" in page and "rows" in page
+
+
+def test_the_plan_needs_no_card_and_the_day_does(capsys, monkeypatch):
+    assert gpu._main(["dry_run=true"]) == 0
+    assert "Together at most 18 minutes" in capsys.readouterr().out
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="sees no CUDA device"):
+        gpu._main([])

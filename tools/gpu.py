@@ -1,0 +1,233 @@
+"""The day on which there is a card: `make gpu`, or `python -m tools.gpu`.
+
+Steps of at most 8 minutes, 18 together, each of which leaves one file in results/gpu-CARD/. A step
+whose file is there is passed over, so the same command resumes; one that fails leaves its output
+beside it. `dry_run=true` shows the plan where no card is. `page=true` writes docs/results/gpu.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent.parent
+APART = HERE / "build" / "wheels"
+"""What `wheels=` brings lies beside the python that is named, so that its torch stays."""
+
+
+def install(folder: str) -> None:
+    """Install the wheels of a folder in `APART`, for this process and those that it starts."""
+    wheels = map(str, sorted(Path(folder).glob("*.whl")))
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps"]
+    subprocess.run([*pip, "--upgrade", "--target", str(APART), *wheels], check=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(APART)])
+    sys.path.append(str(APART))
+
+
+for word in sys.argv[1:] if __name__ == "__main__" else ():
+    if word.startswith("wheels="):
+        install(word.partition("=")[2])
+try:
+    from bench.core.cli.errors import ConfigError
+    from bench.core.cli.files import write_whole
+    from bench.core.cli.values import run_words, words_and_options
+    from bench.core.store import read_records
+    from bench.studies.launches.command import ROOT, Launches, calls_of, kernels_path, listed
+except ModuleNotFoundError as missing:
+    print(
+        f"ConfigError: {sys.executable} lacks the package {missing.name}. Name another python, "
+        "make gpu PYTHON=/path/to/python, or a folder with wheels of what is missing, wheels=DIR.",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+USAGE = "make gpu [PYTHON=…] [wheels=DIR] [dry_run=true]; make gpu-page"
+MECHANISMS = "softmax,linear,nala,gated_deltanet,gated_deltanet_fla,gla_fla,kda_fla"
+COMPARED = ("kernel", "grid", "warps", "registers", "spilled_bytes", "shared_bytes")
+"""What the list of launches says of each, and has to be equal to what the card is given."""
+PAGE = ROOT / "docs/results/gpu.md"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command and the file that it leaves.
+
+    Attributes:
+        minutes: after which it is ended.
+        words: of Python; ``{out}`` is the folder.
+    """
+
+    name: str
+    file: str
+    minutes: int
+    words: str
+
+    def command(self, out: Path) -> list[str]:
+        """The words as a process takes them."""
+        return [sys.executable, *shlex.split(self.words.format(out=out))]
+
+
+SWEEP = (
+    f"-m bench.sweep experiment=gpu causal=true attention=[{MECHANISMS}] "
+    "wandb.mode=disabled charts=false"
+)
+STEPS = (
+    Step("launches", "launches.json", 2, "-m tools.gpu compare={out}/launches.json"),
+    Step("tests", "tests.xml", 2, "-m pytest -m gpu -q --junitxml={out}/tests.xml"),
+    Step(
+        "claims",
+        "claims.json",
+        3,
+        f"-m bench.verify conformance=true attention=[{MECHANISMS}] out={{out}}/claims.json",
+    ),
+    Step("speed", "speed/leaderboard.md", 8, f"{SWEEP} budget=6m out={{out}}/speed"),
+    Step(
+        "compiled",
+        "compiled/leaderboard.md",
+        2,
+        f"{SWEEP} seq_len=[4096] dtype=[bfloat16] compile=inductor budget=1m out={{out}}/compiled",
+    ),
+    Step(
+        "decode",
+        "decode/leaderboard.md",
+        1,
+        f"{SWEEP} seq_len=[4096] dtype=[bfloat16] mode=[decode] budget=30s out={{out}}/decode",
+    ),
+)
+
+
+def card_of(properties: Any) -> dict[str, Any]:
+    """A card as cards.yaml has them, from torch's properties of the device."""
+    return {
+        "name": properties.name,
+        "arch": 10 * properties.major + properties.minor,
+        "multiprocessors": properties.multi_processor_count,
+        "shared_bytes": properties.shared_memory_per_block_optin,
+    }
+
+
+def differences(listed_: Sequence[Any], made: Sequence[Any]) -> list[str]:
+    """Where the launches that were made are not those that were listed; empty if all are equal."""
+    found = []
+    for one, other in zip(listed_, made, strict=True):
+        name = f"{one['entry']} at {one['seq_len']}"
+        for which, answer in (("listed", one), ("made", other)):
+            found += [f"{name}, {which}: {answer['error']}"] if "error" in answer else []
+        counts = len(one["launches"]), len(other["launches"])
+        if counts[0] != counts[1]:
+            found.append(f"{name}: {counts[0]} launches listed, {counts[1]} made")
+        for a, b in zip(one["launches"], other["launches"], strict=False):
+            found += [
+                f"{name}, {a['kernel']}: {key} {a.get(key)} listed, {b.get(key)} made"
+                for key in COMPARED
+                if a.get(key) != b.get(key)
+            ]
+    return found
+
+
+def compare(out: Path) -> int:
+    """List launches, make them, and write whether both are equal; 1 if not."""
+    import torch
+
+    card = card_of(torch.cuda.get_device_properties(0))
+    rows = {name: {"mechanism": name} for name in MECHANISMS.split(",") if name.endswith("_fla")}
+    asked = Launches.read({"attention": rows, "seq_len": [1024], "mode": "forward_backward"})
+    path, calls = kernels_path(), calls_of(asked)
+    both = [list(listed(calls, card, "first", path, device)) for device in ("cpu", "cuda")]
+    found = differences(*both)
+    write_whole(out, json.dumps({"card": card, "unequal": found, "answers": both[1]}, indent=1))
+    print("\n".join(found) or f"{sum(len(x['launches']) for x in both[1])} launches, all equal")
+    return int(bool(found))
+
+
+def run_steps(out: Path, run: Callable[..., Any] = subprocess.run) -> int:
+    """Run what has left no file yet; 1 if a step did not end well."""
+    failed = []
+    for step in STEPS:
+        if (out / step.file).exists():
+            print(f"{step.name}: done before")
+            continue
+        log = out / f"{step.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as said:
+            try:
+                limit = 60 * step.minutes
+                code = run(step.command(out), stdout=said, stderr=said, timeout=limit).returncode
+                ending = f"exit code {code}"
+            except subprocess.TimeoutExpired:
+                code, ending = 124, f"ended after {step.minutes} minutes"
+        print(f"{step.name}: {ending}, see {log}")
+        failed += [step.name] if code else []
+    return int(bool(failed))
+
+
+def plan(card: str, out: Path) -> list[str]:
+    """A line for each step, and one for all of them."""
+    lines = [
+        f"{step.name}: at most {step.minutes} min, leaves {out / step.file}\n"
+        f"  {shlex.join(['python', *step.command(out)[1:]])}"
+        for step in STEPS
+    ]
+    return [f"On {card}:", *lines, f"Together at most {sum(s.minutes for s in STEPS)} minutes."]
+
+
+def page_of(folder: Path) -> str:
+    """What a folder of results says, as a page."""
+    lines = [f"# {folder.name.removeprefix('gpu-')}", "", "Made by `make gpu-page`.", ""]
+    file = folder / "launches.json"
+    if file.exists():
+        said = json.loads(file.read_text())
+        count = sum(len(one["launches"]) for one in said["answers"])
+        lines += [f"Launches on {said['card']['name']}: {count} made.", ""]
+        lines += [f"- {one}" for one in said["unequal"]] or [
+            "All equal to those listed without it."
+        ]
+    for step in (s for s in STEPS if s.file.endswith(".md")):
+        if (board := folder / step.file).exists():
+            count = len(read_records(folder / step.name, missing_ok=True))
+            lines += ["", f"## {step.name}: {count} records", ""]
+            lines += [x for x in board.read_text().splitlines() if not x.startswith("# ")]
+    return "\n".join(lines) + "\n"
+
+
+def _folder(name: str) -> Path:
+    return ROOT / "results" / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}"
+
+
+def _main(words: list[str]) -> int:
+    plain, options = words_and_options(words, ("dry_run", "page", "compare", "wheels"), USAGE)
+    if plain:
+        raise ConfigError(f"{plain[0]} is not known. Usage: {USAGE}")
+    if "compare" in options:
+        return compare(Path(options["compare"]))
+    if options.get("page") == "true":
+        folders = sorted((ROOT / "results").glob("gpu-*/"))
+        if not folders:
+            raise ConfigError("There is no results/gpu-CARD/. Run make gpu on a machine with one.")
+        print(write_whole(PAGE, "\n".join(map(page_of, folders))))
+        return 0
+    if options.get("dry_run") == "true":
+        print("\n".join(plan("a card that is not here", _folder("card"))))
+        return 0
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"{sys.executable} sees no CUDA device. Run this where one is, with the python whose "
+            "torch has CUDA: make gpu PYTHON=/path/to/python; dry_run=true shows the plan."
+        )
+    card = torch.cuda.get_device_name(0)
+    print("\n".join(plan(card, out := _folder(card))))
+    return run_steps(out)
+
+
+if __name__ == "__main__":
+    sys.exit(run_words(_main, None, USAGE))
