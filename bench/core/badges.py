@@ -125,7 +125,7 @@ def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(
             f"{path} does not hold the rows of a verification ({error!r}). "
-            "Write it again with `python -m bench.verify`, or say out=DIR."
+            "Write it again with `attnbench verify`, or say out=DIR."
         ) from error
     return {name: (passed[name], count) for name, count in compared.items()}
 
@@ -153,7 +153,7 @@ def _read_file(file: Path) -> Iterator[tuple[str, dict[str, Badge]]]:
                 continue
             raise ConfigError(
                 f"{file}:{number} does not hold badges ({error!r}). Move {file.name} out of "
-                "the folder, and run python -m bench.verify conformance=true again."
+                "the folder, and run attnbench verify conformance=true again."
             ) from error
 
 

@@ -89,7 +89,7 @@ def read_presets(given: Any) -> tuple[RatePreset, ...]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"rates holds no presets of learning rates ({error!r}). Choose rates=searched or "
-            "rates=shared, or let `python -m bench.rates` write conf/rates/searched.yaml again."
+            "rates=shared, or let `attnbench rates` write conf/rates/searched.yaml again."
         ) from error
 
 

@@ -1,9 +1,8 @@
 """The one door to Hydra: compose a configuration from the command line, run a command on it.
 
 Every command is ``main(config: dict) -> int``. Beside its keys, the configuration has ``sweep_id``,
-the keys that were ``given``, and when the command was started (``began_s``) and its configuration
-began to be composed (``composes_s``). Exit codes: 0 done, 1 a verdict, 2 bad input, 3 our own bug
-(with its traceback), 130 stopped by Ctrl-C.
+the keys that were ``given``, and when it was started (``began_s``) and composed (``composes_s``).
+Exit codes: 0 done, 1 a verdict, 2 bad input, 3 our own bug (with its traceback), 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -118,9 +117,8 @@ def _run_hydra(
             config = _resolved(cfg)
             _refuse_idle_launcher()
             began_s, composes_s = (now_s(), now_s()) if _job_folder() else starts_s
-            told: dict[str, Any] = {"sweep_id": _sweep_id(), "given": _given()}
-            told |= {"began_s": began_s, "composes_s": composes_s}
-            codes.append(main(config | told))
+            times = {"began_s": began_s, "composes_s": composes_s}
+            codes.append(main(config | times | {"sweep_id": _sweep_id(), "given": _given()}))
         except ConfigError as error:
             codes.append(tell(error))
         except KeyboardInterrupt:

@@ -70,7 +70,7 @@ def make_dashboard(
         notes.append(f"W&B did not take the {kind}: {problem}.")
     notes.append(
         f"To send the {kind}: set WANDB_API_KEY, or run `wandb login`, and then "
-        f"python -m bench.report wandb.make={kind} wandb.mode=online out={config.out}"
+        f"attnbench report wandb.make={kind} wandb.mode=online out={config.out}"
     )
     return file, notes
 

@@ -189,7 +189,7 @@ def legend(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> st
     stored = {proven.stored for _, proven in shown} - {""}
     words = [f"Stored with the code: {'; '.join(sorted(stored))}."] if stored else []
     if any(proven.is_stale(entry.module) for entry, proven in shown):
-        words.append("* of an earlier state of its source; python -m bench.verify tests it again.")
+        words.append("* of an earlier state of its source; attnbench verify tests it again.")
     return " ".join(words)
 
 

@@ -76,7 +76,7 @@ def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
     if "model" in keys.scope:
         raise ConfigError(
             "scope=model is not compared: regress times mechanisms of two trees in one process. "
-            "Choose scope=core or scope=layer; python -m bench.sweep measures whole models."
+            "Choose scope=core or scope=layer; attnbench sweep measures whole models."
         )
     sweep = read_sweep_config({**composed, **usual, "task": tasks})
     return GateConfig.read({**composed, "sweep": sweep})

@@ -30,7 +30,7 @@ def read_findings(out: Path) -> list[Findings]:
     found = [one for file in files for one in lines_of(out, file.stem).read()]
     if not found:
         raise ConfigError(
-            f"There are no findings under {folder_of(out)}; make them with python -m bench.verify "
+            f"There are no findings under {folder_of(out)}; make them with attnbench verify "
             "numerics=true."
         )
     return found

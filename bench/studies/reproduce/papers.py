@@ -57,7 +57,7 @@ class Papers:
         if name not in self.entries:
             raise ConfigError(
                 f"cell={name} is not described in conf/paper. {_near(name, self.entries)} "
-                "`python -m bench.reproduce` lists all."
+                "`attnbench reproduce` lists all."
             )
         return self.entries[name]
 

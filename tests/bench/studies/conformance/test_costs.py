@@ -1,0 +1,33 @@
+"""What a mechanism is told whose FLOP formula has failed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from bench.studies.conformance import costs
+from bench.studies.conformance.check import Broken
+
+
+@pytest.mark.parametrize(
+    ("claims_state", "form", "told"),
+    [
+        (True, "causal", "let executed_flops(shape) return that"),
+        (True, "decode", "decode_flops(shape) is to return the FLOPs of one `step`"),
+        (False, "bidirectional", "2 FLOPs per multiply-add"),
+    ],
+)
+def test_the_message_says_which_method_is_to_return_what(
+    monkeypatch: pytest.MonkeyPatch, claims_state: bool, form: str, told: str
+) -> None:
+    proof = SimpleNamespace(form=form, reason="flops() says 2", status=costs.FlopVerdict.FAILED)
+    monkeypatch.setattr(costs, "attention_class", lambda name: None)
+    monkeypatch.setattr(costs, "forms_of", lambda kind: [form])
+    monkeypatch.setattr(costs, "prove_form", lambda kind, name: proof)
+    claimed = SimpleNamespace(
+        name="mine", causal=form != "bidirectional", can=SimpleNamespace(recurrent=claims_state)
+    )
+    with pytest.raises(Broken) as failed:
+        costs.flops_are_what_is_counted_and_what_slow_forms_need(claimed)
+    assert f"{form}: flops() says 2. " in str(failed.value) and told in str(failed.value)
