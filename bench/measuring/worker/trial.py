@@ -117,7 +117,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
 
 
 def _kept_share(subject: Subject) -> float | None:
-    """Of a whole call, also where steps are timed: the last query's is the step's."""
+    """Share of a whole call, also where steps are timed: the last query's is the step's."""
     from bench.measuring.measure.kept import kept_share
 
     if subject.cell.is_model:
