@@ -45,11 +45,6 @@ def power_slope(x: Tensor, power: float) -> Tensor:
     return x * x if power == 3 else (log2_size(x) * (power - 1)).exp2_()
 
 
-def norm_aware_power(norm: Tensor, lam: float, tau: float) -> Tensor:
-    """p(||q||) = lam (tau + tanh ||q||), between lam tau and lam (tau + 1). NaLaFormer, Eq. 8."""
-    return lam * (tau + norm.tanh())
-
-
 def signed_power(x: Tensor, power: Tensor | float) -> Tensor:
     """sign(x) |x|^power, with finite gradients at zero for a power of 1 or more."""
     if isinstance(power, Tensor):

@@ -13,16 +13,6 @@ from torch import Tensor
 from ..geometry import CallShape
 
 
-def weighted_values(phi_q: Tensor, phi_k: Tensor, v: Tensor) -> Tensor:
-    """Q' (K'^T V): (B, H, N, F), (B, H, M, F), (B, H, M, E) -> (B, H, N, E)."""
-    return phi_q @ (phi_k.transpose(-2, -1) @ v)
-
-
-def weight_sums(phi_q: Tensor, phi_k: Tensor) -> Tensor:
-    """Q' K'^T 1: (B, H, N, F), (B, H, M, F) -> (B, H, N, 1)."""
-    return phi_q @ phi_k.sum(dim=-2).unsqueeze(-1)
-
-
 def divide(numerator: Tensor, normaliser: Tensor) -> Tensor:
     """The quotient; zero where all weights are zero, as for a query whose keys are all hidden."""
     return numerator / normaliser.masked_fill(normaliser == 0, 1.0)

@@ -11,7 +11,7 @@ from ..checks import fills_grid, flag, one_of, positive
 from ..maths.feature_maps import elu_plus_one
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
-from ..maths.kernel_attention import kernel_flops, weight_sums, weighted_values
+from ..maths.kernel_attention import kernel_flops
 from ..maths.rotary import turns
 from ..precision import float16_in_float32, in_wide_precision, wide_dtype
 from ..registry import register_attention
@@ -106,7 +106,7 @@ class Mlla(AttentionLayer):
     def _with_pairs_in_two_heads(self, q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
         """The same for an odd head_dim: adjacent channels may lie in two heads."""
         phi_q, phi_k = elu_plus_one(q), elu_plus_one(k)
-        normaliser = weight_sums(phi_q, phi_k) + self.eps * v.shape[-2]
+        totals = phi_q @ phi_k.sum(dim=-2).unsqueeze(-1)
         pairs = (torch.unflatten(merge_heads(phi), -1, (-1, 2)) for phi in (phi_q, phi_k))
         turned_q, turned_k = (
             split_heads(
@@ -114,7 +114,7 @@ class Mlla(AttentionLayer):
             )
             for pair in pairs
         )
-        return weighted_values(turned_q, turned_k, v) / normaliser
+        return turned_q @ (turned_k.mT @ v) / (totals + self.eps * v.shape[-2])
 
     def reference(self, x: Tensor) -> Tensor:
         """The N x N weights written out, with sines and cosines of each channel's own angle."""
