@@ -297,7 +297,8 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
         near = did_you_mean(
             name, {*_options(group, words), *(getattr(error, "options", None) or ())}
         )
-        own = f"One of your own is a YAML in {group}/ of the folder that --config-dir names."
+        plugin = ", or a mechanism of a module in plugins" if group == "attention" else ""
+        own = f"One of your own is a YAML in {group}/ of a folder that --config-dir names{plugin}."
         return f"{group}={name}: there is no such {group}. {near} {own}"
     if choice := _explain_choice(words):
         return choice
