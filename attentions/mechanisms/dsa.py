@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities, Gate
 from ..checks import whole
 from ..engines.pair import Attend, PairCore
-from ..maths.blocks import best_blocks as best
+from ..maths.indexer import chosen_keys, index_loss, index_scores
 from ..maths.shared_heads import for_every_query_head
-from ..maths.tiles import Tiling, tiled_flops
+from ..maths.tiles import tiled_flops
 from ..precision import widen
 from ..registry import register_attention
-
-_LATER = 1e-30
-"""Added to a score per place: of scores of 0, the later key's is the larger."""
 
 
 @register_attention(
@@ -88,13 +84,7 @@ class Dsa(PairCore):
         sizes = {name: self.gate_shape(name, len(k), k.shape[2]) for name in self.gates}
         return {name: widen(k.new_zeros(size)) for name, size in sizes.items()}
 
-    def _gates(
-        self,
-        q: Tensor,
-        k: Tensor,
-        key_mask: Tensor | None,
-        given: Mapping[str, Tensor | None],
-    ) -> list[Tensor]:
+    def _gates(self, q: Tensor, k: Tensor, key_mask: Any, given: Any) -> list[Tensor]:
         index_k = given.get("index_k")
         if index_k is not None and index_k.dim() == 3:
             given = {**given, "index_k": index_k.unsqueeze(1)}
@@ -105,61 +95,32 @@ class Dsa(PairCore):
         if k.shape[2] <= self.top_k:
             return attend(q, k, v)
         if q.shape[2] > 1:
-            return attend(q, k, v, self.choose(attend, *gates))
+            index = (gates[0], gates[1], gates[2])
+            return attend(q, k, v, chosen_keys(self.top_k, attend.tiling, attend.allowed, index))
         with torch.no_grad():
-            places = self.scores(*gates).topk(self.top_k, dim=-1).indices.mT  # (B, 1, K, 1)
-        tiling = Tiling(query_len=1, key_len=self.top_k, size=self.tile, causal=False)
+            places = index_scores(*gates).topk(self.top_k, dim=-1).indices.mT  # (B, 1, K, 1)
         k, v = (x.take_along_dim(places, dim=2) for x in (k, v))
-        return replace(attend, tiling=tiling)(q, k, v)
+        return attend.over(self.top_k)(q, k, v)
 
     def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """At most ``top_k`` of the keys so far."""
         return torch.arange(1, q.shape[2] + 1, device=q.device).clamp(max=self.top_k)
-
-    def scores(self, index_q: Tensor, index_k: Tensor, index_weight: Tensor) -> Tensor:
-        """I of each pair, (B, 1, N, M)."""
-        matches = (index_q @ index_k.mT).relu() * index_weight.unsqueeze(-1)
-        places = torch.arange(index_k.shape[2], device=index_k.device)
-        return matches.sum(dim=1, keepdim=True) + _LATER * places
-
-    @torch.no_grad()
-    def choose(self, attend: Attend, *gates: Tensor) -> Tensor:
-        """True for the keys that each query sees, (B, 1, N, M)."""
-        index_q, index_k, index_weight = gates
-        rows, length = [], index_k.shape[2]
-        for at in attend.tiling.rows():
-            end = slice(0, attend.tiling.past + at.stop)
-            scores = self.scores(index_q[:, :, at], index_k[:, :, end], index_weight[:, :, at])
-            hidden = attend.tiling.hidden(at, end, attend.allowed, scores.device)
-            scores = scores if hidden is None else scores.masked_fill(hidden, -torch.inf)
-            rows.append(functional.pad(best(scores, self.top_k), (0, length - end.stop)))
-        return torch.cat(rows, dim=2)
 
     def auxiliary_loss(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """KL divergence of the indexer's softmax from the heads' mean weights, Eq. 4.
 
         Both over the chosen keys, a mean over queries; weights are constants.
         """
-        scores = self.scores(*self._gates(q, k, None, gates))
-        later = torch.ones_like(scores, dtype=torch.bool).triu(1)
-        scores = scores.masked_fill(later, -torch.inf)
-        seen = best(scores.detach(), self.top_k)
-        with torch.no_grad():
-            matches = q @ for_every_query_head(k, q.shape[1]).mT / q.shape[-1] ** 0.5
-            target = matches.masked_fill(~seen, -torch.inf).softmax(dim=-1).mean(1, keepdim=True)
-        guess = scores.masked_fill(~seen, -torch.inf).log_softmax(dim=-1).masked_fill(~seen, 0.0)
-        loss: Tensor = (target.xlogy(target) - target * guess).sum(dim=-1).mean()
-        return loss
+        matches = q @ for_every_query_head(k, q.shape[1]).mT / q.shape[-1] ** 0.5
+        return index_loss(index_scores(*self._gates(q, k, None, gates)), matches, self.top_k)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """All weights, those of keys that were not chosen set to zero."""
-        scores = torch.zeros(len(q), q.shape[2], k.shape[2], dtype=q.dtype, device=q.device)
+        scores = q.new_zeros(len(q), q.shape[2], k.shape[2])
         if gates:
-            keys = gates["index_k"].flatten(0, -3)
-            for head, weight in zip(
-                gates["index_q"].unbind(1), gates["index_weight"].unbind(1), strict=True
-            ):
-                scores = scores + weight[..., None] * (head @ keys.mT).clamp(min=0)
+            index_q, index_weight = gates["index_q"], gates["index_weight"]
+            keys = gates["index_k"].reshape(len(q), 1, k.shape[2], -1)
+            scores = ((index_q @ keys.mT).clamp(min=0) * index_weight[..., None]).sum(dim=1)
         later = torch.ones_like(scores).triu(1) > 0
         # From the last key: a stable sort has the later one of equal scores first.
         last_first = scores.masked_fill(later, -torch.inf).flip(-1)

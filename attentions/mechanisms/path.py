@@ -94,18 +94,9 @@ class Path(PastCore):
         v = torch.cat((chunk.past_v, chunk.v), dim=2)
         return chunk.weights(scores) @ v, k, v
 
-    def reference(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        transition_key: Tensor | None = None,
-        beta: Tensor | None = None,
-        log_decay: Tensor | None = None,
-    ) -> Tensor:
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """Key by key from the last one: all later queries meet it, and turn by its map."""
-        w = transition_key
+        w, beta, log_decay = (gates.get(x) for x in ("transition_key", "beta", "log_decay"))
         if w is None:
             w = k * (k.square().sum(dim=-1, keepdim=True) + 1e-6).rsqrt()
         if beta is None:

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
+from attentions.base import CallShape
+from bench.measuring.costs.slow_forms import work_of
 from tests.attentions.mechanisms import explicit
 
 N, D, E, TOP, HEADS, WIDTH = 45, 8, 6, 7, 9, 5
@@ -96,3 +98,18 @@ def test_the_indexer_learns_the_weights_of_the_heads_over_what_it_chose():
             found = guess[best].log_softmax(0)
             expected.append((target * (target.log() - found)).sum())
     torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
+@pytest.mark.parametrize("n", [5, 64, 150])
+def test_executed_flops_are_those_that_are_counted(n):
+    geometry = Geometry(num_heads=4, head_dim=D, value_dim=E, seq_len=n, causal=True)
+    core = build_attention("dsa", geometry, top_k=TOP, index_heads=HEADS, index_dim=WIDTH)
+    core.tile = 64
+    tensors = [torch.randn(2, 4, n, width) for width in (D, D, E)]
+    sizes = {"query_len": n, "key_len": n, "head_dim": D, "value_dim": E}
+    shape = CallShape(batch_size=2, num_heads=4, causal=True, **sizes)
+    assert core.executed_flops(shape) == work_of(lambda: core(*tensors)).flops
+    state = core.init_state(2, dtype=torch.float32, device=torch.device("cpu"))
+    _, state = core.step(*(x[:, :, :-1] for x in tensors), state)
+    last = work_of(lambda: core.step(*(x[:, :, -1:] for x in tensors), state))
+    assert core.decode_flops(shape) == last.flops
