@@ -27,6 +27,7 @@ from bench.publishing.document import (
     words,
 )
 from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.metrics.marks import NOISY, marks
 from bench.publishing.metrics.ranks import rank_speed
 from bench.publishing.scores import Score, TaskScores
 from bench.studies.advise.evidence import (
@@ -295,12 +296,15 @@ def _row(row: Candidate, is_chosen: bool) -> Row:
         low, high = row.score.shown_interval or (None, None)
         said["score"] = Estimate(row.score.accuracy or float("nan"), low, high)
         said["seeds"] = len(row.score.accuracies)
-        said["rates"] = f"best of {row.num_rates} rates" if row.num_rates > 1 else "one rate"
+        rates = f"best of {row.num_rates} rates" if row.num_rates > 1 else "one rate"
+        said["rates"] = "; ".join([rates, *row.score.marks])
     if row.cost:
         said["latency"] = Estimate(row.cost.seconds, row.cost.low, row.cost.high)
-        said["basis"] = "fitted" if row.cost.is_fitted else "measured"
-        result = row.cost.record.result if row.cost.record else None
-        said["state"] = result.state_bytes if isinstance(result, Speed) else None
+        said["basis"] = "fitted"
+        if record := row.cost.record:
+            assert isinstance(record.result, Speed)
+            said["basis"] = f"measured, {NOISY}" if NOISY in marks(record) else "measured"
+            said["state"] = record.result.state_bytes
     return said
 
 
