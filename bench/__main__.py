@@ -25,6 +25,7 @@ COMMANDS = {
         "bench.reproduce",
         "train a paper's cell or test its sentence, and judge",
     ),
+    "hybrids": ("bench.hybrids", "compare mixers alone with the same beside softmax layers"),
     "explain": (
         "bench.explain",
         "explain a trained model's answers by several methods, scored",

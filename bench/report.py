@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -22,6 +22,7 @@ from bench.publishing.publish import (
     print_versus,
     publish,
     read_publish_config,
+    write_latex,
 )
 
 
@@ -31,6 +32,7 @@ class Instead(Settings):
     versus: Some[Name] = ()
     serve: bool = False
     site: Folder | None = None
+    format: Literal["latex"] | None = None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +45,8 @@ def report(config: dict[str, Any]) -> int:
 
     With ``serve`` bring the page up to date, and serve it on loopback until Ctrl-C. With ``site``
     write a folder of pages for static hosting, with ``wandb.make`` W&B's workspace or report, with
-    ``versus`` print when one row beats another: each of these instead of all else.
+    ``versus`` print when one row beats another, with ``format=latex`` write the tables for LaTeX:
+    each of these instead of all else.
 
     Lines that hold no record are named and left out. The exit code is then 2, unless a crash in the
     middle of a write is all that there was.
@@ -73,6 +76,9 @@ def report(config: dict[str, Any]) -> int:
         files = build_site(records, wanted, site)
         took = f"It shows {quantity(len(records), 'record')} of the store {wanted.out}."
         print_files(files[:1], (took, *reading.describe()), console)
+        return 2 if reading.is_damaged else 0
+    if instead.format == "latex":
+        print_files((write_latex(records, wanted),), reading.describe(), console)
         return 2 if reading.is_damaged else 0
     published = publish(records, wanted)
     print_leaderboard(published.board, wanted, console)

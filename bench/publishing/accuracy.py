@@ -1,8 +1,9 @@
 """`python -m bench.publishing.accuracy FOLDER PAGE COMMAND [TASK ...]`: a page of docs/results.
 
-It shows what was trained under FOLDER: all of it, or the tasks named. COMMAND is what was typed to
-train it, and stands on the page. Pictures that have something to show lie beside the page, in a
-folder of its name.
+It shows what was trained under FOLDER: all of it, or the tasks named, in their order; a name may
+have a setting in which tasks of one name differ, as "word_problem group=S3". COMMAND is what was
+typed to train it, and stands on the page. Pictures that have something to show lie beside the
+page, in a folder of its name.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from bench.core.store import latest, read_records
 from bench.publishing.charts import charts
 from bench.publishing.charts.write import write_pictures
 from bench.publishing.converged import by_steps, converged_section, doublings, with_under_trained
-from bench.publishing.document import escape
+from bench.publishing.document import escape, pipe_table
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.markdown import section_blocks, table_lines
+from bench.publishing.markdown import section_blocks
 from bench.publishing.scores import TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import Section, holes_table, machine_words
@@ -43,7 +44,10 @@ validation answers were right. Training: the score on 1,024 training examples. S
 
 
 def accuracy_page(
-    records: Sequence[Record], command: str, pictures: Sequence[tuple[str, str]] = ()
+    records: Sequence[Record],
+    command: str,
+    pictures: Sequence[tuple[str, str]] = (),
+    order: Sequence[str] = (),
 ) -> str:
     """The page.
 
@@ -51,14 +55,16 @@ def accuracy_page(
         records: of training runs; of a cell's records the newest counts.
         command: what trained them.
         pictures: title and path, relative to the page, of each.
+        order: beginnings of the tasks' names; those that none fits come last.
     """
     newest = latest(records)
-    board = _told_apart(build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True))
+    board = build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True)
+    board = _told_apart(board, order)
     tasks = ", ".join(dict.fromkeys(_bare_label(record) for record in newest))
     seeds = quantity(max(task.num_seeds for task in board.tasks), "seed")
     blocks = [
         f"# Accuracy on {escape(tasks)}, over {seeds}",
-        _origin(newest, machine_words(board), board.commits),
+        origin(newest, machine_words(board), board.commits),
         textwrap.indent(command, "    "),
         _HOW_TO_READ,
         *(f"![{escape(title)}]({path})" for title, path in pictures),
@@ -66,11 +72,11 @@ def accuracy_page(
     ]
     if board.holes:
         holes = holes_table(board)
-        blocks += [f"## {holes.title}", table_lines(holes)]
+        blocks += [f"## {holes.title}", pipe_table(holes)]
     return "\n\n".join(blocks) + "\n"
 
 
-def _told_apart(board: Leaderboard) -> Leaderboard:
+def _told_apart(board: Leaderboard, order: Sequence[str] = ()) -> Leaderboard:
     """Tasks of one label by the settings in which they differ, as ``recall position=rope``."""
     alike: dict[str, list[TaskScores]] = {}
     for task in board.tasks:
@@ -83,7 +89,11 @@ def _told_apart(board: Leaderboard) -> Leaderboard:
         words = [f"{name}={own[name]}" for name in sorted(names)]
         return replace(task, label=" ".join([task.label, *words]))
 
-    return replace(board, tasks=tuple(named(task) for task in board.tasks))
+    def place(task: TaskScores) -> int:
+        fitting = (i for i, name in enumerate(order) if f"{task.label} ".startswith(f"{name} "))
+        return next(fitting, len(order))
+
+    return replace(board, tasks=tuple(sorted(map(named, board.tasks), key=place)))
 
 
 _NAMED = ("num_steps", "learning_rate")
@@ -109,7 +119,8 @@ def _bare_label(record: Record) -> str:
     return record.cell.task.label.partition(" ")[0]
 
 
-def _origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence[str]) -> str:
+def origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence[str]) -> str:
+    """Where and when training runs were made, and what they took; the command follows."""
     days = " and ".join(sorted({record.started_at[:10] for record in records}))
     trained = [record for record in records if record.status is not Status.SKIPPED]
     spent_s = sum(record.cost_s.get("total", 0.0) for record in trained)
@@ -140,13 +151,29 @@ def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
     """
     trained = [record for record in records if record.cell.is_task]
     known = {_bare_label(record) for record in trained}
-    for task in tasks:
+    wanted = [task.partition(" ")[0] for task in tasks]
+    for task in wanted:
         if task not in known:
             raise ConfigError(f"No task {task!r} was trained here. {did_you_mean(task, known)}")
-    found = [record for record in trained if not tasks or _bare_label(record) in tasks]
+    found = [record for record in trained if not wanted or _bare_label(record) in wanted]
     if not found:
         raise ConfigError("Nothing was trained here: there is no record of a task.")
     return found
+
+
+def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
+    """Write the page of a store and its pictures; returns their paths.
+
+    Raises:
+        ConfigError: nothing was trained there, or a file cannot be written.
+    """
+    records = chosen(read_records(store), tasks)
+    # What needs latencies is none of this page.
+    board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS), tasks)
+    drawn, _ = write_pictures(charts(board), page.with_suffix(""))
+    pictures = [(title, f"{page.stem}/{file.name}") for title, file in drawn]
+    text = accuracy_page(records, command, pictures, tasks)
+    return [write_whole(page, text), *(file for _, file in drawn)]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -156,14 +183,7 @@ def main(argv: Sequence[str]) -> int:
         return 0 if {"-h", "--help"} & set(argv) else 2
     folder, page, command, *tasks = argv
     try:
-        records = chosen(read_records(Path(folder)), tasks)
-        place = Path(page).with_suffix("")
-        # What needs latencies is none of this page.
-        board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS))
-        drawn, _ = write_pictures(charts(board), place)
-        pictures = [(title, f"{place.name}/{file.name}") for title, file in drawn]
-        text = accuracy_page(records, command, pictures)
-        files = [write_whole(Path(page), text), *(file for _, file in drawn)]
+        files = write_page(Path(folder), Path(page), command, tasks)
     except ConfigError as error:
         return tell(error)
     print(f"Wrote {', '.join(map(str, files))}")

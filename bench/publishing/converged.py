@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bench.core.format import bracketed, percent
+from bench.publishing.document import text_table
 from bench.publishing.metrics.ranks import Ranks, rank_runs
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.tables import Section, Table
+from bench.publishing.tables import Section
 
 CONVERGED = 0.01
 """Change of a row's mean by a doubling of its steps below which it has converged: one point."""
@@ -117,14 +118,14 @@ def converged_section(title: str, rows: Sequence[Doublings]) -> Section:
     return Section(
         title=title,
         tables=(
-            Table(
+            text_table(
                 title="last doubling",
                 header=(
                     *("rank", "entry", "accuracy (%)", "each seed", "training (%)", "steps"),
                     *("change by the last doubling (points)", "learning rate", "means by steps"),
                 ),
                 rows=tuple(_row(row, ranks) for row in order),
-                num_text=2,
+                num_words=2,
             ),
         ),
         notes=tuple(_notes(rows)),

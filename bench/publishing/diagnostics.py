@@ -10,7 +10,8 @@ from bench.core.finding import CHANGE, changes
 from bench.core.numbers import FILE, RANDOM, Found, LeftOut, Line, Number, read_lines
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.spec import Chart
-from bench.publishing.tables import Section, Table
+from bench.publishing.document import Table, text_table
+from bench.publishing.tables import Section
 
 _FILES = (FILE, f"diagnostics/{FILE}")
 """Under the folder of a store: of a command that was told its folder, or has the usual one."""
@@ -177,7 +178,7 @@ def _table(found: _Lines, title: str, inputs: str, columns: Sequence[Column]) ->
         if any(cell is not None for cell in cells):
             rows.append((attention, *map(_written, cells)))
     header = ("attention", *(title for title, _, _ in columns))
-    return (Table(title=title, header=header, rows=tuple(rows), num_text=1),) if rows else ()
+    return (text_table(title=title, header=header, rows=tuple(rows), num_words=1),) if rows else ()
 
 
 def _written(number: Number | None) -> str:

@@ -1,4 +1,4 @@
-"""Tables of values, documents of blocks, and what renders them: Markdown, CSV, a terminal."""
+"""Tables of values, documents of blocks, and their renderers: Markdown, CSV, LaTeX, a terminal."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ class Column:
         align: words to the left, numbers to the right.
         within: what no interval can leave; it is cut there.
         has_interval: CSV has the ends as ``<key>_low`` and ``<key>_high``.
+        most_letters: a terminal folds longer cells; 0 for no limit.
     """
 
     key: str
@@ -58,6 +59,7 @@ class Column:
     align: Literal["left", "right"] = "right"
     within: tuple[float, float] = (-math.inf, math.inf)
     has_interval: bool = False
+    most_letters: int = 0
 
     @property
     def header(self) -> str:
@@ -95,15 +97,56 @@ class Table:
 
     Attributes:
         title: above it; none if empty.
+        leading: indices of the rows that share the first rank; LaTeX prints them in bold.
     """
 
     columns: Sequence[Column]
     rows: Sequence[Row]
     title: str = ""
+    leading: frozenset[int] = frozenset()
 
-    def texts(self) -> list[list[str]]:
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Titles of the columns, with unit and direction."""
+        return tuple(column.header for column in self.columns)
+
+    @property
+    def num_words(self) -> int:
+        """Number of columns of words, which come first."""
+        return sum(column.align == "left" for column in self.columns)
+
+    def texts(self) -> tuple[tuple[str, ...], ...]:
         """The cells as text, without the header."""
-        return [[c.write(row.get(c.key)) for c in self.columns] for row in self.rows]
+        return tuple(tuple(c.write(row.get(c.key)) for c in self.columns) for row in self.rows)
+
+
+def text_table(
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    num_words: int,
+    leading: frozenset[int] = frozenset(),
+) -> Table:
+    """A table whose cells are written already.
+
+    Args:
+        title: above it.
+        header: title of each column.
+        rows: texts, each with a cell for every column.
+        num_words: number of leading columns that hold words; the others hold numbers.
+        leading: see `Table`.
+    """
+    keys = [str(i) for i in range(len(header))]
+    return Table(
+        title=title,
+        columns=tuple(
+            Column(key, words, align="left" if i < num_words else "right")
+            for i, (key, words) in enumerate(zip(keys, header, strict=True))
+        ),
+        rows=tuple(dict(zip(keys, row, strict=True)) for row in rows),
+        leading=leading,
+    )
 
 
 # --- blocks -------------------------------------------------------------------------------------
@@ -203,21 +246,13 @@ def _markdown(block: Block) -> Iterator[str]:
         case Table():
             if block.title:
                 yield f"**{escape(block.title)}**"
-            header = [column.header for column in block.columns]
-            yield pipe_table(header, block.texts(), [c.align == "left" for c in block.columns])
+            yield pipe_table(block)
 
 
-def pipe_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], is_left: Sequence[bool]
-) -> str:
-    """A table of Markdown, padded so that it also reads well as text.
-
-    Args:
-        header: of each column.
-        rows: texts, each with a cell for every column.
-        is_left: whether a column is aligned to the left; else to the right.
-    """
-    lines = [[escape(cell) for cell in row] for row in (header, *rows)]
+def pipe_table(table: Table) -> str:
+    """A table of Markdown without its title, padded so that it also reads well as text."""
+    is_left = [column.align == "left" for column in table.columns]
+    lines = [[escape(cell) for cell in row] for row in (table.header, *table.texts())]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     rule = [
         "-" * w if left else "-" * (w - 1) + ":" for w, left in zip(widths, is_left, strict=True)
@@ -263,6 +298,68 @@ def csv_text(table: Table) -> str:
     return text.getvalue()
 
 
+def latex(document: Document) -> str:
+    """The document's tables for LaTeX with booktabs, rows that share the first rank in bold.
+
+    Headings become comments; texts, pictures and commands are left out.
+    """
+    lines = [f"% {_on_one_line(document.title)}", r"% needs \usepackage{booktabs}"]
+    for block in document.blocks:
+        if isinstance(block, Heading):
+            lines += ["", f"% {_on_one_line(block.words)}"]
+        elif isinstance(block, Table):
+            lines += ["", *_latex_table(block)]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_table(table: Table) -> Iterator[str]:
+    yield r"\begin{table}"
+    yield r"\centering"
+    if table.title:
+        yield rf"\caption{{{_tex(table.title)}}}"
+    yield rf"\begin{{tabular}}{{{''.join(column.align[0] for column in table.columns)}}}"
+    yield r"\toprule"
+    yield f"{' & '.join(map(_tex, table.header))} \\\\"
+    yield r"\midrule"
+    for i, row in enumerate(table.texts()):
+        cells = [_tex(cell) for cell in row]
+        if i in table.leading:
+            cells = [cell and rf"\textbf{{{cell}}}" for cell in cells]
+        yield f"{' & '.join(cells)} \\\\"
+    yield r"\bottomrule"
+    yield r"\end{tabular}"
+    yield r"\end{table}"
+
+
+_TEX = {
+    **{letter: f"\\{letter}" for letter in "#$%&_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"$\sim$",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "²": r"$^2$",
+    "µ": r"$\mu$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "→": r"$\rightarrow$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in _on_one_line(text))
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def print_document(document: Document, console: Console) -> None:
     """Print headings, texts and tables; of a wide table the last columns are left out."""
     from rich.text import Text as RichText
@@ -281,9 +378,9 @@ def print_document(document: Document, console: Console) -> None:
                     console.print(RichText(line), soft_wrap=True)
             case Table():
                 console.print(RichText(f"\n{block.title}" if block.title else "", style="italic"))
-                laid_out = _laid_out(block, console.width)
-                console.print(laid_out)
-                if len(laid_out.columns) < len(block.columns):
+                laid = laid_out(block, console.width)
+                console.print(laid)
+                if len(laid.columns) < len(block.columns):
                     console.print("Columns that did not fit are in the files.", style="dim")
 
 
@@ -291,32 +388,46 @@ _GAP = 2
 """Blanks between two columns."""
 
 
-def _laid_out(table: Table, width: int) -> RichTable:
-    """Words and the first number always stay; no number is broken."""
+def laid_out(table: Table, width: int) -> RichTable:
+    """The table as rich prints it: the leading columns that fit into a width.
+
+    Words are folded and never cut; they and the first number always stay. No number is broken.
+    """
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text as RichText
 
     texts = table.texts()
-    num_words = sum(column.align == "left" for column in table.columns)
     # A column's border is one blank wide, so the padding is the rest of the gap.
     found = RichTable(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False)
     found.show_edge = False
     used = -_GAP
     for i, column in enumerate(table.columns):
-        own = max(map(len, [*column.header.split(), *(row[i] for row in texts)]))
+        own = _letters(column, [row[i] for row in texts])
         used += own + _GAP
-        if used > width and i > num_words:
+        if used > width and i > table.num_words:
             break
+        # Only a table of words is laid out by rich: it would break numbers as well.
+        fixed = None if table.num_words == len(table.columns) else own
         title = RichText(column.header)
-        found.add_column(title, justify=column.align, overflow="fold", width=own)
+        found.add_column(title, justify=column.align, overflow="fold", width=fixed)
     for row in texts:
+        # RichText, so that [1.79, 1.88] is not read as markup.
         found.add_row(*map(RichText, row[: len(found.columns)]))
     return found
 
 
+def _letters(column: Column, cells: Sequence[str]) -> int:
+    """Width of a column: its header may break between words, its cells only beyond their limit."""
+    words = column.header.split()
+    if limit := column.most_letters:
+        words += [word for cell in cells for word in cell.split()]
+        cells = [cell[:limit] for cell in cells]
+    return max(map(len, [*words, *cells]), default=0)
+
+
 def write(document: Document, path: Path) -> Path:
-    """Write a file by its ending: .md, or .csv of the document's first table; returns its path.
+    """Write a file by its ending: .md, .tex, or .csv of the first table; returns its path.
 
     Raises:
         ConfigError: it cannot be written, or its ending is another.
@@ -326,4 +437,6 @@ def write(document: Document, path: Path) -> Path:
     if path.suffix == ".csv":
         table = next(block for block in document.blocks if isinstance(block, Table))
         return write_whole(path, csv_text(table))
-    raise ConfigError(f"{path} ends in none of .md, .csv. Choose one of these.")
+    if path.suffix == ".tex":
+        return write_whole(path, latex(document))
+    raise ConfigError(f"{path} ends in none of .md, .csv, .tex. Choose one of these.")

@@ -10,8 +10,8 @@ from bench.core.comparison import Runs, mean_of, within_share
 from bench.core.format import bracketed, column_for, number, percent, with_unit
 from bench.core.record import Filtered, Quality, Record
 from bench.core.statistics import Interval, mean_interval, median, median_interval
+from bench.publishing.document import Table, text_table
 from bench.publishing.scores import TaskScores
-from bench.publishing.tables import Table
 
 _ORACLES = ("object_rate",)
 WITHOUT = "whole model"
@@ -134,7 +134,7 @@ def filter_tables(task: TaskScores) -> Iterator[Table]:
     kept = [row for one in task.scores for row in kept_shares(one.entry, one.records)]
     if kept:
         latency = column_for("latency_s", [row.latency_s for row in kept])
-        yield Table(
+        yield text_table(
             title="token filters, without fine-tuning",
             header=(
                 *("entry", "filter", "keep", "tokens", "accuracy (%)", "minus whole (points)"),
@@ -154,7 +154,7 @@ def filter_tables(task: TaskScores) -> Iterator[Table]:
                 )
                 for row in kept
             ),
-            num_text=2,
+            num_words=2,
         )
 
 

@@ -7,10 +7,11 @@ from functools import lru_cache
 
 from bench.core.format import Column, bracketed, column_for
 from bench.core.record import Record, Speed
+from bench.publishing.document import Table, text_table
 from bench.publishing.leaderboard import Leaderboard, Setting
 from bench.publishing.metrics.crossover import Crossover, crossover, crossover_words, flops_words
 from bench.publishing.metrics.scaling import Scaling, scaling
-from bench.publishing.tables import Section, Table, setting_words
+from bench.publishing.tables import Section, setting_words
 
 Series = dict[str, dict[int, Record]]
 """Records with a number, by the row's name and their sequence length."""
@@ -104,7 +105,7 @@ def _table(
     column = column_for("latency_s", [growth.seconds(ahead) for growth in of_setting.values()])
     over = "".join(references) if len(references) == 1 else "its reference"
     by_time = sorted(of_setting.items(), key=lambda item: (item[1].seconds(longest), item[0]))
-    return Table(
+    return text_table(
         title=f"seq_len {shortest:,} to {longest:,}",
         header=(
             "entry",
@@ -125,7 +126,7 @@ def _table(
             )
             for name, growth in by_time
         ),
-        num_text=1,
+        num_words=1,
     )
 
 

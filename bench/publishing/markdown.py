@@ -1,16 +1,15 @@
-"""The leaderboard as a Markdown page."""
+"""The leaderboard as a Markdown page, and its tables for LaTeX."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from bench.publishing.conclusions import sentences
-from bench.publishing.document import escape, pipe_table
+from bench.publishing.document import Block, Document, Heading, escape, pipe_table
 from bench.publishing.growth import growth_sections
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.tables import (
     Section,
-    Table,
     holes_table,
     machine_words,
     model_sections,
@@ -89,26 +88,42 @@ def leaderboard_page(
         blocks.append("\n".join(f"- {escape(sentence)}" for sentence in said))
     blocks += [f"Measured on {words}." for words in map(escape, machine_words(board))]
     blocks.append(summary_words(board))
-    blocks += _chapter("Speed and memory", speed_sections(board, columns))
-    blocks += _chapter("Growth with the sequence length", growth_sections(board))
-    blocks += _chapter("Threads", thread_sections(board))
-    blocks += _chapter("Whole models", model_sections(board, model_columns or columns))
-    blocks += _chapter("Task accuracy", task_sections(board))
-    blocks += _chapter("Diagnostics", diagnostics)
+    chapters = [*_chapters(board, columns, model_columns), ("Diagnostics", diagnostics)]
+    for title, sections in chapters:
+        blocks += [f"## {title}"] if sections else []
+        blocks += section_blocks(sections)
     if pictures:
         blocks.append("## Charts")
         blocks += [f"![{escape(title)}]({path})" for title, path in pictures]
     if board.holes:
         holes = holes_table(board)
-        blocks += [f"## {holes.title}", table_lines(holes)]
+        blocks += [f"## {holes.title}", pipe_table(holes)]
     blocks += ["## How to read this", _HOW_TO_READ]
     return "\n\n".join(blocks)
 
 
-def _chapter(title: str, sections: Sequence[Section]) -> Iterator[str]:
-    if sections:
-        yield f"## {title}"
-    yield from section_blocks(sections)
+def leaderboard_tables(
+    board: Leaderboard, columns: Sequence[str], model_columns: Sequence[str] = ()
+) -> Document:
+    """Headings and tables of the page; arguments as of `leaderboard_page`."""
+    blocks: list[Block] = []
+    for title, sections in _chapters(board, columns, model_columns):
+        for section in sections:
+            blocks += [Heading(f"{title}: {section.title}"), *section.tables]
+    measured = ", ".join(machine_words(board))
+    return Document(f"Leaderboard of attention mechanisms, measured on {measured}", blocks)
+
+
+def _chapters(
+    board: Leaderboard, columns: Sequence[str], model_columns: Sequence[str]
+) -> list[tuple[str, Sequence[Section]]]:
+    return [
+        ("Speed and memory", speed_sections(board, columns)),
+        ("Growth with the sequence length", growth_sections(board)),
+        ("Threads", thread_sections(board)),
+        ("Whole models", model_sections(board, model_columns or columns)),
+        ("Task accuracy", task_sections(board)),
+    ]
 
 
 def section_blocks(sections: Sequence[Section], level: int = 3) -> Iterator[str]:
@@ -120,10 +135,4 @@ def section_blocks(sections: Sequence[Section], level: int = 3) -> Iterator[str]
             yield "  \n".join(map(escape, notes))
         for table in section.tables:
             yield f"**{escape(table.title)}**"
-            yield table_lines(table)
-
-
-def table_lines(table: Table) -> str:
-    """A pipe table, padded so that it also reads well as text."""
-    is_left = [column < table.num_text for column in range(len(table.header))]
-    return pipe_table(table.header, table.rows, is_left)
+            yield pipe_table(table)

@@ -12,8 +12,9 @@ from bench.publishing.charts import charts, write_charts
 from bench.publishing.config import PublishConfig, WandbConfig, read_publish_config
 from bench.publishing.csv import csv_text
 from bench.publishing.diagnostics import entropy_chart, read_diagnostics, report_sections
+from bench.publishing.document import write
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.markdown import leaderboard_page
+from bench.publishing.markdown import leaderboard_page, leaderboard_tables
 from bench.publishing.page import write_page
 from bench.publishing.sinks import make_for, publish_runs
 from bench.publishing.terminal import print_files, print_leaderboard, print_versus
@@ -28,6 +29,7 @@ __all__ = [
     "print_versus",
     "publish",
     "read_publish_config",
+    "write_latex",
 ]
 
 
@@ -71,3 +73,14 @@ def publish(
     files.insert(0, write_page(board, records, config))
     folders, more = publish_runs(records, config, sweep)
     return Published(files=(*files, *folders), notes=(*notes, *more), board=board)
+
+
+def write_latex(records: Sequence[Record], config: PublishConfig) -> Path:
+    """Write the leaderboard's tables to ``leaderboard.tex`` under ``config.out``; returns its path.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    board = build_leaderboard(records, config.controls)
+    tables = leaderboard_tables(board, config.columns, config.model_columns)
+    return write(tables, config.out / "leaderboard.tex")

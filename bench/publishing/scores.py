@@ -38,7 +38,7 @@ class Score:
         train_accuracy: mean over the seeds of the score on training examples; None where no record
             has one.
         steps_to_90: of the seeds that answered 90 % right, lowest first.
-        longer: mean score on test examples of so many tokens, more than were trained on.
+        longer: scores of the seeds on test examples of so many tokens, more than were trained on.
         state_bytes: what all layers keep of one example to continue it.
         rate: the learning rate; None if the task has none.
         is_searched: whether that was searched for this row.
@@ -67,7 +67,7 @@ class Score:
     num_solved: int = 0
     train_accuracy: float | None = None
     steps_to_90: tuple[int, ...] = ()
-    longer: tuple[tuple[int, float], ...] = ()
+    longer: tuple[tuple[int, tuple[float, ...]], ...] = ()
     state_bytes: int | None = None
     rate: float | None = None
     is_searched: bool = False
@@ -242,6 +242,7 @@ def _score(
     *,
     within_budget: bool,
 ) -> Score:
+    records = sorted(records, key=lambda record: (record.cell.task.seed, record.cell.key))
     results = _qualities(records)
     rate, is_searched = _rate(records[0])
     is_control = records[0].cell.mechanism in controls
@@ -285,7 +286,7 @@ def _score(
             {r.cell.task.seed: r.result for r in records if isinstance(r.result, Quality)},
             dict(by_seed),
         ),
-        records=tuple(sorted(records, key=lambda r: (r.cell.task.seed, r.cell.key))),
+        records=tuple(records),
     )
 
 
@@ -294,13 +295,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _longer(results: Sequence[Quality]) -> tuple[tuple[int, float], ...]:
-    """Means over the seeds that have a score at a length, by rising length."""
+def _longer(results: Sequence[Quality]) -> tuple[tuple[int, tuple[float, ...]], ...]:
+    """Scores of the seeds that have one at a length, by rising length."""
     scores: dict[int, list[float]] = {}
     for result in results:
         for length, score in result.longer.items():
             scores.setdefault(int(length), []).append(score)
-    return tuple((length, sum(own) / len(own)) for length, own in sorted(scores.items()))
+    return tuple((length, tuple(own)) for length, own in sorted(scores.items()))
 
 
 def _sorted(

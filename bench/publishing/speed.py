@@ -16,12 +16,11 @@ from bench.core.format import number, quantity, ratio_words
 from bench.core.record import REFERENCE, Record, Speed
 from bench.core.statistics import Ratio
 from bench.core.store import latest, read_records
-from bench.publishing.document import escape
+from bench.publishing.document import Table, escape, pipe_table, text_table
 from bench.publishing.machine import describe_machine
-from bench.publishing.markdown import table_lines
 from bench.publishing.metrics.marks import NOISY, marks
 from bench.publishing.metrics.speedup import ratio_between, speedup
-from bench.publishing.tables import Table, with_marks
+from bench.publishing.tables import with_marks
 
 COMMANDS = """\
 python -m bench.sweep experiment=published out=results/speed/published
@@ -102,13 +101,13 @@ def speed_page(published: Sequence[Record], compiled: Sequence[Record]) -> str:
         f"{_origin([*published, *compiled])} `make speed` runs:",
         f"```bash\n{COMMANDS}\n```",
         _PUBLISHED,
-        table_lines(over_operators),
-        table_lines(against_softmax),
+        pipe_table(over_operators),
+        pipe_table(against_softmax),
         *missed_goals(over_operators, against_softmax),
         _COMPILED,
-        table_lines(_table("eager / compiled, over softmax", eager, both)),
-        table_lines(_table("compiled, over eager", inductor, over_eager)),
-        table_lines(_table("seconds to compile", inductor, seconds)),
+        pipe_table(_table("eager / compiled, over softmax", eager, both)),
+        pipe_table(_table("compiled, over eager", inductor, over_eager)),
+        pipe_table(_table("seconds to compile", inductor, seconds)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -143,8 +142,8 @@ def missed_goals(over_operators: Table, over_softmax: Table) -> tuple[str, str]:
             rows.append((name, column, f"{goal} of softmax's time", found, _missed(reaches)))
     shares = ", ".join(f"{name} at most {goal}" for name, goal in LARGEST_SHARE.items())
     header = ("entry", "at", "goal", "found", "verdict")
-    table = Table(title="goals", header=header, rows=tuple(rows), num_text=3)
-    return _GOALS.format(shares=shares), table_lines(table) if rows else "None is missed."
+    table = text_table(title="goals", header=header, rows=tuple(rows), num_words=3)
+    return _GOALS.format(shares=shares), pipe_table(table) if rows else "None is missed."
 
 
 def _missed(reaches: bool) -> str:
@@ -153,7 +152,7 @@ def _missed(reaches: bool) -> str:
 
 def _ratios(table: Table) -> Iterator[tuple[str, str, float, float, float]]:
     """Row, column, ratio and the ends of its interval; the ratio itself where there is none."""
-    for row in table.rows:
+    for row in table.texts():
         for column, cell in zip(table.header[1:], row[1:], strict=True):
             if found := re.match(r"([\d.,]+)x(?: \[([\d.,]+), ([\d.,]+)\])?", cell):
                 ratio, low, high = (
@@ -168,7 +167,7 @@ def _table(title: str, rows: Rows, cell: Callable[[str, str, Record], str]) -> T
         (name, *(cell(name, column, row[column]) if column in row else "" for column in columns))
         for name, row in rows.items()
     )
-    table = Table(title=title, header=(title, *columns), rows=lines, num_text=1)
+    table = text_table(title=title, header=(title, *columns), rows=lines, num_words=1)
     said = (NOISY, "checked at", "checked in")  # by a tilde, and in the page's first lines
     found = [[m for m in marks(*row.values()) if not m.startswith(said)] for row in rows.values()]
     return with_marks(table, found)

@@ -6,15 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from bench.core import format as fmt
 from bench.core.cell import ModelWorkload, TimedWorkload
-from bench.core.format import (
-    Column,
-    column_for,
-    interval_names,
-    quantity,
-    with_interval,
-)
+from bench.core.format import column_for, interval_names, quantity, with_interval
 from bench.core.record import Record, Status
+from bench.publishing.document import Column, Table, text_table
 from bench.publishing.leaderboard import (
     RANKED_BY,
     Leaderboard,
@@ -29,20 +25,8 @@ from bench.publishing.scores import TaskScores
 
 MARKS = "marks"
 """Header of the column that says what a reader must know of a row; only where a row has any."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A title, and rows of text under a header.
-
-    Attributes:
-        num_text: leading columns that hold words; the others hold numbers.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    num_text: int
+_MARKS_WIDTH = 24
+"""Letters of the column of marks on a terminal: whole phrases, which may go on in a second line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +93,7 @@ def _padding_notes(shape: TimedWorkload) -> Iterator[str]:
 
 def holes_table(board: Leaderboard) -> Table:
     """Every cell that is not ok, with its reason."""
-    return Table(
+    return text_table(
         title="Cells without a number",
         header=("entry", "cell", "status", "reason"),
         rows=tuple(
@@ -121,7 +105,7 @@ def holes_table(board: Leaderboard) -> Table:
             )
             for hole in board.holes
         ),
-        num_text=4,
+        num_words=4,
     )
 
 
@@ -156,7 +140,7 @@ def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
     has_several = len(references) > 1  # each row says over what, and there are no ranks
     if RANKED_BY in titles:
         titles[RANKED_BY] = f"speed-up over {references[0]}" if len(references) == 1 else "speed-up"
-    table = Table(
+    table = text_table(
         title=f"{ranking.setting.workload.size_axis} {ranking.size:,}",
         header=(*(("entry", "over") if has_several else ("rank", "entry")), *titles.values()),
         rows=tuple(
@@ -166,28 +150,33 @@ def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
             )
             for s in standings
         ),
-        num_text=2,
+        num_words=2,
+        leading=leading_rows([] if has_several else [s.rank for s in standings]),
     )
     return with_marks(table, [standing.marks for standing in standings])
+
+
+def leading_rows(ranks: Sequence[str]) -> frozenset[int]:
+    """Indices of the rows whose rank is 1 or begins at 1: no other row is known to be better."""
+    return frozenset(i for i, rank in enumerate(ranks) if rank.partition("-")[0] == "1")
 
 
 def with_marks(table: Table, marks: Sequence[Sequence[str]]) -> Table:
     """The table with the rows' marks behind its other words; itself if no row has any."""
     if not any(marks):
         return table
-    at = table.num_text
+    own = Column(MARKS, align="left", most_letters=_MARKS_WIDTH)
+    at = table.num_words
     return replace(
         table,
-        header=(*table.header[:at], MARKS, *table.header[at:]),
+        columns=(*table.columns[:at], own, *table.columns[at:]),
         rows=tuple(
-            (*row[:at], "; ".join(own), *row[at:])
-            for row, own in zip(table.rows, marks, strict=True)
+            {**row, MARKS: "; ".join(found)} for row, found in zip(table.rows, marks, strict=True)
         ),
-        num_text=at + 1,
     )
 
 
-def _standing_cells(standing: Standing, shown: Mapping[str, Column]) -> tuple[str, ...]:
+def _standing_cells(standing: Standing, shown: Mapping[str, fmt.Column]) -> tuple[str, ...]:
     known = metric_names()
     cells = []
     for name, column in shown.items():

@@ -6,16 +6,19 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from statistics import fmean
 
 from bench.core.cell import KernelWorkload
+from bench.core.comparison import Runs, mean_of, within_share
 from bench.core.format import bracketed, number, percent, quantity, with_unit
 from bench.core.statistics import median
+from bench.publishing.document import Table, text_table
 from bench.publishing.filters import filter_notes, filter_tables
 from bench.publishing.fronts import COSTS, Front, fronts
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.overall import Overall, OverallRow, overall
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.tables import Section, Table, place_words, status_words, with_marks
+from bench.publishing.tables import Section, leading_rows, place_words, status_words, with_marks
 
 SOLVED = 0.9
 """Share of right answers from which on a length is solved."""
@@ -51,11 +54,11 @@ def _front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Ta
         if front.task is task
     ]
     if rows:
-        yield Table(
+        yield text_table(
             title="Pareto fronts: no other row is as cheap and as good",
             header=("cost", "measured at", "rows, cheapest first"),
             rows=tuple(rows),
-            num_text=3,
+            num_words=3,
         )
 
 
@@ -78,7 +81,7 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
     if any(task.num_seeds < 2 for task in one.tasks):
         notes.append("Nothing is ranked, because a task has one seed only.")
     has_ranks = any(row.rank and not row.is_control for row in one.rows)
-    table = Table(
+    table = text_table(
         title=f"mean of {quantity(len(labels), 'task')}",
         header=(*(["rank"] if has_ranks else []), "entry", "mean accuracy (%)", "tasks"),
         rows=tuple(
@@ -90,12 +93,41 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
             )
             for row in one.rows
         ),
-        num_text=1 + has_ranks,
+        num_words=1 + has_ranks,
+        leading=leading_rows([row.rank for row in one.rows]),
     )
     return Section(
         title=f"Over {quantity(len(labels), 'task')} · {place_words(first, board)} · {first.dtype}",
-        tables=(table,),
+        tables=(table, *_solved_tables(one.tasks)),
         notes=tuple(notes),
+    )
+
+
+def _solved_tables(tasks: Sequence[TaskScores]) -> Iterator[Table]:
+    """The length that each row is solved to on each task, if several test on longer examples."""
+    tested = [task for task in tasks if _lengths(task)]
+    if len(tested) < 2:
+        return
+    reached = {
+        task.label: {s.entry + " (control)" * s.is_control: s for s in task.scores}
+        for task in tested
+    }
+    entries = dict.fromkeys(entry for scores in reached.values() for entry in scores)
+    rows = [
+        (
+            entry,
+            *(
+                _solved_words(reached[t.label][entry], t) if entry in reached[t.label] else ""
+                for t in tested
+            ),
+        )
+        for entry in entries
+    ]
+    yield text_table(
+        title="solved to",
+        header=("entry", *(task.label for task in tested)),
+        rows=tuple(rows),
+        num_words=1,
     )
 
 
@@ -108,7 +140,7 @@ def _overall_words(row: OverallRow) -> str:
 def _task_table(task: TaskScores) -> Table:
     """Ranks and the scores of single seeds are there where there are seeds to compare."""
     has_ranks = task.num_seeds > 1
-    every = [(score, _score_row(score, task)) for score in task.scores]
+    every = [(score, score_row(score, task)) for score in task.scores]
     rare = ("training (%)", "solved to", "state", "steps to 90 %", "learning rate", "size set")
     left_out = {title for title in rare if not any(row[title] for _, row in every)}
     if not has_ranks:
@@ -117,21 +149,23 @@ def _task_table(task: TaskScores) -> Table:
         left_out.add("FLOPs of an example")
     header = tuple(title for title in every[0][1] if title not in left_out)
     trained = [(score, row) for score, row in every if not score.is_skipped]
-    table = Table(
+    trained.sort(key=lambda pair: -(_solved_to(pair[0], task) or 0))
+    table = text_table(
         title="unseen examples",
         header=header,
         rows=tuple(tuple(row[title] for title in header) for _, row in trained),
-        num_text=1 + has_ranks,
+        num_words=1 + has_ranks,
+        leading=leading_rows([row["rank"] for _, row in trained] if has_ranks else []),
     )
     return with_marks(table, [score.marks for score, _ in trained])
 
 
-def _score_row(score: Score, task: TaskScores) -> dict[str, str]:
+def score_row(score: Score, task: TaskScores) -> dict[str, str]:
     """A cell for each title, also those that are not shown."""
     num_seen = task.num_seeds - score.num_missing
     write = number if task.unit else percent
     chance = "" if score.chance is None else write(score.chance)
-    at = dict(score.longer)
+    at = {length: _longer_words(own) for length, own in score.longer}
     return {
         "rank": score.rank,
         "entry": score.entry + " (control)" * score.is_control,
@@ -139,7 +173,7 @@ def _score_row(score: Score, task: TaskScores) -> dict[str, str]:
         "each seed": " ".join(map(write, score.accuracies)),
         "training (%)": "" if score.train_accuracy is None else write(score.train_accuracy),
         "seeds": f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
-        **{f"at {n:,} tokens": write(at[n]) if n in at else "" for n in _lengths(task)},
+        **{f"at {n:,} tokens": at.get(n, "") for n in _lengths(task)},
         "solved to": _solved_words(score, task),
         "state": _state_words(score.state_bytes, task),
         "steps to 90 %": _steps_words(score),
@@ -160,16 +194,32 @@ def _lengths(task: TaskScores) -> list[int]:
     return sorted({length for score in task.scores for length, _ in score.longer})
 
 
-def _solved_words(score: Score, task: TaskScores) -> str:
-    """The longest of the lengths up to which nine answers in ten are right at every length."""
+def _longer_words(scores: Sequence[float]) -> str:
+    """Mean of the seeds at one length, with its interval."""
+    interval = mean_of(Runs(scores=dict(enumerate(scores))))
+    return bracketed(percent, fmean(scores), within_share(interval) if interval else None)
+
+
+def _solved_to(score: Score, task: TaskScores) -> int | None:
+    """The longest of the lengths up to which nine answers in ten are right at every length.
+
+    0 where there is none, None where longer examples were no part of the test.
+    """
     own = json.loads(task.settings).get("seq_len")
     if task.unit or not score.longer or score.accuracy is None or not isinstance(own, int):
-        return ""
+        return None
     reached = 0
-    for length, share in ((own, score.accuracy), *score.longer):
+    for length, share in ((own, score.accuracy), *((n, fmean(s)) for n, s in score.longer)):
         if share < SOLVED:
             break
         reached = length
+    return reached
+
+
+def _solved_words(score: Score, task: TaskScores) -> str:
+    reached = _solved_to(score, task)
+    if reached is None:
+        return ""
     return f"{reached:,} tokens" if reached else "no length"
 
 
@@ -274,6 +324,9 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
             "Columns named by a length are tests on examples longer than those of training; "
             f"solved to: the longest one up to which {SOLVED:.0%} of the answers are right at each."
         )
+        reached = [_solved_to(score, task) for score in task.scores if not score.is_control]
+        if not any(reached):
+            yield "Not settled: no row solves this task at any length within these steps."
     if any(score.matched for score in task.scores):
         yield (
             "One size of each model was chosen so that all cost the same; percentages show the "

@@ -7,10 +7,11 @@ from dataclasses import replace
 from itertools import groupby
 
 from bench.core.format import quantity, ratio_words
+from bench.publishing.document import Table, text_table
 from bench.publishing.leaderboard import Leaderboard, Ranking, Setting
 from bench.publishing.metrics.marks import marks
 from bench.publishing.metrics.speedup import ratio_between
-from bench.publishing.tables import Section, Table, setting_words, with_marks
+from bench.publishing.tables import Section, setting_words, with_marks
 
 
 def thread_sections(board: Leaderboard) -> tuple[Section, ...]:
@@ -40,10 +41,10 @@ def _tables(rankings: Sequence[Ranking]) -> Iterator[Table]:
     if counts[0] == counts[1] or not rows:
         return
     rows.sort(key=lambda row: -row[2].median)
-    table = Table(
+    table = text_table(
         title=f"{few.setting.workload.size_axis} {few.size:,}",
         header=("entry", f"{quantity(counts[1], 'thread')} over {counts[0]}"),
         rows=tuple((s.entry, ratio_words(ratio)) for _, s, ratio in rows),
-        num_text=1,
+        num_words=1,
     )
     yield with_marks(table, [marks(one.record, s.record) for one, s, _ in rows])

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.format import column_for, number, percent, plain, quantity, ratio_words
+from bench.publishing.document import Table, text_table
 from bench.publishing.growth import crossovers
 from bench.publishing.leaderboard import Leaderboard, differing
 from bench.publishing.metrics import find_metric
@@ -18,7 +19,7 @@ from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.ranks import Ranks, rank_runs, rank_speed
 from bench.publishing.metrics.speedup import ratio_between
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.tables import Section, Table, place_words, setting_words
+from bench.publishing.tables import Section, place_words, setting_words
 
 TIE = "tie"
 """The verdict where the two cannot be told apart, or are equal."""
@@ -265,9 +266,9 @@ def _table(names: tuple[str, str], verdicts: Sequence[Verdict]) -> Table:
     for verdict in verdicts:
         row = rows.setdefault(verdict.place if verdict.size is None else f"{verdict.size:,}", {})
         row[verdict.of] = f"{verdict.winner}: {verdict.words}" if verdict.words else verdict.winner
-    return Table(
+    return text_table(
         title=f"{names[0]} vs. {names[1]}",
         header=("at", *kinds),
         rows=tuple((at, *(row.get(kind, "") for kind in kinds)) for at, row in rows.items()),
-        num_text=1 + len(kinds),
+        num_words=1 + len(kinds),
     )

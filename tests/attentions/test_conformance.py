@@ -30,9 +30,20 @@ def _cases(form, claim, *, needs_cuda):
     ]
 
 
+TRACED = ("compile", "export")
+"""Claims whose tests trace the module: a third of the time of all."""
+TRACED_FIRST = ("softmax", "nala", "sigmoid", "gla")
+"""A mechanism of each engine, whose traces `make test` takes; the slow tests take the others'."""
+
+
+def _marks(form, claim):
+    is_slow = claim in TRACED and form.name not in TRACED_FIRST
+    return [pytest.mark.slow] if is_slow else []
+
+
 def _forms_and_claims(*, needs_cuda):
     return [
-        pytest.param(form, claim, id=f"{form.id}-{claim}")
+        pytest.param(form, claim, id=f"{form.id}-{claim}", marks=_marks(form, claim))
         for form in FORMS
         for claim in CLAIMS
         if _is_ours(form) or claim == "forms"

@@ -148,3 +148,20 @@ def test_a_pair_that_cannot_be_compared_ends_with_2(
     store(tmp_path / "out", made.block_records())
     assert report.main([f"out={tmp_path / 'out'}", f"versus={pair}"]) == 2
     assert "ConfigError: versus" in capsys.readouterr().err
+
+
+def test_latex_is_the_tables_alone_with_equal_rows_in_bold(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    store(out, made.sweep_records())
+    before = set(out.rglob("*"))
+    assert report.main([f"out={out}", "format=latex"]) == 0
+    assert set(out.rglob("*")) - before == {out / "leaderboard.tex"}
+    tables = (out / "leaderboard.tex").read_text("utf-8")
+    assert tables.count(r"\begin{table}") == tables.count(r"\end{table}") > 1
+    assert r"\textbf{1} &" in tables and "textbf{2}" not in tables
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store(tmp_path / "out", made.sweep_records())
+    assert report.main([f"out={tmp_path / 'out'}", "format=word"]) == 2
+    assert "latex" in capsys.readouterr().err

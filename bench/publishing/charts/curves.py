@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 from bench.core.comparison import Runs, mean_of
 from bench.core.format import with_unit
-from bench.core.record import Quality
 from bench.publishing.charts.accuracy_axis import accuracy_axis, scored
 from bench.publishing.charts.file_names import task_slug
 from bench.publishing.charts.labels import LINE_HEIGHT
@@ -75,7 +74,7 @@ def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Char
             if score.longer
             for point in (
                 _point(score, trained_at),
-                *(_point(score, length, accuracies) for length, accuracies in _longer(score)),
+                *(_point(score, length, accuracies) for length, accuracies in score.longer),
             )
         ]
         yield from _chart(
@@ -116,13 +115,6 @@ def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
         "label": score.entry + kept,
         "ended": "not settled" if score.num_unsettled else "settled",
     }
-
-
-def _longer(score: Score) -> Iterator[tuple[int, list[float]]]:
-    """Accuracies of the seeds at each length beyond the trained one."""
-    results = [r.result for r in score.records if isinstance(r.result, Quality)]
-    for length, _ in score.longer:
-        yield length, [r.longer[str(length)] for r in results if str(length) in r.longer]
 
 
 def _bare(task: TaskScores) -> str:

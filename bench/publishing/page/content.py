@@ -73,7 +73,7 @@ def _by_row(sections: Sequence[Section]) -> dict[str, list[list[str]]]:
     """Name, value and inputs of each number in tables of diagnostics, by the row's name."""
     found: dict[str, list[list[str]]] = {}
     for part in (part for section in sections for part in section.tables):
-        for name, *cells in part.rows:
+        for name, *cells in part.texts():
             numbers = zip(part.header[1:], cells, strict=True)
             own = [[title, cell, part.title] for title, cell in numbers if cell != "-"]
             found.setdefault(name, []).extend(own)

@@ -50,7 +50,7 @@ class Form:
 
     @property
     def can(self) -> Capabilities:
-        """True if the mechanism claims the capability."""
+        """Capabilities that the mechanism claims."""
         return attention_class(self.name).capabilities
 
     @property

@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 
 _GRID = (2**31 - 1, 65_535, 65_535)
 _REGISTERS = 65_536
-"""Of a block, allocated to a warp by 256, on every card since compute capability 8.0."""
+"""Registers of a block, allocated to a warp by 256, on every card since compute capability 8.0."""
 _THREADS, _WARP, _WORD = 1_024, 32, 4
 _ALLOCATING = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 
@@ -36,7 +36,7 @@ Facts = dict[str, Any]
 
 
 class Noted:
-    """What is noted of one call.
+    """Launches of one call, and limits of the card that they are for.
 
     Attributes:
         launches: one per configuration of each launch.
@@ -242,7 +242,7 @@ def resources(cubin: bytes, tools: Path) -> Facts:
 
 
 def versions() -> dict[str, str]:
-    """Of everything that decides what is compiled."""
+    """Versions of everything that decides what is compiled."""
     import triton
 
     ptxas = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"

@@ -69,6 +69,13 @@ def test_tasks_of_a_curve_stand_in_the_order_of_their_numbers() -> None:
     assert page.index("## recall num_pairs=4 ") < page.index("## recall num_pairs=16 ")
 
 
+def test_tasks_can_be_named_with_a_setting_and_stand_in_the_order_of_their_names() -> None:
+    records = [*with_pairs(4), *with_pairs(16)]
+    order = ["recall num_pairs=16", "recall"]
+    page = accuracy_page(chosen(records, order), COMMAND, order=order)
+    assert page.index("## recall num_pairs=16 ") < page.index("## recall num_pairs=4 ")
+
+
 def test_a_page_has_the_tasks_asked_for_and_no_timings() -> None:
     recall, digits = made.task_records(["nala"]), made.task_records(["nala"], task="digits")
     everything = [*recall, *digits, *made.block_records(["softmax"])]

@@ -2,6 +2,7 @@
 
 import io
 import math
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -19,8 +20,10 @@ from bench.publishing.document import (
     Table,
     Text,
     csv_text,
+    latex,
     markdown,
     print_document,
+    text_table,
     words,
     write,
 )
@@ -121,5 +124,36 @@ def test_columns_that_do_not_fit_are_left_out_and_said_so():
 def test_a_document_is_written_by_the_ending_of_its_file(tmp_path):
     assert write(DOCUMENT, tmp_path / "a.md").read_text() == markdown(DOCUMENT)
     assert write(DOCUMENT, tmp_path / "a.csv").read_text() == csv_text(TABLE)
-    with pytest.raises(ConfigError, match=r"ends in none of \.md, \.csv"):
+    with pytest.raises(ConfigError, match=r"ends in none of \.md, \.csv, \.tex"):
         write(DOCUMENT, tmp_path / "a.pdf")
+
+
+def test_latex_holds_the_tables_with_the_leading_rows_in_bold() -> None:
+    table = text_table(
+        "at 5 %", ["rank", "a_b"], [["1-2", "3^2"], ["3", ""]], num_words=1, leading=frozenset({0})
+    )
+    page = Document("A & B", [Heading("Over\n100 %"), Text(["left out"]), table])
+    assert latex(page).splitlines() == [
+        "% A & B",
+        r"% needs \usepackage{booktabs}",
+        "",
+        "% Over 100 %",
+        "",
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{at 5 \%}",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"rank & a\_b \\",
+        r"\midrule",
+        r"\textbf{1-2} & \textbf{3\textasciicircum{}2} \\",
+        r"3 &  \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def test_a_page_may_be_latex(tmp_path: Path) -> None:
+    written = write(Document("d", [TABLE]), tmp_path / "d.tex")
+    assert written.read_text("utf-8").count(r"\toprule") == 1

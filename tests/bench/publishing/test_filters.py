@@ -45,7 +45,7 @@ def test_each_filter_stands_beside_the_whole_model() -> None:
     )
     (section,) = task_sections(build_leaderboard(records, ("none",)))
     (table,) = [table for table in section.tables if "token filters" in table.title]
-    assert table.rows == (
+    assert table.texts() == (
         ("softmax", "whole model", "1", "", "90.0", "", "1", "2.00", "100 (1.00 kFLOP)"),
         (
             *("softmax", "object_rate (oracle)", "0.5", "19", "80.0", "-10.0"),
@@ -83,7 +83,7 @@ def test_what_a_filter_costs_is_taken_seed_by_seed() -> None:
     (section,) = task_sections(build_leaderboard(records, ("none",)))
     (table,) = [table for table in section.tables if "token filters" in table.title]
     # -40 and -30: Student's t of one degree of freedom, 12.7, times a standard error of 5.
-    assert table.rows[1][4:6] == ("55.0 [0.0, 100.0]", "-35.0 [-98.5, +28.5]")
+    assert table.texts()[1][4:6] == ("55.0 [0.0, 100.0]", "-35.0 [-98.5, +28.5]")
 
 
 def test_a_table_of_records_has_columns_for_each_filter_and_share() -> None:

@@ -64,7 +64,7 @@ def test_of_bits_per_byte_less_is_better() -> None:
 def test_fronts_stand_under_the_scores() -> None:
     board = build_leaderboard(timed(4096) + made.task_records(ENTRIES))
     (section,) = task_sections(board)
-    rows = section.tables[1].rows
+    rows = section.tables[1].texts()
     assert rows[0] == ("latency", "4,096 tokens, float32, forward", "none, linear, softmax")
 
 

@@ -39,18 +39,18 @@ def test_growth_is_a_table_a_setting_with_the_fastest_first() -> None:
     (section,) = growth_sections(board(records))
     (table,) = section.tables
     assert table.header[:3] == ("entry", "overtakes softmax at", "by FLOPs at")
-    assert [row[0] for row in table.rows] == ["linear", "nala", "softmax"]
+    assert [row[0] for row in table.texts()] == ["linear", "nala", "softmax"]
     assert table.title == "seq_len 256 to 4,096"
     assert "predicted at 16,384" in table.header[4]
-    assert all(row[4].startswith("~") for row in table.rows)
-    assert table.rows[-1][1:3] == ("", "")
+    assert all(row[4].startswith("~") for row in table.texts())
+    assert table.texts()[-1][1:3] == ("", "")
 
 
 def test_a_row_measured_less_far_than_others_has_no_prediction_beside_theirs() -> None:
     records = blocks("softmax", "nala", lengths=(128, 256, 1024, 4096))
     short = [r for r in records if r.cell.entry != "nala" or r.cell.kernel.seq_len < 4096]
     (section,) = growth_sections(board(short))
-    predicted = {row[0]: row[4] for row in section.tables[0].rows}
+    predicted = {row[0]: row[4] for row in section.tables[0].texts()}
     assert predicted["nala"] == "" and predicted["softmax"]
 
 

@@ -5,10 +5,9 @@ import re
 import pytest
 
 from bench.core.record import Record
-from bench.publishing.document import escape
+from bench.publishing.document import escape, pipe_table, text_table
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.markdown import leaderboard_page, table_lines
-from bench.publishing.tables import Table
+from bench.publishing.markdown import leaderboard_page
 from tests import records as made
 
 COLUMNS = ("speedup_over", "latency_s")
@@ -85,10 +84,10 @@ def test_text_is_shown_as_it_is(text: str, escaped: str) -> None:
 
 
 def test_words_are_aligned_left_and_numbers_right() -> None:
-    table = Table(
-        title="t", header=("entry", "ms"), rows=(("a", "1.5"), ("long", "10")), num_text=1
+    table = text_table(
+        title="t", header=("entry", "ms"), rows=(("a", "1.5"), ("long", "10")), num_words=1
     )
-    assert table_lines(table).splitlines() == [
+    assert pipe_table(table).splitlines() == [
         "| entry |  ms |",
         "| ----- | --: |",
         "| a     | 1.5 |",

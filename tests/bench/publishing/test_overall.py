@@ -82,6 +82,6 @@ def test_the_table_says_over_what_a_mean_is_and_how_much_of_it_a_row_has() -> No
     assert "over digits, recall" in section.notes[0]
     (table,) = section.tables
     assert table.header == ("rank", "entry", "mean accuracy (%)", "tasks")
-    linear = next(row for row in table.rows if row[1] == "linear")
+    linear = next(row for row in table.texts() if row[1] == "linear")
     assert linear[3] == "1 of 2"
     assert linear[2].startswith("[")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from bench.core.record import Record
 from bench.core.store import Store
+from bench.publishing.document import text_table
 from bench.publishing.speed import COMMANDS, LARGEST_SHARE, main, missed_goals, speed_page
-from bench.publishing.tables import Table
 from tests import records as made
 from tools.readme_sources import markdown_tables
 
@@ -73,16 +73,16 @@ def test_what_was_checked_in_part_is_said_once_for_all_rows() -> None:
 
 def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open() -> None:
     forward, backward = "forward, 4,096", "with backward, 1,024"
-    operators = Table(
+    operators = text_table(
         title="",
         header=("over the authors' operators", backward, forward),
         rows=(
             ("mlla (layer)", "0.957x [0.901, 0.969]", "1.00x [0.949, 1.08]"),
             ("efficient", "0.932x [0.898, 1.06] ~", ""),
         ),
-        num_text=1,
+        num_words=1,
     )
-    softmax = Table(
+    softmax = text_table(
         title="",
         header=("over softmax", backward, forward),
         rows=(
@@ -91,7 +91,7 @@ def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open
             ("nala_cosine", "1.00x", "10.0x [9.00, 11.0]"),
             ("linear", "1.00x", "2.00x [1.90, 2.10]"),
         ),
-        num_text=1,
+        num_words=1,
     )
     words, table = missed_goals(operators, softmax)
     assert all(f"{name} at most {goal}" in words for name, goal in LARGEST_SHARE.items())
@@ -119,7 +119,7 @@ def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open
 def test_the_page_in_docs_says_of_goals_what_its_own_tables_give() -> None:
     page = (ROOT / "docs" / "speed.md").read_text()
     operators, softmax = (
-        Table(title="", header=table.header, rows=table.rows, num_text=1)
+        text_table(title="", header=table.header, rows=table.rows, num_words=1)
         for table in markdown_tables(page)[:2]
     )
     assert "\n\n".join(missed_goals(operators, softmax)) in page

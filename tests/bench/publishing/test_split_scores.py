@@ -31,7 +31,7 @@ def runs(entry: str, accuracies: list[float]) -> list[Record]:
 def row(records: list[Record], entry: str) -> dict[str, str]:
     (section,) = task_sections(build_leaderboard(records, ("none",), within_budget=True))
     table, *_ = section.tables
-    (found,) = [own for own in table.rows if entry in own]
+    (found,) = [own for own in table.texts() if entry in own]
     return dict(zip(table.header, found, strict=True))
 
 

@@ -25,8 +25,8 @@ def test_a_speed_table_has_rank_entry_and_a_unit_over_each_column() -> None:
     (table,) = section.tables
     assert table.title == "seq_len 256"
     assert table.header == ("rank", "entry", "speed-up over softmax", "latency (µs)")
-    assert table.rows[0][:2] == ("1", "linear")
-    assert table.rows[1][:3] == ("2", "softmax", "1.00x")
+    assert table.texts()[0][:2] == ("1", "linear")
+    assert table.texts()[1][:3] == ("2", "softmax", "1.00x")
 
 
 def test_a_column_without_any_number_is_left_out() -> None:
@@ -51,17 +51,17 @@ def test_lengths_of_one_setting_share_a_section_and_no_table() -> None:
 def test_a_hole_shows_its_status_where_the_number_would_be() -> None:
     hole = made.failed_record(made.kernel_cell("nala"), Status.OUT_OF_MEMORY, "64 GiB")
     (section,) = speed_sections(board([*made.block_records(["softmax"]), hole]), COLUMNS)
-    assert section.tables[0].rows[1] == ("", "nala", "out of memory", "")
+    assert section.tables[0].texts()[1] == ("", "nala", "out of memory", "")
 
 
 def test_where_all_are_holes_there_is_no_speed_table() -> None:
     result = board(made.one_of_each_failure())
     assert speed_sections(result, COLUMNS) == ()
-    assert len(holes_table(result).rows) == 7
+    assert len(holes_table(result).texts()) == 7
 
 
 def test_every_hole_has_a_row_with_its_cell_status_and_reason() -> None:
-    rows = holes_table(board(made.sweep_records())).rows
+    rows = holes_table(board(made.sweep_records())).texts()
     assert {row[2] for row in rows} == {
         str(status).replace("_", " ") for status in Status if status is not Status.OK
     }
@@ -74,8 +74,8 @@ def test_holes_say_the_batch_size_only_where_there_are_several() -> None:
         made.failed_record(made.kernel_cell("nala", batch_size=n), Status.ERROR, "no")
         for n in (1, 8)
     ]
-    assert holes_table(board(holes[:1])).rows[0][1] == "seq_len=256 float32 forward cpu"
-    assert holes_table(board(holes)).rows[1][1].endswith("cpu batch_size=8")
+    assert holes_table(board(holes[:1])).texts()[0][1] == "seq_len=256 float32 forward cpu"
+    assert holes_table(board(holes)).texts()[1][1].endswith("cpu batch_size=8")
 
 
 def test_several_machines_are_numbered_everywhere() -> None:
@@ -111,7 +111,7 @@ def test_shapes_never_share_a_table_and_what_a_mask_hides_is_said() -> None:
     sections = {s.title: s for s in speed_sections(board(records), COLUMNS)}
     assert len(sections) == len(shapes)
     notes = [s.notes for title, s in sections.items() if "padding" in title or "ragged" in title]
-    assert [len(s.tables[0].rows) for s in sections.values()] == [2] * len(shapes)
+    assert [len(s.tables[0].texts()) for s in sections.values()] == [2] * len(shapes)
     assert any(" · key_len 77 · batch 1" in title for title in sections)
     assert sorted(note.partition(": ")[2].partition(". C")[0] for (note,) in notes) == [
         "the last 25 % of the keys of every row are hidden",
@@ -136,8 +136,8 @@ def test_marks_stand_beside_the_rows_that_have_them() -> None:
     records = [made.ok_record(made.kernel_cell("nala"), loud), *made.block_records(["softmax"])]
     (section,) = speed_sections(board(records), COLUMNS)
     assert section.tables[0].header[:4] == ("rank", "entry", "marks", "speed-up over softmax")
-    assert section.tables[0].num_text == 3
-    assert {row[1:3] for row in section.tables[0].rows} == {
+    assert section.tables[0].num_words == 3
+    assert {row[1:3] for row in section.tables[0].texts()} == {
         ("softmax", ""),
         ("nala", "claims untested; noisy"),
     }
@@ -158,9 +158,9 @@ def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:
     mixes_nothing = made.ok_record(made.kernel_cell("none"), idle, environment=calibrated)
     found = build_leaderboard([record, mixes_nothing], ("none",))
     (section,) = speed_sections(found, columns)
-    assert section.tables[0].rows[1][0] == "control" and section.tables[0].rows[1][-1] == ""
+    assert section.tables[0].texts()[1][0] == "control" and section.tables[0].texts()[1][-1] == ""
     assert section.tables[0].header[-1] == "roofline fraction (%)"
-    assert section.tables[0].rows[0][-1] == "25.0 memory"
+    assert section.tables[0].texts()[0][-1] == "25.0 memory"
 
 
 def test_a_speed_up_says_over_what_in_its_header_or_in_each_row() -> None:
@@ -173,7 +173,7 @@ def test_a_speed_up_says_over_what_in_its_header_or_in_each_row() -> None:
             for i, label in enumerate(references)
         ]
         (section,) = speed_sections(board(records), COLUMNS)
-        return section.tables[0].header[:3], [row[:3] for row in section.tables[0].rows]
+        return section.tables[0].header[:3], [row[:3] for row in section.tables[0].texts()]
 
     assert shown("linear", "linear") == (
         ("rank", "entry", "speed-up over linear"),

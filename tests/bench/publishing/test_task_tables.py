@@ -20,7 +20,7 @@ def row_of(records: list[Record], entry: str) -> dict[str, str]:
     (section,) = task_sections(board(records))
     table, *_ = section.tables
     at = table.header.index("entry")
-    (found,) = [row for row in table.rows if row[at].partition(" (")[0] == entry]
+    (found,) = [row for row in table.texts() if row[at].partition(" (")[0] == entry]
     return dict(zip(table.header, found, strict=True))
 
 
@@ -69,7 +69,7 @@ def test_a_run_that_still_improved_is_marked_comes_last_and_has_no_rank() -> Non
     ]
     (section,) = task_sections(board(records))
     assert section.tables[0].header[:3] == ("rank", "entry", "marks")
-    assert [row[:3] for row in section.tables[0].rows] == [
+    assert [row[:3] for row in section.tables[0].texts()] == [
         ("1", "softmax", ""),
         ("2", "linear", ""),
         ("", "nala", "not settled"),
@@ -84,7 +84,7 @@ def test_what_sees_the_future_comes_last_and_has_no_rank() -> None:
         *trained("linear", [0.5, 0.5]),
     ]
     (section,) = task_sections(board(records))
-    assert [row[:3] for row in section.tables[0].rows] == [
+    assert [row[:3] for row in section.tables[0].texts()] == [
         ("1", "softmax", ""),
         ("2", "linear", ""),
         ("", "nala", "leaks the future; collapsed"),
@@ -114,7 +114,7 @@ def test_a_row_says_whether_its_rate_was_searched_and_two_rates_are_two_rows() -
     assert row_of(records, "softmax")["learning rate"] == "0.006 shared"
     assert row_of(records, "nala")["learning rate"] == "0.01 searched"
     (section,) = task_sections(board([*records, at("nala", 0.006, None)]))
-    assert {row[0] for row in section.tables[0].rows} == {
+    assert {row[0] for row in section.tables[0].texts()} == {
         "softmax",
         "nala at 0.01",
         "nala at 0.006",
@@ -139,6 +139,33 @@ def test_named_plateaus_stand_beside_chance() -> None:
     assert any("learned only a part, one of four, scores 25.0." in note for note in section.notes)
 
 
+def lengthened(entry: str, *longer: tuple[float, float]) -> list[Record]:
+    """Trained at 64 tokens, a seed for each pair of scores at 128 and at 256."""
+    records = []
+    for record, (at_128, at_256) in zip(trained(entry, [1.0] * len(longer)), longer, strict=True):
+        work = replace(record.cell.task, settings=record.cell.task.settings | {"seq_len": 64})
+        record = replace(record, cell=replace(record.cell, workload=work))
+        records.append(made.changed(record, longer={"128": at_128, "256": at_256}))
+    return records
+
+
+def test_longer_tests_have_intervals_and_order_the_rows_by_the_length_solved() -> None:
+    records = lengthened("nala", (0.95, 0.5), (0.93, 0.6), (0.94, 0.4))
+    records += lengthened("softmax", (1.0, 0.99), (1.0, 0.98), (1.0, 0.97))
+    assert row_of(records, "nala")["at 256 tokens"] == "50.0 [22.7, 77.3]"
+    assert row_of(records, "nala")["solved to"] == "128 tokens"
+    (section,) = task_sections(board(records))
+    at = section.tables[0].header.index("solved to")
+    assert [row[at] for row in section.tables[0].texts()] == ["256 tokens", "128 tokens"]
+    assert not any("no row solves" in note for note in section.notes)
+
+
+def test_a_task_that_no_row_solves_at_any_length_is_not_settled() -> None:
+    records = [made.changed(r, accuracy=0.3) for r in lengthened("nala", (0.2, 0.2), (0.2, 0.2))]
+    (section,) = task_sections(board(records))
+    assert any(note.startswith("Not settled: no row solves") for note in section.notes)
+
+
 def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None:
     records = [
         made.changed(record, accuracy=bits, chance=4.4, unit="bits per byte")
@@ -148,7 +175,7 @@ def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None
     ]
     (section,) = task_sections(board(records))
     assert section.tables[0].header[1:4] == ("bits per byte", "seeds", "chance")
-    assert [row[:4] for row in section.tables[0].rows] == [
+    assert [row[:4] for row in section.tables[0].texts()] == [
         ("nala", "2.25", "1", "4.40"),
         ("none (control)", "3.50", "1", "4.40"),
     ]
@@ -156,7 +183,7 @@ def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None
 
 def test_accuracies_show_their_range_seeds_and_what_guessing_gives() -> None:
     (section,) = task_sections(board(made.task_records(["softmax", "none"])))
-    header, rows = section.tables[0].header, section.tables[0].rows
+    header, rows = section.tables[0].header, section.tables[0].texts()
     assert header == (
         *("rank", "entry", "accuracy (%)", "each seed", "seeds"),
         *("chance (%)", "examples", "parameters"),
@@ -177,7 +204,7 @@ def test_a_collapse_projected_gates_and_another_size_of_model_are_said() -> None
         *of("linear", gates=("beta", "log_decay"), num_parameters=77_000),
     ]
     (section,) = task_sections(board(records))
-    rows = section.tables[0].rows
+    rows = section.tables[0].texts()
     assert [row[2] for row in rows if row[1] == "performer"] == ["collapsed"]
     sizes = {row[1]: row[-1] for row in rows}
     assert sizes["performer"] == "70,500"  # less than 1 %
@@ -205,7 +232,7 @@ def test_a_mechanism_that_cannot_be_on_a_task_is_named_and_has_no_row() -> None:
     skipped = made.failed_record(made.task_cell("nala", seed=0), Status.SKIPPED, "no causal form")
     records = [*made.task_records(["softmax", "linear"], seeds=[0]), skipped]
     (section,) = task_sections(board(records))
-    assert {row[0] for row in section.tables[0].rows} == {"softmax", "linear"}
+    assert {row[0] for row in section.tables[0].texts()} == {"softmax", "linear"}
     assert "Not trained (reasons below the tables): nala." in section.notes
     assert not any("not comparable" in note for note in section.notes)
 

@@ -26,7 +26,7 @@ def test_two_threads_stand_over_one_where_the_same_rounds_timed_both() -> None:
     (table,) = section.tables
     assert "More threads · cpu · float32" in section.title
     assert table.header == ("entry", "2 threads over 1")
-    assert table.rows == (("linear", "2.00x"), ("nala", "1.50x"))
+    assert table.texts() == (("linear", "2.00x"), ("nala", "1.50x"))
 
 
 def test_a_row_has_the_marks_of_both_of_its_cells() -> None:
@@ -36,7 +36,7 @@ def test_a_row_has_the_marks_of_both_of_its_cells() -> None:
     board = build_leaderboard([marked, *records[1:]])
     (table,) = thread_sections(board)[0].tables
     assert table.header == ("entry", "marks", "2 threads over 1")
-    assert [row[1] for row in table.rows] == ["", "output is a view of an input"]
+    assert [row[1] for row in table.texts()] == ["", "output is a view of an input"]
 
 
 def test_with_one_number_of_threads_there_is_nothing_to_show() -> None:

@@ -120,6 +120,6 @@ def test_every_verdict_stands_in_a_table_with_its_numbers() -> None:
     records = sweep(256, 1024) + made.task_records(("softmax", "nala"))
     speed, tasks = versus_sections(versus(board(records), "nala", "softmax"))
     assert speed.tables[0].header == ("at", "faster", "less memory", "fewer FLOPs")
-    assert [row[0] for row in speed.tables[0].rows] == ["256", "1,024"]
-    assert speed.tables[0].rows[1][1].startswith("nala: 1.5")
+    assert [row[0] for row in speed.tables[0].texts()] == ["256", "1,024"]
+    assert speed.tables[0].texts()[1][1].startswith("nala: 1.5")
     assert tasks.title == "Tasks"

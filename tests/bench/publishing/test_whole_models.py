@@ -41,7 +41,7 @@ def test_no_table_mixes_models_image_sizes_or_mechanisms_with_models() -> None:
         ("deit_tiny", ["image_size 224"]),
         ("nalaformer_xt", ["image_size 224", "image_size 384"]),
     ]
-    assert all(len(t.rows) == 3 for s in sections for t in s.tables)
+    assert all(len(t.texts()) == 3 for s in sections for t in s.tables)
     (kernels,) = speed_sections(board(mixed()), COLUMNS)
     assert [table.title for table in kernels.tables] == ["seq_len 256"]
 
@@ -56,8 +56,8 @@ def test_a_model_is_ranked_by_its_ratio_to_the_same_model_with_softmax() -> None
         "parameters",
         "compute (GFLOP)",
     )
-    assert table.rows[0] == ("1", "original", "2.00x", "10.0", "8,000,000", "2.00")
-    assert [row[:3] for row in table.rows[1:]] == [
+    assert table.texts()[0] == ("1", "original", "2.00x", "10.0", "8,000,000", "2.00")
+    assert [row[:3] for row in table.texts()[1:]] == [
         ("2", "softmax", "1.00x"),
         ("3", "nala", "0.500x"),
     ]

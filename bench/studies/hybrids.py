@@ -1,0 +1,370 @@
+"""Count pairs of mixers whose order alone is that of their hybrids with softmax layers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any
+
+from bench.core.cell import Cell
+from bench.core.cli.command import CONF, read_yaml
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.limits import Count
+from bench.core.clock import now_s
+from bench.core.comparison import Runs, compare, holm
+from bench.core.format import quantity
+from bench.core.observed import CONTROLS
+from bench.core.record import REFERENCE, Record
+from bench.core.settings import Folder, Group, Many, Name, Rows, Seed, Settings, Some
+from bench.core.store import latest, read_records
+from bench.measuring.config import Budget, SweepConfig, read_sweep_config
+from bench.measuring.plan import PlannedCell
+from bench.measuring.worker.jobs import Deadline
+from bench.publishing.accuracy import chosen, origin
+from bench.publishing.charts.plain import Curves, chart_of
+from bench.publishing.charts.spec import Chart
+from bench.publishing.charts.write import write_pictures
+from bench.publishing.document import (
+    Block,
+    Bullets,
+    Column,
+    Command,
+    Document,
+    Figure,
+    Heading,
+    Prose,
+    Table,
+    Text,
+    Value,
+    words,
+    write,
+)
+from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.scores import Score, TaskScores
+from bench.publishing.searched import at_best_rate
+from bench.publishing.tables import machine_words
+from bench.publishing.task_tables import score_row
+from bench.studies.rates.rows import Row, trainable
+from bench.studies.rates.tuned import Arm, tuned
+from bench.studies.session import Session, Stopped
+
+LAYERS = "softmax_layers"
+"""The task setting that says how many blocks are softmax."""
+
+_HOW_TO_READ = """\
+Each model is the same stack of blocks; `softmax layers` of them mix by softmax, evenly spaced and
+the last among them, the others by the mixer of the row. The learning rate was searched for each
+mixer alone, on validation examples and one seed, and taken over for its hybrids: a hybrid may have
+a better one. A pair of mixers is decided where their difference, seed by seed, stands at 5 % after
+Holm over all pairs of the same task and number of softmax layers. Rows with a mark that forbids a
+rank (stuck, rate at the edge of the search) are in no pair. See
+[methodology.md](../methodology.md#tasks)."""
+
+
+class Hybrids(Settings):
+    """Train mixers alone and beside softmax layers, and count the pairs that keep their order."""
+
+    attention: Rows
+    task: Annotated[dict[str, Any], Group("task")]
+    softmax_layers: Some[Annotated[int, Count]]
+    seed: Many[Seed]
+    budget: Budget | None
+    plugins: Some[Name]
+    out: Folder
+
+    def training(self, composed: Mapping[str, Any]) -> SweepConfig:
+        """A sweep of the mixers alone, softmax among them.
+
+        Raises:
+            ConfigError: no task, or more softmax layers than layers.
+        """
+        # The YAML has settings also for tasks of its own that are not chosen.
+        tasks = {label: own for label, own in self.task.items() if "task" in own}
+        if not tasks:
+            raise ConfigError("No task is chosen. Say task=[word_problem], for example.")
+        for label, settings in tasks.items():
+            num_layers = settings.get("num_layers", 1)
+            if too_many := [n for n in self.softmax_layers if n > num_layers]:
+                raise ConfigError(
+                    f"softmax_layers is {too_many[0]} and task.{label}.num_layers is {num_layers}; "
+                    f"from 0 to {num_layers} of the layers can be softmax."
+                )
+        alone = {label: own | {LAYERS: 0} for label, own in tasks.items()}
+        rows = {REFERENCE: {"mechanism": REFERENCE}} | dict(composed["attention"])
+        given: dict[str, Any] = {"attention": rows, "task": alone, "rates": None, "seq_len": []}
+        given |= {"seed": list(self.seed), "plugins": list(self.plugins), "given": ()}
+        return read_sweep_config(read_yaml(CONF / "sweep.yaml") | given | {"out": str(self.out)})
+
+
+def study(asked: Hybrids, session: Session) -> int:
+    """Train task by task, as far as the budget goes, and write the page of what is there."""
+    config = asked.training(session.composed)
+    until = Deadline(now_s() + (asked.budget or math.inf))
+
+    def train(cells: Sequence[Cell]) -> dict[str, Record]:
+        planned = [PlannedCell(cell=cell) for cell in cells]
+        done = session.train(config, planned, until=until)
+        if done.is_interrupted:
+            raise Stopped
+        return done.by_key
+
+    try:
+        for task in config.task:
+            alone = trainable(config.but(task=(task,)), session)
+            arms = tuned(alone, asked.seed, train, looks_further=False).values()
+            mixers = [arm for arm in arms if arm.name != REFERENCE]
+            for count in sorted(set(asked.softmax_layers) - {0, task.settings["num_layers"]}):
+                train([*_hybrids(mixers, count, asked.seed)])
+    except Stopped:
+        session.say("Stopped. The same command, given again, goes on from here.")
+    session.is_stopped &= not until.is_over
+    records = read_records(asked.out, missing_ok=True)
+    if not records:
+        session.say("Nothing was trained.")
+        return 0
+    page = asked.out / "hybrids.md"
+    board = board_of(records)
+    figures = session.figures(charts(board), page)
+    document = document_of(board, records, session.command("budget"), figures)
+    session.show(document)
+    session.write(document, page)
+    return 0
+
+
+def _hybrids(mixers: Iterable[Arm], count: int, seeds: Sequence[int]) -> Iterator[Cell]:
+    """Each mixer's runs with so many softmax layers, at the rate that it has alone."""
+    for seed in seeds:
+        for arm in mixers:
+            work = arm.row.cell.task
+            work = replace(
+                work,
+                label=f"{work.label} {LAYERS}={count}",
+                settings=work.settings | {LAYERS: count},
+                is_at_edge=arm.is_at_edge,
+            )
+            row = Row(cell=replace(arm.row.cell, workload=work), rates=(arm.rate,))
+            yield row.searched_at(arm.rate, seed)
+
+
+# --- what follows -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed:
+    """The scores on one task, by the number of softmax layers.
+
+    Attributes:
+        label: of the task.
+        num_layers: of each model, softmax or not.
+        at: scores by the number of softmax layers; those of softmax itself are at 0.
+    """
+
+    label: str
+    num_layers: int
+    at: Mapping[int, TaskScores]
+
+    def mixers(self, count: int) -> dict[str, Score]:
+        """Rows with so many softmax layers, without softmax alone and controls."""
+        scores = self.at[count].scores
+        return {s.entry: s for s in scores if s.entry != REFERENCE and not s.is_control}
+
+    def rows(self) -> Iterator[tuple[int, Score]]:
+        """Every row with its number of softmax layers, softmax itself with all of them."""
+        for count, task in sorted(self.at.items()):
+            yield from ((count, s) for s in task.scores if s.entry != REFERENCE)
+        yield from ((self.num_layers, s) for s in self.at[0].scores if s.entry == REFERENCE)
+
+
+def board_of(records: Sequence[Record]) -> Leaderboard:
+    """Every row at its searched rate."""
+    trained = latest(chosen(records, ()))
+    return build_leaderboard(at_best_rate(trained), CONTROLS, within_budget=True)
+
+
+def mixed(board: Leaderboard) -> list[Mixed]:
+    """Tasks that were trained alone, each with its hybrids."""
+    found: dict[str, tuple[str, int, dict[int, TaskScores]]] = {}
+    for task in board.tasks:
+        settings = json.loads(task.settings)
+        count = settings.pop(LAYERS, 0)
+        label = task.label.partition(" ")[0]
+        about = json.dumps([label, task.place, settings], sort_keys=True)
+        found.setdefault(about, (label, settings["num_layers"], {}))[2][count] = task
+    return [Mixed(label=a, num_layers=n, at=at) for a, n, at in found.values() if 0 in at]
+
+
+Pair = tuple[str, str]
+
+
+def decided(rows: Mapping[str, Runs], *, less_is_better: bool) -> dict[Pair, int]:
+    """For each pair 1 where the first is better, -1 where the second is, 0 where it is open.
+
+    Paired by seed; Holm over all pairs.
+    """
+    pairs = [*combinations(sorted(rows), 2)]
+    found = [compare(rows[a], rows[b], less_is_better=less_is_better) for a, b in pairs]
+    stands = holm([1.0 if each is None else each.p_value for each in found])
+    return {
+        pair: (1 if each.ahead > 0.5 else -1) if each and is_decided else 0
+        for pair, each, is_decided in zip(pairs, found, stands, strict=True)
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """Pairs of mixers on one task, alone and with some softmax layers: 1, -1 or 0 for each."""
+
+    label: str
+    count: int
+    alone: Mapping[Pair, int]
+    hybrid: Mapping[Pair, int]
+
+    def both(self, sign: int) -> list[Pair]:
+        """Pairs decided in both; of the same order (1), or of the reversed one (-1)."""
+        return [pair for pair, order in self.alone.items() if order * self.hybrid[pair] == sign]
+
+    def row(self) -> dict[str, Value]:
+        """Counts, for a table."""
+        decided_alone, decided_hybrid = (
+            sum(map(abs, orders.values())) for orders in (self.alone, self.hybrid)
+        )
+        return {
+            "task": self.label,
+            "count": self.count,
+            "pairs": len(self.alone),
+            "alone": decided_alone,
+            "hybrid": decided_hybrid,
+            "same": len(self.both(1)),
+            "reversed": len(self.both(-1)),
+        }
+
+
+def orders(task: Mixed) -> Iterator[Orders]:
+    """For each number of softmax layers the pairs of those rows that may be ranked alone too."""
+    less = bool(task.at[0].unit)
+    for count in sorted(task.at.keys() - {0}):
+        alone, hybrid = task.mixers(0), task.mixers(count)
+        names = [
+            name
+            for name in alone.keys() & hybrid.keys()
+            if alone[name].may_be_ranked and hybrid[name].may_be_ranked
+        ]
+        signs = [
+            decided({name: rows[name].runs for name in names}, less_is_better=less)
+            for rows in (alone, hybrid)
+        ]
+        yield Orders(label=task.label, count=count, alone=signs[0], hybrid=signs[1])
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
+    """Write the page of a store and its pictures; returns their paths. Training is not needed.
+
+    Raises:
+        ConfigError: nothing was trained there, or a file cannot be written.
+    """
+    records = chosen(read_records(store), tasks)
+    board = board_of(records)
+    drawn, _ = write_pictures(charts(board), page.with_suffix(""))
+    figures = [Figure(title, f"{page.stem}/{file.name}") for title, file in drawn]
+    return [write(document_of(board, records, command, figures), page), *(f for _, f in drawn)]
+
+
+def document_of(
+    board: Leaderboard, records: Sequence[Record], command: str, figures: Sequence[Figure]
+) -> Document:
+    """The page: counts of pairs, then the scores that they follow from."""
+    tasks = mixed(board)
+    counted = [each for task in tasks for each in orders(task)]
+    same, reverse = (sum(len(each.both(sign)) for each in counted) for sign in (1, -1))
+    blocks: list[Block] = [
+        Text([origin(latest(records), machine_words(board), board.commits)]),
+        Command(command),
+        Prose(_HOW_TO_READ),
+        Text(
+            [
+                f"{quantity(same + reverse, 'pair')} decided both alone and in a hybrid, over all "
+                f"tasks and numbers of softmax layers: {same} of the same order, {reverse} of the "
+                "reversed one."
+            ]
+        ),
+        _table_of_orders(counted),
+        Bullets([*_reversed_words(counted)]),
+        *figures,
+    ]
+    for task in tasks:
+        blocks += [Heading(f"{task.label} · {task.num_layers} layers"), _table(task)]
+        blocks.append(Text([f"Settings: {task.at[0].settings}"]))
+    return Document("Hybrids: does the order of mixers hold beside softmax layers?", blocks)
+
+
+_COUNT = Column("count", "softmax layers", digits=".0f")
+
+
+def _table_of_orders(counted: Sequence[Orders]) -> Table:
+    names = {
+        "pairs": "pairs",
+        "alone": "decided alone",
+        "hybrid": "decided in the hybrid",
+        "same": "both, the same order",
+        "reversed": "both, reversed",
+    }
+    columns = [Column(key, title, digits=".0f") for key, title in names.items()]
+    return Table(columns=(words("task"), _COUNT, *columns), rows=[each.row() for each in counted])
+
+
+def _reversed_words(counted: Sequence[Orders]) -> Iterator[str]:
+    for each in counted:
+        for first, second in each.both(-1):
+            ahead = first if each.alone[first, second] > 0 else second
+            behind = second if ahead == first else first
+            yield (
+                f"Reversed on {each.label} with {quantity(each.count, 'softmax layer')}: {ahead} "
+                f"is better alone, {behind} in the hybrid."
+            )
+
+
+def _table(task: Mixed) -> Table:
+    score = task.at[0].unit or "accuracy (%)"
+    shown = (score, "each seed", "solved to", "learning rate")
+    rows: list[dict[str, Value]] = []
+    for count, each in task.rows():
+        own = score_row(each, task.at[0 if each.entry == REFERENCE else count])
+        cells = {key: own[key] for key in (*shown, "seeds") if key in own}
+        marks = "; ".join(each.marks)
+        rows.append({"mixer": each.entry, "count": count, **cells, "marks": marks})
+    columns = [Column(key) for key in (*shown, "seeds") if any(row.get(key) for row in rows)]
+    return Table(columns=(words("mixer"), _COUNT, *columns, words("marks")), rows=rows)
+
+
+def charts(board: Leaderboard) -> list[Chart]:
+    """A picture for each task: scores against the number of softmax layers."""
+    return [
+        chart_of(
+            f"hybrids-{task.label}",
+            Curves(
+                title=f"{task.label}: {task.num_layers} layers, some of them softmax",
+                x="Softmax layers",
+                y=task.at[0].unit or "Accuracy (%)",
+                lines={name: [*points] for name, points in _lines(task)},
+                is_log=False,
+            ),
+        )
+        for task in mixed(board)
+        if len(task.at) > 1
+    ]
+
+
+def _lines(task: Mixed) -> Iterator[tuple[str, list[list[float]]]]:
+    """Points of each mixer; all end where every layer is softmax, if that was trained."""
+    scale = 1.0 if task.at[0].unit else 100.0
+    ends = [[n, scale * s.centre] for n, s in task.rows() if s.entry == REFERENCE and s.centre]
+    for name in task.mixers(0):
+        own = [[n, scale * s.centre] for n, s in task.rows() if s.entry == name and s.centre]
+        yield name, [*own, *ends]

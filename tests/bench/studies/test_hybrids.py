@@ -1,0 +1,80 @@
+"""Hybrids: pairs of mixers alone and beside softmax layers, and the page that counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.core.comparison import Runs
+from bench.core.record import Record
+from bench.core.store import Store
+from bench.hybrids import main
+from bench.studies.hybrids import board_of, charts, decided, mixed, orders, write_page
+from tests import records as made
+
+ALONE = {"gla": (0.9, 0.91, 0.9), "linear": (0.5, 0.51, 0.5), "retnet": (0.5, 0.5, 0.51)}
+BESIDE = {"gla": (0.5, 0.51, 0.5), "linear": (0.9, 0.91, 0.9), "retnet": (0.5, 0.5, 0.51)}
+
+
+def trained(scores: Mapping[str, Sequence[float]], count: int) -> list[Record]:
+    """Models of four layers, with so many of softmax; a seed for each score."""
+    settings = {"num_layers": 4, "softmax_layers": count, "learning_rate": 0.003}
+    records = []
+    for entry, own in scores.items():
+        for record, score in zip(made.task_records([entry]), own, strict=True):
+            work = replace(record.cell.task, settings=settings)
+            record = replace(record, cell=replace(record.cell, workload=work))
+            records.append(made.changed(record, accuracy=score))
+    return records
+
+
+def runs(*scores: float) -> Runs:
+    return Runs(scores=dict(enumerate(scores)), num_examples=10_000)
+
+
+def test_pairs_are_decided_after_holm_and_an_open_one_counts_for_neither() -> None:
+    rows = {"a": runs(0.9, 0.91, 0.9), "b": runs(0.5, 0.51, 0.5), "c": runs(0.5, 0.5, 0.51)}
+    assert decided(rows, less_is_better=False) == {("a", "b"): 1, ("a", "c"): 1, ("b", "c"): 0}
+    assert decided(rows, less_is_better=True)["a", "b"] == -1
+
+
+def test_one_seed_decides_nothing() -> None:
+    assert decided({"a": runs(0.9), "b": runs(0.1)}, less_is_better=False) == {("a", "b"): 0}
+
+
+def test_orders_alone_and_beside_softmax_are_the_same_or_reversed() -> None:
+    softmax = {"softmax": (1.0, 1.0, 1.0)}
+    (task,) = mixed(board_of([*trained(ALONE | softmax, 0), *trained(BESIDE, 1)]))
+    (found,) = orders(task)
+    assert found.both(1) == []
+    assert found.both(-1) == [("gla", "linear")]
+    counts = found.row()
+    assert [counts[key] for key in ("pairs", "alone", "hybrid")] == [3, 2, 2]
+    assert [count for count, score in task.rows() if score.entry == "softmax"] == [4]
+
+
+def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path: Path) -> None:
+    records = [*trained(ALONE | {"softmax": (1.0, 1.0, 1.0)}, 0), *trained(BESIDE, 2)]
+    store = Store(tmp_path / "runs", "sweep")
+    for record in records:
+        store.append(record)
+    page, picture = write_page(tmp_path / "runs", tmp_path / "docs" / "hybrids.md", "make hybrids")
+    text = page.read_text()
+    assert "1 pair decided both alone and in a hybrid" in text
+    assert "linear in the hybrid." in text and "gla is better alone" in text
+    assert "    make hybrids" in text and f"](hybrids/{picture.name})" in text
+    (chart,) = charts(board_of(records))
+    lines = {point["line"]: point for point in chart.spec["data"]["values"]}
+    assert lines["gla"] == {"line": "gla", "x": 4, "y": 100.0}
+
+
+def test_more_softmax_layers_than_layers_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["task=[word_problem]", "softmax_layers=[0,5]", f"out={tmp_path / 'runs'}"]
+    assert main(words) == 2
+    assert "softmax_layers is 5 and task.word_problem.num_layers is 4" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
