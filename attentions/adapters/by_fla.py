@@ -1,4 +1,4 @@
-"""Base of mechanisms by operators of the package flash-linear-attention.
+"""Common ground of mechanisms by operators of the package flash-linear-attention.
 
 One table names the operators and which of their arguments is which gate. Weights, gates and the
 slow form are those of ours; an operator takes (B, N, H, ...) tensors, ours (B, H, N, ...).
@@ -65,7 +65,7 @@ class ByFla(TakesGates):
         return {"q": q, "k": k, "v": v, **named}
 
     def executed_flops(self, shape: CallShape) -> int:
-        """As the formula has it: what a kernel executes is not seen."""
+        """FLOPs of the formula: those that a kernel executes are not seen."""
         return self.flops(shape)
 
 

@@ -83,7 +83,7 @@ class Launches(Settings):
     dtype: Annotated[str, Word(lambda: DTYPES)] = "bfloat16"
     mode: Literal["forward", "forward_backward"] = "forward"
     configs: Literal["first", "all"] = "first"
-    """Choice for a kernel that is tuned on the card: the first that fits, or all, as a range."""
+    """Configurations of a tuned kernel: the first that the card takes, or all, as a range."""
     page: bool = False
     """Write docs/results/launches.md and launches.csv, too."""
     out: Folder = Path("results/launches.jsonl")

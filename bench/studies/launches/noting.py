@@ -36,7 +36,7 @@ Facts = dict[str, Any]
 
 
 class Noted:
-    """Notes on one call.
+    """Launches of one call, and limits of the card that they are for.
 
     Attributes:
         launches: one per configuration of each launch.
