@@ -63,7 +63,8 @@ def accuracy_page(
     board = build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True)
     board = _told_apart(board, order)
     tasks = ", ".join(dict.fromkeys(_bare_label(record) for record in newest))
-    seeds = quantity(max(task.num_seeds for task in board.tasks), "seed")
+    least, most = (pick(task.num_seeds for task in board.tasks) for pick in (min, max))
+    seeds = (f"{least} to " if least < most else "") + quantity(most, "seed")
     blocks = [
         f"# Accuracy on {escape(tasks)}, over {seeds}",
         origin(newest, machine_words(board), board.commits),

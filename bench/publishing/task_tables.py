@@ -194,6 +194,13 @@ def _lengths(task: TaskScores) -> list[int]:
     return sorted({length for score in task.scores for length, _ in score.longer})
 
 
+def _single_seeds(task: TaskScores) -> Iterator[str]:
+    """Rows of which some seeds get as far at the length trained at, each with how many."""
+    for score in task.scores:
+        if num_solved := sum(accuracy >= SOLVED for accuracy in score.accuracies):
+            yield f"; {score.entry} does with {num_solved} of {quantity(task.num_seeds, 'seed')}"
+
+
 def _longer_words(scores: Sequence[float]) -> str:
     """Mean of the seeds at one length, with its interval."""
     interval = mean_of(Runs(scores=dict(enumerate(scores))))
@@ -326,7 +333,10 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
         )
         reached = [_solved_to(score, task) for score in task.scores if not score.is_control]
         if not any(reached):
-            yield "Not settled: no row solves this task at any length within these steps."
+            yield (
+                f"Not settled: no row's mean reaches {SOLVED:.0%} at any length within these "
+                f"steps{''.join(_single_seeds(task))}."
+            )
     if any(score.matched for score in task.scores):
         yield (
             "One size of each model was chosen so that all cost the same; percentages show the "

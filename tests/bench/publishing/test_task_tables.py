@@ -157,13 +157,20 @@ def test_longer_tests_have_intervals_and_order_the_rows_by_the_length_solved() -
     (section,) = task_sections(board(records))
     at = section.tables[0].header.index("solved to")
     assert [row[at] for row in section.tables[0].texts()] == ["256 tokens", "128 tokens"]
-    assert not any("no row solves" in note for note in section.notes)
+    assert not any("no row's mean" in note for note in section.notes)
 
 
 def test_a_task_that_no_row_solves_at_any_length_is_not_settled() -> None:
     records = [made.changed(r, accuracy=0.3) for r in lengthened("nala", (0.2, 0.2), (0.2, 0.2))]
     (section,) = task_sections(board(records))
-    assert any(note.startswith("Not settled: no row solves") for note in section.notes)
+    assert any("no row's mean reaches 90% at any length" in note for note in section.notes)
+    assert not any("; nala does" in note for note in section.notes)
+    one = [
+        made.changed(record, accuracy=score)
+        for record, score in zip(records, (0.95, 0.3), strict=True)
+    ]
+    (section,) = task_sections(board(one))
+    assert any("; nala does with 1 of 2 seeds." in note for note in section.notes)
 
 
 def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None:
