@@ -14,6 +14,7 @@ from attentions.capabilities import Capabilities, Gate
 from attentions.catalogue import CatalogueEntry, catalogue
 from bench.core.badges import Badge, BadgeStatus, goldens_passed
 from bench.core.cli.errors import ConfigError
+from bench.core.places import CONF
 from bench.core.proofs import Proofs
 from bench.core.rows import ON_REQUEST, row_labels
 from bench.studies.catalogue.listing import in_words, main, read_query, table
@@ -212,6 +213,7 @@ def test_it_works_where_the_package_was_installed_to(tmp_path: Path) -> None:
     for package in (attentions, bench):
         source = Path(package.__file__ or "").parent
         shutil.copytree(source, tmp_path / "site" / source.name)
+    shutil.copytree(CONF, tmp_path / "site" / "bench" / "conf")  # where a wheel has it
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); "
         "import bench, bench.studies.catalogue.listing; assert 'site' in bench.__file__; "
