@@ -24,3 +24,8 @@ def in_chunks(x: Tensor, size: int, dim: int = -2) -> Tensor:
     if missing:
         x = functional.pad(x, (0, 0) * (-1 - dim) + (0, missing))
     return torch.unflatten(x, dim, (-1, size))
+
+
+def padded_len(length: int, size: int) -> int:
+    """The length of whole chunks that contain ``length`` tokens."""
+    return -(-length // size) * size
