@@ -117,6 +117,10 @@ class StateCore(TakesGates):
         **gates: Tensor | None,
     ) -> Tensor:
         """(B, H, N, D), (B, H_kv, N, D), (B, H_kv, N, E) -> (B, H, N, E)."""
+        if not self.capabilities.recurrent:
+            raise TypeError(
+                f"{self.name}: its capabilities do not say recurrent=True, which a StateCore needs."
+            )
         with without_autocast(q.device.type):
             inputs = self._inputs(q, k, v, key_mask, gates)
             empty = self.init_state(len(q), dtype=q.dtype, device=q.device)

@@ -53,6 +53,7 @@ class ReluPower(Attention):
     capabilities=Capabilities(
         bidirectional=False,
         causal=True,
+        recurrent=True,
         gates={"beta": Gate("bhn", low=0, high=1), "log_decay": Gate("bhn", high=0)},
         position_free=False,
     ),
@@ -75,6 +76,11 @@ class AdditiveDecay(Mamba2Ssd):
     def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Keys of length 1."""
         return q, functional.normalize(k, dim=-1)
+
+    def update(self, state: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+        """Decay, and then write a share of the value."""
+        beta, log_decay = gates
+        return log_decay.exp() * state + k.mT @ (beta * v)
 
     def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         """Decayed attention over the written share of the values."""

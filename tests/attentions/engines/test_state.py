@@ -252,3 +252,14 @@ def test_executed_flops_of_short_runs_are_those_of_the_whole(name, settings, n):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         core(*inputs(n, dtype=torch.float32))
     assert core.executed_flops(shape) == counter.get_total_flops()
+
+
+def test_a_core_that_does_not_claim_its_recurrence_is_told_so():
+    class Silent(StateCore):
+        def update(self, state, k, v):
+            return state + k.mT @ v
+
+    can = Capabilities(bidirectional=False, causal=True, position_free=False)
+    core = enter(Silent, can)(Geometry(num_heads=2, head_dim=4, seq_len=3, causal=True))
+    with pytest.raises(TypeError, match="do not say recurrent=True"):
+        core(*torch.randn(3, 1, 2, 3, 4))
