@@ -66,7 +66,7 @@ class BlockCore(PairCore):
     @torch.no_grad()
     def choose(self, q: Tensor, k: Tensor) -> Tensor:
         """True for the blocks of each query, (B, H, N, blocks); queries are the last tokens."""
-        means = block_means(k, self.block_size)
+        means = block_means(widen(k), self.block_size)
         places = torch.arange(k.shape[2] - q.shape[2], k.shape[2], device=q.device).unsqueeze(-1)
         blocks = torch.arange(-(-k.shape[2] // self.block_size), device=q.device)
         order = self.order(q, means, places, blocks[: means.shape[2]])
@@ -79,8 +79,8 @@ class BlockCore(PairCore):
         """Softmax over the chosen blocks."""
         if self.sees_all(k.shape[2]):
             return attend(q, k, v)
-        chosen = self.choose(q, k)
-        return chosen_blocks(q, widen(k), widen(v), chosen, self.block_size, self.tile)
+        k, v = widen(k), widen(v)  # before means are taken: a cache may be half
+        return chosen_blocks(q, k, v, self.choose(q, k), self.block_size, self.tile)
 
     def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """In chosen blocks, up to the query, or near it."""
