@@ -49,8 +49,8 @@ COMMANDS = {
     "completion": ("bench.completion", "print what makes a shell complete these words"),
 }
 GROUPS = {
-    "Measure": ("sweep", "smoke", "race", "rates", "calibrate", "new"),
-    "Read": ("report", "list", "show", "explain", "diagnose"),
+    "Measure": ("sweep", "smoke", "race", "rates", "convert", "text", "calibrate", "launches", "new"),
+    "Read": ("report", "advise", "list", "show", "explain", "diagnose"),
     "Judge": ("regress", "verify", "reproduce", "hybrids", "selftest"),
     "Keep": ("validate", "merge", "fsck", "completion"),
 }
