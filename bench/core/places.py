@@ -10,4 +10,5 @@ PACKAGE = Path(bench.__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
 """Root of the checkout, with docs/ and results/; of a wheel, the folder it is installed in."""
 
-CONF = next(conf for conf in (PACKAGE / "conf", CHECKOUT / "conf") if conf.is_dir())
+_PACKED = PACKAGE / "conf"
+CONF = _PACKED if _PACKED.is_dir() else CHECKOUT / "conf"
