@@ -49,10 +49,20 @@ COMMANDS = {
     "completion": ("bench.completion", "print what makes a shell complete these words"),
 }
 GROUPS = {
-    "Measure": ("sweep", "smoke", "race", "rates", "convert", "text", "calibrate", "launches", "new"),
+    "Measure": (
+        "sweep",
+        "smoke",
+        "race",
+        "rates",
+        "convert",
+        "text",
+        "calibrate",
+        "launches",
+        "new",
+    ),
     "Read": ("report", "advise", "list", "show", "explain", "diagnose"),
     "Judge": ("regress", "verify", "reproduce", "hybrids", "selftest"),
-    "Keep": ("validate", "merge", "fsck", "completion"),
+    "Keep": ("validate", "merge", "fsck", "new", "completion"),
 }
 START = """\
 usage: attnbench COMMAND [KEY=VALUE ...]
