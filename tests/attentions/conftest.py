@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from bench.studies.conformance import graphs
+
 
 @pytest.fixture(autouse=True)
 def _one_thread_and_a_seed():
@@ -25,3 +27,9 @@ def qkv():
         )
 
     return make
+
+
+@pytest.fixture
+def no_tracing_of_gradients(monkeypatch):
+    """One graph of the forward pass, run as it is: a quarter of the time of the check itself."""
+    monkeypatch.setattr(graphs, "BACKEND", "eager")

@@ -1,0 +1,68 @@
+"""Forms and claims for the tests of conformance: a file for recurrent mechanisms, one for the rest.
+
+Two files, so that two workers share what would be half of the time of `make test` for one.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import attentions
+from attentions.adapters.extras import EXTRAS
+from bench.studies.conformance.check import Untestable
+from bench.studies.conformance.forms import forms_of
+from bench.studies.conformance.run import checks_for
+from bench.studies.conformance.suite import CLAIMS
+
+FORMS = [form for name in attentions.attention_names() for form in forms_of(name)]
+RECURRENT = [f for f in FORMS if attentions.attention_class(f.name).family == "recurrent"]
+OTHERS = [form for form in FORMS if form not in RECURRENT]
+
+
+def _is_ours(form):
+    """An adapter's package answers for itself; what it claims is compared with what there is."""
+    return not set(form.can.requires) & set(EXTRAS)
+
+
+def _cases(form, claim, *, needs_cuda):
+    return [
+        (check, case)
+        for check, case in checks_for(form)
+        if check.claim == claim and check.needs_cuda == needs_cuda
+    ]
+
+
+TRACED = ("compile", "export")
+"""Claims whose tests trace the module: a third of the time of all."""
+TRACED_FIRST = ("softmax", "nala", "sigmoid", "gla")
+"""A mechanism of each engine, whose traces `make test` takes; the slow tests take the others'."""
+
+
+def _marks(form, claim):
+    is_slow = claim in TRACED and form.name not in TRACED_FIRST
+    return [pytest.mark.slow] if is_slow else []
+
+
+def forms_and_claims(forms, *, needs_cuda=False):
+    return [
+        pytest.param(form, claim, id=f"{form.id}-{claim}", marks=_marks(form, claim))
+        for form in forms
+        for claim in CLAIMS
+        if _is_ours(form) or claim == "forms"
+        if _cases(form, claim, needs_cuda=needs_cuda)
+    ]
+
+
+def keeps(form, claim, *, needs_cuda=False):
+    untestable = []
+    cases = _cases(form, claim, needs_cuda=needs_cuda)
+    for check, case in cases:
+        try:
+            check(form, case)
+        except Untestable as why:
+            untestable.append(str(why))
+        except Exception as error:
+            error.add_note(f"by {check.name} of {form.id} with {case}")
+            raise
+    if len(untestable) == len(cases):
+        pytest.skip(untestable[0])
