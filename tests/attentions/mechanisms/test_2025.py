@@ -4,6 +4,7 @@ Outputs, gradients of inputs and of gates, hidden tokens, and decoding; `explici
 """
 
 import functools
+import math
 
 import pytest
 import torch
@@ -208,17 +209,74 @@ def test_without_turns_or_corrections_it_is_softmax_attention(name, qkv):
     torch.testing.assert_close(out, exact)
 
 
-@pytest.mark.parametrize("case", ["path gated", "deltaformer"])
-def test_learned_values_get_the_gradients_of_the_slow_form(case, qkv):
-    q, k, v = qkv(1, 2, 70, D)
-    geometry = Geometry(num_heads=2, head_dim=D, seq_len=70, causal=True)
-    core = build_attention(case.split()[0], geometry, **CASES[case][0]).double()
+def per_token(x, k):
+    """A value per head, (H, ...), for every token of (B, H, N, D) keys: (B, H, N, ...)."""
+    return x[None, :, None].expand(*k.shape[:3], *x.shape[1:])
+
+
+def unit(k):
+    return k * (k.square().sum(-1, keepdim=True) + 1e-6) ** -0.5
+
+
+LEARNED = {
+    "kda": lambda core, k: {
+        "beta": per_token(core.beta_logit.sigmoid(), k),
+        "log_decay": per_token(-core.log_rate.exp(), k),
+    },
+    "rwkv7": lambda core, k: {
+        "log_decay": per_token(-math.exp(-0.5) * core.decay_logit.sigmoid(), k),
+        "removal_key": unit(k),
+        "removal_rate": per_token(core.rate_logit.sigmoid(), k),
+    },
+    "fox": lambda core, k: {"log_decay": per_token(-core.log_rate.exp(), k)},
+    "gated_attention": lambda core, k: {"gate": per_token(core.gate_logit.sigmoid(), k)},
+    "gated_attention headwise": lambda core, k: {"gate": per_token(core.gate_logit.sigmoid(), k)},
+    "differential_v2": lambda core, k: {
+        "q_minus": torch.zeros_like(k),
+        "gate": per_token(core.gate_logit.sigmoid(), k),
+    },
+    "path": lambda core, k: {
+        "transition_key": unit(k),
+        "beta": per_token(2 * core.beta_logit.sigmoid(), k),
+    },
+    "path gated": lambda core, k: {
+        "transition_key": unit(k),
+        "beta": per_token(2 * core.beta_logit.sigmoid(), k),
+        "log_decay": per_token(-core.log_rate.exp(), k),
+    },
+    "deltaformer": lambda core, k: {"beta": per_token(core.strength, k)},
+}
+
+
+@pytest.mark.parametrize("case", LEARNED)
+def test_learned_values_get_the_gradients_of_the_formula(case):
+    core, tensors, _ = called(case)
     for parameter in core.parameters():
         torch.nn.init.normal_(parameter)
-    out, expected = core(q, k, v), core.reference(q, k, v)
+    given = [*(x.requires_grad_() for x in tensors), *core.parameters()]
+    out = core(*tensors)
+    expected = CASES[case][1](*tensors, **LEARNED[case](core, tensors[1]))
     torch.testing.assert_close(out, expected)
-    cotangent, learned = torch.randn_like(out), tuple(core.parameters())
-    ours, theirs = (torch.autograd.grad(x, learned, cotangent) for x in (out, expected))
+    cotangent = torch.randn_like(out)
+    ours, theirs = (torch.autograd.grad(x, given, cotangent) for x in (out, expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_learned_steps_of_deltaproduct_get_the_gradients_of_the_formula():
+    core, (q, k, v), gates = called("gated_deltaproduct")
+    for parameter in core.parameters():
+        torch.nn.init.normal_(parameter)
+    more = {name: gates[name] for name in ("more_keys", "more_values")}
+    betas = per_token(2 * core.beta_logit.sigmoid(), k)
+    learned = {
+        "beta": betas[..., 0],
+        "more_betas": betas[..., 1:],
+        "log_decay": per_token(-core.log_rate.exp(), k),
+    }
+    out, expected = core(q, k, v, **more), explicit.gated_deltaproduct(q, k, v, **learned, **more)
+    torch.testing.assert_close(out, expected)
+    cotangent, given = torch.randn_like(out), tuple(core.parameters())
+    ours, theirs = (torch.autograd.grad(x, given, cotangent) for x in (out, expected))
     torch.testing.assert_close(ours, theirs)
 
 
