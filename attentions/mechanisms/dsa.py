@@ -85,8 +85,8 @@ class Dsa(PairCore):
         return {name: widen(k.new_zeros(size)) for name, size in sizes.items()}
 
     def _gates(self, q: Tensor, k: Tensor, key_mask: Any, given: Any) -> list[Tensor]:
-        index_k = given.get("index_k")
-        if index_k is not None and index_k.dim() == 3:
+        index_k, shape = given.get("index_k"), self.gate_shape("index_k", len(k), k.shape[2])
+        if isinstance(index_k, Tensor) and index_k.shape == (shape[0], *shape[2:]):
             given = {**given, "index_k": index_k.unsqueeze(1)}
         return super()._gates(q, k, key_mask, given)
 

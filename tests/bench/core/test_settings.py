@@ -105,7 +105,7 @@ REFUSED = {
     "multiple_of": ({"even": 3}, "even is 3; it must be a multiple of 2."),
     "word": (
         {"dtype": "float23"},
-        "dtype=float23 is not known. Did you mean float32 or float64? Known: float32, float64.",
+        "dtype=float23 is not known. Did you mean float32? Known: float32, float64.",
     ),
     "literal_error": (
         {"run": {"allocator": "retian"}},

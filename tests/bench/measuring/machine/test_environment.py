@@ -71,14 +71,14 @@ def test_an_edit_makes_stale_what_is_made_of_it_and_nothing_else():
         name: {
             f"{file.parent.name}/{file.name}" for file in closure(f"attentions.mechanisms.{name}")
         }
-        for name in ("softmax", "nala", "retnet")
+        for name in ("softmax", "nala", "head_decay")
     }
-    assert "maths/decay.py" in made_of["retnet"]
+    assert "maths/decay.py" in made_of["head_decay"]
     assert "maths/decay.py" not in made_of["softmax"] | made_of["nala"]
     assert "kernel/tiles.py" in made_of["nala"]
-    assert "kernel/tiles.py" not in made_of["softmax"] | made_of["retnet"]
+    assert "kernel/tiles.py" not in made_of["softmax"] | made_of["head_decay"]
     assert "mechanisms/nala.py" in made_of["nala"]
-    assert "mechanisms/nala.py" not in made_of["softmax"] | made_of["retnet"]
+    assert "mechanisms/nala.py" not in made_of["softmax"] | made_of["head_decay"]
 
 
 EPYC = {"model name": "AMD EPYC", "cpu family": "25", "model": "17"}

@@ -1,16 +1,13 @@
 """The share of pairs that sparse mechanisms keep is that of the weights which are not zero."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from attentions import Geometry, MultiHeadAttention, build_attention
+from bench.core.rows import settings_of
 from bench.measuring.measure.kept import kept_share
 from bench.studies.conformance.gates import gates_of
 
-FOLDER = Path(__file__).parents[4] / "conf" / "attention"
 N, D = 50, 8
 SETTINGS = {
     "topk": {"k": 5},
@@ -56,7 +53,7 @@ def test_a_mechanism_that_keeps_all_has_none():
 
 @pytest.mark.parametrize("row", ["topk", "block_sparse_half", "moba_half", "nsa_half", "dsa_half"])
 def test_rows_for_tasks_keep_at_most_half_of_the_pairs_of_64_tokens(row):
-    settings = OmegaConf.to_container(OmegaConf.load(FOLDER / f"{row}.yaml"))[row]
+    settings = settings_of(row)
     geometry = Geometry(num_heads=4, head_dim=16, seq_len=64, causal=True)
     layer = MultiHeadAttention(build_attention(settings.pop("mechanism"), geometry, **settings))
     share = kept_share(layer, lambda: layer(torch.randn(2, 64, 64)))

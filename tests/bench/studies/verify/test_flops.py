@@ -64,7 +64,7 @@ def test_what_nothing_confirms_is_no_failure(tmp_path):
 
 
 def test_no_golden_files_are_needed_for_it(monkeypatch, tmp_path):
-    monkeypatch.setattr("bench.__file__", str(tmp_path / "bench" / "__init__.py"))
+    monkeypatch.setattr("bench.studies.verify.settings.CHECKOUT", tmp_path / "installed")
     monkeypatch.chdir(tmp_path)
     config = {"golden": None, "attention": {}, "out": "v.json", "plugins": [], "flops": True}
     assert Verify.read(config).flops

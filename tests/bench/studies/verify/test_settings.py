@@ -15,7 +15,7 @@ def test_without_a_golden_folder_the_projects_own_is_taken(
     given = {"golden": None, "attention": None, "out": "verify.json", "plugins": []}
     monkeypatch.chdir(tmp_path)
     assert Verify.read(given).goldens == PUBLIC
-    monkeypatch.setattr("bench.__file__", str(tmp_path / "bench" / "__init__.py"))
+    monkeypatch.setattr("bench.studies.verify.settings.CHECKOUT", tmp_path / "installed")
     with pytest.raises(ConfigError, match="golden=DIR"):
         _ = Verify.read(given).goldens
     (tmp_path / "tests" / "golden").mkdir(parents=True)
