@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities
-from ..checks import at_least, flag
+from ..checks import at_least, flag, positive
 from ..engines.pair import Attend, PairCore
 from ..maths.norms import normalise
 from ..precision import widen
@@ -77,7 +77,7 @@ class Differential(PairCore):
         vectors = (nn.Parameter(0.1 * torch.randn(geometry.head_dim // 2)) for _ in range(4))
         self.lambda_q1, self.lambda_k1, self.lambda_q2, self.lambda_k2 = vectors
         has_norm = flag(self.name, "norm", norm)
-        eps = at_least(self.name, "eps", eps, 0)
+        eps = positive(self.name, "eps", eps)
         self.norm = nn.RMSNorm(geometry.value_dim, eps=eps) if has_norm else None
 
     def share(self) -> Tensor:

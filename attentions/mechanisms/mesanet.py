@@ -83,7 +83,8 @@ class MesaNet(StateCore):
     ) -> None:
         super().__init__(geometry)
         is_exact = one_of(self.name, "solver", solver, ("exact", "cg")) == "exact"
-        self.steps = None if is_exact else whole(self.name, "iterations", iterations, 1)
+        steps = whole(self.name, "iterations", iterations, 1)
+        self.steps = None if is_exact else steps
         self.normalise_keys = flag(self.name, "normalise_keys", normalise_keys)
         self.normalise_queries = flag(self.name, "normalise_queries", normalise_queries)
         self.ridge = nn.Parameter(torch.ones(geometry.num_heads, geometry.head_dim))

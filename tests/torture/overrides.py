@@ -13,6 +13,7 @@ import yaml
 from bench import fsck, merge, sweep, validate
 from bench.core.cli.command import CONF, run_app
 from bench.core.roots import root_of
+from bench.core.rows import settings_of
 from bench.core.settings import Settings
 from bench.publishing.publish import read_publish_config
 from bench.studies.catalogue import listing, new, showing
@@ -112,10 +113,10 @@ def keys(command: str) -> tuple[str, ...]:
 
 def _of_group(group: str) -> Iterator[dict[str, Any]]:
     """What its files add to a configuration."""
-    names = {"attention": ("softmax",), "task": (), "publish": ("default",)}
-    for name in names.get(group, ()):
-        content = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
-        yield content if group == "publish" else {group: content}
+    if group == "attention":
+        yield {group: {"softmax": settings_of("softmax")}}
+    elif group == "publish":
+        yield yaml.safe_load((CONF / group / "default.yaml").read_text())
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
