@@ -7,6 +7,7 @@ that prove nothing of ours need one with a `reason`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,11 +104,22 @@ def _size(weight: str, axis: int) -> Callable[[Header], int | None]:
     return look_up
 
 
+def _same(*names: str) -> dict[str, str]:
+    """Official hyperparameters that have our names."""
+    return {name: name for name in names}
+
+
 _ROPE_TABLES = frozenset({"rope_sin", "rope_cos"})
-_NALA_HYPER = {name: name for name in ("lam", "tau", "key_power", "eps")}
+_NALA_HYPER = _same("lam", "tau", "key_power", "eps")
 _NALA_DEFAULTS = {"lam": 3, "tau": 0.5, "key_power": 3, "eps": 1e-6}
 _FLATTEN_HYPER = {"focusing_factor": "focusing_factor", "eps_z": "eps"}
 _FLATTEN_DEFAULTS = {"focusing_factor": 3, "eps": 1e-6, "norm_over": "all_heads"}
+
+
+def _lambda_init(header: Header) -> float | None:
+    """Differential attention's, of the layer at this depth."""
+    depth = header.hyper.get("depth")
+    return None if depth is None else 0.8 - 0.6 * math.exp(-0.3 * depth)
 
 
 def _has_rope(header: Header) -> bool:
@@ -210,7 +222,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
         Form(
             mechanism="efficient_layer",
             when=_is_module,
-            hyper={name: name for name in ("key_channels", "value_channels")},
+            hyper=_same("key_channels", "value_channels"),
             weights={
                 "queries": ("q",),
                 "keys": ("k",),
@@ -234,7 +246,7 @@ FORMS: dict[str, tuple[Form, ...]] = {
         Form(
             mechanism="polaformer_layer",
             when=_is_module,
-            hyper={name: name for name in ("alpha", "eps", "kernel_size", "sr_ratio", "qkv_bias")},
+            hyper=_same("alpha", "eps", "kernel_size", "sr_ratio", "qkv_bias"),
             defaults={"alpha": 4, "eps": 1e-6, "sr_ratio": 1},
             derived={
                 "kernel_size": _size("dwc.weight", -1),
@@ -361,11 +373,28 @@ FORMS: dict[str, tuple[Form, ...]] = {
         Form(
             mechanism="kda",
             defaults={"normalise_keys": False},
+            derived={"scale": _number("scale")},
             unused=frozenset({"beta_logit", "log_rate"}),
         ),
     ),
+    "differential": (
+        Form(
+            mechanism="differential",
+            hyper=_same("norm", "lambda_init"),
+            derived={"lambda_init": _lambda_init},
+        ),
+    ),
     "differential_v2": (Form(mechanism="differential_v2", unused=frozenset({"gate_logit"})),),
-    "fox": (Form(mechanism="fox", unused=frozenset({"log_rate"})),),
+    "fox": (Form(mechanism="fox", hyper=_same("window"), unused=frozenset({"log_rate"})),),
+    "softmax_sinks": (
+        Form(
+            mechanism="softmax_sinks",
+            # The authors' 0 is no window.
+            derived={"window": lambda header: header.hyper.get("sliding_window") or None},
+        ),
+    ),
+    "rala": (Form(mechanism="rala", hyper=_same("rope", "eps")),),
+    "moba": (Form(mechanism="moba", hyper=_same("block_size", "top_k")),),
     "gated_attention": (
         Form(
             mechanism="gated_attention",
@@ -373,10 +402,17 @@ FORMS: dict[str, tuple[Form, ...]] = {
             unused=frozenset({"gate_logit"}),
         ),
     ),
-    "nsa": (Form(mechanism="nsa", unused=frozenset({"gate_logit"})),),
+    "nsa": (
+        Form(
+            mechanism="nsa",
+            hyper=_same("block_size", "num_blocks", "window"),
+            unused=frozenset({"gate_logit"}),
+        ),
+    ),
     "dsa": (
         Form(
             mechanism="dsa",
+            hyper=_same("top_k"),
             derived={
                 "index_heads": lambda header: header.shapes["in.index_q"][1],
                 "index_dim": lambda header: header.shapes["in.index_q"][3],
@@ -394,11 +430,24 @@ FORMS: dict[str, tuple[Form, ...]] = {
     "gated_deltaproduct": (
         Form(
             mechanism="gated_deltaproduct",
-            derived={"forget_gate": lambda header: "in.log_decay" in header.shapes},
+            defaults={"normalise_keys": False},
+            derived={
+                "forget_gate": lambda header: "in.log_decay" in header.shapes,
+                "num_householder": lambda header: (
+                    header.shapes["in.more_keys"][3] + 1 if "in.more_keys" in header.shapes else 1
+                ),
+            },
             unused=frozenset({"beta_logit", "log_rate"}),
         ),
     ),
-    "mesanet": (Form(mechanism="mesanet", unused=frozenset({"beta_logit", "log_rate"})),),
+    "mesanet": (
+        Form(
+            mechanism="mesanet",
+            hyper=_same("solver", "iterations"),
+            defaults={"normalise_keys": False, "normalise_queries": False},
+            unused=frozenset({"beta_logit", "log_rate"}),
+        ),
+    ),
     "log_linear": (
         Form(
             mechanism="log_linear",

@@ -1,12 +1,14 @@
 """The map from official names to ours, on forms and sizes that no public golden has.
 
-Each golden here is written by our own mechanism, built directly, under the official names. So it
-proves nothing of the mathematics, but everything of what is read from a header.
+Most goldens here are written by our own mechanism, built directly, under the official names. They
+prove nothing of the mathematics, but everything of what is read from a header.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from attentions import Geometry, attention_names, build_attention
-from bench.studies.golden.files import DTYPES, Golden, Header
+from bench.studies.golden.files import DTYPES, Golden, GoldenFolder, Header
 from bench.studies.golden.map import FORMS, form_of, mechanisms_of
 from bench.studies.golden.proof import Verdict, prove
+
+PUBLIC = Path(__file__).resolve().parents[3] / "golden"
 
 torch.set_num_threads(1)  # the cases are so small that threads would only wait for each other
 
@@ -165,16 +169,18 @@ def test_what_the_causal_references_of_performer_do_is_said_by_kernel() -> None:
 
 
 @pytest.mark.parametrize(("stated", "scale"), [("D**-0.5", None), (1.0, 1.0), (3, 3)])
-@pytest.mark.parametrize("name", ["deltanet", "retnet"])
+@pytest.mark.parametrize("name", ["deltanet", "kda", "retnet"])
 def test_a_scale_in_numbers_is_taken_and_one_in_words_is_the_usual_one(
     name: str, stated: Any, scale: float | None
 ) -> None:
     geometry = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=9, causal=True)
-    settings = {"normalise_keys": False} if name == "deltanet" else {}
+    settings = {} if name == "retnet" else {"normalise_keys": False}
     core = build_attention(name, geometry, scale=scale, **settings)
     inputs = qkv(1, 2, 9, 9, 4, 3)
-    if name == "deltanet":
+    if name != "retnet":
         inputs["beta"] = seeded(1, 2, 9, seed=6).sigmoid()
+    if name == "kda":
+        inputs["log_decay"] = -seeded(1, 2, 9, 4, seed=7).square()
     golden = golden_of(name, core, inputs, {}, {"scale": stated}, tags=("causal",))
     assert_proven(golden, name)
 
@@ -338,3 +344,29 @@ def test_weights_that_do_not_meet_ours_fail_by_name(
     proof = prove(golden, form_of(golden.header))
     assert proof.status is Verdict.FAILED
     assert said in (proof.reason or "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "differential/layer3_h3n37",
+        "differential/no_norm",
+        "dsa/top2",
+        "fox/window_9",
+        "gated_deltaproduct/four_strong_decay",
+        "gated_deltaproduct/one_is_gated_deltanet",
+        "gated_deltaproduct/two_without_decay",
+        "mesanet/cg5_n32",
+        "mesanet/exact_strong_decay",
+        "moba/top1_is_local",
+        "nsa/large_norms",
+        "rala/no_rope_h2",
+        "softmax_sinks/gqa_window_8",
+        "softmax_sinks/large_norms_large_sinks",
+    ],
+)
+def test_a_golden_that_states_nothing_by_our_names_is_read_by_the_official_ones(name: str) -> None:
+    folder = GoldenFolder(PUBLIC)
+    golden = folder.read(folder.header(name))
+    bare = replace(golden, header=replace(golden.header, settings={}))
+    assert_proven(bare, golden.header.mechanism)
