@@ -81,7 +81,7 @@ class ByFla(TakesGates):
         return mixed.transpose(1, 2)
 
     def called(self, **given: Any) -> Any:
-        """What the operator returns for its arguments, with tokens before heads."""
+        """The operator's result for its arguments, with tokens before heads."""
         return self._chunked(**given)
 
     def given(self, q: Tensor, k: Tensor, v: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class PackedByFla(ByFla):
     """The same of an operator that takes sequences one behind the other, and where each begins."""
 
     def called(self, **given: Any) -> Tensor:
-        """What it returns, sequence by sequence again."""
+        """The operator's result, sequence by sequence again."""
         sizes = given["q"].shape[:2]
         packed = {x: y.flatten(0, 1)[None] if _has_tokens(y) else y for x, y in given.items()}
         total = sizes.numel()
