@@ -28,7 +28,7 @@ _CAN = Capabilities(
     compiles=False,
 )
 _WITH_FLASH = replace(_CAN, requires=("fla", "flash_attn"))
-"""What operators can do that leave their softmax to flash-attn."""
+"""Claims for operators that leave their softmax to flash-attn."""
 _WIDTHS = (16, 32, 64, 128)
 
 
