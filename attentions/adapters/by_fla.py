@@ -7,10 +7,11 @@ slow form are those of ours; an operator takes (B, N, H, ...) tensors, ours (B, 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..base import CallShape
@@ -29,13 +30,32 @@ OPERATORS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "fox_fla": ("forgetting_attn", "parallel_forgetting_attn", _G),
     "gated_deltaproduct_fla": ("gated_delta_product", "chunk_gated_delta_product", _G | _BETA),
     "rwkv7_fla": ("rwkv7", "chunk_rwkv7", {"w": "log_decay"}),
+    "rwkv6_fla": ("rwkv6", "chunk_rwkv6", {"w": "log_decay"}),
+    "comba_fla": ("comba", "chunk_comba", _G | _BETA | {"p": "removal_key"}),
+    "gated_deltanet2_fla": ("gdn2", "chunk_gdn2", _G | {"b": "erase", "w": "write"}),
+    "gsa_fla": ("gsa", "chunk_gsa", _G | {"s": "slot"}),
+    "mesanet_fla": ("mesa_net", "chunk_mesa_net", _G | _BETA),
+    "log_linear_fla": (
+        "log_linear_attn",
+        "chunk_log_linear_attn",
+        _G | {"level_scales": "level_scale"},
+    ),
+    "path_fla": ("path_attn", "parallel_path_attn", _G | _BETA | {"w": "transition_key"}),
+    "deltaformer_fla": ("deltaformer", "deltaformer_attn", _BETA),
+    "moba_fla": ("moba", "parallel_moba", {}),
 }
 """Adapter -> a package in ``fla.ops``, an operator of it, and its arguments that are gates of ours.
-A log decay stays float32, other gates get the dtype of the queries."""
+A log decay stays float32, other gates get the dtype of the queries, but for `ByFla.wide`."""
 
 
 class ByFla(TakesGates):
-    """A core whose forward call is one call of an operator; the first base of an adapter."""
+    """A core whose forward call is one call of an operator; the first base of an adapter.
+
+    Attributes:
+        wide: gates that stay float32, beside log decays.
+    """
+
+    wide: frozenset[str] = frozenset()
 
     def __init__(self, *settings: Any, **named: Any) -> None:
         super().__init__(*settings, **named)
@@ -48,25 +68,60 @@ class ByFla(TakesGates):
         found: dict[str, Tensor] = {}
         for name, gate in zip(self.gates, self._gates(q, widen(k), None, gates), strict=True):
             full = gate.expand(self.gate_shape(name, len(q), q.shape[2]))
-            found[name] = full if self.gates[name].is_log_decay else full.to(q.dtype)
+            stays = self.gates[name].is_log_decay or name in self.wide
+            found[name] = full if stays else full.to(q.dtype)
         given = self.given(q, k, v, found)
-        out = self._chunked(
+        out = self.called(
             **{
-                name: x.transpose(1, 2).contiguous() if isinstance(x, Tensor) else x
+                name: x.transpose(1, 2).contiguous() if _has_tokens(x) else x
                 for name, x in given.items()
             }
         )
         mixed: Tensor = out[0] if isinstance(out, tuple) else out
         return mixed.transpose(1, 2)
 
+    def called(self, **given: Any) -> Any:
+        """The operator's result for its arguments, with tokens before heads."""
+        return self._chunked(**given)
+
     def given(self, q: Tensor, k: Tensor, v: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The operator's arguments, with heads before tokens."""
+        """The operator's arguments, with heads before tokens; those of heads alone stay as is."""
         named = {argument: gates.get(gate) for argument, gate in self._arguments.items()}
         return {"q": q, "k": k, "v": v, **named}
+
+    def takes(self, what: str, value: int, fits: Callable[[int], bool], expected: str) -> None:
+        """Refuse a size that the operator does not compute.
+
+        Raises:
+            ValueError: it is such a size.
+        """
+        if not fits(value):
+            ours = self.name.removesuffix("_fla")
+            raise ValueError(
+                f"{self.name}: {what} is {value}, and its kernel takes {expected}; "
+                f"{ours} takes any."
+            )
 
     def executed_flops(self, shape: CallShape) -> int:
         """FLOPs of the formula: those that a kernel executes are not seen."""
         return self.flops(shape)
+
+
+def _has_tokens(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dim() > 2
+
+
+class PackedByFla(ByFla):
+    """The same of an operator that takes sequences one behind the other, and where each begins."""
+
+    def called(self, **given: Any) -> Tensor:
+        """The operator's result, sequence by sequence again."""
+        sizes = given["q"].shape[:2]
+        packed = {x: y.flatten(0, 1)[None] if _has_tokens(y) else y for x, y in given.items()}
+        total = sizes.numel()
+        starts = torch.arange(0, total + 1, sizes[1], dtype=torch.int32, device=given["q"].device)
+        out: Tensor = super().called(**packed, cu_seqlens=starts)[0].unflatten(0, sizes)
+        return out
 
 
 class StateByFla(ByFla, StateCore):

@@ -97,7 +97,7 @@ def test_an_entry_can_be_built():
         mechanism = settings.pop("mechanism")
         can = attentions.attention_class(mechanism).capabilities
         causal = not can.bidirectional
-        geometry = attentions.Geometry(num_heads=2, head_dim=8, seq_len=256, causal=causal)
+        geometry = attentions.Geometry(num_heads=2, head_dim=64, seq_len=256, causal=causal)
         # On meta tensors no optional package is looked for.
         with torch.device("meta" if can.requires else "cpu"):
             built = attentions.build_attention(mechanism, geometry, **settings)

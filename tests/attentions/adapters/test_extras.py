@@ -53,11 +53,11 @@ def test_every_package_that_a_mechanism_requires_has_an_extra(name):
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_without_its_package_a_mechanism_says_so_when_it_is_built(name, monkeypatch):
     can = attentions.attention_class(name).capabilities
-    (package,) = can.requires
+    package = can.requires[0]
     for module in [m for m in sys.modules if m.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
-    geometry = Geometry(num_heads=2, head_dim=8, seq_len=16, causal=not can.bidirectional)
+    geometry = Geometry(num_heads=2, head_dim=64, seq_len=16, causal=not can.bidirectional)
     with pytest.raises(ImportError, match=f"{name} needs"):
         build_attention(name, geometry)
 
@@ -66,8 +66,8 @@ def test_without_its_package_a_mechanism_says_so_when_it_is_built(name, monkeypa
 def test_its_formulas_need_no_package(name, monkeypatch):
     can = attentions.attention_class(name).capabilities
     monkeypatch.setitem(sys.modules, can.requires[0], None)
-    geometry = Geometry(num_heads=2, head_dim=8, seq_len=16, causal=not can.bidirectional)
-    shape = call_of(16, 8, causal=geometry.causal)
+    geometry = Geometry(num_heads=2, head_dim=64, seq_len=16, causal=not can.bidirectional)
+    shape = call_of(16, 64, causal=geometry.causal)
     with torch.device("meta"):
         mechanism = build_attention(name, geometry)
     assert mechanism.flops(shape) > 0

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from attentions import CallShape, Geometry, attention_class, attention_names, build_attention
+from attentions.adapters.by_fla import OPERATORS
 from attentions.capabilities import DTYPES
 from attentions.maths.delta_rule import unit_length
+from tests.attentions.adapters import fla_operators
 
 SEQ_LEN, HEADS, KEY_DIM, VALUE_DIM = 13, 3, 8, 6
 
@@ -149,16 +151,6 @@ def chunk_kda(
     return recurrence(q, k, v, scale, log_decay=g, beta=beta), None
 
 
-def parallel_forgetting_attn(q, k, v, g, scale=None, window_size=None, cu_seqlens=None):
-    assert g.shape == q.shape[:3]
-    n, total = q.shape[1], g.cumsum(1).transpose(1, 2)
-    scores = torch.einsum("bihd,bjhd->bhij", q, k) * (scale or q.shape[-1] ** -0.5)
-    scores = scores + total[..., :, None] - total[..., None, :]
-    seen = torch.ones(n, n).tril().triu(1 - (window_size or n)).bool()
-    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
-    return torch.einsum("bhij,bjhe->bihe", weights, v)
-
-
 def chunk_gated_delta_product(
     q,
     k,
@@ -184,34 +176,6 @@ def chunk_gated_delta_product(
     return recurrence(q, k, v, scale, log_decay=g, beta=beta)[:, steps - 1 :: steps], None
 
 
-def chunk_rwkv7(
-    r,
-    w,
-    k,
-    v,
-    a,
-    b,
-    scale=1.0,
-    initial_state=None,
-    output_final_state=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    safe_gate=False,
-    chunk_size=None,
-    disable_recompute=False,
-    cp_context=None,
-    lower_bound=None,
-):
-    out, state = torch.zeros_like(v), r.new_zeros(*r[:, 0].shape, v.shape[-1])
-    for t in range(r.shape[1]):
-        read = torch.einsum("bhd,bhde->bhe", a[:, t], state)
-        state = state * w[:, t].exp().unsqueeze(-1)
-        for key, value in ((b[:, t], read), (k[:, t], v[:, t])):
-            state = state + key.unsqueeze(-1) * value.unsqueeze(-2)
-        out[:, t] = torch.einsum("bhd,bhde->bhe", r[:, t] * scale, state)
-    return out, None
-
-
 KERNELS = {
     "gla": chunk_gla,
     "simple_gla": chunk_simple_gla,
@@ -219,15 +183,20 @@ KERNELS = {
     "delta_rule": chunk_delta_rule,
     "gated_delta_rule": chunk_gated_delta_rule,
     "kda": chunk_kda,
-    "forgetting_attn": parallel_forgetting_attn,
     "gated_delta_product": chunk_gated_delta_product,
-    "rwkv7": chunk_rwkv7,
-}
+} | fla_operators.KERNELS
 OURS = {
     name: name.removesuffix("_fla")
     for name in attention_names()
     if "fla" in attention_class(name).capabilities.requires
 }
+GATED = [name for name in OURS if attention_class(name).capabilities.gates]
+SAME = {"mesanet_fla": {"solver": "cg"}}
+"""Settings with which ours is what the adapter is at its default."""
+WIDTHS = {"mesanet_fla": (8, 8), "log_linear_fla": (64, 8), "moba_fla": (8, 8)} | dict.fromkeys(
+    ("path_fla", "deltaformer_fla"), (16, 16)
+)
+"""Widths of keys and values where a kernel does not take any."""
 
 
 def drawn_gates(core, batch_size, seq_len):
@@ -258,19 +227,25 @@ def fla(monkeypatch):
         monkeypatch.setattr(adapter, "capabilities", replace(adapter.capabilities, dtypes=DTYPES))
 
 
-def geometry():
+def geometry(name):
+    width, value_dim = WIDTHS.get(name, (KEY_DIM, VALUE_DIM))
     return Geometry(
-        num_heads=HEADS, head_dim=KEY_DIM, value_dim=VALUE_DIM, seq_len=SEQ_LEN, causal=True
+        num_heads=HEADS, head_dim=width, value_dim=value_dim, seq_len=SEQ_LEN, causal=True
     )
+
+
+def inputs(name, qkv, batch_size=1):
+    width, value_dim = WIDTHS.get(name, (KEY_DIM, VALUE_DIM))
+    return qkv(batch_size, HEADS, SEQ_LEN, width, value_dim=value_dim)
 
 
 def pair(name, **settings):
     """The adapter and ours, with the same learned gates."""
-    theirs = build_attention(name, geometry(), **settings).double()
+    theirs = build_attention(name, geometry(name), **settings).double()
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    ours = build_attention(OURS[name], geometry(), **settings).double()
+    ours = build_attention(OURS[name], geometry(name), **settings, **SAME.get(name, {})).double()
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
 
@@ -278,7 +253,7 @@ def pair(name, **settings):
 @pytest.mark.parametrize("name", OURS)
 def test_it_computes_what_ours_computes(name, fla, qkv):
     theirs, ours = pair(name)
-    tensors = qkv(2, HEADS, SEQ_LEN, KEY_DIM, value_dim=VALUE_DIM)
+    tensors = inputs(name, qkv, 2)
     torch.testing.assert_close(theirs(*tensors), ours(*tensors))
     torch.testing.assert_close(theirs(*tensors), theirs.reference(*tensors))
 
@@ -286,21 +261,21 @@ def test_it_computes_what_ours_computes(name, fla, qkv):
 @pytest.mark.parametrize("name", ["gla_fla", "deltanet_fla"])
 def test_a_scale_is_passed_on(name, fla, qkv):
     theirs, ours = pair(name, scale=0.7)
-    tensors = qkv(1, HEADS, SEQ_LEN, KEY_DIM, value_dim=VALUE_DIM)
+    tensors = inputs(name, qkv)
     torch.testing.assert_close(theirs(*tensors), ours(*tensors))
 
 
 @pytest.mark.parametrize("name", ["deltanet_fla", "gated_deltanet_fla"])
 def test_queries_are_normalised_if_asked(name, fla, qkv):
     theirs, ours = pair(name, normalise_queries=True)
-    tensors = qkv(1, HEADS, SEQ_LEN, KEY_DIM, value_dim=VALUE_DIM)
+    tensors = inputs(name, qkv)
     torch.testing.assert_close(theirs(*tensors), ours(*tensors))
 
 
-@pytest.mark.parametrize("name", [n for n in OURS if n != "retnet_fla"])
+@pytest.mark.parametrize("name", GATED)
 def test_gates_that_are_given_take_the_place_of_learned_ones(name, fla, qkv):
     theirs, ours = pair(name)
-    tensors = qkv(2, HEADS, SEQ_LEN, KEY_DIM, value_dim=VALUE_DIM)
+    tensors = inputs(name, qkv, 2)
     gates = drawn_gates(theirs, 2, SEQ_LEN)
     given = theirs(*tensors, **gates)
     torch.testing.assert_close(given, ours(*tensors, **gates))
@@ -308,12 +283,14 @@ def test_gates_that_are_given_take_the_place_of_learned_ones(name, fla, qkv):
 
 
 def test_a_window_and_steps_without_a_decay_reach_their_kernels(fla, qkv):
-    tensors = qkv(1, HEADS, SEQ_LEN, KEY_DIM, value_dim=VALUE_DIM)
     for name, settings in (
         ("fox_fla", {"window": 3}),
         ("gated_deltaproduct_fla", {"forget_gate": False, "num_householder": 3}),
         ("gated_deltaproduct_fla", {"num_householder": 1}),
+        ("path_fla", {"forget_gate": True}),
+        ("moba_fla", {"block_size": 3, "top_k": 2}),
     ):
+        tensors = inputs(name, qkv)
         theirs, ours = pair(name, **settings)
         gates = drawn_gates(theirs, 1, SEQ_LEN)
         torch.testing.assert_close(theirs(*tensors, **gates), ours(*tensors, **gates))
@@ -326,29 +303,34 @@ def test_half_inputs_reach_the_kernel_as_they_are_and_decays_in_float32(name, fl
     def kernel(*inputs, **given):
         seen.update(zip("qkv", inputs, strict=False), **given)
         q = seen["q"] if "q" in seen else seen["r"]
-        return (q.new_zeros(*q.shape[:3], VALUE_DIM),)
+        out = q.new_zeros(*q.shape[:3], seen["v"].shape[-1])
+        return out if "cu_seqlens" in seen else (out,)
 
-    theirs = build_attention(name, geometry()).bfloat16()
+    theirs = build_attention(name, geometry(name)).bfloat16()
     theirs._chunked = kernel
-    q, k = torch.randn(2, 1, HEADS, SEQ_LEN, KEY_DIM).bfloat16()
-    v = torch.randn(1, HEADS, SEQ_LEN, VALUE_DIM).bfloat16()
+    sizes = theirs.geometry
+    q, k = torch.randn(2, 1, HEADS, SEQ_LEN, sizes.head_dim).bfloat16()
+    v = torch.randn(1, HEADS, SEQ_LEN, sizes.value_dim).bfloat16()
     assert theirs(q, k, v).shape == v.shape
-    wide = {x for x in ("g", "w") if x in seen}
+    gates = OPERATORS[name][2] if name in OPERATORS else {"g": "log_decay"}
+    stays = {"log_decay", *getattr(theirs, "wide", ())}
+    seen = {x: y for x, y in seen.items() if isinstance(y, torch.Tensor) and x != "cu_seqlens"}
+    wide = {x for x in seen if gates.get(x) in stays or x == "lamb"}
     assert {seen[x].dtype for x in wide} <= {torch.float32}
-    narrow = {x: y for x, y in seen.items() if isinstance(y, torch.Tensor) and x not in wide}
+    narrow = {x: y for x, y in seen.items() if x not in wide}
     assert len(narrow) >= 3 and {x.dtype for x in narrow.values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_its_flops_need_no_kernel(name, fla):
-    core = build_attention(name, geometry())
+    core = build_attention(name, geometry(name))
     shape = CallShape(
         batch_size=1,
         num_heads=HEADS,
         query_len=SEQ_LEN,
         key_len=SEQ_LEN,
-        head_dim=KEY_DIM,
-        value_dim=VALUE_DIM,
+        head_dim=core.geometry.head_dim,
+        value_dim=core.geometry.value_dim,
         causal=True,
     )
     assert core.executed_flops(shape) >= core.flops(shape) * 0.5
@@ -357,13 +339,13 @@ def test_its_flops_need_no_kernel(name, fla):
 @pytest.mark.parametrize("name", OURS)
 def test_it_can_be_copied_as_the_oracle_does(name, fla, qkv):
     theirs, _ = pair(name)
-    tensors = qkv(1, HEADS, SEQ_LEN, KEY_DIM, value_dim=VALUE_DIM)
+    tensors = inputs(name, qkv)
     assert torch.equal(copy.deepcopy(theirs)(*tensors), theirs(*tensors))
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_it_offers_no_step_of_ours(name, fla):
-    core = build_attention(name, geometry())
+    core = build_attention(name, geometry(name))
     with pytest.raises(TypeError, match=f"{name} has no recurrent form"):
         core.init_state(1, dtype=torch.bfloat16, device=torch.device("cpu"))
     with pytest.raises(TypeError, match=f"{name} has no recurrent form"):
@@ -377,9 +359,35 @@ def test_the_real_kernels_agree_with_our_slow_form(name):
     pytest.importorskip("fla", reason="needs fla: pip install 'attnbench[fla]'")
     long = Geometry(num_heads=4, head_dim=64, seq_len=300, causal=True)
     core = build_attention(name, long)
-    exact = build_attention(OURS[name], long).double()
+    exact = build_attention(OURS[name], long, **SAME.get(name, {})).double()
     exact.load_state_dict(core.state_dict())
     q, k, v = torch.randn(3, 2, 4, 300, 64)
     out = core.cuda().bfloat16()(*(x.cuda().bfloat16() for x in (q, k, v))).cpu().double()
     expected = exact.reference(*(x.bfloat16().double() for x in (q, k, v)))
     assert (out - expected).norm() < 2e-2 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "settings", "message"),
+    [
+        (
+            "mesanet_fla",
+            (8, 6),
+            {},
+            "mesanet_fla: value_dim is 6, and its kernel takes head_dim, 8",
+        ),
+        ("mesanet_fla", (144, 144), {}, "head_dim is 144, and its kernel takes at most 128"),
+        ("log_linear_fla", (32, 32), {}, "takes multiples of 64; log_linear takes any"),
+        ("log_linear_fla", (64, 48), {}, "value_dim is 48, and its kernel takes powers of two"),
+        ("path_fla", (48, 64), {}, "head_dim is 48, and its kernel takes 16, 32, 64 or 128"),
+        ("gated_deltanet2_fla", (320, 64), {}, "takes at most 256"),
+        ("deltaformer_fla", (64, 32), {}, "takes head_dim, 64"),
+        ("moba_fla", (64, 64), {"top_k": 1}, "top_k is 1, and its kernel takes 2 or more"),
+    ],
+)
+def test_sizes_that_a_kernel_does_not_compute_are_refused(name, sizes, settings, message, fla):
+    shape = Geometry(
+        num_heads=2, head_dim=sizes[0], value_dim=sizes[1], seq_len=SEQ_LEN, causal=True
+    )
+    with pytest.raises(ValueError, match=message):
+        build_attention(name, shape, **settings)

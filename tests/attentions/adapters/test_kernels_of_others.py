@@ -2,7 +2,7 @@
 
 Triton's interpreter runs the kernels of flash-linear-attention as they are, gradients included. Of
 flash-attn and xformers only what stands in Python can run: what their compiled parts would be asked
-for is looked at.
+for is looked at. Where kernels of flash-linear-attention ask flash-attn, softmax stands for it.
 """
 
 import builtins
@@ -17,7 +17,9 @@ import torch
 
 from attentions import Geometry, build_attention, hyperparameters
 from attentions.mechanisms.softmax import explicit_softmax
-from tests.attentions.adapters.test_fla import OURS, drawn_gates
+from tests.attentions.adapters import fla_operators
+from tests.attentions.adapters.fla_operators import KERNELS
+from tests.attentions.adapters.test_fla import GATED, OURS, WIDTHS, drawn_gates
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") != "1",
@@ -26,16 +28,28 @@ pytestmark = pytest.mark.skipif(
 )
 
 HEADS, HEAD_DIM = 2, 16
+SETTINGS = {"moba_fla": {"block_size": 16}, "path_fla": {"forget_gate": True}}
+"""Where an adapter's defaults leave something of a kernel unused."""
 LOOPS = (
     "common.chunk_delta_h",
     "common.chunk_h",
     "gated_delta_product.chunk_deltaproduct_h",
     "generalized_delta_rule.dplr.chunk_h_bwd",
     "generalized_delta_rule.dplr.chunk_h_fwd",
+    "deltaformer.parallel",
+    "log_linear_attn.chunk",
+    "mesa_net.chunk_h_fwd",
+    "rwkv6.chunk",
 )
 """Modules whose kernels take what `range` gives for a tensor."""
 GATHERS = tuple(f"generalized_delta_rule.dplr.chunk_A_{way}" for way in ("fwd", "bwd"))
-PACKAGES = ("fla.ops", "fla.ops.gated_delta_product", "flash_attn", "xformers.ops")
+PACKAGES = (
+    "fla.ops",
+    "fla.ops.gated_delta_product",
+    *(f"fla.ops.{x}" for x in KERNELS),
+    "flash_attn",
+    "xformers.ops",
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +57,7 @@ def fla():
     """The package, with a driver that measures nothing: the first configuration is taken."""
     import fla.ops.gated_delta_rule
     import triton.language
+    from triton.runtime import interpreter
     from triton.runtime.driver import driver
     from triton.runtime.interpreter import _implicit_cvt
 
@@ -59,18 +74,54 @@ def fla():
             get_benchmarker=lambda: untimed, get_active_torch_device=lambda: torch.device("cpu")
         )
     )
-    for name in LOOPS:
-        importlib.import_module(f"fla.ops.{name}").range = numbers
+    patch = interpreter._patch_lang
+
+    def patched(kernel):
+        scope = patch(kernel)
+        if kernel.__module__.removeprefix("fla.ops.") in LOOPS:
+            scope.set_attr(sys.modules[kernel.__module__], "range", numbers)
+        return scope
+
+    interpreter._patch_lang = patched
+    builder = interpreter.interpreter_builder
+    dot, load, store = builder.create_dot, builder.create_masked_load, builder.create_masked_store
+
+    def truth(mask):
+        """A mask and a constant make a number here, where compiled they make a truth value."""
+        return SimpleNamespace(data=mask.data.astype(bool))
+
+    def narrow_dot(a, b, *others):
+        """What stands for bfloat16 would be multiplied as whole numbers."""
+        a, b = (
+            builder.cast_impl(x, triton.language.float32)
+            if x.dtype.scalar == triton.language.bfloat16
+            else x
+            for x in (a, b)
+        )
+        return dot(a, b, *others)
+
+    builder.create_dot = narrow_dot
+    builder.create_masked_load = lambda at, mask, *others: load(at, truth(mask), *others)
+    builder.create_masked_store = lambda at, x, mask, *others: store(at, x, truth(mask), *others)
     for name in GATHERS:
         # The interpreter replaces what is in triton.language, and not what was taken out of it.
         module = importlib.import_module(f"fla.ops.{name}")
         module.gather = lambda *given, **named: triton.language.gather(*given, **named)
+    for name in ("deltaformer.parallel", "moba.parallel"):
+        # flash-attn's part is compiled; softmax stands for it.
+        module = importlib.import_module(f"fla.ops.{name}")
+        module.flash_attn_func = module.flash_attn_varlen_func = (
+            fla_operators.flash_attn_varlen_func
+        )
+        module._flash_attn_varlen_forward = fla_operators.flash_attn_varlen_forward
+        module._flash_attn_varlen_backward = fla_operators.flash_attn_varlen_backward
     return fla
 
 
 def pair(name, seq_len, **settings):
     """The adapter and ours in float64, with the same learned gates."""
-    geometry = Geometry(num_heads=HEADS, head_dim=HEAD_DIM, seq_len=seq_len, causal=True)
+    geometry = Geometry(num_heads=HEADS, head_dim=width(name), seq_len=seq_len, causal=True)
+    settings = {**SETTINGS.get(name, {}), **settings}
     theirs, ours = (build_attention(x, geometry, **settings) for x in (name, OURS[name]))
     with torch.no_grad():
         for parameter in theirs.parameters():
@@ -79,9 +130,14 @@ def pair(name, seq_len, **settings):
     return theirs, ours.double()
 
 
-def tensors(seq_len, batch_size=1):
+def width(name):
+    """Channels of a head: 16, or the fewest that a kernel takes."""
+    return max(HEAD_DIM, *WIDTHS.get(name, (0,)))
+
+
+def tensors(seq_len, batch_size=1, width=HEAD_DIM):
     """In float16: the interpreter multiplies what stands for bfloat16 as whole numbers."""
-    return torch.randn(3, batch_size, HEADS, seq_len, HEAD_DIM).half().unbind()
+    return torch.randn(3, batch_size, HEADS, seq_len, width).half().unbind()
 
 
 def assert_near(found, expected):
@@ -91,14 +147,20 @@ def assert_near(found, expected):
 
 # 150 tokens are two whole chunks of theirs and a part of one. Of those that take a minute for it,
 # 70 must do: a chunk and a part of one.
-SHORT = ("kda_fla",)
+SHORT = (
+    "gated_deltanet2_fla",
+    "gsa_fla",
+    "kda_fla",
+    "mesanet_fla",
+    "path_fla",
+)
 CALLS = [(name, n) for name in OURS for n in ((70,) if name in SHORT else (1, 64, 150))]
 
 
 @pytest.mark.parametrize(("name", "seq_len"), CALLS)
 def test_their_kernels_compute_what_our_slow_form_does(name, seq_len, fla):
     theirs, ours = pair(name, seq_len)
-    given = tensors(seq_len, batch_size=2)
+    given = tensors(seq_len, batch_size=2, width=width(name))
     assert_near(theirs.forward(*given), ours.reference(*(x.double() for x in given)))
 
 
@@ -106,7 +168,7 @@ def test_their_kernels_compute_what_our_slow_form_does(name, seq_len, fla):
 def test_gradients_of_their_kernels_are_those_of_ours(name, fla):
     seq_len = 70 if name in SHORT else 100
     theirs, ours = pair(name, seq_len)
-    given = tensors(seq_len)
+    given = tensors(seq_len, width=width(name))
     grad_out = torch.randn_like(given[0])
     narrow = [x.clone().requires_grad_() for x in given]
     wide = [x.double().requires_grad_() for x in given]
@@ -118,11 +180,11 @@ def test_gradients_of_their_kernels_are_those_of_ours(name, fla):
         assert_near(x.grad, exact.grad)
 
 
-@pytest.mark.parametrize("name", [n for n in OURS if n != "retnet_fla"])
+@pytest.mark.parametrize("name", GATED)
 def test_gates_and_a_scale_reach_their_kernels(name, fla):
     settings = {"scale": 0.7} if "scale" in hyperparameters(name) else {}
     theirs, ours = pair(name, 70, **settings)
-    given, gates = tensors(70), drawn_gates(theirs, 1, 70)
+    given, gates = tensors(70, width=width(name)), drawn_gates(theirs, 1, 70)
     expected = ours(*(x.double() for x in given), **gates)
     assert_near(theirs.forward(*given, **{x: gate.float() for x, gate in gates.items()}), expected)
 
@@ -206,9 +268,8 @@ def test_xformers_has_a_kernel_for_each_dtype_that_is_claimed(flash_attn):
         ("test_fla", "chunk_delta_rule"),
         ("test_fla", "chunk_gated_delta_rule"),
         ("test_fla", "chunk_kda"),
-        ("test_fla", "parallel_forgetting_attn"),
         ("test_fla", "chunk_gated_delta_product"),
-        ("test_fla", "chunk_rwkv7"),
+        *(("fla_operators", x.__name__) for x in KERNELS.values()),
         ("test_fused_softmax", "flash_attn_func"),
         ("test_fused_softmax", "memory_efficient_attention"),
     ],
