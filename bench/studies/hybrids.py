@@ -13,14 +13,13 @@ from typing import Annotated, Any
 from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.limits import Count
 from bench.core.clock import now_s
 from bench.core.comparison import Runs, compare, holm
 from bench.core.format import quantity
 from bench.core.observed import CONTROLS
 from bench.core.places import CONF
 from bench.core.record import REFERENCE, Record
-from bench.core.settings import Folder, Group, Many, Name, Rows, Seed, Settings, Some
+from bench.core.settings import Folder, Group, Interval, Many, Name, Rows, Seed, Settings, Some
 from bench.core.store import latest, read_records
 from bench.measuring.config import Budget, SweepConfig, read_sweep_config
 from bench.measuring.plan import PlannedCell
@@ -71,7 +70,7 @@ class Hybrids(Settings):
 
     attention: Rows
     task: Annotated[dict[str, Any], Group("task")]
-    softmax_layers: Some[Annotated[int, Count]]
+    softmax_layers: Many[Annotated[int, Interval(ge=0, le=1000)]]
     seed: Many[Seed]
     budget: Budget | None
     plugins: Some[Name]

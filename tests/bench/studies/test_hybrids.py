@@ -78,3 +78,12 @@ def test_more_softmax_layers_than_layers_are_refused(
     assert main(words) == 2
     assert "softmax_layers is 5 and task.word_problem.num_layers is 4" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("given", ["[-1]", "[]"])
+def test_a_number_of_layers_that_cannot_be_is_refused(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["task=[word_problem]", f"softmax_layers={given}", f"out={tmp_path / 'runs'}"]
+    assert main(words) == 2
+    assert "softmax_layers" in capsys.readouterr().err
