@@ -260,8 +260,10 @@ def packed_softmax(q, k, v, starts_q, starts_k, softmax_scale, causal, lse=None)
         yield rows, keys, (scores - total.unsqueeze(-1)).exp(), total
 
 
-def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, causal, **given):
-    assert set(given) == {"max_seqlen_q", "max_seqlen_k", "window_size"}
+def flash_attn_varlen_func(
+    q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, *, causal, **given
+):
+    assert max_seqlen_q >= 1 and max_seqlen_k >= 1 and set(given) <= {"window_size"}
     scale = q.shape[-1] ** -0.5
     parts = packed_softmax(q, k, v, cu_seqlens_q, cu_seqlens_k, scale, causal)
     mixed = [torch.einsum("hij,jhe->ihe", p, v[keys].double()) for _, keys, p, _ in parts]
