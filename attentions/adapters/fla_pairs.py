@@ -112,7 +112,7 @@ class DeltaformerFla(PackedByFla, Deltaformer):
     capabilities=_WITH_FLASH,
 )
 class MobaFla(PackedByFla, Moba):
-    """Softmax over a query's own block and the blocks whose mean key it matches best, as `moba`.
+    """softmax(q k^T / sqrt(D)) v over a query's own block and those it matches best, as `moba`.
 
     By ``fla.ops.moba.parallel_moba``, which leaves both softmaxes to flash-attn and merges them.
     Sequences are given one behind the other.

@@ -153,7 +153,7 @@ class GatedDeltaNet2Fla(StateByFla, GatedDeltaNet2):
     ),
 )
 class GsaFla(StateByFla, Gsa):
-    """Softmax attention to M slots of a key and a value each, which fade one by one, as `gsa`.
+    """out_t = V_t^T softmax(K_t q_t / sqrt(head_dim)) over M slots that fade, as `gsa`.
 
     By ``fla.ops.gsa.chunk_gsa``.
 
@@ -237,7 +237,7 @@ class MesaNetFla(StateByFla, MesaNet):
     ),
 )
 class LogLinearFla(StateByFla, LogLinear):
-    """A decaying state for each block of a Fenwick tree, with a scale per level, as `log_linear`.
+    """out_i = sum_l scale_i[l] S_l^T q_i over the blocks of a Fenwick tree, as `log_linear`.
 
     By ``fla.ops.log_linear_attn.chunk_log_linear_attn``.
 
