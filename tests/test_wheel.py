@@ -104,7 +104,8 @@ def test_a_wheel_measures_reports_and_its_page_opens(python: Path, tmp_path: Pat
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         shown = Reader(browser.new_context(), page.as_uri())
         assert set(shown.names()) == {"softmax", "linear"}
-        assert shown.page.locator("figure svg").count() >= 1
+        for chart in ("speed-up", "latency_s"):
+            assert shown.page.locator(f"figure[data-chart='{chart}'] svg").count() == 1
         assert (shown.said, shown.requests) == ([], [page.as_uri()])
         browser.close()
 
