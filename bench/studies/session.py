@@ -37,8 +37,9 @@ from bench.measuring.worker.jobs import Interrupt, Interrupted
 from bench.measuring.worker.launch import WorkerServer
 from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import write_pictures
-from bench.publishing.document import Document, Figure, print_document, write
+from bench.publishing.document import Document, Figure, write
 from bench.publishing.machine import machine_in_words
+from bench.publishing.printed import print_document
 
 if TYPE_CHECKING:
     from bench.measuring.plan import PlannedCell

@@ -6,11 +6,12 @@ import copy
 
 import torch
 
-from bench.studies.conformance.check import Check
+from bench.studies.conformance.check import check
 from bench.studies.conformance.forms import LONG, Form, build, gradients, inputs
 from bench.studies.conformance.tolerances import require_near, require_near_gradients
 
 
+@check("cuda", lambda form: "cuda" in form.can.devices, needs_cuda=True)
 def a_cuda_device_gives_what_the_cpu_gives(form: Form) -> None:
     """Output and gradients, in float64."""
     mechanism = build(form, seq_len=LONG, dtype=torch.float64)
@@ -21,13 +22,3 @@ def a_cuda_device_gives_what_the_cpu_gives(form: Form) -> None:
     require_near(out.cpu(), expected, "the output")
     found = [gradient.cpu() for gradient in gradients(out.cpu(), there)]
     require_near_gradients(found, gradients(expected, tensors), "the output")
-
-
-CHECKS = (
-    Check(
-        claim="cuda",
-        run=a_cuda_device_gives_what_the_cpu_gives,
-        applies=lambda form: "cuda" in form.can.devices,
-        needs_cuda=True,
-    ),
-)
