@@ -25,6 +25,7 @@ _LOWER = {
 }
 _NEITHER = {
     "is_noisy": "Whether others kept the machine too busy, also when it was timed again.",
+    "kept_share": "Pairs that a sparse mechanism attends to, over those that it may see.",
     "chance": "What guessing scores on the same examples.",
     "num_examples": "Unseen examples, or answers, that were scored.",
     "train_s": "Seconds of training; runs may share the machine, so not a timing to compare.",
