@@ -55,7 +55,7 @@ class Band(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether a block would be the sequence."""
+        """True where the keys of a block would be all keys."""
         return self.width >= self.key_len
 
     @property

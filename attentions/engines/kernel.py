@@ -108,7 +108,7 @@ class KernelCore(Attention):
 
     @property
     def combines(self) -> bool:
-        """Whether it gives `combine`."""
+        """True for a core that gives `combine`."""
         return type(self).combine is not KernelCore.combine
 
     @property

@@ -128,7 +128,8 @@ class Nsa(BlockCore):
         """Softmax over means, over chosen blocks and over the window."""
         n, size = shape.query_len, self.block_size
         pairs = blocks_before(n + 1, size) + pairs_of_blocks(n, size, self.most)
-        pairs += last_pairs(n, self.near)
+        is_same = self.sees_all(n) and n <= self.near  # a window of all that the blocks hold
+        pairs += 0 if is_same else last_pairs(n, self.near)
         return 2 * shape.batch_size * shape.num_heads * pairs * self.pair_width(shape)
 
     def executed_flops(self, shape: CallShape) -> int:

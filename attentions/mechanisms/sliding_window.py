@@ -10,6 +10,7 @@ from ..checks import whole
 from ..engines.band import Band, banded
 from ..engines.pair import Attend, PairCore
 from ..maths.tiles import Tiling
+from ..precision import widen
 from ..registry import register_attention
 
 
@@ -55,7 +56,9 @@ class SlidingWindow(PairCore):
 
     def mix(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
         """All blocks at once; one query meets its ring."""
-        return attend(q, k, v) if q.shape[2] == 1 else banded(q, k, v, attend.tiling)
+        if q.shape[2] == 1:
+            return attend(q, k, v)
+        return banded(q, widen(k), widen(v), attend.tiling)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """The N x N weights, those outside of the band zero."""

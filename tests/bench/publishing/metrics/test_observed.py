@@ -25,7 +25,7 @@ def test_each_is_a_field_of_one_kind_of_result_and_has_its_value() -> None:
     of_speed = [f.name for f in fields(Speed) if f.name in NAMES]
     of_quality = [f.name for f in fields(Quality) if f.name in NAMES]
     assert {*of_speed, *of_quality} == set(NAMES)
-    assert {*of_speed} & {*of_quality} == {"num_parameters", "state_bytes"}
+    assert {*of_speed} & {*of_quality} == {"kept_share", "num_parameters", "state_bytes"}
     seen: dict[str, Any] = {name: i for i, name in enumerate(of_speed)} | {"is_noisy": True}
     timed = made.ok_record(made.kernel_cell(), made.speed([1.0], **seen))
     assert evaluate(timed, NAMES) == dict.fromkeys(NAMES) | seen
