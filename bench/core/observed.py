@@ -76,6 +76,7 @@ def lower(words: str) -> Meaning:
     return Meaning(words, "lower")
 
 
+_KEPT = Meaning("Pairs that a sparse mechanism attends to, over those that it may see.")
 _PARAMETERS = lower("Learnable values of what was timed, or of the whole model of a task.")
 _STATE = lower("What the past takes at this context length, in modes that keep a state.")
 
@@ -195,7 +196,7 @@ class Speed:
         Duration | None, lower("Seconds that the compiler took; None where nothing is compiled.")
     ] = None
     state_bytes: Annotated[Count | None, _STATE] = None
-    kept_share: Share | None = None
+    kept_share: Annotated[Share | None, _KEPT] = None
     load: Annotated[dict[Text, Number], Len(0, 100)] = field(default_factory=dict)
     is_noisy: Annotated[
         bool, Meaning("Whether others kept the machine too busy, also when it was timed again.")
@@ -313,7 +314,7 @@ class Quality:
     plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
     longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
     filtered: Annotated[tuple[Filtered, ...], Len(0, 1000)] = ()
-    kept_share: Share | None = None
+    kept_share: Annotated[Share | None, _KEPT] = None
     state_bytes: Annotated[Count | None, _STATE] = None
     flops: Count | None = None
     matched: Text = ""
