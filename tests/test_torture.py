@@ -38,7 +38,7 @@ def test_a_reduced_torture_finds_no_fault(tmp_path: Path) -> None:
 
 
 def test_words_are_parts_counts_and_a_seed() -> None:
-    assert torture.asked(["kills", "stores=7", "seed=3"]) == ({"kills": 200, "stores": 7}, 3)
+    assert torture.asked(["kills", "stores=7", "seed=3"]) == ({"kills": 150, "stores": 7}, 3)
     assert torture.asked([])[0] == {name: count for name, (_, count) in torture.PARTS.items()}
     assert torture.main(["kils"]) == torture.main(["kills=few"]) == 2
 
@@ -88,7 +88,7 @@ def test_a_run_of_some_trials_is_stored_and_leaves_the_page_alone(
     def part(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
         yield Trial(what="struck", fault="it fell")
 
-    monkeypatch.setitem(torture.PARTS, "kills", (part, 200))
+    monkeypatch.setitem(torture.PARTS, "kills", (part, 150))
     monkeypatch.setattr(torture, "RESULTS", tmp_path)
     monkeypatch.setattr(torture, "PAGE", tmp_path / "none.md")
     assert torture.main(["kills=1"]) == 1

@@ -44,8 +44,8 @@ PARTS: dict[str, tuple[Part, int]] = {
     "mechanisms": (mechanisms, 65),
     "parallel": (parallel, 24),
     "disks": (disks, 36),
-    "studies": (studies, 30),
-    "kills": (kills, 200),
+    "studies": (studies, 24),
+    "kills": (kills, 150),
 }
 """Each with the number of trials of a whole run."""
 
