@@ -393,7 +393,7 @@ def run_study(
             import_plugins(plugins)
         for key in writes:
             if folder := getattr(asked, key, None):
-                check_writable(folder)
+                check_writable(folder.parent if out_is_file and key == "out" else folder)
         with Session(name, composed) as session:
             code = study(asked, session) or 0
         return STOPPED if session.is_stopped else code

@@ -235,13 +235,15 @@ def _read(out: Path) -> Stored:
                 loss=record.result.accuracy,
             )
             points.setdefault(record.cell.entry, []).append(point)
-    facts: Lines[Facts] = Lines(out / FACTS, Facts)
+    facts = Lines[Facts](out / FACTS, Facts).read()
+    if not facts:
+        raise ConfigError(f"{out / FACTS} is empty. The same command, given again, writes it.")
     predictions: Lines[Prediction] = Lines(out / PREDICTIONS, Prediction)
     return Stored(
         records=records,
         rows=dict(sorted(rows.items(), key=lambda row: row[1].accuracy or math.inf)),
         points=points,
-        facts=facts.read()[0],
+        facts=facts[0],
         predictions=predictions.read(missing_ok=True),
     )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,3 +113,22 @@ def test_what_nobody_proved_is_no_answer() -> None:
     wanted = needs("decode", causal=True, dtype="bfloat16")
     assert wanted == ["reference", "causal", "recurrent", "precision"]
     assert unproven(Proofs(), wanted) == wanted
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_packed_records_that_are_no_file_are_named(
+    tmp_path: Path, capsys: Capture, put: Callable[[Path], object]
+) -> None:
+    file = tmp_path / "records.jsonl.gz"
+    put(file)
+    assert ask(tmp_path) == 2
+    assert "records.jsonl.gz is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:-9]])
+def test_packed_records_that_are_damaged_are_named(
+    tmp_path: Path, capsys: Capture, content: bytes
+) -> None:
+    (tmp_path / "records.jsonl.gz").write_bytes(content)
+    assert ask(tmp_path) == 2
+    assert "records.jsonl.gz holds no records that can be read: " in capsys.readouterr().err

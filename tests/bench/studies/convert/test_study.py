@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,16 @@ def test_an_image_model_of_timm_by_path(tmp_path: Path) -> None:
     assert main([*TINY[:5], f"out={out}", "keep=0.5", *words]) == 0
     (curve,) = Lines[Curve](out / "curves.jsonl", Curve).read()
     assert 0 <= curve.converted[-1] <= 1
+
+
+def test_a_teacher_behind_a_pipe_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "teacher").mkdir()
+    os.mkfifo(tmp_path / "teacher" / "config.json")
+    words = [*TINY, "attention=[linear]", f"teacher={tmp_path / 'teacher'}"]
+    assert main([*words, f"out={tmp_path}"]) == 2
+    assert "config.json is not a file but a FIFO" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
