@@ -37,14 +37,12 @@ class Cost:
 
     Attributes:
         seconds, low, high: median and 95 % interval.
-        is_fitted: whether it is read from a fit between measured lengths.
-        record: of the length itself; None of a fit.
+        record: of the length itself; None of a fit between measured lengths.
     """
 
     seconds: float
     low: float
     high: float
-    is_fitted: bool
     record: Record | None = None
 
 
@@ -180,36 +178,30 @@ def timed(
         causal: None for either.
         wanted_rows: of which a setting with many is preferred; empty if all are wanted.
     """
+    wanted: dict[str, object] = {"scope": "core", "mode": mode}
+    wanted |= {"dtype": asked.dtype, "batch_size": asked.batch_size}
+    wanted |= {} if causal is None else {"causal": causal}
     found: dict[Setting, dict[str, dict[int, Record]]] = {}
     for ranking in board.rankings:
-        work = ranking.setting.workload
-        wanted = {
-            "scope": "core",
-            "mode": mode,
-            "dtype": asked.dtype,
-            "batch_size": asked.batch_size,
-        }
-        if causal is not None:
-            wanted["causal"] = causal
-        if ranking.setting.extras or any(getattr(work, k, None) != v for k, v in wanted.items()):
+        setting = ranking.setting
+        about = {key: getattr(setting.workload, key, None) for key in wanted}
+        if setting.extras or about != wanted:
             continue
-        rows = found.setdefault(ranking.setting, {})
+        rows = found.setdefault(setting, {})
         for standing in ranking.standings:
             is_row = standing.rank != "control" and may_be_ranked(standing.record)
             if is_row and isinstance(standing.record.result, Speed):
                 rows.setdefault(standing.entry, {})[ranking.size] = standing.record
-    if not found:
-        return Timed(setting=None, by_entry={})
 
     def order(setting: Setting) -> tuple[bool, int, str]:
+        records = [r for own in found[setting].values() for r in own.values()]
         lengths = [length for own in found[setting].values() for length in own]
         covers = bool(lengths) and min(lengths) <= seq_len <= max(lengths)
         rows = found[setting].keys() & set(wanted_rows or found[setting])
-        records = [r for own in found[setting].values() for r in own.values()]
         return covers, len(rows), max((r.started_at for r in records), default="")
 
-    best = max(found, key=order)
-    return Timed(setting=best, by_entry=found[best])
+    best = max(found, key=order, default=None)
+    return Timed(setting=best, by_entry=found[best] if best else {})
 
 
 def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:
@@ -222,11 +214,11 @@ def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:
         samples = record.result.latency_s
         seconds = median(samples) or 0.0
         low, high = median_interval(samples) or (0.0, float("inf"))
-        return Cost(seconds=seconds, low=low, high=high, is_fitted=False, record=record)
+        return Cost(seconds=seconds, low=low, high=high, record=record)
     if (found := seconds_at(by_length, length)) is None:
         return None
     seconds, (low, high) = found
-    return Cost(seconds=seconds, low=low, high=high, is_fitted=True)
+    return Cost(seconds=seconds, low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)

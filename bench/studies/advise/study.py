@@ -54,6 +54,12 @@ def study(asked: Advise, session: Session) -> None:
     """Answer each length and mode, and write the page if one is asked for."""
     records = read_all(asked.records)
     table = task_of(asked.task, [r for r in records if r.cell.is_task]) if asked.task else None
+    is_share = table is not None and not table.unit
+    if is_share and asked.score is not None and asked.score > 100:
+        raise ConfigError(
+            f"score={asked.score:g} is more than 100. On task={asked.task} a score is the "
+            "percentage of right answers, e.g. score=95."
+        )
     board = build_leaderboard((r for r in records if not r.cell.is_task), CONTROLS)
     proofs = read_proofs(Path("results"))
     rows = [s.entry for s in table.scores if not (s.is_control or s.is_skipped)] if table else []
@@ -65,7 +71,6 @@ def study(asked: Advise, session: Session) -> None:
             anywhere = here if here.setting else timed(board, asked, mode, seq_len, None, rows)
             sweep = sweep_of(asked, rows or sorted(anywhere.by_entry), [seq_len], mode, causal)
             _check_range(asked, seq_len, mode, anywhere.lengths, sweep)
-            is_share = table is not None and not table.unit
             least = asked.score / 100 if asked.score is not None and is_share else asked.score
             question = Question(
                 asked=asked,

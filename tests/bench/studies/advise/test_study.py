@@ -84,6 +84,8 @@ def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time() -> Non
         (("task=digits",), "No score on task=digits is stored. Known: recall."),
         (("task=[recall,digits]",), "task names 2 tasks; one is asked about."),
         (("mode=forwards",), "Did you mean forward"),
+        (("task=recall", "score=101"), "score=101 is more than 100. On task=recall a score is the"),
+        (("task=" + "a" * 5000,), "task takes names, in a list or alone."),
     ],
 )
 def test_a_wrong_question_is_a_sentence_and_exit_code_2(
@@ -91,7 +93,7 @@ def test_a_wrong_question_is_a_sentence_and_exit_code_2(
 ) -> None:
     assert ask(store, *words) == 2
     said = capsys.readouterr()
-    assert message in said.err and "Traceback" not in said.err
+    assert message in said.err and "Traceback" not in said.err and len(said.err) < 3000
 
 
 def test_a_fresh_clone_answers_the_question_of_the_help(
