@@ -108,17 +108,29 @@ def _showcase(file: Path) -> Iterable[Record]:
                     continue
 
 
-def task_of(name: str, records: Sequence[Record]) -> TaskScores:
+def task_of(name: str, wanted: Mapping[str, object], records: Sequence[Record]) -> TaskScores:
     """The table of a task with the most seeds, and of these with the most rows.
 
+    Args:
+        name: of the task.
+        wanted: settings that it has to have, such as a group.
+        records: of training runs.
+
     Raises:
-        ConfigError: no record is of this task.
+        ConfigError: no record is of this task with these settings.
     """
     tasks = build_leaderboard(at_best_rate(records), CONTROLS, within_budget=True).tasks
     own = [task for task in tasks if task.label == name]
     if not own:
-        known = sorted({task.label for task in tasks})
+        known = sorted({task.label.partition(" ")[0] for task in tasks})
         raise ConfigError(f"No score on task={name} is stored. {did_you_mean(name, known)}")
+    for key, value in wanted.items():
+        known = sorted({str(json.loads(task.settings).get(key)) for task in own})
+        own = [task for task in own if json.loads(task.settings).get(key) == value]
+        if not own:
+            raise ConfigError(
+                f"No score on task={name} with {key}={value} is stored. Known: {', '.join(known)}."
+            )
     return max(own, key=lambda task: (task.num_seeds, len(task.scores)))
 
 
@@ -228,6 +240,7 @@ class Question:
     Attributes:
         causal: whether a token sees only those before it.
         table: scores on the task; None if none was asked for.
+        overrides: words that give the task the settings of these scores.
         least: score that has to be reached, as a share or in the task's unit; None for the best.
         timed: what calls cost in this setting.
     """
@@ -237,6 +250,7 @@ class Question:
     mode: str
     causal: bool
     table: TaskScores | None
+    overrides: Sequence[str]
     least: float | None
     timed: Timed
 

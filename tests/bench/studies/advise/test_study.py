@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,21 @@ def test_what_nobody_proved_is_no_answer() -> None:
     wanted = needs("decode", causal=True, dtype="bfloat16")
     assert wanted == ["reference", "causal", "recurrent", "precision"]
     assert unproven(Proofs(), wanted) == wanted
+
+
+def test_settings_of_a_task_that_were_typed_choose_its_scores(capsys: Capture) -> None:
+    words = ("task=word_problem", "score=99")
+    assert main([*words, "task.word_problem.group=A5"]) == 0
+    assert "Scores: word_problem with group A5" in capsys.readouterr().out
+    assert main([*words, "task.word_problem.group=S99"]) == 2
+    assert "with group=S99 is stored. Known: A5, S3, S5, Z2, Z60." in capsys.readouterr().err
+
+
+def test_a_fresh_clone_knows_what_a_token_costs_on_a_long_context(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for batch_size, length in product((1, 8), (1024, 2048, 16384)):
+        assert main(["mode=decode", f"batch_size={batch_size}", f"seq_len={length}"]) == 0
+        said = capsys.readouterr().out
+        assert f"decode, {length:,} tokens" in said and "fulfil the needs." in said
