@@ -13,6 +13,7 @@ from bench.publishing.document import (
     Column,
     Command,
     Document,
+    Figure,
     Heading,
     Prose,
     Row,
@@ -74,22 +75,22 @@ def study(asked: Explain, session: Session) -> None:
         for run in todo:
             scores += scored(run, asked, session)
     if scores:
-        figures = session.figures(list(_charts(asked, scores)), asked.docs / PAGE)
-        tables = list(_tables(asked, scores))
-        blocks: list[Block] = [
-            Prose(f"{escape(session.origin())} {_MODELS_APART}, by"),
-            Command(session.command("docs")),
-            Text([_basis(asked, scores)], session.notes),
-            *tables,
-            *figures,
-            Heading("How to read this"),
-            Prose(_HOW_TO_READ),
-            Heading("What the papers leave open, and our reading"),
-            Prose(_open(asked.identity)),
-        ]
-        page = Document("Explanations, scored", blocks)
-        session.show(page)
-        session.write(page, asked.docs / PAGE)
+
+        def document_of(figures: Sequence[Figure]) -> Document:
+            blocks: list[Block] = [
+                Prose(f"{escape(session.origin())} {_MODELS_APART}, by"),
+                Command(session.command("docs")),
+                Text([_basis(asked, scores)], session.notes),
+                *_tables(asked, scores),
+                *figures,
+                Heading("How to read this"),
+                Prose(_HOW_TO_READ),
+                Heading("What the papers leave open, and our reading"),
+                Prose(_open(asked.identity)),
+            ]
+            return Document("Explanations, scored", blocks)
+
+        session.publish(asked.docs / PAGE, _charts(asked, scores), document_of)
         session.write(Document("", [_models(asked, scores)]), asked.out / CSV)
 
 
