@@ -95,15 +95,6 @@ def test_the_layer_equals_its_explicit_form(sr_ratio, norm_over):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("sr_ratio", [1, 2])
-def test_flops_of_the_layer_equal_torchs_counter(sr_ratio):
-    layer = build_on_grid(sr_ratio=sr_ratio)
-    shape = call_of(24, batch_size=3)
-    with FlopCounterMode(display=False) as counter:
-        layer(torch.randn(3, 24, 8, dtype=torch.float64))
-    assert layer.flops(shape) == counter.get_total_flops()
-
-
 def test_the_layers_convolution_spreads_a_value_over_its_neighbours_only():
     layer = build_on_grid((5, 6), kernel_size=3)
     v = torch.zeros(1, 30, 8, dtype=torch.float64)

@@ -61,13 +61,6 @@ def test_of_bits_per_byte_less_is_better() -> None:
     assert 1 < front.points["softmax"][1] < 1.1
 
 
-def test_fronts_stand_under_the_scores() -> None:
-    board = build_leaderboard(timed(4096) + made.task_records(ENTRIES))
-    (section,) = task_sections(board)
-    rows = section.tables[1].texts()
-    assert rows[0] == ("latency", "4,096 tokens, float32, forward", "none, linear, softmax")
-
-
 def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none() -> None:
     def learned(causal: bool | None) -> list[Record]:
         return [made.changed(r, causal=causal) for r in made.task_records(ENTRIES)]
