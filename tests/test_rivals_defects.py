@@ -5,23 +5,17 @@ What one module can get wrong alone, such as a statistic or a clock, is tested b
 
 import inspect
 import math
-import random
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import psutil
 import pytest
 import torch
 
 from bench.core.cell import Cell, TaskWorkload
-from bench.core.format import interval_names
 from bench.core.record import Status
-from bench.measuring import inputs
-from bench.measuring.building import build_module
 from bench.measuring.machine.environment import freshness
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.oracle import checking, oracle
@@ -34,9 +28,7 @@ from bench.measuring.todo import missing
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.measuring.worker.launch import WorkerServer
 from bench.measuring.worker.results import PROBE, ROUNDS, TRIAL
-from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.markdown import leaderboard_page
-from bench.publishing.metrics import evaluate, find_metric, metric_names
+from bench.publishing.metrics import find_metric, metric_names
 from tests import records as made
 from tests.records import kernel_cell
 

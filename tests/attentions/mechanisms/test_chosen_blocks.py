@@ -1,14 +1,11 @@
 """MoBA and NSA, small enough to leave blocks out, against forms that share no code with them."""
 
-import functools
-
 import pytest
 import torch
 
 from attentions import Geometry, attention_class, build_attention
 from attentions.base import CallShape
 from attentions.maths.shared_heads import SharedHeads
-from bench.measuring.costs.slow_forms import work_of
 from bench.studies.conformance.gates import gates_of
 from tests.attentions.mechanisms import explicit
 

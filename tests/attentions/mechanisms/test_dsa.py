@@ -4,8 +4,6 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
-from bench.measuring.costs.slow_forms import work_of
 from tests.attentions.mechanisms import explicit
 
 N, D, E, TOP, HEADS, WIDTH = 45, 8, 6, 7, 9, 5

@@ -1,11 +1,9 @@
 import pytest
 import torch
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, build_attention, build_layer
 from attentions.maths.feature_maps import unit_of
-from tests.attentions.calls import call_of
 
 
 def build(seq_len=9, **settings):

@@ -3,7 +3,6 @@ import torch
 from torch.nn import functional
 
 from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
 
 
 def build(seq_len=9, **settings):

@@ -5,7 +5,6 @@ import torch
 
 from attentions import Geometry, build_attention
 from attentions.mechanisms.rfa import gaussian_rows, orthogonal_rows
-from tests.attentions.calls import call_of
 
 
 def build(causal=False, seq_len=6, gated=False, **settings):

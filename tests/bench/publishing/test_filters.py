@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.core.record import Filtered, Quality, Record
-from bench.publishing.charts import charts
-from bench.publishing.charts.write import write_picture
-from bench.publishing.csv import flat_rows
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.task_tables import task_sections
 from tests import records as made

@@ -3,7 +3,6 @@ from __future__ import annotations
 from bench.core.record import Quality, Record
 from bench.publishing.fronts import Front, fronts
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.task_tables import task_sections
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "nala", "none")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bench.core.record import Record
 from bench.publishing.growth import crossovers, growth_sections, scalings
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard

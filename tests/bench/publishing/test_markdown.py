@@ -5,7 +5,7 @@ import re
 import pytest
 
 from bench.core.record import Record
-from bench.publishing.document import escape, pipe_table, text_table
+from bench.publishing.document import escape
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.markdown import leaderboard_page
 from tests import records as made

@@ -7,7 +7,6 @@ import pytest
 from bench.core.record import Record, Status
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.overall import Overall, OverallRow, overall
-from bench.publishing.task_tables import task_sections
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "none")

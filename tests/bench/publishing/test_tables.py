@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
-from bench.core.record import Record, Status
+from bench.core.record import Record
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.tables import (
     holes_table,
-    machine_words,
     speed_sections,
-    summary_words,
 )
 from tests import records as made
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from rich.console import Console
-
-from bench.core.record import Record, Status
+from bench.core.record import Record
 from bench.publishing.charts import charts
-from bench.publishing.config import PublishConfig
-from bench.publishing.csv import flat_rows
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.markdown import leaderboard_page
 from bench.publishing.sinks.curves import curves
-from bench.publishing.tables import model_sections, speed_sections
-from bench.publishing.terminal import print_leaderboard
 from tests import records as made
+
 
 def board(records: Sequence[Record]) -> Leaderboard:
     return build_leaderboard(records)

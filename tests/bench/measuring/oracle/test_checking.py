@@ -28,7 +28,10 @@ def few_pairs(monkeypatch, tmp_path):
     monkeypatch.setattr(checking, "workers_folder", lambda: tmp_path)
 
 
-BY_ROWS = [*((name, {}) for name in ("softmax", "linear", "performer", "topk")), ("nala", {"rope": True})]
+BY_ROWS = [
+    *((name, {}) for name in ("softmax", "linear", "performer", "topk")),
+    ("nala", {"rope": True}),
+]
 
 
 @pytest.mark.parametrize(("name", "changes"), BY_ROWS)
@@ -288,7 +291,8 @@ GATED = ["gla", "simple_gla", "mamba2_ssd", "deltanet", "gated_deltanet"]
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [*(("gla", mode) for mode in MODES), *((n, "forward_backward") for n in GATED[1:])]
+    ("name", "mode"),
+    [*(("gla", mode) for mode in MODES), *((n, "forward_backward") for n in GATED[1:])],
 )
 def test_gated_mechanisms_are_right_with_their_gates_before_the_rounds_and_after(
     monkeypatch, tmp_path, name, mode

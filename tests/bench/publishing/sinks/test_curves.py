@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.sinks.curves import curves, history, training_curves
+from bench.publishing.sinks.curves import training_curves
 from tests import records as made
 
 
