@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
 import torch
 
 from attentions import AttentionLayer, Geometry, attention_class, attention_names, build_attention
@@ -46,9 +47,10 @@ def call(name: str) -> None:
     assert state() == before, name
 
 
-def test_a_call_leaves_the_state_of_the_process_alone() -> None:
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_call_leaves_the_state_of_the_process_alone(num_threads: int) -> None:
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(num_threads)
     try:
         for name in NAMES:
             call(name)
