@@ -113,6 +113,10 @@ class Speed:
         is_noisy: whether that was too much, and stayed so when the block was timed again.
         ceiling: what the device did at best before these rounds, by some products and copies; None
             where nobody looked, as where a calibration says it.
+        sdpa_kernel: implementations that `scaled_dot_product_attention` took in one call, such as
+            ``flash``; None where it is not called, and in records of before this was kept.
+        energy_per_call_j: energy of a call in joules by the card's own meter, all that it draws
+            meanwhile; None on a CPU and of a card without a meter.
     """
 
     latency_s: Annotated[Samples, Len(1)]
@@ -158,6 +162,8 @@ class Speed:
     load: Annotated[dict[Text, Number], Len(0, 100)] = field(default_factory=dict)
     is_noisy: bool = False
     ceiling: Ceiling | None = None
+    sdpa_kernel: Text | None = None
+    energy_per_call_j: Amount | None = None
 
     @property
     def contradiction(self) -> str | None:
