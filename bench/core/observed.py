@@ -126,6 +126,10 @@ class Speed:
         is_noisy: whether that was too much, and stayed so when the block was timed again.
         ceiling: what the device did at best before these rounds, by some products and copies; None
             where nobody looked, as where a calibration says it.
+        sdpa_kernel: implementations that `scaled_dot_product_attention` took in one call, such as
+            ``flash``; None where it is not called, and in records of before this was kept.
+        energy_per_call_j: energy of a call in joules by the card's own meter, all that it draws
+            meanwhile; None on a CPU and of a card without a meter.
     """
 
     latency_s: Annotated[Samples, Len(1)]
@@ -202,6 +206,8 @@ class Speed:
         bool, Meaning("Whether others kept the machine too busy, also when it was timed again.")
     ] = False
     ceiling: Ceiling | None = None
+    sdpa_kernel: Text | None = None
+    energy_per_call_j: Amount | None = None
 
     @property
     def contradiction(self) -> str | None:

@@ -31,6 +31,7 @@ from bench.core.roots import root_of
 from bench.core.settings import Settings
 from bench.core.store import Tail, read_records
 from bench.measuring.config import SweepConfig, training_config
+from bench.measuring.device import available_devices
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
 from bench.measuring.worker.jobs import Interrupt, Interrupted
@@ -304,7 +305,7 @@ class Session:
 
     def here(self, config: SweepConfig, devices: Iterable[str]) -> Environment:
         """The machine as workers on these devices see it; devices that it lacks are left out."""
-        present = environment.available_devices()
+        present = available_devices()
         own = tuple(device for device in dict.fromkeys(devices) if device in present)
         server = self.server(config)
         return environment.current(own, config.run.allocator, server.environment())

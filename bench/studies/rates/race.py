@@ -28,7 +28,8 @@ from bench.core.settings import Interval, Settings, Span
 from bench.core.store import read_records
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.costs.estimate import expected_s
-from bench.measuring.machine.environment import Environment, available_devices
+from bench.measuring.device import available_devices
+from bench.measuring.machine.environment import Environment
 from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.base import task_class
 from bench.measuring.worker.jobs import Deadline
