@@ -43,6 +43,7 @@ from bench.publishing.document import (
     write,
 )
 from bench.publishing.machine import machine_in_words
+from bench.publishing.templates import prose
 from bench.studies.convert.models import Pupil, exchanged_in, load, of_cell
 from bench.studies.convert.settings import Convert
 from bench.studies.convert.training import converted, from_scratch, looks
@@ -53,14 +54,6 @@ PAGE, CURVES = "conversion.md", "curves.jsonl"
 MIN_LEAD = 0.05
 """Lead of the teacher over the control, as a share of the teacher's lead over chance, below which
 there is nothing to recover."""
-
-_HOW_TO_READ = """\
-**Recovered** is the part of the way from the control to the teacher: (converted - scratch) /
-(teacher - scratch), seed by seed, after the same number of batches; 0 % is no better than training
-anew, 100 % is the teacher. It is empty where the control comes within a twentieth of the teacher:
-then there is nothing to recover. Both arms have the same layers, batches and test set; the control
-has labels and one cosine over all its steps. Intervals: 95 %, Student's t over seeds; the converted
-model's rates are those of the task, not searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +288,9 @@ def document_of(
     blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]
     tasks = dict.fromkeys(curve.task for curve in curves)
     blocks += [_table(task, [c for c in curves if c.task == task]) for task in tasks]
-    return Document("Softmax models converted", [*blocks, Prose(_HOW_TO_READ), *figures])
+    return Document(
+        "Softmax models converted", [*blocks, Prose(prose(__file__, "how_to_read")), *figures]
+    )
 
 
 def charts(curves: Sequence[Curve]) -> Iterator[Chart]:

@@ -104,18 +104,25 @@ def test_a_chart_shows_all_three_against_the_share_kept_beside_the_whole_model(
 ) -> None:
     records = with_filters(row("random", 0.5), row("object_rate", 0.8, keep=0.25))
     (chart,) = charts(build_leaderboard(records, ("none",)))
-    points = {
-        (p["number"], p["filter"], p["keep"]): p["value"] for p in chart.spec["data"]["values"]
-    }
-    assert points == {
-        **{("accuracy", "whole model", 1.0): 90.0, ("latency", "whole model", 1.0): 100.0},
-        **{("flops", "whole model", 1.0): 100.0},
-        **{("accuracy", "random", 0.5): 50.0, ("accuracy", "object_rate (oracle)", 0.25): 80.0},
-        **{("latency", "random", 0.5): 50.0, ("latency", "object_rate (oracle)", 0.25): 50.0},
-        **{("flops", "random", 0.5): 30.0, ("flops", "object_rate (oracle)", 0.25): 30.0},
-    }
-    panels = chart.spec["hconcat"]
-    assert [panel["spec"]["layer"][0]["encoding"]["y"]["axis"]["title"] for panel in panels] == [
-        *("Accuracy (%)", "Latency (% of whole)", "FLOPs (% of whole)")
-    ]
+    [panels] = chart.spec["vconcat"]
+    accuracy, latency, flops = panels["hconcat"]
+    own = {"random": 0.5, "object_rate (oracle)": 0.25}
+    right = {"random": 50.0, "object_rate (oracle)": 80.0}
+    assert panel(accuracy) == ("Accuracy (%)", [90.0], right, own)
+    assert panel(latency) == ("Latency (% of whole)", [100.0], dict.fromkeys(own, 50.0), own)
+    assert panel(flops) == ("FLOPs (% of whole)", [100.0], dict.fromkeys(own, 30.0), own)
     assert "object_rate (oracle)" in write_picture(chart, tmp_path).read_text()
+
+
+def panel(spec: dict[str, Any]) -> tuple[str, list[float], dict[str, float], dict[str, float]]:
+    """Words, the whole model's number, and the number and the share of each filter."""
+    layers = spec["layer"]
+    [dots] = [one for one in layers if one["mark"]["type"] == "point"]
+    [whole] = [one for one in layers if one["mark"].get("color") == "#888888"]
+    points = dots["data"]["values"]
+    return (
+        dots["encoding"]["y"]["axis"]["title"],
+        [pytest.approx(point["y"]) for point in whole["data"]["values"]],
+        {point["name"]: pytest.approx(point["y"]) for point in points},
+        {point["name"]: point["x"] for point in points},
+    )

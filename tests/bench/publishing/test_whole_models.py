@@ -17,6 +17,7 @@ from bench.publishing.sinks.curves import curves
 from bench.publishing.tables import model_sections, speed_sections
 from bench.publishing.terminal import print_leaderboard
 from tests import records as made
+from tests.bench.publishing.charts.boards import axis
 
 COLUMNS = ("speedup_over", "latency_s", "throughput_tokens_per_s")
 MODEL_COLUMNS = ("speedup_over", "throughput_images_per_s", "num_parameters", "flops")
@@ -94,9 +95,8 @@ def test_charts_of_a_model_run_along_the_image_size() -> None:
     assert kinds == {"latency", "peak-memory", "speedup"}
     assert all("nalaformer-xt" in chart.name for chart in drawn)  # deit_tiny has one size only
     assert all("image size" in chart.title for chart in drawn)
-    axes = [layer["encoding"]["x"] for layer in drawn[0].spec["layer"][:1]]
-    assert [axis["axis"]["title"] for axis in axes] == ["Image size (pixels)"]
-    assert axes[0]["axis"]["values"] == [224, 384]
+    along = axis(drawn[0], "x")["axis"]
+    assert along["title"] == "Image size (pixels)" and along["values"] == [224, 384]
 
 
 def test_curves_of_a_model_have_the_image_size_for_their_step() -> None:
