@@ -142,7 +142,7 @@ class Session:
         words = command_line(self.name, self.composed, without=without)
         file = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
         if file.stem == self.name and file.parent.name != "bench":  # a study in its user's folder
-            return words.replace(f"-m bench.{self.name}", file.name, 1)
+            return words.replace(f"attnbench {self.name}", f"python {file.name}", 1)
         return words
 
     @cached_property

@@ -109,7 +109,7 @@ def test_a_fresh_clone_answers_the_question_of_the_help(
     assert "reach 95 % on recall_causal" in said and "best of 4 rates" in said
     assert "Scores: recall_causal with seq_len 64, num_layers 2," in said
     page = Path("choosing.md").read_text()
-    assert "    python -m bench.advise seq_len=4096 task=[recall_causal] score=95" in page
+    assert "    attnbench advise seq_len=4096 'task=[recall_causal]' score=95" in page
 
 
 def test_what_nobody_proved_is_no_answer() -> None:

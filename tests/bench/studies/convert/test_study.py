@@ -39,7 +39,7 @@ def test_it_keeps_curves_and_the_same_command_trains_nothing_again(tmp_path: Pat
     assert all(curve.steps == (0, 1, 2, 3, 4, 5, 6) for curve in curves)
     assert all(len(c.converted) == len(c.scratch) == len(c.steps) for c in curves)
     page = (tmp_path / "conversion.md").read_text()
-    assert "    python -m bench.convert attention=[linear]" in page
+    assert "    attnbench convert 'attention=[linear]'" in page
     assert "| linear    |" in page and "2 conversions" in page
     (made, picture, *_) = write_page(tmp_path, tmp_path / "docs" / "conversion.md", "COMMAND")
     assert "    COMMAND" in made.read_text() and picture.suffix == ".svg"
