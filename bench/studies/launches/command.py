@@ -19,7 +19,7 @@ from bench.core.cell import DTYPES
 from bench.core.cli.command import read_yaml
 from bench.core.cli.entries import AttentionEntry, read_attention_entries
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.files import write_whole
+from bench.core.cli.files import check_writable, write_whole
 from bench.core.cli.limits import MAX_SIZE
 from bench.core.settings import (
     BeforeValidator,
@@ -176,6 +176,7 @@ def study(asked: Launches, session: Session) -> int:
         raise ConfigError(
             f"{own[0]} owns its projections, and launches calls what takes q, k and v: a core."
         )
+    check_writable(asked.out.parent)
     hidden = [row.label for row in asked.attention if row.mechanism in adapters(*COMPILED)]
     calls = calls_of(asked, session.composed["given"])
     visible = [call for call in calls if call["entry"] not in hidden]

@@ -37,14 +37,15 @@ Triton compiles each kernel for the card and notes its launch instead of making 
 `make launches`; not edited by hand. Batch {batch_size}, {num_heads} heads of {head_dim} channels,
 {dtype}, unless a table says otherwise. Versions: {versions}.
 
-A range is over lengths and configurations. A kernel that is tuned on the card stands in the first
-configuration that the card takes, or in all where the table says so. **Per SM** is blocks over
-multiprocessors: below 1 a part of the card has nothing to do, whatever a block needs. **Spilled**
-is local memory of a thread, where registers go that do not fit. **Matrix** counts instructions for
-tensor cores in the code, not how often they run. Temporaries are all that a call allocates besides
-its output and gradients, never freed. Operators of torch run between the launches; their kernels,
-and those of flash-attn, are compiled CUDA and not visible. Where sizes of a launch follow from
-values, as in MoBA, the values are those of memory that no kernel has written."""
+A row is a kernel, and a range is over its launches, lengths and configurations. A kernel that is
+tuned on the card stands in the first configuration that the card takes, or in all where the table
+says so. **Per SM** is blocks over multiprocessors: below 1 a part of the card has nothing to do,
+whatever a block needs. **Spilled** is local memory of a thread, where registers go that do
+not fit. **Matrix** counts instructions for tensor cores in the code, not how often they run.
+Temporaries are all that a call allocates besides its output and gradients, never freed. Operators
+of torch run between the launches; their kernels, and those of flash-attn, are compiled CUDA and not
+visible. Where sizes of a launch follow from values, as in MoBA, the values are those of memory that
+no kernel has written."""
 
 Answer = Mapping[str, Any]
 
@@ -108,12 +109,12 @@ def _blocks(same: Sequence[Answer], card: str, cards: Mapping[str, Answer]) -> I
     )
     groups: dict[Any, list[Answer]] = {}
     for row in _rows(made, cards):
-        groups.setdefault((row["launch"], row["kernel"]), []).append(row)
+        groups.setdefault((row["phase"], row["kernel"]), []).append(row)
     if not groups:
         yield Text([f"{title}; {HIDDEN}"])
         return
     rows = [_in_one(group) for group in groups.values()]
-    columns = [Column("launch", "#", digits=".0f"), words("kernel"), Column("grid")]
+    columns = [words("kernel"), words("phase"), Column("launches"), Column("grid")]
     columns += [Column("per_sm", "per SM"), Column("warps"), Column("registers")]
     columns += [Column("spilled_bytes", "spilled", "B"), Column("shared_bytes", "shared", "B")]
     columns += [words(key) for key in ("matrix", "refused") if any(row[key] for row in rows)]
@@ -128,17 +129,22 @@ def _counts(one: Answer) -> str:
 
 
 def _in_one(rows: Sequence[Answer]) -> Row:
-    """A row for all lengths and configurations of a launch, with the least and the most of each."""
+    """A row for all launches of a kernel, with the least and the most of each fact."""
     made = [row for row in rows if "grid" in row]
 
     def span(key: str, write: Callable[[Any], str], order: Callable[[Answer], float]) -> str:
         ends = [write(end(made, key=order)[key]) for end in (min, max)] if made else []
         return " to ".join(dict.fromkeys(ends))
 
+    numbers: dict[int, set[int]] = {}  # of each call
+    for row in rows:
+        numbers.setdefault(row["seq_len"], set()).add(row["launch"])
+    counts = sorted({len(each) for each in numbers.values()})
     refused = dict.fromkeys(row["refused"] for row in rows if row["refused"])
     return {
-        "launch": rows[0]["launch"],
         "kernel": rows[0]["kernel"],
+        "phase": rows[0]["phase"],
+        "launches": " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))),
         "grid": span("grid", lambda grid: "×".join(map(str, grid)), itemgetter("per_sm")),
         "per_sm": span("per_sm", "{:.2f}".format, itemgetter("per_sm")),
         **{key: span(key, "{:,}".format, itemgetter(key)) for key in _SIZES},
