@@ -76,6 +76,7 @@ def lower(words: str) -> Meaning:
     return Meaning(words, "lower")
 
 
+_KEPT = Meaning("Pairs that a sparse mechanism attends to, over those that it may see.")
 _PARAMETERS = lower("Learnable values of what was timed, or of the whole model of a task.")
 _STATE = lower("What the past takes at this context length, in modes that keep a state.")
 
@@ -125,6 +126,10 @@ class Speed:
         is_noisy: whether that was too much, and stayed so when the block was timed again.
         ceiling: what the device did at best before these rounds, by some products and copies; None
             where nobody looked, as where a calibration says it.
+        sdpa_kernel: implementations that `scaled_dot_product_attention` took in one call, such as
+            ``flash``; None where it is not called, and in records of before this was kept.
+        energy_per_call_j: energy of a call in joules by the card's own meter, all that it draws
+            meanwhile; None on a CPU and of a card without a meter.
     """
 
     latency_s: Annotated[Samples, Len(1)]
@@ -195,12 +200,14 @@ class Speed:
         Duration | None, lower("Seconds that the compiler took; None where nothing is compiled.")
     ] = None
     state_bytes: Annotated[Count | None, _STATE] = None
-    kept_share: Share | None = None
+    kept_share: Annotated[Share | None, _KEPT] = None
     load: Annotated[dict[Text, Number], Len(0, 100)] = field(default_factory=dict)
     is_noisy: Annotated[
         bool, Meaning("Whether others kept the machine too busy, also when it was timed again.")
     ] = False
     ceiling: Ceiling | None = None
+    sdpa_kernel: Text | None = None
+    energy_per_call_j: Amount | None = None
 
     @property
     def contradiction(self) -> str | None:
@@ -313,7 +320,7 @@ class Quality:
     plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
     longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
     filtered: Annotated[tuple[Filtered, ...], Len(0, 1000)] = ()
-    kept_share: Share | None = None
+    kept_share: Annotated[Share | None, _KEPT] = None
     state_bytes: Annotated[Count | None, _STATE] = None
     flops: Count | None = None
     matched: Text = ""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.measuring.device import first_card
 from bench.studies.conformance.forms import Form
 from bench.studies.conformance.forms import Untestable as Untestable
 
@@ -32,7 +33,7 @@ class Check:
         per_form: whether every form is checked, or only the one that stands for the mechanism.
         earns: whether a pass is a badge. What a mechanism that does *not* claim something must do
             instead, such as to refuse, is checked without earning one.
-        needs_cuda: whether it wants a CUDA device.
+        needs_card: whether it wants a device besides the CPU.
     """
 
     claim: str
@@ -41,7 +42,7 @@ class Check:
     cases: tuple[tuple[Any, ...], ...] = ((),)
     per_form: bool = True
     earns: bool = True
-    needs_cuda: bool = False
+    needs_card: bool = False
 
     @property
     def name(self) -> str:
@@ -59,7 +60,7 @@ class Check:
             Broken, or whatever the mechanism raises: the claim does not hold.
             Untestable: it cannot be said here.
         """
-        if self.needs_cuda and not torch.cuda.is_available():
+        if self.needs_card and first_card() is None:
             raise Untestable("there is no CUDA device")
         torch.manual_seed(0)
         self.run(form, *case)

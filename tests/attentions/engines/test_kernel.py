@@ -37,7 +37,6 @@ FORMS = {
     "linear_unnormalised": ("linear_unnormalised", {}, False),
     "linear_unnormalised-causal": ("linear_unnormalised", {}, True),
 }
-every_form = pytest.mark.parametrize("form", FORMS)
 SIZES = (1, 15, 16, 17, 63, 64, 65, 150)
 """Around a chunk and a tile of `small_tiles`, and several of each."""
 KINDS = (
@@ -46,6 +45,7 @@ KINDS = (
 )
 """Every way through the tiles: plain, in chunks, with a rotation or with a largest key, with
 joint heads, and with sums that are changed before they are read."""
+every_way = pytest.mark.parametrize("form", KINDS)
 
 
 def forms_with(name, values, for_others):
@@ -85,7 +85,7 @@ def test_tiles_and_chunks_change_nothing(form, seq_len, plainly):
     assert_same(build(form, seq_len), tensors(*[seq_len] * 3), plainly)
 
 
-@every_form
+@every_way
 @pytest.mark.parametrize(("num_queries", "num_keys"), [(3, 150), (150, 5)])
 def test_keys_may_be_many_more_or_fewer_than_queries(form, num_queries, num_keys, plainly):
     core = build(form, max(num_queries, num_keys))
@@ -101,7 +101,7 @@ def test_rows_and_heads_may_be_few_or_many(form, rows_and_heads, plainly):
     assert_same(build(form, 20, num_heads=num_heads), inputs, plainly)
 
 
-@every_form
+@every_way
 def test_tokens_may_lie_before_heads_in_memory_and_the_output_then_does_so_too(form, plainly):
     apart = [x.detach().transpose(1, 2).contiguous() for x in tensors(*[100] * 3)]
     inputs = [x.transpose(1, 2).requires_grad_() for x in apart]
@@ -110,7 +110,7 @@ def test_tokens_may_lie_before_heads_in_memory_and_the_output_then_does_so_too(f
     assert core(*inputs).transpose(1, 2).is_contiguous()
 
 
-@every_form
+@every_way
 def test_the_same_tensor_may_be_query_key_and_value(form, plainly):
     core = build(form, 90, value_dim=D)
     x, _, _ = tensors(90, 90, 90)
@@ -121,7 +121,7 @@ def test_the_same_tensor_may_be_query_key_and_value(form, plainly):
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-8)
 
 
-@every_form
+@every_way
 def test_gradients_of_gradients_are_those_of_the_formula(form, plainly):
     core, inputs = build(form, 20), tensors(20, 20, 20, batch_size=1)
     leaves, found = [*inputs, *core.parameters()], []
@@ -153,7 +153,7 @@ def test_a_gradient_beyond_float16_stops_at_its_largest_number():
         assert gradient.isfinite().all()
 
 
-@every_form
+@every_way
 def test_under_autocast_nothing_is_computed_in_half(form):
     core = build(form, 100, dtype=torch.float32)
     inputs = [x.detach().float().requires_grad_() for x in tensors(100, 100, 100)]
@@ -166,7 +166,7 @@ def test_under_autocast_nothing_is_computed_in_half(form):
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
-@every_form
+@every_way
 def test_only_inputs_and_sums_are_kept_for_the_backward_pass(form):
     core = build(form, 1024, value_dim=D, dtype=torch.float32)
     if core.geometry.causal:
@@ -185,7 +185,7 @@ def test_only_inputs_and_sums_are_kept_for_the_backward_pass(form):
     assert extra <= inputs[0].numel() * 4 / 4
 
 
-@every_form
+@every_way
 def test_a_key_that_a_mask_hides_might_as_well_not_be_there(form):
     core = build(form, 20)
     if core.geometry.causal or form == "nala-rope":
@@ -201,14 +201,14 @@ def test_a_key_that_a_mask_hides_might_as_well_not_be_there(form):
     assert all(g.isfinite().all() for g in torch.autograd.grad(nobody.sum(), (q, k, v)))
 
 
-@every_form
+@every_way
 def test_tensors_may_be_empty(form):
     core, inputs = build(form, 20, dtype=torch.float32), tensors(20, 20, 20, batch_size=0)
     q, k, v = (x.detach().float() for x in inputs)
     assert core(q, k, v).shape == (0, H, 20, E)
 
 
-@every_form
+@every_way
 def test_a_compiler_a_transform_and_forward_differentiation_get_the_formula(form, plainly):
     core = build(form, 12, dtype=torch.float32)
     q, k, v = (x.detach().float() for x in tensors(12, 12, 12))
@@ -225,7 +225,7 @@ def test_a_compiler_a_transform_and_forward_differentiation_get_the_formula(form
     torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-3)
 
 
-@every_form
+@every_way
 def test_a_transform_of_something_else_leaves_gradients_as_they_are(form):
     core = build(form, 12, dtype=torch.float32)
     q, k, v = (x.detach().float().requires_grad_() for x in tensors(12, 12, 12))
@@ -237,7 +237,7 @@ def test_a_transform_of_something_else_leaves_gradients_as_they_are(form):
     torch.testing.assert_close(torch.autograd.grad(slope, (q, k, v)), expected)
 
 
-@every_form
+@every_way
 def test_flops_are_those_that_torch_counts(form, monkeypatch):
     monkeypatch.undo()  # flops are those of the chunks that there are
     core = build(form, 150, dtype=torch.float32)
@@ -270,7 +270,7 @@ def test_a_core_that_is_not_recurrent_has_no_step():
         core.init_state(2, dtype=q.dtype, device=q.device)
 
 
-@every_form
+@every_way
 @pytest.mark.parametrize("is_masked", [False, True])
 def test_heads_may_share_keys_and_values(form, is_masked):
     name, settings, is_causal = FORMS[form]

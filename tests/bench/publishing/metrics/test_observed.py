@@ -23,7 +23,7 @@ NAMES = [*(observed.OF_KIND[Quality] | observed.OF_KIND[Speed])]
 
 def test_each_is_a_field_of_one_kind_of_result_and_has_its_value() -> None:
     of_speed, of_quality = [*observed.OF_KIND[Speed]], [*observed.OF_KIND[Quality]]
-    assert {*of_speed} & {*of_quality} == {"num_parameters", "state_bytes"}
+    assert {*of_speed} & {*of_quality} == {"kept_share", "num_parameters", "state_bytes"}
     seen: dict[str, Any] = {name: i for i, name in enumerate(of_speed)} | {"is_noisy": True}
     timed = made.ok_record(made.kernel_cell(), made.speed([1.0], **seen))
     assert evaluate(timed, NAMES) == dict.fromkeys(NAMES) | seen
