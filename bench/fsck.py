@@ -1,4 +1,4 @@
-"""`python -m bench.fsck DIR`: what is wrong with a store, and the repair that loses nothing.
+"""`attnbench fsck DIR`: what is wrong with a store, and the repair that loses nothing.
 
 Lines that hold no record, and second copies of one, move as they are into ``quarantine/`` beside
 ``records/``; so does a calibration that is damaged. Lines of a newer attnbench stay where they are.

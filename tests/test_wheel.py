@@ -10,6 +10,7 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
@@ -49,6 +50,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done(*PIP, *build, str(source), cwd=folder)
     (made,) = folder.glob("attnbench-*.whl")
     return made
+
+
+def test_the_words_of_pages_are_in_the_wheel(wheel: Path) -> None:
+    words = {str(file.relative_to(ROOT)) for file in (ROOT / "bench").rglob("*.md.j2")}
+    assert words and words <= {*ZipFile(wheel).namelist()}
 
 
 @pytest.fixture(scope="module")

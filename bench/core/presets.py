@@ -15,7 +15,7 @@ _HEAD = """\
 # @package rates
 # Learning rates by task and entry, each with what it was searched at: it holds for a cell with just
 # these settings and hyperparameters, and rates=shared leaves all of them out. Written by
-# `python -m bench.rates`. `tried` is [rate, score on validation examples at the end of the run].
+# `attnbench rates`. `tried` is [rate, score on validation examples at the end of the run].
 """
 
 

@@ -298,9 +298,8 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
             return (
                 f"This launcher is not installed: pip install 'attnbench[{multirun.EXTRAS[name]}]'"
             )
-        near = did_you_mean(
-            name, {*_options(group, words), *(getattr(error, "options", None) or ())}
-        )
+        known = {*_options(group, words), *(getattr(error, "options", None) or ())}
+        near = did_you_mean(name, known)
         plugin = ", or a mechanism of a module in plugins" if group == "attention" else ""
         own = f"One of your own is a YAML in {group}/ of a folder that --config-dir names{plugin}."
         return f"{group}={name}: there is no such {group}. {near} {own}"
@@ -354,12 +353,13 @@ def _explain_choice(words: list[str]) -> str | None:
         names = value.strip("[]").split(",") if value != "[]" else []
         if given and (CONF / group).is_dir() and not all(_is_name(name) for name in names):
             known = ", ".join(sorted(_options(group, words)))
-            return f"{word}: {group} takes names, in a list or alone. Known: {known}."
+            shown = visible(word, LIMITS["reason"])
+            return f"{shown}: {group} takes names, in a list or alone. Known: {known}."
     return None
 
 
-def _is_name(word: str) -> bool:
-    return word != "null" and re.fullmatch(r"[A-Za-z_][\w/-]*", word.strip(" '\"")) is not None
+def _is_name(word: str) -> bool:  # which is a file's too
+    return word != "null" and bool(re.fullmatch(r"[A-Za-z_][\w/-]{0,199}", word.strip(" '\"")))
 
 
 def _options(group: str, words: list[str]) -> Iterator[str]:

@@ -134,18 +134,22 @@ def _mend_end(file: FileIO, begins: bytes) -> bool:
     return False
 
 
-def check_writable(path: Path) -> None:
-    """Raise a ConfigError unless `path` is, or could become, a folder that we may write to."""
+def check_writable(path: Path, key: str = "out") -> None:
+    """Refuse a folder that we may not write to and cannot make.
+
+    Raises:
+        ConfigError: names the `key` that gave it.
+    """
     existing = path.absolute()
     while not os.path.lexists(existing):
         existing = existing.parent
     if not existing.is_dir():
         raise ConfigError(
-            f"out={path} cannot be written: {existing} is not a folder. Choose another."
+            f"{key}={path} cannot be written: {existing} is not a folder. Choose another."
         )
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"out={path} cannot be written: no permission in {existing}. Choose another."
+            f"{key}={path} cannot be written: no permission in {existing}. Choose another."
         )
 
 

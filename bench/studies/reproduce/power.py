@@ -181,7 +181,7 @@ def print_power(words: str, stores: Sequence[Path], console: Console) -> int:
         raise ConfigError(
             f"No {FEWEST_SEEDS} seeds of {question.first} and {question.second} are stored on "
             f"{question.task} under the same settings, so that their spread is not known. This "
-            f"sweep gives one: python -m bench.sweep "
+            f"sweep gives one: attnbench sweep "
             f"'attention=[{question.first},{question.second}]' task={question.task} seq_len=[] "
             f"'seed=[0,1,2]' out={stores[-1]}"
         )

@@ -56,8 +56,8 @@ def keep(out: Path, stored: Path) -> list[str]:
     }
     if not fresh:
         raise ConfigError(
-            f"{out} holds no proofs of the present source. Run python -m bench.verify and "
-            "python -m bench.verify conformance=true first."
+            f"{out} holds no proofs of the present source. Run attnbench verify and "
+            "attnbench verify conformance=true first."
         )
     lines = stored.read_text("utf-8").splitlines() if stored.exists() else []
     before = {json.loads(line)["mechanism"]: line for line in lines}

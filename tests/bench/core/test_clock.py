@@ -4,7 +4,7 @@ import time
 from datetime import UTC, datetime
 
 from bench.core import clock as clocks
-from bench.measuring.measure.device_clock import CpuClock
+from bench.measuring.device import device_named
 
 
 def test_a_clock_that_is_replaced_later_changes_no_measurement_and_is_seen(monkeypatch):
@@ -14,7 +14,7 @@ def test_a_clock_that_is_replaced_later_changes_no_measurement_and_is_seen(monke
         with monkeypatch.context() as patch:
             patch.setattr(time, name, lambda: 0)
             assert clocks.time_functions() != before
-            assert CpuClock().time_calls(lambda: None, 1) > 0
+            assert device_named("cpu").time_calls(lambda: None, 1) > 0
             assert clocks.now_s() > 0 and clocks.cpu_s() > 0
 
 
