@@ -28,7 +28,7 @@ from bench.publishing.document import (
     Value,
     words,
 )
-from bench.studies.convert.curve import CURVES, Curve
+from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
 
 FEWEST_SEEDS = 3
 """Seeds below which nothing is said of a row and its control."""
@@ -41,7 +41,10 @@ then there is nothing to recover. **Against scratch** is the verdict on the last
 worse where the difference, seed by seed, stands at 5 % after Holm over the rows of the task, from
 three seeds on; else not settled. Both arms have the same layers, batches and test set; the control
 has labels and one cosine over all its steps. Both have the task's rates, which were searched for
-neither, so that no order of mechanisms follows. Intervals: 95 %, Student's t over seeds."""
+neither, so that no order of mechanisms follows. Intervals: 95 %, Student's t over seeds.
+
+**Without a mixer** is the teacher's score where that layer's mixer gives zeros. A layer whose mixer
+changes nothing has nothing to lose: that it was kept, or exchanged, says nothing of a mechanism."""
 
 
 def write_page(
@@ -54,11 +57,19 @@ def write_page(
     """
     lines: Lines[Curve] = Lines(store / CURVES, Curve)
     curves = [curve for curve in lines.read() if not tasks or curve.task in tasks]
-    return write_illustrated(page, charts(curves), partial(document_of, curves, command, notes))
+    teachers: Lines[Ablated] = Lines(store / TEACHERS, Ablated)
+    tasks = {curve.task for curve in curves}
+    ablated = [one for one in teachers.read(missing_ok=True) if one.task in tasks]
+    document = partial(document_of, curves, ablated, command, notes)
+    return write_illustrated(page, charts(curves), document)
 
 
 def document_of(
-    curves: Sequence[Curve], command: str, notes: Sequence[str], figures: Sequence[Figure]
+    curves: Sequence[Curve],
+    ablated: Sequence[Ablated],
+    command: str,
+    notes: Sequence[str],
+    figures: Sequence[Figure],
 ) -> Document:
     """Tables at the last step, pictures over all steps."""
     origins = "; ".join(sorted({curve.origin for curve in curves}))
@@ -73,7 +84,9 @@ def document_of(
     blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]
     for task in dict.fromkeys(curve.task for curve in curves):
         own = [curve for curve in curves if curve.task == task]
+        teachers = [one for one in ablated if one.task == task]
         blocks += [_table(task, own), Bullets([*_not_run(task, own)])]
+        blocks += [_without(task, own[0].unit, teachers)] if teachers else []
     return Document("Softmax models converted", [*blocks, Prose(_HOW_TO_READ), *figures])
 
 
@@ -113,15 +126,26 @@ def _mean(values: Sequence[float | None]) -> Estimate | None:
     return Estimate(fmean(known), *(mean_interval(known) or ()))
 
 
+def _score(key: str, title: str = "", *, unit: str) -> Column:
+    """A column of scores, in the task's unit or as shares of right answers."""
+    factor, digits, most = (1.0, ".2f", float("inf")) if unit else (0.01, ".1f", 1.0)
+    return Column(key, title, unit or "%", factor, digits, within=(0.0, most))
+
+
+def _without(task: str, unit: str, teachers: Sequence[Ablated]) -> Table:
+    layers = [str(i) for i in range(len(teachers[0].without))]
+    columns = [_score(i, f"without mixer {int(i) + 1}", unit=unit) for i in layers]
+    rows = [
+        {"seed": t.seed, "score": t.score, **dict(zip(layers, t.without, strict=True))}
+        for t in sorted(teachers, key=lambda t: t.seed)
+    ]
+    seed = Column("seed", digits=".0f")
+    columns = [seed, _score("score", "teacher", unit=unit), *columns]
+    return Table(title=f"{task}, teachers without one of their mixers", columns=columns, rows=rows)
+
+
 def _table(task: str, curves: Sequence[Curve]) -> Table:
-    unit = curves[0].unit
-    score = partial(
-        Column,
-        unit=unit or "%",
-        factor=1.0 if unit else 0.01,
-        digits=".2f" if unit else ".1f",
-        within=(0.0, float("inf") if unit else 1.0),
-    )
+    score = partial(_score, unit=curves[0].unit)
     columns = (
         words("attention"),
         Column("keep", "kept softmax", "%", 0.01, ".0f"),
