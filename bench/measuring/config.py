@@ -43,6 +43,7 @@ from bench.core.settings import (
     model_validator,
     section_as,
 )
+from bench.measuring.device import NAMES, is_device_name
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker.launch import ALLOCATORS
 
@@ -51,8 +52,8 @@ SCOPES = ("core", "layer", "model")
 
 def torch_device(name: str, value: Any) -> str:
     """A torch device, or ``auto``."""
-    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        hint = did_you_mean(str(value), ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
+    if not isinstance(value, str) or not is_device_name(value):
+        hint = did_you_mean(str(value), NAMES)
         raise ConfigError(f"{name}={value} is not known. {hint}")
     return value
 

@@ -41,21 +41,13 @@ from bench.publishing.scores import Score, TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import machine_words
 from bench.publishing.task_tables import score_row
+from bench.publishing.templates import prose
 from bench.studies.rates.rows import trainable, trainer
 from bench.studies.rates.tuned import tuned
 from bench.studies.session import Session
 
 LAYERS = "softmax_layers"
 """The task setting that says how many blocks are softmax."""
-
-_HOW_TO_READ = """\
-Each model is the same stack of blocks; `softmax layers` of them mix by softmax, evenly spaced and
-the last among them, the others by the mixer of the row. The learning rate was searched for each
-mixer alone, on validation examples and one seed, and taken over for its hybrids: a hybrid may have
-a better one. A pair of mixers is decided where their difference, seed by seed, stands at 5 % after
-Holm over all pairs of the same task and number of softmax layers. Rows with a mark that forbids a
-rank (stuck, rate at the edge of the search) are in no pair. See
-[methodology.md](../methodology.md#tasks)."""
 
 
 class Hybrids(Settings):
@@ -248,7 +240,7 @@ def document_of(
     blocks: list[Block] = [
         Text([origin(latest(records), machine_words(board), board.commits)]),
         Command(command),
-        Prose(_HOW_TO_READ),
+        Prose(prose(__file__, "how_to_read")),
         Text(
             [
                 f"{quantity(same + reverse, 'pair')} decided both alone and in a hybrid, over all "

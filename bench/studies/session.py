@@ -31,14 +31,16 @@ from bench.core.roots import root_of
 from bench.core.settings import Settings
 from bench.core.store import Tail, read_records
 from bench.measuring.config import SweepConfig, training_config
+from bench.measuring.device import available_devices
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
 from bench.measuring.worker.jobs import Interrupt, Interrupted
 from bench.measuring.worker.launch import WorkerServer
 from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import Illustrated, figures_of, write_pictures
-from bench.publishing.document import Document, print_document, write
+from bench.publishing.document import Document, write
 from bench.publishing.machine import machine_in_words
+from bench.publishing.printed import print_document
 
 if TYPE_CHECKING:
     from bench.measuring.plan import PlannedCell
@@ -140,7 +142,7 @@ class Session:
         words = command_line(self.name, self.composed, without=without)
         file = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
         if file.stem == self.name and file.parent.name != "bench":  # a study in its user's folder
-            return words.replace(f"-m bench.{self.name}", file.name, 1)
+            return words.replace(f"attnbench {self.name}", f"python {file.name}", 1)
         return words
 
     @cached_property
@@ -303,7 +305,7 @@ class Session:
 
     def here(self, config: SweepConfig, devices: Iterable[str]) -> Environment:
         """The machine as workers on these devices see it; devices that it lacks are left out."""
-        present = environment.available_devices()
+        present = available_devices()
         own = tuple(device for device in dict.fromkeys(devices) if device in present)
         server = self.server(config)
         return environment.current(own, config.run.allocator, server.environment())
@@ -390,7 +392,7 @@ def run_study(
             import_plugins(plugins)
         for key in writes:
             if folder := getattr(asked, key, None):
-                check_writable(folder, key)
+                check_writable(folder.parent if out_is_file and key == "out" else folder, key)
         with Session(name, composed) as session:
             code = study(asked, session) or 0
         return STOPPED if session.is_stopped else code

@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +282,10 @@ def _check_out(words: list[str], out_is_file: bool) -> None:
     if given and not given[-1].startswith("["):
         path = Path(given[-1].strip("'\""))
         check_writable(path.parent if out_is_file else path)
+        if out_is_file and os.path.isdir(path):
+            raise ConfigError(
+                f"out={path} is a folder. Name a file, as out={path / 'found.jsonl'}."
+            )
 
 
 def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -> str:
@@ -302,8 +306,7 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
     if choice := _explain_choice(words):
         return choice
     if name := getattr(error.__cause__ or error, "full_key", None):
-        keys = set(_keys(config_name, root, words))
-        near = did_you_mean(name, keys, listed={key.partition(".")[0] for key in keys})
+        near = _nearest(name, _keys(config_name, root, words))
         return f"{name} is not a key of {config_name}. {near}"
     said = visible(str(error).strip(), LIMITS["reason"])
     if _is_hydras(error):
@@ -311,6 +314,17 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
     return (
         _explain_file(words) or _explain_folder(error, words) or f"{type(error).__name__}: {said}"
     )
+
+
+def _nearest(name: str, keys: Sequence[str]) -> str:
+    """Keys of the section that a name is in, the nearest first; of the whole command if of none."""
+    section = name
+    while section := section.rpartition(".")[0]:
+        inner = [key.removeprefix(f"{section}.") for key in keys if key.startswith(f"{section}.")]
+        if inner:
+            own = [key for key in inner if "." not in key]
+            return did_you_mean(name.removeprefix(f"{section}."), own, section=f"{section}.")
+    return did_you_mean(name, keys, listed={key.partition(".")[0] for key in keys})
 
 
 def _explain_folder(error: Exception, words: list[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -121,7 +122,7 @@ def command_line(command: str, config: Mapping[str, Any], without: Collection[st
             value = list(config.get("task") or {})
         if key not in ("attention", "out", *without) and value is not None:
             words.append(f"{key}={as_typed(value)}")
-    return f"python -m bench.{command} {' '.join(words)}"
+    return shlex.join(["attnbench", command, *words])
 
 
 def as_typed(value: Any) -> str:

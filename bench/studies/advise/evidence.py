@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from bench.core.badges import BadgeStatus
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.observed import CONTROLS
 from bench.core.proofs import Proofs
-from bench.core.record import NewerSchema, Record, Speed
+from bench.core.record import Record, Speed
 from bench.core.statistics import median, median_interval
-from bench.core.store import read_records, stores_below
+from bench.core.store import read_packed, read_records, stores_below
 from bench.publishing.leaderboard import Leaderboard, Setting, build_leaderboard
 from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.scaling import seconds_at
@@ -82,7 +81,7 @@ def read_all(folders: Sequence[Path]) -> list[Record]:
     found: dict[tuple[str, str], Record] = {}
     usual = [*(HOME / name for name in KEPT), Path("results")]
     for folder in folders or [each for each in usual if each.is_dir()]:
-        own = [*_showcase(folder / "records.jsonl.gz")]
+        own = [*read_packed(folder / "records.jsonl.gz")]
         try:
             # A folder of results holds tries and baselines too: of it only its own sweep counts.
             stores = [folder] if folder == usual[-1] else stores_below(folder)
@@ -96,16 +95,6 @@ def read_all(folders: Sequence[Path]) -> list[Record]:
             "There are no records to answer from. `attnbench sweep` measures some into results/."
         )
     return [*found.values()]
-
-
-def _showcase(file: Path) -> Iterable[Record]:
-    if file.is_file():
-        with gzip.open(file, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                try:
-                    yield Record.from_json(line)
-                except NewerSchema:
-                    continue
 
 
 def task_of(name: str, wanted: Mapping[str, object], records: Sequence[Record]) -> TaskScores:

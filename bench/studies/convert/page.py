@@ -28,23 +28,11 @@ from bench.publishing.document import (
     Value,
     words,
 )
+from bench.publishing.templates import prose
 from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
 
 FEWEST_SEEDS = 3
 """Seeds below which nothing is said of a row and its control."""
-
-_HOW_TO_READ = """\
-**Recovered** is the part of the way from the control to the teacher: (converted - scratch) /
-(teacher - scratch), seed by seed, after the same number of batches; 0 % is no better than training
-anew, 100 % is the teacher. It is empty where the control comes within a twentieth of the teacher:
-then there is nothing to recover. **Against scratch** is the verdict on the last scores: better or
-worse where the difference, seed by seed, stands at 5 % after Holm over the rows of the task, from
-three seeds on; else not settled. Both arms have the same layers, batches and test set; the control
-has labels and one cosine over all its steps. Both have the task's rates, which were searched for
-neither, so that no order of mechanisms follows. Intervals: 95 %, Student's t over seeds.
-
-**Without a mixer** is the teacher's score where that layer's mixer gives zeros. A layer whose mixer
-changes nothing has nothing to lose: that it was kept, or exchanged, says nothing of a mechanism."""
 
 
 def write_page(
@@ -87,7 +75,9 @@ def document_of(
         teachers = [one for one in ablated if one.task == task]
         blocks += [_table(task, own), Bullets([*_not_run(task, own)])]
         blocks += [_without(task, own[0].unit, teachers)] if teachers else []
-    return Document("Softmax models converted", [*blocks, Prose(_HOW_TO_READ), *figures])
+    return Document(
+        "Softmax models converted", [*blocks, Prose(prose(__file__, "how_to_read")), *figures]
+    )
 
 
 def charts(curves: Sequence[Curve]) -> Iterator[Chart]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.stored_files import read_regular
 from bench.core.clock import cpu_s
 from bench.core.lines import Lines
 from bench.measuring.config import training_config
@@ -146,7 +147,10 @@ def _digest(folder: Path) -> str:
             f"teacher={folder} holds no model. It takes a folder with config.json and "
             "model.safetensors."
         )
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(read_regular(file))
+    return digest.hexdigest()[:16]
 
 
 class _Teachers:

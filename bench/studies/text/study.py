@@ -41,6 +41,7 @@ from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.scores import Score
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import machine_words
+from bench.publishing.templates import prose
 from bench.studies.hybrids import decided
 from bench.studies.rates.rows import trainable, trainer
 from bench.studies.rates.tuned import Arm, tuned
@@ -51,16 +52,6 @@ from bench.studies.text.settings import size_of
 
 LABEL, SCALED = "bytes", "bytes scaled"
 PAGE, FACTS, PREDICTIONS = "text.md", "text.jsonl", "predictions.jsonl"
-
-_HOW_TO_READ = """\
-Bits per byte of the last tenth of the text, which no model has seen; **perplexity per word** is
-2^(bits per byte x bytes per word of that tenth), so that it does not depend on the bytes of a
-token. Rates were searched for each row alone, on held-out training text and one seed, and taken
-over for its hybrid and for its other widths, where another one may be better. A pair of rows is
-told apart where their difference, seed by seed, stands at 5 % after Holm over all pairs. The
-scaling fit is log L = a + b log(parameters) + c log(updates), least squares over one seed, without
-a floor: it describes this range. Its prediction of the largest model was stored before that was
-trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,13 +192,15 @@ def _read(out: Path) -> Stored:
         settings = settings if mixed else task.settings
         for score in task.scores:
             rows[f"{score.entry} + softmax" if mixed else score.entry] = score
-    facts: Lines[Facts] = Lines(out / FACTS, Facts)
+    facts = Lines[Facts](out / FACTS, Facts).read()
+    if not facts:
+        raise ConfigError(f"{out / FACTS} is empty. The same command, given again, writes it.")
     predictions: Lines[Prediction] = Lines(out / PREDICTIONS, Prediction)
     return Stored(
         records=records,
         rows=dict(sorted(rows.items(), key=lambda row: row[1].accuracy or math.inf)),
         points=_points(records),
-        facts=facts.read()[0],
+        facts=facts[0],
         settings=settings,
         predictions=predictions.read(missing_ok=True),
     )
@@ -275,7 +268,8 @@ def document_of(found: Stored, command: str, figures: Sequence[Figure]) -> Docum
     ]
     if found.points:
         blocks += [Heading("Loss over width and budget"), Bullets([*_laws(found)]), _scaling(found)]
-    return Document("Language models of bytes", [*blocks, Prose(_HOW_TO_READ), *figures])
+    how = Prose(prose(__file__, "how_to_read"))
+    return Document("Language models of bytes", [*blocks, how, *figures])
 
 
 def _pairs(rows: Mapping[str, Score]) -> str:

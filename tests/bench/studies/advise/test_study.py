@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import re
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -106,13 +109,32 @@ def test_a_fresh_clone_answers_the_question_of_the_help(
     assert "reach 95 % on recall_causal" in said and "best of 4 rates" in said
     assert "Scores: recall_causal with seq_len 64, num_layers 2," in said
     page = Path("choosing.md").read_text()
-    assert "    python -m bench.advise seq_len=4096 task=[recall_causal] score=95" in page
+    assert "    attnbench advise seq_len=4096 'task=[recall_causal]' score=95" in page
 
 
 def test_what_nobody_proved_is_no_answer() -> None:
     wanted = needs("decode", causal=True, dtype="bfloat16")
     assert wanted == ["reference", "causal", "recurrent", "precision"]
     assert unproven(Proofs(), wanted) == wanted
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_packed_records_that_are_no_file_are_named(
+    tmp_path: Path, capsys: Capture, put: Callable[[Path], object]
+) -> None:
+    file = tmp_path / "records.jsonl.gz"
+    put(file)
+    assert ask(tmp_path) == 2
+    assert "records.jsonl.gz is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:-9]])
+def test_packed_records_that_are_damaged_are_named(
+    tmp_path: Path, capsys: Capture, content: bytes
+) -> None:
+    (tmp_path / "records.jsonl.gz").write_bytes(content)
+    assert ask(tmp_path) == 2
+    assert "records.jsonl.gz holds no records that can be read: " in capsys.readouterr().err
 
 
 def test_settings_of_a_task_that_were_typed_choose_its_scores(capsys: Capture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import product
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_it_keeps_curves_and_the_same_command_trains_nothing_again(tmp_path: Pat
     assert all(curve.steps == (0, 1, 2, 3, 4, 5, 6) for curve in curves)
     assert all(len(c.converted) == len(c.scratch) == len(c.steps) for c in curves)
     page = (tmp_path / "conversion.md").read_text()
-    assert "    python -m bench.convert attention=[linear]" in page
+    assert "    attnbench convert 'attention=[linear]'" in page
     assert "| linear    |" in page and "2 conversions" in page
     assert "without mixer 2 %" in page and "teachers without one of their mixers" in page
     (made, picture, *_) = write_page(tmp_path, tmp_path / "docs" / "conversion.md", "COMMAND")
@@ -156,6 +157,16 @@ def test_an_image_model_of_timm_by_path(tmp_path: Path) -> None:
     assert main([*TINY[:5], f"out={out}", "keep=0.5", *words]) == 0
     (curve,) = Lines[Curve](out / "curves.jsonl", Curve).read()
     assert 0 <= curve.converted[-1] <= 1
+
+
+def test_a_teacher_behind_a_pipe_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "teacher").mkdir()
+    os.mkfifo(tmp_path / "teacher" / "config.json")
+    words = [*TINY, "attention=[linear]", f"teacher={tmp_path / 'teacher'}"]
+    assert main([*words, f"out={tmp_path}"]) == 2
+    assert "config.json is not a file but a FIFO" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
