@@ -46,8 +46,8 @@ def write_page(
     lines: Lines[Curve] = Lines(store / CURVES, Curve)
     curves = [curve for curve in lines.read() if not tasks or curve.task in tasks]
     teachers: Lines[Ablated] = Lines(store / TEACHERS, Ablated)
-    tasks = {curve.task for curve in curves}
-    ablated = [one for one in teachers.read(missing_ok=True) if one.task in tasks]
+    shown = {curve.task for curve in curves}
+    ablated = [one for one in teachers.read(missing_ok=True) if one.task in shown]
     document = partial(document_of, curves, ablated, command, notes)
     return write_illustrated(page, charts(curves), document)
 

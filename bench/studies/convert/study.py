@@ -120,7 +120,7 @@ def _runs(asked: Convert, session: Session) -> Iterator[Run]:
 
 
 def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[Ablated]:
-    """What each teacher scores without one of its mixers, measured once."""
+    """Scores of each teacher, and without each of its mixers, measured once."""
     store: Lines[Ablated] = Lines(out / TEACHERS, Ablated)
     known = {one.key: one for one in store.read(missing_ok=True)}
     for cell in teachers:
@@ -129,12 +129,19 @@ def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[
             task, seed = build_task(cell.task.task, cell.task.settings), cell.task.seed
             score = partial(score_on_test_set, model, task, seed, torch.device("cpu"))
             whole, without = score(), []
-            for block in model.blocks:
-                handle = block.mixer.register_forward_hook(lambda *args: args[-1] * 0)
+            for name in (f"blocks.{i}.mixer" for i in range(len(model.blocks))):
+                mixer = model.get_submodule(name)
+                handle = mixer.register_forward_hook(lambda *args: args[-1] * 0)
                 without.append(score())
                 handle.remove()
-            about = {"key": cell.key, "task": cell.task.label, "seed": seed, "score": whole}
-            store.append(found := Ablated(**about, without=tuple(without)))
+            found = Ablated(
+                key=cell.key,
+                task=cell.task.label,
+                seed=seed,
+                score=whole,
+                without=tuple(without),
+            )
+            store.append(found)
             known[cell.key] = found
         yield known[cell.key]
 
