@@ -68,6 +68,7 @@ def flat_rows(
         *metrics,
         "reference",
         "bound",
+        "sdpa_kernel",
         "ended",
         *dict.fromkeys(name for own in filtered for name in own),
         *_LAST,
@@ -87,6 +88,7 @@ def flat_rows(
             "marks": "; ".join(marks(record)) or None,
             "reference": record.result.reference if isinstance(record.result, Speed) else None,
             "bound": bound(record),
+            "sdpa_kernel": getattr(record.result, "sdpa_kernel", None),
             "ended": (record.result.ended or None) if isinstance(record.result, Quality) else None,
             "is_latest": id(record) in newest,
         }

@@ -20,6 +20,7 @@ _LOWER = {
     "fvcore_flops": "FLOPs of the forward pass that fvcore saw: its multiply-adds, doubled.",
     "elementwise_elements": "Elements written by operators that no FLOP counter prices.",
     "num_operators": "Operators dispatched in one call.",
+    "energy_per_call_j": "Energy of one call by the card's own meter; None on a CPU.",
     "num_parameters": "Learnable values of what was timed, or of the whole model of a task.",
     "steps_to_90": "Parameter updates until 90 % of the validation answers were right.",
 }
@@ -51,3 +52,9 @@ for _name, _meaning in _NEITHER.items():
 def foreign_cores(record: Record) -> float | None:
     """Cores kept busy by others while the rounds ran."""
     return record.result.load.get("foreign_cores") if isinstance(record.result, Speed) else None
+
+
+@register_metric("power_cap_w")
+def power_cap_w(record: Record) -> float | None:
+    """Power that the card was limited to while the rounds ran; None on a CPU."""
+    return record.result.load.get("power_cap_w_after") if isinstance(record.result, Speed) else None
