@@ -35,7 +35,8 @@ class Gate:
 
     Attributes:
         shape: axes by letter: b (batch), h (query heads), n (tokens), d and e (channels of keys and
-            of values). Any other letter is an axis whose size the core says: its ``gate_axes``.
+            of values), o (one for all heads; a call may leave the axis out). Any other letter is an
+            axis whose size the core says: its ``gate_axes``.
         low: the least value.
         high: the greatest value.
         unit: whether vectors along the last axis have length 1.

@@ -1,4 +1,4 @@
-"""`python -m bench.sweep`: measure every cell that was asked for, and publish the table.
+"""`attnbench sweep`: measure every cell that was asked for, and publish the table.
 
 What needs torch is imported late, while the server of the workers, launched before, loads it too.
 """

@@ -32,15 +32,20 @@ def _cases(form, claim, *, needs_card):
     ]
 
 
-TRACED = ("compile", "export")
-"""Claims whose tests trace the module: a third of the time of all."""
-TRACED_FIRST = ("softmax", "nala", "sigmoid", "gla")
-"""A mechanism of each engine, whose traces `make test` takes; the slow tests take the others'."""
+SLOW_CLAIMS = (
+    *("any_shape", "batch", "precision", "finite", "deterministic", "compile", "export"),
+)
+"""Claims that `make test` tests of `FIRST` alone, and the slow tests of all others: together half
+of the time of all."""
+FIRST = ("softmax", "nala", "sigmoid", "gla", "rala_layer")
+"""A mechanism of each engine, and a layer."""
+GENERATED = ("softmax_flex",)
+"""Mechanisms whose calls compile a kernel: of their claims, the slow tests test all but one."""
 
 
 def _marks(form, claim):
-    is_slow = claim in TRACED and form.name not in TRACED_FIRST
-    return [pytest.mark.slow] if is_slow else []
+    is_slow = claim in SLOW_CLAIMS or (form.name in GENERATED and claim != "reference")
+    return [pytest.mark.slow] if is_slow and form.name not in FIRST else []
 
 
 def forms_and_claims(forms, *, needs_card=False):

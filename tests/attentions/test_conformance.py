@@ -1,6 +1,6 @@
 """Every registered mechanism is put through what it claims; a new name is picked up by itself.
 
-The checks are those of `python -m bench.verify conformance=true`: one test per form and claim.
+The checks are those of `attnbench verify conformance=true`: one test per form and claim.
 Those of recurrent mechanisms are in test_conformance_recurrent.py.
 """
 

@@ -14,6 +14,7 @@ from bench.studies.conformance.forms import Form
 from bench.studies.conformance.forms import Untestable as Untestable
 
 Applies = Callable[[Form], bool]
+Run = Callable[..., None]
 
 
 class Broken(AssertionError):
@@ -22,7 +23,7 @@ class Broken(AssertionError):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A function that raises `Broken` if a claim does not hold.
+    """A function that raises `Broken` if a claim does not hold; see `check`.
 
     Attributes:
         claim: the badge that it counts for, one of `suite.CLAIMS`.
@@ -36,7 +37,7 @@ class Check:
     """
 
     claim: str
-    run: Callable[..., None]
+    run: Run
     applies: Applies
     cases: tuple[tuple[Any, ...], ...] = ((),)
     per_form: bool = True
@@ -68,6 +69,26 @@ class Check:
 def always(_: Form) -> bool:
     """Every form of every mechanism."""
     return True
+
+
+CHECKS: list[Check] = []
+"""All that were entered, in the order of their files."""
+
+
+def check(claim: str, applies: Applies = always, **others: Any) -> Callable[[Run], Run]:
+    """Enter the function that follows as a check of a claim; several times, the lowest first.
+
+    Args:
+        claim: see `Check`.
+        applies: likewise.
+        others: other fields of a `Check`.
+    """
+
+    def enter(run: Run) -> Run:
+        CHECKS.append(Check(claim=claim, run=run, applies=applies, **others))
+        return run
+
+    return enter
 
 
 def require(holds: bool | Tensor, otherwise: str) -> None:

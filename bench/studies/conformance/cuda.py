@@ -8,11 +8,12 @@ import torch
 
 from bench.measuring.device import device_named
 from bench.measuring.device.cuda import Cuda
-from bench.studies.conformance.check import Check
+from bench.studies.conformance.check import check
 from bench.studies.conformance.forms import LONG, Form, build, gradients, inputs
 from bench.studies.conformance.tolerances import require_near, require_near_gradients
 
 
+@check(Cuda.kind, lambda form: Cuda.kind in form.can.devices, needs_card=True)
 def a_cuda_device_gives_what_the_cpu_gives(form: Form) -> None:
     """Output and gradients, in float64."""
     mechanism = build(form, seq_len=LONG, dtype=torch.float64)
@@ -24,13 +25,3 @@ def a_cuda_device_gives_what_the_cpu_gives(form: Form) -> None:
     require_near(out.cpu(), expected, "the output")
     found = [gradient.cpu() for gradient in gradients(out.cpu(), moved)]
     require_near_gradients(found, gradients(expected, tensors), "the output")
-
-
-CHECKS = (
-    Check(
-        claim=Cuda.kind,
-        run=a_cuda_device_gives_what_the_cpu_gives,
-        applies=lambda form: Cuda.kind in form.can.devices,
-        needs_card=True,
-    ),
-)

@@ -1,6 +1,6 @@
 """The best table of tasks that a time buys: rates and seeds of all rows race for it.
 
-    python -m bench.race budget=10m [KEY=VALUE of bench.sweep ...]
+    attnbench race budget=10m [KEY=VALUE of bench.sweep ...]
 
 Successive halving. First each row is trained once, at its searched rate if it has one, else at the
 shared one; rows without a searched rate then at the rest of the grid; the better half of their
