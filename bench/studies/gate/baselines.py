@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from bench.core.cell import Cell
-from bench.core.cli.files import write_whole
 from bench.core.cli.limits import Must, Through
-from bench.core.cli.stored_files import read_regular
 from bench.core.lines import Lines
 from bench.core.record import REFERENCE, Record, Speed, Status
 from bench.core.statistics import MIN_ROUNDS, median, paired_ratio
@@ -183,11 +181,10 @@ def append_baseline(baseline: Baseline, out: Path) -> Path:
         ConfigError: the file cannot be written, or is not one of baselines.
     """
     file = baselines_folder(out) / f"{baseline.machine.slug}.jsonl"
-    before = ""
     if file.exists():
         read_baselines(file)  # refuses to add to what is no such file
-        before = read_regular(file).decode().rstrip("\n") + "\n"
-    return write_whole(file, before + _lines(file).text([baseline]), inside=out)
+    Lines[Baseline](file, Baseline, root=out).append(baseline)
+    return file
 
 
 def read_baselines(file: Path) -> tuple[Baseline, ...]:

@@ -82,7 +82,9 @@ def read_side(key: str, path: Path) -> Side:
     if not text.strip():
         raise ConfigError(f"{key}={path} is empty. It takes {KINDS}.")
     if is_baseline_line(text):
-        return side_of_baseline(read_baselines(path)[-1], path)
+        if not (found := read_baselines(path)):  # its only line is cut short
+            raise ConfigError(f"{key}={path} holds no baseline. It takes {KINDS}.")
+        return side_of_baseline(found[-1], path)
     records = list(_records_in(text, path))
     if not records:  # its only line is cut short, or is no record
         raise ConfigError(f"{key}={path} holds no record. It takes {KINDS}.")

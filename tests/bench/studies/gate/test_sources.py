@@ -110,7 +110,11 @@ def test_what_is_not_there_or_an_empty_folder_is_refused_with_what_is_taken(tmp_
     [
         (os.mkfifo, "not a file but a FIFO"),
         (lambda path: path.symlink_to("/dev/zero"), "not a file but a device"),
-        (lambda path: path.write_text('{"baseline_version":' + "[" * 100_000), "is no Baseline"),
+        (
+            lambda path: path.write_text('{"baseline_version":' + "[" * 100_000 + "\n"),
+            "is no Baseline",
+        ),
+        (lambda path: path.write_text('{"baseline_version":' + "[" * 100_000), "holds no baseline"),
         (lambda path: path.write_text('{"baseline_version":"x"}'), "is no Baseline"),
     ],
 )
