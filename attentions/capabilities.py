@@ -158,7 +158,7 @@ class Capabilities:
             (not self.position_free, "knows positions"),
             ("core" in self.scopes and not self.heads_independent, "mixes heads"),
             (self.dtypes != DTYPES, f"{', '.join(self.dtypes)} only"),
-            (self.devices in (("cpu",), ("cuda",)), f"{self.devices[0]} only"),
+            (len(self.devices) == 1, f"{self.devices[0]} only"),
             (bool(self.requires), f"needs {', '.join(self.requires)}"),
         ]
         return tuple(words for holds, words in said if holds)

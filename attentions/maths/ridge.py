@@ -95,8 +95,8 @@ def ridge_regression(
         grams = grams.unflatten(-1, gram.shape[-2:])
         x = solve_ridge(grams, ridge, q_c, steps)
         outputs.append((x @ k_c.mT * weights) @ v_c + left * (x @ context))
-        # A copy: a view would keep the sums of a whole chunk in memory.
-        gram, context = grams[..., -1, :, :].clone(), left[..., -1:, :] * context + new @ v_c
+        gram, context = grams[..., -1, :, :], left[..., -1:, :] * context + new @ v_c
+    gram = gram.clone()  # a view would keep those of a whole chunk
     return torch.cat(outputs, dim=2)[:, :, :length], RidgeState(gram, context)
 
 

@@ -38,15 +38,7 @@ from bench.publishing.tables import (
     summary_words,
 )
 from bench.publishing.task_tables import task_sections
-
-_HOW_TO_READ = """\
-Each row is the same small model with another mechanism. `searched` learning rates were chosen for
-that row, at just these settings and steps, on validation examples and one seed; `shared` rates were
-not, so a low score may be due to the rate, and the row is not ranked. A table ranks what so many
-steps give: `not settled` marks a row that still improved at its last step, `under-trained` one
-whose mean twice the steps raise by a point or more. Steps to 90 %: updates until 90 % of the
-validation answers were right. Training: the score on 1,024 training examples. See
-[methodology.md](../methodology.md#tasks)."""
+from bench.publishing.templates import prose
 
 _SPEED_COLUMNS = (RANKED_BY, "latency_s", "state_bytes", "kept_share", "peak_memory_bytes", "flops")
 
@@ -80,7 +72,7 @@ def accuracy_page(
         origin(newest, machine_words(board), board.commits),
         textwrap.indent(command, "    "),
         *map(escape, notes),
-        _HOW_TO_READ,
+        prose(__file__, "how_to_read"),
         *(f"![{escape(title)}]({path})" for title, path in pictures),
         *section_blocks(_sections(board), level=2),
     ]

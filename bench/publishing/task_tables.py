@@ -314,7 +314,7 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
     if untuned := [s.entry for s in task.scores if {"untuned"} & set(s.marks)]:
         yield (
             f"Untuned, so not ranked: {', '.join(untuned)}; no learning rate was searched for "
-            "these at just these settings. `python -m bench.rates` searches one."
+            "these at just these settings. `attnbench rates` searches one."
         )
     if stuck := [score.entry for score in task.scores if score.num_stuck]:
         yield (

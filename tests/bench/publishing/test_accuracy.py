@@ -13,7 +13,7 @@ from bench.core.store import Store
 from bench.publishing.accuracy import accuracy_page, chosen, main, wall_s
 from tests import records as made
 
-COMMAND = "python -m bench.sweep 'seq_len=[]' 'task=[recall]'"
+COMMAND = "attnbench sweep 'seq_len=[]' 'task=[recall]'"
 
 
 def at(record: Record, started_at: str, total_s: float, sweep: str = made.SWEEP) -> Record:
