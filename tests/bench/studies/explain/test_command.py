@@ -63,7 +63,7 @@ def test_a_page_for_docs_has_its_command_seeds_pictures_and_reading(words, tmp_p
     assert main([*words, *more, "attention=[softmax]", "explain=[rollout,decision_aware]"]) == 0
     page = (docs / "explain.md").read_text()
     assert "'attention=[softmax]' num_images=6" in page
-    assert "explain=[rollout,decision_aware]" in page
+    assert "'explain=[rollout,decision_aware]'" in page
     assert "docs=" not in page and " out=" not in page
     assert "models of seed 0, 1. Intervals: 95 %, Student's t over 2 seeds." in page
     assert "| softmax   | decision_aware | +" in page or "| softmax   | decision_aware | -" in page
