@@ -24,11 +24,11 @@ def _is_ours(form):
     return not set(form.can.requires) & set(EXTRAS)
 
 
-def _cases(form, claim, *, needs_cuda):
+def _cases(form, claim, *, needs_card):
     return [
         (check, case)
         for check, case in checks_for(form)
-        if check.claim == claim and check.needs_cuda == needs_cuda
+        if check.claim == claim and check.needs_card == needs_card
     ]
 
 
@@ -48,19 +48,19 @@ def _marks(form, claim):
     return [pytest.mark.slow] if is_slow and form.name not in FIRST else []
 
 
-def forms_and_claims(forms, *, needs_cuda=False):
+def forms_and_claims(forms, *, needs_card=False):
     return [
         pytest.param(form, claim, id=f"{form.id}-{claim}", marks=_marks(form, claim))
         for form in forms
         for claim in CLAIMS
         if _is_ours(form) or claim == "forms"
-        if _cases(form, claim, needs_cuda=needs_cuda)
+        if _cases(form, claim, needs_card=needs_card)
     ]
 
 
-def keeps(form, claim, *, needs_cuda=False):
+def keeps(form, claim, *, needs_card=False):
     untestable = []
-    cases = _cases(form, claim, needs_cuda=needs_cuda)
+    cases = _cases(form, claim, needs_card=needs_card)
     for check, case in cases:
         try:
             check(form, case)

@@ -116,14 +116,15 @@ def kernels_path() -> str:
         ConfigError: they are neither in .kernels nor installed.
     """
     apart = ROOT / ".kernels"
+    ours = [path or os.getcwd() for path in sys.path]  # plugins in the current folder included
     if (apart / "triton").is_dir():
-        return os.pathsep.join(filter(None, [str(ROOT), str(apart), os.environ.get("PYTHONPATH")]))
+        return os.pathsep.join([str(ROOT), str(apart), *ours])
     if missing := [p for p in ("triton", "fla") if importlib.util.find_spec(p) is None]:
         raise ConfigError(
             f"launches compiles kernels, which needs the package {missing[0]}, and it is not "
             "installed. Say make kernels in a checkout, or pip install 'attnbench[fla]'."
         )
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return os.pathsep.join([str(ROOT), *ours])
 
 
 def listed(
@@ -153,7 +154,7 @@ def listed(
             answers.write_text("")
             asked = {"card": dict(card), "configs": configs, "calls": todo, "device": device}
             request.write_text(json.dumps(asked))
-            words = [sys.executable, "-m", CHILD, str(request), str(answers)]
+            words = [sys.executable, "-P", "-m", CHILD, str(request), str(answers)]
             child = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
             found = [json.loads(line) for line in answers.read_text().splitlines()]
             yield from (one | {"configs": configs} for one in found)
@@ -196,4 +197,4 @@ def main(argv: list[str] | None = None) -> int:
     rest = [word for word in given if word not in names]
     if names or any(word.startswith("launches=") for word in rest):
         rest.append(f"attention=[{','.join(names)}]")
-    return run_study("launches", Launches, study, rest, writes=(), out_is_file=True)
+    return run_study("launches", Launches, study, rest, writes=("out",), out_is_file=True)

@@ -18,22 +18,11 @@ from bench.publishing.document import (
     Text,
     words,
 )
+from bench.publishing.templates import prose
 
 PAGE, CSV = "launches.md", "launches.csv"
 CAVEAT = "Static facts of compiled code; no time follows from them."
 HIDDEN = "not visible: compiled CUDA"
-_ABOUT = """\
-The kernels that adapters launch on a card, found without the card: wrappers run on CPU tensors, and
-Triton compiles each kernel for the card and notes its launch instead of making it. Made by
-`make launches`; not edited by hand. Batch {batch_size}, {num_heads} heads of {head_dim} channels,
-{dtype}. Versions: {versions}.
-
-A kernel that is tuned on the card stands in the first configuration that the card takes, or in all
-of them, as a range. **Per SM** is blocks over multiprocessors: below 1 a part of the card has
-nothing to do, whatever a block needs. **Spilled** is local memory of a thread, where registers go
-that do not fit. **Matrix** counts instructions for tensor cores in the code, not how often they
-run. Temporaries are all that a call allocates besides its output and gradients, never freed.
-Operators of torch run between the launches; their kernels are compiled CUDA and not visible."""
 
 Answer = Mapping[str, Any]
 
@@ -53,7 +42,7 @@ def document(
     made = [one for one in found if "error" not in one]
     if is_page and made:
         versions = ", ".join(f"{k} {v}" for k, v in made[0]["versions"].items())
-        blocks.append(Prose(_ABOUT.format(**{**made[0], "versions": versions})))
+        blocks.append(Prose(prose(__file__, "introduction", **{**made[0], "versions": versions})))
         names = dict.fromkeys(one["card"] for one in found)
         lines = [
             f"{cards[n]['name']}: compute capability {cards[n]['arch'] / 10}, "

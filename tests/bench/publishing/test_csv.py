@@ -75,7 +75,7 @@ def test_no_cell_is_a_formula_to_a_spreadsheet() -> None:
 
 def test_numbers_keep_their_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "bench.publishing.csv.evaluate", lambda record, metrics: {"latency_s": -0.5}
+        "bench.publishing.frame.evaluate", lambda record, metrics: {"latency_s": -0.5}
     )
     (row,) = rows([made.ok_record(made.kernel_cell(), made.speed([0.5]))])
     assert row["latency_s"] == "-0.5"

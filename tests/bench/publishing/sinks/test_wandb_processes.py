@@ -1,4 +1,4 @@
-"""`python -m bench.report` and W&B's own program, each as its own process, with a server here."""
+"""`attnbench report` and W&B's own program, each as its own process, with a server here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("nobody_at_home")
 def report(
     out: Path, home: Path, *words: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m bench.report` as its own process, with nothing on its standard input."""
+    """`attnbench report` as its own process, with nothing on its standard input."""
     store = Store(out, "a")
     for record in small_sweep():
         store.append(record)

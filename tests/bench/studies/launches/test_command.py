@@ -107,10 +107,10 @@ def test_without_triton_it_says_how_to_get_it(monkeypatch, tmp_path):
 
 def test_the_command_asks_a_process_of_its_own(monkeypatch, tmp_path, capsys):
     def run(words, env, **_):
-        asked = json.loads(Path(words[3]).read_text())
+        asked = json.loads(Path(words[-2]).read_text())
         assert "TRITON_INTERPRET" not in env and env["CUDA_VISIBLE_DEVICES"] == ""
         lines = [json.dumps(answer(launch()) | call) + "\n" for call in asked["calls"]]
-        Path(words[4]).write_text("".join(lines))
+        Path(words[-1]).write_text("".join(lines))
         return subprocess.CompletedProcess(words, 0, "", "")
 
     monkeypatch.setattr(command.subprocess, "run", run)
