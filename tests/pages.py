@@ -25,7 +25,7 @@ def typed(name: str, folder: Path) -> Path:
     for _, what, text in FENCE.findall(text_of(name)):
         if what == "run":
             text = text.replace(" tools/", f" {ROOT}/tools/")
-            commands.append(text.replace("-m bench.sweep ", f"-m bench.sweep {QUICK} "))
+            commands.append(re.sub(r"-m bench\.sweep .*", rf"\g<0> {QUICK}", text))
             continue
         if not what.startswith("file="):
             continue

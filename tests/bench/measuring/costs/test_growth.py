@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import pytest
 
-from attentions import attention_names
 from bench.measuring.costs.growth import costs, default_cell, needs
 from bench.measuring.subject import Subject
 
@@ -39,9 +38,3 @@ def test_what_is_needed_is_that_of_one_length():
     assert needed.flops == 8 * 2 * 2 * 1000 * 1000 * 64
     assert needs("nala", 1000).state_bytes is None
     assert needs("linformer", 2000).num_parameters == 2 * needs("linformer", 1000).num_parameters
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", attention_names())
-def test_every_mechanism_has_costs(name):
-    assert costs(name).flops >= 0

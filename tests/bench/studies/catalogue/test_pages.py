@@ -1,21 +1,47 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from attentions.capabilities import PUBLISHED
 from attentions.catalogue import catalogue
+from bench.core.cell import Cell
 from bench.core.rows import ON_REQUEST, rows_of
+from bench.measuring.costs import growth
 from bench.studies.catalogue.pages import ADDING, DIFFERENCES, MECHANISMS, all_pages
 
 ENTRIES = [e for e in catalogue() if e.family != PUBLISHED and e.name not in ON_REQUEST]
 DOCS = Path(__file__).resolve().parents[4] / "docs"
+GROWTHS = dict(
+    re.findall(
+        r"^\| \[`(\w+)`\].*\| ([^|]*?) ?\| [^|]*\|$",
+        (DOCS / MECHANISMS).read_text("utf-8"),
+        re.MULTILINE,
+    )
+)
+"""Growth of memory by mechanism, as the index in docs/ says it."""
+
+
+def said_peak(cell: Cell) -> int | None:
+    """Bytes that grow as the index says; dry runs take most of the time of all pages."""
+    said = GROWTHS.get(cell.mechanism, "")
+    exponent = {"1": "0", "N": "1"}.get(said, said.removeprefix("N^"))
+    return round(cell.kernel.seq_len ** float(exponent)) if exponent else None
 
 
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
-    return all_pages()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(growth, "peak_bytes_of", said_peak)
+        return all_pages()
+
+
+@pytest.mark.slow
+def test_memory_grows_as_the_index_says() -> None:
+    found = {entry.name: growth.costs(entry.name).memory_growth or "" for entry in ENTRIES}
+    assert found == GROWTHS
 
 
 def test_the_pages_are_what_their_sources_say(pages: dict[str, str]) -> None:
