@@ -135,7 +135,8 @@ test-kernels: $(KERNELS)/ready ## compare these kernels with ours on the CPU, an
 	  tests/attentions/adapters/test_kernels_of_others.py tests/bench/studies/launches/test_noting.py
 
 launches: $(KERNELS)/ready ## list the GPU launches of adapters, without a GPU; writes docs/results/launches.md
-	$(BIN)/python -m bench.launches card=[h100,a100] seq_len=[1024,65536] mode=forward_backward page=true
+	$(BIN)/python -m bench.launches card=[h100,a100] seq_len=[1024,65536] mode=forward_backward \
+	  configs=[gla_fla,gated_deltanet_fla] page=true
 
 gpu: ## on a machine with a card, 18 minutes: make gpu [PYTHON=…] [wheels=DIR] [dry_run=true]
 	$(GPU_PYTHON) -m tools.gpu $(if $(wheels),wheels=$(wheels)) $(if $(dry_run),dry_run=$(dry_run))

@@ -13,7 +13,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,14 @@ from .capabilities import (
     Gate,
     published_capabilities,
 )
+from .foreign import Operator
 from .plugins import PluginProblem
 
 HOMES = ("mechanisms", "published", "adapters")
 """Sub-packages whose modules register mechanisms."""
 _HERE = Path(__file__).parent
-_DECORATOR, _OPERATORS = "register_attention", "published"
-"""Decorators of a class, and of the authors' operators as a function."""
+_DECORATOR, _OPERATORS, _ROW = "register_attention", "published", "Operator"
+"""Decorators of a class and of the authors' operators as a function; a row of another package's."""
 _WORDS: dict[str, Any] = {
     "Capabilities": Capabilities,
     "Gate": Gate,
@@ -141,6 +142,7 @@ def catalogue(folder: Path | None = None) -> tuple[CatalogueEntry, ...]:
     found = [entry for file in files for entry in _entries(file)]
     ours = {entry.name: entry for entry in found}
     found += [entry for file in files for entry in _published_entries(file, ours)]
+    found += [entry for file in files for entry in _foreign_entries(file, ours)]
     return tuple(sorted(found, key=lambda entry: entry.name))
 
 
@@ -179,7 +181,8 @@ def registered_names(package: Path) -> frozenset[str]:
         for call, node, _ in _registered(file)
         for value in (*call.args[:1], *(k.value for k in call.keywords if k.arg == "name"))
     )
-    return frozenset(str(v.value) + end for v, end in said if isinstance(v, ast.Constant))
+    rows = ((call.args[0], "") for file in files for call, _ in _rows(file))
+    return frozenset(str(v.value) + end for v, end in (*said, *rows) if isinstance(v, ast.Constant))
 
 
 def _entries(file: Path) -> Iterator[CatalogueEntry]:
@@ -211,24 +214,53 @@ def _published_entries(file: Path, ours: Mapping[str, CatalogueEntry]) -> Iterat
             )
 
 
+def _foreign_entries(file: Path, ours: Mapping[str, CatalogueEntry]) -> Iterator[CatalogueEntry]:
+    """Rows of operators of other packages, described by what follows from ours."""
+    for call, constants in _rows(file):
+        said = {k.arg or "": _value(k.value, constants) for k in call.keywords if k.arg != "more"}
+        name, place = (_value(call.args[index], constants) for index in (0, 2))
+        same = ours[name.removesuffix("_fla")]
+        kept = [key for key in same.values if key not in said.get("fixed", ())]
+        yield CatalogueEntry(
+            **Operator(name, same, place, {}, **said).entry(same.description.formula, kept),
+            defaults={key: same.defaults[key] for key in kept},
+            values={key: same.values[key] for key in kept},
+            module=_module(file),
+        )
+
+
+def _rows(file: Path) -> Iterator[tuple[ast.Call, dict[str, ast.expr]]]:
+    """Rows of a table of operators, and the constants of the file."""
+    text = file.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)) if f"{_ROW}(" in text else ():
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == _ROW:
+            yield node, _constants(text)
+
+
 def _registered(
     file: Path,
 ) -> Iterator[tuple[ast.Call, ast.ClassDef | ast.FunctionDef, dict[str, ast.expr]]]:
-    """Decorator and body of each mechanism of a file, and the constants defined before it."""
+    """Decorator and body of each mechanism of a file, and the constants of the file."""
     text = file.read_text(encoding="utf-8")
     if f"@{_DECORATOR}" not in text and f"@{_OPERATORS}" not in text:
         return
-    constants: dict[str, ast.expr] = {}
     for node in ast.parse(text).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            constants[node.targets[0].id] = node.value
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            constants[node.target.id] = node.value
-        elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             by = _DECORATOR if isinstance(node, ast.ClassDef) else _OPERATORS
             for call in node.decorator_list:
                 if isinstance(call, ast.Call) and ast.unparse(call.func) == by:
-                    yield call, node, constants
+                    yield call, node, _constants(text)
+
+
+@cache
+def _constants(text: str) -> dict[str, ast.expr]:
+    found: dict[str, ast.expr] = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = node.value
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            found[node.target.id] = node.value
+    return found
 
 
 def _entry(

@@ -25,7 +25,7 @@ LIBRARY = (
     ("attentions.interface", "attentions.maths"),
 )
 INTERFACE = (
-    *("base", "capabilities", "catalogue", "checks", "functional", "geometry"),
+    *("base", "capabilities", "catalogue", "checks", "foreign", "functional", "geometry"),
     *("inputs", "layer", "plugins", "precision", "registry", "steps"),
 )
 # Mechanisms know nothing of the machine and of what surrounds them: no processor, no environment,

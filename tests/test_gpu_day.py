@@ -40,6 +40,8 @@ def answer(**facts):
 
 def test_launches_that_differ_from_the_list_are_named():
     assert gpu.differences([answer()], [answer(matrix={})]) == []
+    refused = [answer(refused="threads", warps=n) for n in (1, 2)]
+    assert gpu.differences(refused[:1], refused[1:]) == []  # neither is made
     (said,) = gpu.differences([answer()], [answer(registers=2)])
     assert said == "gla_fla at 1024, 1: registers 1 listed, 2 made"
     assert (

@@ -198,7 +198,7 @@ def build(out: Path) -> int:
 
 
 def built(out: Path) -> dict[str, float]:
-    """What `build` says of itself."""
+    """Seconds and bytes that `build` prints of itself, from a process of its own."""
     command = [sys.executable, __file__, "build", str(out)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found: dict[str, float] = json.loads(answer.splitlines()[-1])

@@ -79,7 +79,7 @@ _MEDIAN = "import sys, pyperf; print(pyperf.Benchmark.load(sys.argv[1]).median()
 
 
 def run(*words: str | Path) -> str:
-    """What Python prints for some words.
+    """Output of Python called with some words, run in the repository's root.
 
     Raises:
         SystemExit: it failed; with what it said.

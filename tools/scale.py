@@ -37,7 +37,7 @@ NUM_OWNERS = 100
 SIZES = (1_000, 10_000, 100_000)
 STEPS = ("planning", "claiming", "resuming")
 MOST_CPU_S, MOST_MIB = 60.0, 2048.0
-"""Of each step."""
+"""Most CPU seconds and MiB that each step may take."""
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "scaling.md"
@@ -46,7 +46,7 @@ SHAPES_OF_ONE_LENGTH = 2 * 2 * len(ENTRIES)
 
 
 class Cost(TypedDict):
-    """What a step took, and the most memory that its process had."""
+    """Time of a step in seconds, and the most memory of its process in MiB."""
 
     wall_s: float
     cpu_s: float
@@ -117,7 +117,7 @@ def claiming(num_cells: int, out: Path) -> None:
 
 
 def resuming(num_cells: int, out: Path) -> None:
-    """What is still to do, where everything is in the store already."""
+    """Time the search for cells that are still to do, where the store has all of them."""
     here = environment.current(("cpu",), "retain", {})
     planned = plan(config_of(num_cells, out))
     write_records([p.cell for p in planned], out, here)
@@ -147,7 +147,7 @@ def _record(cell: Cell, samples: list[float], here: environment.Environment) -> 
 
 
 def table(costs: dict[tuple[int, str], Cost]) -> str:
-    """What the steps took at each size, in Markdown."""
+    """Markdown table of the steps' times and memory at each size."""
     lines = [
         "| cells | step | CPU time | wall time | most memory |",
         "|--:|---|--:|--:|--:|",

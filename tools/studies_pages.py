@@ -32,7 +32,7 @@ class Page(Settings):
     writer: Name
     """Module with a function ``write_page(store, page, command, tasks)``."""
     command: str
-    """What was typed to train; stands on the page, a line for each command."""
+    """Commands that trained the records, one a line, as the page shows them."""
     tasks: Some[Name] = ()
     """Tasks to show, in this order; all if there are none."""
     notes: Some[str] = ()

@@ -1,139 +1,146 @@
-"""Common ground of mechanisms by operators of the package flash-linear-attention.
+"""The one class behind all operators of the package flash-linear-attention.
 
-One table names the operators and which of their arguments is which gate. Weights, gates and the
-slow form are those of ours; an operator takes (B, N, H, ...) tensors, ours (B, H, N, ...).
+Weights, gates and the slow form are those of ours; an operator takes (B, N, H, ...) tensors, ours
+(B, H, N, ...).
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..base import CallShape
+from ..base import CallShape, Geometry, Mechanism
+from ..catalogue import describe
 from ..checks import equal_lengths
 from ..engines.gates import TakesGates
 from ..engines.state import StateCore
+from ..foreign import Operator
+from ..inputs import constructor
 from ..precision import widen
+from ..registry import register_attention
 from .extras import load
 
-_G, _BETA = {"g": "log_decay"}, {"beta": "beta"}
-OPERATORS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
-    "gla_fla": ("gla", "chunk_gla", _G),
-    "deltanet_fla": ("delta_rule", "chunk_delta_rule", _BETA),
-    "gated_deltanet_fla": ("gated_delta_rule", "chunk_gated_delta_rule", _G | _BETA),
-    "kda_fla": ("kda", "chunk_kda", _G | _BETA),
-    "fox_fla": ("forgetting_attn", "parallel_forgetting_attn", _G),
-    "gated_deltaproduct_fla": ("gated_delta_product", "chunk_gated_delta_product", _G | _BETA),
-    "rwkv7_fla": ("rwkv7", "chunk_rwkv7", {"w": "log_decay"}),
-    "rwkv6_fla": ("rwkv6", "chunk_rwkv6", {"w": "log_decay"}),
-    "comba_fla": ("comba", "chunk_comba", _G | _BETA | {"p": "removal_key"}),
-    "gated_deltanet2_fla": ("gdn2", "chunk_gdn2", _G | {"b": "erase", "w": "write"}),
-    "gsa_fla": ("gsa", "chunk_gsa", _G | {"s": "slot"}),
-    "mesanet_fla": ("mesa_net", "chunk_mesa_net", _G | _BETA),
-    "log_linear_fla": (
-        "log_linear_attn",
-        "chunk_log_linear_attn",
-        _G | {"level_scales": "level_scale"},
-    ),
-    "path_fla": ("path_attn", "parallel_path_attn", _G | _BETA | {"w": "transition_key"}),
-    "deltaformer_fla": ("deltaformer", "deltaformer_attn", _BETA),
-    "moba_fla": ("moba", "parallel_moba", {}),
+FITS: Mapping[str, Callable[[int, Mapping[str, int]], bool]] = {
+    "2 or more": lambda x, _: x >= 2,
+    "at most 128": lambda x, _: x <= 128,
+    "at most 256": lambda x, _: x <= 256,
+    "16, 32, 64 or 128": lambda x, _: x in (16, 32, 64, 128),
+    "multiples of 64": lambda x, _: x % 64 == 0,
+    "powers of two": lambda x, _: x & (x - 1) == 0,
+    "powers of two from 16": lambda x, _: x >= 16 and x & (x - 1) == 0,
+    "powers of two from 2 num_blocks": lambda x, of: x >= 2 * of["num_blocks"] and x & (x - 1) == 0,
+    "head_dim": lambda x, of: x == of["head_dim"],
 }
-"""Adapter -> a package in ``fla.ops``, an operator of it, and its arguments that are gates of ours.
-A log decay stays float32, other gates get the dtype of the queries, but for `ByFla.wide`."""
+"""The words of `Operator.takes`: whether a value is among them, beside other sizes and settings."""
 
 
 class ByFla(TakesGates):
-    """A core whose forward call is one call of an operator; the first base of an adapter.
+    """A core of ours whose forward call is one call of an operator; its first base.
 
     Attributes:
-        wide: gates that stay float32, beside log decays.
+        operator: what it calls, and how.
+        settings: hyperparameters of ours with their defaults, those that are fixed left out.
     """
 
-    wide: frozenset[str] = frozenset()
+    operator: ClassVar[Operator]
+    settings: ClassVar[Mapping[str, Any]]
 
-    def __init__(self, *settings: Any, **named: Any) -> None:
-        super().__init__(*settings, **named)
-        package, operator, self._arguments = OPERATORS[self.name]
-        self._chunked = load(self.name, f"fla.ops.{package}", operator)
+    def __init__(self, geometry: Geometry, **given: Any) -> None:
+        super().__init__(geometry, **self.operator.fixed, **given)
+        package, _, name = self.operator.place.rpartition(".")
+        self._kernel = load(self.name, f"fla.ops.{package}", name)
+        if self._kernel is not None:
+            self._check(given)
+
+    def _check(self, given: Mapping[str, Any]) -> None:
+        """Refuse sizes that the operator does not compute."""
+        sizes = {**vars(self.geometry), **self.settings, **given}
+        sizes["num_heads / num_kv_heads"] = sizes["num_heads"] // sizes["num_kv_heads"]
+        for what, words in self.operator.takes.items():
+            if not FITS[words](sizes[what], sizes):
+                expected = f"{words}, {sizes[words]}" if words in sizes else words
+                raise ValueError(
+                    f"{self.name}: {what} is {sizes[what]}, and its kernel takes {expected}; "
+                    f"{self.operator.ours.name} takes any."
+                )
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor | None) -> Tensor:
-        """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E)."""
-        equal_lengths(self.name, q, k, "the recurrence")
-        found: dict[str, Tensor] = {}
-        for name, gate in zip(self.gates, self._gates(q, widen(k), None, gates), strict=True):
-            full = gate.expand(self.gate_shape(name, len(q), q.shape[2]))
-            stays = self.gates[name].is_log_decay or name in self.wide
-            found[name] = full if stays else full.to(q.dtype)
-        given = self.given(q, k, v, found)
-        out = self.called(
-            **{
-                name: x.transpose(1, 2).contiguous() if _has_tokens(x) else x
-                for name, x in given.items()
-            }
-        )
+        """(B, H, N, D), (B, H_kv, N, D), (B, H_kv, N, E) -> (B, H, N, E)."""
+        equal_lengths(self.name, q, k, "the operator")
+        given = {
+            name: x.transpose(1, 2).contiguous() if isinstance(x, Tensor) and x.dim() > 2 else x
+            for name, x in self._arguments(q, k, v, gates).items()
+        }
+        out = self._packed(given) if self.operator.packed else self._kernel(**given)
         mixed: Tensor = out[0] if isinstance(out, tuple) else out
         return mixed.transpose(1, 2)
 
-    def called(self, **given: Any) -> Any:
-        """The operator's result for its arguments, with tokens before heads."""
-        return self._chunked(**given)
+    def _arguments(
+        self, q: Tensor, k: Tensor, v: Tensor, gates: Mapping[str, Tensor | None]
+    ) -> dict[str, Any]:
+        """Arguments of the operator, with heads before tokens; those of heads alone stay as is."""
+        row, found = self.operator, self._gates(q, widen(k), None, gates) if self.gates else []
+        tensors: dict[str, Any] = {"q": q, "k": k, "v": v, "num_tokens": q.shape[2]}
+        for name, gate in zip(self.gates, found, strict=False):
+            full = gate.expand(self.gate_shape(name, len(q), q.shape[2]))
+            tensors[name] = full if self.gates[name].is_log_decay else self._cast(name, full, q)
+        tensors |= row.more(self, tensors) if row.more else {}
+        core: Any = self
+        both = row.normalises and core.normalise_queries and core.normalise_keys
+        if isinstance(self, StateCore) and type(self).prepare is not StateCore.prepare and not both:
+            prepared = self.prepare(widen(tensors["q"]), widen(tensors["k"]))
+            tensors["q"], tensors["k"] = (x.to(q.dtype) for x in prepared)
+        given: dict[str, Any] = {"use_qk_l2norm_in_kernel": True} if both else {}
+        for argument, name in row.arguments.items():
+            if name in tensors or name in self.capabilities.gates:
+                given[argument] = tensors.get(name)
+            else:
+                own = getattr(self, name)
+                given[argument] = self._cast(name, own, q) if isinstance(own, Tensor) else own
+        return given
 
-    def given(self, q: Tensor, k: Tensor, v: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The operator's arguments, with heads before tokens; those of heads alone stay as is."""
-        named = {argument: gates.get(gate) for argument, gate in self._arguments.items()}
-        return {"q": q, "k": k, "v": v, **named}
+    def _cast(self, name: str, x: Tensor, q: Tensor) -> Tensor:
+        return widen(x) if name in self.operator.wide else x.to(q.dtype)
 
-    def takes(self, what: str, value: int, fits: Callable[[int], bool], expected: str) -> None:
-        """Refuse a size that the operator does not compute.
+    def _packed(self, given: dict[str, Any]) -> Tensor:
+        """The result for sequences one behind the other, sequence by sequence again."""
+        q = given["q"]
+        packed = {
+            name: x.flatten(0, 1)[None] if isinstance(x, Tensor) and x.dim() > 2 else x
+            for name, x in given.items()
+        }
+        total = q.shape[:2].numel()
+        starts = torch.arange(0, total + 1, q.shape[1], dtype=torch.int32, device=q.device)
+        out: Tensor = self._kernel(**packed, cu_seqlens=starts)[0].unflatten(0, q.shape[:2])
+        return out
 
-        Raises:
-            ValueError: it is such a size.
-        """
-        if not fits(value):
-            ours = self.name.removesuffix("_fla")
-            raise ValueError(
-                f"{self.name}: {what} is {value}, and its kernel takes {expected}; "
-                f"{ours} takes any."
-            )
+    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor | None:
+        """The slow form of ours, which may begin with a state that an operator does not offer."""
+        ours = copy.copy(self)
+        ours.__dict__["capabilities"] = replace(self.capabilities, recurrent=True)
+        slow: Any = super(ByFla, ours).reference
+        out: Tensor | None = slow(q, k, v, **gates)
+        return out
 
     def executed_flops(self, shape: CallShape) -> int:
         """FLOPs of the formula: those that a kernel executes are not seen."""
         return self.flops(shape)
 
 
-def _has_tokens(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.dim() > 2
-
-
-class PackedByFla(ByFla):
-    """The same of an operator that takes sequences one behind the other, and where each begins."""
-
-    def called(self, **given: Any) -> Tensor:
-        """The operator's result, sequence by sequence again."""
-        sizes = given["q"].shape[:2]
-        packed = {x: y.flatten(0, 1)[None] if _has_tokens(y) else y for x, y in given.items()}
-        total = sizes.numel()
-        starts = torch.arange(0, total + 1, sizes[1], dtype=torch.int32, device=given["q"].device)
-        out: Tensor = super().called(**packed, cu_seqlens=starts)[0].unflatten(0, sizes)
-        return out
-
-
-class StateByFla(ByFla, StateCore):
-    """The same of a `StateCore`: queries and keys are prepared before, the operator scales."""
-
-    def given(self, q: Tensor, k: Tensor, v: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Any]:
-        """With the lengths of vectors summed in float32."""
-        q, k = (x.to(v.dtype) for x in self.prepare(widen(q), widen(k)))
-        return super().given(q, k, v, gates) | {"scale": self.scale}
-
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Any:
-        """The slow form of ours, which may begin with a state that an adapter does not offer."""
-        ours = copy.copy(self)
-        ours.__dict__["capabilities"] = replace(self.capabilities, recurrent=True)
-        return super(StateByFla, ours).reference(q, k, v, **gates)
+def enter(row: Operator, module: str) -> type[Mechanism]:
+    """Register the entry of an operator; its class belongs to ``module``."""
+    ours = row.ours
+    taken = [*inspect.signature(ours.__init__).parameters.values()][2:]  # self, geometry
+    settings = {p.name: p.default for p in taken if p.name not in row.fixed}
+    said = row.entry(describe(inspect.getdoc(ours) or "").formula, settings)
+    name = f"{ours.__name__}Fla"
+    made = {"operator": row, "settings": settings, "__doc__": said.pop("doc")}
+    # As its module has it, for pickle and for the hash of its source.
+    made |= {"__module__": module, "__qualname__": name, "__init__": constructor(ByFla, settings)}
+    return register_attention(**said)(type(name, (ByFla, ours), made))

@@ -59,6 +59,7 @@ class Dsa(PairCore):
         - DeepSeek's attention is MLA in its absorbed form; here any keys and values.
         - Positive factors of the scores, such as W^(-1/2), change no choice and are left out.
         - Its indexer has 64 heads of 128 channels, a norm, rotations and fp8.
+        - flash-linear-attention 0.6 has it in plain PyTorch, without a kernel: there is no adapter.
 
     Args:
         geometry: the shape to build for; causal.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..base import Attention, AttentionLayer, CallShape, Geometry, Mechanism
 from ..capabilities import PUBLISHED, published_capabilities
+from ..inputs import constructor
 from ..registry import register_attention
 
 Operators = Callable[..., Tensor]
@@ -64,26 +65,13 @@ def published(
         cls = type(f"{ours.__name__}Published", (base,), {**made, "__doc__": operators.__doc__})
         # As its module has it, for pickle and for the hash of its source.
         cls.__module__, cls.__qualname__ = operators.__module__, operators.__name__
-        cls.__init__ = _constructor(settings)  # type: ignore[misc]
+        cls.__init__ = constructor(_Published, settings)  # type: ignore[misc]
         can = published_capabilities(ours.capabilities, memory_layout)
         return register_attention(
             f"{name}_published", title=title, source=source, family=PUBLISHED, capabilities=can
         )(cls)
 
     return enter
-
-
-def _constructor(settings: Mapping[str, Any]) -> Callable[..., None]:
-    """A constructor whose signature is the geometry and the settings with their defaults."""
-
-    def __init__(self: Any, geometry: Geometry, **given: Any) -> None:
-        _Published.__init__(self, geometry, **given)
-
-    word, last = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    parameters = [inspect.Parameter(key, word) for key in ("self", "geometry")]
-    parameters += [inspect.Parameter(k, last, default=value) for k, value in settings.items()]
-    __init__.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return __init__
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -34,17 +33,17 @@ from bench.core.settings import (
     Word,
     chosen,
 )
-from bench.studies.launches.page import CSV, PAGE, document, flat
+from bench.studies.launches.page import COMPILED, CSV, PAGE, document, flat
 from bench.studies.session import Session, run_study
 
 ROOT = Path(bench.__file__).resolve().parent.parent
-CHILD = "bench.studies.launches.noting"
-COMPILED = ("flash_attn", "xformers")
-"""Packages whose kernels come compiled, so that nothing can be seen of them here."""
-AS_PUBLISHED: dict[str, dict[str, Any]] = {
-    name: {"normalise_queries": True} for name in ("deltanet_fla", "gated_deltanet_fla")
+USUAL: dict[str, dict[str, Any]] = {
+    "deltanet_fla": {"normalise_queries": True},
+    "gated_deltanet_fla": {"normalise_queries": True},
+    "nsa_fla": {"num_heads": 16, "num_kv_heads": 1},
 }
-"""Hyperparameters unless others are given: those of the layers of flash-linear-attention."""
+"""Settings and sizes unless others are given: as the layers of flash-linear-attention call it, or
+the smallest that a kernel takes."""
 Size = Annotated[int, Interval(ge=1, le=MAX_SIZE)]
 
 
@@ -54,10 +53,9 @@ def cards() -> dict[str, dict[str, Any]]:
     return read_yaml(Path(__file__).parent / "cards.yaml")
 
 
-def adapters() -> tuple[str, ...]:
-    """Adapters to packages of GPU kernels, by their registered names."""
-    needed = {"fla", *COMPILED}
-    return tuple(e.name for e in catalogue() if needed & set(e.capabilities.requires))
+def adapters(*packages: str) -> tuple[str, ...]:
+    """Adapters to these packages of GPU kernels, by their registered names."""
+    return tuple(e.name for e in catalogue() if {*e.capabilities.requires[:1]} & {*packages})
 
 
 def _rows(given: Any) -> tuple[AttentionEntry, ...]:
@@ -71,7 +69,7 @@ class Launches(Settings):
     """
 
     attention: Annotated[tuple[AttentionEntry, ...], Group("attention"), BeforeValidator(_rows)] = (
-        chosen(adapters())
+        chosen(adapters("fla", *COMPILED))
     )
     launches: Some[Name] = ()
     """Further operators, as module:function, called with q, k and v, each (B, H, N, D)."""
@@ -79,11 +77,13 @@ class Launches(Settings):
     seq_len: Many[Size] = (1024,)
     batch_size: Size = 1
     num_heads: Size = 4
+    num_kv_heads: Size | None = None
     head_dim: Size = 64
     dtype: Annotated[str, Word(lambda: DTYPES)] = "bfloat16"
     mode: Literal["forward", "forward_backward"] = "forward"
-    configs: Literal["first", "all"] = "first"
-    """Configurations of a tuned kernel: the first that the card takes, or all, as a range."""
+    configs: Some[Name] = ("first",)
+    """Configurations of a tuned kernel: the first that the card takes; all, as a range; or all for
+    these rows only."""
     page: bool = False
     """Write docs/results/launches.md and launches.csv, too."""
     out: Folder = Path("results/launches.jsonl")
@@ -94,18 +94,26 @@ class Launches(Settings):
 
 def calls_of(asked: Launches, given: Collection[str] = ()) -> list[dict[str, Any]]:
     """The calls to make on each card; ``given`` are the keys that the command line sets."""
-    sizes = asked.model_dump(include={"batch_size", "num_heads", "head_dim", "dtype", "mode"})
-    none: dict[str, Any] = {"mechanism": None, "settings": {}, "changed": {}, "operator": None}
-    named = [none | {"entry": place, "operator": place} for place in asked.launches]
+    names = {"batch_size", "num_heads", "num_kv_heads", "head_dim", "dtype", "mode", "plugins"}
+    sizes = asked.model_dump(include=names) | {"operator": None, "mechanism": None, "changed": {}}
+    named = [{"entry": place, "operator": place} for place in asked.launches]
     for row in asked.attention:
-        usual = AS_PUBLISHED.get(row.label, {})
-        changed = {k: v for k, v in usual.items() if f"attention.{row.label}.{k}" not in given}
-        settings = row.hyperparameters | changed
+        changed = {
+            key: value
+            for key, value in USUAL.get(row.label, {}).items()
+            if not {key, f"attention.{row.label}.{key}"} & {*given}
+        }
+        settings = row.hyperparameters | {k: v for k, v in changed.items() if k not in sizes}
         one = {"entry": row.label, "mechanism": row.mechanism, "settings": settings}
-        named.append(none | one | {"changed": changed})
+        named.append(one | {k: v for k, v in changed.items() if k in sizes} | {"changed": changed})
+    calls = [sizes | one | {"seq_len": n} for one, n in itertools.product(named, asked.seq_len)]
+    if unknown := {*asked.configs} - {"first", "all"} - {one["entry"] for one in named}:
+        raise ConfigError(
+            f"configs={min(unknown)} is none of the rows that are called. Give first, all or rows."
+        )
     return [
-        one | sizes | {"seq_len": n, "plugins": asked.plugins}
-        for one, n in itertools.product(named, asked.seq_len)
+        one | {"configs": "all" if {"all", one["entry"]} & {*asked.configs} else "first"}
+        for one in calls
     ]
 
 
@@ -128,65 +136,61 @@ def kernels_path() -> str:
 
 
 def listed(
-    calls: Sequence[dict[str, Any]],
-    card: Mapping[str, Any],
-    configs: str,
-    path: str,
-    device: str = "cpu",
+    calls: Sequence[dict[str, Any]], card: Mapping[str, Any], path: str, device: str = "cpu"
 ) -> Iterator[dict[str, Any]]:
     """The answers of child processes, one per call; that a call ends its process is an answer.
 
     Args:
         calls: as of `calls_of`.
         card: an entry of cards.yaml.
-        configs: first or all.
         path: PYTHONPATH of the processes.
         device: that of the card, for launches that are made and watched.
+
+    Raises:
+        ConfigError: there is no such operator.
     """
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     # The next release of Triton has another default, so it is said which was meant.
     env |= {"PYTHONPATH": path, "TRITON_DEFAULT_FP_FUSION": "1"}
     env |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    todo = list(calls)
-    with tempfile.TemporaryDirectory() as folder:
-        request, answers = Path(folder, "request.json"), Path(folder, "answers.jsonl")
-        while todo:
-            answers.write_text("")
-            asked = {"card": dict(card), "configs": configs, "calls": todo, "device": device}
-            request.write_text(json.dumps(asked))
-            words = [sys.executable, "-P", "-m", CHILD, str(request), str(answers)]
-            child = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
-            found = [json.loads(line) for line in answers.read_text().splitlines()]
-            yield from (one | {"configs": configs} for one in found)
-            todo = todo[len(found) :]
-            if todo:
-                last = (child.stderr.strip().splitlines() or ["nothing was said"])[-1]
-                error = f"its process ended with {child.returncode}: {last}"
-                yield todo[0] | {"configs": configs, "launches": [], "error": error}
-                todo = todo[1:]
+    words, todo = [sys.executable, "-P", "-m", "bench.studies.launches.noting"], list(calls)
+    while todo:
+        request = json.dumps({"card": dict(card), "calls": todo, "device": device})
+        child = subprocess.run(
+            words, env=env, input=request, capture_output=True, text=True, check=False
+        )
+        found = [json.loads(line) for line in child.stdout.splitlines()]
+        if found and "mistake" in found[0]:
+            raise ConfigError(f"{found[0]['mistake']}. An operator is named as module:function.")
+        yield from found
+        todo = todo[len(found) :]
+        if todo:
+            last = (child.stderr.strip().splitlines() or ["nothing was said"])[-1]
+            error = f"its process ended with {child.returncode}: {last}"
+            yield todo.pop(0) | {"launches": [], "error": error}
 
 
 def study(asked: Launches, session: Session) -> int:
     """List, print and write; 1 if a call could not be made."""
-    compiled = {e.name for e in catalogue() if set(COMPILED) & set(e.capabilities.requires)}
-    visible = [
-        call
-        for call in calls_of(asked, session.composed["given"])
-        if call["mechanism"] not in compiled
-    ]
-    hidden = [row.label for row in asked.attention if row.mechanism in compiled]
+    layers = {entry.name for entry in catalogue() if entry.is_layer}
+    if own := [row.label for row in asked.attention if row.mechanism in layers]:
+        raise ConfigError(
+            f"{own[0]} owns its projections, and launches calls what takes q, k and v: a core."
+        )
+    hidden = [row.label for row in asked.attention if row.mechanism in adapters(*COMPILED)]
+    calls = calls_of(asked, session.composed["given"])
+    visible = [call for call in calls if call["entry"] not in hidden]
     path = kernels_path() if visible else ""
     found: list[dict[str, Any]] = []
     for card in asked.card if visible else ():
         session.say(f"Compiling {len(visible)} calls for {cards()[card]['name']} …")
-        made = listed(visible, cards()[card], asked.configs, path)
-        found += (one | {"card": card} for one in made)
+        found += (one | {"card": card} for one in listed(visible, cards()[card], path))
     shown = document(found, hidden, cards(), asked.page)
     session.show(shown)
     session.say(f"wrote {write_whole(asked.out, ''.join(json.dumps(x) + chr(10) for x in found))}")
     if asked.page:
-        session.write(shown, ROOT / "docs/results" / PAGE)
-        session.write(flat(found), ROOT / "docs/results" / CSV)
+        session.write(shown, PAGE)
+        session.write(flat(found, cards()), CSV)
     return int(any("error" in one for one in found))
 
 

@@ -1,24 +1,20 @@
-"""The child process that notes launches; every private name of Triton is in this file.
+"""The child process that notes launches: ``python -m bench.studies.launches.noting``.
 
-``python -m bench.studies.launches.noting REQUEST ANSWERS`` reads what to call, and writes a line of
-JSON per call. Triton gets a driver that compiles for the card, and notes a launch instead of making
-it. Results of the calls are therefore garbage and are dropped; no oracle and no clock is near.
-Where the card is present, launches can be made and noted in the same words, to compare.
-Written for triton 3.6 to 3.9.
+It reads a request from standard input and writes a line of JSON per call. Without the card a launch
+does nothing, so results of the calls are garbage and are dropped; no oracle and no clock is near.
+Where the card is, launches are made and noted in the same words, to compare.
 """
 
 from __future__ import annotations
 
-import collections
 import importlib
 import json
-import re
-import subprocess
 import sys
-import tempfile
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from importlib.util import module_from_spec
 from typing import Any
 
 import torch
@@ -26,13 +22,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_GRID = (2**31 - 1, 65_535, 65_535)
-_REGISTERS = 65_536
-"""Registers of a block, allocated to a warp by 256, on every card since compute capability 8.0."""
-_THREADS, _WARP, _WORD = 1_024, 32, 4
-_ALLOCATING = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+from bench.studies.launches.triton_driver import (
+    REGISTERS,
+    THREADS,
+    WARP,
+    Facts,
+    pretend,
+    versions,
+    watch,
+)
 
-Facts = dict[str, Any]
+_GRID = (2**31 - 1, 65_535, 65_535)
+_ALLOCATING = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 
 
 class Noted:
@@ -41,39 +42,41 @@ class Noted:
     Attributes:
         launches: one per configuration of each launch.
         phase: forward or backward.
-        number: of the launch; its configurations share it.
+        all_configs: whether to note every configuration of a tuned kernel, not only the first.
     """
 
-    def __init__(self, card: Facts) -> None:
-        self.card, self.phase = card, "forward"
+    def __init__(self, card: Facts, all_configs: bool = False) -> None:
+        self.card, self.phase, self.all_configs = card, "forward", all_configs
         self.launches: list[Facts] = []
-        self.number, self.is_tuning = 0, False
+        self._number, self._is_tuning = 0, False
 
     def add(self, kernel: str, **facts: Any) -> None:
-        """Note a launch, or one more configuration of it."""
-        self.number += not self.is_tuning
-        self.launches.append(
-            {"launch": self.number, "phase": self.phase, "kernel": kernel, **facts}
-        )
+        """Note a launch, or one more configuration of it, and whether the card would refuse it."""
+        self._number += not self._is_tuning
+        if "grid" in facts:
+            facts["refused"] = self.refusal(
+                facts["grid"], facts["warps"], facts["registers"], facts["shared_bytes"]
+            )
+        place = {"launch": self._number, "phase": self.phase, "kernel": kernel}
+        self.launches.append(place | facts)
 
-    def launched(self, grid: tuple[int, int, int], made: Any, name: str, facts: Facts) -> None:
-        """Note a launch of what Triton has made."""
-        refused = self.refusal(grid, made.num_warps, facts["registers"], made.shared)
-        sizes = {"grid": grid, "warps": made.num_warps, "shared_bytes": made.shared}
-        self.add(name, **sizes, refused=refused, **facts)
+    @contextmanager
+    def one_launch(self) -> Iterator[Noted]:
+        """Take all that is added for configurations of one launch."""
+        self._number, self._is_tuning = self._number + 1, True
+        try:
+            yield self
+        finally:
+            self._is_tuning = False
 
     def refusal(self, grid: tuple[int, ...], warps: int, registers: int, shared: int) -> str:
         """Why the card would refuse a launch; empty if it would not."""
-        for axis, size, most in zip("xyz", grid, _GRID, strict=True):
-            if size > most:
-                return f"grid {axis} {size:,} > {most:,}"
-        if warps * _WARP > _THREADS:
-            return f"threads {warps * _WARP:,} > {_THREADS:,}"
-        if (needed := warps * -(-registers // 8) * 8 * _WARP) > _REGISTERS:
-            return f"registers {needed:,} > {_REGISTERS:,}"
-        if shared > self.card["shared_bytes"]:
-            return f"shared memory {shared:,} B > {self.card['shared_bytes']:,} B"
-        return ""
+        # Registers are allocated to a warp by 256.
+        needed = warps * -(-registers // 8) * 8 * WARP
+        limits = [(f"grid {a}", n, most) for a, n, most in zip("xyz", grid, _GRID, strict=True)]
+        limits += [("threads", warps * WARP, THREADS), ("registers", needed, REGISTERS)]
+        limits += [("bytes of shared memory", shared, self.card["shared_bytes"])]
+        return next((f"{what} {n:,} > {most:,}" for what, n, most in limits if n > most), "")
 
 
 class Counted(TorchDispatchMode):
@@ -99,196 +102,74 @@ def _address(x: Tensor) -> int:
     return x.untyped_storage().data_ptr()
 
 
-# --- Triton -------------------------------------------------------------------------------------
+def stand_in_for_flash_attn(noted: list[Noted]) -> None:
+    """Let wrappers find flash-attn: its part is compiled, and is noted as a launch unseen."""
+
+    class Softmax(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            noted[-1].add("flash-attn", refused="")
+            ctx.save_for_backward(q, k, v)
+            return q.new_empty(*q.shape[:-1], v.shape[-1])
+
+        @staticmethod
+        def backward(ctx: Any, *_: Any) -> tuple[Tensor, ...]:
+            noted[-1].add("flash-attn", refused="")
+            return tuple(map(torch.empty_like, ctx.saved_tensors))
+
+    def forward(q: Tensor, k: Tensor, v: Tensor, **_: Any) -> tuple[Any, ...]:
+        out = Softmax.apply(q, k, v)  # type: ignore[no-untyped-call]
+        return out, q.new_empty(q.shape[1], len(q), dtype=torch.float32), None, None
+
+    def backward(**_: Any) -> None:
+        noted[-1].add("flash-attn", refused="")
+
+    names = ("flash_attn", "flash_attn.flash_attn_interface")
+    package, interface = (module_from_spec(ModuleSpec(name, None)) for name in names)
+    for name in ("flash_attn_func", "flash_attn_varlen_func"):
+        setattr(package, name, lambda q, k, v, *_, **__: forward(q, k, v)[0])
+    vars(interface).update(_flash_attn_varlen_forward=forward, _flash_attn_varlen_backward=backward)
+    sys.modules.update({module.__name__: module for module in (package, interface)})
 
 
-def pretend(card: Facts, noted: list[Noted], all_configs: bool) -> None:
-    """Let Triton, and the wrappers above it, take this process for one with the card.
+def called(asked: Facts) -> Callable[..., Any]:
+    """The operator of a call, or its mechanism's class.
 
-    Args:
-        card: an entry of cards.yaml.
-        noted: its last item gets the launches.
-        all_configs: note every configuration of a tuned kernel, not only the first.
+    Raises:
+        ImportError, AttributeError, ValueError: there is no such thing.
     """
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import compiler
-    from triton.runtime import driver
+    from attentions import attention_class
 
-    tools = Path(triton.__file__).parent / "backends/nvidia/bin"
-
-    class Utils:
-        def get_device_properties(self, device: int) -> Facts:
-            sizes = {"max_shared_mem": card["shared_bytes"], "warpSize": _WARP}
-            return sizes | {
-                "multiprocessor_count": card["multiprocessors"],
-                "max_num_regs": _REGISTERS,
-            }
-
-        def load_binary(self, name: str, cubin: bytes, shared: int, device: int) -> tuple[Any, ...]:
-            facts = resources(cubin, tools)
-            words = facts["spilled_bytes"] // _WORD
-            return 1, (name, facts), facts["registers"], words, _THREADS
-
-        def unload_module(self, module: Any) -> None: ...
-
-    class Launcher:
-        def __init__(self, source: Any, metadata: Any) -> None:
-            self.metadata = metadata
-
-        def __call__(self, x: int, y: int, z: int, stream: int, function: Any, *_: Any) -> None:
-            noted[-1].launched((x, y, z), self.metadata, *function)
-
-    class Driver:
-        utils, launcher_cls = Utils(), Launcher
-
-        def __getattr__(self, name: str) -> Any:
-            plain = {"get_current_device": 0, "get_current_stream": 0}
-            return lambda *_, **__: plain.get(name)
-
-        def get_current_target(self) -> Any:
-            return GPUTarget("cuda", card["arch"], _WARP)
-
-        def get_active_torch_device(self) -> torch.device:
-            return torch.device("cuda", 0)
-
-        def get_device_interface(self) -> Any:
-            return torch.cuda
-
-    driver.set_active(Driver())
-    compiler.max_shared_mem = lambda device: 2**40  # it would raise, and we name what is refused
-    take_configurations(noted, all_configs)
-    torch.cuda.device_count = lambda: 1
-    torch.cuda.get_device_name = lambda device=None: card["name"]
-    torch.cuda.get_device_capability = lambda device=None: divmod(card["arch"], 10)
-
-
-def watch(noted: list[Noted], all_configs: bool) -> None:
-    """Note the launches that are really made, with what the driver says of each kernel."""
-    from triton.runtime import driver
-
-    active = driver.active
-    load, launcher = active.utils.load_binary, active.launcher_cls
-    known: dict[Any, tuple[str, Facts]] = {}
-
-    def load_binary(name: str, *binary: Any) -> Any:
-        loaded = load(name, *binary)
-        facts = {"registers": loaded[2], "spilled_bytes": loaded[3] * _WORD, "matrix": {}}
-        known[id(loaded[1]) if isinstance(loaded[1], tuple) else loaded[1]] = (name, facts)
-        return loaded
-
-    class Watched(launcher):  # type: ignore[misc, valid-type]
-        def __init__(self, source: Any, metadata: Any) -> None:
-            super().__init__(source, metadata)
-            self.made = metadata
-
-        def __call__(self, x: int, y: int, z: int, stream: int, function: Any, *rest: Any) -> Any:
-            key = id(function) if isinstance(function, tuple) else function
-            noted[-1].launched((x, y, z), self.made, *known[key])
-            return super().__call__(x, y, z, stream, function, *rest)
-
-    active.utils.load_binary, active.launcher_cls = load_binary, Watched
-    take_configurations(noted, all_configs)
-
-
-def take_configurations(noted: list[Noted], all_configs: bool) -> None:
-    """Let a tuned kernel be launched in its first configuration, or once in each, untimed."""
-    from triton.runtime.autotuner import Autotuner
-
-    def run(tuner: Any, *args: Any, **kwargs: Any) -> Any:
-        note = noted[-1]
-        tuner.nargs = dict(zip(tuner.arg_names, args, strict=False))
-        note.number, note.is_tuning = note.number + 1, True
-        try:
-            for config in tuner.prune_configs(kwargs):
-                if config.pre_hook is not None:
-                    config.pre_hook({**tuner.nargs, **kwargs, **config.all_kwargs()})
-                try:
-                    tuner.fn.run(*args, **kwargs, **config.all_kwargs())
-                except Exception as error:  # this one is left out by a tuner on a card, too
-                    why = f"does not compile: {type(error).__name__}"
-                    note.add(tuner.base_fn.__name__, refused=why)
-                note.launches[-1]["config"] = str(config)
-                if not (all_configs or note.launches[-1]["refused"]):
-                    return
-        finally:
-            note.is_tuning = False
-
-    Autotuner.run = run
-
-
-@cache
-def resources(cubin: bytes, tools: Path) -> Facts:
-    """Registers and local memory of a thread, and matrix instructions by kind, in the binary."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        usage, code = (
-            subprocess.run(
-                [tools / words[0], *words[1:], file.name], capture_output=True, text=True
-            )
-            for words in (("cuobjdump", "-res-usage"), ("nvdisasm", "-c"))
-        )
-    said = re.search(r"REG:(\d+) STACK:(\d+)", usage.stdout + usage.stderr)
-    if said is None or code.returncode:
-        raise RuntimeError(f"unreadable binary: {usage.stderr.strip()} {code.stderr.strip()}")
-    line = r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9]+)"
-    kinds = collections.Counter(re.findall(line, code.stdout, re.M))
-    return {
-        "registers": int(said[1]),
-        "spilled_bytes": int(said[2]),
-        "matrix": {kind: count for kind, count in kinds.items() if kind.endswith("MMA")},
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that decides what is compiled."""
-    import triton
-
-    ptxas = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
-    told = subprocess.run([ptxas, "--version"], capture_output=True, text=True).stdout
-    found = {"triton": triton.__version__, "ptxas": (re.findall(r"V([\d.]+)", told) or ["?"])[0]}
-    for package in ("torch", "fla-core", "flash-linear-attention"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-# --- calls --------------------------------------------------------------------------------------
+    for plugin in asked["plugins"]:
+        importlib.import_module(plugin)
+    if not asked["operator"]:
+        return attention_class(asked["mechanism"])
+    place, _, name = asked["operator"].partition(":")
+    found: Any = getattr(importlib.import_module(place), name)
+    if not callable(found):
+        raise ValueError(f"{asked['operator']} is no function")
+    return found  # type: ignore[no-any-return]
 
 
 def make_call(asked: Facts, note: Noted, device: torch.device) -> Facts:
     """Call a mechanism or an operator once; returns what torch did beside the launches."""
-    from attentions import Geometry, attention_class, build_attention
+    from attentions import build_attention
     from bench.core.cell import KernelWorkload
     from bench.measuring import inputs
+    from bench.measuring.building import geometry_of
     from bench.measuring.token_gates import gates_of
 
-    sizes = {name: asked[name] for name in ("num_heads", "head_dim", "seq_len")}
-    for plugin in asked["plugins"]:
-        importlib.import_module(plugin)
-    module, gates, is_causal = None, None, True
-    if asked["operator"]:
-        place, _, name = asked["operator"].partition(":")
-        call = getattr(importlib.import_module(place), name)
-    else:
-        is_causal = attention_class(asked["mechanism"]).capabilities.causal
-        geometry = Geometry(causal=is_causal, **sizes)
-        module = build_attention(asked["mechanism"], geometry, **asked["settings"])
-        call = module.to(device, getattr(torch, asked["dtype"])).train(asked["mode"] != "forward")
-        gates = gates_of(module)
-    workload = KernelWorkload(
-        batch_size=asked["batch_size"],
-        dtype=asked["dtype"],
-        mode=asked["mode"],
-        causal=is_causal,
-        scope="core",
-        **sizes,
-    )
-    dtype = getattr(torch, asked["dtype"])
-    layout = module.capabilities.memory_layout if module is not None else "bhnd"
+    call: Any = called(asked)
+    names = ("batch_size", "num_heads", "num_kv_heads", "head_dim", "seq_len", "dtype", "mode")
+    causal = True if asked["operator"] else call.capabilities.causal
+    workload = KernelWorkload(causal=causal, scope="core", **{name: asked[name] for name in names})
+    dtype, gates, layout = getattr(torch, asked["dtype"]), None, "bhnd"
+    leaves: list[Tensor] = []
+    if not asked["operator"]:
+        call = build_attention(asked["mechanism"], geometry_of(workload), **asked["settings"])
+        call = call.to(device, dtype).train(workload.has_backward)
+        gates, layout = gates_of(call), call.capabilities.memory_layout
+        leaves += call.parameters()
     *given, cotangent = inputs.make(
         workload, seed=0, dtype=dtype, device=device, layout=layout, gates=gates
     )
@@ -300,32 +181,41 @@ def make_call(asked: Facts, note: Noted, device: torch.device) -> Facts:
         if workload.has_backward:
             note.phase = "backward"
             out.backward(cotangent.to(out.dtype))
-    leaves = [*given, *(module.parameters() if module is not None else ())]
-    kept += sum(x.grad.nbytes for x in leaves if x.grad is not None)
-    return {
-        "torch_operators": counted.operators,
-        "temporary_bytes": max(0, counted.bytes - kept),
-    }
+    kept += sum(x.grad.nbytes for x in (*given, *leaves) if x.grad is not None)
+    temporary = max(0, counted.bytes - kept)
+    return {"torch_operators": counted.operators, "temporary_bytes": temporary}
 
 
 def main() -> None:
     """Answer a request: its calls, one after the other."""
-    request, answers = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    answers, sys.stdout = sys.stdout, sys.stderr  # what packages print is no answer
+    request = json.load(sys.stdin)
     noted: list[Noted] = []
-    if request.get("device", "cpu") == "cpu":
-        pretend(request["card"], noted, request["configs"] == "all")
-    else:
-        watch(noted, request["configs"] == "all")
-    known = versions()
+    if request["device"] == "cpu":
+        pretend(request["card"])
+        stand_in_for_flash_attn(noted)
+    watch(noted)
     for asked in request["calls"]:
-        noted.append(Noted(request["card"]))
         try:
-            found = make_call(asked, noted[-1], torch.device(request.get("device", "cpu")))
+            called(asked)
+        except Exception as error:
+            mistake = f"{asked['entry']} cannot be called: {type(error).__name__}: {error}"
+            print(json.dumps({"mistake": mistake}), file=answers, flush=True)
+            return
+    known = versions()
+    for package in ("torch", "fla-core", "flash-linear-attention"):
+        try:
+            known[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    for asked in request["calls"]:
+        noted.append(Noted(request["card"], asked["configs"] == "all"))
+        try:
+            found = make_call(asked, noted[-1], torch.device(request["device"]))
         except Exception as error:
             found = {"error": f"{type(error).__name__}: {error}"}
         line = asked | found | {"launches": noted[-1].launches, "versions": known}
-        with answers.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), file=answers, flush=True)
 
 
 if __name__ == "__main__":

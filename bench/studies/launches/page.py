@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
+import bench
 from bench.publishing.document import (
     Block,
     Bullets,
@@ -20,7 +26,10 @@ from bench.publishing.document import (
 )
 from bench.publishing.templates import prose
 
-PAGE, CSV = "launches.md", "launches.csv"
+RESULTS = Path(bench.__file__).resolve().parent.parent / "docs/results"
+COMPILED = ("flash_attn", "xformers")
+"""Packages whose kernels come compiled, so that nothing can be seen of them here."""
+PAGE, CSV = RESULTS / "launches.md", RESULTS / "launches.csv"
 CAVEAT = "Static facts of compiled code; no time follows from them."
 HIDDEN = "not visible: compiled CUDA"
 
@@ -39,114 +48,115 @@ def document(
         is_page: with an introduction, and lists of what stands out.
     """
     blocks: list[Block] = []
-    made = [one for one in found if "error" not in one]
-    if is_page and made:
+    if is_page and (made := [one for one in found if "error" not in one]):
         versions = ", ".join(f"{k} {v}" for k, v in made[0]["versions"].items())
-        blocks.append(Prose(prose(__file__, "introduction", **{**made[0], "versions": versions})))
-        names = dict.fromkeys(one["card"] for one in found)
+        usual = next((one for one in made if not one["changed"]), made[0])
+        about = prose(__file__, "introduction", **{**usual, "versions": versions})
+        blocks.append(Prose(about))
         lines = [
             f"{cards[n]['name']}: compute capability {cards[n]['arch'] / 10}, "
             f"{cards[n]['multiprocessors']} multiprocessors, "
             f"{cards[n]['shared_bytes']:,} B of shared memory a block ({cards[n]['source']})"
-            for n in names
+            for n in dict.fromkeys(one["card"] for one in found)
         ]
-        blocks.append(Bullets(lines))
-        blocks += _lists(made, cards)
+        blocks += [Bullets(lines), *_lists(_rows(made, cards))]
     by_entry = sorted(found, key=lambda one: str(one["entry"]))
     for entry, answers in itertools.groupby(by_entry, lambda one: str(one["entry"])):
         blocks.append(Heading(entry))
-        for same in _alike(answers):
-            blocks += _blocks(same, cards)
+        for card, same in itertools.groupby(answers, lambda one: str(one["card"])):
+            blocks += _blocks([*same], cards[card]["name"], cards)
     blocks += [block for name in hidden for block in (Heading(name), Text([HIDDEN]))]
     return Document("GPU launches", blocks)
 
 
-def _alike(answers: Iterable[Answer]) -> list[list[Answer]]:
-    """Calls on one card with the same launches, which differ in their length only."""
-    groups: dict[Any, list[Answer]] = {}
-    for one in answers:
-        kernels = tuple((x["launch"], x["kernel"]) for x in one["launches"])
-        key = one["card"], one["mode"], dict.fromkeys(kernels).__str__(), one.get("error")
-        groups.setdefault(key, []).append(one)
-    return list(groups.values())
+def _rows(found: Sequence[Answer], cards: Mapping[str, Answer]) -> list[dict[str, Any]]:
+    """Every launch in every configuration, with its call and with its blocks per multiprocessor."""
+    rows = [{**one, **launch} for one in found for launch in one["launches"]]
+    for row in (row for row in rows if "grid" in row):
+        row["per_sm"] = math.prod(row["grid"]) / cards[row["card"]]["multiprocessors"]
+    return rows
 
 
-def _blocks(same: Sequence[Answer], cards: Mapping[str, Answer]) -> list[Block]:
-    first = same[0]
-    card = cards[first["card"]]
-    lengths = " and ".join(f"{one['seq_len']:,}" for one in same)
-    if "error" in first:
-        return [Text([f"{card['name']}, {lengths} tokens: could not be called. {first['error']}"])]
-    by_number: dict[int, list[list[Answer]]] = {}
-    for one in same:
-        for number, launches in itertools.groupby(one["launches"], lambda x: x["launch"]):
-            by_number.setdefault(number, []).append(list(launches))
-    phases = [lines[0][0]["phase"] for lines in by_number.values()]
-    numbers = [(phases.count(phase), phase) for phase in dict.fromkeys(phases)]
-    counts = " and ".join(f"{n} launch{'es' * (n != 1)} {phase}" for n, phase in numbers)
-    sizes = " and ".join(f"{one['temporary_bytes'] / 1e6:,.1f}" for one in same)
+def _blocks(same: Sequence[Answer], card: str, cards: Mapping[str, Answer]) -> Iterator[Block]:
+    """The calls of one entry on one card, whatever their length."""
+    first, made = same[0], [one for one in same if "error" not in one]
     changed = "".join(f", {k}={str(v).lower()}" for k, v in first["changed"].items())
+    for one in (one for one in same if "error" in one):
+        before = f", after {_counts(one)}" if one["launches"] else ""
+        where = f"{card}, {one['seq_len']:,} tokens{changed}"
+        yield Text([f"{where}: could not be called{before}. {one['error']}"])
+    if not made:
+        return
+    lengths = " and ".join(f"{one['seq_len']:,}" for one in made)
+    sizes = " and ".join(f"{one['temporary_bytes'] / 1e6:,.1f}" for one in made)
     title = (
-        f"{card['name']}, {lengths} tokens{changed}: {counts or 'no launch of Triton'}, "
-        f"{first['torch_operators']} operators of torch, {sizes} MB of temporaries"
+        f"{card}, {lengths} tokens{changed}{', all configurations' * (first['configs'] == 'all')}: "
+        f"{' or '.join(dict.fromkeys(map(_counts, made)))}, "
+        f"{made[0]['torch_operators']} operators of torch, {sizes} MB of temporaries"
     )
-    if not by_number:
-        return [Text([f"{title}; {HIDDEN}"])]
-    rows = [_row(number, lines, same, card) for number, lines in by_number.items()]
-    columns = [Column("launch", "#", digits=".0f"), words("kernel")]
-    for one in same:
-        of = f"{one['seq_len']:,}"
-        columns += [Column(f"grid {of}", f"grid at {of}"), Column(f"blocks {of}", "per SM")]
-    columns += [Column(key) for key in ("warps", "registers")]
+    groups: dict[Any, list[Answer]] = {}
+    for row in _rows(made, cards):
+        groups.setdefault((row["phase"], row["kernel"]), []).append(row)
+    if not groups:
+        yield Text([f"{title}; {HIDDEN}"])
+        return
+    rows = [_in_one(group) for group in groups.values()]
+    columns = [words("kernel"), words("phase"), Column("launches"), Column("grid")]
+    columns += [Column("per_sm", "per SM"), Column("warps"), Column("registers")]
     columns += [Column("spilled_bytes", "spilled", "B"), Column("shared_bytes", "shared", "B")]
-    columns += [words("matrix")]
-    columns += [words("refused")] if any(row["refused"] for row in rows) else []
-    return [Text([CAVEAT]), Table(columns=columns, rows=rows, title=title)]
+    columns += [words(key) for key in ("matrix", "refused") if any(row[key] for row in rows)]
+    yield from (Text([CAVEAT]), Table(columns=columns, rows=rows, title=title))
 
 
-def _row(number: int, lines: list[list[Answer]], same: Sequence[Answer], card: Answer) -> Row:
-    every = [launch for launches in lines for launch in launches]
-    made = [launch for launch in every if "grid" in launch]
-    row: dict[str, Any] = {"launch": number, "kernel": every[0]["kernel"]}
-    for one, launches in zip(same, lines, strict=True):
-        of, grids = f"{one['seq_len']:,}", [x["grid"] for x in launches if "grid" in x]
-        row[f"grid {of}"] = _range(grids, lambda grid: "×".join(map(str, grid)), _blocks_of)
-        shares = [_blocks_of(grid) / card["multiprocessors"] for grid in grids]
-        row[f"blocks {of}"] = _range(shares, lambda share: f"{share:.2f}")
-    for key in ("warps", "registers", "spilled_bytes", "shared_bytes"):
-        row[key] = _range([launch[key] for launch in made], "{:,}".format)
-    kinds = dict.fromkeys(kind for launch in made for kind in launch["matrix"])
-    counts = {kind: [launch["matrix"].get(kind, 0) for launch in made] for kind in kinds}
-    row["matrix"] = ", ".join(f"{_range(n, str)} {k}" for k, n in counts.items()) or "none"
-    row["refused"] = "; ".join(dict.fromkeys(x["refused"] for x in every if x["refused"]))
-    return row
+def _counts(one: Answer) -> str:
+    phases = {launch["launch"]: launch["phase"] for launch in one["launches"]}
+    count = {phase: [*phases.values()].count(phase) for phase in phases.values()}
+    said = [f"{n} launch{'es' * (n != 1)} {phase}" for phase, n in count.items()]
+    return " and ".join(said) or "no launch of Triton"
 
 
-def _blocks_of(grid: Sequence[int]) -> int:
-    return grid[0] * grid[1] * grid[2]
+def _in_one(rows: Sequence[Answer]) -> Row:
+    """A row for all launches of a kernel, with the least and the most of each fact."""
+    made = [row for row in rows if "grid" in row]
+
+    def span(key: str, write: Callable[[Any], str], order: Callable[[Answer], float]) -> str:
+        ends = [write(end(made, key=order)[key]) for end in (min, max)] if made else []
+        return " to ".join(dict.fromkeys(ends))
+
+    numbers: dict[int, set[int]] = {}  # of each call
+    for row in rows:
+        numbers.setdefault(row["seq_len"], set()).add(row["launch"])
+    counts = sorted({len(each) for each in numbers.values()})
+    refused = dict.fromkeys(row["refused"] for row in rows if row["refused"])
+    return {
+        "kernel": rows[0]["kernel"],
+        "phase": rows[0]["phase"],
+        "launches": " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))),
+        "grid": span("grid", lambda grid: "×".join(map(str, grid)), itemgetter("per_sm")),
+        "per_sm": span("per_sm", "{:.2f}".format, itemgetter("per_sm")),
+        **{key: span(key, "{:,}".format, itemgetter(key)) for key in _SIZES},
+        "matrix": span("matrix", _kinds, lambda row: sum(row["matrix"].values())) or HIDDEN,
+        "refused": "; ".join(refused),
+    }
 
 
-def _range(
-    values: Sequence[Any], write: Callable[[Any], str], size: Callable[[Any], float] = float
-) -> str:
-    """Least and most, or the one value that there is."""
-    if not values:
-        return ""
-    least, most = write(min(values, key=size)), write(max(values, key=size))
-    return least if least == most else f"{least} to {most}"
+_SIZES = ("warps", "registers", "spilled_bytes", "shared_bytes")
 
 
-def _lists(made: Sequence[Answer], cards: Mapping[str, Answer]) -> list[Block]:
+def _kinds(matrix: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in matrix.items()) or "none"
+
+
+def _lists(rows: Sequence[Answer]) -> list[Block]:
     """Kernels that leave a part of a card idle, and those without matrix instructions."""
     idle: dict[tuple[str, str], dict[str, None]] = {}
     plain: dict[str, dict[str, None]] = {}
-    for one in made:
-        for launch in (x for x in one["launches"] if "grid" in x):
-            if _blocks_of(launch["grid"]) < cards[one["card"]]["multiprocessors"]:
-                where = f"{one['card']} at {one['seq_len']:,}"
-                idle.setdefault((one["entry"], launch["kernel"]), {})[where] = None
-            if not launch["matrix"]:
-                plain.setdefault(one["entry"], {})[launch["kernel"]] = None
+    for row in (row for row in rows if "grid" in row):
+        if row["per_sm"] < 1:
+            where = f"{row['card']} at {row['seq_len']:,}"
+            idle.setdefault((row["entry"], row["kernel"]), {})[where] = None
+        if not row["matrix"]:
+            plain.setdefault(row["entry"], {})[row["kernel"]] = None
     together: dict[str, list[str]] = {}
     for (entry, kernel), places in idle.items():
         together.setdefault(f"{entry}, {', '.join(places)}", []).append(kernel)
@@ -160,19 +170,43 @@ def _lists(made: Sequence[Answer], cards: Mapping[str, Answer]) -> list[Block]:
     ]
 
 
-def flat(found: Sequence[Answer]) -> Document:
+def flat(found: Sequence[Answer], cards: Mapping[str, Answer]) -> Document:
     """A row per launch and configuration, for the CSV."""
-    keys = ("entry", "card", "mode", "seq_len", "batch_size", "num_heads", "head_dim", "dtype")
-    own = ("launch", "phase", "kernel", "config", "grid", "warps", "registers", "spilled_bytes")
-    columns = [words(key) for key in (*keys, *own, "shared_bytes", "matrix", "refused")]
+    call = ("entry", "card", "mode", "seq_len", "batch_size", "num_heads", "num_kv_heads")
+    keys = (*call, "head_dim", "dtype", "launch", "phase", "kernel", "config", "grid", "per_sm")
+    columns = [words(key) for key in (*keys, *_SIZES, "matrix", "refused")]
     rows = [
-        {key: one[key] for key in keys}
-        | launch
-        | {
-            "grid": "x".join(map(str, launch.get("grid", ()))),
-            "matrix": " ".join(f"{k}:{n}" for k, n in launch.get("matrix", {}).items()),
-        }
-        for one in found
-        for launch in one["launches"]
+        row | {"grid": "x".join(map(str, row["grid"])), "matrix": _kinds(row["matrix"])}
+        if "grid" in row
+        else row
+        for row in _rows(found, cards)
     ]
     return Document("", [Table(columns=columns, rows=rows)])
+
+
+def in_one_line(mechanism: str, requires: Sequence[str] = ()) -> str:
+    """Launches of a mechanism or of the adapter to Triton kernels of it, as the CSV has them."""
+    if {*requires[:1]} & {*COMPILED}:
+        return HIDDEN
+    for name in (mechanism, f"{mechanism}_fla"):
+        if rows := [row for row in _first_calls() if row["entry"] == name]:
+            launches = [{"launch": row["launch"], "phase": row["phase"]} for row in rows]
+            seen = [row for row in rows if row["grid"]]
+            idle = len({row["launch"] for row in seen if float(row["per_sm"]) < 1})
+            plain = len({row["launch"] for row in seen if row["matrix"] == "none"})
+            return (
+                f"`{name}` at {int(rows[0]['seq_len']):,} tokens on {rows[0]['card'].upper()}: "
+                f"{_counts({'launches': launches})}, {idle} with fewer blocks than "
+                f"multiprocessors, {plain} without matrix instructions; "
+                f"[each of them](../results/{PAGE.name})"
+            )
+    return f"none listed; those of adapters to Triton kernels [are](../results/{PAGE.name})"
+
+
+@cache
+def _first_calls() -> list[dict[str, str]]:
+    """Rows of the CSV on its first card at its first length."""
+    with CSV.open(newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    where = ("card", "seq_len")
+    return [row for row in rows if all(row[key] == rows[0][key] for key in where)]

@@ -1,5 +1,6 @@
 """Stand-ins for operators of 2024 and later, with the signatures of fla-core 0.6; any dtype."""
 
+import itertools
 from itertools import pairwise
 
 import torch
@@ -250,6 +251,42 @@ def parallel_moba(q, k, v, cu_seqlens, max_seqlen, chunk_size, topk):
     return out
 
 
+def parallel_nsa(
+    q,
+    k,
+    v,
+    g_cmp=None,
+    g_slc=None,
+    g_swa=None,
+    block_indices=None,
+    block_counts=16,
+    block_size=64,
+    window_size=0,
+    scale=None,
+    cu_seqlens=None,
+):
+    heads = q.shape[2]
+    assert heads // k.shape[2] >= 16 and g_cmp.shape == q.shape[:3] and scale is None
+    out, size = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype), block_size
+    for b, h, t in itertools.product(range(len(q)), range(k.shape[2]), range(q.shape[1])):
+        of = slice(h * heads // k.shape[2], (h + 1) * heads // k.shape[2])
+        scores = q[b, t, of] @ k[b, : t + 1, h].T * q.shape[-1] ** -0.5
+        ended, own = (t + 1) // size, t // size
+        means = k[b, : ended * size, h].unflatten(0, (ended, size)).mean(1)
+        weights = (q[b, t, of] @ means.T * q.shape[-1] ** -0.5).softmax(-1)
+        values = v[b, : ended * size, h].unflatten(0, (ended, size)).mean(1)
+        forced = {0, own - 1, own}
+        order = {x: 99.0 if x in forced else float(weights[:, x].sum()) for x in range(own + 1)}
+        best = sorted(order, key=lambda x: -order[x])[:block_counts]
+        chosen = torch.tensor([x // size in best for x in range(t + 1)])
+        near = torch.arange(t + 1) > t - window_size
+        out[b, t, of] = g_cmp[b, t, of, None] * (weights @ values)
+        for gate, seen in ((g_slc, chosen), (g_swa, near)):
+            mixed = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v[b, : t + 1, h]
+            out[b, t, of] += gate[b, t, of, None] * mixed
+    return out
+
+
 def packed_softmax(q, k, v, starts_q, starts_k, softmax_scale, causal, lse=None):
     """Weights of each packed sequence with its keys, and where both stand; flash-attn's varlen."""
     for rows, keys in zip(sequences(starts_q), sequences(starts_k), strict=True):
@@ -258,6 +295,16 @@ def packed_softmax(q, k, v, starts_q, starts_k, softmax_scale, causal, lse=None)
             scores = scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf)
         total = scores.logsumexp(-1) if lse is None else lse[:, rows].double()
         yield rows, keys, (scores - total.unsqueeze(-1)).exp(), total
+
+
+def flash_attn_func(q, k, v, *, causal, window_size):
+    """Softmax of the last tokens, each head of keys for some heads of queries."""
+    assert causal and window_size[1] == 0
+    k, v = (x.repeat_interleave(q.shape[2] // x.shape[2], 2).double() for x in (k, v))
+    scores = torch.einsum("bihd,bjhd->bhij", q.double(), k) * q.shape[-1] ** -0.5
+    seen = torch.ones_like(scores).tril().triu(-window_size[0]).bool()
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
+    return torch.einsum("bhij,bjhe->bihe", weights, v).to(q.dtype)
 
 
 def flash_attn_varlen_func(
@@ -321,4 +368,5 @@ KERNELS = {
     "path_attn": parallel_path_attn,
     "deltaformer": deltaformer_attn,
     "moba": parallel_moba,
+    "nsa": parallel_nsa,
 }

@@ -9,190 +9,24 @@ import pytest
 import torch
 
 from attentions import CallShape, Geometry, attention_class, attention_names, build_attention
-from attentions.adapters.by_fla import OPERATORS
+from attentions.adapters.fla import OPERATORS
 from attentions.capabilities import DTYPES
 from attentions.maths.delta_rule import unit_length
-from tests.attentions.adapters import fla_operators
+from tests.attentions.adapters import fla_operators, fla_recurrences
 
 SEQ_LEN, HEADS, KEY_DIM, VALUE_DIM = 13, 3, 8, 6
 
 
-def recurrence(q, k, v, scale, *, log_decay=None, beta=None):
-    """(B, T, H, ...) tensors; the state of one head and batch row after another."""
-    assert q.shape == k.shape and v.shape[:3] == q.shape[:3], "heads stand behind tokens"
-    out = torch.zeros_like(v)
-    for b in range(q.shape[0]):
-        for h in range(q.shape[2]):
-            state = q.new_zeros(q.shape[-1], v.shape[-1])
-            for t in range(q.shape[1]):
-                if log_decay is not None:
-                    decay = log_decay[b, t, h].exp()
-                    state = state * (decay[:, None] if decay.dim() else decay)
-                value = v[b, t, h]
-                if beta is not None:
-                    value = beta[b, t, h] * (value - k[b, t, h] @ state)
-                state = state + torch.outer(k[b, t, h], value)
-                out[b, t, h] = (q[b, t, h] * scale) @ state
-    return out
-
-
-def chunk_gla(
-    q,
-    k,
-    v,
-    g,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    state_v_first=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-):
-    assert q.shape == k.shape == g.shape
-    return recurrence(q, k, v, scale or q.shape[-1] ** -0.5, log_decay=g), None
-
-
-def chunk_simple_gla(
-    q,
-    k,
-    v,
-    g=None,
-    g_gamma=None,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    state_v_first=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    **kwargs,
-):
-    assert not kwargs and g.shape == q.shape[:3]
-    return recurrence(q, k, v, scale or k.shape[-1] ** -0.5, log_decay=g), None
-
-
-def chunk_retention(
-    q,
-    k,
-    v,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    cu_seqlens=None,
-    **kwargs,
-):
-    assert not kwargs
-    gamma = 1 - 2.0 ** (-5.0 - torch.arange(q.shape[2], dtype=q.dtype))
-    steps = gamma.log().expand(q.shape[:3])
-    return recurrence(q, k, v, scale or k.shape[-1] ** -0.5, log_decay=steps), None
-
-
-def chunk_delta_rule(
-    q,
-    k,
-    v,
-    beta,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    use_qk_l2norm_in_kernel=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    **kwargs,
-):
-    assert not kwargs and q.dtype == k.dtype == v.dtype != torch.float32
-    assert beta.shape == q.shape[:3]
-    if use_qk_l2norm_in_kernel:
-        q, k = unit_length(q), unit_length(k)
-    return recurrence(q, k, v, scale or k.shape[-1] ** -0.5, beta=beta), None
-
-
-def chunk_gated_delta_rule(
-    q,
-    k,
-    v,
-    g,
-    beta,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    use_qk_l2norm_in_kernel=False,
-    use_beta_sigmoid_in_kernel=False,
-    allow_neg_eigval=False,
-    state_v_first=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    chunk_indices=None,
-    cp_context=None,
-    **kwargs,
-):
-    assert not kwargs and g.shape == beta.shape == q.shape[:3]
-    if use_qk_l2norm_in_kernel:
-        q, k = unit_length(q), unit_length(k)
-    return recurrence(q, k, v, scale or k.shape[-1] ** -0.5, log_decay=g, beta=beta), None
-
-
-def chunk_kda(
-    q,
-    k,
-    v,
-    g,
-    beta,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    use_qk_l2norm_in_kernel=False,
-    use_gate_in_kernel=False,
-    use_beta_sigmoid_in_kernel=False,
-    allow_neg_eigval=False,
-    safe_gate=False,
-    **kwargs,
-):
-    assert not kwargs and g.shape == q.shape and beta.shape == q.shape[:3]
-    return recurrence(q, k, v, scale, log_decay=g, beta=beta), None
-
-
-def chunk_gated_delta_product(
-    q,
-    k,
-    v,
-    g,
-    beta,
-    num_householder,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    use_qk_l2norm_in_kernel=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    cp_context=None,
-):
-    steps = num_householder
-    assert k.shape[1] == v.shape[1] == beta.shape[1] == steps * q.shape[1]
-    if g is not None:
-        first = torch.zeros(*g.shape[:2], steps, g.shape[2], dtype=g.dtype)
-        first[:, :, 0] = g
-        g = first.flatten(1, 2)
-    q = q.repeat_interleave(steps, dim=1)
-    return recurrence(q, k, v, scale, log_decay=g, beta=beta)[:, steps - 1 :: steps], None
-
-
-KERNELS = {
-    "gla": chunk_gla,
-    "simple_gla": chunk_simple_gla,
-    "retention": chunk_retention,
-    "delta_rule": chunk_delta_rule,
-    "gated_delta_rule": chunk_gated_delta_rule,
-    "kda": chunk_kda,
-    "gated_delta_product": chunk_gated_delta_product,
-} | fla_operators.KERNELS
+KERNELS = fla_recurrences.KERNELS | fla_operators.KERNELS
 OURS = {
     name: name.removesuffix("_fla")
     for name in attention_names()
     if "fla" in attention_class(name).capabilities.requires
 }
 GATED = [name for name in OURS if attention_class(name).capabilities.gates]
-SAME = {"mesanet_fla": {"solver": "cg"}}
-"""Settings with which ours is what the adapter is at its default."""
+ROWS = {row.name: row for row in OPERATORS}
+HEADS_OF = {"nsa_fla": (16, 1)}
+"""Heads of queries and of keys where a kernel does not take any."""
 WIDTHS = {"mesanet_fla": (8, 8), "log_linear_fla": (64, 8), "moba_fla": (8, 8)} | dict.fromkeys(
     ("path_fla", "deltaformer_fla"), (16, 16)
 )
@@ -229,14 +63,16 @@ def fla(monkeypatch):
 
 def geometry(name):
     width, value_dim = WIDTHS.get(name, (KEY_DIM, VALUE_DIM))
-    return Geometry(
-        num_heads=HEADS, head_dim=width, value_dim=value_dim, seq_len=SEQ_LEN, causal=True
-    )
+    heads, kv_heads = HEADS_OF.get(name, (HEADS, HEADS))
+    sizes = {"num_heads": heads, "num_kv_heads": kv_heads, "seq_len": SEQ_LEN, "causal": True}
+    return Geometry(head_dim=width, value_dim=value_dim, **sizes)
 
 
 def inputs(name, qkv, batch_size=1):
     width, value_dim = WIDTHS.get(name, (KEY_DIM, VALUE_DIM))
-    return qkv(batch_size, HEADS, SEQ_LEN, width, value_dim=value_dim)
+    heads, kv_heads = HEADS_OF.get(name, (HEADS, HEADS))
+    q, k, v = qkv(batch_size, heads, SEQ_LEN, width, value_dim=value_dim)
+    return q, k[:, :kv_heads], v[:, :kv_heads]
 
 
 def pair(name, **settings):
@@ -245,7 +81,7 @@ def pair(name, **settings):
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    ours = build_attention(OURS[name], geometry(name), **settings, **SAME.get(name, {})).double()
+    ours = build_attention(OURS[name], geometry(name), **settings, **ROWS[name].fixed).double()
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
 
@@ -289,6 +125,7 @@ def test_a_window_and_steps_without_a_decay_reach_their_kernels(fla, qkv):
         ("gated_deltaproduct_fla", {"num_householder": 1}),
         ("path_fla", {"forget_gate": True}),
         ("moba_fla", {"block_size": 3, "top_k": 2}),
+        ("nsa_fla", {"block_size": 8, "num_blocks": 4, "window": 3}),
     ):
         tensors = inputs(name, qkv)
         theirs, ours = pair(name, **settings)
@@ -297,7 +134,7 @@ def test_a_window_and_steps_without_a_decay_reach_their_kernels(fla, qkv):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_half_inputs_reach_the_kernel_as_they_are_and_decays_in_float32(name, fla):
+def test_half_inputs_reach_the_kernel_as_they_are_and_decays_in_float32(name, fla, qkv):
     seen = {}
 
     def kernel(*inputs, **given):
@@ -307,15 +144,13 @@ def test_half_inputs_reach_the_kernel_as_they_are_and_decays_in_float32(name, fl
         return out if "cu_seqlens" in seen else (out,)
 
     theirs = build_attention(name, geometry(name)).bfloat16()
-    theirs._chunked = kernel
-    sizes = theirs.geometry
-    q, k = torch.randn(2, 1, HEADS, SEQ_LEN, sizes.head_dim).bfloat16()
-    v = torch.randn(1, HEADS, SEQ_LEN, sizes.value_dim).bfloat16()
-    assert theirs(q, k, v).shape == v.shape
-    gates = OPERATORS[name][2] if name in OPERATORS else {"g": "log_decay"}
-    stays = {"log_decay", *getattr(theirs, "wide", ())}
+    theirs._kernel = kernel
+    q, k, v = (x.bfloat16() for x in inputs(name, qkv))
+    assert theirs(q, k, v).shape == (*q.shape[:3], v.shape[-1])
+    row = ROWS[name]
+    stays = {"log_decay", *row.wide}
     seen = {x: y for x, y in seen.items() if isinstance(y, torch.Tensor) and x != "cu_seqlens"}
-    wide = {x for x in seen if gates.get(x) in stays or x == "lamb"}
+    wide = {x for x in seen if row.arguments[x] in stays}
     assert {seen[x].dtype for x in wide} <= {torch.float32}
     narrow = {x: y for x, y in seen.items() if x not in wide}
     assert len(narrow) >= 3 and {x.dtype for x in narrow.values()} == {torch.bfloat16}
@@ -326,7 +161,7 @@ def test_its_flops_need_no_kernel(name, fla):
     core = build_attention(name, geometry(name))
     shape = CallShape(
         batch_size=1,
-        num_heads=HEADS,
+        num_heads=core.geometry.num_heads,
         query_len=SEQ_LEN,
         key_len=SEQ_LEN,
         head_dim=core.geometry.head_dim,
@@ -359,7 +194,7 @@ def test_the_real_kernels_agree_with_our_slow_form(name):
     pytest.importorskip("fla", reason="needs fla: pip install 'attnbench[fla]'")
     long = Geometry(num_heads=4, head_dim=64, seq_len=300, causal=True)
     core = build_attention(name, long)
-    exact = build_attention(OURS[name], long, **SAME.get(name, {})).double()
+    exact = build_attention(OURS[name], long, **ROWS[name].fixed).double()
     exact.load_state_dict(core.state_dict())
     q, k, v = torch.randn(3, 2, 4, 300, 64)
     out = core.cuda().bfloat16()(*(x.cuda().bfloat16() for x in (q, k, v))).cpu().double()
@@ -383,6 +218,7 @@ def test_the_real_kernels_agree_with_our_slow_form(name):
         ("gated_deltanet2_fla", (320, 64), {}, "takes at most 256"),
         ("deltaformer_fla", (64, 32), {}, "takes head_dim, 64"),
         ("moba_fla", (64, 64), {"top_k": 1}, "top_k is 1, and its kernel takes 2 or more"),
+        ("nsa_fla", (64, 64), {}, "num_kv_heads is 1, and its kernel takes powers of two from 16"),
     ],
 )
 def test_sizes_that_a_kernel_does_not_compute_are_refused(name, sizes, settings, message, fla):
@@ -391,3 +227,22 @@ def test_sizes_that_a_kernel_does_not_compute_are_refused(name, sizes, settings,
     )
     with pytest.raises(ValueError, match=message):
         build_attention(name, shape, **settings)
+
+
+def test_nsa_takes_as_many_blocks_as_its_kernel_does(fla):
+    shape = Geometry(num_heads=16, num_kv_heads=1, head_dim=64, seq_len=SEQ_LEN, causal=True)
+    for settings, message in (
+        ({"num_blocks": 12}, "num_blocks is 12, and its kernel takes powers of two"),
+        ({"block_size": 16}, "block_size is 16, and its kernel takes powers of two from 2 num"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build_attention("nsa_fla", shape, **settings)
+    with torch.device("meta"):  # there is no kernel, and its sizes refuse nothing
+        build_attention("nsa_fla", geometry("gla_fla"))
+
+
+def test_a_core_without_a_prepared_query_is_given_to_its_kernel_uncopied(fla):
+    theirs = build_attention("gla_fla", geometry("gla_fla")).bfloat16()
+    q, k, v = torch.randn(3, 1, HEADS, SEQ_LEN, KEY_DIM).bfloat16()
+    given = theirs._arguments(q, k, v, {})
+    assert given["q"] is q and given["k"] is k

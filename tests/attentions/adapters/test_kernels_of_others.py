@@ -17,9 +17,8 @@ import torch
 
 from attentions import Geometry, build_attention, hyperparameters
 from attentions.mechanisms.softmax import explicit_softmax
-from tests.attentions.adapters import fla_operators
-from tests.attentions.adapters.fla_operators import KERNELS
-from tests.attentions.adapters.test_fla import GATED, OURS, WIDTHS, drawn_gates
+from tests.attentions.adapters import fla_operators, fla_recurrences
+from tests.attentions.adapters.test_fla import GATED, HEADS_OF, KERNELS, OURS, WIDTHS, drawn_gates
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") != "1",
@@ -28,7 +27,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 HEADS, HEAD_DIM = 2, 16
-SETTINGS = {"moba_fla": {"block_size": 16}, "path_fla": {"forget_gate": True}}
+SETTINGS = {
+    "moba_fla": {"block_size": 16},
+    "nsa_fla": {"block_size": 16, "num_blocks": 4, "window": 20},
+    "path_fla": {"forget_gate": True},
+}
 """Where an adapter's defaults leave something of a kernel unused."""
 LOOPS = (
     "common.chunk_delta_h",
@@ -39,13 +42,14 @@ LOOPS = (
     "deltaformer.parallel",
     "log_linear_attn.chunk",
     "mesa_net.chunk_h_fwd",
+    "nsa.compression",
+    "nsa.parallel",
     "rwkv6.chunk",
 )
 """Modules whose kernels take what `range` gives for a tensor."""
 GATHERS = tuple(f"generalized_delta_rule.dplr.chunk_A_{way}" for way in ("fwd", "bwd"))
 PACKAGES = (
     "fla.ops",
-    "fla.ops.gated_delta_product",
     *(f"fla.ops.{x}" for x in KERNELS),
     "flash_attn",
     "xformers.ops",
@@ -115,12 +119,16 @@ def fla():
         )
         module._flash_attn_varlen_forward = fla_operators.flash_attn_varlen_forward
         module._flash_attn_varlen_backward = fla_operators.flash_attn_varlen_backward
+    nsa = importlib.import_module("fla.ops.nsa.parallel")
+    nsa.flash_attn_func = fla_operators.flash_attn_func
     return fla
 
 
 def pair(name, seq_len, **settings):
     """The adapter and ours in float64, with the same learned gates."""
-    geometry = Geometry(num_heads=HEADS, head_dim=width(name), seq_len=seq_len, causal=True)
+    heads, kv_heads = HEADS_OF.get(name, (HEADS, HEADS))
+    sizes = {"num_heads": heads, "num_kv_heads": kv_heads, "head_dim": width(name)}
+    geometry = Geometry(seq_len=seq_len, causal=True, **sizes)
     settings = {**SETTINGS.get(name, {}), **settings}
     theirs, ours = (build_attention(x, geometry, **settings) for x in (name, OURS[name]))
     with torch.no_grad():
@@ -135,9 +143,11 @@ def width(name):
     return max(HEAD_DIM, *WIDTHS.get(name, (0,)))
 
 
-def tensors(seq_len, batch_size=1, width=HEAD_DIM):
+def tensors(seq_len, batch_size=1, name=""):
     """In float16: the interpreter multiplies what stands for bfloat16 as whole numbers."""
-    return torch.randn(3, batch_size, HEADS, seq_len, width).half().unbind()
+    heads, kv_heads = HEADS_OF.get(name, (HEADS, HEADS))
+    sizes = (heads, kv_heads, kv_heads)
+    return [torch.randn(batch_size, h, seq_len, width(name)).half() for h in sizes]
 
 
 def assert_near(found, expected):
@@ -160,7 +170,7 @@ CALLS = [(name, n) for name in OURS for n in ((70,) if name in SHORT else (1, 64
 @pytest.mark.parametrize(("name", "seq_len"), CALLS)
 def test_their_kernels_compute_what_our_slow_form_does(name, seq_len, fla):
     theirs, ours = pair(name, seq_len)
-    given = tensors(seq_len, batch_size=2, width=width(name))
+    given = tensors(seq_len, batch_size=2, name=name)
     assert_near(theirs.forward(*given), ours.reference(*(x.double() for x in given)))
 
 
@@ -168,7 +178,7 @@ def test_their_kernels_compute_what_our_slow_form_does(name, seq_len, fla):
 def test_gradients_of_their_kernels_are_those_of_ours(name, fla):
     seq_len = 70 if name in SHORT else 100
     theirs, ours = pair(name, seq_len)
-    given = tensors(seq_len, width=width(name))
+    given = tensors(seq_len, name=name)
     grad_out = torch.randn_like(given[0])
     narrow = [x.clone().requires_grad_() for x in given]
     wide = [x.double().requires_grad_() for x in given]
@@ -184,7 +194,7 @@ def test_gradients_of_their_kernels_are_those_of_ours(name, fla):
 def test_gates_and_a_scale_reach_their_kernels(name, fla):
     settings = {"scale": 0.7} if "scale" in hyperparameters(name) else {}
     theirs, ours = pair(name, 70, **settings)
-    given, gates = tensors(70, width=width(name)), drawn_gates(theirs, 1, 70)
+    given, gates = tensors(70, name=name), drawn_gates(theirs, 1, 70)
     expected = ours(*(x.double() for x in given), **gates)
     assert_near(theirs.forward(*given, **{x: gate.float() for x, gate in gates.items()}), expected)
 
@@ -262,14 +272,11 @@ def test_xformers_has_a_kernel_for_each_dtype_that_is_claimed(flash_attn):
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("test_fla", "chunk_gla"),
-        ("test_fla", "chunk_simple_gla"),
-        ("test_fla", "chunk_retention"),
-        ("test_fla", "chunk_delta_rule"),
-        ("test_fla", "chunk_gated_delta_rule"),
-        ("test_fla", "chunk_kda"),
-        ("test_fla", "chunk_gated_delta_product"),
-        *(("fla_operators", x.__name__) for x in KERNELS.values()),
+        *(
+            (stand_ins.__name__.rpartition(".")[2], kernel.__name__)
+            for stand_ins in (fla_operators, fla_recurrences)
+            for kernel in stand_ins.KERNELS.values()
+        ),
         ("test_fused_softmax", "flash_attn_func"),
         ("test_fused_softmax", "memory_efficient_attention"),
     ],

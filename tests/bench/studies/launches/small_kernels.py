@@ -44,3 +44,8 @@ def dies(q, k, v):
     import os
 
     os._exit(7)
+
+
+def raises(q, k, v):
+    double(q, k, v)
+    raise ValueError("not today")

@@ -2,17 +2,15 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
 
 from bench.core.cli.errors import ConfigError
 from bench.publishing.document import csv_text, markdown
-from bench.studies.launches import command
-from bench.studies.launches.command import Launches, adapters, calls_of, cards, main
+from bench.studies.launches import command, page
+from bench.studies.launches.command import Launches, calls_of, cards, main
 from bench.studies.launches.noting import Counted, Noted
-from bench.studies.launches.page import CAVEAT, document, flat
 
 CARD = {"name": "card", "arch": 80, "multiprocessors": 10, "shared_bytes": 1_000, "source": "x"}
 
@@ -25,40 +23,53 @@ def launch(number=1, grid=(4, 2, 1), **facts):
 
 def answer(*launches, seq_len=64, **facts):
     asked = {"entry": "gla_fla", "card": "c", "mode": "forward", "batch_size": 1, "num_heads": 4}
-    asked |= {"head_dim": 64, "dtype": "bfloat16", "changed": {}, "seq_len": seq_len}
+    asked |= {"num_kv_heads": None, "head_dim": 64, "dtype": "bfloat16", "changed": {}}
     found = {"torch_operators": 3, "temporary_bytes": 2_000_000, "versions": {"triton": "3.9.0"}}
-    return asked | found | {"launches": list(launches)} | facts
+    return asked | found | {"seq_len": seq_len, "configs": "first", "launches": [*launches]} | facts
 
 
-def page(*found, hidden=(), is_page=True):
-    return markdown(document(found, hidden, {"c": CARD}, is_page))
+def shown(*found, hidden=(), is_page=True):
+    return markdown(page.document(found, hidden, {"c": CARD}, is_page))
 
 
-def test_a_row_has_a_range_over_configurations_and_a_grid_for_each_length():
+def test_a_row_has_a_range_over_configurations_and_lengths():
     short = answer(launch(), launch(registers=40, matrix={"HMMA": 8}))
-    text = page(short, answer(launch(grid=(8, 2, 1)), seq_len=128))
-    (row,) = (line for line in text.splitlines() if line.startswith("|   1 |"))
+    text = shown(short, answer(launch(grid=(8, 2, 1)), seq_len=128))
+    (row,) = (line for line in text.splitlines() if line.startswith("| k1 "))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert ",".join(cells) == "1,k1,4×2×1,0.80,8×2×1,1.60,4,32 to 40,0,64,0 to 8 HMMA"
-    assert text.count(CAVEAT) == 1
+    assert (
+        ",".join(cells) == "k1,forward,1,4×2×1 to 8×2×1,0.80 to 1.60,4,32 to 40,0,64,none to 8 HMMA"
+    )
+    assert text.count(page.CAVEAT) == 1
     assert "1 launch forward, 3 operators of torch, 2.0 and 2.0 MB of temporaries" in text
     assert "- gla_fla, c at 64: k1\n" in text and "- gla_fla: k1\n" in text
 
 
 def test_what_failed_or_is_not_visible_is_said():
-    text = page(answer(error="ValueError: no"), answer(seq_len=8), hidden=["softmax_xformers"])
-    assert "could not be called. ValueError: no" in text
+    text = shown(answer(error="ValueError: no"), answer(seq_len=8), hidden=["softmax_xformers"])
+    assert "card, 64 tokens: could not be called. ValueError: no" in text
     assert text.count("not visible: compiled CUDA") == 2
-    assert CAVEAT not in text
-    refused = page(answer(launch(refused="grid y 70,000 > 65,535")))
-    assert "| grid y 70,000 > 65,535 |" in refused
+    assert page.CAVEAT not in text
+    assert "after 1 launch forward" in shown(answer(launch(), error="ValueError: no"))
+    unseen = {"launch": 2, "phase": "forward", "kernel": "flash-attn", "refused": ""}
+    text = shown(answer(launch(refused="grid y 70,000 > 65,535"), unseen))
+    assert "| grid y 70,000 > 65,535 |" in text and "| not visible: compiled CUDA |" in text
 
 
-def test_the_csv_has_a_line_per_configuration():
-    (table,) = flat([answer(launch(), launch(matrix={"HMMA": 8}), card="c")]).blocks
+def test_a_line_per_configuration_in_the_csv_and_one_for_a_mechanism(monkeypatch, tmp_path):
+    found = [answer(launch(), launch(matrix={"HMMA": 8}), launch(2, phase="backward"))]
+    (table,) = page.flat(found, {"c": CARD}).blocks
     head, *lines = csv_text(table).splitlines()
-    assert head.startswith("entry,card,mode,seq_len") and len(lines) == 2
-    assert "4x2x1" in lines[0] and "HMMA:8" in lines[1]
+    assert head.startswith("entry,card,mode,seq_len") and len(lines) == 3
+    assert "4x2x1,0.8,4,32" in lines[0] and "8 HMMA" in lines[1]
+    monkeypatch.setattr(page, "CSV", tmp_path / "launches.csv")
+    page.CSV.write_text(csv_text(table))
+    page._first_calls.cache_clear()
+    assert page.in_one_line("gla").startswith(
+        "`gla_fla` at 64 tokens on C: 1 launch forward and 1 launch backward, 2 with fewer blocks"
+    )
+    assert page.in_one_line("nala").startswith("none listed")
+    page._first_calls.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +79,7 @@ def test_the_csv_has_a_line_per_configuration():
         ((1, 65_536, 1), 4, 32, 0, "grid y 65,536 > 65,535"),
         ((1, 1, 1), 64, 8, 0, "threads 2,048 > 1,024"),
         ((1, 1, 1), 16, 129, 0, "registers 69,632 > 65,536"),
-        ((1, 1, 1), 4, 32, 1_001, "shared memory 1,001 B > 1,000 B"),
+        ((1, 1, 1), 4, 32, 1_001, "bytes of shared memory 1,001 > 1,000"),
     ],
 )
 def test_limits_of_a_card(grid, warps, registers, shared, expected):
@@ -84,18 +95,29 @@ def test_views_and_results_in_place_allocate_nothing():
     assert (counted.operators, counted.bytes) == (2, 4 * (16 + 32))
 
 
-def test_delta_rules_are_called_as_their_layers_do_unless_asked_otherwise():
+def test_adapters_are_called_as_their_layers_do_unless_asked_otherwise():
     rows = {"gated_deltanet_fla": {"mechanism": "gated_deltanet_fla", "normalise_queries": False}}
-    asked = Launches.read({"attention": rows, "seq_len": [64, 128]})
+    asked = Launches.read({"attention": rows, "seq_len": [64, 128], "configs": "all"})
     assert [call["settings"]["normalise_queries"] for call in calls_of(asked)] == [True, True]
     given = ("attention.gated_deltanet_fla.normalise_queries",)
     assert not calls_of(asked, given)[0]["settings"]["normalise_queries"]
+    asked = Launches.read({"attention": {"nsa_fla": {"mechanism": "nsa_fla"}}, "num_heads": 32})
+    assert [calls_of(asked)[0][key] for key in ("num_heads", "num_kv_heads")] == [16, 1]
+    assert calls_of(asked, ("num_heads",))[0]["num_heads"] == 32
+
+
+def test_all_configurations_are_listed_for_the_rows_that_are_named():
+    asked = Launches.read({"attention": {}, "launches": ["a:b", "a:c"], "configs": ["a:c"]})
+    assert [call["configs"] for call in calls_of(asked)] == ["first", "all"]
+    with pytest.raises(ConfigError, match="configs=frist is none of the rows"):
+        calls_of(Launches.read({"attention": {}, "configs": "frist"}))
 
 
 def test_cards_have_a_source_and_adapters_without_triton_are_named():
     assert {"h100", "a100"} <= cards().keys()
     assert all(card["source"] and card["shared_bytes"] >= 101_376 for card in cards().values())
-    assert {"gla_fla", "softmax_flash_attn", "softmax_xformers"} <= set(adapters())
+    assert set(command.adapters(*page.COMPILED)) == {"softmax_flash_attn", "softmax_xformers"}
+    assert {"gla_fla", "moba_fla"} <= set(command.adapters("fla"))
 
 
 def test_without_triton_it_says_how_to_get_it(monkeypatch, tmp_path):
@@ -105,18 +127,44 @@ def test_without_triton_it_says_how_to_get_it(monkeypatch, tmp_path):
         command.kernels_path()
 
 
-def test_the_command_asks_a_process_of_its_own(monkeypatch, tmp_path, capsys):
-    def run(words, env, **_):
-        asked = json.loads(Path(words[-2]).read_text())
+def child(monkeypatch, *lines):
+    """A process that answers in these words, or every call with one launch."""
+
+    def run(words, env, input, **_):
         assert "TRITON_INTERPRET" not in env and env["CUDA_VISIBLE_DEVICES"] == ""
-        lines = [json.dumps(answer(launch()) | call) + "\n" for call in asked["calls"]]
-        Path(words[-1]).write_text("".join(lines))
-        return subprocess.CompletedProcess(words, 0, "", "")
+        made = [answer(launch()) | call for call in json.loads(input)["calls"]]
+        said = "".join(json.dumps(line) + "\n" for line in lines or made)
+        return subprocess.CompletedProcess(words, 0, said, "")
 
     monkeypatch.setattr(command.subprocess, "run", run)
     monkeypatch.setattr(command, "kernels_path", lambda: "")
+
+
+def test_the_command_asks_a_process_of_its_own(monkeypatch, tmp_path, capsys):
+    child(monkeypatch)
     out = tmp_path / "launches.jsonl"
     words = ["gla_fla", "softmax_xformers", "card=[h100,a100]", f"out={out}"]
     assert main(words) == 0
     assert [json.loads(line)["card"] for line in out.read_text().splitlines()] == ["h100", "a100"]
     assert "not visible: compiled CUDA" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["launches=[json:nope]"], "json:nope cannot be called: AttributeError: no nope. An"),
+        (["gla_fla", "card=[z9]"], "card=z9 is not known."),
+        (["gal_fla"], "gal_fla"),
+        (["nala_layer"], "nala_layer owns its projections"),
+        (["gla_fla", "seq_len=0"], "seq_len is 0; it must be 1 or more."),
+        (["gla_fla", "head_dim=[64,128]"], "head_dim is the list"),
+        (["gla_fla", "dtype=float8"], "dtype=float8 is not known."),
+        (["gla_fla", "mode=decode"], "mode=decode is not known."),
+        (["gla_fla", "configs=frist"], "configs=frist is none of the rows"),
+        (["gla_fla", "sequence=3"], "sequence"),
+    ],
+)
+def test_mistakes_end_with_2_and_a_sentence(words, said, monkeypatch, tmp_path, capsys):
+    child(monkeypatch, {"mistake": "json:nope cannot be called: AttributeError: no nope"})
+    assert main([*words, f"out={tmp_path / 'out'}"]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())

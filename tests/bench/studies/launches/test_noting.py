@@ -1,12 +1,10 @@
 """Launches of small kernels whose numbers are known, compiled for real: `make test-kernels`."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 
 import pytest
 
+from bench.core.cli.errors import ConfigError
 from bench.studies.launches.command import Launches, calls_of, cards, kernels_path, listed
 
 pytestmark = pytest.mark.skipif(
@@ -16,10 +14,10 @@ pytestmark = pytest.mark.skipif(
 HERE = "tests.bench.studies.launches.small_kernels"
 
 
-def launches_of(*names, card="a100", configs="first", **sizes):
-    asked = Launches(launches=tuple(f"{HERE}:{name}" for name in names), **sizes)
+def launches_of(*names, card="a100", **settings):
+    asked = Launches(launches=tuple(f"{HERE}:{name}" for name in names), **settings)
     calls = calls_of(asked.but(attention=()))
-    return list(listed(calls, cards()[card], configs, kernels_path()))
+    return list(listed(calls, cards()[card], kernels_path()))
 
 
 def test_grids_warps_and_matrix_instructions_are_those_that_the_source_asks_for():
@@ -37,7 +35,7 @@ def test_grids_warps_and_matrix_instructions_are_those_that_the_source_asks_for(
 
 
 def test_every_configuration_of_a_tuned_kernel_is_noted_as_one_launch():
-    (found,) = launches_of("product", configs="all")
+    (found,) = launches_of("product", configs=("all",))
     assert [x["launch"] for x in found["launches"]] == [1, 1]
     assert [x["warps"] for x in found["launches"]] == [1, 4]
     one, four = (x["matrix"]["HMMA"] for x in found["launches"])
@@ -51,23 +49,22 @@ def test_a_launch_that_the_card_refuses_says_why_and_a_dead_process_costs_one_ca
     assert "error" not in doubled
 
 
-def test_launches_that_are_watched_are_noted_as_those_that_are_not_made():
-    """On a driver that makes none: what it says of each kernel is what the binary says."""
-    code = f"""
-import torch
-from bench.studies.launches.command import cards
-from bench.studies.launches.noting import Noted, pretend, watch
-noted = [Noted(cards()["a100"])]
-pretend(noted[0].card, noted, False)
-watch(noted, False)
-from {HERE} import double
-double(torch.zeros(1, 1, 64, 64), None, None)
-made, seen = noted[0].launches
-for one in (made, seen):
-    del one["launch"], one["matrix"]
-assert made == seen, (made, seen)
-"""
-    env = os.environ | {"PYTHONPATH": kernels_path()}
-    env.pop("TRITON_INTERPRET", None)
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_what_is_no_operator_is_a_mistake_and_what_raises_is_an_answer():
+    with pytest.raises(ConfigError, match="BLOCK is no function"):
+        launches_of("double", "BLOCK")
+    with pytest.raises(ConfigError, match="has no attribute 'treble'"):
+        launches_of("treble")
+    (found,) = launches_of("raises", seq_len=(64,))
+    assert found["error"] == "ValueError: not today" and len(found["launches"]) == 1
+
+
+def test_the_launches_of_gla_and_gated_deltanet_are_those_that_are_known():
+    rows = {name: {"mechanism": name} for name in ("gla_fla", "gated_deltanet_fla", "nsa_fla")}
+    calls = calls_of(Launches.read({"attention": rows, "mode": "forward_backward"}))
+    found = {x["entry"]: x for x in listed(calls, cards()["h100"], kernels_path())}
+    assert not [x["error"] for x in found.values() if "error" in x]
+    phases = {name: [one["phase"] for one in x["launches"]] for name, x in found.items()}
+    forward = {name: phase.count("forward") for name, phase in phases.items()}
+    assert (forward["gla_fla"], forward["gated_deltanet_fla"]) == (5, 7)
+    assert len(phases["gla_fla"]) == 11
+    assert "flash-attn" in {one["kernel"] for one in found["nsa_fla"]["launches"]}
