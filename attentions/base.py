@@ -22,10 +22,9 @@ from .inputs import (
     check_tokens,
     keywords_of,
     refuse_unknown,
-    with_checked_sizes,
-    with_checked_tokens,
 )
 from .maths.masks import check_dense_mask, check_key_mask
+from .steps import with_checked_sizes, with_checked_tokens
 
 __all__ = ["Attention", "AttentionLayer", "CallShape", "Geometry", "Mechanism"]
 
@@ -157,7 +156,7 @@ class Attention(Mechanism):
     def _sizes(self, gate: Gate, batch_size: int, num_tokens: int) -> tuple[int, ...]:
         g = self.geometry
         sizes = {"b": batch_size, "h": g.num_heads, "n": num_tokens, "d": g.head_dim}
-        sizes |= {"e": g.value_dim, **self.gate_axes}
+        sizes |= {"e": g.value_dim, "o": 1, **self.gate_axes}
         return tuple(sizes[axis] for axis in gate.shape)
 
     def __init_subclass__(cls, **keywords: Any) -> None:

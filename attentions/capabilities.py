@@ -35,7 +35,8 @@ class Gate:
 
     Attributes:
         shape: axes by letter: b (batch), h (query heads), n (tokens), d and e (channels of keys and
-            of values). Any other letter is an axis whose size the core says: its ``gate_axes``.
+            of values), o (one for all heads; a call may leave the axis out). Any other letter is an
+            axis whose size the core says: its ``gate_axes``.
         low: the least value.
         high: the greatest value.
         unit: whether vectors along the last axis have length 1.
@@ -157,7 +158,7 @@ class Capabilities:
             (not self.position_free, "knows positions"),
             ("core" in self.scopes and not self.heads_independent, "mixes heads"),
             (self.dtypes != DTYPES, f"{', '.join(self.dtypes)} only"),
-            (self.devices in (("cpu",), ("cuda",)), f"{self.devices[0]} only"),
+            (len(self.devices) == 1, f"{self.devices[0]} only"),
             (bool(self.requires), f"needs {', '.join(self.requires)}"),
         ]
         return tuple(words for holds, words in said if holds)

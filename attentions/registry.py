@@ -14,8 +14,8 @@ from . import plugins as _plugins
 from .base import Attention, AttentionLayer, Geometry, Mechanism
 from .capabilities import FAMILIES, Capabilities
 from .catalogue import HOMES
-from .inputs import name_keywords
 from .maths.shared_heads import SharedHeads, with_own_heads
+from .steps import name_keywords
 
 M = TypeVar("M", bound=Mechanism)
 

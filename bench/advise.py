@@ -1,4 +1,4 @@
-"""`python -m bench.advise`: which mechanism to take, by what is stored. Needs no torch."""
+"""`attnbench advise`: which mechanism to take, by what is stored. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.calibrate`: measure what this machine can do at best, for sweeps to refer to."""
+"""`attnbench calibrate`: measure what this machine can do at best, for sweeps to refer to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.convert`: how much of a trained softmax model survives a change of mechanism."""
+"""`attnbench convert`: how much of a trained softmax model survives a change of mechanism."""
 
 from __future__ import annotations
 

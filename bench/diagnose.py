@@ -1,4 +1,4 @@
-"""`python -m bench.diagnose`: entropy, rank and errors of attention weights, and a chart."""
+"""`attnbench diagnose`: entropy, rank and errors of attention weights, and a chart."""
 
 from __future__ import annotations
 

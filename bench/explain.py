@@ -1,4 +1,4 @@
-"""`python -m bench.explain`: which tokens a trained model's answers rest on."""
+"""`attnbench explain`: which tokens a trained model's answers rest on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.fsck DIR`: what is wrong with a store, and the repair that loses nothing.
+"""`attnbench fsck DIR`: what is wrong with a store, and the repair that loses nothing.
 
 Lines that hold no record, and second copies of one, move as they are into ``quarantine/`` beside
 ``records/``; so does a calibration that is damaged. Lines of a newer attnbench stay where they are.
@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.core.calibration import calibration_files, read_calibration_file
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.stored_files import MAX_LINES_BYTES, read_inside
+from bench.core.cli.stored_files import MAX_LINES_BYTES, read_inside, shown
 from bench.core.cli.texts import visible
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.format import quantity
@@ -141,8 +141,10 @@ def _quarantine(out: Path, file: Path, lines: Sequence[bytes]) -> None:
     path = out / "quarantine" / file.name
     try:
         content = read_inside(out, path, MAX_LINES_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         content = b""
+    except OSError as error:
+        raise ConfigError(f"{shown(path)} cannot be read: {error.strerror}.") from error
     there = set(content.splitlines(keepends=True))
     new = [_ended(line) for line in lines if not there.issuperset(_ended(line).splitlines(True))]
     if new:

@@ -1,4 +1,4 @@
-"""`python -m bench.hybrids`: train mixers alone and beside softmax layers, and compare orders."""
+"""`attnbench hybrids`: train mixers alone and beside softmax layers, and compare orders."""
 
 from __future__ import annotations
 

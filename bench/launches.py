@@ -1,4 +1,4 @@
-"""`python -m bench.launches`: list the GPU kernels that Triton operators launch, without a GPU."""
+"""`attnbench launches`: list the GPU kernels that Triton operators launch, without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.list`: show the mechanisms, what they can do and what is proven."""
+"""`attnbench list`: show the mechanisms, what they can do and what is proven."""
 
 from __future__ import annotations
 

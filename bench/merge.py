@@ -1,4 +1,4 @@
-"""`python -m bench.merge FROM... out=TO`: records of several stores as one.
+"""`attnbench merge FROM... out=TO`: records of several stores as one.
 
 Lines are taken over as they are, into a file beside those that the target has; the stores merged
 from are left alone, and merging twice is merging once. Of two records of one cell that were made

@@ -1,4 +1,4 @@
-"""`python -m bench.new`: write the files of a new mechanism, to be filled in."""
+"""`attnbench new`: write the files of a new mechanism, to be filled in."""
 
 from __future__ import annotations
 

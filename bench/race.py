@@ -1,4 +1,4 @@
-"""`python -m bench.race`: make the best table of tasks that a time buys, budget=10m."""
+"""`attnbench race`: make the best table of tasks that a time buys, budget=10m."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.rates`."""
+"""`attnbench rates`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.regress`: say whether this tree is slower, or takes more, than another.
+"""`attnbench regress`: say whether this tree is slower, or takes more, than another.
 
 The other side is a commit (``base=``), or stored numbers (``baseline=``). ``store=true`` stores
 this machine's, and ``history=true`` lists how they moved.

@@ -1,4 +1,4 @@
-"""`python -m bench.report`: tables, charts and W&B runs from records alone. Needs no torch."""
+"""`attnbench report`: tables, charts and W&B runs from records alone. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.reproduce`."""
+"""`attnbench reproduce`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.selftest`: compare this tree with itself, and write the page."""
+"""`attnbench selftest`: compare this tree with itself, and write the page."""
 
 from __future__ import annotations
 

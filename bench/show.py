@@ -1,4 +1,4 @@
-"""`python -m bench.show`: show all that is known of one mechanism."""
+"""`attnbench show`: show all that is known of one mechanism."""
 
 from __future__ import annotations
 

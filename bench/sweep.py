@@ -1,4 +1,4 @@
-"""`python -m bench.sweep`: measure every cell that was asked for, and publish the table.
+"""`attnbench sweep`: measure every cell that was asked for, and publish the table.
 
 What needs torch is imported late, while the server of the workers, launched before, loads it too.
 """
@@ -24,6 +24,7 @@ from bench.core.record import Record, Status
 from bench.core.store import Tail, read_records
 from bench.core.timings import Timings
 from bench.measuring.config import SweepConfig, read_sweep_config
+from bench.measuring.device import available_devices
 from bench.measuring.machine import environment
 from bench.measuring.shapes import left_out
 from bench.measuring.worker.jobs import Deadline
@@ -70,7 +71,7 @@ def sweep(composed: dict[str, Any]) -> int:
         if not planned:
             console.print(f"No cell of the plan is in shard={config.shard}.", highlight=False)
             return 0
-        present = environment.available_devices()  # a dry run plans for others as well
+        present = available_devices()  # a dry run plans for others as well
         devices = tuple(d for d in dict.fromkeys(p.cell.device for p in planned) if d in present)
         here = environment.current(devices, config.run.allocator, server.environment())
         here = replace(here, calibration=read_calibration(config.out, here.to_dict()))

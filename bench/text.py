@@ -1,4 +1,4 @@
-"""`python -m bench.text`: language models of a novelist's bytes, compared and scaled."""
+"""`attnbench text`: language models of a novelist's bytes, compared and scaled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m bench.validate DIR`: may these results be published? What a pull request is asked.
+"""`attnbench validate DIR`: may these results be published? What a pull request is asked.
 
 Every line has to be a record whose fields are what they may be, see `bench.core.cli.limits`. No
 time may lie below what its machine can do at best, and a score has to be that of the answers kept

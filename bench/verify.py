@@ -1,4 +1,4 @@
-"""`python -m bench.verify`: prove, show, write."""
+"""`attnbench verify`: prove, show, write."""
 
 from __future__ import annotations
 

@@ -1,16 +1,31 @@
 """What all tests share."""
 
 import gc
+from pathlib import Path
 
 import pytest
 
 from bench.measuring.sharing import devices
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_finish():
     """Leave what collecting made out of later garbage collections: each would take 0.1 to 0.8 s."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_left_beside_the_code():
+    """Tests write to folders of their own: the checkout has the entries that it had before."""
+
+    def entries():
+        return {path.name for path in ROOT.iterdir() if not path.name.startswith((".", "__"))}
+
+    before = entries()
+    yield
+    assert entries() <= before, f"left in {ROOT}: {sorted(entries() - before)}"
 
 
 @pytest.fixture(autouse=True, scope="session")

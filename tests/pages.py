@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^```(\w+) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+QUICK = "measure.budget_s=0.1 measure.max_rounds=20 charts=false"
+"""Keys that every sweep of a page gets besides its own: a row needs no second of timing."""
 
 
 def text_of(name: str) -> str:
@@ -18,11 +20,12 @@ def text_of(name: str) -> str:
 
 
 def typed(name: str, folder: Path) -> Path:
-    """What a reader has after typing all of a page; tools/ is this checkout's."""
+    """Type all of a page, as a reader would; tools/ is this checkout's, and sweeps are short."""
     commands = []
     for _, what, text in FENCE.findall(text_of(name)):
         if what == "run":
-            commands.append(text.replace(" tools/", f" {ROOT}/tools/"))
+            text = text.replace(" tools/", f" {ROOT}/tools/")
+            commands.append(text.replace("-m bench.sweep ", f"-m bench.sweep {QUICK} "))
             continue
         if not what.startswith("file="):
             continue

@@ -2,7 +2,7 @@
 
 import csv
 import re
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -17,9 +17,18 @@ def folder(tmp_path_factory):
     return typed(PAGE, tmp_path_factory.mktemp("own-study"))
 
 
-def run(folder, *words):
-    command = [sys.executable, "rank_recall.py", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(folder, monkeypatch, capsys):
+    """`run(words)`: the exit code of the study, called from this process, and what it said."""
+
+    def call(*words):
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["rank_recall.py", *words])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path("rank_recall.py", run_name="__main__")
+        return ended.value.code, capsys.readouterr().err
+
+    return call
 
 
 def test_a_study_is_one_file_of_at_most_130_lines():
@@ -43,11 +52,11 @@ def test_its_page_and_its_numbers_say_what_was_found(folder):
     assert (out / "points.jsonl").read_text().count("\n") == 2
 
 
-def test_the_same_command_trains_nothing_again(folder):
+def test_the_same_command_trains_nothing_again(folder, run):
     store = folder / "results" / "rank_recall" / "records"
     before = {file.name: file.read_bytes() for file in store.iterdir()}
-    done = run(folder, "attention=[softmax,linear]", "num_steps=30", "seed=[0,1]")
-    assert done.returncode == 0, done.stderr
+    code, said = run("attention=[softmax,linear]", "num_steps=30", "seed=[0,1]")
+    assert code == 0, said
     assert {file.name: file.read_bytes() for file in store.iterdir()} == before
 
 
@@ -60,6 +69,6 @@ def test_the_same_command_trains_nothing_again(folder):
         ("attention=[softmux]", "softmux"),
     ],
 )
-def test_a_wrong_setting_is_a_sentence_and_exit_code_2(folder, word, message):
-    done = run(folder, word)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+def test_a_wrong_setting_is_a_sentence_and_exit_code_2(run, word, message):
+    code, said = run(word)
+    assert code == 2 and message in said and "Traceback" not in said

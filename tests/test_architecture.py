@@ -32,7 +32,7 @@ DOORS = {
     # Records are checked by one, settings of commands by the other.
     "pydantic": ("bench.core.cli.limits", "bench.core.settings"),
     "time": "bench.core.clock",
-    "jinja2": "bench.publishing.page.assemble",
+    "jinja2": "bench.publishing.templates",
 }
 WITHOUT_TORCH = (
     "attentions",

@@ -3,16 +3,15 @@
 import pytest
 import torch
 
-from bench.measuring.measure.cache import flusher, last_level_cache_bytes
-from bench.measuring.measure.device_clock import CudaClock
-from bench.measuring.measure.memory import peak_memory_bytes
+from bench.measuring.device import device_named
 from tests.test_walk import attnbench, records
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-CUDA = torch.device("cuda:0")
+CARD = device_named("cuda")
+CUDA = CARD.place
 
 
 def test_a_sweep_on_cuda_ends_with_ok_records(tmp_path):
@@ -37,17 +36,29 @@ def test_a_sweep_on_cuda_ends_with_ok_records(tmp_path):
 
 def test_the_clock_waits_for_queued_work():
     x = torch.randn(4096, 4096, device=CUDA)
-    one = CudaClock(CUDA).time_calls(lambda: x @ x, 1)
-    many = CudaClock(CUDA).time_calls(lambda: x @ x, 20)
+    one = CARD.time_calls(lambda: x @ x, 1)
+    many = CARD.time_calls(lambda: x @ x, 20)
     assert many > 5 * one > 0
 
 
 def test_the_peak_is_above_the_inputs_and_the_same_each_time():
     x = torch.randn(1024, 1024, device=CUDA)
-    peaks = [peak_memory_bytes(lambda: (x + 1).sum(), CUDA) for _ in range(3)]
+    peaks = [CARD.profile(lambda: (x + 1).sum()).peak_bytes for _ in range(3)]
     assert peaks[0] == peaks[1] == peaks[2] >= x.numel() * 4
 
 
 def test_the_second_level_cache_is_flushed():
-    assert last_level_cache_bytes(CUDA) >= 2**20
-    flusher(CUDA)()
+    assert CARD.cache_levels_bytes()[-1] >= 2**20
+    CARD.flusher()()
+
+
+def test_a_card_tells_its_model_its_identity_and_what_a_call_draws():
+    assert CARD.title and CARD.identity != CARD.name and CARD.free_bytes() > 2**30
+    x = torch.randn(4096, 4096, device=CUDA)
+    energy_j = CARD.energy_j(lambda: x @ x)
+    assert energy_j is None or 0 < energy_j < 100
+    assert CARD.profile(lambda: attend(x[None, None])).sdpa_kernel
+
+
+def attend(x):
+    return torch.nn.functional.scaled_dot_product_attention(x, x, x)

@@ -7,17 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from bench.core.cli.errors import ConfigError
+from bench.measuring.device.cuda import Cuda
 from tools import gpu
-
-
-@pytest.mark.parametrize("step", [s for s in gpu.STEPS if "bench.sweep" in s.words])
-def test_the_sweeps_of_the_day_can_be_planned(step, tmp_path, capsys):
-    from bench.sweep import main
-
-    words = step.command(tmp_path)[3:]
-    # Compiled for the CPU nothing is planned otherwise: it is a matter of the device.
-    assert main([*words, "device=cpu", "seq_len=[256]", "dry_run=true"]) == 0
-    assert "Nothing was measured" in capsys.readouterr().out
 
 
 def test_steps_are_short_and_leave_one_file_each():
@@ -68,9 +59,13 @@ def test_the_page_says_what_was_unequal(tmp_path):
     assert page.startswith("# nvidia-h100\n") and "- x: 1 and 2" in page and "rows" in page
 
 
-def test_the_plan_needs_no_card_and_the_day_does(capsys, monkeypatch):
+def test_the_day_is_rehearsed_on_a_card_that_is_none(capsys, monkeypatch):
     assert gpu._main(["dry_run=true"]) == 0
-    assert "Together at most 18 minutes" in capsys.readouterr().out
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    said = capsys.readouterr().out
+    assert said.startswith("On Fake 9000:") and "Together at most 18 minutes" in said
+    sweeps = [step for step in gpu.STEPS if "bench.sweep" in step.words]
+    assert said.count("Nothing was measured") == len(sweeps) == 3
+    assert said.count("cuda:0") >= 3
+    monkeypatch.setattr(Cuda, "present", classmethod(lambda kind: ()))
     with pytest.raises(ConfigError, match="sees no CUDA device"):
-        gpu._main([])
+        gpu._main([])  # and nothing of it is left behind

@@ -5,23 +5,17 @@ What one module can get wrong alone, such as a statistic or a clock, is tested b
 
 import inspect
 import math
-import random
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import psutil
 import pytest
 import torch
 
 from bench.core.cell import Cell, TaskWorkload
-from bench.core.format import interval_names
 from bench.core.record import Status
-from bench.measuring import inputs
-from bench.measuring.building import build_module
 from bench.measuring.machine.environment import freshness
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.oracle import checking, oracle
@@ -34,14 +28,11 @@ from bench.measuring.todo import missing
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.measuring.worker.launch import WorkerServer
 from bench.measuring.worker.results import PROBE, ROUNDS, TRIAL
-from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.markdown import leaderboard_page
-from bench.publishing.metrics import evaluate, find_metric, metric_names
+from bench.publishing.metrics import find_metric, metric_names
 from tests import records as made
 from tests.records import kernel_cell
 
 ROOT = Path(__file__).resolve().parent.parent
-CPU = torch.device("cpu")
 TINY = {"num_steps": 3, "batch_size": 8}
 
 
@@ -60,29 +51,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def page_of(records):
-    columns = ["latency_s", "speedup_over_softmax", "peak_memory_bytes"]
-    return leaderboard_page(build_leaderboard(records), columns)
-
-
 def tiny_task(name):
     return build_task(name, TINY)
-
-
-def test_a_column_shows_the_statistic_that_it_names():
-    samples = [0.001 * number for number in range(1, 202)]
-    random.Random(0).shuffle(samples)
-    slower = [2 * seconds for seconds in samples]
-    record = made.ok_record(kernel_cell("linear"), made.speed(samples, slower))
-    values = evaluate(record, metric_names())
-    assert values["latency_p05_s"] == pytest.approx(0.011)
-    assert values["latency_s"] == pytest.approx(0.101)
-    assert values["latency_p95_s"] == pytest.approx(0.191)
-    bounded = [name for name in values if set(interval_names(name)) <= values.keys()]
-    assert bounded
-    for name in bounded:
-        low, high = (values[bound] for bound in interval_names(name))
-        assert low <= values[name] <= high
 
 
 def test_the_parent_takes_no_processor_while_a_worker_is_timed(jobs):
@@ -103,24 +73,6 @@ def test_no_tolerance_is_wide_enough_for_an_output_that_is_nothing(mechanism, mo
     checking.check(Subject(kernel_cell("good", mechanism="good", seq_len=32)))
     with pytest.raises(oracle.Incorrect):
         checking.check(Subject(kernel_cell(mechanism, mechanism=mechanism, seq_len=32)))
-
-
-def unsettle(seed):
-    """Put every global stream of random numbers somewhere else."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def test_the_seed_covers_all_randomness_of_a_kernel_cell():
-    cell = kernel_cell("performer", seq_len=32)
-
-    def built(state):
-        unsettle(state)
-        tensors = inputs.make(cell.kernel, seed=5, dtype=torch.float32, device=CPU)
-        return [*build_module(cell).state_dict().values(), *tensors]
-
-    assert all(torch.equal(a, b) for a, b in zip(built(1), built(2), strict=True))
 
 
 def test_a_cell_leaves_no_memory_behind_that_the_next_one_would_lack(jobs):
@@ -145,21 +97,6 @@ def test_a_cell_that_did_not_fit_is_tried_again_when_memory_is_back():
     assert missing(planned, [skipped], here) == planned
     done = replace(skipped, status=Status.INCORRECT)
     assert missing(planned, [done], here) == []
-
-
-def test_a_mean_says_over_which_tasks_and_who_lacks_one_has_none():
-    both = made.task_records(["nala", "linear"], task="recall")
-    page = page_of([*both, *made.task_records(["nala"], task="digits")])
-    words = page.partition("## How to read this")[0]
-    (over,) = re.findall(r"^Mean accuracy over (.*), equally weighted", words, re.M)
-    assert over == "digits, recall"
-    rows = words.partition("Mean accuracy over")[2].splitlines()
-    of = {r.split("|")[-4].strip(): r.split("|")[-3].strip() for r in rows if r.count("|") > 3}
-    assert float(of["nala"].split()[0]) > 0
-    assert of["linear"].startswith("[")  # all that is known of its mean are its bounds
-    words = re.sub(r"Mean over \d+ seeds", "", words)  # of one entry on one task
-    for word in ("average", "total score"):
-        assert word not in words.lower()
 
 
 def test_no_metric_sees_more_than_one_record():

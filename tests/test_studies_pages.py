@@ -16,7 +16,7 @@ from tools.studies_pages import FOLDER, ROOT, Page, changed, main, read_pages
 def test_every_page_names_its_store_its_command_and_a_writer() -> None:
     for name, page in read_pages().items():
         assert callable(importlib.import_module(page.writer).write_page), name
-        assert all(line.startswith("python -m bench.") for line in page.command.splitlines()), name
+        assert all(line.startswith("attnbench ") for line in page.command.splitlines()), name
         assert f"out={page.store}" in page.command, name
 
 

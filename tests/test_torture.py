@@ -11,10 +11,11 @@ from random import Random
 
 import pytest
 
+from bench.__main__ import COMMANDS
 from tests import records as made
 from tests.torture import __main__ as torture
 from tests.torture import links, messages, overrides, settled
-from tests.torture.kills import kills
+from tests.torture.kills import kills, sweep_of
 from tests.torture.trial import TINY_SWEEP, Trial
 
 
@@ -28,7 +29,7 @@ def test_a_reduced_torture_finds_no_fault(tmp_path: Path) -> None:
     (tmp_path / "words").mkdir()
     with ThreadPoolExecutor(1) as beside:
         # Of these draws, one kill comes in the middle of measuring and two while it starts.
-        killing = kills(3, Random(95), tmp_path / "killed", TINY_SWEEP, 5.0)
+        killing = kills(3, Random(95), tmp_path / "killed", [sweep_of(TINY_SWEEP, 5.0)])
         killed = beside.submit(list[Trial], killing)
         refused = list(overrides.overrides(100, Random(0), tmp_path / "words"))
     trials = [*killed.result(), *refused]
@@ -37,7 +38,7 @@ def test_a_reduced_torture_finds_no_fault(tmp_path: Path) -> None:
 
 
 def test_words_are_parts_counts_and_a_seed() -> None:
-    assert torture.asked(["kills", "stores=7", "seed=3"]) == ({"kills": 300, "stores": 7}, 3)
+    assert torture.asked(["kills", "stores=7", "seed=3"]) == ({"kills": 150, "stores": 7}, 3)
     assert torture.asked([])[0] == {name: count for name, (_, count) in torture.PARTS.items()}
     assert torture.main(["kils"]) == torture.main(["kills=few"]) == 2
 
@@ -87,7 +88,7 @@ def test_a_run_of_some_trials_is_stored_and_leaves_the_page_alone(
     def part(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
         yield Trial(what="struck", fault="it fell")
 
-    monkeypatch.setitem(torture.PARTS, "kills", (part, 300))
+    monkeypatch.setitem(torture.PARTS, "kills", (part, 150))
     monkeypatch.setattr(torture, "RESULTS", tmp_path)
     monkeypatch.setattr(torture, "PAGE", tmp_path / "none.md")
     assert torture.main(["kills=1"]) == 1
@@ -145,3 +146,11 @@ def test_a_run_ends_with_1_unless_the_planted_fault_is_found(
         assert torture.main(["links=1"]) == code
     said = capsys.readouterr().out
     assert "was not found." in said and "was found after 3 trials." in said
+
+
+def test_malformed_words_are_tried_on_every_command() -> None:
+    tried = {*overrides.COMMANDS, *overrides.WORD_COMMANDS, "smoke"}  # which is a sweep
+    assert tried == set(COMMANDS)
+    assert {"explain", "identity", "format", "hybrid", "budget", "presets"} <= {
+        key for command in overrides.COMMANDS for key in overrides.keys(command)
+    }

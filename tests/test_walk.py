@@ -12,37 +12,39 @@ from pathlib import Path
 
 import pytest
 
-from bench import sweep
+from bench import report, sweep
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["seq_len=[32,48]", "num_heads=2", "head_dim=8", "measure.budget_s=0.02"]
 
 
-def attnbench(*words, cwd, command="sweep", wandb="disabled", **kwargs):
+def attnbench(*words, cwd, wandb="disabled"):
     """Run a command; W&B takes seconds of each, so it is on for the one whose run is looked at."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": wandb, "COLUMNS": "120"}
     environment.pop("ATTNBENCH_SWEEP", None)
     return subprocess.run(
-        [sys.executable, "-m", f"bench.{command}", *words],
+        [sys.executable, "-m", "bench.sweep", *words],
         cwd=cwd,
         env=environment,
         capture_output=True,
         text=True,
         timeout=300,
         stdin=subprocess.DEVNULL,
-        **kwargs,
     )
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, capsys):
-    """`here(words, cwd)`: a sweep that starts no worker, run in this process; what it printed."""
+    """`here(words, cwd)`: a command, called from this process; what it printed."""
 
-    def run(*words, cwd=tmp_path):
+    def run(*words, cwd=tmp_path, command=sweep):
         monkeypatch.chdir(cwd)
         monkeypatch.setenv("WANDB_MODE", "disabled")
         monkeypatch.setenv("COLUMNS", "120")
-        code = sweep.main(words)
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        monkeypatch.setenv("ATTNBENCH_SWEEP", "")
+        monkeypatch.delenv("ATTNBENCH_SWEEP")
+        code = command.main(list(words))
         printed = capsys.readouterr()
         assert code == 0, printed.err
         return printed.out
@@ -121,7 +123,7 @@ def test_a_second_run_measures_nothing_and_force_measures_anew(first, here):
     before = len(records(folder / "here"))
     assert "measured now: nothing" in here(*words, cwd=folder)
     assert len(records(folder / "here")) == before
-    assert attnbench(*words, "force=true", cwd=folder).returncode == 0
+    here(*words, "force=true", cwd=folder)
     assert len(records(folder / "here")) == before + 4
 
 
@@ -134,8 +136,8 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path, here):
     assert "cuda:7" in elsewhere and "2 to measure" in elsewhere
 
 
-def test_padded_and_ragged_batches_are_timed_beside_softmax_under_the_same_mask(tmp_path):
-    done = attnbench(
+def test_padded_and_ragged_batches_are_timed_beside_softmax_under_the_same_mask(tmp_path, here):
+    printed = here(
         "attention=[linear,cosformer]",
         "task=[]",
         *TINY[1:],
@@ -145,9 +147,7 @@ def test_padded_and_ragged_batches_are_timed_beside_softmax_under_the_same_mask(
         "ragged=[0,0.5]",
         "out=here",
         "charts=false",
-        cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
     found = records(tmp_path / "here")
     linear = [r for r in found if r["entry"] == "linear"]
     assert [r["status"] for r in linear] == ["ok"] * 3
@@ -161,7 +161,7 @@ def test_padded_and_ragged_batches_are_timed_beside_softmax_under_the_same_mask(
     assert tokens[0, 0.5]["flops"] < tokens[0.25, 0]["flops"] < tokens[0, 0]["flops"]
     skipped = {r["reason"] for r in found if r["status"] == "skipped"}
     assert skipped == {"cosformer takes no mask over keys."}
-    assert "Not planned, 1 shape: padding and ragged both say" in done.stdout.replace("\n", " ")
+    assert "Not planned, 1 shape: padding and ragged both say" in printed.replace("\n", " ")
 
 
 def test_the_study_of_serving_plans_steps_and_padded_batches(here):
@@ -172,7 +172,7 @@ def test_the_study_of_serving_plans_steps_and_padded_batches(here):
 
 
 def test_multirun_gives_the_same_cells_with_the_same_keys_into_the_same_store(tmp_path, here):
-    many = attnbench(
+    printed = here(
         "-m",
         "attention=softmax,linear",
         "seq_len=32",
@@ -180,10 +180,8 @@ def test_multirun_gives_the_same_cells_with_the_same_keys_into_the_same_store(tm
         *TINY[1:],
         "out=many",
         "charts=false",
-        cwd=tmp_path,
     )
-    assert many.returncode == 0, many.stderr
-    table = many.stdout.partition("All 2 jobs:")[2]
+    table = printed.partition("All 2 jobs:")[2]
     assert table.count("speed-up over softmax") == table.count("seq_len 32") == 1
     assert "linear" in table and "softmax" in table and "2 cells: 2 ok" in table
     assert len(set(keys(tmp_path / "many"))) == len(keys(tmp_path / "many")) == 2
@@ -198,12 +196,10 @@ def test_multirun_gives_the_same_cells_with_the_same_keys_into_the_same_store(tm
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["attention=[sofmax]"], "Did you mean softmax"),
         (["seqlen=3"], "Did you mean seq_len"),
         (["attention=[softmax", "out=x"], "ConfigError"),
         (["attention.performer.num_featurs=1"], "num_features"),
         (["experiment=smoek"], "Did you mean smoke"),
-        (["seq_len=-5"], "seq_len"),
         (["out=/dev/null/x"], "/dev/null"),
         (["out=[a,b]"], "out"),
     ],
@@ -227,25 +223,7 @@ def test_bad_input_is_the_exit_code_of_the_process(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_our_own_bug_exits_with_3_and_its_traceback(tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
-        "from bench.measuring import plan as module\n"
-        "def plan(*asked): raise RuntimeError('ours')\n"
-        "module.plan = plan\n"
-    )
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.sweep", "attention=[softmax]", "task=[]", "out=x"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 3
-    assert "RuntimeError: ours" in done.stderr and "Traceback" in done.stderr
-
-
-def test_ctrl_c_keeps_what_is_done_writes_the_tables_and_goes_on_later(tmp_path):
+def test_ctrl_c_keeps_what_is_done_writes_the_tables_and_goes_on_later(tmp_path, here):
     words = ["attention=[linear]", "task=[]", "seq_len=[32,1024]", "num_heads=2", "out=x"]
     words += ["charts=false"]
     slow = ["measure.budget_s=60", "measure.target_half_width=0", "measure.max_rounds=100000"]
@@ -269,15 +247,13 @@ def test_ctrl_c_keeps_what_is_done_writes_the_tables_and_goes_on_later(tmp_path)
     assert "The same command goes on from here" in output
     assert len(records(tmp_path / "x")) == 1
     assert (tmp_path / "x" / "table.csv").exists()
-    rest = attnbench(*words, "measure.budget_s=0.02", cwd=tmp_path)
-    assert rest.returncode == 0, rest.stderr
+    here(*words, "measure.budget_s=0.02")
     assert len(records(tmp_path / "x")) == 2
 
 
-def test_the_report_can_be_made_again_from_the_records_alone(first, tmp_path):
+def test_the_report_can_be_made_again_from_the_records_alone(first, tmp_path, here):
     folder, _ = first
     shutil.copytree(folder / "here" / "records", tmp_path / "copy" / "records")
-    done = attnbench("out=copy", command="report", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    here("out=copy", "charts=false", command=report)
     assert (tmp_path / "copy" / "leaderboard.md").exists()
     assert (tmp_path / "copy" / "table.csv").exists()

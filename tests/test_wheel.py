@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
@@ -51,6 +52,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def test_the_words_of_pages_are_in_the_wheel(wheel: Path) -> None:
+    words = {str(file.relative_to(ROOT)) for file in (ROOT / "bench").rglob("*.md.j2")}
+    assert words and words <= {*ZipFile(wheel).namelist()}
+
+
 @pytest.fixture(scope="module")
 def python(wheel: Path) -> Path:
     """The Python of an environment with the wheel; what it needs is from that of the tests."""
@@ -78,16 +84,19 @@ def occupied(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def interpreters() -> Iterator[Any]:
-    """Other Pythons that the wheel supports, from the path or from pyenv, where there are any."""
-    for version in OTHERS:
-        of_pyenv = (Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python{version}")
-        for found in (*of_pyenv, shutil.which(f"python{version}")):
-            code = "import ensurepip, venv, sys; print(sys.version_info[:2])"
-            asked = found and subprocess.run([found, "-c", code], capture_output=True, check=False)
-            if asked and asked.returncode == 0:
-                yield pytest.param(Path(found), id=version)
-                break
+def interpreter(version: str) -> Path | None:
+    """Another Python, of pyenv, uv or the path, that can make environments."""
+    homes = {".pyenv/versions": f"{version}.*", ".local/share/uv/python": f"cpython-{version}.*"}
+    kept = [*(f for home, name in homes.items() for f in Path.home().joinpath(home).glob(name))]
+    for python in (*(f / "bin" / "python3" for f in kept), shutil.which(f"python{version}")):
+        words = [python, "-c", "import ensurepip, venv"]
+        if (
+            python
+            and Path(python).exists()
+            and not subprocess.call(words, stderr=subprocess.DEVNULL)
+        ):
+            return Path(python)
+    return None
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian package chromium")
@@ -157,10 +166,13 @@ def test_attentions_imports_torch_alone(python: Path, tmp_path: Path) -> None:
     assert "[1, 2, 8, 4]" in done(python, "-W", "ignore", "-c", code, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("other", [*interpreters()])
+@pytest.mark.parametrize("version", OTHERS)
 def test_on_another_python_the_commands_run_that_need_no_torch(
-    wheel: Path, other: Path, occupied: Path
+    wheel: Path, version: str, occupied: Path
 ) -> None:
+    other = interpreter(version)
+    if other is None:
+        pytest.skip(f"Python {version} with ensurepip is neither on the path nor in pyenv or uv")
     python = environment_of(other, wheel, occupied / "venv")
     install = [*PIP, "--python", str(python), "install", *WITHOUT_TORCH]
     if subprocess.run(install, capture_output=True, check=False).returncode:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 HERE = Path(__file__).resolve().parent.parent
 APART = HERE / "build" / "wheels"
@@ -40,6 +41,7 @@ try:
     from bench.core.cli.files import write_whole
     from bench.core.cli.values import run_words, words_and_options
     from bench.core.store import read_records
+    from bench.measuring.device import KINDS, Device, first_card
     from bench.studies.launches.command import ROOT, Launches, calls_of, kernels_path, listed
 except ModuleNotFoundError as missing:
     print(
@@ -136,9 +138,7 @@ def differences(listed_: Sequence[Any], made: Sequence[Any]) -> list[str]:
 
 def compare(out: Path) -> int:
     """List launches, make them, and write whether both are equal; 1 if not."""
-    import torch
-
-    card = card_of(torch.cuda.get_device_properties(0))
+    card = card_of(a_card().properties)
     rows = {name: {"mechanism": name} for name in MECHANISMS.split(",") if name.endswith("_fla")}
     asked = Launches.read({"attention": rows, "seq_len": [1024], "mode": "forward_backward"})
     path, calls = kernels_path(), calls_of(asked)
@@ -199,6 +199,33 @@ def page_of(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def a_card() -> Device:
+    """The card of this machine.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    card = first_card()
+    if card is None:
+        raise ConfigError(
+            f"{sys.executable} sees no CUDA device. Run this where one is, with the python whose "
+            "torch has CUDA: make gpu PYTHON=/path/to/python; dry_run=true shows the plan."
+        )
+    return card
+
+
+def rehearse() -> int:
+    """Print the plan, and of each sweep its cells, on a card that is none; the first exit code."""
+    from bench import sweep
+    from tests.fake_device import FakeDevice
+
+    with patch.dict(KINDS, {FakeDevice.kind: FakeDevice}):
+        print("\n".join(plan(title := a_card().title, out := _folder(title))))
+        sweeps = [s.command(out)[3:] for s in STEPS if "bench.sweep" in s.words]
+        codes = [sweep.main([*words, "dry_run=true"]) for words in sweeps]
+    return next(filter(None, codes), 0)
+
+
 def _folder(name: str) -> Path:
     return ROOT / "results" / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}"
 
@@ -216,16 +243,8 @@ def _main(words: list[str]) -> int:
         print(write_whole(PAGE, "\n".join(map(page_of, folders))))
         return 0
     if options.get("dry_run") == "true":
-        print("\n".join(plan("a card that is not here", _folder("card"))))
-        return 0
-    import torch
-
-    if not torch.cuda.is_available():
-        raise ConfigError(
-            f"{sys.executable} sees no CUDA device. Run this where one is, with the python whose "
-            "torch has CUDA: make gpu PYTHON=/path/to/python; dry_run=true shows the plan."
-        )
-    card = torch.cuda.get_device_name(0)
+        return rehearse()
+    card = a_card().title
     print("\n".join(plan(card, out := _folder(card))))
     return run_steps(out)
 

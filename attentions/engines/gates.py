@@ -66,7 +66,7 @@ class TakesGates(Attention):
         for name, gate in wanted.items():
             num_tokens = (q if gate.query else k).shape[2]
             sizes = self._sizes(gate, q.shape[0], num_tokens)
-            x = given.get(name)
+            x = _for_all_heads(given.get(name), gate.shape)
             x = (
                 _of_all_tokens(learned, name, sizes, self.name)
                 if x is None
@@ -75,6 +75,12 @@ class TakesGates(Attention):
             x = x.clamp(min=ERASED) if gate.is_log_decay else x
             found.append(x if gate.query else _hidden(x, gate.shape, key_mask))
         return found
+
+
+def _for_all_heads(x: Tensor | None, shape: str) -> Tensor | None:
+    """A gate with its axis of one head for all, which a call may leave out."""
+    is_short = isinstance(x, Tensor) and "o" in shape and x.dim() == len(shape) - 1
+    return x.unsqueeze(shape.index("o")) if x is not None and is_short else x
 
 
 def _of_all_tokens(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor
 from ..base import Attention, CallShape, Geometry
 from ..inputs import is_eager_cpu
 from ..kernel import causal, tiles
-from ..kernel.derivatives import Parts
-from ..kernel.maps import Call, FeatureMap, as_parts
-from ..kernel.plain import KernelState, plain_attention, plain_causal
+from ..kernel.derivatives import Parts, as_parts
+from ..kernel.plain import KernelState, plain, plain_causal
+from ..kernel.tiled import tiled
 from ..maths.kernel_attention import kernel_flops
 from ..precision import wide_dtype, widen, within_range, without_autocast
 
@@ -106,6 +106,16 @@ class KernelCore(Attention):
         """
         return contexts, key_sums
 
+    @property
+    def combines(self) -> bool:
+        """True for a core that gives `combine`."""
+        return type(self).combine is not KernelCore.combine
+
+    @property
+    def key_map(self) -> Callable[..., Parts | Tensor]:
+        """`phi_k` if it is given, or `phi_q` itself, which may have a derivative by hand."""
+        return self.phi_q if type(self).phi_k is KernelCore.phi_k else self.phi_k
+
     def columns(self, value_dim: int) -> tuple[int, ...] | None:
         """Widths of the groups of output columns that are divided by a sum of their own."""
         return None
@@ -144,25 +154,20 @@ class KernelCore(Attention):
         call = self._call(0, q, k, v)
         with without_autocast(q.device.type):
             if key_mask is not None or not _is_tiled(q, k, v, *weights):
-                return within_range(_plain(call, (q, k, v), weights, key_mask), q.dtype)
+                return within_range(plain(call, (q, k, v), weights, key_mask), q.dtype)
             if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
-                out: Tensor = _Tiled.apply(call, q, k, v, *weights)[0]  # type: ignore[no-untyped-call]
-                return out
-            return _tiles_of(self).forward(call, q, k, v, weights)[0]  # type: ignore[no-any-return]
+                return tiled(call, q, k, v, *weights)
+            forward = causal.forward if self.geometry.causal else tiles.forward
+            return forward(call, q, k, v, weights)[0]
 
-    def _call(self, start: int, q: Tensor, k: Tensor, v: Tensor) -> Call:
+    def _call(self, start: int, q: Tensor, k: Tensor, v: Tensor) -> tiles.Call:
         if self.geometry.causal:
             self._refuse_what_is_not_causal()
         stop = start + max(q.shape[-2], k.shape[-2])
-        places = self.places(start, stop, wide_dtype(q.dtype), q.device)
-        has_own = type(self).phi_k is not KernelCore.phi_k
-        combines = type(self).combine is not KernelCore.combine
-        return Call(
+        return tiles.Call(
             core=self,
-            queries=FeatureMap(self.phi_q, places),
-            keys=FeatureMap(self.phi_k if has_own else self.phi_q, places),
+            places=self.places(start, stop, wide_dtype(q.dtype), q.device),
             turn=self.turn(q, k),
-            combine=self.combine if combines else None,
             columns=self.columns(v.shape[-1]),
         )
 
@@ -173,7 +178,7 @@ class KernelCore(Attention):
             "floor": self.floor is not None,
             "joint_heads": self.joint_heads,
             "turn": kind.turn is not KernelCore.turn,
-            "combine": kind.combine is not KernelCore.combine,
+            "combine": self.combines,
             "columns": kind.columns is not KernelCore.columns,
         }
         for what, is_given in given.items():
@@ -270,62 +275,3 @@ def _fit_together(q: Tensor, k: Tensor, v: Tensor) -> bool:
         and k.shape[2] == v.shape[2]
         and min(q.numel(), k.numel(), v.numel()) > 0
     )
-
-
-def _tiles_of(core: Any) -> Any:
-    return causal if core.geometry.causal else tiles
-
-
-def _plain(
-    call: Call, inputs: Sequence[Tensor], weights: Sequence[Tensor], key_mask: Tensor | None = None
-) -> Tensor:
-    q, k, v = (widen(x) for x in inputs)
-    if call.core.geometry.causal:
-        return plain_causal(call, q, k, v, weights, key_mask=key_mask)[0]
-    return plain_attention(call, q, k, v, weights, key_mask)
-
-
-class _Tiled(torch.autograd.Function):
-    """The tiled code path as one differentiable operator."""
-
-    @staticmethod
-    def forward(call: Call, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> Parts:
-        """The output, and sums over keys for the backward pass."""
-        out, kept = _tiles_of(call.core).forward(call, q, k, v, weights)
-        return out, *kept
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Parts) -> None:
-        ctx.call, ctx.num_inputs = inputs[0], len(inputs) - 1
-        ctx.save_for_backward(*inputs[1:], *output[1:])
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Parts, None]:
-        """None of them is mapped over, or they would not be here."""
-        return _Tiled.apply(*inputs), None  # type: ignore[no-untyped-call]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        if grads[0] is None:
-            return tuple([None] * (1 + ctx.num_inputs))
-        saved, call = ctx.saved_tensors, ctx.call
-        inputs, kept = saved[: ctx.num_inputs], saved[ctx.num_inputs :]
-        q, k, v, *weights = inputs
-        with without_autocast(q.device.type):
-            if torch.is_grad_enabled():
-                return (None, *_plain_gradients(call, inputs, ctx.needs_input_grad[1:], grads[0]))
-            return (None, *_tiles_of(call.core).backward(call, q, k, v, weights, kept, grads[0]))
-
-
-def _plain_gradients(
-    call: Call, inputs: Sequence[Tensor], wanted: Sequence[bool], grad_out: Tensor
-) -> list[Tensor | None]:
-    """Through the plain formula, so that they can be differentiated in turn."""
-    # Views: the same tensor may be both q and k, and each has a gradient of its own.
-    separate = [x.view_as(x) for x in inputs]
-    out = within_range(_plain(call, separate[:3], separate[3:]), inputs[0].dtype)
-    chosen = [x for x, needed in zip(separate, wanted, strict=True) if needed]
-    found = iter(torch.autograd.grad(out, chosen, grad_out, create_graph=True, allow_unused=True))
-    return [next(found) if needed else None for needed in wanted]

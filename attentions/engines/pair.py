@@ -14,7 +14,7 @@ from ..checks import whole
 from ..maths.cache import room_for, write
 from ..maths.masks import allowed_pairs
 from ..maths.shared_heads import KeepsKeysAndValues
-from ..maths.tiles import Tiling, tiled_flops
+from ..maths.tiles import Tiling, last_pairs, tile_pairs
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from .gates import TakesGates
 from .tiled_pairs import tiled_pairs
@@ -133,7 +133,8 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         softmax: weights are exp(s) over their sum, found relative to the largest score; `weights`
             is not asked.
         tile: queries and keys of a tile.
-        window: tokens that a query sees if causal, itself among them; None for all before it.
+        window: tokens that a query sees before it, itself among them, and as many behind it unless
+            causal; None for all.
         kept_gate: a gate of keys, (B, ..., N, W), which later queries meet: the state keeps it too.
     """
 
@@ -338,15 +339,15 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     def flops(self, shape: CallShape) -> int:
         """Scores and the mix of values, for each pair that may be seen."""
         pairs = shape.num_pairs
-        if self.window is not None and shape.causal and self.window < shape.query_len:
-            unseen = shape.query_len - self.window
-            pairs -= shape.batch_size * shape.num_heads * unseen * (unseen + 1) // 2
+        if self.window is not None:
+            near = last_pairs(shape.query_len, self.window)
+            near = near if shape.causal else 2 * near - shape.query_len
+            pairs = shape.batch_size * shape.num_heads * near
         return 2 * pairs * self.pair_width(shape)
 
     def executed_flops(self, shape: CallShape) -> int:
-        """As `flops`, and the rest of the tiles that the diagonal cuts if causal."""
-        plain = tiled_flops(shape, self.tile, self.window)
-        return plain // (shape.head_dim + shape.value_dim) * self.pair_width(shape)
+        """As `flops`, and the rest of the tiles that the diagonal or a window cuts."""
+        return 2 * tile_pairs(shape, self.tile, self.window) * self.pair_width(shape)
 
     def decode_flops(self, shape: CallShape) -> int:
         """One query meets the keys of the cache."""

@@ -17,15 +17,15 @@ n = max(totals + eps, least), g = dout / n and c = -(out . g), row by row,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..geometry import CallShape
-from .derivatives import Parts
-from .maps import Call, Formula
-from .tiles import add_product, groups, like, pull_back, store, widened
+from .derivatives import Parts, features, linearised
+from .tiles import Call, add_product, groups, like, store, widened
+from .tiles_back import pull_back
 
 CHUNK = 64
 """Tokens whose pairs are written out: as many as D, where pairs and sums cost the same."""
@@ -99,11 +99,11 @@ def no_past(phi: Tensor, v: Tensor, *, divides: bool) -> Past:
     return context, phi.new_zeros(*phi.shape[:-2], phi.shape[-1]) if divides else None
 
 
-def divisor(core: Formula, totals: Tensor | None) -> Tensor | None:
+def divisor(core: Any, totals: Tensor | None) -> Tensor | None:
     """N from the sums of weights."""
     if totals is None:
         return None
-    total = totals + core.eps
+    total: Tensor = totals + core.eps
     return total.clamp(min=core.least) if core.least else total
 
 
@@ -120,8 +120,9 @@ def forward(
         for tokens in chunked(q.shape[2], size):
             of_q, of_k, of_v, place = (x[:, :, tokens] for x in group.of(q, k, v, out))
             of_q, of_k, values = widened(of_q), widened(of_k), widened(of_v).flatten(0, 1)
-            phi_q = _joined(call.queries.of(of_q, mine, tokens))
-            phi_k = _joined(call.keys.of(of_k, mine, tokens))
+            inputs = (*mine, *call.at(tokens))
+            phi_q = _joined(features(call.core.phi_q, of_q, *inputs))
+            phi_k = _joined(features(call.core.key_map, of_k, *inputs))
             past = past or no_past(phi_k, values, divides=call.core.divides)
             kept += [x for x in past if x is not None]
             pairs = cheap_pairs(call.core, of_q.flatten(0, 1), of_k.flatten(0, 1))
@@ -131,7 +132,7 @@ def forward(
     return out, tuple(kept)
 
 
-def cheap_pairs(core: Formula, q: Tensor, k: Tensor) -> Callable[[], Tensor] | None:
+def cheap_pairs(core: Any, q: Tensor, k: Tensor) -> Callable[[], Tensor] | None:
     """phi(q) . phi(k) of pairs within chunks without features, if the core has a way."""
     found = core.pairs(in_chunks(q), in_chunks(k))
     return None if found is None else lambda: found
@@ -157,8 +158,9 @@ def backward(
         mine, d_weights = group.weights(weights), group.weights(grad_weights)
         parts = (x[:, :, tokens] for x in group.of(q, k, v, grad_out, *grads))
         of_q, of_k, of_v, d_out, d_q, d_k, d_v = parts
-        phi_q, pull_q = call.queries.linearised(widened(of_q), mine, tokens)
-        phi_k, pull_k = call.keys.linearised(widened(of_k), mine, tokens)
+        places = call.at(tokens)
+        phi_q, pull_q = linearised(call.core.phi_q, widened(of_q), mine, places)
+        phi_k, pull_k = linearised(call.core.key_map, widened(of_k), mine, places)
         context, *key_sum = kept[each * number : each * (number + 1)]
         past = (context, key_sum[0] if key_sum else None)
         joined = (_joined(phi_q), _joined(phi_k), widened(of_v).flatten(0, 1))
@@ -178,7 +180,7 @@ def backward(
 
 
 def _gradients(
-    core: Formula,
+    core: Any,
     phi_q: Tensor,
     phi_k: Tensor,
     v: Tensor,

@@ -43,6 +43,44 @@ def derivative_of(phi: Callable[..., Any]) -> ByHand | None:
     return None if found is None else functools.partial(found, phi.__self__)  # type: ignore[attr-defined]
 
 
+def as_parts(found: Parts | Tensor) -> Parts:
+    """A single part as a tuple of one."""
+    return found if isinstance(found, tuple) else (found,)
+
+
+def features(phi: Callable[..., Any], x: Tensor, *inputs: Tensor) -> Parts:
+    """The features of a map, in their faster form if it has one, which has no derivative."""
+    by_hand = derivative_of(phi)
+    return as_parts(phi(x, *inputs)) if by_hand is None else by_hand(x, *inputs)[0]
+
+
+def linearised(
+    phi: Callable[..., Any], x: Tensor, weights: Sequence[Tensor], places: Parts = ()
+) -> tuple[Parts, Pullback]:
+    """Features and their pullback: gradients of the parts -> those of x and of each weight.
+
+    The pullback may overwrite what it is given. A weight that takes no gradient has None.
+    """
+    by_hand = derivative_of(phi)
+    if by_hand is not None:
+        return by_hand(x, *weights, *places)
+    with torch.enable_grad():
+        leaves = [x.detach().requires_grad_()]
+        leaves += [weight.detach().requires_grad_(weight.requires_grad) for weight in weights]
+        parts = as_parts(phi(*leaves, *places))
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+
+    def pull(*grads: Tensor) -> Sequence[Tensor | None]:
+        found = iter(
+            torch.autograd.grad(
+                parts[: len(grads)], wanted, grads, allow_unused=True, materialize_grads=True
+            )
+        )
+        return [next(found) if leaf.requires_grad else None for leaf in leaves]
+
+    return tuple(part.detach() for part in parts), pull
+
+
 def _is_derivative_of(*feature_maps: str) -> Callable[[ByHand], ByHand]:
     def enter(by_hand: ByHand) -> ByHand:
         package = __name__.split(".")[0]  # a copy of the package may be loaded under another name

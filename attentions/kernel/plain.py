@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..maths.feature_maps import exp_
 from ..maths.masks import count_keys
+from ..precision import widen
 from .causal import causal_sums, cheap_pairs, chunked, divisor, no_past
-from .derivatives import Parts
-from .maps import Call
+from .derivatives import Parts, as_parts
+from .tiles import Call
 
 _ALL = slice(None)
 _FEATURES = 2**20
@@ -33,6 +34,16 @@ class KernelState(NamedTuple):
     position: int = 0
 
 
+def plain(
+    call: Call, inputs: Sequence[Tensor], weights: Sequence[Tensor], key_mask: Tensor | None = None
+) -> Tensor:
+    """Either form, of q, k and v as they come; the output is wide."""
+    q, k, v = (widen(x) for x in inputs)
+    if call.core.geometry.causal:
+        return plain_causal(call, q, k, v, weights, key_mask=key_mask)[0]
+    return plain_attention(call, q, k, v, weights, key_mask)
+
+
 def plain_attention(
     call: Call,
     q: Tensor,
@@ -44,13 +55,12 @@ def plain_attention(
     """Every query sees every key: what tiles compute, of wide tensors."""
     core = call.core
     hidden = None if key_mask is None else ~key_mask[:, None, :, None]
-    phi_q = call.queries.plain(q, weights)
+    phi_q = as_parts(core.phi_q(q, *weights, *call.at(slice(q.shape[2]))))
     phi_k = _key_features(call, k, weights, hidden)
     key_sums = tuple(phi.sum(dim=-2).unsqueeze(-1) for phi in phi_k)
     phi_k, turned_q = (call.turned(phi, _ALL, _ALL) for phi in (phi_k, phi_q))
     contexts = tuple(phi.transpose(-2, -1) @ v for phi in phi_k)
-    if call.combine is not None:
-        contexts, key_sums = call.combine(contexts, key_sums)
+    contexts, key_sums = core.combine(contexts, key_sums)
     numerator = _read(turned_q, contexts)
     if not core.divides:
         return numerator
@@ -81,8 +91,9 @@ def plain_causal(
     outputs = []
     for tokens in chunked(q.shape[2], _FEATURES // core.feature_dim):
         of_q, of_k, of_v = (x[:, :, tokens] for x in (q, k, v))
-        phi_q = torch.cat(call.queries.plain(of_q, weights, tokens), dim=-1)
-        phi_k = torch.cat(call.keys.plain(of_k, weights, tokens), dim=-1)
+        inputs = (*weights, *call.at(tokens))
+        phi_q = torch.cat(as_parts(core.phi_q(of_q, *inputs)), dim=-1)
+        phi_k = torch.cat(as_parts(core.phi_k(of_k, *inputs)), dim=-1)
         pairs = cheap_pairs(core, of_q, of_k)
         if key_mask is not None:
             phi_k = phi_k.masked_fill(~key_mask[:, None, tokens, None], 0.0)
@@ -95,7 +106,7 @@ def plain_causal(
         outputs.append(sums)
     assert past is not None
     out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-    end = position + q.shape[2] if call.queries.places else 0
+    end = position + q.shape[2] if call.places else 0
     return out, KernelState(*past, end)
 
 
@@ -108,7 +119,7 @@ def _read(phi_q: Parts, sums: Parts) -> Tensor:
 
 def _key_features(call: Call, k: Tensor, weights: Sequence[Tensor], hidden: Tensor | None) -> Parts:
     """Zeros for a hidden key, which sets no peak."""
-    found = call.keys.plain(k, weights)
+    found = as_parts(call.core.phi_k(k, *weights, *call.at(slice(k.shape[2]))))
     if call.core.floor is not None:
         exponents, s = found
         if hidden is not None:

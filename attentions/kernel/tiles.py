@@ -1,12 +1,9 @@
-"""Kernel attention in which every query sees every key, tile by tile, with its backward pass.
+"""Kernel attention in which every query sees every key, tile by tile.
 
     S = sum_j phi(k_j) v_j^T,  z = sum_j phi(k_j),  out_i = phi(q_i) S / (phi(q_i) z + eps)
 
-A rotation stands between features and S, and not between features and z. The backward pass keeps S
-and z and recomputes features. With g_i = dout_i / (phi(q_i) z + eps) and c_i = -(g_i . out_i),
-
-    queries:  dphi(q_i) = S g_i + c_i z,  dS = sum_i phi(q_i) g_i^T,  dz = sum_i c_i phi(q_i)
-    keys:     dphi(k_j) = dS v_j + dz,    dv_j = dS^T phi(k_j)
+A rotation stands between features and S, and not between features and z. `tiles_back` has the
+backward pass, for which S and z are kept.
 
 A tile is some tokens of some heads of some batch rows, at most `TOKENS` in all: an operator's
 result is then some 512 KiB, which the next operator finds in the cache.
@@ -14,28 +11,86 @@ result is then some 512 KiB, which the next operator finds in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..maths.feature_maps import exp_
 from ..precision import HALF
-from .derivatives import Parts, Pullback
-from .maps import Call
+from .derivatives import Parts, features
 
 TOKENS = 2048
 """Tokens of a tile, over its rows and heads; fewer of them have more than `_WIDE` features."""
 _WIDE = 128
 _MOST_PARTS = 4
 """Largest part that wide features make of a tile: operators on fewer tokens are mostly overhead."""
-_SHORTEST = 32
+SHORTEST = 32
 """Tokens of a tile with very many joint heads."""
 
 Sums: TypeAlias = tuple[Tensor, ...]
 """S of each part, (rows * heads, F, E), then z of each part, (rows * heads, F, 1)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Call:
+    """A core, and what depends on the sizes of one call of it.
+
+    Attributes:
+        core: a `KernelCore`, which is above this floor.
+        places: its position features, tensors of one row per token, (N, ...).
+        turn: unit complex numbers that rotate features, (1 or H, N, F / 2).
+        columns: widths of the groups of output columns that are divided by sums of their own.
+    """
+
+    core: Any
+    places: Parts = ()
+    turn: Tensor | None = None
+    columns: tuple[int, ...] | None = None
+
+    def at(self, tokens: slice) -> Parts:
+        """Places of some tokens."""
+        return tuple(place[tokens] for place in self.places)
+
+    @property
+    def reads_key_sums(self) -> bool:
+        """Whether the sums of key features are looked at."""
+        return self.core.divides or self.core.combines  # type: ignore[no-any-return]
+
+    def turned(
+        self,
+        parts: Parts,
+        heads: slice,
+        tokens: slice,
+        *,
+        back: bool = False,
+        in_place: bool = False,
+    ) -> Parts:
+        """Features with adjacent ones rotated; ``back`` as for their gradients."""
+        if self.turn is None:
+            return parts
+        turn = self.turn[heads if len(self.turn) > 1 else slice(None), tokens]
+        turn = turn.conj() if back else turn
+        pairs = (torch.view_as_complex(torch.unflatten(part, -1, (-1, 2))) for part in parts)
+        found = (pair.mul_(turn) if in_place else pair * turn for pair in pairs)
+        return tuple(torch.view_as_real(pair).flatten(-2) for pair in found)
+
+    def over_columns(self, x: Tensor) -> Tensor:
+        """Divisors, one per group of columns, (..., n, C), repeated for each column."""
+        if self.columns is None:
+            return x
+        each = zip(x.split(1, dim=-1), self.columns, strict=True)
+        return torch.cat([one.expand(*x.shape[:-1], width) for one, width in each], dim=-1)
+
+    def groups_of_columns(self) -> list[slice]:
+        """Columns of each group."""
+        if self.columns is None:
+            return [slice(None)]
+        ends = list(itertools.accumulate(self.columns))
+        return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
 
 
 def groups(call: Call, x: Tensor, length: int) -> tuple[list[Group], int]:
@@ -56,7 +111,7 @@ def groups(call: Call, x: Tensor, length: int) -> tuple[list[Group], int]:
         for row in range(0, num_rows, rows)
         for head in range(0, num_heads, heads)
     ]
-    return both, max(most // (rows * heads), _SHORTEST)
+    return both, max(most // (rows * heads), SHORTEST)
 
 
 @dataclass(frozen=True)
@@ -129,70 +184,23 @@ def forward(
     cut, size = groups(call, q, max(q.shape[2], k.shape[2]))
     kept: list[Tensor] = []
     for group in cut:
-        work = _Work(call, group, size, k.shape[2], group.weights(weights))
+        tiles = Tiles(call, group, size, k.shape[2], group.weights(weights))
         queries, keys, values, outputs = group.of(q, k, v, out)
-        sums, peak = work.sum_keys(keys, values)
+        sums, peak = tiles.sum_keys(keys, values)
         kept += sums if peak is None else (peak, *sums)
-        work.read_queries(queries, *_gathered(call, sums), outputs)
+        tiles.read_queries(queries, *gathered(call, sums), outputs)
     return out, tuple(kept)
 
 
-def backward(
-    call: Call,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    weights: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    grad_out: Tensor,
-) -> list[Tensor]:
-    """Gradients of q, k, v and the weights."""
-    grads = [torch.empty_like(x) for x in (q, k, v)]
-    grad_weights = [torch.zeros_like(weight) for weight in weights]
-    cut, size = groups(call, q, max(q.shape[2], k.shape[2]))
-    size = max(size // 2, _SHORTEST)  # more results are alive at once than forward
-    each = len(kept) // len(cut)
-    for index, group in enumerate(cut):
-        sums = tuple(kept[index * each : (index + 1) * each])
-        peak, sums = (None, sums) if call.core.floor is None else (sums[0], sums[1:])
-        work = _Work(call, group, size, k.shape[2], group.weights(weights))
-        queries, keys, values, d_out, *d_inputs = group.of(q, k, v, grad_out, *grads)
-        d_weights = group.weights(grad_weights)
-        (contexts, key_sums), back = _gathered_with_pull(call, sums)
-        d_read = work.query_gradients(queries, d_out, contexts, key_sums, d_inputs[0], d_weights)
-        work.key_gradients(keys, values, peak, back(d_read), d_inputs[1], d_inputs[2], d_weights)
-    return [*grads, *grad_weights]
-
-
-def _gathered(call: Call, sums: Sums) -> tuple[Parts, Parts]:
+def gathered(call: Call, sums: Sums) -> tuple[Parts, Parts]:
     """Sums that queries read."""
     contexts, key_sums = sums[: len(sums) // 2], sums[len(sums) // 2 :]
-    return call.combine(contexts, key_sums) if call.combine else (contexts, key_sums)
-
-
-def _gathered_with_pull(
-    call: Call, sums: Sums
-) -> tuple[tuple[Parts, Parts], Callable[[Sums], Sums]]:
-    """The same; and what takes the gradients of that to those of the sums."""
-    if call.combine is None:
-        return _gathered(call, sums), lambda d_read: d_read
-    with torch.enable_grad():
-        leaves = tuple(x.detach().requires_grad_() for x in sums)
-        contexts, key_sums = _gathered(call, leaves)
-
-    def back(d_read: Sums) -> Sums:
-        outputs = (*contexts, *key_sums)
-        return torch.autograd.grad(
-            outputs, leaves, d_read, allow_unused=True, materialize_grads=True
-        )
-
-    detached = [tuple(x.detach() for x in side) for side in (contexts, key_sums)]
-    return (detached[0], detached[1]), back
+    return call.core.combine(contexts, key_sums)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
-class _Work:
-    """The passes over the tiles of one group, whose tensors are (rows, heads, ...)."""
+class Tiles:
+    """The tiles of one group, whose tensors are (rows, heads, ...)."""
 
     call: Call
     group: Group
@@ -200,12 +208,16 @@ class _Work:
     num_keys: int
     weights: Sequence[Tensor]
 
+    def features(self, phi: Any, x: Tensor, tokens: slice) -> Parts:
+        """Features of some tokens of (rows, heads, N, D)."""
+        return features(phi, widened(x[:, :, tokens]), *self.weights, *self.call.at(tokens))
+
     def sum_keys(self, k: Tensor, v: Tensor) -> tuple[Sums, Tensor | None]:
         """S and z, and the peak if the map of the keys has one."""
         sums: list[Tensor] = []
         peak = None
         for tokens in pieces(k.shape[2], self.size):
-            phi = self.call.keys.of(widened(k[:, :, tokens]), self.weights, tokens)
+            phi = self.features(self.call.core.key_map, k, tokens)
             if self.call.core.floor is not None:
                 exponents, s = phi
                 risen = s.amax(dim=-2, keepdim=True)
@@ -237,7 +249,7 @@ class _Work:
     def read_queries(self, q: Tensor, contexts: Parts, key_sums: Parts, out: Tensor) -> None:
         """Fill ``out``."""
         for tokens in pieces(q.shape[2], self.size):
-            phi = self.call.queries.of(widened(q[:, :, tokens]), self.weights, tokens)
+            phi = self.features(self.call.core.phi_q, q, tokens)
             target = out[:, :, tokens]
             factor = None
             if self.call.core.divides:  # a product is faster than a division
@@ -248,102 +260,6 @@ class _Work:
                 torch.mul(found.view(target.shape), factor.view(*target.shape[:3], -1), out=target)
             else:
                 store(found if factor is None else found.mul_(factor), target)
-
-    def query_gradients(
-        self,
-        q: Tensor,
-        grad_out: Tensor,
-        contexts: Parts,
-        key_sums: Parts,
-        grad_q: Tensor,
-        grad_weights: Sequence[Tensor],
-    ) -> Sums:
-        """Fill ``grad_q`` and add to ``grad_weights``; returns the gradients of S and z as read."""
-        d_contexts: list[Tensor | None] = [None] * len(contexts)
-        d_key_sums: list[Tensor | None] = [None] * len(contexts)
-        for tokens in pieces(q.shape[2], self.size):
-            x = widened(q[:, :, tokens])
-            phi, pull = self.call.queries.linearised(x, self.weights, tokens)
-            turned = flat(self._turned(phi, tokens))
-            g = widened(grad_out[:, :, tokens]).flatten(0, 1)
-            if self.call.core.divides:
-                divisor = self._normaliser(phi, key_sums)
-                factor = divisor.reciprocal()
-                g = g * self.call.over_columns(factor)
-            d_contexts = [
-                add_product(total, part.transpose(1, 2), g)
-                for total, part in zip(d_contexts, turned, strict=True)
-            ]
-            d_turned, dots = self._through_contexts(g, contexts, turned)
-            d_phi = tuple(part.view(phi[0].shape) for part in d_turned)
-            d_phi = self._turned(d_phi, tokens, back=True)
-            if self.call.core.divides:
-                assert dots is not None
-                c = dots.mul_(factor).neg_()
-                if self.call.core.least:
-                    c.mul_(divisor > self.call.core.least)
-                for part, key_sum in zip(flat(d_phi), key_sums, strict=True):
-                    add_product(part, c, key_sum.transpose(1, 2))
-                d_key_sums = [
-                    add_product(total, c.transpose(1, 2), part)
-                    for total, part in zip(d_key_sums, flat(phi), strict=True)
-                ]
-            pull_back(pull, d_phi, grad_q[:, :, tokens], grad_weights)
-        zeros = (torch.zeros_like(key_sum) for key_sum in key_sums)
-        found = (
-            x if total is None else total.transpose(1, 2)
-            for x, total in zip(zeros, d_key_sums, strict=True)
-        )
-        return (*(total for total in d_contexts if total is not None), *found)
-
-    def _through_contexts(
-        self, g: Tensor, contexts: Parts, turned: Parts
-    ) -> tuple[Parts, Tensor | None]:
-        """Gradients of the rotated features, and for each group of columns g . phi S, (g, n, C)."""
-        d_turned: Parts = ()
-        dots = []
-        for columns in self.call.groups_of_columns():
-            found = tuple(
-                torch.bmm(g[..., columns], context[..., columns].transpose(1, 2))
-                for context in contexts
-            )
-            if self.call.core.divides:
-                both = zip(found, turned, strict=True)
-                each = [(a * b).sum(dim=-1, keepdim=True) for a, b in both]
-                dots.append(sum(each[1:], start=each[0]))
-            if d_turned:
-                found = tuple(a.add_(b) for a, b in zip(d_turned, found, strict=True))
-            d_turned = found
-        return d_turned, torch.cat(dots, dim=-1) if len(dots) > 1 else (*dots, None)[0]
-
-    def key_gradients(
-        self,
-        k: Tensor,
-        v: Tensor,
-        peak: Tensor | None,
-        d_sums: Sums,
-        grad_k: Tensor,
-        grad_v: Tensor,
-        grad_weights: Sequence[Tensor],
-    ) -> None:
-        """Fill ``grad_k`` and ``grad_v`` and add to ``grad_weights``."""
-        d_contexts, d_key_sums = d_sums[: len(d_sums) // 2], d_sums[len(d_sums) // 2 :]
-        for tokens in pieces(k.shape[2], self.size):
-            x = widened(k[:, :, tokens])
-            phi, pull = self.call.keys.linearised(x, self.weights, tokens)
-            if peak is not None:
-                phi, pull = _below(peak, phi[0], pull, self.call.core.floor or 0.0)
-            store(read(flat(self._turned(phi, tokens)), d_contexts), grad_v[:, :, tokens])
-            values = widened(v[:, :, tokens]).flatten(0, 1)
-            d_phi = tuple(
-                torch.bmm(values, context.transpose(1, 2)).view(phi[0].shape)
-                for context in d_contexts
-            )
-            d_phi = self._turned(d_phi, tokens, back=True)
-            if self.call.reads_key_sums:
-                for part, d_key_sum in zip(flat(d_phi), d_key_sums, strict=True):
-                    part.add_(d_key_sum.transpose(1, 2))
-            pull_back(pull, d_phi, grad_k[:, :, tokens], grad_weights)
 
     def _turned(
         self, parts: Parts, tokens: slice, *, back: bool = False, in_place: bool = False
@@ -360,19 +276,3 @@ class _Work:
         if self.call.core.eps:
             total.add_(self.call.core.eps * (self.num_keys if self.call.core.eps_on_mean else 1))
         return total.clamp_(min=self.call.core.least) if self.call.core.least else total
-
-
-def _below(peak: Tensor, exponents: Tensor, pull: Pullback, floor: float) -> tuple[Parts, Pullback]:
-    """Features relative to the peak, and their derivative."""
-    above = exp_(exponents - peak)
-    return (above + floor if floor else above,), lambda d_phi: pull(d_phi.mul_(above))
-
-
-def pull_back(pull: Pullback, d_phi: Parts, grad_x: Tensor, grad_weights: Sequence[Tensor]) -> None:
-    """Fill ``grad_x`` and add to ``grad_weights``."""
-    d_x, *found = pull(*d_phi)
-    assert d_x is not None
-    store(d_x, grad_x)
-    for total, more in zip(grad_weights, found, strict=True):
-        if more is not None:
-            total.add_(more)

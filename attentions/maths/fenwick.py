@@ -185,8 +185,12 @@ def set_bits(length: int) -> int:
 
 
 def levelled_flops(shape: CallShape) -> int:
-    """A write, a read of the token itself and one of each block that a query has."""
-    return _products(shape, 2 * shape.query_len + set_bits(shape.query_len))
+    """A write, a read of the token itself and one of each block that a query has.
+
+    Or those of `levelled_attention`, where pairs within chunks are fewer than so many reads.
+    """
+    by_state = _products(shape, 2 * shape.query_len + set_bits(shape.query_len))
+    return min(by_state, levelled_chunk_flops(shape))
 
 
 def levelled_chunk_flops(shape: CallShape) -> int:

@@ -96,6 +96,7 @@ def ridge_regression(
         x = solve_ridge(grams, ridge, q_c, steps)
         outputs.append((x @ k_c.mT * weights) @ v_c + left * (x @ context))
         gram, context = grams[..., -1, :, :], left[..., -1:, :] * context + new @ v_c
+    gram = gram.clone()  # a view would keep those of a whole chunk
     return torch.cat(outputs, dim=2)[:, :, :length], RidgeState(gram, context)
 
 

@@ -25,8 +25,8 @@ class Tiling:
         size: the most queries and the most keys of a tile.
         causal: whether pairs whose key is later than the query are hidden. Tiles of nothing but
             such pairs are left out.
-        window: keys that a query sees if causal, the one at its own place among them; None for all
-            before it.
+        window: keys that a query sees before it, the one at its own place among them, and as many
+            behind it unless causal; None for all.
         past: keys before the first query's place.
         width: the most keys of a tile if that is not ``size``.
     """
@@ -39,6 +39,13 @@ class Tiling:
     past: int = 0
     width: int | None = None
 
+    @property
+    def ahead(self) -> int | None:
+        """Keys that a query sees behind its own place; None for all."""
+        if self.causal:
+            return 0
+        return None if self.window is None else self.window - 1
+
     def rows(self) -> Iterator[slice]:
         """Queries, chunk by chunk."""
         for start in range(0, self.query_len, self.size):
@@ -47,7 +54,9 @@ class Tiling:
     def columns(self, rows: slice) -> Iterator[slice]:
         """Keys that some of these queries may see, chunk by chunk."""
         width = self.width or self.size
-        end = self.past + rows.stop if self.causal else self.key_len
+        end = self.key_len
+        if self.ahead is not None:
+            end = min(end, self.past + rows.stop + self.ahead)
         first = 0
         if self.window is not None:
             first = max(0, self.past + rows.start - self.window + 1)
@@ -66,14 +75,13 @@ class Tiling:
                 need not be in it.
             device: where the tile is.
         """
-        hidden = None
+        hidden, ahead = None, self.ahead
         first, last = self.past + rows.start, self.past + rows.stop - 1
-        is_cut = self.causal and columns.stop > first + 1  # by the diagonal
         leaves = self.window is not None and columns.start <= last - self.window
-        if is_cut or leaves:
+        if ahead is not None and (leaves or columns.stop > first + 1 + ahead):
             query = torch.arange(first, last + 1, device=device)[:, None]
             key = torch.arange(columns.start, columns.stop, device=device)
-            hidden = key > query
+            hidden = key > query + ahead
             if self.window is not None:
                 hidden = hidden | (key <= query - self.window)
         if allowed is not None:
@@ -94,8 +102,8 @@ def scaled(x: Tensor) -> Tensor:
     return x.contiguous() * (1 / math.sqrt(x.shape[-1]))
 
 
-def tiled_flops(shape: CallShape, size: int, window: int | None = None) -> int:
-    """Scores and the mix of values for every pair of every tile, hidden ones included."""
+def tile_pairs(shape: CallShape, size: int, window: int | None = None) -> int:
+    """Pairs of all tiles, hidden ones included, over batch and heads."""
     tiling = Tiling(
         query_len=shape.query_len,
         key_len=shape.key_len,
@@ -108,5 +116,19 @@ def tiled_flops(shape: CallShape, size: int, window: int | None = None) -> int:
         for rows in tiling.rows()
         for columns in tiling.columns(rows)
     )
-    heads = shape.batch_size * shape.num_heads
-    return 2 * heads * pairs * (shape.head_dim + shape.value_dim)
+    return shape.batch_size * shape.num_heads * pairs
+
+
+def tiled_flops(shape: CallShape, size: int, window: int | None = None) -> int:
+    """Scores and the mix of values for every pair of every tile, hidden ones included."""
+    return 2 * tile_pairs(shape, size, window) * (shape.head_dim + shape.value_dim)
+
+
+def last_pairs(num_tokens: int, most: int) -> int:
+    """Pairs of each token with the tokens up to it, or with ``most`` of them if there are more.
+
+    >>> last_pairs(5, 2), last_pairs(5, 9)
+    (9, 15)
+    """
+    most = min(most, num_tokens)
+    return num_tokens * most - most * (most - 1) // 2

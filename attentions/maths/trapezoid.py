@@ -84,7 +84,7 @@ def turned_attention(
     q, k = turned(q, angles), turned(k, angles)
     own, early = trapezoid * step, (1 - trapezoid) * step
     start = state.context + (early[..., :1, None] * state.key).mT @ state.value
-    last = (x[:, :, -1:] for x in (k, v, angles))
+    last = (x[:, :, -1:].clone() for x in (k, v, angles))  # a view would keep all tokens
 
     full = own + functional.pad(early[..., 1:], (0, 1))
     from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from ..checks import whole
 from ..engines.pair import Attend, PairCore
 from ..maths.indexer import chosen_keys, index_loss, index_scores
 from ..maths.shared_heads import for_every_query_head
-from ..maths.tiles import tiled_flops
+from ..maths.tiles import last_pairs, tile_pairs
 from ..precision import widen
 from ..registry import register_attention
 
@@ -78,18 +77,12 @@ class Dsa(PairCore):
         super().__init__(geometry)
         self.top_k = whole(self.name, "top_k", top_k, 1)
         heads = whole(self.name, "index_heads", index_heads, 1)
-        self.gate_axes = {"g": heads, "o": 1, "w": whole(self.name, "index_dim", index_dim, 1)}
+        self.gate_axes = {"g": heads, "w": whole(self.name, "index_dim", index_dim, 1)}
 
     def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
         """Zeros: every key scores the same."""
         sizes = {name: self.gate_shape(name, len(k), k.shape[2]) for name in self.gates}
         return {name: widen(k.new_zeros(size)) for name, size in sizes.items()}
-
-    def _gates(self, q: Tensor, k: Tensor, key_mask: Any, given: Any) -> list[Tensor]:
-        index_k, shape = given.get("index_k"), self.gate_shape("index_k", len(k), k.shape[2])
-        if isinstance(index_k, Tensor) and index_k.shape == (shape[0], *shape[2:]):
-            given = {**given, "index_k": index_k.unsqueeze(1)}
-        return super()._gates(q, k, key_mask, given)
 
     def mix(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
         """Softmax over the chosen keys."""
@@ -117,15 +110,12 @@ class Dsa(PairCore):
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """All weights, those of keys that were not chosen set to zero."""
-        scores = q.new_zeros(len(q), q.shape[2], k.shape[2])
-        if gates:
-            index_q, index_weight = gates["index_q"], gates["index_weight"]
-            keys = gates["index_k"].reshape(len(q), 1, k.shape[2], -1)
-            scores = ((index_q @ keys.mT).clamp(min=0) * index_weight[..., None]).sum(dim=1)
+        index_q, index_k, index_weight = self._gates(q, k, None, gates)
+        scores = ((index_q @ index_k.mT).clamp(min=0) * index_weight[..., None]).sum(dim=1)
         later = torch.ones_like(scores).triu(1) > 0
         # From the last key: a stable sort has the later one of equal scores first.
         last_first = scores.masked_fill(later, -torch.inf).flip(-1)
-        order = last_first.sort(dim=-1, descending=True, stable=True).indices
+        order = last_first.argsort(dim=-1, descending=True, stable=True)
         ranks = order.argsort(dim=-1).flip(-1)
         hidden = (later | (ranks >= self.top_k)).unsqueeze(1)
         weights = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(hidden, -torch.inf).softmax(dim=-1)
@@ -139,15 +129,14 @@ class Dsa(PairCore):
 
     def flops(self, shape: CallShape) -> int:
         """Index scores of all pairs, and softmax over the chosen ones."""
-        n, most = shape.query_len, min(self.top_k, shape.query_len)
-        pairs = shape.batch_size * shape.num_heads * (most * n - most * (most - 1) // 2)
-        return self._index_flops(shape, n * (n + 1) // 2) + 2 * pairs * self.pair_width(shape)
+        n, heads = shape.query_len, shape.batch_size * shape.num_heads
+        pairs = heads * last_pairs(n, self.top_k)
+        return self._index_flops(shape, last_pairs(n, n)) + 2 * pairs * self.pair_width(shape)
 
     def executed_flops(self, shape: CallShape) -> int:
         """Index scores and softmax of all pairs, in whole tiles."""
-        n, width = shape.query_len, shape.head_dim + shape.value_dim
-        pairs = tiled_flops(replace(shape, batch_size=1, num_heads=1), self.tile) // (2 * width)
-        return self._index_flops(shape, pairs if n > 1 else n) + super().executed_flops(shape)
+        pairs = tile_pairs(replace(shape, batch_size=1, num_heads=1), self.tile)
+        return self._index_flops(shape, pairs) + super().executed_flops(shape)
 
     def decode_flops(self, shape: CallShape) -> int:
         """Index scores of one query with all keys, which then meets the chosen ones."""

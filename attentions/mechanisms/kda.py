@@ -9,7 +9,7 @@ from ..base import CallShape, Geometry
 from ..capabilities import Capabilities, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.channel_delta import channel_delta_rule, reference_channel_delta_rule
+from ..maths.channel_delta import channel_delta_rule
 from ..maths.delta_rule import delta_flops, unit_length
 from ..maths.gates import HEAD_RATES, spread
 from ..precision import widen
@@ -39,9 +39,6 @@ class Kda(StateCore):
     has values that are learned: sigmoid(beta_logit), starting at 1/2, and -exp(log_rate) per
     channel, starting from 0.001 to 1.6 per token, slow heads first. Gates that the data choose,
     convolutions, norm and output gate are in `kda_layer`.
-
-    Hidden tokens neither write to the state nor decay it. A query whose keys are all hidden gets
-    zeros.
 
     Hazards:
         - With ``normalise_keys=False`` keys longer than sqrt(2 / beta) let the state grow without
@@ -96,12 +93,6 @@ class Kda(StateCore):
         """The same, chunk by chunk."""
         beta = beta.to(q.dtype).unsqueeze(-1)
         return channel_delta_rule(q, k, beta * k, beta * v, g, state)
-
-    def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-        """Token by token, by sums over channels."""
-        q, k, v, beta, g = self._inputs(q, k, v, None, gates)
-        beta = beta.unsqueeze(-1)
-        return reference_channel_delta_rule(q, k, beta * k, beta * v, g)
 
     def flops(self, shape: CallShape) -> int:
         """A read of the state under the key, a write, and a read under the query, per token."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..base import CallShape, Geometry
 from ..capabilities import Capabilities, Gate
@@ -15,7 +12,7 @@ from ..engines.chosen_blocks import BlockCore
 from ..engines.pair import Attend
 from ..maths.blocks import block_means, block_scores, blocks_before, pairs_of_blocks
 from ..maths.shared_heads import for_every_query_head
-from ..maths.tiles import tiled_flops
+from ..maths.tiles import last_pairs, tile_pairs
 from ..precision import widen
 from ..registry import register_attention
 
@@ -81,26 +78,18 @@ class Nsa(BlockCore):
         """Three shares per head."""
         return dict(zip(self.gates, widen(self.gate_logit).sigmoid(), strict=True))
 
-    def sees_all(self, num_tokens: int) -> bool:
-        """Whether the chosen blocks and the window are all tokens, and so the same softmax."""
-        return super().sees_all(num_tokens) and num_tokens <= self.near
-
     def mix(self, attend: Attend, q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
         """All three branches."""
-        past = k.shape[2] - q.shape[2]
+        past, size = k.shape[2] - q.shape[2], self.block_size
         compression, selection, near = (gate.to(q.dtype).unsqueeze(-1) for gate in gates)
-        if self.sees_all(k.shape[2]):
-            out = (selection + near) * attend(q, k, v)
-        else:
-            first = max(0, past - self.near + 1)
-            window = attend.over(k.shape[2] - first, past=past - first, window=self.near)
-            out = near * window(q, k[:, :, first:], v[:, :, first:])
-            out = out + selection * super().mix(attend, q, k, v)
-        means, values = (block_means(widen(x), self.block_size) for x in (k, v))
+        first = max(0, past - self.near + 1)
+        window = attend.over(k.shape[2] - first, past=past - first, window=self.near)
+        out = selection * super().mix(attend, q, k, v)
+        out = out + near * window(q, k[:, :, first:], v[:, :, first:])
+        means, values = (block_means(widen(x), size) for x in (k, v))
         if means.shape[2]:
-            places = torch.arange(past, k.shape[2], device=q.device).unsqueeze(-1)
-            blocks = torch.arange(means.shape[2], device=q.device)
-            allowed = blocks < (places + 1) // self.block_size
+            ended = torch.arange(past + 1, k.shape[2] + 1, device=q.device).unsqueeze(-1) // size
+            allowed = torch.arange(means.shape[2], device=q.device) < ended
             out = out + compression * attend.over(means.shape[2], allowed)(q, means, values)
         return out
 
@@ -115,49 +104,42 @@ class Nsa(BlockCore):
         return for_every_query_head(order.masked_fill(forced, torch.inf), q.shape[1])
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
-        """Query by query, each branch by its own weights."""
-        logits = zip(self.gates, self.gate_logit.sigmoid(), strict=True)
-        shares = [gates.get(x, one[:, None].expand(q.shape[:3]))[..., None] for x, one in logits]
-        shared, size, outputs = q.shape[1] // k.shape[1], self.block_size, []
-        keys, values = (x.repeat_interleave(shared, dim=1) for x in (k, v))
-        for t in range(q.shape[2]):
-            scores = (keys[:, :, : t + 1] @ q[:, :, t, :, None])[..., 0] / q.shape[-1] ** 0.5
-            ended, own = (t + 1) // size, t // size
-            maps, order = [], torch.zeros(*scores.shape[:2], own + 1, dtype=q.dtype)
-            if ended:
-                means = scores[..., : ended * size].unflatten(-1, (ended, size)).mean(dim=-1)
-                weights = means.softmax(dim=-1)
-                maps.append(weights.repeat_interleave(size, dim=-1) / size)
-                maps[0] = functional.pad(maps[0], (0, t + 1 - ended * size))
-                by_group = weights.detach().unflatten(1, (-1, shared)).mean(dim=2)
-                order[..., :ended] = by_group.repeat_interleave(shared, dim=1)
-            order[..., [0, max(own - 1, 0), own]] = 2.0  # above all weights
-            ranks = order.argsort(dim=-1, descending=True).argsort(dim=-1)
-            chosen = (ranks < self.most).repeat_interleave(size, dim=-1)[..., : t + 1]
-            near = torch.arange(t + 1) > t - self.near
-            maps += [scores.masked_fill(~x, -torch.inf).softmax(dim=-1) for x in (chosen, near)]
-            gated = [g[:, :, t] * m for g, m in zip(shares[-len(maps) :], maps, strict=True)]
-            outputs.append((sum(gated)[..., None] * values[:, :, : t + 1]).sum(dim=2))
-        return torch.stack(outputs, dim=2)
+        """All weights of each branch, those of means spread over their keys."""
+        size, t = self.block_size, torch.arange(q.shape[2])
+        keys, values = (for_every_query_head(x, q.shape[1]) for x in (k, v))
+        scores = q @ keys.mT / q.shape[-1] ** 0.5
+        own, later, blocks = t[:, None] // size, t > t[:, None], torch.arange(-(-len(t) // size))
+        means = scores @ (own == blocks).to(q.dtype) / size
+        hidden = (blocks + 1) * size > t[:, None] + 1
+        means = means.masked_fill(hidden, torch.finfo(q.dtype).min).softmax(dim=-1)
+        means = means.masked_fill(hidden, 0)
+        order = means.detach().unflatten(1, (k.shape[1], -1)).mean(dim=2)
+        order = order.masked_fill((blocks == 0) | (blocks == own) | (blocks == own - 1), 2)
+        ranks = order.masked_fill(blocks > own, -1).argsort(dim=-1, descending=True).argsort(dim=-1)
+        chosen = for_every_query_head(ranks < self.most, q.shape[1])[..., t // size] & ~later
+        near = ~later & (t > t[:, None] - self.near)
+        maps = [scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) for seen in (chosen, near)]
+        maps = [means[..., t // size] / size, *maps]
+        shares = self._gates(q, k, None, gates)
+        each = [g[..., None] * m for g, m in zip(shares, maps, strict=True)]
+        return torch.stack(each).sum(dim=0) @ values
 
     def flops(self, shape: CallShape) -> int:
         """Softmax over means, over chosen blocks and over the window."""
-        n, near = shape.query_len, min(self.near, shape.query_len)
-        pairs = blocks_before(n + 1, self.block_size)
-        pairs += pairs_of_blocks(n, self.block_size, self.most)
-        pairs += 0 if self.sees_all(n) else near * n - near * (near - 1) // 2
+        n, size = shape.query_len, self.block_size
+        pairs = blocks_before(n + 1, size) + pairs_of_blocks(n, size, self.most)
+        is_same = self.sees_all(n) and n <= self.near  # a window of all that the blocks hold
+        pairs += 0 if is_same else last_pairs(n, self.near)
         return 2 * shape.batch_size * shape.num_heads * pairs * self.pair_width(shape)
 
     def executed_flops(self, shape: CallShape) -> int:
         """As `flops`, with whole tiles and blocks, and scores of means again for the choice."""
-        of_means = replace(shape, key_len=shape.query_len // self.block_size, causal=False)
-        rest = 0 if self.sees_all(shape.query_len) else tiled_flops(shape, self.tile, self.near)
-        means = 2 * of_means.num_pairs * self.pair_width(shape)
-        return super().executed_flops(shape) + means + rest
+        pairs = shape.num_tokens * (shape.query_len // self.block_size)
+        pairs += tile_pairs(shape, self.tile, self.near)
+        return super().executed_flops(shape) + 2 * pairs * self.pair_width(shape)
 
     def decode_flops(self, shape: CallShape) -> int:
         """One query meets all means, the chosen blocks and the window."""
-        n = shape.key_len
-        pairs = n // self.block_size + (0 if self.sees_all(n) else min(n, self.near))
-        more = 2 * shape.batch_size * shape.num_heads * pairs * self.pair_width(shape)
-        return super().decode_flops(shape) + more
+        pairs = shape.key_len // self.block_size + min(shape.key_len, self.near)
+        heads = shape.batch_size * shape.num_heads
+        return super().decode_flops(shape) + 2 * heads * pairs * self.pair_width(shape)

@@ -96,15 +96,9 @@ class Path(PastCore):
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """Key by key from the last one: all later queries meet it, and turn by its map."""
-        w, beta, log_decay = (gates.get(x) for x in ("transition_key", "beta", "log_decay"))
-        if w is None:
-            w = k * (k.square().sum(dim=-1, keepdim=True) + 1e-6).rsqrt()
-        if beta is None:
-            beta = 2 * self.beta_logit.sigmoid()[:, None].expand(q.shape[:3])
-        if log_decay is None:
-            decays = torch.zeros_like(beta[0, :, 0])
-            decays = decays if self.log_rate is None else -self.log_rate.exp()
-            log_decay = decays[:, None].expand(q.shape[:3])
+        w, beta, *decay = self._gates(q, k, None, gates)
+        beta = beta.expand(q.shape[:3])
+        log_decay = decay[0].expand(q.shape[:3]) if decay else torch.zeros_like(beta)
         moved, columns = q[:, :, -1:], []
         for j in range(q.shape[2] - 1, -1, -1):
             hidden = q.new_full((*q.shape[:2], j), -torch.inf)

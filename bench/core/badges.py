@@ -8,7 +8,6 @@ stopped keeps what it has. The newest line of a mechanism counts, and replaces a
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import append_whole, is_torn
 from bench.core.cli.limits import parsed
-from bench.core.cli.stored_files import folder_inside, no_link, read_inside, regular_files
+from bench.core.cli.stored_files import read_inside, regular_files
 
-_LINE_START = '{"mechanism":'
+_LINE_START = b'{"mechanism":'
 """How every line of ours begins; a line torn by a crash begins so too."""
 
 
@@ -72,12 +72,7 @@ def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) 
     path = badges_folder(out) / f"{run}.jsonl"
     line = json.dumps({"mechanism": mechanism, "badges": [asdict(b) for b in badges]}) + "\n"
     try:
-        with folder_inside(out, path.parent, make=True):
-            pass
-        with open(path, "a", encoding="utf-8", opener=no_link) as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        append_whole(path, line.encode(), _LINE_START, inside=out)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}. Free space, or choose another out."
@@ -147,9 +142,7 @@ def _read_file(file: Path) -> Iterator[tuple[str, dict[str, Badge]]]:
             yield said["mechanism"], {b["claim"]: _badge(b) for b in said["badges"]}
         except (ValueError, KeyError, TypeError) as error:
             # Only a last line can lack its newline, and only a torn one is no JSON then.
-            if number == len(lines) and (
-                line.startswith(_LINE_START) or _LINE_START.startswith(line)
-            ):
+            if number == len(lines) and is_torn(line.encode(), _LINE_START):
                 continue
             raise ConfigError(
                 f"{file}:{number} does not hold badges ({error!r}). Move {file.name} out of "

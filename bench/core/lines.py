@@ -1,17 +1,21 @@
-"""Files with one JSON object a line, all of one kind: append, write and read. No torch."""
+"""Files with one JSON object a line, all of one kind: append, write and read. No torch.
+
+A last line that a crash cut short is named on standard error and left out, and removed before
+another is appended.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.files import write_whole
+from bench.core.cli.files import append_whole, is_torn, write_whole
 from bench.core.cli.limits import MAX_LINE_BYTES, adapter, from_json
-from bench.core.cli.stored_files import no_link, read_inside
+from bench.core.cli.stored_files import read_inside, shown
 
 M = TypeVar("M")
 
@@ -39,19 +43,17 @@ class Lines(Generic[M]):
         self._names = " or ".join(each.__name__ for each in self._kinds)
 
     def append(self, *some: M) -> None:
-        """Add lines in one write.
+        """Add lines, and return when the disk has them; a failed write adds none.
 
         Raises:
             ConfigError: the file cannot be written.
         """
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
-                file.write(self.text(some))
+            append_whole(self.path, self.text(some).encode(), inside=self._root)
         except OSError as error:
             raise ConfigError(
-                f"{self.path} cannot be written: {os.strerror(error.errno or 0)}. Free space, or "
-                "choose another folder."
+                f"{self.path} cannot be written: {error.strerror}. Free space, or choose "
+                "another folder."
             ) from error
 
     def write(self, some: Iterable[M]) -> Path:
@@ -95,7 +97,10 @@ class Lines(Generic[M]):
                 return
             raise ConfigError(f"{self.path} cannot be read: {error.strerror}.") from error
         for number, row in enumerate(rows, start=1):
-            if row.strip():
+            if number == len(rows) and row.strip() and is_torn(row):
+                place = f"{shown(self.path)}:{number}"
+                print(f"{place} is left out: a crash has cut it short.", file=sys.stderr)
+            elif row.strip():
                 try:
                     if len(row) > MAX_LINE_BYTES:
                         raise ValueError(f"it has more than {MAX_LINE_BYTES:,} bytes")

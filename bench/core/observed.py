@@ -58,9 +58,32 @@ class Ceiling(TypedDict):
     is_noisy: bool
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """Meaning of a number that is a column of its own.
+
+    Attributes:
+        words: a sentence; the unit is that of the field's name.
+        better: ``lower``, or None where neither more nor less is.
+    """
+
+    words: str
+    better: str | None = None
+
+
+def lower(words: str) -> Meaning:
+    """Meaning of a number of which less is better."""
+    return Meaning(words, "lower")
+
+
+_KEPT = Meaning("Pairs that a sparse mechanism attends to, over those that it may see.")
+_PARAMETERS = lower("Learnable values of what was timed, or of the whole model of a task.")
+_STATE = lower("What the past takes at this context length, in modes that keep a state.")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """Observations of a kernel cell.
+    """Observations of a kernel cell. A field that is a column of its own says its meaning itself.
 
     Attributes:
         latency_s: seconds per call, one entry per sample.
@@ -75,25 +98,17 @@ class Speed:
         calls_per_set: how often one sample uses the same inputs, at most; 1 is never twice. None if
             that is not known.
         warmup_s: calls before the rounds, kept apart; of all processes.
-        first_call_s: the first call in a fresh worker.
         order_seed: seeds the order of members in each round.
         stop_reason: ``precise`` if the interval met its target, ``budget`` or ``rounds`` if not.
-        flops: what the mathematics of this mode needs; None if the mechanism has no formula.
-        executed_flops: what this implementation does, by its formula.
-        counted_flops: what torch's counter saw, with the CPU mapping it lacks.
-        fvcore_flops: fvcore's multiply-adds times two, forward only.
+        flops, executed_flops: of this mode; None if the mechanism has no formula.
+        counted_flops: with the CPU mapping that torch's counter lacks.
         fvcore_unsupported: operators that fvcore did not count, with their number.
-        elementwise_elements: elements written by operators that no counter prices.
-        num_operators: operators dispatched in one call.
-        peak_memory_bytes: allocation peak of one call above its inputs; None if not measurable.
-        peak_rss_bytes: growth of the process's resident size at the peak of one call; None on an
-            accelerator, and where the system does not tell. Records of before each row was looked
-            at have it from 30 MiB of `peak_memory_bytes` on.
+        peak_memory_bytes: None if not measurable.
+        peak_rss_bytes: None on an accelerator, and where the system does not tell. Records of
+            before each row was looked at have it from 30 MiB of `peak_memory_bytes` on.
         leaked_bytes: what the process keeps of each call; None where the system does not tell.
-        saved_for_backward_bytes: kept by autograd between forward and backward.
-        num_parameters: learnable values of what was timed.
         tokens_per_call: queries of a call over the batch, padding apart.
-        max_error, rms_error: against the float64 oracle, relative to its largest value and norm.
+        max_error, rms_error: of the output against the float64 oracle.
         oracle: what the output was checked against: ``softmax``, ``reference``, or ``itself`` for a
             mechanism without a slow form.
         checked_len: sequence length at which it was; None if that is not known.
@@ -104,8 +119,6 @@ class Speed:
         is_foreign: whether a plugin brought the mechanism.
         cpu_per_wall: CPU time over wall time of a one-thread member's samples; None where neither
             is known.
-        compile_s: what the compiler took; None where nothing is compiled.
-        state_bytes: what the past takes at this context length, in modes that keep a state.
         kept_share: pairs that a sparse mechanism attended to, over those that it may see; of the
             last query in mode ``decode``. None of others.
         load: foreign load while the rounds ran, see `bench.measuring.measure.load.between`; of
@@ -113,6 +126,10 @@ class Speed:
         is_noisy: whether that was too much, and stayed so when the block was timed again.
         ceiling: what the device did at best before these rounds, by some products and copies; None
             where nobody looked, as where a calibration says it.
+        sdpa_kernel: implementations that `scaled_dot_product_attention` took in one call, such as
+            ``flash``; None where it is not called, and in records of before this was kept.
+        energy_per_call_j: energy of a call in joules by the card's own meter, all that it draws
+            meanwhile; None on a CPU and of a card without a meter.
     """
 
     latency_s: Annotated[Samples, Len(1)]
@@ -126,24 +143,51 @@ class Speed:
     calls_per_sample: Size = 1
     calls_per_set: Size | None = None
     warmup_s: Annotated[tuple[Duration, ...], Len(0, MAX_SAMPLES)] = ()
-    first_call_s: Duration | None = None
+    first_call_s: Annotated[
+        Duration | None,
+        lower("Seconds of the first call in a fresh process: what a user waits for once."),
+    ] = None
     order_seed: Count = 0
     stop_reason: Annotated[str, one_of("", "precise", "budget", "rounds", "interrupted")] = ""
-    flops: Flops | None = None
-    executed_flops: Flops | None = None
-    counted_flops: Flops | None = None
-    fvcore_flops: Flops | None = None
+    flops: Annotated[
+        Flops | None,
+        lower(
+            "FLOPs that the mathematics of one call needs, two per multiply-add; no elementwise "
+            "work."
+        ),
+    ] = None
+    executed_flops: Annotated[
+        Flops | None, lower("FLOPs that this implementation executes, by its formula.")
+    ] = None
+    counted_flops: Annotated[Flops | None, lower("FLOPs that torch's counter saw.")] = None
+    fvcore_flops: Annotated[
+        Flops | None,
+        lower("FLOPs of the forward pass that fvcore saw: its multiply-adds, doubled."),
+    ] = None
     fvcore_unsupported: Annotated[dict[Text, Count], Len(0, 1000)] = field(default_factory=dict)
-    elementwise_elements: Count | None = None
-    num_operators: Count | None = None
-    peak_memory_bytes: Count | None = None
-    peak_rss_bytes: Count | None = None
+    elementwise_elements: Annotated[
+        Count | None, lower("Elements written by operators that no FLOP counter prices.")
+    ] = None
+    num_operators: Annotated[Count | None, lower("Operators dispatched in one call.")] = None
+    peak_memory_bytes: Annotated[
+        Count | None, lower("Allocation peak of one call, above its inputs.")
+    ] = None
+    peak_rss_bytes: Annotated[
+        Count | None,
+        lower("Growth of resident memory in one call, a check on the allocation peak."),
+    ] = None
     leaked_bytes: Count | None = None
-    saved_for_backward_bytes: Count | None = None
-    num_parameters: Count | None = None
+    saved_for_backward_bytes: Annotated[
+        Count | None, lower("What autograd keeps between forward and backward.")
+    ] = None
+    num_parameters: Annotated[Count | None, _PARAMETERS] = None
     tokens_per_call: Count = 0
-    max_error: Amount | None = None
-    rms_error: Amount | None = None
+    max_error: Annotated[
+        Amount | None, lower("Largest difference, relative to the oracle's largest value.")
+    ] = None
+    rms_error: Annotated[
+        Amount | None, lower("Norm of the difference, relative to the oracle's norm.")
+    ] = None
     oracle: Annotated[str, one_of("", "softmax", "reference", "itself")] = ""
     checked_len: Size | None = None
     checked_share: Share = 1.0
@@ -152,12 +196,18 @@ class Speed:
     flops_off: Amount | None = None
     is_foreign: bool = False
     cpu_per_wall: Amount | None = None
-    compile_s: Duration | None = None
-    state_bytes: Count | None = None
-    kept_share: Share | None = None
+    compile_s: Annotated[
+        Duration | None, lower("Seconds that the compiler took; None where nothing is compiled.")
+    ] = None
+    state_bytes: Annotated[Count | None, _STATE] = None
+    kept_share: Annotated[Share | None, _KEPT] = None
     load: Annotated[dict[Text, Number], Len(0, 100)] = field(default_factory=dict)
-    is_noisy: bool = False
+    is_noisy: Annotated[
+        bool, Meaning("Whether others kept the machine too busy, also when it was timed again.")
+    ] = False
     ceiling: Ceiling | None = None
+    sdpa_kernel: Text | None = None
+    energy_per_call_j: Amount | None = None
 
     @property
     def contradiction(self) -> str | None:
@@ -197,10 +247,7 @@ class Quality:
 
     Attributes:
         accuracy: the score on unseen examples, between 0 and 1; or in `unit`, less being better.
-        chance: what the stated guess scores.
         guess: the rule of that guess, in words.
-        num_examples: unseen examples, or answers, that were scored.
-        num_parameters: of the whole model.
         losses: training loss, evenly spaced over the run.
         train_s: wall time of training; not a timing to compare, since runs may share the machine.
         unit: what the score counts, such as ``bits per byte``; empty for a share of right answers.
@@ -214,7 +261,6 @@ class Quality:
         ended: ``ceiling`` or ``plateau`` of a run that settled; ``maximum`` of one that still
             improved when its steps were spent; empty in records from before this was looked at.
         num_steps: parameter updates until then.
-        steps_to_90: after which 90 % of the validation answers were right for the first time.
         validation_steps, validation: the score on validation examples, and after which steps.
         validation_error: half of the 95 % interval of the last of these scores, over the validation
             examples.
@@ -240,20 +286,28 @@ class Quality:
     """
 
     accuracy: Amount
-    chance: Amount
+    chance: Annotated[Amount, Meaning("What guessing scores on the same examples.")]
     guess: Text
-    num_examples: Size
-    num_parameters: Count
+    num_examples: Annotated[Size, Meaning("Unseen examples, or answers, that were scored.")]
+    num_parameters: Annotated[Count, _PARAMETERS]
     losses: Annotated[tuple[Number, ...], Len(0, MAX_SAMPLES)] = ()
-    train_s: Duration | None = None
+    train_s: Annotated[
+        Duration | None,
+        Meaning("Seconds of training; runs may share the machine, so not a timing to compare."),
+    ] = None
     unit: Text = ""
     gates: Annotated[tuple[Name, ...], Len(0, 100)] = ()
-    collapsed: bool | None = None
+    collapsed: Annotated[
+        bool | None,
+        Meaning("Whether nearly all key features lay at its mechanism's floor; None without one."),
+    ] = None
     causal: bool | None = None
     leaks_future: bool = False
     ended: Annotated[str, one_of("", "ceiling", "plateau", "maximum")] = ""
-    num_steps: Count | None = None
-    steps_to_90: Count | None = None
+    num_steps: Annotated[Count | None, Meaning("Parameter updates until the run ended.")] = None
+    steps_to_90: Annotated[
+        Count | None, lower("Parameter updates until 90 % of the validation answers were right.")
+    ] = None
     validation_steps: Numbers = ()
     validation: Annotated[tuple[Amount, ...], Len(0, MAX_SAMPLES)] = ()
     validation_error: Amount | None = None
@@ -266,8 +320,8 @@ class Quality:
     plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
     longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
     filtered: Annotated[tuple[Filtered, ...], Len(0, 1000)] = ()
-    kept_share: Share | None = None
-    state_bytes: Count | None = None
+    kept_share: Annotated[Share | None, _KEPT] = None
+    state_bytes: Annotated[Count | None, _STATE] = None
     flops: Count | None = None
     matched: Text = ""
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.limits import parsed
 from bench.core.later import without_later_hyperparameters
 
 _HEAD = """\
 # @package rates
 # Learning rates by task and entry, each with what it was searched at: it holds for a cell with just
 # these settings and hyperparameters, and rates=shared leaves all of them out. Written by
-# `python -m bench.rates`. `tried` is [rate, score on validation examples at the end of the run].
+# `attnbench rates`. `tried` is [rate, score on validation examples at the end of the run].
 """
 
 
@@ -70,6 +71,8 @@ class RatePreset:
 def read_presets(given: Any) -> tuple[RatePreset, ...]:
     """From the composed configuration: by task its searches, each with settings and rows by entry.
 
+    Settings and rows are mappings, or JSON, which Hydra takes for words and so reads much faster.
+
     Raises:
         ConfigError: it has another form.
     """
@@ -78,13 +81,13 @@ def read_presets(given: Any) -> tuple[RatePreset, ...]:
             RatePreset(
                 task=task,
                 entry=entry,
-                settings=found["settings"],
+                settings=_said(found["settings"]),
                 tried=tuple((rate, score) for rate, score in row["tried"]),
                 **{name: row[name] for name in _ROW},
             )
             for task, searches in (given or {}).items()
             for found in searches
-            for entry, row in found["entries"].items()
+            for entry, row in ((entry, _said(row)) for entry, row in found["entries"].items())
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
@@ -93,13 +96,17 @@ def read_presets(given: Any) -> tuple[RatePreset, ...]:
         ) from error
 
 
+def _said(value: Any) -> Any:
+    return parsed(value) if isinstance(value, str) else value
+
+
 _ROW = ("learning_rate", "is_at_edge", "mechanism", "hyperparameters")
 
 
 def presets_text(presets: Iterable[RatePreset]) -> str:
     """The file, by task, settings and entry in their alphabetical order.
 
-    Values are JSON, which is YAML as well, so that a row is a line.
+    Settings and rows are JSON in quotes, a line each.
     """
     by_task: dict[str, list[RatePreset]] = {}
     for preset in sorted(presets, key=lambda p: (p.task, p.entry)):
@@ -111,9 +118,12 @@ def presets_text(presets: Iterable[RatePreset]) -> str:
         for preset in presets_of_task:
             searches.setdefault(json.dumps(preset.settings), []).append(preset)
         for settings, rows in sorted(searches.items()):
-            lines += [f"- settings: {settings}", "  entries:"]
+            lines += [f"- settings: {_quoted(settings)}", "  entries:"]
             for row in rows:
                 values = {name: getattr(row, name) for name in _ROW} | {"tried": row.tried}
-                lines += [f"    {row.entry}:"]
-                lines += [f"      {name}: {json.dumps(value)}" for name, value in values.items()]
+                lines += [f"    {row.entry}: {_quoted(json.dumps(values))}"]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -65,9 +65,9 @@ class Proofs:
         if self.stored:
             yield f"stored with the code: {self.stored}"
         if self.is_stale(module):
-            yield "of an earlier state of its source; python -m bench.verify tests it again"
+            yield "of an earlier state of its source; attnbench verify tests it again"
         if not (self.goldens or self.badges):
-            yield "not tested: python -m bench.verify, then with conformance=true"
+            yield "not tested: attnbench verify, then with conformance=true"
 
 
 def read_proofs(out: Path, stored: Path = STORED) -> dict[str, Proofs]:

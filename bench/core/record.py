@@ -66,7 +66,7 @@ from before it was kept are of version 1.
 """
 
 
-_LATER_FIELDS = ("leaked_bytes", "ceiling", "kept_share")
+_LATER_FIELDS = ("leaked_bytes", "ceiling", "kept_share", "sdpa_kernel", "energy_per_call_j")
 """Fields that lines of before they were known have not, so that these are written as they were."""
 
 

@@ -7,6 +7,7 @@ This file is the settings' door to pydantic; a command takes `Field` and `model_
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -199,6 +200,8 @@ def _shown(value: str) -> str:
     return value
 
 
+_NAME_MAX = 255
+"""Bytes of a file's name, in all usual file systems."""
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -211,7 +214,12 @@ def _seconds(value: Any) -> Any:
 
 
 def _path(value: Any) -> Any:
-    return Path(_shown(value)) if value and isinstance(value, str) else value
+    if not value or not isinstance(value, str):
+        return value
+    path = Path(_shown(value))
+    if any(len(os.fsencode(part)) > _NAME_MAX for part in path.parts):
+        raise ValueError(f"it takes a path whose names have up to {_NAME_MAX} bytes")
+    return path
 
 
 def _rows(given: Any) -> tuple[AttentionEntry, ...]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import errno
-import json
+import gzip
 import os
 import re
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from io import BufferedReader, RawIOBase
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import append_whole, is_torn, write_all
 from bench.core.cli.limits import MAX_LINE_BYTES
 from bench.core.cli.stored_files import (
     folder_inside,
@@ -63,7 +65,6 @@ class Store:
         self.out = out
         self.name = name
         self.path = records_folder(out) / f"{name}.jsonl"
-        self._is_ready = False
         try:
             with folder_inside(out, self.path.parent, make=True):
                 pass
@@ -83,7 +84,7 @@ class Store:
         probe = self.path.with_suffix(".space")
         try:
             with open(probe, "wb", buffering=0, opener=no_link) as file:
-                _write_all(file, bytes(_SPACE_BYTES))
+                write_all(file, bytes(_SPACE_BYTES))
                 os.fsync(file.fileno())
         except OSError as error:
             raise _cannot(f"write {_SPACE_BYTES >> 10} KiB to", probe, error) from error
@@ -99,29 +100,13 @@ class Store:
         """
         line = record.to_json().encode() + b"\n"
         try:
-            if not self._is_ready:
-                self._prepare()
-            # Unbuffered: after a failed write nothing may be left to be written on closing.
-            with open(self.path, "ab", buffering=0, opener=no_link) as file:
-                whole = file.tell()
-                try:
-                    _write_all(file, line)
-                    os.fsync(file.fileno())
-                except BaseException:  # a second Ctrl-C comes at any time
-                    self._is_ready = False
-                    with suppress(OSError):  # the first error is the one to tell
-                        file.truncate(whole)  # no half line in front of the next record
-                    raise
+            if append_whole(self.path, line, _RECORD_START, inside=self.out):
+                _say_once(
+                    f"{self.path} ended in a torn line, which was removed before new records were "
+                    "appended."
+                )
         except OSError as error:
             raise _cannot("append a record to", self.path, error) from error
-
-    def _prepare(self) -> None:
-        """Start on a new line, and make the file's name as lasting as its content."""
-        _mend_end(self.path)
-        self.path.touch()
-        with folder_inside(self.out, self.path.parent) as folder:
-            os.fsync(folder)
-        self._is_ready = True
 
 
 def records_folder(out: Path) -> Path:
@@ -248,6 +233,27 @@ def read_records(out: Path, *, missing_ok: bool = False) -> tuple[Record, ...]:
     return reading.records
 
 
+def read_packed(file: Path) -> Iterator[Record]:
+    """Records of a gzip file, as in docs/results; none if there is no such file.
+
+    Lines that a newer attnbench wrote are left out.
+
+    Raises:
+        ConfigError: it is no such file, or a line is no record.
+    """
+    try:
+        with open_inside(file.parent, file) as packed, gzip.open(packed) as lines:
+            while line := lines.readline(MAX_LINE_BYTES):
+                with suppress(NewerSchema):
+                    yield Record.from_json(line)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ConfigError(
+            f"{shown(file)} holds no records that can be read: {error}. Take it out of the folder."
+        ) from error
+
+
 def read_lines(out: Path) -> Iterator[Line]:
     """Every line under `out` that is not blank, in the order of file names and lines.
 
@@ -346,7 +352,7 @@ def _read(line: bytes, **place: Any) -> Line:
         return Line(record=Record.from_json(line), **place)
     except ValueError as error:
         problem, is_newer = visible(str(error).rstrip("."), 500), isinstance(error, NewerSchema)
-    if not line.endswith(b"\n") and _is_torn(line):
+    if not line.endswith(b"\n") and is_torn(line, _RECORD_START):
         problem = "it is torn, as by a crash while it was written"
         return Line(problem=problem, is_torn=True, **place)
     return Line(problem=problem, is_newer=is_newer, **place)
@@ -355,40 +361,6 @@ def _read(line: bytes, **place: Any) -> Line:
 def _open(file: Path) -> BufferedReader:
     """A file of records, whose store is two folders above."""
     return open_inside(file.parent.parent, file)
-
-
-def _is_torn(line: bytes) -> bool:
-    """True if it could be the beginning of a record."""
-    begins_like_ours = line.startswith(_RECORD_START) or _RECORD_START.startswith(line)
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        # A file system that lost power may leave a hole of zeros where the data was to come.
-        return begins_like_ours or not line.strip(b"\0")
-    return False
-
-
-def _write_all(file: RawIOBase, data: bytes) -> None:
-    while data:
-        data = data[file.write(data) or 0 :]
-
-
-def _mend_end(file: Path) -> None:
-    """Make a file end with a newline: complete a whole last line, cut a torn one."""
-    try:
-        with _open(file) as content:
-            text = content.read()
-    except FileNotFoundError:
-        return
-    if not text or text.endswith(b"\n"):
-        return
-    start = text.rfind(b"\n") + 1
-    if _is_torn(text[start:]):
-        _say_once(f"{file} ended in a torn line, which is removed before new records are appended.")
-        os.truncate(file, start)
-    else:
-        with open(file, "ab", opener=no_link) as end:
-            end.write(b"\n")
 
 
 def _cannot(what: str, path: Path, error: OSError) -> StoreError:

@@ -11,6 +11,7 @@ from torch import nn
 
 from attentions import CallShape, Geometry
 from bench.core.cell import Cell, KernelWorkload
+from bench.measuring.device import device_named
 
 _WEIGHT_SEED = 0
 
@@ -65,7 +66,7 @@ def build_module(
     module: nn.Module = build(cell.mechanism, geometry, **cell.hyperparameters)
     # Evaluation where nothing is learned: what happens once in a thousand training steps, such
     # as a redraw of random features, belongs to modes with a backward pass.
-    module = module.to(device or cell.device, getattr(torch, w.dtype))
+    module = module.to(device_named(device or cell.device).place, getattr(torch, w.dtype))
     return module.train(w.has_backward)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from bench.core.cell import (
@@ -16,9 +17,11 @@ from bench.core.cell import (
     MODES,
     TOKEN_FILTERS,
 )
+from bench.core.cli.command import read_yaml
 from bench.core.cli.entries import TaskEntry, read_tasks
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.limits import Share, Size
+from bench.core.places import CONF
 from bench.core.presets import RatePreset, read_presets
 from bench.core.record import REFERENCE
 from bench.core.rows import row_labels
@@ -40,6 +43,7 @@ from bench.core.settings import (
     model_validator,
     section_as,
 )
+from bench.measuring.device import NAMES, is_device_name
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker.launch import ALLOCATORS
 
@@ -48,8 +52,8 @@ SCOPES = ("core", "layer", "model")
 
 def torch_device(name: str, value: Any) -> str:
     """A torch device, or ``auto``."""
-    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        hint = did_you_mean(str(value), ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
+    if not isinstance(value, str) or not is_device_name(value):
+        hint = did_you_mean(str(value), NAMES)
         raise ConfigError(f"{name}={value} is not known. {hint}")
     return value
 
@@ -271,6 +275,27 @@ def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
             "token_filter=[none,attention_rate,random]."
         )
     return found
+
+
+def training_config(
+    attention: Mapping[str, Any], task: Mapping[str, Any], out: Path, **changes: Any
+) -> SweepConfig:
+    """A sweep over training runs alone, each at its own rate.
+
+    Args:
+        attention: of each row its mechanism and hyperparameters, by label.
+        task: of each task its settings, by label; none if `changes` give `seq_len`.
+        out: the store.
+        changes: further keys of `bench.sweep`, in place of those of conf/sweep.yaml.
+
+    Raises:
+        ConfigError: a key that a sweep does not have, or a value that it does not take.
+    """
+    usual = read_yaml(CONF / "sweep.yaml") | {"rates": None, "seq_len": []}
+    if unknown := sorted(changes.keys() - usual.keys()):
+        raise ConfigError(f"{unknown[0]} is not a key. {did_you_mean(unknown[0], usual)}")
+    given = {"attention": dict(attention), "task": dict(task), "out": str(out)}
+    return read_sweep_config(usual | given | changes)
 
 
 def _refuse_without_models(given: Sequence[str]) -> None:

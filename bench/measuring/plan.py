@@ -30,9 +30,8 @@ from bench.core.record import REFERENCE
 from bench.core.rows import row_labels
 from bench.measuring.config import SweepConfig
 from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
+from bench.measuring.device import available_devices, device_named
 from bench.measuring.layers import layer_entries, why_no_layers
-from bench.measuring.machine.environment import available_devices
-from bench.measuring.measure.dtypes import why_no_dtype
 from bench.measuring.models.support import check_models, why_no_model
 from bench.measuring.plugins import import_plugins
 from bench.measuring.shapes import planned_shapes
@@ -178,7 +177,7 @@ def resolve_devices(given: tuple[str, ...], *, need_present: bool = True) -> tup
     present = available_devices()
     found: list[str] = []
     for name in given:
-        wanted = present if name == "auto" else ("cuda:0" if name == "cuda" else name,)
+        wanted = present if name == "auto" else (device_named(name).name,)
         for device in wanted:
             if need_present and device not in present:
                 raise ConfigError(
@@ -368,7 +367,7 @@ def why_not(cell: Cell) -> str | None:
         if reason := why_unsupported(capabilities, cell):
             return reason
     is_here = cell.device in available_devices()  # not so in a dry run for another machine
-    if is_here and (reason := why_no_dtype(cell.device, cell.workload.dtype)):
+    if is_here and (reason := device_named(cell.device).why_no_dtype(cell.workload.dtype)):
         return reason
     if reason := _why_not_compiled(cell):
         return reason

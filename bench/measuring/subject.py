@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bench.core.cell import Cell
 from bench.measuring import inputs
 from bench.measuring.building import build_module, layout_of
+from bench.measuring.device import device_named
 from bench.measuring.runners import CheckedOnce, Compiled
 from bench.measuring.token_gates import TokenGates, gates_of
 
@@ -97,7 +98,7 @@ class Subject:
             self.cell.kernel,
             seed=_INPUT_SEED + index,
             dtype=getattr(torch, self.cell.kernel.dtype),
-            device=torch.device(self.cell.device),
+            device=device_named(self.cell.device).place,
             layout=layout_of(self.module),
             gates=self.gates,
         )
@@ -108,7 +109,7 @@ class Subject:
         return out if kept is None else out.masked_fill(~kept, 0.0)
 
     def _keywords(self) -> dict[str, Tensor]:
-        mask = inputs.key_mask(self.cell.kernel, torch.device(self.cell.device))
+        mask = inputs.key_mask(self.cell.kernel, device_named(self.cell.device).place)
         return {} if mask is None else {"key_mask": mask}
 
     def rotate(self) -> None:
@@ -218,7 +219,7 @@ class Subject:
         """The state of a recurrent form before the first token."""
         module: Any = self.module
         w = self.cell.kernel
-        dtype, device = getattr(torch, w.dtype), torch.device(self.cell.device)
+        dtype, device = getattr(torch, w.dtype), device_named(self.cell.device).place
         return module.init_state(w.batch_size, dtype=dtype, device=device)
 
     def step(

@@ -219,6 +219,6 @@ class _StepDecay(nn.Module):
 def sizes_per_token(core: Any, gate: Gate) -> tuple[int, ...]:
     """Sizes of a gate for one token of one sequence: (H,), (H, D), ..."""
     g = core.geometry
-    sizes = {"h": g.num_heads, "d": g.head_dim, "e": g.value_dim}
+    sizes = {"h": g.num_heads, "d": g.head_dim, "e": g.value_dim, "o": 1}
     sizes |= getattr(core, "gate_axes", {})
     return tuple(sizes[axis] for axis in gate.shape if axis not in "bn")

@@ -2,8 +2,8 @@
 
 It shows what was trained under FOLDER: all of it, or the tasks named, in their order; a name may
 have a setting in which tasks of one name differ, as "word_problem group=S3". COMMAND is what was
-typed to train it, and stands on the page. Pictures that have something to show lie beside the
-page, in a folder of its name.
+typed to train it, and stands on the page. Tables of what was timed there follow. Pictures that have
+something to show lie beside the page, in a folder of its name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -26,21 +26,21 @@ from bench.publishing.charts import charts
 from bench.publishing.charts.write import write_pictures
 from bench.publishing.converged import by_steps, converged_section, doublings, with_under_trained
 from bench.publishing.document import escape, pipe_table
-from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.leaderboard import RANKED_BY, Leaderboard, build_leaderboard
 from bench.publishing.markdown import section_blocks
 from bench.publishing.scores import TaskScores
 from bench.publishing.searched import at_best_rate
-from bench.publishing.tables import Section, holes_table, machine_words
+from bench.publishing.tables import (
+    Section,
+    holes_table,
+    machine_words,
+    speed_sections,
+    summary_words,
+)
 from bench.publishing.task_tables import task_sections
+from bench.publishing.templates import prose
 
-_HOW_TO_READ = """\
-Each row is the same small model with another mechanism. `searched` learning rates were chosen for
-that row, at just these settings and steps, on validation examples and one seed; `shared` rates were
-not, so a low score may be due to the rate, and the row is not ranked. A table ranks what so many
-steps give: `not settled` marks a row that still improved at its last step, `under-trained` one
-whose mean twice the steps raise by a point or more. Steps to 90 %: updates until 90 % of the
-validation answers were right. Training: the score on 1,024 training examples. See
-[methodology.md](../methodology.md#tasks)."""
+_SPEED_COLUMNS = (RANKED_BY, "latency_s", "state_bytes", "kept_share", "peak_memory_bytes", "flops")
 
 
 def accuracy_page(
@@ -49,6 +49,7 @@ def accuracy_page(
     pictures: Sequence[tuple[str, str]] = (),
     order: Sequence[str] = (),
     notes: Sequence[str] = (),
+    timed: Sequence[Record] = (),
 ) -> str:
     """The page.
 
@@ -58,6 +59,7 @@ def accuracy_page(
         pictures: title and path, relative to the page, of each.
         order: beginnings of the tasks' names; those that none fits come last.
         notes: sentences, below the command.
+        timed: records of timings of the same rows.
     """
     newest = latest(records)
     board = build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True)
@@ -66,18 +68,33 @@ def accuracy_page(
     least, most = (pick(task.num_seeds for task in board.tasks) for pick in (min, max))
     seeds = (f"{least} to " if least < most else "") + quantity(most, "seed")
     blocks = [
-        f"# Accuracy on {escape(tasks)}, over {seeds}",
+        f"# Accuracy{' and speed' * bool(timed)} on {escape(tasks)}, over {seeds}",
         origin(newest, machine_words(board), board.commits),
         textwrap.indent(command, "    "),
         *map(escape, notes),
-        _HOW_TO_READ,
+        prose(__file__, "how_to_read"),
         *(f"![{escape(title)}]({path})" for title, path in pictures),
         *section_blocks(_sections(board), level=2),
     ]
     if board.holes:
         holes = holes_table(board)
         blocks += [f"## {holes.title}", pipe_table(holes)]
+    blocks += _speed_blocks(timed)
     return "\n\n".join(blocks) + "\n"
+
+
+def _speed_blocks(timed: Sequence[Record]) -> Iterator[str]:
+    """Tables of speed and state, if anything was timed."""
+    if not timed:
+        return
+    board = build_leaderboard(timed, CONTROLS)
+    yield "## Speed and state"
+    yield f"Timed on {escape('; '.join(machine_words(board)))}. {summary_words(board)}"
+    yield from section_blocks(speed_sections(board, _SPEED_COLUMNS))
+    if board.holes:
+        holes = holes_table(board)
+        yield f"**{holes.title}**"
+        yield pipe_table(holes)
 
 
 def _told_apart(board: Leaderboard, order: Sequence[str] = ()) -> Leaderboard:
@@ -173,12 +190,14 @@ def write_page(
     Raises:
         ConfigError: nothing was trained there, or a file cannot be written.
     """
-    records = chosen(read_records(store), tasks)
+    stored = read_records(store)
+    records = chosen(stored, tasks)
+    timed = [] if tasks else [record for record in stored if not record.cell.is_task]
     # What needs latencies is none of this page.
     board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS), tasks)
     drawn, _ = write_pictures(charts(board), page.with_suffix(""))
     pictures = [(title, f"{page.stem}/{file.name}") for title, file in drawn]
-    text = accuracy_page(records, command, pictures, tasks, notes)
+    text = accuracy_page(records, command, pictures, tasks, notes, timed)
     return [write_whole(page, text), *(file for _, file in drawn)]
 
 

@@ -7,14 +7,10 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from bench.core.format import plain
-from bench.core.record import Quality, Record, Speed
+from bench.core.record import Record
 from bench.core.store import latest
 from bench.publishing.filters import filter_columns
-from bench.publishing.machine import commit_of, describe_machine
-from bench.publishing.metrics import evaluate
-from bench.publishing.metrics.marks import marks
-from bench.publishing.metrics.roofline import bound
+from bench.publishing.frame import Row, frame
 
 # Fields of a cell in the order of columns; one that is added later follows them by itself.
 _CELL_FIELDS = (
@@ -42,8 +38,6 @@ _LAST = ("hyperparameters", "task_settings", "plugins")  # JSON, too wide for th
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """First characters that spreadsheets compute; a number is no text, and keeps its sign."""
 
-Row = dict[str, Any]
-
 
 def flat_rows(
     records: Sequence[Record], metrics: Sequence[str]
@@ -55,8 +49,7 @@ def flat_rows(
     ``is_latest`` is false for a record that a newer one of the same cell has replaced.
     """
     newest = {id(record) for record in latest(records)}
-    cells = [record.cell.to_dict() for record in records]
-    known = {name for cell in cells for name in cell}
+    known = {name for record in records for name in record.cell.to_dict()}
     extra = sorted(known - set(_CELL_FIELDS) - set(_LAST))
     filtered = [filter_columns(record) for record in records]
     columns = (
@@ -78,35 +71,10 @@ def flat_rows(
         "is_latest",
         "key",
     )
-    rows = [
-        {name: plain(value) for name, value in cell.items()}
-        | evaluate(record, metrics)
-        | own
-        | {
-            **about(record),
-            "marks": "; ".join(marks(record)) or None,
-            "reference": record.result.reference if isinstance(record.result, Speed) else None,
-            "bound": bound(record),
-            "ended": (record.result.ended or None) if isinstance(record.result, Quality) else None,
-            "is_latest": id(record) in newest,
-        }
-        for record, cell, own in zip(records, cells, filtered, strict=True)
-    ]
+    rows = frame(records, metrics)
+    for row, record in zip(rows, records, strict=True):
+        row["is_latest"] = id(record) in newest
     return columns, [{name: row.get(name) for name in columns} for row in rows]
-
-
-def about(record: Record) -> Row:
-    """Facts about a record: how it ended, and where and when it was measured."""
-    return {
-        "status": str(record.status),
-        "reason": record.reason,
-        "commit": commit_of(record) or None,
-        "machine": describe_machine(record),
-        "started_at": record.started_at,
-        "sweep": record.sweep,
-        "method_version": record.method_version,
-        "key": record.cell.key,
-    }
 
 
 def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:

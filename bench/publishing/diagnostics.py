@@ -46,7 +46,7 @@ def report_sections(found: Found) -> tuple[Section, ...]:
     if not tables:
         return ()
     notes = [
-        "From diagnostics.jsonl, which python -m bench.diagnose wrote; diagnostics.md beside it "
+        "From diagnostics.jsonl, which attnbench diagnose wrote; diagnostics.md beside it "
         "has all numbers and says how to read them. Rows go by their labels: hyperparameters may "
         "differ from those of other tables."
     ]

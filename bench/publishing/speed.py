@@ -21,46 +21,18 @@ from bench.publishing.machine import describe_machine
 from bench.publishing.metrics.marks import NOISY, marks
 from bench.publishing.metrics.speedup import ratio_between, speedup
 from bench.publishing.tables import with_marks
+from bench.publishing.templates import prose
 
 COMMANDS = """\
-python -m bench.sweep experiment=published out=results/speed/published
-python -m bench.sweep experiment=published scope=layer \
+attnbench sweep experiment=published out=results/speed/published
+attnbench sweep experiment=published scope=layer \
 'attention=[softmax,flatten_layer,mlla,polaformer_pp]' out=results/speed/published
-python -m bench.sweep experiment=compiled out=results/speed/compiled
+attnbench sweep experiment=compiled out=results/speed/compiled
 python -m bench.publishing.speed results/speed docs/speed.md"""
 """Commands of `make speed`."""
 
-_INTRO = """\
-# Speed of the mechanisms
-
-Numbers are speed-ups: the time of the reference divided by the entry's time, in the same rounds.
-Above 1 the entry is faster. Brackets hold the 95 % interval; `~` marks cells that were measured
-while other programs kept the machine busy. Outputs too large for a whole float64 oracle, as at
-4,096 tokens, are checked in part ([methodology](methodology/correctness.md#is-it-right))."""
-
-_PUBLISHED = """\
-## Compared with the authors' operators
-
-Entries such as `nala_published` run the operators of the authors' code and pass the same golden
-files. Rounds are taken in six processes, because two processes of the same code differ by
-10 to 20 %; intervals are those of the process medians. Entries that own their projections are
-compared as layers."""
-
 LARGEST_SHARE = {"flatten": 0.07, "nala_rope": 0.11, "nala_cosine": 0.14}
 """Goals: at most this share of softmax's time at 4,096 tokens, forward and with backward."""
-
-_GOALS = """\
-## Goals that are missed
-
-Each entry is to take no longer than the authors' operators; at 4,096 tokens, of softmax's time,
-{shares}.
-Shares are 1 over the speed-ups above."""
-
-_COMPILED = """\
-## Compiled
-
-Eager entries and the same under `torch.compile` (inductor), in the same rounds. Both are compared
-with eager softmax in the first table."""
 
 Rows = Mapping[str, Mapping[str, Record]]
 """Records by the name of their row and by their column."""
@@ -97,14 +69,14 @@ def speed_page(published: Sequence[Record], compiled: Sequence[Record]) -> str:
     )
     against_softmax = _table("over softmax", compared, over_softmax)
     blocks = [
-        _INTRO,
+        prose(__file__, "introduction"),
         f"{_origin([*published, *compiled])} `make speed` runs:",
         f"```bash\n{COMMANDS}\n```",
-        _PUBLISHED,
+        prose(__file__, "published"),
         pipe_table(over_operators),
         pipe_table(against_softmax),
         *missed_goals(over_operators, against_softmax),
-        _COMPILED,
+        prose(__file__, "compiled"),
         pipe_table(_table("eager / compiled, over softmax", eager, both)),
         pipe_table(_table("compiled, over eager", inductor, over_eager)),
         pipe_table(_table("seconds to compile", inductor, seconds)),
@@ -143,7 +115,7 @@ def missed_goals(over_operators: Table, over_softmax: Table) -> tuple[str, str]:
     shares = ", ".join(f"{name} at most {goal}" for name, goal in LARGEST_SHARE.items())
     header = ("entry", "at", "goal", "found", "verdict")
     table = text_table(title="goals", header=header, rows=tuple(rows), num_words=3)
-    return _GOALS.format(shares=shares), pipe_table(table) if rows else "None is missed."
+    return prose(__file__, "goals", shares=shares), pipe_table(table) if rows else "None is missed."
 
 
 def _missed(reaches: bool) -> str:

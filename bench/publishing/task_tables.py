@@ -11,6 +11,7 @@ from statistics import fmean
 from bench.core.cell import KernelWorkload
 from bench.core.comparison import Runs, mean_of, within_share
 from bench.core.format import bracketed, number, percent, quantity, with_unit
+from bench.core.record import Quality
 from bench.core.statistics import median
 from bench.publishing.document import Table, text_table
 from bench.publishing.filters import filter_notes, filter_tables
@@ -141,7 +142,10 @@ def _task_table(task: TaskScores) -> Table:
     """Ranks and the scores of single seeds are there where there are seeds to compare."""
     has_ranks = task.num_seeds > 1
     every = [(score, score_row(score, task)) for score in task.scores]
-    rare = ("training (%)", "solved to", "state", "steps to 90 %", "learning rate", "size set")
+    rare = (
+        *("training (%)", "solved to", "state", "pairs kept (%)", "steps to 90 %"),
+        *("learning rate", "size set"),
+    )
     left_out = {title for title in rare if not any(row[title] for _, row in every)}
     if not has_ranks:
         left_out |= {"rank", "each seed"}
@@ -176,6 +180,7 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
         **{f"at {n:,} tokens": at.get(n, "") for n in _lengths(task)},
         "solved to": _solved_words(score, task),
         "state": _state_words(score.state_bytes, task),
+        "pairs kept (%)": _kept_words(score),
         "steps to 90 %": _steps_words(score),
         "learning rate": _rate_words(score),
         "chance" if task.unit else "chance (%)": chance,
@@ -270,6 +275,13 @@ def _state_words(state_bytes: int | None, task: TaskScores) -> str:
     return words + _beside(state_bytes, 4 * numbers)
 
 
+def _kept_words(score: Score) -> str:
+    """Share of the pairs that a sparse row attends to."""
+    results = [record.result for record in score.records]
+    kept = [r.kept_share for r in results if isinstance(r, Quality) and r.kept_share is not None]
+    return percent(fmean(kept)) if kept else ""
+
+
 def _beside_usual(
     cost: int | None, write: Callable[[int], str], costs: Iterable[int | None]
 ) -> str:
@@ -302,7 +314,7 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
     if untuned := [s.entry for s in task.scores if {"untuned"} & set(s.marks)]:
         yield (
             f"Untuned, so not ranked: {', '.join(untuned)}; no learning rate was searched for "
-            "these at just these settings. `python -m bench.rates` searches one."
+            "these at just these settings. `attnbench rates` searches one."
         )
     if stuck := [score.entry for score in task.scores if score.num_stuck]:
         yield (

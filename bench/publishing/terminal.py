@@ -11,9 +11,9 @@ from rich.text import Text
 from bench.core.record import Record
 from bench.publishing.conclusions import sentences
 from bench.publishing.config import PublishConfig
-from bench.publishing.document import laid_out
 from bench.publishing.growth import growth_sections
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.printed import laid_out
 from bench.publishing.tables import (
     Section,
     holes_table,

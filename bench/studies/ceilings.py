@@ -31,9 +31,9 @@ from bench.core.settings import (
     Word,
 )
 from bench.measuring.config import torch_device
+from bench.measuring.device import device_named
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
-from bench.measuring.measure.dtypes import why_no_dtype
 from bench.measuring.plan import resolve_devices
 from bench.measuring.sharing.devices import alone_on
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
@@ -107,7 +107,7 @@ def study(asked: Calibrate, session: Session) -> int:
 
 def _measure(jobs: Jobs, place: Place) -> Outcome[CeilingResult]:
     """Give a worker the place, unless its device does not compute in its dtype."""
-    if reason := why_no_dtype(place["device"], place["dtype"]):
+    if reason := device_named(place["device"]).why_no_dtype(place["dtype"]):
         return Outcome(status=Status.SKIPPED, reason=reason)
     return jobs.do(CEILING, **place)
 

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
-from bench.core.cell import Cell
-from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
-from bench.core.clock import now_s
 from bench.core.comparison import Runs, compare, holm
 from bench.core.format import quantity
 from bench.core.observed import CONTROLS
-from bench.core.places import CONF
 from bench.core.record import REFERENCE, Record
 from bench.core.settings import Folder, Group, Interval, Many, Name, Rows, Seed, Settings, Some
 from bench.core.store import latest, read_records
-from bench.measuring.config import Budget, SweepConfig, read_sweep_config
-from bench.measuring.plan import PlannedCell
-from bench.measuring.worker.jobs import Deadline
+from bench.measuring.config import Budget, SweepConfig, training_config
 from bench.publishing.accuracy import chosen, origin
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.spec import Chart
-from bench.publishing.charts.write import write_pictures
+from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
     Block,
     Bullets,
@@ -41,28 +35,19 @@ from bench.publishing.document import (
     Text,
     Value,
     words,
-    write,
 )
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.scores import Score, TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import machine_words
 from bench.publishing.task_tables import score_row
-from bench.studies.rates.rows import Row, trainable
-from bench.studies.rates.tuned import Arm, tuned
-from bench.studies.session import Session, Stopped
+from bench.publishing.templates import prose
+from bench.studies.rates.rows import trainable, trainer
+from bench.studies.rates.tuned import tuned
+from bench.studies.session import Session
 
 LAYERS = "softmax_layers"
 """The task setting that says how many blocks are softmax."""
-
-_HOW_TO_READ = """\
-Each model is the same stack of blocks; `softmax layers` of them mix by softmax, evenly spaced and
-the last among them, the others by the mixer of the row. The learning rate was searched for each
-mixer alone, on validation examples and one seed, and taken over for its hybrids: a hybrid may have
-a better one. A pair of mixers is decided where their difference, seed by seed, stands at 5 % after
-Holm over all pairs of the same task and number of softmax layers. Rows with a mark that forbids a
-rank (stuck, rate at the edge of the search) are in no pair. See
-[methodology.md](../methodology.md#tasks)."""
 
 
 class Hybrids(Settings):
@@ -95,59 +80,29 @@ class Hybrids(Settings):
                 )
         alone = {label: own | {LAYERS: 0} for label, own in tasks.items()}
         rows = {REFERENCE: {"mechanism": REFERENCE}} | dict(composed["attention"])
-        given: dict[str, Any] = {"attention": rows, "task": alone, "rates": None, "seq_len": []}
-        given |= {"seed": list(self.seed), "plugins": list(self.plugins), "given": ()}
-        return read_sweep_config(read_yaml(CONF / "sweep.yaml") | given | {"out": str(self.out)})
+        more = {"seed": list(self.seed), "plugins": list(self.plugins)}
+        return training_config(rows, alone, self.out, **more)
 
 
-def study(asked: Hybrids, session: Session) -> int:
+def study(asked: Hybrids, session: Session) -> None:
     """Train task by task, as far as the budget goes, and write the page of what is there."""
     config = asked.training(session.composed)
-    until = Deadline(now_s() + (asked.budget or math.inf))
-
-    def train(cells: Sequence[Cell]) -> dict[str, Record]:
-        planned = [PlannedCell(cell=cell) for cell in cells]
-        done = session.train(config, planned, until=until)
-        if done.is_interrupted:
-            raise Stopped
-        return done.by_key
-
-    try:
+    with trainer(config, session, asked.budget) as train:
         for task in config.task:
             alone = trainable(config.but(task=(task,)), session)
             arms = tuned(alone, asked.seed, train, looks_further=False).values()
             mixers = [arm for arm in arms if arm.name != REFERENCE]
             for count in sorted(set(asked.softmax_layers) - {0, task.settings["num_layers"]}):
-                train([*_hybrids(mixers, count, asked.seed)])
-    except Stopped:
-        session.say("Stopped. The same command, given again, goes on from here.")
-    session.is_stopped &= not until.is_over
+                label = f"{task.label} {LAYERS}={count}"
+                at_count = {LAYERS: count}  # at the rate that a mixer has alone
+                train([m.changed(s, label, **at_count) for s in asked.seed for m in mixers])
     records = read_records(asked.out, missing_ok=True)
     if not records:
         session.say("Nothing was trained.")
-        return 0
-    page = asked.out / "hybrids.md"
+        return
     board = board_of(records)
-    figures = session.figures(charts(board), page)
-    document = document_of(board, records, session.command("budget"), figures)
-    session.show(document)
-    session.write(document, page)
-    return 0
-
-
-def _hybrids(mixers: Iterable[Arm], count: int, seeds: Sequence[int]) -> Iterator[Cell]:
-    """Each mixer's runs with so many softmax layers, at the rate that it has alone."""
-    for seed in seeds:
-        for arm in mixers:
-            work = arm.row.cell.task
-            work = replace(
-                work,
-                label=f"{work.label} {LAYERS}={count}",
-                settings=work.settings | {LAYERS: count},
-                is_at_edge=arm.is_at_edge,
-            )
-            row = Row(cell=replace(arm.row.cell, workload=work), rates=(arm.rate,))
-            yield row.searched_at(arm.rate, seed)
+    document = partial(document_of, board, records, session.command("budget"))
+    session.publish(asked.out / "hybrids.md", charts(board), document)
 
 
 # --- what follows -------------------------------------------------------------------------------
@@ -271,9 +226,8 @@ def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ())
     """
     records = chosen(read_records(store), tasks)
     board = board_of(records)
-    drawn, _ = write_pictures(charts(board), page.with_suffix(""))
-    figures = [Figure(title, f"{page.stem}/{file.name}") for title, file in drawn]
-    return [write(document_of(board, records, command, figures), page), *(f for _, f in drawn)]
+    document = partial(document_of, board, records, command)
+    return write_illustrated(page, charts(board), document)
 
 
 def document_of(
@@ -286,7 +240,7 @@ def document_of(
     blocks: list[Block] = [
         Text([origin(latest(records), machine_words(board), board.commits)]),
         Command(command),
-        Prose(_HOW_TO_READ),
+        Prose(prose(__file__, "how_to_read")),
         Text(
             [
                 f"{quantity(same + reverse, 'pair')} decided both alone and in a hybrid, over all "

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from rich.console import Console
 
 from bench.core.cell import Cell
-from bench.core.cli.command import read_yaml, run_app
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.command import run_app
+from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
 from bench.core.cli.values import command_line
 from bench.core.clock import now_s, utc_now
@@ -30,15 +30,17 @@ from bench.core.record import Record
 from bench.core.roots import root_of
 from bench.core.settings import Settings
 from bench.core.store import Tail, read_records
-from bench.measuring.config import SweepConfig, read_sweep_config
+from bench.measuring.config import SweepConfig, training_config
+from bench.measuring.device import available_devices
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
 from bench.measuring.worker.jobs import Interrupt, Interrupted
 from bench.measuring.worker.launch import WorkerServer
 from bench.publishing.charts.spec import Chart
-from bench.publishing.charts.write import write_pictures
-from bench.publishing.document import Document, Figure, print_document, write
+from bench.publishing.charts.write import Illustrated, figures_of, write_pictures
+from bench.publishing.document import Document, write
 from bench.publishing.machine import machine_in_words
+from bench.publishing.printed import print_document
 
 if TYPE_CHECKING:
     from bench.measuring.plan import PlannedCell
@@ -127,8 +129,7 @@ class Session:
 
     def server(self, config: SweepConfig) -> WorkerServer:
         """The server that forks workers, started when it is first asked for."""
-        allocator = config.run.allocator
-        if allocator not in self._servers:
+        if (allocator := config.run.allocator) not in self._servers:
             self._servers[allocator] = WorkerServer(allocator)
         return self._servers[allocator]
 
@@ -141,16 +142,19 @@ class Session:
         words = command_line(self.name, self.composed, without=without)
         file = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
         if file.stem == self.name and file.parent.name != "bench":  # a study in its user's folder
-            return words.replace(f"-m bench.{self.name}", file.name, 1)
+            return words.replace(f"attnbench {self.name}", f"python {file.name}", 1)
         return words
 
-    def origin(self) -> str:
-        """Machine, commit, date and wall time, as words for a page."""
+    @cached_property
+    def place(self) -> str:
+        """Machine, commit and date, as words for a page."""
         here = self.machine
-        return (
-            f"{machine_in_words(here.to_dict())}, commit {(here.commit or 'unknown')[:7]}, "
-            f"{utc_now()[:10]}, {format_duration(self.wall_s)} of wall time"
-        )
+        commit = (here.commit or "unknown")[:7]
+        return f"{machine_in_words(here.to_dict())}, commit {commit}, {utc_now()[:10]}"
+
+    def origin(self) -> str:
+        """`place` and the wall time so far."""
+        return f"{self.place}, {format_duration(self.wall_s)} of wall time"
 
     # --- what is said and written ---
 
@@ -168,18 +172,6 @@ class Session:
         if self._progress:
             self._progress.say(words)
 
-    def figures(self, charts: Sequence[Chart], page: Path) -> list[Figure]:
-        """Draw pictures into the folder of a page's name beside it; a note if they cannot be drawn.
-
-        Raises:
-            ConfigError: a file cannot be written.
-        """
-        drawn, note = write_pictures(charts, page.parent / page.stem)
-        self.notes += [note] if note else []
-        for _, file in drawn:
-            self.say(f"wrote {file}")
-        return [Figure(title, f"{page.stem}/{file.name}") for title, file in drawn]
-
     def write(self, document: Document, path: Path) -> None:
         """Write a file by its ending, and say so.
 
@@ -191,6 +183,20 @@ class Session:
     def show(self, document: Document) -> None:
         """Print texts and tables."""
         print_document(document, self.console)
+
+    def publish(self, page: Path, charts: Iterable[Chart], document_of: Illustrated) -> None:
+        """Show a document, and write it with its pictures, which lie in a folder of its name.
+
+        Raises:
+            ConfigError: a file cannot be written.
+        """
+        drawn, note = write_pictures(charts, page.with_suffix(""))
+        self.notes += [note] if note else []
+        for _, file in drawn:
+            self.say(f"wrote {file}")
+        document = document_of(figures_of(drawn))
+        self.show(document)
+        self.write(document, page)
 
     # --- what is done ---
 
@@ -273,24 +279,18 @@ class Session:
         except CheckpointRefused as error:
             raise ConfigError(str(error)) from error
 
-    def sweep(self, out: Path, **changes: Any) -> Trained:
-        """Train or time the rows of this command as a sweep with these settings would.
-
-        Nothing is timed and nothing trained unless `seq_len` or `task` says what: of a task its
-        settings, as ``task={"recall": {"task": "recall", "num_steps": 600}}``, at its own rate.
+    def sweep(self, out: Path, task: Mapping[str, Any] | None = None, **changes: Any) -> Trained:
+        """Train or time this command's rows as a sweep would; `seq_len` or `task` says at what.
 
         Args:
             out: the store.
+            task: settings of each, as ``{"recall": {"task": "recall", "num_steps": 600}}``.
             changes: settings of `bench.sweep`, in place of those of conf/sweep.yaml.
 
         Raises:
             ConfigError: a setting that a sweep does not take, or a store that cannot be used.
         """
-        usual = read_yaml(CONF / "sweep.yaml") | {"task": {}, "rates": None, "seq_len": []}
-        if unknown := sorted(changes.keys() - usual.keys()):
-            raise ConfigError(f"{unknown[0]} is not a key. {did_you_mean(unknown[0], usual)}")
-        given = {"attention": self.composed["attention"], "given": (), "out": str(out)}
-        config = read_sweep_config(usual | given | changes)
+        config = training_config(self.composed["attention"], task or {}, out, **changes)
         return self.train(config, self.plan(config))
 
     def plan(self, config: SweepConfig) -> tuple[PlannedCell, ...]:
@@ -305,7 +305,7 @@ class Session:
 
     def here(self, config: SweepConfig, devices: Iterable[str]) -> Environment:
         """The machine as workers on these devices see it; devices that it lacks are left out."""
-        present = environment.available_devices()
+        present = available_devices()
         own = tuple(device for device in dict.fromkeys(devices) if device in present)
         server = self.server(config)
         return environment.current(own, config.run.allocator, server.environment())
@@ -392,7 +392,7 @@ def run_study(
             import_plugins(plugins)
         for key in writes:
             if folder := getattr(asked, key, None):
-                check_writable(folder)
+                check_writable(folder.parent if out_is_file and key == "out" else folder, key)
         with Session(name, composed) as session:
             code = study(asked, session) or 0
         return STOPPED if session.is_stopped else code

@@ -24,38 +24,43 @@ def _is_ours(form):
     return not set(form.can.requires) & set(EXTRAS)
 
 
-def _cases(form, claim, *, needs_cuda):
+def _cases(form, claim, *, needs_card):
     return [
         (check, case)
         for check, case in checks_for(form)
-        if check.claim == claim and check.needs_cuda == needs_cuda
+        if check.claim == claim and check.needs_card == needs_card
     ]
 
 
-TRACED = ("compile", "export")
-"""Claims whose tests trace the module: a third of the time of all."""
-TRACED_FIRST = ("softmax", "nala", "sigmoid", "gla")
-"""A mechanism of each engine, whose traces `make test` takes; the slow tests take the others'."""
+SLOW_CLAIMS = (
+    *("any_shape", "batch", "precision", "finite", "deterministic", "compile", "export"),
+)
+"""Claims that `make test` tests of `FIRST` alone, and the slow tests of all others: together half
+of the time of all."""
+FIRST = ("softmax", "nala", "sigmoid", "gla", "rala_layer")
+"""A mechanism of each engine, and a layer."""
+GENERATED = ("softmax_flex",)
+"""Mechanisms whose calls compile a kernel: of their claims, the slow tests test all but one."""
 
 
 def _marks(form, claim):
-    is_slow = claim in TRACED and form.name not in TRACED_FIRST
-    return [pytest.mark.slow] if is_slow else []
+    is_slow = claim in SLOW_CLAIMS or (form.name in GENERATED and claim != "reference")
+    return [pytest.mark.slow] if is_slow and form.name not in FIRST else []
 
 
-def forms_and_claims(forms, *, needs_cuda=False):
+def forms_and_claims(forms, *, needs_card=False):
     return [
         pytest.param(form, claim, id=f"{form.id}-{claim}", marks=_marks(form, claim))
         for form in forms
         for claim in CLAIMS
         if _is_ours(form) or claim == "forms"
-        if _cases(form, claim, needs_cuda=needs_cuda)
+        if _cases(form, claim, needs_card=needs_card)
     ]
 
 
-def keeps(form, claim, *, needs_cuda=False):
+def keeps(form, claim, *, needs_card=False):
     untestable = []
-    cases = _cases(form, claim, needs_cuda=needs_cuda)
+    cases = _cases(form, claim, needs_card=needs_card)
     for check, case in cases:
         try:
             check(form, case)

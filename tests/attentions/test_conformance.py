@@ -1,6 +1,6 @@
 """Every registered mechanism is put through what it claims; a new name is picked up by itself.
 
-The checks are those of `python -m bench.verify conformance=true`: one test per form and claim.
+The checks are those of `attnbench verify conformance=true`: one test per form and claim.
 Those of recurrent mechanisms are in test_conformance_recurrent.py.
 """
 
@@ -19,9 +19,9 @@ def test_a_mechanism_keeps_what_it_claims(form, claim):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("form", "claim"), forms_and_claims(FORMS, needs_cuda=True))
+@pytest.mark.parametrize(("form", "claim"), forms_and_claims(FORMS, needs_card=True))
 def test_a_mechanism_keeps_what_it_claims_on_cuda(form, claim):
-    keeps(form, claim, needs_cuda=True)
+    keeps(form, claim, needs_card=True)
 
 
 @pytest.mark.slow

@@ -144,3 +144,14 @@ def test_examples_are_left_alone(tmp_path: Path) -> None:
     before = content(tmp_path)
     assert fsck.main([str(tmp_path)]) == 0
     assert content(tmp_path) == before
+
+
+def test_a_file_in_the_place_of_the_quarantine_is_told_and_nothing_moves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = damaged(tmp_path)
+    before = path.read_bytes()
+    (tmp_path / "quarantine").write_text("")
+    assert fsck.main([str(tmp_path)]) == 2
+    assert "quarantine/a.jsonl cannot be written: Not a directory" in capsys.readouterr().err
+    assert path.read_bytes() == before

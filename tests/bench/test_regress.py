@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from bench.measuring.worker.jobs import Interrupted
 from bench.regress import _quoted, main
 from bench.studies.gate import trees
 from tests.bench.studies.gate.scratch import DEATH, WASTE, Checkout, tiny
@@ -158,15 +160,15 @@ LINEAR = "attentions/mechanisms/linear.py"
 ONE = tiny(attention="[linear]")
 
 
-def test_ctrl_c_in_the_first_cell_says_so(checkout):
-    process = checkout.start("base=HEAD", *tiny(budget_s="600", threshold="0"))
-    for line in process.stdout:
-        if "[1/2" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "nothing was compared yet" in out and "Traceback" not in err
+def test_ctrl_c_in_the_first_cell_says_so(tmp_path, monkeypatch, capsys):
+    def stopped(*_):
+        raise Interrupted
+
+    monkeypatch.setattr("bench.studies.gate.command.compare_commits", stopped)
+    monkeypatch.setattr(trees, "worktree", lambda commit: nullcontext())
+    assert main(["base=HEAD", *tiny(out=str(tmp_path))]) == 130
+    said = capsys.readouterr()
+    assert "nothing was compared yet" in said.out and "Traceback" not in said.err
 
 
 def test_ctrl_c_keeps_what_was_compared_and_no_worktree(checkout):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from statistics import median
 
-from bench.core.clock import CpuClock
 from bench.core.record import Record, Status
+from bench.measuring.device import device_named
 from bench.measuring.measure import attributes
 from bench.measuring.measure.state import SETTINGS, Watch
 from bench.measuring.worker.launch import WorkerServer
@@ -53,7 +53,7 @@ def cost_of_looks() -> str:
     attributes.watch_loaded()
     watch = Watch(threads=True)
     watch.begin("it")
-    clock, samples = CpuClock(), []
+    clock, samples = device_named("cpu"), []
     for _ in range(200):
         samples.append(1e6 * clock.time_calls(lambda: watch.change("it"), 5) / 5)
     num_attributes = sum(len(owner.names) for owner in attributes._owners)

@@ -17,7 +17,7 @@ from bench.core.cli.entries import read_attention_entries
 from bench.core.record import METHOD_VERSION
 from bench.core.rows import row_labels, settings_of
 from bench.core.statistics import median, paired_ratio
-from bench.measuring.measure.device_clock import CpuClock
+from bench.measuring.device import device_named
 from bench.measuring.measure.latency import round_order, time_round, warm_up
 from tests.records import kernel_cell
 
@@ -66,7 +66,6 @@ def one_thread():
 
 def without_noise(subject) -> dict[str, int | None]:
     """What a comparison allows no growth of."""
-    import torch
 
     from bench.measuring.building import shape_of
     from bench.measuring.measure import flops, memory
@@ -80,7 +79,7 @@ def without_noise(subject) -> dict[str, int | None]:
     return {
         "flops": work.flops_factor * useful,
         "executed_flops": work.flops_factor * executed,
-        "peak_memory_bytes": memory.peak_memory_bytes(subject.call, torch.device("cpu")),
+        "peak_memory_bytes": device_named("cpu").profile(subject.call).peak_bytes,
         "saved_for_backward_bytes": saved,
         "num_operators": flops.count(subject.eager_call).num_operators,
     }
@@ -103,7 +102,7 @@ def test_one_call(benchmark, one_thread, label, seq_len, mode):
     exact = without_noise(subject)
     subject.rotate()
     softmax.rotate()
-    clock = CpuClock()
+    clock = device_named("cpu")
     members = [warm_up(one.call, clock, MIN_SAMPLE_S) for one in (subject, softmax)]
     first = time_round(members, (0, 1), clock)
     counts = [member.calls_per_sample for member in members]
@@ -155,7 +154,7 @@ def test_softmax_as_the_harness_calls_it_and_sdpa_alone(benchmark, one_thread, s
         torch.autograd.grad(attend(q, k, v), (q, k, v), cotangent)
 
     raw = forward if mode == "forward" else forward_backward
-    clock = CpuClock()
+    clock = device_named("cpu")
     members = [warm_up(call, clock, MIN_SAMPLE_S) for call in (subject.call, raw)]
     numbers = range(num_rounds(2 * MIN_SAMPLE_S))
     rounds = [time_round(members, round_order(2, seq_len, n), clock) for n in numbers]

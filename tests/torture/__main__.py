@@ -26,7 +26,7 @@ from bench.core.format import format_duration
 from bench.measuring.machine.environment import current
 from tests.page_parts import with_part
 from tests.torture.disks import disks
-from tests.torture.kills import kills
+from tests.torture.kills import kills, studies
 from tests.torture.links import found_after, links
 from tests.torture.mechanisms import mechanisms
 from tests.torture.messages import damaged_claims, messages
@@ -44,7 +44,8 @@ PARTS: dict[str, tuple[Part, int]] = {
     "mechanisms": (mechanisms, 65),
     "parallel": (parallel, 24),
     "disks": (disks, 36),
-    "kills": (kills, 300),
+    "studies": (studies, 24),
+    "kills": (kills, 150),
 }
 """Each with the number of trials of a whole run."""
 
@@ -57,6 +58,7 @@ WORDS = {
     "mechanisms": "misbehaving mechanisms",
     "parallel": "sweeps, eight at a time into one store",
     "disks": "full disks",
+    "studies": "SIGKILLs of convert, text and hybrids",
     "kills": "SIGKILLs at random instants",
 }
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from random import Random
 from unittest.mock import patch
 
-from bench import fsck, merge, report, validate
+from bench import advise, fsck, merge, report, validate
 from bench.core.cli import stored_files
+from bench.core.cli.values import run_words
 from bench.core.store import records_folder
+from bench.studies.convert.study import write_page
 from tests.mutations import originals
 from tests.torture.trial import Ended, Trial, here
 
@@ -32,7 +34,7 @@ PLACES = (
     *("quarantine", "quarantine/a.jsonl", "examples", "examples/0123456789abcdef.json"),
     *("claims", "claims/block", "badges", "badges/x.jsonl", "verify.json", "diagnostics"),
     *("diagnostics.jsonl", "diagnostics/diagnostics.jsonl", "charts", "cache", "table.csv"),
-    "leaderboard.md",
+    *("leaderboard.md", "records.jsonl.gz", "curves.jsonl", "conversion.md", "conversion"),
 )
 KINDS: dict[str, Callable[[Path, Path], object]] = {
     "a FIFO": lambda path, _: os.mkfifo(path),
@@ -50,7 +52,17 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "validate": validate.main,
     "merge": lambda words: merge.main([words[0], "out=to"]),
     "report": lambda words: report.main([f"out={words[0]}", "charts=false"]),
+    "latex": lambda words: report.main([f"out={words[0]}", "format=latex"]),
+    "advise": lambda words: advise.main([f"records={words[0]}", "seq_len=64"]),
+    "convert": lambda words: run_words(_page_of_curves, words, ""),
 }
+
+
+def _page_of_curves(words: list[str]) -> int:
+    """Write the page of conversions, as after training."""
+    out = Path(words[0])
+    write_page(out, out / "conversion.md", "")
+    return 0
 
 
 def links(count: int, draw: Random, folder: Path, only: str = "") -> Iterator[Trial]:
@@ -60,14 +72,14 @@ def links(count: int, draw: Random, folder: Path, only: str = "") -> Iterator[Tr
         count: of trials.
         draw: chooses place, kind and command.
         folder: an empty one.
-        only: a command; any unless given, `report`, which takes a second, seldom.
+        only: a command; any unless given, those that take a second seldom.
     """
     for number in range(count):
         at = folder / str(number)
         mine = at / "elsewhere"
         out = _store(at / "store", mine)
         place, kind = draw.choice(PLACES), draw.choice(list(KINDS))
-        command = only or draw.choices(list(COMMANDS), (6, 6, 6, 1))[0]
+        command = only or draw.choices(list(COMMANDS), (6, 6, 6, 1, 1, 3, 3))[0]
         _put(out / place, kind, mine)
         before = _seen(mine)
         ended = _within_time(COMMANDS[command], at)

@@ -10,20 +10,31 @@ from typing import Any
 
 import yaml
 
-from bench import fsck, merge, sweep, validate
+from bench import completion, fsck, merge, sweep, validate
 from bench.core.cli.command import CONF, run_app
 from bench.core.roots import root_of
 from bench.core.rows import settings_of
 from bench.core.settings import Settings
+from bench.measuring.config import read_sweep_config
 from bench.publishing.publish import read_publish_config
+from bench.report import Instead
+from bench.studies.advise.settings import Advise
 from bench.studies.catalogue import listing, new, showing
 from bench.studies.ceilings import Calibrate
+from bench.studies.convert.settings import Convert
+from bench.studies.diagnostics.settings import Diagnose
+from bench.studies.explain.settings import Explain
 from bench.studies.gate.config import read_gate_config
+from bench.studies.hybrids import Hybrids
+from bench.studies.launches.command import Launches
+from bench.studies.rates import race, search
+from bench.studies.rates.rows import run_command
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.selftest.settings import Selftest
 from bench.studies.selftest.study import sweep_of
+from bench.studies.text.settings import Text
 from bench.studies.verify.settings import Verify
-from tests.torture.trial import Trial, here
+from tests.torture.trial import ROOT, Trial, here
 
 Main = Callable[[list[str]], int]
 
@@ -32,11 +43,20 @@ DRY = ("attention=[softmax]", "task=[]", "seq_len=32", "dry_run=true", "rates=sh
 
 
 MODELS: dict[str, type[Settings]] = {
+    "advise": Advise,
     "calibrate": Calibrate,
+    "convert": Convert,
+    "diagnose": Diagnose,
+    "explain": Explain,
+    "launches": Launches,
     "reproduce": Reproduce,
+    "text": Text,
     "verify": Verify,
 }
 """Commands that a model of settings stands for, instead of a YAML."""
+
+OF_SWEEP: dict[str, type[Settings]] = {"race": race.Own, "rates": search.Own}
+"""Commands that take the keys of a sweep, and these."""
 
 
 def _only_read(command: str, read: Callable[[dict[str, Any]], Any]) -> Main:
@@ -49,17 +69,37 @@ def _only_read(command: str, read: Callable[[dict[str, Any]], Any]) -> Main:
     return main
 
 
+def _checked(model: type[Settings]) -> Callable[[dict[str, Any]], None]:
+    """Settings of a study, and of the training runs that they ask for."""
+
+    def read(composed: dict[str, Any]) -> None:
+        asked = model.read(composed)
+        if hasattr(asked, "training"):
+            asked.training(composed)
+
+    return read
+
+
+def _beside_a_sweep(own: type[Settings]) -> Main:
+    def read(composed: dict[str, Any], given: Any) -> int:
+        own.read(given)
+        return 0 * bool(read_sweep_config(composed))
+
+    return lambda words: run_command(words, tuple(own.model_fields), {}, read)
+
+
 COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {
     "sweep": (sweep.main, DRY),
-    "report": (_only_read("report", read_publish_config), ()),
+    "report": (_only_read("report", lambda c: (read_publish_config(c), Instead.read(c))), ()),
     "regress": (_only_read("regress", read_gate_config), ("attention=[softmax]", "task=[]")),
-    "verify": (_only_read("verify", Verify.read), ()),
-    "calibrate": (_only_read("calibrate", Calibrate.read), ()),
     "selftest": (
         _only_read("selftest", lambda c: (Selftest.read(c), sweep_of(c))),
         ("attention=[softmax]",),
     ),
-    "reproduce": (_only_read("reproduce", Reproduce.read), ()),
+    "hybrids": (_only_read("hybrids", _checked(Hybrids)), ()),
+    **{name: (_only_read(name, _checked(model)), ()) for name, model in MODELS.items()},
+    "text": (_only_read("text", _checked(Text)), (f"root={ROOT / 'CHANGELOG.md'}",)),
+    **{name: (_beside_a_sweep(own), ()) for name, own in OF_SWEEP.items()},
 }
 
 NUMBERS = ("-1", "0", "1e999", "-1e999", "nan", ".inf", "1e-400", "9" * 30, "0.1", "1_0", "0x1")
@@ -101,8 +141,9 @@ def keys(command: str) -> tuple[str, ...]:
     if command in MODELS:
         root = dict(root_of(MODELS[command]).content)
     else:
-        root = yaml.safe_load((CONF / f"{command}.yaml").read_text())
-    found = []
+        file = "sweep" if command in OF_SWEEP else command
+        root = yaml.safe_load((CONF / f"{file}.yaml").read_text())
+    found = [*OF_SWEEP[command].model_fields] if command in OF_SWEEP else []
     for choice in root.pop("defaults"):
         for group in choice if isinstance(choice, dict) else ():
             if (CONF / group).is_dir():
@@ -127,6 +168,7 @@ def _flat(content: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 WORD_COMMANDS: dict[str, tuple[Main, str]] = {
+    "completion": (completion.main, "shell"),
     "fsck": (fsck.main, "dry_run"),
     "validate": (validate.main, ""),
     "merge": (merge.main, "out"),

@@ -9,8 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 from bench import sweep
+from bench.core.lines import Lines
 from bench.core.store import read_store
 from bench.measuring.run import is_measured
+from bench.studies.convert.study import CURVES, Curve
 from tests.torture.trial import SWEEP, here
 
 
@@ -42,3 +44,21 @@ def fault_of_store(out: Path, *, is_done: bool, plan: tuple[str, ...] = SWEEP) -
         return f"no settled record of {', '.join(never)}"
     claims = list((out / "claims").glob("*")) if is_done else []
     return f"claims are left: {claims}" if claims else ""
+
+
+def fault_of_trainings(out: Path, is_done: bool) -> str:
+    """What is wrong with the store of a study that trains: a damaged line, or a cell twice."""
+    reading = read_store(out, missing_ok=not is_done)
+    if reading.left_out:
+        return "\n".join(reading.describe())
+    times = Counter(record.cell.key for record in reading.records if is_measured(record))
+    twice = sorted(key for key, count in times.items() if count > 1)
+    return f"trained more than once: {', '.join(twice)}" if twice else ""
+
+
+def fault_of_curves(out: Path, is_done: bool) -> str:
+    """What is wrong with the curves of conversions: a damaged line, one twice, or one missing."""
+    keys = [curve.key for curve in Lines[Curve](out / CURVES, Curve).read(missing_ok=True)]
+    if len(set(keys)) < len(keys):
+        return f"converted more than once: {keys}"
+    return f"{len(keys)} conversions of 4" if is_done and len(keys) != 4 else ""

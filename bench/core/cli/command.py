@@ -12,7 +12,7 @@ import re
 import sys
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +282,10 @@ def _check_out(words: list[str], out_is_file: bool) -> None:
     if given and not given[-1].startswith("["):
         path = Path(given[-1].strip("'\""))
         check_writable(path.parent if out_is_file else path)
+        if out_is_file and os.path.isdir(path):
+            raise ConfigError(
+                f"out={path} is a folder. Name a file, as out={path / 'found.jsonl'}."
+            )
 
 
 def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -> str:
@@ -294,17 +298,15 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
             return (
                 f"This launcher is not installed: pip install 'attnbench[{multirun.EXTRAS[name]}]'"
             )
-        near = did_you_mean(
-            name, {*_options(group, words), *(getattr(error, "options", None) or ())}
-        )
+        known = {*_options(group, words), *(getattr(error, "options", None) or ())}
+        near = did_you_mean(name, known)
         plugin = ", or a mechanism of a module in plugins" if group == "attention" else ""
         own = f"One of your own is a YAML in {group}/ of a folder that --config-dir names{plugin}."
         return f"{group}={name}: there is no such {group}. {near} {own}"
     if choice := _explain_choice(words):
         return choice
     if name := getattr(error.__cause__ or error, "full_key", None):
-        keys = set(_keys(config_name, root, words))
-        near = did_you_mean(name, keys, listed={key.partition(".")[0] for key in keys})
+        near = _nearest(name, _keys(config_name, root, words))
         return f"{name} is not a key of {config_name}. {near}"
     said = visible(str(error).strip(), LIMITS["reason"])
     if _is_hydras(error):
@@ -312,6 +314,17 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
     return (
         _explain_file(words) or _explain_folder(error, words) or f"{type(error).__name__}: {said}"
     )
+
+
+def _nearest(name: str, keys: Sequence[str]) -> str:
+    """Keys of the section that a name is in, the nearest first; of the whole command if of none."""
+    section = name
+    while section := section.rpartition(".")[0]:
+        inner = [key.removeprefix(f"{section}.") for key in keys if key.startswith(f"{section}.")]
+        if inner:
+            own = [key for key in inner if "." not in key]
+            return did_you_mean(name.removeprefix(f"{section}."), own, section=f"{section}.")
+    return did_you_mean(name, keys, listed={key.partition(".")[0] for key in keys})
 
 
 def _explain_folder(error: Exception, words: list[str]) -> str | None:
@@ -340,12 +353,13 @@ def _explain_choice(words: list[str]) -> str | None:
         names = value.strip("[]").split(",") if value != "[]" else []
         if given and (CONF / group).is_dir() and not all(_is_name(name) for name in names):
             known = ", ".join(sorted(_options(group, words)))
-            return f"{word}: {group} takes names, in a list or alone. Known: {known}."
+            shown = visible(word, LIMITS["reason"])
+            return f"{shown}: {group} takes names, in a list or alone. Known: {known}."
     return None
 
 
-def _is_name(word: str) -> bool:
-    return word != "null" and re.fullmatch(r"[A-Za-z_][\w/-]*", word.strip(" '\"")) is not None
+def _is_name(word: str) -> bool:  # which is a file's too
+    return word != "null" and bool(re.fullmatch(r"[A-Za-z_][\w/-]{0,199}", word.strip(" '\"")))
 
 
 def _options(group: str, words: list[str]) -> Iterator[str]:

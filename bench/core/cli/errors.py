@@ -31,21 +31,25 @@ OF_YOUR_OWN = "One of your own is found with plugins=[MODULE]."
 """Ends a message about a name that nothing is registered under."""
 
 
-def did_you_mean(word: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+def did_you_mean(
+    word: str, known: Iterable[str], listed: Iterable[str] | None = None, section: str = ""
+) -> str:
     """The nearest known word, or several as near, and all of them if they are few or none is near.
 
     Args:
         word: what is not known.
         known: what is.
         listed: what to list instead of all that is known.
+        section: put before each known word, as ``attention.kda.``; then all of them are listed.
     """
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
     near = [name for name in near if _likeness(word, name) == _likeness(word, near[0])]
+    near = [f"{section}{name}" for name in near]
     question = f"Did you mean {' or '.join(near)}?" if near else ""
-    if near and len(names) > _FEW:
+    if near and len(names) > _FEW and not section:
         return question
-    names = sorted(names if listed is None else listed)
+    names = [f"{section}{name}" for name in sorted(names if listed is None else listed)]
     all_of_them = f"Known: {', '.join(names)}." if names else "None are known."
     return f"{question} {all_of_them}" if near else all_of_them
 

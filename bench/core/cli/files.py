@@ -1,16 +1,18 @@
-"""Whole files or none: a reader never sees half of one, and none is written through a link."""
+"""Whole files and whole lines or none, never through a link: a reader sees no half of one."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import folder_inside, refuse_link, shown
+from bench.core.cli.stored_files import folder_inside, open_to_append, refuse_link, shown
 
 _PLAIN = 0o666
 """Permissions of a new file, before the umask takes its own away."""
@@ -56,18 +58,98 @@ def write_whole(
     return path
 
 
-def check_writable(path: Path) -> None:
-    """Raise a ConfigError unless `path` is, or could become, a folder that we may write to."""
+def append_whole(
+    path: Path, data: bytes, begins: bytes = b"{", *, inside: Path | None = None
+) -> bool:
+    """Append lines, and return only when the disk has them; a failed write leaves none of them.
+
+    A last line that lacks its end gets it first, or is removed if it is torn.
+
+    Args:
+        path: the file; it and its folders are made where they are missing.
+        data: whole lines.
+        begins: how every line of the file begins, so that a torn one is known.
+        inside: the root of a store, below which no folder may be a link; the file's own folder if
+            None.
+
+    Returns:
+        Whether a torn line was removed.
+
+    Raises:
+        ConfigError: a link, or what is no regular file, is where it should be.
+        OSError: it cannot be written.
+    """
+    with (
+        folder_inside(inside or path.parent, path.parent, make=True) as folder,
+        open_to_append(path, folder) as file,
+    ):
+        was_torn = _mend_end(file, begins)
+        whole = file.seek(0, os.SEEK_END)
+        if not whole:
+            os.fsync(folder)  # the file's name is as lasting as its content
+        try:
+            write_all(file, data)
+            os.fsync(file.fileno())
+        except BaseException:  # a second Ctrl-C comes at any time
+            with suppress(OSError):  # the first error is the one to tell
+                file.truncate(whole)  # no half line in front of the next one
+            raise
+    return was_torn
+
+
+def is_torn(line: bytes, begins: bytes = b"{") -> bool:
+    """Whether a last line without its end is no JSON, and what a crash may leave of a line.
+
+    Args:
+        line: its text.
+        begins: how every line of the file begins.
+    """
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        # A file system that lost power may leave a hole of zeros where the data was to come.
+        return line.startswith(begins) or begins.startswith(line) or not line.strip(b"\0")
+    return False
+
+
+def write_all(file: FileIO, data: bytes) -> None:
+    """Write to an unbuffered file, of which nothing may be left to be written on closing."""
+    while data:
+        data = data[file.write(data) or 0 :]
+
+
+def _mend_end(file: FileIO, begins: bytes) -> bool:
+    """Make a file end with a newline: complete a whole last line, cut a torn one."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    if file.read() in (b"", b"\n"):
+        return False
+    file.seek(0)
+    text = file.read()
+    start = text.rfind(b"\n") + 1
+    if is_torn(text[start:], begins):
+        file.truncate(start)
+        return True
+    write_all(file, b"\n")
+    return False
+
+
+def check_writable(path: Path, key: str = "out") -> None:
+    """Refuse a folder that we may not write to and cannot make.
+
+    Raises:
+        ConfigError: names the `key` that gave it.
+    """
     existing = path.absolute()
     while not os.path.lexists(existing):
         existing = existing.parent
     if not existing.is_dir():
         raise ConfigError(
-            f"out={path} cannot be written: {existing} is not a folder. Choose another."
+            f"{key}={path} cannot be written: {existing} is not a folder. Choose another."
         )
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"out={path} cannot be written: no permission in {existing}. Choose another."
+            f"{key}={path} cannot be written: no permission in {existing}. Choose another."
         )
 
 

@@ -62,6 +62,26 @@ class Must:
         return core_schema.no_info_after_validator_function(check, handler(source))
 
 
+@dataclass(frozen=True)
+class Through:
+    """A type that is read from JSON, and written to it, by functions of ours.
+
+    Attributes:
+        read: raises a ValueError for what is none.
+        write: the inverse.
+    """
+
+    read: Callable[[Any], Any]
+    write: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """See `Must`."""
+        from pydantic_core import core_schema
+
+        written = core_schema.plain_serializer_function_ser_schema(self.write)
+        return core_schema.no_info_plain_validator_function(self.read, serialization=written)
+
+
 def one_of(*words: str) -> Must:
     """A closed set of words."""
     return Must(

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 
 from bench.core.cli.errors import ConfigError
@@ -93,6 +93,27 @@ def open_inside(root: Path, path: Path) -> BufferedReader:
             refuse_link(path, folder)
             raise _refusal(path, folder) or error from None
     return _regular(handle, path)
+
+
+def open_to_append(path: Path, folder: int) -> FileIO:
+    """Open a file of a store for reading and appending, unbuffered; it is made if it is missing.
+
+    Args:
+        path: the file.
+        folder: descriptor of its folder.
+
+    Raises:
+        ConfigError: a link, or what is no regular file, is in its place.
+        OSError: it cannot be opened or made.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path.name, flags, 0o666, dir_fd=folder)
+    except OSError as error:
+        refuse_link(path, folder)
+        raise _refusal(path, folder) or error from None
+    _require_regular(handle, path)
+    return FileIO(handle, "a+")
 
 
 def read_inside(root: Path, path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -205,11 +226,15 @@ def shown(path: Path) -> str:
 
 def _regular(handle: int, path: Path) -> BufferedReader:
     """The open file, closed again if it is not regular."""
+    _require_regular(handle, path)
+    return os.fdopen(handle, "rb")
+
+
+def _require_regular(handle: int, path: Path) -> None:
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
         raise _no_file(path, mode)
-    return os.fdopen(handle, "rb")
 
 
 def _refusal(path: Path, folder: int) -> ConfigError | None:

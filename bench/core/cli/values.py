@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -120,11 +121,12 @@ def command_line(command: str, config: Mapping[str, Any], without: Collection[st
         if key == "task":
             value = list(config.get("task") or {})
         if key not in ("attention", "out", *without) and value is not None:
-            words.append(f"{key}={_typed(value)}")
-    return f"python -m bench.{command} {' '.join(words)}"
+            words.append(f"{key}={as_typed(value)}")
+    return shlex.join(["attnbench", command, *words])
 
 
-def _typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """A value as a word of a command line has it, e.g. ``[1,2]`` or ``true``."""
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_typed, value))}]"
+        return f"[{','.join(map(as_typed, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -13,6 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.measuring.device.base import allowed_sdpa
+
 
 class _Alive(TorchDispatchMode):
     """Sums the bytes of storages that operators made and nobody has let go of."""
@@ -68,7 +70,7 @@ def _attend(
 ) -> Tensor:
     is_learned = attn_mask is not None and attn_mask.requires_grad
     fits = q.dim() == 4 and q.shape[-1] == k.shape[-1] == v.shape[-1] and not is_learned
-    is_on = torch.backends.cuda.flash_sdp_enabled()  # of the CPU's kernel as well
+    is_on = allowed_sdpa()[0]  # of the CPU's kernel as well
     if not (fits and is_on and q.is_meta and dropout_p == 0.0):
         return functional.scaled_dot_product_attention(
             q, k, v, attn_mask, dropout_p, is_causal, **rest

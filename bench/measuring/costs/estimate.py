@@ -13,7 +13,7 @@ from bench.core.record import REFERENCE
 from bench.measuring.building import build_module
 from bench.measuring.costs.claimed import claimed_flops, flops_of
 from bench.measuring.costs.dry_run import peak_bytes
-from bench.measuring.measure.headroom import free_bytes
+from bench.measuring.device import device_named
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.models.facts import forward_flops
 from bench.measuring.models.subject import model_on_meta, subject_of
@@ -60,7 +60,7 @@ def needed_bytes(cell: Cell) -> int | None:
 
 def why_too_large(cell: Cell, needed: int | None) -> str | None:
     """A sentence with the estimate, if a cell needs more memory than there is."""
-    free = free_bytes(cell.device)
+    free = device_named(cell.device).free_bytes()
     if needed is None or needed <= free:
         return None
     return (

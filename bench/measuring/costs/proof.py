@@ -2,7 +2,7 @@
 
 `executed_flops` must be what torch's counter sees. `flops`, what the mathematics needs, must be
 that too, or the work of a slow form that gives the same output and wastes nothing. There is one
-proof: `python -m bench.verify flops=true` prints it, and the conformance claim "flops" is it.
+proof: `attnbench verify flops=true` prints it, and the conformance claim "flops" is it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -24,8 +23,9 @@ from bench.core.observed import CONTROLS
 from bench.core.places import CHECKOUT
 from bench.core.record import METHOD_VERSION, TRAINING_VERSION, Quality, Record
 from bench.core.sources import hash_closure
+from bench.measuring.device import device_named
+from bench.measuring.device.cpu import memory_limit_bytes
 from bench.measuring.machine import hardware
-from bench.measuring.measure.headroom import memory_limit_bytes
 
 _LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton", "timm")
 
@@ -73,25 +73,17 @@ def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]
     commit, is_dirty = _git(CHECKOUT)
     return Environment(
         platform=visible(platform.platform(), MAX_TEXT),
-        processor=visible(_processor(), MAX_TEXT),
+        processor=visible(device_named("cpu").title, MAX_TEXT),
         num_cores=_num_cores(),
         memory_bytes=memory_limit_bytes(),
         versions={n: _version(n) for n in _LIBRARIES} | {"python": platform.python_version()},
-        devices={name: visible(_device_name(name), MAX_TEXT) for name in devices},
+        devices={name: visible(device_named(name).title, MAX_TEXT) for name in devices},
         allocator=allocator,
         worker_environment=worker_env,
         commit=commit,
         is_dirty=is_dirty,
         hardware=hardware.describe(devices),
     )
-
-
-def available_devices() -> tuple[str, ...]:
-    """The CPU and every CUDA device, by torch's names."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return ("cpu", *(f"cuda:{index}" for index in range(count)))
 
 
 def freshness(cell: Cell, environment: Environment) -> str:
@@ -261,44 +253,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
-    """The model's name, and what else tells processors of one name apart.
-
-    Virtual machines of several generations bear one name, such as ``AMD EPYC``: where it has no
-    number, family and model follow, and the vectors that torch computes with where wider ones
-    exist.
-    """
-    told = _cpu_info()
-    name = told.get("model name") or platform.processor() or platform.machine()
-    if not re.search(r"\d", name):
-        family, model = told.get("cpu family"), told.get("model")
-        name += f" family {family} model {model}" if family and model else ""
-    vectors = hardware.vector_instructions()
-    return f"{name} ({vectors})" if vectors == "AVX2" else name
-
-
-def _cpu_info() -> dict[str, str]:
-    """Linux's description of the first processor, by its keywords; empty elsewhere."""
-    try:
-        first, *_ = Path("/proc/cpuinfo").read_text().split("\n\n")
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {word.strip(): value.strip() for word, _, value in pairs}
-
-
 def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _device_name(device: str) -> str:
-    if device == "cpu":
-        return _processor()
-    import torch
-
-    return str(torch.cuda.get_device_name(torch.device(device)))
 
 
 def _git(folder: Path) -> tuple[str | None, bool | None]:

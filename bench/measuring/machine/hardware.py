@@ -7,10 +7,11 @@ with the same name differ. What a system does not tell is left out.
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from bench.measuring.device import device_named
+from bench.measuring.device.cpu import size_of, vector_instructions
 
 ROOT = Path("/")
 
@@ -34,7 +35,7 @@ def describe(devices: tuple[str, ...], root: Path = ROOT) -> dict[str, Any]:
         "huge_pages": _chosen(root / "sys/kernel/mm/transparent_hugepage/enabled"),
         **_container(root),
         **_torch_build(),
-        "cuda_driver": _cuda_driver() if any(name != "cpu" for name in devices) else None,
+        "cuda_driver": next(filter(None, (device_named(name).driver for name in devices)), None),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -42,12 +43,10 @@ def describe(devices: tuple[str, ...], root: Path = ROOT) -> dict[str, Any]:
 def _caches(folder: Path) -> dict[str, int]:
     sizes = {}
     for index in sorted(folder.glob("index*")):
-        level, kind, size = (_read(index / name) for name in ("level", "type", "size"))
-        parsed = re.fullmatch(r"(\d+)([KMG]?)", size or "")
-        if level and kind and parsed:
+        level, kind = (_read(index / name) for name in ("level", "type"))
+        if level and kind and (size := size_of(index / "size")):
             letter = {"Data": "d", "Instruction": "i"}.get(kind, "")
-            unit = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}[parsed[2]]
-            sizes[f"L{level}{letter}"] = int(parsed[1]) * unit
+            sizes[f"L{level}{letter}"] = size
     return sizes
 
 
@@ -89,23 +88,6 @@ def _torch_build() -> dict[str, Any]:
     matches = {name: re.search(*words) for name, words in patterns.items()}
     told = {name: match[1] if match else None for name, match in matches.items()}
     return told | {"vector_instructions": vector_instructions()}
-
-
-def vector_instructions() -> str:
-    """Those that torch computes with: ``AVX512``, ``AVX2``, or ``DEFAULT`` for the common ones."""
-    import torch
-
-    return str(torch.backends.cpu.get_cpu_capability())
-
-
-def _cuda_driver(run: Callable[..., Any] = subprocess.run) -> str | None:
-    words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = run(words, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    lines = done.stdout.strip().splitlines()
-    return lines[0].strip() if done.returncode == 0 and lines else None
 
 
 def _read(file: Path) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench.measuring.measure.device_clock import Clock
+from bench.measuring.device import Clock
 
 _STEADY = 0.1
 _MAX_WARMUPS = 10

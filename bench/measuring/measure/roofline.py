@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.measuring.measure.cache import cache_levels_bytes
-from bench.measuring.measure.device_clock import Clock
+from bench.measuring.device import Clock, Device
 from bench.measuring.measure.products import SHAPES, Call, Shape, product_makers
 
 _MIN_SAMPLES, _MAX_SAMPLES = 3, 100
@@ -61,7 +60,7 @@ GLANCE = Effort(min_sample_s=0.0005, budget_s=0.01, max_call_s=0.005)
 
 
 def measure_ceiling(
-    device: torch.device, dtype: torch.dtype, clock: Clock, effort: Effort = THOROUGH
+    device: Device, dtype: torch.dtype, clock: Clock, effort: Effort = THOROUGH
 ) -> Ceiling:
     """Try products and copies; a glance makes no copies beyond the caches.
 
@@ -69,14 +68,13 @@ def measure_ceiling(
         RuntimeError: the device has no product of this dtype.
     """
     best: dict[str, tuple[float, Shape]] = {}
-    for library, make in product_makers(device, dtype).items():
+    for library, make in product_makers(device.place, dtype).items():
         rates = _product_rates(make, clock, effort)
         best[library] = max((rate, shape) for shape, rate in rates)
     library = max(best, key=lambda name: best[name])
     rate, product = best[library]
-    sizes = _copied_bytes(device)
-    sizes = sizes[: -1 if effort is GLANCE else None]
-    copies = [(size, copy_rate(size, device, dtype, clock, effort)) for size in sizes]
+    sizes = _copied_bytes(device)[: -1 if effort is GLANCE else None]
+    copies = [(size, copy_rate(size, device.place, dtype, clock, effort)) for size in sizes]
     return Ceiling(
         flops_per_s=rate,
         product=product,
@@ -100,9 +98,9 @@ def _product_rates(
         yield shape, rate
 
 
-def _copied_bytes(device: torch.device) -> list[int]:
+def _copied_bytes(device: Device) -> list[int]:
     """Half of each cache, so that it holds both sides of the copy; four times the last."""
-    levels = cache_levels_bytes(device)
+    levels = device.cache_levels_bytes()
     return [*(size // 2 for size in levels), 4 * levels[-1]]
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 from bench.core.clock import cpu_s, now_s, put_time_functions_back, sleep_s, time_functions
+from bench.measuring.device import KINDS
+from bench.measuring.device.base import allow_sdpa, allowed_sdpa
 from bench.measuring.measure import attributes
 
 _DENORMAL = 5e-324
@@ -49,18 +51,6 @@ class Setting:
 
 def _put_deterministic(value: bool) -> None:
     torch.use_deterministic_algorithms(value)
-
-
-def _put_scaled_products(values: tuple[bool, bool, bool]) -> None:
-    cuda = torch.backends.cuda
-    cuda.enable_flash_sdp(values[0])
-    cuda.enable_mem_efficient_sdp(values[1])
-    cuda.enable_math_sdp(values[2])
-
-
-def _scaled_products() -> tuple[bool, bool, bool]:
-    cuda: Any = torch.backends.cuda
-    return cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled()
 
 
 def _modes() -> tuple[int, int]:
@@ -119,10 +109,9 @@ SETTINGS = (
     ),
     Setting("the grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
     Setting("the inference mode", torch.is_inference_mode_enabled),
-    _autocast("cpu"),
-    _autocast("cuda"),
+    *map(_autocast, KINDS),
     Setting("anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
-    Setting("the kernels that SDPA may take", _scaled_products, _put_scaled_products),
+    Setting("the kernels that SDPA may take", allowed_sdpa, allow_sdpa),
     Setting("whether a profiler runs", _profilers, _put_profilers),
     Setting("functions of the module time", time_functions, put_time_functions_back),
     Setting("interval timers", _timers, _put_timers),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attentions.models import model_names
 from bench.core.cell import ORIGINAL, Cell, ModelWorkload
 from bench.core.cli.foreign import foreign_code
+from bench.measuring.device import device_named
 from bench.measuring.subject import Subject
 from bench.measuring.token_gates import TokenGates
 
@@ -76,7 +77,7 @@ class ModelSubject(Subject):
     def _build(self, library: ModuleType | None) -> nn.Module:
         w = self.cell.model
         build = model_on_meta if self.cell.device == "meta" else build_model
-        module = build(self.cell).to(self.cell.device, getattr(torch, w.dtype))
+        module = build(self.cell).to(device_named(self.cell.device).place, getattr(torch, w.dtype))
         return module.train(w.has_backward)
 
     def draw(self, index: int) -> tuple[Tensor, ...]:
@@ -96,7 +97,9 @@ class ModelSubject(Subject):
         if self.cell.device == "meta":
             return torch.empty(shape, dtype=getattr(torch, self.cell.model.dtype), device="meta")
         values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-        return values.to(self.cell.device, getattr(torch, self.cell.model.dtype))
+        return values.to(
+            device_named(self.cell.device).place, getattr(torch, self.cell.model.dtype)
+        )
 
     def forward(self, tensors: tuple[Tensor, ...], runner: Any = None) -> Tensor:
         """The classes' scores of one set of images."""

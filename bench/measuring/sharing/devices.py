@@ -20,6 +20,7 @@ from pathlib import Path
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.temporary import shared_folder
 from bench.core.cli.texts import visible
+from bench.measuring.device import device_named
 
 _LOOK_S = 0.05
 """How often somebody who waits for a device looks whether it is free."""
@@ -40,7 +41,7 @@ class DeviceLock:
     def __init__(self, device: str, *, shared: bool, store: Path | None = None) -> None:
         self._device = device
         self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        words = _identity(device) + ("" if store is None else f" {store.resolve()}")
+        words = device_named(device).identity + ("" if store is None else f" {store.resolve()}")
         folder = _folder()
         name = hashlib.sha256(words.encode()).hexdigest()[:16]
         self._path = None if folder is None else folder / name
@@ -139,12 +140,3 @@ def _say_unlocked(why: str) -> None:
         "not locked. Set XDG_RUNTIME_DIR to a folder of your own, with mode 0700.",
         file=sys.stderr,
     )
-
-
-def _identity(device: str) -> str:
-    """Identity of a device on this host: cuda:0 is another one in another process."""
-    if not device.startswith("cuda"):
-        return device
-    import torch
-
-    return str(torch.cuda.get_device_properties(torch.device(device)).uuid)

@@ -1,7 +1,7 @@
 """Interface of a task: its data and how an answer is scored. Model and training are shared by all.
 
-Everything that a task's file needs is imported from here, settings (`recipe`) and streams of random
-numbers (`draws`) included.
+Everything that a task's file needs is imported from here, settings (`recipe`), batches (`batch`)
+and streams of random numbers (`draws`) too.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from attentions import Geometry, plugins
@@ -24,6 +22,7 @@ from bench.core.cli.errors import did_you_mean
 from bench.core.cli.foreign import foreign_code
 from bench.core.cli.limits import Count, Rate, Share, Size
 from bench.core.settings import Interval
+from bench.measuring.tasks.batch import NO_ANSWER, Batch, Split
 from bench.measuring.tasks.draws import (
     HELD_OUT,
     derived_seed,
@@ -75,62 +74,6 @@ __all__ = [
     "token_table",
     "whole_number",
 ]
-
-NO_ANSWER = -100
-"""The target at a token where nothing is asked: neither trained on nor scored."""
-
-
-class Split(StrEnum):
-    """Which examples: those to learn from, or those to be scored on."""
-
-    TRAIN = "train"
-    TEST = "test"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Examples with their answers.
-
-    Attributes:
-        inputs: token ids, (B, N) whole numbers, or measured tokens, (B, N, channels).
-        targets: the class of each answer: (B, A), or (B,) if there is one for the whole sequence;
-            `NO_ANSWER` where nothing is asked.
-        positions: (B, A), the tokens at which the answers are read; None reads one answer from
-            the mean over all tokens.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    positions: Tensor | None = None
-
-    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The same change to every tensor, such as a selection of examples or another device."""
-        positions = None if self.positions is None else change(self.positions)
-        return Batch(inputs=change(self.inputs), targets=change(self.targets), positions=positions)
-
-    def chunks(self, size: int) -> Iterator[Batch]:
-        """The same examples in order, at most `size` at a time."""
-        for start in range(0, len(self.targets), size):
-            yield self.select(slice(start, start + size))
-
-    def select(self, examples: Tensor | slice) -> Batch:
-        """Some of the examples."""
-        return self.map(lambda whole: whole[examples])
-
-    @property
-    def num_answers(self) -> int:
-        """Number of answers over all examples."""
-        return int((self.targets != NO_ANSWER).sum())
-
-    @staticmethod
-    def join(parts: Sequence[Batch]) -> Batch:
-        """The examples of several batches of one kind, in order."""
-        places = [part.positions for part in parts if part.positions is not None]
-        return Batch(
-            inputs=torch.cat([part.inputs for part in parts]),
-            targets=torch.cat([part.targets for part in parts]),
-            positions=torch.cat(places) if places else None,
-        )
 
 
 @dataclass(eq=False)
@@ -273,7 +216,7 @@ T = TypeVar("T", bound=Task)
 
 _REGISTRY: dict[str, type[Task]] = {}
 _NOT_TASKS = {
-    *("answers", "base", "checkpoint", "collapse", "draws", "ending", "examples"),
+    *("answers", "base", "batch", "checkpoint", "collapse", "draws", "ending", "examples"),
     *("gates", "leak", "longer", "match", "model", "positions", "recipe", "token_filter", "train"),
     "watching",
 }

@@ -108,16 +108,3 @@ def restore_model(model: nn.Module, state: State) -> None:
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(model.named_parameters()) | dict(model.named_buffers())
-
-
-def stream_state(device: torch.device) -> State:
-    """Torch's global streams of random numbers."""
-    state = {"cpu": torch.get_rng_state()}
-    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
-
-
-def restore_streams(state: State, device: torch.device) -> None:
-    """The inverse of `stream_state`."""
-    torch.set_rng_state(state["cpu"].cpu())
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from bench.measuring.device import Device, device_named
+
 
 def derived_seed(seed: int, purpose: str) -> int:
     """One of the many seeds that follow from a run's seed, so that no two uses share a stream."""
@@ -22,12 +24,15 @@ def generator(seed: int, purpose: str) -> torch.Generator:
 
 
 @contextmanager
-def seeded(seed: int, purpose: str, device: torch.device | None = None) -> Iterator[None]:
+def seeded(seed: int, purpose: str, device: Device | None = None) -> Iterator[None]:
     """Give code that draws from torch's global streams a seed, and put the streams back after."""
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    device = device or device_named("cpu")
+    before = device.stream_state()
+    try:
         torch.manual_seed(derived_seed(seed, purpose))
         yield
+    finally:
+        device.restore_streams(before)
 
 
 def distinct(count: int, size: int, population: int, stream: torch.Generator) -> Tensor:

@@ -12,6 +12,7 @@ from torch import nn
 
 from bench.core.cell import Cell
 from bench.core.record import REFERENCE
+from bench.measuring.device import device_named
 from bench.measuring.states import bytes_after
 from bench.measuring.tasks.base import Task, build_task
 from bench.measuring.tasks.model import build_model
@@ -39,7 +40,7 @@ def longer_models(
             grown.load_state_dict(model.state_dict())
         except (ValueError, RuntimeError):  # of another shape
             continue
-        yield at_length, grown.to(cell.device)
+        yield at_length, grown.to(device_named(cell.device).place)
 
 
 def state_bytes(task: Task, cell: Cell, library: ModuleType | None) -> int | None:

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from bench.core.cell import Cell
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality
+from bench.measuring.device import Device, device_named
 from bench.measuring.measure.kept import kept_share
 from bench.measuring.tasks.answers import (
     NotFinite,
@@ -33,8 +34,6 @@ from bench.measuring.tasks.checkpoint import (
     Checkpoint,
     model_state,
     restore_model,
-    restore_streams,
-    stream_state,
 )
 from bench.measuring.tasks.collapse import has_collapsed
 from bench.measuring.tasks.ending import Curve
@@ -103,7 +102,7 @@ def train(
         CheckpointRefused: the checkpoint is of another cell, or cannot be read.
         ValueError, TypeError: settings that the task or the mechanism refuses; no batches.
     """
-    workload, device = cell.task, torch.device(cell.device)
+    workload, device = cell.task, device_named(cell.device)
     if workload.dtype != "float32":
         raise ValueError(f"dtype is {workload.dtype!r}; tasks train in float32.")
     cell, size = matched(cell, library)
@@ -111,22 +110,22 @@ def train(
     report = progress or _say_nothing
     with seeded(workload.seed, "training", device):
         settings = cell.hyperparameters
-        model = build_model(task, cell.mechanism, settings, workload.seed, library).to(device)
+        model = build_model(task, cell.mechanism, settings, workload.seed, library).to(device.place)
         is_control = cell.mechanism in CONTROLS
         run = fit(model, task, workload.seed, device, report, checkpoint, may_be_stuck=is_control)
         curve, num_steps = run.curve, run.curve.steps[-1]
         report("test", num_steps, curve.num_steps, run.losses[-1], curve.scores[-1])
         unseen = tuple(task.batches(Split.TEST, workload.seed))
         _refuse_none(unseen, task, "test")
-        tested = _score(model, task, unseen, device, num_steps)
+        tested = _score(model, task, unseen, device.place, num_steps)
         with seeded(num_steps, "training examples", device):
-            learned = _score(model, task, _trained(task, workload.seed), device, num_steps)
+            learned = _score(model, task, _trained(task, workload.seed), device.place, num_steps)
         test_set = digest_of(unseen)
         if examples is not None:
             write_examples(examples, test_set, task, unseen)
-        collapsed = has_collapsed(model, unseen[0].map(lambda tensor: tensor.to(device)))
+        collapsed = has_collapsed(model, unseen[0].map(lambda tensor: tensor.to(device.place)))
         is_leaky = leaks_future(model, task)
-        first = unseen[0].map(lambda tensor: tensor.to(device))
+        first = unseen[0].map(lambda tensor: tensor.to(device.place))
         kept = kept_share(model, lambda: model(first.inputs, first.positions))
         longer = _longer(model, cell, library, num_steps)
         filtered: tuple[Any, ...] = ()
@@ -174,14 +173,14 @@ def fitted(cell: Cell, progress: Progress | None, checkpoint: Checkpoint) -> Bac
         As of `train`.
     """
     cell, _ = matched(cell)
-    workload, device = cell.task, torch.device(cell.device)
+    workload, device = cell.task, device_named(cell.device)
     task = build_task(workload.task, workload.settings)
     done = replace(checkpoint, path=checkpoint.path.with_suffix(".trained.pt"))
     report = progress or _say_nothing
     with seeded(workload.seed, "training", device):
         hyperparameters = cell.hyperparameters
-        model = build_model(task, cell.mechanism, hyperparameters, workload.seed).to(device)
-        saved = done.load(device)
+        model = build_model(task, cell.mechanism, hyperparameters, workload.seed).to(device.place)
+        saved = done.load(device.place)
         if saved is not None:
             restore_model(model, saved)
         else:
@@ -208,7 +207,7 @@ def _longer(
     for task, grown in longer_models(model, cell, library):
         batches = task.batches(Split.TEST, cell.task.seed)
         with suppress(Diverged):
-            scored = _score(grown, task, batches, torch.device(cell.device), step)
+            scored = _score(grown, task, batches, device_named(cell.device).place, step)
             scores[str(task.seq_len)] = scored.score
     return scores
 
@@ -225,7 +224,7 @@ def fit(
     model: nn.Module,
     task: Task,
     seed: int,
-    device: torch.device,
+    device: Device,
     report: Progress = _say_nothing,
     checkpoint: Checkpoint | None = None,
     *,
@@ -263,17 +262,17 @@ def fit(
     )
     held_out = _validation_batches(task)
     batches = islice(task.batches(Split.TRAIN, seed), recipe.num_steps)
-    saved = checkpoint.load(device) if checkpoint else None
+    saved = checkpoint.load(device.place) if checkpoint else None
     if saved is not None:
         curve = curve.through(saved["steps"], saved["scores"], saved["error"])
         losses = saved["losses"]
         batches = islice(batches, curve.steps[-1], None)  # drawn again: their streams are their own
         restore_model(model, saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
-        restore_streams(saved["streams"], device)
+        device.restore_streams(saved["streams"])
     model.train()
     for step, batch in enumerate(batches, 1 + (curve.steps[-1] if curve.steps else 0)):
-        batch = batch.map(lambda tensor: tensor.to(device))
+        batch = batch.map(lambda tensor: tensor.to(device.place))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, step)
         logits = model(batch.inputs, batch.positions)
@@ -289,7 +288,7 @@ def fit(
         optimiser.step()
         if curve.is_due(step):
             with seeded(step, "validation", device):  # a mechanism that draws must not draw less
-                scored = _score(model, task, held_out, device, step)
+                scored = _score(model, task, held_out, device.place, step)
             curve = curve.after(step, scored.score, scored.half_width)
             model.train()
         if step % every == 0 or curve.ended():
@@ -307,7 +306,7 @@ def fit(
                     "losses": losses,
                     "model": model_state(model),
                     "optimiser": optimiser.state_dict(),
-                    "streams": stream_state(device),
+                    "streams": device.stream_state(),
                 }
             )
     _refuse_none(curve.steps, task, "train")

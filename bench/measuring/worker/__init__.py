@@ -14,9 +14,3 @@ Lines sent: ``{"step": name}`` before each step, so that a hang can be told from
 ``{"round": [seconds, ...]}`` after each round; ``{"progress": [phase, step, num_steps, loss]}`` in
 training; last ``{"status": ..., "reason": ..., "detail": ..., "result": {...}}``.
 """
-
-from __future__ import annotations
-
-from bench.measuring.worker.outcome import is_out_of_memory
-
-__all__ = ["is_out_of_memory"]

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.core.record import Status
-from bench.measuring.measure.headroom import keep_within_free_memory
+from bench.measuring.device import device_named
 from bench.measuring.worker.build import build
 from bench.measuring.worker.ceiling import ceiling
 from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.estimate import estimate
 from bench.measuring.worker.imports import import_plugins, refuse_changed
-from bench.measuring.worker.outcome import JobFailed, Outcome, first_line, is_out_of_memory
+from bench.measuring.worker.outcome import JobFailed, Outcome, first_line
 from bench.measuring.worker.request import Request, device_of
 from bench.measuring.worker.results import Result
 from bench.measuring.worker.rounds import probe, rounds
@@ -40,8 +40,7 @@ def answer(request: Request, channel: Channel) -> Outcome[Any]:
     try:
         import_plugins(request.get("plugins", ()))
         refuse_changed(request)
-        if device_of(request) == "cpu":
-            keep_within_free_memory()
+        device_named(device_of(request)).limit_memory()
         return Outcome(status=Status.OK, result=JOBS[request["job"]](request, channel))
     except Incorrect as error:
         return Outcome(status=Status.INCORRECT, reason=str(error))
@@ -49,7 +48,7 @@ def answer(request: Request, channel: Channel) -> Outcome[Any]:
         return Outcome(status=error.status, reason=str(error))
     except BaseException as error:  # a worker hears no Ctrl-C: this is the mechanism's own doing
         text = traceback.format_exc()
-        if is_out_of_memory(error):
+        if device_named(device_of(request)).is_out_of_memory(error):
             return Outcome(status=Status.OUT_OF_MEMORY, reason=first_line(error), detail=text)
         reason = f"{type(error).__name__}: {first_line(error)}"
         return Outcome(status=Status.ERROR, reason=reason, detail=text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.measuring.measure.device_clock import clock_for
+from bench.measuring.device import device_named
 from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.request import Request
 from bench.measuring.worker.results import CeilingResult
@@ -17,13 +17,13 @@ def ceiling(request: Request, channel: Channel) -> CeilingResult:
     from bench.measuring.measure import load
     from bench.measuring.measure.roofline import GLANCE, THOROUGH, measure_ceiling
 
-    device = torch.device(request["device"])
+    device = device_named(request["device"])
     if request["num_threads"] is not None:
         torch.set_num_threads(request["num_threads"])
     channel.send(step="products and copies")
     before = load.snapshot()
     effort = GLANCE if request.get("at_a_glance") else THOROUGH
-    found = measure_ceiling(device, getattr(torch, request["dtype"]), clock_for(device), effort)
+    found = measure_ceiling(device, getattr(torch, request["dtype"]), device, effort)
     after = load.snapshot()
     is_noisy = load.is_noisy(load.between(before, after))
     measured_s = after.wall_s - before.wall_s

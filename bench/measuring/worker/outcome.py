@@ -97,18 +97,6 @@ class Outcome(Generic[R]):
         )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, in any of the ways in which torch says it."""
-    import torch
-
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = said_by(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text or "out of memory" in text or "bad_alloc" in text
-    )
-
-
 def first_line(error: BaseException) -> str:
     """The first line of what it says, or its type if it says nothing."""
     lines = said_by(error).strip().splitlines()

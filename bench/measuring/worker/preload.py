@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 
 _OF_JOBS = (
-    "bench.measuring.measure.card",
     "bench.measuring.measure.latency",
+    "bench.measuring.measure.load",
     "bench.measuring.measure.memory",
     "bench.measuring.measure.roofline",
     "bench.measuring.costs.estimate",

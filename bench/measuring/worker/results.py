@@ -81,6 +81,8 @@ class TrialResult(Result):
     fvcore_flops: Flops | None
     fvcore_unsupported: Annotated[dict[Text, Count], Len(0, 1000)]
     num_parameters: Count
+    sdpa_kernel: Text | None = None
+    energy_per_call_j: Amount | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

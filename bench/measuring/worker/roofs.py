@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.core.cell import Cell
 from bench.core.observed import Ceiling
-from bench.measuring.measure.dtypes import why_no_dtype
+from bench.measuring.device import device_named
 from bench.measuring.worker.jobs import Jobs
 from bench.measuring.worker.results import CEILING
 
@@ -40,7 +40,7 @@ class Roofs:
         ]
         for dtype in dict.fromkeys(unknown):
             is_known = dtype in self._seen and not self._seen[dtype]["is_noisy"]
-            if is_known or why_no_dtype("cpu", dtype):
+            if is_known or device_named("cpu").why_no_dtype(dtype):
                 continue
             outcome = jobs.do(CEILING, device="cpu", dtype=dtype, num_threads=1, at_a_glance=True)
             if outcome.is_ok:

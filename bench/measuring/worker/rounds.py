@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.core.cell import Cell
 from bench.core.clock import now_s
-from bench.measuring.measure.device_clock import clock_for
+from bench.measuring.device import Device, device_named
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.outcome import refuse
@@ -21,8 +21,6 @@ from bench.measuring.worker.results import (
 )
 
 if TYPE_CHECKING:
-    import torch
-
     from bench.measuring.worker.turns import Stopwatch
 
 
@@ -42,7 +40,7 @@ def probe(request: Request, channel: Channel) -> ProbeResult:
     torch.set_num_threads(cell.num_threads)
     channel.send(step="first call of the reference")
     subject = subject_of(cell)
-    seconds = clock_for(torch.device(cell.device)).time_calls(subject.call, 1)
+    seconds = device_named(cell.device).time_calls(subject.call, 1)
     channel.send(step="oracle of the reference")
     checked = check(subject)
     if checked.expected is not None:
@@ -61,25 +59,23 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     import torch
 
     from bench.measuring.measure import load
-    from bench.measuring.measure.card import before_and_after, card_state
     from bench.measuring.measure.latency import round_order, time_round
     from bench.measuring.measure.state import Watch
     from bench.measuring.worker.turns import Stopwatch, Turns
 
     cells = [Cell.from_dict(flat) for flat in request["cells"]]
     stopping = Stopping(**request["stopping"])
-    device = torch.device(cells[0].device)
-    clock = clock_for(device)
+    device = device_named(cells[0].device)
     outside = Stopwatch()
     flush = _flusher(device, outside) if cells[0].timed.cache == "cold" else None
     are_alike = len({cell.num_threads for cell in cells}) == 1
-    is_single = device.type == "cpu" and all(cell.num_threads == 1 for cell in cells)
+    is_single = device.is_host and all(cell.num_threads == 1 for cell in cells)
     watch = Watch(threads=is_single)
 
     turns = []
     for cell in cells:
         channel.send(step=f"warm-up of {cell.entry}")
-        turns.append(Turns(cell, clock, stopping, watch, outside, sets_threads=not are_alike))
+        turns.append(Turns(cell, device, stopping, watch, outside, sets_threads=not are_alike))
     members = [each.member for each in turns]
 
     # A call that compiles is none to be timed.
@@ -87,7 +83,7 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     taken: list[list[float]] = []
     waited_s = _ask(channel, ROUNDS_BEGIN, outside)
     outside.go()
-    card = card_state(device)
+    card = device.readings()
     before = load.snapshot()
     stop = None
     while stop is None:
@@ -95,7 +91,7 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
         # In this order, so that as much lies between new inputs and their use for all.
         for index in order:
             turns[index].renew(len(taken))
-        taken.append(time_round(members, order, clock, flush))
+        taken.append(time_round(members, order, device, flush))
         channel.send(round=taken[-1])
         if channel.is_stop_asked():
             stop = "interrupted"
@@ -111,7 +107,8 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     outside.stop()
     waited_s += _ask(channel, ROUNDS_END, outside)
     observed = load.between(before, load.snapshot())
-    observed |= before_and_after(card, card_state(device))
+    for when, state in (("before", card), ("after", device.readings())):
+        observed |= {f"{name}_{when}": value for name, value in state.items()}
     refuse(watch.last_change())
     torch._dynamo.config.error_on_recompile = False
     wrong = []
@@ -145,10 +142,8 @@ def _ask(channel: Channel, step: str, outside: Stopwatch) -> float:
     return outside.spent_s - before
 
 
-def _flusher(device: torch.device, outside: Stopwatch) -> Callable[[], None]:
-    from bench.measuring.measure.cache import flusher
-
-    flush = flusher(device)
+def _flusher(device: Device, outside: Stopwatch) -> Callable[[], None]:
+    flush = device.flusher()
 
     def flush_outside() -> None:
         outside.go()

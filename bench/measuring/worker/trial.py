@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.cell import Cell, ModelWorkload
 from bench.core.clock import now_s
-from bench.measuring.measure.device_clock import clock_for
+from bench.measuring.device import device_named
 from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.outcome import refuse
 from bench.measuring.worker.request import Request, library_at
@@ -38,21 +38,20 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     cell = Cell.from_dict(request["cell"])
     library = library_at(request.get("root"))
     w = cell.timed
-    device = torch.device(cell.device)
-    clock = clock_for(device)
+    device = device_named(cell.device)
     torch.set_num_threads(cell.num_threads)
 
     channel.send(step="build")
     shutil.rmtree(compiled_folder(cell), ignore_errors=True)  # the time to compile is measured
-    watch = Watch(threads=cell.num_threads == 1 and cell.device == "cpu")
+    watch = Watch(threads=cell.num_threads == 1 and device.is_host)
     watch.begin(cell.entry)
     subject = subject_of(cell, library)
     channel.send(step="first call")
-    first_call_s = clock.time_calls(subject.call, 1)
+    first_call_s = device.time_calls(subject.call, 1)
     refuse(watch.change(cell.entry))
     compile_s = None
     if w.compile == "inductor":
-        compile_s = max(0.0, first_call_s - clock.time_calls(subject.call, 1))
+        compile_s = max(0.0, first_call_s - device.time_calls(subject.call, 1))
     channel.send(step="oracle")
     checked = check(subject)
     if checked.expected is not None:
@@ -62,11 +61,11 @@ def trial(request: Request, channel: Channel) -> TrialResult:
 
     started = now_s()
     channel.send(step="memory")
-    peak = memory.peak_memory_bytes(subject.call, device)
-    peak_rss = memory.peak_rss_bytes(subject.call) if device.type == "cpu" else None
+    profile = device.profile(subject.call)
+    peak_rss = device.resident_peak_bytes(subject.call)
     channel.send(step="leaks")
     num_calls = max(1, min(_NUM_LEAKING, int(_LEAKING_S / max(first_call_s, 1e-6))))
-    leaked = memory.leaked_bytes(subject.call, device, num_calls)
+    leaked = device.leaked_bytes(subject.call, num_calls)
     saved = 0
     if w.has_backward:
         first = subject.sets[0]
@@ -79,6 +78,8 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     if not cell.is_model:  # tracing a whole model takes longer than timing it
         given, gates = subject.arguments(subject.sets[0])
         fvcore = flops.count_with_fvcore(subject.module, given, gates | subject.keywords)
+    channel.send(step="energy")
+    energy_j = device.energy_j(subject.call)
     measured_s = now_s() - started + first_call_s
 
     num_parameters = sum(p.numel() for p in subject.parameters)
@@ -97,7 +98,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         leaks_future=checked.leaks_future,
         flops_off=flops_off,
         is_foreign=is_foreign(cell),
-        peak_memory_bytes=peak,
+        peak_memory_bytes=profile.peak_bytes,
         peak_rss_bytes=peak_rss,
         leaked_bytes=leaked,
         saved_for_backward_bytes=saved,
@@ -112,6 +113,8 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         fvcore_flops=fvcore.flops,
         fvcore_unsupported=fvcore.unsupported,
         num_parameters=num_parameters,
+        sdpa_kernel=profile.sdpa_kernel,
+        energy_per_call_j=energy_j,
         measured_s=measured_s,
     )
 

@@ -9,7 +9,7 @@ import torch
 
 from bench.core.cell import Cell
 from bench.core.clock import cpu_s, now_s
-from bench.measuring.measure.device_clock import Clock
+from bench.measuring.device import Clock
 from bench.measuring.measure.flops import count
 from bench.measuring.measure.latency import warm_up
 from bench.measuring.measure.state import Watch

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.core.cell import Cell
 from bench.core.clock import now_s
-from bench.measuring.measure.device_clock import clock_for
+from bench.measuring.device import device_named
 from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.request import Request, library_at
 from bench.measuring.worker.results import VersusResult
@@ -24,8 +24,7 @@ def versus(request: Request, channel: Channel) -> VersusResult:
     from bench.measuring.subject import Subject
 
     cells = [Cell.from_dict(request["base"]), Cell.from_dict(request["current"])]
-    device = torch.device(cells[0].device)
-    clock = clock_for(device)
+    clock = device_named(cells[0].device)
     torch.set_num_threads(cells[0].num_threads)
     channel.send(step="build")
     base = Subject(cells[0], library=library_at(request["root"]))

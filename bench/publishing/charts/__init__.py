@@ -1,10 +1,12 @@
 """Pictures as Vega-Lite specifications, built here as plain dicts and rendered to SVG.
 
 Lines and points carry their names directly, placed here so that no two overlap: with ten entries
-or forty a legend of as many colours could not be read. Nothing but this package draws.
+or forty a legend of as many colours could not be read. Nothing but this package specifies.
 
-`lines`, `scatter`, `curves` and `filters` draw charts; `labels` finds places for names, `style`
-gives each entry its look, `spec` has the parts of a specification that they share.
+`pictures` has one specification for each picture, which files, the page and W&B share; `lines`,
+`scatter`, `curves`, `filters` and `plain` fill them from records for files, with the parts of
+`spec` and the axis of `accuracy_axis`; `labels` and `ends` find places for names, `style` gives
+each entry its look.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
     for setting, group in groupby(board.rankings, key=lambda ranking: ranking.setting):
         rankings = tuple(group)
         drawn += [
-            against_size(axis, setting, rankings, board, styles)
-            for axis in (SPEEDUP, LATENCY, MEMORY)
+            against_size(quantity, setting, rankings, board, styles)
+            for quantity in (SPEEDUP, LATENCY, MEMORY)
         ]
     drawn += [accuracy_against_latency(task, board, styles) for task in board.tasks]
     drawn += [*capacity(board, styles), *extrapolation(board, styles)]

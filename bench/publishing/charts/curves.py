@@ -8,25 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from bench.core.comparison import Runs, mean_of
 from bench.core.format import with_unit
-from bench.publishing.charts.accuracy_axis import accuracy_axis, scored
+from bench.publishing.charts.accuracy_axis import accuracy_axis, scored, seeds
+from bench.publishing.charts.ends import end_labels, height_for
 from bench.publishing.charts.file_names import task_slug
-from bench.publishing.charts.labels import LINE_HEIGHT
-from bench.publishing.charts.spec import (
-    GUIDE_TEXT,
-    LEADER,
-    WIDTH,
-    Chart,
-    Point,
-    Spec,
-    by_entry,
-    end_labels,
-    frame,
-    interval_bar,
-    line_mark,
-    seed_dots,
-    size_channel,
-    spread_labels,
-)
+from bench.publishing.charts.pictures import Point, lines
+from bench.publishing.charts.spec import Chart, look, picture, size_axis
 from bench.publishing.charts.style import Style
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.machine import provenance
@@ -57,7 +43,7 @@ def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
             board,
             styles,
             plateaus=[
-                {"size": num_pairs, "error": 100 * (1 - level), "words": words}
+                {"x": num_pairs, "y": 100 * (1 - level), "words": words}
                 for num_pairs, task in group
                 for words, level in task.plateaus
             ],
@@ -86,8 +72,8 @@ def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Char
             board,
             styles,
             plateaus=[
-                {"size": size, "error": 100 * (1 - level), "words": words}
-                for size in sorted({point["size"] for point in points})
+                {"x": size, "y": 100 * (1 - level), "words": words}
+                for size in sorted({point["x"] for point in points})
                 for words, level in task.plateaus
             ],
         )
@@ -108,12 +94,14 @@ def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
         longer: accuracies of the seeds at this length, if it is not the trained one.
     """
     kept = "" if score.state_bytes is None else f", {with_unit('state_bytes', score.state_bytes)}"
-    interval = mean_of(Runs(scores=dict(enumerate(longer)))) if longer else score.interval
-    return scored(longer or score.accuracies, interval) | {
-        "entry": score.entry,
-        "size": size,
+    return {
+        "name": score.entry,
+        "run": score.entry,
         "label": score.entry + kept,
-        "ended": "not settled" if score.num_unsettled else "settled",
+        "x": size,
+        "accuracies": longer or score.accuracies,
+        "interval": mean_of(Runs(scores=dict(enumerate(longer)))) if longer else score.interval,
+        "is_settled": not score.num_unsettled,
     }
 
 
@@ -133,73 +121,51 @@ def _chart(
     plateaus: Sequence[Point],
 ) -> Iterator[Chart]:
     """Nothing with fewer than two sizes."""
-    sizes = sorted({point["size"] for point in points})
+    sizes = sorted({point["x"] for point in points})
     if len(sizes) < 2:
         return
-    entries = sorted({point["entry"] for point in points})
-    height = max(_HEIGHT, (LINE_HEIGHT + 1) * len(entries))
-    errors = [error for point in points for error in point["seeds"]]
-    axis = accuracy_axis([100 - error for error in errors], height)
-    points = [axis.within(point) for point in points]
-    colour = by_entry({e: styles[e].colour for e in entries})
-    x = size_channel(along, sizes)
-    y = axis.channel("error", "Accuracy (%)")
-    place = {"x": x, "y": y, "color": colour}
-    line, dots = line_mark({e: styles[e] for e in entries}, x, y)
-    right = sizes[-1] * (sizes[-1] / sizes[0]) ** (LEADER / WIDTH)
-    labels = spread_labels(points, right, height, axis.place, lambda at: 100 - axis.at(at))
-    layers = [
-        *_plateau_lines(plateaus),
-        interval_bar(place, "y", "error"),
-        line,
-        _hollow(dots),
-        seed_dots(place),
-        *end_labels(labels, colour, text="label", value="error"),
-    ]
-    spec = frame(title, [*_notes(points, task, board)], WIDTH, height) | {
-        "data": {"name": "points", "values": list(points)},
-        "layer": layers,
-    }
+    entries = sorted({point["name"] for point in points})
+    height = height_for(len(entries), _HEIGHT)
+    x = size_axis(along, sizes)
+    scores = [100 * accuracy for point in points for accuracy in point["accuracies"]]
+    parts = [100 - plateau["y"] for plateau in plateaus]
+    y = accuracy_axis([*scores, *parts], height, "Accuracy (%)")
+    shown: list[Point] = []
+    dots: list[Point] = []
+    for point in points:
+        own = {name: point[name] for name in ("name", "run", "label", "x")}
+        own |= {"is_settled": point["is_settled"]} | look(styles[point["name"]])
+        shown.append(own | scored(point["accuracies"], point["interval"], y))
+        dots += seeds(point["accuracies"], own)
+    least = min((plateau["x"] for plateau in plateaus), default=0)
+    spec = picture(
+        lines(),
+        x,
+        y,
+        {
+            "guides": plateaus,
+            "guide_words": [plateau for plateau in plateaus if plateau["x"] == least],
+            "bars": [point for point in shown if "low" in point],
+            "corners": shown,
+            "points": shown,
+            "hollow": [point for point in shown if not point["is_settled"]],
+            "seeds": dots,
+            "labels": end_labels([[p for p in shown if p["name"] == e] for e in entries], x, y),
+        },
+        title,
+        [*_notes(points, task, board)],
+    )
     yield Chart(name=task_slug(name, task, board), title=title, spec=spec)
 
 
 def _notes(points: Sequence[Point], task: TaskScores, board: Leaderboard) -> Iterator[str]:
-    seeds = "one seed, one draw"
+    each = "one seed, one draw"
     if task.num_seeds > 1:
-        seeds = f"means over {task.num_seeds} seeds, each a dot, with their 95 % intervals"
-    yield f"{place_words(task, board)} · {task.dtype} · {seeds}"
+        each = f"means over {task.num_seeds} seeds, each a dot, with their 95 % intervals"
+    yield f"{place_words(task, board)} · {task.dtype} · {each}"
     yield "Accuracies are spread out towards 100 %"
-    if any(point["label"] != point["entry"] for point in points):
+    if any(point["label"] != point["name"] for point in points):
         yield "Beside a name: what all layers keep of an example to go on, in float32"
-    if any(point["ended"] == "not settled" for point in points):
+    if not all(point["is_settled"] for point in points):
         yield "Hollow: some run still improved when its steps were spent"
     yield provenance(record for score in task.scores for record in score.records)
-
-
-def _plateau_lines(plateaus: Sequence[Point]) -> Iterator[Spec]:
-    """Scores of a model that learned a part: thin dotted lines, with words at the left."""
-    if not plateaus:
-        return
-    first = min(point["size"] for point in plateaus)
-    x, y = ({"field": field, "type": "quantitative"} for field in ("size", "error"))
-    yield {
-        "data": {"values": list(plateaus)},
-        "mark": {"type": "line", "strokeDash": [1, 3], "strokeWidth": 1.5, "color": "#777777"},
-        "encoding": {"x": x, "y": y, "detail": {"field": "words"}},
-    }
-    yield {
-        "data": {"values": [point for point in plateaus if point["size"] == first]},
-        "mark": GUIDE_TEXT | {"align": "left", "dx": 6},
-        "encoding": {"x": x, "y": y, "text": {"field": "words"}},
-    }
-
-
-def _hollow(dots: Spec) -> Spec:
-    """The points of lines, white inside where a run has not settled."""
-    colour = dots["encoding"]["color"]
-    white = {"condition": {"test": "datum.ended == 'not settled'", "value": "white"}}
-    own = {key: channel for key, channel in dots["encoding"].items() if key != "color"}
-    return {
-        "mark": dots["mark"] | {"filled": False, "strokeWidth": 1.8},
-        "encoding": own | {"stroke": colour, "fill": colour | white},
-    }

@@ -54,7 +54,11 @@ def _start(cluster: list[float]) -> float:
 
 
 def off_the_lines(
-    ends: Sequence[Point], texts: Sequence[str], lines: Sequence[Sequence[Point]], height: float
+    ends: Sequence[Point],
+    texts: Sequence[str],
+    lines: Sequence[Sequence[Point]],
+    height: float,
+    others: Sequence[Box] = (),
 ) -> list[float]:
     """Heights of labels to the right of some points, near them, where no line runs through one.
 
@@ -63,8 +67,9 @@ def off_the_lines(
         texts: what they say.
         lines: corners of each line, from left to right.
         height: of the picture. A label for which nowhere is free stays where it is.
+        others: boxes of labels that are there already.
     """
-    taken: list[Box] = []
+    taken = list(others)
     for end, text in zip(ends, texts, strict=True):
         steps = range(0, int(height), LINE_HEIGHT // 2)
         spots = [
@@ -78,13 +83,13 @@ def off_the_lines(
             and not any(_overlap(_box(spot, _width(text)), other) for other in taken)
         )
         taken.append(_box(next(free, spots[0]), _width(text)))
-    return [(top + bottom) / 2 for _, top, _, bottom in taken]
+    return [(top + bottom) / 2 for _, top, _, bottom in taken[len(others) :]]
 
 
 def _crosses(line: Sequence[Point], box: Box) -> bool:
     left, top, right, bottom = box
     for (x, y), (next_x, next_y) in itertools.pairwise(line):
-        slope = (next_y - y) / (next_x - x)
+        slope = (next_y - y) / (next_x - x or 1)
         inside = (max(x, left), min(next_x, right))
         heights = [y + slope * (at - x) for at in inside]
         if inside[0] < inside[1] and min(heights) < bottom and max(heights) > top:
@@ -165,6 +170,11 @@ def _passes(line: Segment, box: Box) -> bool:
         and box[1] < y + (to_y - y) * i / count < box[3]
         for i in range(count + 1)
     )
+
+
+def beside(place: Point, text: str) -> Box:
+    """Box of a label that begins at a place."""
+    return _box((*place, "right"), _width(text))
 
 
 def _width(text: str) -> float:

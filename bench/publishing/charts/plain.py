@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench.publishing.charts.spec import WIDTH, Chart, frame, quantity_channel
+from bench.publishing.charts.ends import end_labels, height_for
+from bench.publishing.charts.pictures import Point, lines
+from bench.publishing.charts.spec import WIDTH, Chart, linear_axis, log_axis, look, picture
+from bench.publishing.charts.style import plain_styles
 
 _HEIGHT = 320
-_COLOURS = (
-    *("#1F77B4", "#D62728", "#2CA02C", "#9467BD", "#FF7F0E"),
-    *("#8C564B", "#17BECF", "#E377C2", "#7F7F7F", "#BCBD22"),
-)
+_FEW = 6
+"""Number of values up to which a linear x axis has a tick at each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +32,24 @@ class Curves:
 
 
 def chart_of(name: str, curves: Curves) -> Chart:
-    """Lines with their names in a legend."""
-    points = [
-        {"line": line, "x": x, "y": y} for line, corners in curves.lines.items() for x, y in corners
+    """Lines with their names at their ends."""
+    styles = plain_styles(curves.lines)
+    drawn: list[list[Point]] = [
+        [{"name": line, "run": line, "x": x, "y": y} | look(styles[line]) for x, y in corners]
+        for line, corners in curves.lines.items()
+        if corners
     ]
-    scale = {"type": "log" if curves.is_log else "linear", "nice": False}
-    x = quantity_channel("x", curves.x, scale)
-    y = quantity_channel("y", curves.y, {"zero": False})
-    names = list(curves.lines)
-    colour = {
-        "field": "line",
-        "type": "nominal",
-        "scale": {"domain": names, "range": list(_COLOURS[: len(names)])},
-        "legend": {"title": None},
-    }
-    spec = frame(curves.title, (), WIDTH, _HEIGHT) | {
-        "data": {"values": points},
-        "mark": {"type": "line", "point": {"size": 28, "filled": True}},
-        "encoding": {"x": x, "y": y, "color": colour},
-    }
+    points = [point for line in drawn for point in line]
+    along = [float(point["x"]) for point in points] or [1.0]
+    heights = [float(point["y"]) for point in points] or [1.0]
+    height = height_for(len(drawn), _HEIGHT)
+    if curves.is_log:
+        x = log_axis(curves.x, along, (0, WIDTH), by=1.0)
+    else:
+        x = linear_axis(curves.x, along, (0, WIDTH), by=0.0)
+        if len(set(along)) <= _FEW:
+            x = replace(x, ticks=sorted(set(along)))
+    y = linear_axis(curves.y, heights, (height, 0), by=0.05)
+    data = {"corners": points, "points": points, "labels": end_labels(drawn, x, y)}
+    spec = picture(lines(), x, y, data, curves.title)
     return Chart(name=name, title=curves.title, spec=spec)

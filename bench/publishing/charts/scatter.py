@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import chain
 
-from bench.publishing.charts.accuracy_axis import AccuracyAxis, accuracy_axis, scored
+from bench.publishing.charts.accuracy_axis import accuracy_axis, scored, seeds
 from bench.publishing.charts.file_names import task_slug
 from bench.publishing.charts.labels import place_labels
 from bench.publishing.charts.lines import LATENCY, latency_interval
-from bench.publishing.charts.spec import (
-    GUIDE_TEXT,
-    WIDTH,
-    Chart,
-    Point,
-    Spec,
-    by_entry,
-    entry_names,
-    frame,
-    interval_bar,
-    log_channel,
-    padded,
-    seed_dots,
-)
+from bench.publishing.charts.pictures import Point, scatter
+from bench.publishing.charts.spec import WIDTH, Axis, Chart, log_axis, look, picture
 from bench.publishing.charts.style import Style
-from bench.publishing.fronts import cost_ranking
+from bench.publishing.fronts import cost_ranking, fronts
 from bench.publishing.leaderboard import Leaderboard, Ranking, Standing
 from bench.publishing.machine import provenance
 from bench.publishing.scores import Score, TaskScores
@@ -65,24 +53,41 @@ def _scatter(
 ) -> Chart:
     height = max(360, 16 * len(both))
     chances = [100 * score.chance for score in task.scores if score.chance is not None]
-    seeds = [100 * accuracy for _, score in both for accuracy in score.accuracies]
-    axis = accuracy_axis([*seeds, *chances], height)
-    points = [axis.within(_point(standing, score)) for standing, score in both]
-    low, high = padded([point["latency"] for point in points], by=1.6)
-    points = _labelled(points, axis, low, high)
-    x = log_channel("latency", f"Latency at {ranking.size:,} tokens (ms)", low, high)
     examples = _examples(task)
-    y = axis.channel("error", f"Accuracy{f' on {examples}' if examples else ''} (%)")
-    looks = {entry: styles[entry] for entry in sorted(point["entry"] for point in points)}
+    y = accuracy_axis(
+        [*(100 * one for _, score in both for one in score.accuracies), *chances],
+        height,
+        f"Accuracy{f' on {examples}' if examples else ''} (%)",
+    )
+    points = [_point(standing, score, y) | look(styles[score.entry]) for standing, score in both]
+    latencies = [point["x"] for point in points]
+    x = log_axis(f"Latency at {ranking.size:,} tokens (ms)", latencies, (0, WIDTH), by=1.6)
+    dots = [seeds(score.accuracies, point) for (_, score), point in zip(both, points, strict=True)]
+    has_bars = len(both) <= _MOST_BARS
+    guesses = [
+        {"x": x.ends[1], "y": 100 - chance, "words": "guessing"} for chance in sorted(chances)[-1:]
+    ]
+    front = _front(task, ranking, points, board)
     title = f"Accuracy on {task.label} against latency"
-    notes = _notes(task, ranking, both, board, examples)
-    spec = frame(title, notes, WIDTH, height) | {
-        "data": {"values": points},
-        "layer": [
-            *([_chance_line(max(chances), y)] if chances else []),
-            *_layers(points, looks, x, y),
-        ],
-    }
+    spec = picture(
+        scatter(),
+        x,
+        y,
+        {
+            "guides": [guess | {"x": end} for guess in guesses for end in x.ends],
+            "guide_words": guesses,
+            "front": front,
+            "cost_bars": [point for point in points if "x_low" in point and has_bars],
+            "bars": [point for point in points if "low" in point and has_bars],
+            "seeds": [*chain(*dots)],
+            "points": points,
+            "labels": _labels(points, [*chain(*dots)], x, y),
+        },
+        title,
+        _notes(task, ranking, both, board, examples, bool(front)),
+        guide_align="right",
+        guide_dx=-6,
+    )
     name = task_slug(f"accuracy-{task.label}", task, board)
     same = [one for one in board.tasks if one.label == task.label]
     if len(same) > 1:
@@ -90,16 +95,15 @@ def _scatter(
     return Chart(name=name, title=title, spec=spec)
 
 
-def _point(standing: Standing, score: Score) -> Point:
-    """A mean with the scores of its seeds, and the intervals of both where there are any."""
-    point = scored(score.accuracies, score.interval) | {
-        "entry": score.entry,
+def _point(standing: Standing, score: Score, y: Axis) -> Point:
+    """A mean, and the intervals of both numbers where there are any."""
+    point = scored(score.accuracies, score.interval, y) | {
+        "name": score.entry,
         "label": score.entry + ("*" if _is_provisional(score) else ""),
-        "latency": float(standing.value(LATENCY.metric) or 0.0) / LATENCY.factor,
+        "x": float(standing.value(LATENCY.metric) or 0.0) / LATENCY.factor,
     }
     if interval := latency_interval(standing):
-        point |= {"latency_low": interval[0] / LATENCY.factor}
-        point |= {"latency_high": interval[1] / LATENCY.factor}
+        point |= {"x_low": interval[0] / LATENCY.factor, "x_high": interval[1] / LATENCY.factor}
     return point
 
 
@@ -107,62 +111,31 @@ def _is_provisional(score: Score) -> bool:
     return bool(score.num_unsettled) or not score.may_be_ranked
 
 
-def _labelled(points: Sequence[Point], axis: AccuracyAxis, low: float, high: float) -> list[Point]:
-    """With the place of each name, clear of points and of what leads to other names."""
+def _front(
+    task: TaskScores, ranking: Ranking, points: Sequence[Point], board: Leaderboard
+) -> list[Point]:
+    """Rows that no other beats in both; nothing where one beats all."""
+    key = (id(task), id(ranking), LATENCY.metric)
+    found = (one for one in fronts(board) if (id(one.task), id(one.ranking), one.metric) == key)
+    names = [name for front in found for name in front.names]
+    own = [point for point in points if point["name"] in names]
+    return sorted(own, key=lambda point: point["x"]) if len(own) > 1 else []
 
-    def place(point: Point, error: float) -> tuple[float, float]:
-        x = WIDTH * math.log(point["latency"] / low) / math.log(high / low)
-        return x, axis.place(100 - error)
 
+def _labels(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
+    """Names, clear of points and of what leads to other names."""
     spots = place_labels(
-        [place(point, point["error"]) for point in points],
+        [(x.pixel(point["x"]), y.pixel(point["y"])) for point in points],
         [point["label"] for point in points],
-        axis.height,
-        [place(point, error) for point in points for error in point["seeds"]],
+        y.pixels[0],
+        [(x.pixel(dot["x"]), y.pixel(dot["y"])) for dot in dots],
     )
     return [
         point
-        | {
-            "label_latency": low * math.exp(spot[0] / WIDTH * math.log(high / low)),
-            "label_error": 100 - axis.at(spot[1]),
-            "side": spot[2],
-        }
-        for point, spot in zip(points, spots, strict=True)
+        | {"name": point["label"], "side": side}
+        | {"label_x": x.value(across), "label_y": y.value(down)}
+        for point, (across, down, side) in zip(points, spots, strict=True)
     ]
-
-
-def _layers(points: Sequence[Point], looks: Mapping[str, Style], x: Spec, y: Spec) -> list[Spec]:
-    colour = by_entry({entry: look.colour for entry, look in looks.items()})
-    shape = by_entry({entry: look.shape for entry, look in looks.items()})
-    place = {"x": x, "y": y, "color": colour}
-    layers: list[Spec] = [
-        {
-            "mark": {"type": "rule", "strokeWidth": 1, "color": "#AAAAAA"},
-            "encoding": {
-                "x": x,
-                "y": y,
-                "x2": {"field": "label_latency"},
-                "y2": {"field": "label_error"},
-            },
-        },
-        *(
-            interval_bar(place, axis, field)
-            for axis, field in (("x", "latency"), ("y", "error"))
-            if len(points) <= _MOST_BARS
-        ),
-        seed_dots(place),
-        {
-            "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
-            "encoding": place | {"shape": shape},
-        },
-    ]
-    for side, align in (("right", "left"), ("left", "right")):
-        only = {"transform": [{"filter": f"datum.side == '{side}'"}]}
-        layers += [
-            only | name
-            for name in entry_names("label_latency", "label_error", align=align, text="label")
-        ]
-    return layers
 
 
 def _examples(task: TaskScores) -> str:
@@ -177,13 +150,14 @@ def _notes(
     both: Sequence[tuple[Standing, Score]],
     board: Leaderboard,
     examples: str,
+    has_front: bool,
 ) -> list[str]:
-    seeds = (
+    each = (
         "one seed, one draw"
         if task.num_seeds == 1
         else f"mean of {task.num_seeds} seeds, each a dot"
     )
-    means = [place_words(task, board), task.dtype, *([examples] if examples else []), seeds]
+    means = [place_words(task, board), task.dtype, *([examples] if examples else []), each]
     notes = [
         f"Latency: {setting_words(ranking.setting, board)} · {ranking.size:,} tokens",
         f"Accuracy: {' · '.join(means)}",
@@ -191,21 +165,9 @@ def _notes(
     ]
     if len(both) <= _MOST_BARS:
         notes[-1] += " · bars: 95 % intervals"
+    if has_front:
+        notes.append("Dashed: no other row beats those on it in both")
     if any(_is_provisional(score) for _, score in both):
         notes.append("* without a rank: still improving when its steps were spent, or marked")
     records = [standing.record for standing, _ in both]
     return [*notes, provenance([*records, *(r for _, score in both for r in score.records)])]
-
-
-def _chance_line(chance: float, y: Spec) -> Spec:
-    return {
-        "data": {"values": [{"error": 100 - chance}]},
-        "encoding": {"y": y},
-        "layer": [
-            {"mark": {"type": "rule", "strokeDash": [4, 4], "color": "#888888"}},
-            {
-                "mark": GUIDE_TEXT | {"align": "right"},
-                "encoding": {"x": {"value": WIDTH - 4}, "text": {"value": "guessing"}},
-            },
-        ],
-    }

@@ -1,37 +1,32 @@
-"""Parts that the charts' specifications have in common."""
+"""Pictures as files: specifications of `pictures`, filled in the colours of paper."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from bench.publishing.charts.labels import LINE_HEIGHT, spread
+from bench.publishing.charts.pictures import FONT, Point, Spec, filled
 from bench.publishing.charts.style import Style
-
-Spec = dict[str, Any]
-Point = dict[str, Any]
 
 WIDTH = 520
 """Pixels between the ends of the x axis."""
-FONT = 11
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
-_INK = "#333333"
-_FONTS = "Liberation Sans, Arial, Helvetica, sans-serif"
+_PAPER: dict[str, object] = {
+    "ink": "#333333",
+    "soft": "#555555",
+    "faint": "#888888",
+    "grid": "#E8E8E8",
+    "paper": "white",
+    "background": "white",
+    "guide_align": "left",
+    "guide_dx": 6,
+    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
+    "padding": {"left": 12, "top": 12, "right": 24, "bottom": 12},
+}
 _LINE = 100  # letters of a note that fit above a picture
 _DOT = " · "
-GUIDE_TEXT: Spec = {
-    "type": "text",
-    "baseline": "bottom",
-    "dy": -2,
-    "fontSize": FONT,
-    "color": "#666666",
-}
-"""Words above a line that no entry has."""
-LEADER = 16
-"""Pixels from the end of a line to its label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,42 +43,130 @@ class Chart:
     spec: Spec
 
 
-def frame(title: str, notes: Sequence[str], width: float, height: float) -> Spec:
-    """All but data and layers. `width` and `height` are pixels without axes and titles.
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """Values along an axis and their places in pixels.
 
-    Notes are broken into lines that end within the picture.
+    Attributes:
+        kind: of its scale: ``linear``, ``log``, or ``symlog``, which is linear below a constant.
+        ends: values at its left or lower, and at its right or upper end.
+        pixels: places of these; from the top for a y axis.
+        ticks: values to write at it; None leaves them to Vega.
+        format: of its numbers, as d3 has it.
+        labels: Vega's expression for what stands at a tick, if it is not just the number.
+        base: of its logarithms, for the ticks that Vega finds.
     """
-    lines = [line for note in notes for line in _lines(note)]
+
+    kind: str
+    ends: tuple[float, float]
+    pixels: tuple[float, float]
+    title: str = ""
+    ticks: Sequence[float] | None = None
+    format: str = ",~r"
+    labels: str = ""
+    base: int = 10
+    constant: float = 1.0
+
+    def pixel(self, value: float) -> float:
+        """Place of a value."""
+        low, high = map(self._stretched, self.ends)
+        start, end = self.pixels
+        return start + (self._stretched(value) - low) / (high - low or 1.0) * (end - start)
+
+    def value(self, pixel: float) -> float:
+        """Value at a place; the inverse of `pixel`."""
+        low, high = map(self._stretched, self.ends)
+        start, end = self.pixels
+        stretched = low + (pixel - start) / (end - start) * (high - low)
+        if self.kind == "log":
+            return math.exp(stretched)
+        if self.kind == "symlog":
+            return math.copysign(self.constant * math.expm1(abs(stretched)), stretched)
+        return stretched
+
+    def clipped(self, value: float) -> float:
+        """A value, or the end of the axis that it lies beyond."""
+        return min(max(value, min(self.ends)), max(self.ends))
+
+    def holes(self, letter: str) -> dict[str, object]:
+        """Fillings of the holes that a picture has for this axis."""
+        found: dict[str, object] = {
+            "type": self.kind,
+            "domain": list(self.ends),
+            "title": self.title,
+            "format": self.format,
+        }
+        if self.kind == "log" and self.base != 10:
+            found["base"] = self.base
+        elif self.kind == "symlog":
+            found["constant"] = self.constant
+        elif self.kind == "linear":
+            found["zero"] = False
+        if self.ticks is not None:
+            # Vega leaves out every second one of more than it would have drawn.
+            found |= {"ticks": list(self.ticks), "tick_count": len(self.ticks)}
+        if self.labels:
+            found["labels"] = self.labels
+        return {f"{letter}_{name}": value for name, value in found.items()}
+
+    def _stretched(self, value: float) -> float:
+        if self.kind == "log":
+            return math.log(value)
+        if self.kind == "symlog":
+            return math.copysign(math.log1p(abs(value) / self.constant), value)
+        return value
+
+
+def picture(
+    template: Spec,
+    x: Axis,
+    y: Axis,
+    data: Mapping[str, Sequence[Point]],
+    title: str = "",
+    notes: Sequence[str] = (),
+    **values: object,
+) -> Spec:
+    """A picture of `pictures` with all that it shows.
+
+    Args:
+        template: the specification.
+        x: the axis along the bottom.
+        y: the axis at the left.
+        data: rows by the names that the specification has for them.
+        title: of the whole.
+        notes: below it, broken into lines that end within the picture.
+        values: fillings of other holes.
+    """
+    shown = {name: list(rows) for name, rows in data.items() if rows}
+    holes: dict[str, object] = {
+        **_PAPER,
+        "width": abs(x.pixels[1] - x.pixels[0]),
+        "height": abs(y.pixels[1] - y.pixels[0]),
+        "title": _title(title, notes),
+    }
+    spec: Spec = filled(template, holes | x.holes("x") | y.holes("y") | values, shown)
+    return {"$schema": _SCHEMA, **spec, "datasets": shown}
+
+
+def _title(title: str, notes: Sequence[str]) -> Spec:
     return {
-        "$schema": _SCHEMA,
-        "title": {
-            "text": title,
-            "subtitle": lines,
-            "anchor": "start",
-            "fontSize": 14,
-            "subtitleFontSize": FONT,
-            "subtitleColor": "#555555",
-            "offset": 12,
-        },
-        "width": width,
-        "height": height,
-        "background": "white",
-        "padding": {"left": 12, "top": 12, "right": 24, "bottom": 12},
-        "config": {
-            "font": _FONTS,
-            "view": {"stroke": None},
-            "axis": {
-                "gridColor": "#E8E8E8",
-                "domainColor": "#888888",
-                "tickColor": "#888888",
-                "labelColor": _INK,
-                "titleColor": _INK,
-                "labelFontSize": FONT,
-                "titleFontSize": 12,
-                "titleFontWeight": "normal",
-                "labelFlush": False,
-            },
-        },
+        "text": title,
+        "subtitle": [line for note in notes for line in _lines(note)],
+        "anchor": "start",
+        "fontSize": 14,
+        "subtitleFontSize": FONT,
+        "subtitleColor": _PAPER["soft"],
+        "offset": 12,
+    }
+
+
+def look(style: Style) -> Point:
+    """Fields of a row that say how its entry is drawn."""
+    return {
+        "colour": style.colour,
+        "shape": style.shape,
+        "dash": style.dash,
+        "thickness": style.thickness,
     }
 
 
@@ -98,90 +181,37 @@ def _lines(note: str) -> list[str]:
     return lines
 
 
-def by_entry(values: dict[str, Any]) -> Spec:
-    """A channel, such as colour, that takes its value from the entry."""
-    return {
-        "field": "entry",
-        "type": "nominal",
-        "scale": {"domain": list(values), "range": list(values.values())},
-        "legend": None,
-    }
-
-
-def line_mark(styles: Mapping[str, Style], x: Spec, y: Spec) -> list[Spec]:
-    """A line an entry, and its points in the entry's shape."""
-    colour = by_entry({entry: style.colour for entry, style in styles.items()})
-    line = {
-        "mark": {"type": "line"},
-        "encoding": {
-            "x": x,
-            "y": y,
-            "color": colour,
-            "strokeDash": by_entry({entry: style.dash for entry, style in styles.items()}),
-            "strokeWidth": by_entry({entry: style.thickness for entry, style in styles.items()}),
-        },
-    }
-    shape = by_entry({entry: style.shape for entry, style in styles.items()})
-    dots = {
-        "mark": {"type": "point", "filled": True, "size": 34, "opacity": 1},
-        "encoding": {"x": x, "y": y, "color": colour, "shape": shape},
-    }
-    return [line, dots]
-
-
-def interval_bar(place: Spec, axis: str, field: str) -> Spec:
-    """A rule between the ends of a field's interval along an axis, of points that have one."""
-    ends = {axis: place[axis] | {"field": f"{field}_low"}, f"{axis}2": {"field": f"{field}_high"}}
-    return {
-        "transform": [{"filter": f"isValid(datum.{field}_low)"}],
-        "mark": {"type": "rule", "strokeWidth": 1.4, "opacity": 0.55},
-        "encoding": place | ends,
-    }
-
-
-def seed_dots(place: Spec) -> Spec:
-    """A small dot for every seed, where there are several."""
-    return {
-        "transform": [{"filter": "length(datum.seeds) > 1"}, {"flatten": ["seeds"]}],
-        "mark": {"type": "point", "filled": True, "size": 15, "opacity": 0.55},
-        "encoding": place | {"y": place["y"] | {"field": "seeds"}},
-    }
-
-
-def quantity_channel(field: str, title: str, scale: Spec) -> Spec:
-    """A channel for numbers, on an axis with a title."""
-    return {"field": field, "type": "quantitative", "scale": scale, "axis": {"title": title}}
-
-
-def log_channel(field: str, title: str, low: float, high: float) -> Spec:
-    """A logarithmic axis from one value to another, with round numbers at its ticks."""
-    found = quantity_channel(field, title, {"type": "log", "domain": [low, high], "nice": False})
-    found["axis"] |= {"values": log_ticks(low, high), "format": "~r"}
-    return found
-
-
-def size_channel(title: str, sizes: Sequence[int]) -> Spec:
+def size_axis(title: str, sizes: Sequence[int]) -> Axis:
     """The x axis of sizes, each a tick."""
-    scale = {"type": "log", "base": 2, "domain": [sizes[0], sizes[-1]], "nice": False}
-    found = quantity_channel("size", title, scale)
-    found["axis"] |= {"values": sizes, "format": ",d"}
-    return found
+    ends = (sizes[0], sizes[-1])
+    return Axis(
+        kind="log", base=2, ends=ends, pixels=(0, WIDTH), title=title, ticks=sizes, format=",d"
+    )
 
 
-def band(x: Spec, y: Spec, colour: Spec) -> Spec:
-    """Areas between the ends of intervals, under nothing and over the lines."""
-    return {
-        "mark": {"type": "area", "opacity": 0.18},
-        "encoding": {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": colour},
-    }
+def log_axis(title: str, values: Sequence[float], pixels: tuple[float, float], by: float) -> Axis:
+    """A logarithmic axis with round numbers at its ticks, and room beside its values.
+
+    Args:
+        title: words and unit.
+        values: all that it must hold, above 0.
+        pixels: places of its ends.
+        by: factor of the room at either end.
+    """
+    low, high = min(values) / by, max(values) * by
+    return Axis(kind="log", ends=(low, high), pixels=pixels, title=title, ticks=_ticks(low, high))
 
 
-def padded(values: Sequence[float], by: float = 1.25) -> tuple[float, float]:
-    """Ends of a logarithmic axis that leaves some room beside the values."""
-    return min(values) / by, max(values) * by
+def linear_axis(
+    title: str, values: Sequence[float], pixels: tuple[float, float], by: float
+) -> Axis:
+    """A linear axis with room beyond its values, at either end a share `by` of what they span."""
+    low, high = min(values), max(values)
+    slack = by * ((high - low) or 1.0)
+    return Axis(kind="linear", ends=(low - slack, high + slack), pixels=pixels, title=title)
 
 
-def log_ticks(low: float, high: float) -> list[float]:
+def _ticks(low: float, high: float) -> list[float]:
     """Powers of ten, with 2 and 5 between them where the range is short."""
     decades = math.log10(high / low)
     steps = (1, 2, 5) if decades < 3.2 else (1,)
@@ -190,62 +220,23 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
-def entry_names(x: str, y: str, *, align: str, text: str = "entry") -> list[Spec]:
-    """A field as text at two others, on a white rim that keeps lines off the letters."""
-    mark = {"type": "text", "baseline": "middle", "fontSize": FONT, "align": align}
-    mark["dx"] = 3 if align == "left" else -3
-    encoding = {
-        "x": {"field": x, "type": "quantitative"},
-        "y": {"field": y, "type": "quantitative"},
-        "text": {"field": text},
+def side_by_side(rows: Sequence[Sequence[Spec]], title: str, notes: Sequence[str]) -> Spec:
+    """Pictures of `picture` as the panels of one, row by row, each under its own title."""
+    first = rows[0][0]
+    return {
+        "$schema": _SCHEMA,
+        "title": _title(title, notes),
+        "padding": first["padding"],
+        "config": first["config"],
+        "vconcat": [{"hconcat": [_panel(spec) for spec in row]} for row in rows],
     }
-    rim = {"stroke": "white", "strokeWidth": 3, "strokeJoin": "round", "color": "white"}
-    return [{"mark": mark | look, "encoding": encoding} for look in (rim, {"color": _INK})]
 
 
-def spread_labels(
-    points: Sequence[Point],
-    right: float,
-    height: float,
-    place: Callable[[float], float],
-    at: Callable[[float], float],
-) -> list[Point]:
-    """A label for the last point of each line, moved apart from the others.
-
-    Args:
-        points: of all lines.
-        right: the size at which labels lie.
-        height: of the picture in pixels.
-        place: the height of a value in pixels from the top.
-        at: what the y axis shows at such a height.
-    """
-    last = {point["entry"]: point for point in sorted(points, key=lambda p: p["size"])}
-    ends = sorted(last.values(), key=lambda point: (-point["value"], point["entry"]))
-    wanted = [place(point["value"]) for point in ends]
-    places = spread(wanted, gap=LINE_HEIGHT, low=0, high=height)
-    return [
-        point | {"label_size": right, "label_value": at(place)}
-        for point, place in zip(ends, places, strict=True)
+def _panel(spec: Spec) -> Spec:
+    """Only what is a panel's own, its data with each layer: names would be shared."""
+    layers = [
+        layer | {"data": {"values": spec["datasets"][layer["data"]["name"]]}}
+        for layer in spec["layer"]
     ]
-
-
-def end_labels(
-    labels: Sequence[Point], colour: Spec, text: str = "entry", value: str = "value"
-) -> list[Spec]:
-    """Names of lines beside their ends, each with a thin line that leads to it.
-
-    `value` is the field that the y axis shows.
-    """
-    leader = {
-        "data": {"values": list(labels)},
-        "mark": {"type": "rule", "strokeWidth": 1, "opacity": 0.6},
-        "encoding": {
-            "x": {"field": "size", "type": "quantitative"},
-            "y": {"field": value, "type": "quantitative"},
-            "x2": {"field": "label_size"},
-            "y2": {"field": "label_value"},
-            "color": colour,
-        },
-    }
-    names = entry_names("label_size", "label_value", align="left", text=text)
-    return [leader, *({"data": {"values": list(labels)}} | layer for layer in names)]
+    title = {"text": spec["title"]["text"], "anchor": "start", "fontSize": 12}
+    return {"title": title, "width": spec["width"], "height": spec["height"], "layer": layers}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from bench.core.cli.files import write_whole
 from bench.publishing.charts.spec import Chart
+from bench.publishing.document import Document, Figure, write
+
+Illustrated = Callable[[Sequence[Figure]], Document]
+"""Makes a document around its pictures."""
 
 
 def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str | None]:
@@ -47,6 +51,21 @@ def write_pictures(
     if not can_draw():
         return [], "Pictures are left out; pip install attnbench[charts] draws them."
     return [(chart.title, write_picture(chart, folder)) for chart in drawn], None
+
+
+def figures_of(drawn: Iterable[tuple[str, Path]]) -> list[Figure]:
+    """Pictures of `write_pictures`, as a page beside their folder refers to them."""
+    return [Figure(title, f"{file.parent.name}/{file.name}") for title, file in drawn]
+
+
+def write_illustrated(page: Path, drawn: Iterable[Chart], document_of: Illustrated) -> list[Path]:
+    """Write a page and its pictures, in a folder of its name; returns their paths.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    made, _ = write_pictures(drawn, page.with_suffix(""))
+    return [write(document_of(figures_of(made)), page), *(file for _, file in made)]
 
 
 def can_draw() -> bool:

@@ -1,16 +1,10 @@
-"""Work of one call by its mathematics; executed and counted work is in `observed`."""
+"""Rate of the work that a call needs by its mathematics; work itself is in `observed`."""
 
 from __future__ import annotations
 
 from bench.core.record import Record, Speed
 from bench.core.statistics import median
 from bench.publishing.metrics.registry import register_metric
-
-
-@register_metric("flops", better="lower")
-def flops(record: Record) -> int | None:
-    """FLOPs that the mathematics of one call needs, two per multiply-add; no elementwise work."""
-    return record.result.flops if isinstance(record.result, Speed) else None
 
 
 @register_metric("flops_per_s", better="higher")

@@ -14,18 +14,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench.core.cli.files import write_whole
 from bench.core.record import Record
+from bench.publishing.charts.pictures import Spec, specifications
 from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import Leaderboard
-from bench.publishing.page.charts import specifications
 from bench.publishing.page.content import page_content
+from bench.publishing.templates import template
 
 NAME = "leaderboard.html"
 HEADING = '{"heading":'
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _ASSETS = Path(__file__).parent / "assets"
 _VENDOR = Path(__file__).parent / "vendor"
 _OURS = (
@@ -39,6 +40,7 @@ _OURS = (
     "drawer.js",
     "answers.js",
     "compare.js",
+    "advice.js",
     "start.js",
 )
 """As one script: they share their names, and the last one starts it."""
@@ -64,17 +66,21 @@ def page_html(content: str, boards: Sequence[tuple[str, str, str]] = ()) -> str:
     parts = "\n".join(_read(_ASSETS / name) for name in _OURS)
     others = [_VENDOR / one["file"] for one in vendored() if one["file"].endswith(".js")]
     scripts = [*map(_script, others), _inline(f'"use strict";\n{parts}')]
-    page: str = _template().render(
+    return template(_ASSETS / "page.html.j2").render(
         style=Markup(_read(_VENDOR / "tabulator.min.css") + _read(_ASSETS / "page.css")),
         scripts=[Markup(script) for script in scripts],
         hashes=" ".join(_hash(script) for script in scripts),
         content=Markup(content),
-        charts=Markup(json_text(specifications())),
+        charts=Markup(json_text(_pictures())),
         licences=[(one["package"], one["version"], one["text"]) for one in vendored()],
         boards=boards,
         **_heading(content),
     )
-    return page
+
+
+def _pictures() -> dict[str, Spec]:
+    """Every picture as Vega-Lite of the version that the page has."""
+    return {name: {"$schema": _SCHEMA, **picture} for name, picture in specifications().items()}
 
 
 def _heading(content: str) -> dict[str, Any]:
@@ -94,14 +100,6 @@ def vendored() -> list[dict[str, str]]:
     """Package, version, licence, file and hash of each file of others, and the licence's text."""
     listed: list[dict[str, str]] = json.loads(_read(_VENDOR / "vendored.json"))
     return [one | {"text": _read(_VENDOR / one["licence_file"])} for one in listed]
-
-
-@cache
-def _template() -> Any:
-    environment = Environment(
-        loader=FileSystemLoader(_ASSETS), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("page.html.j2")
 
 
 def _script(path: Path) -> str:

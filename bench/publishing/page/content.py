@@ -10,11 +10,12 @@ from bench.publishing.charts.style import plain_styles, styles_of
 from bench.publishing.conclusions import sentences
 from bench.publishing.config import PublishConfig
 from bench.publishing.diagnostics import entropy_lines, read_diagnostics, report_sections
+from bench.publishing.frame import ends_of
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.metrics import find_metric
 from bench.publishing.page.answers import answered
 from bench.publishing.page.mechanisms import describe_mechanisms
-from bench.publishing.page.rows import INTERVALS, Json, Table, table
+from bench.publishing.page.rows import Json, Table, table
 from bench.publishing.page.samples import curves, filtered, samples
 from bench.publishing.page.sweeps import sweeps
 from bench.publishing.tables import Section, machine_words, summary_words
@@ -60,7 +61,7 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
         "diagnostics": _by_row(report_sections(diagnosed)),
         "mechanisms": describe_mechanisms(names, config.out),
         "styles": {
-            name: [style.colour, style.dash, style.thickness]
+            name: [style.colour, style.dash, style.thickness, style.shape]
             for name, style in (plain_styles(entropy) | styles_of(board)).items()
         },
         "samples": samples(rows, config.out),
@@ -93,7 +94,7 @@ def _metrics(rows: Table, config: PublishConfig) -> list[Json]:
             title, better, meaning = _OWN_METRICS[name]
         else:
             better, meaning = find_metric(name).better, find_metric(name).meaning
-        low, high = INTERVALS.get(name, interval_names(name))
+        low, high = ends_of(name)
         found.append(
             {
                 "name": name,

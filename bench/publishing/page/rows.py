@@ -14,8 +14,9 @@ from typing import Any
 from bench.core.cell import Cell
 from bench.core.record import Record, Speed, Status
 from bench.core.rows import settings_of
-from bench.core.statistics import Value, median, median_interval
+from bench.core.statistics import Value, median
 from bench.publishing.conclusions import headline, task_headline
+from bench.publishing.frame import numbers
 from bench.publishing.leaderboard import Leaderboard, Ranking, Standing
 from bench.publishing.machine import commit_of
 from bench.publishing.metrics import evaluate
@@ -29,8 +30,6 @@ from bench.publishing.tables import place_words, setting_words
 Json = dict[str, Any]
 
 DIGITS = 6
-INTERVALS = {"latency_s": ("latency_low_s", "latency_high_s")}
-"""Intervals of the page's own, beside those that metrics have."""
 
 
 @dataclass(kw_only=True)
@@ -181,12 +180,10 @@ def _standing_row(
         "bound": bound(record) or "",
         "compile": record.cell.timed.compile,
     }
-    numbers: dict[str, Value] = dict(evaluate(record, metrics))
+    found = numbers(record, metrics)
     if isinstance(record.result, Speed):
-        numbers |= {"checked_len": record.result.checked_len}
-        ends = median_interval(record.result.latency_s) or (None, None)
-        numbers |= dict(zip(INTERVALS["latency_s"], ends, strict=True))
-    return words, numbers | _places(standing.rank)
+        found["checked_len"] = record.result.checked_len
+    return words, found | _places(standing.rank)
 
 
 def _words_of(record: Record) -> dict[str, str]:

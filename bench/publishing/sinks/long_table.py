@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bench.core.format import interval_names
-from bench.core.record import Record, Speed, Status
-from bench.core.statistics import median_interval
-from bench.publishing.csv import about
-from bench.publishing.metrics import evaluate
+from bench.core.record import Record, Status
+from bench.publishing.frame import Row, ends_of, frame
 
 _PLACE = ("sweep", "key", "commit", "started_at", "machine", "method_version")
 _CELL = (
@@ -27,22 +24,17 @@ def long_rows(
     records: Sequence[Record], metrics: Sequence[str]
 ) -> tuple[tuple[str, ...], list[Mapping[str, Any]]]:
     """The columns, and a row a number; a cell without a result has one row, with its reason."""
-    return COLUMNS, [row for record in records for row in _rows(record, metrics)]
+    return COLUMNS, [row for own in frame(records, metrics) for row in _rows(own, metrics)]
 
 
-def _rows(record: Record, metrics: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    cell = record.cell.to_dict()
-    common = {name: cell.get(name) for name in _CELL} | about(record)
-    if record.status is not Status.OK:
+def _rows(own: Row, metrics: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    common = {name: own.get(name) for name in (*_PLACE, *_CELL, "status", "reason")}
+    if own["status"] != Status.OK:
         yield common
         return
-    ends = {end for name in metrics for end in interval_names(name) if end in metrics}
-    values = evaluate(record, metrics)
+    ends = {end for name in metrics for end in ends_of(name)}
     for name in metrics:
-        value = values[name]
-        if name in ends or value is None:
+        if name in ends or own[name] is None:
             continue
-        low, high = (values.get(end) for end in interval_names(name))
-        if name == "latency_s" and isinstance(record.result, Speed):
-            low, high = median_interval(record.result.latency_s) or (None, None)
-        yield common | {"metric": name, "value": float(value), "low": low, "high": high}
+        low, high = (own.get(end) for end in ends_of(name))
+        yield common | {"metric": name, "value": float(own[name]), "low": low, "high": high}

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.publishing.charts.accuracy_axis import ERROR_CONSTANT
-from bench.publishing.charts.spec import quantity_channel
+from bench.publishing.charts.accuracy_axis import ERROR_CONSTANT, LABELS
+from bench.publishing.charts.pictures import Spec, filled, lines, scatter
 from bench.publishing.charts.style import COLOURS, plain_styles
 from bench.publishing.fronts import fronts
 from bench.publishing.leaderboard import Leaderboard
@@ -39,8 +39,6 @@ BUILT_IN = {
 }
 """W&B's own charts, linear in both axes, for a project whose owner is not named."""
 
-_X, _Y = "${field:x}", "${field:y}"
-_POINT = {"type": "point", "filled": True, "size": 70, "opacity": 1, "tooltip": True}
 _ERROR_TICKS = [0, 0.5, 1, 2, 5, 10, 20, 50, 80, 100]
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 
@@ -92,15 +90,15 @@ def pareto_rows(board: Leaderboard) -> Rows:
     ]
 
 
-def specification(name: str) -> dict[str, Any]:
-    """A chart for W&B's library, a picture a setting: log-log lines, or costs and their front."""
-    colours = list(plain_styles(map(str, range(len(COLOURS)))).values())
-    entry = {"field": "${field:entry}", "type": "nominal"}
-    look = {
-        "color": entry | {"scale": {"range": [style.colour for style in colours]}},
-        "shape": entry | {"scale": {"range": [style.shape for style in colours]}},
-    }
-    layers = _scaling(look) if name == SCALING else _pareto(look)
+def specification(name: str) -> Spec:
+    """A chart for W&B's library: our picture, one for each setting, with W&B's columns in it.
+
+    What needs more than the columns of a table is left out: intervals, and places for names, for
+    which a legend stands in.
+    """
+    template, values = _PICTURES[name]
+    drawn = filled(template, _TEXTS | values, {"corners": [{}], "points": [{}], "front": [{}]})
+    layers = [_for_wandb(layer) for layer in drawn["layer"]]
     return {
         "$schema": _SCHEMA,
         "data": {"name": "wandb"},
@@ -110,27 +108,47 @@ def specification(name: str) -> dict[str, Any]:
     }
 
 
-def _scaling(look: dict[str, Any]) -> list[dict[str, Any]]:
-    place = {
-        "x": quantity_channel(
-            _X, "Sequence length (tokens)", {"type": "log", "base": 2, "nice": False}
-        ),
-        "y": quantity_channel(_Y, "Latency (ms)", {"type": "log", "nice": False}),
+_TEXTS = {"faint": "#999999", "x_type": "log", "y_format": "~r", "x_format": ",~r"}
+_ERRORS = {
+    "y_type": "symlog",
+    "y_constant": ERROR_CONSTANT,
+    "y_zero": False,
+    "y_reverse": True,
+    "y_ticks": _ERROR_TICKS,
+    "y_labels": LABELS,
+}
+_PICTURES: dict[str, tuple[Spec, dict[str, Any]]] = {
+    SCALING: (
+        lines(),
+        {
+            "x_title": "Sequence length (tokens)",
+            "x_base": 2,
+            "y_title": "Latency (ms)",
+            "y_type": "log",
+        },
+    ),
+    PARETO: (
+        scatter(),
+        {"x_title": "Latency (ms)", "x_padding": 30, "y_title": "Accuracy (%)"} | _ERRORS,
+    ),
+}
+"""The specification of each chart, and fillings of its holes that are the same for all data."""
+
+
+def _for_wandb(layer: Spec) -> Spec:
+    """A layer whose fields are W&B's: the place of a row, and its entry by colour and shape."""
+    looks = list(plain_styles(map(str, range(len(COLOURS)))).values())
+    entry = {"field": "${field:entry}", "type": "nominal"}
+    of_entry = {
+        "color": entry | {"scale": {"range": [style.colour for style in looks]}},
+        "shape": entry | {"scale": {"range": [style.shape for style in looks]}},
     }
-    return [
-        {"mark": "line", "encoding": place | {"color": look["color"] | {"legend": None}}},
-        {"mark": _POINT, "encoding": place | look},
-    ]
-
-
-def _pareto(look: dict[str, Any]) -> list[dict[str, Any]]:
-    errors = {"type": "symlog", "constant": ERROR_CONSTANT, "reverse": True, "zero": False}
-    y = quantity_channel(_Y, "Accuracy (%)", errors)
-    y["axis"] |= {"labelExpr": "format(100 - datum.value, '~r')", "values": _ERROR_TICKS}
-    place = {"x": quantity_channel(_X, "Latency (ms)", {"type": "log", "padding": 30}), "y": y}
-    on_front = {"transform": [{"filter": "datum['${field:front}']"}]}
-    grey = {"type": "line", "color": "#999999", "strokeDash": [4, 3]}
-    return [
-        on_front | {"mark": grey, "encoding": place},
-        {"mark": _POINT, "encoding": place | look},
-    ]
+    channels = {
+        name: channel | {"field": f"${{field:{name}}}"} if name in ("x", "y") else of_entry[name]
+        for name, channel in layer["encoding"].items()
+        if name in ("x", "y", *of_entry)
+    }
+    is_front = layer["data"]["name"] == "front"
+    only = {"transform": [{"filter": "datum['${field:front}']"}]} if is_front else {}
+    tooltip = {"tooltip": True} if layer["mark"]["type"] == "point" else {}
+    return {**only, "mark": layer["mark"] | tooltip, "encoding": channels}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from bench.core.badges import BadgeStatus
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.observed import CONTROLS
 from bench.core.proofs import Proofs
-from bench.core.record import NewerSchema, Record, Speed
+from bench.core.record import Record, Speed
 from bench.core.statistics import median, median_interval
-from bench.core.store import read_records, stores_below
+from bench.core.store import read_packed, read_records, stores_below
 from bench.publishing.leaderboard import Leaderboard, Setting, build_leaderboard
 from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.scaling import seconds_at
@@ -37,14 +36,12 @@ class Cost:
 
     Attributes:
         seconds, low, high: median and 95 % interval.
-        is_fitted: whether it is read from a fit between measured lengths.
-        record: of the length itself; None of a fit.
+        record: of the length itself; None of a fit between measured lengths.
     """
 
     seconds: float
     low: float
     high: float
-    is_fitted: bool
     record: Record | None = None
 
 
@@ -84,7 +81,7 @@ def read_all(folders: Sequence[Path]) -> list[Record]:
     found: dict[tuple[str, str], Record] = {}
     usual = [*(HOME / name for name in KEPT), Path("results")]
     for folder in folders or [each for each in usual if each.is_dir()]:
-        own = [*_showcase(folder / "records.jsonl.gz")]
+        own = [*read_packed(folder / "records.jsonl.gz")]
         try:
             # A folder of results holds tries and baselines too: of it only its own sweep counts.
             stores = [folder] if folder == usual[-1] else stores_below(folder)
@@ -100,27 +97,29 @@ def read_all(folders: Sequence[Path]) -> list[Record]:
     return [*found.values()]
 
 
-def _showcase(file: Path) -> Iterable[Record]:
-    if file.is_file():
-        with gzip.open(file, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                try:
-                    yield Record.from_json(line)
-                except NewerSchema:
-                    continue
-
-
-def task_of(name: str, records: Sequence[Record]) -> TaskScores:
+def task_of(name: str, wanted: Mapping[str, object], records: Sequence[Record]) -> TaskScores:
     """The table of a task with the most seeds, and of these with the most rows.
 
+    Args:
+        name: of the task.
+        wanted: settings that it has to have, such as a group.
+        records: of training runs.
+
     Raises:
-        ConfigError: no record is of this task.
+        ConfigError: no record is of this task with these settings.
     """
     tasks = build_leaderboard(at_best_rate(records), CONTROLS, within_budget=True).tasks
     own = [task for task in tasks if task.label == name]
     if not own:
-        known = sorted({task.label for task in tasks})
+        known = sorted({task.label.partition(" ")[0] for task in tasks})
         raise ConfigError(f"No score on task={name} is stored. {did_you_mean(name, known)}")
+    for key, value in wanted.items():
+        known = sorted({str(json.loads(task.settings).get(key)) for task in own})
+        own = [task for task in own if json.loads(task.settings).get(key) == value]
+        if not own:
+            raise ConfigError(
+                f"No score on task={name} with {key}={value} is stored. Known: {', '.join(known)}."
+            )
     return max(own, key=lambda task: (task.num_seeds, len(task.scores)))
 
 
@@ -180,36 +179,30 @@ def timed(
         causal: None for either.
         wanted_rows: of which a setting with many is preferred; empty if all are wanted.
     """
+    wanted: dict[str, object] = {"scope": "core", "mode": mode}
+    wanted |= {"dtype": asked.dtype, "batch_size": asked.batch_size}
+    wanted |= {} if causal is None else {"causal": causal}
     found: dict[Setting, dict[str, dict[int, Record]]] = {}
     for ranking in board.rankings:
-        work = ranking.setting.workload
-        wanted = {
-            "scope": "core",
-            "mode": mode,
-            "dtype": asked.dtype,
-            "batch_size": asked.batch_size,
-        }
-        if causal is not None:
-            wanted["causal"] = causal
-        if ranking.setting.extras or any(getattr(work, k, None) != v for k, v in wanted.items()):
+        setting = ranking.setting
+        about = {key: getattr(setting.workload, key, None) for key in wanted}
+        if setting.extras or about != wanted:
             continue
-        rows = found.setdefault(ranking.setting, {})
+        rows = found.setdefault(setting, {})
         for standing in ranking.standings:
             is_row = standing.rank != "control" and may_be_ranked(standing.record)
             if is_row and isinstance(standing.record.result, Speed):
                 rows.setdefault(standing.entry, {})[ranking.size] = standing.record
-    if not found:
-        return Timed(setting=None, by_entry={})
 
     def order(setting: Setting) -> tuple[bool, int, str]:
+        records = [r for own in found[setting].values() for r in own.values()]
         lengths = [length for own in found[setting].values() for length in own]
         covers = bool(lengths) and min(lengths) <= seq_len <= max(lengths)
         rows = found[setting].keys() & set(wanted_rows or found[setting])
-        records = [r for own in found[setting].values() for r in own.values()]
         return covers, len(rows), max((r.started_at for r in records), default="")
 
-    best = max(found, key=order)
-    return Timed(setting=best, by_entry=found[best])
+    best = max(found, key=order, default=None)
+    return Timed(setting=best, by_entry=found[best] if best else {})
 
 
 def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:
@@ -222,11 +215,11 @@ def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:
         samples = record.result.latency_s
         seconds = median(samples) or 0.0
         low, high = median_interval(samples) or (0.0, float("inf"))
-        return Cost(seconds=seconds, low=low, high=high, is_fitted=False, record=record)
+        return Cost(seconds=seconds, low=low, high=high, record=record)
     if (found := seconds_at(by_length, length)) is None:
         return None
     seconds, (low, high) = found
-    return Cost(seconds=seconds, low=low, high=high, is_fitted=True)
+    return Cost(seconds=seconds, low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +229,7 @@ class Question:
     Attributes:
         causal: whether a token sees only those before it.
         table: scores on the task; None if none was asked for.
+        overrides: words that give the task the settings of these scores.
         least: score that has to be reached, as a share or in the task's unit; None for the best.
         timed: what calls cost in this setting.
     """
@@ -245,6 +239,7 @@ class Question:
     mode: str
     causal: bool
     table: TaskScores | None
+    overrides: Sequence[str]
     least: float | None
     timed: Timed
 

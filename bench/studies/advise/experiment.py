@@ -171,9 +171,10 @@ def _seeds(
     )
     names = ",".join(_entry(row) for row in rows)
     seeds = ",".join(map(str, new)) if len(new) < 100 else f"{new[0]},...,{new[-1]}"
+    sweep = ["attnbench sweep", f"'attention=[{names}]'", "'seq_len=[]'"]
+    sweep += [f"'task=[{question.table.label}]'"]
     yield Experiment(
-        command=f"attnbench sweep 'attention=[{names}]' 'seq_len=[]' "
-        f"'task=[{question.table.label}]' 'seed=[{seeds}]'",
+        command=" ".join([*sweep, *question.overrides, f"'seed=[{seeds}]'"]),
         purpose=f"{len(new):,} seeds more of {' and '.join(row.entry for row in rows)} {purpose}, "
         "with 80 % power.",
         minutes=seconds / 60,

@@ -7,9 +7,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from attentions.catalogue import catalogue
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.values import as_typed
 from bench.core.format import number, quantity
 from bench.core.observed import CONTROLS
 from bench.core.proofs import Proofs, read_proofs
@@ -53,7 +55,15 @@ FEWEST_SEEDS = 3
 def study(asked: Advise, session: Session) -> None:
     """Answer each length and mode, and write the page if one is asked for."""
     records = read_all(asked.records)
-    table = task_of(asked.task, [r for r in records if r.cell.is_task]) if asked.task else None
+    trained = [record for record in records if record.cell.is_task]
+    task = _Task(asked.task, session.composed) if asked.task else None
+    table = task_of(task.name, task.typed, trained) if task else None
+    is_share = table is not None and not table.unit
+    if is_share and asked.score is not None and asked.score > 100:
+        raise ConfigError(
+            f"score={asked.score:g} is more than 100. On task={asked.task} a score is the "
+            "percentage of right answers, e.g. score=95."
+        )
     board = build_leaderboard((r for r in records if not r.cell.is_task), CONTROLS)
     proofs = read_proofs(Path("results"))
     rows = [s.entry for s in table.scores if not (s.is_control or s.is_skipped)] if table else []
@@ -65,7 +75,6 @@ def study(asked: Advise, session: Session) -> None:
             anywhere = here if here.setting else timed(board, asked, mode, seq_len, None, rows)
             sweep = sweep_of(asked, rows or sorted(anywhere.by_entry), [seq_len], mode, causal)
             _check_range(asked, seq_len, mode, anywhere.lengths, sweep)
-            is_share = table is not None and not table.unit
             least = asked.score / 100 if asked.score is not None and is_share else asked.score
             question = Question(
                 asked=asked,
@@ -73,6 +82,7 @@ def study(asked: Advise, session: Session) -> None:
                 mode=mode,
                 causal=causal,
                 table=table,
+                overrides=task.overrides(table) if task and table else (),
                 least=least,
                 timed=here,
             )
@@ -83,6 +93,27 @@ def study(asked: Advise, session: Session) -> None:
     session.show(document)
     if asked.page:
         session.write(document, asked.page)
+
+
+class _Task:
+    """A task as it was asked for.
+
+    Attributes:
+        name: of it.
+        typed: settings that the command line gave.
+    """
+
+    def __init__(self, name: str, composed: Mapping[str, Any]) -> None:
+        self.name, self._own = name, dict(composed["task"][name])
+        given = set(composed.get("given", ()))
+        self.typed = {k: v for k, v in self._own.items() if f"task.{name}.{k}" in given}
+
+    def overrides(self, table: TaskScores) -> list[str]:
+        """Words that give a sweep the settings of some scores, each row's rate apart."""
+        stored = self._own | json.loads(table.settings)
+        differ = [k for k, v in self._own.items() if k in self.typed or stored[k] != v]
+        words_ = {k: stored[k] for k in differ if k != "learning_rate"}
+        return [f"task.{self.name}.{k}={as_typed(v)}" for k, v in words_.items()]
 
 
 def _causal(asked: Advise, table: TaskScores | None, mode: str) -> bool:
@@ -251,8 +282,8 @@ def _scored(question: Question) -> Iterator[str]:
     """Where the scores come from: mostly shorter sequences than those whose cost is asked for."""
     if table := question.table:
         settings = json.loads(table.settings)
-        shown = ("seq_len", "num_layers", "embed_dim", "num_steps")
-        words_ = ", ".join(f"{key} {settings[key]:,}" for key in shown if key in settings)
+        shown = ("group", "seq_len", "num_layers", "embed_dim", "num_steps")
+        words_ = ", ".join(f"{key} {settings[key]}" for key in shown if key in settings)
         yield f"Scores: {table.label} with {words_}, {quantity(table.num_seeds, 'seed')}."
 
 

@@ -80,7 +80,7 @@ def _tested(name: str) -> Iterator[str]:
     """Goldens and badges that are stored with the code, whatever has been tested here since."""
     proofs = stored_proofs().get(name)
     if proofs is None:
-        yield "Nothing is stored; `python -m bench.verify` tests it."
+        yield "Nothing is stored; `attnbench verify` tests it."
         return
     if proofs.goldens:
         yield f"{proofs.goldens[0]} of {proofs.goldens[1]} cases of the authors' numbers passed."

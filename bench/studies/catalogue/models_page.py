@@ -12,50 +12,11 @@ from torch import nn
 
 from attentions.models import ModelInfo, build_model, model_info, model_names
 from attentions.models.counting import ModelCounts, count_model
+from bench.publishing.templates import prose
 from bench.studies.catalogue.page_writer import write_pages
 from bench.studies.catalogue.published_sizes import CLAIMS, Claim
 
 PAGE = "models.md"
-_ABOUT = """\
-# Models
-
-<!-- Made by `python -m bench.models`; edit bench/measuring/models/, not this. -->
-
-`attentions.build_model(name, mechanism, image_size=…)` builds an image classifier and replaces its
-attention with any mechanism that is bidirectional and needs no gates. Without a mechanism it builds
-the model as published. Weights are untrained.
-
-NaLaFormer and PVT are implemented here and need torch only. DeiT, PVT v2 and Swin come from timm,
-the extra `models`.
-
-What surrounds a mechanism:
-
-- **NaLaFormer**: the projections, local position encoding, norm and gate of its own layers, for
-  every core. `*_linear` uses the mechanism in all four stages; the others, as released, use it in
-  the first two and softmax in the last two. `stages=` changes that.
-- **PVT, PVT v2**: all tokens of a stage. The convolution that shrinks the grid for softmax is
-  removed, as in FLatten's and PolaFormer's code.
-- **Swin**: Swin's windows, or the whole grid of a stage in the presets of FLatten, PolaFormer and
-  NaLaFormer. The table of relative positions is removed. In shifted windows, mechanisms that take a
-  dense mask get Swin's; others see across the seam, as in FLatten's and PolaFormer's code.
-- **DeiT**: the class token and the grid. Layers, which own their projections, are not supported.
-
-A mechanism that owns its projections (`*_layer`) also replaces those of the model.
-"""
-_ABOUT_CLAIMS = """\
-## Compared with the papers
-
-Papers count with tools that see different parts of a model: all products, or also norms (fvcore:
-5 operations per element for LayerNorm, 2 for BatchNorm), or only the modules that they know. Papers
-seldom say which; NaLaFormer's training script counts with fvcore. The column "counted" names the
-reading that gives the printed digits.
-"""
-_ABOUT_SIZES = """\
-## All models
-
-For images of {pixels} x {pixels} pixels and 1000 classes. One multiply-add is two FLOPs; all
-matrix products and convolutions are counted, norms and elementwise work are not.
-"""
 _PIXELS = 224
 
 
@@ -87,8 +48,8 @@ def count_claimed(claim: Claim) -> ModelCounts:
 def page() -> str:
     """The text of docs/models.md."""
     counts = {name: count_published(name) for name in model_names()}
-    lines = [_ABOUT, _ABOUT_CLAIMS, *_claims(counts), ""]
-    lines += [_ABOUT_SIZES.format(pixels=_PIXELS), *_sizes(counts)]
+    lines = [*_prose("introduction"), *_prose("claims"), *_claims(counts), ""]
+    lines += [*_prose("sizes", pixels=_PIXELS), *_sizes(counts)]
     return "\n".join(lines) + "\n"
 
 
@@ -139,3 +100,8 @@ def _published(info: ModelInfo) -> str:
         return f"`{info.mechanism}`"
     stages = ", ".join(map(str, info.stages[:-1])) + f" and {info.stages[-1]}"
     return f"`{info.mechanism}` in stages {stages}, else softmax"
+
+
+def _prose(block: str, **values: object) -> tuple[str, str]:
+    """Words of the page, and an empty line."""
+    return prose(__file__, block, **values), ""

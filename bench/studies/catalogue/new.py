@@ -36,87 +36,8 @@ _OUTSIDE = """\
 from attentions import Attention, CallShape, Capabilities, Geometry, register_attention
 from torch import Tensor"""
 
-_MODULE = Template('''\
-"""$title: one line on what it is."""
-
-from __future__ import annotations
-
-$imports
-
-
-@register_attention(
-    "$name",
-    title="$title",
-    source="authors, year, where to read it",
-    family="other",
-    capabilities=Capabilities(cross=True),
-)
-class $cls(Attention):
-    """One line on what it computes.
-
-        out_i = mean_j relu(q_i . k_j / sqrt(D))^power v_j
-
-    Replace the formula, `forward` and `flops` with your own, and claim in `capabilities` what it
-    supports: each claim is tested.
-
-    Hazards:
-        - Where results degrade: rows of zeros, long sequences, large norms.
-
-    Differences:
-        - Where the paper, the authors' code and this one differ.
-
-    Args:
-        geometry: the shape to build for.
-        power: what it changes.
-    """
-
-    def __init__(self, geometry: Geometry, power: float = 1.0) -> None:
-        super().__init__(geometry)
-        if power <= 0:
-            raise ValueError(f"{self.name}: power is {power!r}; a number above 0 is needed.")
-        self.power = power
-
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5  # (B, H, N, M)
-        return scores.relu() ** self.power @ v / k.shape[-2]
-
-    def flops(self, shape: CallShape) -> int:
-        """Two products over all pairs, 2 FLOPs per multiply-add."""
-        return 2 * shape.num_pairs * (shape.head_dim + shape.value_dim)
-''')
-
-_TEST = Template('''\
-import pytest
-import torch
-
-from attentions import Geometry, build_attention
-$registers
-GEOMETRY = Geometry(num_heads=2, head_dim=4, seq_len=5)
-
-
-def slow(q, k, v, power):
-    """Write the paper's equation here, pair by pair and without optimisation; cite its number."""
-    out = torch.zeros(*q.shape[:-1], v.shape[-1], dtype=v.dtype)
-    for i in range(q.shape[-2]):
-        for j in range(k.shape[-2]):
-            score = (q[..., i, :] * k[..., j, :]).sum(-1) / q.shape[-1] ** 0.5
-            out[..., i, :] += score.relu()[..., None] ** power * v[..., j, :]
-    return out / k.shape[-2]
-
-
-@pytest.mark.parametrize("power", [1.0, 2.0])
-def test_output_equals_the_written_out_formula(power):
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = torch.randn(3, 1, 2, 5, 4, dtype=torch.float64, generator=generator)
-    core = build_attention("$name", GEOMETRY, power=power)
-    torch.testing.assert_close(core(q, k, v), slow(q, k, v, power))
-
-
-def test_a_power_of_zero_is_refused():
-    with pytest.raises(ValueError, match="power is 0; a number above 0 is needed"):
-        build_attention("$name", GEOMETRY, power=0)
-''')
+_MODULE, _TEST = "new_mechanism.txt", "new_test.txt"
+"""Templates beside this file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +135,11 @@ def files(name: str, title: str, place: Place) -> dict[Path, str]:
         "imports": place.imports,
         "registers": f"\nimport {name}  # noqa: F401, it registers itself\n" * place.is_plugin,
     }
-    return {place.module: _MODULE.substitute(words), place.test: _TEST.substitute(words)}
+    return {place.module: _filled(_MODULE, words), place.test: _filled(_TEST, words)}
+
+
+def _filled(file: str, words: dict[str, str]) -> str:
+    return Template(Path(__file__).with_name(file).read_text("utf-8")).substitute(words)
 
 
 def next_steps(name: str, place: Place) -> str:

@@ -14,6 +14,7 @@ from attentions.capabilities import FAMILIES, PUBLISHED
 from attentions.catalogue import CatalogueEntry, catalogue
 from bench.core.rows import ON_REQUEST, rows_of
 from bench.measuring.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Costs, costs
+from bench.publishing.templates import prose
 from bench.studies.catalogue.listing import in_words
 from bench.studies.catalogue.mechanism_page import DOCS, MADE, as_markdown, mechanism_page
 from bench.studies.catalogue.page_writer import write_pages
@@ -23,28 +24,6 @@ ADDING = "adding-an-attention.md"
 """A page written by hand, but for the files of attentions/ that it shows."""
 _FILE = re.compile(r'^(```python title="(attentions/\S+)"\n).*?^```$', re.MULTILINE | re.DOTALL)
 SHAPE = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, N={SEQ_LEN}"
-
-_ABOUT_MECHANISMS = """\
-{count} mechanisms behind one interface, with {rows} entries. `attnbench list` shows them with what
-has been proven on this machine, `attnbench show NAME` one with its badges and commands; `attnbench
-list all=true` adds the authors' operators and other packages' versions, to compare with.
-[differences.md](differences.md) lists where papers, official code and this implementation differ.
-
-In formulas, q, k and v are (B, H, N, D), i is a query and j a key.
-[adding-an-attention.md](adding-an-attention.md) explains the claims. GFLOP is the cost of one
-forward call by the mechanism's formula, at {shape}, with 2 FLOPs per
-multiply-add. The powers of N give the growth of FLOPs, of working memory and of the FLOPs of one
-decoded token; 1 means no growth. Working memory is what a forward call allocates, including its
-output; it is empty if it is unknown without running.
-"""
-_ABOUT_DIFFERENCES = """\
-A mechanism's name often stands for several functions: the paper's formula, its authors' code, and
-common third-party code. Where they differ, a hyperparameter reproduces each version, and this page
-gives the default. Defects that are not part of the mechanism, such as leaking the future, NaN, or
-results that depend on the rest of the batch, are reproduced only on request.
-[mechanisms.md](mechanisms.md) leads to formulas and hyperparameters; `python -m bench.verify`
-compares with the authors' own numbers.
-"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,7 +62,8 @@ def _by_family(entries: Sequence[CatalogueEntry]) -> Iterator[tuple[str, list[Ca
 def _index(entries: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
     lines = ["# Mechanisms", "", f"<!-- {MADE} -->", ""]
     num_rows = sum(len({*rows_of(entry.name)} - ON_REQUEST) for entry in entries)
-    lines += [_ABOUT_MECHANISMS.format(count=len(entries), rows=num_rows, shape=SHAPE)]
+    counts = {"count": len(entries), "rows": num_rows, "shape": SHAPE}
+    lines += [prose(__file__, "mechanisms", **counts), ""]
     for family, members in _by_family(entries):
         meaning = FAMILIES[family]
         lines += [f"## {_title(family)}", "", f"{meaning[0].upper()}{meaning[1:]}.", ""]
@@ -116,7 +96,7 @@ def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> Iter
 
 def _differences(entries: Sequence[CatalogueEntry]) -> str:
     lines = ["# Differences between paper, official code and ours", "", f"<!-- {MADE} -->", ""]
-    lines += [_ABOUT_DIFFERENCES]
+    lines += [prose(__file__, "differences"), ""]
     for family, members in _by_family(entries):
         told = [entry for entry in members if entry.description.differences]
         if told:

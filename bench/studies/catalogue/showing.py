@@ -278,10 +278,10 @@ def commands(
     yield _command("verify", "flops=true", only)
 
 
-def _command(module: str, *words: str) -> str:
+def _command(name: str, *words: str) -> str:
     # Brackets are patterns to zsh, and shlex would quote a word for its "=" or ",", too.
     quoted = [w if re.fullmatch(r"[\w=.,/-]+", w) else shlex.quote(w) for w in words]
-    return " ".join([f"python -m bench.{module}", *quoted])
+    return " ".join(["attnbench", name, *quoted])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.studies.conformance.check import Check, require
+from bench.studies.conformance.check import check, require
 from bench.studies.conformance.forms import (
     FAR,
     LONG,
@@ -28,6 +28,16 @@ multiples, where a leak shows only if the past ends there, and places within chu
 HUGE = 1e4
 
 
+def _causal(form: Form) -> bool:
+    return form.causal
+
+
+@check(
+    "causal",
+    lambda form: form.causal and "bfloat16" in form.can.dtypes,
+    cases=((SEQ_LEN, torch.bfloat16),),
+)
+@check("causal", _causal, cases=tuple((seq_len, torch.float32) for seq_len in MOMENTS))
 def the_future_changes_no_bit_of_the_past(form: Form, seq_len: int, dtype: torch.dtype) -> None:
     """Later tokens become huge. Each row of a batch has a moment of its own.
 
@@ -57,6 +67,7 @@ def _with_another_future(x: Tensor, moments: tuple[int, ...]) -> Tensor:
     return changed.requires_grad_(x.requires_grad)
 
 
+@check("causal", _causal, cases=((SEQ_LEN,), (LONG,)))
 def the_future_sends_no_gradient_to_the_past(form: Form, seq_len: int) -> None:
     """Nor takes one: what comes out up to now depends on inputs up to now only."""
     moments = MOMENTS[seq_len]
@@ -75,29 +86,3 @@ def the_future_sends_no_gradient_to_the_past(form: Form, seq_len: int) -> None:
                 "what comes later",
             )
             require(past.ne(0).any() or now == 0, f"outputs up to {now} send no gradient at all")
-
-
-def _causal(form: Form) -> bool:
-    return form.causal
-
-
-CHECKS = (
-    Check(
-        claim="causal",
-        run=the_future_changes_no_bit_of_the_past,
-        applies=_causal,
-        cases=tuple((seq_len, torch.float32) for seq_len in MOMENTS),
-    ),
-    Check(
-        claim="causal",
-        run=the_future_changes_no_bit_of_the_past,
-        applies=lambda form: form.causal and "bfloat16" in form.can.dtypes,
-        cases=((SEQ_LEN, torch.bfloat16),),
-    ),
-    Check(
-        claim="causal",
-        run=the_future_sends_no_gradient_to_the_past,
-        applies=_causal,
-        cases=((SEQ_LEN,), (LONG,)),
-    ),
-)

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.measuring.device import first_card
 from bench.studies.conformance.forms import Form
 from bench.studies.conformance.forms import Untestable as Untestable
 
 Applies = Callable[[Form], bool]
+Run = Callable[..., None]
 
 
 class Broken(AssertionError):
@@ -21,7 +23,7 @@ class Broken(AssertionError):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A function that raises `Broken` if a claim does not hold.
+    """A function that raises `Broken` if a claim does not hold; see `check`.
 
     Attributes:
         claim: the badge that it counts for, one of `suite.CLAIMS`.
@@ -31,16 +33,16 @@ class Check:
         per_form: whether every form is checked, or only the one that stands for the mechanism.
         earns: whether a pass is a badge. What a mechanism that does *not* claim something must do
             instead, such as to refuse, is checked without earning one.
-        needs_cuda: whether it wants a CUDA device.
+        needs_card: whether it wants a device besides the CPU.
     """
 
     claim: str
-    run: Callable[..., None]
+    run: Run
     applies: Applies
     cases: tuple[tuple[Any, ...], ...] = ((),)
     per_form: bool = True
     earns: bool = True
-    needs_cuda: bool = False
+    needs_card: bool = False
 
     @property
     def name(self) -> str:
@@ -58,7 +60,7 @@ class Check:
             Broken, or whatever the mechanism raises: the claim does not hold.
             Untestable: it cannot be said here.
         """
-        if self.needs_cuda and not torch.cuda.is_available():
+        if self.needs_card and first_card() is None:
             raise Untestable("there is no CUDA device")
         torch.manual_seed(0)
         self.run(form, *case)
@@ -67,6 +69,26 @@ class Check:
 def always(_: Form) -> bool:
     """Every form of every mechanism."""
     return True
+
+
+CHECKS: list[Check] = []
+"""All that were entered, in the order of their files."""
+
+
+def check(claim: str, applies: Applies = always, **others: Any) -> Callable[[Run], Run]:
+    """Enter the function that follows as a check of a claim; several times, the lowest first.
+
+    Args:
+        claim: see `Check`.
+        applies: likewise.
+        others: other fields of a `Check`.
+    """
+
+    def enter(run: Run) -> Run:
+        CHECKS.append(Check(claim=claim, run=run, applies=applies, **others))
+        return run
+
+    return enter
 
 
 def require(holds: bool | Tensor, otherwise: str) -> None:

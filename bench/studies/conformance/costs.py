@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from attentions import attention_class
 from bench.measuring.costs.proof import FlopVerdict, forms_of, prove_form
-from bench.studies.conformance.check import Check, Untestable, always, require
+from bench.studies.conformance.check import Untestable, check, require
 from bench.studies.conformance.forms import Form
 
 
+@check("flops")
 def flops_are_what_is_counted_and_what_slow_forms_need(form: Form) -> None:
-    """As `python -m bench.verify flops=true`; what nothing confirms is not passed over."""
+    """As `attnbench verify flops=true`; what nothing confirms is not passed over."""
     kind = attention_class(form.name)
     names = ("causal", "decode") if form.causal else ("bidirectional", "cross")
     proofs = [prove_form(kind, name) for name in forms_of(kind) if name in names]
@@ -32,8 +33,3 @@ def _remedy(form: Form, proven: str) -> str:
             "as in chunks, let executed_flops(shape) return that."
         )
     return "Let flops(shape) count each product of the formula, 2 FLOPs per multiply-add."
-
-
-CHECKS = (
-    Check(claim="flops", run=flops_are_what_is_counted_and_what_slow_forms_need, applies=always),
-)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.studies.conformance.check import Broken, Check, require
+from bench.studies.conformance.check import Broken, check, require
 from bench.studies.conformance.forms import LONG, Form, build, inputs
 from bench.studies.conformance.tolerances import require_near_gradients
 
@@ -17,6 +17,11 @@ _OF_DIFFERENCES = 1e-4
 """How far off finite differences of such steps are themselves, over the slope."""
 
 
+def _has_true_gradients(form: Form) -> bool:
+    return form.can.true_gradients
+
+
+@check("gradients", _has_true_gradients)
 def gradients_equal_finite_differences(form: Form) -> None:
     """Gradients of inputs and of learned values, in float64, along random directions."""
     mechanism = build(form, dtype=torch.float64)
@@ -37,6 +42,7 @@ def gradients_equal_finite_differences(form: Form) -> None:
         raise Broken(" ".join(lines[:3])) from error
 
 
+@check("gradients", _has_true_gradients)
 def gradients_of_long_inputs_equal_finite_differences(form: Form) -> None:
     """Along one random direction of all inputs together, across the borders of chunks."""
     mechanism = build(form, seq_len=LONG, dtype=torch.float64)
@@ -70,6 +76,7 @@ def _stepped(
     return out
 
 
+@check("gradients", _has_true_gradients)
 def gradients_are_the_same_however_they_are_asked_for(form: Form) -> None:
     """A second time, for a cotangent with other strides, and for one input alone."""
     mechanism = build(form)
@@ -99,22 +106,3 @@ def gradients_are_the_same_however_they_are_asked_for(form: Form) -> None:
             require_near_gradients(found, expected[place : place + 1], f"input {place} alone")
         else:
             require(expected[place].eq(0).all(), f"input {place} alone gets no gradient")
-
-
-def _has_true_gradients(form: Form) -> bool:
-    return form.can.true_gradients
-
-
-CHECKS = (
-    Check(claim="gradients", run=gradients_equal_finite_differences, applies=_has_true_gradients),
-    Check(
-        claim="gradients",
-        run=gradients_of_long_inputs_equal_finite_differences,
-        applies=_has_true_gradients,
-    ),
-    Check(
-        claim="gradients",
-        run=gradients_are_the_same_however_they_are_asked_for,
-        applies=_has_true_gradients,
-    ),
-)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.studies.conformance.check import Broken, Check, Untestable, always, require
+from bench.studies.conformance.check import Broken, Untestable, check, require
 from bench.studies.conformance.forms import (
     FAR,
     LONG,
@@ -25,6 +25,7 @@ from bench.studies.conformance.tolerances import require_near, require_near_grad
 _LARGE = 50.0
 
 
+@check("exact", lambda form: form.is_core and form.can.exact)
 def an_exact_mechanism_is_softmax_attention(form: Form) -> None:
     """In every claimed dtype, against float64."""
     for dtype in dtypes_of(form):
@@ -32,6 +33,7 @@ def an_exact_mechanism_is_softmax_attention(form: Form) -> None:
         _require_softmax(form, mechanism, inputs(mechanism, dtype=dtype), "the output")
 
 
+@check("exact", lambda form: form.is_core and form.can.exact)
 def an_exact_mechanism_stays_so_where_others_part(form: Form) -> None:
     """Among more keys than a window or a selection holds, and where few keys have all weight."""
     mechanism = build(form, seq_len=FAR)
@@ -48,6 +50,7 @@ def _require_softmax(form: Form, mechanism: Any, tensors: tuple[Tensor, ...], wh
     require_near(mechanism(*tensors), exact, what)
 
 
+@check("exact", lambda form: form.is_core and not form.can.exact, per_form=False, earns=False)
 def a_mechanism_that_is_not_exact_is_another_function(form: Form) -> None:
     """Else it would claim less than it can.
 
@@ -62,6 +65,7 @@ def a_mechanism_that_is_not_exact_is_another_function(form: Form) -> None:
     require(not is_same, "it is softmax attention, so claim exact")
 
 
+@check("reference", cases=((1,), (SEQ_LEN,), (LONG,)))
 def outputs_and_gradients_equal_the_reference_in_float64(form: Form, seq_len: int) -> None:
     """Gradients of inputs and of learned values."""
     mechanism = build(form, seq_len=seq_len, dtype=torch.float64)
@@ -90,30 +94,3 @@ def _slow_form(mechanism: Any, tensors: tuple[Tensor, ...]) -> Tensor | None:
     finally:
         del mechanism.forward
     return expected
-
-
-CHECKS = (
-    Check(
-        claim="exact",
-        run=an_exact_mechanism_is_softmax_attention,
-        applies=lambda form: form.is_core and form.can.exact,
-    ),
-    Check(
-        claim="exact",
-        run=an_exact_mechanism_stays_so_where_others_part,
-        applies=lambda form: form.is_core and form.can.exact,
-    ),
-    Check(
-        claim="exact",
-        run=a_mechanism_that_is_not_exact_is_another_function,
-        applies=lambda form: form.is_core and not form.can.exact,
-        per_form=False,
-        earns=False,
-    ),
-    Check(
-        claim="reference",
-        run=outputs_and_gradients_equal_the_reference_in_float64,
-        applies=always,
-        cases=((1,), (SEQ_LEN,), (LONG,)),
-    ),
-)

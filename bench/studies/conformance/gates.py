@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from attentions import Attention, Gate
-from bench.studies.conformance.check import Check, Untestable, require
+from bench.studies.conformance.check import Untestable, check, require
 from bench.studies.conformance.forms import CPU, LONG, SEQ_LEN, Form, build, gradients, inputs
 from bench.studies.conformance.tolerances import require_near, require_near_gradients
 
@@ -53,6 +53,11 @@ def _gated(form: Form, seq_len: int = LONG) -> tuple[Any, tuple[Tensor, ...], Ga
     return mechanism, tensors, gates_of(mechanism, tensors)
 
 
+def _has_gates(form: Form) -> bool:
+    return form.is_core and bool(form.can.gates)
+
+
+@check("forms", _has_gates, earns=False)
 def each_gate_is_heeded(form: Form) -> None:
     """Without it, something else comes out."""
     mechanism, tensors, gates = _gated(form)
@@ -63,6 +68,7 @@ def each_gate_is_heeded(form: Form) -> None:
         require(not is_same, f"{name} changes nothing")
 
 
+@check("reference", _has_gates)
 def gated_outputs_and_gradients_equal_the_reference(form: Form) -> None:
     """Gradients of the gates as well."""
     mechanism, tensors, gates = _gated(form)
@@ -77,6 +83,7 @@ def gated_outputs_and_gradients_equal_the_reference(form: Form) -> None:
     require_near_gradients(found, wanted, "the output with gates")
 
 
+@check("causal", lambda form: _has_gates(form) and form.causal)
 def later_gates_change_no_bit_of_the_past(form: Form) -> None:
     """Whatever they become."""
     mechanism, tensors, gates = _gated(form)
@@ -90,6 +97,7 @@ def later_gates_change_no_bit_of_the_past(form: Form) -> None:
     require(is_same, f"leaks the future: gates after {NOW} change what comes out up to {NOW}")
 
 
+@check("recurrent", lambda form: _has_gates(form) and form.causal and form.can.recurrent)
 def gated_steps_equal_the_causal_forward(form: Form) -> None:
     """Each step with the gates of its tokens."""
     mechanism, tensors, gates = _gated(form)
@@ -103,6 +111,7 @@ def gated_steps_equal_the_causal_forward(form: Form) -> None:
     require_near(torch.cat(outputs, dim=2), expected, "the output of gated steps")
 
 
+@check("padding", lambda form: _has_gates(form) and form.causal and "padding" in form.can.masks)
 def gates_of_hidden_tokens_do_nothing(form: Form) -> None:
     """As if the tokens were removed."""
     mechanism, tensors, gates = _gated(form, SEQ_LEN)
@@ -112,32 +121,3 @@ def gates_of_hidden_tokens_do_nothing(form: Form) -> None:
     fewer = {name: gate[:, :, kept] for name, gate in gates.items()}
     expected = mechanism(*(x[:, :, kept] for x in tensors), **fewer)
     require_near(out[:, :, kept], expected, "the output with gates and hidden tokens")
-
-
-def _has_gates(form: Form) -> bool:
-    return form.is_core and bool(form.can.gates)
-
-
-CHECKS = (
-    Check(claim="forms", run=each_gate_is_heeded, applies=_has_gates, earns=False),
-    Check(
-        claim="reference",
-        run=gated_outputs_and_gradients_equal_the_reference,
-        applies=_has_gates,
-    ),
-    Check(
-        claim="causal",
-        run=later_gates_change_no_bit_of_the_past,
-        applies=lambda form: _has_gates(form) and form.causal,
-    ),
-    Check(
-        claim="recurrent",
-        run=gated_steps_equal_the_causal_forward,
-        applies=lambda form: _has_gates(form) and form.causal and form.can.recurrent,
-    ),
-    Check(
-        claim="padding",
-        run=gates_of_hidden_tokens_do_nothing,
-        applies=lambda form: _has_gates(form) and form.causal and "padding" in form.can.masks,
-    ),
-)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bench.studies.conformance.check import Check
+from bench.studies.conformance.check import check
 from bench.studies.conformance.forms import LONG, Form, build, gradients, has_gradients, inputs
 from bench.studies.conformance.tolerances import require_near, require_near_gradients
 
@@ -21,6 +21,11 @@ OTHER_LENGTHS = (12, COMPILED_LEN)
 _TOKENS = -2
 
 
+def _exports(form: Form) -> bool:
+    return ("causal" if form.causal else "bidirectional") in form.can.exports
+
+
+@check("compile", lambda form: form.can.compiles)
 def compile_takes_it_as_one_graph(form: Form) -> None:
     """Output and gradients as without."""
     mechanism = build(form, seq_len=COMPILED_LEN)
@@ -44,6 +49,7 @@ def _forget_graphs() -> None:
     reset()
 
 
+@check("export", _exports)
 def export_takes_it_with_a_dynamic_number_of_tokens(form: Form) -> None:
     """Exported at one length, right at others."""
     mechanism = build(form, seq_len=LONG)
@@ -56,17 +62,3 @@ def export_takes_it_with_a_dynamic_number_of_tokens(form: Form) -> None:
     for seq_len in OTHER_LENGTHS:
         fewer = [x[..., :seq_len, :].contiguous() for x in tensors]
         require_near(exported(*fewer), mechanism(*fewer), "the exported output")
-
-
-def _exports(form: Form) -> bool:
-    return ("causal" if form.causal else "bidirectional") in form.can.exports
-
-
-CHECKS = (
-    Check(
-        claim="compile",
-        run=compile_takes_it_as_one_graph,
-        applies=lambda form: form.can.compiles,
-    ),
-    Check(claim="export", run=export_takes_it_with_a_dynamic_number_of_tokens, applies=_exports),
-)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.studies.conformance.check import Check, always, require
+from bench.studies.conformance.check import check, require
 from bench.studies.conformance.forms import FAR, MEDIUM, SEQ_LEN, Form, build, gradients, inputs
 from bench.studies.conformance.tolerances import require_near
 
@@ -14,6 +14,11 @@ ROWS = 5
 LENGTHS = (SEQ_LEN, MEDIUM)
 
 
+def _has_independent_heads(form: Form) -> bool:
+    return form.is_core and form.can.heads_independent
+
+
+@check("batch")
 def batch_rows_are_independent(form: Form) -> None:
     """To the bit, of each row in turn, whatever all others become."""
     for seq_len in LENGTHS:
@@ -27,6 +32,7 @@ def batch_rows_are_independent(form: Form) -> None:
             require(not torch.equal(again, out), "another input gives the same output")
 
 
+@check("batch")
 def a_batch_of_one_row_gives_what_the_row_gives_among_others(form: Form) -> None:
     """But for rounding: products of other sizes are taken in another order."""
     mechanism = build(form)
@@ -35,6 +41,8 @@ def a_batch_of_one_row_gives_what_the_row_gives_among_others(form: Form) -> None
     require_near(alone, mechanism(*tensors), "the output of rows alone")
 
 
+@check("heads", _has_independent_heads, cases=(("head", 1),))
+@check("batch", cases=(("row", 0),))
 def one_sends_no_gradient_to_others(form: Form, what: str, dim: int) -> None:
     """To the bit: a backward pass can mix what the forward pass keeps apart."""
     mechanism = build(form)
@@ -46,6 +54,13 @@ def one_sends_no_gradient_to_others(form: Form, what: str, dim: int) -> None:
             require(others.eq(0).all(), f"{what} {one} sends a gradient to others")
 
 
+@check(
+    "heads",
+    lambda form: form.is_core and not form.can.heads_independent,
+    per_form=False,
+    earns=False,
+)
+@check("heads", _has_independent_heads)
 def heads_are_independent_exactly_if_claimed(form: Form) -> None:
     """To the bit, of each head in turn; a core that mixes heads must be seen to."""
     mechanism = build(form)
@@ -68,6 +83,11 @@ def _all_but(x: Tensor, kept: int, *, dim: int) -> Tensor:
     return torch.where(is_kept.view(sizes), x, 3 * torch.randn_like(x))
 
 
+@check(
+    "order",
+    lambda form: form.is_core and form.can.position_free and form.can.bidirectional,
+    per_form=False,
+)
 def order_does_not_matter_to_a_position_free_mechanism(form: Form) -> None:
     """Permuted keys and values change nothing; permuted queries permute the outputs."""
     for seq_len in LENGTHS:
@@ -79,6 +99,7 @@ def order_does_not_matter_to_a_position_free_mechanism(form: Form) -> None:
         require_near(again, out[:, :, queries], "the output of another order")
 
 
+@check("order", lambda form: not form.can.position_free, per_form=False, earns=False)
 def order_matters_to_a_mechanism_that_is_not_position_free(form: Form) -> None:
     """Else it would claim less than it can."""
     mechanism = build(form, seq_len=FAR, dtype=torch.float64)
@@ -92,54 +113,3 @@ def order_matters_to_a_mechanism_that_is_not_position_free(form: Form) -> None:
         again = mechanism(*(x[..., order, :] for x in tensors))
         out = out[..., order, :]
     require(not torch.allclose(again, out), "the order does not matter, so claim position_free")
-
-
-def _has_independent_heads(form: Form) -> bool:
-    return form.is_core and form.can.heads_independent
-
-
-CHECKS = (
-    Check(claim="batch", run=batch_rows_are_independent, applies=always),
-    Check(
-        claim="batch",
-        run=a_batch_of_one_row_gives_what_the_row_gives_among_others,
-        applies=always,
-    ),
-    Check(
-        claim="batch",
-        run=one_sends_no_gradient_to_others,
-        applies=always,
-        cases=(("row", 0),),
-    ),
-    Check(
-        claim="heads",
-        run=heads_are_independent_exactly_if_claimed,
-        applies=_has_independent_heads,
-    ),
-    Check(
-        claim="heads",
-        run=one_sends_no_gradient_to_others,
-        applies=_has_independent_heads,
-        cases=(("head", 1),),
-    ),
-    Check(
-        claim="heads",
-        run=heads_are_independent_exactly_if_claimed,
-        applies=lambda form: form.is_core and not form.can.heads_independent,
-        per_form=False,
-        earns=False,
-    ),
-    Check(
-        claim="order",
-        run=order_does_not_matter_to_a_position_free_mechanism,
-        applies=lambda form: form.is_core and form.can.position_free and form.can.bidirectional,
-        per_form=False,
-    ),
-    Check(
-        claim="order",
-        run=order_matters_to_a_mechanism_that_is_not_position_free,
-        applies=lambda form: not form.can.position_free,
-        per_form=False,
-        earns=False,
-    ),
-)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from attentions import Geometry, build_attention
 from attentions.capabilities import DTYPES
-from bench.studies.conformance.check import Check, always, require, require_refusal
+from bench.studies.conformance.check import check, require, require_refusal
 from bench.studies.conformance.forms import (
     HEAD_DIM,
     LONG,
@@ -27,6 +27,12 @@ from bench.studies.conformance.tolerances import require_near, require_near_grad
 FEWER = 5
 
 
+@check(
+    "cross",
+    lambda form: form.is_core and form.can.cross,
+    cases=((SEQ_LEN, 1), (SEQ_LEN, FEWER), (SEQ_LEN, 40), (1, 40), (SEQ_LEN, LONG)),
+    per_form=False,
+)
 def keys_may_be_more_or_fewer_than_queries(form: Form, seq_len: int, key_len: int) -> None:
     """Output and gradients against the slow form, in float64; the output in float32 as well.
 
@@ -50,11 +56,13 @@ def keys_may_be_more_or_fewer_than_queries(form: Form, seq_len: int, key_len: in
         require_near(narrow, out, f"the output of {key_len} keys")
 
 
+@check("cross", lambda form: form.is_core and not form.can.cross, per_form=False, earns=False)
 def a_mechanism_without_cross_attention_refuses_other_lengths(form: Form) -> None:
     """Such as one whose queries are its keys."""
     _refuses_fewer_keys(build(form))
 
 
+@check("causal", lambda form: form.is_core and form.causal)
 def a_causal_form_refuses_more_keys_than_queries(form: Form) -> None:
     """Two alignments are in use, so there is no right answer."""
     _refuses_fewer_keys(build(form))
@@ -66,6 +74,7 @@ def _refuses_fewer_keys(mechanism: Any) -> None:
     require_refusal(lambda: mechanism(*tensors), ValueError, words)
 
 
+@check("shape", lambda form: form.can.needs_grid, per_form=False)
 def a_mechanism_on_a_grid_refuses_another_number_of_tokens(form: Form) -> None:
     """The message says the grid and what it holds."""
     mechanism = build(form)
@@ -74,6 +83,7 @@ def a_mechanism_on_a_grid_refuses_another_number_of_tokens(form: Form) -> None:
         require_refusal(lambda: mechanism(*tensors), ValueError, words)
 
 
+@check("forms", per_form=False)
 def a_form_that_is_not_claimed_cannot_be_built(form: Form) -> None:
     """Neither causal nor bidirectional."""
     claimed = {other.causal for other in forms_of(form.name)}
@@ -86,6 +96,7 @@ def a_form_that_is_not_claimed_cannot_be_built(form: Form) -> None:
         )
 
 
+@check("forms", per_form=False)
 def forward_takes_the_claimed_masks_and_gates_and_no_others(form: Form) -> None:
     """Masks and gates by keyword: exactly the claimed ones are accepted."""
     words = {"padding": "key_mask", "dense": "mask"}
@@ -94,6 +105,7 @@ def forward_takes_the_claimed_masks_and_gates_and_no_others(form: Form) -> None:
     require(taken == claimed, f"forward takes {sorted(taken)}, claimed are {sorted(claimed)}")
 
 
+@check("forms", per_form=False)
 def claims_are_of_what_there_is(form: Form) -> None:
     """Words that are known, and claims that do not contradict each other."""
     can = form.can
@@ -113,50 +125,3 @@ def claims_are_of_what_there_is(form: Form) -> None:
     words = f"memory_layout is {can.memory_layout!r}; allowed are {', '.join(layouts)}"
     require(can.memory_layout in layouts, words)
     require(can.causal or not can.recurrent, "recurrent is claimed and causal is not")
-
-
-CHECKS = (
-    Check(
-        claim="cross",
-        run=keys_may_be_more_or_fewer_than_queries,
-        applies=lambda form: form.is_core and form.can.cross,
-        cases=((SEQ_LEN, 1), (SEQ_LEN, FEWER), (SEQ_LEN, 40), (1, 40), (SEQ_LEN, LONG)),
-        per_form=False,
-    ),
-    Check(
-        claim="cross",
-        run=a_mechanism_without_cross_attention_refuses_other_lengths,
-        applies=lambda form: form.is_core and not form.can.cross,
-        per_form=False,
-        earns=False,
-    ),
-    Check(
-        claim="causal",
-        run=a_causal_form_refuses_more_keys_than_queries,
-        applies=lambda form: form.is_core and form.causal,
-    ),
-    Check(
-        claim="shape",
-        run=a_mechanism_on_a_grid_refuses_another_number_of_tokens,
-        applies=lambda form: form.can.needs_grid,
-        per_form=False,
-    ),
-    Check(
-        claim="forms",
-        run=a_form_that_is_not_claimed_cannot_be_built,
-        applies=always,
-        per_form=False,
-    ),
-    Check(
-        claim="forms",
-        run=forward_takes_the_claimed_masks_and_gates_and_no_others,
-        applies=always,
-        per_form=False,
-    ),
-    Check(
-        claim="forms",
-        run=claims_are_of_what_there_is,
-        applies=always,
-        per_form=False,
-    ),
-)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.studies.conformance.check import Check, require, require_refusal
+from bench.studies.conformance.check import check, require, require_refusal
 from bench.studies.conformance.forms import (
     BATCH_SIZE,
     MEDIUM,
@@ -51,6 +51,7 @@ def _hidden(x: Tensor, key_mask: Tensor, value: float) -> Tensor:
     return x.masked_fill(~key_mask[:, None, :, None], value)
 
 
+@check("padding", _padding, cases=_BY_DTYPE)
 def hidden_keys_are_as_good_as_removed(form: Form, dtype: torch.dtype) -> None:
     """Wherever they are, and what is hidden may be anything."""
     seq_len = MEDIUM if dtype == torch.float32 else SEQ_LEN
@@ -68,6 +69,8 @@ def hidden_keys_are_as_good_as_removed(form: Form, dtype: torch.dtype) -> None:
         require_near(seen, mechanism(fewer_q, fewer_k, fewer_v), "the output with hidden keys")
 
 
+# The query that takes another's place would leave something else behind.
+@check("padding", lambda form: _padding(form) and form.causal and not form.can.queries_write)
 def a_hidden_token_sees_what_was_kept_before_it(form: Form) -> None:
     """Only its key is hidden: its query is answered, or gets zeros if nothing was kept yet.
 
@@ -94,6 +97,7 @@ def a_hidden_token_sees_what_was_kept_before_it(form: Form) -> None:
         require_near(seen, expected[:, :, -1:], "the output of a hidden token")
 
 
+@check("padding", lambda form: _padding(form) and form.can.cross and not form.causal)
 def hidden_keys_may_be_others_than_the_queries(form: Form) -> None:
     """More keys than queries."""
     mechanism = build(form)
@@ -106,6 +110,7 @@ def hidden_keys_may_be_others_than_the_queries(form: Form) -> None:
         require_near(out[row : row + 1], expected, "the output with hidden keys of 40")
 
 
+@check("padding", _padding)
 def hidden_keys_get_no_gradient(form: Form) -> None:
     """Nor do their values, to the bit."""
     mechanism = build(form)
@@ -118,6 +123,7 @@ def hidden_keys_get_no_gradient(form: Form) -> None:
         require(gradient.ne(0).any(), "no key gets a gradient")
 
 
+@check("padding", _padding, cases=_BY_DTYPE)
 def a_query_whose_keys_are_all_hidden_gets_zeros_and_finite_gradients(
     form: Form, dtype: torch.dtype
 ) -> None:
@@ -132,6 +138,16 @@ def a_query_whose_keys_are_all_hidden_gets_zeros_and_finite_gradients(
     _require_finite(gradients(out, tensors))
 
 
+@check(
+    "dense",
+    _dense,
+    cases=(
+        (SEQ_LEN, SEQ_LEN),
+        (BATCH_SIZE, 1, SEQ_LEN, SEQ_LEN),
+        (BATCH_SIZE, NUM_HEADS, SEQ_LEN, SEQ_LEN),
+        (1, NUM_HEADS, MEDIUM, MEDIUM),
+    ),
+)
 def a_dense_mask_hides_pairs_one_by_one(form: Form, *sizes: int) -> None:
     """Together with a key mask, and causality if the form has it."""
     seq_len = sizes[-1]
@@ -160,6 +176,7 @@ def a_dense_mask_hides_pairs_one_by_one(form: Form, *sizes: int) -> None:
         require_near(out[row : row + 1, head, i : i + 1], expected, what)
 
 
+@check("dense", _dense, cases=_BY_DTYPE)
 def a_row_that_a_dense_mask_blanks_has_finite_gradients(form: Form, dtype: torch.dtype) -> None:
     """And is zero; a key that no query sees gets no gradient at all."""
     mechanism = build(form, dtype=dtype)
@@ -175,6 +192,8 @@ def a_row_that_a_dense_mask_blanks_has_finite_gradients(form: Form, dtype: torch
         require(gradient[:, :, 2].eq(0).all(), "a key that is hidden from all gets a gradient")
 
 
+@check("dense", _dense, cases=(("mask", SEQ_LEN),), per_form=False)
+@check("padding", _padding, cases=(("key_mask", BATCH_SIZE),), per_form=False)
 def a_mask_of_another_shape_or_dtype_is_refused(form: Form, argument: str, rows: int) -> None:
     """Numbers are no mask: it could be meant as an addend."""
     mechanism = build(form)
@@ -190,62 +209,3 @@ def a_mask_of_another_shape_or_dtype_is_refused(form: Form, argument: str, rows:
 def _require_finite(found: list[Tensor]) -> None:
     for gradient in found:
         require(gradient.isfinite().all(), "a gradient is not finite")
-
-
-CHECKS = (
-    Check(
-        claim="padding",
-        run=hidden_keys_are_as_good_as_removed,
-        applies=_padding,
-        cases=_BY_DTYPE,
-    ),
-    Check(
-        claim="padding",
-        run=a_hidden_token_sees_what_was_kept_before_it,
-        # The query that takes another's place would leave something else behind.
-        applies=lambda form: _padding(form) and form.causal and not form.can.queries_write,
-    ),
-    Check(
-        claim="padding",
-        run=hidden_keys_may_be_others_than_the_queries,
-        applies=lambda form: _padding(form) and form.can.cross and not form.causal,
-    ),
-    Check(claim="padding", run=hidden_keys_get_no_gradient, applies=_padding),
-    Check(
-        claim="padding",
-        run=a_query_whose_keys_are_all_hidden_gets_zeros_and_finite_gradients,
-        applies=_padding,
-        cases=_BY_DTYPE,
-    ),
-    Check(
-        claim="padding",
-        run=a_mask_of_another_shape_or_dtype_is_refused,
-        applies=_padding,
-        cases=(("key_mask", BATCH_SIZE),),
-        per_form=False,
-    ),
-    Check(
-        claim="dense",
-        run=a_dense_mask_hides_pairs_one_by_one,
-        applies=_dense,
-        cases=(
-            (SEQ_LEN, SEQ_LEN),
-            (BATCH_SIZE, 1, SEQ_LEN, SEQ_LEN),
-            (BATCH_SIZE, NUM_HEADS, SEQ_LEN, SEQ_LEN),
-            (1, NUM_HEADS, MEDIUM, MEDIUM),
-        ),
-    ),
-    Check(
-        claim="dense",
-        run=a_row_that_a_dense_mask_blanks_has_finite_gradients,
-        applies=_dense,
-        cases=_BY_DTYPE,
-    ),
-    Check(
-        claim="dense",
-        run=a_mask_of_another_shape_or_dtype_is_refused,
-        applies=_dense,
-        cases=(("mask", SEQ_LEN),),
-        per_form=False,
-    ),
-)

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from bench.studies.conformance.check import Check, Untestable, always, require
+from bench.studies.conformance.check import Untestable, check, require
 from bench.studies.conformance.forms import (
     LONG,
     SEQ_LEN,
@@ -20,6 +20,7 @@ from bench.studies.conformance.forms import (
 from bench.studies.conformance.tolerances import AUTOCAST, require_near
 
 
+@check("meta")
 def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
     """So that a model's size is known before its memory is taken."""
     mechanism = build(form, seq_len=LONG)
@@ -30,6 +31,7 @@ def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
     require(out.shape == shape, f"shape {tuple(out.shape)}, on a CPU {tuple(shape)}")
 
 
+@check("state_dict")
 def the_state_dict_carries_everything_over(form: Form) -> None:
     """Into another one that was built alike."""
     mechanism, other = build(form), build(form)
@@ -41,6 +43,7 @@ def the_state_dict_carries_everything_over(form: Form) -> None:
     require(torch.equal(other(*tensors), mechanism(*tensors)), "the outputs still differ")
 
 
+@check("deterministic", cases=((SEQ_LEN,), (LONG,)))
 def the_same_seed_gives_the_same_mechanism_and_output(form: Form, seq_len: int) -> None:
     """To the bit, and so does a second call; the same gradients too."""
     outputs: list[list[Tensor]] = []
@@ -57,6 +60,7 @@ def the_same_seed_gives_the_same_mechanism_and_output(form: Form, seq_len: int) 
     require(is_same, "the same seed gives another output or gradient")
 
 
+@check("deterministic")
 def seeds_are_left_to_the_caller(form: Form) -> None:
     """A call draws nothing from torch's generator, and nothing seeds it."""
     after = []
@@ -74,6 +78,7 @@ def seeds_are_left_to_the_caller(form: Form) -> None:
         require(is_same, "a call moves torch's generator of random numbers")
 
 
+@check("state_dict")
 def a_copy_is_as_good_as_the_original(form: Form) -> None:
     """A deep one."""
     mechanism = build(form)
@@ -82,6 +87,7 @@ def a_copy_is_as_good_as_the_original(form: Form) -> None:
     require(is_same, "a copy gives another output")
 
 
+@check("inference")
 def a_call_under_inference_mode_leaves_training_possible(form: Form) -> None:
     """No tensor that was made there may be kept."""
     mechanism = build(form)
@@ -91,6 +97,7 @@ def a_call_under_inference_mode_leaves_training_possible(form: Form) -> None:
     require(bool(gradients(mechanism(*tensors), tensors)), "there is no gradient")
 
 
+@check("autocast")
 def it_runs_under_autocast(form: Form) -> None:
     """Float32 values under bfloat16 autocast: near the plain call, and trains."""
     if "bfloat16" not in form.can.dtypes or "float32" not in form.can.dtypes:
@@ -115,23 +122,3 @@ def it_runs_under_autocast(form: Form) -> None:
         require(gradient.dtype == torch.float32, f"a gradient is {gradient.dtype}")
         error = (gradient - want).abs().max() / largest
         require(error < AUTOCAST.gradient, f"off by {error:.2g} of the largest gradient")
-
-
-CHECKS = (
-    Check(claim="meta", run=shapes_can_be_followed_on_the_meta_device, applies=always),
-    Check(claim="state_dict", run=the_state_dict_carries_everything_over, applies=always),
-    Check(claim="state_dict", run=a_copy_is_as_good_as_the_original, applies=always),
-    Check(
-        claim="deterministic",
-        run=the_same_seed_gives_the_same_mechanism_and_output,
-        applies=always,
-        cases=((SEQ_LEN,), (LONG,)),
-    ),
-    Check(claim="deterministic", run=seeds_are_left_to_the_caller, applies=always),
-    Check(
-        claim="inference",
-        run=a_call_under_inference_mode_leaves_training_possible,
-        applies=always,
-    ),
-    Check(claim="autocast", run=it_runs_under_autocast, applies=always),
-)

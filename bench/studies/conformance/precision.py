@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from bench.studies.conformance.check import Check, always, require
+from bench.studies.conformance.check import check, require
 from bench.studies.conformance.forms import (
     MEDIUM,
     SEQ_LEN,
@@ -24,6 +24,15 @@ from bench.studies.conformance.tolerances import require_near, require_near_grad
 DTYPES = ((torch.float32,), (torch.bfloat16,), (torch.float16,))
 
 
+@check(
+    "precision",
+    cases=(
+        (torch.float32, SEQ_LEN),
+        (torch.float32, MEDIUM),
+        (torch.bfloat16, SEQ_LEN),
+        (torch.float16, SEQ_LEN),
+    ),
+)
 def narrow_dtypes_lose_no_more_than_their_own_rounding(
     form: Form, dtype: torch.dtype, seq_len: int
 ) -> None:
@@ -39,6 +48,7 @@ def narrow_dtypes_lose_no_more_than_their_own_rounding(
         require_near_gradients(gradients(out, tensors), gradients(expected, wide), "the output")
 
 
+@check("finite", lambda form: not form.is_published, cases=DTYPES)
 def outputs_and_gradients_are_finite_on_hard_inputs(form: Form, dtype: torch.dtype) -> None:
     """Gradients of inputs and of learned values."""
     mechanism = build(form, dtype=dtype)
@@ -52,24 +62,3 @@ def outputs_and_gradients_are_finite_on_hard_inputs(form: Form, dtype: torch.dty
         learned = [p for p in mechanism.parameters() if p.requires_grad]
         for gradient in gradients(out, [*tensors, *learned]):
             require(gradient.isfinite().all(), f"a gradient of the output {words}")
-
-
-CHECKS = (
-    Check(
-        claim="precision",
-        run=narrow_dtypes_lose_no_more_than_their_own_rounding,
-        applies=always,
-        cases=(
-            (torch.float32, SEQ_LEN),
-            (torch.float32, MEDIUM),
-            (torch.bfloat16, SEQ_LEN),
-            (torch.float16, SEQ_LEN),
-        ),
-    ),
-    Check(
-        claim="finite",
-        run=outputs_and_gradients_are_finite_on_hard_inputs,
-        applies=lambda form: not form.is_published,
-        cases=DTYPES,
-    ),
-)

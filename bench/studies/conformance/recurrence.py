@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.studies.conformance.check import Check, require, require_refusal
+from bench.studies.conformance.check import check, require, require_refusal
 from bench.studies.conformance.forms import BATCH_SIZE, CPU, LONG, SEQ_LEN, Form, build, inputs
 from bench.studies.conformance.tolerances import require_near
 
@@ -25,6 +25,11 @@ def _recurrent(form: Form) -> bool:
     return form.causal and form.can.recurrent
 
 
+@check(
+    "recurrent",
+    _recurrent,
+    cases=((torch.float64,), (torch.float32,), (torch.bfloat16,), (torch.float16,)),
+)
 def steps_equal_the_causal_forward_however_the_prompt_is_split(
     form: Form, dtype: torch.dtype
 ) -> None:
@@ -53,6 +58,7 @@ def _in_steps(mechanism: Any, tensors: tuple[Tensor, ...], lengths: Sequence[int
     return torch.cat(outputs, dim=_TOKENS)
 
 
+@check("recurrent", _recurrent)
 def token_by_token_equals_the_causal_forward(form: Form) -> None:
     """A prompt, then tokens, of two sequences in turns; a step that is taken again gives the same.
 
@@ -82,6 +88,7 @@ def token_by_token_equals_the_causal_forward(form: Form) -> None:
         require_near(torch.cat(outs, dim=_TOKENS), mechanism(*tensors), "the output of tokens")
 
 
+@check("recurrent", lambda form: form.is_core and _recurrent(form))
 def steps_take_shared_heads_of_keys(form: Form) -> None:
     """Two heads of keys and values for four of queries, in the state as well."""
     mechanism = build(form, num_heads=4, num_kv_heads=2)
@@ -90,6 +97,9 @@ def steps_take_shared_heads_of_keys(form: Form) -> None:
     require_near(out, mechanism(*tensors), "the output of steps with shared heads")
 
 
+@check(
+    "recurrent", lambda form: form.is_core and not form.can.recurrent, per_form=False, earns=False
+)
 def a_mechanism_without_a_recurrent_form_says_so(form: Form) -> None:
     """With a TypeError, as of a function that is not there."""
     mechanism = build(form)
@@ -98,26 +108,3 @@ def a_mechanism_without_a_recurrent_form_says_so(form: Form) -> None:
         TypeError,
         "no recurrent form",
     )
-
-
-CHECKS = (
-    Check(
-        claim="recurrent",
-        run=steps_equal_the_causal_forward_however_the_prompt_is_split,
-        applies=_recurrent,
-        cases=((torch.float64,), (torch.float32,), (torch.bfloat16,), (torch.float16,)),
-    ),
-    Check(claim="recurrent", run=token_by_token_equals_the_causal_forward, applies=_recurrent),
-    Check(
-        claim="recurrent",
-        run=steps_take_shared_heads_of_keys,
-        applies=lambda form: form.is_core and _recurrent(form),
-    ),
-    Check(
-        claim="recurrent",
-        run=a_mechanism_without_a_recurrent_form_says_so,
-        applies=lambda form: form.is_core and not form.can.recurrent,
-        per_form=False,
-        earns=False,
-    ),
-)

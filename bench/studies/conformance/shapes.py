@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.studies.conformance.check import Check, Untestable, always, require
+from bench.studies.conformance.check import Untestable, check, require
 from bench.studies.conformance.forms import (
     HEAD_DIM,
     LONG,
@@ -35,6 +35,7 @@ AWKWARD: tuple[Shape, ...] = (
 """Shapes that nothing divides, and some that all divides; property tests draw more of them."""
 
 
+@check("shape")
 def shape_and_dtype_are_kept_in_every_claimed_dtype(form: Form) -> None:
     """Also finite."""
     for dtype in dtypes_of(form):
@@ -48,6 +49,7 @@ def shape_and_dtype_are_kept_in_every_claimed_dtype(form: Form) -> None:
         require(out.isfinite().all(), f"{dtype}: not finite on unit-normal inputs")
 
 
+@check("shape")
 def inputs_are_not_modified_and_the_output_is_not_one_of_them(form: Form) -> None:
     """In every dtype, forward and backward; writing into the output must not reach an input."""
     cases = [(dtype, SEQ_LEN) for dtype in dtypes_of(form)]
@@ -67,6 +69,7 @@ def inputs_are_not_modified_and_the_output_is_not_one_of_them(form: Form) -> Non
             require(torch.equal(x, y), words)
 
 
+@check("shape")
 def a_later_call_leaves_earlier_outputs_alone(form: Form) -> None:
     """No buffer is kept for them."""
     mechanism = build(form)
@@ -76,6 +79,7 @@ def a_later_call_leaves_earlier_outputs_alone(form: Form) -> None:
     require(torch.equal(first, before), "a second call overwrites what the first gave")
 
 
+@check("shape")
 def strides_do_not_matter(form: Form) -> None:
     """The (B, H, N, D) strides of a (B, N, H, D) tensor, as projections leave it."""
     for dtype in dtypes_of(form):
@@ -85,6 +89,7 @@ def strides_do_not_matter(form: Form) -> None:
         require_near(mechanism(*strided), mechanism(*tensors), "the output of other strides")
 
 
+@check("any_shape", cases=tuple((shape,) for shape in AWKWARD))
 def any_shape_gives_what_the_slow_form_gives(form: Form, shape: Shape) -> None:
     """In float64, and with finite gradients; a shape may be refused, if the refusal says why."""
     batch_size, num_heads, seq_len, head_dim, value_dim = shape
@@ -115,6 +120,7 @@ def any_shape_gives_what_the_slow_form_gives(form: Form, shape: Shape) -> None:
             require(gradient.isfinite().all(), f"at {shape}: a gradient is not finite")
 
 
+@check("any_shape", lambda form: not form.can.needs_grid)
 def fewer_tokens_than_it_was_built_for_give_what_the_slow_form_gives(form: Form) -> None:
     """Their number is the most, unless they lie on a grid; it may be refused, if it is said why."""
     mechanism = build(form, seq_len=LONG, dtype=torch.float64)
@@ -129,6 +135,7 @@ def fewer_tokens_than_it_was_built_for_give_what_the_slow_form_gives(form: Form)
         require_near(out, expected, f"the output of {SEQ_LEN} of {LONG} tokens")
 
 
+@check("any_shape", lambda form: form.is_core)
 def shared_heads_of_keys_give_what_the_slow_form_gives(form: Form) -> None:
     """Two heads of keys and values for four of queries, in float64."""
     mechanism = build(form, num_heads=4, num_kv_heads=2, dtype=torch.float64)
@@ -137,31 +144,3 @@ def shared_heads_of_keys_give_what_the_slow_form_gives(form: Form) -> None:
     require(out.shape[1] == 4, f"4 heads of queries give {out.shape[1]}")
     if expected is not None:
         require_near(out, expected, "the output of shared heads")
-
-
-CHECKS = (
-    Check(claim="shape", run=shape_and_dtype_are_kept_in_every_claimed_dtype, applies=always),
-    Check(
-        claim="shape",
-        run=inputs_are_not_modified_and_the_output_is_not_one_of_them,
-        applies=always,
-    ),
-    Check(claim="shape", run=a_later_call_leaves_earlier_outputs_alone, applies=always),
-    Check(claim="shape", run=strides_do_not_matter, applies=always),
-    Check(
-        claim="any_shape",
-        run=any_shape_gives_what_the_slow_form_gives,
-        applies=always,
-        cases=tuple((shape,) for shape in AWKWARD),
-    ),
-    Check(
-        claim="any_shape",
-        run=fewer_tokens_than_it_was_built_for_give_what_the_slow_form_gives,
-        applies=lambda form: not form.can.needs_grid,
-    ),
-    Check(
-        claim="any_shape",
-        run=shared_heads_of_keys_give_what_the_slow_form_gives,
-        applies=lambda form: form.is_core,
-    ),
-)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.studies.conformance import (
     causality,
+    check,
     costs,
     cuda,
     derivatives,
@@ -18,7 +19,6 @@ from bench.studies.conformance import (
     recurrence,
     shapes,
 )
-from bench.studies.conformance.check import Check
 
 CLAIMS = {
     "shape": "shape and dtype are kept, whatever the strides; inputs are not modified",
@@ -49,26 +49,29 @@ CLAIMS = {
 }
 """Badge -> what it says."""
 
-_FAMILIES = (
-    shapes,
-    lengths,
-    independence,
-    masks,
-    causality,
-    recurrence,
-    gates,
-    exactness,
-    derivatives,
-    precision,
-    modules,
-    graphs,
-    costs,
-    cuda,
-)
+_FILES = [
+    file.__name__
+    for file in (
+        shapes,
+        lengths,
+        independence,
+        masks,
+        causality,
+        recurrence,
+        gates,
+        exactness,
+        derivatives,
+        precision,
+        modules,
+        graphs,
+        costs,
+        cuda,
+    )
+]
 
-CHECKS: tuple[Check, ...] = tuple(
+CHECKS = tuple(
     sorted(
-        (check for family in _FAMILIES for check in family.CHECKS),
-        key=lambda check: list(CLAIMS).index(check.claim),
+        check.CHECKS,
+        key=lambda one: (list(CLAIMS).index(one.claim), _FILES.index(one.run.__module__)),
     )
 )

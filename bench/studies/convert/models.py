@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import attentions
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.stored_files import read_regular
 from bench.measuring.tasks.base import Task, build_task, seeded
 from bench.measuring.tasks.images import ImageTask
 from bench.measuring.tasks.model import Backbone, build_model
@@ -78,7 +79,7 @@ def load(folder: Path, task: Task) -> tuple[Foreign, Callable[[int], Foreign]]:
         ConfigError: the folder holds no model, or one that does not take the task's inputs.
     """
     try:
-        said = json.loads((folder / "config.json").read_text("utf-8"))
+        said = json.loads(read_regular(folder / "config.json"))
         teacher, fresh = (_timm if "architecture" in said else _transformers)(folder)
         model = Foreign(teacher, task)
         example = next(iter(task.validation())).select(slice(1))

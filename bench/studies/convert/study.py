@@ -1,105 +1,36 @@
-"""Convert each model, keep its curve, and write the page from all curves that are stored."""
+"""Convert each model that the store lacks, and keep its curve."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
 from torch import nn
 
 from bench.core.cell import Cell
-from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
-from bench.core.clock import cpu_s, utc_now
+from bench.core.cli.stored_files import read_regular
+from bench.core.clock import cpu_s
 from bench.core.lines import Lines
-from bench.core.places import CONF
-from bench.core.statistics import mean_interval
-from bench.measuring.config import read_sweep_config
+from bench.measuring.config import training_config
 from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.base import Task, build_task
 from bench.measuring.tasks.train import Diverged, score_on_test_set
-from bench.publishing.charts.plain import Curves, chart_of
-from bench.publishing.charts.spec import Chart
-from bench.publishing.charts.write import write_pictures
-from bench.publishing.document import (
-    Block,
-    Column,
-    Command,
-    Document,
-    Estimate,
-    Figure,
-    Prose,
-    Row,
-    Table,
-    Text,
-    words,
-    write,
-)
-from bench.publishing.machine import machine_in_words
+from bench.studies.convert.curve import CURVES, Curve
 from bench.studies.convert.models import Pupil, exchanged_in, load, of_cell
+from bench.studies.convert.page import charts, document_of
 from bench.studies.convert.settings import Convert
 from bench.studies.convert.training import converted, from_scratch, looks
 from bench.studies.session import Session
 
-PAGE, CURVES = "conversion.md", "curves.jsonl"
-
-MIN_LEAD = 0.05
-"""Lead of the teacher over the control, as a share of the teacher's lead over chance, below which
-there is nothing to recover."""
-
-_HOW_TO_READ = """\
-**Recovered** is the part of the way from the control to the teacher: (converted - scratch) /
-(teacher - scratch), seed by seed, after the same number of batches; 0 % is no better than training
-anew, 100 % is the teacher. It is empty where the control comes within a twentieth of the teacher:
-then there is nothing to recover. Both arms have the same layers, batches and test set; the control
-has labels and one cosine over all its steps. Intervals: 95 %, Student's t over seeds; the converted
-model's rates are those of the task, not searched."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """One conversion and its control.
-
-    Attributes:
-        key: of what was trained; a line with it is not trained again.
-        phases: steps of matching, distillation and fine-tuning.
-        steps: at which both were scored.
-        teacher, chance: scores.
-        train_s: CPU seconds of both arms, and of the teacher where this run trained it.
-        source: what was converted, in words.
-        origin: machine, commit and day.
-    """
-
-    key: str
-    task: str
-    attention: str
-    keep: float
-    seed: int
-    phases: tuple[int, int, int]
-    steps: tuple[int, ...]
-    converted: tuple[float, ...]
-    scratch: tuple[float, ...]
-    teacher: float
-    chance: float
-    unit: str
-    train_s: float
-    source: str
-    origin: str
-
-    def recovered(self, at: int) -> float | None:
-        """Share that is recovered at a look; None where the teacher has no lead to recover."""
-        lead = self.teacher - self.scratch[at]
-        whole = self.teacher - self.chance
-        if whole == 0 or lead / whole < MIN_LEAD:
-            return None
-        return (self.converted[at] - self.scratch[at]) / lead
+PAGE = "conversion.md"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,17 +77,13 @@ def study(asked: Convert, session: Session) -> None:
     if lacking := len(runs) - len(curves):
         session.note(f"{lacking} of {len(runs)} conversions are not in the store.")
     if curves:
-        path = asked.docs / PAGE
-        figures = session.figures([*charts(curves)], path)
-        document = document_of(curves, session.command("docs", "budget"), figures, session.notes)
-        session.show(document)
-        session.write(document, path)
+        command = session.command("docs", "budget")
+        document = partial(document_of, curves, command, session.notes)
+        session.publish(asked.docs / PAGE, charts(curves), document)
 
 
 def _runs(asked: Convert, session: Session) -> Iterator[Run]:
-    """Every conversion, the first seed of all before the next."""
-    sweep = read_yaml(CONF / "sweep.yaml") | {"seq_len": [], "rates": None, "device": "cpu"}
-
+    """Every conversion: one task after the other, the first seed of all rows before the next."""
     for keep in asked.keep:
         if asked.teacher is None and round(keep * asked.num_layers) == asked.num_layers:
             raise ConfigError(
@@ -166,35 +93,31 @@ def _runs(asked: Convert, session: Session) -> Iterator[Run]:
 
     def plan(keep: float, attention: Mapping[str, Any]) -> dict[tuple[str, str, int], PlannedCell]:
         kept = {"num_layers": asked.num_layers, "softmax_layers": round(keep * asked.num_layers)}
-        given = {
-            "attention": attention,
-            "task": {label: settings | kept for label, settings in asked.task.items()},
-            "seed": list(asked.seed),
-            "plugins": list(asked.plugins),
-            "out": str(asked.out),
-        }
-        planned = session.plan(read_sweep_config(sweep | given))
+        tasks = {label: settings | kept for label, settings in asked.task.items()}
+        more = {"seed": list(asked.seed), "plugins": list(asked.plugins), "device": "cpu"}
+        planned = session.plan(training_config(attention, tasks, asked.out, **more))
         return {(p.cell.entry, p.cell.task.label, p.cell.task.seed): p for p in planned}
 
     teachers = plan(0.0, {"softmax": {"mechanism": "softmax"}})
     rows = {keep: plan(keep, session.composed["attention"]) for keep in asked.keep}
     refused: set[str] = set()
-    for seed in asked.seed:
-        for keep, planned in rows.items():
-            for (_, label, _), one in ((k, p) for k, p in planned.items() if k[2] == seed):
-                if one.unsupported:
-                    refused.add(f"{one.cell.entry} is left out on {label}: {one.unsupported}")
-                    continue
-                teacher = teachers["softmax", label, seed].cell
-                source = _digest(asked.teacher) if asked.teacher else teacher.key
-                about = [source, one.cell.key, keep, asked.phases, asked.rate_share]
-                key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
-                yield Run(key=key, scratch=one.cell, teacher=teacher, keep=keep)
+    digest = asked.teacher and _digest(asked.teacher)
+    for label, seed, keep in product(asked.task, asked.seed, asked.keep):
+        teacher = teachers["softmax", label, seed].cell
+        for (_, *about), one in rows[keep].items():
+            if about != [label, seed]:
+                continue
+            if one.unsupported:
+                refused.add(f"{one.cell.entry} is left out on {label}: {one.unsupported}")
+                continue
+            trained = [digest or teacher.key, one.cell.key, keep, asked.phases, asked.rate_share]
+            key = hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:16]
+            yield Run(key=key, scratch=one.cell, teacher=teacher, keep=keep)
     for words_ in sorted(refused):
         session.note(words_)
 
 
-def _digest(folder: Any) -> str:
+def _digest(folder: Path) -> str:
     """Hash of the files of a model, or a refusal."""
     files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
     if not files:
@@ -202,7 +125,10 @@ def _digest(folder: Any) -> str:
             f"teacher={folder} holds no model. It takes a folder with config.json and "
             "model.safetensors."
         )
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(read_regular(file))
+    return digest.hexdigest()[:16]
 
 
 class _Teachers:
@@ -239,8 +165,6 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
     whole = score_on_test_set(teacher, task, seed, torch.device("cpu"))
     made = converted(pupil, teacher, task, asked.phases, asked.rate_share, seed, say("converted"))
     anew = from_scratch(control, task, num_steps, seed, say("from scratch"))
-    here = session.machine
-    place = f"{machine_in_words(here.to_dict())}, commit {(here.commit or 'unknown')[:7]}"
     return Curve(
         key=run.key,
         task=work.label,
@@ -256,118 +180,5 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
         unit=task.unit,
         train_s=cpu_s() - began_s,
         source=str(asked.teacher or f"a softmax model of {asked.num_layers} layers"),
-        origin=f"{place}, {utc_now()[:10]}",
+        origin=session.place,
     )
-
-
-# --- the page -------------------------------------------------------------------------------------
-
-
-def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
-    """Write the page of a store and its pictures; returns their paths. Nothing is trained.
-
-    Raises:
-        ConfigError: nothing is stored there, or a file cannot be written.
-    """
-    lines: Lines[Curve] = Lines(store / CURVES, Curve)
-    curves = [curve for curve in lines.read() if not tasks or curve.task in tasks]
-    drawn, _ = write_pictures([*charts(curves)], page.with_suffix(""))
-    figures = [Figure(title, f"{page.stem}/{file.name}") for title, file in drawn]
-    document = document_of(curves, command, figures, ())
-    return [write(document, page), *(file for _, file in drawn)]
-
-
-def document_of(
-    curves: Sequence[Curve], command: str, figures: Sequence[Figure], notes: Sequence[str]
-) -> Document:
-    """Tables at the last step, pictures over all steps."""
-    origins = "; ".join(sorted({curve.origin for curve in curves}))
-    spent_min = sum(curve.train_s for curve in curves) / 60
-    sources = " and ".join(sorted({curve.source for curve in curves}))
-    phases = " or ".join(
-        sorted({"{} + {} + {}".format(*curve.phases) for curve in curves}, key=len)
-    )
-    said = (
-        f"{len(curves)} conversions of {sources}, each with its control; {phases} steps of "
-        "matching outputs, distillation and fine-tuning."
-    )
-    took = f"Measured on {origins}, in {spent_min:.1f} core-minutes, by"
-    blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]
-    tasks = dict.fromkeys(curve.task for curve in curves)
-    blocks += [_table(task, [c for c in curves if c.task == task]) for task in tasks]
-    return Document("Softmax models converted", [*blocks, Prose(_HOW_TO_READ), *figures])
-
-
-def charts(curves: Sequence[Curve]) -> Iterator[Chart]:
-    """Pictures of each task."""
-    for task in dict.fromkeys(curve.task for curve in curves):
-        yield from _charts(task, [curve for curve in curves if curve.task == task])
-
-
-def _groups(curves: Sequence[Curve]) -> dict[tuple[float, str], list[Curve]]:
-    found: dict[tuple[float, str], list[Curve]] = {}
-    for curve in curves:
-        found.setdefault((curve.keep, curve.attention), []).append(curve)
-    return dict(sorted(found.items(), key=lambda group: group[0][0]))
-
-
-def _mean(values: Sequence[float | None]) -> Estimate | None:
-    """Mean with its interval; None unless every seed has a value."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or not known:
-        return None
-    return Estimate(fmean(known), *(mean_interval(known) or ()))
-
-
-def _table(task: str, curves: Sequence[Curve]) -> Table:
-    unit = curves[0].unit
-    shown, factor = (unit, 1.0) if unit else ("%", 0.01)
-    within = (0.0, float("inf") if unit else 1.0)
-    digits = ".2f" if unit else ".1f"
-    score = partial(Column, unit=shown, factor=factor, digits=digits, within=within)
-    columns = (
-        words("attention"),
-        Column("keep", "kept softmax", "%", 0.01, ".0f"),
-        score("teacher"),
-        score("matched", "after matching"),
-        score("converted"),
-        score("scratch", "from scratch"),
-        Column("recovered", "recovered", "%", 0.01, ".0f", "higher"),
-        Column("seeds", digits=".0f"),
-    )
-    rows: list[Row] = []
-    for (keep, attention), own in _groups(curves).items():
-        matched = next(i for i, s in enumerate(own[0].steps) if s >= own[0].phases[0])
-        rows.append(
-            {
-                "attention": attention,
-                "keep": keep,
-                "teacher": fmean(c.teacher for c in own),
-                "matched": _mean([c.converted[matched] for c in own]),
-                "converted": _mean([c.converted[-1] for c in own]),
-                "scratch": _mean([c.scratch[-1] for c in own]),
-                "recovered": _mean([c.recovered(-1) for c in own]),
-                "seeds": len(own),
-            }
-        )
-    return Table(title=f"{task}, after {curves[0].steps[-1]} steps", columns=columns, rows=rows)
-
-
-def _charts(task: str, curves: Sequence[Curve]) -> Iterator[Chart]:
-    """Recovered share against steps, a chart for each share that was kept."""
-    for keep in sorted({curve.keep for curve in curves}):
-        lines: dict[str, list[list[float]]] = {}
-        for (own_keep, attention), own in _groups(curves).items():
-            means = [(s, _mean([c.recovered(i) for c in own])) for i, s in enumerate(own[0].steps)]
-            points = [[float(s), 100 * m.value] for s, m in means if m is not None and s]
-            if own_keep == keep and points:
-                lines[attention] = points
-        if lines:
-            figure = Curves(
-                title=f"{task}, {100 * keep:.0f} % of the layers kept softmax",
-                x="steps",
-                y="recovered of the teacher's lead over training from scratch (%)",
-                lines=lines,
-                is_log=False,
-            )
-            yield chart_of(f"recovered-{task}-keep-{100 * keep:.0f}", figure)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -14,10 +14,8 @@ from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, Task, seeded
 from bench.measuring.tasks.train import Diverged, learning_rate, score_on_test_set
 from bench.studies.convert.models import Pupil
 
-NUM_LOOKS = 9
+NUM_LOOKS = 6
 """Scores of a curve, without the one before the first step."""
-
-Look = Callable[[nn.Module, int], None]
 
 
 def looks(num_steps: int) -> tuple[int, ...]:
@@ -44,7 +42,6 @@ def converted(
     places = [(teacher.get_submodule(n), pupil.model.get_submodule(n)) for n in pupil.exchanged]
     own = [p for _, mixer in places for p in mixer.parameters()]
     everything = list(pupil.model.parameters())
-    share = replace_rate(task, rate_share)
 
     def outputs(batch: Batch) -> Tensor:
         calls, handles = [], []
@@ -68,13 +65,12 @@ def converted(
         asked = batch.targets.flatten() != NO_ANSWER
         return kl_div(mine[asked], wanted[asked], reduction="batchmean", log_target=True)
 
-    curve = Curve(pupil.model, task, seed, sum(phases), say)
-    batches = task.batches(Split.TRAIN, seed)
+    course = Course(pupil.model, task, seed, sum(phases), say)
     with seeded(seed, "conversion"):
-        curve.train(task, own, phases[0], outputs, batches)
-        curve.train(share, everything, phases[1], logits, batches)
-        curve.train(share, everything, phases[2], lambda b: labels(pupil.model, b), batches)
-    return tuple(curve.scores)
+        course.train(own, phases[0], outputs)
+        course.train(everything, phases[1], logits, rate_share)
+        course.train(everything, phases[2], lambda b: labels(pupil.model, b), rate_share)
+    return tuple(course.scores)
 
 
 def from_scratch(
@@ -85,21 +81,10 @@ def from_scratch(
     Raises:
         Diverged: a loss or a prediction is not finite.
     """
-    curve = Curve(model, task, seed, num_steps, say)
+    course = Course(model, task, seed, num_steps, say)
     with seeded(seed, "conversion"):
-        batches = task.batches(Split.TRAIN, seed)
-        curve.train(task, list(model.parameters()), num_steps, lambda b: labels(model, b), batches)
-    return tuple(curve.scores)
-
-
-def replace_rate(task: Task, share: float) -> Task:
-    """The same task at a share of its learning rate."""
-    import copy
-
-    found = copy.copy(task)
-    rate = task.recipe.learning_rate * share
-    found.recipe = replace(task.recipe, learning_rate=rate)
-    return found
+        course.train(list(model.parameters()), num_steps, lambda b: labels(model, b))
+    return tuple(course.scores)
 
 
 def labels(model: nn.Module, batch: Batch) -> Tensor:
@@ -113,8 +98,8 @@ def first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     return output if isinstance(output, Tensor) else output[0]
 
 
-class Curve:
-    """A model in training, over phases, and its scores on the test set."""
+class Course:
+    """A model in training, over phases, on the batches of a seed; its scores on the test set."""
 
     def __init__(
         self, model: nn.Module, task: Task, seed: int, num_steps: int, say: Callable[[str], None]
@@ -122,18 +107,20 @@ class Curve:
         self.scores: list[float] = []
         self._model, self._task, self._seed, self._say = model, task, seed, say
         self._looks, self._step, self._num_steps = looks(num_steps), 0, num_steps
+        self._batches = task.batches(Split.TRAIN, seed)
         self._look()
 
     def train(
         self,
-        task: Task,
         parameters: list[nn.Parameter],
         num_steps: int,
         loss_of: Callable[[Batch], Tensor],
-        batches: Iterator[Batch],
+        rate_share: float = 1.0,
     ) -> None:
-        """One phase by a task's recipe, with a warm-up and a cosine of its own."""
-        recipe = replace(task.recipe, num_steps=max(num_steps, 1))
+        """One phase at a share of the task's rate, with a warm-up and a cosine of its own."""
+        usual = self._task.recipe
+        rate = usual.learning_rate * rate_share
+        recipe = replace(usual, num_steps=max(num_steps, 1), learning_rate=rate)
         optimiser = torch.optim.AdamW(
             parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
@@ -141,7 +128,7 @@ class Curve:
             self._model.train()
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, step)
-            loss = loss_of(next(batches))
+            loss = loss_of(next(self._batches))
             if not math.isfinite(value := loss.item()):
                 raise Diverged(self._step + 1, value)
             optimiser.zero_grad()

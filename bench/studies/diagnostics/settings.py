@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
-from bench.core.places import CONF
 from bench.core.settings import (
     AfterValidator,
     Folder,
@@ -23,7 +21,7 @@ from bench.core.settings import (
     chosen,
     rows,
 )
-from bench.measuring.config import SweepConfig, read_sweep_config
+from bench.measuring.config import SweepConfig, training_config
 from bench.studies.diagnostics.samples import Size
 
 Norm = Annotated[float, Interval(ge=1e-6, le=1e6)]
@@ -91,14 +89,6 @@ class Diagnose(Settings):
             )
         # Softmax is trained too: it is what others take the place of.
         softmax = {"softmax": {"mechanism": "softmax"}}
-        given = {
-            "attention": softmax | dict(composed["attention"]),
-            "task": tasks,
-            "rates": self.rates,
-            "seq_len": [],
-            "seed": list(self.seed),
-            "device": "cpu",
-            "out": str(self.out),
-            "plugins": list(self.plugins),
-        }
-        return read_sweep_config(read_yaml(CONF / "sweep.yaml") | given)
+        rows = softmax | dict(composed["attention"])
+        more = {"seed": list(self.seed), "plugins": list(self.plugins), "device": "cpu"}
+        return training_config(rows, tasks, self.out, rates=self.rates, **more)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attentions import Attention, MultiHeadAttention
 from bench.core.cell import Cell
+from bench.measuring.device import device_named
 from bench.measuring.tasks.base import Split, Task, build_task
 from bench.measuring.tasks.match import matched
 from bench.measuring.tasks.model import Backbone, build_model
@@ -122,14 +123,14 @@ def swapped_in(softmax: Trained, cell: Cell, num_steps: int) -> Found:
     settings = dict(cell.task.settings)
     rate = settings["learning_rate"] / 10
     task = build_task(cell.task.task, settings | {"num_steps": num_steps, "learning_rate": rate})
-    seed, device = cell.task.seed, torch.device(cell.device)
-    model = build_model(task, cell.mechanism, cell.hyperparameters, seed).to(device)
+    seed, device = cell.task.seed, device_named(cell.device)
+    model = build_model(task, cell.mechanism, cell.hyperparameters, seed).to(device.place)
     _layers(model)  # whoever owns its projections cannot take over any
     take_over(softmax.model, model)
-    whole = score_on_test_set(softmax.model, task, seed, device)
+    whole = score_on_test_set(softmax.model, task, seed, device.place)
     sign = 1.0 if task.better == "higher" else -1.0
     for when in ("before", "after"):
-        score = score_on_test_set(model, task, seed, device)
+        score = score_on_test_set(model, task, seed, device.place)
         yield "score in softmax's place", when, score
         yield "drop-in regret", when, sign * (whole - score)
         if when == "before":

@@ -13,6 +13,7 @@ from bench.publishing.document import (
     Column,
     Command,
     Document,
+    Figure,
     Heading,
     Prose,
     Row,
@@ -21,6 +22,7 @@ from bench.publishing.document import (
     escape,
     words,
 )
+from bench.publishing.templates import prose
 from bench.studies.explain.methods import RANDOM
 from bench.studies.explain.running import Scores, runs_of, scored
 from bench.studies.explain.scores import NUM_SHARES, SCORES, over_images, over_models
@@ -32,33 +34,6 @@ _YARDSTICK = "rollout"
 _MODELS_APART = "(without the training of models that were stored already)"
 _TITLES = {"mass": "mass on digit", "own": "own of both"}
 _ROW = (words("attention"), words("explain"))
-
-_HOW_TO_READ = f"""\
-- **Pointing**: how often the most relevant patch lies on the digit whose class is explained; with
-  two digits, a method that ignores the class reaches at most 0.5. **Mass**: the share of relevance
-  on that digit. **Own of both**: of the relevance on either digit, the share on the one that is
-  explained; 0.5 for a method that ignores the class. **Insertion** and **deletion**: the model's
-  probability of the class while patches are added to a blank canvas, or removed from the full one,
-  most relevant first; the mean over {NUM_SHARES} shares from none to all.
-- Arrows show which direction is better. `random` assigns random relevance, as a lower bound.
-- Numbers are means over models (seeds) and over the classes shown in each image. Differences are
-  taken image by image on the same model; if the interval contains 0, the two methods cannot be
-  told apart.
-- Every class shown is explained, whether the model predicts it or not. Accuracy is that of the
-  models on these images."""
-
-_OPEN = """\
-`rollout` (Abnar and Zuidema, 2020) multiplies the layers' attention, averaged over heads, each
-with half of the identity added. `attention_gradient_rollout` takes the positive part of attention
-times its gradient instead (Chefer et al., 2021, put into rollout's frame). Negative weights, which
-linear attention can have, count as 0.
-
-`decision_aware` (Jo, Jang and Park, 2026) is implemented from summaries, since neither its code nor
-its full text was available. These numbers are those of our reading, not of the paper: each layer's
-attention is multiplied by that layer's own prior, a token's activation times its gradient, summed
-over channels; relevance is read where the model reads its answer. One choice is a setting:
-
-- `identity={chosen}`: {words}. Alternative: `{other}`."""
 
 _IDENTITIES = {
     "after_prior": "half of the identity is added after attention was multiplied by the prior",
@@ -74,22 +49,22 @@ def study(asked: Explain, session: Session) -> None:
         for run in todo:
             scores += scored(run, asked, session)
     if scores:
-        figures = session.figures(list(_charts(asked, scores)), asked.docs / PAGE)
-        tables = list(_tables(asked, scores))
-        blocks: list[Block] = [
-            Prose(f"{escape(session.origin())} {_MODELS_APART}, by"),
-            Command(session.command("docs")),
-            Text([_basis(asked, scores)], session.notes),
-            *tables,
-            *figures,
-            Heading("How to read this"),
-            Prose(_HOW_TO_READ),
-            Heading("What the papers leave open, and our reading"),
-            Prose(_open(asked.identity)),
-        ]
-        page = Document("Explanations, scored", blocks)
-        session.show(page)
-        session.write(page, asked.docs / PAGE)
+
+        def document_of(figures: Sequence[Figure]) -> Document:
+            blocks: list[Block] = [
+                Prose(f"{escape(session.origin())} {_MODELS_APART}, by"),
+                Command(session.command("docs")),
+                Text([_basis(asked, scores)], session.notes),
+                *_tables(asked, scores),
+                *figures,
+                Heading("How to read this"),
+                Prose(prose(__file__, "how_to_read", num_shares=NUM_SHARES)),
+                Heading("What the papers leave open, and our reading"),
+                Prose(_open(asked.identity)),
+            ]
+            return Document("Explanations, scored", blocks)
+
+        session.publish(asked.docs / PAGE, _charts(asked, scores), document_of)
         session.write(Document("", [_models(asked, scores)]), asked.out / CSV)
 
 
@@ -106,7 +81,7 @@ def _basis(asked: Explain, scores: Sequence[Scores]) -> str:
 
 def _open(identity: str) -> str:
     (other,) = _IDENTITIES.keys() - {identity}
-    return _OPEN.format(chosen=identity, words=_IDENTITIES[identity], other=other)
+    return prose(__file__, "open", chosen=identity, words=_IDENTITIES[identity], other=other)
 
 
 def _groups(asked: Explain, scores: Sequence[Scores]) -> Iterator[tuple[str, str, list[Scores]]]:

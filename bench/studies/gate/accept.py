@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError, did_you_mean
-from bench.core.cli.files import write_whole
-from bench.core.cli.limits import parsed
-from bench.studies.gate.baselines import baselines_folder, read_lines
+from bench.core.lines import Lines
+from bench.studies.gate.baselines import MEND, baselines_folder
 from bench.studies.gate.exact import HIGHER_IS_WORSE
 from bench.studies.gate.rows import LATENCY, Row
 from bench.studies.gate.verdict import Verdict
 
 CHANNELS = (LATENCY, *HIGHER_IS_WORSE)
+_GROWTH = ("key", "entry", "cell", "channel", "base", "current", "ratio", "high")
+"""Fields that an accepted growth has of its row."""
+
 _FORM = "'accept=[\"ENTRY/CHANNEL: reason\"]'"
 
 
@@ -48,8 +49,8 @@ class Accepted:
     entry: str
     cell: str
     channel: str
-    base: float | None
-    current: float | None
+    base: int | float | None
+    current: int | float | None
     ratio: float | None
     high: float | None
     reason: str
@@ -165,32 +166,19 @@ def settle(
         if said:
             settled.append(replace(row, verdict=Verdict.ACCEPTED, reason=said[-1].reason))
             if not known:
-                new.append(_accepted(row, said[-1].reason, base_commit, commit, date))
+                growth: dict[str, Any] = {name: getattr(row, name) for name in _GROWTH}
+                why = said[-1].reason
+                new.append(
+                    Accepted(
+                        **growth, reason=why, base_commit=base_commit, commit=commit, date=date
+                    )
+                )
         elif known:
             reason = f"{known[-1].reason} (accepted on {known[-1].date[:10]})"
             settled.append(replace(row, verdict=Verdict.ACCEPTED, reason=reason))
         else:
             settled.append(row)
     return Settled(rows=tuple(settled), new=tuple(new), idle=tuple(idle))
-
-
-def _accepted(
-    row: Row, reason: str, base_commit: str | None, commit: str | None, date: str
-) -> Accepted:
-    return Accepted(
-        key=row.key,
-        entry=row.entry,
-        cell=row.cell,
-        channel=row.channel,
-        base=row.base,
-        current=row.current,
-        ratio=row.ratio,
-        high=row.high,
-        reason=reason,
-        base_commit=base_commit,
-        commit=commit,
-        date=date,
-    )
 
 
 def accepted_file(out: Path) -> Path:
@@ -204,13 +192,13 @@ def read_accepted(file: Path) -> tuple[Accepted, ...]:
     Raises:
         ConfigError: a line is not one.
     """
-    if not file.exists():
-        return ()
-    growths = read_lines(file, lambda line: Accepted(**parsed(line)), "an accepted growth")
-    return tuple(growths)
+    return tuple(_lines(file).read(missing_ok=True))
 
 
 def keep_accepted(kept: Sequence[Accepted], new: Sequence[Accepted], file: Path) -> Path:
     """Write what was accepted before and now."""
-    lines = [json.dumps(asdict(accepted), allow_nan=False) for accepted in [*kept, *new]]
-    return write_whole(file, "\n".join(lines) + "\n", inside=file.parent.parent)
+    return _lines(file).write([*kept, *new])
+
+
+def _lines(file: Path) -> Lines[Accepted]:
+    return Lines[Accepted](file, Accepted, root=file.parent.parent, mend=MEND)

@@ -1,45 +1,44 @@
-"""Baselines: one line per measurement of a machine class, in a file that is kept in git.
+"""Baselines: what was observed of cells without samples, a line per measurement of a machine class.
 
-A line holds what a comparison needs and no samples: per cell the ratio to softmax with its
-interval, and the numbers without noise. ``<out>/baselines/<machine class>.jsonl``.
+A comparison needs no more than this: per cell the ratio to softmax with its interval, and the
+numbers without noise. Records become baselines before they are compared. Those that are stored, in
+``<out>/baselines/<machine class>.jsonl``, are kept in git.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
 
 from bench.core.cell import Cell
-from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.limits import parsed
+from bench.core.cli.limits import Must, Through
 from bench.core.cli.stored_files import read_regular
-from bench.core.record import Record
-from bench.studies.gate.recorded import stored
-from bench.studies.gate.rows import ACCURACY, LATENCY
-from bench.studies.gate.stored import Circumstances, Side, Stored, work_of
+from bench.core.lines import Lines
+from bench.core.record import REFERENCE, Record, Speed, Status
+from bench.core.statistics import MIN_ROUNDS, median, paired_ratio
+from bench.studies.gate.exact import EXACT
 from bench.studies.gate.verdict import Interval
-
-T = TypeVar("T")
 
 BASELINE_VERSION = 1
 """Raised when a field of a line changes."""
 
+MEND = "Mend it, or take the line out."
 _LINE_START = '{"baseline_version":'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A machine class: numbers of two of them are not compared."""
+    """A machine class; None where records do not say."""
 
-    processor: str
-    num_cores: int
-    device: str
-    allocator: str
+    processor: str | None
+    num_cores: int | None
+    device: str | None
+    allocator: str | None
 
     @property
     def slug(self) -> str:
@@ -50,127 +49,121 @@ class Machine:
         return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
 
 
+def _read_cell(flat: Any) -> Cell:
+    if not isinstance(flat, dict):
+        raise ValueError("it is no JSON object")
+    return Cell.from_dict(flat)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Baseline:
-    """One line.
+class Stored:
+    """Numbers of one cell.
 
     Attributes:
-        commit: that was measured.
+        time_over_softmax: seconds per second of softmax in the same rounds; its interval is one of
+            95 %.
+        why_untimed: why there is none.
+        latency_s: median seconds per call, for orientation.
+        exact: the numbers without noise, by name.
+        failure: how it ended, if not well; then there are no numbers.
+        is_skipped: it was not tried, because it is unsupported or would not fit into memory.
+        is_noisy: other programs kept the machine busy.
+    """
+
+    cell: Annotated[Cell, Through(_read_cell, Cell.to_dict)]
+    time_over_softmax: Interval | None
+    why_untimed: str | None
+    latency_s: float | None
+    exact: dict[str, int | float]
+    failure: str | None
+    is_skipped: bool
+    is_noisy: bool
+
+
+_Version = Annotated[
+    int, Must(lambda form: form <= BASELINE_VERSION, "1 at most: a newer attnbench wrote it")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """Cells that were measured on one machine, of one commit, with one set of versions.
+
+    Attributes:
+        commit: that was measured; None where records do not say.
         date: UTC, ISO 8601.
         versions: of Python and the libraries that can move a number.
     """
 
-    commit: str
+    baseline_version: _Version = BASELINE_VERSION
+    commit: str | None
     date: str
     method_version: int
     machine: Machine
-    versions: Mapping[str, Any]
-    cells: tuple[tuple[Cell, Stored], ...]
-
-    def to_json(self) -> str:
-        """One line."""
-        line = {
-            "baseline_version": BASELINE_VERSION,
-            "commit": self.commit,
-            "date": self.date,
-            "method_version": self.method_version,
-            "machine": asdict(self.machine),
-            "versions": dict(self.versions),
-            "cells": [_cell_line(cell, numbers) for cell, numbers in self.cells],
-        }
-        return json.dumps(line, separators=(",", ":"), allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Baseline:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError: not a baseline.
-        """
-        try:
-            line = parsed(text)
-            if line["baseline_version"] > BASELINE_VERSION:
-                raise ValueError(f"a newer attnbench wrote it (form {line['baseline_version']})")
-            machine = Machine(**line["machine"])
-            method_version = int(line["method_version"])
-            return cls(
-                commit=line["commit"],
-                date=line["date"],
-                method_version=method_version,
-                machine=machine,
-                versions=dict(line["versions"]),
-                cells=tuple(_read_cell(flat, machine, method_version) for flat in line["cells"]),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a baseline: {error!r}") from error
+    versions: dict[str, Any]
+    cells: tuple[Stored, ...]
 
 
-def baselines_of(records: Sequence[Record]) -> list[Baseline]:
-    """A baseline for each device that one sweep's records are of."""
-    by_device: dict[str, list[Record]] = {}
-    for record in records:
-        by_device.setdefault(record.cell.device, []).append(record)
-    return [_baseline(device, of_device) for device, of_device in by_device.items()]
+def baselines_of(records: Iterable[Record]) -> tuple[Baseline, ...]:
+    """Baselines of records, each of those in a row that share machine, commit and versions."""
+    found = []
+    for setting, some in groupby(records, key=_setting):
+        own = tuple(some)
+        date = max(record.started_at for record in own)
+        found.append(Baseline(date=date, cells=tuple(map(stored, own)), **setting))
+    return tuple(found)
 
 
-def _baseline(device: str, records: Sequence[Record]) -> Baseline:
-    facts = records[0].environment
-    return Baseline(
-        commit=facts["commit"],
-        date=max(record.started_at for record in records),
-        method_version=records[0].method_version,
-        machine=Machine(
-            processor=facts["processor"],
-            num_cores=facts["num_cores"],
-            device=facts["devices"].get(device, device),
-            allocator=facts["allocator"],
-        ),
-        versions=facts["versions"],
-        cells=tuple((record.cell, stored(record)) for record in records),
-    )
-
-
-def _cell_line(cell: Cell, numbers: Stored) -> dict[str, Any]:
-    time = numbers.time
+def _setting(record: Record) -> dict[str, Any]:
+    facts, device = record.environment, record.cell.device
     return {
-        "cell": cell.to_dict(),
-        "time_over_softmax": None if time is None else [time.median, time.low, time.high],
-        "why_untimed": numbers.why_untimed,
-        "latency_s": numbers.latency_s,
-        "exact": dict(numbers.exact),
-        "failure": numbers.failure,
-        "is_skipped": numbers.is_skipped,
-        "is_noisy": numbers.is_noisy,
+        "commit": facts.get("commit"),
+        "method_version": record.method_version,
+        "machine": Machine(
+            processor=facts.get("processor"),
+            num_cores=facts.get("num_cores"),
+            device=facts.get("devices", {}).get(device, device),
+            allocator=facts.get("allocator"),
+        ),
+        "versions": facts.get("versions", {}),
     }
 
 
-def _read_cell(
-    flat: Mapping[str, Any], machine: Machine, method_version: int
-) -> tuple[Cell, Stored]:
-    cell = Cell.from_dict(flat["cell"])
-    time = flat["time_over_softmax"]
-    return cell, Stored(
-        entry=cell.entry,
-        mechanism=cell.mechanism,
-        key=cell.key,
-        words=cell.describe(),
-        work=work_of(cell),
-        circumstances=Circumstances(
-            method_version=method_version,
-            processor=machine.processor,
-            device=machine.device,
-            allocator=machine.allocator,
-            num_threads=cell.num_threads,
-        ),
-        time=None if time is None else Interval(median=time[0], low=time[1], high=time[2]),
-        why_untimed=flat["why_untimed"],
-        latency_s=flat["latency_s"],
-        exact=dict(flat["exact"]),
-        failure=flat["failure"],
-        is_skipped=flat["is_skipped"],
-        is_noisy=flat["is_noisy"],
-        channel=ACCURACY if cell.is_task else LATENCY,
+def stored(record: Record) -> Stored:
+    """The numbers of one record."""
+    result = record.result
+    time, why_untimed = time_over_softmax(result) if isinstance(result, Speed) else (None, None)
+    exact = {name: getattr(result, name, None) for name in EXACT}
+    return Stored(
+        cell=record.cell,
+        time_over_softmax=time,
+        why_untimed=why_untimed,
+        latency_s=median(result.latency_s) if isinstance(result, Speed) else None,
+        exact={name: value for name, value in exact.items() if value is not None},
+        failure=None if result is not None else f"{record.status}: {record.reason}",
+        is_skipped=record.status is Status.SKIPPED,
+        is_noisy=isinstance(result, Speed) and result.is_noisy,
     )
+
+
+def time_over_softmax(speed: Speed) -> tuple[Interval | None, str | None]:
+    """Seconds per second of softmax in the same rounds, with its 95 % interval; or why not."""
+    if speed.reference != REFERENCE:
+        return None, f"it was timed against {speed.reference}, not against softmax"
+    if speed.latency_s == speed.reference_latency_s:
+        return None, "it is the reference itself, whose ratio to itself cannot move"
+    faster = paired_ratio(
+        speed.latency_s,
+        speed.rounds,
+        speed.reference_latency_s,
+        speed.reference_rounds,
+        speed.processes,
+    )
+    if faster is None:
+        return None, "softmax was not timed with it"
+    if faster.low is None or faster.high is None:
+        return None, f"fewer than {MIN_ROUNDS} rounds carry no interval"
+    return Interval(median=1 / faster.median, low=1 / faster.high, high=1 / faster.low), None
 
 
 def is_baseline_line(line: str) -> bool:
@@ -194,7 +187,7 @@ def append_baseline(baseline: Baseline, out: Path) -> Path:
     if file.exists():
         read_baselines(file)  # refuses to add to what is no such file
         before = read_regular(file).decode().rstrip("\n") + "\n"
-    return write_whole(file, before + baseline.to_json() + "\n", inside=out)
+    return write_whole(file, before + _lines(file).text([baseline]), inside=out)
 
 
 def read_baselines(file: Path) -> tuple[Baseline, ...]:
@@ -203,36 +196,9 @@ def read_baselines(file: Path) -> tuple[Baseline, ...]:
     Raises:
         ConfigError: it cannot be read, or is not one of baselines.
     """
-    found = read_lines(file, Baseline.from_json, "a baseline")
-    return tuple(sorted(found, key=lambda baseline: baseline.date))
+    return tuple(sorted(_lines(file).read(), key=lambda baseline: baseline.date))
 
 
-def read_lines(file: Path, parse: Callable[[str], T], what: str) -> Iterator[T]:
-    """Parse each line of a file; empty ones are skipped.
-
-    Raises:
-        ConfigError: it cannot be read, or a line holds something else.
-    """
-    try:
-        lines = read_regular(file).decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} cannot be read: {error}.") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield parse(line)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(
-                f"{file}:{number} is not {what} ({error}). Mend it, or take the line out."
-            ) from error
-
-
-def side_of_baseline(baseline: Baseline, file: Path) -> Side:
-    """A line as one side of a comparison."""
-    return Side(
-        words=f"{file}, commit {baseline.commit[:12]} of {baseline.date[:10]}",
-        commit=baseline.commit,
-        cells=tuple(numbers for _, numbers in baseline.cells),
-        torch=frozenset([str(baseline.versions.get("torch"))]),
-    )
+def _lines(file: Path) -> Lines[Baseline]:
+    own = file.resolve() if file.is_symlink() else file  # one that is named may be a link
+    return Lines[Baseline](own, Baseline, mend=MEND)

@@ -143,8 +143,10 @@ def against_stored(config: GateConfig, baseline: Path, console: Console) -> int:
     """Compare stored numbers with stored numbers."""
     base = read_side("baseline", baseline)
     current = read_side("current", config.current or config.sweep.out)
-    check_entries(config.accept, {cell.entry for cell in (*base.cells, *current.cells)})
-    rows = compare_stored(base, current, config.stored_threshold, config.family_error)
+    check_entries(config.accept, base.entries | current.entries)
+    rows = compare_stored(
+        base.baselines, current.baselines, config.stored_threshold, config.family_error
+    )
     notes = []
     if base.torch != current.torch:
         versions = [", ".join(sorted(side.torch)) or "unknown" for side in (base, current)]
@@ -210,7 +212,7 @@ def store_baseline(config: GateConfig, console: Console, sweep_id: str) -> int:
     except Interrupted:
         console.print("Stopped; nothing is stored.")
         return _STOPPED
-    for baseline in baselines_of(records):
+    for baseline in baselines_of(sorted(records, key=lambda record: record.cell.device)):
         file = append_baseline(baseline, config.sweep.out)
         words = f"Added {len(baseline.cells)} cells of commit {tree.commit[:12]} to {file}"
         console.print(words, highlight=False, soft_wrap=True)

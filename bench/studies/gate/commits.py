@@ -14,8 +14,8 @@ from bench.measuring.sharing.devices import alone_on
 from bench.measuring.worker.jobs import Jobs
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import TRAIN, TRIAL, TrainResult, TrialResult
-from bench.studies.gate.exact import exact_rows, missing_row
-from bench.studies.gate.rows import ACCURACY, LATENCY, Row
+from bench.studies.gate.exact import exact_rows
+from bench.studies.gate.rows import LATENCY, Row, channel_of
 from bench.studies.gate.trees import HERE, Tree
 from bench.studies.gate.verdict import Verdict, confidence_tail
 from bench.studies.gate.versus import Comparison, Effort, compare
@@ -45,7 +45,7 @@ def compare_commits(
         entry = base_entry(cell.entry)
         if entry is None:
             reason = f"the base has no entry {cell.entry}"
-            yield missing_row(cell, Verdict.NEW, reason, _channel(cell))
+            yield Row.of(cell, channel_of(cell), Verdict.NEW, reason=reason)
             continue
         with nullcontext() if cell.is_task else alone_on(cell.device, jobs.interrupt.pause, say):
             say(f"[{done + 1}/{len(cells)}{left}] {cell.describe()}")
@@ -58,10 +58,6 @@ def _as_in_base(cell: Cell, entry: dict[str, Any]) -> Cell:
     return replace(cell, mechanism=mechanism, hyperparameters=settings)
 
 
-def _channel(cell: Cell) -> str:
-    return ACCURACY if cell.is_task else LATENCY
-
-
 def _compare_cell(
     cell: Cell, there: Cell, base: Tree, jobs: Jobs, effort: Effort, tail: float
 ) -> Iterator[Row]:
@@ -70,11 +66,11 @@ def _compare_cell(
     if not after.is_ok:
         reason = f"this tree cannot run it: {after.status}: {after.reason}"
         verdict = Verdict.BROKEN if before.is_ok else Verdict.INCOMPARABLE
-        yield missing_row(cell, verdict, reason, _channel(cell))
+        yield Row.of(cell, channel_of(cell), verdict, reason=reason)
         return
     if not before.is_ok:
         reason = f"the base cannot run it: {before.status}: {before.reason}"
-        yield missing_row(cell, Verdict.INCOMPARABLE, reason, _channel(cell))
+        yield Row.of(cell, channel_of(cell), Verdict.INCOMPARABLE, reason=reason)
         return
     yield from exact_rows(cell, before.found.observed(), after.found.observed())
     if cell.is_task:
@@ -110,13 +106,10 @@ def _observe(
 def latency_row(cell: Cell, comparison: Comparison) -> Row:
     """The row of a cell's times."""
     interval = comparison.interval
-    return Row(
-        entry=cell.entry,
-        mechanism=cell.mechanism,
-        cell=cell.describe(),
-        key=cell.key,
-        channel=LATENCY,
-        verdict=comparison.verdict,
+    return Row.of(
+        cell,
+        LATENCY,
+        comparison.verdict,
         ratio=interval.median if interval else None,
         low=interval.low if interval else None,
         high=interval.high if interval else None,

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.studies.gate.rows import ACCURACY, Named, Row
+from bench.core.cell import Cell
+from bench.publishing.metrics import find_metric
+from bench.studies.gate.rows import ACCURACY, Row
 from bench.studies.gate.verdict import Verdict, judge_exact
 
-HIGHER_IS_WORSE = {
-    "flops": True,
-    "executed_flops": True,
-    "peak_memory_bytes": True,
-    "saved_for_backward_bytes": True,
-    "num_operators": True,
-    ACCURACY: False,
-}
+EXACT = (
+    "flops",
+    "executed_flops",
+    "peak_memory_bytes",
+    "saved_for_backward_bytes",
+    "num_operators",
+    ACCURACY,
+)
+"""Numbers that two runs of the same code give alike."""
+
+HIGHER_IS_WORSE = {name: find_metric(name).better == "lower" for name in EXACT}
 
 
-def exact_rows(what: Named, base: Mapping[str, Any], current: Mapping[str, Any]) -> list[Row]:
+def exact_rows(cell: Cell, base: Mapping[str, Any], current: Mapping[str, Any]) -> list[Row]:
     """A row for each number that a side has."""
     rows = []
     for channel, higher_is_worse in HIGHER_IS_WORSE.items():
@@ -28,35 +33,10 @@ def exact_rows(what: Named, base: Mapping[str, Any], current: Mapping[str, Any])
         if before is None or after is None:
             side = "the base" if before is None else "the current side"
             reason = f"{side} has no such number"
-            rows.append(missing_row(what, Verdict.INCOMPARABLE, reason, channel))
+            rows.append(Row.of(cell, channel, Verdict.INCOMPARABLE, reason=reason))
             continue
         ratio = after / before if before else (1.0 if after == before else None)
-        rows.append(
-            Row(
-                entry=what.entry,
-                mechanism=what.mechanism,
-                cell=what.describe(),
-                key=what.key,
-                channel=channel,
-                verdict=judge_exact(before, after, higher_is_worse=higher_is_worse),
-                ratio=ratio,
-                low=ratio,
-                high=ratio,
-                base=before,
-                current=after,
-            )
-        )
+        verdict = judge_exact(before, after, higher_is_worse=higher_is_worse)
+        numbers = {"ratio": ratio, "low": ratio, "high": ratio, "base": before, "current": after}
+        rows.append(Row.of(cell, channel, verdict, **numbers))
     return rows
-
-
-def missing_row(what: Named, verdict: Verdict, reason: str, channel: str) -> Row:
-    """A row for what one side does not have, or cannot call."""
-    return Row(
-        entry=what.entry,
-        mechanism=what.mechanism,
-        cell=what.describe(),
-        key=what.key,
-        channel=channel,
-        verdict=verdict,
-        reason=reason,
-    )

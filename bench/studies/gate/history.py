@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from bench.studies.gate.baselines import Baseline
+from bench.studies.gate.baselines import Baseline, Stored
 from bench.studies.gate.rows import LATENCY, Row
-from bench.studies.gate.stored import Stored, compare_pair
+from bench.studies.gate.stored import compare_pair
 from bench.studies.gate.verdict import Interval, Verdict, confidence_tail
 
 _BLOCKS, _NOTHING = "▁▂▃▄▅▆▇█", "·"
@@ -65,32 +65,32 @@ def steps(baselines: Sequence[Baseline], threshold: float, family_error: float) 
         if baseline.method_version != method_version:
             stands, method_version = {}, baseline.method_version
         tail = confidence_tail(max(1, len(baseline.cells)), family_error)
-        for _, cell in baseline.cells:
-            known = stands.get(cell.key)
+        for now in baseline.cells:
+            known = stands.get(now.cell.key)
             if known is None:
-                if cell.failure is None:
-                    stands[cell.key] = _Standing(level=cell, last=cell, seen=baseline)
+                if now.failure is None:
+                    stands[now.cell.key] = _Standing(level=now, last=now, seen=baseline)
                 continue
-            moved = [row for row in _rows(known, cell, threshold, tail) if row.verdict in _MOVED]
+            moved = [row for row in _rows(known, now, threshold, tail) if row.verdict in _MOVED]
             found += [Step(row=row, before=known.seen, after=baseline) for row in moved]
-            stands[cell.key] = _next(known, cell, baseline, moved)
+            stands[now.cell.key] = _next(known, now, baseline, moved)
     return found
 
 
-def _rows(known: _Standing, cell: Stored, threshold: float, tail: float) -> list[Row]:
-    if cell.failure is not None:
-        return [] if known.is_broken else compare_pair(known.last, cell, threshold, tail)
-    exact = compare_pair(known.last, cell, threshold, tail)
-    time = compare_pair(known.level, cell, threshold, tail)
+def _rows(known: _Standing, now: Stored, threshold: float, tail: float) -> list[Row]:
+    if now.failure is not None:
+        return [] if known.is_broken else compare_pair(known.last, now, threshold, tail)
+    exact = compare_pair(known.last, now, threshold, tail)
+    time = compare_pair(known.level, now, threshold, tail)
     return [r for r in exact if r.channel != LATENCY] + [r for r in time if r.channel == LATENCY]
 
 
-def _next(known: _Standing, cell: Stored, baseline: Baseline, moved: Sequence[Row]) -> _Standing:
-    if cell.failure is not None:
-        return replace(known, is_broken=known.is_broken or not cell.is_skipped)
-    is_new_level = known.level.time is None or any(row.channel == LATENCY for row in moved)
-    level = cell if is_new_level else known.level
-    return _Standing(level=level, last=cell, seen=baseline)
+def _next(known: _Standing, now: Stored, baseline: Baseline, moved: Sequence[Row]) -> _Standing:
+    if now.failure is not None:
+        return replace(known, is_broken=known.is_broken or not now.is_skipped)
+    is_untimed = known.level.time_over_softmax is None
+    is_new_level = is_untimed or any(row.channel == LATENCY for row in moved)
+    return _Standing(level=now if is_new_level else known.level, last=now, seen=baseline)
 
 
 def print_history(baselines: Sequence[Baseline], found: Sequence[Step], console: Console) -> None:
@@ -128,7 +128,11 @@ def print_history(baselines: Sequence[Baseline], found: Sequence[Step], console:
 
 def _when(step: Step) -> tuple[str, str]:
     """The day and the commits between which a number moved."""
-    return step.after.date[:10], f"{step.before.commit[:9]}..{step.after.commit[:9]}"
+    return step.after.date[:10], f"{_short(step.before)}..{_short(step.after)}"
+
+
+def _short(baseline: Baseline) -> str:
+    return (baseline.commit or "unknown")[:9]
 
 
 def _print_lines(baselines: Sequence[Baseline], found: Sequence[Step], console: Console) -> None:
@@ -155,9 +159,9 @@ def times_of(
     wanted = {step.row.key: step.row.cell for step in found if step.row.channel == LATENCY}
     times: dict[str, dict[int, Interval]] = {words: {} for words in wanted.values()}
     for number, baseline in enumerate(baselines):
-        for _, cell in baseline.cells:
-            if cell.key in wanted and cell.time is not None:
-                times[wanted[cell.key]][number] = cell.time
+        for one in baseline.cells:
+            if one.cell.key in wanted and one.time_over_softmax is not None:
+                times[wanted[one.cell.key]][number] = one.time_over_softmax
     return {words: series for words, series in times.items() if series}
 
 

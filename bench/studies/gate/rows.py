@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from bench.core.cell import Cell
 from bench.studies.gate.verdict import FAILURES, Verdict
 
 LATENCY = "latency"
@@ -15,27 +16,9 @@ ACCURACY = "accuracy"
 """The channel of training runs."""
 
 
-class Named(Protocol):
-    """Subject of a row: a cell, or a stored number under a cell's names."""
-
-    @property
-    def entry(self) -> str:
-        """The leaderboard row's label."""
-        ...
-
-    @property
-    def mechanism(self) -> str:
-        """The registered name."""
-        ...
-
-    @property
-    def key(self) -> str:
-        """Identity of the measurement, as a hash or a name."""
-        ...
-
-    def describe(self) -> str:
-        """It in words."""
-        ...
+def channel_of(cell: Cell) -> str:
+    """The channel that says whether a cell works at all."""
+    return ACCURACY if cell.is_task else LATENCY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,27 +51,24 @@ class Row:
     reason: str | None = None
     samples_s: tuple[tuple[float, float], ...] = ()
 
+    @classmethod
+    def of(cls, cell: Cell, channel: str, verdict: Verdict, **numbers: Any) -> Row:
+        """A row under a cell's names; the other fields by keyword."""
+        return cls(
+            entry=cell.entry,
+            mechanism=cell.mechanism,
+            cell=cell.describe(),
+            key=cell.key,
+            channel=channel,
+            verdict=verdict,
+            **numbers,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """As written to regress.json."""
-        return {
-            "entry": self.entry,
-            "mechanism": self.mechanism,
-            "cell": self.cell,
-            "key": self.key,
-            "channel": self.channel,
-            "verdict": str(self.verdict),
-            "ratio": self.ratio,
-            "low": self.low,
-            "high": self.high,
-            "base": self.base,
-            "current": self.current,
-            "reason": self.reason,
-        }
-
-    @classmethod
-    def from_dict(cls, flat: Mapping[str, Any]) -> Row:
-        """The inverse of `to_dict`; raises a TypeError or ValueError for what is no row."""
-        return cls(**{**flat, "verdict": Verdict(flat["verdict"])})
+        flat = asdict(self) | {"verdict": str(self.verdict)}
+        del flat["samples_s"]
+        return flat
 
 
 def exit_code(rows: Sequence[Row]) -> int:

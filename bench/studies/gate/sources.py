@@ -2,18 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.stored_files import open_regular
 from bench.core.record import Record
 from bench.core.store import read_store, records_folder
-from bench.studies.gate.baselines import is_baseline_line, read_baselines, side_of_baseline
-from bench.studies.gate.recorded import side_of_records
-from bench.studies.gate.stored import Side
+from bench.studies.gate.baselines import (
+    Baseline,
+    baselines_of,
+    is_baseline_line,
+    read_baselines,
+)
 
 KINDS = "a sweep's folder (with records/ in it), or a file of records or of baselines (*.jsonl)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One side of a comparison of stored numbers.
+
+    Attributes:
+        words: where the numbers come from, and of which commit and day.
+        baselines: the numbers, oldest first.
+    """
+
+    words: str
+    baselines: tuple[Baseline, ...]
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that all of them are of; None if they are not of one, or do not say."""
+        commits = {baseline.commit for baseline in self.baselines}
+        return commits.pop() if len(commits) == 1 else None
+
+    @property
+    def torch(self) -> set[str]:
+        """Versions of torch that they were made with."""
+        return {str(baseline.versions.get("torch")) for baseline in self.baselines}
+
+    @property
+    def entries(self) -> set[str]:
+        """Labels of the rows that they are of."""
+        return {one.cell.entry for baseline in self.baselines for one in baseline.cells}
+
+
+def side_of_records(records: Iterable[Record], words: str) -> Side:
+    """Records as one side of a comparison; of a cell the newest counts."""
+    newest_last = sorted(records, key=lambda record: record.started_at)
+    side = Side(words=words, baselines=baselines_of(newest_last))
+    commit = side.commit
+    return (
+        Side(words=f"{words}, commit {commit[:12]}", baselines=side.baselines) if commit else side
+    )
+
+
+def side_of_baseline(baseline: Baseline, file: Path) -> Side:
+    """A line of a file as one side of a comparison."""
+    commit = (baseline.commit or "unknown")[:12]
+    words = f"{file}, commit {commit} of {baseline.date[:10]}"
+    return Side(words=words, baselines=(baseline,))
 
 
 def read_side(key: str, path: Path) -> Side:

@@ -9,144 +9,93 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from statistics import NormalDist
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
-from bench.studies.gate.exact import exact_rows, missing_row
-from bench.studies.gate.rows import LATENCY, Row
+from bench.studies.gate.baselines import Baseline, Stored
+from bench.studies.gate.exact import exact_rows
+from bench.studies.gate.rows import LATENCY, Row, channel_of
 from bench.studies.gate.verdict import Interval, Verdict, confidence_tail, judge
 
 _USUAL_TAIL = 0.025
 """Left out at each end of a stored interval, which is one of 95 %."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Circumstances:
-    """Circumstances that must be alike on both sides; None where a side does not say."""
-
-    method_version: int | None
-    processor: str | None
-    device: str | None
-    allocator: str | None
-    num_threads: int | None
+Circumstances = tuple[int | str | None, ...]
+_CIRCUMSTANCES = ("METHOD_VERSION", "processor", "device", "allocator", "num_threads")
+"""Circumstances that must be alike on both sides; None where a side does not say."""
 
 
-_WORDS = {
-    "method_version": "METHOD_VERSION",
-    "processor": "processor",
-    "device": "device",
-    "allocator": "allocator",
-    "num_threads": "num_threads",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """Stored numbers of one cell.
-
-    Attributes:
-        key: of the cell.
-        words: it in words.
-        work: what was measured, wherever and with however many threads: the same on both sides.
-        time: seconds per second of softmax in the same rounds, with its 95 % interval.
-        why_untimed: why there is no `time`.
-        latency_s: median seconds per call, for orientation.
-        exact: the numbers without noise, by channel.
-        failure: how it ended, if not well; then there are no numbers.
-        is_skipped: it was not tried, because it is unsupported or would not fit into memory.
-        is_noisy: other programs kept the machine busy.
-        channel: the one that says whether it works at all.
-    """
-
-    entry: str
-    mechanism: str
-    key: str
-    words: str
-    work: str
-    circumstances: Circumstances
-    time: Interval | None = None
-    why_untimed: str | None = None
-    latency_s: float | None = None
-    exact: Mapping[str, float] = field(default_factory=dict)
-    failure: str | None = None
-    is_skipped: bool = False
-    is_noisy: bool = False
-    channel: str = LATENCY
-
-    def describe(self) -> str:
-        """It in words."""
-        return self.words
+def circumstances(baseline: Baseline, cell: Cell) -> Circumstances:
+    """Values of `_CIRCUMSTANCES` that a cell was measured under."""
+    machine = baseline.machine
+    return (
+        baseline.method_version,
+        machine.processor,
+        machine.device,
+        machine.allocator,
+        cell.num_threads,
+    )
 
 
 def work_of(cell: Cell) -> str:
-    """A hash of a cell without where it runs."""
+    """A hash of a cell without where it runs and with how many threads."""
     return replace(cell, device="", num_threads=0).key
 
 
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """One side of a comparison of stored numbers.
-
-    Attributes:
-        words: where the numbers come from, and of which commit and day.
-        commit: which all of them are of; None if they are not of one, or do not say.
-        torch: versions of torch that they were made with.
-    """
-
-    words: str
-    commit: str | None
-    cells: tuple[Stored, ...]
-    torch: frozenset[str] = frozenset()
-
-
 def compare_stored(
-    base: Side, current: Side, threshold: float, family_error: float
+    base: Iterable[Baseline], current: Iterable[Baseline], threshold: float, family_error: float
 ) -> tuple[Row, ...]:
     """Rows of every cell of either side; one that only one side has is ``new`` or ``gone``.
+
+    Of a cell that a side holds several times the last one counts.
 
     Raises:
         ConfigError: the sides cannot be compared, and why.
     """
-    pairs, new, gone = _pair(base.cells, current.cells)
-    num_timed = sum(None not in (before.time, after.time) for before, after in pairs)
+    pairs, new, gone = _pair(base, current)
+    num_timed = sum(
+        None not in (before.time_over_softmax, after.time_over_softmax) for before, after in pairs
+    )
     tail = confidence_tail(max(1, num_timed), family_error)
     rows: list[Row] = []
     for before, after in pairs:
         rows += compare_pair(before, after, threshold, tail)
-    rows += [missing_row(c, Verdict.NEW, "the base does not have it", c.channel) for c in new]
-    rows += [missing_row(c, Verdict.GONE, "only the base has it", c.channel) for c in gone]
+    rows += [_without(one.cell, Verdict.NEW, "the base does not have it") for one in new]
+    rows += [_without(one.cell, Verdict.GONE, "only the base has it") for one in gone]
     return tuple(rows)
+
+
+def _without(cell: Cell, verdict: Verdict, reason: str) -> Row:
+    return Row.of(cell, channel_of(cell), verdict, reason=reason)
 
 
 def compare_pair(base: Stored, current: Stored, threshold: float, tail: float) -> list[Row]:
     """Rows of one cell: numbers without noise first, then its time."""
-    channel = current.channel
+    cell = current.cell
     if current.failure is not None:
         verdict = Verdict.GONE if current.is_skipped else Verdict.BROKEN
         if base.failure is not None:
             verdict = Verdict.INCOMPARABLE
-        return [missing_row(current, verdict, f"the current side: {current.failure}", channel)]
+        return [_without(cell, verdict, f"the current side: {current.failure}")]
     if base.failure is not None:
-        reason = f"the base: {base.failure}"
-        return [missing_row(current, Verdict.INCOMPARABLE, reason, channel)]
-    rows = exact_rows(current, base.exact, current.exact)
-    if channel == LATENCY:
-        rows.append(_time_row(base, current, threshold, tail))
-    return rows
+        return [_without(cell, Verdict.INCOMPARABLE, f"the base: {base.failure}")]
+    rows = exact_rows(cell, base.exact, current.exact)
+    return rows if cell.is_task else [*rows, _time_row(base, current, threshold, tail)]
 
 
 def _time_row(base: Stored, current: Stored, threshold: float, tail: float) -> Row:
-    row = missing_row(current, Verdict.INCOMPARABLE, "", LATENCY)
-    if base.time is None or current.time is None:
-        return replace(row, reason=current.why_untimed or base.why_untimed)
-    ratio = quotient(base.time, current.time, tail)
+    if base.time_over_softmax is None or current.time_over_softmax is None:
+        why = current.why_untimed or base.why_untimed
+        return Row.of(current.cell, LATENCY, Verdict.INCOMPARABLE, reason=why)
+    ratio = quotient(base.time_over_softmax, current.time_over_softmax, tail)
     noisy = [name for name, side in (("base", base), ("current", current)) if side.is_noisy]
-    return replace(
-        row,
-        verdict=judge(ratio, threshold),
+    return Row.of(
+        current.cell,
+        LATENCY,
+        judge(ratio, threshold),
         ratio=ratio.median,
         low=ratio.low,
         high=ratio.high,
@@ -180,10 +129,11 @@ def _distance(low: float, high: float) -> float:
 
 
 Pair = tuple[Stored, Stored]
-Paired = tuple[list[Pair], list[Stored], list[Stored]]
 
 
-def _pair(base: Sequence[Stored], current: Sequence[Stored]) -> Paired:
+def _pair(
+    base: Iterable[Baseline], current: Iterable[Baseline]
+) -> tuple[list[Pair], list[Stored], list[Stored]]:
     """Pairs of the same work under the same circumstances; then what has no partner.
 
     Raises:
@@ -191,13 +141,13 @@ def _pair(base: Sequence[Stored], current: Sequence[Stored]) -> Paired:
     """
     before, after = _by_work(base), _by_work(current)
     pairs: list[Pair] = []
-    clashes: list[Pair] = []
+    clashes: list[tuple[Circumstances, Circumstances, Cell]] = []
     for work, here in after.items():
         there = before.get(work, {})
-        shared = [circumstances for circumstances in here if circumstances in there]
-        pairs += [(there[circumstances], here[circumstances]) for circumstances in shared]
+        shared = [alike for alike in here if alike in there]
+        pairs += [(there[alike], here[alike]) for alike in shared]
         if there and not shared:
-            clashes.append((next(iter(there.values())), next(iter(here.values()))))
+            clashes.append((next(iter(there)), *next((a, one.cell) for a, one in here.items())))
     if clashes:
         raise ConfigError(_refusal(clashes))
     if not pairs:
@@ -209,11 +159,12 @@ def _pair(base: Sequence[Stored], current: Sequence[Stored]) -> Paired:
     return pairs, _others(after, paired), _others(before, paired)
 
 
-def _by_work(cells: Iterable[Stored]) -> dict[str, dict[Circumstances, Stored]]:
+def _by_work(baselines: Iterable[Baseline]) -> dict[str, dict[Circumstances, Stored]]:
     """The last one of each work and circumstances."""
     found: dict[str, dict[Circumstances, Stored]] = defaultdict(dict)
-    for cell in cells:
-        found[cell.work][cell.circumstances] = cell
+    for baseline in baselines:
+        for one in baseline.cells:
+            found[work_of(one.cell)][circumstances(baseline, one.cell)] = one
     return found
 
 
@@ -221,21 +172,20 @@ def _others(found: dict[str, dict[Circumstances, Stored]], paired: set[int]) -> 
     return [cell for cells in found.values() for cell in cells.values() if id(cell) not in paired]
 
 
-def _refusal(clashes: Sequence[Pair]) -> str:
-    base, current = clashes[0]
-    differences = "; ".join(_differences(base.circumstances, current.circumstances))
+def _refusal(clashes: Sequence[tuple[Circumstances, Circumstances, Cell]]) -> str:
+    base, current, cell = clashes[0]
+    differences = "; ".join(_differences(base, current))
     more = f", and {len(clashes) - 1} more" if len(clashes) > 1 else ""
     return (
         f"The two sides were not measured alike, so their numbers cannot be compared: "
-        f"{differences} ({current.words}{more}). Measure one of them again as the other was."
+        f"{differences} ({cell.describe()}{more}). Measure one of them again as the other was."
     )
 
 
 def _differences(base: Circumstances, current: Circumstances) -> Iterator[str]:
-    for name in (f.name for f in fields(Circumstances)):
-        before, after = getattr(base, name), getattr(current, name)
+    for name, before, after in zip(_CIRCUMSTANCES, base, current, strict=True):
         if before != after:
-            yield f"{_WORDS[name]} is {_said(before)} in the base and {_said(after)} now"
+            yield f"{name} is {_said(before)} in the base and {_said(after)} now"
 
 
 def _said(value: object) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,8 +53,7 @@ class Verdict(StrEnum):
 FAILURES = (Verdict.SLOWER, Verdict.MORE, Verdict.BROKEN)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interval:
+class Interval(NamedTuple):
     """A ratio and its confidence interval."""
 
     median: float

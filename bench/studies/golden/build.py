@@ -167,7 +167,7 @@ def build_like(
     owner = module.core if isinstance(module, SharedHeads) else module
     learned = {_our_place(key): value for key, value in owner.named_parameters()}
     places = learned | {_our_place(key): value for key, value in owner.named_buffers()}
-    missing = learned.keys() - form.unused
+    missing = learned.keys() - _behind_given_gates(owner, golden, form)
     for official, value in golden.tensors.items():
         weight = official.removeprefix("w.")
         if weight == official or weight in _SWITCHES | form.not_weights:
@@ -183,6 +183,23 @@ def build_like(
     if missing:
         raise Mismatch(f"the golden gives no value for {name}'s {', '.join(sorted(missing))}")
     return module
+
+
+def _behind_given_gates(owner: nn.Module, golden: Golden, form: Form) -> set[str]:
+    """Learned values that make the gates which the golden gives as inputs, and so play no part."""
+    core: Any = getattr(owner, "ours", owner)  # of a published entry
+    shapes = _call_shapes(golden.header, form)
+    if "k" not in shapes or not hasattr(core, "learned_gates"):
+        return set()
+    learned = dict(core.named_parameters())
+    gates = core.learned_gates(torch.zeros(shapes["k"]))
+    made = [gate.sum() for name, gate in gates.items() if name in shapes and gate.requires_grad]
+    if not made:
+        return set()
+    slopes = torch.autograd.grad(made, [*learned.values()], allow_unused=True)
+    return {
+        _our_place(key) for key, slope in zip(learned, slopes, strict=True) if slope is not None
+    }
 
 
 def _build(golden: Golden, form: Form, name: str) -> nn.Module:

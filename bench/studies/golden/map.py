@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.studies.golden.files import Header
+
+LookUp = Callable[[Header], Any]
+"""How something follows from a header."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +23,7 @@ class Form:
     """One form that the files of a folder have, and what it is called here.
 
     Attributes:
-        mechanism: our registered name, or None if nothing of ours has this form.
+        mechanism: our registered name; that of the folder if None.
         reason: why files of this form prove nothing; None if they do.
         when: which files have it; the first form of a folder that fits is taken.
         defaults: the official code's hyperparameters where a file states none, by our names.
@@ -31,7 +34,6 @@ class Form:
             share the rows of one official weight in the order given. Others keep their name.
         not_weights: tables that ours computes itself.
         inputs: official input -> our argument. Others keep their name.
-        unused: our parameters that the case's inputs stand in for.
         tokens_first: inputs and outputs of heads are (B, N, H, ...) instead of (B, H, N, ...).
         features: stored result -> our method that gives it, and the input that it takes.
         method: our method that gives `out` of (B, H, N, D) inputs; None for a whole call.
@@ -43,16 +45,15 @@ class Form:
             are those of written-out weights; where a fused kernel is beyond one, this one decides.
     """
 
-    mechanism: str | None
+    mechanism: str | None = None
     reason: str | None = None
     when: Callable[[Header], bool] = lambda header: True
     defaults: Mapping[str, Any] = field(default_factory=dict)
     hyper: Mapping[str, str] = field(default_factory=dict)
-    derived: Mapping[str, Callable[[Header], Any]] = field(default_factory=dict)
+    derived: Mapping[str, LookUp] = field(default_factory=dict)
     weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     not_weights: frozenset[str] = frozenset()
     inputs: Mapping[str, str] = field(default_factory=dict)
-    unused: frozenset[str] = frozenset()
     tokens_first: bool = False
     features: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     method: str | None = None
@@ -94,14 +95,19 @@ def _number(key: str) -> Callable[[Header], float | None]:
     return look_up
 
 
-def _size(weight: str, axis: int) -> Callable[[Header], int | None]:
-    """Tell the length of a stored weight along an axis; None if it is not stored."""
+def _size(tensor: str, axis: int) -> Callable[[Header], int | None]:
+    """Tell the length of a stored tensor along an axis; None if it is not stored."""
 
     def look_up(header: Header) -> int | None:
-        shape = header.shapes.get(f"w.{weight}")
+        shape = header.shapes.get(tensor)
         return None if shape is None else shape[axis]
 
     return look_up
+
+
+def _has(*weights: str) -> Callable[[Header], bool]:
+    """Tell whether one of some weights is stored."""
+    return lambda header: any(f"w.{weight}" in header.shapes for weight in weights)
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -109,11 +115,25 @@ def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
+def _of_core(*weights: str) -> dict[str, tuple[str, ...]]:
+    """Official weights of a layer that lie in our layer's core."""
+    return {weight: (f"core.{weight}",) for weight in weights}
+
+
 _ROPE_TABLES = frozenset({"rope_sin", "rope_cos"})
 _NALA_HYPER = _same("lam", "tau", "key_power", "eps")
 _NALA_DEFAULTS = {"lam": 3, "tau": 0.5, "key_power": 3, "eps": 1e-6}
 _FLATTEN_HYPER = {"focusing_factor": "focusing_factor", "eps_z": "eps"}
 _FLATTEN_DEFAULTS = {"focusing_factor": 3, "eps": 1e-6, "norm_over": "all_heads"}
+_NALA_WEIGHTS = {"ln": ("norm",), "out_proj": ("proj",)}
+_REDUCED: dict[str, LookUp] = {
+    "kernel_size": _size("w.dwc.weight", -1),
+    "sr_ratio": _size("w.sr.weight", -1),
+}
+_SCALE: dict[str, LookUp] = {"scale": _number("scale")}
+_DECAY = {"g": "log_decay"}
+_KEYS_AS_THEY_COME = {"normalise_keys": False}
+_FORGETS: dict[str, LookUp] = {"forget_gate": lambda header: "in.log_decay" in header.shapes}
 
 
 def _lambda_init(header: Header) -> float | None:
@@ -122,19 +142,14 @@ def _lambda_init(header: Header) -> float | None:
     return None if depth is None else 0.8 - 0.6 * math.exp(-0.3 * depth)
 
 
-def _has_rope(header: Header) -> bool:
-    return "w.rope_sin" in header.shapes
-
-
-FORMS: dict[str, tuple[Form, ...]] = {
+_TABLE: dict[str, Form | tuple[Form, ...]] = {
     # A fused kernel keeps the logarithm of a row's sum of weights, and its backward pass takes the
     # weights from it: where scores are in the hundreds, the float32 rounding of that logarithm is
     # some 1e-5 of each weight, which written-out weights do not lose.
-    "softmax": (Form(mechanism="softmax", unfused={"backend": "math"}),),
-    "linear_elu": (Form(mechanism="linear", hyper={"eps": "eps"}, defaults={"eps": 1e-6}),),
+    "softmax": Form(unfused={"backend": "math"}),
+    "linear_elu": Form(mechanism="linear", hyper=_same("eps"), defaults={"eps": 1e-6}),
     "performer": (
         Form(
-            mechanism="performer",
             when=lambda header: _is_causal(header) and header.hyper.get("kernel") == "relu",
             reason=(
                 "the reference adds 1e-6 to the keys' sums in its causal form alone; ours is the "
@@ -142,7 +157,6 @@ FORMS: dict[str, tuple[Form, ...]] = {
             ),
         ),
         Form(
-            mechanism="performer",
             when=_is_causal,
             reason=(
                 "the reference leaks the future: its key stabiliser is the largest value over all "
@@ -150,18 +164,12 @@ FORMS: dict[str, tuple[Form, ...]] = {
             ),
         ),
         # Without a projection it has no random features: it is Efficient Attention.
-        Form(mechanism="efficient", when=lambda header: "w.projection" not in header.shapes),
+        Form(mechanism="efficient", when=lambda header: not _has("projection")(header)),
         Form(
-            mechanism="performer",
-            hyper={
-                "nb_features": "num_features",
-                "kernel": "kernel",
-                "eps": "eps",
-                "kernel_epsilon": "relu_eps",
-                "ortho_scaling": "ortho_scaling",
-            },
+            hyper=_same("kernel", "eps", "ortho_scaling")
+            | {"nb_features": "num_features", "kernel_epsilon": "relu_eps"},
             defaults={"kernel": "softmax", "eps": 1e-4, "relu_eps": 1e-3, "ortho_scaling": 0},
-            derived={"num_features": _size("projection", 0)},
+            derived={"num_features": _size("w.projection", 0)},
             features={"phi_q": ("query_features", "q"), "phi_k": ("key_features", "k")},
         ),
     ),
@@ -169,29 +177,19 @@ FORMS: dict[str, tuple[Form, ...]] = {
         Form(
             mechanism="flatten_layer",
             when=_is_module,
-            hyper=_FLATTEN_HYPER
-            | {"kernel_size": "kernel_size", "sr_ratio": "sr_ratio", "qkv_bias": "qkv_bias"},
+            hyper=_FLATTEN_HYPER | _same("kernel_size", "sr_ratio", "qkv_bias"),
             defaults=_FLATTEN_DEFAULTS | {"sr_ratio": 1},
-            derived={
-                "kernel_size": _size("dwc.weight", -1),
-                "sr_ratio": _size("sr.weight", -1),
-                "qkv_bias": lambda header: bool({"w.q.bias", "w.qkv.bias"} & header.shapes.keys()),
-            },
+            derived=_REDUCED | {"qkv_bias": _has("q.bias", "qkv.bias")},
             weights={"qkv": ("q", "kv")},
         ),
-        Form(
-            mechanism="flatten",
-            hyper=_FLATTEN_HYPER,
-            defaults=_FLATTEN_DEFAULTS,
-            weights={"scale_raw": ("scale",)},
-        ),
+        Form(hyper=_FLATTEN_HYPER, defaults=_FLATTEN_DEFAULTS, weights={"scale_raw": ("scale",)}),
     ),
     "nala": (
         Form(
             mechanism="nala_vanilla",
             when=lambda header: "softmax" in header.tags or header.entry.startswith("Vanilla"),
-            derived={"rope": _has_rope},
-            weights={"ln": ("norm",), "out_proj": ("proj",)},
+            derived={"rope": _has("rope_sin")},
+            weights=_NALA_WEIGHTS,
             not_weights=_ROPE_TABLES,
         ),
         Form(
@@ -199,24 +197,19 @@ FORMS: dict[str, tuple[Form, ...]] = {
             when=_is_module,
             hyper=_NALA_HYPER,
             defaults=_NALA_DEFAULTS,
-            derived={"rope": _has_rope},
-            weights={"ln": ("norm",), "out_proj": ("proj",)},
+            derived={"rope": _has("rope_sin")},
+            weights=_NALA_WEIGHTS,
             not_weights=_ROPE_TABLES,
         ),
         Form(
-            mechanism="nala",
             hyper=_NALA_HYPER,
             defaults=_NALA_DEFAULTS,
-            derived={"rope": _has_rope},
+            derived={"rope": _has("rope_sin")},
             not_weights=_ROPE_TABLES,
         ),
     ),
-    "nala_cosine": (
-        Form(
-            mechanism="nala_cosine",
-            hyper=_NALA_HYPER | {"alpha": "alpha"},
-            defaults=_NALA_DEFAULTS | {"alpha": 20},
-        ),
+    "nala_cosine": Form(
+        hyper=_NALA_HYPER | _same("alpha"), defaults=_NALA_DEFAULTS | {"alpha": 20}
     ),
     "efficient": (
         Form(
@@ -224,23 +217,18 @@ FORMS: dict[str, tuple[Form, ...]] = {
             when=_is_module,
             hyper=_same("key_channels", "value_channels"),
             weights={
-                "queries": ("q",),
-                "keys": ("k",),
-                "values": ("v",),
-                "reprojection": ("proj",),
+                **{"queries": ("q",), "keys": ("k",)},
+                **{"values": ("v",), "reprojection": ("proj",)},
             },
         ),
-        Form(mechanism="efficient"),
+        Form(),
     ),
-    "cosformer": (Form(mechanism="cosformer", derived={"eps": _number("eps")}),),
-    "hedgehog": (
-        Form(
-            mechanism="hedgehog",
-            when=_is_module,
-            defaults={"normaliser": "joint", "tie_heads": True, "tie_qk": True},
-            weights={"layer": ("map_q",)},
-            method="query_features",
-        ),
+    "cosformer": Form(derived={"eps": _number("eps")}),
+    "hedgehog": Form(
+        when=_is_module,
+        defaults={"normaliser": "joint", "tie_heads": True, "tie_qk": True},
+        weights={"layer": ("map_q",)},
+        method="query_features",
     ),
     "polaformer": (
         Form(
@@ -248,42 +236,25 @@ FORMS: dict[str, tuple[Form, ...]] = {
             when=_is_module,
             hyper=_same("alpha", "eps", "kernel_size", "sr_ratio", "qkv_bias"),
             defaults={"alpha": 4, "eps": 1e-6, "sr_ratio": 1},
-            derived={
-                "kernel_size": _size("dwc.weight", -1),
-                "sr_ratio": _size("sr.weight", -1),
-                "qkv_bias": lambda header: "w.qg.bias" in header.shapes,
-            },
+            derived=_REDUCED | {"qkv_bias": _has("qg.bias")},
             weights={
-                "power": ("core.power",),
-                "scale": ("core.scale",),
-                "sr": ("reduced.sr",),
-                "norm": ("reduced.norm",),
+                **{"power": ("core.power",), "scale": ("core.scale",)},
+                **{"sr": ("reduced.sr",), "norm": ("reduced.norm",)},
             },
         ),
         Form(
-            mechanism="polaformer",
-            hyper={"alpha": "alpha", "eps": "eps"},
+            hyper=_same("alpha", "eps"),
             defaults={"alpha": 4, "eps": 1e-6},
             weights={"power_raw": ("power",), "scale_raw": ("scale",)},
         ),
     ),
-    "polaformer_pp": (
-        Form(
-            mechanism="polaformer_pp",
-            hyper={"eps": "eps"},
-            defaults={"eps": 1e-6},
-            not_weights=_ROPE_TABLES,
-        ),
-    ),
-    "mlla": (
-        Form(
-            mechanism="mlla",
-            hyper={"eps": "eps"},
-            defaults={"eps": 1e-6},
-            derived={"qk_bias": lambda header: "w.qk.bias" in header.shapes},
-            not_weights=frozenset({"rope.rotations"}),
-            grid=lambda header: header.shapes.get("w.rope.rotations", ())[:2],
-        ),
+    "polaformer_pp": Form(hyper=_same("eps"), defaults={"eps": 1e-6}, not_weights=_ROPE_TABLES),
+    "mlla": Form(
+        hyper=_same("eps"),
+        defaults={"eps": 1e-6},
+        derived={"qk_bias": _has("qk.bias")},
+        not_weights=frozenset({"rope.rotations"}),
+        grid=lambda header: header.shapes.get("w.rope.rotations", ())[:2],
     ),
     "inline": (
         Form(
@@ -291,212 +262,81 @@ FORMS: dict[str, tuple[Form, ...]] = {
             when=_is_module,
             # The authors' DeiT, the only form with a file: its first token is not on the grid.
             defaults={"class_token": True},
-            derived={"qkv_bias": lambda header: "w.qkv.bias" in header.shapes},
+            derived={"qkv_bias": _has("qkv.bias")},
         ),
-        Form(mechanism="inline"),
+        Form(),
     ),
-    "agent": (
-        Form(
-            mechanism="agent_layer",
-            hyper={"agent_num": "num_agents"},
-            derived={
-                "class_token": lambda header: "w.ac_bias" in header.shapes,
-                "qkv_bias": lambda header: "w.qkv.bias" in header.shapes,
-            },
-            weights={
-                f"{name}_bias": (f"core.{name}_bias",)
-                for name in ("an", "na", "ah", "aw", "ha", "wa", "ac", "ca")
-            },
-        ),
+    "agent": Form(
+        mechanism="agent_layer",
+        hyper={"agent_num": "num_agents"},
+        derived={"class_token": _has("ac_bias"), "qkv_bias": _has("qkv.bias")},
+        weights=_of_core(*(f"{a}_bias" for a in ("an", "na", "ah", "aw", "ha", "wa", "ac", "ca"))),
     ),
-    "linformer": (
-        Form(
-            mechanism="linformer_layer",
-            hyper={"k": "projected_len", "share_kv": "share_kv"},
-            derived={
-                "projected_len": _size("proj_k", -1),
-                "share_kv": lambda header: "w.proj_v" not in header.shapes,
-                "values_are_keys": lambda header: "w.to_v.weight" not in header.shapes,
-            },
-            weights={name: (f"core.{name}",) for name in ("proj_k", "proj_v")},
-        ),
+    "linformer": Form(
+        mechanism="linformer_layer",
+        hyper=_same("share_kv") | {"k": "projected_len"},
+        derived={
+            "projected_len": _size("w.proj_k", -1),
+            "share_kv": lambda header: not _has("proj_v")(header),
+            "values_are_keys": lambda header: not _has("to_v.weight")(header),
+        },
+        weights=_of_core("proj_k", "proj_v"),
     ),
-    "nystrom": (
-        Form(
-            mechanism="nystromformer",
-            hyper={
-                "num_landmarks": "num_landmarks",
-                "pinv_iters": "pinv_iters",
-                "conv_kernel_size": "conv_kernel_size",
-            },
-            defaults={"pinv_iters": 6, "pinv_init": "batch"},
-            derived={"conv_kernel_size": _size("conv.weight", -2)},
-        ),
+    "nystrom": Form(
+        mechanism="nystromformer",
+        hyper=_same("num_landmarks", "pinv_iters", "conv_kernel_size"),
+        defaults={"pinv_iters": 6, "pinv_init": "batch"},
+        derived={"conv_kernel_size": _size("w.conv.weight", -2)},
     ),
-    "based_taylor": (Form(mechanism="taylor", hyper={"eps": "eps"}, defaults={"eps": 1e-6}),),
-    "simple_gla": (
-        Form(
-            mechanism="simple_gla",
-            derived={"scale": _number("scale")},
-            inputs={"g": "log_decay"},
-            unused=frozenset({"decay_logit"}),
-        ),
-    ),
-    "gla": (
-        Form(
-            mechanism="gla",
-            derived={"scale": _number("scale")},
-            inputs={"g": "log_decay"},
-            unused=frozenset({"decay_logit"}),
-        ),
-    ),
-    "retnet": (Form(mechanism="retnet", derived={"scale": _number("scale")}),),
+    "based_taylor": Form(mechanism="taylor", hyper=_same("eps"), defaults={"eps": 1e-6}),
+    "simple_gla": Form(derived=_SCALE, inputs=_DECAY),
+    "gla": Form(derived=_SCALE, inputs=_DECAY),
+    "retnet": Form(derived=_SCALE),
     # Their recurrences take keys as they come: the caller has brought them to unit length.
-    "deltanet": (
-        Form(
-            mechanism="deltanet",
-            defaults={"normalise_keys": False},
-            derived={"scale": _number("scale")},
-            unused=frozenset({"beta_logit"}),
-        ),
+    "deltanet": Form(defaults=_KEYS_AS_THEY_COME, derived=_SCALE),
+    "gated_deltanet": Form(defaults=_KEYS_AS_THEY_COME, derived=_SCALE, inputs=_DECAY),
+    "kda": Form(defaults=_KEYS_AS_THEY_COME, derived=_SCALE),
+    "differential": Form(hyper=_same("norm", "lambda_init"), derived={"lambda_init": _lambda_init}),
+    "fox": Form(hyper=_same("window")),
+    # The authors' 0 is no window.
+    "softmax_sinks": Form(
+        derived={"window": lambda header: header.hyper.get("sliding_window") or None}
     ),
-    "gated_deltanet": (
-        Form(
-            mechanism="gated_deltanet",
-            defaults={"normalise_keys": False},
-            derived={"scale": _number("scale")},
-            inputs={"g": "log_decay"},
-            unused=frozenset({"beta_logit", "log_rate"}),
-        ),
+    "rala": Form(hyper=_same("rope", "eps")),
+    "moba": Form(hyper=_same("block_size", "top_k")),
+    "gated_attention": Form(
+        derived={"headwise": lambda header: len(header.shapes["in.gate"]) == 3}
     ),
-    "kda": (
-        Form(
-            mechanism="kda",
-            defaults={"normalise_keys": False},
-            derived={"scale": _number("scale")},
-            unused=frozenset({"beta_logit", "log_rate"}),
-        ),
+    "nsa": Form(hyper=_same("block_size", "num_blocks", "window")),
+    "dsa": Form(
+        hyper=_same("top_k"),
+        derived={"index_heads": _size("in.index_q", 1), "index_dim": _size("in.index_q", 3)},
     ),
-    "differential": (
-        Form(
-            mechanism="differential",
-            hyper=_same("norm", "lambda_init"),
-            derived={"lambda_init": _lambda_init},
-        ),
+    "path": Form(derived=_FORGETS),
+    "gated_deltaproduct": Form(
+        defaults=_KEYS_AS_THEY_COME,
+        derived=_FORGETS
+        | {"num_householder": lambda header: 1 + (_size("in.more_keys", 3)(header) or 0)},
     ),
-    "differential_v2": (Form(mechanism="differential_v2", unused=frozenset({"gate_logit"})),),
-    "fox": (Form(mechanism="fox", hyper=_same("window"), unused=frozenset({"log_rate"})),),
-    "softmax_sinks": (
-        Form(
-            mechanism="softmax_sinks",
-            # The authors' 0 is no window.
-            derived={"window": lambda header: header.hyper.get("sliding_window") or None},
-        ),
+    "mesanet": Form(
+        hyper=_same("solver", "iterations"),
+        defaults=_KEYS_AS_THEY_COME | {"normalise_queries": False},
     ),
-    "rala": (Form(mechanism="rala", hyper=_same("rope", "eps")),),
-    "moba": (Form(mechanism="moba", hyper=_same("block_size", "top_k")),),
-    "gated_attention": (
-        Form(
-            mechanism="gated_attention",
-            derived={"headwise": lambda header: len(header.shapes["in.gate"]) == 3},
-            unused=frozenset({"gate_logit"}),
-        ),
-    ),
-    "nsa": (
-        Form(
-            mechanism="nsa",
-            hyper=_same("block_size", "num_blocks", "window"),
-            unused=frozenset({"gate_logit"}),
-        ),
-    ),
-    "dsa": (
-        Form(
-            mechanism="dsa",
-            hyper=_same("top_k"),
-            derived={
-                "index_heads": lambda header: header.shapes["in.index_q"][1],
-                "index_dim": lambda header: header.shapes["in.index_q"][3],
-            },
-        ),
-    ),
-    "path": (
-        Form(
-            mechanism="path",
-            derived={"forget_gate": lambda header: "in.log_decay" in header.shapes},
-            unused=frozenset({"beta_logit", "log_rate"}),
-        ),
-    ),
-    "deltaformer": (Form(mechanism="deltaformer", unused=frozenset({"strength"})),),
-    "gated_deltaproduct": (
-        Form(
-            mechanism="gated_deltaproduct",
-            defaults={"normalise_keys": False},
-            derived={
-                "forget_gate": lambda header: "in.log_decay" in header.shapes,
-                "num_householder": lambda header: (
-                    header.shapes["in.more_keys"][3] + 1 if "in.more_keys" in header.shapes else 1
-                ),
-            },
-            unused=frozenset({"beta_logit", "log_rate"}),
-        ),
-    ),
-    "mesanet": (
-        Form(
-            mechanism="mesanet",
-            hyper=_same("solver", "iterations"),
-            defaults={"normalise_keys": False, "normalise_queries": False},
-            unused=frozenset({"beta_logit", "log_rate"}),
-        ),
-    ),
-    "log_linear": (
-        Form(
-            mechanism="log_linear",
-            derived={"num_levels": lambda header: header.shapes["in.level_scale"][-1]},
-            unused=frozenset({"log_rate", "level_logit"}),
-        ),
-    ),
-    "mamba3": (
-        Form(
-            mechanism="mamba3",
-            derived={"num_angles": lambda header: header.shapes.get("in.angle", (0,))[-1]},
-            unused=frozenset({"log_rate", "log_step", "trapezoid_logit", "angle_logit"}),
-        ),
-    ),
-    "rwkv6": (
-        Form(
-            mechanism="rwkv6",
-            derived={"scale": _number("scale")},
-            unused=frozenset({"log_rate"}),
-        ),
-    ),
-    "rwkv7": (Form(mechanism="rwkv7", unused=frozenset({"decay_logit", "rate_logit"})),),
-    "comba": (
-        Form(
-            mechanism="comba",
-            defaults={"normalise_keys": False},
-            unused=frozenset({"beta_logit", "log_rate", "removal_logit"}),
-        ),
-    ),
-    "gsa": (
-        Form(
-            mechanism="gsa",
-            derived={"num_slots": lambda header: header.shapes["in.slot"][-1]},
-            unused=frozenset({"log_rate"}),
-        ),
-    ),
-    "gated_deltanet2": (
-        Form(
-            mechanism="gated_deltanet2",
-            defaults={"normalise_keys": False},
-            unused=frozenset({"erase_logit", "write_logit", "log_rate"}),
-        ),
-    ),
-    "mamba2_ssd": (
-        Form(
-            mechanism="mamba2_ssd",
-            inputs={"X": "v", "A": "log_decay", "Bm": "k", "C": "q"},
-            unused=frozenset({"log_rate"}),
-            tokens_first=True,
-        ),
-    ),
+    "log_linear": Form(derived={"num_levels": _size("in.level_scale", -1)}),
+    "mamba3": Form(derived={"num_angles": lambda header: _size("in.angle", -1)(header) or 0}),
+    "rwkv6": Form(derived=_SCALE),
+    "comba": Form(defaults=_KEYS_AS_THEY_COME),
+    "gsa": Form(derived={"num_slots": _size("in.slot", -1)}),
+    "gated_deltanet2": Form(defaults=_KEYS_AS_THEY_COME),
+    "mamba2_ssd": Form(inputs={"X": "v", "A": "log_decay", "Bm": "k", "C": "q"}, tokens_first=True),
+}
+
+
+def _named(form: Form, folder: str) -> Form:
+    return replace(form, mechanism=form.mechanism or folder)
+
+
+FORMS: dict[str, tuple[Form, ...]] = {
+    folder: tuple(_named(form, folder) for form in (own if isinstance(own, tuple) else (own,)))
+    for folder, own in _TABLE.items()
 }

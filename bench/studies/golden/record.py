@@ -40,14 +40,14 @@ class Case:
     """One thing to record.
 
     Attributes:
-        mechanism: the folder that it goes to: our name, or one that `golden_map` knows.
+        mechanism: the folder that it goes to: our name, or one that `FORMS` has.
         case: the name of the file.
         call: a function or module that takes `inputs` by keyword and returns one tensor.
         inputs: the arguments that get a gradient: q, k, v of (B, H, N, D), or x of (B, N, C).
         stored: tensors that `call` knows already and ours has to be told, such as ``mask``,
             ``key_mask``, or a weight of a function. A module's own weights are taken from it.
         settings: our hyperparameters, by our names.
-        hyper: theirs, by their names, for `golden_map` and for readers.
+        hyper: theirs, by their names, for that map and for readers.
         tags: such as ``causal``.
         entry, source: the class or function, and the repository and commit that it is from.
         seed: of the cotangent.

@@ -19,7 +19,7 @@ from bench.core.cell import DTYPES
 from bench.core.cli.command import read_yaml
 from bench.core.cli.entries import AttentionEntry, read_attention_entries
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.files import check_writable, write_whole
+from bench.core.cli.files import write_whole
 from bench.core.cli.limits import MAX_SIZE
 from bench.core.settings import (
     BeforeValidator,
@@ -124,14 +124,15 @@ def kernels_path() -> str:
         ConfigError: they are neither in .kernels nor installed.
     """
     apart = ROOT / ".kernels"
+    ours = [path or os.getcwd() for path in sys.path]  # plugins in the current folder included
     if (apart / "triton").is_dir():
-        return os.pathsep.join(filter(None, [str(ROOT), str(apart), os.environ.get("PYTHONPATH")]))
+        return os.pathsep.join([str(ROOT), str(apart), *ours])
     if missing := [p for p in ("triton", "fla") if importlib.util.find_spec(p) is None]:
         raise ConfigError(
             f"launches compiles kernels, which needs the package {missing[0]}, and it is not "
             "installed. Say make kernels in a checkout, or pip install 'attnbench[fla]'."
         )
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return os.pathsep.join([str(ROOT), *ours])
 
 
 def listed(
@@ -152,7 +153,7 @@ def listed(
     # The next release of Triton has another default, so it is said which was meant.
     env |= {"PYTHONPATH": path, "TRITON_DEFAULT_FP_FUSION": "1"}
     env |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    words, todo = [sys.executable, "-m", "bench.studies.launches.noting"], list(calls)
+    words, todo = [sys.executable, "-P", "-m", "bench.studies.launches.noting"], list(calls)
     while todo:
         request = json.dumps({"card": dict(card), "calls": todo, "device": device})
         child = subprocess.run(
@@ -176,7 +177,6 @@ def study(asked: Launches, session: Session) -> int:
         raise ConfigError(
             f"{own[0]} owns its projections, and launches calls what takes q, k and v: a core."
         )
-    check_writable(asked.out.parent)
     hidden = [row.label for row in asked.attention if row.mechanism in adapters(*COMPILED)]
     calls = calls_of(asked, session.composed["given"])
     visible = [call for call in calls if call["entry"] not in hidden]
@@ -201,4 +201,4 @@ def main(argv: list[str] | None = None) -> int:
     rest = [word for word in given if word not in names]
     if names or any(word.startswith("launches=") for word in rest):
         rest.append(f"attention=[{','.join(names)}]")
-    return run_study("launches", Launches, study, rest, writes=(), out_is_file=True)
+    return run_study("launches", Launches, study, rest, writes=("out",), out_is_file=True)

@@ -24,6 +24,7 @@ from bench.publishing.document import (
     Text,
     words,
 )
+from bench.publishing.templates import prose
 
 RESULTS = Path(bench.__file__).resolve().parent.parent / "docs/results"
 COMPILED = ("flash_attn", "xformers")
@@ -31,21 +32,6 @@ COMPILED = ("flash_attn", "xformers")
 PAGE, CSV = RESULTS / "launches.md", RESULTS / "launches.csv"
 CAVEAT = "Static facts of compiled code; no time follows from them."
 HIDDEN = "not visible: compiled CUDA"
-_ABOUT = """\
-The kernels that adapters launch on a card, found without the card: wrappers run on CPU tensors, and
-Triton compiles each kernel for the card and notes its launch instead of making it. Made by
-`make launches`; not edited by hand. Batch {batch_size}, {num_heads} heads of {head_dim} channels,
-{dtype}, unless a table says otherwise. Versions: {versions}.
-
-A row is a kernel, and a range is over its launches, lengths and configurations. A kernel that is
-tuned on the card stands in the first configuration that the card takes, or in all where the table
-says so. **Per SM** is blocks over multiprocessors: below 1 a part of the card has nothing to do,
-whatever a block needs. **Spilled** is local memory of a thread, where registers go that do
-not fit. **Matrix** counts instructions for tensor cores in the code, not how often they run.
-Temporaries are all that a call allocates besides its output and gradients, never freed. Operators
-of torch run between the launches; their kernels, and those of flash-attn, are compiled CUDA and not
-visible. Where sizes of a launch follow from values, as in MoBA, the values are those of memory that
-no kernel has written."""
 
 Answer = Mapping[str, Any]
 
@@ -65,7 +51,7 @@ def document(
     if is_page and (made := [one for one in found if "error" not in one]):
         versions = ", ".join(f"{k} {v}" for k, v in made[0]["versions"].items())
         usual = next((one for one in made if not one["changed"]), made[0])
-        blocks.append(Prose(_ABOUT.format(**{**usual, "versions": versions})))
+        blocks.append(Prose(prose(__file__, "introduction", **{**usual, "versions": versions})))
         lines = [
             f"{cards[n]['name']}: compute capability {cards[n]['arch'] / 10}, "
             f"{cards[n]['multiprocessors']} multiprocessors, "

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.core.places import CHECKOUT
+from bench.publishing.templates import prose
 from bench.studies.numerics.measure import (
     HARD_LEN,
     HEAD_DIM,
@@ -18,48 +19,9 @@ from bench.studies.numerics.measure import (
 from bench.studies.numerics.store import folder_of
 
 PAGE = "numerics.md"
-COMMAND = "python -m bench.verify numerics=true"
+COMMAND = "attnbench verify numerics=true"
 _DTYPES = ("float32", "bfloat16", "float16")
 _SUFFIX = "_published"
-
-_HEAD = f"""# Numerics
-
-What each dtype loses, and up to which norms outputs and gradients are finite. Made by
-`{COMMAND}` from `results/numerics/`; not edited by hand. Batch 1,
-{NUM_HEADS} head of {HEAD_DIM} channels, default hyperparameters, randomised weights; on a CPU,
-in eager mode, torch {{torch}}.
-
-Half inputs are computed in float32, so an error in half precision is that of rounding the output:
-float32 keeps 24 bits (half a step is 6e-8), float16 11 (5e-4), bfloat16 8 (4e-3). Nothing looks at
-a result to repair it: what overflows becomes inf or NaN.
-
-## Errors, and where each mechanism ends
-
-**Error** is the largest difference from float64 over the largest output, at N = {SEQ_LEN:,}: of
-unit-normal inputs / of queries and keys whose rows have norm 50 (of a layer: its tokens). Float64
-gets the same rounded inputs and weights. **Finite to** is the last norm of 1, 2, 4, 8, … at which
-output and gradients are finite, at N = {HARD_LEN}; *all* means as far as the dtype reaches. The
-worse of the causal and the bidirectional form. `reformer` and `topk` decide, so that a rounding can
-give another output, not a less precise one.
-
-"""
-
-_FINITE = f"""
-## Inputs that models produce
-
-Finite is promised for: zero queries, zero keys, zero tokens, one number or one token everywhere,
-all negative, norms of 1e-6 to 1e3 (to 1e2 in float16), and rows whose keys are all hidden. Output
-and gradients were tested on these at N = {HARD_LEN}, in every dtype. Not finite in:
-
-"""
-
-_THEIRS = """
-## Beside the published operators
-
-The authors' operators (`attnbench list family=published`) on the same inputs. They run wholly in
-the dtype of their inputs, as a model in half precision runs them. Finite to: ours / published.
-
-"""
 
 
 def path_of(out: Path) -> Path:
@@ -75,10 +37,12 @@ def page_of(found: Sequence[Findings]) -> str:
     ours = _by_name([each for each in found if not each.is_published])
     theirs = _by_name([each for each in found if each.is_published])
     versions = " and ".join(sorted({each.torch for each in found}))
-    parts = [_HEAD.format(torch=versions), *_lines(_overview(ours))]
-    parts += [_FINITE, *_lines(_failures(ours))]
+    facts = {"torch": versions, "command": COMMAND, "seq_len": f"{SEQ_LEN:,}"}
+    facts |= {"num_heads": str(NUM_HEADS), "head_dim": str(HEAD_DIM), "hard_len": str(HARD_LEN)}
+    parts = [prose(__file__, "introduction", **facts), "\n\n", *_lines(_overview(ours))]
+    parts += ["\n", prose(__file__, "finite", **facts), "\n\n", *_lines(_failures(ours))]
     if theirs:
-        parts += [_THEIRS, *_lines(_beside(ours, theirs))]
+        parts += ["\n", prose(__file__, "published"), "\n\n", *_lines(_beside(ours, theirs))]
     return "".join(parts)
 
 

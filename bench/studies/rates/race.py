@@ -1,6 +1,6 @@
 """The best table of tasks that a time buys: rates and seeds of all rows race for it.
 
-    python -m bench.race budget=10m [KEY=VALUE of bench.sweep ...]
+    attnbench race budget=10m [KEY=VALUE of bench.sweep ...]
 
 Successive halving. First each row is trained once, at its searched rate if it has one, else at the
 shared one; rows without a searched rate then at the rest of the grid; the better half of their
@@ -28,7 +28,8 @@ from bench.core.settings import Interval, Settings, Span
 from bench.core.store import read_records
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.costs.estimate import expected_s
-from bench.measuring.machine.environment import Environment, available_devices
+from bench.measuring.device import available_devices
+from bench.measuring.machine.environment import Environment
 from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.base import task_class
 from bench.measuring.worker.jobs import Deadline

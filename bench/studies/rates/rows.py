@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.core.cell import Cell
 from bench.core.cli.command import run_app
+from bench.core.clock import now_s
 from bench.core.grid import Best, Trained, best_of
 from bench.core.record import Quality, Record
 from bench.core.store import latest
 from bench.measuring.config import SweepConfig
 from bench.measuring.machine.environment import Environment, is_good
+from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.base import task_class
-from bench.studies.session import Session
+from bench.measuring.worker.jobs import Deadline
+from bench.studies.session import Session, Stopped
 
 USUAL = {
     "attention": "[softmax,linear,performer,performer_relu,flatten,nala,gla,"
@@ -67,6 +72,36 @@ class Row:
     def runs(self, seed: int) -> list[Cell]:
         """The runs of a search with one seed, by rising rate."""
         return [self.searched_at(rate, seed) for rate in self.rates]
+
+
+Train = Callable[[Sequence[Cell]], Mapping[str, Record]]
+"""Trains what is not stored yet, and gives the newest good record of each cell by its key."""
+
+
+@contextmanager
+def trainer(
+    config: SweepConfig, session: Session, within_s: float | None = None
+) -> Iterator[Train]:
+    """Give a block what trains cells; Ctrl-C or the end of the time leaves the block.
+
+    Args:
+        config: says how, and the store.
+        session: of the command.
+        within_s: from now, in seconds; None for no end.
+    """
+    until = Deadline(math.inf if within_s is None else now_s() + within_s)
+
+    def train(cells: Sequence[Cell]) -> Mapping[str, Record]:
+        done = session.train(config, [PlannedCell(cell=cell) for cell in cells], until=until)
+        if done.is_interrupted:
+            raise Stopped
+        return done.by_key
+
+    try:
+        yield train
+    except Stopped:
+        session.say("Stopped. The same command, given again, goes on from here.")
+    session.is_stopped &= not until.is_over
 
 
 def trainable(config: SweepConfig, session: Session) -> list[Cell]:

@@ -1,6 +1,6 @@
 """Train every row at every rate of a grid, and write which was best on validation examples.
 
-    python -m bench.rates [seed=[0,1,2]] [converge=true] [grid=NAME] [presets=FILE]
+    attnbench rates [seed=[0,1,2]] [converge=true] [grid=NAME] [presets=FILE]
                           [KEY=VALUE of bench.sweep ...]
 
 Rows are those of `make bench`, tasks recall, recall_causal and tile_recall, unless attention= and

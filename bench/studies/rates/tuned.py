@@ -6,20 +6,17 @@ Controls are trained at the rate of the task's YAML: they have nothing to learn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.core.cell import Cell
 from bench.core.grid import GRIDS, MAX_WIDENINGS, Trained
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
-from bench.studies.rates.rows import Row, best, trained, widened
+from bench.studies.rates.rows import Row, Train, best, trained, widened
 
 MORE_STEPS = 4
 """Times as many steps as the comparison has, for an arm that learned nothing at any rate."""
-
-Train = Callable[[Sequence[Cell]], Mapping[str, Record]]
-"""Trains what is not stored yet, and gives the newest good record of each cell by its key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +65,15 @@ class Arm:
     def stuck(self) -> dict[int, str]:
         """The level at which a seed ended, for those that are stuck."""
         return {seed: run.stuck_at for seed, run in self.runs.items() if run.stuck_at}
+
+    def changed(self, seed: int, label: str, **settings: object) -> Cell:
+        """A run at its rate with further settings of the task, under a label of its own."""
+        work = self.row.cell.task
+        work = replace(
+            work, label=label, settings=work.settings | settings, is_at_edge=self.is_at_edge
+        )
+        row = replace(self.row, cell=replace(self.row.cell, workload=work))
+        return row.searched_at(self.rate, seed)
 
     @property
     def not_learned(self) -> str:

@@ -12,6 +12,7 @@ from bench.core.record import Quality, Record
 from bench.core.store import read_records
 from bench.publishing.charts.plain import chart_of
 from bench.publishing.charts.write import write_charts
+from bench.publishing.templates import prose
 from bench.studies.reproduce.papers import Claim, Contradiction, Kind, PaperCell, Papers
 from bench.studies.reproduce.runs import ends_of, origins, records_of, steps_of
 from bench.studies.reproduce.stored import Finding, judgement, read_finding, train_s
@@ -22,30 +23,7 @@ PAGE = "reproductions.md"
 FIGURES = "reproductions"
 """The folder beside the page that holds its pictures."""
 
-_MADE = "Made by `python -m bench.reproduce page=true` from conf/paper and results/reproductions."
-_ABOUT = """\
-Published numbers and claims, and whether they hold in this harness. `python -m bench.reproduce`
-lists all {count} with their cost; `python -m bench.reproduce cell=ID` trains or measures one and
-compares it. Scores are the percentage of right answers.
-
-- **reproduced**: our 95 % interval over at least 3 seeds lies within the tolerance around the
-  published value.
-- **differs**: our interval lies outside the tolerance.
-- **not resolvable**: neither; the verdict gives the number of seeds that would decide. *untuned*:
-  an arm was not trained at the rate of its own search.
-- **one seed**: fewer than 3 seeds, which is no verdict; the words say what is missing.
-- **no verdict**: a run is stuck at chance or at a partial solution, or the entry does not say what
-  would refute it.
-- **agrees**, **disagrees**: of baselines, which follow from a task without training. They are no
-  reproductions.
-- **not comparable**: the published result cannot be trained or measured here, for the reason given.
-
-With one seed, the interval covers another test set, but not another seed. Where a protocol
-searches a grid, the first seed chooses the point, on its test set as papers do, and further seeds
-are trained there. The tolerance is the reading error of a plot, or 0.5 to 2 points for a table,
-since no source here gives a spread over seeds. Each protocol's code and deviations are listed at
-the end.
-"""
+_MADE = "Made by `attnbench reproduce page=true` from conf/paper and results/reproductions."
 
 
 def write_page(papers: Papers, out: Path, docs: Path | None, *, is_check: bool) -> int:
@@ -56,7 +34,7 @@ def write_page(papers: Papers, out: Path, docs: Path | None, *, is_check: bool) 
         file = folder / PAGE
         is_old = not file.is_file() or file.read_text(encoding="utf-8") != content
         if is_old:
-            print(f"{file} is old. Run python -m bench.reproduce page=true.")
+            print(f"{file} is old. Run attnbench reproduce page=true.")
         return int(is_old)
     print(write_whole(folder / PAGE, content))
     found = {entry.id: read_finding(out, entry.id) for entry in papers.of_kind(Kind.CLAIM)}
@@ -75,7 +53,8 @@ def page(papers: Papers, out: Path) -> str:
     judged = [(entry, judgement(entry, records, (out,))) for entry in papers.entries.values()]
     cells = [(entry, found) for entry, found in judged if isinstance(entry, PaperCell)]
     run = [(cell, found) for cell, found in cells if found.verdict not in _IDLE]
-    lines = ["# Reproductions", "", f"<!-- {_MADE} -->", "", _ABOUT.format(count=len(judged))]
+    lines = ["# Reproductions", "", f"<!-- {_MADE} -->", ""]
+    lines += [prose(__file__, "introduction", count=len(judged)), ""]
     lines += ["## Cells that were run", ""]
     lines += _run_cells([(cell, j) for cell, j in run if not is_baseline(cell)], records)
     lines += ["## Baselines", ""]
@@ -174,7 +153,7 @@ def _claim(entry: Claim, found: Judgement, finding: Finding | None) -> Iterator[
         commit = f", commit {finding.commit[:8]}" if finding.commit else ""
         took = f"{duration} on {finding.processor}, {day}{commit}"
     until = " until=decided budget=2h" if finding is not None and finding.looks else ""
-    yield from (f"`python -m bench.reproduce cell={entry.id}{until}`: {took}", "")
+    yield from (f"`attnbench reproduce cell={entry.id}{until}`: {took}", "")
 
 
 def _contradictions(papers: Papers, judged: dict[str, Judgement]) -> Iterator[str]:

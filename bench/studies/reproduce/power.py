@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -16,8 +15,9 @@ from rich.console import Console
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.comparison import seeds_by_pilot
 from bench.core.places import CHECKOUT, CONF
-from bench.core.record import NewerSchema, Quality, Record
+from bench.core.record import Quality, Record
 from bench.core.rows import row_labels
+from bench.core.store import read_packed
 from bench.publishing.searched import at_best_rate
 from bench.studies.reproduce.stored import read_all
 from bench.studies.reproduce.verdicts import FEWEST_SEEDS
@@ -174,33 +174,20 @@ def print_power(words: str, stores: Sequence[Path], console: Console) -> int:
         ConfigError: a question that cannot be read, or no stored spread.
     """
     kept = sorted(folder for folder in ACCURACY.glob("*") if folder.is_dir())
-    records = (*read_showcase(), *read_all([*kept, *stores]))
+    records = (*read_packed(SHOWCASE), *read_all([*kept, *stores]))
     question = read_question(words, records)
     pilot = pilot_of(question, records)
     if pilot is None:
         raise ConfigError(
             f"No {FEWEST_SEEDS} seeds of {question.first} and {question.second} are stored on "
             f"{question.task} under the same settings, so that their spread is not known. This "
-            f"sweep gives one: python -m bench.sweep "
+            f"sweep gives one: attnbench sweep "
             f"'attention=[{question.first},{question.second}]' task={question.task} seq_len=[] "
             f"'seed=[0,1,2]' out={stores[-1]}"
         )
     for line in answer(question, pilot):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
-
-
-def read_showcase(file: Path | None = None) -> Iterator[Record]:
-    """Records behind docs/results; none where the file is missing."""
-    path = SHOWCASE if file is None else file
-    if not path.is_file():
-        return
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                yield Record.from_json(line)
-            except NewerSchema:
-                continue
 
 
 def _hours(seconds: float) -> str:

@@ -12,7 +12,7 @@ import torch
 from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
 from bench.core.places import CONF
-from bench.measuring.config import SweepConfig, read_sweep_config
+from bench.measuring.config import SweepConfig, training_config
 from bench.measuring.machine.environment import Environment, source_of_training
 from bench.measuring.tasks.checkpoint import Checkpoint
 from bench.studies.reproduce.papers import PaperCell, Protocol
@@ -47,19 +47,9 @@ def config_for(
         seeds: of each run.
         plugins: modules that register mechanisms.
     """
-    usual = read_yaml(CONF / "sweep.yaml")
-    given = {
-        "attention": dict(rows),
-        "task": dict(tasks),
-        "rates": None,
-        "seq_len": [],
-        "seed": list(seeds),
-        "device": "cpu",
-        "out": str(out),
-        "plugins": list(plugins),
-        "run": usual["run"] | {"task_timeout_s": _LONGEST_S},
-    }
-    return read_sweep_config(usual | given)
+    run = read_yaml(CONF / "sweep.yaml")["run"] | {"task_timeout_s": _LONGEST_S}
+    more = {"seed": list(seeds), "plugins": list(plugins), "device": "cpu", "run": run}
+    return training_config(rows, tasks, out, **more)
 
 
 def config_of(

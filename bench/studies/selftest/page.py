@@ -18,6 +18,7 @@ from bench.publishing.document import (
     words,
 )
 from bench.publishing.machine import machine_in_words
+from bench.publishing.templates import prose
 from bench.studies.gate.verdict import Verdict
 from bench.studies.selftest.findings import QUIET_CORES, Series, goals_of, num_disturbed, series_of
 from bench.studies.selftest.settings import BUNCH, PYTEST, TIMER
@@ -39,23 +40,24 @@ def page_of(file: str, origin: Origin, trials: Sequence[Trial]) -> Document:
     series, texts = series_of(trials), _texts(origin, trials)
     goals = [{"goal": g.words, "found": g.found, "verdict": g.verdict} for g in goals_of(trials)]
     blocks: list[Block] = [
-        _paragraph(_INTRODUCTION.format(file=file, **texts)),
+        _paragraph("introduction", file=file, **texts),
         Prose(texts["made"]),
         *map(Prose, _warnings(trials)),
         Heading("Goals"),
-        _paragraph(_GOALS),
+        _paragraph("goals"),
         Table(columns=(words("goal"), Column("found"), Column("verdict")), rows=goals),
         Heading("False alarms and slowdowns found"),
-        _paragraph(_FOUND.format(**texts)),
+        _paragraph("found", **texts),
         _found_table(series),
         Heading("The gate in detail"),
-        _paragraph(_DETAIL),
+        _paragraph("detail"),
         _detail_table([one for one in series if one.tool == GATE]),
     ]
     return Document("Self-test", blocks)
 
 
-def _paragraph(text: str) -> Prose:
+def _paragraph(block: str, **values: str) -> Prose:
+    text = prose(__file__, block, **values)
     return Prose(fill(text, _WIDTH, break_on_hyphens=False, break_long_words=False))
 
 
@@ -146,31 +148,3 @@ def _texts(origin: Origin, trials: Sequence[Trial]) -> dict[str, str]:
         "per_process": str(settings["cells_per_process"]),
         "bunch": str(BUNCH),
     }
-
-
-_INTRODUCTION = """\
-How often does the regression gate raise a false alarm, how small a slowdown does it find, and what
-would other tools have said? This page follows from the {num_trials} trials in
-`results/selftest/{file}` ({count}). Brackets hold exact binomial intervals of 95 % (Clopper and
-Pearson, 1934): with few trials they are wide. `make selftest` measures for up to an hour,
-`python -m bench.selftest budget=10m` for ten minutes; `report=true` writes this page again."""
-
-_GOALS = """\
-A goal is met only if the whole interval meets it, and missed if nothing in it does. Between, so
-many trials do not show it: 0 alarms of 370 end at 0.99 %, and one alarm of 370 is too many."""
-
-_FOUND = """\
-In each trial this tree is compared with itself. Unchanged, every SLOWER is a false alarm. Slowed
-down, one call in 20, 10 or 5 is made twice, so the true ratio is 1.05, 1.1 or 1.2. The cells are
-{cells} at {lengths} tokens. "Next to a load" means next to a process that keeps one core busy with
-matrix products and copies of 64 MiB. The gate runs both sides in one process, in {forks} forks of
-{fork_s} s, and adds forks until it is sure or {budget_s} s are spent; a slowdown counts from
-{threshold} %. The other tools get a process per side and {side_s} s of timing in it, as much as the
-gate's first forks give a side; they compare medians, and a slowdown counts from {rival_percent} %
-(pytest-benchmark: `--benchmark-compare-fail=median:{rival_percent}%`). They time calls in bunches
-of {bunch}, so that each sample holds the whole slowdown. Two of their processes serve up to
-{per_process} trials. The error of a ratio is relative to its true size."""
-
-_DETAIL = """\
-UNSURE and FASTER fail nothing. Ratio, half-width of its interval (relative to the ratio) and
-seconds are medians over trials."""

@@ -46,7 +46,7 @@ def study(asked: Selftest, session: Session) -> int:
     allocator, server = sweep.run.allocator, session.server(sweep)
     file = data_file(asked.out / f"{utc_stamp()}.jsonl")
     origin = Origin(
-        command=shlex.join(["python", "-m", "bench.selftest", *sys.argv[1:]]),
+        command=shlex.join(["attnbench", "selftest", *sys.argv[1:]]),
         environment=environment.current(("cpu",), allocator, server.environment()).to_dict(),
         method_version=METHOD_VERSION,
         settings={

@@ -14,7 +14,6 @@ from bench.core.cell import Cell
 from bench.measuring.measure import load
 from bench.measuring.worker.jobs import Interrupted, Jobs
 from bench.studies.gate.commits import latency_row
-from bench.studies.gate.exact import missing_row
 from bench.studies.gate.rows import LATENCY, Row
 from bench.studies.gate.trees import HERE
 from bench.studies.gate.verdict import Verdict, confidence_tail
@@ -174,9 +173,8 @@ def _ask_a_rival(
             base_s, current_s = base[f"{index}-0"], current[f"{index}-{percent}"]
             is_slower = current_s / base_s - 1 > asked.rivals.threshold
             verdict = Verdict.SLOWER if is_slower else Verdict.SAME
-            row = missing_row(cell, verdict, "", LATENCY)
-            ratio = round(current_s / base_s, 5)
-            yield percent, replace(row, reason=None, ratio=ratio, base=base_s, current=current_s)
+            numbers = {"ratio": round(current_s / base_s, 5), "base": base_s, "current": current_s}
+            yield percent, Row.of(cell, LATENCY, verdict, **numbers)
 
 
 def _medians(

@@ -21,7 +21,7 @@ from bench.core.settings import (
     Span,
     rows,
 )
-from bench.measuring.config import SweepConfig, read_sweep_config
+from bench.measuring.config import SweepConfig, training_config
 
 NOVELS = Path("results/text/novels.txt")
 Size = Annotated[int, Interval(ge=1, le=1_000_000)]
@@ -88,16 +88,8 @@ class Text(Settings):
             "patience": 1.0,
             **size_of(self.width),
         }
-        given = {
-            "attention": composed["attention"],
-            "task": {"bytes": task},
-            "rates": None,
-            "seq_len": [],
-            "seed": list(self.seed),
-            "plugins": list(self.plugins),
-            "out": str(self.out),
-        }
-        return read_sweep_config(read_yaml(CONF / "sweep.yaml") | given)
+        more = {"seed": list(self.seed), "plugins": list(self.plugins)}
+        return training_config(composed["attention"], {"bytes": task}, self.out, **more)
 
 
 def size_of(width: int) -> dict[str, int]:

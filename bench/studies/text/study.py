@@ -6,23 +6,22 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
-from bench.core.clock import now_s, utc_now
+from bench.core.clock import utc_now
 from bench.core.lines import Lines
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
 from bench.core.store import latest, read_records
-from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.bytes import TEST_SHARE
-from bench.measuring.worker.jobs import Deadline
 from bench.publishing.accuracy import origin
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.spec import Chart
-from bench.publishing.charts.write import write_pictures
+from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
     Block,
     Bullets,
@@ -37,32 +36,22 @@ from bench.publishing.document import (
     Text,
     Value,
     words,
-    write,
 )
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.scores import Score
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import machine_words
+from bench.publishing.templates import prose
 from bench.studies.hybrids import decided
-from bench.studies.rates.rows import Row, trainable
+from bench.studies.rates.rows import trainable, trainer
 from bench.studies.rates.tuned import Arm, tuned
-from bench.studies.session import Session, Stopped
+from bench.studies.session import Session
 from bench.studies.text.scaling import Point, PowerLaw, power_law
 from bench.studies.text.settings import Text as Asked
 from bench.studies.text.settings import size_of
 
 LABEL, SCALED = "bytes", "bytes scaled"
 PAGE, FACTS, PREDICTIONS = "text.md", "text.jsonl", "predictions.jsonl"
-
-_HOW_TO_READ = """\
-Bits per byte of the last tenth of the text, which no model has seen; **perplexity per word** is
-2^(bits per byte x bytes per word of that tenth), so that it does not depend on the bytes of a
-token. Rates were searched for each row alone, on held-out training text and one seed, and taken
-over for its hybrid and for its other widths, where another one may be better. A pair of rows is
-told apart where their difference, seed by seed, stands at 5 % after Holm over all pairs. The
-scaling fit is log L = a + b log(parameters) + c log(updates), least squares over one seed, without
-a floor: it describes this range. Its prediction of the largest model was stored before that was
-trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,40 +86,23 @@ def study(asked: Asked, session: Session) -> None:
             f"largest=true needs predictions in {predictions.path}, made before. Run the same "
             "command without it, and commit that file."
         )
-    until = Deadline(now_s() + (asked.budget or math.inf))
-
-    def train(cells: Sequence[Cell]) -> Mapping[str, Record]:
-        planned = [PlannedCell(cell=cell) for cell in cells]
-        done = session.train(config, planned, until=until)
-        if done.is_interrupted:
-            raise Stopped
-        return done.by_key
-
     cells = trainable(config, session)
     Lines[Facts](asked.out / FACTS, Facts).write([_facts(asked.root)])
-    try:
+    with trainer(config, session, asked.budget) as train:
         tried = tuned(cells, asked.seed, train, looks_further=False).values()
         arms = {arm.row.cell.entry: arm for arm in tried}
-        train(
-            [cell for name in asked.hybrid if name in arms for cell in _hybrids(arms[name], asked)]
-        )
+        train([c for name in asked.hybrid if name in arms for c in _hybrids(arms[name], asked)])
         own = [arms[name] for name in asked.scaled if name in arms]
         train([cell for arm in own for cell in _scaled(arm, asked)[:-1]])
         _predict(own, asked, predictions)
         if asked.largest:
             train([_scaled(arm, asked)[-1] for arm in own])
-    except Stopped:
-        session.say("Stopped. The same command, given again, goes on from here.")
-    session.is_stopped &= not until.is_over
     if not read_records(asked.out, missing_ok=True):
         session.say("Nothing was trained.")
         return
-    page = asked.docs / PAGE
     found = _read(asked.out)
-    figures = session.figures([*charts(found)], page)
-    document = document_of(found, session.command("docs", "budget"), figures)
-    session.show(document)
-    session.write(document, page)
+    document = partial(document_of, found, session.command("docs", "budget"))
+    session.publish(asked.docs / PAGE, charts(found), document)
 
 
 def _facts(root: Path) -> Facts:
@@ -144,25 +116,17 @@ def _facts(root: Path) -> Facts:
     )
 
 
-def _changed(arm: Arm, seed: int, label: str, **settings: int) -> Cell:
-    """A run of an arm's row with other settings, at its rate."""
-    work = arm.row.cell.task
-    work = replace(work, label=label, settings=work.settings | settings, is_at_edge=arm.is_at_edge)
-    row = Row(cell=replace(arm.row.cell, workload=work), rates=(arm.rate,))
-    return row.searched_at(arm.rate, seed)
-
-
 def _hybrids(arm: Arm, asked: Asked) -> list[Cell]:
     half = max(1, int(arm.row.cell.task.settings["num_layers"]) // 2)
     label = f"{LABEL} softmax_layers={half}"
-    return [_changed(arm, seed, label, softmax_layers=half) for seed in asked.seed]
+    return [arm.changed(seed, label, softmax_layers=half) for seed in asked.seed]
 
 
 def _scaled(arm: Arm, asked: Asked) -> list[Cell]:
     """Every width at every budget, the cheapest first, so that the largest is the last."""
     sizes = sorted((w * w * steps, w, steps) for w in asked.widths for steps in asked.budgets)
     return [
-        _changed(arm, asked.seed[0], SCALED, num_steps=steps, **size_of(width))
+        arm.changed(asked.seed[0], SCALED, num_steps=steps, **size_of(width))
         for _, width, steps in sizes
     ]
 
@@ -209,6 +173,7 @@ class Stored:
     rows: Mapping[str, Score]
     points: Mapping[str, Sequence[Point]]
     facts: Facts
+    settings: str
     predictions: Sequence[Prediction]
 
 
@@ -221,29 +186,43 @@ def _read(out: Path) -> Stored:
     records = latest(read_records(out))
     compared = [r for r in records if r.cell.task.label != SCALED]
     board = build_leaderboard(at_best_rate(compared), CONTROLS, within_budget=True)
-    rows = {}
+    rows, settings = {}, ""
     for task in board.tasks:
         mixed = json.loads(task.settings).get("softmax_layers", 0)
+        settings = settings if mixed else task.settings
         for score in task.scores:
             rows[f"{score.entry} + softmax" if mixed else score.entry] = score
-    points: dict[str, list[Point]] = {}
-    for record in records:
-        if record.cell.task.label == SCALED and isinstance(record.result, Quality):
-            point = Point(
-                num_parameters=record.result.num_parameters,
-                num_steps=int(record.cell.task.settings["num_steps"]),
-                loss=record.result.accuracy,
-            )
-            points.setdefault(record.cell.entry, []).append(point)
-    facts: Lines[Facts] = Lines(out / FACTS, Facts)
+    facts = Lines[Facts](out / FACTS, Facts).read()
+    if not facts:
+        raise ConfigError(f"{out / FACTS} is empty. The same command, given again, writes it.")
     predictions: Lines[Prediction] = Lines(out / PREDICTIONS, Prediction)
     return Stored(
         records=records,
         rows=dict(sorted(rows.items(), key=lambda row: row[1].accuracy or math.inf)),
-        points=points,
-        facts=facts.read()[0],
+        points=_points(records),
+        facts=facts[0],
+        settings=settings,
         predictions=predictions.read(missing_ok=True),
     )
+
+
+def _points(records: Sequence[Record]) -> dict[str, list[Point]]:
+    """Scaled models by entry, among them those that the comparison had trained already."""
+    scaled = [r.cell for r in records if r.cell.task.label == SCALED]
+    arms = {(c.entry, c.task.settings["learning_rate"], c.task.seed) for c in scaled}
+    sizes = [{c.task.settings[key] for c in scaled} for key in ("embed_dim", "num_steps")]
+    found: dict[str, list[Point]] = {}
+    for record in records:
+        entry, work, result = record.cell.entry, record.cell.task.settings, record.result
+        size = work["embed_dim"], work["num_steps"]
+        is_scaled = (entry, work["learning_rate"], record.cell.task.seed) in arms
+        if not is_scaled or work.get("softmax_layers") or not isinstance(result, Quality):
+            continue
+        if all(each in known for each, known in zip(size, sizes, strict=True)):
+            count, steps = result.num_parameters, int(work["num_steps"])
+            point = Point(num_parameters=count, num_steps=steps, loss=result.accuracy)
+            found.setdefault(entry, []).append(point)
+    return found
 
 
 def _fit(found: Stored, name: str) -> tuple[PowerLaw | None, Prediction | None]:
@@ -267,9 +246,7 @@ def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ())
         ConfigError: nothing was trained there, or a file cannot be written.
     """
     found = _read(store)
-    drawn, _ = write_pictures([*charts(found)], page.with_suffix(""))
-    figures = [Figure(title, f"{page.stem}/{file.name}") for title, file in drawn]
-    return [write(document_of(found, command, figures), page), *(file for _, file in drawn)]
+    return write_illustrated(page, charts(found), partial(document_of, found, command))
 
 
 def document_of(found: Stored, command: str, figures: Sequence[Figure]) -> Document:
@@ -287,10 +264,12 @@ def document_of(found: Stored, command: str, figures: Sequence[Figure]) -> Docum
         Heading("Which differences can be told apart?"),
         Text([_pairs(found.rows)]),
         _comparison(found),
+        Text([f"Settings: {found.settings}"]),
     ]
     if found.points:
         blocks += [Heading("Loss over width and budget"), Bullets([*_laws(found)]), _scaling(found)]
-    return Document("Language models of bytes", [*blocks, Prose(_HOW_TO_READ), *figures])
+    how = Prose(prose(__file__, "how_to_read"))
+    return Document("Language models of bytes", [*blocks, how, *figures])
 
 
 def _pairs(rows: Mapping[str, Score]) -> str:

@@ -1,4 +1,4 @@
-"""`python -m bench.verify`: prove mechanisms against their authors' numbers, or what they claim.
+"""`attnbench verify`: prove mechanisms against their authors' numbers, or what they claim.
 
 `settings` says what was asked for. Then one file for each kind of proof: what it takes, what it
 shows and writes, and its exit code: `outputs`, and by a key each `flops`, `conformance` and

@@ -13,6 +13,8 @@ from pathlib import Path
 from bench.core.badges import goldens_passed, read_badges
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
+from bench.core.cli.limits import parsed
+from bench.core.cli.stored_files import read_inside
 from bench.core.cli.values import run_words
 from bench.core.proofs import STORED, line_of
 from bench.measuring.machine.environment import mechanism_source
@@ -42,11 +44,11 @@ def keep(out: Path, stored: Path) -> list[str]:
 
     known = set(attention_names())
     sources = {name: mechanism_source(name, ()) for name in known}
-    cases = json.loads((out / "verify.json").read_text()) if (out / "verify.json").exists() else []
+    goldens = goldens_passed(out / "verify.json")
+    cases = parsed(read_inside(out, out / "verify.json").decode()) if goldens else []
     compared = {
         row["mechanism"] for row in cases if row.get("source") == sources.get(row["mechanism"])
     }
-    goldens = goldens_passed(out / "verify.json")
     fresh = {
         name: line_of(name, badges, goldens.get(name) if name in compared else None)
         for name, badges in read_badges(out).items()
@@ -54,8 +56,8 @@ def keep(out: Path, stored: Path) -> list[str]:
     }
     if not fresh:
         raise ConfigError(
-            f"{out} holds no proofs of the present source. Run python -m bench.verify and "
-            "python -m bench.verify conformance=true first."
+            f"{out} holds no proofs of the present source. Run attnbench verify and "
+            "attnbench verify conformance=true first."
         )
     lines = stored.read_text("utf-8").splitlines() if stored.exists() else []
     before = {json.loads(line)["mechanism"]: line for line in lines}

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from attentions import Capabilities, Geometry, KernelCore, build_attention
+from attentions import Geometry, build_attention
 from attentions.engines import kernel
-from attentions.kernel import causal, tiles
 from tests.attentions.calls import call_of
+from tests.attentions.engines.drawn import D, E, H, gradients, tensors
 
-H, D, E = 2, 8, 6
+pytestmark = pytest.mark.usefixtures("small_tiles")
+
 FORMS = {
     "linear": ("linear", {}, False),
     "linear-causal": ("linear", {}, True),
@@ -36,7 +37,6 @@ FORMS = {
     "linear_unnormalised": ("linear_unnormalised", {}, False),
     "linear_unnormalised-causal": ("linear_unnormalised", {}, True),
 }
-every_form = pytest.mark.parametrize("form", FORMS)
 SIZES = (1, 15, 16, 17, 63, 64, 65, 150)
 """Around a chunk and a tile of `small_tiles`, and several of each."""
 KINDS = (
@@ -45,31 +45,13 @@ KINDS = (
 )
 """Every way through the tiles: plain, in chunks, with a rotation or with a largest key, with
 joint heads, and with sums that are changed before they are read."""
+every_way = pytest.mark.parametrize("form", KINDS)
 
 
 def forms_with(name, values, for_others):
     """Every form: those of `KINDS` with all values, the others with fewer."""
     pairs = [(f, value) for f in FORMS for value in (values if f in KINDS else for_others)]
     return pytest.mark.parametrize(("form", name), pairs)
-
-
-@pytest.fixture(autouse=True)
-def small_tiles(monkeypatch):
-    """Tiles of 64 tokens and chunks of 16, so that small tensors have several of them."""
-    monkeypatch.setattr(tiles, "TOKENS", 64)
-    monkeypatch.setattr(causal, "CHUNK", 16)
-
-
-@pytest.fixture
-def plainly(monkeypatch):
-    """Calls a core by the plain formula."""
-
-    def call(core, *inputs, **keywords):
-        with monkeypatch.context() as patch:
-            patch.setattr(kernel, "_is_tiled", lambda *tensors: False)
-            return core(*inputs, **keywords)
-
-    return call
 
 
 def build(form, seq_len, *, num_heads=H, value_dim=E, dtype=torch.float64):
@@ -83,18 +65,6 @@ def build(form, seq_len, *, num_heads=H, value_dim=E, dtype=torch.float64):
         for parameter in core.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return core
-
-
-def tensors(*lengths, batch_size=2, num_heads=H, value_dim=E, dtype=torch.float64):
-    sizes = zip(lengths, (D, D, value_dim), strict=True)
-    return [
-        torch.randn(batch_size, num_heads, n, d, dtype=dtype).requires_grad_() for n, d in sizes
-    ]
-
-
-def gradients(out, core, inputs, cotangent):
-    wanted = [*inputs, *core.parameters()]
-    return torch.autograd.grad(out, wanted, cotangent.to(out.dtype), allow_unused=True)
 
 
 def assert_same(core, inputs, plainly):
@@ -115,7 +85,7 @@ def test_tiles_and_chunks_change_nothing(form, seq_len, plainly):
     assert_same(build(form, seq_len), tensors(*[seq_len] * 3), plainly)
 
 
-@every_form
+@every_way
 @pytest.mark.parametrize(("num_queries", "num_keys"), [(3, 150), (150, 5)])
 def test_keys_may_be_many_more_or_fewer_than_queries(form, num_queries, num_keys, plainly):
     core = build(form, max(num_queries, num_keys))
@@ -131,7 +101,7 @@ def test_rows_and_heads_may_be_few_or_many(form, rows_and_heads, plainly):
     assert_same(build(form, 20, num_heads=num_heads), inputs, plainly)
 
 
-@every_form
+@every_way
 def test_tokens_may_lie_before_heads_in_memory_and_the_output_then_does_so_too(form, plainly):
     apart = [x.detach().transpose(1, 2).contiguous() for x in tensors(*[100] * 3)]
     inputs = [x.transpose(1, 2).requires_grad_() for x in apart]
@@ -140,7 +110,7 @@ def test_tokens_may_lie_before_heads_in_memory_and_the_output_then_does_so_too(f
     assert core(*inputs).transpose(1, 2).is_contiguous()
 
 
-@every_form
+@every_way
 def test_the_same_tensor_may_be_query_key_and_value(form, plainly):
     core = build(form, 90, value_dim=D)
     x, _, _ = tensors(90, 90, 90)
@@ -151,7 +121,7 @@ def test_the_same_tensor_may_be_query_key_and_value(form, plainly):
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-8)
 
 
-@every_form
+@every_way
 def test_gradients_of_gradients_are_those_of_the_formula(form, plainly):
     core, inputs = build(form, 20), tensors(20, 20, 20, batch_size=1)
     leaves, found = [*inputs, *core.parameters()], []
@@ -183,7 +153,7 @@ def test_a_gradient_beyond_float16_stops_at_its_largest_number():
         assert gradient.isfinite().all()
 
 
-@every_form
+@every_way
 def test_under_autocast_nothing_is_computed_in_half(form):
     core = build(form, 100, dtype=torch.float32)
     inputs = [x.detach().float().requires_grad_() for x in tensors(100, 100, 100)]
@@ -196,7 +166,7 @@ def test_under_autocast_nothing_is_computed_in_half(form):
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
-@every_form
+@every_way
 def test_only_inputs_and_sums_are_kept_for_the_backward_pass(form):
     core = build(form, 1024, value_dim=D, dtype=torch.float32)
     if core.geometry.causal:
@@ -215,7 +185,7 @@ def test_only_inputs_and_sums_are_kept_for_the_backward_pass(form):
     assert extra <= inputs[0].numel() * 4 / 4
 
 
-@every_form
+@every_way
 def test_a_key_that_a_mask_hides_might_as_well_not_be_there(form):
     core = build(form, 20)
     if core.geometry.causal or form == "nala-rope":
@@ -231,14 +201,14 @@ def test_a_key_that_a_mask_hides_might_as_well_not_be_there(form):
     assert all(g.isfinite().all() for g in torch.autograd.grad(nobody.sum(), (q, k, v)))
 
 
-@every_form
+@every_way
 def test_tensors_may_be_empty(form):
     core, inputs = build(form, 20, dtype=torch.float32), tensors(20, 20, 20, batch_size=0)
     q, k, v = (x.detach().float() for x in inputs)
     assert core(q, k, v).shape == (0, H, 20, E)
 
 
-@every_form
+@every_way
 def test_a_compiler_a_transform_and_forward_differentiation_get_the_formula(form, plainly):
     core = build(form, 12, dtype=torch.float32)
     q, k, v = (x.detach().float() for x in tensors(12, 12, 12))
@@ -255,7 +225,7 @@ def test_a_compiler_a_transform_and_forward_differentiation_get_the_formula(form
     torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-3)
 
 
-@every_form
+@every_way
 def test_a_transform_of_something_else_leaves_gradients_as_they_are(form):
     core = build(form, 12, dtype=torch.float32)
     q, k, v = (x.detach().float().requires_grad_() for x in tensors(12, 12, 12))
@@ -267,7 +237,7 @@ def test_a_transform_of_something_else_leaves_gradients_as_they_are(form):
     torch.testing.assert_close(torch.autograd.grad(slope, (q, k, v)), expected)
 
 
-@every_form
+@every_way
 def test_flops_are_those_that_torch_counts(form, monkeypatch):
     monkeypatch.undo()  # flops are those of the chunks that there are
     core = build(form, 150, dtype=torch.float32)
@@ -292,111 +262,6 @@ def test_it_is_tiled_for_ordinary_tensors_on_a_cpu_only():
     assert not kernel._is_tiled(q, k, v, torch.ones(2, 1, 4, dtype=torch.float64))
 
 
-class Placed(KernelCore):
-    """With a weight, places, two parts, and one part given as a plain tensor."""
-
-    name = "placed"
-    capabilities = Capabilities(causal=True, cross=True, recurrent=True)
-    eps = 1e-3
-
-    def __init__(self, geometry):
-        super().__init__(geometry)
-        self.feature_dim = 2 * geometry.head_dim
-        self.scale = torch.nn.Parameter(torch.rand(geometry.num_heads, 1, geometry.head_dim))
-
-    def weights(self, dtype):
-        return (self.scale.to(dtype),)
-
-    def places(self, start, stop, dtype, device):
-        return (torch.arange(start + 1, stop + 1, dtype=dtype, device=device)[:, None] / stop,)
-
-    def phi_q(self, q, scale, place):
-        above = (q * scale).relu()
-        return above * place, above.square()
-
-    def flops(self, shape):
-        return 0
-
-
-def placed(causal=False, length=100):
-    geometry = Geometry(num_heads=H, head_dim=D, seq_len=length, value_dim=E, causal=causal)
-    return Placed(geometry).double()
-
-
-@pytest.mark.parametrize("is_causal", [False, True])
-def test_weights_and_places_reach_features_and_gradients_reach_weights(is_causal, plainly):
-    core, inputs = placed(is_causal), tensors(100, 100, 100)
-    outs = core(*inputs), plainly(core, *inputs)
-    cotangent = torch.randn_like(outs[0])
-    for got, want in zip(*(gradients(o, core, inputs, cotangent) for o in outs), strict=True):
-        torch.testing.assert_close(got, want)
-
-
-def test_a_weight_that_takes_no_gradient_costs_none():
-    core, inputs = placed(), tensors(100, 100, 100)
-    core.scale.requires_grad_(False)
-    assert all(g is not None for g in torch.autograd.grad(core(*inputs).sum(), inputs))
-
-
-def test_a_state_knows_the_places_of_the_tokens_after_it():
-    class Fixed(Placed):
-        def places(self, start, stop, dtype, device):
-            return (torch.arange(start + 1, stop + 1, dtype=dtype, device=device)[:, None],)
-
-    core, inputs = Fixed(placed(True).geometry).double(), tensors(100, 100, 100)
-    state = core.init_state(2, dtype=torch.float64, device=torch.device("cpu"))
-    outs = []
-    for part in zip(*(x.split((1, 70, 29), dim=2) for x in inputs), strict=True):
-        out, state = core.step(*part, state)
-        outs.append(out)
-    torch.testing.assert_close(torch.cat(outs, dim=2), core(*inputs))
-    assert state.position == 100
-
-
-def test_learned_parameters_without_weights_are_refused():
-    """Tiles would leave them without a gradient."""
-
-    class Forgetful(Placed):
-        def weights(self, dtype):
-            return ()
-
-    with pytest.raises(TypeError, match="method weights"):
-        Forgetful(placed().geometry)(*tensors(100, 100, 100, dtype=torch.float32))
-
-
-@pytest.mark.parametrize("attribute", ["eps_on_mean", "joint_heads", "floor"])
-def test_what_has_no_causal_form_is_refused(attribute):
-    core = placed(causal=True)
-    setattr(core, attribute, 1.0)
-    with pytest.raises(TypeError, match=f"{attribute} has no causal form"):
-        core(*tensors(100, 100, 100))
-
-
-@pytest.mark.parametrize("method", ["turn", "combine", "columns"])
-def test_methods_that_have_no_causal_form_are_refused(method):
-    kind = type("Other", (Placed,), {method: lambda self, *args: None})
-    with pytest.raises(TypeError, match=f"{method} has no causal form"):
-        kind(placed(causal=True).geometry)(*tensors(100, 100, 100))
-
-
-@pytest.mark.parametrize("is_causal", [False, True])
-def test_where_nothing_divides_nothing_does_by_tiles_by_the_formula_and_in_steps(
-    is_causal, plainly
-):
-    core = placed(is_causal)
-    core.divides = False
-    inputs = tensors(100, 100, 100)
-    phi_q, phi_k = core.query_features(inputs[0]), core.key_features(inputs[1])
-    weights = phi_q @ phi_k.mT
-    expected = (weights.tril() if is_causal else weights) @ inputs[2]
-    torch.testing.assert_close(core(*inputs), expected)
-    torch.testing.assert_close(plainly(core, *inputs), expected)
-    mask = torch.ones(2, 100, dtype=torch.bool)
-    torch.testing.assert_close(
-        core.attend(*inputs, *core.weights(torch.double), key_mask=mask), expected
-    )
-
-
 def test_a_core_that_is_not_recurrent_has_no_step():
     core, (q, k, v) = build("nala", 5), tensors(5, 5, 5)
     with pytest.raises(TypeError, match="no recurrent form"):
@@ -405,7 +270,7 @@ def test_a_core_that_is_not_recurrent_has_no_step():
         core.init_state(2, dtype=q.dtype, device=q.device)
 
 
-@every_form
+@every_way
 @pytest.mark.parametrize("is_masked", [False, True])
 def test_heads_may_share_keys_and_values(form, is_masked):
     name, settings, is_causal = FORMS[form]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import (
@@ -263,3 +264,22 @@ def test_a_core_that_does_not_claim_its_recurrence_is_told_so():
     core = enter(Silent, can)(Geometry(num_heads=2, head_dim=4, seq_len=3, causal=True))
     with pytest.raises(TypeError, match="do not say recurrent=True"):
         core(*torch.randn(3, 1, 2, 3, 4))
+
+
+def recurrences():
+    """Our own mechanisms with a state that does not grow."""
+    kinds = map(registry.attention_class, registry.attention_names())
+    ours = (k for k in kinds if issubclass(k, StateCore) and not k.capabilities.requires)
+    return [kind.name for kind in ours if kind.capabilities.recurrent]
+
+
+@pytest.mark.parametrize("name", recurrences())
+def test_a_state_keeps_no_more_memory_than_its_numbers_take(name):
+    """A view of the last token would keep those of the whole sequence."""
+    core = build_attention(name, geometry())
+    state = core.init_state(2, dtype=torch.float32, device=CPU)
+    with torch.no_grad():
+        _, state = core.step(*inputs(dtype=torch.float32), state)
+    for leaf in tree_leaves(state):
+        if isinstance(leaf, torch.Tensor):
+            assert leaf.untyped_storage().nbytes() == leaf.nbytes

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.kernel.derivatives import DERIVATIVES, derivative_of
-from attentions.kernel.maps import as_parts
+from attentions.kernel.derivatives import DERIVATIVES, as_parts, derivative_of
 
 BY_HAND = {
     "linear": {"phi_q"},

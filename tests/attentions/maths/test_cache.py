@@ -31,8 +31,8 @@ def tokens(tensors, which):
 
 
 @pytest.mark.parametrize("name", [*CACHED, "sliding_window"])
-@pytest.mark.parametrize("num_kv_heads", [1, 2, 6])
-@pytest.mark.parametrize("lengths", [[12], [1] * 12, [5, 1, 1, 5], [1, 11]], ids=str)
+@pytest.mark.parametrize("num_kv_heads", [1, 2])
+@pytest.mark.parametrize("lengths", [[1] * 12, [5, 1, 1, 5]], ids=str)
 def test_steps_equal_the_whole_with_any_number_of_shared_heads(name, num_kv_heads, lengths):
     core, tensors = build(name, num_kv_heads=num_kv_heads), inputs(num_kv_heads)
     state, outputs = core.init_state(2, dtype=torch.float64, device=CPU), []

@@ -67,3 +67,17 @@ def test_scaling_divides_by_the_root_of_the_width_and_leaves_its_input_alone():
     assert torch.allclose(scaled(x), torch.full_like(x, 1 / math.sqrt(9)))
     assert x.eq(1).all()
     assert scaled(x.transpose(0, 1)).is_contiguous()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [1, 3, 4, 20])
+def test_a_window_reaches_to_both_sides_unless_causal(window, causal):
+    tiling = Tiling(query_len=9, key_len=9, size=2, causal=causal, window=window)
+    seen = torch.zeros(9, 9, dtype=torch.bool)
+    for rows in tiling.rows():
+        for columns in tiling.columns(rows):
+            hidden = tiling.hidden(rows, columns, None, torch.device("cpu"))
+            seen[rows, columns] = True if hidden is None else ~hidden
+    before = torch.arange(9)[:, None] - torch.arange(9)
+    expected = before.abs() < window
+    assert torch.equal(seen, expected & (before >= 0) if causal else expected)

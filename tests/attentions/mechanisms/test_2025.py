@@ -89,13 +89,6 @@ def test_steps_equal_the_formula_however_a_prompt_is_split(case):
         torch.testing.assert_close(torch.cat(outputs, 2), expected)
 
 
-@every
-def test_grouped_queries_share_a_head_of_keys(case):
-    core, (q, k, v), gates = called(case, kv_heads=1)
-    expected = CASES[case][1](q, k.expand(-1, 2, -1, -1), v.expand(-1, 2, -1, -1), **gates)
-    torch.testing.assert_close(core(q, k, v, **gates), expected)
-
-
 @pytest.mark.parametrize("window", [None, 1, 7, 64, 300])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 def test_sinks_and_windows_are_those_of_the_formula(window, kv_heads):

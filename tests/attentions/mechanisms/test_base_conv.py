@@ -41,15 +41,6 @@ def test_a_token_is_its_convolution_times_its_projection_and_itself(kernel_size)
         assert torch.allclose(out[:, i], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kernel_size", [3, 0])
-def test_the_reference_is_the_layer_and_every_weight_has_a_gradient(kernel_size):
-    base_conv, x = layer(kernel_size), torch.randn(2, 8, 6, dtype=torch.float64)
-    out = base_conv(x)
-    assert torch.allclose(out, base_conv.reference(x))
-    out.sum().backward()
-    assert all(weight.grad is not None for weight in base_conv.parameters())
-
-
 def test_a_kernel_of_less_than_no_token_is_refused():
     with pytest.raises(ValueError, match="kernel_size"):
         layer(-1)

@@ -1,14 +1,11 @@
 """MoBA and NSA, small enough to leave blocks out, against forms that share no code with them."""
 
-import functools
-
 import pytest
 import torch
 
 from attentions import Geometry, attention_class, build_attention
 from attentions.base import CallShape
 from attentions.maths.shared_heads import SharedHeads
-from bench.measuring.costs.slow_forms import work_of
 from bench.studies.conformance.gates import gates_of
 from tests.attentions.mechanisms import explicit
 
@@ -52,20 +49,6 @@ def test_outputs_and_gradients_are_those_of_the_formula(name, kv_heads):
 
 
 @every
-@pytest.mark.parametrize("split", [(1,) * N, (30, 1, 20, 1, 1, 22), (5, 70)])
-def test_steps_equal_the_formula_however_a_prompt_is_split(name, split):
-    core, tensors, gates = called(name)
-    state, outputs = core.init_state(2, dtype=torch.double, device=torch.device("cpu")), []
-    for q, k, v, *given in zip(
-        *(x.split(split, 2) for x in (*tensors, *gates.values())), strict=True
-    ):
-        out, state = core.step(q, k, v, state, **dict(zip(gates, given, strict=True)))
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, 2), expected_of(name, tensors, gates))
-    assert state.k.shape[1] == 2  # the state holds the heads that there are
-
-
-@every
 def test_where_nothing_can_be_left_out_pairs_are_hidden(name, monkeypatch):
     core, tensors, gates = called(name)
     given = [x.requires_grad_() for x in (*tensors, *gates.values())]
@@ -99,17 +82,6 @@ def test_learned_shares_of_nsa_get_the_gradients_of_the_formula():
     cotangent = torch.randn_like(out)
     ours, theirs = (torch.autograd.grad(x, core.gate_logit, cotangent) for x in (out, expected))
     torch.testing.assert_close(ours, theirs)
-
-
-@every
-@pytest.mark.parametrize("tile", [16, 256])
-@pytest.mark.parametrize("n", [3, 8, 24, 75, 300])
-def test_executed_flops_are_those_that_are_counted(name, n, tile):
-    core, tensors, gates = called(name, kv_heads=4, n=n, tile=tile)
-    counted = work_of(functools.partial(core, *tensors, **gates)).flops
-    sizes = {"query_len": n, "key_len": n, "head_dim": D, "value_dim": E}
-    shape = CallShape(batch_size=2, num_heads=4, causal=True, **sizes)
-    assert core.executed_flops(shape) == counted
 
 
 @pytest.mark.parametrize(

@@ -39,23 +39,6 @@ def test_gradients_of_all_weights_are_those_of_the_formula(norm, qkv):
     torch.testing.assert_close(ours, theirs)
 
 
-def test_it_decodes_with_shared_heads(qkv):
-    geometry = Geometry(
-        num_heads=4, num_kv_heads=2, head_dim=8, value_dim=6, seq_len=40, causal=True
-    )
-    core = build_attention("differential", geometry).double()
-    q = qkv(1, 4, 40, 8)[0]
-    k, v = qkv(1, 2, 40, 8, value_dim=6)[1:]
-    state, outputs = core.init_state(1, dtype=q.dtype, device=q.device), []
-    for parts in zip(*(x.split((20, 1, 1, 18), 2) for x in (q, k, v)), strict=True):
-        out, state = core.step(*parts, state)
-        outputs.append(out)
-    k, v = (x.repeat_interleave(2, 1) for x in (k, v))
-    lam, weight = share_by_hand(core.core), core.core.norm.weight
-    expected = explicit.differential(q, k, v, lam, core.core.lambda_init, weight)
-    torch.testing.assert_close(torch.cat(outputs, 2), expected)
-
-
 def test_it_begins_as_the_first_layer_of_the_paper():
     core = build()
     assert core.lambda_init == pytest.approx(0.8 - 0.6 * math.exp(0))

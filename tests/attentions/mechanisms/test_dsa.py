@@ -4,8 +4,6 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from attentions.base import CallShape
-from bench.measuring.costs.slow_forms import work_of
 from tests.attentions.mechanisms import explicit
 
 N, D, E, TOP, HEADS, WIDTH = 45, 8, 6, 7, 9, 5
@@ -42,35 +40,6 @@ def test_outputs_and_gradients_are_those_of_the_formula(kv_heads):
     assert ours[3:] == (None, None, None)  # the indexer gets no gradient
 
 
-def test_hidden_tokens_are_as_if_removed():
-    core, tensors, index = called()
-    key_mask = torch.rand(1, N) < 0.6
-    kept = key_mask[0].nonzero()[:, 0]
-    out = core(*tensors, **index, key_mask=key_mask.expand(2, -1))
-    fewer = {
-        name: x.index_select(1 if x.dim() == 3 and name == "index_k" else 2, kept)
-        for name, x in index.items()
-    }
-    expected = explicit.dsa(*(x[:, :, kept] for x in tensors), **fewer, top_k=TOP)
-    torch.testing.assert_close(out[:, :, kept], expected)
-
-
-@pytest.mark.parametrize("split", [(1,) * N, (20, 1, 1, 23), (3, 42)])
-def test_steps_equal_the_formula_however_a_prompt_is_split(split):
-    core, tensors, index = called()
-    state, outputs = core.init_state(2, dtype=torch.double, device=torch.device("cpu")), []
-    index["index_k"] = index["index_k"].unsqueeze(1)
-    for q, k, v, *given in zip(
-        *(x.split(split, 2) for x in (*tensors, *index.values())), strict=True
-    ):
-        out, state = core.step(q, k, v, state, **dict(zip(index, given, strict=True)))
-        outputs.append(out)
-    index["index_k"] = index["index_k"].squeeze(1)
-    expected = explicit.dsa(*tensors, **index, top_k=TOP)
-    torch.testing.assert_close(torch.cat(outputs, 2), expected)
-    assert state.kept.shape == (2, 1, N, WIDTH)
-
-
 def test_of_equal_scores_the_later_keys_are_chosen(qkv):
     q, k, v = qkv(1, 2, N, D)
     geometry = Geometry(num_heads=2, head_dim=D, seq_len=N, causal=True)
@@ -98,18 +67,3 @@ def test_the_indexer_learns_the_weights_of_the_heads_over_what_it_chose():
             found = guess[best].log_softmax(0)
             expected.append((target * (target.log() - found)).sum())
     torch.testing.assert_close(loss, torch.stack(expected).mean())
-
-
-@pytest.mark.parametrize("n", [5, 64, 150])
-def test_executed_flops_are_those_that_are_counted(n):
-    geometry = Geometry(num_heads=4, head_dim=D, value_dim=E, seq_len=n, causal=True)
-    core = build_attention("dsa", geometry, top_k=TOP, index_heads=HEADS, index_dim=WIDTH)
-    core.tile = 64
-    tensors = [torch.randn(2, 4, n, width) for width in (D, D, E)]
-    sizes = {"query_len": n, "key_len": n, "head_dim": D, "value_dim": E}
-    shape = CallShape(batch_size=2, num_heads=4, causal=True, **sizes)
-    assert core.executed_flops(shape) == work_of(lambda: core(*tensors)).flops
-    state = core.init_state(2, dtype=torch.float32, device=torch.device("cpu"))
-    _, state = core.step(*(x[:, :, :-1] for x in tensors), state)
-    last = work_of(lambda: core.step(*(x[:, :, -1:] for x in tensors), state))
-    assert core.decode_flops(shape) == last.flops

@@ -1,11 +1,9 @@
 import pytest
 import torch
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, build_attention, build_layer
 from attentions.maths.feature_maps import unit_of
-from tests.attentions.calls import call_of
 
 
 def build(seq_len=9, **settings):
@@ -93,15 +91,6 @@ def test_the_layer_equals_its_explicit_form(sr_ratio, norm_over):
     got = torch.autograd.grad(out, wanted, cotangent)
     for a, b in zip(got, torch.autograd.grad(expected, wanted, cotangent), strict=True):
         torch.testing.assert_close(a, b)
-
-
-@pytest.mark.parametrize("sr_ratio", [1, 2])
-def test_flops_of_the_layer_equal_torchs_counter(sr_ratio):
-    layer = build_on_grid(sr_ratio=sr_ratio)
-    shape = call_of(24, batch_size=3)
-    with FlopCounterMode(display=False) as counter:
-        layer(torch.randn(3, 24, 8, dtype=torch.float64))
-    assert layer.flops(shape) == counter.get_total_flops()
 
 
 def test_the_layers_convolution_spreads_a_value_over_its_neighbours_only():

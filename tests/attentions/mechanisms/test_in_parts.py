@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from bench.measuring.measure.memory import peak_memory_bytes
+from bench.measuring.device import device_named
 from tests.attentions.calls import call_of
 
 SETTINGS = {
@@ -28,7 +28,7 @@ def test_time_and_memory_grow_with_the_tokens_and_not_with_their_square(name, ca
         work.append(core.executed_flops(call_of(seq_len, 8)))
         q, k, v = (torch.randn(1, 2, seq_len, 8, requires_grad=True) for _ in range(3))
         call = lambda core=core, q=q, k=k, v=v: core(q, k, v).sum().backward()  # noqa: E731
-        peaks.append(peak_memory_bytes(call, torch.device("cpu")))
+        peaks.append(device_named("cpu").profile(call).peak_bytes)
     assert work[1] <= MOST_WORK.get(name, 16) * work[0]
     assert peaks[1] < (4.5 if name in ("softmax_chunked", "topk") else 5) * peaks[0]
 

@@ -31,11 +31,6 @@ def test_the_causal_form_is_the_recurrence(seq_len, qkv):
     torch.testing.assert_close(core.reference(q, k, v), expected)
 
 
-def test_the_last_query_of_the_causal_form_sees_what_the_full_form_sees(qkv):
-    tensors = qkv(1, 2, 6, 4, value_dim=3)
-    torch.testing.assert_close(build()(*tensors)[:, :, -1], build(True)(*tensors)[:, :, -1])
-
-
 def test_the_state_is_one_matrix_of_each_head_in_float32(qkv):
     core = build(causal=True)
     state = core.init_state(1, dtype=torch.float16, device=torch.device("cpu"))

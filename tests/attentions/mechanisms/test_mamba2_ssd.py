@@ -3,7 +3,6 @@ import torch
 from torch.nn import functional
 
 from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
 
 
 def build(seq_len=9, **settings):
@@ -73,11 +72,3 @@ def test_the_layer_is_that_of_the_paper(settings):
     expected = layer_by_hand(layer, x[0])
     torch.testing.assert_close(layer(x)[0], expected)
     torch.testing.assert_close(layer.reference(x)[0], expected)
-
-
-def test_the_layer_counts_its_projections_its_convolution_and_its_core():
-    layer, core = build_layer(), build()
-    call = call_of(70, 4, 3, batch_size=2, causal=True)
-    weights = 8 * (6 + 14 + 2) + 6 * 8 + 14 * 4
-    assert layer.flops(call) == 2 * 140 * weights + core.flops(call)
-    assert layer.executed_flops(call) == 2 * 140 * weights + core.executed_flops(call)

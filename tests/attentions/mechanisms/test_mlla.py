@@ -70,19 +70,6 @@ def test_the_projection_can_do_without_a_bias():
     assert build(qk_bias=False).qk.bias is None
 
 
-@pytest.mark.parametrize(("batch_size", "grid"), [(2, (2, 3)), (3, (31, 40)), (40, (2, 2))])
-def test_outputs_and_gradients_are_those_of_the_reference(batch_size, grid):
-    layer = build(grid, 6)
-    x = torch.randn(batch_size, math.prod(grid), 12, dtype=torch.float64, requires_grad=True)
-    cotangent = torch.randn_like(x)
-    found = []
-    for form in (layer, layer.reference):
-        out = form(x)
-        found.append((out, *torch.autograd.grad(out, [x, *layer.parameters()], cotangent)))
-    for got, expected in zip(*found, strict=True):
-        torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
-
-
 def test_pairs_of_channels_may_lie_in_two_heads():
     geometry = Geometry(num_heads=4, head_dim=3, seq_len=6, grid=(2, 3))
     layer = build_attention("mlla", geometry).double()

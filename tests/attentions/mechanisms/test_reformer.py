@@ -145,16 +145,6 @@ def test_a_pair_that_meets_in_every_round_counts_once_unless_asked_otherwise(qkv
     torch.testing.assert_close(often(q, k, v), single(q, k, v))
 
 
-def test_the_seed_fixes_the_hashes_and_the_global_generator_is_left_alone():
-    torch.manual_seed(1)
-    expected = torch.randn(3)
-    torch.manual_seed(1)
-    first, again, other = build(), build(), build(seed=1)
-    assert torch.equal(torch.randn(3), expected)
-    assert torch.equal(first.rotations, again.rotations)
-    assert not torch.equal(first.rotations, other.rotations)
-
-
 @pytest.mark.parametrize("num_buckets", [2, 8, 10, 128, 130, 512, 2000])
 def test_many_buckets_are_pairs_of_fewer(num_buckets):
     factors = _even_factors(num_buckets, at_most=128)

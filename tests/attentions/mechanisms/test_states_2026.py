@@ -111,13 +111,6 @@ def test_steps_equal_the_formula_however_a_prompt_is_split(case):
 
 
 @every
-def test_grouped_queries_share_a_head_of_keys(case):
-    core, (q, k, v), gates, form = called(case, kv_heads=1)
-    expected = form(q, k.expand(-1, 2, -1, -1), v.expand(-1, 2, -1, -1), **gates)
-    torch.testing.assert_close(core(q, k, v, **gates), expected)
-
-
-@every
 def test_a_reference_is_the_formula_as_well(case):
     core, tensors, gates, form = called(case)
     torch.testing.assert_close(core.reference(*tensors, **gates), form(*tensors, **gates))

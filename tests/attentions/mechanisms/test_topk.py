@@ -76,3 +76,30 @@ def test_flops_count_all_scores_and_the_chosen_values(causal, num_kept):
     seen = [i + 1 if causal else 11 for i in range(11)]
     chosen = sum(min(n, num_kept) for n in seen)
     assert core.flops(shape) == 3 * 2 * (sum(seen) * 2 * 4 + chosen * 2 * 5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_heads_that_share_keys_choose_among_them_as_among_copies(causal, qkv):
+    q, *shared = (x.requires_grad_() for x in qkv(2, 4, 11, 4))
+    k, v = (x[:, :2].detach().requires_grad_() for x in shared)
+    geometry = Geometry(num_heads=4, num_kv_heads=2, head_dim=4, seq_len=11, causal=causal)
+    out = build_attention("topk", geometry, k=3, chunk_size=4)(q, k, v)
+    copies = (x.repeat_interleave(2, dim=1) for x in (k, v))
+    expected = build(causal, num_heads=4, k=3)(q, *copies)
+    torch.testing.assert_close(out, expected)
+    cotangent = torch.randn_like(out)
+    pairs = (torch.autograd.grad(x, (q, k, v), cotangent) for x in (out, expected))
+    for got, want in zip(*pairs, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("lengths", [[1] * 11, [4, 1, 6]], ids=str)
+def test_a_decoded_token_chooses_among_all_before_it(lengths, qkv):
+    tensors = qkv(1, 2, 11, 4)
+    core = build(causal=True, k=3)
+    state, outputs = core.init_state(1, dtype=torch.float64, device=CPU), []
+    for part in zip(*(x.split(lengths, dim=2) for x in tensors), strict=True):
+        out, state = core.step(*part, state)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=2), core(*tensors))
+    assert core.decode_flops(call_of(11)) == 2 * 2 * (11 * 4 + 3 * 8)

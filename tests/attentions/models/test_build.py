@@ -50,7 +50,14 @@ def test_the_library_offers_models_by_name():
     assert attentions.model_info("nalaformer_t") is model_info("nalaformer_t")
 
 
-@pytest.mark.parametrize("name", model_names())
+LEAST = ("nalaformer_xt", "deit_tiny", "pvt_tiny", "pvt_v2_b0", "swin_tiny", "nala_swin_tiny")
+"""Of each way to build one; the slow tests take all the others."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in LEAST else pytest.param(n, marks=pytest.mark.slow) for n in model_names()],
+)
 def test_every_model_takes_the_least_size_that_it_claims(name):
     for package in model_info(name).requires:
         pytest.importorskip(package)

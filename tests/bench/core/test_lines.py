@@ -1,6 +1,8 @@
 """Files of JSON lines: what is written is read again, and what is none is named with its line."""
 
 import json
+import os
+import resource
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -90,7 +92,49 @@ def test_what_cannot_be_read_or_written_is_a_users_mistake(tmp_path):
     with pytest.raises(ConfigError, match="cannot be written: "):
         Lines[Point](tmp_path / "file" / "points.jsonl", Point).append(ONE)
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "file")
-    with pytest.raises(ConfigError, match="cannot be written: "):
+    with pytest.raises(ConfigError, match="is a link, and none is followed"):
         Lines[Point](tmp_path / "link.jsonl", Point).append(ONE)
     with pytest.raises(ValueError, match="not JSON compliant"):
         Lines[Point](tmp_path / "nan.jsonl", Point).write([Point(attention="a", rank=(1e999,))])
+
+
+@pytest.mark.parametrize("torn", ['{"attention": "nala", "ra', "{", "\0\0\0"])
+def test_a_torn_last_line_is_named_and_gone_when_another_is_appended(tmp_path, capsys, torn):
+    lines = Lines[Point](tmp_path / "points.jsonl", Point)
+    lines.append(ONE)
+    with lines.path.open("a") as file:
+        file.write(torn)
+    assert lines.read() == [ONE]
+    assert "points.jsonl:2 is left out: a crash has cut it short." in capsys.readouterr().err
+    lines.append(ONE)
+    assert lines.read() == [ONE, ONE] and capsys.readouterr().err == ""
+
+
+def test_a_last_line_without_its_end_gets_it(tmp_path):
+    lines = Lines[Point](tmp_path / "points.jsonl", Point)
+    lines.path.write_text(lines.text([ONE]).rstrip("\n"))
+    lines.append(ONE)
+    assert lines.read() == [ONE, ONE]
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path):
+    lines = Lines[Point](tmp_path / "points.jsonl", Point)
+    lines.append(ONE)
+    before = lines.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 5, limits[1]))
+    try:
+        with pytest.raises(ConfigError, match="cannot be written: File too large"):
+            lines.append(ONE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert lines.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_is_neither_read_nor_appended_to(tmp_path, put):
+    lines = Lines[Point](tmp_path / "points.jsonl", Point)
+    put(lines.path)
+    for do in (lines.read, lambda: lines.append(ONE)):
+        with pytest.raises(ConfigError, match=r"points\.jsonl (is|cannot be written)"):
+            do()

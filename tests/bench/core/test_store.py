@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.core import store
+from bench.core.cli import files
 from bench.core.cli.errors import ConfigError
 from bench.core.record import SCHEMA_VERSION, Record, Status
 from bench.core.store import (
@@ -257,7 +258,7 @@ def test_a_full_disk_is_said_clearly_and_keeps_what_was_written(
         os.write(file.fileno(), data[:100])  # type: ignore[attr-defined]
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store, "_write_all", half_then_full)
+    monkeypatch.setattr(files, "write_all", half_then_full)
     with pytest.raises(StoreError, match=r"No space left.*Free some space"):
         here.append(TWO)
     monkeypatch.undo()
@@ -275,7 +276,7 @@ def test_a_disk_without_room_is_told_before_there_is_a_record(
     def full(file: object, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store, "_write_all", full)
+    monkeypatch.setattr(store, "write_all", full)
     with pytest.raises(StoreError, match=r"Cannot write 256 KiB .* No space left.*Free some space"):
         here.check_space()
     assert list((tmp_path / "records").iterdir()) == []
@@ -291,7 +292,7 @@ def test_ctrl_c_in_the_middle_of_a_write_leaves_whole_lines(
         os.write(file.fileno(), data[:100])  # type: ignore[attr-defined]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "_write_all", interrupted)
+    monkeypatch.setattr(files, "write_all", interrupted)
     with pytest.raises(KeyboardInterrupt):
         here.append(TWO)
     assert here.path.read_text() == ONE.to_json() + "\n"
@@ -315,7 +316,9 @@ def test_a_device_that_is_really_full_is_a_store_error(
 ) -> None:
     here = Store(tmp_path, "a")
     here.append(ONE)
-    monkeypatch.setattr(store, "no_link", lambda _, flags: os.open("/dev/full", flags))
+    full = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr(files, "open_to_append", lambda *_: full)
+    monkeypatch.setattr(files, "_mend_end", lambda *_: False)
     with pytest.raises(StoreError, match="No space left on device"):
         here.append(TWO)
 

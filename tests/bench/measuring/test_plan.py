@@ -7,9 +7,11 @@ from attentions import Capabilities
 from bench.core.cli.command import CONF, read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.measuring.config import read_sweep_config
+from bench.measuring.device import KINDS, Device
 from bench.measuring.plan import plan, reference_cell, resolve_devices, why_unsupported
 from tests.bench.core.test_cell import KERNEL, TASK
 from tests.bench.measuring.test_config import BASE
+from tests.fake_device import FakeDevice
 
 
 def planned(**changes):
@@ -103,9 +105,9 @@ def test_a_shape_that_cannot_be_built_is_skipped_with_the_constructors_words():
 
 def test_a_dtype_that_the_device_does_not_compute_in_is_skipped_with_the_devices_words(monkeypatch):
     def why_no_dtype(device, dtype):
-        return f"{device} does not compute in {dtype}." if dtype == "float16" else None
+        return f"{device.name} does not compute in {dtype}." if dtype == "float16" else None
 
-    monkeypatch.setattr("bench.measuring.plan.why_no_dtype", why_no_dtype)
+    monkeypatch.setattr(Device, "why_no_dtype", why_no_dtype)
     half, wide = planned(
         attention={"linear": {"mechanism": "linear"}},
         task={},
@@ -117,9 +119,7 @@ def test_a_dtype_that_the_device_does_not_compute_in_is_skipped_with_the_devices
 
 
 def test_auto_is_every_device_that_is_present(monkeypatch):
-    monkeypatch.setattr(
-        "bench.measuring.plan.available_devices", lambda: ("cpu", "cuda:0", "cuda:1")
-    )
+    monkeypatch.setitem(KINDS, "cuda", FakeDevice)
     assert resolve_devices(("auto",)) == ("cpu", "cuda:0", "cuda:1")
     assert resolve_devices(("cuda", "cuda:1", "cuda:0")) == ("cuda:0", "cuda:1")
 

@@ -35,8 +35,8 @@ def server():
         yield server
 
 
-def run(server, names, interrupt=None, roofs=None, **changes):
-    """Records by entry of a sweep over plug-in mechanisms."""
+def records_of(server, names, interrupt=None, roofs=None, **changes):
+    """Records of a sweep over plug-in mechanisms."""
     with TemporaryDirectory() as out:
         config = read_sweep_config(
             BASE
@@ -56,39 +56,76 @@ def run(server, names, interrupt=None, roofs=None, **changes):
         with interrupt or Interrupt() as asked:
             jobs = Jobs(server, config.run.timeout_s, asked)
             runner = Runner(config, here, jobs, Silent(), "test", roofs=roofs)
-            return {record.cell.entry: record for record in runner.run(plan(config, server))}
+            return list(runner.run(plan(config, server)))
 
 
-@pytest.mark.parametrize(
-    ("name", "status", "words"),
-    [
-        ("zeros", Status.INCORRECT, "zero everywhere"),
-        ("constant", Status.INCORRECT, "the same value everywhere, 0.5"),
-        ("not_a_number", Status.INCORRECT, "NaN"),
-        ("noise", Status.INCORRECT, "differs from the oracle"),
-        ("fixed_noise", Status.INCORRECT, "differs from the oracle"),
-        ("wrong_shape", Status.INCORRECT, "shape"),
-        ("hang", Status.TIMED_OUT, "no answer for 2 s in step 'first call'"),
-        ("segfault", Status.CRASHED, "SIGSEGV"),
-        ("exhaust", Status.OUT_OF_MEMORY, "memory"),
-        ("killed", Status.OUT_OF_MEMORY, "SIGKILL"),
-        pytest.param(
-            "hoard",
-            Status.OUT_OF_MEMORY,
-            "can't allocate memory",
-            marks=pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux"),
-        ),
-        ("raises", Status.ERROR, "RuntimeError: a bug"),
-    ],
-)
-def test_misfortune_becomes_a_status_and_harms_no_neighbour(
-    server, monkeypatch, name, status, words
-):
-    monkeypatch.setattr("bench.measuring.run.PLUGIN_TIMEOUT_S", 1.0)
-    records = run(server, [name, "good"])
-    assert records[name].status is status
-    assert words in records[name].reason
-    assert records["good"].status is Status.OK
+def run(server, names, **changes):
+    """The same of one shape, by entry."""
+    return {record.cell.entry: record for record in records_of(server, names, **changes)}
+
+
+NO_TENSOR = {"gives_none": "NoneType", "gives_two": "tuple", "gives_numpy": "ndarray"}
+NO_TENSORS = [
+    (name, Status.ERROR, f"it gives a value of type {kind}; a tensor is expected")
+    for name, kind in NO_TENSOR.items()
+]
+MISFORTUNES = [
+    ("zeros", Status.INCORRECT, "zero everywhere"),
+    ("constant", Status.INCORRECT, "the same value everywhere, 0.5"),
+    ("not_a_number", Status.INCORRECT, "NaN"),
+    ("noise", Status.INCORRECT, "differs from the oracle"),
+    ("fixed_noise", Status.INCORRECT, "differs from the oracle"),
+    ("wrong_shape", Status.INCORRECT, "shape"),
+    ("hang", Status.TIMED_OUT, "no answer for 2 s in step 'first call'"),
+    ("segfault", Status.CRASHED, "SIGSEGV"),
+    ("exhaust", Status.OUT_OF_MEMORY, "memory"),
+    ("killed", Status.OUT_OF_MEMORY, "SIGKILL"),
+    ("raises", Status.ERROR, "RuntimeError: a bug"),
+    ("lies_about_time", Status.ERROR, "its clock, or what it times, was tampered with"),
+    *NO_TENSORS,
+]
+if sys.platform == "linux":  # a limit of Linux
+    MISFORTUNES.append(("hoard", Status.OUT_OF_MEMORY, "can't allocate memory"))
+NEIGHBOURS = ["good", "wrong_gradient"]
+"""The second is wrong in its backward pass alone."""
+BACKWARD = [*NO_TENSORS, ("wrong_gradient", Status.INCORRECT, "gradient of input")]
+
+
+@pytest.fixture(scope="module")
+def forward(server):
+    """All misfortunes and two sound rows in one block, by entry."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.measuring.run.PLUGIN_TIMEOUT_S", 1.0)
+        return run(server, [*(name for name, *_ in MISFORTUNES), *NEIGHBOURS])
+
+
+@pytest.fixture(scope="module")
+def backward(server):
+    """The same of those that only a backward pass, or it as well, goes wrong in."""
+    names = [*(name for name, *_ in BACKWARD), "good"]
+    return run(server, names, mode="forward_backward")
+
+
+@pytest.mark.parametrize(("name", "status", "words"), MISFORTUNES)
+def test_misfortune_becomes_a_status(forward, name, status, words):
+    assert forward[name].status is status
+    assert words in forward[name].reason
+
+
+@pytest.mark.parametrize(("name", "status", "words"), BACKWARD)
+def test_misfortune_of_a_backward_pass_becomes_a_status(backward, name, status, words):
+    assert backward[name].status is status
+    assert words in backward[name].reason
+
+
+def test_misfortune_harms_no_neighbour(forward, backward):
+    for record in (*(forward[name] for name in NEIGHBOURS), backward["good"]):
+        assert record.status is Status.OK, record.reason
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_one_per_cent_of_noise_fails_in_half_precision_as_well(server, dtype):
+    assert run(server, ["noise"], dtype=dtype)["noise"].status is Status.INCORRECT
 
 
 def test_what_a_plugins_constructor_does_is_told_by_its_own_cells_alone(server):
@@ -107,61 +144,29 @@ def test_what_a_plugins_constructor_does_is_told_by_its_own_cells_alone(server):
     assert records["good"].status is Status.OK
 
 
-def test_a_clock_that_lies_ends_its_own_cells_only_however_short_the_rounds(server):
-    records = run(server, ["lies_about_time", "good"])
-    assert records["lies_about_time"].status is Status.ERROR
-    assert "its clock, or what it times, was tampered with" in records["lies_about_time"].reason
-    assert records["good"].status is Status.OK
+BAD_TASKS = {
+    "asserting_task": "AssertionError: seven pairs",
+    "leaving_task": "SystemExit: 0",
+    "interrupting_task": "KeyboardInterrupt: KeyboardInterrupt",
+    "task_with_a_word_for_files": "the task task_with_a_word_for_files has files() of type str; "
+    "it is a tuple of paths",
+    "task_with_a_method_for_geometry": "the task task_with_a_method_for_geometry has geometry of "
+    "type method; it is a property, a Geometry",
+    "task_without_batches": "ValueError: the task task_without_batches has no batches to train on",
+}
 
 
-@pytest.mark.parametrize(
-    ("task", "words"),
-    [
-        ("asserting_task", "AssertionError: seven pairs"),
-        ("leaving_task", "SystemExit: 0"),
-        ("interrupting_task", "KeyboardInterrupt: KeyboardInterrupt"),
-        (
-            "task_with_a_word_for_files",
-            "the task task_with_a_word_for_files has files() of type str; it is a tuple of paths",
-        ),
-        (
-            "task_with_a_method_for_geometry",
-            "the task task_with_a_method_for_geometry has geometry of type method; it is a "
-            "property, a Geometry",
-        ),
-        (
-            "task_without_batches",
-            "ValueError: the task task_without_batches has no batches to train on",
-        ),
-    ],
-)
-def test_a_plugins_task_that_raises_or_is_none_is_told_by_its_own_cells(server, task, words):
+def test_a_plugins_task_that_raises_or_is_none_is_told_by_its_own_cells(server):
     entries = ["softmax", "good", "even_only"]
-    records = run(server, entries, task={"mine": {"task": task}}, seq_len=[])
+    tasks = {name: {"task": name} for name in BAD_TASKS}
+    sound = {"sound": {"task": "recall", "num_steps": 2}}
+    records = records_of(server, entries, task=tasks | sound, seq_len=[])
+    told = {(r.cell.workload.label, r.cell.entry): (r.status, r.reason) for r in records}
     for name in entries:
-        assert (records[name].status, records[name].reason) == (Status.ERROR, words)
-
-
-@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
-def test_what_is_no_tensor_is_refused_in_words(server, mode):
-    names = {"gives_none": "NoneType", "gives_two": "tuple", "gives_numpy": "ndarray"}
-    records = run(server, [*names, "good"], mode=mode)
-    for name, kind in names.items():
-        assert records[name].status is Status.ERROR
-        assert f"it gives a value of type {kind}; a tensor is expected" in records[name].reason
-    assert records["good"].status is Status.OK
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_one_per_cent_of_noise_fails_in_every_dtype(server, dtype):
-    assert run(server, ["noise", "good"], dtype=dtype)["noise"].status is Status.INCORRECT
-
-
-def test_a_wrong_gradient_fails_where_there_is_a_backward_pass(server):
-    records = run(server, ["wrong_gradient"], mode="forward_backward")
-    assert records["wrong_gradient"].status is Status.INCORRECT
-    assert "gradient of input" in records["wrong_gradient"].reason
-    assert run(server, ["wrong_gradient"])["wrong_gradient"].status is Status.OK
+        assert told.pop(("sound", name)) == (Status.OK, None)
+    assert told == {
+        (task, name): (Status.ERROR, words) for task, words in BAD_TASKS.items() for name in entries
+    }
 
 
 def compiled_kernels(server):
@@ -184,15 +189,10 @@ def test_who_ends_the_shared_worker_is_found_and_the_others_are_timed(server):
     assert records["linear"].result.reference_latency_s
 
 
-def test_a_record_of_one_mechanism_carries_its_yardstick(server):
-    record = run(server, ["linear"])["linear"]
-    speed = record.result
-    assert len(speed.reference_latency_s) == len(speed.latency_s) >= QUICK["min_rounds"]
-    assert speed.rounds == speed.reference_rounds
-
-
 def test_the_reference_has_a_record_of_its_own_only_where_it_is_planned(server):
-    assert set(run(server, ["linear"])) == {"linear"}
+    (alone,) = (record.result for record in records_of(server, ["linear"]))
+    assert len(alone.reference_latency_s) == len(alone.latency_s) >= QUICK["min_rounds"]
+    assert alone.rounds == alone.reference_rounds
     both = run(server, ["linear", "softmax"])
     assert set(both) == {"linear", "softmax"}
     assert both["softmax"].result.latency_s == both["softmax"].result.reference_latency_s
@@ -272,8 +272,8 @@ def test_training_a_mechanism_without_numbers_has_diverged(server):
     assert record.status is Status.DIVERGED
 
 
-def test_what_may_have_had_outside_reasons_is_tried_again(server):
-    record = run(server, ["raises"])["raises"]
+def test_what_may_have_had_outside_reasons_is_tried_again(forward):
+    record = forward["raises"]
     assert not is_measured(record)
     assert is_measured(replace(record, status=Status.INCORRECT))
 

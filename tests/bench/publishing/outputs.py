@@ -67,7 +67,7 @@ def outputs(out: Path) -> dict[str, str]:
         found["dashboard_charts.json"] = _json({n: specification(n) for n in (SCALING, PARETO)})
         found["terminal.txt"] = _terminal(records, out)
         page = out / "accuracy.md"
-        _quietly(accuracy.main, [str(out), str(page), "python -m bench.sweep task=all"])
+        _quietly(accuracy.main, [str(out), str(page), "attnbench sweep task=all"])
         found["accuracy.md"] = _text(page)
         found["diagnostics.md"] = _diagnostics(out)
     for name, text in found.items():

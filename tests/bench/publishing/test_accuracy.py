@@ -13,7 +13,7 @@ from bench.core.store import Store
 from bench.publishing.accuracy import accuracy_page, chosen, main, wall_s
 from tests import records as made
 
-COMMAND = "python -m bench.sweep 'seq_len=[]' 'task=[recall]'"
+COMMAND = "attnbench sweep 'seq_len=[]' 'task=[recall]'"
 
 
 def at(record: Record, started_at: str, total_s: float, sweep: str = made.SWEEP) -> Record:
@@ -108,3 +108,28 @@ def test_a_misspelt_task_or_an_empty_folder_is_refused(
 def test_a_folder_without_training_runs_is_refused(tmp_path: Path) -> None:
     folder = stored(tmp_path / "runs", made.block_records(["softmax"]))
     assert main([str(folder), str(tmp_path / "a.md"), COMMAND]) == 2
+
+
+def test_what_was_timed_in_the_same_folder_follows_as_tables_of_speed(tmp_path: Path) -> None:
+    trained, timed = made.task_records(["nala"]), made.block_records(["softmax", "nala"])
+    folder = stored(tmp_path / "runs", [*trained, *timed])
+    assert main([str(folder), str(tmp_path / "a.md"), COMMAND]) == 0
+    page = (tmp_path / "a.md").read_text()
+    assert page.startswith("# Accuracy and speed on recall, over 3 seeds\n")
+    table = page.partition("\n## Speed and state\n")[2]
+    assert "Timed on Imaginary 9000" in table and "2 cells: 2 ok" in table
+    assert "| 1 " in table and "speed-up over softmax" in table
+    assert main([str(folder), str(tmp_path / "a.md"), COMMAND, "recall"]) == 0
+    assert "Speed and state" not in (tmp_path / "a.md").read_text()
+
+
+def test_a_sparse_row_says_how_many_pairs_it_kept() -> None:
+    records = made.task_records(["nala", "softmax"])
+    sparse = [
+        replace(record, result=replace(record.result, kept_share=0.25))
+        if record.cell.entry == "nala"
+        else record
+        for record in records
+    ]
+    assert "pairs kept (%)" in accuracy_page(sparse, COMMAND)
+    assert "pairs kept (%)" not in accuracy_page(records, COMMAND)

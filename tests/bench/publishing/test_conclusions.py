@@ -50,13 +50,6 @@ def test_rows_that_cannot_be_told_apart_share_the_first_place() -> None:
     assert "nala and nala_cosine are fastest, up to 5.65x softmax; they cannot be told" in sentence
 
 
-def test_the_reference_among_the_fastest_is_not_compared_with_itself() -> None:
-    records = sweep("softmax", lengths=(64,))
-    twin = replace(records[0], cell=made.kernel_cell("softmax_explicit", seq_len=64))
-    (sentence,) = said([*records, twin])
-    assert sentence.endswith("softmax_explicit are fastest; they cannot be told apart.")
-
-
 def headlines(records: list[Record]) -> list[str]:
     board = build_leaderboard(records, ("none", "uniform"))
     timed = [headline(ranking, board) for ranking in board.rankings]
@@ -100,13 +93,6 @@ def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart() -> None:
     assert "linear is fastest (" in sentence and "nala" not in sentence.partition(";")[0]
 
 
-def test_settings_that_differ_in_an_axis_say_it() -> None:
-    records = sweep("softmax", "nala") + sweep("softmax", "nala", num_threads=2, causal=True)
-    first, second = said(records)
-    assert "forward, 1 thread:" in first
-    assert "causal, 2 threads:" in second
-
-
 def test_too_few_rounds_say_nothing() -> None:
     assert said(sweep("softmax", "nala", num_rounds=5)) == ()
 
@@ -122,16 +108,6 @@ def test_what_broke_is_in_no_sentence() -> None:
     assert "linear" not in sentence
 
 
-def test_a_row_with_a_mark_that_costs_the_rank_is_named_as_left_out_and_nowhere_else() -> None:
-    records = [
-        made.changed(r, leaks_future=True) if r.cell.entry == "linear" else r
-        for r in sweep("softmax", "linear", "nala")
-    ]
-    order, left_out = said(records)
-    assert "linear" not in order
-    assert left_out == "Not ranked (leaks the future): linear."
-
-
 def scored(entry: str, accuracies: list[float], **changes: object) -> list[Record]:
     records = made.task_records([entry], seeds=range(len(accuracies)))
     return [
@@ -140,37 +116,10 @@ def scored(entry: str, accuracies: list[float], **changes: object) -> list[Recor
     ]
 
 
-def test_a_task_says_who_cannot_be_told_apart() -> None:
-    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.98, 0.99, 0.98])
-    (sentence,) = said(records + scored("linear", [0.5, 0.5, 0.51]))
-    assert sentence == (
-        "On recall, over 3 seeds, softmax and nala are best with 98.7 % to 98.3 %; they cannot be "
-        "told apart."
-    )
-
-
-def test_a_task_says_who_is_best_where_that_is_settled() -> None:
-    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
-    (sentence,) = said(records + scored("linear", [0.5, 0.5, 0.51]))
-    assert sentence.endswith("softmax is best (98.7 %), nala second (70.3 %).")
-
-
 def test_a_task_names_no_second_where_the_next_rows_cannot_be_told_apart() -> None:
     records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
     (sentence,) = said(records + scored("linear", [0.71, 0.7, 0.7]))
     assert sentence.endswith("softmax is best (98.7 %).")
-
-
-def test_bits_per_byte_are_said_in_their_unit() -> None:
-    unit = {"unit": "bits per byte"}
-    records = scored("softmax", [1.5, 1.51, 1.5], **unit) + scored("nala", [2.5, 2.51, 2.5], **unit)
-    (sentence,) = said(records)
-    assert "softmax is best (1.50 bits per byte)" in sentence
-
-
-def test_of_one_seed_no_order_is_claimed() -> None:
-    (sentence,) = said(scored("softmax", [0.99]) + scored("nala", [0.5]))
-    assert sentence == "On recall: one seed, so no order is claimed."
 
 
 def test_settings_beyond_the_most_are_counted() -> None:
@@ -181,28 +130,6 @@ def test_settings_beyond_the_most_are_counted() -> None:
     records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads + 1)
     assert len(said(records)) == 8 + 1
     assert said(records)[-1] == "5 more settings in the tables."
-
-
-def test_a_whole_model_is_named_with_its_image_size() -> None:
-    records = sharing(made.model_records(("softmax", "nala", "original")), "r")
-    (sentence,) = said(records)
-    assert sentence.startswith(
-        "At 224 pixels on this CPU, nalaformer_xt, float32, forward: softmax is fastest"
-    )
-
-
-def test_several_machines_are_told_apart() -> None:
-    records = sweep("softmax", "nala", lengths=(1024,))
-    elsewhere = {**made.ENVIRONMENT, "processor": "Other 1"}
-    records += [replace(record, environment=elsewhere) for record in records]
-    first, second = said(records)
-    assert " of machine 1, " in first and " of machine 2, " in second
-
-
-def test_a_place_is_said_once_for_the_settings_that_follow() -> None:
-    first, second = said(sweep("softmax", "nala") + sweep("softmax", "nala", dtype="bfloat16"))
-    assert first.startswith("At 4,096 tokens on this CPU, float32, forward: nala is fastest")
-    assert second.startswith("bfloat16, forward: nala is fastest")
 
 
 def test_the_order_of_records_does_not_matter() -> None:

@@ -69,7 +69,7 @@ def test_a_row_that_twice_the_steps_raise_by_a_point_is_under_trained():
 
 
 def test_a_page_has_a_table_within_the_steps_and_one_at_convergence():
-    page = accuracy_page(RISING, "python -m bench.rates converge=true")
+    page = accuracy_page(RISING, "attnbench rates converge=true")
     assert "within 100 steps" in page and "within 200 steps" not in page
     assert "at convergence" in page
     rows = [line for line in page.split("at convergence")[1].splitlines() if line.startswith("|")]

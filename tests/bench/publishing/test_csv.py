@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 
 import pytest
 
@@ -37,37 +36,6 @@ def test_there_is_one_row_a_record_with_all_that_it_says() -> None:
             assert row[name] == ("" if value is None else repr(value))
 
 
-def test_the_columns_of_a_spreadsheet_come_first_and_metrics_in_the_order_asked_for() -> None:
-    header = csv_text(made.sweep_records(), METRICS).partition("\r\n")[0].split(",")
-    assert header[:5] == ["entry", "mechanism", "kind", "device", "num_threads"]
-    start = header.index("latency_s")
-    assert tuple(header[start : start + 3]) == METRICS
-    needed = {"seq_len", "batch_size", "num_heads", "head_dim", "mode", "causal", "scope"}
-    assert needed | {"task", "seed", "status", "reason"} <= set(header)
-
-
-def test_values_are_plain_and_none_is_an_empty_field() -> None:
-    kernel = made.block_records(["nala"], causal=True)[0]
-    task = made.task_records(["nala"], seeds=[3])[0]
-    timed, trained = rows([kernel, task])
-    assert (timed["dtype"], timed["causal"], timed["seq_len"]) == ("float32", "true", "256")
-    assert (timed["task"], timed["seed"], timed["accuracy"]) == ("", "", "")
-    assert (trained["task"], trained["seed"], trained["latency_s"]) == ("recall", "3", "")
-
-
-def test_marks_are_words_in_one_column() -> None:
-    leaky = made.speed([1.0], leaks_future=True, is_foreign=True)
-    plain = made.ok_record(made.kernel_cell("nala"), made.speed([1.0]))
-    found = rows([made.ok_record(made.kernel_cell("p"), leaky), plain])
-    assert [row["marks"] for row in found] == ["leaks the future; claims untested", ""]
-
-
-def test_hyperparameters_are_json_in_one_column() -> None:
-    cell = made.kernel_cell("p", hyperparameters={"num_features": 64, "kind": "a,b"})
-    (row,) = rows([made.ok_record(cell, made.speed([1.0]))])
-    assert json.loads(row["hyperparameters"]) == {"num_features": 64, "kind": "a,b"}
-
-
 def test_lines_end_as_rfc_4180_wants_and_awkward_text_survives() -> None:
     reason = 'a "quoted", long\nreason | with everything; ü'
     record = made.failed_record(made.kernel_cell(), Status.ERROR, reason)
@@ -95,14 +63,6 @@ def test_no_records_are_a_header_alone() -> None:
     assert csv_text([], METRICS).count("\r\n") == 1
 
 
-def test_the_side_that_sets_the_floor_is_a_word_of_its_own() -> None:
-    calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [made.ceiling()]}}
-    cell = made.kernel_cell("p")
-    with_one = made.ok_record(cell, made.speed([1.0], flops=10**9), environment=calibrated)
-    without = made.ok_record(cell, made.speed([1.0], flops=10**9))
-    assert [row["bound"] for row in rows([with_one, without])] == ["compute", ""]
-
-
 def test_no_cell_is_a_formula_to_a_spreadsheet() -> None:
     names = ["=cmd|'/c calc'!A1", "+1", "-1", "@sum", "a=b"]
     records = [made.ok_record(made.kernel_cell(name), made.speed([0.5])) for name in names]
@@ -115,7 +75,7 @@ def test_no_cell_is_a_formula_to_a_spreadsheet() -> None:
 
 def test_numbers_keep_their_sign(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "bench.publishing.csv.evaluate", lambda record, metrics: {"latency_s": -0.5}
+        "bench.publishing.frame.evaluate", lambda record, metrics: {"latency_s": -0.5}
     )
     (row,) = rows([made.ok_record(made.kernel_cell(), made.speed([0.5]))])
     assert row["latency_s"] == "-0.5"

@@ -38,7 +38,7 @@ def config(out: Path) -> PublishConfig:
 
 @pytest.mark.parametrize("place", [FILE, f"diagnostics/{FILE}"])
 def test_a_report_has_a_table_and_a_chart_of_them(place: str, tmp_path: Path) -> None:
-    origin = Origin(command="python -m bench.diagnose x", settings=("64 tokens.",), machine="m")
+    origin = Origin(command="attnbench diagnose x", settings=("64 tokens.",), machine="m")
     write_lines(tmp_path / place, numbers(), origin)
     published = publish(made.block_records(), config(tmp_path))
     page = (tmp_path / "leaderboard.md").read_text()
@@ -48,7 +48,7 @@ def test_a_report_has_a_table_and_a_chart_of_them(place: str, tmp_path: Path) ->
     assert (
         "recall, layer 0" in chapter and "| softmax   |            - |          0.25 |" in chapter
     )
-    assert "python -m bench.diagnose x on m." in chapter and "64 tokens." in chapter
+    assert "attnbench diagnose x on m." in chapter and "64 tokens." in chapter
     assert "gla, random: it needs gates." in chapter
     assert "(charts/entropy-against-norm.svg)" in page
     assert tmp_path / "charts" / "entropy-against-norm.svg" in published.files
@@ -66,7 +66,7 @@ def test_a_bad_line_is_named_and_the_report_is_made(tmp_path: Path) -> None:
 def test_lines_of_a_chart_run_from_small_norms_to_large_ones(tmp_path: Path) -> None:
     chart = entropy_chart(numbers()[::-1])
     assert chart is not None
-    assert [(p["x"], p["y"]) for p in chart.spec["data"]["values"]] == [
+    assert [(p["x"], p["y"]) for p in chart.spec["datasets"]["corners"]] == [
         *((0.5, 0.9), (2.0, 0.8), (8.0, 0.3))
     ]
     assert entropy_chart(read_diagnostics(tmp_path).lines) is None

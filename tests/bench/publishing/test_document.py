@@ -22,11 +22,11 @@ from bench.publishing.document import (
     csv_text,
     latex,
     markdown,
-    print_document,
     text_table,
     words,
     write,
 )
+from bench.publishing.printed import print_document
 
 TABLE = Table(
     title="Scores",

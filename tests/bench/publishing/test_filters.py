@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.core.record import Filtered, Quality, Record
-from bench.publishing.charts import charts
-from bench.publishing.charts.write import write_picture
-from bench.publishing.csv import flat_rows
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.task_tables import task_sections
 from tests import records as made
@@ -37,31 +33,6 @@ def with_filters(*rows: Filtered) -> list[Record]:
     return [replace(record, result=result)]
 
 
-def test_each_filter_stands_beside_the_whole_model() -> None:
-    records = with_filters(
-        row("random", 0.5),
-        row("object_rate", 0.8),
-        {"filter": "attention_rate", "keep": 0.5, "reason": "it owns its projections."},
-    )
-    (section,) = task_sections(build_leaderboard(records, ("none",)))
-    (table,) = [table for table in section.tables if "token filters" in table.title]
-    assert table.texts() == (
-        ("softmax", "whole model", "1", "", "90.0", "", "1", "2.00", "100 (1.00 kFLOP)"),
-        (
-            *("softmax", "object_rate (oracle)", "0.5", "19", "80.0", "-10.0"),
-            *("2.00 [2.00, 2.00]", "1.00", "30.0"),
-        ),
-        (
-            *("softmax", "random", "0.5", "19", "50.0", "-40.0"),
-            *("2.00 [2.00, 2.00]", "1.00", "30.0"),
-        ),
-    )
-    assert table.header[5:] == ("minus whole (points)", "speed-up", "latency (s)", "FLOPs (%)")
-    notes = " ".join(section.notes)
-    assert "object_rate is an oracle" in notes
-    assert "softmax has no attention_rate: it owns its projections." in notes
-
-
 def test_a_record_with_filters_is_read_as_it_was_written() -> None:
     (record,) = with_filters(row("random", 0.5))
     assert Record.from_json(record.to_json()) == record
@@ -84,38 +55,3 @@ def test_what_a_filter_costs_is_taken_seed_by_seed() -> None:
     (table,) = [table for table in section.tables if "token filters" in table.title]
     # -40 and -30: Student's t of one degree of freedom, 12.7, times a standard error of 5.
     assert table.texts()[1][4:6] == ("55.0 [0.0, 100.0]", "-35.0 [-98.5, +28.5]")
-
-
-def test_a_table_of_records_has_columns_for_each_filter_and_share() -> None:
-    records = with_filters(
-        row("random", 0.5),
-        row("patch_contrast", 0.7, keep=0.25),
-        {"filter": "attention_rate", "keep": 0.5, "reason": "it owns its projections."},
-    )
-    columns, (found,) = flat_rows([*records], ("accuracy",))
-    assert found["random_0.5_accuracy"] == 0.5 and found["patch_contrast_0.25_accuracy"] == 0.7
-    assert found["random_0.5_latency_s"] == 1.0 and found["random_0.5_speedup_over_whole"] == 2.0
-    assert found["random_0.5_flops"] == 300 and found["random_0.5_flops_over_whole"] == 0.3
-    assert not [name for name in columns if name.startswith("attention_rate")]
-
-
-def test_a_chart_shows_all_three_against_the_share_kept_beside_the_whole_model(
-    tmp_path: Path,
-) -> None:
-    records = with_filters(row("random", 0.5), row("object_rate", 0.8, keep=0.25))
-    (chart,) = charts(build_leaderboard(records, ("none",)))
-    points = {
-        (p["number"], p["filter"], p["keep"]): p["value"] for p in chart.spec["data"]["values"]
-    }
-    assert points == {
-        **{("accuracy", "whole model", 1.0): 90.0, ("latency", "whole model", 1.0): 100.0},
-        **{("flops", "whole model", 1.0): 100.0},
-        **{("accuracy", "random", 0.5): 50.0, ("accuracy", "object_rate (oracle)", 0.25): 80.0},
-        **{("latency", "random", 0.5): 50.0, ("latency", "object_rate (oracle)", 0.25): 50.0},
-        **{("flops", "random", 0.5): 30.0, ("flops", "object_rate (oracle)", 0.25): 30.0},
-    }
-    panels = chart.spec["hconcat"]
-    assert [panel["spec"]["layer"][0]["encoding"]["y"]["axis"]["title"] for panel in panels] == [
-        *("Accuracy (%)", "Latency (% of whole)", "FLOPs (% of whole)")
-    ]
-    assert "object_rate (oracle)" in write_picture(chart, tmp_path).read_text()

@@ -3,7 +3,6 @@ from __future__ import annotations
 from bench.core.record import Quality, Record
 from bench.publishing.fronts import Front, fronts
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.task_tables import task_sections
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "nala", "none")
@@ -59,13 +58,6 @@ def test_of_bits_per_byte_less_is_better() -> None:
     front = found(timed(4096) + records)["latency_s"]
     assert front.names == ("linear", "softmax")
     assert 1 < front.points["softmax"][1] < 1.1
-
-
-def test_fronts_stand_under_the_scores() -> None:
-    board = build_leaderboard(timed(4096) + made.task_records(ENTRIES))
-    (section,) = task_sections(board)
-    rows = section.tables[1].texts()
-    assert rows[0] == ("latency", "4,096 tokens, float32, forward", "none, linear, softmax")
 
 
 def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none() -> None:

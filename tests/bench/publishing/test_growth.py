@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bench.core.record import Record
 from bench.publishing.growth import crossovers, growth_sections, scalings
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
@@ -18,12 +16,6 @@ def blocks(*entries: str, lengths: tuple[int, ...] = LENGTHS, **shape: object) -
     return [r for n in lengths for r in made.block_records(entries, seq_len=n, **shape)]
 
 
-def with_reference_key(record: Record) -> Record:
-    """The record, which says that softmax at its own shape is its reference."""
-    key = replace(record.cell, entry="softmax", mechanism="softmax").key
-    return made.changed(record, reference_key=key)
-
-
 def test_each_setting_has_crossovers_of_its_own() -> None:
     records = blocks("softmax", "nala") + blocks("softmax", "nala", dtype="bfloat16")
     found = crossovers(board(records))
@@ -32,18 +24,6 @@ def test_each_setting_has_crossovers_of_its_own() -> None:
         # 3e-6 N = 6e-7 N + 4e-9 N^2 at N = 600.
         low, high = of_setting["nala"].interval or (0.0, 0.0)
         assert 550 < low < 600 < high < 650
-
-
-def test_growth_is_a_table_a_setting_with_the_fastest_first() -> None:
-    records = [with_reference_key(r) for r in blocks("softmax", "linear", "nala", "none")]
-    (section,) = growth_sections(board(records))
-    (table,) = section.tables
-    assert table.header[:3] == ("entry", "overtakes softmax at", "by FLOPs at")
-    assert [row[0] for row in table.texts()] == ["linear", "nala", "softmax"]
-    assert table.title == "seq_len 256 to 4,096"
-    assert "predicted at 16,384" in table.header[4]
-    assert all(row[4].startswith("~") for row in table.texts())
-    assert table.texts()[-1][1:3] == ("", "")
 
 
 def test_a_row_measured_less_far_than_others_has_no_prediction_beside_theirs() -> None:

@@ -7,7 +7,6 @@ import pytest
 from bench.core.record import Record, Status
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.overall import Overall, OverallRow, overall
-from bench.publishing.task_tables import task_sections
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "none")
@@ -73,15 +72,3 @@ def test_devices_and_dtypes_are_never_averaged() -> None:
         for r in made.task_records(ENTRIES, task="digits")
     ]
     assert overall(build_leaderboard(made.task_records(ENTRIES) + other)) == ()
-
-
-def test_the_table_says_over_what_a_mean_is_and_how_much_of_it_a_row_has() -> None:
-    records = [r for r in two_tasks() if (r.cell.entry, r.cell.task.label) != ("linear", "digits")]
-    *_, section = task_sections(build_leaderboard(records, ("none",)))
-    assert section.title.startswith("Over 2 tasks · ")
-    assert "over digits, recall" in section.notes[0]
-    (table,) = section.tables
-    assert table.header == ("rank", "entry", "mean accuracy (%)", "tasks")
-    linear = next(row for row in table.texts() if row[1] == "linear")
-    assert linear[3] == "1 of 2"
-    assert linear[2].startswith("[")

@@ -49,12 +49,6 @@ def test_seeds_make_a_mean_an_interval_and_a_place_and_each_of_them_is_shown() -
     assert any("Mean over 3 seeds with its 95 % interval" in note for note in section.notes)
 
 
-def test_one_seed_has_no_rank_and_a_note_says_so() -> None:
-    (section,) = task_sections(board(trained("softmax", [0.9]) + trained("none", [0.03])))
-    assert "rank" not in section.tables[0].header
-    assert any("One seed only" in note for note in section.notes)
-
-
 def test_the_only_row_that_has_settled_is_ahead_of_nobody() -> None:
     records = trained("softmax", [0.9, 0.9], ended="plateau")
     records += trained("nala", [0.99, 0.99], ended="maximum")
@@ -104,24 +98,6 @@ def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there() -> None:
     assert row_of(partly, "nala")["steps to 90 %"] == "200 (1 of 2)"
 
 
-def test_a_row_says_whether_its_rate_was_searched_and_two_rates_are_two_rows() -> None:
-    def at(entry: str, rate: float, shared: float | None) -> Record:
-        (record,) = trained(entry, [0.9])
-        work = replace(record.cell.task, settings={"learning_rate": rate}, shared_rate=shared)
-        return replace(record, cell=replace(record.cell, workload=work))
-
-    records = [at("softmax", 0.006, None), at("nala", 0.01, 0.006)]
-    assert row_of(records, "softmax")["learning rate"] == "0.006 shared"
-    assert row_of(records, "nala")["learning rate"] == "0.01 searched"
-    (section,) = task_sections(board([*records, at("nala", 0.006, None)]))
-    assert {row[0] for row in section.tables[0].texts()} == {
-        "softmax",
-        "nala at 0.01",
-        "nala at 0.006",
-    }
-    assert section.fine_print == ('Settings: {"learning_rate": 0.006}',)
-
-
 def test_a_rate_at_the_edge_of_what_was_tried_is_marked() -> None:
     (record,) = trained("nala", [0.9])
     work = replace(record.cell.task, settings={"learning_rate": 0.03}, shared_rate=0.006)
@@ -132,11 +108,6 @@ def test_a_rate_at_the_edge_of_what_was_tried_is_marked() -> None:
     (section,) = task_sections(board([edge]))
     assert any(note.startswith("At the edge: ") for note in section.notes)
     assert edge.cell.key == replace(record.cell, workload=work).key  # a label
-
-
-def test_named_plateaus_stand_beside_chance() -> None:
-    (section,) = task_sections(board(trained("none", [0.25], plateaus={"one of four": 0.25})))
-    assert any("learned only a part, one of four, scores 25.0." in note for note in section.notes)
 
 
 def lengthened(entry: str, *longer: tuple[float, float]) -> list[Record]:
@@ -171,68 +142,6 @@ def test_a_task_that_no_row_solves_at_any_length_is_not_settled() -> None:
     ]
     (section,) = task_sections(board(one))
     assert any("; nala does with 1 of 2 seeds." in note for note in section.notes)
-
-
-def test_a_score_with_a_unit_is_no_percentage_and_less_of_it_is_better() -> None:
-    records = [
-        made.changed(record, accuracy=bits, chance=4.4, unit="bits per byte")
-        for bits, record in zip(
-            (3.5, 2.25), made.task_records(["none", "nala"], seeds=[0]), strict=True
-        )
-    ]
-    (section,) = task_sections(board(records))
-    assert section.tables[0].header[1:4] == ("bits per byte", "seeds", "chance")
-    assert [row[:4] for row in section.tables[0].texts()] == [
-        ("nala", "2.25", "1", "4.40"),
-        ("none (control)", "3.50", "1", "4.40"),
-    ]
-
-
-def test_accuracies_show_their_range_seeds_and_what_guessing_gives() -> None:
-    (section,) = task_sections(board(made.task_records(["softmax", "none"])))
-    header, rows = section.tables[0].header, section.tables[0].texts()
-    assert header == (
-        *("rank", "entry", "accuracy (%)", "each seed", "seeds"),
-        *("chance (%)", "examples", "parameters"),
-    )
-    assert rows[0][1] == "softmax"
-    assert rows[0][4:] == ("3", "3.1", "1,000", "70,000")
-    assert rows[1][:2] == ("control", "none (control)")
-    assert any("one of the possible answers" in note for note in section.notes)
-
-
-def test_a_collapse_projected_gates_and_another_size_of_model_are_said() -> None:
-    def of(entry: str, **changes: Any) -> list[Record]:
-        return [made.changed(record, **changes) for record in made.task_records([entry])]
-
-    records = [
-        *made.task_records(["softmax", "none"]),
-        *of("performer", collapsed=True, num_parameters=70_500),
-        *of("linear", gates=("beta", "log_decay"), num_parameters=77_000),
-    ]
-    (section,) = task_sections(board(records))
-    rows = section.tables[0].texts()
-    assert [row[2] for row in rows if row[1] == "performer"] == ["collapsed"]
-    sizes = {row[1]: row[-1] for row in rows}
-    assert sizes["performer"] == "70,500"  # less than 1 %
-    assert sizes["linear"] == "77,000 (+10.0%)"
-    assert any(
-        "from the tokens by the backbone: linear (beta, log_decay)." in note
-        for note in section.notes
-    )
-    assert any("performer collapsed in 3 of 3 runs" in note for note in section.notes)
-
-
-def test_missing_seeds_are_said_in_the_row_and_above_the_table() -> None:
-    lost = made.failed_record(made.task_cell("nala", seed=2), Status.DIVERGED, "nan")
-    gone = made.failed_record(made.task_cell("linear", seed=2), Status.DIVERGED, "nan")
-    records = made.task_records(["softmax"]) + made.task_records(["nala"], seeds=[0, 1])
-    records = [*records, lost, gone]
-    assert row_of(records, "nala")["seeds"] == "2 of 3"
-    linear = row_of(records, "linear")
-    assert (linear["accuracy (%)"], linear["seeds"]) == ("diverged", "0 of 3")
-    (section,) = task_sections(board(records))
-    assert any("not comparable" in note for note in section.notes)
 
 
 def test_a_mechanism_that_cannot_be_on_a_task_is_named_and_has_no_row() -> None:

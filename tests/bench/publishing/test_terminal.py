@@ -66,12 +66,6 @@ def test_marks_are_whole_in_a_narrow_terminal_and_go_on_in_a_second_line() -> No
     assert {"64", "of", "256", "tokens;", "claims", "untested", "speed-up"} <= set(text.split())
 
 
-def test_units_stand_over_the_columns() -> None:
-    text = printed(made.block_records(["nala"]), 200)
-    for title in ("latency (ms)", "peak memory (MiB)", "throughput (k tokens/s)"):
-        assert all(word in text for word in title.split())
-
-
 def test_a_narrow_terminal_drops_the_last_columns_and_says_where_they_are() -> None:
     records = made.block_records(["softmax", "nala"])
     narrow, wide = printed(records, 80), printed(records, 200)
@@ -81,29 +75,9 @@ def test_a_narrow_terminal_drops_the_last_columns_and_says_where_they_are() -> N
     assert "Columns that did not fit are in leaderboard.md." in narrow
 
 
-@pytest.mark.parametrize("width", [80, 120])
-def test_every_cell_that_is_not_ok_is_listed_under_the_tables_with_its_reason(width: int) -> None:
-    text = printed(made.sweep_records(), width)
-    below = text.partition("Cells without a number")[2]
-    words = set(below.split())
-    for record in made.one_of_each_failure():
-        assert record.reason is not None
-        assert set(record.reason.split()) <= words
-        assert set(str(record.status).split("_")) <= words
-    assert text.index("recall ·") < text.index("Cells without a number")
-
-
 def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:
     hole = made.failed_record(made.kernel_cell("nala"), Status.ERROR, "list[int] [bold]x[/bold]")
     assert "list[int] [bold]x[/bold]" in printed([hole], 120)
-
-
-def test_the_end_says_where_it_was_measured_and_how_much_is_missing() -> None:
-    lines = printed(made.sweep_records(), 200).rstrip().splitlines()
-    assert lines[-2].startswith("Imaginary 9000, 2 cores")
-    assert (
-        lines[-1] == "165 cells: 158 ok, 7 without a number, measured 2031-05-06 at commit 0000000."
-    )
 
 
 def test_files_are_named_one_a_line_and_a_folder_of_charts_once() -> None:

@@ -67,8 +67,8 @@ def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path: Path) -
     assert "linear in the hybrid." in text and "gla is better alone" in text
     assert "    make hybrids" in text and f"](hybrids/{picture.name})" in text
     (chart,) = charts(board_of(records))
-    lines = {point["line"]: point for point in chart.spec["data"]["values"]}
-    assert lines["gla"] == {"line": "gla", "x": 4, "y": 100.0}
+    lines = {point["name"]: (point["x"], point["y"]) for point in chart.spec["datasets"]["corners"]}
+    assert lines["gla"] == (4, 100.0)
 
 
 def test_more_softmax_layers_than_layers_are_refused(

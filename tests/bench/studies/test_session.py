@@ -79,7 +79,7 @@ def test_what_is_noted_is_said_at_once(session, capsys):
 
 
 def test_the_command_line_is_what_was_typed_but_for_folders(session):
-    assert session.command() == "python -m bench.example attention=[nala]"
+    assert session.command() == "attnbench example 'attention=[nala]'"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 // numbers, axes and places for names.
 
 const MAX_LINES = 28; // as many as colours and dashes tell apart
+const ERROR_CONSTANT = 0.5; // percent of errors below which an axis of scores is linear, as in charts/accuracy_axis.py
 let drawing = 0;
 
 function css(name) {
@@ -22,36 +23,22 @@ function inTheme(colour) {
 }
 
 function look(name) {
-  const [colour, dash, thickness] = CONTENT.styles[name] || ["#888888", [1, 0], 1.8];
-  return { colour: inTheme(colour), dash, thickness };
+  const [colour, dash, thickness, shape] = CONTENT.styles[name] || ["#888888", [1, 0], 1.8, "circle"];
+  return { colour: inTheme(colour), dash, thickness, shape };
 }
 
-/** A specification with its holes filled: strings that begin with a dollar sign. */
-function filled(part, values) {
-  if (typeof part === "string") return part.startsWith("$") && part.slice(1) in values ? values[part.slice(1)] : part;
-  if (Array.isArray(part)) return part.map((one) => filled(one, values));
+/** A specification with its holes filled, strings that begin with a dollar sign: `filled` of charts/pictures.py. */
+function filled(part, values, data) {
+  if (typeof part === "string") return part.startsWith("$") ? values[part.slice(1)] : part;
+  if (Array.isArray(part)) return part.filter((one) => !one?.data || data[one.data.name]?.length).map((one) => filled(one, values, data));
   if (part === null || typeof part !== "object") return part;
-  return Object.fromEntries(Object.entries(part).map(([key, one]) => [key, filled(one, values)]));
+  return Object.fromEntries(Object.entries(part).map(([key, one]) => [key, filled(one, values, data)]).filter(([, one]) => one !== undefined));
 }
 
+/** Colours of the page, for the holes that every specification has. */
 function theme() {
-  const axis = { gridColor: css("--grid"), domainColor: css("--faint"), tickColor: css("--faint") };
-  return {
-    background: "transparent",
-    aria: false, // the figure has a label, and its numbers a table
-    font: css("--font"),
-    view: { stroke: null },
-    axis: {
-      ...axis,
-      labelColor: css("--soft"),
-      titleColor: css("--ink"),
-      labelFontSize: 11,
-      titleFontSize: 12,
-      titleFontWeight: "normal",
-      labelOverlap: true,
-    },
-    axisX: { labelSeparation: 6 },
-  };
+  const colours = ["ink", "paper", "faint", "soft", "grid", "font"].map((name) => [name, css(`--${name}`)]);
+  return { background: "transparent", ...Object.fromEntries(colours) };
 }
 
 /** Points along a logarithmic or linear axis to pixels. */
@@ -59,7 +46,7 @@ function scaleOf(kind, [low, high], from, to) {
   const ways = {
     log: [Math.log, Math.exp],
     linear: [(value) => value, (value) => value],
-    symlog: [(value) => Math.sign(value) * Math.log1p(Math.abs(value)), (value) => Math.sign(value) * Math.expm1(Math.abs(value))],
+    symlog: [(value) => Math.sign(value) * Math.log1p(Math.abs(value) / ERROR_CONSTANT), (value) => Math.sign(value) * ERROR_CONSTANT * Math.expm1(Math.abs(value))],
   };
   const [at, back] = ways[kind];
   const share = (value) => (at(value) - at(low)) / (at(high) - at(low) || 1);
@@ -95,10 +82,10 @@ async function drawFigure(place, { kind, values, data, words, numbers }) {
   );
   place.append(box);
   const bare = isFirst ? { y_title: null } : {};
-  const spec = filled(SPECIFICATIONS[kind], { ink: css("--ink"), paper: css("--paper"), faint: css("--faint"), soft: css("--soft"), ...values, ...bare });
+  const spec = filled(SPECIFICATIONS[kind], { ...theme(), ...values, ...bare }, data);
   spec.datasets = data;
   // The interpreter (`ast`) computes expressions without eval, which the policy forbids.
-  await vegaEmbed(plot, spec, { ast: true, actions: false, renderer: "svg", config: theme() });
+  await vegaEmbed(plot, spec, { ast: true, actions: false, renderer: "svg" });
 }
 
 /** Lines of which one hides the other, in groups, the longest first: they are named together. */
@@ -132,19 +119,19 @@ function endLabels(lines, x, y, height, plot) {
 /** How scores run along an axis: shares by what is missing to all, in percent; others plainly. */
 function scoreAxis(letter, isShare, values) {
   const slack = (Math.max(...values) - Math.min(...values)) * 0.06 || 0.5;
-  const axis = (scale, domain, ticks, labels) => ({
+  const axis = (scale, domain, ticks, labels, more) => ({
     toAxis: (score) => (isShare ? 100 - 100 * score : score),
     kind: scale,
     domain,
-    holes: { [`${letter}_scale`]: scale, [`${letter}_domain`]: domain, [`${letter}_ticks`]: ticks, [`${letter}_labels`]: labels, [`${letter}_format`]: "~r" },
+    holes: Object.fromEntries(Object.entries({ type: scale, domain, ticks, labels, format: "~r", ...more }).map(([name, value]) => [`${letter}_${name}`, value])),
   });
   if (!isShare) {
     const domain = [Math.min(...values) - slack, Math.max(...values) + slack];
-    return axis("linear", domain, linearTicks(...domain), "datum.label");
+    return axis("linear", domain, linearTicks(...domain), "datum.label", { zero: false });
   }
   const missing = values.map((score) => 100 - 100 * score);
   const domain = [Math.min(100, Math.max(...missing) * 1.1 + 0.1), Math.max(-0.1, Math.min(...missing) * 0.85 - 0.1)];
-  return axis("symlog", domain, missingTicks(domain[1], domain[0]), "format(100 - datum.value, '~r')");
+  return axis("symlog", domain, missingTicks(domain[1], domain[0]), "format(100 - datum.value, '~r')", { constant: ERROR_CONSTANT });
 }
 
 /** Of each group, everything that it was measured at but the length. */
@@ -186,6 +173,7 @@ function lineChart(metricName, id, isFirst = false) {
   const points = kept.map(([name, line]) =>
     line.sort((a, b) => a.x - b.x).map(({ row, x, value, ends }) => ({
       name,
+      run: name,
       x,
       y: value / factor,
       low: ends ? ends[0] / factor : null,
@@ -212,17 +200,27 @@ function lineChart(metricName, id, isFirst = false) {
     values: {
       width: room.plot,
       height,
+      x_type: "log",
+      x_base: 2,
       x_title: isModel ? "Image size (pixels)" : "Sequence length (tokens)",
       x_domain: xDomain,
       x_ticks: lengths,
       x_format: ",d",
+      y_type: "log",
       y_title: isSpeedup ? capitalised(words) : `${words} (${unit})`,
       y_domain: yDomain,
       y_ticks: logTicks(...yDomain),
       y_format: ",~r",
       y_labels: isSpeedup ? "datum.label + 'x'" : "datum.label",
     },
-    data: { points: points.flat(), labels: endLabels(named, x, y, height, room.plot), crossings, rules: isSpeedup ? [{ y: 1 }] : [] },
+    data: {
+      corners: points.flat(),
+      points: points.flat(),
+      bands: points.flat().filter(({ low }) => low !== null),
+      labels: endLabels(named, x, y, height, room.plot),
+      crossings,
+      rules: isSpeedup ? [{ y: 1, dash: [1, 0] }] : [],
+    },
     words: {
       id,
       title: `${capitalised(words)} against ${isModel ? "image size" : "sequence length"}`,
@@ -245,27 +243,31 @@ function plainChart(lines, rules, { id, title, note, x, y, numbers }) {
   const longest = names.map((name) => lines.filter((line) => line[0].name === name).sort((a, b) => b.at(-1).x - a.at(-1).x)[0]);
   const room = roomFor(names);
   const height = Math.max(300, (LINE_HEIGHT + 1) * names.length);
-  const ys = [...all.map((point) => point.y), ...rules.map((rule) => rule.x)];
+  const ys = [...all.map((point) => point.y), ...rules.map((rule) => rule.y)];
   const slack = 0.05 * (Math.max(...ys) - Math.min(...ys)) || 1;
   const yDomain = [Math.min(y.least ?? Infinity, Math.min(...ys) - (y.least === null ? slack : 0)), Math.max(...ys) + slack];
   const places = endLabels(longest, scaleOf(x.kind, x.domain, 0, room.plot), scaleOf("linear", yDomain, height, 0), height, room.plot);
   const shown = [...new Set(all.map((point) => point.x))].sort((a, b) => a - b);
   return {
-    kind: "curves",
+    kind: "lines",
     values: {
       width: room.plot,
       height,
       x_title: x.title,
-      x_scale: x.kind,
+      x_type: x.kind,
+      ...(x.kind === "linear" ? { x_zero: false } : {}),
       x_domain: x.domain,
       x_ticks: x.kind === "log" ? logTicks(...x.domain) : linearTicks(...x.domain),
       x_format: ",~r",
+      y_type: "linear",
+      y_zero: false,
+      line_opacity: 0.8,
       y_title: y.title,
       y_domain: yDomain,
       y_ticks: linearTicks(...yDomain),
       y_format: "~r",
     },
-    data: { points: all, labels: places, chance: rules },
+    data: { corners: all, labels: places, rules },
     words: { id, title, note },
     numbers: numbers || {
       header: ["row", ...shown.map(shortNumber)],
@@ -284,7 +286,7 @@ function crossingsOf(groups, lines, x, foot) {
     const half = textWidth(label) / 2;
     const fits = x.pixel(length) - half >= free;
     if (fits) free = x.pixel(length) + half;
-    return { x: length, y: 1, foot, label: fits ? label : "", tip: `${name} overtakes the reference at ${words} tokens`, ...look(name) };
+    return { x: length, y: 1, foot, above: foot, label: fits ? label : "", tip: `${name} overtakes the reference at ${words} tokens`, ...look(name) };
   });
 }
 
@@ -345,6 +347,7 @@ function paretoChart(costName, id, isFirst = false) {
     values: {
       width: room.plain,
       height,
+      x_type: "log",
       x_title: `${cost.title} (${unit})`,
       x_domain: xDomain,
       x_ticks: logTicks(...xDomain),
@@ -352,7 +355,7 @@ function paretoChart(costName, id, isFirst = false) {
       y_title: `${score.title} on ${state.scoreTask} (${score.scales[0][1] || "bits"})`,
       ...axis.holes,
     },
-    data: { points, labels, front },
+    data: { points, bars: points.filter(({ low }) => low !== null), labels, front: front.length > 1 ? front : [] },
     words: {
       id,
       title: `${capitalised(score.title)} on ${state.scoreTask} against ${cost.title}`,

@@ -81,7 +81,7 @@ function sweepsTable() {
   }
   if (!rows.length) return element("p", {}, "No cell is in both.");
   return plainTable(
-    "Latency or score in two sweeps. They ran at different times: python -m bench.regress decides what changed.",
+    "Latency or score in two sweeps. They ran at different times: attnbench regress decides what changed.",
     ["cell", state.before, state.after, "second / first"],
     rows,
   );

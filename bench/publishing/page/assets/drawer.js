@@ -25,7 +25,7 @@ function commandFor(row) {
       if (!left.includes(name) && value !== null) words.push(`${name}=${value}`);
     }
   }
-  return `python -m bench.sweep ${[...words, "force=true"].map(shellWord).join(" ")}`;
+  return `attnbench sweep ${[...words, "force=true"].map(shellWord).join(" ")}`;
 }
 
 function list(items) {
@@ -75,7 +75,7 @@ function diagnosticsPart(name, row) {
   if (!found.length && !filters.length) return null;
   return section(
     "Diagnostics",
-    found.length ? plainTable("By python -m bench.diagnose", ["number", "value", "inputs"], found) : null,
+    found.length ? plainTable("By attnbench diagnose", ["number", "value", "inputs"], found) : null,
     filters.length ? plainTable("Token filters, without fine-tuning; costs in percent of the whole model's", ["filter", "kept (%)", "accuracy (%)", "latency", "FLOPs"], filters) : null,
   );
 }

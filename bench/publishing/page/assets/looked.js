@@ -21,7 +21,7 @@ function filteredChart(g, what) {
       if (own.length) lines.push(own.map((one) => ({ name, run: name, x: 100 * one[1], y: 100 * one[at], ...look(entry), dash })));
     }
     for (const one of CONTENT.filtered[row]) {
-      if (one[0] === WHOLE) whole.push({ x: 100 * one[at], tip: `${entry}, ${WHOLE}: ${shortNumber(100 * one[at])} %` });
+      if (one[0] === WHOLE) whole.push({ dash: [4, 4], y: 100 * one[at], tip: `${entry}, ${WHOLE}: ${shortNumber(100 * one[at])} %` });
     }
   }
   const isCost = what !== "accuracy";
@@ -43,7 +43,7 @@ function entropyChart() {
   return plainChart(lines.slice(0, MAX_LINES), [], {
     id: "entropy",
     title: "Entropy of attention against the query norm",
-    note: "Random keys, queries with fixed directions and the norm shown. From python -m bench.diagnose; not affected by the filters above",
+    note: "Random keys, queries with fixed directions and the norm shown. From attnbench diagnose; not affected by the filters above",
     x: { title: "norm of the queries", kind: "log", domain: [Math.min(...norms), Math.max(...norms)] },
     y: { title: "entropy / ln N", least: 0 },
   });

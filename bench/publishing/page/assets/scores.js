@@ -51,7 +51,7 @@ function scoreChart(g, isFirst = false) {
       x_title: isShare ? "accuracy on unseen examples (%)" : group.unit,
       ...axis.holes,
     },
-    data: { points, means, chance: inside ? [{ x: axis.toAxis(chances[0]), tip: `chance: ${words(chances[0])}` }] : [] },
+    data: { points, means, bars: means.filter(({ low }) => low !== null), rules: inside ? [{ dash: [4, 4], x: axis.toAxis(chances[0]), tip: `chance: ${words(chances[0])}` }] : [] },
     words: {
       id: "scores",
       title: `${capitalised(metric.title)}: ${group.axes.task}`,
@@ -128,17 +128,19 @@ function rooflineChart() {
     values: {
       width: room.plain,
       height,
+      x_type: "log",
       x_title: "FLOPs per byte that must be moved",
       x_domain: xDomain,
       x_ticks: logTicks(...xDomain),
       x_format: ",~r",
+      y_type: "log",
       y_title: `${metric.title} (${unit})`,
       y_domain: yDomain,
       y_ticks: logTicks(...yDomain),
       y_format: ",~r",
     },
     data: { points, labels, roofs, roof_names: roofNames },
-    words: { id: "roofline", title: "Roofline", note: `Peak rates of this machine, measured by python -m bench.calibrate. ${GROUPS[group].words}, ${GROUPS[group].axes.length.toLocaleString("en-US")}` },
+    words: { id: "roofline", title: "Roofline", note: `Peak rates of this machine, measured by attnbench calibrate. ${GROUPS[group].words}, ${GROUPS[group].axes.length.toLocaleString("en-US")}` },
     numbers: { header: ["row", "FLOPs per byte", metric.title, "of the roof"], rows: points.map((p) => [p.name, shortNumber(p.x), told("flops_per_s", p.row), told("roofline_fraction", p.row)]) },
   };
 }

@@ -6,6 +6,7 @@ function show() {
   writeFragment();
   showControls();
   showTable();
+  showAdvice();
   clearTimeout(chartTimer); // charts follow when the table has answered
   chartTimer = setTimeout(showCharts, 60);
 }

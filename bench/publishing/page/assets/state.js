@@ -15,7 +15,7 @@ const TITLES = {
 };
 const ALL = "*";
 
-const WORDS = ["scoreTask", "search", "picture", "intervals", "open", "a", "b", "before", "after"]; // of the state, as they are
+const WORDS = ["scoreTask", "least", "search", "picture", "intervals", "open", "a", "b", "before", "after"]; // of the state, as they are
 
 const state = {};
 
@@ -90,6 +90,7 @@ function resetState(kind = KINDS_HERE[0]) {
     filters,
     own: { family: ALL, capability: ALL, compile: ALL },
     scoreTask: TASKS[0] || "",
+    least: TASKS.length ? "95" : "",
     search: "",
     picture: "",
     intervals: "",

@@ -116,7 +116,8 @@ def test_a_mechanism_that_cannot_use_cached_keys_says_what_to_do(mechanism: str,
 @pytest.mark.parametrize(
     ("mechanism", "message"),
     [
-        ("topk", "no recurrent form"),
+        ("block_sparse", "no recurrent form"),
+        ("topk", "leave them to the model's own cache"),
         ("softmax", "leave them to the model's own cache"),
         ("softmax_chunked", "leave them to the model's own cache"),
     ],

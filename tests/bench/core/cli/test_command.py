@@ -150,6 +150,7 @@ def test_a_folder_of_hydras_that_cannot_be_made_is_named_with_its_key(capsys):
         ("hydra/launcher=basik", "there is no such hydra/launcher. Did you mean basic?"),
         ("run.timeout=3", "run.timeout is not a key of sweep. Did you mean run.timeout_s"),
         ("attention.softmax.bakend=x", "is not a key of sweep. Did you mean attention.softmax.b"),
+        ("measure.xyz=1", "Known: measure.budget_s, "),
     ],
 )
 def test_a_misspelt_name_or_key_is_told_with_the_nearest_one(word, said, capsys):
@@ -189,3 +190,13 @@ def test_a_command_began_when_its_process_was_started_and_a_call_of_it_when_it_w
     assert run_app("sweep", lambda config: seen.append(config) or 0, ["attention=[softmax]"]) == 0
     process, call = (config["began_s"] for config in seen)
     assert call - process > 900
+
+
+def test_a_hyperparameter_that_a_row_has_not_is_told_with_those_that_it_has(capsys):
+    assert run_app("sweep", never, ["attention=kda", "attention.kda.foo=1"]) == 2
+    assert capsys.readouterr().err == (
+        "ConfigError: attention.kda.foo is not a key of sweep. Known: attention.kda.mechanism, "
+        "attention.kda.negative_eigenvalues, attention.kda.normalise_keys, attention.kda.scale.\n"
+    )
+    assert run_app("sweep", never, ["attention=[kda]", "attention.kda.scal=1"]) == 2
+    assert "Did you mean attention.kda.scale? Known: " in capsys.readouterr().err

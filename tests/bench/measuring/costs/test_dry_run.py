@@ -5,7 +5,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.measuring.costs.dry_run import peak_bytes
-from bench.measuring.measure.memory import peak_memory_bytes
+from bench.measuring.device import device_named
 
 
 def layers(device):
@@ -28,7 +28,7 @@ def test_meta_tensors_show_the_peak_that_the_allocator_sees(has_backward):
 
         return call
 
-    seen = peak_memory_bytes(calling("cpu"), torch.device("cpu"))
+    seen = device_named("cpu").profile(calling("cpu")).peak_bytes
     assert seen > 0
     # The allocator rounds small tensors up to its alignment.
     assert peak_bytes(calling("meta")) == pytest.approx(seen, rel=0.1)

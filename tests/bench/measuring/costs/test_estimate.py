@@ -6,7 +6,7 @@ import torch
 import attentions
 from bench.measuring.costs import estimate
 from bench.measuring.costs.estimate import expected_s, extrapolated, needed_bytes, peak_bytes_of
-from bench.measuring.measure.memory import peak_memory_bytes
+from bench.measuring.device import device_named
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.subject import Subject
 from tests.bench.measuring.test_subject import cell
@@ -35,7 +35,7 @@ def assert_near_what_is_measured(mechanism, mode, **shape):
     try:
         call = Subject(one).call
         call()
-        measured = peak_memory_bytes(call, torch.device("cpu"))
+        measured = device_named("cpu").profile(call).peak_bytes
     finally:
         torch.set_num_threads(threads)
     assert measured / 2 <= peak_bytes_of(one) <= 2 * measured

@@ -13,6 +13,7 @@ from bench.core.cell import TaskWorkload
 from bench.core.cli.errors import ConfigError
 from bench.core.record import Quality, Record
 from bench.core.sources import closure, hash_closure
+from bench.measuring.device import cpu
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import _data_hash, is_good
 from bench.measuring.tasks import base
@@ -99,22 +100,21 @@ NUMBERED = EPYC | {"model name": "X 9"}
     ],
 )
 def test_processors_of_one_name_are_told_apart(monkeypatch, told, vectors, name):
-    monkeypatch.setattr(environment, "_cpu_info", lambda: told)
-    monkeypatch.setattr(environment.platform, "processor", lambda: "Arm")
-    monkeypatch.setattr("bench.measuring.machine.hardware.vector_instructions", lambda: vectors)
+    monkeypatch.setattr(cpu, "_cpu_info", lambda: told)
+    monkeypatch.setattr(cpu.platform, "processor", lambda: "Arm")
+    monkeypatch.setattr(cpu, "vector_instructions", lambda: vectors)
     here = environment.current(("cpu",), "retain", {})
     assert here.processor == here.devices["cpu"] == name
 
 
 def test_the_system_tells_of_its_first_processor(monkeypatch):
     text = "processor\t: 0\nmodel name\t: A B\n\nprocessor\t: 1\nmodel name\t: C\n\n"
-    monkeypatch.setattr(environment.Path, "read_text", lambda path: text)
-    assert environment._cpu_info() == {"processor": "0", "model name": "A B"}
+    monkeypatch.setattr(cpu.Path, "read_text", lambda path: text)
+    assert cpu._cpu_info() == {"processor": "0", "model name": "A B"}
 
 
 def test_whatever_a_system_calls_itself_can_be_kept_in_a_record(monkeypatch):
-    monkeypatch.setattr(environment, "_processor", lambda: "Rude\x1b[2J\ud800 9000\0")
-    monkeypatch.setattr(environment, "_device_name", lambda name: "\x07")
+    monkeypatch.setattr(cpu.Cpu, "title", "Rude\x1b[2J\ud800 9000\0")
     facts = environment.current(("cpu",), "retain", {}).to_dict()
     assert facts["processor"] == "Rude\\x1b[2J\\ud800 9000\\x00"
     record = replace(made.block_records(["nala"], num_rounds=3)[0], environment=facts)

@@ -1,8 +1,8 @@
-import subprocess
-
 import pytest
 
+from bench.measuring.device import KINDS
 from bench.measuring.machine import hardware
+from tests.fake_device import FakeDevice
 
 
 @pytest.fixture
@@ -51,23 +51,6 @@ def test_a_machine_that_tells_nothing_leaves_the_build_of_torch(tmp_path):
 
 
 def test_the_driver_is_asked_for_where_a_card_is_measured_on(monkeypatch, tmp_path):
-    monkeypatch.setattr(hardware, "_cuda_driver", lambda: "580.1")
-    assert hardware.describe(("cuda:0",), tmp_path)["cuda_driver"] == "580.1"
+    monkeypatch.setitem(KINDS, "cuda", FakeDevice)
+    assert hardware.describe(("cpu", "cuda:0"), tmp_path)["cuda_driver"] == "1.0"
     assert "cuda_driver" not in hardware.describe(("cpu",), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("code", "printed", "expected"), [(0, "580.1\n580.1\n", "580.1"), (9, "broken", None)]
-)
-def test_the_driver_is_the_first_line_of_its_tool(code, printed, expected):
-    def run(words, **_):
-        return subprocess.CompletedProcess(words, code, stdout=printed)
-
-    assert hardware._cuda_driver(run) == expected
-
-
-def test_without_the_tool_there_is_no_driver():
-    def run(words, **_):
-        raise FileNotFoundError(words[0])
-
-    assert hardware._cuda_driver(run) is None

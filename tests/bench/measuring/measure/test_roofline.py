@@ -4,10 +4,11 @@ from functools import partial
 import pytest
 import torch
 
-from bench.measuring.measure import cache, roofline
+from bench.measuring.device.cpu import Cpu
+from bench.measuring.measure import roofline
 from bench.measuring.measure.roofline import GLANCE, copy_rate, measure_ceiling, shortest_s
 
-CPU = torch.device("cpu")
+CPU = Cpu("cpu")
 
 
 class WrittenClock:
@@ -70,12 +71,12 @@ def test_a_clock_that_stands_still_does_not_hang_it():
 
 def test_a_copy_counts_what_it_reads_and_what_it_writes():
     clock = WrittenClock(0.5)
-    assert copy_rate(1000, CPU, torch.float32, clock) == 2 * 500 / 0.5
-    assert copy_rate(1000, CPU, torch.float64, clock) == 2 * 62 * 8 / 0.5
+    assert copy_rate(1000, CPU.place, torch.float32, clock) == 2 * 500 / 0.5
+    assert copy_rate(1000, CPU.place, torch.float64, clock) == 2 * 62 * 8 / 0.5
 
 
 def test_the_fastest_product_is_found_among_square_and_skinny_ones(monkeypatch):
-    monkeypatch.setattr(roofline, "cache_levels_bytes", lambda device: (4096, 65_536))
+    monkeypatch.setattr(Cpu, "cache_levels_bytes", lambda device: (4096, 65_536))
     clock = WorkClock(monkeypatch, 1e9, mm=1e12)
     found = measure_ceiling(CPU, torch.float32, clock)
     assert found.flops_per_s == pytest.approx(1e12)
@@ -86,14 +87,14 @@ def test_the_fastest_product_is_found_among_square_and_skinny_ones(monkeypatch):
 
 
 def test_the_fastest_library_is_the_ceiling_and_the_others_are_kept_beside_it(monkeypatch):
-    monkeypatch.setattr(roofline, "cache_levels_bytes", lambda device: (4096,))
+    monkeypatch.setattr(Cpu, "cache_levels_bytes", lambda device: (4096,))
     found = measure_ceiling(CPU, torch.float32, WorkClock(monkeypatch, 1e9, slow=1e11, fast=2e11))
     assert (found.library, found.flops_per_s) == ("fast", pytest.approx(2e11))
     assert dict(found.library_flops_per_s) == pytest.approx({"slow": 1e11, "fast": 2e11})
 
 
 def test_products_that_would_take_long_are_left_out_by_each_librarys_own_rate(monkeypatch):
-    monkeypatch.setattr(roofline, "cache_levels_bytes", lambda device: (4096,))
+    monkeypatch.setattr(Cpu, "cache_levels_bytes", lambda device: (4096,))
     clock = WorkClock(monkeypatch, 1e9, fast=1e11, slow=1e8)
     measure_ceiling(CPU, torch.float32, clock)
     assert ("fast", (1024, 1024, 1024)) in clock.asked
@@ -108,7 +109,7 @@ def test_a_dtype_without_products_is_an_error_and_not_a_rate():
 
 def test_a_ceiling_is_plain_data(monkeypatch):
     monkeypatch.setattr(roofline, "SHAPES", ((8, 8, 8),))
-    monkeypatch.setattr(roofline, "cache_levels_bytes", lambda device: (4096,))
+    monkeypatch.setattr(Cpu, "cache_levels_bytes", lambda device: (4096,))
     makers = {"mm": lambda shape: lambda: None}
     monkeypatch.setattr(roofline, "product_makers", lambda device, dtype: makers)
     found = measure_ceiling(CPU, torch.float32, WrittenClock(0.1))
@@ -121,14 +122,13 @@ def test_a_ceiling_is_plain_data(monkeypatch):
     }
 
 
-def test_levels_of_cache_rise_and_end_with_the_last():
-    levels = cache.cache_levels_bytes(CPU)
+def test_levels_of_cache_rise():
+    levels = CPU.cache_levels_bytes()
     assert list(levels) == sorted(levels)
-    assert levels[-1] == cache.last_level_cache_bytes(CPU)
 
 
 def test_a_glance_makes_no_long_product_and_no_copy_beyond_the_caches(monkeypatch):
-    monkeypatch.setattr(roofline, "cache_levels_bytes", lambda device: (4096, 65_536))
+    monkeypatch.setattr(Cpu, "cache_levels_bytes", lambda device: (4096, 65_536))
     clock = WorkClock(monkeypatch, 1e9, mm=2e11)
     found = measure_ceiling(CPU, torch.float32, clock, GLANCE)
     assert [size for size, _ in found.bytes_per_s] == [2048, 32_768]

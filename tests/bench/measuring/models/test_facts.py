@@ -1,10 +1,9 @@
 import gc
 
 import pytest
-import torch
 
 from bench.measuring.costs.estimate import expected_s, needed_bytes
-from bench.measuring.measure import memory
+from bench.measuring.device import device_named
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.models.facts import forward_flops
 from bench.measuring.models.subject import ModelSubject, model_on_meta
@@ -34,7 +33,7 @@ def test_the_estimate_is_what_the_allocator_sees_of_a_call_and_of_its_weights(mo
     subject.call()
     gc.collect()
     weights = 4 * sum(p.numel() for p in [*subject.module.parameters(), *subject.module.buffers()])
-    seen = weights + memory.peak_memory_bytes(subject.call, torch.device("cpu"))
+    seen = weights + device_named("cpu").profile(subject.call).peak_bytes
     assert 0.8 * seen < needed_bytes(one) < 1.25 * seen
 
 

@@ -72,7 +72,6 @@ def test_a_second_run_measures_nothing_until_the_file_changes(
     [
         (["model=nalaformer_xx"], "Did you mean"),
         (["model=none.py:build"], "names no factory"),
-        (["image_size=0"], "image_size"),
         (["model=[]"], "model=[]"),
         (["task=[recall]"], "scope=[core,model]"),
         (["causal=true"], "causal"),

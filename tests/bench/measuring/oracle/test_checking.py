@@ -28,21 +28,13 @@ def few_pairs(monkeypatch, tmp_path):
     monkeypatch.setattr(checking, "workers_folder", lambda: tmp_path)
 
 
-CROSSING = [
-    name
-    for name in attentions.attention_names()
-    if (can := attentions.attention_class(name).capabilities).cross
-    and can.bidirectional
-    and not can.requires
-    and "core" in can.scopes
+BY_ROWS = [
+    *((name, {}) for name in ("softmax", "linear", "performer", "topk")),
+    ("nala", {"rope": True}),
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "changes"),
-    [(name, {}) for name in CROSSING]
-    + [(name, {"rope": True}) for name in CROSSING if "rope" in attentions.hyperparameters(name)],
-)
+@pytest.mark.parametrize(("name", "changes"), BY_ROWS)
 def test_mechanisms_that_could_be_asked_by_rows_are_right_at_lengths_that_are_too_long(
     few_pairs, name, changes
 ):
@@ -77,8 +69,7 @@ MODES = ["forward", "forward_backward", "backward", "prefill", "decode"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("scope", ["core", "layer"])
-@pytest.mark.parametrize("seq_len", [32, 300])
+@pytest.mark.parametrize(("scope", "seq_len"), [("core", 300), ("layer", 32)])
 def test_what_a_trial_leaves_is_what_the_rounds_find(few_pairs, mode, scope, seq_len):
     one = cell("linear", mode=mode, scope=scope, seq_len=seq_len, causal=mode[-1] in "le")
     found = check(Subject(one))
@@ -299,8 +290,10 @@ def test_the_share_that_is_checked_is_one_of_the_batch_as_well(few_pairs):
 GATED = ["gla", "simple_gla", "mamba2_ssd", "deltanet", "gated_deltanet"]
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", GATED)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [*(("gla", mode) for mode in MODES), *((n, "forward_backward") for n in GATED[1:])],
+)
 def test_gated_mechanisms_are_right_with_their_gates_before_the_rounds_and_after(
     monkeypatch, tmp_path, name, mode
 ):

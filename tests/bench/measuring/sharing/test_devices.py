@@ -6,8 +6,10 @@ import os
 import pytest
 
 from bench.core.cli.errors import ConfigError
+from bench.measuring.device import KINDS
 from bench.measuring.sharing import devices
 from bench.measuring.sharing.devices import DeviceLock
+from tests.fake_device import FakeDevice
 
 FOLDER = devices._folder
 """As it is outside of tests, which have folders of their own."""
@@ -16,7 +18,7 @@ FOLDER = devices._folder
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "_folder", lambda: tmp_path)
-    monkeypatch.setattr(devices, "_identity", lambda device: device)
+    monkeypatch.setitem(KINDS, "cuda", FakeDevice)
 
 
 def test_a_timing_takes_its_device_alone_and_no_other():

@@ -11,6 +11,7 @@ from bench.core.clock import now_s, sleep_s
 from bench.core.record import Status
 from bench.core.store import Store, Tail, read_records
 from bench.measuring.config import read_sweep_config
+from bench.measuring.device import KINDS
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import kind_of_machine
 from bench.measuring.plan import plan
@@ -22,6 +23,7 @@ from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.training import Training, Trainings
 from tests.bench.measuring.test_config import BASE
+from tests.fake_device import FakeDevice
 from tests.records import failed_record
 
 ENDED = Outcome(status=Status.DIVERGED, reason="measured")
@@ -157,7 +159,7 @@ def test_a_sweep_waits_in_line_for_a_device_that_another_times_on(tmp_path):
 
 
 def test_two_accelerators_are_timed_at_the_same_time_and_the_cpu_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(devices, "_identity", lambda device: device)
+    monkeypatch.setitem(KINDS, "cuda", FakeDevice)
     at_work, both = [], threading.Barrier(2, timeout=60)
 
     def measured(self, cells):

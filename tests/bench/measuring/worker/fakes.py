@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from bench.core.cell import Cell, KernelWorkload
+from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker import rounds as module
 from bench.measuring.worker.results import RoundsResult
@@ -75,6 +76,13 @@ def take_rounds(*cells, num_rounds=4):
     }
     result = module.rounds(request, channel)
     return channel.sent, result
+
+
+def timed_by(clock, flush=None):
+    """The CPU with a clock of a test, as `device_named` would give it."""
+    device = Cpu("cpu")
+    vars(device).update(time_calls=clock.time_calls, flusher=lambda: flush)
+    return device
 
 
 def found(**changes):

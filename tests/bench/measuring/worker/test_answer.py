@@ -5,6 +5,7 @@ import torch
 
 from attentions import plugins
 from bench.core.record import Status
+from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure import state
 from bench.measuring.measure.state import look
 from bench.measuring.oracle.oracle import Incorrect
@@ -82,7 +83,7 @@ def test_a_plugin_that_went_missing_since_the_plan_is_an_error_of_the_cell():
 
 def test_memory_is_limited_for_work_of_the_cpu_only(monkeypatch):
     limited = []
-    monkeypatch.setattr(room, "keep_within_free_memory", lambda: limited.append(True))
+    monkeypatch.setattr(Cpu, "limit_memory", lambda device: limited.append(True))
     monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
     answer(REQUEST, None)
     assert limited == []
@@ -129,8 +130,9 @@ class Brought(Attention):
 @pytest.fixture
 def nothing_brought(monkeypatch):
     """Forget what the test registers, and what its imports change."""
-    from attentions import registry
+    from attentions import attention_names, registry
 
+    attention_names()  # which imports all once: what is forgotten would stay away
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.setattr(imports, "_changed", {})
 

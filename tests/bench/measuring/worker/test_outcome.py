@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bench.core.record import Speed, Status
-from bench.measuring.worker.outcome import Outcome, first_line, is_out_of_memory
+from bench.measuring.device import device_named
+from bench.measuring.worker.outcome import Outcome, first_line
 from bench.measuring.worker.results import RoundsResult, TrainResult, TrialResult, VersusResult
 from tests.bench.measuring.worker.fakes import found
 
@@ -79,7 +80,7 @@ def test_what_a_trial_observes_are_fields_of_records():
     ],
 )
 def test_a_lack_of_memory_is_told_from_other_errors(error, expected):
-    assert is_out_of_memory(error) is expected
+    assert device_named("cpu").is_out_of_memory(error) is expected
 
 
 def test_a_reason_is_one_line_of_bearable_length():

@@ -12,7 +12,14 @@ from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker import rounds as module
 from bench.measuring.worker import turns
 from bench.measuring.worker.rounds import half_widths, probe
-from tests.bench.measuring.worker.fakes import WORKLOAD, Channel, FakeSubject, cell, take_rounds
+from tests.bench.measuring.worker.fakes import (
+    WORKLOAD,
+    Channel,
+    FakeSubject,
+    cell,
+    take_rounds,
+    timed_by,
+)
 
 STOPPING = Stopping(min_rounds=7)
 
@@ -50,7 +57,8 @@ def one_call_per_sample(monkeypatch):
             call()
         return 0.25
 
-    monkeypatch.setattr(module, "clock_for", lambda device: SimpleNamespace(time_calls=time_calls))
+    device = timed_by(SimpleNamespace(time_calls=time_calls))
+    monkeypatch.setattr(module, "device_named", lambda name: device)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

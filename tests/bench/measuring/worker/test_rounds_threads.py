@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.measuring.worker import rounds as module
-from tests.bench.measuring.worker.fakes import FakeSubject, cell, take_rounds
+from tests.bench.measuring.worker.fakes import FakeSubject, cell, take_rounds, timed_by
 
 
 class Clock:
@@ -27,7 +27,7 @@ def numbers_set(monkeypatch):
 
     monkeypatch.setattr("bench.measuring.worker.turns.subject_of", lambda cell: FakeSubject())
     monkeypatch.setattr("bench.measuring.worker.turns.after_rounds", lambda cell, subject: None)
-    monkeypatch.setattr(module, "clock_for", lambda device: Clock())
+    monkeypatch.setattr(module, "device_named", lambda name: timed_by(Clock()))
     monkeypatch.setattr(torch, "set_num_threads", noted)
     yield numbers
     set_threads(now)

@@ -13,7 +13,7 @@ from bench.measuring.worker import rounds as module
 from bench.measuring.worker import turns
 from bench.measuring.worker.outcome import JobFailed
 from bench.measuring.worker.results import ROUNDS_BEGIN, ROUNDS_END
-from tests.bench.measuring.worker.fakes import WORKLOAD, FakeSubject, cell, take_rounds
+from tests.bench.measuring.worker.fakes import WORKLOAD, FakeSubject, cell, take_rounds, timed_by
 
 SAMPLE_S = 0.25
 A, B = cell(entry="a"), cell(entry="b")
@@ -37,7 +37,7 @@ def time(monkeypatch):
     time = Time()
     monkeypatch.setattr(turns, "now_s", lambda: time.now)
     monkeypatch.setattr(turns, "cpu_s", lambda: 2 * time.now)
-    monkeypatch.setattr(module, "clock_for", lambda device: time)
+    monkeypatch.setattr(module, "device_named", lambda name: timed_by(time))
     return time
 
 
@@ -86,7 +86,7 @@ def test_what_a_cold_cache_costs_is_outside_of_samples(subjects, time, monkeypat
     def flush():
         time.now += 10.0
 
-    monkeypatch.setattr("bench.measuring.measure.cache.flusher", lambda device: flush)
+    monkeypatch.setattr(module, "device_named", lambda name: timed_by(time, flush))
     cold = replace(A, workload=replace(WORKLOAD, cache="cold"))
     _, result = take_rounds(cold, num_rounds=3)
     assert result.outside_s == pytest.approx(3 * 10.0)

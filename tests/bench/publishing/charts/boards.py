@@ -19,12 +19,26 @@ def lengths(entries: tuple[str, ...] = made.ENTRIES, **shape: Any) -> list[Recor
     return [r for n in (256, 1024, 4096) for r in made.block_records(entries, seq_len=n, **shape)]
 
 
-def scale(spec: dict[str, Any], channel: str) -> dict[str, Any]:
-    """What each entry is drawn with."""
-    scale = spec["layer"][0]["encoding"][channel]["scale"]
-    return dict(zip(scale["domain"], scale["range"], strict=True))
+def looks(chart: Chart, field: str) -> dict[str, Any]:
+    """What each entry is drawn with: its colour, dash, thickness or shape."""
+    return {point["name"]: point[field] for point in points(chart)}
 
 
-def points(chart: Chart) -> list[dict[str, Any]]:
-    values: list[dict[str, Any]] = chart.spec["data"]["values"]
+def points(chart: Chart, data: str = "points") -> list[dict[str, Any]]:
+    values: list[dict[str, Any]] = chart.spec["datasets"].get(data, [])
     return values
+
+
+def axis(chart: Chart, letter: str) -> dict[str, Any]:
+    """The channel of an axis, as the layer of points has it."""
+    [layer] = [one for one in chart.spec["layer"] if _is_of_points(one)]
+    channel: dict[str, Any] = layer["encoding"][letter]
+    return channel
+
+
+def marks(chart: Chart) -> list[str]:
+    return [layer["mark"]["type"] for layer in chart.spec["layer"]]
+
+
+def _is_of_points(layer: dict[str, Any]) -> bool:
+    return bool(layer["data"]["name"] == "points" and layer["mark"]["type"] == "point")

@@ -10,6 +10,7 @@ from bench.core.record import Record
 from bench.publishing.charts import Chart, charts
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
+from tests.bench.publishing.charts.boards import points
 
 
 def trained(entry: str, accuracy: float, longer: dict[str, float], **settings: object) -> Record:
@@ -25,8 +26,7 @@ def drawn(records: list[Record]) -> dict[str, list[tuple[str, int, float]]]:
     board = build_leaderboard(records)
     return {
         chart.name: [
-            (point["entry"], point["size"], point["value"])
-            for point in chart.spec["data"]["values"]
+            (point["name"], point["x"], pytest.approx(100 - point["y"])) for point in points(chart)
         ]
         for chart in charts(board)
     }
@@ -50,7 +50,7 @@ def test_what_a_model_keeps_stands_beside_what_it_recalls() -> None:
     ]
     board = build_leaderboard(records)
     (chart,) = charts(board)
-    assert {point["label"] for point in chart.spec["data"]["values"]} == {"linear, 8.50 KiB"}
+    assert {point["label"] for point in points(chart)} == {"linear, 8.50 KiB"}
     assert any("what all layers keep" in note for note in chart.spec["title"]["subtitle"])
 
 
@@ -83,6 +83,10 @@ def only_chart(records: list[Record]) -> Chart:
     return chart
 
 
+def seeds_at(chart: Chart, size: int) -> list[float]:
+    return sorted(point["y"] for point in points(chart, "seeds") if point["x"] == size)
+
+
 def test_a_run_that_still_improved_is_hollow_and_the_picture_says_so() -> None:
     done, open_ended = (
         trained(entry, accuracy, {}, num_pairs=n)
@@ -90,7 +94,7 @@ def test_a_run_that_still_improved_is_hollow_and_the_picture_says_so() -> None:
     )
     open_ended = replace(open_ended, result=replace(open_ended.result, ended="maximum"))
     chart = only_chart([done, open_ended])
-    assert [p["ended"] for p in chart.spec["data"]["values"]] == ["settled", "not settled"]
+    assert [p["x"] for p in points(chart, "hollow")] == [8]
     assert any(note.startswith("Hollow") for note in chart.spec["title"]["subtitle"])
 
 
@@ -106,11 +110,11 @@ def test_seeds_give_each_point_an_interval_and_what_a_part_scores_is_a_line() ->
         for r in [trained("linear", accuracy, {}, num_pairs=n)]
     ]
     chart = only_chart(records)
-    for point in chart.spec["data"]["values"]:
-        assert point["error_low"] < point["error"] < point["error_high"]
-        assert sorted(point["seeds"]) == pytest.approx([40.0, 50.0])
-    plateau = chart.spec["layer"][0]["data"]["values"]
-    assert [(point["size"], point["error"]) for point in plateau] == [(4, 75.0), (8, 87.5)]
+    assert all(point["low"] < point["y"] < point["high"] for point in points(chart, "bars"))
+    for size in (4, 8):
+        assert seeds_at(chart, size) == pytest.approx([40.0, 50.0])
+    plateau = points(chart, "guides")
+    assert [(point["x"], point["y"]) for point in plateau] == [(4, 75.0), (8, 87.5)]
 
 
 def test_seeds_at_a_longer_length_are_dots_of_their_own() -> None:
@@ -119,7 +123,7 @@ def test_seeds_at_a_longer_length_are_dots_of_their_own() -> None:
         for seed, score in enumerate((1.0, 0.9))
         for r in [trained("softmax", score, {"128": score / 2}, seq_len=64)]
     ]
-    first, second = only_chart(records).spec["data"]["values"]
-    assert sorted(first["seeds"]) == pytest.approx([0.0, 10.0])
-    assert sorted(second["seeds"]) == pytest.approx([50.0, 55.0])
-    assert second["value"] == pytest.approx(47.5)
+    chart = only_chart(records)
+    assert seeds_at(chart, 64) == pytest.approx([0.0, 10.0])
+    assert seeds_at(chart, 128) == pytest.approx([50.0, 55.0])
+    assert points(chart)[1]["y"] == pytest.approx(52.5)

@@ -6,7 +6,7 @@ import pytest
 
 from bench.core.record import Quality
 from tests import records as made
-from tests.bench.publishing.charts.boards import drawn, lengths, points
+from tests.bench.publishing.charts.boards import axis, drawn, lengths, points
 
 
 def test_accuracy_is_set_against_the_longest_length_that_most_entries_have() -> None:
@@ -14,9 +14,8 @@ def test_accuracy_is_set_against_the_longest_length_that_most_entries_have() -> 
         r for r in lengths() if r.cell.entry != "softmax_explicit" or r.cell.kernel.seq_len <= 1024
     ]
     (chart,) = [c for c in drawn(explicit_stops + made.task_records()) if "recall" in c.name]
-    x_axis = chart.spec["layer"][1]["encoding"]["x"]["axis"]
-    assert x_axis["title"] == "Latency at 1,024 tokens (ms)"
-    assert {p["entry"] for p in points(chart)} == set(made.ENTRIES)
+    assert axis(chart, "x")["axis"]["title"] == "Latency at 1,024 tokens (ms)"
+    assert {p["name"] for p in points(chart)} == set(made.ENTRIES)
 
 
 def test_accuracy_of_one_machine_is_not_set_against_latency_of_another() -> None:
@@ -32,14 +31,13 @@ def test_accuracy_chance_and_their_axis_are_in_per_cent() -> None:
     task = made.task_records(("softmax", "none"), task="digits", seeds=(0,))
     (chart,) = [c for c in drawn(lengths() + task) if c.name.startswith("accuracy")]
     scores = {r.cell.entry: r.result.accuracy for r in task if isinstance(r.result, Quality)}
-    shown = {p["entry"]: p["value"] for p in points(chart)}
+    shown = {p["name"]: 100 - p["y"] for p in points(chart)}
     assert shown == pytest.approx({entry: 100 * score for entry, score in scores.items()})
-    line = chart.spec["layer"][0]
-    assert line["data"]["values"] == [{"error": pytest.approx(90.0)}]
-    most, least = line["encoding"]["y"]["scale"]["domain"]
+    assert [p["y"] for p in points(chart, "guides")] == pytest.approx([90.0, 90.0])
+    most, least = axis(chart, "y")["scale"]["domain"]
     assert most > 90.0
     assert least < 100 - max(shown.values())
-    assert line["encoding"]["y"]["axis"]["title"] == "Accuracy (%)"
+    assert axis(chart, "y")["axis"]["title"] == "Accuracy (%)"
 
 
 def test_the_length_of_an_accuracy_is_said_where_it_is_not_that_of_the_latency() -> None:
@@ -49,9 +47,8 @@ def test_the_length_of_an_accuracy_is_said_where_it_is_not_that_of_the_latency()
         for r in made.task_records(("softmax", "nala"))
     ]
     (chart,) = [c for c in drawn(lengths() + task) if c.name.startswith("accuracy")]
-    encoding = chart.spec["layer"][1]["encoding"]
-    assert encoding["x"]["axis"]["title"] == "Latency at 4,096 tokens (ms)"
-    assert encoding["y"]["axis"]["title"] == "Accuracy on examples of 64 tokens (%)"
+    assert axis(chart, "x")["axis"]["title"] == "Latency at 4,096 tokens (ms)"
+    assert axis(chart, "y")["axis"]["title"] == "Accuracy on examples of 64 tokens (%)"
 
 
 def test_seeds_are_dots_and_what_was_still_improving_has_a_star() -> None:
@@ -62,12 +59,12 @@ def test_seeds_are_dots_and_what_was_still_improving_has_a_star() -> None:
         for r in made.task_records(("softmax", "nala"))
     ]
     (chart,) = [c for c in drawn(lengths() + task) if c.name.startswith("accuracy")]
-    assert {p["entry"]: p["label"] for p in points(chart)} == {
+    assert {p["name"]: p["label"] for p in points(chart)} == {
         "nala": "nala*",
         "softmax": "softmax",
     }
-    assert all(len(p["seeds"]) == 3 for p in points(chart))
-    assert all(p["error_low"] < p["error"] < p["error_high"] for p in points(chart))
+    assert len(points(chart, "seeds")) == 2 * 3
+    assert all(p["low"] < p["y"] < p["high"] for p in points(chart))
     assert any(note.startswith("* without a rank") for note in chart.spec["title"]["subtitle"])
 
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from tests import records as made
-from tests.bench.publishing.charts.boards import drawn, lengths, scale
+from tests.bench.publishing.charts.boards import drawn, lengths, looks
 
 
 def test_softmax_stands_out_and_controls_stand_back() -> None:
-    spec = drawn(lengths())[1].spec  # latency: speed-up leaves controls out
-    width, colour = scale(spec, "strokeWidth"), scale(spec, "color")
+    latency = drawn(lengths())[1]  # latency: speed-up leaves controls out
+    width, colour = looks(latency, "thickness"), looks(latency, "colour")
     assert width["softmax"] == max(width.values())
     assert colour["softmax"] == "#000000"
     assert colour["none"] == colour["uniform"] == "#999999"
@@ -16,11 +16,11 @@ def test_softmax_stands_out_and_controls_stand_back() -> None:
 
 
 def test_an_entry_looks_the_same_in_every_chart() -> None:
-    looks: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {}
     for chart in drawn(lengths() + lengths(("softmax", "nala"), dtype="bfloat16")):
-        for entry, colour in scale(chart.spec, "color").items():
-            looks.setdefault(entry, set()).add(colour)
-    assert all(len(colours) == 1 for colours in looks.values())
+        for entry, colour in looks(chart, "colour").items():
+            found.setdefault(entry, set()).add(colour)
+    assert all(len(colours) == 1 for colours in found.values())
 
 
 def test_twenty_eight_entries_are_told_apart_by_colour_and_dash(
@@ -29,24 +29,15 @@ def test_twenty_eight_entries_are_told_apart_by_colour_and_dash(
     names = tuple(f"m{i:02}" for i in range(28))
     for i, name in enumerate(names):
         monkeypatch.setitem(made._COSTS, name, (1e-6 * (i + 1), 0.0))
-    spec = drawn(lengths(names))[0].spec
-    colour, dash = scale(spec, "color"), scale(spec, "strokeDash")
+    speedup = drawn(lengths(names))[0]
+    colour, dash = looks(speedup, "colour"), looks(speedup, "dash")
     assert len({(colour[name], tuple(dash[name])) for name in names}) == 28
 
 
 def test_the_points_of_a_scatter_are_told_apart_without_colour_for_neighbours() -> None:
     records = lengths() + made.task_records()
     (chart,) = [c for c in drawn(records) if c.name.startswith("accuracy")]
-    (dots,) = [layer for layer in chart.spec["layer"] if "shape" in layer.get("encoding", {})]
-    colour, shape = (
-        dict(
-            zip(
-                *(dots["encoding"][name]["scale"][part] for part in ("domain", "range")),
-                strict=True,
-            )
-        )
-        for name in ("color", "shape")
-    )
-    looks = [(colour[entry], shape[entry]) for entry in made.ENTRIES]
-    assert len(set(looks)) == len(looks)
+    colour, shape = looks(chart, "colour"), looks(chart, "shape")
+    found = [(colour[entry], shape[entry]) for entry in made.ENTRIES]
+    assert len(set(found)) == len(found)
     assert len({colour[entry] for entry in made.ENTRIES if entry not in ("uniform", "none")}) == 7

@@ -28,7 +28,7 @@ def test_each_specification_is_rendered_to_a_picture_beside_it(tmp_path: Path) -
         assert picture.startswith("<svg")
         texts = re.findall(r">([^<>]+)</text>", picture)
         words = {word for text in texts for word in text.split(", ")}
-        assert {p["entry"] for p in points(chart)} <= words
+        assert {p["name"] for p in points(chart)} <= words
 
 
 def test_without_a_renderer_specifications_are_written_and_the_extra_is_named(

@@ -222,7 +222,9 @@ def test_a_cell_without_a_number_is_a_dash_with_its_reason(browser: Any, address
 def test_names_on_charts_do_not_overlap(reader: Reader) -> None:
     boxes = reader.page.evaluate(
         """[...document.querySelectorAll('figure')].map((figure) =>
-             [...figure.querySelectorAll('.mark-text.role-mark text')].map((text) => {
+             [...figure.querySelectorAll('.mark-text.role-mark text')]
+             .filter((text) => !text.hasAttribute('stroke-width')) // rims behind names
+             .map((text) => {
                const { left, right, top, bottom } = text.getBoundingClientRect();
                return [left, top, right, bottom];
              }))"""
@@ -234,6 +236,22 @@ def test_names_on_charts_do_not_overlap(reader: Reader) -> None:
                 apart = right <= other[0] or other[2] <= left
                 # A line of text is lower than its box.
                 assert apart or bottom - 3 <= other[1] or other[3] - 3 <= top
+
+
+def test_the_page_answers_which_one_to_take(reader: Reader) -> None:
+    box = reader.page.locator("#advice")
+    reader.page.locator("summary", has_text="Which one for me?").click()
+    answer = box.locator(".answer")
+    assert "rows that reach 95 % on" in answer.inner_text()
+    reader.page.select_option("#advice-least", "")
+    reader.settle()
+    assert answer.inner_text().startswith("Of the rows that were timed, ")
+    reader.page.select_option("#advice-length", "1024")
+    reader.settle()
+    assert "at 1,024 tokens, forward" in answer.inner_text()
+    assert reader.page.locator("#filter-length").input_value() == "1024"
+    assert "attnbench advise seq_len=1024 mode=forward" in box.inner_text()
+    assert box.locator("tr").count() > len(reader.names()) - 2  # controls are no answer
 
 
 def test_a_printed_page_cuts_no_chart_and_folds_no_conclusion(reader: Reader) -> None:
@@ -257,7 +275,7 @@ def test_the_drawer_tells_all_of_a_mechanism_and_gives_the_focus_back(reader: Re
         assert heading in text
     assert "[" in drawer.locator("details.record[open] table").first.inner_text()  # intervals
     command = drawer.locator("details.record[open] .command").inner_text()
-    assert "python -m bench.sweep 'attention=[linear]'" in command
+    assert "attnbench sweep 'attention=[linear]'" in command
     assert "seq_len=4096" in command
     assert len(drawer.locator("details.record[open] .samples").text_content().split()) == 30
     reader.page.keyboard.press("Escape")

@@ -76,10 +76,11 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
 
 
 def test_the_offline_run_holds_config_and_summary(offline: tuple[Path, Path]) -> None:
-    folder, _ = offline
+    folder, out = offline
     wandb = Path(sys.executable).parent / "wandb"
     done = subprocess.run(
         [wandb, "leet", "inspect", "--summary", "--json", folder],
+        cwd=out,
         capture_output=True,
         text=True,
         check=True,

@@ -1,4 +1,4 @@
-"""`python -m bench.report` and W&B's own program, each as its own process, with a server here."""
+"""`attnbench report` and W&B's own program, each as its own process, with a server here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("nobody_at_home")
 def report(
     out: Path, home: Path, *words: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m bench.report` as its own process, with nothing on its standard input."""
+    """`attnbench report` as its own process, with nothing on its standard input."""
     store = Store(out, "a")
     for record in small_sweep():
         store.append(record)
@@ -56,6 +56,7 @@ def test_online_without_a_key_neither_asks_nor_hangs_on_a_terminal(
     with subprocess.Popen(
         [sys.executable, "-m", "bench.report", *words],
         env=os.environ | {"WANDB_MODE": "online"},
+        cwd=tmp_path,
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -200,6 +201,7 @@ def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     done = subprocess.run(
         [Path(sys.executable).parent / "wandb", "sync", "--yes", folder],
+        cwd=nobody_at_home.parent,
         env=os.environ | {"HOME": str(nobody_at_home)} | with_key(server.server_port),
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -57,24 +57,6 @@ def test_what_would_be_sent_is_what_it_was(kind: str) -> None:
     assert model_of(kind) == stored
 
 
-def test_there_are_panels_for_latency_memory_accuracy_pareto_and_history() -> None:
-    pytest.importorskip("wandb_workspaces")
-    sections = model_of("workspace")["spec"]["section"]["panelBankConfig"]["sections"]
-    titles = {section["name"]: section["panels"] for section in sections}
-    first, *others = titles
-    assert first == "Latency and accuracy by mechanism"
-    assert {"Memory", "Speed-up", "Scaling and Pareto front", "Regression history"} <= set(others)
-    assert all(titles.values())
-    latency, *accuracies = titles[first]
-    assert accuracies
-    assert latency["config"]["xAxis"] == "seq_len"
-    assert set(latency["config"]["metrics"]) == {
-        f"latency_s/float32 forward/{entry}" for entry in ("softmax", "nala")
-    }
-    charts = [p["config"]["panelDefId"] for p in titles["Scaling and Pareto front"]]
-    assert charts == ["me/attnbench-scaling", "me/attnbench-pareto"]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_key_the_json_is_written_and_how_to_send_it_is_said(
     tmp_path: Path, kind: str

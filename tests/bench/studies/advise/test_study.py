@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import re
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -84,6 +88,8 @@ def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time() -> Non
         (("task=digits",), "No score on task=digits is stored. Known: recall."),
         (("task=[recall,digits]",), "task names 2 tasks; one is asked about."),
         (("mode=forwards",), "Did you mean forward"),
+        (("task=recall", "score=101"), "score=101 is more than 100. On task=recall a score is the"),
+        (("task=" + "a" * 5000,), "task takes names, in a list or alone."),
     ],
 )
 def test_a_wrong_question_is_a_sentence_and_exit_code_2(
@@ -91,7 +97,7 @@ def test_a_wrong_question_is_a_sentence_and_exit_code_2(
 ) -> None:
     assert ask(store, *words) == 2
     said = capsys.readouterr()
-    assert message in said.err and "Traceback" not in said.err
+    assert message in said.err and "Traceback" not in said.err and len(said.err) < 3000
 
 
 def test_a_fresh_clone_answers_the_question_of_the_help(
@@ -103,10 +109,47 @@ def test_a_fresh_clone_answers_the_question_of_the_help(
     assert "reach 95 % on recall_causal" in said and "best of 4 rates" in said
     assert "Scores: recall_causal with seq_len 64, num_layers 2," in said
     page = Path("choosing.md").read_text()
-    assert "    python -m bench.advise seq_len=4096 task=[recall_causal] score=95" in page
+    assert "    attnbench advise seq_len=4096 'task=[recall_causal]' score=95" in page
 
 
 def test_what_nobody_proved_is_no_answer() -> None:
     wanted = needs("decode", causal=True, dtype="bfloat16")
     assert wanted == ["reference", "causal", "recurrent", "precision"]
     assert unproven(Proofs(), wanted) == wanted
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_packed_records_that_are_no_file_are_named(
+    tmp_path: Path, capsys: Capture, put: Callable[[Path], object]
+) -> None:
+    file = tmp_path / "records.jsonl.gz"
+    put(file)
+    assert ask(tmp_path) == 2
+    assert "records.jsonl.gz is " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:-9]])
+def test_packed_records_that_are_damaged_are_named(
+    tmp_path: Path, capsys: Capture, content: bytes
+) -> None:
+    (tmp_path / "records.jsonl.gz").write_bytes(content)
+    assert ask(tmp_path) == 2
+    assert "records.jsonl.gz holds no records that can be read: " in capsys.readouterr().err
+
+
+def test_settings_of_a_task_that_were_typed_choose_its_scores(capsys: Capture) -> None:
+    words = ("task=word_problem", "score=99")
+    assert main([*words, "task.word_problem.group=A5"]) == 0
+    assert "Scores: word_problem with group A5" in capsys.readouterr().out
+    assert main([*words, "task.word_problem.group=S99"]) == 2
+    assert "with group=S99 is stored. Known: A5, S3, S5, Z2, Z60." in capsys.readouterr().err
+
+
+def test_a_fresh_clone_knows_what_a_token_costs_on_a_long_context(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for batch_size, length in product((1, 8), (1024, 2048, 16384)):
+        assert main(["mode=decode", f"batch_size={batch_size}", f"seq_len={length}"]) == 0
+        said = capsys.readouterr().out
+        assert f"decode, {length:,} tokens" in said and "fulfil the needs." in said

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,9 @@ import torch
 
 from bench.convert import main
 from bench.core.lines import Lines
-from bench.studies.convert.study import Curve, write_page
+from bench.studies.convert import study
+from bench.studies.convert.curve import Curve
+from bench.studies.convert.page import write_page
 
 TINY = (
     *("seed=0", "num_layers=2", "match_steps=2", "distil_steps=2", "tune_steps=2"),
@@ -34,7 +39,7 @@ def test_it_keeps_curves_and_the_same_command_trains_nothing_again(tmp_path: Pat
     assert all(curve.steps == (0, 1, 2, 3, 4, 5, 6) for curve in curves)
     assert all(len(c.converted) == len(c.scratch) == len(c.steps) for c in curves)
     page = (tmp_path / "conversion.md").read_text()
-    assert "    python -m bench.convert attention=[linear]" in page
+    assert "    attnbench convert 'attention=[linear]'" in page
     assert "| linear    |" in page and "2 conversions" in page
     (made, picture, *_) = write_page(tmp_path, tmp_path / "docs" / "conversion.md", "COMMAND")
     assert "    COMMAND" in made.read_text() and picture.suffix == ".svg"
@@ -63,12 +68,48 @@ def test_no_time_no_model_but_what_is_kept_stays(
     assert "1 of 2 conversions are not in the store." in capsys.readouterr().out
 
 
+def curve(**changes: Any) -> Curve:
+    """A curve of two looks, half recovered unless said otherwise."""
+    about: dict[str, Any] = {
+        name: "" for name in ("key", "task", "attention", "unit", "source", "origin")
+    }
+    about |= {"keep": 0.0, "seed": 0, "phases": (1, 1, 1), "train_s": 0.0, "chance": 0.0}
+    about |= {"steps": (0, 3), "teacher": 1.0, "converted": (0.1, 0.8), "scratch": (0.1, 0.6)}
+    return Curve(**about | changes)
+
+
 def test_recovered_is_empty_where_there_is_nothing_to_recover() -> None:
-    about = {name: "" for name in ("key", "task", "attention", "unit", "source", "origin")}
-    usual: dict[str, Any] = {**about, "keep": 0.0, "seed": 0, "phases": (1, 1, 1), "train_s": 0.0}
-    usual |= {"chance": 0.0, "steps": (0, 3), "teacher": 1.0, "converted": (0.1, 0.8)}
-    assert Curve(scratch=(0.1, 0.6), **usual).recovered(-1) == pytest.approx(0.5)
-    assert Curve(scratch=(0.1, 0.99), **usual).recovered(-1) is None
+    assert curve().recovered(-1) == pytest.approx(0.5)
+    assert curve(scratch=(0.1, 0.99)).recovered(-1) is None
+
+
+def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path: Path) -> None:
+    lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)
+    for seed, gain in enumerate((0.0, 0.004, 0.002)):
+        lines.append(curve(attention="gla", seed=seed, converted=(0.1, 0.8 + gain)))
+        lines.append(curve(attention="nala", seed=seed, converted=(0.1, 0.3 - gain)))
+        if seed < 2:
+            lines.append(curve(attention="linear", seed=seed, converted=(0.1, 0.9 + gain)))
+    page = write_page(tmp_path, tmp_path / "page.md", "COMMAND", notes=["A note."])[0].read_text()
+    verdicts = re.findall(r"^\| (\w+) .*\| (better|worse|not settled) +\|", page, re.M)
+    assert verdicts == [("gla", "better"), ("linear", "not settled"), ("nala", "worse")]
+    assert "linear with 0 % kept, seed 2." in page and "A note." in page
+
+
+def test_a_run_that_is_cut_has_whole_tasks_and_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made_up(run: study.Run, *_: Any) -> Curve:
+        work = run.scratch.task
+        about = {"key": run.key, "attention": run.scratch.entry, "keep": run.keep}
+        return curve(task=work.label, seed=work.seed, **about)
+
+    monkeypatch.setattr(study, "_convert", made_up)
+    words = ("attention=[linear,gla]", "keep=[0,0.5]", "seed=[0,1]")
+    curves = convert(tmp_path, *words, "task=[recall_causal,tile_recall]")
+    order = [*dict.fromkeys((c.task, c.seed, c.keep) for c in curves)]
+    tasks = ("recall_causal", "tile_recall")
+    assert order == [*product(tasks, (0, 1), (0.0, 0.5))]
 
 
 def test_a_language_model_of_transformers_by_path(
@@ -116,6 +157,16 @@ def test_an_image_model_of_timm_by_path(tmp_path: Path) -> None:
     assert 0 <= curve.converted[-1] <= 1
 
 
+def test_a_teacher_behind_a_pipe_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "teacher").mkdir()
+    os.mkfifo(tmp_path / "teacher" / "config.json")
+    words = [*TINY, "attention=[linear]", f"teacher={tmp_path / 'teacher'}"]
+    assert main([*words, f"out={tmp_path}"]) == 2
+    assert "config.json is not a file but a FIFO" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -125,6 +176,7 @@ def test_an_image_model_of_timm_by_path(tmp_path: Path) -> None:
         (("task=[]",), "task has no value."),
         (("match_steps=0", "distil_steps=0", "tune_steps=0"), "All phases have 0 steps."),
         (("attention=[softmux]",), "softmux"),
+        (("docs=/dev/null",), "docs=/dev/null cannot be written"),
     ],
 )
 def test_a_wrong_setting_is_a_sentence_and_exit_code_2(

@@ -19,7 +19,7 @@ TINY = [*SMALL, "num_seeds=2", "lengths=[8]", "num_examples=2", "fine_tune_steps
 def lines_of(folder: Path) -> list[dict[str, object]]:
     """All but the first, which says where they come from."""
     first, *lines = (folder / "diagnostics.jsonl").read_text().splitlines()
-    assert json.loads(first)["command"].startswith("python -m bench.diagnose attention=[")
+    assert json.loads(first)["command"].startswith("attnbench diagnose 'attention=[")
     return [json.loads(line) for line in lines]
 
 
@@ -41,10 +41,10 @@ def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(
     ]
     assert regret == [[0.0]], "softmax in its own place"
     page = (tmp_path / "diagnostics.md").read_text()
-    assert "python -m bench.diagnose attention=[softmax,flatten] num_heads=1" in page
+    assert "attnbench diagnose 'attention=[softmax,flatten]' num_heads=1" in page
     assert "task.recall.num_steps=4" in page and "From norm 0.5 to" in page
     chart = json.loads((tmp_path / "diagnostics" / "entropy-against-norm.vl.json").read_text())
-    assert {point["line"] for point in chart["data"]["values"]} == {"softmax", "flatten"}
+    assert {point["name"] for point in chart["datasets"]["corners"]} == {"softmax", "flatten"}
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
     kept = (tmp_path / "diagnostics.jsonl").read_bytes()
     assert main(words) == 0
@@ -81,10 +81,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(
     ("words", "message"),
     [
         (["attention=[softmx]"], "Did you mean softmax"),
-        (["attention=[]"], "attention is empty"),
-        (["attention=[softmax]", "norms=[-1]"], "norms is -1"),
         (["attention=[softmax]", "task=[recall,digits]"], "task names 2 tasks"),
-        (["attention=[softmax]", "num_seeds=1"], "num_seeds is 1"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_key(

@@ -8,10 +8,11 @@ from bench.core.record import Status
 from bench.measuring.worker.jobs import Interrupt
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import TrainResult, TrialResult, VersusResult
+from bench.studies.gate.baselines import Baseline, Machine, Stored
 from bench.studies.gate.rows import LATENCY, Row
-from bench.studies.gate.stored import Circumstances, Side, Stored
 from bench.studies.gate.trees import Tree
 from bench.studies.gate.verdict import Interval, Verdict
+from tests.records import kernel_cell
 
 BASE = Tree(root=Path("/base"), commit="b" * 40, is_dirty=False)
 OBSERVED = {
@@ -96,30 +97,36 @@ def row(verdict=Verdict.SAME, channel=LATENCY, entry="nala", **changes):
     )
 
 
-HERE = Circumstances(
-    method_version=1,
-    processor="Imaginary 9000",
-    device="Imaginary 9000",
-    allocator="retain",
-    num_threads=1,
-)
+HERE = Machine(processor="Imaginary 9000", num_cores=2, device="Imaginary 9000", allocator="retain")
 
 
 def stored(entry="nala", median=0.5, half=0.01, **changes):
     """A cell that takes `median` of softmax's time, give or take a share `half` of it."""
     values = {
-        "entry": entry,
-        "mechanism": entry,
-        "key": f"key-of-{entry}",
-        "words": f"{entry} seq_len=64",
-        "work": f"work-of-{entry}",
-        "circumstances": HERE,
-        "time": Interval(median=median, low=median / (1 + half), high=median * (1 + half)),
+        "cell": kernel_cell(entry, seq_len=64),
+        "time_over_softmax": Interval(median, median / (1 + half), median * (1 + half)),
+        "why_untimed": None,
         "latency_s": median * 0.01,
         "exact": dict(OBSERVED),
+        "failure": None,
+        "is_skipped": False,
+        "is_noisy": False,
     }
     return Stored(**(values | changes))
 
 
-def side(*cells, words="a", **changes):
-    return Side(**({"words": words, "commit": None, "cells": cells} | changes))
+def failing(reason, **changes):
+    """A cell without numbers."""
+    return stored(time_over_softmax=None, exact={}, failure=reason, **changes)
+
+
+def baseline(*cells, **changes):
+    values = {
+        "commit": "0" * 40,
+        "date": "2031-05-06T07:08:09Z",
+        "method_version": 1,
+        "machine": HERE,
+        "versions": {},
+        "cells": cells,
+    }
+    return Baseline(**(values | changes))

@@ -56,7 +56,7 @@ DEATH = "next(_calls) > 300 and os._exit(7)"
 
 
 class Checkout:
-    """`python -m bench.regress` runs from here on the mechanisms that are here."""
+    """`attnbench regress` runs from here on the mechanisms that are here."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

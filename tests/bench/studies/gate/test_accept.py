@@ -157,5 +157,5 @@ def test_a_kept_file_that_was_damaged_is_refused_with_its_line(tmp_path, line):
     file = accepted_file(tmp_path)
     keep_accepted((), settled([GROWN], OPERATORS).new, file)
     file.write_text(file.read_text() + line + "\n")
-    with pytest.raises(ConfigError, match=r"accepted.jsonl:2 is not an accepted growth"):
+    with pytest.raises(ConfigError, match=r"accepted.jsonl:2 is no Accepted"):
         read_accepted(file)

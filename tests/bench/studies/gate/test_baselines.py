@@ -5,19 +5,26 @@ import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.core.record import METHOD_VERSION, Status
+from bench.core.statistics import paired_ratio
 from bench.studies.gate.baselines import (
-    Baseline,
     Machine,
     append_baseline,
     baselines_of,
     is_baseline_line,
     read_baselines,
-    side_of_baseline,
+    stored,
 )
-from bench.studies.gate.recorded import side_of_records
+from bench.studies.gate.sources import side_of_baseline
 from bench.studies.gate.stored import compare_stored
 from bench.studies.gate.verdict import Verdict
-from tests.records import block_records, failed_record, kernel_cell, task_records
+from tests.records import (
+    block_records,
+    failed_record,
+    kernel_cell,
+    ok_record,
+    speed,
+    task_records,
+)
 
 RECORDS = [*block_records(["softmax", "linear"]), *task_records(["linear"], seeds=[0])]
 
@@ -32,27 +39,27 @@ def test_a_baseline_says_what_was_measured_and_with_what(baseline):
     assert baseline.commit == "0" * 40 and baseline.date == "2031-05-06T07:08:09Z"
     assert baseline.method_version == METHOD_VERSION and baseline.versions["torch"] == "2.13.0"
     assert baseline.machine.slug == "imaginary-9000-2-cores-cpu-retain"
-    assert [cell.entry for cell, _ in baseline.cells] == ["softmax", "linear", "linear"]
+    assert [one.cell.entry for one in baseline.cells] == ["softmax", "linear", "linear"]
 
 
-def test_a_line_holds_no_samples_and_comes_back_as_it_was(baseline):
-    line = baseline.to_json()
-    assert "\n" not in line and is_baseline_line(line)
+def test_a_line_holds_no_samples_and_comes_back_as_it_was(baseline, tmp_path):
+    file = append_baseline(baseline, tmp_path)
+    (line,) = file.read_text().splitlines()
+    assert is_baseline_line(line)
     assert len(line) < sum(len(record.to_json()) for record in RECORDS)
-    assert Baseline.from_json(line) == baseline
+    assert read_baselines(file) == (baseline,)
 
 
-def test_a_failed_cell_is_kept_with_its_reason():
+def test_a_failed_cell_is_kept_with_its_reason(tmp_path):
     failed = failed_record(kernel_cell("nala"), Status.CRASHED, "SIGSEGV")
-    (baseline,) = baselines_of([failed])
-    ((_, numbers),) = Baseline.from_json(baseline.to_json()).cells
-    assert numbers.failure == "crashed: SIGSEGV"
+    (baseline,) = read_baselines(append_baseline(*baselines_of([failed]), tmp_path))
+    assert baseline.cells[0].failure == "crashed: SIGSEGV"
 
 
 def test_baselines_are_compared_with_records_and_with_each_other(baseline, tmp_path):
-    one = side_of_baseline(baseline, tmp_path / "x.jsonl")
-    rows = compare_stored(one, side_of_records(RECORDS, "results"), 0.2, 0.01)
+    rows = compare_stored([baseline], baselines_of(RECORDS), 0.2, 0.01)
     assert {row.verdict for row in rows} == {Verdict.SAME, Verdict.INCOMPARABLE}
+    one = side_of_baseline(baseline, tmp_path / "x.jsonl")
     assert "x.jsonl, commit 000000000000 of 2031-05-06" in one.words
 
 
@@ -103,7 +110,7 @@ def test_a_machine_class_is_a_plain_file_name():
 def test_what_is_no_baseline_is_refused_with_its_line(baseline, tmp_path, line):
     file = append_baseline(baseline, tmp_path)
     file.write_text(file.read_text() + line + "\n")
-    with pytest.raises(ConfigError, match=r":2 is not a baseline"):
+    with pytest.raises(ConfigError, match=":2 is no Baseline"):
         read_baselines(file)
     before = file.read_text()
     with pytest.raises(ConfigError):
@@ -112,9 +119,76 @@ def test_what_is_no_baseline_is_refused_with_its_line(baseline, tmp_path, line):
 
 
 def test_a_cell_that_lacks_a_field_is_refused(baseline, tmp_path):
-    line = json.loads(baseline.to_json())
+    file = append_baseline(baseline, tmp_path)
+    line = json.loads(file.read_text())
     del line["cells"][0]["exact"]
-    file = tmp_path / "x.jsonl"
     file.write_text(json.dumps(line))
     with pytest.raises(ConfigError, match="exact"):
         read_baselines(file)
+
+
+OLDER = (
+    '{"baseline_version":1,"commit":"' + "a" * 40 + '","date":"2030-01-02T03:04:05Z",'
+    '"method_version":3,"machine":{"processor":"Imaginary 9000","num_cores":2,'
+    '"device":"Imaginary 9000","allocator":"retain"},"versions":{"torch":"2.13.0"},'
+    '"cells":[{"cell":{"entry":"nala","mechanism":"nala","hyperparameters":{},"device":"cpu",'
+    '"num_threads":1,"plugins":[],"kind":"kernel","seq_len":64,"batch_size":1,"num_heads":4,'
+    '"head_dim":64,"dtype":"float32","mode":"forward","causal":false,"scope":"core"},'
+    '"time_over_softmax":[0.5,0.4,0.6],"why_untimed":null,"latency_s":0.01,'
+    '"exact":{"flops":1000,"num_operators":7},"failure":null,"is_skipped":false,'
+    '"is_noisy":false}]}\n'
+)
+
+
+def test_a_line_of_an_earlier_version_is_read_and_stays_as_it_is(baseline, tmp_path):
+    file = tmp_path / "baselines" / f"{baseline.machine.slug}.jsonl"
+    file.parent.mkdir()
+    file.write_text(OLDER)
+    (older,) = read_baselines(file)
+    assert older.cells[0].time_over_softmax == (0.5, 0.4, 0.6)
+    assert older.cells[0].cell == kernel_cell("nala", seq_len=64)
+    assert append_baseline(baseline, tmp_path) == file
+    assert file.read_text().startswith(OLDER) and read_baselines(file) == (older, baseline)
+
+
+def test_a_file_that_is_named_by_a_link_is_read(baseline, tmp_path):
+    (tmp_path / "link.jsonl").symlink_to(append_baseline(baseline, tmp_path))
+    assert read_baselines(tmp_path / "link.jsonl") == (baseline,)
+
+
+def test_a_record_becomes_its_ratio_to_softmax_within_rounds():
+    linear = RECORDS[1]
+    speed = linear.result
+    faster = paired_ratio(
+        speed.latency_s, speed.rounds, speed.reference_latency_s, speed.reference_rounds
+    )
+    found = stored(linear)
+    assert found.time_over_softmax.median == pytest.approx(1 / faster.median)
+    assert found.time_over_softmax.low == pytest.approx(1 / faster.high)
+    assert found.exact["flops"] == speed.flops
+    assert found.cell == linear.cell and found.failure is None
+
+
+def test_the_reference_has_no_ratio_to_itself():
+    found = stored(RECORDS[0])
+    assert found.time_over_softmax is None and "the reference itself" in found.why_untimed
+    assert found.latency_s > 0 and found.exact
+
+
+def test_without_softmax_or_with_too_few_rounds_there_is_no_time():
+    alone = ok_record(kernel_cell("nala"), speed([0.01] * 9, []))
+    assert "not timed with it" in stored(alone).why_untimed
+    few = ok_record(kernel_cell("nala"), speed([0.01] * 5, [0.02] * 5))
+    assert "fewer than 6 rounds" in stored(few).why_untimed
+
+
+def test_a_failed_record_keeps_its_status_and_reason():
+    found = stored(failed_record(kernel_cell("nala"), Status.TIMED_OUT, "no answer for 2 s"))
+    assert found.failure == "timed_out: no answer for 2 s" and not found.is_skipped
+    assert stored(failed_record(kernel_cell("nala"), Status.SKIPPED, "too large")).is_skipped
+    assert found.time_over_softmax is None and found.exact == {}
+
+
+def test_a_training_run_is_its_accuracy():
+    found = stored(RECORDS[-1])
+    assert found.exact == {"accuracy": RECORDS[-1].result.accuracy}

@@ -1,7 +1,7 @@
 import pytest
 
-from bench.studies.gate.exact import HIGHER_IS_WORSE, exact_rows, missing_row
-from bench.studies.gate.rows import exit_code
+from bench.studies.gate.exact import HIGHER_IS_WORSE, exact_rows
+from bench.studies.gate.rows import Row, exit_code
 from bench.studies.gate.verdict import Verdict
 from tests.bench.studies.gate.fakes import OBSERVED
 from tests.records import kernel_cell, task_cell
@@ -54,7 +54,7 @@ def test_what_neither_side_has_gives_no_row():
     assert "accuracy" not in verdicts(OBSERVED, OBSERVED)
 
 
-def test_a_missing_row_says_why_there_is_no_number():
-    row = missing_row(CELL, Verdict.NEW, "the base has no entry nala", "latency")
+def test_a_row_without_a_number_says_why():
+    row = Row.of(CELL, "latency", Verdict.NEW, reason="the base has no entry nala")
     assert (row.entry, row.key, row.ratio) == ("nala", CELL.key, None)
     assert row.reason == "the base has no entry nala"

@@ -1,28 +1,21 @@
 import io
-from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from bench.studies.gate.baselines import Baseline, Machine
 from bench.studies.gate.history import print_history, spark, steps
-from tests.bench.studies.gate.fakes import OBSERVED, stored
-from tests.records import kernel_cell
-
-MACHINE = Machine(processor="Imaginary", num_cores=2, device="Imaginary", allocator="retain")
+from tests.bench.studies.gate.fakes import OBSERVED, baseline, failing, stored
 
 
 def baselines(*states, method_versions=None):
     """A baseline a day; each state is its stored cells."""
     versions = method_versions or [1] * len(states)
     return [
-        Baseline(
+        baseline(
+            *cells,
             commit=str(day) * 40,
             date=f"2031-05-0{day}T00:00:00Z",
             method_version=version,
-            machine=MACHINE,
-            versions={},
-            cells=tuple((kernel_cell(cell.entry), cell) for cell in cells),
         )
         for day, (cells, version) in enumerate(zip(states, versions, strict=True), start=1)
     ]
@@ -68,14 +61,14 @@ def test_every_change_of_a_number_without_noise_is_a_step():
 
 
 def test_a_cell_that_breaks_is_one_step_and_comes_back_where_it_stood():
-    broken = [stored(time=None, exact={}, failure="crashed: SIGSEGV")]
+    broken = [failing("crashed: SIGSEGV")]
     assert moves([stored()], broken, broken, [stored()]) == [("latency", "BROKEN", "1", "2")]
     assert moves([stored()], broken, [stored(median=0.9)])[1:] == [("latency", "SLOWER", "1", "3")]
 
 
 def test_a_cell_that_is_skipped_once_is_no_step_and_may_break_later():
-    skipped = [stored(time=None, exact={}, failure="skipped: no memory", is_skipped=True)]
-    broken = [stored(time=None, exact={}, failure="crashed: SIGSEGV")]
+    skipped = [failing("skipped: no memory", is_skipped=True)]
+    broken = [failing("crashed: SIGSEGV")]
     assert moves([stored()], skipped, broken) == [("latency", "BROKEN", "1", "3")]
 
 
@@ -104,7 +97,7 @@ def test_fewer_than_two_baselines_are_said_to_be_too_few(states):
 def test_the_table_names_date_commits_cell_and_move():
     grown = stored(median=0.9, exact=OBSERVED | {"num_operators": 9})
     text = printed([[stored()], [grown]])
-    assert "imaginary-2-cores-cpu-retain" in text and "2 steps in 2 baselines" in text
+    assert "imaginary-9000-2-cores-cpu-retain" in text and "2 steps in 2 baselines" in text
     assert "111111111..222222222" in text and "2031-05-02" in text
     assert "7 → 9" in text and "x 1.800 [" in text and "nala seq_len=64" in text
 
@@ -119,7 +112,7 @@ def test_a_change_of_method_is_said():
 
 
 def test_a_broken_cell_is_shown_with_its_reason():
-    broken = replace(stored(), time=None, exact={}, failure="crashed: SIGSEGV")
+    broken = failing("crashed: SIGSEGV")
     assert "SIGSEGV" in printed([[stored()], [broken]])
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.studies.gate.baselines import append_baseline, baselines_of
-from bench.studies.gate.sources import read_side
-from tests.records import block_records
+from bench.studies.gate.sources import read_side, side_of_records
+from bench.studies.gate.stored import compare_stored
+from bench.studies.gate.verdict import Verdict
+from tests.records import block_records, changed
 
 RECORDS = block_records(["softmax", "linear"])
 
@@ -26,14 +28,14 @@ def read(path):
 
 
 def entries(side):
-    return [cell.entry for cell in side.cells]
+    return [one.cell.entry for baseline in side.baselines for one in baseline.cells]
 
 
 def test_a_sweeps_folder_its_records_folder_and_one_file_name_the_same_numbers(out):
     whole = read(out)
     assert entries(whole) == ["softmax", "linear"]
-    assert read(out / "records").cells == whole.cells
-    assert read(out / "records" / "one.jsonl").cells == whole.cells
+    assert read(out / "records").baselines == whole.baselines
+    assert read(out / "records" / "one.jsonl").baselines == whole.baselines
 
 
 def test_of_a_baselines_file_the_last_line_counts(tmp_path):
@@ -108,8 +110,8 @@ def test_what_is_not_there_or_an_empty_folder_is_refused_with_what_is_taken(tmp_
     [
         (os.mkfifo, "not a file but a FIFO"),
         (lambda path: path.symlink_to("/dev/zero"), "not a file but a device"),
-        (lambda path: path.write_text('{"baseline_version":' + "[" * 100_000), "not a baseline"),
-        (lambda path: path.write_text('{"baseline_version":"x"}'), "not a baseline"),
+        (lambda path: path.write_text('{"baseline_version":' + "[" * 100_000), "is no Baseline"),
+        (lambda path: path.write_text('{"baseline_version":"x"}'), "is no Baseline"),
     ],
 )
 def test_what_is_no_file_of_numbers_is_named(tmp_path, put, words):
@@ -125,3 +127,46 @@ def test_no_baseline_is_written_behind_a_link(tmp_path):
     with pytest.raises(ConfigError, match="is a link"):
         append_baseline(baselines_of(RECORDS)[0], tmp_path / "out")
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+ENTRIES = ("softmax", "linear", "nala")
+
+
+def slowed(record, factor, *also):
+    samples = {name: getattr(record.result, name) for name in ("latency_s", *also)}
+    return changed(record, **{n: tuple(s * factor for s in own) for n, own in samples.items()})
+
+
+def compared(before, after):
+    base, current = side_of_records(before, "a"), side_of_records(after, "b")
+    return compare_stored(base.baselines, current.baselines, 0.2, 0.01)
+
+
+def test_two_sweeps_that_differ_by_the_machines_speed_only_are_the_same():
+    before = block_records(ENTRIES, seed=0)
+    rows = compared(before, [slowed(record, 2, "reference_latency_s") for record in before])
+    assert not [row for row in rows if row.verdict is Verdict.SLOWER]
+
+
+def test_one_slow_mechanism_is_found_in_another_sweep_and_named_alone():
+    before, after = block_records(ENTRIES, seed=0), block_records(ENTRIES, seed=1)
+    after = [slowed(r, 1.4) if r.cell.entry == "nala" else r for r in after]
+    slower = [row.entry for row in compared(before, after) if row.verdict is Verdict.SLOWER]
+    assert slower == ["nala"]
+
+
+def test_the_newest_record_of_a_cell_counts():
+    (_, linear, _) = block_records(ENTRIES)
+    old = slowed(replace(linear, started_at="2030-01-01T00:00:00Z"), 9.0)
+    assert {row.verdict for row in compared([linear], [linear, old])} == {Verdict.SAME}
+
+
+def test_a_side_says_where_it_is_from_and_of_which_commit():
+    records = block_records(ENTRIES)
+    one = side_of_records(records, "results")
+    assert one.words == "results, commit 000000000000" and one.commit == "0" * 40
+    assert one.torch == {"2.13.0"} and one.entries == set(ENTRIES)
+    other = replace(records[0], environment=records[0].environment | {"commit": "1" * 40})
+    assert side_of_records([*records, other], "results").commit is None
+    unknown = [replace(r, environment=r.environment | {"commit": None}) for r in records]
+    assert side_of_records(unknown, "results").words == "results"

@@ -9,14 +9,15 @@ from bench.core.cli.errors import ConfigError
 from bench.studies.gate.rows import exit_code
 from bench.studies.gate.stored import compare_stored, quotient, work_of
 from bench.studies.gate.verdict import Interval, Verdict
-from tests.bench.studies.gate.fakes import HERE, OBSERVED, side, stored
+from tests.bench.studies.gate.fakes import HERE, OBSERVED, baseline, failing, stored
 from tests.records import kernel_cell
 
 THRESHOLD, FAMILY = 0.2, 0.01
+TWO_THREADS = stored(cell=kernel_cell("nala", seq_len=64, num_threads=2))
 
 
 def compared(base, current):
-    return compare_stored(side(*base, words="the base"), side(*current), THRESHOLD, FAMILY)
+    return compare_stored([baseline(*base)], [baseline(*current)], THRESHOLD, FAMILY)
 
 
 def times(rows):
@@ -65,24 +66,24 @@ def test_cells_of_one_side_are_listed_as_new_or_gone_and_do_not_fail():
 
 
 def test_what_ran_in_the_base_and_fails_now_is_broken():
-    failing = stored(time=None, exact={}, failure="crashed: SIGSEGV")
-    (row,) = compared([stored()], [failing])
+    broken = failing("crashed: SIGSEGV")
+    (row,) = compared([stored()], [broken])
     assert row.verdict is Verdict.BROKEN and "SIGSEGV" in row.reason
-    (row,) = compared([failing], [stored()])
+    (row,) = compared([broken], [stored()])
     assert row.verdict is Verdict.INCOMPARABLE
-    (row,) = compared([failing], [failing])
+    (row,) = compared([broken], [broken])
     assert row.verdict is Verdict.INCOMPARABLE
 
 
 def test_what_was_not_tried_now_is_gone_with_its_reason_and_no_failure():
-    skipped = stored(time=None, exact={}, failure="skipped: needs 9 GiB", is_skipped=True)
+    skipped = failing("skipped: needs 9 GiB", is_skipped=True)
     rows = compared([stored()], [skipped])
     assert [row.verdict for row in rows] == [Verdict.GONE] and "9 GiB" in rows[0].reason
     assert exit_code(rows) == 0
 
 
 def test_a_cell_without_a_time_says_why_and_its_other_numbers_are_compared():
-    yardstick = stored("softmax", time=None, why_untimed="it is the reference itself")
+    yardstick = stored("softmax", time_over_softmax=None, why_untimed="it is the reference itself")
     rows = compared([yardstick], [replace(yardstick, exact=OBSERVED | {"flops": 1001})])
     by_channel = {row.channel: row for row in rows}
     assert by_channel["latency"].verdict is Verdict.INCOMPARABLE
@@ -97,26 +98,35 @@ def test_foreign_load_on_a_side_is_said():
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "words"),
+    ("elsewhere", "words"),
     [
-        ("method_version", 2, "METHOD_VERSION is 1 in the base and 2 now"),
-        ("device", "H100", "device is Imaginary 9000 in the base and H100 now"),
-        ("processor", "Other", "processor is Imaginary 9000 in the base and Other now"),
-        ("allocator", "default", "allocator is retain in the base and default now"),
-        ("num_threads", 2, "num_threads is 1 in the base and 2 now"),
-        ("method_version", None, "not said now"),
+        ({"method_version": 2}, "METHOD_VERSION is 1 in the base and 2 now"),
+        (
+            {"machine": replace(HERE, device="H100")},
+            "device is Imaginary 9000 in the base and H100 now",
+        ),
+        (
+            {"machine": replace(HERE, processor="Other")},
+            "processor is Imaginary 9000 in the base and Other now",
+        ),
+        (
+            {"machine": replace(HERE, allocator="default")},
+            "allocator is retain in the base and default now",
+        ),
+        ({"cells": [TWO_THREADS]}, "num_threads is 1 in the base and 2 now"),
+        ({"machine": replace(HERE, processor=None)}, "not said now"),
     ],
 )
-def test_numbers_made_under_other_circumstances_are_refused_with_a_sentence(name, value, words):
-    elsewhere = stored(circumstances=replace(HERE, **{name: value}))
+def test_numbers_made_under_other_circumstances_are_refused_with_a_sentence(elsewhere, words):
+    linear = baseline(stored("linear"))
+    current = [replace(baseline(stored()), **elsewhere), linear]
     with pytest.raises(ConfigError) as caught:
-        compared([stored(), stored("linear")], [elsewhere, stored("linear")])
+        compare_stored([baseline(stored()), linear], current, THRESHOLD, FAMILY)
     assert words in str(caught.value) and "nala seq_len=64" in str(caught.value)
 
 
 def test_a_side_of_two_thread_counts_is_compared_where_the_other_has_the_same():
-    two = stored(key="key-of-two", circumstances=replace(HERE, num_threads=2))
-    rows = compared([stored(), two], [stored()])
+    rows = compared([stored(), TWO_THREADS], [stored()])
     assert [r.verdict for r in rows if r.channel == "latency"] == [Verdict.SAME, Verdict.GONE]
 
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[4]
 def test_the_page_is_what_its_sources_say() -> None:
     found = (ROOT / "docs" / PAGE).read_text(encoding="utf-8")
     assert found == page(read_papers(), ROOT / "results" / "reproductions"), (
-        "run python -m bench.reproduce page=true"
+        "run attnbench reproduce page=true"
     )
 
 
@@ -57,4 +57,4 @@ def test_the_command_of_a_claim_that_was_looked_at_says_so(tmp_path: Path) -> No
     name = "nalaformer-order-tiles"
     for looks, words in (((), ""), ((3, 12), " until=decided budget=2h")):
         write_finding(tmp_path, name, Finding(verdict=Verdict.HOLDS, words="w", looks=looks))
-        assert f"`python -m bench.reproduce cell={name}{words}`: " in page(read_papers(), tmp_path)
+        assert f"`attnbench reproduce cell={name}{words}`: " in page(read_papers(), tmp_path)

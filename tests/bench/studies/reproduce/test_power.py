@@ -93,7 +93,7 @@ def test_the_command_answers_or_names_a_sweep(
 ) -> None:
     stores = [f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
     assert main([*stores, 'power="nala > flatten by 0.5 on digits"']) == 2
-    assert "This sweep gives one: python -m bench.sweep" in capsys.readouterr().err
+    assert "This sweep gives one: attnbench sweep" in capsys.readouterr().err
     assert main([*stores, 'power="nala > flaten by 0.5 on tile_recall"']) == 2
     assert "Did you mean flatten" in capsys.readouterr().err
     assert main(['power="nala > flatten by 0.5 on tile_recall"', stores[1]]) == 0

@@ -19,19 +19,13 @@ def test_rivals_have_as_much_time_per_side_as_the_gate_with_its_first_forks():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trials": {"unchanged": 0}}, "trials.unchanged is 0; it must be 2 or more"),
         ({"trials": {"unchanged": 371}}, "trials.unchanged is 371; it must be even"),
-        ({"trials": {"slowdown": 0}}, "trials.slowdown is 0; it must be 1 or more"),
         ({"trials": {"all": 5}}, "trials.all is not a key"),
         ({"trials": 10}, "trials"),
         ({"budget": "long"}, "budget is 'long'; it takes a duration such as 90s"),
         ({"slowdowns": [7]}, "slowdowns is 7; it takes 5, 10"),
         ({"slowdowns": []}, "slowdowns=\\[\\] is empty"),
         ({"rivals": {"tools": ["timeit"]}}, "rivals.tools=timeit is not known"),
-        ({"rivals": {"threshold": 5}}, "rivals.threshold is 5"),
-        ({"effort": {"num_forks": 1}}, "effort.num_forks is 1"),
-        ({"effort": {"fork": 1}}, "effort.fork is not a key. Did you mean fork_s"),
-        ({"report": "no"}, "report is 'no'; it takes true or false"),
     ],
 )
 def test_a_bad_value_is_refused_by_the_name_of_its_key(changes, words):

@@ -82,6 +82,7 @@ def test_the_largest_is_trained_only_after_it_was_predicted(text: Path, tmp_path
     assert said.num_steps == 3 and said.low < said.bits < said.high
     page = (out / "text.md").read_text()
     assert "linear + softmax" in page and "not trained yet" in page
+    assert "over 5 models" in page  # that of the comparison is one of them
     assert main([*words, "largest=true"]) == 0
     page = (out / "text.md").read_text()
     assert "measured" in page and "not trained yet" not in page

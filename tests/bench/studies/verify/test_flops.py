@@ -1,4 +1,4 @@
-"""`python -m bench.verify flops=true`, on a plug-in whose formulas are right, wrong and unseen."""
+"""`attnbench verify flops=true`, on a plug-in whose formulas are right, wrong and unseen."""
 
 import json
 import os

@@ -5,19 +5,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.measuring.measure import memory
-from bench.measuring.measure.memory import (
-    leaked_bytes,
-    peak_memory_bytes,
-    peak_rss_bytes,
-    saved_for_backward_bytes,
-)
+from bench.measuring.device import cpu as module
+from bench.measuring.device import device_named
+from bench.measuring.measure.memory import saved_for_backward_bytes
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.measuring.worker.launch import WorkerServer
 from bench.measuring.worker.results import TRIAL
 from tests.bench.core.test_cell import KERNEL
 
-CPU = torch.device("cpu")
+CPU = device_named("cpu")
+
+
+def peak_bytes(call):
+    return CPU.profile(call).peak_bytes
+
+
 MIB = 2**20
 
 
@@ -29,7 +31,7 @@ def test_the_peak_is_that_of_a_hand_count_to_the_byte():
     q = torch.randn(1, 2, 512, 64)
     scores, output = 2 * 512 * 512 * 4, q.numel() * 4
     with torch.no_grad():
-        peak = peak_memory_bytes(lambda: explicit(q, q, q), CPU)
+        peak = peak_bytes(lambda: explicit(q, q, q))
     # Scores and their softmax live together; the scores are freed before the output is made.
     assert peak == 2 * scores
     assert output < scores
@@ -41,21 +43,21 @@ def test_two_passes_agree_to_the_byte_whatever_ran_before():
     def call():
         return torch.autograd.grad(explicit(q, q, q).sum(), q)
 
-    first = peak_memory_bytes(call, CPU)
+    first = peak_bytes(call)
     torch.randn(4 * MIB).exp()  # a larger case in between must not be inherited
-    assert peak_memory_bytes(call, CPU) == first
+    assert peak_bytes(call) == first
 
 
 def test_inputs_are_not_counted():
     x = torch.randn(MIB)
-    assert peak_memory_bytes(lambda: x.mul_(1.0), CPU) < 1024
+    assert peak_bytes(lambda: x.mul_(1.0)) < 1024
 
 
 def test_scratch_inside_a_fused_operator_is_counted():
     q = torch.randn(1, 2, 1024, 64)
     with torch.no_grad():
         call = lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q)  # noqa: E731
-        assert peak_memory_bytes(call, CPU) > q.numel() * 4
+        assert peak_bytes(call) > q.numel() * 4
 
 
 def test_what_is_saved_for_backward_is_counted_once_per_storage():
@@ -82,7 +84,8 @@ def test_parameters_are_not_counted_as_saved():
 
 
 def test_a_device_that_cannot_be_measured_gives_none_and_not_another_number():
-    assert peak_memory_bytes(lambda: None, torch.device("meta")) is None
+    assert device_named("meta").profile(lambda: None).peak_bytes is None
+    assert device_named("meta").leaked_bytes(lambda: None, 1) is None
 
 
 # Softmax written out, H=2, N=2048, D=64, forward and backward, counted by hand.
@@ -98,7 +101,7 @@ def test_a_backward_pass_at_2048_tokens_peaks_where_a_hand_count_says_to_the_byt
         return torch.autograd.grad(explicit(q, k, v), [q, k, v], cotangent)
 
     # The scores are gone by then, and the gradients of q and k are not there yet.
-    assert peak_memory_bytes(call, CPU) == 3 * MATRIX + 2 * TENSOR
+    assert peak_bytes(call) == 3 * MATRIX + 2 * TENSOR
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident peaks are read from /proc")
@@ -124,7 +127,7 @@ def test_a_larger_call_before_it_hides_nothing_of_a_resident_peak():
         return torch.ones(40 * MIB, dtype=torch.uint8)
 
     torch.ones(200 * MIB, dtype=torch.uint8).sum()
-    assert peak_rss_bytes(call) == pytest.approx(40 * MIB, rel=0.05)
+    assert CPU.resident_peak_bytes(call) == pytest.approx(40 * MIB, rel=0.05)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident peaks are read from /proc")
@@ -136,7 +139,7 @@ def test_scratch_that_a_library_takes_once_and_keeps_is_no_part_of_a_calls_resid
             kept.append(torch.ones(80 * MIB, dtype=torch.uint8))
         return torch.ones(40 * MIB, dtype=torch.uint8)
 
-    assert peak_rss_bytes(call) == pytest.approx(40 * MIB, rel=0.05)
+    assert CPU.resident_peak_bytes(call) == pytest.approx(40 * MIB, rel=0.05)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident sizes are read from /proc")
@@ -152,20 +155,20 @@ def test_what_is_kept_of_each_call_is_a_leak_and_what_is_kept_of_one_is_none():
             kept.extend([None] * 20)
         torch.ones(8 * MIB, dtype=torch.uint8)
 
-    assert leaked_bytes(leak, CPU, 4) == pytest.approx(MIB, rel=0.3)
+    assert CPU.leaked_bytes(leak, 4) == pytest.approx(MIB, rel=0.3)
     kept.clear()
-    assert leaked_bytes(keep_once, CPU, 4) < 2**18
+    assert CPU.leaked_bytes(keep_once, 4) < 2**18
 
 
 def test_where_the_system_does_not_tell_no_leak_is_known(monkeypatch):
-    monkeypatch.setattr(memory, "_resident_bytes", lambda: None)
-    assert leaked_bytes(lambda: None, CPU, 1) is None
+    monkeypatch.setattr(module, "_status_bytes", lambda name: None)
+    assert CPU.leaked_bytes(lambda: None, 1) is None
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert leaked_bytes(lambda: os._exit(1), CPU, 1) is None
+    assert CPU.leaked_bytes(lambda: os._exit(1), 1) is None
 
 
 def test_where_the_system_does_not_tell_the_resident_peak_is_none(monkeypatch):
-    monkeypatch.setattr(memory, "_resident_peak_bytes", lambda: None)
-    assert peak_rss_bytes(lambda: None) is None
+    monkeypatch.setattr(module, "_status_bytes", lambda name: None)
+    assert CPU.resident_peak_bytes(lambda: None) is None
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert peak_rss_bytes(lambda: os._exit(1)) is None
+    assert CPU.resident_peak_bytes(lambda: os._exit(1)) is None

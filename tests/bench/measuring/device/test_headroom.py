@@ -5,23 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from bench.measuring.measure import headroom
+from bench.measuring.device import cpu as module
+from bench.measuring.device import device_named
 
+CPU = device_named("cpu")
 ROOT = Path(__file__).resolve().parents[4]
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="a limit of Linux")
 
 PROLOGUE = """
 import resource, torch
-from bench.measuring.measure import headroom
-from bench.measuring.worker import is_out_of_memory
-MIB = 2**20
+from bench.measuring.device.cpu import Cpu
+MIB, CPU = 2**20, Cpu("cpu")
 torch.set_num_threads(1)
 
 def allocates(num_bytes):
     try:
         torch.empty(num_bytes, dtype=torch.uint8)
     except RuntimeError as error:
-        return f"out_of_memory={is_out_of_memory(error)}"
+        return f"out_of_memory={CPU.is_out_of_memory(error)}"
     return "allocated"
 """
 
@@ -42,8 +43,8 @@ def in_process(program):
 @linux_only
 def test_an_allocation_beyond_what_is_free_fails_and_one_within_does_not():
     program = """
-headroom.free_bytes = lambda device: 500 * MIB
-headroom.keep_within_free_memory()
+Cpu.free_bytes = lambda device: 500 * MIB
+CPU.limit_memory()
 print(allocates(400 * MIB), allocates(600 * MIB), allocates(400 * MIB))
 """
     assert in_process(program) == ["allocated", "out_of_memory=True", "allocated"]
@@ -52,9 +53,9 @@ print(allocates(400 * MIB), allocates(600 * MIB), allocates(400 * MIB))
 @linux_only
 def test_what_the_process_has_already_is_not_taken_from_it():
     program = """
-headroom.free_bytes = lambda device: 100 * MIB
+Cpu.free_bytes = lambda device: 100 * MIB
 kept = torch.ones(500 * MIB, dtype=torch.uint8)
-headroom.keep_within_free_memory()
+CPU.limit_memory()
 print(allocates(50 * MIB), int(kept[-1]))
 """
     assert in_process(program) == ["allocated", "1"]
@@ -63,31 +64,31 @@ print(allocates(50 * MIB), int(kept[-1]))
 @linux_only
 def test_a_limit_that_is_there_already_is_not_raised():
     program = """
-headroom.free_bytes = lambda device: 2**50
+Cpu.free_bytes = lambda device: 2**50
 resource.setrlimit(resource.RLIMIT_DATA, (2**40, 2**40))
-headroom.keep_within_free_memory()
+CPU.limit_memory()
 print(*resource.getrlimit(resource.RLIMIT_DATA))
 """
     assert in_process(program) == [str(2**40)] * 2
 
 
 def test_where_the_process_cannot_be_looked_at_there_is_no_limit(monkeypatch):
-    monkeypatch.setattr(headroom, "_private_bytes", lambda: None)
+    monkeypatch.setattr(module, "_private_bytes", lambda: None)
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    headroom.keep_within_free_memory()
+    CPU.limit_memory()
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
 
 def test_a_containers_limit_counts_and_its_reclaimable_cache_is_free(monkeypatch, tmp_path):
     sizes = {"memory.max": 1000, "memory.current": 900}
-    monkeypatch.setattr(headroom, "_read_int", lambda path: sizes[path.rpartition("/")[2]])
+    monkeypatch.setattr(module, "_read_int", lambda path: sizes[path.rpartition("/")[2]])
     stat = tmp_path / "memory.stat"
     stat.write_text("anon 500\ninactive_file 300\n")
-    monkeypatch.setattr(headroom, "Path", lambda path: stat)
-    assert headroom.free_bytes("cpu") == 400
-    assert headroom.memory_limit_bytes() == 1000
+    monkeypatch.setattr(module, "Path", lambda path: stat)
+    assert CPU.free_bytes() == 400
+    assert module.memory_limit_bytes() == 1000
 
 
 def test_without_a_container_the_machines_memory_counts(monkeypatch):
-    monkeypatch.setattr(headroom, "_read_int", lambda path: None)
-    assert 0 < headroom.free_bytes("cpu") <= headroom.memory_limit_bytes()
+    monkeypatch.setattr(module, "_read_int", lambda path: None)
+    assert 0 < CPU.free_bytes() <= module.memory_limit_bytes()

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from attentions import Attention, Geometry, attention_class, attention_names, build_attention
-from attentions.inputs import what_is_wrong
 from attentions.kernel.plain import KernelState
+from attentions.steps import what_is_wrong
 from tests.refusals import refused
 
 B, H, N, D = 2, 2, 8, 4

@@ -1,0 +1,136 @@
+"""Softmax over the keys with the largest scores, which are gathered for some queries at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from ..maths.shared_heads import for_every_query_head
+from ..maths.tiles import Tiling, scaled
+
+
+def best_keys(
+    q: Tensor, k: Tensor, v: Tensor, most: int, tiling: Tiling, allowed: Tensor | None
+) -> Tensor:
+    """out_i = softmax over the ``most`` keys with the largest q_i . k_j / sqrt(D) that it sees.
+
+    Scores are float64, so that which keys are the largest does not depend on the order of a sum,
+    and are forgotten row of tiles by row of tiles: memory is linear in the number of tokens. The
+    choice has no gradient, and the backward pass no derivative.
+
+    Args:
+        q: (B, H, N, D).
+        k: (B, H_kv, M, D).
+        v: (B, H_kv, M, E).
+        most: keys of a query; it sees all if there are no more, and one that sees none gets zeros.
+        tiling: of the call.
+        allowed: masks of the call, broadcasting to (B, H, N, M); True keeps.
+    """
+    with torch.no_grad():
+        chosen, seen = _choose(q, k, most, tiling, allowed)
+    out: Tensor = _AttendToChosen.apply(q, k, v, chosen, seen, tiling)  # type: ignore[no-untyped-call]
+    return out
+
+
+def scored_pairs(tiling: Tiling) -> int:
+    """Pairs that `best_keys` scores, of one head."""
+    return sum((rows.stop - rows.start) * _columns(rows, tiling).stop for rows in tiling.rows())
+
+
+def _columns(rows: slice, tiling: Tiling) -> slice:
+    """Keys that some of these queries may see."""
+    return slice(0, tiling.past + rows.stop if tiling.causal else tiling.key_len)
+
+
+def _choose(
+    q: Tensor, k: Tensor, most: int, tiling: Tiling, allowed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The places of the largest scores, and whether each is one of a visible key.
+
+    Both (B, H, N, most), or fewer if there are fewer keys.
+    """
+    most = min(most, tiling.key_len)
+    keys = for_every_query_head(k.double(), q.shape[1]).mT
+    chosen = torch.zeros(*q.shape[:3], most, dtype=torch.long, device=q.device)
+    seen = torch.zeros_like(chosen, dtype=torch.bool)
+    for rows in tiling.rows():
+        columns = _columns(rows, tiling)
+        scores = q[:, :, rows].double() @ keys[..., columns]
+        hidden = tiling.hidden(rows, columns, allowed, q.device)
+        if hidden is not None:
+            scores.masked_fill_(hidden, -torch.inf)
+        there = min(most, columns.stop)
+        values, places = scores.topk(there, dim=-1, sorted=False)
+        chosen[:, :, rows, :there] = places
+        seen[:, :, rows, :there] = values > -torch.inf
+    return chosen, seen
+
+
+class _AttendToChosen(Function):
+    """(q, k, v, chosen, seen, tiling) -> output; gradients gather keys and values again."""
+
+    @staticmethod
+    def forward(
+        q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, seen: Tensor, tiling: Tiling
+    ) -> Tensor:
+        q = scaled(q)
+        outputs = []
+        for rows in tiling.rows():
+            places = _flat(chosen[:, :, rows], k)
+            keys, values = _gather(k, places), _gather(v, places)  # (B, H, n, most, D)
+            weights = _weights(q[:, :, rows], keys, seen[:, :, rows])
+            outputs.append((weights @ values).squeeze(-2))
+        return torch.cat(outputs, dim=2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.tiling = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, chosen, seen = ctx.saved_tensors
+        q = scaled(q)
+        grad_q = torch.zeros_like(q)
+        grad_k, grad_v = (torch.zeros_like(x).flatten(0, 2) for x in (k, v))  # (B * H_kv * M, D)
+        for rows in ctx.tiling.rows():
+            places = _flat(chosen[:, :, rows], k)
+            keys, values = _gather(k, places), _gather(v, places)
+            weights = _weights(q[:, :, rows], keys, seen[:, :, rows])  # (B, H, n, 1, most)
+            grad_rows = grad_out[:, :, rows, None]  # (B, H, n, 1, E)
+            grad_weights = grad_rows @ values.transpose(-2, -1)
+            mean = (grad_weights * weights).sum(dim=-1, keepdim=True)
+            grad_scores = (grad_weights - mean) * weights
+            grad_q[:, :, rows] = (grad_scores @ keys).squeeze(-2)
+            to_keys = grad_scores.transpose(-2, -1) * q[:, :, rows, None]  # (B, H, n, most, D)
+            to_values = weights.transpose(-2, -1) * grad_rows
+            grad_k.index_add_(0, places.flatten(), to_keys.flatten(0, -2))
+            grad_v.index_add_(0, places.flatten(), to_values.flatten(0, -2))
+        return scaled(grad_q), grad_k.view_as(k), grad_v.view_as(v), None, None, None
+
+
+def _flat(chosen: Tensor, k: Tensor) -> Tensor:
+    """Places among the keys of all batch rows and heads, from places among one head's."""
+    batch_size, num_heads = chosen.shape[:2]
+    head = torch.arange(batch_size * num_heads, device=chosen.device) // (num_heads // k.shape[1])
+    return chosen + (head * k.shape[2]).view(batch_size, num_heads, 1, 1)
+
+
+def _gather(x: Tensor, places: Tensor) -> Tensor:
+    """(B, H_kv, M, D), (B, H, n, most) -> (B, H, n, most, D)."""
+    rows = x.flatten(0, 2).index_select(0, places.flatten())
+    return rows.view(*places.shape, x.shape[-1])
+
+
+def _weights(q: Tensor, keys: Tensor, seen: Tensor) -> Tensor:
+    """(B, H, n, D), (B, H, n, most, D), (B, H, n, most) -> (B, H, n, 1, most)."""
+    scores = q.unsqueeze(-2) @ keys.transpose(-2, -1)
+    hidden = ~seen.unsqueeze(-2)
+    # The lowest finite number, not minus infinity: a query may see none at all.
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(hidden, lowest).softmax(dim=-1).masked_fill(hidden, 0.0)

@@ -1,0 +1,231 @@
+"""Workloads: what is asked of a mechanism, as a shape, an image model or a training run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Interval, Len
+
+from bench.core.cli.limits import Name, Plain, Rate, Share, Size, one_of
+from bench.core.later import without_later_settings
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
+CACHES = ("warm", "cold")
+COMPILERS = ("eager", "inductor")
+TOKEN_FILTERS = ("attention_rate", "object_rate", "random", "patch_contrast")
+"""Which tokens a trained model keeps; `bench.measuring.tasks.token_filter` says how."""
+MAX_IMAGE_SIZE = 4096
+"""Pixels; at a patch of 4 already a million tokens, and a plan builds every model."""
+MAX_SEED = 2**32 - 1  # NumPy's limit; torch would take more
+
+# What a record may hold of each field.
+DType = Annotated[str, one_of(*DTYPES)]
+Mode = Annotated[str, one_of(*MODES)]
+Cache = Annotated[str, one_of(*CACHES)]
+Compiler = Annotated[str, one_of(*COMPILERS)]
+
+
+class _Timed:
+    """Shared meaning of a mode for everything that is timed."""
+
+    mode: str
+
+    @property
+    def has_backward(self) -> bool:
+        """Whether gradients are taken."""
+        return self.mode in ("backward", "forward_backward", "train_step")
+
+    @property
+    def flops_factor(self) -> int:
+        """Work of the mode in forward passes: a product's backward pass is two of its size."""
+        return {"backward": 2, "forward_backward": 3, "train_step": 3}.get(self.mode, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelWorkload(_Timed):
+    """One shape to time a mechanism at.
+
+    Attributes:
+        mode: ``forward``; ``backward`` alone; ``forward_backward``; ``train_step`` of a layer with
+            AdamW; ``prefill`` of a state from a prompt; ``decode`` of one token on top of it.
+        cache: ``warm``, or ``cold``: flushed before every call.
+        compile: ``eager``, or ``inductor``.
+        num_kv_heads: heads of keys and values, where fewer than of queries; None for as many.
+        key_len: M, the number of keys, where it is not that of the queries; None for as many.
+        padding: share of the keys that are hidden in every row of the batch, the last ones. Of a
+            causal form these are tokens behind the end, and their queries are padding as well.
+        ragged: row b of a batch of B has N (1 - ragged b / (B - 1)) tokens, rounded, and is padded
+            to N; as queries and as keys.
+    """
+
+    seq_len: Size
+    batch_size: Size
+    num_heads: Size
+    head_dim: Size
+    dtype: DType
+    mode: Mode
+    causal: bool
+    scope: Annotated[str, one_of("core", "layer")]
+    cache: Cache = "warm"
+    compile: Compiler = "eager"
+    num_kv_heads: Size | None = None
+    key_len: Size | None = None
+    padding: Share = 0.0
+    ragged: Share = 0.0
+
+    size_axis: ClassVar[str] = "seq_len"
+    """The axis that tables and curves run along."""
+
+    @property
+    def size(self) -> int:
+        """The place on that axis."""
+        return self.seq_len
+
+    def without_size(self) -> KernelWorkload:
+        """The settings shared by cells that differ in their size only."""
+        return replace(self, seq_len=0)
+
+    @property
+    def num_keys(self) -> int:
+        """M: keys of a row, hidden ones too."""
+        return self.key_len or self.seq_len
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether a call gets a mask over its keys."""
+        return self.padding > 0 or self.ragged > 0
+
+    @property
+    def row_lens(self) -> Mapping[tuple[int, int], int]:
+        """How many rows of the batch have so many (queries, keys) that are no padding.
+
+        In the order in which they lie in the batch, the longest first.
+        """
+        n, m = self.seq_len, self.num_keys
+        if self.ragged:
+            step = self.ragged / max(1, self.batch_size - 1)
+            lengths = [round(n * (1 - step * row)) for row in range(self.batch_size)]
+            return Counter((length, length) for length in lengths)
+        kept = m - round(self.padding * m)
+        return {(kept if self.causal else n, kept): self.batch_size}
+
+    @property
+    def num_tokens(self) -> int:
+        """Queries of a call, padding apart."""
+        if self.mode == "decode":
+            return self.batch_size
+        return sum(queries * rows for (queries, _), rows in self.row_lens.items())
+
+    @property
+    def contradiction(self) -> str | None:
+        """Why this cannot be asked of any mechanism, as a sentence; None if it can."""
+        if self.key_len is not None and self.causal:
+            return "key_len needs causal=false: a causal form has as many keys as queries."
+        if self.key_len is not None and self.scope == "layer":
+            return "key_len needs scope=core: a layer takes queries and keys from one input."
+        if not self.is_masked:
+            return None
+        if self.scope == "layer":
+            return "padding and ragged need a mask, and a layer is called without one."
+        if self.mode in ("prefill", "decode"):
+            return "padding and ragged need a mask, and prefill and decode are called without one."
+        if self.ragged and self.padding:
+            return "padding and ragged both say where a row ends; one of them has to be 0."
+        if self.ragged and self.key_len is not None:
+            return "ragged is a length of queries and keys alike, and key_len makes them differ."
+        return self._why_no_rows()
+
+    def _why_no_rows(self) -> str | None:
+        if self.ragged and self.batch_size == 1:
+            return "ragged needs several rows to differ, and batch_size is 1."
+        if self.ragged and self.batch_size > MAX_RAGGED_ROWS:
+            return f"ragged takes batches of up to {MAX_RAGGED_ROWS:,} rows."
+        if not min(keys for _, keys in self.row_lens):
+            hidden = f"ragged={self.ragged:g}" if self.ragged else f"padding={self.padding:g}"
+            return f"{hidden} leaves a row of {self.num_keys:,} keys with none."
+        return None
+
+
+MAX_RAGGED_ROWS = 2**16
+"""Each row has a length of its own, and all are looked at when a sweep is planned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelWorkload(_Timed):
+    """One image model to time a mechanism in.
+
+    Attributes:
+        model: a name of `attentions.models`, or a user's own as ``path/to/factory.py:build``.
+        image_size: side of the square images, in pixels.
+        batch_size: images of a call.
+        mode: ``forward``; ``backward`` alone; ``forward_backward``; ``train_step`` with AdamW.
+        cache: as of `KernelWorkload`.
+        compile: as of `KernelWorkload`.
+    """
+
+    model: Name
+    image_size: Annotated[int, Interval(ge=1, le=MAX_IMAGE_SIZE)]
+    batch_size: Size
+    dtype: DType
+    mode: Mode
+    cache: Cache = "warm"
+    compile: Compiler = "eager"
+
+    scope: ClassVar[str] = "model"
+    size_axis: ClassVar[str] = "image_size"
+
+    @property
+    def size(self) -> int:
+        """See `KernelWorkload`."""
+        return self.image_size
+
+    def without_size(self) -> ModelWorkload:
+        """See `KernelWorkload`."""
+        return replace(self, image_size=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskWorkload:
+    """One training run to score a mechanism by.
+
+    Attributes:
+        label: the task entry's name in the table.
+        task: the registered name.
+        settings: all that the entry's YAML sets: data, model and optimiser.
+        seed: covers all randomness of the run.
+        shared_rate: the learning rate of rows without one of their own, where `settings` has one
+            that was searched for this row; a label, for the rate itself is what is trained with.
+        is_at_edge: whether that search was best at an edge of what it tried; a label as well.
+        token_filters: by which tokens are dropped once the model is trained; each is scored.
+        token_keep: shares of tokens that are kept, each with each filter.
+    """
+
+    label: Name
+    task: Name
+    settings: Plain
+    seed: Annotated[int, Interval(ge=0, le=MAX_SEED)]
+    dtype: DType = "float32"
+    shared_rate: Rate | None = None
+    is_at_edge: bool = False
+    token_filters: Annotated[tuple[Name, ...], Len(0, 100)] = ()
+    token_keep: Annotated[tuple[Share, ...], Len(0, 100)] = ()
+
+    @property
+    def shared_settings(self) -> dict[str, Any]:
+        """Settings shared by the rows of one table, with the rate of rows without their own."""
+        filters = {name: list(getattr(self, name)) for name in FILTERS if self.token_filters}
+        rate = {} if self.shared_rate is None else {"learning_rate": self.shared_rate}
+        return without_later_settings(self.settings) | rate | filters
+
+
+FILTERS = ("token_filters", "token_keep")
+"""Fields of a task that a cell writes only where they are set."""
+FLAT_NAMES = {"label": "task_label", "settings": "task_settings"}
+"""Fields of a task whose names differ from those of its cell."""
+
+TimedWorkload = KernelWorkload | ModelWorkload
+Workload = TimedWorkload | TaskWorkload

@@ -1,0 +1,45 @@
+"""The door to devices: whatever differs between a CPU and a card is asked of a `Device`.
+
+`base` says what can be asked, `cpu` and `cuda` answer. Nothing else in bench knows one kind of
+device from another. None of these files imports torch before it is asked something.
+"""
+
+from __future__ import annotations
+
+import re
+
+from bench.measuring.device.base import Clock, Device
+from bench.measuring.device.cpu import Cpu
+from bench.measuring.device.cuda import Cuda
+
+__all__ = ["Clock", "Device", "available_devices", "device_named", "first_card"]
+
+KINDS: dict[str, type[Device]] = {"cpu": Cpu, "cuda": Cuda}
+"""Classes by the first word of torch's name for a device."""
+
+NAMES = ("auto", "cpu", "cuda", "cuda:0", "cuda:1")
+"""Examples of names that a configuration may give."""
+
+
+def is_device_name(word: str) -> bool:
+    """Whether a configuration may name a device so; ``auto`` is all devices."""
+    return word == "auto" or re.fullmatch(r"cpu|cuda(:\d+)?", word) is not None
+
+
+def device_named(name: str) -> Device:
+    """The device of a name such as ``cpu``, ``cuda:0`` or ``cuda``, the first card.
+
+    Of another kind, such as ``meta``, nothing is known but torch's name.
+    """
+    return KINDS.get(name.partition(":")[0], Device)(name)
+
+
+def available_devices() -> tuple[str, ...]:
+    """The CPU and every card, by torch's names."""
+    return tuple(name for kind in KINDS.values() for name in kind.present())
+
+
+def first_card() -> Device | None:
+    """The first device that is no CPU; None if there is none."""
+    devices = map(device_named, available_devices())
+    return next((device for device in devices if not device.is_host), None)

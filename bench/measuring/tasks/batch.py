@@ -1,0 +1,66 @@
+"""Examples of a task with their answers, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+NO_ANSWER = -100
+"""The target at a token where nothing is asked: neither trained on nor scored."""
+
+
+class Split(StrEnum):
+    """Which examples: those to learn from, or those to be scored on."""
+
+    TRAIN = "train"
+    TEST = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Examples with their answers.
+
+    Attributes:
+        inputs: token ids, (B, N) whole numbers, or measured tokens, (B, N, channels).
+        targets: the class of each answer: (B, A), or (B,) if there is one for the whole sequence;
+            `NO_ANSWER` where nothing is asked.
+        positions: (B, A), the tokens at which the answers are read; None reads one answer from
+            the mean over all tokens.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    positions: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same change to every tensor, such as a selection of examples or another device."""
+        positions = None if self.positions is None else change(self.positions)
+        return Batch(inputs=change(self.inputs), targets=change(self.targets), positions=positions)
+
+    def chunks(self, size: int) -> Iterator[Batch]:
+        """The same examples in order, at most `size` at a time."""
+        for start in range(0, len(self.targets), size):
+            yield self.select(slice(start, start + size))
+
+    def select(self, examples: Tensor | slice) -> Batch:
+        """Some of the examples."""
+        return self.map(lambda whole: whole[examples])
+
+    @property
+    def num_answers(self) -> int:
+        """Number of answers over all examples."""
+        return int((self.targets != NO_ANSWER).sum())
+
+    @staticmethod
+    def join(parts: Sequence[Batch]) -> Batch:
+        """The examples of several batches of one kind, in order."""
+        places = [part.positions for part in parts if part.positions is not None]
+        return Batch(
+            inputs=torch.cat([part.inputs for part in parts]),
+            targets=torch.cat([part.targets for part in parts]),
+            positions=torch.cat(places) if places else None,
+        )

@@ -1,0 +1,87 @@
+// "Which one for me?": the rows that reach a score, and the fastest of them, as they are ranked. Nothing is ranked anew.
+
+const LEAST = ["99", "95", "90", "80", "50"]; // percent
+
+/** Whether a timed row reaches the score that is asked for, in words; empty where nothing is known of it. */
+function reaches(row) {
+  if (!state.least) return "yes";
+  const score = scoreRow(row);
+  const value = score === null ? null : ROWS.number("accuracy", score);
+  if (value === null) return "";
+  const [low, high] = ["accuracy_low", "accuracy_high"].map((name) => ROWS.number(name, score) ?? null);
+  const least = state.least / 100;
+  if (ROWS.word("unranked", score)) return "marked, so not ranked";
+  if (low !== null && low >= least) return "yes";
+  return (high ?? value) >= least ? "not settled" : "falls short";
+}
+
+/** Rows of a group that a reader may take, fastest first, with what they reach. */
+function candidates(g) {
+  return rowsOf([g])
+    .filter((row) => ROWS.word("rank", row) !== "control" && !ROWS.word("unranked", row) && ROWS.number("latency_s", row) !== null)
+    .map((row) => ({ row, said: reaches(row) }))
+    .sort((a, b) => ROWS.number("latency_s", a.row) - ROWS.number("latency_s", b.row));
+}
+
+function namesTogether(names) {
+  return names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0];
+}
+
+/** The answer as a sentence, and the rows that it names. */
+function answerOf(g, rows) {
+  const settled = rows.filter(({ said }) => said === "yes");
+  const fit = settled.length ? settled : rows.filter(({ said }) => said === "not settled");
+  const goal = state.least ? `reach ${state.least} % on ${state.scoreTask}` : "were timed";
+  const { length, mode } = GROUPS[g].axes;
+  const place = `at ${length.toLocaleString("en-US")} ${state.kind === "model" ? "pixels" : "tokens"}, ${mode.replaceAll("_", " and ")}`;
+  if (!fit.length) return { words: `No row that was timed ${place} is known to ${goal}.`, first: [] };
+  const groups = GROUPS[g].ties.filter((names) => names.includes(ROWS.word("name", fit[0].row)));
+  const first = fit.filter((one) => one === fit[0] || groups.some((names) => names.includes(ROWS.word("name", one.row))));
+  const names = namesTogether(first.map(({ row }) => ROWS.word("name", row)));
+  const found = first.length > 1 ? `${names} cannot be told apart as the fastest` : `${names} is the fastest`;
+  const how = state.least && settled.length ? " with their whole 95 % interval" : "";
+  const doubt = settled.length ? "" : " Too few seeds were trained to settle that they reach it.";
+  return { words: `Of the rows that ${goal}${how}, ${found} ${place}.${doubt}`, first };
+}
+
+/** The command that answers from the records, with what is proven of each row. */
+function adviceCommand(g) {
+  const { axes } = GROUPS[g];
+  const words = ["dtype", "batch_size", "causal"].filter((name) => axes[name] !== undefined).map((name) => `${name}=${axes[name]}`);
+  const score = state.least ? [`task=${state.scoreTask.split(" ")[0]}`, `score=${state.least}`] : [];
+  return ["attnbench advise", `seq_len=${axes.length}`, `mode=${axes.mode}`, ...words, ...score].map((word, i) => (i ? shellWord(word) : word)).join(" ");
+}
+
+/** A choice that the whole page follows, like its filter. */
+function adviceChoice(axis) {
+  const values = [...new Set(groupsLeft(axis).map((g) => axisValue(GROUPS[g], axis)))].filter((value) => value !== null);
+  return select(axisTitle(axis), `advice-${axis}`, values.map((value) => [value, valueWords(axis, value)]), state.filters[axis], (value) => setFilter(axis, value));
+}
+
+function showAdvice() {
+  const place = document.getElementById("advice");
+  const g = state.kind === "task" ? undefined : groupsLeft()[0];
+  place.parentElement.hidden = g === undefined;
+  if (g === undefined) return;
+  const rows = candidates(g);
+  const { words, first } = answerOf(g, rows);
+  const change = (name) => (value) => { state[name] = value; show(); };
+  const scores = [["", "any score"], ...LEAST.map((least) => [least, `${least} %`])];
+  const choices = [
+    ...["mode", "length"].filter((axis) => axis in state.filters && state.filters[axis] !== ALL).map(adviceChoice),
+    ...(TASKS.length ? [select("Task", "advice-task", TASKS.map((task) => [task, task]), state.scoreTask, change("scoreTask")), select("At least", "advice-least", scores, state.least, change("least"))] : []),
+  ];
+  const answer = (one) => (one.said !== "yes" ? one.said || "no score" : first.includes(one) ? "yes" : "yes, but slower");
+  const numbers = ["latency_s", "peak_memory_bytes"].filter((name) => METRIC.has(name));
+  place.replaceChildren(
+    element("p", { class: "pair" }, ...choices),
+    element("p", { class: "answer" }, words),
+    plainTable("Rows, fastest first", ["row", "answer", ...(state.least ? [state.scoreTask] : []), ...numbers.map((name) => METRIC.get(name).title)], rows.map((one) => [
+      ROWS.word("name", one.row),
+      answer(one),
+      ...(state.least ? [scoreRow(one.row) === null ? "" : told("accuracy", scoreRow(one.row))] : []),
+      ...numbers.map((name) => told(name, one.row)),
+    ])),
+    state.kind === "speed" ? element("p", { class: "fine" }, "Small tasks show what a mechanism cannot do, not how good a large model will be. With what is proven of each row, and the experiment that would say more: ", element("code", {}, adviceCommand(g))) : null,
+  );
+}

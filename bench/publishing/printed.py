@@ -1,0 +1,71 @@
+"""Documents and tables on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text as RichText
+
+from bench.publishing.document import Bullets, Column, Document, Heading, Table, Text
+
+_GAP = 2
+"""Blanks between two columns."""
+
+
+def print_document(document: Document, console: Console) -> None:
+    """Print headings, texts and tables; of a wide table the last columns are left out."""
+    waiting: list[Heading] = []  # those that nothing to print has come under yet
+    for block in document.blocks:
+        if isinstance(block, Heading):
+            waiting = [*(above for above in waiting if above.level < block.level), block]
+        elif isinstance(block, (Text, Bullets, Table)):
+            for heading in waiting:
+                console.print(RichText(f"\n{heading.words}", style="bold"))
+            waiting = []
+        match block:
+            case Text(lines) | Bullets(lines):
+                for line in lines:
+                    console.print(RichText(line), soft_wrap=True)
+            case Table():
+                console.print(RichText(f"\n{block.title}" if block.title else "", style="italic"))
+                laid = laid_out(block, console.width)
+                console.print(laid)
+                if len(laid.columns) < len(block.columns):
+                    console.print("Columns that did not fit are in the files.", style="dim")
+
+
+def laid_out(table: Table, width: int) -> RichTable:
+    """The table as rich prints it: the leading columns that fit into a width.
+
+    Words are folded and never cut; they and the first number always stay. No number is broken.
+    """
+    texts = table.texts()
+    # A column's border is one blank wide, so the padding is the rest of the gap.
+    found = RichTable(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False)
+    found.show_edge = False
+    used = -_GAP
+    for i, column in enumerate(table.columns):
+        own = _letters(column, [row[i] for row in texts])
+        used += own + _GAP
+        if used > width and i > table.num_words:
+            break
+        # Only a table of words is laid out by rich: it would break numbers as well.
+        fixed = None if table.num_words == len(table.columns) else own
+        title = RichText(column.header)
+        found.add_column(title, justify=column.align, overflow="fold", width=fixed)
+    for row in texts:
+        # RichText, so that [1.79, 1.88] is not read as markup.
+        found.add_row(*map(RichText, row[: len(found.columns)]))
+    return found
+
+
+def _letters(column: Column, cells: Sequence[str]) -> int:
+    """Width of a column: its header may break between words, its cells only beyond their limit."""
+    words = column.header.split()
+    if limit := column.most_letters:
+        words += [word for cell in cells for word in cell.split()]
+        cells = [cell[:limit] for cell in cells]
+    return max(map(len, [*words, *cells]), default=0)

@@ -1,0 +1,50 @@
+"""Scores of a conversion and of its control, as a store keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CURVES = "curves.jsonl"
+
+MIN_LEAD = 0.05
+"""Lead of the teacher over the control, as a share of the teacher's lead over chance, below which
+there is nothing to recover."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One conversion and its control.
+
+    Attributes:
+        key: of what was trained; a line with it is not trained again.
+        phases: steps of matching, distillation and fine-tuning.
+        steps: at which both were scored.
+        teacher, chance: scores.
+        train_s: CPU seconds of both arms, and of the teacher where this run trained it.
+        source: what was converted, in words.
+        origin: machine, commit and day.
+    """
+
+    key: str
+    task: str
+    attention: str
+    keep: float
+    seed: int
+    phases: tuple[int, int, int]
+    steps: tuple[int, ...]
+    converted: tuple[float, ...]
+    scratch: tuple[float, ...]
+    teacher: float
+    chance: float
+    unit: str
+    train_s: float
+    source: str
+    origin: str
+
+    def recovered(self, at: int) -> float | None:
+        """Share that is recovered at a look; None where the teacher has no lead to recover."""
+        lead = self.teacher - self.scratch[at]
+        whole = self.teacher - self.chance
+        if whole == 0 or lead / whole < MIN_LEAD:
+            return None
+        return (self.converted[at] - self.scratch[at]) / lead

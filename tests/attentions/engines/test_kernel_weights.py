@@ -1,0 +1,114 @@
+"""A core with learned weights and places: its features, its state, and what has no causal form."""
+
+import pytest
+import torch
+
+from attentions import Capabilities, Geometry, KernelCore
+from tests.attentions.engines.drawn import D, E, H, gradients, tensors
+
+pytestmark = pytest.mark.usefixtures("small_tiles")
+
+
+class Placed(KernelCore):
+    """With a weight, places, two parts, and one part given as a plain tensor."""
+
+    name = "placed"
+    capabilities = Capabilities(causal=True, cross=True, recurrent=True)
+    eps = 1e-3
+
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.feature_dim = 2 * geometry.head_dim
+        self.scale = torch.nn.Parameter(torch.rand(geometry.num_heads, 1, geometry.head_dim))
+
+    def weights(self, dtype):
+        return (self.scale.to(dtype),)
+
+    def places(self, start, stop, dtype, device):
+        return (torch.arange(start + 1, stop + 1, dtype=dtype, device=device)[:, None] / stop,)
+
+    def phi_q(self, q, scale, place):
+        above = (q * scale).relu()
+        return above * place, above.square()
+
+    def flops(self, shape):
+        return 0
+
+
+def placed(causal=False, length=100):
+    geometry = Geometry(num_heads=H, head_dim=D, seq_len=length, value_dim=E, causal=causal)
+    return Placed(geometry).double()
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_weights_and_places_reach_features_and_gradients_reach_weights(is_causal, plainly):
+    core, inputs = placed(is_causal), tensors(100, 100, 100)
+    outs = core(*inputs), plainly(core, *inputs)
+    cotangent = torch.randn_like(outs[0])
+    for got, want in zip(*(gradients(o, core, inputs, cotangent) for o in outs), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_a_weight_that_takes_no_gradient_costs_none():
+    core, inputs = placed(), tensors(100, 100, 100)
+    core.scale.requires_grad_(False)
+    assert all(g is not None for g in torch.autograd.grad(core(*inputs).sum(), inputs))
+
+
+def test_a_state_knows_the_places_of_the_tokens_after_it():
+    class Fixed(Placed):
+        def places(self, start, stop, dtype, device):
+            return (torch.arange(start + 1, stop + 1, dtype=dtype, device=device)[:, None],)
+
+    core, inputs = Fixed(placed(True).geometry).double(), tensors(100, 100, 100)
+    state = core.init_state(2, dtype=torch.float64, device=torch.device("cpu"))
+    outs = []
+    for part in zip(*(x.split((1, 70, 29), dim=2) for x in inputs), strict=True):
+        out, state = core.step(*part, state)
+        outs.append(out)
+    torch.testing.assert_close(torch.cat(outs, dim=2), core(*inputs))
+    assert state.position == 100
+
+
+def test_learned_parameters_without_weights_are_refused():
+    """Tiles would leave them without a gradient."""
+
+    class Forgetful(Placed):
+        def weights(self, dtype):
+            return ()
+
+    with pytest.raises(TypeError, match="method weights"):
+        Forgetful(placed().geometry)(*tensors(100, 100, 100, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("attribute", ["eps_on_mean", "joint_heads", "floor"])
+def test_what_has_no_causal_form_is_refused(attribute):
+    core = placed(causal=True)
+    setattr(core, attribute, 1.0)
+    with pytest.raises(TypeError, match=f"{attribute} has no causal form"):
+        core(*tensors(100, 100, 100))
+
+
+@pytest.mark.parametrize("method", ["turn", "combine", "columns"])
+def test_methods_that_have_no_causal_form_are_refused(method):
+    kind = type("Other", (Placed,), {method: lambda self, *args: None})
+    with pytest.raises(TypeError, match=f"{method} has no causal form"):
+        kind(placed(causal=True).geometry)(*tensors(100, 100, 100))
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_where_nothing_divides_nothing_does_by_tiles_by_the_formula_and_in_steps(
+    is_causal, plainly
+):
+    core = placed(is_causal)
+    core.divides = False
+    inputs = tensors(100, 100, 100)
+    phi_q, phi_k = core.query_features(inputs[0]), core.key_features(inputs[1])
+    weights = phi_q @ phi_k.mT
+    expected = (weights.tril() if is_causal else weights) @ inputs[2]
+    torch.testing.assert_close(core(*inputs), expected)
+    torch.testing.assert_close(plainly(core, *inputs), expected)
+    mask = torch.ones(2, 100, dtype=torch.bool)
+    torch.testing.assert_close(
+        core.attend(*inputs, *core.weights(torch.double), key_mask=mask), expected
+    )
