@@ -112,6 +112,19 @@ def keywords_of(method: Callable[..., Any]) -> tuple[str, ...] | None:
     return tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
 
 
+def constructor(base: type, settings: Mapping[str, Any]) -> Callable[..., None]:
+    """A constructor that calls that of ``base``, and names settings with their defaults."""
+
+    def __init__(self: Any, geometry: Geometry, **given: Any) -> None:
+        base.__init__(self, geometry, **given)  # type: ignore[misc]
+
+    word, last = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(key, word) for key in ("self", "geometry")]
+    parameters += [inspect.Parameter(k, last, default=value) for k, value in settings.items()]
+    __init__.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return __init__
+
+
 def check_devices(mechanism: str, q: Any, keywords: Mapping[str, Any]) -> None:
     """Raise a ValueError unless masks and gates are where the queries are."""
     for argument, x in keywords.items():

@@ -1,4 +1,4 @@
-"""Checks before a core's `step` and `init_state`, and the keywords that a core names.
+"""Checks before a core's `step` and `init_state`, and the keywords that an engine's core claims.
 
 A step looks at nothing but its tokens. Only where it fails is the state compared with the core's
 own, so that the error says what is wrong with it.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .checks import whole
-from .geometry import Geometry
 from .inputs import DTYPES, check_devices, keywords_of, refuse_unknown
 
 
@@ -153,16 +152,3 @@ def _with_signature(method: Callable[..., Any], signature: inspect.Signature) ->
 
     named.__signature__ = signature  # type: ignore[attr-defined]
     return named
-
-
-def constructor(base: type, settings: Mapping[str, Any]) -> Callable[..., None]:
-    """A constructor that calls that of ``base``, and names settings with their defaults."""
-
-    def __init__(self: Any, geometry: Geometry, **given: Any) -> None:
-        base.__init__(self, geometry, **given)  # type: ignore[misc]
-
-    word, last = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    parameters = [inspect.Parameter(key, word) for key in ("self", "geometry")]
-    parameters += [inspect.Parameter(k, last, default=value) for k, value in settings.items()]
-    __init__.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return __init__

@@ -105,6 +105,20 @@ def offences(rule: Callable[[Module], list[str]]) -> str:
     return "\n".join(offence for module in MODULES.values() for offence in rule(module))
 
 
+MOST_LINES = 400
+"""Lines of a file that is read in one go."""
+
+
+def test_no_file_is_longer_than_is_read_in_one_go() -> None:
+    files = [
+        file for top in ("attentions", "bench", "tests") for file in (ROOT / top).rglob("*.py")
+    ]
+    sizes = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in files}
+    assert not (found := {name: count for name, count in sizes.items() if count > MOST_LINES}), (
+        found
+    )
+
+
 def test_imports_follow_the_arrows_of_the_map() -> None:
     assert not (found := offences(wrong_arrows)), found
     assert not (found := offences(wrong_arrows_in_the_library)), found

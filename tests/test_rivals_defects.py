@@ -33,7 +33,7 @@ from tests import records as made
 from tests.records import kernel_cell
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = {"num_steps": 3, "batch_size": 8}
+TINY = {"num_steps": 6, "batch_size": 8, "num_test_examples": 64}
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,7 @@ def watched_training(monkeypatch):
 
     monkeypatch.setattr(Recall, "batches", watched)
     monkeypatch.setattr(training, "build_model", building)
-    steps = {"num_steps": 6, "batch_size": 8}
-    workload = TaskWorkload(label="recall", task="recall", settings=steps, seed=0)
+    workload = TaskWorkload(label="recall", task="recall", settings=TINY, seed=0)
     cell = Cell(
         entry="linear",
         mechanism="linear",

@@ -35,6 +35,8 @@ _ENDINGS = (
     ("_bytes", _BYTES, ""),
     ("_elements", _decimal(""), ""),
     ("_s", _TIME, ""),
+    ("_j", ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ")), ""),
+    ("_w", ((1.0, "W"),), ""),
 )
 _PERCENT = frozenset({"accuracy", "chance", "roofline_fraction"})
 _LEAST = 0.001

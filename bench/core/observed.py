@@ -207,7 +207,9 @@ class Speed:
     ] = False
     ceiling: Ceiling | None = None
     sdpa_kernel: Text | None = None
-    energy_per_call_j: Amount | None = None
+    energy_per_call_j: Annotated[
+        Amount | None, lower("Energy of one call by the card's own meter; None on a CPU.")
+    ] = None
 
     @property
     def contradiction(self) -> str | None:

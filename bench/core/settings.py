@@ -7,7 +7,6 @@ This file is the settings' door to pydantic; a command takes `Field` and `model_
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -32,7 +31,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from bench.core.cell import MAX_SEED
 from bench.core.cli.entries import AttentionEntry, read_attention_entries
 from bench.core.cli.errors import ConfigError, did_you_mean
-from bench.core.cli.limits import MAX_TEXT, is_plain
+from bench.core.cli.limits import MAX_NAME_BYTES, MAX_TEXT, has_long_name, is_plain
 
 __all__ = [
     "AfterValidator",
@@ -200,8 +199,6 @@ def _shown(value: str) -> str:
     return value
 
 
-_NAME_MAX = 255
-"""Bytes of a file's name, in all usual file systems."""
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -217,8 +214,8 @@ def _path(value: Any) -> Any:
     if not value or not isinstance(value, str):
         return value
     path = Path(_shown(value))
-    if any(len(os.fsencode(part)) > _NAME_MAX for part in path.parts):
-        raise ValueError(f"it takes a path whose names have up to {_NAME_MAX} bytes")
+    if has_long_name(path):
+        raise ValueError(f"it takes a path whose names have up to {MAX_NAME_BYTES} bytes")
     return path
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import attentions
-from attentions import Capabilities
-from attentions.adapters.extras import not_installed
 from bench.core.cell import (
     ORIGINAL,
     Cell,
@@ -31,14 +27,14 @@ from bench.core.rows import row_labels
 from bench.measuring.config import SweepConfig
 from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
 from bench.measuring.device import available_devices, device_named
-from bench.measuring.layers import layer_entries, why_no_layers
-from bench.measuring.models.support import check_models, why_no_model
+from bench.measuring.layers import layer_entries
+from bench.measuring.models.support import check_models
 from bench.measuring.plugins import import_plugins
 from bench.measuring.shapes import planned_shapes
 from bench.measuring.tasks import base as tasks
-from bench.measuring.tasks.positions import NO_ROPE
 from bench.measuring.tasks.token_filter import why_not_filtered
-from bench.measuring.worker.build import build_ordinary, why_unbuildable
+from bench.measuring.unsupported import why_not
+from bench.measuring.worker.build import build_ordinary
 from bench.measuring.worker.jobs import Interrupt, Jobs, refusals
 from bench.measuring.worker.launch import WorkerServer
 
@@ -280,102 +276,6 @@ def reference_cell(cell: Cell, config: SweepConfig | None = None) -> Cell:
         mechanism=entry.mechanism,
         hyperparameters=checked_hyperparameters(entry),
     )
-
-
-def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
-    """A sentence saying what a mechanism lacks for a cell; None if nothing."""
-    can, name = capabilities, cell.mechanism
-    for package in can.requires:
-        if importlib.util.find_spec(package) is None:
-            return not_installed(name, package)
-    if cell.device.partition(":")[0] not in can.devices:
-        return f"{name} does not run on {cell.device}; it runs on {', '.join(can.devices)}."
-    needs_backward = cell.is_task or cell.timed.has_backward
-    if needs_backward and cell.device.partition(":")[0] not in can.backward_devices:
-        where = ", ".join(can.backward_devices) or "no device"
-        return f"{name} has no backward pass on {cell.device}; it has one on {where}."
-    if cell.is_task:
-        return _why_not_trained(can, cell)
-    if cell.is_model:
-        if not can.bidirectional:
-            return f"{name} is causal only; images are seen whole."
-        return _why_not_in(cell.model.dtype, name, can)
-    w = cell.kernel
-    if w.contradiction:
-        return w.contradiction
-    if w.causal and not can.causal:
-        return f"{name} has no causal form."
-    if not w.causal and not can.bidirectional:
-        return f"{name} is causal only."
-    if w.scope not in can.scopes:
-        return f"{name} owns its projections; it runs at scope {', '.join(can.scopes)} only."
-    if w.key_len is not None and not can.cross:
-        return f"{name} needs as many keys as queries."
-    if w.is_masked and "padding" not in can.masks:
-        return f"{name} takes no mask over keys."
-    if reason := _why_not_in(w.dtype, name, can):
-        return reason
-    if w.mode in ("prefill", "decode"):
-        if not w.causal:
-            return f"{w.mode} runs with causal=true: a token sees what came before it."
-        if not can.recurrent:
-            return f"{name} keeps no state from which a next token could be decoded."
-    if w.mode == "train_step" and w.scope != "layer":
-        return "train_step runs at scope layer: a core has nothing to train."
-    return None
-
-
-def _why_not_trained(can: Capabilities, cell: Cell) -> str | None:
-    task = tasks.build_task(cell.task.task, cell.task.settings)
-    if task.causal and not can.causal:
-        return f"{cell.mechanism} has no causal form; {cell.task.label} is causal."
-    if not task.causal and not can.bidirectional:
-        return f"{cell.mechanism} is causal only; {cell.task.label} is bidirectional."
-    if task.recipe.position == "rope" and "core" not in can.scopes:
-        return f"{cell.mechanism} {NO_ROPE}"
-    return _why_not_in(cell.task.dtype, cell.mechanism, can)
-
-
-def _why_not_compiled(cell: Cell) -> str | None:
-    is_asked = not cell.is_task and cell.timed.compile == "inductor"
-    if is_asked and cell.device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
-        return "inductor needs a C++ compiler (g++), which is not installed."
-    return None
-
-
-def _why_not_in(dtype: str, name: str, can: Capabilities) -> str | None:
-    takes = ", ".join(can.dtypes)
-    return None if dtype in can.dtypes else f"{name} does not take {dtype}; it takes {takes}."
-
-
-def why_not(cell: Cell) -> str | None:
-    """Why a cell cannot be measured: a capability it lacks, or a shape it cannot be built for.
-
-    Constructors of plugins are not asked; see `_asked_plugins`.
-    """
-    if LAYERS in cell.hyperparameters:
-        reasons = (why_not(part) for part in cell.parts)
-        return why_no_layers(cell) or next(filter(None, reasons), None)
-    if cell.is_model and (reason := why_no_model(cell)):
-        return reason
-    if cell.is_task:
-        task = tasks.task_to_plan(cell.task.task, cell.task.settings)
-        if task is None or (reason := task.why_no_data()):
-            return reason if task else None
-    if cell.mechanism != ORIGINAL:
-        capabilities = attentions.attention_class(cell.mechanism).capabilities
-        if reason := why_unsupported(capabilities, cell):
-            return reason
-    is_here = cell.device in available_devices()  # not so in a dry run for another machine
-    if is_here and (reason := device_named(cell.device).why_no_dtype(cell.workload.dtype)):
-        return reason
-    if reason := _why_not_compiled(cell):
-        return reason
-    if not is_foreign(cell):
-        return why_unbuildable(cell)
-    # Without the plugin, whose code does not run here.
-    model = replace(cell, mechanism=ORIGINAL, hyperparameters={})
-    return why_unbuildable(model) if cell.is_model else None
 
 
 def _refuse_hopeless(entry: AttentionEntry, planned: list[PlannedCell]) -> None:

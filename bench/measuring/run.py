@@ -27,11 +27,12 @@ from bench.measuring.costs.estimate import (
     why_too_large,
 )
 from bench.measuring.machine.environment import Environment, freshness, kind_of_machine
-from bench.measuring.plan import PlannedCell, reference_cell, why_not
+from bench.measuring.plan import PlannedCell, reference_cell
 from bench.measuring.sharing.devices import DeviceLock, alone_on
 from bench.measuring.sharing.side_by_side import side_by_side
 from bench.measuring.sharing.units import Unit, blocks, in_order, name_of
 from bench.measuring.sharing.work import Work
+from bench.measuring.unsupported import why_not
 from bench.measuring.worker.block import Rounds, time_block
 from bench.measuring.worker.jobs import Interrupted, Jobs
 from bench.measuring.worker.launch import WorkerServer

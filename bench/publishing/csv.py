@@ -61,6 +61,7 @@ def flat_rows(
         *metrics,
         "reference",
         "bound",
+        "sdpa_kernel",
         "ended",
         *dict.fromkeys(name for own in filtered for name in own),
         *_LAST,

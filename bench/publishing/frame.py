@@ -40,6 +40,7 @@ def frame(records: Sequence[Record], metrics: Sequence[str]) -> list[Row]:
             "marks": "; ".join(marks(record)) or None,
             "reference": record.result.reference if isinstance(record.result, Speed) else None,
             "bound": bound(record),
+            "sdpa_kernel": getattr(record.result, "sdpa_kernel", None),
             "ended": (record.result.ended or None) if isinstance(record.result, Quality) else None,
         }
         for record in records

@@ -110,8 +110,6 @@ class Session:
         for server in self._servers.values():
             server.stop()
 
-    # --- what there is ---
-
     @property
     def sweep_id(self) -> str:
         """Identifier of the sweep, which new records keep."""
@@ -156,8 +154,6 @@ class Session:
         """`place` and the wall time so far."""
         return f"{self.place}, {format_duration(self.wall_s)} of wall time"
 
-    # --- what is said and written ---
-
     def say(self, words: str) -> None:
         """Print a line; nothing in it is markup."""
         self.console.print(words, markup=False, highlight=False, soft_wrap=True)
@@ -197,8 +193,6 @@ class Session:
         document = document_of(figures_of(drawn))
         self.show(document)
         self.write(document, page)
-
-    # --- what is done ---
 
     @contextmanager
     def each(

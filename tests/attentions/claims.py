@@ -33,10 +33,10 @@ def _cases(form, claim, *, needs_card):
 
 
 SLOW_CLAIMS = (
-    *("any_shape", "batch", "precision", "finite", "deterministic", "compile", "export"),
+    *("any_shape", "batch", "precision", "finite", "deterministic", "compile", "export", "flops"),
 )
-"""Claims that `make test` tests of `FIRST` alone, and the slow tests of all others: together half
-of the time of all."""
+"""Claims that `make test` tests of `FIRST` alone, and the slow tests of all others: together two
+thirds of the time of all. FLOPs of all are proven by `verify flops=true` as well."""
 FIRST = ("softmax", "nala", "sigmoid", "gla", "rala_layer")
 """A mechanism of each engine, and a layer."""
 GENERATED = ("softmax_flex",)

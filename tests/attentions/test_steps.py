@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from attentions import Attention, Geometry, attention_class, attention_names, build_attention
+from attentions.base import map_tensors
 from attentions.kernel.plain import KernelState
 from attentions.steps import what_is_wrong
 from tests.refusals import refused
@@ -153,3 +154,15 @@ def test_shared_heads_look_at_the_state_as_their_core_does(name: str) -> None:
     with refused(f"{name}: .*(state|takes)"):
         core.step(q, k, v, empty(core, B + 1))
     assert core.step(q, k, v, empty(core))[0].shape == q.shape
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_state_keeps_no_more_memory_than_its_numbers_take(name: str) -> None:
+    """A view of the last token would keep all of a prompt."""
+    core, length = build(name, seq_len=130), 130
+    prompt = torch.randn(3, 1, H, length, D)
+    state = core.step(*prompt, empty(core, 1))[1]
+    parts: list[torch.Tensor] = []
+    map_tensors(state, lambda x: parts.append(x) or x)
+    kept = sum(part.untyped_storage().nbytes() for part in parts)
+    assert 0 < kept <= 1.1 * sum(part.numel() * part.element_size() for part in parts)

@@ -19,7 +19,7 @@ from bench import advise, fsck, merge, report, validate
 from bench.core.cli import stored_files
 from bench.core.cli.values import run_words
 from bench.core.store import records_folder
-from bench.studies.convert.study import write_page
+from bench.studies.convert.page import write_page
 from tests.mutations import originals
 from tests.torture.trial import Ended, Trial, here
 

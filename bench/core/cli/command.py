@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cli import multirun
+from bench.core.cli.choices import groups, options, own_folders, why_no_choice, yamls
 from bench.core.cli.default_rows import rows_without_yaml, settable
 from bench.core.cli.errors import ConfigError, did_you_mean, tell
 from bench.core.cli.files import check_writable
@@ -63,18 +64,18 @@ def run_app(
     if root is not None:
         _give_to_hydra(config_name, root)
     root = root or _root_of_file(config_name)
-    if "attention" in _groups(root):
+    if "attention" in groups(root):
         _give_rows_to_hydra(words)
     if {"-h", "--help"} & set(words):
-        chosen = _groups(root)
-        choices = {group: list(_options(group, words)) for group in chosen}
+        chosen = groups(root)
+        choices = {group: list(options(group, words)) for group in chosen}
         print(usage(config_name, root, CONF, choices, chosen))
         return 0
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
         _check_out(words, out_is_file)
-        words = settable(words, [CONF, *_own_folders(words)])
+        words = settable(words, [CONF, *own_folders(words)])
         codes = _run_hydra(config_name, root, main, words, after_jobs, (began_s, composes_s))
     except ConfigError as error:
         return tell(error)
@@ -232,7 +233,7 @@ def _refuse_unread(config_name: str, root: Root, words: list[str]) -> None:
     for word in words:
         name = re.split(r"[.=@/:]", word.lstrip("+"))[0]
         if word.startswith("+") and name not in (known := _own_keys(root)):
-            if any(_options(name, sys.argv)):  # a group of the user's own
+            if any(options(name, sys.argv)):  # a group of the user's own
                 continue
             raise ConfigError(
                 f"{word}: {name} is not a key of {config_name}, and nothing would read it. "
@@ -255,21 +256,10 @@ def _give_to_hydra(config_name: str, root: Root) -> None:
 
 def _own_keys(root: Root) -> list[str]:
     """Top-level keys that a command's root sets, and the groups that it composes."""
-    keys = [*_groups(root), *root.content]
+    keys = [*groups(root), *root.content]
     if "publish" in keys:
         keys += read_yaml(CONF / "publish" / "default.yaml")
     return [key for key in dict.fromkeys(keys) if key != "defaults"]
-
-
-def _groups(root: Root) -> dict[str, list[str]]:
-    """The config groups of a command, such as ``attention``, and the names that it chooses."""
-    return {
-        group: [names] if isinstance(names, str) else list(names or [])
-        for choice in root.content.get("defaults", [])
-        if isinstance(choice, dict)
-        for group, names in choice.items()
-        if (CONF / group).is_dir()
-    }
 
 
 def _is_hydras(error: Exception) -> bool:
@@ -298,12 +288,12 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
             return (
                 f"This launcher is not installed: pip install 'attnbench[{multirun.EXTRAS[name]}]'"
             )
-        known = {*_options(group, words), *(getattr(error, "options", None) or ())}
+        known = {*options(group, words), *(getattr(error, "options", None) or ())}
         near = did_you_mean(name, known)
         plugin = ", or a mechanism of a module in plugins" if group == "attention" else ""
         own = f"One of your own is a YAML in {group}/ of a folder that --config-dir names{plugin}."
         return f"{group}={name}: there is no such {group}. {near} {own}"
-    if choice := _explain_choice(words):
+    if choice := why_no_choice(words):
         return choice
     if name := getattr(error.__cause__ or error, "full_key", None):
         near = _nearest(name, _keys(config_name, root, words))
@@ -337,7 +327,7 @@ def _explain_folder(error: Exception, words: list[str]) -> str | None:
 
 def _explain_file(words: list[str]) -> str | None:
     """Say which of the user's own YAMLs cannot be read, if one cannot."""
-    for root in _own_folders(words):
+    for root in own_folders(words):
         for file in sorted(root.glob("*/*.yaml")):
             try:
                 read_yaml(file)
@@ -346,46 +336,13 @@ def _explain_file(words: list[str]) -> str | None:
     return None
 
 
-def _explain_choice(words: list[str]) -> str | None:
-    """Say of the first word that gives a config group something else than names what it needs."""
-    for word in words:
-        group, given, value = word.lstrip("+~").partition("=")
-        names = value.strip("[]").split(",") if value != "[]" else []
-        if given and (CONF / group).is_dir() and not all(_is_name(name) for name in names):
-            known = ", ".join(sorted(_options(group, words)))
-            shown = visible(word, LIMITS["reason"])
-            return f"{shown}: {group} takes names, in a list or alone. Known: {known}."
-    return None
-
-
-def _is_name(word: str) -> bool:  # which is a file's too
-    return word != "null" and bool(re.fullmatch(r"[A-Za-z_][\w/-]{0,199}", word.strip(" '\"")))
-
-
-def _options(group: str, words: list[str]) -> Iterator[str]:
-    """Names in a config group: ours, and those of ``--config-dir`` and ``hydra.searchpath``."""
-    yield from (names := set(_yamls(group, words)))
-    if group == "attention":
-        yield from rows_without_yaml(words, names)
-
-
-def _yamls(group: str, words: list[str]) -> Iterator[str]:
-    for root in [CONF, *_own_folders(words)]:
-        yield from (file.stem for file in (root / group).glob("*.yaml"))
-
-
-def _own_folders(words: list[str]) -> list[Path]:
-    line = " ".join(words)
-    return [*map(Path, re.findall(r"(?:(?:--config-dir|-cd)[ =]|file://)([^,\]\s]+)", line))]
-
-
 def _give_rows_to_hydra(words: list[str]) -> None:
     """Let Hydra find the rows that are no YAML."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
     store.repo.pop("attention", None)  # of an earlier call, which may have named other plugins
-    for name, row in rows_without_yaml(words, _yamls("attention", words)).items():
+    for name, row in rows_without_yaml(words, yamls("attention", words)).items():
         store.store(group="attention", name=name, node={name: row})
 
 
@@ -400,7 +357,7 @@ def _keys(config_name: str, root: Root, words: list[str]) -> list[str]:
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 config = compose(config_name, overrides=overrides)
-            return [*dict.fromkeys([*_groups(root), *_flatten(config, "")])]
+            return [*dict.fromkeys([*groups(root), *_flatten(config, "")])]
         except Exception as error:  # the choices may be what is wrong
             if not _is_hydras(error):
                 raise

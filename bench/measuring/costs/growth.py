@@ -22,7 +22,7 @@ BATCH_SIZE, NUM_HEADS, HEAD_DIM, SEQ_LEN = 1, 8, 64, 4096
 _GROWTH_LENGTHS = (16_384, 65_536)
 """Long enough for the highest power to show, and squares, which every grid mechanism takes."""
 
-_FEW_HEADS = 4
+_FEW_HEADS = 2
 """For the growth of memory, which heads do not change; a dry run takes as long as it has heads."""
 
 _NEARLY = 0.1

@@ -321,10 +321,12 @@ def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
             return None if why_no_task(task) else task
     except (ValueError, TypeError):
         raise
-    except Exception:
-        if task_class(name).__module__.startswith(f"{__package__}."):
-            raise
-        return None
+    except Exception as error:
+        if not task_class(name).__module__.startswith(f"{__package__}."):
+            return None
+        if isinstance(error, OSError):
+            raise ValueError(f"its data cannot be read: {error.strerror}.") from error
+        raise
 
 
 def why_no_task(task: Task) -> str | None:

@@ -40,3 +40,9 @@ for _name, _meaning in (OF_KIND[Quality] | OF_KIND[Speed]).items():
 def foreign_cores(record: Record) -> float | None:
     """Cores kept busy by others while the rounds ran."""
     return record.result.load.get("foreign_cores") if isinstance(record.result, Speed) else None
+
+
+@register_metric("power_cap_w")
+def power_cap_w(record: Record) -> float | None:
+    """Power that the card was limited to while the rounds ran; None on a CPU."""
+    return record.result.load.get("power_cap_w_after") if isinstance(record.result, Speed) else None

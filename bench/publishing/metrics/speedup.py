@@ -6,6 +6,7 @@ label in the column ``reference``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from bench.core.record import REFERENCE, Record, Speed
@@ -60,46 +61,31 @@ def _over_softmax(record: Record) -> Ratio | None:
     return None if is_other else speedup(record)
 
 
-@register_metric("speedup_over", better="higher")
-def speedup_over(record: Record) -> float | None:
-    """Median over rounds of the reference's seconds / the entry's seconds within a round."""
-    ratio = speedup(record)
-    return ratio.median if ratio else None
+def _register(name: str, of: Callable[[Record], Ratio | None], meaning: str) -> None:
+    """Enter the median of a ratio, and the two ends of its interval."""
+    end = "end of its 95 % bootstrap interval; None with too few rounds."
+    parts = {"median": meaning, "low": f"Lower {end}", "high": f"Upper {end}"}
+    for part, words in parts.items():
+
+        def found(record: Record, part: str = part) -> float | None:
+            ratio = of(record)
+            return getattr(ratio, part) if ratio else None
+
+        found.__doc__ = words
+        ending = "" if part == "median" else f"_{part}"
+        register_metric(f"{name}{ending}", better="higher")(found)
 
 
-@register_metric("speedup_over_low", better="higher")
-def speedup_over_low(record: Record) -> float | None:
-    """Lower end of its 95 % bootstrap interval; None with too few rounds."""
-    ratio = speedup(record)
-    return ratio.low if ratio else None
-
-
-@register_metric("speedup_over_high", better="higher")
-def speedup_over_high(record: Record) -> float | None:
-    """Upper end of its 95 % bootstrap interval; None with too few rounds."""
-    ratio = speedup(record)
-    return ratio.high if ratio else None
-
-
-@register_metric("speedup_over_softmax", better="higher")
-def speedup_over_softmax(record: Record) -> float | None:
-    """`speedup_over` where the reference is softmax, as it is by default; else None."""
-    ratio = _over_softmax(record)
-    return ratio.median if ratio else None
-
-
-@register_metric("speedup_over_softmax_low", better="higher")
-def speedup_over_softmax_low(record: Record) -> float | None:
-    """Lower end of its 95 % bootstrap interval; None with too few rounds."""
-    ratio = _over_softmax(record)
-    return ratio.low if ratio else None
-
-
-@register_metric("speedup_over_softmax_high", better="higher")
-def speedup_over_softmax_high(record: Record) -> float | None:
-    """Upper end of its 95 % bootstrap interval; None with too few rounds."""
-    ratio = _over_softmax(record)
-    return ratio.high if ratio else None
+_register(
+    "speedup_over",
+    speedup,
+    "Median over rounds of the reference's seconds / the entry's seconds within a round.",
+)
+_register(
+    "speedup_over_softmax",
+    _over_softmax,
+    "`speedup_over` where the reference is softmax, as it is by default; else None.",
+)
 
 
 @register_metric("num_rounds")

@@ -1,10 +1,10 @@
-"""Scores of a conversion and of its control, as a store keeps them."""
+"""Scores of a conversion, of its control and of its teacher, as a store keeps them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-CURVES = "curves.jsonl"
+CURVES, TEACHERS = "curves.jsonl", "teachers.jsonl"
 
 MIN_LEAD = 0.05
 """Lead of the teacher over the control, as a share of the teacher's lead over chance, below which
@@ -48,3 +48,19 @@ class Curve:
         if whole == 0 or lead / whole < MIN_LEAD:
             return None
         return (self.converted[at] - self.scratch[at]) / lead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablated:
+    """A teacher that was trained here: its score, and that without each of its mixers.
+
+    Attributes:
+        key: of its cell.
+        without: scores where a mixer gives zeros, in the order of the layers.
+    """
+
+    key: str
+    task: str
+    seed: int
+    score: float
+    without: tuple[float, ...]

@@ -29,7 +29,7 @@ from bench.publishing.document import (
     words,
 )
 from bench.publishing.templates import prose
-from bench.studies.convert.curve import CURVES, Curve
+from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
 
 FEWEST_SEEDS = 3
 """Seeds below which nothing is said of a row and its control."""
@@ -45,11 +45,19 @@ def write_page(
     """
     lines: Lines[Curve] = Lines(store / CURVES, Curve)
     curves = [curve for curve in lines.read() if not tasks or curve.task in tasks]
-    return write_illustrated(page, charts(curves), partial(document_of, curves, command, notes))
+    teachers: Lines[Ablated] = Lines(store / TEACHERS, Ablated)
+    shown = {curve.task for curve in curves}
+    ablated = [one for one in teachers.read(missing_ok=True) if one.task in shown]
+    document = partial(document_of, curves, ablated, command, notes)
+    return write_illustrated(page, charts(curves), document)
 
 
 def document_of(
-    curves: Sequence[Curve], command: str, notes: Sequence[str], figures: Sequence[Figure]
+    curves: Sequence[Curve],
+    ablated: Sequence[Ablated],
+    command: str,
+    notes: Sequence[str],
+    figures: Sequence[Figure],
 ) -> Document:
     """Tables at the last step, pictures over all steps."""
     origins = "; ".join(sorted({curve.origin for curve in curves}))
@@ -64,7 +72,9 @@ def document_of(
     blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]
     for task in dict.fromkeys(curve.task for curve in curves):
         own = [curve for curve in curves if curve.task == task]
+        teachers = [one for one in ablated if one.task == task]
         blocks += [_table(task, own), Bullets([*_not_run(task, own)])]
+        blocks += [_without(task, own[0].unit, teachers)] if teachers else []
     return Document(
         "Softmax models converted", [*blocks, Prose(prose(__file__, "how_to_read")), *figures]
     )
@@ -106,15 +116,26 @@ def _mean(values: Sequence[float | None]) -> Estimate | None:
     return Estimate(fmean(known), *(mean_interval(known) or ()))
 
 
+def _score(key: str, title: str = "", *, unit: str) -> Column:
+    """A column of scores, in the task's unit or as shares of right answers."""
+    factor, digits, most = (1.0, ".2f", float("inf")) if unit else (0.01, ".1f", 1.0)
+    return Column(key, title, unit or "%", factor, digits, within=(0.0, most))
+
+
+def _without(task: str, unit: str, teachers: Sequence[Ablated]) -> Table:
+    layers = [str(i) for i in range(len(teachers[0].without))]
+    columns = [_score(i, f"without mixer {int(i) + 1}", unit=unit) for i in layers]
+    rows = [
+        {"seed": t.seed, "score": t.score, **dict(zip(layers, t.without, strict=True))}
+        for t in sorted(teachers, key=lambda t: t.seed)
+    ]
+    seed = Column("seed", digits=".0f")
+    columns = [seed, _score("score", "teacher", unit=unit), *columns]
+    return Table(title=f"{task}, teachers without one of their mixers", columns=columns, rows=rows)
+
+
 def _table(task: str, curves: Sequence[Curve]) -> Table:
-    unit = curves[0].unit
-    score = partial(
-        Column,
-        unit=unit or "%",
-        factor=1.0 if unit else 0.01,
-        digits=".2f" if unit else ".1f",
-        within=(0.0, float("inf") if unit else 1.0),
-    )
+    score = partial(_score, unit=curves[0].unit)
     columns = (
         words("attention"),
         Column("keep", "kept softmax", "%", 0.01, ".0f"),

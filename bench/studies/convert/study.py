@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -23,14 +23,14 @@ from bench.measuring.config import training_config
 from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.base import Task, build_task
 from bench.measuring.tasks.train import Diverged, score_on_test_set
-from bench.studies.convert.curve import CURVES, Curve
+from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
 from bench.studies.convert.models import Pupil, exchanged_in, load, of_cell
 from bench.studies.convert.page import charts, document_of
 from bench.studies.convert.settings import Convert
 from bench.studies.convert.training import converted, from_scratch, looks
 from bench.studies.session import Session
 
-PAGE = "conversion.md"
+PAGE, CHECKPOINTS = "conversion.md", "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +77,10 @@ def study(asked: Convert, session: Session) -> None:
     if lacking := len(runs) - len(curves):
         session.note(f"{lacking} of {len(runs)} conversions are not in the store.")
     if curves:
+        own = {run.teacher.key: run.teacher for run in runs if run.key in known}
+        ablated = [] if asked.teacher else [*_ablated(own.values(), asked.out, session)]
         command = session.command("docs", "budget")
-        document = partial(document_of, curves, command, session.notes)
+        document = partial(document_of, curves, ablated, command, session.notes)
         session.publish(asked.docs / PAGE, charts(curves), document)
 
 
@@ -117,6 +119,33 @@ def _runs(asked: Convert, session: Session) -> Iterator[Run]:
         session.note(words_)
 
 
+def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[Ablated]:
+    """Scores of each teacher, and without each of its mixers, measured once."""
+    store: Lines[Ablated] = Lines(out / TEACHERS, Ablated)
+    known = {one.key: one for one in store.read(missing_ok=True)}
+    for cell in teachers:
+        if cell.key not in known:
+            model = session.trained(cell, out / CHECKPOINTS)
+            task, seed = build_task(cell.task.task, cell.task.settings), cell.task.seed
+            score = partial(score_on_test_set, model, task, seed, torch.device("cpu"))
+            whole, without = score(), []
+            for name in (f"blocks.{i}.mixer" for i in range(len(model.blocks))):
+                mixer = model.get_submodule(name)
+                handle = mixer.register_forward_hook(lambda *args: args[-1] * 0)
+                without.append(score())
+                handle.remove()
+            found = Ablated(
+                key=cell.key,
+                task=cell.task.label,
+                seed=seed,
+                score=whole,
+                without=tuple(without),
+            )
+            store.append(found)
+            known[cell.key] = found
+        yield known[cell.key]
+
+
 def _digest(folder: Path) -> str:
     """Hash of the files of a model, or a refusal."""
     files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
@@ -143,8 +172,8 @@ class _Teachers:
         asked, cell = self._asked, run.scratch
         if asked.teacher is None:
             if run.teacher.key not in self._own:
-                folder = asked.out / "checkpoints"
-                self._own = {run.teacher.key: self._session.trained(run.teacher, folder)}
+                model = self._session.trained(run.teacher, asked.out / CHECKPOINTS)
+                self._own = {run.teacher.key: model}
             teacher = self._own[run.teacher.key]
             return teacher, of_cell(cell, teacher), of_cell(cell, None).model
         teacher, drawn = load(asked.teacher, task)

@@ -13,13 +13,14 @@ from attentions import AttentionLayer, attention_class
 from bench.core.cell import Cell, TaskWorkload
 from bench.core.cli.entries import TaskEntry
 from bench.core.cli.errors import ConfigError
-from bench.measuring.plan import checked_hyperparameters, checked_settings, why_unsupported
+from bench.measuring.plan import checked_hyperparameters, checked_settings
 from bench.measuring.tasks.base import build_task, generator
 from bench.measuring.tasks.canvas import Canvas, Canvases
 from bench.measuring.tasks.digits import noise
 from bench.measuring.tasks.model import Backbone, build_model
 from bench.measuring.tasks.train import Diverged
 from bench.measuring.tasks.watching import layers_for
+from bench.measuring.unsupported import why_unsupported
 from bench.studies.explain.methods import relevance
 from bench.studies.explain.scores import SCORES, curves, located
 from bench.studies.explain.settings import Explain

@@ -51,7 +51,8 @@ def document(
     if is_page and (made := [one for one in found if "error" not in one]):
         versions = ", ".join(f"{k} {v}" for k, v in made[0]["versions"].items())
         usual = next((one for one in made if not one["changed"]), made[0])
-        blocks.append(Prose(prose(__file__, "introduction", **{**usual, "versions": versions})))
+        about = prose(__file__, "introduction", **{**usual, "versions": versions})
+        blocks.append(Prose(about))
         entries = {card: {x["entry"] for x in made if x["card"] == card} for card in cards}
         most = max(map(len, entries.values()))
         lines = [

@@ -67,6 +67,7 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     grid = asked.grid
     config = read_sweep_config(composed)
     check_writable(config.out)
+    check_writable(asked.presets.parent)
     with Session("rates", composed) as session:
         cells = trainable(config, session)
         if config.dry_run:

@@ -230,3 +230,9 @@ def test_a_seeded_stretch_leaves_the_global_stream_as_it_was():
     assert torch.equal(torch.rand(2), expected)
     with seeded(0, "inside"):
         assert torch.equal(torch.rand(2), first)
+
+
+@pytest.mark.parametrize("name", ["bytes", "cifar10", "image_folder", "fashion_mnist"])
+def test_a_root_that_no_file_system_takes_is_a_sentence(name):
+    with pytest.raises(ValueError, match=r"cannot be read: File name too long\."):
+        base.task_to_plan(name, {"root": 300 * "x"})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench.core.cli.errors import ConfigError
+from bench.core.format import with_unit
 from bench.core.record import Record
 from bench.publishing.metrics import evaluate, find_metric, metric_names, register_metric
 from tests import records as made
@@ -13,6 +14,7 @@ KERNEL_ONLY = {
     "counted_flops",
     "compile_s",
     "elementwise_elements",
+    "energy_per_call_j",
     "executed_flops",
     "first_call_s",
     "floor_s",
@@ -31,6 +33,7 @@ KERNEL_ONLY = {
     "num_samples",
     "peak_memory_bytes",
     "peak_rss_bytes",
+    "power_cap_w",
     "rms_error",
     "roofline_fraction",
     "saved_for_backward_bytes",
@@ -67,7 +70,7 @@ def test_a_trained_cell_has_no_timing_and_a_timed_cell_no_accuracy() -> None:
     assert {name for name in TASK_ONLY if timed[name] is not None} == set()
     assert {name for name in TASK_ONLY | BOTH if trained[name] is None} == set()
     unseen = {"fvcore_flops", "compile_s", "state_bytes", "peak_rss_bytes"}
-    unseen |= {"floor_s", "roofline_fraction"}
+    unseen |= {"floor_s", "roofline_fraction", "energy_per_call_j", "power_cap_w"}
     assert {name for name in KERNEL_ONLY if timed[name] is None} == unseen
 
 
@@ -102,3 +105,11 @@ def test_a_metric_without_words_is_refused() -> None:
 def test_better_is_one_of_two_words_or_none() -> None:
     with pytest.raises(ValueError, match="'more'"):
         register_metric("x_s", better="more")
+
+
+def test_what_a_card_draws_is_read_off_its_records_in_joules_and_watts() -> None:
+    speed = made.speed([1.0], energy_per_call_j=0.002, load={"power_cap_w_after": 350.0})
+    found = evaluate(
+        made.ok_record(made.kernel_cell(), speed), ["energy_per_call_j", "power_cap_w"]
+    )
+    assert [with_unit(*each) for each in found.items()] == ["2.00 mJ", "350 W"]

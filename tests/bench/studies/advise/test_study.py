@@ -128,7 +128,11 @@ def test_packed_records_that_are_no_file_are_named(
     assert "records.jsonl.gz is " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:-9]])
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:-9]],
+    ids=["no gzip", "no record", "torn"],
+)
 def test_packed_records_that_are_damaged_are_named(
     tmp_path: Path, capsys: Capture, content: bytes
 ) -> None:

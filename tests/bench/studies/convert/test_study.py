@@ -41,6 +41,7 @@ def test_it_keeps_curves_and_the_same_command_trains_nothing_again(tmp_path: Pat
     page = (tmp_path / "conversion.md").read_text()
     assert "    attnbench convert 'attention=[linear]'" in page
     assert "| linear    |" in page and "2 conversions" in page
+    assert "without mixer 2 %" in page and "teachers without one of their mixers" in page
     (made, picture, *_) = write_page(tmp_path, tmp_path / "docs" / "conversion.md", "COMMAND")
     assert "    COMMAND" in made.read_text() and picture.suffix == ".svg"
     before = (tmp_path / "curves.jsonl").read_bytes()
@@ -105,6 +106,7 @@ def test_a_run_that_is_cut_has_whole_tasks_and_seeds(
         return curve(task=work.label, seed=work.seed, **about)
 
     monkeypatch.setattr(study, "_convert", made_up)
+    monkeypatch.setattr(study, "_ablated", lambda *_: [])
     words = ("attention=[linear,gla]", "keep=[0,0.5]", "seed=[0,1]")
     curves = convert(tmp_path, *words, "task=[recall_causal,tile_recall]")
     order = [*dict.fromkeys((c.task, c.seed, c.keep) for c in curves)]

@@ -1,0 +1,64 @@
+"""Names that a config group can be given: our YAMLs, rows without one, and the user's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.core.cli.default_rows import rows_without_yaml
+from bench.core.cli.texts import LIMITS, visible
+from bench.core.cli.usage import Root
+from bench.core.places import CONF
+
+MOST_LETTERS = 200
+"""Letters of a name, which is also a file's."""
+
+
+def groups(root: Root) -> dict[str, list[str]]:
+    """The config groups of a command, such as ``attention``, and the names that it chooses."""
+    return {
+        group: [names] if isinstance(names, str) else list(names or [])
+        for choice in root.content.get("defaults", [])
+        if isinstance(choice, dict)
+        for group, names in choice.items()
+        if (CONF / group).is_dir()
+    }
+
+
+def why_no_choice(words: list[str]) -> str | None:
+    """Say of the first word that gives a config group something else than names what it needs."""
+    for word in words:
+        group, given, value = word.lstrip("+~").partition("=")
+        names = value.strip("[]").split(",") if value != "[]" else []
+        if given and (CONF / group).is_dir() and not all(_is_name(name) for name in names):
+            takes = f"{visible(word, LIMITS['reason'])}: {group} takes names"
+            if any(len(name) > MOST_LETTERS for name in names):
+                return f"{takes} of up to {MOST_LETTERS} letters."
+            known = ", ".join(sorted(options(group, words)))
+            return f"{takes}, in a list or alone. Known: {known}."
+    return None
+
+
+def _is_name(word: str) -> bool:
+    is_word = re.fullmatch(r"[A-Za-z_][\w/-]*", word.strip(" '\"")) is not None
+    return word != "null" and is_word and len(word) <= MOST_LETTERS
+
+
+def options(group: str, words: list[str]) -> Iterator[str]:
+    """Names in a config group: ours, and those of ``--config-dir`` and ``hydra.searchpath``."""
+    yield from (names := set(yamls(group, words)))
+    if group == "attention":
+        yield from rows_without_yaml(words, names)
+
+
+def yamls(group: str, words: list[str]) -> Iterator[str]:
+    """Names of a group that have a YAML."""
+    for root in [CONF, *own_folders(words)]:
+        yield from (file.stem for file in (root / group).glob("*.yaml"))
+
+
+def own_folders(words: list[str]) -> list[Path]:
+    """Folders of the user's own YAMLs that the command line names."""
+    line = " ".join(words)
+    return [*map(Path, re.findall(r"(?:(?:--config-dir|-cd)[ =]|file://)([^,\]\s]+)", line))]
