@@ -10,7 +10,7 @@ from tests.sources import MODULES, Module, is_in
 DOOR = "bench.measuring.device"
 EXCEPTIONS = {
     "bench.studies.conformance.suite": "names a badge, which is on disk",
-    "bench.studies.launches.noting": "plays a whole driver to Triton, in a process of its own",
+    "bench.studies.launches.triton_driver": "plays a driver to Triton, in a process of its own",
     "attentions.mechanisms.softmax": "torch's kernels that share heads differ by device",
 }
 """Modules that name cards beside the door, each with its reason."""

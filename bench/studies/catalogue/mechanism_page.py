@@ -14,6 +14,7 @@ from bench.core.proofs import stored_proofs
 from bench.core.rows import ON_REQUEST, rows_of
 from bench.measuring.costs.growth import Costs
 from bench.studies.catalogue.listing import in_words
+from bench.studies.launches.page import in_one_line
 
 MADE = "Made by `make pages` from the docstrings of attentions/; edit those, not this."
 DOCS = Path(bench.__file__).resolve().parent.parent / "docs"
@@ -54,6 +55,7 @@ def _facts(entry: CatalogueEntry) -> Iterator[str]:
     yield f"| kind | {'layer, owns its projections' if entry.is_layer else 'core, on heads'} |"
     yield f"| claims | {in_words(entry.capabilities)} |"
     yield f"| rows | {rows} |"
+    yield f"| GPU launches | {in_one_line(entry.name, entry.capabilities.requires)} |"
     yield f"| code | [{file}](../../{file}) |"
 
 

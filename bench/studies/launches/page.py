@@ -53,11 +53,16 @@ def document(
         usual = next((one for one in made if not one["changed"]), made[0])
         about = prose(__file__, "introduction", **{**usual, "versions": versions})
         blocks.append(Prose(about))
+        entries = {card: {x["entry"] for x in made if x["card"] == card} for card in cards}
+        most = max(map(len, entries.values()))
         lines = [
             f"{cards[n]['name']}: compute capability {cards[n]['arch'] / 10}, "
             f"{cards[n]['multiprocessors']} multiprocessors, "
             f"{cards[n]['shared_bytes']:,} B of shared memory a block ({cards[n]['source']})"
-            for n in dict.fromkeys(one["card"] for one in found)
+            + f"; {len(few)} of {most} entries, {', '.join(sorted(few))}"
+            * (len(few) < most)
+            for n, few in entries.items()
+            if few
         ]
         blocks += [Bullets(lines), *_lists(_rows(made, cards))]
     by_entry = sorted(found, key=lambda one: str(one["entry"]))
@@ -194,13 +199,17 @@ def in_one_line(mechanism: str, requires: Sequence[str] = ()) -> str:
             seen = [row for row in rows if row["grid"]]
             idle = len({row["launch"] for row in seen if float(row["per_sm"]) < 1})
             plain = len({row["launch"] for row in seen if row["matrix"] == "none"})
+            unseen = len({row["launch"] for row in rows if not row["grid"]})
             return (
                 f"`{name}` at {int(rows[0]['seq_len']):,} tokens on {rows[0]['card'].upper()}: "
                 f"{_counts({'launches': launches})}, {idle} with fewer blocks than "
-                f"multiprocessors, {plain} without matrix instructions; "
+                f"multiprocessors, {plain} without matrix instructions"
+                f"{f', {unseen} {HIDDEN}' * (unseen > 0)}; "
                 f"[each of them](../results/{PAGE.name})"
             )
-    return f"none listed; those of adapters to Triton kernels [are](../results/{PAGE.name})"
+    return (
+        f"none listed; [launches](../results/{PAGE.name}) has those of adapters to Triton kernels"
+    )
 
 
 @cache
