@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -66,7 +66,7 @@ class TakesGates(Attention):
         for name, gate in wanted.items():
             num_tokens = (q if gate.query else k).shape[2]
             sizes = self._sizes(gate, q.shape[0], num_tokens)
-            x = _for_all_heads(given.get(name), gate.shape)
+            x = _for_all_heads(given.get(name), gate.shape, sizes)
             x = (
                 _of_all_tokens(learned, name, sizes, self.name)
                 if x is None
@@ -77,10 +77,12 @@ class TakesGates(Attention):
         return found
 
 
-def _for_all_heads(x: Tensor | None, shape: str) -> Tensor | None:
+def _for_all_heads(x: Tensor | None, shape: str, sizes: Sequence[int]) -> Tensor | None:
     """A gate with its axis of one head for all, which a call may leave out."""
-    is_short = isinstance(x, Tensor) and "o" in shape and x.dim() == len(shape) - 1
-    return x.unsqueeze(shape.index("o")) if x is not None and is_short else x
+    if not isinstance(x, Tensor) or "o" not in shape or x.dim() != len(shape) - 1:
+        return x
+    whole = x.unsqueeze(shape.index("o"))
+    return whole if tuple(whole.shape) == tuple(sizes) else x  # a refusal names what was given
 
 
 def _of_all_tokens(

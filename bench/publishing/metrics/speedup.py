@@ -66,14 +66,18 @@ def _register(name: str, of: Callable[[Record], Ratio | None], meaning: str) -> 
     end = "end of its 95 % bootstrap interval; None with too few rounds."
     parts = {"median": meaning, "low": f"Lower {end}", "high": f"Upper {end}"}
     for part, words in parts.items():
-
-        def found(record: Record, part: str = part) -> float | None:
-            ratio = of(record)
-            return getattr(ratio, part) if ratio else None
-
+        found = _part(of, part)
         found.__doc__ = words
         ending = "" if part == "median" else f"_{part}"
         register_metric(f"{name}{ending}", better="higher")(found)
+
+
+def _part(of: Callable[[Record], Ratio | None], part: str) -> Callable[[Record], float | None]:
+    def found(record: Record) -> float | None:
+        ratio = of(record)
+        return getattr(ratio, part) if ratio else None
+
+    return found
 
 
 _register(

@@ -9,6 +9,7 @@ import pytest
 
 from bench.core.record import Status
 from bench.measuring.config import read_sweep_config
+from bench.measuring.device.cpu import Cpu
 from bench.measuring.machine import environment
 from bench.measuring.plan import plan
 from bench.measuring.run import Runner, is_measured
@@ -212,7 +213,7 @@ def test_a_record_says_what_was_observed(server):
 
 
 def test_what_cannot_fit_is_skipped_at_once_with_the_estimate(server, monkeypatch):
-    monkeypatch.setattr("bench.measuring.costs.estimate.free_bytes", lambda device: 2**20)
+    monkeypatch.setattr(Cpu, "free_bytes", lambda device: 2**20)
     record = run(server, ["softmax_explicit"], seq_len=131_072, head_dim=64)["softmax_explicit"]
     assert record.status is Status.SKIPPED
     assert "GiB by a dry run" in record.reason

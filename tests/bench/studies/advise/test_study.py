@@ -89,7 +89,7 @@ def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time() -> Non
         (("task=[recall,digits]",), "task names 2 tasks; one is asked about."),
         (("mode=forwards",), "Did you mean forward"),
         (("task=recall", "score=101"), "score=101 is more than 100. On task=recall a score is the"),
-        (("task=" + "a" * 5000,), "task takes names, in a list or alone."),
+        (("task=" + "a" * 5000,), "task takes names of up to 200 letters."),
     ],
 )
 def test_a_wrong_question_is_a_sentence_and_exit_code_2(
