@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from bench.core.record import Record
+from bench.core.record import Record, Speed
 from bench.core.store import latest
 from bench.publishing.filters import filter_columns
 from bench.publishing.frame import Row, frame
@@ -34,6 +34,9 @@ _CELL_FIELDS = (
     "seed",
 )
 _LAST = ("hyperparameters", "task_settings", "plugins")  # JSON, too wide for the middle
+
+_METERED = ("power_cap_w", "energy_per_call_j")
+"""Readings of a card's driver: where a timed row has none, the field says so."""
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """First characters that spreadsheets compute; a number is no text, and keeps its sign."""
@@ -81,11 +84,15 @@ def flat_rows(
 def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
     """RFC 4180, with a header; None is an empty field, booleans are ``true`` and ``false``.
 
+    Readings of a card that a timed row lacks, as every row of a CPU does, are ``unavailable``.
     A text that a spreadsheet would take for a formula is given an apostrophe, which makes it text.
     """
     columns, rows = flat_rows(records, metrics)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")
+    for row, record in zip(rows, records, strict=True):
+        if isinstance(record.result, Speed):
+            row |= {name: "unavailable" for name in _METERED if name in row and row[name] is None}
     writer.writerow(columns)
     writer.writerows([_field(row[name]) for name in columns] for row in rows)
     return text.getvalue()

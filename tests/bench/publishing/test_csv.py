@@ -36,6 +36,20 @@ def test_there_is_one_row_a_record_with_all_that_it_says() -> None:
             assert row[name] == ("" if value is None else repr(value))
 
 
+def test_readings_of_a_card_that_a_timed_row_lacks_are_unavailable() -> None:
+    names = ("power_cap_w", "energy_per_call_j")
+    timed, metered = made.speed([1.0]), made.speed([1.0], energy_per_call_j=2.0)
+    cells = (made.kernel_cell(), made.kernel_cell("nala"))
+    records = [made.ok_record(cell, one) for cell, one in zip(cells, (timed, metered), strict=True)]
+    text = csv_text([*records, *made.sweep_records()], names)
+    found = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [[row[name] for name in names] for row in found[:2]] == [
+        ["unavailable", "unavailable"],
+        ["unavailable", "2.0"],
+    ]
+    assert {row["energy_per_call_j"] for row in found if row["kind"] != "kernel"} == {""}
+
+
 def test_lines_end_as_rfc_4180_wants_and_awkward_text_survives() -> None:
     reason = 'a "quoted", long\nreason | with everything; ü'
     record = made.failed_record(made.kernel_cell(), Status.ERROR, reason)
