@@ -101,7 +101,7 @@ class Speed:
         stop_reason: ``precise`` if the interval met its target, else what ended the rounds:
             ``budget``, ``rounds`` or ``interrupted``.
         flops, executed_flops: of this mode; None if the mechanism has no formula.
-        counted_flops: includes CPU operators, which torch's counter lacks.
+        counted_flops: includes the CPU's fused attention, which torch's counter lacks.
         fvcore_unsupported: operators that fvcore did not count, with their number.
         peak_memory_bytes: None if not measurable.
         peak_rss_bytes: None on an accelerator, and where the system does not report it. Older
