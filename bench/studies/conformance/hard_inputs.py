@@ -1,4 +1,4 @@
-"""Inputs that models produce and formulas fear, on which every mechanism of ours is finite."""
+"""Inputs that occur in models and are numerically hard; every mechanism of ours is finite there."""
 
 from __future__ import annotations
 
