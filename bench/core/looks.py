@@ -19,7 +19,7 @@ AHEAD, BEHIND, OPEN, NOT_DECIDED = "ahead", "behind", "open", "not decided"
 
 @dataclass(frozen=True, kw_only=True)
 class Looks:
-    """Numbers of seeds at which a study is tested; it has no more seeds than the last.
+    """Numbers of seeds at which a study is tested; the last is the most that it may have.
 
     Each look spends level x (its seeds - those of the look before) / largest number of seeds: the
     spending function of Kim and DeMets, Biometrika 74 (1987), 149, that is linear in the number of

@@ -347,7 +347,7 @@ def _lines_of(file: Path) -> Iterator[Line]:
 
 
 def _read(line: bytes, **place: Any) -> Line:
-    """Parse a line; the beginning is enough of one too long for a record."""
+    """Parse a line; if it is too long for a record, its beginning is enough."""
     try:
         return Line(record=Record.from_json(line), **place)
     except ValueError as error:

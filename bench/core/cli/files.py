@@ -76,7 +76,7 @@ def append_whole(
         Whether a torn line was removed.
 
     Raises:
-        ConfigError: a link, or what is no regular file, is where it should be.
+        ConfigError: a link, or something else than a regular file, is in its place.
         OSError: it cannot be written.
     """
     with (

@@ -103,7 +103,7 @@ def open_to_append(path: Path, folder: int) -> FileIO:
         folder: descriptor of its folder.
 
     Raises:
-        ConfigError: a link, or what is no regular file, is in its place.
+        ConfigError: a link, or something else than a regular file, is in its place.
         OSError: it cannot be opened or made.
     """
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -46,7 +46,7 @@ class Check:
 
     @property
     def name(self) -> str:
-        """A sentence, with underscores."""
+        """Name of the function: a sentence, with underscores."""
         return self.run.__name__
 
     def is_for(self, form: Form) -> bool:

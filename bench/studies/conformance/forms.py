@@ -60,7 +60,7 @@ class Form:
 
     @property
     def is_published(self) -> bool:
-        """True for the authors' operators as they are: finite where these are finite."""
+        """True for the authors' own operators, which need not be finite on hard inputs."""
         return attention_class(self.name).family == PUBLISHED
 
     @property

@@ -30,7 +30,7 @@ AWKWARD: tuple[Shape, ...] = (
     (1, 3, 61, 12, 20),  # a prime number of tokens, so a grid of one row
     (3, 2, 131, 6, 6),  # a whole chunk of 128 and a part, or two of 64 and a part
     (1, 2, 128, 24, 96),  # whole chunks and nothing else
-    (2, 2, 20, 96, 24),  # heads wider than most kernels like
+    (2, 2, 20, 96, 24),  # heads wider than most kernels are made for
 )
 """Shapes that no chunk size divides, and one of whole chunks; property tests draw more of them."""
 

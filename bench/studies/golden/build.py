@@ -137,9 +137,9 @@ def _grid(golden: Golden, form: Form) -> tuple[int, int]:
 
 
 def _settings(golden: Golden, form: Form) -> dict[str, Any]:
-    """Our hyperparameters; what the file states takes precedence over what its shapes imply.
+    """Our hyperparameters; stated ones take precedence over those that shapes or the code imply.
 
-    What it states by our names takes precedence over everything else.
+    Those that the file states by our names take precedence over all others.
     """
     header = golden.header
     followed = {name: look_up(header) for name, look_up in form.derived.items()}

@@ -24,7 +24,7 @@ class Form:
 
     Attributes:
         mechanism: our registered name; that of the folder if None.
-        reason: why files of this form prove nothing; None if they do.
+        reason: why files of this form prove nothing; else None.
         when: which files have it; the first form of a folder that fits is taken.
         defaults: the official code's hyperparameters where a file states none, by our names.
         hyper: official hyperparameter -> ours. Others are ignored: they describe the formula, and

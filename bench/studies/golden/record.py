@@ -1,4 +1,4 @@
-"""Record outputs of any callable or module as a golden file; `goldens` reads it.
+"""Record outputs of any callable or module as a golden file, which `files` reads.
 
 The rules are those of the files in tests/golden: inputs, weights and cotangent are float32 values;
 results are computed in float64 from exactly those values; the error of the same code in float32
