@@ -94,8 +94,8 @@ def main() -> int:
         print(f"ConfigError: {name!r} is not a command. {hint}", file=sys.stderr)
         return 2
     if os.getcwd() not in sys.path and "" not in sys.path:
-        # A console script finds its own folder there, where `python -m` has the current one, in
-        # which a user's plugins lie.
+        # Under `python -m` the current folder, where a user's plugins lie, is in sys.path; under
+        # a console script the script's own folder is there instead.
         sys.path.append(os.getcwd())
     module = importlib.import_module(COMMANDS[name][0])
     words = ["experiment=smoke"] if name == "smoke" else []
@@ -105,7 +105,7 @@ def main() -> int:
 
 
 def _grouped() -> dict[str, list[str]]:
-    """Commands by what one wants to do; those that no group names come last."""
+    """Commands by the title of their group; those in no group come last, under More."""
     named = {command for commands in GROUPS.values() for command in commands}
     more = {"More": [command for command in COMMANDS if command not in named]}
     return {group: [*commands] for group, commands in (GROUPS | more).items() if commands}

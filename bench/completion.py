@@ -89,7 +89,7 @@ def script(words: Sequence[str]) -> str:
     filled = _BASH.replace("COMMANDS", " ".join(COMMANDS)).replace("CASES", cases)
     if words[0] == "bash":
         return filled.strip("\n")
-    # zsh's own layer for such functions; `compgen` and `complete` are of it.
+    # bashcompinit gives zsh the `compgen` and `complete` that the script calls.
     return f"#compdef attnbench\nautoload -U +X bashcompinit && bashcompinit{filled}".strip("\n")
 
 
@@ -101,7 +101,7 @@ def _help_of(module: str) -> str:
 
 
 def _cases(command: str, text: str) -> list[str]:
-    """Branches of the script: names by their key, then the keys themselves."""
+    """Branches of the script for a command: the choices of each key, then the keys themselves."""
     keys, _, choices = text.partition(_CHOICES)
     named = {key: re.findall(r"[\w-]+", names) for key, names in _NAMES.findall(choices)}
     words = dict.fromkeys([*_KEY.findall(keys), *named])

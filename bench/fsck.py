@@ -114,7 +114,7 @@ def _check_records(
 
 
 def _why_move(line: Line, seen: dict[bytes, str]) -> str | None:
-    """Why a line has to go; `seen` gets the first place of each record."""
+    """Reason to quarantine a line, or None; `seen` collects the first place of each record."""
     if line.is_newer:
         return None
     if line.record is None:
@@ -137,7 +137,7 @@ def _check_calibration(out: Path, file: Path, is_dry: bool) -> list[Finding]:
 
 
 def _quarantine(out: Path, file: Path, lines: Sequence[bytes]) -> None:
-    """Keep lines of a file aside; those that a repair that was cut off left there are kept."""
+    """Add lines to ``quarantine/``, except those that an interrupted repair put there already."""
     path = out / "quarantine" / file.name
     try:
         content = read_inside(out, path, MAX_LINES_BYTES)

@@ -108,7 +108,7 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
 
 
 def _newest(out: Path) -> tuple[Newest, list[Line]]:
-    """The newest record of each cell in a store, and the lines that hold none."""
+    """The newest record of each measurement in a store, and the lines that hold no record."""
     found: Newest = {}
     left_out = []
     for line in read_lines(out):
@@ -132,7 +132,7 @@ def _device(record: Record) -> object:
 
 
 def _age(one: tuple[Line, Record]) -> tuple[str, str]:
-    """Grows with time; of one moment the text decides, so that the order of stores does not."""
+    """Sort key: start time, then the record's text, so that the order of stores does not matter."""
     return one[1].started_at, one[1].to_json()
 
 
@@ -144,7 +144,7 @@ def _conflict(older: tuple[Line, Record], newer: tuple[Line, Record]) -> str:
 
 
 def _write(lines: Sequence[Line], out: Path) -> None:
-    """All of them as one file, or none; its name says what is in it."""
+    """Write the lines, if any, as one file that is named after a hash of its content."""
     if not lines:
         return
     content = b"".join(line.read().rstrip(b"\r\n") + b"\n" for line in lines)
@@ -154,7 +154,7 @@ def _write(lines: Sequence[Line], out: Path) -> None:
 
 
 def _copy_calibrations(source: Path, out: Path) -> None:
-    """Those of machines that the target knows no calibration of."""
+    """Copy the calibrations of machines for which the target has none."""
     for file in calibration_files(source):
         target = out / "calibration" / file.name
         if not target.exists():
@@ -163,9 +163,9 @@ def _copy_calibrations(source: Path, out: Path) -> None:
 
 
 def _copy_examples(source: Path, out: Path) -> Iterator[str]:
-    """Those of test sets that the target has none of; a sentence for each that is left where it is.
+    """Copy the examples of test sets that the target lacks; a sentence for each file left behind.
 
-    One name stands for one test set, so that its file has the same bytes everywhere.
+    A file is named after its test set, so files of one name should have the same bytes.
     """
     for file in example_files(source):
         target = examples_folder(out) / file.name

@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _quoted(word: str) -> str:
-    """A git ref or a path in quotes: Hydra's grammar has no ``~`` and takes digits for a number."""
+    """Quote a git ref or a path: Hydra's grammar has no ``~`` and reads digits as a number."""
     key, equals, value = word.partition("=")
     is_plain = value not in ("", "null") and value[0] not in "'\""
     if not equals or key not in ("base", "baseline", "current") or not is_plain:

@@ -148,7 +148,7 @@ def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
 def _board_of(
     planned: Sequence[PlannedCell], records: Sequence[Record], publishing: PublishConfig
 ) -> Leaderboard:
-    """The leaderboard of this plan's cells: what a person who ran it wants to see."""
+    """The leaderboard of this plan's cells alone, which is what the sweep was run for."""
     keys = {p.cell.key for p in planned}
     return build_leaderboard((r for r in records if r.cell.key in keys), publishing.controls)
 
@@ -200,7 +200,7 @@ def print_over_budget(console: Console, left_out: Sequence[PlannedCell], budget_
 
 
 def _deadline(started_s: float, budget_s: float) -> Deadline:
-    """When measuring has to end, so that the tables are written within the budget."""
+    """When measuring must end for the tables to be written within the budget."""
     return Deadline(started_s + budget_s - min(TABLES_S, budget_s / 4))
 
 

@@ -162,7 +162,7 @@ def why_not_its_answers(record: Record) -> str | None:
 
 
 def _why_not_these(result: Quality) -> str | None:
-    """As `why_not_its_answers`, of answers that are right or wrong."""
+    """`why_not_its_answers` for answers that are right or wrong."""
     right = right_answers(result.answers, result.num_examples)
     count, num = int(right.sum()), len(right)
     if result.unit or abs(result.accuracy * num - count) > 0.25:
@@ -175,7 +175,7 @@ def _why_not_these(result: Quality) -> str | None:
 
 
 def _why_not_these_losses(result: Quality) -> str | None:
-    """As `why_not_its_answers`, of a score with a unit."""
+    """`why_not_its_answers` for a score with a unit."""
     losses = losses_of_examples(result.window_losses, result.num_examples)
     size = result.answers_per_cluster
     if size is None:
@@ -191,13 +191,20 @@ def _why_not_these_losses(result: Quality) -> str | None:
         return (
             f"the mean of its window_losses is {mean:.6g}, and its accuracy {result.accuracy:.6g}"
         )
-    # An error is at most as far off as the norm of what rounding took, over the examples.
+    # Rounding each of n losses by up to e moves their standard error by up to e / sqrt(n - 1).
     rounding = (HALF_A_STEP * largest + 2**-24) / max(1, len(losses) - 1) ** 0.5
     return _why_not_this_error(result, losses * size, size, rounding)
 
 
 def _why_not_this_error(result: Quality, sums: np.ndarray, size: int, away: float) -> str | None:
-    """A sentence about a `score_error` that answers in clusters of one size do not give."""
+    """A sentence about a `score_error` that does not follow from clusters of equal size.
+
+    Args:
+        result: the stored result.
+        sums: (G,), values added up within each cluster.
+        size: answers per cluster.
+        away: largest difference that rounding explains.
+    """
     expected = error_of_score(sums, np.full(len(sums), size))
     said = result.score_error
     if (said is None) != (expected is None):

@@ -1,1 +1,1 @@
-"""The ground: what measuring and publishing share. Imports no torch and nothing above it."""
+"""Code that measuring and publishing share. Imports no torch, and nothing of the floors above."""

@@ -1,6 +1,6 @@
 """Test answers that were right or wrong: their error by example, and two models on one test set.
 
-Ground floor: imports no torch.
+Imports no torch.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 from bench.core.statistics import Interval
 
 UNSEEN = 1.92
-"""Answers added at either end to the spread of shares, half of z squared as in Wilson's interval.
+"""Pseudo-answers added at each end of the scale to a spread: z^2 / 2, as in Wilson's interval.
 
-Examples that were all answered rightly have no spread, and yet the next may be answered wrongly.
+Examples that were all answered correctly have no spread, yet the next may be answered wrongly.
 """
 
 
@@ -28,10 +28,10 @@ def right_answers(packed: str, num_answers: int) -> np.ndarray:
 
     Args:
         packed: base64 of zlib of `numpy.packbits`.
-        num_answers: that were packed.
+        num_answers: number of answers that were packed.
 
     Raises:
-        ValueError: it is not that, or not of so many answers.
+        ValueError: `packed` is not that, or holds another number of answers.
     """
     size = (num_answers + 7) // 8
     bits = _unpacked(packed, size + 1, "answers")
@@ -45,10 +45,11 @@ def losses_of_examples(packed: str, num_answers: int) -> np.ndarray:
 
     Args:
         packed: base64 of zlib of little-endian float16.
-        num_answers: over all examples, each of which has one at least.
+        num_answers: over all examples; each example has at least one.
 
     Raises:
-        ValueError: it is not that, is of more examples, or holds what is no finite number.
+        ValueError: `packed` is not that, or holds more than `num_answers` losses or one that is
+            not finite.
     """
     content = _unpacked(packed, 2 * num_answers + 1, "window_losses")
     if not content or len(content) % 2 or len(content) > 2 * num_answers:
@@ -63,7 +64,7 @@ def losses_of_examples(packed: str, num_answers: int) -> np.ndarray:
 
 
 def _unpacked(packed: str, most: int, name: str) -> bytes:
-    """Bytes of base64 of zlib, and no more than asked: a damaged record cannot fill the memory."""
+    """Decode base64 of zlib, up to `most` bytes: a damaged record cannot fill the memory."""
     try:
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(base64.b64decode(packed, validate=True), most)
@@ -75,14 +76,14 @@ def _unpacked(packed: str, most: int, name: str) -> bytes:
 
 
 def error_of_score(sums: np.ndarray, counts: np.ndarray) -> float | None:
-    """Standard error of the mean over all answers, as a training writes it into its record.
+    """Standard error of the mean over all answers, as training stores it in a record.
 
-    The linearised error of a ratio whose clusters are independent, with a factor of G / (G - 1) for
-    G clusters. Unlike `clustered_error` it adds no answers that were not seen.
+    The linearised error of a ratio with independent clusters; the variance has a factor of
+    G / (G - 1) for G clusters. Unlike `clustered_error` it adds no pseudo-answers.
 
     Args:
         sums: (G,), values added up within each cluster.
-        counts: (G,), answers of each cluster.
+        counts: (G,), number of answers in each cluster.
 
     Returns:
         None with fewer than two clusters.
@@ -98,20 +99,20 @@ def error_of_score(sums: np.ndarray, counts: np.ndarray) -> float | None:
 def clustered_error(
     answers: np.ndarray, per_cluster: int = 1, ends: Interval = (0.0, 1.0)
 ) -> tuple[float, float]:
-    """Standard error of the mean of answers that come in clusters: its size, degrees of freedom.
+    """Standard error of the mean of answers that come in clusters, and its degrees of freedom.
 
-    Answers to one example are alike, so that a cluster counts and not an answer (Liang and Zeger,
-    Biometrika 73 (1986), 13).
+    Answers to one example are correlated, so the unit of observation is the cluster, not the answer
+    (Liang and Zeger, Biometrika 73 (1986), 13).
 
     Args:
-        answers: (answers,), shares of right ones or differences of these.
-        per_cluster: consecutive answers that belong to one example; the last cluster may have less.
-        ends: the least and the greatest that an answer can be; `UNSEEN` clusters of each are added
-            to the spread.
+        answers: (answers,), each the share of seeds that were right, or a difference of two shares.
+        per_cluster: consecutive answers to one example; the last cluster may have fewer.
+        ends: smallest and largest possible answer; `UNSEEN` clusters of each are added to the
+            spread.
     """
     starts = np.arange(0, len(answers), per_cluster)
     mean = float(np.mean(answers))
-    # (clusters,): what each adds to the sum beyond its share
+    # (clusters,): each cluster's sum less what the mean predicts
     beyond = np.add.reduceat(answers - mean, starts)
     unseen = UNSEEN * per_cluster**2 * sum((end - mean) ** 2 for end in ends)
     num_clusters = len(starts)
@@ -122,11 +123,13 @@ def clustered_error(
 
 @dataclass(frozen=True, kw_only=True)
 class TwoModels:
-    """Two trained models on one test set: nothing about the mechanisms, whose seeds differ more.
+    """Comparison of two trained models on one test set.
+
+    It says nothing about their mechanisms: the seeds of one mechanism may differ by more.
 
     Attributes:
-        only_first, only_second: answers that one of the two had right.
-        p_value: two-sided and exact, of models that are right equally often.
+        only_first, only_second: answers that only this model got right.
+        p_value: exact and two-sided, for models that are right equally often.
     """
 
     only_first: int
@@ -139,29 +142,29 @@ class TwoModels:
     )
 
     def __str__(self) -> str:
-        """In words that do not speak of mechanisms."""
+        """As a sentence about the models, which does not name their mechanisms."""
         return self.WORDS.format(
             only_first=self.only_first, only_second=self.only_second, p_value=self.p_words
         )
 
     @property
     def p_words(self) -> str:
-        """Two significant digits of it."""
+        """`p_value` with two significant digits."""
         return f"{self.p_value:.2g}"
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> TwoModels:
-    """Compare two trained models, answer by answer; for one seed, and never for a rank.
+    """Compare two trained models answer by answer: for one seed, never for a rank.
 
-    The exact test of McNemar, Psychometrika 12 (1947), 153, which takes answers for independent:
-    several of one example are not.
+    The exact test of McNemar, Psychometrika 12 (1947), 153, which assumes independent answers:
+    several answers to one example are not.
 
     Args:
         first: (answers,), 1 where a model was right.
         second: likewise, on the same test set.
 
     Raises:
-        ValueError: they are not equally many.
+        ValueError: the two have different numbers of answers.
     """
     from scipy import special
 

@@ -21,7 +21,7 @@ from bench.core.cli.limits import parsed
 from bench.core.cli.stored_files import read_inside, regular_files
 
 _LINE_START = b'{"mechanism":'
-"""How every line of ours begins; a line torn by a crash begins so too."""
+"""Beginning of every line, also of one that a crash cut short."""
 
 
 class BadgeStatus(StrEnum):
@@ -41,12 +41,12 @@ class Badge:
     Attributes:
         claim: a short name, such as ``causal``.
         status: how it ended.
-        reason: of a failure, a skip, or why it is not claimed; None if it passed.
-        num_checks: how many checks were made for it.
-        source: a hash of the mechanism's source as it was tested; another hash now means that the
-            badge is about an older state of it.
-        tested_at: when, UTC, ISO 8601.
-        torch: the version that it was tested with.
+        reason: why it failed or was skipped; else None.
+        num_checks: number of checks that were run for it.
+        source: hash of the mechanism's source when it was tested; if it differs from today's, the
+            badge is about an earlier state.
+        tested_at: UTC, ISO 8601.
+        torch: version that it was tested with.
     """
 
     claim: str
@@ -59,12 +59,12 @@ class Badge:
 
 
 def badges_folder(out: Path) -> Path:
-    """Where the badges of `out` are."""
+    """The folder ``<out>/badges``."""
     return out / "badges"
 
 
 def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) -> Path:
-    """Write one mechanism's badges as a line of ``<run>.jsonl``, and return when the disk has it.
+    """Write one mechanism's badges as a line of ``<run>.jsonl``; return once it is on disk.
 
     Raises:
         ConfigError: it could not be written; what was written before is intact.
@@ -83,10 +83,10 @@ def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) 
 def read_badges(out: Path) -> dict[str, dict[str, Badge]]:
     """The newest badges of each mechanism: mechanism -> claim -> badge; empty if there are none.
 
-    A torn last line, left by a crash in the middle of a write, is passed over.
+    A torn last line, left by a crash in the middle of a write, is skipped.
 
     Raises:
-        ConfigError: a file is unreadable, or not ours.
+        ConfigError: a file cannot be read, or does not hold badges.
     """
     newest: dict[str, dict[str, Badge]] = {}
     for file in regular_files(out, "badges/*.jsonl"):
@@ -97,9 +97,9 @@ def read_badges(out: Path) -> dict[str, dict[str, Badge]]:
 
 
 def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
-    """Count the golden cases that passed, and those that were compared, per mechanism.
+    """Count golden cases: mechanism -> those that passed, those that were compared.
 
-    Empty if nothing has been proven yet.
+    Empty if the file does not exist.
 
     Raises:
         ConfigError: the file is not what `bench.verify` writes.
@@ -141,7 +141,7 @@ def _read_file(file: Path) -> Iterator[tuple[str, dict[str, Badge]]]:
             said = parsed(line)
             yield said["mechanism"], {b["claim"]: _badge(b) for b in said["badges"]}
         except (ValueError, KeyError, TypeError) as error:
-            # Only a last line can lack its newline, and only a torn one is no JSON then.
+            # Only the last line can lack its newline; if it is no JSON then, it is torn.
             if number == len(lines) and is_torn(line.encode(), _LINE_START):
                 continue
             raise ConfigError(

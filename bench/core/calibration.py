@@ -1,4 +1,4 @@
-"""A machine's measured ceilings on the disk: one file a machine, under ``<out>/calibration/``."""
+"""Measured ceilings on disk: one file per machine, under ``<out>/calibration/``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bench.core.facts import CalibrationFacts
 from bench.core.record import Record
 
 Calibration = dict[str, Any]
-"""``made_at``, ``fingerprint`` and ``ceilings``: for each device, dtype and number of threads what
-`bench.measuring.measure.roofline.Ceiling` says, beside ``device_name`` and ``is_noisy``. One of
-before libraries were told apart is of `torch.mm` alone, and has no ``library``."""
+"""``made_at``, ``fingerprint`` and ``ceilings``: for each device, dtype and number of threads the
+fields of `bench.measuring.measure.roofline.Ceiling`, ``device_name`` and ``is_noisy``. Older files
+measured `torch.mm` alone, and their ceilings have no ``library``."""
 
 
 def fingerprint(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Digest of those facts of a record's environment that a ceiling depends on."""
+    """Facts of a record's environment that a ceiling depends on."""
     return {
         "processor": environment.get("processor"),
         "num_cores": environment.get("num_cores"),
@@ -34,7 +34,7 @@ def fingerprint(environment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def calibration_file(out: Path, environment: Mapping[str, Any]) -> Path:
-    """Where the calibration of a machine is, or would be."""
+    """Path of a machine's calibration, whether it exists or not."""
     facts = fingerprint(environment)
     text = json.dumps(facts, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -65,10 +65,10 @@ def calibration_files(out: Path) -> list[Path]:
 
 
 def read_calibration_file(path: Path) -> Calibration:
-    """A calibration.
+    """Read a calibration.
 
     Raises:
-        ConfigError: the file is damaged.
+        ConfigError: the file is missing or damaged.
     """
     try:
         return _read(path)
@@ -77,7 +77,7 @@ def read_calibration_file(path: Path) -> Calibration:
 
 
 def _read(path: Path) -> Calibration:
-    """As `read_calibration_file`, with the system's own error where there is no file."""
+    """`read_calibration_file`, but a missing file raises the system's own error."""
     try:
         calibration: Calibration = parsed(read_inside(path.parent.parent, path).decode())
         check_shape(CalibrationFacts, calibration)
@@ -92,7 +92,7 @@ def _read(path: Path) -> Calibration:
 
 
 def with_calibration(records: Iterable[Record], out: Path) -> list[Record]:
-    """Records as they are, those that were made before their machine was calibrated with it.
+    """Records, with their machine's calibration added to those that were made before it.
 
     Raises:
         ConfigError: a calibration is damaged.

@@ -48,14 +48,14 @@ __all__ = [
     "Workload",
 ]
 
-MAX_THREADS = 1024  # as many as the largest machines of today have cores; more would end this one
+MAX_THREADS = 1024  # the cores of today's largest machines; many more would exhaust this one
 Device = Annotated[str, like(r"cpu|cuda:\d{1,3}", "cpu, cuda:0, cuda:1 and so on")]
 
 ORIGINAL = "original"
-"""The mechanism, and the entry, of a model's cell in which nothing was replaced."""
+"""Mechanism and entry of a model's cell in which no attention was replaced."""
 
 _LATER_AXES = {f.name: f.default for f in fields(KernelWorkload) if f.default is not MISSING}
-"""Axes that came after the first records, with the value that these had: it leaves keys alone."""
+"""Axes added after the first records, with the value of those, which does not enter the key."""
 
 _NAMED_IF_SET = ("num_kv_heads", "key_len", "padding", "ragged")  # in a cell's short name
 
@@ -66,12 +66,12 @@ class Cell:
 
     Attributes:
         entry: the leaderboard row's label. Not part of `key`: rename freely, measure once.
-        mechanism: the registered name; `ORIGINAL` for a model as it is.
+        mechanism: the registered name; `ORIGINAL` for an unchanged model.
         hyperparameters: all of them, defaults included.
         device: a torch device, such as ``cpu`` or ``cuda:0``.
         num_threads: intra-op threads while this cell runs.
-        workload: what is asked of the mechanism.
-        plugins: modules to import before the mechanism's name is known.
+        workload: shape, model or task that the mechanism is run on.
+        plugins: modules to import first, which may register the mechanism.
     """
 
     entry: Name
@@ -101,7 +101,7 @@ class Cell:
 
     @property
     def parts(self) -> tuple[Cell, ...]:
-        """A cell for the mechanism of each layer, if the entry names layers; else itself alone."""
+        """One cell per layer, if the entry names layers; else this cell alone."""
         layers = self.hyperparameters.get(LAYERS)
         if layers is None:
             return (self,)
@@ -150,7 +150,7 @@ class Cell:
 
     @property
     def block(self) -> str:
-        """A hash of what cells that are timed side by side have in common.
+        """A hash that is equal for all cells that are timed side by side.
 
         They may differ in the mechanism, in the compiler and in the number of threads.
         """
@@ -177,7 +177,7 @@ class Cell:
         return " ".join([*words, self.device])
 
     def to_dict(self) -> dict[str, Any]:
-        """One flat object, the entry apart."""
+        """One flat JSON object; `from_dict` is the inverse."""
         flat: dict[str, Any] = {
             "entry": self.entry,
             "mechanism": self.mechanism,

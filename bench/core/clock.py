@@ -1,7 +1,7 @@
-"""The one door to time: the wall clock, CPU time and dates.
+"""The only module that reads the time: wall clock, CPU time and dates.
 
-What reads the time is bound when this file is imported, before any plugin is: whoever replaces a
-function of `time` afterwards changes no measurement, and `time_functions` shows that it did.
+Functions of `time` are bound when this file is imported, before any plugin is: replacing one
+afterwards changes no measurement, and `time_functions` shows that it was replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMES = (
 
 
 def now_s() -> float:
-    """Seconds of a clock that never goes back; only differences mean anything."""
+    """Seconds of a monotonic clock; only differences mean anything."""
     return wall_ns() / 1e9
 
 
@@ -37,13 +37,13 @@ def time_functions() -> tuple[object, ...]:
 
 
 def put_time_functions_back(functions: tuple[object, ...]) -> None:
-    """Undo what `time_functions` shows."""
+    """Restore the functions that `time_functions` gave earlier."""
     for name, function in zip(_NAMES, functions, strict=True):
         setattr(time, name, function)
 
 
 def unix_s() -> float:
-    """Seconds since 1970, as files are stamped with; steps when the clock is set."""
+    """Seconds since 1970, as in the times of files; jumps when the clock is set."""
     return _unix_s()
 
 
@@ -52,7 +52,7 @@ def process_age_s() -> float:
     try:
         facts = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(facts[19]) / os.sysconf("SC_CLK_TCK")
-    except (AttributeError, OSError):  # no Linux
+    except (AttributeError, OSError):  # not Linux
         import psutil
 
         age_s = _unix_s() - float(psutil.Process().create_time())

@@ -1,12 +1,12 @@
-"""Differences of two rows over seeds, with what seeds and test examples leave open. No torch.
+"""Differences of two rows over seeds, with their error from seeds and test examples. No torch.
 
 Seeds are few, and the models of all of them answer the same test examples. Student's t over the
 seeds says what another seed would change, and the error over examples what another test set would;
 the second does not shrink with the number of seeds.
 
-No method knows from three seeds of a mode that none of them has shown: where one run in five fails
-to learn, half of all studies with three seeds see no failure, and their interval is that of the
-runs which learn.
+No method can tell from three seeds that there is a mode which none of them shows: where one run in
+five fails to learn, half of all studies with three seeds see no failure, and their interval is that
+of the runs that learn.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ LEVEL = 1 - CONFIDENCE
 POWER = 0.8
 
 FEW_SEEDS = 5
-"""Up to so many, an interval is a tenth wider than Student's t has it, and holds every seed.
+"""Up to this number of seeds, intervals are a tenth wider than Student's t and cover every seed.
 
-Student's t holds for a normal spread, which so few cannot show. With three seeds, where a third of
-the runs fail, it holds the median 93.0 times in 100; a tenth wider, 93.5. With five, of four in one
-mode and one in another the latter lies outside of it; their range holds the median 94 times in 100,
-whatever the spread (the sign test). With more seeds the interval is Student's, of the mean, to
-which failed runs belong.
+Student's t assumes a normal spread, which so few seeds cannot show. With three seeds, where a third
+of the runs fail, it covers the median 93.0 times in 100; a tenth wider, 93.5. With five seeds, four
+in one mode and one in another, it leaves the one out; the range of all five covers the median 94
+times in 100, whatever the spread (the sign test). With more seeds the interval is Student's, of the
+mean over all runs, failed ones included.
 """
 
 _FEW_WIDER = 1.1
 
 _ROUNDING = 1e-12
-"""Spreads and differences below it are those of floating point."""
+"""Spreads and differences below this are rounding errors."""
 
 _MANY_SEEDS = 10_000
-"""Beyond, Student's t is the normal distribution to four digits."""
+"""Number of seeds from which Student's t is the normal distribution to four digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Runs:
     Attributes:
         scores: by seed; None for a run that ended without a score.
         error: standard error of a score over the test examples, which all seeds share.
-        num_examples: answers that a share of right ones was counted over.
+        num_examples: number of answers that a score is a share of.
         right: by seed, which of the test answers were right, in the order of the test set.
         per_cluster: consecutive answers that belong to one test example.
         test_set: equal for runs that were scored on the same examples; empty if that is not known.
@@ -73,13 +73,13 @@ class Difference:
     """How much better one row is than another, over the seeds that either was run with.
 
     Attributes:
-        mean: over the seeds that both have a score of; None without one.
+        mean: over the seeds for which both have a score; None if there are none.
         low, high: 95 % interval of the typical difference of a seed. Where the spread has one mode,
             or both rows have the same spread, that is mean and median alike. Where one row splits
             into runs that learned and a minority that did not, it is the median.
-        ahead: how likely the first is better, between 0 and 1.
-        p_value: two-sided, of no difference; below 5 % just where the interval excludes 0.
-        num_seeds: that were compared, missing ones included.
+        ahead: probability that the first is better.
+        p_value: two-sided, of no difference; below 5 % exactly where the interval excludes 0.
+        num_seeds: seeds compared, missing ones included.
     """
 
     mean: float | None
@@ -91,33 +91,33 @@ class Difference:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether all of the interval says that the first is better."""
+        """Whether the whole interval is above 0: the first is better."""
         return self.low > 0
 
     @property
     def is_behind(self) -> bool:
-        """Whether all of the interval says that the second is."""
+        """Whether the whole interval is below 0: the second is better."""
         return self.high < 0
 
 
 def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Difference | None:
     """Compare two rows seed by seed; above zero the first is better.
 
-    Two errors add up: Student's t over the differences, and the error over test examples, clustered
-    by example. The latter is that of the differences answer by answer where both rows say which
-    answers were right on one test set, so that examples which are hard for both cancel; else that
-    of the two scores apart; else that of counted answers. It is not divided by the seeds.
+    Two errors are combined: Student's t over the differences, and the error over test examples,
+    clustered by example. The latter is paired, answer by answer, where both rows say which answers
+    were right on one test set, so that examples hard for both cancel; else it is that of the two
+    scores, or of counted answers. It is not divided by the number of seeds.
 
-    A seed that one of the two lacks could have ended anywhere: a share of right answers at 0 or at
-    1, and a score without bounds anywhere. The interval then reaches from the worst to the best.
+    A seed that one of the two lacks could have had any score: from 0 to 1 for a share of right
+    answers, any number for a score without bounds. The interval spans the worst and the best case.
 
     Args:
-        first: the row that is better above zero.
+        first: the row that is better where the difference is above zero.
         second: the row that it is compared with.
         less_is_better: for scores that count what should be small, and have no upper bound.
 
     Returns:
-        None with fewer than two seeds: one is one draw.
+        None with fewer than two seeds, which have no spread.
     """
     seeds = sorted(first.scores.keys() | second.scores.keys())
     if len(seeds) < 2:
@@ -130,7 +130,7 @@ def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Diffe
     differences = one - other
     has_both = ~np.isnan(differences)
     error, degrees = _shared_error(first, second, is_share=not less_is_better)
-    fills = [differences]  # the worst that missing seeds can be for the first, and the best
+    fills = [differences]  # worst and best case of missing seeds, seen from the first row
     if not has_both.all():
         fills = [_filled(one, a) - _filled(other, b) for a, b in (bounds, bounds[::-1])]
     odds = [_odds(fill, error, degrees) for fill in fills]
@@ -146,13 +146,13 @@ def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Diffe
 
 
 def mean_of(runs: Runs, *, is_share: bool = True) -> Interval | None:
-    """The 95 % interval of a row's score, made as that of `compare`; None with fewer than two.
+    """The 95 % interval of a row's score, computed as in `compare`; None with fewer than two seeds.
 
-    It knows no bounds; `within_share` has it end at 0 and at 1.
+    It is not clipped to possible scores; see `within_share`.
 
     Args:
-        runs: of the row; seeds without a score are passed over.
-        is_share: of right answers, whose counted examples have an error.
+        runs: of the row; seeds without a score are skipped.
+        is_share: whether scores are shares of right answers, whose count alone gives an error.
     """
     scores = np.array([*runs.known.values()])
     if len(scores) < 2:
@@ -172,14 +172,14 @@ def seed_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The 95 % interval of the typical value of a seed: (..., seeds) -> two of (...).
 
-    Either way it reaches as far as what Student's t gives over the seeds and what it gives over the
-    test examples, put together as the square root of the sum of squares: it is narrower than
-    neither. What is wider up to `FEW_SEEDS` is said there.
+    On either side its width is the root of the sum of squares of two widths of Student's t, over
+    the seeds and over the test examples: it is narrower than neither. `FEW_SEEDS` says how few
+    seeds widen it.
 
     Args:
         values: scores, or differences of two rows under the same seeds; two seeds or more.
         error: standard error over the test examples that all seeds share.
-        degrees: of freedom that it is known with: test examples less one.
+        degrees: degrees of freedom of `error`: clusters of answers less one.
     """
     num_seeds = values.shape[-1]
     is_known = np.isfinite(values).all(axis=-1)
@@ -196,10 +196,10 @@ def seed_interval(
 
 
 def p_value(values: np.ndarray, error: float = 0.0, degrees: float = math.inf) -> float:
-    """Chance of a typical value as far from 0, two-sided; below 5 % where the interval excludes 0.
+    """Two-sided p-value of a typical value of 0; below 5 % where the interval excludes 0.
 
-    Arguments are those of `seed_interval`; (seeds,). It is the level at which the interval would
-    end at 0, and the sign test's chance where the range of few seeds is what holds 0.
+    Arguments are those of `seed_interval`, for values of (seeds,). It is the level at which the
+    interval would end at 0, or the sign test's p-value where only the range of few seeds covers 0.
     """
     from scipy import special
 
@@ -222,7 +222,7 @@ def p_value(values: np.ndarray, error: float = 0.0, degrees: float = math.inf) -
 
 def _level_of(mean: float, seed_error: float, own: float, error: float, degrees: float) -> float:
     """The level at which an interval that is made of two errors ends at 0, by bisection."""
-    surely_above, surely_below = -80.0, 0.0  # its logarithm; a t of two seeds falls slowly
+    surely_above, surely_below = -80.0, 0.0  # logarithms: with two seeds the tail of t is long
     for _ in range(32):
         middle = (surely_above + surely_below) / 2
         level = math.exp(middle)
@@ -235,14 +235,14 @@ def _level_of(mean: float, seed_error: float, own: float, error: float, degrees:
 
 
 def _t(degrees: float, level: float) -> float:
-    """Student's t, which `level` of its draws are beyond, either side counted."""
+    """Two-sided critical value of Student's t."""
     from scipy import special
 
     return -float(special.stdtrit(degrees, level / 2))
 
 
 def _seed_error(values: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over seeds, (..., seeds) -> (...), as wide as few seeds need."""
+    """Standard error of the mean over seeds, (..., seeds) -> (...), widened for few seeds."""
     num_seeds = values.shape[-1]
     found: np.ndarray = np.std(values, axis=-1, ddof=1) / math.sqrt(num_seeds)
     wider = _FEW_WIDER if num_seeds <= FEW_SEEDS else 1.0
@@ -250,7 +250,7 @@ def _seed_error(values: np.ndarray) -> np.ndarray:
 
 
 def _odds(differences: np.ndarray, error: float, degrees: float) -> float:
-    """How likely the typical difference is above 0."""
+    """Probability that the typical difference is above 0."""
     mean = float(np.mean(differences))
     if not np.isfinite(mean):
         return 1.0 if mean > 0 else 0.0
@@ -273,7 +273,7 @@ def _shared_error(first: Runs, second: Runs, *, is_share: bool) -> tuple[float, 
 
 
 def _paired_answers(first: Runs, second: Runs) -> tuple[np.ndarray, np.ndarray] | None:
-    """For each answer, the share of seeds that were right, of two rows with one test set."""
+    """Share of seeds that had each answer right, for either row; None if they are not paired."""
     seeds = first.known.keys() & second.known.keys()
     if not first.test_set or first.test_set != second.test_set or not seeds:
         return None
@@ -301,10 +301,10 @@ def _own_error(runs: Runs, *, is_share: bool) -> tuple[float, float]:
 
 
 def holm(p_values: Sequence[float], level: float = LEVEL) -> tuple[bool, ...]:
-    """Tell which differences stand when several are looked at, any wrong one with `level` at most.
+    """Tell which of several differences are significant, with a familywise error of `level`.
 
-    Holm, Scandinavian Journal of Statistics 6 (1979), 65: the smallest of n is held against
-    level / n, the next against level / (n - 1), until one fails.
+    Holm, Scandinavian Journal of Statistics 6 (1979), 65: the smallest of n is compared with
+    level / n, the next with level / (n - 1), until one fails.
     """
     stands = [False] * len(p_values)
     for place, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
@@ -316,7 +316,7 @@ def holm(p_values: Sequence[float], level: float = LEVEL) -> tuple[bool, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class SeedsNeeded:
-    """How many seeds would tell a difference from 0.
+    """Number of seeds that distinguish a difference from 0.
 
     Attributes:
         number: if the pilot's spread is the true one.
@@ -338,7 +338,7 @@ def num_seeds_for(
     """Seeds with which Student's t finds a difference with a given power; None if it is 0.
 
     Args:
-        difference: to be told from 0.
+        difference: to be found.
         spread: standard deviation over seeds.
         power: how often a study with so many seeds finds it.
         level: two-sided.
@@ -367,12 +367,12 @@ def _power(num_seeds: int, size: float, level: float) -> float:
 
 
 def seeds_by_pilot(difference: float, spread: float, num_pilot: int) -> SeedsNeeded | None:
-    """How many seeds a pilot says are needed, with what its own few seeds leave open.
+    """Number of seeds needed by a pilot's spread, and its range, as the pilot has few seeds itself.
 
     Args:
-        difference: to be told from 0.
+        difference: to be found.
         spread: standard deviation over the pilot's seeds.
-        num_pilot: of these, 2 or more.
+        num_pilot: number of these seeds, 2 or more.
 
     Returns:
         None if the difference is 0.

@@ -1,8 +1,6 @@
 """The first examples of a test set, written beside the records.
 
-`bench.measuring.tasks.examples` writes them.
-
-Ground floor: imports no torch.
+`bench.measuring.tasks.examples` writes them. Imports no torch.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ MAX_EXAMPLES = 1024
 """Largest number of examples in a file."""
 
 NO_ANSWER = -100
-"""The target at a token where nothing is asked, as `bench.measuring.tasks.base` has it."""
+"""Target at a token without an answer; equal to that of `bench.measuring.tasks.batch`."""
 
 Numbers = Annotated[list[Any], Len(1, MAX_EXAMPLES)]
 
@@ -40,13 +38,13 @@ class Examples:
 
     Attributes:
         task: the registered name.
-        test_set: the digest of the whole test set, as records name it.
+        test_set: digest of the whole test set, as records hold it.
         num_examples: B, examples in the file.
-        inputs: token ids, (B, N) as lists; or measured tokens with ``shape``, ``low``, ``high``
-            and ``uint8_base64``, bytes between these two extremes.
-        targets: (B,) or (B, A), the class of each answer; `NO_ANSWER` where nothing is asked.
-        positions: (B, A), the tokens at which the answers are read, or (B, 1) where all are read
-            at one; None for one answer from all.
+        inputs: (B, N), token ids as lists; or measured values as an object of ``shape``, ``low``,
+            ``high`` and ``uint8_base64``: bytes that span the range from low to high.
+        targets: (B,) or (B, A), the class of each answer; `NO_ANSWER` where there is none.
+        positions: (B, A), the tokens at which answers are read, or (B, 1) if all are read at one;
+            None for one answer, read from the mean over all tokens.
     """
 
     task: Name
@@ -58,7 +56,7 @@ class Examples:
 
     @property
     def num_asked(self) -> list[int]:
-        """Answers of each example."""
+        """Number of answers of each example."""
         return [sum(answer != NO_ANSWER for answer in row) for row in self.answers]
 
     @property
@@ -91,7 +89,7 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """Tokens that are no ids, as bytes between two extremes."""
+    """Measured values as bytes that span the range from `low` to `high`."""
 
     shape: Annotated[list[Size], Len(1, 8)]
     low: Number
@@ -100,7 +98,7 @@ class _Measured:
 
 
 def examples_folder(out: Path) -> Path:
-    """Where the examples of `out` are."""
+    """The folder ``<out>/examples``."""
     return out / "examples"
 
 
@@ -113,7 +111,7 @@ def read_examples(file: Path) -> Examples:
     """Read a file of examples, whose name is the digest of their test set.
 
     Raises:
-        ConfigError: it is unreadable, too large, or not that.
+        ConfigError: it cannot be read, is too large, or is no such file.
     """
     try:
         content = parsed(read_inside(file.parent.parent, file, MAX_BYTES).decode())
@@ -134,14 +132,14 @@ def read_examples(file: Path) -> Examples:
 
 
 def _are_whole(row: Any) -> bool:
-    """Whether a number, or numbers in lists within each other, are whole and of 64 bits."""
+    """Whether a number, or every number in nested lists, is an integer of 64 bits."""
     if isinstance(row, list):
         return all(map(_are_whole, row))
     return type(row) is int and abs(row) < 2**63
 
 
 def _why_no_bytes(inputs: Any, num_examples: int) -> str | None:
-    """Why measured tokens are not as many as their shape says, in words; None if they are."""
+    """Why measured values do not fit their shape, in words; None if they do."""
     if isinstance(inputs, list):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Facts of environments and calibrations, as far as numbers depend on them."""
+"""Facts of environments and calibrations that numbers are computed from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Words = Annotated[dict[Text, Text | None], Len(0, 1000)]
 
 
 class CeilingFacts(TypedDict):
-    """A ceiling of a calibration, as far as numbers are made from it."""
+    """Fields of a calibration's ceiling that numbers are computed from."""
 
     device: Name
     device_name: Text | None
@@ -22,11 +22,11 @@ class CeilingFacts(TypedDict):
     flops_per_s: Rate
     bytes_per_s: Annotated[
         list[Annotated[list[Rate], Len(2, 2)]], Len(1, 100)
-    ]  # of so many bytes, a rate
+    ]  # pairs of a size in bytes and the rate at it
 
 
 class CalibrationFacts(TypedDict):
-    """Facts of a machine that `bench.core.calibration` keeps."""
+    """Fields of a calibration, see `bench.core.calibration`, that numbers are computed from."""
 
     ceilings: Annotated[list[CeilingFacts], Len(0, 1000)]
 

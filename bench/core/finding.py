@@ -1,4 +1,4 @@
-"""Results of the sweep of norms, as numbers and as sentences made from them. No torch."""
+"""Change of entropy over the sweep of query norms, as numbers and as sentences. No torch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def medians(lines: Iterable[Line]) -> list[float]:
 
 
 def changes(lines: Sequence[Line]) -> list[Number]:
-    """How entropy changes over two spans of the sweep, seed by seed.
+    """Change of entropy over two spans of norms, seed by seed.
 
-    The second span is where the queries of trained models have their norms, as far as the sweep
-    reaches; the first lies below it. One span, all of it, without trained models.
+    The second span is that of query norms in trained models, as far as the sweep reaches; the first
+    lies below it. Without trained models there is one span, the whole sweep.
     """
     sweep = [
         (line, norm)
@@ -49,7 +49,7 @@ def _spans(norms: Sequence[float], own: Sequence[float]) -> list[tuple[float, fl
 
 
 def sentences(lines: Sequence[Line]) -> list[str]:
-    """One a span, the row that falls most first."""
+    """One sentence per span, with rows in the order of their change, the largest fall first."""
     own, by_span = medians(lines), dict[str, list[Number]]()
     for number in changes(lines):
         by_span.setdefault(number.at, []).append(number)

@@ -1,4 +1,4 @@
-"""Numbers for a person: prefixes and units, read off a metric's name. Values stay in base units.
+"""Numbers for readers: prefixes and units, by a metric's name. Values stay in base units.
 
 The only place, with the charts' axes, where milliseconds, MiB and GFLOP exist.
 """
@@ -40,7 +40,7 @@ _ENDINGS = (
 )
 _PERCENT = frozenset({"accuracy", "chance", "roofline_fraction"})
 _LEAST = 0.001
-"""Smallest number written with a large unit; below it would read 3.81e-06 MiB."""
+"""Smallest number written in a large unit; a smaller one would read as 3.81e-06 MiB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Column:
     Attributes:
         title: with the unit.
         factor: base units in one unit of the column.
-        suffix: put behind each number.
+        suffix: appended to each number.
         unit: as in the title; empty where it is in the suffix, or there is none.
     """
 
@@ -111,7 +111,7 @@ def with_unit(name: str, value: Value) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits, or all of them before the point, with thousands apart."""
+    """Three significant digits, or all digits before the point, with thousands separators."""
     if value != value:
         return "nan"
     if abs(value) >= 999.5 or value == 0 or (isinstance(value, int) and abs(value) < 1000):
@@ -151,7 +151,7 @@ def interval_names(name: str) -> tuple[str, str]:
 
 
 def percent(fraction: float) -> str:
-    """As ``97.3``, without the sign."""
+    """As ``97.3``, without the percent sign."""
     return f"{100 * fraction:.1f}"
 
 

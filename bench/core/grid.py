@@ -1,4 +1,4 @@
-"""Which learning rates are tried, and which of them is best. Numbers only."""
+"""Learning rates to try, and the choice of the best one. Numbers only."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ GRIDS = {
 """Grids of rates by name: our own, and those that papers searched."""
 
 CLEARLY = 0.01
-"""A score is better by so much, or the two rates are as good as each other."""
+"""Smallest lead in score with which a rate at the edge of a grid beats those within."""
 
 MAX_WIDENINGS = 2
-"""Times that a grid is widened at an edge where its best rate lies."""
+"""Largest number of times that a grid is widened at the edge where its best rate lies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class Trained:
     """Result of a run at one rate.
 
     Attributes:
-        score: on validation examples at its end; None of a run without one, such as a divergence.
-        steps_to_90: as of `bench.core.record.Quality`.
+        score: on validation examples at the end; None if the run has none, as one that diverged.
+        steps_to_90: as in `bench.core.record.Quality`.
     """
 
     score: float | None
@@ -47,10 +47,10 @@ class Best:
 
 
 def best_of(runs: Mapping[float, Trained], *, better: str) -> Best:
-    """The rate with the best score; of scores alike, the one that learned sooner.
+    """The rate with the best score; among equal scores, the one that learned sooner.
 
-    A rate at the edge must be clearly better than all within: where nothing learns, or everything
-    does, there is no edge to go beyond.
+    A rate at an edge must lead by `CLEARLY`: where nothing learns, or everything does, widening the
+    grid is pointless.
 
     Args:
         runs: by rate.

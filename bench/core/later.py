@@ -1,15 +1,15 @@
-"""Settings and hyperparameters that came after the first records, whose keys they leave alone."""
+"""Settings and hyperparameters added after the first records, whose keys must not change."""
 
 from __future__ import annotations
 
 from typing import Any
 
 LATER_SETTINGS = {"head_norm": False, "linear_std": 0.0, "patience": 0.25, "softmax_layers": 0}
-"""Settings of all tasks that came after the first records, with the value that these had."""
+"""Settings of all tasks added after the first records, with the value that those had."""
 
 
 def without_later_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a task but for later ones at the value of records that lack them."""
+    """Settings of a task, without later ones that have the value of records that lack them."""
     later = LATER_SETTINGS.items()
     return {name: value for name, value in settings.items() if (name, value) not in later}
 
@@ -18,13 +18,13 @@ LATER_HYPERPARAMETERS: dict[str, dict[str, Any]] = {
     "deltanet": {"negative_eigenvalues": False},
     "gated_deltanet": {"negative_eigenvalues": False},
 }
-"""Hyperparameters that came after a mechanism's first records, with the value that these had."""
+"""Hyperparameters added after a mechanism's first records, with the value that those had."""
 
 
 def without_later_hyperparameters(mechanism: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Hyperparameters of a cell but for later ones at the value of records that lack them.
+    """Hyperparameters of a cell, without later ones that have the value of records that lack them.
 
-    So keys, searched rates and an older library's constructor stay as they are.
+    This keeps keys and searched rates valid, and calls of an older library's constructor.
     """
     later = LATER_HYPERPARAMETERS.get(mechanism, {}).items()
     return {name: value for name, value in settings.items() if (name, value) not in later}

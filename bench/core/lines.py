@@ -1,6 +1,6 @@
-"""Files with one JSON object a line, all of one kind: append, write and read. No torch.
+"""Files with one JSON object per line, all of one kind: append, write and read. No torch.
 
-A last line that a crash cut short is named on standard error and left out, and removed before
+A last line that a crash cut short is reported on standard error and skipped, and removed before
 another is appended.
 """
 
@@ -20,21 +20,21 @@ from bench.core.cli.stored_files import read_inside, shown
 M = TypeVar("M")
 
 MAX_BYTES = 2**30
-"""Largest file that is read, unless a caller says less."""
+"""Largest file that is read, in bytes, unless a caller allows less."""
 
 
 class Lines(Generic[M]):
     """A file of JSON lines.
 
-    Keys that a line has and its kind has not are ignored where the kind is a dataclass, so that an
-    older reader takes what a newer one wrote.
+    Where the kind is a dataclass, unknown keys of a line are ignored, so that an older version can
+    read what a newer one wrote.
 
     Args:
         path: the file.
-        kind: a dataclass or a pydantic model; of several, those that a line may be, as a union.
+        kind: a dataclass or a pydantic model, or a union of those that a line may be.
         root: folder of the store that the file belongs to, below which no link is followed; the
             file's own folder if None.
-        mend: sentence that ends a message about what is no such line.
+        mend: sentence that ends the message about an invalid line.
     """
 
     def __init__(self, path: Path, kind: Any, root: Path | None = None, mend: str = "") -> None:
@@ -43,7 +43,7 @@ class Lines(Generic[M]):
         self._names = " or ".join(each.__name__ for each in self._kinds)
 
     def append(self, *some: M) -> None:
-        """Add lines, and return when the disk has them; a failed write adds none.
+        """Add lines, and return once they are on disk; a failed write adds none.
 
         Raises:
             ConfigError: the file cannot be written.
@@ -65,14 +65,14 @@ class Lines(Generic[M]):
         return write_whole(self.path, self.text(some), inside=self._root)
 
     def read(self, *, missing_ok: bool = False, max_bytes: int = MAX_BYTES) -> list[M]:
-        """All lines, in their order; blank ones are passed over.
+        """All lines, in order; blank ones are skipped.
 
         Args:
-            missing_ok: a file that is not there has no lines.
+            missing_ok: whether a missing file counts as empty.
             max_bytes: largest size of the file.
 
         Raises:
-            ConfigError: names file and line, what is wrong there and what may be.
+            ConfigError: the file cannot be read or is too large, or a line is invalid.
         """
         found = []
         for number, one in self.each(missing_ok=missing_ok, max_bytes=max_bytes):
@@ -85,7 +85,7 @@ class Lines(Generic[M]):
     def each(
         self, *, missing_ok: bool = False, max_bytes: int = MAX_BYTES
     ) -> Iterator[tuple[int, M | ValueError]]:
-        """Every line with its number, counted from 1; in place of a bad one why it is bad.
+        """Every line with its number, from 1; in place of an invalid one, the error.
 
         Raises:
             ConfigError: the file cannot be read, or is too large.
@@ -114,7 +114,7 @@ class Lines(Generic[M]):
         Raises:
             ValueError: a number is NaN or infinite.
         """
-        # pydantic's own dump_json writes NaN as null without a word.
+        # pydantic's own dump_json silently writes NaN as null.
         kinds: list[tuple[Any, M]] = [(type(one), one) for one in some]
         flat = (adapter(kind).dump_python(one, mode="json") for kind, one in kinds)
         return "".join(json.dumps(one, allow_nan=False) + "\n" for one in flat)

@@ -1,7 +1,8 @@
-"""Studies that look several times, and stop at the look that decides. Numbers in, numbers out.
+"""Group-sequential tests over seeds, which stop at the look that decides. Numbers in, numbers out.
 
-Who looks after every seed and stops at the first p-value below 5 % is wrong far more often than 5
-times in 100. The looks are therefore fixed beforehand, and each may spend a part of the 5 %.
+A study that is tested after every seed and stops at the first p-value below 5 % is wrong far more
+often than 5 times in 100. The looks, or interim analyses, are therefore fixed beforehand, and each
+spends a part of the 5 %.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ AHEAD, BEHIND, OPEN, NOT_DECIDED = "ahead", "behind", "open", "not decided"
 
 @dataclass(frozen=True, kw_only=True)
 class Looks:
-    """Numbers of seeds at which a study is looked at; the last is the largest it will have.
+    """Numbers of seeds at which a study is tested; the last is the most that it may have.
 
     Each look spends level x (its seeds - those of the look before) / largest number of seeds: the
     spending function of Kim and DeMets, Biometrika 74 (1987), 149, that is linear in the number of
-    seeds. A look's own test must reach what it spends, so that the chances of a wrong decision add
-    up to `level` at most (Bonferroni). This needs no joint distribution of the looks, so it is as
-    valid with three seeds as Student's t is.
+    seeds. A look tests at the level that it spends, so that the probabilities of a wrong decision
+    add up to `level` at most (Bonferroni). This needs no joint distribution of the looks, so it is
+    as valid with three seeds as Student's t is.
 
     Attributes:
         numbers: of seeds, rising, from 2 on.
-        level: chance of any wrong decision where nothing differs, two-sided.
+        level: probability of any wrong decision where nothing differs, two-sided.
     """
 
     numbers: tuple[int, ...] = USUAL
     level: float = LEVEL
 
     def __post_init__(self) -> None:
-        """Refuse what is no plan.
+        """Refuse an invalid plan.
 
         Raises:
             ValueError: there are no looks, they do not rise, or one has fewer than two seeds.
@@ -46,14 +47,14 @@ class Looks:
 
     @property
     def spent(self) -> tuple[float, ...]:
-        """The level of each look; together `level`."""
+        """Level that each look spends; their sum is `level`."""
         steps = (other - one for one, other in pairwise((0, *self.numbers)))
         return tuple(self.level * step / self.numbers[-1] for step in steps)
 
     def decide(self, found: Difference | None) -> str:
         """``ahead``, ``behind``, ``open``, or at the last look ``not decided``.
 
-        With a number of seeds at which no look was planned nothing is decided.
+        Nothing is decided at a number of seeds for which no look was planned.
 
         Args:
             found: over the seeds of this look; None with fewer than two.
@@ -73,5 +74,5 @@ class Looks:
         return NOT_DECIDED if num_seeds == self.numbers[-1] else OPEN
 
     def next_number(self, num_seeds: int) -> int | None:
-        """Seeds of the next look after so many; None after the last."""
+        """Number of seeds at the next look; None after the last."""
         return next((number for number in self.numbers if number > num_seeds), None)

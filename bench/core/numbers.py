@@ -1,4 +1,4 @@
-"""Findings, as lines of a file that anybody may have written. No torch."""
+"""Diagnostics of attention, as lines of a file that anybody may have written. No torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from bench.core.statistics import mean_interval
 
 FILE = "diagnostics.jsonl"
 RANDOM = "random"
-"""Where queries and keys come from; else a trained model's layer, as ``recall, layer 0``."""
+"""`Number.inputs` of random queries and keys; a trained layer's is such as ``recall, layer 0``."""
 NORM = "norm "
-"""How the place of a sweep's entropy begins, as ``norm 0.5``."""
+"""Prefix of `Number.at` for entropy in the sweep of norms, as ``norm 0.5``."""
 MAX_BYTES = 2**25
 """Largest size of a file, in bytes: all mechanisms with a dozen layers each take a tenth of it."""
 MAX_NUMBER = 1e100
-"""Squares of these, which intervals need, are still numbers."""
+"""Largest magnitude of a sample; its square, which intervals need, is still finite."""
 
 _NUM_SHOWN = 5
 
@@ -31,14 +31,14 @@ Sample = Annotated[float, Must(lambda value: abs(value) <= MAX_NUMBER, "within 1
 
 @dataclass(frozen=True, kw_only=True)
 class Number:
-    """One measure of one mechanism at one place.
+    """One measure of one mechanism in one condition.
 
     Attributes:
         attention: label of the row.
-        inputs: `RANDOM`, or the layer whose own queries and keys they are.
-        measure: its name, as `bench.studies.diagnostics.look` and `swapped` have them.
-        at: a norm, a factor, a dtype and a length; empty where there is one only.
-        samples: one a seed; None where it is no number, such as an error of an infinite output.
+        inputs: `RANDOM`, or the trained layer whose own queries and keys they are.
+        measure: its name, as in `bench.studies.diagnostics.look`.
+        at: the condition: a norm, a factor, a dtype and a length; empty where there is only one.
+        samples: one per seed; None if it is not finite, as the error of an infinite output.
     """
 
     attention: Name
@@ -49,22 +49,22 @@ class Number:
 
     @property
     def mean(self) -> float | None:
-        """Over seeds; None if one of them has no number."""
+        """Mean over seeds; None if a seed has no number."""
         known = [x for x in self.samples if x is not None]
         return sum(known) / len(known) if known and len(known) == len(self.samples) else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 %, over two seeds or more."""
+        """95 % interval of the mean; None with fewer than two seeds, or if one has no number."""
         known = [x for x in self.samples if x is not None]
         return mean_interval(known) if len(known) == len(self.samples) else None
 
     @property
     def norm(self) -> float | None:
-        """The norm that all queries were given, where it is one of a sweep.
+        """Norm that all queries were scaled to in the sweep of norms; None for other measures.
 
         Raises:
-            ValueError: the place is said to be one, and is none.
+            ValueError: `at` begins with `NORM`, and no norm follows.
         """
         if self.measure != "entropy" or not self.at.startswith(NORM):
             return None
@@ -79,7 +79,7 @@ class Number:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """Something without numbers, and the reason, as a sentence."""
+    """A row and inputs without numbers, and the reason as a sentence."""
 
     attention: Name
     inputs: Name
@@ -111,7 +111,7 @@ class Found:
     Attributes:
         origin: None if the file does not say.
         lines: in its order.
-        bad: a sentence for each line that is none of these.
+        bad: a sentence for each line that cannot be used.
     """
 
     origin: Origin | None = None
@@ -125,13 +125,13 @@ class Found:
 
 
 def finite(value: float | None) -> float | None:
-    """The value, or None for what is no number of a file."""
+    """The value; None if it is missing, not finite, or beyond `MAX_NUMBER`."""
     is_known = value is not None and math.isfinite(value) and abs(value) <= MAX_NUMBER
     return value if is_known else None
 
 
 def write_lines(path: Path, lines: Iterable[Line], origin: Origin | None = None) -> Path:
-    """One JSON object a line, the origin first.
+    """Write one JSON object per line, the origin first.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -165,7 +165,7 @@ def _file(path: Path, root: Path | None = None) -> Lines[Line | Origin]:
 
 
 def _why_bad(one: Line | Origin) -> ValueError | None:
-    """Why a line of the right form cannot be used: its place is said to be a norm, and is none."""
+    """Why a well-formed line cannot be used: its `at` should be a norm, and is none."""
     try:
         _ = one.norm if isinstance(one, Number) else None
     except ValueError as error:

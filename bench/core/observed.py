@@ -37,7 +37,7 @@ STUCK_WITHIN = 0.02
 """Distance from chance, or from a level of partial solutions, within which a score is stuck."""
 
 NOTHING_LEFT = 0.95
-"""Share of right answers from which a level is no partial solution any more."""
+"""Share of right answers from which a level no longer counts as a partial solution."""
 
 MAX_SAMPLES = 10_000_000
 """Largest number of samples in a record; a sweep takes a million rounds in each process at most."""
@@ -60,11 +60,11 @@ class Ceiling(TypedDict):
 
 @dataclass(frozen=True)
 class Meaning:
-    """Meaning of a number that is a column of its own.
+    """Description of an observed number that has a column of its own.
 
     Attributes:
-        words: a sentence; the unit is that of the field's name.
-        better: ``lower``, or None where neither more nor less is.
+        words: a sentence; the unit is in the field's name.
+        better: ``lower``, or None where neither direction is better.
     """
 
     words: str
@@ -83,53 +83,53 @@ _STATE = lower("What the past takes at this context length, in modes that keep a
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """Observations of a kernel cell. A field that is a column of its own says its meaning itself.
+    """Observations of a timed cell. Fields with a `Meaning` are described there.
 
     Attributes:
         latency_s: seconds per call, one entry per sample.
         rounds: the round in which each sample was taken.
         processes: the process in which each sample was taken; empty where there was one.
-        rounds_key: the same for all that were timed in the same rounds.
+        rounds_key: equal for all entries that were timed in the same rounds.
         reference: label of the entry that this one is compared with.
-        reference_key: the key of its cell.
+        reference_key: key of that entry's cell.
         reference_latency_s: the reference's samples of the same rounds; empty if it did not run.
         reference_rounds: the round of each of them.
-        calls_per_sample: calls inside one sample, averaged by division; of the first process.
-        calls_per_set: how often one sample uses the same inputs, at most; 1 is never twice. None if
-            that is not known.
-        warmup_s: calls before the rounds, kept apart; of all processes.
+        calls_per_sample: calls in one sample, whose time is divided by it; of the first process.
+        calls_per_set: largest number of calls of one sample on the same inputs; None if not known.
+        warmup_s: seconds of each call before the rounds, in all processes.
         order_seed: seeds the order of members in each round.
-        stop_reason: ``precise`` if the interval met its target, ``budget`` or ``rounds`` if not.
+        stop_reason: ``precise`` if the interval met its target, else what ended the rounds:
+            ``budget``, ``rounds`` or ``interrupted``.
         flops, executed_flops: of this mode; None if the mechanism has no formula.
-        counted_flops: with the CPU mapping that torch's counter lacks.
+        counted_flops: includes the CPU's fused attention, which torch's counter lacks.
         fvcore_unsupported: operators that fvcore did not count, with their number.
         peak_memory_bytes: None if not measurable.
-        peak_rss_bytes: None on an accelerator, and where the system does not tell. Records of
-            before each row was looked at have it from 30 MiB of `peak_memory_bytes` on.
-        leaked_bytes: what the process keeps of each call; None where the system does not tell.
-        tokens_per_call: queries of a call over the batch, padding apart.
+        peak_rss_bytes: None on an accelerator, and where the system does not report it. Older
+            records have it only from 30 MiB of `peak_memory_bytes` on.
+        leaked_bytes: what the process keeps of each call; None where the system does not report it.
+        tokens_per_call: queries of a call over the batch, without padding.
         max_error, rms_error: of the output against the float64 oracle.
         oracle: what the output was checked against: ``softmax``, ``reference``, or ``itself`` for a
             mechanism without a slow form.
-        checked_len: sequence length at which it was; None if that is not known.
+        checked_len: sequence length of that check; None if not known.
         checked_share: share of the query rows that were compared there.
         is_view: whether the output shares memory with an input.
         leaks_future: whether later keys and values change earlier outputs of a causal form.
         flops_off: counted FLOPs over those of the formula, where the two contradict each other.
-        is_foreign: whether a plugin brought the mechanism.
-        cpu_per_wall: CPU time over wall time of a one-thread member's samples; None where neither
-            is known.
+        is_foreign: whether the mechanism comes from a plugin.
+        cpu_per_wall: CPU time over wall time of a one-thread member's samples; None on an
+            accelerator and with several threads.
         kept_share: pairs that a sparse mechanism attended to, over those that it may see; of the
-            last query in mode ``decode``. None of others.
-        load: foreign load while the rounds ran, see `bench.measuring.measure.load.between`; of
-            several processes, in the one with the most.
+            last query in mode ``decode``. None for others.
+        load: foreign load while the rounds ran, see `bench.measuring.measure.load.between`; with
+            several processes, that of the one with the most.
         is_noisy: whether that was too much, and stayed so when the block was timed again.
-        ceiling: what the device did at best before these rounds, by some products and copies; None
-            where nobody looked, as where a calibration says it.
-        sdpa_kernel: implementations that `scaled_dot_product_attention` took in one call, such as
-            ``flash``; None where it is not called, and in records of before this was kept.
-        energy_per_call_j: energy of a call in joules by the card's own meter, all that it draws
-            meanwhile; None on a CPU and of a card without a meter.
+        ceiling: best rates of the device just before these rounds, from some products and copies;
+            None if not measured, as where a calibration has them.
+        sdpa_kernel: implementations that `scaled_dot_product_attention` chose in one call, such as
+            ``flash``; None where it is not called, and in older records.
+        energy_per_call_j: energy of one call in joules by the card's own meter, idle power
+            included; None on a CPU and for a card without a meter.
     """
 
     latency_s: Annotated[Samples, Len(1)]
@@ -226,11 +226,11 @@ class Speed:
 
 
 class Filtered(TypedDict, total=False):
-    """A trained model that saw a part of its tokens, without fine-tuning.
+    """Score and cost of a trained model on a part of its tokens, without fine-tuning.
 
-    With `reason`, a sentence, where the mechanism cannot be filtered so; else with the rest:
-    `num_tokens` that were kept; `flops` of all blocks for one example; seconds of a batch's
-    forward, with the choice of tokens, and of the whole model's, in rounds of one after the other.
+    `reason` is a sentence where the mechanism cannot be filtered; otherwise the other keys are set:
+    `num_tokens` kept, `flops` of all blocks for one example, and the seconds of a batch's forward
+    pass, with the choice of tokens and without a filter, measured in alternation.
     """
 
     filter: Required[Name]
@@ -248,22 +248,22 @@ class Quality:
     """Observations of a task cell.
 
     Attributes:
-        accuracy: the score on unseen examples, between 0 and 1; or in `unit`, less being better.
-        guess: the rule of that guess, in words.
+        accuracy: the score on unseen examples: between 0 and 1, or in `unit`, where less is better.
+        guess: the rule whose score is `chance`, in words.
         losses: training loss, evenly spaced over the run.
         train_s: wall time of training; not a timing to compare, since runs may share the machine.
         unit: what the score counts, such as ``bits per byte``; empty for a share of right answers.
-        gates: what the backbone's layer projects from the tokens for the mechanism, beside queries,
-            keys and values; empty for one that takes no gates, or owns its projections.
+        gates: what the backbone's layer projects from the tokens for the mechanism, besides
+            queries, keys and values; empty for one without gates, or with its own projections.
         collapsed: whether, in any layer, nearly all features of the keys of a test batch lay at the
             floor that the mechanism adds to them; None for a mechanism without one.
-        causal: whether a token saw only those before it; None in records from before this was kept.
-        leaks_future: whether, in a causal task, later tokens change what the first layer's
-            mechanism gave before.
-        ended: ``ceiling`` or ``plateau`` of a run that settled; ``maximum`` of one that still
-            improved when its steps were spent; empty in records from before this was looked at.
+        causal: whether a token saw only itself and earlier ones; None in older records.
+        leaks_future: whether, in a causal task, later tokens change earlier outputs of the first
+            layer's mechanism.
+        ended: ``ceiling`` or ``plateau`` if the run settled; ``maximum`` if it was still improving
+            after its last step; empty in older records.
         num_steps: parameter updates until then.
-        validation_steps, validation: the score on validation examples, and after which steps.
+        validation_steps, validation: steps after which validation examples were scored, and scores.
         validation_error: half of the 95 % interval of the last of these scores, over the validation
             examples.
         train_accuracy: the score at the end on `bench.measuring.tasks.train.NUM_TRAINED` examples
@@ -273,18 +273,18 @@ class Quality:
         answers: which test answers were right, in the order of the test set: bits packed into
             bytes, compressed by zlib, in base64; empty where answers are not right or wrong.
         answers_per_cluster: consecutive answers that form a cluster; None where that differs.
-        window_losses: of a score with a unit, the mean loss of each test example in that unit, as
+        window_losses: for a score with a unit, the mean loss of each test example in that unit, as
             float16, compressed by zlib, in base64.
         test_set: a digest of the test examples and their answers.
-        plateaus: scores at which models halt that learned a part of the task, by what they learned.
+        plateaus: scores of models that learned only a part of the task, by what they learned.
         longer: scores on test examples longer than those trained on, by their number of tokens.
-        filtered: what the same model does with fewer tokens, one for each filter and share kept.
-        kept_share: pairs that sparse layers attended to, over those that they may see; None of
+        filtered: the same model on fewer tokens, once for each filter and share kept.
+        kept_share: pairs that sparse layers attended to, over those that they may see; None for
             others.
-        state_bytes: what all layers keep of one example to continue it, of a causal task.
+        state_bytes: what all layers keep of one example to continue it, in a causal task.
         flops: of all blocks for one example, forward, by formula.
-        matched: the size that was set so that this model costs what the others do, and its value;
-            empty where none was.
+        matched: the size that was adjusted so that this model costs as much as the others, and its
+            value; empty if none was.
     """
 
     accuracy: Amount
@@ -355,15 +355,15 @@ class Quality:
 
     @property
     def has_settled(self) -> bool:
-        """Whether more steps would hardly have changed the score; taken on trust if unknown."""
+        """Whether more steps would hardly have changed the score; true if unknown."""
         return self.ended != "maximum"
 
     @property
     def stuck_at(self) -> str:
-        """The level at which the last score lies, in words; empty if it is at none.
+        """The level at which the last validation score lies, in words; empty if it is at none.
 
-        That is chance, or what a partial solution scores, within `STUCK_WITHIN` or the 95 % error
-        of the validation score, if that is wider. Scores with a unit have no such levels.
+        Levels are chance and the scores of partial solutions, within `STUCK_WITHIN` or the 95 %
+        error of the validation score if that is wider. Scores with a unit have no levels.
         """
         if self.unit or not self.validation:
             return ""
@@ -372,7 +372,7 @@ class Quality:
 
     @property
     def is_solved(self) -> bool:
-        """Whether the score lies beyond the middle between the highest of these levels and all."""
+        """Whether the score is above the midpoint between the highest of these levels and 1."""
         levels = [level for level in (self.chance, *self.plateaus.values()) if level < NOTHING_LEFT]
         return not self.unit and self.accuracy > (1 + max(levels, default=0.0)) / 2
 
@@ -380,7 +380,7 @@ class Quality:
 def level_of(score: float, levels: Mapping[str, float], error: float) -> str:
     """The nearest level within `STUCK_WITHIN`, or within the error if it is wider; else empty.
 
-    A level that leaves hardly anything to learn, such as that of a single pair, is none.
+    Levels from `NOTHING_LEFT` on, such as that of a single pair, do not count.
     """
     near = {w: abs(score - level) for w, level in levels.items() if level < NOTHING_LEFT}
     near = {w: away for w, away in near.items() if away <= max(STUCK_WITHIN, error)}

@@ -26,8 +26,8 @@ class RatePreset:
     Attributes:
         task: the task entry's label.
         entry: the row's label.
-        mechanism, hyperparameters: what the row was, in full.
-        settings: what the task was, in full, with the rate that rows share.
+        mechanism, hyperparameters: of the row, in full.
+        settings: of the task, in full, with the learning rate that rows share.
         learning_rate: the best one.
         tried: rate and validation score, None where a run had none, in rising order of rates.
         is_at_edge: whether a smaller or larger rate than all that were tried may be better.
@@ -49,14 +49,13 @@ class RatePreset:
         settings: Mapping[str, Any],
         usual: Mapping[str, Any],
     ) -> bool:
-        """Whether a cell is what the search was about.
+        """Whether a cell has the mechanism and settings that were searched.
 
         Args:
             mechanism: of the cell.
             hyperparameters: of the cell, all of them.
             settings: of the cell's task, all of them.
-            usual: the task's defaults. A setting that the task has got since the search must have
-                its own, with which nothing was to change.
+            usual: the task's defaults, which settings added since the search must have.
         """
         later = settings.keys() - self.settings.keys()
         return (
@@ -69,9 +68,9 @@ class RatePreset:
 
 
 def read_presets(given: Any) -> tuple[RatePreset, ...]:
-    """From the composed configuration: by task its searches, each with settings and rows by entry.
+    """Read the composed configuration: task -> its searches, each with settings and rows by entry.
 
-    Settings and rows are mappings, or JSON, which Hydra takes for words and so reads much faster.
+    Settings and rows are mappings, or JSON in a string, which Hydra composes much faster.
 
     Raises:
         ConfigError: it has another form.
@@ -104,9 +103,9 @@ _ROW = ("learning_rate", "is_at_edge", "mechanism", "hyperparameters")
 
 
 def presets_text(presets: Iterable[RatePreset]) -> str:
-    """The file, by task, settings and entry in their alphabetical order.
+    """Text of the file, sorted by task, settings and entry.
 
-    Settings and rows are JSON in quotes, a line each.
+    Settings and rows are JSON in quotes, one per line.
     """
     by_task: dict[str, list[RatePreset]] = {}
     for preset in sorted(presets, key=lambda p: (p.task, p.entry)):

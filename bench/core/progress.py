@@ -16,14 +16,14 @@ from bench.core.record import Record, Status
 from bench.core.statistics import median
 
 _LOOK_S, _TELL_S = 2.0, 60.0
-"""Between two looks at the machines that share a sweep's work: on a terminal, and for a log."""
+"""Seconds between two updates on the machines that share a sweep: on a terminal, and in a log."""
 
 
 class _Progress:
     """A bar with time left. A context manager.
 
-    Steps differ in cost by orders of magnitude, so the time left is the expected cost of what is to
-    come, scaled by how the finished ones turned out.
+    Steps differ in cost by orders of magnitude, so the time left is the expected cost of the
+    remaining ones, scaled by how long the finished ones took.
     """
 
     def __init__(self, console: Console, expected_s: Iterable[float]) -> None:
@@ -59,7 +59,7 @@ class _Progress:
         self._bar.update(self._task, description=words, left=self._left())
 
     def pace(self) -> float:
-        """Seconds that have passed for each that was expected; 1 before anything is finished."""
+        """Seconds taken over seconds expected, of what is finished; 1 before anything is."""
         return (now_s() - self._started) / self._passed_s if self._passed_s > 0 else 1.0
 
     def _advance(self, expected_s: float) -> None:
@@ -82,9 +82,9 @@ class SweepProgress(_Progress):
     """Progress over cells, by what each is expected to cost.
 
     Args:
-        console: where to.
-        expected_s: cost of each cell, by its entry and key.
-        ends_s: when it is over at the latest; None for when all are done.
+        console: where it is shown.
+        expected_s: cost of each cell in seconds, by its entry followed by its key.
+        ends_s: latest end, as by `now_s`; None if there is no limit.
     """
 
     def __init__(
@@ -97,10 +97,11 @@ class SweepProgress(_Progress):
         self._told_s = now_s()
 
     def show_machines(self, tell: Callable[[], str]) -> None:
-        """Show how far the sweeps of each machine are that share the work.
+        """Show how far the sweeps are that share the work, machine by machine.
 
         Args:
-            tell: says so; empty where there is one sweep. It reads files, and is not asked often.
+            tell: returns this in words, empty if there is one sweep. It reads files, so most calls
+                of this method do not call it.
         """
         on_terminal = self._console.is_terminal
         if now_s() - self._told_s < (_LOOK_S if on_terminal else _TELL_S):
@@ -119,13 +120,13 @@ class SweepProgress(_Progress):
         return left_s if self._ends_s is None else min(left_s, max(0.0, self._ends_s - now_s()))
 
     def announce(self, words: str) -> None:
-        """A step of the sweep, worth a line in a log."""
+        """Show a step of the sweep; without a terminal as a line of the log."""
         self.say(words)
         if not self._console.is_terminal:
             self._print(f"… {words}")
 
     def finish(self, record: Record, by: str = "") -> None:
-        """A cell has its record; `by` whom, in words, if not by this sweep."""
+        """Count a cell as done; `by` says who measured it, if not this sweep."""
         self._advance(self._expected.get(record.cell.entry + record.cell.key, 0.0))
         if not self._console.is_terminal or record.status is not Status.OK:
             self._print(
@@ -135,11 +136,11 @@ class SweepProgress(_Progress):
 
 
 class Unit(Protocol):
-    """One thing that is measured and written down as a whole."""
+    """One piece of work that is measured and stored as a whole."""
 
     @property
     def expected_s(self) -> float:
-        """Wall time, as a guess."""
+        """Estimated wall time in seconds."""
         ...
 
     def describe(self) -> str:
@@ -151,7 +152,7 @@ class UnitProgress(_Progress):
     """Progress over units.
 
     Args:
-        console: where to.
+        console: where it is shown.
         units: all of them.
         line_every_s: without a terminal, the least time between two lines.
     """
@@ -172,7 +173,7 @@ class UnitProgress(_Progress):
         self.say(unit.describe())
 
     def finish(self, unit: Unit) -> None:
-        """It is on the disk."""
+        """Count a unit as done, once it is on disk."""
         self._advance(unit.expected_s)
         is_due = now_s() - self._last_line >= self._line_every_s or self._num_done == self._total
         if is_due and not self._console.is_terminal:

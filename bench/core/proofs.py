@@ -1,7 +1,7 @@
 """Proofs of a mechanism: from a folder of results, or else those committed with the source.
 
 ``results/proofs.jsonl`` is in git: a line per mechanism, with the hash of the source that was
-tested. Where that is no longer the mechanism's source, its proofs are shown as of an earlier state.
+tested. If the source has changed since, its proofs are shown as those of an earlier state.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Proofs:
         return passed, passed + states.count(BadgeStatus.FAILED)
 
     def is_stale(self, module: str) -> bool:
-        """Whether the mechanism's module, or what it imports, is another than was tested.
+        """Whether the mechanism's module, or a file that it imports, has changed since the test.
 
         Args:
-            module: its file within `attentions`, as `mechanisms/linear`; of a plugin its name
-                alone, and then nothing is said.
+            module: its file within `attentions`, as `mechanisms/linear`; a plugin's is a name
+                alone, and never stale.
         """
         if not self.source or "/" not in module:
             return False
@@ -92,7 +92,7 @@ def stored_proofs(path: Path = STORED) -> dict[str, Proofs]:
     """Read the proofs that came with the code; none in an installation without ``results/``.
 
     Raises:
-        ConfigError: the file is not what `write_stored` writes.
+        ConfigError: a line of the file is not what `line_of` writes.
     """
     try:
         lines = path.read_text("utf-8").splitlines()

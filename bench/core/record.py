@@ -1,4 +1,4 @@
-"""Records: results of cells. The halves of the harness meet here and in `cell`; no torch."""
+"""Records: results of cells. Measuring writes them, publishing reads them; no torch."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ METHOD_VERSION = 3
 TRAINING_VERSION = 1
 """Raised when a change of examples, model, recipe or scoring can move a trained score.
 
-A run of the same cell and version stays good on any machine, whatever else has changed. Records
-from before it was kept are of version 1.
+A run of the same cell and version stays valid on any machine, whatever else has changed. Records
+without this field are of version 1.
 """
 
 
 _LATER_FIELDS = ("leaked_bytes", "ceiling", "kept_share", "sdpa_kernel", "energy_per_call_j")
-"""Fields that lines of before they were known have not, so that these are written as they were."""
+"""Fields that older lines lack; left out if None, so that such lines are written as they were."""
 
 
 class Status(StrEnum):
-    """How a planned cell ended. Nothing else can happen to one."""
+    """How a planned cell ended; each ends in exactly one of these ways."""
 
     OK = "ok"
     SKIPPED = "skipped"
@@ -90,10 +90,11 @@ class Record:
     Attributes:
         result: present exactly when the status is ``ok``.
         reason: present exactly when it is not: a sentence for the table.
-        detail: the text of a traceback or a worker's last words, if there were any; like `reason`
-            it is made printable, and is bounded, whatever it was made of.
+        detail: text of a traceback or the worker's last output, if there is any; like `reason`,
+            it is made printable and bounded in length.
         environment: machine, versions and commit, as `Environment.to_dict` gives them.
-        freshness: with what it was measured; see `bench.measuring.machine.environment.freshness`.
+        freshness: hash of what it was measured with, as
+            `bench.measuring.machine.environment.freshness` gives it.
         started_at: UTC, ISO 8601.
         training_version: `TRAINING_VERSION` of the run, for a cell that trains.
         cost_s: seconds this cell took, by kind of work: ``measured`` is the time inside timed
@@ -124,7 +125,7 @@ class Record:
             )
 
     def to_json(self) -> str:
-        """One line; it ends with a digest of what stands before it."""
+        """One line, which ends with a digest of everything before it."""
         cell = self.cell.to_dict()
         result: dict[str, Any] | None = None
         if self.result is not None:
@@ -195,9 +196,9 @@ class Record:
 
 
 def _sharing(speed: Speed) -> Speed:
-    """A result whose rounds are the objects that the ones before it have.
+    """A result that shares its rounds with equal ones read before.
 
-    A block has one set of rounds, as a sweep has one environment: apart, they are half of a store.
+    All members of a block have the same rounds: copies of them would take half of a store's memory.
     """
     return replace(
         speed,
@@ -209,7 +210,7 @@ def _sharing(speed: Speed) -> Speed:
 
 @lru_cache(maxsize=64)
 def _environment(text: str) -> dict[str, Any]:
-    """An environment that may be one, checked once: all records of a sweep have the same."""
+    """Parse and check an environment, once for all records of a sweep, which have the same."""
     environment: dict[str, Any] = json.loads(text)
     check_shape(_WithEnvironment, {"environment": environment})
     check_shape(EnvironmentFacts, environment)
@@ -231,11 +232,11 @@ class _WithEnvironment(TypedDict):
 
 
 class NewerSchema(ValueError):
-    """A line that is no damage: a newer attnbench wrote it."""
+    """A line that is not damaged: a newer attnbench wrote it."""
 
 
 def _with_digest(text: str) -> str:
-    """A line, from all of it but its last field and its end."""
+    """Complete a line that lacks only its last field, the digest, and the closing brace."""
     return f'{text},"digest":"{hashlib.sha256(text.encode()).hexdigest()[:16]}"}}'
 
 

@@ -1,4 +1,4 @@
-"""A model of settings in place of a YAML: what Hydra composes of it, and what ``--help`` says."""
+"""A model of settings in place of a YAML: what Hydra composes from it, and its ``--help``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.core.settings import FieldInfo, Settings, Word, group_of, takes_many
 
 
 def root_of(cls: type[Settings], *, out_is_file: bool = False) -> Root:
-    """Content and help that a YAML would have; the model's docstring is the command's purpose.
+    """The content and help that a YAML would give; the model's docstring is the command's purpose.
 
     Args:
         cls: the model.
@@ -44,7 +44,7 @@ def _defaults(cls: type[Settings]) -> dict[str, Any]:
 
 
 def _default(field: FieldInfo) -> Any:
-    """As it would be typed: the only value of a `Many` without brackets."""
+    """Default as it would be typed: a single value of a `Many` without brackets."""
     default = field.get_default(call_default_factory=True)
     return default[0] if takes_many(field) and len(default) == 1 else default
 

@@ -1,4 +1,4 @@
-"""The rows of the leaderboard, by the mechanism that they set; read as text, without Hydra.
+"""The rows of the leaderboard, by their mechanism; read as text, without Hydra.
 
 A mechanism's row of its own name follows from its constructor, unless a YAML has that name. Other
 rows, the variants, are YAMLs of conf/attention.
@@ -25,7 +25,7 @@ ON_REQUEST = frozenset(
         *("nala_cosine_paper", "rfa_gated"),
     }
 )
-"""Rows, some of them mechanisms, that are proven as all are, and left out of lists and pages."""
+"""Rows, some of them mechanisms, that are tested like all others but not in lists and pages."""
 _SETTING = re.compile(r"^ +(\w+): *([^#\n]*?) *(?:#.*)?$", re.MULTILINE)
 _MECHANISM = re.compile(r"^ +(?:mechanism: *(\w+)|layers: )", re.MULTILINE)
 
@@ -48,14 +48,14 @@ def row_labels() -> tuple[str, ...]:
 
 
 def default_rows() -> dict[str, dict[str, Any]]:
-    """Mechanism and hyperparameters, by the label, of each row that a constructor gives."""
+    """Mechanism and hyperparameters of each row that follows from a constructor, by label."""
     return _rows_from(_ours())
 
 
 def plugin_rows(modules: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Rows that the constructors of plugins give, installed ones and those named; none is run.
+    """Rows that follow from the constructors of plugins, installed or named; none is imported.
 
-    A module that cannot be read has none: whoever imports it says what is wrong.
+    A module that cannot be read gives no rows: importing it later reports the error.
     """
     found = list(plugin_catalogue()[0])
     for module in modules:
@@ -78,8 +78,8 @@ def _ours() -> tuple[CatalogueEntry, ...]:
 def settings_of(label: str) -> dict[str, Any] | None:
     """Mechanism and hyperparameters, by name, as a YAML or a constructor sets them.
 
-    None for a row that is none of ours: no path is made from a label. Values are scalars, or lists
-    of words.
+    None for a row that is not of this project: no path is made from an unknown label. Values are
+    scalars, or lists of strings.
     """
     settings = _settings(label)
     return None if settings is None else dict(settings)
@@ -105,7 +105,7 @@ def _scalar(text: str) -> Any:
 
 @cache
 def _variants() -> tuple[tuple[str, str], ...]:
-    """Label and mechanism of every YAML of ours; no mechanism where it names layers."""
+    """Label and mechanism of each YAML of this project; no mechanism where it names layers."""
     return rows_in(_FOLDER)
 
 

@@ -1,4 +1,4 @@
-"""Training runs of one row as the comparison over seeds takes them. No torch."""
+"""Training runs of one row, in the form that is compared over seeds. No torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.core.observed import Quality
 def runs_from(
     results: Mapping[int, Quality], scores: Mapping[int, float | None] | None = None
 ) -> Runs:
-    """Scores by seed, with what results say of the test examples; older ones say their number.
+    """Scores by seed, and what results hold of the test examples; older ones only their number.
 
     Args:
         results: by seed.
@@ -28,7 +28,7 @@ def runs_from(
     is_even = len(sizes) == 1 and None not in sizes
     return Runs(
         scores=scores or {seed: result.accuracy for seed, result in results.items()},
-        # Seeds share the examples: the error of their mean is the mean of theirs at most.
+        # Seeds share the examples: the error of their mean is at most the mean of their errors.
         error=sum(errors) / len(errors) if errors and len(errors) == len(every) else None,
         num_examples=min((result.num_examples for result in every), default=None),
         right=_right(results) if is_even else {},
@@ -38,9 +38,9 @@ def runs_from(
 
 
 def _right(results: Mapping[int, Quality]) -> dict[int, np.ndarray]:
-    """Which answers were right, by seed; what cannot be unpacked counts as not kept.
+    """Right answers by seed; those that cannot be unpacked count as not kept.
 
-    `bench.validate` names such a record; a report goes on without its answers.
+    `bench.validate` reports such a record; a report goes on without its answers.
     """
     found: dict[int, np.ndarray] = {}
     for seed, result in results.items():

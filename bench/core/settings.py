@@ -2,7 +2,7 @@
 
 Hydra composes and pydantic checks: `read` makes the model of what Hydra composed, or raises a
 `ConfigError` with a line for each wrong key.
-This file is the settings' door to pydantic; a command takes `Field` and `model_validator` from it.
+Commands import `Field` and `model_validator` from here, not from pydantic.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Settings(BaseModel):
 
     @classmethod
     def of_types(cls, name: str, types: Mapping[str, Any]) -> type[Settings]:
-        """A model with a key of each name, none of which may be left out.
+        """Make a model with a required key of each name.
 
         Args:
             name: of the model.
@@ -92,11 +92,11 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, composed: Mapping[str, Any], prefix: str = "") -> Self:
-        """Check what Hydra composed, or a section of it; keys of others at the top are left alone.
+        """Check what Hydra composed, or a section of it; unknown keys at the top are ignored.
 
         Args:
             composed: plain values, lists and dictionaries.
-            prefix: of a section its name and a dot, so that messages give a key's full name.
+            prefix: for a section its name and a dot, so that messages give a key's full name.
 
         Raises:
             ConfigError: names each key that is wrong, its value and what is allowed.
@@ -104,13 +104,13 @@ class Settings(BaseModel):
         own = {
             key: composed.get(key)
             for key, field in _keys(cls).items()
-            if key in composed or group_of(field)  # a group that nothing is chosen of is not there
+            if key in composed or group_of(field)  # a group without a choice is absent
         }
         return cls._checked(own, prefix)
 
     @classmethod
     def section(cls, given: Any, name: str) -> Self:
-        """Check a section by itself, where a key that it does not have is refused.
+        """Check a section by itself; unknown keys are refused.
 
         Args:
             given: its keys.
@@ -137,7 +137,7 @@ class Settings(BaseModel):
 
 
 def section_as(kind: type[T], given: Any, name: str) -> T:
-    """A dataclass from a section whose keys are its fields; annotations say what is allowed.
+    """Build a dataclass from a section whose keys are its fields, checked by its annotations.
 
     Raises:
         ConfigError: as `Settings.read`.
@@ -156,12 +156,12 @@ def section_as(kind: type[T], given: Any, name: str) -> T:
 
 @dataclass(frozen=True)
 class Word:
-    """One of some names that are known when a value is checked, such as those of a registry."""
+    """One of some names that are looked up when a value is checked, such as those of a registry."""
 
     known: Callable[[], Collection[str]]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """As pydantic asks for the rule of an annotation."""
+        """Pydantic's hook for the rule of an annotation."""
 
         def check(value: str) -> str:
             if value not in (known := self.known()):
@@ -173,7 +173,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Group:
-    """A mark of fields that Hydra composes from ``conf/<name>/*.yaml``; their default is names."""
+    """Mark of a field that Hydra composes from ``conf/<name>/*.yaml``; its default names files."""
 
     name: str
 
@@ -226,7 +226,7 @@ def _rows(given: Any) -> tuple[AttentionEntry, ...]:
 
 
 Many = Annotated[tuple[T, ...], BeforeValidator(_listed), AfterValidator(_once), Len(1)]
-"""One value or a list of them, each once."""
+"""One value or a list; duplicates are removed."""
 Some = Annotated[tuple[T, ...], BeforeValidator(as_tuple), AfterValidator(_once)]
 """As `Many`; may be empty, or null."""
 Span = Annotated[float, Interval(ge=0.0), BeforeValidator(_seconds)]
@@ -234,7 +234,7 @@ Span = Annotated[float, Interval(ge=0.0), BeforeValidator(_seconds)]
 Name = Annotated[str, Len(1), AfterValidator(_shown)]
 """A name on one line."""
 Folder = Annotated[Path, BeforeValidator(_path)]
-"""A path, of a file as well."""
+"""Path of a folder or of a file."""
 Seed = Annotated[int, Interval(ge=0, le=MAX_SEED)]
 """Seed of random numbers."""
 Rows = Annotated[tuple[AttentionEntry, ...], Group("attention"), BeforeValidator(_rows)]
@@ -279,7 +279,7 @@ _RULES = {
     "enum": "{name}={text} is not known. {nearest}",
     "extra_forbidden": "{name} is not a key. {nearest}",
 }
-"""A sentence for each type of pydantic's errors; of others, pydantic's own words end it."""
+"""A sentence for each of pydantic's error types; other sentences end with pydantic's own words."""
 
 _LENGTHS = ("too_short", "too_long")
 _UNKNOWN = ("word", "literal_error", "enum")
@@ -290,12 +290,12 @@ _OTHER_TYPE = frozenset(kind for kind in _RULES if kind.endswith("_type")) | {"i
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an error is.
+    """Location of an error.
 
     Attributes:
         name: of the key in full, such as ``run.timeout_s`` or ``cells[2].entry``.
         owner: model that has the key, or should have it.
-        field: what the model says of it; None where it does not have it.
+        field: the model's field; None if it has no such key.
     """
 
     name: str
@@ -304,13 +304,13 @@ class _Place:
 
 
 def _sentences(cls: type[BaseModel], errors: Sequence[Any], prefix: str) -> Iterator[str]:
-    """One for each key, in their order."""
+    """Sentences about all errors, key by key."""
     by_name: dict[str, tuple[_Place, list[Any]]] = {}
     for one in errors:
         place = _place(cls, one, prefix)
         by_name.setdefault(place.name, (place, []))[1].append(one)
     for place, own in by_name.values():
-        # Of a union each branch is an error: those that are about the value itself say more.
+        # Each branch of a union is an error: those about the value say more than about its type.
         general = [one for one in own if _is_of_another_type(one)]
         telling = [one for one in own if one not in general]
         for one in telling or own:
@@ -326,7 +326,7 @@ def _is_of_another_type(error: Any) -> bool:
 
 
 def _place(cls: type[BaseModel], error: Any, prefix: str) -> _Place:
-    """From an error's location, which also has the branches of unions, and indices."""
+    """Key at an error's location, which also names branches of unions, and indices."""
     name, owner, field = prefix.rstrip("."), cls, None
     model: type[BaseModel] | None = cls
     is_mapping = False

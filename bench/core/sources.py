@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def hash_closure(module: str) -> str:
-    """Hash the files that a module is made of: its own, and what it imports relatively."""
+    """Hash the files that a module is made of, see `closure`; 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in sorted(closure(module)):
         digest.update(path.read_bytes())
@@ -37,7 +37,7 @@ def closure(module: str) -> set[Path]:
 
 
 def _find(name: str) -> ModuleSpec | None:
-    """The module of this name; None for what a module defines, and for nothing. Runs no module."""
+    """Find a module without running any; None for a name that is no module, such as a function."""
     parent, _, _ = name.rpartition(".")
     if not parent:
         return importlib.util.find_spec(name)
@@ -52,7 +52,7 @@ def _find(name: str) -> ModuleSpec | None:
 def _imports(text: str, package: str, root: str) -> tuple[str, ...]:
     """Imports of a file from its own top-level package: names of modules, and of their definitions.
 
-    Of this harness only tasks count: what else a task imports of it is the same for all.
+    Absolute imports count only from the harness's tasks: its other modules are shared by all tasks.
     """
     found = []
     for node in ast.walk(ast.parse(text)):

@@ -1,8 +1,8 @@
 """Medians, quantiles and ratios of samples. Numbers in, numbers out; no latency has a mean here.
 
-A latency has a long right tail, made by whatever else the machine does, and a mean follows that
-tail; numbers over seeds have none, and `mean_interval` is theirs. Whatever slows the machine slows
-all members of a round alike, so comparisons are made within a round and summarised over rounds.
+A latency has a long right tail, caused by other work of the machine, and a mean follows that tail;
+numbers over seeds have none, and `mean_interval` is for them. Whatever slows the machine slows all
+members of a round alike, so comparisons are made within a round and summarised over rounds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ even their whole range reaches 95 % (93.75 %); with six it does (96.9 %).
 """
 
 MIN_BEYOND = 5
-"""Fewest samples expected beyond a quantile, so that it does not rest on one accident."""
+"""Fewest samples expected beyond a quantile, so that it does not rest on a single outlier."""
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 2000
@@ -42,10 +42,10 @@ class Ratio:
     """How many times faster a member is than the reference; above 1 is faster.
 
     Attributes:
-        median: over rounds; of several processes, the median over processes of theirs.
+        median: over rounds; with several processes, the median of the medians of each process.
         low, high: its 95 % bootstrap interval; None with fewer than `MIN_ROUNDS` rounds, or with
             several processes and fewer than `MIN_ROUNDS` of them.
-        num_rounds: in which both were timed.
+        num_rounds: rounds in which both were timed.
     """
 
     median: float
@@ -65,7 +65,7 @@ def median(samples: Sequence[float]) -> float | None:
     """The middle sample, or half-way between the two middle ones; None without samples."""
     if not len(samples):
         return None
-    # Of so few numbers, sorted by Python ten times as fast as np.median has them.
+    # For so few numbers, Python's sort is ten times as fast as np.median.
     return _middle(sorted(samples))
 
 
@@ -77,8 +77,8 @@ def _middle(ascending: Sequence[float] | np.ndarray) -> float:
 def quantile(samples: Sequence[float], q: float) -> float | None:
     """The q-th quantile, linearly interpolated; None unless the sample count supports it.
 
-    The count does if `MIN_BEYOND` samples are expected on the thinner side: 100 samples for
-    q = 0.05 or 0.95, 20 for the quartiles, 10 for the median.
+    It does if `MIN_BEYOND` samples are expected on the thinner side: 100 samples for q = 0.05 or
+    0.95, 20 for the quartiles, 10 for the median.
 
     Raises:
         ValueError: q is not strictly between 0 and 1.
@@ -94,8 +94,8 @@ def quantile(samples: Sequence[float], q: float) -> float | None:
 def median_interval(samples: Sequence[float]) -> Interval | None:
     """The 95 % interval of the median, as in `paired_ratio`; None with too few samples.
 
-    What slowed a whole round is in it, so two of these that overlap may still be told apart by
-    their ratio within rounds.
+    It includes the variation between rounds, so two members whose intervals overlap may still
+    differ in their ratio within rounds.
     """
     low, high = _interval_of_median(np.sort(samples))
     return None if low is None or high is None else (low, high)
@@ -110,11 +110,11 @@ def paired_ratio(
 ) -> Ratio | None:
     """Median over rounds of reference / member within a round, with a bootstrap over rounds.
 
-    Whatever slows a whole round cancels. Rounds in which either is missing are passed over; of
-    several samples in a round the median counts.
+    Whatever slows a whole round cancels. Rounds in which either is missing are skipped; several
+    samples in a round are reduced to their median.
 
     With rounds of several processes, the median is taken within each process first, and the
-    bootstrap is over processes: rounds of one process share what that process was born with.
+    bootstrap is over processes: rounds of one process share what was fixed when it started.
 
     Args:
         samples: the member's times in seconds, all above zero.
@@ -203,12 +203,12 @@ def _interval_of_median(ascending: np.ndarray) -> tuple[float | None, float | No
 
 
 def resampled_medians(ascending: np.ndarray, stream: int = 0) -> np.ndarray:
-    """Medians of as many values, each drawn from these: `NUM_RESAMPLES` of them.
+    """Medians of `NUM_RESAMPLES` bootstrap resamples.
 
     Args:
         ascending: the values, sorted.
-        stream: another one for values that were observed apart from these; equal streams draw the
-            same places among as many values.
+        stream: of random numbers; take another one for each independent set of values. Equal
+            streams draw the same places from sets of equal size.
     """
     lower, upper = _middle_picks(len(ascending))
     medians: np.ndarray = (ascending[lower] + ascending[upper]) / 2
@@ -218,7 +218,7 @@ def resampled_medians(ascending: np.ndarray, stream: int = 0) -> np.ndarray:
 def percentiles(resampled: np.ndarray) -> Interval:
     """Bounds that hold `CONFIDENCE` of the resamples, with equal shares below and above."""
     places = _places(len(resampled))
-    # As np.quantile has it to the bit, which takes five times as long for so few numbers.
+    # Equal to np.quantile to the bit, which takes five times as long for so few numbers.
     kept = [
         int(place) + step for place in places for step in (0, 1) if place + step < len(resampled)
     ]
@@ -249,7 +249,7 @@ def _shuffled(stream: int) -> np.ndarray:
 def _middle_picks(num_values: int) -> tuple[np.ndarray, np.ndarray]:
     """Places, among ascending values, of the two middle ones of each resample.
 
-    They depend on the number of values alone: thousands of records share a few numbers of rounds.
+    Cached, as they depend on the number of values alone, which thousands of records share.
     """
     draw = np.random.default_rng(BOOTSTRAP_SEED)
     picks = draw.integers(0, num_values, size=(NUM_RESAMPLES, num_values))
@@ -259,21 +259,21 @@ def _middle_picks(num_values: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=256)
 def _distinct_picks(num_values: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs of `_middle_picks`, each once, and in how many resamples it is."""
+    """Distinct pairs of `_middle_picks`, and the number of resamples that have each."""
     pairs, counts = np.unique(np.stack(_middle_picks(num_values)), axis=1, return_counts=True)
     return pairs[0], pairs[1], counts
 
 
 @lru_cache(maxsize=1024)
 def num_cut(num_values: int) -> int:
-    """How many of the smallest values can be cut, and as many of the largest, for 95 %.
+    """Number of values to cut at either end, so that the range of the rest is a 95 % interval.
 
-    What remains holds the true median with `CONFIDENCE` or more, whatever the distribution (the
-    sign test): the number of values below it is binomial with p = 1/2.
+    It covers the true median with `CONFIDENCE` or more, whatever the distribution (the sign test):
+    the number of values below the median is binomial with p = 1/2.
     """
-    # In whole numbers: 2**n is beyond a float from 1,024 values on.
+    # In integers: 2**n overflows a float from 1,024 values on.
     allowed = int(Fraction((1 - CONFIDENCE) / 2) * 2**num_values)
-    cut, below, outcomes = 0, 1, 1  # `outcomes` of 2**n have just `cut` values below the median
+    cut, below, outcomes = 0, 1, 1  # `outcomes` of 2**n have exactly `cut` values below the median
     while True:
         outcomes = outcomes * (num_values - cut) // (cut + 1)
         if below + outcomes > allowed:
@@ -293,8 +293,8 @@ _T_975 = (
 def mean_interval(samples: Sequence[float]) -> Interval | None:
     """The 95 % interval of a mean by Student's t; None with fewer than two samples.
 
-    Samples that are independent of each other. Scores of trained models share their test examples,
-    and the runs of a mechanism may have two modes: their intervals are `bench.core.comparison`'s.
+    Samples must be independent. Scores of trained models share their test examples, and the runs of
+    a mechanism may have two modes: take `bench.core.comparison` for these.
     """
     if len(samples) < 2:
         return None

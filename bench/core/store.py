@@ -1,4 +1,4 @@
-"""The disk's one door for records: JSON lines, one file per sweep process, appended and synced."""
+"""Records on disk: JSON lines, one file per sweep process, appended and synced."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from bench.core.cli.texts import visible
 from bench.core.record import NewerSchema, Record
 
 _RECORD_START = b'{"entry":'
-"""How every line of ours begins; a line torn by a crash begins so too."""
+"""Beginning of every line, also of one that a crash cut short."""
 
 _FILES = "records/*.jsonl"
 
 _SPACE_BYTES = 2**18
-"""Room for a dozen records or more, and for the tables of a small sweep."""
+"""Bytes that must be free: a dozen records or more, and the tables of a small sweep."""
 
 
 class StoreError(ConfigError):
@@ -76,7 +76,7 @@ class Store:
             )
 
     def check_space(self) -> None:
-        """Write some bytes and take them back: a full disk is told before hours of measuring.
+        """Write some bytes and delete them: a full disk is reported before hours of measuring.
 
         Raises:
             StoreError: they could not be written.
@@ -93,7 +93,7 @@ class Store:
                 probe.unlink()
 
     def append(self, record: Record) -> None:
-        """Write one line and return only when the disk has it.
+        """Write one line, and return once it is on disk.
 
         Raises:
             StoreError: it could not be written; what was written before is intact.
@@ -110,21 +110,21 @@ class Store:
 
 
 def records_folder(out: Path) -> Path:
-    """Where the records of `out` are."""
+    """The folder ``<out>/records``."""
     return out / "records"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line of a store, and what could be made of it.
+    """A line of a store: the record that it holds, or the reason why it cannot be used.
 
     Attributes:
-        file: in which it stands.
+        file: that it is in.
         number: of the line, from 1.
-        start, size: its bytes in the file, with the line's end where there is one.
-        record: None for a line that holds none that can be used.
-        problem: why it does not, in words; None if it does.
-        is_torn: whether it is a record that a crash cut short, or never was written.
+        start, size: offset and length in bytes, with the newline where there is one.
+        record: None if the line holds none that can be used.
+        problem: the reason, in words; None if there is a record.
+        is_torn: whether a crash cut the record short, or left zeros in its place.
         is_newer: whether a newer attnbench wrote it.
     """
 
@@ -148,7 +148,7 @@ class Line:
         return f"{self.place} is left out: {self.problem}."
 
     def read(self) -> bytes:
-        """Its bytes, again from the file.
+        """Read its bytes again from the file.
 
         Raises:
             ConfigError: the file cannot be read any more.
@@ -174,18 +174,18 @@ class Reading:
         return not all(line.is_torn for line in self.left_out)
 
     def describe(self) -> list[str]:
-        """A sentence for each line that is left out; of many the first ones and their number."""
+        """A sentence for each line left out; of many, the first ones and the number of others."""
         said = [line.why_left_out for line in self.left_out[:MAX_NAMED]]
         more = len(self.left_out) - len(said)
         return [*said, f"{more:,} more lines are left out."] if more else said
 
 
 MAX_NAMED = 20
-"""Lines that one message names."""
+"""Largest number of lines that one message names."""
 
 
 def stores_below(root: Path) -> list[Path]:
-    """The folder, and those in it, that sweeps have written to.
+    """The folder and those below it that sweeps have written to.
 
     Folders that are links are not entered.
 
@@ -226,7 +226,7 @@ def read_store(out: Path, *, missing_ok: bool = False) -> Reading:
 
 
 def read_records(out: Path, *, missing_ok: bool = False) -> tuple[Record, ...]:
-    """As `read_store`; what is left out is told on stderr, once."""
+    """Records of `read_store`; lines left out are reported on stderr, once."""
     reading = read_store(out, missing_ok=missing_ok)
     for words in reading.describe():
         _say_once(words)
@@ -239,7 +239,7 @@ def read_packed(file: Path) -> Iterator[Record]:
     Lines that a newer attnbench wrote are left out.
 
     Raises:
-        ConfigError: it is no such file, or a line is no record.
+        ConfigError: it is no gzip file, or a line is no record.
     """
     try:
         with open_inside(file.parent, file) as packed, gzip.open(packed) as lines:
@@ -265,7 +265,7 @@ def read_lines(out: Path) -> Iterator[Line]:
 
 
 class Tail:
-    """The records that others append to `out` from now on.
+    """Reader of the records that others append to `out` from now on.
 
     Args:
         out: the folder that sweeps write to.
@@ -277,14 +277,14 @@ class Tail:
         self._read = {file.name: file.stat().st_size for file in regular_files(out, _FILES)}
 
     def leave_out(self, store: Store) -> None:
-        """Read nothing of what `store` writes."""
+        """Skip what `store` writes."""
         self._own = store.path.name
 
     def read(self) -> Iterator[Record]:
         """Read the records added since the last call.
 
-        A line that is not whole yet is left for later, and one that is no record is passed over: it
-        is `read_store` that speaks of it.
+        A line that is not complete yet is left for the next call. One that is no record is skipped;
+        `read_store` reports it.
         """
         for file in regular_files(self._out, _FILES):
             before = self._read.get(file.name, 0)
@@ -316,8 +316,8 @@ def line_numbers(out: Path) -> dict[tuple[str, str], tuple[Path, int]]:
 def latest(records: Iterable[Record]) -> list[Record]:
     """The newest record of each cell, entry and machine, in order of first appearance.
 
-    A score is no timing: of a cell that trains the newest one counts, on whatever machine.
-    Of records that started at the same time the later one in `records` wins.
+    Scores do not depend on the machine: for a cell that trains, the newest record of any machine
+    counts. Of records that started at the same time, the later one in `records` wins.
     """
     newest: dict[tuple[object, ...], Record] = {}
     for record in records:
@@ -347,7 +347,7 @@ def _lines_of(file: Path) -> Iterator[Line]:
 
 
 def _read(line: bytes, **place: Any) -> Line:
-    """Parse a line; of one too long for a record, its beginning is enough."""
+    """Parse a line; if it is too long for a record, its beginning is enough."""
     try:
         return Line(record=Record.from_json(line), **place)
     except ValueError as error:

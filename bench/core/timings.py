@@ -10,11 +10,11 @@ from bench.core.clock import now_s
 
 
 class Timings:
-    """Names and ends of a command's stages, each of which begins where the one before has ended.
+    """Names and ends of a command's stages, each of which begins when the one before has ended.
 
     Args:
         began_s: when the process began, by `bench.core.clock.now_s`.
-        composes_s: when its configuration began to be composed, which is over.
+        composes_s: when composing its configuration began, which has ended by now.
     """
 
     def __init__(self, began_s: float, composes_s: float) -> None:
@@ -48,7 +48,7 @@ class Timings:
             yield f"{stage:<{width}} {seconds:7.2f} s {times}".rstrip()
 
     def print(self, console: Console, unit: str) -> None:
-        """Print the lines; arguments as of `lines`."""
+        """Print `lines`, with a heading."""
         console.print("\nWall time, stage after stage:", highlight=False)
         for line in self.lines(unit):
             console.print(f"  {line}", highlight=False)

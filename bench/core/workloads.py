@@ -1,4 +1,4 @@
-"""Workloads: what is asked of a mechanism, as a shape, an image model or a training run."""
+"""Workloads that a mechanism is measured on: a shape, an image model or a training run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "de
 CACHES = ("warm", "cold")
 COMPILERS = ("eager", "inductor")
 TOKEN_FILTERS = ("attention_rate", "object_rate", "random", "patch_contrast")
-"""Which tokens a trained model keeps; `bench.measuring.tasks.token_filter` says how."""
+"""Rules by which a trained model keeps tokens, see `bench.measuring.tasks.token_filter`."""
 MAX_IMAGE_SIZE = 4096
-"""Pixels; at a patch of 4 already a million tokens, and a plan builds every model."""
+"""Largest side in pixels: a million tokens at a patch of 4, and planning builds every model."""
 MAX_SEED = 2**32 - 1  # NumPy's limit; torch would take more
 
-# What a record may hold of each field.
+# Values that a record may hold.
 DType = Annotated[str, one_of(*DTYPES)]
 Mode = Annotated[str, one_of(*MODES)]
 Cache = Annotated[str, one_of(*CACHES)]
@@ -41,7 +41,7 @@ class _Timed:
 
     @property
     def flops_factor(self) -> int:
-        """Work of the mode in forward passes: a product's backward pass is two of its size."""
+        """Work of the mode in forward passes: the backward pass of a product is two like it."""
         return {"backward": 2, "forward_backward": 3, "train_step": 3}.get(self.mode, 1)
 
 
@@ -51,13 +51,13 @@ class KernelWorkload(_Timed):
 
     Attributes:
         mode: ``forward``; ``backward`` alone; ``forward_backward``; ``train_step`` of a layer with
-            AdamW; ``prefill`` of a state from a prompt; ``decode`` of one token on top of it.
+            AdamW; ``prefill`` of a state from a prompt; ``decode`` of one token after it.
         cache: ``warm``, or ``cold``: flushed before every call.
         compile: ``eager``, or ``inductor``.
-        num_kv_heads: heads of keys and values, where fewer than of queries; None for as many.
-        key_len: M, the number of keys, where it is not that of the queries; None for as many.
-        padding: share of the keys that are hidden in every row of the batch, the last ones. Of a
-            causal form these are tokens behind the end, and their queries are padding as well.
+        num_kv_heads: heads of keys and values if fewer than those of queries; None for as many.
+        key_len: M, the number of keys if it is not that of queries; None for as many.
+        padding: share of the keys, the last ones, that are hidden in every row of the batch. In a
+            causal form these are tokens past the end, and their queries are padding as well.
         ragged: row b of a batch of B has N (1 - ragged b / (B - 1)) tokens, rounded, and is padded
             to N; as queries and as keys.
     """
@@ -82,7 +82,7 @@ class KernelWorkload(_Timed):
 
     @property
     def size(self) -> int:
-        """The place on that axis."""
+        """Value on the axis `size_axis`."""
         return self.seq_len
 
     def without_size(self) -> KernelWorkload:
@@ -101,9 +101,9 @@ class KernelWorkload(_Timed):
 
     @property
     def row_lens(self) -> Mapping[tuple[int, int], int]:
-        """How many rows of the batch have so many (queries, keys) that are no padding.
+        """(queries, keys) without padding -> how many rows of the batch have these numbers.
 
-        In the order in which they lie in the batch, the longest first.
+        In the order of the batch, the longest first.
         """
         n, m = self.seq_len, self.num_keys
         if self.ragged:
@@ -115,14 +115,14 @@ class KernelWorkload(_Timed):
 
     @property
     def num_tokens(self) -> int:
-        """Queries of a call, padding apart."""
+        """Queries of a call over the batch, without padding."""
         if self.mode == "decode":
             return self.batch_size
         return sum(queries * rows for (queries, _), rows in self.row_lens.items())
 
     @property
     def contradiction(self) -> str | None:
-        """Why this cannot be asked of any mechanism, as a sentence; None if it can."""
+        """Why no mechanism can run this, as a sentence; None if nothing speaks against it."""
         if self.key_len is not None and self.causal:
             return "key_len needs causal=false: a causal form has as many keys as queries."
         if self.key_len is not None and self.scope == "layer":
@@ -151,7 +151,7 @@ class KernelWorkload(_Timed):
 
 
 MAX_RAGGED_ROWS = 2**16
-"""Each row has a length of its own, and all are looked at when a sweep is planned."""
+"""Largest batch of ragged rows: the length of every row is computed when a sweep is planned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +163,8 @@ class ModelWorkload(_Timed):
         image_size: side of the square images, in pixels.
         batch_size: images of a call.
         mode: ``forward``; ``backward`` alone; ``forward_backward``; ``train_step`` with AdamW.
-        cache: as of `KernelWorkload`.
-        compile: as of `KernelWorkload`.
+        cache: as in `KernelWorkload`.
+        compile: as in `KernelWorkload`.
     """
 
     model: Name
@@ -197,10 +197,10 @@ class TaskWorkload:
         task: the registered name.
         settings: all that the entry's YAML sets: data, model and optimiser.
         seed: covers all randomness of the run.
-        shared_rate: the learning rate of rows without one of their own, where `settings` has one
-            that was searched for this row; a label, for the rate itself is what is trained with.
-        is_at_edge: whether that search was best at an edge of what it tried; a label as well.
-        token_filters: by which tokens are dropped once the model is trained; each is scored.
+        shared_rate: the learning rate of rows without one of their own, if `settings` has one that
+            was searched for this row. Not part of the cell's key: it is not trained with.
+        is_at_edge: whether that search was best at an edge of its grid. Not part of the key either.
+        token_filters: rules by which the trained model drops tokens; each is scored.
         token_keep: shares of tokens that are kept, each with each filter.
     """
 
@@ -216,16 +216,16 @@ class TaskWorkload:
 
     @property
     def shared_settings(self) -> dict[str, Any]:
-        """Settings shared by the rows of one table, with the rate of rows without their own."""
+        """Settings shared by the rows of one table, with the learning rate that they share."""
         filters = {name: list(getattr(self, name)) for name in FILTERS if self.token_filters}
         rate = {} if self.shared_rate is None else {"learning_rate": self.shared_rate}
         return without_later_settings(self.settings) | rate | filters
 
 
 FILTERS = ("token_filters", "token_keep")
-"""Fields of a task that a cell writes only where they are set."""
+"""Fields of a task that a cell's JSON has only where they are set."""
 FLAT_NAMES = {"label": "task_label", "settings": "task_settings"}
-"""Fields of a task whose names differ from those of its cell."""
+"""Fields of a task whose names differ in a cell's JSON -> the names there."""
 
 TimedWorkload = KernelWorkload | ModelWorkload
 Workload = TimedWorkload | TaskWorkload

@@ -1,4 +1,4 @@
-"""Measure a machine's ceilings place by place, show them, and keep them for sweeps to refer to."""
+"""Measure a machine's ceilings by device, dtype and threads; print and store them for sweeps."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from bench.measuring.worker.results import CEILING, CeilingResult
 from bench.studies.session import Session
 
 Place = dict[str, Any]
-"""A device, a dtype and a number of threads, which is None where the device is no CPU."""
+"""A device, a dtype and a number of threads; the latter is None where the device is no CPU."""
 
 
 class Workers(Settings):
@@ -106,14 +106,14 @@ def study(asked: Calibrate, session: Session) -> int:
 
 
 def _measure(jobs: Jobs, place: Place) -> Outcome[CeilingResult]:
-    """Give a worker the place, unless its device does not compute in its dtype."""
+    """Have a worker measure a place; skipped if its device does not compute in its dtype."""
     if reason := device_named(place["device"]).why_no_dtype(place["dtype"]):
         return Outcome(status=Status.SKIPPED, reason=reason)
     return jobs.do(CEILING, **place)
 
 
 def places_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> Iterator[Place]:
-    """Ceilings to measure, one after the other: never two timings at once."""
+    """Places to measure, one after the other: never two timings at once."""
     usual = tuple(dict.fromkeys((1, here.num_cores)))
     for device in devices:
         threads = (asked.num_threads or usual) if device == "cpu" else (None,)
@@ -131,7 +131,7 @@ def words_of(place: Place) -> str:
 def write_calibration(
     out: Path, here: Environment, ceilings: Sequence[dict[str, Any]], kept: Calibration | None
 ) -> Path:
-    """Write the machine's file whole; ceilings of places that were not measured now are kept.
+    """Write the machine's file; stored ceilings of places that were not measured now are kept.
 
     Raises:
         ConfigError: it cannot be written.
@@ -151,7 +151,7 @@ def write_calibration(
 
 
 def tables_of(ceilings: Sequence[dict[str, Any]]) -> Iterator[Table]:
-    """One table a device, one row for each dtype and number of threads."""
+    """One table per device, one row for each dtype and number of threads."""
     for (device, name), group in itertools.groupby(
         ceilings, key=lambda ceiling: (ceiling["device"], ceiling["device_name"])
     ):

@@ -1,1 +1,1 @@
-"""The command line: composed configurations, messages, files and the way to an exit code."""
+"""The command line: composed configurations, messages, files and exit codes."""

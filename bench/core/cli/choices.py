@@ -12,7 +12,7 @@ from bench.core.cli.usage import Root
 from bench.core.places import CONF
 
 MOST_LETTERS = 200
-"""Letters of a name, which is also a file's."""
+"""Largest number of characters of a name, which is also a file's."""
 
 
 def groups(root: Root) -> dict[str, list[str]]:
@@ -27,7 +27,7 @@ def groups(root: Root) -> dict[str, list[str]]:
 
 
 def why_no_choice(words: list[str]) -> str | None:
-    """Say of the first word that gives a config group something else than names what it needs."""
+    """Message about the first word that gives a config group anything but names; else None."""
     for word in words:
         group, given, value = word.lstrip("+~").partition("=")
         names = value.strip("[]").split(",") if value != "[]" else []

@@ -1,7 +1,8 @@
-"""The one door to Hydra: compose a configuration from the command line, run a command on it.
+"""The only module that imports Hydra: compose a configuration, run a command on it.
 
-Every command is ``main(config: dict) -> int``. Beside its keys, the configuration has ``sweep_id``,
-the keys that were ``given``, and when it was started (``began_s``) and composed (``composes_s``).
+Every command is ``main(config: dict) -> int``. Besides its keys the configuration has ``sweep_id``,
+the keys that were ``given``, and the times at which the process (``began_s``) and its composition
+(``composes_s``) began.
 Exit codes: 0 done, 1 a verdict, 2 bad input, 3 our own bug (with its traceback), 130 Ctrl-C.
 """
 
@@ -53,7 +54,7 @@ def run_app(
         config_name: the command's name.
         main: the command.
         argv: its words; those of this process unless given.
-        root: what is composed, of a command without ``conf/<config_name>.yaml``.
+        root: what is composed for a command without ``conf/<config_name>.yaml``.
         out_is_file: whether ``out`` names a file and not a folder.
         after_jobs: called once with the configurations of a multirun's jobs that ended with 0 or 1.
     """
@@ -218,7 +219,7 @@ def _sweep_id() -> str:
 
 
 def _given() -> tuple[str, ...]:
-    """The keys that the command line sets, so that a default can be told from a wish."""
+    """The keys that the command line sets, as opposed to those left at their defaults."""
     return tuple(word.lstrip("+~").partition("=")[0] for word in _given_words())
 
 
@@ -229,7 +230,7 @@ def _given_words() -> list[str]:
 
 
 def _refuse_unread(config_name: str, root: Root, words: list[str]) -> None:
-    """Refuse a key that ``+`` adds to the configuration and that no command would look at."""
+    """Refuse a key that ``+`` adds to the configuration and that the command would not read."""
     for word in words:
         name = re.split(r"[.=@/:]", word.lstrip("+"))[0]
         if word.startswith("+") and name not in (known := _own_keys(root)):
@@ -248,7 +249,7 @@ def _root_of_file(config_name: str) -> Root:
 
 
 def _give_to_hydra(config_name: str, root: Root) -> None:
-    """Let Hydra find a root that is no file."""
+    """Register with Hydra a root that has no file."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name=config_name, node=dict(root.content))
@@ -318,7 +319,7 @@ def _nearest(name: str, keys: Sequence[str]) -> str:
 
 
 def _explain_folder(error: Exception, words: list[str]) -> str | None:
-    """Say which folder of Hydra's cannot be made, if it is that."""
+    """Say which of Hydra's folders cannot be made, if that is the error."""
     folders = [word for word in words if word.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
     if not (folders and isinstance(error, OSError)):
         return None
@@ -337,7 +338,7 @@ def _explain_file(words: list[str]) -> str | None:
 
 
 def _give_rows_to_hydra(words: list[str]) -> None:
-    """Let Hydra find the rows that are no YAML."""
+    """Register with Hydra the rows that have no YAML."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()

@@ -1,6 +1,6 @@
-"""Rows that a command can choose although no YAML says them: a mechanism set as its constructor is.
+"""Rows that a command can choose without a YAML: a mechanism with its constructor's defaults.
 
-Mechanisms, and those of plugins, are read from their source; nothing is imported.
+Mechanisms, also those of plugins, are read from their source; nothing is imported.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _SETTING = re.compile(r"attention\.(\w+)\.(\w+)=")
 
 
 def rows_without_yaml(words: Sequence[str], yamls: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Mechanism and hyperparameters by label, but of labels that are a YAML's.
+    """Mechanism and hyperparameters of each row without a YAML, by label.
 
-    Beside ``plugins=``, a name that no source tells is a row as well: only the import of the
-    plugin says whether it is a mechanism, and which defaults it has.
+    With ``plugins=``, a name that is found in no source is a row as well: only importing the
+    plugin shows whether it is a mechanism, and which defaults it has.
 
     Args:
         words: the command line.
@@ -38,9 +38,11 @@ def rows_without_yaml(words: Sequence[str], yamls: Iterable[str]) -> dict[str, d
 def settable(words: Sequence[str], folders: Iterable[Path]) -> list[str]:
     """The words, with ``++`` before a hyperparameter of a row whose YAML leaves it at its default.
 
+    Without ``++``, Hydra refuses a key that the YAML lacks.
+
     Args:
         words: the command line.
-        folders: those with an ``attention/`` in which YAMLs are.
+        folders: whose ``attention/`` holds YAMLs.
     """
     if not any(map(_SETTING.match, words)):
         return list(words)

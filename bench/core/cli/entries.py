@@ -1,4 +1,4 @@
-"""Entries of a configuration: rows and tasks, as composed."""
+"""Entries of a composed configuration: rows and tasks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from bench.core.cli.errors import ConfigError
 from bench.core.cli.values import storable, text
 
 LAYERS = "layers"
-"""Key of an entry that names a mechanism for each layer of a model; among the hyperparameters of
-its cells pairs of mechanism and hyperparameters, in order. Their mechanism is that of the first."""
+"""Key of an entry that names a mechanism for each layer of a model. Its cells have it among their
+hyperparameters, with a pair of mechanism and hyperparameters per layer; their own mechanism is that
+of the first layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class TaskEntry:
 
 
 def read_attention_entries(given: Any) -> list[AttentionEntry]:
-    """Rows as composed, by label."""
+    """Read the rows of a composed configuration."""
     if given is None:
         return []
     return [
@@ -44,7 +45,7 @@ def read_attention_entries(given: Any) -> list[AttentionEntry]:
 
 
 def read_tasks(given: Any) -> list[TaskEntry]:
-    """Entries as composed from conf/task; one with lists of settings is a task for each value."""
+    """Read the tasks of a composed configuration; lists of settings give one per combination."""
     return [
         TaskEntry(label=f"{label}{words}", task=task, settings=settings)
         for label, task, rest in _items("task", "task", given)
@@ -53,7 +54,7 @@ def read_tasks(given: Any) -> list[TaskEntry]:
 
 
 def _variants(name: str, settings: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One for each value of the settings that are lists, with words that tell them apart."""
+    """Suffix of the label, and settings, for each combination of values of settings with lists."""
     axes = {key: value for key, value in settings.items() if isinstance(value, list)}
     for key in (key for key, values in axes.items() if not values):
         raise ConfigError(f"{name}.{key}=[] is empty. Give one value or more.")

@@ -1,4 +1,4 @@
-"""The one exception that is a user's mistake, and how it is worded."""
+"""The exception for a user's mistake, and how it is worded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.core.cli.texts import visible
 
 
 class ConfigError(Exception):
-    """Something that was asked for cannot be done; raised before anything is measured.
+    """A request that cannot be carried out; raised before anything is measured.
 
     The message says what happened, what was expected and how to mend it. Commands print it
     without a traceback and exit with 2.
@@ -18,14 +18,14 @@ class ConfigError(Exception):
 
 
 def tell(error: Exception) -> int:
-    """Print a user's mistake, which may quote what others wrote, to stderr; gives exit code 2."""
+    """Print a user's mistake to stderr, escaped as it may quote foreign text; gives exit code 2."""
     sys.stdout.flush()
     print(f"ConfigError: {visible(str(error), MAX_MESSAGE)}", file=sys.stderr)
     return 2
 
 
 MAX_MESSAGE = 20_000
-"""Characters of it that are printed."""
+"""Largest number of characters of a message that are printed."""
 
 OF_YOUR_OWN = "One of your own is found with plugins=[MODULE]."
 """Ends a message about a name that nothing is registered under."""
@@ -34,13 +34,13 @@ OF_YOUR_OWN = "One of your own is found with plugins=[MODULE]."
 def did_you_mean(
     word: str, known: Iterable[str], listed: Iterable[str] | None = None, section: str = ""
 ) -> str:
-    """The nearest known word, or several as near, and all of them if they are few or none is near.
+    """Suggest the nearest known words, and list all of them if they are few or none is near.
 
     Args:
-        word: what is not known.
-        known: what is.
-        listed: what to list instead of all that is known.
-        section: put before each known word, as ``attention.kda.``; then all of them are listed.
+        word: an unknown word.
+        known: words that could be meant.
+        listed: words to list instead of `known`.
+        section: prefix of each known word, as ``attention.kda.``; then all of them are listed.
     """
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Whole files and whole lines or none, never through a link: a reader sees no half of one."""
+"""Atomic writes of files and of lines, never through a link: no reader sees half of one."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def write_whole(
     like: Iterable[Path] = (),
     is_derived: bool = False,
 ) -> Path:
-    """Write through a file beside it and a rename; text as UTF-8, its line ends as they are.
+    """Write a file atomically, by a rename of one beside it; text as UTF-8, line ends unchanged.
 
-    The file may be read and written by whom the umask allows, and by nobody who could not read and
-    write the file that it replaces, and those that it copies.
+    Its permissions are those that the umask allows, and no wider than those of the file that it
+    replaces and of those that it copies.
 
     Args:
         path: the file; folders that are missing are made.
@@ -37,7 +37,7 @@ def write_whole(
         inside: the root of a store, below which no folder may be a link; the file's own folder if
             None.
         like: files whose content it holds.
-        is_derived: whether it is made again should a power failure tear it. Others are on the disk
+        is_derived: whether it can be made again after a power failure. Any other file is on disk
             when this returns.
 
     Raises:
@@ -61,14 +61,14 @@ def write_whole(
 def append_whole(
     path: Path, data: bytes, begins: bytes = b"{", *, inside: Path | None = None
 ) -> bool:
-    """Append lines, and return only when the disk has them; a failed write leaves none of them.
+    """Append lines, and return once they are on disk; a failed write leaves none of them.
 
-    A last line that lacks its end gets it first, or is removed if it is torn.
+    A last line without a newline gets one first, or is removed if it is torn.
 
     Args:
         path: the file; it and its folders are made where they are missing.
         data: whole lines.
-        begins: how every line of the file begins, so that a torn one is known.
+        begins: how every line of the file begins, by which a torn one is recognised.
         inside: the root of a store, below which no folder may be a link; the file's own folder if
             None.
 
@@ -76,7 +76,7 @@ def append_whole(
         Whether a torn line was removed.
 
     Raises:
-        ConfigError: a link, or what is no regular file, is where it should be.
+        ConfigError: a link, or something else than a regular file, is in its place.
         OSError: it cannot be written.
     """
     with (
@@ -86,19 +86,19 @@ def append_whole(
         was_torn = _mend_end(file, begins)
         whole = file.seek(0, os.SEEK_END)
         if not whole:
-            os.fsync(folder)  # the file's name is as lasting as its content
+            os.fsync(folder)  # makes the file's name as durable as its content
         try:
             write_all(file, data)
             os.fsync(file.fileno())
         except BaseException:  # a second Ctrl-C comes at any time
-            with suppress(OSError):  # the first error is the one to tell
+            with suppress(OSError):  # the first error is the one to report
                 file.truncate(whole)  # no half line in front of the next one
             raise
     return was_torn
 
 
 def is_torn(line: bytes, begins: bytes = b"{") -> bool:
-    """Whether a last line without its end is no JSON, and what a crash may leave of a line.
+    """Whether a last line without a newline is no JSON but the part of a line that a crash leaves.
 
     Args:
         line: its text.
@@ -113,7 +113,7 @@ def is_torn(line: bytes, begins: bytes = b"{") -> bool:
 
 
 def write_all(file: FileIO, data: bytes) -> None:
-    """Write to an unbuffered file, of which nothing may be left to be written on closing."""
+    """Write all of the data to an unbuffered file, which may take it in several parts."""
     while data:
         data = data[file.write(data) or 0 :]
 
@@ -154,7 +154,7 @@ def check_writable(path: Path, key: str = "out") -> None:
 
 
 def _mode(path: str | Path, folder: int | None = None) -> int:
-    """Permissions of a file; all of them where there is none."""
+    """Permissions of a file; `_PLAIN` if it does not exist."""
     with suppress(FileNotFoundError):
         return os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode
     return _PLAIN

@@ -1,4 +1,4 @@
-"""Foreign code in this process: what it raises is told apart from a Ctrl-C of the user."""
+"""Foreign code in this process: its exceptions are told apart from the user's Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from bench.core.cli.texts import LIMITS, said_by, visible
 
 
 class CtrlC(KeyboardInterrupt):
-    """The user's, which no foreign code raises."""
+    """Ctrl-C of the user, as opposed to a KeyboardInterrupt that foreign code raises."""
 
 
 class ForeignEnd(Exception):
-    """Foreign code raised what would end this process; the message says what."""
+    """Foreign code raised something that would end this process; the message names it."""
 
 
 @contextmanager
 def foreign_code() -> Iterator[None]:
-    """Within, whatever is raised leaves as an `Exception`, but for a Ctrl-C of the user.
+    """Turn whatever is raised inside into an `Exception`, except for the user's Ctrl-C.
 
     Raises:
         ForeignEnd: instead of SystemExit, KeyboardInterrupt and such.
@@ -37,7 +37,7 @@ def foreign_code() -> Iterator[None]:
 
 @contextmanager
 def ctrl_c_told_apart() -> Iterator[None]:
-    """Ctrl-C raises `CtrlC` in here."""
+    """Make Ctrl-C raise `CtrlC` inside, in the main thread, while SIGINT has its usual handler."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler or current_thread() is not main_thread():
         yield

@@ -1,6 +1,6 @@
 """Allowed values in a record: ranges and closed sets as types, and the one check of them.
 
-A dataclass is annotated with these, as ``seq_len: Size``; to everybody else that is an ``int``.
+A dataclass is annotated with these, as ``seq_len: Size``, which is an ``int`` to a type checker.
 `checked` builds one from what foreign JSON gave, and names the first field that is out of bounds.
 """
 
@@ -27,27 +27,25 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_LINE_BYTES = 2**26
-"""Largest length of a store's line, in bytes: a million rounds with their reference's are half of
-that.
-"""
+"""Longest line of a store, in bytes: a million rounds with their reference's take half of it."""
 MAX_DEPTH = 16
 """Deepest nesting of lists and objects."""
 MAX_ITEMS = 10_000
 """Largest number of items of a setting or a fact that is a list or an object."""
 MAX_TEXT = 4096
-"""Characters of a name, or of a fact about a machine; as long as a path may be."""
+"""Longest name, or fact about a machine, in characters; as long as a path may be."""
 MAX_SIZE = 2**31 - 1
-"""One dimension: torch's kernels often count in 32 bits."""
+"""Largest dimension: torch's kernels often count in 32 bits."""
 MAX_NAME_BYTES = 255
-"""Bytes of a file's name, in all usual file systems."""
+"""Longest file name in bytes, in all usual file systems."""
 
 
 @dataclass(frozen=True)
 class Must:
-    """A rule that no interval says, in words that end the sentence "it must be ...".
+    """A rule that is no interval, with words that end the sentence "it must be ...".
 
     Attributes:
-        hold: whether a value of the right type obeys.
+        hold: whether a value of the right type obeys the rule.
         be: the words.
     """
 
@@ -55,7 +53,7 @@ class Must:
     be: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """As pydantic asks for the rule of an annotation."""
+        """Pydantic's hook for the rule of an annotation."""
         from pydantic_core import core_schema
 
         def check(value: Any) -> Any:
@@ -68,10 +66,10 @@ class Must:
 
 @dataclass(frozen=True)
 class Through:
-    """A type that is read from JSON, and written to it, by functions of ours.
+    """A type with its own functions to read it from JSON and write it there.
 
     Attributes:
-        read: raises a ValueError for what is none.
+        read: from a JSON value; raises a ValueError if it is invalid.
         write: the inverse.
     """
 
@@ -94,7 +92,7 @@ def one_of(*words: str) -> Must:
 
 
 def like(pattern: str, words: str) -> Must:
-    """A text of some form."""
+    """A text that fully matches a pattern; `words` describe it."""
     whole = re.compile(pattern)
     return Must(lambda text: whole.fullmatch(text) is not None, words)
 
@@ -143,7 +141,7 @@ Plain = Annotated[
 
 
 def checked(kind: type[T], values: Mapping[str, Any]) -> T:
-    """A dataclass from the values that it has a field for, if all are what its annotations say.
+    """Build a dataclass from the values that it has a field for, checked by its annotations.
 
     Raises:
         ValueError: names the first field that is missing or out of bounds, and its value.
@@ -189,7 +187,7 @@ def from_json(kinds: Sequence[Any], row: bytes) -> Any:
 
 
 def parsed(text: str) -> Any:
-    """JSON, but for what two readers could read differently: a name given twice, NaN, Infinity.
+    """Parse JSON, but refuse what parsers read differently: a name given twice, NaN, Infinity.
 
     Raises:
         ValueError: it is no such JSON, or nested too deeply to be read.
@@ -214,7 +212,7 @@ def _no_constant(word: str) -> NoReturn:
 
 
 def read_json(shape: Any, text: bytes) -> Any:
-    """A value of a type, such as a `TypedDict`, from its JSON; a list for a tuple, and NaN, pass.
+    """Parse JSON as a type, such as a `TypedDict`; a list passes for a tuple, and NaN is allowed.
 
     Raises:
         ValueError: as `checked`, or it is no JSON.
@@ -241,7 +239,7 @@ def adapter(shape: Any) -> TypeAdapter[Any]:
 
 @cache
 def _fields_of(kind: Any) -> TypeAdapter[Any]:
-    """The rules of a dataclass's fields, as of an object that may lack those with a default."""
+    """Pydantic's rules of a dataclass's fields, of which those with a default may be missing."""
     hints = get_type_hints(kind, include_extras=True)
     types = {f.name: hints[f.name] if _is_needed(f) else NotRequired[hints[f.name]] for f in
              fields(kind)}  # fmt: skip

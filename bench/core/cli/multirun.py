@@ -1,4 +1,4 @@
-"""Jobs of a multirun, wherever a launcher has them run: where they are, and how they ended."""
+"""Jobs of a multirun, on whatever host a launcher runs them: their folders and how they ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from bench.core.cli.files import write_whole
 
 _ENDING = "ending.json"
-"""In a job's folder: its exit code and configuration."""
+"""File in a job's folder, with its exit code and configuration."""
 
 EXTRAS = {
     "joblib": "parallel",
@@ -22,15 +22,15 @@ EXTRAS = {
     "submitit_slurm": "slurm",
     "ray": "ray",
 }
-"""Package to install for each launcher of Hydra."""
+"""Extra of attnbench to install for each of Hydra's launchers."""
 
 
 class SweepFolder:
-    """Remembers the folder of a multirun's jobs. A callback of Hydra's.
+    """Callback of Hydra that remembers the folder of a multirun's jobs.
 
     Attributes:
         last: that of the last multirun; None if there was none.
-        made: it and the folders above it that were not there before, from below.
+        made: it and the folders above it, as far as they did not exist before, innermost first.
     """
 
     last: ClassVar[Path | None] = None
@@ -44,15 +44,15 @@ class SweepFolder:
         if launcher != "BasicLauncher":
             print(f"Jobs go out by {launcher}; what they say is in {self.last}", flush=True)
 
-    def _nothing(self, **_: Any) -> None:
+    def _ignore(self, **_: Any) -> None:
         """Ignore everything else that Hydra reports."""
 
-    on_run_start = on_run_end = on_multirun_end = _nothing
-    on_job_start = on_job_end = on_compose_config = _nothing
+    on_run_start = on_run_end = on_multirun_end = _ignore
+    on_job_start = on_job_end = on_compose_config = _ignore
 
 
 def leave_no_folder() -> None:
-    """Remove that of the last multirun, and those above it that were made for it alone."""
+    """Remove the last multirun's folder, and those above it that were made for it alone."""
     if SweepFolder.last is not None:
         shutil.rmtree(SweepFolder.last, ignore_errors=True)
     with suppress(OSError):  # others have something in it
@@ -62,9 +62,9 @@ def leave_no_folder() -> None:
 
 @contextmanager
 def ended_with_its_jobs(words: Sequence[str]) -> Iterator[None]:
-    """Within, SIGTERM of a multirun raises KeyboardInterrupt, at which launchers end their jobs.
+    """Make SIGTERM raise KeyboardInterrupt inside a multirun, on which launchers end their jobs.
 
-    Processes of joblib would otherwise go on for minutes, and hold the caller's pipe.
+    Processes of joblib would otherwise run on for minutes, and keep the caller's pipe open.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not (is_main and {"-m", "--multirun"} & set(words)):
@@ -78,12 +78,12 @@ def ended_with_its_jobs(words: Sequence[str]) -> Iterator[None]:
 
 
 def tell_ending(folder: str, code: int, config: dict[str, Any]) -> None:
-    """Leave a job's exit code and configuration for the process that launched it, anywhere."""
+    """Write a job's exit code and configuration, to be read by the process that launched it."""
     write_whole(Path(folder, _ENDING), json.dumps({"code": code, "config": config}))
 
 
 def endings(folder: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """How the jobs in a folder have ended, in their order."""
+    """Exit code and configuration of each job in a folder that has ended, in their order."""
     files = [] if folder is None else folder.glob(f"*/{_ENDING}")
     for file in sorted(files, key=lambda file: int(file.parent.name)):
         ending = json.loads(file.read_text())

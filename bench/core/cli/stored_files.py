@@ -1,10 +1,10 @@
-"""The one door to the files of a store, which anybody may have put there.
+"""Safe access to the files of a store, which anybody may have put there.
 
 The root of a store may be a link, since its user named it. Below it no link is followed, and only
 regular files are opened: a FIFO would block, a device such as /dev/zero has no end, and a link may
-lead to somebody else's files. What is met instead is named in a `ConfigError`.
+lead to somebody else's files. Anything else is refused with a `ConfigError` that names it.
 
-Each folder on the way is opened inside the one before it, so that nobody can exchange it meanwhile.
+Each folder of a path is opened relative to its parent's descriptor, so that nobody can swap it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_LINES_BYTES = 2**32
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-"""Opening a FIFO returns at once, and is refused then."""
+"""O_NONBLOCK: opening a FIFO returns at once, so that it can be refused."""
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def open_to_append(path: Path, folder: int) -> FileIO:
         folder: descriptor of its folder.
 
     Raises:
-        ConfigError: a link, or what is no regular file, is in its place.
+        ConfigError: a link, or something else than a regular file, is in its place.
         OSError: it cannot be opened or made.
     """
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -147,12 +147,12 @@ def regular_files(root: Path, pattern: str) -> list[Path]:
 
 
 def files_inside(root: Path, pattern: str, *, are_regular: bool = False) -> list[Path]:
-    """As `regular_files`, where each file is looked at when it is opened.
+    """List files as `regular_files` does, but leave it to whoever opens one to check it.
 
     Args:
         root: of the store.
-        pattern: as of `regular_files`.
-        are_regular: whether each is looked at now.
+        pattern: as for `regular_files`.
+        are_regular: whether to check each file now.
 
     Raises:
         ConfigError: the folder is a link or cannot be read.
@@ -177,7 +177,7 @@ def files_inside(root: Path, pattern: str, *, are_regular: bool = False) -> list
 
 
 def no_link(path: str, flags: int) -> int:
-    """Open a file for writing: an `opener` of `open` that goes through no link."""
+    """Open a file for writing, and refuse a link: an `opener` for `open`."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 
 
@@ -238,7 +238,7 @@ def _require_regular(handle: int, path: Path) -> None:
 
 
 def _refusal(path: Path, folder: int) -> ConfigError | None:
-    """Words about what is there and is neither a regular file nor a link."""
+    """Error about something that is neither a regular file nor a link; None if nothing is wrong."""
     try:
         mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
     except OSError:

@@ -1,4 +1,4 @@
-"""Standard output and error that cannot end a measurement: a lost reader, or a poor encoding."""
+"""Standard streams that cannot end a measurement, with a lost reader or a poor encoding."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class _Unbreakable(io.RawIOBase):
-    """Writes to a file descriptor, and to nowhere once it takes no more.
+    """Writes to a file descriptor, and to /dev/null once a write has failed.
 
-    Its reader is gone, as after ``| head`` or when the window of a terminal was closed; or its disk
-    is full or broken, which is told on standard error.
+    A write fails when the reader is gone, as after ``| head`` or when a terminal's window was
+    closed, or when the disk is full or broken, which is reported on standard error.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -29,15 +29,15 @@ class _Unbreakable(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """The descriptor that was there before."""
+        """The descriptor that is written to."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether a person reads it."""
+        """Whether the descriptor is a terminal."""
         return os.isatty(self._descriptor)
 
     def write(self, data: ReadableBuffer) -> int:
-        """How many bytes were taken; all of them when nobody listens."""
+        """Write some bytes and return their number; all of them once writes go to /dev/null."""
         try:
             return os.write(self._descriptor, data)
         except OSError as error:
@@ -51,11 +51,11 @@ class _Unbreakable(io.RawIOBase):
 
 
 _lost: set[int] = set()
-"""Descriptors that took no more, for another reason than that nobody reads."""
+"""Descriptors whose writes failed for another reason than a lost reader."""
 
 
 def exit_code(code: int) -> int:
-    """The exit code of a command: 2 instead of success where what it said was lost."""
+    """The exit code of a command: 2 instead of 0 where some of its output was lost."""
     sys.stdout.flush()
     return code or (2 if _lost else 0)
 
@@ -68,11 +68,11 @@ def _tell_lost(descriptor: int, why: str) -> None:
 
 
 def make_streams_unbreakable() -> None:
-    """Let a sweep go on, and write its tables, when what it says cannot be delivered.
+    """Let a sweep go on, and write its tables, when its output cannot be written.
 
-    Characters that the terminal's encoding lacks become question marks. Streams that somebody has
-    replaced already, such as a test, are left alone. What is said to closed ones goes nowhere, and
-    their numbers are taken, so that no file of records gets them.
+    Characters that the terminal's encoding lacks become question marks. Streams that were replaced
+    already, as by a test, are left alone. Closed ones lead to /dev/null, and their descriptors are
+    reserved, so that no file of records gets one of these numbers.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -87,7 +87,7 @@ def make_streams_unbreakable() -> None:
 
 
 def _reserve(number: int) -> None:
-    """Have a file descriptor of a closed stream lead nowhere, unless it is used already."""
+    """Point the descriptor of a closed stream to /dev/null, unless it is in use already."""
     try:
         os.fstat(number)
     except OSError:
@@ -100,7 +100,7 @@ def _reserve(number: int) -> None:
 def _unbreakable(stream: TextIO) -> TextIO:
     stream.flush()
     raw = _Unbreakable(stream.fileno())
-    # As Python does itself under PYTHONUNBUFFERED: nothing waits between the text and the system.
+    # As Python does itself under PYTHONUNBUFFERED: no buffer between the text and the system.
     is_unbuffered = getattr(stream, "write_through", False)
     return io.TextIOWrapper(
         cast(BinaryIO, raw) if is_unbuffered else io.BufferedWriter(raw),

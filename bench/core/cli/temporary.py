@@ -16,13 +16,13 @@ WORKERS_FOLDER = "ATTNBENCH_WORKERS_FOLDER"
 """Environment variable that hands the folder of `new_workers_folder` to a workers' server."""
 
 WORKERS_PREFIX = "attnbench-workers-"
-"""Begins the name of that folder."""
+"""Prefix of that folder's name."""
 
 
 def new_workers_folder() -> Path:
     """Make the folder for what a trial leaves for the rounds, such as compiled kernels.
 
-    Its name cannot be guessed: who makes it first could exchange the kernels that are run from it.
+    Its name cannot be guessed: whoever made it first could replace the kernels that run from it.
 
     Raises:
         ConfigError: it cannot be made.
@@ -38,7 +38,7 @@ def new_workers_folder() -> Path:
 
 @cache
 def workers_folder() -> Path:
-    """One place for all workers of a server; in a process that is none, a folder of its own."""
+    """Folder of all workers of a server; in any other process a new one, removed at its exit."""
     if given := os.environ.get(WORKERS_FOLDER):
         return Path(given)
     folder = new_workers_folder()
@@ -49,14 +49,14 @@ def workers_folder() -> Path:
 def shared_folder(name: str) -> Path:
     """The folder that all processes of this user share on this host, made if it is missing.
 
-    It lies in ``XDG_RUNTIME_DIR``, or in the folder that this usually names, where they are this
-    user's; else in the temporary folder, under a name that holds the user's number.
+    It lies in ``XDG_RUNTIME_DIR``, or in the folder that this usually names, if that is private to
+    this user; else in the temporary folder, under a name with the user's number.
 
     Args:
         name: of the folder, a plain file name.
 
     Raises:
-        ConfigError: it cannot be had, or others could have put something into it.
+        ConfigError: it cannot be made, or others could have put something into it.
     """
     user = os.getuid()
     for place in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{user}"):
@@ -69,7 +69,7 @@ def shared_folder(name: str) -> Path:
 def _private(folder: Path) -> Path:
     try:
         os.mkdir(folder, 0o700)
-        os.chmod(folder, 0o700)  # a umask may have taken even our own permissions
+        os.chmod(folder, 0o700)  # a umask may have removed even the owner's permissions
     except FileExistsError:
         pass
     except OSError as error:
@@ -80,7 +80,7 @@ def _private(folder: Path) -> Path:
 
 
 def _why_not_private(folder: Path) -> str | None:
-    """Words on a folder that others could have written to; None if nobody could."""
+    """Why a folder is not private to this user, in words; None if it is."""
     try:
         facts = os.lstat(folder)
     except OSError as error:

@@ -1,16 +1,16 @@
-"""Texts that foreign code wrote, such as the words of an exception: fit to be kept and printed."""
+"""Texts of foreign code, such as the message of an exception, made safe to store and print."""
 
 from __future__ import annotations
 
 LIMITS = {"reason": 1000, "detail": 20_000}
-"""Characters of a sentence for a table, and of a traceback or what a process said last."""
+"""Largest number of characters of a sentence for a table, and of a traceback or last output."""
 
 
 def visible(text: str, limit: int) -> str:
-    r"""The text within a bound, every character of it printable; lines and tabs stay.
+    r"""The text within a bound, every character of it printable; newlines and tabs stay.
 
-    What would change a terminal, hide, or not be encoded is written as Python writes it. Of a text
-    that is too long its middle is left out.
+    Characters that would control a terminal, be invisible or fail to be encoded become Python's
+    escapes. The middle of a text that is too long is left out.
 
     >>> visible("\x1b[31mred\x00", 80)
     '\\x1b[31mred\\x00'
@@ -25,12 +25,12 @@ def visible(text: str, limit: int) -> str:
 
 
 def is_visible(text: str) -> bool:
-    """Whether every character of it can be printed as it is, lines and tabs apart."""
+    """Whether every character is printable, or a newline or a tab."""
     return text.isprintable() or all(c.isprintable() or c in "\n\t" for c in text)
 
 
 def make_visible(ending: object) -> None:
-    """Bound the reason and the detail of a frozen dataclass, in its ``__post_init__``."""
+    """Make the reason and the detail of a frozen dataclass `visible`, in its ``__post_init__``."""
     for name, limit in LIMITS.items():
         text = getattr(ending, name)
         if text is not None:
@@ -38,7 +38,7 @@ def make_visible(ending: object) -> None:
 
 
 def said_by(error: BaseException) -> str:
-    """Text of an exception; empty if it cannot even be asked."""
+    """Text of an exception; empty if its ``__str__`` raises."""
     try:
         return str(error)
     except BaseException:  # foreign code, which may raise anything here as well

@@ -27,10 +27,10 @@ _TO_BEGIN = {
   attnbench regress                             this commit and the one before, or main
   attnbench regress base=main 'attention=[nala]'""",
 }
-"""Commands with long lists of keys: what most people want of them."""
+"""Examples for commands with long lists of keys: their most common uses."""
 
 _KEYS = "publish"
-"""A group with one file, whose keys are the command's."""
+"""A config group with one file, whose keys are keys of the command."""
 
 _FLAGS = """\
   --multirun     run once per comma-separated value, e.g. seq_len=256,1024
@@ -65,13 +65,13 @@ def usage(
     choices: Mapping[str, Sequence[str]],
     chosen: Mapping[str, Sequence[str]],
 ) -> str:
-    """All of it, as text.
+    """The whole help text.
 
     Args:
         config_name: of the command.
         root: what it is composed from.
         conf: the folder of config groups.
-        choices: the names that each config group knows.
+        choices: the names that exist in each config group.
         chosen: those that the root chooses.
     """
     parts = [f"usage: attnbench {config_name} [KEY=VALUE ...] [FLAG ...]", root.purpose]
@@ -105,7 +105,7 @@ def parts_of(file: Path) -> tuple[str, str]:
 
 
 def _keys(lines: Iterable[str]) -> Iterator[str]:
-    """Without the blocks that compose: a block lasts to the next line that is not indented."""
+    """Lines without those blocks; a block lasts to the next line that is not indented."""
     is_left_out = False
     for line in lines:
         if not line.startswith((" ", "-")):

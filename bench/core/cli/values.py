@@ -1,4 +1,4 @@
-"""Words of a command line, and values that no record could hold; settings are models (`core`)."""
+"""Words of a command line, and checks of values; settings are models of `bench.core.settings`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: s
 
 
 def text(name: str, value: Any) -> str:
-    """A name; not an empty one."""
+    """Check a name: not empty, printable, on one line; returns it."""
     if isinstance(value, list):
         raise ConfigError(f"{name} is the list {value}; it takes one value.")
     if not isinstance(value, str) or not value:
@@ -90,10 +90,11 @@ def finite(name: str, value: Any) -> None:
 
 
 def storable(name: str, value: Any) -> None:
-    """Refuse what no record could hold: besides what `finite` refuses, unprintable texts and such.
+    """Refuse a value that no record could hold.
 
     Raises:
-        ConfigError: also for what is nested too deeply, or too long.
+        ConfigError: a number in it is not finite, a text is not printable, or it is too long or too
+            deeply nested.
     """
     finite(name, value)
     if not is_plain(value):
@@ -105,14 +106,14 @@ def storable(name: str, value: Any) -> None:
 
 
 def command_line(command: str, config: Mapping[str, Any], without: Collection[str] = ()) -> str:
-    """The words that give this configuration, but for where its files go.
+    """The command line that gives this configuration, without where its files go.
 
     Args:
         command: its name, as ``diagnose``.
         config: composed; ``given`` has the keys that were typed.
         without: keys that only say where files go, besides ``out``.
     """
-    rows = config.get("attention")  # a command of no rows has none
+    rows = config.get("attention")  # a command without rows has none
     words = [f"attention=[{','.join(rows)}]"] if rows else []
     for key in dict.fromkeys(config.get("given", ())):
         value: Any = config
@@ -126,7 +127,7 @@ def command_line(command: str, config: Mapping[str, Any], without: Collection[st
 
 
 def as_typed(value: Any) -> str:
-    """A value as a word of a command line has it, e.g. ``[1,2]`` or ``true``."""
+    """A value as typed on a command line, e.g. ``[1,2]`` or ``true``."""
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(as_typed, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,1 +1,1 @@
-"""The catalogue: lists, pages, rows, badges, and the files of a new mechanism."""
+"""The catalogue of mechanisms: list, show, pages of docs/, and the files of a new mechanism."""

@@ -36,12 +36,12 @@ _WIDTH_WITHOUT_TERMINAL = 160
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """Request of a listing.
+    """Filters of a listing.
 
     Attributes:
         families: those to show; empty for all but the authors' own operators.
         claims: capability -> whether it must be claimed, or must not.
-        all: whether those are shown that are listed only on request.
+        all: whether to show those too that are listed only on request.
         plugins: modules whose mechanisms are shown as well.
         out: the folder of results.
     """
@@ -53,7 +53,7 @@ class Query:
     out: Path = Path("results")
 
     def admits(self, entry: CatalogueEntry) -> bool:
-        """Whether a mechanism is among what was asked for."""
+        """Whether a mechanism passes the filters."""
         usual = FAMILIES.keys() if self.all else FAMILIES.keys() - {PUBLISHED}
         if entry.family not in (self.families or usual):
             return False
@@ -89,7 +89,7 @@ def console() -> Console:
 def everything(plugins: tuple[str, ...] = ()) -> tuple[CatalogueEntry, ...]:
     """Every mechanism of this package, then those of plugins: installed ones, and those named.
 
-    What is wrong with an installed one is printed.
+    Errors of installed ones are printed to stderr.
 
     Raises:
         ConfigError: a plugin that is named cannot be read, or brings no mechanism.
@@ -184,7 +184,7 @@ def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Tab
 
 
 def legend(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> str:
-    """Where the proofs come from, and what a star says; empty where nothing is shown."""
+    """Where stored proofs come from, and what a star means; empty if there are neither."""
     shown = [(e, proofs[e.name]) for e in entries if e.name in proofs]
     stored = {proven.stored for _, proven in shown} - {""}
     words = [f"Stored with the code: {'; '.join(sorted(stored))}."] if stored else []

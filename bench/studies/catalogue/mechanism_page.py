@@ -23,7 +23,7 @@ _OTHER_PAGES = ("mechanisms.md", "differences.md")
 
 
 def mechanism_page(entry: CatalogueEntry, cost: Costs, shape: str) -> str:
-    """The page's text; `shape` is where the costs are told."""
+    """Text of the page; `shape` names the call that the costs are for."""
     said = entry.description
     lines = [f"# {as_markdown(entry.title)}", "", f"<!-- {MADE} -->", "", as_markdown(said.summary)]
     for block in said.body:
@@ -115,9 +115,9 @@ def _tables() -> tuple[tuple[str, str, frozenset[str]], ...]:
 
 
 def as_markdown(text: str) -> str:
-    """A docstring's words as Markdown: its code in single quotes, its stars and bars as they are.
+    """A docstring as Markdown: code in single backquotes, stars, bars and such escaped elsewhere.
 
-    A formula in a running sentence has characters that Markdown would take for its own.
+    A formula in a running sentence has characters that Markdown would interpret.
     """
     parts = text.replace("``", "`").split("`")
     for index in range(0, len(parts), 2):  # outside of code

@@ -25,7 +25,7 @@ USAGE = """attnbench new NAME [title=TITLE]
   title: what a table's reader sees (the name, in words)"""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 MAX_NAME = 100
-"""Letters of a name, which stands in file names, tables and commands."""
+"""Largest number of letters of a name, which is used in file names, tables and commands."""
 _INSIDE = """\
 from torch import Tensor
 
@@ -42,7 +42,7 @@ _MODULE, _TEST = "new_mechanism.txt", "new_test.txt"
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the two files go, and how their mechanism is found there."""
+    """Paths of the two files, and imports that the mechanism needs there."""
 
     module: Path
     test: Path
@@ -112,7 +112,7 @@ def place_for(name: str, here: Path) -> Place:
 
 
 def check_free(name: str, place: Place) -> None:
-    """Refuse a name that something has already.
+    """Refuse a name that is taken.
 
     Raises:
         ConfigError: a mechanism, a module or a file is called so.
@@ -127,7 +127,7 @@ def check_free(name: str, place: Place) -> None:
 
 
 def files(name: str, title: str, place: Place) -> dict[Path, str]:
-    """Path -> text."""
+    """Path of each file to write -> its text."""
     words = {
         "name": name,
         "title": title,
@@ -143,7 +143,7 @@ def _filled(file: str, words: dict[str, str]) -> str:
 
 
 def next_steps(name: str, place: Place) -> str:
-    """Tell which commands come next."""
+    """Text with the commands to run next."""
     plugin = f" 'plugins=[{name}]'" if place.is_plugin else ""
     return f"""
 It runs as it is, with a placeholder formula. Replace formula, forward, flops, claims and test,

@@ -1,4 +1,4 @@
-"""The command line of what writes pages of docs/: write them, or only look whether they are old."""
+"""Command line of modules that write pages of docs/: write them, or check that they are current."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_pages(
 
     Args:
         command: the module that is run, for messages.
-        make: file name -> text; an ImportError of it is the user's to mend.
+        make: gives file name -> text; its ImportError becomes a ConfigError.
         argv: words of the command line; those of this process unless given.
 
     Returns:
@@ -46,7 +46,7 @@ def write_pages(
 
 
 def read_words(words: Sequence[str], usage: str) -> tuple[Path, bool]:
-    """Read the folder, and whether only to look.
+    """Read the output folder, and whether only to check.
 
     Raises:
         ConfigError: a word that is not known, or a value that it cannot have.

@@ -48,7 +48,7 @@ def all_pages() -> dict[str, str]:
 
 
 def _with_sources(text: str) -> str:
-    """A page's text, each file of this project that it shows as it is now."""
+    """Text of a page, with the files of attentions/ that it shows replaced by their content now."""
     return _FILE.sub(lambda m: f"{m[1]}{(DOCS.parent / m[2]).read_text('utf-8')}```", text)
 
 

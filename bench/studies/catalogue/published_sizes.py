@@ -1,4 +1,4 @@
-"""Sizes of models as papers print them, and how each number can be read; the YAML beside it."""
+"""Sizes of models as papers print them, and how each was counted; data is in the YAML beside it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def with_idle_norm(model: nn.Module) -> None:
 
 
 def without_class_token(model: nn.Module) -> None:
-    """Leave DeiT the tokens of its patches alone."""
+    """Take the class token from DeiT, which leaves it the tokens of its patches."""
     vit: Any = model
     vit.cls_token, vit.num_prefix_tokens = None, 0
     vit.pos_embed = nn.Parameter(vit.pos_embed[:, 1:])

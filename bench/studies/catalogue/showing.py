@@ -49,10 +49,10 @@ USAGE = """attnbench show NAME [seq_len=N,…] [plugins=MODULE,…] [--config-di
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which mechanism, in which modules and rows besides ours, and where its results are.
+    """Mechanism to show, modules and rows to search besides this project's, and results.
 
     Attributes:
-        seq_len: lengths to tell its costs at.
+        seq_len: sequence lengths for which to print its costs.
     """
 
     name: str
@@ -127,7 +127,7 @@ def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:
 
 
 def show(entry: CatalogueEntry, proofs: Proofs, to: Console, request: Request) -> None:
-    """Print everything, a heading at a time."""
+    """Print the page, section by section."""
     said = entry.description
     to.print(f"[bold]{escape(entry.name)}[/]  {escape(entry.title)}", highlight=False)
     _facts(entry, to, request.config_dir)
@@ -162,7 +162,7 @@ def _say(text: str, to: Console) -> None:
 
 
 def _plain(text: str) -> str:
-    """Without the quotes around code, which a terminal does not show as such."""
+    """Text without the double backquotes around code."""
     return text.replace("``", "")
 
 
@@ -193,7 +193,7 @@ def _hyperparameters(entry: CatalogueEntry) -> Table:
 def cost_line(name: str) -> str:
     """FLOPs of one call, in a sentence.
 
-    A plugin may lack a formula, or raise in it; then that is said.
+    If a plugin has no formula, or raises in it, the sentence gives the error.
     """
     try:
         flops = forward_flops(name)
@@ -210,7 +210,7 @@ def _print_needs(name: str, lengths: tuple[int, ...], to: Console) -> None:
     for seq_len in lengths:
         try:
             found.append(needs(name, seq_len))
-        except Exception as error:  # as of `cost_line`
+        except Exception as error:  # as in `cost_line`
             refused.append(f"{seq_len:,}: {type(error).__name__}: {error}")
     if found:
         dtype = found[0].workload.dtype

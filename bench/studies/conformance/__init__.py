@@ -1,9 +1,8 @@
 """Checks that every mechanism must pass: each claim of its capabilities, and general rules.
 
-`forms` builds a mechanism to be watched, `check` says what a check is and what it may end as,
-`tolerances` is the one table of how close is close enough,
-`suite` knows them all, `run` turns them into badges. The checks themselves lie one family to a
-file. The pytest suite runs the same checks, one case to a test.
+`forms` builds a mechanism and its inputs, `check` defines a check and its outcomes, `tolerances` is
+the one table of allowed errors, `suite` lists all claims and checks, `run` turns results into
+badges. Each family of checks has a file. The pytest suite runs the same checks, one test per case.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ MOMENTS = {
     LONG: (0, 15, 60, 128, *range(31, LONG - 1, 32), LONG - 2),
     FAR: (255, 511, 639, FAR - 2),
 }
-"""Length -> the last token of a past. All of a short one; else the ends of chunks of 32 and of its
-multiples, where a leak shows only if the past ends there, and places within chunks."""
+"""Sequence length -> tokens at which the past ends: all of a short sequence; else the ends of
+chunks of 32 and of its multiples, where some leaks show only there, and tokens within chunks."""
 HUGE = 1e4
 
 
@@ -39,9 +39,9 @@ def _causal(form: Form) -> bool:
 )
 @check("causal", _causal, cases=tuple((seq_len, torch.float32) for seq_len in MOMENTS))
 def the_future_changes_no_bit_of_the_past(form: Form, seq_len: int, dtype: torch.dtype) -> None:
-    """Later tokens become huge. Each row of a batch has a moment of its own.
+    """Later tokens become huge; in each row of the batch the past ends at another token.
 
-    A short sequence is one to be trained on, where mechanisms may take another way.
+    The short sequence needs gradients, for which mechanisms may take another code path.
     """
     moments = MOMENTS[seq_len]
     mechanism = build(form, seq_len=seq_len, dtype=dtype)
@@ -69,7 +69,7 @@ def _with_another_future(x: Tensor, moments: tuple[int, ...]) -> Tensor:
 
 @check("causal", _causal, cases=((SEQ_LEN,), (LONG,)))
 def the_future_sends_no_gradient_to_the_past(form: Form, seq_len: int) -> None:
-    """Nor takes one: what comes out up to now depends on inputs up to now only."""
+    """Outputs up to a token depend on inputs up to that token only."""
     moments = MOMENTS[seq_len]
     mechanism = build(form, seq_len=seq_len)
     tensors = inputs(mechanism, requires_grad=True, batch_size=len(moments))

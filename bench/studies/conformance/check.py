@@ -1,4 +1,4 @@
-"""One check of one claim: when it applies, what it is run with, and how it says that it failed."""
+"""One check of one claim: when it applies, its cases, and how it reports a failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Run = Callable[..., None]
 
 
 class Broken(AssertionError):
-    """A claim does not hold; the message says how it shows."""
+    """A claim does not hold; the message says what was seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ class Check:
         applies: whether a form makes the claim.
         cases: what it is run with; one empty case unless it has parameters.
         per_form: whether every form is checked, or only the one that stands for the mechanism.
-        earns: whether a pass is a badge. What a mechanism that does *not* claim something must do
-            instead, such as to refuse, is checked without earning one.
-        needs_card: whether it wants a device besides the CPU.
+        earns: whether a pass counts towards the badge. A check of what a mechanism must do that
+            does *not* claim something, such as to refuse it, does not count.
+        needs_card: whether it needs an accelerator.
     """
 
     claim: str
@@ -46,7 +46,7 @@ class Check:
 
     @property
     def name(self) -> str:
-        """A sentence, with underscores."""
+        """Name of the function: a sentence, with underscores."""
         return self.run.__name__
 
     def is_for(self, form: Form) -> bool:
@@ -58,7 +58,7 @@ class Check:
 
         Raises:
             Broken, or whatever the mechanism raises: the claim does not hold.
-            Untestable: it cannot be said here.
+            Untestable: it cannot be tested here.
         """
         if self.needs_card and first_card() is None:
             raise Untestable("there is no CUDA device")
@@ -67,16 +67,16 @@ class Check:
 
 
 def always(_: Form) -> bool:
-    """Every form of every mechanism."""
+    """Apply a check to every form of every mechanism."""
     return True
 
 
 CHECKS: list[Check] = []
-"""All that were entered, in the order of their files."""
+"""All registered checks, in the order of registration."""
 
 
 def check(claim: str, applies: Applies = always, **others: Any) -> Callable[[Run], Run]:
-    """Enter the function that follows as a check of a claim; several times, the lowest first.
+    """Register the decorated function as a check of a claim; stacked decorators from the lowest on.
 
     Args:
         claim: see `Check`.

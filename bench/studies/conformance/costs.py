@@ -10,7 +10,7 @@ from bench.studies.conformance.forms import Form
 
 @check("flops")
 def flops_are_what_is_counted_and_what_slow_forms_need(form: Form) -> None:
-    """As `attnbench verify flops=true`; what nothing confirms is not passed over."""
+    """As `attnbench verify flops=true`; a formula that nothing confirms counts as untestable."""
     kind = attention_class(form.name)
     names = ("causal", "decode") if form.causal else ("bidirectional", "cross")
     proofs = [prove_form(kind, name) for name in forms_of(kind) if name in names]

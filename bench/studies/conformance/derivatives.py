@@ -14,7 +14,7 @@ from bench.studies.conformance.tolerances import require_near_gradients
 
 _STEP = 1e-6
 _OF_DIFFERENCES = 1e-4
-"""How far off finite differences of such steps are themselves, over the slope."""
+"""Relative error that finite differences with this step have themselves."""
 
 
 def _has_true_gradients(form: Form) -> bool:

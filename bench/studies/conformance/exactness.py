@@ -1,4 +1,4 @@
-"""Which function it is: softmax attention itself, another one, and the one of its slow form."""
+"""Which function a mechanism computes: softmax attention or another, and that of its slow form."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def an_exact_mechanism_is_softmax_attention(form: Form) -> None:
 
 @check("exact", lambda form: form.is_core and form.can.exact)
 def an_exact_mechanism_stays_so_where_others_part(form: Form) -> None:
-    """Among more keys than a window or a selection holds, and where few keys have all weight."""
+    """With more keys than a window or a selection holds, and where few keys have all the weight."""
     mechanism = build(form, seq_len=FAR)
     _require_softmax(form, mechanism, inputs(mechanism), f"{FAR} tokens")
     mechanism = build(form)
@@ -52,9 +52,9 @@ def _require_softmax(form: Form, mechanism: Any, tensors: tuple[Tensor, ...], wh
 
 @check("exact", lambda form: form.is_core and not form.can.exact, per_form=False, earns=False)
 def a_mechanism_that_is_not_exact_is_another_function(form: Form) -> None:
-    """Else it would claim less than it can.
+    """Otherwise it would claim less than it can.
 
-    Among many keys, of which a window sees some, or among few, where a sink has its share.
+    It must differ among many keys, of which a window sees some, or among few, where a sink shows.
     """
     is_same = True
     for seq_len in (SEQ_LEN, FAR):
@@ -83,7 +83,7 @@ def outputs_and_gradients_equal_the_reference_in_float64(form: Form, seq_len: in
 
 
 def _slow_form(mechanism: Any, tensors: tuple[Tensor, ...]) -> Tensor | None:
-    """Output of `reference` without access to `forward`: it would prove itself."""
+    """Output of `reference`, which may not call `forward`: it would be compared with itself."""
 
     def refuse(*_: Any, **__: Any) -> Tensor:
         raise Broken("reference calls forward, which it is there to check")

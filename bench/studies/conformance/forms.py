@@ -1,4 +1,4 @@
-"""A mechanism in one of its forms, built and given inputs to be watched on."""
+"""A mechanism in one of its forms, causal or bidirectional, built for a check, and its inputs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MEDIUM = 131
 LONG = 300
 """Two whole chunks of 128 and a part."""
 FAR = 700
-"""More than a sparse mechanism sees of it."""
+"""More tokens than a sparse mechanism attends to."""
 CPU = torch.device("cpu")
 _PERTURBATION = 0.3
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -32,8 +32,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nsa": {"block_size": 8, "num_blocks": 4, "window": 20},
     "moba": {"block_size": 16, "top_k": 3},
 }
-"""Settings for mechanisms whose defaults do not suit so few tokens: they refuse them, as these
-landmarks must divide their number, or see all of them.
+"""Settings for mechanisms whose defaults do not suit so few tokens: landmarks must divide their
+number, and a sparse mechanism would attend to all of them.
 """
 
 
@@ -60,7 +60,7 @@ class Form:
 
     @property
     def is_published(self) -> bool:
-        """True for the authors' operators as they are: finite where these are finite."""
+        """True for the authors' own operators, which need not be finite on hard inputs."""
         return attention_class(self.name).family == PUBLISHED
 
     @property
@@ -97,7 +97,7 @@ def build(
     num_kv_heads: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Any:
-    """A mechanism whose learned values have moved away from where they start.
+    """Build a mechanism, with its parameters moved away from their initial values.
 
     Raises:
         Untestable: a package is missing, this dtype or the CPU is not claimed, or published code
@@ -181,9 +181,9 @@ def gradients(
     retain_graph: bool = False,
     of_all: bool = False,
 ) -> list[Tensor]:
-    """With respect to each tensor that the output depends on; for a seeded cotangent if None.
+    """Gradients for each tensor that `out` depends on; with a seeded cotangent if None is given.
 
-    With ``of_all`` to the others as well: zeros.
+    With ``of_all``, the other tensors have gradients of zero; without it, none.
     """
     if cotangent is None:
         torch.manual_seed(1)
@@ -200,7 +200,7 @@ def gradients(
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """As capabilities name it: ``float32``."""
+    """Name of a dtype in capabilities, such as ``float32``."""
     return str(dtype).removeprefix("torch.")
 
 

@@ -1,4 +1,4 @@
-"""Gates: extra inputs per token, heeded as in the slow form, in every form that is claimed."""
+"""Gates: extra inputs per token, used as in the slow form, in every form that is claimed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.studies.conformance.tolerances import require_near, require_near_grad
 
 Gates = dict[str, Tensor]
 NOW = 63
-"""The last token of a chunk of 64, which is where the past ends."""
+"""Token at which the past ends, the last one of a chunk of 64."""
 SPLIT = (1, 70, 1, LONG - 72)
 _LEAST = 0.05
 
@@ -59,7 +59,7 @@ def _has_gates(form: Form) -> bool:
 
 @check("forms", _has_gates, earns=False)
 def each_gate_is_heeded(form: Form) -> None:
-    """Without it, something else comes out."""
+    """Without it, the output changes."""
     mechanism, tensors, gates = _gated(form)
     out = mechanism(*tensors, **gates)
     for name in gates:
@@ -85,7 +85,7 @@ def gated_outputs_and_gradients_equal_the_reference(form: Form) -> None:
 
 @check("causal", lambda form: _has_gates(form) and form.causal)
 def later_gates_change_no_bit_of_the_past(form: Form) -> None:
-    """Whatever they become."""
+    """Earlier outputs do not depend on later gates."""
     mechanism, tensors, gates = _gated(form)
     out = mechanism(*tensors, **gates)
     later = {name: gate.clone() for name, gate in gates.items()}
@@ -99,7 +99,7 @@ def later_gates_change_no_bit_of_the_past(form: Form) -> None:
 
 @check("recurrent", lambda form: _has_gates(form) and form.causal and form.can.recurrent)
 def gated_steps_equal_the_causal_forward(form: Form) -> None:
-    """Each step with the gates of its tokens."""
+    """Each step is given the gates of its tokens."""
     mechanism, tensors, gates = _gated(form)
     state = mechanism.init_state(len(tensors[0]), dtype=torch.float64, device=CPU)
     outputs = []
@@ -113,7 +113,7 @@ def gated_steps_equal_the_causal_forward(form: Form) -> None:
 
 @check("padding", lambda form: _has_gates(form) and form.causal and "padding" in form.can.masks)
 def gates_of_hidden_tokens_do_nothing(form: Form) -> None:
-    """As if the tokens were removed."""
+    """Outputs are those without the hidden tokens."""
     mechanism, tensors, gates = _gated(form, SEQ_LEN)
     key_mask = torch.rand(1, SEQ_LEN) < 0.6
     kept = key_mask[0].nonzero()[:, 0]

@@ -27,7 +27,7 @@ def _exports(form: Form) -> bool:
 
 @check("compile", lambda form: form.can.compiles)
 def compile_takes_it_as_one_graph(form: Form) -> None:
-    """Output and gradients as without."""
+    """Outputs and gradients equal those without a compiler."""
     mechanism = build(form, seq_len=COMPILED_LEN)
     trains = has_gradients(mechanism)
     tensors = inputs(mechanism, requires_grad=trains)

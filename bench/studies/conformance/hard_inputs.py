@@ -1,4 +1,4 @@
-"""Inputs that models produce and formulas fear, on which every mechanism of ours is finite."""
+"""Inputs that occur in models and are numerically hard; every mechanism of ours is finite there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 LARGEST_NORM = {torch.float32: 1e3, torch.bfloat16: 1e3, torch.float16: 1e2}
-"""Largest norm of a row for which finite outputs and gradients are promised; the smallest is
-1e-6.
-"""
+"""Largest norm of rows on which outputs and gradients must be finite; the smallest is 1e-6."""
 
 Inputs = tuple[Tensor, ...]
 

@@ -20,7 +20,7 @@ def _has_independent_heads(form: Form) -> bool:
 
 @check("batch")
 def batch_rows_are_independent(form: Form) -> None:
-    """To the bit, of each row in turn, whatever all others become."""
+    """To the bit, for each row in turn, whatever the values of all others."""
     for seq_len in LENGTHS:
         mechanism = build(form, seq_len=seq_len)
         tensors = inputs(mechanism, batch_size=ROWS)
@@ -34,7 +34,7 @@ def batch_rows_are_independent(form: Form) -> None:
 
 @check("batch")
 def a_batch_of_one_row_gives_what_the_row_gives_among_others(form: Form) -> None:
-    """But for rounding: products of other sizes are taken in another order."""
+    """But for rounding: products of other sizes are summed in another order."""
     mechanism = build(form)
     tensors = inputs(mechanism, batch_size=ROWS)
     alone = torch.cat([mechanism(*(x[row : row + 1] for x in tensors)) for row in range(ROWS)])
@@ -62,7 +62,7 @@ def one_sends_no_gradient_to_others(form: Form, what: str, dim: int) -> None:
 )
 @check("heads", _has_independent_heads)
 def heads_are_independent_exactly_if_claimed(form: Form) -> None:
-    """To the bit, of each head in turn; a core that mixes heads must be seen to."""
+    """To the bit, for each head in turn; a core that is said to mix heads must do so."""
     mechanism = build(form)
     tensors = inputs(mechanism)
     out = mechanism(*tensors)
@@ -76,7 +76,7 @@ def heads_are_independent_exactly_if_claimed(form: Form) -> None:
 
 
 def _all_but(x: Tensor, kept: int, *, dim: int) -> Tensor:
-    """Other numbers everywhere but at one index."""
+    """A copy with other numbers everywhere but at one index of a dimension."""
     is_kept = torch.arange(x.shape[dim]) == kept
     sizes = [1] * x.dim()
     sizes[dim] = x.shape[dim]
@@ -101,7 +101,7 @@ def order_does_not_matter_to_a_position_free_mechanism(form: Form) -> None:
 
 @check("order", lambda form: not form.can.position_free, per_form=False, earns=False)
 def order_matters_to_a_mechanism_that_is_not_position_free(form: Form) -> None:
-    """Else it would claim less than it can."""
+    """Otherwise it would claim less than it can."""
     mechanism = build(form, seq_len=FAR, dtype=torch.float64)
     tensors = inputs(mechanism, dtype=torch.float64)
     order = torch.randperm(FAR)

@@ -1,4 +1,4 @@
-"""How many tokens and keys it takes, and which forms it has at all."""
+"""Numbers of tokens and keys that a mechanism takes, and forms that it has."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FEWER = 5
 def keys_may_be_more_or_fewer_than_queries(form: Form, seq_len: int, key_len: int) -> None:
     """Output and gradients against the slow form, in float64; the output in float32 as well.
 
-    But for one key: where weights can cancel, that of a single one may be next to nothing.
+    Float32 is left out for one key: where weights can cancel, that of a single key may be tiny.
     """
     mechanism = build(form, seq_len=seq_len, dtype=torch.float64)
     trains = has_gradients(mechanism)
@@ -85,7 +85,7 @@ def a_mechanism_on_a_grid_refuses_another_number_of_tokens(form: Form) -> None:
 
 @check("forms", per_form=False)
 def a_form_that_is_not_claimed_cannot_be_built(form: Form) -> None:
-    """Neither causal nor bidirectional."""
+    """Be it the causal or the bidirectional one."""
     claimed = {other.causal for other in forms_of(form.name)}
     for causal in {False, True} - claimed:
         geometry = Geometry(num_heads=NUM_HEADS, head_dim=HEAD_DIM, seq_len=SEQ_LEN, causal=causal)
@@ -107,7 +107,7 @@ def forward_takes_the_claimed_masks_and_gates_and_no_others(form: Form) -> None:
 
 @check("forms", per_form=False)
 def claims_are_of_what_there_is(form: Form) -> None:
-    """Words that are known, and claims that do not contradict each other."""
+    """Values of claims are known words, and claims do not contradict each other."""
     can = form.can
     allowed = {
         "dtypes": set(DTYPES),

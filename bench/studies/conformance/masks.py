@@ -53,7 +53,7 @@ def _hidden(x: Tensor, key_mask: Tensor, value: float) -> Tensor:
 
 @check("padding", _padding, cases=_BY_DTYPE)
 def hidden_keys_are_as_good_as_removed(form: Form, dtype: torch.dtype) -> None:
-    """Wherever they are, and what is hidden may be anything."""
+    """Wherever they are, and whatever their values are."""
     seq_len = MEDIUM if dtype == torch.float32 else SEQ_LEN
     mechanism = build(form, seq_len=seq_len, dtype=dtype)
     key_mask = key_masks(seq_len)
@@ -69,13 +69,13 @@ def hidden_keys_are_as_good_as_removed(form: Form, dtype: torch.dtype) -> None:
         require_near(seen, mechanism(fewer_q, fewer_k, fewer_v), "the output with hidden keys")
 
 
-# The query that takes another's place would leave something else behind.
+# Not where queries write to the state: the query that is put in another's place would change it.
 @check("padding", lambda form: _padding(form) and form.causal and not form.can.queries_write)
 def a_hidden_token_sees_what_was_kept_before_it(form: Form) -> None:
-    """Only its key is hidden: its query is answered, or gets zeros if nothing was kept yet.
+    """Only its key is hidden: its query is answered, or gets zeros if no key before it is kept.
 
-    It takes the place of the last query that is kept, or one behind it where a token reads the
-    state before it writes to it.
+    For comparison it is put in place of the last query that is kept, or after it where a token
+    reads the state before it writes.
     """
     mechanism = build(form)
     key_mask = key_masks(SEQ_LEN)
@@ -112,7 +112,7 @@ def hidden_keys_may_be_others_than_the_queries(form: Form) -> None:
 
 @check("padding", _padding)
 def hidden_keys_get_no_gradient(form: Form) -> None:
-    """Nor do their values, to the bit."""
+    """Gradients of hidden keys and of their values are exactly zero."""
     mechanism = build(form)
     key_mask = key_masks(SEQ_LEN)
     tensors = inputs(mechanism, batch_size=len(key_mask), requires_grad=True)
@@ -127,7 +127,7 @@ def hidden_keys_get_no_gradient(form: Form) -> None:
 def a_query_whose_keys_are_all_hidden_gets_zeros_and_finite_gradients(
     form: Form, dtype: torch.dtype
 ) -> None:
-    """Zeros, because nothing was seen; and nothing may come back as NaN."""
+    """Zeros, because there is nothing to attend to; no gradient may be NaN."""
     mechanism = build(form, dtype=dtype)
     tensors = inputs(mechanism, dtype=dtype, requires_grad=True)
     key_mask = torch.ones(BATCH_SIZE, SEQ_LEN, dtype=torch.bool)
@@ -162,7 +162,7 @@ def a_dense_mask_hides_pairs_one_by_one(form: Form, *sizes: int) -> None:
     visible = mask.expand(BATCH_SIZE, NUM_HEADS, -1, -1) & key_mask[:, None, None]
     if form.causal:
         visible = visible.tril()
-    # Of a long sequence those at the borders of chunks.
+    # In a long sequence, only queries at the borders of chunks.
     queries = range(seq_len) if seq_len == SEQ_LEN else (3, 63, 64, 127, 128, seq_len - 1)
     has_own = sizes[-3:-2] == (NUM_HEADS,)
     heads = [slice(h, h + 1) for h in range(NUM_HEADS)] if has_own else [slice(0, NUM_HEADS)]
@@ -178,7 +178,7 @@ def a_dense_mask_hides_pairs_one_by_one(form: Form, *sizes: int) -> None:
 
 @check("dense", _dense, cases=_BY_DTYPE)
 def a_row_that_a_dense_mask_blanks_has_finite_gradients(form: Form, dtype: torch.dtype) -> None:
-    """And is zero; a key that no query sees gets no gradient at all."""
+    """Its output is zero; a key that no query sees gets no gradient at all."""
     mechanism = build(form, dtype=dtype)
     tensors = inputs(mechanism, dtype=dtype, requires_grad=True)
     mask = torch.ones(SEQ_LEN, SEQ_LEN, dtype=torch.bool)
@@ -195,7 +195,7 @@ def a_row_that_a_dense_mask_blanks_has_finite_gradients(form: Form, dtype: torch
 @check("dense", _dense, cases=(("mask", SEQ_LEN),), per_form=False)
 @check("padding", _padding, cases=(("key_mask", BATCH_SIZE),), per_form=False)
 def a_mask_of_another_shape_or_dtype_is_refused(form: Form, argument: str, rows: int) -> None:
-    """Numbers are no mask: it could be meant as an addend."""
+    """Masks are boolean: one of numbers could be meant to be added to the scores."""
     mechanism = build(form)
     tensors = inputs(mechanism)
     for wrong in (torch.ones(rows, SEQ_LEN), torch.ones(rows, SEQ_LEN + 1, dtype=torch.bool)):

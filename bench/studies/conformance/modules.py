@@ -1,4 +1,4 @@
-"""It behaves as a torch module does: state, copies, seeds, other devices and other modes."""
+"""Behaviour as a torch module: state, copies, seeds, other devices and other modes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bench.studies.conformance.tolerances import AUTOCAST, require_near
 
 @check("meta")
 def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
-    """So that a model's size is known before its memory is taken."""
+    """So that a model's size is known before its memory is allocated."""
     mechanism = build(form, seq_len=LONG)
     tensors = inputs(mechanism)
     shape = mechanism(*tensors).shape
@@ -33,7 +33,7 @@ def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
 
 @check("state_dict")
 def the_state_dict_carries_everything_over(form: Form) -> None:
-    """Into another one that was built alike."""
+    """Another instance, built with the same arguments, gives the same output after loading it."""
     mechanism, other = build(form), build(form)
     tensors = inputs(mechanism)
     if list(mechanism.parameters()):
@@ -80,7 +80,7 @@ def seeds_are_left_to_the_caller(form: Form) -> None:
 
 @check("state_dict")
 def a_copy_is_as_good_as_the_original(form: Form) -> None:
-    """A deep one."""
+    """A deep copy gives the same output, to the bit."""
     mechanism = build(form)
     tensors = inputs(mechanism)
     is_same = torch.equal(copy.deepcopy(mechanism)(*tensors), mechanism(*tensors))
@@ -89,7 +89,7 @@ def a_copy_is_as_good_as_the_original(form: Form) -> None:
 
 @check("inference")
 def a_call_under_inference_mode_leaves_training_possible(form: Form) -> None:
-    """No tensor that was made there may be kept."""
+    """No tensor that was created in that mode may be kept."""
     mechanism = build(form)
     with torch.inference_mode():
         mechanism(*inputs(mechanism))
@@ -99,7 +99,7 @@ def a_call_under_inference_mode_leaves_training_possible(form: Form) -> None:
 
 @check("autocast")
 def it_runs_under_autocast(form: Form) -> None:
-    """Float32 values under bfloat16 autocast: near the plain call, and trains."""
+    """Under bfloat16 autocast, outputs and gradients are near those of a plain float32 call."""
     if "bfloat16" not in form.can.dtypes or "float32" not in form.can.dtypes:
         raise Untestable("does not claim both float32 and bfloat16")
     mechanism = build(form)
@@ -108,14 +108,14 @@ def it_runs_under_autocast(form: Form) -> None:
     expected = mechanism(*tensors)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = mechanism(*tensors)
-        halved = mechanism(*(x.bfloat16() for x in tensors))  # as a Linear before it leaves them
+        halved = mechanism(*(x.bfloat16() for x in tensors))  # as a Linear under autocast gives
     for got in (out, halved):
         require_near(got, expected, "the output under autocast", AUTOCAST)
     if not has_gradients(mechanism):
         return
     wanted = [*tensors, *learned]
     exact = gradients(expected, wanted)
-    # Some are zero but for rounding, as that of a number that a softmax leaves out.
+    # Some are zero but for rounding, such as that of a constant that cancels in a softmax.
     largest = max(gradient.abs().max() for gradient in exact)
     for gradient, want in zip(gradients(out, wanted), exact, strict=True):
         require(gradient.isfinite().all(), "a gradient is not finite")

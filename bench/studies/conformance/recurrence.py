@@ -18,7 +18,7 @@ PROMPT, DECODED = 5, 125
 SPLITS = ([LONG], [1, LONG - 1], [140, 1, 1, 158], [LONG - 3, 1, 1, 1], [100, 128, 72])
 _TOKENS = -2
 _TAKEN_AGAIN = 4
-"""The prompt and the tokens after it; later ones are like them."""
+"""Steps that are repeated: the prompt and the tokens after it; later steps are like these."""
 
 
 def _recurrent(form: Form) -> bool:
@@ -34,7 +34,7 @@ def steps_equal_the_causal_forward_however_the_prompt_is_split(
     form: Form, dtype: torch.dtype
 ) -> None:
     """The state may be wider than the dtype, so that nothing is lost in it."""
-    # In float64 one split: that nothing is lost in a state is seen there at any.
+    # In float64 one split is enough: any of them shows whether a state loses something.
     for lengths in SPLITS[2:3] if dtype == torch.float64 else SPLITS:
         a_split_prompt_equals_the_whole(form, dtype, lengths)
 
@@ -60,9 +60,9 @@ def _in_steps(mechanism: Any, tensors: tuple[Tensor, ...], lengths: Sequence[int
 
 @check("recurrent", _recurrent)
 def token_by_token_equals_the_causal_forward(form: Form) -> None:
-    """A prompt, then tokens, of two sequences in turns; a step that is taken again gives the same.
+    """A prompt, then tokens, of two sequences in alternation; a repeated step gives the same.
 
-    All of a sequence is in its state: what a module kept of one would reach the other.
+    A sequence must be in its state alone: anything kept in the module would leak to the other one.
     """
     dtype = torch.float64 if "float64" in form.can.dtypes else torch.float32
     mechanism = build(form, seq_len=PROMPT + DECODED, dtype=dtype)
@@ -101,7 +101,7 @@ def steps_take_shared_heads_of_keys(form: Form) -> None:
     "recurrent", lambda form: form.is_core and not form.can.recurrent, per_form=False, earns=False
 )
 def a_mechanism_without_a_recurrent_form_says_so(form: Form) -> None:
-    """With a TypeError, as of a function that is not there."""
+    """`init_state` raises a TypeError."""
     mechanism = build(form)
     require_refusal(
         lambda: mechanism.init_state(BATCH_SIZE, dtype=torch.float32, device=CPU),

@@ -1,4 +1,4 @@
-"""Mechanisms put through the suite, and what comes of it: badges."""
+"""Run the suite on a mechanism, and give it a badge for each claim."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def badges_of(name: str, source: str = "") -> tuple[Badge, ...]:
 
 
 def checks_for(form: Form) -> Iterator[tuple[Check, tuple[object, ...]]]:
-    """Each check of a form, with each case that it is run with."""
+    """Pairs of a check that applies to a form, and one of its cases."""
     for check in CHECKS:
         if check.is_for(form):
             for case in check.cases:

@@ -30,14 +30,14 @@ AWKWARD: tuple[Shape, ...] = (
     (1, 3, 61, 12, 20),  # a prime number of tokens, so a grid of one row
     (3, 2, 131, 6, 6),  # a whole chunk of 128 and a part, or two of 64 and a part
     (1, 2, 128, 24, 96),  # whole chunks and nothing else
-    (2, 2, 20, 96, 24),  # heads wider than most kernels like
+    (2, 2, 20, 96, 24),  # heads wider than most kernels are made for
 )
-"""Shapes that nothing divides, and some that all divides; property tests draw more of them."""
+"""Shapes that no chunk size divides, and one of whole chunks; property tests draw more of them."""
 
 
 @check("shape")
 def shape_and_dtype_are_kept_in_every_claimed_dtype(form: Form) -> None:
-    """Also finite."""
+    """Outputs are finite as well."""
     for dtype in dtypes_of(form):
         mechanism = build(form, dtype=dtype)
         tensors = inputs(mechanism, dtype=dtype)
@@ -71,7 +71,7 @@ def inputs_are_not_modified_and_the_output_is_not_one_of_them(form: Form) -> Non
 
 @check("shape")
 def a_later_call_leaves_earlier_outputs_alone(form: Form) -> None:
-    """No buffer is kept for them."""
+    """Outputs do not share a buffer that the next call overwrites."""
     mechanism = build(form)
     first = mechanism(*inputs(mechanism))
     before = first.clone()
@@ -122,7 +122,7 @@ def any_shape_gives_what_the_slow_form_gives(form: Form, shape: Shape) -> None:
 
 @check("any_shape", lambda form: not form.can.needs_grid)
 def fewer_tokens_than_it_was_built_for_give_what_the_slow_form_gives(form: Form) -> None:
-    """Their number is the most, unless they lie on a grid; it may be refused, if it is said why."""
+    """`seq_len` is an upper bound, except on a grid; fewer may be refused if the error says so."""
     mechanism = build(form, seq_len=LONG, dtype=torch.float64)
     tensors = inputs(build(form, dtype=torch.float64), dtype=torch.float64)
     try:

@@ -41,7 +41,7 @@ def _names(badges: Sequence[Badge], status: BadgeStatus) -> str:
 def reasons(tested: Tested) -> list[str]:
     """Give a line per failure, then one per reason for which something could not be tested.
 
-    A causal form that is none comes first: no other failure makes numbers as worthless.
+    Causal forms that leak come first: no other failure makes numbers as worthless.
     """
     failures = [
         (name, badge)

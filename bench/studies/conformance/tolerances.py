@@ -1,4 +1,4 @@
-"""How close is close enough: one table for every comparison of the conformance suite."""
+"""Allowed errors: one table for every comparison of the conformance suite."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bench.studies.conformance.check import Broken
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """The largest error that is allowed, as a part of the largest entry of what is expected.
+    """Largest error that is allowed, relative to the largest expected entry.
 
     Attributes:
         output: of an output.
-        gradient: of a gradient. One whose entries are all below 1 is compared with 1, as it may be
-            zero but for rounding.
+        gradient: of a gradient; relative to 1 if all entries are below 1, as it may be zero but for
+            rounding.
     """
 
     output: float
@@ -36,19 +36,19 @@ AUTOCAST = Tolerance(output=1e-1, gradient=3e-1)
 
 
 def require_near(got: Tensor, want: Tensor, what: str, allowed: Tolerance | None = None) -> None:
-    """Raise `Broken` unless an output is what is expected, within the table's row of its dtype."""
+    """Raise `Broken` unless an output is near what is expected, by the tolerance of its dtype."""
     _require_within((allowed or TOLERANCES[got.dtype]).output, got, want, what, least=0.0)
 
 
 def require_near_gradients(got: Sequence[Tensor], want: Sequence[Tensor], what: str) -> None:
-    """Raise `Broken` unless gradients are what is expected, one by one."""
+    """Raise `Broken` unless each gradient is near what is expected, as `require_near`."""
     for place, (one, other) in enumerate(zip(got, want, strict=True)):
         tolerance = TOLERANCES[one.dtype].gradient
         _require_within(tolerance, one, other, f"gradient {place} of {what}", least=1.0)
 
 
 def _require_within(tolerance: float, got: Tensor, want: Tensor, what: str, least: float) -> None:
-    """The error over the largest entry, or over `least` if that is larger."""
+    """Raise `Broken` if the error is too large, relative to the largest entry or to `least`."""
     shape, dtype = tuple(got.shape), str(got.dtype).removeprefix("torch.")
     if got.shape != want.shape:
         raise Broken(f"{what} in {dtype} is of shape {shape}, not {tuple(want.shape)}")

@@ -1,4 +1,4 @@
-"""Our mechanism, built like an official one: geometry, hyperparameters and weights of a golden."""
+"""Our mechanism, built with the geometry, hyperparameters and weights of a golden."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from bench.studies.golden.files import Golden, Header
 from bench.studies.golden.map import Form
 
 _SWITCHES = frozenset({"causal", "mask", "key_mask"})
-"""Stored among the weights, but said to the geometry or passed to the call."""
+"""Stored among the weights, but part of the geometry or arguments of the call."""
 
 GEOMETRY_KEYS = frozenset({"num_heads", "heads", "seq_len", "H", "W", "grid", "window"})
 """Official hyperparameters that our `Geometry` holds."""
 
 
 class Mismatch(Exception):
-    """The golden does not fit our mechanism: a weight without a place, or a place without one."""
+    """The golden does not fit our mechanism, such as a weight that the other side lacks."""
 
 
 def is_published(name: str | None) -> bool:
@@ -38,9 +38,9 @@ def is_published(name: str | None) -> bool:
 
 
 def published_form(form: Form) -> Form | None:
-    """The same files about the entry of the authors' operators; None if there is no such entry.
+    """Form of the same files for the entry of the authors' operators; None if there is none.
 
-    Where there is one of the core only, files about the layer prove it inside of our layer.
+    If only the core has such an entry, files about the layer test it inside our layer.
     """
     ours = form.mechanism
     if ours is None or form.reason is not None:
@@ -52,7 +52,7 @@ def published_form(form: Form) -> Form | None:
 
 
 def not_theirs(golden: Golden, form: Form, name: str) -> str | None:
-    """The settings that a golden wants of ours and the authors' code does not have."""
+    """Settings that a golden needs and the authors' code does not have, in words; None without."""
     ours = hyperparameters(form.layer or name.removesuffix("_published"))
     taken = (ours if form.layer else {}) | hyperparameters(name)
     wanted = _settings(golden, form)
@@ -113,7 +113,7 @@ def _num_heads(golden: Golden) -> int:
 
 
 def _call_shapes(header: Header, form: Form) -> dict[str, tuple[int, ...]]:
-    """Our argument -> the shape of the input that is passed for it, as ours lays it out."""
+    """Our argument -> the shape of the input that is passed for it, in our layout."""
     stored = {key.removeprefix("in."): s for key, s in header.shapes.items() if key[:3] == "in."}
     shapes = {form.inputs.get(key, key): shape for key, shape in stored.items()}
     if form.tokens_first:
@@ -122,7 +122,7 @@ def _call_shapes(header: Header, form: Form) -> dict[str, tuple[int, ...]]:
 
 
 def _grid(golden: Golden, form: Form) -> tuple[int, int]:
-    """(rows, columns) as the input, a hyperparameter or a weight says; (0, 0) if none does."""
+    """(rows, columns) by the input, a hyperparameter or a weight; (0, 0) if none states them."""
     shapes, hyper = golden.header.shapes, golden.header.hyper
     if form.grid is not None and (followed := form.grid(golden.header)):
         rows, columns = followed
@@ -137,9 +137,9 @@ def _grid(golden: Golden, form: Form) -> tuple[int, int]:
 
 
 def _settings(golden: Golden, form: Form) -> dict[str, Any]:
-    """Our hyperparameters; what the file states wins over what its shapes or the code imply.
+    """Our hyperparameters; stated ones take precedence over those that shapes or the code imply.
 
-    What it states by our own names wins over all.
+    Those that the file states by our names take precedence over all others.
     """
     header = golden.header
     followed = {name: look_up(header) for name, look_up in form.derived.items()}
@@ -162,7 +162,7 @@ def build_like(
         ValueError, TypeError: it cannot be built for these sizes or hyperparameters.
     """
     module = _build(golden, form, name).eval()
-    module.to(dtype)  # before the weights come: stored in float64, they keep what they have
+    module.to(dtype)  # before weights are copied, so that stored float64 values keep all digits
     # Grouped heads are shared around the mechanism, whose weights these are.
     owner = module.core if isinstance(module, SharedHeads) else module
     learned = {_our_place(key): value for key, value in owner.named_parameters()}
@@ -186,7 +186,7 @@ def build_like(
 
 
 def _behind_given_gates(owner: nn.Module, golden: Golden, form: Form) -> set[str]:
-    """Learned values that make the gates which the golden gives as inputs, and so play no part."""
+    """Parameters that are not used, as they only make gates which the golden gives as inputs."""
     core: Any = getattr(owner, "ours", owner)  # of a published entry
     shapes = _call_shapes(golden.header, form)
     if "k" not in shapes or not hasattr(core, "learned_gates"):
@@ -215,7 +215,7 @@ def _build(golden: Golden, form: Form, name: str) -> nn.Module:
 
 
 def _our_place(parameter: str) -> str:
-    """Where a value lies in our mechanism, of which a published entry borrows it as ``ours``."""
+    """Name of a value in our mechanism, which a published entry holds as its ``ours``."""
     return ".".join(word for word in parameter.split(".") if word != "ours")
 
 
@@ -237,7 +237,7 @@ def _copy(weight: str, value: Tensor, places: dict[str, Tensor]) -> None:
 
 
 def _ours(weight: str, form: Form) -> tuple[str, ...]:
-    """Our names for an official weight, by the longest entry that begins its dotted name."""
+    """Our names for an official weight, by the longest entry that its dotted name begins with."""
     words = weight.split(".")
     for length in range(len(words), 0, -1):
         targets = form.weights.get(".".join(words[:length]))
@@ -251,6 +251,6 @@ def _without_ones(tensor: Tensor) -> tuple[int, ...]:
 
 
 def is_causal(golden: Golden) -> bool:
-    """Whether query i saw keys 0..i only, as a stored switch says, or else a tag."""
+    """Whether query i saw keys 0..i only, by a stored switch, or else by a tag."""
     stated = golden.tensors.get("w.causal")
     return bool(stated.item()) if stated is not None else "causal" in golden.header.tags

@@ -32,13 +32,13 @@ class Header:
     """Contents of a case's JSON.
 
     Attributes:
-        mechanism, case: the folder and the file name, by which the case goes.
+        mechanism, case: the folder and the file name, which together name the case.
         shapes, dtypes: of every stored tensor. ``in.*`` are inputs, ``w.*`` weights, ``cot`` the
             cotangent; all others are results, ``grad.x`` being d sum(out * cot) / dx.
         bounds: dtype -> result -> the largest absolute error that is allowed.
         hyper: the official hyperparameters, by their official names.
-        settings: our hyperparameters, by our names, where whoever made the file knew them.
-        nonfinite: results that hold NaN or infinity, where the file says so of all; else None.
+        settings: our hyperparameters, by our names, if the file has them.
+        nonfinite: results that hold NaN or infinity, if the file lists them; else None.
         entry: the official class or function.
         tags: such as ``core``, ``module``, ``causal``, ``cross``, ``mask``.
     """
@@ -97,7 +97,7 @@ class GoldenFolder:
             )
 
     def _where_they_are(self) -> str:
-        """Name the folder that was probably meant, where goldens lie one step away."""
+        """Suggest the folder that was probably meant, if goldens are one level above or below."""
         meant = [self.path.resolve().parent] if any(self.path.glob("*.safetensors")) else []
         below = sorted({file.parent.parent for file in self.path.glob("*/*/*.safetensors")})
         return "".join(f" Did you mean golden={folder}?" for folder in (meant + below)[:1])
@@ -156,7 +156,7 @@ class GoldenFolder:
 
 
 def _check_finite(header: Header, key: str, tensor: Tensor) -> None:
-    """Refuse NaN and infinity that nobody wrote down: nothing would be compared there."""
+    """Refuse NaN and infinity that the header does not list: nothing would be compared there."""
     if header.nonfinite is None or key in header.nonfinite or bool(tensor.isfinite().all()):
         return
     bad = int((~tensor.isfinite()).sum())

@@ -1,4 +1,4 @@
-"""How official mechanisms, weights and hyperparameters are called here. Data, and nothing else.
+"""Our names for official mechanisms, weights and hyperparameters. Data, and nothing else.
 
 A golden folder named as one of our mechanisms, with our names for its weights, and with our
 hyperparameters under ``settings``, needs no entry. Any other needs one `Form` in `FORMS`; files
@@ -15,23 +15,23 @@ from typing import Any
 from bench.studies.golden.files import Header
 
 LookUp = Callable[[Header], Any]
-"""How something follows from a header."""
+"""Derives a value from a header."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """One form that the files of a folder have, and what it is called here.
+    """One form that files of a folder have, and how it maps to ours.
 
     Attributes:
         mechanism: our registered name; that of the folder if None.
-        reason: why files of this form prove nothing; None if they do.
+        reason: why files of this form prove nothing; else None.
         when: which files have it; the first form of a folder that fits is taken.
         defaults: the official code's hyperparameters where a file states none, by our names.
-        hyper: official hyperparameter -> ours. Others are left aside: they describe the formula,
-            and numbers that do not agree with ours would tell.
+        hyper: official hyperparameter -> ours. Others are ignored: they describe the formula, and
+            if ours differed, the numbers would.
         derived: our hyperparameter -> how it follows from a header; None if it does not.
-        weights: official weight, or the first words of its dotted name -> ours. Several of ours
-            share the rows of one official weight in the order given. Others keep their name.
+        weights: official weight, or a prefix of its dotted name -> ours. Several of ours share the
+            rows of one official weight in the order given. Others keep their name.
         not_weights: tables that ours computes itself.
         inputs: official input -> our argument. Others keep their name.
         tokens_first: inputs and outputs of heads are (B, N, H, ...) instead of (B, H, N, ...).
@@ -41,8 +41,8 @@ class Form:
             not.
         layer: our layer in which the mechanism, a published core, takes the place of the core; None
             if the files are about the mechanism itself.
-        unfused: our settings for a kernel that writes the weights out. The authors' float32 bounds
-            are those of written-out weights; where a fused kernel is beyond one, this one decides.
+        unfused: our settings for a kernel that materialises the weights, as the code behind the
+            official float32 bounds does; where a fused kernel is beyond one, this one decides.
     """
 
     mechanism: str | None = None
@@ -85,7 +85,7 @@ def _is_causal(header: Header) -> bool:
 
 
 def _number(key: str) -> Callable[[Header], float | None]:
-    """Take an official hyperparameter that is a number, or else a formula in words: then None."""
+    """Look up an official hyperparameter; None if it is missing, or a formula in words."""
 
     def look_up(header: Header) -> float | None:
         stated = header.hyper.get(key)
@@ -96,7 +96,7 @@ def _number(key: str) -> Callable[[Header], float | None]:
 
 
 def _size(tensor: str, axis: int) -> Callable[[Header], int | None]:
-    """Tell the length of a stored tensor along an axis; None if it is not stored."""
+    """Look up the length of a stored tensor along an axis; None if it is not stored."""
 
     def look_up(header: Header) -> int | None:
         shape = header.shapes.get(tensor)
@@ -106,7 +106,7 @@ def _size(tensor: str, axis: int) -> Callable[[Header], int | None]:
 
 
 def _has(*weights: str) -> Callable[[Header], bool]:
-    """Tell whether one of some weights is stored."""
+    """Test whether one of some weights is stored."""
     return lambda header: any(f"w.{weight}" in header.shapes for weight in weights)
 
 
@@ -137,7 +137,7 @@ _FORGETS: dict[str, LookUp] = {"forget_gate": lambda header: "in.log_decay" in h
 
 
 def _lambda_init(header: Header) -> float | None:
-    """Differential attention's, of the layer at this depth."""
+    """Differential attention's initial lambda in the layer at this depth; None without a depth."""
     depth = header.hyper.get("depth")
     return None if depth is None else 0.8 - 0.6 * math.exp(-0.3 * depth)
 
@@ -145,7 +145,7 @@ def _lambda_init(header: Header) -> float | None:
 _TABLE: dict[str, Form | tuple[Form, ...]] = {
     # A fused kernel keeps the logarithm of a row's sum of weights, and its backward pass takes the
     # weights from it: where scores are in the hundreds, the float32 rounding of that logarithm is
-    # some 1e-5 of each weight, which written-out weights do not lose.
+    # some 1e-5 of each weight, which materialised weights do not lose.
     "softmax": Form(unfused={"backend": "math"}),
     "linear_elu": Form(mechanism="linear", hyper=_same("eps"), defaults={"eps": 1e-6}),
     "performer": (
@@ -292,13 +292,13 @@ _TABLE: dict[str, Form | tuple[Form, ...]] = {
     "simple_gla": Form(derived=_SCALE, inputs=_DECAY),
     "gla": Form(derived=_SCALE, inputs=_DECAY),
     "retnet": Form(derived=_SCALE),
-    # Their recurrences take keys as they come: the caller has brought them to unit length.
+    # Their recurrences take keys as they are: the caller has normalised them to unit length.
     "deltanet": Form(defaults=_KEYS_AS_THEY_COME, derived=_SCALE),
     "gated_deltanet": Form(defaults=_KEYS_AS_THEY_COME, derived=_SCALE, inputs=_DECAY),
     "kda": Form(defaults=_KEYS_AS_THEY_COME, derived=_SCALE),
     "differential": Form(hyper=_same("norm", "lambda_init"), derived={"lambda_init": _lambda_init}),
     "fox": Form(hyper=_same("window")),
-    # The authors' 0 is no window.
+    # In the authors' code 0 means no window.
     "softmax_sinks": Form(
         derived={"window": lambda header: header.hyper.get("sliding_window") or None}
     ),

@@ -1,4 +1,4 @@
-"""One golden against our mechanism: build it alike, run it in two precisions, compare."""
+"""One golden against our mechanism, built with its settings and run in two precisions."""
 
 from __future__ import annotations
 
@@ -37,13 +37,12 @@ class Proof:
 
     Attributes:
         golden: folder/case, such as ``linear_elu/full_b2h2n49d16``.
-        mechanism: our registered name; None if the case is about nothing of ours.
+        mechanism: our registered name; None if we have no such mechanism.
         case: the second half of `golden`.
         error, bound, dtype: of the comparison that was worst relative to its bound, as absolute
             values; None if nothing was compared, `error` also if ours was not finite.
-        reason: always present unless the case passed in full and by the kernel that is used
-            otherwise.
-        source: hash of the mechanism's source; empty if the case is about nothing of ours.
+        reason: None only if the case passed in full, by the default kernel.
+        source: hash of the mechanism's source; empty if `mechanism` is None.
     """
 
     golden: str
@@ -132,11 +131,11 @@ def _judge(golden: Golden, form: Form, name: str) -> Proof:
 def _unfused_if_need_be(
     golden: Golden, form: Form, name: str, compared: list[Comparison]
 ) -> tuple[list[Comparison], str | None]:
-    """Give float32 a second chance by the form's unfused kernel, and say so.
+    """Repeat float32 with the form's unfused kernel, and give a remark that says so.
 
-    Only where float64 holds, by the kernel that is used otherwise: so the formula is right, and
-    what is left is that kernel's rounding. If the unfused one is beyond a bound too, nothing is
-    gained and the first comparisons stay.
+    Only if float64 is within its bounds by the default kernel: then the formula is right, and the
+    rest is that kernel's rounding. If the unfused one is beyond a bound too, the first comparisons
+    stay.
     """
     beyond = [c for c in compared if not c.holds]
     if not form.unfused or not beyond or any(c.dtype != "float32" for c in beyond):
@@ -220,18 +219,18 @@ def _compare_all(golden: Golden, form: Form, name: str, dtype: str) -> Iterator[
         if feature in official:
             ours[feature] = getattr(module, method)(inputs[argument])
     for result in golden.header.results:
-        # Besides `out` there may be the same output by another way of theirs, such as out_sdpa.
+        # Besides `out` there may be the output of another official implementation, as out_sdpa.
         value = out if result.startswith("out") else ours.get(result)
         if value is None:
             raise Mismatch(f"the golden holds {result}, which is mapped to nothing of {name}")
-        if is_published(name):  # not finite where the original is not
+        if is_published(name):  # the same code, so it need not be finite where theirs is not
             rows = ~official[result].isfinite().all(dim=-1, keepdim=True)
             value = value.masked_fill(rows, 0.0)
         yield compare(result, dtype, value, official[result], bounds[result])
 
 
 def _masks(golden: Golden, name: str) -> dict[str, Tensor]:
-    """Say the call's masks; one that hides whole keys as ``key_mask`` if we take no other."""
+    """Masks of the call; one that hides whole keys becomes ``key_mask`` if we take no dense one."""
     masks = {
         key: golden.tensors[f"w.{key}"] != 0
         for key in ("mask", "key_mask")
@@ -260,7 +259,7 @@ def _call(
 
 
 def compare(result: str, dtype: str, ours: Tensor, official: Tensor, bound: float) -> Comparison:
-    """Take the largest difference over the rows that are finite in the official result.
+    """Largest difference over the rows that are finite in the official result.
 
     Ours must be finite everywhere.
     """

@@ -1,8 +1,8 @@
-"""Record outputs of any callable or module as a golden file; `goldens` reads it.
+"""Record outputs of any callable or module as a golden file, which `files` reads.
 
 The rules are those of the files in tests/golden: inputs, weights and cotangent are float32 values;
-results are computed in float64 from exactly those values; what float32 gives beside them says how
-far off an honest float32 may be.
+results are computed in float64 from exactly those values; the error of the same code in float32
+says how far off ours may be in float32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FLOAT64_BOUND = 1e-9
 wrong formula by far more.
 """
 FLOAT32_BOUND = 1e-6
-"""The least float32 bound, of the largest value of a result: some rounding steps of float32."""
+"""Smallest float32 bound, relative to the largest value of a result: a few roundings of float32."""
 FLOAT32_SLACK = 10.0
 """Ours may be this many times as far off as the recorded code is itself in float32."""
 _STORED = (
@@ -44,10 +44,10 @@ class Case:
         case: the name of the file.
         call: a function or module that takes `inputs` by keyword and returns one tensor.
         inputs: the arguments that get a gradient: q, k, v of (B, H, N, D), or x of (B, N, C).
-        stored: tensors that `call` knows already and ours has to be told, such as ``mask``,
-            ``key_mask``, or a weight of a function. A module's own weights are taken from it.
+        stored: tensors that `call` holds already and ours needs, such as ``mask``, ``key_mask``, or
+            a weight of a function. A module's own weights are taken from it.
         settings: our hyperparameters, by our names.
-        hyper: theirs, by their names, for that map and for readers.
+        hyper: theirs, by their names, for `FORMS` and for readers.
         tags: such as ``causal``.
         entry, source: the class or function, and the repository and commit that it is from.
         seed: of the cotangent.
@@ -152,7 +152,7 @@ def _run(
 
 
 def _errors(float32: dict[str, Tensor], float64: dict[str, Tensor]) -> dict[str, dict[str, float]]:
-    """How far float32 is off, over what is finite in both, beside the size of the result."""
+    """Largest error of float32 where both are finite, and largest value, of each result."""
     errors = {}
     for name, exact in float64.items():
         difference = (float32[name].double() - exact).abs()

@@ -1,4 +1,4 @@
-"""A mechanism in narrow dtypes against itself in float64, on hard inputs, on larger and larger."""
+"""A mechanism in narrow dtypes against itself in float64, on hard inputs and on growing norms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HIDDEN = "all keys hidden"
 """A kind of its own: unit-normal inputs under a key mask that hides every key."""
 NUM_HEADS, HEAD_DIM = 1, 32
 SEQ_LEN = 1024
-"""Tokens that errors are measured with."""
+"""Tokens on which errors are measured."""
 HARD_LEN = 64
 """An 8 x 8 grid. What is hard about hard inputs does not depend on the length."""
 
@@ -36,8 +36,8 @@ class Findings:
         errors: dtype -> input -> largest error over the largest output, both over all tokens; None
             if the output was not finite.
         broken: dtype -> hard inputs on which an output or a gradient was not finite.
-        ends: dtype -> the largest norm of 1, 2, 4, … before an output or a gradient is not finite;
-            zero if at none, None if they are finite as far as the dtype reaches.
+        ends: dtype -> the largest norm of 1, 2, 4, … up to which outputs and gradients are finite;
+            zero if they are not at 1, None if they are over the whole range of the dtype.
     """
 
     mechanism: str
@@ -91,13 +91,13 @@ def _build(form: Form, seq_len: int) -> Any:
 
 
 def _dtypes(form: Form) -> list[torch.dtype]:
-    """Those claimed; of a published core all, as a model in half precision runs it wholly so."""
+    """Claimed dtypes; all for a published core, as a model in half precision runs it in them."""
     takes_all = form.is_published and form.is_core
     return [d for d in DTYPES if takes_all or name_of(d) in form.can.dtypes]
 
 
 def _call_of(form: Form, mechanism: Any) -> Callable[..., Tensor]:
-    """Past the check of dtypes for published code."""
+    """Function to call; for published code the bare `forward`, which does not check dtypes."""
     call: Callable[..., Tensor] = mechanism.forward if form.is_published else mechanism
     return call
 
@@ -123,7 +123,7 @@ def error_in(
         dtype: to run in.
         mechanism: of any dtype; it is copied.
         tensors: its inputs, of any dtype.
-        call_of: what of the mechanism is called in the narrow dtype.
+        call_of: gives the function to call in the narrow dtype.
     """
     narrow = copy.deepcopy(mechanism).to(dtype)
     wide = copy.deepcopy(narrow).double()
@@ -180,7 +180,14 @@ def _to(tensors: Inputs, dtype: torch.dtype) -> Inputs:
 def is_finite(
     call: Callable[..., Tensor], given: Inputs, learned: list[Tensor] | None, **masks: Tensor
 ) -> bool:
-    """Whether outputs are, with and without gradients, and gradients of inputs and weights."""
+    """Whether outputs, with and without autograd, and gradients of inputs and weights are finite.
+
+    Args:
+        call: the mechanism.
+        given: its inputs.
+        learned: weights that gradients are taken of; without any gradients if None.
+        masks: passed to the call.
+    """
     with torch.no_grad():
         results = [call(*given, **masks)]
     if learned is not None:

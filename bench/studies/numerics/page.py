@@ -1,4 +1,4 @@
-"""docs/numerics.md: what was found of narrow dtypes and hard inputs, as a page."""
+"""docs/numerics.md: findings about narrow dtypes and hard inputs, as a page."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _overview(ours: dict[str, list[Findings]]) -> Iterator[str]:
 
 
 def _error(forms: Sequence[Findings], dtype: str) -> str:
-    """The worst of all forms, of unit-normal inputs and of large ones."""
+    """Largest error of all forms, on unit-normal inputs and on large ones."""
     claimed = [form.errors[dtype] for form in forms if dtype in form.errors]
     if not claimed:
         return "-"

@@ -1,4 +1,4 @@
-"""``<out>/numerics/<mechanism>.jsonl``: what was seen of a mechanism, a line per form."""
+"""``<out>/numerics/<mechanism>.jsonl``: findings about a mechanism, one line per form."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from bench.studies.numerics.measure import Findings
 
 
 def folder_of(out: Path) -> Path:
-    """Where the findings of `out` are."""
+    """The folder ``<out>/numerics``."""
     return out / "numerics"
 
 
 def lines_of(out: Path, name: str) -> Lines[Findings]:
-    """File of a mechanism's findings."""
+    """File of a mechanism's findings, ``<out>/numerics/<name>.jsonl``."""
     return Lines[Findings](folder_of(out) / f"{name}.jsonl", Findings, out, mend="Delete it.")
 
 
 def read_findings(out: Path) -> list[Findings]:
-    """All that are kept, sorted by name.
+    """All stored findings, sorted by mechanism.
 
     Raises:
-        ConfigError: there are none, or a file is not ours.
+        ConfigError: there are none, or a file does not hold findings.
     """
     files = regular_files(out, "numerics/*.jsonl")
     found = [one for file in files for one in lines_of(out, file.stem).read()]

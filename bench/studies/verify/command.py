@@ -11,7 +11,7 @@ from bench.studies.verify.settings import Verify
 
 
 def study(asked: Verify, session: Session) -> int:
-    """Prove what was asked for; returns the exit code."""
+    """Run the chosen kind of proof; returns the exit code."""
     if asked.flops:
         return run_flops(asked, session)
     if asked.conformance:

@@ -1,4 +1,4 @@
-"""The rows on the disk, and whether they could lie there."""
+"""Write the rows of proofs, and check beforehand that they can be written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_rows(path: Path, proofs: Sequence[Proof] | Sequence[FlopProof]) -> Non
 
 
 def check_writable(path: Path) -> None:
-    """Make the folder of `path`, so that what cannot be written is refused before the proofs.
+    """Make the folder of `path`, so that an `out` that cannot be written is refused at once.
 
     Raises:
         ConfigError: it cannot be made or written to, or `path` is a folder.

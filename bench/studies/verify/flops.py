@@ -1,4 +1,4 @@
-"""``flops=true``: FLOP formulas against what counters see and what slow forms take."""
+"""``flops=true``: FLOP formulas against counters, and against products of the slow forms."""
 
 from __future__ import annotations
 

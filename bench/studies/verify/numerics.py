@@ -17,7 +17,7 @@ from bench.studies.verify.settings import Verify
 
 
 def run_numerics(asked: Verify, session: Session) -> int:
-    """Measure narrow dtypes, keep what was seen, write the page from all that is kept.
+    """Measure narrow dtypes, store the findings, and write the page from all stored ones.
 
     Returns:
         1 if an output or a gradient of ours is not finite where finite is promised, else 0.

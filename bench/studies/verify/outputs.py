@@ -55,7 +55,7 @@ def listed_gaps(goldens: Path) -> dict[str, str]:
 
 
 def unlisted(proofs: Sequence[Proof], listed: Mapping[str, str]) -> list[str]:
-    """Cases that are not covered, each with its reason, but for those listed with just this one."""
+    """Cases that are not covered, with the reason, except those listed with the same reason."""
     gaps = {
         f"{p.golden} {p.mechanism}": p.reason for p in proofs if p.status is Verdict.NOT_COVERED
     }
@@ -89,7 +89,7 @@ def _prove_case(folder: GoldenFolder, name: str, wanted: frozenset[str]) -> Iter
     about = {form.mechanism for form in _with_published([Form(mechanism=name) for name in ours])}
     if wanted and not about & wanted:
         return
-    # Until the header is read, a folder that several forms share says nothing about which one.
+    # Until the header is read, the form is not known if the folder has several.
     mechanism = next(iter(ours)) if len(ours) == 1 else None
     try:
         header = folder.header(name)
