@@ -221,7 +221,9 @@ def orders(task: Mixed) -> Iterator[Orders]:
 # --- the page -----------------------------------------------------------------------------------
 
 
-def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
+def write_page(
+    store: Path, page: Path, command: str, tasks: Sequence[str] = (), notes: Sequence[str] = ()
+) -> list[Path]:
     """Write the page of a store and its pictures; returns their paths. Training is not needed.
 
     Raises:
@@ -229,20 +231,25 @@ def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ())
     """
     records = chosen(read_records(store), tasks)
     board = board_of(records)
-    document = partial(document_of, board, records, command)
+    document = partial(document_of, board, records, command, notes=notes)
     return write_illustrated(page, charts(board), document)
 
 
 def document_of(
-    board: Leaderboard, records: Sequence[Record], command: str, figures: Sequence[Figure]
+    board: Leaderboard,
+    records: Sequence[Record],
+    command: str,
+    figures: Sequence[Figure],
+    notes: Sequence[str] = (),
 ) -> Document:
-    """The page: counts of pairs, then the scores that they follow from."""
+    """The page: counts of pairs, then the scores that they follow from; notes below the command."""
     tasks = mixed(board)
     counted = [each for task in tasks for each in orders(task)]
     same, reverse = (sum(len(each.both(sign)) for each in counted) for sign in (1, -1))
     blocks: list[Block] = [
         Text([origin(latest(records), machine_words(board), board.commits)]),
         Command(command),
+        *([Text(notes)] if notes else []),
         Prose(prose(__file__, "how_to_read")),
         Text(
             [
