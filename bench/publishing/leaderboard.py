@@ -1,4 +1,4 @@
-"""Records to rankings: what may share a table, who is ahead of whom, and what has no number."""
+"""Rankings of records: which may share a table, which rows are ahead, and which have no number."""
 
 from __future__ import annotations
 

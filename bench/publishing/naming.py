@@ -1,4 +1,4 @@
-"""Names of rows: the entry, followed by settings if it was measured with several."""
+"""Names of rows: the entry, followed by settings if it was measured with different ones."""
 
 from __future__ import annotations
 

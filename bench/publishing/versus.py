@@ -80,7 +80,7 @@ class Flip:
 
 @dataclass(frozen=True, kw_only=True)
 class Versus:
-    """Two rows against each other."""
+    """Comparison of two rows."""
 
     names: tuple[str, str]
     verdicts: tuple[Verdict, ...]

@@ -105,7 +105,7 @@ def study(asked: Hybrids, session: Session) -> None:
     session.publish(asked.out / "hybrids.md", charts(board), document)
 
 
-# --- what follows -------------------------------------------------------------------------------
+# --- orders of pairs ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)

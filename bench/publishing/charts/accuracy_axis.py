@@ -1,7 +1,7 @@
 """An axis of accuracies that shows the difference between 99 and 99.5 % and has room for guessing.
 
-Errors, not accuracies, differ by factors, so the axis is logarithmic in errors, and linear near 0,
-where there are none. Its labels are accuracies.
+Errors, not accuracies, differ by factors, so the axis is logarithmic in errors, and linear near 0
+to show a score without errors. Its labels are accuracies.
 """
 
 from __future__ import annotations

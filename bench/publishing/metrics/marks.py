@@ -49,10 +49,10 @@ def marks(*records: Record) -> tuple[str, ...]:
 def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
     """Whether a record may be ranked; true for one without a result.
 
-    A mechanism may not that computes something else, or does other work, than it claims, or that
-    cannot have done the work in the time. Nor may a training run that might have learned more with
-    more steps, that is stuck at chance or at a partial solution, or whose learning rate was not
-    searched for it or was the smallest or largest of the search.
+    No rank is given to a mechanism that computes something else, or does other work, than it
+    claims, or that cannot have done the work in the time; nor to a training run that might have
+    learned more with more steps, that is stuck at chance or at a partial solution, or whose
+    learning rate was not searched for it, or was the smallest or largest of the search.
 
     Args:
         record: of a cell.
@@ -105,13 +105,13 @@ def _end(record: Record, quality: Quality) -> str:
 
 
 def _stuck(record: Record, quality: Quality) -> str:
-    """The level at which a run is stuck; empty for a control, whose place is there."""
+    """The level at which a run is stuck; empty for a control, which is expected there."""
     level = "" if record.cell.mechanism in CONTROLS else quality.stuck_at
     return f"stuck at {level}" if level else ""
 
 
 def _untuned(record: Record, quality: Quality) -> str:
-    """No rate was searched for this row, or the best one was the smallest or largest tried."""
+    """Whether no rate was searched for this row, or the best one was the smallest or largest."""
     work = record.cell.task
     if record.cell.mechanism in CONTROLS:
         return ""

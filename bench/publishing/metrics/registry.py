@@ -25,7 +25,7 @@ class Metric:
         name: ends with its SI base unit, which `bench.core.format` parses.
         better: ``"higher"``, ``"lower"``, or None if neither is better.
         meaning: the first line of the function's docstring.
-        of: the pure function; None where the metric does not apply.
+        of: the pure function; it returns None where the metric does not apply.
     """
 
     name: str
@@ -86,7 +86,7 @@ def metric_names() -> tuple[str, ...]:
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of a name.
+    """Find a metric by its name.
 
     Raises:
         ConfigError: no such name; the message lists the nearest ones.

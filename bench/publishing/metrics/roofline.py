@@ -97,11 +97,11 @@ def floors_s(record: Record) -> dict[str, float]:
 
 
 def times_faster(record: Record) -> tuple[float, bool]:
-    """How many times faster than its floor a call was, and whether the machine was noisy for that.
+    """How many times faster than its floor a call was, and whether its ceilings may be too low.
 
     The ceilings are those of the calibration, or without one those measured before the call's
-    rounds; they are too low if the machine was busy then. A state need not be read as a whole, so
-    it is not counted here. 0 if no floor is known, or if nothing is multiplied.
+    rounds; they may be too low if the machine was busy then. A state need not be read as a whole,
+    so it is not counted here. 0 if no floor is known, or if nothing is multiplied.
     """
     speed = record.result
     if not isinstance(speed, Speed) or record.cell.is_model or not speed.flops:

@@ -99,7 +99,7 @@ class _Task:
     """The task of a request.
 
     Attributes:
-        name: its registered name.
+        name: its name in conf/task.
         typed: settings that the command line gave.
     """
 
@@ -142,7 +142,7 @@ def _check_range(
     )
 
 
-# --- who may be an answer -------------------------------------------------------------------------
+# --- candidates -----------------------------------------------------------------------------------
 
 
 def _candidates(
@@ -230,7 +230,7 @@ def told_apart(rows: Sequence[Candidate]) -> tuple[list[Candidate], list[Candida
     )
 
 
-# --- what is said ---------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------
 
 
 def answer(question: Question, rows: Sequence[Candidate], records: Sequence[Record]) -> list[Block]:

@@ -32,7 +32,10 @@ def converted(
     seed: int,
     say: Callable[[str], None],
 ) -> tuple[float, ...]:
-    """Train an exchanged model by its teacher and then by labels; its scores at `looks`.
+    """Train an exchanged model by its teacher and then by labels.
+
+    Returns:
+        Its scores on the test set at `looks`.
 
     Raises:
         Diverged: a loss or a prediction is not finite.
@@ -76,7 +79,10 @@ def converted(
 def from_scratch(
     model: nn.Module, task: Task, num_steps: int, seed: int, say: Callable[[str], None]
 ) -> tuple[float, ...]:
-    """Train a model by labels alone on the same batches, in one phase; its scores at `looks`.
+    """Train a model by labels alone on the same batches, in one phase.
+
+    Returns:
+        Its scores on the test set at `looks`.
 
     Raises:
         Diverged: a loss or a prediction is not finite.
