@@ -51,14 +51,14 @@ def accuracy_page(
     notes: Sequence[str] = (),
     timed: Sequence[Record] = (),
 ) -> str:
-    """The page.
+    """The page as Markdown.
 
     Args:
-        records: of training runs; of a cell's records the newest counts.
-        command: what trained them.
-        pictures: title and path, relative to the page, of each.
-        order: beginnings of the tasks' names; those that none fits come last.
-        notes: sentences, below the command.
+        records: of training runs; the newest one of each cell counts.
+        command: the command line that trained them.
+        pictures: title and path, relative to the page, of each picture.
+        order: prefixes of task names, in the order of the page; tasks without one come last.
+        notes: sentences below the command.
         timed: records of timings of the same rows.
     """
     newest = latest(records)
@@ -98,7 +98,10 @@ def _speed_blocks(timed: Sequence[Record]) -> Iterator[str]:
 
 
 def _told_apart(board: Leaderboard, order: Sequence[str] = ()) -> Leaderboard:
-    """Tasks of one label by the settings in which they differ, as ``recall position=rope``."""
+    """Add to labels that several tasks share their differing settings, and sort by `order`.
+
+    For example ``recall position=rope``.
+    """
     alike: dict[str, list[TaskScores]] = {}
     for task in board.tasks:
         alike.setdefault(task.label, []).append(task)
@@ -118,11 +121,11 @@ def _told_apart(board: Leaderboard, order: Sequence[str] = ()) -> Leaderboard:
 
 
 _NAMED = ("num_steps", "learning_rate")
-"""Settings that a table names elsewhere, or for each row."""
+"""Settings that a table shows elsewhere, or for each row."""
 
 
 def _sections(board: Leaderboard) -> list[Section]:
-    """Tables within a number of steps; where steps were doubled, then one of what that came to."""
+    """Tables within a number of steps, then tables at convergence if steps were doubled."""
     shown, ended = {id(task): task for task in board.tasks}, []
     for tasks in by_steps(board.tasks).values():
         if rows := doublings(tasks):
@@ -136,12 +139,12 @@ def _sections(board: Leaderboard) -> list[Section]:
 
 
 def _bare_label(record: Record) -> str:
-    """A task's name without the settings in which this one differs from its neighbours."""
+    """A task's name, without the settings that distinguish its label from others."""
     return record.cell.task.label.partition(" ")[0]
 
 
 def origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence[str]) -> str:
-    """Where and when training runs were made, and what they took; the command follows."""
+    """Beginning of a sentence that ends with a command: machine, commit, dates and durations."""
     days = " and ".join(sorted({record.started_at[:10] for record in records}))
     trained = [record for record in records if record.status is not Status.SKIPPED]
     spent_s = sum(record.cost_s.get("total", 0.0) for record in trained)
@@ -153,7 +156,7 @@ def origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence
 
 
 def wall_s(records: Sequence[Record]) -> float:
-    """From the first start to the last end, summed over sweeps."""
+    """Wall time in seconds, from the first start to the last end, summed over sweeps."""
     spans: dict[str, list[tuple[float, float]]] = {}
     for record in records:
         start = datetime.fromisoformat(record.started_at).timestamp()
@@ -165,10 +168,10 @@ def wall_s(records: Sequence[Record]) -> float:
 
 
 def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
-    """Records of training runs: all, or of the tasks named.
+    """Records of training runs: all, or those of the named tasks.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: a named task was not trained, or none was.
     """
     trained = [record for record in records if record.cell.is_task]
     known = {_bare_label(record) for record in trained}
@@ -193,7 +196,7 @@ def write_page(
     stored = read_records(store)
     records = chosen(stored, tasks)
     timed = [] if tasks else [record for record in stored if not record.cell.is_task]
-    # What needs latencies is none of this page.
+    # From training runs alone, so that charts against latency are not drawn.
     board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS), tasks)
     drawn, _ = write_pictures(charts(board), page.with_suffix(""))
     pictures = [(title, f"{page.stem}/{file.name}") for title, file in drawn]

@@ -1,8 +1,8 @@
 """Conclusions of a leaderboard, in sentences: the first lines of every report.
 
-A sentence is there only where the data carry it: an order where rows can be told apart, a crossover
-where three lengths or more were measured. Rows with a mark that costs the rank, and controls, are
-in none of them.
+A sentence is written only if the data support it: an order where rows can be told apart, a
+crossover where three lengths or more were measured. Controls, and rows with a mark that forbids a
+rank, appear in no such sentence; the latter are listed at the end.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from bench.publishing.scores import TaskScores
 from bench.publishing.tables import mode_words, place_words
 
 MAX_WRITTEN = 12
-"""Largest number of settings, tasks, or names written in a sentence; of more, eight are.
+"""Largest number of settings, tasks or names that are all written; of more, only eight are.
 
-They would push the tables off the first page; and a single one more is written rather than counted.
+More would push the tables off the first page. At least five are then left out, because naming one
+more takes no more space than saying that there is one more.
 """
 
 MAX_WORDS, MAX_NAMES = 20, 3
-"""Largest numbers of words in a headline, and of tied rows that it names."""
+"""Largest number of words in a headline, and of tied rows that it names."""
 
 _AXES: dict[str, Callable[[int], str]] = {
     "num_threads": lambda value: quantity(value, "thread"),
@@ -42,7 +43,7 @@ _AXES: dict[str, Callable[[int], str]] = {
     "head_dim": lambda value: f"head size {value}",
     "method_version": lambda value: f"method {value}",
 }
-"""Said in a sentence where a board has several values of them."""
+"""Axes that a sentence names if the board has several values of them."""
 
 
 def sentences(board: Leaderboard) -> tuple[str, ...]:
@@ -53,7 +54,7 @@ def sentences(board: Leaderboard) -> tuple[str, ...]:
     for ranking in of_settings[: _num_written(of_settings)]:
         place, what = _where(ranking, board), _what(ranking.setting, varied)
         found = _findings(ranking, crossovers(board).get(ranking.setting, {}))
-        # What the sentence before has said of the place is not said again.
+        # A sentence does not repeat the place that the sentence before it named.
         said.append(f"{what}: {found}." if place == before else f"{place}, {what}: {found}.")
         before = place
     of_tasks = [text for task in board.tasks if (text := _task_sentence(task, board))]
@@ -113,7 +114,7 @@ def _short(*sentences: str) -> str:
 
 
 def _several(names: Sequence[str]) -> str:
-    """As ``a, b, c and 4 more``."""
+    """Some of the names, e.g. ``a, b, c and 4 more``."""
     num_more = len(names) - MAX_NAMES
     return _and(names if num_more < 2 else [*names[:MAX_NAMES], f"{num_more} more"])
 
@@ -128,7 +129,7 @@ def _more(everything: Sequence[object], noun: str) -> Iterator[str]:
 
 
 def _longest(board: Leaderboard) -> list[Ranking]:
-    """For each setting, the longest size at which at least two rows have a rank."""
+    """For each setting, its ranking at the largest size at which two rows or more have a rank."""
     found: dict[Setting, Ranking] = {}
     for ranking in board.rankings:  # ascending in size within a setting
         if ranking.ranks and len(ranking.ranks.names) > 1:
@@ -150,7 +151,7 @@ def _order_words(ranking: Ranking, ranks: Ranks, reference: str) -> str:
     def over(name: str) -> str:
         return "" if name == reference else f" ({_speedup(standings[name])} {reference})"
 
-    # Nobody is ahead of one of the leaders, so none of them is ahead of another.
+    # No row is ahead of a leader, so no leader is ahead of another.
     first, *tied = leaders = ranks.leaders()
     if tied:
         by = "" if reference in leaders else f", up to {_speedup(standings[first])} {reference}"
@@ -180,7 +181,7 @@ def _crossing_words(of_setting: Mapping[str, Crossover], reference: str) -> str:
 
 
 def _where(ranking: Ranking, board: Leaderboard) -> str:
-    """As ``At 4,096 tokens on this CPU``."""
+    """Size and place, e.g. ``At 4,096 tokens on this CPU``."""
     setting = ranking.setting
     place = "this CPU" if setting.device == "cpu" else setting.device
     if len(board.machines) > 1:
@@ -189,7 +190,7 @@ def _where(ranking: Ranking, board: Leaderboard) -> str:
 
 
 def _what(setting: Setting, varied: Collection[str]) -> str:
-    """As ``float32, forward``, with what sets it apart from other settings."""
+    """Dtype and mode, e.g. ``float32, forward``, and the axes in which settings differ."""
     shape, axes = setting.workload, setting.axes
     words = [shape.dtype, mode_words(shape.mode)]
     if isinstance(shape, ModelWorkload):
@@ -224,7 +225,7 @@ def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
 
 
 def _task_words(task: TaskScores, board: Leaderboard) -> str:
-    """Its label, and where and how it ran if another table has the same one."""
+    """The task's label, with place and dtype if another table has the same label."""
     if sum(one.label == task.label for one in board.tasks) < 2:
         return task.label
     return f"{task.label} ({place_words(task, board)}, {task.dtype})"
@@ -238,7 +239,7 @@ def _one_seed(board: Leaderboard) -> Iterator[str]:
 
 
 def _left_out(board: Leaderboard) -> Iterator[str]:
-    """Who is not ranked, and why: a sentence for each worst mark of a row, and for each task."""
+    """Rows that are not ranked, and why: a sentence for each kind of mark, and for each task."""
     why: dict[str, list[str]] = {}
     for ranking in board.rankings:
         for standing in ranking.standings:
@@ -257,5 +258,5 @@ def _left_out(board: Leaderboard) -> Iterator[str]:
 
 
 def _and(names: Sequence[str]) -> str:
-    """As ``a``, ``a and b``, or ``a, b and c``."""
+    """Join names: ``a``, ``a and b``, or ``a, b and c``."""
     return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]

@@ -49,12 +49,10 @@ class PublishConfig(Settings):
 
 
 def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
-    """Read ``out``, ``metrics``, the two ``columns``, ``controls``, ``charts`` and ``wandb``.
-
-    Keys that are somebody else's are left alone.
+    """Read and check the settings of publishing; other keys of the configuration are ignored.
 
     Raises:
-        ConfigError: naming the key, what was given and what is allowed.
+        ConfigError: a setting has the wrong type or value, or a metric does not exist.
     """
     found = PublishConfig.read({"out": None, **config})
     for key in ("metrics", "columns", "model_columns"):

@@ -1,4 +1,4 @@
-"""Scores of rows whose training steps were doubled until they changed no more."""
+"""Scores of rows whose training steps were doubled until the scores stopped changing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bench.publishing.scores import Score, TaskScores
 from bench.publishing.tables import Section
 
 CONVERGED = 0.01
-"""Change of a row's mean by a doubling of its steps below which it has converged: one point."""
+"""Change of a row's mean by doubling its steps, below which it has converged: one point."""
 
 MIN_SEEDS = 3
-"""Fewest seeds of a doubling that is judged, or as many as the fewest steps have."""
+"""Smallest number of seeds of a doubling that counts; less if the shortest training has fewer."""
 
 UNDER_TRAINED = "under-trained"
 """Mark of a row whose mean a doubling raises by `CONVERGED` or more."""
@@ -25,12 +25,12 @@ UNDER_TRAINED = "under-trained"
 
 @dataclass(frozen=True, kw_only=True)
 class Doublings:
-    """A row's scores at more and more steps, each with a learning rate of its own.
+    """A row's scores at increasing numbers of steps, each with a learning rate of its own.
 
     Attributes:
         entry: the row.
-        steps: rising, each twice the one before.
-        scores: at each of them.
+        steps: ascending, each twice the one before.
+        scores: one for each number of steps.
     """
 
     entry: str
@@ -63,7 +63,7 @@ def _change(one: Score, other: Score) -> float:
 
 
 def by_steps(tasks: Sequence[TaskScores]) -> dict[str, dict[int, TaskScores]]:
-    """Tasks that differ in the number of steps alone, by their other settings and by steps."""
+    """Tasks grouped by all settings except the number of steps, then by the number of steps."""
     found: dict[str, dict[int, TaskScores]] = {}
     for task in tasks:
         settings = json.loads(task.settings)
@@ -75,9 +75,9 @@ def by_steps(tasks: Sequence[TaskScores]) -> dict[str, dict[int, TaskScores]]:
 
 
 def doublings(tasks: dict[int, TaskScores]) -> list[Doublings]:
-    """Each row that was trained at a number of steps and at twice as many, controls apart.
+    """Rows, except controls, that were trained at some number of steps and at twice as many.
 
-    A doubling under way, whose seeds are not all there, is left out.
+    A doubling that is still under way, with too few seeds, is left out.
     """
     rows: dict[str, dict[int, Score]] = {}
     for steps, task in sorted(tasks.items()):
@@ -97,7 +97,7 @@ def doublings(tasks: dict[int, TaskScores]) -> list[Doublings]:
 
 
 def with_under_trained(task: TaskScores, steps: int, rows: Sequence[Doublings]) -> TaskScores:
-    """A task whose rows are marked where twice the steps raise their mean."""
+    """The task, with a mark on each row whose mean rises if its steps are doubled."""
     low = {
         row.entry
         for row in rows

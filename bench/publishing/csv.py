@@ -12,7 +12,7 @@ from bench.core.store import latest
 from bench.publishing.filters import filter_columns
 from bench.publishing.frame import Row, frame
 
-# Fields of a cell in the order of columns; one that is added later follows them by itself.
+# Cell fields in the order of columns; a field that is missing here is appended to them.
 _CELL_FIELDS = (
     "entry",
     "mechanism",
@@ -36,19 +36,19 @@ _CELL_FIELDS = (
 _LAST = ("hyperparameters", "task_settings", "plugins")  # JSON, too wide for the middle
 
 _METERED = ("power_cap_w", "energy_per_call_j")
-"""Readings of a card's driver: where a timed row has none, the field says so."""
+"""Readings from a GPU's driver; a timed row without them is written as ``unavailable``."""
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""First characters that spreadsheets compute; a number is no text, and keeps its sign."""
+"""First characters of a text that a spreadsheet would evaluate; numbers keep their sign."""
 
 
 def flat_rows(
     records: Sequence[Record], metrics: Sequence[str]
 ) -> tuple[tuple[str, ...], list[Row]]:
-    """Column names, and one row a record in the records' order.
+    """Column names, and one row per record, in the records' order.
 
     Values are numbers, words, booleans and None; hyperparameters and the like are JSON.
-    Where models were filtered, each filter and share has columns of its own.
+    Each token filter and share that was tried has columns of its own.
     ``is_latest`` is false for a record that a newer one of the same cell has replaced.
     """
     newest = {id(record) for record in latest(records)}
@@ -84,8 +84,8 @@ def flat_rows(
 def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
     """RFC 4180, with a header; None is an empty field, booleans are ``true`` and ``false``.
 
-    Readings of a card that a timed row lacks, as every row of a CPU does, are ``unavailable``.
-    A text that a spreadsheet would take for a formula is given an apostrophe, which makes it text.
+    Readings of a GPU that a timed row lacks, as every row of a CPU does, are ``unavailable``.
+    Text that a spreadsheet would take for a formula is prefixed with an apostrophe.
     """
     columns, rows = flat_rows(records, metrics)
     text = io.StringIO(newline="")

@@ -14,14 +14,14 @@ from bench.publishing.document import Table, text_table
 from bench.publishing.tables import Section
 
 _FILES = (FILE, f"diagnostics/{FILE}")
-"""Under the folder of a store: of a command that was told its folder, or has the usual one."""
+"""Paths below a store: written by ``diagnose out=STORE``, or by default."""
 _NO_SPREAD, _ROUNDING = 1e-4, 1e-9
-"""Relative spread that is not printed, and what is left of a sum by rounding."""
+"""Relative spread below which none is printed, and size below which a number counts as 0."""
 _REGRET, _PLACE = "drop-in regret", "score in softmax's place"
 
 
 Column = tuple[str, str, str]
-"""Its title, measure and place."""
+"""Title of a column, and the measure and `at` of the numbers that it shows."""
 
 
 def read_diagnostics(out: Path) -> Found:
@@ -35,7 +35,7 @@ def read_diagnostics(out: Path) -> Found:
 
 
 def report_sections(found: Found) -> tuple[Section, ...]:
-    """The most telling numbers of a file, for a report; none without any."""
+    """The most informative numbers of a file, for a report; empty if it has none."""
     lines = _Lines([*found.lines, *changes(found.lines)])
     tables = _table(lines, "Random queries and keys", RANDOM, _telling(lines))
     for place in lines.places():
@@ -71,7 +71,7 @@ def _telling(found: _Lines) -> list[Column]:
 
 
 class _Lines:
-    """Found numbers by name, and the order in which rows and places came."""
+    """Numbers by row, inputs, measure and `at`; rows are in the order of the file."""
 
     def __init__(self, lines: Sequence[Line]) -> None:
         self.numbers = {
@@ -102,7 +102,7 @@ class _Lines:
 
 
 def sections(lines: Sequence[Line]) -> tuple[Section, ...]:
-    """All tables, those of random inputs first."""
+    """Every table, those of random inputs first."""
     found = _Lines([*lines, *changes(lines)])
     made = {"Random queries and keys": _random(found)}
     for place in found.places():
@@ -171,7 +171,7 @@ def _columns(found: _Lines, inputs: str, measure: str, title: Callable[[str], st
 
 
 def _table(found: _Lines, title: str, inputs: str, columns: Sequence[Column]) -> tuple[Table, ...]:
-    """One, or none where no row has a number."""
+    """One table, or none if no row was measured."""
     rows = []
     for attention in found.rows(inputs):
         cells = [found.numbers.get((attention, inputs, measure, at)) for _, measure, at in columns]
@@ -182,7 +182,7 @@ def _table(found: _Lines, title: str, inputs: str, columns: Sequence[Column]) ->
 
 
 def _written(number: Number | None) -> str:
-    """As ``0.763 ± 0.003``, half of the interval; a dash where there is none."""
+    """Mean ± half of its interval, e.g. ``0.763 ± 0.003``; a dash without a number."""
     if number is None or number.mean is None:
         return "-"
     low, high = number.interval or (0.0, 0.0)
@@ -196,7 +196,7 @@ def _digits(value: float, num_digits: int = 3) -> str:
 
 
 def entropy_chart(lines: Sequence[Line], head_dim: int | None = None) -> Chart | None:
-    """Entropy against the query norm, a line a mechanism; None without a sweep."""
+    """Chart of entropy against the query norm, one line per mechanism; None without a sweep."""
     drawn = entropy_lines(lines)
     if not drawn:
         return None
@@ -210,7 +210,7 @@ def entropy_chart(lines: Sequence[Line], head_dim: int | None = None) -> Chart |
 
 
 def entropy_lines(lines: Sequence[Line]) -> dict[str, list[list[float]]]:
-    """Entropy at each norm of the sweep by row, as pairs in rising order."""
+    """Pairs of query norm and entropy of each row, by ascending norm."""
     drawn: dict[str, list[list[float]]] = {}
     for line in lines:
         if isinstance(line, Number) and line.mean is not None and line.norm is not None:
@@ -219,5 +219,5 @@ def entropy_lines(lines: Sequence[Line]) -> dict[str, list[list[float]]]:
 
 
 def left_out_words(lines: Sequence[Line]) -> list[str]:
-    """A line for each that has no numbers."""
+    """A line with the reason for each row that has no numbers."""
     return [f"{line.attention}, {line.inputs}: {line.why}" for line in _Lines(lines).left_out]

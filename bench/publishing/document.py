@@ -34,16 +34,16 @@ class Column:
     """How one key of the rows is shown. CSV takes the value as it is, in base units.
 
     Attributes:
-        key: of the rows, and of the CSV.
-        title: without unit and direction; the key if empty.
-        unit: shown behind the title.
-        factor: base units in one of the unit.
-        digits: format of a number, as ``.3f``, or a function.
-        better: which direction is better, as an arrow behind the title.
+        key: key of the value in a row, and header of the CSV.
+        title: heading without unit and direction; if empty, the key.
+        unit: shown after the title.
+        factor: number of base units in one `unit`.
+        digits: format specification of a number, e.g. ``.3f``, or a function.
+        better: which direction is better, shown as an arrow after the unit.
         align: words to the left, numbers to the right.
-        within: what no interval can leave; it is cut there.
-        has_interval: CSV has the ends as ``<key>_low`` and ``<key>_high``.
-        most_letters: a terminal folds longer cells; 0 for no limit.
+        within: bounds of the quantity; the shown interval is clipped to them.
+        has_interval: whether CSV has the interval's ends, as ``<key>_low`` and ``<key>_high``.
+        most_letters: number of characters beyond which a terminal wraps a cell; 0 for no limit.
     """
 
     key: str
@@ -59,11 +59,11 @@ class Column:
 
     @property
     def header(self) -> str:
-        """As ``latency ms ↓``."""
+        """Title with unit and direction, e.g. ``latency ms ↓``."""
         return " ".join(w for w in (self.title or self.key, self.unit, _ARROWS[self.better]) if w)
 
     def write(self, value: Value) -> str:
-        """As ``0.250 (0.000 to 1.000)``."""
+        """Text of a cell, e.g. ``0.250 (0.000 to 1.000)``; empty for None and NaN."""
         if value is None or isinstance(value, str):
             return value or ""
         number, low, high = value if isinstance(value, Estimate) else Estimate(value)
@@ -83,16 +83,16 @@ _ARROWS = {"": "", "higher": "↑", "lower": "↓"}
 
 
 def words(key: str, title: str = "") -> Column:
-    """A column of words."""
+    """A left-aligned column of words."""
     return Column(key, title, align="left")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of values under typed columns; a key that a row has not is an empty cell.
+    """Rows of values under typed columns; a key that a row lacks is an empty cell.
 
     Attributes:
-        title: above it; none if empty.
+        title: printed above the table; may be empty.
         leading: indices of the rows that share the first rank; LaTeX prints them in bold.
     """
 
@@ -124,12 +124,12 @@ def text_table(
     num_words: int,
     leading: frozenset[int] = frozenset(),
 ) -> Table:
-    """A table whose cells are written already.
+    """A table of cells that are already text.
 
     Args:
-        title: above it.
+        title: printed above the table.
         header: title of each column.
-        rows: texts, each with a cell for every column.
+        rows: the texts, one for every column.
         num_words: number of leading columns that hold words; the others hold numbers.
         leading: see `Table`.
     """
@@ -150,7 +150,7 @@ def text_table(
 
 @dataclass(frozen=True)
 class Heading:
-    """A title within the document; of level 2 unless said otherwise."""
+    """A heading within the document."""
 
     words: str
     level: int = 2
@@ -158,7 +158,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Text:
-    """Lines that may quote anybody, so that no markup in them counts.
+    """Lines of untrusted text: markup in them is escaped.
 
     Attributes:
         lines: shown everywhere.
@@ -171,7 +171,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Bullets:
-    """As `Text`, each line with a dash before it."""
+    """Like `Text`, with each line as an item of a list."""
 
     lines: Sequence[str]
 
@@ -185,11 +185,11 @@ class Prose:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture that lies beside the page.
+    """A picture in a file beside the page.
 
     Attributes:
         title: what it shows.
-        path: of its file, seen from the page's folder.
+        path: path of the file, relative to the page's folder.
     """
 
     title: str
@@ -198,7 +198,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line, as it would be typed; a terminal does not show it."""
+    """A command line as typed; a terminal does not show it."""
 
     words: str
 
@@ -218,7 +218,7 @@ class Document:
 
 
 def markdown(document: Document) -> str:
-    """The page as Markdown, with a line end behind it."""
+    """The page as Markdown, ending with a newline."""
     blocks = (text for block in document.blocks for text in _markdown(block))
     return "\n\n".join([f"# {escape(document.title)}", *blocks]) + "\n"
 
@@ -246,7 +246,7 @@ def _markdown(block: Block) -> Iterator[str]:
 
 
 def pipe_table(table: Table) -> str:
-    """A table of Markdown without its title, padded so that it also reads well as text."""
+    """A Markdown table without its title, padded so that it also reads well as plain text."""
     is_left = [column.align == "left" for column in table.columns]
     lines = [[escape(cell) for cell in row] for row in (table.header, *table.texts())]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
@@ -274,12 +274,12 @@ _MARKUP = re.compile(
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line and in one cell."""
+    """Escape text so that Markdown shows it literally, on one line and in one cell."""
     return _MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def csv_text(table: Table) -> str:
-    """Values in base units under their keys, as the columns' docstring says."""
+    """The table as CSV: values in base units under their keys; see `Column`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     ends = {c.key: (f"{c.key}_low", f"{c.key}_high") for c in table.columns if c.has_interval}
@@ -295,7 +295,7 @@ def csv_text(table: Table) -> str:
 
 
 def latex(document: Document) -> str:
-    """The document's tables for LaTeX with booktabs, rows that share the first rank in bold.
+    """The document's tables for LaTeX with booktabs; rows that share the first rank are bold.
 
     Headings become comments; texts, pictures and commands are left out.
     """
@@ -357,10 +357,13 @@ def _on_one_line(text: str) -> str:
 
 
 def write(document: Document, path: Path) -> Path:
-    """Write a file by its ending: .md, .tex, or .csv of the first table; returns its path.
+    """Write a file in the format of its suffix: .md, .tex, or .csv with the first table alone.
+
+    Returns:
+        Its path.
 
     Raises:
-        ConfigError: it cannot be written, or its ending is another.
+        ConfigError: the file cannot be written, or has another suffix.
     """
     if path.suffix == ".md":
         return write_whole(path, markdown(document))

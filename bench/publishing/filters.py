@@ -1,4 +1,4 @@
-"""Results of trained models with fewer tokens, beside the whole model: numbers, and a table."""
+"""Results of trained models on a share of their tokens, compared with the whole model."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Kept:
     Attributes:
         entry: its row.
         filter: which tokens were kept, an oracle named as such; `WITHOUT` for the whole model.
-        keep: the share that was asked for.
-        num_tokens: that were kept; None for the whole model.
-        accuracies: one a seed.
-        num_examples: that each of them was counted over.
-        minus_whole: what each of them is above the whole model's; below 0 where it is less right.
-        latency_s: of a batch's forward, the choice of tokens included: the median over rounds.
-        ratios: the whole model's latency over this one, one a round.
-        flops: of all blocks for one example.
-        flops_ratio: these over the whole model's; None where a mechanism states none.
+        keep: the configured share of tokens.
+        num_tokens: tokens kept; None for the whole model.
+        accuracies: one per seed.
+        num_examples: test examples behind each accuracy.
+        minus_whole: each accuracy minus the whole model's; empty for the whole model.
+        latency_s: forward pass of a batch, the choice of tokens included: median over rounds.
+        ratios: the whole model's latency over this one, one per round; empty for the whole model.
+        flops: FLOPs of all blocks for one example.
+        flops_ratio: `flops` over the whole model's; None if the mechanism states none.
     """
 
     entry: str
@@ -54,19 +54,19 @@ class Kept:
 
     @property
     def latency_ratio(self) -> float:
-        """Its latency over the whole model's, the median over rounds; 1 of the whole model."""
+        """Its latency over the whole model's, median over rounds; 1 for the whole model."""
         return 1 / (median(self.ratios) or 1.0)
 
     @property
     def accuracy_interval(self) -> Interval | None:
-        """95 % interval of `bench.core.comparison`, within a share's bounds; None with one seed."""
+        """95 % interval by `bench.core.comparison`, within 0 and 1; None with one seed."""
         runs = Runs(scores=dict(enumerate(self.accuracies)), num_examples=self.num_examples)
         found = mean_of(runs)
         return within_share(found) if found else None
 
 
 def kept_shares(entry: str, records: Sequence[Record]) -> Iterator[Kept]:
-    """A row's whole model, then each filter at each share; nothing where none was tried."""
+    """A row's whole model, then each filter at each share; nothing if no filter was tried."""
 
     def by(one: tuple[Quality, Filtered]) -> tuple[str, float]:
         return one[1]["filter"], one[1]["keep"]
@@ -108,7 +108,7 @@ def kept_shares(entry: str, records: Sequence[Record]) -> Iterator[Kept]:
 def filter_columns(record: Record) -> dict[str, float | None]:
     """A record's numbers for each filter and share, by the names of columns.
 
-    As ``random_0.25_accuracy``, ``random_0.25_latency_s`` and ``random_0.25_speedup_over_whole``.
+    For example ``random_0.25_accuracy`` and ``random_0.25_speedup_over_whole``.
     """
     if not isinstance(record.result, Quality):
         return {}
@@ -130,7 +130,7 @@ def filter_columns(record: Record) -> dict[str, float | None]:
 
 
 def filter_tables(task: TaskScores) -> Iterator[Table]:
-    """One for the task, if any of its models was filtered."""
+    """One table for the task, if any of its models was filtered."""
     kept = [row for one in task.scores for row in kept_shares(one.entry, one.records)]
     if kept:
         latency = column_for("latency_s", [row.latency_s for row in kept])
@@ -159,7 +159,7 @@ def filter_tables(task: TaskScores) -> Iterator[Table]:
 
 
 def filter_notes(task: TaskScores) -> Iterator[str]:
-    """How the table is to be read, and what could not be filtered."""
+    """Notes on how to read the table, and on what could not be filtered."""
     filtered = [(one, row) for one in task.scores for _, row in _filtered(one.records)]
     if not filtered:
         return
@@ -172,7 +172,7 @@ def filter_notes(task: TaskScores) -> Iterator[str]:
     )
     if any(row["filter"] in _ORACLES for _, row in filtered):
         yield "object_rate is an oracle: it knows which patches the object covers."
-    first: dict[tuple[str, str], str] = {}  # the least share's reason; others differ in a number
+    first: dict[tuple[str, str], str] = {}  # the first share's reason; others differ in a number
     for score, row in filtered:
         if reason := row.get("reason"):
             first.setdefault((score.entry, row["filter"]), reason)
@@ -194,7 +194,7 @@ def _ratios(row: Filtered) -> list[float]:
 
 
 def _minus_whole(row: Kept) -> str:
-    """Seed by seed, so that seeds which differ much may still agree on what a filter costs."""
+    """Mean of the differences, paired by seed: seeds that differ may agree on a filter's cost."""
     if not row.minus_whole:
         return ""
     mean = sum(row.minus_whole) / len(row.minus_whole)

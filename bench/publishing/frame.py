@@ -19,10 +19,10 @@ _ENDS = {"latency_s": ("latency_low_s", "latency_high_s")}
 
 
 def frame(records: Sequence[Record], metrics: Sequence[str]) -> list[Row]:
-    """One row a record, in the records' order.
+    """One row per record, in the records' order.
 
-    A row has the fields of its cell, hyperparameters and the like as JSON; how it ended, where and
-    when; its numbers with their intervals, and what else is concluded from the record alone.
+    A row has the fields of its cell, with hyperparameters and the like as JSON; status, machine and
+    time; metrics with their intervals; and other conclusions from the record alone.
     """
     return [
         {name: plain(value) for name, value in record.cell.to_dict().items()}
@@ -57,5 +57,5 @@ def numbers(record: Record, metrics: Sequence[str]) -> dict[str, Value]:
 
 
 def ends_of(metric: str) -> tuple[str, str]:
-    """Names of the ends of a number's 95 % interval, where it has one."""
+    """Column names of the ends of a metric's 95 % interval, whether or not it has one."""
     return _ENDS.get(metric, interval_names(metric))

@@ -1,4 +1,4 @@
-"""Accuracy against what it costs: the rows that no other beats in both."""
+"""Pareto fronts of a task's scores against costs: rows that no other row beats in both."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ COSTS = {
     "state_bytes": "state",
     "flops": "compute",
 }
-"""Metrics that less is better of, and that a front is drawn against, in words."""
+"""Metrics that serve as costs of a front, with their words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Front:
-    """The rows of a task that are worth their cost.
+    """Pareto front of one task against one cost.
 
     Attributes:
         ranking: where the cost was measured; None for the state that the task's models keep.
         metric: the cost, one of `COSTS`.
-        names: of the rows on the front, cheapest first.
-        points: cost and score of every row that has both and may be ranked, controls left out.
+        names: rows on the front, cheapest first.
+        points: cost and score of every row that has both and may be ranked, without controls.
     """
 
     task: TaskScores
@@ -42,9 +42,9 @@ class Front:
 
 
 def fronts(board: Leaderboard) -> tuple[Front, ...]:
-    """Fronts of tasks against costs that at least two rows have at the longest length.
+    """Fronts of tasks against costs that at least two of their rows have.
 
-    Tasks and timings meet only on one machine and device.
+    Scores are combined only with costs of the same machine and device.
     """
     found = (_front(task, metric, board) for task in board.tasks for metric in COSTS)
     return tuple(front for front in found if front is not None)
@@ -87,8 +87,9 @@ def cost_ranking(
 ) -> Ranking | None:
     """The ranking whose costs a task's scores are shown against; None without a row of `entries`.
 
-    Of the same machine and device, and causal or not as the task is, the one with most of the
-    entries; of those forward before backward, and the longest one.
+    Rankings must be of the same machine and device, and causal as the task is. The one with most
+    of the entries is chosen; of several, one in the same dtype, without optional axes, of mode
+    ``forward``, and of the longest length, in this order.
     """
     wanted = set(entries)
 

@@ -17,13 +17,13 @@ Series = dict[str, dict[int, Record]]
 """Records with a number, by the row's name and their sequence length."""
 
 PREDICTED = 4
-"""A time is predicted at this many times the longest length that was measured."""
+"""Times are predicted at this multiple of the longest measured length."""
 
 MAX_MISFIT = 0.2
-"""No prediction from a fit that misses a measured time by more than this share of it."""
+"""Largest error of a fit at a measured length, relative to the time, that still predicts."""
 
 
-# A page, its Markdown and its charts ask for the same board in turn.
+# The HTML page, the Markdown page and the charts use the same board one after the other.
 _of_one_board = lru_cache(maxsize=1)
 
 
@@ -57,11 +57,11 @@ def scalings(board: Leaderboard) -> dict[Setting, dict[str, Scaling]]:
 
 @_of_one_board
 def series(board: Leaderboard) -> dict[Setting, Series]:
-    """The timed records of mechanisms by setting; controls, which are not compared, left out."""
+    """Timed records of mechanisms by setting, without controls, which are not compared."""
     found: dict[Setting, Series] = {}
     for ranking in board.rankings:
         if ranking.setting.is_model:
-            continue  # an image's side is no number of tokens
+            continue  # an image size is not a number of tokens
         of_setting = found.setdefault(ranking.setting, {})
         for standing in ranking.standings:
             if isinstance(standing.record.result, Speed) and standing.rank != "control":
@@ -70,7 +70,7 @@ def series(board: Leaderboard) -> dict[Setting, Series]:
 
 
 def _references(records: Mapping[int, Record], by_key: Mapping[str, Record]) -> dict[int, Record]:
-    """The records of what these are compared with, by length."""
+    """The records of their references, by length."""
     return {
         length: by_key[record.result.reference_key]
         for length, record in records.items()
@@ -131,12 +131,12 @@ def _table(
 
 
 def exponent_words(growth: Scaling) -> str:
-    """As ``1.02 [0.98, 1.05]``."""
+    """Exponent with its interval, e.g. ``1.02 [0.98, 1.05]``."""
     return bracketed("{:.2f}".format, growth.exponent, growth.exponent_interval)
 
 
 def _predicted(growth: Scaling, length: int, longest: int, column: Column) -> str:
-    """Empty where the fit misses what was measured, or others were measured at longer lengths."""
+    """Predicted time; empty if the fit is poor, or other rows were measured at longer lengths."""
     if growth.misfit > MAX_MISFIT or growth.lengths[-1] < longest:
         return ""
     return f"~{column.write(growth.seconds(length))}"

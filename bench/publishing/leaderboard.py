@@ -1,4 +1,4 @@
-"""Records to rankings: what may share a table, who is ahead of whom, and what has no number."""
+"""Rankings of records: which may share a table, which rows are ahead, and which have no number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.publishing.scores import TaskScores, score_task, task_setting
 
 RANKED_BY = "speedup_over"
 OTHER_ROUNDS = "timed in other rounds"
-"""Mark of a row whose latency was not taken together with that of the newest one in its table."""
+"""Mark of a row that was not timed in the same rounds as the newest row of its table."""
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
@@ -31,11 +31,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """All that records must share to be ranked together, but their size.
+    """Everything that records must share to be ranked together, except their size.
 
     Attributes:
-        workload: with a size of 0, be it ``seq_len`` or a model's ``image_size``; an axis that is
-            added to it keeps tables apart by itself.
+        workload: with its size, ``seq_len`` or a model's ``image_size``, set to 0. Fields that are
+            added to it later separate tables without a change here.
     """
 
     machine: str
@@ -51,7 +51,7 @@ class Setting:
 
     @property
     def axes(self) -> dict[str, Any]:
-        """Everything by name."""
+        """Every axis except the size, by name."""
         shape = asdict(self.workload)
         del shape[self.workload.size_axis]
         place = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "workload"}
@@ -59,7 +59,7 @@ class Setting:
 
     @property
     def extras(self) -> dict[str, Any]:
-        """Axes of the workload that are usually left alone, where they were not."""
+        """Optional axes of the workload that differ from their defaults."""
         return {
             field.name: getattr(self.workload, field.name)
             for field in fields(self.workload)
@@ -68,10 +68,10 @@ class Setting:
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Places models last, float32 and forward first, and the rest by its values."""
+        """Sort key: models last, then by the other axes, float32 and forward first."""
         rest = self.axes
         dtype, mode = rest.pop("dtype"), rest.pop("mode")
-        # An axis that is not set comes first; None has no order.
+        # None cannot be compared with values; it sorts first.
         places = ((value is not None, 0 if value is None else value) for value in rest.values())
         return (self.is_model, *places, *_place_in(_DTYPES, dtype), *_place_in(_MODES, mode))
 
@@ -86,7 +86,7 @@ class Standing:
 
     Attributes:
         rank: ``2``, ``2-4`` where the order within is not settled, ``control``, or empty for a
-            cell without an interval to rank by, or with a mark that forbids it.
+            cell without an interval to rank by, or with a mark that forbids a rank.
         marks: what a reader must know before the numbers, the worst first.
     """
 
@@ -101,7 +101,7 @@ class Standing:
 
     @property
     def reference(self) -> str:
-        """Label of what it is compared with; empty for a cell that was not timed beside it."""
+        """Label of the reference; empty for a cell that was not timed beside one."""
         result = self.record.result
         is_compared = isinstance(result, Speed) and result.reference_latency_s
         return result.reference if isinstance(result, Speed) and is_compared else ""
@@ -113,8 +113,8 @@ class Ranking:
 
     Attributes:
         size: the sequence length, or the image size of a model.
-        ranks: of the standings that have a place; None where there are none, or where speed-ups are
-            over several references.
+        ranks: of the standings that can be ranked; None if there are none, or if speed-ups are over
+            several references.
     """
 
     setting: Setting
@@ -124,20 +124,20 @@ class Ranking:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """Labels of what the entries are compared with, each once."""
+        """Labels of the references that the entries are compared with, without duplicates."""
         return tuple(sorted({s.reference for s in self.standings} - {""}))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Leaderboard:
-    """Everything that a page of results shows. Equal only to itself, so that it can be looked up.
+    """Everything that a page of results shows. Compared by identity, so that it can be a cache key.
 
     Attributes:
-        machines: where the records come from, in words; more than one are numbered on the page.
-        holes: the cells that are not ok, each with its reason.
+        machines: descriptions of the machines; the page numbers them if there are several.
+        holes: records of the cells that are not ok, with their reasons.
         num_cells: cells with a record, holes included.
-        started_at: first and last start, as the records say.
-        commits: of the checkout that measured, shortened; ``*`` marks one with changes.
+        started_at: start of the first and of the last record; UTC, ISO 8601, or empty.
+        commits: short commits of the code that measured; ``*`` marks uncommitted changes.
     """
 
     machines: tuple[str, ...]
@@ -152,13 +152,13 @@ class Leaderboard:
 def build_leaderboard(
     records: Iterable[Record], controls: Sequence[str] = (), *, within_budget: bool = False
 ) -> Leaderboard:
-    """Rank the newest record of each cell within what it may be compared with.
+    """Rank the newest record of each cell among those that it may be compared with.
 
     Args:
         records: of any number of sweeps and machines.
         controls: mechanisms that are shown last and not ranked.
-        within_budget: whether scores are ranked as what a number of steps gives, so that a row
-            which still improved at its last step has a rank as well.
+        within_budget: whether scores are ranked as results of a fixed number of steps, so that a
+            row that still improved at its last step is ranked as well.
     """
     newest = latest(records)
     names = row_names(record.cell for record in newest)
@@ -184,14 +184,14 @@ def build_leaderboard(
 
 
 def differing(everywhere: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Names of the axes that places differ in; one that a place lacks counts as None."""
+    """Names of the axes in which settings differ; an axis that one of them lacks counts as None."""
     places = list(everywhere)
     names = {name for axes in places for name in axes}
     return {name for name in names if len({axes.get(name) for axes in places}) > 1}
 
 
 def _by_number(setting: tuple[str, *tuple[object, ...]]) -> tuple[object, ...]:
-    """Sort key: the label, with ``num_pairs=4`` before ``num_pairs=16``, and then all the rest."""
+    """Sort key: the label, with ``num_pairs=4`` before ``num_pairs=16``, then the other parts."""
     label, *rest = setting
     return (re.sub(r"\d+", lambda digits: digits[0].zfill(12), label), *rest)
 
@@ -223,7 +223,7 @@ def _ranking(
     controls: Sequence[str],
 ) -> Ranking:
     references = {r.result.reference_key for _, r in rows if isinstance(r.result, Speed)}
-    has_one = len(references) == 1  # speed-ups over several things have no order
+    has_one = len(references) == 1  # speed-ups over different references cannot be ordered
     ranked = {
         name: record
         for name, record in rows
@@ -268,7 +268,7 @@ def _standing_order(standing: Standing) -> tuple[object, ...]:
 
 
 def _latency_order(standing: Standing) -> tuple[object, ...]:
-    """The fastest first, where speed-ups are over several things; as above, holes last."""
+    """Order of rows if speed-ups are over several references: by latency, unranked, and holes."""
     latency = standing.value("latency_s")
     is_last = not may_be_ranked(standing.record)
     return (latency is None, is_last, latency or 0.0, standing.entry)

@@ -1,4 +1,4 @@
-"""Where a record was measured, in one line. Numbers of two machines never share a table."""
+"""Where a record was measured, in one line. Timings of two machines never share a table."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bench.core.record import Record
 
 
 def describe_machine(record: Record) -> str:
-    """Where a record was measured."""
+    """The machine that a record was measured on, in words."""
     return machine_in_words(record.environment, record.cell.device)
 
 
 def machine_in_words(facts: Mapping[str, Any], device: str = "cpu") -> str:
-    """Device, processor, cores, memory and torch, as far as an environment says.
+    """Device, processor, cores, memory and torch, as far as an environment has them.
 
-    As ``AMD EPYC, 2 cores, 23 GiB, torch 2.13.0``; names no host and no person.
+    For example ``AMD EPYC, 2 cores, 23 GiB, torch 2.13.0``; no host and no user is named.
     """
     parts = [str(facts.get("processor") or "processor unknown")]
     if device != "cpu":
@@ -35,15 +35,15 @@ def machine_in_words(facts: Mapping[str, Any], device: str = "cpu") -> str:
 
 
 def commit_of(record: Record) -> str:
-    """Short commit of the checkout that measured; ``*`` marks changes, empty is unknown."""
+    """Short commit of the code that measured, ``*`` for uncommitted changes; empty if unknown."""
     facts = record.environment
     return (facts.get("commit") or "")[:7] + "*" * bool(facts.get("is_dirty"))
 
 
 def provenance(records: Iterable[Record]) -> str:
-    """Provenance of numbers: machine, torch, commit and date, each once.
+    """Provenance of numbers: machine, torch, commit and date, without repetition.
 
-    As ``AMD EPYC, 2 cores, 23 GiB, torch 2.13.0 · commit 87c5e87 · 2026-11-28``.
+    For example ``AMD EPYC, 2 cores, 23 GiB, torch 2.13.0 · commit 87c5e87 · 2026-11-28``.
     """
     known = list(records)
     machines = sorted({re.sub(r"\((R|TM)\)", "", describe_machine(r)) for r in known})

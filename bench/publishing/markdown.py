@@ -28,14 +28,14 @@ def leaderboard_page(
     model_columns: Sequence[str] = (),
     diagnostics: Sequence[Section] = (),
 ) -> str:
-    """The whole page.
+    """The whole page as Markdown.
 
     Args:
         board: what to show.
         columns: metrics of the speed tables.
         pictures: title and path, relative to the page, of each chart.
-        model_columns: metrics of the tables of whole models; empty for the same ones.
-        diagnostics: of what `bench.diagnose` left.
+        model_columns: metrics of the tables of whole models; if empty, `columns`.
+        diagnostics: sections made from the findings of `bench.diagnose`.
     """
     blocks = ["# Leaderboard of attention mechanisms"]
     if said := sentences(board):
@@ -59,7 +59,7 @@ def leaderboard_page(
 def leaderboard_tables(
     board: Leaderboard, columns: Sequence[str], model_columns: Sequence[str] = ()
 ) -> Document:
-    """Headings and tables of the page; arguments as of `leaderboard_page`."""
+    """Headings and tables of the page; arguments as for `leaderboard_page`."""
     blocks: list[Block] = []
     for title, sections in _chapters(board, columns, model_columns):
         for section in sections:
@@ -81,7 +81,7 @@ def _chapters(
 
 
 def section_blocks(sections: Sequence[Section], level: int = 3) -> Iterator[str]:
-    """Headings of a level, notes and tables."""
+    """Markdown of sections: headings of the given level, notes and tables."""
     for section in sections:
         yield f"{'#' * level} {escape(section.title)}"
         notes = [*section.notes, *section.fine_print]

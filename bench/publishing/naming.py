@@ -1,4 +1,4 @@
-"""Names of rows: the entry, and its settings where one entry was set in two ways."""
+"""Names of rows: the entry, followed by settings if it was measured with different ones."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def identity(cell: Cell) -> str:
 
 
 def _compiler(cell: Cell) -> str:
-    """Its name; empty for a cell that runs as it is."""
+    """Name of a cell's compiler; empty for a task or an eager cell."""
     return "" if cell.is_task or cell.timed.compile == "eager" else cell.timed.compile
 
 
 def row_names(cells: Iterable[Cell]) -> Names:
     """Name each row by its entry, followed by the settings in which it differs from a namesake.
 
-    A store may hold ``performer`` as its YAML sets it and, from another sweep, with 64 features:
-    ``performer`` and ``performer num_features=64``. What a YAML of ours sets keeps its plain name,
-    whatever else was tried, and so does the first setting of any other entry: no later sweep
-    renames a row. A compiled row ends in its compiler.
+    A store may hold ``performer`` with its default settings and, from another sweep, with 64
+    features: ``performer`` and ``performer num_features=64``. The default settings of our own
+    entries keep the plain name, and so do the first settings of any other entry: no later sweep
+    renames a row. The name of a compiled row ends with its compiler.
 
     Args:
-        cells: in the order in which they were measured first.
+        cells: in the order of their first measurement.
     """
     variants: dict[str, dict[str, Cell]] = {}
     for cell in cells:

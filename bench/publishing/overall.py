@@ -1,4 +1,4 @@
-"""Accuracy over several tasks, with what each mean is over; nothing missing is averaged away."""
+"""Mean accuracy over several tasks; a row that lacks a task has no mean, only an interval."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class OverallRow:
     """One row over the tasks.
 
     Attributes:
-        rank: as of a task's table, ``control`` too; empty where some row has no interval.
-        mean: over all tasks; None where one of them is missing.
-        interval: of 95 %; a task that is missing could have any share of right answers. None where
-            a task was run with one seed.
-        num_covered: tasks with a score that may be ranked.
+        rank: as in a task's table, ``control`` included; empty if some row has no interval.
+        mean: over all tasks; None if the row lacks one of them.
+        interval: 95 % interval, in which a missing task may have any share of right answers. None
+            if a task was run with one seed.
+        num_covered: tasks with a score that may be ranked and lacks no seed.
     """
 
     entry: str
@@ -38,10 +38,10 @@ class OverallRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Overall:
-    """Rows over the tasks that were run at one place, in one dtype, on one device.
+    """Rows over the tasks that were run on one machine and device, in one dtype.
 
     Attributes:
-        tasks: what the means are over, in the order of their tables.
+        tasks: the averaged tasks, in the order of their tables.
         rows: those with every task first, best first.
     """
 
@@ -52,7 +52,7 @@ class Overall:
 def overall(board: Leaderboard) -> tuple[Overall, ...]:
     """Means over tasks; never across machines, devices, threads or dtypes.
 
-    Only of shares of right answers: bits per byte have no mean with these.
+    Only shares of right answers are averaged: bits per byte are in another unit.
     """
     shares = (task for task in board.tasks if not task.unit)
     groups = grouped(shares, lambda task: tuple(task.place.values()))
@@ -74,7 +74,7 @@ def _overall(tasks: Sequence[TaskScores]) -> Overall:
 
 
 def _placed(rows: Sequence[OverallRow]) -> list[OverallRow]:
-    """With their ranks, if every one that is no control has an interval."""
+    """The rows with ranks, if all rows but controls have an interval."""
     intervals = [row.interval for row in rows if not row.is_control]
     everyone = [interval for interval in intervals if interval]
     if len(everyone) < len(intervals):
@@ -88,7 +88,7 @@ def _placed(rows: Sequence[OverallRow]) -> list[OverallRow]:
 
 
 def _row(name: str, tasks: Sequence[TaskScores]) -> OverallRow | None:
-    """None for a row that has no score at all."""
+    """A row over the tasks; None if it has no complete score that may be ranked."""
     scores = [score for task in tasks for score in task.scores if score.entry == name]
     covered = [score for score in scores if score.may_be_ranked and not score.num_missing]
     known = [score.accuracy for score in covered if score.accuracy is not None]
@@ -109,7 +109,7 @@ def _interval(covered: Sequence[Score], least: float, num_tasks: int) -> Interva
     known = [interval for interval in intervals if interval]
     if len(known) < len(intervals):
         return None
-    # Seeds of different tasks have nothing to do with each other, so their errors add in squares.
+    # Seeds of different tasks are independent, so their errors add in quadrature.
     half = sqrt(sum(((high - low) / 2) ** 2 for low, high in known)) / num_tasks
     most = least + (num_tasks - len(known)) / num_tasks
     return max(0.0, least - half), min(1.0, most + half)

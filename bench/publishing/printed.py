@@ -12,12 +12,12 @@ from rich.text import Text as RichText
 from bench.publishing.document import Bullets, Column, Document, Heading, Table, Text
 
 _GAP = 2
-"""Blanks between two columns."""
+"""Spaces between two columns."""
 
 
 def print_document(document: Document, console: Console) -> None:
-    """Print headings, texts and tables; of a wide table the last columns are left out."""
-    waiting: list[Heading] = []  # those that nothing to print has come under yet
+    """Print headings, texts and tables; a table that is too wide loses its last columns."""
+    waiting: list[Heading] = []  # headings with nothing printed below them yet
     for block in document.blocks:
         if isinstance(block, Heading):
             waiting = [*(above for above in waiting if above.level < block.level), block]
@@ -38,12 +38,13 @@ def print_document(document: Document, console: Console) -> None:
 
 
 def laid_out(table: Table, width: int) -> RichTable:
-    """The table as rich prints it: the leading columns that fit into a width.
+    """The table for rich: the leading columns that fit into a width in characters.
 
-    Words are folded and never cut; they and the first number always stay. No number is broken.
+    Words are wrapped, never cut. The columns of words and the first column of numbers are always
+    kept. Numbers are not wrapped.
     """
     texts = table.texts()
-    # A column's border is one blank wide, so the padding is the rest of the gap.
+    # A column's border is one space wide, so the padding is the rest of the gap.
     found = RichTable(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), pad_edge=False)
     found.show_edge = False
     used = -_GAP
@@ -52,7 +53,7 @@ def laid_out(table: Table, width: int) -> RichTable:
         used += own + _GAP
         if used > width and i > table.num_words:
             break
-        # Only a table of words is laid out by rich: it would break numbers as well.
+        # Rich would wrap numbers as well, so it sets the widths of a table of words only.
         fixed = None if table.num_words == len(table.columns) else own
         title = RichText(column.header)
         found.add_column(title, justify=column.align, overflow="fold", width=fixed)
@@ -63,7 +64,7 @@ def laid_out(table: Table, width: int) -> RichTable:
 
 
 def _letters(column: Column, cells: Sequence[str]) -> int:
-    """Width of a column: its header may break between words, its cells only beyond their limit."""
+    """Width of a column in characters; headers wrap at words, cells beyond `most_letters` only."""
     words = column.header.split()
     if limit := column.most_letters:
         words += [word for cell in cells for word in cell.split()]

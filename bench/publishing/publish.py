@@ -1,4 +1,4 @@
-"""Records to everything that a person sees. `publish` writes it all; nothing here needs torch."""
+"""Turn records into tables, charts, pages and dashboard runs. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def publish(
     """Write page, tables, ``charts/`` and the runs of a dashboard under ``config.out``.
 
     Args:
-        records: all that the tables are to show; of a cell's records the newest counts.
+        records: the records to show; the newest one of each cell counts.
         config: what to write.
-        sweep: write a run for this sweep only, and not for every one in `records`.
-        end: told when a stage of this has ended, by its name.
+        sweep: write a run for this sweep only, not for every sweep in `records`.
+        end: called with the name of each stage when it has ended.
 
     Raises:
         ConfigError: a file cannot be written.

@@ -1,4 +1,4 @@
-"""Records of training runs to rankings on a task: over seeds, with what is not settled."""
+"""Scores of training runs on a task: means over seeds, ranks, and what is not settled."""
 
 from __future__ import annotations
 
@@ -25,31 +25,34 @@ class Score:
     """An entry's accuracies on a task.
 
     Attributes:
-        rank: as of `bench.publishing.leaderboard.Standing`, ``control`` too; empty where there are
-            fewer than two seeds, or nothing else to be ahead of.
-        may_be_ranked: false with a mark that forbids it.
+        rank: as in `bench.publishing.leaderboard.Standing`, ``control`` included; empty with fewer
+            than two seeds, or if no other row is ranked.
+        may_be_ranked: false with a mark that forbids a rank.
         marks: what a reader must know before the numbers, the worst first.
-        by_seed: a score of each seed that was run; None where a run ended without one.
-        num_missing: seeds that others ran and that have no accuracy here.
-        statuses: of the seeds that were planned and have none.
+        by_seed: seed and score of each run that was not skipped; None if it ended without a score.
+        num_missing: seeds of other rows that have no accuracy here.
+        statuses: statuses of the seeds that are not ok.
         num_unsettled: seeds that were still improving when their steps were spent.
-        num_stuck: seeds that ended at chance or at a partial solution; none of a control.
-        num_solved: seeds that are nearer to all answers right than to any of these levels.
-        train_accuracy: mean over the seeds of the score on training examples; None where no record
+        num_stuck: seeds that ended at chance or at a partial solution; 0 for a control.
+        num_solved: seeds whose score is nearer to 100 % than to chance or to a partial solution.
+        train_accuracy: mean over the seeds of the score on training examples; None if no record
             has one.
-        steps_to_90: of the seeds that answered 90 % right, lowest first.
-        longer: scores of the seeds on test examples of so many tokens, more than were trained on.
-        state_bytes: what all layers keep of one example to continue it.
+        steps_to_90: steps until 90 % of the validation answers were right, of the seeds that got
+            there, lowest first.
+        longer: number of tokens and scores of the seeds, on test examples that are longer than
+            those of training.
+        state_bytes: bytes that all layers keep of one example to continue it.
         rate: the learning rate; None if the task has none.
-        is_searched: whether that was searched for this row.
-        is_at_edge: whether it is the least or the greatest of the rates that were tried.
+        is_searched: whether the rate was searched for this row.
+        is_at_edge: whether it is the smallest or the largest of the rates that were tried.
         num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
-        gates: what the backbone projected for the mechanism beside queries, keys and values.
-        flops: of all blocks for one example.
-        matched: the size that was set so that the model costs what the others do.
-        is_share: whether it is a share of right answers, and not a count of what should be small.
-        runs: the same scores, with what is known of the test examples.
-        records: that all this is computed from.
+        gates: inputs that the backbone projects for the mechanism besides queries, keys and values.
+        flops: FLOPs of all blocks for one example.
+        matched: the size that was adjusted so that the model costs as much as the others, and its
+            value; empty if none was.
+        is_share: whether scores are shares of right answers, and not losses.
+        runs: the same scores, with the answers to the test examples, for comparisons.
+        records: the records that all this is computed from.
     """
 
     entry: str
@@ -111,7 +114,7 @@ class Score:
 
     @property
     def is_skipped(self) -> bool:
-        """Whether no seed was trained, since its mechanism cannot be on this task."""
+        """Whether every seed was skipped, for example because the task needs a causal form."""
         return not self.accuracies and set(self.statuses) == {Status.SKIPPED}
 
     @property
@@ -121,7 +124,7 @@ class Score:
 
     @property
     def shown_interval(self) -> Interval | None:
-        """As `interval`; of a share, no more than all and no less than nothing."""
+        """`interval`, within 0 and 1 for a share."""
         found = self.interval
         return within_share(found) if found and self.is_share else found
 
@@ -131,10 +134,10 @@ class TaskScores:
     """The entries on one task with one set of settings, best first.
 
     Attributes:
-        settings: of the task, with the learning rate of rows without one of their own.
-        plateaus: scores at which models halt that learned a part of the task.
-        unit: what a score counts, less being better; empty for a share of right answers.
-        causal: whether a token saw only those before it, as records or settings say.
+        settings: JSON of the task's settings, with the learning rate of rows without a search.
+        plateaus: partial solutions in words, with the score of a model that learned no more.
+        unit: unit of a score of which less is better; empty for a share of right answers.
+        causal: whether a token sees only those before it, by the records or the settings.
         ranks: of the scores that may be ranked; None with fewer than two seeds.
     """
 
@@ -155,15 +158,15 @@ class TaskScores:
 
     @property
     def place(self) -> dict[str, Any]:
-        """Circumstances, by name, that scores of two tasks must share to be compared."""
+        """Conditions, by name, that scores of two tasks must share to be compared."""
         names = ("machine", "method_version", "device", "num_threads", "dtype")
         return {name: getattr(self, name) for name in names}
 
 
 def task_setting(record: Record) -> tuple[str, str, int, str, str, int, str]:
-    """All that records must share to stand in one table; the order is that of the tables.
+    """Everything that records must share to be in one table, as a sort key of the tables.
 
-    The machine is not among it: a score is no timing.
+    The machine is not part of it: a score is not a timing.
     """
     work = record.cell.task
     return (
@@ -307,9 +310,9 @@ def _longer(results: Sequence[Quality]) -> tuple[tuple[int, tuple[float, ...]], 
 def _sorted(
     scores: Sequence[Score], ranks: Ranks | None, *, less_is_better: bool
 ) -> tuple[Score, ...]:
-    """Best first, what may not be ranked after the others, with the places that seeds leave."""
+    """The scores with their ranks, best first; those that may not be ranked follow."""
     sign = 1 if less_is_better else -1
-    if ranks and len(ranks.names) > 1:  # one row alone is ahead of nobody
+    if ranks and len(ranks.names) > 1:  # a single row needs no rank
         scores = [replace(score, rank=score.rank or ranks.place(score.entry)) for score in scores]
     return tuple(
         sorted(

@@ -1,4 +1,4 @@
-"""Runs of a search at each row's best learning rate: those that a table of scores shows."""
+"""Choose the runs of a learning-rate search that a table of scores shows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from bench.core.store import latest
 def at_best_rate(records: Iterable[Record]) -> list[Record]:
     """The records of each row at the rate that did best on validation examples.
 
-    The choice is made on the seed with the most rates, the lowest of these, as a search makes it;
-    other seeds and the test set play no part. A row with one rate is left as it is.
+    As in a search, the choice is made on the seed with the most rates, the lowest of several; other
+    seeds and the test set play no part. Controls, and rows with a single rate, are kept as they
+    are.
 
     Args:
-        records: of training runs; of a cell's records the newest counts.
+        records: of training runs; the newest one of each cell counts.
     """
     rows: dict[tuple[str, str, str], list[Record]] = {}
     for record in latest(records):
@@ -49,7 +50,7 @@ def _best_of_row(row: Sequence[Record]) -> list[Record]:
 
 
 def _labelled(record: Record, *, is_at_edge: bool) -> Record:
-    """The same record, whose rate counts as searched."""
+    """The record with its rate marked as searched."""
     work = record.cell.task
     shared = work.shared_rate or work.settings["learning_rate"]
     work = replace(work, shared_rate=shared, is_at_edge=is_at_edge)

@@ -35,11 +35,11 @@ LARGEST_SHARE = {"flatten": 0.07, "nala_rope": 0.11, "nala_cosine": 0.14}
 """Goals: at most this share of softmax's time at 4,096 tokens, forward and with backward."""
 
 Rows = Mapping[str, Mapping[str, Record]]
-"""Records by the name of their row and by their column."""
+"""Records by row and by column."""
 
 
 def speed_page(published: Sequence[Record], compiled: Sequence[Record]) -> str:
-    """The page; a cell whose record has no number is empty."""
+    """The page as Markdown; a cell is empty if its record has no number."""
     ours, eager, inductor = _rows(published), _rows(compiled), _rows(compiled, "inductor")
     compared = {
         name: row
@@ -96,11 +96,11 @@ def _rows(records: Sequence[Record], compiler: str = "eager") -> Rows:
 
 
 def missed_goals(over_operators: Table, over_softmax: Table) -> tuple[str, str]:
-    """Goals that were missed, with their table, by the speed-ups as printed.
+    """Text on the goals, and a table of those that were missed, judged by the printed speed-ups.
 
     Args:
-        over_operators: the speed-ups over the authors' operators.
-        over_softmax: those over softmax.
+        over_operators: table of speed-ups over the authors' operators.
+        over_softmax: table of speed-ups over softmax.
     """
     rows = []
     for name, column, ratio, low, high in _ratios(over_operators):
@@ -123,7 +123,7 @@ def _missed(reaches: bool) -> str:
 
 
 def _ratios(table: Table) -> Iterator[tuple[str, str, float, float, float]]:
-    """Row, column, ratio and the ends of its interval; the ratio itself where there is none."""
+    """Row, column, ratio and the ends of its interval, which are the ratio itself without one."""
     for row in table.texts():
         for column, cell in zip(table.header[1:], row[1:], strict=True):
             if found := re.match(r"([\d.,]+)x(?: \[([\d.,]+), ([\d.,]+)\])?", cell):
@@ -140,7 +140,7 @@ def _table(title: str, rows: Rows, cell: Callable[[str, str, Record], str]) -> T
         for name, row in rows.items()
     )
     table = text_table(title=title, header=(title, *columns), rows=lines, num_words=1)
-    said = (NOISY, "checked at", "checked in")  # by a tilde, and in the page's first lines
+    said = (NOISY, "checked at", "checked in")  # the page has a tilde, or says it at the top
     found = [[m for m in marks(*row.values()) if not m.startswith(said)] for row in rows.values()]
     return with_marks(table, found)
 
@@ -161,7 +161,7 @@ def _shape(record: Record) -> str:
 
 
 def _origin(records: Sequence[Record]) -> str:
-    """Machine, commit and date of what was measured, in a sentence."""
+    """A sentence with date, machine, shape and commit of the measurements."""
     facts = [record.environment for record in records]
     commits = {str(f["commit"])[:12] + " with changes" * bool(f["is_dirty"]) for f in facts}
     said = (

@@ -1,4 +1,4 @@
-"""A leaderboard as tables of words, which Markdown and the terminal only have to lay out."""
+"""A leaderboard as tables of text, which Markdown and the terminal only lay out."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from bench.publishing.metrics.roofline import bound
 from bench.publishing.scores import TaskScores
 
 MARKS = "marks"
-"""Header of the column that says what a reader must know of a row; only where a row has any."""
+"""Header of the column of marks, which a table has only if one of its rows has a mark."""
 _MARKS_WIDTH = 24
-"""Letters of the column of marks on a terminal: whole phrases, which may go on in a second line."""
+"""Width of the column of marks on a terminal, in characters; longer marks are wrapped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +45,15 @@ class Section:
 
 
 def speed_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
-    """One section a setting of mechanisms, one table a sequence length.
+    """One section per setting of mechanisms, one table per sequence length.
 
-    Where no entry has a number there is nothing to rank; `holes_table` lists those cells.
+    Lengths at which no entry has a number are left out; `holes_table` lists their cells.
     """
     return _sections(board, columns, of_models=False)
 
 
 def model_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
-    """One section a setting of a whole model, one table an image size; else as `speed_sections`."""
+    """One section per setting of a whole model, one table per image size; like `speed_sections`."""
     return _sections(board, columns, of_models=True)
 
 
@@ -77,7 +77,7 @@ def _sections(
 
 
 def _padding_notes(shape: TimedWorkload) -> Iterator[str]:
-    """Notes on tokens hidden by a mask."""
+    """A note on tokens that are hidden by a mask, if there are any."""
     if isinstance(shape, ModelWorkload) or not shape.is_masked:
         return
     if shape.ragged:
@@ -117,7 +117,7 @@ def machine_words(board: Leaderboard) -> tuple[str, ...]:
 
 
 def summary_words(board: Leaderboard) -> str:
-    """How many cells there are, how many have no number, and when they were measured at what."""
+    """Number of cells, number of those without a result, and dates and commits of measurement."""
     num_holes = len(board.holes)
     first, last = (stamp[:10] for stamp in board.started_at)
     when = f", measured {first}" if first == last else f", measured {first} to {last}"
@@ -137,7 +137,7 @@ def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
     }
     titles = {name: column.title for name, column in shown.items()}
     references = ranking.references
-    has_several = len(references) > 1  # each row says over what, and there are no ranks
+    has_several = len(references) > 1  # then each row names its reference and has no rank
     if RANKED_BY in titles:
         titles[RANKED_BY] = f"speed-up over {references[0]}" if len(references) == 1 else "speed-up"
     table = text_table(
@@ -162,7 +162,7 @@ def leading_rows(ranks: Sequence[str]) -> frozenset[int]:
 
 
 def with_marks(table: Table, marks: Sequence[Sequence[str]]) -> Table:
-    """The table with the rows' marks behind its other words; itself if no row has any."""
+    """The table with a column of marks after its columns of words; unchanged if no row has any."""
     if not any(marks):
         return table
     own = Column(MARKS, align="left", most_letters=_MARKS_WIDTH)
@@ -191,7 +191,7 @@ def _standing_cells(standing: Standing, shown: Mapping[str, fmt.Column]) -> tupl
 
 
 def setting_words(setting: Setting, board: Leaderboard) -> str:
-    """Settings of a section, as ``cpu · 1 thread · float32 · forward · core · ...``."""
+    """Settings of a section, e.g. ``cpu · 1 thread · float32 · forward · core · ...``."""
     shape = setting.workload
     words = [place_words(setting, board), shape.dtype, mode_words(shape.mode)]
     size = f"batch {shape.batch_size}"
@@ -205,7 +205,7 @@ def setting_words(setting: Setting, board: Leaderboard) -> str:
 
 
 def mode_words(mode: str) -> str:
-    """As ``forward + backward``."""
+    """A mode as text, e.g. ``forward + backward``."""
     return mode.replace("forward_backward", "forward + backward").replace("_", " ")
 
 
@@ -236,5 +236,5 @@ def _cell_words(record: Record, board: Leaderboard) -> str:
 
 
 def status_words(status: Status) -> str:
-    """As ``out of memory``."""
+    """A status as text, e.g. ``out of memory``."""
     return str(status).replace("_", " ")

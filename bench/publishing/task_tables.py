@@ -1,4 +1,4 @@
-"""Tables of rows' scores on a task, as words: over seeds, beside the score of guessing."""
+"""Tables of scores on tasks, as text: means over seeds, beside the score of guessing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from bench.publishing.scores import Score, TaskScores
 from bench.publishing.tables import Section, leading_rows, place_words, status_words, with_marks
 
 SOLVED = 0.9
-"""Share of right answers from which on a length is solved."""
+"""Smallest share of right answers at which a length counts as solved."""
 SAME_SIZE = 0.01
-"""Models whose parameters differ by no more are of one size; a larger difference is stated."""
+"""Largest relative difference of a cost from the usual one that is not shown."""
 
 
 def task_sections(board: Leaderboard) -> tuple[Section, ...]:
-    """One section a task and its settings, then one for each place where several were run."""
+    """One section per task and its settings, then one of means for each place with several."""
     every_front = fronts(board)
     of_tasks = [
         Section(
@@ -43,7 +43,7 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
 
 
 def _within(task: TaskScores) -> str:
-    """The number of steps that every row had at most: what the table ranks."""
+    """Part of a title: the number of steps within which the table ranks."""
     steps = json.loads(task.settings).get("num_steps")
     return f" · within {steps:,} steps" if isinstance(steps, int) else ""
 
@@ -105,7 +105,7 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
 
 
 def _solved_tables(tasks: Sequence[TaskScores]) -> Iterator[Table]:
-    """The length that each row is solved to on each task, if several test on longer examples."""
+    """The length up to which a row solves each task, if several tasks test on longer examples."""
     tested = [task for task in tasks if _lengths(task)]
     if len(tested) < 2:
         return
@@ -139,7 +139,7 @@ def _overall_words(row: OverallRow) -> str:
 
 
 def _task_table(task: TaskScores) -> Table:
-    """Ranks and the scores of single seeds are there where there are seeds to compare."""
+    """The table of one task; ranks and scores of single seeds are shown with several seeds only."""
     has_ranks = task.num_seeds > 1
     every = [(score, score_row(score, task)) for score in task.scores]
     rare = (
@@ -165,7 +165,7 @@ def _task_table(task: TaskScores) -> Table:
 
 
 def score_row(score: Score, task: TaskScores) -> dict[str, str]:
-    """A cell for each title, also those that are not shown."""
+    """Cells of a row by the title of their column, including columns that are not shown."""
     num_seen = task.num_seeds - score.num_missing
     write = number if task.unit else percent
     chance = "" if score.chance is None else write(score.chance)
@@ -200,7 +200,7 @@ def _lengths(task: TaskScores) -> list[int]:
 
 
 def _single_seeds(task: TaskScores) -> Iterator[str]:
-    """Rows of which some seeds get as far at the length trained at, each with how many."""
+    """Rows of which some seeds reach `SOLVED` at the trained length, with the number of these."""
     for score in task.scores:
         if num_solved := sum(accuracy >= SOLVED for accuracy in score.accuracies):
             yield f"; {score.entry} does with {num_solved} of {quantity(task.num_seeds, 'seed')}"
@@ -213,9 +213,9 @@ def _longer_words(scores: Sequence[float]) -> str:
 
 
 def _solved_to(score: Score, task: TaskScores) -> int | None:
-    """The longest of the lengths up to which nine answers in ten are right at every length.
+    """The length in tokens up to which at least `SOLVED` is reached at every tested length.
 
-    0 where there is none, None where longer examples were no part of the test.
+    0 if there is none; None if longer examples were not tested.
     """
     own = json.loads(task.settings).get("seq_len")
     if task.unit or not score.longer or score.accuracy is None or not isinstance(own, int):
@@ -236,9 +236,9 @@ def _solved_words(score: Score, task: TaskScores) -> str:
 
 
 def _mean_words(score: Score, task: TaskScores) -> str:
-    """As ``97.3 [96.1, 98.5]``; of a share, no more than all and no less than nothing.
+    """Mean with its interval, e.g. ``97.3 [96.1, 98.5]``; the statuses without a score.
 
-    Where seeds split, the median and how many of them solved the task.
+    If seeds split, the median and how many of them solved the task.
     """
     if score.accuracy is None:
         return ", ".join(status_words(status) for status in score.statuses)
@@ -249,7 +249,7 @@ def _mean_words(score: Score, task: TaskScores) -> str:
 
 
 def _steps_words(score: Score) -> str:
-    """The median of the seeds that got there, and how many of all that is."""
+    """Median over the seeds that reached 90 %, and how many did unless all."""
     if not score.steps_to_90:
         return ""
     middle = f"{median(score.steps_to_90):.0f}"
@@ -265,7 +265,7 @@ def _rate_words(score: Score) -> str:
 
 
 def _state_words(state_bytes: int | None, task: TaskScores) -> str:
-    """Where states were to be equal, beside what all were to keep."""
+    """Size of a state; if states were matched, with its difference from the matched size."""
     if state_bytes is None:
         return ""
     words, settings = f"{state_bytes:,} bytes", json.loads(task.settings)
@@ -285,7 +285,7 @@ def _kept_words(score: Score) -> str:
 def _beside_usual(
     cost: int | None, write: Callable[[int], str], costs: Iterable[int | None]
 ) -> str:
-    """A cost beside the most frequent one; of those alike, the least."""
+    """A cost with its difference from the most frequent one, the least of equally frequent ones."""
     if cost is None:
         return ""
     counts = Counter(one for one in costs if one is not None)
@@ -294,7 +294,7 @@ def _beside_usual(
 
 
 def _beside(cost: int, usual: int) -> str:
-    """How far a model's cost is from that of others, if by more than 1 %."""
+    """Relative difference from the usual cost, if it is more than `SAME_SIZE`."""
     more = cost / usual - 1
     return f" ({more:+.1%})" if abs(more) > SAME_SIZE else ""
 

@@ -1,7 +1,7 @@
-"""The door to Jinja2: prose of pages, and the HTML page, from files beside their modules.
+"""Jinja2 templates beside their modules: the prose of pages, and the HTML page.
 
-The words of ``page.py`` lie in ``page.md.j2``, a block for each place at which they stand; tables
-and figures stay in Python.
+The text of ``page.py`` is in ``page.md.j2``, a block for each passage; tables and figures stay in
+Python. Jinja2 is imported nowhere else.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _PROSE = ".md.j2"
 
 
 def prose(module: str, block: str, /, **values: object) -> str:
-    """Words of a page, without the line break at their end.
+    """Render a block of a page's template, without line breaks around it.
 
     Args:
         module: ``__file__`` of the module that writes the page.
-        block: name of the words in the template beside it.
-        values: for the template's holes.
+        block: name of the block in the template beside that module.
+        values: values of the template's variables.
 
     Raises:
         KeyError: the template has no such block.
-        jinja2.UndefinedError: a hole has no value.
+        jinja2.UndefinedError: a variable has no value.
     """
     found = template(Path(module).with_suffix(_PROSE))
     return "".join(found.blocks[block](found.new_context(values))).strip("\n")
@@ -34,7 +34,7 @@ def prose(module: str, block: str, /, **values: object) -> str:
 
 @cache
 def template(path: Path) -> Template:
-    """A template of this package; what it is given is escaped in ``.html.j2``."""
+    """A template of this package; in ``.html.j2``, values are escaped for HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

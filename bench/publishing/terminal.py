@@ -30,7 +30,7 @@ from bench.publishing.versus import versus, versus_lines, versus_sections
 def print_leaderboard(board: Leaderboard, config: PublishConfig, console: Console) -> None:
     """Print conclusions, rankings, accuracies, and every cell that is not ok with its reason.
 
-    Where the console is narrow the last columns are left out, and a line says so.
+    A narrow console drops the last columns of a table, and a line says so.
     """
     sections = [
         *speed_sections(board, config.columns),
@@ -60,7 +60,7 @@ def print_versus(records: Sequence[Record], one: str, other: str, console: Conso
     """Print when one row beats another.
 
     Raises:
-        ConfigError: a row is not there, or the two have no place in common.
+        ConfigError: a row does not exist, or the two share no setting and no task.
     """
     board = build_leaderboard(records)
     found = versus(board, one, other)
@@ -70,7 +70,7 @@ def print_versus(records: Sequence[Record], one: str, other: str, console: Conso
 
 
 def print_files(files: Sequence[Path], notes: Sequence[str], console: Console) -> None:
-    """Print where everything is, each folder of charts once, and what there is to know about it."""
+    """Print notes, and then the path of every file; charts are named by their folder alone."""
     places = dict.fromkeys(file.parent if file.parent.name == "charts" else file for file in files)
     for note in notes:
         console.print(Text(note), soft_wrap=True)
@@ -79,7 +79,7 @@ def print_files(files: Sequence[Path], notes: Sequence[str], console: Console) -
 
 
 def print_sections(sections: Sequence[Section], console: Console) -> None:
-    """Print titles, notes and tables; where the console is narrow without the last columns."""
+    """Print titles, notes and tables; a narrow console drops the last columns."""
     for section in sections:
         console.print()
         console.print(Text(section.title, style="bold"))

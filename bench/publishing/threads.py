@@ -1,4 +1,4 @@
-"""Gain from more threads: each entry against itself with fewer, where both were measured."""
+"""Speed-up by more threads: each entry against itself with fewer, if both were measured."""
 
 from __future__ import annotations
 

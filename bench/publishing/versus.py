@@ -1,4 +1,4 @@
-"""When does A beat B: a pair of rows in every setting, and the axes on which the verdict flips."""
+"""When A beats B: verdicts on a pair of rows in every setting, and axes along which they flip."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COUNTED = {
     "state_bytes": "smaller state",
     "flops": "fewer FLOPs",
 }
-"""Metrics that do not vary from call to call, with what their verdict means."""
+"""Metrics that do not vary from call to call, with the words for winning by them."""
 
 FASTER, BETTER = "faster", "more accurate"
 
@@ -44,15 +44,15 @@ _QUESTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Who wins one comparison in one place.
+    """Winner of one comparison in one setting or on one task.
 
     Attributes:
         of: ``faster``, ``more accurate``, or a value of `COUNTED`.
-        place: the setting in words, or the task.
-        size: the sequence length, or a model's image size; None of a task.
-        axes: of the place, by name: those of its setting and its size, or those of a task.
+        place: the setting or the task, in words.
+        size: the sequence length, or a model's image size; None for a task.
+        axes: axes of the setting, its size included, or of the task, by name.
         winner: a row's name, or `TIE`.
-        words: the numbers behind it.
+        words: the numbers that the verdict rests on.
     """
 
     of: str
@@ -69,7 +69,7 @@ class Flip:
 
     Attributes:
         rest: the other axes.
-        winners: of each value of the axis in ascending order, ties included.
+        winners: value of the axis and its winner, in ascending order, ties included.
     """
 
     of: str
@@ -80,7 +80,7 @@ class Flip:
 
 @dataclass(frozen=True, kw_only=True)
 class Versus:
-    """Two rows against each other."""
+    """Comparison of two rows."""
 
     names: tuple[str, str]
     verdicts: tuple[Verdict, ...]
@@ -92,11 +92,11 @@ def versus(board: Leaderboard, one: str, other: str) -> Versus:
 
     Args:
         board: of any number of settings, machines and tasks; verdicts are never taken across them.
-        one: the name of a row, as the tables have it.
-        other: likewise.
+        one: name of a row, as in the tables.
+        other: name of another row.
 
     Raises:
-        ConfigError: no row has that name, or the two are never measured in one place.
+        ConfigError: no row has that name, or the two share no setting and no task.
     """
     known = {s.entry for r in board.rankings for s in r.standings}
     known |= {score.entry for task in board.tasks for score in task.scores}
@@ -122,10 +122,10 @@ def _of_timings(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
         axes = ranking.setting.axes | {ranking.setting.workload.size_axis: ranking.size}
         place = setting_words(ranking.setting, board)
         here = partial(Verdict, place=place, size=ranking.size, axes=axes)
-        has_one = len(ranking.references) == 1  # speed-ups over several things have no order
+        has_one = len(ranking.references) == 1  # over several, speed-ups cannot be ordered
         ranks = rank_speed(both) if has_one else None
         if ranks and len(ranks.names) == 2:
-            ratio = ratio_words(ratio_between(*both.values()))  # none of different rounds
+            ratio = ratio_words(ratio_between(*both.values()))  # empty for different rounds
             words = ", ".join(filter(None, [ratio, _odds(ranks)]))
             yield here(of=FASTER, winner=_winner(ranks), words=words)
         for metric, of in COUNTED.items():
@@ -173,14 +173,14 @@ def _winner(ranks: Ranks) -> str:
 
 
 def _odds(ranks: Ranks) -> str:
-    """How likely the better one is ahead, where the two cannot be told apart."""
+    """Probability that the better row is ahead, if the two cannot be told apart; else empty."""
     if len(ranks.names) < 2 or _winner(ranks) != TIE:
         return ""
     return f"{ranks.names[0]} ahead with {100 * ranks.wins[0, 1]:.0f} %"
 
 
 def _flips(verdicts: Sequence[Verdict]) -> Iterator[Flip]:
-    """Every axis whose values have both winners while the other axes are alike."""
+    """Axes along which each row wins somewhere while all other axes stay the same."""
     for axis in dict.fromkeys(name for verdict in verdicts for name in verdict.axes):
         groups: dict[tuple[object, ...], list[Verdict]] = {}
         for verdict in verdicts:
@@ -200,13 +200,13 @@ def _flips(verdicts: Sequence[Verdict]) -> Iterator[Flip]:
 
 
 def _order(value: object) -> tuple[object, ...]:
-    """None first, numbers by size, words by letter."""
+    """Sort key: None first, then numbers, then words alphabetically."""
     is_number = isinstance(value, (int, float))
     return (value is not None, not is_number, value if is_number else str(value))
 
 
 def versus_lines(found: Versus, board: Leaderboard) -> tuple[str, ...]:
-    """How often each wins, then every flip, as sentences."""
+    """Sentences: how often each row wins, every flip, and crossovers."""
     return (*_tallies(found), *_flip_lines(found), *_crossing_lines(found, board))
 
 
@@ -238,7 +238,7 @@ def _value(value: Any) -> str:
 
 
 def _crossing_lines(found: Versus, board: Leaderboard) -> Iterator[str]:
-    """Where one of the two is what the other was compared with."""
+    """Crossovers of the pair, if one of the two is the other's reference."""
     for setting, of_setting in crossovers(board).items():
         references = {name for r in board.rankings if r.setting == setting for name in r.references}
         for name, reference in (found.names, found.names[::-1]):
@@ -250,7 +250,7 @@ def _crossing_lines(found: Versus, board: Leaderboard) -> Iterator[str]:
 
 
 def versus_sections(found: Versus) -> tuple[Section, ...]:
-    """Every verdict with its numbers: one table a setting, and one of tasks."""
+    """Every verdict with its numbers: one table per setting, and one of tasks."""
     by_place: dict[str, list[Verdict]] = {}
     for verdict in found.verdicts:
         by_place.setdefault("" if verdict.size is None else verdict.place, []).append(verdict)

@@ -1,4 +1,4 @@
-"""Count pairs of mixers whose order alone is that of their hybrids with softmax layers."""
+"""Count pairs of mixers that are in the same order alone and in hybrids with softmax layers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Hybrids(Settings):
         Raises:
             ConfigError: no task, or more softmax layers than layers.
         """
-        # The YAML has settings also for tasks of its own that are not chosen.
+        # The YAML also has settings for tasks that are not chosen.
         tasks = {label: own for label, own in self.task.items() if "task" in own}
         if not tasks:
             raise ConfigError("No task is chosen. Say task=[word_problem], for example.")
@@ -105,7 +105,7 @@ def study(asked: Hybrids, session: Session) -> None:
     session.publish(asked.out / "hybrids.md", charts(board), document)
 
 
-# --- what follows -------------------------------------------------------------------------------
+# --- orders of pairs ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,8 @@ class Mixed:
 
     Attributes:
         label: of the task.
-        num_layers: of each model, softmax or not.
-        at: scores by the number of softmax layers; those of softmax itself are at 0.
+        num_layers: layers of each model, softmax or not.
+        at: scores by the number of softmax layers; those of the softmax row are at 0.
     """
 
     label: str
@@ -123,25 +123,25 @@ class Mixed:
     at: Mapping[int, TaskScores]
 
     def mixers(self, count: int) -> dict[str, Score]:
-        """Rows with so many softmax layers, without softmax alone and controls."""
+        """Rows with `count` softmax layers by name, without the softmax row and controls."""
         scores = self.at[count].scores
         return {s.entry: s for s in scores if s.entry != REFERENCE and not s.is_control}
 
     def rows(self) -> Iterator[tuple[int, Score]]:
-        """Every row with its number of softmax layers, softmax itself with all of them."""
+        """Every row with its number of softmax layers, which for the softmax row is all."""
         for count, task in sorted(self.at.items()):
             yield from ((count, s) for s in task.scores if s.entry != REFERENCE)
         yield from ((self.num_layers, s) for s in self.at[0].scores if s.entry == REFERENCE)
 
 
 def board_of(records: Sequence[Record]) -> Leaderboard:
-    """Every row at its searched rate."""
+    """Leaderboard of the training runs, with each row at its best learning rate."""
     trained = latest(chosen(records, ()))
     return build_leaderboard(at_best_rate(trained), CONTROLS, within_budget=True)
 
 
 def mixed(board: Leaderboard) -> list[Mixed]:
-    """Tasks that were trained alone, each with its hybrids."""
+    """Tasks on which mixers were trained alone, with their hybrids."""
     found: dict[str, tuple[str, int, dict[int, TaskScores]]] = {}
     for task in board.tasks:
         settings = json.loads(task.settings)
@@ -156,9 +156,9 @@ Pair = tuple[str, str]
 
 
 def decided(rows: Mapping[str, Runs], *, less_is_better: bool) -> dict[Pair, int]:
-    """For each pair 1 where the first is better, -1 where the second is, 0 where it is open.
+    """For each pair 1 if the first is better, -1 if the second is, 0 if that is not settled.
 
-    Paired by seed; Holm over all pairs.
+    Paired by seed, with Holm's correction over all pairs.
     """
     pairs = [*combinations(sorted(rows), 2)]
     found = [compare(rows[a], rows[b], less_is_better=less_is_better) for a, b in pairs]
@@ -171,7 +171,10 @@ def decided(rows: Mapping[str, Runs], *, less_is_better: bool) -> dict[Pair, int
 
 @dataclass(frozen=True, kw_only=True)
 class Orders:
-    """Pairs of mixers on one task, alone and with some softmax layers: 1, -1 or 0 for each."""
+    """Order of each pair of mixers on one task, alone and with `count` softmax layers.
+
+    1, -1 or 0, as in `decided`.
+    """
 
     label: str
     count: int
@@ -179,7 +182,7 @@ class Orders:
     hybrid: Mapping[Pair, int]
 
     def both(self, sign: int) -> list[Pair]:
-        """Pairs decided in both; of the same order (1), or of the reversed one (-1)."""
+        """Pairs that are decided in both: in the same order (1), or in the reversed one (-1)."""
         return [pair for pair, order in self.alone.items() if order * self.hybrid[pair] == sign]
 
     def row(self) -> dict[str, Value]:
@@ -199,7 +202,7 @@ class Orders:
 
 
 def orders(task: Mixed) -> Iterator[Orders]:
-    """For each number of softmax layers the pairs of those rows that may be ranked alone too."""
+    """Orders at each number of softmax layers, of rows that may be ranked there and alone."""
     less = bool(task.at[0].unit)
     for count in sorted(task.at.keys() - {0}):
         alone, hybrid = task.mixers(0), task.mixers(count)

@@ -1,8 +1,8 @@
-"""One run of a command: what is given to it besides its settings, from the console to exit codes.
+"""One run of a command: everything but its settings, from the console to exit codes.
 
-`run_study` composes and checks settings, and hands a study its `Session`: console, machine, worker
-server, progress, Ctrl-C, and training or timing that is stored. Torch is imported only with what
-needs it, so that a list or a message is there at once.
+`run_study` composes and checks settings, and gives a study its `Session`: console, machine, worker
+server, progress, Ctrl-C, and training or timing that is stored. Torch is imported only where it is
+needed, so that lists and messages appear at once.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ WIDTH_WITHOUT_TERMINAL = 200
 
 
 class Stopped(Exception):
-    """Ctrl-C or a deadline came while something was trained; what had ended is kept."""
+    """Ctrl-C or a deadline interrupted training; runs that had ended are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Trained:
     Attributes:
         records: of the planned cells that have ended, now or earlier, in order of their start.
         cut_off: cells that have no record.
-        is_interrupted: by Ctrl-C or a deadline.
+        is_interrupted: whether Ctrl-C or a deadline interrupted it.
     """
 
     records: tuple[Record, ...]
@@ -80,17 +80,17 @@ class Trained:
 
 
 class Session:
-    """Everything that a study is given besides its settings; a context manager, which ends workers.
+    """Everything that a study is given besides its settings; a context manager that ends workers.
 
     Args:
         name: the command.
-        composed: its whole configuration, as `bench.core.cli.command` hands it over.
+        composed: its whole configuration, from `bench.core.cli.command`.
 
     Attributes:
-        composed: likewise.
-        console: where everything is said.
+        name, composed: the arguments.
+        console: prints all output.
         notes: sentences on what is missing, for the page.
-        is_stopped: whether Ctrl-C came.
+        is_stopped: whether the study was interrupted, which gives the exit code `STOPPED`.
     """
 
     def __init__(self, name: str, composed: Mapping[str, Any]) -> None:
@@ -122,20 +122,20 @@ class Session:
 
     @cached_property
     def machine(self) -> Environment:
-        """The machine, as far as its CPU is concerned and as a process without workers sees it."""
+        """Environment of this process, without workers and for the CPU alone."""
         return environment.current(("cpu",), "default", {})
 
     def server(self, config: SweepConfig) -> WorkerServer:
-        """The server that forks workers, started when it is first asked for."""
+        """The server that forks workers with the configured allocator, started on first use."""
         if (allocator := config.run.allocator) not in self._servers:
             self._servers[allocator] = WorkerServer(allocator)
         return self._servers[allocator]
 
     def command(self, *without: str) -> str:
-        """The command line that gives these settings, without where its files go.
+        """The command line of these settings, without ``out``.
 
         Args:
-            without: further keys to leave out, besides ``out``.
+            without: further keys to leave out.
         """
         words = command_line(self.name, self.composed, without=without)
         file = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
@@ -145,7 +145,7 @@ class Session:
 
     @cached_property
     def place(self) -> str:
-        """Machine, commit and date, as words for a page."""
+        """Machine, commit and date, as text for a page."""
         here = self.machine
         commit = (here.commit or "unknown")[:7]
         return f"{machine_in_words(here.to_dict())}, commit {commit}, {utc_now()[:10]}"
@@ -155,21 +155,21 @@ class Session:
         return f"{self.place}, {format_duration(self.wall_s)} of wall time"
 
     def say(self, words: str) -> None:
-        """Print a line; nothing in it is markup."""
+        """Print a line literally, without markup."""
         self.console.print(words, markup=False, highlight=False, soft_wrap=True)
 
     def note(self, words: str) -> None:
-        """Print a line that a page repeats."""
+        """Print a line, and keep it for the page."""
         self.say(words)
         self.notes.append(words)
 
     def status(self, words: str) -> None:
-        """Say on a terminal what goes on within a unit of `each`."""
+        """Show the progress within a unit of `each` on a terminal."""
         if self._progress:
             self._progress.say(words)
 
     def write(self, document: Document, path: Path) -> None:
-        """Write a file by its ending, and say so.
+        """Write a document in the format of the path's suffix, and print the path.
 
         Raises:
             ConfigError: it cannot be written.
@@ -181,7 +181,7 @@ class Session:
         print_document(document, self.console)
 
     def publish(self, page: Path, charts: Iterable[Chart], document_of: Illustrated) -> None:
-        """Show a document, and write it with its pictures, which lie in a folder of its name.
+        """Show a document, and write it, with its pictures in a folder of its name.
 
         Raises:
             ConfigError: a file cannot be written.
@@ -205,17 +205,17 @@ class Session:
         within_s: float | None = None,
         goes_on: bool = True,
     ) -> Iterator[Iterator[U]]:
-        """Go through units with progress. Ctrl-C ends the block, and what is done is kept.
+        """Iterate over units with progress. Ctrl-C ends the block; finished units are kept.
 
         ``with session.each(runs, "model") as todo: for run in todo: ...``
 
         Args:
-            units: all of them.
-            noun: what one is called, for a note on how many were done.
-            line_every_s: without a terminal, the least time between two lines.
-            until: takes Ctrl-C as a question that is asked after each unit.
-            within_s: no unit begins that is expected to end later than this from now.
-            goes_on: whether the same command, given again, goes on from where it was stopped.
+            units: all units.
+            noun: name of a unit, for a note on how many were finished.
+            line_every_s: without a terminal, the shortest time between two lines.
+            until: if given, Ctrl-C ends the block only after the current unit.
+            within_s: no unit begins that is expected to end later than this from now, in seconds.
+            goes_on: whether the same command can be resumed, for the message.
         """
         done: list[U] = []
         ends_s = None if within_s is None else now_s() + within_s
@@ -248,7 +248,7 @@ class Session:
             self._progress = None
 
     def trained(self, cell: Cell, folder: Path, name: str = "") -> Backbone:
-        """Train a cell's model in this process, or go on from where it stands in the folder.
+        """Train a cell's model in this process, or resume it from its checkpoint.
 
         Args:
             cell: a training run.
@@ -256,8 +256,8 @@ class Session:
             name: of the run, for the line of progress.
 
         Raises:
-            ConfigError: the checkpoint is of another configuration, or none.
-            Diverged: training left the finite numbers.
+            ConfigError: the file is a checkpoint of another configuration, or is not a checkpoint.
+            Diverged: a loss is not finite.
         """
 
         def report(phase: str, step: int, num_steps: int, *_: Any) -> None:
@@ -274,12 +274,12 @@ class Session:
             raise ConfigError(str(error)) from error
 
     def sweep(self, out: Path, task: Mapping[str, Any] | None = None, **changes: Any) -> Trained:
-        """Train or time this command's rows as a sweep would; `seq_len` or `task` says at what.
+        """Train or time this command's rows as a sweep would, on `task` or at `seq_len`.
 
         Args:
             out: the store.
-            task: settings of each, as ``{"recall": {"task": "recall", "num_steps": 600}}``.
-            changes: settings of `bench.sweep`, in place of those of conf/sweep.yaml.
+            task: settings of each task, e.g. ``{"recall": {"task": "recall", "num_steps": 600}}``.
+            changes: settings of `bench.sweep` in place of those of conf/sweep.yaml, e.g. `seq_len`.
 
         Raises:
             ConfigError: a setting that a sweep does not take, or a store that cannot be used.
@@ -291,7 +291,7 @@ class Session:
         """The cells of a sweep.
 
         Raises:
-            ConfigError: one cannot be.
+            ConfigError: one is not valid, for example by a hyperparameter that does not exist.
         """
         from bench.measuring.plan import plan
 
@@ -313,14 +313,14 @@ class Session:
         kept: Sequence[Record] = (),
         since: str = "",
     ) -> Trained:
-        """Train or time those of some planned cells that the store lacks, as a sweep does it.
+        """Train or time the planned cells that the store lacks, as a sweep does.
 
         Args:
-            config: says how, and the store that new records go to.
+            config: settings of the sweep, with the store for new records.
             planned: the cells.
             until: when to stop; at Ctrl-C if None.
             kept: records of other stores that count as this one's.
-            since: records that started earlier count for nothing; UTC, ISO 8601, or empty.
+            since: records that started earlier are ignored; UTC, ISO 8601, or empty.
 
         Raises:
             ConfigError: the store cannot be read or written.
@@ -368,9 +368,9 @@ def run_study(
 
     Args:
         name: the command.
-        settings: its model, which stands in the place of ``conf/<name>.yaml`` if there is none.
-        study: what it does.
-        argv: its words; those of this process if None.
+        settings: model of its settings, which also replaces a missing ``conf/<name>.yaml``.
+        study: function that does the work.
+        argv: arguments of the command; those of this process if None.
         writes: keys of folders that have to be writable.
         out_is_file: whether ``out`` names a file and not a folder.
 

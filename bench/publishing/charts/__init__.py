@@ -1,12 +1,12 @@
 """Pictures as Vega-Lite specifications, built here as plain dicts and rendered to SVG.
 
-Lines and points carry their names directly, placed here so that no two overlap: with ten entries
-or forty a legend of as many colours could not be read. Nothing but this package specifies.
+Lines and points are labelled directly, without overlaps: with ten entries or forty, a legend of as
+many colours could not be read. All specifications come from this package.
 
-`pictures` has one specification for each picture, which files, the page and W&B share; `lines`,
+`pictures` has one template for each picture, which files, the page and W&B share; `lines`,
 `scatter`, `curves`, `filters` and `plain` fill them from records for files, with the parts of
-`spec` and the axis of `accuracy_axis`; `labels` and `ends` find places for names, `style` gives
-each entry its look.
+`spec` and the axis of `accuracy_axis`; `labels` and `ends` find positions for labels, `style` gives
+each entry its colour, shape and dash.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ __all__ = ["Chart", "charts", "write_charts"]
 def charts(board: Leaderboard) -> tuple[Chart, ...]:
     """Every chart that has something to show.
 
-    Speed-up, latency and peak memory against sequence length, or against a model's image size, one
-    of each a setting with two sizes or more; accuracy against latency, one a task; accuracy against
-    the number of pairs of a task that was trained with several, and against longer examples where
-    it was so tested; accuracy, latency and FLOPs against the share of tokens that filters keep.
+    Speed-up, latency and peak memory against sequence length, or against a model's image size, for
+    each setting with two sizes or more; accuracy against latency, for each task; accuracy against
+    the number of pairs of a task that was trained with several, and against the length of longer
+    test examples; accuracy, latency and FLOPs against the share of tokens that filters keep.
     """
     styles = styles_of(board)
     drawn: list[Chart | None] = []
@@ -51,7 +51,7 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
 
 
 def _told_apart(drawn: Sequence[Chart]) -> Iterator[Chart]:
-    """With a number behind a name that an earlier chart has."""
+    """The charts, with a number after a name that an earlier chart has."""
     seen: Counter[str] = Counter()
     for chart in drawn:
         seen[chart.name] += 1

@@ -1,7 +1,7 @@
 """An axis of accuracies that shows the difference between 99 and 99.5 % and has room for guessing.
 
-Errors, not accuracies, are what differs by factors, so their logarithm is drawn, with a constant
-that leaves a place for no errors at all. The labels stay accuracies.
+Errors, not accuracies, differ by factors, so the axis is logarithmic in errors, and linear near 0
+to show a score without errors. Its labels are accuracies.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from bench.publishing.charts.spec import Axis
 ERROR_CONSTANT = 0.5
 """Per cent of errors below which the axis becomes linear."""
 LABELS = "format(100 - datum.value, '~r')"
-"""Accuracies at an axis that holds errors, as Vega computes them."""
+"""Vega expression for the accuracy at a tick of an axis that holds errors."""
 _TICKS = (
     *(100, 0, 90, 50, 99, 80, 95, 98, 20, 99.5, 70, 97, 60, 40, 85, 10, 30, 96, 99.8, 92, 94, 88),
     *(93, 91, 86, 84, 82, 75, 65, 55, 45, 35, 25, 15, 5, 99.9),
 )
-"""Per cent, those first that a reader looks for first."""
+"""Candidate ticks in per cent, the most useful first."""
 _TICK_GAP = 20.0
-"""Pixels between two ticks."""
+"""Smallest distance between two ticks, in pixels."""
 _MARGIN = 0.05
 """Margin above and below, as a share of the picture's height."""
 _LEAST_SPAN = 0.2
-"""Per cent that an axis shows at least; closer accuracies lie beside each other."""
+"""Smallest range of an axis, in percentage points."""
 
 
 def accuracy_axis(accuracies: Iterable[float], height: float, title: str = "") -> Axis:
@@ -45,7 +45,7 @@ def accuracy_axis(accuracies: Iterable[float], height: float, title: str = "") -
         title=title,
         labels=LABELS,
     )
-    # The margin is one of the picture: the same number of pixels at both ends.
+    # The margin is the same number of pixels at both ends.
     margin = _MARGIN * height
     axis = replace(bare, ends=(bare.value(height + margin), bare.value(-margin)))
     return replace(axis, ticks=[round(100 - tick, 6) for tick in _ticks(axis)])
@@ -66,9 +66,9 @@ def scored(accuracies: Sequence[float], interval: Interval | None, axis: Axis) -
     """Errors in per cent: of the mean of seeds, and the ends of its interval if there is one.
 
     Args:
-        accuracies: one a seed.
-        interval: of their mean; where it knows no bounds, it is drawn within those of a share.
-        axis: at whose ends the interval ends too.
+        accuracies: one per seed.
+        interval: of their mean; clipped to 0 and 1.
+        axis: the axis, to whose ends the interval is clipped too.
     """
     point: Point = {"y": 100 * (1 - sum(accuracies) / len(accuracies))}
     if interval:
@@ -78,7 +78,7 @@ def scored(accuracies: Sequence[float], interval: Interval | None, axis: Axis) -
 
 
 def seeds(accuracies: Sequence[float], point: Point) -> list[Point]:
-    """A dot for every seed at a point, where there are several."""
+    """A dot for each seed at a point, if there are several."""
     if len(accuracies) < 2:
         return []
     return [point | {"y": 100 * (1 - accuracy)} for accuracy in accuracies]

@@ -1,4 +1,4 @@
-"""Accuracy along a line: against the number of pairs to remember, and against longer examples."""
+"""Line charts of accuracy against the number of pairs to remember, and against longer examples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEIGHT = 340
 
 
 def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
-    """One chart for tasks that differ in the number of pairs alone."""
+    """One chart per group of tasks that differ in the number of pairs alone."""
     groups: dict[tuple[object, ...], list[tuple[int, TaskScores]]] = {}
     for task in board.tasks:
         settings = json.loads(task.settings)
@@ -84,13 +84,13 @@ def _trained(task: TaskScores) -> list[Score]:
 
 
 def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
-    """At the length that it was trained at, with the interval of its seeds, or at a longer one.
+    """Point of a row at a size, with the interval over its seeds.
 
-    Its label has what a model keeps of an example, if it keeps a state.
+    The label includes the size of the state, if the model keeps one.
 
     Args:
         score: of all seeds.
-        size: where the point lies.
+        size: position on the x axis, a length or a number of pairs.
         longer: accuracies of the seeds at this length, if it is not the trained one.
     """
     kept = "" if score.state_bytes is None else f", {with_unit('state_bytes', score.state_bytes)}"
@@ -106,7 +106,7 @@ def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
 
 
 def _bare(task: TaskScores) -> str:
-    """The label without the words that tell its number of pairs."""
+    """The task's label without its number of pairs."""
     return re.sub(rf" {PAIRS}=\d+", "", task.label)
 
 
@@ -120,7 +120,7 @@ def _chart(
     styles: dict[str, Style],
     plateaus: Sequence[Point],
 ) -> Iterator[Chart]:
-    """Nothing with fewer than two sizes."""
+    """The chart; nothing with fewer than two sizes."""
     sizes = sorted({point["x"] for point in points})
     if len(sizes) < 2:
         return

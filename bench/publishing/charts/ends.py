@@ -1,4 +1,4 @@
-"""Names of lines beside their ends, no two in one place; those that hide each other share one."""
+"""Labels at the ends of lines, without overlaps; lines that hide each other share a label."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from bench.publishing.charts.pictures import Point
 from bench.publishing.charts.spec import Axis
 
 SAME_PIXELS = 1.5
-"""Distance up to which one line hides another: they are named together."""
+"""Distance in pixels below which one line hides another, so that they share a label."""
 _LEADER = 16
-"""Pixels from the end of a line to its name."""
+"""Pixels from the end of a line to its label."""
 _EARLY = 4
-"""Pixels before the end of the axis from which on a line ends early, where others go on."""
+"""Pixels before the end of the axis at which a line ends early, where others may go on."""
 
 
 def height_for(num_lines: int, least: float) -> float:
-    """Pixels of a picture in which every line can have its name."""
+    """Height in pixels of a picture in which every line has room for its label."""
     return max(least, (LINE_HEIGHT + 1) * num_lines)
 
 
 def end_labels(lines: Sequence[Sequence[Point]], x: Axis, y: Axis) -> list[Point]:
-    """Rows for the names of lines: the end of each, and where its name begins.
+    """Data of the labels of lines: the end of each line, and where its label begins.
 
     Args:
         lines: points of each, which have ``x``, ``y`` and ``name``; those with a ``label`` show it.

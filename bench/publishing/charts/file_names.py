@@ -1,4 +1,4 @@
-"""File names that say all that was held fixed."""
+"""File names of charts, with everything that was held fixed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.publishing.tables import place_words
 
 
 def slug(setting: Setting, board: Leaderboard) -> str:
-    """A file name that says all that was held fixed."""
+    """A setting as part of a file name, with everything that was held fixed."""
     shape = setting.workload
     parts = [place_slug(setting, board), shape.dtype, shape.mode, shape.scope]
     size = f"{shape.batch_size}"

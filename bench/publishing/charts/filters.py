@@ -26,7 +26,7 @@ _WIDTH, _HEIGHT = 200, 170
 
 
 def against_share_kept(task: TaskScores, board: Leaderboard) -> Chart | None:
-    """A row of three panels for each entry, a line a filter; None where no filter was tried."""
+    """A row of three panels per entry, with a line per filter; None if no filter was tried."""
     kept = [row for one in task.scores for row in kept_shares(one.entry, one.records)]
     if not kept:
         return None
@@ -84,7 +84,7 @@ def _panel(entry: str, kept: Sequence[Kept], number: str, styles: dict[str, Styl
 
 
 def _points(row: Kept, number: str) -> Iterator[Point]:
-    """Its number in per cent, with an interval where there is one; nothing without a number."""
+    """One quantity in percent, with an interval if there is one; nothing if it is unknown."""
     if number == "accuracy":
         interval = row.accuracy_interval
         low, high = interval or (None, None)

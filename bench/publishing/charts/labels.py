@@ -1,4 +1,4 @@
-"""Places for names, so that no two overlap. Pixels in, pixels out; nothing of Vega-Lite."""
+"""Positions of labels without overlaps. Pixels in, pixels out; independent of Vega-Lite."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 LINE_HEIGHT = 14
-"""Pixels between two labels."""
+"""Height of a label in pixels."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom."""
@@ -21,17 +21,17 @@ _ANGLES = (0, 25, -25, 45, -45, 65, -65, 85, -85)
 
 
 def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
-    """Places at least `gap` apart, in the order given and close to where they were wanted.
+    """Positions at least `gap` apart, in the given order and close to the wanted ones.
 
     Args:
-        wanted: ascending.
-        gap: at least this much between two; less where they would not fit otherwise.
-        low: where the range to stay in begins.
-        high: where it ends.
+        wanted: wanted positions, ascending.
+        gap: smallest distance between two; less if they would not fit otherwise.
+        low: beginning of the allowed range.
+        high: end of the allowed range.
     """
     gap = min(gap, (high - low) / max(1, len(wanted) - 1))
-    # Clusters of touching labels, each centred on what its members wanted.
-    clusters: list[list[float]] = []  # [sum of wishes for the first place, number of members]
+    # Clusters of touching labels, each centred on the wanted positions of its members.
+    clusters: list[list[float]] = []  # [sum of wanted first positions, number of members]
     for wish in wanted:
         clusters.append([wish, 1])
         while len(clusters) > 1 and _start(clusters[-2]) + gap * clusters[-2][1] > _start(
@@ -60,14 +60,14 @@ def off_the_lines(
     height: float,
     others: Sequence[Box] = (),
 ) -> list[float]:
-    """Heights of labels to the right of some points, near them, where no line runs through one.
+    """Vertical positions of labels to the right of some points, close to them and clear of lines.
 
     Args:
-        ends: where each label begins, and the height that it would like.
-        texts: what they say.
+        ends: where each label begins, with its wanted vertical position.
+        texts: the labels.
         lines: corners of each line, from left to right.
-        height: of the picture. A label for which nowhere is free stays where it is.
-        others: boxes of labels that are there already.
+        height: of the picture. A label without a free position gets the wanted one.
+        others: boxes of labels that are placed already.
     """
     taken = list(others)
     for end, text in zip(ends, texts, strict=True):
@@ -100,12 +100,12 @@ def _crosses(line: Sequence[Point], box: Box) -> bool:
 def place_labels(
     places: Sequence[Point], texts: Sequence[str], height: float, others: Sequence[Point] = ()
 ) -> list[Spot]:
-    """For each point the near end of its label and the side it is on, clear of all the others.
+    """For each point the near end of its label and the side that it is on, without overlaps.
 
-    Labels try the near places first, right before left, and then farther away. They may run over
-    the right edge, where the picture has room for them, and over no other. A line from a point to
-    its label crosses no other line, label or point, where that can be had. Labels keep off
-    `others` as well, small points that have none.
+    Near positions are tried first, right before left. Labels may run over the right edge, where the
+    picture has room for them, and over no other. If possible, a leader line from a point to its
+    label crosses no other leader line, label or point. Labels also keep clear of `others`, small
+    points without labels.
     """
     small = [(x - 3, y - 3, x + 3, y + 3) for x, y in others]
     dots = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
@@ -130,7 +130,14 @@ def place_labels(
 
 
 def _is_clear(leader: Segment, box: Box, leaders: Sequence[Segment], others: Sequence[Box]) -> bool:
-    """Whether a new line and its label keep off the lines, labels and points that are there."""
+    """Whether a new leader line and its label keep clear of other leader lines, labels and points.
+
+    Args:
+        leader: the new leader line.
+        box: its label.
+        leaders: other leader lines.
+        others: boxes of other labels and of points.
+    """
     return not (
         any(_passes(leader, other) for other in others)
         or any(_meet(leader, other) or _passes(other, box) for other in leaders)
@@ -138,7 +145,7 @@ def _is_clear(leader: Segment, box: Box, leaders: Sequence[Segment], others: Seq
 
 
 def _free_spots(place: Point, width: float, height: float, taken: Sequence[Box]) -> Iterator[Spot]:
-    """Near ends of a label around a point, the nearest first, over nothing that is there."""
+    """Near ends of a label at free positions around a point, the nearest first."""
     x, y = place
     for distance in range(8, int(height), 6):
         for angle in map(math.radians, _ANGLES):
@@ -152,7 +159,7 @@ def _free_spots(place: Point, width: float, height: float, taken: Sequence[Box])
 
 
 def _meet(one: Segment, other: Segment) -> bool:
-    """Whether two lines from points to labels cross."""
+    """Whether two leader lines cross."""
     (a, b), (c, d) = one, other
     return _turn(a, b, c) != _turn(a, b, d) and _turn(c, d, a) != _turn(c, d, b)
 
@@ -162,7 +169,7 @@ def _turn(a: Point, b: Point, c: Point) -> bool:
 
 
 def _passes(line: Segment, box: Box) -> bool:
-    """Whether a line runs through a box; seen at points so near each other that none is missed."""
+    """Whether a line runs through a box, tested at points about 3 pixels apart."""
     (x, y), (to_x, to_y) = line
     count = max(2, int(math.dist(*line) / 3))
     return any(
@@ -173,7 +180,7 @@ def _passes(line: Segment, box: Box) -> bool:
 
 
 def beside(place: Point, text: str) -> Box:
-    """Box of a label that begins at a place."""
+    """Box of a label that begins at a point."""
     return _box((*place, "right"), _width(text))
 
 

@@ -1,4 +1,4 @@
-"""Latency and peak memory against sequence length, or against a model's image size."""
+"""Speed-up, latency and peak memory against sequence length, or against a model's image size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.tables import setting_words
 
 _SIZES = {"seq_len": ("Sequence length", "tokens"), "image_size": ("Image size", "pixels")}
-"""Words and unit of what a chart runs along."""
+"""Name and unit of the x axis, by the axis of the size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,11 @@ class Quantity:
     """A quantity on a logarithmic axis, in the unit in which it is shown.
 
     Attributes:
-        metric: its name in the standings.
-        band: what its intervals are; empty for a quantity that has none.
-        is_ratio: whether it is over the reference: then rows without a rank are left out, and the
-            lengths are marked from which rows are faster.
+        metric: name of its metric.
+        factor: number of base units in one `unit`.
+        band: description of its intervals; empty for a quantity without any.
+        is_ratio: whether it is a ratio to the reference. Then rows that are not ranked are left
+            out, and crossovers are marked.
     """
 
     metric: str
@@ -67,9 +68,9 @@ def against_size(
     board: Leaderboard,
     styles: dict[str, Style],
 ) -> Chart | None:
-    """One quantity of a setting, a line an entry; None with fewer than two sizes.
+    """Chart of one quantity in a setting, one line per entry; None with fewer than two sizes.
 
-    None also for ratios over several references, which do not compare.
+    None also for ratios to several references, which cannot be compared.
     """
     references = {name for ranking in rankings for name in ranking.references}
     if quantity.is_ratio and len(references) != 1:
@@ -151,7 +152,7 @@ def _shown(quantity: Quantity, ranking: Ranking) -> Iterator[Standing]:
 
 
 def _crossings(setting: Setting, entries: Collection[str], board: Leaderboard) -> list[Point]:
-    """Lengths from which rows are faster; one too near to the one before has no words."""
+    """Points of crossovers; one that is too close to the one before has no label."""
     found = sorted(
         (crossing.length, name)
         for name, crossing in crossovers(board).get(setting, {}).items()

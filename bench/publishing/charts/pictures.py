@@ -1,8 +1,9 @@
-"""One Vega-Lite specification for each picture, with holes that files, the page and W&B fill.
+"""One Vega-Lite template for each picture, with placeholders that files, the page and W&B fill.
 
-A string that begins with ``$`` is a hole for a number, a list or a word; a key whose hole nobody
-fills is left out, and so is a layer without data. Data come under names, and each row of them
-says how it looks, so an entry looks the same everywhere. The page fills in ``charts.js``.
+A string that begins with ``$`` is a placeholder for a number, a list or a word. A key whose
+placeholder has no value is left out, and so is a layer without data. Data have names, and each row
+of them has its own colour and shape, so an entry looks the same everywhere. The page fills
+templates in ``charts.js``.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ Point = dict[str, Any]
 FONT = 11
 _TEXT = {"type": "text", "fontSize": FONT, "baseline": "middle"}
 _RIM = {"stroke": "$paper", "strokeWidth": 3, "strokeJoin": "round", "color": "$paper"}
-"""Behind a name, so that lines keep off its letters."""
+"""Halo of a label, which keeps lines off its letters."""
 
 
 def specifications() -> dict[str, Spec]:
-    """Every picture by name."""
+    """The template of every picture, by name."""
     return {"lines": lines(), "scatter": scatter(), "scores": scores(), "roofline": roofline()}
 
 
 def filled(part: Any, values: Mapping[str, Any], data: Mapping[str, Sequence[Point]]) -> Any:
-    """A part of a specification without its holes, and without layers that have no data.
+    """Fill the placeholders of a part of a template, and drop layers that have no data.
 
     Args:
-        part: of a picture above.
-        values: by the names of holes.
+        part: a template, or a part of one.
+        values: by the names of placeholders.
         data: rows by the names of data; the caller puts them into the specification.
     """
     if isinstance(part, str):
@@ -61,7 +62,7 @@ def _frame(layers: list[Spec]) -> Spec:
         "height": "$height",
         "padding": "$padding",
         "config": {
-            "aria": False,  # what shows a picture has its words, and a table its numbers
+            "aria": False,  # text beside a picture describes it, and a table has its numbers
             "background": "$background",
             "font": "$font",
             "view": {"stroke": None},
@@ -97,9 +98,9 @@ _SCALE = ("type", "domain", "base", "constant", "zero", "reverse", "padding")
 
 
 def _axis(letter: str) -> Spec:
-    """A quantitative axis, of which whoever fills it knows the scale, the title and the ticks.
+    """A quantitative axis, with placeholders for its scale, its title and its ticks.
 
-    An axis of shares holds what is missing to all, so that 99 and 99.9 % differ.
+    An axis of accuracies holds errors, so that 99 and 99.9 % differ.
     """
     scale = {name: f"${letter}_{name}" for name in _SCALE}
     axis = {"title": f"${letter}_title", "values": f"${letter}_ticks"}
@@ -130,13 +131,13 @@ def _tooltip() -> Spec:
 
 
 def _rule(encoding: Spec) -> Spec:
-    """Lines across the picture, such as the reference's or what guessing scores."""
+    """Lines across the picture, for the reference or the score of guessing."""
     look = {"strokeDash": _as_given("dash"), **_tooltip()}
     return _layer("rules", {"type": "rule", "color": "$faint"}, {**encoding, **look})
 
 
 def _guides(x: Spec, y: Spec) -> list[Spec]:
-    """Dotted lines that no entry has, with words at their beginnings."""
+    """Dotted lines that belong to no entry, with words at their beginnings."""
     line = {"type": "line", "strokeDash": [1, 3], "strokeWidth": 1.5, "color": "$soft"}
     words = _TEXT | {"baseline": "bottom", "dy": -2, "color": "$soft"}
     words |= {"align": "$guide_align", "dx": "$guide_dx"}
@@ -154,7 +155,7 @@ def _bars(x: Spec, y: Spec) -> Spec:
 
 
 def _labels() -> list[Spec]:
-    """Names at the places found for them, each with a thin line that leads there."""
+    """Labels at the positions found for them, each with a thin line from its point."""
     ends = {"x2": {"field": "label_x"}, "y2": {"field": "label_y"}}
     leader = {"x": _channel("x"), "y": _channel("y"), **ends, **_colour()}
     name = {"text": {"field": "name", "type": "nominal"}}
@@ -172,7 +173,7 @@ def _labels() -> list[Spec]:
 
 
 def lines() -> Spec:
-    """A quantity along another: a line an entry, with its intervals; crossings of the reference."""
+    """One quantity against another: a line per entry, with intervals and crossovers."""
     x, y = _axis("x"), _axis("y")
     area = {"x": x, **_between(y, "y"), **_detail("name"), **_colour()}
     dash, thickness = _as_given("dash"), _as_given("thickness", "ordinal")
@@ -204,7 +205,7 @@ def lines() -> Spec:
 
 
 def scatter() -> Spec:
-    """Accuracy against a cost, an entry a point; the front is a line."""
+    """Accuracy against a cost, one point per entry; the Pareto front is a line."""
     x, y = _axis("x"), _axis("y")
     step = {"type": "line", "interpolate": "step-after", "strokeDash": [5, 3], "color": "$faint"}
     bar = {"type": "rule", "strokeWidth": 1.6, "opacity": 0.55}
@@ -223,7 +224,7 @@ def scatter() -> Spec:
 
 
 def scores() -> Spec:
-    """A task's scores, a row an entry: a dot a seed, a bar for the mean, its interval behind."""
+    """Scores of a task, one row per entry: a dot per seed, a tick for the mean, its interval."""
     row = {
         "field": "name",
         "type": "nominal",
@@ -246,7 +247,7 @@ def scores() -> Spec:
 
 
 def roofline() -> Spec:
-    """FLOPs per second against FLOPs per byte, under what the machine can do at best."""
+    """FLOPs per second against FLOPs per byte, below the machine's ceilings."""
     x, y = _axis("x"), _axis("y")
     line = {"type": "line", "color": "$faint", "strokeWidth": 2, "clip": True}
     words = _TEXT | {"align": "left", "dy": -7, "color": "$soft", "clip": True}

@@ -1,4 +1,4 @@
-"""Lines of numbers that are in no record."""
+"""Line charts of plain numbers, which need no leaderboard."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FEW = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """Lines of a figure.
+    """Lines of a chart.
 
     Attributes:
-        title, x, y: words for it and its axes.
+        title, x, y: titles of the chart and of its axes.
         lines: points (x, y) by the line's name.
         is_log: whether the x axis is logarithmic.
     """
@@ -32,7 +32,7 @@ class Curves:
 
 
 def chart_of(name: str, curves: Curves) -> Chart:
-    """Lines with their names at their ends."""
+    """A chart of lines with labels at their ends."""
     styles = plain_styles(curves.lines)
     drawn: list[list[Point]] = [
         [{"name": line, "run": line, "x": x, "y": y} | look(styles[line]) for x, y in corners]

@@ -1,4 +1,4 @@
-"""Scatter of accuracy against latency: what a task's accuracy costs, an entry a point."""
+"""Scatter plot of accuracy against latency, one point per entry."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from bench.publishing.scores import Score, TaskScores
 from bench.publishing.tables import place_words, setting_words
 
 _MOST_BARS = 16
-"""Entries up to which intervals are drawn; bars of more would hide each other."""
+"""Largest number of entries with intervals; more bars would hide each other."""
 
 
 def accuracy_against_latency(
     task: TaskScores, board: Leaderboard, styles: dict[str, Style]
 ) -> Chart | None:
-    """A task's entries as points; None with fewer than two, or where no latency is at hand.
+    """A task's entries as points; None with fewer than two that have a latency.
 
-    None also for a score that is no share of right answers.
+    None also for a score that is not a share of right answers.
     """
     if task.unit:
         return None
@@ -96,7 +96,7 @@ def _scatter(
 
 
 def _point(standing: Standing, score: Score, y: Axis) -> Point:
-    """A mean, and the intervals of both numbers where there are any."""
+    """Point of an entry: mean accuracy and latency, each with its interval if there is one."""
     point = scored(score.accuracies, score.interval, y) | {
         "name": score.entry,
         "label": score.entry + ("*" if _is_provisional(score) else ""),
@@ -114,7 +114,7 @@ def _is_provisional(score: Score) -> bool:
 def _front(
     task: TaskScores, ranking: Ranking, points: Sequence[Point], board: Leaderboard
 ) -> list[Point]:
-    """Rows that no other beats in both; nothing where one beats all."""
+    """Points of rows that no other beats in both; empty if one row beats all."""
     key = (id(task), id(ranking), LATENCY.metric)
     found = (one for one in fronts(board) if (id(one.task), id(one.ranking), one.metric) == key)
     names = [name for front in found for name in front.names]
@@ -123,7 +123,7 @@ def _front(
 
 
 def _labels(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
-    """Names, clear of points and of what leads to other names."""
+    """Labels that keep clear of points, and of other labels and their leader lines."""
     spots = place_labels(
         [(x.pixel(point["x"]), y.pixel(point["y"])) for point in points],
         [point["label"] for point in points],
@@ -139,7 +139,7 @@ def _labels(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) ->
 
 
 def _examples(task: TaskScores) -> str:
-    """Examples that the accuracy belongs to, as ``examples of 64 tokens``; may be empty."""
+    """Test examples in words, e.g. ``examples of 64 tokens``; may be empty."""
     length = json.loads(task.settings).get("seq_len")
     return f"examples of {length:,} tokens" if length else ""
 

@@ -1,4 +1,4 @@
-"""Pictures as files: specifications of `pictures`, filled in the colours of paper."""
+"""Pictures for files: templates of `pictures`, filled with axes, data and colours for print."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PAPER: dict[str, object] = {
     "font": "Liberation Sans, Arial, Helvetica, sans-serif",
     "padding": {"left": 12, "top": 12, "right": 24, "bottom": 12},
 }
-_LINE = 100  # letters of a note that fit above a picture
+_LINE = 100  # characters of a note that fit above a picture
 _DOT = " · "
 
 
@@ -34,8 +34,8 @@ class Chart:
     """A specification under a file name.
 
     Attributes:
-        name: file name without an ending; says what was held fixed.
-        title: for a page that shows it.
+        name: file name without suffix; it includes what was held fixed.
+        title: title on a page that shows it.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """Values along an axis and their places in pixels.
+    """An axis: values and their positions in pixels.
 
     Attributes:
-        kind: of its scale: ``linear``, ``log``, or ``symlog``, which is linear below a constant.
+        kind: its scale: ``linear``, ``log``, or ``symlog``, which is linear below `constant`.
         ends: values at its left or lower, and at its right or upper end.
-        pixels: places of these; from the top for a y axis.
-        ticks: values to write at it; None leaves them to Vega.
-        format: of its numbers, as d3 has it.
-        labels: Vega's expression for what stands at a tick, if it is not just the number.
-        base: of its logarithms, for the ticks that Vega finds.
+        pixels: positions of the ends; from the top for a y axis.
+        ticks: values of its ticks; None leaves them to Vega.
+        format: d3 format of its numbers.
+        labels: Vega expression for the label of a tick, if it is not just the number.
+        base: base of its logarithms, for the ticks that Vega chooses.
     """
 
     kind: str
@@ -68,13 +68,13 @@ class Axis:
     constant: float = 1.0
 
     def pixel(self, value: float) -> float:
-        """Place of a value."""
+        """Position of a value."""
         low, high = map(self._stretched, self.ends)
         start, end = self.pixels
         return start + (self._stretched(value) - low) / (high - low or 1.0) * (end - start)
 
     def value(self, pixel: float) -> float:
-        """Value at a place; the inverse of `pixel`."""
+        """Value at a position; the inverse of `pixel`."""
         low, high = map(self._stretched, self.ends)
         start, end = self.pixels
         stretched = low + (pixel - start) / (end - start) * (high - low)
@@ -89,7 +89,7 @@ class Axis:
         return min(max(value, min(self.ends)), max(self.ends))
 
     def holes(self, letter: str) -> dict[str, object]:
-        """Fillings of the holes that a picture has for this axis."""
+        """Values of a template's placeholders for this axis; `letter` is ``x`` or ``y``."""
         found: dict[str, object] = {
             "type": self.kind,
             "domain": list(self.ends),
@@ -103,7 +103,7 @@ class Axis:
         elif self.kind == "linear":
             found["zero"] = False
         if self.ticks is not None:
-            # Vega leaves out every second one of more than it would have drawn.
+            # Without a count, Vega drops every second tick if there are more than it would draw.
             found |= {"ticks": list(self.ticks), "tick_count": len(self.ticks)}
         if self.labels:
             found["labels"] = self.labels
@@ -126,16 +126,16 @@ def picture(
     notes: Sequence[str] = (),
     **values: object,
 ) -> Spec:
-    """A picture of `pictures` with all that it shows.
+    """A specification with its data: a template of `pictures`, filled.
 
     Args:
-        template: the specification.
+        template: the template.
         x: the axis along the bottom.
         y: the axis at the left.
-        data: rows by the names that the specification has for them.
-        title: of the whole.
-        notes: below it, broken into lines that end within the picture.
-        values: fillings of other holes.
+        data: rows by the template's names of data.
+        title: title of the picture.
+        notes: sentences below the title, wrapped to the width of the picture.
+        values: values of other placeholders.
     """
     shown = {name: list(rows) for name, rows in data.items() if rows}
     holes: dict[str, object] = {
@@ -182,7 +182,7 @@ def _lines(note: str) -> list[str]:
 
 
 def size_axis(title: str, sizes: Sequence[int]) -> Axis:
-    """The x axis of sizes, each a tick."""
+    """A logarithmic x axis with a tick at each size."""
     ends = (sizes[0], sizes[-1])
     return Axis(
         kind="log", base=2, ends=ends, pixels=(0, WIDTH), title=title, ticks=sizes, format=",d"
@@ -190,13 +190,13 @@ def size_axis(title: str, sizes: Sequence[int]) -> Axis:
 
 
 def log_axis(title: str, values: Sequence[float], pixels: tuple[float, float], by: float) -> Axis:
-    """A logarithmic axis with round numbers at its ticks, and room beside its values.
+    """A logarithmic axis with round ticks, and a margin around its values.
 
     Args:
         title: words and unit.
-        values: all that it must hold, above 0.
-        pixels: places of its ends.
-        by: factor of the room at either end.
+        values: all values that it must include, above 0.
+        pixels: positions of its ends.
+        by: factor of the margin at either end.
     """
     low, high = min(values) / by, max(values) * by
     return Axis(kind="log", ends=(low, high), pixels=pixels, title=title, ticks=_ticks(low, high))
@@ -205,7 +205,7 @@ def log_axis(title: str, values: Sequence[float], pixels: tuple[float, float], b
 def linear_axis(
     title: str, values: Sequence[float], pixels: tuple[float, float], by: float
 ) -> Axis:
-    """A linear axis with room beyond its values, at either end a share `by` of what they span."""
+    """A linear axis with a margin at either end, a share `by` of the range of its values."""
     low, high = min(values), max(values)
     slack = by * ((high - low) or 1.0)
     return Axis(kind="linear", ends=(low - slack, high + slack), pixels=pixels, title=title)
@@ -221,7 +221,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def side_by_side(rows: Sequence[Sequence[Spec]], title: str, notes: Sequence[str]) -> Spec:
-    """Pictures of `picture` as the panels of one, row by row, each under its own title."""
+    """One specification with pictures of `picture` as panels, row by row, each with its title."""
     first = rows[0][0]
     return {
         "$schema": _SCHEMA,
@@ -233,7 +233,7 @@ def side_by_side(rows: Sequence[Sequence[Spec]], title: str, notes: Sequence[str
 
 
 def _panel(spec: Spec) -> Spec:
-    """Only what is a panel's own, its data with each layer: names would be shared."""
+    """A picture as a panel, with its data in each layer: names of data are shared by all panels."""
     layers = [
         layer | {"data": {"values": spec["datasets"][layer["data"]["name"]]}}
         for layer in spec["layer"]

@@ -1,4 +1,4 @@
-"""The look of each entry, the same in every chart of a leaderboard."""
+"""Colour, shape and dash of each entry, the same in every chart of a leaderboard."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from bench.publishing.leaderboard import Leaderboard
 
-# Okabe and Ito's colours, told apart by every kind of eye, without the yellow that fades on white,
-# and three more. Black is softmax's, grey the controls'. Shapes change with every entry, so that
-# neighbours differ in more than colour; dashes tell the second and third nine apart.
+# Okabe and Ito's colour-blind safe palette, without the yellow that is too pale on white, and three
+# more. Softmax is black, controls are grey. Shapes change with every entry, so that consecutive
+# entries differ in more than colour; dashes distinguish each nine entries from the nine before.
 COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
     *("#7A5195", "#8A8A00", "#882255"),
@@ -22,7 +22,7 @@ _REFERENCE_COLOUR, _CONTROL_COLOUR = "#000000", "#999999"
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How an entry is drawn; `dash` and `thickness` are pixels, of lines only."""
+    """How an entry is drawn; `dash` and `thickness` are in pixels, for lines only."""
 
     colour: str
     shape: str
@@ -31,7 +31,7 @@ class Style:
 
 
 def styles_of(board: Leaderboard) -> dict[str, Style]:
-    """One style an entry, the same in every chart of a board."""
+    """One style per entry, the same in every chart of a board."""
     standings = [standing for ranking in board.rankings for standing in ranking.standings]
     scores = [score for task in board.tasks for score in task.scores]
     controls = {standing.entry for standing in standings if standing.rank == "control"}
@@ -48,7 +48,7 @@ def styles_of(board: Leaderboard) -> dict[str, Style]:
 
 
 def plain_styles(names: Iterable[str]) -> dict[str, Style]:
-    """A style each, for lines of which none is special."""
+    """One style per name, for lines without a reference or controls."""
     return {
         name: Style(
             colour=COLOURS[i % len(COLOURS)],

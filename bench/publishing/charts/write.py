@@ -1,4 +1,4 @@
-"""Charts to files: a specification each, and its picture where one can be rendered."""
+"""Write charts to files: the specification, and the picture if it can be rendered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.publishing.charts.spec import Chart
 from bench.publishing.document import Document, Figure, write
 
 Illustrated = Callable[[Sequence[Figure]], Document]
-"""Makes a document around its pictures."""
+"""Builds a document around its pictures."""
 
 
 def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str | None]:
@@ -40,7 +40,7 @@ def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str 
 def write_pictures(
     drawn: Iterable[Chart], folder: Path
 ) -> tuple[list[tuple[str, Path]], str | None]:
-    """Write pictures alone, as a page of docs shows them.
+    """Write pictures without their specifications, for a page of docs.
 
     Returns:
         The title and the file of each chart, and a note if they cannot be rendered.
@@ -59,7 +59,7 @@ def figures_of(drawn: Iterable[tuple[str, Path]]) -> list[Figure]:
 
 
 def write_illustrated(page: Path, drawn: Iterable[Chart], document_of: Illustrated) -> list[Path]:
-    """Write a page and its pictures, in a folder of its name; returns their paths.
+    """Write a page, and its pictures in a folder of its name; returns their paths.
 
     Raises:
         ConfigError: a file cannot be written.
@@ -69,12 +69,12 @@ def write_illustrated(page: Path, drawn: Iterable[Chart], document_of: Illustrat
 
 
 def can_draw() -> bool:
-    """Whether there is what renders a specification."""
+    """Whether vl-convert is installed, which renders specifications."""
     return importlib.util.find_spec("vl_convert") is not None
 
 
 def write_picture(chart: Chart, folder: Path) -> Path:
-    """Write the picture alone.
+    """Write a chart's picture as SVG; returns its path.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -86,5 +86,5 @@ def write_picture(chart: Chart, folder: Path) -> Path:
 
 
 def _write(path: Path, content: str) -> Path:
-    """Write one of many files, which are all made again from the records."""
+    """Write a derived file, which can be made again from the records."""
     return write_whole(path, content, inside=path.parent.parent, is_derived=True)

@@ -1,9 +1,9 @@
-"""From which sequence length on an entry is faster than its reference, and why FLOPs say another.
+"""Sequence length from which an entry is faster than its reference, and why FLOPs differ from it.
 
-Between two lengths that were measured the ratio within rounds is interpolated, its logarithm over
-the logarithm of the length, by the parabola through the nearest third one. What the bend of the
-true curve leaves open is taken to be as much as a straight line would differ from that, and the
-interval, which is a bootstrap over rounds, is widened by it: lengths that lie closer settle more.
+Between two measured lengths the logarithm of the ratio within rounds is interpolated over the
+logarithm of the length, by the parabola through the nearest third length. The error of this is
+estimated by the difference from a straight line, and the interval, a bootstrap over rounds, is
+widened by it: lengths that lie closer give a narrower interval.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIXED_SHARE = 1 / 3
 ELEMENT_FLOPS = 50
 """FLOPs of a product that take about as long as writing one element of an elementwise operation.
 
-Of one core with AVX-512: 100 GFLOP/s and two elements a nanosecond.
+For one core with AVX-512: 100 GFLOP/s and two elements per nanosecond.
 """
 
 
@@ -47,18 +47,19 @@ class Crossover:
     """Where an entry overtakes its reference, as sequence length grows.
 
     Attributes:
-        kind: ``at`` a length, faster from there on; ``always`` or ``never`` within what was
-            measured; ``gives_way``, faster at short lengths only; ``several``, it goes back and
-            forth; ``unsettled``, where at no length the two can be told apart.
-        length: of ``at``; None where it is only known to lie in `interval`, and for other kinds.
-        interval: of 95 %, of ``at``; 0 for below the shortest length that was measured, infinite
-            for beyond the longest one.
-        spans: the lengths between which it is faster, by the medians; open ends as of `interval`.
-        lengths: what was measured, ascending.
+        kind: ``at`` a length, faster from there on; ``always`` or ``never`` at the measured
+            lengths; ``gives_way``, faster at short lengths only; ``several``, it goes back and
+            forth; ``unsettled``, if the two cannot be told apart at any length.
+        length: the length for ``at``; None if it is only known to lie in `interval`, and for other
+            kinds.
+        interval: 95 % interval for ``at``; 0 means below the shortest measured length, infinity
+            beyond the longest.
+        spans: lengths between which it is faster, by the medians; open ends as in `interval`.
+        lengths: measured lengths, ascending.
         flops_kind: ``at``, ``always``, ``never`` or ``gives_way``, by the FLOPs of the mathematics;
-            empty where one of the two has no formula or multiplies nothing.
-        flops_length: of ``at``.
-        reason: why time and FLOPs disagree, where they do.
+            empty if one of the two has no formula or multiplies nothing.
+        flops_length: the length for ``at``, by FLOPs.
+        reason: why time and FLOPs disagree; empty if they agree.
     """
 
     kind: str
@@ -78,7 +79,7 @@ def crossover(
 
     Args:
         by_length: records that differ in nothing but their sequence length. Those without a
-            ratio, or with a mark that costs the rank, are passed over.
+            ratio, or with a mark that forbids a rank, are ignored.
         references: the reference's records by length; FLOPs are compared where there is one.
 
     Returns:
@@ -101,7 +102,7 @@ def crossover(
 
 
 def crossover_words(found: Crossover) -> str:
-    """As ``210 [180, 260]``, ``always`` or ``not reached up to 4,096``."""
+    """A crossover as text, e.g. ``210 [180, 260]`` or ``not reached up to 4,096``."""
     shortest, longest = found.lengths[0], found.lengths[-1]
     if found.kind == "at":
         return length_words(found)
@@ -115,7 +116,7 @@ def crossover_words(found: Crossover) -> str:
 
 
 def flops_words(found: Crossover) -> str:
-    """The same by FLOPs; empty where they are not known."""
+    """A crossover by FLOPs as text; empty if they are unknown."""
     if found.flops_kind == "at" and found.flops_length:
         return f"{found.flops_length:,.0f}"
     return {
@@ -126,7 +127,7 @@ def flops_words(found: Crossover) -> str:
 
 
 def length_words(found: Crossover, unit: str = "") -> str:
-    """A length with its interval, as ``210 tokens [180, 260]``; of ``at`` only."""
+    """Length of a crossover of kind ``at`` with its interval, e.g. ``210 tokens [180, 260]``."""
     low, high = found.interval or (0.0, math.inf)
     unit = f" {unit}" if unit else ""
     if found.length is None:
@@ -150,7 +151,7 @@ def _is_its_own_reference(record: Record) -> bool:
 
 
 def _kind(ratios: Sequence[Ratio]) -> str:
-    """Kind of crossing, by the lengths at which the two can be told apart."""
+    """Kind of crossover, by the lengths at which the two can be told apart."""
     signs = [_sign(ratio) for ratio in ratios]
     told = [sign for sign in signs if sign]
     if not told:
@@ -166,14 +167,14 @@ def _kind(ratios: Sequence[Ratio]) -> str:
 
 
 def _sign(ratio: Ratio) -> int:
-    """1 for faster, -1 for slower, 0 where the interval does not tell."""
+    """1 for faster, -1 for slower, 0 if the interval includes 1 or there is none."""
     if ratio.low is None or ratio.high is None:
         return 0
     return (ratio.low > 1) - (ratio.high < 1)
 
 
 def _spans(lengths: np.ndarray, logs: np.ndarray) -> tuple[Interval, ...]:
-    """Where the interpolated logarithm of the ratio is above zero."""
+    """Ranges of lengths in which the interpolated logarithm of the ratio is above zero."""
     starts = [0.0] if logs[0] > 0 else []
     ends: list[float] = []
     for i in range(len(logs) - 1):
@@ -189,9 +190,9 @@ def _spans(lengths: np.ndarray, logs: np.ndarray) -> tuple[Interval, ...]:
 def _roots(
     lengths: np.ndarray, logs: np.ndarray, i: np.ndarray, *, is_bent: bool = True
 ) -> np.ndarray:
-    """Per column of `logs`, where they rise above zero between the lengths i and i + 1.
+    """Per column of `logs`, the length between the i-th and the next at which it rises above zero.
 
-    By the parabola through these two and the nearest third, or by a straight line.
+    By the parabola through these two lengths and the nearest third, or by a straight line.
     """
     x, columns = np.log(lengths), np.arange(logs.shape[1])
     width = x[i + 1] - x[i]
@@ -211,7 +212,7 @@ def _roots(
 
 
 def _third(x: np.ndarray) -> np.ndarray:
-    """For each gap between neighbours, the place of the nearest length outside of it."""
+    """For each gap between consecutive lengths, the index of the nearest length outside of it."""
     last = len(x) - 1
     places = [
         i + 2 if i == 0 or (i + 2 <= last and x[i + 2] - x[i + 1] <= x[i] - x[i - 1]) else i - 1
@@ -231,7 +232,7 @@ def _placed(
             for stream, (record, ratio) in enumerate(zip(records, ratios, strict=True))
         ]
     )
-    # Whole resamples, nothing between two of them: some are infinite.
+    # Ends are resamples themselves, not interpolated between two: some are infinite.
     ordered = np.sort(_last_crossings(lengths, resampled))
     cut = round((1 - CONFIDENCE) / 2 * len(ordered))
     low, high = float(ordered[cut]), float(ordered[-1 - cut])
@@ -243,9 +244,9 @@ def _placed(
 
 
 def _resampled(record: Record, ratio: Ratio, stream: int) -> np.ndarray:
-    """Logarithms of medians of resampled rounds, spread as far as the interval in the tables.
+    """Logarithms of medians of resampled rounds, scaled to the width of the ratio's interval.
 
-    A bootstrap of few rounds is too narrow, and the interval of a ratio is widened for that.
+    A bootstrap of few rounds is too narrow, so the interval of a ratio, as in tables, is wider.
     """
     values = np.sort([*round_ratios(record).values()])
     medians: np.ndarray = np.log(resampled_medians(values, stream))
@@ -265,7 +266,7 @@ def _resampled(record: Record, ratio: Ratio, stream: int) -> np.ndarray:
 def _last_crossings(lengths: np.ndarray, logs: np.ndarray, *, is_bent: bool = True) -> np.ndarray:
     """Per column, the length from which on the logarithm of the ratio stays above zero.
 
-    0 where it is so at every length, infinite where it is not at the last one.
+    0 if it is above zero at every length, infinite if it is not at the last one.
     """
     is_slower = logs <= 0
     num_lengths = len(logs)
@@ -316,10 +317,10 @@ def _agree(found: Crossover) -> bool:
 
 
 def _reason(found: Crossover, timed: Mapping[int, Record], references: Mapping[int, Record]) -> str:
-    """The first of four causes whose sign is there, at the measured length nearest to the crossing.
+    """The first cause that shows at the measured length nearest to the crossover; else the rates.
 
-    A cost that does not grow; a floor set by memory; elementwise work, which FLOPs leave out; and
-    else the rates at which the two compute, which is a fact and no cause.
+    The causes are a cost that does not grow with length, a floor set by memory, and elementwise
+    work, which FLOPs leave out. The rates at which the two compute are an observation, not a cause.
     """
     shared = [length for length in timed if length in references]
     wanted = found.length or (shared[-1] if found.kind == "never" else shared[0])

@@ -12,22 +12,22 @@ from bench.publishing.metrics.roofline import times_faster
 
 NOISY = "noisy"
 OWN_THREADS = 1.2
-"""CPU seconds a second from which a one-thread cell has threads of its own.
+"""CPU seconds per second of wall time from which a one-thread cell has threads of its own.
 
-A single thread cannot use more than one; the rest is room for the resolution of CPU clocks.
+A single thread cannot use more than one; the rest allows for the resolution of CPU clocks.
 """
 
 IMPOSSIBLE = 0.8
-"""Share of the roofline's floor below which a time cannot be that of the work."""
+"""Share of the roofline's floor below which a latency is too short for the work."""
 
 _BUSY_ROOFS = 2.0
-"""A busy machine's ceilings may be so many times too low."""
+"""Factor by which ceilings may be too low that were taken on a busy machine."""
 
 OUTSIDE_BYTES, OUTSIDE_SHARE = 30 * 2**20, 0.1
-"""Growth of a process above torch's own count that gets a mark, in bytes and in proportion."""
+"""Growth of a process above torch's own count that gets a mark: bytes plus a share of the count."""
 
 LEAKED_BYTES = 2**19
-"""Bytes kept of each call from which it leaks: half of a MiB, as pages are found again."""
+"""Smallest number of bytes kept per call that gets a mark: half a MiB, as the heap reuses pages."""
 
 
 def marks(*records: Record) -> tuple[str, ...]:
@@ -47,17 +47,17 @@ def marks(*records: Record) -> tuple[str, ...]:
 
 
 def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
-    """False for a mechanism that computes something else, or other work, than it claims.
+    """Whether a record may be ranked; true for one without a result.
 
-    Or that cannot have done the work in the time.
-
-    And for a training run that might have gone on to learn more, that is stuck at chance or at a
-    partial solution, or whose learning rate was not searched for it.
+    No rank is given to a mechanism that computes something else, or does other work, than it
+    claims, or that cannot have done the work in the time; nor to a training run that might have
+    learned more with more steps, that is stuck at chance or at a partial solution, or whose
+    learning rate was not searched for it, or was the smallest or largest of the search.
 
     Args:
         record: of a cell.
-        within_budget: whether the ranking is of what a number of steps gives, so that a run which
-            still improved at the last of them is as good as any.
+        within_budget: whether results of a fixed number of steps are ranked, so that a run that
+            still improved at its last step is ranked as well.
     """
     result = record.result
     if result is None:
@@ -82,7 +82,7 @@ def _impossible(record: Record, speed: Speed) -> str:
 
 
 def _outside(record: Record, speed: Speed) -> str:
-    """Memory that torch does not know of; its own count holds on a CPU alone."""
+    """Memory that torch's count does not include; known on a CPU only."""
     if speed.peak_rss_bytes is None or speed.peak_memory_bytes is None:
         return ""
     outside = speed.peak_rss_bytes - speed.peak_memory_bytes
@@ -105,13 +105,13 @@ def _end(record: Record, quality: Quality) -> str:
 
 
 def _stuck(record: Record, quality: Quality) -> str:
-    """The level that a run ended at; a control belongs there."""
+    """The level at which a run is stuck; empty for a control, which is expected there."""
     level = "" if record.cell.mechanism in CONTROLS else quality.stuck_at
     return f"stuck at {level}" if level else ""
 
 
 def _untuned(record: Record, quality: Quality) -> str:
-    """A rate that was not searched for this row, or the last one that was tried on its side."""
+    """Whether no rate was searched for this row, or the best one was the smallest or largest."""
     work = record.cell.task
     if record.cell.mechanism in CONTROLS:
         return ""
@@ -133,7 +133,7 @@ def _oracle(record: Record, speed: Speed) -> str:
 
 
 def _extent(record: Record, speed: Speed) -> str:
-    """Where the output was compared, if not in all rows at the length that was timed."""
+    """The part of the output that was checked, if not all rows at the timed length."""
     said = []
     work, length = record.cell.workload, speed.checked_len
     if isinstance(work, KernelWorkload) and length is not None and length < work.seq_len:
@@ -175,5 +175,5 @@ _OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (_leak, _collapse, _stuc
 
 
 def _short(value: float) -> str:
-    """Two significant digits, or all of them before the point."""
+    """Two significant digits, or all digits before the decimal point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

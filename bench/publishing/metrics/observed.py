@@ -1,4 +1,4 @@
-"""Metrics that a record holds already: the fields of a result that say their meaning."""
+"""Metrics that a record already holds: fields of a result that are annotated with a `Meaning`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.publishing.metrics.registry import register_metric
 
 
 def meanings(kind: type) -> dict[str, Meaning]:
-    """Fields of a kind of result that are columns of their own."""
+    """Meanings of the fields of a result class that are metrics, by name."""
     return {
         name: told
         for name, hint in get_type_hints(kind, include_extras=True).items()

@@ -1,4 +1,4 @@
-"""Pareto fronts: rows worth considering where two things are wanted at once."""
+"""Pareto fronts of cost and score."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
     """Names of the points that no other one beats, cheapest first.
 
-    A point is beaten by one that costs no more and scores no less, and is better in one of both.
+    A point is beaten by one that costs no more, scores no less, and is better in at least one.
 
     Args:
-        points: by name, a cost and a score; less and more of them is better.
+        points: cost and score by name; a lower cost and a higher score are better.
 
     >>> pareto_front({"cheap": (1, 0.5), "good": (3, 0.9), "worse": (4, 0.8)})
     ('cheap', 'good')
@@ -20,7 +20,7 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
     for name in sorted(points, key=lambda name: (points[name][0], -points[name][1], name)):
         cost, score = points[name]
         best = points[front[-1]] if front else None
-        # An equal twin is beaten by nobody.
+        # Of equal points none beats another.
         if best is None or score > best[1] or (cost, score) == best:
             front.append(name)
     return tuple(front)

@@ -1,9 +1,9 @@
-"""Ranks that can be told apart: places, ties, and how likely one is ahead of another.
+"""Ranks with ties: the places that the data leave open, and how likely a row is ahead of another.
 
 Rows that shared their rounds are resampled together, round by round, so that what slowed a round
 slows all of them in the same resamples. A bootstrap of few rounds is too narrow, so an order is
-claimed only where the sign test over the rounds agrees. Seeds are fewer still: scores are compared
-seed by seed, as `bench.core.comparison` has it. Each pair is judged at 95 % by itself.
+claimed only where the sign test over the rounds agrees. Seeds are fewer still, so scores are
+compared seed by seed, by `bench.core.comparison`. Each pair is judged at 95 % by itself.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _CERTAIN = (1 + CONFIDENCE) / 2
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """Who is ahead of whom, at one setting.
+    """Order of rows in one setting.
 
     Attributes:
         names: best first, by their medians or means.
-        places: of each name.
+        places: first and last possible place of each name.
         wins: ``wins[i, j]`` is how likely i is ahead of j: the share of resamples of the rounds in
-            which it is, ties being half; of scores as `bench.core.comparison.compare` has it.
-        groups: runs of names within which no two can be told apart, as long as they go; they may
-            overlap, for "cannot be told apart" is not handed on from neighbour to neighbour.
+            which it is, ties counting half; for scores, by `bench.core.comparison.compare`.
+        groups: maximal runs of consecutive names of which no two can be told apart; they may
+            overlap, because "cannot be told apart" is not transitive.
     """
 
     names: tuple[str, ...]
@@ -54,13 +54,13 @@ class Ranks:
     groups: tuple[tuple[str, ...], ...]
 
     def place(self, name: str) -> str:
-        """``2``, or ``2-4`` where the order within is not settled; empty for who is not ranked."""
+        """``2``, or ``2-4`` where the order within is not settled; empty for an unranked name."""
         if name not in self.names:
             return ""
         return place_words(self.places[self.names.index(name)])
 
     def leaders(self) -> tuple[str, ...]:
-        """Those that share the first place; one where it is settled."""
+        """Names that share the first place; a single one if that is settled."""
         return tuple(n for n, (first, _) in zip(self.names, self.places, strict=True) if first == 1)
 
 
@@ -71,7 +71,7 @@ def place_words(place: Place) -> str:
 
 
 def place_among(own: Interval, everyone: Sequence[Interval]) -> Place:
-    """The places that an interval leaves open among all, itself one of them; more is better."""
+    """Places that an interval leaves open among `everyone`, itself included; higher is better."""
     low, high = own
     first = 1 + sum(other_low > high for other_low, _ in everyone)
     return first, len(everyone) - sum(other_high < low for _, other_high in everyone)
@@ -101,7 +101,7 @@ class _Row:
     """Ratios over the reference, by round, or by process where several shared the rounds.
 
     Attributes:
-        together: equal for rows whose rounds are the same ones.
+        together: a key that is equal for rows timed in the same rounds.
     """
 
     values: np.ndarray
@@ -153,7 +153,7 @@ def _compare_rounds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         place = np.ix_(drawn, drawn)
         shares = _shares(np.stack([_medians_together(values[i]) for i in drawn]))
         wins[place] = np.where(open_pairs[place], shares, wins[place])
-    # The sign test: at most so many rounds may say otherwise.
+    # The sign test: at most `num_cut` rounds may disagree.
     agrees = num_rounds - more <= num_cut(num_rounds)
     return wins, (wins >= _CERTAIN) & agrees & (num_rounds >= MIN_ROUNDS)
 
@@ -185,7 +185,10 @@ def _counts(num_rounds: int) -> np.ndarray:
 def _compare_apart(
     rows: Sequence[_Row], groups: Sequence[Sequence[int]], wins: np.ndarray, is_ahead: np.ndarray
 ) -> None:
-    """Fill in the pairs that shared no rounds: drawn apart, and ahead if intervals are apart."""
+    """Fill in pairs that shared no rounds: resampled apart, and ahead if intervals do not overlap.
+
+    Both arrays, of shape (rows, rows), are changed in place.
+    """
     stream_of = {i: stream for stream, members in enumerate(groups) for i in members}
     medians = np.stack(
         [resampled_medians(np.sort(row.values), stream_of[i]) for i, row in enumerate(rows)]
@@ -215,11 +218,11 @@ def rank_scores(
 
     Args:
         scores: by name and seed; None for a run that ended without a score.
-        less_is_better: for scores that count what should be small, and have no upper bound.
-        num_examples: that a share of right answers was counted over.
+        less_is_better: for scores such as losses, which have no upper bound.
+        num_examples: number of test examples behind a share of right answers.
 
     Returns:
-        None with fewer than two seeds: one is one draw, and nothing is ranked.
+        None with fewer than two seeds: one seed is a single draw, so nothing is ranked.
     """
     rows = {name: Runs(scores=own, num_examples=num_examples) for name, own in scores.items()}
     return rank_runs(rows, less_is_better=less_is_better)
@@ -228,15 +231,15 @@ def rank_scores(
 def rank_runs(rows: Mapping[str, Runs], *, less_is_better: bool = False) -> Ranks | None:
     """Rank rows over seeds, each pair by `bench.core.comparison.compare`.
 
-    A seed that one of a pair lacks could have ended anywhere, so that an order is claimed only if
-    it holds wherever that is.
+    A seed that one of a pair lacks could have had any score, so an order is claimed only if it
+    holds for all of them.
 
     Args:
         rows: by name; one without any score is left out.
-        less_is_better: for scores that count what should be small, and have no upper bound.
+        less_is_better: for scores such as losses, which have no upper bound.
 
     Returns:
-        None with fewer than two seeds: one is one draw, and nothing is ranked.
+        None with fewer than two seeds: one seed is a single draw, so nothing is ranked.
     """
     if len({seed for row in rows.values() for seed in row.known}) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Which metrics exist. Every module of this package but this one is looked at."""
+"""Registry of metrics, filled by importing every module of this package."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Metric:
     """A named number that follows from one record.
 
     Attributes:
-        name: ends with its SI base unit, which `bench.core.format` reads off.
-        better: ``"higher"``, ``"lower"``, or None where neither is.
+        name: ends with its SI base unit, which `bench.core.format` parses.
+        better: ``"higher"``, ``"lower"``, or None if neither is better.
         meaning: the first line of the function's docstring.
-        of: the pure function; None where the metric does not apply.
+        of: the pure function; it returns None where the metric does not apply.
     """
 
     name: str
@@ -41,7 +41,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 def register_metric(
     name: str, *, better: str | None = None
 ) -> Callable[[MetricFunction], MetricFunction]:
-    """Enter a function of a record as a metric. A name stands for one function only.
+    """Register a function of a record as a metric. A name stands for one function only.
 
     Args:
         name: the column's name, with its unit.
@@ -55,7 +55,7 @@ def register_metric(
 
     def enter(function: MetricFunction) -> MetricFunction:
         if not function.__module__.startswith(_PACKAGE):
-            _import_all()  # names of our own are taken, whoever comes first
+            _import_all()  # a plugin may not take a built-in name, even if it registers first
         taken = _REGISTRY.get(name)
         if taken is not None and taken.of.__module__ != function.__module__:
             raise ValueError(
@@ -86,7 +86,7 @@ def metric_names() -> tuple[str, ...]:
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of a name.
+    """Find a metric by its name.
 
     Raises:
         ConfigError: no such name; the message lists the nearest ones.

@@ -1,8 +1,8 @@
 """A call against its machine's ceilings: what it must move, and how fast it could be at best.
 
-A floor is a bound from below: the FLOPs that the mathematics needs at the rate of the fastest
-product, and the bytes that cannot be avoided at the rate of a copy that stays in the smallest cache
-that could hold them. Needs a calibration (`bench.calibrate`); without one there is no number.
+A floor is a lower bound of the latency: the FLOPs that the mathematics needs at the rate of the
+fastest product, or the bytes that cannot be avoided at the rate of a copy within the smallest cache
+that could hold them. Without a calibration (`bench.calibrate`) there is no floor.
 """
 
 from __future__ import annotations
@@ -37,24 +37,27 @@ _PASSES = {
 def min_bytes_moved(record: Record) -> int | None:
     """Bytes that a call must at least move: each input read once and each output written once.
 
-    Of each pass by itself, so that forward_backward reads its inputs twice. Parameters count as
+    Each pass counts by itself, so forward_backward reads its inputs twice. Parameters count as
     inputs, and their gradients as outputs; so does what an optimiser reads and writes. A state is
     written once by a prefill and read once by a decode; what a decode writes back is not counted,
-    for a cache of keys only grows by a token. Padding need not be moved. All in the cell's dtype,
-    state apart.
+    because a cache of keys only grows by a token. Padding need not be moved. All tensors are in the
+    cell's dtype, except the state.
     """
     return _min_bytes(record)
 
 
 def _min_bytes(record: Record) -> int | None:
     if not isinstance(record.result, Speed) or record.cell.is_model:
-        return None  # a model's least traffic is not known: its layers could share a cache
+        return None  # a model's minimal traffic is unknown: its layers could share a cache
     speed = record.result
     return least_bytes(record.cell.kernel, speed.num_parameters or 0, speed.state_bytes or 0)
 
 
 def least_bytes(work: KernelWorkload, num_parameters: int, state_bytes: int) -> int:
-    """The same of a call of which nothing is known but its shape, its weights and its state."""
+    """Bytes that a call must at least move, from its shape, weights and state alone.
+
+    See `min_bytes_moved` for what counts.
+    """
     output = work.num_tokens * work.num_heads * work.head_dim
     inputs = output  # x, or q with k and v
     if work.scope == "core":
@@ -81,7 +84,7 @@ def arithmetic_intensity(record: Record) -> float | None:
 
 
 def floors_s(record: Record) -> dict[str, float]:
-    """Seconds of ``memory`` and of ``compute``; empty where one of them is not known."""
+    """Floors in seconds by ``memory`` and by ``compute``; empty if one of them is unknown."""
     ceilings = _ceilings(record)
     num_bytes = _min_bytes(record) if ceilings else None
     if num_bytes is None or not isinstance(record.result, Speed) or record.result.flops is None:
@@ -94,11 +97,11 @@ def floors_s(record: Record) -> dict[str, float]:
 
 
 def times_faster(record: Record) -> tuple[float, bool]:
-    """How many times as fast as the floor a call was, and whether the machine was busy then.
+    """How many times faster than its floor a call was, and whether its ceilings may be too low.
 
-    The ceilings are those of the calibration, or without one those seen before the call's rounds.
-    A state need not be read as a whole, so that it counts nothing here. 0 where no floor is known,
-    or where nothing is multiplied.
+    The ceilings are those of the calibration, or without one those measured before the call's
+    rounds; they may be too low if the machine was busy then. A state need not be read as a whole,
+    so it is not counted here. 0 if no floor is known, or if nothing is multiplied.
     """
     speed = record.result
     if not isinstance(speed, Speed) or record.cell.is_model or not speed.flops:
@@ -163,9 +166,10 @@ def roof(record: Record) -> dict[str, Any] | None:
 
 
 def _ceilings(record: Record) -> list[Mapping[str, Any]]:
-    """Those of the record's device and dtype with as many threads or less; empty without as many.
+    """Ceilings of the record's device and dtype with at most its threads.
 
-    With two threads a call can do what it can with one: small ones are faster so.
+    A call with two threads can also run on one, which is faster for small calls. Empty if no
+    ceilings were measured with exactly as many threads.
     """
     facts, cell = record.environment, record.cell
     if cell.is_task or cell.is_model:
@@ -176,7 +180,7 @@ def _ceilings(record: Record) -> list[Mapping[str, Any]]:
         one
         for one in all_of_them
         if about == (one["device"], one["device_name"], one["dtype"])
-        # An accelerator does its work without the threads of a cell.
+        # The ceilings of an accelerator do not depend on CPU threads.
         and (one["num_threads"] is None or one["num_threads"] <= cell.num_threads)
     ]
     has_as_many = any(one["num_threads"] in (None, cell.num_threads) for one in found)
@@ -187,5 +191,5 @@ def _bytes_per_s(ceiling: Mapping[str, Any], num_bytes: int, work: KernelWorkloa
     """The rate within the smallest cache that could hold the bytes; past all caches if cold."""
     rates: list[tuple[int, float]] = ceiling["bytes_per_s"]
     fitting = [] if work.cache == "cold" else [rate for size, rate in rates if num_bytes <= size]
-    # Not the first that fits: where a larger level was seen to be faster, the floor is lower.
+    # Not the first that fits: if a larger level was measured to be faster, the floor is lower.
     return max(fitting, default=rates[-1][1])

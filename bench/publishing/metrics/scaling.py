@@ -1,7 +1,7 @@
 """How time grows with sequence length: a fitted polynomial, and the exponent of a power law.
 
-Between the measured lengths a fit describes; beyond them it predicts. A predicted time is no
-measurement: it is labelled as such wherever it is shown, and takes part in no ranking.
+Between the measured lengths a fit describes; beyond them it predicts. A predicted time is not a
+measurement: it is labelled as predicted wherever it is shown, and takes part in no ranking.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from bench.core.statistics import MIN_ROUNDS, Interval, percentiles, resampled_m
 from bench.publishing.metrics.marks import may_be_ranked
 
 MIN_LENGTHS = 3
-"""Fewest lengths: two points lie on every curve."""
+"""Smallest number of lengths for a fit: two points would fit a power law exactly."""
 
 NUM_REFITS = 200
-"""Resamples that a fit is made anew of: beside its misfit, finer percentiles say nothing."""
+"""Number of resamples that are fitted; more would change an interval less than its misfit does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +28,12 @@ class Scaling:
     """Seconds of a call as a function of the sequence length N.
 
     Attributes:
-        constant_s, linear_s, quadratic_s: of t = a + b N + c N^2, none below zero.
+        constant_s, linear_s, quadratic_s: a, b and c of t = a + b N + c N^2, none negative.
         exponent: p of the power law t ~ N^p that is nearest to the measured times, so an average
             over `lengths`: it rises towards 1 or 2 as fixed costs lose weight.
-        exponent_interval: of 95 %, by a bootstrap over rounds; None with too few.
-        lengths: what was measured, ascending; the fit is a description within their range.
-        misfit: the largest error of the polynomial at one of them, relative to the time.
+        exponent_interval: 95 % interval by a bootstrap over rounds; None with too few rounds.
+        lengths: measured lengths, ascending; outside of their range the fit is a prediction.
+        misfit: largest error of the polynomial at one of them, relative to the time.
     """
 
     constant_s: float
@@ -54,7 +54,7 @@ def scaling(by_length: Mapping[int, Record]) -> Scaling | None:
 
     Args:
         by_length: records that differ in nothing but their sequence length. Those without a time,
-            or with a mark that costs the rank, are passed over.
+            or with a mark that forbids a rank, are ignored.
     """
     samples = _samples(by_length)
     if len(samples) < MIN_LENGTHS:
@@ -76,11 +76,11 @@ def scaling(by_length: Mapping[int, Record]) -> Scaling | None:
 def seconds_at(by_length: Mapping[int, Record], length: int) -> tuple[float, Interval] | None:
     """Seconds of a call at a length within the measured range, by the fit, with a 95 % interval.
 
-    The interval is a bootstrap's over rounds, widened by the fit's largest error at a measured
-    length: a polynomial that misses what was measured is no better in between.
+    The interval is that of a bootstrap over rounds, widened by the fit's largest error at a
+    measured length: a polynomial that misses measured times is no better between them.
 
     Returns:
-        None outside of the range, and with too few lengths or rounds.
+        Seconds and interval; None outside of the range, and with too few lengths or rounds.
     """
     samples, fit = _samples(by_length), scaling(by_length)
     if fit is None or not fit.lengths[0] <= length <= fit.lengths[-1]:
@@ -104,7 +104,7 @@ def constant_share(by_length: Mapping[int, Record], length: int) -> float:
 
 
 def _samples(by_length: Mapping[int, Record]) -> dict[int, np.ndarray]:
-    """Ascending seconds by ascending length."""
+    """Samples in seconds, sorted, by ascending length."""
     return {
         length: np.sort(record.result.latency_s)
         for length, record in sorted(by_length.items())
@@ -118,10 +118,10 @@ def _medians(samples: Mapping[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]
 
 
 def _fit(lengths: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Least squares of relative errors with no coefficient below zero.
+    """Coefficients a, b, c of a + b N + c N^2: least squares of relative errors, none negative.
 
-    With three coefficients every set of those that are not zero can be tried: the best fit whose
-    coefficients are all positive is the solution.
+    With three coefficients every choice of non-zero ones can be tried: the best fit without a
+    negative coefficient is the solution.
     """
     powers = np.stack([np.ones_like(lengths), lengths, lengths**2])
     scale = powers.max(axis=1)
@@ -131,7 +131,7 @@ def _fit(lengths: np.ndarray, times: np.ndarray) -> np.ndarray:
         for chosen in combinations(range(3), size):
             found, *_ = np.linalg.lstsq(rows[:, chosen], np.ones(len(times)))
             error = float(np.sum((rows[:, chosen] @ found - 1) ** 2))
-            # A term more has to bring something, or noise decides which of two equal fits is told.
+            # A further term must reduce the error, or rounding would decide between equal fits.
             if np.all(found >= 0) and error < least - 1e-12:
                 best, least = np.zeros(3), error
                 best[list(chosen)] = found

@@ -13,12 +13,12 @@ from bench.core.record import REFERENCE, Record, Speed
 from bench.core.statistics import Ratio, independent_ratios, paired_ratio
 from bench.publishing.metrics.registry import register_metric
 
-# Three metrics, ranks and crossovers ask for one bootstrap. So many are 40 MB.
+# Three metrics, ranks and crossovers use the same bootstrap. A full cache takes 40 MB.
 _ratio = lru_cache(maxsize=2**17)(paired_ratio)
 
 
 def speedup(record: Record) -> Ratio | None:
-    """None for a cell that was not timed, or whose reference could not run."""
+    """The reference's time over the entry's; None if the cell or its reference was not timed."""
     if not isinstance(record.result, Speed):
         return None
     speed = record.result
@@ -32,7 +32,7 @@ def speedup(record: Record) -> Ratio | None:
 
 
 def round_ratios(record: Record) -> dict[int, float]:
-    """The ratios whose median `speedup` is, by round, or by process where there were several."""
+    """Ratios by round, or by process if there were several; `speedup` is their median."""
     if not isinstance(record.result, Speed):
         return {}
     speed = record.result
@@ -56,13 +56,13 @@ def ratio_between(record: Record, other: Record) -> Ratio | None:
 
 
 def _over_softmax(record: Record) -> Ratio | None:
-    """As `speedup`, and None where the reference is another than softmax."""
+    """`speedup` if the reference is softmax; else None."""
     is_other = isinstance(record.result, Speed) and record.result.reference != REFERENCE
     return None if is_other else speedup(record)
 
 
 def _register(name: str, of: Callable[[Record], Ratio | None], meaning: str) -> None:
-    """Enter the median of a ratio, and the two ends of its interval."""
+    """Register the median of a ratio, and the two ends of its interval."""
     end = "end of its 95 % bootstrap interval; None with too few rounds."
     parts = {"median": meaning, "low": f"Lower {end}", "high": f"Upper {end}"}
     for part, words in parts.items():

@@ -1,4 +1,4 @@
-"""Rate of the work that a call needs by its mathematics; work itself is in `observed`."""
+"""Rate of the FLOPs that the mathematics of a call needs; the FLOPs are in `observed`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``leaderboard.html``: everything that was found, as one file that needs no network and no torch.
+"""``leaderboard.html``: all results in one file, which needs no network and no torch.
 
 `rows` and `content` turn a leaderboard into compact JSON, `mechanisms` adds what is known of each
 mechanism, `charts` the specifications of its charts, and `assemble` puts them into one file with

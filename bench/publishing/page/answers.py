@@ -1,6 +1,6 @@
-"""Which of the first test examples the models of a task solved, and McNemar's numbers of each pair.
+"""Which of the first test examples the models of a task solved, and McNemar's test of each pair.
 
-It is of one seed, compares trained models and not mechanisms, and ranks nothing.
+It compares trained models of one seed, not mechanisms, and ranks nothing.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ MAX_CHARACTERS = 400_000
 """Largest size of all examples together, as text."""
 
 Run = tuple[str, int, int]
-"""Circumstances that models of different rows must share: test set, seed and number of answers."""
+"""Conditions that models of different rows must share: test set, seed and number of answers."""
 
 
 def answered(rows: Table, out: Path) -> Json:
-    """Solved examples and McNemar's numbers by group, and the examples by their test set.
+    """Solved examples and McNemar's test by group, and the examples by their test set.
 
     Each group has, beside seed and test set, ``asked``, how many answers each of the first examples
     has; ``is_clustered``, whether any has several; ``rows`` and the ``bits`` of each, 1 where an
@@ -92,7 +92,7 @@ def _same_test(
 ) -> tuple[Run, dict[int, tuple[Quality, np.ndarray]]] | None:
     """Models of as many rows as possible that answered one test set with one seed, by row.
 
-    Of several seeds the least one; None where no two rows have answers to the same examples.
+    The smallest of several seeds; None if no two rows have answers to the same examples.
     """
     found: dict[Run, dict[int, tuple[Quality, np.ndarray]]] = {}
     for row in members:
@@ -117,7 +117,7 @@ def _examples(out: Path, test_set: str) -> Examples | None:
 
 
 def _asked(examples: Examples | None, results: Sequence[Quality]) -> list[int]:
-    """Answers of each of the first examples; none where neither file nor records say how many."""
+    """Number of answers of each of the first examples; empty if file and records lack it."""
     num_answers = results[0].num_examples
     if examples is not None:
         counts = examples.num_asked[:NUM_SHOWN]
@@ -134,7 +134,7 @@ def _pair(first: np.ndarray, second: np.ndarray) -> list[int | str]:
 
 
 def _lines(examples: Examples, count: int) -> Iterator[tuple[str, str]]:
-    """Tokens and answers of the first examples, in words; no tokens where these are measured."""
+    """Tokens and answers of the first examples, as text; no tokens if inputs are not token ids."""
     for place, answers in enumerate(examples.answers[:count]):
         inputs = examples.inputs[place] if isinstance(examples.inputs, list) else []
         at = examples.positions[place] if examples.positions is not None else None

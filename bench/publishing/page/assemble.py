@@ -1,7 +1,7 @@
-"""One HTML file out of a template, our own scripts, and those of others.
+"""One HTML file from a template, our own scripts, and vendored ones.
 
-A browser gets a content security policy with it: nothing may be fetched, and no script runs but
-those whose hashes it names. Data are text: the template escapes, and JSON is written without ``<``.
+It has a content security policy: nothing may be fetched, and only scripts run whose hashes are
+listed. Data are text: the template escapes, and JSON is written without ``<``.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ _OURS = (
     "advice.js",
     "start.js",
 )
-"""As one script: they share their names, and the last one starts it."""
+"""Scripts that are joined into one: they share a scope, and the last one starts the page."""
 
 
 def write_page(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Path:
     """Write ``leaderboard.html`` under ``config.out``.
 
     Raises:
-        ConfigError: it cannot be written, or what is known of the mechanisms cannot be read.
+        ConfigError: it cannot be written, or badges, ``verify.json`` or diagnostics are damaged.
     """
     content = json_text(page_content(board, records, config))
     return write_whole(config.out / NAME, page_html(content))
 
 
 def page_html(content: str, boards: Sequence[tuple[str, str, str]] = ()) -> str:
-    """The page of a content, see `page_content`, as `json_text` gives it.
+    """The HTML page of a content; see `page_content`.
 
     Args:
-        content: as JSON, which begins with its heading.
-        boards: address, title and a note of every page of a site, where there are several.
+        content: JSON by `json_text`, which begins with the heading.
+        boards: address, title and a note of every page of a site, if there are several.
     """
     parts = "\n".join(_read(_ASSETS / name) for name in _OURS)
     others = [_VENDOR / one["file"] for one in vendored() if one["file"].endswith(".js")]
@@ -79,37 +79,37 @@ def page_html(content: str, boards: Sequence[tuple[str, str, str]] = ()) -> str:
 
 
 def _pictures() -> dict[str, Spec]:
-    """Every picture as Vega-Lite of the version that the page has."""
+    """Every template of a picture, in the version of Vega-Lite that the page has."""
     return {name: {"$schema": _SCHEMA, **picture} for name, picture in specifications().items()}
 
 
 def _heading(content: str) -> dict[str, Any]:
-    """Part above the table: the beginning of a content, which can be large."""
+    """The part above the table; decoded alone, because the whole content can be large."""
     found: dict[str, Any]
     found, _ = json.JSONDecoder().raw_decode(content, len(HEADING))
     return found
 
 
 def json_text(value: Any) -> str:
-    """JSON that no HTML parser sees a tag or a comment in."""
+    """JSON in which no HTML parser sees a tag or a comment."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def vendored() -> list[dict[str, str]]:
-    """Package, version, licence, file and hash of each file of others, and the licence's text."""
+    """Package, version, licence, file and hash of each vendored file, and the licence's text."""
     listed: list[dict[str, str]] = json.loads(_read(_VENDOR / "vendored.json"))
     return [one | {"text": _read(_VENDOR / one["licence_file"])} for one in listed]
 
 
 def _script(path: Path) -> str:
     lines = _read(path).splitlines()
-    # A map of the source would be fetched.
+    # A browser would fetch the source map.
     return _inline("\n".join(line for line in lines if not line.startswith("//# sourceMapp")))
 
 
 def _inline(script: str) -> str:
-    """Script that a parser of HTML does not take for its end; in JavaScript it says the same."""
+    """Escape what would end the script for an HTML parser; to JavaScript it means the same."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 

@@ -1,8 +1,8 @@
-"""The page of a folder, built again only where something that it shows has changed.
+"""The page of a folder, built again only if something that it shows has changed.
 
-``<out>/cache/page.json`` holds what the page was made from and its content. It is derived, and may
-be deleted at any time. It is kept or made anew as a whole: one more record may rename rows, move
-ranks and change the colours of all, so after it everything is read and computed again.
+``<out>/cache/page.json`` holds a hash of what the page was made from, and its content. It is
+derived, and may be deleted at any time. It is used or rebuilt as a whole: one more record may
+rename rows, move ranks and change all colours, so everything is read and computed again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _READ = (
     *("examples/*.json", "diagnostics.jsonl", "diagnostics/diagnostics.jsonl"),
 )
 MAX_BYTES = 2**31
-"""Largest content of a page, in bytes, that is kept."""
+"""Largest cached content of a page that is read, in bytes."""
 
 _SOURCES = (PACKAGE, CHECKOUT / "attentions", CONF / "attention")
 
 
 def cache_file(out: Path) -> Path:
-    """Where the content of a folder's page is kept."""
+    """Path of the cached content of a folder's page."""
     return out / "cache" / "page.json"
 
 
@@ -60,7 +60,7 @@ def _collected(config: PublishConfig) -> dict[str, Any]:
 
 
 def _cached(path: Path, stamp: str) -> str | None:
-    """The content that was made from the same things; None if there is none."""
+    """Cached content with the same stamp; None if there is none."""
     try:
         text = read_inside(path.parent.parent, path, MAX_BYTES).decode()
     except (OSError, UnicodeDecodeError):
@@ -75,7 +75,7 @@ def _digest(text: str) -> str:
 
 
 def _stamp(config: PublishConfig) -> str:
-    """A hash of all that the content follows from: files by size and time, code by its text."""
+    """Hash of everything that the content depends on: files by size and time, code by its text."""
     said = [repr((config.metrics, config.columns, config.controls))]
     for pattern in _READ:
         for path in regular_files(config.out, pattern):

@@ -29,7 +29,7 @@ _OWN_METRICS = {
         "Sequence length at which the output was compared with the oracle.",
     ),
 }
-"""Numbers of the page's own: title, which side is better, and what they are."""
+"""Numbers that only the page has: title, better direction, and meaning."""
 
 
 def page_content(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Json:
@@ -37,8 +37,8 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
 
     Args:
         board: the newest record of each cell, ranked.
-        records: all, those that newer ones have replaced too: sweeps are compared by these.
-        config: which metrics, which of them at first, and where tests and examples lie.
+        records: all records, replaced ones included, because sweeps are compared.
+        config: metrics, controls, and the folder of test results, examples and diagnostics.
     """
     rows = table(board, config.metrics)
     diagnosed = read_diagnostics(config.out)
@@ -113,4 +113,4 @@ _USUAL = (
     *("speedup_over", "latency_s", "peak_memory_bytes", "throughput_images_per_s"),
     *("accuracy", "bits_per_byte", "num_seeds", "num_tasks", "steps_to_90"),
 )
-"""Columns that are there at first, where their rows have them."""
+"""Columns that are shown initially, if their rows have them."""

@@ -10,15 +10,15 @@ from bench.publishing.metrics.crossover import crossover_words, flops_words
 from bench.publishing.metrics.ranks import Ranks
 
 MAX_RANKED = 40
-"""Largest number of rows whose pairs' probabilities are kept; more would be most of the page."""
+"""Largest number of rows of which each pair's probability is kept; more would fill the page."""
 
 
 def grown(
     board: Leaderboard,
 ) -> tuple[dict[tuple[Setting, str], dict[str, str]], dict[Setting, list[dict[str, object]]]]:
-    """Words of each row of a setting, and the crossings to be marked on a setting's chart.
+    """Words of each row of a setting, and the crossovers that are marked on a setting's chart.
 
-    The words say where a row overtakes its reference, in time and in FLOPs, and as which power of
+    The words say where a row overtakes its reference, in time and in FLOPs, and with which power of
     the number of tokens its time grows.
     """
     words: dict[tuple[Setting, str], dict[str, str]] = {}
@@ -37,12 +37,12 @@ def grown(
 
 
 def ties(ranks: Ranks | None) -> list[list[str]]:
-    """Rows that cannot be told apart."""
+    """Groups of rows that cannot be told apart."""
     return [list(names) for names in ranks.groups if len(names) > 1] if ranks else []
 
 
 def wins(ranks: Ranks | None) -> dict[str, list[object]] | None:
-    """How likely each row is ahead of each one behind it, in percent, row by row."""
+    """How likely each row is ahead of each later one, in percent; None with too few or many."""
     if ranks is None or not 1 < len(ranks.names) <= MAX_RANKED:
         return None
     behind = np.triu_indices(len(ranks.names), k=1)

@@ -25,7 +25,7 @@ def describe_mechanisms(names: Iterable[str], out: Path) -> dict[str, Json]:
     """
     wanted = set(names)
     proofs = read_proofs(out)
-    plugins, _ = plugin_catalogue()  # what is wrong with one, `attnbench list` says
+    plugins, _ = plugin_catalogue()  # `attnbench list` reports what is wrong with one
     return {
         entry.name: _facts(entry, proofs.get(entry.name, Proofs()))
         for entry in (*plugins, *catalogue())
@@ -60,5 +60,5 @@ def _facts(entry: CatalogueEntry, proofs: Proofs) -> Json:
 
 
 def _plain(text: str) -> str:
-    """Without the quotes around code."""
+    """The text without the backticks around code."""
     return text.replace("`", "")

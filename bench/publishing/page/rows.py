@@ -1,7 +1,7 @@
 """A leaderboard as columns of words and numbers, small enough for a hundred thousand rows.
 
-Words are numbered, numbers keep six significant digits. What all rows of a ranking share is said
-once, by the group that they belong to.
+Words are indices into vocabularies, numbers keep six significant digits. What all rows of a ranking
+share is stored once, in their group.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Columns:
     num_rows: int = 0
 
     def append(self, words: dict[str, str], numbers: dict[str, Value]) -> None:
-        """One row more."""
+        """Append a row."""
         for name, word in words.items():
             known = self.vocabularies.setdefault(name, {"": 0})
             column = self.words.setdefault(name, [])
@@ -56,7 +56,7 @@ class Columns:
         self.num_rows += 1
 
     def to_json(self) -> Json:
-        """Short columns are filled up; a word is its number in ``vocabulary``, 0 being none."""
+        """The columns at full length; a word is an index into ``vocabulary``, 0 for none."""
         for column in self.words.values():
             column += [0] * (self.num_rows - len(column))
         for values in self.numbers.values():
@@ -72,7 +72,7 @@ class Columns:
 
 
 def rounded(value: Value) -> Value:
-    """Six significant digits: more than any of these numbers is known to."""
+    """Round to six significant digits, more than any of these numbers is accurate to."""
     if value is None or isinstance(value, (bool, int)):
         return value
     return float(f"{value:.{DIGITS}g}")
@@ -80,10 +80,10 @@ def rounded(value: Value) -> Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The rows of the page, and what is shared by those of one ranking.
+    """The rows of the page, and what the rows of one ranking share.
 
     Attributes:
-        groups: kind, words and axes of each ranking; a row's ``group`` is its place in here.
+        groups: kind, words and axes of each ranking; a row's ``group`` is an index into these.
         records: the record of each row, or those of its seeds.
     """
 
@@ -122,7 +122,7 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
 
 
 def _mark_opening(groups: list[Json], columns: Columns) -> None:
-    """Mark the group of each kind that a page opens with: plain, long, and with many numbers."""
+    """Mark the group of each kind that the page opens with: plain, long, with many numbers."""
     num_ok = [0] * len(groups)
     vocabulary = [*columns.vocabularies.get("status", {})]
     for group, status in zip(
@@ -201,7 +201,7 @@ def _words_of(record: Record) -> dict[str, str]:
 
 
 def _overrides(cell: Cell) -> Iterator[str]:
-    """Overrides that set the row as it was measured, where its YAML says something else."""
+    """Overrides of the command line that set the row as it was measured, unless its defaults do."""
     if cell.plugins:
         yield f"plugins=[{','.join(cell.plugins)}]"
     usual = settings_of(cell.entry) or {}
@@ -211,13 +211,13 @@ def _overrides(cell: Cell) -> Iterator[str]:
 
 
 def _places(rank: str) -> dict[str, Value]:
-    """First and last place of a rank such as ``2`` or ``2-4``; nothing of one that is no place."""
+    """First and last place of a rank such as ``2`` or ``2-4``; empty if the rank is no place."""
     first, _, last = rank.partition("-")
     return {"first": int(first), "last": int(last or first)} if first.isdecimal() else {}
 
 
 def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], dict[str, Value]]:
-    """A row over seeds: the mean accuracy, and medians of what else each seed has."""
+    """A row over seeds: `Score.centre` as the score, and medians of other metrics."""
     first = score.records[0]
     holes = [record for record in score.records if record.status is not Status.OK]
     words = _words_of(holes[0] if holes and not score.accuracies else first) | {
@@ -255,7 +255,7 @@ def _ranking_group(ranking: Ranking, board: Leaderboard) -> Json:
         "references": list(ranking.references),
         "ties": ties(ranking.ranks),
         "wins": wins(ranking.ranks),
-        # What the machine can do at best, where it is calibrated.
+        # The machine's ceilings, if it is calibrated.
         "roof": next((found for s in ranking.standings if (found := roof(s.record))), None),
         "axes": axes | {"scope": setting.workload.scope},
     }

@@ -16,12 +16,11 @@ DIGITS = 5
 
 
 def samples(rows: Table, out: Path) -> Json:
-    """The raw samples while they are few, else where on the disk they are.
+    """The raw samples, or their places on disk if they are larger than `MAX_BYTES`.
 
-    ``{"values": [...]}``, a list of lists a row, or ``{"files": [...], "places": [...]}``.
-
-    A row has a list, or a place (file, line), for each of its records. What is in no file has the
-    place None.
+    ``{"values": [...]}`` has for each row a list of samples per record. ``{"files": [...],
+    "places": [...]}`` has for each row an index into files and a line per record, or None for a
+    record that is in no file.
     """
     num_bytes = sum(_size(record) for own in rows.records for record in own)
     if num_bytes <= MAX_BYTES:
@@ -48,7 +47,7 @@ def _of(record: Record) -> list[float]:
 
 
 def _size(record: Record) -> int:
-    """About as many bytes as `_of` takes as text."""
+    """Approximate size of `_of` as text, in bytes."""
     result = record.result
     if isinstance(result, Speed):
         return 11 * len(result.latency_s) + 3
@@ -56,7 +55,7 @@ def _size(record: Record) -> int:
 
 
 def curves(rows: Table) -> dict[str, list[Json]]:
-    """Curves of each row of a task, by its number as text: score, steps, scores a seed."""
+    """Learning curves of each row of a task, one per seed, by the row's number as text."""
     found: dict[str, list[Json]] = {}
     for number, records in enumerate(rows.records):
         for record in records:
@@ -74,7 +73,7 @@ def curves(rows: Table) -> dict[str, list[Json]]:
 
 
 def filtered(rows: Table) -> dict[str, list[list[Any]]]:
-    """Filters of each row, by its number: filter, share kept, accuracy, cost ratios."""
+    """Filter, share kept, accuracy and cost ratios of each row, by the row's number as text."""
     found: dict[str, list[list[Any]]] = {}
     for number, records in enumerate(rows.records):
         for one in kept_shares("", records):

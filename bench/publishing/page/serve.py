@@ -1,4 +1,4 @@
-"""A page over HTTP for the reader at this machine: on loopback, and from one folder."""
+"""Serve a page over HTTP to this machine only: on loopback, from one folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Any
 LOOPBACK = "127.0.0.1"
 
 CONNECTION_S = 60.0
-"""Seconds after which a connection is closed, whatever its reader does."""
+"""Seconds after which a connection is closed, whatever its client does."""
 
 IDLE_S = 10.0
-"""Seconds that a reader may be silent."""
+"""Seconds that a client may be silent."""
 
 _POLICY = (
     "default-src 'self' 'unsafe-inline' data: blob:; object-src 'none'; base-uri 'none'; "
@@ -33,36 +33,36 @@ class PageServer(ThreadingHTTPServer):
     """Serves the files of a folder on a free port of loopback."""
 
     daemon_threads = True
-    block_on_close = False  # Ctrl-C waits for no reader
+    block_on_close = False  # Ctrl-C does not wait for clients
 
     def __init__(self, folder: Path) -> None:
         super().__init__((LOOPBACK, 0), partial(_Handler, directory=str(folder)))
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """URL of the server."""
         return f"http://{LOOPBACK}:{self.server_port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Pass over readers that hang up or are too slow; anything else is told."""
+        """Ignore clients that disconnect or are too slow; report anything else."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Files of its folder, to requests that name this server and no other."""
+    """Serves files of its folder to requests whose host is this server."""
 
     timeout = IDLE_S
 
     def setup(self) -> None:
-        """Have the connection end in time."""
+        """Start a timer that ends the connection after `CONNECTION_S`."""
         super().setup()
         self._end = threading.Timer(CONNECTION_S, self._hang_up)
         self._end.daemon = True
         self._end.start()
 
     def finish(self) -> None:
-        """Leave no timer behind."""
+        """Cancel the timer."""
         self._end.cancel()
         super().finish()
 
@@ -71,7 +71,7 @@ class _Handler(SimpleHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def send_head(self) -> Any:
-        """Refuse what is not in the folder, and what a page of another site asks for."""
+        """Refuse files outside of the folder, and requests by pages of other sites."""
         assert isinstance(self.server, PageServer)
         port = self.server.server_port
         if self.headers.get("Host") not in (f"{LOOPBACK}:{port}", f"localhost:{port}"):
@@ -83,15 +83,15 @@ class _Handler(SimpleHTTPRequestHandler):
         return super().send_head()
 
     def _is_ours(self) -> bool:
-        """Whether a file of the folder is asked for; a link may lead out of it."""
+        """Whether the requested file is in the folder; a link may lead out of it."""
         try:
             path = Path(self.translate_path(self.path)).resolve()
             return path.is_relative_to(Path(self.directory).resolve()) and path.is_file()
-        except (OSError, ValueError):  # a name that is too long, or has a zero in it
+        except (OSError, ValueError):  # a name that is too long, or contains a null character
             return False
 
     def end_headers(self) -> None:
-        """Nothing is guessed, kept or framed."""
+        """Forbid content sniffing, caching and framing."""
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("X-Frame-Options", "DENY")
         self.send_header("Cache-Control", "no-store")
@@ -99,11 +99,11 @@ class _Handler(SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silent: the terminal is the reader's."""
+        """Log nothing: the terminal is the user's."""
 
 
 def serve(page: Path, say: Callable[[str], None], *, is_terminal: bool) -> None:
-    """Serve a page and what lies beside it until Ctrl-C; open it where somebody sits there."""
+    """Serve a page and the files beside it until Ctrl-C; open a browser if `is_terminal`."""
     with PageServer(page.parent) as server:
         address = f"{server.address}/{page.name}"
         say(f"{address}  (on this machine only; Ctrl-C ends it)")

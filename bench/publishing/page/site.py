@@ -18,7 +18,7 @@ from bench.publishing.page.assemble import json_text, page_html
 from bench.publishing.page.content import page_content
 
 MAX_SWEEPS = 20
-"""Largest number of sweeps, the newest first: each page is a file of one megabyte and a half."""
+"""Largest number of sweeps with a page of their own, the newest ones: a page takes 1.5 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class View:
     """One page of the site.
 
     Attributes:
-        folder: within the site, a plain name; empty for the page that it opens with.
-        title: what the other pages call it.
-        records: that it is made from.
+        folder: name of its folder within the site; empty for the opening page.
+        title: title in the links of other pages.
+        records: the records that it shows.
     """
 
     folder: str
@@ -39,7 +39,7 @@ class View:
 def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> tuple[Path, ...]:
     """Write a page and a table of everything, and a folder with both for each other view.
 
-    Each page leads to all others.
+    Each page links to all others.
 
     Raises:
         ConfigError: a file cannot be written.
@@ -58,13 +58,13 @@ def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> 
 
 
 def _link(view: View, other: View) -> tuple[str, str, str]:
-    """Address of another view as seen from one, its title, and how many records it has."""
+    """Address of another view relative to one, its title, and its number of records."""
     way = "../" * bool(view.folder) + (f"{other.folder}/" if other.folder else "")
     return f"{way}index.html", other.title, quantity(len(other.records), "record")
 
 
 def views(records: Sequence[Record]) -> Iterator[View]:
-    """Everything; the machines, where there are several; the sweeps, the newest first."""
+    """Views of everything, of each machine and of each sweep, if there are several of these."""
     yield View(folder="", title="Everything", records=records)
     taken = set[str]()
     by_time = sorted(records, key=lambda record: record.started_at)
@@ -81,7 +81,7 @@ def views(records: Sequence[Record]) -> Iterator[View]:
 
 
 def _folder(wanted: str, taken: set[str]) -> str:
-    """A plain name of a folder, whatever a sweep is called, that no other view has."""
+    """A folder name of letters, digits and hyphens that no other view has."""
     plain = re.sub(r"[^A-Za-z0-9-]+", "-", wanted)[:80]
     name, number = plain, 1
     while name in taken:

@@ -1,4 +1,4 @@
-"""Latency and score of every cell in every sweep, so that two sweeps can stand side by side."""
+"""Latency and score of every cell in every sweep, so that two sweeps can be compared."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bench.publishing.machine import commit_of, describe_machine
 from bench.publishing.page.rows import Columns, Json
 
 MAX_CELLS = 20_000
-"""More are left out: the page would double in size for a comparison of a few."""
+"""Largest number of records that are compared; more would double the size of the page."""
 
 
 def sweeps(records: Sequence[Record]) -> Json:
-    """Which sweeps there are, and the numbers of cells that several of them have.
+    """The sweeps, and latencies and scores of the cells that several of them have.
 
     Args:
-        records: all of them, also those that newer ones have replaced.
+        records: all records, replaced ones included.
     """
     names = list(dict.fromkeys(r.sweep for r in sorted(records, key=lambda r: r.started_at)))
     seen: dict[str, set[str]] = {}
@@ -37,7 +37,7 @@ def sweeps(records: Sequence[Record]) -> Json:
 
 
 def _place(record: Record) -> str:
-    """Circumstances that two sweeps must share to be compared."""
+    """Cell, row and machine: a key of the numbers that are compared between sweeps."""
     return f"{record.cell.key} {record.cell.entry} {describe_machine(record)}"
 
 

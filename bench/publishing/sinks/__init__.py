@@ -1,6 +1,6 @@
-"""Dashboards as views of the store, one run a sweep: W&B, or trackio for whom W&B is too much.
+"""Dashboards as views of the store, one run per sweep: W&B, or trackio, which needs no account.
 
-`view` says what a run shows, in plain values; a sink writes that where its dashboard looks for it.
+`view` defines what a run shows, in plain values; a sink writes it in the form of its dashboard.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def publish_runs(
     """Write one run for each sweep in `records`, or for one of them.
 
     A run's id follows from the sweep's, so that publishing again replaces it. A sweep id may have
-    a part behind a slash, the job of a multirun: its jobs are runs of one group. Nothing here may
-    stop a sweep: whatever goes wrong becomes a note.
+    a part after a slash, the job of a multirun: the jobs are runs of one group. Nothing here may
+    stop a sweep: a failure becomes a note.
 
     Returns:
-        Where the runs are, and notes for the person on what did not go as asked.
+        Paths of the runs, and notes for the user on what failed.
     """
     sweeps = [one for one in dict.fromkeys(r.sweep for r in records) if sweep in (None, one)]
     views = (view_of([r for r in records if r.sweep == one], one, config) for one in sweeps)
@@ -46,7 +46,7 @@ def publish_runs(
 
 
 def make_for(records: Sequence[Record], config: PublishConfig) -> tuple[Path, list[str]]:
-    """Write W&B's workspace or report for a store's runs; as `make_dashboard` has it."""
+    """Write W&B's workspace or report for a store's runs; see `make_dashboard`."""
     board = build_leaderboard(records, config.controls)
     views = [
         view_of([r for r in records if r.sweep == sweep], sweep, config)

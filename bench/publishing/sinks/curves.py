@@ -1,4 +1,4 @@
-"""Scalars of a sweep under names that say all that differs: along sizes, and along training."""
+"""Scalars of a sweep along sizes and along training, under names with everything that differs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.core.record import Quality, Record, Status
 from bench.publishing.leaderboard import RANKED_BY, Leaderboard, Setting, Standing
 
 PREFIXES = {"seq_len": "", "image_size": "model/"}
-"""Axes that curves run along, and what the names of their scalars begin with."""
+"""Axes of curves, and the prefix of the names of their scalars."""
 
 
 def curves(
@@ -43,7 +43,7 @@ def curves(
 
 
 def training_curves(records: Sequence[Record]) -> Iterator[tuple[int, dict[str, float]]]:
-    """Losses and validation scores of training runs after each step at which there are any.
+    """Losses and validation scores of training runs, by the step after which they were taken.
 
     They are named ``train/validation/task/entry/seed``, and ``train/loss/...``.
     """
@@ -69,7 +69,7 @@ def _is_timed(standing: Standing) -> bool:
 
 
 def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
-    """Dtype and mode of each, and of the rest what differs among them."""
+    """Names of settings: dtype, mode, and the other axes in which the settings differ."""
     names = {s: f"{s.workload.dtype} {s.workload.mode}" for s in settings}
     axes = {setting: setting.axes for setting in settings}
     # Whole models have other axes than single mechanisms, and a sweep may hold both.
@@ -87,7 +87,7 @@ def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
 
 
 def none_first(value: Any) -> tuple[bool, Any]:
-    """A key to sort the values of an axis by, of which None may be one."""
+    """Sort key for values of an axis, of which one may be None."""
     return value is not None, value
 
 

@@ -23,7 +23,7 @@ COLUMNS = (*_PLACE, *_CELL, "status", "reason", "metric", "value", "low", "high"
 def long_rows(
     records: Sequence[Record], metrics: Sequence[str]
 ) -> tuple[tuple[str, ...], list[Mapping[str, Any]]]:
-    """The columns, and a row a number; a cell without a result has one row, with its reason."""
+    """The columns, and one row per number; a cell without a result has one row with its reason."""
     return COLUMNS, [row for own in frame(records, metrics) for row in _rows(own, metrics)]
 
 

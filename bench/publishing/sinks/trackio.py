@@ -1,6 +1,7 @@
 """Runs for trackio: a dashboard in the browser, on this machine, without an account.
 
-Its charts have a line or a bar a run, so each mechanism of a sweep is a run, in a group of them.
+Its charts have one line or bar per run, so each mechanism of a sweep is a run; the runs of a sweep
+form a group.
 
 TRACKIO_DIR=results/trackio trackio show
 """
@@ -45,7 +46,7 @@ def write_trackio(views: Iterable[View], config: PublishConfig) -> tuple[list[Pa
 
 
 def _write(trackio: Any, view: View, config: PublishConfig) -> None:
-    """Log a run for each mechanism, and one that has the tables and the summary."""
+    """Log a run for each mechanism, and one with the tables and the summary."""
     for entry, points in by_entry(view).items():
         facts = {"sweep": view.sweep, "entry": entry, **view.config["entries"].get(entry, {})}
         _log(trackio, f"{entry} ({view.run_id})", facts, points, view, config)
@@ -55,7 +56,7 @@ def _write(trackio: Any, view: View, config: PublishConfig) -> None:
     }
     facts = view.config | {"summary": view.summary}
     _log(trackio, view.run_id, facts, [(0, tables)], view, config)
-    trackio.finish()  # and not of the run alone, which would be finished again at the end
+    trackio.finish()  # not `run.finish`: the run would be finished again at exit
 
 
 def _log(
@@ -84,7 +85,7 @@ def _log(
 
 
 def by_entry(view: View) -> dict[str, list[tuple[int, dict[str, Any]]]]:
-    """Sort a view's scalars by mechanism, under names that a mechanism does not stand in.
+    """Group a view's scalars by mechanism, under names without the mechanism.
 
     The dashboard shows groups of names in alphabetical order: ``accuracy``, ``latency_s``, and all
     other numbers under ``more``.

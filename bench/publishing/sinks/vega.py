@@ -1,6 +1,6 @@
-"""Charts of W&B's own making: their data, and their specifications for W&B's custom charts.
+"""Custom charts for W&B: their data and their Vega-Lite specifications.
 
-``${field:x}`` is what W&B replaces by the column that a panel names for ``x``.
+W&B replaces ``${field:x}`` by the column that a panel names for ``x``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIELDS = {
         "front": "is_on_front",
     },
 }
-"""The column that each chart takes each of its fields from."""
+"""Column of each field, by chart."""
 
 BUILT_IN = {
     SCALING: (
@@ -37,19 +37,19 @@ BUILT_IN = {
     ),
     PARETO: ("wandb/scatter/v0", {"x": "latency_ms", "y": "accuracy"}),
 }
-"""W&B's own charts, linear in both axes, for a project whose owner is not named."""
+"""W&B's own charts, linear in both axes, which are used if no entity is configured."""
 
 _ERROR_TICKS = [0, 0.5, 1, 2, 5, 10, 20, 50, 80, 100]
 _SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 
 
 def preset(name: str) -> str:
-    """The name under which a chart is kept at W&B."""
+    """The name under which a chart is stored at W&B."""
     return f"attnbench-{name}"
 
 
 def chart_and_fields(name: str, entity: str | None) -> tuple[str, dict[str, str]]:
-    """Our own chart where the project's owner is named, else one of W&B's."""
+    """Name and fields of our own chart if an entity is given, else of one of W&B's."""
     return (f"{entity}/{preset(name)}", FIELDS[name]) if entity else BUILT_IN[name]
 
 
@@ -71,7 +71,7 @@ def scaling_rows(board: Leaderboard) -> Rows:
 
 
 def pareto_rows(board: Leaderboard) -> Rows:
-    """Accuracies beside latencies of what may be ranked, and the length that a latency is of."""
+    """Accuracies and latencies of rows that may be ranked, and the length of each latency."""
     return [
         {
             "entry": entry,
@@ -91,10 +91,10 @@ def pareto_rows(board: Leaderboard) -> Rows:
 
 
 def specification(name: str) -> Spec:
-    """A chart for W&B's library: our picture, one for each setting, with W&B's columns in it.
+    """Specification of a custom chart: our picture, one per setting, with W&B's columns.
 
-    What needs more than the columns of a table is left out: intervals, and places for names, for
-    which a legend stands in.
+    Intervals and positions of labels need more than the columns of a table, so they are left out;
+    a legend replaces the labels.
     """
     template, values = _PICTURES[name]
     drawn = filled(template, _TEXTS | values, {"corners": [{}], "points": [{}], "front": [{}]})
@@ -132,11 +132,11 @@ _PICTURES: dict[str, tuple[Spec, dict[str, Any]]] = {
         {"x_title": "Latency (ms)", "x_padding": 30, "y_title": "Accuracy (%)"} | _ERRORS,
     ),
 }
-"""The specification of each chart, and fillings of its holes that are the same for all data."""
+"""Template of each chart, and values of its placeholders that do not depend on the data."""
 
 
 def _for_wandb(layer: Spec) -> Spec:
-    """A layer whose fields are W&B's: the place of a row, and its entry by colour and shape."""
+    """A layer in W&B's fields: the position, and the entry as colour and shape."""
     looks = list(plain_styles(map(str, range(len(COLOURS)))).values())
     entry = {"field": "${field:entry}", "type": "nominal"}
     of_entry = {

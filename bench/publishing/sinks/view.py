@@ -36,7 +36,7 @@ class Table:
 
     @classmethod
     def of(cls, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Table:
-        """From rows by name; what a row lacks is None."""
+        """A table from rows by name; a value that a row lacks is None."""
         return cls(
             columns=tuple(columns),
             rows=tuple(tuple(row.get(name) for name in columns) for row in rows),
@@ -48,9 +48,9 @@ class Steps:
     """Scalars along an axis, which is their step.
 
     Attributes:
-        axis: its name.
-        patterns: of the scalars' names.
-        points: size and scalars, ascending.
+        axis: name of the axis.
+        patterns: glob patterns of the scalars' names.
+        points: value on the axis and scalars by name, ascending.
     """
 
     axis: str
@@ -60,14 +60,14 @@ class Steps:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One run.
+    """Content of one run of a dashboard.
 
     Attributes:
-        sweep: whose records are shown.
-        run_id: the sweep's id, with what dashboards do not allow in one replaced.
-        group: what the jobs of one multirun share.
-        charts: tables that a chart is made from, by the chart's name.
-        records: the sweep's records, a JSON line each.
+        sweep: id of the sweep whose records are shown.
+        run_id: the sweep's id, with characters replaced that dashboards do not allow.
+        group: name that the jobs of one multirun share.
+        charts: tables that charts are made from, by the chart's name.
+        records: the sweep's records as JSON Lines.
     """
 
     sweep: str
@@ -82,7 +82,7 @@ class View:
 
     @property
     def records_sha256(self) -> str:
-        """The hash of the records file."""
+        """SHA-256 of `records`, as hexadecimal digits."""
         return hashlib.sha256(self.records.encode()).hexdigest()
 
 
@@ -123,15 +123,14 @@ def view_of(records: Sequence[Record], sweep: str, config: PublishConfig) -> Vie
 
 
 def run_id(sweep: str) -> str:
-    """A sweep's run id: its own, with what W&B does not allow in one replaced."""
+    """A sweep's run id: the sweep's own, with characters replaced that W&B does not allow."""
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in sweep) or "sweep"
 
 
 def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | int]:
-    """Numbers of the whole sweep: cells by status, accuracies, what it cost, and when it began.
+    """Numbers of the whole sweep: cells by status, accuracies, seconds spent, and its start.
 
-    Speed-ups at the longest length are among them, as ``history/...``: runs of several commits
-    are compared by these.
+    Speed-ups at the longest length, named ``history/...``, compare runs of several commits.
     """
     values: dict[str, float | int] = {"num_cells": board.num_cells}
     for record in records:

@@ -1,7 +1,7 @@
-"""Runs for W&B: each is written offline first, and then sent if there is a key.
+"""Runs for W&B: each is written offline first, and then uploaded if there is a key.
 
-The offline run is there whatever the network does. Sending is W&B's own program, given
-`SEND_TIMEOUT_S`: with one server that does not answer, the others are not tried.
+The offline run exists whatever the network does. W&B's own program uploads it, within
+`SEND_TIMEOUT_S`; after a failure no further run is uploaded.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from bench.publishing.sinks import wandb_door as door
 from bench.publishing.sinks.view import View
 
 SEND_TIMEOUT_S = 12.0
-"""With what comes before, a sweep waits 20 s at most for a server that does not answer."""
+"""Longest upload; with what comes before it, a sweep waits at most 20 s for a silent server."""
 
 
 def write_wandb(views: Iterable[View], config: PublishConfig) -> tuple[list[Path], list[str]]:
-    """Write a run for each view in place of earlier ones of the same id, and send it.
+    """Write a run for each view in place of earlier ones of the same id, and upload it.
 
     Returns:
-        The folders of the runs, and what a person should know: once, what went wrong.
+        The folders of the runs, and notes for the user on what failed.
     """
     folders: list[Path] = []
     notes: list[str] = []
@@ -46,10 +46,13 @@ def write_wandb(views: Iterable[View], config: PublishConfig) -> tuple[list[Path
 
 
 def choose_mode(asked: str | None) -> tuple[str, list[str]]:
-    """``online``, ``offline`` or ``disabled``, decided here so that W&B never asks a person.
+    """``online``, ``offline`` or ``disabled``, decided here so that W&B never prompts.
 
-    The configuration's word, else ``WANDB_MODE``, else online. Online without a usable key is
-    offline, and a note says so where a key or a word asked for it.
+    The configured mode, else ``WANDB_MODE``, else online. Without a usable key online becomes
+    offline, with a note if online was configured or ``WANDB_API_KEY`` is set.
+
+    Returns:
+        The mode, and notes for the user.
     """
     asked = asked or os.environ.get("WANDB_MODE") or None
     if asked in ("offline", "disabled"):
@@ -69,7 +72,7 @@ def choose_mode(asked: str | None) -> tuple[str, list[str]]:
 
 
 def send(folder: Path) -> str:
-    """Send an offline run and remove what was kept for that; else why not, in words."""
+    """Upload an offline run and remove its staged files; returns why it failed, or nothing."""
     staging = door.staging_of(folder.parent, door.run_id_of(folder))
     cache = folder.parent / ".cache"
     process = subprocess.Popen(
@@ -103,6 +106,6 @@ def send(folder: Path) -> str:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """The program and the service that it has started, which share a session."""
+    """Kill the program and the service that it has started, which share a session."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

@@ -1,7 +1,8 @@
-"""W&B's one door: everything that touches the package, and so may change between its versions.
+"""The only module that imports wandb, whose interface changes between versions.
 
-Runs are written offline only, which needs no server and cannot wait; `bench.publishing.sinks.wandb`
-sends them. W&B is never asked online without a key, where it would prompt.
+Runs are written offline only, which needs no server and cannot block;
+`bench.publishing.sinks.wandb` uploads them. W&B never runs online without a key, for which it would
+prompt.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from bench.publishing.sinks.vega import FIELDS, chart_and_fields, preset, specif
 from bench.publishing.sinks.view import Table, View
 
 _HIDDEN = ("WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY")
-"""With a wrong value of these W&B refuses to start, also offline, where it needs none of them."""
+"""Variables whose wrong values keep W&B from starting, even offline, where it needs none."""
 _SILENT = {"WANDB_ERROR_REPORTING": "false"}
-"""No reports of W&B's own to its server, for which the end of the program would wait."""
+"""Turns off W&B's error reports to its server, for which the program would wait at its end."""
 
 
 def load() -> None:
-    """Import what writing a run would import, if it can be; whoever writes says what is wrong."""
+    """Import what writing a run imports; an error is ignored here and reported by `write_run`."""
     with suppress(Exception):
         import wandb
         import wandb.sdk.launch.inputs.internal  # noqa: F401  # by `init`, after all else
@@ -36,7 +37,7 @@ def write_run(view: View, config: PublishConfig) -> Path:
     """Write an offline run in place of earlier ones of the same id.
 
     Returns:
-        The folder of the run, which `push_command` sends.
+        The folder of the run, which `push_command` uploads.
     """
     import wandb
 
@@ -72,7 +73,7 @@ def write_run(view: View, config: PublishConfig) -> Path:
 
 
 def staging_of(home: Path, run_id: str) -> Path:
-    """Where the files of a run's artifacts wait until they are sent."""
+    """Folder of a run's artifact files until they are uploaded."""
     return home / ".data" / run_id
 
 
@@ -87,7 +88,7 @@ def push_command(folder: Path) -> list[str]:
 
 
 def why_not_online() -> str:
-    """Why nothing can be sent; empty if there is an address and a key.
+    """Reason why nothing can be uploaded; empty if there is an address and a key.
 
     Looks where W&B looks, in the environment, .netrc and its settings, and starts no service.
     """
@@ -110,14 +111,14 @@ def why_not_online() -> str:
 
 
 def default_entity() -> str:
-    """Whose projects a key opens; asks the server."""
+    """Default entity of the API key; asks the server."""
     import wandb
 
     return str(wandb.Api().default_entity)
 
 
 def keep_charts(entity: str) -> str:
-    """Keep the custom charts under their names; else why not, which may be that they are there."""
+    """Store the custom charts at W&B; returns the last error, e.g. that they exist, or nothing."""
     import wandb
 
     api, problem = wandb.Api(), ""
@@ -137,14 +138,14 @@ def keep_charts(entity: str) -> str:
 
 
 def in_words(error: Exception) -> str:
-    """Its first lines in one, with its kind."""
+    """Type and first lines of an error, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = " ".join(lines[:3]).rstrip(".")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _settings(wandb: Any) -> Any:
-    """Nothing about the machine is collected but what the records say, and not its name."""
+    """Settings with which W&B collects nothing about the machine, not even its name."""
     return wandb.Settings(
         silent=True,
         console="off",
@@ -161,7 +162,7 @@ def _settings(wandb: Any) -> Any:
 
 @contextmanager
 def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Change variables of the environment for a while; None hides one."""
+    """Change environment variables within a block; None removes one."""
     before = {name: os.environ.get(name) for name in changes}
     _set(changes)
     try:
@@ -179,7 +180,7 @@ def _set(variables: Mapping[str, str | None]) -> None:
 
 
 def _folders(home: Path, staging: Path) -> dict[str, str]:
-    """Variables that point W&B's folders, which are made, below `home`.
+    """Environment variables that put W&B's folders below `home`; the folders are created.
 
     Raises:
         ConfigError: one of them is a link.
@@ -206,7 +207,7 @@ def _service(wandb: Any) -> Iterator[None]:
 
 
 def _remove_earlier(home: Path, run_id: str) -> None:
-    """Offline runs of the same id, and what waited to be sent with any that is sent by now."""
+    """Remove offline runs of the same id, and staged files of runs that have been uploaded."""
     for sent in home.glob("offline-run-*/*.synced"):
         if run_id_of(sent.parent).strip("."):
             shutil.rmtree(staging_of(home, run_id_of(sent.parent)), ignore_errors=True)
@@ -221,7 +222,7 @@ def _log(wandb: Any, run: Any, view: View, entity: str | None, staging: Path) ->
         run.define_metric(steps.axis, hidden=True)
         for pattern in steps.patterns:
             run.define_metric(pattern, step_metric=steps.axis)
-        # Each call is a step of W&B's own, which only rises; the axis is the step of the curves.
+        # Each call is a step of W&B, which can only increase; curves have `axis` as their step.
         for size, scalars in steps.points:
             run.log({steps.axis: size, **scalars})
     run.log({name: _table(wandb, table) for name, table in view.tables.items()})

@@ -1,7 +1,8 @@
 """W&B workspaces and reports as code: panels that compare runs without a click.
 
 They are built here, without a server, from the names that runs log. Each is written as JSON, and
-sent if there is a key. The JSON's form is wandb-workspaces' own, whose version is pinned for that.
+sent if there is a key. The form of the JSON is internal to wandb-workspaces, whose version is
+therefore pinned.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ TITLE = "Attention mechanisms"
 _VIEW_NAME = "nw-attnbench-v"
 """Name of the workspace at W&B: the same each time, so that making it again replaces it."""
 _MOST_LINES = 40
-"""Lines of a panel; W&B draws no more of them well."""
+"""Largest number of lines in a panel; W&B does not draw more of them well."""
 
 
 def make_dashboard(
@@ -40,7 +41,7 @@ def make_dashboard(
         config: says which of the two, and for which project.
 
     Returns:
-        The JSON file, and what a person should know.
+        The JSON file, and notes for the user.
 
     Raises:
         ConfigError: the extra is missing, or the file cannot be written.
@@ -78,7 +79,7 @@ def make_dashboard(
 def build(
     views: Sequence[View], sentences: Sequence[str], config: PublishConfig, entity: str | None
 ) -> Any:
-    """The workspace or the report, not sent."""
+    """Build the workspace or the report, without sending it."""
     import wandb_workspaces.reports.v2 as reports
     import wandb_workspaces.workspaces as workspaces
 
@@ -122,7 +123,7 @@ def _groups(
 
 
 def _logged(views: Sequence[View]) -> dict[str, list[str]]:
-    """Names of the scalars along each axis, each once."""
+    """Names of the scalars along each axis, without duplicates."""
     names: dict[str, dict[str, None]] = {}
     for view in views:
         for steps in view.steps:
@@ -132,7 +133,7 @@ def _logged(views: Sequence[View]) -> dict[str, list[str]]:
 
 
 def _curves(reports: Any, names: dict[str, list[str]], metric: str, label: str) -> Iterator[Any]:
-    """A panel a setting, with a line an entry and run."""
+    """One panel per setting, with a line for each entry and run."""
     for axis, prefix in PREFIXES.items():
         start = f"{prefix}{metric}/"
         settings: dict[str, list[str]] = {}
@@ -183,7 +184,7 @@ def _custom(reports: Any, name: str, entity: str | None) -> Any:
 
 
 def _history(reports: Any, views: Sequence[View]) -> Iterator[Any]:
-    """A panel a cell, with a point a run at the time of its measurement."""
+    """One panel per cell, with a point for each run at the time of its measurement."""
     known = dict.fromkeys(name for view in views for name in view.summary)
     for name in [name for name in known if name.startswith("history/")][:_MOST_LINES]:
         yield reports.ScatterPlot(
@@ -194,10 +195,10 @@ def _history(reports: Any, views: Sequence[View]) -> Iterator[Any]:
 
 
 def _send(built: Any, entity: str | None) -> str:
-    """Keep the custom charts at W&B, where panels find them by name, and save.
+    """Store the custom charts at W&B, where panels refer to them by name, and save.
 
     Returns:
-        Why the charts were not kept, if they were not.
+        Reason why the charts were not stored; empty if they were.
     """
     problem = door.keep_charts(entity) if entity else ""
     built.save()

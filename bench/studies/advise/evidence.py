@@ -1,4 +1,4 @@
-"""A row for each mechanism, by records and proofs: what is proven, its score, its cost."""
+"""Evidence on each row from records and proofs: proven claims, score and cost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEPT = ("docs/results", "results/accuracy", "results/decode")
 """Folders of records that come with the code."""
 
 OPEN = "not settled whether it gets there"
-"""Why a row is no answer whose interval holds the score that has to be reached."""
+"""Reason against a row whose interval contains the required score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Cost:
 
     Attributes:
         seconds, low, high: median and 95 % interval.
-        record: of the length itself; None of a fit between measured lengths.
+        record: the record at this length; None for a fit between measured lengths.
     """
 
     seconds: float
@@ -50,11 +50,11 @@ class Candidate:
     """A row of the table.
 
     Attributes:
-        why_not: sentence on why it is no answer; empty if it may be one.
-        proof: words on the capabilities that were asked for.
-        score: on the task; None if none was asked for.
-        num_rates: learning rates that its score is the best of.
-        cost: None where nothing was measured.
+        why_not: reason why it is not an answer; empty if it may be one.
+        proof: which of the required claims are proven, in words.
+        score: on the task; None without a task.
+        num_rates: number of learning rates of which its score is the best.
+        cost: None if nothing was measured.
     """
 
     entry: str
@@ -83,7 +83,7 @@ def read_all(folders: Sequence[Path]) -> list[Record]:
     for folder in folders or [each for each in usual if each.is_dir()]:
         own = [*read_packed(folder / "records.jsonl.gz")]
         try:
-            # A folder of results holds tries and baselines too: of it only its own sweep counts.
+            # Below ``results`` are trials and baselines too; only the sweep at its top counts.
             stores = [folder] if folder == usual[-1] else stores_below(folder)
             own += [r for s in stores for r in read_records(s, missing_ok=True)]
         except ConfigError:
@@ -98,11 +98,11 @@ def read_all(folders: Sequence[Path]) -> list[Record]:
 
 
 def task_of(name: str, wanted: Mapping[str, object], records: Sequence[Record]) -> TaskScores:
-    """The table of a task with the most seeds, and of these with the most rows.
+    """The table of a task with the most seeds, and of these the one with the most rows.
 
     Args:
         name: of the task.
-        wanted: settings that it has to have, such as a group.
+        wanted: settings that it must have, such as a group.
         records: of training runs.
 
     Raises:
@@ -124,7 +124,7 @@ def task_of(name: str, wanted: Mapping[str, object], records: Sequence[Record]) 
 
 
 def num_rates(entry: str, table: TaskScores, records: Sequence[Record]) -> int:
-    """Learning rates of a row at the settings of its table."""
+    """Number of learning rates that a row was trained at with the settings of its table."""
 
     def but_rate(settings: Mapping[str, object]) -> dict[str, object]:
         return {key: value for key, value in settings.items() if key != "learning_rate"}
@@ -145,11 +145,11 @@ def num_rates(entry: str, table: TaskScores, records: Sequence[Record]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """Records of one setting: of those that reach a length the one with the most rows, the newest.
+    """Timed records of one setting, chosen by `timed`.
 
     Attributes:
-        setting: None where nothing was timed as was asked.
-        by_entry: of each row its records by length; controls are left out.
+        setting: None if nothing was timed in such a setting.
+        by_entry: records by row and by length, without controls.
     """
 
     setting: Setting | None
@@ -169,15 +169,18 @@ def timed(
     causal: bool | None,
     wanted_rows: Sequence[str],
 ) -> Timed:
-    """The records that say what a mode costs.
+    """Choose the setting whose records give the costs of a mode.
+
+    A setting whose lengths include `seq_len` is preferred, then the one with the most wanted rows,
+    then the newest.
 
     Args:
         board: of all timed records.
-        asked: dtype and batch size.
-        mode: to be timed in.
-        seq_len: of which settings that reach it are preferred.
+        asked: has dtype and batch size.
+        mode: mode of the calls.
+        seq_len: tokens of a call.
         causal: None for either.
-        wanted_rows: of which a setting with many is preferred; empty if all are wanted.
+        wanted_rows: names of rows; empty for all.
     """
     wanted: dict[str, object] = {"scope": "core", "mode": mode}
     wanted |= {"dtype": asked.dtype, "batch_size": asked.batch_size}
@@ -206,7 +209,7 @@ def timed(
 
 
 def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:
-    """Seconds at a length: measured there, or by a fit within the measured range; else None.
+    """Cost at a length: measured there, or by a fit within the measured range; else None.
 
     Nothing is extrapolated.
     """
@@ -224,14 +227,14 @@ def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One length and mode of what was asked.
+    """One length and mode of a request.
 
     Attributes:
         causal: whether a token sees only those before it.
-        table: scores on the task; None if none was asked for.
-        overrides: words that give the task the settings of these scores.
-        least: score that has to be reached, as a share or in the task's unit; None for the best.
-        timed: what calls cost in this setting.
+        table: scores on the task; None without a task.
+        overrides: overrides of the command line that give the task the settings of these scores.
+        least: the required score, as a share or in the task's unit; None for the best.
+        timed: costs of calls in this setting.
     """
 
     asked: Advise
@@ -248,7 +251,7 @@ class Question:
 
 
 def needs(mode: str, *, causal: bool, dtype: str) -> list[str]:
-    """Claims that have to be proven for a mechanism to be an answer."""
+    """Claims that must be proven for a mechanism to be an answer."""
     return [
         "reference",
         *(["causal"] if causal else []),
@@ -259,7 +262,7 @@ def needs(mode: str, *, causal: bool, dtype: str) -> list[str]:
 
 
 def unproven(proofs: Proofs, claims: Sequence[str]) -> list[str]:
-    """Those of the claims that no test has passed."""
+    """Claims without a passed test."""
     return [
         claim
         for claim in claims

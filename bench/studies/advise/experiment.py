@@ -1,4 +1,4 @@
-"""The cheapest sweep that would separate answers, sized by the spread of what is stored."""
+"""The cheapest sweep that would separate answers, sized by the spread of stored numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_MINUTES = 60
 """Longest experiment that is proposed."""
 
 _USUAL_S = 10.0
-"""Seconds of a timed cell, where none like it is stored."""
+"""Seconds of a timed cell if no record has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Experiment:
 def sweep_of(
     asked: Advise, entries: Sequence[str], lengths: Sequence[int], mode: str, causal: bool
 ) -> str:
-    """The command that times some rows in the setting that was asked for; two of ours if none."""
+    """The command that times some rows in the requested setting; softmax and linear if none."""
     entries = entries or ["softmax", "linear"]
     setting = {
         "attention": f"[{','.join(entries)}]",
@@ -55,7 +55,10 @@ def cheapest(
     rows: Sequence[Candidate],
     records: Sequence[Record],
 ) -> Experiment | None:
-    """The shortest experiment that would shrink the set, or settle who belongs to it."""
+    """The shortest experiment that would reduce the answers, or settle whether a row is one.
+
+    None if each would take longer than `MAX_MINUTES`.
+    """
     found = [
         *_timing(question, chosen, rows, records),
         *_more_rounds(question, chosen),
@@ -94,7 +97,7 @@ def _entry(row: Candidate) -> str:
 
 
 def _more_rounds(question: Question, chosen: Sequence[Candidate]) -> Iterator[Experiment]:
-    """More rounds of the pair of the set that is easiest to tell apart."""
+    """More rounds of the pair of answers that is easiest to tell apart."""
     priced = [row for row in chosen if row.cost and row.cost.record]
     if len(priced) < 2 or len(priced) < len(chosen):
         return
@@ -133,7 +136,7 @@ def _sample_s(row: Candidate) -> float:
 def _more_seeds(
     question: Question, chosen: Sequence[Candidate], rows: Sequence[Candidate]
 ) -> Iterator[Experiment]:
-    """More seeds of a row that may get there, or of the two best that are easiest to tell apart."""
+    """More seeds of each row that may reach the required score, or of each pair of answers."""
     if question.table is None:
         return
     if question.least is not None:

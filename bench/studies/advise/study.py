@@ -1,4 +1,4 @@
-"""The answer: what fulfils the needs, which of it cannot be told apart, and what would tell it."""
+"""The answer: rows that fulfil the needs, those tied as the cheapest, and how to separate them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from bench.studies.advise.settings import Advise
 from bench.studies.session import Session
 
 FEWEST_SEEDS = 3
-"""Seeds below which no score counts as reached."""
+"""Smallest number of seeds with which a score counts as reached."""
 
 
 def study(asked: Advise, session: Session) -> None:
@@ -96,10 +96,10 @@ def study(asked: Advise, session: Session) -> None:
 
 
 class _Task:
-    """A task as it was asked for.
+    """The task of a request.
 
     Attributes:
-        name: of it.
+        name: its name in conf/task.
         typed: settings that the command line gave.
     """
 
@@ -109,7 +109,7 @@ class _Task:
         self.typed = {k: v for k, v in self._own.items() if f"task.{name}.{k}" in given}
 
     def overrides(self, table: TaskScores) -> list[str]:
-        """Words that give a sweep the settings of some scores, each row's rate apart."""
+        """Overrides that give a sweep the settings of some scores, except learning rates."""
         stored = self._own | json.loads(table.settings)
         differ = [k for k, v in self._own.items() if k in self.typed or stored[k] != v]
         words_ = {k: stored[k] for k in differ if k != "learning_rate"}
@@ -142,13 +142,13 @@ def _check_range(
     )
 
 
-# --- who may be an answer -------------------------------------------------------------------------
+# --- candidates -----------------------------------------------------------------------------------
 
 
 def _candidates(
     question: Question, records: Sequence[Record], proofs: Mapping[str, Proofs]
 ) -> list[Candidate]:
-    """Every row that was scored, or timed where no score is asked for."""
+    """Every row with a score, or without a task every timed row."""
     table, here = question.table, question.timed
     found = []
     for entry, mechanism in _rows(question).items():
@@ -175,7 +175,7 @@ def _rows(question: Question) -> dict[str, str]:
 
 
 def _judged(row: Candidate, question: Question, proofs: Proofs) -> Candidate:
-    """The row with words on its proof, and why it is no answer."""
+    """The row with its proof in words, and the reason if it is not an answer."""
     wanted = needs(question.mode, causal=question.causal, dtype=question.asked.dtype)
     modules = {entry.name: entry.module for entry in catalogue()}
     lacking = unproven(proofs, wanted)
@@ -209,8 +209,8 @@ NO_COST = "no time at this length"
 def told_apart(rows: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
     """The answers that cannot be told apart from the cheapest, and the others, cheapest first.
 
-    Where all were timed in the same rounds at this length, ranks say so; else intervals that
-    overlap. One without a cost cannot be told apart from any.
+    If all were measured at this length, ranks decide; else whether intervals overlap. A row without
+    a cost cannot be told apart from any.
     """
     fit = [row for row in rows if not row.why_not]
     fit.sort(key=lambda row: row.cost.seconds if row.cost else math.inf)
@@ -230,11 +230,11 @@ def told_apart(rows: Sequence[Candidate]) -> tuple[list[Candidate], list[Candida
     )
 
 
-# --- what is said ---------------------------------------------------------------------------------
+# --- the page -------------------------------------------------------------------------------------
 
 
 def answer(question: Question, rows: Sequence[Candidate], records: Sequence[Record]) -> list[Block]:
-    """A sentence, the table, and the experiment that would say more."""
+    """A sentence, the table, and the experiment that would narrow the answer."""
     chosen, others = told_apart(rows)
     where = f"{question.mode}, {question.seq_len:,} tokens"
     blocks: list[Block] = [
@@ -279,7 +279,7 @@ def _goal(question: Question, count: int = 2) -> str:
 
 
 def _scored(question: Question) -> Iterator[str]:
-    """Where the scores come from: mostly shorter sequences than those whose cost is asked for."""
+    """Task and settings of the scores, whose sequences are mostly shorter than those of costs."""
     if table := question.table:
         settings = json.loads(table.settings)
         shown = ("group", "seq_len", "num_layers", "embed_dim", "num_steps")

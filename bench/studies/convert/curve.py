@@ -1,4 +1,4 @@
-"""Scores of a conversion, of its control and of its teacher, as a store keeps them."""
+"""Scores of a conversion, of its control and of its teacher, as stored."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ class Curve:
     """One conversion and its control.
 
     Attributes:
-        key: of what was trained; a line with it is not trained again.
+        key: hash of what was trained; a run whose key is stored is not trained again.
+        keep: share of the layers that stay softmax.
         phases: steps of matching, distillation and fine-tuning.
-        steps: at which both were scored.
-        teacher, chance: scores.
-        train_s: CPU seconds of both arms, and of the teacher where this run trained it.
+        steps: steps at which both were scored, from 0 on.
+        converted, scratch: scores at these steps, of the conversion and of its control.
+        teacher, chance: scores of the teacher and of guessing.
+        train_s: CPU seconds of both arms, and of the teacher if this run trained it.
         source: what was converted, in words.
         origin: machine, commit and day.
     """
@@ -42,7 +44,10 @@ class Curve:
     origin: str
 
     def recovered(self, at: int) -> float | None:
-        """Share that is recovered at a look; None where the teacher has no lead to recover."""
+        """Recovered share of the teacher's lead over the control, at an index of `steps`.
+
+        None if the lead is below `MIN_LEAD`.
+        """
         lead = self.teacher - self.scratch[at]
         whole = self.teacher - self.chance
         if whole == 0 or lead / whole < MIN_LEAD:
@@ -52,11 +57,11 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Ablated:
-    """A teacher that was trained here: its score, and that without each of its mixers.
+    """A teacher that was trained here: its score, and those without each of its mixers.
 
     Attributes:
-        key: of its cell.
-        without: scores where a mixer gives zeros, in the order of the layers.
+        key: key of its cell.
+        without: scores with the output of one mixer set to 0, in the order of the layers.
     """
 
     key: str

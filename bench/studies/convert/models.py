@@ -1,4 +1,4 @@
-"""Teachers and what is made of them: models trained here, and those of Transformers and timm."""
+"""Teachers and the models converted from them: trained here, or from Transformers and timm."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from bench.studies.diagnostics.trained import take_over
 
 @dataclass(frozen=True, kw_only=True)
 class Pupil:
-    """A model to be trained, and the dotted names of its exchanged mixers, as the teacher's."""
+    """A model to be trained, and the dotted names of its exchanged mixers, as in the teacher."""
 
     model: nn.Module
     exchanged: tuple[str, ...]
 
 
 def of_cell(cell: Cell, teacher: Backbone | None) -> Pupil:
-    """The model of a cell, with a teacher's weights where there is one."""
+    """The model of a cell, with the weights of a teacher if one is given."""
     task = build_task(cell.task.task, cell.task.settings)
     model = build_model(task, cell.mechanism, cell.hyperparameters, cell.task.seed)
     if teacher is not None:
@@ -46,7 +46,7 @@ def of_cell(cell: Cell, teacher: Backbone | None) -> Pupil:
 
 
 class Foreign(nn.Module):
-    """A model of another library, called as those of tasks are.
+    """A model of another library with the interface of a task's model.
 
     Args:
         whole: the model.
@@ -58,7 +58,7 @@ class Foreign(nn.Module):
         self.whole, self._task = whole, task
 
     def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
-        """(B, A, classes) at positions, else (B, classes)."""
+        """Logits of a batch of the task: (B, A, classes) at positions, else (B, classes)."""
         task, classes = self._task, self._task.num_classes
         if isinstance(task, ImageTask):
             side, size = task.image_size // task.patch_size, task.patch_size
@@ -73,7 +73,7 @@ class Foreign(nn.Module):
 
 
 def load(folder: Path, task: Task) -> tuple[Foreign, Callable[[int], Foreign]]:
-    """A trained model, and what builds it anew with drawn weights of a seed.
+    """A trained model, and a function that builds it with random weights from a seed.
 
     Raises:
         ConfigError: the folder holds no model, or one that does not take the task's inputs.
@@ -87,7 +87,7 @@ def load(folder: Path, task: Task) -> tuple[Foreign, Callable[[int], Foreign]]:
             num_outputs = model.eval()(example.inputs, example.positions).shape[-1]
         if num_outputs < task.num_classes:
             raise ValueError(f"it has {num_outputs} outputs, fewer than {task.num_classes} classes")
-    except Exception as error:  # of a foreign library, of any kind
+    except Exception as error:  # a foreign library may raise anything
         raise ConfigError(
             f"teacher={folder} cannot be used: {error}. It takes a folder with config.json and "
             "weights, of a causal language model of Transformers or an image classifier of timm, "
@@ -120,7 +120,7 @@ def _transformers(folder: Path) -> tuple[nn.Module, Callable[[], nn.Module]]:
 
 
 def exchanged_in(model: Foreign, mechanism: str, settings: dict[str, Any], keep: float) -> Pupil:
-    """A copy of a foreign model with a mechanism in all layers but the share that is kept.
+    """A copy of a foreign model with a mechanism in all layers except the share that is kept.
 
     Raises:
         ConfigError: its layers cannot be exchanged for this mechanism.
@@ -172,7 +172,7 @@ def _attached(model: Any, mechanism: str, settings: dict[str, Any], keep: float)
 
 
 def _but_kept(names: list[str], keep: float) -> list[str]:
-    """Names of all layers but those that are kept, which are spaced as a hybrid's are."""
+    """Names of the layers to exchange; those that are kept are spaced as in a hybrid."""
     count = round(keep * len(names))
     kept = {(place + 1) * len(names) // count - 1 for place in range(count)}
     return [name for i, name in enumerate(names) if i not in kept]

@@ -32,7 +32,7 @@ from bench.publishing.templates import prose
 from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
 
 FEWEST_SEEDS = 3
-"""Seeds below which nothing is said of a row and its control."""
+"""Smallest number of seeds with which a row is compared with its control."""
 
 
 def write_page(
@@ -104,7 +104,7 @@ def _row(curve: Curve) -> tuple[float, str]:
 
 
 def _rows(curves: Sequence[Curve]) -> list[list[Curve]]:
-    """Seeds of each share that was kept and mechanism."""
+    """Curves grouped by the share that was kept and by mechanism, one per seed."""
     return [list(own) for _, own in groupby(sorted(curves, key=_row), key=_row)]
 
 
@@ -167,7 +167,7 @@ def _table(task: str, curves: Sequence[Curve]) -> Table:
 
 
 def _verdicts(rows: Sequence[Sequence[Curve]]) -> Iterator[str]:
-    """Verdict on each row and its control: paired by seed, Holm over all rows."""
+    """Verdict on each row against its control: paired by seed, Holm's correction over all rows."""
     found = [
         compare(
             Runs(scores={c.seed: c.converted[-1] for c in own}),

@@ -38,8 +38,10 @@ class Run:
     """One model to convert.
 
     Attributes:
+        key: see `Curve`.
         scratch: cell of the control; the converted model is built from it too.
         teacher: cell of its teacher.
+        keep: share of the layers that stay softmax.
     """
 
     key: str
@@ -49,13 +51,13 @@ class Run:
     expected_s: float = 60.0
 
     def describe(self) -> str:
-        """As ``linear, keep 0.5, seed 0``."""
+        """Name of the run, e.g. ``linear, keep 0.5, recall_causal, seed 0``."""
         work = self.scratch.task
         return f"{self.scratch.entry}, keep {self.keep:g}, {work.label}, seed {work.seed}"
 
 
 def study(asked: Convert, session: Session) -> None:
-    """Train what the store lacks, seed by seed, and publish all of this question that it has."""
+    """Train the conversions that the store lacks, and publish those of this command that it has."""
     if sum(asked.phases) == 0:
         raise ConfigError("All phases have 0 steps. Give match_steps, distil_steps or tune_steps.")
     store: Lines[Curve] = Lines(asked.out / CURVES, Curve)
@@ -147,7 +149,11 @@ def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[
 
 
 def _digest(folder: Path) -> str:
-    """Hash of the files of a model, or a refusal."""
+    """Hash of the files of a model.
+
+    Raises:
+        ConfigError: the folder holds no model.
+    """
     files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
     if not files:
         raise ConfigError(
@@ -161,7 +167,7 @@ def _digest(folder: Path) -> str:
 
 
 class _Teachers:
-    """Each is trained, or loaded, once."""
+    """Teachers of runs; one that is trained here is kept until a run has another."""
 
     def __init__(self, asked: Convert, session: Session) -> None:
         self._asked, self._session = asked, session

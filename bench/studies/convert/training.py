@@ -1,4 +1,4 @@
-"""Three phases of a conversion, and the control: scores on unseen examples as steps go by."""
+"""Train a conversion in three phases, and its control, with scores on unseen examples."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bench.measuring.tasks.train import Diverged, learning_rate, score_on_test_s
 from bench.studies.convert.models import Pupil
 
 NUM_LOOKS = 6
-"""Scores of a curve, without the one before the first step."""
+"""Number of scores of a curve, not counting the one before the first step."""
 
 
 def looks(num_steps: int) -> tuple[int, ...]:
-    """Steps at which a model is scored, from 0 on."""
+    """Steps at which a model is scored, from 0 to `num_steps`."""
     return tuple(sorted({round(i * num_steps / NUM_LOOKS) for i in range(NUM_LOOKS + 1)}))
 
 
@@ -32,13 +32,16 @@ def converted(
     seed: int,
     say: Callable[[str], None],
 ) -> tuple[float, ...]:
-    """Train an exchanged model by its teacher and then by labels; its scores at `looks`.
+    """Train an exchanged model by its teacher and then by labels.
+
+    Returns:
+        Its scores on the test set at `looks`.
 
     Raises:
         Diverged: a loss or a prediction is not finite.
     """
     teacher.eval().requires_grad_(requires_grad=False)
-    pupil.model.requires_grad_()  # a copy of a teacher has what the teacher had
+    pupil.model.requires_grad_()  # in a copy of a teacher, parameters may be frozen
     places = [(teacher.get_submodule(n), pupil.model.get_submodule(n)) for n in pupil.exchanged]
     own = [p for _, mixer in places for p in mixer.parameters()]
     everything = list(pupil.model.parameters())
@@ -76,7 +79,10 @@ def converted(
 def from_scratch(
     model: nn.Module, task: Task, num_steps: int, seed: int, say: Callable[[str], None]
 ) -> tuple[float, ...]:
-    """Train a model by labels alone on the same batches, with one cosine; its scores at `looks`.
+    """Train a model by labels alone on the same batches, in one phase.
+
+    Returns:
+        Its scores on the test set at `looks`.
 
     Raises:
         Diverged: a loss or a prediction is not finite.
@@ -94,7 +100,7 @@ def labels(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """A layer's output, which those of Transformers return beside weights."""
+    """A layer's output, which layers of Transformers return in a tuple with weights."""
     return output if isinstance(output, Tensor) else output[0]
 
 
@@ -117,7 +123,11 @@ class Course:
         loss_of: Callable[[Batch], Tensor],
         rate_share: float = 1.0,
     ) -> None:
-        """One phase at a share of the task's rate, with a warm-up and a cosine of its own."""
+        """Train one phase at a share of the task's rate, with its own warm-up and cosine schedule.
+
+        Raises:
+            Diverged: a loss is not finite.
+        """
         usual = self._task.recipe
         rate = usual.learning_rate * rate_share
         recipe = replace(usual, num_steps=max(num_steps, 1), learning_rate=rate)

@@ -42,7 +42,7 @@ USUAL: dict[str, dict[str, Any]] = {
     "gated_deltanet_fla": {"normalise_queries": True},
     "nsa_fla": {"num_heads": 16, "num_kv_heads": 1},
 }
-"""Settings and sizes unless others are given: as the layers of flash-linear-attention call it, or
+"""Default settings and sizes of some rows: as the layers of flash-linear-attention call them, or
 the smallest that a kernel takes."""
 Size = Annotated[int, Interval(ge=1, le=MAX_SIZE)]
 
@@ -93,7 +93,11 @@ class Launches(Settings):
 
 
 def calls_of(asked: Launches, given: Collection[str] = ()) -> list[dict[str, Any]]:
-    """The calls to make on each card; ``given`` are the keys that the command line sets."""
+    """The calls to make on each card; ``given`` are the keys that the command line sets.
+
+    Raises:
+        ConfigError: ``configs`` names a row that is not called.
+    """
     names = {"batch_size", "num_heads", "num_kv_heads", "head_dim", "dtype", "mode", "plugins"}
     sizes = asked.model_dump(include=names) | {"operator": None, "mechanism": None, "changed": {}}
     named = [{"entry": place, "operator": place} for place in asked.launches]
@@ -118,7 +122,7 @@ def calls_of(asked: Launches, given: Collection[str] = ()) -> list[dict[str, Any
 
 
 def kernels_path() -> str:
-    """A PYTHONPATH on which Triton and flash-linear-attention are.
+    """A PYTHONPATH with Triton and flash-linear-attention.
 
     Raises:
         ConfigError: they are neither in .kernels nor installed.
@@ -138,19 +142,19 @@ def kernels_path() -> str:
 def listed(
     calls: Sequence[dict[str, Any]], card: Mapping[str, Any], path: str, device: str = "cpu"
 ) -> Iterator[dict[str, Any]]:
-    """The answers of child processes, one per call; that a call ends its process is an answer.
+    """The answers of child processes, one per call, also for a call that ends its process.
 
     Args:
-        calls: as of `calls_of`.
+        calls: see `calls_of`.
         card: an entry of cards.yaml.
         path: PYTHONPATH of the processes.
-        device: that of the card, for launches that are made and watched.
+        device: ``cpu`` to compile kernels only; the card's device to make and note launches.
 
     Raises:
         ConfigError: there is no such operator.
     """
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    # The next release of Triton has another default, so it is said which was meant.
+    # The next release of Triton has another default, so it is set explicitly.
     env |= {"PYTHONPATH": path, "TRITON_DEFAULT_FP_FUSION": "1"}
     env |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     words, todo = [sys.executable, "-P", "-m", "bench.studies.launches.noting"], list(calls)
@@ -171,7 +175,7 @@ def listed(
 
 
 def study(asked: Launches, session: Session) -> int:
-    """List, print and write; 1 if a call could not be made."""
+    """List, print and write the launches; returns 1 if a call could not be made."""
     layers = {entry.name for entry in catalogue() if entry.is_layer}
     if own := [row.label for row in asked.attention if row.mechanism in layers]:
         raise ConfigError(

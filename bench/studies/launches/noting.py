@@ -37,7 +37,7 @@ _ALLOCATING = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_s
 
 
 class Noted:
-    """Launches of one call, and limits of the card that they are for.
+    """Launches of one call, and the limits of the card that they are for.
 
     Attributes:
         launches: one per configuration of each launch.
@@ -62,7 +62,7 @@ class Noted:
 
     @contextmanager
     def one_launch(self) -> Iterator[Noted]:
-        """Take all that is added for configurations of one launch."""
+        """Within the block, count everything that is added as a configuration of one launch."""
         self._number, self._is_tuning = self._number + 1, True
         try:
             yield self
@@ -71,7 +71,7 @@ class Noted:
 
     def refusal(self, grid: tuple[int, ...], warps: int, registers: int, shared: int) -> str:
         """Why the card would refuse a launch; empty if it would not."""
-        # Registers are allocated to a warp by 256.
+        # Registers are allocated to a warp in units of 256.
         needed = warps * -(-registers // 8) * 8 * WARP
         limits = [(f"grid {a}", n, most) for a, n, most in zip("xyz", grid, _GRID, strict=True)]
         limits += [("threads", warps * WARP, THREADS), ("registers", needed, REGISTERS)]
@@ -103,7 +103,7 @@ def _address(x: Tensor) -> int:
 
 
 def stand_in_for_flash_attn(noted: list[Noted]) -> None:
-    """Let wrappers find flash-attn: its part is compiled, and is noted as a launch unseen."""
+    """Let wrappers import a stand-in for flash-attn, whose launches are noted without facts."""
 
     class Softmax(torch.autograd.Function):
         @staticmethod
@@ -136,7 +136,7 @@ def called(asked: Facts) -> Callable[..., Any]:
     """The operator of a call, or its mechanism's class.
 
     Raises:
-        ImportError, AttributeError, ValueError: there is no such thing.
+        ImportError, AttributeError, ValueError: there is no such operator or mechanism.
     """
     from attentions import attention_class
 
@@ -152,7 +152,7 @@ def called(asked: Facts) -> Callable[..., Any]:
 
 
 def make_call(asked: Facts, note: Noted, device: torch.device) -> Facts:
-    """Call a mechanism or an operator once; returns what torch did beside the launches."""
+    """Call a mechanism or an operator once; returns torch's operators and bytes of temporaries."""
     from attentions import build_attention
     from bench.core.cell import KernelWorkload
     from bench.measuring import inputs
@@ -188,7 +188,7 @@ def make_call(asked: Facts, note: Noted, device: torch.device) -> Facts:
 
 def main() -> None:
     """Answer a request: its calls, one after the other."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what packages print is no answer
+    answers, sys.stdout = sys.stdout, sys.stderr  # packages print, which must not mix with answers
     request = json.load(sys.stdin)
     noted: list[Noted] = []
     if request["device"] == "cpu":

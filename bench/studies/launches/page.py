@@ -28,7 +28,7 @@ from bench.publishing.templates import prose
 
 RESULTS = Path(bench.__file__).resolve().parent.parent / "docs/results"
 COMPILED = ("flash_attn", "xformers")
-"""Packages whose kernels come compiled, so that nothing can be seen of them here."""
+"""Packages that ship compiled kernels, whose launches cannot be noted."""
 PAGE, CSV = RESULTS / "launches.md", RESULTS / "launches.csv"
 CAVEAT = "Static facts of compiled code; no time follows from them."
 HIDDEN = "not visible: compiled CUDA"
@@ -39,13 +39,13 @@ Answer = Mapping[str, Any]
 def document(
     found: Sequence[Answer], hidden: Sequence[str], cards: Mapping[str, Answer], is_page: bool
 ) -> Document:
-    """Everything that was found.
+    """All launches as a document.
 
     Args:
         found: an answer per call.
-        hidden: entries whose kernels come compiled.
+        hidden: entries whose package ships compiled kernels.
         cards: the entries of cards.yaml.
-        is_page: with an introduction, and lists of what stands out.
+        is_page: whether to add an introduction, and lists of notable kernels.
     """
     blocks: list[Block] = []
     if is_page and (made := [one for one in found if "error" not in one]):
@@ -83,7 +83,7 @@ def _rows(found: Sequence[Answer], cards: Mapping[str, Answer]) -> list[dict[str
 
 
 def _blocks(same: Sequence[Answer], card: str, cards: Mapping[str, Answer]) -> Iterator[Block]:
-    """The calls of one entry on one card, whatever their length."""
+    """The calls of one entry on one card, at all lengths."""
     first, made = same[0], [one for one in same if "error" not in one]
     changed = "".join(f", {k}={str(v).lower()}" for k, v in first["changed"].items())
     for one in (one for one in same if "error" in one):
@@ -121,14 +121,14 @@ def _counts(one: Answer) -> str:
 
 
 def _in_one(rows: Sequence[Answer]) -> Row:
-    """A row for all launches of a kernel, with the least and the most of each fact."""
+    """One row for all launches of a kernel, with the range of each fact."""
     made = [row for row in rows if "grid" in row]
 
     def span(key: str, write: Callable[[Any], str], order: Callable[[Answer], float]) -> str:
         ends = [write(end(made, key=order)[key]) for end in (min, max)] if made else []
         return " to ".join(dict.fromkeys(ends))
 
-    numbers: dict[int, set[int]] = {}  # of each call
+    numbers: dict[int, set[int]] = {}  # of launches, by length
     for row in rows:
         numbers.setdefault(row["seq_len"], set()).add(row["launch"])
     counts = sorted({len(each) for each in numbers.values()})
@@ -153,7 +153,7 @@ def _kinds(matrix: Mapping[str, int]) -> str:
 
 
 def _lists(rows: Sequence[Answer]) -> list[Block]:
-    """Kernels that leave a part of a card idle, and those without matrix instructions."""
+    """Lists of kernels that leave part of a card idle, and of those without matrix instructions."""
     idle: dict[tuple[str, str], dict[str, None]] = {}
     plain: dict[str, dict[str, None]] = {}
     for row in (row for row in rows if "grid" in row):
@@ -190,7 +190,7 @@ def flat(found: Sequence[Answer], cards: Mapping[str, Answer]) -> Document:
 
 
 def in_one_line(mechanism: str, requires: Sequence[str] = ()) -> str:
-    """Launches of a mechanism or of the adapter to Triton kernels of it, as the CSV has them."""
+    """One line on the launches of a mechanism, or of its adapter to Triton kernels, by the CSV."""
     if {*requires[:1]} & {*COMPILED}:
         return HIDDEN
     for name in (mechanism, f"{mechanism}_fla"):

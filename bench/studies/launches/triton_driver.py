@@ -1,8 +1,8 @@
-"""Triton's own names, all of them, and a card that Triton and torch are told to have.
+"""Everything that uses Triton's internals, and a simulated card for Triton and torch.
 
-The one file of bench besides the device class that says ``torch.cuda``: in the process of its own
-that `noting` is, it gives false answers there, so that wrappers of kernels go on without a card.
-Written for triton 3.6 to 3.9.
+Besides the device class, the only file of bench that uses ``torch.cuda``: in the separate process
+of `noting` it replaces functions there, so that wrappers of kernels run without a card. Written for
+triton 3.6 to 3.9.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 import torch
 
 REGISTERS = 65_536
-"""Registers of a block on every card since compute capability 8.0."""
+"""Registers available to a block on every card since compute capability 8.0."""
 THREADS, WARP, _WORD = 1_024, 32, 4
 
 Facts = dict[str, Any]
 
 
 def pretend(card: Facts) -> None:
-    """Let Triton, and the wrappers above it, take this process for one with a card of cards.yaml.
+    """Simulate a card of cards.yaml for Triton and for the wrappers above it.
 
-    Kernels are compiled for it, and a launch does nothing.
+    Kernels are compiled for the card, and launches do nothing.
     """
     from triton.backends.compiler import GPUTarget
     from triton.compiler import compiler
@@ -71,14 +71,14 @@ def pretend(card: Facts) -> None:
             return torch.cuda
 
     driver.set_active(Driver())
-    compiler.max_shared_mem = lambda device: 2**40  # it would raise, and we name what is refused
+    compiler.max_shared_mem = lambda device: 2**40  # else it raises; refusals are noted instead
     torch.cuda.device_count = lambda: 1
     torch.cuda.get_device_name = lambda device=None: card["name"]
     torch.cuda.get_device_capability = lambda device=None: divmod(card["arch"], 10)
 
 
 def watch(noted: list[Any]) -> None:
-    """Note launches in the last item of a list, with what the driver says of each kernel."""
+    """Note launches in the last item of a list, with the driver's facts on each kernel."""
     from triton.runtime import driver
     from triton.runtime.autotuner import Autotuner
 
@@ -112,7 +112,7 @@ def watch(noted: list[Any]) -> None:
                     config.pre_hook({**tuner.nargs, **kwargs, **config.all_kwargs()})
                 try:
                     tuner.fn.run(*args, **kwargs, **config.all_kwargs())
-                except Exception as error:  # this one is left out by a tuner on a card, too
+                except Exception as error:  # on a card, a tuner leaves this configuration out too
                     why = f"does not compile: {type(error).__name__}"
                     note.add(tuner.base_fn.__name__, refused=why)
                 note.launches[-1]["config"] = str(config)
@@ -145,7 +145,7 @@ def _matrix_instructions(cubin: bytes) -> dict[str, int]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Triton and of the assembler that it brings."""
+    """Versions of Triton and of the assembler that it ships."""
     import triton
 
     words = [str(_tools() / "ptxas"), "--version"]

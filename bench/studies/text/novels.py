@@ -27,18 +27,18 @@ NOVELS = (
     *("sensesensibility", "prideprejudice", "mansfieldpark", "emma"),
     *("northangerabbey", "persuasion"),
 )
-"""In the order of their publication: the last tenth, which is tested on, is of *Persuasion*."""
+"""In the order of their publication: the last tenth, which is tested on, is from *Persuasion*."""
 USAGE = "python -m bench.studies.text.novels FILE [FOLDER]"
 
 _LENGTH_BYTES = 4
-"""Bytes before each object of a database of R, which say how long it is unpacked."""
+"""Bytes before each object of an R database, which hold its unpacked size."""
 
 
 def novels(folder: Path = FOLDER) -> str:
-    """All six, with a line of the novel a line.
+    """The six novels as one text, with their line breaks.
 
     Raises:
-        ConfigError: the package, or what reads it, is not there.
+        ConfigError: rdata is not installed, or the folder does not hold the novels.
     """
     try:
         import rdata
@@ -66,7 +66,7 @@ def novels(folder: Path = FOLDER) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; returns its exit code."""
 
     def write(words: list[str]) -> int:
         if not 1 <= len(words) <= 2:

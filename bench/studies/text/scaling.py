@@ -1,4 +1,4 @@
-"""A power law of loss over parameters and updates, and what it predicts of the largest model."""
+"""A power law of loss over parameters and updates, to predict the loss of the largest model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ class Point:
 class PowerLaw:
     """log L = a + b log N + c log D, least squares, without a floor.
 
+    L is the loss in bits per byte, N the number of parameters, D the number of updates.
+
     Attributes:
         coefficients: a, b, c.
-        spread: standard deviation of the residuals, of log L.
+        spread: standard deviation of the residuals of log L.
         inverse: (X^T X)^-1 of the fit, row by row.
-        degrees: points less coefficients.
+        degrees: degrees of freedom, points minus coefficients.
     """
 
     coefficients: tuple[float, ...]
@@ -37,7 +39,7 @@ class PowerLaw:
     degrees: int
 
     def predicted(self, num_parameters: int, num_steps: int) -> tuple[float, float, float]:
-        """Loss of a model that was not fitted, and the ends of the 95 % prediction interval."""
+        """Predicted loss of a model, and the ends of its 95 % prediction interval."""
         from scipy import special
 
         x = np.array([1.0, math.log(num_parameters), math.log(num_steps)])
@@ -48,7 +50,7 @@ class PowerLaw:
 
 
 def power_law(points: Sequence[Point]) -> PowerLaw | None:
-    """The fit; None of too few points, or of points that differ in one of both sizes alone."""
+    """Fit a power law; None with too few points, or if the two sizes do not vary independently."""
     x = np.array([[1.0, math.log(p.num_parameters), math.log(p.num_steps)] for p in points])
     degrees = len(points) - NUM_COEFFICIENTS
     if degrees < 1 or np.linalg.matrix_rank(x) < NUM_COEFFICIENTS:

@@ -1,4 +1,4 @@
-"""Settings of `bench.text`, and the training runs that they ask for."""
+"""Settings of `bench.text`, and the training runs that follow from them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Text(Settings):
         """A sweep of the rows over the one task.
 
         Raises:
-            ConfigError: the text is not there or too short, or a name is none of the rows.
+            ConfigError: the text does not exist or is too short, or a name is not a row.
         """
         if not self.root.is_file():
             raise ConfigError(
@@ -93,5 +93,5 @@ class Text(Settings):
 
 
 def size_of(width: int) -> dict[str, int]:
-    """Settings of a model's width: heads of 16 channels, one of a width that these do not fill."""
+    """Settings of a model's width: heads of 16 channels, or one if 16 does not divide the width."""
     return {"embed_dim": width, "num_heads": 1 if width % 16 else width // 16}

@@ -56,7 +56,7 @@ PAGE, FACTS, PREDICTIONS = "text.md", "text.jsonl", "predictions.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """A text: its name, size and hash, and how long its unseen words are."""
+    """A text: its name, size and hash, and the bytes per word of its unseen part."""
 
     name: str
     num_bytes: int
@@ -66,7 +66,12 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Bits per byte that the fit of smaller models gives the largest, before it is trained."""
+    """Bits per byte of the largest model by the fit of smaller ones, before it is trained.
+
+    Attributes:
+        bits, low, high: prediction and its 95 % interval.
+        made_at: UTC, ISO 8601.
+    """
 
     attention: str
     num_parameters: int
@@ -132,7 +137,7 @@ def _scaled(arm: Arm, asked: Asked) -> list[Cell]:
 
 
 def _predict(arms: Sequence[Arm], asked: Asked, store: Lines[Prediction]) -> None:
-    """Store what the fit of the smaller models gives, once for each row."""
+    """Store the prediction by the fit of the smaller models, once for each row."""
     from bench.measuring.tasks.base import build_task
     from bench.measuring.tasks.model import build_model
 
@@ -167,7 +172,7 @@ def _predict(arms: Sequence[Arm], asked: Asked, store: Lines[Prediction]) -> Non
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A store, sorted: rows of the comparison by name, scaled models by entry."""
+    """Content of a store: rows of the comparison by name, scaled models by entry."""
 
     records: Sequence[Record]
     rows: Mapping[str, Score]
@@ -178,10 +183,10 @@ class Stored:
 
 
 def _read(out: Path) -> Stored:
-    """All of a store.
+    """Read a store.
 
     Raises:
-        ConfigError: nothing was trained there.
+        ConfigError: nothing was trained there, or the facts of its text are missing.
     """
     records = latest(read_records(out))
     compared = [r for r in records if r.cell.task.label != SCALED]
@@ -226,7 +231,7 @@ def _points(records: Sequence[Record]) -> dict[str, list[Point]]:
 
 
 def _fit(found: Stored, name: str) -> tuple[PowerLaw | None, Prediction | None]:
-    """The law of all models but the predicted one, and that prediction."""
+    """The power law of all models except the predicted one, and the prediction if there is one."""
     said = next((p for p in found.predictions if p.attention == name), None)
     smaller = [p for p in found.points[name] if not (said and _is_predicted(p, said))]
     return power_law(smaller), said
@@ -250,7 +255,7 @@ def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ())
 
 
 def document_of(found: Stored, command: str, figures: Sequence[Figure]) -> Document:
-    """The comparison, which pairs can be told apart, and the scaling fits."""
+    """The page: the comparison, the pairs that can be told apart, and the scaling fits."""
     board = build_leaderboard(found.records, CONTROLS)
     facts = found.facts
     said = (
