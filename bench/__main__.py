@@ -58,7 +58,6 @@ GROUPS = {
         "text",
         "calibrate",
         "launches",
-        "new",
     ),
     "Read": ("report", "advise", "list", "show", "explain", "diagnose"),
     "Judge": ("regress", "verify", "reproduce", "hybrids", "selftest"),

@@ -85,8 +85,7 @@ def _read(path: Path) -> Calibration:
         raise
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{path} is not a calibration ({error}). Delete it, and run python -m "
-            "bench.calibrate again."
+            f"{path} is not a calibration ({error}). Delete it, and run attnbench calibrate again."
         ) from error
     return calibration
 

@@ -6,7 +6,7 @@ The only place, with the charts' axes, where milliseconds, MiB and GFLOP exist.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +158,11 @@ def percent(fraction: float) -> str:
 def quantity(count: int, noun: str) -> str:
     """As ``1 thread`` or ``2 threads``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Join names: ``a``, ``a and b``, or ``a, b and c``."""
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def format_duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from bench.core.cell import ModelWorkload
-from bench.core.format import number, percent, quantity
+from bench.core.format import join_names, number, percent, quantity
 from bench.publishing.growth import crossovers
 from bench.publishing.leaderboard import (
     RANKED_BY,
@@ -116,7 +116,7 @@ def _short(*sentences: str) -> str:
 def _several(names: Sequence[str]) -> str:
     """Some of the names, e.g. ``a, b, c and 4 more``."""
     num_more = len(names) - MAX_NAMES
-    return _and(names if num_more < 2 else [*names[:MAX_NAMES], f"{num_more} more"])
+    return join_names(names if num_more < 2 else [*names[:MAX_NAMES], f"{num_more} more"])
 
 
 def _num_written(everything: Sequence[object]) -> int:
@@ -155,7 +155,7 @@ def _order_words(ranking: Ranking, ranks: Ranks, reference: str) -> str:
     first, *tied = leaders = ranks.leaders()
     if tied:
         by = "" if reference in leaders else f", up to {_speedup(standings[first])} {reference}"
-        return f"{_and(leaders)} are fastest{by}; they cannot be told apart"
+        return f"{join_names(leaders)} are fastest{by}; they cannot be told apart"
     words, second = f"{first} is fastest{over(first)}", ranks.names[1]
     return f"{words}, {second} second{over(second)}" if ranks.places[1] == (2, 2) else words
 
@@ -217,7 +217,7 @@ def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
     if tied:
         best, last = mean(first), mean(tied[-1])
         span = best if best == last else f"{best} to {last}"
-        words = f"{_and(leaders)} are best with {span}; they cannot be told apart"
+        words = f"{join_names(leaders)} are best with {span}; they cannot be told apart"
     else:
         words, second = f"{first} is best ({mean(first)})", ranks.names[1]
         words += f", {second} second ({mean(second)})" if ranks.places[1] == (2, 2) else ""
@@ -235,7 +235,7 @@ def _one_seed(board: Leaderboard) -> Iterator[str]:
     single = [t for t in board.tasks if t.num_seeds == 1 and any(s.accuracies for s in t.scores)]
     if single:
         labels = dict.fromkeys(_task_words(task, board) for task in single)
-        yield f"On {_and(tuple(labels))}: one seed, so no order is claimed."
+        yield f"On {join_names(tuple(labels))}: one seed, so no order is claimed."
 
 
 def _left_out(board: Leaderboard) -> Iterator[str]:
@@ -254,9 +254,4 @@ def _left_out(board: Leaderboard) -> Iterator[str]:
         once = sorted(dict.fromkeys(names))
         num_more = len(once) - _num_written(once)
         shown = [*once[: _num_written(once)], *([f"{num_more} more"] if num_more else [])]
-        yield f"{words}: {_and(shown)}."
-
-
-def _and(names: Sequence[str]) -> str:
-    """Join names: ``a``, ``a and b``, or ``a, b and c``."""
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
+        yield f"{words}: {join_names(shown)}."

@@ -328,7 +328,9 @@ def charts(board: Leaderboard) -> list[Chart]:
 def _lines(task: Mixed) -> Iterator[tuple[str, list[list[float]]]]:
     """Points of each mixer; all end where every layer is softmax, if that was trained."""
     scale = 1.0 if task.at[0].unit else 100.0
-    ends = [[n, scale * s.centre] for n, s in task.rows() if s.entry == REFERENCE and s.centre]
+    points: dict[str, list[list[float]]] = {}
+    for count, score in task.rows():
+        if score.centre is not None:
+            points.setdefault(score.entry, []).append([count, scale * score.centre])
     for name in task.mixers(0):
-        own = [[n, scale * s.centre] for n, s in task.rows() if s.entry == name and s.centre]
-        yield name, [*own, *ends]
+        yield name, [*points.get(name, ()), *points.get(REFERENCE, ())]

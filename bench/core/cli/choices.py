@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 from bench.core.cli.default_rows import rows_without_yaml
@@ -60,5 +61,11 @@ def yamls(group: str, words: list[str]) -> Iterator[str]:
 
 def own_folders(words: list[str]) -> list[Path]:
     """Folders of the user's own YAMLs that the command line names."""
-    line = " ".join(words)
-    return [*map(Path, re.findall(r"(?:(?:--config-dir|-cd)[ =]|file://)([^,\]\s]+)", line))]
+    found: list[str] = []
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
+        flag, is_given, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            found.append(value if is_given else following)
+        else:
+            found += re.findall(r"file://([^,\]'\"]+)", word)
+    return [Path(folder) for folder in found if folder]

@@ -208,26 +208,6 @@ def _shares(resampled: np.ndarray) -> np.ndarray:
     return shares
 
 
-def rank_scores(
-    scores: Mapping[str, Mapping[int, float | None]],
-    *,
-    less_is_better: bool = False,
-    num_examples: int | None = None,
-) -> Ranks | None:
-    """Rank scores of which no more is known than the number of test examples; see `rank_runs`.
-
-    Args:
-        scores: by name and seed; None for a run that ended without a score.
-        less_is_better: for scores such as losses, which have no upper bound.
-        num_examples: number of test examples behind a share of right answers.
-
-    Returns:
-        None with fewer than two seeds: one seed is a single draw, so nothing is ranked.
-    """
-    rows = {name: Runs(scores=own, num_examples=num_examples) for name, own in scores.items()}
-    return rank_runs(rows, less_is_better=less_is_better)
-
-
 def rank_runs(rows: Mapping[str, Runs], *, less_is_better: bool = False) -> Ranks | None:
     """Rank rows over seeds, each pair by `bench.core.comparison.compare`.
 

@@ -12,7 +12,7 @@ from typing import Any
 from attentions.catalogue import catalogue
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.values import as_typed
-from bench.core.format import number, quantity
+from bench.core.format import join_names, number, quantity
 from bench.core.observed import CONTROLS
 from bench.core.proofs import Proofs, read_proofs
 from bench.core.record import Record, Speed
@@ -258,13 +258,13 @@ def _sentence(question: Question, chosen: Sequence[Candidate], others: Sequence[
         return f"No row is proven to {_goal(question)}."
     reached = [row.entry for row in (*chosen, *others)]
     unpriced = [row.entry for row in chosen if row.cost is None]
-    said = f"{_and(reached)} {_goal(question, len(reached))}. "
+    said = f"{join_names(reached)} {_goal(question, len(reached))}. "
     if len(unpriced) == len(names):
         return said + "What they cost in this setting is not stored, so that none is ahead."
     if len(names) == 1:
         return said + f"{names[0]} is the cheapest."
-    said += f"{_and(names)} cannot be told apart as the cheapest"
-    return said + (f"; no cost is stored of {_and(unpriced)}." if unpriced else ".")
+    said += f"{join_names(names)} cannot be told apart as the cheapest"
+    return said + (f"; no cost is stored of {join_names(unpriced)}." if unpriced else ".")
 
 
 def _goal(question: Question, count: int = 2) -> str:
@@ -337,7 +337,3 @@ def _row(row: Candidate, is_chosen: bool) -> Row:
             said["basis"] = f"measured, {NOISY}" if NOISY in marks(record) else "measured"
             said["state"] = record.result.state_bytes
     return said
-
-
-def _and(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]

@@ -196,10 +196,10 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
     def say(arm: str) -> Callable[[str], None]:
         return lambda words_: session.status(f"{run.describe()}, {arm}: {words_}")
 
-    num_steps, seed = sum(asked.phases), work.seed
+    seed = work.seed
     whole = score_on_test_set(teacher, task, seed, torch.device("cpu"))
     made = converted(pupil, teacher, task, asked.phases, asked.rate_share, seed, say("converted"))
-    anew = from_scratch(control, task, num_steps, seed, say("from scratch"))
+    anew = from_scratch(control, task, asked.phases, seed, say("from scratch"))
     return Curve(
         key=run.key,
         task=work.label,
@@ -207,7 +207,7 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
         keep=run.keep,
         seed=seed,
         phases=asked.phases,
-        steps=looks(num_steps),
+        steps=looks(asked.phases),
         converted=made,
         scratch=anew,
         teacher=whole,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +15,24 @@ from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, Task, seeded
 from bench.measuring.tasks.train import Diverged, learning_rate, score_on_test_set
 from bench.studies.convert.models import Pupil
 
+Phases = tuple[int, int, int]
+"""Updates of matching, of distillation and of fine-tuning."""
+
 NUM_LOOKS = 6
-"""Number of scores of a curve, not counting the one before the first step."""
+"""Number of evenly spaced scores of a curve, not counting the one before the first step."""
 
 
-def looks(num_steps: int) -> tuple[int, ...]:
-    """Steps at which a model is scored, from 0 to `num_steps`."""
-    return tuple(sorted({round(i * num_steps / NUM_LOOKS) for i in range(NUM_LOOKS + 1)}))
+def looks(phases: Phases) -> tuple[int, ...]:
+    """Steps at which a model is scored: evenly spaced from 0, and after each phase."""
+    even = {round(i * sum(phases) / NUM_LOOKS) for i in range(NUM_LOOKS + 1)}
+    return tuple(sorted({*even, *accumulate(phases)}))
 
 
 def converted(
     pupil: Pupil,
     teacher: nn.Module,
     task: Task,
-    phases: tuple[int, int, int],
+    phases: Phases,
     rate_share: float,
     seed: int,
     say: Callable[[str], None],
@@ -68,7 +73,7 @@ def converted(
         asked = batch.targets.flatten() != NO_ANSWER
         return kl_div(mine[asked], wanted[asked], reduction="batchmean", log_target=True)
 
-    course = Course(pupil.model, task, seed, sum(phases), say)
+    course = Course(pupil.model, task, seed, phases, say)
     with seeded(seed, "conversion"):
         course.train(own, phases[0], outputs)
         course.train(everything, phases[1], logits, rate_share)
@@ -77,9 +82,9 @@ def converted(
 
 
 def from_scratch(
-    model: nn.Module, task: Task, num_steps: int, seed: int, say: Callable[[str], None]
+    model: nn.Module, task: Task, phases: Phases, seed: int, say: Callable[[str], None]
 ) -> tuple[float, ...]:
-    """Train a model by labels alone on the same batches, in one phase.
+    """Train a model by labels alone on the same batches, in one phase of as many steps.
 
     Returns:
         Its scores on the test set at `looks`.
@@ -87,9 +92,9 @@ def from_scratch(
     Raises:
         Diverged: a loss or a prediction is not finite.
     """
-    course = Course(model, task, seed, num_steps, say)
+    course = Course(model, task, seed, phases, say)
     with seeded(seed, "conversion"):
-        course.train(list(model.parameters()), num_steps, lambda b: labels(model, b))
+        course.train(list(model.parameters()), sum(phases), lambda b: labels(model, b))
     return tuple(course.scores)
 
 
@@ -108,11 +113,11 @@ class Course:
     """A model in training, over phases, on the batches of a seed; its scores on the test set."""
 
     def __init__(
-        self, model: nn.Module, task: Task, seed: int, num_steps: int, say: Callable[[str], None]
+        self, model: nn.Module, task: Task, seed: int, phases: Phases, say: Callable[[str], None]
     ) -> None:
         self.scores: list[float] = []
         self._model, self._task, self._seed, self._say = model, task, seed, say
-        self._looks, self._step, self._num_steps = looks(num_steps), 0, num_steps
+        self._looks, self._step = looks(phases), 0
         self._batches = task.batches(Split.TRAIN, seed)
         self._look()
 
@@ -150,7 +155,7 @@ class Course:
                 self._look()
 
     def _look(self) -> None:
-        self._say(f"step {self._step} of {self._num_steps}")
+        self._say(f"step {self._step} of {self._looks[-1]}")
         with seeded(self._step, "look"):
             scored = score_on_test_set(self._model, self._task, self._seed, torch.device("cpu"))
         self.scores.append(scored)

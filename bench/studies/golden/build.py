@@ -221,7 +221,7 @@ def _our_place(parameter: str) -> str:
 
 def _copy(weight: str, value: Tensor, places: dict[str, Tensor]) -> None:
     """Fill our places with one official weight's rows, in order; axes of length 1 may differ."""
-    rows = [len(place) for place in places.values()]
+    rows = [place.shape[0] if place.dim() else 1 for place in places.values()]
     parts: list[Tensor] = [value]
     if len(rows) > 1:
         ends = list(accumulate(rows))

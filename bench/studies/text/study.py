@@ -137,7 +137,10 @@ def _scaled(arm: Arm, asked: Asked) -> list[Cell]:
 
 
 def _predict(arms: Sequence[Arm], asked: Asked, store: Lines[Prediction]) -> None:
-    """Store the prediction by the fit of the smaller models, once for each row."""
+    """Store the prediction by the fit of the smaller models, once for each row.
+
+    A row whose largest model is trained already gets none: that would be no prediction.
+    """
     from bench.measuring.tasks.base import build_task
     from bench.measuring.tasks.model import build_model
 
@@ -145,7 +148,8 @@ def _predict(arms: Sequence[Arm], asked: Asked, store: Lines[Prediction]) -> Non
     points = _read(asked.out).points
     for arm in arms:
         last = _scaled(arm, asked)[-1]
-        law = power_law(points.get(arm.row.cell.entry, ()))
+        trained = points.get(arm.row.cell.entry, ())
+        law = power_law(trained)
         if law is None or arm.row.cell.entry in known:
             continue
         model = build_model(
@@ -153,6 +157,8 @@ def _predict(arms: Sequence[Arm], asked: Asked, store: Lines[Prediction]) -> Non
         )
         count = sum(p.numel() for p in model.parameters())
         num_steps = int(last.task.settings["num_steps"])
+        if any((p.num_parameters, p.num_steps) == (count, num_steps) for p in trained):
+            continue
         bits, low, high = law.predicted(count, num_steps)
         store.append(
             Prediction(

@@ -87,3 +87,11 @@ def test_a_number_of_layers_that_cannot_be_is_refused(
     words = ["task=[word_problem]", f"softmax_layers={given}", f"out={tmp_path / 'runs'}"]
     assert main(words) == 2
     assert "softmax_layers" in capsys.readouterr().err
+
+
+def test_a_score_of_zero_is_drawn() -> None:
+    softmax = {"softmax": (1.0, 1.0, 1.0)}
+    nothing = {"gla": (0.0, 0.0, 0.0)}
+    (chart,) = charts(board_of([*trained(ALONE | softmax, 0), *trained(nothing, 1)]))
+    corners = chart.spec["datasets"]["corners"]
+    assert (1, 0.0) in {(p["x"], p["y"]) for p in corners if p["name"] == "gla"}

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.core.comparison import Runs
 from bench.core.record import Record
-from bench.publishing.metrics.ranks import Ranks, rank_scores, rank_speed
+from bench.publishing.metrics.ranks import Ranks, rank_runs, rank_speed
 from tests import records as made
 
 few = settings(max_examples=20, deadline=None)
@@ -144,6 +145,16 @@ def test_of_two_rows_that_are_alike_an_order_is_claimed_in_5_of_100(num_rounds: 
 
 def scores(**rows: Sequence[float | None]) -> dict[str, dict[int, float | None]]:
     return {name: dict(enumerate(own)) for name, own in rows.items()}
+
+
+def rank_scores(
+    rows: Mapping[str, Mapping[int, float | None]],
+    *,
+    less_is_better: bool = False,
+    num_examples: int | None = None,
+) -> Ranks | None:
+    runs = {name: Runs(scores=own, num_examples=num_examples) for name, own in rows.items()}
+    return rank_runs(runs, less_is_better=less_is_better)
 
 
 def test_scores_far_apart_are_ranked_and_close_ones_are_not() -> None:

@@ -17,6 +17,7 @@ from bench.core.lines import Lines
 from bench.studies.convert import study
 from bench.studies.convert.curve import Curve
 from bench.studies.convert.page import write_page
+from bench.studies.convert.training import looks
 
 TINY = (
     *("seed=0", "num_layers=2", "match_steps=2", "distil_steps=2", "tune_steps=2"),
@@ -48,6 +49,12 @@ def test_it_keeps_curves_and_the_same_command_trains_nothing_again(tmp_path: Pat
     convert(tmp_path, *words)
     assert (tmp_path / "curves.jsonl").read_bytes() == before
     assert (tmp_path / "conversion.md").read_text() == page
+
+
+def test_a_model_is_scored_after_each_phase_whatever_its_length() -> None:
+    assert looks((60, 60, 60)) == (0, 30, 60, 90, 120, 150, 180)
+    assert looks((50, 100, 0)) == (0, 25, 50, 75, 100, 125, 150)
+    assert {7, 20, 24} <= set(looks((7, 13, 4)))
 
 
 def test_softmax_in_softmaxs_place_is_the_teacher(tmp_path: Path) -> None:

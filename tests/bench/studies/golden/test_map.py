@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from attentions import Geometry, attention_names, build_attention
+from bench.studies.golden import build
 from bench.studies.golden.files import DTYPES, Golden, GoldenFolder, Header
 from bench.studies.golden.map import FORMS, form_of, mechanisms_of
 from bench.studies.golden.proof import Verdict, prove
@@ -344,6 +345,14 @@ def test_weights_that_do_not_meet_ours_fail_by_name(
     proof = prove(golden, form_of(golden.header))
     assert proof.status is Verdict.FAILED
     assert said in (proof.reason or "")
+
+
+def test_a_weight_of_one_number_takes_one_row_of_an_official_one() -> None:
+    places = {"scale": torch.zeros(()), "bias": torch.zeros(2)}
+    build._copy("weight", torch.tensor([1.0, 2.0, 3.0]), places)
+    assert [place.tolist() for place in places.values()] == [1.0, [2.0, 3.0]]
+    build._copy("scale", torch.tensor([4.0]), {"scale": places["scale"]})
+    assert places["scale"].item() == 4.0
 
 
 @pytest.mark.parametrize(

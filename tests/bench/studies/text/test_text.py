@@ -88,3 +88,6 @@ def test_the_largest_is_trained_only_after_it_was_predicted(text: Path, tmp_path
     assert "measured" in page and "not trained yet" not in page
     made, picture = write_page(out, tmp_path / "docs" / "text.md", "COMMAND")
     assert "    COMMAND" in made.read_text() and picture.suffix == ".svg"
+    (out / "predictions.jsonl").unlink()
+    assert main(words) == 0  # a row whose largest model is trained gets no prediction
+    assert not (out / "predictions.jsonl").exists()
