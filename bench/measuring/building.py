@@ -1,4 +1,4 @@
-"""Build the mechanism of a kernel cell, and say which shape it is built and called for."""
+"""Build the mechanism of a kernel cell, for the geometry of its workload."""
 
 from __future__ import annotations
 

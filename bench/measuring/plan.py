@@ -75,8 +75,8 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
         PlannedCell(cell=c, unsupported=_why_left_out(c, config) or why_not(c)) for c in cells
     ]
     for entry in config.attention:
-        _refuse_hopeless(entry, [p for p in planned if p.cell.entry == entry.label])
-    return _asked_plugins(planned, config, server)
+        _refuse_unbuildable(entry, [p for p in planned if p.cell.entry == entry.label])
+    return _with_plugin_refusals(planned, config, server)
 
 
 def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
@@ -285,7 +285,7 @@ def reference_cell(cell: Cell, config: SweepConfig | None = None) -> Cell:
     )
 
 
-def _refuse_hopeless(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
+def _refuse_unbuildable(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
     """Refuse bad hyperparameters of our mechanisms; a plugin's are reported in its records."""
     refused = [p.cell for p in planned if "cannot be built" in (p.unsupported or "")]
     if not refused or is_foreign(refused[0]):
@@ -299,7 +299,7 @@ def _refuse_hopeless(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
         ) from error
 
 
-def _asked_plugins(
+def _with_plugin_refusals(
     planned: Sequence[PlannedCell], config: SweepConfig, server: WorkerServer | None
 ) -> tuple[PlannedCell, ...]:
     """The plan, with refusals by plugins' constructors, which run in workers only."""

@@ -39,7 +39,7 @@ class Subject:
             nothing.
         eager_call: the same without the compiler; `call` itself unless the cell compiles.
         runner: the `forward` and the `step` that `call` runs.
-        rotation: says which input sets the next calls take.
+        rotation: hands out the input sets of the next calls.
     """
 
     def __init__(

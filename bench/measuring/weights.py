@@ -17,7 +17,7 @@ _MOST_SAID = 200
 
 
 class NoWeights(ValueError):
-    """A mechanism's output is not a matrix times its values, so there are no weights to look at."""
+    """A mechanism's output is not a matrix times its values, so it has no weights."""
 
 
 def weights(core: Attention, q: Tensor, k: Tensor, **keywords: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def weights(core: Attention, q: Tensor, k: Tensor, **keywords: Tensor) -> Tensor
     try:
         first, second = twin(q, k, values.contiguous(), **keywords).split(num_keys, dim=-1)
     except RuntimeError as error:
-        said = str(error).partition("\n")[0]  # a compiler's goes on for pages
+        said = str(error).partition("\n")[0]  # a compiler's message has pages
         why = f"it is built for one width of values ({said[:_MOST_SAID]})"
         raise NoWeights(_sentence(core, why)) from error
     _check(core, q, k, first, second, keywords)

@@ -278,7 +278,7 @@ def _pairs(kind: type[Mechanism], form: str) -> _Look:
 
 
 def _is_sparse(kind: type[Mechanism], causal: bool) -> bool:
-    """Whether the formula takes less per pair at many tokens than at few."""
+    """Whether pairs are left out: by the formula, a pair takes less at many tokens than at few."""
     per_pair = []
     for length in (PAIRS.seq_len, SPARSE.seq_len):
         sample = make_sample(kind, replace(SPARSE, causal=causal, seq_len=length, grid=(0, 0)))

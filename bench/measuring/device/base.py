@@ -104,7 +104,7 @@ class Device:
         """Wait until all queued work is finished."""
 
     def profile(self, call: Callable[[], object]) -> Profile:
-        """Profile one call, which is not timed meanwhile."""
+        """Profile one untimed call."""
         events = recorded(call, memory=False)
         return Profile(peak_bytes=None, sdpa_kernel=sdpa_kernel(e.name() for e in events))
 

@@ -92,7 +92,7 @@ Look = tuple[tuple[tuple[Any, ...], tuple[str, ...]], ...]
 
 
 def look() -> Look:
-    """Snapshot of the attributes. Takes some tens of microseconds, as it runs after every turn."""
+    """Snapshot of the attributes, in some tens of microseconds: one is taken after every turn."""
     if not _owners:
         watch_loaded()
     try:

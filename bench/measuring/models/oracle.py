@@ -68,9 +68,9 @@ def check_model(subject: ModelSubject) -> Checked:
     The first image set is overwritten; the model's mode is restored.
 
     Raises:
-        Incorrect: the scores are no tensor with a row per image, not finite or constant, or an
-            error of the scores, of a mechanism's output or of the gradient of all parameters is
-            beyond its tolerance.
+        Incorrect: the scores are no tensor with a row per image, hold NaN or infinity, or are
+            constant; or an error of the scores, of a mechanism's output or of the gradient of all
+            parameters is beyond its tolerance.
     """
     w = subject.cell.model
     subject.refill(subject.sets[0], CHECK_INDEX)

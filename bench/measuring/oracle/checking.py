@@ -76,12 +76,12 @@ def check(subject: Subject) -> Checked:
     The subject's first input set is overwritten, and graphs and states made from it are dropped.
 
     Raises:
-        Incorrect: the output is not finite or constant, an input was changed, or an error is
-            beyond the tolerance of the dtype.
+        Incorrect: the output holds NaN or infinity, or is constant; an input was changed; or an
+            error is beyond the tolerance of the dtype.
     """
     w = subject.cell.kernel
     leaks_future = _leaks_future(subject)
-    asked, extent, expected = _consult(subject, leaks_future)
+    asked, extent, expected = _ask_oracle(subject, leaks_future)
     errors, is_view = compare(asked, expected)
     left = expected
     if asked is not subject:  # no oracle covers so long a call: keep the subject's own output
@@ -101,10 +101,10 @@ def check(subject: Subject) -> Checked:
     )
 
 
-_Consulted = tuple[Subject, Extent, Expected]
+_Asked = tuple[Subject, Extent, Expected]
 
 
-def _consult(subject: Subject, leaks_future: bool) -> _Consulted:
+def _ask_oracle(subject: Subject, leaks_future: bool) -> _Asked:
     """Run the oracle: the subject it was run for, the part that it covers, and its result.
 
     The subject is the one given, or a shorter one if no oracle covers a call of this length. The
@@ -138,14 +138,14 @@ def _lengths_near(longest: int, *, is_square: bool) -> list[int]:
     return list(dict.fromkeys([first, *(length for length in rounder if length)]))
 
 
-def _ask_first(subject: Subject, extent: Extent, num_tokens: int) -> _Consulted:
-    """As `_consult`, for the first tokens of a causal form."""
+def _ask_first(subject: Subject, extent: Extent, num_tokens: int) -> _Asked:
+    """As `_ask_oracle`, for the first tokens of a causal form."""
     extent = replace(extent, rows=tuple(range(num_tokens)))
     return subject, extent, ask(subject, extent)
 
 
-def _ask_at(subject: Subject, extent: Extent, seq_len: int) -> _Consulted:
-    """As `_consult`, for one sequence of another length."""
+def _ask_at(subject: Subject, extent: Extent, seq_len: int) -> _Asked:
+    """As `_ask_oracle`, for one sequence of another length."""
     w = subject.cell.kernel
     key_len = None if w.key_len is None else min(w.key_len, seq_len)
     eager = replace(w, compile="eager", batch_size=1, key_len=key_len)

@@ -111,6 +111,6 @@ class SharedWork(Work):
         return "; ".join(words)
 
     def finished(self, record: Record) -> None:
-        """Count a record of this sweep; its claims say how far it is."""
+        """Count a record of this sweep, for the progress that its later claims show."""
         self._claims.done += 1
         self._claims.failed += record.status not in (Status.OK, Status.SKIPPED)

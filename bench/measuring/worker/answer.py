@@ -34,7 +34,7 @@ JOBS: dict[str, Callable[[Request, Channel], Result]] = {
 
 
 def answer(request: Request, channel: Channel) -> Outcome[Any]:
-    """Do a job; every exception becomes a status, with its traceback as the detail."""
+    """Do a job; every exception becomes a status, an unexpected one with its traceback."""
     from bench.measuring.oracle.oracle import Incorrect
 
     try:

@@ -38,24 +38,24 @@ def import_installed() -> None:
             importlib.import_module(f"{package.__name__}.{module.name}")
     attributes.watch_loaded()
     for point in plugins.installed():
-        with suppress(Exception), _looking(point.module):
+        with suppress(Exception), _noting_changes(point.module):
             importlib.import_module(point.module)
     attention_names()
 
 
 def import_plugins(names: Sequence[str]) -> None:
-    """Import modules, and keep what they changed.
+    """Import modules, and note what they change for others.
 
     Raises:
         JobFailed: one has left a thread computing, which would slow down all members.
     """
     for name in names:
-        with _looking(name):
+        with _noting_changes(name):
             importlib.import_module(name)
 
 
 @contextmanager
-def _looking(name: str) -> Iterator[None]:
+def _noting_changes(name: str) -> Iterator[None]:
     """Compare shared state before and after the import of a module; note and undo changes."""
     from bench.measuring.measure import attributes, state
 

@@ -36,7 +36,7 @@ PATIENCE_S = 30.0
 
 _START_PATIENCE_S = 300.0
 _MAX_LINE_BYTES = 2**22
-"""Largest length of a message without its end; ours are short."""
+"""Largest number of bytes of a message whose end has not come; ours are short."""
 
 _LOG_TAIL = 4000
 

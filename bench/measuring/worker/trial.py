@@ -151,7 +151,7 @@ def _work(subject: Subject) -> tuple[int | None, int | None, int]:
 
 
 def _flops_off(subject: Subject) -> float | None:
-    """Counted FLOPs over those of the formula, if these are too far apart, or proof of a slow form.
+    """Counted FLOPs over those of a formula that a counter or a slow form refutes; None if none.
 
     A decode step is counted at a wide state: at a narrow one, the overhead of a chunk would show.
     """

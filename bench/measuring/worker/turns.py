@@ -45,7 +45,7 @@ class Stopwatch:
         self._since = now_s()
 
     def go(self) -> float:
-        """Run, because a sample has ended; returns the time now."""
+        """Start, because a sample has ended; returns the time now."""
         self._since = now_s()
         return self._since
 
@@ -139,7 +139,7 @@ class Turns:
     def why_wrong(self) -> str | None:
         """Fault found once all samples are taken, as a sentence; None if there is none."""
         torch.set_num_threads(self.cell.num_threads)
-        if self.calls_per_set > 1 and (how := self._why_gaining()):
+        if self.calls_per_set > 1 and (how := self._detect_caching()):
             return f"it gains from inputs that it has seen before: {how}"
         try:
             after_rounds(self.cell, self.subject)
@@ -147,7 +147,7 @@ class Turns:
             return str(error)
         return None
 
-    def _why_gaining(self) -> str | None:
+    def _detect_caching(self) -> str | None:
         """Evidence that a call is faster on inputs it has seen, from its work or its time."""
         if self.cell.timed.compile == "eager":
             new, seen = self._work_new_and_seen()
