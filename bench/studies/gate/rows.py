@@ -17,7 +17,7 @@ ACCURACY = "accuracy"
 
 
 def channel_of(cell: Cell) -> str:
-    """The channel that says whether a cell works at all."""
+    """The channel under which a cell as a whole is new, gone, broken or incomparable."""
     return ACCURACY if cell.is_task else LATENCY
 
 
