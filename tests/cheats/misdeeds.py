@@ -34,7 +34,7 @@ def child_of(server: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Misdeed:
-    """One mechanism of this file.
+    """One mechanism, and how its cell has to end.
 
     Attributes:
         words: what it does.

@@ -25,7 +25,7 @@ from bench.studies.reproduce.verdicts import Judgement, Verdict
 from bench.studies.session import Session, run_study
 
 DEAR_S = 30 * 60.0
-"""Cost in seconds above which a budget is required, lest naming an id start hours of training."""
+"""Cost in seconds above which a budget is required: an id alone must not start hours of work."""
 
 _CONTRADICTS = (Verdict.DIFFERS, Verdict.DISAGREES, Verdict.DOES_NOT_HOLD)
 
