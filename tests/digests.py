@@ -1,4 +1,4 @@
-"""What a task hands out, as a hash: two processes, or two states of one, can be compared by it."""
+"""A hash of a task's batches, to compare two processes, or two states of one."""
 
 import hashlib
 from itertools import islice

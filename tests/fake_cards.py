@@ -1,4 +1,4 @@
-"""A plugin that puts two cards that are none behind the name ``cuda``, in every process."""
+"""A plugin that registers two fake cards under the name ``cuda``, in every process."""
 
 from bench.measuring.device import KINDS
 from tests.fake_device import WallCard

@@ -1,4 +1,4 @@
-"""A card that is none: its tensors lie on the CPU; its clock, memory and meter are numbers."""
+"""A fake card: its tensors lie on the CPU; its clock, memory and power meter are set numbers."""
 
 import torch
 
@@ -11,12 +11,12 @@ class FakeDevice(Device):
 
     Attributes:
         num_cards: how many there are.
-        call_s: seconds of a call by its clock; None for the wall's.
+        call_s: seconds of a call by its clock; None to use the wall clock.
         total_bytes: its memory.
         call_bytes: what each call allocates of it at its peak.
         kept_bytes: what each call leaves allocated.
         lacks: dtypes that it does not compute in.
-        log: what was asked of any of them.
+        log: calls of some methods, in order, on any of the cards.
     """
 
     kind = "cuda"
@@ -54,7 +54,7 @@ class FakeDevice(Device):
         return "1.0"
 
     def _used(self, call):
-        """The call, whose memory is a number."""
+        """Wrap a call, so that it takes memory of the fake card."""
 
         def counted():
             if type(self).held + self.call_bytes > self.total_bytes:
@@ -109,6 +109,6 @@ class FakeDevice(Device):
 
 
 class WallCard(FakeDevice):
-    """The same with the wall's clock: parents believe no worker that tells of other times."""
+    """The same with the wall clock: parents refuse a worker whose times differ from it."""
 
     call_s = None

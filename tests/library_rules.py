@@ -1,4 +1,4 @@
-"""What a module of `attentions` may import and ask for."""
+"""Rules on what a module of `attentions` may import and use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tests.sources import Module, is_in, level
 
 # Packages of extras, which attentions imports where it uses them.
 OPTIONAL = ("timm",)
-# One room is about a package and imports it at once; whoever imports the room has asked for it.
+# Modules about a package, which import it at once; whoever imports them wants that package.
 ABOUT = {"transformers": ("attentions.huggingface", "attentions.integrations.transformers")}
-# Within attentions, again from above to below. What lies at the top is the interface; it and the
-# shared formulas may import each other, file by file.
+# Layers of attentions, from above to below. Files at the top of the package are the interface; it
+# and the shared formulas may import each other, file by file.
 LIBRARY = (
     ("attentions", "attentions.huggingface"),
     ("attentions.models",),
@@ -89,7 +89,7 @@ def wrong_arrows_in_the_library(module: Module) -> list[str]:
 
 
 def weather(module: Module) -> list[str]:
-    """What code of `attentions` asks of the machine, of the environment or of torch's privates."""
+    """Uses of the machine, the environment or private names of torch in code of `attentions`."""
     if not is_in(module.name, "attentions") or is_in(module.name, "attentions.adapters"):
         return []
     tree = ast.parse(module.source)

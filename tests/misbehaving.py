@@ -1,4 +1,4 @@
-"""Mechanisms that go wrong in every way there is; a plug-in of the tests."""
+"""Mechanisms that go wrong in many ways; a plug-in of the tests."""
 
 import ctypes
 import os
@@ -58,7 +58,7 @@ def _exhaust(self, q, k, v):
 
 
 def _hoard(self, q, k, v):
-    """Takes what there is, piece by piece; untouched, so that no memory is really used."""
+    """Allocates memory in pieces until it fails; no page is touched, so none is really used."""
     kept = [torch.empty(2**28, dtype=torch.uint8) for _ in range(2**14)]
     return v + len(kept)
 
@@ -93,7 +93,7 @@ def _crash_later(self, q, k, v):
 
 
 def _stale_later(self, q, k, v):
-    """Right as often as a trial calls it; from its tenth call on it gives again what it gave."""
+    """Right for as many calls as a trial makes; from the tenth on it returns the same output."""
     self.num_calls = getattr(self, "num_calls", 0) + 1
     if self.num_calls < 10:
         self.given = _Softmax.forward(self, q, k, v)
@@ -101,7 +101,7 @@ def _stale_later(self, q, k, v):
 
 
 def _new_graph_each_time(self, q, k, v):
-    """A number of its own that changes is a constant to a compiler, which starts anew."""
+    """A compiler takes the changing attribute for a constant, and compiles again at each call."""
     self.num_calls = getattr(self, "num_calls", 0) + 1
     return _Softmax.forward(self, q, k, v) * (self.num_calls / self.num_calls)
 
@@ -110,13 +110,13 @@ _wall_ns = clock.wall_ns
 
 
 def _lie_about_time(self, q, k, v):
-    """Reaches for the harness's own clock, which nothing but another clock can tell."""
+    """Replaces the harness's own clock, which only another clock can reveal."""
     clock.wall_ns = cpu.wall_ns = lambda: _wall_ns() // 10
     return _Softmax.forward(self, q, k, v)
 
 
 class _EvenOnly(_Softmax):
-    """Refuses a shape, or, where `window` is negative, all of them; and leaves the process."""
+    """Refuses an odd head_dim, or any if `window` is negative; with `leaves`, ends the process."""
 
     def __init__(self, geometry, window=1, leaves=False):
         super().__init__(geometry)

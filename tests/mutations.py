@@ -1,6 +1,6 @@
 """Stores that somebody has damaged: seeded mutations of bytes, of lines and of values.
 
-`python -m tests.torture stores=500` runs so many and says what became of them.
+`python -m tests.torture stores=500` makes 500 of them and prints the outcomes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ VALUES: tuple[Any, ...] = (
     *(float("inf"), "", "x" * 10_000, "\x1b[2J", "\ud800", "\0", "=1+1", "../../etc/passwd"),
     *("<img src=x onerror=alert(1)>", "[/red]", "1e5", [], {}, [[[]]], [1, 2], {"a": {"b": 1}}),
 )
-"""What a value is replaced by."""
+"""Values that replace another."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Mutant:
 
 
 def originals() -> list[Record]:
-    """A small sweep with every kind of cell and of ending."""
+    """A small sweep with every kind of cell, and with some that failed."""
     records = made.block_records(["softmax", "nala"], num_rounds=3, seq_len=64)
     records += made.block_records(["softmax", "nala"], num_rounds=3, seq_len=128)
     records += made.task_records(["softmax", "nala"], seeds=[0, 1])
@@ -56,7 +56,7 @@ def originals() -> list[Record]:
 
 
 def mutants(records: list[Record], count: int, seed: int = 0) -> Iterator[Mutant]:
-    """So many of them, the same for a seed."""
+    """`count` damaged stores, the same ones for a seed."""
     lines = [record.to_json().encode() + b"\n" for record in records]
     for index in range(count):
         draw = random.Random(f"{seed} {index}")
@@ -104,7 +104,7 @@ def _give_twice(lines: list[bytes], draw: random.Random) -> None:
 
 
 def _encode(lines: list[bytes], draw: random.Random) -> None:
-    """As another program may write the file."""
+    """Write the file as another program might."""
     whole = b"".join(lines)
     others = (
         whole.decode(errors="replace").encode("utf-16"),
@@ -117,7 +117,7 @@ def _encode(lines: list[bytes], draw: random.Random) -> None:
 
 
 def _change_a_value(lines: list[bytes], draw: random.Random) -> None:
-    """With or without the digest: a line of before there was one can be damaged as well."""
+    """Often without the digest: lines from before there was one can be damaged as well."""
     at = draw.randrange(len(lines))
     try:
         line = json.loads(lines[at])
@@ -155,17 +155,17 @@ _MUTATIONS: tuple[Callable[[list[bytes], random.Random], None], ...] = (
 def survive(
     mutant: Mutant, records: list[Record], folder: Path, *, always_publish: bool = True
 ) -> str:
-    """Read, publish, validate and repair a damaged store; gives what became of it.
+    """Read, publish, validate and repair a damaged store; returns the outcome in words.
 
     Args:
         mutant: the store.
         records: those that it was made from.
         folder: for its files.
-        always_publish: also where all that can be read is as it was.
+        always_publish: publish even if all readable records are unchanged.
 
     Raises:
         AssertionError: a wrong or a nonsensical number was let through.
-        Exception: whatever else than a ConfigError any of it ended in.
+        Exception: any error of these steps but a ConfigError.
     """
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
@@ -198,7 +198,7 @@ def _publish(mutant: Mutant, reading: Reading, out: Path) -> None:
         wandb=WandbConfig(mode="disabled"),
     )
     kept = with_calibration(reading.records, out)
-    # What the page says of the mechanisms is read once: it is not what is damaged here.
+    # The page's facts about mechanisms are read once: they are not what is damaged here.
     with redirect_stderr(text), patch("bench.publishing.page.mechanisms.catalogue", _catalogue):
         board = publish(kept, config).board
         print_leaderboard(board, config, Console(file=text, width=100))
@@ -214,7 +214,7 @@ def _texts(records: Iterable[Record]) -> set[str]:
 
 
 def _check(mutant: Mutant, records: list[Record], reading: Reading) -> None:
-    """What was not touched is read as it was, and nothing else that is out of its range."""
+    """Undamaged lines are read unchanged, and no number out of its range is let through."""
     for record in reading.records:
         result = record.result
         if isinstance(result, Quality):

@@ -1,4 +1,4 @@
-"""Pages of docs/ that hold what a run has measured, between two comments."""
+"""Pages of docs/ that hold results of a run between two comments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ def with_part(page: str, name: str, part: str) -> str:
     """The page with another text between its comments ``name: begin`` and ``name: end``.
 
     Raises:
-        ValueError: it has not both.
+        ValueError: the page lacks one of the comments.
     """
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, has_begin, rest = page.partition(begin)

@@ -1,4 +1,4 @@
-"""A page of docs/ done literally: its files in an empty folder, its commands in turn."""
+"""Follow a page of docs/ literally: write its files into an empty folder, run its commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^```(\w+) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 QUICK = "measure.budget_s=0.1 measure.max_rounds=20 charts=false"
-"""Keys that every sweep of a page gets besides its own: a row needs no second of timing."""
+"""Keys that are added to every sweep of a page, to make its timing short."""
 
 
 def text_of(name: str) -> str:
@@ -20,7 +20,10 @@ def text_of(name: str) -> str:
 
 
 def typed(name: str, folder: Path) -> Path:
-    """Type all of a page, as a reader would; tools/ is this checkout's, and sweeps are short."""
+    """Write all files of a page and run its commands, as a reader would; returns the folder.
+
+    The tools/ that it names are this checkout's, and its sweeps are made short.
+    """
     commands = []
     for _, what, text in FENCE.findall(text_of(name)):
         if what == "run":

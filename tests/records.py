@@ -29,7 +29,7 @@ ENVIRONMENT: dict[str, Any] = {
 }
 SWEEP = "2031-05-06T070809-abc123"
 
-# Seconds of a call at seq_len N: linear * N + quadratic * N * N, and extra bytes likewise.
+# (linear, quadratic): seconds of a call at seq_len N are linear * N + quadratic * N * N.
 _COSTS: dict[str, tuple[float, float]] = {
     "softmax": (6e-7, 4.0e-9),
     "softmax_explicit": (6e-7, 1.4e-8),
@@ -136,7 +136,7 @@ def speed(
     others: Sequence[float] | None = None,
     **changes: Any,
 ) -> Speed:
-    """One sample a round, and the reference's beside them; the same ones unless given."""
+    """A result with one sample per round; the reference's samples are the same unless given."""
     beside = samples if others is None else others
     values: dict[str, Any] = {
         "latency_s": tuple(samples),
@@ -161,14 +161,14 @@ def changed(record: Record, **result: Any) -> Record:
 
 
 def ceiling(**changes: Any) -> dict[str, Any]:
-    """What a calibrated machine can do at best."""
+    """The ceiling of a calibrated machine, as it is stored."""
     where = {"device": "cpu", "device_name": "Imaginary 9000", "dtype": "float32"}
     usual = {"num_threads": 1, "flops_per_s": 1e9, "bytes_per_s": [[10**9, 1e12]]}
     return where | usual | changes
 
 
 def failed_record(cell: Cell, status: Status, reason: str, **changes: Any) -> Record:
-    """A record with a reason."""
+    """A record without a result, with a reason."""
     return _record(cell, status=status, reason=reason, **changes)
 
 

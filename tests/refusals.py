@@ -1,4 +1,4 @@
-"""For tests that ask many mechanisms, in a loop, to refuse something."""
+"""A check for tests in which many mechanisms, in a loop, have to refuse something."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @contextlib.contextmanager
 def refused(said: str) -> Iterator[None]:
-    """As `pytest.raises`, whose failure says what was to be refused."""
+    """Like `pytest.raises` of a ValueError, but a failure names the expected message."""
     __tracebackhide__ = True
     try:
         yield

@@ -159,7 +159,7 @@ def is_in(name: str, packages: str | tuple[str, ...]) -> bool:
 
 
 def modules_run_by(start: str, modules: dict[str, Module]) -> dict[str, list[str]]:
-    """What importing a module runs, each with the chain that leads there; of others the package."""
+    """Modules that importing `start` runs, and foreign packages, each with its chain of imports."""
     chains, waiting = {start: [start]}, [start]
     while waiting:
         here = waiting.pop(0)
@@ -175,7 +175,7 @@ def modules_run_by(start: str, modules: dict[str, Module]) -> dict[str, list[str
 
 
 def circles(modules: dict[str, Module]) -> list[str]:
-    """Imports in a circle, within functions too; each once, if it is cut where it is found."""
+    """Circular imports, those within functions included; each circle once."""
     graph = {}
     for name, module in modules.items():
         targets = [found.target for found in module.imports]
@@ -194,5 +194,5 @@ def circles(modules: dict[str, Module]) -> list[str]:
 
 
 def level(room: str, order: tuple[tuple[str, ...], ...]) -> int | None:
-    """The line of a map that a room stands in."""
+    """The index of the layer that holds a room; None if none does."""
     return next((i for i, line in enumerate(order) if room in line), None)

@@ -66,8 +66,10 @@ WITHOUT_TORCH = (
 
 
 def wrong_arrows(module: Module) -> list[str]:
-    """Imports of `bench` that go up a floor or between measuring and publishing, and any of it
-    from outside."""
+    """Imports that go up a floor, or between measuring and publishing.
+
+    In `attentions`, any import of `bench` is one.
+    """
     if is_in(module.name, "attentions"):
         return [
             f"{module.name}:{found.line} imports {found.target}"
@@ -90,7 +92,7 @@ def not_for_a_laptop(module: Module) -> list[str]:
 
 
 def closed_doors(module: Module) -> list[str]:
-    """Imports of an outside thing that go around its one door."""
+    """Imports of an outside package in other modules than the one that may import it."""
     return [
         f"{module.name}:{found.line} imports {package}, whose door is {door}"
         for found in module.imports
@@ -101,12 +103,12 @@ def closed_doors(module: Module) -> list[str]:
 
 
 def offences(rule: Callable[[Module], list[str]]) -> str:
-    """What breaks a rule anywhere, one offence a line."""
+    """All offences against a rule, one per line."""
     return "\n".join(offence for module in MODULES.values() for offence in rule(module))
 
 
 MOST_LINES = 400
-"""Lines of a file that is read in one go."""
+"""Largest number of lines of a file."""
 
 
 def test_no_file_is_longer_than_is_read_in_one_go() -> None:

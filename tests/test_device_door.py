@@ -1,4 +1,4 @@
-"""Only the door knows one kind of device from another, read off the source without running it."""
+"""Only `bench.measuring.device` tells kinds of devices apart; read off the source, not run."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ EXCEPTIONS = {
 """Modules that name cards beside the door, each with its reason."""
 
 DECLARED = {"devices", "backward_devices"}
-"""What a mechanism says of devices: where it runs."""
+"""Names under which a mechanism declares the devices that it runs on."""
 
 
 def around_the_door(module: Module) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the pages say is what the code does, where that can be checked."""
+"""Pages agree with the code wherever that can be checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a CUDA device can show; the code paths themselves have tests with fakes elsewhere."""
+"""Tests that need a CUDA device; the code paths themselves are tested with fakes elsewhere."""
 
 import pytest
 import torch

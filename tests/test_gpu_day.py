@@ -1,4 +1,4 @@
-"""`make gpu` where no card is: its plan, its resuming, and how unequal launches are told."""
+"""`make gpu` without a card: its plan, how it resumes, and how it reports unequal launches."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ def test_steps_are_short_and_leave_one_file_each():
     assert len({step.file for step in gpu.STEPS}) == len(gpu.STEPS)
 
 
-def test_it_goes_on_behind_what_is_done_and_a_step_that_fails_stops_no_other(tmp_path, capsys):
+def test_it_resumes_after_finished_steps_and_a_failed_step_stops_no_other(tmp_path, capsys):
     called = []
 
     def run(words, timeout, **_):
@@ -59,7 +59,7 @@ def test_the_page_says_what_was_unequal(tmp_path):
     assert page.startswith("# nvidia-h100\n") and "- x: 1 and 2" in page and "rows" in page
 
 
-def test_the_day_is_rehearsed_on_a_card_that_is_none(capsys, monkeypatch):
+def test_a_dry_run_rehearses_all_steps_on_a_fake_card(capsys, monkeypatch):
     assert gpu._main(["dry_run=true"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("On Fake 9000:") and "Together at most 18 minutes" in said

@@ -1,4 +1,4 @@
-"""The Makefile: every target is documented, and setting up survives what can happen to it."""
+"""The Makefile: every target is documented, and setting up recovers from interruptions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Sandbox:
         return make("setup", f"PYTHON={names}", folder=self.folder)
 
     def calls(self) -> list[str]:
-        """What was asked of the interpreters, questions apart."""
+        """Calls of the interpreters, but for those that only ask for a version."""
         lines = self.log.read_text().splitlines()
         return [line for line in lines if line != "-m pip --version" and not line.startswith("-c")]
 

@@ -12,7 +12,7 @@ RUNNING = ("eval", "exec", "yaml.load", "yaml.full_load", "yaml.unsafe_load", "o
 
 
 def dangers(source: str) -> Iterator[str]:
-    """Calls and imports that could run what a file of somebody else says."""
+    """Calls and imports that could run code from a file of somebody else."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names]

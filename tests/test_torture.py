@@ -20,15 +20,15 @@ from tests.torture.trial import TINY_SWEEP, Trial
 
 
 def never(line: str) -> None:
-    """Of progress, in a test."""
+    """Ignore a line of progress."""
 
 
 def test_a_reduced_torture_finds_no_fault(tmp_path: Path) -> None:
-    settled.planned(TINY_SWEEP)  # not while malformed words change this process's folder
+    settled.planned(TINY_SWEEP)  # before malformed words change this process's folder
     (tmp_path / "killed").mkdir()
     (tmp_path / "words").mkdir()
     with ThreadPoolExecutor(1) as beside:
-        # Of these draws, one kill comes in the middle of measuring and two while it starts.
+        # With these draws, one kill comes in the middle of measuring and two during the start.
         killing = kills(3, Random(95), tmp_path / "killed", [sweep_of(TINY_SWEEP, 5.0)])
         killed = beside.submit(list[Trial], killing)
         refused = list(overrides.overrides(100, Random(0), tmp_path / "words"))

@@ -1,4 +1,4 @@
-"""The whole way, from the command line to a leaderboard row, on a CPU and without a network."""
+"""End to end, from the command line to a leaderboard row, on a CPU and without a network."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ TINY = ["seq_len=[32,48]", "num_heads=2", "head_dim=8", "measure.budget_s=0.02"]
 
 
 def attnbench(*words, cwd, wandb="disabled"):
-    """Run a command; W&B takes seconds of each, so it is on for the one whose run is looked at."""
+    """Run a sweep in a process of its own; W&B takes seconds, and is off unless a test needs it."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": wandb, "COLUMNS": "120"}
     environment.pop("ATTNBENCH_SWEEP", None)
     return subprocess.run(
@@ -63,7 +63,7 @@ def keys(out):
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """One sweep with everything in it, looked at by several tests."""
+    """One sweep with everything in it, shared by several tests."""
     folder = tmp_path_factory.mktemp("walk")
     done = attnbench(
         "attention=[softmax,linear,none,nala_layer]",

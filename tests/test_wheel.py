@@ -25,7 +25,7 @@ PACKAGED = (
 )
 TINY = ("attention=[softmax,linear]", "seq_len=[32,48,64]", "head_dim=8", "measure.budget_s=0.05")
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-# All that commands import which read and write and measure nothing.
+# All that commands import which do not measure.
 WITHOUT_TORCH = ("numpy", "scipy", "hydra-core", "psutil", "rich", "pydantic", "Jinja2")
 OTHERS = [f"3.{minor}" for minor in (11, 12, 13) if sys.version_info[1] != minor]
 
@@ -62,7 +62,7 @@ def python(wheel: Path) -> Path:
     """The Python of an environment with the wheel; what it needs is from that of the tests."""
     python = environment_of(Path(sys.executable), wheel, wheel.parent / "venv")
     (packages,) = python.parents[1].glob("lib/python*/site-packages")
-    # Behind the wheel's own; a path file in there, as of an editable install, is not followed.
+    # After the wheel's own; path files in there, such as an editable install's, are not followed.
     (packages / "needs.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     return python
 
@@ -77,7 +77,7 @@ def environment_of(base: Path, wheel: Path, folder: Path) -> Path:
 
 @pytest.fixture
 def occupied(tmp_path: Path) -> Path:
-    """A folder of another project, which has our names as well."""
+    """A folder of another project that has packages with our names."""
     for name in ("bench", "attentions", "conf"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"raise RuntimeError('not our {name}')\n")
@@ -149,7 +149,7 @@ def test_the_wheel_takes_no_other_names(python: Path) -> None:
 
 
 def test_attentions_imports_torch_alone(python: Path, tmp_path: Path) -> None:
-    """Of what the wheel requires; torch brings Jinja2 and uses numpy if it is there."""
+    """No other package that the wheel requires; torch brings Jinja2, and uses numpy if present."""
     code = (
         "import sys\n"
         "others = {'scipy', 'hydra', 'omegaconf', 'wandb', 'fvcore', 'safetensors', 'psutil',\n"

@@ -24,7 +24,7 @@ def load(path: Path) -> dict:
 
 
 def steps(name: str, job: str | None = None) -> list[dict]:
-    """Of the job of this name; of the only one unless there are more."""
+    """Steps of the named job of a workflow, or of its only job."""
     jobs = load(ROOT / ".github" / "workflows" / name)["jobs"]
     if job is None:
         (job,) = jobs
@@ -118,7 +118,7 @@ def test_what_checks_results_finds_all_that_it_imports() -> None:
 
 
 def with_what_they_bring(packages: list[str]) -> set[str]:
-    """These distributions and all that they require without an extra."""
+    """These distributions and all that they require, extras apart, by lower-case name."""
     found: set[str] = set()
     waiting = [name.lower() for name in packages]
     while waiting:

@@ -1,4 +1,4 @@
-"""Build the mechanism of a kernel cell, and say which shape it is built and called for."""
+"""Build the mechanism of a kernel cell, for the geometry of its workload."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def geometry_of(workload: KernelWorkload) -> Geometry:
 
 
 def shape_of(workload: KernelWorkload) -> CallShape:
-    """The sizes of one call of a workload, padding and all."""
+    """The sizes of one call of a workload, padding included."""
     return CallShape(
         batch_size=workload.batch_size,
         num_heads=workload.num_heads,
@@ -64,13 +64,13 @@ def build_module(
     build = attentions.build_layer if w.scope == "layer" else attentions.build_attention
     torch.manual_seed(_WEIGHT_SEED)
     module: nn.Module = build(cell.mechanism, geometry, **cell.hyperparameters)
-    # Evaluation where nothing is learned: what happens once in a thousand training steps, such
-    # as a redraw of random features, belongs to modes with a backward pass.
+    # Eval mode where nothing is learned: rare work of training, such as redrawing random
+    # features, belongs to modes with a backward pass.
     module = module.to(device_named(device or cell.device).place, getattr(torch, w.dtype))
     return module.train(w.has_backward)
 
 
 def layout_of(module: nn.Module) -> str:
-    """The strides that a module's inputs should have."""
+    """Memory layout of a module's inputs: ``bhnd`` or ``bnhd``, see `Capabilities`."""
     core: Any = getattr(module, "core", module)
     return str(core.capabilities.memory_layout)

@@ -1,4 +1,4 @@
-"""From the composed configuration to typed values, or a ConfigError naming the key. No torch."""
+"""Typed settings of a sweep, read from the composed configuration. Imports no torch."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SCOPES = ("core", "layer", "model")
 
 
 def torch_device(name: str, value: Any) -> str:
-    """A torch device, or ``auto``."""
+    """Check the name of a torch device; ``auto`` is allowed as well."""
     if not isinstance(value, str) or not is_device_name(value):
         hint = did_you_mean(str(value), NAMES)
         raise ConfigError(f"{name}={value} is not known. {hint}")
@@ -59,7 +59,7 @@ def torch_device(name: str, value: Any) -> str:
 
 
 def _with_unit(value: Any) -> Any:
-    """Refuse a bare number: who writes 30 may mean minutes."""
+    """Refuse a number without a unit: 30 could be seconds or minutes."""
     if not isinstance(value, str):
         raise ValueError("it takes a time such as 90s, 30m or 2h")
     return value
@@ -70,7 +70,7 @@ MAX_SHARDS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One of `count` parts of a plan, from 1."""
+    """Part `index` of `count` of a plan, counted from 1."""
 
     index: int
     count: int
@@ -90,10 +90,10 @@ def _shard(value: Any) -> Shard:
 
 
 Seconds = Annotated[float, Interval(ge=0.1, le=7 * 86_400)]
-"""To wait for a worker: no week-long silence is work."""
+"""Seconds to wait for a worker, one week at most."""
 Budget = Annotated[Span, Interval(gt=0, le=366 * 86_400), BeforeValidator(_with_unit)]
 Keep = Annotated[float, Interval(ge=0.001, le=1)]
-"""A share of tokens to keep: of less than a thousandth no image has a token left."""
+"""Share of tokens to keep; below a thousandth no image would have a token left."""
 Dtype = Annotated[str, Word(lambda: DTYPES)]
 Device = Annotated[str, AfterValidator(lambda value: torch_device("device", value))]
 Mode = Annotated[str, Word(lambda: MODES)]
@@ -131,7 +131,7 @@ class Axes(Settings):
     @model_validator(mode="before")
     @classmethod
     def _without_models(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Leave out two axes that every sweep's configuration has, where no model is measured."""
+        """Empty the axes `model` and `image_size`, which have defaults, if no model is measured."""
         has_models = "model" in as_tuple(given.get("scope"))
         return given if has_models else given | {"model": (), "image_size": ()}
 
@@ -241,12 +241,12 @@ class SweepConfig(Settings):
         return self
 
     def without(self, labels: Sequence[str]) -> SweepConfig:
-        """The same sweep, but for some entries."""
+        """The same sweep without some entries."""
         return self.but(attention=tuple(e for e in self.attention if e.label not in labels))
 
 
 def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
-    """Check every value.
+    """Read the settings of a sweep and check them, alone and beside each other.
 
     Raises:
         ConfigError: naming the key, what was given and what is allowed.
@@ -283,10 +283,10 @@ def training_config(
     """A sweep over training runs alone, each at its own rate.
 
     Args:
-        attention: of each row its mechanism and hyperparameters, by label.
-        task: of each task its settings, by label; none if `changes` give `seq_len`.
+        attention: mechanism and hyperparameters of each row, by label.
+        task: settings of each task, by label; may be empty if `changes` give `seq_len`.
         out: the store.
-        changes: further keys of `bench.sweep`, in place of those of conf/sweep.yaml.
+        changes: further keys of `bench.sweep`, which override those of conf/sweep.yaml.
 
     Raises:
         ConfigError: a key that a sweep does not have, or a value that it does not take.
@@ -307,9 +307,9 @@ def _refuse_without_models(given: Sequence[str]) -> None:
 
 
 def _refuse_beside_models(axes: Axes, given: Sequence[str], tasks: Sequence[TaskEntry]) -> None:
-    """Refuse what has no meaning where nothing but whole models is measured.
+    """Refuse settings that do not apply where only whole models are measured.
 
-    Tasks that only the defaults name are left out without a word.
+    Tasks that only the defaults name are dropped silently by the caller.
     """
     if tasks and any(key.partition(".")[0] == "task" for key in given):
         raise ConfigError(

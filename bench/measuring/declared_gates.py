@@ -1,4 +1,4 @@
-"""The gates that a core declares, of today's library and of older ones that named them only."""
+"""Gates that a core declares, in today's library or in older ones that only named them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from attentions import Gate
 _DECAY = Gate("bhn", high=0)
 _OLDER: dict[str, Gate] = {"beta": Gate("bhn", low=0, high=1), "log_decay": _DECAY}
 _BY_CHANNEL = ("gla", "gla_fla")
-"""Mechanisms of those libraries with a decay per key channel."""
+"""Mechanisms of the older libraries with a decay per key channel."""
 
 
 def declared(core: Any) -> Mapping[str, Gate]:
-    """The gates of a core, in the order in which it claims them.
+    """The gates of a core, in the order in which it declares them.
 
     Raises:
-        ValueError: an older library names one that none of its mechanisms had.
+        ValueError: it only names a gate, as older libraries do, and the name is unknown.
     """
     said = getattr(core, "gates", None)
     if said is None:
         said = core.capabilities.gates
     if isinstance(said, Mapping):
-        # Another copy of the library has a class of its own.
+        # Another copy of the library has another class `Gate`.
         return {name: Gate(g.shape, g.low, g.high, g.unit, g.query) for name, g in said.items()}
     unknown = [name for name in said if name not in _OLDER]
     if unknown:

@@ -26,7 +26,7 @@ from bench.measuring.worker.launch import WorkerServer
 from bench.measuring.worker.roofs import Roofs
 
 LONGEST_PAUSE_S = 60.0
-"""Between two attempts at a cell; the first pause is 1 s, and each is twice the last."""
+"""Longest pause between two attempts at a cell; the first is 1 s, and each is twice the last."""
 
 
 @dataclass(kw_only=True)
@@ -35,10 +35,10 @@ class Done:
 
     Attributes:
         new: records made here.
-        of_others: records that other sweeps made of them meanwhile, into the same store.
+        of_others: records of these cells that other sweeps wrote into the store meanwhile.
         busy_s: wall time spent inside measured calls.
-        is_interrupted: whether it was ended early, by somebody or by `until`.
-        left_out: what has no record: it was ended early, or the budget was too small.
+        is_interrupted: whether Ctrl-C or `until` ended it early.
+        left_out: cells without a record, after an early end or beyond the budget.
     """
 
     new: list[Record] = field(default_factory=list)
@@ -59,19 +59,20 @@ def measure(
     until: Interrupt | None = None,
     tail: Tail | None = None,
 ) -> Done:
-    """Measure the cells to do, each record on the disk before anything else sees it.
+    """Measure cells; each record is on the disk before anything else sees it.
 
     Other sweeps that write into the same folder share the work.
 
     Args:
-        config: says where, and for how long.
-        todo: all of them.
+        config: settings of the sweep, with its store and its budget.
+        todo: the cells.
         here: this machine.
         server: forks the workers.
-        sweep_id: of the records.
+        sweep_id: id of the sweep, stored in its records.
         console: where progress is shown.
-        until: what ends it early; Ctrl-C by itself.
-        tail: of the store, from before it was read to find what is to do.
+        until: ends it early; Ctrl-C alone unless given.
+        tail: reads records of other sweeps; opened before `todo` was computed, so that none is
+            missed.
     """
     done = Done()
     if not todo:
@@ -130,7 +131,7 @@ def _next(
     pace: float,
     here: Environment,
 ) -> list[PlannedCell]:
-    """All that is left; of a sweep with a budget, what comes next within it."""
+    """Cells to measure next: all that are left, or with a budget those that fit into it."""
     if ends_s is None:
         return todo
 
@@ -148,13 +149,13 @@ def _run_with_retries(
     interrupt: Interrupt,
     keep: Callable[[Record, bool], None],
 ) -> None:
-    """Measure cells, and those that may have failed for outside reasons again, after a while.
+    """Measure cells; those that may have failed for outside reasons again, after a pause.
 
     Args:
         runner: measures them.
         batch: the cells.
-        retry: how often.
-        interrupt: ends the wait.
+        retry: number of further attempts.
+        interrupt: ends a pause early.
         keep: takes each record, and whether it is the last one of its cell.
     """
     for attempt in range(retry + 1):
@@ -170,11 +171,11 @@ def _run_with_retries(
 
 
 def without(planned: Sequence[PlannedCell], some: Sequence[PlannedCell]) -> list[PlannedCell]:
-    """The planned cells that are not among some others."""
+    """Planned cells that are not among `some`."""
     gone = {id(p) for p in some}
     return [p for p in planned if id(p) not in gone]
 
 
 def expected_cost_s(p: PlannedCell, config: SweepConfig) -> float:
-    """Expected wall time of a planned cell, in seconds; almost none where it is skipped."""
+    """Expected wall time of a planned cell, in seconds; 0.01 if it is skipped."""
     return 0.01 if p.unsupported else expected_s(p.cell, config.measure)

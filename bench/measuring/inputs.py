@@ -12,11 +12,11 @@ from bench.core.cell import KernelWorkload
 from bench.measuring.token_gates import TokenGates
 
 _NUM_WINDOWS = 4099
-"""Prime, so that steps of any other length pass all windows before one comes again."""
+"""Number of windows of a draw; prime, so that any step visits all before one is repeated."""
 _STEP = 1009
 _WINDOW_SEED = 500
 _GATE_SEED = 10_000_000
-"""Added to the seed of an input set: its tokens are others than its queries."""
+"""Added to the seed of an input set for gates, so that their tokens differ from its queries."""
 
 
 def make(
@@ -32,19 +32,19 @@ def make(
 
     Args:
         workload: the shape.
-        seed: the same one gives the same values.
-        dtype: of all tensors.
-        device: of all tensors; on ``meta`` they have no values.
+        seed: the same seed gives the same values.
+        dtype: dtype of all tensors.
+        device: device of all tensors; on ``meta`` they have no values.
         layout: ``bhnd``, or ``bnhd``: the shape is the same, and the strides are those of a
             (B, N, H, D) tensor, as projections leave it.
-        gates: those that the core takes, if it takes any. They are not unit-normal, but what an
-            untrained layer makes of unit-normal tokens.
+        gates: gates of the core, if it takes any. They are not unit-normal, but projected from
+            unit-normal tokens as by an untrained layer.
 
     Returns:
         ``(q, k, v, *gates, cotangent)``, each (B, H, N, D), keys and values (B, H_kv, M, D), gates
         (B, H, N) or (B, H, N, D), for scope ``core``; ``(x, cotangent)``, each (B, N, H * D), for
         scope ``layer``. Inputs of a mode with a backward pass require grad. The cotangent is zero
-        at queries that are padding: nothing is asked of their outputs.
+        at padded queries, whose outputs do not count.
     """
     w = workload
     generator = torch.Generator().manual_seed(seed)
@@ -73,7 +73,7 @@ def make(
 def _drawn(
     gates: TokenGates, w: KernelWorkload, seed: int, dtype: torch.dtype, device: torch.device
 ) -> list[Tensor]:
-    """Gates with the strides of queries."""
+    """Contiguous gates of the input set of a seed; without values on ``meta``."""
     if device.type == "meta":
         shapes = gates.shapes(w.batch_size, w.seq_len).values()
         return [torch.empty(shape, dtype=dtype, device=device) for shape in shapes]
@@ -82,18 +82,19 @@ def _drawn(
 
 
 def at_tokens(tensors: Sequence[Tensor], tokens: slice) -> list[Tensor]:
-    """Some tokens of each input of a call, of which a gate may have no channels behind them.
+    """Slice each input of a call along its axis of tokens.
 
     Args:
-        tensors: q or x first, whose last axis but one is that of the tokens.
-        tokens: which.
+        tensors: inputs, q or x first. Its last axis but one is that of the tokens in all of them,
+            counted from the front: a gate may have no axis of channels behind it.
+        tokens: slice of that axis.
     """
     before = [slice(None)] * (tensors[0].dim() - 2)
     return [x[(*before, tokens)] for x in tensors]
 
 
 def with_channels(tensors: Sequence[Tensor | None], like: Tensor) -> list[Tensor | None]:
-    """The same with tokens as the last axis but one.
+    """Reshape inputs of a call so that tokens are the last axis but one.
 
     A gate of (B, H, N) becomes (B, H, N, 1), one of (B, H, N, R, D) becomes (B, H, N, R * D).
 
@@ -109,7 +110,7 @@ def _with_one_axis_behind(x: Tensor, dim: int) -> Tensor:
 
 
 def key_mask(workload: KernelWorkload, device: torch.device) -> Tensor | None:
-    """(B, M) bool, True for each key that is no padding; None without a mask."""
+    """(B, M) bool, True for each key that is not padding; None without a mask."""
     w = workload
     if not w.is_masked:
         return None
@@ -117,7 +118,7 @@ def key_mask(workload: KernelWorkload, device: torch.device) -> Tensor | None:
 
 
 def kept_queries(workload: KernelWorkload, device: torch.device) -> Tensor | None:
-    """(B, 1, N, 1) bool, True for each query that is no padding; None without a mask."""
+    """(B, 1, N, 1) bool, True for each query that is not padding; None without a mask."""
     w = workload
     if not w.is_masked:
         return None
@@ -127,7 +128,7 @@ def kept_queries(workload: KernelWorkload, device: torch.device) -> Tensor | Non
 
 
 def lengths_of_rows(workload: KernelWorkload) -> list[tuple[int, int]]:
-    """Queries and keys that are no padding, row after row of the batch."""
+    """Numbers of queries and of keys that are not padding, for each row of the batch."""
     return [lengths for lengths, count in workload.row_lens.items() for _ in range(count)]
 
 
@@ -139,15 +140,15 @@ def _kept(num_tokens: int, lengths: list[int], device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def renew(tensor: Tensor, number: int, place: int) -> None:
-    """Give a tensor other unit-normal values, where it lies, at the price of a copy.
+    """Overwrite a tensor in place with other unit-normal values, at the cost of a copy.
 
-    They are a window of one longer draw, which is kept for all tensors of this size. Every element
-    changes from one number to the next.
+    They are a window of one longer draw, which is cached for all tensors of this size. Every
+    element changes from one number to the next.
 
     Args:
-        tensor: of any strides; its graph, if one was made of it, is spoilt.
-        number: the same one gives the same values, of 4,099 different ones.
-        place: which input of a call this is: those of one call are of draws of their own.
+        tensor: tensor of any strides; a graph that was made from it becomes invalid.
+        number: selects one of 4,099 windows; the same number gives the same values.
+        place: index of this input in its call; inputs of one call have different draws.
     """
     draw = _draw(tensor.numel() + _NUM_WINDOWS, place, tensor.dtype, tensor.device)
     start = number * _STEP % _NUM_WINDOWS

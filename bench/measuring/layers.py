@@ -1,4 +1,4 @@
-"""Entries that name a mechanism for each layer of a model, as gla three times, then softmax."""
+"""Entries with a mechanism for each layer of a model, such as gla three times, then softmax."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bench.measuring.tasks.base import build_task
 
 
 def layer_entries(entry: AttentionEntry) -> Iterator[AttentionEntry]:
-    """An entry for each layer that an entry names, by its row in conf/attention or its mechanism.
+    """One entry for each layer that an entry names, by a row of conf/attention or a mechanism.
 
     Raises:
-        ConfigError: a name that neither has.
+        ConfigError: a name is neither.
     """
     known = {*row_labels(), *attentions.attention_names()}
     for name in entry.hyperparameters[LAYERS]:
@@ -35,7 +35,7 @@ def layer_entries(entry: AttentionEntry) -> Iterator[AttentionEntry]:
 
 
 def why_no_layers(cell: Cell) -> str | None:
-    """Why an entry of layers is nothing to time, or no model of this task."""
+    """Why an entry of layers cannot be timed, or does not fit this task's model; None if it can."""
     if not cell.is_task:
         return (
             f"{cell.entry} names a mechanism for each layer of a model; it is trained, not timed."

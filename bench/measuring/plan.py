@@ -41,7 +41,7 @@ from bench.measuring.worker.launch import WorkerServer
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
-    """A cell, and why it cannot be measured if that is known already."""
+    """A cell, with the reason if it is already known that it cannot be measured."""
 
     cell: Cell
     unsupported: str | None = None
@@ -51,8 +51,8 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
     """Every cell of a sweep, in the order in which they are reported.
 
     Args:
-        config: what was asked for.
-        server: forks the workers that ask plugins; None starts one for that, if need be.
+        config: settings of the sweep.
+        server: forks the workers that run plugins' constructors; None starts one if needed.
 
     Raises:
         ConfigError: an unknown mechanism, task, hyperparameter or device, or an empty plan.
@@ -75,17 +75,17 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
         PlannedCell(cell=c, unsupported=_why_left_out(c, config) or why_not(c)) for c in cells
     ]
     for entry in config.attention:
-        _refuse_hopeless(entry, [p for p in planned if p.cell.entry == entry.label])
-    return _asked_plugins(planned, config, server)
+        _refuse_unbuildable(entry, [p for p in planned if p.cell.entry == entry.label])
+    return _with_plugin_refusals(planned, config, server)
 
 
 def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
-    """References that were asked for and are no entries yet: they become rows as well.
+    """Entries for references that have no row yet, so that they become rows as well.
 
-    The usual one, softmax, is timed beside the others without a row of its own.
+    The default reference, softmax, is timed beside the others without a row of its own.
 
     Raises:
-        ConfigError: a name in `reference` that nothing goes by.
+        ConfigError: `reference` names an unknown row, entry or mechanism.
     """
     labels = [entry.label for entry in config.attention]
     mechanisms = attentions.attention_names()
@@ -108,7 +108,10 @@ def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
 
 
 def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
-    """All hyperparameters of an entry, defaults included, but later ones at their old value."""
+    """All hyperparameters of an entry, defaults included.
+
+    Those that were added later are left out at their old value, so that keys of cells stay.
+    """
     if LAYERS in entry.hyperparameters:
         return {LAYERS: [[e.mechanism, checked_hyperparameters(e)] for e in layer_entries(entry)]}
     if entry.mechanism not in (names := attentions.attention_names()):
@@ -141,7 +144,7 @@ def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
 
 
 def _source(entry: AttentionEntry) -> str:
-    """Where a row's settings may be wrong, beside the command line."""
+    """File to mend beside the command line, as words of a message; empty for a default row."""
     is_default = entry.label == entry.mechanism
     return "" if is_default else f"conf/attention/{entry.label}.yaml, or "
 
@@ -169,7 +172,11 @@ def _refuse_filters(config: SweepConfig, settings: dict[str, dict[str, Any]]) ->
 
 
 def resolve_devices(given: tuple[str, ...], *, need_present: bool = True) -> tuple[str, ...]:
-    """Names of devices, ``auto`` and ``cuda`` resolved, each once; present ones, if need be."""
+    """Resolve ``auto`` and ``cuda`` to names of devices, each listed once.
+
+    Raises:
+        ConfigError: `need_present`, and this machine lacks one.
+    """
     present = available_devices()
     found: list[str] = []
     for name in given:
@@ -205,7 +212,7 @@ def _kernel_cells(config: SweepConfig, devices: tuple[str, ...]) -> Iterator[Cel
 
 
 def _why_left_out(cell: Cell, config: SweepConfig) -> str | None:
-    """A sentence for a cell that the sweep itself does not want measured: the table names it."""
+    """Why the sweep's own settings leave a cell out, as a sentence for the table; or None."""
     longest = config.max_seq_len.get(cell.entry)
     if longest is None or not isinstance(cell.workload, KernelWorkload):
         return None
@@ -215,7 +222,7 @@ def _why_left_out(cell: Cell, config: SweepConfig) -> str | None:
 
 
 def _model_cells(config: SweepConfig, devices: tuple[str, ...]) -> Iterator[Cell]:
-    """Each model as it is, and with each entry in the place of its attention."""
+    """Each model unchanged, and with its attention replaced by each entry."""
     axes = config.axes
     values = [getattr(axes, name) for name in _MODEL_AXES]
     as_it_is = AttentionEntry(label=ORIGINAL, mechanism=ORIGINAL, hyperparameters={})
@@ -247,7 +254,7 @@ def _task_cells(
         )
         usual = tasks.task_settings(task.task)
         about = (entry.mechanism, entry.hyperparameters, shared, usual)
-        # By what the cell is, and not by labels: recall with causal=true is recall_causal.
+        # Matched by settings, not by label: recall with causal=true is recall_causal.
         preset = next((preset for preset in config.rates if preset.fits(*about)), None)
         if preset is not None:
             work = replace(
@@ -260,11 +267,11 @@ def _task_cells(
 
 
 def reference_cell(cell: Cell, config: SweepConfig | None = None) -> Cell:
-    """Reference of a cell: another entry in its place, never compiled.
+    """Reference of a cell: the same workload for the reference entry, never compiled.
 
     Args:
-        cell: of a row.
-        config: says which entry; without it, it is softmax.
+        cell: cell of a row.
+        config: names the reference entry; softmax without it.
     """
     label = REFERENCE if config is None else config.reference.label_for(cell.entry)
     entry = next((e for e in config.attention if e.label == label), None) if config else None
@@ -278,8 +285,8 @@ def reference_cell(cell: Cell, config: SweepConfig | None = None) -> Cell:
     )
 
 
-def _refuse_hopeless(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
-    """Refuse a bad hyperparameter of ours; a plugin's becomes the records of its cells."""
+def _refuse_unbuildable(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
+    """Refuse bad hyperparameters of our mechanisms; a plugin's are reported in its records."""
     refused = [p.cell for p in planned if "cannot be built" in (p.unsupported or "")]
     if not refused or is_foreign(refused[0]):
         return
@@ -292,10 +299,10 @@ def _refuse_hopeless(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
         ) from error
 
 
-def _asked_plugins(
+def _with_plugin_refusals(
     planned: Sequence[PlannedCell], config: SweepConfig, server: WorkerServer | None
 ) -> tuple[PlannedCell, ...]:
-    """The plan, with what constructors of plugins say against a shape; they run in workers only."""
+    """The plan, with refusals by plugins' constructors, which run in workers only."""
     foreign = [p.cell for p in planned if p.unsupported is None and is_foreign(p.cell)]
     if not foreign:
         return tuple(planned)

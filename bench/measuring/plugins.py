@@ -1,4 +1,4 @@
-"""Modules that are named under ``plugins``, imported so that they register what they bring."""
+"""Import the modules named under ``plugins``, which register mechanisms or tasks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
     """
     if plugins:
         from bench.measuring.tasks.base import (
-            task_names,  # torch, which a list of mechanisms does without
+            task_names,  # imports torch, which a list of mechanisms does not need
         )
 
-        # Ours first: a plugin that takes one of these names is then told so, at its own line.
+        # Ours first, so that a plugin that reuses one of these names fails at its own line.
         attention_names()
         task_names()
     for plugin in plugins:
@@ -53,7 +53,7 @@ def _is_or_holds(name: str | None, plugin: str) -> bool:
 
 
 def _place(error: BaseException) -> str | None:
-    """The line of a plugin that raised, or asked for what raised; None if none of it ran."""
+    """Innermost line of the plugin's own code in a traceback; None if none of it ran."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{error.filename}, line {error.lineno}"
     machinery = {__file__, importlib.__file__}

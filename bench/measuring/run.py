@@ -43,43 +43,43 @@ from bench.measuring.worker.training import Training, Trainings
 
 
 class Listener(Protocol):
-    """Told what is going on, in a few words."""
+    """Receives short messages about progress."""
 
     def say(self, words: str) -> None:
-        """A detail that the next one replaces."""
+        """Show a detail, until the next one replaces it."""
         ...
 
     def announce(self, words: str) -> None:
-        """A step of the sweep."""
+        """Show a step of the sweep."""
         ...
 
 
 RETRIED = (Status.TIMED_OUT, Status.CRASHED, Status.ERROR, Status.OUT_OF_MEMORY)
-"""Ends that may have had their reason outside of the cell; they are tried again next time."""
+"""Statuses whose cause may lie outside the cell; such cells are tried again next time."""
 
 
 _WAIT_S = 1.0
-"""How often somebody who waits looks for claims and records of others."""
+"""Seconds between two checks for claims and records of other sweeps."""
 
 Trial = tuple[Cell, Outcome[TrialResult]]
-"""A cell, and what its trial observed."""
+"""A cell and the outcome of its trial."""
 
 
 Records = Generator[Record, None, list[Unit]]
-"""Records as they are made; returns the work that other sweeps hold."""
+"""Generator of records as they are made; returns the units that other sweeps hold."""
 
 
 class Runner:
     """Runs a plan on one machine.
 
     Args:
-        config: what was asked for.
+        config: settings of the sweep.
         environment: this machine.
         jobs: gives work to workers.
-        listener: told what is going on.
-        sweep: id of the records.
-        work: what other sweeps leave to this one; everything unless given.
-        roofs: of the places where blocks are timed; none are looked for unless given.
+        listener: receives messages about progress.
+        sweep: id of the sweep, stored in its records.
+        work: shares the cells with other sweeps; without it, all are measured here.
+        roofs: measures ceilings of the machine beside each block; none without it.
     """
 
     def __init__(
@@ -103,9 +103,12 @@ class Runner:
         self._roofs = roofs
 
     def run(self, planned: Sequence[PlannedCell]) -> Iterator[Record]:
-        """Records in an order that suits measuring; stops with `Interrupted` after a round.
+        """Measure a plan and yield its records, in the order in which they are made.
 
         Ends when each cell has a record, of this sweep or of another one.
+
+        Raises:
+            Interrupted: a stop was requested; a block that is being timed is recorded before.
         """
         unsupported = [p for p in planned if p.unsupported is not None]
         supported = [p.cell for p in planned if p.unsupported is None]
@@ -129,7 +132,7 @@ class Runner:
         return in_order(units, self._stopping, is_across_machines=across)
 
     def _skip(self, planned: list[PlannedCell]) -> Generator[Record, None, list[PlannedCell]]:
-        """Records of cells that cannot be measured; returns them if another sweep writes them."""
+        """Record the cells that cannot be measured; returns them if another sweep does so now."""
         if not planned:
             return []
         reasons = {p.cell.entry + p.cell.key: p.unsupported for p in planned}
@@ -149,7 +152,7 @@ class Runner:
     # Kernel cells
 
     def _time_blocks(self, units: list[Unit]) -> Records:
-        """Accelerators at the same time, a worker each, and the CPU alone."""
+        """Time the blocks of accelerators at the same time, a worker each; then the CPU's."""
         of_device: dict[str, list[Unit]] = {}
         for block in units:
             of_device.setdefault(block[0].device, []).append(block)
@@ -163,7 +166,7 @@ class Runner:
         return held
 
     def _beside_others(self, units: list[Unit]) -> Records:
-        """The blocks of one device, by a runner with workers of its own."""
+        """Time the blocks of one device by a runner with a worker server of its own."""
         with WorkerServer(self._run.allocator) as server:
             jobs = Jobs(server, self._jobs.timeout_s, self._jobs.interrupt)
             runner = copy(self)
@@ -217,7 +220,7 @@ class Runner:
             yield from self._time(trials, self._usable_references(trials, failed), started_at)
 
     def _why_too_large(self, cell: Cell) -> str | None:
-        """As `why_too_large`; a plugin's code is run in a worker only, and not for long."""
+        """As `why_too_large`; a plugin's code runs in a worker only, under a short timeout."""
         if not is_foreign(cell):
             return why_too_large(cell, needed_bytes(cell))
         jobs = Jobs(self._jobs.server, PLUGIN_TIMEOUT_S, self._jobs.interrupt)
@@ -252,17 +255,17 @@ class Runner:
         rounds = self._do_rounds(members, references, seed)
         is_noisy = rounds.outcome.is_ok and rounds.outcome.found.is_noisy
         if is_noisy and not self._jobs.interrupt.is_asked:
-            with suppress(Interrupted):  # what was timed before is kept, noisy as it is
+            with suppress(Interrupted):  # then the noisy rounds are kept
                 again = self._do_rounds(members, references, seed)
-                # Kept whichever was quieter; if it was noisy as well, the records say so.
+                # Keep the quieter rounds; if they are noisy as well, the records say so.
                 rounds = min(rounds, again, key=attrgetter("foreign_cores"))
         if not rounds.outcome.is_ok and len(members) > 1:
-            # Somebody ended the shared worker: each again with its reference alone.
+            # Some member ended the shared worker: time each again, alone with its reference.
             for one in trials:
                 yield from self._time([one], references, started_at)
             return
         if not rounds.outcome.is_ok and references:
-            # It may have been the reference.
+            # The reference may have ended the worker: time the member without it.
             yield from self._time(trials, {}, started_at)
             return
         for index in range(len(trials)):
@@ -273,7 +276,7 @@ class Runner:
     def _record_timed(
         self, trials: list[Trial], rounds: Rounds, index: int, seed: int, started_at: str
     ) -> Record:
-        """The record of one member, whatever became of the rounds."""
+        """Record of one member after the rounds, also if these failed."""
         cell, trial = trials[index]
         shared = rounds.outcome
         if not shared.is_ok:
@@ -295,7 +298,7 @@ class Runner:
         return self._record(cell, timed, result=speed, started_at=started_at, measured_s=cost)
 
     def _do_rounds(self, members: list[Cell], references: dict[str, Cell], seed: int) -> Rounds:
-        """The members' columns come first; references that are no members have theirs behind."""
+        """Time members and references; columns of references that are no members come last."""
         wanted = [reference_cell(cell, self._config).key for cell in members]
         keys = [cell.key for cell in members]
         keys += [key for key in dict.fromkeys(wanted) if key in references and key not in keys]
@@ -320,7 +323,7 @@ class Runner:
                     if not self._start_one(waiting, held, trainings):
                         break
                 yield from self._finish(trainings, trainings.ended())
-                if self._jobs.interrupt.is_asked:  # after what has ended meanwhile was kept
+                if self._jobs.interrupt.is_asked:  # only once the runs that ended are recorded
                     raise Interrupted
                 yield from self._finish(trainings, trainings.overdue())
         return held
@@ -349,7 +352,7 @@ class Runner:
     def _finish(
         self, trainings: Trainings, ended: Iterator[tuple[Training, Outcome[Any]]]
     ) -> Iterator[Record]:
-        """Records of trainings that have ended; once these are on the disk, others may look."""
+        """Record trainings that have ended, and release each claim once its record is stored."""
         for training, outcome in ended:
             record = self._record(training.cell, outcome, started_at=training.started_at)
             yield record
@@ -387,5 +390,5 @@ class Runner:
 
 
 def is_measured(record: Record) -> bool:
-    """Whether a record settles its cell; what may have had outside reasons is tried again."""
+    """Whether a record settles its cell; cells with a status of `RETRIED` are tried again."""
     return record.status not in RETRIED

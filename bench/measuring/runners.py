@@ -1,4 +1,4 @@
-"""Callables that a call runs: a module's `forward` and `step`, as they are or through inductor."""
+"""Callables that a timed call runs: a module's `forward` and `step`, eager or compiled."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from bench.core.cell import Cell
 from bench.core.cli.temporary import workers_folder
 
 _MAX_COMPILED = 64
-"""Forms of one function that dynamo keeps; beyond it would run the function uncompiled."""
+"""Number of compiled variants of one function; beyond it dynamo runs the function uncompiled."""
 
 
 def compiled_folder(cell: Cell) -> Path:
-    """Where the kernels of a compiled cell lie."""
+    """Folder of inductor's kernels for a compiled cell."""
     return workers_folder() / "inductor" / cell.key
 
 
 @cache
 def _prepare_compiler() -> None:
-    """Have inductor find out what is the same for all cells, such as which vectors there are.
+    """Let inductor probe what is the same for all cells, such as the vector instructions.
 
-    It compiles small programs for that, once per machine, and with an empty folder anew: that
-    would be most of the time that a small cell takes to compile.
+    It compiles small programs for that, again for each empty folder of kernels: they would be most
+    of the compile time of a small cell.
     """
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(workers_folder() / "inductor" / "machine")
     torch.compile(lambda x: x.exp() + 1)(torch.ones(64))
@@ -75,17 +75,17 @@ def _tensor(found: Any) -> Tensor:
 
 
 def _unchecked_step(module: Any) -> Callable[..., Any] | None:
-    """A core's `step` without the checks that stand before it; a layer's as it is."""
+    """A core's `step` without the checks of its inputs; a layer's as it is."""
     step: Any = getattr(module, "step", None)
     inner = getattr(step, "__wrapped__", None)
     return step if inner is None else partial(inner, module)
 
 
 class Compiled:
-    """A module's `forward` and `step` through inductor, `forward` in one graph if it claims so.
+    """A module's `forward` and `step` compiled by inductor; `forward` in one graph if it claims so.
 
-    Each cell has a folder of kernels, so that no trial profits from another one's, and so that the
-    rounds of a block take what its trials have compiled.
+    Each cell has a folder of kernels, so that no trial profits from another's kernels, and the
+    rounds of a block reuse what its trials compiled.
     """
 
     def __init__(self, module: nn.Module, cell: Cell) -> None:

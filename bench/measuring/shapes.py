@@ -1,4 +1,4 @@
-"""The shapes of a sweep: the product of its axes, less what has no meaning."""
+"""The shapes of a sweep: the product of its axes, without contradictory ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def planned_shapes(axes: Axes) -> list[KernelWorkload]:
 
 
 def left_out(axes: Axes) -> dict[str, int]:
-    """Why some shapes of the product have no meaning, and how many are not planned for it."""
+    """Contradictions within the product, each with the number of shapes left out for it."""
     return dict(Counter(w.contradiction for w in _product(axes) if w.contradiction))
 
 

@@ -1,4 +1,4 @@
-"""The state that a mechanism keeps of a sequence, to continue it: measured without values."""
+"""Bytes of the state of a recurrent form, counted on tensors without values."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from bench.measuring.token_gates import Size, gates_of
 
 
 def bytes_after(build: Callable[[], Any], num_tokens: int, *, dtype: torch.dtype) -> int:
-    """Bytes of the state of one sequence after a `step` of so many tokens.
+    """Bytes of the state of one sequence after a `step` over all of its tokens.
 
-    A state may have room for all tokens from the start, or grow with each. Nothing is computed,
-    unless the step needs values.
+    A state may have room for all tokens from the start, or grow with each. Nothing is computed
+    unless the step reads values.
 
     Args:
-        build: gives a mechanism with a recurrent form, on the default device.
-        num_tokens: of the sequence.
-        dtype: of the tokens.
+        build: builds a mechanism with a recurrent form, on the default device.
+        num_tokens: length of the sequence.
+        dtype: dtype of tokens and state.
 
     Raises:
         Exception: whatever the mechanism raises in such a step.
     """
     try:
         return _bytes_after(build, num_tokens, dtype, torch.device("meta"))
-    except Exception:  # a plugin's step may look at values, and then meta tensors do not do
+    except Exception:  # a plugin's step may read values, which meta tensors do not have
         return _bytes_after(build, num_tokens, dtype, torch.device("cpu"))
 
 
@@ -37,7 +37,7 @@ def _bytes_after(
     build: Callable[[], Any], num_tokens: int, dtype: torch.dtype, device: torch.device
 ) -> int:
     with device:
-        core = build().to(device, dtype)  # what was drawn is on a CPU
+        core = build().to(device, dtype)  # random weights are drawn on the CPU
         g = core.geometry
         queries, keys = (1, g.num_heads, num_tokens), (1, g.num_kv_heads, num_tokens)
         sizes: list[Size] = [(*queries, g.head_dim), (*keys, g.head_dim), (*keys, g.value_dim)]

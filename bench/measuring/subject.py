@@ -21,7 +21,7 @@ _INPUT_SEED = 1000
 _ROTATED_BYTES = 64 * 2**20
 _NUM_SETS = 4
 _LEARNING_RATE = 1e-5
-"""Small: a benchmark takes thousands of steps on one batch, and must not run off to infinity."""
+"""Small, because thousands of steps on one batch must not diverge."""
 
 
 class Subject:
@@ -33,12 +33,13 @@ class Subject:
         gates: those that the mechanism takes by keyword; none at scope ``layer``.
         sets: input tuples as `inputs.make` returns them; calls rotate over them, so that no call
             finds its own inputs in the cache of values.
-        keywords: what every call gets besides, the same for all sets: a mask over padded keys.
-        call: runs the mode once, on the next input set: `forward`, or a step, itself. The first
-            call goes through the module, which checks its inputs; compiled code checks nothing.
+        keywords: keyword arguments of every call, the same for all sets: a mask over padded keys.
+        call: runs the mode once on the next input set, by `forward` or `step` directly. Only the
+            first call goes through the module, which checks its inputs; compiled code checks
+            nothing.
         eager_call: the same without the compiler; `call` itself unless the cell compiles.
         runner: the `forward` and the `step` that `call` runs.
-        rotation: says which input sets the next calls take.
+        rotation: hands out the input sets of the next calls.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Subject:
         return module(*given, **gates, **self.keywords)
 
     def draw(self, index: int) -> tuple[Tensor, ...]:
-        """The input set of a number: the same values on every machine."""
+        """Draw the input set of an index; its values are the same on every machine."""
         return inputs.make(
             self.cell.kernel,
             seed=_INPUT_SEED + index,
@@ -104,7 +105,7 @@ class Subject:
         )
 
     def without_padding(self, out: Tensor) -> Tensor:
-        """An output with zeros at queries that are padding, of which nothing is asked."""
+        """An output with zeros at padded queries, whose outputs do not count."""
         kept = inputs.kept_queries(self.cell.kernel, out.device) if self.keywords else None
         return out if kept is None else out.masked_fill(~kept, 0.0)
 
@@ -113,30 +114,30 @@ class Subject:
         return {} if mask is None else {"key_mask": mask}
 
     def rotate(self) -> None:
-        """Add input sets until a call does not repeat its predecessor's, memory permitting."""
+        """Add input sets up to 4, or 64 MiB in all, so that calls do not repeat their inputs."""
         size = sum(t.numel() * t.element_size() for t in self.sets[0])
         while len(self.sets) < _NUM_SETS and size * (len(self.sets) + 1) <= _ROTATED_BYTES:
             self.sets.append(self.draw(len(self.sets)))
 
     @torch.no_grad()
     def refill(self, tensors: tuple[Tensor, ...], index: int) -> None:
-        """Give an input set the values of the one of another number, where it lies.
+        """Overwrite an input set in place with the values of `draw(index)`.
 
-        What calls have made of its old values is forgotten: see `prepare`.
+        Graphs and states that were made from old values are dropped, see `prepare`.
         """
         self._ready.clear()
         for place, values in zip(tensors, self.draw(index), strict=True):
             place.copy_(values)
 
     def renew(self, number: int, num_calls: int, *, whole: bool = True) -> None:
-        """Give the input sets of the next calls other values, where they lie, for about a copy.
+        """Overwrite the input sets of the next calls in place, at the cost of about a copy.
 
-        What `prepare` made of the old ones is made anew.
+        Graphs and states that `prepare` made from the old values are made again.
 
         Args:
-            number: of the round: each has values of its own, the same for every mechanism.
-            num_calls: how many there will be; sets that they do not come to are left alone.
-            whole: False renews no more than the last token of a decode, whose state can stay.
+            number: number of the round; each has its own values, the same for every mechanism.
+            num_calls: number of the next calls; sets that they do not reach are left alone.
+            whole: False renews only the last token of a decode, and keeps its state.
         """
         is_token = self.cell.timed.mode == "decode" and not whole
         for index in self.rotation.coming(num_calls):
@@ -145,7 +146,7 @@ class Subject:
             if is_token:
                 varying = tuple(inputs.at_tokens(varying, slice(-1, None)))
             self._renew(varying, number * _NUM_SETS + index)
-            if self.keywords:  # nothing is asked of queries that are padding
+            if self.keywords:  # outputs of padded queries do not count
                 tensors[-1].copy_(self.without_padding(tensors[-1]))
             if not is_token:
                 self._ready.pop((id(tensors), id(self.runner)), None)
@@ -159,17 +160,17 @@ class Subject:
                 self.gates.renew(gates[at - 3], tensor, number)
                 continue
             inputs.renew(tensor, number, place)
-            place += 1  # the cotangent's is the same with gates and without
+            place += 1  # so the cotangent's place is the same with gates and without
 
     def varying(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Tensors that a call reads of an input set."""
+        """Tensors of an input set that a call reads; the cotangent only with a backward pass."""
         return tensors if self.cell.timed.has_backward else tensors[:-1]
 
     def prepare(self) -> None:
-        """Make what calls would make at their first sight of an input set.
+        """Make what calls need of each input set before they are timed.
 
-        That is the graph that a backward pass alone goes through, and the state that is decoded
-        from; other modes need nothing.
+        That is the graph for mode ``backward`` and the state for mode ``decode``; other modes need
+        nothing.
         """
         for tensors in self.sets:
             self.ready(tensors, self.runner)
@@ -194,7 +195,7 @@ class Subject:
         return self.outputs(tensors, runner)[0]
 
     def outputs(self, tensors: tuple[Tensor, ...], runner: Any = None) -> tuple[Tensor, Any]:
-        """As `forward`, and the state after it; None in modes without one."""
+        """The output of `forward`, and the state after it; None in modes without a state."""
         run: Any = self.module if runner is None else runner
         if self.cell.kernel.mode == "decode":
             return self.step(tensors, self.state_before_last(tensors), slice(-1, None), run)
@@ -212,7 +213,7 @@ class Subject:
         return [*tensors[:-1], *self.parameters]
 
     def cotangent(self, out: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
-        """Cotangent: the weights of an output when its gradients are taken."""
+        """Cotangent of an output: the weights of its elements when gradients are taken."""
         return tensors[-1]
 
     def empty_state(self) -> Any:
@@ -225,7 +226,14 @@ class Subject:
     def step(
         self, tensors: tuple[Tensor, ...], state: Any, tokens: slice, stepper: Any = None
     ) -> tuple[Tensor, Any]:
-        """Some tokens of an input set through the recurrent form, or through another `step`."""
+        """Step over some tokens of an input set: their output, and the state after them.
+
+        Args:
+            tensors: the set.
+            state: the state before these tokens.
+            tokens: a range of the tokens.
+            stepper: has the `step` to run; the module itself unless given.
+        """
         given, gates = self.arguments((*inputs.at_tokens(tensors[:-1], tokens), tensors[-1]))
         other: Any = self.module if stepper is None else stepper
         out, after = other.step(*given, state, **gates)
@@ -233,14 +241,14 @@ class Subject:
 
     @torch.no_grad()
     def state_before_last(self, tensors: tuple[Tensor, ...]) -> Any:
-        """The state when all tokens but the last have been seen."""
+        """The state after all tokens but the last."""
         state = self.empty_state()
         if self.cell.kernel.seq_len == 1:
             return state
         return self.step(tensors, state, slice(None, -1))[1]
 
     def state_bytes(self) -> int | None:
-        """Bytes that the past takes at this context length; None for modes without a state."""
+        """Bytes of the state before the last token; None for modes without a state."""
         if self.cell.kernel.mode not in ("prefill", "decode"):
             return None
         kept: dict[int, int] = {}
@@ -333,7 +341,7 @@ def _decode(subject: Subject, module: Any) -> Call:
 
 
 class _Rotation:
-    """The next input set, round and round."""
+    """Hands out the input sets in turn, again and again."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
@@ -341,7 +349,7 @@ class _Rotation:
         subject.rotation = self
 
     def coming(self, num_calls: int) -> list[int]:
-        """The numbers of the sets that the next calls take."""
+        """Indices of the sets that the next calls take."""
         num_sets = len(self._subject.sets)
         return [(self._next + 1 + i) % num_sets for i in range(min(num_calls, num_sets))]
 
@@ -364,4 +372,4 @@ _BEFORE: dict[str, Callable[[Subject, tuple[Tensor, ...], Any], Any]] = {
     "backward": lambda subject, tensors, runner: subject.run(runner, tensors),
     "decode": lambda subject, tensors, _: subject.state_before_last(tensors),
 }
-"""Mode -> what is made of an input set before it is timed."""
+"""Mode -> function that makes what its calls need of an input set, see `Subject.prepare`."""

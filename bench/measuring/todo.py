@@ -15,15 +15,15 @@ from bench.measuring.run import is_measured
 
 
 def of_shard(planned: Sequence[PlannedCell], shard: Shard | None) -> tuple[PlannedCell, ...]:
-    """The cells of a plan that are one machine's part; each is in the part of one machine only.
+    """Cells of one shard of a plan; each cell is in exactly one shard.
 
-    What is timed side by side stays together, and a training run is on its own. Parts follow from
-    the keys of the cells alone: the same command gives the same ones everywhere.
+    Cells of a block stay together; a training run is a unit by itself. Shards follow from the keys
+    of the cells alone, so the same command gives the same shards on every machine.
     """
     if shard is None:
         return tuple(planned)
     units = [p.cell.key if p.cell.is_task else p.cell.block for p in planned]
-    # By hash: in the order of the plan every n-th block could be of the same, longest, length.
+    # Ordered by hash: in the plan's order one shard could get all blocks of the longest length.
     part = {unit: index % shard.count for index, unit in enumerate(sorted(set(units)))}
     return tuple(p for p, unit in zip(planned, units, strict=True) if part[unit] == shard.index - 1)
 
@@ -34,9 +34,9 @@ def missing(
     here: Environment,
     config: SweepConfig | None = None,
 ) -> list[PlannedCell]:
-    """The planned cells that have no settled record made with the same things as are here now.
+    """Planned cells without a settled record that is good here now, see `is_good`.
 
-    Beside another reference than was asked for a cell is timed again.
+    A cell that was timed beside another reference than the configured one is timed again.
     """
     wanted = {p.cell.key: p.cell for p in planned}
     good = by_key(kept, wanted, here)
@@ -46,17 +46,17 @@ def missing(
         if record is None or not is_measured(record) or not _is_beside(record, p.cell, config):
             todo.append(p)
         elif record.status is Status.SKIPPED and record.reason != p.unsupported:
-            todo.append(p)  # what stood in the way, such as too little memory, may have gone
+            todo.append(p)  # the reason, such as too little memory, may no longer hold
     return todo
 
 
 def is_of(record: Record, cell: Cell, here: Environment, config: SweepConfig | None) -> bool:
-    """Whether a record is one of this cell as it would be measured now, beside its reference."""
+    """Whether a record is good for this cell here now, and beside the configured reference."""
     return is_good(record, cell, here) and _is_beside(record, cell, config)
 
 
 def _is_beside(record: Record, cell: Cell, config: SweepConfig | None) -> bool:
-    """True if it was timed beside the reference that is asked for."""
+    """Whether a record was timed beside the configured reference; True if it was not timed."""
     if not isinstance(record.result, Speed):
         return True
     reference = reference_cell(cell, config)
@@ -72,11 +72,11 @@ def only_these(
     kept: Sequence[Record],
     here: Environment,
 ) -> list[PlannedCell]:
-    """The planned cells that were measured before and ended badly, or with things of old.
+    """Planned cells whose records are failed or stale.
 
     Args:
         kinds: ``failed``: the newest record is neither ok nor skipped; ``stale``: there are
-            records, and none was made with the same source, method and machine as are here now.
+            records, and none was made with today's source and method on such a machine.
         planned: the plan.
         kept: the records.
         here: this machine.
@@ -103,8 +103,8 @@ def by_key(
 
     Args:
         records: of a store.
-        cells: by key, those that are asked about; None for all.
-        here: this machine: only records are taken that are good here. None takes all.
+        cells: cells to keep, by key; None for all.
+        here: this machine: only records that are good here are kept. None keeps all.
     """
     found: dict[str, list[Record]] = {}
     for record in _by_time(records):
@@ -127,14 +127,14 @@ def affordable(
 ) -> list[PlannedCell]:
     """Cells to measure next in the time left: the most informative per second first.
 
-    They fill half of that time, so that what they really took can be taken into account when the
-    rest is chosen. What does not fit is left out, and something cheaper may take its place. What
-    cannot be measured costs nothing, and is always there.
+    Beyond the first unit they fill half of that time at most, so that the rest is chosen once
+    their real cost is known. A unit that does not fit is left out, and a cheaper one may take its
+    place. Cells that cannot be measured cost nothing and are always included.
 
     Args:
         todo: all cells that are left.
-        expected_s: what one costs.
-        left_s: time that is left.
+        expected_s: expected cost of a cell, in seconds.
+        left_s: time left, in seconds.
     """
     units: dict[str, list[PlannedCell]] = {}
     for p in todo:
@@ -152,10 +152,14 @@ def affordable(
 
 
 def most_telling(units: dict[str, list[Cell]], costs: dict[str, float]) -> list[str]:
-    """The units in the order in which they tell most that is new per second.
+    """Names of units, ordered by the number of new facts per second of cost.
 
-    A cell tells of its entry what it does at one value of each axis, or on one task. Once all of
-    that has been shown, the cheapest come first.
+    A fact is an entry at one value of an axis, on one task, or on one task with one seed. Units
+    without a new fact come last, the cheapest first.
+
+    Args:
+        units: cells of each unit, by its name.
+        costs: expected seconds of each unit, by its name.
     """
     facts = {name: set().union(*map(_facts, cells)) for name, cells in units.items()}
     known: set[tuple[object, ...]] = set()
@@ -169,7 +173,7 @@ def most_telling(units: dict[str, list[Cell]], costs: dict[str, float]) -> list[
     while heap:
         before, index, name = heapq.heappop(heap)
         now = rank(name)
-        if now > before:  # others have told some of it meanwhile; it can only get less
+        if now > before:  # units chosen since share its facts; a rank can only get worse
             heapq.heappush(heap, (now, index, name))
             continue
         order.append(name)

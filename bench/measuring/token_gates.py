@@ -1,8 +1,8 @@
-"""Per-token gates of a core: their size, the maps that project them from tokens, values to time.
+"""Per-token gates of a core: sizes, maps that project them from tokens, and values for timing.
 
 Training projects gates from a layer's tokens, and learns the maps (`bench.measuring.tasks.gates`).
-Timing has no layer around a core, so it draws tokens and takes what the same maps make of them
-before any training.
+Timing has no layer around a core, so it draws random tokens and projects them by the same maps,
+untrained.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from attentions.maths.gates import SelectiveDecay
 from bench.measuring.declared_gates import declared
 
 RANK = 16
-"""Rows between the two maps of a gate per channel, as in the GLA paper."""
+"""Rank of the projection of a gate per channel, as in the GLA paper."""
 TEMPERATURE = 16.0
-"""Slows a decay per channel, as in the GLA paper, where the core names none of its own."""
+"""Divisor of a log decay per channel, as in the GLA paper, where the core names none."""
 
 _WEIGHT_SEED, _TOKEN_SEED = 0, 600
 _NUM_WINDOWS, _STEP = 4099, 1009
-"""Steps through one longer draw, as in `bench.measuring.inputs.renew`, in whole tokens."""
+"""Number of windows of a longer draw, and the step between them, in tokens."""
 
 Size = tuple[int, ...]
 
@@ -37,7 +37,7 @@ class TokenGates:
 
     Args:
         gates: what the core declares.
-        core: says how slow a decay is, by its temperature, and how wide its tokens are.
+        core: gives the temperature of its decays, and the width of its tokens.
     """
 
     def __init__(self, gates: Mapping[str, Gate], core: Any) -> None:
@@ -50,7 +50,7 @@ class TokenGates:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The gates, in the order in which the core claims them."""
+        """Names of the gates, in the order in which the core declares them."""
         return tuple(self.gates)
 
     @property
@@ -63,7 +63,7 @@ class TokenGates:
         return self._known
 
     def shapes(self, batch_size: int, num_tokens: int) -> dict[str, Size]:
-        """Each gate's, such as (B, H, N) or (B, H, N, D)."""
+        """Shape of each gate, such as (B, H, N) or (B, H, N, D)."""
         shapes = {}
         for name, gate in self.gates.items():
             sizes = [batch_size, *self.sizes[name]]
@@ -80,7 +80,7 @@ class TokenGates:
         dtype: torch.dtype,
         device: torch.device,
     ) -> list[Tensor]:
-        """Gates of random tokens, such as (B, H, N), with heads behind tokens in memory."""
+        """Gates of random tokens, such as (B, H, N); in memory, heads come after tokens."""
         flat = self._of_tokens(batch_size * num_tokens, seed)
         return [
             self._in_rows(name, x.to(device, dtype), batch_size, num_tokens)
@@ -94,14 +94,14 @@ class TokenGates:
 
     @torch.no_grad()
     def renew(self, name: str, gate: Tensor, number: int) -> None:
-        """Give a gate the values of other tokens, where it lies, at the price of a copy.
+        """Overwrite a gate in place with the values of other tokens, at the cost of a copy.
 
-        They are a window of one longer draw of tokens, which is kept for all gates of this size.
+        They are a window of one longer draw of tokens, which is cached for all gates of this size.
 
         Args:
-            name: of the gate.
+            name: name of the gate.
             gate: such as (B, H, N) or (B, H, N, D), of any strides.
-            number: the same one gives the same values, of 4,099 different ones.
+            number: selects one of 4,099 windows; the same number gives the same values.
         """
         batch_size, num_tokens = gate.shape[0], gate.shape[self.gates[name].shape.index("n")]
         count = batch_size * num_tokens
@@ -115,7 +115,7 @@ class TokenGates:
 
     @torch.no_grad()
     def _of_tokens(self, count: int, seed: int) -> dict[str, Tensor]:
-        """Each gate of so many unit-normal tokens, (tokens, H, ...), float32."""
+        """Each gate of `count` unit-normal tokens, (tokens, H, ...), float32."""
         if not self.gates:
             return {}
         generator = torch.Generator().manual_seed(seed)
@@ -127,14 +127,14 @@ class TokenGates:
 
 
 def gates_of(core: Any) -> TokenGates:
-    """The gates that a core takes; none of a layer, which makes its own."""
+    """The gates that a core takes; none for a layer, which makes its own."""
     if not hasattr(core, "capabilities") or core.capabilities.scopes == ("layer",):
         return TokenGates({}, core)
     return TokenGates(declared(core), core)
 
 
 def gate_maps(core: Any, width: int) -> nn.ModuleDict:
-    """For each gate of a core the map that projects it from tokens of a width, (B, N, C)."""
+    """Map for each gate of a core, by name, from tokens (B, N, C) of width C."""
     return nn.ModuleDict({name: _map(gate, core, width) for name, gate in declared(core).items()})
 
 
@@ -150,7 +150,7 @@ def _map(gate: Gate, core: Any, width: int) -> nn.Module:
 
 
 def _projection(gate: Gate, width: int, size: Size) -> nn.Module:
-    """Full but for a share or a decay per channel, which is of low rank as in GLA and KDA."""
+    """Full projection, but of low rank for a bounded gate per channel, as in GLA and KDA."""
     if size[1:] and gate.shape[-1] in "de" and gate.low > -math.inf and not gate.query:
         return _low_rank(width, size)
     return nn.Linear(width, math.prod(size), bias=not gate.unit)
@@ -161,7 +161,7 @@ def _low_rank(width: int, size: Size) -> nn.Module:
 
 
 class _Projected(nn.Module):
-    """Numbers of a gate's shape, with no range yet."""
+    """Projected numbers of a gate's shape, not yet mapped into its range."""
 
     def __init__(self, gate: Gate, size: Size, project: nn.Module) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class _Projected(nn.Module):
 
 
 class _InRange(_Projected):
-    """Numbers between the ends of a gate's range, or vectors of unit length."""
+    """Numbers within a gate's range, or vectors of unit length."""
 
     def __init__(self, gate: Gate, width: int, size: Size) -> None:
         super().__init__(gate, size, _projection(gate, width, size))
@@ -192,7 +192,7 @@ class _InRange(_Projected):
 
 
 class _SlowDecay(_Projected):
-    """The logarithm of a share, divided by a temperature."""
+    """Log decay: the logarithm of a sigmoid, divided by a temperature."""
 
     def __init__(self, gate: Gate, width: int, size: Size, temperature: float) -> None:
         project = nn.Linear(width, size[0]) if len(size) == 1 else _low_rank(width, size)
@@ -204,7 +204,7 @@ class _SlowDecay(_Projected):
 
 
 class _StepDecay(nn.Module):
-    """Mamba-2's: a learned rate per head, times a step per token."""
+    """Log decay of Mamba-2: a learned rate per head times a step per token."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()

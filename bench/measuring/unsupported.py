@@ -89,7 +89,7 @@ def _why_not_in(dtype: str, name: str, can: Capabilities) -> str | None:
 def why_not(cell: Cell) -> str | None:
     """Why a cell cannot be measured: a capability it lacks, or a shape it cannot be built for.
 
-    Constructors of plugins are not asked; see `_asked_plugins`.
+    Constructors of plugins are not called here; see `bench.measuring.plan`.
     """
     if LAYERS in cell.hyperparameters:
         reasons = (why_not(part) for part in cell.parts)
@@ -104,7 +104,7 @@ def why_not(cell: Cell) -> str | None:
         capabilities = attentions.attention_class(cell.mechanism).capabilities
         if reason := why_unsupported(capabilities, cell):
             return reason
-    is_here = cell.device in available_devices()  # not so in a dry run for another machine
+    is_here = cell.device in available_devices()  # False in a dry run for another machine
     if is_here and (reason := device_named(cell.device).why_no_dtype(cell.workload.dtype)):
         return reason
     if reason := _why_not_compiled(cell):

@@ -1,4 +1,4 @@
-"""The N x M matrix by which a mechanism mixes values, of any mechanism that is linear in them."""
+"""The N x M matrix with which a mechanism mixes values, for any mechanism linear in them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 from attentions import Attention
 
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4}
-"""Tolerance, relative to the largest output; weights of a narrower dtype are not taken."""
+"""Tolerance relative to the largest output; other dtypes are refused."""
 _MOST_SAID = 200
-"""Characters of what a core says."""
+"""Largest number of characters quoted from a core's error."""
 
 
 class NoWeights(ValueError):
-    """A mechanism's output is not a matrix times its values, so there are no weights to look at."""
+    """A mechanism's output is not a matrix times its values, so it has no weights."""
 
 
 def weights(core: Attention, q: Tensor, k: Tensor, **keywords: Tensor) -> Tensor:
     """Weights of each query over the keys' values: (B, H, N, D), (B, H, M, D) -> (B, H, N, M).
 
     out = W v for a mechanism that is linear in v, so its output for v = identity is W, exactly and
-    with gradients to q, k and the core's parameters; a core does not have to offer anything. Where
+    with gradients to q, k and the core's parameters; the core needs no support for this. Where
     the first half of the value channels is mixed by another matrix than the second, as in
     PolaFormer, the two count as heads: (B, 2 H, N, M), all first halves before all second halves.
 
@@ -35,8 +35,9 @@ def weights(core: Attention, q: Tensor, k: Tensor, **keywords: Tensor) -> Tensor
         keywords: gates and masks that the core takes.
 
     Raises:
-        NoWeights: it is not linear in v, or its channels of v are mixed with each other.
-        ValueError: as a call of the core.
+        NoWeights: the core is not linear in v, mixes channels of v with each other, or is built
+            for one width of v; or q is neither float32 nor float64.
+        ValueError: raised by the call of the core.
     """
     if q.dtype not in _TOLERANCE:
         raise NoWeights(f"weights are taken in float32 or float64; q is {q.dtype}.")
@@ -48,7 +49,7 @@ def weights(core: Attention, q: Tensor, k: Tensor, **keywords: Tensor) -> Tensor
     try:
         first, second = twin(q, k, values.contiguous(), **keywords).split(num_keys, dim=-1)
     except RuntimeError as error:
-        said = str(error).partition("\n")[0]  # a compiler's goes on for pages
+        said = str(error).partition("\n")[0]  # a compiler's message has pages
         why = f"it is built for one width of values ({said[:_MOST_SAID]})"
         raise NoWeights(_sentence(core, why)) from error
     _check(core, q, k, first, second, keywords)
@@ -66,8 +67,8 @@ def _check(
 ) -> None:
     """Compare W v with the core's own output for values of its own width.
 
-    Rounding can make them differ where inhibited weights leave little to divide by, so what
-    differs in float32 is compared in float64.
+    Rounding can make them differ where weights of both signs leave a small divisor, so what
+    differs in float32 is compared again in float64.
     """
     stream = torch.Generator().manual_seed(0)
     size = (*k.shape[:-1], core.geometry.value_dim)

@@ -1,4 +1,4 @@
-"""Mechanisms that cheat or misbehave on purpose, and what has to become of each.
+"""Mechanisms that cheat or misbehave on purpose, and how the cell of each has to end.
 
-`python -m tests.cheats`, or `make cheats`, prints what became of them and of their neighbours.
+`python -m tests.cheats`, or `make cheats`, prints how they and the others in their block ended.
 """

@@ -1,7 +1,7 @@
-"""`python -m tests.cheats [NAME …]`: every misdeed, its end, and its neighbour's ratio beside it.
+"""`python -m tests.cheats [NAME …]`: each misdeed, its end, and the ratio of `linear` beside it.
 
-And what the looks at shared state cost. Each misdeed is swept with `linear` and softmax in its
-block. 1 if one does not end as it must.
+Each misdeed is swept with `linear` and softmax in its block. The cost of checking shared state is
+printed as well. Exits with 1 if a misdeed does not end as it must.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def ratio(record: Record | None) -> str:
 
 
 def end(misdeed: Misdeed, record: Record) -> str:
-    """What became of it, and whether that is what had to."""
+    """The end of a misdeed's cell in words, and how it differs from the required one."""
     fault = misdeed.fault(record)
     told = record.reason or "; ".join(m for m in marks(record) if m not in EVERYWHERE)
     told = (told if len(told) <= WIDTH else f"{told[:WIDTH]}…").replace("|", "\\|")
@@ -49,7 +49,7 @@ def end(misdeed: Misdeed, record: Record) -> str:
 
 
 def cost_of_looks() -> str:
-    """How long the look after each turn takes in this process, which has all mechanisms loaded."""
+    """Sentences on the time of a check after each turn, here, where all mechanisms are loaded."""
     attributes.watch_loaded()
     watch = Watch(threads=True)
     watch.begin("it")
@@ -65,7 +65,7 @@ def cost_of_looks() -> str:
 
 
 def main(names: list[str]) -> int:
-    """Print a table in Markdown, line by line."""
+    """Print a table in Markdown, line by line; returns the exit code."""
     chosen = [m for m in MISDEEDS if not names or m.name in names]
     num_open = 0
     with WorkerServer() as server:

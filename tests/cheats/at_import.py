@@ -1,4 +1,4 @@
-"""A plug-in that replaces a function of torch as it is imported, as some kernels' guides say."""
+"""A plug-in that replaces a function of torch at import, as guides of some kernels recommend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plug-in with one mechanism per misdeed: each says itself how its cell has to end."""
+"""A plug-in with one mechanism per misdeed, each with the end that its cell must have."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bench.core.record import Record, Status
 from bench.publishing.metrics.marks import marks
 
 BAD_ENDS = (Status.INCORRECT, Status.ERROR)
-"""A mechanism that is caught is refused with a sentence, whichever of the two says it better."""
+"""Ends of a mechanism that is caught; either will do, as long as the reason says why."""
 
 PLUGINS = [__name__, "tests.cheats.neighbours", "tests.cheats.at_import"]
 SHAPE = {"plugins": PLUGINS, "seq_len": 1088, "num_heads": 1, "causal": True}
-"""Of the sweep that all take part in: longer than the 1,024 tokens up to which one is right."""
+"""Shape of the sweep of all misdeeds: beyond the 1,024 tokens up to which one of them is right."""
 
 
 def child_of(server: int) -> list[str]:
@@ -34,13 +34,13 @@ def child_of(server: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Misdeed:
-    """One mechanism of this file.
+    """One mechanism, and how its cell has to end.
 
     Attributes:
         words: what it does.
-        ends: statuses of which its cell must have one.
-        says: one of these must be in the reason of a cell that is not ``ok``.
-        marked: what must stand beside the row of one that is.
+        ends: statuses that its cell may end with.
+        says: texts of which one must be in the reason of a cell that is not ``ok``.
+        marked: the start of a mark that the row of an ``ok`` cell must have.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Misdeed:
     marked: str
 
     def fault(self, record: Record) -> str | None:
-        """In which way a record is not what it must be; None if it is."""
+        """How a record differs from the required end; None if it does not."""
         if record.status not in self.ends:
             return f"must be {' or '.join(self.ends)}"
         if record.status is Status.OK:
@@ -125,7 +125,7 @@ class CacheByAddress(Honest):
 @misdeed(
     "cache_by_value",
     "answers from a cache by value",
-    ends=(Status.OK, *BAD_ENDS),  # nothing is wrong with it, as long as it gains nothing
+    ends=(Status.OK, *BAD_ENDS),  # allowed, as long as the cache makes it no faster
 )
 class CacheByValue(Honest):
     def __init__(self, geometry):
@@ -275,7 +275,7 @@ class StartsChild(Honest):
     forward = in_forward(_spawn)
 
 
-# Raising, where somebody asks before it is timed
+# Raising before it is timed
 
 
 def _raises_at_first(name: str, words: str, error: BaseException, says: str) -> None:

@@ -1,4 +1,4 @@
-"""Misdeeds that reach a neighbour's numbers, and times that no work was done for."""
+"""Misdeeds that change the numbers of others in the block, or skip work while it is timed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _linear_forward = Linear.forward
 
 
 def _slower(function: Any) -> Any:
-    """The same after some work that nobody asked for."""
+    """The same function after some needless work."""
 
     def slower(*args, **kwargs):
         sum(range(10_000))

@@ -1,8 +1,8 @@
 """`python -m tests.torture [PART …] [PART=COUNT …] [seed=N]`: all parts, or those that are named.
 
-Without a seed it is drawn from the commit. Beside `links`, a fault is planted that must be found.
-Writes what came of it to results/torture/ and, after a whole run, into docs/reliability.md.
-1 if something was not as it must be.
+The seed defaults to digits of the commit. With `links`, a planted fault must be found as well.
+Results go to results/torture/ and, after a whole run, into docs/reliability.md. Exits with 1 if
+there is a fault, or if trials are missing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PARTS: dict[str, tuple[Part, int]] = {
     "studies": (studies, 24),
     "kills": (kills, 150),
 }
-"""Each with the number of trials of a whole run."""
+"""Parts, each with its number of trials in a whole run."""
 
 WORDS = {
     "overrides": "malformed words on command lines",
@@ -63,7 +63,7 @@ WORDS = {
 }
 
 BUDGET_S = 3600.0
-"""No trial begins later; what is then missing is a fault."""
+"""Seconds after which no trial begins; a part that then lacks trials is not met."""
 
 RESULTS = ROOT / "results" / "torture"
 PAGE = ROOT / "docs" / "reliability.md"
@@ -71,13 +71,13 @@ PAGE = ROOT / "docs" / "reliability.md"
 
 @dataclass(kw_only=True)
 class Came:
-    """What came of a part.
+    """Results of a part.
 
     Attributes:
-        wanted: trials.
-        ends: how often what was done.
-        faults: in words, one a trial that had one.
-        wall_s: how long it took.
+        wanted: requested number of trials.
+        ends: number of trials by what was done.
+        faults: descriptions, one per trial that had a fault.
+        wall_s: seconds that the trials took.
     """
 
     wanted: int
@@ -87,12 +87,12 @@ class Came:
 
     @property
     def num_trials(self) -> int:
-        """That were made."""
+        """Number of trials that were made."""
         return self.ends.total()
 
     @property
     def is_met(self) -> bool:
-        """Whether all were made, and nothing was wrong."""
+        """Whether all trials were made, and none had a fault."""
         return not self.faults and self.num_trials >= self.wanted
 
 
@@ -102,13 +102,13 @@ def torture(
     """Make all trials, part by part, until Ctrl-C.
 
     Args:
-        wanted: how many, by part.
+        wanted: number of trials, by part.
         seed: of the draws of each part.
-        say: is told of each trial.
-        until_s: no trial begins later.
+        say: called with a line of progress after each trial.
+        until_s: reading of `time.monotonic` after which no trial begins.
     """
     came: dict[str, Came] = {}
-    with suppress(KeyboardInterrupt):  # what was made until then is told
+    with suppress(KeyboardInterrupt):  # the trials made until then are reported
         for name, count in wanted.items():
             part, began = came.setdefault(name, Came(wanted=count)), time.monotonic()
             with tempfile.TemporaryDirectory(prefix="attnbench-torture-") as folder:
@@ -142,7 +142,7 @@ def planted(seed: int) -> int | None:
 
 
 def planted_words(trials: int | None) -> str:
-    """What came of it, as a sentence."""
+    """Result of `planted` as a sentence."""
     found = "was not found" if trials is None else f"was found after {trials} trials"
     return f"A planted fault, an fsck that follows links, {found}."
 
@@ -151,7 +151,7 @@ def asked(words: Sequence[str]) -> tuple[dict[str, int], int | None]:
     """The number of trials of each part, and the seed; None if none is given.
 
     Raises:
-        ConfigError: a word is none that is known.
+        ConfigError: an unknown word, or a count that is no whole number.
     """
     wanted: dict[str, int] = {}
     seed = None
@@ -174,7 +174,7 @@ def is_whole(came: dict[str, Came]) -> bool:
 
 
 def table(came: dict[str, dict[str, Any]]) -> str:
-    """What came of a run as a table in Markdown."""
+    """Results of a run as a table in Markdown."""
     lines = ["| attack | trials | faults | time |", "|---|--:|--:|--:|"]
     for name, part in came.items():
         trials, faults = sum(part["ends"].values()), len(part["faults"])
@@ -184,7 +184,7 @@ def table(came: dict[str, dict[str, Any]]) -> str:
 
 
 def page_text(page: str, result: dict[str, Any]) -> str:
-    """The page with the table of a run in the place of the last one."""
+    """The page with the results of a run in place of those before."""
     line = (
         f"Measured {result['started_at'][:10]} at commit {result['commit'][:7]} with seed "
         f"{result['seed']}, on {result['num_cores']} cores of a {result['processor']}:"
@@ -194,7 +194,7 @@ def page_text(page: str, result: dict[str, Any]) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run what is asked for, and store what came of it."""
+    """Run the requested parts and store the results; returns the exit code."""
     try:
         wanted, seed = asked(words)
     except ConfigError as error:

@@ -1,6 +1,6 @@
-"""Full disks: told in a sentence, what was there stays whole, and the same command goes on later.
+"""Full disks: a message, files stay whole, and the same command completes once there is room.
 
-A disk is full by a limit on the size of files, and, where this process may mount one, for real.
+A disk is filled by a limit on the size of files and, where this process may mount one, for real.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.torture.settled import fault_of_store
 from tests.torture.trial import SWEEP, Trial, end, here, start
 
 PAGE = 4096
-"""What a file takes on a tmpfs is a multiple of it."""
+"""Bytes of a page; a file on a tmpfs takes a multiple of it."""
 
 LIMIT, MOUNT = "a file size limit", "a full tmpfs"
 MOMENTS = ("at the start", "in the middle")
@@ -78,7 +78,7 @@ def _wait_for_a_record(process: subprocess.Popen[str], out: Path) -> None:
 
 
 def _report(table: str, kind: str, disk: Path) -> str:
-    """What is wrong after a report that ran out of room at one of its files, and then had it."""
+    """What is wrong after a report without room for one file, and a second with room; or empty."""
     out = _store(disk)
     if kind == LIMIT:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -102,7 +102,7 @@ def _report(table: str, kind: str, disk: Path) -> str:
 
 @functools.cache
 def tables() -> dict[str, bytes]:
-    """What `bench.report` writes for `_content`, in the order of writing."""
+    """Files that `bench.report` writes for `_content`, in the order of writing."""
     with tempfile.TemporaryDirectory() as folder:
         out = _store(Path(folder))
         ended = here(report.main, [f"out={out}"], Path(folder))
@@ -113,7 +113,7 @@ def tables() -> dict[str, bytes]:
 
 
 def _content() -> bytes:
-    """Records of every kind of cell and of ending."""
+    """Lines of records of every kind of cell, and of some that failed."""
     return b"".join(record.to_json().encode() + b"\n" for record in originals())
 
 
@@ -131,7 +131,7 @@ def _files(out: Path) -> dict[str, Path]:
 
 
 def _not_whole(out: Path) -> str:
-    """Which files of a store are not what they are with room enough."""
+    """Sentence on files of a store that differ from those written with enough room; or empty."""
     found = {name: path.read_bytes() for name, path in _files(out).items()}
     records = (records_folder(out) / "a.jsonl").read_bytes()
     wrong = [name for name, content in found.items() if content != tables().get(name)]
@@ -143,7 +143,7 @@ def _not_whole(out: Path) -> str:
 
 
 def _fill(disk: Path, room: int = 0) -> None:
-    """Leave `room` bytes of a disk, also while somebody writes to it."""
+    """Fill a disk but for `room` bytes, even while another process writes to it."""
     with (disk / "filler").open("wb", buffering=0) as file:
         while (size := _free(disk) - room) > 0:
             with contextlib.suppress(OSError):  # less is free by now, and nothing was taken

@@ -21,7 +21,7 @@ from tests.torture.trial import ROOT, SWEEP, Trial, end, start
 VICTIMS = ("parent", "group", "server", "worker")
 
 LAST_BREATH_S = 20.0
-"""After the parent's end, until the last of its descendants has ended."""
+"""Seconds after the parent's end within which the last of its descendants must end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class Target:
     Attributes:
         command: its name.
         words: its command line, but for ``out``.
-        fault: of its folder and whether all is done, what is wrong there; empty if nothing is.
-        life_s: about how long it takes; a kill comes at any moment of it.
+        fault: called with its folder and whether all is done; says what is wrong, or is empty.
+        life_s: seconds that it takes, roughly; a kill comes at any moment of it.
     """
 
     command: str
@@ -81,7 +81,7 @@ STUDIES = (
         ),
     ),
 )
-"""Studies of seconds: some models each."""
+"""Studies that take seconds, with some models each."""
 
 
 def kills(
@@ -114,7 +114,7 @@ def kills(
 
 
 def studies(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
-    """As `kills`, of studies that train."""
+    """Like `kills`, for studies that train."""
     yield from kills(count, draw, folder, STUDIES)
 
 
@@ -146,7 +146,7 @@ def _find(parent: int, victim: str) -> int | None:
 
 
 def _strays(folder: Path) -> str:
-    """Processes that a command of this folder has left, once they had time to end."""
+    """Sentence on processes that a command of this folder has left behind; empty if none is."""
     until = time.monotonic() + LAST_BREATH_S
     while strays := [process for process in psutil.process_iter() if _is_of(process, folder)]:
         if time.monotonic() > until:

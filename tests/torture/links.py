@@ -1,6 +1,6 @@
 """Stores with links, pipes and devices in them: named in a sentence, and nothing behind them moves.
 
-`fsck_that_follows` is a fault on purpose, which these trials have to find.
+`fsck_that_follows` plants a fault, which these trials have to find.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from tests.mutations import originals
 from tests.torture.trial import Ended, Trial, here
 
 PRECIOUS = b'{"precious": 1}\n'
-"""Content of files that are none of the store's."""
+"""Content of files that do not belong to the store."""
 
 PATIENCE_S = 60
-"""No command on so small a store lasts so long; one that does waits for a pipe, or reads on."""
+"""Seconds after which a command on so small a store hangs: it waits for a pipe, or reads on."""
 
 PLACES = (
     *("records", "records/z.jsonl", "sub/records", "calibration", "calibration/x.json"),
@@ -72,7 +72,7 @@ def links(count: int, draw: Random, folder: Path, only: str = "") -> Iterator[Tr
         count: of trials.
         draw: chooses place, kind and command.
         folder: an empty one.
-        only: a command; any unless given, those that take a second seldom.
+        only: a command; if empty, any of them, slow ones seldom.
     """
     for number in range(count):
         at = folder / str(number)
@@ -92,7 +92,7 @@ def links(count: int, draw: Random, folder: Path, only: str = "") -> Iterator[Tr
 
 @contextmanager
 def fsck_that_follows() -> Iterator[None]:
-    """Within, links inside of stores are followed, as fsck once did."""
+    """Within the block, links inside of stores are followed, as fsck once did."""
     with ExitStack() as changes:
         for name, value in {
             "refuse_link": lambda *_: None,
@@ -114,7 +114,7 @@ def found_after(count: int, draw: Random, folder: Path) -> int | None:
 
 
 def _store(out: Path, mine: Path) -> Path:
-    """One with a line and a calibration that fsck puts aside; and a folder that is none of it."""
+    """Make a store with a line and a calibration that fsck puts aside, and a folder beside it."""
     records_folder(out).mkdir(parents=True)
     (records_folder(out) / "a.jsonl").write_bytes(_content())
     (out / "calibration").mkdir()
@@ -141,7 +141,7 @@ def _put(path: Path, kind: str, mine: Path) -> None:
 
 
 class _Late(BaseException):
-    """No command catches it."""
+    """Timeout of a command; a BaseException, so that no command catches it."""
 
 
 def _within_time(main: Callable[[list[str]], int], folder: Path) -> Ended:
@@ -167,7 +167,7 @@ def _moved(before: dict[str, tuple[bytes, int]], mine: Path) -> str:
 
 
 def _copied(at: Path, put: Path) -> str:
-    """Where what others wrote has been copied to."""
+    """Sentence on a file of others that was copied into a store; empty if none was."""
     for top in ("store", "to"):
         for folder, _, names in os.walk(at / top):
             for path in (Path(folder, name) for name in names):

@@ -22,8 +22,8 @@ MANY = 5
 
 
 def mechanisms(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
-    """`count` misbehaving mechanisms in blocks of five, which all do the same in other places."""
-    # Its import registers them, which no other test may see.
+    """`count` misbehaving mechanisms in blocks of five: the same misdeed at different places."""
+    # Imported late: it registers mechanisms that no other test may see.
     from tests.torture.misbehaving import MISBEHAVING
 
     names = list(islice(cycle(name for names in MISBEHAVING.values() for name in names), count))
@@ -47,7 +47,7 @@ def _end(records: dict[str, Record], name: str) -> str:
 
 
 def _fault(record: Record | None) -> str:
-    """Why that is no end for a mechanism that did something wrong."""
+    """Why this is no proper end of a mechanism that did something wrong; empty if it is."""
     if record is None:
         return "no record"
     if record.status in (Status.OK, Status.SKIPPED):

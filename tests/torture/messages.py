@@ -1,4 +1,4 @@
-"""Damaged messages of workers, and damaged claims: read, or refused in words, and none believed."""
+"""Damaged messages of workers, and damaged claims: each is read, or refused with a message."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def messages(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
         line = _damaged(draw.choice((_ROUNDS, _ROUNDS, _FAILED, *_STEPS)), draw)
         try:
             yield Trial(what=_heard(line))
-        except Exception as error:  # that is what is looked for
+        except Exception as error:  # any exception is a fault
             yield Trial(what="not survived", fault=f"{line[:300]!r}: {error!r}")
 
 
 def _heard(line: bytes) -> str:
-    """What becomes of a message of rounds of two members."""
+    """The outcome of a message from rounds of two members."""
     heard = _Heard([cell(1), cell(2)], Stopping(), 60.0)
     try:
         heard({"round": [0.5, 0.5]})
@@ -61,7 +61,7 @@ def _heard(line: bytes) -> str:
 
 
 def damaged_claims(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
-    """`count` claims; once nobody has touched one for a minute, the work is free."""
+    """`count` damaged claims; the work of one that is untouched for a minute must be free."""
     flat = asdict(sharing._me()) | {"host": "elsewhere", "what": "softmax", "done": 0, "failed": 0}
     for number in range(count):
         out = folder / str(number)
@@ -72,7 +72,7 @@ def damaged_claims(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
         os.utime(file, (time.time() - age_s,) * 2)
         try:
             yield Trial(what="read" if age_s else "waited for", fault=_taken(out, file, age_s))
-        except Exception as error:  # that is what is looked for
+        except Exception as error:  # any exception is a fault
             yield Trial(what="not survived", fault=repr(error))
 
 
@@ -90,7 +90,7 @@ def _taken(out: Path, file: Path, age_s: float) -> str:
 
 
 def _damaged(value: dict[str, Any], draw: Random) -> bytes:
-    """Its JSON, with one value or more replaced, or with bytes that are none."""
+    """A value as JSON with one or two values changed, or as bytes that are no JSON."""
     flat = copy.deepcopy(value)
     for _ in range(draw.choice((1, 1, 2))):
         parent, name = draw.choice(list(places_in(flat)))

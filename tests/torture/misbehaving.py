@@ -42,7 +42,7 @@ def _with_last_words() -> None:
 
 
 def _forge() -> None:
-    """Write an end of its own to whoever waits for this worker's."""
+    """Write a forged result to every socket of this worker, its parent's among them."""
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
             if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
@@ -67,7 +67,7 @@ DEEDS: dict[str, Callable[[], Any]] = {
 
 PLACES = ("constructor", "flops", "forward", "later", "backward")
 LATER = 25
-"""The call at which ``later`` is: after all checks, within the rounds."""
+"""Calls before ``later`` misbehaves: past all checks, within the rounds."""
 
 
 class _Backward(torch.autograd.Function):

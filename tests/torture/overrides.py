@@ -1,4 +1,4 @@
-"""Command lines that nobody should type: a message and exit code 2, or it is a value after all."""
+"""Malformed command lines: a message and exit code 2, unless the value is allowed after all."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.torture.trial import ROOT, Trial, here
 Main = Callable[[list[str]], int]
 
 DRY = ("attention=[softmax]", "task=[]", "seq_len=32", "dry_run=true", "rates=shared")
-"""A small plan that is not measured; the word that is tried comes behind it."""
+"""A small plan that is not measured; the word under test follows it."""
 
 
 MODELS: dict[str, type[Settings]] = {
@@ -53,14 +53,14 @@ MODELS: dict[str, type[Settings]] = {
     "text": Text,
     "verify": Verify,
 }
-"""Commands that a model of settings stands for, instead of a YAML."""
+"""Commands that are defined by a model of settings instead of a YAML."""
 
 OF_SWEEP: dict[str, type[Settings]] = {"race": race.Own, "rates": search.Own}
-"""Commands that take the keys of a sweep, and these."""
+"""Commands that take the keys of a sweep, and those of these models."""
 
 
 def _only_read(command: str, read: Callable[[dict[str, Any]], Any]) -> Main:
-    """A command that does nothing with its configuration but read it."""
+    """A command that reads its configuration and does nothing else."""
     root = root_of(MODELS[command]) if command in MODELS else None
 
     def main(words: list[str]) -> int:
@@ -70,7 +70,7 @@ def _only_read(command: str, read: Callable[[dict[str, Any]], Any]) -> Main:
 
 
 def _checked(model: type[Settings]) -> Callable[[dict[str, Any]], None]:
-    """Settings of a study, and of the training runs that they ask for."""
+    """A reader of a study's settings, and of those of its training runs."""
 
     def read(composed: dict[str, Any]) -> None:
         asked = model.read(composed)
@@ -148,12 +148,12 @@ def keys(command: str) -> tuple[str, ...]:
         for group in choice if isinstance(choice, dict) else ():
             if (CONF / group).is_dir():
                 found += [group, *(key for file in _of_group(group) for key in _flat(file))]
-    root.pop("hydra", None)  # what one may do with Hydra's own keys is Hydra's
+    root.pop("hydra", None)  # Hydra checks its own keys
     return (*found, *_flat(root))
 
 
 def _of_group(group: str) -> Iterator[dict[str, Any]]:
-    """What its files add to a configuration."""
+    """Content that the files of a group add to a configuration."""
     if group == "attention":
         yield {group: {"softmax": settings_of("softmax")}}
     elif group == "publish":
@@ -180,7 +180,7 @@ WORD_COMMANDS: dict[str, tuple[Main, str]] = {
 
 
 def malformed_words(command: str, draw: Random) -> list[str]:
-    """Words for one of them, some of them with nothing sound in them."""
+    """Words for one of `WORD_COMMANDS`, most of them malformed."""
     option = draw.choice((WORD_COMMANDS[command][1], "plugins", "out", "nope"))
     values = [value for value in VALUES if "/" not in value and value != "abc"]
     words = [draw.choice(values) for _ in range(draw.choice((0, 1, 1, 2)))]

@@ -1,4 +1,4 @@
-"""What a store must hold after whatever was done to the sweeps that wrote it."""
+"""Checks of a store after the commands that wrote it were killed or ran out of room."""
 
 from __future__ import annotations
 

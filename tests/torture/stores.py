@@ -1,4 +1,4 @@
-"""Damaged stores: what is left is what was measured, and what is not is named and put aside."""
+"""Damaged stores: sound records stay as they were, damaged ones are named and put aside."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.torture.trial import Trial
 
 
 def stores(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
-    """`count` of them: read, published, validated and repaired."""
+    """`count` damaged stores: read, published, validated and repaired."""
     records = originals()
     for mutant in mutants(records, count, draw.randrange(10**6)):
         try:
             yield Trial(what=survive(mutant, records, folder))
-        except (Exception, SystemExit) as error:  # that is what is looked for
+        except (Exception, SystemExit) as error:  # any exception is a fault
             yield Trial(what="not survived", fault=f"{mutant.what}: {error!r}")

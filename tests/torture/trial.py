@@ -1,4 +1,4 @@
-"""What a trial is, and how commands are run in one: in this process, or in one of their own."""
+"""Trials, and how they run commands: in this process, or in one of their own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TINY_SWEEP = (
 """One cell to time and one to train: where a test has few seconds."""
 
 PATIENCE_S = 300.0
-"""Nothing here lasts so long; what does, hangs."""
+"""Seconds after which a command hangs; none takes as long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class Trial:
     """One attack.
 
     Attributes:
-        what: was done, in words that many trials share.
-        fault: what was not as it must be; empty if all was.
+        what: what was done, in words that many trials share.
+        fault: what went wrong; empty if nothing did.
     """
 
     what: str
@@ -53,7 +53,7 @@ class Trial:
 
 
 Part = Callable[[int, Random, Path], Iterator[Trial]]
-"""Of a number of trials, the draws and an empty folder of its own."""
+"""Makes trials, given their number, the random draws and an empty folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Ended:
     said: str
 
     def fault(self, *codes: int) -> str:
-        """Why that is no end for a command: not one of these codes, or a traceback."""
+        """Why this is no proper end: a traceback, or another exit code; empty if it is."""
         if "Traceback (most recent call last)" in self.said:
             return f"a traceback: {self.said[-1500:]}"
         if self.code not in codes:
@@ -88,9 +88,9 @@ def here(main: Callable[[list[str]], int], words: list[str], folder: Path) -> En
             code = main(words)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # that is what is looked for
+        except BaseException as error:  # any exception is a fault
             return Ended(code=3, said=f"{_text(said)}\nnot caught: {error!r}")
-    if code == 130:  # somebody ends the torture, not this command alone
+    if code == 130:  # Ctrl-C is for the whole run, not for this command alone
         raise KeyboardInterrupt
     return Ended(code=code, said=_text(said))
 
@@ -102,7 +102,7 @@ def _text(stream: io.TextIOWrapper) -> str:
 
 def start(words: list[str], folder: Path, command: str = "sweep") -> subprocess.Popen[str]:
     """Start a command in a folder and a session of its own; what it says goes to one pipe."""
-    temporary = folder / "tmp"  # other sweeps of this machine are not waited for
+    temporary = folder / "tmp"  # so that it waits for no other sweep of this machine
     temporary.mkdir(exist_ok=True)
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
@@ -123,7 +123,7 @@ def start(words: list[str], folder: Path, command: str = "sweep") -> subprocess.
 
 
 def end(process: subprocess.Popen[str]) -> Ended:
-    """Wait for it; one that hangs is killed."""
+    """Wait for a command to end; one that hangs is killed."""
     try:
         said, _ = process.communicate(timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Costs that a mechanism claims by its own formulas; an error where the value is no count."""
+"""FLOPs that a mechanism claims by its own formulas, checked to be counts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bench.core.cell import KernelWorkload
 from bench.measuring.building import shape_of
 
 _MOST_FLOPS = 10**30
-"""More than any machine computes in a lifetime, and less than what readers of JSON choke on."""
+"""Largest count: no machine computes as many, and readers of JSON still take it."""
 
 
 def flops_of(module: Any, workload: KernelWorkload) -> tuple[int, int]:
-    """FLOPs of a forward call, or of one decoded token: needed, and executed by its formula.
+    """Needed and executed FLOPs of a forward call, or of one decoded token, by the formulas.
 
-    Padding needs none; an implementation works on it as on anything else.
+    Padding needs none, but implementations execute it.
     """
     whole = shape_of(workload)
     if workload.mode == "decode":
@@ -31,10 +31,10 @@ def flops_of(module: Any, workload: KernelWorkload) -> tuple[int, int]:
 
 
 def claimed_flops(module: Any, formula: str, shape: CallShape) -> int:
-    """FLOPs by `flops`, `executed_flops` or `decode_flops`.
+    """FLOPs by one formula: `flops`, `executed_flops` or `decode_flops`.
 
     Raises:
-        ValueError: the formula gives something else than a count.
+        ValueError: the formula does not give a count.
     """
     said: Any = getattr(module, formula)(shape)
     is_number = isinstance(said, numbers.Real)

@@ -1,4 +1,4 @@
-"""How much memory a call takes, seen on meta tensors: they have sizes and hold no values."""
+"""Peak memory of a call, found on meta tensors, which have sizes and hold no values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.measuring.device.base import allowed_sdpa
 
 
 class _Alive(TorchDispatchMode):
-    """Sums the bytes of storages that operators made and nobody has let go of."""
+    """Sums the bytes of living storages that operators have made, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -26,7 +26,7 @@ class _Alive(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # What comes in was there before the call, or is known already.
+        # Storages of arguments existed before the call, or are known already.
         given = {_identity(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
@@ -48,9 +48,10 @@ class _Alive(TorchDispatchMode):
 
 
 class _FusedAttention(TorchFunctionMode):
-    """On meta tensors torch decomposes its fused attention into all pairs; keep it one operator.
+    """Keeps torch's fused attention one operator; on meta, torch decomposes it into all pairs.
 
-    Only of widths that the CPU's kernel takes: torch computes all pairs for others as well.
+    Only for widths that the CPU's kernel takes: for others, torch computes all pairs on the CPU
+    as well.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -70,7 +71,7 @@ def _attend(
 ) -> Tensor:
     is_learned = attn_mask is not None and attn_mask.requires_grad
     fits = q.dim() == 4 and q.shape[-1] == k.shape[-1] == v.shape[-1] and not is_learned
-    is_on = allowed_sdpa()[0]  # of the CPU's kernel as well
+    is_on = allowed_sdpa()[0]  # flash, the switch of the CPU's kernel as well
     if not (fits and is_on and q.is_meta and dropout_p == 0.0):
         return functional.scaled_dot_product_attention(
             q, k, v, attn_mask, dropout_p, is_causal, **rest
@@ -89,12 +90,12 @@ def _identity(tensor: Tensor) -> int:
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Bytes that operators have made and that are alive at the peak of one call.
+    """Largest number of bytes of tensors that operators of a call have made and that are alive.
 
-    Scratch within a fused operator is not seen.
+    Scratch memory within a fused operator is not counted.
 
     Raises:
-        Exception: whatever a call raises that meta tensors do not get through.
+        Exception: whatever a call raises that does not support meta tensors.
     """
     alive = _Alive()
     with _FusedAttention(), alive:

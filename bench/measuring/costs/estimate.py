@@ -1,4 +1,4 @@
-"""Expected needs of a cell, before anything of it is measured."""
+"""Expected memory and duration of a cell, before it is measured."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from bench.measuring.models.support import is_own
 from bench.measuring.subject import Subject
 
 _FLOPS_PER_S = 2e10
-"""A rate for guessing durations only: a modest core at float32."""
+"""FLOPs per second of one modest core at float32, for guessing durations only."""
 
 _TRIAL_S = 0.6
 _CALLS, _MODEL_CALLS = 5, 20
-"""Calls in a trial; a model's also has its mechanisms' slow forms, in float64."""
+"""Number of calls that a trial costs; a model's also runs slow forms in float64."""
 _TASK_S = 20.0
 _COMPILE_S = 10.0
 
 _SHORT, _LONG = 3072, 6144
-"""Lengths of a dry run from which longer ones are extrapolated: more than windows in use, and so
-many that a call goes several times over its tiles and takes its heads one by one, as it will."""
+"""Lengths of dry runs from which longer ones are extrapolated: above all windows in use, and long
+enough that a call has several tiles and takes its heads one by one, as longer calls do."""
 _QUADRATIC_SHARE = 0.15
 """Share of the larger peak that must grow with N^2 for the cell to count as quadratic."""
 
 _FEW_ROWS, _MANY_ROWS = 4, 8
-"""Batch sizes of a dry run from which larger ones are extrapolated: every row takes as much."""
+"""Batch sizes of dry runs from which larger ones are extrapolated: all rows need the same."""
 
 _IMAGE_SIZES = (128, 224)
-"""Images that models of all kinds take, neither larger than usual: a plan must not take longer."""
+"""Image sizes, in pixels, that all kinds of models take, and that are small enough for a plan."""
 
 _LONG_GRIDS, _NEARLY = (4096, 16384), 1.05
-"""Lengths by which FLOPs are told to grow with tokens alone, and what they may grow besides."""
+"""Numbers of tokens between which FLOPs per token may grow by this factor to count as linear."""
 
 PLUGIN_TIMEOUT_S = 5.0
-"""For the dry run of code that is not ours, in a process of its own."""
+"""Timeout in seconds for constructors and dry runs of plugins, in a process of their own."""
 
 
 def needed_bytes(cell: Cell) -> int | None:
@@ -59,7 +59,7 @@ def needed_bytes(cell: Cell) -> int | None:
 
 
 def why_too_large(cell: Cell, needed: int | None) -> str | None:
-    """A sentence with the estimate, if a cell needs more memory than there is."""
+    """A sentence with the estimate, if a cell needs more memory than is free; else None."""
     free = device_named(cell.device).free_bytes()
     if needed is None or needed <= free:
         return None
@@ -72,9 +72,8 @@ def why_too_large(cell: Cell, needed: int | None) -> str | None:
 def peak_bytes_of(cell: Cell) -> int | None:
     """Peak allocation of a timed cell's call, in bytes: output, gradients, temporaries, state.
 
-    By a dry run on meta tensors, of its own length up to 3,072 tokens and beyond that extrapolated
-    from two short ones. None if meta tensors do not get through the call, and of a kernel that is
-    generated in it.
+    Found by a dry run on meta tensors, at its own length up to 3,072 tokens, beyond that
+    extrapolated from two shorter ones. None if the call fails on meta tensors, or compiles itself.
     """
     if cell.hyperparameters.get("compiled"):
         return None
@@ -87,12 +86,12 @@ def peak_bytes_of(cell: Cell) -> int | None:
             return _peak(on_meta)
         short, long = (_peak(_at(on_meta, length)) for length in (_SHORT, _LONG))
         return extrapolated(short, long, longest)
-    except Exception:  # foreign code may do anything; the worker will tell whether it runs
+    except Exception:  # foreign code may raise anything; the trial shows whether it runs
         return None
 
 
 def extrapolated(short: int, long: int, seq_len: int) -> int:
-    """The peak at a length, from those at 3,072 and 6,144 tokens: b N + c N^2, or a + b N.
+    """The peak at a length, extrapolated from 3,072 and 6,144 tokens as b N + c N^2 or a + b N.
 
     >>> extrapolated(100, 200, 12288), extrapolated(100, 400, 12288), extrapolated(100, 150, 12288)
     (400, 1600, 250)
@@ -113,13 +112,13 @@ def is_foreign(cell: Cell) -> bool:
 
 
 def _on_meta(cell: Cell) -> Cell:
-    """The cell on meta, without what its memory does not depend on."""
+    """The cell on meta, with settings that do not affect its memory at their defaults."""
     workload = replace(cell.timed, cache="warm", compile="eager")
     return replace(cell, device="meta", num_threads=1, workload=workload)
 
 
 def _at(cell: Cell, longest: int) -> Cell:
-    """The same with so many queries or keys, whichever are more, and the others in proportion."""
+    """The cell with `longest` queries or keys, whichever are more, and the others in proportion."""
     w = cell.kernel
     most = max(w.seq_len, w.num_keys)
     lengths = [max(1, round(n * longest / most)) for n in (w.seq_len, w.num_keys)]
@@ -150,7 +149,7 @@ def _with(cell: Cell, **size: Any) -> Cell:
 
 
 def expected_s(cell: Cell, stopping: Stopping) -> float:
-    """Seconds that a cell may take; a guess that is printed and weighs the progress bar."""
+    """Expected seconds of a cell: a guess for budgets, the order of work and the progress bar."""
     if isinstance(cell.workload, TaskWorkload):
         return _TASK_S * float(cell.workload.settings.get("num_steps", 600)) / 600
     call_s = _forward_flops(cell) * cell.timed.flops_factor / (_FLOPS_PER_S * cell.num_threads)
@@ -182,7 +181,8 @@ def _forward_flops(cell: Cell) -> int:
 def _model_flops(cell: Cell) -> int:
     """FLOPs by a dry run; for large images extrapolated from smaller ones.
 
-    A mechanism is then taken for softmax, without what grows with pairs if its formula does not.
+    The extrapolation takes those of softmax for a mechanism, without their quadratic part if the
+    mechanism's formula is linear.
     """
     size, (small, large) = cell.model.image_size, _IMAGE_SIZES
     if size <= large or is_own(cell.model.model):
@@ -197,7 +197,7 @@ def _model_flops(cell: Cell) -> int:
 
 
 def _is_linear(cell: Cell) -> bool:
-    """Whether a mechanism's FLOPs grow with the number of tokens, by its formula."""
+    """Whether a mechanism's FLOPs are linear in the number of tokens, by its formula."""
     if cell.mechanism == ORIGINAL:
         return False
     sizes: dict[str, Any] = {"num_heads": 2, "head_dim": 32}

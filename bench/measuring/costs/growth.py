@@ -1,4 +1,4 @@
-"""Costs of a mechanism at one size and as sequences grow; nothing is run."""
+"""Costs of a mechanism at one shape, and their growth with the length; nothing is run."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from bench.measuring.costs.estimate import peak_bytes_of
 from bench.measuring.states import bytes_after
 
 BATCH_SIZE, NUM_HEADS, HEAD_DIM, SEQ_LEN = 1, 8, 64, 4096
-"""The shape that costs are told at: that of the tables that compare mechanisms."""
+"""Shape of the costs in the tables that compare mechanisms."""
 
 _GROWTH_LENGTHS = (16_384, 65_536)
-"""Long enough for the highest power to show, and squares, which every grid mechanism takes."""
+"""Numbers of tokens, large enough for the highest power to show; every grid takes squares."""
 
 _FEW_HEADS = 4
-"""For the growth of memory, which heads do not change; a dry run takes as long as it has heads."""
+"""Number of heads for the growth of memory: more would only make the dry runs slower."""
 
 _NEARLY = 0.1
-"""An exponent this near to a whole number is called by it."""
+"""Largest distance of an exponent from a whole number to which it is rounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Costs at the shape above, and the powers of N that they grow with.
+    """Costs at the shape above, and the powers of N with which they grow.
 
     Attributes:
-        flops: of one forward call.
-        flops_growth: such as ``N`` or ``N^2``.
-        memory_growth: of what a forward call allocates, its output included; None where meta
-            tensors do not get through it.
-        decode_growth: of one decoded token, ``1`` where a state of fixed size is kept; None
-            without a step.
+        flops: FLOPs of one forward call.
+        flops_growth: a power such as ``N`` or ``N^2``.
+        memory_growth: power of the bytes that a forward call allocates, its output included; None
+            if it fails on meta tensors.
+        decode_growth: power of the FLOPs of one decoded token, ``1`` with a state of fixed size;
+            None without a step.
     """
 
     flops: int
@@ -49,7 +49,7 @@ class Costs:
 
 
 def costs(name: str) -> Costs:
-    """Work out what a mechanism with its defaults costs, causal where it must be."""
+    """Costs of a mechanism with its defaults, causal only if it has no other form."""
     cell = default_cell(name, SEQ_LEN)
     few_heads = replace(cell, workload=replace(cell.kernel, num_heads=_FEW_HEADS))
     return Costs(
@@ -70,7 +70,7 @@ def _can_decode(cell: Cell) -> bool:
 
 
 def default_cell(name: str, seq_len: int) -> Cell:
-    """A forward call of a mechanism with its defaults, causal where it must be."""
+    """Forward call of a mechanism with its defaults, causal only if it has no other form."""
     can = attention_class(name).capabilities
     return Cell(
         entry=name,
@@ -97,11 +97,11 @@ class Needs:
 
     Attributes:
         workload: a forward call of the shape above, at this length.
-        flops: by the formula.
-        num_parameters: learnable values of what is called.
-        state_bytes: what a decoding model keeps of so many tokens; None without a step.
-        peak_bytes: what the call allocates, its output included; None where meta tensors do not get
-            through it.
+        flops: FLOPs by the formula.
+        num_parameters: number of learnable values of the core or layer.
+        state_bytes: bytes of the state after all tokens; None without a step.
+        peak_bytes: peak of the bytes that the call allocates, its output included; None if it
+            fails on meta tensors.
     """
 
     workload: KernelWorkload
@@ -151,7 +151,7 @@ def _decode_flops(cell: Cell) -> int:
 
 
 def _growth(cost: Callable[[Cell], int | None], cell: Cell) -> str | None:
-    """The power of N by which a cost grows between the two lengths; None if it is not known."""
+    """The power of N with which a cost grows between the two lengths; None if it is unknown."""
     first, second = _GROWTH_LENGTHS
     at = [replace(cell, workload=replace(cell.kernel, seq_len=n)) for n in (first, second)]
     short, long = map(cost, at)

@@ -1,8 +1,8 @@
 """A mechanism's FLOP formulas against torch's counter, and against slow forms of it.
 
-`executed_flops` must be what torch's counter sees. `flops`, what the mathematics needs, must be
-that too, or the work of a slow form that gives the same output and wastes nothing. There is one
-proof: `attnbench verify flops=true` prints it, and the conformance claim "flops" is it.
+`executed_flops` must equal torch's count. `flops`, which the mathematics needs, must equal it too,
+or the work of a slow form that gives the same output and wastes nothing. `attnbench verify
+flops=true` prints this proof, and the conformance check of the claim "flops" runs it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ TOLERANCE = 0.01
 SMALL = Geometry(num_heads=2, head_dim=16, value_dim=8, seq_len=12)
 # One head, so that pairs can be told apart.
 PAIRS = Geometry(num_heads=1, head_dim=16, value_dim=8, seq_len=24)
-# Several chunks or tiles, and a rest.
+# Several chunks or tiles, and a remainder.
 MEDIUM = Geometry(num_heads=1, head_dim=16, seq_len=300)
-# More tokens than a window or a block that is in use.
+# More tokens than any window or block in use.
 SPARSE = Geometry(num_heads=1, head_dim=8, seq_len=600)
-# Where an implementation that changes with the length has changed.
+# Beyond the lengths at which implementations switch to another algorithm.
 FAR = Geometry(num_heads=1, head_dim=16, seq_len=2100)
-# So wide that a state outweighs the pair of a token with itself, which a chunk adds.
+# So wide that the state costs more than a token's pair with itself, which a chunk adds.
 WIDE = Geometry(num_heads=1, head_dim=256, seq_len=4)
 WIDE_STEP = replace(WIDE, seq_len=24, causal=True, grid=(0, 0))
 
@@ -55,15 +55,15 @@ class FlopVerdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class FlopProof:
-    """One form of one mechanism. Numbers are FLOPs of one call of the shape that is named.
+    """Proof for one form of one mechanism; all numbers are FLOPs of one call of `shape`.
 
     Attributes:
         form: ``bidirectional``, ``cross`` (N != M), ``causal``, or ``decode`` of one token.
-        formula: what the mathematics needs, by the mechanism's formula.
-        needed: what that was compared with, and ``method`` how it was found.
-        executed: what the implementation executes, by its formula.
-        counted: what torch's counter saw of the same call.
-        reason: always present unless all was confirmed.
+        formula: FLOPs that the mathematics needs, by the mechanism's formula.
+        needed: the count that `formula` was compared with; `method` names its source.
+        executed: FLOPs that the implementation executes, by its formula.
+        counted: FLOPs of the same call by torch's counter.
+        reason: present unless all was confirmed.
     """
 
     mechanism: str
@@ -79,7 +79,7 @@ class FlopProof:
 
     @property
     def times_off(self) -> float | None:
-        """Ratio of the count to a refuted formula; None where none is refuted."""
+        """Ratio of the count to a refuted formula; None if none is refuted."""
         if self.status is not FlopVerdict.FAILED:
             return None
         for formula, found in ((self.formula, self.needed), (self.executed, self.counted)):
@@ -110,9 +110,9 @@ class _Look:
 
     @property
     def nearest(self) -> SlowForm:
-        """The slow form nearest to the formula.
+        """The slow form whose count is nearest to the formula.
 
-        Where there are decisive ones, one of them or one that takes less than they do.
+        If there are decisive ones, forms that need more than all of these are ignored.
         """
         enough = max((form.flops for form in self.decisive), default=None)
         forms = [form for form in self.slow if enough is None or form.flops <= enough]
@@ -120,7 +120,7 @@ class _Look:
 
     @property
     def is_blind(self) -> bool:
-        """True if the counter saw none of its work."""
+        """Whether the counter may have missed products of the call, see `is_blind`."""
         return is_blind(self.work)
 
     @property
@@ -155,15 +155,15 @@ class _Look:
 
 
 def is_blind(work: Work) -> bool:
-    """Whether there may be products that were not seen: a lower number refutes nothing."""
+    """Whether a count may have missed products, so that a lower number refutes nothing."""
     return bool(work.opaque) or work.flops == 0
 
 
 def is_counted(formula: int, executed: int, work: Work) -> bool:
-    """Whether the counter confirms what is executed.
+    """Whether the counter confirms the executed FLOPs.
 
-    A fused kernel leaves out what its mask hides, in tiles of its own; the counter takes it for
-    a full one. What is executed is then between what is needed and what was counted.
+    A fused kernel skips hidden pairs in tiles of its own, and the counter counts all pairs. The
+    executed FLOPs are then between the needed and the counted ones.
     """
     slack = 1 + TOLERANCE
     return _agree(executed, work.flops) or (
@@ -172,7 +172,7 @@ def is_counted(formula: int, executed: int, work: Work) -> bool:
 
 
 def contradiction(formula: int, executed: int, work: Work) -> float | None:
-    """Counted FLOPs over those of a formula that they contradict; None where none is contradicted.
+    """Counted FLOPs over those of a formula that they contradict; None if they contradict none.
 
     >>> work = Work()
     >>> work.flops = 300
@@ -209,7 +209,7 @@ def prove_form(kind: type[Mechanism], form: str, *, at_a_glance: bool = False) -
     Args:
         kind: the mechanism, with its default hyperparameters.
         form: one of `forms_of`.
-        at_a_glance: of a core, look at one small shape only, where pairs can be told apart; that
+        at_a_glance: for a core, take one small shape only, where pairs can be told apart; that
             takes milliseconds.
     """
     missing = [p for p in kind.capabilities.requires if importlib.util.find_spec(p) is None]
@@ -234,7 +234,7 @@ def prove_form(kind: type[Mechanism], form: str, *, at_a_glance: bool = False) -
 
 
 def _step(kind: type[Mechanism]) -> _Look:
-    """The last step of a sequence, which has one formula only."""
+    """Findings at the last step of a sequence, for which there is one formula only."""
     sample = callable_sample(kind, WIDE_STEP)
     formula, work = sample.mechanism.decode_flops(sample.shape), work_of(last_step(sample))
     slow = SlowForm(name="as executed", flops=work.flops, is_decisive=work.flops > 0)
@@ -250,7 +250,7 @@ def _step(kind: type[Mechanism]) -> _Look:
 
 
 def _looks(kind: type[Mechanism], form: str) -> Iterator[_Look]:
-    """A call at each of some shapes, with the slow forms that there are of it."""
+    """Findings at several shapes, each with the slow forms that apply."""
     can, is_core, causal = kind.capabilities, not issubclass(kind, AttentionLayer), form == "causal"
     look = partial(_look, kind, form)
     yield look(SMALL, without_zeros, batch_size=2)
@@ -278,7 +278,7 @@ def _pairs(kind: type[Mechanism], form: str) -> _Look:
 
 
 def _is_sparse(kind: type[Mechanism], causal: bool) -> bool:
-    """Whether, by the formula, pairs are left out of many tokens that are there of a few."""
+    """Whether pairs are left out: by the formula, a pair takes less at many tokens than at few."""
     per_pair = []
     for length in (PAIRS.seq_len, SPARSE.seq_len):
         sample = make_sample(kind, replace(SPARSE, causal=causal, seq_len=length, grid=(0, 0)))
@@ -308,7 +308,7 @@ def _look(
 
 
 def _verdict(name: str, form: str, looks: list[_Look]) -> FlopProof:
-    # Without a decisive slow form, what is executed may agree with a wrong formula by chance.
+    # Without a decisive slow form, a wrong formula may agree with the executed FLOPs by chance.
     telling = [look for look in looks if look.decisive] or looks
     faulty = [look for look in (*telling, *looks) if look.faults()]
     confirmed = [look for look in telling if look.is_confirmed]
@@ -345,7 +345,7 @@ def _agree(ours: float, theirs: float) -> bool:
 
 
 def _words(shape: CallShape, form: str) -> str:
-    """As ``B2 H2 N12 D16 E8``."""
+    """A shape in words such as ``B2 H2 N12 D16 E8``."""
     sizes = [f"B{shape.batch_size}", f"H{shape.num_heads}", f"N{shape.query_len}"]
     if form == "cross":
         sizes.append(f"M{shape.key_len}")

@@ -1,7 +1,7 @@
-"""Calls of a mechanism that are counted, and slow ways to the same output that waste nothing.
+"""Counted calls of a mechanism, and slow algorithms for the same output that waste nothing.
 
-What a slow form counts is an algorithm that gave the mechanism's output, so a formula that says
-the same number is not only consistent: so much work does it, and no more is needed.
+A slow form counts an algorithm that really gave the mechanism's output. So a formula with the same
+number is not only consistent: that much work is enough.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from bench.measuring.token_gates import gates_of
 
 _SEED = 0
 _ROUNDING = 1e-5
-"""How close a slow form must come to the output in float32, relative to its largest entry."""
+"""Tolerance of a slow form's output in float32, relative to the largest entry."""
 _GROUP = 8
-"""Keys that are looked at in one call, which keeps that in the cache."""
+"""Number of keys that are probed in one call, so that it fits into the cache."""
 
 aten = torch.ops.aten
 _FACTORS = {aten.mm: (0, 1), aten.bmm: (0, 1), aten.addmm: (1, 2), aten.baddbmm: (1, 2)}
@@ -39,17 +39,17 @@ _MASK_AND_CAUSAL = {
     aten._scaled_dot_product_cudnn_attention: (3, 6),
 }
 _OPAQUE = ("fft", "linalg", "triangular_solve", "cholesky", "lu_", "flex_attention")
-"""In names of operators that hold products which torch's counter does not price."""
+"""Parts of names of operators whose products torch's counter does not count."""
 _NO_PRODUCT = {aten.linalg_vector_norm}
 
 
 class NotCallable(Exception):
-    """A mechanism cannot be built for, or called at, a shape at which it could be watched."""
+    """A mechanism cannot be built or called at any of the shapes at which it is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A mechanism, built and with inputs: ``(q, k, v)`` and its gates, or ``(x,)`` of a layer."""
+    """A built mechanism with inputs: ``(q, k, v)`` and its gates, or ``(x,)`` for a layer."""
 
     mechanism: Any
     rebuild: Callable[[Geometry], Any]
@@ -57,11 +57,11 @@ class Sample:
     gates: Mapping[str, Tensor] = field(default_factory=dict)
 
     def call(self) -> Any:
-        """Call it on all of the tensors, with its gates."""
+        """Call the mechanism on all of the tensors, with its gates."""
         return self.mechanism(*self.tensors, **self.gates)
 
     def step(self, tokens: slice, state: Any) -> tuple[Any, Any]:
-        """Continue with some of the tokens."""
+        """Step over some of the tokens: their output, and the state after them."""
         parts = at_tokens((*self.tensors, *self.gates.values()), tokens)
         own = len(self.tensors)
         gates = dict(zip(self.gates, parts[own:], strict=True))
@@ -88,8 +88,8 @@ def make_sample(
 ) -> Sample:
     """A mechanism at its default hyperparameters, with seeded weights and unit-normal inputs.
 
-    A core that takes gates has them too, as it is timed. In the dtype that is timed: an
-    implementation may go another way in a wider one.
+    Gates and dtype are those of timed calls: an implementation may take another path in a wider
+    dtype.
 
     Raises:
         ValueError, TypeError, ImportError: it cannot be built for this geometry.
@@ -125,10 +125,10 @@ def make_sample(
 def callable_sample(
     kind: type[Mechanism], geometry: Geometry, batch_size: int = 1, key_len: int | None = None
 ) -> Sample:
-    """A sample of about this geometry: another value_dim, or more tokens, where it must be.
+    """A sample of this geometry, or if need be with another value_dim or more tokens.
 
     Raises:
-        NotCallable: none can be built and called.
+        NotCallable: no such sample can be built and called.
     """
     why = ""
     for length in dict.fromkeys((geometry.seq_len, 64, 256)):
@@ -144,15 +144,15 @@ def callable_sample(
 
 
 class Work(TorchDispatchMode):
-    """Work of operators, by the formulas of torch's counter and those that it lacks.
+    """Counts the work of operators, by torch's formulas and ours for those that torch lacks.
 
     Attributes:
         flops: two per multiply-add; of a fused kernel those of all pairs, whatever its mask.
-        nonzero_flops: those of which neither factor is zero, as of a padded channel or a weight
-            that a mask has set to zero; counted only if asked for.
-        has_masked_kernel: whether torch's attention was given a mask, or told to be causal: of
-            the pairs that this hides, a kernel leaves out as many as it can, and the counter none.
-        opaque: operators that may hold products of a number unknown.
+        nonzero_flops: those of products without a factor of zero, such as a padded channel or a
+            masked weight; valid only with `count_zeros`.
+        has_masked_kernel: whether torch's attention was called with a mask or as causal: a kernel
+            skips as many hidden pairs as it can, and the counter none.
+        opaque: names of operators that may hold an unknown number of products.
     """
 
     supports_higher_order_operators = True  # FlexAttention is one
@@ -166,7 +166,7 @@ class Work(TorchDispatchMode):
         self._count_zeros = count_zeros
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operator and price it."""
+        """Run an operator and count its FLOPs."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         packet = getattr(func, "overloadpacket", func)
@@ -184,7 +184,7 @@ class Work(TorchDispatchMode):
         return out
 
     def _fused(self, mask_at: int | None, causal_at: int, args: Any, kwargs: Any) -> int:
-        """Scores and the mix of values of the pairs that a mask allows."""
+        """Nonzero FLOPs of a fused kernel: scores and mixed values of the allowed pairs."""
         q, k, v = args[:3]
         mask = kwargs.get("attn_mask")
         if mask_at is not None and len(args) > mask_at:
@@ -202,14 +202,14 @@ class Work(TorchDispatchMode):
 
 
 class _MaskedAttention(TorchFunctionMode):
-    """Tells `work` of torch's attention with a mask, also where it is no kernel but operators."""
+    """Notes in `work` a masked call of torch's attention, also where it is not a fused kernel."""
 
     def __init__(self, work: Work) -> None:
         super().__init__()
         self._work = work
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at the arguments, and call it."""
+        """Check the arguments of a function, and call it."""
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             given = dict(zip(("attn_mask", "dropout_p", "is_causal"), args[3:], strict=False))
@@ -220,7 +220,7 @@ class _MaskedAttention(TorchFunctionMode):
 
 
 def _is_opaque(func: Any, packet: Any) -> bool:
-    """Whether an operator may hold products: by its name, or because it is not torch's own."""
+    """Whether an operator may hold products: by its name, or because it is not one of torch's."""
     is_torchs = getattr(func, "namespace", "aten") in ("aten", "prims", "prim", "profiler")
     return not is_torchs or any(part in str(packet) for part in _OPAQUE)
 
@@ -231,7 +231,7 @@ def _is_nonzero(factor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def work_of(call: Callable[[], object], *, count_zeros: bool = False) -> Work:
-    """Run a call of what has run before, as it is written, watching every operator."""
+    """Run a call that has run before, without compilation, and count every operator."""
     work = Work(count_zeros=count_zeros)
     with as_written(), _MaskedAttention(work), work:
         call()
@@ -240,7 +240,7 @@ def work_of(call: Callable[[], object], *, count_zeros: bool = False) -> Work:
 
 @dataclass(frozen=True, kw_only=True)
 class SlowForm:
-    """One slow way and what it takes; a decisive one is what the formula must be about."""
+    """A slow algorithm and its FLOPs; the formula must agree with a decisive one."""
 
     name: str
     flops: int
@@ -249,7 +249,7 @@ class SlowForm:
 
 @torch.no_grad()
 def last_step(sample: Sample, num_tokens: int | None = None) -> Callable[[], object]:
-    """The `step` for the last of some tokens, with a state that has seen those before it."""
+    """Call of `step` for the last of some tokens, with the state after those before it."""
     mechanism, first = sample.mechanism, sample.tensors[0]
     last = (num_tokens or first.shape[-2]) - 1
     state = mechanism.init_state(first.shape[0], dtype=first.dtype, device=first.device)
@@ -258,17 +258,17 @@ def last_step(sample: Sample, num_tokens: int | None = None) -> Callable[[], obj
 
 
 def without_zeros(sample: Sample) -> SlowForm:
-    """The call itself, without products of which a factor is zero: padding, and what masks hide."""
+    """The call itself, without products that have a factor of zero, by padding or masks."""
     flops = work_of(sample.call, count_zeros=True).nonzero_flops
     return SlowForm(name="without zeros", flops=flops, is_decisive=False)
 
 
 def token_by_token(sample: Sample) -> SlowForm | None:
-    """Sum one `step` for each token, by the formula that the decode form proves.
+    """Sum of one `step` for each token, by the formula that the proof of ``decode`` covers.
 
-    Decisive if a late step takes as much as an early one, which makes it a recurrence. With a cache
-    of all tokens a step may go another way than a whole sequence. None unless the formula is what
-    both steps take.
+    Decisive if a late step takes as much as an early one, as in a recurrence. With a cache of all
+    tokens a step may take another path than a whole sequence. None unless the steps take the same,
+    or both agree with the formula.
     """
     shape, length = sample.shape, sample.shape.query_len
     at = [replace(shape, query_len=1, key_len=n) for n in range(1, length + 1)]
@@ -281,10 +281,9 @@ def token_by_token(sample: Sample) -> SlowForm | None:
 
 @torch.no_grad()
 def query_by_query(sample: Sample) -> SlowForm | None:
-    """Each query alone, by the bidirectional form, with the keys that it may see.
+    """Sum of one call for each query, by the bidirectional form, with the keys that it may see.
 
-    None if the output is another, or that form does not go pair by pair. A core that takes gates,
-    one for each token, is not asked.
+    None if the output differs, if FLOPs are not proportional to pairs, or for a core with gates.
     """
     causal = sample.mechanism
     if sample.gates:
@@ -309,12 +308,12 @@ def query_by_query(sample: Sample) -> SlowForm | None:
 
 @torch.no_grad()
 def pair_by_pair(sample: Sample) -> SlowForm | None:
-    """Softmax over the pairs that are seen to matter, counted one by one; of one head.
+    """Softmax over the pairs that matter, counted one by one; for one head.
 
-    A pair matters if the query's output changes with the key's value. Where it depends on the data
-    which pairs do, all that are visible have to be scored first. None if the output is not that of
-    a softmax over the pairs that matter. Gates are set to where they change nothing: what is
-    executed does not depend on their values.
+    A pair matters if the query's output changes with the key's value. If the pairs that matter
+    depend on the data, all visible ones have to be scored first. None if the output is not that of
+    a softmax over the pairs that matter. Gates are set to values without effect: executed FLOPs do
+    not depend on their values.
     """
     sample = replace(sample, gates=_idle(sample))
     q, k, v = sample.tensors
@@ -322,7 +321,7 @@ def pair_by_pair(sample: Sample) -> SlowForm | None:
     allowed = torch.cat([_changes(sample, q, k, keys) for keys in groups]).T
     scores = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).masked_fill(~allowed, -torch.inf)
     expected, out = scores.softmax(dim=-1).nan_to_num(0.0) @ v, sample.call()
-    # A factor per query, as the share that a sink leaves, takes no product.
+    # A factor per query, such as the share that a sink leaves, is no matrix product.
     squares = expected.square().sum(dim=-1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny)
     if not _agree((out * expected).sum(dim=-1, keepdim=True) / squares * expected, out):
         return None
@@ -338,7 +337,7 @@ def pair_by_pair(sample: Sample) -> SlowForm | None:
 
 
 def _idle(sample: Sample) -> dict[str, Tensor]:
-    """Log decays that forget nothing, and all of what a share is taken of."""
+    """Gates without effect: log decays of 0, and shares of 1."""
     return {
         name: torch.full_like(sample.gates[name], min(1.0, gate.high))
         for name, gate in declared(sample.mechanism).items()
@@ -346,7 +345,7 @@ def _idle(sample: Sample) -> dict[str, Tensor]:
 
 
 def _changes(sample: Sample, q: Tensor, k: Tensor, keys: Tensor) -> Tensor:
-    """Whether each output changes with some keys' values, a sequence for each: (keys, N)."""
+    """Whether each output changes with the value of each of some keys, (keys, N) bool."""
     count = len(keys)
     values = sample.tensors[2].repeat(count + 1, 1, 1, 1)
     values[torch.arange(count), :, keys] += 1.0

@@ -1,4 +1,4 @@
-"""Proofs of FLOP formulas as a person reads them: each formula beside what it was held against."""
+"""Table of proofs of FLOP formulas: each formula beside the count it was compared with."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def _count(flops: int | None) -> str:
 
 
 def summary(proofs: Sequence[FlopProof]) -> str:
-    """Such as ``61 confirmed, 0 failed, 3 unconfirmed``."""
+    """Totals such as ``61 confirmed, 0 failed, 3 unconfirmed``."""
     count = {status: sum(p.status is status for p in proofs) for status in FlopVerdict}
     return ", ".join(f"{count[status]} {status}" for status in FlopVerdict)
 
 
 def reasons(proofs: Sequence[FlopProof]) -> list[str]:
-    """A line for each proof that did not end well, failures first."""
+    """A line for each proof that is not confirmed, failures first."""
     open_ones = [p for p in proofs if p.reason is not None]
     return [
         f"{p.status} {p.mechanism} {p.form}: {p.reason}"

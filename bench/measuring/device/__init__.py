@@ -1,7 +1,7 @@
-"""The door to devices: whatever differs between a CPU and a card is asked of a `Device`.
+"""Devices: a `Device` hides all that differs between a CPU and a card.
 
-`base` says what can be asked, `cpu` and `cuda` answer. Nothing else in bench knows one kind of
-device from another. None of these files imports torch before it is asked something.
+`base` is the interface, which `cpu` and `cuda` implement. Nothing else in bench distinguishes kinds
+of devices. None of these files imports torch before a method needs it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ NAMES = ("auto", "cpu", "cuda", "cuda:0", "cuda:1")
 
 
 def is_device_name(word: str) -> bool:
-    """Whether a configuration may name a device so; ``auto`` is all devices."""
+    """Whether a word names a device in a configuration; ``auto`` stands for all devices."""
     return word == "auto" or re.fullmatch(r"cpu|cuda(:\d+)?", word) is not None
 
 
 def device_named(name: str) -> Device:
-    """The device of a name such as ``cpu``, ``cuda:0`` or ``cuda``, the first card.
+    """The device of a name such as ``cpu``, ``cuda:0`` or ``cuda``, which is the first card.
 
-    Of another kind, such as ``meta``, nothing is known but torch's name.
+    Other kinds, such as ``meta``, give a plain `Device`, whose methods know nothing of it.
     """
     return KINDS.get(name.partition(":")[0], Device)(name)
 
@@ -40,6 +40,6 @@ def available_devices() -> tuple[str, ...]:
 
 
 def first_card() -> Device | None:
-    """The first device that is no CPU; None if there is none."""
+    """The first device that is not a CPU; None if there is none."""
     devices = map(device_named, available_devices())
     return next((device for device in devices if not device.is_host), None)

@@ -1,4 +1,4 @@
-"""Everything that is asked of a device, with the answers of one of which nothing is known."""
+"""Interface of a device, with answers for a kind of which nothing is known."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SDPA = re.compile(r"aten::_scaled_dot_product_(?:(\w+?)_attention|attention_(ma
 
 
 class Clock(Protocol):
-    """Times a number of calls; every device is one."""
+    """Times calls; every device is a clock."""
 
     def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """Seconds that `count` calls took together, all of their work finished."""
+        """Seconds that `count` calls take together, until all of their work is finished."""
         ...
 
 
@@ -34,9 +34,9 @@ class Profile:
     """Findings of a call under torch's profiler.
 
     Attributes:
-        peak_bytes: allocated at its peak, above what was allocated before; None where unknown.
-        sdpa_kernel: implementations that `scaled_dot_product_attention` took, such as ``flash``
-            or ``flash, math``; None of a call that does not call it.
+        peak_bytes: bytes allocated at its peak, beyond those before it; None if unknown.
+        sdpa_kernel: implementations that `scaled_dot_product_attention` chose, such as ``flash``
+            or ``flash, math``; None if the call does not use it.
     """
 
     peak_bytes: int | None
@@ -48,8 +48,8 @@ class Device:
     """A device by torch's name for it, such as ``cpu`` or ``cuda:0``. It is a `Clock`.
 
     Attributes:
-        kind: its type, as capabilities and checkpoints name it.
-        is_host: whether a call has finished when it returns, in this process's own memory.
+        kind: its type, as in capabilities and checkpoints.
+        is_host: whether it shares this process's memory, and calls have finished on return.
     """
 
     name: str
@@ -57,17 +57,17 @@ class Device:
     is_host: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.name == self.kind and not self.is_host:  # the first of them
+        if self.name == self.kind and not self.is_host:  # ``cuda`` is the first card
             object.__setattr__(self, "name", f"{self.name}:0")
 
     @classmethod
     def present(cls) -> tuple[str, ...]:
-        """Names of all devices of this kind that are here."""
+        """Names of all devices of this kind on this machine."""
         return ()
 
     @property
     def place(self) -> torch.device:
-        """Where its tensors lie."""
+        """Torch's device for its tensors."""
         import torch
 
         return torch.device(self.name)
@@ -89,22 +89,22 @@ class Device:
 
     @property
     def properties(self) -> Any:
-        """Torch's properties of a card; None of another device."""
+        """Torch's properties of a card; None for other devices."""
         return None
 
     def time_calls(self, call: Callable[[], object], count: int) -> float:
         """See `Clock`.
 
         Raises:
-            NotImplementedError: no clock sees its work.
+            NotImplementedError: there is no clock for this kind of device.
         """
         raise NotImplementedError(f"No clock sees the work of {self.name}.")
 
     def synchronize(self) -> None:
-        """Wait until all work is finished."""
+        """Wait until all queued work is finished."""
 
     def profile(self, call: Callable[[], object]) -> Profile:
-        """Profile one call, which is not timed meanwhile."""
+        """Profile one untimed call."""
         events = recorded(call, memory=False)
         return Profile(peak_bytes=None, sdpa_kernel=sdpa_kernel(e.name() for e in events))
 
@@ -113,11 +113,11 @@ class Device:
         return None
 
     def held_bytes(self) -> int | None:
-        """Bytes that this process holds between calls; None where unknown."""
+        """Bytes that this process holds between calls; None if unknown."""
         return None
 
     def leaked_bytes(self, call: Callable[[], object], num_calls: int) -> int | None:
-        """Bytes that the process keeps of each call, the less of two looks; None where unknown."""
+        """Bytes that the process keeps after each call, the less of two passes; None if unknown."""
         kept = []
         for _ in range(2):
             before = self.held_bytes()
@@ -133,14 +133,14 @@ class Device:
         return max(0, min(kept))
 
     def free_bytes(self) -> int:
-        """Memory that a cell could still get: what is free now on a CPU, all of a card's."""
+        """Bytes that a cell could get: memory that is free now on a CPU, all memory of a card."""
         return 0
 
     def limit_memory(self) -> None:
-        """Make an allocation beyond what is free now fail in this process, where need be."""
+        """Make allocations beyond the memory that is free now fail, where a device does not so."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether an exception says that memory ran out, in any of torch's ways to say it."""
+        """Whether an exception means that memory ran out; torch has several types and texts."""
         import torch
 
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
@@ -151,14 +151,14 @@ class Device:
         )
 
     def cache_levels_bytes(self) -> tuple[int, ...]:
-        """Sizes of the caches from the second level on, as far as one thread has them; rising.
+        """Sizes of the caches from the second level on, in bytes, as one thread sees them; rising.
 
-        Of a card the one that all multiprocessors share. 64 MiB where none can be read.
+        For a card, the cache that all multiprocessors share. 64 MiB if none can be read.
         """
         return (FALLBACK_CACHE_BYTES,)
 
     def flusher(self) -> Callable[[], None]:
-        """A call that writes twice the last cache, to be made outside of what is timed."""
+        """A function that flushes the caches by writing twice the size of the last one."""
         import torch
 
         size = 2 * self.cache_levels_bytes()[-1] // 4
@@ -172,32 +172,32 @@ class Device:
         return flush
 
     def stream_state(self) -> dict[str, torch.Tensor]:
-        """States of torch's global streams of random numbers, the CPU's among them."""
+        """States of torch's global random number generators, the CPU's included."""
         import torch
 
         return {"cpu": torch.get_rng_state()}
 
     def restore_streams(self, state: dict[str, torch.Tensor]) -> None:
-        """Go on from a `stream_state`."""
+        """Restore the generators from a `stream_state`."""
         import torch
 
         torch.set_rng_state(state["cpu"].cpu())
 
     def readings(self) -> dict[str, float]:
-        """Clocks, power and temperature now, outside of what is timed; empty where unknown."""
+        """Clocks, power and temperature now, by name with its unit; empty if unknown."""
         return {}
 
     def energy_j(self, call: Callable[[], object]) -> float | None:
-        """Joules of a call, by many of them: all that a card draws; None where no meter is."""
+        """Joules that a card draws in a call, the mean of many calls; None without a meter."""
         return None
 
     def why_no_dtype(self, dtype: str) -> str | None:
-        """A sentence saying what it lacks for a dtype, and which it computes in; None if nothing.
+        """Why it does not compute in a dtype, and which it computes in; None if it does.
 
         Tried once per process and dtype, on a tiny product.
 
         Args:
-            dtype: the name of a floating-point dtype of torch.
+            dtype: name of a floating-point dtype of torch.
         """
         problem = _problem(self, dtype)
         if problem is None:
@@ -206,14 +206,14 @@ class Device:
         return f"{self.name} does not compute in {dtype}: {problem} It computes in {able}."
 
     def imitates(self, dtype: str) -> str | None:
-        """Why it computes in a dtype only by software, a clause; None if it does not."""
+        """Why it only emulates a dtype in software, as a clause; None if it does not."""
         return None
 
     def try_out(self, dtype: str) -> None:
-        """A tiny product and a softmax, which is what attention takes of any device.
+        """Run a tiny product and a softmax, which attention needs on any device.
 
         Raises:
-            RuntimeError, TypeError: torch has no kernel for the pair.
+            RuntimeError, TypeError: torch has no kernel for this dtype on this device.
         """
         import torch
 
@@ -223,26 +223,26 @@ class Device:
 
 @cache
 def _problem(device: Device, dtype: str) -> str | None:
-    if dtype == "float32":  # without it nothing can be checked, so nobody is without
+    if dtype == "float32":  # every device has it
         return None
     if imitated := device.imitates(dtype):
         return imitated
     try:
         device.try_out(dtype)
-    except (RuntimeError, TypeError) as error:  # a missing kernel is the one; MPS raises the other
+    except (RuntimeError, TypeError) as error:  # MPS raises TypeError, the others RuntimeError
         if device.is_out_of_memory(error):
-            return None  # which says nothing of the dtype
+            return None  # no evidence against the dtype
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return f"torch says {said.rstrip('.')!r}."
     return None
 
 
 def recorded(call: Callable[[], object], *, memory: bool) -> list[Any]:
-    """Events that torch's profiler saw in one call, allocations among them if asked."""
+    """Events of one call by torch's profiler; with `memory`, allocations among them."""
     import torch
 
     gc.collect()
-    activities = [torch.profiler.ProfilerActivity.CPU]  # where operators of any device are called
+    activities = [torch.profiler.ProfilerActivity.CPU]  # operators of all devices start there
     with torch.profiler.profile(activities=activities, profile_memory=memory) as profiler:
         result = call()
     del result
@@ -251,19 +251,19 @@ def recorded(call: Callable[[], object], *, memory: bool) -> list[Any]:
 
 
 def sdpa_kernel(names: Iterable[str]) -> str | None:
-    """See `Profile`; from the names of all operators of a call."""
+    """`Profile.sdpa_kernel`, from the names of all operators of a call."""
     matches = {match[1] or match[2] for match in map(_SDPA.match, set(names)) if match}
     return ", ".join(sorted(matches)) or None
 
 
 def _switches() -> Any:
-    from torch.backends import cuda  # so called, and of the CPU's kernels as well
+    from torch.backends import cuda  # its switches hold for the CPU's kernels as well
 
     return cuda
 
 
 def allowed_sdpa() -> tuple[bool, bool, bool]:
-    """Whether SDPA may take its flash, its memory-efficient and its plain kernel, on any device."""
+    """Whether SDPA may take its flash, memory-efficient and math kernel, on any device."""
     on = _switches()
     return on.flash_sdp_enabled(), on.mem_efficient_sdp_enabled(), on.math_sdp_enabled()
 

@@ -1,4 +1,4 @@
-"""The CPU: wall clock, the process's own memory, caches and limits as the system tells them."""
+"""The CPU: wall clock, the process's own memory, and caches and limits from the system."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ class Cpu(Device):
 
     @property
     def title(self) -> str:
-        """The model's name, and what else tells processors of one name apart.
+        """Name of the processor's model, with further facts if names are ambiguous.
 
-        Virtual machines of several generations bear one name, such as ``AMD EPYC``: where it has no
-        number, family and model follow, and the vectors that torch computes with where wider ones
-        exist.
+        Virtual machines of several generations have one name, such as ``AMD EPYC``. If it has no
+        number, family and model follow; ``AVX2`` follows if torch uses no wider vectors.
         """
         told = _cpu_info()
         name = told.get("model name") or platform.processor() or platform.machine()
@@ -46,7 +45,7 @@ class Cpu(Device):
         return f"{name} ({vectors})" if vectors == "AVX2" else name
 
     def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """See `Clock`; wall time, as calls have finished when they return."""
+        """See `Clock`; wall time, because calls have finished when they return."""
         read = wall_ns
         start = read()
         for _ in range(count):
@@ -54,9 +53,9 @@ class Cpu(Device):
         return (read() - start) / 1e9
 
     def profile(self, call: Callable[[], object]) -> Profile:
-        """See `Device`; the peak is the exact sum over the allocator's own events.
+        """See `Device`; the peak is an exact sum over the allocator's events.
 
-        Scratch inside fused operators is included.
+        Scratch memory of fused operators is included.
         """
         current = peak = 0
         events = recorded(call, memory=True)
@@ -67,19 +66,19 @@ class Cpu(Device):
         return Profile(peak_bytes=peak, sdpa_kernel=sdpa_kernel(e.name() for e in events))
 
     def resident_peak_bytes(self, call: Callable[[], object]) -> int | None:
-        """See `Device`; the less of two.
+        """See `Device`; the less of two calls, by the system's counters.
 
-        The system's own view, which also sees memory that is not torch's: true to a few per cent
-        above 30 MiB, and below that made of pages and of what the allocator keeps. To be taken in a
-        fresh process after a first call. None where the system does not tell, as outside of Linux.
+        These include memory that is not torch's. They are right to a few per cent above 30 MiB;
+        below, pages and memory that the allocator keeps dominate. To be taken in a fresh process
+        after a first call. None without the counters, as outside of Linux.
         """
         trim = _trim()
         if trim is None:
             return None
         gc.collect()
-        # A library for products keeps scratch of tens of MiB for each of its threads, from the
-        # first product that this thread takes part in. On a busy machine that can be as late as
-        # here. It belongs to the process, not to the call, and the next call has it already.
+        # A BLAS library allocates scratch memory of tens of MiB for each thread at the first
+        # product in which the thread takes part. On a busy machine that can be as late as here.
+        # It belongs to the process, not to the call, and the second call has it already.
         try:
             rises = [_resident_rise_bytes(call, trim) for _ in range(2)]
         except OSError:
@@ -103,9 +102,9 @@ class Cpu(Device):
     def limit_memory(self) -> None:
         """See `Device`; on Linux.
 
-        It then raises an error that can be caught, where the kernel would end a process, and not
-        always the one that asked. Only writable private memory is limited: libraries, and what a
-        card's driver reserves without using it, are no matter of it.
+        An allocation then raises an error that can be caught, while the kernel would kill a
+        process, and not always this one. Only writable private memory is limited, so neither
+        libraries nor address space that a card's driver reserves count.
         """
         own = _private_bytes()
         if sys.platform != "linux" or own is None:
@@ -130,7 +129,7 @@ class Cpu(Device):
 
 
 def size_of(file: Path) -> int:
-    """Bytes of a size such as ``512K`` that the system lists; 0 where it does not."""
+    """Bytes of a size such as ``512K`` in a file of the system; 0 if it cannot be read."""
     try:
         match = re.fullmatch(r"(\d+)([KMG]?)", file.read_text().strip())
     except OSError:
@@ -139,7 +138,7 @@ def size_of(file: Path) -> int:
 
 
 def vector_instructions() -> str:
-    """Those that torch computes with: ``AVX512``, ``AVX2``, or ``DEFAULT`` for the common ones."""
+    """Vector instructions that torch uses: ``AVX512``, ``AVX2``, or the baseline, ``DEFAULT``."""
     import torch
 
     return str(torch.backends.cpu.get_cpu_capability())
@@ -165,8 +164,8 @@ def _cpu_info() -> dict[str, str]:
 
 
 def _resident_rise_bytes(call: Callable[[], object], trim: Callable[[int], int]) -> int | None:
-    trim(0)  # else the call would be served from what earlier ones have left behind
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+    trim(0)  # else the call would reuse memory that earlier ones have left behind
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the resident size now
     before = _status_bytes("VmHWM")
     call()
     after = _status_bytes("VmHWM")
@@ -174,7 +173,7 @@ def _resident_rise_bytes(call: Callable[[], object], trim: Callable[[int], int])
 
 
 def _trim() -> Callable[[int], int] | None:
-    """Give back to the system what the allocator keeps, by glibc; None without it."""
+    """Function of glibc that returns free memory to the system; None without glibc."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     return getattr(libc, "malloc_trim", None)
 

@@ -32,17 +32,17 @@ _READINGS = {
 
 _PATIENCE_S = 10
 _ENERGY_S = 1.0
-"""Seconds of calls between two looks at the meter, which a card renews every 20 to 100 ms."""
+"""Seconds of calls between two readings of the meter, which a card updates every 20 to 100 ms."""
 _AT_ONCE_S = 0.05
-"""Seconds of calls between two looks at the time, so that the card is hardly ever idle."""
+"""Seconds of calls between two readings of the clock, so that the card is hardly ever idle."""
 
 _BFLOAT16_FROM = (8, 0)
-"""Compute capability of the first cards with bfloat16 in hardware. On older ones torch imitates
-it, and a timing would be one of the imitation."""
+"""Compute capability of the first cards with bfloat16 in hardware. On older ones torch emulates
+it, and a timing would be that of the emulation."""
 
 
 class Cuda(Device):
-    """A card, or a part of one (MIG), by torch's number."""
+    """A card, or a part of one (MIG), by torch's index."""
 
     kind = "cuda"
 
@@ -56,7 +56,7 @@ class Cuda(Device):
 
     @cached_property
     def api(self) -> Any:
-        """Torch's functions about cards."""
+        """Torch's module for cards."""
         import torch
 
         return torch.cuda
@@ -68,12 +68,12 @@ class Cuda(Device):
 
     @property
     def title(self) -> str:
-        """See `Device`; of a part of a card it names the part, such as ``MIG 1g.10gb``."""
+        """See `Device`; for a part of a card it names the part, such as ``MIG 1g.10gb``."""
         return str(self.api.get_device_name(self.place))
 
     @property
     def identity(self) -> str:
-        """See `Device`; torch's numbers follow CUDA_VISIBLE_DEVICES, this one does not."""
+        """See `Device`; a UUID, as torch's indices depend on CUDA_VISIBLE_DEVICES."""
         return str(self.properties.uuid)
 
     @property
@@ -82,7 +82,7 @@ class Cuda(Device):
         return next(iter(self._asked("driver_version")), None)
 
     def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """See `Clock`; between two events on the current stream, as queueing is not work."""
+        """See `Clock`; between two events on the current stream, as calls only queue work."""
         cuda = self.api
         start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
         self.synchronize()
@@ -142,14 +142,14 @@ class Cuda(Device):
         return f"its compute capability is {have}, and {need} is needed."
 
     def readings(self) -> dict[str, float]:
-        """See `Device`; none of a part of a card, whose other parts would be read as well."""
+        """See `Device`; none for a part of a card, as readings are those of the whole card."""
         if self._is_part:
             return {}
         pairs = zip(_READINGS.values(), map(_number, self._asked(*_READINGS)), strict=False)
         return {name: value for name, value in pairs if value is not None}
 
     def energy_j(self, call: Callable[[], object]) -> float | None:
-        """See `Device`; None as well of a part of a card and where the driver has no meter."""
+        """See `Device`; None also for a part of a card, or if its driver has no meter."""
         meter = None if self._is_part else _meter(f"GPU-{self.identity}")
         if meter is None:
             return None
@@ -165,7 +165,7 @@ class Cuda(Device):
         return "MIG" in self.title
 
     def _asked(self, *fields: str) -> list[str]:
-        """Answers of the driver's tool about this card; none where it is missing or fails."""
+        """Values of fields by the driver's tool for this card; none if it is missing or fails."""
         words = [
             "nvidia-smi",
             *([] if self._is_part else [f"--id=GPU-{self.identity}"]),
@@ -181,7 +181,10 @@ class Cuda(Device):
 
 
 def _meter(uuid: str) -> Callable[[], int] | None:
-    """A card's meter, in millijoules since its driver was loaded, from NVML; None without one."""
+    """Function that reads a card's energy in millijoules since its driver was loaded, by NVML.
+
+    None without a meter.
+    """
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
@@ -201,5 +204,5 @@ def _meter(uuid: str) -> Callable[[], int] | None:
 def _number(word: str) -> float | None:
     try:
         return float(word)
-    except ValueError:  # "[N/A]": a card that does not tell
+    except ValueError:  # "[N/A]" for fields that a card lacks
         return None

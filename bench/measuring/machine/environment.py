@@ -1,4 +1,4 @@
-"""With what it was measured: machine, versions and commit, and what of it makes a number stale."""
+"""Machine, versions and commit of a measurement, and hashes of those that make a number stale."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ class Environment:
     """The machine and the software of a sweep.
 
     Attributes:
-        processor: the model's name, with family and model where it has no number, and its vector
-            instructions where they are narrow.
-        num_cores: cores that this process may use.
-        memory_bytes: of the machine, or of the container if that is less.
-        versions: of Python and of the libraries that can move a number; None where absent.
-        devices: name of each device that was measured on, by torch's name for it.
+        platform: operating system, by Python's `platform.platform`.
+        processor: the model's name, with family and model if it has no number, and its vector
+            instructions if they are narrow.
+        num_cores: number of cores that this process may use.
+        memory_bytes: memory of the machine, or of the container if that is less.
+        versions: versions of Python and of libraries that can move a number; None if absent.
+        devices: name of each measured device, by torch's name for it.
         allocator: the workers' allocator setting, ``retain`` or ``default``.
-        worker_environment: variables that workers are started with.
-        commit: of the project's checkout; None outside of one.
-        is_dirty: whether tracked files differ from that commit.
-        hardware: what else can be read of the machine, see
+        worker_environment: environment variables that workers are started with.
+        commit: commit of the project's checkout; None outside of one.
+        is_dirty: whether tracked files differ from that commit; None outside of a checkout.
+        hardware: further facts of the machine, see
             `bench.measuring.machine.hardware.describe`.
         calibration: the machine's ceilings, see `bench.core.calibration`; None without any.
     """
@@ -64,12 +65,18 @@ class Environment:
     calibration: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As stored in each record."""
+        """The fields as they are stored in each record."""
         return asdict(self)
 
 
 def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]) -> Environment:
-    """Look at this machine."""
+    """Describe this machine and this checkout.
+
+    Args:
+        devices: devices that are measured, by torch's names.
+        allocator: the workers' allocator setting.
+        worker_env: environment variables that workers are started with.
+    """
     commit, is_dirty = _git(CHECKOUT)
     return Environment(
         platform=visible(platform.platform(), MAX_TEXT),
@@ -87,10 +94,10 @@ def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]
 
 
 def freshness(cell: Cell, environment: Environment) -> str:
-    """A hash of what a cell was measured with: source, method, torch, device and threads' home.
+    """Hash of what a timing depends on: source, method, torch, device, processor, allocator.
 
-    A cell that is timed counts as measured here already if a record has both its key and this. A
-    training run depends on less: see `is_good`.
+    A timed cell counts as measured here already if a record has both its key and this hash. A
+    training run depends on less, see `is_good`.
     """
     if cell.is_task:
         return _freshness_of_training(cell)
@@ -104,10 +111,10 @@ def freshness(cell: Cell, environment: Environment) -> str:
 
 
 def is_good(record: Record, cell: Cell, environment: Environment) -> bool:
-    """Whether a record says what measuring a cell now would say.
+    """Whether a record stands for a measurement of a cell here and now.
 
-    A trained score holds on any machine, for as long as examples, model, recipe and scoring are
-    what they were (`TRAINING_VERSION`) and the files that a plugin or the task reads are the same.
+    A trained score holds on any machine, as long as examples, model, recipe and scoring are the
+    same (`TRAINING_VERSION`), and a plugin's source and the files that a task reads are unchanged.
     A run that a plateau ended at chance or at a partial solution is not good: today it would go on.
     """
     if record.cell.key != cell.key:
@@ -123,7 +130,7 @@ def is_good(record: Record, cell: Cell, environment: Environment) -> bool:
 
 
 def source_of_training(cell: Cell, environment: Environment) -> str:
-    """A hash of all code, data and libraries of a run: a checkpoint goes on with no other."""
+    """Hash of all code, data and libraries of a run; a checkpoint of another hash is not used."""
     parts = [
         "".join(mechanism_source(each.mechanism, each.plugins) for each in cell.parts),
         task_source(cell.task.task) + _data_hash(cell.task),
@@ -139,7 +146,7 @@ def _freshness_of_training(cell: Cell) -> str:
 
 
 def _own_files(cell: Cell) -> tuple[str, ...]:
-    """Hashes of what a version number cannot speak for: a plugin's source, and a task's files."""
+    """Hashes of what no version number covers: a plugin's source, and the files a task reads."""
     from bench.measuring.tasks.base import task_class
 
     found = [
@@ -155,7 +162,7 @@ def _own_files(cell: Cell) -> tuple[str, ...]:
 
 
 def kind_of_machine(device: str, environment: Environment) -> str:
-    """A hash of what machines have in common whose numbers stand for each other."""
+    """Hash shared by machines whose numbers are interchangeable for a device."""
     return hashlib.sha256(json.dumps(_home(device, environment)).encode()).hexdigest()[:8]
 
 
@@ -169,7 +176,7 @@ def _home(device: str, environment: Environment) -> list[str | None]:
 
 
 def _surroundings(cell: Cell, environment: Environment) -> str:
-    """A hash of what stands around the mechanism: a model, or nothing."""
+    """Sources and version of the model around a mechanism; empty without one."""
     if cell.is_model:
         return f"{model_source(cell.model.model)} timm {environment.versions.get('timm')}"
     return ""
@@ -177,7 +184,7 @@ def _surroundings(cell: Cell, environment: Environment) -> str:
 
 @cache
 def is_foreign(name: str, plugins: tuple[str, ...]) -> bool:
-    """Whether a mechanism is a plugin's, and not of the library."""
+    """Whether a mechanism comes from a plugin, not from the library or this package."""
     for plugin in plugins:
         importlib.import_module(plugin)
     import attentions
@@ -188,7 +195,7 @@ def is_foreign(name: str, plugins: tuple[str, ...]) -> bool:
 
 @cache
 def mechanism_source(name: str, plugins: tuple[str, ...]) -> str:
-    """A hash of the files that make a mechanism: its module, and what that imports relatively."""
+    """Hash of a mechanism's files: its module, and all modules that it imports relatively."""
     for plugin in plugins:
         importlib.import_module(plugin)
     import attentions
@@ -198,14 +205,14 @@ def mechanism_source(name: str, plugins: tuple[str, ...]) -> str:
 
 @cache
 def task_source(name: str) -> str:
-    """A hash of the files that make a task: its module, and the shared model and loop."""
+    """Hash of a task's files: its module, those that it imports, and the shared training loop."""
     from bench.measuring.tasks.base import task_class
 
     return hash_closure(task_class(name).__module__) + hash_closure("bench.measuring.tasks.train")
 
 
 def _data_hash(workload: TaskWorkload) -> str:
-    """A hash of the files that a task reads its examples from; empty if there are none."""
+    """Hash of the files that a task reads its examples from; empty if there are none."""
     from bench.measuring.tasks.base import task_to_plan
 
     digest = hashlib.sha256()
@@ -230,9 +237,9 @@ def _content_hash(path: Path, _changed_ns: int) -> str:
 
 @cache
 def model_source(name: str) -> str:
-    """A hash of the files that make a model: our models, what these import, and a user's own file.
+    """Hash of a model's files: all of our models, what these import, and a user's own file.
 
-    What that file imports or loads in its turn, such as trained weights, is not looked at.
+    Files that the user's file imports or loads, such as trained weights, are not covered.
     """
     from attentions import models
 

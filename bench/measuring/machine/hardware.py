@@ -1,7 +1,7 @@
 """Facts of a machine beyond its name: caches, clock, limits, and the libraries' build.
 
-Nothing here decides anything. It is kept with the records, to explain later why two machines
-with the same name differ. What a system does not tell is left out.
+They are stored with the records, to explain later why two machines with the same name differ, and
+decide nothing. Facts that a system does not give are left out.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ def describe(devices: tuple[str, ...], root: Path = ROOT) -> dict[str, Any]:
     """Describe this machine.
 
     Args:
-        devices: those measured on, by torch's names.
-        root: of the file system that is read.
+        devices: devices that are measured, by torch's names.
+        root: root of the file system that is read.
 
     Returns:
-        Of ``caches_bytes`` (by level and type, one core's view), ``frequency_governor``,
-        ``max_frequency_mhz``, ``frequency_mhz`` (at this moment), ``huge_pages``,
-        ``container_cores`` and ``container_memory_bytes`` (limits, where there are any), ``blas``,
-        ``parallel_backend``, ``vector_instructions`` and ``cuda_driver`` what is known.
+        The known ones among ``caches_bytes`` (by level and type, as one core sees them),
+        ``frequency_governor``, ``max_frequency_mhz``, ``frequency_mhz`` (of each core now),
+        ``huge_pages``, ``container_cores`` and ``container_memory_bytes`` (limits, if any),
+        ``blas``, ``parallel_backend``, ``vector_instructions`` and ``cuda_driver``.
     """
     found = {
         "caches_bytes": _caches(root / "sys/devices/system/cpu/cpu0/cache"),

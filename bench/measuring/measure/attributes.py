@@ -1,7 +1,8 @@
-"""Attributes that all code of a process calls through, and may replace for its neighbours.
+"""Detect functions of torch and of mechanisms that code replaces for all others in the process.
 
-Those of torch's modules, of `torch.Tensor`, and of the classes of loaded mechanisms, by identity.
-A name that is added is torch's own lazy loading, unless it hides what a class inherits.
+Watched are attributes of torch's modules, of `torch.Tensor`, and of the classes of loaded
+mechanisms, compared by identity. An added name is torch's own lazy loading, unless it hides an
+inherited attribute.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ _OF_TORCH = {
     torch: ("manual_seed",),
     torch.nn.Module: ("__init__", "__setstate__"),
 }
-"""Names that torch's compiler replaces itself when it is loaded, or first used."""
+"""Names that torch's compiler itself replaces when it is loaded, or first used."""
 _GONE = object()
 _MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
 class _Owner:
-    """A module or class, and what of it is looked at."""
+    """A module or class, and the names of its attributes that are watched."""
 
     thing: Any
     held: Mapping[str, Any]
@@ -38,13 +39,13 @@ class _Owner:
 
     @property
     def words(self) -> str:
-        """Its name with that of its module."""
+        """Its qualified name."""
         thing = self.thing
         is_module = isinstance(thing, ModuleType)
         return thing.__name__ if is_module else f"{thing.__module__}.{thing.__qualname__}"
 
     def hiding(self) -> tuple[str, ...]:
-        """Names that a class has got meanwhile, and that hide what it inherits."""
+        """Names that were added to a class and hide an inherited attribute."""
         if len(self.held) == len(self.known) or isinstance(self.thing, ModuleType):
             return ()
         bases = [vars(base) for base in self.thing.__mro__[1:-1]]
@@ -56,7 +57,7 @@ _owners: list[_Owner] = []
 
 
 def watch_loaded() -> None:
-    """Look from now on at the classes of mechanisms that were loaded meanwhile, too."""
+    """Watch torch's modules and the classes of all mechanisms that are loaded by now."""
     known = {owner.thing for owner in _owners}
     for thing in (*_MODULES, torch.Tensor, *_classes()):
         if thing not in known:
@@ -80,18 +81,18 @@ def _owner(thing: Any) -> _Owner:
         if (callable(value) or hasattr(type(value), "__get__"))
         and name not in _OF_TORCH.get(thing, ())
     )
-    # A getter of a single name would give no tuple.
+    # An itemgetter of a single name would not return a tuple.
     names = (*names, "__doc__", "__doc__")[: max(2, len(names))]
     known = frozenset(held)
     return _Owner(thing=thing, held=held, names=names, known=known, take=itemgetter(*names))
 
 
 Look = tuple[tuple[tuple[Any, ...], tuple[str, ...]], ...]
-"""For each owner its attributes, and the names that hide inherited ones."""
+"""For each owner the values of its attributes, and the names that hide inherited ones."""
 
 
 def look() -> Look:
-    """The attributes now; some tens of microseconds, since it is asked after every turn."""
+    """Snapshot of the attributes, in some tens of microseconds: one is taken after every turn."""
     if not _owners:
         watch_loaded()
     try:
@@ -104,19 +105,19 @@ def look() -> Look:
 
 
 def replaced(before: Look, now: Look) -> tuple[str, ...]:
-    """Names of the attributes that are not what they were; classes loaded meanwhile have none."""
+    """Names of the attributes that differ between two snapshots; classes loaded later have none."""
     return tuple(f"{owner.words}.{name}" for owner, name, _ in _differences(before, now))
 
 
 def words(before: Look, now: Look) -> str:
-    """The same for a message: the first few names."""
+    """The first few names of `replaced`, for a message."""
     names = replaced(before, now)
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(names[:_MAX_NAMED]) + more
 
 
 def put_back(before: Look) -> None:
-    """Give the attributes the values that they had."""
+    """Restore the attributes of a snapshot."""
     for owner, name, value in list(_differences(before, look())):
         if value is _GONE:
             delattr(owner.thing, name)
@@ -125,7 +126,7 @@ def put_back(before: Look) -> None:
 
 
 def _differences(before: Look, now: Look) -> Iterator[tuple[_Owner, str, Any]]:
-    """An owner, a name and the former value, which is gone where the name hides another one."""
+    """Owner, name and former value of each difference; `_GONE` for a name that was added."""
     for owner, was, new in zip(_owners, before, now, strict=False):
         for name, value, other in zip(owner.names, was[0], new[0], strict=True):
             if value is not other:

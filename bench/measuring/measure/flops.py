@@ -1,4 +1,4 @@
-"""Counts of a call by other counters: a check on the formulas and the uncounted work."""
+"""FLOPs and elements of a call by operator counters: a check on the formulas."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 
 
 def _cpu_flash(q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    # As many heads as queries have, whoever shares them: torch 2.9's own count refuses fewer.
+    # Counts the heads of queries, also if keys are shared: torch 2.9's own count refuses that.
     pairs = int(math.prod(q[:-1])) * int(k[-2])
     return 2 * pairs * int(q[-1] + v[-1])
 
@@ -31,16 +31,17 @@ def _cpu_flash_backward(_: Any, q: Any, k: Any, v: Any, *__: Any, **___: Any) ->
 
 
 def _solve(a: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    # Elimination, and two triangular systems for each column of the right side, of which
-    # `torch.linalg.solve` has one where it is a vector.
+    # Elimination, and two triangular systems for each column of the right side; a vector is one
+    # column.
     columns = math.prod(out_shape[0]) // math.prod(a[:-1]) if out_shape else 1
     return int(math.prod(a[:-2]) * (2 * a[-1] ** 3 // 3 + 2 * a[-1] ** 2 * columns))
 
 
 def missing_formulas() -> dict[Any, Callable[..., int]]:
-    """The CPU's fused attention, which torch's counter prices at 0 (pytorch#195460), and solves.
+    """FLOP formulas, by operator, that the running torch lacks.
 
-    Only what the running torch does not know by itself.
+    They are those of the CPU's fused attention, which torch's counter takes for 0 FLOPs
+    (pytorch#195460), and of solves.
     """
     ours = {
         aten._scaled_dot_product_flash_attention_for_cpu: _cpu_flash,
@@ -55,9 +56,9 @@ class Counts:
     """Counts of one call.
 
     Attributes:
-        counted_flops: by torch's counter, with the formulas that it lacks.
-        elementwise_elements: elements written by all operators that it does not price.
-        num_operators: operators dispatched that compute something.
+        counted_flops: FLOPs by torch's formulas, and by ours for operators that it lacks.
+        elementwise_elements: number of elements written by all operators without a formula.
+        num_operators: number of dispatched operators, but for views and allocations.
     """
 
     counted_flops: int
@@ -80,7 +81,7 @@ _NO_WORK = {
 
 
 class _Observer(TorchDispatchMode):
-    """Prices each operator with torch's own formula; counts the elements of those without one.
+    """Counts FLOPs of each operator by torch's formula, and elements of those without one.
 
     `FlopCounterMode` itself hooks modules to name them, which fails under `autograd.grad`, and
     stops at FlexAttention, for which torch has a formula.
@@ -112,10 +113,10 @@ class _Observer(TorchDispatchMode):
 
 @contextmanager
 def as_written() -> Iterator[None]:
-    """Run what compiles itself operator by operator, as it is written, so that it can be watched.
+    """Run code that compiles itself eagerly instead, so that its operators can be observed.
 
-    The compiler is loaded at the first call of such code; it takes a second, so it is not loaded
-    here for code that needs none.
+    The compiler is loaded at the first call of such code. Loading takes a second, so it is not
+    loaded here for code that needs none.
     """
     if "torch._dynamo" not in sys.modules:
         yield
@@ -125,7 +126,7 @@ def as_written() -> Iterator[None]:
 
 
 def count(call: Callable[[], object]) -> Counts:
-    """Run a call that has run before once more, as it is written, watching every operator."""
+    """Run a call once more, without compilation, and count every operator."""
     with as_written(), _Observer() as observer:
         call()
     return Counts(
@@ -137,11 +138,11 @@ def count(call: Callable[[], object]) -> Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class FvcoreCount:
-    """fvcore's opinion of one forward call.
+    """fvcore's count of one forward call.
 
     Attributes:
         flops: its multiply-adds, times two; None if it could not trace the module.
-        unsupported: operators that it did not count, with their number.
+        unsupported: names of operators that it did not count, with their number.
     """
 
     flops: int | None
@@ -149,7 +150,7 @@ class FvcoreCount:
 
 
 class _Called(nn.Module):
-    """A module that is called with some keywords, which fvcore cannot hand on."""
+    """A module with fixed keyword arguments, which fvcore cannot pass on."""
 
     def __init__(self, module: nn.Module, keywords: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -163,7 +164,7 @@ class _Called(nn.Module):
 def count_with_fvcore(
     module: nn.Module, tensors: tuple[Tensor, ...], keywords: Mapping[str, Tensor] | None = None
 ) -> FvcoreCount:
-    """Trace a module with fvcore, which names multiply-adds FLOPs and knows forward passes only."""
+    """Trace a module with fvcore, which counts multiply-adds, and of forward passes only."""
     from fvcore.nn import FlopCountAnalysis
 
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
@@ -179,5 +180,5 @@ def count_with_fvcore(
             )
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # tracing executes foreign code; whatever it raises is a fact
+        except Exception as error:  # tracing runs foreign code, which may raise anything
             return FvcoreCount(flops=None, unsupported={f"not traced: {type(error).__name__}": 1})

@@ -1,4 +1,4 @@
-"""The share of pairs that a sparse mechanism keeps, watched in a call."""
+"""The share of pairs that a sparse mechanism keeps, observed in a call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def kept_share(
         last: whether only the last query counts, as while decoding.
 
     Returns:
-        A share, of all such calls together; None if there is no sparse core, or it does not say.
+        Share over all calls of sparse cores; None if there is no such core, or it gives no counts.
     """
     kept, visible = [], []
 

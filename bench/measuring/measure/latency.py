@@ -1,7 +1,7 @@
-"""Time the members of a block side by side.
+"""Time the members of a block in rounds.
 
 In each round every member runs once, in random order, so whatever slows the machine slows them
-alike, and the ratio within a round is steady where the times themselves are not.
+alike, and the ratio within a round is stable even where the times are not.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Member:
     """One side of a comparison.
 
     Attributes:
-        call: what is timed.
-        calls_per_sample: calls in one sample, so that it lasts long enough to be read off a clock.
-        warmup_s: seconds per call before the rounds.
-        prepare, settle: what is done before and after each sample, outside of its span.
+        call: the call that is timed.
+        calls_per_sample: number of calls in one sample, so that it is long enough for the clock.
+        warmup_s: seconds of each call before the rounds.
+        prepare, settle: called before and after each sample, outside of the timed span.
     """
 
     call: Callable[[], object]
@@ -65,7 +65,8 @@ def time_round(
 ) -> list[float]:
     """Seconds per call of each member, in the members' own order, timed in `order`.
 
-    With `flush` each call is timed by itself, and `flush` runs before it, outside of the span.
+    With `flush` each call is timed by itself, and `flush` runs before it, outside of the timed
+    span.
     """
     samples = [0.0] * len(members)
     with garbage_collector_off():
@@ -88,7 +89,7 @@ def time_round(
 
 @contextmanager
 def garbage_collector_off() -> Iterator[None]:
-    """Collect now, so that it need not happen, and does not, inside."""
+    """Collect the youngest generation now, and disable the garbage collector inside."""
     gc.collect(0)
     was_on = gc.isenabled()
     gc.disable()

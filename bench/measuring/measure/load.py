@@ -1,4 +1,4 @@
-"""Who else used the machine while a block was timed. A flag on a record, never a status."""
+"""Load by other programs while a block was timed. It flags a record, and never fails it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_STEAL_SHARE = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Counters at one moment; None where the system does not tell."""
+    """Counters of the machine and of this process; None where the system has no such counter."""
 
     wall_s: float
     own_cpu_s: float
@@ -56,9 +56,9 @@ def between(before: Snapshot, after: Snapshot) -> dict[str, float]:
     """Load between two moments.
 
     Returns:
-        ``foreign_cores``: cores kept busy by others; ``steal_share``: of all cores' time, taken by
-        the hypervisor; ``involuntary_switches_per_s``; ``migrations``, where known;
-        ``load_average`` over the last minute.
+        ``foreign_cores``: number of cores that other programs kept busy; ``steal_share``: share of
+        all cores' time that the hypervisor took; ``involuntary_switches_per_s``; ``migrations``
+        between cores, if known; ``load_average`` over the last minute.
     """
     wall_s = max(after.wall_s - before.wall_s, 1e-9)
     own_s = after.own_cpu_s - before.own_cpu_s

@@ -1,4 +1,4 @@
-"""Memory that a call leaves for its backward pass. A pass of its own, never while timing."""
+"""Memory that a call keeps for its backward pass, measured in an untimed call."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 def saved_for_backward_bytes(forward: Callable[[], Tensor], excluded: Iterable[Tensor]) -> int:
     """Bytes of distinct storages that autograd keeps from `forward` until the backward pass.
 
-    Inputs that are kept count, for without this mechanism they could have been freed; `excluded`
-    are the parameters, which live anyway.
+    Inputs that are kept count, because without this mechanism they could be freed; `excluded` are
+    the parameters, which live anyway.
     """
     skip = {t.untyped_storage().data_ptr() for t in excluded}
     kept: dict[int, int] = {}

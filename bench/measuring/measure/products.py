@@ -1,8 +1,8 @@
-"""The matrix products among which a machine's fastest is sought: which shapes, by which library.
+"""Matrix products that are tried for a machine's ceiling: their shapes and libraries.
 
-Which library matters more than which shape. Torch carries two for its CPU, and `torch.mm` is only
-the one: MKL's float32 keeps to AVX2 on processors that are not Intel's, where oneDNN's takes
-AVX-512. A mechanism may use either, so a ceiling that knows of one is too low.
+The library matters more than the shape. Torch has two for CPUs, and `torch.mm` uses only one of
+them: MKL's float32 keeps to AVX2 on processors that are not Intel's, where oneDNN's uses AVX-512.
+A mechanism may use either, so a ceiling from one of them alone is too low.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch import Tensor
 
 SHAPES = (
     *((size, size, size) for size in (256, 512, 1024, 2048, 4096, 8192)),
-    # Scores of 1024 and 4096 tokens with a head of 64 channels, and the mix of their values.
+    # Scores of 1024 and 4096 tokens with a head of 64 channels, and the weighted sum of values.
     *((size, 64, size) for size in (1024, 4096)),
     *((size, size, 64) for size in (1024, 4096)),
-    # A tile of tokens of linear attention: its sums over keys, and what queries read of them.
+    # A tile of tokens of linear attention: its sums over keys, and their products with queries.
     *((64, 1024, 64), (1024, 64, 64)),
     # The same with performer-pytorch's 266 features of 64 channels, and their projection.
     *((64, 512, 266), (512, 266, 64), (512, 64, 266)),
 )
-"""Rows, inner size and columns of the products tried; which is fastest differs by library."""
+"""Rows, inner size and columns of the products tried; the fastest one depends on the library."""
 
 Shape = tuple[int, int, int]
 Call = Callable[[], object]
@@ -35,7 +35,7 @@ _ONEDNN_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def product_makers(device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[Shape], Call]]:
-    """For each library that is here: what makes a call of a product of some shape."""
+    """For each available library, a function that makes a call of a product of some shape."""
     makers: dict[str, Callable[[Shape], Call]] = {MM: partial(_mm, device, dtype)}
     if device.type == "cpu" and dtype in _ONEDNN_DTYPES and _has_onednn(dtype):
         makers[ONEDNN] = partial(_onednn, dtype)

@@ -1,7 +1,7 @@
-"""A machine's ceilings: the fastest matrix products and copies that it is seen to make.
+"""Ceilings of a machine: its fastest matrix products and copies in a measurement.
 
-A ceiling is the best of all samples, where a latency is their median: what slows a machine down
-for a moment is no property of it.
+A ceiling is the best of all samples, where a latency is their median: a momentary slowdown is no
+property of the machine.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Ceiling:
     """Best rates of one device in one dtype with one number of threads.
 
     Attributes:
-        flops_per_s: of the fastest matrix product; one multiply-add is 2.
+        flops_per_s: rate of the fastest matrix product; one multiply-add is 2 FLOPs.
         product: its rows, inner size and columns.
-        library: what made it, by the name that `bench.measuring.measure.products` gives.
-        library_flops_per_s: of the fastest product of each library that was tried.
-        bytes_per_s: of copies, bytes read and bytes written together, by the number of bytes that
+        library: its library, by the name in `bench.measuring.measure.products`.
+        library_flops_per_s: rate of the fastest product of each library that was tried.
+        bytes_per_s: rates of copies, bytes read and written together, by the number of bytes that
             a copy touches: within each level of cache from the second on, last beyond all of them.
     """
 
@@ -43,10 +43,10 @@ class Effort:
     """How long each product and copy is tried.
 
     Attributes:
-        min_sample_s: seconds of a sample.
+        min_sample_s: shortest duration of a sample, in seconds.
         budget_s: seconds after which no more samples are taken.
-        max_call_s: a product expected to take longer is left out: a large one is hardly faster
-            than half of it.
+        max_call_s: longest expected call, in seconds. Larger products are left out: they are
+            hardly faster than smaller ones.
     """
 
     min_sample_s: float
@@ -56,13 +56,13 @@ class Effort:
 
 THOROUGH = Effort(min_sample_s=0.005, budget_s=0.15, max_call_s=0.25)
 GLANCE = Effort(min_sample_s=0.0005, budget_s=0.01, max_call_s=0.005)
-"""Half a second in all. Short samples are hardly disturbed by whoever else computes."""
+"""Half a second in all. Other programs hardly disturb samples this short."""
 
 
 def measure_ceiling(
     device: Device, dtype: torch.dtype, clock: Clock, effort: Effort = THOROUGH
 ) -> Ceiling:
-    """Try products and copies; a glance makes no copies beyond the caches.
+    """Measure products and copies; with `GLANCE`, no copies beyond the caches.
 
     Raises:
         RuntimeError: the device has no product of this dtype.
@@ -87,7 +87,7 @@ def measure_ceiling(
 def _product_rates(
     make: Callable[[Shape], Call], clock: Clock, effort: Effort
 ) -> Iterator[tuple[Shape, float]]:
-    """FLOPs per second of each shape, those apart that would take long at the rate seen so far."""
+    """FLOPs per second of each shape, but for those that would take longer than `max_call_s`."""
     fastest = 0.0
     for shape in SHAPES:
         flops = 2 * math.prod(shape)
@@ -99,7 +99,7 @@ def _product_rates(
 
 
 def _copied_bytes(device: Device) -> list[int]:
-    """Half of each cache, so that it holds both sides of the copy; four times the last."""
+    """Bytes of the copies: half of each cache, which then holds both sides; 4 times the last."""
     levels = device.cache_levels_bytes()
     return [*(size // 2 for size in levels), 4 * levels[-1]]
 
@@ -120,7 +120,7 @@ def copy_rate(
 
 
 def shortest_s(call: Callable[[], object], clock: Clock, effort: Effort = THOROUGH) -> float:
-    """Seconds of the shortest call: of three samples at least, more while they are cheap."""
+    """Seconds per call of the fastest sample, of at least three, and more within the budget."""
     once = min(clock.time_calls(call, 1) for _ in range(2))  # the first one also warms up
     count = max(1, math.ceil(effort.min_sample_s / once)) if once > 0 else 1000
     samples: list[float] = []

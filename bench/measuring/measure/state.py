@@ -1,6 +1,6 @@
 """State that all code of a process shares, and may leave changed for the next timed call.
 
-The list of `SETTINGS` is the whole promise: code in the same process can always lie.
+Only `SETTINGS` and threads are checked: code in the same process can always cheat.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _NAP_S = 0.005
 _NUM_NAPS = 3
 _BLOCKABLE = sum(1 << number - 1 for number in range(1, 32) if number not in (9, 19))
 _BUSY = 0.2
-"""CPU time over wall time of a nap above which somebody else computes: a busy machine leaves a
-thread no more than a part of a core, or of a short nap nothing."""
+"""CPU time over wall time of a short sleep above which another thread computes; low, because on a
+busy machine a thread gets only a part of a core."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing that is global.
+    """One global setting.
 
     Attributes:
-        name: in words.
-        get: its value now; cheap, since it is asked after every turn.
-        put: gives it a value again; None where nothing can.
-        words: what is said of two values that differ, instead of the name.
+        name: its name in messages.
+        get: returns its value; fast, since it is called after every turn.
+        put: sets its value; None if it cannot be set.
+        words: describes two values that differ, instead of the name.
     """
 
     name: str
@@ -54,7 +54,7 @@ def _put_deterministic(value: bool) -> None:
 
 
 def _modes() -> tuple[int, int]:
-    # A default device is such a mode, and any mode costs every operator a few microseconds.
+    # A default device is a mode as well, and any mode costs every operator a few microseconds.
     return torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
 
 
@@ -82,7 +82,7 @@ def _put_timers(values: tuple[bool, ...]) -> None:
 
 
 def _autocast(device_type: str) -> Setting:
-    """Each type of device has a flag of its own: torch's, asked without one, is CUDA's alone."""
+    """Autocast of one type of device; torch's flag without a type is that of CUDA alone."""
     return Setting(
         f"autocast on {device_type}",
         lambda: torch.is_autocast_enabled(device_type),
@@ -133,18 +133,18 @@ def differences(before: Sequence[Any], now: Sequence[Any]) -> str | None:
 
 
 def put_back(values: Sequence[Any]) -> None:
-    """Give all settings the values that they had, where that is possible."""
+    """Restore the values of all settings that can be set."""
     for setting, value in zip(SETTINGS, values, strict=True):
         if setting.put is not None and setting.get() != value:
             setting.put(value)
 
 
 class Watch:
-    """Sees who leaves changed what all share.
+    """Detects which member changes state that all share.
 
     Args:
-        threads: whether a thread that goes on computing is a change. Not where members have several
-            threads of torch, which may wait for their next work by computing.
+        threads: whether a thread that goes on computing counts as a change. Not if members have
+            several threads of torch, which may spin while they wait for work.
     """
 
     def __init__(self, *, threads: bool) -> None:
@@ -154,13 +154,13 @@ class Watch:
         self._first_live = self._live = live_threads()
 
     def begin(self, name: str) -> None:
-        """From here on, what is set now has to be found after each turn of `name`."""
+        """Take a snapshot for `name`: from here on, each of its turns must leave this state."""
         self._settings[name] = look()
 
     def change(self, name: str) -> str | None:
         """Change made during a turn, as a sentence; None if there is none. Takes some microseconds.
 
-        New threads are given a nap to show whether they compute without being asked to.
+        If there are new threads, it sleeps to see whether they compute between calls.
         """
         if changed := differences(self._settings[name], look()):
             return f"{name} changed {changed}"
@@ -176,7 +176,7 @@ class Watch:
         return _left_computing(name) if computes_meanwhile() else None
 
     def last_change(self) -> str | None:
-        """As `change`, of threads that have begun to compute after the turn that started them."""
+        """As `change`, for threads that began to compute only after the turn that started them."""
         if not self._starters or live_threads() <= self._first_live or not computes_meanwhile():
             return None
         return _left_computing(" or ".join(dict.fromkeys(self._starters)))
@@ -195,7 +195,7 @@ def _words(setting: Setting, was: Any, new: Any) -> str:
 
 
 def live_threads() -> int:
-    """Threads of this process; of Python alone where the system does not tell."""
+    """Number of threads of this process; without /proc, of Python's threads alone."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:
@@ -203,10 +203,10 @@ def live_threads() -> int:
 
 
 def ends_repeated_dump() -> bool:
-    """Whether `faulthandler` was to dump tracebacks later, and ends that; milliseconds.
+    """Cancel a later dump of tracebacks by `faulthandler`; returns whether there was one.
 
-    It cannot be asked, but has a thread for it, which alone takes no signals. False where the
-    system does not tell of threads.
+    `faulthandler` does not say, but its thread for this is the only one that blocks all signals.
+    Takes some milliseconds. Without /proc, it cancels nothing and returns False.
     """
     before = _deaf_threads()
     if not before:
@@ -220,7 +220,7 @@ def ends_repeated_dump() -> bool:
 
 
 def _deaf_threads() -> set[str]:
-    """Threads that block every signal that can be blocked; any does while it is being started."""
+    """Threads that block all signals that can be blocked; any thread does while it starts."""
     found = set()
     for folder in Path("/proc/self/task").glob("*"):
         with suppress(OSError, StopIteration):
@@ -232,7 +232,7 @@ def _deaf_threads() -> set[str]:
 
 
 def computes_meanwhile() -> bool:
-    """Whether another thread uses the CPU, or would, while this one does nothing; milliseconds."""
+    """Whether another thread uses the CPU, or waits for it, while this one sleeps; milliseconds."""
     for _ in range(_NUM_NAPS):
         cpu, wall = cpu_s(), now_s()
         sleep_s(_NAP_S)
@@ -243,7 +243,7 @@ def computes_meanwhile() -> bool:
 
 
 def _others_are_runnable() -> bool:
-    """Whether another thread runs or waits for a core; False where the system does not tell."""
+    """Whether another thread runs or waits for a core; False without /proc."""
     own = str(threading.get_native_id())
     for folder in Path("/proc/self/task").glob("*"):
         with suppress(OSError):

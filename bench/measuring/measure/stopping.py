@@ -1,4 +1,4 @@
-"""When to stop taking rounds: a rule that is data, so that a record can say how it ended."""
+"""Rule for when to stop taking rounds, with names for its verdicts, which records store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Stopping:
         )
 
     def is_check_due(self, num_rounds: int) -> bool:
-        """Whether to look at the intervals now: they cost time, and tell little new each round."""
+        """Whether to compute the intervals now: they cost time, and each round adds little."""
         return num_rounds >= self.min_rounds and (num_rounds - self.min_rounds) % 4 == 0
 
     def verdict(
@@ -54,7 +54,7 @@ class Stopping:
             num_rounds: rounds taken so far.
             num_members: members that share them.
             spent_s: seconds since the first round began.
-            half_widths: relative half-widths of the ratios; None if not looked at.
+            half_widths: relative half-widths of the ratios; None if they were not computed.
         """
         if num_rounds < self.min_rounds:
             return None

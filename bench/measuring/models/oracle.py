@@ -1,7 +1,7 @@
-"""Is a model right? Each mechanism in it against its slow form, and all of it against float64.
+"""Check a model: each mechanism in it against its slow form, and the whole against float64.
 
-A mechanism is looked at where it stands, with the inputs that reach it there: behind a branch that
-starts at a millionth its faults would not be seen in the classes' scores.
+A mechanism is checked in its place, with the inputs that reach it there: behind a branch that is
+scaled by a millionth at the start, its faults would not show in the scores.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from bench.measuring.oracle.oracle import (
 from bench.measuring.subject import Subject
 
 MODEL_FACTOR = 10.0
-"""Rounding error allowed in a whole model, in tolerances of one mechanism: some fifty layers."""
+"""Tolerance of a whole model over that of one mechanism: it has some fifty layers."""
 
 MAX_PAIRS = 2**22
-"""Pairs of tokens, over heads, up to which a slow form is asked: those of a core with four."""
+"""Largest number of pairs of tokens, over heads, for which a slow form is run."""
 
 
 def check(subject: Subject) -> Checked:
-    """Check what a cell times, be it a mechanism or a whole model.
+    """Check the subject of a timed cell, a mechanism or a whole model.
 
     Raises:
-        Incorrect: not finite, nothing, or beyond the tolerance of the dtype.
+        Incorrect: see `bench.measuring.oracle.checking.check` and `check_model`.
     """
     return check_model(subject) if isinstance(subject, ModelSubject) else checking.check(subject)
 
 
 def after_rounds(cell: Cell, subject: Subject) -> None:
-    """Check the very subject that was timed once more, with values that no call has seen.
+    """Check the subject that was timed once more, with values that no call has seen.
 
-    A model's oracle takes one image and is asked anew; a mechanism's has been asked in its trial.
+    A model's oracle takes one image and runs again; a mechanism's ran in its trial.
 
     Raises:
-        Incorrect: as `check`.
+        Incorrect: as in `check`.
     """
     if not isinstance(subject, ModelSubject):
         return checking.after_rounds(cell, subject)
@@ -63,13 +63,14 @@ def after_rounds(cell: Cell, subject: Subject) -> None:
 
 
 def check_model(subject: ModelSubject) -> Checked:
-    """Compare a model's scores for one image, in evaluation, with those of float64.
+    """Compare a model's scores for one image, in eval mode, with those in float64.
 
-    Its first images get fresh values, where they lie; it is left as it was, training or not.
+    The first image set is overwritten; the model's mode is restored.
 
     Raises:
-        Incorrect: no tensor of a row per image, not finite, nothing, or beyond the tolerance, there
-            or at a mechanism's place, or in the gradient of all parameters.
+        Incorrect: the scores are no tensor with a row per image, hold NaN or infinity, or are
+            constant; or an error of the scores, of a mechanism's output or of the gradient of all
+            parameters is beyond its tolerance.
     """
     w = subject.cell.model
     subject.refill(subject.sets[0], CHECK_INDEX)
@@ -88,7 +89,7 @@ def check_model(subject: ModelSubject) -> Checked:
 
 
 def _compare(subject: ModelSubject, w: ModelWorkload) -> Errors:
-    """The first image's errors; of the gradients, that they are near enough."""
+    """Errors of the scores for the first image; gradients are only checked."""
     tolerance, module = oracle.TOLERANCES[w.dtype], subject.module
     images = subject.sets[0][0][:1]
     wide = copy.deepcopy(module).cpu().double()
@@ -101,7 +102,7 @@ def _compare(subject: ModelSubject, w: ModelWorkload) -> Errors:
         if w.has_backward:
             cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out)
             ours = _gradient(module, out, cotangent)
-        expected = wide(images.cpu().double())  # not there as the model ran, which could find it
+        expected = wide(images.cpu().double())  # after the model's run, which could find it
     errors = distance(out.detach(), expected.detach())
     refuse_beyond(errors, tolerance, MODEL_FACTOR, "output")
     if ours is not None and cotangent is not None:
@@ -114,14 +115,14 @@ def _compare(subject: ModelSubject, w: ModelWorkload) -> Errors:
 
 
 def _take_slow_forms(model: nn.Module) -> None:
-    """Let each mechanism in a model answer with its slow form, where that is small enough."""
+    """Replace each mechanism's forward in a model by its slow form, where that is small enough."""
     for place in model.modules():
         if isinstance(place, Mechanism):
             place.forward = _SlowForm(place)
 
 
 class _SlowForm:
-    """Stands in for a mechanism's `forward`, which a slow form may fall back to."""
+    """Replaces a mechanism's `forward`, and restores it while the slow form runs."""
 
     def __init__(self, place: Any) -> None:
         self._place = place
@@ -138,7 +139,7 @@ class _SlowForm:
 
 
 def _check_places(module: nn.Module, images: Tensor, w: ModelWorkload) -> None:
-    """Run the model once, and compare each mechanism in it with its slow form on the way."""
+    """Run the model once, and compare each mechanism's output in it with its slow form's."""
     hooks = [
         place.register_forward_hook(_Place(name, w), with_kwargs=True)
         for name, place in module.named_modules()
@@ -185,7 +186,7 @@ def _refuse_no_scores(out: Any, images: Tensor) -> None:
 
 
 def _gradient(module: nn.Module, out: Tensor, cotangent: Tensor) -> Tensor:
-    """The gradient of all parameters as one vector, zero where nothing flows."""
+    """Gradient of all parameters as one vector, zero for unused ones."""
     learned = [p for p in module.parameters() if p.requires_grad]
     found = torch.autograd.grad(out, learned, cotangent, allow_unused=True)
     parts = [torch.zeros_like(p) if g is None else g for p, g in zip(learned, found, strict=True)]

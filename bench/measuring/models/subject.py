@@ -25,9 +25,9 @@ _ON_META: dict[str, nn.Module] = {}
 
 
 def build_model(cell: Cell) -> nn.Module:
-    """The model of a cell with the mechanism in its place, float32, where the default device is.
+    """The model of a cell with its mechanism, in float32, on the default device.
 
-    Untrained weights are seeded; a user's own factory brings what it brings.
+    Weights are untrained and seeded; a user's own factory decides about its own.
 
     Raises:
         ValueError, TypeError: no such model, or not of this size or with this mechanism.
@@ -43,9 +43,9 @@ def build_model(cell: Cell) -> nn.Module:
 
 
 def model_on_meta(cell: Cell) -> nn.Module:
-    """The cell's model without values; a user's own is first built with them, as it may load them.
+    """The cell's model on meta; a user's own is first built on the CPU, as it may load values.
 
-    Built once for all cells that differ in batch, dtype or mode.
+    It is built once for all cells that differ in batch size, dtype or mode only.
 
     Raises:
         ValueError, TypeError, ImportError: as `build_model`.
@@ -66,8 +66,8 @@ def model_on_meta(cell: Cell) -> nn.Module:
 class ModelSubject(Subject):
     """A whole model that can be called.
 
-    Its input sets are ``(images, nothing)``: how many outputs a model has is known once it was
-    called, so the cotangent is drawn then. Images take no gradient, as in training.
+    Its input sets are ``(images, empty tensor)``: the shape of a model's output is known once it
+    was called, so the cotangent is drawn then. Images take no gradient, as in training.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -81,7 +81,7 @@ class ModelSubject(Subject):
         return module.train(w.has_backward)
 
     def draw(self, index: int) -> tuple[Tensor, ...]:
-        """The images of a number."""
+        """Draw the images of an index, (B, 3, size, size), with an empty cotangent."""
         w = self.cell.model
         shape = (w.batch_size, 3, w.image_size, w.image_size)
         return self._draw(shape, _INPUT_SEED + index), torch.empty(0)
@@ -102,7 +102,7 @@ class ModelSubject(Subject):
         )
 
     def forward(self, tensors: tuple[Tensor, ...], runner: Any = None) -> Tensor:
-        """The classes' scores of one set of images."""
+        """Scores of the classes for one set of images."""
         scores: Tensor = (self.module if runner is None else runner)(tensors[0])
         return scores
 
@@ -111,12 +111,12 @@ class ModelSubject(Subject):
         return list(self.parameters)
 
     def varying(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The images, and what their scores are weighted with once that is known."""
+        """The images, and their cotangent once it is drawn."""
         known = self._cotangents.get(id(tensors))
         return tensors[:1] if known is None else (tensors[0], known)
 
     def cotangent(self, out: Tensor, tensors: tuple[Tensor, ...]) -> Tensor:
-        """Drawn at an input set's first call, in the shape of its output."""
+        """Cotangent of an input set, drawn at its first call in the shape of the output."""
         known = self._cotangents.get(id(tensors))
         if known is None:
             known = self._draw(tuple(out.shape), _COTANGENT_SEED)
@@ -124,10 +124,10 @@ class ModelSubject(Subject):
         return known
 
     def state_bytes(self) -> int | None:
-        """None: a classifier keeps no past."""
+        """None: a classifier keeps no state."""
         return None
 
 
 def subject_of(cell: Cell, library: ModuleType | None = None) -> Subject:
-    """Subject of a cell, be it a mechanism, also of another source tree, or a whole model."""
+    """Subject of a timed cell: a mechanism, of another source tree if given, or a whole model."""
     return ModelSubject(cell) if cell.is_model else Subject(cell, library=library)

@@ -1,4 +1,4 @@
-"""Can a model be measured as a cell asks? A user's mistake stops here, or a reason is found."""
+"""Check whether a cell's model can be measured: mistakes are errors, the rest are reasons."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def is_own(model: str) -> bool:
 
 
 def check_models(models: Sequence[str], image_sizes: Sequence[int]) -> None:
-    """Refuse models that do not exist; a user's own is built once, at the first size.
+    """Refuse unknown models; a user's own is built once, at the first size, to check it.
 
     Raises:
-        ConfigError: naming the model and what is wrong with it.
+        ConfigError: names the model and the fault.
     """
     for model in models:
         if is_own(model):
@@ -54,7 +54,7 @@ def _check_own(model: str, image_size: int) -> None:
         model_on_meta(cell)
     except ValueError as error:
         raise ConfigError(f"model={model}: {said_by(error)}") from error
-    except Exception as error:  # foreign code; whatever it raises, the user must mend it
+    except Exception as error:  # a user's code may raise anything
         raise ConfigError(f"model={model} cannot be built: {_words(error)}") from error
 
 
@@ -75,10 +75,10 @@ def why_no_model(cell: Cell) -> str | None:
 
 
 def why_no_such_model(cell: Cell) -> str | None:
-    """The model builder's objection to a cell's image size, mechanism or mode."""
+    """Why the model cannot be built or run for a cell's size, mechanism or mode; None if it can."""
     try:
         model = model_on_meta(cell)
-    except Exception as error:  # a user's code may raise anything; ours, what it says it raises
+    except Exception as error:  # a user's code may raise anything; ours only what it documents
         if not (is_own(cell.model.model) or isinstance(error, _REFUSALS)):
             raise
         return f"The model cannot be built: {_words(error)}"
@@ -90,7 +90,7 @@ def why_no_such_model(cell: Cell) -> str | None:
 
 
 def _words(error: Exception) -> str:
-    """Text of the error, with its type where it was not written for users."""
+    """Text of an error, with its type unless the text was written for users."""
     said = visible(said_by(error), LIMITS["reason"])
     return (
         said if isinstance(error, (ValueError, ForeignEnd)) else f"{type(error).__name__}: {said}"

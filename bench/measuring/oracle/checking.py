@@ -1,7 +1,7 @@
-"""One call of what is timed, compared with an oracle: in the trial, and again after the rounds.
+"""Compare one call of a timed subject with an oracle, in the trial and again after the rounds.
 
-Both times fresh values are copied into the tensors that are timed, so that an answer that was kept
-by address is a wrong one. The trial asks the oracle and leaves what it said for the rounds.
+Both times fresh values are copied into the timed tensors, so that a result cached by address is
+wrong. The trial runs the oracle and saves its result for the check after the rounds.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ from bench.measuring.oracle.oracle import (
 from bench.measuring.subject import Subject
 
 _ROUNDINGS = 4
-"""Number of roundings, or of differences between equal calls, by which the past may change with the
-future.
-"""
+"""Number of roundings, or of differences between equal calls, that count as no change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +59,7 @@ class Checked(Errors):
 
     Attributes:
         oracle, checked_len, checked_share, is_view, leaks_future: see `bench.core.record.Speed`.
-        expected: None of a whole model, whose check asks anew.
+        expected: None for a whole model, whose oracle runs again after the rounds.
     """
 
     oracle: str
@@ -73,19 +71,20 @@ class Checked(Errors):
 
 
 def check(subject: Subject) -> Checked:
-    """Compare a cell's mechanism with its oracle, outputs and, if it has them, gradients.
+    """Compare a cell's mechanism with its oracle: its output, and its gradients if it takes any.
 
-    What calls have made of the subject's first input set is forgotten.
+    The subject's first input set is overwritten, and graphs and states made from it are dropped.
 
     Raises:
-        Incorrect: not finite, nothing, an input changed, or beyond the tolerance of the dtype.
+        Incorrect: the output holds NaN or infinity, or is constant; an input was changed; or an
+            error is beyond the tolerance of the dtype.
     """
     w = subject.cell.kernel
     leaks_future = _leaks_future(subject)
-    asked, extent, expected = _consult(subject, leaks_future)
+    asked, extent, expected = _ask_oracle(subject, leaks_future)
     errors, is_view = compare(asked, expected)
     left = expected
-    if asked is not subject:  # the oracle has said nothing of so long a call: keep its own output
+    if asked is not subject:  # no oracle covers so long a call: keep the subject's own output
         left = _own(subject)
     num_rows = 1 if w.mode == "decode" else asked.cell.kernel.seq_len
     share = len(extent.rows) / num_rows
@@ -102,13 +101,14 @@ def check(subject: Subject) -> Checked:
     )
 
 
-_Consulted = tuple[Subject, Extent, Expected]
+_Asked = tuple[Subject, Extent, Expected]
 
 
-def _consult(subject: Subject, leaks_future: bool) -> _Consulted:
-    """Ask an oracle: its answer, which part it covers, and whether of this call or a shorter one.
+def _ask_oracle(subject: Subject, leaks_future: bool) -> _Asked:
+    """Run the oracle: the subject it was run for, the part that it covers, and its result.
 
-    Of a form that leaks the future, the first tokens are not what they are without the later ones.
+    The subject is the one given, or a shorter one if no oracle covers a call of this length. The
+    first tokens alone stand for a causal form only if it does not leak the future.
     """
     extent = extent_of(subject)
     if extent.seq_len == subject.cell.kernel.seq_len and not extent.is_prefix:
@@ -122,13 +122,13 @@ def _consult(subject: Subject, leaks_future: bool) -> _Consulted:
     for way in ways[:-1]:
         try:
             return way()
-        except Exception:  # whatever a mechanism has against a length that nobody asked for
+        except Exception:  # a mechanism may raise anything at a length that is not the cell's
             continue
     return ways[-1]()
 
 
 def _lengths_near(longest: int, *, is_square: bool) -> list[int]:
-    """Lengths up to the longest that an oracle can take, rounder ones behind.
+    """Lengths to try: the longest that an oracle can take, then rounder ones below it.
 
     >>> _lengths_near(1447, is_square=False), _lengths_near(1447, is_square=True)
     ([1447, 1408, 1024], [1444, 1408, 1024])
@@ -138,14 +138,14 @@ def _lengths_near(longest: int, *, is_square: bool) -> list[int]:
     return list(dict.fromkeys([first, *(length for length in rounder if length)]))
 
 
-def _ask_first(subject: Subject, extent: Extent, num_tokens: int) -> _Consulted:
-    """As `_consult`, about the first tokens of a causal form."""
+def _ask_first(subject: Subject, extent: Extent, num_tokens: int) -> _Asked:
+    """As `_ask_oracle`, for the first tokens of a causal form."""
     extent = replace(extent, rows=tuple(range(num_tokens)))
     return subject, extent, ask(subject, extent)
 
 
-def _ask_at(subject: Subject, extent: Extent, seq_len: int) -> _Consulted:
-    """As `_consult`, of one sequence of another length."""
+def _ask_at(subject: Subject, extent: Extent, seq_len: int) -> _Asked:
+    """As `_ask_oracle`, for one sequence of another length."""
     w = subject.cell.kernel
     key_len = None if w.key_len is None else min(w.key_len, seq_len)
     eager = replace(w, compile="eager", batch_size=1, key_len=key_len)
@@ -157,28 +157,28 @@ def _ask_at(subject: Subject, extent: Extent, seq_len: int) -> _Consulted:
 
 
 def keep(cell: Cell, expected: Expected) -> None:
-    """Leave what a trial's oracle said for the rounds; without room for it, it is asked again."""
+    """Save an oracle's result for the rounds; on a full disk, it will be computed again."""
     path = _kept_at(cell)
-    with suppress(OSError, RuntimeError):  # which is what torch raises on a full disk
+    with suppress(OSError, RuntimeError):  # torch raises RuntimeError on a full disk
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         torch.save(expected.to_dict(), path)
 
 
 def after_rounds(cell: Cell, subject: Subject) -> None:
-    """Check the very subject that was timed once more, with values that no call has seen.
+    """Check the subject that was timed once more, with values that no call has seen.
 
-    They are copied into the tensors that were timed. Where its trial has left nothing that can be
-    used, because another mechanism has damaged it, the oracle is asked again.
+    They are copied into the timed tensors. If the oracle's result of the trial cannot be read,
+    because another mechanism has damaged it, the oracle runs again.
 
     Raises:
-        Incorrect: as `check`.
+        Incorrect: as in `check`.
     """
     try:
         try:
             compare(subject, _kept(cell))
         except Incorrect:
             raise
-        except Exception:  # torch raises of many kinds for what is none of ours
+        except Exception:  # torch raises many kinds of errors for a damaged file
             check(subject)
     except Incorrect as error:
         raise Incorrect(f"after the rounds, for values that no call had seen, {error}") from error
@@ -196,20 +196,20 @@ def _kept_at(cell: Cell) -> Path:
 
 
 def compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
-    """Give a subject's first input set fresh values, call it, and compare.
+    """Overwrite a subject's first input set with fresh values, call it, and compare.
 
     Returns:
-        The output's errors, and whether it shares memory with an input.
+        Errors of the output, and whether it shares memory with an input.
 
     Raises:
-        Incorrect: as `check`.
+        Incorrect: as in `check`.
     """
     try:
         return _compare(subject, expected)
     except Incorrect:
         if not (subject.module.training and _has_drawn(subject, expected)):
             raise
-    # Such as random features that are drawn anew every so many calls in training.
+    # Random features, for example, are redrawn every so many calls in training.
     subject.module.eval()
     try:
         return _compare(subject, expected)
@@ -218,7 +218,7 @@ def compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
 
 
 def _has_drawn(subject: Subject, expected: Expected) -> bool:
-    """Whether a call has put other values into a buffer than those that the oracle had."""
+    """Whether a buffer has other values now than in the oracle's call."""
     return any(
         not torch.equal(buffer, expected.state[name])
         for name, buffer in subject.module.named_buffers()
@@ -230,7 +230,7 @@ def _compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
     tolerance = TOLERANCES[subject.cell.kernel.dtype]
     before, out = _forward(subject, expected)
     ours = _at(expected, expected.pieces[0], subject.without_padding(out.detach()))
-    errors = _distance(ours, expected.pieces[0])  # the answer is gone before the backward pass
+    errors = _distance(ours, expected.pieces[0])  # drops expected values before the backward pass
     refuse_beyond(errors, tolerance, 1.0, "output")
     gradients = _backward(subject, before, out)
     for mine, piece in zip(gradients, expected.pieces[1:], strict=True):
@@ -247,12 +247,12 @@ def _distance(ours: Tensor, piece: Piece) -> Errors:
 
 
 def _at(expected: Expected, piece: Piece, found: Tensor) -> Tensor:
-    """The part of a whole tensor with channels that a piece covers."""
+    """The part of a whole tensor, with channels last, that a piece covers."""
     return found[-expected.num_sequences :, ..., list(piece.tokens), :]
 
 
 def _forward(subject: Subject, expected: Expected) -> tuple[list[Tensor], Tensor]:
-    """Fresh values, as copies made before the call, and the output for them."""
+    """Call on fresh values; returns copies of these, made before the call, and the output."""
     w = subject.cell.kernel
     tensors = subject.sets[0]
     before = _fill(subject, expected)
@@ -261,14 +261,14 @@ def _forward(subject: Subject, expected: Expected) -> tuple[list[Tensor], Tensor
     refuse_subclasses(out, after)
     like = tensors[-1][..., -1:, :] if w.mode == "decode" else tensors[-1]
     refuse_nothing(out.detach(), like)
-    if not subject.keywords:  # what a mask leaves of a row may be nothing
+    if not subject.keywords:  # a mask may hide all keys of a row
         refuse_empty(out.detach())
     _refuse_changed(subject, before)
     return before, out
 
 
 def _backward(subject: Subject, before: list[Tensor], out: Tensor) -> list[Tensor | None]:
-    """The gradients of the inputs, if the mode takes any, with channels."""
+    """Gradients of the inputs, with channels last; none if the mode takes none."""
     if not subject.cell.kernel.has_backward:
         return []
     tensors = subject.sets[0]
@@ -279,10 +279,10 @@ def _backward(subject: Subject, before: list[Tensor], out: Tensor) -> list[Tenso
 
 
 def refuse_uninitialised(subject: Subject) -> None:
-    """Call what was found right once more, as it is without a compiler, on memory full of NaN.
+    """Call a correct subject once more, without a compiler, with new memory filled with NaN.
 
     Raises:
-        Incorrect: it reads what nobody has written. With padding only the output is looked at.
+        Incorrect: it reads uninitialised memory. With padding only the output is checked.
     """
     tensors = subject.sets[0]
     has_backward = subject.cell.timed.has_backward
@@ -297,7 +297,7 @@ def refuse_uninitialised(subject: Subject) -> None:
 
 @contextmanager
 def _uninitialised_is_nan() -> Iterator[None]:
-    """Have torch fill what it allocates; it does so where it is asked to be deterministic."""
+    """Have torch fill new memory with NaN, which it does in its deterministic mode."""
     was = torch.are_deterministic_algorithms_enabled()
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     settings: Any = torch.utils.deterministic
@@ -319,7 +319,7 @@ def _refuse_changed(subject: Subject, before: Sequence[Tensor]) -> None:
 
 
 def _fill(subject: Subject, expected: Expected) -> list[Tensor]:
-    """Put fresh values, and the weights that the oracle had, where they lie.
+    """Overwrite the first input set with fresh values, and the weights with the oracle's.
 
     Returns:
         Copies of the values.
@@ -337,7 +337,7 @@ def _fill(subject: Subject, expected: Expected) -> list[Tensor]:
 
 
 def _own(subject: Subject) -> Expected:
-    """The subject's own output for a call too long for any oracle, to be compared with later."""
+    """The subject's own tensors, for later checks of a call that is too long for any oracle."""
     w = subject.cell.kernel
     every = tuple(range(w.seq_len))
     asked = Expected(
@@ -356,9 +356,9 @@ def _own(subject: Subject) -> Expected:
 
 
 def _leaks_future(subject: Subject) -> bool:
-    """Whether other keys, values and gates later on change what a causal form gave before.
+    """Whether other keys, values and gates at later tokens change earlier outputs of a causal form.
 
-    The past ends within a chunk, whatever a chunk's length. A step of a decode has no future. The
+    The past ends within a chunk, whatever a chunk's length. A decode step has no later tokens. The
     first input set is left changed.
     """
     w, tensors, module = subject.cell.kernel, subject.sets[0], subject.module
@@ -367,7 +367,7 @@ def _leaks_future(subject: Subject) -> bool:
     past = min(w.seq_len - 1, 5 * w.seq_len // 8 | 1)
     given, gates = subject.arguments(tensors)
     later = given[-2:]  # k and v, or x of a layer
-    module.eval()  # nothing is drawn anew between two calls
+    module.eval()  # so that no random features are redrawn between two calls
 
     def before() -> Tensor:
         with torch.set_grad_enabled(w.has_backward):
@@ -377,19 +377,19 @@ def _leaks_future(subject: Subject) -> bool:
         first = before()
         with torch.no_grad():
             for tensor in later:
-                tensor[..., past:, :].mul_(-2.0)  # so that a maximum over all is another one
+                tensor[..., past:, :].mul_(-2.0)  # changes a maximum over all tokens as well
             for gate in gates.values():
                 gate[:, :, past:].mul_(0.5)  # still a share, or the logarithm of one
         other = before()
         if torch.equal(first, other):
             return False
-        noise = _moved(other, before())  # of two calls that are the same
+        noise = _moved(other, before())  # between two equal calls
         return _moved(first, other) > _ROUNDINGS * max(noise, torch.finfo(first.dtype).eps)
     finally:
         module.train(w.has_backward)
 
 
 def _moved(ours: Tensor, theirs: Tensor) -> float:
-    """The most by which a row moves, relative to its norm."""
+    """Largest change of a row, relative to its norm."""
     ours, theirs = ours.double(), theirs.double()
     return float(((ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp_min(1e-300)).max())

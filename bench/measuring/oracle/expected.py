@@ -1,6 +1,6 @@
-"""How much an oracle is asked about, and what it says: in the trial, and left there for the rounds.
+"""Which part of a call the float64 oracle covers, and its result, kept for the rounds.
 
-An oracle goes pair by pair in float64, so that it cannot be asked about all of a long call.
+An oracle works pair by pair in float64, so it cannot cover all of a long call.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from bench.measuring.oracle.oracle import can_ask_by_rows, slow_form, slow_form_
 from bench.measuring.subject import Subject
 
 CHECK_INDEX = 1_000_000
-"""Number of the input set that is checked; calls that are timed never come so far."""
+"""Index of the input set that is checked; timed calls never reach it."""
 MAX_PAIRS = {"forward": 2 * 2**30 // 40, "backward": 2 * 2**30 // 75}
-"""Pairs of tokens, over heads and sequences, that an oracle may write out: 2 GiB, of which slow
-forms take up to 40 bytes for each, and 75 with gradients."""
+"""Largest number of pairs of tokens, over heads and sequences, that an oracle may write out: 2 GiB
+at up to 40 bytes for each pair, and 75 with gradients."""
 MAX_S = 3.0
-"""Seconds that an oracle may take, by an estimate."""
+"""Largest number of seconds that an oracle may take, by an estimate."""
 FREE_PAIRS = 2**18
-"""So few pairs that no estimate is made."""
+"""Largest number of pairs for which no estimate is made."""
 NUM_ROWS = 64
-"""Query rows that an oracle is asked about where all are too many."""
+"""Number of query rows that an oracle computes if all are too many."""
 MAX_KEPT = 256
-"""Tokens, over all sequences, whose values are kept for the check after the rounds."""
+"""Largest number of tokens, over all sequences, that are kept for the check after the rounds."""
 _WATCHED = (16, 32, 64)
-"""Lengths at which an oracle's operators are counted, to tell what a longer call takes."""
+"""Lengths at which an oracle's operators are counted, to estimate a longer call."""
 _FLOPS_PER_S, _ELEMENTS_PER_S, _OPERATORS_PER_S = 2e10, 5e8, 2.5e5
-"""Assumed speed of a modest core in float64."""
+"""Assumed speed of one modest core in float64."""
 
 
 class Piece:
     """Expected values of a tensor at some tokens.
 
-    The values lie outside of the process's heap, where a mechanism could find them as it runs.
+    The values are kept outside of the process's heap, where a running mechanism could find them.
 
     Args:
-        what: such as ``output`` or ``gradient of input q``.
-        tokens: places along the sequence.
-        values: (..., T, C) in float64, of the last sequences of the batch, with one channel for a
-            gate of (B, H, N); None for a gradient of nothing.
+        what: name such as ``output`` or ``gradient of input q``.
+        tokens: positions in the sequence.
+        values: (..., T, C) in float64, for the last sequences of the batch, with one channel for a
+            gate of (B, H, N); None for the gradient of an unused input.
     """
 
     def __init__(self, *, what: str, tokens: tuple[int, ...], values: Tensor | None) -> None:
@@ -65,7 +65,7 @@ class Piece:
 
     @property
     def values(self) -> Tensor | None:
-        """The values, read anew; to be dropped before a mechanism runs again."""
+        """The values, read from the file; callers drop them before a mechanism runs again."""
         if self._file is None:
             return None
         os.lseek(self._file, 0, os.SEEK_SET)
@@ -74,7 +74,7 @@ class Piece:
         return values
 
     def thinned(self, num_tokens: int) -> Piece:
-        """At so many tokens at most, spread, the last one included; in float64, on the CPU."""
+        """The piece subsampled to `num_tokens` at most, evenly; in float64, on the CPU."""
         at = spread(len(self.tokens), num_tokens)
         values = self.values
         if values is not None:
@@ -82,12 +82,12 @@ class Piece:
         return Piece(what=self.what, tokens=tuple(self.tokens[i] for i in at), values=values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Its arguments."""
+        """The arguments that it was made with."""
         return {"what": self.what, "tokens": self.tokens, "values": self.values}
 
 
 def _new_file() -> int:
-    """The descriptor of a file without a name, in memory where the system has such."""
+    """Descriptor of a file without a name, in memory if the system supports that."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("expected")
     with tempfile.TemporaryFile() as file:
@@ -99,11 +99,11 @@ class Expected:
     """Expected output of a call for the inputs of `CHECK_INDEX`.
 
     Attributes:
-        oracle: who says so, see `bench.measuring.oracle.oracle.slow_form`.
-        num_sequences: the last ones of the batch that it was asked about.
+        oracle: name of the oracle, see `bench.measuring.oracle.oracle.slow_form`.
+        num_sequences: number of sequences, the last ones of the batch.
         rows: the query rows; the cotangent is zero at all others.
         pieces: the output first, then the gradients of the inputs if the mode takes any.
-        state: parameters and buffers that it holds for, by name.
+        state: parameters and buffers of the module in this call, by name.
     """
 
     oracle: str
@@ -113,25 +113,25 @@ class Expected:
     state: dict[str, Tensor]
 
     def to_dict(self) -> dict[str, Any]:
-        """As it is left for the check after the rounds."""
+        """The form in which it is saved for the check after the rounds."""
         return vars(self) | {"pieces": [piece.to_dict() for piece in self.pieces]}
 
     def thinned(self) -> Expected:
-        """The part that is kept for the check after the rounds."""
+        """The same at `MAX_KEPT` tokens at most, for the check after the rounds."""
         num_tokens = max(1, MAX_KEPT // self.num_sequences)
         return replace(self, pieces=tuple(piece.thinned(num_tokens) for piece in self.pieces))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How much an oracle is asked about.
+    """Part of a call that an oracle covers.
 
     Attributes:
-        seq_len: tokens of a sequence.
-        num_sequences: of the batch, the last ones.
+        seq_len: number of tokens of a sequence.
+        num_sequences: number of sequences, the last ones of the batch.
         rows: query rows.
-        is_prefix: whether it is given the tokens of these rows only, which is enough for a causal
-            form.
+        is_prefix: whether the oracle gets the tokens of these rows only, which is enough for a
+            causal form.
     """
 
     seq_len: int
@@ -141,7 +141,7 @@ class Extent:
 
 
 def spread(length: int, count: int) -> tuple[int, ...]:
-    """Up to `count` places of a sequence, evenly, the last one included.
+    """Up to `count` evenly spaced positions in a sequence, the last one included.
 
     >>> spread(10, 3), spread(2, 3)
     ((2, 5, 9), (0, 1))
@@ -151,7 +151,7 @@ def spread(length: int, count: int) -> tuple[int, ...]:
 
 
 def extent_of(subject: Subject) -> Extent:
-    """All of a call, or as much of it as an oracle can write out."""
+    """All of a call, or the part of it that an oracle can compute within its limits."""
     w = subject.cell.kernel
     length, num_keys, batch = w.seq_len, w.num_keys, w.batch_size
     last = (length - 1,)
@@ -163,7 +163,7 @@ def extent_of(subject: Subject) -> Extent:
     seconds = _seconds(subject)
 
     def num_fitting(tokens: int, rows: int) -> int:
-        """Sequences, at most all of the batch."""
+        """Number of sequences that fit into memory and time, at most all of the batch."""
         keys = num_keys if tokens == length else min(tokens, num_keys)
         in_time = MAX_S / (seconds(max(tokens, keys)) * rows / tokens)
         return min(batch, pairs // (rows * keys), int(min(in_time, batch)))
@@ -172,7 +172,7 @@ def extent_of(subject: Subject) -> Extent:
     if fitting == batch:
         return whole
     if can_ask_by_rows(subject.module):
-        shortest = min(queries for queries, _ in w.row_lens)  # the others are padding somewhere
+        shortest = min(queries for queries, _ in w.row_lens)  # later rows are padding somewhere
         rows = last if w.mode == "decode" else spread(shortest, NUM_ROWS)
         return replace(whole, num_sequences=max(1, num_fitting(length, len(rows))), rows=rows)
     if fitting:
@@ -187,9 +187,9 @@ def extent_of(subject: Subject) -> Extent:
 
 
 def _seconds(subject: Subject) -> Callable[[int], float]:
-    """Time that an oracle takes for one sequence of a length, by its operators at three short ones.
+    """Estimate an oracle's seconds for one sequence of a length, from counts at three short ones.
 
-    Nothing, if it cannot be asked about these: then pairs alone say how much it is asked about.
+    If it cannot be called at these, the estimate is about 0, and pairs alone limit its part.
     """
     w = subject.cell.kernel
     plain = replace(w, batch_size=1, compile="eager", key_len=None, padding=0.0, ragged=0.0)
@@ -201,7 +201,7 @@ def _seconds(subject: Subject) -> Callable[[int], float]:
         try:
             short = Subject(one, seq_len=length, library=subject.library)
             counts = count(lambda short=short, extent=extent: ask(short, extent))  # type: ignore[misc]
-        except Exception:  # whatever a mechanism raises at a length that nobody asked for
+        except Exception:  # a mechanism may raise anything at a length that is not the cell's
             return lambda _: 1e-9
         counted.append(
             counts.counted_flops / _FLOPS_PER_S
@@ -212,7 +212,7 @@ def _seconds(subject: Subject) -> Callable[[int], float]:
 
 
 def _parabola(values: Sequence[float], at: float) -> float:
-    """Through three values at 1, 2 and 4.
+    """Value at `at` of the parabola through three values at 1, 2 and 4.
 
     >>> _parabola((1.0, 4.0, 16.0), 8.0)
     64.0
@@ -223,7 +223,7 @@ def _parabola(values: Sequence[float], at: float) -> float:
 
 
 def mask_of(cotangent: Tensor, expected: Expected) -> Tensor:
-    """One at what the oracle is asked about, and zero elsewhere."""
+    """Mask of a cotangent: 1 in the part that the oracle covers, and 0 elsewhere."""
     mask = torch.zeros_like(cotangent)
     mask[-expected.num_sequences :, ..., list(expected.rows), :] = 1
     return mask
@@ -241,7 +241,7 @@ def weights_of(subject: Subject) -> dict[str, Tensor]:
 
 
 def ask(subject: Subject, extent: Extent) -> Expected:
-    """Ask an oracle, with copies that the subject does not see."""
+    """Compute the expected tensors of part of a call, on copies that the subject cannot reach."""
     w = subject.cell.kernel
     rows = list(extent.rows)
     seen = len(rows) if extent.is_prefix else max(w.seq_len, w.num_keys)
@@ -270,7 +270,7 @@ def ask(subject: Subject, extent: Extent) -> Expected:
 def _slow_form(
     subject: Subject, slow: nn.Module, given: list[Tensor], rows: list[int]
 ) -> tuple[str, Tensor]:
-    """Output of the slow form at these rows of the last sequences, each without its padding."""
+    """Output of the slow form at some rows of the last sequences, each without its padding."""
     key_mask, num_queries = subject.keywords.get("key_mask"), given[0].shape[-2]
     tensors, gates = subject.arguments((*given, given[0]))
     if key_mask is None:
@@ -285,14 +285,14 @@ def _slow_form(
 
 
 def places_of(mode: str, rows: Sequence[int]) -> tuple[int, ...]:
-    """Where these rows stand in the output; that of a decode step has one token."""
+    """Positions of rows in the output; that of a decode step has one token."""
     return (0,) if mode == "decode" else tuple(rows)
 
 
 def gradient_pieces(
     names: Sequence[str], values: Sequence[Tensor | None], inputs: Sequence[Tensor]
 ) -> list[Piece]:
-    """The gradients of these inputs: q, k, v and gates, or a layer's x; names may go on."""
+    """Gradients of q, k, v and gates, or of a layer's x, as pieces; further names are ignored."""
     lengths = [x.shape[inputs[0].dim() - 2] for x in inputs]
     gradients = with_channels(values, inputs[0])
     return [

@@ -1,8 +1,8 @@
 """Correct outputs: the slow form of a mechanism, and the tolerance of an output.
 
 The oracle is the mechanism's own slow form (`Attention.reference`) in float64, or softmax written
-out if it claims to be exact, or its own forward in float64 where it offers neither. A tolerance
-can be passed by an output that is nothing, so zeros, a single value and NaN fail whatever it is.
+out if it claims to be exact, or its own forward in float64 if it has neither. Whatever the
+tolerance, outputs of zeros, of a single value or with NaN fail.
 """
 
 from __future__ import annotations
@@ -16,14 +16,12 @@ import torch
 from torch import Tensor, nn
 
 SOFTMAX, REFERENCE, ITSELF = "softmax", "reference", "itself"
-"""References that an output can be checked against; the last is for a mechanism without a slow
-form.
-"""
+"""Names of oracles; the last is for a mechanism without a slow form."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """Largest error allowed, relative to the oracle: by its largest value, and by its norm."""
+    """Largest errors allowed: of one value, relative to the oracle's largest, and by norms."""
 
     max_error: float
     rms_error: float
@@ -38,13 +36,13 @@ TOLERANCES = {
     "float16": Tolerance(max_error=5e-3, rms_error=2e-3),
 }
 MAX_EMPTY = 0.1
-"""Share of rows that may be zero: rectified features of four channels are so for one row in 16."""
+"""Share of rows that may be zero: one row in 16 is, with rectified features of four channels."""
 GRADIENT_FACTOR = 5.0
-"""A gradient passes through about twice as many roundings, and differences cancel in it."""
+"""Factor on tolerances for gradients: about twice as many roundings, and cancellation."""
 
 
 _NUM_TRIED = 32
-"""Tokens by which it is told whether places matter to a slow form."""
+"""Number of tokens on which a slow form is tested for dependence on positions."""
 
 
 class Incorrect(Exception):
@@ -73,8 +71,9 @@ def slow_form(
     Args:
         module: a copy of the mechanism, core or layer, in float64; it may be changed.
         tensors: its inputs.
-        rows: query rows that are asked for; all unless given.
-        gates: of a core, by name. With gates none is softmax, whatever it claims without.
+        rows: query rows of the output; all unless given.
+        gates: gates of a core, by name. With gates the oracle is never softmax, even for a core
+            that claims to be exact.
 
     Returns:
         ``softmax``, ``reference``, or ``itself`` for a mechanism with neither; and the output.
@@ -92,14 +91,14 @@ def slow_form(
     if rows is not None and not given and can_ask_by_rows(slow):
         q, k, v = tensors
         return REFERENCE, slow.reference(q[..., at, :], k, v)
-    # The inherited one gives nothing, and takes no gates.
+    # The inherited `reference` returns None, and takes no gates.
     expected = slow.reference(*tensors, **given) if _has_reference(slow) else None
     name, out = (ITSELF, slow(*tensors, **given)) if expected is None else (REFERENCE, expected)
     return name, out[..., at, :]
 
 
 def _has_reference(core: Any) -> bool:
-    """Whether a mechanism gives a slow form of its own."""
+    """Whether a mechanism has a slow form of its own."""
     return type(core).reference is not _base_of(core).reference
 
 
@@ -111,21 +110,21 @@ def slow_form_without_padding(
     rows: Sequence[int],
     gates: Gates | None = None,
 ) -> tuple[str, Tensor]:
-    """As `slow_form`, of a batch whose rows are padded: each by itself, without its padding.
+    """As `slow_form`, for a padded batch: each sequence by itself, without its padding.
 
-    What is hidden must be as good as removed, so slow forms need no mask. A mechanism that cannot
-    do with fewer tokens, as on a grid, is asked with the mask.
+    Hidden tokens must have the effect of removed ones, so slow forms need no mask. A mechanism
+    that does not take fewer tokens, as on a grid, is called with the mask.
 
     Args:
-        core: as of `slow_form`.
+        core: as for `slow_form`.
         tensors: q, k and v.
-        lengths: queries and keys of each row that are no padding.
-        key_mask: the mask that says so, (B, M).
-        rows: query rows that are asked for, ascending.
-        gates: as of `slow_form`.
+        lengths: numbers of queries and keys that are not padding, by sequence.
+        key_mask: the mask of these keys, (B, M).
+        rows: query rows of the output, ascending.
+        gates: as for `slow_form`.
 
     Returns:
-        As `slow_form`; what is asked of queries that are padding is zero.
+        As `slow_form`, with zeros at padded queries.
     """
     q, _, v = tensors
     expected = q.new_zeros(*q.shape[:2], len(rows), v.shape[-1])
@@ -149,11 +148,11 @@ def slow_form_without_padding(
 
 
 def _around(layer: Any, tensors: Sequence[Tensor], rows: Sequence[int] | None) -> tuple[str, Any]:
-    """A layer's projections around the slow form of its core."""
+    """Output of a layer with the slow form of its core in place of the core's forward."""
     fast, names = layer.core.forward, []
 
     def slow(*heads: Tensor) -> Tensor:
-        layer.core.forward = fast  # which a mechanism without a slow form falls back to
+        layer.core.forward = fast  # the fallback of a mechanism without a slow form
         name, out = slow_form(layer.core, heads, rows)
         names.append(name)
         return out
@@ -164,12 +163,11 @@ def _around(layer: Any, tensors: Sequence[Tensor], rows: Sequence[int] | None) -
 
 
 def can_ask_by_rows(module: nn.Module) -> bool:
-    """Whether the oracle can be asked about some queries against all keys.
+    """Whether the oracle can compute some queries against all keys.
 
-    Softmax can; a slow form of the mechanism's own where the numbers of queries and keys may
-    differ, which they may not in a causal form, where there are no gates, one for each token, and
-    where it does not matter at which place a query stands, as it does under rotations or
-    cosFormer's weights.
+    Softmax can. A mechanism's own slow form can if the numbers of queries and keys may differ, so
+    not a causal one, if it takes no gates, which come for each token, and if a query's position
+    does not matter, as it does under rotations or cosFormer's weights.
     """
     core: Any = module if hasattr(module, "capabilities") else getattr(module, "core", None)
     if core is None or core.capabilities.scopes == ("layer",):
@@ -183,7 +181,7 @@ def can_ask_by_rows(module: nn.Module) -> bool:
 
 
 def _ignores_places(core: Any) -> bool:
-    """Whether the slow form gives a query the same output wherever it stands, tried on a few."""
+    """Whether the slow form's output for a query does not depend on its position, by a test."""
     geometry = core.geometry
     draw = torch.Generator().manual_seed(0)
     q, k, v = (
@@ -199,13 +197,13 @@ def _ignores_places(core: Any) -> bool:
     try:
         with torch.no_grad():
             few, all_of_them = slow.reference(q[..., some, :], k, v), slow.reference(q, k, v)
-    except (ValueError, RuntimeError):  # such as a grid, which has as many places as there are
+    except (ValueError, RuntimeError):  # such as a grid, which fixes the number of queries
         return False
     return torch.allclose(few, all_of_them[..., some, :], rtol=1e-9, atol=1e-12)
 
 
 def _base_of(core: Any) -> Any:
-    """The `Attention` or `AttentionLayer` that a mechanism derives from, of whichever library."""
+    """The `Attention` or `AttentionLayer` that a mechanism derives from, of its own library."""
     names = ("Attention", "AttentionLayer")
     return next(cls for cls in type(core).__mro__ if cls.__name__ in names)
 
@@ -227,13 +225,13 @@ def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, places: Tensor | None)
 
 
 def refuse_subclasses(*values: Any) -> None:
-    """Refuse tensors of a class of their own, which may do their work when they are first used.
+    """Refuse tensors of a subclass, which may compute only when they are first used.
 
     Args:
-        values: outputs, states and gradients; tuples and lists of them are gone through.
+        values: outputs, states and gradients; also those within tuples and lists.
 
     Raises:
-        Incorrect: one is such a tensor.
+        Incorrect: one of them is such a tensor.
     """
     for value in values:
         if isinstance(value, (tuple, list)):
@@ -246,10 +244,10 @@ def refuse_subclasses(*values: Any) -> None:
 
 
 def refuse_nothing(out: Tensor, like: Tensor) -> None:
-    """Refuse an output of another shape or dtype, or one that says nothing.
+    """Refuse an output of another shape or dtype, with values that are not finite, or constant.
 
     Raises:
-        Incorrect: it is that.
+        Incorrect: it is one of these.
     """
     if out.shape != like.shape:
         raise Incorrect(f"output has shape {tuple(out.shape)}, expected {tuple(like.shape)}")
@@ -265,10 +263,10 @@ def refuse_nothing(out: Tensor, like: Tensor) -> None:
 
 
 def refuse_empty(out: Tensor) -> None:
-    """Refuse an output that leaves out rows.
+    """Refuse an output with too many rows of zeros.
 
     Raises:
-        Incorrect: more than `MAX_EMPTY` of them are zero.
+        Incorrect: their share is larger than `MAX_EMPTY`.
     """
     empty = float((out == 0).all(dim=-1).double().mean())
     if empty > MAX_EMPTY:
@@ -278,13 +276,13 @@ def refuse_empty(out: Tensor) -> None:
 def check_gradient(
     ours: Tensor | None, oracle: Tensor | None, tolerance: Tolerance, what: str
 ) -> None:
-    """Refuse a gradient that is not the oracle's; None stands for one of nothing.
+    """Refuse a gradient that differs from the oracle's; None stands for an unused input.
 
     Raises:
-        Incorrect: it is that.
+        Incorrect: it is missing, not finite, or beyond the tolerance times `GRADIENT_FACTOR`.
     """
     if oracle is None or not oracle.any():
-        # Nothing flows there: `none` and `uniform` do not look at queries and keys.
+        # An unused input: `none` and `uniform` do not use queries and keys.
         if ours is not None and bool(ours.abs().max() > tolerance.max_error):
             raise Incorrect(f"{what} should be zero and reaches {float(ours.abs().max()):.3g}")
         return
@@ -296,7 +294,7 @@ def check_gradient(
 
 
 def distance(ours: Tensor, oracle: Tensor) -> Errors:
-    """How far a tensor is from its oracle."""
+    """Errors of a tensor, relative to its oracle in float64."""
     difference = ours.cpu().double() - oracle
     return Errors(
         max_error=float(difference.abs().max() / oracle.abs().max()),
@@ -308,7 +306,7 @@ def refuse_beyond(errors: Errors, tolerance: Tolerance, factor: float, what: str
     """Refuse errors beyond `factor` times the tolerance.
 
     Raises:
-        Incorrect: naming `what` was off, and by how much.
+        Incorrect: naming `what` is off, and by how much.
     """
     for name in ("max_error", "rms_error"):
         error, bound = getattr(errors, name), factor * getattr(tolerance, name)

@@ -1,9 +1,9 @@
 """Claims on pieces of work, as files that all sweeps of a store see.
 
-A claim is a file that its owner has created exclusively, and touches every `HEARTBEAT_S`. Owners
-that died are told by their process on the same host, and elsewhere by a file that nobody touched
-for `DEAD_AFTER_S`. Assumed of the file system: exclusive creation is atomic, and the clocks of the
-hosts are within 30 s of each other.
+A claim is a file that its owner creates exclusively, and touches every `HEARTBEAT_S`. An owner on
+the same host is dead if its process is gone; one elsewhere, if its file was not touched for
+`DEAD_AFTER_S`. This assumes that exclusive creation is atomic on the file system, and that the
+clocks of the hosts are within 30 s of each other.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ from bench.core.store import StoreError
 
 HEARTBEAT_S = 10.0
 DEAD_AFTER_S = 60.0
-"""Six missed heartbeats, or three beside clocks that are 30 s apart."""
+"""Seconds without a heartbeat: six are missed, or three if clocks are 30 s apart."""
 
 MAX_BYTES = 2**16
-"""Number of bytes of a claim that are read; one has a few hundred."""
+"""Largest number of bytes read of a claim, which has a few hundred."""
 
 _SAME_START_S = 2.0
-"""A process's start is computed from the boot time, which moves when the clock is set."""
+"""Tolerance of a process's start: it follows from the boot time, which moves with the clock."""
 
 _UNLIKELY_MANY = 100
-"""Takeovers and releases that a single attempt may run into before it gives up."""
+"""Number of takeovers and releases by others during one attempt before it gives up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Whose a claim is.
+    """Owner of a claim.
 
     Attributes:
         host: name of the machine.
-        pids: where its process numbers count; containers may share a host's name.
-        pid: of its process.
-        started: when that process started, in seconds since 1970.
+        pids: PID namespace of its process; containers may share a host's name.
+        pid: id of its process.
+        started: start of that process, in seconds since 1970.
         what: the work, in a few words.
-        done, failed: cells with a record so far, and how many of them are not ok.
+        done, failed: number of cells with a record so far, and of those that failed.
     """
 
     host: Name
@@ -74,12 +74,12 @@ class Owner:
 
     @property
     def is_here(self) -> bool:
-        """Whether its process would be seen from here."""
+        """Whether its process would be visible to this one: the same host and PID namespace."""
         return (self.host, self.pids) == (_host(), _pids())
 
     @property
     def is_running(self) -> bool:
-        """Whether there is such a process here."""
+        """Whether its process runs here: its id and its start are those of the owner."""
         try:
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.started) > _SAME_START_S:
@@ -91,7 +91,7 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """A claim's file at one moment; `owner` is None as long as its content is not written."""
+    """A claim's file at one moment; `owner` is None while its content is not yet written."""
 
     text: str
     touched: float
@@ -109,12 +109,12 @@ class _Seen:
         owner = self.owner
         if owner is not None and owner.is_here:
             return not owner.is_running
-        # Nobody touches a file in the future: a clock was set back since.
+        # A time in the future counts as well: a clock was set back since.
         return abs(unix_s() - self.touched) > DEAD_AFTER_S
 
 
 class Claims:
-    """The claims of one sweep, beside those of others. A context manager that releases its own.
+    """Claims of one sweep, and a view of those of others. A context manager that releases its own.
 
     Raises:
         StoreError: the folder of claims cannot be written to.
@@ -150,11 +150,14 @@ class Claims:
             self._folder.rmdir()
 
     def take(self, name: str, what: str = "") -> bool:
-        """Claim a piece of work; False if somebody who is alive holds it.
+        """Claim a piece of work; False if a sweep that is alive holds it.
 
         Args:
-            name: of the work, fit for a file name.
-            what: it is, in words for whoever waits for it.
+            name: name of the work, fit for a file name.
+            what: description of the work, shown to those who wait for it.
+
+        Raises:
+            StoreError: the claim cannot be written.
         """
         path = self._folder / name
         for _ in range(_UNLIKELY_MANY):
@@ -163,7 +166,7 @@ class Claims:
             except FileExistsError:
                 try:
                     seen = _look(path)
-                except ConfigError as error:  # nobody holds it, and nobody would release it
+                except ConfigError as error:  # no claim of a sweep, and never released
                     _say_once(f"{error} The work that it stands for goes on without a claim.")
                     return True
                 if seen is not None:
@@ -195,20 +198,20 @@ class Claims:
             raise _cannot(path, error) from error
 
     def release(self, name: str) -> None:
-        """Give a claim back, after the records of its work were written."""
+        """Release a claim, once the records of its work are written."""
         with self._lock:
             handle = self._held.pop(name, None)
         if handle is None:
             return
         path = self._folder / name
         with suppress(OSError):
-            # A sweep that was stopped for a minute may have lost it to another.
+            # A sweep that was suspended for a minute may have lost its claim to another.
             if os.path.samestat(os.fstat(handle), os.stat(path)):
                 path.unlink()
         os.close(handle)
 
     def others(self) -> Iterator[tuple[str, Owner]]:
-        """Claims of other sweeps that are alive, each with its owner's name."""
+        """Names of claims of other sweeps that are alive, each with its owner."""
         for path in files_inside(self._folder.parent, f"{self._folder.name}/[!.]*"):
             try:
                 seen = None if path.name in self._held else _look(path)
@@ -219,9 +222,9 @@ class Claims:
                 yield path.name, owner
 
     def by_machine(self) -> dict[str, Counter[str]]:
-        """Work by host, this one first: cells ``done`` and ``failed``, claims ``running``.
+        """Numbers by host: cells ``done`` and ``failed``, claims ``running``; this host first.
 
-        Of the sweeps that hold a claim now; those that wait are not seen.
+        Other sweeps count only while they hold a claim.
         """
         mine = Owner(**asdict(_me()) | {"done": self.done, "failed": self.failed})
         held = [mine] * len(self._held) + [owner for _, owner in self.others()]
@@ -230,7 +233,7 @@ class Claims:
         for owner in held:
             machine = found.setdefault(owner.host, Counter())
             machine["running"] += 1
-            # Claims of one sweep say how far it was when it made each of them.
+            # Each claim holds the progress of its sweep when it was made; the newest counts.
             before = seen.get(owner.name)
             seen[owner.name] = owner if before is None else max(before, owner, key=_progress)
         for owner in seen.values():
@@ -255,21 +258,21 @@ def _progress(owner: Owner) -> int:
 
 
 def claims_folder(out: Path) -> Path:
-    """Where the claims on the cells of `out` are."""
+    """Folder of the claims on cells of the store `out`."""
     return out / "claims"
 
 
 def _look(path: Path) -> _Seen | None:
-    """The claim as it is; None if it was released meanwhile.
+    """Read a claim; None if it was released meanwhile.
 
     Raises:
-        ConfigError: it is no regular file, and would never be released.
+        ConfigError: it is not a regular file, and would never be released.
     """
     try:
         with open_inside(path.parent.parent, path) as file:
             text = file.read(MAX_BYTES).decode(errors="replace")
             return _Seen(text=text, touched=os.fstat(file.fileno()).st_mtime)
-    except PermissionError:  # another user's; whoever is alive touches it
+    except PermissionError:  # another user's: its owner touches it while alive
         with suppress(OSError):
             return _Seen(text="", touched=os.lstat(path).st_mtime)
     except OSError:
@@ -278,19 +281,19 @@ def _look(path: Path) -> _Seen | None:
 
 
 def _bury(path: Path, dead: _Seen) -> None:
-    """Remove a dead claim.
+    """Remove a stale claim.
 
-    Only who has made its grave may, and looks again then: a claim that somebody living has made
-    meanwhile is never taken for the dead one.
+    Only the process that created the tombstone may do so, and reads the claim again first: a claim
+    that a living sweep has made meanwhile is never removed.
     """
     digest = hashlib.sha256(f"{dead.text} {dead.touched}".encode()).hexdigest()[:16]
-    grave = path.with_name(f".{path.name}.{digest}")
+    tombstone = path.with_name(f".{path.name}.{digest}")
     try:
-        os.close(os.open(grave, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        os.close(os.open(tombstone, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
-        with suppress(OSError):  # unless who made it has died over it, the other goes on
-            if unix_s() - os.lstat(grave).st_mtime > DEAD_AFTER_S:
-                grave.unlink()
+        with suppress(OSError):  # its creator removes the claim, unless it has died meanwhile
+            if unix_s() - os.lstat(tombstone).st_mtime > DEAD_AFTER_S:
+                tombstone.unlink()
         return
     except OSError as error:
         raise _cannot(path, error) from error
@@ -300,7 +303,7 @@ def _bury(path: Path, dead: _Seen) -> None:
     except OSError as error:
         raise _cannot(path, error) from error
     finally:
-        grave.unlink(missing_ok=True)
+        tombstone.unlink(missing_ok=True)
 
 
 def _me() -> Owner:

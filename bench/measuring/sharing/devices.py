@@ -1,9 +1,9 @@
-"""One timing at a time on each device of a host, whatever commands there are on it.
+"""Locks on devices, so that one timing at a time runs on each device of a host.
 
-Among sweeps of one store a timing has its device alone, and trainings share it with each other;
-trainings of other stores may last for days, and nobody waits for them: what they disturb is marked
-as noisy. Whoever waits goes before those who come later, so that trainings without an end keep no
-timing away. Locks end with their process.
+Among sweeps of one store a timing has its device alone, and trainings share it with each other.
+Trainings of other stores may last for days and are not waited for: timings that they disturb are
+marked as noisy. Locks are granted in the order of requests, so that a stream of trainings does not
+starve a timing, and end with their process.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from bench.core.cli.texts import visible
 from bench.measuring.device import device_named
 
 _LOOK_S = 0.05
-"""How often somebody who waits for a device looks whether it is free."""
+"""Seconds between two attempts to lock a device that is in use."""
 
 Pause = Callable[[float], None]
-"""Waits some seconds, and raises when somebody asks to stop."""
+"""Waits some seconds, and raises when a stop is requested."""
 
 
 class DeviceLock:
@@ -34,8 +34,8 @@ class DeviceLock:
 
     Args:
         device: a torch device.
-        shared: with others who share it as well.
-        store: the folder of records whose sweeps the lock is among; None for all sweeps.
+        shared: whether others may hold a shared lock at the same time.
+        store: folder of records whose sweeps the lock is for; None for all sweeps.
     """
 
     def __init__(self, device: str, *, shared: bool, store: Path | None = None) -> None:
@@ -49,9 +49,9 @@ class DeviceLock:
         self._held: int | None = None
 
     def try_take(self) -> bool:
-        """Take it if it is free; if not, wait in line until the next attempt or `release`.
+        """Take the lock if it is free; if not, stay in the queue until `release`.
 
-        Where there is no folder for locks everything is free, which was said on stderr.
+        Without a folder for locks every device counts as free; a warning on stderr says so.
         """
         if self._path is None:
             return True
@@ -71,7 +71,11 @@ class DeviceLock:
         return True
 
     def take(self, pause: Pause, tell: Callable[[str], None]) -> None:
-        """Take it, and wait for that if need be; `tell` hears so once."""
+        """Take the lock, waiting if need be; `tell` is then called once.
+
+        Raises:
+            Exception: whatever `pause` raises when a stop is requested.
+        """
         if self.try_take():
             return
         tell(f"waiting for {self._device}, where something else is measured")
@@ -79,7 +83,7 @@ class DeviceLock:
             pause(_LOOK_S)
 
     def release(self) -> None:
-        """Give it back, or leave the line."""
+        """Release the lock, or leave the queue."""
         for handle in (self._turn, self._held):
             if handle is not None:
                 os.close(handle)
@@ -90,13 +94,13 @@ class DeviceLock:
 def alone_on(
     device: str, pause: Pause, tell: Callable[[str], None], *, store: Path | None = None
 ) -> Iterator[None]:
-    """A time in which no other command times on a device of this host.
+    """Hold a device of this host for a timing: no other command times on it meanwhile.
 
     Args:
         device: a torch device.
         pause: see `DeviceLock.take`.
-        tell: hears once if somebody has to be waited for.
-        store: the folder of a sweep, whose trainings are waited for as well.
+        tell: called once with a message if the device is in use.
+        store: folder of a sweep, whose trainings are waited for as well.
     """
     with ExitStack() as locks:
         for among in (None,) if store is None else (store, None):
@@ -107,10 +111,10 @@ def alone_on(
 
 
 def _locked(path: Path, mode: int) -> int | None:
-    """A file that is locked as long as it is open; None if others have locked it.
+    """Handle of a file that is locked while it is open; None if another process has locked it.
 
     Raises:
-        OSError: it can be locked by nobody.
+        OSError: the file cannot be opened or locked at all.
     """
     handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -125,7 +129,7 @@ def _locked(path: Path, mode: int) -> int | None:
 
 @cache
 def _folder() -> Path | None:
-    """Where the locks are; None, and words on stderr, if others could stall or misuse them."""
+    """Folder of the locks; None, and a warning on stderr, if no folder is this user's alone."""
     try:
         return shared_folder("attnbench-devices")
     except ConfigError as error:

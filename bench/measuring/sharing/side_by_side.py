@@ -1,4 +1,4 @@
-"""Generators that run at the same time, in a thread each: one for each device of a host."""
+"""Run generators at the same time, in a thread each: one for each device of a host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class _Made(Generic[T]):
-    """Something that a generator yields; it goes on when this was taken."""
+    """An item that a generator yields; the generator goes on once it was taken."""
 
     item: T
     taken: threading.Event
@@ -22,16 +22,16 @@ class _Made(Generic[T]):
 
 @dataclass(frozen=True)
 class _Ended(Generic[R]):
-    """The end of a generator: what it returned, or what it raised."""
+    """End of a generator, with its return value or the error that it raised."""
 
     result: list[R]
     error: BaseException | None = None
 
 
 def side_by_side(runs: Sequence[Generator[T, None, list[R]]]) -> Generator[T, None, list[R]]:
-    """All that the generators yield, as it comes; returns all that they return.
+    """Yield the items of all generators as they come; return their results, concatenated.
 
-    When one raises, the others run to their ends before that error is raised.
+    When one raises, the others run to their ends before its error is raised.
     """
     made: queue.SimpleQueue[_Made[T] | _Ended[R]] = queue.SimpleQueue()
     is_over = threading.Event()

@@ -1,4 +1,4 @@
-"""Units of work: cells that one sweep measures together, and in what order it takes them."""
+"""Units of work, the cells that one sweep measures together, and their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Unit = list[Cell]
 
 
 def blocks(cells: Sequence[Cell]) -> list[Unit]:
-    """Cells that are timed side by side, in the order in which the plan first names their block."""
+    """Group cells into the blocks that are timed together, in order of their first cells."""
     found: dict[str, Unit] = {}
     for cell in cells:
         found.setdefault(cell.block, []).append(cell)
@@ -22,15 +22,15 @@ def blocks(cells: Sequence[Cell]) -> list[Unit]:
 
 
 def name_of(unit: Unit, environment: Environment) -> str:
-    """Name of a piece of work among sweeps; equal names give interchangeable results."""
+    """Name of a unit for claims; units of equal names give interchangeable results."""
     kind = kind_of_machine(unit[0].device, environment)
     return f"{unit[0].key if unit[0].is_task else unit[0].block}-{kind}"
 
 
 def in_order(units: list[Unit], stopping: Stopping, *, is_across_machines: bool) -> list[Unit]:
-    """Cheapest first, so that a table is there soon; across machines longest first.
+    """Sort units: cheapest first, so that a table is there soon; across machines longest first.
 
-    So no machine is left with a long one when the others have finished.
+    Then no machine is left with a long unit when the others have finished.
     """
 
     def expected(unit: Unit) -> float:

@@ -1,4 +1,4 @@
-"""Questions of a runner before it begins: is the work still to be done, and by whom."""
+"""Cells that are still to be measured, and claims on them, as a runner sees them."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from bench.measuring.sharing.claims import Claims
 
 
 class Work:
-    """The cells of a runner that nobody else works on."""
+    """The cells of a runner that shares them with no other sweep."""
 
     is_across_machines = False
 
     def left(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Those without a record."""
+        """Cells of these without a record."""
         return list(cells)
 
     def take(self, name: str, cells: Sequence[Cell], what: str) -> list[Cell] | None:
-        """Claim work; the cells of it that have no record yet, or None if somebody else holds it.
+        """Claim work: its cells without a record, or None if another sweep holds it.
 
-        Where nothing is left, nothing is held.
+        If no cell is left, no claim is held.
 
         Args:
-            name: of the work.
-            cells: of it.
-            what: it is, in words for whoever waits for it.
+            name: name of the work.
+            cells: its cells.
+            what: description of the work, shown to sweeps that wait for it.
         """
         return list(cells)
 
     def release(self, name: str) -> None:
-        """Give claimed work back, after its records were written."""
+        """Release claimed work, once its records are written."""
 
     def holders(self, names: Sequence[str]) -> str:
-        """Who works on these, in words."""
+        """Sweeps that hold these pieces of work, in words."""
         return "nobody"
 
 
@@ -44,11 +44,12 @@ class SharedWork(Work):
     """The cells of a sweep, some of which other sweeps measure into the same store.
 
     Args:
-        claims: of this sweep.
-        tail: of the store's records.
-        settles: whether a record is what this sweep wants of a cell; it is asked about records that
-            others wrote since the sweep began, however they ended.
-        tell: hears of each record of another sweep that settles a cell.
+        claims: claims of this sweep.
+        tail: reads the records that other sweeps append to the store.
+        settles: whether a record of another sweep settles a cell for this one; it is called for
+            records of any status.
+        cells: the cells of this sweep.
+        tell: called with each record of another sweep that settles a cell.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class SharedWork(Work):
         return ", ".join(f"{owner.name} ({owner.what})" for owner in held) or "nobody any more"
 
     def machines(self) -> str:
-        """As ``node1: 3 done, 1 running; node2: 5 done, 1 failed, 2 running``; empty if alone."""
+        """Progress such as ``node1: 3 done; node2: 5 done, 2 running``; empty if alone."""
         if next(self._claims.others(), None) is None:
             return ""
         words = []
@@ -110,6 +111,6 @@ class SharedWork(Work):
         return "; ".join(words)
 
     def finished(self, record: Record) -> None:
-        """Count a record of this sweep; its claims say how far it is."""
+        """Count a record of this sweep, for the progress that its later claims show."""
         self._claims.done += 1
         self._claims.failed += record.status not in (Status.OK, Status.SKIPPED)

@@ -15,7 +15,7 @@ if __name__ == "__main__":
     end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     preload()
-    # From here on it has workers to end, and hears by its socket that the parent is gone; it must
-    # only be awake for that.
+    # From here on it has workers to end first, and learns from its socket that the parent is gone.
+    # SIGCONT only wakes it for that.
     end_with(parent, signal.SIGCONT)
     serve(socket.socket(fileno=descriptor))

@@ -1,4 +1,4 @@
-"""A request in, an outcome out. Only this file catches broadly, and it keeps the text."""
+"""From a request to an outcome: runs the job, and turns every exception into a status."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ JOBS: dict[str, Callable[[Request, Channel], Result]] = {
 
 
 def answer(request: Request, channel: Channel) -> Outcome[Any]:
-    """Do a job; whatever goes wrong in it becomes a status."""
+    """Do a job; every exception becomes a status, an unexpected one with its traceback."""
     from bench.measuring.oracle.oracle import Incorrect
 
     try:
@@ -46,7 +46,7 @@ def answer(request: Request, channel: Channel) -> Outcome[Any]:
         return Outcome(status=Status.INCORRECT, reason=str(error))
     except JobFailed as error:
         return Outcome(status=error.status, reason=str(error))
-    except BaseException as error:  # a worker hears no Ctrl-C: this is the mechanism's own doing
+    except BaseException as error:  # workers ignore SIGINT: the mechanism itself raised this
         text = traceback.format_exc()
         if device_named(device_of(request)).is_out_of_memory(error):
             return Outcome(status=Status.OUT_OF_MEMORY, reason=first_line(error), detail=text)

@@ -1,4 +1,4 @@
-"""The rounds of a block as the parent sees them: what comes back, and whether to believe it."""
+"""The rounds of a block as the parent sees them: samples, and a check of the worker's clock."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from bench.measuring.worker.results import (
 )
 
 MAX_APART = 0.2
-"""How far the worker's account of its time may be from the parent's, as a share of the latter."""
+"""Largest difference between the worker's time and the parent's, as a share of the latter."""
 
 _LEAST_S, _MOST_S = 1e-12, 1e9
-"""Seconds of a call that a record can hold."""
+"""Smallest and largest number of seconds per call that a record can hold."""
 
 _LAUNCH_S = 1e-4
-"""Time around each reading of a card's clock that a card and its driver may need, in seconds."""
+"""Seconds that a card and its driver may need around each reading of the card's clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +41,11 @@ class Rounds:
     """The samples of one block.
 
     Attributes:
-        samples: one list per round, one entry per column.
-        processes: the process of each round.
-        references: for each column, the one that it is compared with; None without one.
-        outcome: how the worker ended, or of several the one that did not end well, else the one
-            with the most foreign load.
+        samples: seconds per call, one list per round, one entry per column.
+        processes: number of the process of each round.
+        references: for each column, the column of its reference; None without one.
+        outcome: outcome of the worker; of several, the one that failed, else the one with the
+            most foreign load.
     """
 
     samples: list[list[float]]
@@ -55,16 +55,16 @@ class Rounds:
 
     @property
     def foreign_cores(self) -> float:
-        """How many cores others kept busy; infinite if the rounds did not end well."""
+        """Number of cores that other programs kept busy; infinite if the rounds failed."""
         return _foreign_cores(self.outcome)
 
     def speed(self, column: int, trial: TrialResult, seed: int) -> Speed:
         """Observations of a member's trial and these rounds; the reference is set later.
 
         Args:
-            column: of the member.
-            trial: its own.
-            seed: of the order in each round.
+            column: column of the member.
+            trial: result of its trial.
+            seed: seed of the order in each round.
         """
         shared = self.outcome.found
         numbers = tuple(range(len(self.samples)))
@@ -104,10 +104,10 @@ def time_block(
     Args:
         jobs: gives them to workers.
         columns: the cells.
-        references: for each, the column that it is compared with; None without one.
-        stopping: when to stop; a worker that does not is ended.
-        seed: of the order in each round.
-        say: told which process it is.
+        references: for each column, the column of its reference; None without one.
+        stopping: when to stop; a worker that takes far longer is killed.
+        seed: seed of the order in each round.
+        say: receives a message before each further process.
     """
     samples: list[list[float]] = []
     processes: list[int] = []
@@ -120,7 +120,7 @@ def time_block(
         outcome = jobs.do(
             ROUNDS,
             hear=heard,
-            # Rounds that support no interval are not worth keeping.
+            # Fewer rounds than this give no interval, and are not worth keeping.
             may_stop=lambda heard=heard, before=before: (  # type: ignore[misc]
                 before + len(heard.samples) >= stopping.min_rounds
             ),
@@ -148,9 +148,9 @@ def time_block(
 class _Heard:
     """Rounds reported by one worker, compared with the parent's own clock.
 
-    The parent reads it between the worker's question and the answer, at the beginning and at the
-    end: what lies between the two readings is no more than the worker's time with its waiting, and
-    no less than that without, however late one hears the other.
+    At the beginning and at the end, the worker sends a message and waits for a reply; the parent
+    reads its clock in between. The time between the two readings is at most the worker's time
+    including these waits, and at least its time without them, whatever the delay of messages.
     """
 
     def __init__(self, columns: Sequence[Cell], stopping: Stopping, timeout_s: float) -> None:
@@ -167,8 +167,8 @@ class _Heard:
         """Take a message.
 
         Raises:
-            WorkerHung: the rounds take longer than was planned.
-            NoMessage: a round has not one sample of each member.
+            WorkerHung: the rounds exceed their time limit.
+            NoMessage: a round does not have one sample of each member.
         """
         if message.get("step") == ROUNDS_BEGIN:
             self._begun = now_s()
@@ -180,13 +180,13 @@ class _Heard:
             raise NoMessage(f"a round of {len(message['round'])} of {self._num_members} samples")
         self.samples.append(message["round"])
         took_s = now_s() - self._begun
-        if len(self.samples) == 1:  # as long as the fewest rounds take, twice over, or the budget
+        if len(self.samples) == 1:  # the budget, and twice the time of the fewest rounds
             self._limit_s = self._budget_s + 2 * self._stopping.min_rounds * took_s
         if took_s > self._limit_s:
             raise WorkerHung(f"the rounds did not end within {self._limit_s:.0f} s")
 
     def believed(self, outcome: Outcome[RoundsResult]) -> Outcome[RoundsResult]:
-        """The outcome itself, or an error if the worker's account of its time cannot be true."""
+        """The outcome itself, or an error if the worker's times contradict the parent's clock."""
         if not outcome.is_ok:
             return outcome
         taken = list(itertools.chain(*self.samples))
@@ -210,7 +210,7 @@ class _Heard:
         return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
 
     def _unseen_s(self, calls_per_sample: Sequence[int]) -> float:
-        """Time that a card's clock may have missed, in seconds; a cold call is read by itself."""
+        """Seconds that a card's clock may have missed; with cold caches it is read at each call."""
         num_readings = sum(calls_per_sample) if self._is_cold else len(calls_per_sample)
         return self._is_card * _LAUNCH_S * num_readings * len(self.samples)
 
@@ -222,7 +222,7 @@ def _foreign_cores(outcome: Outcome[RoundsResult]) -> float:
 
 
 def _together(outcomes: Sequence[Outcome[RoundsResult]]) -> Outcome[RoundsResult]:
-    """Merge the reports of the workers that shared a block's rounds: the worst of each."""
+    """Merge the outcomes of the workers that shared a block's rounds, keeping the worst."""
     worst = max(outcomes, key=_foreign_cores)
     wall_s = sum(outcome.wall_s for outcome in outcomes)
     if not worst.is_ok:

@@ -1,4 +1,4 @@
-"""Constructors' objections to cells. A plugin's is called here, as it may do anything."""
+"""Reasons why constructors refuse cells; a plugin's runs in a worker, as it may do anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def build(request: Request, channel: Channel) -> BuildResult:
-    """Build cells on meta; sends ``asked=index`` before each, and ``refused=sentence`` for a no.
+    """Build cells on meta; sends ``asked=index`` before each, ``refused=reason`` after a refusal.
 
     Raises:
         BaseException: whatever a constructor raises at an ordinary shape as well.
@@ -30,7 +30,7 @@ def build(request: Request, channel: Channel) -> BuildResult:
 
 
 def why_unbuildable(cell: Cell) -> str | None:
-    """The constructor's objection to a cell's shape, asked without allocating anything."""
+    """Why a constructor refuses a cell's shape; None if it does not. Allocates nothing."""
     import torch
 
     import attentions
@@ -61,10 +61,10 @@ def why_unbuildable(cell: Cell) -> str | None:
 
 
 def _call_across(module: nn.Module, workload: KernelWorkload) -> None:
-    """Hear what a mechanism with such settings says against other numbers of keys than queries.
+    """Call a mechanism on meta with another number of keys than of queries.
 
     Raises:
-        ValueError: its words.
+        ValueError: the mechanism refuses these numbers.
     """
     import torch
 
@@ -76,15 +76,15 @@ def _call_across(module: nn.Module, workload: KernelWorkload) -> None:
             module(*tensors[:-1])
     except ValueError:
         raise
-    except Exception:  # whatever else goes wrong on meta tensors, the worker will tell
+    except Exception:  # meta tensors may not be supported; the trial runs on real ones
         return
 
 
 def build_ordinary(cell: Cell) -> None:
-    """Tell bad hyperparameters from a bad shape: with the former this raises as well.
+    """Build a cell's mechanism for an ordinary shape, to tell bad hyperparameters from bad shapes.
 
     Raises:
-        ValueError, TypeError: they are bad.
+        ValueError, TypeError: the hyperparameters are bad.
     """
     import attentions
 

@@ -1,4 +1,4 @@
-"""The best that a device does, for others to be held against."""
+"""Measure the ceilings of a device: its best rates, which calls are compared with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.measuring.worker.results import CeilingResult
 
 
 def ceiling(request: Request, channel: Channel) -> CeilingResult:
-    """Best rates of a device in one dtype with a number of threads."""
+    """Measure the best rates of a device in one dtype with a number of threads."""
     from dataclasses import asdict
 
     import torch

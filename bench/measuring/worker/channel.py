@@ -18,14 +18,14 @@ class Channel:
         self._is_stop_heard = False
 
     def send(self, **message: Any) -> None:
-        """One line; the process exits if the parent is gone."""
+        """Send one line; the process exits if the parent is gone."""
         try:
             self._sock.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             os._exit(1)
 
     def read(self) -> dict[str, Any]:
-        """The next line; ends the process if there is none."""
+        """Read the next line; the process exits if the parent is gone."""
         line = self._lines.readline()
         if not line:
             os._exit(1)
@@ -33,13 +33,13 @@ class Channel:
         return request
 
     def ask(self, **message: Any) -> None:
-        """Send a line, and wait until the other side has heard it."""
+        """Send a line, and wait until the parent confirms it."""
         self.send(**message, waits=True)
         while b"heard" not in self._read_no_further():
-            self._is_stop_heard = True  # which the other side may have asked for just before
+            self._is_stop_heard = True  # the parent may have requested a stop just before
 
     def _read_no_further(self) -> bytes:
-        """The next line, of some bytes, and nothing of what follows it."""
+        """The next line, read byte by byte so that nothing after it is consumed."""
         line = b""
         while not line.endswith(b"\n"):
             byte = self._sock.recv(1)
@@ -49,5 +49,5 @@ class Channel:
         return line
 
     def is_stop_asked(self) -> bool:
-        """Whether a line, or the end of the other side, is waiting."""
+        """Whether the parent has requested a stop, or is gone."""
         return self._is_stop_heard or bool(select.select([self._sock], [], [], 0)[0])

@@ -1,4 +1,4 @@
-"""Needs of a plugin's cell, estimated in a process of its own: its code may do anything."""
+"""Estimate the memory of a plugin's cell in a process of its own: its code may do anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.measuring.worker.results import EstimateResult
 
 
 def estimate(request: Request, channel: Channel) -> EstimateResult:
-    """Bytes that a cell is expected to need; None if a dry run does not show them."""
+    """Bytes that a cell is expected to need; None if a dry run cannot tell."""
     from bench.measuring.costs.estimate import needed_bytes
 
     channel.send(step="dry run")

@@ -1,7 +1,7 @@
-"""Plugins, imported one by one, and what each leaves changed for all that share the process.
+"""Import plugins one by one, and detect changes to state that all members of a process share.
 
-A change is undone, so that other members can be timed, and told: each entry that such a plugin
-brings is an ``error`` with the name of what its import has changed.
+A change is undone, so that other members can be timed, and reported: each entry that such a plugin
+registers ends as an ``error`` that names the change.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from bench.measuring.worker.outcome import JobFailed
 from bench.measuring.worker.request import Request
 
 _changed: dict[str, str] = {}
-"""Name of a mechanism or a task -> what the import that brought it has changed."""
+"""Name of a mechanism or a task -> reason that names what its import has changed."""
 
 _PLANNING = ("build", "estimate")
-"""Jobs that time nothing; their cells' trials tell."""
+"""Jobs that time nothing; a change is reported by the trials of their cells."""
 
 
 def import_installed() -> None:
-    """Import our mechanisms, then those of installed packages, looking around each of the latter.
+    """Import our mechanisms, then those of installed packages, checking the latter for changes.
 
-    One that cannot be imported is left for the registry to tell.
+    A package that cannot be imported is left to the registry to report.
     """
     from attentions import attention_names, catalogue, plugins
     from bench.measuring.measure import attributes
@@ -38,25 +38,25 @@ def import_installed() -> None:
             importlib.import_module(f"{package.__name__}.{module.name}")
     attributes.watch_loaded()
     for point in plugins.installed():
-        with suppress(Exception), _looking(point.module):
+        with suppress(Exception), _noting_changes(point.module):
             importlib.import_module(point.module)
     attention_names()
 
 
 def import_plugins(names: Sequence[str]) -> None:
-    """Import modules.
+    """Import modules, and note what they change for others.
 
     Raises:
-        JobFailed: one has left a thread computing, which would slow down whoever is timed.
+        JobFailed: one has left a thread computing, which would slow down all members.
     """
     for name in names:
-        with _looking(name):
+        with _noting_changes(name):
             importlib.import_module(name)
 
 
 @contextmanager
-def _looking(name: str) -> Iterator[None]:
-    """Look before and after the import of a module, and keep what it has changed."""
+def _noting_changes(name: str) -> Iterator[None]:
+    """Compare shared state before and after the import of a module; note and undo changes."""
     from bench.measuring.measure import attributes, state
 
     known, before, num_threads = _registered(), state.look(), state.live_threads()
@@ -78,7 +78,7 @@ def _looking(name: str) -> Iterator[None]:
 
 
 def _registered() -> set[str]:
-    """Names of all mechanisms, and of tasks where these are loaded, as they are registered."""
+    """Names of all registered mechanisms, and of registered tasks if these are loaded."""
     rooms: list[Any] = [
         sys.modules.get("attentions.registry"),
         sys.modules.get("bench.measuring.tasks.base"),
@@ -87,10 +87,10 @@ def _registered() -> set[str]:
 
 
 def refuse_changed(request: Request) -> None:
-    """End a job with a member whose plugin has changed something on import.
+    """Fail a job with a member whose plugin has changed shared state on import.
 
     Raises:
-        JobFailed: with what it was.
+        JobFailed: names the change.
     """
     if request["job"] in _PLANNING:
         return

@@ -1,4 +1,4 @@
-"""Give a worker one job and wait for its end: an answer, a death, a silence, or Ctrl-C."""
+"""Give a worker one job and wait for its end: an answer, a death, a timeout, or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import BUILD, Job, R
 
 TICK_S = 0.2
-"""How often somebody who waits looks whether to stop."""
+"""Seconds between two checks for a request to stop, while waiting."""
 
 
 class Interrupted(Exception):
-    """Ctrl-C, SIGTERM, or a terminal that was closed, where nothing is lost by stopping."""
+    """Raised after Ctrl-C, SIGTERM or a closed terminal, where nothing is lost by stopping."""
 
 
 class Interrupt:
-    """Turns the first Ctrl-C into a question that is asked between two rounds; a second one raises.
+    """Turns the first Ctrl-C into a flag that is read between two rounds; a second one raises.
 
-    SIGTERM is taken alike, and so is a terminal that is closed, unless ``nohup`` says otherwise.
-    A context manager; outside of the main thread, where signals cannot be caught, it does nothing.
+    SIGTERM counts as well, and so does a terminal that is closed, unless ``nohup`` ignores it. A
+    context manager; outside of the main thread, where signals cannot be caught, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -50,10 +50,10 @@ class Interrupt:
             signal.signal(number, handler)
 
     def pause(self, seconds: float) -> None:
-        """Wait.
+        """Wait for some seconds.
 
         Raises:
-            Interrupted: somebody asked to stop before it is over.
+            Interrupted: a stop is requested before they are over.
         """
         ends_s = now_s() + seconds
         while (left_s := ends_s - now_s()) > 0:
@@ -68,7 +68,7 @@ class Interrupt:
 
 
 class Deadline(Interrupt):
-    """Ctrl-C, or a time that is over, whichever comes first."""
+    """Requests a stop on Ctrl-C or when a time on the clock of `now_s` is reached."""
 
     def __init__(self, ends_s: float) -> None:
         self.ends_s = ends_s
@@ -76,7 +76,7 @@ class Deadline(Interrupt):
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is."""
+        """Whether the time is reached."""
         return now_s() >= self.ends_s
 
     @property
@@ -114,14 +114,14 @@ class Jobs:
 
         Args:
             job: one of `bench.measuring.worker.results`.
-            hear: told every message but the last; may raise `WorkerHung` or `NoMessage` to end the
-                job.
-            may_stop: whether what the worker has sent so far is worth keeping, so that on Ctrl-C
-                it is asked to finish; else it is killed.
-            request: whatever the job takes.
+            hear: called with every message but the last; may raise `WorkerHung` or `NoMessage` to
+                end the job.
+            may_stop: whether the messages so far are worth keeping, so that on Ctrl-C the worker
+                is asked to finish; else it is killed.
+            request: arguments of the job.
 
         Raises:
-            Interrupted: on Ctrl-C, with nothing to keep.
+            Interrupted: on Ctrl-C, if there is nothing to keep.
         """
         started = now_s()
         step = "start"
@@ -171,10 +171,10 @@ class Jobs:
 
 
 def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
-    """Objections of plugins' constructors to cells, by key.
+    """Reasons why plugins' constructors refuse cells, by the key of the cell.
 
-    Whatever else one does, such as raising anything or ending its process, is left for the trials
-    of its cells to tell: its entry is left out, and the others are asked anew.
+    If a constructor fails in another way, such as ending its process, the trials of its cells will
+    record that: its entry is left out here, and the job starts again with the others.
     """
     refused: dict[str, str] = {}
     asked = 0
@@ -199,7 +199,7 @@ def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
 
 
 def misfortune(error: WorkerDied | WorkerHung | NoMessage, step: str) -> Outcome[Any]:
-    """An end without a last message."""
+    """Outcome of a job that ended without a last message, at a given step."""
     if isinstance(error, WorkerHung):
         return Outcome(status=Status.TIMED_OUT, reason=str(error))
     if isinstance(error, NoMessage):

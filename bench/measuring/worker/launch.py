@@ -1,4 +1,4 @@
-"""The parent's side of the workers: start the server, give out jobs, notice deaths and hangs."""
+"""The parent's side of workers: start the server, fork workers, notice their death."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from bench.measuring.worker.processes import adopt_orphans, children, end_orphan
 
 ALLOCATORS: dict[str, dict[str, str]] = {
     # Keep freed memory in the process: page faults on fresh temporaries cost as much as the
-    # arithmetic, and how many there are depends on the heap's history.
+    # arithmetic, and their number depends on the heap's history.
     "retain": {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "4294967296"},
     "default": {},
 }
 SERVER_MODULE = "bench.measuring.worker"
 
 PATIENCE_S = 30.0
-"""A server answers in some milliseconds; one that does not for so long is stopped or hangs."""
+"""Seconds without an answer after which a server counts as dead; it answers in milliseconds."""
 
 _START_PATIENCE_S = 300.0
 _MAX_LINE_BYTES = 2**22
-"""Messages are short; whoever writes more without an end is no worker of ours."""
+"""Largest number of bytes of a message whose end has not come; ours are short."""
 
 _LOG_TAIL = 4000
 
 _SERVERS: set[int] = set()
-"""Process ids of the servers of this process that run."""
+"""Process ids of the running servers of this process."""
 
 _STARTING = threading.Lock()
 """Held while a server starts, so that it is not taken for another one's orphan."""
@@ -51,8 +51,8 @@ class WorkerDied(Exception):
     """A worker ended without an answer; the message says how.
 
     Attributes:
-        exit_code: negative for a signal; None if nobody is left to tell it.
-        last_words: the end of what it printed.
+        exit_code: negative for a signal; None if it is unknown.
+        last_words: the end of its output.
     """
 
     def __init__(self, how: str, exit_code: int | None = None, last_words: str = "") -> None:
@@ -62,7 +62,7 @@ class WorkerDied(Exception):
 
 
 class WorkerHung(Exception):
-    """A worker said nothing for too long; it has been killed."""
+    """A worker sent no message for too long, or took too long as a whole."""
 
 
 class Worker:
@@ -77,11 +77,11 @@ class Worker:
         self.step = "start"
 
     def fileno(self) -> int:
-        """For `select`."""
+        """File descriptor of the socket, for `select`."""
         return self._sock.fileno()
 
     def send(self, **message: Any) -> None:
-        """One line; a worker that is gone already is noticed by the next `receive`."""
+        """Send one line; if the worker is gone already, the next `poll` raises."""
         with contextlib.suppress(OSError):
             self._sock.sendall(json.dumps(message).encode() + b"\n")
 
@@ -89,7 +89,7 @@ class Worker:
         """The next message, or None if none came in `timeout_s`.
 
         Raises:
-            WorkerDied: it ended instead, or sent something else and was ended.
+            WorkerDied: it ended instead, or was killed for an invalid message.
         """
         deadline = now_s() + timeout_s
         while b"\n" not in self._buffer:
@@ -132,16 +132,16 @@ class Worker:
         return b"\n" in self._buffer
 
     def close(self) -> None:
-        """Reap a worker that has given its last answer.
+        """Reap a worker that has sent its last message.
 
         Raises:
-            WorkerDied: the server that should reap it is gone, or silent.
+            WorkerDied: the server that should reap it is gone, or does not answer.
         """
         with self._log, self._sock:
             self._server.wait(self.pid)
 
     def kill(self) -> None:
-        """End it now, with whatever it started."""
+        """Kill the worker, with all that it started."""
         self._server.kill(self.pid)
         with contextlib.suppress(WorkerDied):
             self.close()
@@ -150,8 +150,8 @@ class Worker:
 class WorkerServer:
     """A process with torch loaded that forks a worker in about 20 ms. A context manager.
 
-    One that ends, or says nothing for `PATIENCE_S`, is replaced by a new one when the next worker
-    is asked for; its workers end with it.
+    A server that ends, or does not answer for `PATIENCE_S`, is replaced when the next worker is
+    forked; its workers end with it.
     """
 
     def __init__(self, allocator: str = "retain") -> None:
@@ -174,7 +174,7 @@ class WorkerServer:
         return dict(ALLOCATORS[self.allocator])
 
     def launch(self) -> None:
-        """Begin to start the server, which takes seconds, and do not wait for it; `start` does."""
+        """Begin to start the server, which takes seconds; `start` waits for it."""
         self.stop()
         ours, theirs = socket.socketpair()
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
@@ -201,7 +201,11 @@ class WorkerServer:
         self._control = ours
 
     def start(self) -> None:
-        """Start the server if it is not running; one that is killed as it starts, once more."""
+        """Start the server if it is not running, and wait for it; tries twice.
+
+        Raises:
+            RuntimeError: it did not start.
+        """
         is_running = self._process is not None and self._process.poll() is None
         if is_running and self._has_greeted:
             return
@@ -234,7 +238,7 @@ class WorkerServer:
             fds = array.array("i", [theirs.fileno(), log.fileno()])
             try:
                 pid = self._fork(fds)
-            except WorkerDied:  # of what earlier workers did to it
+            except WorkerDied:  # an earlier worker may have ended the server
                 pid = self._fork(fds)
         worker = Worker(self, pid, ours, log)
         worker.send(**request)
@@ -247,10 +251,11 @@ class WorkerServer:
         return pid
 
     def wait(self, pid: int) -> int:
-        """A worker's exit code; waits for its end.
+        """Wait for a worker's end; returns its exit code.
 
         Raises:
-            WorkerDied: the server that forked it is gone, or silent; so is the worker then.
+            WorkerDied: the server that forked it is gone or does not answer; the worker is gone
+                with it.
         """
         if pid not in self._workers:
             raise _server_died()
@@ -259,7 +264,7 @@ class WorkerServer:
         return exit_code
 
     def kill(self, pid: int) -> None:
-        """Kill a worker and its process group; `wait` for it then."""
+        """Kill a worker and its process group; `wait` must follow."""
         if pid not in self._workers:
             return
         try:
@@ -284,7 +289,7 @@ class WorkerServer:
             ended_well = self._process.wait() == 0
             with _STARTING:
                 _SERVERS.discard(self._process.pid)
-                if not ended_well:  # nobody else has ended what its workers started
+                if not ended_well:  # then it has not ended what its workers started
                     end_orphans(self._others | _SERVERS)
             self._process = None
         if self._folder is not None:
@@ -317,7 +322,7 @@ class WorkerServer:
         return line.decode().strip()
 
     def _lose(self) -> NoReturn:
-        """Give up a server that is gone or silent."""
+        """Give up a server that is gone or does not answer."""
         if self._process is not None:
             self._process.kill()
         self.stop()

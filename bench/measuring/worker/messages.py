@@ -1,4 +1,4 @@
-"""A worker's messages, checked where they come in: a mechanism may have written anything."""
+"""Messages of a worker, checked on arrival: a mechanism may have written anything."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.core.cli.texts import LIMITS
 Message = dict[str, Any]
 
 MAX_MEMBERS = 10_000
-"""Largest number of samples of one round."""
+"""Largest number of samples in one round."""
 
 
 class NoMessage(Exception):
@@ -24,7 +24,7 @@ class NoMessage(Exception):
 
 
 class _Said(TypedDict, total=False):
-    """Type of each key of a message; those of the last one are `Outcome.to_message`'s."""
+    """Type of each key of a message; the last four come with the last message, see `Outcome`."""
 
     __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]  # noqa: RUF012
 
@@ -42,10 +42,10 @@ class _Said(TypedDict, total=False):
 
 
 def message_from(line: bytes) -> Message:
-    """A message from its line.
+    """Parse a line into a message.
 
     Raises:
-        NoMessage: it is none.
+        NoMessage: the line is not a valid message.
     """
     try:
         message: Message = read_json(_Said, line)

@@ -1,4 +1,4 @@
-"""How a job ended, on both sides of the socket, and what an exception says about it."""
+"""Outcomes of jobs, as both sides of the socket use them, and exceptions that set a status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.measuring.worker.results import R, result_from
 
 
 class JobFailed(Exception):
-    """A job ended with a status of its own, and a reason for the table."""
+    """Ends a job with a given status, and a reason for the table."""
 
     def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
@@ -21,10 +21,10 @@ class JobFailed(Exception):
 
 
 def refuse(change: str | None) -> None:
-    """End a job whose member has changed what others share; not if it has not.
+    """Fail a job whose member has changed state that others share; None lets it go on.
 
     Raises:
-        JobFailed: with these words.
+        JobFailed: with `change` as its reason.
     """
     if change is not None:
         raise JobFailed(Status.ERROR, change)
@@ -32,14 +32,14 @@ def refuse(change: str | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[R]):
-    """How a job ended, before it is a record.
+    """How a job ended, before it becomes a record.
 
     Attributes:
-        reason: a sentence for the table; None exactly where the status is ``ok``. It and the
-            detail are bounded here already, so that no long text passes the socket.
-        detail: a traceback or a worker's last words, if there were any.
-        result: what was observed; present exactly where the status is ``ok``.
-        wall_s: from the request to the end, as the parent saw it.
+        reason: a sentence for the table; None exactly if the status is ``ok``. Reason and detail
+            are truncated here, so that no long text passes the socket.
+        detail: a traceback or the end of a worker's output, if any.
+        result: present exactly if the status is ``ok``.
+        wall_s: seconds from the request to the end, by the parent's clock.
     """
 
     status: Status
@@ -58,17 +58,17 @@ class Outcome(Generic[R]):
 
     @property
     def found(self) -> R:
-        """The result of a job that ended well."""
+        """The result of a job whose status is ``ok``."""
         assert self.result is not None, self.reason
         return self.result
 
     @property
     def measured_s(self) -> float:
-        """Seconds that were measured; none where the job ended otherwise."""
+        """Seconds that were measured; 0 without a result."""
         return 0.0 if self.result is None else self.result.measured_s
 
     def to_message(self) -> dict[str, Any]:
-        """A worker's last line."""
+        """The last message of a worker."""
         return {
             "status": self.status,
             "reason": self.reason,
@@ -78,7 +78,7 @@ class Outcome(Generic[R]):
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any], kind: type[R], wall_s: float) -> Outcome[R]:
-        """The inverse of `to_message`; of what is none, that the worker crashed."""
+        """The inverse of `to_message`; an invalid message gives the status ``crashed``."""
         flat = message["result"]
         try:
             status = Status(message["status"])
@@ -98,6 +98,6 @@ class Outcome(Generic[R]):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what it says, or its type if it says nothing."""
+    """First line of an error's text, 300 characters at most; its type if it has no text."""
     lines = said_by(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__

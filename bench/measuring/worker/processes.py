@@ -1,7 +1,7 @@
-"""Which processes end with which: what a worker started with it, all of them with the parent.
+"""End the processes that a worker started with the worker, and all of them with the parent.
 
-Linux tells more than POSIX does. Elsewhere a worker's process group ends with it, and the server
-when its socket says that the parent is gone.
+This is complete on Linux only. Elsewhere a worker's process group ends with it, and the server
+ends when its socket is closed by the parent's end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ def _prctl(option: int, value: int) -> None:
 def end_with(parent: int, number: int = signal.SIGKILL) -> None:
     """Have the system send a signal to this process when its parent ends, however it ends.
 
-    Ends this process if the parent, of that number, is gone already.
+    Exits at once if the parent is gone already.
+
+    Args:
+        parent: process id of the parent.
+        number: the signal.
     """
     _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
@@ -34,19 +38,19 @@ def end_with(parent: int, number: int = signal.SIGKILL) -> None:
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of its descendants whose own parent ends."""
+    """Make this process the new parent of descendants whose own parent ends; on Linux only."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_descendants(worker: int, workers: Set[int]) -> None:
-    """End what a worker that has ended left running: its process group, and adopted orphans.
+    """Kill what an ended worker left running: its process group, and adopted orphans.
 
-    A process that has left the group, by `setsid` or a second fork, is an orphan by now. What a
-    worker had others start for it, such as a container or a job of systemd, is not found.
+    A process that has left the group, by `setsid` or a second fork, is an orphan by now. Processes
+    that other services started for a worker, such as a container, are not found.
 
     Args:
-        worker: it has been waited for.
-        workers: those that still run.
+        worker: process id of the worker, which was waited for.
+        workers: process ids of the workers that still run.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(worker, signal.SIGKILL)
@@ -54,12 +58,12 @@ def end_descendants(worker: int, workers: Set[int]) -> None:
 
 
 def end_orphans(known: Set[int]) -> None:
-    """End what a server of workers that was killed left running: this process has adopted it.
+    """Kill what a killed server of workers left running, which this process has adopted.
 
-    All of it is in sessions of its workers' own; a process of this one's session is none of it.
+    Workers have sessions of their own, so processes of this process's session are spared.
 
     Args:
-        known: children of this process that are none of it either.
+        known: process ids of other children of this process, which are spared.
     """
     session = os.getsid(0)
     _end_children(lambda pid: pid not in known and _session(pid) != session)
@@ -68,7 +72,7 @@ def end_orphans(known: Set[int]) -> None:
 def _end_children(is_meant: Callable[[int], bool]) -> None:
     spared: set[int] = set()
     while strays := {pid for pid in children() - spared if is_meant(pid)}:
-        for pid in strays:  # an end makes orphans of the next generation
+        for pid in strays:  # their own children become orphans, for the next pass
             try:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
@@ -84,7 +88,7 @@ def _session(pid: int) -> int | None:
 
 
 def children() -> set[int]:
-    """Children of this process, zombies among them; none where the system does not tell."""
+    """Process ids of children of this process, zombies included; none without /proc."""
     found: set[int] = set()
     for file in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):

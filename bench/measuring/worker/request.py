@@ -1,4 +1,4 @@
-"""Contents of a request: the device, and the source tree."""
+"""Requests to workers, with their device and their source tree."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from types import ModuleType
 from typing import Any
 
 Request = dict[str, Any]
-"""A job's name under ``job``, and whatever that job takes."""
+"""Name of a job under ``job``, and its arguments."""
 
 
 def device_of(request: Request) -> str:
-    """The device that a job runs on; cells of one job share theirs."""
+    """The device that a job runs on; all cells of a job have the same."""
     cells = [request.get("cell"), request.get("current"), *request.get("cells", ()), request]
     return str(next(cell["device"] for cell in cells if cell is not None))
 
 
 def library_at(root: str | None) -> ModuleType | None:
-    """The `attentions` package of another source tree, beside this one's; None for this one's."""
+    """Load the `attentions` package of the source tree at `root`; None stands for this tree's."""
     if root is None:
         return None
     from bench.measuring.library import load_library

@@ -1,4 +1,4 @@
-"""Results of jobs: the same types on both sides of the socket."""
+"""Results of jobs, as types that both sides of the socket use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Result:
     measured_s: Duration
 
     def observed(self) -> dict[str, Any]:
-        """All fields but `measured_s`, which is what the job cost."""
+        """All fields but `measured_s`, which is the cost of the job."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "measured_s"}
 
 
@@ -45,7 +45,7 @@ R = TypeVar("R", bound=Result)
 
 @dataclass(frozen=True)
 class Job(Generic[R]):
-    """A job by its name, with what it gives back."""
+    """A job: its name, and the type of its result."""
 
     name: str
     result: type[R]
@@ -53,7 +53,7 @@ class Job(Generic[R]):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult(Result):
-    """One member alone; the fields are those of `bench.core.record.Speed`."""
+    """Result of one member's trial; the fields are those of `bench.core.record.Speed`."""
 
     first_call_s: Duration
     compile_s: Duration | None
@@ -87,15 +87,20 @@ class TrialResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult(Result):
-    """One call of the reference."""
+    """Result of one call of the reference."""
 
 
 ROUNDS_BEGIN, ROUNDS_END = "rounds", "end of the rounds"
-"""The steps between which a worker takes rounds, and sends them; it waits until each is heard."""
+"""Steps before and after the rounds; the worker waits until the parent confirms each."""
 
 
 def timed_s(samples: Sequence[Sequence[float]], calls_per_sample: Sequence[int]) -> float:
-    """Seconds that all samples of some rounds took: each is divided by its number of calls."""
+    """Seconds that all samples of some rounds took.
+
+    Args:
+        samples: seconds per call, by round and member.
+        calls_per_sample: number of calls in a sample, by member.
+    """
     return sum(
         seconds * count
         for of_round in samples
@@ -105,20 +110,20 @@ def timed_s(samples: Sequence[Sequence[float]], calls_per_sample: Sequence[int])
 
 @dataclass(frozen=True, kw_only=True)
 class RoundsResult(Result):
-    """The members of a block in rounds, whose samples were sent one by one.
+    """Result of the rounds of a block; the samples of each round were sent before.
 
     Attributes:
-        stop_reason: see `bench.core.record.Speed`; ``interrupted`` if it was asked to stop.
-        warmup_s: of each member.
-        calls_per_sample: of each member.
-        calls_per_set: of each member, how often a sample uses the same inputs, at most.
-        cpu_per_wall: of each member, CPU time over wall time of its samples; None where several
-            threads are to be expected.
-        wrong: of each member, why its output is wrong after the rounds; None if it is right.
-        outside_s: from the first round to the last, what was spent outside of samples.
-        waited_s: of that, for the parent to hear of their beginning and of their end.
+        stop_reason: see `bench.core.record.Speed`; ``interrupted`` if a stop was requested.
+        warmup_s: seconds of each call of warm-up, by member.
+        calls_per_sample: number of calls in a sample, by member.
+        calls_per_set: largest number of calls in a sample with the same inputs, by member.
+        cpu_per_wall: CPU time over wall time of all samples, by member; None with several
+            threads or on a card.
+        wrong: why a member's output is wrong after the rounds, by member; None if it is right.
+        outside_s: seconds outside of samples, from the first round to the last.
+        waited_s: part of these that was spent waiting for the parent, at begin and end.
         load: see `bench.measuring.measure.load.between`.
-        is_noisy: whether that was too much.
+        is_noisy: whether that load was too high.
     """
 
     stop_reason: Annotated[str, one_of("precise", "budget", "rounds", "interrupted")]
@@ -134,7 +139,7 @@ class RoundsResult(Result):
 
     @property
     def num_members(self) -> int | None:
-        """Number of members that it speaks of; None if its fields contradict each other."""
+        """Number of members that all fields agree on; None if they contradict each other."""
         of_each = (self.warmup_s, self.calls_per_sample, self.calls_per_set)
         counts = {len(each) for each in (*of_each, self.cpu_per_wall, self.wrong)}
         return counts.pop() if len(counts) == 1 else None
@@ -142,20 +147,20 @@ class RoundsResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class VersusResult(Result):
-    """Two source trees in rounds, whose ratios were sent one by one.
+    """Result of rounds of two source trees; the ratio of each round was sent before.
 
     Attributes:
-        latency_s: of the current tree, one sample.
+        latency_s: seconds per call of the current tree, from one sample.
     """
 
     latency_s: Seconds
 
 
 def _is_quality(flat: Mapping[str, Any]) -> bool:
-    """True.
+    """Check the fields of a quality; returns True.
 
     Raises:
-        ValueError: no record could hold it, as a sentence.
+        ValueError: no record could hold them; the message says why.
     """
     try:
         found = Quality(**_with_tuples(flat))
@@ -172,16 +177,16 @@ def _with_tuples(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult(Result):
-    """A training run.
+    """Result of a training run.
 
     Attributes:
-        quality: the fields of `bench.core.record.Quality`, but for `train_s`.
+        quality: the fields of `bench.core.record.Quality` without `train_s`.
     """
 
     quality: Annotated[dict[str, Any], Must(_is_quality, "a quality")]
 
     def observed(self) -> dict[str, Any]:
-        """See the other results; lists from JSON become tuples again."""
+        """The fields of a quality; lists from JSON become tuples again."""
         return _with_tuples(self.quality)
 
 
@@ -203,10 +208,10 @@ class CeilingResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class EstimateResult(Result):
-    """Needs of a plugin's cell.
+    """Memory that a plugin's cell is expected to need.
 
     Attributes:
-        needed_bytes: None if a dry run does not show them.
+        needed_bytes: None if a dry run cannot tell.
     """
 
     needed_bytes: Count | None
@@ -214,7 +219,7 @@ class EstimateResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildResult(Result):
-    """A plugin's constructors were asked; what they refuse was sent cell by cell."""
+    """Plugins' constructors were tried; each refusal was sent before."""
 
 
 BUILD = Job("build", BuildResult)
@@ -241,5 +246,5 @@ def result_from(kind: type[R], flat: Mapping[str, Any]) -> R:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON has lists only."""
+    """Turn lists into tuples, which JSON does not have."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""The ceiling that a block's times are held against, looked for where no calibration says it."""
+"""Ceilings that a block's times are compared with, measured if no calibration gives them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from bench.measuring.worker.results import CEILING
 
 
 class Roofs:
-    """Ceilings at a glance, by dtype: the best of all looks so far.
+    """Ceilings from short measurements, by dtype: the best of all so far.
 
-    One thread is looked at. Several may do so many times as much, never more; what they did beside
-    other programs would say little. A ceiling that was seen on a busy machine is looked for again
-    before the next block. Those of accelerators take longer and are left to `bench.calibrate`.
+    One thread is measured. That of several is taken as so many times as much: they cannot do more,
+    and measuring them beside other programs would say little. A ceiling from a busy machine is
+    measured again before the next block. Those of accelerators take longer and are left to
+    `bench.calibrate`.
 
     Args:
-        calibration: what it says is not looked for.
+        calibration: ceilings that it holds are not measured.
     """
 
     def __init__(self, calibration: Mapping[str, Any] | None = None) -> None:
@@ -31,7 +32,7 @@ class Roofs:
         self._seen: dict[str, Ceiling] = {}
 
     def look(self, jobs: Jobs, cells: Iterable[Cell]) -> None:
-        """Have workers look before the cells of a block are timed; half a second for a dtype."""
+        """Measure missing ceilings in workers before a block is timed; 0.5 s for each dtype."""
         wanted = [cell for cell in cells if cell.device == "cpu" and not cell.is_model]
         unknown = [
             cell.timed.dtype
@@ -53,7 +54,7 @@ class Roofs:
                 self._seen[dtype] = _best(self._seen.get(dtype), now)
 
     def of(self, cell: Cell) -> Ceiling | None:
-        """The ceiling of a cell's dtype and number of threads; None where nobody has looked."""
+        """The ceiling of a cell's dtype and number of threads; None if it was not measured."""
         if cell.device != "cpu" or cell.is_model or cell.timed.dtype not in self._seen:
             return None
         one, count = self._seen[cell.timed.dtype], cell.num_threads

@@ -1,4 +1,4 @@
-"""The members of a block take turns, so that whatever slows the machine slows them alike."""
+"""Time the members of a block in turn, so that whatever slows the machine slows them alike."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def probe(request: Request, channel: Channel) -> ProbeResult:
-    """One call of the reference, to know that it may join the rounds: a member that nobody tried.
+    """Call and check a reference that is no member of its block, before it joins the rounds.
 
     Raises:
-        Incorrect: it is wrong, and nothing is to be compared with it.
+        Incorrect: its output is wrong, so nothing may be compared with it.
     """
     import torch
 
@@ -49,12 +49,12 @@ def probe(request: Request, channel: Channel) -> ProbeResult:
 
 
 def rounds(request: Request, channel: Channel) -> RoundsResult:
-    """The members of a block, in interleaved rounds, with new inputs in each.
+    """Time the members of a block in interleaved rounds, with new inputs in each.
 
-    Members that differ in their number of threads get it set before each of their samples.
+    If members differ in their number of threads, it is set before each of their samples.
 
     Raises:
-        JobFailed: a member has changed what all of them share; the message names it.
+        JobFailed: a member has changed state that all of them share; the message names it.
     """
     import torch
 
@@ -78,7 +78,7 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
         turns.append(Turns(cell, device, stopping, watch, outside, sets_threads=not are_alike))
     members = [each.member for each in turns]
 
-    # A call that compiles is none to be timed.
+    # A call that compiles must not be timed.
     torch._dynamo.config.error_on_recompile = any(cell.timed.compile != "eager" for cell in cells)
     taken: list[list[float]] = []
     waited_s = _ask(channel, ROUNDS_BEGIN, outside)
@@ -88,7 +88,8 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     stop = None
     while stop is None:
         order = round_order(len(members), request["order_seed"], len(taken))
-        # In this order, so that as much lies between new inputs and their use for all.
+        # In the order of the samples, so that as much time lies between new inputs and their use
+        # for all members.
         for index in order:
             turns[index].renew(len(taken))
         taken.append(time_round(members, order, device, flush))
@@ -134,7 +135,7 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
 
 
 def _ask(channel: Channel, step: str, outside: Stopwatch) -> float:
-    """Have the parent read its clock; seconds until it has said so, also spent outside."""
+    """Have the parent read its clock; returns the seconds until it answers, counted as outside."""
     before = outside.spent_s
     outside.go()
     channel.ask(step=step)
@@ -156,12 +157,15 @@ def _flusher(device: Device, outside: Stopwatch) -> Callable[[], None]:
 def half_widths(
     taken: list[list[float]], references: Sequence[int | None] | None, stopping: Stopping
 ) -> list[float] | None:
-    """Half-widths of each member's ratio to its reference; None without any, or between looks.
+    """Half-widths of the intervals of members' ratios to their references.
 
     Args:
-        taken: samples, by round and member.
-        references: the member that each member is compared with, if any.
-        stopping: says when to look.
+        taken: samples in seconds, by round and member.
+        references: index of the member that each member is compared with, None without one.
+        stopping: says after which rounds to compute them.
+
+    Returns:
+        None after other rounds, or if there is no ratio.
     """
     from bench.core.statistics import paired_ratio
 

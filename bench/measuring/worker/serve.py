@@ -18,18 +18,18 @@ from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.processes import adopt_orphans, end_descendants, end_with
 
 _TICK_S = 0.002
-"""How often a worker that is about to end is looked at."""
+"""Seconds between two checks whether a worker has ended."""
 
 
 def serve(control: socket.socket) -> None:
-    """Fork a worker for each pair of file descriptors received; report exits when asked.
+    """Fork a worker for each pair of file descriptors received; report exit codes on request.
 
-    Ends, and ends every worker with all that it has started, when the other side is gone.
+    When the other side is gone, kills every worker with all that it has started, and returns.
     """
     adopt_orphans()
-    workers_folder()  # the forks know it from here, whatever a plugin does to their environment
+    workers_folder()  # cached for the forks, whatever a plugin does to their environment
     workers: set[int] = set()
-    with contextlib.suppress(OSError):  # nobody hears
+    with contextlib.suppress(OSError):  # the other side is gone
         control.sendall(b"ready\n")
         while _answer_one(control, workers):
             pass
@@ -42,7 +42,7 @@ def serve(control: socket.socket) -> None:
 
 
 def _answer_one(control: socket.socket, workers: set[int]) -> bool:
-    """Do what is asked next; False if the other side is gone."""
+    """Answer the next request; False if the other side is gone."""
     ancillary = socket.CMSG_LEN(2 * array.array("i").itemsize)
     message, fds, _, _ = control.recvmsg(64, ancillary)
     if message.startswith(b"fork"):
@@ -66,12 +66,12 @@ def _answer_one(control: socket.socket, workers: set[int]) -> bool:
 
 
 def _wait(pid: int, control: socket.socket) -> int | None:
-    """The exit code of a worker, once it has ended; None if the other side is gone before."""
+    """Wait for a worker; returns its exit code, or None if the other side is gone before."""
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        if select.select([control], [], [], _TICK_S)[0]:  # it would ask for nothing else meanwhile
+        if select.select([control], [], [], _TICK_S)[0]:  # no request comes before the answer
             return None
 
 
@@ -104,5 +104,5 @@ def _become_worker(channel_fd: int, log_fd: int) -> None:
 
 
 def _discard_folder() -> None:
-    """Remove what the trials left for the rounds; the parent may be gone."""
+    """Remove the files that trials left for the rounds; the parent may be gone."""
     shutil.rmtree(workers_folder(), ignore_errors=True)

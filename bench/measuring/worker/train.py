@@ -1,4 +1,4 @@
-"""A task's training run, told step by step."""
+"""Training run of a task, with messages about its progress."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 def train(request: Request, channel: Channel) -> TrainResult:
-    """One training run.
+    """Train a cell.
 
     Raises:
-        JobFailed: the loss became infinite or NaN, the score is none, or the task is none.
+        JobFailed: the loss became infinite or NaN, the score or the task is invalid, or a
+            checkpoint is refused.
     """
     import torch
 
@@ -57,7 +58,7 @@ def train(request: Request, channel: Channel) -> TrainResult:
 
 
 def _checkpoint(request: Request, cell: Cell) -> Checkpoint | None:
-    """The file that a request names, for this cell and what it is trained with."""
+    """The checkpoint that a request names, for its cell and source; None without one."""
     from bench.measuring.tasks.checkpoint import Checkpoint
 
     if (path := request.get("checkpoint")) is None:

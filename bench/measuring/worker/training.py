@@ -1,4 +1,4 @@
-"""Training runs that are under way, as many as there are cores: a score is not a timing."""
+"""Training runs under way, as many at a time as there are cores: a score is not a timing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Training:
     """One run.
 
     Attributes:
-        cell: what is trained.
-        started_s: on the clock.
-        started_at: the date and time.
-        lock: on its device, shared with other trainings.
+        cell: the cell that is trained.
+        started_s: its start, by `now_s`.
+        started_at: its start, as date and time.
+        lock: lock on its device, shared with other trainings.
     """
 
     cell: Cell
@@ -43,9 +43,9 @@ class Trainings:
     Args:
         jobs: starts the workers.
         environment: this machine.
-        timeout_s: longest run.
-        folder: of checkpoints, from which a run that was cut off goes on.
-        say: told how a run is getting on.
+        timeout_s: longest run, in seconds.
+        folder: folder of checkpoints, from which interrupted runs are resumed.
+        say: receives messages about progress.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Trainings:
         return len(self._running)
 
     def has_room(self, cell: Cell) -> bool:
-        """One at a time on an accelerator; on a CPU, one per core that it uses."""
+        """Whether a run may start: one per accelerator; on a CPU, as many threads as cores."""
         beside = [t.cell for t in self._running.values() if t.cell.device == cell.device]
         if not beside:
             return True
@@ -85,7 +85,7 @@ class Trainings:
         return used + cell.num_threads <= self._environment.num_cores
 
     def start(self, cell: Cell, lock: DeviceLock) -> None:
-        """Start one, whose device is locked; the lock is released at its end."""
+        """Start a run whose device is locked; the lock is released at its end."""
         worker = self._jobs.server.spawn(
             job=TRAIN.name,
             plugins=cell.plugins,
@@ -99,11 +99,11 @@ class Trainings:
         )
 
     def checkpoint(self, cell: Cell) -> Path:
-        """Where a run that was cut off goes on from."""
+        """File from which an interrupted run is resumed."""
         return self._folder / f"{cell.key}.pt"
 
     def ended(self) -> Iterator[tuple[Training, Outcome[Any]]]:
-        """Those that end within a tick, or run too long."""
+        """Runs that end within a tick, with their outcomes."""
         tick = now_s()
         ready = select.select(list(self._running), [], [], TICK_S)[0]
         if self._running:
@@ -114,7 +114,7 @@ class Trainings:
                 yield self._pop(worker), outcome
 
     def overdue(self) -> Iterator[tuple[Training, Outcome[Any]]]:
-        """Those that run too long, which are ended."""
+        """End the runs that exceed the timeout; yields them with their outcomes."""
         for worker, training in list(self._running.items()):
             passed_s = now_s() - training.started_s
             if passed_s > self._timeout_s:
@@ -147,11 +147,11 @@ class Trainings:
 
 
 def training_words(progress: Sequence[Any], passed_s: float) -> str:
-    """As ``train 120/400, loss 0.512, validation 84.3, at most 14 s left``.
+    """Words such as ``train 120/400, loss 0.512, validation 84.3, at most 14 s left``.
 
     Args:
-        progress: as `bench.measuring.tasks.train.Progress` is called.
-        passed_s: since the run began.
+        progress: arguments of `bench.measuring.tasks.train.Progress`.
+        passed_s: seconds since the run began.
     """
     phase, step, num_steps, loss, score = progress
     words = [f"{phase} {step}/{num_steps}", f"loss {loss:.3f}"]

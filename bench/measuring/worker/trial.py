@@ -1,4 +1,4 @@
-"""One member alone: whether it is right, and what it takes."""
+"""Trial of one member alone: correctness, memory, FLOPs and energy."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 
 
 _NUM_LEAKING, _LEAKING_S = 4, 1.0
-"""Calls after which a leak is looked for; fewer if they would take longer."""
+"""Number of calls in the check for leaks, and the most seconds that they may take together."""
 
 
 def trial(request: Request, channel: Channel) -> TrialResult:
-    """One member alone: built, called, checked against its oracle, memory and FLOPs taken."""
+    """Build one member, call it, check it against its oracle, and measure memory and FLOPs.
+
+    Raises:
+        Incorrect: its output or its gradients are wrong.
+        JobFailed: it has changed state that members of a block share.
+    """
     import torch
 
     from bench.measuring.costs.estimate import is_foreign
@@ -72,7 +77,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         saved = memory.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
     channel.send(step="flops")
     if w.compile != "eager":
-        subject.eager_call()  # which may make a graph or a state of its own
+        subject.eager_call()  # makes its graph or state, so that the count leaves them out
     counts = flops.count(subject.eager_call)
     fvcore = flops.FvcoreCount(flops=None)
     if not cell.is_model:  # tracing a whole model takes longer than timing it
@@ -120,7 +125,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
 
 
 def _kept_share(subject: Subject) -> float | None:
-    """Share of a whole call, also where steps are timed: the last query's is the step's."""
+    """Share of pairs that a call keeps; of a decode step, that of the last query."""
     from bench.measuring.measure.kept import kept_share
 
     if subject.cell.is_model:
@@ -130,9 +135,9 @@ def _kept_share(subject: Subject) -> float | None:
 
 
 def _work(subject: Subject) -> tuple[int | None, int | None, int]:
-    """FLOPs, useful and executed, and tokens of a call; of a model what a counter sees.
+    """Useful FLOPs, executed FLOPs and tokens of a call; of a model, counted FLOPs alone.
 
-    A model is left without its values.
+    A model is moved to meta, and loses its values.
     """
     from bench.measuring.costs.claimed import flops_of
     from bench.measuring.models.facts import forward_flops
@@ -146,9 +151,9 @@ def _work(subject: Subject) -> tuple[int | None, int | None, int]:
 
 
 def _flops_off(subject: Subject) -> float | None:
-    """Counted FLOPs over those of the formula, if a counter contradicts it, or a slow form.
+    """Counted FLOPs over those of a formula that a counter or a slow form refutes; None if none.
 
-    A step is looked at where its state is wide: in a narrow one, what a chunk adds would show.
+    A decode step is counted at a wide state: at a narrow one, the overhead of a chunk would show.
     """
     from bench.measuring.costs.claimed import flops_of
     from bench.measuring.costs.estimate import is_foreign
@@ -157,12 +162,12 @@ def _flops_off(subject: Subject) -> float | None:
 
     w = subject.cell.kernel
     if w.mode != "decode":
-        # Without its mask, of which formulas know nothing: a mechanism may go another way there.
+        # Without its mask, which formulas do not count, and which may select another code path.
         given, gates = subject.arguments(subject.sets[0])
         call = partial(subject.module, *given, **gates)
         bare = replace(w, padding=0.0, ragged=0.0)
         off = contradiction(*flops_of(subject.module, bare), work_of(call))
-        if off is not None or not is_foreign(subject.cell):  # ours are proven by `make test`
+        if off is not None or not is_foreign(subject.cell):  # tests prove ours
             return off
     core: Any = getattr(subject.module, "core", subject.module)
     form = "decode" if w.mode == "decode" else "causal" if w.causal else "bidirectional"

@@ -1,4 +1,4 @@
-"""A member of a block in the rounds: what surrounds each of its turns, outside of what is timed."""
+"""A member of a block in the rounds: the untimed work around each of its samples."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from bench.measuring.oracle.oracle import Incorrect
 from bench.measuring.worker.outcome import refuse
 
 MAX_GAIN = 1.2
-"""How many times as long a call may take with new values as with those that it has seen."""
+"""Largest ratio of a call's time with new values to its time with values it has seen."""
 
 _SLACK_S = 2e-6
 _NUM_RENEWALS = 10
 _NUM_LOOKS = 5
-"""Only who gains at each look is refused: a neighbour's load hardly looks like a cache so often."""
+"""Number of comparisons that must all show a cache: other programs' load rarely does that."""
 _NUM_COUNTED = 3
-"""Number of calls of which the least work counts: values drawn anew now and then are no cache."""
+"""Number of calls of which the least work counts: redrawing values now and then is no cache."""
 
 _LAST_ROUND = 2**20
-"""A number that no round has."""
+"""A number larger than that of any round."""
 
 
 class Stopwatch:
-    """Adds up what is spent outside of samples.
+    """Adds up the time that is spent outside of samples.
 
     Attributes:
-        spent_s: so far; it starts stopped.
+        spent_s: seconds so far; it starts stopped.
     """
 
     def __init__(self) -> None:
@@ -45,30 +45,30 @@ class Stopwatch:
         self._since = now_s()
 
     def go(self) -> float:
-        """A sample has ended; the time now."""
+        """Start, because a sample has ended; returns the time now."""
         self._since = now_s()
         return self._since
 
     def stop(self) -> float:
-        """A sample begins; the time now."""
+        """Stop, because a sample begins; returns the time now."""
         now = now_s()
         self.spent_s += now - self._since
         return now
 
 
 class Turns:
-    """The turns of one member: built and warmed up here, looked at after each.
+    """One member in the rounds: it is built and warmed up here, and checked after each sample.
 
     Args:
         cell: the member.
-        clock: reads its samples.
-        stopping: says how long a sample is.
-        watch: looks at what all members share.
+        clock: times its samples.
+        stopping: gives the shortest duration of a sample.
+        watch: detects changes of state that all members share.
         outside: runs whenever no member is timed.
-        sets_threads: whether the number of threads has to be set before each turn.
+        sets_threads: whether the number of threads has to be set before each sample.
 
     Raises:
-        JobFailed: it has changed what all members share.
+        JobFailed: it has changed state that all members share.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Turns:
         self._watch = watch
         self._outside = outside
         self._sets_threads = sets_threads
-        # An entry may be there with several numbers of threads, and each has to find its own.
+        # An entry may be a member with several numbers of threads; the watch needs unique names.
         self._name = f"{cell.entry} on {cell.num_threads} threads" if sets_threads else cell.entry
         self._busy_s = self._wall_s = self._renewal_s = 0.0
         torch.set_num_threads(cell.num_threads)
@@ -99,9 +99,9 @@ class Turns:
         self.member = replace(warmed, prepare=self._begin, settle=self._end)
 
     def renew(self, number: int) -> None:
-        """Give the inputs of the next sample values of the round of that number.
+        """Overwrite the inputs of the next sample with the values of round `number`.
 
-        The state of a decode is made anew as long as that has taken less time than the samples.
+        The state of a decode is made again as long as that has taken less time than the samples.
         """
         whole = self._renewal_s < self._wall_s
         started = now_s()
@@ -122,14 +122,14 @@ class Turns:
 
     @property
     def calls_per_set(self) -> int:
-        """How often a sample uses the same inputs, at most."""
+        """Largest number of calls with the same inputs in a sample."""
         return -(-self.member.calls_per_sample // len(self.subject.sets))
 
     @property
     def cpu_per_wall(self) -> float | None:
-        """CPU time of the process over wall time, of all turns; None of several threads.
+        """CPU time of the process over wall time, of all samples; None unless on one CPU thread.
 
-        None also beside members with several: torch's threads wait for more work by computing.
+        None also beside members with several: torch's threads spin while they wait for work.
         """
         has_several = self.cell.num_threads > 1 or self._sets_threads
         if has_several or self.cell.device != "cpu" or not self._wall_s:
@@ -139,7 +139,7 @@ class Turns:
     def why_wrong(self) -> str | None:
         """Fault found once all samples are taken, as a sentence; None if there is none."""
         torch.set_num_threads(self.cell.num_threads)
-        if self.calls_per_set > 1 and (how := self._why_gaining()):
+        if self.calls_per_set > 1 and (how := self._detect_caching()):
             return f"it gains from inputs that it has seen before: {how}"
         try:
             after_rounds(self.cell, self.subject)
@@ -147,7 +147,7 @@ class Turns:
             return str(error)
         return None
 
-    def _why_gaining(self) -> str | None:
+    def _detect_caching(self) -> str | None:
         """Evidence that a call is faster on inputs it has seen, from its work or its time."""
         if self.cell.timed.compile == "eager":
             new, seen = self._work_new_and_seen()
@@ -160,16 +160,17 @@ class Turns:
         return f"a call with new ones takes {new_s / seen_s:.1f} times as long"
 
     def _time_new_and_seen(self) -> tuple[float, float]:
-        """Seconds of a call with new values, and of one with the same again, the least of some.
+        """Seconds of a call with new values and of one with seen values, each the least of 10.
 
-        Both come after a copy and another set's call, so that the caches are in the same state.
+        Both follow a copy and a call on another input set, so that the processor's caches are in
+        the same state.
         """
         return self._least_new_and_seen(
             _NUM_RENEWALS, lambda: self._clock.time_calls(self.subject.call, 1)
         )
 
     def _work_new_and_seen(self) -> tuple[float, float]:
-        """As `_time_new_and_seen`, of what a call's operators compute: no load disturbs that."""
+        """As `_time_new_and_seen`, but elements and FLOPs of a call, which no load disturbs."""
 
         def work() -> float:
             counts = count(self.subject.call)
@@ -182,7 +183,7 @@ class Turns:
     ) -> tuple[float, float]:
         new: list[float] = []
         seen: list[float] = []
-        num_others = len(self.subject.sets) - 1  # none of inputs that no cache holds
+        num_others = len(self.subject.sets) - 1  # 0 if inputs are too large for a cache
         num_before = min(1, num_others)
         for number in range(0, 2 * num_renewals, 2):
             for is_new, found in ((1, new), (0, seen)):

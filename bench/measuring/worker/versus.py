@@ -1,4 +1,4 @@
-"""Two source trees, call against call, in one process."""
+"""Compare the calls of two source trees in one process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from bench.measuring.worker.results import VersusResult
 
 
 def versus(request: Request, channel: Channel) -> VersusResult:
-    """The same cell of two source trees, in rounds of base, current, current, base."""
+    """Time the same cell of two source trees, in rounds such as base, current, current, base.
+
+    Sends for each round the ratio of the current tree's time to that of the base.
+    """
     import random
 
     import torch
@@ -29,8 +32,8 @@ def versus(request: Request, channel: Channel) -> VersusResult:
     channel.send(step="build")
     base = Subject(cells[0], library=library_at(request["root"]))
     base.rotate()
-    # The same tensors for both, so that neither has the luckier place in memory. A gate that the
-    # base does not take yet is given to neither.
+    # The same tensors for both, so that neither has the better alignment in memory. A gate that
+    # the base does not yet take is given to neither.
     current = Subject(cells[1], like=base)
     calls = [base.call, repeating(current.call, request["repeat_every"])]
     channel.send(step="warm-up")
@@ -54,7 +57,7 @@ def versus(request: Request, channel: Channel) -> VersusResult:
 
 
 def repeating(call: Callable[[], Any], every: int | None) -> Callable[[], Any]:
-    """A call whose every nth repeats its work: a slowdown of known size, for self-tests."""
+    """Wrap a call so that every nth runs twice: a slowdown of known size, for self-tests."""
     if every is None:
         return call
     counter = itertools.count(1)

@@ -1,1 +1,1 @@
-"""Diagnostics of a mechanism's weights: `weights` takes them, `measures` computes the numbers."""
+"""Diagnostics of attention weights: `measures` has the numbers, `look` and `trained` use them."""

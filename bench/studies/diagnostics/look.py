@@ -1,4 +1,4 @@
-"""Every number that queries, keys and a core give, whether they are random or a model's own."""
+"""Diagnostics of a core with its queries and keys, which are random or a model's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.studies.diagnostics.samples import Size, build_core, normal, with_spr
 from bench.studies.numerics.measure import error_in
 
 Found = Iterator[tuple[str, str, float | None]]
-"""Measure, where, and value."""
+"""(measure, where, value); the value is None where it is not defined."""
 
 FACTORS = (0.25, 4.0)
 """Factors by which a model's own queries are made shorter and longer."""
@@ -30,7 +30,7 @@ class Call:
 
     Attributes:
         q, k, v: (B, H, N, D), (B, H, M, D), (B, H, M, E).
-        gates: what the core takes besides.
+        gates: further inputs of the core, by name.
     """
 
     core: Attention
@@ -89,7 +89,7 @@ def of_weights(call: Call) -> Found:
     condition = measures.condition_of_sum(w)
     yield "query norm", "", call.q.norm(dim=-1).median().item()
     yield "entropy", "", measures.relative_entropy(w, causal=causal).mean().item()
-    # The paper's PSE is of positive sequences only.
+    # The paper defines PSE for positive sequences only.
     yield "PSE", "", measures.entropy(w).mean().item() if negative == 0 else None
     yield "effective rank", "", measures.effective_rank(w).mean().item()
     yield "share negative", "", negative
@@ -127,7 +127,7 @@ def gradients(call: Call) -> Found:
     out = call.core(*tensors, **call.gates)
     stream = torch.Generator().manual_seed(0)
     cotangent = torch.randn(out.shape, generator=stream, dtype=out.dtype)
-    # One that does not look at queries has no gradient there.
+    # A core that ignores queries has no gradient for them.
     found = torch.autograd.grad(out, tensors, cotangent, allow_unused=True)
     for name, gradient in zip("qkv", found, strict=True):
         rms = 0.0 if gradient is None else gradient.square().mean().sqrt().item()

@@ -16,9 +16,9 @@ from bench.core.statistics import mean_interval
 def entropy(weights: Tensor, *, relative: bool = False) -> Tensor:
     """Entropy of each row in nats, (..., N): 0 where one key has all the weight, ln M if all share.
 
-    Of the shares |w| / sum |w|: for weights without negative ones, this is the PSE of Meng et al.,
-    2025 (NaLaFormer, arXiv:2506.21137), which does not need rows that sum to 1. NaN for a row of
-    zeros.
+    It is that of the shares |w| / sum |w|: without negative weights, this is the PSE of Meng et
+    al., 2025 (NaLaFormer, arXiv:2506.21137), which does not need rows that sum to 1. NaN for a row
+    of zeros.
 
     Args:
         weights: (..., N, M).
@@ -31,8 +31,8 @@ def entropy(weights: Tensor, *, relative: bool = False) -> Tensor:
 def relative_entropy(weights: Tensor, *, causal: bool = False) -> Tensor:
     """Entropy over that of a uniform row, 0 to 1: (..., N), or (..., N - 1) if causal.
 
-    A causal row is compared with a uniform one over the keys that it sees. The first sees one key,
-    so that there is nothing to say of it.
+    A causal row is compared with a uniform one over the keys that it sees. The first row sees only
+    one key, and is left out.
     """
     if not causal:
         return entropy(weights, relative=True)
@@ -42,9 +42,9 @@ def relative_entropy(weights: Tensor, *, causal: bool = False) -> Tensor:
 
 
 def mean_distance(weights: Tensor) -> Tensor:
-    """How far away a row looks, (..., N): the mean of |i - j| in tokens, by the shares of |w|.
+    """Mean distance |i - j| of a row's keys in tokens, weighted by the shares of |w|, (..., N).
 
-    Of a uniform row in the middle it is about N / 4, over all rows N / 3.
+    A uniform row in the middle has about N / 4, and the mean over all uniform rows is N / 3.
     """
     num_queries, num_keys = weights.shape[-2:]
     queries = torch.arange(num_queries, dtype=weights.dtype, device=weights.device)
@@ -54,15 +54,15 @@ def mean_distance(weights: Tensor) -> Tensor:
 
 
 def sink_mass(weights: Tensor) -> Tensor:
-    """Share of all |w| on the key that gets most, (...): 1 / M if all get alike, 1 at most."""
+    """Mean share of |w| over rows for the key with the largest, (...): from 1 / M to 1."""
     return _shares(weights).mean(dim=-2).amax(dim=-1)
 
 
 def condition_of_sum(weights: Tensor) -> Tensor:
     """The condition number of each row's sum, (..., N): sum |w| / |sum w|.
 
-    The sum is what a normaliser divides by. It is 1 where nothing cancels; errors of the weights
-    grow by this factor where something does.
+    A normaliser divides by this sum. The number is 1 where nothing cancels; elsewhere, errors of
+    the weights grow by this factor.
     """
     found: Tensor = weights.abs().sum(dim=-1) / weights.sum(dim=-1).abs()
     return found
@@ -76,7 +76,7 @@ def relative_error(weights: Tensor, target: Tensor) -> Tensor:
 
 
 def divergence(weights: Tensor, target: Tensor) -> Tensor:
-    """Kullback and Leibler's KL(weights || target) of each row's shares in nats, (..., N).
+    """Kullback-Leibler divergence KL(weights || target) of each row's shares in nats, (..., N).
 
     In this direction it is finite where weights are zero. NaN in a matrix with a negative weight.
     """
@@ -92,7 +92,7 @@ def _shares(weights: Tensor) -> Tensor:
 
 
 def effective_rank(weights: Tensor) -> Tensor:
-    """How many directions the matrix has, (...): exp of the entropy of its singular values' shares.
+    """Effective rank, (...): exp of the entropy of the singular values' shares.
 
     From 1 to min(N, M); Roy and Vetterli, 2007. NaN for a matrix of zeros.
     """

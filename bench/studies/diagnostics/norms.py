@@ -14,9 +14,9 @@ from bench.studies.diagnostics.measures import entropy, rank_correlation, relati
 
 @torch.no_grad()
 def sweep_of_norms(core: Attention, q: Tensor, k: Tensor, norms: Sequence[float]) -> list[float]:
-    """Mean of H / ln N at each norm, given to all queries while their directions stay.
+    """Mean of H / ln N at each norm, to which all queries are scaled at fixed directions.
 
-    The clean number: over the tokens of one input, norm and direction vary together.
+    This isolates the norm: over the tokens of one input, norm and direction vary together.
     """
     directions = q / q.norm(dim=-1, keepdim=True)
     causal = core.geometry.causal
@@ -30,8 +30,8 @@ def sweep_of_norms(core: Attention, q: Tensor, k: Tensor, norms: Sequence[float]
 def norm_correlation(core: Attention, q: Tensor, k: Tensor, **gates: Tensor) -> float:
     """Spearman's rho of entropy and norm over the tokens of each head, mean over heads.
 
-    0 in a head whose rows all have the same entropy. Of a causal form the relative entropy is
-    taken: later tokens see more keys.
+    A head whose rows all have the same entropy counts as 0. A causal form uses the relative
+    entropy, because later tokens see more keys.
     """
     w = weights(core, q, k, **gates)
     causal = core.geometry.causal

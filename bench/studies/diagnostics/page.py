@@ -1,4 +1,4 @@
-"""The page of what was found, with its chart. No torch."""
+"""Write the page of diagnostics and its chart. No torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = "diagnostics.md"
 def write_page(
     lines: Sequence[Line], origin: Origin, wall_s: float, chart: Chart | None, out: Path
 ) -> list[Path]:
-    """The page, and the chart in a folder of its name; returns the files.
+    """Write the page, and the chart into a folder of the same name; returns the files.
 
     Raises:
         ConfigError: a file cannot be written.

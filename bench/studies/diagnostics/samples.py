@@ -1,4 +1,4 @@
-"""Mechanisms without a model around them, and random queries and keys to look at them with."""
+"""Cores without a model around them, and random queries and keys as their inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.measuring.weights import NoWeights
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Sizes of one head's attention, times the heads."""
+    """Sizes of a core and of its inputs."""
 
     num_heads: int = 4
     head_dim: int = 16

@@ -77,7 +77,7 @@ class Diagnose(Settings):
         """A sweep over the task alone, softmax among its rows; None without a trained part.
 
         Raises:
-            ConfigError: there is not one task, or its settings cannot be.
+            ConfigError: there is not exactly one task, or its settings are wrong.
         """
         if not self.trained:
             return None
@@ -87,7 +87,7 @@ class Diagnose(Settings):
                 f"task names {len(tasks)} tasks; one is looked at. Say task=recall, or "
                 "trained=false."
             )
-        # Softmax is trained too: it is what others take the place of.
+        # Softmax is trained too: in its model, others take its place.
         softmax = {"softmax": {"mechanism": "softmax"}}
         rows = softmax | dict(composed["attention"])
         more = {"seed": list(self.seed), "plugins": list(self.plugins), "device": "cpu"}

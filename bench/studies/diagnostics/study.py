@@ -1,4 +1,4 @@
-"""The command: look at each row, keep what was found, show it."""
+"""The command: analyse each row, store the numbers, and publish them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from bench.studies.session import Session
 
 @dataclass(kw_only=True)
 class Part:
-    """The numbers of one row at one place: random inputs, trained models, or softmax's place.
+    """Numbers of one row on random inputs, in trained models, or in softmax's place.
 
     Attributes:
-        find: finds them.
-        outcome: how that ended, once it has.
+        find: computes them.
+        outcome: how that ended, in words; empty until then.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Part:
 
 
 def study(asked: Diagnose, session: Session) -> None:
-    """Look at everything, and publish what was found, after each part as well."""
+    """Analyse all parts, store the numbers after each, and publish them at the end."""
     look = _Look(asked, session)
     with session.each(look.parts(), "part") as todo:
         for part in todo:
@@ -76,7 +76,7 @@ class _Look:
     """One run of the command.
 
     Attributes:
-        lines: what was found so far.
+        lines: numbers found so far, and rows that were left out.
     """
 
     def __init__(self, asked: Diagnose, session: Session) -> None:
@@ -107,7 +107,7 @@ class _Look:
         ]
 
     def origin(self, *notes: str) -> Origin:
-        """Where the lines come from."""
+        """Origin of the lines: command, settings, machine, commit and day."""
         here = self._session.machine
         return Origin(
             command=self._session.command(),
@@ -117,7 +117,7 @@ class _Look:
         )
 
     def keep(self, found: Iterable[Line]) -> str:
-        """Write lines down with those before; returns how it ended, in words."""
+        """Store lines with the earlier ones; returns the outcome of their part, in words."""
         new = list(found)
         self.lines += new
         write_lines(self._asked.out / FILE, self.lines, self.origin(_STOPPED))
@@ -141,7 +141,7 @@ class _Look:
         except (ValueError, ImportError) as error:
             yield LeftOut(attention=row.label, inputs=RANDOM, why=str(error))
             return
-        except TypeError:  # one of its own arguments is missing
+        except TypeError:  # the core was called without its gates
             if not can.gates:
                 raise
             yield LeftOut(attention=row.label, inputs=RANDOM, why=_GATES)
@@ -186,7 +186,7 @@ class _Look:
         yield from samples.numbers()
 
     def _model(self, planned: PlannedCell) -> Trained:
-        """Trained once in a run, and restored in the next.
+        """The model of a cell, trained once and kept; a later run restores its checkpoint.
 
         Raises:
             ValueError: the mechanism does not support the task.
@@ -207,19 +207,19 @@ _CAUSAL = "it is causal only, so it was given a causal mask; softmax beside it h
 
 
 class _Samples:
-    """One sample a seed of each number of one row at one place."""
+    """Numbers of one row on one kind of inputs, with a sample per seed."""
 
     def __init__(self, attention: str, inputs: str) -> None:
         self._attention, self._inputs = attention, inputs
         self._found: dict[tuple[str, str], list[float | None]] = defaultdict(list)
 
     def add(self, numbers: Iterable[tuple[str, str, float | None]]) -> None:
-        """Those of one more seed."""
+        """Add the numbers of one more seed."""
         for measure, at, value in numbers:
             self._found[measure, at].append(finite(value))
 
     def numbers(self) -> Iterator[Number]:
-        """All of them."""
+        """All numbers, each with its samples."""
         for (measure, at), samples in self._found.items():
             yield Number(
                 attention=self._attention,

@@ -1,4 +1,4 @@
-"""Models trained on a task: their own queries and keys, and others in the place of softmax."""
+"""Trained models: diagnostics of their queries and keys, and of others in softmax's place."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def own_calls(trained: Trained, seed: int, num_examples: int) -> list[Call]:
     def watch(_: nn.Module, inputs: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> None:
         seen.append((inputs, keywords))
 
-    # First in line: rotary positions turn what comes after, and turn it again when it is looked at.
+    # Before other hooks: rotary positions rotate q and k in one, and do so again in later calls.
     watches = [
         core.register_forward_pre_hook(watch, with_kwargs=True, prepend=True) for core in cores
     ]
@@ -96,7 +96,7 @@ def _in_float64(core: Attention) -> Attention:
 
 
 def _layers(model: Backbone) -> list[Any]:
-    """The projections around each core.
+    """The layer of projections around each core.
 
     Raises:
         NoWeights: the mechanism has its own.
@@ -113,8 +113,9 @@ def swapped_in(softmax: Trained, cell: Cell, num_steps: int) -> Found:
     """Scores of a trained softmax model with a mechanism in the place of its attention.
 
     Everything but the mechanism's own parameters is kept. Then all is trained for some steps, at a
-    tenth of the task's learning rate and as the recipe says otherwise; so is softmax itself, with
-    which it is compared. Regret is what the score lacks to that of the softmax model before.
+    tenth of the task's learning rate and otherwise by its recipe. For comparison, softmax in its
+    own place goes through the same. Regret is how much the score is worse than that of the softmax
+    model before.
 
     Raises:
         NoWeights: the mechanism owns its projections.
@@ -125,7 +126,7 @@ def swapped_in(softmax: Trained, cell: Cell, num_steps: int) -> Found:
     task = build_task(cell.task.task, settings | {"num_steps": num_steps, "learning_rate": rate})
     seed, device = cell.task.seed, device_named(cell.device)
     model = build_model(task, cell.mechanism, cell.hyperparameters, seed).to(device.place)
-    _layers(model)  # whoever owns its projections cannot take over any
+    _layers(model)  # raises if it owns its projections and cannot take any over
     take_over(softmax.model, model)
     whole = score_on_test_set(softmax.model, task, seed, device.place)
     sign = 1.0 if task.better == "higher" else -1.0
@@ -139,7 +140,7 @@ def swapped_in(softmax: Trained, cell: Cell, num_steps: int) -> Found:
 
 @torch.no_grad()
 def take_over(source: nn.Module, target: nn.Module) -> None:
-    """Copy every parameter that both have under one name, gates around a layer not counted."""
+    """Copy parameters of equal name and shape; a wrapper that adds gates does not change a name."""
     known = {name.replace(".mixer.layer.", ".mixer."): p for name, p in source.named_parameters()}
     for name, own in target.named_parameters():
         old = known.get(name.replace(".mixer.layer.", ".mixer."))

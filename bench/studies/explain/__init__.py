@@ -1,1 +1,1 @@
-"""Which tokens a trained model's answer rests on, by several methods, and how right each one is."""
+"""Explain which tokens a trained model's answer rests on, and score the methods that say so."""

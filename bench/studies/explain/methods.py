@@ -1,4 +1,4 @@
-"""Methods of explanation: from what a model's blocks did to one number of relevance per token.
+"""Methods of explanation: from weights and gradients of a model's blocks to relevance per token.
 
     A^ = rownorm(A / 2 + I / 2),    R = A^_L ... A^_1,    relevance = a row of R, or their mean
 
@@ -19,7 +19,7 @@ from bench.measuring.tasks.watching import Layer
 def rollout(layers: Sequence[Layer], identity: str) -> Tensor:
     """(B, N, N), attention rollout: Abnar and Zuidema, 2020, arXiv:2005.00928.
 
-    It looks at no class.
+    It is the same for all classes.
     """
     return _product([_with_identity(_attention(layer)) for layer in layers])
 
@@ -37,8 +37,8 @@ def attention_gradient_rollout(layers: Sequence[Layer], identity: str) -> Tensor
 def decision_aware(layers: Sequence[Layer], identity: str) -> Tensor:
     """(B, N, N), rollout in which a prior of the class multiplies each layer's attention.
 
-    Jo, Jang and Park, 2026, arXiv:2604.18094. Code and body were not at hand: summaries say that a
-    localisation by gradients, of Grad-CAM's family, gives the importance of tokens for the class,
+    Jo, Jang and Park, 2026, arXiv:2604.18094. Code and text were not available: summaries say that
+    a localisation by gradients, of Grad-CAM's family, gives the importance of tokens for the class,
     and that it multiplies the transition matrix of each layer inside of rollout. Our reading of
     what they leave open, with `identity` for one choice:
 
@@ -58,7 +58,7 @@ def decision_aware(layers: Sequence[Layer], identity: str) -> Tensor:
 
 Method = Callable[[Sequence[Layer], str], Tensor]
 RANDOM = "random"
-"""Relevance that is drawn: the floor of every score."""
+"""Method of random relevance, the floor of every score."""
 METHODS: dict[str, Method] = {
     "rollout": rollout,
     "attention_gradient_rollout": attention_gradient_rollout,

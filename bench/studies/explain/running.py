@@ -1,4 +1,4 @@
-"""Models, trained once and kept, and what every method scores on them."""
+"""Train models once and keep them, and score every method on them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def runs_of(asked: Explain, session: Session) -> list[Run]:
     """The models to train; a note for each entry that cannot be explained.
 
     Raises:
-        ConfigError: settings of the task that cannot be, or nothing is left to explain.
+        ConfigError: wrong settings of the task, or nothing is left to explain.
     """
     entry = TaskEntry(label="canvas", task="canvas", settings=dict(asked.canvas))
     settings = checked_settings(entry)
@@ -99,9 +99,9 @@ def runs_of(asked: Explain, session: Session) -> list[Run]:
 
 
 def scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
-    """Train a model, or reload it, and score every method on it; averaged within an image.
+    """Train a model, or reload it, and score every method on it, averaged within each image.
 
-    None with a note if training diverged.
+    Empty, with a note, if training diverged.
     """
     cell = run.cell
     try:
@@ -141,7 +141,7 @@ def scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
 def _of_images(
     model: Backbone, task: Canvas, some: Canvases, asked: Explain, stream: torch.Generator
 ) -> dict[tuple[str, str], Tensor]:
-    """Scores of each image by method and name, (B,); of `_INSERTED` (B, shares)."""
+    """Scores of each image by method and score, (B,) each; (B, NUM_SHARES) for `_INSERTED`."""
     blank = 2 * noise(tuple(some.batch.inputs.shape), stream) - 1
     if task.class_token:
         blank[:, 0] = some.batch.inputs[:, 0]
@@ -160,7 +160,10 @@ def _of_images(
 def _scores(
     model: Backbone, task: Canvas, some: Canvases, digit: int, map_: Tensor, blank: Tensor
 ) -> dict[str, Tensor]:
-    """Relevance of the class token is nothing that lies on the canvas: it is left out."""
+    """Scores of one digit in each image, (B,) each, and its insertion curve, (B, NUM_SHARES).
+
+    The class token is left out, since it is not a place on the canvas.
+    """
     first = int(task.class_token)
     own, any_ = some.masks[:, digit], some.masks.any(dim=1)
     scores = dict(located(map_[:, first:], own[:, first:], any_[:, first:]))
@@ -172,7 +175,7 @@ def _scores(
 
 
 def _why_no_weights(cell: Cell, task: Canvas) -> str:
-    """Asked of an untrained model on two images; empty if it has weights, with gradients."""
+    """Reason why an untrained model gives no weights with gradients on two images; else empty."""
     mechanism = attention_class(cell.mechanism)
     if reason := why_unsupported(mechanism.capabilities, cell):
         return reason

@@ -1,4 +1,4 @@
-"""How right an explanation is: where it points, and what the model says when tokens come or go."""
+"""Scores of an explanation: where relevance lies, and how the answer changes with tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.measuring.tasks.base import Batch
 from bench.publishing.document import Estimate
 
 NUM_SHARES = 10
-"""Shares of tokens, from none to all, over which insertion and deletion are averaged."""
+"""Number of shares of tokens, none to all, over which insertion and deletion are averaged."""
 
 SCORES = ("pointing", "mass", "own", "insertion", "deletion")
 
@@ -49,15 +49,15 @@ def curves(
     """``insertion`` and ``deletion``, (B, NUM_SHARES) each: the class's probability.
 
     Petsiuk et al., 2018, arXiv:1806.07421. Tokens are put on a blank canvas, or taken off the full
-    one, from the most to the least relevant, in `NUM_SHARES` shares from none to all. The area is
-    the mean over these: more of the one is better, less of the other.
+    one, from the most to the least relevant, in `NUM_SHARES` shares from none to all. The score is
+    the mean over these: higher is better for insertion, lower for deletion.
 
     Args:
         model: in eval mode.
         batch: B examples.
-        classes: (B,), whose probability.
+        classes: (B,), the classes whose probability is taken.
         relevance: (B, N); tokens with minus infinity come last, such as a class token.
-        blank: (B, N, channels), what is where nothing is.
+        blank: (B, N, channels), the inputs of hidden tokens.
     """
     order = relevance.argsort(dim=-1, descending=True)
     num_tokens = int(relevance.isfinite().sum(dim=-1).min())
@@ -77,8 +77,8 @@ def curves(
 def over_models(samples: Sequence[Tensor]) -> Estimate | None:
     """A mean over models of one number per image each, NaN left out.
 
-    The interval is of models of other seeds: Student's t over the means of the models. Of one model
-    it is `over_images`.
+    The interval covers models of other seeds: Student's t over the means of the models. For one
+    model, the estimate is that of `over_images`.
     """
     if len(samples) == 1:
         return over_images(samples[0])

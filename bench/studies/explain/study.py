@@ -69,7 +69,7 @@ def study(asked: Explain, session: Session) -> None:
 
 
 def _basis(asked: Explain, scores: Sequence[Scores]) -> str:
-    """How many images and models stand behind a number, and what its interval is of."""
+    """Sentences on the images and models behind each number, and on its interval."""
     seeds = sorted({one.seed for one in scores})
     named = ", ".join(map(str, seeds))
     return f"{asked.num_images} test images, models of seed {named}. " + (
@@ -85,7 +85,7 @@ def _open(identity: str) -> str:
 
 
 def _groups(asked: Explain, scores: Sequence[Scores]) -> Iterator[tuple[str, str, list[Scores]]]:
-    """Scores of each entry and method over all seeds, in the order that was asked for."""
+    """Scores of each entry and method over all seeds, in the order of the settings."""
     for entry in asked.attention:
         for method in asked.explain:
             if own := [s for s in scores if (s.entry, s.method) == (entry.label, method)]:
@@ -94,7 +94,7 @@ def _groups(asked: Explain, scores: Sequence[Scores]) -> Iterator[tuple[str, str
 
 def _tables(asked: Explain, scores: Sequence[Scores]) -> Iterator[Table]:
     """Means over models, and differences to plain rollout on the same models."""
-    # With one digit no other is there to be told from.
+    # With a single digit, the score `own` has no values.
     shown = [name for name in SCORES if any(over_images(s.samples[name]) for s in scores)]
     base = {(s.entry, s.seed): s.samples for s in scores if s.method == _YARDSTICK}
     means, differences = list[Row](), list[Row]()

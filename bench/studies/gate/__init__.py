@@ -1,1 +1,1 @@
-"""Whether one source tree is slower, or takes more, than another."""
+"""The regression gate: compare the times, memory, FLOPs and scores of two source trees."""

@@ -1,4 +1,4 @@
-"""Growths that were meant: accepted once with a reason, and remembered up to the same value."""
+"""Intended growths: accepted once with a reason, and from then on up to the same value."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench.studies.gate.verdict import Verdict
 
 CHANNELS = (LATENCY, *HIGHER_IS_WORSE)
 _GROWTH = ("key", "entry", "cell", "channel", "base", "current", "ratio", "high")
-"""Fields that an accepted growth has of its row."""
+"""Fields that an accepted growth copies from its row."""
 
 _FORM = "'accept=[\"ENTRY/CHANNEL: reason\"]'"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accept:
-    """A growth that somebody says is meant: of one channel, in every cell of an entry."""
+    """A request to accept the growth of one channel in every cell of an entry."""
 
     entry: str
     channel: str
@@ -39,8 +39,8 @@ class Accepted:
 
     Attributes:
         key: of the cell.
-        base, current: the two values; of a time, the ratio's interval is in `ratio` and `high`.
-        base_commit: that a time was compared with; it is accepted for this commit only.
+        base, current: the two values; for a time, `ratio` and `high` hold the ratio's interval.
+        base_commit: the base that a time was compared with; it is accepted against it only.
         commit: of the tree that grew, with or without uncommitted changes.
         date: UTC, ISO 8601.
     """
@@ -64,11 +64,11 @@ class Accepted:
             return False
         if row.channel == LATENCY:
             is_same_base = base_commit is not None and base_commit == self.base_commit
-            # Beyond what was accepted only if the whole interval is.
+            # Larger than the accepted growth only if its whole interval is.
             return is_same_base and _is_at_most(row.low, self.high)
         if not HIGHER_IS_WORSE[row.channel]:
             return _is_at_most(row.base, self.base) and _is_at_most(self.current, row.current)
-        # From a better value than then it would be another growth.
+        # From a better base than the accepted one it would be another growth.
         return _is_at_most(self.base, row.base) and _is_at_most(row.current, self.current)
 
 
@@ -77,7 +77,7 @@ def _is_at_most(value: float | None, limit: float | None) -> bool:
 
 
 def read_accepts(given: Any) -> tuple[Accept, ...]:
-    """``ENTRY/CHANNEL: reason`` each.
+    """Parse ``ENTRY/CHANNEL: reason``, or a list of such texts.
 
     Raises:
         ConfigError: another form, an unknown channel, or no reason.
@@ -109,7 +109,7 @@ def check_entries(accepts: Sequence[Accept], known: Collection[str]) -> None:
     """Refuse an entry that is not compared.
 
     Raises:
-        ConfigError: naming those that are.
+        ConfigError: it is none of `known`; the message names the nearest.
     """
     for accept in accepts:
         if accept.entry not in known:
@@ -121,12 +121,12 @@ def check_entries(accepts: Sequence[Accept], known: Collection[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """A comparison after what is accepted has been taken out of its failures.
+    """A comparison whose accepted growths no longer count as failures.
 
     Attributes:
-        rows: all of them.
-        new: growths that were accepted for the first time, to be kept.
-        idle: what accepted nothing.
+        rows: all rows, in their order.
+        new: growths that were accepted for the first time, to be stored.
+        idle: requests that match no growth.
     """
 
     rows: tuple[Row, ...]
@@ -149,8 +149,8 @@ def settle(
         rows: as compared.
         accepts: what is accepted now.
         kept: what was accepted before.
-        base_commit: of the base, where all of it is of one.
-        commit: of the current side, likewise.
+        base_commit: the base's commit; None if it has several.
+        commit: the current side's, likewise.
         date: UTC, ISO 8601.
     """
     settled: list[Row] = []
@@ -182,7 +182,7 @@ def settle(
 
 
 def accepted_file(out: Path) -> Path:
-    """Where the accepted growths of `out` are kept."""
+    """File of the accepted growths under `out`."""
     return baselines_folder(out) / "accepted.jsonl"
 
 
@@ -190,13 +190,13 @@ def read_accepted(file: Path) -> tuple[Accepted, ...]:
     """Every accepted growth; none if there is no such file.
 
     Raises:
-        ConfigError: a line is not one.
+        ConfigError: a line is no accepted growth.
     """
     return tuple(_lines(file).read(missing_ok=True))
 
 
 def keep_accepted(kept: Sequence[Accepted], new: Sequence[Accepted], file: Path) -> Path:
-    """Write what was accepted before and now."""
+    """Write the growths accepted before and now; returns the file."""
     return _lines(file).write([*kept, *new])
 
 

@@ -1,8 +1,8 @@
-"""Baselines: what was observed of cells without samples, a line per measurement of a machine class.
+"""Baselines: measured cells summarised without their samples, one JSON line per measurement.
 
 A comparison needs no more than this: per cell the ratio to softmax with its interval, and the
-numbers without noise. Records become baselines before they are compared. Those that are stored, in
-``<out>/baselines/<machine class>.jsonl``, are kept in git.
+numbers without noise. Records become baselines before they are compared. Stored baselines lie in
+``<out>/baselines/<machine class>.jsonl``, which is kept in git.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LINE_START = '{"baseline_version":'
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """A machine class; None where records do not say."""
+    """A class of machines; fields that the records lack are None."""
 
     processor: str | None
     num_cores: int | None
@@ -40,7 +40,7 @@ class Machine:
 
     @property
     def slug(self) -> str:
-        """A file name that says it, such as ``amd-epyc-7b13-2-cores-cpu-retain``."""
+        """Name of its file without suffix, such as ``amd-epyc-7b13-2-cores-cpu-retain``."""
         device = "cpu" if self.device == self.processor else self.device
         words = f"{self.processor} {self.num_cores} cores {device} {self.allocator}".lower()
         words = re.sub(r"\((r|tm|c)\)", " ", words)
@@ -58,12 +58,11 @@ class Stored:
     """Numbers of one cell.
 
     Attributes:
-        time_over_softmax: seconds per second of softmax in the same rounds; its interval is one of
-            95 %.
-        why_untimed: why there is none.
+        time_over_softmax: seconds per second of softmax in the same rounds, with a 95 % interval.
+        why_untimed: why that ratio is missing.
         latency_s: median seconds per call, for orientation.
         exact: the numbers without noise, by name.
-        failure: how it ended, if not well; then there are no numbers.
+        failure: status and reason of a cell that failed, which then has no numbers.
         is_skipped: it was not tried, because it is unsupported or would not fit into memory.
         is_noisy: other programs kept the machine busy.
     """
@@ -88,7 +87,7 @@ class Baseline:
     """Cells that were measured on one machine, of one commit, with one set of versions.
 
     Attributes:
-        commit: that was measured; None where records do not say.
+        commit: the measured commit; None if the records lack it.
         date: UTC, ISO 8601.
         versions: of Python and the libraries that can move a number.
     """
@@ -103,7 +102,7 @@ class Baseline:
 
 
 def baselines_of(records: Iterable[Record]) -> tuple[Baseline, ...]:
-    """Baselines of records, each of those in a row that share machine, commit and versions."""
+    """One baseline for each run of consecutive records with equal machine, commit and versions."""
     found = []
     for setting, some in groupby(records, key=_setting):
         own = tuple(some)
@@ -145,7 +144,7 @@ def stored(record: Record) -> Stored:
 
 
 def time_over_softmax(speed: Speed) -> tuple[Interval | None, str | None]:
-    """Seconds per second of softmax in the same rounds, with its 95 % interval; or why not."""
+    """Seconds per second of softmax in the same rounds, with a 95 % interval; or None, and why."""
     if speed.reference != REFERENCE:
         return None, f"it was timed against {speed.reference}, not against softmax"
     if speed.latency_s == speed.reference_latency_s:
@@ -170,7 +169,7 @@ def is_baseline_line(line: str) -> bool:
 
 
 def baselines_folder(out: Path) -> Path:
-    """Where the baselines of `out` are."""
+    """Folder of the baselines under `out`."""
     return out / "baselines"
 
 
@@ -178,24 +177,24 @@ def append_baseline(baseline: Baseline, out: Path) -> Path:
     """Add a line to the file of its machine class.
 
     Raises:
-        ConfigError: the file cannot be written, or is not one of baselines.
+        ConfigError: the file cannot be written, or holds something other than baselines.
     """
     file = baselines_folder(out) / f"{baseline.machine.slug}.jsonl"
     if file.exists():
-        read_baselines(file)  # refuses to add to what is no such file
+        read_baselines(file)  # raises if it holds something else
     Lines[Baseline](file, Baseline, root=out).append(baseline)
     return file
 
 
 def read_baselines(file: Path) -> tuple[Baseline, ...]:
-    """All lines of a file, oldest first.
+    """Baselines of a file, oldest first.
 
     Raises:
-        ConfigError: it cannot be read, or is not one of baselines.
+        ConfigError: it cannot be read, or holds something other than baselines.
     """
     return tuple(sorted(_lines(file).read(), key=lambda baseline: baseline.date))
 
 
 def _lines(file: Path) -> Lines[Baseline]:
-    own = file.resolve() if file.is_symlink() else file  # one that is named may be a link
+    own = file.resolve() if file.is_symlink() else file  # a user may name a link
     return Lines[Baseline](own, Baseline, mend=MEND)

@@ -1,4 +1,4 @@
-"""The command: which two sides are compared, how, and what is said and written in the end."""
+"""The command `regress`: choose two sides, compare them, then print and write the rows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _STOPPED = 130
 
 
 def regress(composed: dict[str, Any]) -> int:
-    """Compare, print and write; 1 if there is a regression."""
+    """Compare, print and write; returns the exit code, 1 if there is a regression."""
     config = read_gate_config(composed)
     console = Console()
     if config.history:
@@ -82,7 +82,7 @@ def against_commit(config: GateConfig, console: Console) -> int:
         if not console.is_terminal:
             console.print(f"… {words}", markup=False, highlight=False, soft_wrap=True)
 
-    # Interrupts are caught first of all, so that nothing is left behind by one.
+    # Outermost, so that Ctrl-C at any point still ends the server and removes the worktree.
     with Interrupt() as interrupt:
         try:
             with trees.worktree(commit) as base, server, console.status("") as status:
@@ -98,7 +98,7 @@ def against_commit(config: GateConfig, console: Console) -> int:
                 ):
                     rows.append(row)
         except (Interrupted, ConfigError) as error:
-            # A Ctrl-C ends git as well, when it comes while git makes the worktree.
+            # Ctrl-C also ends a git that is making the worktree, which raises a ConfigError.
             if isinstance(error, ConfigError) and not interrupt.is_asked:
                 raise
             if not rows:
@@ -119,9 +119,10 @@ def against_commit(config: GateConfig, console: Console) -> int:
 
 
 def base_entry(base: trees.Tree, label: str) -> dict[str, Any] | None:
-    """An entry as the base tree has it; None if it has no such entry.
+    """An entry as the base tree defines it; None if it has no such entry.
 
-    What its YAML leaves out, all of it where there is none, is as the base's constructor has it.
+    Hyperparameters that its YAML leaves out (all of them if it has no YAML) are the defaults of the
+    base's constructor.
     """
     file = base.root / "conf" / "attention" / f"{label}.yaml"
     if not file.exists():
@@ -131,7 +132,7 @@ def base_entry(base: trees.Tree, label: str) -> dict[str, Any] | None:
 
 
 def _unsupported(planned: Sequence[PlannedCell]) -> list[str]:
-    """Name the cells that this tree cannot run; they are not compared."""
+    """A note on the cells that this tree cannot run, with the reasons; empty if there are none."""
     reasons = [p.unsupported for p in planned if p.unsupported is not None]
     if not reasons:
         return []
@@ -140,7 +141,7 @@ def _unsupported(planned: Sequence[PlannedCell]) -> list[str]:
 
 
 def against_stored(config: GateConfig, baseline: Path, console: Console) -> int:
-    """Compare stored numbers with stored numbers."""
+    """Compare two sets of stored numbers; nothing is measured."""
     base = read_side("baseline", baseline)
     current = read_side("current", config.current or config.sweep.out)
     check_entries(config.accept, base.entries | current.entries)
@@ -164,7 +165,7 @@ def _settle(
     base_commit: str | None,
     commit: str | None,
 ) -> tuple[Row, ...]:
-    """Rows after what was accepted, now or before; what is accepted now is kept."""
+    """Mark the rows whose growth is accepted, now or earlier, and store what is accepted now."""
     file = accepted_file(config.sweep.out)
     kept = read_accepted(file)
     settled = settle(
@@ -186,7 +187,7 @@ def _finish(
     console: Console,
     here: Environment | None = None,
 ) -> int:
-    """Print and write; `here` where both sides were timed now."""
+    """Print and write; returns the exit code. `here` is given if both sides were timed now."""
     print_rows(rows, sides, console)
     files = write_exports(rows, config.sweep.out, here, utc_now())
     for file in [*write_rows(rows, sides, config.sweep.out), *files]:

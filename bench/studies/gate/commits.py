@@ -21,7 +21,7 @@ from bench.studies.gate.verdict import Verdict, confidence_tail
 from bench.studies.gate.versus import Comparison, Effort, compare
 
 EntryReader = Callable[[str], dict[str, Any] | None]
-"""An entry in the base tree, by label: its mechanism, and hyperparameters that a YAML sets."""
+"""Reads an entry of the base tree by label: its mechanism and settings; None if it is not there."""
 
 
 def compare_commits(
@@ -33,9 +33,9 @@ def compare_commits(
     family_error: float,
     say: Callable[[str], None],
 ) -> Iterator[Row]:
-    """Rows of all cells: numbers without noise first, then times.
+    """Rows of all cells; of each cell, numbers without noise first, then its time.
 
-    The family-wise error is kept by dividing it among the cells that are timed.
+    The family-wise error is divided among the cells that are timed.
     """
     tail = confidence_tail(max(1, sum(not cell.is_task for cell in cells)), family_error)
     started = now_s()
@@ -84,9 +84,9 @@ def _compare_cell(
 def _who_ended_it(
     cell: Cell, comparison: Comparison, jobs: Jobs, effort: Effort, tail: float
 ) -> Comparison:
-    """Tell whether it was this tree that failed while both sides were timed.
+    """Find out whether this tree is to blame for a failure while both sides were timed.
 
-    Asked by timing this tree against itself, in processes of their own.
+    It is if timing it against itself, in a new process, fails as well.
     """
     once = replace(effort, num_forks=1, budget_s=0.0)
     alone = compare(cell, cell, HERE, jobs, once, tail=tail)

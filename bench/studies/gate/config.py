@@ -26,7 +26,7 @@ File = Annotated[Folder, AfterValidator(Path.expanduser)]
 
 
 class _Keys(Settings):
-    """Keys of a configuration that `GateConfig` is not made of, but by way of the sweep's."""
+    """Keys that are read only to build the sweep's configuration."""
 
     scope: Many[str]
     task_settings: dict[str, Any]
@@ -58,15 +58,15 @@ class GateConfig(Settings):
 
     @property
     def effort(self) -> Effort:
-        """How much to spend on a comparison, and what it looks for."""
+        """Budget of a comparison, and the slowdown that it must find."""
         return Effort(threshold=self.threshold, budget_s=self.budget_s)
 
 
 def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
-    """Check every value.
+    """Validate the composed configuration.
 
     Raises:
-        ConfigError: naming the key, what was given and what is allowed.
+        ConfigError: a value is not allowed, or two keys exclude each other.
     """
     keys = _Keys.read(composed)
     given = composed.get("task") or {}
@@ -83,7 +83,7 @@ def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
 
 
 def _refuse_two(config: Mapping[str, Any]) -> None:
-    """Each of these keys is a way to say what to do, and there can be one."""
+    """Refuse keys that exclude each other: each selects another kind of comparison."""
     given = [name for name in ("base", "baseline", "store", "history") if config.get(name)]
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} are given; choose one of them.")

@@ -18,13 +18,13 @@ EXACT = (
     "num_operators",
     ACCURACY,
 )
-"""Numbers that two runs of the same code give alike."""
+"""Numbers that are equal in two runs of the same code."""
 
 HIGHER_IS_WORSE = {name: find_metric(name).better == "lower" for name in EXACT}
 
 
 def exact_rows(cell: Cell, base: Mapping[str, Any], current: Mapping[str, Any]) -> list[Row]:
-    """A row for each number that a side has."""
+    """A row for each number that at least one side has."""
     rows = []
     for channel, higher_is_worse in HIGHER_IS_WORSE.items():
         before, after = base.get(channel), current.get(channel)

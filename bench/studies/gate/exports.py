@@ -1,4 +1,4 @@
-"""A comparison as two other tools read it: github-action-benchmark and pytest-benchmark."""
+"""Export a comparison to two other tools: github-action-benchmark and pytest-benchmark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.studies.gate.exact import HIGHER_IS_WORSE
 from bench.studies.gate.rows import LATENCY, Row
 
 FORM_VERSION = "5.0.0"
-"""Version of pytest-benchmark whose form is written."""
+"""Version of pytest-benchmark whose JSON format is written."""
 
 _EXTRA = ("entry", "mechanism", "verdict", "ratio", "low", "high")
 
@@ -25,7 +25,7 @@ _EXTRA = ("entry", "mechanism", "verdict", "ratio", "low", "high")
 def write_exports(
     rows: Sequence[Row], out: Path, here: Environment | None, date: str
 ) -> list[Path]:
-    """Write ``regress-smaller-is-better.json``, and of two commits ``regress-pytest.json``.
+    """Write ``regress-smaller-is-better.json`` and, for two commits, ``regress-pytest.json``.
 
     Args:
         rows: of the comparison.
@@ -41,7 +41,7 @@ def write_exports(
 
 
 def smaller_is_better(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """The form that github-action-benchmark reads as ``customSmallerIsBetter``."""
+    """Rows with a ratio, in github-action-benchmark's format ``customSmallerIsBetter``."""
     return [
         {
             "name": f"{row.cell} {row.channel}",
@@ -58,8 +58,8 @@ def smaller_is_better(rows: Sequence[Row]) -> list[dict[str, object]]:
 def pytest_json(rows: Sequence[Row], here: Environment, date: str) -> dict[str, Any]:
     """Both sides of every timed cell as two benchmarks, for ``pytest-benchmark compare``.
 
-    A sample is of one process that timed both sides; the base's is what the current side's took,
-    divided by the median ratio in that process. The machine is named without its host.
+    Each sample comes from one process that timed both sides; the base's is the current side's
+    divided by the median ratio in that process. The host name is left out.
     """
     cpu = {"brand_raw": here.processor}
     return {

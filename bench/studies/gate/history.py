@@ -18,7 +18,7 @@ from bench.studies.gate.verdict import Interval, Verdict, confidence_tail
 
 _BLOCKS, _NOTHING = "▁▂▃▄▅▆▇█", "·"
 _MOST_MARKS = 60
-"""Baselines in a line, so that it fits a terminal."""
+"""Most baselines shown in a line, so that it fits a terminal."""
 _MOVED = (Verdict.FASTER, Verdict.SLOWER, Verdict.LESS, Verdict.MORE, Verdict.BROKEN)
 
 
@@ -39,7 +39,14 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class _Standing:
-    """Where a cell stands: `level` is what its time is compared with, `last` its latest numbers."""
+    """State of a cell after some baselines.
+
+    Attributes:
+        level: numbers of its last step, with which its time is compared.
+        last: its latest numbers.
+        seen: the baseline that has these.
+        is_broken: whether it has failed since.
+    """
 
     level: Stored
     last: Stored
@@ -50,13 +57,13 @@ class _Standing:
 def steps(baselines: Sequence[Baseline], threshold: float, family_error: float) -> list[Step]:
     """Times that moved beyond noise and every change of a number without noise, oldest first.
 
-    A time is compared with where it stood at its last step, so that many small moves in one
-    direction show once they add up. A new METHOD_VERSION starts over.
+    A time is compared with its value at the last step, so that many small moves in one direction
+    show once they add up. A new METHOD_VERSION starts over.
 
     Args:
         baselines: of one machine class, oldest first.
-        threshold: a move of a time that is one.
-        family_error: chance of a false one within a baseline.
+        threshold: smallest move of a time that counts, as a share.
+        family_error: chance of a false move among all cells of a baseline.
     """
     found: list[Step] = []
     stands: dict[str, _Standing] = {}
@@ -94,7 +101,7 @@ def _next(known: _Standing, now: Stored, baseline: Baseline, moved: Sequence[Row
 
 
 def print_history(baselines: Sequence[Baseline], found: Sequence[Step], console: Console) -> None:
-    """The steps of one machine class, by day and cell, or a sentence that there are none."""
+    """Print the steps of one machine class by day and cell, or a sentence that there are none."""
     if len(baselines) < 2:
         console.print(
             "There are fewer than two baselines, so nothing can have moved. "
@@ -136,7 +143,7 @@ def _short(baseline: Baseline) -> str:
 
 
 def _print_lines(baselines: Sequence[Baseline], found: Sequence[Step], console: Console) -> None:
-    """How the times of the cells that moved went, a line each, the newest at the right."""
+    """Print a line of blocks for the times of each cell that moved, the newest at the right."""
     times = times_of(baselines, found)
     if not times:
         return
@@ -166,7 +173,7 @@ def times_of(
 
 
 def spark(values: Sequence[float | None]) -> str:
-    """A line of blocks from the lowest to the highest, logarithmically; a dot for no number."""
+    """A line of blocks on a logarithmic scale from lowest to highest; a dot for a missing value."""
     known = [math.log(value) for value in values if value is not None]
     if not known:
         return _NOTHING * len(values)

@@ -1,4 +1,4 @@
-"""A comparison as a person, a pull request and other tools read it."""
+"""Publish a comparison: a table in the terminal, Markdown for a pull request, and JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Sides:
     """The two sides of a comparison, in words.
 
     Attributes:
-        notes: sentences that a reader of the rows has to know.
+        notes: sentences that qualify the rows.
     """
 
     base: str
@@ -45,13 +45,13 @@ class Sides:
 
 
 def shown(rows: Sequence[Row]) -> list[Row]:
-    """Rows worth a person's time: every time, and of the numbers without noise those that moved."""
+    """Rows to show: all times, and the numbers without noise that changed; failures first."""
     kept = [r for r in rows if r.channel == LATENCY or r.verdict is not Verdict.SAME]
     return sorted(kept, key=lambda row: (row.verdict not in FAILURES, row.channel != LATENCY))
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """One sentence."""
+    """Whether there is a regression, and the number of rows with each verdict."""
     counts = Counter(str(row.verdict) for row in rows)
     parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     failed = sorted({row.entry for row in rows if row.verdict in FAILURES})
@@ -61,7 +61,7 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def print_rows(rows: Sequence[Row], sides: Sides, console: Console) -> None:
-    """The table and the sentence."""
+    """Print the table of rows, the notes and the summary."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in _HEADER:
         table.add_column(name, justify="right" if name == "ratio" else "left", overflow="fold")
@@ -87,7 +87,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def markdown(rows: Sequence[Row], sides: Sides) -> str:
-    """Fit for a comment on a pull request: the sentence, what failed, and the rest folded away."""
+    """A comment for a pull request: the summary, the failures, and the rest folded away."""
     ordered = shown(rows)
     failed = [row for row in ordered if row.verdict in FAILURES]
     lines = ["### attnbench", "", summary(rows), ""]
@@ -110,7 +110,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
 def write_rows(rows: Sequence[Row], sides: Sides, out: Path) -> list[Path]:
     """Write ``regress.json`` and ``regress.md`` under `out`.
 
-    The Markdown is also added to ``$GITHUB_STEP_SUMMARY`` where there is one.
+    The Markdown is also appended to the file ``$GITHUB_STEP_SUMMARY`` if that is set.
 
     Raises:
         ConfigError: one of these cannot be written.

@@ -17,7 +17,7 @@ ACCURACY = "accuracy"
 
 
 def channel_of(cell: Cell) -> str:
-    """The channel that says whether a cell works at all."""
+    """The channel under which a cell as a whole is new, gone, broken or incomparable."""
     return ACCURACY if cell.is_task else LATENCY
 
 
@@ -72,5 +72,5 @@ class Row:
 
 
 def exit_code(rows: Sequence[Row]) -> int:
-    """1 if one row is a failure: no rule needs two."""
+    """The exit code: 1 if any row is a failure, else 0."""
     return int(any(row.verdict in FAILURES for row in rows))

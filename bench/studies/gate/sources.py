@@ -1,4 +1,4 @@
-"""Sources that ``baseline=`` and ``current=`` may name, and how they are told apart."""
+"""Read what ``baseline=`` and ``current=`` name: a store, or a file of records or baselines."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class Side:
 
     @property
     def commit(self) -> str | None:
-        """The commit that all of them are of; None if they are not of one, or do not say."""
+        """The commit of all numbers; None if they are of several, or of an unknown one."""
         commits = {baseline.commit for baseline in self.baselines}
         return commits.pop() if len(commits) == 1 else None
 
     @property
     def torch(self) -> set[str]:
-        """Versions of torch that they were made with."""
+        """Versions of torch that the numbers were measured with."""
         return {str(baseline.versions.get("torch")) for baseline in self.baselines}
 
     @property
     def entries(self) -> set[str]:
-        """Labels of the rows that they are of."""
+        """Labels of the entries that have numbers."""
         return {one.cell.entry for baseline in self.baselines for one in baseline.cells}
 
 
 def side_of_records(records: Iterable[Record], words: str) -> Side:
-    """Records as one side of a comparison; of a cell the newest counts."""
+    """Records as one side of a comparison, oldest first: the newest of a cell counts."""
     newest_last = sorted(records, key=lambda record: record.started_at)
     side = Side(words=words, baselines=baselines_of(newest_last))
     commit = side.commit
@@ -67,11 +67,11 @@ def side_of_baseline(baseline: Baseline, file: Path) -> Side:
 
 
 def read_side(key: str, path: Path) -> Side:
-    """The stored numbers that a path names; of a baselines file those of its last line.
+    """Read the stored numbers that a path names; of a file of baselines, the newest one.
 
     Args:
-        key: the configuration's key that gave it, for messages.
-        path: what it gave.
+        key: the configuration key that gave the path, for messages.
+        path: folder or file.
 
     Raises:
         ConfigError: there is nothing there, or nothing that holds numbers.
@@ -94,7 +94,7 @@ def read_side(key: str, path: Path) -> Side:
 def _side_of_folder(key: str, path: Path) -> Side:
     if records_folder(path).is_dir():
         reading = read_store(path)
-        if reading.is_damaged:  # a verdict on what is left would say less than it seems to
+        if reading.is_damaged:  # a verdict on the rest would look more complete than it is
             raise ConfigError("\n".join([f"{key}={path} is damaged.", *reading.describe()]))
         return side_of_records(reading.records, str(path))
     files = sorted(path.glob("*.jsonl"))
@@ -124,7 +124,7 @@ def _read_text(key: str, path: Path) -> str:
 
 
 def _records_in(text: str, file: Path) -> Iterator[Record]:
-    """The records of a file; a last line that a crash cut short is passed over."""
+    """The records of a file; a last line that a crash cut short is skipped."""
     lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():

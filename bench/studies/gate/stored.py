@@ -1,8 +1,9 @@
-"""Compare what was stored of two measurements, of which nothing can be timed again.
+"""Compare the stored numbers of two measurements, neither of which can be timed again.
 
 Times are compared as ratios to softmax within their own rounds, because the seconds of two
-processes differ by what the processes were born with. What is left of that difference is in no
-interval, so the threshold is wide. Numbers without noise are compared as they are.
+processes differ for as long as the processes live, even with the same code. No interval covers
+what remains of that difference, so the threshold is wide. Numbers without noise are compared as
+they are.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from bench.studies.gate.rows import LATENCY, Row, channel_of
 from bench.studies.gate.verdict import Interval, Verdict, confidence_tail, judge
 
 _USUAL_TAIL = 0.025
-"""Left out at each end of a stored interval, which is one of 95 %."""
+"""Share beyond each end of a stored interval, which covers 95 %."""
 
 Circumstances = tuple[int | str | None, ...]
 _CIRCUMSTANCES = ("METHOD_VERSION", "processor", "device", "allocator", "num_threads")
-"""Circumstances that must be alike on both sides; None where a side does not say."""
+"""Circumstances that must be equal on both sides; None where the records of a side lack one."""
 
 
 def circumstances(baseline: Baseline, cell: Cell) -> Circumstances:
@@ -41,7 +42,7 @@ def circumstances(baseline: Baseline, cell: Cell) -> Circumstances:
 
 
 def work_of(cell: Cell) -> str:
-    """A hash of a cell without where it runs and with how many threads."""
+    """A hash of a cell without its device and its number of threads."""
     return replace(cell, device="", num_threads=0).key
 
 
@@ -50,10 +51,10 @@ def compare_stored(
 ) -> tuple[Row, ...]:
     """Rows of every cell of either side; one that only one side has is ``new`` or ``gone``.
 
-    Of a cell that a side holds several times the last one counts.
+    If a side holds a cell several times, the last one counts.
 
     Raises:
-        ConfigError: the sides cannot be compared, and why.
+        ConfigError: the sides share no cell, or not under the same circumstances.
     """
     pairs, new, gone = _pair(base, current)
     num_timed = sum(
@@ -134,10 +135,10 @@ Pair = tuple[Stored, Stored]
 def _pair(
     base: Iterable[Baseline], current: Iterable[Baseline]
 ) -> tuple[list[Pair], list[Stored], list[Stored]]:
-    """Pairs of the same work under the same circumstances; then what has no partner.
+    """Pairs of the same work under the same circumstances; then the unpaired of each side.
 
     Raises:
-        ConfigError: the same work was measured under different circumstances only.
+        ConfigError: there is no pair, or some work was measured under different circumstances only.
     """
     before, after = _by_work(base), _by_work(current)
     pairs: list[Pair] = []
@@ -160,7 +161,7 @@ def _pair(
 
 
 def _by_work(baselines: Iterable[Baseline]) -> dict[str, dict[Circumstances, Stored]]:
-    """The last one of each work and circumstances."""
+    """The last numbers of each work under each of its circumstances."""
     found: dict[str, dict[Circumstances, Stored]] = defaultdict(dict)
     for baseline in baselines:
         for one in baseline.cells:

@@ -30,8 +30,8 @@ class Tree:
 
     Attributes:
         root: its folder.
-        commit: full hash; of the working tree the one it is based on.
-        is_dirty: whether tracked files of what is measured differ from that commit.
+        commit: full hash; for the working tree, of the commit that it is based on.
+        is_dirty: whether tracked files under `MEASURED` differ from that commit.
     """
 
     root: Path
@@ -47,7 +47,7 @@ def current_tree() -> Tree:
     """
     _check_checkout()
     commit = _git("rev-parse", "HEAD")
-    # Untracked files are not dirt: they are nobody's change yet.
+    # Untracked files do not count: they are part of no commit yet.
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED)
     return Tree(root=HERE, commit=commit, is_dirty=bool(changed))
 
@@ -86,7 +86,7 @@ def resolve(reference: str) -> str:
 
 
 def default_base() -> str:
-    """The merge base with ``origin/main``; ``HEAD~1`` where that is HEAD itself or is not there.
+    """The merge base with ``origin/main``; ``HEAD~1`` if that is HEAD itself or does not exist.
 
     Raises:
         ConfigError: there is no earlier commit.
@@ -105,9 +105,9 @@ def default_base() -> str:
 
 @contextlib.contextmanager
 def worktree(commit: str) -> Iterator[Tree]:
-    """Check a commit out into a temporary folder, which is gone afterwards, whatever happens.
+    """Check a commit out into a temporary folder, which is removed afterwards in any case.
 
-    A process that was killed leaves its folder to the next comparison.
+    The folder of a process that was killed is removed by the next comparison.
     """
     _remove_left_behind()
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
@@ -119,7 +119,7 @@ def worktree(commit: str) -> Iterator[Tree]:
 
 
 def _remove_left_behind() -> None:
-    """Worktrees of this checkout whose process has ended without a chance to remove them."""
+    """Remove worktrees of this checkout whose process was killed before it could."""
     for line in _git("worktree", "list", "--porcelain").splitlines():
         folder = Path(line.removeprefix("worktree ")).parent
         owner = re.match(rf"{_PREFIX}(\d+)-", folder.name)

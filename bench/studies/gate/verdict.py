@@ -21,7 +21,7 @@ FAMILY_ERROR = 0.01
 
 _MIN_RESAMPLES = 4000
 _BEYOND = 20
-"""Resamples expected beyond an interval's end, so that it does not rest on one draw."""
+"""Resamples expected beyond each end of an interval, so that no end rests on one draw."""
 
 _MAX_RESAMPLES = 100_000
 
@@ -33,7 +33,7 @@ class Verdict(StrEnum):
     SAME = "SAME"
     SLOWER = "SLOWER"
     UNSURE = "UNSURE"
-    """The interval holds the threshold, and the budget is spent: listed, no failure."""
+    """The interval contains the threshold, and the budget is spent: listed, no failure."""
 
     LESS = "LESS"
     MORE = "MORE"
@@ -104,7 +104,7 @@ def judge(interval: Interval, threshold: float) -> Verdict:
 
 
 def judge_exact(base: float | None, current: float | None, *, higher_is_worse: bool) -> Verdict:
-    """A number without noise: any change in the bad direction is MORE, in the other LESS."""
+    """Judge a number without noise: any change in the bad direction is MORE, in the other LESS."""
     if base is None or current is None:
         return Verdict.INCOMPARABLE
     if base == current:

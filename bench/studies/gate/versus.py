@@ -15,13 +15,13 @@ from bench.studies.gate.verdict import Interval, Verdict, judge, ratio_interval
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How hard to look before a verdict.
+    """Effort that a comparison takes before its verdict.
 
     Attributes:
-        threshold: a slowdown that is one: 0.03 is 3 %.
+        threshold: smallest slowdown that counts as one, as a share: 0.03 is 3 %.
         num_forks: fresh processes that the rounds of a cell are spread over.
         fork_s: seconds of rounds in each.
-        min_rounds: rounds in each, whatever they cost.
+        min_rounds: fewest rounds in each, however long they take.
         budget_s: wall time after which an undecided cell stays UNSURE.
         min_sample_s: a sample repeats the call until it lasts this long.
     """
@@ -71,10 +71,11 @@ def compare(
         base: the cell as the base tree sets its entry.
         current: the cell as this tree sets it.
         base_root: the base tree's folder.
-        jobs: gives out the forks.
+        jobs: runs each request in a fresh fork.
         effort: threshold, forks and budget.
         tail: share left out at each end of the interval, by `confidence_tail`.
-        repeat_every: slow the current side by 1 / this; for self-tests.
+        repeat_every: make one call in so many twice, which slows the current side by 1 / this;
+            for the self-test.
     """
     started = now_s()
     forks: list[tuple[float, ...]] = []

@@ -38,7 +38,7 @@ from bench.studies.rates.rows import Row, fresh, run_command, trainable, trained
 from bench.studies.session import STOPPED, Session
 
 NUM_SEEDS = 5
-"""As many as a leaderboard needs."""
+"""Number of seeds of a row, as many as a leaderboard needs."""
 SEEDS = tuple(range(NUM_SEEDS))
 
 Place = tuple[float, int]
@@ -52,7 +52,7 @@ class Own(Settings):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command; returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
         print(__doc__)
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
-    """Train until the time is over or every row has its seeds, and publish the table."""
+    """Train until the time is over or every row has its seeds, then publish the table."""
     budget_s = Own.read(own).budget
     ends_s = now_s() + budget_s
     config, publishing = read_sweep_config(composed), read_publish_config(composed)
@@ -97,9 +97,9 @@ def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
 
 
 def _row(cell: Cell) -> Row:
-    """At its own rate alone if one was searched for it, else at the shared one and the grid's.
+    """A row at its searched rate alone if it has one, else at the shared rate and the grid's.
 
-    The nearest rates of the grid come first.
+    The rates of the grid come nearest first.
     """
     own = float(cell.task.settings["learning_rate"])
     if cell.task.shared_rate is not None:
@@ -109,17 +109,17 @@ def _row(cell: Cell) -> Row:
 
 
 def _through(row: Row, records: Sequence[Record], here: Environment) -> dict[Place, Record]:
-    """Its runs that have ended, by rate and seed."""
+    """The finished runs of a row, by rate and seed."""
     newest = fresh(records, row.cell, here)
     places = {(rate, seed): row.at(rate, seed).key for rate in row.rates for seed in SEEDS}
     return {place: newest[key] for place, key in places.items() if key in newest}
 
 
 def next_cells(rows: Sequence[Row], records: Sequence[Record], here: Environment) -> list[Cell]:
-    """Next cells: of all that rows want, those of the earliest stage.
+    """The next cells of all rows that are of the earliest stage.
 
-    Each row's first wish comes before any row's second, so that time that ends within a stage has
-    not gone to the first rows alone.
+    The first cell of every row comes before the second of any, so that time which ends within a
+    stage has not gone to the first rows alone.
     """
     wanted = [
         (stage, number, row.at(*place, shared_rate=row.shared_rate))
@@ -157,7 +157,7 @@ def leading(row: Row, runs: Mapping[Place, Trained]) -> list[float]:
     sign = 1 if task_class(row.cell.task.task).better == "higher" else -1
 
     def loss(rate: float) -> tuple[float, float]:
-        """Less is better; a run without a score is worse than any."""
+        """Sort key, smaller is better; a run without a score is worse than any."""
         own = [run for (at, _), run in runs.items() if at == rate]
         scores = [-math.inf if r.score is None else sign * r.score for r in own]
         return -sum(scores) / len(own), sum(r.steps_to_90 or math.inf for r in own)
@@ -172,7 +172,7 @@ def affordable(
     config: SweepConfig,
     here: Environment,
 ) -> Iterator[Cell]:
-    """As many of the cells as should end in time, by what their rows have taken so far."""
+    """Cells that should end in `left_s` seconds, by the mean cost of their row's earlier runs."""
     took: dict[tuple[str, str], list[float]] = {}
     for record in records:
         if record.status is Status.OK:
@@ -210,7 +210,7 @@ def table_records(
 
 
 def left_out(rows: Sequence[Row], records: Sequence[Record], here: Environment) -> Iterator[str]:
-    """Names of what the time did not suffice for."""
+    """Sentences on rows, rates and seeds for which there was not enough time."""
     through = [(row, _through(row, records, here)) for row in rows]
     if never := [row.name for row, runs in through if not runs]:
         yield f"Left out: {', '.join(never)}."

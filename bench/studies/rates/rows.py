@@ -58,7 +58,7 @@ class Row:
         Args:
             rate: the learning rate.
             seed: of all randomness.
-            shared_rate: as of `bench.core.cell.TaskWorkload`.
+            shared_rate: see `bench.core.cell.TaskWorkload`.
         """
         work = self.cell.task
         settings = work.settings | {"learning_rate": rate}
@@ -66,7 +66,7 @@ class Row:
         return replace(self.cell, workload=work)
 
     def searched_at(self, rate: float, seed: int) -> Cell:
-        """A run of a search: it keeps which rate rows without a search have."""
+        """A run of a search, whose cell also records the rate of rows without a search."""
         return self.at(rate, seed, shared_rate=self.shared_rate)
 
     def runs(self, seed: int) -> list[Cell]:
@@ -75,17 +75,17 @@ class Row:
 
 
 Train = Callable[[Sequence[Cell]], Mapping[str, Record]]
-"""Trains what is not stored yet, and gives the newest good record of each cell by its key."""
+"""Trains cells that are not stored yet; returns the newest good record of each, by key."""
 
 
 @contextmanager
 def trainer(
     config: SweepConfig, session: Session, within_s: float | None = None
 ) -> Iterator[Train]:
-    """Give a block what trains cells; Ctrl-C or the end of the time leaves the block.
+    """Give a block a function that trains cells; Ctrl-C or the end of the time leaves the block.
 
     Args:
-        config: says how, and the store.
+        config: settings of the training runs, and the store.
         session: of the command.
         within_s: from now, in seconds; None for no end.
     """
@@ -111,7 +111,7 @@ def trainable(config: SweepConfig, session: Session) -> list[Cell]:
 
 
 def fresh(records: Sequence[Record], cell: Cell, here: Environment) -> dict[str, Record]:
-    """The newest records by key of those of a row's runs that are still good."""
+    """The newest records of a row's runs that are still valid here, by key."""
     row = cell.mechanism, cell.hyperparameters, cell.task.task
     return {
         r.cell.key: r
@@ -123,7 +123,7 @@ def fresh(records: Sequence[Record], cell: Cell, here: Environment) -> dict[str,
 
 
 def trained(record: Record) -> Trained:
-    """Score of a run on validation examples."""
+    """Score of a run on validation examples; None if it ended without one."""
     result = record.result
     if not isinstance(result, Quality) or not result.validation:
         return Trained(score=None)
@@ -131,12 +131,12 @@ def trained(record: Record) -> Trained:
 
 
 def best(row: Row, runs: Mapping[float, Trained]) -> Best:
-    """The best rate of a row, by what its runs came to."""
+    """The best rate of a row, by the validation scores of its runs."""
     return best_of(runs, better=task_class(row.cell.task.task).better)
 
 
 def widened(row: Row, runs: Mapping[float, Trained]) -> Row:
-    """The row with one more rate, where the best lies at the edge of those that are through."""
+    """The row with one more rate, if all its rates are trained and the best lies at their edge."""
     if len(runs) < len(row.rates) or (beyond := best(row, runs).beyond) is None:
         return row
     return replace(row, rates=tuple(sorted({*row.rates, beyond})))
@@ -149,7 +149,17 @@ Command = Callable[[dict[str, Any], dict[str, str]], int]
 def run_command(
     words: Sequence[str], own_keys: Sequence[str], usual: dict[str, str], command: Command
 ) -> int:
-    """Run a command that takes a few words of its own beside those of a sweep."""
+    """Run a command that takes some keys of its own beside those of a sweep.
+
+    Args:
+        words: of the command line.
+        own_keys: keys that the command takes itself, as text.
+        usual: defaults that differ from `USUAL`, or come beside it.
+        command: called with the composed sweep and the command's own keys.
+
+    Returns:
+        The exit code.
+    """
     pairs = [word.partition("=") for word in words]
     own = {key: value for key, _, value in pairs if key in own_keys}
     rest = [word for word in words if word.partition("=")[0] not in own_keys]

@@ -39,11 +39,11 @@ from bench.studies.session import STOPPED, Session, Stopped
 
 PRESETS = CONF / "rates" / "searched.yaml"
 MAX_DOUBLINGS = 5
-"""Times that steps are doubled at most."""
+"""Largest number of times that steps are doubled."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command."""
+    """Run the command; returns the exit code."""
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
         print(__doc__)
@@ -62,7 +62,7 @@ class Own(Settings):
 
 
 def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
-    """Search, train further seeds, and write after each search what is known."""
+    """Search and train further seeds; rates are stored after each search."""
     asked = Own.read(own)
     grid = asked.grid
     config = read_sweep_config(composed)
@@ -92,14 +92,14 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
 
 
 class _Search:
-    """Trains what a search asks for, and keeps what it found."""
+    """Searches that share a configuration, records and a file of presets."""
 
     def __init__(self, config: SweepConfig, session: Session, presets: Path) -> None:
         self._config, self._session, self._presets = config, session, presets
         self._records: dict[str, Record] = {}
 
     def search(self, cells: Sequence[Cell], grid: Sequence[float]) -> list[Arm]:
-        """One search over some rows, whose rates are then kept and shown.
+        """Search rates for some rows, store them and print them.
 
         Raises:
             Stopped: by Ctrl-C.
@@ -123,7 +123,7 @@ class _Search:
         return trained.by_key
 
     def _keep(self, rows: Sequence[Row]) -> None:
-        """Write the best rate of each row whose search is through."""
+        """Write the best rate of each row whose search is complete."""
         seed = self._config.axes.seed[0]
         found = [p for row in rows if (p := _preset(row, seed, self._records))]
         keep(self._presets, found)
@@ -154,7 +154,7 @@ def _preset(row: Row, seed: int, records: Mapping[str, Record]) -> RatePreset | 
 
 
 def keep(file: Path, presets: Sequence[RatePreset]) -> None:
-    """Write presets beside those that the file has of other rows.
+    """Write presets into a file, and keep those that it has of other rows.
 
     A task may have been searched at several settings, such as numbers of steps.
     """
@@ -164,7 +164,10 @@ def keep(file: Path, presets: Sequence[RatePreset]) -> None:
 
 
 def _is_replaced(old: RatePreset, new: RatePreset) -> bool:
-    """Whether the old search was of the same row, at settings that are those of the new one."""
+    """Whether an old preset is of the same row at the same settings.
+
+    A setting that only one of them has must be at its value in `LATER_SETTINGS`.
+    """
     if (old.task, old.entry) != (new.task, new.entry):
         return False
     shared = old.settings.keys() & new.settings.keys()

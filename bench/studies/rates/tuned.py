@@ -16,7 +16,7 @@ from bench.core.record import Quality, Record
 from bench.studies.rates.rows import Row, Train, best, trained, widened
 
 MORE_STEPS = 4
-"""Times as many steps as the comparison has, for an arm that learned nothing at any rate."""
+"""Factor on the comparison's steps, for an arm that learned nothing at any rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +24,14 @@ class Arm:
     """A row of a comparison with the runs that it rests on.
 
     Attributes:
-        row: as planned, with the rates that were tried; one rate for a control.
+        row: the planned row with all rates that were tried; those of a control are not used.
         name: the entry's label.
         rate: the learning rate of its runs.
         tried: rate and validation score of the search, by rising rate; empty for a control.
         is_at_edge: whether a lower or higher rate than all that were tried may be better.
         runs: the result of each seed at that rate; a seed whose run ended without one is missing.
-        seeds: that were asked for.
-        num_steps: the most that a run may take.
+        seeds: the requested seeds.
+        num_steps: largest number of steps of a run.
         beyond: results at `MORE_STEPS` times the steps by rate, with the first seed, where all
             seeds at all rates were stuck; empty otherwise.
     """
@@ -48,12 +48,12 @@ class Arm:
 
     @property
     def is_control(self) -> bool:
-        """Whether nothing was to be searched."""
+        """True for a control, for which no rate is searched."""
         return not self.tried
 
     @property
     def is_tuned(self) -> bool:
-        """Whether its rate was searched, and is not the last that was tried on its side."""
+        """True for a control, and if the searched rate is not at the edge of those tried."""
         return self.is_control or not self.is_at_edge
 
     @property
@@ -63,7 +63,7 @@ class Arm:
 
     @property
     def stuck(self) -> dict[int, str]:
-        """The level at which a seed ended, for those that are stuck."""
+        """The level at which training ended, by seed, for those that are stuck."""
         return {seed: run.stuck_at for seed, run in self.runs.items() if run.stuck_at}
 
     def changed(self, seed: int, label: str, **settings: object) -> Cell:
@@ -131,7 +131,7 @@ def tuned(
 def _followed_up(
     rows: Sequence[Row], seeds: Sequence[int], arms: Mapping[str, Arm], train: Train
 ) -> dict[str, Arm]:
-    """The arms of rows that are stuck everywhere, with what more steps came to."""
+    """Arms of rows that are stuck at all rates and seeds, with their results after more steps."""
     everywhere = [cell for row in rows for seed in seeds for cell in row.runs(seed)]
     records = train(everywhere)
     found: dict[str, Arm] = {}

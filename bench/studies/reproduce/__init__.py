@@ -1,5 +1,6 @@
-"""`attnbench reproduce`: train a published cell, or test a published sentence, and judge it.
+"""`attnbench reproduce`: train a published cell, or test a published claim, and judge it.
 
-`papers` reads what conf/paper describes, `training` trains a cell, `claims` test sentences,
-`verdicts` judges, `stored` keeps what came out, `table` and `page` show it, `command` ties them.
+`papers` reads the entries of conf/paper, `running` trains cells and calls the functions of
+`claims`, `findings` stores their results, `stored` judges an entry by `verdicts`, `table` and
+`page` show all of them, `power` plans seeds, and `command` ties these together.
 """

@@ -25,7 +25,7 @@ from bench.studies.reproduce.verdicts import Judgement, Verdict
 from bench.studies.session import Session, run_study
 
 DEAR_S = 30 * 60.0
-"""Cost above which a budget must be given, in seconds, so that nobody starts hours by an id."""
+"""Cost in seconds above which a budget is required: an id alone must not start hours of work."""
 
 _CONTRADICTS = (Verdict.DIFFERS, Verdict.DISAGREES, Verdict.DOES_NOT_HOLD)
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def study(asked: Reproduce, session: Session) -> int:
-    """Do what was asked for; returns the exit code."""
+    """List, run, publish or plan seeds, as the settings say; returns the exit code."""
     papers = read_papers((FOLDER, *([asked.papers] if asked.papers else [])))
     if asked.power:
         return print_power(asked.power, asked.stores, session.console)
@@ -69,7 +69,7 @@ def study(asked: Reproduce, session: Session) -> int:
 
 
 def _keep_all(asked: Reproduce, session: Session) -> None:
-    """Copy what `out` has and `keep` lacks into `keep`, which is in git; each file is named."""
+    """Copy what `out` has and `keep` lacks into `keep`, which is in git, and name each file."""
     if asked.out.resolve() == asked.keep.resolve():
         return
     check_writable(asked.keep)
@@ -84,12 +84,12 @@ def _is_wanted(entry: Described, asked: Reproduce) -> bool:
 
 
 def _compares_arms(entry: Described) -> bool:
-    """Tell claims whose function trains arms, under the `seeds` of its settings."""
+    """True for a claim that compares trained arms: its settings have `seeds`."""
     return isinstance(entry, Claim) and "seeds" in entry.settings
 
 
 def _refuse(entry: Described, asked: Reproduce) -> None:
-    """Say of what cannot be run as asked why, before anything is."""
+    """Refuse an entry that cannot be run as requested, before anything is run."""
     if isinstance(entry, Contradiction):
         cells = f"cell={entry.of[0]}" if entry.of else "kind=cell"
         raise ConfigError(
@@ -105,7 +105,7 @@ def _refuse(entry: Described, asked: Reproduce) -> None:
 
 
 def _run(entry: Described, asked: Reproduce, session: Session) -> int:
-    # Torch is imported with what trains, so that a list is there at once.
+    # Imported late, because it imports torch, which takes seconds and a list does not need.
     from bench.studies.reproduce.running import run_cell, run_function
 
     print_entry(entry, session)

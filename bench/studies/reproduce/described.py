@@ -39,7 +39,7 @@ class Read(StrEnum):
 
 
 def _words(value: Any) -> Any:
-    """YAML reads an unquoted commit of digits, or a date, as something else than words."""
+    """Text of a value: YAML reads an unquoted commit of digits, or a date, as another type."""
     return "" if value is None else str(value)
 
 
@@ -196,7 +196,7 @@ Described = PaperCell | Claim | Contradiction
 
 
 def criterion_of(entry: Claim | PaperCell) -> str:
-    """Digest of all that a measured finding rests on, so that a later change of it shows."""
+    """Digest of an entry's function, settings and wording, so that a later change shows."""
     content: dict[str, Any] = {"by": entry.by, "settings": entry.settings}
     if isinstance(entry, Claim):
         content |= {"sentence": entry.sentence, "refuted_by": entry.refuted_by}

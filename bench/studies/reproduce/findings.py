@@ -56,7 +56,7 @@ class Row:
 
     @property
     def number(self) -> str:
-        """The value with four digits; what is left of a sum by rounding is 0."""
+        """The value with four significant digits; 0 for what is no more than a rounding error."""
         return _number(self.value)
 
     @property
@@ -94,7 +94,7 @@ class Finding:
         criterion: digest of the entry that was judged, as `criterion_of` gives it; empty in
             findings from before it was kept.
         training_version: of the runs that it rests on.
-        looks: numbers of seeds at which the study was to look; empty where it looked once.
+        looks: planned numbers of seeds of a sequential study; empty for any other.
     """
 
     verdict: Verdict
@@ -149,12 +149,12 @@ class Finding:
 
 
 def finding_file(out: Path, name: str) -> Path:
-    """Where a claim's finding is."""
+    """File of a claim's finding."""
     return out / "findings" / f"{name}.json"
 
 
 def write_finding(out: Path, name: str, finding: Finding) -> Path:
-    """Keep it; an earlier one of the same id is replaced."""
+    """Store a finding, in place of an earlier one of the same id; returns the file."""
     return write_whole(finding_file(out, name), finding.to_json(), inside=out)
 
 
@@ -162,7 +162,7 @@ def read_finding(out: Path, name: str) -> Finding | None:
     """Read the stored finding; None if there is none.
 
     Raises:
-        ConfigError: the file is not ours.
+        ConfigError: the file does not hold a finding.
     """
     file = finding_file(out, name)
     try:
@@ -174,6 +174,6 @@ def read_finding(out: Path, name: str) -> Finding | None:
 
 
 def newest_finding(stores: Sequence[Path], name: str) -> Finding | None:
-    """The one that was measured last of those that several folders keep; None if none does."""
+    """The finding that was measured last among those of several folders; None if none has one."""
     found = [finding for store in stores if (finding := read_finding(store, name)) is not None]
     return max(found, key=lambda finding: finding.measured_at) if found else None

@@ -1,4 +1,4 @@
-"""docs/reproductions.md, from conf/paper and what is stored. No torch."""
+"""Write docs/reproductions.md from conf/paper and the stored results. No torch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from bench.studies.reproduce.verdicts import Judgement, Verdict
 
 PAGE = "reproductions.md"
 FIGURES = "reproductions"
-"""The folder beside the page that holds its pictures."""
+"""Name of the folder beside the page that holds its pictures."""
 
 _MADE = "Made by `attnbench reproduce page=true` from conf/paper and results/reproductions."
 
 
 def write_page(papers: Papers, out: Path, docs: Path | None, *, is_check: bool) -> int:
-    """Write the page and its pictures, or say whether it is old; returns the exit code."""
+    """Write the page and its pictures, or check that it is current; returns the exit code."""
     folder = docs or CHECKOUT / "docs"
     content = page(papers, out)
     if is_check:
@@ -187,7 +187,7 @@ def _not_comparable(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[st
 
 
 def _protocols(papers: Papers) -> Iterator[str]:
-    """Each once, with the deviations that those it is like share."""
+    """Protocols by the code that they follow, then by deviations; last, deviations of cells."""
     codes: dict[str, list[str]] = {}
     for protocol in papers.protocols.values():
         codes.setdefault(protocol.code, []).append(protocol.name)

@@ -1,4 +1,4 @@
-"""Published cells, sentences and contradictions, as conf/paper/*.yaml describes them. No torch."""
+"""Published cells, claims and contradictions, as conf/paper/*.yaml describes them. No torch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FOLDER = CONF / "paper"
 
 @dataclass(frozen=True)
 class Papers:
-    """Everything that is described, by id, in the order of files and lines."""
+    """All described entries by id, and all protocols by name, in the order of files and lines."""
 
     entries: Mapping[str, Described]
     protocols: Mapping[str, Protocol]
@@ -52,7 +52,7 @@ class Papers:
         """Find the entry with an id.
 
         Raises:
-            ConfigError: nothing; the message names the nearest ids.
+            ConfigError: there is none; the message names the nearest ids.
         """
         if name not in self.entries:
             raise ConfigError(
@@ -62,7 +62,7 @@ class Papers:
         return self.entries[name]
 
     def of_kind(self, kind: Kind) -> list[Described]:
-        """In the order of the files."""
+        """Entries of one kind, in the order of the files."""
         return [entry for entry in self.entries.values() if entry.kind is kind]
 
 
@@ -72,10 +72,11 @@ def _near(name: str, known: Mapping[str, object]) -> str:
 
 
 def read_papers(folders: Sequence[Path] = (FOLDER,)) -> Papers:
-    """All YAML files of some folders.
+    """Read all YAML files of some folders.
 
     Raises:
-        ConfigError: one says something that cannot be read; the message names file and key.
+        ConfigError: a wrong key or value, an id given twice, or a reference to an unknown entry or
+            protocol; the message names file and key.
     """
     files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
     contents = {file: read_yaml(file) for file in files}
@@ -102,7 +103,7 @@ def _section(file: Path, content: Mapping[str, Any], key: str) -> Mapping[str, A
 
 
 def _protocols(contents: Mapping[Path, Mapping[str, Any]]) -> dict[str, Protocol]:
-    """Those of all files; one may be like one of another file."""
+    """Protocols of all files by name; one may be ``like`` a protocol of another file."""
     waiting = {
         str(name): (file, given)
         for file, content in contents.items()
@@ -128,7 +129,11 @@ def _protocols(contents: Mapping[Path, Mapping[str, Any]]) -> dict[str, Protocol
 
 
 def _protocol(file: Path, name: str, given: Any, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of a protocol; of the one that it is like, those that it does not have."""
+    """Keys of a protocol, completed by those of the protocol that it is ``like``.
+
+    The cost is not taken over, nor are facts about the code if it has one of its own. Settings are
+    merged, and deviations are added up.
+    """
     own = dict(_section(file, {name: given}, name))
     if (like := own.pop("like", None)) is None:
         return own
@@ -222,7 +227,7 @@ def _cells(
     row: _Row,
     protocols: Mapping[str, Protocol],
 ) -> Iterator[PaperCell]:
-    """Cells of a table's row; its keys count before those of the table."""
+    """Cells of a table's row, whose keys override those of the table; deviations of both count."""
     if len(row.values) != len(table.columns):
         raise ConfigError(
             f"{where}.{name} has {len(row.values)} values and the table {len(table.columns)} "

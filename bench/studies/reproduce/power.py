@@ -30,7 +30,7 @@ _EXAMPLE = "nala > flatten by 0.5 on tile_recall"
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A difference to be told from 0.
+    """A difference that is to be told from 0.
 
     Attributes:
         first, second: rows.
@@ -92,8 +92,8 @@ def read_question(words: str, records: Sequence[Record]) -> Question:
 def pilot_of(question: Question, records: Sequence[Record]) -> Pilot | None:
     """The newest runs of both entries under the same settings, with enough seeds in common.
 
-    Rates may differ, since each entry has its own: of a search's runs those at its best rate. None
-    if there are none.
+    Learning rates may differ, since each entry has its own; of a search, only the runs at the best
+    rate count. None if there are no such runs.
     """
     groups: dict[str, dict[str, dict[int, Record]]] = {}
     newest: dict[str, str] = {}
@@ -101,7 +101,7 @@ def pilot_of(question: Question, records: Sequence[Record]) -> Pilot | None:
     for record in sorted(asked, key=lambda record: record.started_at):
         name = _shared(record)
         rows = groups.setdefault(name, {})
-        # Of one entry with several sets of hyperparameters, the newest counts.
+        # If an entry was trained with several sets of hyperparameters, the newest counts.
         own = rows.setdefault(record.cell.entry, {})
         if own and next(iter(own.values())).cell.hyperparameters != record.cell.hyperparameters:
             own.clear()
@@ -123,7 +123,7 @@ def _is_about(record: Record, question: Question) -> bool:
 
 
 def _shared(record: Record) -> str:
-    """Settings and surroundings that two runs must have in common; each may have its own rate."""
+    """Task, settings and version that two runs must share, as JSON; each may have its own rate."""
     work = record.cell.task
     settings = {key: value for key, value in work.settings.items() if key != "learning_rate"}
     return json.dumps([work.label, settings, record.training_version], sort_keys=True)
@@ -147,7 +147,7 @@ def _pilot(
 
 
 def answer(question: Question, pilot: Pilot) -> list[str]:
-    """Lines that say how many seeds are needed, on what that rests, and what they cost."""
+    """Lines on the stored runs, the number of seeds that is needed, and its cost in core-hours."""
     num_pilot, spread = len(pilot.differences), stdev(pilot.differences)
     found = seeds_by_pilot(question.difference, spread, num_pilot)
     pair = f"{question.first} less {question.second} on {question.task}"

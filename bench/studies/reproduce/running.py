@@ -1,4 +1,4 @@
-"""Run one cell or claim, keep what came out, and judge it."""
+"""Run one cell or claim, store the result, and judge it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ from bench.studies.session import Session, Stopped
 def run_cell(cell: PaperCell, asked: Reproduce, session: Session) -> Judgement | None:
     """Train a cell's runs that are not stored yet; None if Ctrl-C came first.
 
-    The first seed trains the whole grid; the others then its best points.
+    The first seed trains the whole grid; the others then its best points. The verdict is
+    ``unfinished`` if the budget ends first.
     """
     protocol = cell.protocol
     assert protocol is not None
@@ -55,7 +56,7 @@ def run_cell(cell: PaperCell, asked: Reproduce, session: Session) -> Judgement |
         wanted = next_runs(protocol, scores_of(own), asked.seed)
         todo = [(seed, run) for seed, run in wanted if (seed, run.label) not in tried]
         if not todo:
-            break  # what was tried and has no score yet has its reason in the records
+            break  # a run that failed is not repeated; its record has the reason
         tried |= {(seed, run.label) for seed, run in todo}
         cut_off = _train(cell, protocol, todo, asked.out, session, until, since)
         if cut_off is not None:
@@ -64,11 +65,11 @@ def run_cell(cell: PaperCell, asked: Reproduce, session: Session) -> Judgement |
             so_far = _so_far(cut_off.reached, protocol)
             words = f"after a budget of {format_duration(budget_s)} {so_far}"
             return Judgement(verdict=Verdict.UNFINISHED, words=words)
-    return judgement(cell, read_all(asked.stores), asked.stores)  # all seeds that are there
+    return judgement(cell, read_all(asked.stores), asked.stores)  # over all stored seeds
 
 
 def _of_today(cell: PaperCell, records: Sequence[Record]) -> dict[int, dict[Place, Record]]:
-    """A cell's records by seed; none of an older training version, which are trained again."""
+    """A cell's records by seed; empty if their training version is old: they are trained again."""
     own = records_of(cell, records)
     is_old = any(
         record.training_version != TRAINING_VERSION
@@ -80,7 +81,7 @@ def _of_today(cell: PaperCell, records: Sequence[Record]) -> dict[int, dict[Plac
 
 @dataclass(frozen=True)
 class CutOff:
-    """Training that was interrupted, and where the run stands that it was in, if that is known."""
+    """Interrupted training, and the progress of the run that it was in, if that is known."""
 
     reached: Reached | None
 
@@ -94,7 +95,7 @@ def _train(
     until: Interrupt,
     since: str,
 ) -> CutOff | None:
-    """Train runs, those of seeds that need the same ones together; None if all of them ended."""
+    """Train runs, seeds that need the same ones in one sweep; None if all of them ended."""
     by_seed: dict[int, list[Run]] = {}
     for seed, run in todo:
         by_seed.setdefault(seed, []).append(run)
@@ -125,14 +126,14 @@ def run_function(
 ) -> Judgement | None:
     """Call the registered function, show its numbers and keep its finding; None after Ctrl-C.
 
-    A finding that is stored under the same criterion is shown as it is, unless forced. Where looks
-    are asked for, it counts only if it ended the same looks.
+    A finding stored under the same criterion and training version is shown again, unless `force` is
+    set. With `looks`, it counts only if it was made with the same ones.
 
     Args:
         entry: a claim, or a cell that a function measures.
-        asked: where runs are kept, whether they are repeated, and for how long looks are taken.
-        session: trains, and says what was found.
-        looks: numbers of seeds at which a claim that trains is looked at; None for its entry's.
+        asked: settings of the command: stores, `force`, and the budget of looks.
+        session: trains, and prints the numbers.
+        looks: numbers of seeds after which a claim that trains is tested; None: the entry's own.
 
     Raises:
         ConfigError: settings that it does not take, or a mechanism that has no weights.

@@ -1,4 +1,4 @@
-"""Training runs of a cell: which there are, which are stored, and which come next. No torch."""
+"""Training runs of a cell: all of them, those that are stored, and the next ones. No torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Run:
     """One training run of a protocol.
 
     Attributes:
-        label: the task's, in records: the protocol's name and what varies.
+        label: label of its task in records: the protocol's name and the settings that vary.
         variant, point: its place among the protocol's variants and in its grid.
         settings: what differs from the entry in conf/task.
     """
@@ -96,8 +96,8 @@ def task_of(protocol: Protocol, run: Run) -> dict[str, Any]:
 def is_of(record: Record, cell: PaperCell, run: Run) -> bool:
     """Whether a record is of a cell's run.
 
-    Settings that came after the protocol do not matter; one that came after the record must have
-    the value of its entry in conf/task, with which nothing was to change.
+    Settings that only the record has are ignored. One that the record lacks, because it was added
+    later, must have the value of its entry in conf/task, which keeps the earlier behaviour.
     """
     assert cell.protocol is not None
     return matches(record, row_of(cell), task_of(cell.protocol, run), cell.protocol.task)
@@ -127,9 +127,9 @@ def matches(record: Record, row: Mapping[str, Any], task: Mapping[str, Any], ent
 
 
 def records_of(cell: PaperCell, records: Sequence[Record]) -> dict[int, dict[Place, Record]]:
-    """The newest record of each run that is there, by seed, variant and point.
+    """The newest stored record of each run, by seed, then by variant and point.
 
-    All are of one training version: the newest of which there is any.
+    All are of one training version, the newest among them.
     """
     if cell.protocol is None or not cell.attention:
         return {}
@@ -148,7 +148,7 @@ def records_of(cell: PaperCell, records: Sequence[Record]) -> dict[int, dict[Pla
 
 
 def score_of(record: Record) -> float | None:
-    """The share of right answers; none right of a run that left the finite numbers."""
+    """The share of right answers; 0 for a run that diverged, None for one without a score."""
     if isinstance(record.result, Quality):
         return record.result.accuracy
     return 0.0 if record.status is Status.DIVERGED else None
@@ -163,7 +163,7 @@ def scores_of(own: Mapping[int, Mapping[Place, Record]]) -> dict[int, Scores]:
 
 
 def chosen_by(protocol: Protocol, by_seed: Mapping[int, Scores]) -> tuple[int, ...] | None:
-    """The points of the grid that the first seed with a whole grid chooses, one a variant.
+    """The points of the grid that the first seed with a whole grid chooses, one per variant.
 
     None if no seed has a whole grid.
     """
@@ -180,13 +180,13 @@ def next_runs(
 ) -> list[tuple[int, Run]]:
     """The runs to train next, given the scores that are there; empty if none is missing.
 
-    The first seed trains the whole grid, and the others then its best point for each variant. So
-    the list is of the first seed alone until its grid is whole.
+    The first seed trains the whole grid; then the others train its best point for each variant. So
+    the list holds runs of the first seed alone until its grid is whole.
 
     Args:
-        protocol: whose runs.
-        by_seed: scores that are there, by seed.
-        seeds: that are asked for; the first one searches the grid if no seed has done so.
+        protocol: defines the runs.
+        by_seed: scores so far, by seed.
+        seeds: requested seeds; the first one searches the grid if no seed has done so.
     """
     runs = list(runs_of(protocol))
     if _sizes(protocol)[1] == 1:

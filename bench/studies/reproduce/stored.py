@@ -1,4 +1,4 @@
-"""How a described entry stands, by the records and findings that are stored. No torch.
+"""Judge a described entry by its stored records and findings. No torch.
 
 Records lie under ``<folder>/records``, as those of a sweep; findings under ``<folder>/findings``.
 """
@@ -110,7 +110,7 @@ def _bytes_of(root: Path, file: Path) -> bytes | None:
 
 
 def judgement(entry: Described, records: Sequence[Record], stores: Sequence[Path]) -> Judgement:
-    """How an entry stands, by what is stored.
+    """Judge an entry by its stored results.
 
     Args:
         entry: a cell, a claim or a contradiction.
@@ -147,7 +147,7 @@ def _of_finding(entry: Claim, finding: Finding | None) -> Judgement:
     elif finding.criterion != criterion_of(entry):
         notes = ("criterion changed after the run",)
     verdict, words = finding.verdict, finding.words
-    # A function that trains takes its seeds as `seeds`; what is measured needs none.
+    # A function that trains has the setting `seeds`; one that only measures has not.
     seeds = entry.settings.get("seeds")
     if seeds is not None and all(row.rate is None for row in finding.rows):
         notes = (*notes, "the rates of its arms were not recorded")
@@ -162,9 +162,9 @@ def _of_finding(entry: Claim, finding: Finding | None) -> Judgement:
 
 
 def _of_measured(entry: PaperCell, finding: Finding | None) -> Judgement:
-    """A baseline that needs no training: whether a function's number is the published one.
+    """Judge a baseline without training, by whether a function's number agrees with the published.
 
-    Agreement is no reproduction: nothing was learned. The words of the verdict say so.
+    Agreement is not called a reproduction, since nothing was learned.
     """
     if finding is None or finding.value is None:
         return _NOT_RUN
@@ -185,7 +185,7 @@ def _of_measured(entry: PaperCell, finding: Finding | None) -> Judgement:
 def _error_of_mean(results: Sequence[Quality], num_seeds: int) -> float | None:
     """Standard error, over test examples, of a seed's mean over variants; None if not all have one.
 
-    Variants have test sets of their own, and seeds share them.
+    Each variant has its own test set, which all seeds share.
     """
     errors = [result.score_error for result in results if result.score_error is not None]
     if len(errors) < len(results):

@@ -1,4 +1,4 @@
-"""Everything that is described, as a table for the terminal. No torch."""
+"""All described entries as a table for the terminal. No torch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def printed_value(entry: Described) -> str:
 
 
 def cost(entry: Described) -> str:
-    """On two cores; empty where nothing is run."""
+    """Estimated duration on two cores, in words; empty where nothing is run."""
     if isinstance(entry, Contradiction) or not entry.cost_s or _cannot_run(entry):
         return ""
     return format_duration(entry.cost_s).replace(" 0 s", "").replace(" 0 min", "")
@@ -69,7 +69,7 @@ def print_list(
     records: Sequence[Record],
     stores: Sequence[Path],
 ) -> None:
-    """A line for each, baselines apart, and how many stand how."""
+    """Print a line per entry, baselines apart, and the number of entries with each verdict."""
     trained = [entry for entry in entries if not is_baseline(entry)]
     baselines = [entry for entry in entries if is_baseline(entry)]
     ends = []
@@ -92,7 +92,7 @@ def _print_table(
     records: Sequence[Record],
     stores: Sequence[Path],
 ) -> Counter[str]:
-    """Print a line for each; returns how many have each verdict."""
+    """Print a line per entry; returns the number of entries with each verdict."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("id", "what", "published", "cost", "verdict"):
         table.add_column(name, overflow="fold", justify="right" if name == "cost" else "left")

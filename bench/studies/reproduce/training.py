@@ -1,4 +1,4 @@
-"""The training runs that a cell or a claim needs, and where one stands that was cut off."""
+"""Training runs of a cell or a claim, and the progress of one that was cut off."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ from bench.studies.reproduce.papers import PaperCell, Protocol
 from bench.studies.reproduce.stored import Run, row_of, runs_of, task_of
 
 _LONGEST_S = 7 * 86_400
-"""No run is cut off for its length: a budget does that."""
+"""Time limit of a run, in seconds: so long that only a budget cuts a run off."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reached:
-    """Where a run stands that was cut off."""
+    """Progress of a run that was cut off.
+
+    Attributes:
+        steps: parameter updates so far.
+        num_steps: parameter updates of the whole run.
+        score: the best on validation examples so far.
+    """
 
     steps: int
     num_steps: int
@@ -38,7 +44,7 @@ def config_for(
     seeds: Sequence[int],
     plugins: Sequence[str] = (),
 ) -> SweepConfig:
-    """A sweep over nothing but training runs, on the CPU, at just the settings that are given.
+    """A sweep of training runs alone, on the CPU, at exactly the given settings.
 
     Args:
         out: where records go.
@@ -59,14 +65,14 @@ def config_of(
     seeds: Sequence[int],
     runs: Sequence[Run] | None = None,
 ) -> SweepConfig:
-    """Some runs of a cell; all of them where none are named."""
+    """A sweep of some runs of a cell, or of all if none are given."""
     chosen = runs_of(protocol) if runs is None else runs
     tasks = {run.label: task_of(protocol, run) for run in chosen}
     return config_for(out, {cell.attention: row_of(cell)}, tasks, seeds)
 
 
 def reached(config: SweepConfig, cut_off: Sequence[Cell], here: Environment) -> Reached | None:
-    """Where the first of some runs stands that has a checkpoint; None if none has one.
+    """Progress of the first of some runs that has a checkpoint; None if none has.
 
     Raises:
         CheckpointRefused: it cannot be read.

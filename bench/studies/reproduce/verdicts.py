@@ -14,7 +14,7 @@ _Z = NormalDist().inv_cdf(0.975)
 
 
 class Verdict(StrEnum):
-    """How a described cell or claim stands."""
+    """Verdict on a described cell or claim."""
 
     REPRODUCED = "reproduced"
     DIFFERS = "differs"
@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
 
 FEWEST_SEEDS = 3
-"""Smallest number of seeds of training that a verdict rests on: two say nothing of a spread."""
+"""Fewest training seeds for a verdict: two say nothing about the spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Judgement:
 
     Attributes:
         words: its numbers and reasons; without the verdict and without a full stop.
-        value: ours; None where there is none.
+        value: our value; None if there is none.
         low, high: its 95 % interval.
         num_seeds: training runs under different seeds.
     """
@@ -61,8 +61,8 @@ class Measured:
     """Result of our runs of a cell.
 
     Attributes:
-        scores: one a seed: the mean over variants, at the points of the grid that were chosen.
-        num_answers: test answers behind each of them.
+        scores: one per seed: the mean over variants at the chosen points of the grid.
+        num_answers: test answers behind each score.
         error: standard error of a score over the test examples; None where runs did not keep it.
         by_steps: whether a run ended because its steps were spent, not because it had settled.
     """
@@ -80,8 +80,8 @@ def chosen_points(
 
     Args:
         runs: scores of one seed, by (variant, point of the grid).
-        num_variants: all of them.
-        num_points: all of them.
+        num_variants: number of variants of the protocol.
+        num_points: number of points of its grid.
     """
     if any((v, p) not in runs for v in range(num_variants) for p in range(num_points)):
         return None
@@ -92,10 +92,10 @@ def chosen_points(
 
 
 def score_at(runs: Mapping[tuple[int, int], float], points: Sequence[int]) -> float | None:
-    """The mean over variants at the point that each has; None unless these runs are there.
+    """The mean over variants, each at its chosen point; None unless all these runs are there.
 
-    The first seed chooses the points, on its test examples as papers do. Its own score is the best
-    of a grid therefore, and that of the other seeds is not.
+    The first seed chooses the points by its test scores, as papers do. So its own score is the best
+    of a grid, which favours it; those of the other seeds are not.
     """
     if any((variant, point) not in runs for variant, point in enumerate(points)):
         return None
@@ -115,11 +115,10 @@ def judge(published: float, tolerance: float, measured: Measured) -> Judgement:
 
     Reproduced: our interval lies within `tolerance` of the published value. Differs: it lies
     outside altogether. Otherwise not resolvable, with the number of seeds that would decide, if
-    ours are typical. With fewer than `FEWEST_SEEDS` seeds there is none of these verdicts: the
-    words have the numbers, and what is missing.
+    ours are typical. Fewer than `FEWEST_SEEDS` seeds get none of these verdicts: the words give the
+    numbers, and how many seeds are missing.
 
-    With one seed the interval is that of another test set, and what another seed would give is
-    unknown: the words say so.
+    With one seed the interval covers other test sets but no other seeds; the words say so.
     """
     value = mean(measured.scores)
     num_seeds = len(measured.scores)
@@ -173,8 +172,8 @@ class Arm:
         stuck: by seed, whether training ended at chance or at a partial solution.
         scores: by seed.
         is_control: such as uniform weights, which are meant to stay at chance.
-        not_learned: what was found where training was stuck in all seeds, at all rates and at more
-            steps; else empty.
+        not_learned: sentence for an arm that was stuck in all seeds, at all rates and also with
+            more steps; else empty.
     """
 
     name: str
@@ -189,8 +188,8 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[Verdict, str] | None:
     """Reason given in place of a verdict; None if the comparison may have one.
 
     A sentence is no stronger than its weakest arm: each needs enough seeds, its own searched rate,
-    and to have learned. Being stuck refutes nothing: more steps, or another rate, may mend it.
-    Where these were tried too, the words are that it was not learned.
+    and to have learned. Being stuck refutes nothing: more steps, or another rate, may help. Where
+    these were tried too, the words say that the task was not learned.
     """
     fewest = min(len(arm.scores) for arm in arms)
     if fewest < FEWEST_SEEDS:
@@ -214,7 +213,7 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[Verdict, str] | None:
 
 
 def seeds_needed(scores: Sequence[float], edges: Sequence[float]) -> str:
-    """How many seeds would tell the mean from the nearest edge four times in five, in words."""
+    """Number of seeds that tell the mean from the nearest edge with 80 % power, in words."""
     if len(scores) < 3:
         return "3 seeds or more would tell"
     distance = min(abs(mean(scores) - edge) for edge in edges)

@@ -1,4 +1,4 @@
-"""From trials to shares and widths."""
+"""Summarise trials: shares of verdicts, widths of intervals, and goals."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ SURELY_FOUND_LOADED = 10
 """The smallest slowdown, in per cent, that the gate has to find next to a load."""
 
 QUIET_CORES = 1.25
-"""Cores that are busy, the measured call's own among them, on a machine that is otherwise idle."""
+"""Most busy cores of a machine that counts as idle, the measured call's own included."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """So many of so many."""
+    """A number of hits among trials."""
 
     hits: int
     trials: int
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """Exact, 95 %: Clopper and Pearson, Biometrika 26 (1934), 404."""
+        """Exact 95 % interval of the share: Clopper and Pearson, Biometrika 26 (1934), 404."""
         from scipy import stats
 
         found = stats.binomtest(self.hits, self.trials).proportion_ci(0.95, method="exact")
@@ -52,27 +52,27 @@ class Series:
 
     @property
     def slower(self) -> Share:
-        """Trials that fail a commit: false alarms, or slowdowns that were found."""
+        """Share of trials that fail a commit: false alarms, or slowdowns that were found."""
         return Share(hits=self.count(Verdict.SLOWER), trials=len(self.trials))
 
     def count(self, verdict: Verdict) -> int:
-        """Trials that ended with a verdict."""
+        """Number of trials that ended with a verdict."""
         return sum(trial.row.verdict is verdict for trial in self.trials)
 
     @property
     def ratios(self) -> list[float]:
-        """Current over base, where it was found."""
+        """Current over base, for the trials that have a ratio."""
         return [trial.row.ratio for trial in self.trials if trial.row.ratio is not None]
 
     @property
     def worst_error(self) -> float:
-        """The largest deviation of a ratio from its true size, either way."""
+        """The largest relative error of a ratio, either way."""
         true = 1 + self.percent / 100
         return max((abs(ratio / true - 1) for ratio in self.ratios), default=0.0)
 
     @property
     def half_width(self) -> float | None:
-        """Median of half the interval over its ratio."""
+        """Median half-width of the intervals, relative to the ratio; None if there are none."""
         rows = [trial.row for trial in self.trials]
         return median(
             [(r.high - r.low) / 2 / r.ratio for r in rows if r.low and r.high and r.ratio]
@@ -91,7 +91,7 @@ def series_of(trials: Sequence[Trial]) -> tuple[Series, ...]:
 
 
 def num_disturbed(trials: Sequence[Trial]) -> int:
-    """Trials on an idle machine that was not idle."""
+    """Number of trials for an idle machine during which it was busy."""
     return sum(not trial.is_loaded and trial.busy_cores > QUIET_CORES for trial in trials)
 
 
@@ -101,7 +101,7 @@ class Goal:
 
     Attributes:
         verdict: ``met`` if the whole interval meets it; ``missed`` if nothing in it does; else
-            ``not met``: so many trials do not show it.
+            ``not met``: the trials are too few to show it.
     """
 
     words: str

@@ -10,7 +10,7 @@ import numpy as np
 
 _SIZE = 512
 _PRODUCTS = 4
-"""Between two copies, so that either takes about half of the time."""
+"""Matrix products between two copies, so that each kind takes about half of the time."""
 
 _COPIED_BYTES = 64 * 2**20
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -30,11 +30,11 @@ class Neighbour:
 
     @property
     def is_busy(self) -> bool:
-        """True if the neighbour is there and working."""
+        """True while the load runs."""
         return self._process is not None and self._process.poll() is None
 
     def switch(self, is_on: bool) -> None:
-        """Start it and wait until it works, or end it.
+        """Start the load and wait until it works, or stop it.
 
         Raises:
             RuntimeError: it did not start.

@@ -30,12 +30,12 @@ _TOOLS = {GATE: "this gate", PYTEST: "pytest-benchmark", TIMER: "torch.utils.ben
 
 
 def page_of(file: str, origin: Origin, trials: Sequence[Trial]) -> Document:
-    """The page.
+    """The page as a document.
 
     Args:
-        file: name of the data.
+        file: name of the data file.
         origin: environment, settings, command and start.
-        trials: all of them.
+        trials: all trials of that file.
     """
     series, texts = series_of(trials), _texts(origin, trials)
     goals = [{"goal": g.words, "found": g.found, "verdict": g.verdict} for g in goals_of(trials)]

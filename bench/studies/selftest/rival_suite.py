@@ -25,7 +25,7 @@ _TAIL = 2000
 
 
 def words_for(tool: str, out: Path, budget_s: float) -> list[str]:
-    """Arguments of a Python that writes medians to `out` as JSON."""
+    """Arguments for Python to time each item for `budget_s` seconds and write JSON to `out`."""
     if tool != PYTEST:
         return ["-m", __name__, str(out), f"{budget_s:g}"]
     return [
@@ -36,7 +36,7 @@ def words_for(tool: str, out: Path, budget_s: float) -> list[str]:
 
 
 def run(words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """The exit code of ``python WORDS``, and the end of what it said."""
+    """The exit code of ``python WORDS``, and the end of its output."""
     paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
     done = subprocess.run(
         [sys.executable, *words],
@@ -72,7 +72,7 @@ def items() -> dict[str, Callable[[], None]]:
 
 
 def in_bunches(call: Callable[[], Any], count: int) -> Callable[[], None]:
-    """One call that makes many."""
+    """A function that makes `count` calls."""
 
     def bunch() -> None:
         for _ in range(count):

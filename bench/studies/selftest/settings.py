@@ -21,7 +21,7 @@ PYTEST: Literal["pytest_benchmark"] = "pytest_benchmark"
 TIMER: Literal["torch_timer"] = "torch_timer"
 
 BUNCH = 20
-"""Calls in a rival's bunch: a slowdown in every twentieth call is in each of its samples."""
+"""Calls per sample of a rival, so that each sample has a slowdown of every twentieth call."""
 
 Count = Annotated[int, Interval(ge=1, le=100_000)]
 Share = Annotated[float, Interval(ge=0.0, le=1.0)]
@@ -35,7 +35,7 @@ def _even(number: int) -> int:
 
 
 def _slowdown(percent: int) -> int:
-    """One call in so many is made twice, and a bunch holds a whole number of those."""
+    """Refuse a slowdown that repeating each n-th call cannot make, with n a divisor of `BUNCH`."""
     if 100 % percent or BUNCH * percent % 100:
         raise ValueError("it takes 5, 10, 20, 25, 50 or 100 per cent")
     return percent
@@ -85,12 +85,12 @@ class Selftest(Settings):
 
     @property
     def gate(self) -> Effort:
-        """How hard the gate looks, and what a slowdown is to it."""
+        """Effort of the gate, with its threshold of a slowdown."""
         return Effort(threshold=self.threshold, **self.effort.model_dump())
 
     @property
     def side_s(self) -> float:
-        """Seconds of timing that a rival gets for a side: what the gate's first forks give one."""
+        """Seconds that a rival times each side, as many as the gate's first forks do."""
         return self.effort.num_forks * self.effort.fork_s / 2
 
     @model_validator(mode="after")

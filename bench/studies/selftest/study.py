@@ -1,4 +1,4 @@
-"""The command: trials until their number or the time is reached, then the page."""
+"""The command: make trials until all are made or the time is over, then write the page."""
 
 from __future__ import annotations
 
@@ -65,18 +65,14 @@ def study(asked: Selftest, session: Session) -> int:
 
 
 def sweep_of(composed: Mapping[str, Any]) -> SweepConfig:
-    """The cells that are compared with themselves.
-
-    Raises:
-        ConfigError: as of a sweep.
-    """
+    """The sweep whose cells are compared with themselves."""
     return read_sweep_config({**composed, **_OF_A_SWEEP})
 
 
 def run(
     asked: Selftest, sweep: SweepConfig, cells: Sequence[Cell], file: Lines[Line], session: Session
 ) -> None:
-    """Append each trial to a file once it is made."""
+    """Make the trials, and append each to a file as soon as it is made."""
     todo, server, interrupt = tuple(units(asked)), session.server(sweep), Interrupt()
     guess = format_duration(min(asked.budget, sum(unit.expected_s for unit in todo)))
     session.say(
@@ -100,12 +96,12 @@ def run(
 
 
 def data_file(path: Path) -> Lines[Line]:
-    """A file of data: where it is from, then the trials."""
+    """A data file: its origin in the first line, then a trial a line."""
     return Lines[Line](path, Line, mend="Move it away.")
 
 
 def newest_file(out: Path) -> Lines[Line]:
-    """The last run under a folder.
+    """The data file of the last run under a folder.
 
     Raises:
         ConfigError: there is none.

@@ -1,4 +1,4 @@
-"""A comparison of this tree with itself: which ones there are, and how each is made and kept."""
+"""Trials: comparisons of this tree with itself, how they are planned, made and stored."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from bench.studies.selftest.settings import BUNCH, PYTEST, Selftest
 
 GATE = "gate"
 _FORK_S = 0.2
-"""A fork besides its rounds."""
+"""Seconds that a fork takes besides its rounds, as a guess."""
 _PROCESS_S = 3.0
-"""A rival's process before it times anything."""
+"""Seconds that a rival's process takes before it times anything, as a guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Unit:
         tool: `GATE` or a rival.
         is_loaded: next to a busy process.
         index: of its first trial; it decides the cell.
-        percent: by how much the current side is slower, for the gate; a rival is asked for all.
+        percent: slowdown of the current side for the gate; 0 for a rival, which times all of them.
         expected_s: wall time, as a guess.
     """
 
@@ -58,9 +58,9 @@ class Trial:
 
     Attributes:
         percent: by how much the current side was slower, by construction.
-        wall_s: of the comparison; of a rival its share of the two processes.
-        busy_cores: cores that were busy meanwhile, with this comparison's own work.
-        row: what the tool said, in the form in which `bench.regress` says it.
+        wall_s: seconds of the comparison; for a rival, its share of the two processes.
+        busy_cores: cores that were busy meanwhile, this comparison's own work included.
+        row: the tool's verdict and numbers, as a row of `bench.regress`.
     """
 
     tool: str
@@ -96,7 +96,7 @@ def units(asked: Selftest) -> Iterator[Unit]:
             *(list(_of_a_rival(asked, is_loaded, tool)) for tool in asked.rivals.tools),
         )
     ]
-    # Of each series the share of its units that comes before; equal ones stay in their order.
+    # Sorted by the share of its series that comes before a unit; the sort is stable.
     placed = [(i / len(own), unit) for own in series for i, unit in enumerate(own)]
     yield from (unit for _, unit in sorted(placed, key=lambda one: one[0]))
 
@@ -109,7 +109,7 @@ def _of_gate(asked: Selftest, is_loaded: bool, percent: int) -> Iterator[Unit]:
 
 
 def _of_a_rival(asked: Selftest, is_loaded: bool, tool: str) -> Iterator[Unit]:
-    """A unit for the trials that two of its processes serve."""
+    """Units of a rival, each with the trials that two of its processes make."""
     for index in range(0, asked.trials.rivals, asked.rivals.cells_per_process):
         num_cells = min(asked.rivals.cells_per_process, asked.trials.rivals - index)
         num_timed = (2 + len(asked.slowdowns)) * num_cells
@@ -145,7 +145,7 @@ def measure(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> t
 
 
 def _ask_the_gate(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> Row:
-    """One cell, as `bench.regress` would compare it in two commits."""
+    """Compare one cell with itself, as `bench.regress` compares two commits."""
     cell = cells[unit.index % len(cells)]
     found = compare(
         cell,
@@ -162,7 +162,7 @@ def _ask_the_gate(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs
 def _ask_a_rival(
     unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs
 ) -> Iterator[tuple[int, Row]]:
-    """Some cells in one process; and again, unchanged and slower, in a second one."""
+    """Time some cells in one process, and again, unchanged and slowed down, in a second one."""
     count = min(asked.rivals.cells_per_process, asked.trials.rivals - unit.index)
     chosen = [cells[(unit.index + i) % len(cells)] for i in range(count)]
     percents = (0, *asked.slowdowns)

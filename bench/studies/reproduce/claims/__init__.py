@@ -1,10 +1,10 @@
-"""Functions that test a sentence of a paper, each registered under its id.
+"""Functions that test a claim of a paper, each registered under its id.
 
     @register_claim("performer-unbiased")
     def performer_unbiased(lab: Lab, *, num_draws: int) -> Finding: ...
 
-conf/paper says the sentence, its source and the settings. A function takes minutes of one core; it
-trains through `Lab.scores`, so that its runs are records and are not trained twice.
+conf/paper has the sentence, its source and the settings. A function that trains does so through
+`Lab.scores` or `Lab.tuned`, so that its runs are records and are not trained twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""DeltaNet's sentence: a delta rule recalls where a decay does not. It trains."""
+"""DeltaNet's claim: a delta rule recalls where a decay does not. Trains models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Gap:
     """How far a delta rule is ahead of a decay at one number of pairs.
 
     Attributes:
-        pairs: that an example shows.
+        pairs: number of pairs in an example.
         delta, decay: the two arms.
         difference: between the two, seed by seed.
         beyond: the same with the margin taken off.
@@ -69,7 +69,7 @@ def delta_rule_recalls(
         lab: trains.
         delta: entries with a delta rule.
         decay: entries whose state decays.
-        num_pairs: of the task recall_causal.
+        num_pairs: numbers of pairs in an example of the task recall_causal.
         settings: of the task, beside the pairs.
         seeds: of each run.
         margin: share of right answers by which a decay must fall behind to count as not recalling.
@@ -111,9 +111,9 @@ def judged(gaps: Sequence[Gap], margin: float, level: float = LEVEL) -> tuple[Ve
 
     Args:
         gaps: of each delta rule and decay at each number of pairs.
-        margin: that they were compared with.
-        level: of all gaps together. One of several looks, with less than `LEVEL`, counts a decay as
-            within the margin after Holm too; else its 95 % interval says so.
+        margin: the margin of `Gap.beyond`, a share of right answers.
+        level: significance level of all gaps together. Below `LEVEL`, at one of several looks, a
+            decay is within the margin only after Holm; at `LEVEL`, its 95 % interval decides.
     """
     points = f"{100 * margin:g} points"
     is_told = holm([gap.beyond.p_value for gap in gaps], level)
@@ -138,8 +138,8 @@ def _keeps_up(gaps: Sequence[Gap], near: Collection[int]) -> bool:
     """Whether one decay lies within the margin of every delta rule.
 
     Args:
-        gaps: at one number of pairs.
-        near: ids of those that lie within the margin.
+        gaps: all gaps at one number of pairs.
+        near: ids of gaps whose decay lies within the margin.
     """
     decays = {gap.decay for gap in gaps}
     return any(all(id(g) in near for g in gaps if g.decay == decay) for decay in decays)

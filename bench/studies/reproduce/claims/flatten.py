@@ -1,4 +1,4 @@
-"""FLatten's two sentences: focusing sharpens, and the convolution restores the rank."""
+"""FLatten's two claims: focusing sharpens, and the convolution restores the rank."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _is_sharper(
 
 @register_claim("flatten-convolution-restores-rank")
 def convolution_restores_rank(lab: Lab, *, side: int, num_seeds: int) -> Finding:
-    """Rank of one channel's N x N map: attention, with the convolution, and that alone."""
+    """Ranks of one channel's N x N map: attention, the convolution, and their sum."""
     size = Size(num_heads=1, head_dim=32, num_tokens=side * side)
     names = ("flatten", "flatten and convolution", "convolution alone", "softmax")
     ranks: dict[str, list[float]] = {name: [] for name in names}

@@ -1,4 +1,4 @@
-"""Scores of answers that do not look at the input."""
+"""Scores of answers that ignore the input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AT_ONCE = 250
 
 @register_claim("task-guess")
 def task_guess(lab: Lab, *, task: str, overrides: dict[str, Any]) -> Finding:
-    """The chance of a task's stated guess, which follows from its settings."""
+    """The score of a task's stated guess, which follows from its settings."""
     settings = entry_of("task", task) | overrides
     built = build_task(settings.pop("task"), settings)
     chance = built.chance()
@@ -28,7 +28,7 @@ def task_guess(lab: Lab, *, task: str, overrides: dict[str, Any]) -> Finding:
 
 @register_claim("listops-constant-answer")
 def listops_constant_answer(lab: Lab, *, num_examples: int = 30_000) -> Finding:
-    """The share of ListOps' most frequent value: what a model scores that answers nothing else."""
+    """The share of ListOps' most frequent value: the score of a model that always answers it."""
     value, count = _counts(lab, num_examples).most_common(1)[0]
     low, high = share_interval(count / num_examples, num_examples)
     words = f"by a constant answer, the value {value} of {num_examples:,} expressions"
@@ -39,7 +39,7 @@ def listops_constant_answer(lab: Lab, *, num_examples: int = 30_000) -> Finding:
 
 @cache
 def _counts(lab: Lab, num_examples: int) -> Counter[int]:
-    """How often each value is the answer; several cells ask for the same."""
+    """How often each value is the answer; several cells need the same counts."""
     settings = entry_of("task", "listops")
     task = build_task(settings.pop("task"), settings)
     assert isinstance(task, ListOps)

@@ -1,4 +1,4 @@
-"""Hedgehog's sentence: softmax's weights are spiky and rise with q . k, and its map does so too."""
+"""Hedgehog's claim: like softmax's, the weights of its map are spiky and rise with q . k."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BATCH = 4
 def spiky_and_monotone(
     lab: Lab, *, rows: list[str], std: float, num_steps: int, num_seeds: int
 ) -> Finding:
-    """Entropy, and how well weights keep the order of q . k, of maps as they are and a trained one.
+    """Compare entropy, and rank correlation with q . k, of weights of untrained and trained maps.
 
     Args:
         lab: shows progress.
@@ -64,7 +64,8 @@ def judged(
     """Whether the trained map has both properties of softmax, and which earlier maps lack them.
 
     It has one if it is nearer to softmax than to uniform weights, whose entropy / ln N is 1 and
-    whose correlation is 0. An earlier map lacks one if it is farther from softmax than the trained.
+    whose correlation is 0. An earlier map lacks one if it is farther from softmax than the trained
+    map.
 
     Args:
         spread: entropy / ln N by row and seed.
@@ -131,7 +132,7 @@ def _trained(size: Size, std: float, num_steps: int, seed: int) -> Attention:
 
 
 def _batch(size: Size, std: float, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Fresh queries and keys: none are those of the test."""
+    """Queries and keys of a training step, (B, H, N, D) each; none are those of the test."""
     stream = torch.Generator().manual_seed(10_000 + 1000 * seed + step)
     shape = (2, _BATCH, size.num_heads, size.num_tokens, size.head_dim)
     q, k = std * torch.randn(shape, generator=stream, dtype=torch.float64)

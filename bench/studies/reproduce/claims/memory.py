@@ -1,4 +1,4 @@
-"""How much less memory NaLa takes, and than what."""
+"""NaLaFormer's claim about memory: how much less NaLa takes, and than which baseline."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bench.studies.reproduce.verdicts import Verdict
 def memory_at_70k(
     lab: Lab, *, of: str, baselines: list[str], num_tokens: int, claimed: float
 ) -> Finding:
-    """Compare peaks of a forward call, by a dry run on tensors without values: nothing is run.
+    """Compare the peak memory of a forward call, by a dry run on meta tensors: nothing is computed.
 
     Args:
         lab: shows progress.
         of: the entry that the sentence is about.
         baselines: entries that it may be compared with.
         num_tokens: of one sequence.
-        claimed: the change, a share, such as -0.923.
+        claimed: the published change, as a share, such as -0.923.
     """
     own = _peak(of, num_tokens)
     rows = [Row(name=f"{of}, GiB at {num_tokens:,} tokens", value=own / 2**30)]

@@ -1,4 +1,4 @@
-"""Whether attention gets sharper as a query grows: NaLaFormer's sentence about norms."""
+"""NaLaFormer's claim about norms: attention gets sharper as the norm of a query grows."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def entropy_follows_norm(
 ) -> Finding:
     """Sweep the norm of queries at fixed directions; and correlate norm and entropy over tokens.
 
-    The sweep is the clean number: over tokens, norm and direction vary together.
+    The sweep isolates the norm: over the tokens of an input, norm and direction vary together.
 
     Args:
         lab: shows progress.
         rows: labels.
-        of: the entry that the sentence is about.
+        of: the entry that the claim is about.
         norms: of the sweep, rising.
         spread_norms: medians around which tokens' norms spread, by a log-normal factor of 0.5.
         num_seeds: of directions and keys.
@@ -90,7 +90,7 @@ def _sweep(row: str, norms: Sequence[float], num_seeds: int) -> list[list[float]
 
 
 def _spans(norms: Sequence[float]) -> list[tuple[float, float]]:
-    """From the least norm to 2, and from 2 to 8: where trained models' queries are."""
+    """From the least norm to 2, and from 2 to 8, the norms of queries in trained models."""
     return [(norms[0], 2.0), (2.0, 8.0)]
 
 
@@ -114,7 +114,7 @@ def _correlations(row: str, norm: float, num_seeds: int) -> list[float]:
 
 
 def _reach(curves: Sequence[Sequence[float]], norms: Sequence[float]) -> float | None:
-    """The norm up to which entropy falls from each norm to the next, for all seeds' interval."""
+    """The norm up to which entropy falls at every step, by 95 % intervals; None if at no step."""
     reach = None
     for i in range(len(norms) - 1):
         step = row_over("", [curve[i + 1] - curve[i] for curve in curves])

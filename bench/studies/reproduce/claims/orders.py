@@ -1,4 +1,4 @@
-"""NaLaFormer's two orders, in one small backbone: its ablation, and FLatten, PolaFormer, NaLa."""
+"""NaLaFormer's two rankings, in one small backbone: its ablation; FLatten, PolaFormer, NaLa."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONSTANT = {"lam": 3e-5, "tau": 1e5}
 def ablation(
     lab: Lab, *, task: str, settings: dict[str, Any], seeds: list[int], claimed: list[float]
 ) -> Finding:
-    """ReLU with a constant power, then with cosine inhibition, then with a norm-aware power."""
+    """Add to ReLU with a constant power first cosine inhibition, then a norm-aware power."""
     rows = {
         "relu_power": {"mechanism": "relu_power", "power": 3.0},
         "with_cosine": row("nala_cosine", alpha=1.0, **_CONSTANT),
@@ -42,7 +42,7 @@ def order(
     seeds: list[int],
     claimed: list[float],
 ) -> Finding:
-    """FLatten, PolaFormer and NaLa at the place of the attention."""
+    """Train rows such as FLatten, PolaFormer and NaLa in one backbone, and test their order."""
     scores = lab.scores({name: row(name) for name in rows}, task, settings, seeds)
     return ordered(scores, claimed, task, lab.level)
 
@@ -55,8 +55,8 @@ def ordered(
 ) -> Finding:
     """Whether scores rise from each name to the next, by their differences seed by seed.
 
-    The sentence is about all the differences, so each p-value is held against what Holm leaves it:
-    the order holds if all rise, and does not if any falls.
+    The claim is about all the differences, so they are tested together after Holm: the order holds
+    if all rise, and does not if any falls.
 
     Args:
         scores: by name in the order that is claimed, under the same two seeds or more.
@@ -88,7 +88,7 @@ def ordered(
 
 
 def _rise(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """How much better the second is."""
+    """Second less first, seed by seed."""
     one, other = (Runs(scores=dict(enumerate(own))) for own in (first, second))
     found = compare(other, one)
     assert found is not None, "two seeds or more"

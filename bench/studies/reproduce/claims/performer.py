@@ -1,4 +1,4 @@
-"""Performer's sentence: random features estimate softmax's kernel without bias, however few."""
+"""Performer's claim: random features estimate softmax's kernel without bias, however few."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def performer_unbiased(
         lab: shows progress.
         num_features: numbers of features, below D ln D and at it.
         norms: of queries and keys.
-        num_draws: projections, in groups of which each gives one mean.
-        num_groups: their means give the interval.
+        num_draws: number of random projections, over all groups.
+        num_groups: number of groups of projections; the interval is over the means of groups.
     """
     size = Size(num_heads=1, num_tokens=32)
     rows: list[Row] = []
@@ -71,7 +71,10 @@ def performer_unbiased(
 def _biases(
     size: Size, norm: float, num_features: int, num_draws: int, num_groups: int
 ) -> tuple[Tensor, Tensor, float]:
-    """The kernel's mean relative bias and the weights' distance, by group; one draw's error."""
+    """Biases by group, (num_groups,) each, and the relative RMS error of the kernel in one draw.
+
+    Bias is the mean relative error of the kernel, and the weights' total variation from softmax's.
+    """
     q, k = (x[0, 0] / x[0, 0].norm(dim=-1, keepdim=True) * norm for x in _pair(size))
     scale = size.head_dim**-0.25
     exact = (q @ k.T * scale**2).exp()

@@ -1,4 +1,4 @@
-"""Based's sentence about what a state of fixed size recalls. It trains."""
+"""Based's claim about the recall of a state of fixed size. Trains models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def recall_grows_with_state(
 
     Each is trained at a rate of its own. A linear attention's state holds D^2 numbers a head, so
     H heads of C / H channels hold C^2 / H. The width of a head varies with the state, and may
-    matter by itself: the sentence holds for this way of growing a state at most.
+    matter by itself: at most, the claim holds for this way of growing a state.
 
     Args:
         lab: trains.
@@ -69,15 +69,15 @@ def recall_grows_with_state(
 
 
 def _signs(arms: Mapping[int, Arm], steps: Sequence[tuple[int, int]], level: float) -> list[float]:
-    """Above 0 where the larger state recalls more, below where it recalls less, 0 where none tells.
+    """A number per step: above 0 if the larger state recalls more, below if less, 0 if undecided.
 
-    Each difference seed by seed is told by its 95 % interval. At one of several looks, with a level
-    below `LEVEL`, all are told together after Holm.
+    At `LEVEL`, the 95 % interval of the differences by seed decides each step. Below it, at one of
+    several looks, all steps are tested together after Holm.
 
     Args:
         arms: by the size of the state.
         steps: two sizes each, the smaller one first.
-        level: of all differences together.
+        level: significance level of all differences together.
     """
     if level >= LEVEL:
         rows = [row_over("", gaps(arms[low].scores, arms[high].scores)) for low, high in steps]
@@ -91,7 +91,7 @@ def _signs(arms: Mapping[int, Arm], steps: Sequence[tuple[int, int]], level: flo
 def _grows(
     steps: Sequence[tuple[int, int]], signs: Sequence[float], num_seeds: int
 ) -> tuple[Verdict, str]:
-    """The verdict on steps between neighbours, and last from the smallest to the largest.
+    """The verdict from steps between adjacent sizes and, last, from the smallest to the largest.
 
     Args:
         steps: two sizes each, the smaller one first.
@@ -113,5 +113,5 @@ def _task(settings: dict[str, Any]) -> str:
 
 
 def gaps(first: Sequence[float], second: Sequence[float]) -> list[float]:
-    """Differences seed by seed."""
+    """Second less first, seed by seed."""
     return [b - a for a, b in zip(first, second, strict=True)]

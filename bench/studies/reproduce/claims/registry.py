@@ -1,4 +1,4 @@
-"""The registry of claims, and what a claim's function is given to work with."""
+"""The registry of claims, and the `Lab` that their functions are given."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Lab:
     Attributes:
         session: trains, and shows progress.
         out: where records go.
-        earlier_s: what runs that an earlier command stored took to train.
+        earlier_s: training time, in seconds, of runs that earlier commands stored.
         kept: records of other stores that count as this one's.
-        since: records that started earlier count for nothing; UTC, ISO 8601, or empty.
+        since: records that started earlier are ignored; UTC, ISO 8601, or empty.
         until: when to stop training; None: at Ctrl-C.
-        level: chance of a wrong verdict where nothing differs. Below `LEVEL` it is what one of
-            several looks may spend, on all of a claim's differences together.
+        level: chance of a wrong verdict where nothing differs. Below `LEVEL` it is the share of one
+            of several looks, for all of a claim's differences together.
     """
 
     session: Session
@@ -55,7 +55,7 @@ class Lab:
     level: float = LEVEL
 
     def steps(self, items: Sequence[T], words: str) -> Iterator[T]:
-        """The items one by one, with their count and the time left shown meanwhile."""
+        """Yield items one by one, and show their count and the time left meanwhile."""
         started = now_s()
         with self.session.console.status("") as status:
             for number, item in enumerate(items):
@@ -72,7 +72,7 @@ class Lab:
         seeds: Iterable[int],
         plugins: Sequence[str] = (),
     ) -> dict[str, list[float]]:
-        """Train rows on a task under several seeds; their test scores in the order of the seeds.
+        """Train rows on a task; returns test scores by label, in the order of the seeds.
 
         Args:
             rows: by label, a mechanism and its hyperparameters, as `row` gives them.
@@ -104,7 +104,7 @@ class Lab:
         seeds: Iterable[int],
         plugins: Sequence[str] = (),
     ) -> dict[str, Arm]:
-        """Train rows on a task, each at a rate that is searched for it at just these settings.
+        """Train rows on a task, each at a rate that is searched for it at exactly these settings.
 
         Args:
             rows: by label, a mechanism and its hyperparameters, as `row` gives them.
@@ -143,7 +143,7 @@ class Lab:
         return label, config_for(self.out, rows, tasks, tuple(seeds), plugins)
 
     def _train(self, config: SweepConfig, planned: Sequence[PlannedCell]) -> dict[str, Record]:
-        """The newest record of each run, by key; time that earlier commands took is counted."""
+        """The newest record of each run, by key; adds earlier commands' time to `earlier_s`."""
         trained = self.session.train(
             config, planned, until=self.until, kept=self.kept, since=self.since
         )
@@ -164,7 +164,7 @@ class Lab:
 
 
 def row(entry: str, **settings: Any) -> dict[str, Any]:
-    """A row with some hyperparameters of its own."""
+    """An entry's mechanism and hyperparameters, some of them replaced."""
     return entry_of("attention", entry) | settings
 
 

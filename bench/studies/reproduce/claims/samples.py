@@ -1,4 +1,4 @@
-"""Rows as cores, and numbers with intervals over seeds."""
+"""Build rows as cores, and make rows of findings with intervals over seeds."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def row_over(name: str, samples: Sequence[float], *, most: float | None = None) 
 
     Args:
         name: what was measured.
-        samples: one a seed.
-        most: of a score, the greatest that there is; its interval then ends there, and at 0.
+        samples: one per seed.
+        most: largest possible score, to which the interval is clipped, as to 0; None: no clipping.
     """
     mean, low, high = mean_with_interval(torch.tensor(samples, dtype=torch.float64))
     if most is not None:

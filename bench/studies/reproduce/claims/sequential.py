@@ -18,7 +18,7 @@ DECIDED = (Verdict.HOLDS, Verdict.DOES_NOT_HOLD, Verdict.HOLDS_WHERE)
 
 
 class BudgetSpent(Exception):
-    """The time was over before the looks were; the message says how far they came."""
+    """The budget ended before the last look; the message names the last one that was taken."""
 
 
 def plan_words(looks: Looks) -> str:
@@ -33,13 +33,13 @@ def plan_words(looks: Looks) -> str:
 def decide(function: Function, lab: Lab, settings: Mapping[str, Any], looks: Looks) -> Finding:
     """Call a claim's function at each look, until one decides.
 
-    A look has the seeds 0 to n - 1, so that it trains only those that the look before had not.
+    A look has the seeds 0 to n - 1, so that it trains only those that the look before did not have.
 
     Args:
-        function: of the claim; it takes `seeds`, and tells differences at `Lab.level`.
+        function: of the claim; it takes `seeds`, and tests differences at `Lab.level`.
         lab: trains, until its deadline if it has one.
         settings: of the claim's entry; its own seeds are not used.
-        looks: numbers of seeds, and what each look may spend.
+        looks: numbers of seeds, and the significance level of each look.
 
     Returns:
         The finding of the look that decided, or of the last one; its words say which.

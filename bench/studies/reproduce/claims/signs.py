@@ -1,4 +1,4 @@
-"""PolaFormer's sentence: what the unlike signs of queries and keys say."""
+"""PolaFormer's claim: products of unlike signs carry information."""
 
 from __future__ import annotations
 
