@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from bench import report, sweep
+from bench.measuring.worker.launch import WorkerServer
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["seq_len=[32,48]", "num_heads=2", "head_dim=8", "measure.budget_s=0.02"]
@@ -33,9 +35,24 @@ def attnbench(*words, cwd, wandb="disabled"):
     )
 
 
+class Kept(WorkerServer):
+    """A server that one sweep after the other uses: it is launched once, and stopped at the end."""
+
+    def launch(self):
+        if self._process is None or self._process.poll() is not None:
+            super().launch()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Kept() as server:
+        yield server
+
+
 @pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
+def here(tmp_path, monkeypatch, capsys, server):
     """`here(words, cwd)`: a command, called from this process; what it printed."""
+    monkeypatch.setattr(sweep, "WorkerServer", lambda allocator="retain": nullcontext(server))
 
     def run(*words, cwd=tmp_path, command=sweep):
         monkeypatch.chdir(cwd)

@@ -36,19 +36,22 @@ def words_for(tool: str, out: Path, budget_s: float) -> list[str]:
 
 
 def run(words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """The exit code of ``python WORDS``, and the end of its output."""
+    """The exit code of ``python WORDS``, and the end of its output; 124 if it took too long."""
     paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
-    done = subprocess.run(
-        [sys.executable, *words],
-        env=os.environ
-        | {"PYTHONPATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        | dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=_TIMEOUT_S,
-        text=True,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, *words],
+            env=os.environ
+            | {"PYTHONPATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+            | dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_TIMEOUT_S,
+            text=True,
+        )
+    except subprocess.TimeoutExpired:
+        return 124, f"nothing within {_TIMEOUT_S:g} s"
     return done.returncode, done.stdout[-_TAIL:].strip()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cell import Cell
+from bench.core.cli.errors import ConfigError
 from bench.measuring.measure import load
 from bench.measuring.worker.jobs import Interrupted, Jobs
 from bench.studies.gate.commits import latency_row
@@ -194,7 +195,10 @@ def _medians(
         if jobs.interrupt.is_asked:  # Ctrl-C reaches the process as well
             raise Interrupted
         if code != 0 or not out.exists():
-            raise RuntimeError(f"{tool} ended with {code}:\n{said}")
+            raise ConfigError(
+                f"{tool} ended with {code}, so it cannot be compared; what is measured is kept. Mend "
+                f"it, or leave it out with rivals.tools. It said:\n{said}"
+            )
         content: dict[str, Any] = json.loads(out.read_text())
     if tool == PYTEST:
         return {one["param"]: one["stats"]["median"] for one in content["benchmarks"]}
