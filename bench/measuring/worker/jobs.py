@@ -33,6 +33,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.is_asked = False
+        self._had_signal = False  # a deadline asks too, and the first Ctrl-C after it is a first
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -62,9 +63,9 @@ class Interrupt:
             sleep_s(min(left_s, TICK_S))
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.is_asked and number != signal.SIGHUP:  # which the shell and the system both send
+        if self._had_signal and number != signal.SIGHUP:  # which the shell and the system both send
             raise KeyboardInterrupt
-        self.is_asked = True
+        self.is_asked = self._had_signal = True
 
 
 class Deadline(Interrupt):

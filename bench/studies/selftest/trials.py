@@ -196,8 +196,8 @@ def _medians(
             raise Interrupted
         if code != 0 or not out.exists():
             raise ConfigError(
-                f"{tool} ended with {code}, so it cannot be compared; what is measured is kept. Mend "
-                f"it, or leave it out with rivals.tools. It said:\n{said}"
+                f"{tool} ended with {code}, so it cannot be compared; what is measured is kept. "
+                f"Mend it, or leave it out with rivals.tools. It said:\n{said}"
             )
         content: dict[str, Any] = json.loads(out.read_text())
     if tool == PYTEST:

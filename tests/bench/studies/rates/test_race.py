@@ -1,5 +1,6 @@
 """The race: what is trained first, which rates go on, when it ends, and what it leaves out."""
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -75,6 +76,14 @@ def test_time_ends_a_race_as_ctrl_c_does(monkeypatch):
     stopped = Deadline(ends_s=99.0)
     stopped.is_asked = True
     assert stopped.is_asked and not stopped.is_over
+
+
+def test_the_first_ctrl_c_after_the_time_is_over_lets_the_round_end():
+    with Deadline(ends_s=0.0) as until:
+        signal.raise_signal(signal.SIGINT)
+        assert until.is_asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture

@@ -88,10 +88,10 @@ def test_a_rival_gets_a_process_per_side_and_slowdowns_of_exact_size(monkeypatch
     assert [t.row.key for t in found[:2]] == [CELLS[1].key, CELLS[2].key]
 
 
-def test_a_rival_that_fails_ends_the_run_with_a_sentence_and_ctrl_c_is_no_failure(monkeypatch, jobs):
+def test_a_rival_that_fails_ends_it_with_a_sentence_and_ctrl_c_is_no_failure(monkeypatch, jobs):
     monkeypatch.setattr(rival_suite, "run", FakeProcesses(code=1).run)
     unit = Unit(tool=TIMER, is_loaded=False, index=0)
-    with pytest.raises(ConfigError, match="torch_timer ended with 1, .*\nwhat it said"):
+    with pytest.raises(ConfigError, match=r"torch_timer ended with 1, .*\nwhat it said"):
         measure(unit, CELLS, CONFIG, jobs)
     jobs.interrupt.is_asked = True
     with pytest.raises(Interrupted):
