@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bench.core.cli.errors import ConfigError, did_you_mean, tell
+from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.streams import make_streams_unbreakable
 
 SHELLS = ("bash", "zsh")
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(script(words))
     except ConfigError as error:
-        return tell(error)
+        return print_error(error)
     return 0
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench.core.cli.command import read_yaml
-from bench.core.cli.errors import ConfigError, tell
+from bench.core.cli.errors import ConfigError, print_error
 from bench.core.format import quantity
 from bench.core.settings import Folder, Name, Settings, Some
 
@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
             else:
                 words = f"wrote {quantity(len(page.write(FOLDER / f'{name}.md')), 'file')}"
         except ConfigError as error:
-            code = tell(ConfigError(f"{name}: {error}"))
+            code = print_error(ConfigError(f"{name}: {error}"))
         else:
             print(f"{name}: {words}")
     return code

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from annotated_types import Len
 
-from bench.core.cli.limits import Must, Name, Text
+from bench.core.cli.limits import Name, Rule, Text
 from bench.core.lines import Lines
 from bench.core.statistics import mean_interval
 
@@ -26,7 +26,7 @@ MAX_NUMBER = 1e100
 
 _NUM_SHOWN = 5
 
-Sample = Annotated[float, Must(lambda value: abs(value) <= MAX_NUMBER, "within 1e100 of 0")]
+Sample = Annotated[float, Rule(lambda value: abs(value) <= MAX_NUMBER, "within 1e100 of 0")]
 
 
 @dataclass(frozen=True, kw_only=True)

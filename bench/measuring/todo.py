@@ -143,7 +143,9 @@ def affordable(
     costs = {name: sum(map(expected_s, unit)) for name, unit in units.items()}
     chosen = [p for p in todo if p.unsupported is not None]
     spent_s = 0.0
-    for name in most_telling({n: [p.cell for p in unit] for n, unit in units.items()}, costs):
+    for name in most_informative_first(
+        {n: [p.cell for p in unit] for n, unit in units.items()}, costs
+    ):
         if spent_s + costs[name] > (left_s / 2 if spent_s else left_s):
             continue
         chosen += units[name]
@@ -151,7 +153,7 @@ def affordable(
     return chosen
 
 
-def most_telling(units: dict[str, list[Cell]], costs: dict[str, float]) -> list[str]:
+def most_informative_first(units: dict[str, list[Cell]], costs: dict[str, float]) -> list[str]:
     """Names of units, ordered by the number of new facts per second of cost.
 
     A fact is an entry at one value of an axis, on one task, or on one task with one seed. Units

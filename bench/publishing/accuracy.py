@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from bench.core.cli.errors import ConfigError, did_you_mean, tell
+from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.files import write_whole
 from bench.core.format import format_duration, quantity
 from bench.core.observed import CONTROLS
@@ -213,7 +213,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         files = write_page(Path(folder), Path(page), command, tasks)
     except ConfigError as error:
-        return tell(error)
+        return print_error(error)
     print(f"Wrote {', '.join(map(str, files))}")
     return 0
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench.core.cli.errors import ConfigError, tell
+from bench.core.cli.errors import ConfigError, print_error
 from bench.core.cli.files import write_whole
 from bench.core.format import number, quantity, ratio_words
 from bench.core.record import REFERENCE, Record, Speed
@@ -184,7 +184,7 @@ def main(argv: Sequence[str]) -> int:
         published, compiled = (read_records(folder / name) for name in ("published", "compiled"))
         write_whole(page, speed_page(published, compiled))
     except ConfigError as error:
-        return tell(error)
+        return print_error(error)
     print(f"Wrote {page}")
     return 0
 

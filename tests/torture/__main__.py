@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from bench.core.cli.errors import ConfigError, did_you_mean, tell
+from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.files import write_whole
 from bench.core.clock import utc_now, utc_stamp
 from bench.core.format import format_duration
@@ -198,7 +198,7 @@ def main(words: Sequence[str]) -> int:
     try:
         wanted, seed = asked(words)
     except ConfigError as error:
-        return tell(error)
+        return print_error(error)
     started_at, here = utc_now(), current((), "retain", {}).to_dict()
     seed = int(here["commit"][:8], 16) if seed is None else seed
     is_seen = sys.stderr.isatty()

@@ -15,7 +15,7 @@ from typing import Any
 from bench.core.record import Status
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.sharing import claims as sharing
-from bench.measuring.worker.block import _Heard
+from bench.measuring.worker.block import RoundsListener
 from bench.measuring.worker.jobs import WorkerHung
 from bench.measuring.worker.messages import NoMessage, message_from
 from bench.measuring.worker.outcome import Outcome
@@ -46,7 +46,7 @@ def messages(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
 
 def _heard(line: bytes) -> str:
     """The outcome of a message from rounds of two members."""
-    heard = _Heard([cell(1), cell(2)], Stopping(), 60.0)
+    heard = RoundsListener([cell(1), cell(2)], Stopping(), 60.0)
     try:
         heard({"round": [0.5, 0.5]})
         message = message_from(line)
@@ -55,7 +55,7 @@ def _heard(line: bytes) -> str:
             return "taken for a step"
     except (NoMessage, WorkerHung):
         return "refused"
-    outcome = heard.believed(Outcome.from_message(message, RoundsResult, 1.0))
+    outcome = heard.validated(Outcome.from_message(message, RoundsResult, 1.0))
     json.dumps(outcome.to_message(), allow_nan=False)
     return f"an end: {outcome.status}"
 

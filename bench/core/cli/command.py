@@ -20,7 +20,7 @@ from typing import Any
 from bench.core.cli import multirun
 from bench.core.cli.choices import groups, options, own_folders, why_no_choice, yamls
 from bench.core.cli.default_rows import rows_without_yaml, settable
-from bench.core.cli.errors import ConfigError, did_you_mean, tell
+from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.files import check_writable
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.cli.texts import LIMITS, visible
@@ -79,11 +79,11 @@ def run_app(
         words = settable(words, [CONF, *own_folders(words)])
         codes = _run_hydra(config_name, root, main, words, after_jobs, (began_s, composes_s))
     except ConfigError as error:
-        return tell(error)
+        return print_error(error)
     except SystemExit as stop:  # Hydra's own help, and argparse's errors
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Uncomposed as refusal:
-        return tell(ConfigError(_explain(refusal.error, config_name, root, words)))
+        return print_error(ConfigError(_explain(refusal.error, config_name, root, words)))
     except Exception:
         traceback.print_exc()
         return 3
@@ -122,13 +122,13 @@ def _run_hydra(
             times = {"began_s": began_s, "composes_s": composes_s}
             codes.append(main(config | times | {"sweep_id": _sweep_id(), "given": _given()}))
         except ConfigError as error:
-            codes.append(tell(error))
+            codes.append(print_error(error))
         except KeyboardInterrupt:
             codes.append(130)
             raise
         except Exception as error:
             if _is_hydras(error):
-                codes.append(tell(ConfigError(str(error))))
+                codes.append(print_error(ConfigError(str(error))))
             else:
                 traceback.print_exc()
                 codes.append(3)

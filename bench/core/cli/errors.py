@@ -17,7 +17,7 @@ class ConfigError(Exception):
     """
 
 
-def tell(error: Exception) -> int:
+def print_error(error: Exception) -> int:
     """Print a user's mistake to stderr, escaped as it may quote foreign text; gives exit code 2."""
     sys.stdout.flush()
     print(f"ConfigError: {visible(str(error), MAX_MESSAGE)}", file=sys.stderr)

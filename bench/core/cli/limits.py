@@ -41,7 +41,7 @@ MAX_NAME_BYTES = 255
 
 
 @dataclass(frozen=True)
-class Must:
+class Rule:
     """A rule that is no interval, with words that end the sentence "it must be ...".
 
     Attributes:
@@ -77,24 +77,24 @@ class Through:
     write: Callable[[Any], Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """See `Must`."""
+        """See `Rule`."""
         from pydantic_core import core_schema
 
         written = core_schema.plain_serializer_function_ser_schema(self.write)
         return core_schema.no_info_plain_validator_function(self.read, serialization=written)
 
 
-def one_of(*words: str) -> Must:
+def one_of(*words: str) -> Rule:
     """A closed set of words."""
-    return Must(
+    return Rule(
         frozenset(words).__contains__, f"one of {', '.join(word or '“”' for word in words)}"
     )
 
 
-def like(pattern: str, words: str) -> Must:
+def like(pattern: str, words: str) -> Rule:
     """A text that fully matches a pattern; `words` describe it."""
     whole = re.compile(pattern)
-    return Must(lambda text: whole.fullmatch(text) is not None, words)
+    return Rule(lambda text: whole.fullmatch(text) is not None, words)
 
 
 def is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
@@ -124,8 +124,8 @@ Seconds = Annotated[float, Interval(ge=1e-12, le=1e9)]
 """Duration of a call, in seconds; with a smaller one, rates would overflow."""
 Duration = Annotated[float, Interval(ge=0, le=1e9)]
 Share = Annotated[float, Interval(ge=0, le=1)]
-Text = Annotated[str, Len(0, MAX_TEXT), Must(is_visible, "printable")]
-Name = Annotated[str, Len(1, MAX_TEXT), Must(str.isprintable, "printable and on one line")]
+Text = Annotated[str, Len(0, MAX_TEXT), Rule(is_visible, "printable")]
+Name = Annotated[str, Len(1, MAX_TEXT), Rule(str.isprintable, "printable and on one line")]
 Digest = Annotated[str, like(r"[0-9a-f]{16}|", "16 hexadecimal digits")]
 Instant = Annotated[
     str,
@@ -136,7 +136,7 @@ Instant = Annotated[
 ]
 Plain = Annotated[
     dict[str, Any],
-    Must(is_plain, f"printable, finite, and within {MAX_DEPTH} levels and {MAX_ITEMS:,} items"),
+    Rule(is_plain, f"printable, finite, and within {MAX_DEPTH} levels and {MAX_ITEMS:,} items"),
 ]
 
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from bench.core.cli.errors import ConfigError, did_you_mean, tell
+from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.limits import MAX_DEPTH, MAX_ITEMS, MAX_TEXT, is_plain
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
 
@@ -57,7 +57,7 @@ def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: s
     try:
         return exit_code(main(words))
     except ConfigError as error:
-        return tell(error)
+        return print_error(error)
     except KeyboardInterrupt:
         return 130
     except Exception:

@@ -87,11 +87,11 @@ def _owner(thing: Any) -> _Owner:
     return _Owner(thing=thing, held=held, names=names, known=known, take=itemgetter(*names))
 
 
-Look = tuple[tuple[tuple[Any, ...], tuple[str, ...]], ...]
+Snapshot = tuple[tuple[tuple[Any, ...], tuple[str, ...]], ...]
 """For each owner the values of its attributes, and the names that hide inherited ones."""
 
 
-def look() -> Look:
+def snapshot() -> Snapshot:
     """Snapshot of the attributes, in some tens of microseconds: one is taken after every turn."""
     if not _owners:
         watch_loaded()
@@ -104,28 +104,28 @@ def look() -> Look:
         )
 
 
-def replaced(before: Look, now: Look) -> tuple[str, ...]:
+def replaced(before: Snapshot, now: Snapshot) -> tuple[str, ...]:
     """Names of the attributes that differ between two snapshots; classes loaded later have none."""
     return tuple(f"{owner.words}.{name}" for owner, name, _ in _differences(before, now))
 
 
-def words(before: Look, now: Look) -> str:
+def words(before: Snapshot, now: Snapshot) -> str:
     """The first few names of `replaced`, for a message."""
     names = replaced(before, now)
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(names[:_MAX_NAMED]) + more
 
 
-def put_back(before: Look) -> None:
+def restore(before: Snapshot) -> None:
     """Restore the attributes of a snapshot."""
-    for owner, name, value in list(_differences(before, look())):
+    for owner, name, value in list(_differences(before, snapshot())):
         if value is _GONE:
             delattr(owner.thing, name)
         else:
             setattr(owner.thing, name, value)
 
 
-def _differences(before: Look, now: Look) -> Iterator[tuple[_Owner, str, Any]]:
+def _differences(before: Snapshot, now: Snapshot) -> Iterator[tuple[_Owner, str, Any]]:
     """Owner, name and former value of each difference; `_GONE` for a name that was added."""
     for owner, was, new in zip(_owners, before, now, strict=False):
         for name, value, other in zip(owner.names, was[0], new[0], strict=True):

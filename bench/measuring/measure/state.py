@@ -115,11 +115,11 @@ SETTINGS = (
     Setting("whether a profiler runs", _profilers, _put_profilers),
     Setting("functions of the module time", time_functions, put_time_functions_back),
     Setting("interval timers", _timers, _put_timers),
-    Setting("attributes", attributes.look, attributes.put_back, attributes.words),
+    Setting("attributes", attributes.snapshot, attributes.restore, attributes.words),
 )
 
 
-def look() -> tuple[Any, ...]:
+def snapshot() -> tuple[Any, ...]:
     """The values of `SETTINGS` now."""
     return tuple(setting.get() for setting in SETTINGS)
 
@@ -132,7 +132,7 @@ def differences(before: Sequence[Any], now: Sequence[Any]) -> str | None:
     return ", and ".join(_words(setting, was, new) for setting, was, new in triples if was != new)
 
 
-def put_back(values: Sequence[Any]) -> None:
+def restore(values: Sequence[Any]) -> None:
     """Restore the values of all settings that can be set."""
     for setting, value in zip(SETTINGS, values, strict=True):
         if setting.put is not None and setting.get() != value:
@@ -155,14 +155,14 @@ class Watch:
 
     def begin(self, name: str) -> None:
         """Take a snapshot for `name`: from here on, each of its turns must leave this state."""
-        self._settings[name] = look()
+        self._settings[name] = snapshot()
 
     def change(self, name: str) -> str | None:
         """Change made during a turn, as a sentence; None if there is none. Takes some microseconds.
 
         If there are new threads, it sleeps to see whether they compute between calls.
         """
-        if changed := differences(self._settings[name], look()):
+        if changed := differences(self._settings[name], snapshot()):
             return f"{name} changed {changed}"
         live = live_threads()
         are_new, self._live = live > self._live, live

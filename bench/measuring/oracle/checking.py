@@ -97,7 +97,7 @@ def check(subject: Subject) -> Checked:
         checked_share=share,
         is_view=is_view,
         leaks_future=leaks_future,
-        expected=left.thinned(),
+        expected=left.subsampled(),
     )
 
 

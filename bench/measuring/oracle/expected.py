@@ -73,7 +73,7 @@ class Piece:
             values: Tensor = torch.load(file, weights_only=True)
         return values
 
-    def thinned(self, num_tokens: int) -> Piece:
+    def subsampled(self, num_tokens: int) -> Piece:
         """The piece subsampled to `num_tokens` at most, evenly; in float64, on the CPU."""
         at = spread(len(self.tokens), num_tokens)
         values = self.values
@@ -116,10 +116,10 @@ class Expected:
         """The form in which it is saved for the check after the rounds."""
         return vars(self) | {"pieces": [piece.to_dict() for piece in self.pieces]}
 
-    def thinned(self) -> Expected:
+    def subsampled(self) -> Expected:
         """The same at `MAX_KEPT` tokens at most, for the check after the rounds."""
         num_tokens = max(1, MAX_KEPT // self.num_sequences)
-        return replace(self, pieces=tuple(piece.thinned(num_tokens) for piece in self.pieces))
+        return replace(self, pieces=tuple(piece.subsampled(num_tokens) for piece in self.pieces))
 
 
 @dataclass(frozen=True, kw_only=True)

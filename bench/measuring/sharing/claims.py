@@ -172,7 +172,7 @@ class Claims:
                 if seen is not None:
                     if not seen.is_dead:
                         return False
-                    _bury(path, seen)
+                    _remove_stale(path, seen)
             except FileNotFoundError:  # another sweep has removed the empty folder
                 self._make_folder()
             except OSError as error:
@@ -280,7 +280,7 @@ def _look(path: Path) -> _Seen | None:
     return None
 
 
-def _bury(path: Path, dead: _Seen) -> None:
+def _remove_stale(path: Path, dead: _Seen) -> None:
     """Remove a stale claim.
 
     Only the process that created the tombstone may do so, and reads the claim again first: a claim

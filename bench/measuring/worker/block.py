@@ -115,7 +115,7 @@ def time_block(
     for process in range(stopping.num_processes):
         if process:
             say(f"timing again: process {process + 1} of {stopping.num_processes}")
-        heard = _Heard(columns, stopping.of_one_process, jobs.timeout_s)
+        heard = RoundsListener(columns, stopping.of_one_process, jobs.timeout_s)
         before = len(samples)
         outcome = jobs.do(
             ROUNDS,
@@ -132,7 +132,7 @@ def time_block(
         )
         samples += heard.samples
         processes += [process] * len(heard.samples)
-        outcomes.append(heard.believed(outcome))
+        outcomes.append(heard.validated(outcome))
         if not outcomes[-1].is_ok or jobs.interrupt.is_asked:
             break
     together = _together(outcomes)
@@ -145,7 +145,7 @@ def time_block(
     )
 
 
-class _Heard:
+class RoundsListener:
     """Rounds reported by one worker, compared with the parent's own clock.
 
     At the beginning and at the end, the worker sends a message and waits for a reply; the parent
@@ -185,7 +185,7 @@ class _Heard:
         if took_s > self._limit_s:
             raise WorkerHung(f"the rounds did not end within {self._limit_s:.0f} s")
 
-    def believed(self, outcome: Outcome[RoundsResult]) -> Outcome[RoundsResult]:
+    def validated(self, outcome: Outcome[RoundsResult]) -> Outcome[RoundsResult]:
         """The outcome itself, or an error if the worker's times contradict the parent's clock."""
         if not outcome.is_ok:
             return outcome

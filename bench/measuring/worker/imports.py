@@ -59,12 +59,12 @@ def _noting_changes(name: str) -> Iterator[None]:
     """Compare shared state before and after the import of a module; note and undo changes."""
     from bench.measuring.measure import attributes, state
 
-    known, before, num_threads = _registered(), state.look(), state.live_threads()
+    known, before, num_threads = _registered(), state.snapshot(), state.live_threads()
     try:
         yield
     finally:
-        changes = [state.differences(before, state.look())]
-        state.put_back(before)
+        changes = [state.differences(before, state.snapshot())]
+        state.restore(before)
         if state.live_threads() > num_threads:
             if state.ends_repeated_dump():
                 changes.append("what faulthandler does, which dumps tracebacks")

@@ -137,7 +137,7 @@ class Jobs:
                 step = worker.step
             worker.close()
         except (WorkerDied, WorkerHung, NoMessage) as error:
-            return replace(misfortune(error, step), wall_s=now_s() - started)
+            return replace(outcome_of_death(error, step), wall_s=now_s() - started)
         outcome = Outcome.from_message(message, job.result, now_s() - started)
         self.busy_s += outcome.measured_s
         return outcome
@@ -199,7 +199,7 @@ def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
     return refused
 
 
-def misfortune(error: WorkerDied | WorkerHung | NoMessage, step: str) -> Outcome[Any]:
+def outcome_of_death(error: WorkerDied | WorkerHung | NoMessage, step: str) -> Outcome[Any]:
     """Outcome of a job that ended without a last message, at a given step."""
     if isinstance(error, WorkerHung):
         return Outcome(status=Status.TIMED_OUT, reason=str(error))

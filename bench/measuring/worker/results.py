@@ -13,8 +13,8 @@ from bench.core.cli.limits import (
     Count,
     Duration,
     Flops,
-    Must,
     Number,
+    Rule,
     Seconds,
     Share,
     Size,
@@ -183,7 +183,7 @@ class TrainResult(Result):
         quality: the fields of `bench.core.record.Quality` without `train_s`.
     """
 
-    quality: Annotated[dict[str, Any], Must(_is_quality, "a quality")]
+    quality: Annotated[dict[str, Any], Rule(_is_quality, "a quality")]
 
     def observed(self) -> dict[str, Any]:
         """The fields of a quality; lists from JSON become tuples again."""

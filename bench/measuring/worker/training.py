@@ -14,7 +14,7 @@ from bench.core.examples import examples_folder
 from bench.core.record import Status
 from bench.measuring.machine.environment import Environment, source_of_training
 from bench.measuring.sharing.devices import DeviceLock
-from bench.measuring.worker.jobs import TICK_S, Jobs, misfortune
+from bench.measuring.worker.jobs import TICK_S, Jobs, outcome_of_death
 from bench.measuring.worker.launch import Worker, WorkerDied
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import TRAIN, TrainResult
@@ -134,7 +134,7 @@ class Trainings:
             if message is not None and "status" in message:
                 worker.close()
         except WorkerDied as error:
-            return replace(misfortune(error, "training"), wall_s=now_s() - training.started_s)
+            return replace(outcome_of_death(error, "training"), wall_s=now_s() - training.started_s)
         if message is None:
             return None
         passed_s = now_s() - training.started_s

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from bench.core.cell import Cell
-from bench.core.cli.limits import Must, Through
+from bench.core.cli.limits import Rule, Through
 from bench.core.lines import Lines
 from bench.core.record import REFERENCE, Record, Speed, Status
 from bench.core.statistics import MIN_ROUNDS, median, paired_ratio
@@ -78,7 +78,7 @@ class Stored:
 
 
 _Version = Annotated[
-    int, Must(lambda form: form <= BASELINE_VERSION, "1 at most: a newer attnbench wrote it")
+    int, Rule(lambda form: form <= BASELINE_VERSION, "1 at most: a newer attnbench wrote it")
 ]
 
 

@@ -124,7 +124,7 @@ def next_cells(rows: Sequence[Row], records: Sequence[Record], here: Environment
     wanted = [
         (stage, number, row.at(*place, shared_rate=row.shared_rate))
         for row in rows
-        for number, (stage, place) in enumerate(wishes(row, _ends(_through(row, records, here))))
+        for number, (stage, place) in enumerate(next_runs(row, _ends(_through(row, records, here))))
     ]
     first = min((stage for stage, *_ in wanted), default=0)
     now = [(number, cell) for stage, number, cell in wanted if stage == first]
@@ -135,7 +135,7 @@ def _ends(runs: Mapping[Place, Record]) -> dict[Place, Trained]:
     return {place: trained(record) for place, record in runs.items()}
 
 
-def wishes(row: Row, runs: Mapping[Place, Trained]) -> list[tuple[int, Place]]:
+def next_runs(row: Row, runs: Mapping[Place, Trained]) -> list[tuple[int, Place]]:
     """Next runs of a row, each with its stage.
 
     Stages: 0 the first rate, 1 the others, 2 a second seed of the better half, then more seeds.

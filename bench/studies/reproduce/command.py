@@ -24,7 +24,7 @@ from bench.studies.reproduce.table import in_words, print_list, printed_value
 from bench.studies.reproduce.verdicts import Judgement, Verdict
 from bench.studies.session import Session, run_study
 
-DEAR_S = 30 * 60.0
+EXPENSIVE_S = 30 * 60.0
 """Cost in seconds above which a budget is required: an id alone must not start hours of work."""
 
 _CONTRADICTS = (Verdict.DIFFERS, Verdict.DISAGREES, Verdict.DOES_NOT_HOLD)
@@ -97,7 +97,7 @@ def _refuse(entry: Described, asked: Reproduce) -> None:
             f" and is not run. Try one of its cells, e.g. {cells}."
         )
     is_trained = isinstance(entry, PaperCell) and not entry.not_comparable
-    if is_trained and entry.cost_s > DEAR_S and asked.budget is None:
+    if is_trained and entry.cost_s > EXPENSIVE_S and asked.budget is None:
         raise ConfigError(
             f"cell={entry.id} costs about {format_duration(entry.cost_s)} on two cores. Say "
             "budget=20m to see how far it gets, or a larger one; the same command goes on."

@@ -13,7 +13,7 @@ from bench.measuring import device as door
 from bench.measuring.config import read_sweep_config
 from bench.measuring.costs.estimate import needed_bytes, why_too_large
 from bench.measuring.machine import environment
-from bench.measuring.measure.state import look, put_back
+from bench.measuring.measure.state import restore, snapshot
 from bench.measuring.plan import plan
 from bench.measuring.run import Runner
 from bench.measuring.tasks.checkpoint import Checkpoint
@@ -35,7 +35,7 @@ SAY = SimpleNamespace(say=lambda words: None, announce=lambda words: None)
 def cards(monkeypatch, tmp_path):
     """`cards(**attributes)`: cards of that kind, with a memory, a stream and a log of their own."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before = look()
+    before = snapshot()
 
     def make(**attributes):
         kind = type("Card", (FakeDevice,), {"log": []} | attributes)
@@ -43,7 +43,7 @@ def cards(monkeypatch, tmp_path):
         return kind
 
     yield make
-    put_back(before)
+    restore(before)
 
 
 def planned(**changes):

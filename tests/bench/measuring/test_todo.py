@@ -9,7 +9,7 @@ from bench.measuring.config import Shard
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import freshness
 from bench.measuring.plan import PlannedCell, reference_cell
-from bench.measuring.todo import affordable, missing, most_telling, of_shard, only_these
+from bench.measuring.todo import affordable, missing, most_informative_first, of_shard, only_these
 from tests import records as made
 
 CELL = made.kernel_cell("linear", hyperparameters={"eps": 1e-6})
@@ -66,7 +66,7 @@ def test_what_tells_most_that_is_new_per_second_comes_first():
     units = {"seed 1": [task("linear", 1)], "seed 0": [task("linear")], "long": long}
     units |= {"again": short, "short": short}
     costs = {"seed 1": 10.0, "seed 0": 10.0, "long": 40.0, "short": 2.0, "again": 3.0}
-    order = most_telling(units, costs)
+    order = most_informative_first(units, costs)
     assert order[0] == "short", "it shows two rows at all axes"
     assert order.index("long") < order.index("again"), "which shows nothing new"
     assert {order[1], order[2]} == {"seed 1", "seed 0"}, "one of them shows the task"

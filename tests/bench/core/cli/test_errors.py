@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.cli.errors import ConfigError, tell
+from bench.core.cli.errors import ConfigError, print_error
 
 
 def test_what_a_message_quotes_cannot_change_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert tell(ConfigError("said \x1b[2J\ud800\x07\nand more" + "x" * 10**6)) == 2
+    assert print_error(ConfigError("said \x1b[2J\ud800\x07\nand more" + "x" * 10**6)) == 2
     said = capsys.readouterr().err
     assert said.startswith("ConfigError: said \\x1b[2J\\ud800\\x07\nand more")
     assert len(said) < 25_000

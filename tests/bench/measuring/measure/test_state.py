@@ -17,15 +17,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attentions.mechanisms.linear import Linear
 from bench.measuring.measure import state
-from bench.measuring.measure.state import Watch, computes_meanwhile, look, put_back
+from bench.measuring.measure.state import Watch, computes_meanwhile, restore, snapshot
 
 
 @pytest.fixture(autouse=True)
 def left_as_it_was():
-    before = look()
+    before = snapshot()
     yield
-    put_back(before)
-    assert look() == before
+    restore(before)
+    assert snapshot() == before
 
 
 def patch_the_clock():
@@ -91,11 +91,11 @@ def watching():
 @pytest.mark.parametrize("words", CHANGES)
 @alone
 def test_a_change_is_named_and_can_be_put_back(watch, words):
-    before = look()
+    before = snapshot()
     assert watch.change("a") is None
     CHANGES[words]()
     assert watch.change("a").startswith("a changed ") and words in watch.change("a")
-    put_back(before)
+    restore(before)
     assert watch.change("a") is None
 
 
@@ -115,10 +115,10 @@ def test_every_setting_that_can_be_put_back_is_changed_by_a_test():
 
 @alone
 def test_products_keep_their_dtype_after_a_member_that_left_autocast_on_was_put_back():
-    before, x = look(), torch.ones(2, 2)
+    before, x = snapshot(), torch.ones(2, 2)
     torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
     assert (x @ x).dtype is torch.bfloat16
-    put_back(before)
+    restore(before)
     assert (x @ x).dtype is torch.float32
 
 

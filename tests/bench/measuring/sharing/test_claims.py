@@ -133,7 +133,7 @@ def test_whoever_moves_a_living_claim_away_by_mistake_puts_it_back(tmp_path):
     dead = module._look(file)
     file.unlink()
     alive = forged(tmp_path, "block").read_text()  # somebody was faster
-    module._bury(file, dead)
+    module._remove_stale(file, dead)
     assert file.read_text() == alive and list(claims_folder(tmp_path).iterdir()) == [file]
 
 

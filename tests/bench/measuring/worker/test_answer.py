@@ -7,7 +7,7 @@ from attentions import plugins
 from bench.core.record import Status
 from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure import state
-from bench.measuring.measure.state import look
+from bench.measuring.measure.state import snapshot
 from bench.measuring.oracle.oracle import Incorrect
 from bench.measuring.worker import answer as room
 from bench.measuring.worker import imports, results
@@ -110,11 +110,11 @@ def plugin(tmp_path, monkeypatch):
 
 def test_what_a_plugin_sets_when_it_is_imported_is_put_back(monkeypatch, plugin):
     found = []
-    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: found.append(look()))
-    before = look()
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: found.append(snapshot()))
+    before = snapshot()
     text = "import time, torch\ntorch.set_flush_denormal(True)\ntime.perf_counter = None\n"
     answer(REQUEST | {"plugins": [plugin("sets_something", text)]}, None)
-    assert found == [before] and look() == before
+    assert found == [before] and snapshot() == before
 
 
 BRINGS = """

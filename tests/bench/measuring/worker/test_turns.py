@@ -7,7 +7,7 @@ import torch
 
 from bench.core.record import Status
 from bench.measuring.measure import load
-from bench.measuring.measure.state import look, put_back
+from bench.measuring.measure.state import restore, snapshot
 from bench.measuring.oracle.oracle import Incorrect
 from bench.measuring.worker import rounds as module
 from bench.measuring.worker import turns
@@ -47,9 +47,9 @@ def subjects(monkeypatch, time):
     subjects = {"a": FakeSubject(num_sets=4), "b": FakeSubject()}
     monkeypatch.setattr(turns, "subject_of", lambda cell: subjects[cell.entry])
     monkeypatch.setattr(turns, "after_rounds", lambda cell, subject: None)
-    before = look()
+    before = snapshot()
     yield subjects
-    put_back(before)
+    restore(before)
 
 
 def test_inputs_are_renewed_before_each_round_for_the_calls_that_come(subjects):

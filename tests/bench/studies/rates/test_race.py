@@ -14,7 +14,7 @@ from bench.measuring.machine.environment import current, freshness
 from bench.measuring.worker import jobs
 from bench.measuring.worker.jobs import Deadline
 from bench.studies.rates import race
-from bench.studies.rates.race import leading, wishes
+from bench.studies.rates.race import leading, next_runs
 from bench.studies.rates.rows import Row
 from tests import records as made
 
@@ -36,22 +36,22 @@ ONE_SEED = ((0.006, 0, 0.9), (0.001, 0, 0.2), (0.003, 0, 0.8), (0.01, 0, None))
 
 
 def test_the_first_rate_comes_first_then_the_grid_then_a_second_seed_of_the_better_half():
-    assert wishes(row(), {})[0] == (0, (0.006, 0))
-    assert [stage for stage, _ in wishes(row(), {})] == [0, 1, 1, 1]
-    assert wishes(row(), through(*ONE_SEED)) == [(2, (0.006, 1)), (2, (0.003, 1))]
+    assert next_runs(row(), {})[0] == (0, (0.006, 0))
+    assert [stage for stage, _ in next_runs(row(), {})] == [0, 1, 1, 1]
+    assert next_runs(row(), through(*ONE_SEED)) == [(2, (0.006, 1)), (2, (0.003, 1))]
 
 
 def test_the_best_rate_of_two_seeds_goes_on_to_five():
     two = through(*ONE_SEED, (0.006, 1, 0.1), (0.003, 1, 0.85))
     assert leading(row(), two) == [0.003, 0.006]
-    assert wishes(row(), two) == [(3, (0.003, 2)), (4, (0.003, 3)), (5, (0.003, 4))]
+    assert next_runs(row(), two) == [(3, (0.003, 2)), (4, (0.003, 3)), (5, (0.003, 4))]
     five = two | through(*((0.003, seed, 0.8) for seed in (2, 3, 4)))
-    assert wishes(row(), five) == []
+    assert next_runs(row(), five) == []
 
 
 def test_a_row_with_a_searched_rate_needs_seeds_alone():
-    assert wishes(row((0.01,), 0.006), {}) == [(0, (0.01, 0))]
-    assert wishes(row((0.01,), 0.006), through((0.01, 0, 0.5))) == [(2, (0.01, 1))]
+    assert next_runs(row((0.01,), 0.006), {}) == [(0, (0.01, 0))]
+    assert next_runs(row((0.01,), 0.006), through((0.01, 0, 0.5))) == [(2, (0.01, 1))]
 
 
 def test_every_row_gets_its_first_wish_before_any_gets_its_second(monkeypatch):
