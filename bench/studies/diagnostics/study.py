@@ -169,7 +169,7 @@ class _Look:
 
     def _swapped(self, cells: list[PlannedCell]) -> Iterator[Line]:
         cell = cells[0].cell
-        where = f"{cell.task.label}"
+        where = cell.task.label
         samples = _Samples(cell.entry, where)
         softmax = {p.cell.task.seed: p for p in self._cells("softmax")}
         try:

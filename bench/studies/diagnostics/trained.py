@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,8 +91,6 @@ def own_calls(trained: Trained, seed: int, num_examples: int) -> list[Call]:
 
 
 def _in_float64(core: Attention) -> Attention:
-    import copy
-
     return copy.deepcopy(core).double()
 
 

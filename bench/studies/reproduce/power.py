@@ -79,9 +79,9 @@ def read_question(words: str, records: Sequence[Record]) -> Question:
     trained = [record for record in records if record.cell.is_task]
     entries = {*row_labels()} | {record.cell.entry for record in trained}
     tasks = {path.stem for path in (CONF / "task").glob("*.yaml")}
-    for kind, name, known in (("entry", first, entries), ("entry", second, entries)):
-        if name not in known:
-            raise ConfigError(f"power: there is no {kind} {name}. {did_you_mean(name, known)}")
+    for name in (first, second):
+        if name not in entries:
+            raise ConfigError(f"power: there is no entry {name}. {did_you_mean(name, entries)}")
     if task not in tasks:
         raise ConfigError(f"power: there is no task {task}. {did_you_mean(task, tasks)}")
     if first == second or float(points) == 0:

@@ -79,7 +79,7 @@ def _biases(
     scale = size.head_dim**-0.25
     exact = (q @ k.T * scale**2).exp()
     softmax = exact / exact.sum(dim=-1, keepdim=True)
-    kernel_means, weight_sums, squares = [], torch.zeros_like(exact), 0.0
+    kernel_means, squares = [], 0.0
     per_group = num_draws // num_groups
     group_weights = []
     for group in range(num_groups):
@@ -94,7 +94,6 @@ def _biases(
             sums += estimate / estimate.sum(dim=-1, keepdim=True)
             squares += (estimate / exact - 1).square().mean().item()
         kernel_means.append((total / per_group / exact - 1).mean())
-        weight_sums += sums
         group_weights.append((sums / per_group - softmax).abs().sum(dim=-1).mean() / 2)
     return (
         torch.stack(kernel_means),

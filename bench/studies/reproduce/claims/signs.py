@@ -35,13 +35,13 @@ def unlike_signs(lab: Lab, *, num_seeds: int) -> Finding:
         q, k = normal(size, seed, 0), normal(size, seed, 1)
         products = q.unsqueeze(-2) * k.unsqueeze(-3)  # (1, H, N, M, D)
         like, unlike = products.clamp(min=0).sum(-1), (-products).clamp(min=0).sum(-1)
-        both_positive = (q.clamp(min=0) @ k.clamp(min=0).mT,)
+        both_positive = q.clamp(min=0) @ k.clamp(min=0).mT
         scores = q @ k.mT
         softmax = weights(core_of("softmax", size), q, k)
         first, second = weights(core_of("polaformer", size), q, k).chunk(2, dim=1)
         numbers = (
             (unlike.sum() / (like.sum() + unlike.sum())).item(),
-            _explained(scores, *both_positive),
+            _explained(scores, both_positive),
             _explained(scores, like),
             _explained(scores, like, unlike),
             rank_correlation(softmax, first).mean().item(),
