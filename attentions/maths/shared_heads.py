@@ -6,6 +6,7 @@ Ainslie et al., 2023, arXiv:2305.13245, §2; one head for all: Shazeer, 2019, ar
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ..base import Attention, CallShape, Geometry
 from ..checks import equal_lengths
-from ..inputs import check_heads
+from ..inputs import check_heads, keywords_of, refuse_unknown
 
 
 def for_every_query_head(x: Tensor, num_heads: int) -> Tensor:
@@ -76,7 +77,12 @@ class SharedHeads(Attention):
         self.family = core.family  # type: ignore[misc]
         super().__init__(geometry)
         self.core = core
+        self._takes = keywords_of(type(core).forward)
         self.gates, self.gate_axes = core.gates, core.gate_axes
+
+    def _check_inputs(self, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        refuse_unknown(self.name, keywords, self._takes)  # `forward` takes any, for whatever core
+        super()._check_inputs(inputs, keywords)
 
     def _check(self, k: Tensor, v: Tensor) -> None:
         for what, x in (("k", k), ("v", v)):

@@ -78,3 +78,11 @@ def test_uneven_sharing_wrong_heads_and_layers_are_refused():
         build_attention("linear", GEOMETRY)(q, q, q)
     with pytest.raises(ValueError, match="owns its projections"):
         build_attention("nala_layer", GEOMETRY)
+
+
+@pytest.mark.parametrize("name", ["sliding_window", "moba", "cosformer"])
+def test_a_mask_that_the_core_does_not_take_is_refused(name):
+    geometry = Geometry(num_heads=6, num_kv_heads=2, head_dim=8, seq_len=12, causal=True)
+    seen = torch.ones(2, 12, dtype=torch.bool)
+    with pytest.raises(ValueError, match=f"{name}: key_mask was given; it takes no such"):
+        build_attention(name, geometry)(*qkv(), key_mask=seen)
