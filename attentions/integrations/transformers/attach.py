@@ -116,6 +116,8 @@ def attach(
             changed(**inputs)
         if not to_do.modules:
             raise ValueError(f"{type(model).__name__} called no attention through its interface.")
+        for module in to_do.modules:
+            getattr(module, ATTACHED).train(module.training)
     except BaseException:
         for module in to_do.modules:
             del module._modules[ATTACHED]

@@ -90,7 +90,10 @@ def core_for(
     key = (mechanism, causal, q.device, q.dtype, *sizes.values())
     if key not in kept:
         kept[key] = _without_parameters(Wish(mechanism=mechanism, causal=causal), module, q, sizes)
-    return kept[key]
+    core = kept[key]
+    if core.training != module.training:  # outside the module tree, no train() or eval() reaches it
+        core.train(module.training)
+    return core
 
 
 def sees_all(core: Attention, q: Tensor, k: Tensor, v: Tensor, **masks: Tensor) -> Tensor:
@@ -101,7 +104,7 @@ def sees_all(core: Attention, q: Tensor, k: Tensor, v: Tensor, **masks: Tensor) 
     twin = core.__dict__.get(_TWIN)
     if twin is None:
         recipe: _Recipe = core.__dict__[_RECIPE]
-        twin = replace(recipe, wish=replace(recipe.wish, causal=False)).build()
+        twin = replace(recipe, wish=replace(recipe.wish, causal=False)).build().eval()
         core.__dict__[_TWIN] = twin  # not a submodule: its own tensors are never used
     tensors = {**dict(core.named_parameters()), **dict(core.named_buffers())}
     return torch.func.functional_call(twin, tensors, (q, k, v), masks)  # type: ignore[no-any-return]

@@ -52,6 +52,20 @@ def test_a_draw_of_features_that_was_restored_is_used_with_the_cache_too() -> No
     assert_same(generate(model), expected)
 
 
+def test_an_attached_core_draws_no_features_while_the_model_is_evaluated() -> None:
+    model = attach(llama(), "performer", num_features=16, redraw_interval=1)
+    assert_same(generate(model), generate(model))
+
+
+def test_cores_without_parameters_are_trained_and_evaluated_with_the_model() -> None:
+    model = with_mechanism(llama(), "performer")
+    for training in (False, True, False):
+        model.train(training)(ids())
+        kept = [part.__dict__.get("_attnbench_cores", {}).values() for part in model.modules()]
+        cores = [core for some in kept for core in some]
+        assert cores and all(x.training == training for core in cores for x in core.modules())
+
+
 def test_a_window_keeps_its_own_state() -> None:
     model = attach(llama(), "sliding_window", window=4)
     assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
