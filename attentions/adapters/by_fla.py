@@ -46,10 +46,13 @@ class ByFla(TakesGates):
     Attributes:
         operator: what it calls, and how.
         settings: hyperparameters of ours with their defaults, those that are fixed left out.
+        shares_heads: False, since most operators need a head of keys for each head of queries;
+            `nsa_fla`, which groups heads by its formula, is given the fewer.
     """
 
     operator: ClassVar[Operator]
     settings: ClassVar[Mapping[str, Any]]
+    shares_heads: bool = False
 
     def __init__(self, geometry: Geometry, **given: Any) -> None:
         super().__init__(geometry, **self.operator.fixed, **given)

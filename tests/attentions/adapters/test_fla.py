@@ -61,27 +61,28 @@ def fla(monkeypatch):
         monkeypatch.setattr(adapter, "capabilities", replace(adapter.capabilities, dtypes=DTYPES))
 
 
-def geometry(name):
+def geometry(name, heads_of=HEADS_OF):
     width, value_dim = WIDTHS.get(name, (KEY_DIM, VALUE_DIM))
-    heads, kv_heads = HEADS_OF.get(name, (HEADS, HEADS))
+    heads, kv_heads = heads_of.get(name, (HEADS, HEADS))
     sizes = {"num_heads": heads, "num_kv_heads": kv_heads, "seq_len": SEQ_LEN, "causal": True}
     return Geometry(head_dim=width, value_dim=value_dim, **sizes)
 
 
-def inputs(name, qkv, batch_size=1):
+def inputs(name, qkv, batch_size=1, heads_of=HEADS_OF):
     width, value_dim = WIDTHS.get(name, (KEY_DIM, VALUE_DIM))
-    heads, kv_heads = HEADS_OF.get(name, (HEADS, HEADS))
+    heads, kv_heads = heads_of.get(name, (HEADS, HEADS))
     q, k, v = qkv(batch_size, heads, SEQ_LEN, width, value_dim=value_dim)
     return q, k[:, :kv_heads], v[:, :kv_heads]
 
 
-def pair(name, **settings):
+def pair(name, heads_of=HEADS_OF, **settings):
     """The adapter and ours, with the same learned gates."""
-    theirs = build_attention(name, geometry(name), **settings).double()
+    shape = geometry(name, heads_of)
+    theirs = build_attention(name, shape, **settings).double()
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    ours = build_attention(OURS[name], geometry(name), **settings, **ROWS[name].fixed).double()
+    ours = build_attention(OURS[name], shape, **settings, **ROWS[name].fixed).double()
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
 
@@ -90,6 +91,15 @@ def pair(name, **settings):
 def test_it_computes_what_ours_computes(name, fla, qkv):
     theirs, ours = pair(name)
     tensors = inputs(name, qkv, 2)
+    torch.testing.assert_close(theirs(*tensors), ours(*tensors))
+    torch.testing.assert_close(theirs(*tensors), theirs.reference(*tensors))
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name not in HEADS_OF])
+def test_a_kernel_gets_a_head_of_keys_for_each_head_of_queries(name, fla, qkv):
+    grouped = {name: (4, 2)}
+    theirs, ours = pair(name, grouped)
+    tensors = inputs(name, qkv, 2, grouped)
     torch.testing.assert_close(theirs(*tensors), ours(*tensors))
     torch.testing.assert_close(theirs(*tensors), theirs.reference(*tensors))
 
