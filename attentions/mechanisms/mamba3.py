@@ -115,7 +115,7 @@ class Mamba3(StateCore):
         angle = (state.angle + step * turns) % TURN
         key, early = turned(k + bias, angle), (1 - tau) * step * state.key
         context = g.exp() * (state.context + early.mT @ state.value) + (tau * step * key).mT @ v
-        return TurnedState(context, key, v, angle)
+        return TurnedState(context, key, v.clone(), angle)  # a view would be the caller's memory
 
     def read(self, q: Tensor, state: TurnedState, *gates: Tensor) -> Tensor:
         """The read of a turned query, and the last value."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from attentions import Attention, Geometry, attention_class, attention_names, build_attention
 from attentions.kernel.plain import KernelState
@@ -123,6 +124,17 @@ def test_a_layer_with_a_state_looks_at_its_tokens_too() -> None:
             layer.step(wrong, state)  # type: ignore[union-attr]
     with refused("mla: state is of type NoneType; a LatentState is needed"):
         layer.step(x, None)  # type: ignore[union-attr]
+
+
+def test_a_state_keeps_nothing_in_the_memory_of_the_tokens() -> None:
+    for name in RECURRENT:
+        core = build(name)
+        for length in (1, 3):
+            tokens = torch.randn(3, B, H, length, D)
+            _, state = core.step(*tokens, empty(core))
+            kept = [x for x in tree_leaves(state) if isinstance(x, torch.Tensor)]
+            theirs = tokens.untyped_storage().data_ptr()
+            assert all(x.untyped_storage().data_ptr() != theirs for x in kept), name
 
 
 def test_our_own_mistake_is_not_taken_for_the_states() -> None:
