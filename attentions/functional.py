@@ -40,6 +40,7 @@ def mix(
     initial_state: Any = None,
     return_state: bool = False,
     grid: tuple[int, int] | None = None,
+    seq_len: int | None = None,
     **given: Any,
 ) -> Any:
     """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E) by a registered core.
@@ -47,6 +48,11 @@ def mix(
     >>> q = torch.randn(1, 2, 5, 8)
     >>> out, state = mix("linear", q, q, q, is_causal=True, return_state=True)
     >>> out, state = mix("linear", q, q, q, is_causal=True, initial_state=state, return_state=True)
+
+    A state that is a cache has room for a fixed number of tokens:
+
+    >>> out, state = mix("softmax", q, q, q, is_causal=True, return_state=True, seq_len=10)
+    >>> out = mix("softmax", q, q, q, is_causal=True, initial_state=state, seq_len=10)
 
     Args:
         mechanism: a registered name.
@@ -60,8 +66,11 @@ def mix(
         initial_state: what earlier tokens left behind, from a call with ``return_state``.
         return_state: whether to return (output, state).
         grid: rows and columns, for a mechanism that needs them; the most square if None.
-        given: hyperparameters; learned tensors by their names (dots as underscores), where those
-            not given are as in a new core; and gates.
+        seq_len: number of tokens that a state is to have room for, those of later calls included;
+            the same in every call. If None, those of this call, or the room of a given cache.
+        given: hyperparameters, with a ``_`` behind a name that is an argument of all functions
+            (``k_`` of topk); learned tensors by their names (dots as underscores), where those not
+            given are as in a new core; and gates.
 
     Raises:
         ValueError: what this mechanism does not do, by name; tensors that do not fit together.
@@ -89,8 +98,17 @@ def mix(
             raise ValueError(f"functional.{mechanism} has no form with {what}.")
     if key_mask is not None:
         keywords["key_mask"] = key_mask
-    settings = {x: keywords.pop(x) for x in hyperparameters(mechanism) if x in keywords}
-    geometry = _geometry(mechanism, q, k, v, is_causal=is_causal, shared=enable_gqa, grid=grid)
+    taken = {_keyword(x): x for x in hyperparameters(mechanism)}
+    settings = {taken[x]: keywords.pop(x) for x in taken if x in keywords}
+    geometry = _geometry(
+        mechanism,
+        (q, k, v),
+        is_causal=is_causal,
+        shared=enable_gqa,
+        grid=grid,
+        seq_len=seq_len,
+        room=_room(initial_state),
+    )
     core = build_attention(mechanism, geometry, **settings)
     core = core.to(device=q.device, dtype=wide_dtype(q.dtype))
     weights = _weights(core, keywords)
@@ -98,7 +116,7 @@ def mix(
     for name in keywords:
         if name not in takes:
             learned = [_plain_name(name) for name, _ in core.named_parameters()]
-            known = [*hyperparameters(mechanism), *learned, *takes[4 if with_state else 3 :]]
+            known = [*taken, *learned, *takes[4 if with_state else 3 :]]
             raise ValueError(
                 f"functional.{mechanism}: {name} was given; besides the arguments of all functions "
                 f"it takes {', '.join(known) or 'none'}."
@@ -128,15 +146,16 @@ class _Step(torch.nn.Module):
 
 def _geometry(
     mechanism: str,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    tensors: tuple[Tensor, Tensor, Tensor],
     *,
     is_causal: bool,
     shared: bool,
     grid: tuple[int, int] | None,
+    seq_len: int | None,
+    room: int,
 ) -> Geometry:
-    if not all(isinstance(x, Tensor) and x.dim() == 4 for x in (q, k, v)):
+    q, k, v = tensors
+    if not all(isinstance(x, Tensor) and x.dim() == 4 for x in tensors):
         raise ValueError(
             f"functional.{mechanism}: q, k and v are tensors (B, H, N, D), (B, H, M, D) and "
             "(B, H, M, E)."
@@ -151,10 +170,25 @@ def _geometry(
         num_kv_heads=k.shape[1],
         head_dim=q.shape[3],
         value_dim=v.shape[3],
-        seq_len=max(q.shape[2], k.shape[2]),
+        seq_len=max(q.shape[2], k.shape[2], room) if seq_len is None else seq_len,
         causal=is_causal,
         **({} if grid is None else {"grid": grid}),
     )
+
+
+def _room(state: Any) -> int:
+    """Number of tokens that a cache of keys has room for; 0 for another state."""
+    keys = getattr(state, "k", None)
+    return keys.shape[2] if isinstance(keys, Tensor) and keys.dim() == 4 else 0
+
+
+_OF_ALL = frozenset(inspect.signature(mix).parameters) - {"scale"}
+"""Arguments of all functions, but for the one that stands for the hyperparameter of its name."""
+
+
+def _keyword(hyperparameter: str) -> str:
+    """A hyperparameter as a keyword."""
+    return f"{hyperparameter}_" if hyperparameter in _OF_ALL else hyperparameter
 
 
 def _plain_name(name: str) -> str:
@@ -183,7 +217,7 @@ def _function(mechanism: str) -> Callable[..., Any]:
     function.__name__ = function.__qualname__ = mechanism
     function.__doc__ = f"{cls.__doc__}\n\nSee `attentions.functional.mix` for the arguments."
     own = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        inspect.Parameter(_keyword(name), inspect.Parameter.KEYWORD_ONLY, default=default)
         for name, default in hyperparameters(mechanism).items()
         if name != "scale"
     ]

@@ -1,5 +1,6 @@
 """Cores as functions."""
 
+import functools
 import inspect
 
 import pytest
@@ -62,6 +63,28 @@ def test_a_state_goes_on_where_the_tokens_ended():
     torch.testing.assert_close(torch.cat((out, more), dim=2), expected)
 
 
+@pytest.mark.parametrize("name", ["softmax", "fox", "topk", "sigmoid", "cosformer", "log_linear"])
+def test_a_state_has_room_for_the_tokens_of_all_calls(name):
+    q, k, v = tokens()
+    function = functools.partial(getattr(functional, name), is_causal=True)
+    expected = function(q, k, v)
+    first, rest = zip(*(x.split((5, 7), dim=2) for x in (q, k, v)), strict=True)
+    out, state = function(*first, return_state=True, seq_len=N)
+    calls = [{"seq_len": N}, {}] if hasattr(state, "k") else [{"seq_len": N}]
+    for sizes in calls:  # the room of a cache says how many tokens there may be
+        more = function(*rest, initial_state=state, **sizes)
+        torch.testing.assert_close(torch.cat((out, more), dim=2), expected)
+
+
+def test_a_state_without_room_says_what_is_needed():
+    first, rest = (tokens(length=length) for length in (5, 7))
+    _, state = functional.softmax(*first, is_causal=True, return_state=True)
+    with pytest.raises(ValueError, match=r"holds 5, and 7 more .* seq_len 12 or more is needed"):
+        functional.softmax(*rest, is_causal=True, initial_state=state)
+    with pytest.raises(ValueError, match=r"Geometry.seq_len is 0; a whole number of 1 or more"):
+        functional.softmax(*first, is_causal=True, seq_len=0)
+
+
 @pytest.mark.parametrize(
     ("name", "keywords", "said"),
     [
@@ -86,3 +109,13 @@ def test_every_core_has_a_function_with_its_hyperparameters_in_its_signature():
     assert all(issubclass(attention_class(name), Attention) for name in names if name != "mix")
     with pytest.raises(AttributeError, match="nothing"):
         functional.nothing  # noqa: B018
+    for name in names:
+        assert "is_causal" in inspect.signature(getattr(functional, name)).parameters
+
+
+def test_a_hyperparameter_named_like_an_argument_of_all_has_an_underscore():
+    assert "k_" in inspect.signature(functional.topk).parameters
+    q, k, v = tokens()
+    core = build_attention("topk", Geometry(num_heads=H, head_dim=D, seq_len=N), k=3)
+    assert torch.equal(functional.topk(q, k, v, k_=3), core(q, k, v))
+    assert not torch.equal(functional.topk(q, k, v, k_=4), core(q, k, v))
