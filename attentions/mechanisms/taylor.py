@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -111,3 +112,7 @@ class Taylor(KernelCore):
         if self.form == "features":
             return super().executed_flops(shape)
         return 2 * (shape.head_dim + shape.value_dim) * shape.num_tokens * shape.key_len
+
+    def decode_flops(self, shape: CallShape) -> int:
+        """Those of features: a step goes by them in either form."""
+        return super().flops(replace(shape, query_len=1, key_len=1, causal=False))

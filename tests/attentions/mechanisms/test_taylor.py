@@ -87,3 +87,10 @@ def test_the_explicit_form_counts_pairs_and_is_cheaper_while_they_are_few():
 def test_eps_is_added_to_the_sum_of_weights(qkv):
     q, k, v = qkv(1, 2, 7, 4, value_dim=3)
     torch.testing.assert_close(build(eps=9.0)(q, k, v), by_hand(q, k, v, eps=9.0))
+
+
+def test_a_step_goes_by_features_in_either_form():
+    shape = call_of(50, 4, 3, causal=True)
+    explicit, features = (build(True, 50, form=form) for form in ("explicit", "features"))
+    assert explicit.decode_flops(shape) == features.decode_flops(shape)
+    assert explicit.decode_flops(shape) == features.flops(call_of(1, 4, 3))
