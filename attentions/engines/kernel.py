@@ -239,6 +239,11 @@ class KernelCore(Attention):
     def _require_recurrent(self) -> None:
         if not self.capabilities.recurrent:
             raise TypeError(f"{self.name} has no recurrent form.")
+        if not self.geometry.causal:
+            raise ValueError(
+                f"{self.name}: a state was asked for, and causal is False; it is needed True, as "
+                "a token sees what came before it."
+            )
 
     def flops(self, shape: CallShape) -> int:
         """Feature maps; keys meet values, queries read, and the normaliser if something divides."""

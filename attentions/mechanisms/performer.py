@@ -223,6 +223,7 @@ class Performer(KernelCore):
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """Zeros; float32 for half inputs."""
+        self._require_recurrent()
         if self.is_relu:
             return super().init_state(batch_size, dtype=dtype, device=device)
         g = self.geometry
@@ -231,6 +232,7 @@ class Performer(KernelCore):
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
+        self._require_recurrent()
         if self.is_relu:
             return super().step(q, k, v, state)
         with without_autocast(q.device.type):

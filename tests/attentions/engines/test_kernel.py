@@ -270,6 +270,15 @@ def test_a_core_that_is_not_recurrent_has_no_step():
         core.init_state(2, dtype=q.dtype, device=q.device)
 
 
+@pytest.mark.parametrize("form", ["linear", "cosformer", "performer", "performer-relu"])
+def test_a_state_needs_a_causal_form(form):
+    core, (q, k, v) = build(form, 5), tensors(5, 5, 5)
+    with pytest.raises(ValueError, match="a state was asked for, and causal is False"):
+        core.init_state(2, dtype=q.dtype, device=q.device)
+    with pytest.raises(ValueError, match="a state was asked for, and causal is False"):
+        core.step(q, k, v, torch.zeros(2, H, D, E))
+
+
 @every_way
 @pytest.mark.parametrize("is_masked", [False, True])
 def test_heads_may_share_keys_and_values(form, is_masked):
