@@ -51,7 +51,7 @@ def load_all(group: str = GROUP) -> tuple[PluginProblem, ...]:
     for point in installed(group):
         try:
             importlib.import_module(point.module)
-        except Exception as error:  # foreign code: whatever it raises must not end the others
+        except (Exception, SystemExit) as error:  # foreign code: nothing of it may end the others
             reason = f"{type(error).__name__}: {error} Mend it, or uninstall the package."
             problems.append(PluginProblem(plugin=label(point), reason=reason, kind=kind))
             warnings.warn(str(problems[-1]), RuntimeWarning, stacklevel=2)

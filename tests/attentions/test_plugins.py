@@ -103,6 +103,27 @@ def test_one_that_cannot_be_imported_is_named_and_the_others_are_there(
     assert "No module named 'a_module_that_nobody_has'" in warning
 
 
+def test_one_that_ends_the_program_is_left_out_like_any_other(site: Path) -> None:
+    install(site, "quitting-package", "import sys\nsys.exit('not today')\n", "quitting_plugin")
+    done = python(site, "-c", BUILD)
+    assert (done.returncode, done.stdout) == (0, "Mean\n")
+    assert "The attention plugin 'quitting_plugin'" in done.stderr
+    assert "is left out: SystemExit: not today" in done.stderr
+
+
+def test_a_listing_survives_a_package_that_ends_the_program(site: Path) -> None:
+    install(site, "quitting-package", "", "quitting")
+    (site / "quitting.py").unlink()
+    (site / "quitting").mkdir()
+    (site / "quitting" / "__init__.py").write_text("raise SystemExit('not today')\n")
+    (site / "quitting" / "inner.py").write_text(GOOD)
+    names = site / "quitting-package-1.5.dist-info" / "entry_points.txt"
+    names.write_text("[attnbench.attentions]\nquitting = quitting.inner\n")
+    done = python(site, "-m", "bench", "list", "family=other")
+    assert done.returncode == 0 and "│ mean " in done.stdout
+    assert "is left out: SystemExit: not today" in done.stderr
+
+
 def test_who_asks_for_a_lost_mechanism_is_told_why_it_is_lost(
     beside_a_broken_one: subprocess.CompletedProcess[str],
 ) -> None:
