@@ -105,10 +105,11 @@ class Nsa(BlockCore):
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """All weights of each branch, those of means spread over their keys."""
-        size, t = self.block_size, torch.arange(q.shape[2])
+        size, t = self.block_size, torch.arange(q.shape[2], device=q.device)
         keys, values = (for_every_query_head(x, q.shape[1]) for x in (k, v))
         scores = q @ keys.mT / q.shape[-1] ** 0.5
-        own, later, blocks = t[:, None] // size, t > t[:, None], torch.arange(-(-len(t) // size))
+        own, later = t[:, None] // size, t > t[:, None]
+        blocks = torch.arange(-(-len(t) // size), device=q.device)
         means = scores @ (own == blocks).to(q.dtype) / size
         hidden = (blocks + 1) * size > t[:, None] + 1
         means = means.masked_fill(hidden, torch.finfo(q.dtype).min).softmax(dim=-1)

@@ -48,6 +48,13 @@ def test_outputs_and_gradients_are_those_of_the_formula(name, kv_heads):
     torch.testing.assert_close(core.reference(*tensors, **gates), expected)
 
 
+def test_the_slow_form_of_nsa_stays_on_the_device_of_its_queries():
+    core, tensors, gates = called("nsa")
+    away = {name: gate.to("meta") for name, gate in gates.items()}
+    out = core.to("meta").reference(*(x.to("meta") for x in tensors), **away)
+    assert out.is_meta and out.shape == (2, 4, N, E)
+
+
 @every
 def test_where_nothing_can_be_left_out_pairs_are_hidden(name, monkeypatch):
     core, tensors, gates = called(name)
