@@ -217,7 +217,10 @@ def _places(rank: str) -> dict[str, Value]:
 
 
 def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], dict[str, Value]]:
-    """A row over seeds: `Score.centre` as the score, and medians of other metrics."""
+    """A row over seeds: `Score.centre` as the score, and medians of other metrics.
+
+    A median of seeds that split has no interval.
+    """
     first = score.records[0]
     holes = [record for record in score.records if record.status is not Status.OK]
     words = _words_of(holes[0] if holes and not score.accuracies else first) | {
@@ -232,7 +235,7 @@ def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], di
     numbers = {name: _median(own[name] for own in each) for name in metrics}
     metric = "accuracy" if numbers.get("bits_per_byte") is None else "bits_per_byte"
     numbers[metric] = score.centre
-    if interval := score.shown_interval:
+    if not score.is_split and (interval := score.shown_interval):  # that of the mean
         numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
     numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)

@@ -87,6 +87,16 @@ def test_the_interval_of_a_share_of_right_answers_ends_at_all_of_them() -> None:
     assert rows[0]["accuracy_high"] == 1  # by Student's t over three seeds it is above
 
 
+def test_the_median_of_seeds_that_split_has_no_interval() -> None:
+    records = [
+        made.changed(record, accuracy=accuracy, plateaus={"one of the shown values": 0.25})
+        for record, accuracy in zip(made.task_records(["gla"]), (0.243, 0.818, 0.966), strict=True)
+    ]
+    (row,) = rows_of(records)
+    assert row["accuracy"] == 0.818
+    assert row.get("accuracy_low") is row.get("accuracy_high") is None
+
+
 def test_two_sweeps_of_a_cell_are_kept_apart(tmp_path: Path) -> None:
     found: Any = content(sweep(), tmp_path)["sweeps"]
     assert found["names"] == ["older", made.SWEEP]
