@@ -226,8 +226,9 @@ def _task_overrides(work: TaskWorkload) -> Iterator[str]:
     if not is_planned or usual.keys() != settings.keys() or usual["task"] != work.task:
         return
     yield f"task=[{name}]"
-    for key, value in settings.items():
-        if key in listed or value != usual[key]:
+    for key, default in usual.items():
+        value = settings[key]
+        if key in listed or value != default:
             words = json.dumps([value] if key in listed else value)
             yield f"task.{name}.{key}={words}"
     if work.shared_rate is None:
