@@ -18,6 +18,11 @@ def test_what_hides_the_future_does_not_leak(mechanism: str) -> None:
     assert not leaks_future(build_model(task, mechanism, {}, 0), task)
 
 
+def test_an_example_of_one_token_has_no_future() -> None:
+    task = build_task("bytes", {"context_len": 1})
+    assert not leaks_future(build_model(task, "softmax", {}, 0), task)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_mean_over_all_tokens_leaks_where_a_token_may_not_see_them(
     causal: bool, monkeypatch: pytest.MonkeyPatch
