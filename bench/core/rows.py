@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
+from bench.core.cli.errors import ConfigError
 from bench.core.places import CONF
 
 _FOLDER = CONF / "attention"
@@ -110,10 +111,20 @@ def _variants() -> tuple[tuple[str, str], ...]:
 
 
 def rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Label and mechanism of each YAML in a folder."""
+    """Label and mechanism of each YAML in a folder.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
     found = []
     for file in sorted(folder.glob("*.yaml")):
-        said = _MECHANISM.search(file.read_text(encoding="utf-8"))
+        try:
+            said = _MECHANISM.search(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{file} cannot be read: {error}. Save it as text in UTF-8, or take it out of the "
+                "folder."
+            ) from error
         if said:
             found.append((file.stem, said[1] or ""))
     return tuple(found)
