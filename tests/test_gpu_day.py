@@ -39,9 +39,9 @@ def test_a_step_that_failed_runs_again_though_it_left_its_file(tmp_path):
 
     def run(words, **_):
         called.append(words[2])
-        for step in gpu.STEPS:
-            (tmp_path / step.file).parent.mkdir(exist_ok=True)
-            (tmp_path / step.file).touch()
+        (file,) = [tmp_path / s.file for s in gpu.STEPS if s.command(tmp_path) == words]
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
         return SimpleNamespace(returncode=codes.get(words[2], 0))
 
     assert gpu.run_steps(tmp_path, run) == 1 and len(called) == len(gpu.STEPS)
