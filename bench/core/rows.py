@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
-from bench.core.cli.errors import ConfigError
 from bench.core.places import CONF
 
 _FOLDER = CONF / "attention"
@@ -114,14 +113,14 @@ def rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
     """Label and mechanism of each YAML in a folder.
 
     Raises:
-        ConfigError: one of them cannot be read.
+        ValueError: one of them cannot be read; says which.
     """
     found = []
     for file in sorted(folder.glob("*.yaml")):
         try:
             said = _MECHANISM.search(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
+            raise ValueError(
                 f"{file} cannot be read: {error}. Save it as text in UTF-8, or take it out of the "
                 "folder."
             ) from error
