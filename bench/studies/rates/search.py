@@ -186,7 +186,7 @@ def _print(session: Session, arms: Sequence[Arm], file: Path) -> None:
     for arm in arms:
         name = f"{arm.row.name}, {arm.num_steps:,} steps"
         unit = next((run.unit for run in arm.runs.values()), "")
-        scores = " ".join([*map(number if unit else percent, arm.scores), unit]).rstrip()
+        scores = " ".join([*map(number if unit else percent, arm.scores), unit]).rstrip() or "none"
         words = f"control, test {scores}"
         if arm.tried:
             tried = ", ".join(f"{rate:g}: {_score(score)}" for rate, score in arm.tried)
