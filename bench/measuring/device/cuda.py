@@ -82,7 +82,7 @@ class Cuda(Device):
         return next(iter(self._asked("driver_version")), None)
 
     def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """See `Clock`; between two events on the card's current stream, as calls only queue work."""
+        """See `Clock`; between two events on its current stream, as calls only queue work."""
         cuda = self.api
         with cuda.device(self.place):  # events are recorded on the current device's stream
             start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)

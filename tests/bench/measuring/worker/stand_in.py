@@ -1,7 +1,7 @@
 """A server of workers without torch, whose workers do what they are asked to: `-m` it as the real.
 
-Jobs ``fine``, ``hang``, ``long_line``, ``no_message``, ``real_time``, which ends by a signal without
-a name, and ``child``, which starts a process that outlives its worker and says its number.
+Jobs ``fine``, ``hang``, ``long_line``, ``no_message``, ``real_time``, which ends by a signal
+without a name, and ``child``, which starts a process that outlives its worker and says its number.
 """
 
 import os
