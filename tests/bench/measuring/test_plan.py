@@ -104,6 +104,21 @@ def test_a_shape_that_cannot_be_built_is_skipped_with_the_constructors_words():
     assert even.unsupported is None
 
 
+def test_a_layer_that_does_not_fit_a_task_is_skipped_with_its_constructors_words_as_a_row_is():
+    rows = {"mixed": {"layers": ["softmax", "differential"]}, "softmax": {"mechanism": "softmax"}}
+    task = {"task": "recall", "embed_dim": 60, "num_heads": 4}  # 15 channels per head are odd
+    mixed, softmax = planned(attention=rows, task={"recall": task}, seq_len=[])
+    assert softmax.unsupported is None
+    assert mixed.unsupported.startswith("differential cannot be built: ")
+
+
+def test_a_layer_with_bad_hyperparameters_is_a_mistake(monkeypatch):
+    own = {"mechanism": "performer", "num_features": -1}
+    monkeypatch.setattr("bench.measuring.layers.settings_of", lambda name: dict(own))
+    with pytest.raises(ConfigError, match=r".mixed. cannot be built: .*num_features"):
+        planned(attention={"mixed": {"layers": ["softmax", "performer"]}}, seq_len=[])
+
+
 def test_a_dtype_that_the_device_does_not_compute_in_is_skipped_with_the_devices_words(monkeypatch):
     def why_no_dtype(device, dtype):
         return f"{device.name} does not compute in {dtype}." if dtype == "float16" else None
