@@ -49,6 +49,14 @@ def test_an_entry_can_have_a_longest_sequence():
     ]
     with pytest.raises(ConfigError, match="plan is empty"):
         planned(task={}, max_seq_len={"linear": 8, "softmax": 8})
+    with pytest.raises(
+        ConfigError, match=r"max_seq_len names .softmax_explict.,.* Did you mean soft"
+    ):
+        planned(max_seq_len={"softmax_explict": 8})
+    # A suite can limit an entry that this sweep does not have, and a reference is a row.
+    assert len(planned(max_seq_len={"softmax_explicit": 8}, seq_len=256, task={})) == 2
+    limited = planned(max_seq_len={"nala": 8}, reference="nala", seq_len=256, task={})
+    assert [p.cell.entry for p in limited if p.unsupported] == ["nala"]
 
 
 def test_an_entry_can_be_trained_alone_or_timed_alone():
