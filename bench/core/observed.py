@@ -258,8 +258,8 @@ class Quality:
         collapsed: whether, in any layer, nearly all features of the keys of a test batch lay at the
             floor that the mechanism adds to them; None for a mechanism without one.
         causal: whether a token saw only itself and earlier ones; None in older records.
-        leaks_future: whether, in a causal task, later tokens change earlier outputs of the first
-            layer's mechanism.
+        leaks_future: whether, in a causal task, later tokens change earlier outputs of a layer's
+            mechanism.
         ended: ``ceiling`` or ``plateau`` if the run settled; ``maximum`` if it was still improving
             after its last step; empty in older records.
         num_steps: parameter updates until then.
