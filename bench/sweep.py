@@ -163,16 +163,20 @@ def print_plan(
     from bench.measuring.engine import expected_cost_s
 
     left = {id(p) for p in todo}
+    rest = (
+        f"not asked for by only={','.join(config.only)}" if config.only else "measured here already"
+    )
     for p in planned:
-        state = p.unsupported or ("" if id(p) in left else "measured here already")
+        state = p.unsupported or ("" if id(p) in left else rest)
         line = f"{p.cell.key}  {p.cell.describe()}" + (f": {state}" if state else "")
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     runs = [p for p in todo if not p.unsupported]
     guess = format_duration(sum(expected_cost_s(p, config) for p in runs))
     num_unsupported = sum(bool(p.unsupported) for p in planned)
+    num_others = len(planned) - len(runs) - num_unsupported
     console.print(
         f"{len(planned)} cells: {len(runs)} to measure, {num_unsupported} "
-        f"unsupported, {len(planned) - len(todo)} measured here already. "
+        f"unsupported, {num_others} {rest}. "
         f"Estimated duration: about {guess}. Nothing was measured (dry_run=true)."
     )
 

@@ -153,6 +153,14 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path, here):
     assert "cuda:7" in elsewhere and "2 to measure" in elsewhere
 
 
+def test_a_dry_run_counts_each_cell_once_and_says_what_was_not_asked_for(here):
+    words = ["attention=[softmax,linear,cosformer]", "task=[]", *TINY[1:], "seq_len=32"]
+    printed = here(*words, "padding=0.25", "only=failed", "out=empty", "dry_run=true")
+    told = "3 cells: 0 to measure, 1 unsupported, 2 not asked for by only=failed."
+    assert told in printed.replace("\n", " ")
+    assert printed.count("not asked for by only=failed") == 3 and "measured here" not in printed
+
+
 def test_padded_and_ragged_batches_are_timed_beside_softmax_under_the_same_mask(tmp_path, here):
     printed = here(
         "attention=[linear,cosformer]",
