@@ -140,9 +140,11 @@ def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
         with WorkerServer() as server:
             planned = [p for job in mine for p in plan(read_sweep_config(job), server)]
         publishing = read_publish_config(mine[-1])
-        records = with_calibration(read_records(publishing.out), publishing.out)
-        console.print(f"\nAll {len(mine)} jobs:", style="bold", highlight=False)
-        print_leaderboard(_board_of(planned, records, publishing), publishing, console)
+        records = with_calibration(read_records(publishing.out, missing_ok=True), publishing.out)
+        board = _board_of(planned, records, publishing)
+        if board.num_cells:  # none where no job has a part in its shard
+            console.print(f"\nAll {len(mine)} jobs:", style="bold", highlight=False)
+            print_leaderboard(board, publishing, console)
 
 
 def _board_of(

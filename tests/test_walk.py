@@ -218,6 +218,12 @@ def test_multirun_gives_the_same_cells_with_the_same_keys_into_the_same_store(tm
     assert "2 cells: 0 to measure, 0 unsupported, 2 measured here already" in one.replace("\n", " ")
 
 
+def test_a_multirun_without_a_part_in_its_shard_has_nothing_to_do(here):
+    words = ["-m", "attention=softmax,linear", "seq_len=32", "task=[]", *TINY[1:], "out=many"]
+    printed = here(*words, "shard=2/2")
+    assert printed.count("No cell of the plan is in shard=2/2.") == 2 and "All 2 jobs" not in printed
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
