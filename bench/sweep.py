@@ -113,7 +113,7 @@ def sweep(composed: dict[str, Any]) -> int:
         left = len(done.left_out)
         console.print(f"Stopped; {left} cells are left. The same command goes on from here.")
         return 130
-    return verdict(console, config, without(planned, done.left_out), records)
+    return verdict(console, config, without(planned, done.left_out), records, here)
 
 
 def _refuse_unknown(controls: Sequence[str]) -> None:
@@ -236,13 +236,16 @@ def verdict(
     config: SweepConfig,
     planned: Sequence[PlannedCell],
     records: Sequence[Record],
+    here: environment.Environment,
 ) -> int:
-    """1 if every supported cell had to be ok and one is not."""
+    """1 if every supported cell had to be ok and one is not, by its newest record good here."""
+    from bench.measuring.todo import by_key
+
     if not config.require_ok:
         return 0
-    last = {r.cell.key: r.status for r in sorted(records, key=lambda r: r.started_at)}
     supported = [p.cell for p in planned if not p.unsupported]
-    failed = [cell for cell in supported if last.get(cell.key) is not Status.OK]
+    good = by_key(records, {cell.key: cell for cell in supported}, here)
+    failed = [c for c in supported if c.key not in good or good[c.key][-1].status is not Status.OK]
     for cell in failed:
         console.print(f"Not ok, as require_ok=true demands: {cell.describe()}", style="red")
     return 1 if failed else 0
