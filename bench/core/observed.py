@@ -251,7 +251,7 @@ class Quality:
         accuracy: the score on unseen examples: between 0 and 1, or in `unit`, where less is better.
         guess: the rule whose score is `chance`, in words.
         losses: training loss, evenly spaced over the run.
-        train_s: wall time of training; not a timing to compare, since runs may share the machine.
+        train_s: wall time of training, resumed or not; not to compare: runs may share the machine.
         unit: what the score counts, such as ``bits per byte``; empty for a share of right answers.
         gates: what the backbone's layer projects from the tokens for the mechanism, besides
             queries, keys and values; empty for one without gates, or with its own projections.

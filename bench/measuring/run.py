@@ -375,7 +375,7 @@ class Runner:
         measured_s: float | None = None,
     ) -> Record:
         if isinstance(outcome.result, TrainResult):
-            result = Quality(**outcome.result.observed(), train_s=outcome.wall_s)
+            result = Quality(**outcome.result.observed())
         measured = outcome.measured_s if measured_s is None else measured_s
         return Record(
             cell=cell,
