@@ -113,7 +113,7 @@ def sweep(composed: dict[str, Any]) -> int:
         left = len(done.left_out)
         console.print(f"Stopped; {left} cells are left. The same command goes on from here.")
         return 130
-    return verdict(console, config, without(planned, done.left_out), records)
+    return verdict(console, config, without(planned, done.left_out), records, here)
 
 
 def _refuse_unknown(controls: Sequence[str]) -> None:
@@ -140,9 +140,11 @@ def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
         with WorkerServer() as server:
             planned = [p for job in mine for p in plan(read_sweep_config(job), server)]
         publishing = read_publish_config(mine[-1])
-        records = with_calibration(read_records(publishing.out), publishing.out)
-        console.print(f"\nAll {len(mine)} jobs:", style="bold", highlight=False)
-        print_leaderboard(_board_of(planned, records, publishing), publishing, console)
+        records = with_calibration(read_records(publishing.out, missing_ok=True), publishing.out)
+        board = _board_of(planned, records, publishing)
+        if board.num_cells:  # none where no job has a part in its shard
+            console.print(f"\nAll {len(mine)} jobs:", style="bold", highlight=False)
+            print_leaderboard(board, publishing, console)
 
 
 def _board_of(
@@ -163,16 +165,20 @@ def print_plan(
     from bench.measuring.engine import expected_cost_s
 
     left = {id(p) for p in todo}
+    rest = (
+        f"not asked for by only={','.join(config.only)}" if config.only else "measured here already"
+    )
     for p in planned:
-        state = p.unsupported or ("" if id(p) in left else "measured here already")
+        state = p.unsupported or ("" if id(p) in left else rest)
         line = f"{p.cell.key}  {p.cell.describe()}" + (f": {state}" if state else "")
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     runs = [p for p in todo if not p.unsupported]
     guess = format_duration(sum(expected_cost_s(p, config) for p in runs))
     num_unsupported = sum(bool(p.unsupported) for p in planned)
+    num_others = len(planned) - len(runs) - num_unsupported
     console.print(
         f"{len(planned)} cells: {len(runs)} to measure, {num_unsupported} "
-        f"unsupported, {len(planned) - len(todo)} measured here already. "
+        f"unsupported, {num_others} {rest}. "
         f"Estimated duration: about {guess}. Nothing was measured (dry_run=true)."
     )
 
@@ -230,13 +236,16 @@ def verdict(
     config: SweepConfig,
     planned: Sequence[PlannedCell],
     records: Sequence[Record],
+    here: environment.Environment,
 ) -> int:
-    """1 if every supported cell had to be ok and one is not."""
+    """1 if every supported cell had to be ok and one is not, by its newest record good here."""
+    from bench.measuring.todo import by_key
+
     if not config.require_ok:
         return 0
-    last = {r.cell.key: r.status for r in sorted(records, key=lambda r: r.started_at)}
     supported = [p.cell for p in planned if not p.unsupported]
-    failed = [cell for cell in supported if last.get(cell.key) is not Status.OK]
+    good = by_key(records, {cell.key: cell for cell in supported}, here)
+    failed = [c for c in supported if c.key not in good or good[c.key][-1].status is not Status.OK]
     for cell in failed:
         console.print(f"Not ok, as require_ok=true demands: {cell.describe()}", style="red")
     return 1 if failed else 0

@@ -251,15 +251,15 @@ class Quality:
         accuracy: the score on unseen examples: between 0 and 1, or in `unit`, where less is better.
         guess: the rule whose score is `chance`, in words.
         losses: training loss, evenly spaced over the run.
-        train_s: wall time of training; not a timing to compare, since runs may share the machine.
+        train_s: wall time of training, resumed or not; not to compare: runs may share the machine.
         unit: what the score counts, such as ``bits per byte``; empty for a share of right answers.
         gates: what the backbone's layer projects from the tokens for the mechanism, besides
             queries, keys and values; empty for one without gates, or with its own projections.
         collapsed: whether, in any layer, nearly all features of the keys of a test batch lay at the
             floor that the mechanism adds to them; None for a mechanism without one.
         causal: whether a token saw only itself and earlier ones; None in older records.
-        leaks_future: whether, in a causal task, later tokens change earlier outputs of the first
-            layer's mechanism.
+        leaks_future: whether, in a causal task, later tokens change earlier outputs of a layer's
+            mechanism.
         ended: ``ceiling`` or ``plateau`` if the run settled; ``maximum`` if it was still improving
             after its last step; empty in older records.
         num_steps: parameter updates until then.

@@ -220,8 +220,9 @@ class SweepConfig(Settings):
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
-        for key in ("task_only", "speed_only"):
-            labels = {*(entry.label for entry in self.attention), *row_labels()}
+        labels = {*(entry.label for entry in self.attention), *row_labels()}
+        labels |= {self.reference.usual, *self.reference.of.values()}  # which become rows
+        for key in ("task_only", "speed_only", "max_seq_len"):
             for label in getattr(self, key):
                 if label not in labels:
                     hint = did_you_mean(label, labels)

@@ -288,10 +288,10 @@ def reference_cell(cell: Cell, config: SweepConfig | None = None) -> Cell:
 def _refuse_unbuildable(entry: AttentionEntry, planned: list[PlannedCell]) -> None:
     """Refuse bad hyperparameters of our mechanisms; a plugin's are reported in its records."""
     refused = [p.cell for p in planned if "cannot be built" in (p.unsupported or "")]
-    if not refused or is_foreign(refused[0]):
-        return
     try:
-        build_ordinary(refused[0])
+        for part in refused[0].parts if refused else ():
+            if not is_foreign(part):
+                build_ordinary(part)
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"attention entry {entry.label!r} cannot be built: {error}\n"

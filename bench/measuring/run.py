@@ -26,11 +26,11 @@ from bench.measuring.costs.estimate import (
     needed_bytes,
     why_too_large,
 )
-from bench.measuring.machine.environment import Environment, freshness, kind_of_machine
+from bench.measuring.machine.environment import Environment, freshness
 from bench.measuring.plan import PlannedCell, reference_cell
 from bench.measuring.sharing.devices import DeviceLock, alone_on
 from bench.measuring.sharing.side_by_side import side_by_side
-from bench.measuring.sharing.units import Unit, blocks, in_order, name_of
+from bench.measuring.sharing.units import Unit, blocks, in_order, name_of, name_of_skips
 from bench.measuring.sharing.work import Work
 from bench.measuring.unsupported import why_not
 from bench.measuring.worker.block import Rounds, time_block
@@ -118,11 +118,13 @@ class Runner:
             unsupported = yield from self._skip(unsupported)
             timed = yield from self._time_blocks(timed)
             trainings = yield from self._train(trainings)
-            self._wait_for(timed + trainings)
+            self._wait_for([p.cell for p in unsupported], timed + trainings)
 
-    def _wait_for(self, held: list[Unit]) -> None:
+    def _wait_for(self, skips: list[Cell], held: list[Unit]) -> None:
         """Wait a little for work that other sweeps hold."""
         names = [name_of(cells, self._environment) for cells in held if self._work.left(cells)]
+        if self._work.left(skips):
+            names.append(name_of_skips(skips, self._environment))
         if names:
             self._listener.say(f"waiting for {self._work.holders(names)}")
             self._jobs.interrupt.pause(_WAIT_S)
@@ -133,11 +135,12 @@ class Runner:
 
     def _skip(self, planned: list[PlannedCell]) -> Generator[Record, None, list[PlannedCell]]:
         """Record the cells that cannot be measured; returns them if another sweep does so now."""
-        if not planned:
+        cells = [p.cell for p in planned]
+        if not self._work.left(cells):
             return []
         reasons = {p.cell.entry + p.cell.key: p.unsupported for p in planned}
-        name = "skipped-" + kind_of_machine(planned[0].cell.device, self._environment)
-        left = self._work.take(name, [p.cell for p in planned], "what cannot be measured")
+        name = name_of_skips(cells, self._environment)
+        left = self._work.take(name, cells, "what cannot be measured")
         if left is None:
             return planned
         try:
@@ -372,7 +375,7 @@ class Runner:
         measured_s: float | None = None,
     ) -> Record:
         if isinstance(outcome.result, TrainResult):
-            result = Quality(**outcome.result.observed(), train_s=outcome.wall_s)
+            result = Quality(**outcome.result.observed())
         measured = outcome.measured_s if measured_s is None else measured_s
         return Record(
             cell=cell,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 from bench.core.cell import KernelWorkload
@@ -36,7 +35,7 @@ def planned_shapes(axes: Axes) -> list[KernelWorkload]:
     Raises:
         ConfigError: all of them do.
     """
-    found = list(_product(axes))
+    found = _product(axes)
     planned = [w for w in found if w.contradiction is None]
     if found and not planned:
         raise ConfigError(" ".join(left_out(axes)) + " Change one of them.")
@@ -48,11 +47,14 @@ def left_out(axes: Axes) -> dict[str, int]:
     return dict(Counter(w.contradiction for w in _product(axes) if w.contradiction))
 
 
-def _product(axes: Axes) -> Iterator[KernelWorkload]:
+def _product(axes: Axes) -> list[KernelWorkload]:
+    """The product of the axes, each shape once."""
     scopes = [scope for scope in axes.scope if scope != "model"]
     values = (scopes if name == "scope" else getattr(axes, name) for name in _SHAPE_AXES)
+    found = []
     for shape in itertools.product(*values):
         settings: dict[str, Any] = dict(zip(_SHAPE_AXES, shape, strict=True))
         if settings["key_len"] == settings["seq_len"]:
             settings["key_len"] = None  # the same cell as without it
-        yield KernelWorkload(**settings)
+        found.append(KernelWorkload(**settings))
+    return list(dict.fromkeys(found))

@@ -7,11 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from bench import sweep
+from bench.core.record import Status
+from bench.measuring.machine import environment
+from bench.measuring.machine.environment import freshness
+from bench.measuring.plan import PlannedCell
+from tests import records as made
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TINY = ["seq_len=32", "num_heads=2", "head_dim=8", "charts=false", "wandb.mode=disabled"]
@@ -64,3 +72,27 @@ def test_controls_that_are_no_mechanisms_are_refused(tmp_path, capsys):
     words = ["attention=[softmax]", "task=[]", "controls=[nope]", f"out={tmp_path}", "dry_run=true"]
     assert sweep.main(words) == 2
     assert "controls names 'nope'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mine", "of_others", "code"),
+    [(Status.OK, Status.CRASHED, 0), (Status.CRASHED, Status.OK, 1), (None, Status.OK, 1)],
+)
+def test_what_has_to_be_ok_here_is_not_decided_on_other_machines(mine, of_others, code, capsys):
+    cell = made.kernel_cell()
+    here = environment.current(("cpu",), "retain", {})
+
+    def record(status, **where):
+        ok, words = status is Status.OK, "killed"
+        result = made.speed([0.1] * 3)
+        whole = made.ok_record(cell, result) if ok else made.failed_record(cell, status, words)
+        return replace(whole, **where)
+
+    records = [record(of_others, freshness="0" * 16, started_at="2026-01-02T00:00:00+00:00")]
+    if mine:
+        at = "2026-01-01T00:00:00+00:00"
+        records.append(record(mine, freshness=freshness(cell, here), started_at=at))
+    config = SimpleNamespace(require_ok=True)
+    planned = [PlannedCell(cell=cell)]
+    assert sweep.verdict(Console(), config, planned, records, here) == code
+    assert ("Not ok" in capsys.readouterr().out) is bool(code)

@@ -82,15 +82,16 @@ class Cuda(Device):
         return next(iter(self._asked("driver_version")), None)
 
     def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """See `Clock`; between two events on the current stream, as calls only queue work."""
+        """See `Clock`; between two events on its current stream, as calls only queue work."""
         cuda = self.api
-        start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
-        self.synchronize()
-        start.record()
-        for _ in range(count):
-            call()
-        end.record()
-        end.synchronize()
+        with cuda.device(self.place):  # events are recorded on the current device's stream
+            start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+            self.synchronize()
+            start.record()
+            for _ in range(count):
+                call()
+            end.record()
+            end.synchronize()
         return float(start.elapsed_time(end)) / 1e3
 
     def synchronize(self) -> None:

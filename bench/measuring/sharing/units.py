@@ -27,6 +27,11 @@ def name_of(unit: Unit, environment: Environment) -> str:
     return f"{unit[0].key if unit[0].is_task else unit[0].block}-{kind}"
 
 
+def name_of_skips(cells: Sequence[Cell], environment: Environment) -> str:
+    """Name for claims of the cells of a sweep that cannot be measured."""
+    return "skipped-" + kind_of_machine(cells[0].device, environment)
+
+
 def in_order(units: list[Unit], stopping: Stopping, *, is_across_machines: bool) -> list[Unit]:
     """Sort units: cheapest first, so that a table is there soon; across machines longest first.
 

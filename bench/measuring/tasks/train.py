@@ -78,6 +78,11 @@ def _say_nothing(phase: str, step: int, steps: int, loss: float, score: float | 
     """Ignore the progress of a run that nobody watches."""
 
 
+def _stands_still() -> float:
+    """Clock of a run that nobody times."""
+    return 0.0
+
+
 def train(
     cell: Cell,
     progress: Progress | None = None,
@@ -93,15 +98,18 @@ def train(
 
     It ends at its ceiling, at its plateau or at the recipe's maximum of steps, see `Curve.ended`;
     only the model that it ends with meets the test set. With a checkpoint it goes on from there,
-    if there is one, and leaves one behind each look at validation examples. With a clock, the
-    token filters that the cell names are scored and timed on the trained model. With a folder for
-    examples, the first ones of the test set are written there.
+    if there is one, and leaves one behind each look at validation examples. With a clock, the run
+    is timed, with what was spent until the checkpoint, and the token filters that the cell names
+    are scored and timed on the trained model. With a folder for examples, the first ones of the
+    test set are written there.
 
     Raises:
         Diverged: a loss or a prediction is not finite.
         CheckpointRefused: the checkpoint is of another cell, or cannot be read.
         ValueError, TypeError: settings that the task or the mechanism refuses; no batches.
     """
+    clock = now_s or _stands_still
+    began_s = clock()
     workload, device = cell.task, device_named(cell.device)
     if workload.dtype != "float32":
         raise ValueError(f"dtype is {workload.dtype!r}; tasks train in float32.")
@@ -112,7 +120,16 @@ def train(
         settings = cell.hyperparameters
         model = build_model(task, cell.mechanism, settings, workload.seed, library).to(device.place)
         is_control = cell.mechanism in CONTROLS
-        run = fit(model, task, workload.seed, device, report, checkpoint, may_be_stuck=is_control)
+        run = fit(
+            model,
+            task,
+            workload.seed,
+            device,
+            report,
+            checkpoint,
+            may_be_stuck=is_control,
+            spent_s=lambda: clock() - began_s,
+        )
         curve, num_steps = run.curve, run.curve.steps[-1]
         report("test", num_steps, curve.num_steps, run.losses[-1], curve.scores[-1])
         unseen = tuple(task.batches(Split.TEST, workload.seed))
@@ -139,6 +156,7 @@ def train(
         num_examples=tested.num_answers,
         num_parameters=sum(p.numel() for p in model.parameters()),
         losses=run.losses,
+        train_s=run.earlier_s + clock() - began_s if now_s else None,
         unit=task.unit,
         gates=projected_gates(model),
         collapsed=collapsed,
@@ -218,6 +236,8 @@ class _Run:
 
     curve: Curve
     losses: tuple[float, ...]
+    earlier_s: float
+    """Seconds that it took until the checkpoint that it went on from."""
 
 
 def fit(
@@ -229,6 +249,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     *,
     may_be_stuck: bool = False,
+    spent_s: Callable[[], float] = _stands_still,
 ) -> _Run:
     """Train a model by its task's recipe, in place.
 
@@ -241,6 +262,7 @@ def fit(
         checkpoint: where it goes on from.
         may_be_stuck: whether a plateau at chance or at a partial solution ends the run as any
             other does; it does for controls, which cannot leave it.
+        spent_s: seconds since the run began or was resumed; checkpoints keep their sum.
 
     Raises:
         Diverged, CheckpointRefused: as `train`.
@@ -263,7 +285,9 @@ def fit(
     held_out = _validation_batches(task)
     batches = islice(task.batches(Split.TRAIN, seed), recipe.num_steps)
     saved = checkpoint.load(device.place) if checkpoint else None
+    earlier_s = 0.0
     if saved is not None:
+        earlier_s = saved.get("spent_s", 0.0)
         curve = curve.through(saved["steps"], saved["scores"], saved["error"])
         losses = saved["losses"]
         batches = islice(batches, curve.steps[-1], None)  # drawn again: their streams are their own
@@ -304,13 +328,14 @@ def fit(
                     "scores": list(curve.scores),
                     "error": curve.error,
                     "losses": losses,
+                    "spent_s": earlier_s + spent_s(),
                     "model": model_state(model),
                     "optimiser": optimiser.state_dict(),
                     "streams": device.stream_state(),
                 }
             )
     _refuse_none(curve.steps, task, "train")
-    return _Run(curve, tuple(losses))
+    return _Run(curve, tuple(losses), earlier_s)
 
 
 def _refuse_none(found: Sequence[Any], task: Task, purpose: str) -> None:

@@ -121,7 +121,7 @@ class Worker:
             self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL))
             words = self._log.read().decode(errors="replace")
         if exit_code < 0:
-            how = f"the worker was killed by {signal.Signals(-exit_code).name}"
+            how = f"the worker was killed by {_name_of(-exit_code)}"
         else:
             how = f"the worker ended with exit code {exit_code} and no answer"
         return WorkerDied(how, exit_code, words)
@@ -145,6 +145,14 @@ class Worker:
         self._server.kill(self.pid)
         with contextlib.suppress(WorkerDied):
             self.close()
+
+
+def _name_of(number: int) -> str:
+    """Name of a signal, or its number, as most real-time signals have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class WorkerServer:

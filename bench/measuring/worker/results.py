@@ -180,7 +180,7 @@ class TrainResult(Result):
     """Result of a training run.
 
     Attributes:
-        quality: the fields of `bench.core.record.Quality` without `train_s`.
+        quality: the fields of `bench.core.record.Quality`.
     """
 
     quality: Annotated[dict[str, Any], Rule(_is_quality, "a quality")]

@@ -29,12 +29,14 @@ class Training:
         started_s: its start, by `now_s`.
         started_at: its start, as date and time.
         lock: lock on its device, shared with other trainings.
+        first: steps and seconds until its first message; a resumed run does not begin at step 0.
     """
 
     cell: Cell
     started_s: float
     started_at: str
     lock: DeviceLock
+    first: tuple[int, float] | None = None
 
 
 class Trainings:
@@ -139,24 +141,31 @@ class Trainings:
             return None
         passed_s = now_s() - training.started_s
         if "progress" in message:
-            words = training_words(message["progress"], passed_s)
+            first = training.first or (message["progress"][1], passed_s)
+            self._running[worker] = replace(training, first=first)
+            words = training_words(message["progress"], passed_s, first)
             self._say(f"{training.cell.describe()}: {words}")
         if "status" not in message:
             return None
         return Outcome.from_message(message, TrainResult, passed_s)
 
 
-def training_words(progress: Sequence[Any], passed_s: float) -> str:
+def training_words(
+    progress: Sequence[Any], passed_s: float, first: tuple[int, float] = (0, 0.0)
+) -> str:
     """Words such as ``train 120/400, loss 0.512, validation 84.3, at most 14 s left``.
 
     Args:
         progress: arguments of `bench.measuring.tasks.train.Progress`.
-        passed_s: seconds since the run began.
+        passed_s: seconds since the run began or was resumed.
+        first: steps and seconds at its first message, from which the time left is reckoned.
     """
     phase, step, num_steps, loss, score = progress
     words = [f"{phase} {step}/{num_steps}", f"loss {loss:.3f}"]
     if score is not None:
         words.append(f"validation {100 * score:.1f}" if score <= 1 else f"validation {score:.3f}")
-    if phase == "train" and step:
-        words.append(f"at most {passed_s / step * (num_steps - step):.0f} s left")
+    since, began_s = first
+    if phase == "train" and step > since:
+        each_s = (passed_s - began_s) / (step - since)
+        words.append(f"at most {each_s * (num_steps - step):.0f} s left")
     return ", ".join(words)

@@ -49,6 +49,14 @@ def test_an_entry_can_have_a_longest_sequence():
     ]
     with pytest.raises(ConfigError, match="plan is empty"):
         planned(task={}, max_seq_len={"linear": 8, "softmax": 8})
+    with pytest.raises(
+        ConfigError, match=r"max_seq_len names .softmax_explict.,.* Did you mean soft"
+    ):
+        planned(max_seq_len={"softmax_explict": 8})
+    # A suite can limit an entry that this sweep does not have, and a reference is a row.
+    assert len(planned(max_seq_len={"softmax_explicit": 8}, seq_len=256, task={})) == 2
+    limited = planned(max_seq_len={"nala": 8}, reference="nala", seq_len=256, task={})
+    assert [p.cell.entry for p in limited if p.unsupported] == ["nala"]
 
 
 def test_an_entry_can_be_trained_alone_or_timed_alone():
@@ -102,6 +110,21 @@ def test_a_shape_that_cannot_be_built_is_skipped_with_the_constructors_words():
     odd, even = planned(attention=entry, task={}, seq_len=64, head_dim=[6, 8])
     assert "head_dim" in odd.unsupported and "6" in odd.unsupported
     assert even.unsupported is None
+
+
+def test_a_layer_that_does_not_fit_a_task_is_skipped_with_its_constructors_words_as_a_row_is():
+    rows = {"mixed": {"layers": ["softmax", "differential"]}, "softmax": {"mechanism": "softmax"}}
+    task = {"task": "recall", "embed_dim": 60, "num_heads": 4}  # 15 channels per head are odd
+    mixed, softmax = planned(attention=rows, task={"recall": task}, seq_len=[])
+    assert softmax.unsupported is None
+    assert mixed.unsupported.startswith("differential cannot be built: ")
+
+
+def test_a_layer_with_bad_hyperparameters_is_a_mistake(monkeypatch):
+    own = {"mechanism": "performer", "num_features": -1}
+    monkeypatch.setattr("bench.measuring.layers.settings_of", lambda name: dict(own))
+    with pytest.raises(ConfigError, match=r".mixed. cannot be built: .*num_features"):
+        planned(attention={"mixed": {"layers": ["softmax", "performer"]}}, seq_len=[])
 
 
 def test_a_dtype_that_the_device_does_not_compute_in_is_skipped_with_the_devices_words(monkeypatch):

@@ -20,6 +20,7 @@ def test_axes_that_are_left_alone_hide_nothing():
 
 def test_as_many_keys_as_queries_are_the_cell_without_key_len():
     assert [w.key_len for w in planned_shapes(axes(key_len=[32, 64]))] == [32, None]
+    assert [w.key_len for w in planned_shapes(axes(key_len=[None, 64, 32]))] == [None, 32]
 
 
 def test_shapes_without_a_meaning_are_left_out_where_others_remain():

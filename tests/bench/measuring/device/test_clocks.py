@@ -1,4 +1,7 @@
+from contextlib import contextmanager
+
 import pytest
+import torch
 
 from bench.measuring.device import cpu, device_named
 from bench.measuring.device.cuda import Cuda
@@ -18,23 +21,32 @@ class Events:
     def __init__(self, milliseconds):
         self.log = []
         self.milliseconds = milliseconds
+        self.current = torch.device("cuda:0")
+
+    @contextmanager
+    def device(self, place):
+        before, self.current = self.current, place
+        yield
+        self.current = before
 
     def synchronize(self, device):
         self.log.append("synchronize")
 
     def Event(self, enable_timing):
         assert enable_timing
-        log, milliseconds = self.log, self.milliseconds
+        log, milliseconds, events = self.log, self.milliseconds, self
 
         class Event:
             def record(self):
                 log.append("record")
+                self.place = events.current
 
             def synchronize(self):
                 log.append("wait")
 
             def elapsed_time(self, end):
                 assert end is not self
+                events.places = [self.place, end.place]
                 return milliseconds
 
         return Event()
@@ -46,6 +58,14 @@ def test_the_clock_of_a_card_waits_for_earlier_work_and_for_its_own(monkeypatch)
     seconds = device_named("cuda:0").time_calls(lambda: events.log.append("call"), 2)
     assert seconds == 0.012
     assert events.log == ["synchronize", "record", "call", "call", "record", "wait"]
+
+
+def test_the_clock_of_a_second_card_runs_on_that_card_and_leaves_the_current_one(monkeypatch):
+    events = Events(milliseconds=1.0)
+    monkeypatch.setattr(Cuda, "api", events)
+    device_named("cuda:1").time_calls(lambda: None, 1)
+    assert events.places == [torch.device("cuda:1")] * 2
+    assert events.current == torch.device("cuda:0")
 
 
 def test_a_device_of_which_nothing_is_known_has_no_clock():

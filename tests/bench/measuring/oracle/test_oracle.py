@@ -58,6 +58,8 @@ def test_a_gradient_of_nothing_has_to_be_nothing(oracle):
     for far in (0.01, -0.01):
         with pytest.raises(Incorrect, match=r"it should be zero and reaches 0\.01"):
             check_gradient(torch.full((2, 3), far), oracle, tolerance, "it")
+    with pytest.raises(Incorrect, match="it should be zero and reaches nan"):
+        check_gradient(torch.full((2, 3), torch.nan), oracle, tolerance, "it")
 
 
 def test_a_missing_gradient_is_refused_where_there_is_one():

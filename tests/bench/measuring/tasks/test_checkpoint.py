@@ -62,6 +62,28 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end_to_the_bit(
     assert rest == whole
 
 
+def test_a_resumed_run_took_the_time_until_its_checkpoint_as_well(cell, tmp_path):
+    asked = cell("none", "recall", **QUICK)
+    path = tmp_path / "checkpoints" / "one.pt"
+    now = [0.0]
+
+    def leg(begins_s, first, until=None):
+        def report(phase, at, *rest):
+            now[0] = begins_s + at - first  # a step a second
+            if at == until:
+                raise KeyboardInterrupt
+
+        now[0] = begins_s
+        checkpoint = Checkpoint(path, of=asked.key)
+        return train(asked, report, checkpoint=checkpoint, now_s=lambda: now[0])
+
+    for begins_s, first, until in ((0.0, 0, 8), (100.0, 6, 15)):
+        with pytest.raises(KeyboardInterrupt):
+            leg(begins_s, first, until)
+    assert leg(200.0, 14).train_s == 24.0
+    assert train(asked).train_s is None  # without a clock
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(cell, tmp_path):
     one, other = (cell("none", "recall", seed=seed, **QUICK) for seed in (0, 1))
     path = tmp_path / "one.pt"

@@ -23,9 +23,10 @@ def test_what_hides_the_future_does_not_leak(mechanism: str) -> None:
     assert not leaks_future(build_model(task, mechanism, {}, 0), task)
 
 
+@pytest.mark.parametrize("layers", [["mean"], ["softmax", "mean"]])
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_mean_over_all_tokens_leaks_where_a_token_may_not_see_them(
-    causal: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_mean_over_all_tokens_leaks_where_a_token_may_not_see_them_in_any_layer(
+    causal: bool, layers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry.attention_names()
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
@@ -40,4 +41,5 @@ def test_a_mean_over_all_tokens_leaks_where_a_token_may_not_see_them(
             return 0
 
     task = build_task("recall", {"causal": causal})
-    assert leaks_future(build_model(task, "mean", {}, 0), task) is causal
+    model = build_model(task, layers[0], {"layers": [[name, {}] for name in layers]}, 0)
+    assert leaks_future(model, task) is causal

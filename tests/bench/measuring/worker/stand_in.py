@@ -1,7 +1,7 @@
 """A server of workers without torch, whose workers do what they are asked to: `-m` it as the real.
 
-Jobs ``fine``, ``hang``, ``long_line``, ``no_message``, and ``child``, which starts a process that
-outlives its worker and says its number.
+Jobs ``fine``, ``hang``, ``long_line``, ``no_message``, ``real_time``, which ends by a signal
+without a name, and ``child``, which starts a process that outlives its worker and says its number.
 """
 
 import os
@@ -29,6 +29,8 @@ def answer(request, channel):
         os.kill(os.getppid(), signal.SIGKILL if job == "kill_server" else signal.SIGSTOP)
     if job == "long_line":
         channel._sock.sendall(b"x" * 10_000_000)
+    if job == "real_time":
+        os.kill(os.getpid(), signal.SIGRTMIN + 5)
     if job == "no_message":
         channel._sock.sendall(b"[1]\n")
     if job == "child":

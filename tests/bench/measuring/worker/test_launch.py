@@ -111,6 +111,14 @@ def test_what_is_no_message_ends_its_worker_and_no_other(jobs, job):
     assert do(jobs, "fine").is_ok
 
 
+@linux
+def test_a_worker_that_dies_by_a_signal_without_a_name_has_crashed_by_its_number(jobs):
+    outcome = do(jobs, "real_time")
+    assert outcome.status is Status.CRASHED
+    assert f"killed by signal {signal.SIGRTMIN + 5}" in outcome.reason
+    assert do(jobs, "fine").is_ok
+
+
 def test_a_stopped_server_can_be_left(jobs):
     assert do(jobs, "fine").is_ok
     server = jobs.server._process.pid

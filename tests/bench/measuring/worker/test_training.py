@@ -9,6 +9,13 @@ def test_a_line_about_training_has_loss_validation_and_the_time_that_is_left_at_
     assert training_words(["train", 8, 400, 3.5, None], 0.4) == (
         "train 8/400, loss 3.500, at most 20 s left"
     )
+    # A run that was resumed at step 200, at two steps a second: its first message tells no rate.
+    assert training_words(["train", 202, 400, 3.5, None], 4.0, (202, 4.0)) == (
+        "train 202/400, loss 3.500"
+    )
+    assert training_words(["train", 300, 400, 3.5, None], 53.0, (202, 4.0)) == (
+        "train 300/400, loss 3.500, at most 50 s left"
+    )
     # Bits per byte are no share.
     assert training_words(["test", 300, 400, 2.0, 2.25], 9.0) == (
         "test 300/400, loss 2.000, validation 2.250"
