@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from attentions import Attention, attention_class
-from bench.core.cli.entries import AttentionEntry
+from bench.core.cli.entries import LAYERS, AttentionEntry
 from bench.core.clock import utc_now
 from bench.core.finding import sentences as finding_sentences
 from bench.core.numbers import (
@@ -129,6 +129,9 @@ class _Look:
 
     def _random(self, row: AttentionEntry) -> Iterator[Line]:
         size, asked = self._asked.size, self._asked
+        if LAYERS in row.hyperparameters:
+            yield LeftOut(attention=row.label, inputs=RANDOM, why=_LAYERS)
+            return
         try:
             can = attention_class(row.mechanism).capabilities
             causal = size.causal or not can.bidirectional
@@ -203,6 +206,7 @@ class _Look:
 
 _STOPPED = "Stopped before the end: rows that are missing in a table were not looked at."
 _GATES = "it needs gates, which only a model gives."
+_LAYERS = "it names a mechanism for each layer, and only a model has layers."
 _CAUSAL = "it is causal only, so it was given a causal mask; softmax beside it has the same one."
 
 

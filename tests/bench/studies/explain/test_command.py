@@ -109,6 +109,7 @@ def test_values_out_of_range_are_refused_by_name(change, message):
     ("more", "message"),
     [
         (["attention=[nala_layer,gla]"], "it owns its projections. gla is skipped: gla is causal"),
+        (["attention=[gla_softmax]"], "gla_softmax names 4 layers, and canvas has num_layers=2"),
     ],
 )
 def test_what_cannot_be_explained_ends_with_2(words, more, message, capsys):
