@@ -84,6 +84,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(
     [
         (["attention=[softmx]"], "Did you mean softmax"),
         (["attention=[softmax]", "task=[recall,digits]"], "task names 2 tasks"),
+        (["attention=[softmax]", *TASK, "num_examples=17"], "num_examples is 17, and the test set"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_key(
