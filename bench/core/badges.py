@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import append_whole, is_torn
@@ -96,10 +96,21 @@ def read_badges(out: Path) -> dict[str, dict[str, Badge]]:
     return dict(sorted(newest.items()))
 
 
-def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
-    """Count golden cases: mechanism -> those that passed, those that were compared.
+class Goldens(NamedTuple):
+    """Golden cases of one mechanism.
 
-    Empty if the file does not exist.
+    Attributes:
+        passed, compared: number of cases.
+        source: hash of the mechanism's source when they were compared; empty if unknown.
+    """
+
+    passed: int
+    compared: int
+    source: str = ""
+
+
+def read_goldens(path: Path) -> dict[str, Goldens]:
+    """Count the golden cases of each mechanism; empty if the file does not exist.
 
     Raises:
         ConfigError: the file is not what `bench.verify` writes.
@@ -112,17 +123,19 @@ def goldens_passed(path: Path) -> dict[str, tuple[int, int]]:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     passed: Counter[str] = Counter()
     compared: Counter[str] = Counter()
+    sources: dict[str, str] = {}
     try:
         for row in parsed(text):
             if row["status"] != "not_covered" and row["mechanism"] is not None:
                 compared[row["mechanism"]] += 1
                 passed[row["mechanism"]] += row["status"] == "passed"
+                sources[row["mechanism"]] = str(row.get("source") or "")
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(
             f"{path} does not hold the rows of a verification ({error!r}). "
             "Write it again with `attnbench verify`, or say out=DIR."
         ) from error
-    return {name: (passed[name], count) for name, count in compared.items()}
+    return {name: Goldens(passed[name], n, sources[name]) for name, n in compared.items()}
 
 
 def _date(badges: dict[str, Badge]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench.core.badges import Badge, BadgeStatus, goldens_passed, read_badges
+from bench.core.badges import Badge, BadgeStatus, read_badges, read_goldens
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.limits import parsed
 from bench.core.places import CHECKOUT
@@ -30,12 +30,14 @@ class Proofs:
         badges: by their claim.
         goldens: cases of the authors' numbers that passed, and that were compared; None if none.
         source: hash of the source that was tested; empty where it was not written down.
+        goldens_source: the same for `goldens`; empty if it is `source`.
         stored: day and version of torch of proofs that came with the code; empty for own ones.
     """
 
     badges: Mapping[str, Badge] = field(default_factory=dict)
     goldens: tuple[int, int] | None = None
     source: str = ""
+    goldens_source: str = ""
     stored: str = ""
 
     @property
@@ -46,15 +48,17 @@ class Proofs:
         return passed, passed + states.count(BadgeStatus.FAILED)
 
     def is_stale(self, module: str) -> bool:
-        """Whether the mechanism's module, or a file that it imports, has changed since the test.
+        """Whether the mechanism's module, or a file that it imports, has changed since its badges.
 
         Args:
             module: its file within `attentions`, as `mechanisms/linear`; a plugin's is a name
                 alone, and never stale.
         """
-        if not self.source or "/" not in module:
-            return False
-        return hash_closure(f"attentions.{module.replace('/', '.')}") != self.source
+        return _is_earlier(self.source, module)
+
+    def has_stale_goldens(self, module: str) -> bool:
+        """As `is_stale`, since its golden cases were compared."""
+        return _is_earlier(self.goldens_source or self.source, module)
 
     def words(self, module: str) -> Iterator[str]:
         """Lines about goldens and badges, without the badges themselves."""
@@ -64,10 +68,24 @@ class Proofs:
             yield "{} of {} claims hold".format(*self.claims)
         if self.stored:
             yield f"stored with the code: {self.stored}"
-        if self.is_stale(module):
-            yield "of an earlier state of its source; attnbench verify tests it again"
+        parts = (
+            ("authors' numbers: ", self.goldens, self.has_stale_goldens(module)),
+            ("claims: ", self.badges, self.is_stale(module)),
+        )
+        shown = [(what, is_old) for what, has, is_old in parts if has]
+        old = [what for what, is_old in shown if is_old]
+        if old:
+            which = old[0] * (len(old) < len(shown))
+            yield f"{which}of an earlier state of its source; attnbench verify tests it again"
         if not (self.goldens or self.badges):
             yield "not tested: attnbench verify, then with conformance=true"
+
+
+def _is_earlier(source: str, module: str) -> bool:
+    """Whether a hash is of an earlier source than a module of `attentions` has now."""
+    if not source or "/" not in module:
+        return False
+    return hash_closure(f"attentions.{module.replace('/', '.')}") != source
 
 
 def read_proofs(out: Path, stored: Path = STORED) -> dict[str, Proofs]:
@@ -77,14 +95,16 @@ def read_proofs(out: Path, stored: Path = STORED) -> dict[str, Proofs]:
         ConfigError: badges, ``verify.json`` or the stored file cannot be read.
     """
     found = stored_proofs(stored)
-    badges, goldens = read_badges(out), goldens_passed(out / "verify.json")
+    badges, goldens = read_badges(out), read_goldens(out / "verify.json")
     for name, own in badges.items():
         source = next((badge.source for badge in own.values()), "")
         kept = found.get(name, Proofs())
         compared = kept.goldens if kept.source == source else None
         found[name] = Proofs(badges=own, goldens=compared, source=source)
-    for name, counts in goldens.items():
-        found[name] = replace(found.get(name, Proofs()), goldens=counts)
+    for name, cases in goldens.items():
+        counts = (cases.passed, cases.compared)
+        kept = found.get(name, Proofs())
+        found[name] = replace(kept, goldens=counts, goldens_source=cases.source)
     return found
 
 

@@ -11,12 +11,15 @@ from torch.utils._pytree import tree_leaves
 
 from bench.measuring.token_gates import Size, gates_of
 
+_SHORT, _LONG = 3072, 6144
+"""Numbers of tokens from which more are extrapolated: above all windows in use."""
+
 
 def bytes_after(build: Callable[[], Any], num_tokens: int, *, dtype: torch.dtype) -> int:
     """Bytes of the state of one sequence after a `step` over all of its tokens.
 
-    A state may have room for all tokens from the start, or grow with each. Nothing is computed
-    unless the step reads values.
+    A state may have room for all tokens from the start, or grow with each; beyond 6,144 tokens,
+    growth is extrapolated. Nothing is computed unless the step reads values.
 
     Args:
         build: builds a mechanism with a recurrent form, on the default device.
@@ -26,6 +29,9 @@ def bytes_after(build: Callable[[], Any], num_tokens: int, *, dtype: torch.dtype
     Raises:
         Exception: whatever the mechanism raises in such a step.
     """
+    if num_tokens > _LONG:
+        short, long = (bytes_after(build, n, dtype=dtype) for n in (_SHORT, _LONG))
+        return long + (long - short) * (num_tokens - _LONG) // (_LONG - _SHORT)
     try:
         return _bytes_after(build, num_tokens, dtype, torch.device("meta"))
     except Exception:  # a plugin's step may read values, which meta tensors do not have

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import fsck, merge, validate
-from bench.core.badges import append_badges, goldens_passed, read_badges
+from bench.core.badges import append_badges, read_badges, read_goldens
 from bench.core.calibration import read_calibration
 from bench.core.cli.errors import ConfigError
 from bench.core.store import Store, Tail, line_numbers, read_store
@@ -80,7 +80,7 @@ def sweep(out: Path) -> None:
 READERS: dict[str, Callable[[Path], object]] = {
     "sweep": sweep,
     "badges": read_badges,
-    "verify.json": lambda out: goldens_passed(out / "verify.json"),
+    "verify.json": lambda out: read_goldens(out / "verify.json"),
     "diagnostics": read_diagnostics,
     "numerics": read_findings,
     "findings": lambda out: read_finding(out, "x"),

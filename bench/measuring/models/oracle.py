@@ -27,6 +27,7 @@ from bench.measuring.oracle.oracle import (
     expected_of,
     refuse_beyond,
     refuse_nothing,
+    slow_form,
 )
 from bench.measuring.subject import Subject
 
@@ -77,23 +78,23 @@ def check_model(subject: ModelSubject) -> Checked:
     is_training = subject.module.training
     subject.module.eval()
     try:
-        errors = _compare(subject, w)
+        errors, by = _compare(subject, w)
     finally:
         subject.module.train(is_training)
     return Checked(
         **asdict(errors),
-        oracle="" if subject.cell.mechanism == ORIGINAL else oracle.REFERENCE,
+        oracle="" if subject.cell.mechanism == ORIGINAL else by,
         checked_len=None,
         checked_share=1 / w.batch_size,
     )
 
 
-def _compare(subject: ModelSubject, w: ModelWorkload) -> Errors:
-    """Errors of the scores for the first image; gradients are only checked."""
+def _compare(subject: ModelSubject, w: ModelWorkload) -> tuple[Errors, str]:
+    """Errors of the scores for the first image, and the oracle; gradients are only checked."""
     tolerance, module = oracle.TOLERANCES[w.dtype], subject.module
     images = subject.sets[0][0][:1]
     wide = copy.deepcopy(module).cpu().double()
-    _take_slow_forms(wide)
+    slow_forms = _take_slow_forms(wide)
     _check_places(module, images, w)
     cotangent = ours = None
     with torch.set_grad_enabled(w.has_backward):
@@ -111,31 +112,48 @@ def _compare(subject: ModelSubject, w: ModelWorkload) -> Errors:
             raise Incorrect("gradient of the parameters holds values that are NaN or infinite")
         factor = MODEL_FACTOR * oracle.GRADIENT_FACTOR
         refuse_beyond(distance(ours, ideal), tolerance, factor, "gradient of the parameters")
-    return errors
+    return errors, _oracle(slow_forms)
 
 
-def _take_slow_forms(model: nn.Module) -> None:
+def _take_slow_forms(model: nn.Module) -> list[_SlowForm]:
     """Replace each mechanism's forward in a model by its slow form, where that is small enough."""
-    for place in model.modules():
-        if isinstance(place, Mechanism):
-            place.forward = _SlowForm(place)
+    forms = [_SlowForm(place) for place in model.modules() if isinstance(place, Mechanism)]
+    for form in forms:
+        form.take_over()
+    return forms
+
+
+def _oracle(forms: Sequence[_SlowForm]) -> str:
+    """Name of the oracle: the mechanism itself, in float64, if no place had another slow form."""
+    has_slow = any(form.by not in ("", oracle.ITSELF) for form in forms)
+    return oracle.REFERENCE if has_slow else oracle.ITSELF
 
 
 class _SlowForm:
-    """Replaces a mechanism's `forward`, and restores it while the slow form runs."""
+    """Replaces a mechanism's `forward`, and restores it while the slow form runs.
+
+    Attributes:
+        by: the oracle of the last call, as `slow_form` names it; empty without one.
+    """
 
     def __init__(self, place: Any) -> None:
         self._place = place
         self._fast: Callable[..., Tensor] = place.forward
+        self.by = ""
+
+    def take_over(self) -> None:
+        """Be called in the place of the mechanism's `forward`."""
+        self._place.forward = self
 
     def __call__(self, *tensors: Tensor, **settings: Any) -> Tensor:
         if settings or _num_pairs(self._place, tensors) > MAX_PAIRS:
             return self._fast(*tensors, **settings)
         self._place.forward = self._fast
         try:
-            return expected_of(self._place, list(tensors))
+            self.by, out = slow_form(self._place, list(tensors))
+            return out
         finally:
-            self._place.forward = self
+            self.take_over()
 
 
 def _check_places(module: nn.Module, images: Tensor, w: ModelWorkload) -> None:

@@ -169,7 +169,8 @@ def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Tab
         rows.columns[column].no_wrap = True
     for entry in entries:
         proven = proofs.get(entry.name, Proofs())
-        star = "*" if proven.is_stale(entry.module) else ""
+        old_goldens = "*" * proven.has_stale_goldens(entry.module)
+        old_badges = "*" * proven.is_stale(entry.module)
         rows.add_row(
             entry.name,
             entry.title,
@@ -177,8 +178,8 @@ def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Tab
             "layer" if entry.is_layer else "core",
             in_words(entry.capabilities),
             entry.source,
-            f"{proven.goldens[0]}/{proven.goldens[1]}{star}" if proven.goldens else "-",
-            "{}/{}".format(*proven.claims) + star if proven.badges else "-",
+            f"{proven.goldens[0]}/{proven.goldens[1]}{old_goldens}" if proven.goldens else "-",
+            "{}/{}".format(*proven.claims) + old_badges if proven.badges else "-",
         )
     return rows
 
@@ -188,7 +189,7 @@ def legend(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> st
     shown = [(e, proofs[e.name]) for e in entries if e.name in proofs]
     stored = {proven.stored for _, proven in shown} - {""}
     words = [f"Stored with the code: {'; '.join(sorted(stored))}."] if stored else []
-    if any(proven.is_stale(entry.module) for entry, proven in shown):
+    if any(p.is_stale(e.module) or p.has_stale_goldens(e.module) for e, p in shown):
         words.append("* of an earlier state of its source; attnbench verify tests it again.")
     return " ".join(words)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from attentions import Attention, attention_class
-from bench.core.cli.entries import AttentionEntry
+from bench.core.cell import Cell
+from bench.core.cli.entries import LAYERS, AttentionEntry
 from bench.core.clock import utc_now
 from bench.core.finding import sentences as finding_sentences
 from bench.core.numbers import (
@@ -23,6 +25,7 @@ from bench.core.numbers import (
 )
 from bench.measuring.config import SweepConfig
 from bench.measuring.plan import PlannedCell, checked_hyperparameters, plan
+from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.train import Diverged
 from bench.publishing.diagnostics import entropy_chart, left_out_words, sections
 from bench.publishing.terminal import print_sections
@@ -30,7 +33,13 @@ from bench.studies.diagnostics.look import of_lengths, of_random
 from bench.studies.diagnostics.page import write_page
 from bench.studies.diagnostics.samples import Size, build_core
 from bench.studies.diagnostics.settings import Diagnose
-from bench.studies.diagnostics.trained import Trained, of_model, swapped_in, trained_on
+from bench.studies.diagnostics.trained import (
+    Trained,
+    first_examples,
+    of_model,
+    swapped_in,
+    trained_on,
+)
 from bench.studies.session import Session
 
 
@@ -86,6 +95,8 @@ class _Look:
         ]
         self._training = asked.training(session.composed)
         self._planned = plan(self._training) if self._training else ()
+        if cells := [p.cell for p in self._planned if not p.unsupported]:
+            _refuse_too_many(asked.num_examples, cells[0])  # one task, so one test set
         self._models: dict[str, Trained] = {}
         self.lines: list[Line] = []
 
@@ -129,6 +140,9 @@ class _Look:
 
     def _random(self, row: AttentionEntry) -> Iterator[Line]:
         size, asked = self._asked.size, self._asked
+        if LAYERS in row.hyperparameters:
+            yield LeftOut(attention=row.label, inputs=RANDOM, why=_LAYERS)
+            return
         try:
             can = attention_class(row.mechanism).capabilities
             causal = size.causal or not can.bidirectional
@@ -203,6 +217,7 @@ class _Look:
 
 _STOPPED = "Stopped before the end: rows that are missing in a table were not looked at."
 _GATES = "it needs gates, which only a model gives."
+_LAYERS = "it names a mechanism for each layer, and only a model has layers."
 _CAUSAL = "it is causal only, so it was given a causal mask; softmax beside it has the same one."
 
 
@@ -232,6 +247,12 @@ class _Samples:
 
 def _build(row: AttentionEntry, size: Size, seed: int) -> Attention:
     return build_core(row.label, row.mechanism, row.hyperparameters, size, seed)
+
+
+def _refuse_too_many(num_examples: int, cell: Cell) -> None:
+    """Refuse more examples than a cell's test set has, before anything is trained."""
+    with suppress(ValueError):  # what else is wrong with a task is said when it is trained
+        first_examples(build_task(cell.task.task, cell.task.settings), cell.task.seed, num_examples)
 
 
 def _settings(asked: Diagnose, training: SweepConfig | None) -> Iterator[str]:

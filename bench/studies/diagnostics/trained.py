@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from attentions import Attention, MultiHeadAttention
 from bench.core.cell import Cell
+from bench.core.cli.errors import ConfigError
 from bench.measuring.device import device_named
-from bench.measuring.tasks.base import Split, Task, build_task
+from bench.measuring.tasks.base import Batch, Split, Task, build_task
 from bench.measuring.tasks.match import matched
 from bench.measuring.tasks.model import Backbone, build_model
 from bench.measuring.tasks.train import (
@@ -56,6 +57,25 @@ def of_model(
     return found
 
 
+def first_examples(task: Task, seed: int, num_examples: int) -> Batch:
+    """The first examples of a test set, from as many of its batches as they take.
+
+    Raises:
+        ConfigError: the test set has fewer.
+    """
+    parts: list[Batch] = []
+    found = 0
+    for batch in task.batches(Split.TEST, seed):
+        parts.append(batch)
+        found += len(batch.targets)
+        if found >= num_examples:
+            return Batch.join(parts).select(slice(num_examples))
+    raise ConfigError(
+        f"num_examples is {num_examples:,}, and the test set of {task.name} has {found:,} "
+        f"examples. Say num_examples={found}, or give the task more."
+    )
+
+
 @torch.no_grad()
 def own_calls(trained: Trained, seed: int, num_examples: int) -> list[Call]:
     """Inputs of each layer's core, in float64.
@@ -74,7 +94,7 @@ def own_calls(trained: Trained, seed: int, num_examples: int) -> list[Call]:
     watches = [
         core.register_forward_pre_hook(watch, with_kwargs=True, prepend=True) for core in cores
     ]
-    batch = next(iter(trained.task.batches(Split.TEST, seed))).select(slice(num_examples))
+    batch = first_examples(trained.task, seed, num_examples)
     try:
         model(batch.inputs, batch.positions)
     finally:

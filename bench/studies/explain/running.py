@@ -20,7 +20,7 @@ from bench.measuring.tasks.digits import noise
 from bench.measuring.tasks.model import Backbone, build_model
 from bench.measuring.tasks.train import Diverged
 from bench.measuring.tasks.watching import layers_for
-from bench.measuring.unsupported import why_unsupported
+from bench.measuring.unsupported import why_not
 from bench.studies.explain.methods import relevance
 from bench.studies.explain.scores import SCORES, curves, located
 from bench.studies.explain.settings import Explain
@@ -176,10 +176,9 @@ def _scores(
 
 def _why_no_weights(cell: Cell, task: Canvas) -> str:
     """Reason why an untrained model gives no weights with gradients on two images; else empty."""
-    mechanism = attention_class(cell.mechanism)
-    if reason := why_unsupported(mechanism.capabilities, cell):
+    if reason := why_not(cell):
         return reason
-    if issubclass(mechanism, AttentionLayer):
+    if issubclass(attention_class(cell.mechanism), AttentionLayer):
         return f"{cell.mechanism} has no weights to look at: it owns its projections."
     try:
         model = build_model(task, cell.mechanism, cell.hyperparameters, cell.task.seed).eval()

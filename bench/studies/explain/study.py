@@ -72,11 +72,16 @@ def _basis(asked: Explain, scores: Sequence[Scores]) -> str:
     """Sentences on the images and models behind each number, and on its interval."""
     seeds = sorted({one.seed for one in scores})
     named = ", ".join(map(str, seeds))
-    return f"{asked.num_images} test images, models of seed {named}. " + (
-        "Intervals: 95 %, bootstrap over images; models of other seeds may differ by more."
-        if len(seeds) == 1
-        else f"Intervals: 95 %, Student's t over {len(seeds)} seeds."
-    )
+    of_images = "bootstrap over images; models of other seeds may differ by more."
+    sizes = {entry: len(own) for entry, _, own in _groups(asked, scores)}
+    counts = {*sizes.values()}
+    if len(counts) > 1:  # a model diverged, or the study was stopped
+        each = ", ".join(f"{count} of {entry}" for entry, count in sizes.items())
+        interval = f"Student's t over the models of a row ({each})"
+        interval += f"; for one model alone, {of_images}" if 1 in counts else "."
+    else:
+        interval = of_images if counts == {1} else f"Student's t over {max(counts)} seeds."
+    return f"{asked.num_images} test images, models of seed {named}. Intervals: 95 %, {interval}"
 
 
 def _open(identity: str) -> str:

@@ -117,7 +117,7 @@ class GoldenFolder:
         """
         try:
             header = _parse_header(json.loads(self._bytes_of(f"{name}.json")))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DamagedGolden(f"{name}.json is not a golden's header: {error!r}") from error
         if header.name != name:
             raise DamagedGolden(f"{name}.json says that it is {header.name}")
@@ -150,9 +150,12 @@ class GoldenFolder:
 
     def _bytes_of(self, name: str) -> bytes:
         path = self.path / name
-        if not path.is_file():
-            raise DamagedGolden(f"{name} is missing")
-        return path.read_bytes()
+        try:
+            if path.is_file():
+                return path.read_bytes()
+        except OSError as error:
+            raise DamagedGolden(f"{name} cannot be read: {error.strerror}") from error
+        raise DamagedGolden(f"{name} is missing")
 
 
 def _check_finite(header: Header, key: str, tensor: Tensor) -> None:

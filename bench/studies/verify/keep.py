@@ -10,13 +10,11 @@ import json
 import sys
 from pathlib import Path
 
-from bench.core.badges import goldens_passed, read_badges
+from bench.core.badges import read_badges, read_goldens
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.limits import parsed
-from bench.core.cli.stored_files import read_inside
 from bench.core.cli.values import run_words
-from bench.core.proofs import STORED, line_of
+from bench.core.proofs import STORED, line_of, stored_proofs
 from bench.measuring.machine.environment import mechanism_source
 
 USAGE = "python -m bench.studies.verify.keep [FOLDER]: has badges/ and verify.json; or results"
@@ -37,6 +35,8 @@ def _keep(words: list[str]) -> int:
 def keep(out: Path, stored: Path) -> list[str]:
     """Replace the stored lines of all mechanisms that were tested as they are now.
 
+    Golden cases that were not compared again are kept, if those stored are of the same source.
+
     Raises:
         ConfigError: nothing in `out` is of the present source, or a file cannot be read or written.
     """
@@ -44,13 +44,16 @@ def keep(out: Path, stored: Path) -> list[str]:
 
     known = set(attention_names())
     sources = {name: mechanism_source(name, ()) for name in known}
-    goldens = goldens_passed(out / "verify.json")
-    cases = parsed(read_inside(out, out / "verify.json").decode()) if goldens else []
-    compared = {
-        row["mechanism"] for row in cases if row.get("source") == sources.get(row["mechanism"])
-    }
+    goldens, before = read_goldens(out / "verify.json"), stored_proofs(stored)
+
+    def cases(name: str) -> tuple[int, int] | None:
+        own, kept = goldens.get(name), before.get(name)
+        if own and own.source == sources[name]:
+            return own.passed, own.compared
+        return kept.goldens if kept and kept.source == sources[name] else None
+
     fresh = {
-        name: line_of(name, badges, goldens.get(name) if name in compared else None)
+        name: line_of(name, badges, cases(name))
         for name, badges in read_badges(out).items()
         if name in known and all(badge.source == sources[name] for badge in badges.values())
     }
@@ -60,8 +63,8 @@ def keep(out: Path, stored: Path) -> list[str]:
             "attnbench verify conformance=true first."
         )
     lines = stored.read_text("utf-8").splitlines() if stored.exists() else []
-    before = {json.loads(line)["mechanism"]: line for line in lines}
-    merged = {name: line for name, line in before.items() if name in known} | fresh
+    kept = {json.loads(line)["mechanism"]: line for line in lines}
+    merged = {name: line for name, line in kept.items() if name in known} | fresh
     write_whole(stored, "".join(f"{merged[name]}\n" for name in sorted(merged)))
     return sorted(fresh)
 

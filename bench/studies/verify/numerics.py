@@ -20,7 +20,8 @@ def run_numerics(asked: Verify, session: Session) -> int:
     """Measure narrow dtypes, store the findings, and write the page from all stored ones.
 
     Returns:
-        1 if an output or a gradient of ours is not finite where finite is promised, else 0.
+        1 if an output or a gradient of ours is not finite where finite is promised, or if a
+        mechanism raises; else 0.
     """
     out = asked.out.parent
     page = numerics_page.path_of(out)
@@ -28,19 +29,27 @@ def run_numerics(asked: Verify, session: Session) -> int:
     check_writable(page)
     torch.set_num_threads(1)
     broken: list[str] = []
+    raising: list[str] = []
 
     def measure(name: str) -> str:
         try:
             found = [findings_of(form) for form in forms_of(name)]
         except Untestable as why:
             return f"not measured: {why}"
+        except Exception as error:  # a plugin may raise anything; others are still measured
+            raising.append(name)
+            return f"FAILED: {type(error).__name__}: {error}"
         numerics.lines_of(out, name).write(found)
         wrong = [line for each in found for line in each.failures]
         broken.extend(wrong)
         return "; ".join(wrong) or "measured"
 
     one_by_one(asked.mechanisms, measure, session.console)
+    if raising:
+        session.say(f"FAILED, so without findings of this run: {', '.join(raising)}")
+    if len(raising) == len(asked.mechanisms):
+        return 1
     write_whole(page, numerics_page.page_of(numerics.read_findings(out)))
     line = f"{len(broken)} not finite; findings in {numerics.folder_of(out)}, page in {page}"
     session.say(line)
-    return int(bool(broken))
+    return int(bool(broken or raising))

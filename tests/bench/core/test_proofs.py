@@ -55,6 +55,18 @@ def test_own_proofs_come_before_stored_ones(tmp_path: Path) -> None:
     assert other.goldens is None
 
 
+def test_golden_cases_of_an_earlier_source_are_said_to_be_that(tmp_path: Path) -> None:
+    row = {"mechanism": "linear", "status": "passed", "source": "before"}
+    (tmp_path / "verify.json").write_text(json.dumps([row]))
+    proofs = read_proofs(tmp_path, stored(tmp_path))["linear"]
+    assert (proofs.goldens, proofs.is_stale(LINEAR.module)) == ((1, 1), False)
+    *_, last = proofs.words(LINEAR.module)
+    assert last.startswith("authors' numbers: of an earlier state of its source")
+    (tmp_path / "verify.json").write_text(json.dumps([row | {"source": SOURCE}]))
+    *_, last = read_proofs(tmp_path, stored(tmp_path))["linear"].words(LINEAR.module)
+    assert last.startswith("stored with the code")
+
+
 def test_nothing_is_claimed_where_nothing_was_run(tmp_path: Path) -> None:
     assert stored_proofs(tmp_path / "none") == {}
     [words] = Proofs().words(LINEAR.module)

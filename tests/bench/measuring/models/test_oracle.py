@@ -62,3 +62,11 @@ def test_gradients_are_looked_at_where_the_mode_takes_some(monkeypatch):
 
 def test_a_mechanisms_cell_is_checked_as_before():
     assert check(subject_of(KERNEL)).rms_error < 1.0
+
+
+def test_an_oracle_without_a_slow_form_is_the_mechanism_itself(monkeypatch):
+    subject = subject_of(cell("linear"))
+    assert check(subject).oracle == "reference"
+    monkeypatch.setattr("bench.measuring.models.oracle.MAX_PAIRS", 0)
+    assert check(subject).oracle == "itself"
+    assert check(subject_of(cell())).oracle == ""

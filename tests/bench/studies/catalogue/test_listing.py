@@ -12,7 +12,7 @@ import attentions
 import bench
 from attentions.capabilities import Capabilities, Gate
 from attentions.catalogue import CatalogueEntry, catalogue
-from bench.core.badges import Badge, BadgeStatus, goldens_passed
+from bench.core.badges import Badge, BadgeStatus, read_goldens
 from bench.core.cli.errors import ConfigError
 from bench.core.places import CONF
 from bench.core.proofs import Proofs
@@ -49,12 +49,12 @@ def cells(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> lis
 
 
 def test_goldens_are_counted_as_verify_wrote_them(results: Path) -> None:
-    assert goldens_passed(results / "verify.json") == {"softmax": (2, 2), "linear": (1, 2)}
+    assert read_goldens(results / "verify.json") == {"softmax": (2, 2, ""), "linear": (1, 2, "")}
 
 
 def test_nothing_is_counted_before_anything_was_proven(tmp_path: Path) -> None:
-    assert goldens_passed(tmp_path / "verify.json") == {}
-    assert goldens_passed(tmp_path / "missing" / "verify.json") == {}
+    assert read_goldens(tmp_path / "verify.json") == {}
+    assert read_goldens(tmp_path / "missing" / "verify.json") == {}
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"status": "passed"}]', "3", "\udcff"])
@@ -62,7 +62,7 @@ def test_a_foreign_file_is_bad_input(tmp_path: Path, text: str) -> None:
     path = tmp_path / "verify.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ConfigError, match=r"verify\.json"):
-        goldens_passed(path)
+        read_goldens(path)
 
 
 def test_every_mechanism_has_a_row_with_its_source() -> None:

@@ -54,11 +54,13 @@ def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(
 def test_what_has_no_weights_or_no_other_form_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = "attention=[flatten_layer,lightning,linear]"
+    rows = "attention=[flatten_layer,lightning,linear,gla_softmax,base_conv_zoology]"
     assert main([rows, *TINY, "trained=false", f"out={tmp_path}"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "flatten_layer has no weights to look at: it owns its projections." in shown
     assert "lightning, random without a mask: it is causal only, so it was given" in shown
+    for label in ("gla_softmax", "base_conv_zoology"):
+        assert f"{label}, random: it names a mechanism for each layer" in shown
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -82,6 +84,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(
     [
         (["attention=[softmx]"], "Did you mean softmax"),
         (["attention=[softmax]", "task=[recall,digits]"], "task names 2 tasks"),
+        (["attention=[softmax]", *TASK, "num_examples=17"], "num_examples is 17, and the test set"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_key(

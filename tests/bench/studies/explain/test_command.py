@@ -90,6 +90,20 @@ def test_a_model_that_diverges_is_named_on_the_page(words, tmp_path, capsys, mon
     assert "linear seed 0 is left out" in (tmp_path / "out" / "explain.md").read_text()
 
 
+def test_intervals_are_said_row_by_row_where_models_are_missing(words, tmp_path, monkeypatch):
+    fitted = train.fitted
+
+    def diverges(cell, *more):
+        if (cell.entry, cell.task.seed) == ("linear", 1):
+            raise Diverged(3, float("nan"))
+        return fitted(cell, *more)
+
+    monkeypatch.setattr(train, "fitted", diverges)
+    assert main([*words, "seed=[0,1]", "attention=[softmax,linear]", "explain=random"]) == 0
+    page = (tmp_path / "out" / "explain.md").read_text()
+    assert "t over the models of a row (2 of softmax, 1 of linear); for one model" in page
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -109,6 +123,7 @@ def test_values_out_of_range_are_refused_by_name(change, message):
     ("more", "message"),
     [
         (["attention=[nala_layer,gla]"], "it owns its projections. gla is skipped: gla is causal"),
+        (["attention=[gla_softmax]"], "gla_softmax names 4 layers, and canvas has num_layers=2"),
     ],
 )
 def test_what_cannot_be_explained_ends_with_2(words, more, message, capsys):

@@ -153,3 +153,16 @@ def test_a_header_that_is_cut_off_is_found(bare: Path) -> None:
     path = bare / f"{CASE}.json"
     path.write_text(path.read_text()[:50])
     assert f"{CASE}.json is not a golden's header" in damage(bare)
+
+
+def test_a_header_that_is_nested_too_deeply_is_found(bare: Path) -> None:
+    (bare / f"{CASE}.json").write_text("[" * 100_000)
+    assert f"{CASE}.json is not a golden's header" in damage(bare)
+
+
+def test_a_file_that_may_not_be_read_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert damage(bare) == f"{CASE}.json cannot be read: Permission denied"

@@ -38,3 +38,15 @@ def test_only_proofs_of_the_present_source_are_kept(tmp_path: Path) -> None:
 def test_nothing_to_keep_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no proofs of the present source"):
         keep(tmp_path, tmp_path / "proofs.jsonl")
+
+
+def test_golden_cases_that_were_not_compared_again_are_kept(tmp_path: Path) -> None:
+    path, now = tmp_path / "proofs.jsonl", mechanism_source("linear", ())
+    proven(tmp_path, "linear", now)
+    case = Proof(golden="a/b", mechanism="linear", case="b", status=Verdict.PASSED, source=now)
+    (tmp_path / "verify.json").write_text(json.dumps([asdict(case)]))
+    keep(tmp_path, path)
+    other = replace(case, mechanism="softmax", source=mechanism_source("softmax", ()))
+    (tmp_path / "verify.json").write_text(json.dumps([asdict(other)]))
+    keep(tmp_path, path)
+    assert stored_proofs(path)["linear"].goldens == (1, 1)

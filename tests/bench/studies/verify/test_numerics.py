@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from attentions import attention_class
 from bench.studies.numerics.page import page_of
 from bench.studies.numerics.store import read_findings
 from bench.studies.verify.numerics import run_numerics
@@ -20,6 +21,25 @@ def test_numerics_are_kept_and_become_a_page(
     assert run_numerics(asked, session()) == 0
     page = (tmp_path / "numerics" / "numerics.md").read_text()
     assert "| uniform |" in page and "| nala |" in page
+
+
+def test_a_mechanism_that_raises_leaves_the_others_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no more than 10 tokens")
+
+    monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
+    monkeypatch.setattr(attention_class("linear"), "forward", broken)
+    here = session()
+    names = ("linear", "uniform")
+    asked = Verify(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")
+    assert run_numerics(asked, here) == 1
+    shown = here.console.export_text()
+    assert "linear: FAILED: RuntimeError: no more than 10 tokens" in shown
+    assert "| uniform |" in (tmp_path / "numerics" / "numerics.md").read_text()
+    asked = Verify(golden=PUBLIC, attention=("linear",), out=tmp_path / "empty" / "verify.json")
+    assert run_numerics(asked, session()) == 1
 
 
 def test_the_page_of_numerics_is_made_of_the_findings_in_git() -> None:
