@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from bench.core.format import plain
 from bench.core.record import Quality, Status
-from bench.publishing.leaderboard import RANKED_BY, Leaderboard, Setting, Standing, differing
+from bench.publishing.leaderboard import RANKED_BY, Leaderboard, Setting, Standing
 from bench.publishing.scores import TaskScores
+from bench.publishing.tables import task_axes
 
 PREFIXES = {"seq_len": "", "image_size": "model/"}
 """Axes of curves, and the prefix of the names of their scalars."""
@@ -75,14 +74,10 @@ def training_curves(board: Leaderboard) -> Iterator[tuple[int, dict[str, float]]
 
 def named_tasks(board: Leaderboard) -> Iterator[tuple[str, TaskScores]]:
     """Tasks with their names: the label, and the axes in which tables of that label differ."""
-    axes = [task.place | json.loads(task.settings) for task in board.tasks]
-    axes = [{axis: plain(value) for axis, value in own.items()} for own in axes]
-    for task, own in zip(board.tasks, axes, strict=True):
-        alike = [o for t, o in zip(board.tasks, axes, strict=True) if t.label == task.label]
-        varied = sorted(differing(alike))
+    for task in board.tasks:
         # A machine's words are long; which one it is does not separate the tables of a task.
-        words = [f"{axis}={_word(own.get(axis))}" for axis in varied if axis != "machine"]
-        yield " ".join([task.label, *words]), task
+        axes = {axis: own for axis, own in task_axes(task, board).items() if axis != "machine"}
+        yield " ".join([task.label, *(f"{axis}={_word(axes[axis])}" for axis in axes)]), task
 
 
 def _word(value: Any) -> str:
