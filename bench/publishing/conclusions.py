@@ -23,8 +23,8 @@ from bench.publishing.leaderboard import (
 from bench.publishing.metrics.crossover import Crossover, length_words
 from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.ranks import Ranks
-from bench.publishing.scores import TaskScores
-from bench.publishing.tables import mode_words, place_words
+from bench.publishing.scores import Score, TaskScores
+from bench.publishing.tables import mode_words, place_words, settings_apart
 
 MAX_WRITTEN = 12
 """Largest number of settings, tasks or names that are all written; of more, only eight are.
@@ -101,9 +101,8 @@ def task_headline(task: TaskScores) -> str:
     first, *tied = leaders = ranks.leaders()
     if tied:
         return f"{_several(leaders)} are best on {task.label}; they cannot be told apart."
-    mean = next(score.accuracy for score in task.scores if score.entry == first) or 0.0
-    words = f"{first} is best on {task.label} with "
-    words += f"{number(mean)} {task.unit}" if task.unit else f"{percent(mean)} %"
+    best = next(score for score in task.scores if score.entry == first)
+    words = f"{first} is best on {task.label} with {_score_words(best, task)}"
     second = f"; {ranks.names[1]} is second" if ranks.places[1] == (2, 2) else ""
     return _short(f"{words}{second}.", f"{words}.")
 
@@ -207,28 +206,31 @@ def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
     ranks = task.ranks
     if ranks is None or len(ranks.names) < 2:
         return ""
-    means = {score.entry: score.accuracy for score in task.scores}
-
-    def mean(name: str) -> str:
-        value = means[name] or 0.0
-        return f"{number(value)} {task.unit}" if task.unit else f"{percent(value)} %"
-
+    said = {score.entry: _score_words(score, task) for score in task.scores}
     first, *tied = leaders = ranks.leaders()
     if tied:
-        best, last = mean(first), mean(tied[-1])
+        best, last = said[first], said[tied[-1]]
         span = best if best == last else f"{best} to {last}"
         words = f"{join_names(leaders)} are best with {span}; they cannot be told apart"
     else:
-        words, second = f"{first} is best ({mean(first)})", ranks.names[1]
-        words += f", {second} second ({mean(second)})" if ranks.places[1] == (2, 2) else ""
+        words, second = f"{first} is best ({said[first]})", ranks.names[1]
+        words += f", {second} second ({said[second]})" if ranks.places[1] == (2, 2) else ""
     return f"On {_task_words(task, board)}, over {task.num_seeds} seeds, {words}."
 
 
+def _score_words(score: Score, task: TaskScores) -> str:
+    """The score that the tables show: the mean over seeds, or the median where they split."""
+    value = score.centre or 0.0
+    words = f"{number(value)} {task.unit}" if task.unit else f"{percent(value)} %"
+    return f"a median of {words}" if score.is_split else words
+
+
 def _task_words(task: TaskScores, board: Leaderboard) -> str:
-    """The task's label, with place and dtype if another table has the same label."""
+    """The task's label; where another table has it too, with what tells the two apart."""
     if sum(one.label == task.label for one in board.tasks) < 2:
         return task.label
-    return f"{task.label} ({place_words(task, board)}, {task.dtype})"
+    words = [place_words(task, board), task.dtype, *settings_apart(task, board)]
+    return f"{task.label} ({', '.join(words)})"
 
 
 def _one_seed(board: Leaderboard) -> Iterator[str]:

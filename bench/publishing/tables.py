@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 from bench.core import format as fmt
 from bench.core.cell import ModelWorkload, TimedWorkload
-from bench.core.format import column_for, interval_names, quantity, with_interval
+from bench.core.format import column_for, interval_names, plain, quantity, with_interval
 from bench.core.record import Record, Status
 from bench.publishing.document import Column, Table, text_table
 from bench.publishing.leaderboard import (
@@ -219,6 +221,22 @@ def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:
     if len(methods) > 1:
         parts.append(f"method {place.method_version}")
     return " · ".join(parts)
+
+
+def task_axes(task: TaskScores, board: Leaderboard) -> dict[str, Any]:
+    """Place and settings of a task, as far as tables with its label differ in them, by name."""
+    alike = [one for one in board.tasks if one.label == task.label]
+    every = [one.place | json.loads(one.settings) for one in alike]
+    varied = differing([{name: plain(value) for name, value in own.items()} for own in every])
+    own = task.place | json.loads(task.settings)
+    return {name: plain(own.get(name)) for name in sorted(varied)}
+
+
+def settings_apart(task: TaskScores, board: Leaderboard) -> list[str]:
+    """Settings by which a task is told apart from others with its label, as text."""
+    axes = task_axes(task, board)
+    known = {name: value for name, value in axes.items() if value is not None}
+    return [f"{name.replace('_', ' ')} {known[name]}" for name in known if name not in task.place]
 
 
 def _cell_words(record: Record, board: Leaderboard) -> str:

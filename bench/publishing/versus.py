@@ -19,7 +19,7 @@ from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.ranks import Ranks, rank_runs, rank_speed
 from bench.publishing.metrics.speedup import ratio_between
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.tables import Section, place_words, setting_words
+from bench.publishing.tables import Section, place_words, setting_words, settings_apart
 
 TIE = "tie"
 """The verdict where the two cannot be told apart, or are equal."""
@@ -142,7 +142,8 @@ def _pair(metric: str, values: Sequence[Any]) -> str:
 
 def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
     for task in board.tasks:
-        scores = {s.entry: s for s in task.scores if s.entry in (one, other) and s.may_be_ranked}
+        both = [s for s in task.scores if s.entry in (one, other) and s.may_be_ranked]
+        scores = {s.entry: s for s in both if s.accuracy is not None}
         if len(scores) == 2:
             yield _of_task(task, board, scores[one], scores[other])
 
@@ -152,14 +153,14 @@ def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -
         {score.entry: score.runs for score in (mine, theirs)}, less_is_better=bool(task.unit)
     )
     write: Callable[[float], str] = number if task.unit else percent
-    means = ["none" if s.accuracy is None else write(s.accuracy) for s in (mine, theirs)]
-    words = f"{means[0]} vs. {means[1]} {task.unit or '%'}"
+    words = f"{write(mine.centre or 0.0)} vs. {write(theirs.centre or 0.0)} {task.unit or '%'}"
+    apart = settings_apart(task, board)
     odds = _odds(ranks) if ranks else "one seed"
     words += f", {odds}" if odds else ""
     settings = json.loads(task.settings)
     return Verdict(
         of=BETTER,
-        place=f"{task.label} · {place_words(task, board)} · {task.dtype}",
+        place=" · ".join([task.label, place_words(task, board), task.dtype, *apart]),
         size=None,
         axes={"task": task.label} | task.place | {name: plain(v) for name, v in settings.items()},
         winner=_winner(ranks) if ranks else TIE,

@@ -171,7 +171,7 @@ _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
     _claims,
     _noise,
 )
-_OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (_leak, _collapse, _stuck, _end, _untuned)
+_OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (_leak, _stuck, _end, _untuned, _collapse)
 
 
 def _short(value: float) -> str:

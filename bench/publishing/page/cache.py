@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from attentions.catalogue import plugin_catalogue
 from bench.core.calibration import with_calibration
 from bench.core.cli.files import write_whole
 from bench.core.cli.stored_files import read_inside, regular_files
@@ -22,6 +23,7 @@ from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.page.assemble import NAME, json_text, page_html
 from bench.publishing.page.content import page_content
+from bench.publishing.page.mechanisms import describe_mechanisms
 
 _READ = (
     *("records/*.jsonl", "badges/*.jsonl", "calibration/*.json", "verify.json"),
@@ -75,13 +77,19 @@ def _digest(text: str) -> str:
 
 
 def _stamp(config: PublishConfig) -> str:
-    """Hash of everything that the content depends on: files by size and time, code by its text."""
+    """Hash of everything that the content depends on.
+
+    Files count by size and time, code by its text, installed plugins by what the page says of them.
+    """
     said = [repr((config.metrics, config.columns, config.controls))]
     for pattern in _READ:
         for path in regular_files(config.out, pattern):
             facts = path.stat()
             said.append(f"{path.name} {facts.st_size} {facts.st_mtime_ns}")
     said += [f"{path} {path.read_text('utf-8')}" for path in (*_sources(), STORED) if path.exists()]
+    plugins, _ = plugin_catalogue()
+    if plugins:
+        said.append(json_text(describe_mechanisms((entry.name for entry in plugins), config.out)))
     return _digest("\n".join(said))
 
 

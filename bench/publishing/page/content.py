@@ -82,12 +82,17 @@ def _by_row(sections: Sequence[Section]) -> dict[str, list[list[str]]]:
 
 
 def _metrics(rows: Table, config: PublishConfig) -> list[Json]:
-    """The numbers that any row has, the usual ones first: title, units and meaning."""
+    """The numbers that any row has, the usual ones first: title, units and meaning.
+
+    Others than the usual ones are left out if all are 0.
+    """
     ends = {end for name in config.metrics for end in interval_names(name)}
     known = {*_OWN_METRICS, *config.metrics}
     found = []
     for name in dict.fromkeys((*_USUAL, *_OWN_METRICS, *config.metrics)):
-        if name in ends or name not in known or not any(rows.columns.numbers.get(name, ())):
+        values = rows.columns.numbers.get(name, ())
+        is_there = any(values) or (name in _USUAL and any(value is not None for value in values))
+        if name in ends or name not in known or not is_there:
             continue
         title, scales = title_and_scales(name)
         if name in _OWN_METRICS:

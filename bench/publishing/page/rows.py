@@ -116,7 +116,7 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
         groups.append(_task_group(task, board))
     for several in overall(board):
         for row in several.rows:
-            add(*_overall_row(row))
+            add(*_overall_row(row, several))
         groups.append(_overall_group(several, board))
     _mark_opening(groups, columns)
     return Table(columns=columns, groups=tuple(groups), records=tuple(records))
@@ -149,8 +149,10 @@ def _mark_opening(groups: list[Json], columns: Columns) -> None:
         groups[max(own, key=fitness)]["opens"] = True
 
 
-def _overall_row(row: OverallRow) -> tuple[dict[str, str], dict[str, Value]]:
-    words = {"name": row.entry, "mechanism": "", "rank": row.rank}
+def _overall_row(row: OverallRow, several: Overall) -> tuple[dict[str, str], dict[str, Value]]:
+    scores = (score for task in several.tasks for score in task.scores)
+    cell = next(score.records[0].cell for score in scores if score.entry == row.entry)
+    words = {"name": row.entry, "mechanism": cell.mechanism, "rank": row.rank}
     low, high = row.interval or (None, None)
     numbers: dict[str, Value] = {"accuracy": row.mean, "accuracy_low": low, "accuracy_high": high}
     numbers["num_tasks"] = row.num_covered

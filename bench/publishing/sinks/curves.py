@@ -7,11 +7,16 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from bench.core.record import Quality, Record, Status
+from bench.core.record import Quality, Status
 from bench.publishing.leaderboard import RANKED_BY, Leaderboard, Setting, Standing
+from bench.publishing.scores import TaskScores
+from bench.publishing.tables import task_axes
 
 PREFIXES = {"seq_len": "", "image_size": "model/"}
 """Axes of curves, and the prefix of the names of their scalars."""
+
+HISTORY = "history/"
+"""Prefix of the names of speed-ups in a summary."""
 
 
 def curves(
@@ -42,18 +47,21 @@ def curves(
         )
 
 
-def training_curves(records: Sequence[Record]) -> Iterator[tuple[int, dict[str, float]]]:
+def training_curves(board: Leaderboard) -> Iterator[tuple[int, dict[str, float]]]:
     """Losses and validation scores of training runs, by the step after which they were taken.
 
-    They are named ``train/validation/task/entry/seed``, and ``train/loss/...``.
+    They are named ``train/validation/task/row/seed``, and ``train/loss/...``.
     """
     points: dict[int, dict[str, float]] = {}
-    for record in records:
-        result = record.result
+    runs = (
+        (f"{name}/{score.entry}/{record.cell.task.seed}", record.result)
+        for name, task in named_tasks(board)
+        for score in task.scores
+        for record in score.records
+    )
+    for run, result in runs:
         if not isinstance(result, Quality):
             continue
-        work = record.cell.task
-        run = f"{work.label}/{record.cell.entry}/{work.seed}"
         for step, score in zip(result.validation_steps, result.validation, strict=True):
             points.setdefault(step, {})[f"train/validation/{run}"] = score
         if result.num_steps is None:  # of a record from before steps were counted
@@ -62,6 +70,19 @@ def training_curves(records: Sequence[Record]) -> Iterator[tuple[int, dict[str, 
             step = round(result.num_steps * place / len(result.losses))
             points.setdefault(step, {})[f"train/loss/{run}"] = loss
     yield from sorted(points.items())
+
+
+def named_tasks(board: Leaderboard) -> Iterator[tuple[str, TaskScores]]:
+    """Tasks with their names: the label, and the axes in which tables of that label differ."""
+    for task in board.tasks:
+        # A machine's words are long; which one it is does not separate the tables of a task.
+        axes = {axis: own for axis, own in task_axes(task, board).items() if axis != "machine"}
+        yield " ".join([task.label, *(f"{axis}={_word(axes[axis])}" for axis in axes)]), task
+
+
+def _word(value: Any) -> str:
+    """A value without the characters that W&B's names may not hold."""
+    return re.sub(r"[^\w.]+", "-", str(value))
 
 
 def _is_timed(standing: Standing) -> bool:
@@ -81,7 +102,7 @@ def _setting_names(settings: Collection[Setting]) -> dict[Setting, str]:
             # A machine's words are long, and hold characters that W&B's names may not.
             value = own.get(axis)
             value = values.index(value) + 1 if axis == "machine" else value
-            word = re.sub(r"[^\w.]+", "-", str(value)) if axis == "model" else value
+            word = _word(value) if axis == "model" else value
             names[setting] += f" {axis}={word}"
     return names
 
@@ -97,7 +118,7 @@ def history(board: Leaderboard) -> dict[str, float]:
     names = _setting_names({ranking.setting for ranking in timed})
     longest = {ranking.setting: ranking for ranking in sorted(timed, key=lambda r: r.size)}
     return {
-        f"history/{names[setting]} {ranking.size}/{standing.entry}": float(value)
+        f"{HISTORY}{names[setting]} {ranking.size}/{standing.entry}": float(value)
         for setting, ranking in longest.items()
         for standing in ranking.standings
         if (value := standing.value(RANKED_BY)) is not None

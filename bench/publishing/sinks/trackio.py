@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.core.cli.stored_files import folder_inside
 from bench.publishing.config import PublishConfig
 from bench.publishing.sinks.view import View
 
@@ -28,12 +29,14 @@ def write_trackio(views: Iterable[View], config: PublishConfig) -> tuple[list[Pa
     """
     if importlib.util.find_spec("trackio") is None:
         return [], ["publish=trackio needs its package: pip install attnbench[dashboard]"]
-    folder = (config.out / "trackio").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    out = config.out.absolute()
+    folder = out / "trackio"
     os.environ["TRACKIO_DIR"] = str(folder)  # read once, when the package is imported
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
+        with folder_inside(out, folder, make=True):
+            pass
         import trackio
 
         for view in views:
@@ -87,14 +90,13 @@ def _log(
 def by_entry(view: View) -> dict[str, list[tuple[int, dict[str, Any]]]]:
     """Group a view's scalars by mechanism, under names without the mechanism.
 
-    The dashboard shows groups of names in alphabetical order: ``accuracy``, ``latency_s``, and all
-    other numbers under ``more``.
+    The dashboard shows groups of names in alphabetical order: ``accuracy`` or another score,
+    ``latency_s``, and all other numbers under ``more``.
     """
     found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    for name, value in view.summary.items():
-        if name.startswith("accuracy/"):
-            rest, _, entry = name.rpartition("/")
-            found.setdefault(entry, []).append((0, {rest: value}))
+    for name, value in view.scores.items():
+        rest, _, entry = name.rpartition("/")
+        found.setdefault(entry, []).append((0, {rest: value}))
     for steps in view.steps:
         for size, scalars in steps.points:
             own: dict[str, dict[str, Any]] = {}

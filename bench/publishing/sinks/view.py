@@ -11,7 +11,16 @@ from typing import Any
 from bench.core.record import SCHEMA_VERSION, Record
 from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.sinks.curves import PREFIXES, curves, history, none_first, training_curves
+from bench.publishing.scores import TaskScores
+from bench.publishing.sinks.curves import (
+    HISTORY,
+    PREFIXES,
+    curves,
+    history,
+    named_tasks,
+    none_first,
+    training_curves,
+)
 from bench.publishing.sinks.long_table import long_rows
 from bench.publishing.sinks.vega import PARETO, SCALING, pareto_rows, scaling_rows
 
@@ -81,6 +90,12 @@ class View:
     records: str
 
     @property
+    def scores(self) -> dict[str, Any]:
+        """Scores of tasks among the numbers of the summary, named ``metric/task/row``."""
+        named = {name: value for name, value in self.summary.items() if "/" in name}
+        return {name: named[name] for name in named if not name.startswith(HISTORY)}
+
+    @property
     def records_sha256(self) -> str:
         """SHA-256 of `records`, as hexadecimal digits."""
         return hashlib.sha256(self.records.encode()).hexdigest()
@@ -100,7 +115,7 @@ def view_of(records: Sequence[Record], sweep: str, config: PublishConfig) -> Vie
     trained = Steps(
         axis="train/step",
         patterns=("train/validation/*", "train/loss/*"),
-        points=tuple(training_curves(records)),
+        points=tuple(training_curves(board)),
     )
     return View(
         sweep=sweep,
@@ -128,7 +143,7 @@ def run_id(sweep: str) -> str:
 
 
 def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | int]:
-    """Numbers of the whole sweep: cells by status, accuracies, seconds spent, and its start.
+    """Numbers of the whole sweep: cells by status, scores, seconds spent, and its start.
 
     Speed-ups at the longest length, named ``history/...``, compare runs of several commits.
     """
@@ -136,10 +151,10 @@ def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | 
     for record in records:
         name = f"num_{record.status}"
         values[name] = values.get(name, 0) + 1
-    for task in board.tasks:
+    for name, task in named_tasks(board):
         for score in task.scores:
             if score.accuracy is not None:
-                values[f"accuracy/{task.label}/{score.entry}"] = score.accuracy
+                values[f"{_metric(task)}/{name}/{score.entry}"] = score.accuracy
     for part in ("measured", "total"):
         values[f"cost_{part}_s"] = sum(record.cost_s.get(part, 0.0) for record in records)
     if started := min((record.started_at for record in records), default=""):
@@ -171,7 +186,8 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     axes = dict.fromkeys(name for ranking in board.rankings for name in ranking.setting.axes)
     place = ("machine", "method_version", "device", "num_threads", "dtype")
     common = (*PREFIXES, "task", "seeds", "rank", "entry", "marks", "status")
-    columns = tuple(dict.fromkeys([*place, *axes, *common, *metrics]))
+    scores = map(_metric, board.tasks)
+    columns = tuple(dict.fromkeys([*place, *axes, *common, *metrics, *scores]))
     rows: list[Mapping[str, Any]] = [
         ranking.setting.axes
         | {ranking.setting.workload.size_axis: ranking.size}
@@ -183,12 +199,17 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     ]
     rows += [
         task.place
-        | {"task": task.label, "entry": score.entry, "accuracy": score.accuracy}
+        | {"task": name, "entry": score.entry, _metric(task): score.accuracy}
         | {"seeds": len(score.accuracies), "chance": score.chance}
         | {"rank": score.rank or None}
         | {"marks": "; ".join(score.marks)}
         | {"status": ", ".join(score.statuses) or "ok"}
-        for task in board.tasks
+        for name, task in named_tasks(board)
         for score in task.scores
     ]
     return Table.of(columns, rows)
+
+
+def _metric(task: TaskScores) -> str:
+    """Name of the scores of a task: ``accuracy``, or their unit such as ``bits_per_byte``."""
+    return task.unit.replace(" ", "_") or "accuracy"

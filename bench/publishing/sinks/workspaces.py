@@ -18,7 +18,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
 from bench.publishing.config import PublishConfig
 from bench.publishing.sinks import wandb_door as door
-from bench.publishing.sinks.curves import PREFIXES
+from bench.publishing.sinks.curves import HISTORY, PREFIXES
 from bench.publishing.sinks.vega import PARETO, SCALING, chart_and_fields
 from bench.publishing.sinks.view import View
 from bench.publishing.sinks.wandb import SEND_TIMEOUT_S, choose_mode
@@ -110,7 +110,7 @@ def _groups(
     """Panels by their heading."""
     names = _logged(views)
     latencies = _curves(reports, names, "latency_s", "Latency (s)")
-    yield "Latency and accuracy by mechanism", [*latencies, *_accuracies(reports, views)]
+    yield "Latency and accuracy by mechanism", [*latencies, *_scores(reports, views)]
     for title, metric, label in (
         ("Speed-up", "speedup_over", "Speed-up over the reference"),
         ("Memory", "peak_memory_bytes", "Peak memory (bytes)"),
@@ -152,14 +152,16 @@ def _curves(reports: Any, names: dict[str, list[str]], metric: str, label: str) 
             )
 
 
-def _accuracies(reports: Any, views: Sequence[View]) -> Iterator[Any]:
+def _scores(reports: Any, views: Sequence[View]) -> Iterator[Any]:
+    """One panel per task, with a bar for each row and run."""
     tasks: dict[str, list[str]] = {}
-    for name in dict.fromkeys(name for view in views for name in view.summary):
-        if name.startswith("accuracy/"):
-            tasks.setdefault(name.split("/")[1], []).append(name)
-    for task, scores in tasks.items():
+    for name in dict.fromkeys(name for view in views for name in view.scores):
+        tasks.setdefault(name.rpartition("/")[0], []).append(name)
+    for start, names in tasks.items():
+        metric, _, task = start.partition("/")
         yield reports.BarPlot(
-            title=f"Accuracy: {task}", metrics=[reports.Metric(score) for score in scores]
+            title=f"{metric.replace('_', ' ').capitalize()}: {task}",
+            metrics=[reports.Metric(name) for name in names],
         )
 
 
@@ -186,9 +188,9 @@ def _custom(reports: Any, name: str, entity: str | None) -> Any:
 def _history(reports: Any, views: Sequence[View]) -> Iterator[Any]:
     """One panel per cell, with a point for each run at the time of its measurement."""
     known = dict.fromkeys(name for view in views for name in view.summary)
-    for name in [name for name in known if name.startswith("history/")][:_MOST_LINES]:
+    for name in [name for name in known if name.startswith(HISTORY)][:_MOST_LINES]:
         yield reports.ScatterPlot(
-            title=f"Speed-up over time: {name.removeprefix('history/')}",
+            title=f"Speed-up over time: {name.removeprefix(HISTORY)}",
             x=reports.SummaryMetric("measured_at"),
             y=reports.SummaryMetric(name),
         )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.core.record import Quality, Record
+from bench.core.record import Quality, Record, Status
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.versus import Versus, versus, versus_lines, versus_sections
 from tests import records as made
@@ -91,16 +91,37 @@ def test_one_seed_settles_nothing() -> None:
     assert found.verdicts[0].words.endswith("one seed")
 
 
-def test_a_task_setting_can_be_the_axis_of_a_flip() -> None:
+def trained(mine: float, theirs: float, **settings: int) -> list[Record]:
+    """nala with one score and softmax with the other, on a task with these settings."""
     records = []
-    for pairs, (mine, theirs) in {4: (0.99, 0.9), 8: (0.6, 0.9)}.items():
-        for r in made.task_records(("softmax", "nala")):
-            assert isinstance(r.result, Quality)
-            score = mine if r.cell.entry == "nala" else theirs
-            cell = made.task_cell(
-                r.cell.entry, seed=r.cell.task.seed, settings={"num_pairs": pairs}
-            )
-            records.append(replace(r, cell=cell, result=replace(r.result, accuracy=score)))
+    for r in made.task_records(("softmax", "nala")):
+        assert isinstance(r.result, Quality)
+        score = mine if r.cell.entry == "nala" else theirs
+        cell = made.task_cell(r.cell.entry, seed=r.cell.task.seed, settings=settings)
+        records.append(replace(r, cell=cell, result=replace(r.result, accuracy=score)))
+    return records
+
+
+def test_a_row_without_a_score_is_no_tie() -> None:
+    failed = [
+        made.failed_record(made.task_cell("nala", seed=seed), Status.DIVERGED, "The loss was nan.")
+        for seed in (0, 1, 2)
+    ]
+    with pytest.raises(ConfigError, match="in no setting and on no task"):
+        versus(board(made.task_records(["softmax"]) + failed), "nala", "softmax")
+
+
+def test_settings_of_one_label_have_a_row_each_in_the_table() -> None:
+    records = trained(0.99, 0.9, num_steps=600) + trained(0.6, 0.9, num_steps=1200)
+    (tasks,) = versus_sections(versus(board(records), "nala", "softmax"))
+    assert [(at.rpartition(" · ")[2], won) for at, won in tasks.tables[0].texts()] == [
+        ("num steps 1200", "softmax: 60.0 vs. 90.0 %"),
+        ("num steps 600", "nala: 99.0 vs. 90.0 %"),
+    ]
+
+
+def test_a_task_setting_can_be_the_axis_of_a_flip() -> None:
+    records = trained(0.99, 0.9, num_pairs=4) + trained(0.6, 0.9, num_pairs=8)
     found = versus(board(records), "nala", "softmax")
     assert [(f.axis, f.winners) for f in found.flips] == [
         ("num_pairs", ((4, "nala"), (8, "softmax")))

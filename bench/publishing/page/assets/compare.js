@@ -68,7 +68,7 @@ function sweepsTable() {
   const rows = [];
   for (const { before, after } of byKey.values()) {
     if (before === undefined || after === undefined) continue;
-    const name = SWEEPS.number("value", before) === null ? "score" : "value";
+    const name = [before, after].some((row) => SWEEPS.number("value", row) !== null) ? "value" : "score";
     const [old, now] = [before, after].map((row) => SWEEPS.number(name, row));
     const words = (row) => {
       const value = SWEEPS.number(name, row);
@@ -89,7 +89,7 @@ function sweepsTable() {
 
 function showCompare() {
   const names = [...new Set(CONTENT.rows.words.name ? CONTENT.rows.words.name.vocabulary.slice(1) : [])].sort();
-  const choose = (side) => (value) => { state[side] = value; writeFragment(); showCompare(); };
+  const choose = (side) => (value) => { state[side] = value; writeFragment(); keepingFocus(showCompare); };
   const options = [["", "choose"], ...names.map((name) => [name, name])];
   const place = document.getElementById("compare");
   const parts = [element("p", { class: "pair" }, select("Mechanism", "compare-a", options, state.a, choose("a")), select("and", "compare-b", options, state.b, choose("b")))];
@@ -102,6 +102,7 @@ function showCompare() {
     const said = [["", "choose"], ...sweeps.map((sweep) => [sweep, `${sweep} (${days[sweep].replace("T", " ")}, ${commits[sweep]})`])];
     parts.push(element("p", { class: "pair" }, select("Sweep", "compare-before", said, state.before, choose("before")), select("and", "compare-after", said, state.after, choose("after"))));
     if (state.before && state.after) parts.push(sweepsTable());
+    if (CONTENT.sweeps.num_left_out) parts.push(element("p", { class: "fine" }, `Of cells that several sweeps have, ${CONTENT.sweeps.num_left_out.toLocaleString("en-US")} records are not on this page; they are in table.csv.`));
   }
   place.replaceChildren(...parts);
 }

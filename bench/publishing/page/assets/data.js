@@ -112,6 +112,13 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** Draw controls anew, and give the focus back to the one that had it, by its id. */
+function keepingFocus(draw) {
+  const focused = document.activeElement?.id;
+  draw();
+  if (focused) document.getElementById(focused)?.focus();
+}
+
 /** A table of text under a header, whose first cell in a row names it. */
 function plainTable(caption, header, rows) {
   const cells = (row) =>

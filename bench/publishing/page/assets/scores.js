@@ -162,9 +162,8 @@ async function showPicture() {
   const charts = picturesHere().map(([id, words, make]) => ({ id, words, chart: make() })).filter(({ chart }) => chart);
   const shown = charts.find(({ id }) => id === state.picture) || charts[0];
   const choose = (id) => () => { state.picture = id; writeFragment(); showCharts(); };
-  document.getElementById("pictures").replaceChildren(
-    ...charts.map(({ id, words }) => element("button", { type: "button", "aria-pressed": String(id === shown.id), onclick: choose(id) }, words)),
-  );
+  const buttons = charts.map(({ id, words }) => element("button", { type: "button", id: `picture-${id}`, "aria-pressed": String(id === shown.id), onclick: choose(id) }, words));
+  keepingFocus(() => document.getElementById("pictures").replaceChildren(...buttons));
   const place = document.getElementById("picture");
   place.replaceChildren();
   if (shown) await drawFigure(place, shown.chart);

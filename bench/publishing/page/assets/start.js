@@ -4,9 +4,8 @@ let chartTimer = 0;
 
 function show() {
   writeFragment();
-  showControls();
   showTable();
-  showAdvice();
+  keepingFocus(() => { showControls(); showAdvice(); });
   clearTimeout(chartTimer); // charts follow when the table has answered
   chartTimer = setTimeout(showCharts, 60);
 }
@@ -39,10 +38,9 @@ function ownBox(name, values) {
 }
 
 function showControls() {
-  const focused = document.activeElement?.id;
   document.getElementById("kinds").replaceChildren(
     ...KINDS_HERE.map((kind) =>
-      element("button", { type: "button", id: `kind-${kind}`, "aria-pressed": String(kind === state.kind), onclick: () => { resetState(kind); show(); } }, KINDS[kind])),
+      element("button", { type: "button", id: `kind-${kind}`, "aria-pressed": String(kind === state.kind), onclick: () => { resetState(kind); showAll(); } }, KINDS[kind])),
   );
   const rows = rowsOf(groupsLeft());
   const all = Object.values(CONTENT.mechanisms);
@@ -57,7 +55,6 @@ function showControls() {
   document.getElementById("filters").replaceChildren(...boxes);
   showColumnList();
   document.getElementById("search").value = state.search;
-  if (focused) document.getElementById(focused)?.focus();
 }
 
 function showColumnList() {
@@ -78,7 +75,6 @@ function showColumnList() {
   );
 }
 
-/** The reader's own choice of colours outlives the page where the browser lets it. */
 function setTheme(dark) {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
   document.getElementById("theme").textContent = dark ? "Light" : "Dark";
@@ -96,7 +92,7 @@ function start() {
     typing = setTimeout(show, 120);
   });
   document.getElementById("csv").addEventListener("click", saveCsv);
-  document.getElementById("reset").addEventListener("click", () => { resetState(state.kind); show(); });
+  document.getElementById("reset").addEventListener("click", () => { resetState(state.kind); showAll(); });
   document.getElementById("drawer").addEventListener("close", drawerClosed);
   document.getElementById("drawer").addEventListener("click", (event) => { if (event.target.id === "drawer") event.target.close(); });
   addEventListener("hashchange", () => {

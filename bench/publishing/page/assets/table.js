@@ -2,6 +2,7 @@
 
 const NARROW = 600; // pixels
 const NARROW_COLUMNS = ["speedup_over", "accuracy", "bits_per_byte"];
+const MAX_WHOLE = 300; // rows that are all in the document, so that all are printed; of more, those in sight
 const RANKED_BY = ["speedup_over", "accuracy", "bits_per_byte"]; // the first of these has bars
 
 let table = null;
@@ -256,6 +257,7 @@ function showTable() {
     columns,
     layout: "fitColumns",
     maxHeight: "70vh",
+    renderVertical: data.length > MAX_WHOLE ? "virtual" : "basic",
     placeholder: "No row passes these filters.",
     rowFormatter: addReason,
     columnDefaults: { headerSortTristate: true, minWidth: 60 },

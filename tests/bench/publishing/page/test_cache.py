@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from bench.core.store import Store
 from bench.publishing.page import cache
 from bench.publishing.page.cache import cache_file, cached_page
 from tests import records as made
+from tests.bench.publishing.made import PLUGIN_SOURCE
 from tests.bench.publishing.page.made_pages import config, diagnosed, with_examples
+from tests.bench.publishing.timed import PLUGIN, PLUGIN_MODULE
 
 
 def store(out: Path, entries: tuple[str, ...], name: str) -> None:
@@ -33,6 +36,25 @@ def test_a_page_is_built_again_only_if_its_records_changed(
     stamp = cache_file(tmp_path).read_text().partition("\n")[0]
     cached_page(config(with_examples(tmp_path)))
     assert cache_file(tmp_path).read_text().partition("\n")[0] != stamp
+
+
+def test_a_page_is_built_again_if_a_plugin_says_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, site = tmp_path / "out", tmp_path / "site"
+    info = site / "frozen_plugin-1.5.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: frozen-plugin\nVersion: 1.5\n")
+    points = f"[attnbench.attentions]\n{PLUGIN_MODULE} = {PLUGIN_MODULE}\n"
+    (info / "entry_points.txt").write_text(points)
+    source = site / f"{PLUGIN_MODULE}.py"
+    source.write_text(PLUGIN_SOURCE)
+    [record] = made.block_records(["softmax"], num_rounds=7)
+    Store(out, "one").append(replace(record, cell=made.kernel_cell(PLUGIN)))
+    monkeypatch.syspath_prepend(str(site))
+    assert "That Is Only Made Up" in cached_page(config(out)).read_text()
+    source.write_text(PLUGIN_SOURCE.replace("That Is Only Made Up", "That Was Renamed"))
+    assert "That Was Renamed" in cached_page(config(out)).read_text()
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"\xff", b"another\n{}"])

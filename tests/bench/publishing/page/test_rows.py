@@ -137,6 +137,18 @@ def test_a_training_at_a_searched_rate_has_the_rate_that_rows_share() -> None:
     ]
 
 
+def test_a_score_of_nothing_right_has_its_column(tmp_path: Path) -> None:
+    records = [made.changed(r, accuracy=0.0) for r in made.task_records(("softmax", "nala"))]
+    found: Any = content(records, tmp_path)
+    assert "accuracy" in [metric["name"] for metric in found["metrics"]]
+
+
+def test_a_row_over_several_tasks_has_its_mechanism() -> None:
+    records = made.task_records(["softmax"]) + made.task_records(["softmax"], task="digits")
+    named = [replace(r, cell=replace(r.cell, entry="mine")) for r in records]
+    assert [row["mechanism"] for row in rows_of(named)] == ["softmax"] * 3
+
+
 def test_two_sweeps_of_a_cell_are_kept_apart(tmp_path: Path) -> None:
     found: Any = content(sweep(), tmp_path)["sweeps"]
     assert found["names"] == ["older", made.SWEEP]

@@ -1,16 +1,44 @@
 from __future__ import annotations
 
-from bench.publishing.sinks.curves import training_curves
+from dataclasses import replace
+
+from bench.core.record import Record
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.sinks.curves import named_tasks, training_curves
 from tests import records as made
+
+CURVE = {"num_steps": 30, "validation_steps": (15, 30), "validation": (0.5, 0.9)}
 
 
 def test_losses_and_validation_scores_are_curves_along_the_steps_of_training() -> None:
-    (record,) = made.task_records(["nala"], seeds=[3])
-    curve = {"num_steps": 30, "validation_steps": (15, 30), "validation": (0.5, 0.9)}
-    told = made.changed(record, losses=(3.0, 2.0, 1.0), **curve)
-    assert list(training_curves([told, record])) == [  # the second has no curve
+    record, without_one = made.task_records(["nala"], seeds=[3, 4])
+    told = made.changed(record, losses=(3.0, 2.0, 1.0), **CURVE)
+    assert list(training_curves(build_leaderboard([told, without_one]))) == [
         (10, {"train/loss/recall/nala/3": 3.0}),
         (15, {"train/validation/recall/nala/3": 0.5}),
         (20, {"train/loss/recall/nala/3": 2.0}),
         (30, {"train/validation/recall/nala/3": 0.9, "train/loss/recall/nala/3": 1.0}),
     ]
+
+
+def trained(**settings: object) -> Record:
+    (record,) = made.task_records(["nala"], seeds=[0])
+    cell = made.task_cell("nala", settings={"num_steps": 30} | settings)
+    return made.changed(replace(record, cell=cell), losses=(), **CURVE)
+
+
+def test_trainings_of_one_label_have_a_curve_each() -> None:
+    rates = [trained(learning_rate=rate) for rate in (0.01, 0.03)]
+    wide = replace(rates[0].cell, workload=replace(rates[0].cell.task, dtype="bfloat16"))
+    records = [*rates, trained(learning_rate=0.01, num_pairs=8), replace(rates[0], cell=wide)]
+    board = build_leaderboard(records)
+    names = {
+        name.removeprefix("train/validation/") for _, own in training_curves(board) for name in own
+    }
+    assert names == {
+        "recall dtype=bfloat16 num_pairs=None/nala/0",
+        "recall dtype=float32 num_pairs=None/nala at 0.01/0",
+        "recall dtype=float32 num_pairs=None/nala at 0.03/0",
+        "recall dtype=float32 num_pairs=8/nala/0",
+    }
+    assert len({name for name, _ in named_tasks(board)}) == len(board.tasks) == 3
