@@ -109,27 +109,26 @@ def _solved_tables(tasks: Sequence[TaskScores]) -> Iterator[Table]:
     tested = [task for task in tasks if _lengths(task)]
     if len(tested) < 2:
         return
-    reached = {
-        task.label: {s.entry + " (control)" * s.is_control: s for s in task.scores}
-        for task in tested
-    }
-    entries = dict.fromkeys(entry for scores in reached.values() for entry in scores)
-    rows = [
-        (
-            entry,
-            *(
-                _solved_words(reached[t.label][entry], t) if entry in reached[t.label] else ""
-                for t in tested
-            ),
-        )
-        for entry in entries
+    columns = [
+        {s.entry + " (control)" * s.is_control: _solved_words(s, task) for s in task.scores}
+        for task in tested  # some may share a label
     ]
+    entries = dict.fromkeys(entry for column in columns for entry in column)
     yield text_table(
         title="solved to",
-        header=("entry", *(task.label for task in tested)),
-        rows=tuple(rows),
+        header=("entry", *_titles(tested)),
+        rows=tuple((entry, *(column.get(entry, "") for column in columns)) for entry in entries),
         num_words=1,
     )
+
+
+def _titles(tasks: Sequence[TaskScores]) -> Iterator[str]:
+    """The label of each task, with the settings in which tasks of one label differ."""
+    every = [json.loads(task.settings) for task in tasks]
+    for task, own in zip(tasks, every, strict=True):
+        others = [one for t, one in zip(tasks, every, strict=True) if t.label == task.label]
+        varied = [name for name in own if any(own[name] != one.get(name) for one in others)]
+        yield " ".join([task.label, *(f"{name}={own[name]}" for name in varied)])
 
 
 def _overall_words(row: OverallRow) -> str:

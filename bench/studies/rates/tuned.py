@@ -95,12 +95,15 @@ def tuned(
     """Search a rate for each cell's row, train its seeds, and look further at what is stuck.
 
     Args:
-        cells: one of each row, at the task's own rate.
+        cells: one of each row of one task, at the task's own rate.
         seeds: of each row; the first is that of the search.
         train: trains cells.
         grid: rates to begin with; it is widened where the best lies at its edge.
         looks_further: whether rows that are stuck in all seeds are trained at all rates, and at
             `MORE_STEPS` times the steps.
+
+    Returns:
+        The arms by their entry.
     """
     all_rows = [Row(cell=cell, rates=tuple(grid)) for cell in cells]
     rows = [row for row in all_rows if row.cell.mechanism not in CONTROLS]

@@ -53,9 +53,9 @@ def record(cell, here):
     return replace(done, freshness=freshness(cell, here))
 
 
-def run(tmp_path, *words):
+def run(tmp_path, *words, task="recall"):
     presets = tmp_path / "searched.yaml"
-    given = ["attention=[softmax,none]", "task=[recall]", f"out={tmp_path}", f"presets={presets}"]
+    given = ["attention=[softmax,none]", f"task=[{task}]", f"out={tmp_path}", f"presets={presets}"]
     code = search.main([*given, *words])
     found = read_presets(read_yaml(presets)) if presets.exists() else ()
     return code, {p.entry: p for p in found}
@@ -105,6 +105,41 @@ def trains_to(ends, state):
         return Done()
 
     return measure
+
+
+def test_rates_of_every_task_are_kept_and_every_task_is_trained_for_longer(
+    tmp_path, trained, monkeypatch
+):
+    monkeypatch.setattr(engine, "measure", trains_to({600: 0.5, 1200: 0.501}, trained))
+    assert run(tmp_path, "converge=true", task="recall,recall_causal")[0] == 0
+    kept = read_presets(read_yaml(tmp_path / "searched.yaml"))
+    assert sorted((p.task, p.settings["num_steps"], p.learning_rate) for p in kept) == [
+        (task, steps, 0.03) for task in ("recall", "recall_causal") for steps in (600, 1200)
+    ]
+
+
+def test_a_row_that_ends_without_a_score_at_every_rate_is_not_trained_for_longer(
+    tmp_path, trained, monkeypatch, capsys
+):
+    def measure(config, todo, here, server, sweep_id, console, **_):
+        for p in todo:
+            failed = {"status": Status.DIVERGED, "result": None, "reason": "The loss was nan."}
+            trained["records"].append(replace(record(p.cell, here), **failed))
+            trained["cells"].append(p.cell)
+        return Done()
+
+    monkeypatch.setattr(engine, "measure", measure)
+    code, found = run(tmp_path, "converge=true")
+    assert code == 0 and not found
+    assert {c.task.settings["num_steps"] for c in trained["cells"]} == {600}
+    assert "the task's 0.006 instead of 0.001: failed" in capsys.readouterr().out
+
+
+def test_the_tasks_before_a_stop_are_written_with_all_their_rates(tmp_path, trained):
+    trained["left"] = 6  # recall whole, of recall_causal nothing
+    assert run(tmp_path, task="recall,recall_causal")[0] == 130
+    (kept,) = read_presets(read_yaml(tmp_path / "searched.yaml"))
+    assert (kept.task, kept.learning_rate, kept.is_at_edge) == ("recall", 0.03, False)
 
 
 def test_converge_is_true_or_false(tmp_path, trained, capsys):
