@@ -124,8 +124,9 @@ def _predict(
         )
         count = sum(p.numel() for p in model.parameters())
         num_steps = int(last.task.settings["num_steps"])
-        said = [one for one in known if one.attention == name]
-        if any((p.num_parameters, p.num_steps) == (count, num_steps) for p in (*trained, *said)):
+        sizes = {(p.num_parameters, p.num_steps) for p in trained}
+        sizes |= {(p.num_parameters, p.num_steps) for p in known if p.attention == name}
+        if (count, num_steps) in sizes:
             continue
         bits, low, high = law.predicted(count, num_steps)
         store.append(
