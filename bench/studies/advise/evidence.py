@@ -18,6 +18,7 @@ from bench.core.store import read_packed, read_records, stores_below
 from bench.publishing.leaderboard import Leaderboard, Setting, build_leaderboard
 from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.scaling import seconds_at
+from bench.publishing.naming import identity
 from bench.publishing.scores import Score, TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.studies.advise.settings import Advise
@@ -97,18 +98,24 @@ def read_all(folders: Sequence[Path]) -> list[Record]:
     return [*found.values()]
 
 
-def task_of(name: str, wanted: Mapping[str, object], records: Sequence[Record]) -> TaskScores:
+def board_of(records: Sequence[Record]) -> Leaderboard:
+    """One board of all records, on which a row has one name for its score and for its times."""
+    trained = at_best_rate(record for record in records if record.cell.is_task)
+    clocked = [record for record in records if not record.cell.is_task]
+    return build_leaderboard([*trained, *clocked], CONTROLS, within_budget=True)
+
+
+def task_of(name: str, wanted: Mapping[str, object], tasks: Sequence[TaskScores]) -> TaskScores:
     """The table of a task with the most seeds, and of these the one with the most rows.
 
     Args:
         name: of the task.
         wanted: settings that it must have, such as a group.
-        records: of training runs.
+        tasks: all tables.
 
     Raises:
-        ConfigError: no record is of this task with these settings.
+        ConfigError: no table is of this task with these settings.
     """
-    tasks = build_leaderboard(at_best_rate(records), CONTROLS, within_budget=True).tasks
     own = [task for task in tasks if task.label == name]
     if not own:
         known = sorted({task.label.partition(" ")[0] for task in tasks})
@@ -123,18 +130,18 @@ def task_of(name: str, wanted: Mapping[str, object], records: Sequence[Record]) 
     return max(own, key=lambda task: (task.num_seeds, len(task.scores)))
 
 
-def num_rates(entry: str, table: TaskScores, records: Sequence[Record]) -> int:
+def num_rates(score: Score, table: TaskScores, records: Sequence[Record]) -> int:
     """Number of learning rates that a row was trained at with the settings of its table."""
 
     def but_rate(settings: Mapping[str, object]) -> dict[str, object]:
         return {key: value for key, value in settings.items() if key != "learning_rate"}
 
-    wanted = but_rate(json.loads(table.settings))
+    own, wanted = identity(score.records[0].cell), but_rate(json.loads(table.settings))
     return len(
         {
             r.cell.task.settings.get("learning_rate")
             for r in records
-            if (r.cell.entry, r.cell.task.label) == (entry, table.label)
+            if (identity(r.cell), r.cell.task.label) == (own, table.label)
             and but_rate(r.cell.task.shared_settings) == wanted
         }
     )
@@ -175,7 +182,7 @@ def timed(
     then the newest.
 
     Args:
-        board: of all timed records.
+        board: of all records.
         asked: has dtype and batch size.
         mode: mode of the calls.
         seq_len: tokens of a call.

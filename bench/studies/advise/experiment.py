@@ -35,7 +35,7 @@ def sweep_of(
     asked: Advise, entries: Sequence[str], lengths: Sequence[int], mode: str, causal: bool
 ) -> str:
     """The command that times some rows in the requested setting; softmax and linear if none."""
-    entries = entries or ["softmax", "linear"]
+    entries = [*dict.fromkeys(map(_entry, entries))] or ["softmax", "linear"]
     setting = {
         "attention": f"[{','.join(entries)}]",
         "task": "[]",
@@ -77,7 +77,7 @@ def _timing(
     """Time all answers side by side, if one that may be the cheapest has no cost."""
     if len(chosen) < 2 or all(row.cost for row in chosen):
         return
-    entries = sorted({_entry(row) for row in rows if not row.why_not})
+    entries = sorted({_entry(row.entry) for row in rows if not row.why_not})
     spent = [
         record.cost_s["total"]
         for record in records
@@ -92,18 +92,21 @@ def _timing(
     )
 
 
-def _entry(row: Candidate) -> str:
-    return row.entry.partition(" ")[0]
+def _entry(name: str) -> str:
+    """The entry of a row whose name may end with its settings."""
+    return name.partition(" ")[0]
 
 
 def _more_rounds(question: Question, chosen: Sequence[Candidate]) -> Iterator[Experiment]:
-    """More rounds of the pair of answers that is easiest to tell apart."""
+    """More rounds of the pair of answers timed together that is easiest to tell apart."""
     priced = [row for row in chosen if row.cost and row.cost.record]
     if len(priced) < 2 or len(priced) < len(chosen):
         return
     sizes = []
     for one, other in combinations(priced, 2):
         assert one.cost and one.cost.record and other.cost and other.cost.record
+        if _rounds_of(one.cost.record) != _rounds_of(other.cost.record):
+            continue
         mine, theirs = round_ratios(one.cost.record), round_ratios(other.cost.record)
         both = sorted(mine.keys() & theirs.keys())
         if len(both) < 2:
@@ -116,7 +119,7 @@ def _more_rounds(question: Question, chosen: Sequence[Candidate]) -> Iterator[Ex
     rounds, one, other = min(sizes, key=lambda size: size[0])
     assert one.cost and other.cost
     calls = rounds * sum(_sample_s(row) for row in (one, other))
-    entries = sorted({_entry(one), _entry(other)})
+    entries = sorted({_entry(one.entry), _entry(other.entry)})
     sweep = sweep_of(question.asked, entries, [question.seq_len], question.mode, question.causal)
     budget = max(1, round(2 * calls))
     yield Experiment(
@@ -125,6 +128,12 @@ def _more_rounds(question: Question, chosen: Sequence[Candidate]) -> Iterator[Ex
         purpose=f"{rounds:,} rounds tell {one.entry} from {other.entry} with 80 % power.",
         minutes=(calls + 2 * _USUAL_S) / 60,
     )
+
+
+def _rounds_of(record: Record) -> tuple[str, str]:
+    """Keys of the reference and of the rounds; records with equal ones were timed together."""
+    assert isinstance(record.result, Speed)
+    return record.result.reference_key, record.result.rounds_key
 
 
 def _sample_s(row: Candidate) -> float:
@@ -172,8 +181,8 @@ def _seeds(
         for row in rows
         if row.score
     )
-    names = ",".join(_entry(row) for row in rows)
-    seeds = ",".join(map(str, new)) if len(new) < 100 else f"{new[0]},...,{new[-1]}"
+    names = ",".join(_entry(row.entry) for row in rows)
+    seeds = ",".join(map(str, new))
     sweep = ["attnbench sweep", f"'attention=[{names}]'", "'seq_len=[]'"]
     sweep += [f"'task=[{question.table.label}]'"]
     yield Experiment(

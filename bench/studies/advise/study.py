@@ -13,7 +13,6 @@ from attentions.catalogue import catalogue
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.values import as_typed
 from bench.core.format import join_names, number, quantity
-from bench.core.observed import CONTROLS
 from bench.core.proofs import Proofs, read_proofs
 from bench.core.record import Record, Speed
 from bench.publishing.document import (
@@ -28,7 +27,6 @@ from bench.publishing.document import (
     Text,
     words,
 )
-from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.metrics.marks import NOISY, marks
 from bench.publishing.metrics.ranks import rank_speed
 from bench.publishing.scores import Score, TaskScores
@@ -36,6 +34,7 @@ from bench.studies.advise.evidence import (
     OPEN,
     Candidate,
     Question,
+    board_of,
     cost_at,
     needs,
     num_rates,
@@ -55,16 +54,15 @@ FEWEST_SEEDS = 3
 def study(asked: Advise, session: Session) -> None:
     """Answer each length and mode, and write the page if one is asked for."""
     records = read_all(asked.records)
-    trained = [record for record in records if record.cell.is_task]
+    board = board_of(records)
     task = _Task(asked.task, session.composed) if asked.task else None
-    table = task_of(task.name, task.typed, trained) if task else None
+    table = task_of(task.name, task.typed, board.tasks) if task else None
     is_share = table is not None and not table.unit
     if is_share and asked.score is not None and asked.score > 100:
         raise ConfigError(
             f"score={asked.score:g} is more than 100. On task={asked.task} a score is the "
             "percentage of right answers, e.g. score=95."
         )
-    board = build_leaderboard((r for r in records if not r.cell.is_task), CONTROLS)
     proofs = read_proofs(Path("results"))
     rows = [s.entry for s in table.scores if not (s.is_control or s.is_skipped)] if table else []
     blocks: list[Block] = []
@@ -157,7 +155,7 @@ def _candidates(
             row = replace(row, cost=cost_at(here.by_entry[entry], question.seq_len))
         if table is not None:
             score = next(s for s in table.scores if s.entry == entry)
-            tried = num_rates(entry, table, [r for r in records if r.cell.is_task])
+            tried = num_rates(score, table, [r for r in records if r.cell.is_task])
             row = replace(row, score=score, num_rates=tried)
         found.append(_judged(row, question, proofs.get(mechanism, Proofs())))
     return found
@@ -209,8 +207,8 @@ NO_COST = "no time at this length"
 def told_apart(rows: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
     """The answers that cannot be told apart from the cheapest, and the others, cheapest first.
 
-    If all were measured at this length, ranks decide; else whether intervals overlap. A row without
-    a cost cannot be told apart from any.
+    If all were measured at this length and against one reference, ranks decide; else whether
+    intervals overlap. A row without a cost cannot be told apart from any.
     """
     fit = [row for row in rows if not row.why_not]
     fit.sort(key=lambda row: row.cost.seconds if row.cost else math.inf)
@@ -218,7 +216,9 @@ def told_apart(rows: Sequence[Candidate]) -> tuple[list[Candidate], list[Candida
     if not priced:
         return fit, []
     records = {r.entry: r.cost.record for r in priced if r.cost and r.cost.record}
-    ranks = rank_speed(records) if len(records) == len(priced) else None
+    references = {r.result.reference_key for r in records.values() if isinstance(r.result, Speed)}
+    is_alike = len(records) == len(priced) and len(references) == 1
+    ranks = rank_speed(records) if is_alike else None
     if ranks and len(ranks.names) == len(priced):
         first = set(ranks.leaders())
     else:
@@ -255,7 +255,7 @@ def answer(question: Question, rows: Sequence[Candidate], records: Sequence[Reco
 def _sentence(question: Question, chosen: Sequence[Candidate], others: Sequence[Candidate]) -> str:
     names = [row.entry for row in chosen]
     if not names:
-        return f"No row is proven to {_goal(question)}."
+        return f"No row is proven to {_goal(question, 0)}."
     reached = [row.entry for row in (*chosen, *others)]
     unpriced = [row.entry for row in chosen if row.cost is None]
     said = f"{join_names(reached)} {_goal(question, len(reached))}. "
@@ -267,10 +267,13 @@ def _sentence(question: Question, chosen: Sequence[Candidate], others: Sequence[
     return said + (f"; no cost is stored of {join_names(unpriced)}." if unpriced else ".")
 
 
-def _goal(question: Question, count: int = 2) -> str:
-    table, plural = question.table, count > 1
+def _goal(question: Question, count: int) -> str:
+    """Verb and object for so many rows; for none, in the infinitive."""
+    table, plural = question.table, count != 1
     if table is None:
         return "fulfil the needs" if plural else "fulfils the needs"
+    if question.least is None and not count:
+        return f"be best on {table.label}"
     if question.least is None:
         return f"{'are' if plural else 'is'} best on {table.label}, no row being ahead"
     verb = "reach" if plural else "reaches"

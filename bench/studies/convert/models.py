@@ -101,6 +101,22 @@ def load(folder: Path, task: Task) -> tuple[Foreign, Callable[[int], Foreign]]:
     return model, drawn
 
 
+def num_layers_of(folder: Path) -> int | None:
+    """Layers of a trained model as its config.json says, by Transformers' or timm's names.
+
+    None if it does not say, or cannot be read, which `load` tells.
+    """
+    try:
+        said = json.loads(read_regular(folder / "config.json"))
+    except (ConfigError, ValueError, RecursionError):
+        return None
+    said = said if isinstance(said, dict) else {}
+    built = said.get("model_args")
+    places = [(said, "num_hidden_layers"), (said, "n_layer"), (built, "depth")]
+    known = [place.get(name) for place, name in places if isinstance(place, dict)]
+    return next((n for n in known if isinstance(n, int) and n > 0), None)
+
+
 def _timm(folder: Path) -> tuple[nn.Module, Callable[[], nn.Module]]:
     import timm
 

@@ -34,7 +34,9 @@ class Convert(Settings):
     attention: Rows = rows("linear", "hedgehog", "gla", "gated_deltanet")
     task: Annotated[dict[str, Any], Group("task")] = chosen("recall_causal")
     keep: Many[Annotated[float, Interval(ge=0.0, lt=1.0)]] = (0.0, 0.25, 0.5)
-    """Share of the layers that stay softmax, evenly spaced, the last among them."""
+    """Share of the layers that stay softmax, rounded to whole layers, evenly spaced, the last among
+    them.
+    """
     num_layers: Annotated[int, Interval(ge=1, le=64)] = 4
     """Layers of a teacher that is trained here."""
     teacher: Folder | None = None

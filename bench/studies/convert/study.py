@@ -24,13 +24,15 @@ from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.base import Task, build_task
 from bench.measuring.tasks.train import Diverged, score_on_test_set
 from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
-from bench.studies.convert.models import Pupil, exchanged_in, load, of_cell
+from bench.studies.convert.models import Pupil, exchanged_in, load, num_layers_of, of_cell
 from bench.studies.convert.page import charts, document_of
 from bench.studies.convert.settings import Convert
 from bench.studies.convert.training import converted, from_scratch, looks
 from bench.studies.session import Session
 
 PAGE, CHECKPOINTS = "conversion.md", "checkpoints"
+_ROUNDING = 0.005
+"""A share that is nearer than this to a whole number of layers was meant as that number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +90,8 @@ def study(asked: Convert, session: Session) -> None:
 
 def _runs(asked: Convert, session: Session) -> Iterator[Run]:
     """Every conversion: one task after the other, the first seed of all rows before the next."""
-    for keep in asked.keep:
-        if asked.teacher is None and round(keep * asked.num_layers) == asked.num_layers:
-            raise ConfigError(
-                f"keep={keep:g} of {asked.num_layers} layers leaves none to exchange. Keep fewer, "
-                "or set num_layers."
-            )
+    digest = asked.teacher and _digest(asked.teacher)
+    shares = _shares(asked, session)
 
     def plan(keep: float, attention: Mapping[str, Any]) -> dict[tuple[str, str, int], PlannedCell]:
         kept = {"num_layers": asked.num_layers, "softmax_layers": round(keep * asked.num_layers)}
@@ -103,10 +101,9 @@ def _runs(asked: Convert, session: Session) -> Iterator[Run]:
         return {(p.cell.entry, p.cell.task.label, p.cell.task.seed): p for p in planned}
 
     teachers = plan(0.0, {"softmax": {"mechanism": "softmax"}})
-    rows = {keep: plan(keep, session.composed["attention"]) for keep in asked.keep}
+    rows = {keep: plan(keep, session.composed["attention"]) for keep in shares}
     refused: set[str] = set()
-    digest = asked.teacher and _digest(asked.teacher)
-    for label, seed, keep in product(asked.task, asked.seed, asked.keep):
+    for label, seed, keep in product(asked.task, asked.seed, shares):
         teacher = teachers["softmax", label, seed].cell
         for (_, *about), one in rows[keep].items():
             if about != [label, seed]:
@@ -119,6 +116,31 @@ def _runs(asked: Convert, session: Session) -> Iterator[Run]:
             yield Run(key=key, scratch=one.cell, teacher=teacher, keep=keep)
     for words_ in sorted(refused):
         session.note(words_)
+
+
+def _shares(asked: Convert, session: Session) -> list[float]:
+    """The shares of layers that stay softmax, each a whole number of layers where that is known.
+
+    Raises:
+        ConfigError: a share leaves no layer to exchange.
+    """
+    layers = num_layers_of(asked.teacher) if asked.teacher else asked.num_layers
+    if layers is None:
+        return [*asked.keep]
+    found: dict[float, None] = {}
+    for keep in asked.keep:
+        count = round(keep * layers)
+        if count == layers:
+            mend = "Keep fewer." if asked.teacher else "Keep fewer, or set num_layers."
+            raise ConfigError(f"keep={keep:g} of {layers} layers leaves none to exchange. {mend}")
+        share = count / layers
+        if abs(share - keep) >= _ROUNDING:
+            session.note(
+                f"keep={keep:g} is no whole number of {layers} layers: {count} of them "
+                f"({100 * share:.0f} %) stay softmax."
+            )
+        found[share] = None
+    return [*found]
 
 
 def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[Ablated]:

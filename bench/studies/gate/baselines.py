@@ -19,7 +19,7 @@ from bench.core.cli.limits import Rule, Through
 from bench.core.lines import Lines
 from bench.core.record import REFERENCE, Record, Speed, Status
 from bench.core.statistics import MIN_ROUNDS, median, paired_ratio
-from bench.studies.gate.exact import EXACT
+from bench.studies.gate.exact import EXACT, by_channel
 from bench.studies.gate.verdict import Interval
 
 BASELINE_VERSION = 1
@@ -61,7 +61,7 @@ class Stored:
         time_over_softmax: seconds per second of softmax in the same rounds, with a 95 % interval.
         why_untimed: why that ratio is missing.
         latency_s: median seconds per call, for orientation.
-        exact: the numbers without noise, by name.
+        exact: the numbers without noise, by channel.
         failure: status and reason of a cell that failed, which then has no numbers.
         is_skipped: it was not tried, because it is unsupported or would not fit into memory.
         is_noisy: other programs kept the machine busy.
@@ -130,13 +130,13 @@ def stored(record: Record) -> Stored:
     """The numbers of one record."""
     result = record.result
     time, why_untimed = time_over_softmax(result) if isinstance(result, Speed) else (None, None)
-    exact = {name: getattr(result, name, None) for name in EXACT}
+    fields = {name: getattr(result, name, None) for name in (*EXACT, "unit")}
     return Stored(
         cell=record.cell,
         time_over_softmax=time,
         why_untimed=why_untimed,
         latency_s=median(result.latency_s) if isinstance(result, Speed) else None,
-        exact={name: value for name, value in exact.items() if value is not None},
+        exact=by_channel(fields),
         failure=None if result is not None else f"{record.status}: {record.reason}",
         is_skipped=record.status is Status.SKIPPED,
         is_noisy=isinstance(result, Speed) and result.is_noisy,

@@ -42,7 +42,7 @@ from bench.studies.gate.config import GateConfig, read_gate_config
 from bench.studies.gate.exports import write_exports
 from bench.studies.gate.history import print_history, steps
 from bench.studies.gate.publish import Sides, print_rows, write_rows
-from bench.studies.gate.rows import ACCURACY, LATENCY, Row, exit_code
+from bench.studies.gate.rows import ACCURACY, LATENCY, LOSS, Row, exit_code
 from bench.studies.gate.sources import read_side
 from bench.studies.gate.stored import compare_stored
 
@@ -108,7 +108,7 @@ def against_commit(config: GateConfig, console: Console) -> int:
     dirt = " with uncommitted changes" if tree.is_dirty else ""
     notes = _unsupported(planned)
     if is_stopped:
-        done = sum(row.channel in (LATENCY, ACCURACY) for row in rows)
+        done = sum(row.channel in (LATENCY, ACCURACY, LOSS) for row in rows)
         notes.append(f"Stopped after {done} of {len(cells)} cells; the others were not compared.")
     sides = Sides(base=commit[:12], current=tree.commit[:12] + dirt, notes=tuple(notes))
     settled = _settle(config, rows, console, base_commit=commit, commit=tree.commit)

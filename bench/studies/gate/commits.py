@@ -14,7 +14,7 @@ from bench.measuring.sharing.devices import alone_on
 from bench.measuring.worker.jobs import Jobs
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import TRAIN, TRIAL, TrainResult, TrialResult
-from bench.studies.gate.exact import exact_rows
+from bench.studies.gate.exact import by_channel, exact_rows
 from bench.studies.gate.rows import LATENCY, Row, channel_of
 from bench.studies.gate.trees import HERE, Tree
 from bench.studies.gate.verdict import Verdict, confidence_tail
@@ -72,7 +72,8 @@ def _compare_cell(
         reason = f"the base cannot run it: {before.status}: {before.reason}"
         yield Row.of(cell, channel_of(cell), Verdict.INCOMPARABLE, reason=reason)
         return
-    yield from exact_rows(cell, before.found.observed(), after.found.observed())
+    numbers = [by_channel(side.found.observed()) for side in (before, after)]
+    yield from exact_rows(cell, *numbers)
     if cell.is_task:
         return
     comparison = compare(there, cell, base.root, jobs, effort, tail=tail)

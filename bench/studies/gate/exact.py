@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.core.cell import Cell
 from bench.publishing.metrics import find_metric
-from bench.studies.gate.rows import ACCURACY, Row
+from bench.studies.gate.rows import ACCURACY, LOSS, Row
 from bench.studies.gate.verdict import Verdict, judge_exact
 
 EXACT = (
@@ -20,7 +20,19 @@ EXACT = (
 )
 """Numbers that are equal in two runs of the same code."""
 
-HIGHER_IS_WORSE = {name: find_metric(name).better == "lower" for name in EXACT}
+HIGHER_IS_WORSE = {name: find_metric(name).better == "lower" for name in EXACT} | {LOSS: True}
+
+
+def by_channel(observed: Mapping[str, Any]) -> dict[str, int | float]:
+    """The numbers without noise of a result by channel; a score in a unit is a loss.
+
+    Args:
+        observed: the fields of a result by name, among them ``unit`` if it has one.
+    """
+    found = {name: observed.get(name) for name in EXACT}
+    if observed.get("unit"):
+        found[LOSS] = found.pop(ACCURACY)
+    return {channel: value for channel, value in found.items() if value is not None}
 
 
 def exact_rows(cell: Cell, base: Mapping[str, Any], current: Mapping[str, Any]) -> list[Row]:

@@ -15,6 +15,7 @@ from bench.core.cli.files import write_whole
 from bench.measuring.machine.environment import Environment
 from bench.studies.gate.exact import HIGHER_IS_WORSE
 from bench.studies.gate.rows import LATENCY, Row
+from bench.studies.gate.verdict import Interval
 
 FORM_VERSION = "5.0.0"
 """Version of pytest-benchmark whose JSON format is written."""
@@ -41,18 +42,35 @@ def write_exports(
 
 
 def smaller_is_better(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """Rows with a ratio, in github-action-benchmark's format ``customSmallerIsBetter``."""
+    """Rows with a ratio, in github-action-benchmark's format ``customSmallerIsBetter``.
+
+    An accuracy, of which more is better, is listed by base / current; one that fell to 0 has no
+    such ratio and is left out.
+    """
     return [
         {
             "name": f"{row.cell} {row.channel}",
-            "unit": "ratio to base",
-            "value": row.ratio,
-            "range": f"{row.low:.4f} - {row.high:.4f}",
+            "unit": "ratio to base" if _is_worse_above(row) else "base / current",
+            "value": growth.median,
+            "range": f"{growth.low:.4f} - {growth.high:.4f}",
             "extra": str(row.verdict),
         }
         for row in rows
-        if row.ratio is not None and row.low is not None and row.high is not None
+        if (growth := _growth(row)) is not None
     ]
+
+
+def _is_worse_above(row: Row) -> bool:
+    return HIGHER_IS_WORSE.get(row.channel, True)
+
+
+def _growth(row: Row) -> Interval | None:
+    """The ratio of a row in the direction that is worse: above 1 where it became worse."""
+    if row.ratio is None or row.low is None or row.high is None:
+        return None
+    if _is_worse_above(row):
+        return Interval(row.ratio, row.low, row.high)
+    return Interval(1 / row.ratio, 1 / row.high, 1 / row.low) if row.low > 0 else None
 
 
 def pytest_json(rows: Sequence[Row], here: Environment, date: str) -> dict[str, Any]:

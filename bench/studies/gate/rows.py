@@ -15,6 +15,9 @@ LATENCY = "latency"
 ACCURACY = "accuracy"
 """The channel of training runs."""
 
+LOSS = "loss"
+"""The channel of a training run whose score is in a unit, of which less is better."""
+
 
 def channel_of(cell: Cell) -> str:
     """The channel under which a cell as a whole is new, gone, broken or incomparable."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +11,6 @@ from bench.core.cli.errors import ConfigError
 from bench.core.clock import utc_now
 from bench.core.lines import Lines
 from bench.core.observed import CONTROLS
-from bench.core.record import Quality, Record
-from bench.core.store import latest, read_records
-from bench.measuring.tasks.bytes import TEST_SHARE
 from bench.publishing.accuracy import origin
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.spec import Chart
@@ -39,47 +32,27 @@ from bench.publishing.document import (
 )
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.scores import Score
-from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import machine_words
 from bench.publishing.templates import prose
 from bench.studies.hybrids import decided
 from bench.studies.rates.rows import trainable, trainer
 from bench.studies.rates.tuned import Arm, tuned
 from bench.studies.session import Session
-from bench.studies.text.scaling import Point, PowerLaw, power_law
+from bench.studies.text.scaling import Point, power_law
 from bench.studies.text.settings import Text as Asked
 from bench.studies.text.settings import size_of
+from bench.studies.text.stored import (
+    PREDICTIONS,
+    SCALED,
+    Prediction,
+    Stored,
+    fit,
+    is_predicted,
+    keep_facts,
+    read_stored,
+)
 
-LABEL, SCALED = "bytes", "bytes scaled"
-PAGE, FACTS, PREDICTIONS = "text.md", "text.jsonl", "predictions.jsonl"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """A text: its name, size and hash, and the bytes per word of its unseen part."""
-
-    name: str
-    num_bytes: int
-    sha256: str
-    bytes_per_word: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """Bits per byte of the largest model by the fit of smaller ones, before it is trained.
-
-    Attributes:
-        bits, low, high: prediction and its 95 % interval.
-        made_at: UTC, ISO 8601.
-    """
-
-    attention: str
-    num_parameters: int
-    num_steps: int
-    bits: float
-    low: float
-    high: float
-    made_at: str
+LABEL, PAGE = "bytes", "text.md"
 
 
 def study(asked: Asked, session: Session) -> None:
@@ -92,33 +65,23 @@ def study(asked: Asked, session: Session) -> None:
             "command without it, and commit that file."
         )
     cells = trainable(config, session)
-    Lines[Facts](asked.out / FACTS, Facts).write([_facts(asked.root)])
+    settings = cells[0].task.shared_settings if cells else {}
+    keep_facts(asked.root, asked.out)
     with trainer(config, session, asked.budget) as train:
         tried = tuned(cells, asked.seed, train, looks_further=False).values()
         arms = {arm.row.cell.entry: arm for arm in tried}
         train([c for name in asked.hybrid if name in arms for c in _hybrids(arms[name], asked)])
         own = [arms[name] for name in asked.scaled if name in arms]
         train([cell for arm in own for cell in _scaled(arm, asked)[:-1]])
-        _predict(own, asked, predictions)
+        _predict(own, asked, predictions, read_stored(asked.out, settings).points)
         if asked.largest:
             train([_scaled(arm, asked)[-1] for arm in own])
-    if not read_records(asked.out, missing_ok=True):
+    found = read_stored(asked.out, settings)
+    if not found.rows:
         session.say("Nothing was trained.")
         return
-    found = _read(asked.out)
     document = partial(document_of, found, session.command("docs", "budget"))
     session.publish(asked.docs / PAGE, charts(found), document)
-
-
-def _facts(root: Path) -> Facts:
-    content = root.read_bytes()
-    unseen = content[len(content) - len(content) // TEST_SHARE :]
-    return Facts(
-        name=root.name,
-        num_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-        bytes_per_word=len(unseen) / max(1, len(unseen.split())),
-    )
 
 
 def _hybrids(arm: Arm, asked: Asked) -> list[Cell]:
@@ -136,33 +99,39 @@ def _scaled(arm: Arm, asked: Asked) -> list[Cell]:
     ]
 
 
-def _predict(arms: Sequence[Arm], asked: Asked, store: Lines[Prediction]) -> None:
-    """Store the prediction by the fit of the smaller models, once for each row.
+def _predict(
+    arms: Sequence[Arm],
+    asked: Asked,
+    store: Lines[Prediction],
+    points: Mapping[str, Sequence[Point]],
+) -> None:
+    """Store the prediction by the fit of the smaller models, once for each row and largest model.
 
     A row whose largest model is trained already gets none: that would be no prediction.
     """
     from bench.measuring.tasks.base import build_task
     from bench.measuring.tasks.model import build_model
 
-    known = {one.attention for one in store.read(missing_ok=True)}
-    points = _read(asked.out).points
+    known = store.read(missing_ok=True)
     for arm in arms:
-        last = _scaled(arm, asked)[-1]
-        trained = points.get(arm.row.cell.entry, ())
+        name, last = arm.row.cell.entry, _scaled(arm, asked)[-1]
+        trained = points.get(name, ())
         law = power_law(trained)
-        if law is None or arm.row.cell.entry in known:
+        if law is None:
             continue
         model = build_model(
             build_task("bytes", last.task.settings), last.mechanism, last.hyperparameters, 0
         )
         count = sum(p.numel() for p in model.parameters())
         num_steps = int(last.task.settings["num_steps"])
-        if any((p.num_parameters, p.num_steps) == (count, num_steps) for p in trained):
+        sizes = {(p.num_parameters, p.num_steps) for p in trained}
+        sizes |= {(p.num_parameters, p.num_steps) for p in known if p.attention == name}
+        if (count, num_steps) in sizes:
             continue
         bits, low, high = law.predicted(count, num_steps)
         store.append(
             Prediction(
-                attention=arm.row.cell.entry,
+                attention=name,
                 num_parameters=count,
                 num_steps=num_steps,
                 bits=bits,
@@ -171,80 +140,6 @@ def _predict(arms: Sequence[Arm], asked: Asked, store: Lines[Prediction]) -> Non
                 made_at=utc_now(),
             )
         )
-
-
-# --- what is stored -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """Content of a store: rows of the comparison by name, scaled models by entry."""
-
-    records: Sequence[Record]
-    rows: Mapping[str, Score]
-    points: Mapping[str, Sequence[Point]]
-    facts: Facts
-    settings: str
-    predictions: Sequence[Prediction]
-
-
-def _read(out: Path) -> Stored:
-    """Read a store.
-
-    Raises:
-        ConfigError: nothing was trained there, or the facts of its text are missing.
-    """
-    records = latest(read_records(out))
-    compared = [r for r in records if r.cell.task.label != SCALED]
-    board = build_leaderboard(at_best_rate(compared), CONTROLS, within_budget=True)
-    rows, settings = {}, ""
-    for task in board.tasks:
-        mixed = json.loads(task.settings).get("softmax_layers", 0)
-        settings = settings if mixed else task.settings
-        for score in task.scores:
-            rows[f"{score.entry} + softmax" if mixed else score.entry] = score
-    facts = Lines[Facts](out / FACTS, Facts).read()
-    if not facts:
-        raise ConfigError(f"{out / FACTS} is empty. The same command, given again, writes it.")
-    predictions: Lines[Prediction] = Lines(out / PREDICTIONS, Prediction)
-    return Stored(
-        records=records,
-        rows=dict(sorted(rows.items(), key=lambda row: row[1].accuracy or math.inf)),
-        points=_points(records),
-        facts=facts[0],
-        settings=settings,
-        predictions=predictions.read(missing_ok=True),
-    )
-
-
-def _points(records: Sequence[Record]) -> dict[str, list[Point]]:
-    """Scaled models by entry, among them those that the comparison had trained already."""
-    scaled = [r.cell for r in records if r.cell.task.label == SCALED]
-    arms = {(c.entry, c.task.settings["learning_rate"], c.task.seed) for c in scaled}
-    sizes = [{c.task.settings[key] for c in scaled} for key in ("embed_dim", "num_steps")]
-    found: dict[str, list[Point]] = {}
-    for record in records:
-        entry, work, result = record.cell.entry, record.cell.task.settings, record.result
-        size = work["embed_dim"], work["num_steps"]
-        is_scaled = (entry, work["learning_rate"], record.cell.task.seed) in arms
-        if not is_scaled or work.get("softmax_layers") or not isinstance(result, Quality):
-            continue
-        if all(each in known for each, known in zip(size, sizes, strict=True)):
-            count, steps = result.num_parameters, int(work["num_steps"])
-            point = Point(num_parameters=count, num_steps=steps, loss=result.accuracy)
-            found.setdefault(entry, []).append(point)
-    return found
-
-
-def _fit(found: Stored, name: str) -> tuple[PowerLaw | None, Prediction | None]:
-    """The power law of all models except the predicted one, and the prediction if there is one."""
-    said = next((p for p in found.predictions if p.attention == name), None)
-    smaller = [p for p in found.points[name] if not (said and _is_predicted(p, said))]
-    return power_law(smaller), said
-
-
-def _is_predicted(point: Point, said: Prediction) -> bool:
-    return (point.num_parameters, point.num_steps) == (said.num_parameters, said.num_steps)
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -256,7 +151,7 @@ def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ())
     Raises:
         ConfigError: nothing was trained there, or a file cannot be written.
     """
-    found = _read(store)
+    found = read_stored(store)
     return write_illustrated(page, charts(found), partial(document_of, found, command))
 
 
@@ -325,7 +220,7 @@ def _comparison(found: Stored) -> Table:
 
 def _laws(found: Stored) -> Iterator[str]:
     for name in found.points:
-        law, said = _fit(found, name)
+        law, said = fit(found, name)
         if law is None:
             yield f"{name}: too few models for a fit."
             continue
@@ -336,7 +231,7 @@ def _laws(found: Stored) -> Iterator[str]:
         )
         if said is None:
             continue
-        largest = next((p for p in found.points[name] if _is_predicted(p, said)), None)
+        largest = next((p for p in found.points[name] if is_predicted(p, said)), None)
         measured = "not trained yet"
         if largest:
             place = "inside" if said.low <= largest.loss <= said.high else "outside"
@@ -351,7 +246,7 @@ def _laws(found: Stored) -> Iterator[str]:
 def _scaling(found: Stored) -> Table:
     rows: list[dict[str, Value]] = []
     for name, points in found.points.items():
-        law, _ = _fit(found, name)
+        law, _ = fit(found, name)
         for point in sorted(points, key=lambda p: (p.num_parameters, p.num_steps)):
             fitted = law.predicted(point.num_parameters, point.num_steps)[0] if law else None
             sizes = {"parameters": point.num_parameters, "updates": point.num_steps}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -13,10 +14,13 @@ import pytest
 
 from bench.advise import main
 from bench.core.proofs import Proofs
+from bench.core.record import Record
+from bench.core.rows import settings_of
 from bench.core.store import Store
 from bench.publishing.metrics.scaling import seconds_at
-from bench.studies.advise.evidence import needs, unproven
-from tests.records import block_records, task_records
+from bench.studies.advise.evidence import Candidate, cost_at, needs, unproven
+from bench.studies.advise.study import told_apart
+from tests.records import block_records, changed, kernel_cell, ok_record, speed, task_records
 
 Capture = pytest.CaptureFixture[str]
 
@@ -68,6 +72,87 @@ def test_rows_that_the_rounds_cannot_tell_apart_are_one_set(
     said = capsys.readouterr().out
     assert "nala_cosine and nala cannot be told apart as the cheapest." in said
     assert re.search(r"'attention=\[nala,nala_cosine\]'.* measure.min_rounds=\d+", said)
+
+
+def told(store: Path, capsys: Capture, *words: str) -> str:
+    """The answer to a question, without line breaks."""
+    assert ask(store, *words) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def kept(folder: Path, records: Iterable[Record]) -> Path:
+    """A store of these records."""
+    store = Store(folder, "made-up")
+    for record in records:
+        store.append(record)
+    return folder
+
+
+def test_rows_of_other_rounds_are_not_paired_round_by_round(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    alike = block_records(("nala", "nala_cosine", "softmax"), seq_len=4096, num_rounds=8)
+    apart = [changed(record, rounds_key=f"{i}" * 16) for i, record in enumerate(alike)]
+    said = told(kept(tmp_path, apart), capsys)
+    assert "nala_cosine and nala cannot be told apart as the cheapest." in said
+    assert "No experiment of an hour would tell them apart: take any." in said
+
+
+def timed_row(entry: str, seconds: float, reference_s: float, key: str) -> Candidate:
+    """An answer that was timed beside a reference."""
+    drift = [1 + i / 1000 for i in range(10)]
+    times = [[each * factor for factor in drift] for each in (seconds, reference_s)]
+    record = ok_record(kernel_cell(entry, seq_len=64), speed(*times, reference_key=key))
+    return Candidate(entry=entry, mechanism=entry, cost=cost_at({64: record}, 64))
+
+
+def test_speed_ups_over_two_references_are_not_ranked() -> None:
+    nala = timed_row("nala", 0.02, 0.2, "a" * 16)  # ten times as fast as a slow reference
+    for key, cheapest in (("a" * 16, "nala"), ("b" * 16, "linear")):
+        chosen, _ = told_apart([nala, timed_row("linear", 0.01, 0.02, key)])
+        assert [row.entry for row in chosen] == [cheapest]
+
+
+def test_the_score_of_a_variant_has_no_cost_of_its_namesake(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    usual = {k: v for k, v in (settings_of("performer") or {}).items() if k != "mechanism"}
+
+    def of(records: Iterable[Record], **settings: object) -> list[Record]:
+        own = usual | settings
+        return [replace(r, cell=replace(r.cell, hyperparameters=own)) for r in records]
+
+    def trained(rate: float) -> Iterator[Record]:
+        for record in of(task_records(("performer",)), num_features=16):
+            work = record.cell.task
+            settings = work.settings | {"learning_rate": rate}
+            work = replace(work, settings=settings, shared_rate=0.01)
+            done = changed(record, validation=(0.9 - abs(rate - 0.01),), validation_steps=(600,))
+            yield replace(done, cell=replace(record.cell, workload=work))
+
+    timed = of(block_records(("performer",), seq_len=4096))
+    at_rates = [record for rate in (0.005, 0.01, 0.02) for record in trained(rate)]
+    store = kept(tmp_path, [*timed, *at_rates])
+    said = told(store, capsys, "task=recall", "score=50")
+    assert re.search(r"performer num_features=16 \S.* best of 3 rates", said)
+    assert "in this setting is not stored" in said
+
+
+def test_seeds_that_would_settle_it_are_all_named(tmp_path: Path, capsys: Capture) -> None:
+    scores = zip(task_records(("nala",)), (0.95, 0.96, 0.97), strict=True)
+    records = [changed(record, accuracy=score) for record, score in scores]
+    records += [*task_records(("softmax",)), *block_records(("nala", "softmax"), seq_len=4096)]
+    said = told(kept(tmp_path, records), capsys, "task=recall", "score=95.8")
+    found = re.search(r"'seed=\[([\d, ]+)\]'", said)
+    assert found is not None
+    seeds = [int(seed) for seed in found[1].replace(" ", "").split(",")]
+    assert len(seeds) > 100 and seeds == [*range(3, 3 + len(seeds))]
+
+
+def test_no_best_row_is_said_in_words(tmp_path: Path, capsys: Capture) -> None:
+    records = [*task_records(("linear",), seeds=[0]), *block_records(("linear",), seq_len=4096)]
+    said = told(kept(tmp_path, records), capsys, "task=recall")
+    assert "No row is proven to be best on recall." in said
 
 
 def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time() -> None:

@@ -16,6 +16,7 @@ from bench.convert import main
 from bench.core.lines import Lines
 from bench.studies.convert import study
 from bench.studies.convert.curve import Curve
+from bench.studies.convert.models import num_layers_of
 from bench.studies.convert.page import write_page
 from bench.studies.convert.training import looks
 
@@ -104,14 +105,51 @@ def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path: Path)
     assert "linear with 0 % kept, seed 2." in page and "A note." in page
 
 
+def made_up(run: study.Run, *_: Any) -> Curve:
+    """The curve of a run that was never trained."""
+    work = run.scratch.task
+    about = {"key": run.key, "attention": run.scratch.entry, "keep": run.keep}
+    return curve(task=work.label, seed=work.seed, **about)
+
+
+def test_a_share_is_that_of_whole_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(study, "_convert", made_up)
+    monkeypatch.setattr(study, "_ablated", lambda *_: [])
+    curves = convert(tmp_path, "attention=[linear]", "num_layers=3", "keep=[0,0.1,0.25,0.33,0.5]")
+    assert [c.keep for c in curves] == [0, 1 / 3, 2 / 3]
+    said = " ".join(capsys.readouterr().out.split())
+    for keep, words in (("0.1", "0 of them (0 %)"), ("0.25", "1 of them (33 %)")):
+        assert f"keep={keep} is no whole number of 3 layers: {words} stay softmax." in said
+    assert "keep=0.33 is" not in said
+    assert "2 of them (67 %)" in (tmp_path / "conversion.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "num_layers"),
+    [
+        ('{"num_hidden_layers": 12}', 12),
+        ('{"n_layer": 6}', 6),
+        ('{"architecture": "vit", "model_args": {"depth": 2}}', 2),
+        ('{"architecture": "vit", "model_args": null}', None),
+        ('{"num_hidden_layers": "12"}', None),
+        ("[]", None),
+        ("no json", None),
+        (None, None),
+    ],
+)
+def test_a_model_of_yours_has_the_layers_that_its_config_says(
+    tmp_path: Path, content: str | None, num_layers: int | None
+) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    assert num_layers_of(tmp_path) == num_layers
+
+
 def test_a_run_that_is_cut_has_whole_tasks_and_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def made_up(run: study.Run, *_: Any) -> Curve:
-        work = run.scratch.task
-        about = {"key": run.key, "attention": run.scratch.entry, "keep": run.keep}
-        return curve(task=work.label, seed=work.seed, **about)
-
     monkeypatch.setattr(study, "_convert", made_up)
     monkeypatch.setattr(study, "_ablated", lambda *_: [])
     words = ("attention=[linear,gla]", "keep=[0,0.5]", "seed=[0,1]")

@@ -68,8 +68,9 @@ def ok(result):
     return Outcome(status=Status.OK, result=result)
 
 
-def trained(accuracy):
-    return ok(TrainResult(quality={"accuracy": accuracy, "chance": 0.1}, measured_s=0.5))
+def trained(accuracy, unit=""):
+    quality = {"accuracy": accuracy, "chance": 0.1, "unit": unit}
+    return ok(TrainResult(quality=quality, measured_s=0.5))
 
 
 def died(reason="the worker was killed by SIGSEGV in step 'warm-up'"):

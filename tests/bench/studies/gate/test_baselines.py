@@ -192,3 +192,9 @@ def test_a_failed_record_keeps_its_status_and_reason():
 def test_a_training_run_is_its_accuracy():
     found = stored(RECORDS[-1])
     assert found.exact == {"accuracy": RECORDS[-1].result.accuracy}
+
+
+def test_a_training_run_with_a_unit_is_its_loss():
+    record = RECORDS[-1]
+    found = stored(replace(record, result=replace(record.result, unit="bits per byte")))
+    assert found.exact == {"loss": record.result.accuracy}

@@ -118,6 +118,16 @@ def test_a_drop_in_accuracy_fails_without_any_timing():
     assert [(row.channel, row.verdict) for row in rows] == [("accuracy", Verdict.MORE)]
 
 
+def test_more_bits_per_byte_fail():
+    bits = {True: 2.5, False: 2.9}
+
+    def answer(job, request, hear):
+        return trained(bits[request["root"] is not None], unit="bits per byte")
+
+    rows, _ = compared(answer, cells=(task_cell("nala", "bytes"),))
+    assert [(row.channel, row.verdict) for row in rows] == [("loss", Verdict.MORE)]
+
+
 @pytest.mark.parametrize("num_cells", [1, 100])
 def test_the_chance_of_a_false_alarm_is_shared_among_the_cells_that_are_timed(
     monkeypatch, num_cells

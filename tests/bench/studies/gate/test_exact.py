@@ -1,6 +1,6 @@
 import pytest
 
-from bench.studies.gate.exact import HIGHER_IS_WORSE, exact_rows
+from bench.studies.gate.exact import HIGHER_IS_WORSE, by_channel, exact_rows
 from bench.studies.gate.rows import Row, exit_code
 from bench.studies.gate.verdict import Verdict
 from tests.bench.studies.gate.fakes import OBSERVED
@@ -58,3 +58,19 @@ def test_a_row_without_a_number_says_why():
     row = Row.of(CELL, "latency", Verdict.NEW, reason="the base has no entry nala")
     assert (row.entry, row.key, row.ratio) == ("nala", CELL.key, None)
     assert row.reason == "the base has no entry nala"
+
+
+def test_a_score_in_a_unit_is_a_loss_of_which_more_is_worse():
+    def bits(value):
+        return by_channel({"accuracy": value, "unit": "bits per byte"})
+
+    assert bits(2.5) == {"loss": 2.5}
+    (better,) = exact_rows(task_cell("nala", "bytes"), bits(2.5), bits(2.49))
+    (worse,) = exact_rows(task_cell("nala", "bytes"), bits(2.5), bits(2.9))
+    assert (better.channel, better.verdict) == ("loss", Verdict.LESS)
+    assert (worse.channel, worse.verdict) == ("loss", Verdict.MORE)
+
+
+def test_a_share_of_right_answers_keeps_its_channel():
+    assert by_channel({"accuracy": 0.9, "unit": ""}) == {"accuracy": 0.9}
+    assert by_channel({"flops": 3, "num_operators": None}) == {"flops": 3}

@@ -80,6 +80,17 @@ def test_the_benchmark_action_gets_a_name_a_unit_and_a_value_for_every_ratio():
     assert slower["value"] == 1.2 and slower["range"] == "1.1000 - 1.3000"
 
 
+def test_an_accuracy_that_rises_is_no_growth_and_one_that_falls_is():
+    def listed(channel, ratio):
+        (one,) = smaller_is_better([row(channel=channel, ratio=ratio, low=ratio, high=ratio)])
+        return one["value"], one["range"], one["unit"]
+
+    assert listed("accuracy", 2.0) == (0.5, "0.5000 - 0.5000", "base / current")
+    assert listed("accuracy", 0.5) == (2.0, "2.0000 - 2.0000", "base / current")
+    assert listed("loss", 1.16) == (1.16, "1.1600 - 1.1600", "ratio to base")
+    assert smaller_is_better([row(channel="accuracy", ratio=0.0, low=0.0, high=0.0)]) == []
+
+
 def test_pytest_benchmark_compare_reads_what_is_written(tmp_path):
     file = tmp_path / "regress-pytest.json"
     file.write_text(json.dumps(pytest_json(ROWS, HERE, "2031-05-06T07:08:09Z")))

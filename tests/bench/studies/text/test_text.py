@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.core.lines import Lines
+from bench.core.record import Quality, Record
+from bench.core.store import Store
 from bench.measuring.tasks.bytes import TEXT
 from bench.studies.text import novels
 from bench.studies.text.scaling import Point, power_law
-from bench.studies.text.study import Prediction, write_page
+from bench.studies.text.stored import Facts, Prediction, Stored, fit, read_stored
+from bench.studies.text.study import write_page
 from bench.text import main
+from tests.records import ok_record, task_cell
 
 TINY = (
     *("attention=[softmax,linear]", "hybrid=[linear]", "scaled=[linear]", "seed=[0,1]"),
@@ -73,6 +79,93 @@ def test_novels_that_are_not_there_are_a_sentence(
     assert novels.main([]) == 2
 
 
+FACTS = Facts(name="short.txt", num_bytes=20_000, sha256="0" * 64, bytes_per_word=5.0)
+
+
+def runs(entries: Sequence[str], day: int, label: str = "bytes", **settings: Any) -> list[Record]:
+    """Two seeds of each entry, as trained on a day."""
+    usual = {"context_len": 16, "embed_dim": 16, "num_heads": 1, "num_steps": 2}
+    work = {"learning_rate": 0.01} | usual | settings
+    return [
+        ok_record(
+            task_cell(entry, label, seed, settings=work, shared_rate=None),
+            Quality(
+                accuracy=3.0 + 0.1 * seed,
+                chance=4.0,
+                guess="each byte as often as in the training text",
+                num_examples=100,
+                num_parameters=100 * work["embed_dim"],
+                unit="bits per byte",
+            ),
+            started_at=f"2031-05-{day:02}T07:08:09Z",
+        )
+        for entry in entries
+        for seed in (0, 1)
+    ]
+
+
+def kept(out: Path, records: Sequence[Record]) -> Path:
+    """A store of these records and the facts of a text."""
+    store = Store(out, "made-up")
+    for record in records:
+        store.append(record)
+    Lines[Facts](out / "text.jsonl", Facts).write([FACTS])
+    return out
+
+
+def test_a_store_of_another_text_is_refused_and_stays_as_it_is(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = kept(tmp_path / "out", runs(["linear"], 1))
+    before = (out / "text.jsonl").read_bytes()
+    assert main([*TINY, f"root={text}", f"out={out}"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "holds models of short.txt, and root=" in said and "Choose another out=." in said
+    assert (out / "text.jsonl").read_bytes() == before
+
+
+def test_rows_of_two_settings_are_not_compared(tmp_path: Path) -> None:
+    earlier = runs(["softmax", "linear", "gla"], 1, num_steps=4)
+    later = runs(["softmax"], 2) + runs(["softmax"], 2, softmax_layers=1)
+    out = kept(tmp_path, [*later, *earlier])
+    newest = read_stored(out)
+    assert {*newest.rows} == {"softmax", "softmax + softmax"}
+    assert '"num_steps": 2' in newest.settings
+    asked = read_stored(out, earlier[0].cell.task.shared_settings)
+    assert {*asked.rows} == {"softmax", "linear", "gla"} and '"num_steps": 4' in asked.settings
+    never = read_stored(out, {"num_steps": 3})
+    assert not never.rows and not never.points
+
+
+def test_scaled_models_are_those_of_one_setting(tmp_path: Path) -> None:
+    scaled = [
+        runs(["linear"], 1, "bytes scaled", embed_dim=width, context_len=context)[0]
+        for width in (8, 16)
+        for context in (16, 32)
+    ]
+    found = read_stored(kept(tmp_path, [*scaled, *runs(["linear"], 2, embed_dim=32)]))
+    assert [p.num_parameters for p in found.points["linear"]] == [800, 1600]
+
+
+def test_the_newest_prediction_of_a_size_that_is_there_is_shown() -> None:
+    def said(num_parameters: int, num_steps: int) -> Prediction:
+        about: dict[str, Any] = {"num_parameters": num_parameters, "num_steps": num_steps}
+        return Prediction(attention="linear", bits=3, low=2, high=4, made_at="2031", **about)
+
+    points = [Point(num_parameters=n, num_steps=d, loss=3.0) for n in (8, 16) for d in (1, 2, 3)]
+    predictions = [said(16, 2), said(16, 3), said(17, 3)]
+    found = Stored(
+        records=[],
+        rows={},
+        points={"linear": points},
+        facts=FACTS,
+        settings="",
+        predictions=predictions,
+    )
+    law, shown = fit(found, "linear")
+    assert shown is predictions[1] and law is not None and law.degrees == len(points) - 1 - 3
+
+
 @pytest.mark.slow
 def test_the_largest_is_trained_only_after_it_was_predicted(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -86,6 +179,10 @@ def test_the_largest_is_trained_only_after_it_was_predicted(text: Path, tmp_path
     assert main([*words, "largest=true"]) == 0
     page = (out / "text.md").read_text()
     assert "measured" in page and "not trained yet" not in page
+    assert main([*words, "budgets=[1,2,3,4]"]) == 0
+    first, second = Lines[Prediction](out / "predictions.jsonl", Prediction).read()
+    assert first == said and second.num_steps == 4
+    assert "4 updates: predicted" in (out / "text.md").read_text()
     made, picture = write_page(out, tmp_path / "docs" / "text.md", "COMMAND")
     assert "    COMMAND" in made.read_text() and picture.suffix == ".svg"
     (out / "predictions.jsonl").unlink()
