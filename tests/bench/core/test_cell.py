@@ -33,9 +33,11 @@ def test_a_cell_survives_its_json_form():
         assert Cell.from_dict(cell.to_dict()).key == cell.key
 
 
-def test_renaming_an_entry_or_a_task_label_does_not_change_the_key():
+def test_a_name_and_how_a_rate_was_found_do_not_change_the_key():
     assert replace(KERNEL, entry="other").key == KERNEL.key
     assert replace(TASK, workload=replace(TASK.task, label="quick")).key == TASK.key
+    searched = replace(TASK.task, shared_rate=0.1, is_at_edge=True)
+    assert replace(TASK, workload=searched).key == TASK.key
 
 
 def test_every_field_that_is_measured_changes_the_key():
