@@ -119,7 +119,10 @@ def test_with_gates_none_is_softmax_and_none_is_asked_by_rows(monkeypatch):
         (torch.zeros(4, 3), "output is zero everywhere"),
         (torch.full((4, 3), 0.5), "output is the same value everywhere, 0.5"),
         (torch.full((4, 3), torch.nan), "output holds 12 of 12 values that are NaN or infinite"),
-        (torch.eye(4, 3) / torch.eye(4, 3).sum(1), "holds 3 of 12 values that are NaN or infinite"),
+        (
+            torch.eye(4, 3) / torch.eye(4, 3).sum(1, keepdim=True),
+            "holds 3 of 12 values that are NaN or infinite",
+        ),
         (torch.randn(3, 4), r"output has shape \(3, 4\), expected \(4, 3\)"),
         (torch.randn(4, 3).double(), "output has dtype torch.float64, expected torch.float32"),
     ],
