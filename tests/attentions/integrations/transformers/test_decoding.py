@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from attentions.integrations.transformers.forward import AttentionFunction
 from tests.attentions.integrations.language_models import (
     NUM_NEW,
+    AttentionFunction,
     RecurrentCache,
     assert_same,
     attach,
