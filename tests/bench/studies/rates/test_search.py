@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.core.cli.command import CONF, read_yaml
-from bench.core.presets import RatePreset, read_presets
+from bench.core.presets import read_presets
 from bench.core.record import Quality, Record, Status
 from bench.measuring import engine
 from bench.measuring.engine import Done
@@ -134,29 +134,3 @@ def test_the_rows_and_tasks_of_make_bench_are_what_is_searched():
     rows = [e for e in chosen["override /attention"] if e not in suite["speed_only"]]
     assert USUAL["attention"] == f"[{','.join(rows)}]"
     assert USUAL["task"] == f"[{','.join(chosen['override /task'])}]"
-
-
-def test_searches_of_other_rows_and_settings_stay_and_one_made_anew_is_replaced(tmp_path):
-    one = RatePreset(
-        task="recall",
-        entry="softmax",
-        mechanism="softmax",
-        hyperparameters={},
-        settings={"num_steps": 600, "learning_rate": 0.006},
-        learning_rate=0.01,
-        tried=((0.01, 0.9),),
-        is_at_edge=False,
-    )
-    others = [
-        replace(one, entry="nala"),
-        replace(one, task="copy"),
-        replace(one, settings=one.settings | {"num_steps": 1200}),
-        replace(one, settings=one.settings | {"head_norm": True}),
-    ]
-    file = tmp_path / "searched.yaml"
-    search.keep(file, [one, *others])
-    # A setting that is newer than the first search, at the value which changes nothing.
-    anew = replace(one, settings=one.settings | {"head_norm": False}, learning_rate=0.03)
-    search.keep(file, [anew])
-    found = read_presets(read_yaml(file))
-    assert len(found) == 5 and anew in found and all(other in found for other in others)
