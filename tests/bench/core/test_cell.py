@@ -167,3 +167,10 @@ def test_a_later_hyperparameter_at_its_old_value_leaves_the_key_alone():
     assert said.key == old.key != other.key
     kda = replace(said, mechanism="kda")
     assert kda.key != replace(old, mechanism="kda").key
+
+
+def test_a_mode_says_its_work_in_forward_passes_and_whether_it_takes_gradients():
+    modes = ("forward", "prefill", "decode", "backward", "forward_backward", "train_step")
+    works = [replace(KERNEL.kernel, mode=mode) for mode in modes]
+    assert [w.flops_factor for w in works] == [1, 1, 1, 2, 3, 3]
+    assert [w.has_backward for w in works] == [False] * 3 + [True] * 3
