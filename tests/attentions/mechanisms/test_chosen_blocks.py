@@ -136,3 +136,13 @@ def test_flops_are_those_of_the_weights_that_are_not_zero(name, n):
     if n == 9:  # the window is all that there is, once more
         near = 0
     assert core.flops(shape) == per_pair * (compressed // size + chosen + near)
+
+
+@every
+def test_gradients_of_gradients_are_refused(name):
+    core, (q, k, v), gates = called(name)
+    (gradient,) = torch.autograd.grad(
+        core(q.requires_grad_(), k, v, **gates).square().sum(), q, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="@once_differentiable"):
+        gradient.sum().backward()
