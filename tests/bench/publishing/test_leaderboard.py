@@ -48,7 +48,7 @@ def test_entries_whose_intervals_overlap_share_their_places() -> None:
 
 
 def test_overlap_is_not_passed_on_from_neighbour_to_neighbour() -> None:
-    low, middle, high = (1.0, 2.0), (1.9, 3.1), (3.0, 4.0)
+    low, middle, high = (1.0, 2.0), (2.0, 3.0), (3.0, 4.0)
     everyone = [low, middle, high]
     assert [place_among(own, everyone) for own in everyone] == [(2, 3), (1, 3), (1, 2)]
 
