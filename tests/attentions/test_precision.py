@@ -5,6 +5,10 @@ import torch
 
 from attentions import Geometry, build_attention, build_layer
 from attentions.precision import wide_dtype, widen, within_range
+from bench.studies.conformance.forms import build as built
+from bench.studies.conformance.forms import inputs
+from bench.studies.conformance.gates import gates_of
+from tests.attentions.claims import FORMS, GENERATED, is_ours
 
 WIDENED = ("linear", "performer", "flatten", "nala", "nala_cosine", "softmax_explicit")
 
@@ -117,3 +121,60 @@ def test_hooks_of_a_float16_layer_are_called_once():
     layer.register_forward_hook(lambda module, given, out: calls.append(out.dtype))
     layer(torch.randn(2, 16, 16).half())
     assert calls == [torch.float16]
+
+
+CORES = [
+    form
+    for form in FORMS
+    if form.is_core
+    if is_ours(form) and not form.is_published and form.name not in GENERATED
+]
+BY_TORCH = ("softmax", "block_sparse")
+"""Calls of torch's kernels alone, which autocast rounds as it rounds those of any model."""
+SPLITS = (slice(0, 15), slice(15, 16), slice(16, 24))
+"""A prompt, a token, and a few tokens."""
+
+
+def called(form, dtype):
+    """A core, its inputs, and its gates, all of one dtype."""
+    core = built(form, seq_len=24, dtype=dtype)
+    tensors = inputs(core, dtype=dtype)
+    return core, tensors, {name: x.to(dtype) for name, x in gates_of(core, tensors).items()}
+
+
+def outputs_of(core, tensors, gates, dtype):
+    """Outputs of one call, and of steps."""
+    outputs = [core(*tensors, **gates)]
+    if core.geometry.causal and core.capabilities.recurrent:
+        state = core.init_state(len(tensors[0]), dtype=dtype, device=torch.device("cpu"))
+        for some in SPLITS:
+            given = {name: x[:, :, some] for name, x in gates.items()}
+            out, state = core.step(*(x[:, :, some] for x in tensors), state, **given)
+            outputs.append(out)
+    return outputs
+
+
+@pytest.mark.parametrize("form", CORES, ids=lambda form: form.id)
+@torch.no_grad()
+def test_half_outputs_are_those_of_float32_rounded_once(form):
+    core, tensors, gates = called(form, torch.bfloat16)
+    wide = [x.float() for x in tensors]
+    expected = outputs_of(
+        copy.deepcopy(core).float(), wide, {n: x.float() for n, x in gates.items()}, torch.float32
+    )
+    for half, whole in zip(outputs_of(core, tensors, gates, torch.bfloat16), expected, strict=True):
+        rounding = torch.finfo(torch.bfloat16).eps / 2
+        tolerance = {"rtol": 1.05 * rounding, "atol": 1e-6 * float(whole.abs().max())}
+        torch.testing.assert_close(half.float(), whole, **tolerance)
+
+
+@pytest.mark.parametrize(
+    "form", [form for form in CORES if form.name not in BY_TORCH], ids=lambda form: form.id
+)
+@torch.no_grad()
+def test_under_autocast_a_core_computes_as_it_does_without(form):
+    core, tensors, gates = called(form, torch.float32)
+    expected = outputs_of(core, tensors, gates, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = outputs_of(core, tensors, gates, torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

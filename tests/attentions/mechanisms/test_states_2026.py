@@ -218,3 +218,71 @@ def test_num_angles_beyond_the_channels_are_refused():
     with pytest.raises(ValueError, match="mamba3: num_angles is 5; a number of 4 or less"):
         build_attention("mamba3", geometry, num_angles=5)
     assert build_attention("mamba3", geometry).gate_axes == {"a": 2}
+
+
+def per_token(x, k):
+    """A value per head, (H, ...), for every token of (B, H, N, D) keys: (B, H, N, ...)."""
+    return x[None, :, None].expand(*k.shape[:3], *x.shape[1:])
+
+
+def unit(k):
+    return k * (k.square().sum(-1, keepdim=True) + 1e-6) ** -0.5
+
+
+def faded(core):
+    return -core.log_rate.exp()
+
+
+LEARNED = {
+    "gated_deltanet2": lambda core, k: {
+        "log_decay": faded(core),
+        "erase": core.erase_logit.sigmoid(),
+        "write": core.write_logit.sigmoid(),
+    },
+    "gated_deltanet2 negative": lambda core, k: {
+        "log_decay": faded(core),
+        "erase": 2 * core.erase_logit.sigmoid(),
+        "write": core.write_logit.sigmoid(),
+    },
+    "comba": lambda core, k: {
+        "beta": core.beta_logit.sigmoid(),
+        "log_decay": faded(core),
+        "removal_key": core.removal_logit.sigmoid()[:, None, None] * unit(k),
+    },
+    "gsa": lambda core, k: {"log_decay": faded(core), "slot": 1 - faded(core).exp()},
+    "rwkv6": lambda core, k: {"log_decay": faded(core)},
+    "mesanet": lambda core, k: {"beta": core.beta_logit.sigmoid(), "log_decay": faded(core)},
+    "mamba3": lambda core, k: {
+        "log_decay": faded(core),
+        "step": core.log_step.exp(),
+        "trapezoid": core.trapezoid_logit.sigmoid(),
+        "angle": torch.pi * core.angle_logit.tanh(),
+    },
+    "log_linear": lambda core, k: {
+        "log_decay": faded(core),
+        "level_scale": functional.softplus(core.level_logit),
+    },
+}
+
+
+@pytest.mark.parametrize("case", LEARNED)
+def test_without_gates_a_core_takes_those_it_has_learned(case):
+    core, tensors, _, form = called(case, n=9)
+    for name, parameter in core.named_parameters():
+        if name not in WEIGHTS.get(case, ()):
+            torch.nn.init.normal_(parameter)
+    given = LEARNED[case](core, tensors[1])
+    given = {name: x if x.dim() == 4 else per_token(x, tensors[1]) for name, x in given.items()}
+    out, expected = core(*tensors), form(*tensors, **given)
+    torch.testing.assert_close(out, expected)
+    require_equal_gradients(out, expected, [*core.parameters()])
+
+
+def test_the_angle_of_a_mamba3_state_stays_within_a_turn():
+    core, tensors, gates, _ = called("mamba3", n=40)
+    gates |= {"angle": torch.full_like(gates["angle"], 3.1), "step": torch.ones_like(gates["step"])}
+    state = core.init_state(2, dtype=torch.double, device=torch.device("cpu"))
+    for split in (slice(0, 30), *(slice(t, t + 1) for t in range(30, 40))):
+        given = {name: x[:, :, split] for name, x in gates.items()}
+        _, state = core.step(*(x[:, :, split] for x in tensors), state, **given)
+        assert state.angle.min() >= 0 and state.angle.max() < 2 * torch.pi
