@@ -121,10 +121,20 @@ def _variants() -> tuple[tuple[str, str], ...]:
 
 
 def rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Label and mechanism of each YAML in a folder."""
+    """Label and mechanism of each YAML in a folder.
+
+    Raises:
+        ValueError: one of them cannot be read; says which.
+    """
     found = []
     for file in sorted(folder.glob("*.yaml")):
-        said = _MECHANISM.search(file.read_text(encoding="utf-8"))
+        try:
+            said = _MECHANISM.search(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{file} cannot be read: {error}. Save it as text in UTF-8, or take it out of the "
+                "folder."
+            ) from error
         if said:
             found.append((file.stem, said[1] or ""))
     return tuple(found)

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
 from bench.core.cli.files import check_writable, write_whole
+from bench.core.format import number, percent
 from bench.core.grid import GRIDS
 from bench.core.later import LATER_SETTINGS
 from bench.core.observed import CONTROLS
@@ -190,7 +191,8 @@ def _is_replaced(old: RatePreset, new: RatePreset) -> bool:
 def _print(session: Session, arms: Sequence[Arm], file: Path) -> None:
     for arm in arms:
         name = f"{arm.row.name}, {arm.num_steps:,} steps"
-        scores = " ".join(f"{100 * score:.1f}" for score in arm.scores) or "none"
+        unit = next((run.unit for run in arm.runs.values()), "")
+        scores = " ".join([*map(number if unit else percent, arm.scores), unit]).rstrip() or "none"
         words = f"control, test {scores}"
         if arm.tried:
             tried = ", ".join(f"{rate:g}: {_score(score)}" for rate, score in arm.tried)

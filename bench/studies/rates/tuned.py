@@ -109,10 +109,10 @@ def tuned(
     rows = [row for row in all_rows if row.cell.mechanism not in CONTROLS]
     controls = [row for row in all_rows if row.cell.mechanism in CONTROLS]
     first, *others = seeds
-    for _ in range(1 + MAX_WIDENINGS):
+    for turn in range(1 + MAX_WIDENINGS):
         records = train([cell for row in rows for cell in row.runs(first)])
         wider = [widened(row, searched(row, first, records)) for row in rows]
-        if wider == rows:
+        if wider == rows or turn == MAX_WIDENINGS:  # nothing would train one more rate
             break
         rows = wider
     chosen = {row.name: _chosen(row, first, records) for row in rows}

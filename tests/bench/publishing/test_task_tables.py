@@ -162,6 +162,16 @@ def test_a_task_that_no_row_solves_at_any_length_is_not_settled() -> None:
     assert any("; nala does with 1 of 2 seeds." in note for note in section.notes)
 
 
+def test_a_length_at_which_a_seed_broke_down_says_so_and_is_not_solved() -> None:
+    records = lengthened("nala", (0.95, 0.95), (0.95, 0.95))
+    records[1] = made.changed(records[1], longer={"256": 0.95})
+    row = row_of(records, "nala")
+    assert row["at 128 tokens"] == "95.0 (1 of 2 seeds)" and "seed" not in row["at 256 tokens"]
+    assert row["solved to"] == "64 tokens"
+    (section,) = task_sections(board(records))
+    assert any("does not count as solved" in note for note in section.notes)
+
+
 def test_a_mechanism_that_cannot_be_on_a_task_is_named_and_has_no_row() -> None:
     skipped = made.failed_record(made.task_cell("nala", seed=0), Status.SKIPPED, "no causal form")
     records = [*made.task_records(["softmax", "linear"], seeds=[0]), skipped]

@@ -74,6 +74,26 @@ def test_every_rate_is_trained_once_and_a_best_one_at_the_edge_widens_the_grid(t
     assert run(tmp_path)[0] == 0 and len(trained["cells"]) == 6  # nothing is trained twice
 
 
+def test_a_best_rate_that_is_still_at_the_edge_after_all_widenings_is_stored_with_that(
+    tmp_path, trained, monkeypatch
+):
+    monkeypatch.setitem(SCORES, 0.1, 0.95)
+    monkeypatch.setitem(SCORES, 0.3, 0.97)
+    code, found = run(tmp_path)
+    best = found["softmax"]
+    assert code == 0 and (best.learning_rate, best.is_at_edge) == (0.3, True)
+    assert dict(best.tried) == SCORES
+
+
+@pytest.mark.parametrize(
+    ("unit", "words"), [("", "test 25.0"), ("bits per byte", "test 0.250 bits per byte")]
+)
+def test_scores_are_printed_in_their_unit(tmp_path, trained, monkeypatch, capsys, unit, words):
+    monkeypatch.setattr(engine, "measure", trains_to({600: 0.25}, trained, unit=unit))
+    assert run(tmp_path)[0] == 0
+    assert f"{words}\n" in capsys.readouterr().out
+
+
 def test_further_seeds_are_trained_at_the_best_rate(tmp_path, trained):
     assert run(tmp_path, "seed=[0,1,2]")[0] == 0
     rates = [c.task.settings["learning_rate"] for c in trained["cells"] if c.mechanism == "softmax"]
@@ -93,7 +113,7 @@ def test_steps_are_doubled_until_the_mean_of_the_seeds_changes_by_less_than_a_po
     }
 
 
-def trains_to(ends, state):
+def trains_to(ends, state, **changes):
     """Gives each run the score of its number of steps."""
 
     def measure(config, todo, here, server, sweep_id, console, **_):
@@ -101,7 +121,8 @@ def trains_to(ends, state):
             made = record(p.cell, here)
             accuracy = ends[p.cell.task.settings["num_steps"]]
             state["cells"].append(p.cell)
-            state["records"].append(replace(made, result=replace(made.result, accuracy=accuracy)))
+            result = replace(made.result, accuracy=accuracy, **changes)
+            state["records"].append(replace(made, result=result))
         return Done()
 
     return measure
