@@ -12,7 +12,7 @@ from bench.core.cli.command import run_app
 from bench.core.cli.errors import ConfigError
 from bench.core.format import quantity
 from bench.core.settings import Folder, Name, Settings, Some
-from bench.core.store import read_store
+from bench.core.store import Reading, read_store
 from bench.publishing.page import build_site, cached_page, serve
 from bench.publishing.publish import (
     PublishConfig,
@@ -48,8 +48,8 @@ def report(config: dict[str, Any]) -> int:
     ``versus`` print when one row beats another, with ``format=latex`` write the tables for LaTeX:
     each of these instead of all else.
 
-    Lines that hold no record are named and left out. The exit code is then 2, unless a crash in the
-    middle of a write is all that there was.
+    In each case lines that hold no record are named and left out. The exit code is then 2, unless a
+    crash in the middle of a write is all that there was.
 
     Raises:
         ConfigError: a key is wrong, there are no records, or a file cannot be read or written.
@@ -67,23 +67,28 @@ def report(config: dict[str, Any]) -> int:
     if pair:
         one, other = pair
         print_versus(records, one, other, console)
-        return 0
+        return _ended(reading)
     if wanted.wandb.make:
         file, notes = make_for(records, wanted)
         print_files((file,), tuple(notes), console)
-        return 0
+        return _ended(reading)
     if site := instead.site:
         files = build_site(records, wanted, site)
         took = f"It shows {quantity(len(records), 'record')} of the store {wanted.out}."
-        print_files(files[:1], (took, *reading.describe()), console)
-        return 2 if reading.is_damaged else 0
+        print_files(files[:1], (took,), console)
+        return _ended(reading)
     if instead.format == "latex":
-        print_files((write_latex(records, wanted),), reading.describe(), console)
-        return 2 if reading.is_damaged else 0
+        print_files((write_latex(records, wanted),), (), console)
+        return _ended(reading)
     published = publish(records, wanted)
     print_leaderboard(published.board, wanted, console)
     console.print()
     print_files(published.files, published.notes, console)
+    return _ended(reading)
+
+
+def _ended(reading: Reading) -> int:
+    """Name on stderr the lines that were left out; returns the exit code."""
     for words in reading.describe():
         print(words, file=sys.stderr)
     return 2 if reading.is_damaged else 0

@@ -27,10 +27,29 @@ def test_it_resumes_after_finished_steps_and_a_failed_step_stops_no_other(tmp_pa
         return SimpleNamespace(returncode=0)
 
     (tmp_path / "launches.json").write_text("{}")
+    (tmp_path / "launches.done").touch()
     assert gpu.run_steps(tmp_path, run) == 1
     assert called[0] == ("pytest", 120) and len(called) == len(gpu.STEPS) - 1
     said = capsys.readouterr().out
     assert "launches: done before" in said and "tests: ended after 2 minutes" in said
+
+
+def test_a_step_that_failed_runs_again_though_it_left_its_file(tmp_path):
+    called, codes = [], {"pytest": 1}
+
+    def run(words, **_):
+        called.append(words[2])
+        (file,) = [tmp_path / s.file for s in gpu.STEPS if s.command(tmp_path) == words]
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        return SimpleNamespace(returncode=codes.get(words[2], 0))
+
+    assert gpu.run_steps(tmp_path, run) == 1 and len(called) == len(gpu.STEPS)
+    for again in (["pytest"], []):
+        codes.clear()
+        called.clear()
+        assert gpu.run_steps(tmp_path, run) == 0
+        assert called == again
 
 
 def answer(**facts):

@@ -10,7 +10,8 @@ import pytest
 from bench.core.cli.errors import ConfigError
 from bench.core.store import Store
 from tests import records as made
-from tools.studies_pages import FOLDER, ROOT, Page, changed, main, read_pages
+from tools import studies_pages
+from tools.studies_pages import Page, changed, main, read_pages
 
 
 def test_every_page_names_its_store_its_command_and_a_writer() -> None:
@@ -44,7 +45,40 @@ def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:
         read_pages(file)
 
 
-def test_a_page_without_records_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    missing = [n for n, page in read_pages().items() if not (ROOT / page.store).exists()]
-    assert all(main(["check=true", name]) == 2 for name in missing)
-    assert all(not (FOLDER / f"{name}.md").exists() for name in missing)
+def test_a_page_without_records_ends_with_2_and_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(tmp_path / "runs", "sweep").append(made.task_records(["softmax"])[0])
+    absent, stored = (
+        Page(store=tmp_path / name, writer="bench.publishing.accuracy", command="make bench")
+        for name in ("nowhere", "runs")
+    )
+    monkeypatch.setattr(studies_pages, "read_pages", lambda: {"absent": absent, "stored": stored})
+    assert main(["check=true", "absent"]) == 2
+    assert "absent: There are no records" in capsys.readouterr().err
+    assert main(["check=true"]) == 2
+    assert "stored: not what" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["check=1"], "check is true or false"),
+        (["check=True", "recall"], "check is true or false"),
+        (["chek=true"], "Did you mean check"),
+        (["recal"], "There is no page recal. Did you mean recall"),
+        (["check=true", "nothing"], "There is no page nothing"),
+    ],
+)
+def test_a_misspelt_word_is_refused_and_nothing_is_written(
+    words: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def never(page: Page, path: Path) -> list[Path]:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(Page, "write", never)
+    assert main(words) == 2
+    assert said in capsys.readouterr().err

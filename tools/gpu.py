@@ -1,8 +1,9 @@
 """The day on which there is a card: `make gpu`, or `python -m tools.gpu`.
 
 Steps of at most 8 minutes, 18 together, each of which leaves one file in results/gpu-CARD/. A step
-whose file is there is passed over, so the same command resumes; one that fails leaves its output
-beside it. `dry_run=true` shows the plan where no card is. `page=true` writes docs/results/gpu.md.
+that ended well leaves NAME.done as well and is passed over, so the same command resumes; one that
+fails leaves its output beside it, and runs again. `dry_run=true` shows the plan where no card is.
+`page=true` writes docs/results/gpu.md.
 """
 
 from __future__ import annotations
@@ -150,12 +151,14 @@ def compare(out: Path) -> int:
 
 
 def run_steps(out: Path, run: Callable[..., Any] = subprocess.run) -> int:
-    """Run what has left no file yet; 1 if a step did not end well."""
+    """Run what has not ended well yet; 1 if a step still did not."""
     failed = []
     for step in STEPS:
-        if (out / step.file).exists():
+        done = out / f"{step.name}.done"  # its file alone may be that of tests that failed
+        if done.exists() and (out / step.file).exists():
             print(f"{step.name}: done before")
             continue
+        done.unlink(missing_ok=True)
         log = out / f"{step.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as said:
@@ -166,7 +169,10 @@ def run_steps(out: Path, run: Callable[..., Any] = subprocess.run) -> int:
             except subprocess.TimeoutExpired:
                 code, ending = 124, f"ended after {step.minutes} minutes"
         print(f"{step.name}: {ending}, see {log}")
-        failed += [step.name] if code else []
+        if code:
+            failed.append(step.name)
+        else:
+            done.touch()
     return int(bool(failed))
 
 

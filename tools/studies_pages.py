@@ -1,7 +1,7 @@
 """Write the pages of docs/results/pages.yaml from their stored records: `make studies-pages`.
 
-With check=true nothing is written: a page or picture that is not what its records give is named,
-and the exit code is 1.
+Pages that are named, or all of them. With check=true nothing is written: a page or picture that is
+not what its records give is named, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import importlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.core.cli.command import read_yaml
-from bench.core.cli.errors import ConfigError, print_error
+from bench.core.cli.errors import ConfigError, did_you_mean, print_error
+from bench.core.cli.values import run_words, words_and_options
 from bench.core.format import quantity
 from bench.core.settings import Folder, Name, Settings, Some
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "results"
+USAGE = "python -m tools.studies_pages [PAGE ...] [check=true]"
 
 Writer = Callable[..., list[Path]]
 """Takes a store, the page's path, the command that trained, and tasks; returns what it wrote."""
@@ -72,27 +74,37 @@ def changed(name: str, page: Page, folder: Path = FOLDER) -> Iterator[str]:
                 yield str(path)
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Write the pages, or those named; with ``check=true`` only compare them."""
-    is_check = "check=true" in argv
-    names = [word for word in argv if "=" not in word]
+    return run_words(_main, argv, USAGE)
+
+
+def _main(words: list[str]) -> int:
+    names, options = words_and_options(words, ("check",), USAGE)
+    is_check = options.get("check", "false")
+    if is_check not in ("true", "false"):
+        raise ConfigError(f"check={is_check}: check is true or false.")
+    pages = read_pages()
+    for name in names:
+        if name not in pages:
+            raise ConfigError(f"There is no page {name}. {did_you_mean(name, pages)}")
     code = 0
-    for name, page in read_pages().items():
+    for name, page in pages.items():
         if names and name not in names:
             continue
         try:
-            if is_check:
+            if is_check == "true":
                 found = list(changed(name, page))
                 code = max(code, int(bool(found)))
-                words = f"not what {page.store} gives: {', '.join(found)}" if found else "as stored"
+                ended = f"not what {page.store} gives: {', '.join(found)}" if found else "as stored"
             else:
-                words = f"wrote {quantity(len(page.write(FOLDER / f'{name}.md')), 'file')}"
+                ended = f"wrote {quantity(len(page.write(FOLDER / f'{name}.md')), 'file')}"
         except ConfigError as error:
             code = print_error(ConfigError(f"{name}: {error}"))
         else:
-            print(f"{name}: {words}")
+            print(f"{name}: {ended}")
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The rows of the leaderboard, by their mechanism; read as text, without Hydra.
+"""The rows of the leaderboard, by their mechanism, and tasks; read as text, without Hydra.
 
 A mechanism's row of its own name follows from its constructor, unless a YAML has that name. Other
 rows, the variants, are YAMLs of conf/attention.
@@ -16,7 +16,7 @@ from typing import Any
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
 from bench.core.places import CONF
 
-_FOLDER = CONF / "attention"
+_FOLDER, _TASKS = CONF / "attention", CONF / "task"
 ON_REQUEST = frozenset(
     {
         # other packages' versions, which their users run beside ours
@@ -89,9 +89,20 @@ def settings_of(label: str) -> dict[str, Any] | None:
 def _settings(label: str) -> dict[str, Any] | None:
     if label not in {variant for variant, _ in _variants()}:
         return default_rows().get(label)
-    text = (_FOLDER / f"{label}.yaml").read_text("utf-8")
-    settings = {name: _scalar(value) for name, value in _SETTING.findall(text)}
+    settings = _written(_FOLDER / f"{label}.yaml")
     return default_rows().get(settings.get("mechanism", ""), {}) | settings
+
+
+def task_settings_of(label: str) -> dict[str, Any] | None:
+    """Task and settings, by name, as the YAML of conf/task sets them; None if there is no such."""
+    if label not in {file.stem for file in _TASKS.glob("*.yaml")}:
+        return None
+    return _written(_TASKS / f"{label}.yaml")
+
+
+def _written(file: Path) -> dict[str, Any]:
+    text = file.read_text("utf-8")
+    return {name: _scalar(value) for name, value in _SETTING.findall(text)}
 
 
 def _scalar(text: str) -> Any:
@@ -110,10 +121,20 @@ def _variants() -> tuple[tuple[str, str], ...]:
 
 
 def rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Label and mechanism of each YAML in a folder."""
+    """Label and mechanism of each YAML in a folder.
+
+    Raises:
+        ValueError: one of them cannot be read; says which.
+    """
     found = []
     for file in sorted(folder.glob("*.yaml")):
-        said = _MECHANISM.search(file.read_text(encoding="utf-8"))
+        try:
+            said = _MECHANISM.search(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{file} cannot be read: {error}. Save it as text in UTF-8, or take it out of the "
+                "folder."
+            ) from error
         if said:
             found.append((file.stem, said[1] or ""))
     return tuple(found)

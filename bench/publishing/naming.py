@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from bench.core.cell import Cell
+from bench.core.later import without_later_hyperparameters
 from bench.core.rows import settings_of
 
 Names = dict[str, str]
@@ -14,8 +16,14 @@ Names = dict[str, str]
 
 def identity(cell: Cell) -> str:
     """Entry, mechanism, hyperparameters and compiler as one string."""
-    own = [cell.entry, cell.mechanism, cell.hyperparameters, _compiler(cell)]
+    own = [cell.entry, _settings(cell), _compiler(cell)]
     return json.dumps(own, sort_keys=True)
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    """Mechanism and hyperparameters by name, as the first records had them."""
+    settings = without_later_hyperparameters(cell.mechanism, cell.hyperparameters)
+    return {"mechanism": cell.mechanism} | settings
 
 
 def _compiler(cell: Cell) -> str:
@@ -39,10 +47,7 @@ def row_names(cells: Iterable[Cell]) -> Names:
         variants.setdefault(cell.entry, {})[identity(cell)] = cell
     names: Names = {}
     for entry, cells_by_identity in variants.items():
-        settings = {
-            own: {"mechanism": cell.mechanism} | cell.hyperparameters
-            for own, cell in cells_by_identity.items()
-        }
+        settings = {own: _settings(cell) for own, cell in cells_by_identity.items()}
         keys = sorted({key for values in settings.values() for key in values})
         differing = [
             key
@@ -51,6 +56,7 @@ def row_names(cells: Iterable[Cell]) -> Names:
             > 1
         ]
         usual = settings_of(entry) or next(iter(settings.values()))
+        usual = without_later_hyperparameters(usual.get("mechanism", ""), usual)
         for own, values in settings.items():
             apart = [] if values == usual else [f"{key}={values.get(key)}" for key in differing]
             compiler = _compiler(cells_by_identity[own])

@@ -16,9 +16,6 @@ from bench.publishing.metrics.marks import marks, may_be_ranked
 from bench.publishing.metrics.ranks import Ranks, rank_runs
 from bench.publishing.naming import Names, identity
 
-Rate = tuple[float | None, bool]
-"""A learning rate, and whether it was searched for the row."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -43,7 +40,7 @@ class Score:
             those of training.
         state_bytes: bytes that all layers keep of one example to continue it.
         rate: the learning rate; None if the task has none.
-        is_searched: whether the rate was searched for this row.
+        is_searched: whether the rate of every seed was searched for this row.
         is_at_edge: whether it is the smallest or the largest of the rates that were tried.
         num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
         gates: inputs that the backbone projects for the mechanism besides queries, keys and values.
@@ -221,20 +218,15 @@ def score_task(
 
 def _rows(records: Sequence[Record], names: Names) -> dict[str, list[Record]]:
     """Records by row; an entry that was trained at several rates has a row for each."""
-    rows: dict[str, dict[Rate, list[Record]]] = {}
+    rows: dict[str, dict[float | None, list[Record]]] = {}
     for record in records:
         of_entry = rows.setdefault(names[identity(record.cell)], {})
-        of_entry.setdefault(_rate(record), []).append(record)
+        of_entry.setdefault(record.cell.task.settings.get("learning_rate"), []).append(record)
     return {
         name if len(of_entry) == 1 else f"{name} at {rate}": group
         for name, of_entry in rows.items()
-        for (rate, _), group in of_entry.items()
+        for rate, group in of_entry.items()
     }
-
-
-def _rate(record: Record) -> Rate:
-    work = record.cell.task
-    return work.settings.get("learning_rate"), work.shared_rate is not None
 
 
 def _score(
@@ -247,7 +239,6 @@ def _score(
 ) -> Score:
     records = sorted(records, key=lambda record: (record.cell.task.seed, record.cell.key))
     results = _qualities(records)
-    rate, is_searched = _rate(records[0])
     is_control = records[0].cell.mechanism in controls
     by_seed = tuple(
         sorted(
@@ -277,8 +268,8 @@ def _score(
         steps_to_90=tuple(sorted(r.steps_to_90 for r in results if r.steps_to_90 is not None)),
         longer=_longer(results),
         state_bytes=results[0].state_bytes if results else None,
-        rate=rate,
-        is_searched=is_searched,
+        rate=records[0].cell.task.settings.get("learning_rate"),
+        is_searched=all(record.cell.task.shared_rate is not None for record in records),
         is_at_edge=any(record.cell.task.is_at_edge for record in records),
         num_collapsed=sum(result.collapsed is True for result in results),
         gates=results[0].gates if results else (),

@@ -11,24 +11,27 @@ from bench.core.grid import Trained, best_of
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
 from bench.core.store import latest
+from bench.publishing.naming import identity
+from bench.publishing.scores import task_setting
 
 
 def at_best_rate(records: Iterable[Record]) -> list[Record]:
     """The records of each row at the rate that did best on validation examples.
 
-    As in a search, the choice is made on the seed with the most rates, the lowest of several; other
-    seeds and the test set play no part. Controls, and rows with a single rate, are kept as they
-    are.
+    A row is an entry with one set of hyperparameters, as one table shows it. As in a search, the
+    choice is made on the seed with the most rates, the lowest of several; other seeds and the test
+    set play no part. Controls, and rows with a single rate, are kept as they are.
 
     Args:
         records: of training runs; the newest one of each cell counts.
     """
-    rows: dict[tuple[str, str, str], list[Record]] = {}
+    rows: dict[tuple[object, ...], list[Record]] = {}
     for record in latest(records):
-        work = record.cell.task
-        settings = {k: v for k, v in work.shared_settings.items() if k != "learning_rate"}
-        about = work.label, record.cell.entry, json.dumps(settings, sort_keys=True)
-        rows.setdefault(about, []).append(record)
+        *place, _ = task_setting(record)
+        shared = record.cell.task.shared_settings
+        settings = {name: value for name, value in shared.items() if name != "learning_rate"}
+        row = *place, identity(record.cell), json.dumps(settings, sort_keys=True)
+        rows.setdefault(row, []).append(record)
     return [kept for row in rows.values() for kept in _best_of_row(row)]
 
 

@@ -109,27 +109,26 @@ def _solved_tables(tasks: Sequence[TaskScores]) -> Iterator[Table]:
     tested = [task for task in tasks if _lengths(task)]
     if len(tested) < 2:
         return
-    reached = {
-        task.label: {s.entry + " (control)" * s.is_control: s for s in task.scores}
-        for task in tested
-    }
-    entries = dict.fromkeys(entry for scores in reached.values() for entry in scores)
-    rows = [
-        (
-            entry,
-            *(
-                _solved_words(reached[t.label][entry], t) if entry in reached[t.label] else ""
-                for t in tested
-            ),
-        )
-        for entry in entries
+    columns = [
+        {s.entry + " (control)" * s.is_control: _solved_words(s, task) for s in task.scores}
+        for task in tested  # some may share a label
     ]
+    entries = dict.fromkeys(entry for column in columns for entry in column)
     yield text_table(
         title="solved to",
-        header=("entry", *(task.label for task in tested)),
-        rows=tuple(rows),
+        header=("entry", *_titles(tested)),
+        rows=tuple((entry, *(column.get(entry, "") for column in columns)) for entry in entries),
         num_words=1,
     )
+
+
+def _titles(tasks: Sequence[TaskScores]) -> Iterator[str]:
+    """The label of each task, with the settings in which tasks of one label differ."""
+    every = [json.loads(task.settings) for task in tasks]
+    for task, own in zip(tasks, every, strict=True):
+        others = [one for t, one in zip(tasks, every, strict=True) if t.label == task.label]
+        varied = [name for name in own if any(own[name] != one.get(name) for one in others)]
+        yield " ".join([task.label, *(f"{name}={own[name]}" for name in varied)])
 
 
 def _overall_words(row: OverallRow) -> str:
@@ -169,7 +168,8 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
     num_seen = task.num_seeds - score.num_missing
     write = number if task.unit else percent
     chance = "" if score.chance is None else write(score.chance)
-    at = {length: _longer_words(own) for length, own in score.longer}
+    num_scores = len(score.accuracies)
+    at = {length: _longer_words(own, num_scores) for length, own in score.longer}
     return {
         "rank": score.rank,
         "entry": score.entry + " (control)" * score.is_control,
@@ -199,6 +199,11 @@ def _lengths(task: TaskScores) -> list[int]:
     return sorted({length for score in task.scores for length, _ in score.longer})
 
 
+def _lacks_seeds(score: Score) -> bool:
+    """Whether a seed that was trained has no score at a length at which another has one."""
+    return any(len(scores) < len(score.accuracies) for _, scores in score.longer)
+
+
 def _single_seeds(task: TaskScores) -> Iterator[str]:
     """Rows of which some seeds reach `SOLVED` at the trained length, with the number of these."""
     for score in task.scores:
@@ -206,23 +211,27 @@ def _single_seeds(task: TaskScores) -> Iterator[str]:
             yield f"; {score.entry} does with {num_solved} of {quantity(task.num_seeds, 'seed')}"
 
 
-def _longer_words(scores: Sequence[float]) -> str:
-    """Mean of the seeds at one length, with its interval."""
+def _longer_words(scores: Sequence[float], num_seeds: int) -> str:
+    """Mean of the seeds at one length, with its interval; how many they are if not all."""
     interval = mean_of(Runs(scores=dict(enumerate(scores))))
-    return bracketed(percent, fmean(scores), within_share(interval) if interval else None)
+    words = bracketed(percent, fmean(scores), within_share(interval) if interval else None)
+    few = f" ({len(scores)} of {quantity(num_seeds, 'seed')})"
+    return words + few * (len(scores) < num_seeds)
 
 
 def _solved_to(score: Score, task: TaskScores) -> int | None:
-    """The length in tokens up to which at least `SOLVED` is reached at every tested length.
+    """The length in tokens up to which all seeds have a score and their mean is `SOLVED` or more.
 
     0 if there is none; None if longer examples were not tested.
     """
     own = json.loads(task.settings).get("seq_len")
     if task.unit or not score.longer or score.accuracy is None or not isinstance(own, int):
         return None
+    at = dict(score.longer)
     reached = 0
-    for length, share in ((own, score.accuracy), *((n, fmean(s)) for n, s in score.longer)):
-        if share < SOLVED:
+    for length in (own, *_lengths(task)):
+        scores = score.accuracies if length == own else at.get(length, ())
+        if len(scores) < len(score.accuracies) or fmean(scores) < SOLVED:
             break
         reached = length
     return reached
@@ -343,6 +352,11 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
             "Columns named by a length are tests on examples longer than those of training; "
             f"solved to: the longest one up to which {SOLVED:.0%} of the answers are right at each."
         )
+        if any(_lacks_seeds(score) for score in task.scores):
+            yield (
+                "In brackets behind a score at a length: how many seeds have one, if not all. "
+                "Such a length does not count as solved."
+            )
         reached = [_solved_to(score, task) for score in task.scores if not score.is_control]
         if not any(reached):
             yield (

@@ -99,6 +99,23 @@ def test_a_bad_line_is_named_the_rest_is_published_and_the_exit_code_is_2(
     assert (tmp_path / "leaderboard.md").read_bytes() == page
 
 
+@pytest.mark.parametrize(
+    "words", ["versus=[nala,softmax]", "wandb.make=workspace", "format=latex", "site=site"]
+)
+def test_whatever_a_report_gives_it_names_a_bad_line_and_ends_with_2(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+) -> None:
+    monkeypatch.setattr(report, "make_for", lambda records, config: (Path("made.py"), []))
+    monkeypatch.setattr(report, "build_site", lambda records, config, site: [site])
+    path = store(tmp_path, made.block_records(["softmax", "nala"]))
+    path.write_text(path.read_text() + "[]\n")
+    assert report.main([f"out={tmp_path}", words]) == 2
+    assert f"{path}:3 is left out" in capsys.readouterr().err
+
+
 def test_only_what_was_asked_for_is_a_column_in_the_order_asked_for(tmp_path: Path) -> None:
     store(tmp_path, made.block_records(["softmax"]))
     words = ["metrics=[flops,latency_s]", "columns=[flops]", "charts=false"]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.core.cli.errors import ConfigError
 from bench.core.rows import default_rows, plugin_rows, rows_in
 
 _SETTING = re.compile(r"attention\.(\w+)\.(\w+)=")
@@ -43,17 +44,32 @@ def settable(words: Sequence[str], folders: Iterable[Path]) -> list[str]:
     Args:
         words: the command line.
         folders: whose ``attention/`` holds YAMLs.
+
+    Raises:
+        ConfigError: one of these cannot be read.
     """
     if not any(map(_SETTING.match, words)):
         return list(words)
     rows = default_rows() | plugin_rows(_values(words, "plugins"))
-    of = {label: name for folder in folders for label, name in rows_in(folder / "attention")}
+    of = {label: name for folder in folders for label, name in own_rows(folder).items()}
 
     def is_default(word: str) -> bool:
         found = _SETTING.match(word)
         return found is not None and found[2] in rows.get(of.get(found[1], ""), {})
 
     return [f"++{word}" if is_default(word) else word for word in words]
+
+
+def own_rows(folder: Path) -> dict[str, str]:
+    """Mechanism of each YAML in a folder's ``attention/``, by label.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    try:
+        return dict(rows_in(folder / "attention"))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _values(words: Sequence[str], key: str) -> Iterator[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,16 +31,21 @@ class SweepFolder:
 
     Attributes:
         last: that of the last multirun; None if there was none.
-        made: it and the folders above it, as far as they did not exist before, innermost first.
+        made: it and the folders above it, resolved, as far as they did not exist before, innermost
+            first; empty if it was there.
+        before: endings that lay in it before its jobs, with the times of their last change.
     """
 
     last: ClassVar[Path | None] = None
     made: ClassVar[tuple[Path, ...]] = ()
+    before: ClassVar[Mapping[Path, int]] = {}
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         """Called before the jobs are launched."""
         SweepFolder.last = folder = Path(config.hydra.sweep.dir)
-        SweepFolder.made = tuple(p for p in (folder, *folder.parents) if not p.exists())
+        whole = folder.resolve()
+        SweepFolder.made = tuple(p for p in (whole, *whole.parents) if not p.exists())
+        SweepFolder.before = _endings_in(folder)
         launcher = config.hydra.launcher._target_.rpartition(".")[2]
         if launcher != "BasicLauncher":
             print(f"Jobs go out by {launcher}; what they say is in {self.last}", flush=True)
@@ -52,9 +58,9 @@ class SweepFolder:
 
 
 def leave_no_folder() -> None:
-    """Remove the last multirun's folder, and those above it that were made for it alone."""
-    if SweepFolder.last is not None:
-        shutil.rmtree(SweepFolder.last, ignore_errors=True)
+    """Remove the last multirun's folder and those above it, as far as they were made for it."""
+    if SweepFolder.made:  # what lies in a folder that was there is not ours to remove
+        shutil.rmtree(SweepFolder.made[0], ignore_errors=True)
     with suppress(OSError):  # others have something in it
         for folder in SweepFolder.made[1:]:
             folder.rmdir()
@@ -83,8 +89,24 @@ def tell_ending(folder: str, code: int, config: dict[str, Any]) -> None:
 
 
 def endings(folder: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Exit code and configuration of each job in a folder that has ended, in their order."""
-    files = [] if folder is None else folder.glob(f"*/{_ENDING}")
-    for file in sorted(files, key=lambda file: int(file.parent.name)):
+    """Exit code and configuration of each job of the last multirun that has ended, in order.
+
+    Args:
+        folder: of its jobs; None gives none. A folder is named by its job's number unless the user
+            gave another pattern, in which the numbers count first.
+    """
+    files = {} if folder is None else _endings_in(folder)
+    new = [file for file, changed in files.items() if SweepFolder.before.get(file) != changed]
+    for file in sorted(new, key=lambda file: _place(file.parent.name)):
         ending = json.loads(file.read_text())
         yield ending["code"], ending["config"]
+
+
+def _endings_in(folder: Path) -> dict[Path, int]:
+    """Endings of all jobs in a folder, with the times of their last change in nanoseconds."""
+    return {file: file.stat().st_mtime_ns for file in folder.glob(f"*/{_ENDING}")}
+
+
+def _place(name: str) -> tuple[list[int], str]:
+    """Sort key of a job's folder: ``job_2`` comes before ``job_10``."""
+    return [int(digits) for digits in re.findall(r"\d+", name)], name

@@ -189,11 +189,19 @@ def folders_below(root: Path, name: str) -> list[Path]:
         here = waiting.pop()
         with suppress(OSError), os.scandir(here) as inner:
             for each in inner:
-                if each.name == name and each.is_dir():
+                if each.name == name and _leads_to_folder(each):
                     found.append(here / name)
                 if each.is_dir(follow_symlinks=False):
                     waiting.append(here / each.name)
     return sorted(found)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """True for a folder and a link to one; also for a link in a circle, to be refused by name."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return True
 
 
 def open_regular(path: Path) -> BufferedReader:

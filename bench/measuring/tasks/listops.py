@@ -45,7 +45,7 @@ class ListOps(Generated):
     protocol of Xiong et al., 2021 (Nyströmformer), as far as this harness's model goes.
 
     Raises:
-        ValueError: bounds that leave no length between them.
+        ValueError: bounds between which no expression has its length.
     """
 
     min_len: Size = 500
@@ -75,6 +75,12 @@ class ListOps(Generated):
             raise ValueError(
                 f"min_len is {self.min_len}; with max_depth={self.max_depth} and "
                 f"max_args={self.max_args} no expression has more than {longest} tokens."
+            )
+        between = range(self.min_len + 1, min(longest + 1, self.max_len))
+        if not any(_is_length(length, self.max_args) for length in between):
+            raise ValueError(
+                f"min_len is {self.min_len} and max_len is {self.max_len}; with "
+                f"max_args={self.max_args} no expression has a length between them. Raise max_len."
             )
         self.seq_len = self.max_len - 1
 
@@ -117,6 +123,16 @@ class ListOps(Generated):
         draw = random.Random(0)
         values = [self._expression(draw)[1] for _ in range(_NUM_SAMPLED)]
         return max(values.count(digit) for digit in range(10)) / _NUM_SAMPLED
+
+
+def _is_length(length: int, max_args: int) -> bool:
+    """Whether an expression may have so many tokens, 2 or more, if its depth allows that many.
+
+    An operation in the place of a digit adds 3 … `max_args` + 1 tokens: two brackets and 2 …
+    `max_args` arguments, less the digit.
+    """
+    num_operations = (length - 1) // 3  # the most there can be
+    return length - 1 <= (max_args + 1) * num_operations
 
 
 def _apply(operator: int, values: list[int]) -> int:

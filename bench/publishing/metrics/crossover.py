@@ -49,13 +49,15 @@ class Crossover:
     Attributes:
         kind: ``at`` a length, faster from there on; ``always`` or ``never`` at the measured
             lengths; ``gives_way``, faster at short lengths only; ``several``, it goes back and
-            forth; ``unsettled``, if the two cannot be told apart at any length.
+            forth; ``partly``, it is faster wherever the two can be told apart, but after the first
+            such length comes one where they cannot; ``unsettled``, they cannot at any length.
         length: the length for ``at``; None if it is only known to lie in `interval`, and for other
             kinds.
         interval: 95 % interval for ``at``; 0 means below the shortest measured length, infinity
             beyond the longest.
         spans: lengths between which it is faster, by the medians; open ends as in `interval`.
         lengths: measured lengths, ascending.
+        undecided: those at which the two cannot be told apart.
         flops_kind: ``at``, ``always``, ``never`` or ``gives_way``, by the FLOPs of the mathematics;
             empty if one of the two has no formula or multiplies nothing.
         flops_length: the length for ``at``, by FLOPs.
@@ -67,6 +69,7 @@ class Crossover:
     interval: Interval | None = None
     spans: tuple[Interval, ...] = ()
     lengths: tuple[int, ...]
+    undecided: tuple[int, ...] = ()
     flops_kind: str = ""
     flops_length: float | None = None
     reason: str = ""
@@ -95,7 +98,12 @@ def crossover(
     ratios = [ratio for record in timed.values() if (ratio := speedup(record))]
     lengths = np.array([*timed], dtype=float)
     logs = np.log([ratio.median for ratio in ratios])
-    found = Crossover(kind=_kind(ratios), spans=_spans(lengths, logs), lengths=tuple(timed))
+    found = Crossover(
+        kind=_kind(ratios),
+        spans=_spans(lengths, logs),
+        lengths=tuple(timed),
+        undecided=tuple(n for n, ratio in zip(timed, ratios, strict=True) if not _sign(ratio)),
+    )
     if found.kind == "at":
         found = _placed(found, logs, [*timed.values()], ratios)
     return _beside_flops(found, timed, references)
@@ -108,6 +116,8 @@ def crossover_words(found: Crossover) -> str:
         return length_words(found)
     if found.kind in ("gives_way", "several"):
         return "faster " + " and ".join(_span_words(span) for span in found.spans)
+    if found.kind == "partly":
+        return f"faster, but not told apart at {', '.join(f'{n:,}' for n in found.undecided)}"
     return {
         "always": f"always, from {shortest:,}",
         "never": f"not reached up to {longest:,}",
@@ -162,7 +172,9 @@ def _kind(ratios: Sequence[Ratio]) -> str:
     if changes == 1:
         return "at" if told[-1] > 0 else "gives_way"
     if told[0] > 0:
-        return "always" if signs[0] > 0 else "at"
+        if signs == sorted(signs):  # undecided at the shortest lengths alone, if at any
+            return "always" if signs[0] > 0 else "at"
+        return "partly"
     return "never" if signs[-1] < 0 else "at"
 
 
@@ -305,7 +317,7 @@ def _flops(record: Record) -> int:
 
 
 def _agree(found: Crossover) -> bool:
-    if found.kind in ("several", "unsettled"):
+    if found.kind in ("several", "partly", "unsettled"):
         return True  # there is no single length to explain
     if found.kind != found.flops_kind:
         return False

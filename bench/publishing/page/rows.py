@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.core.cell import Cell
+from bench.core.cell import Cell, TaskWorkload
+from bench.core.later import LATER_SETTINGS
 from bench.core.record import Record, Speed, Status
-from bench.core.rows import settings_of
+from bench.core.rows import settings_of, task_settings_of
 from bench.core.statistics import Value, median
 from bench.publishing.conclusions import headline, task_headline
 from bench.publishing.frame import numbers
@@ -203,13 +204,40 @@ def _words_of(record: Record) -> dict[str, str]:
 
 
 def _overrides(cell: Cell) -> Iterator[str]:
-    """Overrides of the command line that set the row as it was measured, unless its defaults do."""
+    """Overrides of the command line that set a cell as it was measured, unless defaults do."""
     if cell.plugins:
         yield f"plugins=[{','.join(cell.plugins)}]"
     usual = settings_of(cell.entry) or {}
     for name, value in cell.hyperparameters.items():
         if usual and usual.get(name) != value:
             yield f"attention.{cell.entry}.{name}={json.dumps(value)}"
+    if cell.is_task:
+        yield from _task_overrides(cell.task)
+
+
+def _task_overrides(work: TaskWorkload) -> Iterator[str]:
+    """Overrides that plan a training run; none if no YAML of this project has all its settings."""
+    name, *axes = work.label.split(" ")
+    usual = task_settings_of(name) or {}
+    settings = {"task": work.task} | LATER_SETTINGS | work.settings
+    if work.shared_rate is not None:
+        settings |= {"learning_rate": work.shared_rate}  # its own comes from conf/rates
+    listed = [axis.partition("=")[0] for axis in axes]  # values of lists are part of the label
+    label = " ".join([name, *(f"{key}={settings.get(key)}" for key in listed)])
+    is_planned = work.dtype == "float32" and label == work.label
+    if not is_planned or usual.keys() != settings.keys() or usual["task"] != work.task:
+        return
+    yield f"task=[{name}]"
+    for key, default in usual.items():
+        value = settings[key]
+        if key in listed or value != default:
+            words = json.dumps([value] if key in listed else value)
+            yield f"task.{name}.{key}={words}"
+    if work.shared_rate is None:
+        yield "rates=shared"
+    if work.token_filters:
+        yield f"token_filter=[{','.join(work.token_filters)}]"
+        yield f"token_keep=[{','.join(map(str, work.token_keep))}]"
 
 
 def _places(rank: str) -> dict[str, Value]:
@@ -219,7 +247,10 @@ def _places(rank: str) -> dict[str, Value]:
 
 
 def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], dict[str, Value]]:
-    """A row over seeds: `Score.centre` as the score, and medians of other metrics."""
+    """A row over seeds: `Score.centre` as the score, and medians of other metrics.
+
+    A median of seeds that split has no interval.
+    """
     first = score.records[0]
     holes = [record for record in score.records if record.status is not Status.OK]
     words = _words_of(holes[0] if holes and not score.accuracies else first) | {
@@ -234,7 +265,7 @@ def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], di
     numbers = {name: _median(own[name] for own in each) for name in metrics}
     metric = "accuracy" if numbers.get("bits_per_byte") is None else "bits_per_byte"
     numbers[metric] = score.centre
-    if interval := score.shown_interval:
+    if not score.is_split and (interval := score.shown_interval):  # that of the mean
         numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
     numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)

@@ -20,6 +20,7 @@ from rich.table import Table
 from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
 from bench.core.badges import BadgeStatus
+from bench.core.cli.default_rows import own_rows
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.core.cli.limits import MAX_SIZE
 from bench.core.cli.values import run_words, words_and_options
@@ -80,13 +81,16 @@ def read_request(words: list[str]) -> Request:
     """Read a name, plugins and folders off the command line.
 
     Raises:
-        ConfigError: no name or several, a word that is no option, or rows that are not there.
+        ConfigError: no name or several, a word that is no option, or rows that are not there or
+            cannot be read.
     """
     words = re.sub(r"--config-dir\n", "--config-dir=", "\n".join(words)).splitlines()
     names, options = words_and_options(words, ("seq_len", "plugins", "--config-dir", "out"), USAGE)
     rows = Path(options["--config-dir"]) if "--config-dir" in options else None
     if rows and not (rows / "attention").is_dir():
         raise ConfigError(f"--config-dir {rows}: {rows / 'attention'} is no folder.")
+    if rows:
+        own_rows(rows)  # refuses a file that cannot be read
     plugins = names_in(options["plugins"]) if "plugins" in options else ()
     if len(names) != 1:
         given = ", ".join(names) or "none"

@@ -175,7 +175,7 @@ def affordable(
     """Cells that should end in `left_s` seconds, by the mean cost of their row's earlier runs."""
     took: dict[tuple[str, str], list[float]] = {}
     for record in records:
-        if record.status is Status.OK:
+        if record.cell.is_task and record.status is Status.OK:
             took.setdefault((record.cell.entry, record.cell.task.label), []).append(
                 record.cost_s["total"]
             )

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
 from bench.core.cli.files import check_writable, write_whole
+from bench.core.format import number, percent
 from bench.core.grid import GRIDS
 from bench.core.later import LATER_SETTINGS
 from bench.core.observed import CONTROLS
@@ -77,14 +78,15 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
         try:
             arms = lab.search(cells, GRIDS[grid])
             for _ in range(MAX_DOUBLINGS if asked.converge == "true" else 0):
-                rising = [arm for arm in arms if arm.tried]
-                longer = [_twice_as_long(arm.row.cell) for arm in rising]
-                found = lab.search(longer, GRIDS[grid])
-                before = {arm.name: fmean(arm.scores) for arm in rising}
-                arms = [a for a in found if abs(fmean(a.scores) - before[a.name]) >= CONVERGED]
-                _print_changes(session, found, before)
-                if not arms:
+                before = {a.row.name: fmean(a.scores) for a in arms if a.tried and a.scores}
+                rising = [arm.row.cell for arm in arms if arm.row.name in before]
+                if not rising:
                     break
+                found = lab.search([_twice_as_long(cell) for cell in rising], GRIDS[grid])
+                ends = {a.row.name: fmean(a.scores) for a in found if a.scores}
+                changes = {name: end - before[name] for name, end in ends.items()}
+                arms = [a for a in found if abs(changes.get(a.row.name, 0.0)) >= CONVERGED]
+                _print_changes(session, found, changes)
         except Stopped:
             session.say("Stopped. The same command goes on from here.")
             return STOPPED
@@ -105,12 +107,17 @@ class _Search:
             Stopped: by Ctrl-C.
         """
         seeds = self._config.axes.seed
+        arms: list[Arm] = []
         try:
-            found = tuned(cells, seeds, self._train, grid=grid, looks_further=len(seeds) > 1)
+            for label in dict.fromkeys(cell.task.label for cell in cells):  # arms go by their entry
+                own = [cell for cell in cells if cell.task.label == label]
+                found = tuned(own, seeds, self._train, grid=grid, looks_further=len(seeds) > 1)
+                arms += found.values()
         except Stopped:
-            self._keep([Row(cell=cell, rates=tuple(grid)) for cell in cells])
+            done = {arm.row.name: arm.row for arm in arms}
+            rows = [Row(cell=cell, rates=tuple(grid)) for cell in cells]
+            self._keep([done.get(row.name, row) for row in rows])
             raise
-        arms = [*found.values()]
         self._keep([arm.row for arm in arms])
         _print(self._session, arms, self._presets)
         return arms
@@ -184,23 +191,27 @@ def _is_replaced(old: RatePreset, new: RatePreset) -> bool:
 def _print(session: Session, arms: Sequence[Arm], file: Path) -> None:
     for arm in arms:
         name = f"{arm.row.name}, {arm.num_steps:,} steps"
-        scores = " ".join(f"{100 * score:.1f}" for score in arm.scores)
+        unit = next((run.unit for run in arm.runs.values()), "")
+        scores = " ".join([*map(number if unit else percent, arm.scores), unit]).rstrip() or "none"
         words = f"control, test {scores}"
         if arm.tried:
             tried = ", ".join(f"{rate:g}: {_score(score)}" for rate, score in arm.tried)
             edge = " (at the edge of what was tried)" if arm.is_at_edge else ""
-            words = f"best {arm.rate:g}{edge} of {tried}; test {scores}"
+            is_found = any(score is not None for _, score in arm.tried)
+            chosen = f"best {arm.rate:g}{edge}" if is_found else f"the task's {arm.rate:g} instead"
+            words = f"{chosen} of {tried}; test {scores}"
         if arm.not_learned:
             words = f"{words}; {arm.not_learned}"
         session.say(f"{name}: {words}")
     session.say(f"Wrote {file}")
 
 
-def _print_changes(session: Session, arms: Sequence[Arm], before: Mapping[str, float]) -> None:
+def _print_changes(session: Session, arms: Sequence[Arm], changes: Mapping[str, float]) -> None:
     for arm in arms:
-        change = 100 * (fmean(arm.scores) - before[arm.name])
-        steps = f"{arm.num_steps:,} steps"
-        session.say(f"{arm.row.name}: {steps} change the mean by {change:+.1f} points")
+        if arm.row.name in changes:
+            change = 100 * changes[arm.row.name]
+            steps = f"{arm.num_steps:,} steps"
+            session.say(f"{arm.row.name}: {steps} change the mean by {change:+.1f} points")
 
 
 def _score(score: float | None) -> str:

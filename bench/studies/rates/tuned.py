@@ -95,21 +95,24 @@ def tuned(
     """Search a rate for each cell's row, train its seeds, and look further at what is stuck.
 
     Args:
-        cells: one of each row, at the task's own rate.
+        cells: one of each row of one task, at the task's own rate.
         seeds: of each row; the first is that of the search.
         train: trains cells.
         grid: rates to begin with; it is widened where the best lies at its edge.
         looks_further: whether rows that are stuck in all seeds are trained at all rates, and at
             `MORE_STEPS` times the steps.
+
+    Returns:
+        The arms by their entry.
     """
     all_rows = [Row(cell=cell, rates=tuple(grid)) for cell in cells]
     rows = [row for row in all_rows if row.cell.mechanism not in CONTROLS]
     controls = [row for row in all_rows if row.cell.mechanism in CONTROLS]
     first, *others = seeds
-    for _ in range(1 + MAX_WIDENINGS):
+    for turn in range(1 + MAX_WIDENINGS):
         records = train([cell for row in rows for cell in row.runs(first)])
         wider = [widened(row, searched(row, first, records)) for row in rows]
-        if wider == rows:
+        if wider == rows or turn == MAX_WIDENINGS:  # nothing would train one more rate
             break
         rows = wider
     chosen = {row.name: _chosen(row, first, records) for row in rows}

@@ -48,3 +48,16 @@ def test_a_row_of_ones_own_keeps_the_name_that_it_had_before_an_override_was_tri
     for cells in ([first], [first, other], [first, other, again]):
         assert row_names(cells)[identity(first)] == "mine"
     assert row_names([first, other, again])[identity(other)] == "mine alpha=0.5"
+
+
+def test_a_hyperparameter_that_the_first_records_lack_renames_no_row() -> None:
+    usual = settings_of("deltanet")
+    assert usual is not None and usual.pop("mechanism") == "deltanet"
+    new = made.kernel_cell("deltanet", hyperparameters=usual)
+    old_values = {name: usual[name] for name in usual if name != "negative_eigenvalues"}
+    old = made.kernel_cell("deltanet", hyperparameters=old_values)
+    other = made.kernel_cell("deltanet", hyperparameters=usual | {"negative_eigenvalues": True})
+    assert len(old_values) == len(usual) - 1 and identity(old) == identity(new)
+    names = row_names([old, other, new])
+    assert names[identity(old)] == "deltanet"
+    assert names[identity(other)] == "deltanet negative_eigenvalues=True"

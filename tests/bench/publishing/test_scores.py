@@ -84,3 +84,16 @@ def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were
 
     assert places(softmax="a" * 16, nala="a" * 16) == ["1", "2"]
     assert places(softmax="a" * 16, nala="b" * 16) == ["1-2", "1-2"]
+
+
+def test_seeds_at_one_rate_are_one_row_whether_the_rate_was_searched_for_all_of_them() -> None:
+    records = []
+    for record in trained("nala", 0.9, 0.8, 0.7):
+        work = record.cell.task
+        shared_rate = 0.003 if work.seed == 0 else None
+        work = replace(work, settings={"learning_rate": 0.003}, shared_rate=shared_rate)
+        records.append(replace(record, cell=replace(record.cell, workload=work)))
+    score = score_of(*records)
+    assert [seed for seed, _ in score.by_seed] == [0, 1, 2] and score.num_missing == 0
+    assert (score.entry, score.rate, score.is_searched) == ("nala", 0.003, False)
+    assert score_of(records[0]).is_searched

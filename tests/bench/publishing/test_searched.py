@@ -61,3 +61,20 @@ def test_other_rows_and_other_numbers_of_steps_have_choices_of_their_own():
         w.settings["num_steps"]: w.settings["learning_rate"] for r in shown if (w := r.cell.task)
     }
     assert chosen == {600: 0.01, 1200: 0.003}
+
+
+def test_variants_of_an_entry_and_dtypes_have_choices_of_their_own():
+    few = [run("performer", 0.003, 0.9), run("performer", 0.01, 0.5)]
+    many = [run("performer", 0.003, 0.5), run("performer", 0.01, 0.9)]
+    for changes, other in (
+        ({"hyperparameters": {"num_features": 16}}, {}),
+        ({"num_threads": 2}, {}),
+        ({}, {"dtype": "bfloat16"}),
+    ):
+        changed = [
+            replace(r, cell=replace(r.cell, **changes, workload=replace(r.cell.task, **other)))
+            for r in many
+        ]
+        shown = at_best_rate([*few, *changed])
+        assert [r.cell.task.settings["learning_rate"] for r in shown] == [0.003, 0.01]
+        assert [r.cell.key == changed[1].cell.key for r in shown] == [False, True]

@@ -131,6 +131,24 @@ def test_longer_tests_have_intervals_and_order_the_rows_by_the_length_solved() -
     assert not any("no row's mean" in note for note in section.notes)
 
 
+def test_each_setting_of_one_task_has_its_own_column_of_the_length_solved() -> None:
+    far = lengthened("softmax", (0.99, 0.98), (0.99, 0.97)) + lengthened("nala", (1.0, 0.2))
+    near = []
+    for record in lengthened("softmax", (0.3, 0.2), (0.2, 0.1)):
+        work = record.cell.task
+        work = replace(work, settings=work.settings | {"num_pairs": 16})
+        near.append(replace(record, cell=replace(record.cell, workload=work)))
+    *_, section = task_sections(board(far + near))
+    table = section.tables[1]
+    assert table.title == "solved to"
+    assert set(table.header[1:]) == {"recall", "recall num_pairs=16"}
+    found = {row[0]: dict(zip(table.header[1:], row[1:], strict=True)) for row in table.texts()}
+    assert found == {
+        "softmax": {"recall": "256 tokens", "recall num_pairs=16": "64 tokens"},
+        "nala": {"recall": "128 tokens", "recall num_pairs=16": ""},
+    }
+
+
 def test_a_task_that_no_row_solves_at_any_length_is_not_settled() -> None:
     records = [made.changed(r, accuracy=0.3) for r in lengthened("nala", (0.2, 0.2), (0.2, 0.2))]
     (section,) = task_sections(board(records))
@@ -142,6 +160,16 @@ def test_a_task_that_no_row_solves_at_any_length_is_not_settled() -> None:
     ]
     (section,) = task_sections(board(one))
     assert any("; nala does with 1 of 2 seeds." in note for note in section.notes)
+
+
+def test_a_length_at_which_a_seed_broke_down_says_so_and_is_not_solved() -> None:
+    records = lengthened("nala", (0.95, 0.95), (0.95, 0.95))
+    records[1] = made.changed(records[1], longer={"256": 0.95})
+    row = row_of(records, "nala")
+    assert row["at 128 tokens"] == "95.0 (1 of 2 seeds)" and "seed" not in row["at 256 tokens"]
+    assert row["solved to"] == "64 tokens"
+    (section,) = task_sections(board(records))
+    assert any("does not count as solved" in note for note in section.notes)
 
 
 def test_a_mechanism_that_cannot_be_on_a_task_is_named_and_has_no_row() -> None:

@@ -27,6 +27,11 @@ function namesTogether(names) {
   return names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0];
 }
 
+/** The first place that a row may have; null for a row without a rank. */
+function firstPlace({ row }) {
+  return ROWS.number("first", row);
+}
+
 /** The answer as a sentence, and the rows that it names. */
 function answerOf(g, rows) {
   const settled = rows.filter(({ said }) => said === "yes");
@@ -35,13 +40,18 @@ function answerOf(g, rows) {
   const { length, mode } = GROUPS[g].axes;
   const place = `at ${length.toLocaleString("en-US")} ${state.kind === "model" ? "pixels" : "tokens"}, ${mode.replaceAll("_", " and ")}`;
   if (!fit.length) return { words: `No row that was timed ${place} is known to ${goal}.`, first: [] };
-  const groups = GROUPS[g].ties.filter((names) => names.includes(ROWS.word("name", fit[0].row)));
-  const first = fit.filter((one) => one === fit[0] || groups.some((names) => names.includes(ROWS.word("name", one.row))));
+  const ranked = fit.filter((one) => firstPlace(one) !== null);
+  if (!ranked.length || rows.filter((one) => firstPlace(one) !== null).length < 2) return { words: `Nothing is ranked ${place}.`, first: [] };
+  const best = Math.min(...ranked.map(firstPlace));
+  const lead = ROWS.word("name", ranked.find((one) => firstPlace(one) === best).row);
+  const groups = GROUPS[g].ties.filter((names) => names.includes(lead));
+  const first = ranked.filter((one) => firstPlace(one) === best || groups.some((names) => names.includes(ROWS.word("name", one.row))));
   const names = namesTogether(first.map(({ row }) => ROWS.word("name", row)));
   const found = first.length > 1 ? `${names} cannot be told apart as the fastest` : `${names} is the fastest`;
   const how = state.least && settled.length ? " with their whole 95 % interval" : "";
   const doubt = settled.length ? "" : " Too few seeds were trained to settle that they reach it.";
-  return { words: `Of the rows that ${goal}${how}, ${found} ${place}.${doubt}`, first };
+  const those = ranked.length < fit.length ? "ranked rows" : "rows";
+  return { words: `Of the ${those} that ${goal}${how}, ${found} ${place}.${doubt}`, first };
 }
 
 /** The command that answers from the records, with what is proven of each row. */
@@ -71,7 +81,8 @@ function showAdvice() {
     ...["mode", "length"].filter((axis) => axis in state.filters && state.filters[axis] !== ALL).map(adviceChoice),
     ...(TASKS.length ? [select("Task", "advice-task", TASKS.map((task) => [task, task]), state.scoreTask, change("scoreTask")), select("At least", "advice-least", scores, state.least, change("least"))] : []),
   ];
-  const answer = (one) => (one.said !== "yes" ? one.said || "no score" : first.includes(one) ? "yes" : "yes, but slower");
+  const slower = (one) => (firstPlace(one) === null || !first.length ? "yes, not ranked" : "yes, but slower");
+  const answer = (one) => (one.said !== "yes" ? one.said || "no score" : first.includes(one) ? "yes" : slower(one));
   const numbers = ["latency_s", "peak_memory_bytes"].filter((name) => METRIC.has(name));
   place.replaceChildren(
     element("p", { class: "pair" }, ...choices),

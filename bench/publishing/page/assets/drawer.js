@@ -8,15 +8,16 @@ function shellWord(text) {
   return /^[\w=.,/:-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** The command that measures a row's cell again. */
+/** The command that measures a row's cell again; null for a training that no YAML plans, and for a mean over tasks. */
 function commandFor(row) {
   const group = GROUPS[ROWS.number("group", row)];
   const axes = group.axes;
   const entry = ROWS.word("entry", row);
   const words = [`attention=[${entry}]`, ...ROWS.word("overrides", row).split("\n").filter(Boolean)];
   if (group.kind === "task") {
+    if (!words.some((word) => word.startsWith("task=["))) return null;
     const seeds = (CONTENT.curves[row] || []).map((run) => run.seed);
-    words.push("seq_len=[]", `task=[${axes.task}]`, `seed=[${seeds.length ? seeds : 0}]`, `device=${axes.device}`);
+    words.push("seq_len=[]", `seed=[${seeds.length ? seeds : 0}]`, `device=${axes.device}`, `num_threads=${axes.num_threads}`);
   } else {
     const usual = { task: "[]", ...axes, compile: ROWS.word("compile", row), reference: ROWS.word("reference", row) || "softmax" };
     usual[group.kind === "model" ? "image_size" : "seq_len"] = axes.length;
@@ -100,6 +101,7 @@ function recordPart(row, isOpen = false) {
   const size = group.axes.length ? `${group.axes.length.toLocaleString("en-US")} · ` : "";
   const status = ROWS.word("status", row);
   const checked = ROWS.number("checked_len", row);
+  const command = commandFor(row);
   const rank = ROWS.word("rank", row);
   const said = [rank === "control" ? rank : rank && `rank ${rank}`, status === "ok" ? "" : statusWords(status), ROWS.word("reason", row), ROWS.word("marks", row)].filter(Boolean);
   if (checked !== null) said.push(`checked at ${checked.toLocaleString("en-US")}`);
@@ -110,8 +112,8 @@ function recordPart(row, isOpen = false) {
     element("summary", {}, `${size}${group.words}`, element("small", {}, ` ${told("latency_s", row) || told("accuracy", row) || statusWords(status)}`)),
     said.length ? element("p", { class: "marks" }, `${capitalised(said.join("; "))}.`) : null,
     plainTable("Brackets are 95 % intervals", ["metric", "value"], plain(numbers.filter(([, , isUsual]) => isUsual))),
-    element("p", {}, "Measure it again:"),
-    element("pre", { class: "command" }, commandFor(row)),
+    command && element("p", {}, "Measure it again:"),
+    command && element("pre", { class: "command" }, command),
     element("p", { class: "fine" }, `${when}. Hyperparameters: ${ROWS.word("hyperparameters", row)}`),
     element("details", {}, element("summary", {}, "All numbers"), plainTable("Brackets are 95 % intervals", ["metric", "value"], plain(numbers))),
     element("details", {}, element("summary", {}, group.kind === "task" ? "Training losses, a block a seed" : "Samples, seconds per call"), ...samplesPart(row)),

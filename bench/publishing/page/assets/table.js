@@ -29,11 +29,13 @@ function scoresByPlace() {
   if (scoresFor === state.scoreTask) return scores;
   scoresFor = state.scoreTask;
   scores = new Map();
+  const seen = new Set();
   GROUPS.forEach((group, g) => {
     if (group.kind !== "task" || group.axes.task !== state.scoreTask) return;
-    for (let row = SPANS[g][0]; row < SPANS[g][1]; row++) {
-      scores.set(`${group.axes.machine} ${group.axes.device} ${ROWS.word("name", row)}`, row);
-    }
+    const place = `${group.axes.machine} ${group.axes.device}`;
+    if (seen.has(place)) return; // other settings of the task; charts draw the first as well
+    seen.add(place);
+    for (let row = SPANS[g][0]; row < SPANS[g][1]; row++) scores.set(`${place} ${ROWS.word("name", row)}`, row);
   });
   return scores;
 }

@@ -48,6 +48,15 @@ def test_a_broken_file_is_not_blamed_on_the_words(tmp_path, capsys):
     assert "broken.yaml" in said and "takes names" not in said
 
 
+def test_a_row_that_is_not_in_utf_8_is_named_beside_a_hyperparameter_of_another(tmp_path, capsys):
+    (tmp_path / "attention").mkdir()
+    (tmp_path / "attention" / "latin.yaml").write_bytes(b"latin: {mechanism: nala} # caf\xe9\n")
+    words = ["attention=[performer]", "attention.performer.num_features=16", "task=[]"]
+    assert run_app("sweep", never, ["--config-dir", str(tmp_path), *words]) == 2
+    said = capsys.readouterr().err
+    assert "latin.yaml cannot be read" in said and "UTF-8" in said and "Traceback" not in said
+
+
 def test_an_error_of_the_commands_own_is_no_mistake_of_the_user(capsys):
     def broken(config):
         raise ValueError("ours")

@@ -13,7 +13,7 @@ import pytest
 
 from bench import sweep
 from bench.core.cli.command import CONF
-from bench.core.cli.multirun import EXTRAS
+from bench.core.cli.multirun import EXTRAS, endings, tell_ending
 from tests.bench import slurm_cluster
 from tests.waiting import wait_until
 
@@ -56,6 +56,39 @@ def test_a_multirun_that_measures_nothing_leaves_nothing_but_what_was_there(tmp_
     assert sweep.main([*words, f"out={tmp_path / 'old'}"]) == 0
     assert [p.name for p in (tmp_path / "old" / "hydra").iterdir()] == ["another"]
     assert capsys.readouterr().out.count("Nothing was measured") == 4
+
+
+def test_a_dry_multirun_leaves_a_folder_that_was_there(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "mine.txt").write_text("mine")
+    for folder in (tmp_path, tmp_path / "jobs", tmp_path / "new" / ".." / "jobs"):
+        assert dry_jobs(tmp_path, "seq_len=32,48", f"hydra.sweep.dir={folder}") == 0
+        assert (tmp_path / "mine.txt").exists() and (tmp_path / "jobs" / "mine.txt").exists()
+    assert dry_jobs(tmp_path, "seq_len=32,48", f"hydra.sweep.dir={tmp_path / 'a' / 'b'}") == 0
+    assert not (tmp_path / "a").exists()
+
+
+def test_only_the_endings_of_a_multiruns_own_jobs_count(tmp_path):
+    folder = f"hydra.sweep.dir={tmp_path}"
+    assert dry_jobs(tmp_path, "seq_len=32,-1", folder) == 2
+    assert dry_jobs(tmp_path, "seq_len=32", folder) == 0
+
+
+def test_folders_of_jobs_may_have_any_names(tmp_path):
+    assert dry_jobs(tmp_path, "seq_len=32,48", "hydra.sweep.subdir=job_${hydra:job.num}") == 0
+    names = ["3", "lr=0.5", "job_10", "job_2", "plain"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        tell_ending(str(tmp_path / name), 0, {"name": name})
+    found = [config["name"] for _, config in endings(tmp_path)]
+    assert found == ["plain", "lr=0.5", "job_2", "3", "job_10"]
+
+
+def dry_jobs(tmp_path, *words):
+    """Exit code of a multirun that measures nothing."""
+    shared = ["-m", "attention=softmax", "task=[]", "dry_run=true", f"out={tmp_path / 'out'}"]
+    return sweep.main([*shared, *words])
 
 
 def test_a_launcher_that_is_not_installed_names_its_extra(capsys, tmp_path, monkeypatch):

@@ -106,6 +106,14 @@ def test_folders_are_found_at_any_depth_and_links_are_not_entered(tmp_path: Path
     assert folders_below(tmp_path / ("x" * 5000), "records") == []
 
 
+def test_a_link_in_a_circle_hides_no_folder_beside_it(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"s{number:02}" / "records").mkdir(parents=True)
+    (tmp_path / "records").symlink_to("records")
+    found = folders_below(tmp_path, "records")
+    assert found == [tmp_path / "records", *(tmp_path / f"s{n:02}" / "records" for n in range(20))]
+
+
 def test_a_users_own_data_may_be_linked_and_has_to_be_regular(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"image")
     (tmp_path / "link.png").symlink_to("a.png")

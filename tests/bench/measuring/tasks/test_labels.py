@@ -1,6 +1,6 @@
 """Answers of the sequence tasks, found again by slow and obvious programs."""
 
-from itertools import pairwise
+from itertools import combinations_with_replacement, pairwise
 
 import pytest
 import torch
@@ -216,6 +216,29 @@ def test_listops_draws_digits_three_times_in_four():
     assert 0.1 < operators / (digits + operators) < 0.3  # trees near the depth have digits only
 
 
+def lengths_of(max_depth, max_args):
+    """Lengths of all expressions."""
+    found = {1}
+    for _ in range(1, max_depth):
+        every = (combinations_with_replacement(found, n) for n in range(2, max_args + 1))
+        found = {1, *(2 + sum(args) for some in every for args in some)}
+    return found
+
+
+@pytest.mark.parametrize("max_depth", [2, 3])
+@pytest.mark.parametrize("max_args", [2, 3, 4, 5])
+def test_listops_takes_bounds_just_where_an_expression_lies_between_them(max_depth, max_args):
+    lengths = lengths_of(max_depth, max_args)
+    for length in range(2, max(lengths) + 3):
+        bounds = {"min_len": length - 1, "max_len": length + 1}
+        settings = {"max_depth": max_depth, "max_args": max_args} | bounds
+        if length in lengths:
+            build_task("listops", settings)
+        else:
+            with pytest.raises(ValueError, match="no expression has"):
+                build_task("listops", settings)
+
+
 @pytest.mark.parametrize("split", Split)
 def test_chomskys_answers_follow_from_the_strings(split):
     def strings(name):
@@ -258,6 +281,8 @@ def test_causal_recall_is_recall_with_later_queries(split):
         ("mad_selective_copy", {"seq_len": 20}, "seq_len is 20; a whole number of 34 or more"),
         ("listops", {"max_depth": 2}, "no expression has more than 12 tokens"),
         ("listops", {"max_len": 501}, "max_len is 501; a whole number of 502 or more"),
+        ("listops", {"min_len": 1, "max_len": 4}, "no expression has a length between them"),
+        ("listops", {"max_args": 2, "min_len": 4, "max_len": 7}, "no expression has a length"),
         ("parity", {"min_len": 41}, "max_len is 40; a whole number of 41 or more"),
         ("canvas", {"num_digits": 3}, "num_digits is 3; it must be 2 or less"),
         ("canvas", {"canvas_size": 22}, "canvas_size is 22; it must be a multiple of 4"),

@@ -12,6 +12,11 @@ from bench.measuring.tasks.leak import leaks_future
 from bench.measuring.tasks.model import build_model
 
 
+def test_an_example_of_one_token_has_no_future() -> None:
+    task = build_task("bytes", {"context_len": 1})
+    assert not leaks_future(build_model(task, "softmax", {}, 0), task)
+
+
 @pytest.mark.parametrize("mechanism", ["softmax", "linear", "gated_deltanet", "sliding_window"])
 def test_what_hides_the_future_does_not_leak(mechanism: str) -> None:
     task = build_task("recall", {"causal": True})

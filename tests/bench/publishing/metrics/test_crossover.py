@@ -65,6 +65,23 @@ def test_faster_everywhere_is_always_and_slower_everywhere_is_not_reached() -> N
     assert slower.spans == ()
 
 
+@pytest.mark.parametrize(
+    ("ratios", "words"),
+    [
+        ((2.0, 1.0, 2.0), "faster, but not told apart at 1,024"),
+        ((2.0, 2.0, 1.0), "faster, but not told apart at 4,096"),
+        ((1.0, 2.0, 1.0), "faster, but not told apart at 256, 4,096"),
+    ],
+)
+def test_an_undecided_length_after_one_where_it_is_faster_is_said(
+    ratios: tuple[float, ...], words: str
+) -> None:
+    by_length = dict(zip(LENGTHS, ratios, strict=True))
+    result = found(with_ratios("nala", by_length, spread=0.1))
+    assert (result.kind, result.length, result.interval) == ("partly", None, None)
+    assert crossover_words(result) == words
+
+
 def test_what_is_faster_at_short_lengths_only_gives_way() -> None:
     result = found(with_ratios("nala", {256: 2.0, 1024: 1.0001, 4096: 0.5}, spread=0.001))
     assert result.kind == "gives_way"

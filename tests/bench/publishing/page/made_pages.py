@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.core.numbers import FILE, Number, write_lines
 from bench.core.record import Filtered, Quality, Record, Status
+from bench.core.rows import task_settings_of
 from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.page import page_content, write_page
@@ -116,6 +117,14 @@ def rude_records() -> list[Record]:
     ]
     hole = made.failed_record(made.kernel_cell("linear"), Status.ERROR, f"said {RUDE}")
     return [*named, hole]
+
+
+def planned(record: Record, label: str, **changes: object) -> Record:
+    """A training run as a sweep plans it, with every setting of the YAML of recall."""
+    usual = task_settings_of("recall") or {}
+    settings = {name: value for name, value in usual.items() if name != "task"} | changes
+    work = replace(record.cell.task, label=label, settings=settings, shared_rate=None)
+    return replace(record, cell=replace(record.cell, workload=work))
 
 
 def sweep() -> list[Record]:

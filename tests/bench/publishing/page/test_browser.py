@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.core.record import Record
+from tests import records as made
 from tests.bench.publishing.page.made_pages import (
     RUDE,
     diagnosed,
+    planned,
     rude_records,
     sweep,
     with_examples,
@@ -254,6 +257,55 @@ def test_the_page_answers_which_one_to_take(reader: Reader) -> None:
     assert box.locator("tr").count() > len(reader.names()) - 2  # controls are no answer
 
 
+Open = Callable[..., Reader]
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
+    """Opens pages of a test's own records."""
+    pages: list[Reader] = []
+
+    def page_of(records: list[Record], fragment: str = "") -> Reader:
+        context = browser.new_context(viewport={"width": 1400, "height": 900})
+        pages.append(Reader(context, f"{written(records, tmp_path).as_uri()}{fragment}"))
+        return pages[-1]
+
+    yield page_of
+    for one in pages:
+        assert one.said == []
+        one.page.context.close()
+
+
+def test_no_row_is_the_fastest_where_none_is_ranked(opened: Open) -> None:
+    for num_rounds, words in ((3, "Nothing is ranked at"), (30, "Of the rows that were timed, ")):
+        shown = opened(made.block_records(("softmax", "nala"), num_rounds=num_rounds))
+        shown.page.locator("summary", has_text="Which one for me?").click()
+        assert shown.page.locator("#advice .answer").inner_text().startswith(words)
+        num_unranked = shown.page.locator("#advice td", has_text="yes, not ranked").count()
+        assert num_unranked == (2 if num_rounds == 3 else 0)
+
+
+def test_scores_beside_timed_rows_are_those_of_the_first_settings(opened: Open) -> None:
+    records = made.block_records(("softmax", "nala"))
+    for record in made.task_records(("softmax", "nala")):
+        worse = made.changed(record, accuracy=0.2)
+        records += [planned(record, "recall"), planned(worse, "recall", num_steps=900)]
+    shown = opened(records)
+    scores = shown.page.locator("#table [tabulator-field='accuracy'] .value").all_inner_texts()
+    assert len(scores) == 2 and all(float(score) > 90 for score in scores)
+
+
+def test_a_training_is_measured_again_with_its_settings(opened: Open) -> None:
+    records = made.task_records(("softmax", "linear"))
+    changed = [planned(record, "recall num_pairs=16", num_pairs=16) for record in records]
+    shown = opened(changed, "#kind=task&open=linear")
+    command = shown.page.locator("#drawer details.record[open] .command").inner_text()
+    assert "'task=[recall]' 'task.recall.num_pairs=[16]' rates=shared" in command
+    assert "'seed=[0,1,2]' device=cpu num_threads=1 force=true" in command
+    old = opened(records, "#kind=task&open=linear")
+    assert "Measure it again" not in old.page.locator("#drawer").inner_text()
+
+
 def test_a_printed_page_cuts_no_chart_and_folds_no_conclusion(reader: Reader) -> None:
     reader.page.emulate_media(media="print")
     reader.page.set_viewport_size({"width": 740, "height": 1000})  # A4
@@ -318,16 +370,13 @@ def test_the_view_can_be_saved_as_csv(reader: Reader) -> None:
     assert len(lines) == 1 + len(reader.names())
 
 
-def test_markup_in_records_is_shown_as_text(browser: Any, tmp_path: Path) -> None:
-    context = browser.new_context()
-    shown = Reader(context, written(rude_records(), tmp_path).as_uri())
+def test_markup_in_records_is_shown_as_text(opened: Open) -> None:
+    shown = opened(rude_records())
     assert RUDE in shown.names()
     assert shown.page.locator("img").count() == 0
     shown.page.locator("button.name", has_text="<img").click()
     assert RUDE in shown.page.locator("#drawer-title").inner_text()
     assert shown.page.locator("img").count() == 0
-    assert shown.said == []
-    context.close()
 
 
 @pytest.mark.parametrize("width", [1400, 420])

@@ -4,9 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.core.record import Record
 from bench.publishing.page.rows import Columns, rounded, table
 from tests import records as made
-from tests.bench.publishing.page.made_pages import METRICS, board, content, diagnosed, sweep
+from tests.bench.publishing.page.made_pages import (
+    METRICS,
+    board,
+    content,
+    diagnosed,
+    planned,
+    sweep,
+)
 
 
 def rows_of(records: list[Any]) -> list[dict[str, Any]]:
@@ -97,6 +105,48 @@ def test_a_row_over_several_tasks_has_its_mechanism() -> None:
     records = made.task_records(["softmax"]) + made.task_records(["softmax"], task="digits")
     named = [replace(r, cell=replace(r.cell, entry="mine")) for r in records]
     assert [row["mechanism"] for row in rows_of(named)] == ["softmax"] * 3
+
+
+def test_the_median_of_seeds_that_split_has_no_interval() -> None:
+    records = [
+        made.changed(record, accuracy=accuracy, plateaus={"one of the shown values": 0.25})
+        for record, accuracy in zip(made.task_records(["gla"]), (0.243, 0.818, 0.966), strict=True)
+    ]
+    (row,) = rows_of(records)
+    assert row["accuracy"] == 0.818
+    assert row.get("accuracy_low") is row.get("accuracy_high") is None
+
+
+def overrides(record: Record) -> list[str]:
+    (row,) = rows_of([record])
+    return [word for word in row["overrides"].split("\n") if word]
+
+
+def test_a_training_has_the_overrides_that_plan_it_with_its_label() -> None:
+    (record,) = made.task_records(["nala"], seeds=[0])
+    assert overrides(record) == []  # it lacks settings that are needed today
+    assert overrides(planned(record, "recall")) == ["task=[recall]", "rates=shared"]
+    assert overrides(planned(record, "recall num_pairs=16", num_pairs=16, match="state")) == [
+        *("task=[recall]", "task.recall.num_pairs=[16]"),
+        *('task.recall.match="state"', "rates=shared"),
+    ]
+    assert overrides(planned(record, "recall once more")) == []
+    assert overrides(planned(record, "mine")) == []
+    assert overrides(planned(record, "recall_causal"))[:2] == [
+        *("task=[recall_causal]", "task.recall_causal.causal=false"),
+    ]
+
+
+def test_a_training_at_a_searched_rate_has_the_rate_that_rows_share() -> None:
+    (record,) = made.task_records(["nala"], seeds=[0])
+    record = planned(record, "recall", learning_rate=0.003)
+    assert "task.recall.learning_rate=0.003" in overrides(record)
+    work = replace(record.cell.task, shared_rate=0.006, token_filters=("random",))
+    work = replace(work, token_keep=(0.25, 0.5))
+    record = replace(record, cell=replace(record.cell, workload=work))
+    assert overrides(record) == [
+        *("task=[recall]", "token_filter=[random]", "token_keep=[0.25,0.5]"),
+    ]
 
 
 def test_two_sweeps_of_a_cell_are_kept_apart(tmp_path: Path) -> None:

@@ -175,3 +175,6 @@ def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path: Path) 
     assert all("'" in word for word in sweep.split() if "[" in word)
     with pytest.raises(ConfigError, match="is no folder"):
         read_request(["nala", "--config-dir=nowhere"])
+    (tmp_path / "attention" / "latin.yaml").write_bytes(b"latin: # caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"latin\.yaml cannot be read"):
+        read_request(["nala", "--config-dir", str(tmp_path)])

@@ -179,6 +179,13 @@ def test_a_larger_budget_goes_on_from_there_and_reports_the_best_rate_with_its_s
     assert len(read_records(tmp_path)) == len(keys)
 
 
+def test_a_race_goes_on_in_a_folder_in_which_something_was_timed(tmp_path, trained):
+    for timed in made.block_records(["softmax"]):
+        Store(tmp_path, "timed").append(timed)
+    assert run(tmp_path, "20s") == 0
+    assert len(trained["cells"]) == 2
+
+
 @pytest.mark.parametrize("budget", ["600", "ten minutes", "0s", "-5m"])
 def test_a_budget_without_a_unit_or_of_nothing_is_refused(tmp_path, trained, capsys, budget):
     assert run(tmp_path, budget) == 2

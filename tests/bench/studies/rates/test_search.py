@@ -53,9 +53,9 @@ def record(cell, here):
     return replace(done, freshness=freshness(cell, here))
 
 
-def run(tmp_path, *words):
+def run(tmp_path, *words, task="recall"):
     presets = tmp_path / "searched.yaml"
-    given = ["attention=[softmax,none]", "task=[recall]", f"out={tmp_path}", f"presets={presets}"]
+    given = ["attention=[softmax,none]", f"task=[{task}]", f"out={tmp_path}", f"presets={presets}"]
     code = search.main([*given, *words])
     found = read_presets(read_yaml(presets)) if presets.exists() else ()
     return code, {p.entry: p for p in found}
@@ -72,6 +72,26 @@ def test_every_rate_is_trained_once_and_a_best_one_at_the_edge_widens_the_grid(t
     assert best.settings["learning_rate"] == 0.006  # what rows share
     assert found.keys() == {"softmax"}  # nothing is searched for a control
     assert run(tmp_path)[0] == 0 and len(trained["cells"]) == 6  # nothing is trained twice
+
+
+def test_a_best_rate_that_is_still_at_the_edge_after_all_widenings_is_stored_with_that(
+    tmp_path, trained, monkeypatch
+):
+    monkeypatch.setitem(SCORES, 0.1, 0.95)
+    monkeypatch.setitem(SCORES, 0.3, 0.97)
+    code, found = run(tmp_path)
+    best = found["softmax"]
+    assert code == 0 and (best.learning_rate, best.is_at_edge) == (0.3, True)
+    assert dict(best.tried) == SCORES
+
+
+@pytest.mark.parametrize(
+    ("unit", "words"), [("", "test 25.0"), ("bits per byte", "test 0.250 bits per byte")]
+)
+def test_scores_are_printed_in_their_unit(tmp_path, trained, monkeypatch, capsys, unit, words):
+    monkeypatch.setattr(engine, "measure", trains_to({600: 0.25}, trained, unit=unit))
+    assert run(tmp_path)[0] == 0
+    assert f"{words}\n" in capsys.readouterr().out
 
 
 def test_further_seeds_are_trained_at_the_best_rate(tmp_path, trained):
@@ -93,7 +113,7 @@ def test_steps_are_doubled_until_the_mean_of_the_seeds_changes_by_less_than_a_po
     }
 
 
-def trains_to(ends, state):
+def trains_to(ends, state, **changes):
     """Gives each run the score of its number of steps."""
 
     def measure(config, todo, here, server, sweep_id, console, **_):
@@ -101,10 +121,46 @@ def trains_to(ends, state):
             made = record(p.cell, here)
             accuracy = ends[p.cell.task.settings["num_steps"]]
             state["cells"].append(p.cell)
-            state["records"].append(replace(made, result=replace(made.result, accuracy=accuracy)))
+            result = replace(made.result, accuracy=accuracy, **changes)
+            state["records"].append(replace(made, result=result))
         return Done()
 
     return measure
+
+
+def test_rates_of_every_task_are_kept_and_every_task_is_trained_for_longer(
+    tmp_path, trained, monkeypatch
+):
+    monkeypatch.setattr(engine, "measure", trains_to({600: 0.5, 1200: 0.501}, trained))
+    assert run(tmp_path, "converge=true", task="recall,recall_causal")[0] == 0
+    kept = read_presets(read_yaml(tmp_path / "searched.yaml"))
+    assert sorted((p.task, p.settings["num_steps"], p.learning_rate) for p in kept) == [
+        (task, steps, 0.03) for task in ("recall", "recall_causal") for steps in (600, 1200)
+    ]
+
+
+def test_a_row_that_ends_without_a_score_at_every_rate_is_not_trained_for_longer(
+    tmp_path, trained, monkeypatch, capsys
+):
+    def measure(config, todo, here, server, sweep_id, console, **_):
+        for p in todo:
+            failed = {"status": Status.DIVERGED, "result": None, "reason": "The loss was nan."}
+            trained["records"].append(replace(record(p.cell, here), **failed))
+            trained["cells"].append(p.cell)
+        return Done()
+
+    monkeypatch.setattr(engine, "measure", measure)
+    code, found = run(tmp_path, "converge=true")
+    assert code == 0 and not found
+    assert {c.task.settings["num_steps"] for c in trained["cells"]} == {600}
+    assert "the task's 0.006 instead of 0.001: failed" in capsys.readouterr().out
+
+
+def test_the_tasks_before_a_stop_are_written_with_all_their_rates(tmp_path, trained):
+    trained["left"] = 6  # recall whole, of recall_causal nothing
+    assert run(tmp_path, task="recall,recall_causal")[0] == 130
+    (kept,) = read_presets(read_yaml(tmp_path / "searched.yaml"))
+    assert (kept.task, kept.learning_rate, kept.is_at_edge) == ("recall", 0.03, False)
 
 
 def test_converge_is_true_or_false(tmp_path, trained, capsys):
