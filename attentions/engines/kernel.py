@@ -144,7 +144,7 @@ class KernelCore(Attention):
         Raises:
             TypeError: a causal form that does not exist, or a learned tensor without `weights`.
         """
-        if not weights and any(True for _ in self.parameters()):
+        if not weights and any(True for _ in self.parameters(recurse=False)):
             raise TypeError(
                 f"{self.name} has learned parameters, and none comes from its method weights; "
                 "features are found tile by tile, and gradients reach what weights returns."

@@ -1,41 +1,23 @@
 """What choices on the page keep and what they clear, and what it prints; in a real Chromium."""
 
+# ruff: noqa: F401, F811  # fixtures are imported
+
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from tests import records as made
-from tests.bench.publishing.page.made_pages import sweep, written
+from tests.bench.publishing.page.made_pages import sweep
 from tests.bench.publishing.page.test_browser import (
+    Open,
     Reader,
-    browser,  # noqa: F401
-    pytestmark,  # noqa: F401
+    browser,
+    opened,
+    pytestmark,
 )
-
-Open = Callable[..., Reader]
-
-
-@pytest.fixture
-def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:  # noqa: F811
-    """Opens pages of a test's own records."""
-    pages: list[Reader] = []
-
-    def page_of(records: list[Record], fragment: str = "", scheme: str = "light") -> Reader:
-        size = {"width": 1400, "height": 900}
-        context = browser.new_context(viewport=size, color_scheme=scheme)
-        pages.append(Reader(context, f"{written(records, tmp_path).as_uri()}{fragment}"))
-        return pages[-1]
-
-    yield page_of
-    for one in pages:
-        assert one.said == []
-        one.page.context.close()
 
 
 def focused(shown: Reader) -> str:
@@ -80,12 +62,16 @@ def test_every_row_of_a_long_table_is_printed(opened: Open) -> None:
     assert shown.page.locator("#table .tabulator-row").count() == 81
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_charts_are_printed_for_white_paper(opened: Open, scheme: str) -> None:
-    shown = opened(sweep(), scheme=scheme)
-    shown.page.emulate_media(media="print", color_scheme=scheme)
-    look = shown.page.evaluate("getComputedStyle(document.querySelector('#charts svg')).filter")
-    assert look == ("none" if scheme == "light" else "invert(1) hue-rotate(180deg)")
+def test_charts_are_printed_for_white_paper(opened: Open) -> None:
+    shown = opened(sweep())
+    shown.page.emulate_media(media="print")
+    look = "getComputedStyle(document.querySelector('#charts svg')).filter"
+    assert shown.page.evaluate(look) == "none"
+    shown.page.emulate_media(media="screen")
+    shown.page.locator("#theme").click()
+    shown.settle()
+    shown.page.emulate_media(media="print")
+    assert shown.page.evaluate(look) == "invert(1) hue-rotate(180deg)"
 
 
 def test_a_cell_that_broke_before_has_its_latency_of_today(opened: Open) -> None:
