@@ -35,4 +35,4 @@ def test_the_time_left_is_what_is_expected_at_the_pace_so_far_and_ends_with_the_
         now[0] += 20.0
         progress.finish(made.ok_record(first, made.speed([0.1])))
     line = shown.getvalue()
-    assert line.startswith("[1/2] ") and line.endswith(f"({left} left)\n")
+    assert line.startswith("[1/2] ") and line.rstrip().endswith(f"({left} left)")

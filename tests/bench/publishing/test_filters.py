@@ -83,7 +83,7 @@ def test_the_table_says_speed_up_latency_and_flops_beside_the_whole_model() -> N
     (table,) = [table for table in section.tables if "token filters" in table.title]
     whole, kept = (line[6:] for line in table.texts())
     assert (whole, kept) == (
-        ("1", "2.00", "100 (1,000 FLOP)"),
+        ("1", "2.00", "100 (1.00 kFLOP)"),
         ("2.00 [2.00, 2.00]", "1.00", "30.0"),
     )
     assert table.texts()[1][1:4] == ("object_rate (oracle)", "0.5", "19")

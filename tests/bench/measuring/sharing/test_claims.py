@@ -175,12 +175,12 @@ def test_a_process_of_another_container_under_this_hosts_name_is_not_looked_for_
 
 
 @pytest.mark.parametrize(("age_s", "is_over"), [(1.0, False), (61.0, True)])
-def test_who_digs_a_grave_is_left_to_it_for_a_minute(tmp_path, monkeypatch, age_s, is_over):
+def test_a_takeover_is_left_to_whoever_began_it_for_a_minute(tmp_path, monkeypatch, age_s, is_over):
     file = forged(tmp_path, "block", host=module._host(), started=1e9)
     dead = module._look(file)
     digest = hashlib.sha256(f"{dead.text} {dead.touched}".encode()).hexdigest()
     grave = file.with_name(f".block.{digest[:16]}")
     grave.touch()
     monkeypatch.setattr(module, "unix_s", lambda: grave.stat().st_mtime + age_s)
-    module._bury(file, dead)
+    module._remove_stale(file, dead)
     assert file.exists() and grave.exists() is not is_over

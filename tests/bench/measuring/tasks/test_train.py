@@ -174,7 +174,7 @@ def test_the_optimiser_has_the_rate_of_each_step_and_the_decay_of_the_recipe(cel
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
     few = QUICK | {"num_steps": 4, "num_test_examples": 16}
-    train(cell("none", "recall", weight_decay=0.3, learning_rate=0.02, **few))
+    train(cell("none", "recall", weight_decay=0.3, learning_rate=0.02, patience=1.0, **few))
     recipe = Recipe(num_steps=4, learning_rate=0.02)
     assert seen == [[(learning_rate(recipe, number), 0.3)] for number in range(1, 5)]
 

@@ -114,10 +114,8 @@ MIB = 2**20
         ),
     ],
 )
-def test_a_mark_begins_where_it_says(
-    just_below: dict[str, Any], just_above: dict[str, Any]
-) -> None:
-    assert marks(timed(**just_below)) == () and len(marks(timed(**just_above))) == 1
+def test_a_mark_begins_where_it_says(below: dict[str, Any], above: dict[str, Any]) -> None:
+    assert marks(timed(**below)) == () and len(marks(timed(**above))) == 1
 
 
 STUCK = {"validation": (0.03,), "validation_steps": (1,), "chance": 0.03}
