@@ -81,21 +81,6 @@ def test_learned_parameters_without_weights_are_refused():
         Forgetful(placed().geometry)(*tensors(100, 100, 100, dtype=torch.float32))
 
 
-def test_learned_parameters_of_a_submodule_without_weights_are_refused_too():
-    class Mapped(KernelCore):
-        name, capabilities = "mapped", Capabilities(cross=True)
-
-        def __init__(self, geometry):
-            super().__init__(geometry)
-            self.map = torch.nn.Linear(D, D)
-
-        def phi_q(self, q):
-            return self.map(q).exp()
-
-    with pytest.raises(TypeError, match="method weights"):
-        Mapped(placed().geometry)(*tensors(100, 100, 100, dtype=torch.float32))
-
-
 @pytest.mark.parametrize("attribute", ["eps_on_mean", "joint_heads", "floor"])
 def test_what_has_no_causal_form_is_refused(attribute):
     core = placed(causal=True)
