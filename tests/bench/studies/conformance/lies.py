@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+import attentions
+
 Change = Callable[[Tensor], Tensor]
+
+
+def spoilt(sound: str, spoil: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`forward` of a mechanism whose output is spoilt."""
+    base: Any = attentions.attention_class(sound)
+
+    def forward(self: Any, q: Tensor, k: Tensor, v: Tensor, **masks: Any) -> Tensor:
+        return spoil(self, base.forward(self, q, k, v, **masks), q, k, v, masks)
+
+    forward.__signature__ = inspect.signature(base.forward)  # type: ignore[attr-defined]
+    return forward
 
 
 class Sends(torch.autograd.Function):

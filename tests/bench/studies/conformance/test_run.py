@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,14 +19,6 @@ from bench.studies.conformance.suite import CHECKS, CLAIMS
 
 Spoil = Callable[[Any, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(mechanism, output, q, k, v) -> another output."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

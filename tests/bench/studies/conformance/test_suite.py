@@ -5,9 +5,7 @@ Each mechanism here keeps all that it claims but for one thing, and the suite sa
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,45 +13,9 @@ import torch
 from torch import Tensor
 
 import attentions
-from attentions import registry
 from bench.core.badges import BadgeStatus
 from bench.studies.conformance.run import badge_for
-from tests.bench.studies.conformance.lies import SPOILT
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Enter a child of a sound mechanism, with other members and claims, for one test."""
-    attentions.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-
-    def enter(sound: str, claims: dict[str, Any] | None = None, **members: Any) -> str:
-        base = attentions.attention_class(sound)
-        can = replace(base.capabilities, **(claims or {}))
-        cls = type("Liar", (base,), members)
-        registry.register_attention("liar", title="T", source="S", capabilities=can)(cls)
-        return "liar"
-
-    return enter
-
-
-def spoilt(sound: str, spoil: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """`forward` of a mechanism whose output is spoilt."""
-    base: Any = attentions.attention_class(sound)
-
-    def forward(self: Any, q: Tensor, k: Tensor, v: Tensor, **masks: Any) -> Tensor:
-        return spoil(self, base.forward(self, q, k, v, **masks), q, k, v, masks)
-
-    forward.__signature__ = inspect.signature(base.forward)  # type: ignore[attr-defined]
-    return forward
+from tests.bench.studies.conformance.lies import SPOILT, spoilt
 
 
 def assert_fails(name: str, claim: str) -> None:
