@@ -1,9 +1,11 @@
 import pytest
+import torch
 
 import attentions
 from attentions import Capabilities, Geometry, build_attention, register_attention, registry
 from attentions.base import Attention
 from attentions.catalogue import catalogue
+from tests.attentions.small import NAMES, build
 
 GEOMETRY = Geometry(num_heads=2, head_dim=8, seq_len=12)
 
@@ -125,3 +127,26 @@ def test_a_reloaded_class_takes_its_own_name_again():
     register("reloaded", fresh_class())
     again = register("reloaded", fresh_class())
     assert attentions.attention_class("reloaded") is again
+
+
+SEEDED = [
+    (name, seed)
+    for name in NAMES
+    for seed in ("seed", "projection_seed")
+    if seed in attentions.hyperparameters(name)
+]
+
+
+@pytest.mark.parametrize(("name", "seed"), SEEDED)
+def test_a_seed_decides_what_a_mechanism_draws(name, seed):
+    few = {"block_size": 1} if name == "block_sparse" else {}  # or a few tokens see each other
+    tensors = torch.randn(3, 1, 2, 16, 8)
+
+    def out(number):
+        return build(name, **{seed: number}, **few)(*tensors)
+
+    assert torch.equal(out(3), out(3)) and not torch.equal(out(3), out(4))
+
+
+def test_mechanisms_with_seeds_are_found():
+    assert {name for name, _ in SEEDED} >= {"block_sparse", "performer", "reformer", "rfa"}

@@ -19,6 +19,9 @@ from attentions import huggingface as huggingface  # noqa: E402
 from attentions.huggingface import PREFIX as PREFIX  # noqa: E402
 from attentions.huggingface import RecurrentCache as RecurrentCache  # noqa: E402
 from attentions.huggingface import attach as attach  # noqa: E402
+from attentions.integrations.transformers.forward import (  # noqa: E402
+    AttentionFunction as AttentionFunction,
+)
 
 VOCAB = 40
 SIZES = {

@@ -7,6 +7,7 @@ from attentions import Geometry, attention_class, build_attention
 from attentions.base import CallShape
 from attentions.maths.shared_heads import SharedHeads
 from bench.studies.conformance.gates import gates_of
+from tests.attentions.calls import call_of
 from tests.attentions.mechanisms import explicit
 
 N, D, E = 75, 8, 6
@@ -111,3 +112,37 @@ def test_fewer_blocks_than_are_forced_are_refused():
     geometry = Geometry(num_heads=1, head_dim=4, seq_len=9, causal=True)
     with pytest.raises(ValueError, match="num_blocks is 2; a whole number of 3 or more"):
         build_attention("nsa", geometry, num_blocks=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "n"), [("moba", 30), ("moba", 24), ("nsa", 30), ("nsa", 20), ("nsa", 9)]
+)
+def test_flops_are_those_of_the_weights_that_are_not_zero(name, n):
+    geometry = Geometry(num_heads=2, head_dim=D, value_dim=n, seq_len=n, causal=True)
+    core = build_attention(name, geometry, **SETTINGS[name]).double()
+    q, k = torch.randn(2, 3, 2, n, D).double()
+    v = torch.eye(n).double().expand(3, 2, n, n)  # the output is the weights
+    shape = call_of(n, D, n, batch_size=3, causal=True)
+    size, per_pair = SETTINGS[name]["block_size"], 2 * (D + n)
+    if name == "moba":
+        scored = 6 * sum(t // size for t in range(n)) if n > 24 else 0  # where it does not see all
+        assert core.flops(shape) == per_pair * core(q, k, v).count_nonzero() + 2 * D * scored
+        return
+    counts = []
+    for one in core.gates:
+        shares = {gate: torch.full((3, 2, n), float(gate == one)).double() for gate in core.gates}
+        counts.append(core(q, k, v, **shares).count_nonzero())
+    compressed, chosen, near = counts
+    if n == 9:  # the window is all that there is, once more
+        near = 0
+    assert core.flops(shape) == per_pair * (compressed // size + chosen + near)
+
+
+@every
+def test_gradients_of_gradients_are_refused(name):
+    core, (q, k, v), gates = called(name)
+    (gradient,) = torch.autograd.grad(
+        core(q.requires_grad_(), k, v, **gates).square().sum(), q, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="@once_differentiable"):
+        gradient.sum().backward()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
+from tests.attentions.calls import call_of
 from tests.attentions.mechanisms import explicit
 
 N, D, E, TOP, HEADS, WIDTH = 45, 8, 6, 7, 9, 5
@@ -67,3 +68,23 @@ def test_the_indexer_learns_the_weights_of_the_heads_over_what_it_chose():
             found = guess[best].log_softmax(0)
             expected.append((target * (target.log() - found)).sum())
     torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
+@pytest.mark.parametrize("n", [N, TOP])
+def test_flops_are_those_of_all_index_scores_and_of_the_weights_that_are_not_zero(n):
+    geometry = Geometry(num_heads=2, head_dim=D, value_dim=n, seq_len=n, causal=True)
+    core = build_attention("dsa", geometry, top_k=TOP, index_heads=HEADS, index_dim=WIDTH).double()
+    q, k = torch.randn(2, 3, 2, n, D).double()
+    weights = core(q, k, torch.eye(n).double().expand(3, 2, n, n))
+    scored = 3 * n * (n + 1) // 2 if n > TOP else 0
+    expected = 2 * scored * HEADS * WIDTH + 2 * (D + n) * int(weights.count_nonzero())
+    assert core.flops(call_of(n, D, n, batch_size=3, causal=True)) == expected
+
+
+def test_gradients_of_gradients_are_refused():
+    core, (q, k, v), index = called()
+    (gradient,) = torch.autograd.grad(
+        core(q.requires_grad_(), k, v, **index).square().sum(), q, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="@once_differentiable"):
+        gradient.sum().backward()

@@ -29,9 +29,11 @@ def test_the_newest_line_of_a_mechanism_replaces_all_of_its_badges(tmp_path: Pat
     append_badges(tmp_path, "b", "linear", [badge("causal", date="2026-01-02"), badge("exact")])
     append_badges(tmp_path, "a", "linear", [badge("causal", BadgeStatus.FAILED, "2026-01-03")])
     append_badges(tmp_path, "a", "nala", [badge("cross")])
+    append_badges(tmp_path, "a", "nala", [badge("order")])  # on the same day, a line later
     read = read_badges(tmp_path)
     assert list(read) == ["linear", "nala"]
     assert read["linear"] == {"causal": badge("causal", BadgeStatus.FAILED, "2026-01-03")}
+    assert read["nala"] == {"order": badge("order")}
 
 
 def test_a_line_that_a_crash_cut_short_is_passed_over(tmp_path: Path) -> None:

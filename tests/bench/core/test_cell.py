@@ -33,9 +33,11 @@ def test_a_cell_survives_its_json_form():
         assert Cell.from_dict(cell.to_dict()).key == cell.key
 
 
-def test_renaming_an_entry_or_a_task_label_does_not_change_the_key():
+def test_a_name_and_how_a_rate_was_found_do_not_change_the_key():
     assert replace(KERNEL, entry="other").key == KERNEL.key
     assert replace(TASK, workload=replace(TASK.task, label="quick")).key == TASK.key
+    searched = replace(TASK.task, shared_rate=0.1, is_at_edge=True)
+    assert replace(TASK, workload=searched).key == TASK.key
 
 
 def test_every_field_that_is_measured_changes_the_key():
@@ -165,3 +167,10 @@ def test_a_later_hyperparameter_at_its_old_value_leaves_the_key_alone():
     assert said.key == old.key != other.key
     kda = replace(said, mechanism="kda")
     assert kda.key != replace(old, mechanism="kda").key
+
+
+def test_a_mode_says_its_work_in_forward_passes_and_whether_it_takes_gradients():
+    modes = ("forward", "prefill", "decode", "backward", "forward_backward", "train_step")
+    works = [replace(KERNEL.kernel, mode=mode) for mode in modes]
+    assert [w.flops_factor for w in works] == [1, 1, 1, 2, 3, 3]
+    assert [w.has_backward for w in works] == [False] * 3 + [True] * 3

@@ -280,6 +280,11 @@ def test_answers_of_one_example_are_not_independent() -> None:
     apart = _floor(_told(one), _told(other))
     together = _floor(_told(one, per_cluster=4), _told(other, per_cluster=4))
     assert together == pytest.approx(2 * apart, rel=0.03)
+    for mixed in (
+        (_told(one, per_cluster=4), _told(other)),
+        (_told(one), _told(other, per_cluster=4)),
+    ):
+        assert _floor(*mixed) == together
 
 
 def test_answers_that_some_seed_lacks_are_not_paired() -> None:

@@ -29,6 +29,8 @@ def test_a_best_rate_at_the_edge_asks_for_the_next_one():
     assert best([0.25, 0.25, 0.31, 0.82]) == (4, 10.0)
     assert best([0.9, 0.5, 0.3, 0.2]) == (1, 0.3)
     assert best([None, 0.2, 0.9]) == (3, 10.0)
+    assert best([0.2, 0.3, 0.32]) == (3, 10.0), "better by 0.02"
+    assert best([0.2, 0.9]) == (2, None), "of two rates both lie at an edge"
 
 
 def test_where_rates_are_as_good_as_each_other_there_is_no_edge_to_go_beyond():

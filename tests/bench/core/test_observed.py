@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.core.observed import STUCK_WITHIN, Quality, unfit
+from bench.core.observed import STUCK_WITHIN, Quality, Speed, unfit
 
 CHANCE = 1 / 32
 PLATEAUS = {"one of the shown values": 0.25, "the single pair": 0.96}
@@ -62,3 +62,61 @@ def test_answers_that_cannot_be_unpacked_are_in_no_record() -> None:
     for name in ("answers", "window_losses"):
         words = unfit(replace(quality(0.5), **{name: "AAAA"}))
         assert words is not None and words.startswith(f"{name} are no base64 of zlib")
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "changes", "is_solved"),
+    [
+        (0.63, {}, True),
+        (0.62, {}, False),
+        (0.55, {"plateaus": {}}, True),
+        (0.51, {"plateaus": {}}, False),
+        (0.99, {"unit": "bits per byte"}, False),
+    ],
+)
+def test_a_task_is_solved_beyond_the_middle_from_its_highest_level_to_all(
+    accuracy: float, changes: dict[str, Any], is_solved: bool
+) -> None:
+    assert quality(accuracy=accuracy, **changes).is_solved is is_solved
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"validation_steps": (1,)}, "validation has 2 scores at 1 steps"),
+        ({"train_accuracy": 1.5}, "a share of right answers is 1.5"),
+        ({"longer": {"64": 1.25}}, "a share of right answers is 1.25"),
+        ({"plateaus": {"half": 1.75}}, "a share of right answers is 1.75"),
+        (
+            {"filtered": ({"filter": "f", "keep": 0.5, "accuracy": 2.0},)},
+            "a share of right answers is 2.0",
+        ),
+    ],
+)
+def test_a_result_that_contradicts_itself_is_in_no_record(
+    changes: dict[str, Any], words: str
+) -> None:
+    assert (quality(0.5, 0.5, **changes).contradiction or "").startswith(words)
+    assert quality(0.5, 1.5, unit="bits per byte").contradiction is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rounds": (0,)}, "latency_s has 2 samples and 1 rounds"),
+        ({"processes": (0,)}, "latency_s has 2 samples of 1 processes"),
+        ({"reference_rounds": (0, 1)}, "reference_latency_s has 1 samples and 2 rounds"),
+    ],
+)
+def test_samples_without_a_round_or_a_process_are_in_no_record(
+    changes: dict[str, Any], words: str
+) -> None:
+    values: dict[str, Any] = {
+        "latency_s": (0.1, 0.2),
+        "rounds": (0, 1),
+        "processes": (0, 0),
+        "reference_latency_s": (0.3,),
+        "reference_rounds": (0,),
+    }
+    assert unfit(Speed(**values)) is None
+    assert unfit(Speed(**(values | changes))) == words

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
+from bench.core import progress as progresses
 from bench.core.progress import SweepProgress, one_by_one
+from tests import records as made
 
 
 def test_words_of_others_are_no_markup() -> None:
@@ -17,3 +20,19 @@ def test_words_of_others_are_no_markup() -> None:
         progress._bar.refresh()
     one_by_one(["[/red]"], lambda name: "done", console)
     assert "[/red] on [link=x]node[/link]" in shown.getvalue()
+
+
+@pytest.mark.parametrize(("ends_s", "left"), [(None, "1 min 0 s"), (135.0, "15 s"), (110.0, "0 s")])
+def test_the_time_left_is_what_is_expected_at_the_pace_so_far_and_ends_with_the_budget(
+    ends_s: float | None, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progresses, "now_s", lambda: now[0])
+    first, second = (made.kernel_cell(name) for name in ("nala", "linear"))
+    shown = io.StringIO()
+    expected = {first.entry + first.key: 10.0, second.entry + second.key: 30.0}
+    with SweepProgress(Console(file=shown, width=200), expected, ends_s) as progress:
+        now[0] += 20.0
+        progress.finish(made.ok_record(first, made.speed([0.1])))
+    line = shown.getvalue()
+    assert line.startswith("[1/2] ") and line.rstrip().endswith(f"({left} left)")

@@ -40,6 +40,8 @@ def test_old_results_say_their_number_of_examples_alone() -> None:
     old = Quality(accuracy=0.5, chance=0.1, guess="any", num_examples=9, num_parameters=1)
     found = runs_from({0: old, 1: old})
     assert (found.error, found.num_examples, found.right, found.test_set) == (None, 9, {}, "")
+    fewer = runs_from({0: old, 1: replace(old, num_examples=5, score_error=0.2)})
+    assert (fewer.error, fewer.num_examples) == (None, 5)
 
 
 def test_results_of_two_test_sets_and_damaged_answers_are_compared_without_answers() -> None:

@@ -207,6 +207,12 @@ def test_of_several_processes_the_median_over_theirs_counts_however_many_rounds_
     assert found == Ratio(median=2.0, low=None, high=None, num_rounds=11)
 
 
+def test_two_processes_are_two_values_however_many_rounds_they_have() -> None:
+    reference, processes = [1.0] * 9 + [2.0] * 3, [0] * 9 + [1] * 3
+    found = paired_ratio([1.0] * 12, range(12), reference, range(12), processes)
+    assert found == Ratio(median=1.5, low=None, high=None, num_rounds=12)
+
+
 def test_the_interval_of_six_processes_is_their_whole_range_however_steady_each_is() -> None:
     reference = [float(process) for process in range(1, 7) for _ in range(30)]
     processes = [process for process in range(6) for _ in range(30)]

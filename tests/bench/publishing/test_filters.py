@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bench.core.record import Filtered, Quality, Record
+from bench.publishing.filters import filter_columns, kept_shares
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.task_tables import task_sections
 from tests import records as made
@@ -55,3 +56,34 @@ def test_what_a_filter_costs_is_taken_seed_by_seed() -> None:
     (table,) = [table for table in section.tables if "token filters" in table.title]
     # -40 and -30: Student's t of one degree of freedom, 12.7, times a standard error of 5.
     assert table.texts()[1][4:6] == ("55.0 [0.0, 100.0]", "-35.0 [-98.5, +28.5]")
+
+
+def test_speed_ups_and_flops_of_a_filter_are_over_the_whole_model() -> None:
+    slower = row("random", 0.5, latency_s=[1.0, 1.0, 4.0], unfiltered_latency_s=[2.0, 3.0, 2.0])
+    (record,) = with_filters(slower, row("norm", 0.4, reason="norm needs keys"))
+    assert filter_columns(record) == {
+        "random_0.5_num_tokens": 19,
+        "random_0.5_accuracy": 0.5,
+        "random_0.5_latency_s": 1.0,
+        "random_0.5_speedup_over_whole": 2.0,  # of 2, 3 and 1/2, within rounds
+        "random_0.5_flops": 300,
+        "random_0.5_flops_over_whole": 0.3,
+    }
+    whole, kept = kept_shares("softmax", [record])
+    assert (whole.filter, whole.latency_s, whole.flops, whole.latency_ratio) == (
+        *("whole model", 2.0, 1000, 1.0),
+    )
+    assert (kept.filter, kept.latency_s, kept.ratios) == ("random", 1.0, (2.0, 3.0, 0.5))
+    assert (kept.latency_ratio, kept.flops_ratio) == (0.5, 0.3)
+    assert kept.minus_whole == pytest.approx((-0.4,))
+
+
+def test_the_table_says_speed_up_latency_and_flops_beside_the_whole_model() -> None:
+    (section,) = task_sections(build_leaderboard(with_filters(row("object_rate", 0.5)), ("none",)))
+    (table,) = [table for table in section.tables if "token filters" in table.title]
+    whole, kept = (line[6:] for line in table.texts())
+    assert (whole, kept) == (
+        ("1", "2.00", "100 (1.00 kFLOP)"),
+        ("2.00 [2.00, 2.00]", "1.00", "30.0"),
+    )
+    assert table.texts()[1][1:4] == ("object_rate (oracle)", "0.5", "19")

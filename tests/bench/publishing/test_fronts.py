@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench.core.record import Quality, Record
 from bench.publishing.fronts import Front, fronts
 from bench.publishing.leaderboard import build_leaderboard
@@ -71,3 +73,23 @@ def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none() -> None:
         assert ranking.size == size
     assert found(timed(4096) + learned(True)) == {}
     assert found(timed(4096, causal=True) + learned(False)) == {}
+
+
+def test_costs_of_another_machine_or_device_meet_no_scores() -> None:
+    other = made.ENVIRONMENT | {"processor": "Other"}
+    for elsewhere in (
+        timed(4096, device="cuda:0"),
+        [replace(record, environment=other) for record in timed(4096)],
+    ):
+        assert found(elsewhere + made.task_records(ENTRIES)) == {}
+
+
+def test_costs_are_of_a_forward_pass_in_the_dtype_of_the_task_with_as_many_rows_as_can_be() -> None:
+    task = made.task_records(ENTRIES)
+    usual, longer = timed(256), ({"mode": "forward_backward"}, {"dtype": "bfloat16"})
+    for other in longer:
+        ranking = found(usual + timed(4096, **other) + task)["latency_s"].ranking
+        assert ranking is not None and ranking.size == 256
+    fewer = [r for r in timed(4096) if r.cell.entry != "nala"]
+    ranking = found(usual + fewer + task)["latency_s"].ranking
+    assert ranking is not None and ranking.size == 256

@@ -4,6 +4,7 @@ from bench.core.record import Record
 from bench.publishing.growth import crossovers, growth_sections, scalings
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from tests import records as made
+from tests.bench.publishing.metrics.growing import with_times
 
 LENGTHS = (256, 1024, 4096)
 
@@ -43,3 +44,11 @@ def test_two_lengths_have_no_growth() -> None:
 def test_an_image_size_is_no_sequence_length() -> None:
     records = [r for size in (96, 160, 224) for r in made.model_records(image_size=size)]
     assert growth_sections(board(records)) == ()
+
+
+def test_a_fit_that_misses_a_measured_time_predicts_none() -> None:
+    jumps = with_times("nala", {256: 1.0, 512: 3.0, 1024: 2.0, 4096: 8.0})
+    steady = with_times("linear", {n: n / 512 for n in jumps})
+    (section,) = growth_sections(board([*jumps.values(), *steady.values()]))
+    predicted = {row[0]: row[4] for row in section.tables[0].texts()}
+    assert predicted == {"nala": "", "linear": "~32.0"}

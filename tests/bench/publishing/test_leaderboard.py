@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_entries_whose_intervals_overlap_share_their_places() -> None:
 
 
 def test_overlap_is_not_passed_on_from_neighbour_to_neighbour() -> None:
-    low, middle, high = (1.0, 2.0), (1.9, 3.1), (3.0, 4.0)
+    low, middle, high = (1.0, 2.0), (2.0, 3.0), (3.0, 4.0)
     everyone = [low, middle, high]
     assert [place_among(own, everyone) for own in everyone] == [(2, 3), (1, 3), (1, 2)]
 
@@ -223,6 +224,22 @@ def test_one_task_with_two_settings_is_two_tables() -> None:
         '{"num_steps": 10}',
         '{"num_steps": 600}',
     ]
+
+
+def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_table() -> None:
+    quality = made.task_records(["nala"], seeds=[0])[0].result
+    cell = made.task_cell("linear")
+    assert quality is not None
+    alike, *others = (
+        made.ok_record(cell, quality),
+        made.ok_record(made.task_cell("linear", device="cuda:0"), quality),
+        made.ok_record(made.task_cell("linear", num_threads=2), quality),
+        made.ok_record(replace(cell, workload=replace(cell.task, dtype="bfloat16")), quality),
+        made.ok_record(cell, quality, training_version=2),
+    )
+    nala = made.ok_record(made.task_cell("nala"), quality)
+    assert len(board([nala, alike]).tasks) == 1
+    assert [len(board([nala, other]).tasks) for other in others] == [2] * 4
 
 
 def test_an_empty_store_is_an_empty_board() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -72,3 +73,14 @@ def test_devices_and_dtypes_are_never_averaged() -> None:
         for r in made.task_records(ENTRIES, task="digits")
     ]
     assert overall(build_leaderboard(made.task_records(ENTRIES) + other)) == ()
+
+
+def test_errors_of_tasks_add_in_squares_as_their_seeds_have_nothing_in_common() -> None:
+    one = only(two_tasks())
+    for row in one.rows:
+        own = [s.interval for task in one.tasks for s in task.scores if s.entry == row.entry]
+        halves = [(high - low) / 2 for low, high in filter(None, own)]
+        assert row.mean is not None and row.interval is not None and len(halves) == 2
+        half = math.hypot(*halves) / 2
+        expected = max(0.0, row.mean - half), min(1.0, row.mean + half)
+        assert row.interval == pytest.approx(expected)

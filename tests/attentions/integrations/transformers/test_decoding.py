@@ -9,6 +9,7 @@ import torch
 
 from tests.attentions.integrations.language_models import (
     NUM_NEW,
+    AttentionFunction,
     RecurrentCache,
     assert_same,
     attach,
@@ -155,3 +156,26 @@ def test_a_static_cache_is_refused() -> None:
 def test_a_recurrent_cache_under_another_attention_is_noticed() -> None:
     with pytest.raises(ValueError, match="never reached a recurrent mechanism"):
         generate(gpt2(), cache=RecurrentCache())
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_the_last_of_many_tokens_see_themselves_and_what_came_before_and_was_kept(
+    is_padded: bool,
+) -> None:
+    q, k, v = torch.randn(3, 2, 4, 10, 8).unbind()
+    keep = None
+    if is_padded:
+        keep = torch.ones(2, 1, 1, 10, dtype=torch.bool)
+        keep[0, ..., :3] = False
+    whole, _ = AttentionFunction("softmax")(torch.nn.Module(), q, k, v, keep)
+    for first in (9, 7):  # a token, and a part of a prompt
+        last, _ = AttentionFunction("softmax")(torch.nn.Module(), q[:, :, first:], k, v, keep)
+        torch.testing.assert_close(last, whole[:, first:])
+
+
+def test_a_cache_that_is_reset_is_a_new_one() -> None:
+    model, cache = with_mechanism(gpt2(), "linear"), RecurrentCache()
+    first = generate(model, cache=cache)
+    cache.reset()
+    assert cache.get_seq_length() == 0
+    assert_same(generate(model, cache=cache), first)

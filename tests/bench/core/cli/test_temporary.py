@@ -105,9 +105,19 @@ def open_to_all(path: Path) -> None:
     path.chmod(0o777)
 
 
+def open_to_the_group(path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o770)
+
+
 @pytest.mark.parametrize(
     ("put", "words"),
-    [(linked, "is a link"), (open_to_all, "can be written to by others"), (Path.touch, "folder")],
+    [
+        (linked, "is a link"),
+        (open_to_all, "can be written to by others"),
+        (open_to_the_group, "can be written to by others"),
+        (Path.touch, "folder"),
+    ],
 )
 def test_a_folder_that_others_may_have_made_is_refused(
     place: Path, put: Callable[[Path], None], words: str

@@ -15,7 +15,7 @@ from bench.core.record import Quality, Record
 from bench.core.sources import closure, hash_closure
 from bench.measuring.device import cpu
 from bench.measuring.machine import environment
-from bench.measuring.machine.environment import _data_hash, is_good
+from bench.measuring.machine.environment import _data_hash, is_good, kind_of_machine
 from bench.measuring.tasks import base
 from tests import records as made
 
@@ -161,6 +161,17 @@ def test_a_trained_score_is_good_on_another_processor_and_a_timing_is_not():
     assert is_good(old, task, THERE)
     other = made.task_cell(seed=1)
     assert not is_good(ran(task), other, HERE)
+
+
+def test_a_timing_is_good_for_one_device_and_method_and_whatever_the_commit(monkeypatch):
+    timing = made.kernel_cell()
+    record = ran(timing)
+    assert is_good(record, timing, replace(HERE, commit="f" * 40, is_dirty=True, num_cores=99))
+    elsewhere = replace(HERE, devices={"cpu": "Another"})
+    assert not is_good(record, timing, elsewhere)
+    assert kind_of_machine("cpu", elsewhere) != kind_of_machine("cpu", HERE)
+    monkeypatch.setattr(environment, "METHOD_VERSION", 1 + environment.METHOD_VERSION)
+    assert not is_good(record, timing, HERE)
 
 
 def test_a_trained_score_of_another_training_version_is_not_good(monkeypatch):

@@ -1,5 +1,7 @@
 """The oracle's own parts: which form it takes, and what it lets pass."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,9 +12,15 @@ from bench.measuring.oracle.oracle import (
     REFERENCE,
     SOFTMAX,
     TOLERANCES,
+    Errors,
     Incorrect,
     can_ask_by_rows,
     check_gradient,
+    distance,
+    refuse_beyond,
+    refuse_empty,
+    refuse_nothing,
+    refuse_subclasses,
     slow_form,
 )
 
@@ -103,3 +111,67 @@ def test_with_gates_none_is_softmax_and_none_is_asked_by_rows(monkeypatch):
     gates = {"beta": torch.rand(2, 6, LENGTH).double()}
     assert slow_form(module, qkv(), None, gates)[0] == REFERENCE
     assert not can_ask_by_rows(module)
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        (torch.zeros(4, 3), "output is zero everywhere"),
+        (torch.full((4, 3), 0.5), "output is the same value everywhere, 0.5"),
+        (torch.full((4, 3), torch.nan), "output holds 12 of 12 values that are NaN or infinite"),
+        (
+            torch.eye(4, 3) / torch.eye(4, 3).sum(1, keepdim=True),
+            "holds 3 of 12 values that are NaN or infinite",
+        ),
+        (torch.randn(3, 4), r"output has shape \(3, 4\), expected \(4, 3\)"),
+        (torch.randn(4, 3).double(), "output has dtype torch.float64, expected torch.float32"),
+    ],
+    ids=["zeros", "one value", "nan", "some", "shape", "dtype"],
+)
+def test_an_output_that_says_nothing_is_refused(out, words):
+    with pytest.raises(Incorrect, match=words):
+        refuse_nothing(out, torch.empty(4, 3))
+    refuse_nothing(torch.eye(4, 3), torch.empty(4, 3))
+
+
+def test_one_row_in_ten_may_be_zero_and_no_more():
+    out = torch.randn(2, 10, 4)
+    out[:, 3] = 0
+    refuse_empty(out)
+    out[0, 4] = 0
+    with pytest.raises(Incorrect, match="output is zero in 15% of its rows"):
+        refuse_empty(out)
+
+
+def test_a_tensor_that_may_still_compute_is_refused_wherever_it_lies():
+    plain, late = torch.ones(2), torch.ones(2).as_subclass(type("Late", (torch.Tensor,), {}))
+    refuse_subclasses(plain, (plain, [torch.nn.Parameter(plain)]), None, 7)
+    for values in ((late,), (plain, late), ((plain, [late]),)):
+        with pytest.raises(Incorrect, match="it returns a Late, a subclass of Tensor"):
+            refuse_subclasses(*values)
+
+
+def test_errors_are_relative_to_the_largest_value_and_to_the_norm():
+    oracle = torch.tensor([3.0, -4.0]).double()
+    errors = distance(torch.tensor([3.0, -4.5]), oracle)
+    assert (errors.max_error, errors.rms_error) == (0.5 / 4, 0.5 / 5)
+
+
+@pytest.mark.parametrize("name", ["max_error", "rms_error"])
+def test_either_error_alone_is_refused_beyond_its_tolerance(name):
+    tolerance, fine = TOLERANCES["float32"], Errors(max_error=0.0, rms_error=0.0)
+    most = getattr(tolerance, name)
+    refuse_beyond(replace(fine, **{name: most}), tolerance, 1.0, "it")
+    refuse_beyond(replace(fine, **{name: 2 * most}), tolerance, 2.0, "it")
+    for error in (1.01 * most, float("nan")):
+        with pytest.raises(Incorrect, match=f"it differs from the oracle: {name} "):
+            refuse_beyond(replace(fine, **{name: error}), tolerance, 1.0, "it")
+
+
+def test_a_gradient_may_be_off_by_five_times_as_much_as_an_output():
+    oracle, tolerance = torch.ones(2, 3).double(), TOLERANCES["float64"]
+    check_gradient(oracle * (1 + 4.9 * tolerance.rms_error), oracle, tolerance, "it")
+    with pytest.raises(Incorrect, match="it differs from the oracle: rms_error"):
+        check_gradient(oracle * (1 + 5.1 * tolerance.rms_error), oracle, tolerance, "it")
+    with pytest.raises(Incorrect, match="it holds values that are NaN or infinite"):
+        check_gradient(oracle * torch.inf, oracle, tolerance, "it")

@@ -1,5 +1,6 @@
 """A piece of work has one owner at a time, and a dead one does not keep it."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -158,3 +159,28 @@ def test_the_work_of_each_machine_is_counted_this_one_first(tmp_path):
         claims.take("block 4")
         assert claims.by_machine()[module._host()] == {"done": 3, "failed": 0, "running": 1}
         assert list(claims.by_machine()) == [module._host(), "elsewhere"]
+
+
+def test_a_claim_that_was_touched_in_the_future_is_dead_as_well(tmp_path, monkeypatch):
+    file = forged(tmp_path, "block")
+    monkeypatch.setattr(module, "unix_s", lambda: file.stat().st_mtime - 61)
+    with Claims(tmp_path) as claims:
+        assert claims.take("block")
+
+
+def test_a_process_of_another_container_under_this_hosts_name_is_not_looked_for_here(tmp_path):
+    forged(tmp_path, "block", host=module._host(), pids="pid:[1]", pid=2**22 + 1)
+    with Claims(tmp_path) as claims:
+        assert not claims.take("block")
+
+
+@pytest.mark.parametrize(("age_s", "is_over"), [(1.0, False), (61.0, True)])
+def test_who_digs_a_grave_is_left_to_it_for_a_minute(tmp_path, monkeypatch, age_s, is_over):
+    file = forged(tmp_path, "block", host=module._host(), started=1e9)
+    dead = module._look(file)
+    digest = hashlib.sha256(f"{dead.text} {dead.touched}".encode()).hexdigest()
+    grave = file.with_name(f".block.{digest[:16]}")
+    grave.touch()
+    monkeypatch.setattr(module, "unix_s", lambda: grave.stat().st_mtime + age_s)
+    module._bury(file, dead)
+    assert file.exists() and grave.exists() is not is_over

@@ -29,6 +29,11 @@ def test_a_timing_takes_its_device_alone_and_no_other():
     assert second.try_take()
 
 
+def test_nobody_else_may_open_what_is_locked(tmp_path):
+    assert DeviceLock("cpu", shared=False).try_take()
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
 def test_trainings_share_a_device_and_a_timing_waits_for_all_of_them():
     one, another = DeviceLock("cpu", shared=True), DeviceLock("cpu", shared=True)
     timing = DeviceLock("cpu", shared=False)

@@ -165,6 +165,21 @@ def test_no_step_is_taken_along_a_longer_gradient_than_the_recipe_allows(cell, m
         assert min(lengths) > 0.1  # those within the bound are left as they are
 
 
+def test_the_optimiser_has_the_rate_of_each_step_and_the_decay_of_the_recipe(cell, monkeypatch):
+    seen, step = [], torch.optim.AdamW.step
+
+    def watched(optimiser):
+        seen.append([(group["lr"], group["weight_decay"]) for group in optimiser.param_groups])
+        return step(optimiser)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    few = QUICK | {"num_steps": 4, "num_test_examples": 16}
+    train(cell("none", "recall", weight_decay=0.3, learning_rate=0.02, **few))
+    recipe = Recipe(num_steps=4, learning_rate=0.02)
+    expected = [[(learning_rate(recipe, number), 0.3)] for number in range(1, 5)]
+    assert len(seen) >= 3 and seen == expected[: len(seen)]  # it may settle before
+
+
 def test_a_loss_that_is_not_a_number_ends_the_run(cell, mechanism):
     name = mechanism("nan", lambda core, q, k, v: v * math.nan)
     with pytest.raises(Diverged, match="step 1; the loss is nan") as caught:

@@ -52,6 +52,12 @@ def test_a_core_with_gates_passes_its_trial_and_its_formulas_hold(tried, name, m
         assert found.counted_flops == pytest.approx(found.executed_flops, rel=0.01)
 
 
+def test_a_pass_with_gradients_is_taken_for_three_forward_passes_of_all_tokens(tried):
+    forward, both = (tried("linear", mode=m, batch_size=2) for m in ("forward", "forward_backward"))
+    assert (both.flops, both.executed_flops) == (3 * forward.flops, 3 * forward.executed_flops)
+    assert forward.tokens_per_call == both.tokens_per_call == 2 * 96
+
+
 def test_gates_lie_outside_of_a_calls_memory_and_their_gradients_within(tried):
     size = 2 * 96 * 8 * 4  # of queries, and of gates per channel
     forward, both = tried("gla"), tried("gla", mode="forward_backward")

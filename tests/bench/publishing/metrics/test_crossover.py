@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bench.core.record import Record
 from bench.publishing.metrics.crossover import Crossover, crossover, crossover_words, flops_words
+from bench.publishing.metrics.speedup import speedup
 from tests import records as made
 from tests.bench.publishing.metrics.growing import with_ratios, with_times
 
@@ -43,6 +44,21 @@ def test_its_interval_widens_with_the_spread_of_the_rounds_and_holds_the_truth()
         assert low < 700 < high
         widths.append(high / low)
     assert widths[1] > 3 * (widths[0] - 1) + 1
+
+
+@pytest.mark.parametrize("num_rounds", [7, 101])
+def test_where_one_length_alone_is_noisy_its_interval_is_that_of_the_ratio_there(
+    num_rounds: int,
+) -> None:
+    noisy = with_ratios("nala", {1024: 1.0}, spread=0.03, num_rounds=num_rounds)
+    ratio = speedup(noisy[1024])
+    steady = with_ratios("nala", {256: 0.25, 4096: 4.0}, spread=1e-9)
+    low, high = found(steady | noisy).interval or (0.0, 0.0)
+    assert ratio and ratio.low and ratio.high
+    # Ratios grow as the length does: one that is lower by a tenth is crossed a tenth later.
+    width = ratio.high / ratio.low
+    assert low * ratio.high < 1024 * width**0.005 and high * ratio.low > 1024 / width**0.005
+    assert high / low < width**1.6
 
 
 @pytest.mark.slow

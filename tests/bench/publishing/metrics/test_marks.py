@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,3 +88,57 @@ def test_a_leak_and_wrong_flops_forbid_a_rank_and_nothing_else_does() -> None:
     assert not may_be_ranked(timed(flops_off=0.0))
     assert may_be_ranked(timed(is_view=True, oracle="itself", is_foreign=True, is_noisy=True))
     assert may_be_ranked(made.failed_record(made.kernel_cell(), Status.ERROR, "no"))
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("below", "above"),
+    [
+        ({"cpu_per_wall": 1.19}, {"cpu_per_wall": 1.21}),
+        ({"leaked_bytes": MIB // 2 - 1}, {"leaked_bytes": MIB // 2}),
+        *(
+            tuple(
+                {"peak_memory_bytes": own * MIB, "peak_rss_bytes": (own + outside + one) * MIB}
+                for one in (0, 1)
+            )
+            for own, outside in ((0, 30), (1000, 130))
+        ),
+        *(
+            tuple(
+                {"flops": 100, "ceiling": made.ceiling(flops_per_s=border + one, is_noisy=is_busy)}
+                for one in (1.0, -1.0)
+            )
+            for border, is_busy in ((80.0, False), (40.0, True))
+        ),
+    ],
+)
+def test_a_mark_begins_where_it_says(below: dict[str, Any], above: dict[str, Any]) -> None:
+    assert marks(timed(**below)) == () and len(marks(timed(**above))) == 1
+
+
+STUCK = {"validation": (0.03,), "validation_steps": (1,), "chance": 0.03}
+
+
+@pytest.mark.parametrize(
+    ("found", "of_task", "phrase"),
+    [
+        (STUCK, {}, "stuck at chance"),
+        ({"ended": "maximum"}, {}, "not settled"),
+        ({}, {"shared_rate": None}, "untuned"),
+        ({}, {"is_at_edge": True}, "rate at the edge of the search"),
+    ],
+)
+def test_what_may_have_learned_more_has_a_mark_and_no_rank_unless_it_is_a_control(
+    found: dict[str, Any], of_task: dict[str, Any], phrase: str
+) -> None:
+    (record,) = made.task_records(["nala"], seeds=(0,))
+    work = replace(record.cell.task, **of_task)
+    mine = made.changed(replace(record, cell=replace(record.cell, workload=work)), **found)
+    control = replace(mine, cell=replace(mine.cell, mechanism="uniform"))
+    is_open = phrase == "not settled"  # a control too may still improve
+    assert may_be_ranked(record) and marks(mine) == (phrase,)
+    assert marks(control) == ((phrase,) if is_open else ())
+    assert not may_be_ranked(mine) and may_be_ranked(control) is not is_open
+    assert may_be_ranked(mine, within_budget=True) is is_open

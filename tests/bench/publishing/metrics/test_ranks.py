@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.record import Record
+from bench.core.statistics import BOOTSTRAP_SEED, NUM_RESAMPLES
 from bench.publishing.metrics.ranks import Ranks, rank_scores, rank_speed
 from tests import records as made
 
@@ -68,6 +69,8 @@ def test_seven_rounds_of_which_one_disagrees_settle_no_order() -> None:
     assert places(ranked(together(times))) == {"a": "1-2", "b": "1-2"}
     times["b"][-1] = 1.1
     assert places(ranked(together(times))) == {"a": "1", "b": "2"}
+    times["b"][-1] = 1.0
+    assert places(ranked(together(times))) == {"a": "1-2", "b": "1-2"}, "a tie is no win"
 
 
 def test_rows_of_other_rounds_need_intervals_apart_however_sure_the_resamples_are() -> None:
@@ -96,6 +99,16 @@ def test_rows_without_an_interval_are_not_ranked() -> None:
 
 
 noisy = st.lists(st.floats(0.5, 2.0), min_size=9, max_size=9)
+
+
+@pytest.mark.parametrize("num_rounds", [7, 8])
+def test_a_win_is_the_share_of_resampled_rounds_whose_median_is_larger(num_rounds: int) -> None:
+    speeds = np.random.default_rng(3).uniform(1, 2, size=(2, num_rounds))
+    draw = np.random.default_rng(BOOTSTRAP_SEED)
+    picks = draw.integers(0, num_rounds, size=(NUM_RESAMPLES, num_rounds))
+    a, b = np.median(speeds[:, picks], axis=-1)
+    ranks = ranked(together({"a": [*(1 / speeds[0])], "b": [*(1 / speeds[1])]}))
+    assert win(ranks, "a", "b") == pytest.approx(((a > b).mean() + (a >= b).mean()) / 2, abs=1e-3)
 
 
 @few

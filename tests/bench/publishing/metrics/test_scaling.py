@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.record import Record
-from bench.publishing.metrics.scaling import Scaling, constant_share, scaling
+from bench.publishing.metrics.scaling import Scaling, constant_share, scaling, seconds_at
 from tests.bench.publishing.metrics.growing import with_times
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
@@ -46,6 +46,16 @@ def test_the_exponent_of_a_power_law_is_its_exponent(exponent: float) -> None:
     assert low < exponent < high
     assert high - low < 0.1
     assert result.lengths == LENGTHS
+
+
+def test_between_lengths_a_time_is_as_uncertain_as_the_fit_is_off_at_the_measured_ones() -> None:
+    times = {256: 1.0, 512: 3.0, 1024: 2.0, 4096: 8.0}  # no polynomial, and without any noise
+    records = with_times("nala", times)
+    misfit = found(records).misfit
+    seconds, (low, high) = seconds_at(records, 2048) or (0.0, (0.0, 0.0))
+    assert misfit > 0.1 and seconds == pytest.approx(found(records).seconds(2048))
+    assert (low, high) == pytest.approx((seconds * (1 - misfit), seconds * (1 + misfit)))
+    assert seconds_at(records, 255) is None and seconds_at(records, 4097) is None
 
 
 def test_too_few_rounds_have_an_exponent_and_no_interval() -> None:

@@ -67,6 +67,11 @@ def test_rounds_of_one_fork_are_not_taken_for_independent():
 def test_forks_and_their_rounds_are_both_drawn(table):
     found = ratio_interval(table, 0.025)
     assert (found.low, found.median, found.high) == (0.9, 1.0, 1.1)
+    # The median of three draws is the least one in 7 of 27 resamples.
+    found = ratio_interval(table, 0.22)
+    assert (found.low, found.high) == (0.9, 1.1)
+    found = ratio_interval(table, 0.30)
+    assert (found.low, found.high) == (1.0, 1.0)
 
 
 @settings(max_examples=15, deadline=None)
@@ -85,7 +90,12 @@ def test_the_interval_holds_the_median_and_scales_with_the_ratios(seed, factor):
     [
         (1.031, 1.2, Verdict.SLOWER),
         (1.029, 1.2, Verdict.UNSURE),
+        (1.03, 1.2, Verdict.UNSURE),
         (0.98, 1.02, Verdict.SAME),
+        (1.0, 1.03, Verdict.SAME),
+        (0.98, 1.05, Verdict.UNSURE),
+        (0.9705, 1.02, Verdict.UNSURE),  # 1 / 1.03 is 0.97087
+        (0.8, 0.9705, Verdict.FASTER),
         (0.8, 0.96, Verdict.FASTER),
         (0.8, 0.98, Verdict.UNSURE),
         (0.9, 1.1, Verdict.UNSURE),

@@ -11,6 +11,7 @@ from bench.studies.reproduce.command import main
 from bench.studies.reproduce.power import Question, answer, pilot_of, read_question
 from tests.bench.studies.reproduce.given import RUNS
 from tests.bench.studies.reproduce.given import record as given_record
+from tests.records import changed
 
 QUESTION = Question(first="nala", second="flatten", difference=0.5, task="recall")
 
@@ -98,3 +99,12 @@ def test_the_command_answers_or_names_a_sweep(
     assert "Did you mean flatten" in capsys.readouterr().err
     assert main(['power="nala > flatten by 0.5 on tile_recall"', stores[1]]) == 0
     assert "nala less flatten on tile_recall: " in capsys.readouterr().out
+
+
+def test_seconds_count_on_every_core_and_a_score_with_a_unit_is_in_no_points() -> None:
+    in_unit = [changed(r, unit="bits per byte") for r in pairs(3)]
+    records = [replace(r, cell=replace(r.cell, num_threads=4)) for r in in_unit]
+    pilot = pilot_of(QUESTION, records)
+    assert pilot is not None and pilot.differences == pytest.approx((0.0, 0.01, 0.02))
+    assert (pilot.unit, pilot.num_threads, pilot.train_s) == ("bits per byte", 4, 60.0)
+    assert answer(QUESTION, pilot)[2].endswith("at 240 core-seconds a seed of both")

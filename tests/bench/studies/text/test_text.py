@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.core.lines import Lines
@@ -40,6 +42,25 @@ def test_a_power_law_is_found_and_predicts_itself_within_its_interval() -> None:
     assert low < 5 * 16_001**-0.1 * 400**-0.2 * 1.002 < high and low < value < high
     assert power_law(points[:3]) is None
     assert power_law([p for p in points if p.num_steps == 100] * 2) is None
+
+
+def test_95_of_100_intervals_hold_the_loss_of_one_more_model() -> None:
+    draw, hits = np.random.default_rng(0), 0
+    sizes = [(n, d) for n in (1_000, 4_000, 16_000) for d in (100, 400)] + [(4_000, 200)]
+    for _ in range(400):
+        *points, last = (
+            Point(
+                num_parameters=n,
+                num_steps=d,
+                loss=5 * n**-0.1 * d**-0.2 * math.exp(0.05 * draw.normal()),
+            )
+            for n, d in sizes
+        )
+        law = power_law(points)
+        assert law is not None
+        _, low, high = law.predicted(last.num_parameters, last.num_steps)
+        hits += low <= last.loss <= high
+    assert 0.92 < hits / 400 < 0.98
 
 
 @pytest.mark.parametrize(

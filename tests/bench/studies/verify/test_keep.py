@@ -8,7 +8,7 @@ import pytest
 
 from bench.core.badges import Badge, BadgeStatus, append_badges
 from bench.core.cli.errors import ConfigError
-from bench.core.proofs import stored_proofs
+from bench.core.proofs import line_of, stored_proofs
 from bench.measuring.machine.environment import mechanism_source
 from bench.studies.golden.proof import Proof, Verdict
 from bench.studies.verify.keep import keep
@@ -38,3 +38,19 @@ def test_only_proofs_of_the_present_source_are_kept(tmp_path: Path) -> None:
 def test_nothing_to_keep_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no proofs of the present source"):
         keep(tmp_path, tmp_path / "proofs.jsonl")
+
+
+def test_lines_of_others_stay_and_what_was_tested_in_part_before_is_not_kept(
+    tmp_path: Path,
+) -> None:
+    path, now = tmp_path / "proofs.jsonl", mechanism_source("softmax", ())
+    old = Badge(claim="causal", status=BadgeStatus.PASSED, source="before", tested_at="2026-11-28")
+    stored = [line_of(name, {"causal": old}, None) for name in ("nala", "of_a_plugin")]
+    path.write_text("".join(f"{line}\n" for line in stored))
+    proven(tmp_path, "linear", mechanism_source("linear", ()))
+    append_badges(tmp_path, "run", "softmax", [replace(old, claim="exact", source=now), old])
+    assert keep(tmp_path, path) == ["linear"]
+    assert {name: own.source == "before" for name, own in stored_proofs(path).items()} == {
+        "linear": False,
+        "nala": True,
+    }

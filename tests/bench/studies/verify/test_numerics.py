@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.studies.conformance.forms import Form
+from bench.studies.numerics.measure import Findings
 from bench.studies.numerics.page import page_of
 from bench.studies.numerics.store import read_findings
 from bench.studies.verify.numerics import run_numerics
@@ -20,6 +22,23 @@ def test_numerics_are_kept_and_become_a_page(
     assert run_numerics(asked, session()) == 0
     page = (tmp_path / "numerics" / "numerics.md").read_text()
     assert "| uniform |" in page and "| nala |" in page
+
+
+def test_one_output_that_is_not_finite_ends_with_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = {"float16": ["all zero"]}
+
+    def found(form: Form) -> Findings:
+        lost = broken if form.name == "uniform" and form.causal else {}
+        rest = {"is_published": False, "tested_at": "2026-11-29", "torch": "2"}
+        return Findings(mechanism=form.name, causal=form.causal, broken=lost, **rest)  # type: ignore
+
+    monkeypatch.setattr("bench.studies.verify.numerics.findings_of", found)
+    asked = Verify(golden=PUBLIC, attention=("uniform", "none"), out=tmp_path / "verify.json")
+    assert run_numerics(asked, session()) == 1
+    broken.clear()
+    assert run_numerics(asked, session()) == 0
 
 
 def test_the_page_of_numerics_is_made_of_the_findings_in_git() -> None:

@@ -1,0 +1,94 @@
+"""Which rows are answers, by what was proven, scored and timed of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bench.core.badges import Badge, BadgeStatus
+from bench.core.proofs import Proofs
+from bench.core.statistics import median_interval
+from bench.publishing.leaderboard import build_leaderboard
+from bench.studies.advise.evidence import OPEN, Candidate, Cost, cost_at, needs, unproven
+from bench.studies.advise.study import _why_no_score, told_apart
+from tests.records import changed, kernel_cell, ok_record, speed, task_records
+
+
+def priced(entry: str, low: float, seconds: float, high: float) -> Candidate:
+    return Candidate(entry=entry, mechanism=entry, cost=Cost(seconds=seconds, low=low, high=high))
+
+
+def test_rows_whose_intervals_meet_that_of_the_cheapest_and_rows_without_a_cost_are_answers() -> (
+    None
+):
+    cheapest, meets, dearer = (
+        priced("a", 0.9, 1.0, 1.2),
+        priced("b", 1.2, 1.3, 1.5),
+        priced("c", 1.21, 1.25, 1.3),
+    )
+    unpriced = Candidate(entry="d", mechanism="d")
+    short = replace(priced("e", 0.1, 0.2, 0.3), why_not="falls short")
+    chosen, others = told_apart([dearer, unpriced, meets, short, cheapest])
+    assert [row.entry for row in chosen] == ["a", "b", "d"]
+    assert [row.entry for row in others] == ["c"]
+    assert told_apart([unpriced, short]) == ([unpriced], [])
+
+
+@pytest.mark.parametrize(
+    ("mode", "claims"),
+    [
+        ("forward", []),
+        ("prefill", ["recurrent"]),
+        ("decode", ["recurrent"]),
+        *((mode, ["gradients"]) for mode in ("backward", "forward_backward", "train_step")),
+    ],
+)
+def test_a_mode_needs_its_own_proofs(mode: str, claims: list[str]) -> None:
+    assert needs(mode, causal=False, dtype="float32") == ["reference", *claims]
+    wide = needs(mode, causal=True, dtype="bfloat16")
+    assert wide == ["reference", "causal", *claims, "precision"]
+
+
+def test_only_a_claim_that_passed_is_proven() -> None:
+    badges = {status: Badge(claim=status, status=status) for status in BadgeStatus}
+    lacking = unproven(Proofs(badges=badges), [*BadgeStatus, "never tested"])
+    assert lacking == ["failed", "not_claimed", "skipped", "never tested"]
+
+
+@pytest.mark.parametrize("unit", ["", "bits per byte"])
+def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit: str) -> None:
+    runs = [changed(record, unit=unit) for record in task_records(("linear",))]
+    (table,) = build_leaderboard(runs).tasks
+    (score,) = table.scores
+    assert score.interval is not None
+    worst, best = score.interval[:: -1 if unit else 1]
+    better = (best - worst) / 10
+
+    def why(least: float) -> str:
+        question: Any = SimpleNamespace(table=table, least=least)
+        return _why_no_score(score, question)
+
+    assert why(worst - better) == why(worst) == ""
+    assert why(worst + better) == why(best) == OPEN
+    assert why(best + better) == "falls short"
+
+
+def test_two_seeds_reach_nothing() -> None:
+    (table,) = build_leaderboard(task_records(("linear",), seeds=range(2))).tasks
+    question: Any = SimpleNamespace(table=table, least=0.1)
+    assert _why_no_score(table.scores[0], question) == "fewer than 3 seeds"
+
+
+def test_a_measured_length_costs_its_median_and_another_nothing_that_is_known() -> None:
+    samples = [7.0, 1.0, 2.0, 6.0, 3.0, 5.0, 4.0]
+    record = ok_record(kernel_cell("nala", seq_len=1024), speed(samples))
+    cost = cost_at({1024: record}, 1024)
+    assert cost is not None and cost.record is record
+    assert (cost.seconds, (cost.low, cost.high)) == (4.0, median_interval(samples))
+    few = cost_at({1024: ok_record(record.cell, speed(samples[:5]))}, 1024)
+    assert few is not None and (few.low, few.high) == (0.0, math.inf)
+    assert cost_at({1024: record}, 512) is None
