@@ -57,7 +57,7 @@ def test_where_one_length_alone_is_noisy_its_interval_is_that_of_the_ratio_there
     assert ratio and ratio.low and ratio.high
     # Ratios grow as the length does: one that is lower by a tenth is crossed a tenth later.
     width = ratio.high / ratio.low
-    assert low * ratio.high < 1024 * width**0.02 and high * ratio.low > 1024 / width**0.02
+    assert low * ratio.high < 1024 * width**0.005 and high * ratio.low > 1024 / width**0.005
     assert high / low < width**1.6
 
 
