@@ -48,15 +48,18 @@ def _best_of_row(row: Sequence[Record]) -> list[Record]:
     }
     unit = any(isinstance(r.result, Quality) and r.result.unit for r in row)
     best = best_of(runs, better="lower" if unit else "higher")
+    if best.rate is None:  # no run has a score
+        return []
     kept = [r for r in row if r.cell.task.settings["learning_rate"] == best.rate]
-    return [_labelled(record, is_at_edge=best.beyond is not None) for record in kept]
+    # Runs at a rate that was given by hand belong in the table of those of the search.
+    known = (record.cell.task.shared_rate for record in row)
+    shared = next((rate for rate in known if rate is not None), best.rate)
+    return [_labelled(record, shared, is_at_edge=best.beyond is not None) for record in kept]
 
 
-def _labelled(record: Record, *, is_at_edge: bool) -> Record:
-    """The record with its rate marked as searched."""
-    work = record.cell.task
-    shared = work.shared_rate or work.settings["learning_rate"]
-    work = replace(work, shared_rate=shared, is_at_edge=is_at_edge)
+def _labelled(record: Record, shared: float, *, is_at_edge: bool) -> Record:
+    """The record with its rate marked as searched, beside the rate that rows share."""
+    work = replace(record.cell.task, shared_rate=shared, is_at_edge=is_at_edge)
     return replace(record, cell=replace(record.cell, workload=work))
 
 

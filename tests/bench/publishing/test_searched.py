@@ -34,6 +34,15 @@ def test_a_row_is_shown_at_the_rate_with_the_best_validation_score_and_not_the_b
     assert all(r.cell.task.shared_rate == 0.006 and not r.cell.task.is_at_edge for r in shown)
 
 
+def test_a_seed_that_was_trained_at_the_best_rate_by_hand_is_in_the_same_table():
+    records = [run("nala", rate, score) for rate, score in ((0.001, 0.5), (0.003, 0.9), (0.01, 0))]
+    by_hand = run("nala", 0.003, 0.8, seed=1)
+    work = replace(by_hand.cell.task, shared_rate=None)
+    shown = at_best_rate([*records, replace(by_hand, cell=replace(by_hand.cell, workload=work))])
+    assert [r.cell.task.seed for r in shown] == [0, 1]
+    assert shown[0].cell.task.shared_settings == shown[1].cell.task.shared_settings
+
+
 def test_a_best_rate_at_the_edge_of_the_search_is_said_to_be_there():
     records = [
         run("nala", rate, score) for rate, score in ((0.001, 0.9), (0.003, 0.5), (0.01, 0.1))
