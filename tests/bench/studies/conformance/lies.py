@@ -25,6 +25,25 @@ def spoilt(sound: str, spoil: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return forward
 
 
+def spoilt_steps(spoil: Callable[..., Tensor]) -> dict[str, Any]:
+    """Members of a child of linear_unnormalised whose step is spoilt.
+
+    Args:
+        spoil: (number of tokens before, output, keys, geometry) -> another output.
+    """
+    base: Any = attentions.attention_class("linear_unnormalised")
+
+    def init_state(self: Any, batch_size: int, **kinds: Any) -> Any:
+        return 0, base.init_state(self, batch_size, **kinds)
+
+    def step(self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any) -> Any:
+        place, sums = state
+        out, sums = base.step(self, q, k, v, sums)
+        return spoil(place, out, k, self.geometry), (place + q.shape[-2], sums)
+
+    return {"init_state": init_state, "step": step}
+
+
 class Sends(torch.autograd.Function):
     """The output as it is; the backward pass changes its gradient, and sends one to an input."""
 

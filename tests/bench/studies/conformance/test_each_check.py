@@ -13,7 +13,7 @@ import attentions
 from bench.studies.conformance.check import Broken
 from bench.studies.conformance.forms import LONG, forms_of
 from bench.studies.conformance.suite import CHECKS
-from tests.bench.studies.conformance.lies import sends, spoilt
+from tests.bench.studies.conformance.lies import sends, spoilt, spoilt_steps
 from tests.bench.studies.conformance.lies_to_checks import SPOILS
 
 
@@ -97,17 +97,7 @@ def four_heads(place: int, out: Tensor, k: Tensor, geometry: Any) -> Tensor:
 def test_a_check_finds_what_is_wrong_in_one_step(
     register: Callable[..., str], check: str, words: str, spoil: Callable[..., Tensor]
 ) -> None:
-    base: Any = attentions.attention_class("linear_unnormalised")
-
-    def init_state(self: Any, batch_size: int, **kinds: Any) -> Any:
-        return 0, base.init_state(self, batch_size, **kinds)
-
-    def step(self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any) -> Any:
-        place, sums = state
-        out, sums = base.step(self, q, k, v, sums)
-        return spoil(place, out, k, self.geometry), (place + q.shape[-2], sums)
-
-    assert_found(register("linear_unnormalised", init_state=init_state, step=step), check, words)
+    assert_found(register("linear_unnormalised", **spoilt_steps(spoil)), check, words)
 
 
 def test_gates_of_hidden_tokens_are_looked_at(register: Callable[..., str]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 import attentions
 from bench.core.badges import BadgeStatus
 from bench.studies.conformance.run import badge_for
-from tests.bench.studies.conformance.lies import SPOILT, spoilt
+from tests.bench.studies.conformance.lies import SPOILT, spoilt, spoilt_steps
 
 
 def assert_fails(name: str, claim: str) -> None:
@@ -34,18 +34,12 @@ def test_a_lie_that_shows_in_one_place_only_fails(
 
 
 def counting(wrong: Callable[[int, Tensor], bool]) -> dict[str, Any]:
-    """Members of a mechanism whose step is wrong at some places, (place, queries) -> whether."""
-    base: Any = attentions.attention_class("linear_unnormalised")
+    """Members of a mechanism whose step is wrong at some places, (place, keys) -> whether."""
 
-    def init_state(self: Any, batch_size: int, **kinds: Any) -> Any:
-        return 0, base.init_state(self, batch_size, **kinds)
+    def spoil(place: int, out: Tensor, k: Tensor, _: Any) -> Tensor:
+        return 1.01 * out if wrong(place, k) else out
 
-    def step(self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any) -> Any:
-        place, sums = state
-        out, sums = base.step(self, q, k, v, sums)
-        return 1.01 * out if wrong(place, q) else out, (place + q.shape[-2], sums)
-
-    return {"init_state": init_state, "step": step}
+    return spoilt_steps(spoil)
 
 
 @pytest.mark.parametrize(
