@@ -39,6 +39,7 @@ MARKS = "marks"
 
 DECIMAL = r"\d+(?:,\d{3})*(?:\.\d+)?"
 _NUMBER = re.compile(rf"[+-]?{DECIMAL}(?:e[+-]?\d+)?")
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")  # 2914e72 is one, and no number
 _OVER_ROWS = {"min", "max", "count"}
 _HOW = {"low", "high", "minus", "x100", *_OVER_ROWS}
 
@@ -175,7 +176,10 @@ def _groups(pattern: str, text: str) -> list[Value]:
     found = re.search(pattern, text)
     if found is None:
         raise ValueError(f"nothing is like {pattern!r}")
-    return [_decimal(words) if _NUMBER.fullmatch(words) else words for words in found.groups()]
+    return [
+        _decimal(words) if _NUMBER.fullmatch(words) and not _COMMIT.fullmatch(words) else words
+        for words in found.groups()
+    ]
 
 
 def _decimal(words: str) -> Decimal:
