@@ -110,6 +110,16 @@ def test_gradients_of_steps_are_those_of_the_formula_or_refused(case):
     torch.testing.assert_close(found, wanted)
 
 
+def test_gates_may_be_wider_than_the_tokens():
+    for case in CASES:
+        core, tensors, gates = called(case, n=70)
+        narrow = [x.float() for x in tensors]
+        out = core.float()(*narrow, **gates)
+        assert out.dtype == torch.float32
+        expected = CASES[case][1](*(x.double() for x in narrow), **gates)
+        torch.testing.assert_close(out.double(), expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("window", [None, 1, 7, 64, 300])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 def test_sinks_and_windows_are_those_of_the_formula(window, kv_heads):
