@@ -273,7 +273,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
             sums = sums if sums is None or before is None else sums + before
             new = {"k": k, "v": v}
             if sums is not None:
-                new["sums"] = sums.detach()
+                new["sums"] = sums
             place = list(self.gates).index(self.kept_gate) if self.kept_gate else None
             if place is not None:
                 new["kept"] = found[place]

@@ -187,7 +187,7 @@ class PastCore(PairCore):
             new = {"k": keys, "v": values} | ({} if sums is None else {"sums": sums})
             kept = {what: getattr(state, what).clone() for what in new}
             for what, x in new.items():
-                write(self.name, what, kept[what][:, :, :end], x.detach())
+                write(self.name, what, kept[what][:, :, :end], x)
             return within_range(out, q.dtype), state._replace(length=end, **kept)
 
 

@@ -132,8 +132,10 @@ def unit_triangular_inverse(below: Tensor) -> Tensor:
 class _UnitTriangularInverse(torch.autograd.Function):
     """The gradient needs the inverse only, and none of the steps towards it."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, below: Tensor) -> Tensor:
+    def forward(below: Tensor) -> Tensor:
         size = below.shape[-1]
         inverse = below.new_ones(*below.shape[:-1], 1, 1)  # (..., blocks, tokens, tokens)
         for tokens in (1 << level for level in range(size.bit_length() - 1)):
@@ -143,9 +145,11 @@ class _UnitTriangularInverse(torch.autograd.Function):
                 joint = second @ joint @ first
             upper = torch.cat((first, torch.zeros_like(first)), dim=-1)
             inverse = torch.cat((upper, torch.cat((joint, second), dim=-1)), dim=-2)
-        inverse = inverse.squeeze(-3)
-        ctx.save_for_backward(inverse)
-        return inverse
+        return inverse.squeeze(-3)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

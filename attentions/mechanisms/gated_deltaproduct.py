@@ -131,7 +131,7 @@ class GatedDeltaProduct(StateCore):
         *more_steps, state = more
         steps, length = self.gate_axes["r"], q.shape[2]
         if more_steps:
-            keys, values, betas = (x.expand(len(q), *x.shape[1:]) for x in more_steps)
+            keys, values, betas = (x.to(q.dtype).expand(len(q), *x.shape[1:]) for x in more_steps)
             beta = beta.expand(k.shape[:3])
             pairs = ((k, self.prepare(q, keys)[1]), (v, values), (beta, betas))
             k, v, beta = (torch.cat((x.unsqueeze(3), y), dim=3).flatten(2, 3) for x, y in pairs)

@@ -145,6 +145,11 @@ class MultiHeadLatentAttention(AttentionLayer):
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device
     ) -> LatentState:
         """A cache for ``seq_len`` tokens, in the model's own dtype, as nothing is summed in it."""
+        if not self.geometry.causal:
+            raise ValueError(
+                f"{self.name}: a cache was asked for, and causal is False; it is needed True, as "
+                "a token sees what came before it."
+            )
         latents, rope_keys = (
             torch.zeros(batch_size, self.geometry.seq_len, width, dtype=dtype, device=device)
             for width in (self.kv_rank, self.rope_dim)

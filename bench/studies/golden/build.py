@@ -167,7 +167,8 @@ def build_like(
     owner = module.core if isinstance(module, SharedHeads) else module
     learned = {_our_place(key): value for key, value in owner.named_parameters()}
     places = learned | {_our_place(key): value for key, value in owner.named_buffers()}
-    missing = learned.keys() - _behind_given_gates(owner, golden, form)
+    missing = {key for key, value in learned.items() if value.numel()}
+    missing -= _behind_given_gates(owner, golden, form)
     for official, value in golden.tensors.items():
         weight = official.removeprefix("w.")
         if weight == official or weight in _SWITCHES | form.not_weights:

@@ -89,6 +89,37 @@ def test_steps_equal_the_formula_however_a_prompt_is_split(case):
         torch.testing.assert_close(torch.cat(outputs, 2), expected)
 
 
+@every
+def test_gradients_of_steps_are_those_of_the_formula_or_refused(case):
+    """Refused by torch where a cache is written in place."""
+    core, tensors, gates = called(case, n=20)
+    given = [x.requires_grad_() for x in (*tensors, *gates.values())]
+    expected, outputs = CASES[case][1](*tensors, **gates), []
+    cotangent = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, given, cotangent)
+    state = core.init_state(2, dtype=torch.double, device=torch.device("cpu"))
+    for q, k, v, *more in zip(*(x.split((9, 4, 7), 2) for x in given), strict=True):
+        out, state = core.step(q, k, v, state, **dict(zip(gates, more, strict=True)))
+        outputs.append(out)
+    try:
+        found = torch.autograd.grad(torch.cat(outputs, 2), given, cotangent)
+    except RuntimeError as error:
+        assert "modified by an inplace operation" in str(error)
+        assert case in ("fox", "gated_attention", "gated_attention headwise", "differential_v2")
+        return
+    torch.testing.assert_close(found, wanted)
+
+
+def test_gates_may_be_wider_than_the_tokens():
+    for case in CASES:
+        core, tensors, gates = called(case, n=70)
+        narrow = [x.float() for x in tensors]
+        out = core.float()(*narrow, **gates)
+        assert out.dtype == torch.float32
+        expected = CASES[case][1](*(x.double() for x in narrow), **gates)
+        torch.testing.assert_close(out.double(), expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("window", [None, 1, 7, 64, 300])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 def test_sinks_and_windows_are_those_of_the_formula(window, kv_heads):

@@ -123,6 +123,11 @@ def test_the_cache_is_made_for_all_tokens_and_refuses_more():
         layer.step(x[:1, :1], empty)
 
 
+def test_a_layer_that_sees_later_tokens_has_no_cache():
+    with pytest.raises(ValueError, match="mla: a cache was asked for, and causal is False"):
+        build().init_state(2, dtype=torch.float64, device=CPU)
+
+
 def test_defaults_have_the_proportions_of_the_paper():
     layer = build(num_heads=2, head_dim=128, seq_len=1)
     assert (layer.kv_rank, layer.rope_dim) == (512, 64)
