@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.core.places import CHECKOUT
+from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
 from bench.studies.numerics.measure import (
     HARD_LEN,
@@ -39,10 +40,10 @@ def page_of(found: Sequence[Findings]) -> str:
     versions = " and ".join(sorted({each.torch for each in found}))
     facts = {"torch": versions, "command": COMMAND, "seq_len": f"{SEQ_LEN:,}"}
     facts |= {"num_heads": str(NUM_HEADS), "head_dim": str(HEAD_DIM), "hard_len": str(HARD_LEN)}
-    parts = [prose(__file__, "introduction", **facts), "\n\n", *_lines(_overview(ours))]
-    parts += ["\n", prose(__file__, "finite", **facts), "\n\n", *_lines(_failures(ours))]
+    parts = [prose(__file__, "introduction", **facts), "\n\n", _overview(ours)]
+    parts += ["\n", prose(__file__, "finite", **facts), "\n\n", *_failures(ours)]
     if theirs:
-        parts += ["\n", prose(__file__, "published"), "\n\n", *_lines(_beside(ours, theirs))]
+        parts += ["\n", prose(__file__, "published"), "\n\n", _beside(ours, theirs)]
     return "".join(parts)
 
 
@@ -53,18 +54,11 @@ def _by_name(found: Sequence[Findings]) -> dict[str, list[Findings]]:
     return forms
 
 
-def _lines(lines: Iterator[str]) -> list[str]:
-    return [f"{line}\n" for line in lines]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return markdown_table(head, rows, "l" + "r" * (len(head) - 1)) + "\n"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"| {' | '.join(['---', *['---:'] * (len(head) - 1)])} |"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-
-
-def _overview(ours: dict[str, list[Findings]]) -> Iterator[str]:
+def _overview(ours: dict[str, list[Findings]]) -> str:
     head = ["mechanism", *(f"error, {d}" for d in _DTYPES), *(f"finite to, {d}" for d in _DTYPES)]
     rows = [
         [name, *(_error(forms, d) for d in _DTYPES), *(_end(forms, d) for d in _DTYPES)]
@@ -96,12 +90,12 @@ def _end(forms: Sequence[Findings], dtype: str) -> str:
 
 def _failures(ours: dict[str, list[Findings]]) -> Iterator[str]:
     lines = [line for forms in ours.values() for form in forms for line in form.failures]
-    yield from (f"- {line.removesuffix(': not finite')}" for line in lines)
+    yield from (f"- {line.removesuffix(': not finite')}\n" for line in lines)
     if not lines:
-        yield f"none of {len(ours)} mechanisms."
+        yield f"none of {len(ours)} mechanisms.\n"
 
 
-def _beside(ours: dict[str, list[Findings]], theirs: dict[str, list[Findings]]) -> Iterator[str]:
+def _beside(ours: dict[str, list[Findings]], theirs: dict[str, list[Findings]]) -> str:
     rows = []
     for name, forms in theirs.items():
         mine = ours.get(name.removesuffix(_SUFFIX), [])

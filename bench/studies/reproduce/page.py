@@ -12,6 +12,7 @@ from bench.core.record import Quality, Record
 from bench.core.store import read_records
 from bench.publishing.charts.plain import chart_of
 from bench.publishing.charts.write import write_charts
+from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
 from bench.studies.reproduce.papers import Claim, Contradiction, Kind, PaperCell, Papers
 from bench.studies.reproduce.runs import ends_of, origins, records_of, steps_of
@@ -78,14 +79,7 @@ _IDLE = (Verdict.NOT_RUN, Verdict.NOT_COMPARABLE)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    if not rows:
-        yield from ("None.", "")
-        return
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
-    yield ""
+    yield from (markdown_table(head, rows) if rows else "None.", "")
 
 
 def _run_cells(

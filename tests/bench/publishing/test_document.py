@@ -22,6 +22,7 @@ from bench.publishing.document import (
     csv_text,
     latex,
     markdown,
+    markdown_table,
     text_table,
     words,
     write,
@@ -85,6 +86,16 @@ said before
 Some **prose**.
 """
     )
+
+
+def test_cells_that_are_markdown_stay_so_and_only_bars_are_escaped():
+    plain = markdown_table(("a", ""), [("`x|y`", "1"), (r"\|b\|", "")], "lr")
+    assert plain.splitlines() == ["| a |  |", "|---|--:|", r"| `x\|y` | 1 |", r"| \|b\| |  |"]
+    assert markdown_table(("a", "b"), [["*long*", "1"]], "lr", is_padded=True).splitlines() == [
+        "| a      |   b |",
+        "| ------ | --: |",
+        "| *long* |   1 |",
+    ]
 
 
 def test_csv_has_base_units_and_the_ends_of_intervals():
