@@ -293,7 +293,7 @@ def escape(text: str) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """The table as CSV: values in base units under their keys; see `Column`."""
+    """The table as CSV: values in base units under their keys; see `Column` and `csv_cell`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     ends = {c.key: (f"{c.key}_low", f"{c.key}_high") for c in table.columns if c.has_interval}
@@ -303,9 +303,18 @@ def csv_text(table: Table) -> str:
         for column in table.columns:
             value = row.get(column.key)
             found = value if isinstance(value, Estimate) else (value, None, None)
-            cells += found if column.has_interval else found[:1]
+            cells += map(csv_cell, found if column.has_interval else found[:1])
         writer.writerow(cells)
     return text.getvalue()
+
+
+def csv_cell(value: object) -> object:
+    """A value for a CSV file, where text that a spreadsheet would evaluate gets an apostrophe.
+
+    Names and reasons may come from a plugin.
+    """
+    starts = ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if isinstance(value, str) and value.startswith(starts) else value
 
 
 def latex(document: Document) -> str:

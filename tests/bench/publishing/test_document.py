@@ -106,6 +106,11 @@ def test_csv_has_base_units_and_the_ends_of_intervals():
     ]
 
 
+def test_text_that_a_spreadsheet_would_evaluate_is_marked_and_numbers_keep_their_sign():
+    table = Table(columns=[words("name"), Column("x")], rows=[{"name": "=1+1", "x": -0.5}])
+    assert csv_text(table) == "name,x\n'=1+1,-0.5\n"
+
+
 def test_an_interval_does_not_leave_what_can_be():
     column = Column("x", within=(0.0, 1.0))
     assert column.write(Estimate(0.9, 0.7, 1.2)) == "0.900 (0.700 to 1.000)"
