@@ -57,6 +57,8 @@ def make_dashboard(
     problem = ""
     if mode == "online" and entity is None:
         entity, problem = _in_time(door.default_entity)
+        if not (entity or problem):
+            problem = "the key has no default entity; say wandb.entity=NAME"
     built = build(views, sentences, config, entity)
     model = built._to_model()
     text = json.dumps(model.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1)
