@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench.core.grouping import grouped
 from bench.core.places import CHECKOUT
 from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
@@ -35,8 +36,8 @@ def path_of(out: Path) -> Path:
 
 def page_of(found: Sequence[Findings]) -> str:
     """The whole page."""
-    ours = _by_name([each for each in found if not each.is_published])
-    theirs = _by_name([each for each in found if each.is_published])
+    ours = grouped((each for each in found if not each.is_published), lambda each: each.mechanism)
+    theirs = grouped((each for each in found if each.is_published), lambda each: each.mechanism)
     versions = " and ".join(sorted({each.torch for each in found}))
     facts = {"torch": versions, "command": COMMAND, "seq_len": f"{SEQ_LEN:,}"}
     facts |= {"num_heads": str(NUM_HEADS), "head_dim": str(HEAD_DIM), "hard_len": str(HARD_LEN)}
@@ -45,13 +46,6 @@ def page_of(found: Sequence[Findings]) -> str:
     if theirs:
         parts += ["\n", prose(__file__, "published"), "\n\n", _beside(ours, theirs)]
     return "".join(parts)
-
-
-def _by_name(found: Sequence[Findings]) -> dict[str, list[Findings]]:
-    forms: dict[str, list[Findings]] = {}
-    for each in found:
-        forms.setdefault(each.mechanism, []).append(each)
-    return forms
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -113,9 +107,7 @@ def _broken(forms: Sequence[Findings]) -> str:
         for dtype, cases in form.broken.items():
             for case in cases:
                 by_case.setdefault(case, []).append(dtype)
-    by_dtypes: dict[tuple[str, ...], list[str]] = {}
-    for case, dtypes in by_case.items():
-        by_dtypes.setdefault(tuple(dict.fromkeys(dtypes)), []).append(case)
+    by_dtypes = grouped(by_case, lambda case: tuple(dict.fromkeys(by_case[case])))
     parts = [
         f"{'' if len(dtypes) == len(_DTYPES) else ' and '.join(dtypes) + ': '}{', '.join(cases)}"
         for dtypes, cases in by_dtypes.items()
