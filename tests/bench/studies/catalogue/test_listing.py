@@ -20,7 +20,7 @@ from bench.core.proofs import Proofs
 from bench.core.rows import ON_REQUEST, row_labels
 from bench.studies.catalogue.listing import in_words, main, read_query, table
 from bench.studies.golden.proof import Proof, Verdict
-from bench.studies.verify import write_rows
+from bench.studies.verify.files import write_rows
 
 
 def proof(mechanism: str | None, status: Verdict) -> Proof:
