@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.studies.verify import main
+from bench.studies.verify.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # `python tools/count.py` has only this folder there
 
+from bench.publishing.document import markdown_table  # noqa: E402
 from tests.sources import (  # noqa: E402
     FLOORS,
     MODULES,
@@ -145,10 +146,7 @@ def beside_then() -> list[tuple[str, str, str]]:
 def main() -> None:
     """Print picture and tables."""
     print(f"```\n{picture()}\n```\n")
-    print("| | 64691b0 | now |\n|---|--:|--:|")
-    for row in beside_then():
-        print(f"| {' | '.join(row)} |")
-    print()
+    print(markdown_table(("", "64691b0", "now"), beside_then(), "lrr"), end="\n\n")
     nala = entered("nala")
     machinery = [file for pattern in MACHINERY for file in ROOT.glob(pattern)]
     halves = [f"{below(folder):,}" for folder in ("attentions", "bench", "tests")]
@@ -164,9 +162,7 @@ def main() -> None:
             f"{at_the_top('attentions')} / {at_the_top('bench')}",
         ),
     ]
-    print("| | |\n|---|--:|")
-    for words, number in rows:
-        print(f"| {words} | {number} |")
+    print(markdown_table(("", ""), rows, "lr"))
 
 
 if __name__ == "__main__":

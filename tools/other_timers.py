@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+from bench.publishing.document import markdown_table
+
 ROOT = Path(__file__).resolve().parent.parent
 LENGTHS = (256, 1024, 4096)
 SHAPE = (1, 4, 64)
@@ -94,14 +96,15 @@ def run(*words: str | Path) -> str:
 
 def table(rounds: list[dict[str, dict[int, float]]]) -> str:
     """Medians over rounds, and their ratios to torch.utils.benchmark, as a pipe table."""
-    lines = ["| tool | tokens | median of each round (µs) | ratio |", "|---|--:|--:|--:|"]
+    rows = []
     for tool in sorted(rounds[0]):
         for length in LENGTHS:
             own = [seconds[tool][length] for seconds in rounds]
             ratio = median(each[tool][length] / each[BASE][length] for each in rounds)
             shown = " ".join(f"{1e6 * one:.1f}" for one in own)
-            lines.append(f"| {tool} | {length:,} | {shown} | {ratio:.3f} |")
-    return "\n".join(lines)
+            rows.append((tool, f"{length:,}", shown, f"{ratio:.3f}"))
+    head = ("tool", "tokens", "median of each round (µs)", "ratio")
+    return markdown_table(head, rows, "lrrr")
 
 
 def main(words: list[str]) -> int:

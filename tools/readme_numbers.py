@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import zip_longest
 
+from bench.publishing.document import markdown_table
 from tools.readme_sources import (
     DECIMAL,
     MARKS,
@@ -236,15 +237,8 @@ _KINDS: dict[str, Callable[[Block], str]] = {
 
 
 def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], num_text: int) -> str:
-    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        places = enumerate(zip(cells, widths, strict=True))
-        padded = (c.ljust(w) if i < num_text else c.rjust(w) for i, (c, w) in places)
-        return f"| {' | '.join(padded)} |\n"
-
-    rule = ["-" * w if i < num_text else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return "".join(map(line, (header, rule, *rows)))
+    align = "l" * num_text + "r" * (len(header) - num_text)
+    return markdown_table(header, rows, align, is_padded=True) + "\n"
 
 
 def _fields(tie: str, number: int) -> list[str]:

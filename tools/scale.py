@@ -30,6 +30,7 @@ from bench.measuring.plan import plan, reference_cell
 from bench.measuring.sharing.claims import Claims
 from bench.measuring.sharing.work import SharedWork
 from bench.measuring.todo import missing
+from bench.publishing.document import markdown_table
 from tests import records as made
 from tests.page_parts import with_part
 
@@ -148,14 +149,18 @@ def _record(cell: Cell, samples: list[float], here: environment.Environment) -> 
 
 def table(costs: dict[tuple[int, str], Cost]) -> str:
     """Markdown table of the steps' times and memory at each size."""
-    lines = [
-        "| cells | step | CPU time | wall time | most memory |",
-        "|--:|---|--:|--:|--:|",
+    head = ("cells", "step", "CPU time", "wall time", "most memory")
+    rows = [
+        (
+            f"{size:,}",
+            step,
+            f"{cost['cpu_s']:.1f} s",
+            f"{cost['wall_s']:.1f} s",
+            f"{cost['peak_mib']:,.0f} MiB",
+        )
+        for (size, step), cost in costs.items()
     ]
-    for (size, step), cost in costs.items():
-        seconds = f"{cost['cpu_s']:.1f} s | {cost['wall_s']:.1f} s"
-        lines.append(f"| {size:,} | {step} | {seconds} | {cost['peak_mib']:,.0f} MiB |")
-    return "\n".join(lines)
+    return markdown_table(head, rows, "rlrrr")
 
 
 def run(sizes: Sequence[int]) -> dict[tuple[int, str], Cost]:

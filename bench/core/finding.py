@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from bench.core.grouping import grouped
 from bench.core.numbers import RANDOM, Line, Number
 
 CHANGE = "change of entropy"
@@ -50,9 +51,7 @@ def _spans(norms: Sequence[float], own: Sequence[float]) -> list[tuple[float, fl
 
 def sentences(lines: Sequence[Line]) -> list[str]:
     """One sentence per span, with rows in the order of their change, the largest fall first."""
-    own, by_span = medians(lines), dict[str, list[Number]]()
-    for number in changes(lines):
-        by_span.setdefault(number.at, []).append(number)
+    own, by_span = medians(lines), grouped(changes(lines), lambda number: number.at)
     said = []
     for index, (span, numbers) in enumerate(by_span.items()):
         known = [(number.mean, number.attention) for number in numbers if number.mean is not None]

@@ -72,7 +72,3 @@ class Looks:
             if found.p_value <= level and found.ahead != 0.5:
                 return AHEAD if found.ahead > 0.5 else BEHIND
         return NOT_DECIDED if num_seeds == self.numbers[-1] else OPEN
-
-    def next_number(self, num_seeds: int) -> int | None:
-        """Number of seeds at the next look; None after the last."""
-        return next((number for number in self.numbers if number > num_seeds), None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.limits import parsed
+from bench.core.grouping import grouped
 from bench.core.later import without_later_hyperparameters
 
 _HEAD = """\
@@ -107,15 +108,11 @@ def presets_text(presets: Iterable[RatePreset]) -> str:
 
     Settings and rows are JSON in quotes, one per line.
     """
-    by_task: dict[str, list[RatePreset]] = {}
-    for preset in sorted(presets, key=lambda p: (p.task, p.entry)):
-        by_task.setdefault(preset.task, []).append(preset)
+    by_task = grouped(sorted(presets, key=lambda p: (p.task, p.entry)), lambda p: p.task)
     lines = [_HEAD.rstrip("\n")]
     for task, presets_of_task in by_task.items():
         lines += [f"{task}:"]
-        searches: dict[str, list[RatePreset]] = {}
-        for preset in presets_of_task:
-            searches.setdefault(json.dumps(preset.settings), []).append(preset)
+        searches = grouped(presets_of_task, lambda p: json.dumps(p.settings))
         for settings, rows in sorted(searches.items()):
             lines += [f"- settings: {_quoted(settings)}", "  entries:"]
             for row in rows:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from bench.core.cell import Cell
+from bench.core.grouping import grouped
 from bench.core.record import Record, Speed, Status
 from bench.measuring.config import Shard, SweepConfig
 from bench.measuring.machine.environment import Environment, is_good
@@ -136,10 +137,10 @@ def affordable(
         expected_s: expected cost of a cell, in seconds.
         left_s: time left, in seconds.
     """
-    units: dict[str, list[PlannedCell]] = {}
-    for p in todo:
-        if p.unsupported is None:
-            units.setdefault(p.cell.key if p.cell.is_task else p.cell.block, []).append(p)
+    units = grouped(
+        (p for p in todo if p.unsupported is None),
+        lambda p: p.cell.key if p.cell.is_task else p.cell.block,
+    )
     costs = {name: sum(map(expected_s, unit)) for name, unit in units.items()}
     chosen = [p for p in todo if p.unsupported is not None]
     spent_s = 0.0

@@ -8,7 +8,6 @@ something to show lie beside the page, in a folder of its name.
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,9 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from bench.core.cli.errors import ConfigError, did_you_mean, print_error
+from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.files import write_whole
+from bench.core.cli.values import run_words
 from bench.core.format import format_duration, quantity
 from bench.core.observed import CONTROLS
 from bench.core.record import Record, Status
@@ -36,6 +36,7 @@ from bench.publishing.tables import (
     machine_words,
     speed_sections,
     summary_words,
+    varied_settings,
 )
 from bench.publishing.task_tables import task_sections
 from bench.publishing.templates import prose
@@ -102,15 +103,10 @@ def _told_apart(board: Leaderboard, order: Sequence[str] = ()) -> Leaderboard:
 
     For example ``recall position=rope``.
     """
-    alike: dict[str, list[TaskScores]] = {}
-    for task in board.tasks:
-        alike.setdefault(task.label, []).append(task)
 
     def named(task: TaskScores) -> TaskScores:
-        own = json.loads(task.settings)
-        others = [json.loads(other.settings) for other in alike[task.label]]
-        names = [n for n in own if n not in _NAMED and any(o.get(n) != own[n] for o in others)]
-        words = [f"{name}={own[name]}" for name in sorted(names)]
+        varied = varied_settings(task, board.tasks)
+        words = [f"{name}={varied[name]}" for name in sorted(varied.keys() - {*_NAMED})]
         return replace(task, label=" ".join([task.label, *words]))
 
     def place(task: TaskScores) -> int:
@@ -204,19 +200,20 @@ def write_page(
     return [write_whole(page, text), *(file for _, file in drawn)]
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Write the page and its pictures."""
-    if len(argv) < 3 or {"-h", "--help"} & set(argv):
+    return run_words(_write, argv, __doc__ or "")
+
+
+def _write(words: list[str]) -> int:
+    if len(words) < 3:
         print(__doc__)
-        return 0 if {"-h", "--help"} & set(argv) else 2
-    folder, page, command, *tasks = argv
-    try:
-        files = write_page(Path(folder), Path(page), command, tasks)
-    except ConfigError as error:
-        return print_error(error)
+        return 2
+    folder, page, command, *tasks = words
+    files = write_page(Path(folder), Path(page), command, tasks)
     print(f"Wrote {', '.join(map(str, files))}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

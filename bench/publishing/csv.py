@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.core.record import Record, Speed
 from bench.core.store import latest
+from bench.publishing.document import csv_cell
 from bench.publishing.filters import filter_columns
 from bench.publishing.frame import Row, frame
 
@@ -37,9 +38,6 @@ _LAST = ("hyperparameters", "task_settings", "plugins")  # JSON, too wide for th
 
 _METERED = ("power_cap_w", "energy_per_call_j")
 """Readings from a GPU's driver; a timed row without them is written as ``unavailable``."""
-
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of a text that a spreadsheet would evaluate; numbers keep their sign."""
 
 
 def flat_rows(
@@ -85,7 +83,7 @@ def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
     """RFC 4180, with a header; None is an empty field, booleans are ``true`` and ``false``.
 
     Readings of a GPU that a timed row lacks, as every row of a CPU does, are ``unavailable``.
-    Text that a spreadsheet would take for a formula is prefixed with an apostrophe.
+    Text that a spreadsheet would evaluate is prefixed with an apostrophe.
     """
     columns, rows = flat_rows(records, metrics)
     text = io.StringIO(newline="")
@@ -99,6 +97,4 @@ def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
 
 
 def _field(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return str(value).lower() if isinstance(value, bool) else value
+    return str(value).lower() if isinstance(value, bool) else csv_cell(value)

@@ -7,7 +7,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -246,24 +246,38 @@ def _markdown(block: Block) -> Iterator[str]:
 
 
 def pipe_table(table: Table) -> str:
-    """A Markdown table without its title, padded so that it also reads well as plain text."""
-    is_left = [column.align == "left" for column in table.columns]
-    lines = [[escape(cell) for cell in row] for row in (table.header, *table.texts())]
-    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
-    rule = [
-        "-" * w if left else "-" * (w - 1) + ":" for w, left in zip(widths, is_left, strict=True)
-    ]
+    """A table in Markdown without its title, padded so that it also reads well as plain text."""
+    header, *rows = ([escape(cell) for cell in row] for row in (table.header, *table.texts()))
+    align = "".join(column.align[0] for column in table.columns)
+    return markdown_table(header, rows, align, is_padded=True)
+
+
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], align: str = "", is_padded: bool = False
+) -> str:
+    """A table whose cells are Markdown already; bars within them are escaped.
+
+    Args:
+        header: title of each column.
+        rows: cells, one for every column.
+        align: ``l`` or ``r`` for each column; empty if all are words.
+        is_padded: whether the cells of a column are equally wide.
+    """
+    sides = ["<" if side == "l" else ">" for side in align or "l" * len(header)]
+    lines = [[_BAR.sub(r"\\|", cell) for cell in row] for row in (header, *rows)]
+    widths = [is_padded * max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    columns = [*zip(sides, widths, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if left else cell.rjust(width)
-            for cell, width, left in zip(cells, widths, is_left, strict=True)
-        ]
+        padded = (f"{cell:{side}{w}}" for cell, (side, w) in zip(cells, columns, strict=True))
         return f"| {' | '.join(padded)} |"
 
-    return "\n".join(map(line, [lines[0], rule, *lines[1:]]))
+    rule = ["---".ljust(w, "-") if side == "<" else "--:".rjust(w, "-") for side, w in columns]
+    ruled = f"| {' | '.join(rule)} |" if is_padded else f"|{'|'.join(rule)}|"
+    return "\n".join([line(lines[0]), ruled, *map(line, lines[1:])])
 
 
+_BAR = re.compile(r"(?<!\\)\|")
 _MARKUP = re.compile(
     r"""[\\`*<|]                    # code, emphasis, HTML, the border of a cell
       | (?<![^\W_])_ | _(?![^\W_])  # emphasis too, but not within softmax_explicit
@@ -279,7 +293,7 @@ def escape(text: str) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """The table as CSV: values in base units under their keys; see `Column`."""
+    """The table as CSV: values in base units under their keys; see `Column` and `csv_cell`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     ends = {c.key: (f"{c.key}_low", f"{c.key}_high") for c in table.columns if c.has_interval}
@@ -289,9 +303,18 @@ def csv_text(table: Table) -> str:
         for column in table.columns:
             value = row.get(column.key)
             found = value if isinstance(value, Estimate) else (value, None, None)
-            cells += found if column.has_interval else found[:1]
+            cells += map(csv_cell, found if column.has_interval else found[:1])
         writer.writerow(cells)
     return text.getvalue()
+
+
+def csv_cell(value: object) -> object:
+    """A value for a CSV file, where text that a spreadsheet would evaluate gets an apostrophe.
+
+    Names and reasons may come from a plugin.
+    """
+    starts = ("=", "+", "-", "@", "\t", "\r")
+    return f"'{value}" if isinstance(value, str) and value.startswith(starts) else value
 
 
 def latex(document: Document) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from bench.core.cell import ModelWorkload, TimedWorkload
+from bench.core.grouping import grouped
 from bench.core.record import Record, Speed, Status
 from bench.core.statistics import Value
 from bench.core.store import latest
@@ -24,9 +25,6 @@ OTHER_ROUNDS = "timed in other rounds"
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
-
-K = TypeVar("K")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,14 +192,6 @@ def _by_number(setting: tuple[str, *tuple[object, ...]]) -> tuple[object, ...]:
     """Sort key: the label, with ``num_pairs=4`` before ``num_pairs=16``, then the other parts."""
     label, *rest = setting
     return (re.sub(r"\d+", lambda digits: digits[0].zfill(12), label), *rest)
-
-
-def grouped(ones: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Group items by a key; groups, and items within one, keep their order."""
-    groups: dict[K, list[T]] = {}
-    for one in ones:
-        groups.setdefault(key(one), []).append(one)
-    return groups
 
 
 def _setting_and_size(record: Record) -> tuple[Setting, int]:

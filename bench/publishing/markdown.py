@@ -42,8 +42,8 @@ def leaderboard_page(
         blocks.append("\n".join(f"- {escape(sentence)}" for sentence in said))
     blocks += [f"Measured on {words}." for words in map(escape, machine_words(board))]
     blocks.append(summary_words(board))
-    chapters = [*_chapters(board, columns, model_columns), ("Diagnostics", diagnostics)]
-    for title, sections in chapters:
+    every = [*chapters(board, columns, model_columns), ("Diagnostics", diagnostics)]
+    for title, sections in every:
         blocks += [f"## {title}"] if sections else []
         blocks += section_blocks(sections)
     if pictures:
@@ -61,16 +61,17 @@ def leaderboard_tables(
 ) -> Document:
     """Headings and tables of the page; arguments as for `leaderboard_page`."""
     blocks: list[Block] = []
-    for title, sections in _chapters(board, columns, model_columns):
+    for title, sections in chapters(board, columns, model_columns):
         for section in sections:
             blocks += [Heading(f"{title}: {section.title}"), *section.tables]
     measured = ", ".join(machine_words(board))
     return Document(f"Leaderboard of attention mechanisms, measured on {measured}", blocks)
 
 
-def _chapters(
+def chapters(
     board: Leaderboard, columns: Sequence[str], model_columns: Sequence[str]
 ) -> list[tuple[str, Sequence[Section]]]:
+    """Sections of the leaderboard by the title of their chapter, in the order of the page."""
     return [
         ("Speed and memory", speed_sections(board, columns)),
         ("Growth with the sequence length", growth_sections(board)),

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
+from bench.core.grouping import grouped
 from bench.core.statistics import Interval
-from bench.publishing.leaderboard import Leaderboard, grouped
+from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.metrics.ranks import place_among, place_words
 from bench.publishing.scores import Score, TaskScores
 

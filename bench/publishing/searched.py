@@ -42,7 +42,7 @@ def _best_of_row(row: Sequence[Record]) -> list[Record]:
     counts = Counter(record.cell.task.seed for record in row)
     seed = min(counts, key=lambda own: (-counts[own], own))
     runs = {
-        float(record.cell.task.settings["learning_rate"]): _trained(record)
+        float(record.cell.task.settings["learning_rate"]): trained(record)
         for record in row
         if record.cell.task.seed == seed
     }
@@ -63,7 +63,8 @@ def _labelled(record: Record, shared: float, *, is_at_edge: bool) -> Record:
     return replace(record, cell=replace(record.cell, workload=work))
 
 
-def _trained(record: Record) -> Trained:
+def trained(record: Record) -> Trained:
+    """Score of a run on validation examples; None if it ended without one."""
     result = record.result
     if not isinstance(result, Quality) or not result.validation:
         return Trained(score=None)

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench.core.cli.errors import ConfigError, print_error
 from bench.core.cli.files import write_whole
+from bench.core.cli.values import run_words
 from bench.core.format import number, quantity, ratio_words
 from bench.core.record import REFERENCE, Record, Speed
 from bench.core.statistics import Ratio
@@ -174,20 +174,20 @@ def _origin(records: Sequence[Record]) -> str:
     return f"Measured {when} on {escape(where)}; {shape}, commit {commit}."
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Write the page."""
-    if len(argv) != 2 or {"-h", "--help"} & set(argv):
+    return run_words(_write, argv, __doc__ or "")
+
+
+def _write(words: list[str]) -> int:
+    if len(words) != 2:
         print(__doc__)
-        return 0 if {"-h", "--help"} & set(argv) else 2
-    folder, page = map(Path, argv)
-    try:
-        published, compiled = (read_records(folder / name) for name in ("published", "compiled"))
-        write_whole(page, speed_page(published, compiled))
-    except ConfigError as error:
-        return print_error(error)
-    print(f"Wrote {page}")
+        return 2
+    folder, page = map(Path, words)
+    published, compiled = (read_records(folder / name) for name in ("published", "compiled"))
+    print(f"Wrote {write_whole(page, speed_page(published, compiled))}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -232,6 +232,13 @@ def task_axes(task: TaskScores, board: Leaderboard) -> dict[str, Any]:
     return {name: plain(own.get(name)) for name in sorted(varied)}
 
 
+def varied_settings(task: TaskScores, tasks: Sequence[TaskScores]) -> dict[str, Any]:
+    """Settings in which a task differs from another one with its label, by name."""
+    own = json.loads(task.settings)
+    alike = [json.loads(one.settings) for one in tasks if one.label == task.label]
+    return {name: v for name, v in own.items() if any(one.get(name) != v for one in alike)}
+
+
 def settings_apart(task: TaskScores, board: Leaderboard) -> list[str]:
     """Settings by which a task is told apart from others with its label, as text."""
     axes = task_axes(task, board)

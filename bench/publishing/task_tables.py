@@ -19,7 +19,14 @@ from bench.publishing.fronts import COSTS, Front, fronts
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.overall import Overall, OverallRow, overall
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.tables import Section, leading_rows, place_words, status_words, with_marks
+from bench.publishing.tables import (
+    Section,
+    leading_rows,
+    place_words,
+    status_words,
+    varied_settings,
+    with_marks,
+)
 
 SOLVED = 0.9
 """Smallest share of right answers at which a length counts as solved."""
@@ -124,11 +131,9 @@ def _solved_tables(tasks: Sequence[TaskScores]) -> Iterator[Table]:
 
 def _titles(tasks: Sequence[TaskScores]) -> Iterator[str]:
     """The label of each task, with the settings in which tasks of one label differ."""
-    every = [json.loads(task.settings) for task in tasks]
-    for task, own in zip(tasks, every, strict=True):
-        others = [one for t, one in zip(tasks, every, strict=True) if t.label == task.label]
-        varied = [name for name in own if any(own[name] != one.get(name) for one in others)]
-        yield " ".join([task.label, *(f"{name}={own[name]}" for name in varied)])
+    for task in tasks:
+        varied = varied_settings(task, tasks)
+        yield " ".join([task.label, *(f"{name}={value}" for name, value in varied.items())])
 
 
 def _overall_words(row: OverallRow) -> str:

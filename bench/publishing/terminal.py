@@ -11,19 +11,10 @@ from rich.text import Text
 from bench.core.record import Record
 from bench.publishing.conclusions import sentences
 from bench.publishing.config import PublishConfig
-from bench.publishing.growth import growth_sections
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.markdown import chapters
 from bench.publishing.printed import laid_out
-from bench.publishing.tables import (
-    Section,
-    holes_table,
-    machine_words,
-    model_sections,
-    speed_sections,
-    summary_words,
-)
-from bench.publishing.task_tables import task_sections
-from bench.publishing.threads import thread_sections
+from bench.publishing.tables import Section, holes_table, machine_words, summary_words
 from bench.publishing.versus import versus, versus_lines, versus_sections
 
 
@@ -32,13 +23,8 @@ def print_leaderboard(board: Leaderboard, config: PublishConfig, console: Consol
 
     A narrow console drops the last columns of a table, and a line says so.
     """
-    sections = [
-        *speed_sections(board, config.columns),
-        *growth_sections(board),
-        *thread_sections(board),
-        *model_sections(board, config.model_columns or config.columns),
-        *task_sections(board),
-    ]
+    every = chapters(board, config.columns, config.model_columns)
+    sections = [section for _, own in every for section in own]
     for sentence in sentences(board):
         console.print(Text(sentence))
     print_sections(sections, console)

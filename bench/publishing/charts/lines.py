@@ -99,14 +99,14 @@ def against_size(
         (height, 0),
         by=1.25,
     )
-    foot = y.ends[0]
+    foot, has_one = y.ends[0], y.ends[0] <= 1 <= y.ends[1]
     title = f"{words} against {along.lower()}"
     spec = picture(
         lines(),
         x,
         y,
         {
-            "rules": [{"y": 1.0, "dash": [1, 0]}] if quantity.is_ratio else [],
+            "rules": [{"y": 1.0, "dash": [1, 0]}] if quantity.is_ratio and has_one else [],
             "bands": [point for point in points if "low" in point],
             "corners": points,
             "points": points,

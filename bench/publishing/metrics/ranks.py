@@ -17,6 +17,7 @@ from statistics import fmean
 import numpy as np
 
 from bench.core.comparison import Runs, compare
+from bench.core.grouping import grouped
 from bench.core.record import Record, Speed
 from bench.core.statistics import (
     BOOTSTRAP_SEED,
@@ -129,9 +130,7 @@ def _compare_rows(rows: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
     """Shares of wins, and whether row i is ahead of row j for certain."""
     wins = np.full((len(rows), len(rows)), 0.5)
     is_ahead = np.zeros((len(rows), len(rows)), dtype=bool)
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for i, row in enumerate(rows):
-        groups.setdefault(row.together, []).append(i)
+    groups = grouped(range(len(rows)), lambda i: rows[i].together)
     for members in groups.values():
         place = np.ix_(members, members)
         wins[place], is_ahead[place] = _compare_rounds(np.stack([rows[i].values for i in members]))

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from bench.core.cli.files import write_whole
 from bench.core.format import quantity
+from bench.core.grouping import grouped
 from bench.core.record import Record
 from bench.publishing.config import PublishConfig
 from bench.publishing.csv import csv_text
-from bench.publishing.leaderboard import build_leaderboard, grouped
+from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.machine import describe_machine
 from bench.publishing.page.assemble import json_text, page_html
 from bench.publishing.page.content import page_content

@@ -110,11 +110,12 @@ def why_not_online() -> str:
     return "" if found is not None else "no API key is configured"
 
 
-def default_entity() -> str:
-    """Default entity of the API key; asks the server."""
+def default_entity() -> str | None:
+    """Default entity of the API key, if it has one; asks the server."""
     import wandb
 
-    return str(wandb.Api().default_entity)
+    found: str | None = wandb.Api().default_entity
+    return found
 
 
 def keep_charts(entity: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
+from bench.core.grouping import grouped
 from bench.publishing.config import PublishConfig
 from bench.publishing.sinks import wandb_door as door
 from bench.publishing.sinks.curves import HISTORY, PREFIXES
@@ -57,6 +58,8 @@ def make_dashboard(
     problem = ""
     if mode == "online" and entity is None:
         entity, problem = _in_time(door.default_entity)
+        if not (entity or problem):
+            problem = "the key has no default entity; say wandb.entity=NAME"
     built = build(views, sentences, config, entity)
     model = built._to_model()
     text = json.dumps(model.model_dump(mode="json", by_alias=True, exclude_none=True), indent=1)
@@ -154,14 +157,13 @@ def _curves(reports: Any, names: dict[str, list[str]], metric: str, label: str) 
 
 def _scores(reports: Any, views: Sequence[View]) -> Iterator[Any]:
     """One panel per task, with a bar for each row and run."""
-    tasks: dict[str, list[str]] = {}
-    for name in dict.fromkeys(name for view in views for name in view.scores):
-        tasks.setdefault(name.rpartition("/")[0], []).append(name)
-    for start, names in tasks.items():
+    names = dict.fromkeys(name for view in views for name in view.scores)
+    tasks = grouped(names, lambda name: name.rpartition("/")[0])
+    for start, own in tasks.items():
         metric, _, task = start.partition("/")
         yield reports.BarPlot(
             title=f"{metric.replace('_', ' ').capitalize()}: {task}",
-            metrics=[reports.Metric(name) for name in names],
+            metrics=[reports.Metric(name) for name in own],
         )
 
 

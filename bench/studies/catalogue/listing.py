@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
@@ -76,7 +77,7 @@ def _print_list(words: list[str]) -> int:
         return 0
     console().print(table(tuple(found), proofs))
     if said := legend(tuple(found), proofs):
-        console().print(said, highlight=False)
+        console().print(said, highlight=False, markup=False)
     return 0
 
 
@@ -171,7 +172,7 @@ def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Tab
         proven = proofs.get(entry.name, Proofs())
         old_goldens = "*" * proven.has_stale_goldens(entry.module)
         old_badges = "*" * proven.is_stale(entry.module)
-        rows.add_row(
+        cells = (
             entry.name,
             entry.title,
             entry.family,
@@ -181,6 +182,7 @@ def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Tab
             f"{proven.goldens[0]}/{proven.goldens[1]}{old_goldens}" if proven.goldens else "-",
             "{}/{}".format(*proven.claims) + old_badges if proven.badges else "-",
         )
+        rows.add_row(*map(escape, cells))
     return rows
 
 

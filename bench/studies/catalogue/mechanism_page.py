@@ -13,6 +13,7 @@ from bench.core.badges import BadgeStatus
 from bench.core.proofs import stored_proofs
 from bench.core.rows import ON_REQUEST, rows_of
 from bench.measuring.costs.growth import Costs
+from bench.publishing.document import markdown_table
 from bench.studies.catalogue.listing import in_words
 from bench.studies.launches.page import in_one_line
 
@@ -29,7 +30,7 @@ def mechanism_page(entry: CatalogueEntry, cost: Costs, shape: str) -> str:
     for block in said.body:
         text = f"```text\n{block.text}\n```" if block.is_formula else as_markdown(block.text)
         lines += ["", text]
-    lines += ["", *_facts(entry), *_hyperparameters(entry), "", "## Cost", "", _cost(cost, shape)]
+    lines += ["", _facts(entry), *_hyperparameters(entry), "", "## Cost", "", _cost(cost, shape)]
     lists = (
         ("Hazards", [as_markdown(item) for item in said.hazards]),
         ("Differences", [as_markdown(item) for item in said.differences]),
@@ -42,29 +43,32 @@ def mechanism_page(entry: CatalogueEntry, cost: Costs, shape: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _facts(entry: CatalogueEntry) -> Iterator[str]:
+def _facts(entry: CatalogueEntry) -> str:
     source = re.sub(
         r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", entry.source
     )
     rows = ", ".join(f"`{label}`" for label in rows_of(entry.name) if label not in ON_REQUEST)
     file = f"attentions/{entry.module}.py"
-    yield "| | |"
-    yield "|---|---|"
-    yield f"| source | {source} |"
-    yield f"| family | {entry.family}: {entry.family_meaning} |"
-    yield f"| kind | {'layer, owns its projections' if entry.is_layer else 'core, on heads'} |"
-    yield f"| claims | {in_words(entry.capabilities)} |"
-    yield f"| rows | {rows} |"
-    yield f"| GPU launches | {in_one_line(entry.name, entry.capabilities.requires)} |"
-    yield f"| code | [{file}](../../{file}) |"
+    facts = {
+        "source": source,
+        "family": f"{entry.family}: {entry.family_meaning}",
+        "kind": "layer, owns its projections" if entry.is_layer else "core, on heads",
+        "claims": in_words(entry.capabilities),
+        "rows": rows,
+        "GPU launches": in_one_line(entry.name, entry.capabilities.requires),
+        "code": f"[{file}](../../{file})",
+    }
+    return markdown_table(("", ""), facts.items())
 
 
 def _hyperparameters(entry: CatalogueEntry) -> Iterator[str]:
     if entry.defaults:
-        yield from ("", "| hyperparameter | default | meaning |", "|---|---|---|")
-    for name, default in entry.defaults.items():
-        meaning = as_markdown(entry.description.arguments.get(name, "")).replace("|", "\\|")
-        yield f"| `{name}` | `{default or 'needed'}` | {meaning} |"
+        said = entry.description.arguments
+        rows = [
+            (f"`{name}`", f"`{default or 'needed'}`", as_markdown(said.get(name, "")))
+            for name, default in entry.defaults.items()
+        ]
+        yield from ("", markdown_table(("hyperparameter", "default", "meaning"), rows))
 
 
 def _cost(cost: Costs, shape: str) -> str:

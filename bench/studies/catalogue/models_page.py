@@ -12,6 +12,7 @@ from torch import nn
 
 from attentions.models import ModelInfo, build_model, model_info, model_names
 from attentions.models.counting import ModelCounts, count_model
+from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
 from bench.studies.catalogue.page_writer import write_pages
 from bench.studies.catalogue.published_sizes import CLAIMS, Claim
@@ -49,13 +50,13 @@ def page() -> str:
     """The text of docs/models.md."""
     counts = {name: count_published(name) for name in model_names()}
     lines = [*_prose("introduction"), *_prose("claims"), *_claims(counts), ""]
-    lines += [*_prose("sizes", pixels=_PIXELS), *_sizes(counts)]
+    lines += [*_prose("sizes", pixels=_PIXELS), _sizes(counts)]
     return "\n".join(lines) + "\n"
 
 
 def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
-    yield "| model | printed | built here | counted | agrees | printed in |"
-    yield "|---|---|---|---|---|---|"
+    head = ("model", "printed", "built here", "counted", "agrees", "printed in")
+    rows = []
     notes = []
     for claim in CLAIMS:
         here, verdict = counts[claim.model], "yes"
@@ -68,11 +69,9 @@ def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
             notes.append(claim.note)
             verdict += f" [{len(notes)}]"
         printed = f"{claim.parameters}M, {claim.multiply_adds}G"
-        yield (
-            f"| {model_info(claim.model).title} | {printed} | {_size(*claim.reading.of(here))} | "
-            f"{claim.reading} | {verdict} | {claim.table} |"
-        )
-    yield ""
+        title, size = model_info(claim.model).title, _size(*claim.reading.of(here))
+        rows.append((title, printed, size, claim.reading, verdict, claim.table))
+    yield from (markdown_table(head, rows), "")
     for number, note in enumerate(notes, start=1):
         yield f"{number}. {note}"
 
@@ -81,16 +80,22 @@ def _size(parameters: int, multiply_adds: int) -> str:
     return f"{parameters / 1e6:.3f}M, {multiply_adds / 1e9:.3f}G"
 
 
-def _sizes(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
-    yield "| name | title | attention as published | parameters | multiply-adds | needs | source |"
-    yield "|---|---|---|---|---|---|---|"
-    for name, count in counts.items():
-        info = model_info(name)
-        yield (
-            f"| `{name}` | {info.title} | {_published(info)} | {count.parameters / 1e6:.2f}M | "
-            f"{count.multiply_adds / 1e9:.2f}G | {', '.join(info.requires) or 'torch'} | "
-            f"{info.source} |"
+def _sizes(counts: Mapping[str, ModelCounts]) -> str:
+    head = ("name", "title", "attention as published", "parameters", "multiply-adds", "needs")
+    rows = [
+        (
+            f"`{name}`",
+            info.title,
+            _published(info),
+            f"{count.parameters / 1e6:.2f}M",
+            f"{count.multiply_adds / 1e9:.2f}G",
+            ", ".join(info.requires) or "torch",
+            info.source,
         )
+        for name, count in counts.items()
+        for info in [model_info(name)]
+    ]
+    return markdown_table((*head, "source"), rows)
 
 
 def _published(info: ModelInfo) -> str:

@@ -14,6 +14,7 @@ from attentions.capabilities import FAMILIES, PUBLISHED
 from attentions.catalogue import CatalogueEntry, catalogue
 from bench.core.rows import ON_REQUEST, rows_of
 from bench.measuring.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Costs, costs
+from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
 from bench.studies.catalogue.listing import in_words
 from bench.studies.catalogue.mechanism_page import DOCS, MADE, as_markdown, mechanism_page
@@ -67,17 +68,21 @@ def _index(entries: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
     for family, members in _by_family(entries):
         meaning = FAMILIES[family]
         lines += [f"## {_title(family)}", "", f"{meaning[0].upper()}{meaning[1:]}.", ""]
-        lines += [*_overview(members, cost), ""]
-    lines += ["## By year", "", "| year | mechanisms |", "|---|---|"]
-    for year in sorted({entry.year for entry in entries if entry.year}, reverse=True):
-        names = ", ".join(_link(entry) for entry in entries if entry.year == year)
-        lines.append(f"| {year} | {names} |")
+        lines += [_overview(members, cost), ""]
+    years = sorted({entry.year for entry in entries if entry.year}, reverse=True)
+    rows = [
+        (str(year), ", ".join(_link(entry) for entry in entries if entry.year == year))
+        for year in years
+    ]
+    lines += ["## By year", "", markdown_table(("year", "mechanisms"), rows)]
     return "\n".join(lines) + "\n"
 
 
-def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> Iterator[str]:
-    yield "| name | title | year | kind | claims | GFLOP | FLOPs | memory | decoding |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+_HEADER = ("name", "title", "year", "kind", "claims", "GFLOP", "FLOPs", "memory", "decoding")
+
+
+def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
+    rows = []
     for entry in members:
         its = cost[entry.name]
         cells = (
@@ -91,7 +96,8 @@ def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> Iter
             its.memory_growth or "",
             its.decode_growth or "",
         )
-        yield f"| {' | '.join(cells)} |"
+        rows.append(cells)
+    return markdown_table(_HEADER, rows)
 
 
 def _differences(entries: Sequence[CatalogueEntry]) -> str:

@@ -249,7 +249,7 @@ def _needs_table(found: list[Needs]) -> Table:
 
 
 def tested_lines(entry: CatalogueEntry, proofs: Proofs) -> Iterator[str]:
-    """Goldens and badges, failures with their reasons."""
+    """Goldens and badges, with reasons of failures and of what was not tested."""
     yield from proofs.words(entry.module)
     for status in BadgeStatus:
         claims = [badge for badge in proofs.badges.values() if badge.status is status]
@@ -257,8 +257,7 @@ def tested_lines(entry: CatalogueEntry, proofs: Proofs) -> Iterator[str]:
             continue
         words = str(status).replace("_", " ")
         yield f"{words}: {', '.join(badge.claim for badge in claims)}"
-        if status in (BadgeStatus.FAILED, BadgeStatus.SKIPPED):
-            yield from (f"  {badge.claim}: {badge.reason}" for badge in claims)
+        yield from (f"  {badge.claim}: {badge.reason}" for badge in claims if badge.reason)
 
 
 def commands(

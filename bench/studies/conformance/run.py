@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import torch
@@ -36,8 +37,9 @@ def checks_for(form: Form) -> Iterator[tuple[Check, tuple[object, ...]]]:
 def badge_for(name: str, claim: str, source: str = "") -> Badge:
     """Test one claim of a mechanism."""
     failures: list[str] = []
-    untestable: list[str] = []
-    passed, is_claimed, num_checks = 0, False, 0
+    untestable: dict[str, str] = {}  # by form, of checks that count
+    passed: Counter[str] = Counter()
+    is_claimed, num_checks = False, 0
     for form in forms_of(name):
         for check, case in checks_for(form):
             if check.claim != claim:
@@ -46,9 +48,10 @@ def badge_for(name: str, claim: str, source: str = "") -> Badge:
             num_checks += 1
             try:
                 check(form, case)
-                passed += check.earns
+                passed[form.id] += check.earns
             except Untestable as why:
-                untestable.append(str(why))
+                if check.earns:
+                    untestable.setdefault(form.id, str(why))
                 num_checks -= 1
             except Exception as error:  # whatever a mechanism raises, its claim does not hold
                 failures.append(_in_words(form, check, error))
@@ -58,8 +61,11 @@ def badge_for(name: str, claim: str, source: str = "") -> Badge:
         status, reason = BadgeStatus.FAILED, failures[0] + more
     elif not is_claimed:
         status = BadgeStatus.NOT_CLAIMED
-    elif not passed:
-        status, reason = BadgeStatus.SKIPPED, untestable[0]
+    elif not passed.total():
+        status, reason = BadgeStatus.SKIPPED, next(iter(untestable.values()))
+    else:
+        left = [form for form in untestable if not passed[form]]
+        reason = "; ".join(f"{form} was not tested: {untestable[form]}" for form in left) or None
     return Badge(
         claim=claim,
         status=status,

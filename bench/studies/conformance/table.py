@@ -54,8 +54,8 @@ def reasons(tested: Tested) -> list[str]:
     skipped: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for name, badges in tested.items():
         for badge in badges:
-            if badge.status is BadgeStatus.SKIPPED:
-                names, claims = skipped.setdefault(badge.reason or "", ({}, {}))
+            if badge.reason and badge.status is not BadgeStatus.FAILED:
+                names, claims = skipped.setdefault(badge.reason, ({}, {}))
                 names[name] = claims[badge.claim] = None
     return failed + [
         f"not testable here: {', '.join(claims)} of {', '.join(names)}: {why}"

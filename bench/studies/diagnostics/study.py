@@ -155,10 +155,10 @@ class _Look:
         except (ValueError, ImportError) as error:
             yield LeftOut(attention=row.label, inputs=RANDOM, why=str(error))
             return
-        except TypeError:  # the core was called without its gates
-            if not can.gates:
-                raise
-            yield LeftOut(attention=row.label, inputs=RANDOM, why=_GATES)
+        except TypeError as error:
+            is_gate = any(repr(name) in str(error) for name in can.gates)  # Python names it
+            why = _GATES if is_gate else f"TypeError: {error}"
+            yield LeftOut(attention=row.label, inputs=RANDOM, why=why)
             return
         yield from samples.numbers()
         if causal and not asked.causal:

@@ -27,8 +27,9 @@ from bench.studies.diagnostics.look import Call, Found, gradients, of_own_norms,
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A model and what it was trained on."""
+    """A model, the cell that it was trained by at its own size, and the cell's task."""
 
+    cell: Cell
     task: Task
     model: Backbone
 
@@ -36,7 +37,7 @@ class Trained:
 def trained_on(cell: Cell, model: Backbone) -> Trained:
     """A cell's trained model with its task, at the size that a matched cell is trained at."""
     cell, _ = matched(cell)
-    return Trained(task=build_task(cell.task.task, cell.task.settings), model=model)
+    return Trained(cell=cell, task=build_task(cell.task.task, cell.task.settings), model=model)
 
 
 def of_model(
@@ -131,18 +132,17 @@ def _layers(model: Backbone) -> list[Any]:
 def swapped_in(softmax: Trained, cell: Cell, num_steps: int) -> Found:
     """Scores of a trained softmax model with a mechanism in the place of its attention.
 
-    Everything but the mechanism's own parameters is kept. Then all is trained for some steps, at a
-    tenth of the task's learning rate and otherwise by its recipe. For comparison, softmax in its
-    own place goes through the same. Regret is how much the score is worse than that of the softmax
-    model before.
+    Everything but the mechanism's own parameters is kept, also the size of a matched softmax. Then
+    all is trained for some steps, at a tenth of the mechanism's learning rate and otherwise by
+    the task's recipe. For comparison, softmax in its own place goes through the same. Regret is how
+    much the score is worse than that of the softmax model before.
 
     Raises:
         NoWeights: the mechanism owns its projections.
         Diverged: a prediction is not finite.
     """
-    settings = dict(cell.task.settings)
-    rate = settings["learning_rate"] / 10
-    task = build_task(cell.task.task, settings | {"num_steps": num_steps, "learning_rate": rate})
+    own = {"num_steps": num_steps, "learning_rate": cell.task.settings["learning_rate"] / 10}
+    task = build_task(cell.task.task, softmax.cell.task.settings | own)
     seed, device = cell.task.seed, device_named(cell.device)
     model = build_model(task, cell.mechanism, cell.hyperparameters, seed).to(device.place)
     _layers(model)  # raises if it owns its projections and cannot take any over

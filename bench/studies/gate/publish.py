@@ -16,7 +16,7 @@ from rich.text import Text
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
-from bench.publishing.document import escape
+from bench.publishing.document import escape, markdown_table
 from bench.studies.gate.rows import LATENCY, Row
 from bench.studies.gate.verdict import FAILURES, Verdict
 
@@ -94,17 +94,15 @@ def markdown(rows: Sequence[Row], sides: Sides) -> str:
     lines += [f"`{escape(sides.current)}` against `{escape(sides.base)}`", ""]
     lines += [f"{escape(note)}\n" for note in sides.notes]
     if failed:
-        lines += [*_table(failed), ""]
+        lines += [_table(failed), ""]
     rest = [row for row in ordered if row not in failed]
     if rest:
-        lines += ["<details><summary>All times</summary>", "", *_table(rest), "", "</details>", ""]
+        lines += ["<details><summary>All times</summary>", "", _table(rest), "", "</details>", ""]
     return "\n".join(lines)
 
 
-def _table(rows: Sequence[Row]) -> list[str]:
-    lines = [" | ".join(_HEADER), " | ".join("---" for _ in _HEADER)]
-    lines += [" | ".join(escape(cell) for cell in _cells(row)) for row in rows]
-    return [f"| {line} |" for line in lines]
+def _table(rows: Sequence[Row]) -> str:
+    return markdown_table(_HEADER, [[*map(escape, _cells(row))] for row in rows], "lllrll")
 
 
 def write_rows(rows: Sequence[Row], sides: Sides, out: Path) -> list[Path]:

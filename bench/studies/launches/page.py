@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
+from bench.core.grouping import grouped
 from bench.publishing.document import (
     Block,
     Bullets,
@@ -99,9 +100,7 @@ def _blocks(same: Sequence[Answer], card: str, cards: Mapping[str, Answer]) -> I
         f"{' or '.join(dict.fromkeys(map(_counts, made)))}, "
         f"{made[0]['torch_operators']} operators of torch, {sizes} MB of temporaries"
     )
-    groups: dict[Any, list[Answer]] = {}
-    for row in _rows(made, cards):
-        groups.setdefault((row["phase"], row["kernel"]), []).append(row)
+    groups = grouped(_rows(made, cards), itemgetter("phase", "kernel"))
     if not groups:
         yield Text([f"{title}; {HIDDEN}"])
         return

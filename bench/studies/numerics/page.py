@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench.core.grouping import grouped
 from bench.core.places import CHECKOUT
+from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
 from bench.studies.numerics.measure import (
     HARD_LEN,
@@ -34,37 +36,23 @@ def path_of(out: Path) -> Path:
 
 def page_of(found: Sequence[Findings]) -> str:
     """The whole page."""
-    ours = _by_name([each for each in found if not each.is_published])
-    theirs = _by_name([each for each in found if each.is_published])
+    ours = grouped((each for each in found if not each.is_published), lambda each: each.mechanism)
+    theirs = grouped((each for each in found if each.is_published), lambda each: each.mechanism)
     versions = " and ".join(sorted({each.torch for each in found}))
     facts = {"torch": versions, "command": COMMAND, "seq_len": f"{SEQ_LEN:,}"}
     facts |= {"num_heads": str(NUM_HEADS), "head_dim": str(HEAD_DIM), "hard_len": str(HARD_LEN)}
-    parts = [prose(__file__, "introduction", **facts), "\n\n", *_lines(_overview(ours))]
-    parts += ["\n", prose(__file__, "finite", **facts), "\n\n", *_lines(_failures(ours))]
+    parts = [prose(__file__, "introduction", **facts), "\n\n", _overview(ours)]
+    parts += ["\n", prose(__file__, "finite", **facts), "\n\n", *_failures(ours)]
     if theirs:
-        parts += ["\n", prose(__file__, "published"), "\n\n", *_lines(_beside(ours, theirs))]
+        parts += ["\n", prose(__file__, "published"), "\n\n", _beside(ours, theirs)]
     return "".join(parts)
 
 
-def _by_name(found: Sequence[Findings]) -> dict[str, list[Findings]]:
-    forms: dict[str, list[Findings]] = {}
-    for each in found:
-        forms.setdefault(each.mechanism, []).append(each)
-    return forms
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return markdown_table(head, rows, "l" + "r" * (len(head) - 1)) + "\n"
 
 
-def _lines(lines: Iterator[str]) -> list[str]:
-    return [f"{line}\n" for line in lines]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"| {' | '.join(['---', *['---:'] * (len(head) - 1)])} |"
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-
-
-def _overview(ours: dict[str, list[Findings]]) -> Iterator[str]:
+def _overview(ours: dict[str, list[Findings]]) -> str:
     head = ["mechanism", *(f"error, {d}" for d in _DTYPES), *(f"finite to, {d}" for d in _DTYPES)]
     rows = [
         [name, *(_error(forms, d) for d in _DTYPES), *(_end(forms, d) for d in _DTYPES)]
@@ -96,12 +84,12 @@ def _end(forms: Sequence[Findings], dtype: str) -> str:
 
 def _failures(ours: dict[str, list[Findings]]) -> Iterator[str]:
     lines = [line for forms in ours.values() for form in forms for line in form.failures]
-    yield from (f"- {line.removesuffix(': not finite')}" for line in lines)
+    yield from (f"- {line.removesuffix(': not finite')}\n" for line in lines)
     if not lines:
-        yield f"none of {len(ours)} mechanisms."
+        yield f"none of {len(ours)} mechanisms.\n"
 
 
-def _beside(ours: dict[str, list[Findings]], theirs: dict[str, list[Findings]]) -> Iterator[str]:
+def _beside(ours: dict[str, list[Findings]], theirs: dict[str, list[Findings]]) -> str:
     rows = []
     for name, forms in theirs.items():
         mine = ours.get(name.removesuffix(_SUFFIX), [])
@@ -119,9 +107,7 @@ def _broken(forms: Sequence[Findings]) -> str:
         for dtype, cases in form.broken.items():
             for case in cases:
                 by_case.setdefault(case, []).append(dtype)
-    by_dtypes: dict[tuple[str, ...], list[str]] = {}
-    for case, dtypes in by_case.items():
-        by_dtypes.setdefault(tuple(dict.fromkeys(dtypes)), []).append(case)
+    by_dtypes = grouped(by_case, lambda case: tuple(dict.fromkeys(by_case[case])))
     parts = [
         f"{'' if len(dtypes) == len(_DTYPES) else ' and '.join(dtypes) + ': '}{', '.join(cases)}"
         for dtypes, cases in by_dtypes.items()

@@ -12,13 +12,14 @@ from bench.core.cell import Cell
 from bench.core.cli.command import run_app
 from bench.core.clock import now_s
 from bench.core.grid import Best, Trained, best_of
-from bench.core.record import Quality, Record
+from bench.core.record import Record
 from bench.core.store import latest
 from bench.measuring.config import SweepConfig
 from bench.measuring.machine.environment import Environment, is_good
 from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.base import task_class
 from bench.measuring.worker.jobs import Deadline
+from bench.publishing.searched import trained as trained
 from bench.studies.session import Session, Stopped
 
 USUAL = {
@@ -120,14 +121,6 @@ def fresh(records: Sequence[Record], cell: Cell, here: Environment) -> dict[str,
         and (r.cell.mechanism, r.cell.hyperparameters, r.cell.task.task) == row
         and is_good(r, r.cell, here)
     }
-
-
-def trained(record: Record) -> Trained:
-    """Score of a run on validation examples; None if it ended without one."""
-    result = record.result
-    if not isinstance(result, Quality) or not result.validation:
-        return Trained(score=None)
-    return Trained(score=result.validation[-1], steps_to_90=result.steps_to_90)
 
 
 def best(row: Row, runs: Mapping[float, Trained]) -> Best:

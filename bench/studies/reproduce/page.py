@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench.core.cli.files import write_whole
 from bench.core.format import format_duration
+from bench.core.grouping import grouped
 from bench.core.places import CHECKOUT
 from bench.core.record import Quality, Record
 from bench.core.store import read_records
 from bench.publishing.charts.plain import chart_of
 from bench.publishing.charts.write import write_charts
+from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
-from bench.studies.reproduce.papers import Claim, Contradiction, Kind, PaperCell, Papers
+from bench.studies.reproduce.described import Claim, Contradiction, Kind, PaperCell
+from bench.studies.reproduce.papers import Papers
 from bench.studies.reproduce.runs import ends_of, origins, records_of, steps_of
 from bench.studies.reproduce.stored import Finding, judgement, read_finding, train_s
 from bench.studies.reproduce.table import cost, in_words, is_baseline, printed_value
@@ -78,14 +81,7 @@ _IDLE = (Verdict.NOT_RUN, Verdict.NOT_COMPARABLE)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    if not rows:
-        yield from ("None.", "")
-        return
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
-    yield ""
+    yield from (markdown_table(head, rows) if rows else "None.", "")
 
 
 def _run_cells(
@@ -188,22 +184,19 @@ def _not_comparable(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[st
 
 def _protocols(papers: Papers) -> Iterator[str]:
     """Protocols by the code that they follow, then by deviations; last, deviations of cells."""
-    codes: dict[str, list[str]] = {}
-    for protocol in papers.protocols.values():
-        codes.setdefault(protocol.code, []).append(protocol.name)
-    for code, names in codes.items():
-        yield f"{', '.join(f'`{name}`' for name in names)} follow {code}."
+    protocols = papers.protocols.values()
+    for code, own in grouped(protocols, lambda protocol: protocol.code).items():
+        yield f"{_in_code(one.name for one in own)} follow {code}."
         yield ""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for protocol in papers.protocols.values():
-        groups.setdefault(protocol.deviations, []).append(protocol.name)
-    for deviations, names in groups.items():
-        yield f"{', '.join(f'`{name}`' for name in names)}:"
+    for deviations, own in grouped(protocols, lambda protocol: protocol.deviations).items():
+        yield f"{_in_code(one.name for one in own)}:"
         yield from ("", *(f"- {line}" for line in deviations), "")
-    own: dict[tuple[str, ...], list[str]] = {}
-    for entry in papers.of_kind(Kind.CELL):
-        if isinstance(entry, PaperCell) and entry.deviations:
-            own.setdefault(entry.deviations, []).append(entry.id)
-    for deviations, names in own.items():
-        yield f"{', '.join(f'`{name}`' for name in names)}, besides:"
+    entries = papers.of_kind(Kind.CELL)
+    cells = (cell for cell in entries if isinstance(cell, PaperCell) and cell.deviations)
+    for deviations, members in grouped(cells, lambda cell: cell.deviations).items():
+        yield f"{_in_code(one.id for one in members)}, besides:"
         yield from ("", *(f"- {line}" for line in deviations), "")
+
+
+def _in_code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

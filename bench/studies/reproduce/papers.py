@@ -20,21 +20,7 @@ from bench.studies.reproduce.described import (
     Obtained,
     PaperCell,
     Protocol,
-    Read,
 )
-
-__all__ = [
-    "FOLDER",
-    "Claim",
-    "Contradiction",
-    "Described",
-    "Kind",
-    "PaperCell",
-    "Papers",
-    "Protocol",
-    "Read",
-    "read_papers",
-]
 
 T = TypeVar("T")
 

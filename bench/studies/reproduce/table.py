@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bench.core.format import format_duration
 from bench.core.record import Record
-from bench.studies.reproduce.papers import Claim, Contradiction, Described, PaperCell
+from bench.studies.reproduce.described import Claim, Contradiction, Described, PaperCell
 from bench.studies.reproduce.stored import judgement
 from bench.studies.reproduce.verdicts import Judgement, Verdict
 

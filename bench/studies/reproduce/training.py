@@ -15,8 +15,8 @@ from bench.core.places import CONF
 from bench.measuring.config import SweepConfig, training_config
 from bench.measuring.machine.environment import Environment, source_of_training
 from bench.measuring.tasks.checkpoint import Checkpoint
-from bench.studies.reproduce.papers import PaperCell, Protocol
-from bench.studies.reproduce.stored import Run, row_of, runs_of, task_of
+from bench.studies.reproduce.described import PaperCell, Protocol
+from bench.studies.reproduce.runs import Run, row_of, runs_of, task_of
 
 _LONGEST_S = 7 * 86_400
 """Time limit of a run, in seconds: so long that only a budget cuts a run off."""

@@ -22,6 +22,7 @@ from bench.publishing.document import (
     csv_text,
     latex,
     markdown,
+    markdown_table,
     text_table,
     words,
     write,
@@ -87,12 +88,27 @@ Some **prose**.
     )
 
 
+def test_cells_that_are_markdown_stay_so_and_only_bars_are_escaped():
+    plain = markdown_table(("a", ""), [("`x|y`", "1"), (r"\|b\|", "")], "lr")
+    assert plain.splitlines() == ["| a |  |", "|---|--:|", r"| `x\|y` | 1 |", r"| \|b\| |  |"]
+    assert markdown_table(("a", "b"), [["*long*", "1"]], "lr", is_padded=True).splitlines() == [
+        "| a      |   b |",
+        "| ------ | --: |",
+        "| *long* |   1 |",
+    ]
+
+
 def test_csv_has_base_units_and_the_ends_of_intervals():
     assert csv_text(TABLE).splitlines() == [
         "attention,accuracy,latency_s,latency_s_low,latency_s_high,seeds",
         "a|b,0.5,0.25,0.1,0.4,2000",
         "none,nan,0.5,,,",
     ]
+
+
+def test_text_that_a_spreadsheet_would_evaluate_is_marked_and_numbers_keep_their_sign():
+    table = Table(columns=[words("name"), Column("x")], rows=[{"name": "=1+1", "x": -0.5}])
+    assert csv_text(table) == "name,x\n'=1+1,-0.5\n"
 
 
 def test_an_interval_does_not_leave_what_can_be():

@@ -219,7 +219,7 @@ function lineChart(metricName, id, isFirst = false) {
       bands: points.flat().filter(({ low }) => low !== null),
       labels: endLabels(named, x, y, height, room.plot),
       crossings,
-      rules: isSpeedup ? [{ y: 1, dash: [1, 0] }] : [],
+      rules: isSpeedup && yDomain[0] <= 1 && yDomain[1] >= 1 ? [{ y: 1, dash: [1, 0] }] : [],
     },
     words: {
       id,

@@ -55,6 +55,13 @@ def test_speed_up_leaves_controls_out_and_marks_where_rows_overtake_the_referenc
     assert all(p["y"] == 1.0 and p["x"] for p in points(speedup, "crossings"))
 
 
+def test_the_rule_at_1_is_left_out_where_it_lies_beyond_the_axis() -> None:
+    records = [r for r in lengths(("softmax", "nala")) if r.cell.entry == "nala"]
+    speedup, *_ = drawn([r for r in records if r.cell.kernel.seq_len > 256])
+    low, high = axis(speedup, "y")["scale"]["domain"]
+    assert not low <= 1 <= high and not points(speedup, "rules")
+
+
 def test_speed_ups_over_several_references_are_not_drawn_together() -> None:
     records = lengths(("softmax", "nala"))
     other = [

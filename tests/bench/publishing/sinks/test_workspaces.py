@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -98,6 +99,17 @@ def test_a_server_that_does_not_answer_is_left_after_a_while(
     goes_on.set()
     assert file.exists()
     assert "no answer in 0 s" in notes[0]
+
+
+def test_a_key_without_a_default_entity_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb_workspaces")
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setattr(workspaces, "choose_mode", lambda asked: ("online", []))
+    monkeypatch.setattr(wandb, "Api", lambda: SimpleNamespace(default_entity=None))
+    _, notes = make_for(small_sweep(), asking(tmp_path, "report", mode="online"))
+    assert "the key has no default entity; say wandb.entity=NAME" in notes[0]
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from bench.core.proofs import Proofs
 from bench.core.rows import ON_REQUEST, row_labels
 from bench.studies.catalogue.listing import in_words, main, read_query, table
 from bench.studies.golden.proof import Proof, Verdict
-from bench.studies.verify import write_rows
+from bench.studies.verify.files import write_rows
 
 
 def proof(mechanism: str | None, status: Verdict) -> Proof:
@@ -79,6 +80,13 @@ def test_every_mechanism_has_a_row_with_its_source() -> None:
         assert can == in_words(entry.capabilities)
         assert goldens == ("12/12*" if name == "softmax" else "-")
         assert claims == ("1/1*" if name == "softmax" else "-")
+
+
+def test_a_title_with_markup_of_the_terminal_is_printed_literally() -> None:
+    (entry,) = (e for e in catalogue() if e.name == "softmax")
+    marked = replace(entry, title="[red]T[/] [/]", source="Doe [2020]")
+    (row,) = cells((marked,), {})
+    assert "[red]T[/] [/]" in row and "Doe [2020]" in row
 
 
 def test_capabilities_are_said_in_words() -> None:

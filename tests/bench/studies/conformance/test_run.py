@@ -181,6 +181,23 @@ def test_a_claim_that_does_not_hold_fails(
     assert badge.reason
 
 
+def test_a_pass_says_which_form_was_not_testable(registered: Callable[..., str]) -> None:
+    sound: Any = attentions.attention_class("softmax_explicit")
+
+    class NeedsAPackage(sound):  # type: ignore[misc]
+        def __init__(self, geometry):  # type: ignore[no-untyped-def]
+            if geometry.causal:
+                raise ImportError("no module named fast")
+            super().__init__(geometry)
+
+        def forward(self, q, k, v):  # type: ignore[no-untyped-def]
+            return super().forward(q, k, v)
+
+    badge = badge_for(registered(NeedsAPackage, recurrent=False), "shape")
+    assert badge.status is BadgeStatus.PASSED
+    assert badge.reason == "spoilt-causal was not tested: no module named fast"
+
+
 def test_a_leak_is_called_one_with_its_length_and_dtype(registered: Callable[..., str]) -> None:
     badge = badge_for(registered(spoilt(sees_the_future)), "causal")
     assert "leaks the future: of 12 tokens in float32, those after 0 change" in str(badge.reason)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from attentions import attention_names, registry
 from bench.diagnose import main
 
 TASK = [
@@ -62,6 +63,45 @@ def test_what_has_no_weights_or_no_other_form_is_said(
     for label in ("gla_softmax", "base_conv_zoology"):
         assert f"{label}, random: it names a mechanism for each layer" in shown
     assert not (tmp_path / "checkpoints").exists()
+
+
+PLUGIN = """
+from attentions import Attention, Capabilities, Gate, register_attention
+
+CAN = Capabilities(gates={"decay": Gate("bhn")})
+
+
+@register_attention("decayed", title="T", source="S", capabilities=CAN)
+class Decayed(Attention):
+    def forward(self, q, k, v, *, decay):
+        return decay[..., None] * v
+
+    def flops(self, shape):
+        return 0
+
+
+@register_attention("wordy", title="T", source="S", capabilities=CAN)
+class Wordy(Attention):
+    def forward(self, q, k, v, *, decay=None):
+        return v + "a word"
+
+    def flops(self, shape):
+        return 0
+"""
+
+
+def test_a_core_needs_gates_only_if_it_asks_for_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plug_gates.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    words = ["plugins=[plug_gates]", "attention=[decayed,wordy]", "trained=false"]
+    assert main([*words, *TINY, f"out={tmp_path / 'out'}"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "decayed, random: it needs gates, which only a model gives." in shown
+    assert "wordy, random: TypeError: unsupported operand" in shown
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.core.cell import Cell, TaskWorkload
 from bench.core.record import Quality, Record, Status
-from bench.studies.reproduce.papers import PaperCell, Protocol, Read
+from bench.studies.reproduce.described import PaperCell, Protocol, Read
 from bench.studies.reproduce.runs import Run, row_of, runs_of, task_of
 
 PROTOCOL = Protocol(

@@ -8,8 +8,8 @@ from bench.core.cli.entries import TaskEntry, read_attention_entries
 from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import checked_hyperparameters, checked_settings
 from bench.studies.reproduce.claims import claim_names, settings_of
-from bench.studies.reproduce.described import criterion_of
-from bench.studies.reproduce.papers import Claim, Kind, PaperCell, Papers, Read, read_papers
+from bench.studies.reproduce.described import Claim, Kind, PaperCell, Read, criterion_of
+from bench.studies.reproduce.papers import Papers, read_papers
 from bench.studies.reproduce.stored import row_of, runs_of, task_of
 
 PAPERS = read_papers()

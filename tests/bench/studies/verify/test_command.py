@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.studies.verify import main
+from bench.studies.verify.command import main
 
 
 def test_the_command_line_names_goldens_entries_and_the_file(

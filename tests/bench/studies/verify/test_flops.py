@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.studies.verify import Verify
+from bench.studies.verify.settings import Verify
 
 ROOT = Path(__file__).resolve().parents[4]
 
