@@ -42,8 +42,8 @@ def fault_of_store(out: Path, *, is_done: bool, plan: tuple[str, ...] = SWEEP) -
         return f"measured more than once: {', '.join(twice)}"
     if is_done and (never := sorted(planned(plan) - set(times))):
         return f"no settled record of {', '.join(never)}"
-    claims = list((out / "claims").glob("*")) if is_done else []
-    return f"claims are left: {claims}" if claims else ""
+    leases = list((out / "claims").glob("*")) if is_done else []
+    return f"leases are left: {leases}" if leases else ""
 
 
 def fault_of_trainings(out: Path, is_done: bool) -> str:
