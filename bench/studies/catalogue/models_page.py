@@ -61,17 +61,16 @@ def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
         here, verdict = counts[claim.model], "yes"
         if claim.change is not None:
             changed = count_claimed(claim)
-            verdict = f"at {_size(*claim.reading.of(changed))}"
+            verdict = f"at {_size(*claim.convention.of(changed))}"
         if not all(claim.agrees(here if claim.change is None else changed)):
             verdict = "no"
         if claim.note:
             notes.append(claim.note)
             verdict += f" [{len(notes)}]"
         printed = f"{claim.parameters}M, {claim.multiply_adds}G"
-        yield (
-            f"| {model_info(claim.model).title} | {printed} | {_size(*claim.reading.of(here))} | "
-            f"{claim.reading} | {verdict} | {claim.table} |"
-        )
+        counted = f"{_size(*claim.convention.of(here))} | {claim.convention}"
+        title = model_info(claim.model).title
+        yield f"| {title} | {printed} | {counted} | {verdict} | {claim.table} |"
     yield ""
     for number, note in enumerate(notes, start=1):
         yield f"{number}. {note}"
