@@ -72,7 +72,7 @@ rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes;
 bench-tasks: $(READY) ## the most informative task table within a time: make bench-tasks budget=10m
 	$(BIN)/python -m bench.race budget=$(budget)
 
-bench-scale: $(READY) ## time planning, claiming and resuming of 1,000 to 100,000 made-up cells
+bench-scale: $(READY) ## time planning, leasing and resuming of 1,000 to 100,000 made-up cells
 	$(BIN)/python -m tools.scale
 
 calibrate: $(READY) ## measure this machine's peak rates, so that sweeps can show a share of them

@@ -22,7 +22,7 @@ from bench.core.cli.texts import visible
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.format import quantity
 from bench.core.store import Line, read_lines, stores_below
-from bench.measuring.sharing.claims import Claims
+from bench.measuring.sharing.leases import Leases
 
 USAGE = """attnbench fsck DIR ... [dry_run=BOOL]
   DIR: a folder that a sweep wrote to, or one with such folders in it
@@ -74,7 +74,7 @@ def check(out: Path, *, is_dry: bool = False) -> Iterator[Finding]:
     Raises:
         ConfigError: a sweep is writing to it, or a file cannot be read or written.
     """
-    busy = next(iter(Claims(out).others()), None)
+    busy = next(iter(Leases(out).others()), None)
     if busy is not None and not is_dry:
         raise ConfigError(
             f"{visible(str(out), 500)} is being written to by {busy[1].name}, which measures "

@@ -12,7 +12,7 @@ from bench.core.cli.command import run_app
 from bench.core.cli.errors import ConfigError
 from bench.core.format import quantity
 from bench.core.settings import Folder, Name, Settings, Some
-from bench.core.store import Reading, read_store
+from bench.core.store import StoreContents, read_store
 from bench.publishing.page import build_site, cached_page, serve
 from bench.publishing.publish import (
     PublishConfig,
@@ -61,37 +61,37 @@ def report(config: dict[str, Any]) -> int:
     if instead.serve:
         serve(cached_page(wanted), print, is_terminal=sys.stdout.isatty())
         return 0
-    reading = read_store(wanted.out)
-    records = with_calibration(reading.records, wanted.out)
+    contents = read_store(wanted.out)
+    records = with_calibration(contents.records, wanted.out)
     console = Console()
     if pair:
         one, other = pair
         print_versus(records, one, other, console)
-        return _ended(reading)
+        return _ended(contents)
     if wanted.wandb.make:
         file, notes = make_for(records, wanted)
         print_files((file,), tuple(notes), console)
-        return _ended(reading)
+        return _ended(contents)
     if site := instead.site:
         files = build_site(records, wanted, site)
         took = f"It shows {quantity(len(records), 'record')} of the store {wanted.out}."
         print_files(files[:1], (took,), console)
-        return _ended(reading)
+        return _ended(contents)
     if instead.format == "latex":
         print_files((write_latex(records, wanted),), (), console)
-        return _ended(reading)
+        return _ended(contents)
     published = publish(records, wanted)
     print_leaderboard(published.board, wanted, console)
     console.print()
     print_files(published.files, published.notes, console)
-    return _ended(reading)
+    return _ended(contents)
 
 
-def _ended(reading: Reading) -> int:
+def _ended(contents: StoreContents) -> int:
     """Name on stderr the lines that were left out; returns the exit code."""
-    for words in reading.describe():
+    for words in contents.describe():
         print(words, file=sys.stderr)
-    return 2 if reading.is_damaged else 0
+    return 2 if contents.is_damaged else 0
 
 
 def with_replay(config: PublishConfig) -> PublishConfig:

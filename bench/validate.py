@@ -46,8 +46,8 @@ MAX_SAID = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """Findings below a folder.
+class ValidationReport:
+    """Result for a folder and the folders below it.
 
     Attributes:
         num_records: that can be used.
@@ -71,25 +71,25 @@ def _main(words: list[str]) -> int:
     folders, _ = words_and_options(words, (), USAGE)
     if not folders:
         raise ConfigError(f"No folder is named. Usage: {USAGE}")
-    verdicts = [validate(Path(folder)) for folder in folders]
-    problems = [problem for verdict in verdicts for problem in verdict.problems]
+    reports = [validate(Path(folder)) for folder in folders]
+    problems = [problem for report in reports for problem in report.problems]
     for problem in problems[:MAX_SAID]:
         print(problem, file=sys.stderr)
     if len(problems) > MAX_SAID:
         print(f"... and {len(problems) - MAX_SAID:,} more.", file=sys.stderr)
-    for folder, verdict in zip(folders, verdicts, strict=True):
-        print(f"{visible(folder, 500)}: {_counts(verdict)}")
+    for folder, report in zip(folders, reports, strict=True):
+        print(f"{visible(folder, 500)}: {_counts(report)}")
     return 2 if problems else 0
 
 
-def validate(root: Path) -> Verdict:
+def validate(root: Path) -> ValidationReport:
     """Everything that is stored in a folder, or in folders below it.
 
     Raises:
         ConfigError: there is nothing, or a file is unreadable.
     """
     found = [_of_store(out) for out in stores_below(root)]
-    return Verdict(
+    return ValidationReport(
         num_records=sum(one.num_records for one in found),
         num_files=sum(one.num_files for one in found),
         num_calibrations=sum(one.num_calibrations for one in found),
@@ -98,7 +98,7 @@ def validate(root: Path) -> Verdict:
     )
 
 
-def _of_store(out: Path) -> Verdict:
+def _of_store(out: Path) -> ValidationReport:
     calibrations = calibration_files(out)
     examples = example_files(out)
     problems = [
@@ -115,7 +115,7 @@ def _of_store(out: Path) -> Verdict:
     for place, record in zip(places, records, strict=True):
         for words in (why_below_floor(record), why_not_its_answers(record)):
             problems += [f"{place}: {words}."] if words else []
-    return Verdict(
+    return ValidationReport(
         num_records=len(records),
         num_files=len({line.file for line in lines}),
         num_calibrations=len(calibrations),
@@ -214,18 +214,14 @@ def _why_not_this_error(result: Quality, sums: np.ndarray, size: int, away: floa
     return f"its score_error is {said:.6g}, and its answers give {expected:.6g}"
 
 
-def _counts(verdict: Verdict) -> str:
+def _counts(report: ValidationReport) -> str:
     found = [
-        quantity(verdict.num_records, "record"),
-        quantity(verdict.num_files, "file"),
-        quantity(verdict.num_calibrations, "calibration"),
-        *(
-            [quantity(verdict.num_examples, "file") + " of examples"]
-            if verdict.num_examples
-            else []
-        ),
+        quantity(report.num_records, "record"),
+        quantity(report.num_files, "file"),
+        quantity(report.num_calibrations, "calibration"),
+        *([quantity(report.num_examples, "file") + " of examples"] if report.num_examples else []),
     ]
-    return f"{', '.join(found)}; {quantity(len(verdict.problems), 'problem')}."
+    return f"{', '.join(found)}; {quantity(len(report.problems), 'problem')}."
 
 
 if __name__ == "__main__":

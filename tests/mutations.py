@@ -25,7 +25,7 @@ from bench import fsck
 from bench.core.calibration import with_calibration
 from bench.core.cli.errors import ConfigError
 from bench.core.record import Quality, Record, Speed
-from bench.core.store import Reading, Store, read_store
+from bench.core.store import Store, StoreContents, read_store
 from bench.publishing.publish import PublishConfig, WandbConfig, print_leaderboard, publish
 from bench.validate import validate
 from tests import records as made
@@ -171,24 +171,24 @@ def survive(
     shutil.rmtree(out, ignore_errors=True)
     Store(out, "a").path.write_bytes(mutant.content)
     try:
-        reading = read_store(out)
+        contents = read_store(out)
     except ConfigError:
         return "refused"
-    _check(mutant, records, reading)
-    if always_publish or not {r.to_json() for r in reading.records} <= _texts(records):
-        _publish(mutant, reading, out)
-    assert bool(validate(out).problems) >= bool(reading.left_out), mutant.what
+    _check(mutant, records, contents)
+    if always_publish or not {r.to_json() for r in contents.records} <= _texts(records):
+        _publish(mutant, contents, out)
+    assert bool(validate(out).problems) >= bool(contents.left_out), mutant.what
     list(fsck.check(out))
     repaired = read_store(out)
-    assert _texts(repaired.records) == _texts(reading.records), mutant.what
+    assert _texts(repaired.records) == _texts(contents.records), mutant.what
     assert all(line.is_newer for line in repaired.left_out), mutant.what
-    return "left out" if reading.left_out else "unharmed or within its range"
+    return "left out" if contents.left_out else "unharmed or within its range"
 
 
 _catalogue = cache(catalogue)
 
 
-def _publish(mutant: Mutant, reading: Reading, out: Path) -> None:
+def _publish(mutant: Mutant, contents: StoreContents, out: Path) -> None:
     text = io.StringIO()
     config = PublishConfig(
         out=out,
@@ -197,12 +197,12 @@ def _publish(mutant: Mutant, reading: Reading, out: Path) -> None:
         charts=False,
         wandb=WandbConfig(mode="disabled"),
     )
-    kept = with_calibration(reading.records, out)
+    kept = with_calibration(contents.records, out)
     # The page's facts about mechanisms are read once: they are not what is damaged here.
     with redirect_stderr(text), patch("bench.publishing.page.mechanisms.catalogue", _catalogue):
         board = publish(kept, config).board
         print_leaderboard(board, config, Console(file=text, width=100))
-    for words in reading.describe():
+    for words in contents.describe():
         text.write(words)
     for name in ("leaderboard.md", "table.csv", "leaderboard.html"):
         text.write((out / name).read_text())
@@ -213,15 +213,15 @@ def _texts(records: Iterable[Record]) -> set[str]:
     return {record.to_json() for record in records}
 
 
-def _check(mutant: Mutant, records: list[Record], reading: Reading) -> None:
+def _check(mutant: Mutant, records: list[Record], contents: StoreContents) -> None:
     """Undamaged lines are read unchanged, and no number out of its range is let through."""
-    for record in reading.records:
+    for record in contents.records:
         result = record.result
         if isinstance(result, Quality):
             assert 0 <= result.accuracy <= 1 or result.unit, mutant.what
         if isinstance(result, Speed):
             assert min(result.latency_s) > 0 and len(result.rounds) == len(result.latency_s)
-    read = _texts(reading.records)
+    read = _texts(contents.records)
     if not mutant.what.startswith("change_a_value"):
         assert read <= _texts(records), mutant.what
     lines = set(mutant.content.decode(errors="replace").split("\n"))

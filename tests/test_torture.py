@@ -128,9 +128,9 @@ def test_an_fsck_that_follows_links_is_found_and_ours_is_not(tmp_path: Path) -> 
     assert [trial.fault for trial in trials if trial.fault] == []
 
 
-def test_damaged_messages_and_claims_have_no_fault(tmp_path: Path) -> None:
+def test_damaged_messages_and_leases_have_no_fault(tmp_path: Path) -> None:
     trials = [*messages.messages(300, Random(0), tmp_path)]
-    trials += messages.damaged_claims(40, Random(0), tmp_path)
+    trials += messages.damaged_leases(40, Random(0), tmp_path)
     assert [trial.fault for trial in trials if trial.fault] == []
     ends = {trial.what for trial in trials}
     assert {"refused", "taken for a step", "an end: crashed", "read"} <= ends

@@ -1,6 +1,6 @@
-"""How planning, claiming and resuming grow with a plan: `python -m tools.scale 1000 10000`.
+"""How planning, leasing and resuming grow with a plan: `python -m tools.scale 1000 10000`.
 
-Nothing is measured: the records are made up, and the owners of claims are simulated in one process.
+Nothing is measured: the records are made up, and the sweeps are simulated in one process.
 Each step runs in a process of its own, which tells its seconds and the most memory that it had.
 Without sizes all are run, and docs/scaling.md gets the table; 1 if a step took too much.
 """
@@ -27,16 +27,16 @@ from bench.core.store import Store, Tail, read_records, records_folder
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.machine import environment
 from bench.measuring.plan import plan, reference_cell
-from bench.measuring.sharing.claims import Claims
+from bench.measuring.sharing.leases import Leases
 from bench.measuring.sharing.work import SharedWork
 from bench.measuring.todo import missing
 from bench.publishing.document import markdown_table
 from tests import records as made
 from tests.page_parts import with_part
 
-NUM_OWNERS = 100
+NUM_SWEEPS = 100
 SIZES = (1_000, 10_000, 100_000)
-STEPS = ("planning", "claiming", "resuming")
+STEPS = ("planning", "leasing", "resuming")
 MOST_CPU_S, MOST_MIB = 60.0, 2048.0
 """Most CPU seconds and MiB that each step may take."""
 
@@ -95,26 +95,26 @@ def cells_of(num_cells: int) -> list[Cell]:
     return [made.kernel_cell("linear", seq_len=64 + number) for number in range(num_cells)]
 
 
-def claiming(num_cells: int, out: Path) -> None:
-    """100 owners claim work, write a record and release it, each knowing what the others wrote."""
+def leasing(num_cells: int, out: Path) -> None:
+    """100 sweeps lease work, write a record and release it, each knowing what the others wrote."""
     cells = cells_of(num_cells)
     with costed(), ExitStack() as stack:
-        stores = [Store(out, f"owner-{number}") for number in range(NUM_OWNERS)]
-        claims = [stack.enter_context(Claims(out)) for _ in range(NUM_OWNERS)]
+        stores = [Store(out, f"sweep-{number}") for number in range(NUM_SWEEPS)]
+        leases = [stack.enter_context(Leases(out)) for _ in range(NUM_SWEEPS)]
         tail = Tail(out)
         tail.leave_out(stores[0])
-        # One owner reads what the others write; all of them would share this process's memory.
-        first = SharedWork(claims[0], tail, lambda record, cell: True, cells, lambda record: None)
+        # One sweep reads what the others write; all of them would share this process's memory.
+        first = SharedWork(leases[0], tail, lambda record, cell: True, cells, lambda record: None)
         for number, cell in enumerate(cells):
-            owner = number % NUM_OWNERS
-            if owner == 0:
-                assert first.take(cell.block, [cell], "a block")
+            sweep = number % NUM_SWEEPS
+            if sweep == 0:
+                assert first.acquire(cell.block, [cell], "a block")
             else:
-                assert claims[owner].take(cell.block, "a block")
+                assert leases[sweep].acquire(cell.block, "a block")
             record = made.failed_record(cell, Status.INCORRECT, "made up")
-            with stores[owner].path.open("a") as file:  # unsynced: this is no test of the disk
+            with stores[sweep].path.open("a") as file:  # unsynced: this is no test of the disk
                 file.write(record.to_json() + "\n")
-            claims[owner].release(cell.block)
+            leases[sweep].release(cell.block)
 
 
 def resuming(num_cells: int, out: Path) -> None:
@@ -128,14 +128,14 @@ def resuming(num_cells: int, out: Path) -> None:
 
 
 def write_records(cells: Sequence[Cell], out: Path, here: environment.Environment) -> None:
-    """A record of each, as a sweep leaves them, in as many files as there are owners."""
+    """A record of each, as a sweep leaves them, in as many files as there are sweeps."""
     samples = [1e-3 + 1e-6 * number for number in range(30)]
     records_folder(out).mkdir(parents=True)
-    files = [records_folder(out) / f"owner-{number}.jsonl" for number in range(NUM_OWNERS)]
+    files = [records_folder(out) / f"sweep-{number}.jsonl" for number in range(NUM_SWEEPS)]
     with ExitStack() as stack:
         opened = [stack.enter_context(file.open("w")) for file in files]
         for number, cell in enumerate(cells):
-            opened[number % NUM_OWNERS].write(_record(cell, samples, here).to_json() + "\n")
+            opened[number % NUM_SWEEPS].write(_record(cell, samples, here).to_json() + "\n")
 
 
 def _record(cell: Cell, samples: list[float], here: environment.Environment) -> Record:

@@ -162,7 +162,7 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class StoreContents:
     """All records of a store, and the lines that are left out."""
 
     records: tuple[Record, ...]
@@ -199,7 +199,7 @@ def stores_below(root: Path) -> list[Path]:
     return found
 
 
-def read_store(out: Path, *, missing_ok: bool = False) -> Reading:
+def read_store(out: Path, *, missing_ok: bool = False) -> StoreContents:
     """All records under `out`, in the order of file names and lines, and what is left out.
 
     Args:
@@ -215,22 +215,22 @@ def read_store(out: Path, *, missing_ok: bool = False) -> Reading:
             left_out.append(line)
         else:
             records.append(line.record)
-    reading = Reading(records=tuple(records), left_out=tuple(left_out))
+    contents = StoreContents(records=tuple(records), left_out=tuple(left_out))
     if records or missing_ok:
-        return reading
+        return contents
     folder = shown(records_folder(out))
     if left_out:
         none = f"No line under {folder} is a record that can be used. Set out=DIR to another."
-        raise ConfigError("\n".join([none, *reading.describe()]))
+        raise ConfigError("\n".join([none, *contents.describe()]))
     raise ConfigError(f"There are no records under {folder}; run a sweep first, or set out=DIR.")
 
 
 def read_records(out: Path, *, missing_ok: bool = False) -> tuple[Record, ...]:
     """Records of `read_store`; lines left out are reported on stderr, once."""
-    reading = read_store(out, missing_ok=missing_ok)
-    for words in reading.describe():
+    contents = read_store(out, missing_ok=missing_ok)
+    for words in contents.describe():
         _say_once(words)
-    return reading.records
+    return contents.records
 
 
 def read_packed(file: Path) -> Iterator[Record]:

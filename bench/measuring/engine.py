@@ -18,7 +18,7 @@ from bench.measuring.costs.estimate import expected_s
 from bench.measuring.machine.environment import Environment
 from bench.measuring.plan import PlannedCell
 from bench.measuring.run import Runner, is_measured
-from bench.measuring.sharing.claims import Claims
+from bench.measuring.sharing.leases import Leases
 from bench.measuring.sharing.work import SharedWork
 from bench.measuring.todo import affordable, is_of
 from bench.measuring.worker.jobs import Deadline, Interrupt, Interrupted, Jobs
@@ -85,7 +85,7 @@ def measure(
     ends_s = until.ends_s if config.budget_s and isinstance(until, Deadline) else None
     with (
         until or Interrupt() as interrupt,
-        Claims(config.out) as claims,
+        Leases(config.out) as leases,
         SweepProgress(console, expected, ends_s) as progress,
     ):
 
@@ -108,7 +108,7 @@ def measure(
             return is_of(record, cell, here, config)
 
         jobs = Jobs(server, config.run.timeout_s, interrupt)
-        work = SharedWork(claims, tail, settles, [p.cell for p in todo], tell)
+        work = SharedWork(leases, tail, settles, [p.cell for p in todo], tell)
         roofs = Roofs(here.calibration)
         runner = Runner(config, here, jobs, progress, sweep_id, work, roofs)
         done.left_out = list(todo)

@@ -59,7 +59,7 @@ RETRIED = (Status.TIMED_OUT, Status.CRASHED, Status.ERROR, Status.OUT_OF_MEMORY)
 
 
 _WAIT_S = 1.0
-"""Seconds between two checks for claims and records of other sweeps."""
+"""Seconds between two checks for leases and records of other sweeps."""
 
 Trial = tuple[Cell, Outcome[TrialResult]]
 """A cell and the outcome of its trial."""
@@ -140,7 +140,7 @@ class Runner:
             return []
         reasons = {p.cell.entry + p.cell.key: p.unsupported for p in planned}
         name = name_of_skips(cells, self._environment)
-        left = self._work.take(name, cells, "what cannot be measured")
+        left = self._work.acquire(name, cells, "what cannot be measured")
         if left is None:
             return planned
         try:
@@ -188,7 +188,7 @@ class Runner:
             words = f"{len(block)} at {block[0].describe().partition(' ')[2]}"
             pause, tell = self._jobs.interrupt.pause, self._listener.announce
             with alone_on(block[0].device, pause, tell, store=self._config.out):
-                cells = self._work.take(name, block, words)
+                cells = self._work.acquire(name, block, words)
                 if cells is None:
                     held.append(block)
                 elif cells:
@@ -341,7 +341,7 @@ class Runner:
                 lock.take(self._jobs.interrupt.pause, self._listener.announce)
             elif not lock.try_take():
                 return False
-            cells = self._work.take(
+            cells = self._work.acquire(
                 name_of(waiting[0], self._environment), waiting[0], cell.describe()
             )
             if cells:
@@ -355,7 +355,7 @@ class Runner:
     def _finish(
         self, trainings: Trainings, ended: Iterator[tuple[Training, Outcome[Any]]]
     ) -> Iterator[Record]:
-        """Record trainings that have ended, and release each claim once its record is stored."""
+        """Record trainings that have ended, and release each lease once its record is stored."""
         for training, outcome in ended:
             record = self._record(training.cell, outcome, started_at=training.started_at)
             yield record

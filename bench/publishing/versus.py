@@ -43,7 +43,7 @@ _QUESTIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class PairVerdict:
     """Winner of one comparison in one setting or on one task.
 
     Attributes:
@@ -83,7 +83,7 @@ class Versus:
     """Comparison of two rows."""
 
     names: tuple[str, str]
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[PairVerdict, ...]
     flips: tuple[Flip, ...]
 
 
@@ -113,7 +113,7 @@ def versus(board: Leaderboard, one: str, other: str) -> Versus:
     return Versus(names=(one, other), verdicts=found, flips=tuple(_flips(found)))
 
 
-def _of_timings(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
+def _of_timings(board: Leaderboard, one: str, other: str) -> Iterator[PairVerdict]:
     for ranking in board.rankings:
         rows = {s.entry: s.record for s in ranking.standings}
         both = {name: rows[name] for name in (one, other) if name in rows}
@@ -121,7 +121,7 @@ def _of_timings(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
             continue
         axes = ranking.setting.axes | {ranking.setting.workload.size_axis: ranking.size}
         place = setting_words(ranking.setting, board)
-        here = partial(Verdict, place=place, size=ranking.size, axes=axes)
+        here = partial(PairVerdict, place=place, size=ranking.size, axes=axes)
         has_one = len(ranking.references) == 1  # over several, speed-ups cannot be ordered
         ranks = rank_speed(both) if has_one else None
         if ranks and len(ranks.names) == 2:
@@ -140,7 +140,7 @@ def _pair(metric: str, values: Sequence[Any]) -> str:
     return f"{column.write(values[0])} vs. {column.write(values[1])} {column.unit}"
 
 
-def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
+def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[PairVerdict]:
     for task in board.tasks:
         both = [s for s in task.scores if s.entry in (one, other) and s.may_be_ranked]
         scores = {s.entry: s for s in both if s.accuracy is not None}
@@ -148,7 +148,7 @@ def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[Verdict]:
             yield _of_task(task, board, scores[one], scores[other])
 
 
-def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -> Verdict:
+def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -> PairVerdict:
     ranks = rank_runs(
         {score.entry: score.runs for score in (mine, theirs)}, less_is_better=bool(task.unit)
     )
@@ -158,7 +158,7 @@ def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -
     odds = _odds(ranks) if ranks else "one seed"
     words += f", {odds}" if odds else ""
     settings = json.loads(task.settings)
-    return Verdict(
+    return PairVerdict(
         of=BETTER,
         place=" · ".join([task.label, place_words(task, board), task.dtype, *apart]),
         size=None,
@@ -180,10 +180,10 @@ def _odds(ranks: Ranks) -> str:
     return f"{ranks.names[0]} ahead with {100 * ranks.wins[0, 1]:.0f} %"
 
 
-def _flips(verdicts: Sequence[Verdict]) -> Iterator[Flip]:
+def _flips(verdicts: Sequence[PairVerdict]) -> Iterator[Flip]:
     """Axes along which each row wins somewhere while all other axes stay the same."""
     for axis in dict.fromkeys(name for verdict in verdicts for name in verdict.axes):
-        groups: dict[tuple[object, ...], list[Verdict]] = {}
+        groups: dict[tuple[object, ...], list[PairVerdict]] = {}
         for verdict in verdicts:
             if axis in verdict.axes:
                 rest = tuple((k, v) for k, v in verdict.axes.items() if k != axis)
@@ -252,7 +252,7 @@ def _crossing_lines(found: Versus, board: Leaderboard) -> Iterator[str]:
 
 def versus_sections(found: Versus) -> tuple[Section, ...]:
     """Every verdict with its numbers: one table per setting, and one of tasks."""
-    by_place: dict[str, list[Verdict]] = {}
+    by_place: dict[str, list[PairVerdict]] = {}
     for verdict in found.verdicts:
         by_place.setdefault("" if verdict.size is None else verdict.place, []).append(verdict)
     return tuple(
@@ -261,7 +261,7 @@ def versus_sections(found: Versus) -> tuple[Section, ...]:
     )
 
 
-def _table(names: tuple[str, str], verdicts: Sequence[Verdict]) -> Table:
+def _table(names: tuple[str, str], verdicts: Sequence[PairVerdict]) -> Table:
     kinds = tuple(dict.fromkeys(verdict.of for verdict in verdicts))
     rows: dict[str, dict[str, str]] = {}
     for verdict in verdicts:

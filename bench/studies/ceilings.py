@@ -42,7 +42,7 @@ from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import CEILING, CeilingResult
 from bench.studies.session import Session
 
-Place = dict[str, Any]
+DeviceSetup = dict[str, Any]
 """A device, a dtype and a number of threads; the latter is None where the device is no CPU."""
 
 
@@ -74,26 +74,26 @@ def study(asked: Calibrate, session: Session) -> int:
     server, console = WorkerServer(asked.run.allocator), session.console
     here = environment.current(devices, asked.run.allocator, server.environment())
     kept = read_calibration(asked.out, here.to_dict())
-    places = {words_of(place): place for place in places_of(asked, devices, here)}
+    setups = {words_of(setup): setup for setup in setups_of(asked, devices, here)}
     outcomes: dict[str, Outcome[CeilingResult]] = {}
     try:
         with server, Interrupt() as interrupt:
             jobs = Jobs(server, asked.run.timeout_s, interrupt)
 
             def measure(name: str) -> str:
-                with alone_on(places[name]["device"], interrupt.pause, console.print):
-                    outcomes[name] = _measure(jobs, places[name])
+                with alone_on(setups[name]["device"], interrupt.pause, console.print):
+                    outcomes[name] = _measure(jobs, setups[name])
                 return "measured" if outcomes[name].is_ok else f"{outcomes[name].reason}"
 
-            one_by_one(list(places), measure, console)
+            one_by_one(list(setups), measure, console)
     except Interrupted:
         session.is_stopped = True
         session.say("Stopped; nothing was written.")
         return 0
 
     ceilings = [
-        {**place, "device_name": here.devices[place["device"]], **outcome.found.observed()}
-        for place, outcome in ((places[name], outcome) for name, outcome in outcomes.items())
+        {**setup, "device_name": here.devices[setup["device"]], **outcome.found.observed()}
+        for setup, outcome in ((setups[name], outcome) for name, outcome in outcomes.items())
         if outcome.is_ok
     ]
     for table in tables_of(ceilings):
@@ -105,15 +105,15 @@ def study(asked: Calibrate, session: Session) -> int:
     return 0
 
 
-def _measure(jobs: Jobs, place: Place) -> Outcome[CeilingResult]:
-    """Have a worker measure a place; skipped if its device does not compute in its dtype."""
-    if reason := device_named(place["device"]).why_no_dtype(place["dtype"]):
+def _measure(jobs: Jobs, setup: DeviceSetup) -> Outcome[CeilingResult]:
+    """Have a worker measure a setup; skipped if its device does not compute in its dtype."""
+    if reason := device_named(setup["device"]).why_no_dtype(setup["dtype"]):
         return Outcome(status=Status.SKIPPED, reason=reason)
-    return jobs.do(CEILING, **place)
+    return jobs.do(CEILING, **setup)
 
 
-def places_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> Iterator[Place]:
-    """Places to measure, one after the other: never two timings at once."""
+def setups_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> Iterator[DeviceSetup]:
+    """Setups to measure, one after the other: never two timings at once."""
     usual = tuple(dict.fromkeys((1, here.num_cores)))
     for device in devices:
         threads = (asked.num_threads or usual) if device == "cpu" else (None,)
@@ -121,22 +121,22 @@ def places_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> It
             yield {"device": device, "dtype": dtype, "num_threads": num_threads}
 
 
-def words_of(place: Place) -> str:
+def words_of(setup: DeviceSetup) -> str:
     """As ``float32 on cpu, 2 threads``."""
-    threads = place["num_threads"]
+    threads = setup["num_threads"]
     suffix = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
-    return f"{place['dtype']} on {place['device']}{suffix}"
+    return f"{setup['dtype']} on {setup['device']}{suffix}"
 
 
 def write_calibration(
     out: Path, here: Environment, ceilings: Sequence[dict[str, Any]], kept: Calibration | None
 ) -> Path:
-    """Write the machine's file; stored ceilings of places that were not measured now are kept.
+    """Write the machine's file; stored ceilings of setups that were not measured now are kept.
 
     Raises:
         ConfigError: it cannot be written.
     """
-    by_place = {
+    by_setup = {
         (ceiling["device"], ceiling["dtype"], ceiling["num_threads"]): ceiling
         for ceiling in [*(kept["ceilings"] if kept else ()), *ceilings]
     }
@@ -144,7 +144,7 @@ def write_calibration(
     calibration = {
         "made_at": utc_now(),
         "fingerprint": fingerprint(facts),
-        "ceilings": list(by_place.values()),
+        "ceilings": list(by_setup.values()),
     }
     text = json.dumps(calibration, indent=1, allow_nan=False) + "\n"
     return write_whole(calibration_file(out, facts), text, inside=out)

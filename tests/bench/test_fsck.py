@@ -9,7 +9,7 @@ import pytest
 from bench import fsck
 from bench.core.record import SCHEMA_VERSION, Record
 from bench.core.store import Store, read_records, read_store
-from bench.measuring.sharing.claims import Claims
+from bench.measuring.sharing.leases import Leases
 from tests import records as made
 
 ONE, TWO = made.block_records(["softmax", "nala"], num_rounds=3)
@@ -118,8 +118,8 @@ def test_a_store_that_a_sweep_writes_to_is_left_alone(
 ) -> None:
     damaged(tmp_path)
     before = content(tmp_path)
-    with Claims(tmp_path) as claims:
-        assert claims.take("block", "nala at 256")
+    with Leases(tmp_path) as leases:
+        assert leases.acquire("block", "nala at 256")
         assert fsck.main([str(tmp_path)]) == 2
         assert "which measures nala at 256" in capsys.readouterr().err
         assert fsck.main([str(tmp_path), "dry_run=true"]) == 1

@@ -13,7 +13,7 @@ from bench.core.badges import append_badges, read_badges, read_goldens
 from bench.core.calibration import read_calibration
 from bench.core.cli.errors import ConfigError
 from bench.core.store import Store, Tail, line_numbers, read_store
-from bench.measuring.sharing.claims import Claims
+from bench.measuring.sharing.leases import Leases
 from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import write_charts
 from bench.publishing.diagnostics import read_diagnostics
@@ -73,7 +73,7 @@ def sweep(out: Path) -> None:
     read_store(out)
     line_numbers(out)
     list(Tail(out).read())
-    with Claims(out):
+    with Leases(out):
         pass
 
 
@@ -171,34 +171,34 @@ def test_what_is_nested_deeply_is_told(out: Path, place: str) -> None:
         READERS[place.partition("/")[0]](out)
 
 
-def test_a_claim_that_says_nothing_is_dead_after_a_minute(out: Path) -> None:
+def test_a_lease_that_says_nothing_is_dead_after_a_minute(out: Path) -> None:
     for number, content in enumerate(
         [b"\xff\xfe", b"[" * 100_000, b'{"host": []}', b'{"host": "a", "pids": "", "pid": -1}']
     ):
         file = out / "claims" / f"block {number}"
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content)
-        with Claims(out) as claims:
-            assert not claims.take(file.name)
-            assert list(claims.others()) == []
+        with Leases(out) as leases:
+            assert not leases.acquire(file.name)
+            assert list(leases.others()) == []
             os.utime(file, (1e9, 1e9))
-            assert claims.take(file.name)
-            claims.release(file.name)
+            assert leases.acquire(file.name)
+            leases.release(file.name)
             file.write_bytes(content)
             os.utime(file, (1e11, 1e11))  # a clock was set back
-            assert claims.take(file.name)
+            assert leases.acquire(file.name)
 
 
 @pytest.mark.parametrize("put", [*KINDS.values(), lambda path, _: path.mkdir()])
-def test_a_claim_that_is_no_file_is_named_and_passed_over(
+def test_a_lease_that_is_no_file_is_named_and_passed_over(
     out: Path, mine: Path, put: Put, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (out / "claims").mkdir()
     put(out / "claims" / "block", mine)
-    with Claims(out) as claims:
-        assert list(claims.others()) == [] and "block" in capsys.readouterr().err
-        assert claims.take("block") and claims.take("other")
-        claims.release("block")
+    with Leases(out) as leases:
+        assert list(leases.others()) == [] and "block" in capsys.readouterr().err
+        assert leases.acquire("block") and leases.acquire("other")
+        leases.release("block")
     assert os.listdir(out / "claims") == ["block"] and mine.read_bytes() == PRECIOUS
     assert fsck.main([str(out)]) == 0
 

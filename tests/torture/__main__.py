@@ -29,7 +29,7 @@ from tests.torture.disks import disks
 from tests.torture.kills import kills, studies
 from tests.torture.links import found_after, links
 from tests.torture.mechanisms import mechanisms
-from tests.torture.messages import damaged_claims, messages
+from tests.torture.messages import damaged_leases, messages
 from tests.torture.overrides import overrides
 from tests.torture.parallel import parallel
 from tests.torture.stores import stores
@@ -40,7 +40,7 @@ PARTS: dict[str, tuple[Part, int]] = {
     "stores": (stores, 500),
     "links": (links, 400),
     "messages": (messages, 2000),
-    "claims": (damaged_claims, 200),
+    "claims": (damaged_leases, 200),
     "mechanisms": (mechanisms, 65),
     "parallel": (parallel, 24),
     "disks": (disks, 36),
@@ -54,7 +54,7 @@ WORDS = {
     "stores": "damaged stores",
     "links": "links, pipes and devices in stores",
     "messages": "damaged messages of workers",
-    "claims": "damaged claims",
+    "claims": "damaged leases",
     "mechanisms": "misbehaving mechanisms",
     "parallel": "sweeps, eight at a time into one store",
     "disks": "full disks",

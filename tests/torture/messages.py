@@ -1,4 +1,4 @@
-"""Damaged messages of workers, and damaged claims: each is read, or refused with a message."""
+"""Damaged messages of workers, and damaged leases: each is read, or refused with a message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.core.record import Status
 from bench.measuring.measure.stopping import Stopping
-from bench.measuring.sharing import claims as sharing
+from bench.measuring.sharing import leases as sharing
 from bench.measuring.worker.block import RoundsListener
 from bench.measuring.worker.jobs import WorkerHung
 from bench.measuring.worker.messages import NoMessage, message_from
@@ -60,13 +60,13 @@ def _heard(line: bytes) -> str:
     return f"an end: {outcome.status}"
 
 
-def damaged_claims(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
-    """`count` damaged claims; the work of one that is untouched for a minute must be free."""
+def damaged_leases(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
+    """`count` damaged leases; the work of one that is untouched for a minute must be free."""
     flat = asdict(sharing._me()) | {"host": "elsewhere", "what": "softmax", "done": 0, "failed": 0}
     for number in range(count):
         out = folder / str(number)
-        sharing.claims_folder(out).mkdir(parents=True)
-        file = sharing.claims_folder(out) / "block"
+        sharing.leases_folder(out).mkdir(parents=True)
+        file = sharing.leases_folder(out) / "block"
         file.write_bytes(_damaged(flat, draw))
         age_s = draw.choice((0, 61, 1e6, -61, -1e9))
         os.utime(file, (time.time() - age_s,) * 2)
@@ -78,12 +78,12 @@ def damaged_claims(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
 
 def _taken(out: Path, file: Path, age_s: float) -> str:
     content = file.read_bytes()[:300]
-    with sharing.Claims(out) as claims:
-        others = list(claims.others())
-        claims.by_machine()
-        if any("\x1b" in owner.what + owner.host for _, owner in others):
+    with sharing.Leases(out) as leases:
+        others = list(leases.others())
+        leases.by_machine()
+        if any("\x1b" in holder.what + holder.host for _, holder in others):
             return f"a terminal would obey: {content!r}"
-        is_free = claims.take("block")
+        is_free = leases.acquire("block")
         if age_s and not is_free:
             return f"waits for nobody: {content!r}"
     return ""

@@ -32,26 +32,26 @@ def fault_of_store(out: Path, *, is_done: bool, plan: tuple[str, ...] = SWEEP) -
 
     Each line must be a record; each cell must be measured once at most, and once if all is done.
     """
-    reading = read_store(out, missing_ok=True)
-    if reading.left_out:
-        return "\n".join(reading.describe())
-    times = Counter(record.cell.key for record in reading.records if is_measured(record))
+    contents = read_store(out, missing_ok=True)
+    if contents.left_out:
+        return "\n".join(contents.describe())
+    times = Counter(record.cell.key for record in contents.records if is_measured(record))
     if foreign := set(times) - planned(plan):
         return f"records of no planned cell: {sorted(foreign)}"
     if twice := sorted(key for key, count in times.items() if count > 1):
         return f"measured more than once: {', '.join(twice)}"
     if is_done and (never := sorted(planned(plan) - set(times))):
         return f"no settled record of {', '.join(never)}"
-    claims = list((out / "claims").glob("*")) if is_done else []
-    return f"claims are left: {claims}" if claims else ""
+    leases = list((out / "claims").glob("*")) if is_done else []
+    return f"leases are left: {leases}" if leases else ""
 
 
 def fault_of_trainings(out: Path, is_done: bool) -> str:
     """What is wrong with the store of a study that trains: a damaged line, or a cell twice."""
-    reading = read_store(out, missing_ok=not is_done)
-    if reading.left_out:
-        return "\n".join(reading.describe())
-    times = Counter(record.cell.key for record in reading.records if is_measured(record))
+    contents = read_store(out, missing_ok=not is_done)
+    if contents.left_out:
+        return "\n".join(contents.describe())
+    times = Counter(record.cell.key for record in contents.records if is_measured(record))
     twice = sorted(key for key, count in times.items() if count > 1)
     return f"trained more than once: {', '.join(twice)}" if twice else ""
 

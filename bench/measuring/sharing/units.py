@@ -22,13 +22,13 @@ def blocks(cells: Sequence[Cell]) -> list[Unit]:
 
 
 def name_of(unit: Unit, environment: Environment) -> str:
-    """Name of a unit for claims; units of equal names give interchangeable results."""
+    """Name of a unit for leases; units of equal names give interchangeable results."""
     kind = kind_of_machine(unit[0].device, environment)
     return f"{unit[0].key if unit[0].is_task else unit[0].block}-{kind}"
 
 
 def name_of_skips(cells: Sequence[Cell], environment: Environment) -> str:
-    """Name for claims of the cells of a sweep that cannot be measured."""
+    """Name for leases of the cells of a sweep that cannot be measured."""
     return "skipped-" + kind_of_machine(cells[0].device, environment)
 
 

@@ -14,12 +14,12 @@ from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.estimate import estimate
 from bench.measuring.worker.imports import import_plugins, refuse_changed
 from bench.measuring.worker.outcome import JobFailed, Outcome, first_line
+from bench.measuring.worker.paired import paired_rounds
 from bench.measuring.worker.request import Request, device_of
 from bench.measuring.worker.results import Result
 from bench.measuring.worker.rounds import probe, rounds
 from bench.measuring.worker.train import train
 from bench.measuring.worker.trial import trial
-from bench.measuring.worker.versus import versus
 
 JOBS: dict[str, Callable[[Request, Channel], Result]] = {
     "build": build,
@@ -27,7 +27,7 @@ JOBS: dict[str, Callable[[Request, Channel], Result]] = {
     "trial": trial,
     "probe": probe,
     "rounds": rounds,
-    "versus": versus,
+    "paired_rounds": paired_rounds,
     "train": train,
     "ceiling": ceiling,
 }

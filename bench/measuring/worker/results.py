@@ -146,7 +146,7 @@ class RoundsResult(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VersusResult(Result):
+class PairedRoundsResult(Result):
     """Result of rounds of two source trees; the ratio of each round was sent before.
 
     Attributes:
@@ -227,7 +227,7 @@ ESTIMATE = Job("estimate", EstimateResult)
 TRIAL = Job("trial", TrialResult)
 PROBE = Job("probe", ProbeResult)
 ROUNDS = Job("rounds", RoundsResult)
-VERSUS = Job("versus", VersusResult)
+PAIRED_ROUNDS = Job("paired_rounds", PairedRoundsResult)
 TRAIN = Job("train", TrainResult)
 CEILING = Job("ceiling", CeilingResult)
 

@@ -62,15 +62,15 @@ def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
         here, verdict = counts[claim.model], "yes"
         if claim.change is not None:
             changed = count_claimed(claim)
-            verdict = f"at {_size(*claim.reading.of(changed))}"
+            verdict = f"at {_size(*claim.convention.of(changed))}"
         if not all(claim.agrees(here if claim.change is None else changed)):
             verdict = "no"
         if claim.note:
             notes.append(claim.note)
             verdict += f" [{len(notes)}]"
         printed = f"{claim.parameters}M, {claim.multiply_adds}G"
-        title, size = model_info(claim.model).title, _size(*claim.reading.of(here))
-        rows.append((title, printed, size, claim.reading, verdict, claim.table))
+        title, size = model_info(claim.model).title, _size(*claim.convention.of(here))
+        rows.append((title, printed, size, claim.convention, verdict, claim.table))
     yield from (markdown_table(head, rows), "")
     for number, note in enumerate(notes, start=1):
         yield f"{number}. {note}"

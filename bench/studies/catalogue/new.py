@@ -41,7 +41,7 @@ _MODULE, _TEST = "new_mechanism.txt", "new_test.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Destination:
     """Paths of the two files, and imports that the mechanism needs there."""
 
     module: Path
@@ -57,11 +57,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _write(words: list[str]) -> int:
     name, title = read_words(words)
-    place = place_for(name, Path.cwd())
-    check_free(name, place)
-    for path, text in files(name, title, place).items():
+    destination = destination_for(name, Path.cwd())
+    check_free(name, destination)
+    for path, text in files(name, title, destination).items():
         print(write_whole(path, text))
-    print(next_steps(name, place))
+    print(next_steps(name, destination))
     return 0
 
 
@@ -93,17 +93,17 @@ def read_words(words: list[str]) -> tuple[str, str]:
     return name, title
 
 
-def place_for(name: str, here: Path) -> Place:
+def destination_for(name: str, here: Path) -> Destination:
     """The folders of this project's checkout if `here` is inside of it, else `here`."""
     root = CHECKOUT
     if (root / "pyproject.toml").is_file() and here.resolve().is_relative_to(root):
-        return Place(
+        return Destination(
             module=root / "attentions" / "mechanisms" / f"{name}.py",
             test=root / "tests" / "attentions" / "mechanisms" / f"test_{name}.py",
             imports=_INSIDE,
             is_plugin=False,
         )
-    return Place(
+    return Destination(
         module=here / f"{name}.py",
         test=here / f"test_{name}.py",
         imports=_OUTSIDE,
@@ -111,7 +111,7 @@ def place_for(name: str, here: Path) -> Place:
     )
 
 
-def check_free(name: str, place: Place) -> None:
+def check_free(name: str, destination: Destination) -> None:
     """Refuse a name that is taken.
 
     Raises:
@@ -119,36 +119,37 @@ def check_free(name: str, place: Place) -> None:
     """
     if name in {entry.name for entry in everything()}:
         raise ConfigError(f"There is a mechanism {name!r} already: attnbench show {name}.")
-    for path in (place.module, place.test):
+    for path in (destination.module, destination.test):
         if path.exists():
             raise ConfigError(f"{path} is there already. Choose another name, or remove it.")
-    if place.is_plugin and importlib.util.find_spec(name) is not None:
+    if destination.is_plugin and importlib.util.find_spec(name) is not None:
         raise ConfigError(f"There is a module {name!r} already, which would be hidden by yours.")
 
 
-def files(name: str, title: str, place: Place) -> dict[Path, str]:
+def files(name: str, title: str, destination: Destination) -> dict[Path, str]:
     """Path of each file to write -> its text."""
     words = {
         "name": name,
         "title": title,
         "cls": "".join(part.capitalize() for part in name.split("_")),
-        "imports": place.imports,
-        "registers": f"\nimport {name}  # noqa: F401, it registers itself\n" * place.is_plugin,
+        "imports": destination.imports,
+        "registers": f"\nimport {name}  # noqa: F401, it registers itself\n"
+        * destination.is_plugin,
     }
-    return {place.module: _filled(_MODULE, words), place.test: _filled(_TEST, words)}
+    return {destination.module: _filled(_MODULE, words), destination.test: _filled(_TEST, words)}
 
 
 def _filled(file: str, words: dict[str, str]) -> str:
     return Template(Path(__file__).with_name(file).read_text("utf-8")).substitute(words)
 
 
-def next_steps(name: str, place: Place) -> str:
+def next_steps(name: str, destination: Destination) -> str:
     """Text with the commands to run next."""
-    plugin = f" 'plugins=[{name}]'" if place.is_plugin else ""
+    plugin = f" 'plugins=[{name}]'" if destination.is_plugin else ""
     return f"""
 It runs as it is, with a placeholder formula. Replace formula, forward, flops, claims and test,
 then:
-  python -m pytest {place.test}
+  python -m pytest {destination.test}
   attnbench show {name}{plugin}
   attnbench verify{plugin} conformance=true 'attention=[{name}]'
   attnbench sweep{plugin} 'attention=[softmax,{name}]' seq_len=128 'task=[]'"""

@@ -19,7 +19,7 @@ from bench.core.cli.command import read_yaml
 _RATIO_OF_THE_OTHERS = 3.5
 
 
-class Reading(enum.StrEnum):
+class CountingConvention(enum.StrEnum):
     """Convention by which a counting tool measures a model's size."""
 
     EVERYTHING = "all parameters, all products"
@@ -28,9 +28,9 @@ class Reading(enum.StrEnum):
 
     def of(self, counts: ModelCounts) -> tuple[int, int]:
         """Parameters and multiply-adds."""
-        if self is Reading.MODULES:
+        if self is CountingConvention.MODULES:
             return counts.module_parameters, counts.module_multiply_adds
-        norms = counts.norm_operations if self is Reading.WITH_NORMS else 0
+        norms = counts.norm_operations if self is CountingConvention.WITH_NORMS else 0
         return counts.parameters, counts.multiply_adds + norms
 
 
@@ -43,7 +43,7 @@ class Claim:
         parameters: millions, as many digits as printed.
         multiply_adds: 10^9, as many digits as printed.
         table: where it is printed.
-        reading: how it was counted, as far as the numbers tell.
+        convention: how it was counted, as far as the numbers tell.
         change: what must be done to the model to arrive at the numbers; None if nothing.
         note: what differs, and what is known of the reason; empty if nothing does.
     """
@@ -52,13 +52,13 @@ class Claim:
     parameters: str
     multiply_adds: str
     table: str
-    reading: Reading
+    convention: CountingConvention
     change: Callable[[nn.Module], None] | None = None
     note: str = ""
 
     def agrees(self, counts: ModelCounts) -> tuple[bool, bool]:
         """Whether parameters and multiply-adds round to the printed digits."""
-        parameters, multiply_adds = self.reading.of(counts)
+        parameters, multiply_adds = self.convention.of(counts)
         return (
             _rounded(parameters / 1e6, self.parameters) == self.parameters,
             _rounded(multiply_adds / 1e9, self.multiply_adds) == self.multiply_adds,
@@ -103,10 +103,10 @@ _CHANGES = {
 }
 
 
-def _claim(model: str, reading: str, change: str | None = None, **printed: str) -> Claim:
+def _claim(model: str, convention: str, change: str | None = None, **printed: str) -> Claim:
     return Claim(
         model=model,
-        reading=Reading[reading.upper()],
+        convention=CountingConvention[convention.upper()],
         change=_CHANGES[change] if change else None,
         **printed,
     )

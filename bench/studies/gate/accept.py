@@ -11,8 +11,8 @@ from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.lines import Lines
 from bench.studies.gate.baselines import MEND, baselines_folder
 from bench.studies.gate.exact import HIGHER_IS_WORSE
-from bench.studies.gate.rows import LATENCY, Row
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.rows import LATENCY, GateRow
+from bench.studies.gate.verdict import GateVerdict
 
 CHANNELS = (LATENCY, *HIGHER_IS_WORSE)
 _GROWTH = ("key", "entry", "cell", "channel", "base", "current", "ratio", "high")
@@ -58,7 +58,7 @@ class Accepted:
     commit: str | None
     date: str
 
-    def covers(self, row: Row, base_commit: str | None) -> bool:
+    def covers(self, row: GateRow, base_commit: str | None) -> bool:
         """Whether a row's growth is the same one, and no larger."""
         if (self.key, self.channel) != (row.key, row.channel):
             return False
@@ -129,13 +129,13 @@ class Settled:
         idle: requests that match no growth.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[GateRow, ...]
     new: tuple[Accepted, ...]
     idle: tuple[Accept, ...]
 
 
 def settle(
-    rows: Sequence[Row],
+    rows: Sequence[GateRow],
     accepts: Sequence[Accept],
     kept: Sequence[Accepted],
     *,
@@ -153,18 +153,18 @@ def settle(
         commit: the current side's, likewise.
         date: UTC, ISO 8601.
     """
-    settled: list[Row] = []
+    settled: list[GateRow] = []
     new: list[Accepted] = []
     idle = list(accepts)
     for row in rows:
-        if row.verdict not in (Verdict.MORE, Verdict.SLOWER):
+        if row.verdict not in (GateVerdict.MORE, GateVerdict.SLOWER):
             settled.append(row)
             continue
         said = [a for a in accepts if (a.entry, a.channel) == (row.entry, row.channel)]
         known = [k for k in kept if k.covers(row, base_commit)]
         idle = [accept for accept in idle if accept not in said]
         if said:
-            settled.append(replace(row, verdict=Verdict.ACCEPTED, reason=said[-1].reason))
+            settled.append(replace(row, verdict=GateVerdict.ACCEPTED, reason=said[-1].reason))
             if not known:
                 growth: dict[str, Any] = {name: getattr(row, name) for name in _GROWTH}
                 why = said[-1].reason
@@ -175,7 +175,7 @@ def settle(
                 )
         elif known:
             reason = f"{known[-1].reason} (accepted on {known[-1].date[:10]})"
-            settled.append(replace(row, verdict=Verdict.ACCEPTED, reason=reason))
+            settled.append(replace(row, verdict=GateVerdict.ACCEPTED, reason=reason))
         else:
             settled.append(row)
     return Settled(rows=tuple(settled), new=tuple(new), idle=tuple(idle))

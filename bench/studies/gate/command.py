@@ -42,7 +42,7 @@ from bench.studies.gate.config import GateConfig, read_gate_config
 from bench.studies.gate.exports import write_exports
 from bench.studies.gate.history import print_history, steps
 from bench.studies.gate.publish import Sides, print_rows, write_rows
-from bench.studies.gate.rows import ACCURACY, LATENCY, LOSS, Row, exit_code
+from bench.studies.gate.rows import ACCURACY, LATENCY, LOSS, GateRow, exit_code
 from bench.studies.gate.sources import read_side
 from bench.studies.gate.stored import compare_stored
 
@@ -74,7 +74,7 @@ def against_commit(config: GateConfig, console: Console) -> int:
     check_entries(config.accept, {cell.entry for cell in cells})
     run = config.sweep.run
     server = WorkerServer(run.allocator)
-    rows: list[Row] = []
+    rows: list[GateRow] = []
     is_stopped = False
 
     def say(words: str) -> None:
@@ -159,12 +159,12 @@ def against_stored(config: GateConfig, baseline: Path, console: Console) -> int:
 
 def _settle(
     config: GateConfig,
-    rows: Sequence[Row],
+    rows: Sequence[GateRow],
     console: Console,
     *,
     base_commit: str | None,
     commit: str | None,
-) -> tuple[Row, ...]:
+) -> tuple[GateRow, ...]:
     """Mark the rows whose growth is accepted, now or earlier, and store what is accepted now."""
     file = accepted_file(config.sweep.out)
     kept = read_accepted(file)
@@ -182,7 +182,7 @@ def _settle(
 
 def _finish(
     config: GateConfig,
-    rows: Sequence[Row],
+    rows: Sequence[GateRow],
     sides: Sides,
     console: Console,
     here: Environment | None = None,

@@ -15,10 +15,10 @@ from bench.measuring.worker.jobs import Jobs
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import TRAIN, TRIAL, TrainResult, TrialResult
 from bench.studies.gate.exact import by_channel, exact_rows
-from bench.studies.gate.rows import LATENCY, Row, channel_of
+from bench.studies.gate.paired import Effort, PairedComparison, compare
+from bench.studies.gate.rows import LATENCY, GateRow, channel_of
 from bench.studies.gate.trees import HERE, Tree
-from bench.studies.gate.verdict import Verdict, confidence_tail
-from bench.studies.gate.versus import Comparison, Effort, compare
+from bench.studies.gate.verdict import GateVerdict, confidence_tail
 
 EntryReader = Callable[[str], dict[str, Any] | None]
 """Reads an entry of the base tree by label: its mechanism and settings; None if it is not there."""
@@ -32,7 +32,7 @@ def compare_commits(
     effort: Effort,
     family_error: float,
     say: Callable[[str], None],
-) -> Iterator[Row]:
+) -> Iterator[GateRow]:
     """Rows of all cells; of each cell, numbers without noise first, then its time.
 
     The family-wise error is divided among the cells that are timed.
@@ -45,7 +45,7 @@ def compare_commits(
         entry = base_entry(cell.entry)
         if entry is None:
             reason = f"the base has no entry {cell.entry}"
-            yield Row.of(cell, channel_of(cell), Verdict.NEW, reason=reason)
+            yield GateRow.of(cell, channel_of(cell), GateVerdict.NEW, reason=reason)
             continue
         with nullcontext() if cell.is_task else alone_on(cell.device, jobs.interrupt.pause, say):
             say(f"[{done + 1}/{len(cells)}{left}] {cell.describe()}")
@@ -60,17 +60,17 @@ def _as_in_base(cell: Cell, entry: dict[str, Any]) -> Cell:
 
 def _compare_cell(
     cell: Cell, there: Cell, base: Tree, jobs: Jobs, effort: Effort, tail: float
-) -> Iterator[Row]:
+) -> Iterator[GateRow]:
     before = _observe(there, jobs, str(base.root))
     after = _observe(cell, jobs, None)
     if not after.is_ok:
         reason = f"this tree cannot run it: {after.status}: {after.reason}"
-        verdict = Verdict.BROKEN if before.is_ok else Verdict.INCOMPARABLE
-        yield Row.of(cell, channel_of(cell), verdict, reason=reason)
+        verdict = GateVerdict.BROKEN if before.is_ok else GateVerdict.INCOMPARABLE
+        yield GateRow.of(cell, channel_of(cell), verdict, reason=reason)
         return
     if not before.is_ok:
         reason = f"the base cannot run it: {before.status}: {before.reason}"
-        yield Row.of(cell, channel_of(cell), Verdict.INCOMPARABLE, reason=reason)
+        yield GateRow.of(cell, channel_of(cell), GateVerdict.INCOMPARABLE, reason=reason)
         return
     numbers = [by_channel(side.found.observed()) for side in (before, after)]
     yield from exact_rows(cell, *numbers)
@@ -83,8 +83,8 @@ def _compare_cell(
 
 
 def _who_ended_it(
-    cell: Cell, comparison: Comparison, jobs: Jobs, effort: Effort, tail: float
-) -> Comparison:
+    cell: Cell, comparison: PairedComparison, jobs: Jobs, effort: Effort, tail: float
+) -> PairedComparison:
     """Find out whether this tree is to blame for a failure while both sides were timed.
 
     It is if timing it against itself, in a new process, fails as well.
@@ -94,7 +94,7 @@ def _who_ended_it(
     if alone.interval is not None:
         return replace(comparison, reason=f"timing both sides failed: {comparison.reason}")
     reason = f"this tree cannot be timed: {alone.reason}"
-    return replace(comparison, verdict=Verdict.BROKEN, reason=reason)
+    return replace(comparison, verdict=GateVerdict.BROKEN, reason=reason)
 
 
 def _observe(
@@ -104,10 +104,10 @@ def _observe(
     return jobs.do(TRAIN, **request) if cell.is_task else jobs.do(TRIAL, **request)
 
 
-def latency_row(cell: Cell, comparison: Comparison) -> Row:
+def latency_row(cell: Cell, comparison: PairedComparison) -> GateRow:
     """The row of a cell's times."""
     interval = comparison.interval
-    return Row.of(
+    return GateRow.of(
         cell,
         LATENCY,
         comparison.verdict,

@@ -20,7 +20,7 @@ from bench.core.settings import (
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.measure.stopping import Stopping
 from bench.studies.gate.accept import Accept, read_accepts
-from bench.studies.gate.versus import Effort
+from bench.studies.gate.paired import Effort
 
 File = Annotated[Folder, AfterValidator(Path.expanduser)]
 

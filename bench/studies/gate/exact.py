@@ -7,8 +7,8 @@ from typing import Any
 
 from bench.core.cell import Cell
 from bench.publishing.metrics import find_metric
-from bench.studies.gate.rows import ACCURACY, LOSS, Row
-from bench.studies.gate.verdict import Verdict, judge_exact
+from bench.studies.gate.rows import ACCURACY, LOSS, GateRow
+from bench.studies.gate.verdict import GateVerdict, judge_exact
 
 EXACT = (
     "flops",
@@ -35,7 +35,7 @@ def by_channel(observed: Mapping[str, Any]) -> dict[str, int | float]:
     return {channel: value for channel, value in found.items() if value is not None}
 
 
-def exact_rows(cell: Cell, base: Mapping[str, Any], current: Mapping[str, Any]) -> list[Row]:
+def exact_rows(cell: Cell, base: Mapping[str, Any], current: Mapping[str, Any]) -> list[GateRow]:
     """A row for each number that at least one side has."""
     rows = []
     for channel, higher_is_worse in HIGHER_IS_WORSE.items():
@@ -45,10 +45,10 @@ def exact_rows(cell: Cell, base: Mapping[str, Any], current: Mapping[str, Any]) 
         if before is None or after is None:
             side = "the base" if before is None else "the current side"
             reason = f"{side} has no such number"
-            rows.append(Row.of(cell, channel, Verdict.INCOMPARABLE, reason=reason))
+            rows.append(GateRow.of(cell, channel, GateVerdict.INCOMPARABLE, reason=reason))
             continue
         ratio = after / before if before else (1.0 if after == before else None)
         verdict = judge_exact(before, after, higher_is_worse=higher_is_worse)
         numbers = {"ratio": ratio, "low": ratio, "high": ratio, "base": before, "current": after}
-        rows.append(Row.of(cell, channel, verdict, **numbers))
+        rows.append(GateRow.of(cell, channel, verdict, **numbers))
     return rows

@@ -14,7 +14,7 @@ import numpy as np
 from bench.core.cli.files import write_whole
 from bench.measuring.machine.environment import Environment
 from bench.studies.gate.exact import HIGHER_IS_WORSE
-from bench.studies.gate.rows import LATENCY, Row
+from bench.studies.gate.rows import LATENCY, GateRow
 from bench.studies.gate.verdict import Interval
 
 FORM_VERSION = "5.0.0"
@@ -24,7 +24,7 @@ _EXTRA = ("entry", "mechanism", "verdict", "ratio", "low", "high")
 
 
 def write_exports(
-    rows: Sequence[Row], out: Path, here: Environment | None, date: str
+    rows: Sequence[GateRow], out: Path, here: Environment | None, date: str
 ) -> list[Path]:
     """Write ``regress-smaller-is-better.json`` and, for two commits, ``regress-pytest.json``.
 
@@ -41,7 +41,7 @@ def write_exports(
     return [write_whole(out / name, text + "\n") for name, text in texts.items()]
 
 
-def smaller_is_better(rows: Sequence[Row]) -> list[dict[str, object]]:
+def smaller_is_better(rows: Sequence[GateRow]) -> list[dict[str, object]]:
     """Rows with a ratio, in github-action-benchmark's format ``customSmallerIsBetter``.
 
     An accuracy, of which more is better, is listed by base / current; one that fell to 0 has no
@@ -60,11 +60,11 @@ def smaller_is_better(rows: Sequence[Row]) -> list[dict[str, object]]:
     ]
 
 
-def _is_worse_above(row: Row) -> bool:
+def _is_worse_above(row: GateRow) -> bool:
     return HIGHER_IS_WORSE.get(row.channel, True)
 
 
-def _growth(row: Row) -> Interval | None:
+def _growth(row: GateRow) -> Interval | None:
     """The ratio of a row in the direction that is worse: above 1 where it became worse."""
     if row.ratio is None or row.low is None or row.high is None:
         return None
@@ -73,7 +73,7 @@ def _growth(row: Row) -> Interval | None:
     return Interval(1 / row.ratio, 1 / row.high, 1 / row.low) if row.low > 0 else None
 
 
-def pytest_json(rows: Sequence[Row], here: Environment, date: str) -> dict[str, Any]:
+def pytest_json(rows: Sequence[GateRow], here: Environment, date: str) -> dict[str, Any]:
     """Both sides of every timed cell as two benchmarks, for ``pytest-benchmark compare``.
 
     Each sample comes from one process that timed both sides; the base's is the current side's
@@ -102,7 +102,7 @@ def pytest_json(rows: Sequence[Row], here: Environment, date: str) -> dict[str, 
     }
 
 
-def _is_exact(other: Row, row: Row) -> bool:
+def _is_exact(other: GateRow, row: GateRow) -> bool:
     return other.key == row.key and other.channel in HIGHER_IS_WORSE
 
 

@@ -12,14 +12,20 @@ from rich.padding import Padding
 from rich.text import Text
 
 from bench.studies.gate.baselines import Baseline, Stored
-from bench.studies.gate.rows import LATENCY, Row
+from bench.studies.gate.rows import LATENCY, GateRow
 from bench.studies.gate.stored import compare_pair
-from bench.studies.gate.verdict import Interval, Verdict, confidence_tail
+from bench.studies.gate.verdict import GateVerdict, Interval, confidence_tail
 
 _BLOCKS, _NOTHING = "▁▂▃▄▅▆▇█", "·"
 _MOST_MARKS = 60
 """Most baselines shown in a line, so that it fits a terminal."""
-_MOVED = (Verdict.FASTER, Verdict.SLOWER, Verdict.LESS, Verdict.MORE, Verdict.BROKEN)
+_MOVED = (
+    GateVerdict.FASTER,
+    GateVerdict.SLOWER,
+    GateVerdict.LESS,
+    GateVerdict.MORE,
+    GateVerdict.BROKEN,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +38,7 @@ class Step:
         after: the first in which it had.
     """
 
-    row: Row
+    row: GateRow
     before: Baseline
     after: Baseline
 
@@ -84,7 +90,7 @@ def steps(baselines: Sequence[Baseline], threshold: float, family_error: float) 
     return found
 
 
-def _rows(known: _Standing, now: Stored, threshold: float, tail: float) -> list[Row]:
+def _rows(known: _Standing, now: Stored, threshold: float, tail: float) -> list[GateRow]:
     if now.failure is not None:
         return [] if known.is_broken else compare_pair(known.last, now, threshold, tail)
     exact = compare_pair(known.last, now, threshold, tail)
@@ -92,7 +98,7 @@ def _rows(known: _Standing, now: Stored, threshold: float, tail: float) -> list[
     return [r for r in exact if r.channel != LATENCY] + [r for r in time if r.channel == LATENCY]
 
 
-def _next(known: _Standing, now: Stored, baseline: Baseline, moved: Sequence[Row]) -> _Standing:
+def _next(known: _Standing, now: Stored, baseline: Baseline, moved: Sequence[GateRow]) -> _Standing:
     if now.failure is not None:
         return replace(known, is_broken=known.is_broken or not now.is_skipped)
     is_untimed = known.level.time_over_softmax is None
@@ -185,7 +191,7 @@ def spark(values: Sequence[float | None]) -> str:
     )
 
 
-def _moved(row: Row) -> str:
+def _moved(row: GateRow) -> str:
     if row.channel != LATENCY and row.base is not None and row.current is not None:
         return f"{row.base:,.6g} → {row.current:,.6g}"
     if row.ratio is None:

@@ -17,17 +17,17 @@ from rich.text import Text
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
 from bench.publishing.document import escape, markdown_table
-from bench.studies.gate.rows import LATENCY, Row
-from bench.studies.gate.verdict import FAILURES, Verdict
+from bench.studies.gate.rows import LATENCY, GateRow
+from bench.studies.gate.verdict import FAILURES, GateVerdict
 
 _HEADER = ("verdict", "cell", "channel", "ratio", "interval", "note")
 _STYLES = {
-    Verdict.SLOWER: "bold red",
-    Verdict.MORE: "bold red",
-    Verdict.BROKEN: "bold red",
-    Verdict.UNSURE: "yellow",
-    Verdict.FASTER: "green",
-    Verdict.LESS: "green",
+    GateVerdict.SLOWER: "bold red",
+    GateVerdict.MORE: "bold red",
+    GateVerdict.BROKEN: "bold red",
+    GateVerdict.UNSURE: "yellow",
+    GateVerdict.FASTER: "green",
+    GateVerdict.LESS: "green",
 }
 
 
@@ -44,13 +44,13 @@ class Sides:
     notes: tuple[str, ...] = ()
 
 
-def shown(rows: Sequence[Row]) -> list[Row]:
+def shown(rows: Sequence[GateRow]) -> list[GateRow]:
     """Rows to show: all times, and the numbers without noise that changed; failures first."""
-    kept = [r for r in rows if r.channel == LATENCY or r.verdict is not Verdict.SAME]
+    kept = [r for r in rows if r.channel == LATENCY or r.verdict is not GateVerdict.SAME]
     return sorted(kept, key=lambda row: (row.verdict not in FAILURES, row.channel != LATENCY))
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[GateRow]) -> str:
     """Whether there is a regression, and the number of rows with each verdict."""
     counts = Counter(str(row.verdict) for row in rows)
     parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
@@ -60,7 +60,7 @@ def summary(rows: Sequence[Row]) -> str:
     return f"No regression. {len(rows)} numbers compared: {parts}."
 
 
-def print_rows(rows: Sequence[Row], sides: Sides, console: Console) -> None:
+def print_rows(rows: Sequence[GateRow], sides: Sides, console: Console) -> None:
     """Print the table of rows, the notes and the summary."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in _HEADER:
@@ -75,7 +75,7 @@ def print_rows(rows: Sequence[Row], sides: Sides, console: Console) -> None:
     console.print(summary(rows), highlight=False)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: GateRow) -> tuple[str, ...]:
     ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
     interval = ""
     if row.low is not None and row.high is not None and row.low != row.high:
@@ -86,7 +86,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (str(row.verdict), row.cell, row.channel, ratio, interval, note)
 
 
-def markdown(rows: Sequence[Row], sides: Sides) -> str:
+def markdown(rows: Sequence[GateRow], sides: Sides) -> str:
     """A comment for a pull request: the summary, the failures, and the rest folded away."""
     ordered = shown(rows)
     failed = [row for row in ordered if row.verdict in FAILURES]
@@ -101,11 +101,11 @@ def markdown(rows: Sequence[Row], sides: Sides) -> str:
     return "\n".join(lines)
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[GateRow]) -> str:
     return markdown_table(_HEADER, [[*map(escape, _cells(row))] for row in rows], "lllrll")
 
 
-def write_rows(rows: Sequence[Row], sides: Sides, out: Path) -> list[Path]:
+def write_rows(rows: Sequence[GateRow], sides: Sides, out: Path) -> list[Path]:
     """Write ``regress.json`` and ``regress.md`` under `out`.
 
     The Markdown is also appended to the file ``$GITHUB_STEP_SUMMARY`` if that is set.

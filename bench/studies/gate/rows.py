@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.core.cell import Cell
-from bench.studies.gate.verdict import FAILURES, Verdict
+from bench.studies.gate.verdict import FAILURES, GateVerdict
 
 LATENCY = "latency"
 """The channel of times; every other channel is the name of a number without noise."""
@@ -25,7 +25,7 @@ def channel_of(cell: Cell) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class GateRow:
     """One number of one cell, compared.
 
     Attributes:
@@ -45,7 +45,7 @@ class Row:
     cell: str
     key: str
     channel: str
-    verdict: Verdict
+    verdict: GateVerdict
     ratio: float | None = None
     low: float | None = None
     high: float | None = None
@@ -55,7 +55,7 @@ class Row:
     samples_s: tuple[tuple[float, float], ...] = ()
 
     @classmethod
-    def of(cls, cell: Cell, channel: str, verdict: Verdict, **numbers: Any) -> Row:
+    def of(cls, cell: Cell, channel: str, verdict: GateVerdict, **numbers: Any) -> GateRow:
         """A row under a cell's names; the other fields by keyword."""
         return cls(
             entry=cell.entry,
@@ -74,6 +74,6 @@ class Row:
         return flat
 
 
-def exit_code(rows: Sequence[Row]) -> int:
+def exit_code(rows: Sequence[GateRow]) -> int:
     """The exit code: 1 if any row is a failure, else 0."""
     return int(any(row.verdict in FAILURES for row in rows))

@@ -93,10 +93,10 @@ def read_side(key: str, path: Path) -> Side:
 
 def _side_of_folder(key: str, path: Path) -> Side:
     if records_folder(path).is_dir():
-        reading = read_store(path)
-        if reading.is_damaged:  # a verdict on the rest would look more complete than it is
-            raise ConfigError("\n".join([f"{key}={path} is damaged.", *reading.describe()]))
-        return side_of_records(reading.records, str(path))
+        contents = read_store(path)
+        if contents.is_damaged:  # a verdict on the rest would look more complete than it is
+            raise ConfigError("\n".join([f"{key}={path} is damaged.", *contents.describe()]))
+        return side_of_records(contents.records, str(path))
     files = sorted(path.glob("*.jsonl"))
     if not files:
         raise ConfigError(f"{key}={path} is a folder without records. It takes {KINDS}.")

@@ -18,8 +18,8 @@ from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
 from bench.studies.gate.baselines import Baseline, Stored
 from bench.studies.gate.exact import exact_rows
-from bench.studies.gate.rows import LATENCY, Row, channel_of
-from bench.studies.gate.verdict import Interval, Verdict, confidence_tail, judge
+from bench.studies.gate.rows import LATENCY, GateRow, channel_of
+from bench.studies.gate.verdict import GateVerdict, Interval, confidence_tail, judge
 
 _USUAL_TAIL = 0.025
 """Share beyond each end of a stored interval, which covers 95 %."""
@@ -48,7 +48,7 @@ def work_of(cell: Cell) -> str:
 
 def compare_stored(
     base: Iterable[Baseline], current: Iterable[Baseline], threshold: float, family_error: float
-) -> tuple[Row, ...]:
+) -> tuple[GateRow, ...]:
     """Rows of every cell of either side; one that only one side has is ``new`` or ``gone``.
 
     If a side holds a cell several times, the last one counts.
@@ -61,39 +61,39 @@ def compare_stored(
         None not in (before.time_over_softmax, after.time_over_softmax) for before, after in pairs
     )
     tail = confidence_tail(max(1, num_timed), family_error)
-    rows: list[Row] = []
+    rows: list[GateRow] = []
     for before, after in pairs:
         rows += compare_pair(before, after, threshold, tail)
-    rows += [_without(one.cell, Verdict.NEW, "the base does not have it") for one in new]
-    rows += [_without(one.cell, Verdict.GONE, "only the base has it") for one in gone]
+    rows += [_without(one.cell, GateVerdict.NEW, "the base does not have it") for one in new]
+    rows += [_without(one.cell, GateVerdict.GONE, "only the base has it") for one in gone]
     return tuple(rows)
 
 
-def _without(cell: Cell, verdict: Verdict, reason: str) -> Row:
-    return Row.of(cell, channel_of(cell), verdict, reason=reason)
+def _without(cell: Cell, verdict: GateVerdict, reason: str) -> GateRow:
+    return GateRow.of(cell, channel_of(cell), verdict, reason=reason)
 
 
-def compare_pair(base: Stored, current: Stored, threshold: float, tail: float) -> list[Row]:
+def compare_pair(base: Stored, current: Stored, threshold: float, tail: float) -> list[GateRow]:
     """Rows of one cell: numbers without noise first, then its time."""
     cell = current.cell
     if current.failure is not None:
-        verdict = Verdict.GONE if current.is_skipped else Verdict.BROKEN
+        verdict = GateVerdict.GONE if current.is_skipped else GateVerdict.BROKEN
         if base.failure is not None:
-            verdict = Verdict.INCOMPARABLE
+            verdict = GateVerdict.INCOMPARABLE
         return [_without(cell, verdict, f"the current side: {current.failure}")]
     if base.failure is not None:
-        return [_without(cell, Verdict.INCOMPARABLE, f"the base: {base.failure}")]
+        return [_without(cell, GateVerdict.INCOMPARABLE, f"the base: {base.failure}")]
     rows = exact_rows(cell, base.exact, current.exact)
     return rows if cell.is_task else [*rows, _time_row(base, current, threshold, tail)]
 
 
-def _time_row(base: Stored, current: Stored, threshold: float, tail: float) -> Row:
+def _time_row(base: Stored, current: Stored, threshold: float, tail: float) -> GateRow:
     if base.time_over_softmax is None or current.time_over_softmax is None:
         why = current.why_untimed or base.why_untimed
-        return Row.of(current.cell, LATENCY, Verdict.INCOMPARABLE, reason=why)
+        return GateRow.of(current.cell, LATENCY, GateVerdict.INCOMPARABLE, reason=why)
     ratio = quotient(base.time_over_softmax, current.time_over_softmax, tail)
     noisy = [name for name, side in (("base", base), ("current", current)) if side.is_noisy]
-    return Row.of(
+    return GateRow.of(
         current.cell,
         LATENCY,
         judge(ratio, threshold),

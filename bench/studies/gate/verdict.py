@@ -26,7 +26,7 @@ _BEYOND = 20
 _MAX_RESAMPLES = 100_000
 
 
-class Verdict(StrEnum):
+class GateVerdict(StrEnum):
     """Verdict of a comparison on one number of one cell."""
 
     FASTER = "FASTER"
@@ -50,7 +50,7 @@ class Verdict(StrEnum):
     INCOMPARABLE = "incomparable"
 
 
-FAILURES = (Verdict.SLOWER, Verdict.MORE, Verdict.BROKEN)
+FAILURES = (GateVerdict.SLOWER, GateVerdict.MORE, GateVerdict.BROKEN)
 
 
 class Interval(NamedTuple):
@@ -92,21 +92,21 @@ def ratio_interval(forks: Sequence[Sequence[float]], tail: float) -> Interval:
     return Interval(median=float(np.median(table)), low=float(low), high=float(high))
 
 
-def judge(interval: Interval, threshold: float) -> Verdict:
+def judge(interval: Interval, threshold: float) -> GateVerdict:
     """SLOWER only if the whole interval lies beyond the threshold; SAME only if none of it does."""
     if interval.low > 1 + threshold:
-        return Verdict.SLOWER
+        return GateVerdict.SLOWER
     if interval.high < 1 / (1 + threshold):
-        return Verdict.FASTER
+        return GateVerdict.FASTER
     if interval.high <= 1 + threshold and interval.low >= 1 / (1 + threshold):
-        return Verdict.SAME
-    return Verdict.UNSURE
+        return GateVerdict.SAME
+    return GateVerdict.UNSURE
 
 
-def judge_exact(base: float | None, current: float | None, *, higher_is_worse: bool) -> Verdict:
+def judge_exact(base: float | None, current: float | None, *, higher_is_worse: bool) -> GateVerdict:
     """Judge a number without noise: any change in the bad direction is MORE, in the other LESS."""
     if base is None or current is None:
-        return Verdict.INCOMPARABLE
+        return GateVerdict.INCOMPARABLE
     if base == current:
-        return Verdict.SAME
-    return Verdict.MORE if (current > base) == higher_is_worse else Verdict.LESS
+        return GateVerdict.SAME
+    return GateVerdict.MORE if (current > base) == higher_is_worse else GateVerdict.LESS

@@ -23,7 +23,7 @@ from bench.studies.golden.files import DTYPES, Golden
 from bench.studies.golden.map import Form
 
 
-class Verdict(StrEnum):
+class ProofStatus(StrEnum):
     """How a proof ended."""
 
     PASSED = "passed"
@@ -48,7 +48,7 @@ class Proof:
     golden: str
     mechanism: str | None
     case: str
-    status: Verdict
+    status: ProofStatus
     error: float | None = None
     bound: float | None = None
     dtype: str | None = None
@@ -102,11 +102,11 @@ def prove(golden: Golden, form: Form) -> Proof:
                 else f"no mechanism is named {form.mechanism} yet"
             )
         if name is None or reason is not None:
-            return _proof(golden, name, Verdict.NOT_COVERED, reason=reason)
+            return _proof(golden, name, ProofStatus.NOT_COVERED, reason=reason)
         return _judge(golden, form, name)
     except Exception as error:  # a mechanism that raises has failed its proof, the others have not
         lost = f"{type(error).__name__}: {error}" if not isinstance(error, Mismatch) else str(error)
-        return _proof(golden, name, Verdict.FAILED, reason=lost)
+        return _proof(golden, name, ProofStatus.FAILED, reason=lost)
 
 
 def _judge(golden: Golden, form: Form, name: str) -> Proof:
@@ -122,7 +122,7 @@ def _judge(golden: Golden, form: Form, name: str) -> Proof:
     return _proof(
         golden,
         name,
-        Verdict.FAILED if broken else Verdict.PASSED,
+        ProofStatus.FAILED if broken else ProofStatus.PASSED,
         worst=worst,
         reason="; ".join(broken or told) or None,
     )
@@ -153,7 +153,7 @@ def _unfused_if_need_be(
 def _proof(
     golden: Golden,
     mechanism: str | None,
-    status: Verdict,
+    status: ProofStatus,
     *,
     worst: Comparison | None = None,
     reason: str | None,

@@ -34,14 +34,14 @@ from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.base import task_class
 from bench.measuring.worker.jobs import Deadline
 from bench.publishing.publish import print_files, print_leaderboard, publish, read_publish_config
-from bench.studies.rates.rows import Row, fresh, run_command, trainable, trained
+from bench.studies.rates.rows import TaskRow, fresh, run_command, trainable, trained
 from bench.studies.session import STOPPED, Session
 
 NUM_SEEDS = 5
 """Number of seeds of a row, as many as a leaderboard needs."""
 SEEDS = tuple(range(NUM_SEEDS))
 
-Place = tuple[float, int]
+RateAndSeed = tuple[float, int]
 """A rate and a seed of a row."""
 
 
@@ -96,26 +96,30 @@ def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     return STOPPED if was_stopped else 0
 
 
-def _row(cell: Cell) -> Row:
+def _row(cell: Cell) -> TaskRow:
     """A row at its searched rate alone if it has one, else at the shared rate and the grid's.
 
     The rates of the grid come nearest first.
     """
     own = float(cell.task.settings["learning_rate"])
     if cell.task.shared_rate is not None:
-        return Row(cell=cell, rates=(own,))
+        return TaskRow(cell=cell, rates=(own,))
     others = [rate for rate in GRIDS["usual"] if rate != own]
-    return Row(cell=cell, rates=(own, *sorted(others, key=lambda rate: abs(math.log(rate / own)))))
+    return TaskRow(
+        cell=cell, rates=(own, *sorted(others, key=lambda rate: abs(math.log(rate / own))))
+    )
 
 
-def _through(row: Row, records: Sequence[Record], here: Environment) -> dict[Place, Record]:
+def _through(
+    row: TaskRow, records: Sequence[Record], here: Environment
+) -> dict[RateAndSeed, Record]:
     """The finished runs of a row, by rate and seed."""
     newest = fresh(records, row.cell, here)
     places = {(rate, seed): row.at(rate, seed).key for rate in row.rates for seed in SEEDS}
     return {place: newest[key] for place, key in places.items() if key in newest}
 
 
-def next_cells(rows: Sequence[Row], records: Sequence[Record], here: Environment) -> list[Cell]:
+def next_cells(rows: Sequence[TaskRow], records: Sequence[Record], here: Environment) -> list[Cell]:
     """The next cells of all rows that are of the earliest stage.
 
     The first cell of every row comes before the second of any, so that time which ends within a
@@ -131,11 +135,11 @@ def next_cells(rows: Sequence[Row], records: Sequence[Record], here: Environment
     return [cell for _, cell in sorted(now, key=lambda pair: pair[0])]
 
 
-def _ends(runs: Mapping[Place, Record]) -> dict[Place, Trained]:
+def _ends(runs: Mapping[RateAndSeed, Record]) -> dict[RateAndSeed, Trained]:
     return {place: trained(record) for place, record in runs.items()}
 
 
-def next_runs(row: Row, runs: Mapping[Place, Trained]) -> list[tuple[int, Place]]:
+def next_runs(row: TaskRow, runs: Mapping[RateAndSeed, Trained]) -> list[tuple[int, RateAndSeed]]:
     """Next runs of a row, each with its stage.
 
     Stages: 0 the first rate, 1 the others, 2 a second seed of the better half, then more seeds.
@@ -151,7 +155,7 @@ def next_runs(row: Row, runs: Mapping[Place, Trained]) -> list[tuple[int, Place]
     return [(1 + seed, (best, seed)) for seed in SEEDS[2:] if (best, seed) not in runs]
 
 
-def leading(row: Row, runs: Mapping[Place, Trained]) -> list[float]:
+def leading(row: TaskRow, runs: Mapping[RateAndSeed, Trained]) -> list[float]:
     """The rates with the most seeds, the best first by their mean score on validation examples."""
     seeds = Counter(rate for rate, _ in runs)
     sign = 1 if task_class(row.cell.task.task).better == "higher" else -1
@@ -190,7 +194,7 @@ def affordable(
 
 
 def table_records(
-    rows: Sequence[Row], records: Sequence[Record], here: Environment
+    rows: Sequence[TaskRow], records: Sequence[Record], here: Environment
 ) -> Iterator[Record]:
     """Each row's runs at its best rate, which counts as searched if there were others."""
     for row in rows:
@@ -209,7 +213,9 @@ def table_records(
                 yield replace(record, cell=replace(record.cell, workload=work))
 
 
-def left_out(rows: Sequence[Row], records: Sequence[Record], here: Environment) -> Iterator[str]:
+def left_out(
+    rows: Sequence[TaskRow], records: Sequence[Record], here: Environment
+) -> Iterator[str]:
     """Sentences on rows, rates and seeds for which there was not enough time."""
     through = [(row, _through(row, records, here)) for row in rows]
     if never := [row.name for row, runs in through if not runs]:

@@ -33,7 +33,7 @@ USUAL = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class TaskRow:
     """A row on a task, with the rates to train it at, the one to begin with first.
 
     Attributes:
@@ -123,12 +123,12 @@ def fresh(records: Sequence[Record], cell: Cell, here: Environment) -> dict[str,
     }
 
 
-def best(row: Row, runs: Mapping[float, Trained]) -> Best:
+def best(row: TaskRow, runs: Mapping[float, Trained]) -> Best:
     """The best rate of a row, by the validation scores of its runs."""
     return best_of(runs, better=task_class(row.cell.task.task).better)
 
 
-def widened(row: Row, runs: Mapping[float, Trained]) -> Row:
+def widened(row: TaskRow, runs: Mapping[float, Trained]) -> TaskRow:
     """The row with one more rate, if all its rates are trained and the best lies at their edge."""
     if len(runs) < len(row.rates) or (beyond := best(row, runs).beyond) is None:
         return row

@@ -34,7 +34,7 @@ from bench.core.settings import Folder, Settings, Word
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.plan import PlannedCell
 from bench.publishing.converged import CONVERGED
-from bench.studies.rates.rows import Row, best, run_command, trainable
+from bench.studies.rates.rows import TaskRow, best, run_command, trainable
 from bench.studies.rates.tuned import Arm, searched, tuned
 from bench.studies.session import STOPPED, Session, Stopped
 
@@ -115,7 +115,7 @@ class _Search:
                 arms += found.values()
         except Stopped:
             done = {arm.row.name: arm.row for arm in arms}
-            rows = [Row(cell=cell, rates=tuple(grid)) for cell in cells]
+            rows = [TaskRow(cell=cell, rates=tuple(grid)) for cell in cells]
             self._keep([done.get(row.name, row) for row in rows])
             raise
         self._keep([arm.row for arm in arms])
@@ -129,7 +129,7 @@ class _Search:
             raise Stopped
         return trained.by_key
 
-    def _keep(self, rows: Sequence[Row]) -> None:
+    def _keep(self, rows: Sequence[TaskRow]) -> None:
         """Write the best rate of each row whose search is complete."""
         seed = self._config.axes.seed[0]
         found = [p for row in rows if (p := _preset(row, seed, self._records))]
@@ -142,7 +142,7 @@ def _twice_as_long(cell: Cell) -> Cell:
     return replace(cell, workload=replace(work, settings=settings))
 
 
-def _preset(row: Row, seed: int, records: Mapping[str, Record]) -> RatePreset | None:
+def _preset(row: TaskRow, seed: int, records: Mapping[str, Record]) -> RatePreset | None:
     """Preset found for a row; None for a control, and where a run of the search is missing."""
     runs = searched(row, seed, records)
     found = best(row, runs)

@@ -13,7 +13,7 @@ from bench.core.cell import Cell
 from bench.core.grid import GRIDS, MAX_WIDENINGS, Trained
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
-from bench.studies.rates.rows import Row, Train, best, trained, widened
+from bench.studies.rates.rows import TaskRow, Train, best, trained, widened
 
 MORE_STEPS = 4
 """Factor on the comparison's steps, for an arm that learned nothing at any rate."""
@@ -36,7 +36,7 @@ class Arm:
             seeds at all rates were stuck; empty otherwise.
     """
 
-    row: Row
+    row: TaskRow
     name: str
     rate: float
     tried: tuple[tuple[float, float | None], ...]
@@ -105,7 +105,7 @@ def tuned(
     Returns:
         The arms by their entry.
     """
-    all_rows = [Row(cell=cell, rates=tuple(grid)) for cell in cells]
+    all_rows = [TaskRow(cell=cell, rates=tuple(grid)) for cell in cells]
     rows = [row for row in all_rows if row.cell.mechanism not in CONTROLS]
     controls = [row for row in all_rows if row.cell.mechanism in CONTROLS]
     first, *others = seeds
@@ -132,7 +132,7 @@ def tuned(
 
 
 def _followed_up(
-    rows: Sequence[Row], seeds: Sequence[int], arms: Mapping[str, Arm], train: Train
+    rows: Sequence[TaskRow], seeds: Sequence[int], arms: Mapping[str, Arm], train: Train
 ) -> dict[str, Arm]:
     """Arms of rows that are stuck at all rates and seeds, with their results after more steps."""
     everywhere = [cell for row in rows for seed in seeds for cell in row.runs(seed)]
@@ -159,20 +159,20 @@ def _longer(cell: Cell) -> Cell:
     return replace(cell, workload=replace(work, settings=work.settings | {"num_steps": steps}))
 
 
-def searched(row: Row, seed: int, records: Mapping[str, Record]) -> dict[float, Trained]:
+def searched(row: TaskRow, seed: int, records: Mapping[str, Record]) -> dict[float, Trained]:
     """Scores of a row's runs with one seed, by rate, as far as they exist."""
     keys = {rate: row.at(rate, seed).key for rate in row.rates}
     return {rate: trained(records[key]) for rate, key in keys.items() if key in records}
 
 
-def _chosen(row: Row, seed: int, records: Mapping[str, Record]) -> float:
+def _chosen(row: TaskRow, seed: int, records: Mapping[str, Record]) -> float:
     """The best rate; that of the task's YAML where no run had a score."""
     rate = best(row, searched(row, seed, records)).rate
     return row.shared_rate if rate is None else rate
 
 
 def _arm(
-    row: Row,
+    row: TaskRow,
     rate: float,
     seeds: Sequence[int],
     records: Mapping[str, Record],

@@ -15,13 +15,13 @@ from bench.studies.reproduce.power import print_power
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.reproduce.stored import judgement, keep_all, read_all
 from bench.studies.reproduce.table import in_words, print_list, printed_value
-from bench.studies.reproduce.verdicts import Judgement, Verdict
+from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
 from bench.studies.session import Session, run_study
 
 EXPENSIVE_S = 30 * 60.0
 """Cost in seconds above which a budget is required: an id alone must not start hours of work."""
 
-_CONTRADICTS = (Verdict.DIFFERS, Verdict.DISAGREES, Verdict.DOES_NOT_HOLD)
+_CONTRADICTS = (PaperVerdict.DIFFERS, PaperVerdict.DISAGREES, PaperVerdict.DOES_NOT_HOLD)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,11 +12,11 @@ from bench.core.cli.files import write_whole
 from bench.core.cli.limits import parsed
 from bench.core.cli.stored_files import read_inside
 from bench.publishing.charts.plain import Curves
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class FindingRow:
     """One line of a finding's numbers.
 
     Attributes:
@@ -97,9 +97,9 @@ class Finding:
         looks: planned numbers of seeds of a sequential study; empty for any other.
     """
 
-    verdict: Verdict
+    verdict: PaperVerdict
     words: str
-    rows: tuple[Row, ...] = ()
+    rows: tuple[FindingRow, ...] = ()
     unit: str = ""
     curves: Curves | None = None
     value: float | None = None
@@ -116,7 +116,7 @@ class Finding:
     def to_json(self) -> str:
         """As it is stored."""
         flat = asdict(self)
-        unset = {f.name: f.default for f in fields(Row) if f.name in _OF_TRAINING}
+        unset = {f.name: f.default for f in fields(FindingRow) if f.name in _OF_TRAINING}
         flat["rows"] = [
             {key: value for key, value in row.items() if key not in unset or value != unset[key]}
             for row in flat["rows"]
@@ -133,12 +133,12 @@ class Finding:
         flat = parsed(content)
         known = {f.name for f in fields(cls)}
         rows = tuple(
-            Row(**{f.name: row[f.name] for f in fields(Row) if f.name in row})
+            FindingRow(**{f.name: row[f.name] for f in fields(FindingRow) if f.name in row})
             for row in flat["rows"]
         )
         curves = Curves(**flat["curves"]) if flat["curves"] else None
         given = {key: value for key, value in flat.items() if key in known}
-        given |= {"verdict": Verdict(flat["verdict"]), "looks": tuple(flat.get("looks", ()))}
+        given |= {"verdict": PaperVerdict(flat["verdict"]), "looks": tuple(flat.get("looks", ()))}
         return cls(**given | {"rows": rows, "curves": curves})
 
     @property

@@ -20,7 +20,7 @@ from bench.studies.reproduce.papers import Papers
 from bench.studies.reproduce.runs import ends_of, origins, records_of, steps_of
 from bench.studies.reproduce.stored import Finding, judgement, read_finding, train_s
 from bench.studies.reproduce.table import cost, in_words, is_baseline, printed_value
-from bench.studies.reproduce.verdicts import Judgement, Verdict
+from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
 
 PAGE = "reproductions.md"
 FIGURES = "reproductions"
@@ -69,15 +69,15 @@ def page(papers: Papers, out: Path) -> str:
     lines += ["## Where published sources contradict each other", ""]
     lines += _contradictions(papers, {entry.id: found for entry, found in judged})
     lines += ["## Described and not run", ""]
-    lines += _not_run([c for c, j in cells if j.verdict is Verdict.NOT_RUN])
+    lines += _not_run([c for c, j in cells if j.verdict is PaperVerdict.NOT_RUN])
     lines += ["## Not comparable", ""]
-    lines += _not_comparable([(c, j) for c, j in cells if j.verdict is Verdict.NOT_COMPARABLE])
+    lines += _not_comparable([(c, j) for c, j in cells if j.verdict is PaperVerdict.NOT_COMPARABLE])
     lines += ["## Protocols and their deviations", ""]
     lines += _protocols(papers)
     return "\n".join(lines).rstrip() + "\n"
 
 
-_IDLE = (Verdict.NOT_RUN, Verdict.NOT_COMPARABLE)
+_IDLE = (PaperVerdict.NOT_RUN, PaperVerdict.NOT_COMPARABLE)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

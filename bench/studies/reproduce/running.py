@@ -16,10 +16,10 @@ from bench.measuring.worker.jobs import Deadline, Interrupt
 from bench.studies.reproduce.claims import Lab, claim_function, settings_of
 from bench.studies.reproduce.claims.sequential import BudgetSpent, decide, plan_words
 from bench.studies.reproduce.described import Claim, PaperCell, Protocol, criterion_of
-from bench.studies.reproduce.findings import Finding, Row, newest_finding, write_finding
+from bench.studies.reproduce.findings import Finding, FindingRow, newest_finding, write_finding
 from bench.studies.reproduce.runs import (
-    Place,
     Run,
+    VariantAndPoint,
     next_runs,
     origins,
     records_of,
@@ -28,7 +28,7 @@ from bench.studies.reproduce.runs import (
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.reproduce.stored import judgement, read_all
 from bench.studies.reproduce.training import Reached, config_of, reached
-from bench.studies.reproduce.verdicts import Judgement, Verdict
+from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
 from bench.studies.session import Session, Stopped
 
 
@@ -64,11 +64,13 @@ def run_cell(cell: PaperCell, asked: Reproduce, session: Session) -> Judgement |
                 return None
             so_far = _so_far(cut_off.reached, protocol)
             words = f"after a budget of {format_duration(budget_s)} {so_far}"
-            return Judgement(verdict=Verdict.UNFINISHED, words=words)
+            return Judgement(verdict=PaperVerdict.UNFINISHED, words=words)
     return judgement(cell, read_all(asked.stores), asked.stores)  # over all stored seeds
 
 
-def _of_today(cell: PaperCell, records: Sequence[Record]) -> dict[int, dict[Place, Record]]:
+def _of_today(
+    cell: PaperCell, records: Sequence[Record]
+) -> dict[int, dict[VariantAndPoint, Record]]:
     """A cell's records by seed; empty if their training version is old: they are trained again."""
     own = records_of(cell, records)
     is_old = any(
@@ -166,7 +168,7 @@ def run_function(
         found = decide(function, lab, settings, looks) if looks else function(lab, **settings)
     except BudgetSpent as spent:
         after = f"after a budget of {format_duration(budget_s or 0.0)}"
-        return Judgement(verdict=Verdict.UNFINISHED, words=f"{after} {spent}")
+        return Judgement(verdict=PaperVerdict.UNFINISHED, words=f"{after} {spent}")
     except (Stopped, KeyboardInterrupt):
         return None
     except NoWeights as error:
@@ -191,7 +193,7 @@ def _say_rows(found: Finding, session: Session) -> None:
         session.say(f"  {row_words(row)}")
 
 
-def row_words(row: Row) -> str:
+def row_words(row: FindingRow) -> str:
     """As ``nala, norms 2 to 4: -0.003 (-0.005 to -0.001); rate 0.003 (searched), 3 seeds``."""
     words = f"{row.name}: {row.number}{f' ({row.interval})' * bool(row.interval)}"
     return f"{words}; {row.training}" if row.training else words

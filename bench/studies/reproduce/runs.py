@@ -18,8 +18,10 @@ from bench.core.rows import row_labels, settings_of
 from bench.studies.reproduce.described import PaperCell, Protocol
 from bench.studies.reproduce.verdicts import chosen_points, score_at
 
-Place = tuple[int, int]
-Scores = Mapping[Place, float]
+VariantAndPoint = tuple[int, int]
+"""A variant of a protocol and a point of its grid, by number."""
+
+Scores = Mapping[VariantAndPoint, float]
 """Scores of one seed, by variant and point of the grid."""
 
 
@@ -126,7 +128,9 @@ def matches(record: Record, row: Mapping[str, Any], task: Mapping[str, Any], ent
     )
 
 
-def records_of(cell: PaperCell, records: Sequence[Record]) -> dict[int, dict[Place, Record]]:
+def records_of(
+    cell: PaperCell, records: Sequence[Record]
+) -> dict[int, dict[VariantAndPoint, Record]]:
     """The newest stored record of each run, by seed, then by variant and point.
 
     All are of one training version, the newest among them.
@@ -140,7 +144,7 @@ def records_of(cell: PaperCell, records: Sequence[Record]) -> dict[int, dict[Pla
         if record.cell.is_task and record.cell.mechanism == row["mechanism"]:
             found += [(run, record) for run, task in runs if matches(record, row, task, entry)]
     newest = max((record.training_version for _, record in found), default=TRAINING_VERSION)
-    by_seed: dict[int, dict[Place, Record]] = {}
+    by_seed: dict[int, dict[VariantAndPoint, Record]] = {}
     for run, record in found:
         if record.training_version == newest:
             by_seed.setdefault(record.cell.task.seed, {})[run.variant, run.point] = record
@@ -154,7 +158,7 @@ def score_of(record: Record) -> float | None:
     return 0.0 if record.status is Status.DIVERGED else None
 
 
-def scores_of(own: Mapping[int, Mapping[Place, Record]]) -> dict[int, Scores]:
+def scores_of(own: Mapping[int, Mapping[VariantAndPoint, Record]]) -> dict[int, Scores]:
     """Scores of the runs that have one, by seed, variant and point."""
     return {
         seed: {place: found for place, r in runs.items() if (found := score_of(r)) is not None}

@@ -23,7 +23,7 @@ from bench.studies.reproduce.described import (
 )
 from bench.studies.reproduce.findings import (
     Finding,
-    Row,
+    FindingRow,
     finding_file,
     newest_finding,
     read_finding,
@@ -47,14 +47,14 @@ from bench.studies.reproduce.verdicts import (
     FEWEST_SEEDS,
     Judgement,
     Measured,
-    Verdict,
+    PaperVerdict,
     judge,
     seeds_missing,
 )
 
 __all__ = [
     "Finding",
-    "Row",
+    "FindingRow",
     "Run",
     "entry_of",
     "finding_file",
@@ -118,11 +118,11 @@ def judgement(entry: Described, records: Sequence[Record], stores: Sequence[Path
         stores: folders that keep findings; the newest finding counts.
     """
     if isinstance(entry, Contradiction):
-        return Judgement(verdict=Verdict.NOT_COMPARABLE, words="published values disagree")
+        return Judgement(verdict=PaperVerdict.NOT_COMPARABLE, words="published values disagree")
     if isinstance(entry, Claim):
         return _of_finding(entry, newest_finding(stores, entry.id))
     if entry.not_comparable:
-        return Judgement(verdict=Verdict.NOT_COMPARABLE, words=entry.not_comparable)
+        return Judgement(verdict=PaperVerdict.NOT_COMPARABLE, words=entry.not_comparable)
     if entry.by:
         return _of_measured(entry, newest_finding(stores, entry.id))
     return _of_records(entry, records_of(entry, records))
@@ -134,7 +134,7 @@ def train_s(entry: PaperCell, records: Sequence[Record]) -> float:
     return sum(r.result.train_s or 0.0 for r in runs if isinstance(r.result, Quality))
 
 
-_NOT_RUN = Judgement(verdict=Verdict.NOT_RUN, words="")
+_NOT_RUN = Judgement(verdict=PaperVerdict.NOT_RUN, words="")
 
 
 def _of_finding(entry: Claim, finding: Finding | None) -> Judgement:
@@ -152,10 +152,10 @@ def _of_finding(entry: Claim, finding: Finding | None) -> Judgement:
     if seeds is not None and all(row.rate is None for row in finding.rows):
         notes = (*notes, "the rates of its arms were not recorded")
     if not entry.refuted_by:
-        verdict = Verdict.NO_VERDICT
+        verdict = PaperVerdict.NO_VERDICT
         words = f"its entry does not say what would refute it (refuted_by); {words}"
     elif seeds is not None and not finding.looks and len(seeds) < FEWEST_SEEDS:
-        verdict = Verdict.ONE_SEED
+        verdict = PaperVerdict.ONE_SEED
         missing = seeds_missing(len(seeds)).partition(":")[0]
         words = f"{words}; {missing} among the settings of its entry"
     return Judgement(verdict=verdict, words=words, value=finding.value, notes=notes)
@@ -174,11 +174,11 @@ def _of_measured(entry: PaperCell, finding: Finding | None) -> Judgement:
     difference = 100 * (finding.value - entry.published)
     words = f"{100 * finding.value:.1f}{interval} {finding.words}"
     if entry.published - entry.tolerance <= low and high <= entry.published + entry.tolerance:
-        verdict = Verdict.AGREES
+        verdict = PaperVerdict.AGREES
     elif high < entry.published - entry.tolerance or low > entry.published + entry.tolerance:
-        verdict, words = Verdict.DISAGREES, f"by {difference:+.1f} points: {words}"
+        verdict, words = PaperVerdict.DISAGREES, f"by {difference:+.1f} points: {words}"
     else:
-        verdict = Verdict.NOT_RESOLVABLE
+        verdict = PaperVerdict.NOT_RESOLVABLE
     return Judgement(verdict=verdict, words=words, value=finding.value, low=low, high=high)
 
 
@@ -201,7 +201,7 @@ def _of_records(
     for own in by_seed.values():
         for record in own.values():
             if record.status is Status.SKIPPED:
-                return Judgement(verdict=Verdict.NOT_COMPARABLE, words=str(record.reason))
+                return Judgement(verdict=PaperVerdict.NOT_COMPARABLE, words=str(record.reason))
     scores = scores_of(by_seed)
     totals, num_runs = whole_scores(protocol, scores), len(list(runs_of(protocol)))
     if not totals:
@@ -209,7 +209,7 @@ def _of_records(
         if not num_there:
             return _NOT_RUN
         words = f"{num_there} of {num_runs} runs are there"
-        return Judgement(verdict=Verdict.UNFINISHED, words=words)
+        return Judgement(verdict=PaperVerdict.UNFINISHED, words=words)
     points = chosen_by(protocol, scores)
     assert points is not None
     counted = [by_seed[seed][place] for seed in totals for place in enumerate(points)]

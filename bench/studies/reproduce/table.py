@@ -13,27 +13,27 @@ from bench.core.format import format_duration
 from bench.core.record import Record
 from bench.studies.reproduce.described import Claim, Contradiction, Described, PaperCell
 from bench.studies.reproduce.stored import judgement
-from bench.studies.reproduce.verdicts import Judgement, Verdict
+from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
 
 _COLOURS = {
-    Verdict.REPRODUCED: "green",
-    Verdict.HOLDS: "green",
-    Verdict.HOLDS_WHERE: "yellow",
-    Verdict.NOT_RESOLVABLE: "yellow",
-    Verdict.UNFINISHED: "yellow",
-    Verdict.ONE_SEED: "yellow",
-    Verdict.UNTUNED: "yellow",
-    Verdict.NO_VERDICT: "yellow",
-    Verdict.AGREES: "green",
-    Verdict.DISAGREES: "red",
-    Verdict.DIFFERS: "red",
-    Verdict.DOES_NOT_HOLD: "red",
+    PaperVerdict.REPRODUCED: "green",
+    PaperVerdict.HOLDS: "green",
+    PaperVerdict.HOLDS_WHERE: "yellow",
+    PaperVerdict.NOT_RESOLVABLE: "yellow",
+    PaperVerdict.UNFINISHED: "yellow",
+    PaperVerdict.ONE_SEED: "yellow",
+    PaperVerdict.UNTUNED: "yellow",
+    PaperVerdict.NO_VERDICT: "yellow",
+    PaperVerdict.AGREES: "green",
+    PaperVerdict.DISAGREES: "red",
+    PaperVerdict.DIFFERS: "red",
+    PaperVerdict.DOES_NOT_HOLD: "red",
 }
 
 
 def in_words(found: Judgement) -> str:
     """A verdict, its numbers and notes, as ``reproduced: 99.6 (98.9 to 99.9, over 3 seeds)``."""
-    separator = " " if found.verdict in (Verdict.DIFFERS, Verdict.DISAGREES) else ": "
+    separator = " " if found.verdict in (PaperVerdict.DIFFERS, PaperVerdict.DISAGREES) else ": "
     words = f"{found.verdict}{separator}{found.words}" if found.words else str(found.verdict)
     return "; ".join((words, *found.notes))
 

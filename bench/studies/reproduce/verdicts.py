@@ -13,7 +13,7 @@ from bench.core.comparison import Runs, mean_of, seeds_by_pilot, within_share
 _Z = NormalDist().inv_cdf(0.975)
 
 
-class Verdict(StrEnum):
+class PaperVerdict(StrEnum):
     """Verdict on a described cell or claim."""
 
     REPRODUCED = "reproduced"
@@ -47,7 +47,7 @@ class Judgement:
         num_seeds: training runs under different seeds.
     """
 
-    verdict: Verdict
+    verdict: PaperVerdict
     words: str
     value: float | None = None
     low: float | None = None
@@ -140,14 +140,14 @@ def judge(published: float, tolerance: float, measured: Measured) -> Judgement:
     difference = f"{away[0]:+.1f} points ({away[1]:+.1f} to {away[2]:+.1f})"
     note = "; its steps were spent before it had settled" if measured.by_steps else ""
     if num_seeds < FEWEST_SEEDS:
-        verdict = Verdict.ONE_SEED
+        verdict = PaperVerdict.ONE_SEED
         words = f"{numbers}, {difference} off{note}; {seeds_missing(num_seeds)}"
     elif lowest <= low and high <= highest:
-        verdict, words = Verdict.REPRODUCED, f"{numbers}, {difference} off"
+        verdict, words = PaperVerdict.REPRODUCED, f"{numbers}, {difference} off"
     elif high < lowest or low > highest:
-        verdict, words = Verdict.DIFFERS, f"by {difference}: {numbers}{note}"
+        verdict, words = PaperVerdict.DIFFERS, f"by {difference}: {numbers}{note}"
     else:
-        verdict = Verdict.NOT_RESOLVABLE
+        verdict = PaperVerdict.NOT_RESOLVABLE
         words = f"{numbers}, {difference} off; {seeds_needed(measured.scores, (lowest, highest))}"
     return Judgement(
         verdict=verdict, words=words, value=value, low=low, high=high, num_seeds=num_seeds
@@ -184,7 +184,7 @@ class Arm:
     not_learned: str = ""
 
 
-def why_no_verdict(arms: Sequence[Arm]) -> tuple[Verdict, str] | None:
+def why_no_verdict(arms: Sequence[Arm]) -> tuple[PaperVerdict, str] | None:
     """Reason given in place of a verdict; None if the comparison may have one.
 
     A sentence is no stronger than its weakest arm: each needs enough seeds, its own searched rate,
@@ -193,7 +193,7 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[Verdict, str] | None:
     """
     fewest = min(len(arm.scores) for arm in arms)
     if fewest < FEWEST_SEEDS:
-        return Verdict.ONE_SEED, seeds_missing(fewest).partition(":")[0]
+        return PaperVerdict.ONE_SEED, seeds_missing(fewest).partition(":")[0]
     stuck = [arm for arm in arms if any(arm.stuck) and not arm.is_control]
     if stuck:
         words = "; ".join(
@@ -202,13 +202,13 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[Verdict, str] | None:
             else f"{arm.name} is stuck in {sum(arm.stuck)} of {len(arm.stuck)} seeds"
             for arm in stuck
         )
-        return Verdict.NO_VERDICT, words
+        return PaperVerdict.NO_VERDICT, words
     untuned = [arm.name for arm in arms if not arm.is_tuned]
     if untuned:
         rate = "rates that are" if len(untuned) > 1 else "a rate that is"
         own = "their own" if len(untuned) > 1 else "its own"
         words = f"{', '.join(untuned)} at {rate} not {own} search's for this task and its steps"
-        return Verdict.UNTUNED, words
+        return PaperVerdict.UNTUNED, words
     return None
 
 

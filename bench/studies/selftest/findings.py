@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bench.core.statistics import median
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.verdict import GateVerdict
 from bench.studies.selftest.trials import GATE, Trial
 
 MAX_FALSE_ALARMS = 0.01
@@ -53,9 +53,9 @@ class Series:
     @property
     def slower(self) -> Share:
         """Share of trials that fail a commit: false alarms, or slowdowns that were found."""
-        return Share(hits=self.count(Verdict.SLOWER), trials=len(self.trials))
+        return Share(hits=self.count(GateVerdict.SLOWER), trials=len(self.trials))
 
-    def count(self, verdict: Verdict) -> int:
+    def count(self, verdict: GateVerdict) -> int:
         """Number of trials that ended with a verdict."""
         return sum(trial.row.verdict is verdict for trial in self.trials)
 

@@ -19,7 +19,7 @@ from bench.publishing.document import (
 )
 from bench.publishing.machine import machine_in_words
 from bench.publishing.templates import prose
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.verdict import GateVerdict
 from bench.studies.selftest.findings import QUIET_CORES, Series, goals_of, num_disturbed, series_of
 from bench.studies.selftest.settings import BUNCH, PYTEST, TIMER
 from bench.studies.selftest.trials import GATE, Origin, Trial
@@ -68,7 +68,7 @@ def _warnings(trials: Sequence[Trial]) -> Iterator[str]:
             f"**The machine was not idle** in {disturbed} of the {idle} trials for which it should "
             f"have been: more than {QUIET_CORES:g} cores were busy."
         )
-    if broken := sum(trial.row.verdict is Verdict.INCOMPARABLE for trial in trials):
+    if broken := sum(trial.row.verdict is GateVerdict.INCOMPARABLE for trial in trials):
         yield f"{broken} trials ended without a verdict, because a worker failed."
 
 
@@ -98,7 +98,7 @@ def _found(percent: int) -> str:
 
 
 def _detail_table(series: Sequence[Series]) -> Table:
-    verdicts = (Verdict.FASTER, Verdict.SAME, Verdict.UNSURE)
+    verdicts = (GateVerdict.FASTER, GateVerdict.SAME, GateVerdict.UNSURE)
     rows: list[Row] = [
         {
             "machine": _PLACES[one.is_loaded],

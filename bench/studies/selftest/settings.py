@@ -15,7 +15,7 @@ from bench.core.settings import (
     Span,
     model_validator,
 )
-from bench.studies.gate.versus import Effort
+from bench.studies.gate.paired import Effort
 
 PYTEST: Literal["pytest_benchmark"] = "pytest_benchmark"
 TIMER: Literal["torch_timer"] = "torch_timer"
@@ -54,7 +54,7 @@ class Trials(Settings):
 
 
 class Forks(Settings):
-    """How hard the gate looks before a verdict; see `bench.studies.gate.versus.Effort`."""
+    """How hard the gate looks before a verdict; see `bench.studies.gate.paired.Effort`."""
 
     num_forks: Annotated[int, Interval(ge=2, le=1000)]
     fork_s: Seconds

@@ -15,10 +15,10 @@ from bench.core.cli.errors import ConfigError
 from bench.measuring.measure import load
 from bench.measuring.worker.jobs import Interrupted, Jobs
 from bench.studies.gate.commits import latency_row
-from bench.studies.gate.rows import LATENCY, Row
+from bench.studies.gate.paired import compare
+from bench.studies.gate.rows import LATENCY, GateRow
 from bench.studies.gate.trees import HERE
-from bench.studies.gate.verdict import Verdict, confidence_tail
-from bench.studies.gate.versus import compare
+from bench.studies.gate.verdict import GateVerdict, confidence_tail
 from bench.studies.selftest import rival_suite
 from bench.studies.selftest.settings import BUNCH, PYTEST, Selftest
 
@@ -69,7 +69,7 @@ class Trial:
     percent: int
     wall_s: float
     busy_cores: float
-    row: Row
+    row: GateRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ def measure(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> t
     )
 
 
-def _ask_the_gate(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> Row:
+def _ask_the_gate(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> GateRow:
     """Compare one cell with itself, as `bench.regress` compares two commits."""
     cell = cells[unit.index % len(cells)]
     found = compare(
@@ -162,7 +162,7 @@ def _ask_the_gate(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs
 
 def _ask_a_rival(
     unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs
-) -> Iterator[tuple[int, Row]]:
+) -> Iterator[tuple[int, GateRow]]:
     """Time some cells in one process, and again, unchanged and slowed down, in a second one."""
     count = min(asked.rivals.cells_per_process, asked.trials.rivals - unit.index)
     chosen = [cells[(unit.index + i) % len(cells)] for i in range(count)]
@@ -173,9 +173,9 @@ def _ask_a_rival(
         for index, cell in enumerate(chosen):
             base_s, current_s = base[f"{index}-0"], current[f"{index}-{percent}"]
             is_slower = current_s / base_s - 1 > asked.rivals.threshold
-            verdict = Verdict.SLOWER if is_slower else Verdict.SAME
+            verdict = GateVerdict.SLOWER if is_slower else GateVerdict.SAME
             numbers = {"ratio": round(current_s / base_s, 5), "base": base_s, "current": current_s}
-            yield percent, Row.of(cell, LATENCY, verdict, **numbers)
+            yield percent, GateRow.of(cell, LATENCY, verdict, **numbers)
 
 
 def _medians(

@@ -14,7 +14,7 @@ from bench.measuring.machine.environment import mechanism_source
 from bench.studies.golden.build import published_form
 from bench.studies.golden.files import DamagedGolden, GoldenFolder
 from bench.studies.golden.map import Form, form_of, mechanisms_of
-from bench.studies.golden.proof import Proof, Verdict, prove
+from bench.studies.golden.proof import Proof, ProofStatus, prove
 from bench.studies.session import Session
 from bench.studies.verify.files import check_writable, write_rows
 from bench.studies.verify.outputs_table import reasons, summary, table
@@ -57,7 +57,7 @@ def listed_gaps(goldens: Path) -> dict[str, str]:
 def unlisted(proofs: Sequence[Proof], listed: Mapping[str, str]) -> list[str]:
     """Cases that are not covered, with the reason, except those listed with the same reason."""
     gaps = {
-        f"{p.golden} {p.mechanism}": p.reason for p in proofs if p.status is Verdict.NOT_COVERED
+        f"{p.golden} {p.mechanism}": p.reason for p in proofs if p.status is ProofStatus.NOT_COVERED
     }
     return [f"{case}: {why}" for case, why in gaps.items() if listed.get(case) != why]
 
@@ -101,7 +101,11 @@ def _prove_case(folder: GoldenFolder, name: str, wanted: frozenset[str]) -> Iter
         golden = folder.read(header)
     except DamagedGolden as error:
         yield Proof(
-            golden=name, mechanism=mechanism, case=case, status=Verdict.FAILED, reason=str(error)
+            golden=name,
+            mechanism=mechanism,
+            case=case,
+            status=ProofStatus.FAILED,
+            reason=str(error),
         )
         return
     yield from (prove(golden, each) for each in chosen)
@@ -115,4 +119,4 @@ def _with_published(forms: Sequence[Form]) -> list[Form]:
 
 def exit_code(proofs: Sequence[Proof]) -> int:
     """1 if any case failed, else 0."""
-    return int(any(proof.status is Verdict.FAILED for proof in proofs))
+    return int(any(proof.status is ProofStatus.FAILED for proof in proofs))

@@ -8,9 +8,13 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from bench.studies.golden.build import is_published
-from bench.studies.golden.proof import Proof, Verdict
+from bench.studies.golden.proof import Proof, ProofStatus
 
-_STYLES = {Verdict.PASSED: "green", Verdict.FAILED: "bold red", Verdict.NOT_COVERED: "dim"}
+_STYLES = {
+    ProofStatus.PASSED: "green",
+    ProofStatus.FAILED: "bold red",
+    ProofStatus.NOT_COVERED: "dim",
+}
 
 
 def summary(proofs: Sequence[Proof]) -> str:
@@ -22,8 +26,8 @@ def summary(proofs: Sequence[Proof]) -> str:
 
 
 def _counts(proofs: Sequence[Proof]) -> str:
-    count = {status: sum(p.status is status for p in proofs) for status in Verdict}
-    return ", ".join(f"{count[status]} {status.replace('_', ' ')}" for status in Verdict)
+    count = {status: sum(p.status is status for p in proofs) for status in ProofStatus}
+    return ", ".join(f"{count[status]} {status.replace('_', ' ')}" for status in ProofStatus)
 
 
 def table(proofs: Sequence[Proof]) -> Table:
@@ -48,16 +52,16 @@ def _named(proof: Proof) -> str:
 
 def reasons(proofs: Sequence[Proof]) -> list[str]:
     """A line per failure, per pass that needs a word, and per reason for cases not covered."""
-    failed = [f"FAILED {_named(p)}: {p.reason}" for p in proofs if p.status is Verdict.FAILED]
+    failed = [f"FAILED {_named(p)}: {p.reason}" for p in proofs if p.status is ProofStatus.FAILED]
     remarks = [
         f"passed {_named(p)}: {p.reason}"
         for p in proofs
-        if p.status is Verdict.PASSED and p.reason is not None
+        if p.status is ProofStatus.PASSED and p.reason is not None
     ]
     alike = Counter(
         (proof.golden.partition("/")[0], proof.reason)
         for proof in proofs
-        if proof.status is Verdict.NOT_COVERED
+        if proof.status is ProofStatus.NOT_COVERED
     )
     return [*failed, *remarks] + [
         f"not covered: {count} of {folder}: {reason}" for (folder, reason), count in alike.items()

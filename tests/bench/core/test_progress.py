@@ -1,4 +1,4 @@
-"""What others wrote, such as a claim's words, is shown as it is."""
+"""What others wrote, such as a lease's words, is shown as it is."""
 
 from __future__ import annotations
 

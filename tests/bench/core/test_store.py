@@ -14,8 +14,8 @@ from bench.core.cli import files
 from bench.core.cli.errors import ConfigError
 from bench.core.record import SCHEMA_VERSION, Record, Status
 from bench.core.store import (
-    Reading,
     Store,
+    StoreContents,
     StoreError,
     Tail,
     latest,
@@ -110,21 +110,21 @@ def test_a_torn_last_line_is_reported_and_passed_over(tmp_path: Path, kept: int)
     whole = path.read_bytes()
     torn = THREE.to_json().encode()[:kept]
     path.write_bytes(whole + torn)
-    reading = read_store(tmp_path)
-    assert reading.records == (ONE, TWO)
-    (said,) = reading.describe()
+    contents = read_store(tmp_path)
+    assert contents.records == (ONE, TWO)
+    (said,) = contents.describe()
     assert f"{path}:3" in said
 
 
 def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path: Path) -> None:
     path = stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + b"\0" * 64)
-    reading = read_store(tmp_path)
-    assert reading.records == (ONE,) and not reading.is_damaged
-    (said,) = reading.describe()
+    contents = read_store(tmp_path)
+    assert contents.records == (ONE,) and not contents.is_damaged
+    (said,) = contents.describe()
     assert said.startswith(f"{path}:2") and "is torn" in said
     stored(tmp_path, TWO)
-    assert read_store(tmp_path) == Reading(records=(ONE, TWO), left_out=())
+    assert read_store(tmp_path) == StoreContents(records=(ONE, TWO), left_out=())
 
 
 def test_the_report_of_a_torn_line_goes_to_stderr_once(
@@ -143,7 +143,7 @@ def test_appending_after_a_torn_line_starts_on_a_new_line(tmp_path: Path) -> Non
     path = stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + TWO.to_json().encode()[:-20])
     stored(tmp_path, THREE)
-    assert read_store(tmp_path) == Reading(records=(ONE, THREE), left_out=())
+    assert read_store(tmp_path) == StoreContents(records=(ONE, THREE), left_out=())
 
 
 def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
@@ -157,9 +157,9 @@ def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path: Path) 
     path = stored(tmp_path, ONE, TWO, THREE)
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([lines[0], lines[1][:50], *lines[2:]]))
-    reading = read_store(tmp_path)
-    assert reading.records == (ONE, THREE) and reading.is_damaged
-    assert reading.describe()[0].startswith(f"{path}:2 is left out: ")
+    contents = read_store(tmp_path)
+    assert contents.records == (ONE, THREE) and contents.is_damaged
+    assert contents.describe()[0].startswith(f"{path}:2 is left out: ")
 
 
 def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> None:
@@ -191,9 +191,9 @@ def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> Non
 def test_a_foreign_line_is_left_out(tmp_path: Path, line: str) -> None:
     path = stored(tmp_path, ONE)
     (path.parent / "foreign.jsonl").write_text(line + "\n")
-    reading = read_store(tmp_path)
-    assert reading.records == (ONE,) and reading.is_damaged
-    assert "foreign.jsonl:1 is left out" in reading.describe()[0]
+    contents = read_store(tmp_path)
+    assert contents.records == (ONE,) and contents.is_damaged
+    assert "foreign.jsonl:1 is left out" in contents.describe()[0]
 
 
 def test_a_store_of_foreign_lines_only_is_an_error(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_full_disk_is_said_clearly_and_keeps_what_was_written(
     with pytest.raises(StoreError, match=r"No space left.*Free some space"):
         here.append(TWO)
     monkeypatch.undo()
-    assert read_store(tmp_path) == Reading(records=(ONE,), left_out=())
+    assert read_store(tmp_path) == StoreContents(records=(ONE,), left_out=())
     here.append(TWO)
     assert read_records(tmp_path) == (ONE, TWO)
 

@@ -79,9 +79,9 @@ def outputs(out: Path) -> dict[str, str]:
 
 def _lines(out: Path) -> str:
     """Every record as it is written again, whatever its schema was."""
-    reading = read_store(out)
-    assert not reading.left_out, reading.describe()
-    return "".join(f"{record.to_json()}\n" for record in reading.records)
+    contents = read_store(out)
+    assert not contents.left_out, contents.describe()
+    return "".join(f"{record.to_json()}\n" for record in contents.records)
 
 
 def _page(html: str) -> dict[str, str]:

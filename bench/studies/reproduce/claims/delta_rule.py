@@ -12,8 +12,8 @@ from bench.core.seed_runs import runs_from
 from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims.registry import Lab, register_claim, row
 from bench.studies.reproduce.claims.samples import judged_arm, trained_row
-from bench.studies.reproduce.stored import Finding, Row
-from bench.studies.reproduce.verdicts import Verdict, why_no_verdict
+from bench.studies.reproduce.stored import Finding, FindingRow
+from bench.studies.reproduce.verdicts import PaperVerdict, why_no_verdict
 
 ADDITIVE = "gated_deltanet_additive"
 """Gated DeltaNet's gates, keys and scale around an additive state; see `reproduce.arms`."""
@@ -74,7 +74,7 @@ def delta_rule_recalls(
         seeds: of each run.
         margin: share of right answers by which a decay must fall behind to count as not recalling.
     """
-    rows: list[Row] = []
+    rows: list[FindingRow] = []
     gaps: list[Gap] = []
     arms: list[Arm] = []
     chosen = {
@@ -103,7 +103,7 @@ def delta_rule_recalls(
     )
 
 
-def judged(gaps: Sequence[Gap], margin: float, level: float = LEVEL) -> tuple[Verdict, str]:
+def judged(gaps: Sequence[Gap], margin: float, level: float = LEVEL) -> tuple[PaperVerdict, str]:
     """The verdict on all gaps together.
 
     It holds where every delta rule is ahead of every decay by more than the margin, after Holm over
@@ -125,13 +125,16 @@ def judged(gaps: Sequence[Gap], margin: float, level: float = LEVEL) -> tuple[Ve
     holding = [pairs for pairs, own in by_pairs.items() if all(id(gap) in far for gap in own)]
     refuted = [pairs for pairs, own in by_pairs.items() if _keeps_up(own, near)]
     if len(holding) == len(by_pairs):
-        return Verdict.HOLDS, f"every delta rule is ahead of every decay by more than {points}"
+        return PaperVerdict.HOLDS, f"every delta rule is ahead of every decay by more than {points}"
     if holding:
-        return Verdict.HOLDS_WHERE, f"with {_and(holding)} pairs every decay is {points} behind"
+        return (
+            PaperVerdict.HOLDS_WHERE,
+            f"with {_and(holding)} pairs every decay is {points} behind",
+        )
     if len(refuted) == len(by_pairs):
         words = f"with {_and(refuted)} pairs a decay comes within {points} of every delta rule"
-        return Verdict.DOES_NOT_HOLD, words
-    return Verdict.NOT_RESOLVABLE, "the seeds do not tell"
+        return PaperVerdict.DOES_NOT_HOLD, words
+    return PaperVerdict.NOT_RESOLVABLE, "the seeds do not tell"
 
 
 def _keeps_up(gaps: Sequence[Gap], near: Collection[int]) -> bool:

@@ -14,7 +14,7 @@ from bench.studies.diagnostics.samples import Size, normal
 from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.claims.samples import core_of, row_over
 from bench.studies.reproduce.stored import Finding
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 
 @register_claim("flatten-focusing-sharpens")
@@ -61,9 +61,9 @@ def focusing_sharpens(
     )
     if holds and fails:
         words = f"the spread is {' or '.join(f'{s:g}' for s in holds)}: {words}"
-    verdict = Verdict.DOES_NOT_HOLD
+    verdict = PaperVerdict.DOES_NOT_HOLD
     if holds:
-        verdict = Verdict.HOLDS_WHERE if fails else Verdict.HOLDS
+        verdict = PaperVerdict.HOLDS_WHERE if fails else PaperVerdict.HOLDS
     lines = {"flatten": [[f, sum(focused[spreads[0], f]) / num_seeds] for f in factors]} | {
         f"softmax, spread {spread:g}": [[f, sum(own) / num_seeds] for f in factors]
         for spread, own in softmax.items()
@@ -121,7 +121,7 @@ def convolution_restores_rank(lab: Lab, *, side: int, num_seeds: int) -> Finding
         f"the rank rises from {alone:.0f}, at most head_dim, to {both:.0f} of {side * side}; the "
         f"convolution has a rank of {convolution_alone:.0f} by itself, whatever the attention is"
     )
-    verdict = Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD
+    verdict = PaperVerdict.HOLDS if holds else PaperVerdict.DOES_NOT_HOLD
     return Finding(verdict=verdict, words=words, rows=tuple(rows), unit="rank")
 
 

@@ -11,7 +11,7 @@ from bench.measuring.tasks.base import Split, build_task
 from bench.measuring.tasks.listops import ListOps
 from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.stored import Finding, entry_of
-from bench.studies.reproduce.verdicts import Verdict, share_interval
+from bench.studies.reproduce.verdicts import PaperVerdict, share_interval
 
 _AT_ONCE = 250
 
@@ -22,7 +22,9 @@ def task_guess(lab: Lab, *, task: str, overrides: dict[str, Any]) -> Finding:
     settings = entry_of("task", task) | overrides
     built = build_task(settings.pop("task"), settings)
     chance = built.chance()
-    return Finding(verdict=Verdict.HOLDS, words=f"by its settings: {built.guess}", value=chance)
+    return Finding(
+        verdict=PaperVerdict.HOLDS, words=f"by its settings: {built.guess}", value=chance
+    )
 
 
 @register_claim("listops-constant-answer")
@@ -32,7 +34,7 @@ def listops_constant_answer(lab: Lab, *, num_examples: int = 30_000) -> Finding:
     low, high = share_interval(count / num_examples, num_examples)
     words = f"by a constant answer, the value {value} of {num_examples:,} expressions"
     return Finding(
-        verdict=Verdict.HOLDS, words=words, value=count / num_examples, low=low, high=high
+        verdict=PaperVerdict.HOLDS, words=words, value=count / num_examples, low=low, high=high
     )
 
 

@@ -15,7 +15,7 @@ from bench.studies.diagnostics.samples import Size, normal
 from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.claims.samples import core_of, row_over
 from bench.studies.reproduce.stored import Finding
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 _TRAINED = "hedgehog, trained to match"
 _BATCH = 4
@@ -60,7 +60,7 @@ def spiky_and_monotone(
 
 def judged(
     spread: Mapping[str, Sequence[float]], order: Mapping[str, Sequence[float]], rows: Sequence[str]
-) -> tuple[Verdict, str]:
+) -> tuple[PaperVerdict, str]:
     """Whether the trained map has both properties of softmax, and which earlier maps lack them.
 
     It has one if it is nearer to softmax than to uniform weights, whose entropy / ln N is 1 and
@@ -103,11 +103,11 @@ def judged(
     if lacking or len(as_near) == len(rows):
         missing = " and ".join(lacking)
         words = f"the trained map is not {missing}: {words}" if lacking else words
-        return Verdict.DOES_NOT_HOLD, words
+        return PaperVerdict.DOES_NOT_HOLD, words
     if as_near:
         others = ", ".join(row for row in rows if row not in as_near)
-        return Verdict.HOLDS_WHERE, f"the earlier maps are {others}: {words}"
-    return Verdict.HOLDS, words
+        return PaperVerdict.HOLDS_WHERE, f"the earlier maps are {others}: {words}"
+    return PaperVerdict.HOLDS, words
 
 
 def _is_less(first: Sequence[float], second: Sequence[float]) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from bench.measuring.costs.estimate import peak_bytes_of
 from bench.measuring.costs.growth import default_cell
 from bench.studies.reproduce.claims.registry import Lab, register_claim
-from bench.studies.reproduce.stored import Finding, Row, entry_of
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.stored import Finding, FindingRow, entry_of
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 
 @register_claim("nalaformer-memory-at-70k")
@@ -25,20 +25,20 @@ def memory_at_70k(
         claimed: the published change, as a share, such as -0.923.
     """
     own = _peak(of, num_tokens)
-    rows = [Row(name=f"{of}, GiB at {num_tokens:,} tokens", value=own / 2**30)]
+    rows = [FindingRow(name=f"{of}, GiB at {num_tokens:,} tokens", value=own / 2**30)]
     holds: list[str] = []
     fails: list[str] = []
     for name in lab.steps(baselines, "baseline"):
         change = own / _peak(name, num_tokens) - 1
-        rows.append(Row(name=f"change against {name}, %", value=100 * change))
+        rows.append(FindingRow(name=f"change against {name}, %", value=100 * change))
         (holds if change <= claimed else fails).append(f"{name} ({100 * change:+.1f} %)")
     words = (
         f"the baseline is {' or '.join(holds) or 'none of these'}; not against "
         f"{', '.join(fails) or 'any'}. The abstract names none"
     )
-    verdict = Verdict.HOLDS_WHERE if holds and fails else Verdict.HOLDS if holds else None
+    verdict = PaperVerdict.HOLDS_WHERE if holds and fails else PaperVerdict.HOLDS if holds else None
     return Finding(
-        verdict=verdict or Verdict.DOES_NOT_HOLD,
+        verdict=verdict or PaperVerdict.DOES_NOT_HOLD,
         words=words,
         rows=tuple(rows),
         unit="by a dry run: 1 sequence, 8 heads of 64, float32",

@@ -10,8 +10,8 @@ from bench.studies.diagnostics.norms import norm_correlation, sweep_of_norms
 from bench.studies.diagnostics.samples import Size, normal, with_spread_norms
 from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.claims.samples import core_of, row_over
-from bench.studies.reproduce.stored import Finding, Row
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.stored import Finding, FindingRow
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 _FALLS = -0.005
 """Smallest fall from one norm to the next, as a share of ln N; less counts as no change."""
@@ -96,7 +96,7 @@ def _spans(norms: Sequence[float]) -> list[tuple[float, float]]:
 
 def _change(
     row: str, curves: Sequence[Sequence[float]], norms: Sequence[float], span: tuple[float, float]
-) -> Row:
+) -> FindingRow:
     low, high = (list(norms).index(norm) for norm in span)
     name = f"{row}, norm {span[0]:g} to {span[1]:g}"
     return row_over(name, [curve[high] - curve[low] for curve in curves])
@@ -125,15 +125,15 @@ def _reach(curves: Sequence[Sequence[float]], norms: Sequence[float]) -> float |
 
 
 def _verdict(
-    of: str, reach: float | None, norms: Sequence[float], numbers: Sequence[Row]
-) -> tuple[Verdict, str]:
+    of: str, reach: float | None, norms: Sequence[float], numbers: Sequence[FindingRow]
+) -> tuple[PaperVerdict, str]:
     below, above = (row for row in numbers if row.name.startswith(f"{of}, norm"))
     changes = (
         f"entropy of {of} changes by {below.value:+.3f} of ln N from norm {norms[0]:g} to 2, by "
         f"{above.value:+.4f} from there to 8"
     )
     if reach is None:
-        return Verdict.DOES_NOT_HOLD, changes
+        return PaperVerdict.DOES_NOT_HOLD, changes
     if reach == norms[-1]:
-        return Verdict.HOLDS, changes
-    return Verdict.HOLDS_WHERE, f"norms are below {reach:g}: {changes}"
+        return PaperVerdict.HOLDS, changes
+    return PaperVerdict.HOLDS_WHERE, f"norms are below {reach:g}: {changes}"

@@ -11,8 +11,8 @@ from bench.core.comparison import LEVEL, Difference, Runs, compare, holm, seeds_
 from bench.studies.reproduce.claims.recall import gaps
 from bench.studies.reproduce.claims.registry import Lab, register_claim, row
 from bench.studies.reproduce.claims.samples import row_over
-from bench.studies.reproduce.stored import Finding, Row
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.stored import Finding, FindingRow
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 _CONSTANT = {"lam": 3e-5, "tau": 1e5}
 """A power of lam (tau + tanh ||q||) = 3, whatever the norm."""
@@ -71,14 +71,16 @@ def ordered(
     told = []
     for (first, second), each in zip(pairwise(names), found, strict=True):
         value, low, high = (100 * x for x in (each.mean or 0.0, each.low, each.high))
-        rows.append(Row(name=f"{second} less {first}, points", value=value, low=low, high=high))
+        rows.append(
+            FindingRow(name=f"{second} less {first}, points", value=value, low=low, high=high)
+        )
         told.append(f"{second} less {first} {value:+.1f} points ({low:+.1f} to {high:+.1f})")
     if all(own and each.ahead > 0.5 for own, each in zip(stands, found, strict=True)):
-        verdict = Verdict.HOLDS
+        verdict = PaperVerdict.HOLDS
     elif any(own and each.ahead < 0.5 for own, each in zip(stands, found, strict=True)):
-        verdict = Verdict.DOES_NOT_HOLD
+        verdict = PaperVerdict.DOES_NOT_HOLD
     else:
-        verdict = Verdict.NOT_RESOLVABLE
+        verdict = PaperVerdict.NOT_RESOLVABLE
     claims = " and ".join(f"{points:g}" for points in claimed)
     words = (
         f"on {task} with {len(scores[names[0]])} seeds, {'; '.join(told)}. To tell the published "

@@ -11,8 +11,8 @@ from attentions.maths.orthogonal import orthogonal_gaussian
 from bench.studies.diagnostics.measures import mean_with_interval
 from bench.studies.diagnostics.samples import Size, normal
 from bench.studies.reproduce.claims.registry import Lab, register_claim
-from bench.studies.reproduce.stored import Finding, Row
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.stored import Finding, FindingRow
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 
 @register_claim("performer-unbiased")
@@ -33,7 +33,7 @@ def performer_unbiased(
         num_groups: number of groups of projections; the interval is over the means of groups.
     """
     size = Size(num_heads=1, num_tokens=32)
-    rows: list[Row] = []
+    rows: list[FindingRow] = []
     biased = []
     for norm, count in lab.steps([(n, f) for n in norms for f in num_features], "size"):
         kernel, ratio, error = _biases(size, norm, count, num_draws, num_groups)
@@ -41,7 +41,7 @@ def performer_unbiased(
         rows += [
             _row(f"{name}: bias of the kernel, % of it", 100 * kernel),
             _row(f"{name}: bias of the weights, total variation", ratio),
-            Row(name=f"{name}: error of one draw, % of the kernel", value=100 * error),
+            FindingRow(name=f"{name}: error of one draw, % of the kernel", value=100 * error),
         ]
         low, high = rows[-3].low, rows[-3].high
         if low is not None and high is not None and not low <= 0 <= high:
@@ -63,7 +63,7 @@ def performer_unbiased(
     )
     # One interval of twenty may miss 0 by chance alone.
     is_unbiased = len(biased) <= 1 + len(errors) // 20
-    verdict = Verdict.HOLDS_WHERE if is_unbiased else Verdict.DOES_NOT_HOLD
+    verdict = PaperVerdict.HOLDS_WHERE if is_unbiased else PaperVerdict.DOES_NOT_HOLD
     prefix = "the kernel is meant and not the weights that it gives: " if is_unbiased else ""
     return Finding(verdict=verdict, words=prefix + words, rows=tuple(rows), unit="see the row")
 
@@ -112,6 +112,6 @@ def _features(x: Tensor, rows: Tensor) -> Tensor:
     return (x @ rows.T - squares).exp() / math.sqrt(len(rows))
 
 
-def _row(name: str, samples: Tensor) -> Row:
+def _row(name: str, samples: Tensor) -> FindingRow:
     mean, low, high = mean_with_interval(samples)
-    return Row(name=name, value=mean, low=low, high=high)
+    return FindingRow(name=name, value=mean, low=low, high=high)

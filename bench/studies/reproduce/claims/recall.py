@@ -13,7 +13,7 @@ from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims.registry import Lab, register_claim, row
 from bench.studies.reproduce.claims.samples import judged_arm, row_over, trained_row
 from bench.studies.reproduce.stored import Finding
-from bench.studies.reproduce.verdicts import Verdict, why_no_verdict
+from bench.studies.reproduce.verdicts import PaperVerdict, why_no_verdict
 
 
 @register_claim("based-recall-grows-with-state")
@@ -48,7 +48,7 @@ def recall_grows_with_state(
     if doubt is None:
         steps = [*itertools.pairwise(sizes), (sizes[0], sizes[-1])]
         verdict, more = _grows(steps, _signs(arms, steps, lab.level), len(seeds))
-        if verdict is Verdict.HOLDS_WHERE:
+        if verdict is PaperVerdict.HOLDS_WHERE:
             widths = f"{channels // max(num_heads)} to {channels // min(num_heads)}"
             words = f"heads get wider with the state, from {widths} channels: {words}"
     else:
@@ -90,7 +90,7 @@ def _signs(arms: Mapping[int, Arm], steps: Sequence[tuple[int, int]], level: flo
 
 def _grows(
     steps: Sequence[tuple[int, int]], signs: Sequence[float], num_seeds: int
-) -> tuple[Verdict, str]:
+) -> tuple[PaperVerdict, str]:
     """The verdict from steps between adjacent sizes and, last, from the smallest to the largest.
 
     Args:
@@ -101,11 +101,13 @@ def _grows(
     names = [f"{low:,} and {high:,}" for low, high in steps]
     falls = [name for name, sign in zip(names, signs, strict=True) if sign < 0]
     if falls:
-        return Verdict.DOES_NOT_HOLD, f"it falls between {', '.join(falls)}"
+        return PaperVerdict.DOES_NOT_HOLD, f"it falls between {', '.join(falls)}"
     if signs[-1] <= 0:
-        return Verdict.NOT_RESOLVABLE, f"{num_seeds} seeds do not tell them apart"
+        return PaperVerdict.NOT_RESOLVABLE, f"{num_seeds} seeds do not tell them apart"
     flat = [name for name, sign in zip(names[:-1], signs[:-1], strict=True) if sign <= 0]
-    return Verdict.HOLDS_WHERE, (f"no difference is seen between {', '.join(flat)}" if flat else "")
+    return PaperVerdict.HOLDS_WHERE, (
+        f"no difference is seen between {', '.join(flat)}" if flat else ""
+    )
 
 
 def _task(settings: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from bench.studies.diagnostics.samples import Size, build_core
 from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce import verdicts
 from bench.studies.reproduce.runs import ends_of, steps_of
-from bench.studies.reproduce.stored import Row, entry_of
+from bench.studies.reproduce.stored import FindingRow, entry_of
 
 
 def core_of(entry: str, size: Size, seed: int = 0, **settings: object) -> Attention:
@@ -26,7 +26,7 @@ def core_of(entry: str, size: Size, seed: int = 0, **settings: object) -> Attent
     return build_core(entry, chosen.pop("mechanism"), chosen, size, seed)
 
 
-def row_over(name: str, samples: Sequence[float], *, most: float | None = None) -> Row:
+def row_over(name: str, samples: Sequence[float], *, most: float | None = None) -> FindingRow:
     """A mean with its interval over seeds.
 
     Args:
@@ -37,10 +37,10 @@ def row_over(name: str, samples: Sequence[float], *, most: float | None = None) 
     mean, low, high = mean_with_interval(torch.tensor(samples, dtype=torch.float64))
     if most is not None:
         low, high = max(low, 0.0), min(high, most)
-    return Row(name=name, value=mean, low=low, high=high)
+    return FindingRow(name=name, value=mean, low=low, high=high)
 
 
-def trained_row(name: str, arm: Arm) -> Row:
+def trained_row(name: str, arm: Arm) -> FindingRow:
     """The scores of an arm, and how it was trained.
 
     Args:

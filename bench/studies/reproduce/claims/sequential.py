@@ -10,10 +10,10 @@ from bench.core.looks import Looks
 from bench.measuring.worker.jobs import Deadline
 from bench.studies.reproduce.claims.registry import Function, Lab
 from bench.studies.reproduce.stored import Finding
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 from bench.studies.session import Stopped
 
-DECIDED = (Verdict.HOLDS, Verdict.DOES_NOT_HOLD, Verdict.HOLDS_WHERE)
+DECIDED = (PaperVerdict.HOLDS, PaperVerdict.DOES_NOT_HOLD, PaperVerdict.HOLDS_WHERE)
 """Verdicts that end the looks. More seeds may end all others, such as `not resolvable`."""
 
 

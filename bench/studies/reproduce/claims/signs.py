@@ -11,7 +11,7 @@ from bench.studies.diagnostics.samples import Size, normal
 from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.claims.samples import core_of, row_over
 from bench.studies.reproduce.stored import Finding
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 
 @register_claim("polaformer-unlike-signs")
@@ -58,7 +58,7 @@ def unlike_signs(lab: Lab, *, num_seeds: int) -> Finding:
         f"those that softmax gives least (rank correlation {opposite.value:+.2f}), so that half of "
         "the values is mixed from what softmax leaves out"
     )
-    verdict = Verdict.HOLDS if holds else Verdict.DOES_NOT_HOLD
+    verdict = PaperVerdict.HOLDS if holds else PaperVerdict.DOES_NOT_HOLD
     return Finding(verdict=verdict, words=words, rows=tuple(rows), unit="share or correlation")
 
 

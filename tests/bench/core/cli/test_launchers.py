@@ -122,7 +122,7 @@ def test_a_multirun_that_is_terminated_leaves_no_process_behind(tmp_path):
 
     def is_at_work():
         assert process.poll() is None, process.communicate()[0]
-        return any(owners(out))
+        return any(holders(out))
 
     wait_until(is_at_work, 300)
     below = psutil.Process(process.pid).children(recursive=True)
@@ -191,7 +191,7 @@ def test_a_ray_cluster_of_two_nodes_measures_the_cells_of_the_plain_list(tmp_pat
         process = start(out, "-m", "launcher=ray", *JOBS, RAY_ADDRESS=address)
 
         def has_ended():
-            for pid in owners(out):
+            for pid in holders(out):
                 with suppress(psutil.Error):  # the parent of a job is the daemon of its node
                     nodes.add(psutil.Process(pid).ppid())
             return process.poll() is not None
@@ -217,7 +217,7 @@ class Seen:
         for file in out.glob("records/*.jsonl"):
             pid = int(file.stem.rpartition("-")[2])
             self.nodes[file] = self.nodes.get(file) or cluster.node_of(pid)
-        self.at_work = {cluster.node_of(pid) for pid in owners(out)}
+        self.at_work = {cluster.node_of(pid) for pid in holders(out)}
 
     def landed(self, out):
         """Kinds of cells, with the nodes that have records of such."""
@@ -228,8 +228,8 @@ class Seen:
         }
 
 
-def owners(out):
-    """Processes that hold claims now."""
+def holders(out):
+    """Processes that hold leases now."""
     for file in out.glob("claims/[!.]*"):
         with suppress(OSError, ValueError):  # it was released, or is not written yet
             yield json.loads(file.read_text())["pid"]

@@ -37,7 +37,7 @@ def test_a_generator_goes_on_only_when_what_it_made_was_taken():
 
     def run():
         yield "record"
-        assert stored == ["record"], "its claim would be released before the record is on the disk"
+        assert stored == ["record"], "its lease would be released before the record is on the disk"
         return []
 
     for record in side_by_side([run()]):

@@ -17,7 +17,7 @@ from bench.measuring.machine.environment import kind_of_machine
 from bench.measuring.plan import plan
 from bench.measuring.run import Runner
 from bench.measuring.sharing import devices
-from bench.measuring.sharing.claims import Claims
+from bench.measuring.sharing.leases import Leases
 from bench.measuring.sharing.work import SharedWork
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.outcome import Outcome
@@ -82,8 +82,8 @@ class Sweep:
     def run(self, interrupt=None):
         cells = [p.cell for p in self.plan]
         jobs = Jobs(None, 1.0, interrupt or Interrupt())
-        with Claims(self.config.out) as claims:
-            work = SharedWork(claims, self.tail, lambda *_: True, cells, self.of_others.append)
+        with Leases(self.config.out) as leases:
+            work = SharedWork(leases, self.tail, lambda *_: True, cells, self.of_others.append)
             runner = Runner(self.config, self.here, jobs, self.listener, "test", work)
             for record in runner.run(self.plan):
                 self.store.append(record)
@@ -115,15 +115,15 @@ def test_a_sweep_waits_for_what_another_holds_says_whose_it_is_and_takes_its_rec
     one, another = Sweep(tmp_path / "out", "one"), Sweep(tmp_path / "out", "another")
     block = [p.cell for p in one.plan if p.unsupported is None and not p.cell.is_task][:2]
     name = f"{block[0].block}-{kind_of_machine('cpu', one.here)}"
-    with Claims(tmp_path / "out") as claims:
-        assert claims.take(name, "2 at seq_len=32")
+    with Leases(tmp_path / "out") as leases:
+        assert leases.acquire(name, "2 at seq_len=32")
         thread = threading.Thread(target=one.run, daemon=True)
         thread.start()
         while not any("waiting for" in words for words in one.listener.said):
             pass
         for cell in block:
             another.store.append(failed_record(cell, Status.INCORRECT, "wrong"))
-        claims.release(name)
+        leases.release(name)
         thread.join()
     waiting = next(words for words in one.listener.said if words.startswith("waiting for"))
     assert f":{os.getpid()} (2 at seq_len=32)" in waiting
@@ -137,8 +137,8 @@ def test_ctrl_c_ends_the_wait_for_another_sweep(tmp_path):
     name = f"{block.block}-{kind_of_machine('cpu', one.here)}"
     interrupt = Interrupt()
     one.listener.say = lambda words: setattr(interrupt, "is_asked", "waiting" in words)
-    with Claims(tmp_path / "out") as claims:
-        claims.take(name)
+    with Leases(tmp_path / "out") as leases:
+        leases.acquire(name)
         with pytest.raises(Interrupted):
             one.run(interrupt)
     assert len(one.new) == len(one.plan) - 2
@@ -149,8 +149,8 @@ def test_ctrl_c_ends_the_wait_for_another_sweep_that_records_what_cannot_be_meas
     num_skipped = sum(p.unsupported is not None for p in one.plan)
     interrupt = Interrupt()
     one.listener.say = lambda words: setattr(interrupt, "is_asked", "waiting" in words)
-    with Claims(tmp_path / "out") as claims:
-        claims.take(f"skipped-{kind_of_machine('cpu', one.here)}")
+    with Leases(tmp_path / "out") as leases:
+        leases.acquire(f"skipped-{kind_of_machine('cpu', one.here)}")
         with pytest.raises(Interrupted):
             one.run(interrupt)
     assert num_skipped and len(one.new) == len(one.plan) - num_skipped
@@ -197,11 +197,11 @@ def test_two_accelerators_are_timed_at_the_same_time_and_the_cpu_alone(tmp_path,
 
 def test_a_sweep_tells_what_each_machine_has_done(tmp_path):
     one = Sweep(tmp_path / "out", "one")
-    with Claims(tmp_path / "out") as mine, Claims(tmp_path / "out") as other:
+    with Leases(tmp_path / "out") as mine, Leases(tmp_path / "out") as other:
         work = SharedWork(mine, one.tail, lambda *_: True, [], print)
         assert work.machines() == ""
         work.finished(failed_record(one.plan[0].cell, Status.CRASHED, "killed"))
-        mine.take("block 1")
-        other.take("block 2")
+        mine.acquire("block 1")
+        other.acquire("block 2")
         host = next(iter(mine.by_machine()))
         assert work.machines() == f"{host}: 1 done, 1 failed, 2 running"

@@ -7,7 +7,12 @@ import torch
 from bench.core.record import Speed, Status
 from bench.measuring.device import device_named
 from bench.measuring.worker.outcome import Outcome, first_line
-from bench.measuring.worker.results import RoundsResult, TrainResult, TrialResult, VersusResult
+from bench.measuring.worker.results import (
+    PairedRoundsResult,
+    RoundsResult,
+    TrainResult,
+    TrialResult,
+)
 from tests.bench.measuring.worker.fakes import found
 
 WENT_WELL = Outcome(
@@ -49,7 +54,7 @@ def test_a_message_of_another_shape_is_a_crash(changes):
 
 
 def test_a_result_of_another_kind_is_a_crash():
-    assert "not a VersusResult" in over_the_socket(WENT_WELL, VersusResult).reason
+    assert "not a PairedRoundsResult" in over_the_socket(WENT_WELL, PairedRoundsResult).reason
 
 
 def test_a_quality_that_no_record_could_hold_is_a_crash():

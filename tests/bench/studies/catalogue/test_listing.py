@@ -19,23 +19,23 @@ from bench.core.places import CONF
 from bench.core.proofs import Proofs
 from bench.core.rows import ON_REQUEST, row_labels
 from bench.studies.catalogue.listing import in_words, main, read_query, table
-from bench.studies.golden.proof import Proof, Verdict
+from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.files import write_rows
 
 
-def proof(mechanism: str | None, status: Verdict) -> Proof:
+def proof(mechanism: str | None, status: ProofStatus) -> Proof:
     return Proof(golden="a/b", mechanism=mechanism, case="b", status=status, reason="why")
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     rows = [
-        proof("softmax", Verdict.PASSED),
-        proof("softmax", Verdict.PASSED),
-        proof("linear", Verdict.PASSED),
-        proof("linear", Verdict.FAILED),
-        proof("performer", Verdict.NOT_COVERED),
-        proof(None, Verdict.FAILED),
+        proof("softmax", ProofStatus.PASSED),
+        proof("softmax", ProofStatus.PASSED),
+        proof("linear", ProofStatus.PASSED),
+        proof("linear", ProofStatus.FAILED),
+        proof("performer", ProofStatus.NOT_COVERED),
+        proof(None, ProofStatus.FAILED),
     ]
     write_rows(tmp_path / "verify.json", rows)
     return tmp_path

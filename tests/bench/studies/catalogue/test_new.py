@@ -11,7 +11,7 @@ import pytest
 
 import bench
 from bench.core.cli.errors import ConfigError
-from bench.studies.catalogue.new import main, place_for, read_words
+from bench.studies.catalogue.new import destination_for, main, read_words
 
 ROOT = Path(bench.__file__).resolve().parent.parent
 
@@ -149,5 +149,5 @@ def test_no_name_two_or_a_long_one_or_a_title_with_quotes_are_refused(words: lis
 
 
 def test_a_folder_inside_of_the_checkout_is_the_checkout(tmp_path: Path) -> None:
-    assert not place_for("mine", ROOT / "docs").is_plugin
-    assert place_for("mine", tmp_path).is_plugin
+    assert not destination_for("mine", ROOT / "docs").is_plugin
+    assert destination_for("mine", tmp_path).is_plugin

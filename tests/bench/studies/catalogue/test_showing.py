@@ -20,7 +20,7 @@ from bench.studies.catalogue.showing import (
     read_request,
     show,
 )
-from bench.studies.golden.proof import Proof, Verdict
+from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.files import write_rows
 
 
@@ -132,7 +132,7 @@ def test_the_command_reads_badges_and_goldens_from_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     append_badges(tmp_path, "run", "linear", [Badge(claim="causal", status=BadgeStatus.PASSED)])
-    row = Proof(golden="a/b", mechanism="linear", case="b", status=Verdict.PASSED)
+    row = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED)
     write_rows(tmp_path / "verify.json", [row, row])
     assert main(["linear", f"out={tmp_path}"]) == 0
     said = capsys.readouterr().out

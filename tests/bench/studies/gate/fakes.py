@@ -7,11 +7,11 @@ from pathlib import Path
 from bench.core.record import Status
 from bench.measuring.worker.jobs import Interrupt
 from bench.measuring.worker.outcome import Outcome
-from bench.measuring.worker.results import TrainResult, TrialResult, VersusResult
+from bench.measuring.worker.results import PairedRoundsResult, TrainResult, TrialResult
 from bench.studies.gate.baselines import Baseline, Machine, Stored
-from bench.studies.gate.rows import LATENCY, Row
+from bench.studies.gate.rows import LATENCY, GateRow
 from bench.studies.gate.trees import Tree
-from bench.studies.gate.verdict import Interval, Verdict
+from bench.studies.gate.verdict import GateVerdict, Interval
 from tests.records import kernel_cell
 
 BASE = Tree(root=Path("/base"), commit="b" * 40, is_dirty=False)
@@ -82,12 +82,12 @@ def timed(hear, ratios, latency_s=0.01):
     hear({"step": "warm-up"})
     for ratio in ratios:
         hear({"ratio": ratio})
-    return ok(VersusResult(latency_s=latency_s, measured_s=0.1))
+    return ok(PairedRoundsResult(latency_s=latency_s, measured_s=0.1))
 
 
-def row(verdict=Verdict.SAME, channel=LATENCY, entry="nala", **changes):
+def row(verdict=GateVerdict.SAME, channel=LATENCY, entry="nala", **changes):
     values = {"ratio": 1.0, "low": 0.99, "high": 1.01} | changes
-    return Row(
+    return GateRow(
         entry=entry,
         mechanism=entry,
         cell=f"{entry} seq_len=64 float32 forward cpu",

@@ -12,12 +12,12 @@ from bench.studies.gate.accept import (
     settle,
 )
 from bench.studies.gate.rows import exit_code
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.verdict import GateVerdict
 from tests.bench.studies.gate.fakes import row
 
-GROWN = row(Verdict.MORE, "num_operators", ratio=8 / 7, base=7, current=8)
-SLOWER = row(Verdict.SLOWER, ratio=1.2, low=1.15, high=1.25)
-DROPPED = row(Verdict.MORE, "accuracy", ratio=0.9, base=0.9, current=0.81)
+GROWN = row(GateVerdict.MORE, "num_operators", ratio=8 / 7, base=7, current=8)
+SLOWER = row(GateVerdict.SLOWER, ratio=1.2, low=1.15, high=1.25)
+DROPPED = row(GateVerdict.MORE, "accuracy", ratio=0.9, base=0.9, current=0.81)
 OPERATORS = read_accepts(["nala/num_operators: a mask needs one more"])
 
 
@@ -29,7 +29,7 @@ def settled(rows, accepts=(), kept=(), base_commit="b" * 40):
 
 def test_an_intended_growth_becomes_accepted_with_its_reason():
     found = settled([GROWN, row()], OPERATORS)
-    assert [r.verdict for r in found.rows] == [Verdict.ACCEPTED, Verdict.SAME]
+    assert [r.verdict for r in found.rows] == [GateVerdict.ACCEPTED, GateVerdict.SAME]
     assert found.rows[0].reason == "a mask needs one more"
     assert exit_code(found.rows) == 0 and found.idle == ()
 
@@ -37,12 +37,16 @@ def test_an_intended_growth_becomes_accepted_with_its_reason():
 def test_only_the_named_entry_and_channel_are_accepted():
     others = [replace(GROWN, channel="flops"), replace(GROWN, entry="linear", key="other"), SLOWER]
     found = settled([GROWN, *others], OPERATORS)
-    assert [r.verdict for r in found.rows][1:] == [Verdict.MORE, Verdict.MORE, Verdict.SLOWER]
+    assert [r.verdict for r in found.rows][1:] == [
+        GateVerdict.MORE,
+        GateVerdict.MORE,
+        GateVerdict.SLOWER,
+    ]
     assert exit_code(found.rows) == 1
 
 
 def test_what_is_broken_cannot_be_accepted():
-    broken = row(Verdict.BROKEN, reason="a bug")
+    broken = row(GateVerdict.BROKEN, reason="a bug")
     found = settled([broken], read_accepts("nala/latency: never mind"))
     assert found.rows == (broken,) and [str(a) for a in found.idle] == ["nala/latency"]
 
@@ -64,7 +68,7 @@ def test_an_accepted_growth_is_kept_and_need_not_be_told_again(tmp_path):
     assert (kept[0].base, kept[0].current, kept[0].commit) == (7, 8, "c" * 40)
 
     again = settled([GROWN], kept=kept)
-    assert again.rows[0].verdict is Verdict.ACCEPTED and again.new == ()
+    assert again.rows[0].verdict is GateVerdict.ACCEPTED and again.new == ()
     assert again.rows[0].reason == "a mask needs one more (accepted on 2031-05-06)"
     told_twice = settled([GROWN], OPERATORS, kept)
     assert told_twice.new == () and told_twice.idle == ()
@@ -73,11 +77,11 @@ def test_an_accepted_growth_is_kept_and_need_not_be_told_again(tmp_path):
 @pytest.mark.parametrize(
     ("base", "current", "verdict"),
     [
-        (7, 8, Verdict.ACCEPTED),
-        (7.5, 8, Verdict.ACCEPTED),
-        (7, 7.5, Verdict.ACCEPTED),
-        (7, 9, Verdict.MORE),  # further than was accepted
-        (6, 8, Verdict.MORE),  # it had become better since, and that is lost
+        (7, 8, GateVerdict.ACCEPTED),
+        (7.5, 8, GateVerdict.ACCEPTED),
+        (7, 7.5, GateVerdict.ACCEPTED),
+        (7, 9, GateVerdict.MORE),  # further than was accepted
+        (6, 8, GateVerdict.MORE),  # it had become better since, and that is lost
     ],
 )
 def test_a_kept_growth_covers_the_same_growth_up_to_the_same_value(base, current, verdict):
@@ -89,10 +93,10 @@ def test_a_kept_growth_covers_the_same_growth_up_to_the_same_value(base, current
 @pytest.mark.parametrize(
     ("base", "current", "verdict"),
     [
-        (0.9, 0.81, Verdict.ACCEPTED),
-        (0.88, 0.85, Verdict.ACCEPTED),
-        (0.9, 0.80, Verdict.MORE),
-        (0.95, 0.81, Verdict.MORE),
+        (0.9, 0.81, GateVerdict.ACCEPTED),
+        (0.88, 0.85, GateVerdict.ACCEPTED),
+        (0.9, 0.80, GateVerdict.MORE),
+        (0.95, 0.81, GateVerdict.MORE),
     ],
 )
 def test_a_drop_in_accuracy_is_kept_the_other_way_up(base, current, verdict):
@@ -103,25 +107,25 @@ def test_a_drop_in_accuracy_is_kept_the_other_way_up(base, current, verdict):
 
 def test_another_cell_is_not_covered():
     kept = settled([GROWN], OPERATORS).new
-    assert settled([replace(GROWN, key="other")], kept=kept).rows[0].verdict is Verdict.MORE
+    assert settled([replace(GROWN, key="other")], kept=kept).rows[0].verdict is GateVerdict.MORE
 
 
 def test_a_slower_time_is_accepted_against_the_same_commit_only():
     accepts = read_accepts(["nala/latency: exact now"])
     kept = settled([SLOWER], accepts).new
-    assert settled([SLOWER], kept=kept).rows[0].verdict is Verdict.ACCEPTED
+    assert settled([SLOWER], kept=kept).rows[0].verdict is GateVerdict.ACCEPTED
     later = settled([SLOWER], kept=kept, base_commit="d" * 40)
-    assert later.rows[0].verdict is Verdict.SLOWER
+    assert later.rows[0].verdict is GateVerdict.SLOWER
     unknown = settled([SLOWER], accepts, base_commit=None).new
-    assert settled([SLOWER], kept=unknown, base_commit=None).rows[0].verdict is Verdict.SLOWER
+    assert settled([SLOWER], kept=unknown, base_commit=None).rows[0].verdict is GateVerdict.SLOWER
 
 
 def test_a_time_that_is_clearly_slower_than_what_was_accepted_fails():
     kept = settled([SLOWER], read_accepts(["nala/latency: exact now"])).new
     noise = replace(SLOWER, ratio=1.24, low=1.2, high=1.3)
-    assert settled([noise], kept=kept).rows[0].verdict is Verdict.ACCEPTED
+    assert settled([noise], kept=kept).rows[0].verdict is GateVerdict.ACCEPTED
     worse = replace(SLOWER, ratio=1.4, low=1.3, high=1.5)
-    assert settled([worse], kept=kept).rows[0].verdict is Verdict.SLOWER
+    assert settled([worse], kept=kept).rows[0].verdict is GateVerdict.SLOWER
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bench.studies.gate.baselines import (
 )
 from bench.studies.gate.sources import side_of_baseline
 from bench.studies.gate.stored import compare_stored
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.verdict import GateVerdict
 from tests.records import (
     block_records,
     failed_record,
@@ -58,7 +58,7 @@ def test_a_failed_cell_is_kept_with_its_reason(tmp_path):
 
 def test_baselines_are_compared_with_records_and_with_each_other(baseline, tmp_path):
     rows = compare_stored([baseline], baselines_of(RECORDS), 0.2, 0.01)
-    assert {row.verdict for row in rows} == {Verdict.SAME, Verdict.INCOMPARABLE}
+    assert {row.verdict for row in rows} == {GateVerdict.SAME, GateVerdict.INCOMPARABLE}
     one = side_of_baseline(baseline, tmp_path / "x.jsonl")
     assert "x.jsonl, commit 000000000000 of 2031-05-06" in one.words
 

@@ -5,10 +5,10 @@ import pytest
 from bench.measuring.sharing.devices import DeviceLock
 from bench.studies.gate import commits
 from bench.studies.gate.commits import compare_commits
+from bench.studies.gate.paired import Effort, PairedComparison
 from bench.studies.gate.rows import exit_code
 from bench.studies.gate.trees import HERE
-from bench.studies.gate.verdict import Verdict, confidence_tail
-from bench.studies.gate.versus import Comparison, Effort
+from bench.studies.gate.verdict import GateVerdict, confidence_tail
 from tests.bench.studies.gate.fakes import BASE, OBSERVED, TRIAL, FakeJobs, died, ok, timed, trained
 from tests.records import kernel_cell, task_cell
 
@@ -28,12 +28,12 @@ def compared(answer, cells=(CELL,), base_entry=entry_in_base):
     return rows, jobs
 
 
-def answering(*, base=None, current=None, versus=None):
+def answering(*, base=None, current=None, paired=None):
     """A trial's outcome for each side, and the ratio of every round."""
 
     def answer(job, request, hear):
-        if job == "versus":
-            found = versus(request) if callable(versus) else versus
+        if job == "paired_rounds":
+            found = paired(request) if callable(paired) else paired
             return timed(hear, [1.0] * 5) if found is None else found
         is_base = request["root"] is not None
         return (base if is_base else current) or ok(TRIAL)
@@ -43,7 +43,7 @@ def answering(*, base=None, current=None, versus=None):
 
 def test_a_tree_against_itself_is_the_same_in_every_channel():
     rows, _ = compared(answering())
-    assert {row.verdict for row in rows} == {Verdict.SAME}
+    assert {row.verdict for row in rows} == {GateVerdict.SAME}
     assert {row.channel for row in rows} == {*OBSERVED, "latency"}
     assert exit_code(rows) == 0
 
@@ -62,49 +62,49 @@ def test_the_base_is_set_as_its_own_yaml_says():
 
 def test_an_entry_that_the_base_lacks_is_new_and_nothing_is_measured():
     rows, jobs = compared(answering(), base_entry=lambda label: None)
-    assert [(row.verdict, row.channel) for row in rows] == [(Verdict.NEW, "latency")]
+    assert [(row.verdict, row.channel) for row in rows] == [(GateVerdict.NEW, "latency")]
     assert jobs.asked == [] and exit_code(rows) == 0
 
 
 def test_a_base_that_cannot_be_called_is_incomparable_with_the_reason():
     import_error = died("ImportError: no module named attentions_of_base.nala")
     rows, _ = compared(answering(base=import_error))
-    assert [row.verdict for row in rows] == [Verdict.INCOMPARABLE]
+    assert [row.verdict for row in rows] == [GateVerdict.INCOMPARABLE]
     assert "the base cannot run it" in rows[0].reason and "ImportError" in rows[0].reason
     assert exit_code(rows) == 0
 
 
 def test_what_the_base_ran_and_this_tree_cannot_is_a_failure():
     rows, _ = compared(answering(current=died("RuntimeError: a bug")))
-    assert [row.verdict for row in rows] == [Verdict.BROKEN]
+    assert [row.verdict for row in rows] == [GateVerdict.BROKEN]
     assert "a bug" in rows[0].reason and exit_code(rows) == 1
 
 
 def test_what_neither_can_run_is_no_failure():
     rows, _ = compared(answering(base=died(), current=died()))
-    assert [row.verdict for row in rows] == [Verdict.INCOMPARABLE]
+    assert [row.verdict for row in rows] == [GateVerdict.INCOMPARABLE]
 
 
 def test_a_growth_and_a_time_are_rows_of_their_own():
     rows, _ = compared(answering(current=ok(replace(TRIAL, num_operators=8))))
     by_channel = {row.channel: row for row in rows}
-    assert by_channel["num_operators"].verdict is Verdict.MORE
-    assert by_channel["latency"].verdict is Verdict.SAME
+    assert by_channel["num_operators"].verdict is GateVerdict.MORE
+    assert by_channel["latency"].verdict is GateVerdict.SAME
 
 
 def test_a_worker_that_dies_while_both_are_timed_is_traced_to_this_tree():
-    rows, jobs = compared(answering(versus=died()))
+    rows, jobs = compared(answering(paired=died()))
     (time,) = (row for row in rows if row.channel == "latency")
-    assert time.verdict is Verdict.BROKEN and "this tree cannot be timed" in time.reason
+    assert time.verdict is GateVerdict.BROKEN and "this tree cannot be timed" in time.reason
     assert jobs.asked[-1][1]["root"] == str(HERE)  # this tree against itself
 
 
 def test_a_worker_that_dies_of_the_base_is_not_held_against_this_tree():
     rows, _ = compared(
-        answering(versus=lambda request: died() if request["root"] == str(BASE.root) else None)
+        answering(paired=lambda request: died() if request["root"] == str(BASE.root) else None)
     )
     (time,) = (row for row in rows if row.channel == "latency")
-    assert time.verdict is Verdict.INCOMPARABLE and "SIGSEGV" in time.reason
+    assert time.verdict is GateVerdict.INCOMPARABLE and "SIGSEGV" in time.reason
 
 
 def test_a_drop_in_accuracy_fails_without_any_timing():
@@ -115,7 +115,7 @@ def test_a_drop_in_accuracy_fails_without_any_timing():
         return trained(accuracies[request["root"] is not None])
 
     rows, _ = compared(answer, cells=(task_cell("nala"),))
-    assert [(row.channel, row.verdict) for row in rows] == [("accuracy", Verdict.MORE)]
+    assert [(row.channel, row.verdict) for row in rows] == [("accuracy", GateVerdict.MORE)]
 
 
 def test_more_bits_per_byte_fail():
@@ -125,7 +125,7 @@ def test_more_bits_per_byte_fail():
         return trained(bits[request["root"] is not None], unit="bits per byte")
 
     rows, _ = compared(answer, cells=(task_cell("nala", "bytes"),))
-    assert [(row.channel, row.verdict) for row in rows] == [("loss", Verdict.MORE)]
+    assert [(row.channel, row.verdict) for row in rows] == [("loss", GateVerdict.MORE)]
 
 
 @pytest.mark.parametrize("num_cells", [1, 100])
@@ -136,7 +136,7 @@ def test_the_chance_of_a_false_alarm_is_shared_among_the_cells_that_are_timed(
 
     def fake_compare(base, current, root, jobs, effort, *, tail):
         tails.append(tail)
-        return Comparison(verdict=Verdict.INCOMPARABLE)
+        return PairedComparison(verdict=GateVerdict.INCOMPARABLE)
 
     monkeypatch.setattr(commits, "compare", fake_compare)
     cells = [kernel_cell("nala", seq_len=64 + i) for i in range(num_cells)]
@@ -156,7 +156,7 @@ def test_a_device_that_a_sweep_times_on_is_waited_for_and_the_wait_is_told(monke
     monkeypatch.setattr(jobs.interrupt, "pause", lambda seconds: sweeps.release())
     cells = (CELL, CELL)
     rows = list(compare_commits(cells, BASE, entry_in_base, jobs, EFFORT, 0.01, say=said.append))
-    assert {row.verdict for row in rows} == {Verdict.SAME}
+    assert {row.verdict for row in rows} == {GateVerdict.SAME}
     assert [words.partition(",")[0] for words in said] == [
         "waiting for cpu",
         f"[1/2] {CELL.describe()}",

@@ -8,7 +8,7 @@ import pytest
 
 from bench.measuring.machine.environment import Environment
 from bench.studies.gate.exports import pytest_json, smaller_is_better, stats, write_exports
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.verdict import GateVerdict
 from tests.bench.studies.gate.fakes import row
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -37,9 +37,9 @@ def test_statistics_are_those_of_the_seconds():
 
 
 ROWS = [
-    row(Verdict.SLOWER, ratio=1.1, samples_s=((0.010, 0.011), (0.012, 0.0132))),
+    row(GateVerdict.SLOWER, ratio=1.1, samples_s=((0.010, 0.011), (0.012, 0.0132))),
     row(channel="flops", base=100, current=120),
-    row(Verdict.INCOMPARABLE, entry="linear"),
+    row(GateVerdict.INCOMPARABLE, entry="linear"),
     row(channel="flops", entry="linear", base=7, current=8),
 ]
 
@@ -69,9 +69,9 @@ def test_the_benchmark_action_gets_a_name_a_unit_and_a_value_for_every_ratio():
     rows = [
         row(),
         row(channel="flops"),
-        row(Verdict.NEW, entry="dpfp", ratio=None, low=None, high=None),
-        row(Verdict.SLOWER, entry="performer", ratio=1.2, low=1.1, high=1.3),
-        row(Verdict.MORE, "num_operators", entry="linear", ratio=8 / 7, low=8 / 7, high=8 / 7),
+        row(GateVerdict.NEW, entry="dpfp", ratio=None, low=None, high=None),
+        row(GateVerdict.SLOWER, entry="performer", ratio=1.2, low=1.1, high=1.3),
+        row(GateVerdict.MORE, "num_operators", entry="linear", ratio=8 / 7, low=8 / 7, high=8 / 7),
     ]
     listed = smaller_is_better(rows)
     assert all({"name", "unit", "value", "range", "extra"} == set(one) for one in listed)

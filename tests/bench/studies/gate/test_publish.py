@@ -13,13 +13,13 @@ from bench.studies.gate.publish import (
     summary,
     write_rows,
 )
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.verdict import GateVerdict
 from tests.bench.studies.gate.fakes import row
 
 SIDES = Sides(base="aaaa", current="bbbb with uncommitted changes", notes=("Mind the torch.",))
-SLOWER = row(Verdict.SLOWER, entry="performer", ratio=1.2, low=1.1, high=1.3)
+SLOWER = row(GateVerdict.SLOWER, entry="performer", ratio=1.2, low=1.1, high=1.3)
 MORE = row(
-    Verdict.MORE,
+    GateVerdict.MORE,
     "num_operators",
     entry="linear",
     ratio=8 / 7,
@@ -28,7 +28,7 @@ MORE = row(
     base=7,
     current=8,
 )
-NEW = row(Verdict.NEW, entry="dpfp", ratio=None, low=None, high=None, reason="no | such entry")
+NEW = row(GateVerdict.NEW, entry="dpfp", ratio=None, low=None, high=None, reason="no | such entry")
 ROWS = [row(), row(channel="flops"), NEW, SLOWER, MORE]
 
 
@@ -60,10 +60,10 @@ def test_the_terminal_shows_ratio_interval_and_both_numbers():
 
 
 def test_both_numbers_stand_beside_a_count_that_has_them_and_beside_no_time():
-    timed = row(Verdict.SLOWER, ratio=1.2, low=1.1, high=1.3, base=0.5, current=0.6)
+    timed = row(GateVerdict.SLOWER, ratio=1.2, low=1.1, high=1.3, base=0.5, current=0.6)
     one_side = {"ratio": None, "low": None, "high": None}
-    new = row(Verdict.NEW, "flops", **one_side, base=None, current=8)
-    gone = row(Verdict.NEW, "flops", **one_side, base=7, current=None)
+    new = row(GateVerdict.NEW, "flops", **one_side, base=None, current=8)
+    gone = row(GateVerdict.NEW, "flops", **one_side, base=7, current=None)
     assert "→" not in printed([timed, new, gone])
 
 

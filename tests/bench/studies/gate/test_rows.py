@@ -3,7 +3,7 @@ import json
 import pytest
 
 from bench.studies.gate.rows import exit_code
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.verdict import GateVerdict
 from tests.bench.studies.gate.fakes import row
 
 
@@ -16,7 +16,7 @@ def test_a_row_is_written_with_every_name_that_readers_rely_on():
     assert written["verdict"] == "SAME"
 
 
-@pytest.mark.parametrize("verdict", [Verdict.SLOWER, Verdict.MORE, Verdict.BROKEN])
+@pytest.mark.parametrize("verdict", [GateVerdict.SLOWER, GateVerdict.MORE, GateVerdict.BROKEN])
 def test_one_failure_among_a_hundred_is_enough(verdict):
     rows = [row() for _ in range(99)]
     assert exit_code(rows) == 0
@@ -25,7 +25,7 @@ def test_one_failure_among_a_hundred_is_enough(verdict):
 
 @pytest.mark.parametrize(
     "verdict",
-    [v for v in Verdict if v not in (Verdict.SLOWER, Verdict.MORE, Verdict.BROKEN)],
+    [v for v in GateVerdict if v not in (GateVerdict.SLOWER, GateVerdict.MORE, GateVerdict.BROKEN)],
 )
 def test_what_is_unsure_new_gone_or_accepted_does_not_fail(verdict):
     assert exit_code([row(verdict)]) == 0

@@ -8,7 +8,7 @@ from bench.core.cli.errors import ConfigError
 from bench.studies.gate.baselines import append_baseline, baselines_of
 from bench.studies.gate.sources import read_side, side_of_records
 from bench.studies.gate.stored import compare_stored
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.verdict import GateVerdict
 from tests.records import block_records, changed
 
 RECORDS = block_records(["softmax", "linear"])
@@ -149,20 +149,20 @@ def compared(before, after):
 def test_two_sweeps_that_differ_by_the_machines_speed_only_are_the_same():
     before = block_records(ENTRIES, seed=0)
     rows = compared(before, [slowed(record, 2, "reference_latency_s") for record in before])
-    assert not [row for row in rows if row.verdict is Verdict.SLOWER]
+    assert not [row for row in rows if row.verdict is GateVerdict.SLOWER]
 
 
 def test_one_slow_mechanism_is_found_in_another_sweep_and_named_alone():
     before, after = block_records(ENTRIES, seed=0), block_records(ENTRIES, seed=1)
     after = [slowed(r, 1.4) if r.cell.entry == "nala" else r for r in after]
-    slower = [row.entry for row in compared(before, after) if row.verdict is Verdict.SLOWER]
+    slower = [row.entry for row in compared(before, after) if row.verdict is GateVerdict.SLOWER]
     assert slower == ["nala"]
 
 
 def test_the_newest_record_of_a_cell_counts():
     (_, linear, _) = block_records(ENTRIES)
     old = slowed(replace(linear, started_at="2030-01-01T00:00:00Z"), 9.0)
-    assert {row.verdict for row in compared([linear], [linear, old])} == {Verdict.SAME}
+    assert {row.verdict for row in compared([linear], [linear, old])} == {GateVerdict.SAME}
 
 
 def test_a_side_says_where_it_is_from_and_of_which_commit():

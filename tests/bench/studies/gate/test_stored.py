@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bench.core.cli.errors import ConfigError
 from bench.studies.gate.rows import exit_code
 from bench.studies.gate.stored import compare_stored, quotient, work_of
-from bench.studies.gate.verdict import Interval, Verdict
+from bench.studies.gate.verdict import GateVerdict, Interval
 from tests.bench.studies.gate.fakes import HERE, OBSERVED, baseline, failing, stored
 from tests.records import kernel_cell
 
@@ -27,17 +27,17 @@ def times(rows):
 def test_two_equal_sides_are_the_same_in_every_channel():
     cells = [stored("nala"), stored("linear", 0.3)]
     rows = compared(cells, cells)
-    assert {row.verdict for row in rows} == {Verdict.SAME}
+    assert {row.verdict for row in rows} == {GateVerdict.SAME}
     assert {row.channel for row in rows} == {*OBSERVED, "latency"}
 
 
 @pytest.mark.parametrize(
     ("factor", "half", "verdict"),
     [
-        (1.3, 0.01, Verdict.SLOWER),
-        (1.15, 0.01, Verdict.SAME),
-        (1.3, 0.10, Verdict.UNSURE),
-        (0.7, 0.01, Verdict.FASTER),
+        (1.3, 0.01, GateVerdict.SLOWER),
+        (1.15, 0.01, GateVerdict.SAME),
+        (1.3, 0.10, GateVerdict.UNSURE),
+        (0.7, 0.01, GateVerdict.FASTER),
     ],
 )
 def test_a_ratio_to_softmax_has_to_move_beyond_threshold_and_interval(factor, half, verdict):
@@ -51,16 +51,16 @@ def test_a_ratio_to_softmax_has_to_move_beyond_threshold_and_interval(factor, ha
 def test_a_growth_of_a_stored_number_without_noise_fails():
     grown = stored(exact=OBSERVED | {"peak_memory_bytes": 4097})
     rows = compared([stored()], [grown])
-    assert [row.channel for row in rows if row.verdict is Verdict.MORE] == ["peak_memory_bytes"]
+    assert [row.channel for row in rows if row.verdict is GateVerdict.MORE] == ["peak_memory_bytes"]
     assert exit_code(rows) == 1
 
 
 def test_cells_of_one_side_are_listed_as_new_or_gone_and_do_not_fail():
     rows = compared([stored("nala"), stored("linear")], [stored("nala"), stored("dpfp")])
     assert times(rows) == {
-        "nala": Verdict.SAME,
-        "dpfp": Verdict.NEW,
-        "linear": Verdict.GONE,
+        "nala": GateVerdict.SAME,
+        "dpfp": GateVerdict.NEW,
+        "linear": GateVerdict.GONE,
     }
     assert exit_code(rows) == 0
 
@@ -68,17 +68,17 @@ def test_cells_of_one_side_are_listed_as_new_or_gone_and_do_not_fail():
 def test_what_ran_in_the_base_and_fails_now_is_broken():
     broken = failing("crashed: SIGSEGV")
     (row,) = compared([stored()], [broken])
-    assert row.verdict is Verdict.BROKEN and "SIGSEGV" in row.reason
+    assert row.verdict is GateVerdict.BROKEN and "SIGSEGV" in row.reason
     (row,) = compared([broken], [stored()])
-    assert row.verdict is Verdict.INCOMPARABLE
+    assert row.verdict is GateVerdict.INCOMPARABLE
     (row,) = compared([broken], [broken])
-    assert row.verdict is Verdict.INCOMPARABLE
+    assert row.verdict is GateVerdict.INCOMPARABLE
 
 
 def test_what_was_not_tried_now_is_gone_with_its_reason_and_no_failure():
     skipped = failing("skipped: needs 9 GiB", is_skipped=True)
     rows = compared([stored()], [skipped])
-    assert [row.verdict for row in rows] == [Verdict.GONE] and "9 GiB" in rows[0].reason
+    assert [row.verdict for row in rows] == [GateVerdict.GONE] and "9 GiB" in rows[0].reason
     assert exit_code(rows) == 0
 
 
@@ -86,9 +86,9 @@ def test_a_cell_without_a_time_says_why_and_its_other_numbers_are_compared():
     yardstick = stored("softmax", time_over_softmax=None, why_untimed="it is the reference itself")
     rows = compared([yardstick], [replace(yardstick, exact=OBSERVED | {"flops": 1001})])
     by_channel = {row.channel: row for row in rows}
-    assert by_channel["latency"].verdict is Verdict.INCOMPARABLE
+    assert by_channel["latency"].verdict is GateVerdict.INCOMPARABLE
     assert by_channel["latency"].reason == "it is the reference itself"
-    assert by_channel["flops"].verdict is Verdict.MORE
+    assert by_channel["flops"].verdict is GateVerdict.MORE
 
 
 def test_foreign_load_on_a_side_is_said():
@@ -127,7 +127,10 @@ def test_numbers_made_under_other_circumstances_are_refused_with_a_sentence(else
 
 def test_a_side_of_two_thread_counts_is_compared_where_the_other_has_the_same():
     rows = compared([stored(), TWO_THREADS], [stored()])
-    assert [r.verdict for r in rows if r.channel == "latency"] == [Verdict.SAME, Verdict.GONE]
+    assert [r.verdict for r in rows if r.channel == "latency"] == [
+        GateVerdict.SAME,
+        GateVerdict.GONE,
+    ]
 
 
 def test_sides_without_a_common_cell_are_refused():
@@ -137,7 +140,7 @@ def test_sides_without_a_common_cell_are_refused():
 
 def test_of_several_records_of_a_cell_the_last_counts():
     rows = compared([stored(median=0.2), stored(median=0.5)], [stored(median=0.5)])
-    assert times(rows) == {"nala": Verdict.SAME}
+    assert times(rows) == {"nala": GateVerdict.SAME}
 
 
 def test_the_same_work_is_known_on_another_device_and_with_other_threads():

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.studies.gate.verdict import (
+    GateVerdict,
     Interval,
-    Verdict,
     confidence_tail,
     judge,
     judge_exact,
@@ -23,29 +23,29 @@ def forks(seed, *, effect=1.0, between=0.005, within=0.01, num_forks=6, rounds=2
 def test_nothing_changed_is_same_and_never_slower():
     tail = confidence_tail(1)
     verdicts = [judge(ratio_interval(forks(seed), tail), 0.03) for seed in range(30)]
-    assert Verdict.SLOWER not in verdicts and Verdict.FASTER not in verdicts
-    assert verdicts.count(Verdict.SAME) >= 28
+    assert GateVerdict.SLOWER not in verdicts and GateVerdict.FASTER not in verdicts
+    assert verdicts.count(GateVerdict.SAME) >= 28
 
 
 def test_five_per_cent_are_found_at_a_threshold_of_three():
     tail = confidence_tail(1)
     found = [judge(ratio_interval(forks(s, effect=1.05), tail), 0.03) for s in range(30)]
-    assert found.count(Verdict.SLOWER) >= 27
+    assert found.count(GateVerdict.SLOWER) >= 27
     faster = judge(ratio_interval(forks(0, effect=0.9), tail), 0.03)
-    assert faster is Verdict.FASTER
+    assert faster is GateVerdict.FASTER
 
 
 def test_one_slow_cell_among_a_hundred_is_found():
     tail = confidence_tail(100)
     cells = [forks(seed, effect=1.1 if seed == 4 else 1.0, rounds=8) for seed in range(10)]
     verdicts = [judge(ratio_interval(cell, tail), 0.03) for cell in cells]
-    assert [i for i, v in enumerate(verdicts) if v is Verdict.SLOWER] == [4]
+    assert [i for i, v in enumerate(verdicts) if v is GateVerdict.SLOWER] == [4]
 
 
 def test_one_odd_fork_decides_nothing():
     odd = forks(1)
     odd[0] = [ratio * 1.3 for ratio in odd[0]]
-    assert judge(ratio_interval(odd, confidence_tail(1)), 0.03) is not Verdict.SLOWER
+    assert judge(ratio_interval(odd, confidence_tail(1)), 0.03) is not GateVerdict.SLOWER
 
 
 def test_rounds_of_one_fork_are_not_taken_for_independent():
@@ -88,17 +88,17 @@ def test_the_interval_holds_the_median_and_scales_with_the_ratios(seed, factor):
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
-        (1.031, 1.2, Verdict.SLOWER),
-        (1.029, 1.2, Verdict.UNSURE),
-        (1.03, 1.2, Verdict.UNSURE),
-        (0.98, 1.02, Verdict.SAME),
-        (1.0, 1.03, Verdict.SAME),
-        (0.98, 1.05, Verdict.UNSURE),
-        (0.9705, 1.02, Verdict.UNSURE),  # 1 / 1.03 is 0.97087
-        (0.8, 0.9705, Verdict.FASTER),
-        (0.8, 0.96, Verdict.FASTER),
-        (0.8, 0.98, Verdict.UNSURE),
-        (0.9, 1.1, Verdict.UNSURE),
+        (1.031, 1.2, GateVerdict.SLOWER),
+        (1.029, 1.2, GateVerdict.UNSURE),
+        (1.03, 1.2, GateVerdict.UNSURE),
+        (0.98, 1.02, GateVerdict.SAME),
+        (1.0, 1.03, GateVerdict.SAME),
+        (0.98, 1.05, GateVerdict.UNSURE),
+        (0.9705, 1.02, GateVerdict.UNSURE),  # 1 / 1.03 is 0.97087
+        (0.8, 0.9705, GateVerdict.FASTER),
+        (0.8, 0.96, GateVerdict.FASTER),
+        (0.8, 0.98, GateVerdict.UNSURE),
+        (0.9, 1.1, GateVerdict.UNSURE),
     ],
 )
 def test_a_verdict_needs_the_whole_interval(low, high, verdict):
@@ -106,8 +106,8 @@ def test_a_verdict_needs_the_whole_interval(low, high, verdict):
 
 
 def test_numbers_without_noise_have_no_tolerance():
-    assert judge_exact(100, 101, higher_is_worse=True) is Verdict.MORE
-    assert judge_exact(100, 99, higher_is_worse=True) is Verdict.LESS
-    assert judge_exact(100, 100, higher_is_worse=True) is Verdict.SAME
-    assert judge_exact(0.9, 0.89, higher_is_worse=False) is Verdict.MORE
-    assert judge_exact(None, 5, higher_is_worse=True) is Verdict.INCOMPARABLE
+    assert judge_exact(100, 101, higher_is_worse=True) is GateVerdict.MORE
+    assert judge_exact(100, 99, higher_is_worse=True) is GateVerdict.LESS
+    assert judge_exact(100, 100, higher_is_worse=True) is GateVerdict.SAME
+    assert judge_exact(0.9, 0.89, higher_is_worse=False) is GateVerdict.MORE
+    assert judge_exact(None, 5, higher_is_worse=True) is GateVerdict.INCOMPARABLE

@@ -19,7 +19,7 @@ from attentions import Geometry, attention_names, build_attention
 from bench.studies.golden import build
 from bench.studies.golden.files import DTYPES, Golden, GoldenFolder, Header
 from bench.studies.golden.map import FORMS, form_of, mechanisms_of
-from bench.studies.golden.proof import Verdict, prove
+from bench.studies.golden.proof import ProofStatus, prove
 
 PUBLIC = Path(__file__).resolve().parents[3] / "golden"
 
@@ -82,7 +82,7 @@ def randomise(module: nn.Module) -> dict[str, Tensor]:
 
 def assert_proven(golden: Golden, mechanism: str) -> None:
     proof = prove(golden, form_of(golden.header))
-    assert (proof.status, proof.reason) == (Verdict.PASSED, None)
+    assert (proof.status, proof.reason) == (ProofStatus.PASSED, None)
     assert proof.mechanism == mechanism
 
 
@@ -163,7 +163,7 @@ def test_what_the_causal_references_of_performer_do_is_said_by_kernel() -> None:
             "performer", performer, inputs, weights, {"kernel": kernel}, tags=("causal",)
         )
         proof = prove(golden, form_of(golden.header))
-        assert proof.status is Verdict.NOT_COVERED
+        assert proof.status is ProofStatus.NOT_COVERED
         reasons[kernel] = proof.reason or ""
     assert "leaks the future" in reasons["softmax"]
     assert "adds 1e-6 to the keys' sums" in reasons["relu"]
@@ -325,7 +325,7 @@ def test_a_module_that_does_not_count_its_heads_fails_by_that(heads: Any) -> Non
     hyper = {"H": 3, "W": 3} | ({} if heads is None else {"num_heads": heads})
     golden = golden_of("flatten", layer, {"x": seeded(1, 9, 8)}, weights, hyper)
     proof = prove(golden, form_of(golden.header))
-    assert proof.status is Verdict.FAILED
+    assert proof.status is ProofStatus.FAILED
     assert f"the golden says {heads!r} for the number of heads" in (proof.reason or "")
 
 
@@ -343,7 +343,7 @@ def test_weights_that_do_not_meet_ours_fail_by_name(
     core = build_attention(mechanism, Geometry(num_heads=1, head_dim=4, seq_len=5))
     golden = golden_of(mechanism, core, qkv(1, 1, 5, 5, 4, 4), weights, {})
     proof = prove(golden, form_of(golden.header))
-    assert proof.status is Verdict.FAILED
+    assert proof.status is ProofStatus.FAILED
     assert said in (proof.reason or "")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from attentions import attention_class
 from bench.studies.golden.files import Golden, GoldenFolder
 from bench.studies.golden.map import Form, form_of
-from bench.studies.golden.proof import Comparison, Proof, Verdict, compare, prove
+from bench.studies.golden.proof import Comparison, Proof, ProofStatus, compare, prove
 
 PUBLIC = Path(__file__).resolve().parents[3] / "golden"
 CASE = "linear_elu/full_b2h2n49d16"
@@ -41,7 +41,7 @@ def replace_forward(monkeypatch: pytest.MonkeyPatch, name: str, change: Any) -> 
 
 def test_the_right_mechanism_passes_with_its_worst_comparison(golden: Golden) -> None:
     proof = proof_of(golden)
-    assert (proof.status, proof.mechanism, proof.reason) == (Verdict.PASSED, "linear", None)
+    assert (proof.status, proof.mechanism, proof.reason) == (ProofStatus.PASSED, "linear", None)
     assert proof.dtype in ("float32", "float64")
     assert proof.error is not None and proof.bound is not None
     assert 0 < proof.error <= proof.bound
@@ -53,7 +53,7 @@ def test_an_error_of_a_thousandth_fails_in_both_precisions(
 ) -> None:
     replace_forward(monkeypatch, "linear", lambda out, q, k, v: out * 1.001)
     proof = proof_of(golden)
-    assert proof.status is Verdict.FAILED
+    assert proof.status is ProofStatus.FAILED
     assert proof.error is not None and proof.bound is not None and proof.error > proof.bound
     for told in ("out in float64", "out in float32", "grad.v in float32", "the bound is"):
         assert told in (proof.reason or "")
@@ -67,7 +67,7 @@ def test_an_error_that_only_float32_has_fails(
 
     replace_forward(monkeypatch, "linear", coarse)
     proof = proof_of(golden)
-    assert (proof.status, proof.dtype) == (Verdict.FAILED, "float32")
+    assert (proof.status, proof.dtype) == (ProofStatus.FAILED, "float32")
     assert "float64" not in (proof.reason or "")
 
 
@@ -76,7 +76,7 @@ def test_a_right_output_with_a_wrong_gradient_fails(
 ) -> None:
     replace_forward(monkeypatch, "linear", lambda out, q, k, v: out + (q - q.detach()).sum())
     proof = proof_of(golden)
-    assert proof.status is Verdict.FAILED
+    assert proof.status is ProofStatus.FAILED
     assert "grad.q" in (proof.reason or "") and "out in" not in (proof.reason or "")
 
 
@@ -92,7 +92,7 @@ def test_an_output_that_is_not_finite_fails_without_a_number(
 ) -> None:
     replace_forward(monkeypatch, "linear", lambda out, q, k, v: out / 0)
     proof = proof_of(golden)
-    assert (proof.status, proof.error) == (Verdict.FAILED, None)
+    assert (proof.status, proof.error) == (ProofStatus.FAILED, None)
     assert "out in float64 is not finite in" in (proof.reason or "")
 
 
@@ -109,7 +109,7 @@ def test_a_mechanism_that_raises_fails_with_its_words(
 
     replace_forward(monkeypatch, "linear", broken)
     proof = proof_of(golden)
-    assert (proof.status, proof.reason) == (Verdict.FAILED, "ZeroDivisionError: no keys")
+    assert (proof.status, proof.reason) == (ProofStatus.FAILED, "ZeroDivisionError: no keys")
     assert (proof.error, proof.bound, proof.dtype) == (None, None, None)
 
 
@@ -117,7 +117,7 @@ def test_a_golden_that_lacks_an_input_fails_by_its_name(golden: Golden) -> None:
     shapes = {key: shape for key, shape in golden.header.shapes.items() if key != "in.k"}
     tensors = {key: value for key, value in golden.tensors.items() if key != "in.k"}
     proof = proof_of(Golden(header=replace(golden.header, shapes=shapes), tensors=tensors))
-    assert (proof.status, proof.reason) == (Verdict.FAILED, "the golden has no input for k")
+    assert (proof.status, proof.reason) == (ProofStatus.FAILED, "the golden has no input for k")
 
 
 # A kernel's own rounding.
@@ -144,7 +144,7 @@ def test_a_fused_kernel_beyond_a_float32_bound_is_told_where_the_unfused_one_hol
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     proof = proof_of(coarse(monkeypatch, ("auto",), torch.float32))
-    assert proof.status is Verdict.PASSED
+    assert proof.status is ProofStatus.PASSED
     assert proof.error is not None and proof.bound is not None and proof.error <= proof.bound
     assert (proof.reason or "").startswith("proven by backend=math in float32")
     assert "out in float32 is off by" in (proof.reason or "")
@@ -154,25 +154,25 @@ def test_a_float32_error_of_both_kernels_fails_by_that_of_the_fused_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     proof = proof_of(coarse(monkeypatch, ("auto", "math"), torch.float32))
-    assert proof.status is Verdict.FAILED
+    assert proof.status is ProofStatus.FAILED
     assert "out in float32 is off by" in (proof.reason or "")
     assert "backend" not in (proof.reason or "")
 
 
 def test_a_wrong_formula_gets_no_second_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     proof = proof_of(coarse(monkeypatch, ("auto",), torch.float64))
-    assert proof.status is Verdict.FAILED
+    assert proof.status is ProofStatus.FAILED
 
 
 def test_a_failure_names_hyperparameters_that_nothing_of_ours_takes(golden: Golden) -> None:
     proof = prove(golden, Form(mechanism="linear", defaults={"eps": 0.1}))
-    assert proof.status is Verdict.FAILED
+    assert proof.status is ProofStatus.FAILED
     assert "without a counterpart: eps, feature, scale" in (proof.reason or "")
 
 
 def test_what_is_not_registered_is_not_covered(golden: Golden) -> None:
     proof = prove(golden, Form(mechanism="future_attention"))
-    assert (proof.status, proof.mechanism) == (Verdict.NOT_COVERED, None)
+    assert (proof.status, proof.mechanism) == (ProofStatus.NOT_COVERED, None)
     assert proof.reason == "no mechanism is named future_attention yet"
 
 
@@ -182,7 +182,7 @@ def test_what_is_not_claimed_is_not_covered(
     folder = GoldenFolder(PUBLIC)
     form = Form(mechanism="none")
     cross = prove(folder.read(folder.header("softmax/cross_keymask_q19_k45")), form)
-    assert (cross.status, cross.mechanism) == (Verdict.NOT_COVERED, "none")
+    assert (cross.status, cross.mechanism) == (ProofStatus.NOT_COVERED, "none")
     assert "takes no mask" in (cross.reason or "")
 
 

@@ -19,7 +19,7 @@ from attentions import Geometry, build_attention
 from bench.core.cli.errors import ConfigError
 from bench.studies.golden.files import GoldenFolder
 from bench.studies.golden.map import form_of
-from bench.studies.golden.proof import Proof, Verdict, prove
+from bench.studies.golden.proof import Proof, ProofStatus, prove
 from bench.studies.golden.record import Case, record
 from tests.pages import typed
 
@@ -72,13 +72,13 @@ def proof_of(case: Case, folder: Path) -> Proof:
 @pytest.mark.parametrize("case", [linear_case(), module_case()], ids=["function", "module"])
 def test_what_was_recorded_is_proven(case: Case, tmp_path: Path) -> None:
     proof = proof_of(case, tmp_path)
-    assert (proof.status, proof.reason) == (Verdict.PASSED, None)
+    assert (proof.status, proof.reason) == (ProofStatus.PASSED, None)
     assert proof.mechanism == case.mechanism
 
 
 def test_a_setting_of_ours_that_differs_fails(tmp_path: Path) -> None:
     proof = proof_of(linear_case(settings={"eps": 1e-2}), tmp_path)
-    assert proof.status is Verdict.FAILED
+    assert proof.status is ProofStatus.FAILED
     assert "is off by" in (proof.reason or "")
 
 
@@ -87,7 +87,7 @@ def test_a_changed_weight_fails(tmp_path: Path) -> None:
     tensors = load_file(path)
     tensors["w.core.proj_k"][0, 0] += 1e-3
     save_file(tensors, path)
-    assert proof_of(module_case(), tmp_path).status is Verdict.FAILED
+    assert proof_of(module_case(), tmp_path).status is ProofStatus.FAILED
 
 
 def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(
@@ -114,7 +114,7 @@ def test_a_mask_is_stored_and_told_to_ours(tmp_path: Path) -> None:
         return weights @ v / (weights.sum(-1, keepdim=True) + 1e-3)
 
     case = linear_case(call=masked, stored={"key_mask": keep})
-    assert proof_of(case, tmp_path).status is Verdict.PASSED
+    assert proof_of(case, tmp_path).status is ProofStatus.PASSED
 
 
 def test_the_float32_bound_follows_from_the_recorded_codes_own_error(tmp_path: Path) -> None:

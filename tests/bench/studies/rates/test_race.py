@@ -15,7 +15,7 @@ from bench.measuring.worker import jobs
 from bench.measuring.worker.jobs import Deadline
 from bench.studies.rates import race
 from bench.studies.rates.race import leading, next_runs
-from bench.studies.rates.rows import Row
+from bench.studies.rates.rows import TaskRow
 from tests import records as made
 
 GRID = (0.006, 0.001, 0.003, 0.01)
@@ -24,7 +24,7 @@ GRID = (0.006, 0.001, 0.003, 0.01)
 def row(rates=GRID, shared_rate=None):
     cell = made.task_cell("softmax", settings={"learning_rate": rates[0], "num_steps": 600})
     work = replace(cell.task, shared_rate=shared_rate)
-    return Row(cell=replace(cell, workload=work), rates=rates)
+    return TaskRow(cell=replace(cell, workload=work), rates=rates)
 
 
 def through(*runs):

@@ -10,20 +10,23 @@ from bench.core.cli.errors import ConfigError
 from bench.publishing.charts.plain import Curves
 from bench.studies.reproduce.findings import (
     Finding,
-    Row,
+    FindingRow,
     finding_file,
     newest_finding,
     read_finding,
     write_finding,
 )
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 
 def test_a_finding_comes_back_as_it_was_written(tmp_path: Path) -> None:
     finding = Finding(
-        verdict=Verdict.HOLDS_WHERE,
+        verdict=PaperVerdict.HOLDS_WHERE,
         words="below 2",
-        rows=(Row(name="nala", value=0.1, low=0.0, high=0.2), Row(name="exact", value=1.0)),
+        rows=(
+            FindingRow(name="nala", value=0.1, low=0.0, high=0.2),
+            FindingRow(name="exact", value=1.0),
+        ),
         curves=Curves(title="t", x="norm", y="entropy", lines={"nala": [[1.0, 0.5]]}),
     )
     write_finding(tmp_path, "claim", finding)
@@ -49,7 +52,7 @@ def test_a_finding_from_before_training_was_told_is_read(tmp_path: Path) -> None
 
 
 def test_a_row_says_how_it_was_trained() -> None:
-    row = Row(
+    row = FindingRow(
         name="nala",
         value=0.1,
         rate=0.003,
@@ -64,7 +67,7 @@ def test_a_row_says_how_it_was_trained() -> None:
 
 
 def test_the_newest_of_several_folders_counts(tmp_path: Path) -> None:
-    old = Finding(verdict=Verdict.HOLDS, words="old", measured_at="2026-01-01T00:00:00Z")
+    old = Finding(verdict=PaperVerdict.HOLDS, words="old", measured_at="2026-01-01T00:00:00Z")
     new = replace(old, words="new", measured_at="2026-01-02T00:00:00Z")
     stores = (tmp_path / "a", tmp_path / "b")
     for first, second in ((old, new), (new, old)):

@@ -6,8 +6,8 @@ from bench.publishing.charts.plain import Curves
 from bench.studies.reproduce.command import main
 from bench.studies.reproduce.page import PAGE, page
 from bench.studies.reproduce.papers import read_papers
-from bench.studies.reproduce.stored import Finding, Row, write_finding
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.stored import Finding, FindingRow, write_finding
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -40,8 +40,8 @@ def test_a_claims_figure_is_drawn_beside_the_page(tmp_path: Path) -> None:
     claim = "{kind: claim, where: T, sentence: it grows, refuted_by: it falls, cost: 1s}"
     (folder / "own.yaml").write_text(f"paper: 'Nobody, 2020'\nentries:\n  own-claim: {claim}\n")
     curves = Curves(title="t", x="norm", y="entropy", lines={"nala": [[1.0, 0.5], [2.0, 0.4]]})
-    rows = (Row(name="nala", value=0.4, rate=0.003, rate_chosen="searched", num_seeds=3),)
-    found = Finding(verdict=Verdict.HOLDS, words="so", rows=rows, curves=curves)
+    rows = (FindingRow(name="nala", value=0.4, rate=0.003, rate_chosen="searched", num_seeds=3),)
+    found = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, curves=curves)
     write_finding(out, "own-claim", found)
     words = [f"keep={tmp_path / 'keep'}", f"out={out}", f"docs={tmp_path}", f"papers={folder}"]
     assert main([*words, "page=true"]) == 0
@@ -56,5 +56,5 @@ def test_a_claims_figure_is_drawn_beside_the_page(tmp_path: Path) -> None:
 def test_the_command_of_a_claim_that_was_looked_at_says_so(tmp_path: Path) -> None:
     name = "nalaformer-order-tiles"
     for looks, words in (((), ""), ((3, 12), " until=decided budget=2h")):
-        write_finding(tmp_path, name, Finding(verdict=Verdict.HOLDS, words="w", looks=looks))
+        write_finding(tmp_path, name, Finding(verdict=PaperVerdict.HOLDS, words="w", looks=looks))
         assert f"`attnbench reproduce cell={name}{words}`: " in page(read_papers(), tmp_path)

@@ -11,14 +11,14 @@ from bench.core.store import Store
 from bench.studies.reproduce.described import Claim, criterion_of
 from bench.studies.reproduce.stored import (
     Finding,
-    Row,
+    FindingRow,
     judgement,
     keep_all,
     read_all,
     read_finding,
     write_finding,
 )
-from bench.studies.reproduce.verdicts import Judgement, Verdict
+from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
 from tests.bench.studies.reproduce.given import CELL, RUNS, record
 
 
@@ -26,14 +26,14 @@ def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path: Path) -> None:
     records = [
         record(run, accuracy) for run, accuracy in zip(RUNS, (0.1, 0.4, 0.6, 0.3), strict=True)
     ]
-    assert judgement(CELL, [], [tmp_path]).verdict is Verdict.NOT_RUN
+    assert judgement(CELL, [], [tmp_path]).verdict is PaperVerdict.NOT_RUN
     part = judgement(CELL, records[:3], [tmp_path])
-    assert (part.verdict, part.words) == (Verdict.UNFINISHED, "3 of 4 runs are there")
+    assert (part.verdict, part.words) == (PaperVerdict.UNFINISHED, "3 of 4 runs are there")
     found = judgement(CELL, records, [tmp_path])
-    assert found.verdict is Verdict.ONE_SEED
+    assert found.verdict is PaperVerdict.ONE_SEED
     assert found.value == pytest.approx(0.5)
     records += [record(RUNS[i], 0.5, seed) for seed in (1, 2) for i in (1, 2)]
-    assert judgement(CELL, records, [tmp_path]).verdict is Verdict.REPRODUCED
+    assert judgement(CELL, records, [tmp_path]).verdict is PaperVerdict.REPRODUCED
 
 
 def test_a_run_that_diverged_has_nothing_right(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_run_that_diverged_has_nothing_right(tmp_path: Path) -> None:
 def test_what_a_mechanism_cannot_do_is_not_comparable(tmp_path: Path) -> None:
     skipped = replace(record(RUNS[0]), status=Status.SKIPPED, result=None, reason="no causal form")
     found = judgement(CELL, [skipped], [tmp_path])
-    assert (found.verdict, found.words) == (Verdict.NOT_COMPARABLE, "no causal form")
+    assert (found.verdict, found.words) == (PaperVerdict.NOT_COMPARABLE, "no causal form")
 
 
 def claim(**more: Any) -> Claim:
@@ -56,8 +56,8 @@ def claim(**more: Any) -> Claim:
 
 
 def judged(entry: Claim, store: Path, criterion: str) -> Judgement:
-    rows = (Row(name="nala", value=0.5, rate=0.003),)
-    finding = Finding(verdict=Verdict.HOLDS, words="so", rows=rows, criterion=criterion)
+    rows = (FindingRow(name="nala", value=0.5, rate=0.003),)
+    finding = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, criterion=criterion)
     write_finding(store, "claim", finding)
     return judgement(entry, (), [store])
 
@@ -77,7 +77,7 @@ def test_a_trained_finding_without_rates_says_so(tmp_path: Path) -> None:
     write_finding(
         tmp_path,
         "claim",
-        Finding(verdict=Verdict.HOLDS, words="so", criterion=criterion_of(entry)),
+        Finding(verdict=PaperVerdict.HOLDS, words="so", criterion=criterion_of(entry)),
     )
     found = judgement(entry, (), [tmp_path])
     assert found.notes == ("the rates of its arms were not recorded",)
@@ -85,22 +85,22 @@ def test_a_trained_finding_without_rates_says_so(tmp_path: Path) -> None:
 
 def test_a_claim_that_nothing_would_refute_has_no_verdict(tmp_path: Path) -> None:
     found = judged(claim(refuted_by=""), tmp_path, "")
-    assert found.verdict is Verdict.NO_VERDICT
+    assert found.verdict is PaperVerdict.NO_VERDICT
     assert found.words.startswith("its entry does not say what would refute it")
 
 
 def test_a_trained_claim_needs_three_seeds_and_a_measured_one_none(tmp_path: Path) -> None:
     found = judged(claim(settings={"seeds": [0]}), tmp_path, "")
-    assert found.verdict is Verdict.ONE_SEED
+    assert found.verdict is PaperVerdict.ONE_SEED
     assert (
         found.words == "so; 2 more seeds are missing for a verdict among the settings of its entry"
     )
-    assert judged(claim(settings={"num_seeds": 1}), tmp_path, "").verdict is Verdict.HOLDS
+    assert judged(claim(settings={"num_seeds": 1}), tmp_path, "").verdict is PaperVerdict.HOLDS
 
 
 def test_what_one_store_has_is_copied_into_another_once(tmp_path: Path) -> None:
     out, keep = tmp_path / "out", tmp_path / "keep"
-    old = Finding(verdict=Verdict.HOLDS, words="old", measured_at="2026-01-01T00:00:00Z")
+    old = Finding(verdict=PaperVerdict.HOLDS, words="old", measured_at="2026-01-01T00:00:00Z")
     new = replace(old, words="new", measured_at="2026-01-02T00:00:00Z")
     write_finding(out, "claim", old)
     write_finding(keep, "claim", new)
@@ -115,7 +115,7 @@ def test_what_one_store_has_is_copied_into_another_once(tmp_path: Path) -> None:
 
 
 def test_looks_have_seeds_of_their_own_whatever_the_entry_names(tmp_path: Path) -> None:
-    finding = Finding(verdict=Verdict.HOLDS, words="so", looks=(3, 12))
+    finding = Finding(verdict=PaperVerdict.HOLDS, words="so", looks=(3, 12))
     write_finding(tmp_path, "claim", finding)
     found = judgement(claim(settings={"seeds": [0]}), (), [tmp_path])
-    assert found.verdict is Verdict.HOLDS
+    assert found.verdict is PaperVerdict.HOLDS

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from bench.studies.gate.rows import LATENCY, Row
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.rows import LATENCY, GateRow
+from bench.studies.gate.verdict import GateVerdict
 from bench.studies.selftest.settings import Selftest
 from bench.studies.selftest.study import sweep_of
 from bench.studies.selftest.trials import GATE, Origin, Trial
@@ -51,8 +51,8 @@ def origin():
     )
 
 
-def trial(verdict=Verdict.SAME, *, tool=GATE, is_loaded=False, percent=0, ratio=1.0, busy=1.0):
-    row = Row(
+def trial(verdict=GateVerdict.SAME, *, tool=GATE, is_loaded=False, percent=0, ratio=1.0, busy=1.0):
+    row = GateRow(
         entry="linear",
         mechanism="linear",
         cell="linear seq_len=64 float32 forward cpu",

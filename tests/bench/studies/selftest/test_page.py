@@ -1,7 +1,7 @@
 import pytest
 
 from bench.publishing.document import markdown
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.verdict import GateVerdict
 from bench.studies.selftest.findings import Share, goals_of, series_of
 from bench.studies.selftest.page import page_of
 from bench.studies.selftest.settings import PYTEST
@@ -9,8 +9,8 @@ from tests.bench.studies.selftest.made_up import origin, trial
 
 TRIALS = [
     *(trial(is_loaded=loaded) for _ in range(30) for loaded in (False, True)),
-    *(trial(Verdict.SLOWER, percent=5, ratio=1.06) for _ in range(10)),
-    trial(Verdict.SLOWER, tool=PYTEST, ratio=1.07),
+    *(trial(GateVerdict.SLOWER, percent=5, ratio=1.06) for _ in range(10)),
+    trial(GateVerdict.SLOWER, tool=PYTEST, ratio=1.07),
 ]
 
 
@@ -43,14 +43,14 @@ def test_every_row_of_a_table_is_as_long_as_its_header():
 
 
 def test_a_machine_that_was_not_idle_and_failed_workers_are_told_before_the_goals():
-    text = page([trial(busy=1.8), trial(Verdict.INCOMPARABLE)]).partition("## Goals")[0]
+    text = page([trial(busy=1.8), trial(GateVerdict.INCOMPARABLE)]).partition("## Goals")[0]
     assert "was not idle** in 1 of the 2" in text and "1 trials ended without" in text
     assert "was not idle" not in page([trial(), trial(is_loaded=True, busy=2.0)])
 
 
 def test_a_goal_is_met_where_its_whole_interval_meets_it_and_missed_where_nothing_does():
     alarms = "at most 1 % false alarms, idle and next to a load"
-    wrong = [trial(Verdict.SLOWER)]
+    wrong = [trial(GateVerdict.SLOWER)]
     half = [trial()] * 185 + [trial(is_loaded=True)] * 184
     assert verdicts([*half, trial(is_loaded=True)]) == {alarms: "met"}
     assert verdicts([*half, *wrong]) == {alarms: "not met"}
@@ -59,7 +59,7 @@ def test_a_goal_is_met_where_its_whole_interval_meets_it_and_missed_where_nothin
 
 
 def test_a_slowdown_is_surely_found_where_the_whole_interval_says_so():
-    found = trial(Verdict.SLOWER, percent=5)
+    found = trial(GateVerdict.SLOWER, percent=5)
     (goal,) = verdicts([found] * 75)
     assert verdicts([found] * 75) == {goal: "met"}
     assert verdicts([found] * 74 + [trial(percent=5)]) == {goal: "not met"}
@@ -68,7 +68,7 @@ def test_a_slowdown_is_surely_found_where_the_whole_interval_says_so():
 
 
 def test_a_small_slowdown_next_to_a_load_is_shown_and_no_goal():
-    found = [trial(Verdict.SLOWER, percent=p, is_loaded=True) for p in (5, 10)]
+    found = [trial(GateVerdict.SLOWER, percent=p, is_loaded=True) for p in (5, 10)]
     assert [words[:4] for words in verdicts(found)] == ["10 %"]
     assert [series.percent for series in series_of(found)] == [5, 10]
 

@@ -12,7 +12,7 @@ import pytest
 from bench.core.cli.errors import ConfigError
 from bench.measuring.worker.jobs import Interrupted
 from bench.publishing.document import markdown
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.verdict import GateVerdict
 from bench.studies.selftest import study
 from bench.studies.selftest.page import page_of
 from bench.studies.session import Session
@@ -92,7 +92,7 @@ def test_the_newest_data_makes_the_page_and_the_exit_code(tmp_path, session):
     out, asked = tmp_path / "out", config(page=str(tmp_path / "page.md"))
     with pytest.raises(ConfigError, match="make selftest"):
         study.newest_file(out)
-    for name, verdict in (("1", Verdict.SLOWER), ("2", Verdict.SAME)):
+    for name, verdict in (("1", GateVerdict.SLOWER), ("2", GateVerdict.SAME)):
         study.data_file(out / f"{name}.jsonl").append(origin(), *[trial(verdict)] * 10)
     assert study.publish(study.newest_file(out), asked, session) == 0
     assert "results/selftest/2.jsonl" in (tmp_path / "page.md").read_text()

@@ -8,8 +8,8 @@ from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import plan
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.launch import WorkerServer
-from bench.studies.gate.verdict import Interval, Verdict
-from bench.studies.gate.versus import Comparison
+from bench.studies.gate.paired import PairedComparison
+from bench.studies.gate.verdict import GateVerdict, Interval
 from bench.studies.selftest import rival_suite, trials
 from bench.studies.selftest.settings import BUNCH, PYTEST, TIMER
 from bench.studies.selftest.trials import GATE, Unit, measure, units
@@ -42,14 +42,14 @@ def test_the_gate_compares_the_tree_with_itself_slowed_down_as_asked(monkeypatch
     def compare(base, current, base_root, jobs, effort, *, tail, repeat_every):
         asked.update(base=base, current=current, tail=tail, every=repeat_every)
         interval = Interval(median=1.05, low=1.04, high=1.06)
-        return Comparison(verdict=Verdict.SLOWER, interval=interval)
+        return PairedComparison(verdict=GateVerdict.SLOWER, interval=interval)
 
     monkeypatch.setattr(trials, "compare", compare)
     unit = Unit(tool=GATE, is_loaded=True, index=5, percent=5)
     (found,) = measure(unit, CELLS, CONFIG, jobs)
     assert asked["base"] is asked["current"] is CELLS[5 % len(CELLS)]
     assert asked["every"] == 20 and asked["tail"] == 0.01
-    assert (found.percent, found.is_loaded, found.row.verdict) == (5, True, Verdict.SLOWER)
+    assert (found.percent, found.is_loaded, found.row.verdict) == (5, True, GateVerdict.SLOWER)
 
 
 class FakeProcesses:
@@ -80,10 +80,10 @@ def test_a_rival_gets_a_process_per_side_and_slowdowns_of_exact_size(monkeypatch
     assert [word for word in processes.asked[0][0] if "0.6" in word]  # seconds per side
     assert Counter(t.percent for t in found) == {0: 2, 5: 2, 10: 2, 20: 2}  # trials 5 and 6 of 7
     assert {(t.percent, t.row.ratio, t.row.verdict) for t in found} == {
-        (0, 1.0, Verdict.SAME),
-        (5, 1.05, Verdict.SAME),  # not beyond the threshold
-        (10, 1.1, Verdict.SLOWER),
-        (20, 1.2, Verdict.SLOWER),
+        (0, 1.0, GateVerdict.SAME),
+        (5, 1.05, GateVerdict.SAME),  # not beyond the threshold
+        (10, 1.1, GateVerdict.SLOWER),
+        (20, 1.2, GateVerdict.SLOWER),
     }
     assert [t.row.key for t in found[:2]] == [CELLS[1].key, CELLS[2].key]
 

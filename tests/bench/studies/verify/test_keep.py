@@ -10,7 +10,7 @@ from bench.core.badges import Badge, BadgeStatus, append_badges
 from bench.core.cli.errors import ConfigError
 from bench.core.proofs import line_of, stored_proofs
 from bench.measuring.machine.environment import mechanism_source
-from bench.studies.golden.proof import Proof, Verdict
+from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.keep import keep
 
 
@@ -25,7 +25,7 @@ def test_only_proofs_of_the_present_source_are_kept(tmp_path: Path) -> None:
     proven(tmp_path, "linear", now["linear"])
     proven(tmp_path, "nala", "before")
     proven(tmp_path, "of_a_plugin", "any")
-    case = Proof(golden="a/b", mechanism="linear", case="b", status=Verdict.PASSED)
+    case = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED)
     rows = [replace(case, source=now["linear"]), replace(case, mechanism="softmax")]
     (tmp_path / "verify.json").write_text(json.dumps([asdict(row) for row in rows]))
     assert keep(tmp_path, path) == ["linear"]
@@ -43,7 +43,7 @@ def test_nothing_to_keep_is_bad_input(tmp_path: Path) -> None:
 def test_golden_cases_that_were_not_compared_again_are_kept(tmp_path: Path) -> None:
     path, now = tmp_path / "proofs.jsonl", mechanism_source("linear", ())
     proven(tmp_path, "linear", now)
-    case = Proof(golden="a/b", mechanism="linear", case="b", status=Verdict.PASSED, source=now)
+    case = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED, source=now)
     (tmp_path / "verify.json").write_text(json.dumps([asdict(case)]))
     keep(tmp_path, path)
     other = replace(case, mechanism="softmax", source=mechanism_source("softmax", ()))

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bench.measuring.plugins import import_plugins
 from bench.studies.golden.build import is_published
-from bench.studies.golden.proof import Proof, Verdict
+from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.outputs import exit_code, listed_gaps, run, unlisted, verify
 from bench.studies.verify.settings import Verify
 from tests.bench.studies.verify.goldens import PUBLIC, config, copy_case, session
@@ -72,17 +72,19 @@ ANOTHER_FORM = {
 def test_every_golden_of_a_mechanism_passes(
     public: list[Proof], mechanism: str, count: int
 ) -> None:
-    mine = [p for p in public if p.mechanism == mechanism and p.status is not Verdict.NOT_COVERED]
-    assert {p.golden: p.reason for p in mine if p.status is Verdict.FAILED} == {}
+    mine = [
+        p for p in public if p.mechanism == mechanism and p.status is not ProofStatus.NOT_COVERED
+    ]
+    assert {p.golden: p.reason for p in mine if p.status is ProofStatus.FAILED} == {}
     assert len(mine) == count
 
 
 def test_only_other_forms_of_proven_mechanisms_are_not_covered(public: list[Proof]) -> None:
-    folders = {p.golden.partition("/")[0] for p in public if p.status is Verdict.PASSED}
+    folders = {p.golden.partition("/")[0] for p in public if p.status is ProofStatus.PASSED}
     left = {
         p.golden
         for p in public
-        if p.status is Verdict.NOT_COVERED and p.golden.partition("/")[0] in folders
+        if p.status is ProofStatus.NOT_COVERED and p.golden.partition("/")[0] in folders
     }
     assert left == ANOTHER_FORM
     assert len(public) == 252
@@ -93,14 +95,14 @@ def test_every_golden_that_the_authors_operators_can_do_passes(
     published: list[Proof], mechanism: str, count: int
 ) -> None:
     mine = [p for p in published if p.mechanism == mechanism]
-    assert {p.golden: p.reason for p in mine if p.status is Verdict.FAILED} == {}
-    assert sum(p.status is Verdict.PASSED for p in mine) == count
-    left = {p.reason for p in mine if p.status is Verdict.NOT_COVERED}
+    assert {p.golden: p.reason for p in mine if p.status is ProofStatus.FAILED} == {}
+    assert sum(p.status is ProofStatus.PASSED for p in mine) == count
+    left = {p.reason for p in mine if p.status is ProofStatus.NOT_COVERED}
     assert left <= {f"{mechanism} has no causal form", f"{mechanism} takes no mask"}
 
 
 def test_what_is_not_covered_says_why(public: list[Proof]) -> None:
-    assert all(p.reason for p in public if p.status is Verdict.NOT_COVERED)
+    assert all(p.reason for p in public if p.status is ProofStatus.NOT_COVERED)
     why = {p.golden: p.reason or "" for p in public}
     assert "leaks the future" in why["performer/softmax_causal_b1h2n60d32m40"]
 
@@ -117,7 +119,7 @@ def test_rows_left_out_for_official_nans_are_told(public: list[Proof]) -> None:
 
 def test_case_names_say_nothing(public: list[Proof], tmp_path: Path) -> None:
     for number, proof in enumerate(public):
-        if proof.status is Verdict.PASSED or proof.golden in ANOTHER_FORM:
+        if proof.status is ProofStatus.PASSED or proof.golden in ANOTHER_FORM:
             folder = proof.golden.partition("/")[0]
             copy_case(tmp_path, proof.golden, f"{folder}/case{number:03}")
     renamed = [p for p in verify(config(tmp_path)) if not is_published(p.mechanism)]
@@ -125,7 +127,7 @@ def test_case_names_say_nothing(public: list[Proof], tmp_path: Path) -> None:
     expected = [
         (p.mechanism, p.status, p.error)
         for p in public
-        if p.status is Verdict.PASSED or p.golden in ANOTHER_FORM
+        if p.status is ProofStatus.PASSED or p.golden in ANOTHER_FORM
     ]
     assert outcome == expected
 
@@ -142,7 +144,7 @@ def test_a_folder_of_some_goldens_is_proven(small: Path) -> None:
         ("performer/softmax_b2h2n49d16m24", "performer_published"),
         ("softmax/causal_b2h2n49d16", "softmax"),
     ]
-    assert {p.status for p in proofs} == {Verdict.PASSED}
+    assert {p.status for p in proofs} == {ProofStatus.PASSED}
 
 
 def test_attention_narrows_by_our_names(small: Path) -> None:
@@ -186,7 +188,7 @@ def test_a_plugins_mechanism_is_proven_by_a_folder_of_its_name(
     )
     import_plugins(asked.plugins)
     assert [(p.golden, p.status) for p in verify(asked)] == [
-        ("my_linear/full_b2h2n49d16", Verdict.PASSED)
+        ("my_linear/full_b2h2n49d16", ProofStatus.PASSED)
     ]
 
 
@@ -202,7 +204,7 @@ def _registry() -> dict[str, Any]:
 
 def failures(folder: Path, *attention: str) -> dict[str, tuple[str | None, str | None]]:
     proofs = [p for p in verify(config(folder, *attention)) if not is_published(p.mechanism)]
-    return {p.golden: (p.mechanism, p.reason) for p in proofs if p.status is Verdict.FAILED}
+    return {p.golden: (p.mechanism, p.reason) for p in proofs if p.status is ProofStatus.FAILED}
 
 
 def flip_bit_of_output(path: Path, byte: int, mask: int) -> None:
@@ -265,7 +267,7 @@ def test_strict_fails_a_case_that_is_not_covered_and_not_listed(
     proofs: list[Proof], small: Path
 ) -> None:
     listed = listed_gaps(PUBLIC)
-    gaps = {f"{p.golden} {p.mechanism}" for p in proofs if p.status is Verdict.NOT_COVERED}
+    gaps = {f"{p.golden} {p.mechanism}" for p in proofs if p.status is ProofStatus.NOT_COVERED}
     assert unlisted(proofs, listed) == [] and listed.keys() == gaps
     copy_case(small, name := "performer/softmax_causal_b2h2n49d16m24")
     usual = config(small, "performer", out=small.parent / "verify.json")

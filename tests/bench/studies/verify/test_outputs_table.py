@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from bench.studies.golden.proof import Proof, Verdict
+from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.outputs_table import reasons, summary, table
 
 
@@ -16,14 +16,16 @@ def shown(proofs: list[Proof]) -> list[list[str]]:
 
 def test_the_table_has_a_row_per_case_and_the_summary_counts_them() -> None:
     passed = Proof(
-        golden="a/b", mechanism="m", case="b", status=Verdict.PASSED,
+        golden="a/b", mechanism="m", case="b", status=ProofStatus.PASSED,
         error=1.2e-7, bound=3e-6, dtype="float32",
     )  # fmt: skip
     nan = Proof(
-        golden="a/c", mechanism="m", case="c", status=Verdict.FAILED,
+        golden="a/c", mechanism="m", case="c", status=ProofStatus.FAILED,
         bound=3e-6, dtype="float64", reason="out in float64 is not finite",
     )  # fmt: skip
-    other = Proof(golden="d/e", mechanism=None, case="e", status=Verdict.NOT_COVERED, reason="why")
+    other = Proof(
+        golden="d/e", mechanism=None, case="e", status=ProofStatus.NOT_COVERED, reason="why"
+    )
     assert shown([passed, nan, other]) == [
         ["a/b", "m", "passed", "1.2e-07 / 3e-06", "float32"],
         ["a/c", "m", "failed", "not finite / 3e-06", "float64"],
@@ -38,7 +40,7 @@ def test_the_table_has_a_row_per_case_and_the_summary_counts_them() -> None:
 
 def test_the_authors_operators_are_counted_apart() -> None:
     ours, theirs = (
-        Proof(golden="a/b", mechanism=name, case="b", status=Verdict.PASSED)
+        Proof(golden="a/b", mechanism=name, case="b", status=ProofStatus.PASSED)
         for name in ("nala", "nala_published")
     )
     assert summary([ours, theirs, theirs]) == (
@@ -49,7 +51,7 @@ def test_the_authors_operators_are_counted_apart() -> None:
 
 def test_a_pass_that_needs_a_word_gets_a_line_of_it() -> None:
     passed = Proof(
-        golden="a/b", mechanism="m", case="b", status=Verdict.PASSED,
+        golden="a/b", mechanism="m", case="b", status=ProofStatus.PASSED,
         error=1.2e-7, bound=3e-6, dtype="float32", reason="2 rows were left out",
     )  # fmt: skip
     assert reasons([passed]) == ["passed a/b: 2 rows were left out"]

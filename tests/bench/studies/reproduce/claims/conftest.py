@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from bench.core.record import Quality
-from bench.studies.rates.rows import Row
+from bench.studies.rates.rows import TaskRow
 from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims import Lab
 from bench.studies.session import Session
@@ -53,7 +53,7 @@ def given_arm(name: str, scores: list[float], **more: Any) -> Arm:
     }
     usual: dict[str, Any] = {"rate": 0.003, "tried": ((0.003, 0.9),), "is_at_edge": False}
     return Arm(
-        row=Row(cell=record(RUNS[0]).cell, rates=(0.003,)),
+        row=TaskRow(cell=record(RUNS[0]).cell, rates=(0.003,)),
         name=name,
         runs=runs,
         seeds=tuple(runs),

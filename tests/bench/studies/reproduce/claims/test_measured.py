@@ -13,7 +13,7 @@ from bench.studies.reproduce.claims.norms import entropy_follows_norm
 from bench.studies.reproduce.claims.performer import performer_unbiased
 from bench.studies.reproduce.claims.signs import unlike_signs
 from bench.studies.reproduce.stored import Finding
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.claims.conftest import GivenLab
 
 
@@ -24,13 +24,13 @@ def value(finding: Finding, name: str) -> float:
 @pytest.mark.parametrize(
     ("of", "verdict"),
     [
-        ("softmax", Verdict.HOLDS),
-        ("nala", Verdict.HOLDS_WHERE),
-        ("polaformer", Verdict.DOES_NOT_HOLD),
+        ("softmax", PaperVerdict.HOLDS),
+        ("nala", PaperVerdict.HOLDS_WHERE),
+        ("polaformer", PaperVerdict.DOES_NOT_HOLD),
     ],
 )
 def test_entropy_falls_with_the_norm_in_softmax_and_to_some_norm_in_nala(
-    lab: GivenLab, of: str, verdict: Verdict
+    lab: GivenLab, of: str, verdict: PaperVerdict
 ) -> None:
     norms = [1.0, 2.0, 4.0, 8.0]
     found = entropy_follows_norm(
@@ -61,7 +61,7 @@ def test_memory_falls_against_written_scores_and_not_against_fused_attention(
 ) -> None:
     baselines = ["softmax_explicit", "softmax"]
     found = memory_at_70k(lab, of="nala", baselines=baselines, num_tokens=2048, claimed=-0.9)
-    assert found.verdict is Verdict.HOLDS_WHERE
+    assert found.verdict is PaperVerdict.HOLDS_WHERE
     assert "the baseline is softmax_explicit" in found.words
     assert value(found, "change against softmax, %") > 0
 
@@ -69,30 +69,30 @@ def test_memory_falls_against_written_scores_and_not_against_fused_attention(
 @pytest.mark.parametrize(
     ("factors", "spreads", "verdict"),
     [
-        ([1, 3], [0.5], Verdict.HOLDS),  # softmax is blunter there
-        ([1, 3], [0.5, 3], Verdict.HOLDS_WHERE),
-        ([1, 3], [3], Verdict.DOES_NOT_HOLD),
-        ([3, 1], [0.5], Verdict.DOES_NOT_HOLD),
+        ([1, 3], [0.5], PaperVerdict.HOLDS),  # softmax is blunter there
+        ([1, 3], [0.5, 3], PaperVerdict.HOLDS_WHERE),
+        ([1, 3], [3], PaperVerdict.DOES_NOT_HOLD),
+        ([3, 1], [0.5], PaperVerdict.DOES_NOT_HOLD),
     ],
 )
 def test_focusing_sharpens_beyond_softmax_where_queries_and_keys_are_short(
-    lab: GivenLab, factors: list[float], spreads: list[float], verdict: Verdict
+    lab: GivenLab, factors: list[float], spreads: list[float], verdict: PaperVerdict
 ) -> None:
     found = focusing_sharpens(lab, factors=factors, spreads=spreads, num_seeds=2)
     assert found.verdict is verdict
-    assert found.words.startswith("the spread is 0.5: ") == (verdict is Verdict.HOLDS_WHERE)
+    assert found.words.startswith("the spread is 0.5: ") == (verdict is PaperVerdict.HOLDS_WHERE)
 
 
 def test_the_convolution_has_the_rank_that_it_restores(lab: GivenLab) -> None:
     found = convolution_restores_rank(lab, side=8, num_seeds=2)
-    assert found.verdict is Verdict.HOLDS
+    assert found.verdict is PaperVerdict.HOLDS
     assert value(found, "flatten, rank") <= 32
     assert value(found, "convolution alone, rank") == 64
 
 
 def test_like_and_unlike_signs_make_the_whole_product(lab: GivenLab) -> None:
     found = unlike_signs(lab, num_seeds=2)
-    assert found.verdict is Verdict.HOLDS
+    assert found.verdict is PaperVerdict.HOLDS
     name = "share of the variance of q . k by like and unlike signs"
     assert value(found, name) == pytest.approx(1)
 
@@ -100,23 +100,23 @@ def test_like_and_unlike_signs_make_the_whole_product(lab: GivenLab) -> None:
 def test_a_map_that_is_hardly_trained_is_monotone_and_not_spiky(lab: GivenLab) -> None:
     found = spiky_and_monotone(lab, rows=["linear"], std=1.5, num_steps=5, num_seeds=2)
     assert value(found, "softmax, rank correlation with q . k") == pytest.approx(1)
-    assert found.verdict is Verdict.DOES_NOT_HOLD
+    assert found.verdict is PaperVerdict.DOES_NOT_HOLD
     assert found.words.startswith("the trained map is not spiky: ")
 
 
 @pytest.mark.parametrize(
     ("trained", "earlier", "verdict", "words"),
     [
-        ((0.6, 0.9), (0.9, 0.5), Verdict.HOLDS, "entropy / ln N is 0.50 of softmax"),
-        ((0.7, 0.8), (0.6, 0.5), Verdict.HOLDS_WHERE, "the earlier maps are elu: "),
-        ((0.9, 0.9), (0.95, 0.5), Verdict.DOES_NOT_HOLD, "the trained map is not spiky: "),
-        ((0.6, 0.3), (0.9, 0.2), Verdict.DOES_NOT_HOLD, "the trained map is not monotone: "),
+        ((0.6, 0.9), (0.9, 0.5), PaperVerdict.HOLDS, "entropy / ln N is 0.50 of softmax"),
+        ((0.7, 0.8), (0.6, 0.5), PaperVerdict.HOLDS_WHERE, "the earlier maps are elu: "),
+        ((0.9, 0.9), (0.95, 0.5), PaperVerdict.DOES_NOT_HOLD, "the trained map is not spiky: "),
+        ((0.6, 0.3), (0.9, 0.2), PaperVerdict.DOES_NOT_HOLD, "the trained map is not monotone: "),
     ],
 )
 def test_a_trained_map_must_come_near_softmax_and_nearer_than_earlier_ones(
     trained: tuple[float, float],
     earlier: tuple[float, float],
-    verdict: Verdict,
+    verdict: PaperVerdict,
     words: str,
 ) -> None:
     rows = {
@@ -134,7 +134,7 @@ def test_a_trained_map_must_come_near_softmax_and_nearer_than_earlier_ones(
 def test_the_kernel_is_unbiased_and_the_weights_are_not(lab: GivenLab) -> None:
     found = performer_unbiased(lab, num_features=[8], norms=[1.0], num_draws=200, num_groups=10)
     kernel, weights, _ = found.rows
-    assert found.verdict is Verdict.HOLDS_WHERE
+    assert found.verdict is PaperVerdict.HOLDS_WHERE
     assert kernel.low is not None and kernel.high is not None and kernel.low < 0 < kernel.high
     assert weights.low is not None and weights.low > 0
 

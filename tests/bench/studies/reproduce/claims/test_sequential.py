@@ -19,7 +19,7 @@ from bench.studies.reproduce.claims.orders import order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
 from bench.studies.reproduce.claims.sequential import DECIDED, BudgetSpent, decide, plan_words
 from bench.studies.reproduce.stored import Finding
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 from bench.studies.session import Stopped
 from tests.bench.studies.reproduce.claims.conftest import GivenLab
 
@@ -48,7 +48,7 @@ NEVER = (0.1, -0.1, 0.05, -0.06) * 3
 
 def test_a_claim_is_decided_at_the_first_look_that_tells(lab: GivenLab) -> None:
     found = decide(order, lab.given(rising(*CLEAR)), ORDER, LOOKS)
-    assert found.verdict is Verdict.HOLDS
+    assert found.verdict is PaperVerdict.HOLDS
     words = f"decided at look 1 of 4 {PLAN}, 3 seeds, level 0.0125 of 0.05: on tile_recall with 3 "
     assert found.words.startswith(words)
     assert found.looks == (3, 5, 8, 12)
@@ -56,16 +56,16 @@ def test_a_claim_is_decided_at_the_first_look_that_tells(lab: GivenLab) -> None:
 
 def test_a_look_may_not_spend_what_the_others_need(lab: GivenLab) -> None:
     lab.given(rising(*LATER))
-    assert order(lab, **ORDER | {"seeds": [0, 1, 2]}).verdict is Verdict.HOLDS
+    assert order(lab, **ORDER | {"seeds": [0, 1, 2]}).verdict is PaperVerdict.HOLDS
     found = decide(order, lab, ORDER, LOOKS)
-    assert found.verdict is Verdict.HOLDS
+    assert found.verdict is PaperVerdict.HOLDS
     assert found.words.startswith(f"decided at look 2 of 4 {PLAN}, 5 seeds, level 0.0083 of 0.05: ")
 
 
 def test_looks_that_tell_nothing_end_at_the_largest_number(lab: GivenLab) -> None:
     lab.session.console = Console(file=(shown := io.StringIO()), width=200)
     found = decide(order, lab.given(rising(*NEVER)), ORDER, LOOKS)
-    assert found.verdict is Verdict.NOT_RESOLVABLE
+    assert found.verdict is PaperVerdict.NOT_RESOLVABLE
     assert found.words.startswith(f"not decided with 12 seeds at look 4 of 4 {PLAN}, 12 seeds, ")
     told = shown.getvalue().splitlines()
     assert [line.split(" (at")[0] for line in told] == [
@@ -73,16 +73,20 @@ def test_looks_that_tell_nothing_end_at_the_largest_number(lab: GivenLab) -> Non
     ]
 
 
-@pytest.mark.parametrize("verdict", [Verdict.NO_VERDICT, Verdict.UNTUNED, Verdict.ONE_SEED])
-def test_a_verdict_that_is_none_does_not_end_the_looks(lab: GivenLab, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    "verdict", [PaperVerdict.NO_VERDICT, PaperVerdict.UNTUNED, PaperVerdict.ONE_SEED]
+)
+def test_a_verdict_that_is_none_does_not_end_the_looks(
+    lab: GivenLab, verdict: PaperVerdict
+) -> None:
     looked: list[tuple[list[int], float, float]] = []
 
     def claim(lab: Lab, *, seeds: list[int]) -> Finding:
         looked.append((seeds, lab.level, lab.earlier_s))
         lab.earlier_s += 7.0
-        return Finding(verdict=Verdict.HOLDS_WHERE if len(seeds) == 8 else verdict, words="w")
+        return Finding(verdict=PaperVerdict.HOLDS_WHERE if len(seeds) == 8 else verdict, words="w")
 
-    assert decide(claim, lab, {"seeds": [4, 5]}, LOOKS).verdict is Verdict.HOLDS_WHERE
+    assert decide(claim, lab, {"seeds": [4, 5]}, LOOKS).verdict is PaperVerdict.HOLDS_WHERE
     assert [seeds for seeds, *_ in looked] == [list(range(n)) for n in (3, 5, 8)]
     assert [level for _, level, _ in looked] == pytest.approx(LOOKS.spent[:3])
     assert [earlier_s for *_, earlier_s in looked] == [0.0, 0.0, 0.0]  # none is counted twice
@@ -169,15 +173,15 @@ def test_a_decay_that_comes_near_is_told_at_a_look_too(lab: GivenLab) -> None:
         "margin": 0.2,
     }
     found = decide(delta_rule_recalls, lab.given(scores), settings, LOOKS)
-    assert found.verdict is Verdict.DOES_NOT_HOLD
+    assert found.verdict is PaperVerdict.DOES_NOT_HOLD
 
 
 @pytest.mark.parametrize(
     ("first", "last", "verdict"),
-    [(0.3, 0.9, Verdict.HOLDS_WHERE), (0.9, 0.3, Verdict.DOES_NOT_HOLD)],
+    [(0.3, 0.9, PaperVerdict.HOLDS_WHERE), (0.9, 0.3, PaperVerdict.DOES_NOT_HOLD)],
 )
 def test_recall_by_the_state_is_told_at_a_look_too(
-    lab: GivenLab, first: float, last: float, verdict: Verdict
+    lab: GivenLab, first: float, last: float, verdict: PaperVerdict
 ) -> None:
     def scores(name: str, settings: dict[str, Any]) -> list[float]:
         level = {8: first, 4: last, 2: last}[settings["num_heads"]]
@@ -199,11 +203,11 @@ def test_a_size_that_one_look_at_5_per_cent_would_tell_waits_for_its_share(lab: 
         more = (0.1, 0.14, 0.2) if settings["num_heads"] == 2 else (0.0, 0.0, 0.0)
         return [0.5 + gap for gap in more]
 
-    def found() -> Verdict:
+    def found() -> PaperVerdict:
         given: dict[str, Any] = {"num_heads": [8, 2], "settings": {"embed_dim": 64}}
         return recall_grows_with_state(lab, entry="linear", seeds=[0, 1, 2], **given).verdict
 
     lab.given(scores)
-    assert found() is Verdict.HOLDS_WHERE
+    assert found() is PaperVerdict.HOLDS_WHERE
     lab.level = LOOKS.spent[0]
-    assert found() is Verdict.NOT_RESOLVABLE
+    assert found() is PaperVerdict.NOT_RESOLVABLE

@@ -13,7 +13,7 @@ from bench.studies.reproduce.claims.delta_rule import delta_rule_recalls
 from bench.studies.reproduce.claims.orders import ablation, order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
 from bench.studies.reproduce.stored import Finding
-from bench.studies.reproduce.verdicts import Verdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.claims.conftest import GivenLab, given_arm
 
 SEEDS = [0, 1, 2]
@@ -34,7 +34,7 @@ def grows(lab: GivenLab, by_heads: dict[int, list[float]]) -> Finding:
 
 def test_recall_that_rises_with_the_state_holds_for_wider_heads(lab: GivenLab) -> None:
     found = grows(lab, {8: [0.3, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
-    assert found.verdict is Verdict.HOLDS_WHERE
+    assert found.verdict is PaperVerdict.HOLDS_WHERE
     assert found.words.startswith("heads get wider with the state, from 8 to 32 channels: ")
     assert "recall is 31 % at 512, 91 % at 2,048 numbers of state a layer" in found.words
     assert found.rows[0].training == (
@@ -46,7 +46,7 @@ def test_a_stuck_or_untuned_size_carries_no_verdict(
     lab: GivenLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck = grows(lab, {8: [0.02, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
-    assert stuck.verdict is Verdict.NO_VERDICT
+    assert stuck.verdict is PaperVerdict.NO_VERDICT
     assert stuck.words.endswith("; 512 is stuck in 1 of 3 seeds")
 
     def untuned(lab: GivenLab, rows: Any, task: str, settings: Any, *_: Any) -> Any:
@@ -55,13 +55,16 @@ def test_a_stuck_or_untuned_size_carries_no_verdict(
 
     monkeypatch.setattr(GivenLab, "tuned", untuned)
     found = grows(lab, {8: [], 2: []})
-    assert found.verdict is Verdict.UNTUNED
+    assert found.verdict is PaperVerdict.UNTUNED
 
 
 def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab: GivenLab) -> None:
-    assert grows(lab, {8: [0.9, 0.91, 0.92], 2: [0.3, 0.31, 0.32]}).verdict is Verdict.DOES_NOT_HOLD
+    assert (
+        grows(lab, {8: [0.9, 0.91, 0.92], 2: [0.3, 0.31, 0.32]}).verdict
+        is PaperVerdict.DOES_NOT_HOLD
+    )
     noisy = grows(lab, {8: [0.3, 0.9, 0.5], 2: [0.6, 0.4, 0.9]})
-    assert noisy.verdict is Verdict.NOT_RESOLVABLE
+    assert noisy.verdict is PaperVerdict.NOT_RESOLVABLE
 
 
 DECAYS = {
@@ -76,15 +79,35 @@ DECAYS = {
 @pytest.mark.parametrize(
     ("decay", "num_pairs", "verdict", "words"),
     [
-        (["retnet"], [4, 16], Verdict.HOLDS, "every delta rule is ahead of every decay by more"),
-        (["retnet", "gla"], [4, 16], Verdict.HOLDS_WHERE, "with 16 pairs every decay is 10 points"),
-        (["retnet", "gla"], [4], Verdict.DOES_NOT_HOLD, "with 4 pairs a decay comes within 10"),
-        (["gla"], [8], Verdict.NOT_RESOLVABLE, "the seeds do not tell: deltanet less gla with 8"),
-        (["gla"], [32], Verdict.NO_VERDICT, "gla with 32 pairs is stuck in 1 of 3 seeds: "),
+        (
+            ["retnet"],
+            [4, 16],
+            PaperVerdict.HOLDS,
+            "every delta rule is ahead of every decay by more",
+        ),
+        (
+            ["retnet", "gla"],
+            [4, 16],
+            PaperVerdict.HOLDS_WHERE,
+            "with 16 pairs every decay is 10 points",
+        ),
+        (
+            ["retnet", "gla"],
+            [4],
+            PaperVerdict.DOES_NOT_HOLD,
+            "with 4 pairs a decay comes within 10",
+        ),
+        (
+            ["gla"],
+            [8],
+            PaperVerdict.NOT_RESOLVABLE,
+            "the seeds do not tell: deltanet less gla with 8",
+        ),
+        (["gla"], [32], PaperVerdict.NO_VERDICT, "gla with 32 pairs is stuck in 1 of 3 seeds: "),
     ],
 )
 def test_a_delta_rule_recalls_where_no_decay_comes_near(
-    lab: GivenLab, decay: list[str], num_pairs: list[int], verdict: Verdict, words: str
+    lab: GivenLab, decay: list[str], num_pairs: list[int], verdict: PaperVerdict, words: str
 ) -> None:
     def scores(name: str, settings: dict[str, Any]) -> list[float]:
         if name == "deltanet":
@@ -129,13 +152,13 @@ def test_the_additive_arm_is_gated_deltanet_without_what_it_takes_out(
 @pytest.mark.parametrize(
     ("last", "verdict"),
     [
-        ([0.99, 0.98, 0.99], Verdict.HOLDS),
-        ([0.3, 0.29, 0.3], Verdict.DOES_NOT_HOLD),
-        ([0.99, 0.80, 0.90], Verdict.NOT_RESOLVABLE),
+        ([0.99, 0.98, 0.99], PaperVerdict.HOLDS),
+        ([0.3, 0.29, 0.3], PaperVerdict.DOES_NOT_HOLD),
+        ([0.99, 0.80, 0.90], PaperVerdict.NOT_RESOLVABLE),
     ],
 )
 def test_an_order_holds_only_where_every_step_is_told_from_0(
-    last: list[float], verdict: Verdict
+    last: list[float], verdict: PaperVerdict
 ) -> None:
     scores = {"a": [0.5, 0.51, 0.5], "b": [0.89, 0.9, 0.91], "c": last}
     found = ordered(scores, [0.4, 0.4], "task")
@@ -146,13 +169,13 @@ def test_an_order_holds_only_where_every_step_is_told_from_0(
 def test_an_order_of_several_rows_is_held_against_holm() -> None:
     rising = [0.50, 0.51, 0.50], [0.60, 0.611, 0.599], [0.63, 0.64, 0.65]
     steps = dict(zip("abc", rising, strict=True))
-    assert ordered({n: steps[n] for n in "bc"}, [3.0], "task").verdict is Verdict.HOLDS
-    assert ordered(steps, [10.0, 3.0], "task").verdict is Verdict.HOLDS
+    assert ordered({n: steps[n] for n in "bc"}, [3.0], "task").verdict is PaperVerdict.HOLDS
+    assert ordered(steps, [10.0, 3.0], "task").verdict is PaperVerdict.HOLDS
     # With p = 0.03 for either, one step stands alone and two do not stand together.
     step = {"a": [0.5] * 6, "b": [0.5 + g for g in (0.01, 0.09, 0.02, 0.08, 0.1, 0.01)]}
     both = step | {"c": [2 * b - 0.5 for b in step["b"]]}
-    assert ordered(step, [5.0], "task").verdict is Verdict.HOLDS
-    assert ordered(both, [5.0, 5.0], "task").verdict is Verdict.NOT_RESOLVABLE
+    assert ordered(step, [5.0], "task").verdict is PaperVerdict.HOLDS
+    assert ordered(both, [5.0, 5.0], "task").verdict is PaperVerdict.NOT_RESOLVABLE
 
 
 def test_the_ablation_has_three_arms_and_the_order_its_rows(lab: GivenLab) -> None:
@@ -163,7 +186,7 @@ def test_the_ablation_has_three_arms_and_the_order_its_rows(lab: GivenLab) -> No
         "with_cosine, %",
         "with_norm, %",
     ]
-    assert order(lab, rows=["flatten", "nala"], **given).verdict is Verdict.NOT_RESOLVABLE
+    assert order(lab, rows=["flatten", "nala"], **given).verdict is PaperVerdict.NOT_RESOLVABLE
 
 
 @pytest.fixture

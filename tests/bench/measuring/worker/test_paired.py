@@ -1,4 +1,4 @@
-from bench.measuring.worker.versus import repeating
+from bench.measuring.worker.paired import repeating
 
 
 def test_every_nth_call_does_its_work_twice():

@@ -1,6 +1,6 @@
-"""Claims on pieces of work, as files that all sweeps of a store see.
+"""Leases on units of work, as files that all sweeps of a store see.
 
-A claim is a file that its owner creates exclusively, and touches every `HEARTBEAT_S`. An owner on
+A lease is a file that its holder creates exclusively, and touches every `HEARTBEAT_S`. A holder on
 the same host is dead if its process is gone; one elsewhere, if its file was not touched for
 `DEAD_AFTER_S`. This assumes that exclusive creation is atomic on the file system, and that the
 clocks of the hosts are within 30 s of each other.
@@ -32,12 +32,15 @@ from bench.core.cli.stored_files import files_inside, folder_inside, open_inside
 from bench.core.clock import unix_s
 from bench.core.store import StoreError
 
+FOLDER = "claims"
+"""Name of the folder in a store. Sweeps of older versions may share the store, so it stays."""
+
 HEARTBEAT_S = 10.0
 DEAD_AFTER_S = 60.0
 """Seconds without a heartbeat: six are missed, or three if clocks are 30 s apart."""
 
 MAX_BYTES = 2**16
-"""Largest number of bytes read of a claim, which has a few hundred."""
+"""Largest number of bytes read of a lease, which has a few hundred."""
 
 _SAME_START_S = 2.0
 """Tolerance of a process's start: it follows from the boot time, which moves with the clock."""
@@ -47,8 +50,8 @@ _UNLIKELY_MANY = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owner:
-    """Owner of a claim.
+class Holder:
+    """Holder of a lease; the fields are the keys of its file.
 
     Attributes:
         host: name of the machine.
@@ -79,7 +82,7 @@ class Owner:
 
     @property
     def is_running(self) -> bool:
-        """Whether its process runs here: its id and its start are those of the owner."""
+        """Whether its process runs here: its id and its start are those of the holder."""
         try:
             process = psutil.Process(self.pid)
             if abs(process.create_time() - self.started) > _SAME_START_S:
@@ -91,44 +94,44 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """A claim's file at one moment; `owner` is None while its content is not yet written."""
+    """A lease's file at one moment; `holder` is None while its content is not yet written."""
 
     text: str
     touched: float
 
     @property
-    def owner(self) -> Owner | None:
+    def holder(self) -> Holder | None:
         try:
             flat = parsed(self.text)
-            return checked(Owner, flat) if isinstance(flat, dict) else None
+            return checked(Holder, flat) if isinstance(flat, dict) else None
         except ValueError:
             return None
 
     @property
-    def is_dead(self) -> bool:
-        owner = self.owner
-        if owner is not None and owner.is_here:
-            return not owner.is_running
+    def has_expired(self) -> bool:
+        holder = self.holder
+        if holder is not None and holder.is_here:
+            return not holder.is_running
         # A time in the future counts as well: a clock was set back since.
         return abs(unix_s() - self.touched) > DEAD_AFTER_S
 
 
-class Claims:
-    """Claims of one sweep, and a view of those of others. A context manager that releases its own.
+class Leases:
+    """Leases of one sweep, and a view of those of others. A context manager that releases its own.
 
     Raises:
-        StoreError: the folder of claims cannot be written to.
+        StoreError: the folder of leases cannot be written to.
     """
 
     def __init__(self, out: Path) -> None:
-        self._folder = claims_folder(out)
+        self._folder = leases_folder(out)
         self._held: dict[str, int] = {}
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self.done = self.failed = 0
 
-    def __enter__(self) -> Claims:
+    def __enter__(self) -> Leases:
         try:
             self._make_folder()
         except OSError as error:
@@ -146,18 +149,18 @@ class Claims:
         self._heart.join()
         for name in list(self._held):
             self.release(name)
-        with suppress(OSError):  # others may have claims in it
+        with suppress(OSError):  # others may have leases in it
             self._folder.rmdir()
 
-    def take(self, name: str, what: str = "") -> bool:
-        """Claim a piece of work; False if a sweep that is alive holds it.
+    def acquire(self, name: str, what: str = "") -> bool:
+        """Lease a unit of work; False if a sweep that is alive holds it.
 
         Args:
-            name: name of the work, fit for a file name.
+            name: name of the unit, fit for a file name.
             what: description of the work, shown to those who wait for it.
 
         Raises:
-            StoreError: the claim cannot be written.
+            StoreError: the lease cannot be written.
         """
         path = self._folder / name
         for _ in range(_UNLIKELY_MANY):
@@ -166,13 +169,13 @@ class Claims:
             except FileExistsError:
                 try:
                     seen = _look(path)
-                except ConfigError as error:  # no claim of a sweep, and never released
-                    _say_once(f"{error} The work that it stands for goes on without a claim.")
+                except ConfigError as error:  # no lease of a sweep, and never released
+                    _say_once(f"{error} The work that it stands for goes on without a lease.")
                     return True
                 if seen is not None:
-                    if not seen.is_dead:
+                    if not seen.has_expired:
                         return False
-                    _remove_stale(path, seen)
+                    _remove_expired(path, seen)
             except FileNotFoundError:  # another sweep has removed the empty folder
                 self._make_folder()
             except OSError as error:
@@ -198,46 +201,46 @@ class Claims:
             raise _cannot(path, error) from error
 
     def release(self, name: str) -> None:
-        """Release a claim, once the records of its work are written."""
+        """Release a lease, once the records of its work are written."""
         with self._lock:
             handle = self._held.pop(name, None)
         if handle is None:
             return
         path = self._folder / name
         with suppress(OSError):
-            # A sweep that was suspended for a minute may have lost its claim to another.
+            # A sweep that was suspended for a minute may have lost its lease to another.
             if os.path.samestat(os.fstat(handle), os.stat(path)):
                 path.unlink()
         os.close(handle)
 
-    def others(self) -> Iterator[tuple[str, Owner]]:
-        """Names of claims of other sweeps that are alive, each with its owner."""
+    def others(self) -> Iterator[tuple[str, Holder]]:
+        """Names of leases of other sweeps that are alive, each with its holder."""
         for path in files_inside(self._folder.parent, f"{self._folder.name}/[!.]*"):
             try:
                 seen = None if path.name in self._held else _look(path)
             except ConfigError as error:
                 _say_once(f"{error} It is passed over.")
                 continue
-            if seen is not None and not seen.is_dead and (owner := seen.owner) is not None:
-                yield path.name, owner
+            if seen is not None and not seen.has_expired and (holder := seen.holder) is not None:
+                yield path.name, holder
 
     def by_machine(self) -> dict[str, Counter[str]]:
-        """Numbers by host: cells ``done`` and ``failed``, claims ``running``; this host first.
+        """Numbers by host: cells ``done`` and ``failed``, leases ``running``; this host first.
 
-        Other sweeps count only while they hold a claim.
+        Other sweeps count only while they hold a lease.
         """
-        mine = Owner(**asdict(_me()) | {"done": self.done, "failed": self.failed})
-        held = [mine] * len(self._held) + [owner for _, owner in self.others()]
+        mine = Holder(**asdict(_me()) | {"done": self.done, "failed": self.failed})
+        held = [mine] * len(self._held) + [holder for _, holder in self.others()]
         found = {mine.host: Counter(done=mine.done, failed=mine.failed)} if not self._held else {}
-        seen: dict[str, Owner] = {}
-        for owner in held:
-            machine = found.setdefault(owner.host, Counter())
+        seen: dict[str, Holder] = {}
+        for holder in held:
+            machine = found.setdefault(holder.host, Counter())
             machine["running"] += 1
-            # Each claim holds the progress of its sweep when it was made; the newest counts.
-            before = seen.get(owner.name)
-            seen[owner.name] = owner if before is None else max(before, owner, key=_progress)
-        for owner in seen.values():
-            found[owner.host].update(done=owner.done, failed=owner.failed)
+            # Each lease holds the progress of its sweep when it was made; the newest counts.
+            before = seen.get(holder.name)
+            seen[holder.name] = holder if before is None else max(before, holder, key=_progress)
+        for holder in seen.values():
+            found[holder.host].update(done=holder.done, failed=holder.failed)
         return found
 
     def _beat(self) -> None:
@@ -253,17 +256,17 @@ def _say_once(words: str) -> None:
     print(words, file=sys.stderr)
 
 
-def _progress(owner: Owner) -> int:
-    return owner.done
+def _progress(holder: Holder) -> int:
+    return holder.done
 
 
-def claims_folder(out: Path) -> Path:
-    """Folder of the claims on cells of the store `out`."""
-    return out / "claims"
+def leases_folder(out: Path) -> Path:
+    """Folder of the leases on cells of the store `out`."""
+    return out / FOLDER
 
 
 def _look(path: Path) -> _Seen | None:
-    """Read a claim; None if it was released meanwhile.
+    """Read a lease; None if it was released meanwhile.
 
     Raises:
         ConfigError: it is not a regular file, and would never be released.
@@ -272,7 +275,7 @@ def _look(path: Path) -> _Seen | None:
         with open_inside(path.parent.parent, path) as file:
             text = file.read(MAX_BYTES).decode(errors="replace")
             return _Seen(text=text, touched=os.fstat(file.fileno()).st_mtime)
-    except PermissionError:  # another user's: its owner touches it while alive
+    except PermissionError:  # another user's: its holder touches it while alive
         with suppress(OSError):
             return _Seen(text="", touched=os.lstat(path).st_mtime)
     except OSError:
@@ -280,25 +283,25 @@ def _look(path: Path) -> _Seen | None:
     return None
 
 
-def _remove_stale(path: Path, dead: _Seen) -> None:
-    """Remove a stale claim.
+def _remove_expired(path: Path, expired: _Seen) -> None:
+    """Remove an expired lease.
 
-    Only the process that created the tombstone may do so, and reads the claim again first: a claim
-    that a living sweep has made meanwhile is never removed.
+    Only the process that created the tombstone may do so, and reads the lease again first: a lease
+    that a living sweep has acquired meanwhile is never removed.
     """
-    digest = hashlib.sha256(f"{dead.text} {dead.touched}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{expired.text} {expired.touched}".encode()).hexdigest()[:16]
     tombstone = path.with_name(f".{path.name}.{digest}")
     try:
         os.close(os.open(tombstone, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
-        with suppress(OSError):  # its creator removes the claim, unless it has died meanwhile
+        with suppress(OSError):  # its creator removes the lease, unless it has died meanwhile
             if unix_s() - os.lstat(tombstone).st_mtime > DEAD_AFTER_S:
                 tombstone.unlink()
         return
     except OSError as error:
         raise _cannot(path, error) from error
     try:
-        if _look(path) == dead:
+        if _look(path) == expired:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise _cannot(path, error) from error
@@ -306,10 +309,10 @@ def _remove_stale(path: Path, dead: _Seen) -> None:
         tombstone.unlink(missing_ok=True)
 
 
-def _me() -> Owner:
+def _me() -> Holder:
     pid = os.getpid()
     started = psutil.Process(pid).create_time()
-    return Owner(host=_host(), pids=_pids(), pid=pid, started=started)
+    return Holder(host=_host(), pids=_pids(), pid=pid, started=started)
 
 
 def _host() -> str:
@@ -325,6 +328,6 @@ def _pids() -> str:
 
 def _cannot(path: Path, error: OSError) -> StoreError:
     return StoreError(
-        f"Cannot write the claim {path}: {error.strerror or error}. "
+        f"Cannot write the lease {path}: {error.strerror or error}. "
         "Free some space or choose another out=DIR."
     )

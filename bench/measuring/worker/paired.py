@@ -11,10 +11,10 @@ from bench.core.clock import now_s
 from bench.measuring.device import device_named
 from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.request import Request, library_at
-from bench.measuring.worker.results import VersusResult
+from bench.measuring.worker.results import PairedRoundsResult
 
 
-def versus(request: Request, channel: Channel) -> VersusResult:
+def paired_rounds(request: Request, channel: Channel) -> PairedRoundsResult:
     """Time the same cell of two source trees, in rounds such as base, current, current, base.
 
     Sends for each round the ratio of the current tree's time to that of the base.
@@ -53,7 +53,7 @@ def versus(request: Request, channel: Channel) -> VersusResult:
         num_rounds += 1
         if channel.is_stop_asked():
             break
-    return VersusResult(measured_s=now_s() - started, latency_s=there[1])
+    return PairedRoundsResult(measured_s=now_s() - started, latency_s=there[1])
 
 
 def repeating(call: Callable[[], Any], every: int | None) -> Callable[[], Any]:

@@ -9,8 +9,8 @@ from statistics import median
 from bench.core.cell import Cell
 from bench.core.clock import now_s
 from bench.measuring.worker.jobs import Jobs
-from bench.measuring.worker.results import VERSUS
-from bench.studies.gate.verdict import Interval, Verdict, judge, ratio_interval
+from bench.measuring.worker.results import PAIRED_ROUNDS
+from bench.studies.gate.verdict import GateVerdict, Interval, judge, ratio_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Effort:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PairedComparison:
     """Current time / base time of one cell.
 
     Attributes:
@@ -47,7 +47,7 @@ class Comparison:
         reason: why there is no interval.
     """
 
-    verdict: Verdict
+    verdict: GateVerdict
     forks: tuple[tuple[float, ...], ...] = ()
     samples_s: tuple[tuple[float, float], ...] = ()
     interval: Interval | None = None
@@ -64,7 +64,7 @@ def compare(
     *,
     tail: float,
     repeat_every: int | None = None,
-) -> Comparison:
+) -> PairedComparison:
     """Alternate two trees' versions of a cell until a verdict stands or the budget is spent.
 
     Args:
@@ -85,7 +85,7 @@ def compare(
         for _ in range(max(effort.num_forks - len(forks), 2)):
             ratios: list[float] = []
             outcome = jobs.do(
-                VERSUS,
+                PAIRED_ROUNDS,
                 hear=lambda message, to=ratios: (
                     to.append(message["ratio"])  # type: ignore[misc]
                     if "ratio" in message
@@ -102,15 +102,15 @@ def compare(
                 seed=len(forks),
             )
             if not outcome.is_ok:
-                return Comparison(verdict=Verdict.INCOMPARABLE, reason=outcome.reason)
+                return PairedComparison(verdict=GateVerdict.INCOMPARABLE, reason=outcome.reason)
             forks.append(tuple(ratios))
             seconds = outcome.found.latency_s
             samples_s.append((seconds / median(ratios), seconds))
             latency_s = seconds
         interval = ratio_interval(forks, tail)
         verdict = judge(interval, effort.threshold)
-        if verdict is not Verdict.UNSURE or now_s() - started >= effort.budget_s:
-            return Comparison(
+        if verdict is not GateVerdict.UNSURE or now_s() - started >= effort.budget_s:
+            return PairedComparison(
                 verdict=verdict,
                 forks=tuple(forks),
                 samples_s=tuple(samples_s),
