@@ -13,22 +13,22 @@ from bench.core.cli.streams import make_streams_unbreakable
 COMMANDS = {
     "sweep": ("bench.sweep", "measure mechanisms over shapes and tasks, publish the table"),
     "smoke": ("bench.sweep", "a sweep of seconds, to see that everything works here"),
-    "report": ("bench.report", "write the tables, charts and W&B run again from the records"),
+    "report": ("bench.report", "write tables, charts and the W&B run again, from the records"),
     "validate": ("bench.validate", "say whether results may be published, line by line"),
-    "merge": ("bench.merge", "take the records of several folders over into one"),
+    "merge": ("bench.merge", "copy the records of several folders into one"),
     "fsck": ("bench.fsck", "find what is damaged in a folder of records, and put it aside"),
     "regress": ("bench.regress", "say whether a tree is slower, or takes more, than another"),
     "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
     "rates": ("bench.rates", "search the learning rates of rows, for sweeps to train at"),
-    "race": ("bench.race", "make the best table of tasks that a time buys, budget=10m"),
+    "race": ("bench.race", "train the most informative table of tasks within a time, budget=10m"),
     "reproduce": (
         "bench.reproduce",
         "train a paper's cell or test its sentence, and judge",
     ),
-    "advise": ("bench.advise", "say which mechanism fulfils some needs, by what is stored"),
+    "advise": ("bench.advise", "say which mechanism meets your needs, from stored records"),
     "convert": (
         "bench.convert",
-        "exchange a trained softmax model's layers, and see what survives",
+        "replace layers of a trained softmax model, and see what survives",
     ),
     "text": ("bench.text", "compare language models of bytes, and predict a larger one"),
     "hybrids": ("bench.hybrids", "compare mixers alone with the same beside softmax layers"),
@@ -39,14 +39,14 @@ COMMANDS = {
     "diagnose": ("bench.diagnose", "show what attention weights look like: entropy, rank, errors"),
     "selftest": (
         "bench.selftest",
-        "measure how far the regression gate can be trusted here",
+        "measure how often the regression gate is wrong here",
     ),
-    "calibrate": ("bench.calibrate", "measure what this machine can do at best, for sweeps to use"),
+    "calibrate": ("bench.calibrate", "measure this machine's peak rates, for sweeps to use"),
     "launches": ("bench.launches", "list the GPU kernels that operators launch, without a GPU"),
     "list": ("bench.list", "show the mechanisms, what they can do and what is proven"),
     "show": ("bench.show", "show all that is known of one mechanism"),
     "new": ("bench.new", "write the files of a new mechanism, to be filled in"),
-    "completion": ("bench.completion", "print what makes a shell complete these words"),
+    "completion": ("bench.completion", "print a script that completes these words in bash or zsh"),
 }
 GROUPS = {
     "Measure": (

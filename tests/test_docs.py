@@ -156,10 +156,10 @@ def test_the_page_on_sweeps_names_every_axis_and_every_study() -> None:
     assert axes
     named = set(re.findall(r"`(\w+)`", axes[1]))
     assert named == Axes.model_fields.keys() | {"attention", "task"}
-    studies = re.search(r"# other experiments: (.*)", page)
+    studies = re.search(r"The ready studies are (.*?)\. ", page, re.DOTALL)
     assert studies
     existing = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
-    assert set(studies[1].split(", ")) == existing
+    assert set(re.findall(r"`(\w+)`", studies[1])) == existing
 
 
 def test_readme_is_read_in_a_few_minutes() -> None:

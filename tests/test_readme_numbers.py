@@ -143,6 +143,14 @@ def test_a_table_has_the_marks_of_its_file_and_may_lose_them_when_it_is_made_aga
     assert written(other).endswith("| a     |       |         7 |\n")
 
 
+def test_a_table_may_have_only_the_rows_that_fulfil_conditions(files: Path) -> None:
+    (files / "page.md").write_text(TABLE)
+    some = "<!-- table page.md | first · cpu | marks=not * -->\n| entry | marks |\n|---|---|\n"
+    assert written(some).splitlines()[3:] == ["| b     | not settled |"]
+    (told,) = problems(some.replace("marks=", "speed="))
+    assert "no column" in told
+
+
 def test_a_block_that_cannot_be_written_stays_and_the_others_are_written(files: Path) -> None:
     (files / "page.md").write_text(TABLE)
     readme = "<!-- numbers\npage.md | first, | a | score (%)\n-->\nIt is 5.\n\nIt is 6.\n"

@@ -8,8 +8,9 @@ there. Four kinds of comment:
 ``<!-- numbers``, then lines as in tools/readme_sources.py, then ``-->``: the block's numbers, in
 order.
 
-``<!-- table FILE | HEADINGS -->``: the table is that of the file, with the columns README has,
-marks among them if there are any.
+``<!-- table FILE | HEADINGS | CONDITIONS -->``: the table is that of the file, with the columns
+README has, marks among them if there are any; with conditions, it has only the rows that fulfil
+them.
 
 ``<!-- join FILE``, then ``README's column | HEADINGS | column`` a line, then ``-->``: one column of
 each of several tables, by entry; a star stands for the mark `not settled`.
@@ -189,12 +190,14 @@ def _numbers(block: Block) -> str:
 
 
 def _whole_table(block: Block) -> str:
-    path, where = _fields(block.ties, 2)
+    ties = block.ties if block.ties.count(" | ") == 2 else f"{block.ties} | *"
+    path, where, conditions = _fields(ties, 3)
     shown = markdown_tables(block.text)[0]
     source = table_of(path, where, shown.header)
     if MARKS in source.header and MARKS not in shown.header:
         raise SourceError(f"the table of {path} has {MARKS}, and this one has no column of them")
-    rows = [[source.cell(row, name) for name in shown.header] for row in source.rows]
+    kept = source.rows_where(conditions)
+    rows = [[source.cell(row, name) for name in shown.header] for row in kept]
     return _drawn(shown.header, rows, shown.num_text)
 
 

@@ -119,7 +119,7 @@ def missed_goals(over_operators: Table, over_softmax: Table) -> tuple[str, str]:
 
 
 def _missed(reaches: bool) -> str:
-    return "missed; the interval reaches it" if reaches else "missed"
+    return "open; the interval contains it" if reaches else "missed"
 
 
 def _ratios(table: Table) -> Iterator[tuple[str, str, float, float, float]]:

@@ -180,7 +180,7 @@ def _verdicts(rows: Sequence[Sequence[Curve]]) -> Iterator[str]:
     stands = holm([each.p_value if each else 1.0 for each in known])
     for each, is_decided in zip(known, stands, strict=True):
         way = "better" if each and each.ahead > 0.5 else "worse"
-        yield way if is_decided else "not settled"
+        yield way if is_decided else "undecided"
 
 
 def _not_run(task: str, curves: Sequence[Curve]) -> Iterator[str]:

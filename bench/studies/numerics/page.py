@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from attentions.capabilities import PUBLISHED
+from attentions.catalogue import catalogue
+from bench.core.format import join_names
 from bench.core.grouping import grouped
 from bench.core.places import CHECKOUT
+from bench.core.rows import ON_REQUEST
 from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
 from bench.studies.numerics.measure import (
@@ -39,9 +43,11 @@ def page_of(found: Sequence[Findings]) -> str:
     ours = grouped((each for each in found if not each.is_published), lambda each: each.mechanism)
     theirs = grouped((each for each in found if each.is_published), lambda each: each.mechanism)
     versions = " and ".join(sorted({each.torch for each in found}))
-    facts = {"torch": versions, "command": COMMAND, "seq_len": f"{SEQ_LEN:,}"}
+    days = join_names(sorted({each.tested_at[:10] for each in found}))
+    facts = {"torch": versions, "days": days, "command": COMMAND, "seq_len": f"{SEQ_LEN:,}"}
     facts |= {"num_heads": str(NUM_HEADS), "head_dim": str(HEAD_DIM), "hard_len": str(HARD_LEN)}
     parts = [prose(__file__, "introduction", **facts), "\n\n", _overview(ours)]
+    parts += _not_measured(ours)
     parts += ["\n", prose(__file__, "finite", **facts), "\n\n", *_failures(ours)]
     if theirs:
         parts += ["\n", prose(__file__, "published"), "\n\n", _beside(ours, theirs)]
@@ -59,6 +65,20 @@ def _overview(ours: dict[str, list[Findings]]) -> str:
         for name, forms in ours.items()
     ]
     return _table(head, rows)
+
+
+def _not_measured(ours: dict[str, list[Findings]]) -> Iterator[str]:
+    """A paragraph of the mechanisms that run on a CPU and have no findings; none if all have."""
+    names = [
+        entry.name
+        for entry in catalogue()
+        if entry.family != PUBLISHED
+        and entry.name not in ON_REQUEST
+        and "cpu" in entry.capabilities.devices
+    ]
+    missing = [name for name in names if name not in ours]
+    if missing:
+        yield f"\nNot measured: {', '.join(missing)}.\n"
 
 
 def _error(forms: Sequence[Findings], dtype: str) -> str:

@@ -135,6 +135,7 @@ def train_s(entry: PaperCell, records: Sequence[Record]) -> float:
 
 
 _NOT_RUN = Judgement(verdict=PaperVerdict.NOT_RUN, words="")
+_DECIDED = (PaperVerdict.HOLDS, PaperVerdict.HOLDS_WHERE, PaperVerdict.DOES_NOT_HOLD)
 
 
 def _of_finding(entry: Claim, finding: Finding | None) -> Judgement:
@@ -151,6 +152,8 @@ def _of_finding(entry: Claim, finding: Finding | None) -> Judgement:
     seeds = entry.settings.get("seeds")
     if seeds is not None and all(row.rate is None for row in finding.rows):
         notes = (*notes, "the rates of its arms were not recorded")
+        if verdict in _DECIDED:
+            verdict = PaperVerdict.NO_VERDICT
     if not entry.refuted_by:
         verdict = PaperVerdict.NO_VERDICT
         words = f"its entry does not say what would refute it (refuted_by); {words}"

@@ -103,7 +103,7 @@ def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open
             backward,
             "1x the operators' speed",
             "0.932x [0.898, 1.06]",
-            "missed; the interval reaches it",
+            "open; the interval contains it",
         ],
         ["flatten", forward, "0.07 of softmax's time", "0.076 [0.071, 0.085]", "missed"],
         [
@@ -111,7 +111,7 @@ def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open
             forward,
             "0.11 of softmax's time",
             "0.115 [0.109, 0.118]",
-            "missed; the interval reaches it",
+            "open; the interval contains it",
         ],
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench.core.format import join_names
 from bench.measuring.weights import NoWeights
 from bench.publishing.charts.plain import Curves
 from bench.studies.diagnostics.norms import norm_correlation, sweep_of_norms
@@ -26,6 +27,7 @@ def entropy_follows_norm(
     norms: list[float],
     spread_norms: list[float],
     num_seeds: int,
+    against: Sequence[str] = (),
 ) -> Finding:
     """Sweep the norm of queries at fixed directions; and correlate norm and entropy over tokens.
 
@@ -38,6 +40,7 @@ def entropy_follows_norm(
         norms: of the sweep, rising.
         spread_norms: medians around which tokens' norms spread, by a log-normal factor of 0.5.
         num_seeds: of directions and keys.
+        against: rows in which, by the claim, entropy does not fall.
     """
     curves = {}
     for row in lab.steps(rows, "mechanism"):
@@ -61,6 +64,9 @@ def entropy_follows_norm(
         ]
     reach = _reach(curves[of], norms)
     verdict, words = _verdict(of, reach, norms, numbers)
+    if also := [row for row in against if row in curves and _falls(row, numbers)]:
+        words += f"; entropy falls in {join_names(also)} too"
+        verdict = PaperVerdict.HOLDS_WHERE if verdict is PaperVerdict.HOLDS else verdict
     lines = {
         row: [[norm, sum(found[i] for found in own) / num_seeds] for i, norm in enumerate(norms)]
         for row, own in curves.items()
@@ -111,6 +117,12 @@ def _correlations(row: str, norm: float, num_seeds: int) -> list[float]:
         q = with_spread_norms(q, norm, seed)
         found.append(norm_correlation(core_of(row, size, seed), q, k))
     return found
+
+
+def _falls(row: str, numbers: Sequence[FindingRow]) -> bool:
+    """Whether entropy falls over one of the spans, by the 95 % interval."""
+    own = [number.high for number in numbers if number.name.startswith(f"{row}, norm")]
+    return any(high is not None and high < _FALLS for high in own)
 
 
 def _reach(curves: Sequence[Sequence[float]], norms: Sequence[float]) -> float | None:

@@ -100,8 +100,8 @@ def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path: Path)
         if seed < 2:
             lines.append(curve(attention="linear", seed=seed, converted=(0.1, 0.9 + gain)))
     page = write_page(tmp_path, tmp_path / "page.md", "COMMAND", notes=["A note."])[0].read_text()
-    verdicts = re.findall(r"^\| (\w+) .*\| (better|worse|not settled) +\|", page, re.M)
-    assert verdicts == [("gla", "better"), ("linear", "not settled"), ("nala", "worse")]
+    verdicts = re.findall(r"^\| (\w+) .*\| (better|worse|undecided) +\|", page, re.M)
+    assert verdicts == [("gla", "better"), ("linear", "undecided"), ("nala", "worse")]
     assert "linear with 0 % kept, seed 2." in page and "A note." in page
 
 

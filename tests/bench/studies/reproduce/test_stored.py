@@ -72,7 +72,7 @@ def test_a_finding_says_whether_its_criterion_is_still_that_of_the_entry(tmp_pat
     )
 
 
-def test_a_trained_finding_without_rates_says_so(tmp_path: Path) -> None:
+def test_a_trained_finding_without_rates_decides_nothing(tmp_path: Path) -> None:
     entry = claim()
     write_finding(
         tmp_path,
@@ -80,6 +80,7 @@ def test_a_trained_finding_without_rates_says_so(tmp_path: Path) -> None:
         Finding(verdict=PaperVerdict.HOLDS, words="so", criterion=criterion_of(entry)),
     )
     found = judgement(entry, (), [tmp_path])
+    assert found.verdict is PaperVerdict.NO_VERDICT
     assert found.notes == ("the rates of its arms were not recorded",)
 
 
@@ -115,7 +116,8 @@ def test_what_one_store_has_is_copied_into_another_once(tmp_path: Path) -> None:
 
 
 def test_looks_have_seeds_of_their_own_whatever_the_entry_names(tmp_path: Path) -> None:
-    finding = Finding(verdict=PaperVerdict.HOLDS, words="so", looks=(3, 12))
+    rows = (FindingRow(name="nala", value=0.5, rate=0.003),)
+    finding = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, looks=(3, 12))
     write_finding(tmp_path, "claim", finding)
     found = judgement(claim(settings={"seeds": [0]}), (), [tmp_path])
     assert found.verdict is PaperVerdict.HOLDS

@@ -40,6 +40,20 @@ def test_entropy_falls_with_the_norm_in_softmax_and_to_some_norm_in_nala(
     assert found.curves is not None and len(found.curves.lines[of]) == 4
 
 
+def test_a_row_whose_entropy_is_not_to_fall_confines_the_sentence(lab: GivenLab) -> None:
+    found = entropy_follows_norm(
+        lab,
+        rows=["softmax", "taylor", "flatten"],
+        of="softmax",
+        norms=[1.0, 2.0, 4.0, 8.0],
+        spread_norms=[],
+        num_seeds=2,
+        against=["flatten", "taylor"],
+    )
+    assert found.verdict is PaperVerdict.HOLDS_WHERE
+    assert found.words.endswith("; entropy falls in taylor too")
+
+
 def test_a_mechanism_without_weights_is_left_out_with_the_reason(lab: GivenLab) -> None:
     norms = [1.0, 2.0, 8.0]
     rows = ["softmax", "local_only", "deltanet", "nala_layer"]
