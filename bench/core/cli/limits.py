@@ -117,9 +117,12 @@ def has_long_name(path: Path) -> bool:
 Size = Annotated[int, Interval(ge=1, le=MAX_SIZE)]
 Count = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 Flops = Annotated[int, Interval(ge=0, le=10**31)]
-Number = Annotated[float, Interval(ge=-1e300, le=1e300)]
-Amount = Annotated[float, Interval(ge=0, le=1e300)]
+Number = Annotated[float, Interval(ge=-1e100, le=1e100)]
+Amount = Annotated[float, Interval(ge=0, le=1e100)]
+"""A number of which the square, which intervals need, is still finite."""
 Rate = Annotated[float, Interval(gt=0, le=1e300)]
+Pace = Annotated[float, Interval(ge=1e-3, le=1e30)]
+"""What a machine does in a second; with less, the seconds of a call would overflow."""
 Seconds = Annotated[float, Interval(ge=1e-12, le=1e9)]
 """Duration of a call, in seconds; with a smaller one, rates would overflow."""
 Duration = Annotated[float, Interval(ge=0, le=1e9)]

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from bench.core.record import Status
@@ -38,9 +38,13 @@ def import_installed() -> None:
             importlib.import_module(f"{package.__name__}.{module.name}")
     attributes.watch_loaded()
     for point in plugins.installed():
-        with suppress(Exception), _noting_changes(point.module):
-            importlib.import_module(point.module)
-    attention_names()
+        try:
+            with _noting_changes(point.module):
+                importlib.import_module(point.module)
+        except BaseException:  # SIGINT is ignored here: the package itself raised this
+            continue
+    with _noting_changes("installed packages"):  # imports those that failed once more
+        attention_names()
 
 
 def import_plugins(names: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ been tested of it lies in the folder of results.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
@@ -87,7 +88,7 @@ def read_request(words: list[str]) -> Request:
     words = re.sub(r"--config-dir\n", "--config-dir=", "\n".join(words)).splitlines()
     names, options = words_and_options(words, ("seq_len", "plugins", "--config-dir", "out"), USAGE)
     rows = Path(options["--config-dir"]) if "--config-dir" in options else None
-    if rows and not (rows / "attention").is_dir():
+    if rows and not os.path.isdir(rows / "attention"):
         raise ConfigError(f"--config-dir {rows}: {rows / 'attention'} is no folder.")
     if rows:
         own_rows(rows)  # refuses a file that cannot be read
@@ -133,7 +134,7 @@ def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:
 def show(entry: CatalogueEntry, proofs: Proofs, to: Console, request: Request) -> None:
     """Print the page, section by section."""
     said = entry.description
-    to.print(f"[bold]{escape(entry.name)}[/]  {escape(entry.title)}", highlight=False)
+    to.print(Text.assemble((entry.name, "bold"), f"  {entry.title}"))
     _facts(entry, to, request.config_dir)
     _heading("Formula", to)
     _say(said.summary, to)
@@ -171,7 +172,7 @@ def _plain(text: str) -> str:
 
 
 def _heading(title: str, to: Console) -> None:
-    to.print(f"\n[bold]{title}[/]", highlight=False)
+    to.print(Text(f"\n{title}", style="bold"))
 
 
 def _facts(entry: CatalogueEntry, to: Console, config_dir: Path | None) -> None:
@@ -190,7 +191,7 @@ def _hyperparameters(entry: CatalogueEntry) -> Table:
     rows = Table("name", "default", "meaning", box=None, padding=(0, 2))
     for name, default in entry.defaults.items():
         meaning = entry.description.arguments.get(name, "")
-        rows.add_row(name, escape(default or "needed"), escape(_plain(meaning)))
+        rows.add_row(name, Text(default or "needed"), Text(_plain(meaning)))
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,9 @@ from bench.studies.convert.training import converted, from_scratch, looks
 from bench.studies.session import Session
 
 PAGE, CHECKPOINTS = "conversion.md", "checkpoints"
+MAX_WEIGHTS_BYTES = 2**40
+"""Largest file of a teacher, in bytes."""
+
 _ROUNDING = 0.005
 """A share that is nearer than this to a whole number of layers was meant as that number."""
 
@@ -176,7 +180,8 @@ def _digest(folder: Path) -> str:
     Raises:
         ConfigError: the folder holds no model.
     """
-    files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
+    endings = ("*.json", "*.safetensors") if os.path.isdir(folder) else ()
+    files = [file for ending in endings for file in sorted(folder.glob(ending))]
     if not files:
         raise ConfigError(
             f"teacher={folder} holds no model. It takes a folder with config.json and "
@@ -184,7 +189,7 @@ def _digest(folder: Path) -> str:
         )
     digest = hashlib.sha256()
     for file in files:
-        digest.update(read_regular(file))
+        digest.update(read_regular(file, MAX_WEIGHTS_BYTES))
     return digest.hexdigest()[:16]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.stored_files import read_regular
 from bench.core.lines import Lines
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
@@ -90,7 +91,7 @@ def keep_facts(root: Path, out: Path) -> None:
 
 
 def _facts(root: Path) -> Facts:
-    content = root.read_bytes()
+    content = read_regular(root)
     unseen = content[len(content) - len(content) // TEST_SHARE :]
     return Facts(
         name=root.name,
