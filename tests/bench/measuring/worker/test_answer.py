@@ -3,7 +3,7 @@ from importlib.metadata import EntryPoint
 import pytest
 import torch
 
-from attentions import plugins
+from attentions import plugins, registry
 from bench.core.record import Status
 from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure import state
@@ -130,7 +130,7 @@ class Brought(Attention):
 @pytest.fixture
 def nothing_brought(monkeypatch):
     """Forget what the test registers, and what its imports change."""
-    from attentions import attention_names, registry
+    from attentions import attention_names
 
     attention_names()  # which imports all once: what is forgotten would stay away
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
@@ -188,3 +188,17 @@ def test_a_plugin_whose_import_leaves_a_thread_computing_fails_its_job(monkeypat
     outcome = answer(REQUEST | {"plugins": [plugin("starts_a_thread", "")]}, None)
     assert outcome.status is Status.ERROR
     assert outcome.reason == "the import of starts_a_thread left a thread running that computes"
+
+
+@pytest.mark.usefixtures("nothing_brought")
+@pytest.mark.parametrize("error", ["ImportError('a part is missing')", "SystemExit(3)", "Own()"])
+def test_what_an_installed_plugin_changes_before_it_fails_is_put_back(monkeypatch, plugin, error):
+    text = f"import torch\nclass Own(BaseException): ...\ntorch.matmul = None\nraise {error}\n"
+    points = (EntryPoint("mine", plugin("fails", text), plugins.GROUP),)
+    monkeypatch.setattr(plugins, "installed", lambda group=plugins.GROUP: points)
+    registry._import_all.cache_clear()  # as in a new process, which imports it twice
+    matmul = torch.matmul
+    with pytest.warns(RuntimeWarning, match="'mine' .* is left out: "):
+        imports.import_installed()
+    assert torch.matmul is matmul
+    registry._import_all.cache_clear()
