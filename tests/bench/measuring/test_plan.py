@@ -316,9 +316,9 @@ def test_filters_belong_to_the_cell_and_leave_those_without_them_alone():
 
 
 @pytest.mark.parametrize("changes", [{}, {"token_filter": "random", "token_keep": 0.5}])
-@pytest.mark.parametrize("attention", [["softmax"], ["softmax", "linear"]])
-def test_a_plugins_task_that_cannot_be_built_is_left_to_its_training(changes, attention):
-    row = {"mixed": {"mechanism": attention[0], "layers": attention}}
-    task = {"asserting_task": {"task": "asserting_task"}}
-    (one,) = planned(attention=row, task=task, seq_len=[], plugins=["tests.misbehaving"], **changes)
+@pytest.mark.parametrize("row", [{"mechanism": "softmax"}, {"layers": ["softmax", "linear"]}])
+def test_a_plugins_task_that_cannot_be_built_is_left_to_its_training(changes, row):
+    task = {"own": {"task": "asserting_task"}}
+    changes = {"plugins": ["tests.misbehaving"]} | changes
+    (one,) = planned(attention={"own": row}, task=task, seq_len=[], **changes)
     assert one.unsupported is None

@@ -1,6 +1,7 @@
 """What is checked is the call that is timed, before the rounds and after them."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest

@@ -178,3 +178,11 @@ def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path: Path) 
     (tmp_path / "attention" / "latin.yaml").write_bytes(b"latin: # caf\xe9\n")
     with pytest.raises(ConfigError, match=r"latin\.yaml cannot be read"):
         read_request(["nala", "--config-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize("folder", ["x" * 5000, "nowhere"])
+def test_a_folder_of_rows_that_cannot_be_looked_at_is_bad_input(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["softmax", f"--config-dir={folder}"]) == 2
+    assert "is no folder" in capsys.readouterr().err
