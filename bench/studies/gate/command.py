@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -127,7 +128,7 @@ def base_entry(base: trees.Tree, label: str) -> dict[str, Any] | None:
     base's constructor.
     """
     file = base.root / "conf" / "attention" / f"{label}.yaml"
-    if not file.exists():
+    if not os.path.exists(file):
         return {"mechanism": label} if label in registered_names(base.root / "attentions") else None
     entry = read_yaml(file).get(label)
     return entry if isinstance(entry, dict) and "mechanism" in entry else None
