@@ -17,7 +17,7 @@ from torch import nn
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import read_regular
+from bench.core.cli.stored_files import read_regular, shown
 from bench.core.clock import cpu_s
 from bench.core.lines import Lines
 from bench.measuring.config import training_config
@@ -225,6 +225,8 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
 
     seed = work.seed
     whole = score_on_test_set(teacher, task, seed, torch.device("cpu"))
+    source = f"a softmax model of {asked.num_layers} layers"
+    source = shown(asked.teacher) if asked.teacher else source
     made = converted(pupil, teacher, task, asked.phases, asked.rate_share, seed, say("converted"))
     anew = from_scratch(control, task, asked.phases, seed, say("from scratch"))
     return Curve(
@@ -241,6 +243,6 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
         chance=task.chance(),
         unit=task.unit,
         train_s=cpu_s() - began_s,
-        source=str(asked.teacher or f"a softmax model of {asked.num_layers} layers"),
+        source=source,
         origin=session.place,
     )

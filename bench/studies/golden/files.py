@@ -23,6 +23,7 @@ from bench.core.cli.stored_files import open_regular
 
 DTYPES = ("float64", "float32")
 _ENDINGS = (".json", ".safetensors")
+_MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 
 class DamagedGolden(Exception):
@@ -119,7 +120,7 @@ class GoldenFolder:
         """
         try:
             header = _parse_header(json.loads(self._bytes_of(f"{name}.json")))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (*_MALFORMED, RecursionError) as error:
             raise DamagedGolden(f"{name}.json is not a golden's header: {error!r}") from error
         if header.name != name:
             raise DamagedGolden(f"{name}.json says that it is {header.name}")
