@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from bench.core.cell import Cell
+from bench.core.cli.foreign import CtrlC
 from bench.core.clock import now_s, sleep_s
 from bench.core.record import Status
 from bench.measuring.worker.launch import Worker, WorkerDied, WorkerHung, WorkerServer
@@ -73,7 +74,7 @@ class Interrupt:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self._had_signal and number != signal.SIGHUP:  # which the shell and the system both send
-            raise KeyboardInterrupt
+            raise CtrlC
         self.is_asked = self._had_signal = True
 
 

@@ -23,6 +23,7 @@ from attentions.catalogue import CatalogueEntry
 from bench.core.badges import BadgeStatus
 from bench.core.cli.default_rows import own_rows
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
+from bench.core.cli.foreign import foreign_code, told
 from bench.core.cli.limits import MAX_SIZE
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.format import with_unit
@@ -201,9 +202,10 @@ def cost_line(name: str) -> str:
     If a plugin has no formula, or raises in it, the sentence gives the error.
     """
     try:
-        flops = forward_flops(name)
+        with foreign_code():
+            flops = forward_flops(name)
     except Exception as error:  # it may be a plugin's, and the rest of the page is still wanted
-        return f"cannot be worked out: {type(error).__name__}: {error}"
+        return f"cannot be worked out: {told(error)}"
     shape = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, N={SEQ_LEN}"
     return f"{flops / 1e9:.3g} GFLOP for one forward call at {shape}, by its formula"
 
@@ -214,9 +216,10 @@ def _print_needs(name: str, lengths: tuple[int, ...], to: Console) -> None:
     refused = []
     for seq_len in lengths:
         try:
-            found.append(needs(name, seq_len))
+            with foreign_code():
+                found.append(needs(name, seq_len))
         except Exception as error:  # as in `cost_line`
-            refused.append(f"{seq_len:,}: {type(error).__name__}: {error}")
+            refused.append(f"{seq_len:,}: {told(error)}")
     if found:
         dtype = found[0].workload.dtype
         shape = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, {dtype}"

@@ -22,6 +22,7 @@ from bench.core.clock import cpu_s
 from bench.core.lines import Lines
 from bench.measuring.config import training_config
 from bench.measuring.plan import PlannedCell
+from bench.measuring.plugins import PluginFailed, code_of
 from bench.measuring.tasks.base import Task, build_task
 from bench.measuring.tasks.train import Diverged, score_on_test_set
 from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
@@ -75,8 +76,9 @@ def study(asked: Convert, session: Session) -> None:
     with session.each(todo, "model", within_s=asked.budget) as units:
         for run in units:
             try:
-                curve = _convert(run, asked, session, teachers)
-            except Diverged as error:
+                with code_of(run.scratch.mechanism):
+                    curve = _convert(run, asked, session, teachers)
+            except (Diverged, PluginFailed) as error:
                 session.note(f"{run.describe()} has no curve: {error}")
                 continue
             store.append(curve)

@@ -108,12 +108,15 @@ def test_lengths_are_read_off_the_command_line() -> None:
             read_request(["nala", f"seq_len={wrong}"])
 
 
-def test_a_formula_that_raises_does_not_end_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no formula"), SystemExit(0)])
+def test_a_formula_that_raises_does_not_end_the_page(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     def broken(name: str) -> None:
-        raise RuntimeError("no formula")
+        raise error
 
     monkeypatch.setattr("bench.studies.catalogue.showing.forward_flops", broken)
-    assert cost_line("linear") == "cannot be worked out: RuntimeError: no formula"
+    assert cost_line("linear") == f"cannot be worked out: {type(error).__name__}: {error}"
 
 
 def test_badges_are_told_by_how_they_ended_with_the_reasons_of_failures() -> None:
