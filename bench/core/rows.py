@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
-from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import read_regular
 from bench.core.places import CONF
 
 _FOLDER, _TASKS = CONF / "attention", CONF / "task"
@@ -131,8 +129,10 @@ def rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
     found = []
     for file in sorted(folder.glob("*.yaml")):
         try:
-            said = _MECHANISM.search(read_regular(file).decode())
-        except (ConfigError, UnicodeDecodeError) as error:
+            if not file.is_file():  # a FIFO or a device would never end
+                raise OSError("it is no regular file")
+            said = _MECHANISM.search(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{file} cannot be read: {error}. Save it as text in UTF-8, or take it out of the "
                 "folder."

@@ -123,7 +123,7 @@ Amount = Annotated[float, Interval(ge=0, le=1e100)]
 """A number of which the square, which intervals need, is still finite."""
 Rate = Annotated[float, Interval(gt=0, le=1e300)]
 Pace = Annotated[float, Interval(ge=1e-3, le=1e30)]
-"""What a machine does in a second; with less, the seconds of a call would overflow."""
+"""Rate of a machine, in units a second; with less, the seconds of a call would overflow."""
 Seconds = Annotated[float, Interval(ge=1e-12, le=1e9)]
 """Duration of a call, in seconds; with a smaller one, rates would overflow."""
 Duration = Annotated[float, Interval(ge=0, le=1e9)]

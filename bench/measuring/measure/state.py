@@ -84,10 +84,6 @@ def _profilers() -> tuple[Any, Any, bool]:
 
 
 def _put_profilers(values: tuple[Any, Any, bool]) -> None:
-    autograd: Any = torch.autograd
-    if autograd._profiler_enabled() and not values[2]:
-        autograd._disable_profiler()
-        autograd.profiler._run_on_profiler_stop()
     sys.setprofile(values[0])
     sys.settrace(values[1])
 
