@@ -101,7 +101,31 @@ def test_a_core_needs_gates_only_if_it_asks_for_one(
     assert main([*words, *TINY, f"out={tmp_path / 'out'}"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "decayed, random: it needs gates, which only a model gives." in shown
-    assert "wordy, random: TypeError: unsupported operand" in shown
+    assert "wordy, random: left out: TypeError: unsupported operand" in shown
+
+
+RAISES = """
+from attentions import Attention, Capabilities, register_attention
+
+@register_attention("falls", title="t", source="s", capabilities=Capabilities())
+class Falls(Attention):
+    def forward(self, q, k, v):
+        raise SystemExit("no such GPU")
+"""
+
+
+def test_a_plugin_that_raises_is_left_out_and_the_others_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plug_that_falls.py").write_text(RAISES)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    words = ["attention=[falls,softmax]", "plugins=[plug_that_falls]", *TINY, "trained=false"]
+    assert main([*words, f"out={tmp_path / 'out'}"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "falls, random: left out: SystemExit: no such GPU" in shown
+    assert "softmax, random: done" in shown
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(

@@ -140,6 +140,7 @@ def drop_inputs(said: dict[str, Any]) -> None:
         (lambda said: said["bounds"]["float64"].update(out=-1.0), "negative or not finite"),
         (lambda said: said["bounds"]["float64"].update(out=float("nan")), "not finite"),
         (lambda said: said.update(tensors=[]), "not a golden's header"),
+        (lambda said: said["bounds"]["float64"].update(out=10**400), "not a golden's header"),
     ],
 )
 def test_a_header_that_does_not_fit_is_found(
