@@ -47,7 +47,7 @@ PARTS: dict[str, tuple[Part, int]] = {
     "studies": (studies, 24),
     "kills": (kills, 150),
 }
-"""Parts, each with its number of trials in a whole run."""
+"""Parts, each with its number of trials in a whole run; stored results call leases ``claims``."""
 
 WORDS = {
     "overrides": "malformed words on command lines",
