@@ -34,7 +34,7 @@ from bench.measuring.config import SweepConfig, training_config
 from bench.measuring.device import available_devices
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
-from bench.measuring.worker.jobs import Interrupt, Interrupted
+from bench.measuring.worker.jobs import Deadline, Interrupt, Interrupted
 from bench.measuring.worker.launch import WorkerServer
 from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import Illustrated, figures_of, write_pictures
@@ -344,7 +344,8 @@ class Session:
         cells = {p.cell.key: p.cell for p in planned}
         own = [r for r in stored() if r.cell.key in cells and environment.is_good(r, r.cell, here)]
         ended = {record.cell.key for record in own}
-        self.is_stopped |= done.is_interrupted
+        is_over = isinstance(until, Deadline) and until.is_over
+        self.is_stopped |= done.is_interrupted and not is_over
         return Trained(
             records=tuple(sorted(own, key=lambda record: record.started_at)),
             cut_off=tuple(cell for key, cell in cells.items() if key not in ended),

@@ -111,6 +111,9 @@ from attentions import Attention, Capabilities, register_attention
 class Falls(Attention):
     def forward(self, q, k, v):
         raise SystemExit("no such GPU")
+
+    def flops(self, shape):
+        return 1
 """
 
 

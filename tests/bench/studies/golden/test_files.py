@@ -162,8 +162,8 @@ def test_a_header_that_is_nested_too_deeply_is_found(bare: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(_: Path) -> bytes:
+    def refused(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr("bench.studies.golden.files.open_regular", refused)
     assert damage(bare) == f"{CASE}.json cannot be read: Permission denied"

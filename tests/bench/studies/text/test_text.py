@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -165,7 +164,7 @@ def test_a_text_with_hardly_a_space_has_no_perplexity_per_word(tmp_path: Path) -
     facts = Lines[Facts](out / "text.jsonl", Facts)
     facts.write([replace(FACTS, bytes_per_word=1e6)])
     page = write_page(out, tmp_path / "text.md", "COMMAND")[0].read_text()
-    assert "1000000.00 bytes a word" in page and re.search(r"^\| linear .*\| — ", page, re.M)
+    assert "1000000.00 bytes a word" in page and "| linear" in page and "inf" not in page
 
 
 def test_scaled_models_are_those_of_one_setting(tmp_path: Path) -> None:
