@@ -7,8 +7,8 @@ import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from bench.core.cli.errors import did_you_mean
-from bench.core.cli.streams import make_streams_unbreakable
+from bench.core.cli.errors import ConfigError, did_you_mean, print_error
+from bench.core.cli.streams import exit_code, make_streams_unbreakable
 
 COMMANDS = {
     "sweep": ("bench.sweep", "measure mechanisms over shapes and tasks, publish the table"),
@@ -77,6 +77,13 @@ attnbench COMMAND --help shows the keys of a command. Quote words with brackets.
 def main() -> int:
     """Run the command that the first word names."""
     make_streams_unbreakable()
+    try:
+        return exit_code(_run())
+    except KeyboardInterrupt:  # while a command is imported; each catches its own
+        return 130
+
+
+def _run() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in {"-h", "--help", "help"}:
         print(START)
@@ -92,10 +99,16 @@ def main() -> int:
         hint = did_you_mean(name, COMMANDS)
         print(f"ConfigError: {name!r} is not a command. {hint}", file=sys.stderr)
         return 2
-    if os.getcwd() not in sys.path and "" not in sys.path:
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        return print_error(
+            ConfigError(f"The current folder is gone: {error.strerror}. Enter another.")
+        )
+    if here not in sys.path and "" not in sys.path:
         # Under `python -m` the current folder, where a user's plugins lie, is in sys.path; under
         # a console script the script's own folder is there instead.
-        sys.path.append(os.getcwd())
+        sys.path.append(here)
     module = importlib.import_module(COMMANDS[name][0])
     words = ["experiment=smoke"] if name == "smoke" else []
     sys.argv[1:] = [*words, *sys.argv[2:]]

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from bench.core.cli.errors import ConfigError, did_you_mean, print_error
-from bench.core.cli.streams import make_streams_unbreakable
+from bench.core.cli.streams import exit_code, make_streams_unbreakable
 
 SHELLS = ("bash", "zsh")
 USAGE = """attnbench completion SHELL
@@ -65,12 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if {"-h", "--help"} & {*words}:
         print(USAGE)
-        return 0
+        return exit_code(0)
     try:
         print(script(words))
     except ConfigError as error:
         return print_error(error)
-    return 0
+    return exit_code(0)
 
 
 def script(words: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def check(out: Path, *, is_dry: bool = False) -> Iterator[Finding]:
 def _check_records(
     out: Path, file: Path, lines: Sequence[Line], seen: dict[bytes, str], is_dry: bool
 ) -> list[Finding]:
-    size = file.stat().st_size
+    size = _size(file)
     kept: list[Line] = []
     moved: list[Line] = []
     findings: list[Finding] = []
@@ -107,10 +108,18 @@ def _check_records(
     if findings and not is_dry:
         _quarantine(out, file, [line.read() for line in moved])
         content = b"".join(_ended(line.read()) for line in kept)
-        if file.stat().st_size != size:
+        if _size(file) != size:
             raise ConfigError(f"{visible(str(file), 500)} is being written to. Try again later.")
         write_whole(file, content, inside=out)
     return findings
+
+
+def _size(file: Path) -> int:
+    """Size of a file in bytes; -1 if it is gone."""
+    try:
+        return os.lstat(file).st_size
+    except OSError:
+        return -1
 
 
 def _why_move(line: Line, seen: dict[bytes, str]) -> str | None:
@@ -128,9 +137,13 @@ def _check_calibration(out: Path, file: Path, is_dry: bool) -> list[Finding]:
     try:
         read_calibration_file(file)
     except ConfigError:
-        if not is_dry:
-            _quarantine(out, file, [read_inside(out, file, MAX_LINES_BYTES)])
-            file.unlink()
+        try:
+            content = read_inside(out, file, MAX_LINES_BYTES)
+            if not is_dry:
+                _quarantine(out, file, [content])
+                file.unlink()
+        except OSError as error:
+            raise ConfigError(f"{shown(file)} cannot be moved: {error.strerror}.") from error
         place = visible(str(file), 500)
         return [Finding(place=place, what="not a calibration; moved to quarantine/")]
     return []

@@ -9,6 +9,7 @@ examples come along; those that the target has stay as they are. Needs no torch.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -157,7 +158,7 @@ def _copy_calibrations(source: Path, out: Path) -> None:
     """Copy the calibrations of machines for which the target has none."""
     for file in calibration_files(source):
         target = out / "calibration" / file.name
-        if not target.exists():
+        if not os.path.exists(target):
             read_calibration_file(file)
             write_whole(target, read_inside(source, file), inside=out, like=[file])
 
@@ -175,7 +176,7 @@ def _copy_examples(source: Path, out: Path) -> Iterator[str]:
             yield f"{error} It was left out."
             continue
         content = read_inside(source, file)
-        if not target.exists():
+        if not os.path.exists(target):
             write_whole(target, content, inside=out, like=[file])
         elif read_inside(out, target) != content:
             yield (

@@ -63,7 +63,7 @@ def report(config: dict[str, Any]) -> int:
         return 0
     reading = read_store(wanted.out)
     records = with_calibration(reading.records, wanted.out)
-    console = Console()
+    console = Console(markup=False)
     if pair:
         one, other = pair
         print_versus(records, one, other, console)

@@ -52,7 +52,7 @@ def sweep(composed: dict[str, Any]) -> int:
     """Measure what is missing here, append each record at once, then write all tables."""
     started = composed["began_s"]
     timings = Timings(started, composed["composes_s"])
-    console = Console()
+    console = Console(markup=False)
     config = read_sweep_config(composed)
     publishing = read_publish_config(composed)
     check_writable(config.out)
@@ -132,7 +132,7 @@ def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
     """Print the cells of a multirun's jobs as the one table that they make, folder by folder."""
     from bench.measuring.plan import plan
 
-    console = Console()
+    console = Console(markup=False)
     for out in dict.fromkeys(job["out"] for job in jobs):
         mine = [job for job in jobs if job["out"] == out and not job["dry_run"]]
         if len(mine) < 2:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from annotated_types import Len
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import append_whole, is_torn
-from bench.core.cli.limits import parsed
+from bench.core.cli.limits import Count, Name, Text, checked, parsed
 from bench.core.cli.stored_files import read_inside, regular_files
+from bench.core.cli.texts import LIMITS, visible
 
 _LINE_START = b'{"mechanism":'
 """Beginning of every line, also of one that a crash cut short."""
@@ -49,13 +52,19 @@ class Badge:
         torch: version that it was tested with.
     """
 
-    claim: str
+    claim: Name
     status: BadgeStatus
     reason: str | None = None
-    num_checks: int = 0
-    source: str = ""
-    tested_at: str = ""
-    torch: str = ""
+    num_checks: Count = 0
+    source: Text = ""
+    tested_at: Text = ""
+    torch: Text = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    mechanism: Name
+    badges: Annotated[list[dict[str, Any]], Len(0, 1000)]
 
 
 def badges_folder(out: Path) -> Path:
@@ -151,8 +160,9 @@ def _read_file(file: Path) -> Iterator[tuple[str, dict[str, Badge]]]:
         if not line.strip():
             continue
         try:
-            said = parsed(line)
-            yield said["mechanism"], {b["claim"]: _badge(b) for b in said["badges"]}
+            said = checked(_Line, parsed(line))
+            badges = [_badge(each) for each in said.badges]
+            yield said.mechanism, {badge.claim: badge for badge in badges}
         except (ValueError, KeyError, TypeError) as error:
             # Only the last line can lack its newline; if it is no JSON then, it is torn.
             if number == len(lines) and is_torn(line.encode(), _LINE_START):
@@ -164,4 +174,6 @@ def _read_file(file: Path) -> Iterator[tuple[str, dict[str, Badge]]]:
 
 
 def _badge(said: dict[str, Any]) -> Badge:
-    return Badge(**said | {"status": BadgeStatus(said["status"])})
+    badge = checked(Badge, said | {"status": BadgeStatus(said["status"])})
+    reason = None if badge.reason is None else visible(badge.reason, LIMITS["reason"])
+    return replace(badge, reason=reason)

@@ -349,7 +349,7 @@ def num_seeds_for(
         return None
     size = math.inf if spread <= 0 else abs(difference) / spread
     z = -float(special.ndtri(level / 2)) + float(special.ndtri(power))
-    rough = (z / size) ** 2 if size > 0 else math.inf
+    rough = (z / size) * (z / size) if size > 0 else math.inf  # a power would raise an error
     if not math.isfinite(rough):
         return None
     number = max(2, math.ceil(rough))

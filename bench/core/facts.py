@@ -1,13 +1,24 @@
-"""Facts of environments and calibrations that numbers are computed from."""
+"""Facts within records and calibrations that numbers are computed from."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Required
 
 from annotated_types import Len
 from typing_extensions import TypedDict
 
-from bench.core.cli.limits import Count, Name, Plain, Rate, Size, Text, like
+from bench.core.cli.limits import (
+    Amount,
+    Count,
+    Name,
+    Pace,
+    Plain,
+    Seconds,
+    Share,
+    Size,
+    Text,
+    like,
+)
 
 Words = Annotated[dict[Text, Text | None], Len(0, 1000)]
 
@@ -19,10 +30,46 @@ class CeilingFacts(TypedDict):
     device_name: Text | None
     dtype: Name
     num_threads: Size | None
-    flops_per_s: Rate
+    flops_per_s: Pace
     bytes_per_s: Annotated[
-        list[Annotated[list[Rate], Len(2, 2)]], Len(1, 100)
+        list[Annotated[list[Pace], Len(2, 2)]], Len(1, 100)
     ]  # pairs of a size in bytes and the rate at it
+
+
+class Ceiling(TypedDict):
+    """Best rates of a device that were measured just before the rounds of a block."""
+
+    flops_per_s: Pace
+    bytes_per_s: Annotated[list[Annotated[list[Pace], Len(2, 2)]], Len(1, 100)]
+    is_noisy: bool
+
+
+class Filtered(TypedDict, total=False):
+    """Score and cost of a trained model on a part of its tokens, without fine-tuning.
+
+    `reason` is a sentence where the mechanism cannot be filtered; otherwise the other keys are set:
+    `num_tokens` kept, `flops` of all blocks for one example, and the seconds of a batch's forward
+    pass, with the choice of tokens and without a filter, measured in alternation.
+    """
+
+    filter: Required[Name]
+    keep: Required[Share]
+    reason: Text
+    num_tokens: Size
+    accuracy: Amount
+    flops: Count
+    latency_s: Annotated[list[Seconds], Len(0, 1000)]
+    unfiltered_latency_s: Annotated[list[Seconds], Len(0, 1000)]
+
+
+def why_no_filter(row: Filtered) -> str | None:
+    """Why a row of a model's `filtered` cannot be used, as a sentence; None if it can."""
+    missing = Filtered.__annotations__.keys() - {"reason"} - row.keys()
+    if not row.get("reason") and missing:
+        return f"filtered has no {min(missing)} of {row['filter']}"
+    if len(row.get("latency_s", ())) != len(row.get("unfiltered_latency_s", ())):
+        return f"filtered has latencies of {row['filter']} that do not go in pairs"
+    return None
 
 
 class CalibrationFacts(TypedDict):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Required
+from typing import Annotated
 
 from annotated_types import Len
-from typing_extensions import TypedDict
 
 from bench.core.cli.limits import (
     Amount,
@@ -17,7 +16,6 @@ from bench.core.cli.limits import (
     Flops,
     Name,
     Number,
-    Rate,
     Seconds,
     Share,
     Size,
@@ -26,6 +24,7 @@ from bench.core.cli.limits import (
     like,
     one_of,
 )
+from bench.core.facts import Ceiling, Filtered, why_no_filter
 
 REFERENCE = "softmax"
 """The mechanism, and the label, that rows are compared with unless `reference` says otherwise."""
@@ -47,15 +46,8 @@ Numbers = Annotated[tuple[Count, ...], Len(0, MAX_SAMPLES)]
 Packed = Annotated[
     str, Len(0, 2**24), like(r"[A-Za-z0-9+/]*={0,2}", "base64 of a compressed sequence")
 ]
+Oracle = Annotated[str, one_of("", "softmax", "reference", "itself")]
 TokenCount = Annotated[str, like(r"[1-9]\d{0,9}", "a number of tokens")]
-
-
-class Ceiling(TypedDict):
-    """Best rates of a device, as `bench.core.facts.CeilingFacts` holds them."""
-
-    flops_per_s: Rate
-    bytes_per_s: Annotated[list[Annotated[list[Rate], Len(2, 2)]], Len(1, 100)]
-    is_noisy: bool
 
 
 @dataclass(frozen=True)
@@ -188,7 +180,7 @@ class Speed:
     rms_error: Annotated[
         Amount | None, lower("Norm of the difference, relative to the oracle's norm.")
     ] = None
-    oracle: Annotated[str, one_of("", "softmax", "reference", "itself")] = ""
+    oracle: Oracle = ""
     checked_len: Size | None = None
     checked_share: Share = 1.0
     is_view: bool = False
@@ -223,24 +215,6 @@ class Speed:
             rounds = len(self.reference_rounds)
             return f"reference_latency_s has {num_beside} samples and {rounds} rounds"
         return None
-
-
-class Filtered(TypedDict, total=False):
-    """Score and cost of a trained model on a part of its tokens, without fine-tuning.
-
-    `reason` is a sentence where the mechanism cannot be filtered; otherwise the other keys are set:
-    `num_tokens` kept, `flops` of all blocks for one example, and the seconds of a batch's forward
-    pass, with the choice of tokens and without a filter, measured in alternation.
-    """
-
-    filter: Required[Name]
-    keep: Required[Share]
-    reason: Text
-    num_tokens: Size
-    accuracy: Amount
-    flops: Count
-    latency_s: Annotated[list[Seconds], Len(0, 1000)]
-    unfiltered_latency_s: Annotated[list[Seconds], Len(0, 1000)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,6 +312,8 @@ class Quality:
         scores += [row["accuracy"] for row in self.filtered if "accuracy" in row]
         if not self.unit and max(scores) > 1:
             return f"a share of right answers is {max(scores)!r}; it is 1 at most"
+        if wrong := next(filter(None, map(why_no_filter, self.filtered)), None):
+            return wrong
         return self._why_unreadable() if self.answers or self.window_losses else None
 
     def _why_unreadable(self) -> str | None:

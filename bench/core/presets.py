@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Len
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.limits import parsed
+from bench.core.cli.limits import Amount, Name, Plain, Rate, checked, parsed
 from bench.core.later import without_later_hyperparameters
 
 _HEAD = """\
@@ -33,13 +35,13 @@ class RatePreset:
         is_at_edge: whether a smaller or larger rate than all that were tried may be better.
     """
 
-    task: str
-    entry: str
-    mechanism: str
-    hyperparameters: dict[str, Any]
-    settings: dict[str, Any]
-    learning_rate: float
-    tried: tuple[tuple[float, float | None], ...]
+    task: Name
+    entry: Name
+    mechanism: Name
+    hyperparameters: Plain
+    settings: Plain
+    learning_rate: Rate
+    tried: Annotated[tuple[tuple[Rate, Amount | None], ...], Len(0, 1000)]
     is_at_edge: bool
 
     def fits(
@@ -77,12 +79,11 @@ def read_presets(given: Any) -> tuple[RatePreset, ...]:
     """
     try:
         return tuple(
-            RatePreset(
-                task=task,
-                entry=entry,
-                settings=_said(found["settings"]),
-                tried=tuple((rate, score) for rate, score in row["tried"]),
-                **{name: row[name] for name in _ROW},
+            checked(
+                RatePreset,
+                {name: row[name] for name in _ROW}
+                | {"task": task, "entry": entry, "settings": _said(found["settings"])}
+                | {"tried": tuple((rate, score) for rate, score in row["tried"])},
             )
             for task, searches in (given or {}).items()
             for found in searches

@@ -25,8 +25,8 @@ from bench.core.cli.limits import (
     parsed,
 )
 from bench.core.cli.texts import make_visible
-from bench.core.facts import EnvironmentFacts
-from bench.core.observed import REFERENCE, Filtered, Quality, Result, Speed, unfit
+from bench.core.facts import EnvironmentFacts, Filtered
+from bench.core.observed import REFERENCE, Quality, Result, Speed, unfit
 
 __all__ = [
     "METHOD_VERSION",

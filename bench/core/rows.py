@@ -129,6 +129,8 @@ def rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
     found = []
     for file in sorted(folder.glob("*.yaml")):
         try:
+            if not file.is_file():  # a FIFO or a device would never end
+                raise OSError("it is no regular file")
             said = _MECHANISM.search(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(

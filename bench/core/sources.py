@@ -32,7 +32,8 @@ def closure(module: str) -> set[Path]:
             continue
         seen.add(path)
         own = spec.name if spec.submodule_search_locations else spec.name.rpartition(".")[0]
-        waiting += _imports(path.read_text(encoding="utf-8"), own, root)
+        if path.suffix == ".py":  # and no compiled extension
+            waiting += _imports(path.read_bytes(), own, root)
     return seen
 
 
@@ -40,7 +41,10 @@ def _find(name: str) -> ModuleSpec | None:
     """Find a module without running any; None for a name that is no module, such as a function."""
     parent, _, _ = name.rpartition(".")
     if not parent:
-        return importlib.util.find_spec(name)
+        try:
+            return importlib.util.find_spec(name)
+        except ValueError:  # a module that was made by hand, without a spec
+            return None
     above = _find(parent)
     if above is None or not above.submodule_search_locations:
         return None
@@ -49,13 +53,18 @@ def _find(name: str) -> ModuleSpec | None:
 
 
 @lru_cache(maxsize=512)  # mechanisms share most of their files
-def _imports(text: str, package: str, root: str) -> tuple[str, ...]:
+def _imports(source: bytes, package: str, root: str) -> tuple[str, ...]:
     """Imports of a file from its own top-level package: names of modules, and of their definitions.
 
     Absolute imports count only from the harness's tasks: its other modules are shared by all tasks.
+    A file that is no Python of this version, which a plugin may import where it can, has none.
     """
+    try:
+        tree = ast.parse(source)  # bytes, since a file may name an encoding of its own
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
     found = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package.rsplit(".", node.level - 1)[0]
             module = f"{base}.{node.module}" if node.module else base

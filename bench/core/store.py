@@ -20,6 +20,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import append_whole, is_torn, write_all
 from bench.core.cli.limits import MAX_LINE_BYTES
 from bench.core.cli.stored_files import (
+    files_inside,
     folder_inside,
     folders_below,
     no_link,
@@ -274,7 +275,7 @@ class Tail:
     def __init__(self, out: Path) -> None:
         self._out = out
         self._own: str | None = None
-        self._read = {file.name: file.stat().st_size for file in regular_files(out, _FILES)}
+        self._read = {file.name: os.path.getsize(file) for file in regular_files(out, _FILES)}
 
     def leave_out(self, store: Store) -> None:
         """Skip what `store` writes."""
@@ -283,20 +284,27 @@ class Tail:
     def read(self) -> Iterator[Record]:
         """Read the records added since the last call.
 
-        A line that is not complete yet is left for the next call. One that is no record is skipped;
-        `read_store` reports it.
+        A line that is not complete yet is left for the next call. What is no record is skipped, a
+        file that cannot be read too; `read_store` reports it.
         """
-        for file in regular_files(self._out, _FILES):
-            before = self._read.get(file.name, 0)
-            if file.name == self._own or file.stat().st_size <= before:
-                continue
+        for file in files_inside(self._out, _FILES):
+            if file.name != self._own:
+                for line in self._new_lines(file):
+                    with suppress(ValueError):
+                        yield Record.from_json(line)
+
+    def _new_lines(self, file: Path) -> list[bytes]:
+        before = self._read.get(file.name, 0)
+        try:
             with _open(file) as lines:
+                if os.fstat(lines.fileno()).st_size <= before:
+                    return []
                 lines.seek(before)
                 whole, newline, _ = lines.read().rpartition(b"\n")
-            self._read[file.name] = before + len(whole) + len(newline)
-            for line in whole.split(b"\n"):
-                with suppress(ValueError):
-                    yield Record.from_json(line)
+        except (OSError, ConfigError):
+            return []
+        self._read[file.name] = before + len(whole) + len(newline)
+        return whole.split(b"\n")
 
 
 _PLACE = re.compile(rb'"key":"(\w+)".*?"started_at":"([^"]*)"')

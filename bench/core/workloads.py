@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Interval, Len
 
-from bench.core.cli.limits import Name, Plain, Rate, Share, Size, one_of
+from bench.core.cli.limits import MAX_SIZE, Name, Plain, Rate, Rule, Share, Size, one_of
 from bench.core.later import without_later_settings
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -27,6 +27,18 @@ DType = Annotated[str, one_of(*DTYPES)]
 Mode = Annotated[str, one_of(*MODES)]
 Cache = Annotated[str, one_of(*CACHES)]
 Compiler = Annotated[str, one_of(*COMPILERS)]
+
+
+_OF_RECIPE = ("num_steps", "num_layers", "num_heads", "embed_dim")
+"""Settings of every task that tables compute with: sizes of its model and its run."""
+
+
+def _has_recipe(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings that all tasks share, as far as they are there, are numbers above 0."""
+    sizes = [settings[name] for name in _OF_RECIPE if name in settings]
+    rate = settings.get("learning_rate")
+    is_rate = rate is None or (type(rate) in (int, float) and rate > 0)
+    return is_rate and all(type(size) is int and 0 < size <= MAX_SIZE for size in sizes)
 
 
 class _Timed:
@@ -206,7 +218,7 @@ class TaskWorkload:
 
     label: Name
     task: Name
-    settings: Plain
+    settings: Annotated[Plain, Rule(_has_recipe, "whole numbers for sizes, and a rate")]
     seed: Annotated[int, Interval(ge=0, le=MAX_SEED)]
     dtype: DType = "float32"
     shared_rate: Rate | None = None

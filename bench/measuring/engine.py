@@ -10,6 +10,7 @@ from rich.console import Console
 
 from bench.core.cell import Cell
 from bench.core.clock import now_s
+from bench.core.examples import example_files
 from bench.core.progress import SweepProgress
 from bench.core.record import Record
 from bench.core.store import Store, Tail
@@ -79,6 +80,8 @@ def measure(
         return done
     store = Store(config.out, f"{sweep_id.replace('/', '-')}-{os.getpid()}")
     store.check_space()
+    if any(p.cell.is_task for p in todo):
+        example_files(config.out)  # refuses what could not be written to once a model is trained
     tail = tail or Tail(config.out)
     tail.leave_out(store)
     expected = {p.cell.entry + p.cell.key: expected_cost_s(p, config) for p in todo}

@@ -158,7 +158,7 @@ def origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence
 def wall_s(records: Sequence[Record]) -> float:
     """Wall time in seconds, from the first start to the last end, summed over sweeps."""
     spans: dict[str, list[tuple[float, float]]] = {}
-    for record in records:
+    for record in (record for record in records if record.started_at):
         start = datetime.fromisoformat(record.started_at).timestamp()
         end = start + record.cost_s.get("total", 0.0)
         spans.setdefault(record.sweep, []).append((start, end))

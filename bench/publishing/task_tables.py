@@ -280,8 +280,10 @@ def _state_words(state_bytes: int | None, task: TaskScores) -> str:
     words, settings = f"{state_bytes:,} bytes", json.loads(task.settings)
     if settings.get("match") != "state":
         return words
-    numbers = settings["num_layers"] * settings["embed_dim"] ** 2 // settings["num_heads"]
-    return words + _beside(state_bytes, 4 * numbers)
+    layers, width, heads = (settings.get(name) for name in ("num_layers", "embed_dim", "num_heads"))
+    if not (layers and width and heads):
+        return words
+    return words + _beside(state_bytes, 4 * (layers * width**2 // heads))
 
 
 def _kept_words(score: Score) -> str:
@@ -304,7 +306,7 @@ def _beside_usual(
 
 def _beside(cost: int, usual: int) -> str:
     """Relative difference from the usual cost, if it is more than `SAME_SIZE`."""
-    more = cost / usual - 1
+    more = cost / usual - 1 if usual else 0.0
     return f" ({more:+.1%})" if abs(more) > SAME_SIZE else ""
 
 

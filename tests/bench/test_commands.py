@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import COMMANDS
+from bench.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("Makefile", "README.md", "CONTRIBUTING.md", ".ci/run", "results/README.md")
@@ -41,3 +41,24 @@ def test_a_command_that_is_named_somewhere_answers_help(
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"smoke"}))
 def test_a_command_has_a_file_of_its_name(name: str) -> None:
     assert COMMANDS[name][0] == f"bench.{name}"
+
+
+def test_a_folder_that_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["attnbench", "list"])
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert main() == 2
+    assert capsys.readouterr().err.startswith("ConfigError: The current folder is gone")
+
+
+def test_ctrl_c_while_a_command_is_imported_needs_no_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["attnbench", "list"])
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    assert main() == 130

@@ -155,3 +155,17 @@ def test_a_file_in_the_place_of_the_quarantine_is_told_and_nothing_moves(
     assert fsck.main([str(tmp_path)]) == 2
     assert "quarantine/a.jsonl cannot be written: Not a directory" in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_a_calibration_that_may_not_be_moved_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    store(tmp_path, ONE)
+    (tmp_path / "calibration").mkdir()
+    (tmp_path / "calibration" / "x.json").write_text("{")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert fsck.main([str(tmp_path)]) == 2
+    assert "x.json cannot be moved: Permission denied" in capsys.readouterr().err

@@ -8,9 +8,14 @@ from itertools import zip_longest
 from pathlib import Path
 
 from bench.core.cli.default_rows import rows_without_yaml
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.stored_files import read_regular, shown
 from bench.core.cli.texts import LIMITS, visible
 from bench.core.cli.usage import Root
 from bench.core.places import CONF
+
+MAX_YAML_BYTES = 2**26
+"""Largest YAML that is read, in bytes."""
 
 MOST_LETTERS = 200
 """Largest number of characters of a name, which is also a file's."""
@@ -57,6 +62,28 @@ def yamls(group: str, words: list[str]) -> Iterator[str]:
     """Names of a group that have a YAML."""
     for root in [CONF, *own_folders(words)]:
         yield from (file.stem for file in (root / group).glob("*.yaml"))
+
+
+def check_own_yamls(words: list[str]) -> None:
+    """Refuse YAMLs of the user's own that cannot be opened, such as a FIFO, which never ends.
+
+    Raises:
+        ConfigError: names the file, or the folder that cannot be listed.
+    """
+    for root in own_folders(words):
+        try:
+            files = [f for group in _known() for f in sorted((root / group).glob("*.yaml"))]
+        except OSError as error:
+            raise ConfigError(
+                f"--config-dir {shown(root)} cannot be read: {error.strerror}."
+            ) from error
+        for file in files:
+            read_regular(file, MAX_YAML_BYTES)
+
+
+def _known() -> list[str]:
+    """Every config group of ours."""
+    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 
 
 def own_folders(words: list[str]) -> list[Path]:

@@ -14,14 +14,24 @@ import sys
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from bench.core.cli import multirun
-from bench.core.cli.choices import groups, options, own_folders, why_no_choice, yamls
+from bench.core.cli.choices import (
+    MAX_YAML_BYTES,
+    check_own_yamls,
+    groups,
+    options,
+    own_folders,
+    why_no_choice,
+    yamls,
+)
 from bench.core.cli.default_rows import rows_without_yaml, settable
 from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.files import check_writable
+from bench.core.cli.stored_files import read_regular
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.cli.texts import LIMITS, visible
 from bench.core.cli.usage import Root, parts_of, usage
@@ -65,13 +75,17 @@ def run_app(
     if root is not None:
         _give_to_hydra(config_name, root)
     root = root or _root_of_file(config_name)
+    try:
+        check_own_yamls(words)
+    except ConfigError as error:
+        return print_error(error)
     if "attention" in groups(root):
         _give_rows_to_hydra(words)
     if {"-h", "--help"} & set(words):
         chosen = groups(root)
         choices = {group: list(options(group, words)) for group in chosen}
         print(usage(config_name, root, CONF, choices, chosen))
-        return 0
+        return exit_code(0)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
@@ -181,7 +195,10 @@ def read_yaml(file: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     try:
-        content: Any = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+        text = StringIO(read_regular(file, MAX_YAML_BYTES).decode())
+        content: Any = OmegaConf.to_container(OmegaConf.load(text), resolve=False)
+    except ConfigError:
+        raise
     except Exception as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     return content if isinstance(content, dict) else {}

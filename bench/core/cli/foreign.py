@@ -31,8 +31,15 @@ def foreign_code() -> Iterator[None]:
     except (CtrlC, Exception):
         raise
     except BaseException as error:
-        words = f"{type(error).__name__}: {said_by(error)}".removesuffix(": ")
-        raise ForeignEnd(visible(words, LIMITS["reason"])) from error
+        raise ForeignEnd(told(error)) from error
+
+
+def told(error: BaseException) -> str:
+    """Type and text of an exception of foreign code, printable and bounded."""
+    said = said_by(error)
+    if not isinstance(error, ForeignEnd):
+        said = f"{type(error).__name__}: {said}".removesuffix(": ")
+    return visible(said, LIMITS["reason"])
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, NotRequired, TypeVar, get_type_hints
@@ -117,9 +118,12 @@ def has_long_name(path: Path) -> bool:
 Size = Annotated[int, Interval(ge=1, le=MAX_SIZE)]
 Count = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 Flops = Annotated[int, Interval(ge=0, le=10**31)]
-Number = Annotated[float, Interval(ge=-1e300, le=1e300)]
-Amount = Annotated[float, Interval(ge=0, le=1e300)]
+Number = Annotated[float, Interval(ge=-1e100, le=1e100)]
+Amount = Annotated[float, Interval(ge=0, le=1e100)]
+"""A number of which the square, which intervals need, is still finite."""
 Rate = Annotated[float, Interval(gt=0, le=1e300)]
+Pace = Annotated[float, Interval(ge=1e-3, le=1e30)]
+"""Rate of a machine, in units a second; with less, the seconds of a call would overflow."""
 Seconds = Annotated[float, Interval(ge=1e-12, le=1e9)]
 """Duration of a call, in seconds; with a smaller one, rates would overflow."""
 Duration = Annotated[float, Interval(ge=0, le=1e9)]
@@ -127,13 +131,17 @@ Share = Annotated[float, Interval(ge=0, le=1)]
 Text = Annotated[str, Len(0, MAX_TEXT), Rule(is_visible, "printable")]
 Name = Annotated[str, Len(1, MAX_TEXT), Rule(str.isprintable, "printable and on one line")]
 Digest = Annotated[str, like(r"[0-9a-f]{16}|", "16 hexadecimal digits")]
-Instant = Annotated[
-    str,
-    like(
-        r"|\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(\.\d{1,9})?(Z|\+00:00)",
-        "a time in UTC, such as 2026-01-31T12:00:00Z",
-    ),
-]
+_INSTANT = re.compile(r"|\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(\.\d{1,9})?(Z|\+00:00)")
+
+
+def _is_instant(text: str) -> bool:
+    try:
+        return not text or bool(_INSTANT.fullmatch(text) and datetime.fromisoformat(text))
+    except ValueError:  # as of the 39th of a month
+        return False
+
+
+Instant = Annotated[str, Rule(_is_instant, "a time in UTC, such as 2026-01-31T12:00:00Z")]
 Plain = Annotated[
     dict[str, Any],
     Rule(is_plain, f"printable, finite, and within {MAX_DEPTH} levels and {MAX_ITEMS:,} items"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -104,7 +105,7 @@ def endings(folder: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _endings_in(folder: Path) -> dict[Path, int]:
     """Endings of all jobs in a folder, with the times of their last change in nanoseconds."""
-    return {file: file.stat().st_mtime_ns for file in folder.glob(f"*/{_ENDING}")}
+    return {file: os.lstat(file).st_mtime_ns for file in folder.glob(f"*/{_ENDING}")}
 
 
 def _place(name: str) -> tuple[list[int], str]:

@@ -120,17 +120,16 @@ def read_inside(root: Path, path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a file of a store as a whole.
 
     Raises:
-        ConfigError: as `open_inside`, or it is larger than allowed.
-        OSError: it is not there, or cannot be read.
+        ConfigError: as `open_inside`, it is larger than allowed, or it cannot be read.
+        FileNotFoundError, NotADirectoryError: it is not there.
     """
-    with open_inside(root, path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > max_bytes:
-            raise ConfigError(
-                f"{shown(path)} has more than {max_bytes:,} bytes, which is no file of attnbench. "
-                "Take it out of the folder."
-            )
-        return file.read(size)
+    try:
+        with open_inside(root, path) as file:
+            return _whole(file, path, max_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def regular_files(root: Path, pattern: str) -> list[Path]:
@@ -214,17 +213,32 @@ def open_regular(path: Path) -> BufferedReader:
     return _regular(os.open(path, _FILE), path)
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Path, max_bytes: int = MAX_LINES_BYTES) -> bytes:
     """Read a file of the user's own data as a whole; links are followed there.
 
     Raises:
-        ConfigError: it is no regular file, or cannot be read.
+        ConfigError: it is no regular file, is larger than allowed, or cannot be read.
     """
     try:
         with open_regular(path) as file:
-            return file.read()
-    except OSError as error:
-        raise ConfigError(f"{shown(path)} cannot be read: {error.strerror}.") from error
+            return _whole(file, path, max_bytes)
+    except (OSError, ValueError) as error:  # a name may have a null character
+        raise _unreadable(path, error) from error
+
+
+def _whole(file: BufferedReader, path: Path, max_bytes: int) -> bytes:
+    size = os.fstat(file.fileno()).st_size
+    if size > max_bytes:
+        raise ConfigError(
+            f"{shown(path)} has more than {max_bytes:,} bytes, which is too large to be read. Take "
+            "it out of the folder, or name another."
+        )
+    return file.read(size)
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigError:
+    why = getattr(error, "strerror", None) or error
+    return ConfigError(f"{shown(path)} cannot be read: {why}.")
 
 
 def shown(path: Path) -> str:

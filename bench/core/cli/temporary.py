@@ -9,6 +9,7 @@ import stat
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from bench.core.cli.errors import ConfigError
 
@@ -33,6 +34,21 @@ def new_workers_folder() -> Path:
         raise ConfigError(
             f"No temporary folder for the workers can be made: {error.strerror}. Free space, or "
             "set TMPDIR to a folder that can be written to."
+        ) from error
+
+
+def new_log() -> IO[bytes]:
+    """Make a file without a name for what a worker prints.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise ConfigError(
+            f"No temporary file for the output of a worker can be made: {error.strerror}. Free "
+            "space, or set TMPDIR to a folder that can be written to."
         ) from error
 
 
@@ -63,7 +79,11 @@ def shared_folder(name: str) -> Path:
         runtime = Path(place)
         if runtime.is_absolute() and _why_not_private(runtime) is None:
             return _private(runtime / name)
-    return _private(Path(tempfile.gettempdir(), f"{name}-{user}"))
+    try:
+        place = tempfile.gettempdir()
+    except OSError as error:
+        raise ConfigError(f"there is no temporary folder: {error.strerror}") from error
+    return _private(Path(place, f"{name}-{user}"))
 
 
 def _private(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -29,7 +30,7 @@ def write_examples(folder: Path, digest: str, task: Task, batches: Sequence[Batc
         batches: the test set.
     """
     file = folder / f"{digest}.json"
-    if file.exists():
+    if os.path.exists(file):
         return file
     first: list[Batch] = []
     for batch in islice(batches, NUM_SHOWN):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from bench.core.comparison import Runs, mean_of
 from bench.core.format import with_unit
@@ -29,7 +30,8 @@ def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
     groups: dict[tuple[object, ...], list[tuple[int, TaskScores]]] = {}
     for task in board.tasks:
         settings = json.loads(task.settings)
-        if not task.unit and (num_pairs := settings.pop(PAIRS, None)) is not None:
+        num_pairs = settings.pop(PAIRS, None)
+        if not task.unit and _is_size(num_pairs):
             key = (_bare(task), *task.place.values(), json.dumps(settings, sort_keys=True))
             groups.setdefault(key, []).append((num_pairs, task))
     for group in groups.values():
@@ -54,6 +56,8 @@ def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Char
     """One chart for each task whose models were tested on longer examples."""
     for task in board.tasks:
         trained_at = json.loads(task.settings).get("seq_len")
+        if not _is_size(trained_at):
+            continue
         points = [
             point
             for score in _trained(task)
@@ -77,6 +81,11 @@ def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Char
                 for words, level in task.plateaus
             ],
         )
+
+
+def _is_size(setting: Any) -> bool:
+    """Whether a setting, which can be anything, is a place on an axis of sizes."""
+    return type(setting) is int and setting > 0
 
 
 def _trained(task: TaskScores) -> list[Score]:

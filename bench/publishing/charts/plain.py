@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+from annotated_types import Len
+
+from bench.core.cli.limits import Number, Text
 from bench.publishing.charts.ends import end_labels, height_for
 from bench.publishing.charts.pictures import Point, lines
 from bench.publishing.charts.spec import WIDTH, Chart, linear_axis, log_axis, look, picture
@@ -24,10 +28,10 @@ class Curves:
         is_log: whether the x axis is logarithmic.
     """
 
-    title: str
-    x: str
-    y: str
-    lines: dict[str, list[list[float]]]
+    title: Text
+    x: Text
+    y: Text
+    lines: dict[Text, list[Annotated[list[Number], Len(2, 2)]]]
     is_log: bool = True
 
 

@@ -141,7 +141,7 @@ def _labels(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) ->
 def _examples(task: TaskScores) -> str:
     """Test examples in words, e.g. ``examples of 64 tokens``; may be empty."""
     length = json.loads(task.settings).get("seq_len")
-    return f"examples of {length:,} tokens" if length else ""
+    return f"examples of {length:,} tokens" if isinstance(length, int) and length else ""
 
 
 def _notes(

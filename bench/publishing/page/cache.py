@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,9 @@ def _stamp(config: PublishConfig) -> str:
     said = [repr((config.metrics, config.columns, config.controls))]
     for pattern in _READ:
         for path in regular_files(config.out, pattern):
-            facts = path.stat()
-            said.append(f"{path.name} {facts.st_size} {facts.st_mtime_ns}")
+            with suppress(FileNotFoundError):  # it is gone by now
+                facts = path.stat()
+                said.append(f"{path.name} {facts.st_size} {facts.st_mtime_ns}")
     said += [f"{path} {path.read_text('utf-8')}" for path in (*_sources(), STORED) if path.exists()]
     plugins, _ = plugin_catalogue()
     if plugins:

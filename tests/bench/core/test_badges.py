@@ -66,3 +66,42 @@ def test_a_folder_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
     badges_folder(tmp_path).write_text("a file is in the way")
     with pytest.raises(ConfigError, match="cannot be written"):
         append_badges(tmp_path, "run", "linear", [badge("causal")])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"claim": ["a"]},
+        {"claim": "\x1b[2J"},
+        {"reason": 5},
+        {"num_checks": -1},
+        {"num_checks": "many"},
+        {"tested_at": 5},
+        {"torch": "\ud800"},
+        {"status": {}},
+    ],
+)
+def test_a_field_that_is_not_what_it_should_be_is_bad_input(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    file = append_badges(tmp_path, "run", "linear", [badge("causal")])
+    said = json.loads(file.read_text())
+    said["badges"][0] |= changes
+    file.write_text(json.dumps(said) + "\n")
+    with pytest.raises(ConfigError, match=r"run\.jsonl:1 does not hold badges"):
+        read_badges(tmp_path)
+
+
+@pytest.mark.parametrize("mechanism", [5, ["a"], None, "a\nb"])
+def test_a_mechanism_that_is_no_name_is_bad_input(tmp_path: Path, mechanism: object) -> None:
+    append_badges(tmp_path, "run", "linear", [badge("causal")])
+    file = append_badges(tmp_path, "run", mechanism, [])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"run\.jsonl:2 does not hold badges"):
+        read_badges(tmp_path)
+    assert file.exists()
+
+
+def test_a_reason_that_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
+    one = Badge(claim="exact", status=BadgeStatus.FAILED, reason="\x1b[2J off")
+    append_badges(tmp_path, "run", "linear", [one])
+    assert read_badges(tmp_path)["linear"]["exact"].reason == "\\x1b[2J off"

@@ -91,3 +91,26 @@ def test_the_rows_of_make_bench_have_presets_at_the_settings_of_their_yamls_toda
         mechanism, name = row.pop("mechanism"), settings.pop("task")
         usual = task_settings(name)
         assert any(p.fits(mechanism, row, settings, usual) for p in presets), (task, entry)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", "abc"),
+        ("learning_rate", -1.0),
+        ("learning_rate", float("nan")),
+        ("is_at_edge", "no"),
+        ("hyperparameters", [1]),
+        ("mechanism", 5),
+        ("tried", [[1, 2, 3]]),
+        ("settings", "[1]"),
+    ],
+)
+def test_a_preset_that_no_cell_could_be_trained_at_is_refused(name, value):
+    row = {"learning_rate": 0.1, "is_at_edge": False, "mechanism": "x", "hyperparameters": {}}
+    row |= {"tried": [[0.1, None]]}
+    found = {"settings": "{}", "entries": {"x": row}}
+    assert len(read_presets({"recall": [found]})) == 1
+    (found if name == "settings" else row)[name] = value
+    with pytest.raises(ConfigError, match="rates holds no presets"):
+        read_presets({"recall": [found]})

@@ -376,3 +376,16 @@ def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path: Path) -> Non
     before.append(TWO)
     assert list(tail.read()) == [TWO, TWO]
     assert list(tail.read()) == []
+
+
+def test_what_appears_among_records_while_they_are_followed_ends_nothing(tmp_path: Path) -> None:
+    path = stored(tmp_path, ONE)
+    tail = Tail(tmp_path)
+    os.mkfifo(path.with_name("0.jsonl"))
+    path.with_name("1.jsonl").symlink_to("/dev/zero")
+    path.with_name("2.jsonl").mkdir()
+    stored(tmp_path, TWO, name="b")
+    assert list(tail.read()) == [TWO]
+    path.unlink()
+    stored(tmp_path, THREE, name="b")
+    assert list(tail.read()) == [THREE]

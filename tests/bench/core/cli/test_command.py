@@ -1,11 +1,12 @@
 """What Hydra says of a command line, in our words and with our exit codes."""
 
+import os
 import sys
 
 import pytest
 
 from bench.core.cli import command
-from bench.core.cli.command import run_app
+from bench.core.cli.command import read_yaml, run_app
 from bench.core.cli.errors import ConfigError
 from bench.core.roots import root_of
 from bench.studies.verify.settings import Verify
@@ -209,3 +210,37 @@ def test_a_hyperparameter_that_a_row_has_not_is_told_with_those_that_it_has(caps
     )
     assert run_app("sweep", never, ["attention=[kda]", "attention.kda.scal=1"]) == 2
     assert "Did you mean attention.kda.scale? Known: " in capsys.readouterr().err
+
+
+ODD = {
+    "FIFO": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": os.mkdir,
+    "cannot be read": lambda path: path.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize(("said", "put"), ODD.items(), ids=ODD.keys())
+@pytest.mark.parametrize("words", [["attention=[own]"], ["attention.softmax.x=1"], ["--help"]])
+def test_a_yaml_of_the_users_own_that_is_no_file_is_named(said, put, words, tmp_path, capsys):
+    (tmp_path / "attention").mkdir()
+    put(tmp_path / "attention" / "own.yaml")
+    assert run_app("sweep", never, [f"--config-dir={tmp_path}", *words]) == 2
+    err = capsys.readouterr().err
+    assert "own.yaml" in err and said in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("flag", ["--config-dir={}", "hydra.searchpath=[file://{}]"])
+def test_a_folder_of_yamls_that_cannot_be_looked_at_is_a_users_mistake(flag, capsys):
+    assert run_app("sweep", never, [flag.format("x" * 5000), "attention=[softmax]"]) == 2
+    err = capsys.readouterr().err
+    assert "cannot be read: File name too long" in err and "Traceback" not in err
+
+
+def test_a_yaml_that_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "paper.yaml")
+    with pytest.raises(ConfigError, match=r"paper\.yaml is not a file but a FIFO"):
+        read_yaml(tmp_path / "paper.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"caf\xe9: 1\n")
+    with pytest.raises(ConfigError, match=r"latin\.yaml cannot be read: .*utf-8"):
+        read_yaml(tmp_path / "latin.yaml")

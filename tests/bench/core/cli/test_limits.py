@@ -24,6 +24,9 @@ def changed(record: Record, path: str, value: Any) -> str:
 
 TIMED = made.block_records(["nala"], num_rounds=3)[0]
 TRAINED = made.task_records(["nala"], seeds=[0])[0]
+PAIRLESS = {"filter": "random", "keep": 0.5, "num_tokens": 4, "accuracy": 0.5, "flops": 1}
+PAIRLESS |= {"latency_s": [1.0, 1.0], "unfiltered_latency_s": [1.0]}
+ROOFLESS = {"flops_per_s": 1e-300, "bytes_per_s": [[1, 1e9]], "is_noisy": False}
 
 
 @pytest.mark.parametrize(
@@ -34,7 +37,7 @@ TRAINED = made.task_records(["nala"], seeds=[0])[0]
         (TRAINED, "result.accuracy", "0.5", "accuracy is '0.5'; it should be a valid number"),
         (TRAINED, "result.accuracy", True, "accuracy is True"),
         (TRAINED, "result.accuracy", 10**400, "accuracy is 1000"),
-        (TRAINED, "result.chance", 1e300, "1e+300; it is 1 at most"),
+        (TRAINED, "result.chance", 1e50, "1e+50; it is 1 at most"),
         (TRAINED, "result.num_examples", 0, "num_examples is 0"),
         (TRAINED, "result.longer", {"12x": 0.5}, "a number of tokens"),
         (TRAINED, "result.ended", "done", "one of “”, ceiling, plateau, maximum"),
@@ -42,6 +45,13 @@ TRAINED = made.task_records(["nala"], seeds=[0])[0]
         (TRAINED, "cell.seed", -1, "seed is -1"),
         (TRAINED, "cell.task_settings", {"a": [[]] * 20_000}, "settings is"),
         (TRAINED, "cell.task_settings", [], "settings is []"),
+        (TRAINED, "cell.task_settings", {"num_steps": 0}, "whole numbers for sizes, and a rate"),
+        (TRAINED, "cell.task_settings", {"num_heads": "2"}, "whole numbers for sizes"),
+        (TRAINED, "cell.task_settings", {"learning_rate": [0.1]}, "whole numbers for sizes"),
+        (TRAINED, "cell.task_settings", {"learning_rate": "fast"}, "whole numbers for sizes"),
+        (TRAINED, "result.filtered", [{"filter": "random", "keep": 0.5}], "has no accuracy of"),
+        (TRAINED, "result.filtered", [PAIRLESS], "random that do not go in pairs"),
+        (TRAINED, "result.score_error", 1e200, "score_error is 1e+200"),
         (TIMED, "result.kind", "quality", "kind speed"),
         (TIMED, "result.latency_s", [], "latency_s is ()"),
         (TIMED, "result.latency_s", [1.0, 2.0, -3.0], "latency_s.2 is -3.0"),
@@ -67,6 +77,8 @@ TRAINED = made.task_records(["nala"], seeds=[0])[0]
         (TIMED, "entry", "\ud800", "entry is '\\ud800'"),
         (TIMED, "entry", "", "entry is ''"),
         (TIMED, "started_at", "yesterday", "a time in UTC"),
+        (TIMED, "started_at", "2031-02-30T00:00:00Z", "a time in UTC"),
+        (TIMED, "result.ceiling", ROOFLESS, "ceiling.flops_per_s is 1e-300"),
         (TIMED, "status", "skipped", "ok has a result and no reason"),
         (TIMED, "status", "fine", "not a valid Status"),
         (TIMED, "environment", {"devices": 5}, "devices is 5"),

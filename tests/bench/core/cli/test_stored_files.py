@@ -14,6 +14,7 @@ from bench.core.cli.stored_files import (
     folders_below,
     open_regular,
     read_inside,
+    read_regular,
     regular_files,
 )
 
@@ -124,3 +125,27 @@ def test_a_users_own_data_may_be_linked_and_has_to_be_regular(tmp_path: Path) ->
     for name in ("pipe.png", "zero.png"):
         with pytest.raises(ConfigError, match=f"{name} is not a file"):
             open_regular(tmp_path / name)
+
+
+def test_a_file_that_may_not_be_read_is_told_and_a_missing_one_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(FileNotFoundError):
+        read_inside(tmp_path, tmp_path / "b.json")
+    monkeypatch.setattr(os, "fdopen", refuse)  # root may read whatever the mode
+    for read in (lambda path: read_inside(tmp_path, path), read_regular):
+        with pytest.raises(ConfigError, match=r"a\.json cannot be read: Permission denied"):
+            read(tmp_path / "a.json")
+
+
+def test_a_file_of_the_users_is_bounded_and_its_name_may_be_anything(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_regular(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(ConfigError, match="has more than 4 bytes"):
+        read_regular(tmp_path / "a", 4)
+    with pytest.raises(ConfigError, match="cannot be read: embedded null byte"):
+        read_regular(tmp_path / "a\0b")
