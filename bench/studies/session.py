@@ -94,8 +94,10 @@ class Session:
     """
 
     def __init__(self, name: str, composed: Mapping[str, Any]) -> None:
-        console = Console()
-        self.console = console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
+        console = Console(markup=False)  # names of rows may look like it
+        if not console.is_terminal:
+            console = Console(width=WIDTH_WITHOUT_TERMINAL, markup=False)
+        self.console = console
         self.name, self.composed = name, composed
         self.notes: list[str] = []
         self.is_stopped = False

@@ -79,7 +79,7 @@ def _timing(
         return
     entries = sorted({_entry(row.entry) for row in rows if not row.why_not})
     spent = [
-        record.cost_s["total"]
+        record.cost_s.get("total", 0.0)
         for record in records
         if isinstance(record.result, Speed) and record.cost_s.get("total")
     ]

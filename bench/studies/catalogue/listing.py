@@ -81,9 +81,11 @@ def _print_list(words: list[str]) -> int:
 
 
 def console() -> Console:
-    """A terminal, or a page of fixed width where there is none."""
-    here = Console()
-    return here if here.is_terminal else Console(width=_WIDTH_WITHOUT_TERMINAL)
+    """A terminal, or a page of fixed width where there is none; titles may look like markup."""
+    here = Console(markup=False)
+    if here.is_terminal:
+        return here
+    return Console(width=_WIDTH_WITHOUT_TERMINAL, markup=False)
 
 
 def everything(plugins: tuple[str, ...] = ()) -> tuple[CatalogueEntry, ...]:

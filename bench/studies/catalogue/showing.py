@@ -6,6 +6,7 @@ been tested of it lies in the folder of results.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -14,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
 from bench.core.badges import BadgeStatus
 from bench.core.cli.default_rows import own_rows
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
+from bench.core.cli.foreign import foreign_code, told
 from bench.core.cli.limits import MAX_SIZE
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.format import with_unit
@@ -87,7 +89,7 @@ def read_request(words: list[str]) -> Request:
     words = re.sub(r"--config-dir\n", "--config-dir=", "\n".join(words)).splitlines()
     names, options = words_and_options(words, ("seq_len", "plugins", "--config-dir", "out"), USAGE)
     rows = Path(options["--config-dir"]) if "--config-dir" in options else None
-    if rows and not (rows / "attention").is_dir():
+    if rows and not os.path.isdir(rows / "attention"):
         raise ConfigError(f"--config-dir {rows}: {rows / 'attention'} is no folder.")
     if rows:
         own_rows(rows)  # refuses a file that cannot be read
@@ -133,7 +135,7 @@ def find(name: str, plugins: tuple[str, ...] = ()) -> CatalogueEntry:
 def show(entry: CatalogueEntry, proofs: Proofs, to: Console, request: Request) -> None:
     """Print the page, section by section."""
     said = entry.description
-    to.print(f"[bold]{escape(entry.name)}[/]  {escape(entry.title)}", highlight=False)
+    to.print(Text.assemble((entry.name, "bold"), f"  {entry.title}"))
     _facts(entry, to, request.config_dir)
     _heading("Formula", to)
     _say(said.summary, to)
@@ -171,7 +173,7 @@ def _plain(text: str) -> str:
 
 
 def _heading(title: str, to: Console) -> None:
-    to.print(f"\n[bold]{title}[/]", highlight=False)
+    to.print(Text(f"\n{title}", style="bold"))
 
 
 def _facts(entry: CatalogueEntry, to: Console, config_dir: Path | None) -> None:
@@ -190,7 +192,7 @@ def _hyperparameters(entry: CatalogueEntry) -> Table:
     rows = Table("name", "default", "meaning", box=None, padding=(0, 2))
     for name, default in entry.defaults.items():
         meaning = entry.description.arguments.get(name, "")
-        rows.add_row(name, escape(default or "needed"), escape(_plain(meaning)))
+        rows.add_row(name, Text(default or "needed"), Text(_plain(meaning)))
     return rows
 
 
@@ -200,9 +202,10 @@ def cost_line(name: str) -> str:
     If a plugin has no formula, or raises in it, the sentence gives the error.
     """
     try:
-        flops = forward_flops(name)
+        with foreign_code():
+            flops = forward_flops(name)
     except Exception as error:  # it may be a plugin's, and the rest of the page is still wanted
-        return f"cannot be worked out: {type(error).__name__}: {error}"
+        return f"cannot be worked out: {told(error)}"
     shape = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, N={SEQ_LEN}"
     return f"{flops / 1e9:.3g} GFLOP for one forward call at {shape}, by its formula"
 
@@ -213,9 +216,10 @@ def _print_needs(name: str, lengths: tuple[int, ...], to: Console) -> None:
     refused = []
     for seq_len in lengths:
         try:
-            found.append(needs(name, seq_len))
+            with foreign_code():
+                found.append(needs(name, seq_len))
         except Exception as error:  # as in `cost_line`
-            refused.append(f"{seq_len:,}: {type(error).__name__}: {error}")
+            refused.append(f"{seq_len:,}: {told(error)}")
     if found:
         dtype = found[0].workload.dtype
         shape = f"B={BATCH_SIZE}, H={NUM_HEADS}, D={HEAD_DIM}, {dtype}"

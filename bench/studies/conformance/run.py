@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from bench.core.badges import Badge, BadgeStatus
+from bench.core.cli.foreign import foreign_code, told
 from bench.core.clock import utc_now
 from bench.studies.conformance.check import Broken, Check, Untestable
 from bench.studies.conformance.forms import Form, forms_of
@@ -45,7 +46,8 @@ def badge_for(name: str, claim: str, source: str = "") -> Badge:
             is_claimed |= check.earns
             num_checks += 1
             try:
-                check(form, case)
+                with foreign_code():
+                    check(form, case)
                 passed += check.earns
             except Untestable as why:
                 untestable.append(str(why))
@@ -72,8 +74,7 @@ def badge_for(name: str, claim: str, source: str = "") -> Badge:
 
 
 def _in_words(form: Form, check: Check, error: Exception) -> str:
-    kind = "" if isinstance(error, Broken) else f"{type(error).__name__}: "
-    text = " ".join(f"{kind}{error}".split())
+    text = " ".join((str(error) if isinstance(error, Broken) else told(error)).split())
     if len(text) > _MAX_REASON:
         text = f"{text[:_MAX_REASON]}…"
     return f"{form.id}: {check.name.replace('_', ' ')}: {text}"

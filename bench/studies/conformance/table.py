@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from bench.core.badges import Badge, BadgeStatus
 
@@ -26,10 +27,10 @@ def table(tested: Tested) -> Table:
     for name, badges in tested.items():
         rows.add_row(
             name,
-            f"[green]{_names(badges, BadgeStatus.PASSED)}",
-            f"[bold red]{_names(badges, BadgeStatus.FAILED)}",
-            f"[dim]{_names(badges, BadgeStatus.NOT_CLAIMED)}",
-            f"[dim]{_names(badges, BadgeStatus.SKIPPED)}",
+            Text(_names(badges, BadgeStatus.PASSED), style="green"),
+            Text(_names(badges, BadgeStatus.FAILED), style="bold red"),
+            Text(_names(badges, BadgeStatus.NOT_CLAIMED), style="dim"),
+            Text(_names(badges, BadgeStatus.SKIPPED), style="dim"),
         )
     return rows
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Len
+
+from bench.core.cli.limits import Amount, Count, Number, Share, Text
 
 CURVES, TEACHERS = "curves.jsonl", "teachers.jsonl"
 
 MIN_LEAD = 0.05
 """Lead of the teacher over the control, as a share of the teacher's lead over chance, below which
 there is nothing to recover."""
+
+_MOST = 10_000
+"""Most scores of a curve."""
+
+_Scores = Annotated[tuple[Number, ...], Len(1, _MOST)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,21 +37,27 @@ class Curve:
         origin: machine, commit and day.
     """
 
-    key: str
-    task: str
-    attention: str
-    keep: float
-    seed: int
-    phases: tuple[int, int, int]
-    steps: tuple[int, ...]
-    converted: tuple[float, ...]
-    scratch: tuple[float, ...]
-    teacher: float
-    chance: float
-    unit: str
-    train_s: float
-    source: str
-    origin: str
+    key: Text
+    task: Text
+    attention: Text
+    keep: Share
+    seed: Count
+    phases: tuple[Count, Count, Count]
+    steps: Annotated[tuple[Count, ...], Len(1, _MOST)]
+    converted: _Scores
+    scratch: _Scores
+    teacher: Number
+    chance: Number
+    unit: Text
+    train_s: Amount
+    source: Text
+    origin: Text
+
+    def __post_init__(self) -> None:
+        if not len(self.steps) == len(self.converted) == len(self.scratch):
+            raise ValueError("steps, converted and scratch have different lengths")
+        if self.steps[-1] < self.phases[0]:
+            raise ValueError("no score follows the first phase")
 
     def recovered(self, at: int) -> float | None:
         """Recovered share of the teacher's lead over the control, at an index of `steps`.
@@ -64,8 +80,8 @@ class Ablated:
         without: scores with the output of one mixer set to 0, in the order of the layers.
     """
 
-    key: str
-    task: str
-    seed: int
-    score: float
-    without: tuple[float, ...]
+    key: Text
+    task: Text
+    seed: Count
+    score: Number
+    without: _Scores

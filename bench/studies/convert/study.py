@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +17,12 @@ from torch import nn
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import read_regular
+from bench.core.cli.stored_files import read_regular, shown
 from bench.core.clock import cpu_s
 from bench.core.lines import Lines
 from bench.measuring.config import training_config
 from bench.measuring.plan import PlannedCell
+from bench.measuring.plugins import PluginFailed, code_of
 from bench.measuring.tasks.base import Task, build_task
 from bench.measuring.tasks.train import Diverged, score_on_test_set
 from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
@@ -31,6 +33,9 @@ from bench.studies.convert.training import converted, from_scratch, looks
 from bench.studies.session import Session
 
 PAGE, CHECKPOINTS = "conversion.md", "checkpoints"
+MAX_WEIGHTS_BYTES = 2**40
+"""Largest file of a teacher, in bytes."""
+
 _ROUNDING = 0.005
 """A share that is nearer than this to a whole number of layers was meant as that number."""
 
@@ -71,8 +76,9 @@ def study(asked: Convert, session: Session) -> None:
     with session.each(todo, "model", within_s=asked.budget) as units:
         for run in units:
             try:
-                curve = _convert(run, asked, session, teachers)
-            except Diverged as error:
+                with code_of(run.scratch.mechanism):
+                    curve = _convert(run, asked, session, teachers)
+            except (Diverged, PluginFailed) as error:
                 session.note(f"{run.describe()} has no curve: {error}")
                 continue
             store.append(curve)
@@ -176,7 +182,8 @@ def _digest(folder: Path) -> str:
     Raises:
         ConfigError: the folder holds no model.
     """
-    files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors"))
+    endings = ("*.json", "*.safetensors") if os.path.isdir(folder) else ()
+    files = [file for ending in endings for file in sorted(folder.glob(ending))]
     if not files:
         raise ConfigError(
             f"teacher={folder} holds no model. It takes a folder with config.json and "
@@ -184,7 +191,7 @@ def _digest(folder: Path) -> str:
         )
     digest = hashlib.sha256()
     for file in files:
-        digest.update(read_regular(file))
+        digest.update(read_regular(file, MAX_WEIGHTS_BYTES))
     return digest.hexdigest()[:16]
 
 
@@ -220,6 +227,8 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
 
     seed = work.seed
     whole = score_on_test_set(teacher, task, seed, torch.device("cpu"))
+    source = f"a softmax model of {asked.num_layers} layers"
+    source = shown(asked.teacher) if asked.teacher else source
     made = converted(pupil, teacher, task, asked.phases, asked.rate_share, seed, say("converted"))
     anew = from_scratch(control, task, asked.phases, seed, say("from scratch"))
     return Curve(
@@ -236,6 +245,6 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
         chance=task.chance(),
         unit=task.unit,
         train_s=cpu_s() - began_s,
-        source=str(asked.teacher or f"a softmax model of {asked.num_layers} layers"),
+        source=source,
         origin=session.place,
     )

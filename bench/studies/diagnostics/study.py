@@ -25,8 +25,10 @@ from bench.core.numbers import (
 )
 from bench.measuring.config import SweepConfig
 from bench.measuring.plan import PlannedCell, checked_hyperparameters, plan
+from bench.measuring.plugins import code_of
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.train import Diverged
+from bench.measuring.weights import NoWeights
 from bench.publishing.diagnostics import entropy_chart, left_out_words, sections
 from bench.publishing.terminal import print_sections
 from bench.studies.diagnostics.look import of_lengths, of_random
@@ -143,38 +145,42 @@ class _Look:
         if LAYERS in row.hyperparameters:
             yield LeftOut(attention=row.label, inputs=RANDOM, why=_LAYERS)
             return
+        can = attention_class(row.mechanism).capabilities
+        causal = size.causal or not can.bidirectional
+        samples = _Samples(row.label, RANDOM)
         try:
-            can = attention_class(row.mechanism).capabilities
-            causal = size.causal or not can.bidirectional
-            size = replace(size, causal=causal)
-            samples = _Samples(row.label, RANDOM)
-            build = partial(_build, row)
-            for seed in range(asked.num_seeds):
-                samples.add(of_random(build, size, asked.norms, asked.token_norms, seed))
-            samples.add(of_lengths(build, size, asked.lengths, 0))
+            with code_of(row.mechanism):
+                self._sample(row, replace(size, causal=causal), samples)
         except (ValueError, ImportError) as error:
             yield LeftOut(attention=row.label, inputs=RANDOM, why=str(error))
-            return
-        except TypeError:  # the core was called without its gates
-            if not can.gates:
-                raise
-            yield LeftOut(attention=row.label, inputs=RANDOM, why=_GATES)
             return
         yield from samples.numbers()
         if causal and not asked.causal:
             yield LeftOut(attention=row.label, inputs="random without a mask", why=_CAUSAL)
+
+    def _sample(self, row: AttentionEntry, size: Size, samples: _Samples) -> None:
+        asked, build = self._asked, partial(_build, row)
+        try:
+            for seed in range(asked.num_seeds):
+                samples.add(of_random(build, size, asked.norms, asked.token_norms, seed))
+            samples.add(of_lengths(build, size, asked.lengths, 0))
+        except TypeError as error:  # the core was called without its gates
+            if not attention_class(row.mechanism).capabilities.gates:
+                raise
+            raise NoWeights(_GATES) from error
 
     def _trained(self, cells: list[PlannedCell]) -> Iterator[Line]:
         asked, cell = self._asked, cells[0].cell
         by_layer: dict[int, _Samples] = {}
         where = cell.task.label
         try:
-            for planned in cells:
-                trained = self._model(planned)
-                found = of_model(trained, planned.cell.task.seed, asked.num_examples)
-                for layer, numbers in found.items():
-                    place = f"{where}, layer {layer}"
-                    by_layer.setdefault(layer, _Samples(cell.entry, place)).add(numbers)
+            with code_of(cell.mechanism):
+                for planned in cells:
+                    trained = self._model(planned)
+                    found = of_model(trained, planned.cell.task.seed, asked.num_examples)
+                    for layer, numbers in found.items():
+                        place = f"{where}, layer {layer}"
+                        by_layer.setdefault(layer, _Samples(cell.entry, place)).add(numbers)
         except (ValueError, Diverged) as error:
             yield LeftOut(attention=cell.entry, inputs=where, why=str(error))
             return
@@ -187,12 +193,13 @@ class _Look:
         samples = _Samples(cell.entry, where)
         softmax = {p.cell.task.seed: p for p in self._cells("softmax")}
         try:
-            for planned in cells:
-                if planned.unsupported:
-                    raise ValueError(planned.unsupported)
-                source = self._model(softmax[planned.cell.task.seed])
-                steps = self._asked.fine_tune_steps
-                samples.add(swapped_in(source, planned.cell, steps))
+            with code_of(cell.mechanism):
+                for planned in cells:
+                    if planned.unsupported:
+                        raise ValueError(planned.unsupported)
+                    source = self._model(softmax[planned.cell.task.seed])
+                    steps = self._asked.fine_tune_steps
+                    samples.add(swapped_in(source, planned.cell, steps))
         except (ValueError, Diverged) as error:
             why = f"in softmax's place: {error}"
             yield LeftOut(attention=cell.entry, inputs=where, why=why)

@@ -14,6 +14,7 @@ from bench.core.cell import Cell, TaskWorkload
 from bench.core.cli.entries import TaskEntry
 from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import checked_hyperparameters, checked_settings
+from bench.measuring.plugins import PluginFailed, code_of
 from bench.measuring.tasks.base import build_task, generator
 from bench.measuring.tasks.canvas import Canvas, Canvases
 from bench.measuring.tasks.digits import noise
@@ -101,14 +102,19 @@ def runs_of(asked: Explain, session: Session) -> list[Run]:
 def scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
     """Train a model, or reload it, and score every method on it, averaged within each image.
 
-    Empty, with a note, if training diverged.
+    Empty, with a note, if training diverged, or if a plugin raised an error.
     """
-    cell = run.cell
     try:
-        model = session.trained(cell, asked.out / "models", run.describe())
-    except Diverged as error:
+        with code_of(run.cell.mechanism):
+            return _scored(run, asked, session)
+    except (Diverged, PluginFailed) as error:
         session.note(f"{run.describe()} is left out: {error}.")
         return []
+
+
+def _scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
+    cell = run.cell
+    model = session.trained(cell, asked.out / "models", run.describe())
     session.status(f"{run.describe()}: explaining")
     task = _task(cell.task.settings)
     canvases = task.test(asked.num_images)
@@ -181,9 +187,10 @@ def _why_no_weights(cell: Cell, task: Canvas) -> str:
     if issubclass(attention_class(cell.mechanism), AttentionLayer):
         return f"{cell.mechanism} has no weights to look at: it owns its projections."
     try:
-        model = build_model(task, cell.mechanism, cell.hyperparameters, cell.task.seed).eval()
-        two = task.test(2)
-        layers_for(model, two.batch, two.classes[:, 0])
+        with code_of(cell.mechanism):
+            model = build_model(task, cell.mechanism, cell.hyperparameters, cell.task.seed).eval()
+            two = task.test(2)
+            layers_for(model, two.batch, two.classes[:, 0])
     except (ValueError, TypeError) as error:  # `NoWeights` as well
         return str(error)
     return ""

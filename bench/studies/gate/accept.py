@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.limits import Amount, Text, one_of
 from bench.core.lines import Lines
-from bench.studies.gate.baselines import MEND, baselines_folder
+from bench.studies.gate.baselines import MEND, Exact, baselines_folder
 from bench.studies.gate.exact import HIGHER_IS_WORSE
 from bench.studies.gate.rows import LATENCY, Row
 from bench.studies.gate.verdict import Verdict
@@ -45,18 +46,18 @@ class Accepted:
         date: UTC, ISO 8601.
     """
 
-    key: str
-    entry: str
-    cell: str
-    channel: str
-    base: int | float | None
-    current: int | float | None
-    ratio: float | None
-    high: float | None
-    reason: str
-    base_commit: str | None
-    commit: str | None
-    date: str
+    key: Text
+    entry: Text
+    cell: Text
+    channel: Annotated[str, one_of(*CHANNELS)]
+    base: Exact | None
+    current: Exact | None
+    ratio: Amount | None
+    high: Amount | None
+    reason: Text
+    base_commit: Text | None
+    commit: Text | None
+    date: Text
 
     def covers(self, row: Row, base_commit: str | None) -> bool:
         """Whether a row's growth is the same one, and no larger."""

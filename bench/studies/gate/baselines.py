@@ -14,13 +14,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
+from annotated_types import Interval
+
 from bench.core.cell import Cell
-from bench.core.cli.limits import Rule, Through
+from bench.core.cli.limits import Amount, Duration, Rule, Size, Text, Through
+from bench.core.facts import Words
 from bench.core.lines import Lines
 from bench.core.record import REFERENCE, Record, Speed, Status
 from bench.core.statistics import MIN_ROUNDS, median, paired_ratio
 from bench.studies.gate.exact import EXACT, by_channel
-from bench.studies.gate.verdict import Interval
+from bench.studies.gate.verdict import Interval as Ends
 
 BASELINE_VERSION = 1
 """Raised when a field of a line changes."""
@@ -28,15 +31,25 @@ BASELINE_VERSION = 1
 MEND = "Mend it, or take the line out."
 _LINE_START = '{"baseline_version":'
 
+Exact = Annotated[int, Interval(ge=0, le=10**31)] | Amount
+"""A number without noise."""
+
+
+def _is_ratio(ends: Ends) -> bool:
+    return all(1e-24 <= end <= 1e24 for end in ends)
+
+
+_Ratio = Annotated[Ends, Rule(_is_ratio, "a ratio and its ends, each from 1e-24 to 1e24")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     """A class of machines; fields that the records lack are None."""
 
-    processor: str | None
-    num_cores: int | None
-    device: str | None
-    allocator: str | None
+    processor: Text | None
+    num_cores: Size | None
+    device: Text | None
+    allocator: Text | None
 
     @property
     def slug(self) -> str:
@@ -68,11 +81,11 @@ class Stored:
     """
 
     cell: Annotated[Cell, Through(_read_cell, Cell.to_dict)]
-    time_over_softmax: Interval | None
-    why_untimed: str | None
-    latency_s: float | None
-    exact: dict[str, int | float]
-    failure: str | None
+    time_over_softmax: _Ratio | None
+    why_untimed: Text | None
+    latency_s: Duration | None
+    exact: dict[Text, Exact]
+    failure: Text | None
     is_skipped: bool
     is_noisy: bool
 
@@ -93,11 +106,11 @@ class Baseline:
     """
 
     baseline_version: _Version = BASELINE_VERSION
-    commit: str | None
-    date: str
-    method_version: int
+    commit: Text | None
+    date: Text
+    method_version: Size
     machine: Machine
-    versions: dict[str, Any]
+    versions: Words
     cells: tuple[Stored, ...]
 
 
@@ -143,7 +156,7 @@ def stored(record: Record) -> Stored:
     )
 
 
-def time_over_softmax(speed: Speed) -> tuple[Interval | None, str | None]:
+def time_over_softmax(speed: Speed) -> tuple[Ends | None, str | None]:
     """Seconds per second of softmax in the same rounds, with a 95 % interval; or None, and why."""
     if speed.reference != REFERENCE:
         return None, f"it was timed against {speed.reference}, not against softmax"
@@ -160,7 +173,7 @@ def time_over_softmax(speed: Speed) -> tuple[Interval | None, str | None]:
         return None, "softmax was not timed with it"
     if faster.low is None or faster.high is None:
         return None, f"fewer than {MIN_ROUNDS} rounds carry no interval"
-    return Interval(median=1 / faster.median, low=1 / faster.high, high=1 / faster.low), None
+    return Ends(median=1 / faster.median, low=1 / faster.high, high=1 / faster.low), None
 
 
 def is_baseline_line(line: str) -> bool:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from attentions.catalogue import registered_names
 from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
+from bench.core.cli.stored_files import regular_files
 from bench.core.clock import utc_now
 from bench.core.progress import SweepProgress
 from bench.core.record import Record, Status
@@ -52,7 +55,7 @@ _STOPPED = 130
 def regress(composed: dict[str, Any]) -> int:
     """Compare, print and write; returns the exit code, 1 if there is a regression."""
     config = read_gate_config(composed)
-    console = Console()
+    console = Console(markup=False)  # labels and folders may look like it
     if config.history:
         return show_history(config, console)
     check_writable(config.sweep.out)
@@ -78,7 +81,7 @@ def against_commit(config: GateConfig, console: Console) -> int:
     is_stopped = False
 
     def say(words: str) -> None:
-        status.update(words)
+        status.update(Text(words))
         if not console.is_terminal:
             console.print(f"… {words}", markup=False, highlight=False, soft_wrap=True)
 
@@ -125,7 +128,7 @@ def base_entry(base: trees.Tree, label: str) -> dict[str, Any] | None:
     base's constructor.
     """
     file = base.root / "conf" / "attention" / f"{label}.yaml"
-    if not file.exists():
+    if not os.path.exists(file):
         return {"mechanism": label} if label in registered_names(base.root / "attentions") else None
     entry = read_yaml(file).get(label)
     return entry if isinstance(entry, dict) and "mechanism" in entry else None
@@ -247,7 +250,8 @@ def show_history(config: GateConfig, console: Console) -> int:
     """List how cells moved over the stored baselines of each class of machines."""
     folder = baselines_folder(config.sweep.out)
     own = accepted_file(config.sweep.out)
-    files = [file for file in sorted(folder.glob("*.jsonl")) if file != own]
+    found = regular_files(config.sweep.out, f"{folder.name}/*.jsonl")
+    files = [file for file in found if file != own]
     if not files:
         console.print(
             f"No baseline is stored in {folder}. First run `make baseline` (store=true) at one "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,7 +48,8 @@ def exact_rows(cell: Cell, base: Mapping[str, Any], current: Mapping[str, Any]) 
             reason = f"{side} has no such number"
             rows.append(Row.of(cell, channel, Verdict.INCOMPARABLE, reason=reason))
             continue
-        ratio = after / before if before else (1.0 if after == before else None)
+        ratio = after / before if before else (1.0 if after == before else math.inf)
+        ratio = ratio if math.isfinite(ratio) else None
         verdict = judge_exact(before, after, higher_is_worse=higher_is_worse)
         numbers = {"ratio": ratio, "low": ratio, "high": ratio, "base": before, "current": after}
         rows.append(Row.of(cell, channel, verdict, **numbers))

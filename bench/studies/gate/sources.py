@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import open_regular
+from bench.core.cli.stored_files import read_regular
 from bench.core.record import Record
 from bench.core.store import read_store, records_folder
 from bench.studies.gate.baselines import (
@@ -76,7 +77,7 @@ def read_side(key: str, path: Path) -> Side:
     Raises:
         ConfigError: there is nothing there, or nothing that holds numbers.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return _side_of_folder(key, path)
     text = _read_text(key, path)
     if not text.strip():
@@ -92,7 +93,7 @@ def read_side(key: str, path: Path) -> Side:
 
 
 def _side_of_folder(key: str, path: Path) -> Side:
-    if records_folder(path).is_dir():
+    if os.path.isdir(records_folder(path)):
         reading = read_store(path)
         if reading.is_damaged:  # a verdict on the rest would look more complete than it is
             raise ConfigError("\n".join([f"{key}={path} is damaged.", *reading.describe()]))
@@ -112,15 +113,14 @@ def _side_of_folder(key: str, path: Path) -> Side:
 
 
 def _read_text(key: str, path: Path) -> str:
+    if not os.path.lexists(path):
+        raise ConfigError(f"{key}={path} is not there. It takes {KINDS}.")
     try:
-        with open_regular(path) as file:
-            return file.read().decode()
-    except FileNotFoundError as error:
-        raise ConfigError(f"{key}={path} is not there. It takes {KINDS}.") from error
+        return read_regular(path).decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{key}={path} is not a text. It takes {KINDS}.") from error
-    except OSError as error:
-        raise ConfigError(f"{key}={path} cannot be read: {error.strerror}.") from error
+    except ConfigError as error:
+        raise ConfigError(f"{key}={error} It takes {KINDS}.") from error
 
 
 def _records_in(text: str, file: Path) -> Iterator[Record]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,9 +19,11 @@ from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.stored_files import open_regular
 
 DTYPES = ("float64", "float32")
 _ENDINGS = (".json", ".safetensors")
+_MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 
 class DamagedGolden(Exception):
@@ -86,7 +89,7 @@ class GoldenFolder:
     path: Path
 
     def __post_init__(self) -> None:
-        if not self.path.is_dir():
+        if not os.path.isdir(self.path):
             raise ConfigError(
                 f"golden={self.path} is not a folder; give one that holds golden files."
             )
@@ -117,7 +120,7 @@ class GoldenFolder:
         """
         try:
             header = _parse_header(json.loads(self._bytes_of(f"{name}.json")))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (*_MALFORMED, RecursionError) as error:
             raise DamagedGolden(f"{name}.json is not a golden's header: {error!r}") from error
         if header.name != name:
             raise DamagedGolden(f"{name}.json says that it is {header.name}")
@@ -151,11 +154,14 @@ class GoldenFolder:
     def _bytes_of(self, name: str) -> bytes:
         path = self.path / name
         try:
-            if path.is_file():
-                return path.read_bytes()
+            with open_regular(path) as file:
+                return file.read()
+        except FileNotFoundError as error:
+            raise DamagedGolden(f"{name} is missing") from error
+        except ConfigError as error:
+            raise DamagedGolden(f"{name} is no file") from error
         except OSError as error:
             raise DamagedGolden(f"{name} cannot be read: {error.strerror}") from error
-        raise DamagedGolden(f"{name} is missing")
 
 
 def _check_finite(header: Header, key: str, tensor: Tensor) -> None:

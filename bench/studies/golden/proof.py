@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attentions import attention_class, attention_names
+from bench.core.cli.foreign import foreign_code, told
 from bench.studies.golden.build import (
     GEOMETRY_KEYS,
     Mismatch,
@@ -94,18 +95,19 @@ def prove(golden: Golden, form: Form) -> Proof:
     """Compare every stored result with ours, in float64 and in float32."""
     name = form.mechanism if form.mechanism in attention_names() else None
     try:
-        reason = form.reason
-        if reason is None:
-            reason = (
-                _unclaimed(golden, form, name)
-                if name
-                else f"no mechanism is named {form.mechanism} yet"
-            )
-        if name is None or reason is not None:
-            return _proof(golden, name, Verdict.NOT_COVERED, reason=reason)
-        return _judge(golden, form, name)
+        with foreign_code():
+            reason = form.reason
+            if reason is None:
+                reason = (
+                    _unclaimed(golden, form, name)
+                    if name
+                    else f"no mechanism is named {form.mechanism} yet"
+                )
+            if name is None or reason is not None:
+                return _proof(golden, name, Verdict.NOT_COVERED, reason=reason)
+            return _judge(golden, form, name)
     except Exception as error:  # a mechanism that raises has failed its proof, the others have not
-        lost = f"{type(error).__name__}: {error}" if not isinstance(error, Mismatch) else str(error)
+        lost = str(error) if isinstance(error, Mismatch) else told(error)
         return _proof(golden, name, Verdict.FAILED, reason=lost)
 
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from bench.core.cell import Cell
 from bench.core.cli.files import check_writable
+from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.clock import now_s
 from bench.core.format import format_duration, quantity
 from bench.core.grid import GRIDS, Trained
@@ -53,10 +54,11 @@ class Own(Settings):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    make_streams_unbreakable()
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
         print(__doc__)
-        return 0
+        return exit_code(0)
     return run_command(words, ("budget",), {"out": "results/race"}, race)
 
 
@@ -177,7 +179,7 @@ def affordable(
     for record in records:
         if record.cell.is_task and record.status is Status.OK:
             took.setdefault((record.cell.entry, record.cell.task.label), []).append(
-                record.cost_s["total"]
+                record.cost_s.get("total", 0.0)
             )
     num_at_once = max(here.num_cores // config.axes.num_threads[0], 1)
     sum_s = 0.0

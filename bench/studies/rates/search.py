@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
 from bench.core.cli.files import check_writable, write_whole
+from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.format import number, percent
 from bench.core.grid import GRIDS
 from bench.core.later import LATER_SETTINGS
@@ -45,11 +46,12 @@ MAX_DOUBLINGS = 5
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    make_streams_unbreakable()
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
         print(__doc__)
         print(f"grid: {', '.join(GRIDS)}. presets: where to write, {PRESETS} by itself.")
-        return 0
+        return exit_code(0)
     usual = {"out": "results/rates", "rates": "shared"}
     return run_command(words, ("grid", "presets", "converge"), usual, search)
 

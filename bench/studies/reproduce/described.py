@@ -8,6 +8,8 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
+from annotated_types import Len
+
 from bench.core.cli.limits import Amount
 from bench.core.settings import (
     BeforeValidator,
@@ -49,7 +51,8 @@ def _pairs(value: Any) -> Any:
 
 _Words = Annotated[str, BeforeValidator(_words)]
 _Pairs = Annotated[tuple[tuple[str, str], ...], BeforeValidator(_pairs)]
-_Dicts = Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple)]
+_Dicts = Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple), Len(1)]
+_Values = Annotated[tuple[Any, ...], BeforeValidator(as_tuple), Len(1)]
 Obtained = Annotated[Read, Field(strict=False)]
 
 
@@ -64,7 +67,7 @@ class Protocol(Settings):
     """Hyperparameters that differ from that entry."""
     variants: _Dicts = ({},)
     """Further settings; the score is the mean over them."""
-    grid: dict[str, Some[Any]] = Field(default_factory=dict)
+    grid: dict[str, _Values] = Field(default_factory=dict)
     """Settings to search; the best of them counts, on the test set, as papers do."""
     steps_per_epoch: int | None = None
     """To say how far a run has come; None where the source counts no epochs."""

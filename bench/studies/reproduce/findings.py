@@ -6,11 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Len
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.limits import parsed
+from bench.core.cli.limits import Amount, Count, Number, Rate, Rule, Text, checked, parsed
 from bench.core.cli.stored_files import read_inside
+from bench.core.cli.texts import is_visible
 from bench.publishing.charts.plain import Curves
 from bench.studies.reproduce.verdicts import Verdict
 
@@ -30,15 +34,15 @@ class Row:
         num_seeds: of training; None where nothing was trained.
     """
 
-    name: str
-    value: float
-    low: float | None = None
-    high: float | None = None
-    rate: float | None = None
-    rate_chosen: str = ""
-    steps: str = ""
-    ended: str = ""
-    num_seeds: int | None = None
+    name: Text
+    value: Number
+    low: Number | None = None
+    high: Number | None = None
+    rate: Rate | None = None
+    rate_chosen: Text = ""
+    steps: Text = ""
+    ended: Text = ""
+    num_seeds: Count | None = None
 
     @property
     def training(self) -> str:
@@ -98,20 +102,20 @@ class Finding:
     """
 
     verdict: Verdict
-    words: str
+    words: Annotated[str, Len(0, 20_000), Rule(is_visible, "printable")]
     rows: tuple[Row, ...] = ()
-    unit: str = ""
+    unit: Text = ""
     curves: Curves | None = None
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    seconds: float = 0.0
-    measured_at: str = ""
-    processor: str = ""
-    commit: str = ""
-    criterion: str = ""
+    value: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    seconds: Amount = 0.0
+    measured_at: Text = ""
+    processor: Text = ""
+    commit: Text = ""
+    criterion: Text = ""
     training_version: int = 1
-    looks: tuple[int, ...] = ()
+    looks: tuple[Count, ...] = ()
 
     def to_json(self) -> str:
         """As it is stored."""
@@ -131,15 +135,11 @@ class Finding:
             ValueError, KeyError, TypeError: it is not one.
         """
         flat = parsed(content)
-        known = {f.name for f in fields(cls)}
-        rows = tuple(
-            Row(**{f.name: row[f.name] for f in fields(Row) if f.name in row})
-            for row in flat["rows"]
-        )
-        curves = Curves(**flat["curves"]) if flat["curves"] else None
-        given = {key: value for key, value in flat.items() if key in known}
-        given |= {"verdict": Verdict(flat["verdict"]), "looks": tuple(flat.get("looks", ()))}
-        return cls(**given | {"rows": rows, "curves": curves})
+        rows = tuple(checked(Row, row) for row in flat["rows"])
+        curves = checked(Curves, flat["curves"]) if flat["curves"] else None
+        looks, verdict = tuple(flat.get("looks", ())), Verdict(flat["verdict"])
+        built = {"rows": rows, "curves": curves, "looks": looks, "verdict": verdict}
+        return checked(cls, flat | built)
 
     @property
     def origin(self) -> str:

@@ -15,6 +15,7 @@ from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.places import CONF
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
 from bench.core.rows import row_labels, settings_of
+from bench.core.settings import as_tuple
 from bench.studies.reproduce.described import PaperCell, Protocol
 from bench.studies.reproduce.verdicts import chosen_points, score_at
 
@@ -69,12 +70,11 @@ def entry_of(group: str, name: str) -> dict[str, Any]:
 def _read_entry(group: str, name: str) -> dict[str, Any]:
     if group == "attention" and (row := settings_of(name)):
         return row
-    file = CONF / group / f"{name}.yaml"
-    if not file.is_file():
-        known = [path.stem for path in (CONF / group).glob("*.yaml")]
-        known = [*row_labels()] if group == "attention" else known
+    files = {path.stem: path for path in (CONF / group).glob("*.yaml")}
+    if name not in files:  # no path is made from an unknown name
+        known = row_labels() if group == "attention" else files
         raise ConfigError(f"{group}={name}: there is no such {group}. {did_you_mean(name, known)}")
-    (settings,) = read_yaml(file).values()
+    (settings,) = read_yaml(files[name]).values()
     return dict(settings)
 
 
@@ -83,7 +83,10 @@ def row_of(cell: PaperCell) -> dict[str, Any]:
     own = entry_of("attention", cell.attention) | cell.hyperparameters
     if LAYERS not in own:
         return own
-    layers = [settings_of(name) or {"mechanism": name} for name in own[LAYERS]]
+    named = [str(name) for name in as_tuple(own[LAYERS])]
+    if not named:
+        raise ConfigError(f"{cell.id} names no layer in its hyperparameters.")
+    layers = [settings_of(name) or {"mechanism": name} for name in named]
     pairs = [[layer.pop("mechanism"), layer] for layer in layers]
     return {"mechanism": pairs[0][0], LAYERS: pairs}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,7 +26,7 @@ def _is_some_time(seconds: float) -> float:
 
 
 def _is_folder(path: Path) -> Path:
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise ValueError(f"papers={path} is not a folder. Name one that holds YAML files.")
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,7 +71,7 @@ class Text(Settings):
         Raises:
             ConfigError: the text does not exist or is too short, or a name is not a row.
         """
-        if not self.root.is_file():
+        if not os.path.isfile(self.root):
             raise ConfigError(
                 f"root={self.root} is no file. Name a text of yours, or make that of the novels: "
                 f"python -m bench.studies.text.novels {NOVELS}"

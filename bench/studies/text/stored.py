@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.limits import MAX_NAME_BYTES, Amount, Count, Name, Number, Size, Text
+from bench.core.cli.stored_files import read_regular
+from bench.core.cli.texts import visible
 from bench.core.lines import Lines
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
@@ -36,10 +39,10 @@ _OF_SIZES = ("embed_dim", "num_heads", "num_steps")
 class Facts:
     """A text: its name, size and hash, and the bytes per word of its unseen part."""
 
-    name: str
-    num_bytes: int
-    sha256: str
-    bytes_per_word: float
+    name: Text
+    num_bytes: Count
+    sha256: Text
+    bytes_per_word: Amount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +54,13 @@ class Prediction:
         made_at: UTC, ISO 8601.
     """
 
-    attention: str
-    num_parameters: int
-    num_steps: int
-    bits: float
-    low: float
-    high: float
-    made_at: str
+    attention: Name
+    num_parameters: Size
+    num_steps: Size
+    bits: Number
+    low: Number
+    high: Number
+    made_at: Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +93,10 @@ def keep_facts(root: Path, out: Path) -> None:
 
 
 def _facts(root: Path) -> Facts:
-    content = root.read_bytes()
+    content = read_regular(root)
     unseen = content[len(content) - len(content) // TEST_SHARE :]
     return Facts(
-        name=root.name,
+        name=visible(root.name, MAX_NAME_BYTES),
         num_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         bytes_per_word=len(unseen) / max(1, len(unseen.split())),

@@ -197,9 +197,7 @@ def _comparison(found: Stored) -> Table:
             {
                 "attention": name,
                 "bits": Estimate(mean, *ends),
-                "perplexity": Estimate(
-                    2 ** (mean * per_word), *(2 ** (e * per_word) for e in ends)
-                ),
+                "perplexity": _perplexity(per_word, mean, *ends),
                 "seeds": len(score.accuracies),
                 "rate": score.rate,
                 "parameters": score.num_parameters,
@@ -216,6 +214,14 @@ def _comparison(found: Stored) -> Table:
         words("marks"),
     )
     return Table(columns=columns, rows=rows)
+
+
+def _perplexity(per_word: float, *bits: float) -> Estimate | None:
+    """Perplexity per word; None if it is no float, as of a text that hardly has a space."""
+    try:
+        return Estimate(*(2 ** (each * per_word) for each in bits))
+    except OverflowError:
+        return None
 
 
 def _laws(found: Stored) -> Iterator[str]:

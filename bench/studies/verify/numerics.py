@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from bench.core.cli.files import write_whole
+from bench.core.cli.foreign import foreign_code, told
 from bench.core.progress import one_by_one
 from bench.studies.conformance.check import Untestable
 from bench.studies.conformance.forms import forms_of
@@ -33,12 +34,13 @@ def run_numerics(asked: Verify, session: Session) -> int:
 
     def measure(name: str) -> str:
         try:
-            found = [findings_of(form) for form in forms_of(name)]
+            with foreign_code():
+                found = [findings_of(form) for form in forms_of(name)]
         except Untestable as why:
             return f"not measured: {why}"
         except Exception as error:  # a plugin may raise anything; others are still measured
             raising.append(name)
-            return f"FAILED: {type(error).__name__}: {error}"
+            return f"FAILED: {told(error)}"
         numerics.lines_of(out, name).write(found)
         wrong = [line for each in found for line in each.failures]
         broken.extend(wrong)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from bench.studies.golden.build import is_published
 from bench.studies.golden.proof import Proof, Verdict
@@ -30,7 +31,7 @@ def table(proofs: Sequence[Proof]) -> Table:
     """One row per case."""
     rows = Table("golden", "mechanism", "status", "error / bound", "dtype")
     for proof in proofs:
-        status = f"[{_STYLES[proof.status]}]{proof.status.replace('_', ' ')}"
+        status = Text(proof.status.replace("_", " "), style=_STYLES[proof.status])
         rows.add_row(proof.golden, proof.mechanism or "-", status, _numbers(proof), proof.dtype)
     return rows
 

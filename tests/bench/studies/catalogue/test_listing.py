@@ -17,7 +17,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.places import CONF
 from bench.core.proofs import Proofs
 from bench.core.rows import ON_REQUEST, row_labels
-from bench.studies.catalogue.listing import in_words, main, read_query, table
+from bench.studies.catalogue.listing import console, in_words, main, read_query, table
 from bench.studies.golden.proof import Proof, Verdict
 from bench.studies.verify import write_rows
 
@@ -224,3 +224,14 @@ def test_it_works_where_the_package_was_installed_to(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "softmax_explicit" in done.stdout
+
+
+def test_titles_that_look_like_markup_are_shown_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entry = CatalogueEntry(
+        name="own", title="[/b] own", source="[red]", capabilities=Capabilities()
+    )
+    console().print(table((entry,), {}))
+    said = capsys.readouterr().out
+    assert "[/b] own" in said and "[red]" in said

@@ -108,12 +108,15 @@ def test_lengths_are_read_off_the_command_line() -> None:
             read_request(["nala", f"seq_len={wrong}"])
 
 
-def test_a_formula_that_raises_does_not_end_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no formula"), SystemExit(0)])
+def test_a_formula_that_raises_does_not_end_the_page(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
     def broken(name: str) -> None:
-        raise RuntimeError("no formula")
+        raise error
 
     monkeypatch.setattr("bench.studies.catalogue.showing.forward_flops", broken)
-    assert cost_line("linear") == "cannot be worked out: RuntimeError: no formula"
+    assert cost_line("linear") == f"cannot be worked out: {type(error).__name__}: {error}"
 
 
 def test_badges_are_told_by_how_they_ended_with_the_reasons_of_failures() -> None:
@@ -178,3 +181,11 @@ def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path: Path) 
     (tmp_path / "attention" / "latin.yaml").write_bytes(b"latin: # caf\xe9\n")
     with pytest.raises(ConfigError, match=r"latin\.yaml cannot be read"):
         read_request(["nala", "--config-dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize("folder", ["x" * 5000, "nowhere"])
+def test_a_folder_of_rows_that_cannot_be_looked_at_is_bad_input(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["softmax", f"--config-dir={folder}"]) == 2
+    assert "is no folder" in capsys.readouterr().err

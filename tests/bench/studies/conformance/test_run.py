@@ -233,6 +233,14 @@ def test_a_missing_package_is_no_failure(registered: Callable[..., str]) -> None
     assert "flash-attn" in (badge.reason or "")
 
 
+def test_a_mechanism_that_ends_the_process_has_failed(registered: Callable[..., str]) -> None:
+    def leaves(*_: Any) -> Tensor:
+        raise SystemExit(0)
+
+    badge = badge_for(registered(spoilt(leaves)), "shape")
+    assert badge.status is BadgeStatus.FAILED and "SystemExit: 0" in (badge.reason or "")
+
+
 def test_another_device_or_dtype_is_no_failure(registered: Callable[..., str]) -> None:
     name = registered(spoilt(sound), devices=("cuda",))
     assert badge_for(name, "shape").status is BadgeStatus.SKIPPED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from itertools import product
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from bench.convert import main
+from bench.core.cli.errors import ConfigError
 from bench.core.lines import Lines
 from bench.studies.convert import study
 from bench.studies.convert.curve import Curve
@@ -90,6 +92,25 @@ def curve(**changes: Any) -> Curve:
 def test_recovered_is_empty_where_there_is_nothing_to_recover() -> None:
     assert curve().recovered(-1) == pytest.approx(0.5)
     assert curve(scratch=(0.1, 0.99)).recovered(-1) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"converted": [0.5]}, "different lengths"),
+        ({"steps": [], "converted": [], "scratch": []}, "at least 1 item"),
+        ({"phases": [9, 0, 0]}, "no score follows the first phase"),
+        ({"train_s": 1e300}, "less than or equal"),
+        ({"origin": "\x1b[31m"}, "printable"),
+    ],
+)
+def test_a_stored_curve_that_cannot_be_shown_is_refused(
+    tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)
+    lines.path.write_text(json.dumps(json.loads(lines.text([curve()])) | changes) + "\n")
+    with pytest.raises(ConfigError, match=f"curves.jsonl:1 is no Curve: .*{told}"):
+        write_page(tmp_path, tmp_path / "page.md", "COMMAND")
 
 
 def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from attentions import attention_names, registry
 from bench.diagnose import main
 
 TASK = [
@@ -62,6 +63,33 @@ def test_what_has_no_weights_or_no_other_form_is_said(
     for label in ("gla_softmax", "base_conv_zoology"):
         assert f"{label}, random: it names a mechanism for each layer" in shown
     assert not (tmp_path / "checkpoints").exists()
+
+
+PLUGIN = """
+from attentions import Attention, Capabilities, register_attention
+
+@register_attention("falls", title="t", source="s", capabilities=Capabilities())
+class Falls(Attention):
+    def forward(self, q, k, v):
+        raise SystemExit("no such GPU")
+
+    def flops(self, shape):
+        return 1
+"""
+
+
+def test_a_plugin_that_raises_is_left_out_and_the_others_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plug_that_falls.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    words = ["attention=[falls,softmax]", "plugins=[plug_that_falls]", *TINY, "trained=false"]
+    assert main([*words, f"out={tmp_path / 'out'}"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "falls, random: left out: SystemExit: no such GPU" in shown
+    assert "softmax, random: done" in shown
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(

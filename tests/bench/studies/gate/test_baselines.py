@@ -198,3 +198,34 @@ def test_a_training_run_with_a_unit_is_its_loss():
     record = RECORDS[-1]
     found = stored(replace(record, result=replace(record.result, unit="bits per byte")))
     assert found.exact == {"loss": record.result.accuracy}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("date",), "\x1b[2J"),
+        (("commit",), 5),
+        (("method_version",), 0),
+        (("machine", "num_cores"), -1),
+        (("versions", "torch"), [2]),
+        (("cells", 1, "time_over_softmax"), [0.0, 0.0, 0.0]),
+        (("cells", 1, "time_over_softmax"), [1.0, -1.0, 1.0]),
+        (("cells", 1, "time_over_softmax", 2), 1e300),
+        (("cells", 1, "latency_s"), 1e300),
+        (("cells", 1, "exact", "flops"), -1),
+        (("cells", 1, "exact", "accuracy"), "much"),
+    ],
+)
+def test_a_number_that_could_not_be_computed_with_is_refused_with_its_line(
+    baseline, tmp_path, place, value
+):
+    file = append_baseline(baseline, tmp_path)
+    line = json.loads(file.read_text())
+    *way, last = place
+    inner = line
+    for name in way:
+        inner = inner[name]
+    inner[last] = value
+    file.write_text(json.dumps(line) + "\n")
+    with pytest.raises(ConfigError, match=r"\.jsonl:1 is no Baseline: "):
+        read_baselines(file)

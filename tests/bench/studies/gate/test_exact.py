@@ -74,3 +74,8 @@ def test_a_score_in_a_unit_is_a_loss_of_which_more_is_worse():
 def test_a_share_of_right_answers_keeps_its_channel():
     assert by_channel({"accuracy": 0.9, "unit": ""}) == {"accuracy": 0.9}
     assert by_channel({"flops": 3, "num_operators": None}) == {"flops": 3}
+
+
+def test_a_growth_that_no_number_can_hold_has_no_ratio_and_fails_all_the_same():
+    (row,) = exact_rows(task_cell("nala"), {"loss": 5e-324}, {"loss": 1.0})
+    assert (row.verdict, row.ratio, row.low) == (Verdict.MORE, None, None)

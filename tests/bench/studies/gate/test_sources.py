@@ -1,6 +1,7 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -174,3 +175,12 @@ def test_a_side_says_where_it_is_from_and_of_which_commit():
     assert side_of_records([*records, other], "results").commit is None
     unknown = [replace(r, environment=r.environment | {"commit": None}) for r in records]
     assert side_of_records(unknown, "results").words == "results"
+
+
+def test_a_path_that_cannot_be_looked_at_is_told(tmp_path):
+    long = Path(*["x" * 250] * 17)
+    with pytest.raises(ConfigError, match=r"(is not there|cannot be read)"):
+        read(long)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=r"baseline=.*pipe is not a file but a FIFO"):
+        read(tmp_path / "pipe")

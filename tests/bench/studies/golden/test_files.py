@@ -140,6 +140,7 @@ def drop_inputs(said: dict[str, Any]) -> None:
         (lambda said: said["bounds"]["float64"].update(out=-1.0), "negative or not finite"),
         (lambda said: said["bounds"]["float64"].update(out=float("nan")), "not finite"),
         (lambda said: said.update(tensors=[]), "not a golden's header"),
+        (lambda said: said["bounds"]["float64"].update(out=10**400), "not a golden's header"),
     ],
 )
 def test_a_header_that_does_not_fit_is_found(
@@ -161,8 +162,8 @@ def test_a_header_that_is_nested_too_deeply_is_found(bare: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(_: Path) -> bytes:
+    def refused(_: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr("bench.studies.golden.files.open_regular", refused)
     assert damage(bare) == f"{CASE}.json cannot be read: Permission denied"

@@ -101,15 +101,16 @@ def test_an_output_of_another_shape_fails(golden: Golden, monkeypatch: pytest.Mo
     assert "has the shape (4, 49, 16), officially (2, 2, 49, 16)" in (proof_of(golden).reason or "")
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError("no keys"), SystemExit(0)])
 def test_a_mechanism_that_raises_fails_with_its_words(
-    golden: Golden, monkeypatch: pytest.MonkeyPatch
+    golden: Golden, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def broken(out: Tensor, *_: Tensor) -> Tensor:
-        raise ZeroDivisionError("no keys")
+        raise error
 
     replace_forward(monkeypatch, "linear", broken)
     proof = proof_of(golden)
-    assert (proof.status, proof.reason) == (Verdict.FAILED, "ZeroDivisionError: no keys")
+    assert (proof.status, proof.reason) == (Verdict.FAILED, f"{type(error).__name__}: {error}")
     assert (proof.error, proof.bound, proof.dtype) == (None, None, None)
 
 

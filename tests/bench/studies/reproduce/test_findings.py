@@ -72,3 +72,26 @@ def test_the_newest_of_several_folders_counts(tmp_path: Path) -> None:
         write_finding(stores[1], "claim", second)
         assert newest_finding(stores, "claim") == new
     assert newest_finding(stores, "other") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("measured_at", 5),
+        ("words", "\x1b[2J"),
+        ("value", "much"),
+        ("low", 1e200),
+        ("rows", [{"name": "nala", "value": "x"}]),
+        ("rows", [5]),
+        ("curves", {"title": "t", "x": "x", "y": "y", "lines": {"a": [[1.0]]}}),
+        ("looks", ["a"]),
+    ],
+)
+def test_a_field_that_is_not_what_it_should_be_is_named_with_its_file(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    flat = {"verdict": "holds", "words": "so", "rows": [], "unit": "", "curves": None}
+    finding_file(tmp_path, "claim").parent.mkdir()
+    finding_file(tmp_path, "claim").write_text(json.dumps(flat | {name: value}))
+    with pytest.raises(ConfigError, match=r"claim\.json does not hold a finding"):
+        read_finding(tmp_path, "claim")

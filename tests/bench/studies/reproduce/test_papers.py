@@ -153,3 +153,43 @@ def test_a_criterion_changes_with_each_thing_that_a_verdict_rests_on(tmp_path: P
     dearer = entry.replace("cost: 1s", "cost: 2s")
     (claim,) = papers(tmp_path, "entries:", f"  c: {dearer}").entries.values()
     assert isinstance(claim, Claim) and criterion_of(claim) in digests
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (("protocols:", f"  p: {PROTOCOL[:-1]}, variants: []}}"), "p.variants"),
+        (("protocols:", f"  p: {PROTOCOL[:-1]}, grid: {{num_steps: []}}}}"), "p.grid.num_steps"),
+    ],
+)
+def test_a_protocol_without_a_run_is_refused(
+    tmp_path: Path, lines: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
+        papers(tmp_path, *lines)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "attention: ../sweep",
+        f"attention: {'x' * 300}",
+        "attention: softmax, hyperparameters: {layers: []}",
+    ],
+)
+def test_a_row_that_is_none_is_told_when_it_is_looked_for(tmp_path: Path, row: str) -> None:
+    lines = ("protocols:", f"  p: {PROTOCOL}")
+    entry = ENTRY.replace("attention: softmax", row)
+    (cell,) = papers(tmp_path, *lines, "entries:", f"  a: {entry}").entries.values()
+    assert isinstance(cell, PaperCell)
+    with pytest.raises(ConfigError, match=r"(there is no such attention|names no layer)"):
+        row_of(cell)
+
+
+def test_a_grid_of_lists_and_a_layer_that_is_a_number_are_taken(tmp_path: Path) -> None:
+    protocol = f"{PROTOCOL[:-1]}, grid: {{sizes: [[1, 2], [3]]}}}}"
+    entry = ENTRY.replace("published", "hyperparameters: {layers: 5}, published")
+    found = papers(tmp_path, "protocols:", f"  p: {protocol}", "entries:", f"  a: {entry}")
+    assert len([*runs_of(found.protocols["p"])]) == 2
+    (cell,) = found.entries.values()
+    assert isinstance(cell, PaperCell) and row_of(cell)["mechanism"] == "5"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,14 @@ def test_rows_of_two_settings_are_not_compared(tmp_path: Path) -> None:
     assert {*asked.rows} == {"softmax", "linear", "gla"} and '"num_steps": 4' in asked.settings
     never = read_stored(out, {"num_steps": 3})
     assert not never.rows and not never.points
+
+
+def test_a_text_with_hardly_a_space_has_no_perplexity_per_word(tmp_path: Path) -> None:
+    out = kept(tmp_path / "out", runs(["softmax", "linear"], 1))
+    facts = Lines[Facts](out / "text.jsonl", Facts)
+    facts.write([replace(FACTS, bytes_per_word=1e6)])
+    page = write_page(out, tmp_path / "text.md", "COMMAND")[0].read_text()
+    assert "1000000.00 bytes a word" in page and "| linear" in page and "inf" not in page
 
 
 def test_scaled_models_are_those_of_one_setting(tmp_path: Path) -> None:

@@ -25,11 +25,12 @@ def test_numerics_are_kept_and_become_a_page(
     assert "| uniform |" in page and "| nala |" in page
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no more than 10 tokens"), SystemExit(0)])
 def test_a_mechanism_that_raises_leaves_the_others_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("no more than 10 tokens")
+        raise error
 
     monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
     monkeypatch.setattr(attention_class("linear"), "forward", broken)
@@ -38,7 +39,7 @@ def test_a_mechanism_that_raises_leaves_the_others_measured(
     asked = Verify(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")
     assert run_numerics(asked, here) == 1
     shown = here.console.export_text()
-    assert "linear: FAILED: RuntimeError: no more than 10 tokens" in shown
+    assert f"linear: FAILED: {type(error).__name__}: {error}" in shown
     assert "| uniform |" in (tmp_path / "numerics" / "numerics.md").read_text()
     asked = Verify(golden=PUBLIC, attention=("linear",), out=tmp_path / "empty" / "verify.json")
     assert run_numerics(asked, session()) == 1
