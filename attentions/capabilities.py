@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -20,6 +21,9 @@ FAMILIES = {
     "other": "what was registered without a family",
 }
 """Family -> what its mechanisms have in common, in the order of tables and pages."""
+
+_WORDS = ("masks", "scopes", "dtypes", "devices", "backward_devices", "requires", "exports")
+"""Capabilities that are some words."""
 
 PUBLISHED = "published"
 """The family that lists and pages leave out unless asked for it, and whose results need not be
@@ -136,8 +140,20 @@ class Capabilities:
     exports: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        """Refuse gates without their shapes, as a list of names would be."""
-        if not isinstance(self.gates, Mapping):
+        """Refuse gates without their shapes, as a list of names would be, and what is no words."""
+        for name in _WORDS:
+            words = getattr(self, name)
+            if isinstance(words, str) or not isinstance(words, Collection):
+                raise TypeError(
+                    f'Capabilities: {name} is {words!r}; some words are needed, such as ("cpu",).'
+                )
+        if odd := [name for name in self.requires if not str(name).isidentifier()]:
+            raise ValueError(
+                f'Capabilities: requires names {odd[0]!r}; a package is needed, such as "fla".'
+            )
+        gates: Any = self.gates
+        is_mapping = isinstance(gates, Mapping)
+        if not (is_mapping and all(isinstance(gate, Gate) for gate in gates.values())):
             raise TypeError(
                 f"Capabilities: gates is {self.gates!r}; a mapping of names to Gate is needed, "
                 'such as {"log_decay": Gate("bhn", high=0)}.'

@@ -153,7 +153,9 @@ def plugin_catalogue() -> tuple[tuple[CatalogueEntry, ...], tuple[PluginProblem,
     for point in _plugins.installed():
         try:
             found = module_catalogue(point.module)
-        except (Exception, SystemExit) as error:  # a foreign file, which may be anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a foreign file, whose package is imported to find it
             reason = f"{type(error).__name__}: {error}"
             problems.append(PluginProblem(plugin=_plugins.label(point), reason=reason))
             continue

@@ -51,7 +51,9 @@ def load_all(group: str = GROUP) -> tuple[PluginProblem, ...]:
     for point in installed(group):
         try:
             importlib.import_module(point.module)
-        except (Exception, SystemExit) as error:  # foreign code: nothing of it may end the others
+        except KeyboardInterrupt:  # the user's Ctrl-C, for all that is known here
+            raise
+        except BaseException as error:  # foreign code: nothing of it may end the others
             reason = f"{type(error).__name__}: {error} Mend it, or uninstall the package."
             problems.append(PluginProblem(plugin=label(point), reason=reason, kind=kind))
             warnings.warn(str(problems[-1]), RuntimeWarning, stacklevel=2)

@@ -35,8 +35,11 @@ def register_attention(
         family: one of `capabilities.FAMILIES`, for lists.
 
     Raises:
+        TypeError: `capabilities` are none.
         ValueError: the name is taken, or there is no such family.
     """
+    if not isinstance(capabilities, Capabilities):
+        raise TypeError(f"{name}: capabilities is {capabilities!r}; Capabilities are needed.")
     if family not in FAMILIES:
         raise ValueError(f"{name}: family is {family!r}; one of {', '.join(FAMILIES)} is needed.")
 

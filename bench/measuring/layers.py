@@ -9,7 +9,7 @@ from bench.core.cell import Cell
 from bench.core.cli.entries import LAYERS, AttentionEntry
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.rows import row_labels, settings_of
-from bench.measuring.tasks.base import build_task
+from bench.measuring.tasks.base import task_to_plan
 
 
 def layer_entries(entry: AttentionEntry) -> Iterator[AttentionEntry]:
@@ -40,8 +40,10 @@ def why_no_layers(cell: Cell) -> str | None:
         return (
             f"{cell.entry} names a mechanism for each layer of a model; it is trained, not timed."
         )
-    recipe = build_task(cell.task.task, cell.task.settings).recipe
-    num_named = len(cell.parts)
+    task = task_to_plan(cell.task.task, cell.task.settings)
+    if task is None:  # the training will say what is wrong with it
+        return None
+    recipe, num_named = task.recipe, len(cell.parts)
     if recipe.num_layers % num_named:
         return (
             f"{cell.entry} names {num_named} layers, and {cell.task.label} has num_layers="

@@ -166,8 +166,8 @@ def checked_settings(entry: TaskEntry) -> dict[str, Any]:
 
 def _refuse_filters(config: SweepConfig, settings: dict[str, dict[str, Any]]) -> None:
     for entry in config.task if config.token_filter else ():
-        task = tasks.build_task(entry.task, settings[entry.label])
-        if reason := why_not_filtered(task, config.token_filter):
+        task = tasks.task_to_plan(entry.task, settings[entry.label])
+        if task and (reason := why_not_filtered(task, config.token_filter)):
             raise ConfigError(f"token_filter beside task={entry.label}, {reason}")
 
 

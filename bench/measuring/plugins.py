@@ -1,14 +1,16 @@
-"""Import the modules named under ``plugins``, which register mechanisms or tasks."""
+"""Import the modules named under ``plugins``, and run their mechanisms in this process."""
 
 from __future__ import annotations
 
 import importlib
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from attentions import attention_names
+from attentions import attention_class, attention_names
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.foreign import CtrlC, ctrl_c_told_apart
+from bench.core.cli.foreign import CtrlC, ctrl_c_told_apart, foreign_code, told
 from bench.core.cli.texts import LIMITS, said_by, visible
 
 
@@ -36,9 +38,34 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
         except BaseException as error:
             raise ConfigError(
                 f"plugins names {plugin!r}, which cannot be imported: "
-                f"{type(error).__name__}: {visible(said_by(error), LIMITS['reason'])}"
-                f"{_remedy(plugin, error)}"
+                f"{told(error)}{_remedy(plugin, error)}"
             ) from error
+
+
+class PluginFailed(ValueError):
+    """A plugin's mechanism raised an error; the message names it."""
+
+
+@contextmanager
+def code_of(mechanism: str) -> Iterator[None]:
+    """Turn what a plugin's mechanism raises inside into a refusal; an error of ours stays a bug.
+
+    Raises:
+        PluginFailed: instead of any other error, where the mechanism is not ours.
+    """
+    from bench.measuring.tasks.train import Diverged
+
+    try:
+        with foreign_code():
+            yield
+    except (CtrlC, ConfigError, Diverged):
+        raise
+    except Exception as error:
+        if attention_class(mechanism).__module__.startswith("attentions."):
+            raise
+        is_refusal = isinstance(error, ValueError)
+        said = visible(said_by(error), LIMITS["reason"]) if is_refusal else told(error)
+        raise PluginFailed(said) from error
 
 
 def _remedy(plugin: str, error: BaseException) -> str:

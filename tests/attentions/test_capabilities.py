@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from attentions import Capabilities
+from attentions import Capabilities, register_attention
 
 
 def test_capabilities_are_a_value():
@@ -16,3 +16,24 @@ def test_an_unknown_public_name_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="no attribute 'no_such_thing'"):
         attentions.no_such_thing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"devices": None}, "devices is None; some words are needed"),
+        ({"dtypes": "float32"}, "dtypes is 'float32'"),
+        ({"masks": True}, "masks is True"),
+        ({"requires": ("fla.ops",)}, "requires names 'fla.ops'; a package is needed"),
+        ({"gates": {"beta": 5}}, "a mapping of names to Gate is needed"),
+        ({"gates": ["beta"]}, "a mapping of names to Gate is needed"),
+    ],
+)
+def test_what_is_no_claim_is_refused_where_it_is_made(words, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        Capabilities(**words)
+
+
+def test_a_mechanism_is_registered_with_capabilities_alone():
+    with pytest.raises(TypeError, match="mine: capabilities is None; Capabilities are needed"):
+        register_attention("mine", title="", source="", capabilities=None)

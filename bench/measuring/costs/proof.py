@@ -15,6 +15,7 @@ from functools import partial
 
 from attentions import CallShape, Geometry
 from attentions.base import AttentionLayer, Mechanism
+from bench.core.cli.foreign import foreign_code, told
 from bench.measuring.costs.slow_forms import (
     NotCallable,
     Sample,
@@ -219,17 +220,18 @@ def prove_form(kind: type[Mechanism], form: str, *, at_a_glance: bool = False) -
     status = FlopVerdict.UNCONFIRMED
     try:
         if why is None:
-            if form == "decode":
-                looks = [_step(kind)]
-            elif at_a_glance and not issubclass(kind, AttentionLayer):
-                looks = [_pairs(kind, form)]
-            else:
-                looks = list(_looks(kind, form))
+            with foreign_code():
+                if form == "decode":
+                    looks = [_step(kind)]
+                elif at_a_glance and not issubclass(kind, AttentionLayer):
+                    looks = [_pairs(kind, form)]
+                else:
+                    looks = list(_looks(kind, form))
             return _verdict(kind.name, form, looks)
     except NotCallable as error:
         why = str(error)
     except Exception as error:  # foreign code: a formula that raises has failed its proof
-        status, why = FlopVerdict.FAILED, f"{type(error).__name__}: {error}"
+        status, why = FlopVerdict.FAILED, told(error)
     return FlopProof(mechanism=kind.name, form=form, status=status, reason=why)
 
 

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import flop_registry
 
 from attentions import CallShape, Geometry
 from attentions.base import AttentionLayer, Mechanism
+from bench.core.cli.foreign import told
 from bench.measuring.declared_gates import declared
 from bench.measuring.inputs import at_tokens
 from bench.measuring.measure.flops import as_written, missing_formulas
@@ -139,7 +140,7 @@ def callable_sample(
                 sample.call()
                 return sample
             except (ValueError, TypeError, RuntimeError, ImportError) as error:
-                why = why or f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                why = why or told(error).splitlines()[0]
     raise NotCallable(f"cannot be called to be watched: {why}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from bench.measuring.costs.proof import FlopProof, FlopVerdict
 
@@ -36,7 +37,7 @@ def table(proofs: Sequence[FlopProof]) -> Table:
         rows.add_row(
             proof.mechanism,
             proof.form,
-            f"[{_STYLES[proof.status]}]{proof.status}",
+            Text(proof.status, style=_STYLES[proof.status]),
             proof.shape,
             *map(_count, (proof.formula, proof.needed)),
             proof.method or "",

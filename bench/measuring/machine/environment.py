@@ -221,9 +221,10 @@ def _data_hash(workload: TaskWorkload) -> str:
     for path in files:
         try:
             digest.update(_content_hash(path, path.stat().st_mtime_ns).encode())
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a name may have a null character
+            why = getattr(error, "strerror", None) or error
             raise ConfigError(
-                f"{shown(path)}, which {workload.task} reads, cannot be opened: {error.strerror}. "
+                f"{shown(path)}, which {workload.task} reads, cannot be opened: {why}. "
                 "Copy it again, or take it out of the folder."
             ) from error
     return digest.hexdigest()[:16] if files else ""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.core.clock import cpu_s, now_s, put_time_functions_back, sleep_s, time_functions
 from bench.measuring.device import KINDS
@@ -39,13 +40,13 @@ class Setting:
     Attributes:
         name: its name in messages.
         get: returns its value; fast, since it is called after every turn.
-        put: sets its value; None if it cannot be set.
+        put: sets its value.
         words: describes two values that differ, instead of the name.
     """
 
     name: str
     get: Callable[[], Any]
-    put: Callable[[Any], object] | None = None
+    put: Callable[[Any], object]
     words: Callable[[Any, Any], str] | None = None
 
 
@@ -56,6 +57,25 @@ def _put_deterministic(value: bool) -> None:
 def _modes() -> tuple[int, int]:
     # A default device is a mode as well, and any mode costs every operator a few microseconds.
     return torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
+
+
+def _put_modes(counts: tuple[int, int]) -> None:
+    torch.set_default_device(None)
+    while torch._C._len_torch_function_stack() > counts[0]:
+        torch._C._pop_torch_function_stack()
+    while (above := torch._C._len_torch_dispatch_stack()) > counts[1]:
+        mode = torch._C._get_dispatch_stack_at(above - 1)
+        # The base class's own, which keeps torch's flags: a mode may override it.
+        TorchDispatchMode.__exit__(mode, None, None, None)
+
+
+_held: list[Any] = []
+"""Contexts that end an inference mode which somebody else holds."""
+
+
+def _put_inference(value: bool) -> None:
+    _held.append(torch.inference_mode(value))
+    _held[-1].__enter__()
 
 
 def _profilers() -> tuple[Any, Any, bool]:
@@ -99,7 +119,7 @@ SETTINGS = (
     Setting(
         "the default device, or another mode of torch",
         _modes,
-        lambda _: torch.set_default_device(None),
+        _put_modes,
     ),
     Setting("flush-denormal", lambda: _DENORMAL * 1.0 == 0.0, torch.set_flush_denormal),
     Setting(
@@ -108,7 +128,7 @@ SETTINGS = (
         torch.set_float32_matmul_precision,
     ),
     Setting("the grad mode", torch.is_grad_enabled, torch.set_grad_enabled),
-    Setting("the inference mode", torch.is_inference_mode_enabled),
+    Setting("the inference mode", torch.is_inference_mode_enabled, _put_inference),
     *map(_autocast, KINDS),
     Setting("anomaly detection", torch.is_anomaly_enabled, torch.set_anomaly_enabled),
     Setting("the kernels that SDPA may take", allowed_sdpa, allow_sdpa),
@@ -133,9 +153,9 @@ def differences(before: Sequence[Any], now: Sequence[Any]) -> str | None:
 
 
 def restore(values: Sequence[Any]) -> None:
-    """Restore the values of all settings that can be set."""
+    """Restore the values of all settings."""
     for setting, value in zip(SETTINGS, values, strict=True):
-        if setting.put is not None and setting.get() != value:
+        if setting.get() != value:
             setting.put(value)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import torch
 from torch import Tensor
 
 from bench.core.cell import Cell
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
 from bench.core.cli.stored_files import open_regular
 from bench.core.cli.temporary import workers_folder
 from bench.measuring.inputs import with_channels
@@ -158,10 +161,10 @@ def _ask_at(subject: Subject, extent: Extent, seq_len: int) -> _Asked:
 
 def keep(cell: Cell, expected: Expected) -> None:
     """Save an oracle's result for the rounds; on a full disk, it will be computed again."""
-    path = _kept_at(cell)
-    with suppress(OSError, RuntimeError):  # torch raises RuntimeError on a full disk
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        torch.save(expected.to_dict(), path)
+    content = BytesIO()
+    torch.save(expected.to_dict(), content)
+    with suppress(ConfigError):
+        write_whole(_kept_at(cell), content.getvalue(), inside=workers_folder(), is_derived=True)
 
 
 def after_rounds(cell: Cell, subject: Subject) -> None:

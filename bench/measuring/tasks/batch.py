@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,3 +65,20 @@ class Batch:
             targets=torch.cat([part.targets for part in parts]),
             positions=torch.cat(places) if places else None,
         )
+
+
+def each_checked(batches: Any, task: str) -> Iterator[Batch]:
+    """Yield the batches that a task gives, which a plugin may have made of anything.
+
+    Args:
+        batches: what its `batches` returned.
+        task: its name, for the message.
+
+    Raises:
+        ValueError: one of them is no `Batch`.
+    """
+    for batch in batches if isinstance(batches, Iterable) else (batches,):
+        if not isinstance(batch, Batch):
+            kind = type(batch).__name__
+            raise ValueError(f"the task {task} gives a {kind} for its batches; each is a Batch")
+        yield batch

@@ -30,6 +30,7 @@ from bench.measuring.tasks.answers import (
     score_on,
 )
 from bench.measuring.tasks.base import Batch, Recipe, Split, Task, build_task, seeded
+from bench.measuring.tasks.batch import each_checked
 from bench.measuring.tasks.checkpoint import (
     Checkpoint,
     model_state,
@@ -132,7 +133,7 @@ def train(
         )
         curve, num_steps = run.curve, run.curve.steps[-1]
         report("test", num_steps, curve.num_steps, run.losses[-1], curve.scores[-1])
-        unseen = tuple(task.batches(Split.TEST, workload.seed))
+        unseen = tuple(each_checked(task.batches(Split.TEST, workload.seed), task.name))
         _refuse_none(unseen, task, "test")
         tested = _score(model, task, unseen, device.place, num_steps)
         with seeded(num_steps, "training examples", device):
@@ -341,12 +342,14 @@ def fit(
 def _refuse_none(found: Sequence[Any], task: Task, purpose: str) -> None:
     if not found:
         raise ValueError(f"the task {task.name} has no batches to {purpose} on")
+    if isinstance(found[0], Batch) and not any(batch.num_answers for batch in found):
+        raise ValueError(f"the task {task.name} asks nothing in its batches to {purpose} on")
 
 
 def _validation_batches(task: Task) -> tuple[Batch, ...]:
     """Enough of them that a score says something, and few enough that scoring is cheap."""
     batches, num_answers = [], 0
-    for batch in islice(task.validation(), MAX_BATCHES):
+    for batch in islice(each_checked(task.validation(), task.name), MAX_BATCHES):
         batches.append(batch)
         num_answers += batch.num_answers
         if num_answers >= NUM_ANSWERS and len(batches) >= MIN_BATCHES:

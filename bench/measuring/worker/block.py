@@ -157,6 +157,7 @@ class RoundsListener:
         self.samples: list[list[float]] = []
         self._stopping = stopping
         self._num_members = len(columns)
+        self._max_rounds = max(stopping.min_rounds, stopping.max_rounds)
         self._is_cold = columns[0].timed.cache == "cold"
         self._is_card = columns[0].device != "cpu"
         self._budget_s = stopping.budget_s * len(columns) + timeout_s
@@ -168,7 +169,7 @@ class RoundsListener:
 
         Raises:
             WorkerHung: the rounds exceed their time limit.
-            NoMessage: a round does not have one sample of each member.
+            NoMessage: a round does not have one sample of each member, or is one too many.
         """
         if message.get("step") == ROUNDS_BEGIN:
             self._begun = now_s()
@@ -178,6 +179,8 @@ class RoundsListener:
             return
         if len(message["round"]) != self._num_members:
             raise NoMessage(f"a round of {len(message['round'])} of {self._num_members} samples")
+        if len(self.samples) == self._max_rounds:
+            raise NoMessage(f"it is one more than {self._max_rounds:,} rounds")
         self.samples.append(message["round"])
         took_s = now_s() - self._begun
         if len(self.samples) == 1:  # the budget, and twice the time of the fewest rounds

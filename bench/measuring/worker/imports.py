@@ -25,29 +25,39 @@ _PLANNING = ("build", "estimate")
 
 
 def import_installed() -> None:
-    """Import our mechanisms, then those of installed packages, checking the latter for changes.
+    """Import our mechanisms, then installed packages with others or with tasks, and note changes.
 
     A package that cannot be imported is left to the registry to report.
     """
     from attentions import attention_names, catalogue, plugins
     from bench.measuring.measure import attributes
+    from bench.measuring.tasks.base import GROUP, task_names
 
     for home in catalogue.HOMES:
         package = importlib.import_module(f"attentions.{home}")
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
     attributes.watch_loaded()
-    for point in plugins.installed():
-        with suppress(Exception), _noting_changes(point.module):
-            importlib.import_module(point.module)
-    attention_names()
+    tasks = plugins.installed(GROUP)
+    for point in (*plugins.installed(), *tasks):
+        try:
+            with _noting_changes(point.module):
+                importlib.import_module(point.module)
+        except BaseException:  # SIGINT is ignored here: the package itself raised this
+            continue
+    # Those that failed are imported once more here.
+    with suppress(JobFailed), _noting_changes("installed packages"):
+        attention_names()
+        if tasks:
+            task_names()
 
 
 def import_plugins(names: Sequence[str]) -> None:
     """Import modules, and note what they change for others.
 
     Raises:
-        JobFailed: one has left a thread computing, which would slow down all members.
+        JobFailed: one has changed what cannot be put back, or has left a thread computing, which
+            would slow down all members.
     """
     for name in names:
         with _noting_changes(name):
@@ -65,6 +75,9 @@ def _noting_changes(name: str) -> Iterator[None]:
     finally:
         changes = [state.differences(before, state.snapshot())]
         state.restore(before)
+        if stays := state.differences(before, state.snapshot()):
+            reason = f"the import of {name} changed {stays}, which cannot be put back"
+            raise JobFailed(Status.ERROR, reason)
         if state.live_threads() > num_threads:
             if state.ends_repeated_dump():
                 changes.append("what faulthandler does, which dumps tracebacks")
@@ -78,12 +91,21 @@ def _noting_changes(name: str) -> Iterator[None]:
 
 
 def _registered() -> set[str]:
-    """Names of all registered mechanisms, and of registered tasks if these are loaded."""
+    """Names of all registered mechanisms and of tasks that are not ours, if these are loaded.
+
+    Our mechanisms are loaded before all plugins, but our tasks may be loaded by one.
+    """
     rooms: list[Any] = [
         sys.modules.get("attentions.registry"),
         sys.modules.get("bench.measuring.tasks.base"),
     ]
-    return {name for room in rooms if room is not None for name in room._REGISTRY}
+    return {
+        name
+        for room in rooms
+        if room is not None
+        for name, thing in room._REGISTRY.items()
+        if not getattr(thing, "__module__", "").startswith("bench.")
+    }
 
 
 def refuse_changed(request: Request) -> None:

@@ -12,16 +12,15 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.core.cli.temporary import WORKERS_FOLDER, new_workers_folder
+from bench.core.cli.temporary import WORKERS_FOLDER, new_log, new_workers_folder
 from bench.core.clock import now_s
 from bench.measuring.worker.messages import Message, NoMessage, message_from
-from bench.measuring.worker.processes import adopt_orphans, children, end_orphans
+from bench.measuring.worker.processes import adopt_orphans, children, end_orphans, ends_within
 
 ALLOCATORS: dict[str, dict[str, str]] = {
     # Keep freed memory in the process: page faults on fresh temporaries cost as much as the
@@ -35,6 +34,9 @@ PATIENCE_S = 30.0
 """Seconds without an answer after which a server counts as dead; it answers in milliseconds."""
 
 _START_PATIENCE_S = 300.0
+_ENDING_S = 10.0
+"""Seconds that a worker may take to end once its socket is closed."""
+
 _MAX_LINE_BYTES = 2**22
 """Largest number of bytes of a message whose end has not come; ours are short."""
 
@@ -81,9 +83,18 @@ class Worker:
         return self._sock.fileno()
 
     def send(self, **message: Any) -> None:
-        """Send one line; if the worker is gone already, the next `poll` raises."""
-        with contextlib.suppress(OSError):
+        """Send one line; if the worker is gone already, the next `poll` raises.
+
+        Raises:
+            WorkerDied: it was killed, because it reads nothing of what it is sent.
+        """
+        try:
             self._sock.sendall(json.dumps(message).encode() + b"\n")
+        except TimeoutError:
+            self.kill()
+            raise WorkerDied("the worker did not read what it was sent") from None
+        except OSError:
+            pass
 
     def poll(self, timeout_s: float) -> Message | None:
         """The next message, or None if none came in `timeout_s`.
@@ -116,6 +127,9 @@ class Worker:
         return message
 
     def _death(self) -> WorkerDied:
+        if not ends_within(self.pid, _ENDING_S):
+            self.kill()
+            return WorkerDied("the worker closed its socket and went on")
         with self._log, self._sock:
             exit_code = self._server.wait(self.pid)
             self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL))
@@ -238,10 +252,12 @@ class WorkerServer:
         """Fork a worker and give it a job.
 
         Raises:
+            ConfigError: there is no temporary folder any more, or it is full.
             WorkerDied: the server ended, and so did a new one.
         """
         ours, theirs = socket.socketpair()
-        log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
+        ours.settimeout(PATIENCE_S)  # a worker that reads nothing is not waited for
+        log = new_log()  # lives as long as the worker
         with theirs:
             fds = array.array("i", [theirs.fileno(), log.fileno()])
             try:

@@ -14,8 +14,13 @@ import sys
 from collections.abc import Callable, Set
 from pathlib import Path
 
+import psutil
+
+from bench.core.clock import now_s, sleep_s
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_LOOK_S = 0.01
 
 
 def _prctl(option: int, value: int) -> None:
@@ -85,6 +90,18 @@ def _session(pid: int) -> int | None:
         return os.getsid(pid)
     except OSError:
         return None
+
+
+def ends_within(pid: int, seconds: float) -> bool:
+    """Wait for a process that is not ours to reap; whether it ends within some seconds."""
+    ends_s = now_s() + seconds
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if now_s() > ends_s:
+                return False
+            sleep_s(_LOOK_S)
+    return True
 
 
 def children() -> set[int]:

@@ -14,6 +14,7 @@ from bench.core.cli.limits import (
     Duration,
     Flops,
     Number,
+    Pace,
     Rule,
     Seconds,
     Share,
@@ -22,7 +23,7 @@ from bench.core.cli.limits import (
     checked,
     one_of,
 )
-from bench.core.observed import Quality, unfit
+from bench.core.observed import Oracle, Quality, unfit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class TrialResult(Result):
     compile_s: Duration | None
     max_error: Amount
     rms_error: Amount
-    oracle: Text
+    oracle: Oracle
     checked_len: Size | None
     checked_share: Share
     is_view: bool
@@ -198,11 +199,11 @@ class CeilingResult(Result):
         is_noisy: whether other programs kept the machine busy.
     """
 
-    flops_per_s: float
+    flops_per_s: Pace
     product: tuple[int, int, int]
     library: str
     library_flops_per_s: tuple[tuple[str, float], ...]
-    bytes_per_s: tuple[tuple[int, float], ...]
+    bytes_per_s: Annotated[tuple[tuple[Count, Pace], ...], Len(1, 100)]
     is_noisy: bool
 
 

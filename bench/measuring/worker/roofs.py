@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench.core.cell import Cell
-from bench.core.observed import Ceiling
+from bench.core.facts import Ceiling
 from bench.measuring.device import device_named
 from bench.measuring.worker.jobs import Jobs
 from bench.measuring.worker.results import CEILING

@@ -313,3 +313,12 @@ def test_filters_belong_to_the_cell_and_leave_those_without_them_alone():
     assert filtered.task.token_filters == ("random",) and filtered.task.token_keep == (0.5,)
     assert type(filtered).from_dict(filtered.to_dict()) == filtered
     assert filtered.task.shared_settings != plain.task.shared_settings  # another table
+
+
+@pytest.mark.parametrize("changes", [{}, {"token_filter": "random", "token_keep": 0.5}])
+@pytest.mark.parametrize("row", [{"mechanism": "softmax"}, {"layers": ["softmax", "linear"]}])
+def test_a_plugins_task_that_cannot_be_built_is_left_to_its_training(changes, row):
+    task = {"own": {"task": "asserting_task"}}
+    changes = {"plugins": ["tests.misbehaving"]} | changes
+    (one,) = planned(attention={"own": row}, task=task, seq_len=[], **changes)
+    assert one.unsupported is None

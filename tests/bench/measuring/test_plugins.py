@@ -3,8 +3,9 @@ import sys
 
 import pytest
 
+from attentions import Attention, registry
 from bench.core.cli.errors import ConfigError
-from bench.measuring.plugins import import_plugins
+from bench.measuring.plugins import PluginFailed, code_of, import_plugins
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_module_that_is_not_there_is_told_from_one_that_misses_another(plugin)
         ("x = 1\ndef broken(:\n", "SyntaxError: ", 2),
         ("\n\nx = y\n", "NameError: name 'y' is not defined", 3),
         ("raise ValueError('17 heads')\n", "ValueError: 17 heads", 1),
-        ("def f():\n    assert 1 == 2\n\nf()\n", "AssertionError: ", 2),
+        ("def f():\n    assert 1 == 2\n\nf()\n", "AssertionError\n", 2),
         ("import sys\nsys.exit(0)\n", "SystemExit: 0", 2),
         ('raise BaseException("gone")\n', "BaseException: gone", 1),
         ('raise KeyboardInterrupt("stop")\n', "KeyboardInterrupt: stop", 1),
@@ -103,3 +104,28 @@ def test_a_file_beside_the_plugin_is_named_when_the_error_is_there(plugin):
 @pytest.mark.parametrize("name", ["", ".relative", "a b", "json.no_such_part"])
 def test_words_that_are_no_module_are_bad_input(name):
     complaint(name)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("no \x1b room"), r"RuntimeError: no \x1b room"),
+        (ValueError("too few heads"), "too few heads"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (SystemExit(0), "SystemExit: 0"),
+    ],
+)
+def test_what_a_plugins_mechanism_raises_is_a_refusal_and_what_ours_raises_a_bug(
+    monkeypatch, error, told
+):
+    mine = type("Mine", (Attention,), {"__module__": "elsewhere"})
+    monkeypatch.setitem(registry._REGISTRY, "mine", mine)
+    with pytest.raises(PluginFailed) as failed, code_of("mine"):
+        raise error
+    assert str(failed.value) == told
+    with pytest.raises(ConfigError, match="as it is"), code_of("mine"):
+        raise ConfigError("as it is")
+    if isinstance(error, Exception):
+        with pytest.raises(type(error)) as raised, code_of("softmax"):
+            raise error
+        assert raised.value is error

@@ -4,7 +4,9 @@ import os
 import re
 import sys
 from dataclasses import fields, replace
-from types import SimpleNamespace
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -245,3 +247,32 @@ def test_a_trained_score_on_a_file_is_good_until_the_file_changes(tmp_path):
     assert is_good(record, cell, THERE)
     text.write_bytes(b"b" * 8000)
     assert not is_good(record, cell, HERE)
+
+
+def test_a_plugin_may_be_in_any_encoding_and_bring_compiled_code_and_files_of_other_pythons(
+    tmp_path, monkeypatch
+):
+    package = tmp_path / "foreign_parts"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import _fast, _old, latin\n")
+    (package / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nNAME = 'caf\xe9'\n")
+    (package / "_old.py").write_text("print 'of another Python'\n")
+    (package / f"_fast{EXTENSION_SUFFIXES[0]}").write_bytes(b"\x7fELF\xff")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, package.name, raising=False)
+    assert len(closure("foreign_parts")) == 4
+    before = hash_closure("foreign_parts")
+    (package / f"_fast{EXTENSION_SUFFIXES[0]}").write_bytes(b"\x7fELF\xfe")
+    assert hash_closure("foreign_parts") != before
+
+
+def test_a_module_that_was_made_by_hand_has_no_files(monkeypatch):
+    monkeypatch.setitem(sys.modules, "made_by_hand", ModuleType("made_by_hand"))
+    assert closure("made_by_hand") == closure("") == set()
+
+
+def test_a_file_that_a_task_names_with_a_null_character_is_told(monkeypatch):
+    odd = SimpleNamespace(files=lambda: (Path("a\0b"),))
+    monkeypatch.setattr(base, "task_to_plan", lambda name, settings: odd)
+    with pytest.raises(ConfigError, match=r"a\\x00b, which recall reads, cannot be opened"):
+        _data_hash(TaskWorkload(label="recall", task="recall", settings={}, seed=0))

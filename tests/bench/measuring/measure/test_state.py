@@ -13,6 +13,7 @@ import traceback
 import pytest
 import torch
 from torch.overrides import BaseTorchFunctionMode
+from torch.utils._python_dispatch import BaseTorchDispatchMode, is_in_torch_dispatch_mode
 from torch.utils.flop_counter import FlopCounterMode
 
 from attentions.mechanisms.linear import Linear
@@ -32,6 +33,12 @@ def patch_the_clock():
     time.perf_counter_ns = lambda: 0
 
 
+def enter_inference_mode():
+    kept.append(torch.inference_mode())
+    kept[-1].__enter__()
+
+
+kept = []
 CHANGES = {
     "the number of threads from": lambda: torch.set_num_threads(torch.get_num_threads() + 1),
     "deterministic algorithms from False to True": lambda: torch.use_deterministic_algorithms(True),
@@ -46,6 +53,7 @@ CHANGES = {
     "the grad mode from True to False": lambda: torch.set_grad_enabled(False),
     "autocast on cpu from False to True": lambda: torch.autocast("cpu").__enter__(),
     "autocast on cuda from False to True": lambda: torch.set_autocast_enabled("cuda", True),
+    "the inference mode from False to True": enter_inference_mode,
     "anomaly detection from False to True": lambda: torch.set_anomaly_enabled(True),
     "the kernels that SDPA may take": lambda: torch.backends.cuda.enable_flash_sdp(False),
     "whether a profiler runs": lambda: sys.setprofile(lambda *words: None),
@@ -107,8 +115,8 @@ def test_members_with_other_numbers_of_threads_are_each_held_to_their_own(watch)
     assert "the number of threads" in watch.change("a")
 
 
-def test_every_setting_that_can_be_put_back_is_changed_by_a_test():
-    named_by_their_names = (s for s in state.SETTINGS if s.put is not None and s.words is None)
+def test_every_setting_is_changed_by_a_test():
+    named_by_their_names = (s for s in state.SETTINGS if s.words is None)
     names = [setting.name for setting in named_by_their_names]
     assert all(any(words.startswith(name[:16]) for words in CHANGES) for name in names)
 
@@ -122,11 +130,15 @@ def test_products_keep_their_dtype_after_a_member_that_left_autocast_on_was_put_
     assert (x @ x).dtype is torch.float32
 
 
-@pytest.mark.parametrize("mode", [FlopCounterMode, BaseTorchFunctionMode])
+@pytest.mark.parametrize("mode", [FlopCounterMode, BaseTorchFunctionMode, BaseTorchDispatchMode])
 @alone
-def test_a_mode_of_torch_that_is_left_on_is_seen(watch, mode):
+def test_a_mode_of_torch_that_is_left_on_is_seen_and_ended(watch, mode):
+    before = snapshot()
+    mode().__enter__()
     mode().__enter__()
     assert watch.change("a") == "a changed the default device, or another mode of torch"
+    restore(before)
+    assert watch.change("a") is None and not is_in_torch_dispatch_mode()
 
 
 @alone

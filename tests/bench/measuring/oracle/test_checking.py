@@ -1,6 +1,7 @@
 """What is checked is the call that is timed, before the rounds and after them."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,19 @@ def test_where_what_a_trial_left_was_damaged_the_oracle_is_asked_again(few_pairs
     with pytest.raises(Incorrect, match="after the rounds"):
         after_rounds(one, wrong)
     _kept_at(one).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_a_mechanism_put_in_the_place_of_what_a_trial_leaves_hangs_nothing(few_pairs, put):
+    one = cell(seq_len=33)
+    expected = check(Subject(one)).expected
+    path = _kept_at(one)
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    put(path)
+    keep(one, expected)
+    after_rounds(one, Subject(one))
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def test_no_room_for_what_a_trial_leaves_ends_nothing(monkeypatch):

@@ -3,12 +3,13 @@ from importlib.metadata import EntryPoint
 import pytest
 import torch
 
-from attentions import plugins
+from attentions import plugins, registry
 from bench.core.record import Status
 from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure import state
 from bench.measuring.measure.state import snapshot
 from bench.measuring.oracle.oracle import Incorrect
+from bench.measuring.tasks import base
 from bench.measuring.worker import answer as room
 from bench.measuring.worker import imports, results
 from bench.measuring.worker.answer import JOBS, answer
@@ -130,7 +131,7 @@ class Brought(Attention):
 @pytest.fixture
 def nothing_brought(monkeypatch):
     """Forget what the test registers, and what its imports change."""
-    from attentions import attention_names, registry
+    from attentions import attention_names
 
     attention_names()  # which imports all once: what is forgotten would stay away
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
@@ -174,6 +175,36 @@ def test_an_installed_plugin_that_replaces_a_method_has_its_entries_refused(monk
     assert answers_of([], ["linear"]).status is Status.OK
 
 
+BRINGS_A_TASK = """
+import torch
+import bench.measuring.tasks.recall as ours
+from bench.measuring.tasks.base import Recipe, Task, register_task
+
+@register_task("brought_task")
+class Brought(Task):
+    default_recipe = Recipe()
+
+register_task("recall")(ours.Recall)
+torch.nn.Module.half = None
+"""
+
+
+@pytest.mark.usefixtures("nothing_brought")
+def test_an_installed_task_that_replaces_a_method_is_refused_and_no_task_of_ours(
+    monkeypatch, plugin
+):
+    monkeypatch.setattr(base, "_REGISTRY", {})
+    monkeypatch.setattr(base, "task_names", lambda: ())
+    points = (EntryPoint("mine", plugin("is_a_task", BRINGS_A_TASK), base.GROUP),)
+    monkeypatch.setattr(
+        plugins, "installed", lambda group=plugins.GROUP: points if group == base.GROUP else ()
+    )
+    half = torch.nn.Module.half
+    imports.import_installed()
+    assert torch.nn.Module.half is half
+    assert {*imports._changed} == {"brought_task"}
+
+
 @pytest.mark.usefixtures("nothing_brought")
 def test_a_plugin_that_restores_what_it_sets_is_not_refused(monkeypatch, plugin):
     monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
@@ -188,3 +219,29 @@ def test_a_plugin_whose_import_leaves_a_thread_computing_fails_its_job(monkeypat
     outcome = answer(REQUEST | {"plugins": [plugin("starts_a_thread", "")]}, None)
     assert outcome.status is Status.ERROR
     assert outcome.reason == "the import of starts_a_thread left a thread running that computes"
+
+
+@pytest.mark.usefixtures("nothing_brought")
+def test_a_plugin_whose_import_changes_what_stays_changed_fails_its_job(monkeypatch, plugin):
+    monkeypatch.setattr(state, "restore", lambda values: None)
+    text = BRINGS + "torch.set_grad_enabled(False)\n"
+    try:
+        outcome = answers_of([plugin("stays", text)], ["softmax"])
+    finally:
+        torch.set_grad_enabled(True)
+    told = "the import of stays changed the grad mode from True to False, which cannot be put back"
+    assert (outcome.status, outcome.reason) == (Status.ERROR, told)
+
+
+@pytest.mark.usefixtures("nothing_brought")
+@pytest.mark.parametrize("error", ["ImportError('a part is missing')", "SystemExit(3)", "Own()"])
+def test_what_an_installed_plugin_changes_before_it_fails_is_put_back(monkeypatch, plugin, error):
+    text = f"import torch\nclass Own(BaseException): ...\ntorch.matmul = None\nraise {error}\n"
+    points = (EntryPoint("mine", plugin("fails", text), plugins.GROUP),)
+    monkeypatch.setattr(plugins, "installed", lambda group=plugins.GROUP: points)
+    registry._import_all.cache_clear()  # as in a new process, which imports it twice
+    matmul = torch.matmul
+    with pytest.warns(RuntimeWarning, match="'mine' .* is left out: "):
+        imports.import_installed()
+    assert torch.matmul is matmul
+    registry._import_all.cache_clear()

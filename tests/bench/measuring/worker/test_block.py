@@ -8,8 +8,9 @@ import pytest
 from bench.core.record import Status
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker import block
-from bench.measuring.worker.block import time_block
+from bench.measuring.worker.block import RoundsListener, time_block
 from bench.measuring.worker.launch import WorkerHung
+from bench.measuring.worker.messages import NoMessage
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import ROUNDS_BEGIN, ROUNDS_END
 from tests.bench.measuring.worker.fakes import cell, found
@@ -147,3 +148,11 @@ def test_of_several_processes_the_one_with_the_most_foreign_load_counts(clock):
     assert [request["order_seed"] for request in jobs.requests] == [7, 8]
     share = asdict(stopping.of_one_process)
     assert all(request["stopping"] == share for request in jobs.requests)
+
+
+def test_a_worker_cannot_send_more_rounds_than_it_takes():
+    heard = RoundsListener(COLUMNS, STOPPING, 60.0)
+    for _ in range(STOPPING.max_rounds):
+        heard({"round": [1.0, 0.1]})
+    with pytest.raises(NoMessage, match="one more than 3 rounds"):
+        heard({"round": [1.0, 0.1]})

@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import psutil
 import pytest
 
+from bench.core.cli.errors import ConfigError
 from bench.core.record import Status
 from bench.measuring.worker import launch
 from bench.measuring.worker.jobs import Interrupt, Jobs
@@ -109,6 +111,36 @@ def test_what_is_no_message_ends_its_worker_and_no_other(jobs, job):
     assert outcome.status is Status.CRASHED
     assert "no message of ours" in outcome.reason
     assert do(jobs, "fine").is_ok
+
+
+@pytest.mark.parametrize(
+    ("job", "said"), [("steps", "one more than its job has"), ("deaf", "not read")]
+)
+def test_a_worker_that_never_stops_talking_ends_and_no_other(jobs, job, said):
+    outcome = do(jobs, job)
+    assert outcome.status is Status.CRASHED and said in outcome.reason
+    assert do(jobs, "fine").is_ok
+
+
+def test_a_worker_that_goes_on_behind_a_closed_socket_ends_and_its_neighbour_does_not(
+    jobs, monkeypatch
+):
+    monkeypatch.setattr(launch, "_ENDING_S", 0.1)
+    neighbour = jobs.server.spawn(job="hang")
+    outcome = do(jobs, "goes_on")
+    assert outcome.status is Status.CRASHED
+    assert "the worker closed its socket and went on" in outcome.reason
+    assert is_alive(neighbour.pid) and len(jobs.server._workers) == 1
+    neighbour.kill()
+
+
+def test_no_room_for_the_output_of_a_worker_is_said_in_a_sentence(jobs, monkeypatch):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(ConfigError, match="can be made: No space left on device"):
+        jobs.server.spawn(job="fine")
 
 
 @linux

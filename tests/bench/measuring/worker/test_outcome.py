@@ -1,9 +1,11 @@
 import json
 from dataclasses import fields, replace
+from typing import get_type_hints
 
 import pytest
 import torch
 
+from bench.core.cli.limits import adapter
 from bench.core.record import Speed, Status
 from bench.measuring.device import device_named
 from bench.measuring.worker.outcome import Outcome, first_line
@@ -92,3 +94,18 @@ def test_a_reason_is_one_line_of_bearable_length():
 def test_no_long_text_passes_the_socket():
     outcome = Outcome(status=Status.ERROR, reason="x" * 10**7, detail="y" * 10**7)
     assert len(json.dumps(outcome.to_message())) < 50_000
+
+
+def takes(kind, value):
+    try:
+        adapter(kind).validate_python(value, strict=True)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 0, 1, 10**40, 0.5, 1e300, "x", "\x1b", {}])
+def test_a_trial_says_nothing_that_no_record_could_hold(value):
+    here, there = (get_type_hints(kind, include_extras=True) for kind in (TrialResult, Speed))
+    for name in here.keys() - {"measured_s"}:
+        assert takes(there[name], value) or not takes(here[name], value), name
