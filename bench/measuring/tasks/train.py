@@ -284,7 +284,8 @@ def fit(
         levels=levels,
     )
     held_out = _validation_batches(task)
-    batches = islice(task.batches(Split.TRAIN, seed), recipe.num_steps)
+    drawn = each_checked(task.batches(Split.TRAIN, seed), task.name)
+    batches: Iterator[Batch] = islice(drawn, recipe.num_steps)
     saved = checkpoint.load(device.place) if checkpoint else None
     earlier_s = 0.0
     if saved is not None:

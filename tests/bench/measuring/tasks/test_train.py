@@ -286,7 +286,6 @@ def test_tasks_tell_softmax_from_no_attention(cell, task, settings, least):
     [
         ("task_with_pairs_for_batches", "gives a tuple for its batches; each is a Batch"),
         ("task_with_nothing_for_batches", "gives a NoneType for its batches"),
-        ("task_that_asks_nothing", "asks nothing in its batches to validate on"),
     ],
 )
 def test_batches_that_are_none_are_refused_in_words(cell, task, said):
