@@ -6,8 +6,18 @@ from pathlib import Path
 import pytest
 
 from bench.measuring.sharing import devices
+from tests.kept import Kept
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def workers():
+    """One server of workers for all tests of this process, and for the commands they call in it."""
+    with Kept() as server, pytest.MonkeyPatch.context() as patch:
+        for user in ("bench.sweep", "bench.studies.session"):
+            patch.setattr(f"{user}.WorkerServer", server.lent)
+        yield server
 
 
 def pytest_collection_finish():

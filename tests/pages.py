@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^```(\w+) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-QUICK = "measure.budget_s=0.1 measure.max_rounds=20 charts=false"
+QUICK = "measure.budget_s=0.02 measure.max_rounds=10 charts=false"
 """Keys that are added to every sweep of a page, to make its timing short."""
 
 
@@ -24,11 +26,11 @@ def typed(name: str, folder: Path) -> Path:
 
     The tools/ that it names are this checkout's, and its sweeps are made short.
     """
-    commands = []
+    commands: list[str] = []
     for _, what, text in FENCE.findall(text_of(name)):
         if what == "run":
             text = text.replace(" tools/", f" {ROOT}/tools/")
-            commands.append(re.sub(r"-m bench\.sweep .*", rf"\g<0> {QUICK}", text))
+            commands += re.sub(r"-m bench\.sweep .*", rf"\g<0> {QUICK}", text).splitlines()
             continue
         if not what.startswith("file="):
             continue
@@ -36,16 +38,40 @@ def typed(name: str, folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert commands
-    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command in commands:
-        done = subprocess.run(
-            ["bash", "-euc", command],
-            cwd=folder,
-            env={**os.environ, "PATH": search, "WANDB_MODE": "disabled"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pages", *commands],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths, "WANDB_MODE": "disabled"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+def run(commands: list[str]) -> None:
+    """Run commands one after the other in this process: a new one takes seconds to load torch."""
+    from bench.measuring.worker import launch
+    from tests.kept import Kept
+
+    with Kept() as server:
+        launch.WorkerServer = server.lent  # type: ignore[assignment,misc]
+        for command in commands:
+            program, *words = shlex.split(command)
+            assert program == "python", command
+            is_module = words[0] == "-m"
+            sys.argv[:] = words[is_module:]
+            try:
+                if is_module:
+                    runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+                else:
+                    runpy.run_path(words[0], run_name="__main__")
+            except SystemExit as ended:
+                assert not ended.code, command
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

@@ -26,7 +26,6 @@ from bench.measuring.tasks.base import Split, build_task
 from bench.measuring.tasks.recall import Recall
 from bench.measuring.todo import missing
 from bench.measuring.worker.jobs import Interrupt, Jobs
-from bench.measuring.worker.launch import WorkerServer
 from bench.measuring.worker.results import PROBE, ROUNDS, TRIAL
 from bench.publishing.metrics import find_metric, metric_names
 from tests import records as made
@@ -37,10 +36,10 @@ TINY = {"num_steps": 6, "batch_size": 8, "num_test_examples": 64}
 
 
 @pytest.fixture(scope="module")
-def jobs():
-    with WorkerServer() as server, Interrupt() as interrupt:
-        server.start()
-        yield Jobs(server, timeout_s=60, interrupt=interrupt)
+def jobs(workers):
+    with Interrupt() as interrupt:
+        workers.start()
+        yield Jobs(workers, timeout_s=60, interrupt=interrupt)
 
 
 @pytest.fixture(autouse=True)

@@ -63,55 +63,55 @@ print(attentions.build_attention("mean", geometry, scale=2.0).title)
 """
 
 
-def test_a_mechanism_that_an_entry_point_names_is_built_like_any_other(site: Path) -> None:
-    done = python(site, "-W", "error", "-c", BUILD)
-    assert (done.stdout, done.stderr) == ("Mean\n", "")
+def test_a_mechanism_that_an_entry_point_names_is_of_the_first_copy_of_the_library_alone(
+    site: Path,
+) -> None:
+    code = f"""
+import shutil
+from pathlib import Path
+shutil.copytree(Path(attentions.__file__).parent, {str(site / "copied")!r})
+import copied
+print("mean" in attentions.attention_names(), "mean" in copied.attention_names())
+"""
+    done = python(site, "-W", "error", "-c", BUILD + code)
+    assert (done.stdout, done.stderr) == ("Mean\nTrue False\n", "")
 
 
 def test_it_is_listed_and_shown_beside_our_own(site: Path) -> None:
-    listed = python(site, "-m", "bench", "list", "family=other")
-    assert "│ mean " in listed.stdout and listed.stderr == ""
-    assert "│ mean " not in python(site, "-m", "bench", "list", "family=exact").stdout
-    shown = python(site, "-m", "bench", "show", "mean")
-    assert shown.stdout.startswith("mean  Mean\n") and "The mean of the values." in shown.stdout
+    code = "import sys\nfrom bench.__main__ import main\n"
+    for command in ("list family=other", "list family=exact", "show mean"):
+        code += f"sys.argv = ['attnbench', *{command.split()}]\nassert not main()\nprint('§')\n"
+    done = python(site, "-c", code)
+    other, exact, shown, _ = done.stdout.split("§\n")
+    assert "│ mean " in other and "│ mean " not in exact and done.stderr == ""
+    assert shown.startswith("mean  Mean\n") and "The mean of the values." in shown
 
 
-def test_listing_does_not_run_it(site: Path) -> None:
-    (site / "good_plugin.py").write_text(GOOD + "\nraise SystemExit('was run')\n")
-    listed = python(site, "-m", "bench", "list", "family=other")
-    assert "│ mean " in listed.stdout and "was run" not in listed.stderr
-
-
-@pytest.fixture(scope="module")
-def beside_a_broken_one(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> subprocess.CompletedProcess[str]:
-    """Build the good mechanism, then ask for one whose plugin cannot be imported."""
-    site = tmp_path_factory.mktemp("site")
-    install(site, "good-package", GOOD, "good_plugin")
+def test_plugins_that_fail_are_named_and_the_others_are_there(site: Path) -> None:
     install(site, "broken-package", BROKEN, "broken_plugin")
-    return python(site, "-c", BUILD + "attentions.attention_class('lost')")
-
-
-def test_one_that_cannot_be_imported_is_named_and_the_others_are_there(
-    beside_a_broken_one: subprocess.CompletedProcess[str],
-) -> None:
-    done = beside_a_broken_one
-    assert done.stdout == "Mean\n"
-    warning, _, _ = done.stderr.partition("Traceback")
-    assert "The attention plugin 'broken_plugin' (broken_plugin, of broken-package 1.5)" in warning
-    assert "No module named 'a_module_that_nobody_has'" in warning
-
-
-def test_one_that_ends_the_program_is_left_out_like_any_other(site: Path) -> None:
     install(site, "quitting-package", "import sys\nsys.exit('not today')\n", "quitting_plugin")
-    done = python(site, "-c", BUILD)
-    assert (done.returncode, done.stdout) == (0, "Mean\n")
-    assert "The attention plugin 'quitting_plugin'" in done.stderr
-    assert "is left out: SystemExit: not today" in done.stderr
+    install(site, "other-package", GOOD.replace('"mean"', '"softmax"'), "other_plugin")
+    ours = "print(attentions.attention_class('softmax').__module__)\n"
+    done = python(site, "-c", BUILD + ours + "attentions.attention_class('lost')")
+    assert done.stdout == "Mean\nattentions.mechanisms.softmax\n"
+    warnings, _, error = done.stderr.partition("Traceback")
+    assert "The attention plugin 'broken_plugin' (broken_plugin, of broken-package 1.5)" in warnings
+    assert "No module named 'a_module_that_nobody_has'" in warnings
+    assert "The attention plugin 'quitting_plugin'" in warnings
+    assert "is left out: SystemExit: not today" in warnings
+    taken = "The attention name 'softmax' is taken by attentions.mechanisms.softmax.Softmax"
+    assert taken in warnings
+    last = error.splitlines()[-1]
+    assert "No attention mechanism is named 'lost'" in last
+    assert "plugin 'broken_plugin'" in last and "a_module_that_nobody_has" in last
 
 
-def test_a_listing_survives_a_package_that_ends_the_program(site: Path) -> None:
+def test_a_listing_runs_no_plugin_and_survives_those_that_cannot_be_read(site: Path) -> None:
+    (site / "good_plugin.py").write_text(GOOD + "\nraise SystemExit('was run')\n")
+    source = "@register_attention\n" + GOOD.replace("@register", "@") + "def (:\n"
+    install(site, "broken-package", source, "broken_plugin")
+    install(site, "absent-package", "", "absent_plugin")
+    (site / "absent_plugin.py").unlink()
     install(site, "quitting-package", "", "quitting")
     (site / "quitting.py").unlink()
     (site / "quitting").mkdir()
@@ -119,52 +119,9 @@ def test_a_listing_survives_a_package_that_ends_the_program(site: Path) -> None:
     (site / "quitting" / "inner.py").write_text(GOOD)
     names = site / "quitting-package-1.5.dist-info" / "entry_points.txt"
     names.write_text("[attnbench.attentions]\nquitting = quitting.inner\n")
-    done = python(site, "-m", "bench", "list", "family=other")
-    assert done.returncode == 0 and "│ mean " in done.stdout
-    assert "is left out: SystemExit: not today" in done.stderr
-
-
-def test_who_asks_for_a_lost_mechanism_is_told_why_it_is_lost(
-    beside_a_broken_one: subprocess.CompletedProcess[str],
-) -> None:
-    error = beside_a_broken_one.stderr.splitlines()[-1]
-    assert "No attention mechanism is named 'lost'" in error
-    assert "plugin 'broken_plugin'" in error and "a_module_that_nobody_has" in error
-
-
-@pytest.mark.parametrize("source", ["def (:\n", None], ids=["no Python", "no file"])
-def test_a_listing_survives_a_plugin_that_cannot_be_read(site: Path, source: str | None) -> None:
-    install(site, "broken-package", source or "", "broken_plugin")
-    if source is None:
-        (site / "broken_plugin.py").unlink()
-    else:
-        source = GOOD.replace("@register", "@") + source
-        (site / "broken_plugin.py").write_text("@register_attention\n" + source)
     done = python(site, "-m", "bench", "list")
-    assert done.returncode == 0
+    assert done.returncode == 0 and "was run" not in done.stderr
     assert "│ mean " in done.stdout and "│ softmax " in done.stdout
-    assert "The attention plugin 'broken_plugin'" in done.stderr
-
-
-def test_a_plugin_cannot_take_a_name_that_is_ours(site: Path) -> None:
-    install(site, "other-package", GOOD.replace('"mean"', '"softmax"'), "other_plugin")
-    code = "import attentions; print(attentions.attention_class('softmax').__module__)"
-    done = python(site, "-c", code)
-    assert done.stdout == "attentions.mechanisms.softmax\n"
-    assert (
-        "The attention name 'softmax' is taken by attentions.mechanisms.softmax.Softmax"
-        in done.stderr
-    )
-
-
-def test_the_second_copy_of_the_library_leaves_plugins_to_the_first(site: Path) -> None:
-    code = f"""
-import shutil, sys
-import attentions
-from pathlib import Path
-shutil.copytree(Path(attentions.__file__).parent, {str(site / "copied")!r})
-import copied
-print("mean" in attentions.attention_names(), "mean" in copied.attention_names())
-"""
-    done = python(site, "-W", "error", "-c", code)
-    assert (done.stdout, done.stderr) == ("True False\n", "")
+    for name in ("broken_plugin", "absent_plugin"):
+        assert f"The attention plugin '{name}'" in done.stderr
+    assert "is left out: SystemExit: not today" in done.stderr

@@ -13,6 +13,8 @@ import pytest
 from bench.measuring.worker.jobs import Interrupted
 from bench.regress import _quoted, main
 from bench.studies.gate import trees
+from bench.studies.gate.rows import Row
+from bench.studies.gate.verdict import Verdict
 from tests.bench.studies.gate.scratch import DEATH, WASTE, Checkout, tiny
 from tests.records import block_records
 
@@ -171,6 +173,21 @@ def test_ctrl_c_in_the_first_cell_says_so(tmp_path, monkeypatch, capsys):
     assert "nothing was compared yet" in said.out and "Traceback" not in said.err
 
 
+def test_ctrl_c_after_a_cell_says_how_many_were_compared(tmp_path, monkeypatch, capsys):
+    def one_and_stopped(cells, *_):
+        yield Row.of(cells[0], "latency", Verdict.NEW, reason="the base has no such entry")
+        raise Interrupted
+
+    monkeypatch.setattr("bench.studies.gate.command.compare_commits", one_and_stopped)
+    monkeypatch.setattr(trees, "worktree", lambda commit: nullcontext())
+    words = tiny(attention="[linear,softmax]", out=str(tmp_path))
+    assert main(["base=HEAD", *words]) == 130
+    assert "Stopped after 1 of 2 cells" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "regress.json").read_text())
+    assert row["entry"] == "linear"
+
+
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_compared_and_no_worktree(checkout):
     cells = tiny(attention="[linear,softmax]", budget_s="0", threshold="1")
     process = checkout.start("base=HEAD", *cells)
@@ -196,21 +213,12 @@ def test_a_base_that_does_not_import_is_incomparable_with_the_reason(checkout):
     assert row["verdict"] == "incomparable" and "no_such_thing" in row["reason"]
 
 
-def test_no_baseline_is_stored_of_uncommitted_changes(checkout):
-    with checkout.branch("dirty-baseline"):
-        checkout.patch(LINEAR, WASTE)
-        done = checkout.regress("store=true", *ONE)
-        assert done.returncode == 2 and "uncommitted changes" in done.stderr
-    assert not (checkout.folder / "results" / "baselines").exists()
-
-
-def test_an_entry_that_the_base_lacks_is_new(checkout):
-    with checkout.branch("without-linear"):
-        checkout.git("rm", "--quiet", "attentions/mechanisms/linear.py")
-        checkout.commit("no linear")
-    done = checkout.regress("base=without-linear", *ONE)
-    assert done.returncode == 0, done.stderr
-    assert [row["verdict"] for row in rows_of(checkout)] == ["new"]
+def test_no_baseline_is_stored_of_uncommitted_changes(tmp_path, monkeypatch, capsys):
+    tree = trees.Tree(root=trees.HERE, commit="0" * 40, is_dirty=True)
+    monkeypatch.setattr(trees, "current_tree", lambda: tree)
+    assert main(["store=true", *tiny(out=str(tmp_path))]) == 2
+    assert "uncommitted changes" in capsys.readouterr().err
+    assert not (tmp_path / "baselines").exists()
 
 
 @pytest.mark.slow

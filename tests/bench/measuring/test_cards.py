@@ -20,7 +20,6 @@ from bench.measuring.tasks.checkpoint import Checkpoint
 from bench.measuring.tasks.draws import seeded
 from bench.measuring.worker.answer import answer
 from bench.measuring.worker.jobs import Interrupt, Jobs
-from bench.measuring.worker.launch import WorkerServer
 from bench.studies.conformance.forms import forms_of
 from bench.studies.conformance.suite import CHECKS
 from tests.bench.measuring.test_config import BASE
@@ -101,16 +100,16 @@ def test_rounds_have_the_cards_clock_and_its_readings(cards):
     assert kind.log.count("synchronize") == 3, "a flush has ended before a call begins"
 
 
-def test_two_cards_are_measured_by_workers_of_their_own(tmp_path):
+def test_two_cards_are_measured_by_workers_of_their_own(tmp_path, workers):
     config = {"device": ["cuda:0", "cuda:1"], "plugins": ["tests.fake_cards"], "out": tmp_path}
     own = {"attention": {"linear": {"mechanism": "linear"}}, "task": {}, "seq_len": 64}
     quick = {"measure": BASE["measure"] | {"budget_s": 0.02, "max_rounds": 8}}
-    with pytest.MonkeyPatch.context() as patch, WorkerServer() as server, Interrupt() as asked:
+    with pytest.MonkeyPatch.context() as patch, Interrupt() as asked:
         patch.setitem(door.KINDS, "cuda", FakeDevice)  # as it was, after the plugin
         asked_for = read_sweep_config(BASE | own | config | quick)
-        cells = plan(asked_for, server)
-        here = environment.current(("cuda:0", "cuda:1"), "retain", server.environment())
-        jobs = Jobs(server, 60.0, asked)
+        cells = plan(asked_for, workers)
+        here = environment.current(("cuda:0", "cuda:1"), "retain", workers.environment())
+        jobs = Jobs(workers, 60.0, asked)
         found = list(Runner(asked_for, here, jobs, SAY, "test").run(cells))
     assert {(r.cell.device, r.status) for r in found} == {
         ("cuda:0", Status.OK),

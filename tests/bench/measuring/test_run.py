@@ -21,6 +21,7 @@ from tests.bench.measuring.test_config import BASE
 
 PLUGIN = "tests.misbehaving"
 QUICK = BASE["measure"] | {"budget_s": 0.02, "max_rounds": 8}
+SHORT = {"recall": {"task": "recall", "num_steps": 2, "num_test_examples": 64}}
 
 
 class Silent:
@@ -30,13 +31,7 @@ class Silent:
     announce = say
 
 
-@pytest.fixture(scope="module")
-def server():
-    with WorkerServer() as server:
-        yield server
-
-
-def records_of(server, names, interrupt=None, roofs=None, **changes):
+def records_of(workers, names, interrupt=None, roofs=None, **changes):
     """Records of a sweep over plug-in mechanisms."""
     with TemporaryDirectory() as out:
         config = read_sweep_config(
@@ -53,16 +48,16 @@ def records_of(server, names, interrupt=None, roofs=None, **changes):
             }
             | changes
         )
-        here = environment.current(("cpu",), "retain", server.environment())
+        here = environment.current(("cpu",), "retain", workers.environment())
         with interrupt or Interrupt() as asked:
-            jobs = Jobs(server, config.run.timeout_s, asked)
+            jobs = Jobs(workers, config.run.timeout_s, asked)
             runner = Runner(config, here, jobs, Silent(), "test", roofs=roofs)
-            return list(runner.run(plan(config, server)))
+            return list(runner.run(plan(config, workers)))
 
 
-def run(server, names, **changes):
+def run(workers, names, **changes):
     """The same of one shape, by entry."""
-    return {record.cell.entry: record for record in records_of(server, names, **changes)}
+    return {record.cell.entry: record for record in records_of(workers, names, **changes)}
 
 
 NO_TENSOR = {"gives_none": "NoneType", "gives_two": "tuple", "gives_numpy": "ndarray"}
@@ -93,18 +88,18 @@ BACKWARD = [*NO_TENSORS, ("wrong_gradient", Status.INCORRECT, "gradient of input
 
 
 @pytest.fixture(scope="module")
-def forward(server):
+def forward(workers):
     """All misfortunes and two sound rows in one block, by entry."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.measuring.run.PLUGIN_TIMEOUT_S", 1.0)
-        return run(server, [*(name for name, *_ in MISFORTUNES), *NEIGHBOURS])
+        return run(workers, [*(name for name, *_ in MISFORTUNES), *NEIGHBOURS])
 
 
 @pytest.fixture(scope="module")
-def backward(server):
+def backward(workers):
     """The same of those that only a backward pass, or it as well, goes wrong in."""
     names = [*(name for name, *_ in BACKWARD), "good"]
-    return run(server, names, mode="forward_backward")
+    return run(workers, names, mode="forward_backward")
 
 
 @pytest.mark.parametrize(("name", "status", "words"), MISFORTUNES)
@@ -124,19 +119,19 @@ def test_misfortune_harms_no_neighbour(forward, backward):
         assert record.status is Status.OK, record.reason
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_one_per_cent_of_noise_fails_in_half_precision_as_well(server, dtype):
-    assert run(server, ["noise"], dtype=dtype)["noise"].status is Status.INCORRECT
+def test_one_per_cent_of_noise_fails_in_half_precision_as_well(workers):
+    records = records_of(workers, ["noise"], dtype=["bfloat16", "float16"])
+    assert [record.status for record in records] == [Status.INCORRECT] * 2
 
 
-def test_what_a_plugins_constructor_does_is_told_by_its_own_cells_alone(server):
+def test_what_a_plugins_constructor_does_is_told_by_its_own_cells_alone(workers):
     entries = {
         "even_only": {"mechanism": "even_only"},
         "hopeless": {"mechanism": "even_only", "window": -1},
         "leaves": {"mechanism": "even_only", "leaves": True},
         "good": {"mechanism": "good"},
     }
-    records = run(server, ["good"], attention=entries, head_dim=[15])
+    records = run(workers, ["good"], attention=entries, head_dim=[15])
     assert records["even_only"].status is Status.SKIPPED
     assert records["even_only"].reason.startswith("even_only cannot be built: head_dim is 15")
     assert records["hopeless"].status is Status.ERROR
@@ -157,11 +152,11 @@ BAD_TASKS = {
 }
 
 
-def test_a_plugins_task_that_raises_or_is_none_is_told_by_its_own_cells(server):
-    entries = ["softmax", "good", "even_only"]
+def test_a_plugins_task_that_raises_or_is_none_is_told_by_its_own_cells(workers):
+    entries = ["softmax", "good"]
     tasks = {name: {"task": name} for name in BAD_TASKS}
-    sound = {"sound": {"task": "recall", "num_steps": 2}}
-    records = records_of(server, entries, task=tasks | sound, seq_len=[])
+    sound = {"sound": SHORT["recall"]}
+    records = records_of(workers, entries, task=tasks | sound, seq_len=[])
     told = {(r.cell.workload.label, r.cell.entry): (r.status, r.reason) for r in records}
     for name in entries:
         assert told.pop(("sound", name)) == (Status.OK, None)
@@ -170,9 +165,9 @@ def test_a_plugins_task_that_raises_or_is_none_is_told_by_its_own_cells(server):
     }
 
 
-def compiled_kernels(server):
+def compiled_kernels(workers):
     """What compilers left for the workers of a server."""
-    return sorted(server._folder.rglob("*.so"))
+    return sorted(workers._folder.rglob("*.so"))
 
 
 def test_what_compilers_left_goes_with_the_server_of_the_workers_that_were_killed():
@@ -182,25 +177,25 @@ def test_what_compilers_left_goes_with_the_server_of_the_workers_that_were_kille
     assert not kernel.parent.exists()
 
 
-def test_who_ends_the_shared_worker_is_found_and_the_others_are_timed(server):
-    records = run(server, ["good", "crash_later", "linear"])
+def test_who_ends_the_shared_worker_is_found_and_the_others_are_timed(workers):
+    records = run(workers, ["good", "crash_later", "linear"])
     assert records["crash_later"].status is Status.CRASHED
     assert "exit code 7" in records["crash_later"].reason
     assert records["good"].status is Status.OK and records["linear"].status is Status.OK
     assert records["linear"].result.reference_latency_s
 
 
-def test_the_reference_has_a_record_of_its_own_only_where_it_is_planned(server):
-    (alone,) = (record.result for record in records_of(server, ["linear"]))
+def test_the_reference_has_a_record_of_its_own_only_where_it_is_planned(workers):
+    (alone,) = (record.result for record in records_of(workers, ["linear"]))
     assert len(alone.reference_latency_s) == len(alone.latency_s) >= QUICK["min_rounds"]
     assert alone.rounds == alone.reference_rounds
-    both = run(server, ["linear", "softmax"])
+    both = run(workers, ["linear", "softmax"])
     assert set(both) == {"linear", "softmax"}
     assert both["softmax"].result.latency_s == both["softmax"].result.reference_latency_s
 
 
-def test_a_record_says_what_was_observed(server):
-    record = run(server, ["softmax"], mode="forward_backward")["softmax"]
+def test_a_record_says_what_was_observed(workers):
+    record = run(workers, ["softmax"], mode="forward_backward")["softmax"]
     speed = record.result
     assert speed.flops == 3 * 4 * 4 * 64 * 64 * 16
     assert speed.tokens_per_call == 64
@@ -212,15 +207,15 @@ def test_a_record_says_what_was_observed(server):
     assert record.environment["versions"]["torch"] and record.environment["allocator"] == "retain"
 
 
-def test_what_cannot_fit_is_skipped_at_once_with_the_estimate(server, monkeypatch):
+def test_what_cannot_fit_is_skipped_at_once_with_the_estimate(workers, monkeypatch):
     monkeypatch.setattr(Cpu, "free_bytes", lambda device: 2**20)
-    record = run(server, ["softmax_explicit"], seq_len=131_072, head_dim=64)["softmax_explicit"]
+    record = run(workers, ["softmax_explicit"], seq_len=131_072, head_dim=64)["softmax_explicit"]
     assert record.status is Status.SKIPPED
     assert "GiB by a dry run" in record.reason
 
 
-def test_unsupported_cells_are_skipped_with_a_sentence(server):
-    record = run(server, ["flatten"], causal=True)["flatten"]
+def test_unsupported_cells_are_skipped_with_a_sentence(workers):
+    record = run(workers, ["flatten"], causal=True)["flatten"]
     assert record.status is Status.SKIPPED and "causal" in record.reason
 
 
@@ -241,35 +236,34 @@ class InterruptAfter(Interrupt):
         pass
 
 
-def test_an_interrupt_in_a_trial_leaves_no_record_and_no_worker(server):
+def test_an_interrupt_in_a_trial_leaves_no_record_and_no_worker(workers):
     with pytest.raises(Interrupted):
-        run(server, ["hang"], interrupt=InterruptAfter(2))
-    assert run(server, ["good"])["good"].status is Status.OK
+        run(workers, ["hang"], interrupt=InterruptAfter(2))
+    assert run(workers, ["good"])["good"].status is Status.OK
 
 
-def test_training_ends_as_a_record_with_a_quality(server):
-    task = {"recall": {"task": "recall", "num_steps": 2}}
-    record = run(server, ["linear"], seq_len=[], task=task)["linear"]
+def test_training_ends_as_a_record_with_a_quality(workers):
+    record = run(workers, ["linear"], seq_len=[], task=SHORT)["linear"]
     assert record.status is Status.OK
     assert 0 <= record.result.accuracy <= 1 and record.result.train_s > 0
 
 
-def test_a_score_in_a_unit_keeps_it_on_the_way_from_the_worker(server):
-    task = {"bytes": {"task": "bytes", "num_steps": 1, "batch_size": 2, "context_len": 512}}
-    record = run(server, ["none"], seq_len=[], task=task)["none"]
+def test_a_score_in_a_unit_keeps_it_on_the_way_from_the_worker(workers):
+    short = {"root": __file__, "num_steps": 1, "batch_size": 2, "context_len": 512}
+    task = {"bytes": {"task": "bytes"} | short}
+    record = run(workers, ["none"], seq_len=[], task=task)["none"]
     assert record.result.unit == "bits per byte" and record.result.accuracy > 1
 
 
-def test_training_that_takes_too_long_is_a_typed_record(server):
+def test_training_that_takes_too_long_is_a_typed_record(workers):
     limits = BASE["run"] | {"task_timeout_s": 0.5}
     task = {"recall": {"task": "recall", "num_steps": 100_000}}
-    record = run(server, ["linear"], seq_len=[], task=task, run=limits)["linear"]
+    record = run(workers, ["linear"], seq_len=[], task=task, run=limits)["linear"]
     assert record.status is Status.TIMED_OUT and "0.5 s" in record.reason
 
 
-def test_training_a_mechanism_without_numbers_has_diverged(server):
-    task = {"recall": {"task": "recall", "num_steps": 2}}
-    record = run(server, ["not_a_number"], seq_len=[], task=task)["not_a_number"]
+def test_training_a_mechanism_without_numbers_has_diverged(workers):
+    record = run(workers, ["not_a_number"], seq_len=[], task=SHORT)["not_a_number"]
     assert record.status is Status.DIVERGED
 
 
@@ -279,7 +273,7 @@ def test_what_may_have_had_outside_reasons_is_tried_again(forward):
     assert is_measured(replace(record, status=Status.INCORRECT))
 
 
-def kept_until_stopped(server, monkeypatch, names, **changes):
+def kept_until_stopped(workers, monkeypatch, names, **changes):
     """Records that were made before `Interrupted`."""
     kept = []
     record = Runner._record
@@ -290,11 +284,11 @@ def kept_until_stopped(server, monkeypatch, names, **changes):
 
     monkeypatch.setattr(Runner, "_record", keep)
     with pytest.raises(Interrupted):
-        run(server, names, **changes)
+        run(workers, names, **changes)
     return kept
 
 
-def test_an_interrupt_while_noisy_rounds_are_repeated_keeps_the_first_ones(server, monkeypatch):
+def test_an_interrupt_while_noisy_rounds_are_repeated_keeps_the_first_ones(workers, monkeypatch):
     rounds = Runner._do_rounds
     calls = itertools.count(1)
 
@@ -307,11 +301,11 @@ def test_an_interrupt_while_noisy_rounds_are_repeated_keeps_the_first_ones(serve
         return replace(done, outcome=replace(done.outcome, result=result))
 
     monkeypatch.setattr(Runner, "_do_rounds", noisy_then_stopped)
-    (record,) = kept_until_stopped(server, monkeypatch, ["good"])
+    (record,) = kept_until_stopped(workers, monkeypatch, ["good"])
     assert record.status is Status.OK and record.result.is_noisy
 
 
-def test_an_interrupt_keeps_training_that_has_ended_meanwhile(server, monkeypatch):
+def test_an_interrupt_keeps_training_that_has_ended_meanwhile(workers, monkeypatch):
     ended = Outcome(status=Status.DIVERGED, reason="ended")
     monkeypatch.setattr(
         "bench.measuring.worker.training.TICK_S", 60.0
@@ -319,16 +313,15 @@ def test_an_interrupt_keeps_training_that_has_ended_meanwhile(server, monkeypatc
     monkeypatch.setattr(Trainings, "_hear", lambda self, *words: ended)
     interrupt = Interrupt()
     interrupt.is_asked = True
-    task = {"recall": {"task": "recall", "num_steps": 2}}
     (record,) = kept_until_stopped(
-        server, monkeypatch, ["linear"], seq_len=[], task=task, interrupt=interrupt
+        workers, monkeypatch, ["linear"], seq_len=[], task=SHORT, interrupt=interrupt
     )
     assert record.reason == "ended"
 
 
-def test_a_row_is_timed_beside_the_reference_that_is_named_for_it(server):
+def test_a_row_is_timed_beside_the_reference_that_is_named_for_it(workers):
     reference = {"linear": "uniform", "good": "linear"}
-    records = run(server, ["good", "linear", "softmax"], reference=reference)
+    records = run(workers, ["good", "linear", "softmax"], reference=reference)
     found = {name: record.result.reference for name, record in records.items()}
     assert found == {
         "good": "linear",
@@ -342,31 +335,31 @@ def test_a_row_is_timed_beside_the_reference_that_is_named_for_it(server):
     assert results["linear"].reference_key == records["uniform"].cell.key
 
 
-def test_a_wrong_reference_is_no_yardstick(server):
-    records = run(server, ["good", "fixed_noise"], reference={"good": "fixed_noise"})
+def test_a_wrong_reference_is_no_yardstick(workers):
+    records = run(workers, ["good", "fixed_noise"], reference={"good": "fixed_noise"})
     assert records["fixed_noise"].status is Status.INCORRECT
     assert records["good"].status is Status.OK
     assert records["good"].result.reference_latency_s == ()
 
 
-def test_rounds_of_several_processes_are_numbered_through_and_kept_apart(server):
+def test_rounds_of_several_processes_are_numbered_through_and_kept_apart(workers):
     measure = QUICK | {"num_processes": 3, "min_rounds": 6, "max_rounds": 6}
-    result = run(server, ["good"], measure=measure)["good"].result
+    result = run(workers, ["good"], measure=measure)["good"].result
     assert result.rounds == (0, 1, 2, 3, 4, 5) and result.processes == (0, 0, 1, 1, 2, 2)
     assert len(result.reference_latency_s) == 6
 
 
 @pytest.mark.slow
 def test_eager_and_compiled_are_timed_in_the_same_rounds_with_the_kernels_of_the_trial(
-    server, monkeypatch
+    workers, monkeypatch
 ):
     kernels = []
     do_rounds = Runner._do_rounds
 
     def look(self, *words):
-        kernels.append(compiled_kernels(server))
+        kernels.append(compiled_kernels(workers))
         done = do_rounds(self, *words)
-        kernels.append(compiled_kernels(server))
+        kernels.append(compiled_kernels(workers))
         return done
 
     monkeypatch.setattr(Runner, "_do_rounds", look)
@@ -375,9 +368,9 @@ def test_eager_and_compiled_are_timed_in_the_same_rounds_with_the_kernels_of_the
         | {"attention": {"linear": {"mechanism": "linear"}}, "task": {}, "seq_len": 64}
         | {"compile": ["eager", "inductor"], "measure": QUICK}
     )
-    here = environment.current(("cpu",), "retain", server.environment())
+    here = environment.current(("cpu",), "retain", workers.environment())
     with Interrupt() as asked:
-        runner = Runner(config, here, Jobs(server, 300, asked), Silent(), "test")
+        runner = Runner(config, here, Jobs(workers, 300, asked), Silent(), "test")
         eager, compiled = (record.result for record in runner.run(plan(config)))
     assert eager.reference_latency_s == compiled.reference_latency_s
     assert eager.compile_s is None and compiled.compile_s > 0
@@ -385,10 +378,10 @@ def test_eager_and_compiled_are_timed_in_the_same_rounds_with_the_kernels_of_the
 
 
 @pytest.mark.slow
-def test_a_form_that_is_compiled_again_in_each_call_is_not_timed(server):
+def test_a_form_that_is_compiled_again_in_each_call_is_not_timed(workers):
     limits = BASE["run"] | {"timeout_s": 300}
     names = ["good", "new_graph_each_time"]
-    records = run(server, names, compile="inductor", run=limits)
+    records = run(workers, names, compile="inductor", run=limits)
     assert records["good"].status is Status.OK
     assert records["new_graph_each_time"].status is Status.ERROR
     assert "ecompil" in records["new_graph_each_time"].reason

@@ -3,6 +3,7 @@
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,7 +103,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_study(tmp_path, c
 
 def test_workers_end_with_the_session(session, monkeypatch):
     ended = []
-    monkeypatch.setattr(sessions.WorkerServer, "stop", lambda self: ended.append(self))
+    server = SimpleNamespace(stop=lambda: ended.append(1))
+    monkeypatch.setattr(sessions, "WorkerServer", lambda allocator: server)
 
     class Config:
         class run:

@@ -27,49 +27,59 @@ def allocates(num_bytes):
 """
 
 
-def in_process(program):
-    """What a program prints in a process of its own, for a limit cannot be taken back."""
+PROGRAMS = """
+Cpu.free_bytes = lambda device: 500 * MIB
+CPU.limit_memory()
+print(allocates(400 * MIB), allocates(600 * MIB), allocates(400 * MIB))
+---
+Cpu.free_bytes = lambda device: 100 * MIB
+kept = torch.ones(500 * MIB, dtype=torch.uint8)
+CPU.limit_memory()
+print(allocates(50 * MIB), int(kept[-1]))
+---
+Cpu.free_bytes = lambda device: 2**50
+resource.setrlimit(resource.RLIMIT_DATA, (2**40, 2**40))
+CPU.limit_memory()
+print(*resource.getrlimit(resource.RLIMIT_DATA))
+"""
+"""Each for a process of its own, as a limit cannot be taken back."""
+
+
+@pytest.fixture(scope="module")
+def said():
+    """What the programs print, each in a fork of one process that has loaded torch."""
+    forks = f"""
+import os
+for program in {PROGRAMS.split("---")!r}:
+    if not os.fork():
+        exec(program)
+        break
+    assert os.wait()[1] == 0
+"""
     done = subprocess.run(
-        [sys.executable, "-c", PROLOGUE + program],
+        [sys.executable, "-c", PROLOGUE + forks],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return done.stdout.splitlines()
 
 
 @linux_only
-def test_an_allocation_beyond_what_is_free_fails_and_one_within_does_not():
-    program = """
-Cpu.free_bytes = lambda device: 500 * MIB
-CPU.limit_memory()
-print(allocates(400 * MIB), allocates(600 * MIB), allocates(400 * MIB))
-"""
-    assert in_process(program) == ["allocated", "out_of_memory=True", "allocated"]
+def test_an_allocation_beyond_what_is_free_fails_and_one_within_does_not(said):
+    assert said[0] == "allocated out_of_memory=True allocated"
 
 
 @linux_only
-def test_what_the_process_has_already_is_not_taken_from_it():
-    program = """
-Cpu.free_bytes = lambda device: 100 * MIB
-kept = torch.ones(500 * MIB, dtype=torch.uint8)
-CPU.limit_memory()
-print(allocates(50 * MIB), int(kept[-1]))
-"""
-    assert in_process(program) == ["allocated", "1"]
+def test_what_the_process_has_already_is_not_taken_from_it(said):
+    assert said[1] == "allocated 1"
 
 
 @linux_only
-def test_a_limit_that_is_there_already_is_not_raised():
-    program = """
-Cpu.free_bytes = lambda device: 2**50
-resource.setrlimit(resource.RLIMIT_DATA, (2**40, 2**40))
-CPU.limit_memory()
-print(*resource.getrlimit(resource.RLIMIT_DATA))
-"""
-    assert in_process(program) == [str(2**40)] * 2
+def test_a_limit_that_is_there_already_is_not_raised(said):
+    assert said[2].split() == [str(2**40)] * 2
 
 
 def test_where_the_process_cannot_be_looked_at_there_is_no_limit(monkeypatch):

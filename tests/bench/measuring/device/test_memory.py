@@ -9,7 +9,6 @@ from bench.measuring.device import cpu as module
 from bench.measuring.device import device_named
 from bench.measuring.measure.memory import saved_for_backward_bytes
 from bench.measuring.worker.jobs import Interrupt, Jobs
-from bench.measuring.worker.launch import WorkerServer
 from bench.measuring.worker.results import TRIAL
 from tests.bench.core.test_cell import KERNEL
 
@@ -105,7 +104,7 @@ def test_a_backward_pass_at_2048_tokens_peaks_where_a_hand_count_says_to_the_byt
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident peaks are read from /proc")
-def test_the_resident_peak_of_a_fresh_worker_agrees_with_the_same_hand_count():
+def test_the_resident_peak_of_a_fresh_worker_agrees_with_the_same_hand_count(workers):
     sizes = {"seq_len": 2048, "num_heads": 2, "head_dim": 64, "mode": "forward_backward"}
     cell = replace(
         KERNEL,
@@ -113,8 +112,8 @@ def test_the_resident_peak_of_a_fresh_worker_agrees_with_the_same_hand_count():
         hyperparameters={},
         workload=replace(KERNEL.kernel, dtype="float32", **sizes),
     )
-    with WorkerServer() as server, Interrupt() as interrupt:
-        trial = Jobs(server, 60.0, interrupt).do(TRIAL, cell=cell.to_dict()).found
+    with Interrupt() as interrupt:
+        trial = Jobs(workers, 60.0, interrupt).do(TRIAL, cell=cell.to_dict()).found
     # The mechanism also keeps its scaled queries, and the scale itself.
     by_hand = 3 * MATRIX + 3 * TENSOR + 8
     assert trial.peak_memory_bytes == by_hand

@@ -21,9 +21,9 @@ def test_flops_of_a_model_are_those_of_its_products_counted_by_hand():
 
 
 def test_nothing_is_allocated_for_a_model_that_is_only_looked_at():
-    big = cell("linear", model="nalaformer_l", image_size=512, batch_size=4096)
+    big = cell("linear", model="nalaformer_xt", image_size=512, batch_size=4096)
     assert all(p.is_meta for p in model_on_meta(big).parameters())
-    assert needed_bytes(big) > 2**36
+    assert needed_bytes(big) > 2**33
 
 
 @pytest.mark.parametrize("mode", ["forward", "forward_backward"])

@@ -20,7 +20,7 @@ from bench.measuring.tasks.train import train
 
 CPU = torch.device("cpu")
 QUICK = {"num_steps": 24, "batch_size": 8, "embed_dim": 16, "num_heads": 2, "learning_rate": 0.01}
-QUICK |= {"patience": 1}  # no plateau ends these runs
+QUICK |= {"patience": 1, "num_test_examples": 64}  # no plateau ends these runs
 
 
 def _be_killed_at(cell, path, step):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,8 @@ def done(folder: Path, *words: str) -> str:
 @pytest.fixture(scope="module")
 def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
-    done(folder, "bench", "new", "my_attention", "title=Mine")
+    with contextlib.chdir(folder):
+        assert main(["my_attention", "title=Mine"]) == 0
     return folder
 
 
@@ -51,18 +53,16 @@ def test_outside_of_a_checkout_the_files_lie_in_the_current_folder(own_folder: P
     assert files == {"my_attention.py", "test_my_attention.py"}
 
 
-def test_the_written_test_passes_there(own_folder: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(own_folder, tmp_path / "copy")
-    assert "3 passed" in done(copy, "pytest", "-q", "-p", "no:cacheprovider")
-
-
-def test_the_written_test_fails_once_the_mechanism_is_another(
-    own_folder: Path, tmp_path: Path
+def test_the_written_test_passes_there_and_fails_once_the_mechanism_is_another(
+    own_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = Path(shutil.copytree(own_folder, tmp_path / "copy"))
-    module = copy / "my_attention.py"
+    monkeypatch.chdir(copy)
+    assert main(["another_attention"]) == 0
+    module = copy / "another_attention.py"
     module.write_text(module.read_text().replace("scores.relu()", "scores.abs()"))
-    assert "2 failed" in run(copy, "pytest", "-q", "-p", "no:cacheprovider").stdout
+    said = run(copy, "pytest", "-q", "-p", "no:cacheprovider").stdout
+    assert "2 failed, 4 passed" in said and "FAILED test_my_attention" not in said
 
 
 def by_script(folder: Path, *commands: str) -> str:
@@ -109,10 +109,12 @@ def test_what_is_written_is_formatted_as_this_project_is(own_folder: Path, check
         done(folder, "ruff", "check", "--ignore=D", *config, *paths)
 
 
-def test_a_file_that_is_there_is_not_overwritten(own_folder: Path) -> None:
-    finished = run(own_folder, "bench", "new", "my_attention")
-    assert finished.returncode == 2
-    assert "my_attention.py is there already" in finished.stderr
+def test_a_file_that_is_there_is_not_overwritten(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(own_folder)
+    assert main(["my_attention"]) == 2
+    assert "my_attention.py is there already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,41 +7,51 @@ import pytest
 
 from attentions.capabilities import PUBLISHED
 from attentions.catalogue import catalogue
-from bench.core.cell import Cell
 from bench.core.rows import ON_REQUEST, rows_of
 from bench.measuring.costs import growth
+from bench.measuring.costs.growth import Costs
 from bench.studies.catalogue.pages import ADDING, DIFFERENCES, MECHANISMS, all_pages
 
 ENTRIES = [e for e in catalogue() if e.family != PUBLISHED and e.name not in ON_REQUEST]
 DOCS = Path(__file__).resolve().parents[4] / "docs"
-GROWTHS = dict(
-    re.findall(
-        r"^\| \[`(\w+)`\].*\| ([^|]*?) ?\| [^|]*\|$",
-        (DOCS / MECHANISMS).read_text("utf-8"),
-        re.MULTILINE,
-    )
+FIELDS = ("flops", "flops_growth", "memory_growth", "decode_growth")
+INDEX = re.findall(
+    r"^\| \[`(\w+)`\].*?" + r"\| ([^|]*?) ?" * 4 + r"\|$",
+    (DOCS / MECHANISMS).read_text("utf-8"),
+    re.M,
 )
-"""Growth of memory by mechanism, as the index in docs/ says it."""
+SAID = {name: dict(zip(FIELDS, said, strict=True)) for name, *said in INDEX}
+"""Costs by mechanism and field, as the index in docs/ says them."""
 
 
-def said_peak(cell: Cell) -> int | None:
-    """Bytes that grow as the index says; dry runs take most of the time of all pages."""
-    said = GROWTHS.get(cell.mechanism, "")
-    exponent = {"1": "0", "N": "1"}.get(said, said.removeprefix("N^"))
-    return round(cell.kernel.seq_len ** float(exponent)) if exponent else None
+def said_costs(name: str) -> Costs:
+    """Costs as the index says them: counting them takes most of the time of all pages."""
+    flops, *growths = SAID.get(name, dict.fromkeys(FIELDS, "0")).values()
+    grown = {field: growth or None for field, growth in zip(FIELDS[1:], growths, strict=True)}
+    return Costs(flops=round(float(flops) * 1e9), **grown)
+
+
+def counted(name: str) -> dict[str, str]:
+    """The same fields of the costs that are counted now."""
+    now = growth.costs(name)
+    return {"flops": f"{now.flops / 1e9:.3g}"} | {f: getattr(now, f) or "" for f in FIELDS[1:]}
 
 
 @pytest.fixture(scope="module")
 def pages() -> dict[str, str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(growth, "peak_bytes_of", said_peak)
+        patch.setattr("bench.studies.catalogue.pages.costs", said_costs)
         return all_pages()
 
 
 @pytest.mark.slow
-def test_memory_grows_as_the_index_says() -> None:
-    found = {entry.name: growth.costs(entry.name).memory_growth or "" for entry in ENTRIES}
-    assert found == GROWTHS
+def test_costs_are_what_the_index_says() -> None:
+    assert {entry.name: counted(entry.name) for entry in ENTRIES} == SAID
+
+
+@pytest.mark.parametrize("name", ["softmax", "gla"])
+def test_costs_of_a_square_and_of_a_state_are_what_the_index_says(name: str) -> None:
+    assert counted(name) == SAID[name]
 
 
 def test_the_pages_are_what_their_sources_say(pages: dict[str, str]) -> None:
