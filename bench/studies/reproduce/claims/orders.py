@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from statistics import stdev
 from typing import Any
 
 from bench.core.comparison import LEVEL, Difference, Runs, compare, holm, seeds_by_pilot
+from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims.recall import gaps
 from bench.studies.reproduce.claims.registry import Lab, register_claim, row
-from bench.studies.reproduce.claims.samples import row_over
+from bench.studies.reproduce.claims.samples import judged_arm, row_over, trained_row
 from bench.studies.reproduce.stored import Finding, FindingRow
-from bench.studies.reproduce.verdicts import PaperVerdict
+from bench.studies.reproduce.verdicts import PaperVerdict, why_no_verdict
 
 _CONSTANT = {"lam": 3e-5, "tau": 1e5}
 """A power of lam (tau + tanh ||q||) = 3, whatever the norm."""
@@ -28,8 +30,8 @@ def ablation(
         "with_cosine": row("nala_cosine", alpha=1.0, **_CONSTANT),
         "with_norm": row("nala_cosine", alpha=1.0),
     }
-    scores = lab.scores(rows, task, settings, seeds, plugins=("bench.studies.reproduce.arms",))
-    return ordered(scores, claimed, task, lab.level)
+    arms = lab.tuned(rows, task, settings, seeds, plugins=("bench.studies.reproduce.arms",))
+    return _judged(arms, claimed, task, lab.level)
 
 
 @register_claim("nalaformer-order")
@@ -43,8 +45,24 @@ def order(
     claimed: list[float],
 ) -> Finding:
     """Train rows such as FLatten, PolaFormer and NaLa in one backbone, and test their order."""
-    scores = lab.scores({name: row(name) for name in rows}, task, settings, seeds)
-    return ordered(scores, claimed, task, lab.level)
+    arms = lab.tuned({name: row(name) for name in rows}, task, settings, seeds)
+    return _judged(arms, claimed, task, lab.level)
+
+
+def _judged(arms: Mapping[str, Arm], claimed: Sequence[float], task: str, level: float) -> Finding:
+    """The order of arms, each at its own rate; no verdict where one is untuned or stuck."""
+    found = ordered({name: arm.scores for name, arm in arms.items()}, claimed, task, level)
+    trained = [trained_row(name, arm) for name, arm in arms.items()]
+    rows = [
+        replace(own, value=one.value, low=one.low, high=one.high, name=one.name)
+        for own, one in zip(trained, found.rows, strict=False)
+    ]
+    found = replace(found, rows=(*rows, *found.rows[len(rows) :]))
+    doubt = why_no_verdict([judged_arm(name, arm) for name, arm in arms.items()])
+    if doubt is None:
+        return found
+    verdict, words = doubt
+    return replace(found, verdict=verdict, words=f"{words}: {found.words}")
 
 
 def ordered(
