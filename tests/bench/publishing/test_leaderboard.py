@@ -156,3 +156,10 @@ def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_tab
 def test_an_empty_store_is_an_empty_board() -> None:
     empty = board([])
     assert (empty.rankings, empty.tasks, empty.holes, empty.num_cells) == ((), (), (), 0)
+
+
+def test_a_cell_without_a_number_is_last_in_its_table_and_among_the_holes() -> None:
+    hole = made.failed_record(made.kernel_cell("flatten"), Status.TIMED_OUT, "60 s of silence")
+    result = board([hole, fixed("none", 9.0), fixed("nala", 2.0)])
+    assert [s.entry for s in result.rankings[0].standings] == ["nala", "none", "flatten"]
+    assert result.holes == (hole,)
