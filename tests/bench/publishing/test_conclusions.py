@@ -123,3 +123,13 @@ def test_seeds_that_split_are_said_by_their_median_as_in_the_tables() -> None:
 def test_the_order_of_records_does_not_matter() -> None:
     records = made.sweep_records()
     assert said(records[::-1]) == said(records)
+
+
+def test_settings_beyond_the_most_are_counted() -> None:
+    records = []
+    for heads in range(1, conclusions.MAX_WRITTEN + 1):
+        records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads)
+    assert len(said(records)) == conclusions.MAX_WRITTEN
+    records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads + 1)
+    assert len(said(records)) == 8 + 1
+    assert said(records)[-1] == "5 more settings in the tables."
