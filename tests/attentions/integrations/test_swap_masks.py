@@ -37,6 +37,10 @@ def test_a_causal_call_is_the_same_however_softmax_is_built(built_causal: bool) 
     expected = core("softmax", causal=True)(*qkv())
     out = mix(core("softmax", causal=built_causal), *qkv(), keep=None, is_causal=True, place="here")
     torch.testing.assert_close(out, expected)
+    keys = last_hidden()
+    given = {"keep": keys[:, None, None], "is_causal": True, "place": "here"}
+    out = mix(core("softmax", causal=built_causal), *qkv(), **given)  # type: ignore[arg-type]
+    torch.testing.assert_close(out, core("softmax", causal=True)(*qkv(), key_mask=keys))
 
 
 @pytest.mark.parametrize("mask", [causal_pairs(), causal_pairs().expand(B, H, N, N)])
