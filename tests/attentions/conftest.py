@@ -1,4 +1,4 @@
-"""What every test of a mechanism shares: one thread, one seed, and tensors by shape."""
+"""Fixtures of every test of a mechanism: one thread, one seed, and tensors by shape."""
 
 import pytest
 import torch

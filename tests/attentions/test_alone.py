@@ -46,50 +46,37 @@ sys.meta_path[:] = [Without(f) for f in sys.meta_path if hasattr(f, "find_spec")
 """
 
 
-def alone(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def alone(code: str) -> list[str]:
+    """The lines that such a Python prints."""
+    done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PRELUDE + code],
         capture_output=True,
         text=True,
         check=False,
     )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
-def test_the_block_holds() -> None:
-    done = alone("""
-import torch
-for module in ("hydra", "rich", "timm", "bench"):
+def test_the_library_and_every_mechanism_of_it_work_with_torch_alone() -> None:
+    """A public module that needs more says which extra brings it."""
+    hidden = ("hydra", "rich", "timm", "bench")
+    *blocked, count = alone(f"""
+import attentions, torch
+for module in {hidden}:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         print(error)
-""")
-    said = [f"No module named '{module}'" for module in ("hydra", "rich", "timm", "bench")]
-    assert done.stdout.splitlines() == said, done.stderr
-
-
-def test_the_library_and_every_mechanism_of_it_work_with_torch_alone() -> None:
-    done = alone("""
-import attentions, torch
 for name in attentions.__all__:
     getattr(attentions, name)
-geometry = attentions.Geometry(num_heads=2, head_dim=8, seq_len=16)
 for name in attentions.attention_names():
     can = attentions.attention_class(name).capabilities
     shape = attentions.Geometry(num_heads=2, head_dim=8, seq_len=16, causal=not can.bidirectional)
-    settings = {"num_agents": 4} if name.startswith("agent") else {}
+    settings = dict(num_agents=4) if name.startswith("agent") else dict()
     if not can.requires and not name.endswith("_published"):
         with torch.no_grad():
             attentions.build_layer(name, shape, **settings)(torch.randn(1, 16, 16))
-print(len(attentions.attention_names()))
-""")
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 40
-
-
-def test_a_public_module_that_needs_more_says_which_extra_brings_it() -> None:
-    done = alone("""
-import attentions
 for module in pkgutil.walk_packages(attentions.__path__, "attentions."):
     if "._" in module.name:
         continue
@@ -98,14 +85,15 @@ for module in pkgutil.walk_packages(attentions.__path__, "attentions."):
     except ImportError as error:
         # A door to an optional package says which extra brings it.
         assert "attnbench[" in str(error), (module.name, error)
+print(len(attentions.attention_names()))
 """)
-    assert done.returncode == 0, done.stderr
+    assert blocked == [f"No module named '{module}'" for module in hidden]
+    assert int(count) > 40
 
 
 def test_the_catalogue_needs_not_even_torch() -> None:
-    done = alone("""
+    alone("""
 allowed -= {"torch"}
 from attentions.catalogue import catalogue
 assert len(catalogue()) > 40 and catalogue()[0].description.hazards
 """)
-    assert done.returncode == 0, done.stderr

@@ -1,11 +1,12 @@
 """A call with bad input is a ValueError that names the argument, what was given and is allowed.
 
-For every mechanism that it concerns, in a loop: what was expected names the mechanism.
+Each mechanism is called with all that it concerns: what was expected names the mechanism.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -20,7 +21,18 @@ from attentions import (
 from tests.attentions.small import CLAIMS, NAMES, D, H, N, build, by, geometry
 from tests.refusals import refused
 
-CASES = [(name, gate) for name in NAMES for gate in getattr(build(name), "gates", {})]
+CORES = [n for n in NAMES if "core" in CLAIMS[n].scopes]
+LAYERS = [n for n in NAMES if n not in CORES]
+RECURRENT = [n for n in CORES if CLAIMS[n].recurrent]
+MASKS = {"padding": "key_mask", "dense": "mask"}
+B, M = 2, N
+Wrong = Iterator[tuple[str, tuple[object, ...], dict[str, object]]]
+"""Words after the mechanism's name, and arguments of a call."""
+
+
+def heads(**changes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    sizes = {"q": (B, H, N, D), "k": (B, H, M, D), "v": (B, H, M, D)} | changes
+    return tuple(torch.randn(sizes[x]) for x in "qkv")
 
 
 def call(module: Attention | AttentionLayer, tokens: int = N, **keywords: object) -> torch.Tensor:
@@ -28,6 +40,100 @@ def call(module: Attention | AttentionLayer, tokens: int = N, **keywords: object
         if isinstance(module, AttentionLayer):
             return module(torch.randn(1, tokens, H * D), **keywords)
         return module(*torch.randn(3, 1, H, tokens, D), **keywords)
+
+
+MISFITS = (
+    *({"q": (H, N, D)}, {x: (H, N, D) for x in "qkv"}, {x: (1, B, H, N, D) for x in "qkv"}),
+    # Another batch, or one head of values, is not broadcast.
+    *({"k": (1, H, M, D)}, {"v": (1, H, M, D)}, {"v": (B, 1, M, D)}),
+    # Other heads and widths than it was built for.
+    *({x: (B, 1, N, D) for x in "qkv"}, {x: (B, 2 * H, N, D) for x in "qkv"}),
+    *({"k": (B, H, M, 1)}, {x: (B, H, N, D // 2) for x in "qkv"}, {"v": (B, H, M, D // 2)}),
+    # Fewer values than keys, and no tokens at all.
+    *({"v": (B, H, 1, D)}, {"v": (B, H, M - 1, D)}),
+    *({x: (B, H, 0, D) for x in "qkv"}, {"k": (B, H, 0, D), "v": (B, H, 0, D)}),
+)
+
+
+def wrong_heads() -> Wrong:
+    needed = re.escape(f"(B, {H}, N, {D}), (B, {H}, M, {D}) and (B, {H}, M, {D}) with N and M of 1")
+    for changes in MISFITS:
+        q, k, v = heads(**changes)
+        said = re.escape(f"q is of shape {tuple(q.shape)}, k of {tuple(k.shape)} and v of ")
+        yield f"{said}.*{needed}", (q, k, v), {}
+        yield said, (q,), {"v": v, "k": k}
+    for dtype in [torch.int64, torch.bool, torch.complex64, torch.float8_e5m2]:
+        yield f"q is {dtype}; it takes float32, bf", tuple(x.to(dtype) for x in heads()), {}
+    q, k, v = heads()
+    said = "q is torch.float32, k is torch.float32, v is torch.bfloat16; one dtype for all"
+    yield said, (q, k, v.bfloat16()), {}
+    for wrong in [None, [[1.0]], "q"]:
+        yield "k is of type .*; a tensor is needed", (q, wrong, v), {}
+
+
+def wrong_tokens() -> Wrong:
+    for sizes in [(N, H * D), (1, 1, N, H * D), (B, N, D), (B, 0, H * D)]:
+        said = re.escape(f"x is of shape {sizes}; (B, N, {H * D}) with N of 1 or more")
+        yield said, (torch.randn(sizes),), {}
+    said = "x is torch.float64 and the parameters are torch.float32; one dtype is needed"
+    yield said, (torch.randn(B, N, H * D, dtype=torch.float64),), {}
+    for wrong in [None, [[1.0]], "q"]:
+        yield "x is of type .*; a tensor is needed", (wrong,), {}
+
+
+def wrong_keywords(name: str) -> Iterator[tuple[str, dict[str, object]]]:
+    """Words about masks and gates, and these."""
+    can = CLAIMS[name]
+    for gate in getattr(build(name), "gates", {}):
+        for shape in [(1, H, N - 1), (1, H), (1, H + 1, N), (1, N, H)]:
+            said = rf"{gate} is .*{re.escape(str(shape))}; a .*needed"
+            yield said, {gate: torch.zeros(shape)}
+        yield f"{gate} is torch.int64", {gate: torch.zeros(1, H, N, dtype=torch.int64)}
+        for wrong in [0.5, [[0.5]], "x"]:
+            yield f"{gate} is of type .*; a floating-point tensor", {gate: wrong}
+    for kind, argument in MASKS.items():
+        sizes = (1, N) if kind == "padding" else (N, N)
+        mask = torch.ones(sizes, dtype=torch.bool)
+        if kind not in can.masks:
+            yield f"{argument} was given; it takes no such argument", {argument: mask}
+            continue
+        for wrong in [True, "x", [[True] * N]]:
+            yield f"{argument} is of type .*; a bool tensor", {argument: wrong}
+        if name in CORES:
+            yield f"{argument} is on meta and q on cpu; one", {argument: mask.to("meta")}
+    for gate in can.gates:
+        elsewhere = torch.zeros(1, H, N, device="meta")
+        yield f"{gate} is on meta and q on cpu; one", {gate: elsewhere}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_does_not_fit_is_refused_and_never_broadcast(name: str) -> None:
+    module = build(name)
+    for said, given, keywords in wrong_heads() if name in CORES else wrong_tokens():
+        with refused(f"{name}: {said}"):
+            module(*given, **keywords)
+    for said, keywords in wrong_keywords(name):
+        with refused(f"{name}: {said}"):
+            call(module, **keywords)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_an_empty_batch_and_what_autocast_makes_alike_are_no_mistakes(name: str) -> None:
+    module = build(name)
+    if isinstance(module, AttentionLayer):
+        assert module(torch.randn(0, N, H * D)).shape == (0, N, H * D)
+        wide = torch.randn(B, N, H * D, dtype=torch.float64)
+        assert build(name).double()(wide).dtype == torch.float64
+        return
+    assert module(*(x[:0] for x in heads())).shape == (0, H, N, D)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert module(*(x.bfloat16() for x in heads())).shape == (B, H, N, D)
+    if "dense" in CLAIMS[name].masks:
+        tensors = heads()
+        for keep in (torch.tensor(True), torch.arange(N) < N // 2):
+            whole = module(*tensors, mask=keep.expand(N, N))
+            torch.testing.assert_close(module(*tensors, mask=keep), whole)
 
 
 @pytest.mark.parametrize("name", ["linformer", "linformer_layer"])
@@ -48,125 +154,6 @@ def test_landmarks_that_do_not_divide_the_length_are_allowed_and_never_padded(to
         torch.testing.assert_close(module(q, k, ones), ones, atol=1e-3, rtol=0)
 
 
-def test_a_gate_of_another_shape_is_refused() -> None:
-    for name, gate in CASES:
-        for shape in [(1, H, N - 1), (1, H), (1, H + 1, N), (1, N, H)]:
-            with refused(rf"{name}: {gate} is .*{re.escape(str(shape))}; a .*needed"):
-                call(build(name), **{gate: torch.zeros(shape)})
-
-
-def test_a_gate_of_whole_numbers_is_refused() -> None:
-    for name, gate in CASES:
-        with refused(f"{name}: {gate} is torch.int64"):
-            call(build(name), **{gate: torch.zeros(1, H, N, dtype=torch.int64)})
-
-
-def test_a_mask_is_refused_by_a_mechanism_that_does_not_take_it() -> None:
-    for name, argument in [
-        (name, argument)
-        for name in NAMES
-        for kind, argument in (("padding", "key_mask"), ("dense", "mask"))
-        if kind not in CLAIMS[name].masks
-    ]:
-        refusal = f"{name}: {argument} was given; it takes no such argument"
-        with refused(refusal):
-            call(build(name), **{argument: torch.ones(1, N, dtype=torch.bool)})
-
-
-CORES = [n for n in NAMES if "core" in CLAIMS[n].scopes]
-LAYERS = [n for n in NAMES if n not in CORES]
-B, M = 2, N
-
-
-def heads(**changes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
-    sizes = {"q": (B, H, N, D), "k": (B, H, M, D), "v": (B, H, M, D)} | changes
-    return tuple(torch.randn(sizes[x]) for x in "qkv")
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"q": (H, N, D)}, id="a query without its batch"),
-        pytest.param({x: (H, N, D) for x in "qkv"}, id="no batch"),
-        pytest.param({x: (1, B, H, N, D) for x in "qkv"}, id="one dimension more"),
-        pytest.param({"k": (1, H, M, D)}, id="another batch of keys"),
-        pytest.param({"v": (1, H, M, D)}, id="another batch of values"),
-        pytest.param({"v": (B, 1, M, D)}, id="one head of values"),
-        pytest.param({x: (B, 1, N, D) for x in "qkv"}, id="fewer heads than built for"),
-        pytest.param({x: (B, 2 * H, N, D) for x in "qkv"}, id="more heads than built for"),
-        pytest.param({"k": (B, H, M, 1)}, id="narrower keys"),
-        pytest.param({x: (B, H, N, D // 2) for x in "qkv"}, id="narrower than built for"),
-        pytest.param({"v": (B, H, M, D // 2)}, id="values narrower than built for"),
-        pytest.param({"v": (B, H, 1, D)}, id="one value for all keys"),
-        pytest.param({"v": (B, H, M - 1, D)}, id="a value less than keys"),
-        pytest.param({x: (B, H, 0, D) for x in "qkv"}, id="no tokens"),
-        pytest.param({"k": (B, H, 0, D), "v": (B, H, 0, D)}, id="no keys"),
-    ],
-)
-def test_tensors_that_do_not_fit_are_refused_and_never_broadcast(
-    changes: dict[str, tuple[int, ...]],
-) -> None:
-    for name in CORES:
-        q, k, v = heads(**changes)
-        said = re.escape(f"{name}: q is of shape {tuple(q.shape)}, k of {tuple(k.shape)} and v of ")
-        needed = re.escape(
-            f"(B, {H}, N, {D}), (B, {H}, M, {D}) and (B, {H}, M, {D}) with N and M of 1"
-        )
-        with refused(f"{said}.*{needed}"):
-            build(name)(q, k, v)
-        with refused(said):
-            build(name)(q, v=v, k=k)
-
-
-def test_tensors_of_another_kind_of_number_are_refused() -> None:
-    for name in CORES:
-        for dtype in [torch.int64, torch.bool, torch.complex64, torch.float8_e5m2]:
-            q, k, v = (x.to(dtype) for x in heads())
-            with refused(rf"{name}: q is {dtype}; it takes float32, bfloat16"):
-                build(name)(q, k, v)
-
-
-def test_dtypes_are_alike_except_under_autocast_which_makes_them_so() -> None:
-    for name in CORES:
-        q, k, v = heads()
-        module = build(name)
-        said = "q is torch.float32, k is torch.float32, v is torch.bfloat16; one dtype for all"
-        with refused(f"{name}: {said}"):
-            module(q, k, v.bfloat16())
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            assert module(q.bfloat16(), k.bfloat16(), v.bfloat16()).shape == v.shape
-
-
-def test_what_is_no_tensor_is_refused() -> None:
-    for name in NAMES:
-        for wrong in [None, [[1.0]], "q"]:
-            module = build(name)
-            if isinstance(module, AttentionLayer):
-                with refused(f"{name}: x is of type .*; a tensor is needed"):
-                    module(wrong)
-                continue
-            q, _, v = heads()
-            with refused(f"{name}: k is of type .*; a tensor is needed"):
-                module(q, wrong, v)
-
-
-def test_tokens_that_do_not_fit_a_layer_are_refused() -> None:
-    for name in LAYERS:
-        for sizes in [(N, H * D), (1, 1, N, H * D), (B, N, D), (B, 0, H * D)]:
-            said = re.escape(f"{name}: x is of shape {sizes}; (B, N, {H * D}) with N of 1 or more")
-            with refused(said):
-                build(name)(torch.randn(sizes))
-
-
-def test_tokens_of_another_dtype_than_the_parameters_are_refused() -> None:
-    for name in LAYERS:
-        x = torch.randn(B, N, H * D, dtype=torch.float64)
-        said = "x is torch.float64 and the parameters are torch.float32; one dtype is needed"
-        with refused(f"{name}: {said}"):
-            build(name)(x)
-        assert build(name).double()(x).dtype == torch.float64
-
-
 def test_projections_around_a_core_refuse_tokens_as_layers_do() -> None:
     layer = build_layer("linear", geometry("linear"))
     with refused(r"linear: x is of shape \(2, 16, 8\); \(B, N, 16\)"):
@@ -175,62 +162,15 @@ def test_projections_around_a_core_refuse_tokens_as_layers_do() -> None:
         layer(torch.zeros(B, N, H * D, dtype=torch.int64))
 
 
-def test_a_mask_that_is_no_tensor_is_refused() -> None:
-    for name in [n for n in NAMES if CLAIMS[n].masks]:
-        for wrong in [True, "x", [[True] * N]]:
-            with refused(f"{name}: key_mask is of type .*; a bool tensor of shape"):
-                call(build(name), key_mask=wrong)
-            if "dense" in CLAIMS[name].masks:
-                with refused(f"{name}: mask is of type .*; a bool tensor that"):
-                    call(build(name), mask=wrong)
-
-
-def test_a_dense_mask_of_fewer_dimensions_is_broadcast() -> None:
-    for name in [n for n in NAMES if "dense" in CLAIMS[n].masks]:
-        for sizes in [(), (N,)]:
-            module, keep = build(name), torch.ones(sizes, dtype=torch.bool)
-            if sizes:
-                keep[N // 2 :] = False
-            tensors = heads()
-            with torch.no_grad():
-                whole = module(*tensors, mask=keep.expand(N, N))
-                torch.testing.assert_close(module(*tensors, mask=keep), whole)
-
-
-def test_a_gate_that_is_no_tensor_is_refused() -> None:
-    for name, gate in CASES:
-        for wrong in [0.5, [[0.5]], "x"]:
-            with refused(f"{name}: {gate} is of type .*; a floating-point tensor"):
-                call(build(name), **{gate: wrong})
-
-
-def test_tensors_on_several_devices_are_refused() -> None:
+def test_tensors_elsewhere_or_without_strides_are_refused() -> None:
     q, k, v = heads()
     with refused("softmax: q is on cpu, k on meta and v on meta; one dev"):
         build("softmax")(q, k.to("meta"), v.to("meta"))
-
-
-def test_an_empty_batch_is_no_mistake() -> None:
-    for name in NAMES:
-        module = build(name)
-        with torch.no_grad():
-            if isinstance(module, AttentionLayer):
-                assert module(torch.randn(0, N, H * D)).shape == (0, N, H * D)
-            else:
-                assert module(*(x[:0] for x in heads())).shape == (0, H, N, D)
-
-
-def test_masks_and_gates_on_another_device_are_refused() -> None:
-    for name in CORES:
-        can, module = CLAIMS[name], build(name)
-        keywords = {gate: torch.zeros(1, H, N) for gate in can.gates}
-        if "padding" in can.masks:
-            keywords["key_mask"] = torch.ones(1, N, dtype=torch.bool)
-        if "dense" in can.masks:
-            keywords["mask"] = torch.ones(N, N, dtype=torch.bool)
-        for argument, x in keywords.items():
-            with refused(f"{name}: {argument} is on meta and q on cpu; one"):
-                call(module, **{argument: x.to("meta")})
+    for argument in "qkv":
+        given = dict(zip("qkv", heads(), strict=True))
+        given[argument] = given[argument].to_sparse()
+        with refused(r"softmax: q is of layout .*torch.strided is needed"):
+            build("softmax")(**given)
 
 
 def test_dtypes_are_compared_where_there_is_no_autocast() -> None:
@@ -239,14 +179,6 @@ def test_dtypes_are_compared_where_there_is_no_autocast() -> None:
         build("softmax")(q, k, v.double())
     with refused(r"x is torch.float64 and the parameters are torch.float3"):
         build("mlla").to("meta")(torch.zeros(B, N, H * D, dtype=torch.float64, device="meta"))
-
-
-def test_tensors_without_strides_are_refused() -> None:
-    for argument in ["q", "k", "v"]:
-        given = dict(zip("qkv", heads(), strict=True))
-        given[argument] = given[argument].to_sparse()
-        with refused(r"softmax: q is of layout .*torch.strided is needed"):
-            build("softmax")(**given)
 
 
 def test_with_rope_tokens_must_fill_the_grid() -> None:
@@ -258,40 +190,21 @@ def test_with_rope_tokens_must_fill_the_grid() -> None:
         core(*(x[:, :, :10] for x in (q, k, v)))
 
 
-RECURRENT = [n for n in CORES if CLAIMS[n].recurrent]
+STEPS = (
+    *({x: (H, 1, D) for x in "qkv"}, {x: (1, H, 1, D) for x in "qkv"}),
+    *({x: (B, 1, 1, D) for x in "qkv"}, {x: (B, H, 1, D // 2) for x in "qkv"}),
+    *({"k": (B, 1, 1, D)}, {"v": (1, H, 1, D)}, {"v": (B, H, 2, D)}),
+    {"k": (B, H, 2, D), "v": (B, H, 2, D)},  # as many keys as queries
+)
+"""Sizes that do not fit a core, or a state of two sequences."""
 
 
-def core_and_state(name: str) -> tuple[Attention, object]:
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_step_refuses_tokens_that_do_not_fit_it_or_its_state(name: str) -> None:
     core = build_attention(name, Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
     assert isinstance(core, Attention)
-    return core, core.init_state(B, dtype=torch.float32, device=torch.device("cpu"))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({x: (H, 1, D) for x in "qkv"}, id="no batch"),
-        pytest.param({x: (1, H, 1, D) for x in "qkv"}, id="a smaller batch than the state's"),
-        pytest.param({x: (B, 1, 1, D) for x in "qkv"}, id="fewer heads"),
-        pytest.param({x: (B, H, 1, D // 2) for x in "qkv"}, id="narrower"),
-        pytest.param({"k": (B, 1, 1, D)}, id="fewer heads of keys"),
-        pytest.param({"v": (1, H, 1, D)}, id="another batch of values"),
-        pytest.param({"v": (B, H, 2, D)}, id="more values than keys"),
-    ],
-)
-def test_a_step_refuses_tokens_that_do_not_fit_it_or_its_state(
-    changes: dict[str, tuple[int, ...]],
-) -> None:
-    for name in RECURRENT:
-        core, state = core_and_state(name)
+    for changes in STEPS:
+        state = core.init_state(B, dtype=torch.float32, device=torch.device("cpu"))
         tokens = {x: torch.randn(changes.get(x, (B, H, 1, D))) for x in "qkv"}
         with refused(f"{name}: "):
             core.step(**tokens, state=state)
-
-
-def test_a_step_takes_as_many_keys_as_queries() -> None:
-    for name in RECURRENT:
-        core, state = core_and_state(name)
-        q, k, v = (torch.randn(B, H, count, D) for count in (1, 2, 2))
-        with refused(f"{name}: "):
-            core.step(q, k, v, state)

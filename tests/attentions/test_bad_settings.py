@@ -34,7 +34,7 @@ COUNTS = {
 
 
 def wrong_values(argument: str, default: object) -> tuple[list[object], str]:
-    """What a hyperparameter of such a default never takes, and the end of the message."""
+    """Values that a hyperparameter of such a default never takes, and the end of the message."""
     if isinstance(default, bool):
         return [1, "no", None], "; True or False is needed"
     if isinstance(default, str):

@@ -1,7 +1,7 @@
 """Every registered mechanism is put through what it claims; a new name is picked up by itself.
 
-The checks are those of `attnbench verify conformance=true`: one test per form and claim.
-Those of recurrent mechanisms are in test_conformance_recurrent.py.
+The checks are those of `attnbench verify conformance=true`: one test per form runs all of them and
+tells all that they find. Recurrent mechanisms are in test_conformance_recurrent.py.
 """
 
 import pytest
@@ -11,43 +11,52 @@ from bench.studies.conformance import graphs
 from bench.studies.conformance.check import Untestable
 from bench.studies.conformance.suite import CHECKS
 from tests.attentions.claims import (
-    BEYOND_FIRST,
     CHEAP_CASES,
-    FORMS,
     OTHERS,
-    forms_and_claims,
+    SLOW_CASES,
+    cases_of,
     keeps,
-    keeps_cheap_cases,
+    quick_cases,
+    slow_cases,
+    with_any,
 )
 
 
 @pytest.mark.usefixtures("no_tracing_of_gradients")
-@pytest.mark.parametrize(("form", "claim"), forms_and_claims(OTHERS))
-def test_a_mechanism_keeps_what_it_claims(form, claim):
-    keeps(form, claim)
-
-
-def test_the_cheap_cases_are_cases_of_checks():
-    known = {check.name: check.cases for check in CHECKS}
-    assert all(case in known[name] for name, cases in CHEAP_CASES.items() for case in cases)
-
-
-@pytest.mark.parametrize("form", BEYOND_FIRST, ids=lambda form: form.id)
-def test_a_mechanism_keeps_the_cheap_part_of_what_slow_tests_look_at(form):
-    keeps_cheap_cases(form)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(("form", "claim"), forms_and_claims(FORMS, needs_card=True))
-def test_a_mechanism_keeps_what_it_claims_on_cuda(form, claim):
-    keeps(form, claim, needs_card=True)
+@with_any(quick_cases, OTHERS)
+def test_a_mechanism_keeps_what_it_claims(form):
+    keeps(form, quick_cases(form))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", [f for f in FORMS if f.can.compiles], ids=lambda form: form.id)
+@pytest.mark.usefixtures("no_tracing_of_gradients")
+@with_any(slow_cases)
+def test_a_mechanism_keeps_what_takes_longer(form):
+    keeps(form, slow_cases(form))
+
+
+@pytest.mark.gpu
+@with_any(lambda form: cases_of(form, needs_card=True))
+def test_a_mechanism_keeps_what_it_claims_on_cuda(form):
+    keeps(form, cases_of(form, needs_card=True))
+
+
+@pytest.mark.slow
+@with_any(lambda form: form.can.compiles)
 def test_compile_takes_forward_and_backward_as_one_graph(form):
     torch.manual_seed(0)
     try:
         graphs.compile_takes_it_as_one_graph(form)
     except Untestable as why:
         pytest.skip(str(why))
+
+
+def test_cases_that_are_named_are_cases_of_checks_and_every_finding_is_told():
+    known = {(check.name, case) for check in CHECKS for case in check.cases}
+    named = [*CHEAP_CASES.items(), *SLOW_CASES.items()]
+    assert {(name, case) for name, cases in named for case in cases} <= known
+    (form,) = (form for form in OTHERS if form.id == "uniform")
+    liar = [(check, ("no such case",)) for check, _ in cases_of(form)[:2]]
+    with pytest.raises(ExceptionGroup, match="uniform does not keep") as caught:
+        keeps(form, liar)
+    assert len(caught.value.exceptions) == 2

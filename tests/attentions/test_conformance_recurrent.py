@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.attentions.claims import RECURRENT, forms_and_claims, keeps
+from tests.attentions.claims import RECURRENT, keeps, quick_cases, with_any
 
 
 @pytest.mark.usefixtures("no_tracing_of_gradients")
-@pytest.mark.parametrize(("form", "claim"), forms_and_claims(RECURRENT))
-def test_a_mechanism_keeps_what_it_claims(form, claim):
-    keeps(form, claim)
+@with_any(quick_cases, RECURRENT)
+def test_a_mechanism_keeps_what_it_claims(form):
+    keeps(form, quick_cases(form))

@@ -4,15 +4,9 @@ import torch
 import attentions
 from attentions import Geometry, MultiHeadAttention, build_attention, build_layer
 from attentions.base import Attention, AttentionLayer
-from attentions.capabilities import PUBLISHED
 from tests.attentions.calls import call_of
+from tests.attentions.small import NAMES
 
-NAMES = [
-    n
-    for n in attentions.attention_names()
-    if not attentions.attention_class(n).capabilities.requires  # a package that may be missing
-    and attentions.attention_class(n).family != PUBLISHED
-]
 CORES = [n for n in NAMES if issubclass(attentions.attention_class(n), Attention)]
 
 

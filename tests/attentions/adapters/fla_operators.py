@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 
 
-def parallel_forgetting_attn(q, k, v, g, scale=None, window_size=None, cu_seqlens=None):
+def parallel_forgetting_attn(q, k, v, g, scale=None, window_size=None):
     assert g.shape == q.shape[:3]
     n, total = q.shape[1], g.cumsum(1).transpose(1, 2)
     scores = torch.einsum("bihd,bjhd->bhij", q, k) * (scale or q.shape[-1] ** -0.5)
@@ -16,24 +16,7 @@ def parallel_forgetting_attn(q, k, v, g, scale=None, window_size=None, cu_seqlen
     return torch.einsum("bhij,bjhe->bihe", weights, v)
 
 
-def chunk_rwkv7(
-    r,
-    w,
-    k,
-    v,
-    a,
-    b,
-    scale=1.0,
-    initial_state=None,
-    output_final_state=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    safe_gate=False,
-    chunk_size=None,
-    disable_recompute=False,
-    cp_context=None,
-    lower_bound=None,
-):
+def chunk_rwkv7(r, w, k, v, a, b, scale=1.0):
     out, state = torch.zeros_like(v), r.new_zeros(*r[:, 0].shape, v.shape[-1])
     for t in range(r.shape[1]):
         read = torch.einsum("bhd,bhde->bhe", a[:, t], state)
@@ -44,20 +27,8 @@ def chunk_rwkv7(
     return out, None
 
 
-def chunk_rwkv6(
-    r,
-    k,
-    v,
-    w,
-    u,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    **kwargs,
-):
-    assert not kwargs and w.shape == r.shape and u.shape == r.shape[2:]
+def chunk_rwkv6(r, k, v, w, u, scale=None):
+    assert w.shape == r.shape and u.shape == r.shape[2:]
     out, state = torch.zeros_like(v), r.new_zeros(*r[:, 0].shape, v.shape[-1])
     for t in range(r.shape[1]):
         own = k[:, t].unsqueeze(-1) * v[:, t].unsqueeze(-2)
@@ -67,20 +38,7 @@ def chunk_rwkv6(
     return out, None
 
 
-def chunk_comba(
-    q,
-    k,
-    v,
-    p,
-    g,
-    beta=None,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    use_qk_l2norm_in_kernel=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-):
+def chunk_comba(q, k, v, p, g, beta=None, scale=None):
     assert p.shape == k.shape and g.shape == beta.shape == q.shape[:3]
     out, state = torch.zeros_like(v), q.new_zeros(*q[:, 0].shape, v.shape[-1])
     for t in range(q.shape[1]):
@@ -91,24 +49,8 @@ def chunk_comba(
     return out, None
 
 
-def chunk_gdn2(
-    q,
-    k,
-    v,
-    g,
-    b,
-    w,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    use_qk_l2norm_in_kernel=False,
-    use_gate_in_kernel=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    safe_gate=False,
-    **kwargs,
-):
-    assert not kwargs and g.shape == b.shape == q.shape and w.shape == v.shape
+def chunk_gdn2(q, k, v, g, b, w, scale=None):
+    assert g.shape == b.shape == q.shape and w.shape == v.shape
     out, state = torch.zeros_like(v), q.new_zeros(*q[:, 0].shape, v.shape[-1])
     for t in range(q.shape[1]):
         state = state * g[:, t].exp().unsqueeze(-1)
@@ -118,21 +60,8 @@ def chunk_gdn2(
     return out, None
 
 
-def chunk_gsa(
-    q,
-    k,
-    v,
-    s,
-    g=None,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    checkpoint_level=2,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    **kwargs,
-):
-    assert not kwargs and s.shape == g.shape and s.shape[:3] == q.shape[:3]
+def chunk_gsa(q, k, v, s, g=None, scale=None):
+    assert s.shape == g.shape and s.shape[:3] == q.shape[:3]
     keys = q.new_zeros(*s[:, 0].shape, k.shape[-1])
     values, out = q.new_zeros(*s[:, 0].shape, v.shape[-1]), torch.zeros_like(v)
     for t in range(q.shape[1]):
@@ -144,21 +73,7 @@ def chunk_gsa(
     return out, (None, None)
 
 
-def chunk_mesa_net(
-    q,
-    k,
-    v,
-    g,
-    beta,
-    lamb,
-    h_kk_init=None,
-    h_kv_init=None,
-    output_final_state=False,
-    max_CG_iteration=30,
-    use_qk_l2norm_in_kernel=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-):
+def chunk_mesa_net(q, k, v, g, beta, lamb, max_CG_iteration=30):
     assert lamb.shape == q.shape[2:] and g.shape == beta.shape == q.shape[:3]
     assert q.shape == k.shape == v.shape
     out, gram = torch.zeros_like(v), q.new_zeros(*q[:, 0].shape, q.shape[-1])
@@ -178,17 +93,7 @@ def chunk_mesa_net(
     return out, None, None
 
 
-def chunk_log_linear_attn(
-    q,
-    k,
-    v,
-    g,
-    level_scales,
-    initial_state=None,
-    output_final_state=False,
-    cu_seqlens=None,
-    scale=1.0,
-):
+def chunk_log_linear_attn(q, k, v, g, level_scales, scale=1.0):
     assert q.shape[-1] % 64 == 0 and g.shape == level_scales.shape[:3] == q.shape[:3]
     out, total = torch.zeros_like(v), g.cumsum(1)
     for i in range(q.shape[1]):
@@ -200,7 +105,7 @@ def chunk_log_linear_attn(
     return out, None
 
 
-def parallel_path_attn(q, k, v, w, beta, g=None, scale=None, cu_seqlens=None, use_cache=False):
+def parallel_path_attn(q, k, v, w, beta, g=None, scale=None):
     assert w.shape == k.shape and beta.shape == k.shape[:3]
     assert all(x.shape[-1] in (16, 32, 64, 128) for x in (k, v))
     total = torch.zeros_like(beta) if g is None else g.cumsum(1)
@@ -221,7 +126,7 @@ def sequences(cu_seqlens):
     return [slice(*ends) for ends in pairwise(cu_seqlens.tolist())]
 
 
-def deltaformer_attn(q, k, v, beta=None, attention_mask=None, cu_seqlens=None, C=512):
+def deltaformer_attn(q, k, v, beta=None, cu_seqlens=None):
     assert q.shape == k.shape == v.shape and beta.shape == q.shape[:3] and len(q) == 1
     out, u = torch.zeros_like(v), torch.zeros_like(v)
     for at in sequences(cu_seqlens):
@@ -258,12 +163,10 @@ def parallel_nsa(
     g_cmp=None,
     g_slc=None,
     g_swa=None,
-    block_indices=None,
     block_counts=16,
     block_size=64,
     window_size=0,
     scale=None,
-    cu_seqlens=None,
 ):
     heads = q.shape[2]
     assert heads // k.shape[2] >= 16 and g_cmp.shape == q.shape[:3] and scale is None

@@ -24,136 +24,43 @@ def recurrence(q, k, v, scale, *, log_decay=None, beta=None):
     return out
 
 
-def chunk_gla(
-    q,
-    k,
-    v,
-    g,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    state_v_first=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-):
+def chunk_gla(q, k, v, g, scale=None):
     assert q.shape == k.shape == g.shape
     return recurrence(q, k, v, scale or q.shape[-1] ** -0.5, log_decay=g), None
 
 
-def chunk_simple_gla(
-    q,
-    k,
-    v,
-    g=None,
-    g_gamma=None,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    state_v_first=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    **kwargs,
-):
-    assert not kwargs and g.shape == q.shape[:3]
+def chunk_simple_gla(q, k, v, g=None, scale=None):
+    assert g.shape == q.shape[:3]
     return recurrence(q, k, v, scale or k.shape[-1] ** -0.5, log_decay=g), None
 
 
-def chunk_retention(
-    q,
-    k,
-    v,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    cu_seqlens=None,
-    **kwargs,
-):
-    assert not kwargs
+def chunk_retention(q, k, v, scale=None):
     gamma = 1 - 2.0 ** (-5.0 - torch.arange(q.shape[2], dtype=q.dtype))
     steps = gamma.log().expand(q.shape[:3])
     return recurrence(q, k, v, scale or k.shape[-1] ** -0.5, log_decay=steps), None
 
 
-def chunk_delta_rule(
-    q,
-    k,
-    v,
-    beta,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    use_qk_l2norm_in_kernel=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    **kwargs,
-):
-    assert not kwargs and q.dtype == k.dtype == v.dtype != torch.float32
+def chunk_delta_rule(q, k, v, beta, scale=None, use_qk_l2norm_in_kernel=False):
+    assert q.dtype == k.dtype == v.dtype != torch.float32
     assert beta.shape == q.shape[:3]
     if use_qk_l2norm_in_kernel:
         q, k = unit_length(q), unit_length(k)
     return recurrence(q, k, v, scale or k.shape[-1] ** -0.5, beta=beta), None
 
 
-def chunk_gated_delta_rule(
-    q,
-    k,
-    v,
-    g,
-    beta,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    use_qk_l2norm_in_kernel=False,
-    use_beta_sigmoid_in_kernel=False,
-    allow_neg_eigval=False,
-    state_v_first=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    chunk_indices=None,
-    cp_context=None,
-    **kwargs,
-):
-    assert not kwargs and g.shape == beta.shape == q.shape[:3]
+def chunk_gated_delta_rule(q, k, v, g, beta, scale=None, use_qk_l2norm_in_kernel=False):
+    assert g.shape == beta.shape == q.shape[:3]
     if use_qk_l2norm_in_kernel:
         q, k = unit_length(q), unit_length(k)
     return recurrence(q, k, v, scale or k.shape[-1] ** -0.5, log_decay=g, beta=beta), None
 
 
-def chunk_kda(
-    q,
-    k,
-    v,
-    g,
-    beta,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    use_qk_l2norm_in_kernel=False,
-    use_gate_in_kernel=False,
-    use_beta_sigmoid_in_kernel=False,
-    allow_neg_eigval=False,
-    safe_gate=False,
-    **kwargs,
-):
-    assert not kwargs and g.shape == q.shape and beta.shape == q.shape[:3]
+def chunk_kda(q, k, v, g, beta, scale=None):
+    assert g.shape == q.shape and beta.shape == q.shape[:3]
     return recurrence(q, k, v, scale, log_decay=g, beta=beta), None
 
 
-def chunk_gated_delta_product(
-    q,
-    k,
-    v,
-    g,
-    beta,
-    num_householder,
-    scale=None,
-    initial_state=None,
-    output_final_state=False,
-    use_qk_l2norm_in_kernel=False,
-    cu_seqlens=None,
-    cu_seqlens_cpu=None,
-    cp_context=None,
-):
+def chunk_gated_delta_product(q, k, v, g, beta, num_householder, scale=None):
     steps = num_householder
     assert k.shape[1] == v.shape[1] == beta.shape[1] == steps * q.shape[1]
     if g is not None:

@@ -46,11 +46,6 @@ def test_a_version_without_the_function_is_told():
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_every_package_that_a_mechanism_requires_has_an_extra(name):
-    assert set(attentions.attention_class(name).capabilities.requires) <= set(EXTRAS)
-
-
-@pytest.mark.parametrize("name", OPTIONAL)
 def test_without_its_package_a_mechanism_says_so_when_it_is_built(name, monkeypatch):
     can = attentions.attention_class(name).capabilities
     package = can.requires[0]
@@ -63,7 +58,7 @@ def test_without_its_package_a_mechanism_says_so_when_it_is_built(name, monkeypa
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_its_formulas_need_no_package(name, monkeypatch):
+def test_its_formulas_need_no_package_and_each_package_has_an_extra(name, monkeypatch):
     can = attentions.attention_class(name).capabilities
     monkeypatch.setitem(sys.modules, can.requires[0], None)
     geometry = Geometry(num_heads=2, head_dim=64, seq_len=16, causal=not can.bidirectional)
@@ -71,3 +66,4 @@ def test_its_formulas_need_no_package(name, monkeypatch):
     with torch.device("meta"):
         mechanism = build_attention(name, geometry)
     assert mechanism.flops(shape) > 0
+    assert set(can.requires) <= set(EXTRAS), "each package has an extra"

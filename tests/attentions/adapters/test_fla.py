@@ -8,11 +8,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from attentions import CallShape, Geometry, attention_class, attention_names, build_attention
+from attentions import Geometry, attention_class, attention_names, build_attention
 from attentions.adapters.fla import OPERATORS
 from attentions.capabilities import DTYPES
 from attentions.maths.delta_rule import unit_length
 from tests.attentions.adapters import fla_operators, fla_recurrences
+from tests.attentions.calls import call_of
 
 SEQ_LEN, HEADS, KEY_DIM, VALUE_DIM = 13, 3, 8, 6
 
@@ -88,32 +89,25 @@ def pair(name, heads_of=HEADS_OF, **settings):
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_it_computes_what_ours_computes(name, fla, qkv):
-    theirs, ours = pair(name)
-    tensors = inputs(name, qkv, 2)
-    torch.testing.assert_close(theirs(*tensors), ours(*tensors))
-    torch.testing.assert_close(theirs(*tensors), theirs.reference(*tensors))
+def test_it_computes_what_ours_computes_with_own_heads_and_with_shared_ones(name, fla, qkv):
+    for heads_of in (HEADS_OF, *([] if name in HEADS_OF else [{name: (4, 2)}])):
+        theirs, ours = pair(name, heads_of)
+        tensors = inputs(name, qkv, 2, heads_of)
+        torch.testing.assert_close(theirs(*tensors), ours(*tensors))
+        torch.testing.assert_close(theirs(*tensors), theirs.reference(*tensors))
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name not in HEADS_OF])
-def test_a_kernel_gets_a_head_of_keys_for_each_head_of_queries(name, fla, qkv):
-    grouped = {name: (4, 2)}
-    theirs, ours = pair(name, grouped)
-    tensors = inputs(name, qkv, 2, grouped)
-    torch.testing.assert_close(theirs(*tensors), ours(*tensors))
-    torch.testing.assert_close(theirs(*tensors), theirs.reference(*tensors))
-
-
-@pytest.mark.parametrize("name", ["gla_fla", "deltanet_fla"])
-def test_a_scale_is_passed_on(name, fla, qkv):
-    theirs, ours = pair(name, scale=0.7)
-    tensors = inputs(name, qkv)
-    torch.testing.assert_close(theirs(*tensors), ours(*tensors))
-
-
-@pytest.mark.parametrize("name", ["deltanet_fla", "gated_deltanet_fla"])
-def test_queries_are_normalised_if_asked(name, fla, qkv):
-    theirs, ours = pair(name, normalise_queries=True)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("gla_fla", {"scale": 0.7}),
+        ("deltanet_fla", {"scale": 0.7}),
+        ("deltanet_fla", {"normalise_queries": True}),
+        ("gated_deltanet_fla", {"normalise_queries": True}),
+    ],
+)
+def test_a_scale_and_lengths_of_queries_reach_their_kernels(name, settings, fla, qkv):
+    theirs, ours = pair(name, **settings)
     tensors = inputs(name, qkv)
     torch.testing.assert_close(theirs(*tensors), ours(*tensors))
 
@@ -167,30 +161,14 @@ def test_half_inputs_reach_the_kernel_as_they_are_and_decays_in_float32(name, fl
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_its_flops_need_no_kernel(name, fla):
-    core = build_attention(name, geometry(name))
-    shape = CallShape(
-        batch_size=1,
-        num_heads=core.geometry.num_heads,
-        query_len=SEQ_LEN,
-        key_len=SEQ_LEN,
-        head_dim=core.geometry.head_dim,
-        value_dim=core.geometry.value_dim,
-        causal=True,
-    )
+def test_it_has_flops_and_copies_as_ours_and_no_steps(name, fla, qkv):
+    core, _ = pair(name)
+    g = core.geometry
+    sizes = {"num_heads": g.num_heads, "causal": True}
+    shape = call_of(SEQ_LEN, g.head_dim, g.value_dim, **sizes)
     assert core.executed_flops(shape) >= core.flops(shape) * 0.5
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_it_can_be_copied_as_the_oracle_does(name, fla, qkv):
-    theirs, _ = pair(name)
     tensors = inputs(name, qkv)
-    assert torch.equal(copy.deepcopy(theirs)(*tensors), theirs(*tensors))
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_it_offers_no_step_of_ours(name, fla):
-    core = build_attention(name, geometry(name))
+    assert torch.equal(copy.deepcopy(core)(*tensors), core(*tensors))
     with pytest.raises(TypeError, match=f"{name} has no recurrent form"):
         core.init_state(1, dtype=torch.bfloat16, device=torch.device("cpu"))
     with pytest.raises(TypeError, match=f"{name} has no recurrent form"):

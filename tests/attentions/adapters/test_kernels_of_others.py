@@ -95,7 +95,7 @@ def fla():
         return SimpleNamespace(data=mask.data.astype(bool))
 
     def narrow_dot(a, b, *others):
-        """What stands for bfloat16 would be multiplied as whole numbers."""
+        """Multiply bfloat16 in float32: its stand-in would be multiplied as whole numbers."""
         a, b = (
             builder.cast_impl(x, triton.language.float32)
             if x.dtype.scalar == triton.language.bfloat16

@@ -37,7 +37,7 @@ FORMS = {
     "linear_unnormalised": ("linear_unnormalised", {}, False),
     "linear_unnormalised-causal": ("linear_unnormalised", {}, True),
 }
-SIZES = (1, 15, 16, 17, 63, 64, 65, 150)
+SIZES = (1, 16, 17, 64, 65, 150)
 """Around a chunk and a tile of `small_tiles`, and several of each."""
 KINDS = (
     *("linear", "linear-causal", "rfa-causal", "linear_unnormalised-causal", "nala-rope"),
@@ -45,6 +45,7 @@ KINDS = (
 )
 """Every way through the tiles: plain, in chunks, with a rotation or with a largest key, with
 joint heads, and with sums that are changed before they are read."""
+TRACED = ("linear", "linear-causal", "nala-rope", "performer", "polaformer")
 every_way = pytest.mark.parametrize("form", KINDS)
 
 
@@ -121,18 +122,6 @@ def test_the_same_tensor_may_be_query_key_and_value(form, plainly):
     torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-8)
 
 
-@every_way
-def test_gradients_of_gradients_are_those_of_the_formula(form, plainly):
-    core, inputs = build(form, 20), tensors(20, 20, 20, batch_size=1)
-    leaves, found = [*inputs, *core.parameters()], []
-    for out in (core(*inputs), plainly(core, *inputs)):
-        first = torch.autograd.grad(out.square().sum(), leaves, create_graph=True)
-        total = sum(gradient.square().sum() for gradient in first)
-        found.append(torch.autograd.grad(total, leaves))
-    for got, want in zip(*found, strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-8 * float(want.abs().max() + 1))
-
-
 @forms_with("dtype", [torch.bfloat16, torch.float16], for_others=[torch.bfloat16])
 def test_half_tensors_are_computed_in_float32_tile_by_tile(form, dtype, plainly):
     core = build(form, 100, dtype=torch.float32)
@@ -185,30 +174,7 @@ def test_only_inputs_and_sums_are_kept_for_the_backward_pass(form):
     assert extra <= inputs[0].numel() * 4 / 4
 
 
-@every_way
-def test_a_key_that_a_mask_hides_might_as_well_not_be_there(form):
-    core = build(form, 20)
-    if core.geometry.causal or form == "nala-rope":
-        pytest.skip("as many keys as queries")
-    if "padding" not in core.capabilities.masks:
-        pytest.skip("takes no mask")
-    q, k, v = tensors(20, 20, 20)
-    seen = torch.arange(20) < 13
-    out = core(q, k, v, key_mask=seen.expand(2, -1))
-    torch.testing.assert_close(out, core(q, k[:, :, :13], v[:, :, :13]))
-    nobody = core(q, k, v, key_mask=torch.zeros(2, 20, dtype=torch.bool))
-    assert nobody.eq(0).all()
-    assert all(g.isfinite().all() for g in torch.autograd.grad(nobody.sum(), (q, k, v)))
-
-
-@every_way
-def test_tensors_may_be_empty(form):
-    core, inputs = build(form, 20, dtype=torch.float32), tensors(20, 20, 20, batch_size=0)
-    q, k, v = (x.detach().float() for x in inputs)
-    assert core(q, k, v).shape == (0, H, 20, E)
-
-
-@every_way
+@pytest.mark.parametrize("form", TRACED)
 def test_a_compiler_a_transform_and_forward_differentiation_get_the_formula(form, plainly):
     core = build(form, 12, dtype=torch.float32)
     q, k, v = (x.detach().float() for x in tensors(12, 12, 12))
@@ -280,8 +246,7 @@ def test_a_state_needs_a_causal_form(form):
 
 
 @every_way
-@pytest.mark.parametrize("is_masked", [False, True])
-def test_heads_may_share_keys_and_values(form, is_masked):
+def test_heads_may_share_keys_and_values(form):
     name, settings, is_causal = FORMS[form]
     sizes = dict(num_heads=4, head_dim=D, seq_len=100, value_dim=E, causal=is_causal)
     grouped = build_attention(name, Geometry(num_kv_heads=2, **sizes), **settings).double()
@@ -291,11 +256,8 @@ def test_heads_may_share_keys_and_values(form, is_masked):
             parameter.add_(0.3 * torch.randn_like(parameter))
     q, _, _ = tensors(100, 100, 100, num_heads=4)
     _, k, v = tensors(100, 100, 100, num_heads=2)
-    keywords = {}
-    if is_masked:
-        if "padding" not in apart.capabilities.masks:
-            pytest.skip("takes no mask")
-        keywords = {"key_mask": torch.rand(2, 100) < 0.7}
+    takes_masks = "padding" in apart.capabilities.masks
+    keywords = {"key_mask": torch.rand(2, 100) < 0.7} if takes_masks else {}
     results = []
     for core, heads in ((grouped, (k, v)), (apart, (x.repeat_interleave(2, 1) for x in (k, v)))):
         out = core(q, *heads, **keywords)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attentions import Capabilities, Geometry, KernelCore
+from tests.attentions.calls import in_steps
 from tests.attentions.engines.drawn import D, E, H, gradients, tensors
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
@@ -61,12 +62,8 @@ def test_a_state_knows_the_places_of_the_tokens_after_it():
             return (torch.arange(start + 1, stop + 1, dtype=dtype, device=device)[:, None],)
 
     core, inputs = Fixed(placed(True).geometry).double(), tensors(100, 100, 100)
-    state = core.init_state(2, dtype=torch.float64, device=torch.device("cpu"))
-    outs = []
-    for part in zip(*(x.split((1, 70, 29), dim=2) for x in inputs), strict=True):
-        out, state = core.step(*part, state)
-        outs.append(out)
-    torch.testing.assert_close(torch.cat(outs, dim=2), core(*inputs))
+    out, state = in_steps(core, inputs, (1, 70, 29))
+    torch.testing.assert_close(out, core(*inputs))
     assert state.position == 100
 
 

@@ -1,4 +1,4 @@
-"""What `PairCore` does for a mechanism that gives weights from scores."""
+"""`PairCore`: a mechanism that gives weights from scores gets all else."""
 
 import doctest
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from attentions import Capabilities, Geometry, PairCore, register_attention, registry
+from tests.attentions.calls import in_steps
 
 CPU = torch.device("cpu")
 CAN = Capabilities(causal=True, cross=True, recurrent=True, masks=frozenset({"padding", "dense"}))
@@ -73,11 +74,8 @@ def test_outputs_gradients_and_steps_are_those_of_all_pairs(cls, causal, kv_head
     torch.testing.assert_close(ours, theirs)
     if not causal:
         return
-    state, outputs = core.init_state(2, dtype=torch.double, device=CPU), []
-    for parts in zip(*(x.detach().split((20, 1, 29), 2) for x in (q, k, v)), strict=True):
-        out, state = core.step(*parts, state)
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, 2), expected)
+    out, state = in_steps(core, [x.detach() for x in (q, k, v)], (20, 1, 29))
+    torch.testing.assert_close(out, expected)
     with pytest.raises(ValueError, match="a state for 50 tokens holds 50, and 50 more"):
         core.step(q, k, v, state)
 

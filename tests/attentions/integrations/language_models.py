@@ -91,7 +91,7 @@ def with_mechanism(model: Any, mechanism: str) -> Any:
 
 
 def cache_argument() -> str:
-    """What models call the cache that they are given; Transformers has renamed it."""
+    """The keyword for a cache that a model is given; Transformers has renamed it."""
     named = inspect.signature(transformers.LlamaModel.forward).parameters
     return "cache" if "cache" in named else "past_key_values"
 

@@ -65,7 +65,21 @@ def usable(name: str) -> bool:
     return "core" in can.scopes and can.bidirectional and not can.gates and is_ours
 
 
-@pytest.mark.parametrize("mechanism", [name for name in attention_names() if usable(name)])
+FIRST = ("agent", "cosformer", "linformer", "local_only", "nala", "performer", "rala", "sigmoid")
+"""A core of each kind; the slow tests take all others."""
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        *FIRST,
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in attention_names()
+            if usable(name) and name not in FIRST
+        ),
+    ],
+)
 def test_every_bidirectional_core_works_or_says_why_not(mechanism: str) -> None:
     model = vision_transformer()
     try:

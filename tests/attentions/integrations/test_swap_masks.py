@@ -37,6 +37,10 @@ def test_a_causal_call_is_the_same_however_softmax_is_built(built_causal: bool) 
     expected = core("softmax", causal=True)(*qkv())
     out = mix(core("softmax", causal=built_causal), *qkv(), keep=None, is_causal=True, place="here")
     torch.testing.assert_close(out, expected)
+    keys = last_hidden()
+    given = {"keep": keys[:, None, None], "is_causal": True, "place": "here"}
+    out = mix(core("softmax", causal=built_causal), *qkv(), **given)  # type: ignore[arg-type]
+    torch.testing.assert_close(out, core("softmax", causal=True)(*qkv(), key_mask=keys))
 
 
 @pytest.mark.parametrize("mask", [causal_pairs(), causal_pairs().expand(B, H, N, N)])
@@ -55,25 +59,6 @@ def test_a_causal_mask_with_padding_in_it_is_recognised() -> None:
     torch.testing.assert_close(out, expected)
 
 
-def test_a_mask_that_shows_later_keys_is_refused_to_a_causal_core() -> None:
-    keep = causal_pairs()
-    keep[0, 1] = True
-    with pytest.raises(ValueError, match="linear at here: it hides later keys, and this call does"):
-        mix(core("linear", causal=True), *qkv(), keep=keep, is_causal=False, place="here")
-
-
-def test_no_mask_is_refused_to_a_causal_core() -> None:
-    with pytest.raises(ValueError, match="do without causal=True"):
-        mix(core("linear", causal=True), *qkv(), keep=None, is_causal=False, place="here")
-
-
-def test_a_causal_call_is_refused_to_a_core_that_was_not_built_so() -> None:
-    with pytest.raises(ValueError, match="the call is causal; build it so, with causal=True"):
-        mix(core("linear"), *qkv(), keep=None, is_causal=True, place="here")
-    with pytest.raises(ValueError, match="the call is causal; it has no such form"):
-        mix(core("flatten"), *qkv(), keep=None, is_causal=True, place="here")
-
-
 def test_padding_written_out_over_pairs_is_recognised_as_padding() -> None:
     keys = last_hidden()
     keep = keys[:, None, None, :].expand(B, 1, N, N)
@@ -81,16 +66,28 @@ def test_padding_written_out_over_pairs_is_recognised_as_padding() -> None:
     assert torch.equal(out, core("linear")(*qkv(), key_mask=keys))
 
 
-def test_a_mask_over_pairs_is_refused_where_only_padding_is_taken() -> None:
-    keep = torch.rand(N, N, generator=torch.Generator().manual_seed(0)) > 0.5
-    with pytest.raises(ValueError, match="only one that hides keys from all queries"):
-        mix(core("linear"), *qkv(), keep=keep, is_causal=False, place="here")
+def one_later_key() -> Tensor:
+    keep = causal_pairs()
+    keep[0, 1] = True
+    return keep
 
 
-def test_any_mask_is_refused_where_none_is_taken() -> None:
-    keep = last_hidden()[:, None, None, :]
-    with pytest.raises(ValueError, match="the call gives a mask; cosformer takes none"):
-        mix(core("cosformer"), *qkv(), keep=keep, is_causal=False, place="here")
+@pytest.mark.parametrize(
+    ("name", "causal", "keep", "is_causal", "said"),
+    [
+        ("linear", True, one_later_key(), False, "linear at here: it hides later keys, and this"),
+        ("linear", True, None, False, "do without causal=True"),
+        ("linear", False, None, True, "the call is causal; build it so, with causal=True"),
+        ("flatten", False, None, True, "the call is causal; it has no such form"),
+        ("linear", False, torch.eye(N).bool(), False, "only one that hides keys from all queries"),
+        ("cosformer", False, last_hidden()[:, None, None], False, "a mask; cosformer takes none"),
+    ],
+)
+def test_a_call_that_a_core_cannot_serve_is_refused(
+    name: str, causal: bool, keep: Tensor | None, is_causal: bool, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        mix(core(name, causal=causal), *qkv(), keep=keep, is_causal=is_causal, place="here")
 
 
 def test_cross_attention_is_refused_where_lengths_must_agree() -> None:

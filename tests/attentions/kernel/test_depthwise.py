@@ -23,8 +23,9 @@ def torchs_own(tokens, grid, weight, bias):
 
 
 @pytest.mark.parametrize("elements", [1, 20, 10**6])
-@pytest.mark.parametrize("size", [1, 3, 5])
-@pytest.mark.parametrize("grid", [(1, 9), (7, 6), (9, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("grid", "size"), [((7, 6), 1), ((7, 6), 5), ((1, 9), 3), ((9, 1), 3), ((2, 2), 5)]
+)
 def test_output_and_gradients_are_those_of_torch(grid, size, elements, monkeypatch):
     monkeypatch.setattr(depthwise, "_ELEMENTS", elements)
     tokens, weight, bias = inputs = tensors(grid=grid, size=size)
@@ -42,6 +43,8 @@ def test_gradients_of_gradients_are_those_of_finite_differences():
         return convolve_grid(tokens, (3, 4), weight, bias)
 
     inputs = tensors(grid=(3, 4), channels=2, size=3, batch_size=1)
-    assert torch.autograd.gradgradcheck(convolve, inputs)
+    assert torch.autograd.gradgradcheck(convolve, inputs, fast_mode=True)
     bias = inputs[2].detach()
-    assert torch.autograd.gradgradcheck(lambda *two: convolve(*two, bias), inputs[:2])
+    assert torch.autograd.gradgradcheck(
+        lambda *two: convolve(*two, bias), inputs[:2], fast_mode=True
+    )

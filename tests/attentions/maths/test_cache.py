@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention, build_layer
-from tests.attentions.calls import call_of
+from tests.attentions.calls import call_of, in_steps
 
 CPU = torch.device("cpu")
 CACHED = ["softmax", "softmax_explicit", "softmax_chunked"]
@@ -31,15 +31,10 @@ def tokens(tensors, which):
 
 
 @pytest.mark.parametrize("name", [*CACHED, "sliding_window"])
-@pytest.mark.parametrize("num_kv_heads", [1, 2])
-@pytest.mark.parametrize("lengths", [[1] * 12, [5, 1, 1, 5]], ids=str)
+@pytest.mark.parametrize(("num_kv_heads", "lengths"), [(1, [1] * 12), (2, [5, 1, 1, 5])], ids=str)
 def test_steps_equal_the_whole_with_any_number_of_shared_heads(name, num_kv_heads, lengths):
     core, tensors = build(name, num_kv_heads=num_kv_heads), inputs(num_kv_heads)
-    state, outputs = core.init_state(2, dtype=torch.float64, device=CPU), []
-    for part in zip(*(x.split(lengths, dim=2) for x in tensors), strict=True):
-        out, state = core.step(*part, state)
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, dim=2), core(*tensors))
+    torch.testing.assert_close(in_steps(core, tensors, lengths)[0], core(*tensors))
 
 
 @pytest.mark.parametrize("name", [*CACHED, "sliding_window"])
@@ -111,11 +106,7 @@ def test_a_layer_around_it_decodes_what_it_computes_in_one_go():
     layer = build_layer("softmax", geometry)
     x = torch.randn(2, 9, 32)
     with torch.no_grad():
-        state, outputs = layer.init_state(2, dtype=x.dtype, device=CPU), []
-        for token in x.split(1, dim=1):
-            out, state = layer.step(token, state)
-            outputs.append(out)
-        torch.testing.assert_close(torch.cat(outputs, dim=1), layer(x))
+        torch.testing.assert_close(in_steps(layer, [x], 1)[0], layer(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

@@ -26,7 +26,7 @@ def test_otherwise_rows_are_as_long_as_gaussian_vectors():
 
 
 def test_directions_favour_no_side():
-    """Of 2000 blocks' first entries half are positive; a bare QR makes all of them negative."""
+    """Half of 2000 blocks have a positive first entry; a bare QR makes all of them negative."""
     rows = draw(2000 * 4, 4).view(2000, 4, 4)
     positive = (rows > 0).double().mean(dim=0)
     assert (positive - 0.5).abs().max() < 0.06

@@ -1,4 +1,4 @@
-"""What holds of every rule by which a state of keys and values changes from token to token."""
+"""Properties of every rule by which a state of keys and values changes from token to token."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from attentions.maths.delta_rule import delta_rule
 from tests.attentions.maths.recurrences import token_by_token
 
 RULES = (decayed_attention, channel_decayed_attention, delta_rule)
-LENGTHS = (1, 2, 3, 5, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 5 * CHUNK + 7)
+LENGTHS = (1, 5, CHUNK, CHUNK + 1, 5 * CHUNK + 7)
 every_rule = pytest.mark.parametrize("rule", RULES)
 
 
@@ -41,9 +41,10 @@ def test_gradients_reach_every_input(rule, qkv):
 
 
 @every_rule
-@pytest.mark.parametrize("value", [-1e4, -50.0, 0.0])
-@pytest.mark.parametrize("beta", [0.0, 1.0])
-@pytest.mark.parametrize("keys", ["random", "alike", "zero"])
+@pytest.mark.parametrize(
+    ("value", "beta", "keys"),
+    [(-1e4, 1.0, "random"), (-50.0, 0.0, "alike"), (0.0, 1.0, "alike"), (-1e4, 0.0, "zero")],
+)
 def test_any_gate_is_finite_and_so_are_its_gradients(rule, value, beta, keys, qkv):
     q, k, v, *betas, log_decay, state = (x.float() for x in made(rule, qkv, CHUNK + 20))
     k = {"random": k, "alike": k[:, :, :1].expand_as(k), "zero": 0 * k}[keys]
@@ -57,7 +58,7 @@ def test_any_gate_is_finite_and_so_are_its_gradients(rule, value, beta, keys, qk
     torch.testing.assert_close(out.double(), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("length", [1, 3, CHUNK, 3 * CHUNK + 5])
+@pytest.mark.parametrize("length", [1, CHUNK, 3 * CHUNK + 5])
 @pytest.mark.parametrize("rule", [decayed_attention, delta_rule])
 def test_gates_that_never_change_may_be_given_once(rule, length, qkv):
     q, k, v, *betas, _, state = made(rule, qkv, length)

@@ -21,8 +21,7 @@ def test_softmax_equals_torchs_own_grouped_attention():
     assert torch.allclose(build_attention("softmax", GEOMETRY)(q, k, v), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["linear", "performer", "flatten", "nala", "uniform", "none"])
-@pytest.mark.parametrize("num_kv_heads", [1, 2, 6])
+@pytest.mark.parametrize(("name", "num_kv_heads"), [("performer", 1), ("uniform", 2), ("none", 6)])
 def test_every_core_equals_itself_on_heads_that_are_written_out(name, num_kv_heads):
     generator = torch.Generator().manual_seed(1)
     q = torch.randn(1, 6, 12, 8, generator=generator)
@@ -32,32 +31,6 @@ def test_every_core_equals_itself_on_heads_that_are_written_out(name, num_kv_hea
     repeats = 6 // num_kv_heads
     expected = whole(q, *(x.repeat_interleave(repeats, dim=1) for x in (k, v)))
     assert torch.allclose(build_attention(name, geometry)(q, k, v), expected, atol=1e-6)
-
-
-def test_the_slow_form_sees_the_same_heads():
-    q, k, v = (x.double() for x in qkv())
-    core = build_attention("linear", GEOMETRY)
-    assert torch.allclose(core(q, k, v), core.reference(q, k, v))
-
-
-def test_steps_equal_the_whole_in_a_recurrent_form():
-    geometry = Geometry(num_heads=6, num_kv_heads=2, head_dim=8, seq_len=12, causal=True)
-    core = build_attention("linear", geometry)
-    q, k, v = qkv()
-    state = core.init_state(2, dtype=q.dtype, device=q.device)
-    outs = []
-    for i in range(12):
-        out, state = core.step(*(x[:, :, i : i + 1] for x in (q, k, v)), state)
-        outs.append(out)
-    assert torch.allclose(torch.cat(outs, dim=2), core(q, k, v), atol=1e-5)
-
-
-def test_masks_pass_through():
-    q, k, v = qkv()
-    keep = torch.arange(12).expand(2, 12) < 7
-    core = build_attention("softmax", GEOMETRY)
-    cut = core(q, k[:, :, :7], v[:, :, :7])
-    assert torch.allclose(core(q, k, v, key_mask=keep), cut, atol=1e-6)
 
 
 def test_a_layer_projects_to_fewer_heads_of_keys_and_values():

@@ -171,24 +171,17 @@ def dsa(q, k, v, index_q, index_k, index_weight, top_k):
 
 
 def path(q, k, v, transition_key, beta, log_decay=None):
-    """Products of whole matrices between each key and query."""
-    n, d = q.shape[2:]
-    identity, rows = torch.eye(d, dtype=q.dtype), []
-    for i in range(n):
-        product, row = identity, []
-        for j in range(i, -1, -1):
-            row.append(
-                torch.einsum(
-                    "bhd,bhde,bhe->bh", k[:, :, j], product.expand(*q.shape[:2], d, d), q[:, :, i]
-                )
-            )
-            w = transition_key[:, :, j]
-            product = (identity - beta[:, :, j, None, None] * outer(w, w)) @ product
-        rows.append(torch.stack(row[::-1] + [row[0]] * (n - 1 - i), -1))
-    found = torch.stack(rows, 2)
+    """A query meets each key after the turns of all tokens between them, from its own on."""
+    turned, columns = q, []
+    for j in reversed(range(q.shape[2])):
+        columns.append((turned * k[:, :, j, None]).sum(-1))
+        w = transition_key[:, :, j, None]
+        back = turned - beta[:, :, j, None, None] * (turned * w).sum(-1, keepdim=True) * w
+        turned = torch.where(torch.arange(q.shape[2])[:, None] >= j, back, turned)
+    found = torch.stack(columns[::-1], -1)
     if log_decay is not None:
-        found = found + between(log_decay)
-    return softmax(found / d**0.5, seen(n), v)
+        found = found + between(log_decay).masked_fill(~seen(q.shape[2]), 0.0)
+    return softmax(found / q.shape[-1] ** 0.5, seen(q.shape[2]), v)
 
 
 def deltaformer(q, k, v, beta):

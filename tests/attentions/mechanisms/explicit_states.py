@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.attentions.mechanisms.explicit import between, outer, unrolled
+from tests.attentions.mechanisms.explicit import between, kda, outer, unrolled
 
 
 def gated_deltanet2(q, k, v, log_decay, erase, write):
@@ -95,3 +95,30 @@ def log_linear(q, k, v, log_decay, level_scale):
     level = [[(i ^ j).bit_length() if j <= i else 0 for j in range(n)] for i in range(n)]
     scale = level_scale.gather(-1, torch.tensor(level).expand(*q.shape[:2], n, n))
     return (q @ k.mT * between(log_decay).exp() * scale) @ v
+
+
+def decayed(q, k, v, log_decay=None, scale=None):
+    """S_t = exp(g) S + k v^T, for decays of channels, of heads, or none."""
+    log_decay = torch.zeros_like(k) if log_decay is None else log_decay
+    rates = log_decay if log_decay.dim() == 4 else log_decay[..., None].expand_as(k)
+
+    def step(t):
+        return torch.diag_embed(rates[:, :, t].exp()), outer(k[:, :, t], v[:, :, t])
+
+    return unrolled(step, q, v, q.shape[-1] ** -0.5 if scale is None else scale)
+
+
+def by_head(decays, q, k, v, scale=None):
+    """As `decayed`, with a decay of each head that never changes."""
+    return decayed(q, k, v, decays[:, None].expand(q.shape[:3]), scale)
+
+
+def unit(k):
+    return k * (k.square().sum(-1, keepdim=True) + 1e-6) ** -0.5
+
+
+def gated_deltanet(q, k, v, beta, log_decay=None, normalised=True):
+    """KDA with one decay for all channels of a head, or none, and keys of length one."""
+    k = unit(k) if normalised else k
+    log_decay = torch.zeros_like(beta) if log_decay is None else log_decay
+    return kda(q, k, v, beta, log_decay[..., None].expand_as(k))

@@ -1,27 +1,13 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional
 
-from attentions import Geometry, build_attention
+from tests.attentions.calls import built
 
-
-def geometry(grid=(4, 6), seq_len=None, **changes):
-    sizes = {"num_heads": 2, "head_dim": 4, "value_dim": 3} | changes
-    rows, columns = grid
-    if seq_len:
-        return Geometry(seq_len=seq_len, **sizes)
-    return Geometry(seq_len=rows * columns, grid=grid, **sizes)
-
-
-def build(name="agent", shape=None, **settings):
-    torch.manual_seed(0)
-    mechanism = build_attention(name, shape or geometry(), **settings).double()
-    with torch.no_grad():
-        for parameter in mechanism.parameters():
-            parameter.add_(0.5 * torch.randn_like(parameter))
-    return mechanism
+build = partial(built, value_dim=3, stir=0.5)
 
 
 def share(scores):
@@ -48,7 +34,8 @@ def mixed_by_hand(q, k, v, agents, key_bias, query_bias):
 
 
 def test_without_biases_agents_are_means_of_patches(qkv):
-    core, (q, k, v) = build(num_agents=4, bias=False), qkv(1, 2, 24, 4, value_dim=3)
+    core = build("agent", grid=(4, 6), num_agents=4, bias=False)
+    q, k, v = qkv(1, 2, 24, 4, value_dim=3)
     for h in range(2):
         image = q[0, h].unflatten(0, (4, 6))
         patches = (image[:2, :3], image[:2, 3:], image[2:, :3], image[2:, 3:])
@@ -63,8 +50,8 @@ def test_without_biases_agents_are_means_of_patches(qkv):
 @pytest.mark.parametrize("class_token", [False, True])
 def test_biases_are_tables_stretched_over_the_grid_with_rows_and_columns(class_token, qkv):
     side = 3  # for which 7 x 7 tables shrink: place i is 7 / 3 (i + 1/2) - 1/2 in the table
-    shape = geometry(seq_len=side**2 + class_token, num_heads=1)
-    core = build(shape=shape, num_agents=1, class_token=class_token)
+    sizes = {"seq_len": side**2 + class_token, "num_heads": 1}
+    core = build("agent", **sizes, num_agents=1, class_token=class_token)
     q, k, v = qkv(1, 1, side**2 + class_token, 4, value_dim=3)
 
     def stretched(table, row, column):
@@ -105,24 +92,24 @@ def test_biases_are_tables_stretched_over_the_grid_with_rows_and_columns(class_t
 
 @pytest.mark.parametrize("grid", [(1, 1), (3, 4), (7, 7), (10, 15)])
 def test_agents_may_be_more_than_tokens_and_patches_may_overlap(grid, qkv):
-    core = build(shape=geometry(grid))
+    core = build("agent", grid=grid)
     tensors = qkv(1, 2, grid[0] * grid[1], 4, value_dim=3)
     torch.testing.assert_close(core(*tensors), core.reference(*tensors))
 
 
 def test_biases_start_small():
-    core = build_attention("agent", geometry())
+    core = built("agent", grid=(4, 6))
     for parameter in core.parameters():
         assert 0 < parameter.abs().max() <= 2
         assert parameter.abs().mean() < 0.02
 
 
-@pytest.mark.parametrize(("grid", "seq_len"), [((4, 6), None), (None, 10)])
-def test_a_layer_adds_a_convolution_on_the_grid(grid, seq_len):
-    beside = 0 if grid else 1
-    shape = geometry(grid or (1, 1), seq_len, value_dim=4)
-    layer = build("agent_layer", shape, num_agents=4, class_token=beside == 1)
-    x = torch.randn(2, shape.seq_len, 8, dtype=torch.float64)
+@pytest.mark.parametrize("sizes", [{"grid": (4, 6)}, {"seq_len": 10}], ids=str)
+def test_a_layer_adds_a_convolution_on_the_grid(sizes):
+    beside = 0 if "grid" in sizes else 1
+    settings = {"num_agents": 4, "class_token": beside == 1}
+    layer = build("agent_layer", value_dim=4, **sizes, **settings)
+    x = torch.randn(2, layer.geometry.seq_len, 8, dtype=torch.float64)
     q, k, v = layer.qkv(x).chunk(3, dim=-1)
     mixed = layer.core.reference(*(y.unflatten(-1, (2, 4)).transpose(1, 2) for y in (q, k, v)))
     mixed = mixed.transpose(1, 2).flatten(2)

@@ -1,17 +1,14 @@
 """BaseConv, short and long, against its formula token by token."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
-import attentions
+from tests.attentions.calls import built
 
-
-def layer(kernel_size, seq_len=8):
-    torch.manual_seed(0)
-    geometry = attentions.Geometry(num_heads=2, head_dim=3, seq_len=seq_len, causal=True)
-    return attentions.build_attention("base_conv", geometry, kernel_size=kernel_size).double()
+layer = partial(built, "base_conv", True, head_dim=3, seq_len=8)
 
 
 def long_kernel(base_conv, age, seq_len):
@@ -27,7 +24,7 @@ def long_kernel(base_conv, age, seq_len):
 @pytest.mark.parametrize("kernel_size", [3, 0])
 @torch.no_grad()
 def test_a_token_is_its_convolution_times_its_projection_and_itself(kernel_size):
-    base_conv, x = layer(kernel_size), torch.randn(2, 8, 6, dtype=torch.float64)
+    base_conv, x = layer(kernel_size=kernel_size), torch.randn(2, 8, 6, dtype=torch.float64)
     out = base_conv(x)
     for i in range(8):
         near = base_conv.conv.bias.expand(2, 6) if kernel_size else torch.zeros(2, 6)
@@ -43,4 +40,4 @@ def test_a_token_is_its_convolution_times_its_projection_and_itself(kernel_size)
 
 def test_a_kernel_of_less_than_no_token_is_refused():
     with pytest.raises(ValueError, match="kernel_size"):
-        layer(-1)
+        layer(kernel_size=-1)

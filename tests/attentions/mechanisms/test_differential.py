@@ -1,19 +1,19 @@
 """Differential attention: its weights, of which goldens have no gradients, norm and refusals."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from attentions import Geometry, build_attention
+from tests.attentions.calls import built
 from tests.attentions.mechanisms import explicit
 
 LAMBDAS = ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2")
 
 
-def build(seq_len=40, **settings):
-    geometry = Geometry(num_heads=2, head_dim=8, value_dim=6, seq_len=seq_len, causal=True)
-    return build_attention("differential", geometry, **settings).double()
+build = partial(built, "differential", True, head_dim=8, seq_len=40, value_dim=6)
 
 
 def share_by_hand(core):

@@ -1,34 +1,13 @@
-import math
-
 import pytest
 import torch
 
 from attentions import Geometry, build_attention
+from tests.attentions.mechanisms import explicit_pairs
 
 
 def geometry(**changes):
     sizes = {"num_heads": 2, "head_dim": 4, "seq_len": 6, "value_dim": 3} | changes
     return Geometry(**sizes)
-
-
-def by_hand(q, k, v):
-    """One number at a time: shares of channels for a query, shares of tokens for a channel."""
-    out = torch.zeros(q.shape[0], v.shape[-1], dtype=q.dtype)
-    for i in range(q.shape[0]):
-        of_channels = [math.exp(x) for x in q[i].tolist()]
-        for c in range(q.shape[1]):
-            of_tokens = [math.exp(x) for x in k[:, c].tolist()]
-            gathered = sum(share * v[j] for j, share in enumerate(of_tokens)) / sum(of_tokens)
-            out[i] += of_channels[c] / sum(of_channels) * gathered
-    return out
-
-
-def test_it_is_the_formula_of_the_paper(qkv):
-    q, k, v = qkv(1, 2, 6, 4, key_len=5, value_dim=3)
-    core = build_attention("efficient", geometry())
-    expected = torch.stack([by_hand(q[0, h], k[0, h], v[0, h]) for h in range(2)])[None]
-    torch.testing.assert_close(core(q, k, v), expected)
-    torch.testing.assert_close(core.reference(q, k, v), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -51,9 +30,7 @@ def test_a_layer_projects_mixes_and_adds_its_input():
     q, k, v = (
         part(x).unflatten(-1, (2, 4)).transpose(1, 2) for part in (layer.q, layer.k, layer.v)
     )
-    mixed = torch.stack(
-        [torch.stack([by_hand(q[b, h], k[b, h], v[b, h]) for h in range(2)]) for b in range(2)]
-    )
+    mixed = explicit_pairs.efficient(None, q, k, v)
     out = layer.proj(mixed.transpose(1, 2).flatten(2))
     torch.testing.assert_close(layer(x), out + x)
     bare = build_attention("efficient_layer", geometry(value_dim=4), residual=False).double()

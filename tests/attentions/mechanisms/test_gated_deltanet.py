@@ -1,57 +1,10 @@
+"""The layer around Gated DeltaNet; test_recurrences has the core."""
+
 import pytest
 import torch
 from torch.nn import functional
 
 from attentions import Geometry, build_attention
-
-
-def build(seq_len=9, **settings):
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len, value_dim=3, causal=True)
-    return build_attention("gated_deltanet", geometry, **settings).double()
-
-
-def gates_of(length):
-    return {
-        "beta": torch.rand(1, 2, length, dtype=torch.float64),
-        "log_decay": -torch.rand(1, 2, length, dtype=torch.float64),
-    }
-
-
-def test_it_is_the_recurrence(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    gates = gates_of(9)
-    core = build()
-    out, s = core(q, k, v, **gates), torch.zeros(4, 3, dtype=torch.float64)
-    identity = torch.eye(4, dtype=torch.float64)
-    for i in range(9):
-        key = k[0, 1, i] / (k[0, 1, i].pow(2).sum() + 1e-6).sqrt()
-        alpha, beta = gates["log_decay"][0, 1, i].exp(), gates["beta"][0, 1, i]
-        s = alpha * (identity - beta * torch.outer(key, key)) @ s
-        s = s + beta * torch.outer(key, v[0, 1, i])
-        torch.testing.assert_close(out[0, 1, i], q[0, 1, i] @ s / 2)
-    torch.testing.assert_close(core.reference(q, k, v, **gates), out)
-
-
-def test_without_a_decay_it_is_deltanet(qkv):
-    q, k, v = qkv(1, 2, 130, 4, value_dim=3)
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=130, value_dim=3, causal=True)
-    beta = gates_of(130)["beta"]
-    nothing = torch.zeros(1, 2, 130, dtype=torch.float64)
-    expected = build_attention("deltanet", geometry)(q, k, v, beta=beta)
-    torch.testing.assert_close(build(130)(q, k, v, beta=beta, log_decay=nothing), expected)
-
-
-def test_without_gates_heads_have_learned_values(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    core = build()
-    rates = core.log_rate.exp()
-    assert 1e-3 < rates[0] < rates[1] < 1.6
-    log_decay = -rates[None, :, None].expand(1, 2, 9)
-    beta = torch.full((1, 2, 9), 0.5, dtype=torch.float64)
-    expected = core(q, k, v, beta=beta, log_decay=log_decay)
-    torch.testing.assert_close(core(q, k, v), expected)
-    torch.testing.assert_close(core(q, k, v, beta=beta), expected)
-    torch.testing.assert_close(core(q, k, v, log_decay=log_decay), expected)
 
 
 def build_layer(value_dim=3, **settings):

@@ -1,47 +1,19 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
+from tests.attentions.calls import built, call_of
 
-
-def build(seq_len=9, **settings):
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len, value_dim=3, causal=True)
-    return build_attention("gla", geometry, **settings).double()
-
-
-def decays(length):
-    return {"log_decay": -torch.rand(1, 2, length, 4, dtype=torch.float64)}
-
-
-def test_it_is_the_recurrence(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    gates = decays(9)
-    core = build()
-    out, s = core(q, k, v, **gates), torch.zeros(4, 3, dtype=torch.float64)
-    for i in range(9):
-        alpha = gates["log_decay"][0, 1, i].exp()
-        s = torch.diag(alpha) @ s + torch.outer(k[0, 1, i], v[0, 1, i])
-        torch.testing.assert_close(out[0, 1, i], q[0, 1, i] @ s / 2)
-    torch.testing.assert_close(core.reference(q, k, v, **gates), out)
-
-
-def test_without_gates_a_channel_has_one_learned_decay(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    core = build()
-    with torch.no_grad():
-        core.decay_logit[1, 2] = 2.0
-    given = torch.full((1, 2, 9, 4), math.log(0.5) / 16, dtype=torch.float64)
-    given[:, 1, :, 2] = -math.log1p(math.exp(-2.0)) / 16
-    torch.testing.assert_close(core(q, k, v), core(q, k, v, log_decay=given))
+build = partial(built, "gla", True, seq_len=9, value_dim=3)
 
 
 @pytest.mark.parametrize("length", [9, 130])
 def test_a_decay_that_was_learned_to_be_infinite_leaves_each_token_its_own_pair(qkv, length):
     q, k, v = qkv(1, 2, length, 4, value_dim=3)
-    core = build(length)
+    core = build(seq_len=length)
     with torch.no_grad():
         core.decay_logit.fill_(-math.inf)
     alone = (q * k).sum(dim=-1, keepdim=True) / 2 * v
@@ -49,17 +21,6 @@ def test_a_decay_that_was_learned_to_be_infinite_leaves_each_token_its_own_pair(
     torch.testing.assert_close(core.reference(q, k, v), alone)
     state = core.init_state(1, dtype=q.dtype, device=q.device)
     torch.testing.assert_close(core.step(q, k, v, state)[0], alone)
-
-
-def test_one_decay_for_all_channels_is_simple_gla(qkv):
-    q, k, v = qkv(1, 2, 130, 4, value_dim=3)
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=130, value_dim=3, causal=True)
-    simple = build_attention("simple_gla", geometry)
-    log_decay = -torch.rand(1, 2, 130, dtype=torch.float64)
-    alike = log_decay[..., None].expand(1, 2, 130, 4)
-    torch.testing.assert_close(
-        build(130)(q, k, v, log_decay=alike), simple(q, k, v, log_decay=log_decay)
-    )
 
 
 def build_layer(**settings):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attentions import Geometry, build_attention
+from tests.attentions.calls import in_steps
 
 H, N, D = 2, 150, 8  # two chunks of 64 and a part of one
 LENGTHS = (1, 70, 1, 78)
@@ -53,13 +54,8 @@ def assert_all_forms_are(expected, core, tensors, gates, share=3e-6):
     """Within a share of the largest output: nothing here divides."""
     tolerance = {"rtol": 0, "atol": share * float(expected.abs().amax().clamp(min=1e-3))}
     torch.testing.assert_close(core(*tensors, **gates).double(), expected, **tolerance)
-    state = core.init_state(1, dtype=tensors[0].dtype, device=torch.device("cpu"))
-    parts = zip(*(x.split(LENGTHS, dim=2) for x in (*tensors, *gates.values())), strict=True)
-    outputs = []
-    for q, k, v, *given in parts:
-        out, state = core.step(q, k, v, state, **dict(zip(gates, given, strict=True)))
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, dim=2).double(), expected, **tolerance)
+    out, _ = in_steps(core, tensors, LENGTHS, gates)
+    torch.testing.assert_close(out.double(), expected, **tolerance)
 
 
 def build(name, **settings):

@@ -1,56 +1,12 @@
-import math
+from functools import partial
 
 import pytest
 import torch
 
 from attentions import Geometry, build_attention
+from tests.attentions.calls import built
 
-
-def build(causal=False, **settings):
-    torch.manual_seed(0)
-    geometry = Geometry(num_heads=2, head_dim=3, seq_len=6, value_dim=4, causal=causal)
-    core = build_attention("hedgehog", geometry, **settings).double()
-    with torch.no_grad():
-        for parameter in core.parameters():
-            parameter.add_(0.5 * torch.randn_like(parameter))
-    return core
-
-
-def feature(x, learned, h, joint=False):
-    """phi of one vector, one exponential at a time."""
-    y = (learned.weight[h].detach() @ x + learned.bias[h].detach()).tolist()
-    if joint:
-        both = [math.exp(2 * y_c) for y_c in y] + [math.exp(-2 * y_c) for y_c in y]
-        return torch.tensor([e / sum(both) for e in both], dtype=torch.float64)
-    halves = []
-    for sign in (1, -1):
-        exponentials = [math.exp(sign * y_c) for y_c in y]
-        halves += [e / sum(exponentials) for e in exponentials]
-    return torch.tensor(halves, dtype=torch.float64)
-
-
-def by_hand(core, q, k, v, causal=False, joint=False):
-    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
-    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
-        total = core.eps
-        for j in range(i + 1 if causal else k.shape[2]):
-            phi_q = feature(q[b, h, i], core.map_q, h, joint)
-            phi_k = feature(k[b, h, j], core.map_k, h, joint)
-            weight = float(phi_q @ phi_k)
-            out[b, h, i] += weight * v[b, h, j]
-            total += weight
-        out[b, h, i] /= total
-    return out
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("normaliser", ["separate", "joint"])
-def test_it_is_linear_attention_with_learned_exponentials(causal, normaliser, qkv):
-    q, k, v = qkv(2, 2, 6, 3, value_dim=4)
-    core = build(causal, normaliser=normaliser)
-    expected = by_hand(core, q, k, v, causal, normaliser == "joint")
-    torch.testing.assert_close(core(q, k, v).detach(), expected)
-    torch.testing.assert_close(core.reference(q, k, v).detach(), expected)
+build = partial(built, "hedgehog", head_dim=3, seq_len=6, value_dim=4, stir=0.5)
 
 
 def test_maps_start_as_the_identity():

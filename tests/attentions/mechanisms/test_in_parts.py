@@ -41,4 +41,4 @@ def test_gradients_under_a_mask_are_those_of_finite_differences(name, causal, qk
     mask[3] = False
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=11, value_dim=3, causal=causal)
     core = build_attention(name, geometry, chunk_size=3, **({"k": 3} if name == "topk" else {}))
-    assert torch.autograd.gradcheck(lambda *x: core(*x, mask=mask), tensors)
+    assert torch.autograd.gradcheck(lambda *x: core(*x, mask=mask), tensors, fast_mode=True)

@@ -1,30 +1,15 @@
-import math
+from functools import partial
 
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
+from tests.attentions.calls import built
 
-
-def build(seq_len=9, num_heads=2, **settings):
-    geometry = Geometry(num_heads=num_heads, head_dim=4, seq_len=seq_len, value_dim=3, causal=True)
-    return build_attention("lightning", geometry, **settings)
+build = partial(built, "lightning", True, seq_len=9, value_dim=3)
 
 
 def slopes(core):
     return [-x for x in core.head_log_decay(torch.device("cpu")).tolist()]
-
-
-def test_it_is_the_sum_of_the_paper(qkv):
-    q, k, v = qkv(2, 2, 9, 4, value_dim=3)
-    core = build()
-    expected = torch.zeros_like(v)
-    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
-        for j in range(i + 1):
-            decay = math.exp(-slopes(core)[h] * (i - j))
-            expected[b, h, i] += decay * (q[b, h, i] @ k[b, h, j]) * v[b, h, j]
-    torch.testing.assert_close(core(q, k, v), expected)
-    torch.testing.assert_close(core.reference(q, k, v), expected)
 
 
 @pytest.mark.parametrize(

@@ -1,48 +1,11 @@
-import math
+from functools import partial
 
-import pytest
 import torch
 
 from attentions import Geometry, build_attention
+from tests.attentions.calls import built
 
-
-def build(causal=False, seq_len=9, **settings):
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len, value_dim=3, causal=causal)
-    return build_attention("linear", geometry, **settings)
-
-
-def feature(x):
-    """Eq. 7, one number at a time."""
-    return torch.tensor(
-        [x_c + 1 if x_c > 0 else math.exp(x_c) for x_c in x.tolist()], dtype=x.dtype
-    )
-
-
-def attention_by_hand(q, k, v, eps, causal):
-    """Eq. 4: a weighted mean with phi(q_i) . phi(k_j) as the weight of j."""
-    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
-    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
-        total = eps
-        for j in range(i + 1 if causal else k.shape[2]):
-            weight = float(feature(q[b, h, i]) @ feature(k[b, h, j]))
-            out[b, h, i] += weight * v[b, h, j]
-            total += weight
-        out[b, h, i] /= total
-    return out
-
-
-@pytest.mark.parametrize("causal", [False, True])
-def test_it_is_the_formula_of_the_paper(causal, qkv):
-    q, k, v = qkv(2, 2, 9, 4, value_dim=3)
-    core = build(causal)
-    expected = attention_by_hand(q, k, v, 1e-6, causal)
-    torch.testing.assert_close(core(q, k, v), expected)
-    torch.testing.assert_close(core.reference(q, k, v), expected)
-
-
-def test_eps_is_added_to_the_sum_of_weights(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    torch.testing.assert_close(build(eps=10.0)(q, k, v), attention_by_hand(q, k, v, 10.0, False))
+build = partial(built, "linear", seq_len=9, value_dim=3)
 
 
 def test_very_negative_inputs_keep_their_relative_size():

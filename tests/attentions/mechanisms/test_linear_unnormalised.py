@@ -1,34 +1,11 @@
-import math
+from functools import partial
 
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
+from tests.attentions.calls import built
 
-
-def build(causal=False, seq_len=6, **changes):
-    sizes = {"num_heads": 2, "head_dim": 4, "value_dim": 3} | changes
-    geometry = Geometry(seq_len=seq_len, causal=causal, **sizes)
-    return build_attention("linear_unnormalised", geometry)
-
-
-def recurrence_by_hand(q, k, v):
-    """S += k v^T, and then S^T q / sqrt(D), token by token."""
-    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
-    for b, h in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:2])).tolist():
-        s = torch.zeros(q.shape[-1], v.shape[-1], dtype=q.dtype)
-        for t in range(q.shape[2]):
-            s = s + torch.outer(k[b, h, t], v[b, h, t])
-            out[b, h, t] = s.T @ q[b, h, t] / math.sqrt(q.shape[-1])
-    return out
-
-
-@pytest.mark.parametrize("seq_len", [1, 6, 130])
-def test_the_causal_form_is_the_recurrence(seq_len, qkv):
-    q, k, v = qkv(2, 2, seq_len, 4, value_dim=3)
-    core, expected = build(True, seq_len), recurrence_by_hand(q, k, v)
-    torch.testing.assert_close(core(q, k, v), expected)
-    torch.testing.assert_close(core.reference(q, k, v), expected)
+build = partial(built, "linear_unnormalised", seq_len=6, value_dim=3)
 
 
 def test_the_state_is_one_matrix_of_each_head_in_float32(qkv):

@@ -1,14 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
+from tests.attentions.calls import built, call_of
 
-
-def build(grid=(3, 4), **settings):
-    torch.manual_seed(0)
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=grid[0] * grid[1], value_dim=3, grid=grid)
-    return build_attention("local_only", geometry, **settings).double()
+build = partial(built, "local_only", grid=(3, 4), value_dim=3)
 
 
 def by_hand(core, v, grid):

@@ -1,37 +1,10 @@
+"""The layer around Mamba-2; test_recurrences has the core."""
+
 import pytest
 import torch
 from torch.nn import functional
 
 from attentions import Geometry, build_attention
-
-
-def build(seq_len=9, **settings):
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len, value_dim=3, causal=True)
-    return build_attention("mamba2_ssd", geometry, **settings).double()
-
-
-def decays(length):
-    return {"log_decay": -torch.rand(1, 2, length, dtype=torch.float64)}
-
-
-def test_it_is_the_state_space_model_with_c_b_and_x_for_q_k_and_v(qkv):
-    c, b, x = qkv(1, 2, 9, 4, value_dim=3)
-    gates = decays(9)
-    core = build()
-    y, h = core(c, b, x, **gates), torch.zeros(4, 3, dtype=torch.float64)
-    for t in range(9):
-        h = gates["log_decay"][0, 1, t].exp() * h + torch.outer(b[0, 1, t], x[0, 1, t])
-        torch.testing.assert_close(y[0, 1, t], c[0, 1, t] @ h)
-    torch.testing.assert_close(core.reference(c, b, x, **gates), y)
-
-
-def test_without_gates_a_head_has_one_learned_decay(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    core = build()
-    rates = core.log_rate.exp()
-    assert 1e-3 < rates[0] < rates[1] < 1.6
-    given = -rates[None, :, None].expand(1, 2, 9)
-    torch.testing.assert_close(core(q, k, v), core(q, k, v, log_decay=given))
 
 
 def build_layer(num_heads=2, **settings):

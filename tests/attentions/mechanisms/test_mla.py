@@ -1,19 +1,15 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
+from tests.attentions.calls import built, call_of
 
 CPU = torch.device("cpu")
 
 
-def build(causal=False, *, num_heads=3, head_dim=4, seq_len=9, value_dim=0, **settings):
-    geometry = Geometry(
-        num_heads=num_heads, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
-    )
-    return build_attention("mla", geometry, **settings).double()
+build = partial(built, "mla", num_heads=3, seq_len=9)
 
 
 def tokens(layer, batch_size=2):

@@ -1,16 +1,13 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
 from attentions.maths.rotary import turns
+from tests.attentions.calls import built
 
-
-def build(grid=(2, 3), head_dim=4, **settings):
-    torch.manual_seed(0)
-    geometry = Geometry(num_heads=2, head_dim=head_dim, seq_len=grid[0] * grid[1], grid=grid)
-    return build_attention("mlla", geometry, **settings).double()
+build = partial(built, "mlla", grid=(2, 3))
 
 
 def turned(phi, token, columns):
@@ -47,7 +44,7 @@ def by_hand(layer, x, eps=1e-6):
 
 @pytest.mark.parametrize("grid", [(2, 3), (1, 5), (4, 1)])
 def test_it_is_what_its_authors_compute(grid):
-    layer = build(grid)
+    layer = build(grid=grid)
     x = torch.randn(2, grid[0] * grid[1], 8, dtype=torch.float64)
     expected = torch.stack([by_hand(layer, sample) for sample in x])
     torch.testing.assert_close(layer(x).detach(), expected)
@@ -71,7 +68,6 @@ def test_the_projection_can_do_without_a_bias():
 
 
 def test_pairs_of_channels_may_lie_in_two_heads():
-    geometry = Geometry(num_heads=4, head_dim=3, seq_len=6, grid=(2, 3))
-    layer = build_attention("mlla", geometry).double()
+    layer = build(num_heads=4, head_dim=3)
     x = torch.randn(2, 6, 12, dtype=torch.float64)
     torch.testing.assert_close(layer(x), layer.reference(x))

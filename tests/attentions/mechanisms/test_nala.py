@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from torch.nn import functional
@@ -7,44 +5,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, build_attention, build_layer
 from tests.attentions.calls import call_of
+from tests.attentions.mechanisms import explicit_pairs
 
 
 def build(grid=(3, 4), head_dim=8, value_dim=0, **settings):
     sizes = {"num_heads": 2, "head_dim": head_dim, "value_dim": value_dim}
     geometry = Geometry(**sizes, seq_len=grid[0] * grid[1], grid=grid)
     return build_attention("nala", geometry, **settings)
-
-
-def attention_by_hand(q, k, v, *, lam=3.0, tau=0.5, key_power=3.0, eps=1e-6, angles=None):
-    """One channel of one pair at a time; ``angles`` turns adjacent channels, (N, D)."""
-    out = torch.zeros_like(v[:, :, :1].expand(-1, -1, q.shape[2], -1)).clone()
-    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
-        norm = q[b, h, i].norm()
-        p = lam * (tau + math.tanh(norm))
-        numerator, mean_weight = torch.zeros_like(out[b, h, i]), 0.0
-        for j in range(k.shape[2]):
-            weight = turned = 0.0
-            for sign in (1, -1):
-                phi_q = (sign * q[b, h, i] / norm).clamp(min=0) ** p
-                phi_k = (sign * k[b, h, j]).clamp(min=0) ** key_power
-                weight += float(phi_q @ phi_k)
-                if angles is not None:
-                    phi_q, phi_k = turn(phi_q, angles[i]), turn(phi_k, angles[j])
-                turned += float(phi_q @ phi_k)
-            numerator += turned * v[b, h, j] / k.shape[2]
-            mean_weight += weight / k.shape[2]
-        out[b, h, i] = numerator / (mean_weight + eps)
-    return out
-
-
-def turn(x, angle):
-    """Each pair of adjacent channels by its own angle: (D,), (D,) -> (D,)."""
-    turned = torch.empty_like(x)
-    for c in range(0, len(x), 2):
-        cos, sin = math.cos(angle[c]), math.sin(angle[c])
-        turned[c] = x[c] * cos - x[c + 1] * sin
-        turned[c + 1] = x[c + 1] * cos + x[c] * sin
-    return turned
 
 
 def angles_by_hand(grid, dim):
@@ -59,25 +26,11 @@ def angles_by_hand(grid, dim):
     return angles
 
 
-def test_it_is_the_formula_of_the_release(qkv):
-    q, k, v = qkv(1, 2, 12, 8)
-    expected = attention_by_hand(q, k, v)
-    core = build()
-    torch.testing.assert_close(core(q, k, v), expected)
-    torch.testing.assert_close(core.reference(q, k, v), expected)
-
-
-def test_every_hyperparameter_is_where_the_formula_has_it(qkv):
-    q, k, v = qkv(1, 2, 12, 8)
-    settings = {"lam": 2.0, "tau": 0.75, "key_power": 2.0, "eps": 0.1}
-    torch.testing.assert_close(build(**settings)(q, k, v), attention_by_hand(q, k, v, **settings))
-
-
 @pytest.mark.parametrize(("grid", "head_dim"), [((3, 4), 8), ((4, 3), 4), ((2, 5), 12)])
 def test_rope_turns_the_numerators_features_by_row_and_column(grid, head_dim, qkv):
     q, k, v = qkv(1, 2, grid[0] * grid[1], head_dim)
     core = build(grid, head_dim, rope=True)
-    expected = attention_by_hand(q, k, v, angles=angles_by_hand(grid, head_dim))
+    expected = explicit_pairs.nala(core, q, k, v, angles=angles_by_hand(grid, head_dim))
     torch.testing.assert_close(core(q, k, v), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(core(q, k, v), core.reference(q, k, v))
 
@@ -143,7 +96,9 @@ def layer_by_hand(layer, x, grid):
     """Linear, core, convolution, norm, gate, Linear, each as torch has it."""
     q, k, v, g = layer.qkvg(x).chunk(4, dim=-1)
     heads = [part.unflatten(-1, (2, 8)).transpose(1, 2) for part in (q, k, v)]
-    mixed = attention_by_hand(*heads, angles=angles_by_hand(grid, 8)).transpose(1, 2).flatten(2)
+    mixed = (
+        explicit_pairs.nala(None, *heads, angles=angles_by_hand(grid, 8)).transpose(1, 2).flatten(2)
+    )
     image = v.transpose(1, 2).unflatten(2, grid)
     local = functional.conv2d(image, layer.lepe.weight, layer.lepe.bias, padding=2, groups=16)
     normed = functional.layer_norm(

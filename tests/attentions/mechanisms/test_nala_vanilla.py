@@ -1,17 +1,13 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional
 
-from attentions import Geometry, build_attention
+from tests.attentions.calls import built
 
-
-def build(grid=(3, 5), num_heads=2, head_dim=8, **settings):
-    geometry = Geometry(
-        num_heads=num_heads, head_dim=head_dim, seq_len=grid[0] * grid[1], grid=grid
-    )
-    return build_attention("nala_vanilla", geometry, **settings).double()
+build = partial(built, "nala_vanilla", grid=(3, 5), head_dim=8)
 
 
 def turned(x, row, column):
@@ -71,7 +67,7 @@ def test_it_is_the_softmax_layer_of_the_backbones(settings):
 
 def test_a_grid_is_not_its_transpose():
     x = torch.randn(1, 15, 16, dtype=torch.float64)
-    layer, other = build((3, 5)), build((5, 3))
+    layer, other = build(grid=(3, 5)), build(grid=(5, 3))
     other.load_state_dict(layer.state_dict())
     assert not torch.allclose(layer(x), other(x))
 

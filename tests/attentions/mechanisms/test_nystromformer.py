@@ -1,18 +1,14 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
+from tests.attentions.calls import built, call_of
 
-
-def build(seq_len=12, **settings):
-    torch.manual_seed(0)
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len, value_dim=3)
-    return build_attention("nystromformer", geometry, **settings).double()
+build = partial(built, "nystromformer", seq_len=12, value_dim=3)
 
 
 def softmax_by_hand(a, b):
@@ -24,7 +20,7 @@ def softmax_by_hand(a, b):
 
 
 def three_kernels(q, k, length):
-    """Of one head, around means of ``length`` tokens."""
+    """The three kernels of one head, around means of ``length`` tokens."""
     means = [
         torch.stack([x[i : i + length].mean(dim=0) for i in range(0, len(x), length)])
         for x in (q, k)
@@ -43,7 +39,7 @@ def iterated_inverse(kernel, largest, times):
 @pytest.mark.parametrize(("seq_len", "landmarks", "length"), [(12, 4, 3), (12, 5, 3), (11, 4, 3)])
 def test_it_is_the_formula_of_the_paper(seq_len, landmarks, length, qkv):
     q, k, v = qkv(2, 2, seq_len, 4, value_dim=3)
-    core = build(seq_len, num_landmarks=landmarks)
+    core = build(seq_len=seq_len, num_landmarks=landmarks)
     for b in range(2):
         for h in range(2):
             rows, kernel, columns = three_kernels(q[b, h], k[b, h], length)
@@ -77,7 +73,7 @@ def test_the_batchs_largest_sum_is_that_of_the_authors_code(qkv):
     ("seq_len", "count"), [(1, 1), (2, 1), (3, 2), (12, 6), (128, 64), (130, 44)]
 )
 def test_segments_have_two_tokens_or_more_and_the_last_what_is_left(seq_len, count, qkv):
-    core, tensors = build(seq_len), qkv(1, 2, seq_len, 4, value_dim=3)
+    core, tensors = build(seq_len=seq_len), qkv(1, 2, seq_len, 4, value_dim=3)
     torch.testing.assert_close(core(*tensors), core.reference(*tensors))
     length = core._segment_len(seq_len)
     assert length >= 2 and -(-seq_len // length) == count <= 64

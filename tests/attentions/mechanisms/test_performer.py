@@ -1,57 +1,13 @@
-import math
-
 import pytest
 import torch
 
 from attentions import Geometry, build_attention
-
-CPU = torch.device("cpu")
+from tests.attentions.calls import in_steps
 
 
 def build(causal=False, seq_len=9, head_dim=4, **settings):
     geometry = Geometry(num_heads=2, head_dim=head_dim, seq_len=seq_len, causal=causal)
     return build_attention("performer", geometry, **settings)
-
-
-def attention_by_hand(q, k, v, projection, kernel, eps):
-    """Features and weights one number at a time, for one head: (N, D), (M, D), (M, E)."""
-    num_features, dim = projection.shape
-    c = dim**-0.25
-
-    def logits(x):
-        return [c * float(w @ x) for w in projection]
-
-    def half_square(x):
-        return c**2 * float(x @ x) / 2
-
-    largest_key = max(max(logits(key)) for key in k)
-    out = torch.zeros(len(q), v.shape[-1], dtype=q.dtype)
-    for i, query in enumerate(q):
-        total = 0.0
-        for key, value in zip(k, v, strict=True):
-            weight = 0.0
-            for a, b in zip(logits(query), logits(key), strict=True):
-                if kernel == "relu":
-                    weight += (max(a, 0) + eps) * (max(b, 0) + eps)
-                    continue
-                phi_q = math.exp(a - half_square(query) - max(logits(query))) + eps
-                phi_k = math.exp(b - half_square(key) - largest_key) + eps
-                weight += phi_q * phi_k / num_features
-            total += weight
-            out[i] += weight * value
-        out[i] /= total
-    return out
-
-
-@pytest.mark.parametrize(("kernel", "eps"), [("softmax", 1e-4), ("relu", 1e-3)])
-def test_it_is_the_formula_of_the_paper(kernel, eps, qkv):
-    q, k, v = qkv(1, 2, 9, 4, key_len=6)
-    core = build(kernel=kernel, num_features=7, eps=eps).double()
-    out = core(q, k, v)
-    for h in range(2):
-        expected = attention_by_hand(q[0, h], k[0, h], v[0, h], core.projection, kernel, eps)
-        torch.testing.assert_close(out[0, h], expected)
-        torch.testing.assert_close(core.reference(q, k, v)[0, h], expected)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -67,16 +23,11 @@ def test_googles_relu_kernel_projects_nothing(causal, qkv):
     core.redraw()
     torch.testing.assert_close(core(q, k, v), expected)
     if causal:
-        state = core.init_state(1, dtype=q.dtype, device=CPU)
-        parts = []
-        for part in zip(*(x.split((1, 130, 9), dim=2) for x in (q, k, v)), strict=True):
-            out, state = core.step(*part, state)
-            parts.append(out)
-        torch.testing.assert_close(torch.cat(parts, dim=2), expected)
+        torch.testing.assert_close(in_steps(core, (q, k, v), (1, 130, 9))[0], expected)
 
 
 @pytest.mark.parametrize("kernel", ["softmax", "relu"])
-@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("scale", [1.0, 4.0])
 def test_the_causal_form_at_i_is_the_bidirectional_form_on_the_prefix_up_to_i(kernel, scale, qkv):
     q, k, v = qkv(1, 2, 140, 4)
     k = k * scale * torch.linspace(0.2, 3, 140, dtype=torch.float64)[:, None]
@@ -102,7 +53,7 @@ def test_a_later_key_ten_thousand_times_larger_changes_no_earlier_bit(kernel, qk
 
 
 @pytest.mark.parametrize("kernel", ["softmax", "relu"])
-@pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
+@pytest.mark.parametrize("scale", [10.0, 100.0])
 def test_keys_of_very_different_sizes_stay_accurate_in_float32(kernel, scale, qkv):
     q, k, v = qkv(1, 2, 300, 8)
     k = k * (1 + scale * torch.rand(300, 1, dtype=torch.float64))
@@ -115,24 +66,9 @@ def test_keys_of_very_different_sizes_stay_accurate_in_float32(kernel, scale, qk
 def test_relu_steps_equal_the_causal_forward(qkv):
     q, k, v = qkv(2, 2, 140, 4)
     core = build(True, 140, kernel="relu").double()
-    state = core.init_state(2, dtype=torch.float64, device=CPU)
-    outputs = []
-    for part in zip(*(x.split([130, 9, 1], dim=2) for x in (q, k, v)), strict=True):
-        out, state = core.step(*part, state)
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, dim=2), core(q, k, v))
-    torch.testing.assert_close(torch.cat(outputs, dim=2), core.reference(q, k, v))
-
-
-def test_products_of_softmax_features_estimate_the_softmax_kernel():
-    """Lemma 1: without eps, and the maxima undone, their mean is exp(q . k / sqrt(D))."""
-    core = build(num_features=20_000, eps=1e-12).double()
-    q, k = 0.4 * torch.randn(2, 1, 2, 9, 4, dtype=torch.float64)
-    peak_q, peak_k = (4**-0.25 * x @ core.projection.T for x in (q, k))
-    undone = (peak_q.amax(-1, keepdim=True) + peak_k.amax((-2, -1), keepdim=True)).exp()
-    estimate = core.query_features(q) @ core.key_features(k).transpose(-2, -1) * undone
-    exact = (q @ k.transpose(-2, -1) / 2).exp()
-    assert ((estimate - exact) / exact).abs().max() < 0.1
+    out, _ = in_steps(core, (q, k, v), [130, 9, 1])
+    torch.testing.assert_close(out, core(q, k, v))
+    torch.testing.assert_close(out, core.reference(q, k, v))
 
 
 def test_more_features_come_nearer_to_softmax_attention(qkv):

@@ -1,21 +1,14 @@
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
 from attentions.mechanisms.polaformer_pp import _above, _expm1_less
+from tests.attentions.calls import built
 
-
-def build(grid=(2, 3), head_dim=4, **settings):
-    torch.manual_seed(0)
-    geometry = Geometry(num_heads=2, head_dim=head_dim, seq_len=grid[0] * grid[1], grid=grid)
-    layer = build_attention("polaformer_pp", geometry, **settings).double()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return layer
+build = partial(built, "polaformer_pp", grid=(2, 3), stir=0.3)
 
 
 def turned(phi, token, columns):

@@ -1,21 +1,17 @@
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
 from attentions.mechanisms.reformer import _even_factors
-from tests.attentions.calls import call_of
+from tests.attentions.calls import built, call_of
 
 CPU = torch.device("cpu")
 
 
-def build(causal=False, *, num_heads=2, head_dim=4, seq_len=31, value_dim=0, **settings):
-    geometry = Geometry(
-        num_heads=num_heads, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
-    )
-    return build_attention("reformer", geometry, **settings).double()
+build = partial(built, "reformer", seq_len=31)
 
 
 def buckets_by_hand(core, x):

@@ -1,29 +1,10 @@
+from functools import partial
+
 import torch
 
-from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
+from tests.attentions.calls import built, call_of, in_steps
 
-
-def build(seq_len=9, num_heads=2, **settings):
-    geometry = Geometry(num_heads=num_heads, head_dim=4, seq_len=seq_len, value_dim=3, causal=True)
-    return build_attention("retnet", geometry, **settings)
-
-
-def retention_by_hand(q, k, v):
-    """Eq. 5, one pair at a time, with gamma of Eq. 8."""
-    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
-    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
-        for j in range(i + 1):
-            decay = (1 - 2.0 ** (-5 - h)) ** (i - j)
-            out[b, h, i] += decay * float(q[b, h, i] @ k[b, h, j]) / 2 * v[b, h, j]
-    return out
-
-
-def test_it_is_the_formula_of_the_paper(qkv):
-    q, k, v = qkv(2, 2, 9, 4, value_dim=3)
-    core = build()
-    torch.testing.assert_close(core(q, k, v), retention_by_hand(q, k, v))
-    torch.testing.assert_close(core.reference(q, k, v), retention_by_hand(q, k, v))
+build = partial(built, "retnet", True, seq_len=9, value_dim=3)
 
 
 def test_decays_are_exact_for_any_number_of_heads():
@@ -37,7 +18,7 @@ def test_decays_are_exact_for_any_number_of_heads():
 def test_the_papers_normalisers_divide_scores_as_it_says(qkv):
     """Section 2.2: D by the root of its row sum, then a row of scores by max(|its sum|, 1)."""
     q, k, v = qkv(2, 2, 200, 4, value_dim=3)
-    core = build(200, score_norm="paper")
+    core = build(seq_len=200, score_norm="paper")
     place = torch.arange(200, dtype=torch.float64)
     expected = torch.empty_like(v)
     for h in range(2):
@@ -52,13 +33,8 @@ def test_the_papers_normalisers_divide_scores_as_it_says(qkv):
 
 def test_normalised_steps_equal_the_whole_and_hidden_tokens_are_as_good_as_removed(qkv):
     q, k, v = qkv(1, 2, 150, 4, value_dim=3)
-    core = build(150, score_norm="paper")
-    expected, outputs = core(q, k, v), []
-    state = core.init_state(1, dtype=torch.float64, device=torch.device("cpu"))
-    for part in zip(*(x.split([1, 80, 69], dim=2) for x in (q, k, v)), strict=True):
-        out, state = core.step(*part, state)
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, dim=2), expected)
+    core = build(seq_len=150, score_norm="paper")
+    torch.testing.assert_close(in_steps(core, (q, k, v), [1, 80, 69])[0], core(q, k, v))
 
     key_mask = torch.rand(1, 150) < 0.6
     kept = key_mask[0].nonzero()[:, 0]
@@ -74,11 +50,6 @@ def test_normalised_rows_are_finite_where_nothing_is_seen():
     assert out.eq(0).all()
     gradients = torch.autograd.grad(out.sum(), (q, k, v))
     assert all(g.isfinite().all() for g in gradients)
-
-
-def test_a_scale_replaces_the_root_of_head_dim(qkv):
-    q, k, v = qkv(1, 2, 9, 4, value_dim=3)
-    torch.testing.assert_close(build(scale=1)(q, k, v), 2 * build()(q, k, v))
 
 
 def test_sums_of_scores_cost_more():

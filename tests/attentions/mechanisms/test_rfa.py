@@ -1,20 +1,13 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
 from attentions.mechanisms.rfa import gaussian_rows, orthogonal_rows
+from tests.attentions.calls import built
 
-
-def build(causal=False, seq_len=6, gated=False, **settings):
-    torch.manual_seed(0)
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=seq_len, value_dim=3, causal=causal)
-    core = build_attention("rfa_gated" if gated else "rfa", geometry, **settings).double()
-    with torch.no_grad():
-        for parameter in core.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return core
+build = partial(built, seq_len=6, value_dim=3, stir=0.3)
 
 
 def feature(core, x, h):
@@ -51,7 +44,7 @@ def recurrence_by_hand(core, q, k, v):
 @pytest.mark.parametrize("settings", [{}, {"normalise": False}, {"tau": 0.5, "num_features": 9}])
 def test_the_causal_form_is_the_papers_recurrence(gated, settings, qkv):
     q, k, v = qkv(2, 2, 6, 4, value_dim=3)
-    core = build(causal=True, gated=gated, **settings)
+    core = build("rfa_gated" if gated else "rfa", causal=True, **settings)
     expected = recurrence_by_hand(core, q, k, v)
     torch.testing.assert_close(core(q, k, v).detach(), expected)
     torch.testing.assert_close(core.reference(q, k, v).detach(), expected)
@@ -59,8 +52,7 @@ def test_the_causal_form_is_the_papers_recurrence(gated, settings, qkv):
 
 @pytest.mark.parametrize("projection", ["gaussian", "orthogonal"])
 def test_many_features_come_near_the_kernel(projection):
-    geometry = Geometry(num_heads=1, head_dim=4, seq_len=5)
-    core = build_attention("rfa", geometry, num_features=20_000, projection=projection).double()
+    core = built("rfa", num_heads=1, seq_len=5, num_features=20_000, projection=projection)
     q, k = torch.randn(2, 1, 1, 5, 4, dtype=torch.float64)
     phi_q, phi_k = core.query_features(q), core.key_features(k)
     weights = phi_q @ phi_k.mT
@@ -72,7 +64,7 @@ def test_many_features_come_near_the_kernel(projection):
 def test_a_gate_that_hardly_lets_go_weighs_all_tokens_alike(qkv):
     tensors = qkv(1, 2, 200, 4, value_dim=3)
     settings = {"causal": True, "seq_len": 200, "num_features": 500, "eps": 1e-9}
-    core, free = build(gated=True, **settings), build(**settings)
+    core, free = build("rfa_gated", **settings), build("rfa", **settings)
     with torch.no_grad():
         core.gate_weight.zero_()
         core.gate_bias.fill_(16.0)  # 1e-7 is let go of by each token
@@ -85,7 +77,7 @@ def test_a_gate_that_hardly_lets_go_weighs_all_tokens_alike(qkv):
 @pytest.mark.parametrize("score", [-1e18, -1e5, -1e3, -1.0, 1e3])
 def test_a_gate_that_forgets_all_leaves_later_ones_their_digits(score, qkv):
     q, k, v = qkv(1, 2, 300, 4, value_dim=3)
-    core = build(causal=True, seq_len=300, gated=True)
+    core = build("rfa_gated", causal=True, seq_len=300)
     with torch.no_grad():
         core.gate_weight[:, 0] = 1.0
         k[..., 0] = 2.0
@@ -110,7 +102,7 @@ def test_rows_come_from_their_own_seeds_and_leave_torchs_generator_alone():
 
 def test_the_least_sum_of_weights_is_eps(qkv):
     q, k, v = qkv(1, 2, 6, 4, value_dim=3)
-    core = build(eps=100.0)
+    core = build("rfa", eps=100.0)
     phi_q, phi_k = core.query_features(q), core.key_features(k)
     weights = phi_q @ phi_k.mT
     torch.testing.assert_close(core(q, k, v), weights @ v / 100)
@@ -118,4 +110,4 @@ def test_the_least_sum_of_weights_is_eps(qkv):
 
 def test_a_gate_needs_a_past():
     with pytest.raises(ValueError, match="rfa_gated is causal only"):
-        build(gated=True)
+        build("rfa_gated")

@@ -1,50 +1,22 @@
-import itertools
-import math
+from functools import partial
 
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
+from tests.attentions.calls import built, call_of, in_steps
 
 CPU = torch.device("cpu")
 
 
-def build(causal=False, *, num_heads=2, head_dim=4, seq_len=7, value_dim=0, **settings):
-    geometry = Geometry(
-        num_heads=num_heads, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
-    )
-    return build_attention("sliding_window", geometry, **settings)
+build = partial(built, "sliding_window", seq_len=7)
 
 
 def window_of(i, length, window, causal):
     return range(max(0, i - window), min(length, i + (0 if causal else window) + 1))
 
 
-def attention_by_hand(q, k, v, window, causal):
-    """One number at a time."""
-    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
-    for b, h, i in itertools.product(*(range(n) for n in q.shape[:3])):
-        seen = window_of(i, k.shape[2], window, causal)
-        exponentials = [math.exp(q[b, h, i] @ k[b, h, j] / math.sqrt(q.shape[-1])) for j in seen]
-        for j, exponential in zip(seen, exponentials, strict=True):
-            out[b, h, i] += exponential / sum(exponentials) * v[b, h, j]
-    return out
-
-
-@pytest.mark.parametrize("window", [0, 1, 3, 10, 100])
-@pytest.mark.parametrize("seq_len", [1, 2, 31])
 @pytest.mark.parametrize("causal", [False, True])
-def test_it_is_softmax_over_a_window(causal, seq_len, window, qkv):
-    q, k, v = qkv(1, 2, seq_len, 4, value_dim=4 if window % 2 else 3)
-    core = build(causal, seq_len=seq_len, value_dim=v.shape[-1], window=window)
-    expected = attention_by_hand(q, k, v, window, causal)
-    torch.testing.assert_close(core(q, k, v), expected)
-    torch.testing.assert_close(core.reference(q, k, v), expected)
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(("seq_len", "window"), [(777, 40), (777, 200), (1000, 128)])
+@pytest.mark.parametrize(("seq_len", "window"), [(300, 40), (700, 128)])
 def test_tiles_give_what_a_mask_gives(causal, seq_len, window, qkv):
     tensors = [x.requires_grad_() for x in qkv(2, 2, seq_len, 8)]
     core = build(causal, head_dim=8, seq_len=seq_len, window=window)
@@ -86,22 +58,14 @@ def test_the_state_holds_the_window_and_the_token_itself_and_no_more(window, qkv
 def test_parts_of_any_length_turn_the_ring_as_the_whole_sequence_does(window, lengths, qkv):
     tensors = qkv(2, 2, 20, 4)
     core = build(causal=True, seq_len=20, window=window)
-    state, outputs = core.init_state(2, dtype=torch.float64, device=CPU), []
-    for part in zip(*(x.split(lengths, dim=2) for x in tensors), strict=True):
-        out, state = core.step(*part, state)
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, dim=2), core(*tensors))
+    torch.testing.assert_close(in_steps(core, tensors, lengths)[0], core(*tensors))
 
 
 def test_a_sequence_may_grow_without_end_if_the_ring_holds_a_window(qkv):
     q, k, v = qkv(1, 2, 20, 4)
     core = build(causal=True, seq_len=5, window=3)
     whole = build(causal=True, seq_len=20, window=3)(q, k, v)
-    state, outputs = core.init_state(1, dtype=torch.float64, device=CPU), []
-    for part in zip(*(x.split(1, dim=2) for x in (q, k, v)), strict=True):
-        out, state = core.step(*part, state)
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, dim=2), whole)
+    torch.testing.assert_close(in_steps(core, (q, k, v), 1)[0], whole)
     small = build(causal=True, seq_len=5, window=9)
     state = small.init_state(1, dtype=torch.float64, device=CPU)
     with pytest.raises(ValueError, match="sliding_window: a state for 5 tokens holds 0, and 6"):

@@ -1,43 +1,15 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
+from tests.attentions.calls import built
 
 CPU = torch.device("cpu")
 
 
-def build(causal=False, *, num_heads=2, head_dim=4, seq_len=7, value_dim=3, **settings):
-    geometry = Geometry(
-        num_heads=num_heads, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
-    )
-    return build_attention("softmax_chunked", geometry, **settings)
-
-
-def attention_by_hand(q, k, v, causal):
-    """The online softmax of one query, a key at a time."""
-    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
-    for b, h, i in torch.cartesian_prod(*(torch.arange(n) for n in q.shape[:3])).tolist():
-        peak, total, gathered = -math.inf, 0.0, torch.zeros(v.shape[-1], dtype=v.dtype)
-        for j in range(i + 1 if causal else k.shape[2]):
-            score = float(q[b, h, i] @ k[b, h, j]) / math.sqrt(q.shape[-1])
-            higher = max(peak, score)
-            total = total * math.exp(peak - higher) + math.exp(score - higher)
-            gathered = gathered * math.exp(peak - higher) + math.exp(score - higher) * v[b, h, j]
-            peak = higher
-        out[b, h, i] = gathered / total
-    return out
-
-
-@pytest.mark.parametrize("chunk_size", [1, 2, 3, 256])
-@pytest.mark.parametrize("causal", [False, True])
-def test_it_is_the_online_softmax(causal, chunk_size, qkv):
-    q, k, v = qkv(2, 2, 7, 4, value_dim=3)
-    expected = attention_by_hand(q, k, v, causal)
-    core = build(causal, chunk_size=chunk_size)
-    torch.testing.assert_close(core(q, k, v), expected)
-    torch.testing.assert_close(core.reference(q, k, v), expected)
+build = partial(built, "softmax_chunked", seq_len=7, value_dim=3)
 
 
 def test_large_scores_of_either_sign_neither_overflow_nor_vanish():

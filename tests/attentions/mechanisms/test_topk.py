@@ -1,44 +1,11 @@
-import itertools
-import math
+from functools import partial
 
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
-from tests.attentions.calls import call_of
+from tests.attentions.calls import built, call_of, in_steps
 
-CPU = torch.device("cpu")
-
-
-def build(causal=False, *, num_heads=2, head_dim=4, seq_len=11, value_dim=0, **settings):
-    geometry = Geometry(
-        num_heads=num_heads, head_dim=head_dim, seq_len=seq_len, value_dim=value_dim, causal=causal
-    )
-    return build_attention("topk", geometry, **settings)
-
-
-def attention_by_hand(q, k, v, num_kept, causal):
-    """One query at a time: sort its scores, keep the first few, drop the others."""
-    out = torch.zeros(*q.shape[:3], v.shape[-1], dtype=q.dtype)
-    for b, h, i in itertools.product(*(range(n) for n in q.shape[:3])):
-        keys = range(i + 1 if causal else k.shape[2])
-        scores = {j: float(q[b, h, i] @ k[b, h, j]) / math.sqrt(q.shape[-1]) for j in keys}
-        kept = sorted(scores, key=lambda j, of=scores: -of[j])[:num_kept]
-        total = sum(math.exp(scores[j]) for j in kept)
-        for j in kept:
-            out[b, h, i] += math.exp(scores[j]) / total * v[b, h, j]
-    return out
-
-
-@pytest.mark.parametrize("num_kept", [1, 3, 100])
-@pytest.mark.parametrize("causal", [False, True])
-def test_it_is_softmax_over_the_largest_scores(causal, num_kept, qkv):
-    q, k, v = qkv(2, 2, 11, 4, value_dim=3)
-    expected = attention_by_hand(q, k, v, num_kept, causal)
-    for chunk_size in (1, 4, 64):
-        core = build(causal, value_dim=3, k=num_kept, chunk_size=chunk_size)
-        torch.testing.assert_close(core(q, k, v), expected)
-    torch.testing.assert_close(core.reference(q, k, v), expected)
+build = partial(built, "topk", seq_len=11)
 
 
 def test_hidden_keys_are_not_among_the_largest(qkv):
@@ -82,8 +49,7 @@ def test_flops_count_all_scores_and_the_chosen_values(causal, num_kept):
 def test_heads_that_share_keys_choose_among_them_as_among_copies(causal, qkv):
     q, *shared = (x.requires_grad_() for x in qkv(2, 4, 11, 4))
     k, v = (x[:, :2].detach().requires_grad_() for x in shared)
-    geometry = Geometry(num_heads=4, num_kv_heads=2, head_dim=4, seq_len=11, causal=causal)
-    out = build_attention("topk", geometry, k=3, chunk_size=4)(q, k, v)
+    out = build(causal, num_heads=4, num_kv_heads=2, k=3, chunk_size=4)(q, k, v)
     copies = (x.repeat_interleave(2, dim=1) for x in (k, v))
     expected = build(causal, num_heads=4, k=3)(q, *copies)
     torch.testing.assert_close(out, expected)
@@ -97,9 +63,5 @@ def test_heads_that_share_keys_choose_among_them_as_among_copies(causal, qkv):
 def test_a_decoded_token_chooses_among_all_before_it(lengths, qkv):
     tensors = qkv(1, 2, 11, 4)
     core = build(causal=True, k=3)
-    state, outputs = core.init_state(1, dtype=torch.float64, device=CPU), []
-    for part in zip(*(x.split(lengths, dim=2) for x in tensors), strict=True):
-        out, state = core.step(*part, state)
-        outputs.append(out)
-    torch.testing.assert_close(torch.cat(outputs, dim=2), core(*tensors))
+    torch.testing.assert_close(in_steps(core, tensors, lengths)[0], core(*tensors))
     assert core.decode_flops(call_of(11)) == 2 * 2 * (11 * 4 + 3 * 8)

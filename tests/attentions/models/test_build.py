@@ -51,7 +51,7 @@ def test_the_library_offers_models_by_name():
 
 
 LEAST = ("nalaformer_xt", "deit_tiny", "pvt_tiny", "pvt_v2_b0", "swin_tiny", "nala_swin_tiny")
-"""Of each way to build one; the slow tests take all the others."""
+"""A model for each way to build one; the slow tests take all the others."""
 
 
 @pytest.mark.parametrize(
@@ -67,51 +67,37 @@ def test_every_model_takes_the_least_size_that_it_claims(name):
         assert model.to("meta").eval()(images(size)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("size", [0, 33, 16, -32, 32.0, True])
-def test_a_size_that_a_model_does_not_take_is_named_with_its_step(size):
-    with pytest.raises(ValueError, match=r"nalaformer_xt: image_size is .*multiple of 32"):
-        build_model("nalaformer_xt", image_size=size)
-
-
-def test_a_number_of_classes_below_one_is_refused():
-    with pytest.raises(ValueError, match="num_classes is 0"):
-        build_model("nalaformer_xt", image_size=32, num_classes=0)
+XT = "nalaformer_xt"
 
 
 @pytest.mark.parametrize(
-    ("mechanism", "why"),
+    ("name", "settings", "why"),
     [
-        ("retnet", "retnet is causal only"),
-        ("gated_deltanet", "gated_deltanet is causal only"),
-        ("nalla", "did you mean nala"),
+        *(
+            (XT, {"image_size": n}, r"nalaformer_xt: image_size is .*multiple of 32")
+            for n in (0, 33, 16, -32, 32.0, True)
+        ),
+        (XT, {"num_classes": 0}, "num_classes is 0"),
+        (XT, {"mechanism": "retnet"}, "retnet is causal only"),
+        (XT, {"mechanism": "gated_deltanet"}, "gated_deltanet is causal only"),
+        (XT, {"mechanism": "nalla"}, "did you mean nala"),
+        (
+            XT,
+            {"mechanism": "agent", "num_agents": 5},
+            r"nalaformer_xt, stage 1 with 1 heads on a 8x8 grid: agent: num_agents is 5",
+        ),
+        *((XT, {"stages": s}, "allowed are some of 1, 2, 3, 4") for s in ((0,), (5,), ())),
+        *(("pvt_tiny", given, "without a mechanism") for given in ({"lam": 2}, {"stages": (1,)})),
     ],
 )
-def test_a_mechanism_that_cannot_mix_an_image_is_refused(mechanism, why):
+def test_what_a_model_does_not_take_is_refused(name, settings, why):
     with pytest.raises(ValueError, match=why):
-        build_model("nalaformer_xt", mechanism, image_size=32)
-
-
-def test_a_refusal_of_a_mechanism_names_model_and_stage():
-    message = r"nalaformer_xt, stage 1 with 1 heads on a 8x8 grid: agent: num_agents is 5"
-    with pytest.raises(ValueError, match=message):
-        build_model("nalaformer_xt", "agent", image_size=32, num_agents=5)
+        build_model(name, **{"image_size": 32} | settings)
 
 
 def test_a_hyperparameter_that_the_mechanism_does_not_take_is_refused():
     with pytest.raises(TypeError, match="takes no hyperparameter 'lamb'"):
         build_model("nalaformer_xt", "nala", image_size=32, lamb=1)
-
-
-@pytest.mark.parametrize("given", [{"lam": 2}, {"stages": (1,)}])
-def test_settings_without_a_mechanism_to_take_them_are_refused(given):
-    with pytest.raises(ValueError, match="without a mechanism"):
-        build_model("pvt_tiny", image_size=32, **given)
-
-
-@pytest.mark.parametrize("stages", [(0,), (5,), ()])
-def test_stages_that_a_model_does_not_have_are_refused(stages):
-    with pytest.raises(ValueError, match="allowed are some of 1, 2, 3, 4"):
-        build_model("nalaformer_xt", image_size=32, stages=stages)
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):

@@ -25,6 +25,13 @@ FOR_IMAGES = [
     and not name.endswith("_published")
 ]
 
+FIRST = ("agent", "flatten_layer", "linformer", "local_only", "nala", "performer", "softmax")
+"""A core or a layer of each kind; the slow tests take all others."""
+
+
+def slow(name):
+    return pytest.param(name, marks=pytest.mark.slow)
+
 
 def tiny(mechanism="nala_layer", *, stages=(1, 2), image_size=64, sizes=TINY, **settings):
     swap = Swap(model="tiny", mechanism=mechanism, stages=stages, hyperparameters=settings)
@@ -67,7 +74,7 @@ def test_a_block_with_the_authors_weights_gives_the_authors_output(case, mechani
     assert differs_from_authors(case, mixers(model)[-1]) <= 1
 
 
-@pytest.mark.parametrize("mechanism", FOR_IMAGES)
+@pytest.mark.parametrize("mechanism", [*FIRST, *(slow(n) for n in FOR_IMAGES if n not in FIRST)])
 def test_every_mechanism_for_images_trains_in_every_stage(mechanism):
     model = tiny(mechanism, stages=(1, 2, 3, 4))
     x = torch.randn(2, 3, 64, 64)

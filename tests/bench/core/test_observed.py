@@ -1,4 +1,4 @@
-"""What follows from a result alone: where a run is stuck, and what cannot be true together."""
+"""Conclusions from a result alone: where a run is stuck, and values that exclude each other."""
 
 from __future__ import annotations
 

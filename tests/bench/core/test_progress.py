@@ -1,4 +1,4 @@
-"""What others wrote, such as a lease's words, is shown as it is."""
+"""Texts of others, such as a lease's words, are shown as they are."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Example(Settings):
 
     attention: Rows = rows("softmax", "linear")
     seed: Many[Annotated[int, Interval(ge=0)]] = (0,)
-    """Of all draws."""
+    """Settings of all draws."""
     mode: Literal["idle", "busy"] = "idle"
     """How."""
     run: Inner = Inner()
@@ -73,7 +73,7 @@ def test_help_has_every_key_with_its_default_its_meaning_and_other_choices(capsy
     lines = said.splitlines()
     assert code == 0
     assert "Do nothing with each mechanism, and say so." in lines
-    assert "  seed: 0                 # Of all draws." in lines
+    assert "  seed: 0                 # Settings of all draws." in lines
     assert "  mode: idle              # How. One of: busy." in lines
     assert "    timeout_s: 60.0       # Longest silence." in lines
     assert "    names: [a]" in lines and "  docs: ${out}" in lines

@@ -1,4 +1,4 @@
-"""What a comparison over seeds takes from results."""
+"""Results as a comparison over seeds takes them."""
 
 from __future__ import annotations
 

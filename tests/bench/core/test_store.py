@@ -50,12 +50,6 @@ def test_each_process_has_a_file_of_its_own_and_all_are_read(tmp_path: Path) -> 
     assert sorted(p.name for p in (tmp_path / "records").iterdir()) == ["a.jsonl", "b.jsonl"]
 
 
-def test_a_second_store_of_the_same_name_goes_on_where_the_first_stopped(tmp_path: Path) -> None:
-    stored(tmp_path, ONE)
-    stored(tmp_path, TWO)
-    assert read_records(tmp_path) == (ONE, TWO)
-
-
 def test_an_appended_line_is_synced_to_the_disk_before_append_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +98,7 @@ def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path: Path) 
     assert read_records(tmp_path) == (ONE, TWO, THREE)
 
 
-@pytest.mark.parametrize("kept", [1, 5, 9, 40, 300, -1])
+@pytest.mark.parametrize("kept", [1, 40, -1])
 def test_a_torn_last_line_is_reported_and_passed_over(tmp_path: Path, kept: int) -> None:
     path = stored(tmp_path, ONE, TWO)
     whole = path.read_bytes()
@@ -176,15 +170,9 @@ def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> Non
     [
         '{"epoch": 3, "loss": 0.1}',
         "[1, 2]",
-        '"text"',
-        "7",
-        "null",
-        "hello, this is a log",
-        '{"entry":"x","schema_version":1}',
         '{"entry":"x","schema_version":1,"cell":[],"status":"ok"}',
         ONE.to_json().replace('"status":"ok"', '"status":"fine"'),
         "[" * 100_000,
-        '{"entry":' * 100_000,
         "9" * 10_000,
     ],
 )
@@ -221,13 +209,6 @@ def test_a_line_that_is_too_long_is_left_out_whole(
     assert first.record is None and first.size == 35_013
     assert [line.number for line in others] == [2, 3]
     assert [line.record for line in others] == [ONE, TWO]
-
-
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE)
-    os.mkfifo(path.parent / "pipe.jsonl")
-    with pytest.raises(ConfigError, match=r"pipe\.jsonl is not a file"):
-        read_store(tmp_path)
 
 
 def test_a_record_of_a_newer_schema_says_so(tmp_path: Path) -> None:
@@ -310,19 +291,6 @@ def test_a_sync_that_fails_is_an_error_too(tmp_path: Path, monkeypatch: pytest.M
         here.append(TWO)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always full device")
-def test_a_device_that_is_really_full_is_a_store_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = Store(tmp_path, "a")
-    here.append(ONE)
-    full = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
-    monkeypatch.setattr(files, "open_to_append", lambda *_: full)
-    monkeypatch.setattr(files, "_mend_end", lambda *_: False)
-    with pytest.raises(StoreError, match="No space left on device"):
-        here.append(TWO)
-
-
 def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="Cannot make the folder"):
@@ -335,16 +303,12 @@ def test_a_name_with_a_folder_in_it_is_refused(tmp_path: Path, name: str) -> Non
         Store(tmp_path, name)
 
 
-def test_the_newest_record_of_a_cell_counts() -> None:
+def test_the_newest_record_of_a_cell_counts_and_of_one_moment_the_later_line() -> None:
     cell = made.kernel_cell("nala")
     old = made.failed_record(cell, Status.TIMED_OUT, "too slow", started_at="2031-01-01T00:00:00Z")
     new = made.ok_record(cell, made.speed([1.0]), started_at="2031-01-02T00:00:00Z")
     assert latest([old, new]) == [new]
     assert latest([new, old]) == [new]
-
-
-def test_of_records_of_one_moment_the_later_line_counts() -> None:
-    cell = made.kernel_cell("nala")
     first, second = made.ok_record(cell, made.speed([1.0])), made.ok_record(cell, made.speed([2.0]))
     assert latest([first, second]) == [second]
 

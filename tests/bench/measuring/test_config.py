@@ -2,46 +2,18 @@ from pathlib import Path
 
 import pytest
 
+from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
+from bench.core.places import CONF
 from bench.measuring.config import Shard, read_sweep_config
 
-BASE = {
+BASE = read_yaml(CONF / "sweep.yaml") | {
     "attention": {
         "softmax": {"mechanism": "softmax"},
         "linear": {"mechanism": "linear", "eps": 1e-6},
     },
     "task": {"recall": {"task": "recall", "num_steps": 5}},
-    "seq_len": [256, 1024],
-    "batch_size": 1,
-    "num_heads": 4,
-    "num_kv_heads": None,
-    "head_dim": 64,
-    "key_len": None,
-    "padding": 0,
-    "ragged": 0,
-    "dtype": "float32",
-    "device": "auto",
-    "mode": "forward",
-    "causal": False,
-    "scope": "core",
-    "cache": "warm",
-    "compile": "eager",
-    "num_threads": 1,
-    "max_seq_len": {},
-    "seed": 0,
-    "plugins": [],
-    "out": "results",
-    "dry_run": False,
-    "force": False,
-    "require_ok": False,
-    "measure": {
-        "target_half_width": 0.02,
-        "budget_s": 1,
-        "min_rounds": 7,
-        "max_rounds": 200,
-        "min_sample_s": 0.001,
-    },
-    "run": {"timeout_s": 60, "task_timeout_s": 600, "allocator": "retain"},
+    "rates": None,
 }
 
 

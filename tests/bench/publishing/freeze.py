@@ -22,7 +22,7 @@ FROZEN = Path(__file__).parent / "frozen"
 STORE, PAGES = FROZEN / "store", FROZEN / "pages"
 COMMAND = "python -m tests.bench.publishing.freeze"
 MAX_BYTES = 3_000_000
-"""Of all that is frozen, as it lies in git."""
+"""The most that all frozen files may take together in git."""
 NUM_LINES, NUM_COLUMNS = 24, 240
 """How much of a difference is shown."""
 
@@ -37,7 +37,7 @@ def unpacked_store(out: Path) -> Path:
 
 
 def stored(folder: Path) -> dict[str, bytes]:
-    """What is frozen in a folder, by its path there."""
+    """Frozen files of a folder, by their path there."""
     return {
         path.relative_to(folder).as_posix().removesuffix(".gz"): gzip.decompress(path.read_bytes())
         for path in sorted(folder.rglob("*.gz"))

@@ -108,7 +108,7 @@ def new_records() -> list[Record]:
 
 
 def older_records() -> list[Record]:
-    """What newer records replace, one of them with another method."""
+    """Records that newer ones replace, one of them with another method."""
     blocks = made.block_records(("softmax", "nala", "linear"), seq_len=256, num_rounds=12, seed=5)
     blocks += made.block_records(("softmax", "performer"), seq_len=512, num_rounds=12)
     aged = [replace(r, started_at="2031-05-05T00:00:00Z", sweep=OLD) for r in blocks]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.record import Record, Status
+from bench.core.record import Record
 from bench.core.store import Store
 from bench.publishing.accuracy import accuracy_page, chosen, main, wall_s
 from tests import records as made
@@ -36,16 +36,6 @@ def stored(folder: Path, records: Sequence[Record]) -> Path:
     return folder
 
 
-def test_a_page_says_where_when_how_long_and_by_which_command() -> None:
-    records = [at(r, "2031-05-06T07:00:00Z", 90.0) for r in made.task_records(["softmax", "none"])]
-    page = accuracy_page(records, COMMAND)
-    assert page.startswith("# Accuracy on recall, over 3 seeds\n")
-    assert "Imaginary 9000" in page and "commit 0000000, 2031-05-06" in page
-    assert "6 trainings in 1 min 30 s of wall time, 9 min 0 s if they had run" in page
-    assert f"\n    {COMMAND}\n" in page
-    assert "| control | none (control) |" in page and "## recall · cpu" in page
-
-
 def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep() -> None:
     one, two, three = made.task_records(["softmax"])
     records = [
@@ -54,19 +44,6 @@ def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep() -> No
         at(three, "2031-05-07T07:00:00Z", 10.0, sweep="next day"),
     ]
     assert wall_s(records) == 100.0
-
-
-def test_what_was_not_trained_is_named_with_its_reason_and_costs_no_time() -> None:
-    skipped = made.failed_record(made.task_cell("flatten"), Status.SKIPPED, "no causal form.")
-    page = accuracy_page([*made.task_records(["softmax"]), skipped], COMMAND)
-    assert "3 trainings in" in page
-    assert "| flatten |" in page and "no causal form." in page
-
-
-def test_tasks_of_a_curve_stand_in_the_order_of_their_numbers() -> None:
-    page = accuracy_page([*with_pairs(16), *with_pairs(4)], COMMAND)
-    assert "# Accuracy on recall, over" in page
-    assert page.index("## recall num_pairs=4 ") < page.index("## recall num_pairs=16 ")
 
 
 def test_tasks_can_be_named_with_a_setting_and_stand_in_the_order_of_their_names() -> None:

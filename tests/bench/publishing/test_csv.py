@@ -59,13 +59,6 @@ def test_lines_end_as_rfc_4180_wants_and_awkward_text_survives() -> None:
     assert rows([record])[0]["reason"] == reason
 
 
-def test_a_replaced_record_keeps_its_row_and_says_that_it_was_replaced() -> None:
-    cell = made.kernel_cell("nala")
-    old = made.failed_record(cell, Status.CRASHED, "SIGSEGV", started_at="2030-01-01T00:00:00Z")
-    new = made.ok_record(cell, made.speed([1.0]))
-    assert [row["is_latest"] for row in rows([old, new])] == ["false", "true"]
-
-
 def test_flat_rows_hold_numbers_and_every_column() -> None:
     columns, found = flat_rows(made.sweep_records(), METRICS)
     assert all(tuple(row) == columns for row in found)

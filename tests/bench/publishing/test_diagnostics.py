@@ -1,4 +1,4 @@
-"""What `bench.diagnose` left in a store, in a report on that store."""
+"""Findings of `bench.diagnose` in a store, in a report on that store."""
 
 from __future__ import annotations
 

@@ -76,14 +76,3 @@ def test_speed_ups_and_flops_of_a_filter_are_over_the_whole_model() -> None:
     assert (kept.filter, kept.latency_s, kept.ratios) == ("random", 1.0, (2.0, 3.0, 0.5))
     assert (kept.latency_ratio, kept.flops_ratio) == (0.5, 0.3)
     assert kept.minus_whole == pytest.approx((-0.4,))
-
-
-def test_the_table_says_speed_up_latency_and_flops_beside_the_whole_model() -> None:
-    (section,) = task_sections(build_leaderboard(with_filters(row("object_rate", 0.5)), ("none",)))
-    (table,) = [table for table in section.tables if "token filters" in table.title]
-    whole, kept = (line[6:] for line in table.texts())
-    assert (whole, kept) == (
-        ("1", "2.00", "100 (1.00 kFLOP)"),
-        ("2.00 [2.00, 2.00]", "1.00", "30.0"),
-    )
-    assert table.texts()[1][1:4] == ("object_rate (oracle)", "0.5", "19")

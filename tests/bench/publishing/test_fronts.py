@@ -19,13 +19,6 @@ def timed(*lengths: int, **shape: object) -> list[Record]:
     return [r for n in lengths for r in made.block_records(ENTRIES, seq_len=n, **shape)]
 
 
-def test_a_front_has_the_cheap_and_the_good_and_no_control() -> None:
-    by_metric = found(timed(256, 4096) + made.task_records(ENTRIES))
-    assert by_metric["latency_s"].names == ("linear", "softmax")
-    assert set(by_metric["latency_s"].points) == {"softmax", "linear", "nala"}
-    assert set(by_metric) == {"latency_s", "peak_memory_bytes", "flops"}
-
-
 def test_costs_are_those_of_the_longest_length() -> None:
     ranking = found(timed(64, 4096) + made.task_records(ENTRIES))["latency_s"].ranking
     assert ranking is not None
@@ -39,16 +32,6 @@ def test_what_may_not_be_ranked_is_on_no_front() -> None:
         for r in timed(4096) + made.task_records(ENTRIES)
     ]
     assert set(found(records)["latency_s"].points) == {"softmax", "nala"}
-
-
-def test_a_task_that_keeps_a_state_has_a_front_against_it() -> None:
-    records = [
-        made.changed(r, state_bytes=1000 * (r.cell.entry == "softmax") + 100)
-        for r in made.task_records(ENTRIES)
-    ]
-    front = found(records)["state_bytes"]
-    assert front.ranking is None
-    assert front.names == ("linear", "softmax")
 
 
 def test_of_bits_per_byte_less_is_better() -> None:

@@ -60,12 +60,6 @@ def test_without_charts_there_is_no_folder_and_no_picture_on_the_page(tmp_path: 
     assert "](charts/" not in (tmp_path / "leaderboard.md").read_text()
 
 
-def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
-    first = publish(made.sweep_records(), config(tmp_path / "a")).files
-    second = publish(made.sweep_records(), config(tmp_path / "b")).files
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-
-
 def test_what_wandb_has_to_say_is_passed_on_and_the_tables_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,36 +55,6 @@ def test_the_only_row_that_has_settled_is_ahead_of_nobody() -> None:
     assert row_of(records, "softmax")["rank"] == ""
 
 
-def test_a_run_that_still_improved_is_marked_comes_last_and_has_no_rank() -> None:
-    records = [
-        *trained("nala", [0.99, 0.99], ended="maximum"),
-        *trained("softmax", [0.9, 0.9], ended="plateau"),
-        *trained("linear", [0.8, 0.8], ended="ceiling"),
-    ]
-    (section,) = task_sections(board(records))
-    assert section.tables[0].header[:3] == ("rank", "entry", "marks")
-    assert [row[:3] for row in section.tables[0].texts()] == [
-        ("1", "softmax", ""),
-        ("2", "linear", ""),
-        ("", "nala", "not settled"),
-    ]
-    assert any("Not settled, so not ranked: nala" in note for note in section.notes)
-
-
-def test_what_sees_the_future_comes_last_and_has_no_rank() -> None:
-    records = [
-        *trained("nala", [0.99, 0.99], leaks_future=True, collapsed=True),
-        *trained("softmax", [0.9, 0.9]),
-        *trained("linear", [0.5, 0.5]),
-    ]
-    (section,) = task_sections(board(records))
-    assert [row[:3] for row in section.tables[0].texts()] == [
-        ("1", "softmax", ""),
-        ("2", "linear", ""),
-        ("", "nala", "leaks the future; collapsed"),
-    ]
-
-
 def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there() -> None:
     records = [
         *trained("softmax", [0.99, 0.99], steps_to_90=120),
@@ -96,18 +66,6 @@ def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there() -> None:
     assert row_of(records, "linear")["steps to 90 %"] == ""
     partly = [*trained("nala", [0.99], steps_to_90=200), *trained("nala", [0.0, 0.3])[1:]]
     assert row_of(partly, "nala")["steps to 90 %"] == "200 (1 of 2)"
-
-
-def test_a_rate_at_the_edge_of_what_was_tried_is_marked() -> None:
-    (record,) = trained("nala", [0.9])
-    work = replace(record.cell.task, settings={"learning_rate": 0.03}, shared_rate=0.006)
-    edge = replace(
-        record, cell=replace(record.cell, workload=replace(work, is_at_edge=True)), sweep="x"
-    )
-    assert row_of([edge], "nala")["learning rate"] == "0.03 searched, at the edge"
-    (section,) = task_sections(board([edge]))
-    assert any(note.startswith("At the edge: ") for note in section.notes)
-    assert edge.cell.key == replace(record.cell, workload=work).key  # a label
 
 
 def lengthened(entry: str, *longer: tuple[float, float]) -> list[Record]:
@@ -170,15 +128,6 @@ def test_a_length_at_which_a_seed_broke_down_says_so_and_is_not_solved() -> None
     assert row["solved to"] == "64 tokens"
     (section,) = task_sections(board(records))
     assert any("does not count as solved" in note for note in section.notes)
-
-
-def test_a_mechanism_that_cannot_be_on_a_task_is_named_and_has_no_row() -> None:
-    skipped = made.failed_record(made.task_cell("nala", seed=0), Status.SKIPPED, "no causal form")
-    records = [*made.task_records(["softmax", "linear"], seeds=[0]), skipped]
-    (section,) = task_sections(board(records))
-    assert {row[0] for row in section.tables[0].texts()} == {"softmax", "linear"}
-    assert "Not trained (reasons below the tables): nala." in section.notes
-    assert not any("not comparable" in note for note in section.notes)
 
 
 def test_a_table_of_equal_cost_names_the_size_that_was_set_and_how_near_it_came() -> None:

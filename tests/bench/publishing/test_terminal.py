@@ -31,7 +31,7 @@ CONFIG = PublishConfig(
 
 
 def printed(records: list[Record], width: int) -> str:
-    """What a log gets: no terminal, so neither colour nor control characters."""
+    """Text for a log: no terminal, so neither colour nor control characters."""
     file = io.StringIO()
     print_leaderboard(
         build_leaderboard(records, CONFIG.controls), CONFIG, Console(file=file, width=width)

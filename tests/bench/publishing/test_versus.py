@@ -8,7 +8,7 @@ import pytest
 from bench.core.cli.errors import ConfigError
 from bench.core.record import Quality, Record, Status
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.versus import Versus, versus, versus_lines, versus_sections
+from bench.publishing.versus import Versus, versus
 from tests import records as made
 
 
@@ -28,21 +28,6 @@ def sweep(*lengths: int, **shape: Any) -> list[Record]:
         key = block[0].cell.key
         records += [made.changed(r, rounds_key=f"{n}{shape}", reference_key=key) for r in block]
     return records
-
-
-def test_the_verdict_on_time_flips_with_the_length() -> None:
-    leaderboard = board(sweep(256, 1024, 4096))
-    found = versus(leaderboard, "nala", "softmax")
-    assert of(found, "faster") == ["softmax", "nala", "nala"]
-    (flip,) = [flip for flip in found.flips if flip.of == "faster"]
-    assert (flip.axis, flip.winners) == (
-        "seq_len",
-        ((256, "softmax"), (1024, "nala"), (4096, "nala")),
-    )
-    lines = versus_lines(found, leaderboard)
-    assert lines[0] == "Faster, in 3 places: nala 2, softmax 1."
-    assert "Which is faster flips with seq_len: softmax at 256; nala at 1,024, 4,096." in lines
-    assert lines[-1].startswith("nala overtakes softmax at 5")
 
 
 def test_what_never_changes_does_not_flip() -> None:
@@ -111,15 +96,6 @@ def test_a_row_without_a_score_is_no_tie() -> None:
         versus(board(made.task_records(["softmax"]) + failed), "nala", "softmax")
 
 
-def test_settings_of_one_label_have_a_row_each_in_the_table() -> None:
-    records = trained(0.99, 0.9, num_steps=600) + trained(0.6, 0.9, num_steps=1200)
-    (tasks,) = versus_sections(versus(board(records), "nala", "softmax"))
-    assert [(at.rpartition(" · ")[2], won) for at, won in tasks.tables[0].texts()] == [
-        ("num steps 1200", "softmax: 60.0 vs. 90.0 %"),
-        ("num steps 600", "nala: 99.0 vs. 90.0 %"),
-    ]
-
-
 def test_a_task_setting_can_be_the_axis_of_a_flip() -> None:
     records = trained(0.99, 0.9, num_pairs=4) + trained(0.6, 0.9, num_pairs=8)
     found = versus(board(records), "nala", "softmax")
@@ -135,12 +111,3 @@ def test_a_task_setting_can_be_the_axis_of_a_flip() -> None:
 def test_a_pair_that_is_none_is_refused(pair: tuple[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         versus(board(sweep(256)), *pair)
-
-
-def test_every_verdict_stands_in_a_table_with_its_numbers() -> None:
-    records = sweep(256, 1024) + made.task_records(("softmax", "nala"))
-    speed, tasks = versus_sections(versus(board(records), "nala", "softmax"))
-    assert speed.tables[0].header == ("at", "faster", "less memory", "fewer FLOPs")
-    assert [row[0] for row in speed.tables[0].texts()] == ["256", "1,024"]
-    assert speed.tables[0].texts()[1][1].startswith("nala: 1.5")
-    assert tasks.title == "Tasks"

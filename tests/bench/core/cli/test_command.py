@@ -1,4 +1,4 @@
-"""What Hydra says of a command line, in our words and with our exit codes."""
+"""Messages of Hydra about a command line, in our words and with our exit codes."""
 
 import os
 import sys
@@ -16,9 +16,7 @@ def never(config):
     raise AssertionError("a command line that is wrong must not reach the command")
 
 
-@pytest.mark.parametrize(
-    "word", ["attention=null", "attention=5", "attention=[1]", "attention=[softmax,null]"]
-)
+@pytest.mark.parametrize("word", ["attention=null", "attention=[softmax,1]", "attention={a:1}"])
 def test_a_group_that_is_given_no_name_is_a_users_mistake(word, capsys):
     assert run_app("sweep", never, [word]) == 2
     said = capsys.readouterr().err
@@ -26,11 +24,6 @@ def test_a_group_that_is_given_no_name_is_a_users_mistake(word, capsys):
         f"ConfigError: {word}: attention takes names, in a list or alone. Known:"
     )
     assert "Traceback" not in said
-
-
-def test_entries_written_out_on_the_command_line_are_told_to_be_names(capsys):
-    assert run_app("sweep", never, ["attention={a:1}"]) == 2
-    assert "attention={a:1}: attention takes names" in capsys.readouterr().err
 
 
 def test_the_group_that_is_wrong_is_the_one_that_is_named(capsys):
@@ -89,9 +82,9 @@ def test_where_no_key_is_near_those_of_the_top_are_listed_and_no_others(capsys):
     assert "Did you mean wandb.mode" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("word", ["++seq_len=5", "+max_seq_len.softmax=4", "++wandb.mode=offline"])
-def test_a_key_that_is_there_may_be_added_to(word):
-    assert run_app("sweep", lambda config: 0, ["attention=[softmax]", word]) == 0
+def test_a_key_that_is_there_may_be_added_to():
+    words = ["++seq_len=5", "+max_seq_len.softmax=4", "++wandb.mode=offline"]
+    assert run_app("sweep", lambda config: 0, ["attention=[softmax]", *words]) == 0
 
 
 def test_the_keys_that_are_named_are_the_commands_own(capsys):
@@ -155,10 +148,8 @@ def test_a_folder_of_hydras_that_cannot_be_made_is_named_with_its_key(capsys):
     ("word", "said"),
     [
         ("attention=softmx", "attention=softmx: there is no such attention. Did you mean softmax"),
-        ("attention=[softmx]", "attention=softmx: there is no such attention. Did you mean"),
         ("experiment=publishedd", "experiment=publishedd: there is no such experiment. Did you"),
         ("hydra/launcher=basik", "there is no such hydra/launcher. Did you mean basic?"),
-        ("run.timeout=3", "run.timeout is not a key of sweep. Did you mean run.timeout_s"),
         ("attention.softmax.bakend=x", "is not a key of sweep. Did you mean attention.softmax.b"),
         ("measure.xyz=1", "Known: measure.budget_s, "),
     ],
@@ -168,21 +159,13 @@ def test_a_misspelt_name_or_key_is_told_with_the_nearest_one(word, said, capsys)
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("words", "entries"),
-    [
-        (["attention=[softmax,mine]"], ["softmax", "mine"]),
-        (["attention=mine"], ["mine"]),
-        (["attention=[softmax]"], ["softmax"]),
-    ],
-)
-def test_a_mechanism_of_a_plugin_that_has_no_yaml_is_a_row_with_its_defaults(words, entries):
+@pytest.mark.parametrize("word", ["attention=[softmax,mine]", "attention=mine"])
+def test_a_mechanism_of_a_plugin_that_has_no_yaml_is_a_row_with_its_defaults(word):
     seen = []
-    words = ["plugins=[my_module]", *words, "task=[]"]
+    words = ["plugins=[my_module]", word, "task=[]"]
     assert run_app("sweep", lambda config: seen.append(config) or 0, words) == 0
-    assert list(seen[0]["attention"]) == entries
-    if "mine" in entries:
-        assert seen[0]["attention"]["mine"] == {"mechanism": "mine"}
+    assert list(seen[0]["attention"])[-1] == "mine"
+    assert seen[0]["attention"]["mine"] == {"mechanism": "mine"}
 
 
 def test_without_a_plugin_a_name_without_a_yaml_is_a_mistake(capsys):

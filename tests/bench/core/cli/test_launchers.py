@@ -49,13 +49,13 @@ def test_a_launcher_without_a_multirun_is_refused(capsys, tmp_path):
 
 
 def test_a_multirun_that_measures_nothing_leaves_nothing_but_what_was_there(tmp_path, capsys):
-    words = ["-m", "attention=softmax,linear", "seq_len=32", "task=[]", "dry_run=true"]
+    words = ["-m", "attention=softmax", "seq_len=32", "task=[]", "dry_run=true"]
     assert sweep.main([*words, f"out={tmp_path / 'new' / 'out'}"]) == 0
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "old" / "hydra" / "another").mkdir(parents=True)
     assert sweep.main([*words, f"out={tmp_path / 'old'}"]) == 0
     assert [p.name for p in (tmp_path / "old" / "hydra").iterdir()] == ["another"]
-    assert capsys.readouterr().out.count("Nothing was measured") == 4
+    assert capsys.readouterr().out.count("Nothing was measured") == 2
 
 
 def test_a_dry_multirun_leaves_a_folder_that_was_there(tmp_path):

@@ -26,7 +26,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "loop": (lambda path: path.symlink_to(path.name), "is a link"),
     "foreign": (lambda path: path.symlink_to("/etc/hostname"), "is a link"),
 }
-"""By name: what lies where a file of a store should be, and the words about it."""
+"""Name -> what lies where a file of a store should be, and the words about it."""
 
 hostile = pytest.mark.parametrize(("put", "words"), HOSTILE.values(), ids=HOSTILE.keys())
 

@@ -1,4 +1,4 @@
-"""What cannot be said ends nothing."""
+"""A stream that cannot be written to ends nothing."""
 
 import os
 import subprocess

@@ -10,7 +10,7 @@ from attentions.base import Attention, AttentionLayer
 
 
 def claims(name, **capabilities):
-    """What `register_attention` sets, without the registry."""
+    """Set the attributes that `register_attention` sets, without the registry."""
 
     def enter(cls):
         cls.name, cls.title, cls.source = name, name, "tests"
@@ -90,7 +90,7 @@ class Window(Attention):
 
 @claims("fused", causal=True)
 class Fused(Explicit):
-    """By torch's kernel, whose tiles nobody sees; it takes values as wide as queries."""
+    """Torch's kernel, whose tiles nobody sees; it takes values as wide as queries."""
 
     def __init__(self, geometry):
         super().__init__(geometry)

@@ -1,5 +1,7 @@
 """Right formulas are confirmed, wrong ones fail, and what nothing confirms is not passed over."""
 
+import functools
+
 import pytest
 import torch
 from torch.nn import functional
@@ -12,6 +14,7 @@ from tests.bench.measuring.costs import mechanisms as made
 CONFIRMED, FAILED, UNCONFIRMED = FlopVerdict.CONFIRMED, FlopVerdict.FAILED, FlopVerdict.UNCONFIRMED
 
 
+@functools.cache
 def proofs(kind):
     return {proof.form: proof for proof in prove_flops(kind)}
 
@@ -82,15 +85,14 @@ def test_pairs_that_a_window_leaves_out_are_not_needed():
     assert "pair by pair it takes" in proofs(without)["bidirectional"].reason
 
 
-@pytest.mark.parametrize("factor", [0.98, 1.02, 2.0])
+@pytest.mark.parametrize("factor", [0.98, 1.02])
 def test_a_formula_that_is_wrong_by_two_per_cent_fails(factor):
     wrong = made.off_by(made.Explicit, factor, "flops", "executed_flops")
     assert set(statuses(wrong).values()) == {FAILED}
     assert "are counted" in proofs(wrong)["bidirectional"].reason
 
 
-@pytest.mark.parametrize("factor", [0.98, 1.02])
-@pytest.mark.parametrize("kind", [made.Explicit, made.Fused])
+@pytest.mark.parametrize(("kind", "factor"), [(made.Explicit, 0.98), (made.Fused, 1.02)])
 def test_what_a_causal_form_needs_is_wrong_by_two_per_cent_even_if_what_it_executes_is_right(
     kind, factor
 ):
@@ -160,13 +162,12 @@ def test_a_formula_that_raises_has_failed_and_the_other_forms_have_not(error):
 
 
 def test_what_cannot_be_watched_is_unconfirmed():
-    class Absent(made.Explicit):
-        pass
-
-    made.claims("absent", requires=("no_such_package",))(Absent)
-    assert "no_such_package" in proofs(Absent)["bidirectional"].reason
-    made.claims("elsewhere", devices=("cuda",))(Absent)
-    assert "does not run on a CPU" in proofs(Absent)["bidirectional"].reason
+    for claims, words in (
+        ({"requires": ("no_such_package",)}, "no_such_package"),
+        ({"devices": ("cuda",)}, "does not run on a CPU"),
+    ):
+        kind = made.claims("absent", **claims)(type("Absent", (made.Explicit,), {}))
+        assert words in proofs(kind)["bidirectional"].reason
 
     class Picky(made.Explicit):
         def forward(self, q, k, v):
@@ -207,7 +208,7 @@ def test_no_mechanism_without_a_formula_is_taken_for_one_that_has_the_formula_ze
     assert statuses(Nothing) == {"bidirectional": CONFIRMED}
 
 
-@pytest.mark.parametrize("name", ["softmax", "linear", "nala", "uniform", "none"])
+@pytest.mark.parametrize("name", ["linear", "uniform", "none"])
 def test_these_mechanisms_are_confirmed(name):
     found = proofs(attention_class(name))
     assert {p.form: p.reason for p in found.values() if p.status is not CONFIRMED} == {}

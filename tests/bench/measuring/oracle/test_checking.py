@@ -1,4 +1,4 @@
-"""What is checked is the call that is timed, before the rounds and after them."""
+"""The check looks at the call that is timed, before the rounds and after them."""
 
 import os
 import shutil
@@ -143,7 +143,7 @@ def test_no_room_for_what_a_trial_leaves_ends_nothing(monkeypatch):
 
 
 def run(monkeypatch, forward, name="linear", **changes):
-    """What is found of a mechanism with another forward pass."""
+    """Findings about a mechanism with another forward pass."""
     monkeypatch.setattr(attentions.attention_class(name), "forward", forward)
     return check(Subject(cell(name, **changes)))
 
@@ -162,8 +162,7 @@ def test_an_output_in_the_memory_of_an_input_is_a_view(monkeypatch):
     assert run(monkeypatch, lambda self, q, k, v: v, name="none").is_view
 
 
-@pytest.mark.parametrize("seq_len", [2, 32, 257])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("seq_len", "dtype"), [(2, "float32"), (32, "bfloat16"), (257, "float32")])
 def test_a_causal_form_that_looks_one_token_ahead_leaks(monkeypatch, seq_len, dtype):
     def forward(self, q, k, v):
         return v.cumsum(dim=-2) + v.roll(-1, dims=-2)
@@ -271,7 +270,7 @@ def test_what_is_wrong_in_training_only_is_refused(monkeypatch):
         run(monkeypatch, forward, name="softmax", mode="forward_backward")
 
 
-@pytest.mark.parametrize("chunk", [2, 4, 8, 16, 32])
+@pytest.mark.parametrize("chunk", [2, 8, 32])
 def test_a_leak_within_a_chunk_is_seen_whatever_the_chunks_length(monkeypatch, chunk):
     def forward(self, q, k, v):
         whole = v.unflatten(-2, (-1, chunk)).mean(dim=-2, keepdim=True)
@@ -301,12 +300,9 @@ def test_the_share_that_is_checked_is_one_of_the_batch_as_well(few_pairs):
     assert found.checked_share == pytest.approx(64 / 200 / 5)
 
 
-GATED = ["gla", "simple_gla", "mamba2_ssd", "deltanet", "gated_deltanet"]
-
-
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [*(("gla", mode) for mode in MODES), *((n, "forward_backward") for n in GATED[1:])],
+    [*(("gla", mode) for mode in MODES), ("deltanet", "forward_backward")],
 )
 def test_gated_mechanisms_are_right_with_their_gates_before_the_rounds_and_after(
     monkeypatch, tmp_path, name, mode
@@ -321,9 +317,10 @@ def test_gated_mechanisms_are_right_with_their_gates_before_the_rounds_and_after
     after_rounds(one, timed)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("mode", ["forward", "forward_backward"])
-@pytest.mark.parametrize("name", ["gla", "gated_deltanet"])
+@pytest.mark.parametrize(
+    ("name", "mode", "dtype"),
+    [("gla", "forward", "bfloat16"), ("gated_deltanet", "forward_backward", "float32")],
+)
 def test_gated_mechanisms_are_asked_about_their_first_tokens_with_these_gates(
     few_pairs, name, mode, dtype
 ):
@@ -331,15 +328,16 @@ def test_gated_mechanisms_are_asked_about_their_first_tokens_with_these_gates(
     assert (found.checked_len, found.oracle) == (300, "reference") and found.checked_share < 0.5
 
 
-@pytest.mark.parametrize("change", [{"ragged": 0.5}, {"padding": 0.25}], ids=str)
-@pytest.mark.parametrize("name", GATED)
+@pytest.mark.parametrize(
+    ("name", "change"), [("gated_deltanet", {"ragged": 0.5}), ("mamba2_ssd", {"padding": 0.25})]
+)
 def test_gated_mechanisms_are_right_under_padding(name, change):
     one = cell(name, mode="forward_backward", causal=True, batch_size=3, **change)
     assert check(Subject(one)).oracle == "reference"
 
 
 def gated(monkeypatch, change, **settings):
-    """What is found of a Gated DeltaNet whose gates something is done to."""
+    """Findings about a Gated DeltaNet whose gates something is done to."""
     cls = attentions.attention_class("gated_deltanet")
     forward = cls.forward
 

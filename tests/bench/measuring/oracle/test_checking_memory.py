@@ -1,4 +1,4 @@
-"""What a mechanism leaves for later, reads before it is written, or could find in memory."""
+"""Memory that a mechanism leaves for later, reads unwritten, or could find answers in."""
 
 import gc
 

@@ -1,4 +1,4 @@
-"""What padding hides is checked against oracles that never saw it."""
+"""Calls with padding are checked against oracles that never saw it."""
 
 from dataclasses import replace
 

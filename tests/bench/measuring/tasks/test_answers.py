@@ -10,6 +10,7 @@ import torch
 from bench.core.answers import losses_of_examples, right_answers
 from bench.measuring.tasks.answers import NotFinite, digest_of, packed_bits, packed_losses, score_on
 from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, build_task
+from bench.measuring.tasks.bytes import TEXT
 from bench.measuring.tasks.train import train
 from bench.validate import why_not_its_answers
 from tests import records as made
@@ -116,9 +117,13 @@ def test_bits_and_losses_come_out_as_they_went_in(count):
 
 
 @pytest.mark.parametrize("task", ["recall", "mqar", "digits", "bytes", "mad_memorization"])
-def test_what_a_training_keeps_gives_its_score_and_error(cell, task):
-    few = {"vocab_size": 10, "seq_len": 16, "num_pairs": 2} if task == "recall" else {}
-    asked = cell("softmax", task, **SMALL.get(task, {}) | few | QUICK)
+def test_what_a_training_keeps_gives_its_score_and_error(cell, task, tmp_path):
+    (tmp_path / "text").write_bytes(TEXT.read_bytes()[:10_000])
+    few = {
+        "bytes": {"root": str(tmp_path / "text"), "context_len": 64},
+        "recall": {"vocab_size": 10, "seq_len": 16, "num_pairs": 2},
+    }
+    asked = cell("softmax", task, **SMALL.get(task, {}) | few.get(task, {}) | QUICK)
     quality = train(asked)
     assert bool(quality.answers) != bool(quality.window_losses)
     assert quality.score_error is not None and quality.train_accuracy is not None

@@ -1,5 +1,7 @@
 """Gates: chosen by the tokens, in the size and range that each core takes."""
 
+import functools
+
 import pytest
 import torch
 
@@ -8,66 +10,42 @@ from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.gates import Gated, auxiliary_loss
 from bench.measuring.tasks.model import build_model
 from bench.measuring.tasks.train import train
+from tests.bench.measuring.tasks.small import SMALL
 
+HEAD, FULL = (2, 4, 64), (2, 4, 64, 16)
+"""A number, and a channel each, for every token of every head."""
 SIZES = {
-    "gla": {"log_decay": (2, 4, 64, 16)},
-    "simple_gla": {"log_decay": (2, 4, 64)},
-    "mamba2_ssd": {"log_decay": (2, 4, 64)},
-    "deltanet": {"beta": (2, 4, 64)},
-    "gated_deltanet": {"beta": (2, 4, 64), "log_decay": (2, 4, 64)},
-    "kda": {"beta": (2, 4, 64), "log_decay": (2, 4, 64, 16)},
-    "fox": {"log_decay": (2, 4, 64)},
-    "differential_v2": {"q_minus": (2, 4, 64, 16), "gate": (2, 4, 64)},
-    "deltaformer": {"beta": (2, 4, 64)},
-    "path": {"transition_key": (2, 4, 64, 16), "beta": (2, 4, 64)},
-    "dsa": {
-        "index_q": (2, 8, 64, 32),
-        "index_k": (2, 1, 64, 32),
-        "index_weight": (2, 8, 64),
-    },
-    "nsa": {
-        "gate_compression": (2, 4, 64),
-        "gate_selection": (2, 4, 64),
-        "gate_window": (2, 4, 64),
-    },
-    "gated_attention": {"gate": (2, 4, 64, 16)},
+    "gla": {"log_decay": FULL},
+    "simple_gla": {"log_decay": HEAD},
+    "mamba2_ssd": {"log_decay": HEAD},
+    "deltanet": {"beta": HEAD},
+    "gated_deltanet": {"beta": HEAD, "log_decay": HEAD},
+    "kda": {"beta": HEAD, "log_decay": FULL},
+    "fox": {"log_decay": HEAD},
+    "differential_v2": {"q_minus": FULL, "gate": HEAD},
+    "deltaformer": {"beta": HEAD},
+    "path": {"transition_key": FULL, "beta": HEAD},
+    "dsa": {"index_q": (2, 8, 64, 32), "index_k": (2, 1, 64, 32), "index_weight": (2, 8, 64)},
+    "nsa": {"gate_compression": HEAD, "gate_selection": HEAD, "gate_window": HEAD},
+    "gated_attention": {"gate": FULL},
     "gated_deltaproduct": {
-        "beta": (2, 4, 64),
-        "log_decay": (2, 4, 64),
-        "more_keys": (2, 4, 64, 1, 16),
-        "more_values": (2, 4, 64, 1, 16),
-        "more_betas": (2, 4, 64, 1),
+        **{"beta": HEAD, "log_decay": HEAD, "more_betas": (2, 4, 64, 1)},
+        **dict.fromkeys(("more_keys", "more_values"), (2, 4, 64, 1, 16)),
     },
-    "rwkv7": {
-        "log_decay": (2, 4, 64, 16),
-        "removal_key": (2, 4, 64, 16),
-        "removal_rate": (2, 4, 64, 16),
-    },
-    "gated_deltanet2": {
-        "log_decay": (2, 4, 64, 16),
-        "erase": (2, 4, 64, 16),
-        "write": (2, 4, 64, 16),
-    },
-    "comba": {
-        "beta": (2, 4, 64),
-        "log_decay": (2, 4, 64),
-        "removal_key": (2, 4, 64, 16),
-    },
-    "gsa": {"log_decay": (2, 4, 64, 16), "slot": (2, 4, 64, 16)},
-    "rwkv6": {"log_decay": (2, 4, 64, 16)},
-    "mesanet": {"beta": (2, 4, 64), "log_decay": (2, 4, 64)},
-    "mamba3": {
-        "log_decay": (2, 4, 64),
-        "step": (2, 4, 64),
-        "trapezoid": (2, 4, 64),
-        "angle": (2, 4, 64, 4),
-    },
-    "log_linear": {"log_decay": (2, 4, 64), "level_scale": (2, 4, 64, 7)},
+    "rwkv7": {"log_decay": FULL, "removal_key": FULL, "removal_rate": FULL},
+    "gated_deltanet2": {"log_decay": FULL, "erase": FULL, "write": FULL},
+    "comba": {"beta": HEAD, "log_decay": HEAD, "removal_key": FULL},
+    "gsa": {"log_decay": FULL, "slot": FULL},
+    "rwkv6": {"log_decay": FULL},
+    "mesanet": {"beta": HEAD, "log_decay": HEAD},
+    "mamba3": {"log_decay": HEAD, "step": HEAD, "trapezoid": HEAD, "angle": (2, 4, 64, 4)},
+    "log_linear": {"log_decay": HEAD, "level_scale": (2, 4, 64, 7)},
 }
 
 
-def model(mechanism, **settings):
-    task = build_task("recall", {"causal": True} | settings)
+@functools.cache
+def model(mechanism):
+    task = build_task("recall", {"causal": True})
     return build_model(task, mechanism, {}, 0)
 
 
@@ -132,7 +110,7 @@ def test_all_other_weights_start_as_around_any_core(mechanism):
 
 @pytest.mark.parametrize(("mechanism", "names"), [("gla", ("log_decay",)), ("linear", ())])
 def test_the_result_says_what_was_projected(cell, mechanism, names):
-    quick = {"num_steps": 2, "batch_size": 4, "embed_dim": 16, "num_heads": 2}
+    quick = {"num_steps": 2, "embed_dim": 16, "num_heads": 2} | SMALL["recall"]
     assert train(cell(mechanism, "recall", causal=True, **quick)).gates == names
 
 

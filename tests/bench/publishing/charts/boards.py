@@ -20,25 +20,10 @@ def lengths(entries: tuple[str, ...] = made.ENTRIES, **shape: Any) -> list[Recor
 
 
 def looks(chart: Chart, field: str) -> dict[str, Any]:
-    """What each entry is drawn with: its colour, dash, thickness or shape."""
+    """Colour, dash, thickness or shape that each entry is drawn with."""
     return {point["name"]: point[field] for point in points(chart)}
 
 
 def points(chart: Chart, data: str = "points") -> list[dict[str, Any]]:
     values: list[dict[str, Any]] = chart.spec["datasets"].get(data, [])
     return values
-
-
-def axis(chart: Chart, letter: str) -> dict[str, Any]:
-    """The channel of an axis, as the layer of points has it."""
-    [layer] = [one for one in chart.spec["layer"] if _is_of_points(one)]
-    channel: dict[str, Any] = layer["encoding"][letter]
-    return channel
-
-
-def marks(chart: Chart) -> list[str]:
-    return [layer["mark"]["type"] for layer in chart.spec["layer"]]
-
-
-def _is_of_points(layer: dict[str, Any]) -> bool:
-    return bool(layer["data"]["name"] == "points" and layer["mark"]["type"] == "point")

@@ -6,23 +6,6 @@ from tests import records as made
 from tests.bench.publishing.charts.boards import drawn, lengths, looks
 
 
-def test_softmax_stands_out_and_controls_stand_back() -> None:
-    latency = drawn(lengths())[1]  # latency: speed-up leaves controls out
-    width, colour = looks(latency, "thickness"), looks(latency, "colour")
-    assert width["softmax"] == max(width.values())
-    assert colour["softmax"] == "#000000"
-    assert colour["none"] == colour["uniform"] == "#999999"
-    assert [e for e, c in colour.items() if c == "#000000"] == ["softmax"]
-
-
-def test_an_entry_looks_the_same_in_every_chart() -> None:
-    found: dict[str, set[str]] = {}
-    for chart in drawn(lengths() + lengths(("softmax", "nala"), dtype="bfloat16")):
-        for entry, colour in looks(chart, "colour").items():
-            found.setdefault(entry, set()).add(colour)
-    assert all(len(colours) == 1 for colours in found.values())
-
-
 def test_twenty_eight_entries_are_told_apart_by_colour_and_dash(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -169,7 +169,7 @@ def test_flops_have_a_crossover_of_their_own() -> None:
 
 
 def reason(times: dict[int, float], flops: int, **observed: Any) -> str:
-    """Of an entry that should win everywhere by FLOPs, and is slower at short lengths."""
+    """The reason for an entry that should win everywhere by FLOPs, and is slower when short."""
     softmax = with_times("softmax", {n: 1e-9 * n * n for n in LENGTHS}, flops=10**12)
     records = {}
     for n, seconds in times.items():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,7 @@ from tests.bench.publishing.page.made_pages import (
     METRICS,
     TEST_SET,
     board,
-    content,
     solved,
-    sweep,
     with_examples,
 )
 
@@ -44,18 +41,6 @@ def found(given: list[Record], out: Path) -> tuple[Table, Any]:
 
 def names(rows: Table) -> list[str]:
     return [own[0].cell.entry if own else "" for own in rows.records]
-
-
-def test_bits_are_those_of_the_first_examples_of_one_seed(tmp_path: Path) -> None:
-    given = records()
-    rows, said = found(given, tmp_path)
-    [group] = said["groups"].values()
-    assert (group["seed"], group["test_set"], group["num_answers"]) == (0, TEST_SET, 400)
-    assert group["asked"] == [4] * NUM_SHOWN and group["is_clustered"]
-    assert sorted(names(rows)[row] for row in group["rows"]) == sorted(ENTRIES)
-    for row, digits in zip(group["rows"], group["bits"], strict=True):
-        first = next(i for i, r in enumerate(given) if r.cell.entry == names(rows)[row])
-        assert digits == np.packbits(drawn(first)[:256]).tobytes().hex()
 
 
 def test_pairs_have_mcnemars_numbers_over_all_answers(tmp_path: Path) -> None:
@@ -108,18 +93,6 @@ def test_records_from_before_answers_were_kept_have_none(tmp_path: Path) -> None
     assert said["groups"] == said["examples"] == {}
 
 
-def test_examples_in_the_store_say_what_was_asked(tmp_path: Path) -> None:
-    [group] = found(records(), with_examples(tmp_path))[1]["groups"].values()
-    assert group["asked"] == [4, 2]  # the file knows better than the size of clusters
-    said = found(records(), tmp_path)[1]["examples"]
-    assert said == {
-        TEST_SET: [
-            ["1 2 3 4 5", "11 at 0, 12 at 1, 13 at 2, 14 at 3"],
-            ["6 7 8 9 1", "15 at 3, 16 at 4"],
-        ]
-    }
-
-
 def test_answers_that_are_all_read_at_one_token_are_told_without_it(tmp_path: Path) -> None:
     with_examples(tmp_path, positions=[[4], [4]])
     said = found(records(), tmp_path)[1]["examples"][TEST_SET]
@@ -157,13 +130,6 @@ def test_much_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert first[0].endswith("158 159 … 840 more")
     monkeypatch.setattr(of_page, "MAX_CHARACTERS", 100)
     assert found(records(), tmp_path)[1]["examples"] == {}
-
-
-def test_the_page_has_answers_beside_its_rows_and_none_of_means_over_tasks(tmp_path: Path) -> None:
-    page: Any = content(sweep(), with_examples(tmp_path))
-    [group] = page["answered"]["groups"]
-    assert page["groups"][int(group)]["axes"]["task"] == "recall"
-    assert len(json.dumps(page["answered"])) < 6000
 
 
 def test_the_same_records_of_another_sweep_change_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What choices on the page keep and what they clear, and what it prints; in a real Chromium."""
+"""Choices on the page, what they keep and clear, and what it prints; in a real Chromium."""
 
 # ruff: noqa: F401, F811  # fixtures are imported
 

@@ -11,9 +11,7 @@ from tests.bench.publishing.page.made_pages import (
     METRICS,
     board,
     content,
-    diagnosed,
     planned,
-    sweep,
 )
 
 
@@ -50,17 +48,6 @@ def test_numbers_keep_six_digits_and_counts_all() -> None:
     assert rounded(True) is True
 
 
-def test_a_row_has_its_numbers_its_interval_and_the_axes_of_its_group() -> None:
-    rows = rows_of(made.block_records(("softmax", "linear"), seq_len=1024))
-    row = next(row for row in rows if row["name"] == "linear")
-    assert row["kind"] == "speed"
-    assert row["axes"]["length"] == 1024
-    assert row["axes"]["machine"] == 0
-    assert row["latency_low_s"] < row["latency_s"] < row["latency_high_s"]
-    assert row["first"] == row["last"] == 1
-    assert row["reference"] == "softmax"
-
-
 def test_rows_that_share_places_have_the_first_and_the_last_of_them() -> None:
     records = made.block_records(("softmax", "nala", "linear"), seq_len=4096)
     twin = next(r for r in records if r.cell.entry == "nala")
@@ -72,22 +59,6 @@ def test_rows_that_share_places_have_the_first_and_the_last_of_them() -> None:
         "nala_cosine": ("2-3", 2, 3),
         "softmax": ("4", 4, 4),
     }
-
-
-def test_a_hole_keeps_its_reason() -> None:
-    rows = rows_of(made.one_of_each_failure())
-    assert {row["status"] for row in rows} == {
-        *("skipped", "out_of_memory", "incorrect", "diverged", "timed_out", "crashed", "error")
-    }
-    assert all(row["reason"] for row in rows)
-
-
-def test_seeds_of_a_task_make_one_row() -> None:
-    rows = [r for r in rows_of(made.task_records(("softmax", "none"))) if r["name"] == "softmax"]
-    assert len(rows) == 1
-    assert rows[0]["num_seeds"] == 3
-    assert rows[0]["accuracy_low"] < rows[0]["accuracy"] < rows[0]["accuracy_high"]
-    assert rows[0]["axes"]["task"] == "recall"
 
 
 def test_the_interval_of_a_share_of_right_answers_ends_at_all_of_them() -> None:
@@ -149,13 +120,6 @@ def test_a_row_over_several_tasks_has_its_mechanism() -> None:
     assert [row["mechanism"] for row in rows_of(named)] == ["softmax"] * 3
 
 
-def test_two_sweeps_of_a_cell_are_kept_apart(tmp_path: Path) -> None:
-    found: Any = content(sweep(), tmp_path)["sweeps"]
-    assert found["names"] == ["older", made.SWEEP]
-    assert found["rows"]["num_rows"] == 4
-    assert found["num_left_out"] == 0
-
-
 def test_sweeps_of_two_machines_are_not_compared(tmp_path: Path) -> None:
     here = made.block_records(("softmax",), seq_len=256)
     there = [
@@ -164,12 +128,3 @@ def test_sweeps_of_two_machines_are_not_compared(tmp_path: Path) -> None:
     ]
     found: Any = content([*here, *there], tmp_path)["sweeps"]
     assert found["names"] == [made.SWEEP, "there"] and found["rows"]["num_rows"] == 0
-
-
-def test_the_page_has_what_filters_and_the_sweep_of_norms_gave(tmp_path: Path) -> None:
-    found: Any = content(sweep(), diagnosed(tmp_path))
-    assert found["entropy"]["softmax"] == [[1.0, 1.0], [2.0, 0.5], [4.0, 0.25]]
-    assert set(found["entropy"]) <= set(found["styles"])
-    first: Any = next(iter(found["filtered"].values()))
-    assert [row[:2] for row in first] == [["whole model", 1.0], ["random", 0.25], ["random", 0.5]]
-    assert [row[3:] for row in first] == [[1.0, 1.0], [0.25, 0.25], [0.5, 0.5]]

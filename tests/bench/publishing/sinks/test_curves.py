@@ -10,17 +10,6 @@ from tests import records as made
 CURVE = {"num_steps": 30, "validation_steps": (15, 30), "validation": (0.5, 0.9)}
 
 
-def test_losses_and_validation_scores_are_curves_along_the_steps_of_training() -> None:
-    record, without_one = made.task_records(["nala"], seeds=[3, 4])
-    told = made.changed(record, losses=(3.0, 2.0, 1.0), **CURVE)
-    assert list(training_curves(build_leaderboard([told, without_one]))) == [
-        (10, {"train/loss/recall/nala/3": 3.0}),
-        (15, {"train/validation/recall/nala/3": 0.5}),
-        (20, {"train/loss/recall/nala/3": 2.0}),
-        (30, {"train/validation/recall/nala/3": 0.9, "train/loss/recall/nala/3": 1.0}),
-    ]
-
-
 def trained(**settings: object) -> Record:
     (record,) = made.task_records(["nala"], seeds=[0])
     cell = made.task_cell("nala", settings={"num_steps": 30} | settings)

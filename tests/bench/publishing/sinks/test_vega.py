@@ -27,17 +27,6 @@ def rows_of() -> dict[str, Rows]:
     return {SCALING: scaling_rows(board), PARETO: pareto_rows(board)}
 
 
-def test_a_pareto_point_says_at_which_length_its_latency_was_taken_and_controls_are_none() -> None:
-    found = {row["entry"]: row for row in rows_of()[PARETO]}
-    assert {entry: row["is_on_front"] for entry, row in found.items()} == {
-        "softmax": True,
-        "nala": False,
-        "linear": True,
-    }
-    assert found["nala"]["what"] == "recall, latency at 4,096 tokens"
-    assert found["nala"]["error_percent"] == pytest.approx(100 * (1 - found["nala"]["accuracy"]))
-
-
 @pytest.mark.parametrize("name", [SCALING, PARETO])
 def test_each_field_of_a_specification_is_a_column_and_the_chart_draws_every_row(name: str) -> None:
     vl_convert = pytest.importorskip("vl_convert")

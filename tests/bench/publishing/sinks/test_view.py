@@ -6,22 +6,12 @@ from pathlib import Path
 from bench.core.record import Record
 from bench.publishing.sinks.view import run_id, view_of
 from tests import records as made
-from tests.bench.publishing.sweeps import METRICS, config
+from tests.bench.publishing.sweeps import config
 
 
 def test_a_run_id_is_the_sweeps_with_what_is_not_allowed_in_one_replaced() -> None:
     assert run_id("20310506-abc/1") == "20310506-abc-1"
     assert run_id("") == "sweep"
-
-
-def test_bits_per_byte_are_no_accuracy() -> None:
-    (record,) = made.task_records(["nala"], seeds=[0])
-    told = made.changed(record, accuracy=1.9, unit="bits per byte")
-    view = view_of([told], made.SWEEP, config(Path()).but(metrics=(*METRICS, "bits_per_byte")))
-    assert view.scores == {"bits_per_byte/recall/nala": 1.9}
-    table = view.tables["leaderboard"]
-    [row] = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    assert (row["accuracy"], row["bits_per_byte"]) == (None, 1.9)
 
 
 def in_bfloat16(record: Record, accuracy: float) -> Record:

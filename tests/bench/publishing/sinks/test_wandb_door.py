@@ -1,4 +1,4 @@
-"""What an offline run holds; see also `test_wandb` and `test_wandb_processes`."""
+"""Contents of an offline run; see also `test_wandb` and `test_wandb_processes`."""
 
 from __future__ import annotations
 

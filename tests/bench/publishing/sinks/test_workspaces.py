@@ -35,7 +35,7 @@ def asking(out: Path, kind: str, **changes: Any) -> PublishConfig:
 
 
 def model_of(kind: str, entity: str | None = "me") -> dict[str, Any]:
-    """What would be sent, without the ids that are drawn anew each time."""
+    """The JSON that would be sent, without the ids that are drawn anew each time."""
     wanted = asking(Path(), kind)
     views = [view_of(small_sweep(), made.SWEEP, wanted)]
     built = workspaces.build(views, SENTENCES, wanted, entity)

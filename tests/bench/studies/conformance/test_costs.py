@@ -1,4 +1,4 @@
-"""What a mechanism is told whose FLOP formula has failed."""
+"""Advice to a mechanism whose FLOP formula has failed."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def golden_of(
     tags: tuple[str, ...] = (),
     stored: dict[str, Tensor] | None = None,
 ) -> Golden:
-    """What `module` gives for `inputs`, under official names."""
+    """The output and gradients of `module` for `inputs`, under official names."""
     leaves = {key: value.double().requires_grad_() for key, value in inputs.items()}
     out = (call or module.double())(**leaves)
     cot = seeded(*out.shape, seed=4)
@@ -96,8 +96,10 @@ def test_a_folder_without_an_entry_goes_by_its_own_name() -> None:
     assert_proven(golden, "softmax_explicit")
 
 
-@pytest.mark.parametrize("shape", [(5, 7), (1, 1, 5, 7), (3, 2, 5, 7)])
-@pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.float32])
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((5, 7), torch.bool), ((1, 1, 5, 7), torch.int64), ((3, 2, 5, 7), torch.float32)],
+)
 def test_a_dense_mask_of_any_kind_is_passed_on(shape: tuple[int, ...], kind: torch.dtype) -> None:
     softmax = build_attention("softmax", Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=7))
     mask = seeded(*shape, seed=9) > 0
@@ -169,8 +171,15 @@ def test_what_the_causal_references_of_performer_do_is_said_by_kernel() -> None:
     assert "adds 1e-6 to the keys' sums" in reasons["relu"]
 
 
-@pytest.mark.parametrize(("stated", "scale"), [("D**-0.5", None), (1.0, 1.0), (3, 3)])
-@pytest.mark.parametrize("name", ["deltanet", "kda", "retnet"])
+@pytest.mark.parametrize(
+    ("name", "stated", "scale"),
+    [
+        ("deltanet", "D**-0.5", None),
+        ("kda", 1.0, 1.0),
+        ("retnet", "D**-0.5", None),
+        ("retnet", 3, 3),
+    ],
+)
 def test_a_scale_in_numbers_is_taken_and_one_in_words_is_the_usual_one(
     name: str, stated: Any, scale: float | None
 ) -> None:
@@ -229,8 +238,9 @@ def flatten_names(ours: dict[str, Tensor], *, fused: bool) -> dict[str, Tensor]:
     return named
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("sr_ratio", "grid"), [(1, (3, 10)), (2, (10, 4)), (4, (4, 12))])
+@pytest.mark.parametrize(
+    ("bias", "sr_ratio", "grid"), [(True, 1, (3, 10)), (False, 2, (10, 4)), (True, 4, (4, 12))]
+)
 def test_a_pvt_module_says_its_grid_its_reduction_and_its_biases(
     bias: bool, sr_ratio: int, grid: tuple[int, int]
 ) -> None:
@@ -251,8 +261,7 @@ def test_a_pvt_module_says_its_grid_its_reduction_and_its_biases(
     assert_proven(golden_of("flatten", layer, inputs, weights, hyper), "flatten_layer")
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("window", [5, [5, 5], [3, 7]])
+@pytest.mark.parametrize(("bias", "window"), [(True, 5), (True, [5, 5]), (False, [3, 7])])
 def test_a_swin_module_has_one_fused_projection_and_a_window(
     bias: bool, window: int | list[int]
 ) -> None:

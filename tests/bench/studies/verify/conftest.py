@@ -20,13 +20,13 @@ def proofs() -> list[Proof]:
 
 @pytest.fixture(scope="package")
 def public(proofs: list[Proof]) -> list[Proof]:
-    """Of ours, one per golden."""
+    """Proofs of ours, one per golden."""
     return [proof for proof in proofs if not is_published(proof.mechanism)]
 
 
 @pytest.fixture(scope="package")
 def published(proofs: list[Proof]) -> list[Proof]:
-    """Of the authors' operators."""
+    """Proofs of the authors' operators."""
     return [proof for proof in proofs if is_published(proof.mechanism)]
 
 

@@ -1,20 +1,17 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from attentions import attention_names, registry
 from bench.core.badges import Badge, BadgeStatus, read_badges
 from bench.studies.conformance.table import reasons
+from bench.studies.verify import main
 from bench.studies.verify.conformance import run_conformance
 from bench.studies.verify.settings import Verify
-from tests.bench.studies.verify.goldens import PUBLIC, ROOT, session
-
-Tested = tuple[subprocess.CompletedProcess[str], Path]
+from tests.bench.studies.verify.goldens import PUBLIC, session
 
 PLUGIN = """
 import attentions
@@ -34,48 +31,35 @@ class Mine(SoftmaxExplicit):
 """
 
 
-@pytest.fixture(scope="module")
-def tested(tmp_path_factory: pytest.TempPathFactory) -> Tested:
-    """The command on two mechanisms of a user's own, one of which claims too much: it and `out`."""
-    folder = tmp_path_factory.mktemp("plugins")
-    entries = folder / "conf" / "attention"
+def test_claims_of_plugins_are_tested_kept_and_told_and_one_that_fails_ends_with_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("bench.studies.conformance.run.CLAIMS", ("shape", "padding", "exact"))
+    entries = tmp_path / "conf" / "attention"
     entries.mkdir(parents=True)
     names = {"mine_true": True, "mine_false": False}
     for name, exact in names.items():
-        (folder / f"plug_{name}.py").write_text(PLUGIN.format(name=name, exact=exact))
+        (tmp_path / f"plug_{name}.py").write_text(PLUGIN.format(name=name, exact=exact))
         (entries / f"{name}.yaml").write_text(f"{name}:\n  mechanism: {name}\n")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "bench.verify", "--config-dir", str(folder / "conf")),
-            *("conformance=true", f"attention=[{','.join(names)}]"),
-            *("plugins=[plug_mine_true,plug_mine_false]", f"out={folder}/out/verify.json"),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    return done, folder / "out"
-
-
-def test_a_plugins_claims_are_tested_and_its_badges_kept(tested: Tested) -> None:
-    done, out = tested
-    badges = read_badges(out)["mine_true"]
-    assert badges["exact"].status is BadgeStatus.PASSED
-    assert badges["padding"].status is BadgeStatus.NOT_CLAIMED
-    assert BadgeStatus.FAILED not in {badge.status for badge in badges.values()}
-    assert badges["exact"].source
-    assert "[1/2] mine_true" in done.stdout
-
-
-def test_a_claim_that_fails_is_told_with_its_reason_and_ends_with_1(tested: Tested) -> None:
-    done, out = tested
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "FAILED mine_false: exact" in done.stdout and "FAILED mine_true" not in done.stdout
-    badge = read_badges(out)["mine_false"]["exact"]
-    assert badge.status is BadgeStatus.FAILED
-    assert "claim exact" in (badge.reason or "")
+    words = ["--config-dir", str(tmp_path / "conf"), f"attention=[{','.join(names)}]"]
+    words += ["conformance=true", "plugins=[plug_mine_true,plug_mine_false]"]
+    assert main([*words, f"out={tmp_path}/out/verify.json"]) == 1
+    said = capsys.readouterr().out
+    assert "[1/2] mine_true" in said
+    assert "FAILED mine_false: exact" in said and "FAILED mine_true" not in said
+    badges = read_badges(tmp_path / "out")
+    told = {claim: badge.status for claim, badge in badges["mine_true"].items()}
+    assert told == {
+        "shape": BadgeStatus.PASSED,
+        "padding": BadgeStatus.NOT_CLAIMED,
+        "exact": BadgeStatus.PASSED,
+    }
+    assert badges["mine_true"]["exact"].source
+    failed = badges["mine_false"]["exact"]
+    assert failed.status is BadgeStatus.FAILED and "claim exact" in (failed.reason or "")
 
 
 @pytest.mark.parametrize(
