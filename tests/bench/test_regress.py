@@ -13,8 +13,8 @@ import pytest
 from bench.measuring.worker.jobs import Interrupted
 from bench.regress import _quoted, main
 from bench.studies.gate import trees
-from bench.studies.gate.rows import Row
-from bench.studies.gate.verdict import Verdict
+from bench.studies.gate.rows import GateRow
+from bench.studies.gate.verdict import GateVerdict
 from tests.bench.studies.gate.scratch import DEATH, WASTE, Checkout, tiny
 from tests.records import block_records
 
@@ -175,7 +175,7 @@ def test_ctrl_c_in_the_first_cell_says_so(tmp_path, monkeypatch, capsys):
 
 def test_ctrl_c_after_a_cell_says_how_many_were_compared(tmp_path, monkeypatch, capsys):
     def one_and_stopped(cells, *_):
-        yield Row.of(cells[0], "latency", Verdict.NEW, reason="the base has no such entry")
+        yield GateRow.of(cells[0], "latency", GateVerdict.NEW, reason="the base has no such entry")
         raise Interrupted
 
     monkeypatch.setattr("bench.studies.gate.command.compare_commits", one_and_stopped)

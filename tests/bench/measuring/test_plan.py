@@ -40,7 +40,7 @@ def test_either_half_of_the_plan_can_be_left_out():
 
 
 def test_an_entry_can_have_a_longest_sequence():
-    cells = planned(task={}, max_seq_len={"linear": 256})
+    cells = planned(task={}, max_seq_len={"linear": 256}, seq_len=[256, 1024])
     assert [(p.cell.entry, p.cell.kernel.seq_len, p.unsupported) for p in cells] == [
         ("softmax", 256, None),
         ("linear", 256, None),

@@ -8,7 +8,7 @@ from rich.console import Console
 from attentions import attention_names, registry
 from bench.core.badges import Badge, BadgeStatus, read_badges
 from bench.studies.conformance.table import reasons
-from bench.studies.verify import main
+from bench.studies.verify.command import main
 from bench.studies.verify.conformance import run_conformance
 from bench.studies.verify.settings import Verify
 from tests.bench.studies.verify.goldens import PUBLIC, session
