@@ -20,7 +20,8 @@ def at_best_rate(records: Iterable[Record]) -> list[Record]:
 
     A row is an entry with one set of hyperparameters, as one table shows it. As in a search, the
     choice is made on the seed with the most rates, the lowest of several; other seeds and the test
-    set play no part. Controls, and rows with a single rate, are kept as they are.
+    set play no part. A rate with fewer seeds than another one of its row is not chosen. Controls,
+    and rows with a single rate, are kept as they are.
 
     Args:
         records: of training runs; the newest one of each cell counts.
@@ -47,7 +48,11 @@ def _best_of_row(row: Sequence[Record]) -> list[Record]:
         if record.cell.task.seed == seed
     }
     unit = any(isinstance(r.result, Quality) and r.result.unit for r in row)
+    num_seeds = Counter(record.cell.task.settings["learning_rate"] for record in row)
     best = best_of(runs, better="lower" if unit else "higher")
+    while best.rate is not None and num_seeds[best.rate] < max(num_seeds.values()):
+        del runs[best.rate]
+        best = best_of(runs, better="lower" if unit else "higher")
     if best.rate is None:  # no run has a score
         return []
     kept = [r for r in row if r.cell.task.settings["learning_rate"] == best.rate]

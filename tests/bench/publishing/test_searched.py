@@ -87,3 +87,12 @@ def test_variants_of_an_entry_and_dtypes_have_choices_of_their_own():
         shown = at_best_rate([*few, *changed])
         assert [r.cell.task.settings["learning_rate"] for r in shown] == [0.003, 0.01]
         assert [r.cell.key == changed[1].cell.key for r in shown] == [False, True]
+
+
+def test_a_rate_with_fewer_seeds_than_another_is_not_chosen():
+    records = [run("nala", rate, score) for rate, score in ((0.001, 0.5), (0.003, 0.9))]
+    records += [run("nala", 0.01, 0.6), run("nala", 0.006, 0.95)]
+    records += [run("nala", 0.003, 0.4, seed=seed) for seed in (1, 2)]
+    shown = at_best_rate(records)
+    assert [r.cell.task.settings["learning_rate"] for r in shown] == [0.003] * 3
+    assert not any(r.cell.task.is_at_edge for r in shown)
