@@ -113,6 +113,8 @@ def test_a_table_has_a_cell_for_each_printed_value(tmp_path: Path) -> None:
             "commit=main is no commit",
         ),
         (("protocols:", f"  p: {PROTOCOL.replace('2020-01-01', 'May')}"), "the date as 2024-05-02"),
+        (("protocols:", f"  p: {PROTOCOL[:-1]}, variants: []}}"), "p.variants"),
+        (("protocols:", f"  p: {PROTOCOL[:-1]}, grid: {{num_steps: []}}}}"), "p.grid.num_steps"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named_with_its_key(
@@ -153,20 +155,6 @@ def test_a_criterion_changes_with_each_thing_that_a_verdict_rests_on(tmp_path: P
     dearer = entry.replace("cost: 1s", "cost: 2s")
     (claim,) = papers(tmp_path, "entries:", f"  c: {dearer}").entries.values()
     assert isinstance(claim, Claim) and criterion_of(claim) in digests
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (("protocols:", f"  p: {PROTOCOL[:-1]}, variants: []}}"), "p.variants"),
-        (("protocols:", f"  p: {PROTOCOL[:-1]}, grid: {{num_steps: []}}}}"), "p.grid.num_steps"),
-    ],
-)
-def test_a_protocol_without_a_run_is_refused(
-    tmp_path: Path, lines: tuple[str, ...], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
-        papers(tmp_path, *lines)
 
 
 @pytest.mark.parametrize(
