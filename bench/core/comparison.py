@@ -110,11 +110,7 @@ def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Diffe
 
     A seed that one of the two lacks could have had any score: from 0 to 1 for a share of right
     answers, any number for a score without bounds. The interval spans the worst and the best case.
-
-    Args:
-        first: the row that is better where the difference is above zero.
-        second: the row that it is compared with.
-        less_is_better: for scores that count what should be small, and have no upper bound.
+    `less_is_better` is for scores that count what should be small, and have no upper bound.
 
     Returns:
         None with fewer than two seeds, which have no spread.
@@ -148,11 +144,8 @@ def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Diffe
 def mean_of(runs: Runs, *, is_share: bool = True) -> Interval | None:
     """The 95 % interval of a row's score, computed as in `compare`; None with fewer than two seeds.
 
-    It is not clipped to possible scores; see `within_share`.
-
-    Args:
-        runs: of the row; seeds without a score are skipped.
-        is_share: whether scores are shares of right answers, whose count alone gives an error.
+    It is not clipped to possible scores; see `within_share`. `is_share` is for shares of right
+    answers, whose count alone gives an error.
     """
     scores = np.array([*runs.known.values()])
     if len(scores) < 2:
@@ -337,11 +330,8 @@ def num_seeds_for(
 ) -> int | None:
     """Seeds with which Student's t finds a difference with a given power; None if it is 0.
 
-    Args:
-        difference: to be found.
-        spread: standard deviation over seeds.
-        power: how often a study with so many seeds finds it.
-        level: two-sided.
+    `spread` is the standard deviation over seeds, `power` how often a study with so many seeds
+    finds the difference, and `level` is two-sided.
     """
     from scipy import special
 
@@ -369,10 +359,7 @@ def _power(num_seeds: int, size: float, level: float) -> float:
 def seeds_by_pilot(difference: float, spread: float, num_pilot: int) -> SeedsNeeded | None:
     """Number of seeds needed by a pilot's spread, and its range, as the pilot has few seeds itself.
 
-    Args:
-        difference: to be found.
-        spread: standard deviation over the pilot's seeds.
-        num_pilot: number of these seeds, 2 or more.
+    `spread` is the standard deviation over the pilot's `num_pilot` seeds, 2 or more.
 
     Returns:
         None if the difference is 0.

@@ -56,9 +56,6 @@ class Looks:
 
         Nothing is decided at a number of seeds for which no look was planned.
 
-        Args:
-            found: over the seeds of this look; None with fewer than two.
-
         Raises:
             ValueError: there are more seeds than were fixed beforehand.
         """

@@ -131,24 +131,12 @@ def finite(value: float | None) -> float | None:
 
 
 def write_lines(path: Path, lines: Iterable[Line], origin: Origin | None = None) -> Path:
-    """Write one JSON object per line, the origin first.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Write one JSON object per line, the origin first."""
     return _file(path).write([*([origin] if origin else []), *lines])
 
 
 def read_lines(path: Path, root: Path | None = None) -> Found:
-    """Read the lines of a file; none if it does not exist. Invalid lines are left out.
-
-    Args:
-        path: the file.
-        root: the folder of the store that it belongs to; its own folder if None.
-
-    Raises:
-        ConfigError: it cannot be read, is no regular file, or is far too large.
-    """
+    """Read the lines of a file; none if it does not exist. Invalid lines are left out."""
     origin, lines, bad = None, list[Line](), list[str]()
     for number, one in _file(path, root).each(missing_ok=True, max_bytes=MAX_BYTES):
         if why := one if isinstance(one, ValueError) else _why_bad(one):

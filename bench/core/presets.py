@@ -54,11 +54,7 @@ class RatePreset:
     ) -> bool:
         """Whether a cell has the mechanism and settings that were searched.
 
-        Args:
-            mechanism: of the cell.
-            hyperparameters: of the cell, all of them.
-            settings: of the cell's task, all of them.
-            usual: the task's defaults, which settings added since the search must have.
+        Settings that were added since the search must be `usual`, the task's defaults.
         """
         later = settings.keys() - self.settings.keys()
         return (
@@ -74,9 +70,6 @@ def read_presets(given: Any) -> tuple[RatePreset, ...]:
     """Read the composed configuration: task -> its searches, each with settings and rows by entry.
 
     Settings and rows are mappings, or JSON in a string, which Hydra composes much faster.
-
-    Raises:
-        ConfigError: it has another form.
     """
     try:
         return tuple(

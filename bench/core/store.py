@@ -77,11 +77,7 @@ class Store:
             )
 
     def check_space(self) -> None:
-        """Write some bytes and delete them: a full disk is reported before hours of measuring.
-
-        Raises:
-            StoreError: they could not be written.
-        """
+        """Write some bytes and delete them: a full disk is reported before hours of measuring."""
         probe = self.path.with_suffix(".space")
         try:
             with open(probe, "wb", buffering=0, opener=no_link) as file:
@@ -149,11 +145,7 @@ class Line:
         return f"{self.place} is left out: {self.problem}."
 
     def read(self) -> bytes:
-        """Read its bytes again from the file.
-
-        Raises:
-            ConfigError: the file cannot be read any more.
-        """
+        """Read its bytes again from the file."""
         try:
             with _open(self.file) as content:
                 content.seek(self.start)
@@ -203,10 +195,6 @@ def stores_below(root: Path) -> list[Path]:
 def read_store(out: Path, *, missing_ok: bool = False) -> StoreContents:
     """All records under `out`, in the order of file names and lines, and what is left out.
 
-    Args:
-        out: the folder that a sweep wrote to.
-        missing_ok: a folder without records gives none, instead of an error.
-
     Raises:
         ConfigError: there are no records, or a file is unreadable.
     """
@@ -238,9 +226,6 @@ def read_packed(file: Path) -> Iterator[Record]:
     """Records of a gzip file, as in docs/results; none if there is no such file.
 
     Lines that a newer attnbench wrote are left out.
-
-    Raises:
-        ConfigError: it is no gzip file, or a line is no record.
     """
     try:
         with open_inside(file.parent, file) as packed, gzip.open(packed) as lines:
@@ -256,21 +241,13 @@ def read_packed(file: Path) -> Iterator[Record]:
 
 
 def read_lines(out: Path) -> Iterator[Line]:
-    """Every line under `out` that is not blank, in the order of file names and lines.
-
-    Raises:
-        ConfigError: a file is unreadable.
-    """
+    """Every line under `out` that is not blank, in the order of file names and lines."""
     for file in regular_files(out, _FILES):
         yield from _lines_of(file)
 
 
 class Tail:
-    """Reader of the records that others append to `out` from now on.
-
-    Args:
-        out: the folder that sweeps write to.
-    """
+    """Reader of the records that others append to `out` from now on."""
 
     def __init__(self, out: Path) -> None:
         self._out = out

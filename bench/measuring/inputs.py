@@ -97,10 +97,6 @@ def with_channels(tensors: Sequence[Tensor | None], like: Tensor) -> list[Tensor
     """Reshape inputs of a call so that tokens are the last axis but one.
 
     A gate of (B, H, N) becomes (B, H, N, 1), one of (B, H, N, R, D) becomes (B, H, N, R * D).
-
-    Args:
-        tensors: inputs of a call, or their gradients.
-        like: the first input.
     """
     return [None if x is None else _with_one_axis_behind(x, like.dim()) for x in tensors]
 

@@ -72,14 +72,8 @@ Records = Generator[Record, None, list[Unit]]
 class Runner:
     """Runs a plan on one machine.
 
-    Args:
-        config: settings of the sweep.
-        environment: this machine.
-        jobs: gives work to workers.
-        listener: receives messages about progress.
-        sweep: id of the sweep, stored in its records.
-        work: shares the cells with other sweeps; without it, all are measured here.
-        roofs: measures ceilings of the machine beside each block; none without it.
+    `work` shares the cells with other sweeps; without it, all are measured here. `roofs` measures
+    ceilings of the machine beside each block.
     """
 
     def __init__(

@@ -188,9 +188,7 @@ class Subject:
     def forward(self, tensors: tuple[Tensor, ...], runner: Any = None) -> Tensor:
         """The output for one input set; of a decode step, that of the last token.
 
-        Args:
-            tensors: the set.
-            runner: what to run; the module itself unless given.
+        `runner` is run in place of the module.
         """
         return self.outputs(tensors, runner)[0]
 
@@ -228,11 +226,7 @@ class Subject:
     ) -> tuple[Tensor, Any]:
         """Step over some tokens of an input set: their output, and the state after them.
 
-        Args:
-            tensors: the set.
-            state: the state before these tokens.
-            tokens: a range of the tokens.
-            stepper: has the `step` to run; the module itself unless given.
+        `stepper` has the `step` to run, in place of the module.
         """
         given, gates = self.arguments((*inputs.at_tokens(tensors[:-1], tokens), tensors[-1]))
         other: Any = self.module if stepper is None else stepper

@@ -24,15 +24,10 @@ def weights(core: Attention, q: Tensor, k: Tensor, **keywords: Tensor) -> Tensor
     """Weights of each query over the keys' values: (B, H, N, D), (B, H, M, D) -> (B, H, N, M).
 
     out = W v for a mechanism that is linear in v, so its output for v = identity is W, exactly and
-    with gradients to q, k and the core's parameters; the core needs no support for this. Where
-    the first half of the value channels is mixed by another matrix than the second, as in
-    PolaFormer, the two count as heads: (B, 2 H, N, M), all first halves before all second halves.
-
-    Args:
-        core: in eval mode if it draws random numbers in training.
-        q: queries.
-        k: keys.
-        keywords: gates and masks that the core takes.
+    with gradients to q, k and the core's parameters; the core needs no support for this. Where the
+    first half of the value channels is mixed by another matrix than the second, as in PolaFormer,
+    the two count as heads: (B, 2 H, N, M), all first halves before all second halves. The core is
+    in eval mode if it draws random numbers in training; `keywords` are its gates and masks.
 
     Raises:
         NoWeights: the core is not linear in v, mixes channels of v with each other, or is built

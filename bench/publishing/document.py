@@ -126,12 +126,7 @@ def text_table(
 ) -> Table:
     """A table of cells that are already text.
 
-    Args:
-        title: printed above the table.
-        header: title of each column.
-        rows: the texts, one for every column.
-        num_words: number of leading columns that hold words; the others hold numbers.
-        leading: see `Table`.
+    The first `num_words` columns hold words, the others numbers.
     """
     keys = [str(i) for i in range(len(header))]
     return Table(
@@ -257,11 +252,8 @@ def markdown_table(
 ) -> str:
     """A table whose cells are Markdown already; bars within them are escaped.
 
-    Args:
-        header: title of each column.
-        rows: cells, one for every column.
-        align: ``l`` or ``r`` for each column; empty if all are words.
-        is_padded: whether the cells of a column are equally wide.
+    `align` has ``l`` or ``r`` for each column, empty if all are words. With `is_padded`, the cells
+    of a column are equally wide.
     """
     sides = ["<" if side == "l" else ">" for side in align or "l" * len(header)]
     lines = [[_BAR.sub(r"\\|", cell) for cell in row] for row in (header, *rows)]
@@ -384,9 +376,6 @@ def write(document: Document, path: Path) -> Path:
 
     Returns:
         Its path.
-
-    Raises:
-        ConfigError: the file cannot be written, or has another suffix.
     """
     if path.suffix == ".md":
         return write_whole(path, markdown(document))

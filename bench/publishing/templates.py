@@ -19,10 +19,7 @@ _PROSE = ".md.j2"
 def prose(module: str, block: str, /, **values: object) -> str:
     """Render a block of a page's template, without line breaks around it.
 
-    Args:
-        module: ``__file__`` of the module that writes the page.
-        block: name of the block in the template beside that module.
-        values: values of the template's variables.
+    `module` is the ``__file__`` of the module that writes the page; the template lies beside it.
 
     Raises:
         KeyError: the template has no such block.

@@ -90,10 +90,7 @@ class Versus:
 def versus(board: Leaderboard, one: str, other: str) -> Versus:
     """Compare two rows wherever both have a number that may be ranked.
 
-    Args:
-        board: of any number of settings, machines and tasks; verdicts are never taken across them.
-        one: name of a row, as in the tables.
-        other: name of another row.
+    Verdicts are never taken across settings, machines or tasks.
 
     Raises:
         ConfigError: no row has that name, or the two share no setting and no task.

@@ -65,11 +65,7 @@ def yamls(group: str, words: list[str]) -> Iterator[str]:
 
 
 def check_own_yamls(words: list[str]) -> None:
-    """Refuse YAMLs of the user's own that cannot be opened, such as a FIFO, which never ends.
-
-    Raises:
-        ConfigError: names the file, or the folder that cannot be listed.
-    """
+    """Refuse YAMLs of the user's own that cannot be opened, such as a FIFO, which never ends."""
     for root in own_folders(words):
         try:
             files = [f for group in _known() for f in sorted((root / group).glob("*.yaml"))]

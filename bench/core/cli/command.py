@@ -58,15 +58,10 @@ def run_app(
 ) -> int:
     """Compose a command's configuration with the overrides of `argv` and run `main` on it.
 
-    Under ``--multirun`` every job is run, and the worst exit code is returned.
-
-    Args:
-        config_name: the command's name.
-        main: the command.
-        argv: its words; those of this process unless given.
-        root: what is composed for a command without ``conf/<config_name>.yaml``.
-        out_is_file: whether ``out`` names a file and not a folder.
-        after_jobs: called once with the configurations of a multirun's jobs that ended with 0 or 1.
+    Under ``--multirun`` every job is run, and the worst exit code is returned. `root` is composed
+    for a command without ``conf/<config_name>.yaml``; with `out_is_file`, ``out`` names a file and
+    not a folder. `after_jobs` is called once with the configurations of a multirun's jobs that
+    ended with 0 or 1.
     """
     make_streams_unbreakable()
     composes_s = now_s()
@@ -187,11 +182,7 @@ def _resolved(cfg: Any) -> dict[str, Any]:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file as Hydra would read it: ``1e-6`` is a number to it, and a word to plain YAML.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
+    """A YAML file as Hydra would read it: ``1e-6`` is a number to it, and a word to plain YAML."""
     from omegaconf import OmegaConf
 
     try:

@@ -159,11 +159,7 @@ def checked(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def check_shape(shape: Any, values: Any) -> None:
-    """Refuse what is not of a type, such as a `TypedDict`.
-
-    Raises:
-        ValueError: as `checked`.
-    """
+    """Refuse what is not of a type, such as a `TypedDict`."""
     _validated(adapter(shape), values)
 
 
@@ -220,11 +216,7 @@ def _no_constant(word: str) -> NoReturn:
 
 
 def read_json(shape: Any, text: bytes) -> Any:
-    """Parse JSON as a type, such as a `TypedDict`; a list passes for a tuple, and NaN is allowed.
-
-    Raises:
-        ValueError: as `checked`, or it is no JSON.
-    """
+    """Parse JSON as a type, such as a `TypedDict`; lists pass for tuples, and NaN is allowed."""
     return _validated(adapter(shape), text, is_json=True)
 
 

@@ -35,10 +35,7 @@ _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 def folder_inside(root: Path, folder: Path, *, make: bool = False) -> Iterator[int]:
     """Open a folder of a store; gives its descriptor.
 
-    Args:
-        root: of the store.
-        folder: the root, or below it.
-        make: make what is missing of it, the root included.
+    With `make`, what is missing is made, the root included.
 
     Raises:
         ConfigError: a link lies on the way.
@@ -98,9 +95,7 @@ def open_inside(root: Path, path: Path) -> BufferedReader:
 def open_to_append(path: Path, folder: int) -> FileIO:
     """Open a file of a store for reading and appending, unbuffered; it is made if it is missing.
 
-    Args:
-        path: the file.
-        folder: descriptor of its folder.
+    `folder` is the descriptor of its folder.
 
     Raises:
         ConfigError: a link, or something else than a regular file, is in its place.

@@ -24,9 +24,6 @@ def new_workers_folder() -> Path:
     """Make the folder for what a trial leaves for the rounds, such as compiled kernels.
 
     Its name cannot be guessed: whoever made it first could replace the kernels that run from it.
-
-    Raises:
-        ConfigError: it cannot be made.
     """
     try:
         return Path(tempfile.mkdtemp(prefix=f"{WORKERS_PREFIX}{os.getpid()}-"))
@@ -38,11 +35,7 @@ def new_workers_folder() -> Path:
 
 
 def new_log() -> IO[bytes]:
-    """Make a file without a name for what a worker prints.
-
-    Raises:
-        ConfigError: it cannot be made.
-    """
+    """Make a file without a name for what a worker prints."""
     try:
         return tempfile.TemporaryFile()
     except OSError as error:
@@ -67,9 +60,6 @@ def shared_folder(name: str) -> Path:
 
     It lies in ``XDG_RUNTIME_DIR``, or in the folder that this usually names, if that is private to
     this user; else in the temporary folder, under a name with the user's number.
-
-    Args:
-        name: of the folder, a plain file name.
 
     Raises:
         ConfigError: it cannot be made, or others could have put something into it.

@@ -195,9 +195,6 @@ class Device:
         """Why it does not compute in a dtype, and which it computes in; None if it does.
 
         Tried once per process and dtype, on a tiny product.
-
-        Args:
-            dtype: name of a floating-point dtype of torch.
         """
         problem = _problem(self, dtype)
         if problem is None:

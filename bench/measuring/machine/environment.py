@@ -70,13 +70,7 @@ class Environment:
 
 
 def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]) -> Environment:
-    """Describe this machine and this checkout.
-
-    Args:
-        devices: devices that are measured, by torch's names.
-        allocator: the workers' allocator setting.
-        worker_env: environment variables that workers are started with.
-    """
+    """Describe this machine and this checkout."""
     commit, is_dirty = _git(CHECKOUT)
     return Environment(
         platform=visible(platform.platform(), MAX_TEXT),

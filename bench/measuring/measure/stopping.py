@@ -50,11 +50,7 @@ class Stopping:
     ) -> str | None:
         """Why to stop now, ``precise``, ``budget`` or ``rounds``; None to go on.
 
-        Args:
-            num_rounds: rounds taken so far.
-            num_members: members that share them.
-            spent_s: seconds since the first round began.
-            half_widths: relative half-widths of the ratios; None if they were not computed.
+        Seconds are since the first round began; `half_widths` are relative, None if not computed.
         """
         if num_rounds < self.min_rounds:
             return None

@@ -172,9 +172,6 @@ def after_rounds(cell: Cell, subject: Subject) -> None:
 
     They are copied into the timed tensors. If the oracle's result of the trial cannot be read,
     because another mechanism has damaged it, the oracle runs again.
-
-    Raises:
-        Incorrect: as in `check`.
     """
     try:
         try:
@@ -203,9 +200,6 @@ def compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
 
     Returns:
         Errors of the output, and whether it shares memory with an input.
-
-    Raises:
-        Incorrect: as in `check`.
     """
     try:
         return _compare(subject, expected)

@@ -227,11 +227,7 @@ def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, places: Tensor | None)
 def refuse_subclasses(*values: Any) -> None:
     """Refuse tensors of a subclass, which may compute only when they are first used.
 
-    Args:
-        values: outputs, states and gradients; also those within tuples and lists.
-
-    Raises:
-        Incorrect: one of them is such a tensor.
+    Tensors within tuples and lists are looked at too.
     """
     for value in values:
         if isinstance(value, (tuple, list)):
@@ -244,11 +240,7 @@ def refuse_subclasses(*values: Any) -> None:
 
 
 def refuse_nothing(out: Tensor, like: Tensor) -> None:
-    """Refuse an output of another shape or dtype, with values that are not finite, or constant.
-
-    Raises:
-        Incorrect: it is one of these.
-    """
+    """Refuse an output of another shape or dtype, with values that are not finite, or constant."""
     if out.shape != like.shape:
         raise Incorrect(f"output has shape {tuple(out.shape)}, expected {tuple(like.shape)}")
     if out.dtype != like.dtype:
@@ -263,11 +255,7 @@ def refuse_nothing(out: Tensor, like: Tensor) -> None:
 
 
 def refuse_empty(out: Tensor) -> None:
-    """Refuse an output with too many rows of zeros.
-
-    Raises:
-        Incorrect: their share is larger than `MAX_EMPTY`.
-    """
+    """Refuse an output of which more than the share `MAX_EMPTY` of the rows is zero."""
     empty = float((out == 0).all(dim=-1).double().mean())
     if empty > MAX_EMPTY:
         raise Incorrect(f"output is zero in {empty:.0%} of its rows")
@@ -303,11 +291,7 @@ def distance(ours: Tensor, oracle: Tensor) -> Errors:
 
 
 def refuse_beyond(errors: Errors, tolerance: Tolerance, factor: float, what: str) -> None:
-    """Refuse errors beyond `factor` times the tolerance.
-
-    Raises:
-        Incorrect: naming `what` is off, and by how much.
-    """
+    """Refuse errors beyond `factor` times the tolerance."""
     for name in ("max_error", "rms_error"):
         error, bound = getattr(errors, name), factor * getattr(tolerance, name)
         if not error <= bound:

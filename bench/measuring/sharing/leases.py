@@ -155,12 +155,7 @@ class Leases:
     def acquire(self, name: str, what: str = "") -> bool:
         """Lease a unit of work; False if a sweep that is alive holds it.
 
-        Args:
-            name: name of the unit, fit for a file name.
-            what: description of the work, shown to those who wait for it.
-
-        Raises:
-            StoreError: the lease cannot be written.
+        `name` is fit for a file name; `what` describes the work to those who wait for it.
         """
         path = self._folder / name
         for _ in range(_UNLIKELY_MANY):

@@ -227,10 +227,6 @@ GROUP = "attnbench.tasks"
 def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], type[T]]:
     """Enter a task under a name. A name stands for one class only.
 
-    Args:
-        name: what a YAML's ``task:`` says.
-        better: ``higher`` or ``lower``, the direction of its score.
-
     Raises:
         ValueError: another direction, one that does not fit the unit, a name that is taken, or a
             task without a recipe.
@@ -287,11 +283,7 @@ def task_class(name: str) -> type[Task]:
 
 
 def task_settings(name: str) -> dict[str, Any]:
-    """Each setting that a task's YAML may write, with its default: the task's own, then the recipe.
-
-    Raises:
-        ValueError: no such task.
-    """
+    """Settings that a task's YAML may write, with defaults: the task's own, then the recipe's."""
     return defaults_of(task_class(name))
 
 

@@ -157,9 +157,7 @@ def everywhere(inputs: Tensor) -> Tensor:
 def next_tokens(tokens: Tensor, is_asked: Tensor | None = None) -> Batch:
     """Sequences (B, N + 1) as inputs (B, N) whose answers are the tokens that come next.
 
-    Args:
-        tokens: whole sequences.
-        is_asked: (B, N + 1), which tokens are asked for; None asks for all but the first.
+    `is_asked`, (B, N + 1), says which tokens are asked for; None asks for all but the first.
     """
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     if is_asked is not None:

@@ -159,11 +159,7 @@ def patch_projection(num_inputs: int, embed_dim: int) -> nn.Linear:
 
 
 def folder_of(root: str) -> Path | None:
-    """The folder that a setting names; None if it is empty.
-
-    Raises:
-        ValueError: no such folder is there.
-    """
+    """The folder that a setting names; None if it is empty."""
     if not root:
         return None
     folder = Path(root).expanduser()

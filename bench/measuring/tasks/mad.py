@@ -67,11 +67,7 @@ class Mad(Generated):
 
 
 def check_noise(share: float, num_tokens: int) -> None:
-    """Refuse a share of noise for which there are no tokens.
-
-    Raises:
-        ValueError: names both settings.
-    """
+    """Refuse a share of noise for which there are no tokens."""
     if share > 0 and num_tokens == 0:
         raise ValueError(f"noise_share is {share} and noise_vocab_size is 0; 1 or more is needed.")
 

@@ -161,11 +161,7 @@ def _sizes_of_state(
 
 
 def closest(values: Iterable[int], cost: Callable[[int], int], target: int) -> tuple[int, int]:
-    """The value whose cost is nearest to a target, and its cost; costs rise with values.
-
-    Raises:
-        ValueError: the mechanism takes none of the values.
-    """
+    """The value whose cost is nearest to a target, and its cost; costs rise with values."""
     known: list[tuple[int, int]] = []
     refusal: ValueError | None = None
     for value in values:

@@ -186,11 +186,7 @@ def build_mixer(
     layer: int = 0,
     library: ModuleType | None = None,
 ) -> nn.Module:
-    """The mechanism of one block, with its projections, and gates if it takes any.
-
-    Raises:
-        ValueError, TypeError: as of `build_model`.
-    """
+    """The mechanism of one block, with its projections, and gates if it takes any."""
     attentions: Any = library or importlib.import_module("attentions")
     with seeded(seed, f"mechanism {layer}"):
         mixer: nn.Module = attentions.build_layer(mechanism, task.geometry, **hyperparameters)

@@ -13,9 +13,8 @@ from torch.utils._pytree import tree_leaves
 def first_not_finite(model: nn.Module, call: Callable[[], object]) -> str:
     """The first parameter that is not finite, else the first output of a module, in words.
 
-    Args:
-        model: what diverged.
-        call: its forward pass on the batch with which it diverged, run once more without gradients.
+    `call`, its forward pass on the batch with which it diverged, is run once more without
+    gradients.
     """
     wrong = [name for name, parameter in model.named_parameters() if not _is_finite(parameter)]
     if wrong:

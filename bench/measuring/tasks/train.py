@@ -186,11 +186,7 @@ def train(
 
 
 def fitted(cell: Cell, progress: Progress | None, checkpoint: Checkpoint) -> Backbone:
-    """The model that `train` would score, for evaluation; kept beside its checkpoint once trained.
-
-    Raises:
-        As of `train`.
-    """
+    """The model that `train` would score, in eval mode; kept beside its checkpoint once trained."""
     cell, _ = matched(cell)
     workload, device = cell.task, device_named(cell.device)
     task = build_task(workload.task, workload.settings)
@@ -264,9 +260,6 @@ def fit(
         may_be_stuck: whether a plateau at chance or at a partial solution ends the run as any
             other does; it does for controls, which cannot leave it.
         spent_s: seconds since the run began or was resumed; checkpoints keep their sum.
-
-    Raises:
-        Diverged, CheckpointRefused: as `train`.
     """
     recipe = task.recipe
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -381,11 +374,7 @@ def _trained(task: Task, seed: int) -> Iterator[Batch]:
 def _score(
     model: nn.Module, task: Task, batches: Iterable[Batch], device: torch.device, step: int
 ) -> Scored:
-    """The score on all answers.
-
-    Raises:
-        Diverged: a prediction is not finite.
-    """
+    """The score on all answers."""
     try:
         return score_on(model, task, batches, device)
     except NotFinite as error:

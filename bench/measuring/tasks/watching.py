@@ -45,10 +45,7 @@ class _Seen:
 def layers_for(model: Backbone, batch: Batch, classes: Tensor) -> list[Layer]:
     """Each block's weights and tokens, with the gradients of one logit per example.
 
-    Args:
-        model: in eval mode; its parameters are left as they are.
-        batch: B examples.
-        classes: (B,), whose logit.
+    `classes`, (B,), says whose logit. The model is in eval mode, and left as it is.
 
     Raises:
         NoWeights: the mechanism of a block has none, with the reason.
@@ -89,11 +86,7 @@ def watched(model: Backbone) -> Iterator[_Seen]:
 
 
 def core_of(mixer: nn.Module) -> Any:
-    """The mixing step inside of a block's layer.
-
-    Raises:
-        NoWeights: it owns its projections.
-    """
+    """The mixing step inside of a block's layer."""
     layer: Any = mixer.layer if isinstance(mixer, Gated) else mixer
     if not isinstance(layer, MultiHeadAttention):
         name = getattr(layer, "name", type(layer).__name__)

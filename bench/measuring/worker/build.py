@@ -61,11 +61,7 @@ def why_unbuildable(cell: Cell) -> str | None:
 
 
 def _call_across(module: nn.Module, workload: KernelWorkload) -> None:
-    """Call a mechanism on meta with another number of keys than of queries.
-
-    Raises:
-        ValueError: the mechanism refuses these numbers.
-    """
+    """Call a mechanism on meta with another number of keys than of queries."""
     import torch
 
     from bench.measuring import inputs
@@ -81,11 +77,7 @@ def _call_across(module: nn.Module, workload: KernelWorkload) -> None:
 
 
 def build_ordinary(cell: Cell) -> None:
-    """Build a cell's mechanism for an ordinary shape, to tell bad hyperparameters from bad shapes.
-
-    Raises:
-        ValueError, TypeError: the hyperparameters are bad.
-    """
+    """Build a mechanism for an ordinary shape; raises only for bad hyperparameters."""
     import attentions
 
     can = attentions.attention_class(cell.mechanism).capabilities

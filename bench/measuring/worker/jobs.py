@@ -123,13 +123,9 @@ class Jobs:
     ) -> Outcome[R]:
         """Do one job.
 
-        Args:
-            job: one of `bench.measuring.worker.results`.
-            hear: called with every message but the last; may raise `WorkerHung` or `NoMessage` to
-                end the job.
-            may_stop: whether the messages so far are worth keeping, so that on Ctrl-C the worker
-                is asked to finish; else it is killed.
-            request: arguments of the job.
+        `hear` is called with every message but the last, and may raise `WorkerHung` or `NoMessage`
+        to end the job. On Ctrl-C the worker is asked to finish if it `may_stop`, because its
+        messages so far are worth keeping; else it is killed.
 
         Raises:
             Interrupted: on Ctrl-C, if there is nothing to keep.

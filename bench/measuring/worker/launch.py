@@ -223,11 +223,7 @@ class WorkerServer:
         self._control = ours
 
     def start(self) -> None:
-        """Start the server if it is not running, and wait for it; tries twice.
-
-        Raises:
-            RuntimeError: it did not start.
-        """
+        """Start the server if it is not running, and wait for it; tries twice."""
         is_running = self._process is not None and self._process.poll() is None
         if is_running and self._has_greeted:
             return

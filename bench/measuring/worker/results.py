@@ -98,9 +98,7 @@ ROUNDS_BEGIN, ROUNDS_END = "rounds", "end of the rounds"
 def timed_s(samples: Sequence[Sequence[float]], calls_per_sample: Sequence[int]) -> float:
     """Seconds that all samples of some rounds took.
 
-    Args:
-        samples: seconds per call, by round and member.
-        calls_per_sample: number of calls in a sample, by member.
+    Samples are seconds per call, by round and member.
     """
     return sum(
         seconds * count
@@ -234,11 +232,7 @@ CEILING = Job("ceiling", CeilingResult)
 
 
 def result_from(kind: type[R], flat: Mapping[str, Any]) -> R:
-    """A result from plain JSON.
-
-    Raises:
-        ValueError: a field is missing, unknown or out of bounds.
-    """
+    """A result from plain JSON."""
     names = {f.name for f in fields(kind)}
     if flat.keys() != names:
         missing, unknown = sorted(names - flat.keys()), sorted(flat.keys() - names)

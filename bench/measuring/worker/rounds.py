@@ -159,10 +159,8 @@ def half_widths(
 ) -> list[float] | None:
     """Half-widths of the intervals of members' ratios to their references.
 
-    Args:
-        taken: samples in seconds, by round and member.
-        references: index of the member that each member is compared with, None without one.
-        stopping: says after which rounds to compute them.
+    Samples are in seconds, by round and member; `references` has the index of the member that each
+    member is compared with, None without one.
 
     Returns:
         None after other rounds, or if there is no ratio.

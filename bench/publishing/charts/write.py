@@ -20,9 +20,6 @@ def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str 
 
     Returns:
         The files, pictures among them, and a note on what is missing, if anything is.
-
-    Raises:
-        ConfigError: a file cannot be written.
     """
     files = []
     is_drawing = can_draw()
@@ -44,9 +41,6 @@ def write_pictures(
 
     Returns:
         The title and the file of each chart, and a note if they cannot be rendered.
-
-    Raises:
-        ConfigError: a file cannot be written.
     """
     if not can_draw():
         return [], "Pictures are left out; pip install attnbench[charts] draws them."
@@ -59,11 +53,7 @@ def figures_of(drawn: Iterable[tuple[str, Path]]) -> list[Figure]:
 
 
 def write_illustrated(page: Path, drawn: Iterable[Chart], document_of: Illustrated) -> list[Path]:
-    """Write a page, and its pictures in a folder of its name; returns their paths.
-
-    Raises:
-        ConfigError: a file cannot be written.
-    """
+    """Write a page, and its pictures in a folder of its name; returns their paths."""
     made, _ = write_pictures(drawn, page.with_suffix(""))
     return [write(document_of(figures_of(made)), page), *(file for _, file in made)]
 
@@ -74,11 +64,7 @@ def can_draw() -> bool:
 
 
 def write_picture(chart: Chart, folder: Path) -> Path:
-    """Write a chart's picture as SVG; returns its path.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Write a chart's picture as SVG; returns its path."""
     import vl_convert
 
     picture = vl_convert.vegalite_to_svg(json.dumps(chart.spec))

@@ -80,10 +80,8 @@ def crossover(
 ) -> Crossover | None:
     """Where the records of an entry overtake those of its reference.
 
-    Args:
-        by_length: records that differ in nothing but their sequence length. Those without a
-            ratio, or with a mark that forbids a rank, are ignored.
-        references: the reference's records by length; FLOPs are compared where there is one.
+    Records differ in nothing but their length; those without a ratio, or with a mark that forbids a
+    rank, are ignored. FLOPs are compared where there is a record of the reference.
 
     Returns:
         None with fewer than three lengths, and for the reference itself.

@@ -33,8 +33,7 @@ LEAKED_BYTES = 2**19
 def marks(*records: Record) -> tuple[str, ...]:
     """Everything amiss or unproven in a row, as short phrases, the worst first; each phrase once.
 
-    Args:
-        records: the cells of one row; without a result they have no marks.
+    Records without a result have none.
     """
     found = (
         mark(record, record.result)
@@ -52,12 +51,9 @@ def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
     No rank is given to a mechanism that computes something else, or does other work, than it
     claims, or that cannot have done the work in the time; nor to a training run that might have
     learned more with more steps, that is stuck at chance or at a partial solution, or whose
-    learning rate was not searched for it, or was the smallest or largest of the search.
-
-    Args:
-        record: of a cell.
-        within_budget: whether results of a fixed number of steps are ranked, so that a run that
-            still improved at its last step is ranked as well.
+    learning rate was not searched for it, or was the smallest or largest of the search. With
+    `within_budget`, results of a fixed number of steps are ranked, so a run that still improved at
+    its last step is as well.
     """
     result = record.result
     if result is None:

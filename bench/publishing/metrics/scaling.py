@@ -52,9 +52,8 @@ class Scaling:
 def scaling(by_length: Mapping[int, Record]) -> Scaling | None:
     """The growth of an entry's time; None with fewer than `MIN_LENGTHS` lengths.
 
-    Args:
-        by_length: records that differ in nothing but their sequence length. Those without a time,
-            or with a mark that forbids a rank, are ignored.
+    Records differ in nothing but their length; those without a time, or with a mark that forbids a
+    rank, are ignored.
     """
     samples = _samples(by_length)
     if len(samples) < MIN_LENGTHS:

@@ -45,10 +45,6 @@ def answered(rows: Table, out: Path) -> Json:
     answer is right, as hexadecimal digits; and ``pairs``, the upper triangle of these rows, with
     the answers that only the first and only the second has right, and a p-value. Damaged files of
     examples count as missing.
-
-    Args:
-        rows: of the page.
-        out: the folder of the store, which may hold the examples.
     """
     groups, shown, num_characters = {}, dict[str, list[list[str]]](), 0
     for group, members in _by_group(rows).items():

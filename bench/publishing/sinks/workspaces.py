@@ -36,16 +36,8 @@ def make_dashboard(
 ) -> tuple[Path, list[str]]:
     """Write the workspace or report for these runs, and send it if there is a key.
 
-    Args:
-        views: of the runs whose names the panels use.
-        sentences: what a report begins with.
-        config: says which of the two, and for which project.
-
     Returns:
         The JSON file, and notes for the user.
-
-    Raises:
-        ConfigError: the extra is missing, or the file cannot be written.
     """
     kind = config.wandb.make
     if importlib.util.find_spec("wandb_workspaces") is None:
