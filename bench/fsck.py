@@ -33,12 +33,7 @@ USAGE = """attnbench fsck DIR ... [dry_run=BOOL]
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A line, or a file, that does not belong where it is.
-
-    Attributes:
-        place: file, and line.
-        what: is wrong with it, and what becomes of it.
-    """
+    """A line, or a file, that does not belong where it is."""
 
     place: str
     what: str

@@ -37,7 +37,6 @@ class Merged:
     """Result of a merge.
 
     Attributes:
-        added: records that the target got.
         known: those that it had already.
         conflicts: a sentence for each record that lost against a newer one of another store, and
             for each file of examples that was not taken over.

@@ -50,8 +50,6 @@ class ValidationReport:
     """Result for a folder and the folders below it.
 
     Attributes:
-        num_records: that can be used.
-        num_files, num_calibrations, num_examples: files that were read.
         problems: a sentence each, beginning with the file, and the line.
     """
 

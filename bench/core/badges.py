@@ -43,9 +43,7 @@ class Badge:
 
     Attributes:
         claim: a short name, such as ``causal``.
-        status: how it ended.
         reason: why it failed or was skipped, or the form that a pass leaves untested; else None.
-        num_checks: number of checks that were run for it.
         source: hash of the mechanism's source when it was tested; if it differs from today's, the
             badge is about an earlier state.
         tested_at: UTC, ISO 8601.

@@ -34,7 +34,6 @@ class Number:
     """One measure of one mechanism in one condition.
 
     Attributes:
-        attention: label of the row.
         inputs: `RANDOM`, or the trained layer whose own queries and keys they are.
         measure: its name, as in `bench.studies.diagnostics.look`.
         at: the condition: a norm, a factor, a dtype and a length; empty where there is only one.
@@ -110,7 +109,6 @@ class Found:
 
     Attributes:
         origin: None if the file does not say.
-        lines: in its order.
         bad: a sentence for each line that cannot be used.
     """
 

@@ -27,11 +27,8 @@ class RatePreset:
     """One row's learning rate on one task.
 
     Attributes:
-        task: the task entry's label.
-        entry: the row's label.
         mechanism, hyperparameters: of the row, in full.
         settings: of the task, in full, with the learning rate that rows share.
-        learning_rate: the best one.
         tried: rate and validation score, None where a run had none, in rising order of rates.
         is_at_edge: whether a smaller or larger rate than all that were tried may be better.
     """

@@ -116,7 +116,6 @@ class Line:
     """A line of a store: the record that it holds, or the reason why it cannot be used.
 
     Attributes:
-        file: that it is in.
         number: of the line, from 1.
         start, size: offset and length in bytes, with the newline where there is one.
         record: None if the line holds none that can be used.

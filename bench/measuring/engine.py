@@ -35,7 +35,6 @@ class Done:
     """Result of measuring planned cells.
 
     Attributes:
-        new: records made here.
         of_others: records of these cells that other sweeps wrote into the store meanwhile.
         busy_s: wall time spent inside measured calls.
         is_interrupted: whether Ctrl-C or `until` ended it early.

@@ -183,7 +183,6 @@ class Figure:
     """A picture in a file beside the page.
 
     Attributes:
-        title: what it shows.
         path: path of the file, relative to the page's folder.
     """
 

@@ -43,12 +43,7 @@ MAX_NAME_BYTES = 255
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule that is no interval, with words that end the sentence "it must be ...".
-
-    Attributes:
-        hold: whether a value of the right type obeys the rule.
-        be: the words.
-    """
+    """A rule that is no interval, with words that end the sentence "it must be ..."."""
 
     hold: Callable[[Any], bool]
     be: str
@@ -67,12 +62,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Through:
-    """A type with its own functions to read it from JSON and write it there.
-
-    Attributes:
-        read: from a JSON value; raises a ValueError if it is invalid.
-        write: the inverse.
-    """
+    """A type with its own functions to read it from JSON and write it there."""
 
     read: Callable[[Any], Any]
     write: Callable[[Any], Any]

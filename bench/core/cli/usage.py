@@ -49,7 +49,6 @@ class Root:
 
     Attributes:
         content: as the YAML says it, with ``defaults`` and ``hydra``.
-        purpose: what the command does, as lines.
         keys: the keys, as they are set, with comments.
     """
 

@@ -35,7 +35,6 @@ class Environment:
     """The machine and the software of a sweep.
 
     Attributes:
-        platform: operating system, by Python's `platform.platform`.
         processor: the model's name, with family and model if it has no number, and its vector
             instructions if they are narrow.
         num_cores: number of cores that this process may use.

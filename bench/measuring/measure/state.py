@@ -38,7 +38,6 @@ class Setting:
     """One global setting.
 
     Attributes:
-        name: its name in messages.
         get: returns its value; fast, since it is called after every turn.
         put: sets its value.
         words: describes two values that differ, instead of the name.

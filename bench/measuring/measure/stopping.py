@@ -16,7 +16,6 @@ class Stopping:
         target_half_width: half of the 95 % interval of a paired ratio, relative to the ratio.
         budget_s: seconds of rounds per member of a block.
         min_rounds: taken whatever they cost; fewer support no interval.
-        max_rounds: never exceeded.
         min_sample_s: a sample repeats the call until it lasts this long.
         num_processes: fresh processes that share the rounds, one after another; budget and numbers
             of rounds are those of all together.

@@ -54,9 +54,7 @@ class Holder:
     """Holder of a lease; the fields are the keys of its file.
 
     Attributes:
-        host: name of the machine.
         pids: PID namespace of its process; containers may share a host's name.
-        pid: id of its process.
         started: start of that process, in seconds since 1970.
         what: the work, in a few words.
         done, failed: number of cells with a record so far, and of those that failed.

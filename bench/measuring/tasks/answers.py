@@ -28,7 +28,6 @@ class Scored:
 
     Attributes:
         score: mean over all answers.
-        num_answers: answers that were scored.
         error: standard error of the score over the examples, clustered; None where the task gives
             no score per answer.
         right: whether each answer was right, in order; None where answers are not right or wrong.

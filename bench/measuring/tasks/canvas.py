@@ -33,7 +33,6 @@ class Canvases:
     """Examples, and where their digits are.
 
     Attributes:
-        batch: what a model sees and is asked.
         classes: (B, num_digits), of each digit.
         masks: (B, num_digits, N), whether a token is of this digit.
     """

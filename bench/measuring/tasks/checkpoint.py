@@ -27,7 +27,6 @@ class Checkpoint:
     """A file, and what a run must be to go on from it.
 
     Attributes:
-        path: the file; its folder is made.
         of: the key of the cell.
         source: a hash of the code; a file that other code wrote is begun anew.
     """

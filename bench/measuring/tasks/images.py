@@ -44,7 +44,6 @@ class ImageTask(Task):
 
     Attributes:
         num_channels: 1 for grey, 3 for colours.
-        image_size: rows and columns.
         folder: what `root` names, if it names one.
 
     Raises:

@@ -191,11 +191,7 @@ class TrainResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class CeilingResult(Result):
-    """Best rates of a device, in the fields of `bench.measuring.measure.roofline.Ceiling`.
-
-    Attributes:
-        is_noisy: whether other programs kept the machine busy.
-    """
+    """Best rates of a device, in the fields of `bench.measuring.measure.roofline.Ceiling`."""
 
     flops_per_s: Pace
     product: tuple[int, int, int]

@@ -25,9 +25,7 @@ class Training:
     """One run.
 
     Attributes:
-        cell: the cell that is trained.
         started_s: its start, by `now_s`.
-        started_at: its start, as date and time.
         lock: lock on its device, shared with other trainings.
         first: steps and seconds until its first message; a resumed run does not begin at step 0.
     """

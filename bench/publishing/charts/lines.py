@@ -28,7 +28,6 @@ class Quantity:
     """A quantity on a logarithmic axis, in the unit in which it is shown.
 
     Attributes:
-        metric: name of its metric.
         factor: number of base units in one `unit`.
         band: description of its intervals; empty for a quantity without any.
         is_ratio: whether it is a ratio to the reference. Then rows that are not ranked are left

@@ -29,7 +29,6 @@ class View:
     Attributes:
         folder: name of its folder within the site; empty for the opening page.
         title: title in the links of other pages.
-        records: the records that it shows.
     """
 
     folder: str

@@ -57,7 +57,6 @@ class Steps:
     """Scalars along an axis, which is their step.
 
     Attributes:
-        axis: name of the axis.
         patterns: glob patterns of the scalars' names.
         points: value on the axis and scalars by name, ascending.
     """
