@@ -147,8 +147,6 @@ def _quarantine(out: Path, file: Path, lines: Sequence[bytes]) -> None:
         content = read_inside(out, path, MAX_LINES_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         content = b""
-    except OSError as error:
-        raise ConfigError(f"{shown(path)} cannot be read: {error.strerror}.") from error
     there = set(content.splitlines(keepends=True))
     new = [_ended(line) for line in lines if not there.issuperset(_ended(line).splitlines(True))]
     if new:

@@ -115,7 +115,7 @@ def read_goldens(path: Path) -> dict[str, Goldens]:
         text = read_inside(path.parent, path).decode()
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     passed: Counter[str] = Counter()
     compared: Counter[str] = Counter()

@@ -69,9 +69,7 @@ def _read(path: Path) -> Calibration:
     try:
         calibration: Calibration = parsed(read_inside(path.parent.parent, path).decode())
         check_shape(CalibrationFacts, calibration)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(
             f"{path} is not a calibration ({error}). Delete it, and run attnbench calibrate again."
         ) from error

@@ -98,11 +98,11 @@ def with_channels(tensors: Sequence[Tensor | None], like: Tensor) -> list[Tensor
 
     A gate of (B, H, N) becomes (B, H, N, 1), one of (B, H, N, R, D) becomes (B, H, N, R * D).
     """
-    return [None if x is None else _with_one_axis_behind(x, like.dim()) for x in tensors]
-
-
-def _with_one_axis_behind(x: Tensor, dim: int) -> Tensor:
-    return x.unsqueeze(-1) if x.dim() < dim else x.flatten(dim - 1)
+    dim = like.dim()
+    return [
+        x if x is None else x.unsqueeze(-1) if x.dim() < dim else x.flatten(dim - 1)
+        for x in tensors
+    ]
 
 
 def key_mask(workload: KernelWorkload, device: torch.device) -> Tensor | None:

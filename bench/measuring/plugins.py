@@ -62,14 +62,11 @@ def code_of(mechanism: str) -> Iterator[None]:
 
 
 def _remedy(plugin: str, error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError) and _is_or_holds(error.name, plugin):
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None and f"{plugin}.".startswith(f"{missing}."):  # or a package above it
         return ". It must be importable by that name, e.g. from the current folder or PYTHONPATH."
     place = _place(error)
     return "." if place is None else f"\nMend {place}."
-
-
-def _is_or_holds(name: str | None, plugin: str) -> bool:
-    return name is not None and f"{plugin}.".startswith(f"{name}.")
 
 
 def _place(error: BaseException) -> str | None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from bench.core.cell import Cell
 from bench.core.clock import utc_now
+from bench.core.grouping import grouped
 from bench.core.record import TRAINING_VERSION, Quality, Record, Speed, Status
 from bench.measuring.config import RunConfig, SweepConfig
 from bench.measuring.costs.estimate import (
@@ -150,9 +151,7 @@ class Runner:
 
     def _time_blocks(self, units: list[Unit]) -> Records:
         """Time the blocks of accelerators at the same time, a worker each; then the CPU's."""
-        of_device: dict[str, list[Unit]] = {}
-        for block in units:
-            of_device.setdefault(block[0].device, []).append(block)
+        of_device = grouped(units, lambda block: block[0].device)
         accelerators = [device for device in of_device if device != "cpu"]
         held: list[Unit] = []
         if len(accelerators) > 1:

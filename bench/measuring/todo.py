@@ -101,17 +101,13 @@ def by_key(
     Those of `cells` alone, if given; with `here`, only records that are good on this machine.
     """
     found: dict[str, list[Record]] = {}
-    for record in _by_time(records):
+    for record in sorted(records, key=lambda r: r.started_at):
         key = record.cell.key
         if cells is not None and key not in cells:
             continue
         if here is None or is_good(record, cells[key] if cells else record.cell, here):
             found.setdefault(key, []).append(record)
     return found
-
-
-def _by_time(records: Iterable[Record]) -> list[Record]:
-    return sorted(records, key=lambda r: r.started_at)
 
 
 def affordable(

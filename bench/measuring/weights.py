@@ -74,14 +74,10 @@ def _check(
     if _are_close(found, expected):
         return
     if q.dtype != torch.float64:
-        in_float64 = {name: _double(tensor) for name, tensor in keywords.items()}
+        in_float64 = {n: x.double() if x.is_floating_point() else x for n, x in keywords.items()}
         weights(copy.deepcopy(core).double(), q.double(), k.double(), **in_float64)
         return
     raise NoWeights(_sentence(core, "its output is not linear in v, channel by channel"))
-
-
-def _double(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _are_close(a: Tensor, b: Tensor) -> bool:

@@ -149,7 +149,10 @@ def _run_hydra(
     multirun.SweepFolder.last = None
     try:
         with multirun.ended_with_its_jobs(words):
-            _compose_and_run(run)
+            try:
+                run()  # a job catches what it raises itself
+            except Exception as error:
+                raise Uncomposed(error) from error
         ended = list(multirun.endings(multirun.SweepFolder.last))
         codes += [code for code, _ in ended]
         if ended and all(config.get("dry_run") for _, config in ended):
@@ -162,13 +165,6 @@ def _run_hydra(
     finally:
         sys.argv = before
     return codes
-
-
-def _compose_and_run(run: Callable[[], Any]) -> None:
-    try:
-        run()  # a job catches what it raises itself
-    except Exception as error:
-        raise Uncomposed(error) from error
 
 
 def _resolved(cfg: Any) -> dict[str, Any]:

@@ -7,11 +7,14 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from bench.core.cli.errors import ConfigError
+
+T = TypeVar("T")
 
 WORKERS_FOLDER = "ATTNBENCH_WORKERS_FOLDER"
 """Environment variable that hands the folder of `new_workers_folder` to a workers' server."""
@@ -25,23 +28,22 @@ def new_workers_folder() -> Path:
 
     Its name cannot be guessed: whoever made it first could replace the kernels that run from it.
     """
-    try:
-        return Path(tempfile.mkdtemp(prefix=f"{WORKERS_PREFIX}{os.getpid()}-"))
-    except OSError as error:
-        raise ConfigError(
-            f"No temporary folder for the workers can be made: {error.strerror}. Free space, or "
-            "set TMPDIR to a folder that can be written to."
-        ) from error
+    prefix = f"{WORKERS_PREFIX}{os.getpid()}-"
+    return Path(_made("folder for the workers", lambda: tempfile.mkdtemp(prefix=prefix)))
 
 
 def new_log() -> IO[bytes]:
     """Make a file without a name for what a worker prints."""
+    return _made("file for the output of a worker", tempfile.TemporaryFile)
+
+
+def _made(what: str, make: Callable[[], T]) -> T:
     try:
-        return tempfile.TemporaryFile()
+        return make()
     except OSError as error:
         raise ConfigError(
-            f"No temporary file for the output of a worker can be made: {error.strerror}. Free "
-            "space, or set TMPDIR to a folder that can be written to."
+            f"No temporary {what} can be made: {error.strerror}. Free space, or set TMPDIR to a "
+            "folder that can be written to."
         ) from error
 
 

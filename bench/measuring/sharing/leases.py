@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated
@@ -76,7 +77,7 @@ class Holder:
     @property
     def is_here(self) -> bool:
         """Whether its process would be visible to this one: the same host and PID namespace."""
-        return (self.host, self.pids) == (_host(), _pids())
+        return (self.host, self.pids) == (socket.gethostname(), _pids())
 
     @property
     def is_running(self) -> bool:
@@ -230,8 +231,8 @@ class Leases:
             machine = found.setdefault(holder.host, Counter())
             machine["running"] += 1
             # Each lease holds the progress of its sweep when it was made; the newest counts.
-            before = seen.get(holder.name)
-            seen[holder.name] = holder if before is None else max(before, holder, key=_progress)
+            newest = max(seen.get(holder.name, holder), holder, key=attrgetter("done"))
+            seen[holder.name] = newest
         for holder in seen.values():
             found[holder.host].update(done=holder.done, failed=holder.failed)
         return found
@@ -247,10 +248,6 @@ class Leases:
 @cache
 def _say_once(words: str) -> None:
     print(words, file=sys.stderr)
-
-
-def _progress(holder: Holder) -> int:
-    return holder.done
 
 
 def leases_folder(out: Path) -> Path:
@@ -305,11 +302,7 @@ def _remove_expired(path: Path, expired: _Seen) -> None:
 def _me() -> Holder:
     pid = os.getpid()
     started = psutil.Process(pid).create_time()
-    return Holder(host=_host(), pids=_pids(), pid=pid, started=started)
-
-
-def _host() -> str:
-    return socket.gethostname()
+    return Holder(host=socket.gethostname(), pids=_pids(), pid=pid, started=started)
 
 
 def _pids() -> str:

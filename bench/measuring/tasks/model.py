@@ -152,17 +152,14 @@ def draw_linear_maps(model: Backbone, std: float, seed: int) -> None:
 
     A head that shares the embedding's weights is left as it is.
     """
+    shared = model.embedding.weight if isinstance(model.embedding, nn.Embedding) else None
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module.weight is not _weight_of(model.embedding):
+        if isinstance(module, nn.Linear) and module.weight is not shared:
             place = name.replace(".mixer.layer.", ".mixer.")  # as without the gates around it
             with seeded(seed, f"linear {place}"):
                 nn.init.normal_(module.weight, std=std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _weight_of(embedding: nn.Module) -> object:
-    return embedding.weight if isinstance(embedding, nn.Embedding) else None
 
 
 def norm_heads(core: Any) -> None:

@@ -89,7 +89,10 @@ def crossover(
     timed = {
         length: record
         for length, record in sorted(by_length.items())
-        if may_be_ranked(record) and not _is_its_own_reference(record) and speedup(record)
+        if isinstance(record.result, Speed)
+        and record.result.reference_key != record.cell.key
+        and may_be_ranked(record)
+        and speedup(record)
     }
     if len(timed) < MIN_LENGTHS:
         return None
@@ -152,10 +155,6 @@ def _span_words(span: Interval) -> str:
     if low == 0:
         return f"up to {high:,.0f}"
     return f"from {low:,.0f}" + (f" to {high:,.0f}" if math.isfinite(high) else " on")
-
-
-def _is_its_own_reference(record: Record) -> bool:
-    return isinstance(record.result, Speed) and record.result.reference_key == record.cell.key
 
 
 def _kind(ratios: Sequence[Ratio]) -> str:
