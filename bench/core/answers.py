@@ -29,9 +29,6 @@ def right_answers(packed: str, num_answers: int) -> np.ndarray:
     Args:
         packed: base64 of zlib of `numpy.packbits`.
         num_answers: number of answers that were packed.
-
-    Raises:
-        ValueError: `packed` is not that, or holds another number of answers.
     """
     size = (num_answers + 7) // 8
     bits = _unpacked(packed, size + 1, "answers")
@@ -78,15 +75,13 @@ def _unpacked(packed: str, most: int, name: str) -> bytes:
 def error_of_score(sums: np.ndarray, counts: np.ndarray) -> float | None:
     """Standard error of the mean over all answers, as training stores it in a record.
 
-    The linearised error of a ratio with independent clusters; the variance has a factor of
-    G / (G - 1) for G clusters. Unlike `clustered_error` it adds no pseudo-answers.
+    The linearised error of a ratio with independent clusters; the variance has a factor of G / (G -
+    1) for G clusters. Unlike `clustered_error` it adds no pseudo-answers. None with fewer than two
+    clusters.
 
     Args:
         sums: (G,), values added up within each cluster.
         counts: (G,), number of answers in each cluster.
-
-    Returns:
-        None with fewer than two clusters.
     """
     num_clusters, total = len(sums), float(counts.sum())
     if num_clusters < 2:
@@ -162,9 +157,6 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> TwoModels:
     Args:
         first: (answers,), 1 where a model was right.
         second: likewise, on the same test set.
-
-    Raises:
-        ValueError: the two have different numbers of answers.
     """
     from scipy import special
 

@@ -46,8 +46,6 @@ class Badge:
         reason: why it failed or was skipped, or the form that a pass leaves untested; else None.
         source: hash of the mechanism's source when it was tested; if it differs from today's, the
             badge is about an earlier state.
-        tested_at: UTC, ISO 8601.
-        torch: version that it was tested with.
     """
 
     claim: Name
@@ -100,7 +98,6 @@ class Goldens(NamedTuple):
     """Golden cases of one mechanism.
 
     Attributes:
-        passed, compared: number of cases.
         source: hash of the mechanism's source when they were compared; empty if unknown.
     """
 

@@ -69,8 +69,6 @@ class Cell:
         mechanism: the registered name; `ORIGINAL` for an unchanged model.
         hyperparameters: all of them, defaults included.
         device: a torch device, such as ``cpu`` or ``cuda:0``.
-        num_threads: intra-op threads while this cell runs.
-        workload: shape, model or task that the mechanism is run on.
         plugins: modules to import first, which may register the mechanism.
     """
 

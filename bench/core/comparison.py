@@ -101,7 +101,7 @@ class Difference:
 
 
 def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Difference | None:
-    """Compare two rows seed by seed; above zero the first is better.
+    """Compare two rows seed by seed, two or more; above zero the first is better.
 
     Two errors are combined: Student's t over the differences, and the error over test examples,
     clustered by example. The latter is paired, answer by answer, where both rows say which answers
@@ -111,9 +111,6 @@ def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Diffe
     A seed that one of the two lacks could have had any score: from 0 to 1 for a share of right
     answers, any number for a score without bounds. The interval spans the worst and the best case.
     `less_is_better` is for scores that count what should be small, and have no upper bound.
-
-    Returns:
-        None with fewer than two seeds, which have no spread.
     """
     seeds = sorted(first.scores.keys() | second.scores.keys())
     if len(seeds) < 2:
@@ -359,10 +356,8 @@ def _power(num_seeds: int, size: float, level: float) -> float:
 def seeds_by_pilot(difference: float, spread: float, num_pilot: int) -> SeedsNeeded | None:
     """Number of seeds needed by a pilot's spread, and its range, as the pilot has few seeds itself.
 
-    `spread` is the standard deviation over the pilot's `num_pilot` seeds, 2 or more.
-
-    Returns:
-        None if the difference is 0.
+    `spread` is the standard deviation over the pilot's `num_pilot` seeds, 2 or more. None if the
+    difference is 0.
     """
     spreads = (spread, *spread_interval(spread, num_pilot))
     number, low, high = (num_seeds_for(difference, each) for each in spreads)
@@ -372,11 +367,7 @@ def seeds_by_pilot(difference: float, spread: float, num_pilot: int) -> SeedsNee
 
 
 def spread_interval(spread: float, num_seeds: int) -> Interval:
-    """The 95 % interval of a standard deviation, by the chi-square distribution.
-
-    Raises:
-        ValueError: fewer than two seeds have no spread.
-    """
+    """The 95 % interval of a standard deviation, by the chi-square distribution."""
     from scipy import special
 
     degrees = num_seeds - 1

@@ -89,11 +89,7 @@ class Lines(Generic[M]):
                     yield number, error
 
     def text(self, some: Iterable[M]) -> str:
-        """The lines as they are written.
-
-        Raises:
-            ValueError: a number is NaN or infinite.
-        """
+        """The lines as they are written."""
         # pydantic's own dump_json silently writes NaN as null.
         kinds: list[tuple[Any, M]] = [(type(one), one) for one in some]
         flat = (adapter(kind).dump_python(one, mode="json") for kind, one in kinds)

@@ -60,11 +60,7 @@ class Number:
 
     @property
     def norm(self) -> float | None:
-        """Norm that all queries were scaled to in the sweep of norms; None for other measures.
-
-        Raises:
-            ValueError: `at` begins with `NORM`, and no norm follows.
-        """
+        """Norm that all queries were scaled to in the sweep of norms; None for other measures."""
         if self.measure != "entropy" or not self.at.startswith(NORM):
             return None
         try:
@@ -87,13 +83,7 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where numbers come from.
-
-    Attributes:
-        command: as it would be typed.
-        settings: sentences on sizes and seeds.
-        machine: where, with what and when.
-    """
+    """Where numbers come from."""
 
     command: Text
     settings: Annotated[tuple[Text, ...], Len(0, 100)]

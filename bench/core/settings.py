@@ -90,9 +90,6 @@ class Settings(BaseModel):
         """Check what Hydra composed, or a section of it; unknown keys at the top are ignored.
 
         `prefix` is a section's name and a dot, so that messages give a key's full name.
-
-        Raises:
-            ConfigError: names each key that is wrong, its value and what is allowed.
         """
         own = {
             key: composed.get(key)

@@ -53,11 +53,6 @@ class Store:
     """Appends records to ``<out>/records/<name>.jsonl``.
 
     Every process needs a name of its own: two that append to one file would interleave.
-
-    Raises:
-        ConfigError: ``records`` is a link.
-        StoreError: `out` cannot be written to.
-        ValueError: the name is not a plain file name.
     """
 
     def __init__(self, out: Path, name: str) -> None:
@@ -180,9 +175,6 @@ def stores_below(root: Path) -> list[Path]:
     """The folder and those below it that sweeps have written to.
 
     Folders that are links are not entered.
-
-    Raises:
-        ConfigError: there is none with a line in it, or ``records`` is a link.
     """
     outs = [folder.parent for folder in folders_below(root, "records")]
     found = [out for out in outs if any(True for _ in read_lines(out))]
@@ -192,11 +184,7 @@ def stores_below(root: Path) -> list[Path]:
 
 
 def read_store(out: Path, *, missing_ok: bool = False) -> StoreContents:
-    """All records under `out`, in the order of file names and lines, and what is left out.
-
-    Raises:
-        ConfigError: there are no records, or a file is unreadable.
-    """
+    """All records under `out`, in the order of file names and lines, and what is left out."""
     records, left_out = [], []
     for line in read_lines(out):
         if line.record is None:

@@ -51,9 +51,6 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
     """Every cell of a sweep, in the order in which they are reported.
 
     `server` forks the workers that run plugins' constructors; without it, one is started if needed.
-
-    Raises:
-        ConfigError: an unknown mechanism, task, hyperparameter or device, or an empty plan.
     """
     import_plugins(config.plugins)
     entries = (*config.attention, *_more_entries(config))

@@ -29,7 +29,6 @@ class Doublings:
 
     Attributes:
         steps: ascending, each twice the one before.
-        scores: one for each number of steps.
     """
 
     entry: str

@@ -92,7 +92,6 @@ class Table:
     """Rows of values under typed columns; a key that a row lacks is an empty cell.
 
     Attributes:
-        title: printed above the table; may be empty.
         leading: indices of the rows that share the first rank; LaTeX prints them in bold.
     """
 
@@ -180,11 +179,7 @@ class Prose:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture in a file beside the page.
-
-    Attributes:
-        path: path of the file, relative to the page's folder.
-    """
+    """A picture in a file beside the page."""
 
     title: str
     path: str
@@ -371,11 +366,7 @@ def _on_one_line(text: str) -> str:
 
 
 def write(document: Document, path: Path) -> Path:
-    """Write a file in the format of its suffix: .md, .tex, or .csv with the first table alone.
-
-    Returns:
-        Its path.
-    """
+    """Write a file in the format of its suffix: .md, .tex, or .csv with the first table alone."""
     if path.suffix == ".md":
         return write_whole(path, markdown(document))
     if path.suffix == ".csv":

@@ -33,9 +33,6 @@ def write_whole(
     store (the file's own folder if None), no folder may be a link. `like` are files whose content
     it holds. A file that `is_derived` can be made again after a power failure; any other is on disk
     when this returns.
-
-    Raises:
-        ConfigError: it cannot be written, or a link is where it should be.
     """
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -58,10 +55,8 @@ def append_whole(
     """Append lines, and return once they are on disk; a failed write leaves none of them.
 
     A last line without a newline gets one first, or is removed if it is torn. `begins` is how every
-    line begins, by which a torn one is recognised; `inside` is as for `write_whole`.
-
-    Returns:
-        Whether a torn line was removed.
+    line begins, by which a torn one is recognised; `inside` is as for `write_whole`. Returns
+    whether a torn line was removed.
 
     Raises:
         ConfigError: a link, or something else than a regular file, is in its place.

@@ -209,11 +209,7 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, max_bytes: int = MAX_LINES_BYTES) -> bytes:
-    """Read a file of the user's own data as a whole; links are followed there.
-
-    Raises:
-        ConfigError: it is no regular file, is larger than allowed, or cannot be read.
-    """
+    """Read a file of the user's own data as a whole; links are followed there."""
     try:
         with open_regular(path) as file:
             return _whole(file, path, max_bytes)

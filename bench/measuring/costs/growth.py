@@ -110,11 +110,7 @@ class Needs:
 
 
 def needs(name: str, seq_len: int) -> Needs:
-    """Needs of a mechanism with its defaults at a length.
-
-    Raises:
-        ValueError: it cannot be built for that length.
-    """
+    """Needs of a mechanism with its defaults at a length."""
     cell = default_cell(name, seq_len)
     return Needs(
         workload=cell.kernel,

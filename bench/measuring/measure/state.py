@@ -39,7 +39,6 @@ class Setting:
 
     Attributes:
         get: returns its value; fast, since it is called after every turn.
-        put: sets its value.
         words: describes two values that differ, instead of the name.
     """
 

@@ -112,8 +112,9 @@ def slow_form_without_padding(
 ) -> tuple[str, Tensor]:
     """As `slow_form`, for a padded batch: each sequence by itself, without its padding.
 
-    Hidden tokens must have the effect of removed ones, so slow forms need no mask. A mechanism
-    that does not take fewer tokens, as on a grid, is called with the mask.
+    Hidden tokens must have the effect of removed ones, so slow forms need no mask. A mechanism that
+    does not take fewer tokens, as on a grid, is called with the mask. The output is 0 at padded
+    queries.
 
     Args:
         core: as for `slow_form`.
@@ -122,9 +123,6 @@ def slow_form_without_padding(
         key_mask: the mask of these keys, (B, M).
         rows: query rows of the output, ascending.
         gates: as for `slow_form`.
-
-    Returns:
-        As `slow_form`, with zeros at padded queries.
     """
     q, _, v = tensors
     expected = q.new_zeros(*q.shape[:2], len(rows), v.shape[-1])
@@ -264,11 +262,7 @@ def refuse_empty(out: Tensor) -> None:
 def check_gradient(
     ours: Tensor | None, oracle: Tensor | None, tolerance: Tolerance, what: str
 ) -> None:
-    """Refuse a gradient that differs from the oracle's; None stands for an unused input.
-
-    Raises:
-        Incorrect: it is missing, not finite, or beyond the tolerance times `GRADIENT_FACTOR`.
-    """
+    """Refuse a gradient that differs from the oracle's; None stands for an unused input."""
     if oracle is None or not oracle.any():
         # An unused input: `none` and `uniform` do not use queries and keys.
         if ours is not None and not bool(ours.abs().max() <= tolerance.max_error):

@@ -19,11 +19,9 @@ had 0.81 of them there, all runs at one in four had 0.99 (recall, layer 0)."""
 def has_collapsed(model: nn.Module, batch: Batch) -> bool | None:
     """Whether nearly all key features of a batch lie at the floor, in any layer of a model.
 
-    A core with a floor has a method ``floor_share(k)``: how many of the features of these keys,
-    (B, H, N, D), lie within 1 % of it, from 0 to 1; None where that says nothing.
-
-    Returns:
-        None if no core of the model has a floor.
+    A core with a floor has a method ``floor_share(k)``: how many of the features of these keys, (B,
+    H, N, D), lie within 1 % of it, from 0 to 1; None where that says nothing. Without such a core
+    None.
     """
     shares: list[float] = []
     cores = [module for module in model.modules() if hasattr(module, "floor_share")]

@@ -26,7 +26,6 @@ class Curve:
     """Validation scores in the course of training.
 
     Attributes:
-        better: ``higher`` or ``lower`` scores.
         steps: after which the model was scored.
         ceiling: a share of right answers at which it ends.
         patience: part of all steps within which the score must improve, or it has settled.

@@ -32,9 +32,6 @@ class FashionMnist(ImageTask):
 
     Xiao et al., 2017, arXiv:1708.07747. Patches of 4x4 make 49 tokens; ``patch_size=1`` makes a
     sequence of 784 pixels. Most is told by a bag of patches: mechanisms differ by a few points.
-
-    Raises:
-        ValueError: a folder that is not there, or patches that do not fill the image.
     """
 
     root: str = ""

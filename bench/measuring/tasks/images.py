@@ -45,9 +45,6 @@ class ImageTask(Task):
     Attributes:
         num_channels: 1 for grey, 3 for colours.
         folder: what `root` names, if it names one.
-
-    Raises:
-        ValueError: a folder that is not there, or patches that do not fill the image.
     """
 
     root: str = ""
@@ -76,11 +73,7 @@ class ImageTask(Task):
 
     @abstractmethod
     def read(self, split: Split) -> Images:
-        """All images of a split, as of `image_size`; kept, so that it is cheap the second time.
-
-        Raises:
-            ValueError: a file is not as it should be; the message names it, and the byte.
-        """
+        """All images of a split, as of `image_size`; kept, so that it is cheap the second time."""
 
     def why_no_data(self) -> str | None:
         """See `Task`; all files are read, once in a process."""

@@ -80,9 +80,6 @@ class MadSelectiveCopy(Mad):
     As published: blanks are put in front of tokens only, so the last token is never followed by a
     blank and always ends the string. (The source draws them outside its seed.) Otherwise a blank
     may come anywhere.
-
-    Raises:
-        ValueError: a sequence without room for blanks.
     """
 
     vocab_size: Vocabulary = 16
@@ -130,9 +127,6 @@ class Compression(Mad):
     As published: the last token itself, always the same, is asked for as well, and so is noise,
     which replaces what it hides. Otherwise neither is. Deviation: the network's vectors for places
     are learned, not sines.
-
-    Raises:
-        ValueError: noise that leaves too few tokens.
     """
 
     vocab_size: Vocabulary = 16

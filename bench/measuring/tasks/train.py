@@ -206,11 +206,7 @@ def fitted(cell: Cell, progress: Progress | None, checkpoint: Checkpoint) -> Bac
 
 
 def score_on_test_set(model: nn.Module, task: Task, seed: int, device: torch.device) -> float:
-    """A model's score on the test set.
-
-    Raises:
-        Diverged: a prediction is not finite.
-    """
+    """A model's score on the test set."""
     return _score(model, task, task.batches(Split.TEST, seed), device, 0).score
 
 

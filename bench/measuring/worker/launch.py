@@ -54,7 +54,6 @@ class WorkerDied(Exception):
 
     Attributes:
         exit_code: negative for a signal; None if it is unknown.
-        last_words: the end of its output.
     """
 
     def __init__(self, how: str, exit_code: int | None = None, last_words: str = "") -> None:

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 
 def probe(request: Request, channel: Channel) -> ProbeResult:
-    """Call and check a reference that is no member of its block, before it joins the rounds.
-
-    Raises:
-        Incorrect: its output is wrong, so nothing may be compared with it.
-    """
+    """Call and check a reference that is no member of its block, before it joins the rounds."""
     import torch
 
     from bench.measuring.models.oracle import check
@@ -160,10 +156,7 @@ def half_widths(
     """Half-widths of the intervals of members' ratios to their references.
 
     Samples are in seconds, by round and member; `references` has the index of the member that each
-    member is compared with, None without one.
-
-    Returns:
-        None after other rounds, or if there is no ratio.
+    member is compared with, None without one. None after other rounds, or if there is no ratio.
     """
     from bench.core.statistics import paired_ratio
 

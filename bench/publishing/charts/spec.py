@@ -35,7 +35,6 @@ class Chart:
 
     Attributes:
         name: file name without suffix; it includes what was held fixed.
-        title: title on a page that shows it.
     """
 
     name: str

@@ -16,11 +16,7 @@ Illustrated = Callable[[Sequence[Figure]], Document]
 
 
 def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str | None]:
-    """Write each specification, and its picture beside it if it can be rendered.
-
-    Returns:
-        The files, pictures among them, and a note on what is missing, if anything is.
-    """
+    """Write specifications, and pictures if they can be rendered; else a note says what lacks."""
     files = []
     is_drawing = can_draw()
     for chart in drawn:
@@ -37,11 +33,7 @@ def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str 
 def write_pictures(
     drawn: Iterable[Chart], folder: Path
 ) -> tuple[list[tuple[str, Path]], str | None]:
-    """Write pictures without their specifications, for a page of docs.
-
-    Returns:
-        The title and the file of each chart, and a note if they cannot be rendered.
-    """
+    """Write pictures alone, for a page of docs: titles, files, and a note if none can be drawn."""
     if not can_draw():
         return [], "Pictures are left out; pip install attnbench[charts] draws them."
     return [(chart.title, write_picture(chart, folder)) for chart in drawn], None

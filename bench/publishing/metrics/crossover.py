@@ -81,10 +81,8 @@ def crossover(
     """Where the records of an entry overtake those of its reference.
 
     Records differ in nothing but their length; those without a ratio, or with a mark that forbids a
-    rank, are ignored. FLOPs are compared where there is a record of the reference.
-
-    Returns:
-        None with fewer than three lengths, and for the reference itself.
+    rank, are ignored. FLOPs are compared where there is a record of the reference. None with fewer
+    than three lengths, and for the reference itself.
     """
     timed = {
         length: record

@@ -41,11 +41,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 def register_metric(
     name: str, *, better: str | None = None
 ) -> Callable[[MetricFunction], MetricFunction]:
-    """Register a function of a record as a metric. A name stands for one function only.
-
-    Raises:
-        ValueError: the name is taken, `better` is another word, or there is no docstring.
-    """
+    """Register a function of a record as a metric. A name stands for one function only."""
     if better not in ("higher", "lower", None):
         raise ValueError(f"Metric {name}: better is {better!r}; it is 'higher', 'lower' or None.")
 

@@ -76,10 +76,8 @@ def seconds_at(by_length: Mapping[int, Record], length: int) -> tuple[float, Int
     """Seconds of a call at a length within the measured range, by the fit, with a 95 % interval.
 
     The interval is that of a bootstrap over rounds, widened by the fit's largest error at a
-    measured length: a polynomial that misses measured times is no better between them.
-
-    Returns:
-        Seconds and interval; None outside of the range, and with too few lengths or rounds.
+    measured length: a polynomial that misses measured times is no better between them. None outside
+    of the range, and with too few lengths or rounds.
     """
     samples, fit = _samples(by_length), scaling(by_length)
     if fit is None or not fit.lengths[0] <= length <= fit.lengths[-1]:

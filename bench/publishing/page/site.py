@@ -28,7 +28,6 @@ class View:
 
     Attributes:
         folder: name of its folder within the site; empty for the opening page.
-        title: title in the links of other pages.
     """
 
     folder: str

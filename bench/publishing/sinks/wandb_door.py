@@ -34,11 +34,7 @@ def load() -> None:
 
 
 def write_run(view: View, config: PublishConfig) -> Path:
-    """Write an offline run in place of earlier ones of the same id.
-
-    Returns:
-        The folder of the run, which `push_command` uploads.
-    """
+    """Write an offline run in place of earlier ones of the same id."""
     import wandb
 
     home = config.out.absolute() / "wandb"
