@@ -6,21 +6,18 @@ import errno
 import gzip
 import os
 import re
-import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from bench.core.cli.errors import ConfigError
+from bench.core.cli.errors import ConfigError, say_once
 from bench.core.cli.files import append_whole, is_torn, write_all
 from bench.core.cli.limits import MAX_LINE_BYTES
 from bench.core.cli.stored_files import (
-    files_inside,
     folder_inside,
     folders_below,
     no_link,
@@ -42,11 +39,6 @@ _SPACE_BYTES = 2**18
 
 class StoreError(ConfigError):
     """A record could not be written, for example because the disk is full."""
-
-
-@cache
-def _say_once(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 class Store:
@@ -93,7 +85,7 @@ class Store:
         line = record.to_json().encode() + b"\n"
         try:
             if append_whole(self.path, line, _RECORD_START, inside=self.out):
-                _say_once(
+                say_once(
                     f"{self.path} ended in a torn line, which was removed before new records were "
                     "appended."
                 )
@@ -205,7 +197,7 @@ def read_records(out: Path, *, missing_ok: bool = False) -> tuple[Record, ...]:
     """Records of `read_store`; lines left out are reported on stderr, once."""
     contents = read_store(out, missing_ok=missing_ok)
     for words in contents.describe():
-        _say_once(words)
+        say_once(words)
     return contents.records
 
 
@@ -251,7 +243,7 @@ class Tail:
         A line that is not complete yet is left for the next call. What is no record is skipped, a
         file that cannot be read too; `read_store` reports it.
         """
-        for file in files_inside(self._out, _FILES):
+        for file in regular_files(self._out, _FILES, are_checked=False):
             if file.name != self._own:
                 for line in self._new_lines(file):
                     with suppress(ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable
+from functools import cache
 
 from bench.core.cli.texts import visible
 
@@ -23,6 +24,12 @@ def print_error(error: Exception) -> int:
     sys.stdout.flush()
     print(f"ConfigError: {visible(str(error), MAX_MESSAGE)}", file=sys.stderr)
     return 2
+
+
+@cache
+def say_once(words: str) -> None:
+    """Print a warning to stderr, the first time only."""
+    print(words, file=sys.stderr)
 
 
 MAX_MESSAGE = 20_000

@@ -127,29 +127,11 @@ def read_inside(root: Path, path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         raise _unreadable(path, error) from error
 
 
-def regular_files(root: Path, pattern: str) -> list[Path]:
+def regular_files(root: Path, pattern: str, *, are_checked: bool = True) -> list[Path]:
     """List the files of one folder of a store, sorted by name; none if there is no such folder.
 
-    Args:
-        root: of the store.
-        pattern: a folder and what the names look like, as ``records/*.jsonl``.
-
-    Raises:
-        ConfigError: the folder is a link or cannot be read, or one of the files is not regular.
-    """
-    return files_inside(root, pattern, are_regular=True)
-
-
-def files_inside(root: Path, pattern: str, *, are_regular: bool = False) -> list[Path]:
-    """List files as `regular_files` does, but leave it to whoever opens one to check it.
-
-    Args:
-        root: of the store.
-        pattern: as for `regular_files`.
-        are_regular: whether to check each file now.
-
-    Raises:
-        ConfigError: the folder is a link or cannot be read.
+    `pattern` is the folder and what the names look like, as ``records/*.jsonl``. Unless
+    `are_checked`, it is left to whoever opens a file to refuse one that is not regular.
     """
     folder = root / Path(pattern).parent
     found = []
@@ -158,7 +140,7 @@ def files_inside(root: Path, pattern: str, *, are_regular: bool = False) -> list
             for name in sorted(os.listdir(handle)):
                 if not fnmatchcase(name, Path(pattern).name):
                     continue
-                if are_regular:
+                if are_checked:
                     refuse_link(folder / name, handle)
                     if refused := _refusal(folder / name, handle):
                         raise refused

@@ -12,13 +12,11 @@ import hashlib
 import json
 import os
 import socket
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -27,9 +25,9 @@ from typing import Annotated
 import psutil
 from annotated_types import Interval
 
-from bench.core.cli.errors import ConfigError
+from bench.core.cli.errors import ConfigError, say_once
 from bench.core.cli.limits import Amount, Count, Name, Text, checked, parsed
-from bench.core.cli.stored_files import files_inside, folder_inside, open_inside
+from bench.core.cli.stored_files import folder_inside, open_inside, regular_files
 from bench.core.clock import unix_s
 from bench.core.store import StoreError
 
@@ -164,7 +162,7 @@ class Leases:
                 try:
                     seen = _look(path)
                 except ConfigError as error:  # no lease of a sweep, and never released
-                    _say_once(f"{error} The work that it stands for goes on without a lease.")
+                    say_once(f"{error} The work that it stands for goes on without a lease.")
                     return True
                 if seen is not None:
                     if not seen.has_expired:
@@ -209,11 +207,12 @@ class Leases:
 
     def others(self) -> Iterator[tuple[str, Holder]]:
         """Names of leases of other sweeps that are alive, each with its holder."""
-        for path in files_inside(self._folder.parent, f"{self._folder.name}/[!.]*"):
+        pattern = f"{self._folder.name}/[!.]*"
+        for path in regular_files(self._folder.parent, pattern, are_checked=False):
             try:
                 seen = None if path.name in self._held else _look(path)
             except ConfigError as error:
-                _say_once(f"{error} It is passed over.")
+                say_once(f"{error} It is passed over.")
                 continue
             if seen is not None and not seen.has_expired and (holder := seen.holder) is not None:
                 yield path.name, holder
@@ -243,11 +242,6 @@ class Leases:
                 for handle in self._held.values():
                     with suppress(OSError):
                         os.utime(handle)
-
-
-@cache
-def _say_once(words: str) -> None:
-    print(words, file=sys.stderr)
 
 
 def leases_folder(out: Path) -> Path:
