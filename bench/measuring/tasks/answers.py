@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bench.core.answers import error_of_score
 from bench.measuring.tasks.base import NO_ANSWER, Batch, Task
-from bench.measuring.tasks.not_finite import first_not_finite
+from bench.measuring.tasks.faults import first_not_finite
 
 
 class NotFinite(Exception):

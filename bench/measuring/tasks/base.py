@@ -214,8 +214,8 @@ T = TypeVar("T", bound=Task)
 
 _REGISTRY: dict[str, type[Task]] = {}
 _NOT_TASKS = {
-    *("answers", "base", "batch", "checkpoint", "collapse", "draws", "ending", "examples"),
-    *("gates", "leak", "longer", "match", "model", "positions", "recipe", "token_filter", "train"),
+    *("answers", "base", "batch", "checkpoint", "draws", "ending", "examples", "faults"),
+    *("gates", "longer", "match", "model", "positions", "recipe", "token_filter", "train"),
     "watching",
 }
 GROUP = "attnbench.tasks"

@@ -36,15 +36,13 @@ from bench.measuring.tasks.checkpoint import (
     model_state,
     restore_model,
 )
-from bench.measuring.tasks.collapse import has_collapsed
 from bench.measuring.tasks.ending import Curve
 from bench.measuring.tasks.examples import write_examples
+from bench.measuring.tasks.faults import first_not_finite, has_collapsed, leaks_future
 from bench.measuring.tasks.gates import auxiliary_loss
-from bench.measuring.tasks.leak import leaks_future
 from bench.measuring.tasks.longer import longer_models, state_bytes
 from bench.measuring.tasks.match import flops_per_example, matched
 from bench.measuring.tasks.model import Backbone, build_model, projected_gates
-from bench.measuring.tasks.not_finite import first_not_finite
 from bench.measuring.tasks.token_filter import filtered_scores
 
 Progress = Callable[[str, int, int, float, float | None], None]

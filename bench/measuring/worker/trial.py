@@ -135,7 +135,7 @@ def _work(subject: Subject) -> tuple[int | None, int | None, int]:
     A model is moved to meta, and loses its values.
     """
     from bench.measuring.costs.claimed import flops_of
-    from bench.measuring.models.facts import forward_flops
+    from bench.measuring.models.subject import forward_flops
 
     w = subject.cell.timed
     if isinstance(w, ModelWorkload):
