@@ -196,11 +196,7 @@ class Cell:
 
     @classmethod
     def from_dict(cls, flat: dict[str, Any]) -> Cell:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: a field is missing, or is not what its annotation says.
-        """
+        """The inverse of `to_dict`."""
         workload: Workload
         if flat.get("kind") == "task":
             own = flat | {name: flat[its] for name, its in FLAT_NAMES.items() if its in flat}

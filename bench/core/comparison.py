@@ -164,12 +164,8 @@ def seed_interval(
 
     On either side its width is the root of the sum of squares of two widths of Student's t, over
     the seeds and over the test examples: it is narrower than neither. `FEW_SEEDS` says how few
-    seeds widen it.
-
-    Args:
-        values: scores, or differences of two rows under the same seeds; two seeds or more.
-        error: standard error over the test examples that all seeds share.
-        degrees: degrees of freedom of `error`: clusters of answers less one.
+    seeds widen it. `error` is the standard error over the test examples that all seeds share, with
+    `degrees` of freedom: clusters of answers less one.
     """
     num_seeds = values.shape[-1]
     is_known = np.isfinite(values).all(axis=-1)

@@ -98,7 +98,6 @@ class Found:
     """A file's content.
 
     Attributes:
-        origin: None if the file does not say.
         bad: a sentence for each line that cannot be used.
     """
 

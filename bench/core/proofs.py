@@ -50,9 +50,8 @@ class Proofs:
     def is_stale(self, module: str) -> bool:
         """Whether the mechanism's module, or a file that it imports, has changed since its badges.
 
-        Args:
-            module: its file within `attentions`, as `mechanisms/linear`; a plugin's is a name
-                alone, and never stale.
+        `module` is its file within `attentions`, as `mechanisms/linear`; a plugin's is a name
+        alone, and never stale.
         """
         return _is_earlier(self.source, module)
 

@@ -282,7 +282,6 @@ class _Place:
 
 
 def _sentences(cls: type[BaseModel], errors: Sequence[Any], prefix: str) -> Iterator[str]:
-    """Sentences about all errors, key by key."""
     by_name: dict[str, tuple[_Place, list[Any]]] = {}
     for one in errors:
         place = _place(cls, one, prefix)

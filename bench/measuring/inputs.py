@@ -139,12 +139,9 @@ def renew(tensor: Tensor, number: int, place: int) -> None:
     """Overwrite a tensor in place with other unit-normal values, at the cost of a copy.
 
     They are a window of one longer draw, which is cached for all tensors of this size. Every
-    element changes from one number to the next.
-
-    Args:
-        tensor: tensor of any strides; a graph that was made from it becomes invalid.
-        number: selects one of 4,099 windows; the same number gives the same values.
-        place: index of this input in its call; inputs of one call have different draws.
+    element changes from one number to the next. A graph made from `tensor` becomes invalid.
+    `number` selects one of 4,099 windows of values, and `place`, the index of the input in its
+    call, its own draws.
     """
     draw = _draw(tensor.numel() + _NUM_WINDOWS, place, tensor.dtype, tensor.device)
     start = number * _STEP % _NUM_WINDOWS

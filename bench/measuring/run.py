@@ -100,10 +100,8 @@ class Runner:
     def run(self, planned: Sequence[PlannedCell]) -> Iterator[Record]:
         """Measure a plan and yield its records, in the order in which they are made.
 
-        Ends when each cell has a record, of this sweep or of another one.
-
-        Raises:
-            Interrupted: a stop was requested; a block that is being timed is recorded before.
+        Ends when each cell has a record, of this sweep or of another one. When a stop is requested,
+        a block that is being timed is recorded before `Interrupted`.
         """
         unsupported = [p for p in planned if p.unsupported is not None]
         supported = [p.cell for p in planned if p.unsupported is None]

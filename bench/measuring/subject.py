@@ -132,12 +132,10 @@ class Subject:
     def renew(self, number: int, num_calls: int, *, whole: bool = True) -> None:
         """Overwrite the input sets of the next calls in place, at the cost of about a copy.
 
-        Graphs and states that `prepare` made from the old values are made again.
-
-        Args:
-            number: number of the round; each has its own values, the same for every mechanism.
-            num_calls: number of the next calls; sets that they do not reach are left alone.
-            whole: False renews only the last token of a decode, and keeps its state.
+        Graphs and states that `prepare` made from the old values are made again. `number` is that
+        of the round: each has its own values, the same for every mechanism. Sets beyond the next
+        `num_calls` are left alone. Unless `whole`, only the last token of a decode is renewed, and
+        its state stays.
         """
         is_token = self.cell.timed.mode == "decode" and not whole
         for index in self.rotation.coming(num_calls):

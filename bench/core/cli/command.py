@@ -253,7 +253,6 @@ def _root_of_file(config_name: str) -> Root:
 
 
 def _give_to_hydra(config_name: str, root: Root) -> None:
-    """Register with Hydra a root that has no file."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name=config_name, node=dict(root.content))
@@ -342,7 +341,6 @@ def _explain_file(words: list[str]) -> str | None:
 
 
 def _give_rows_to_hydra(words: list[str]) -> None:
-    """Register with Hydra the rows that have no YAML."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()

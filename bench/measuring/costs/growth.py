@@ -122,7 +122,6 @@ def needs(name: str, seq_len: int) -> Needs:
 
 
 def _state_bytes(cell: Cell) -> int:
-    """Size of the state after all tokens, in bytes."""
     w = replace(cell.kernel, causal=True)
 
     def build() -> Any:

@@ -93,11 +93,7 @@ class Device:
         return None
 
     def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """See `Clock`.
-
-        Raises:
-            NotImplementedError: there is no clock for this kind of device.
-        """
+        """See `Clock`."""
         raise NotImplementedError(f"No clock sees the work of {self.name}.")
 
     def synchronize(self) -> None:

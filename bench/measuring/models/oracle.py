@@ -60,11 +60,6 @@ def check_model(subject: ModelSubject) -> Checked:
     """Compare a model's scores for one image, in eval mode, with those in float64.
 
     The first image set is overwritten; the model's mode is restored.
-
-    Raises:
-        Incorrect: the scores are no tensor with a row per image, hold NaN or infinity, or are
-            constant; or an error of the scores, of a mechanism's output or of the gradient of all
-            parameters is beyond its tolerance.
     """
     w = subject.cell.model
     subject.refill(subject.sets[0], CHECK_INDEX)

@@ -273,8 +273,7 @@ def _backward(subject: Subject, before: list[Tensor], out: Tensor) -> list[Tenso
 def refuse_uninitialised(subject: Subject) -> None:
     """Call a correct subject once more, without a compiler, with new memory filled with NaN.
 
-    Raises:
-        Incorrect: it reads uninitialised memory. With padding only the output is checked.
+    With padding only the output is checked.
     """
     tensors = subject.sets[0]
     has_backward = subject.cell.timed.has_backward

@@ -114,15 +114,8 @@ def slow_form_without_padding(
 
     Hidden tokens must have the effect of removed ones, so slow forms need no mask. A mechanism that
     does not take fewer tokens, as on a grid, is called with the mask. The output is 0 at padded
-    queries.
-
-    Args:
-        core: as for `slow_form`.
-        tensors: q, k and v.
-        lengths: numbers of queries and keys that are not padding, by sequence.
-        key_mask: the mask of these keys, (B, M).
-        rows: query rows of the output, ascending.
-        gates: as for `slow_form`.
+    queries. `lengths` are numbers of queries and keys that are not padding, by sequence; `rows`
+    ascend.
     """
     q, _, v = tensors
     expected = q.new_zeros(*q.shape[:2], len(rows), v.shape[-1])

@@ -69,11 +69,7 @@ class DeviceLock:
         return True
 
     def take(self, pause: Pause, tell: Callable[[str], None]) -> None:
-        """Take the lock, waiting if need be; `tell` is then called once.
-
-        Raises:
-            Exception: whatever `pause` raises when a stop is requested.
-        """
+        """Take the lock, waiting if need be; `tell` is then called once."""
         if self.try_take():
             return
         tell(f"waiting for {self._device}, where something else is measured")

@@ -114,11 +114,7 @@ class _Seen:
 
 
 class Leases:
-    """Leases of one sweep, and a view of those of others. A context manager that releases its own.
-
-    Raises:
-        StoreError: the folder of leases cannot be written to.
-    """
+    """Leases of one sweep, and a view of others. A context manager that releases its own."""
 
     def __init__(self, out: Path) -> None:
         self._folder = leases_folder(out)

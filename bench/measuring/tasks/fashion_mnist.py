@@ -98,11 +98,7 @@ def _find(folder: Path, name: str) -> Path:
 
 @cache
 def _read(path: Path, _changed_ns: int) -> Tensor:
-    """A file of the IDX format, unsigned bytes of any shape.
-
-    Raises:
-        ValueError: it is not; the message says at which byte, counted from 0 and after unpacking.
-    """
+    """A file of the IDX format, unsigned bytes of any shape."""
     content = _unpacked(path) if path.suffix == ".gz" else read_regular(path)
     if len(content) < 4:
         raise ValueError(f"{path} ends at byte {len(content)}; a head of 4 bytes is expected.")

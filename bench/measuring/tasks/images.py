@@ -28,7 +28,6 @@ class Images:
 
     Attributes:
         pixels: (B, rows, columns, channels), whole numbers from 0 to 255.
-        labels: (B,).
     """
 
     pixels: Tensor

@@ -129,10 +129,6 @@ def build_model(
     Under one seed, all weights outside the mechanism start with the same values, whichever
     mechanism it is and whatever it draws for itself. A core that takes gates gets them projected
     from its tokens, see `Gated`; a mechanism that owns its projections has its own.
-
-    Raises:
-        ValueError: the mechanism cannot be built for the task's geometry.
-        TypeError: a hyperparameter that it does not take.
     """
     named = hyperparameters.get(LAYERS, [(mechanism, hyperparameters)])
     mixers = []

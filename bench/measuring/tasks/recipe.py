@@ -22,12 +22,7 @@ PartOf1 = Annotated[float, Interval(gt=0, le=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The model around a mechanism and its training: the same for every mechanism of a task.
-
-    Raises:
-        ValueError: settings that do not go together; the message names them. Types and ranges are
-            checked by `bench.measuring.tasks.base.build_task`.
-    """
+    """The model around a mechanism and its training: the same for every mechanism of a task."""
 
     embed_dim: Size = 64
     """Channels of a token."""

@@ -78,7 +78,6 @@ def _say_nothing(phase: str, step: int, steps: int, loss: float, score: float | 
 
 
 def _stands_still() -> float:
-    """Clock of a run that nobody times."""
     return 0.0
 
 
@@ -244,16 +243,9 @@ def fit(
 ) -> _Run:
     """Train a model by its task's recipe, in place.
 
-    Args:
-        model: to be trained.
-        task: whose recipe it is.
-        seed: of the data.
-        device: where the model is.
-        report: told how the run gets on.
-        checkpoint: where it goes on from.
-        may_be_stuck: whether a plateau at chance or at a partial solution ends the run as any
-            other does; it does for controls, which cannot leave it.
-        spent_s: seconds since the run began or was resumed; checkpoints keep their sum.
+    With `may_be_stuck`, a plateau at chance or at a partial solution ends the run as any other
+    does: for controls, which cannot leave it. Checkpoints keep the sum of `spent_s`, the seconds
+    since the run began or was resumed.
     """
     recipe = task.recipe
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -368,7 +360,6 @@ def _trained(task: Task, seed: int) -> Iterator[Batch]:
 def _score(
     model: nn.Module, task: Task, batches: Iterable[Batch], device: torch.device, step: int
 ) -> Scored:
-    """The score on all answers."""
     try:
         return score_on(model, task, batches, device)
     except NotFinite as error:

@@ -46,9 +46,6 @@ def layers_for(model: Backbone, batch: Batch, classes: Tensor) -> list[Layer]:
     """Each block's weights and tokens, with the gradients of one logit per example.
 
     `classes`, (B,), says whose logit. The model is in eval mode, and left as it is.
-
-    Raises:
-        NoWeights: the mechanism of a block has none, with the reason.
     """
     with watched(model) as seen, torch.enable_grad():
         logits = model(batch.inputs, batch.positions)
@@ -67,11 +64,7 @@ def layers_for(model: Backbone, batch: Batch, classes: Tensor) -> list[Layer]:
 
 @contextmanager
 def watched(model: Backbone) -> Iterator[_Seen]:
-    """Within it, every block mixes by its weights, W v, and what it used is kept.
-
-    Raises:
-        NoWeights: a mechanism is a layer of its own, or gives something else than W v.
-    """
+    """Within it, every block mixes by its weights, W v, and what it used is kept."""
     seen = _Seen()
     hooks = []
     try:

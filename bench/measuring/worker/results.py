@@ -156,11 +156,7 @@ class PairedRoundsResult(Result):
 
 
 def _is_quality(flat: Mapping[str, Any]) -> bool:
-    """Check the fields of a quality; returns True.
-
-    Raises:
-        ValueError: no record could hold them; the message says why.
-    """
+    """Check the fields of a quality; returns True."""
     try:
         found = Quality(**_with_tuples(flat))
     except TypeError as error:
@@ -203,11 +199,7 @@ class CeilingResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class EstimateResult(Result):
-    """Memory that a plugin's cell is expected to need.
-
-    Attributes:
-        needed_bytes: None if a dry run cannot tell.
-    """
+    """Memory that a plugin's cell is expected to need."""
 
     needed_bytes: Count | None
 

@@ -48,9 +48,6 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     """Time the members of a block in interleaved rounds, with new inputs in each.
 
     If members differ in their number of threads, it is set before each of their samples.
-
-    Raises:
-        JobFailed: a member has changed state that all of them share; the message names it.
     """
     import torch
 

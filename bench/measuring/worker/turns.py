@@ -34,11 +34,7 @@ _LAST_ROUND = 2**20
 
 
 class Stopwatch:
-    """Adds up the time that is spent outside of samples.
-
-    Attributes:
-        spent_s: seconds so far; it starts stopped.
-    """
+    """Adds up the time that is spent outside of samples."""
 
     def __init__(self) -> None:
         self.spent_s = 0.0

@@ -143,7 +143,6 @@ def _notes(
 
 
 def _shown(quantity: Quantity, ranking: Ranking) -> Iterator[Standing]:
-    """The standings that a chart draws."""
     for standing in ranking.standings:
         is_ranked = standing.rank != "control" and may_be_ranked(standing.record)
         if is_ranked or not quantity.is_ratio:
