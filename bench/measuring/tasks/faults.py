@@ -1,4 +1,4 @@
-"""What may be amiss with a trained model: collapsed keys, a leak of the future, infinities."""
+"""Faults of a trained model: collapsed keys, a leak of the future, infinities."""
 
 from __future__ import annotations
 
