@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from bench.studies.ceilings import Calibrate, study
 from bench.studies.session import run_study
 
-
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return run_study("calibrate", Calibrate, study, argv)
-
+main = partial(run_study, "calibrate", Calibrate, study)
 
 if __name__ == "__main__":
     sys.exit(main())

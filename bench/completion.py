@@ -74,11 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def script(words: Sequence[str]) -> str:
-    """The script for the shell that the words name.
-
-    Raises:
-        ConfigError: they name none.
-    """
+    """The script for the shell that the words name."""
     if len(words) != 1 or words[0] not in SHELLS:
         hint = did_you_mean(words[0] if words else "", SHELLS)
         raise ConfigError(f"completion takes one word, the shell. {hint}\n{USAGE}")

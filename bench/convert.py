@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from bench.studies.convert.settings import Convert
 from bench.studies.convert.study import study
 from bench.studies.session import run_study
 
-
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return run_study("convert", Convert, study, argv)
-
+main = partial(run_study, "convert", Convert, study)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from bench.studies.explain.settings import Explain
 from bench.studies.explain.study import study
 from bench.studies.session import run_study
 
-
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return run_study("explain", Explain, study, argv)
-
+main = partial(run_study, "explain", Explain, study)
 
 if __name__ == "__main__":
     sys.exit(main())

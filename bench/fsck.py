@@ -33,12 +33,7 @@ USAGE = """attnbench fsck DIR ... [dry_run=BOOL]
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A line, or a file, that does not belong where it is.
-
-    Attributes:
-        place: file, and line.
-        what: is wrong with it, and what becomes of it.
-    """
+    """A line, or a file, that does not belong where it is."""
 
     place: str
     what: str
@@ -70,11 +65,7 @@ def _run(stores: Sequence[Path], is_dry: bool) -> int:
 
 
 def check(out: Path, *, is_dry: bool = False) -> Iterator[Finding]:
-    """Check a store for faults; each file is repaired before its findings are given.
-
-    Raises:
-        ConfigError: a sweep is writing to it, or a file cannot be read or written.
-    """
+    """Check a store for faults; each file is repaired before its findings are given."""
     busy = next(iter(Leases(out).others()), None)
     if busy is not None and not is_dry:
         raise ConfigError(
@@ -156,8 +147,6 @@ def _quarantine(out: Path, file: Path, lines: Sequence[bytes]) -> None:
         content = read_inside(out, path, MAX_LINES_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         content = b""
-    except OSError as error:
-        raise ConfigError(f"{shown(path)} cannot be read: {error.strerror}.") from error
     there = set(content.splitlines(keepends=True))
     new = [_ended(line) for line in lines if not there.issuperset(_ended(line).splitlines(True))]
     if new:

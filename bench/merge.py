@@ -37,7 +37,6 @@ class Merged:
     """Result of a merge.
 
     Attributes:
-        added: records that the target got.
         known: those that it had already.
         conflicts: a sentence for each record that lost against a newer one of another store, and
             for each file of examples that was not taken over.
@@ -79,11 +78,7 @@ def _main(words: list[str]) -> int:
 
 
 def merge(sources: Sequence[Path], out: Path) -> Merged:
-    """Take the records of some stores over into another.
-
-    Raises:
-        ConfigError: a store has no records, a file is unreadable, or `out` cannot be written.
-    """
+    """Take the records of some stores over into another."""
     there, _ = _newest(out)
     best, conflicts, left_out = dict(there), [], []
     known = 0

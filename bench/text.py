@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from bench.studies.session import run_study
 from bench.studies.text.settings import Text
 from bench.studies.text.study import study
 
-
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return run_study("text", Text, study, argv)
-
+main = partial(run_study, "text", Text, study)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -50,8 +50,6 @@ class ValidationReport:
     """Result for a folder and the folders below it.
 
     Attributes:
-        num_records: that can be used.
-        num_files, num_calibrations, num_examples: files that were read.
         problems: a sentence each, beginning with the file, and the line.
     """
 
@@ -83,11 +81,7 @@ def _main(words: list[str]) -> int:
 
 
 def validate(root: Path) -> ValidationReport:
-    """Everything that is stored in a folder, or in folders below it.
-
-    Raises:
-        ConfigError: there is nothing, or a file is unreadable.
-    """
+    """Everything that is stored in a folder, or in folders below it."""
     found = [_of_store(out) for out in stores_below(root)]
     return ValidationReport(
         num_records=sum(one.num_records for one in found),
@@ -199,11 +193,8 @@ def _why_not_these_losses(result: Quality) -> str | None:
 def _why_not_this_error(result: Quality, sums: np.ndarray, size: int, away: float) -> str | None:
     """A sentence about a `score_error` that does not follow from clusters of equal size.
 
-    Args:
-        result: the stored result.
-        sums: (G,), values added up within each cluster.
-        size: answers per cluster.
-        away: largest difference that rounding explains.
+    `sums`, (G,), are values added up within each cluster of `size` answers; `away` is the largest
+    difference that rounding explains.
     """
     expected = error_of_score(sums, np.full(len(sums), size))
     said = result.score_error

@@ -26,12 +26,7 @@ Examples that were all answered correctly have no spread, yet the next may be an
 def right_answers(packed: str, num_answers: int) -> np.ndarray:
     """Unpack which test answers were right: (answers,) of 0 and 1, in the order of the test set.
 
-    Args:
-        packed: base64 of zlib of `numpy.packbits`.
-        num_answers: number of answers that were packed.
-
-    Raises:
-        ValueError: `packed` is not that, or holds another number of answers.
+    `packed` is base64 of zlib of `numpy.packbits`.
     """
     size = (num_answers + 7) // 8
     bits = _unpacked(packed, size + 1, "answers")
@@ -43,13 +38,7 @@ def right_answers(packed: str, num_answers: int) -> np.ndarray:
 def losses_of_examples(packed: str, num_answers: int) -> np.ndarray:
     """Unpack the mean loss of each test example: (examples,) of float64, exact copies of float16.
 
-    Args:
-        packed: base64 of zlib of little-endian float16.
-        num_answers: over all examples; each example has at least one.
-
-    Raises:
-        ValueError: `packed` is not that, or holds more than `num_answers` losses or one that is
-            not finite.
+    `packed` is base64 of zlib of little-endian float16; each example has an answer or more.
     """
     content = _unpacked(packed, 2 * num_answers + 1, "window_losses")
     if not content or len(content) % 2 or len(content) > 2 * num_answers:
@@ -78,15 +67,10 @@ def _unpacked(packed: str, most: int, name: str) -> bytes:
 def error_of_score(sums: np.ndarray, counts: np.ndarray) -> float | None:
     """Standard error of the mean over all answers, as training stores it in a record.
 
-    The linearised error of a ratio with independent clusters; the variance has a factor of
-    G / (G - 1) for G clusters. Unlike `clustered_error` it adds no pseudo-answers.
-
-    Args:
-        sums: (G,), values added up within each cluster.
-        counts: (G,), number of answers in each cluster.
-
-    Returns:
-        None with fewer than two clusters.
+    The linearised error of a ratio with independent clusters; the variance has a factor of G / (G -
+    1) for G clusters. Unlike `clustered_error` it adds no pseudo-answers. None with fewer than two
+    clusters. `sums`, (G,), are the values of each cluster added up, and `counts`, (G,), its
+    answers.
     """
     num_clusters, total = len(sums), float(counts.sum())
     if num_clusters < 2:
@@ -157,14 +141,8 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> TwoModels:
     """Compare two trained models answer by answer: for one seed, never for a rank.
 
     The exact test of McNemar, Psychometrika 12 (1947), 153, which assumes independent answers:
-    several answers to one example are not.
-
-    Args:
-        first: (answers,), 1 where a model was right.
-        second: likewise, on the same test set.
-
-    Raises:
-        ValueError: the two have different numbers of answers.
+    several answers to one example are not. Both are (answers,) on one test set, 1 where a model was
+    right.
     """
     from scipy import special
 

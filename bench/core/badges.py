@@ -43,13 +43,9 @@ class Badge:
 
     Attributes:
         claim: a short name, such as ``causal``.
-        status: how it ended.
         reason: why it failed or was skipped, or the form that a pass leaves untested; else None.
-        num_checks: number of checks that were run for it.
         source: hash of the mechanism's source when it was tested; if it differs from today's, the
             badge is about an earlier state.
-        tested_at: UTC, ISO 8601.
-        torch: version that it was tested with.
     """
 
     claim: Name
@@ -73,11 +69,7 @@ def badges_folder(out: Path) -> Path:
 
 
 def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) -> Path:
-    """Write one mechanism's badges as a line of ``<run>.jsonl``; return once it is on disk.
-
-    Raises:
-        ConfigError: it could not be written; what was written before is intact.
-    """
+    """Write one mechanism's badges as a line of ``<run>.jsonl``; return once it is on disk."""
     path = badges_folder(out) / f"{run}.jsonl"
     line = json.dumps({"mechanism": mechanism, "badges": [asdict(b) for b in badges]}) + "\n"
     try:
@@ -93,9 +85,6 @@ def read_badges(out: Path) -> dict[str, dict[str, Badge]]:
     """The newest badges of each mechanism: mechanism -> claim -> badge; empty if there are none.
 
     A torn last line, left by a crash in the middle of a write, is skipped.
-
-    Raises:
-        ConfigError: a file cannot be read, or does not hold badges.
     """
     newest: dict[str, dict[str, Badge]] = {}
     for file in regular_files(out, "badges/*.jsonl"):
@@ -109,7 +98,6 @@ class Goldens(NamedTuple):
     """Golden cases of one mechanism.
 
     Attributes:
-        passed, compared: number of cases.
         source: hash of the mechanism's source when they were compared; empty if unknown.
     """
 
@@ -119,16 +107,12 @@ class Goldens(NamedTuple):
 
 
 def read_goldens(path: Path) -> dict[str, Goldens]:
-    """Count the golden cases of each mechanism; empty if the file does not exist.
-
-    Raises:
-        ConfigError: the file is not what `bench.verify` writes.
-    """
+    """Count the golden cases of each mechanism; empty if the file does not exist."""
     try:
         text = read_inside(path.parent, path).decode()
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     passed: Counter[str] = Counter()
     compared: Counter[str] = Counter()

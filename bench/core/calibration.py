@@ -43,11 +43,7 @@ def calibration_file(out: Path, environment: Mapping[str, Any]) -> Path:
 
 
 def read_calibration(out: Path, environment: Mapping[str, Any]) -> Calibration | None:
-    """The calibration of a machine; None if there is none.
-
-    Raises:
-        ConfigError: the file is damaged.
-    """
+    """The calibration of a machine; None if there is none."""
     path = calibration_file(out, environment)
     try:
         return _read(path)
@@ -56,20 +52,12 @@ def read_calibration(out: Path, environment: Mapping[str, Any]) -> Calibration |
 
 
 def calibration_files(out: Path) -> list[Path]:
-    """The calibrations of all machines, sorted by name.
-
-    Raises:
-        ConfigError: one of them is no regular file.
-    """
+    """The calibrations of all machines, sorted by name."""
     return regular_files(out, "calibration/*.json")
 
 
 def read_calibration_file(path: Path) -> Calibration:
-    """Read a calibration.
-
-    Raises:
-        ConfigError: the file is missing or damaged.
-    """
+    """Read a calibration."""
     try:
         return _read(path)
     except FileNotFoundError as error:
@@ -81,9 +69,7 @@ def _read(path: Path) -> Calibration:
     try:
         calibration: Calibration = parsed(read_inside(path.parent.parent, path).decode())
         check_shape(CalibrationFacts, calibration)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(
             f"{path} is not a calibration ({error}). Delete it, and run attnbench calibrate again."
         ) from error
@@ -91,11 +77,7 @@ def _read(path: Path) -> Calibration:
 
 
 def with_calibration(records: Iterable[Record], out: Path) -> list[Record]:
-    """Records, with their machine's calibration added to those that were made before it.
-
-    Raises:
-        ConfigError: a calibration is damaged.
-    """
+    """Records, with their machine's calibration added to those that were made before it."""
     known: dict[Path, Calibration | None] = {}
     completed = []
     for record in records:

@@ -69,8 +69,6 @@ class Cell:
         mechanism: the registered name; `ORIGINAL` for an unchanged model.
         hyperparameters: all of them, defaults included.
         device: a torch device, such as ``cpu`` or ``cuda:0``.
-        num_threads: intra-op threads while this cell runs.
-        workload: shape, model or task that the mechanism is run on.
         plugins: modules to import first, which may register the mechanism.
     """
 
@@ -198,11 +196,7 @@ class Cell:
 
     @classmethod
     def from_dict(cls, flat: dict[str, Any]) -> Cell:
-        """The inverse of `to_dict`.
-
-        Raises:
-            ValueError: a field is missing, or is not what its annotation says.
-        """
+        """The inverse of `to_dict`."""
         workload: Workload
         if flat.get("kind") == "task":
             own = flat | {name: flat[its] for name, its in FLAT_NAMES.items() if its in flat}

@@ -101,7 +101,7 @@ class Difference:
 
 
 def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Difference | None:
-    """Compare two rows seed by seed; above zero the first is better.
+    """Compare two rows seed by seed, two or more; above zero the first is better.
 
     Two errors are combined: Student's t over the differences, and the error over test examples,
     clustered by example. The latter is paired, answer by answer, where both rows say which answers
@@ -110,14 +110,7 @@ def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Diffe
 
     A seed that one of the two lacks could have had any score: from 0 to 1 for a share of right
     answers, any number for a score without bounds. The interval spans the worst and the best case.
-
-    Args:
-        first: the row that is better where the difference is above zero.
-        second: the row that it is compared with.
-        less_is_better: for scores that count what should be small, and have no upper bound.
-
-    Returns:
-        None with fewer than two seeds, which have no spread.
+    `less_is_better` is for scores that count what should be small, and have no upper bound.
     """
     seeds = sorted(first.scores.keys() | second.scores.keys())
     if len(seeds) < 2:
@@ -148,11 +141,8 @@ def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Diffe
 def mean_of(runs: Runs, *, is_share: bool = True) -> Interval | None:
     """The 95 % interval of a row's score, computed as in `compare`; None with fewer than two seeds.
 
-    It is not clipped to possible scores; see `within_share`.
-
-    Args:
-        runs: of the row; seeds without a score are skipped.
-        is_share: whether scores are shares of right answers, whose count alone gives an error.
+    It is not clipped to possible scores; see `within_share`. `is_share` is for shares of right
+    answers, whose count alone gives an error.
     """
     scores = np.array([*runs.known.values()])
     if len(scores) < 2:
@@ -174,12 +164,8 @@ def seed_interval(
 
     On either side its width is the root of the sum of squares of two widths of Student's t, over
     the seeds and over the test examples: it is narrower than neither. `FEW_SEEDS` says how few
-    seeds widen it.
-
-    Args:
-        values: scores, or differences of two rows under the same seeds; two seeds or more.
-        error: standard error over the test examples that all seeds share.
-        degrees: degrees of freedom of `error`: clusters of answers less one.
+    seeds widen it. `error` is the standard error over the test examples that all seeds share, with
+    `degrees` of freedom: clusters of answers less one.
     """
     num_seeds = values.shape[-1]
     is_known = np.isfinite(values).all(axis=-1)
@@ -337,11 +323,8 @@ def num_seeds_for(
 ) -> int | None:
     """Seeds with which Student's t finds a difference with a given power; None if it is 0.
 
-    Args:
-        difference: to be found.
-        spread: standard deviation over seeds.
-        power: how often a study with so many seeds finds it.
-        level: two-sided.
+    `spread` is the standard deviation over seeds, `power` how often a study with so many seeds
+    finds the difference, and `level` is two-sided.
     """
     from scipy import special
 
@@ -369,13 +352,8 @@ def _power(num_seeds: int, size: float, level: float) -> float:
 def seeds_by_pilot(difference: float, spread: float, num_pilot: int) -> SeedsNeeded | None:
     """Number of seeds needed by a pilot's spread, and its range, as the pilot has few seeds itself.
 
-    Args:
-        difference: to be found.
-        spread: standard deviation over the pilot's seeds.
-        num_pilot: number of these seeds, 2 or more.
-
-    Returns:
-        None if the difference is 0.
+    `spread` is the standard deviation over the pilot's `num_pilot` seeds, 2 or more. None if the
+    difference is 0.
     """
     spreads = (spread, *spread_interval(spread, num_pilot))
     number, low, high = (num_seeds_for(difference, each) for each in spreads)
@@ -385,11 +363,7 @@ def seeds_by_pilot(difference: float, spread: float, num_pilot: int) -> SeedsNee
 
 
 def spread_interval(spread: float, num_seeds: int) -> Interval:
-    """The 95 % interval of a standard deviation, by the chi-square distribution.
-
-    Raises:
-        ValueError: fewer than two seeds have no spread.
-    """
+    """The 95 % interval of a standard deviation, by the chi-square distribution."""
     from scipy import special
 
     degrees = num_seeds - 1

@@ -37,9 +37,7 @@ class Examples:
     """The first examples of a test set, with their answers.
 
     Attributes:
-        task: the registered name.
         test_set: digest of the whole test set, as records hold it.
-        num_examples: B, examples in the file.
         inputs: (B, N), token ids as lists; or measured values as an object of ``shape``, ``low``,
             ``high`` and ``uint8_base64``: bytes that span the range from low to high.
         targets: (B,) or (B, A), the class of each answer; `NO_ANSWER` where there is none.
@@ -108,11 +106,7 @@ def example_files(out: Path) -> list[Path]:
 
 
 def read_examples(file: Path) -> Examples:
-    """Read a file of examples, whose name is the digest of their test set.
-
-    Raises:
-        ConfigError: it cannot be read, is too large, or is no such file.
-    """
+    """Read a file of examples, whose name is the digest of their test set."""
     try:
         content = parsed(read_inside(file.parent.parent, file, MAX_BYTES).decode())
         if not isinstance(content, dict):

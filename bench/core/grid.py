@@ -51,10 +51,6 @@ def best_of(runs: Mapping[float, Trained], *, better: str) -> Best:
 
     A rate at an edge must lead by `CLEARLY`: where nothing learns, or everything does, widening the
     grid is pointless.
-
-    Args:
-        runs: by rate.
-        better: ``higher`` or ``lower`` scores.
     """
     sign = 1 if better == "higher" else -1
     value = {r: sign * t.score for r, t in runs.items() if t.score is not None}

@@ -43,11 +43,7 @@ class Lines(Generic[M]):
         self._names = " or ".join(each.__name__ for each in self._kinds)
 
     def append(self, *some: M) -> None:
-        """Add lines, and return once they are on disk; a failed write adds none.
-
-        Raises:
-            ConfigError: the file cannot be written.
-        """
+        """Add lines, and return once they are on disk; a failed write adds none."""
         try:
             append_whole(self.path, self.text(some).encode(), inside=self._root)
         except OSError as error:
@@ -57,23 +53,11 @@ class Lines(Generic[M]):
             ) from error
 
     def write(self, some: Iterable[M]) -> Path:
-        """Replace the whole file; returns its path.
-
-        Raises:
-            ConfigError: the file cannot be written.
-        """
+        """Replace the whole file; returns its path."""
         return write_whole(self.path, self.text(some), inside=self._root)
 
     def read(self, *, missing_ok: bool = False, max_bytes: int = MAX_BYTES) -> list[M]:
-        """All lines, in order; blank ones are skipped.
-
-        Args:
-            missing_ok: whether a missing file counts as empty.
-            max_bytes: largest size of the file.
-
-        Raises:
-            ConfigError: the file cannot be read or is too large, or a line is invalid.
-        """
+        """All lines, in order; blank ones are skipped."""
         found = []
         for number, one in self.each(missing_ok=missing_ok, max_bytes=max_bytes):
             if isinstance(one, ValueError):
@@ -85,11 +69,7 @@ class Lines(Generic[M]):
     def each(
         self, *, missing_ok: bool = False, max_bytes: int = MAX_BYTES
     ) -> Iterator[tuple[int, M | ValueError]]:
-        """Every line with its number, from 1; in place of an invalid one, the error.
-
-        Raises:
-            ConfigError: the file cannot be read, or is too large.
-        """
+        """Every line with its number, from 1; in place of an invalid one, the error."""
         try:
             rows = read_inside(self._root, self.path, max_bytes).split(b"\n")
         except OSError as error:
@@ -109,11 +89,7 @@ class Lines(Generic[M]):
                     yield number, error
 
     def text(self, some: Iterable[M]) -> str:
-        """The lines as they are written.
-
-        Raises:
-            ValueError: a number is NaN or infinite.
-        """
+        """The lines as they are written."""
         # pydantic's own dump_json silently writes NaN as null.
         kinds: list[tuple[Any, M]] = [(type(one), one) for one in some]
         flat = (adapter(kind).dump_python(one, mode="json") for kind, one in kinds)

@@ -36,11 +36,7 @@ class Looks:
     level: float = LEVEL
 
     def __post_init__(self) -> None:
-        """Refuse an invalid plan.
-
-        Raises:
-            ValueError: there are no looks, they do not rise, or one has fewer than two seeds.
-        """
+        """Refuse an invalid plan."""
         rises = all(one < other for one, other in pairwise(self.numbers))
         if not self.numbers or self.numbers[0] < 2 or not rises:
             raise ValueError(f"looks at {self.numbers} seeds: rising numbers from 2 on are needed.")
@@ -55,12 +51,6 @@ class Looks:
         """``ahead``, ``behind``, ``open``, or at the last look ``not decided``.
 
         Nothing is decided at a number of seeds for which no look was planned.
-
-        Args:
-            found: over the seeds of this look; None with fewer than two.
-
-        Raises:
-            ValueError: there are more seeds than were fixed beforehand.
         """
         num_seeds = found.num_seeds if found else 0
         if num_seeds > self.numbers[-1]:

@@ -34,7 +34,6 @@ class Number:
     """One measure of one mechanism in one condition.
 
     Attributes:
-        attention: label of the row.
         inputs: `RANDOM`, or the trained layer whose own queries and keys they are.
         measure: its name, as in `bench.studies.diagnostics.look`.
         at: the condition: a norm, a factor, a dtype and a length; empty where there is only one.
@@ -61,11 +60,7 @@ class Number:
 
     @property
     def norm(self) -> float | None:
-        """Norm that all queries were scaled to in the sweep of norms; None for other measures.
-
-        Raises:
-            ValueError: `at` begins with `NORM`, and no norm follows.
-        """
+        """Norm that all queries were scaled to in the sweep of norms; None for other measures."""
         if self.measure != "entropy" or not self.at.startswith(NORM):
             return None
         try:
@@ -88,13 +83,7 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where numbers come from.
-
-    Attributes:
-        command: as it would be typed.
-        settings: sentences on sizes and seeds.
-        machine: where, with what and when.
-    """
+    """Where numbers come from."""
 
     command: Text
     settings: Annotated[tuple[Text, ...], Len(0, 100)]
@@ -109,8 +98,6 @@ class Found:
     """A file's content.
 
     Attributes:
-        origin: None if the file does not say.
-        lines: in its order.
         bad: a sentence for each line that cannot be used.
     """
 
@@ -131,24 +118,12 @@ def finite(value: float | None) -> float | None:
 
 
 def write_lines(path: Path, lines: Iterable[Line], origin: Origin | None = None) -> Path:
-    """Write one JSON object per line, the origin first.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Write one JSON object per line, the origin first."""
     return _file(path).write([*([origin] if origin else []), *lines])
 
 
 def read_lines(path: Path, root: Path | None = None) -> Found:
-    """Read the lines of a file; none if it does not exist. Invalid lines are left out.
-
-    Args:
-        path: the file.
-        root: the folder of the store that it belongs to; its own folder if None.
-
-    Raises:
-        ConfigError: it cannot be read, is no regular file, or is far too large.
-    """
+    """Read the lines of a file; none if it does not exist. Invalid lines are left out."""
     origin, lines, bad = None, list[Line](), list[str]()
     for number, one in _file(path, root).each(missing_ok=True, max_bytes=MAX_BYTES):
         if why := one if isinstance(one, ValueError) else _why_bad(one):

@@ -27,11 +27,8 @@ class RatePreset:
     """One row's learning rate on one task.
 
     Attributes:
-        task: the task entry's label.
-        entry: the row's label.
         mechanism, hyperparameters: of the row, in full.
         settings: of the task, in full, with the learning rate that rows share.
-        learning_rate: the best one.
         tried: rate and validation score, None where a run had none, in rising order of rates.
         is_at_edge: whether a smaller or larger rate than all that were tried may be better.
     """
@@ -54,11 +51,7 @@ class RatePreset:
     ) -> bool:
         """Whether a cell has the mechanism and settings that were searched.
 
-        Args:
-            mechanism: of the cell.
-            hyperparameters: of the cell, all of them.
-            settings: of the cell's task, all of them.
-            usual: the task's defaults, which settings added since the search must have.
+        Settings that were added since the search must be `usual`, the task's defaults.
         """
         later = settings.keys() - self.settings.keys()
         return (
@@ -74,9 +67,6 @@ def read_presets(given: Any) -> tuple[RatePreset, ...]:
     """Read the composed configuration: task -> its searches, each with settings and rows by entry.
 
     Settings and rows are mappings, or JSON in a string, which Hydra composes much faster.
-
-    Raises:
-        ConfigError: it has another form.
     """
     try:
         return tuple(

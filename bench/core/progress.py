@@ -81,10 +81,8 @@ class _Progress:
 class SweepProgress(_Progress):
     """Progress over cells, by what each is expected to cost.
 
-    Args:
-        console: where it is shown.
-        expected_s: cost of each cell in seconds, by its entry followed by its key.
-        ends_s: latest end, as by `now_s`; None if there is no limit.
+    Costs are in seconds, by a cell's entry followed by its key. `ends_s` is the latest end, as by
+    `now_s`.
     """
 
     def __init__(
@@ -99,9 +97,8 @@ class SweepProgress(_Progress):
     def show_machines(self, tell: Callable[[], str]) -> None:
         """Show how far the sweeps are that share the work, machine by machine.
 
-        Args:
-            tell: returns this in words, empty if there is one sweep. It reads files, so most calls
-                of this method do not call it.
+        `tell` returns this in words, empty if there is one sweep. It reads files, so most calls of
+        this method do not call it.
         """
         on_terminal = self._console.is_terminal
         if now_s() - self._told_s < (_LOOK_S if on_terminal else _TELL_S):
@@ -151,10 +148,7 @@ class Unit(Protocol):
 class UnitProgress(_Progress):
     """Progress over units.
 
-    Args:
-        console: where it is shown.
-        units: all of them.
-        line_every_s: without a terminal, the least time between two lines.
+    Without a terminal, lines are at least `line_every_s` apart.
     """
 
     def __init__(

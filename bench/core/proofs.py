@@ -50,9 +50,8 @@ class Proofs:
     def is_stale(self, module: str) -> bool:
         """Whether the mechanism's module, or a file that it imports, has changed since its badges.
 
-        Args:
-            module: its file within `attentions`, as `mechanisms/linear`; a plugin's is a name
-                alone, and never stale.
+        `module` is its file within `attentions`, as `mechanisms/linear`; a plugin's is a name
+        alone, and never stale.
         """
         return _is_earlier(self.source, module)
 
@@ -89,11 +88,7 @@ def _is_earlier(source: str, module: str) -> bool:
 
 
 def read_proofs(out: Path, stored: Path = STORED) -> dict[str, Proofs]:
-    """Read the proofs of every mechanism: those in `out` where there are any, else stored ones.
-
-    Raises:
-        ConfigError: badges, ``verify.json`` or the stored file cannot be read.
-    """
+    """Read the proofs of every mechanism: those in `out` where there are any, else stored ones."""
     found = stored_proofs(stored)
     badges, goldens = read_badges(out), read_goldens(out / "verify.json")
     for name, own in badges.items():
@@ -109,11 +104,7 @@ def read_proofs(out: Path, stored: Path = STORED) -> dict[str, Proofs]:
 
 
 def stored_proofs(path: Path = STORED) -> dict[str, Proofs]:
-    """Read the proofs that came with the code; none in an installation without ``results/``.
-
-    Raises:
-        ConfigError: a line of the file is not what `line_of` writes.
-    """
+    """Read the proofs that came with the code; none in an installation without ``results/``."""
     try:
         lines = path.read_text("utf-8").splitlines()
         return dict(_read_line(parsed(line)) for line in lines)

@@ -14,9 +14,7 @@ from bench.core.settings import FieldInfo, Settings, Word, group_of, takes_many
 def root_of(cls: type[Settings], *, out_is_file: bool = False) -> Root:
     """The content and help that a YAML would give; the model's docstring is the command's purpose.
 
-    Args:
-        cls: the model.
-        out_is_file: whether ``out`` names a file, beside which a multirun has its folder.
+    With `out_is_file`, ``out`` names a file, beside which a multirun has its folder.
     """
     fields = cls.model_fields.values()
     groups = [{name: _chosen(f.default)} for f in fields if (name := group_of(f))]

@@ -33,9 +33,7 @@ _MECHANISM = re.compile(r"^ +(?:mechanism: *(\w+)|layers: )", re.MULTILINE)
 def rows_of(mechanism: str, config_dir: Path | None = None) -> tuple[str, ...]:
     """Labels of a mechanism's rows: its own name first, then its variants.
 
-    Args:
-        mechanism: registered name.
-        config_dir: a user's own folder, whose attention/ holds rows as well.
+    `config_dir` is a user's own folder, whose attention/ holds rows as well.
     """
     own = rows_in(config_dir / "attention") if config_dir else ()
     rows = {mechanism} | {label for label, name in (*_variants(), *own) if name == mechanism}
@@ -121,11 +119,7 @@ def _variants() -> tuple[tuple[str, str], ...]:
 
 
 def rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Label and mechanism of each YAML in a folder.
-
-    Raises:
-        ValueError: one of them cannot be read; says which.
-    """
+    """Label and mechanism of each YAML in a folder."""
     found = []
     for file in sorted(folder.glob("*.yaml")):
         try:

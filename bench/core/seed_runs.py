@@ -17,9 +17,7 @@ def runs_from(
 ) -> Runs:
     """Scores by seed, and what results hold of the test examples; older ones only their number.
 
-    Args:
-        results: by seed.
-        scores: by seed, those without a result included; None takes those of the results.
+    `scores` include those of seeds without a result; None takes those of the results.
     """
     every = [*results.values()]
     errors = [result.score_error for result in every if result.score_error is not None]

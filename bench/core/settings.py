@@ -81,12 +81,7 @@ class Settings(BaseModel):
 
     @classmethod
     def of_types(cls, name: str, types: Mapping[str, Any]) -> type[Settings]:
-        """Make a model with a required key of each name.
-
-        Args:
-            name: of the model.
-            types: annotation of each key.
-        """
+        """Make a model with a required key of each name."""
         keys: dict[str, Any] = {key: (kind, ...) for key, kind in types.items()}
         return create_model(name, __base__=cls, **keys)
 
@@ -94,12 +89,7 @@ class Settings(BaseModel):
     def read(cls, composed: Mapping[str, Any], prefix: str = "") -> Self:
         """Check what Hydra composed, or a section of it; unknown keys at the top are ignored.
 
-        Args:
-            composed: plain values, lists and dictionaries.
-            prefix: for a section its name and a dot, so that messages give a key's full name.
-
-        Raises:
-            ConfigError: names each key that is wrong, its value and what is allowed.
+        `prefix` is a section's name and a dot, so that messages give a key's full name.
         """
         own = {
             key: composed.get(key)
@@ -110,15 +100,7 @@ class Settings(BaseModel):
 
     @classmethod
     def section(cls, given: Any, name: str) -> Self:
-        """Check a section by itself; unknown keys are refused.
-
-        Args:
-            given: its keys.
-            name: what messages put before them, with a dot; nothing if empty.
-
-        Raises:
-            ConfigError: as `read`.
-        """
+        """Check a section by itself; unknown keys are refused."""
         if not isinstance(given, Mapping):
             raise ConfigError(_RULES["model_type"].format(name=name, value=repr(given)))
         return cls._checked(dict(given), f"{name}." if name else "")
@@ -137,11 +119,7 @@ class Settings(BaseModel):
 
 
 def section_as(kind: type[T], given: Any, name: str) -> T:
-    """Build a dataclass from a section whose keys are its fields, checked by its annotations.
-
-    Raises:
-        ConfigError: as `Settings.read`.
-    """
+    """Build a dataclass from a section whose keys are its fields, checked by its annotations."""
     if isinstance(given, kind):
         return given
     types = get_type_hints(kind, include_extras=True)
@@ -304,7 +282,6 @@ class _Place:
 
 
 def _sentences(cls: type[BaseModel], errors: Sequence[Any], prefix: str) -> Iterator[str]:
-    """Sentences about all errors, key by key."""
     by_name: dict[str, tuple[_Place, list[Any]]] = {}
     for one in errors:
         place = _place(cls, one, prefix)

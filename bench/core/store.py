@@ -6,21 +6,18 @@ import errno
 import gzip
 import os
 import re
-import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from bench.core.cli.errors import ConfigError
+from bench.core.cli.errors import ConfigError, say_once
 from bench.core.cli.files import append_whole, is_torn, write_all
 from bench.core.cli.limits import MAX_LINE_BYTES
 from bench.core.cli.stored_files import (
-    files_inside,
     folder_inside,
     folders_below,
     no_link,
@@ -44,20 +41,10 @@ class StoreError(ConfigError):
     """A record could not be written, for example because the disk is full."""
 
 
-@cache
-def _say_once(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
 class Store:
     """Appends records to ``<out>/records/<name>.jsonl``.
 
     Every process needs a name of its own: two that append to one file would interleave.
-
-    Raises:
-        ConfigError: ``records`` is a link.
-        StoreError: `out` cannot be written to.
-        ValueError: the name is not a plain file name.
     """
 
     def __init__(self, out: Path, name: str) -> None:
@@ -77,11 +64,7 @@ class Store:
             )
 
     def check_space(self) -> None:
-        """Write some bytes and delete them: a full disk is reported before hours of measuring.
-
-        Raises:
-            StoreError: they could not be written.
-        """
+        """Write some bytes and delete them: a full disk is reported before hours of measuring."""
         probe = self.path.with_suffix(".space")
         try:
             with open(probe, "wb", buffering=0, opener=no_link) as file:
@@ -102,7 +85,7 @@ class Store:
         line = record.to_json().encode() + b"\n"
         try:
             if append_whole(self.path, line, _RECORD_START, inside=self.out):
-                _say_once(
+                say_once(
                     f"{self.path} ended in a torn line, which was removed before new records were "
                     "appended."
                 )
@@ -120,7 +103,6 @@ class Line:
     """A line of a store: the record that it holds, or the reason why it cannot be used.
 
     Attributes:
-        file: that it is in.
         number: of the line, from 1.
         start, size: offset and length in bytes, with the newline where there is one.
         record: None if the line holds none that can be used.
@@ -149,11 +131,7 @@ class Line:
         return f"{self.place} is left out: {self.problem}."
 
     def read(self) -> bytes:
-        """Read its bytes again from the file.
-
-        Raises:
-            ConfigError: the file cannot be read any more.
-        """
+        """Read its bytes again from the file."""
         try:
             with _open(self.file) as content:
                 content.seek(self.start)
@@ -189,9 +167,6 @@ def stores_below(root: Path) -> list[Path]:
     """The folder and those below it that sweeps have written to.
 
     Folders that are links are not entered.
-
-    Raises:
-        ConfigError: there is none with a line in it, or ``records`` is a link.
     """
     outs = [folder.parent for folder in folders_below(root, "records")]
     found = [out for out in outs if any(True for _ in read_lines(out))]
@@ -201,15 +176,7 @@ def stores_below(root: Path) -> list[Path]:
 
 
 def read_store(out: Path, *, missing_ok: bool = False) -> StoreContents:
-    """All records under `out`, in the order of file names and lines, and what is left out.
-
-    Args:
-        out: the folder that a sweep wrote to.
-        missing_ok: a folder without records gives none, instead of an error.
-
-    Raises:
-        ConfigError: there are no records, or a file is unreadable.
-    """
+    """All records under `out`, in the order of file names and lines, and what is left out."""
     records, left_out = [], []
     for line in read_lines(out):
         if line.record is None:
@@ -230,7 +197,7 @@ def read_records(out: Path, *, missing_ok: bool = False) -> tuple[Record, ...]:
     """Records of `read_store`; lines left out are reported on stderr, once."""
     contents = read_store(out, missing_ok=missing_ok)
     for words in contents.describe():
-        _say_once(words)
+        say_once(words)
     return contents.records
 
 
@@ -238,9 +205,6 @@ def read_packed(file: Path) -> Iterator[Record]:
     """Records of a gzip file, as in docs/results; none if there is no such file.
 
     Lines that a newer attnbench wrote are left out.
-
-    Raises:
-        ConfigError: it is no gzip file, or a line is no record.
     """
     try:
         with open_inside(file.parent, file) as packed, gzip.open(packed) as lines:
@@ -256,21 +220,13 @@ def read_packed(file: Path) -> Iterator[Record]:
 
 
 def read_lines(out: Path) -> Iterator[Line]:
-    """Every line under `out` that is not blank, in the order of file names and lines.
-
-    Raises:
-        ConfigError: a file is unreadable.
-    """
+    """Every line under `out` that is not blank, in the order of file names and lines."""
     for file in regular_files(out, _FILES):
         yield from _lines_of(file)
 
 
 class Tail:
-    """Reader of the records that others append to `out` from now on.
-
-    Args:
-        out: the folder that sweeps write to.
-    """
+    """Reader of the records that others append to `out` from now on."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -287,7 +243,7 @@ class Tail:
         A line that is not complete yet is left for the next call. What is no record is skipped, a
         file that cannot be read too; `read_store` reports it.
         """
-        for file in files_inside(self._out, _FILES):
+        for file in regular_files(self._out, _FILES, are_checked=False):
             if file.name != self._own:
                 for line in self._new_lines(file):
                     with suppress(ValueError):

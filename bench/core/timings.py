@@ -12,9 +12,8 @@ from bench.core.clock import now_s
 class Timings:
     """Names and ends of a command's stages, each of which begins when the one before has ended.
 
-    Args:
-        began_s: when the process began, by `bench.core.clock.now_s`.
-        composes_s: when composing its configuration began, which has ended by now.
+    Takes the times, by `now_s`, at which the process and the composition of its configuration
+    began.
     """
 
     def __init__(self, began_s: float, composes_s: float) -> None:
@@ -34,11 +33,7 @@ class Timings:
             began_s = end_s
 
     def lines(self, unit: str) -> Iterator[str]:
-        """A line for each stage and for the sum, in seconds and as multiples of one stage.
-
-        Args:
-            unit: that stage.
-        """
+        """A line for each stage and for the sum, in seconds and as multiples of one stage."""
         stages = list(self.stages())
         unit_s = dict(stages).get(unit, 0.0)
         stages.append(("all", sum(seconds for _, seconds in stages)))

@@ -175,8 +175,6 @@ class ModelWorkload(_Timed):
         image_size: side of the square images, in pixels.
         batch_size: images of a call.
         mode: ``forward``; ``backward`` alone; ``forward_backward``; ``train_step`` with AdamW.
-        cache: as in `KernelWorkload`.
-        compile: as in `KernelWorkload`.
     """
 
     model: Name
@@ -206,7 +204,6 @@ class TaskWorkload:
 
     Attributes:
         label: the task entry's name in the table.
-        task: the registered name.
         settings: all that the entry's YAML sets: data, model and optimiser.
         seed: covers all randomness of the run.
         shared_rate: the learning rate of rows without one of their own, if `settings` has one that

@@ -45,10 +45,8 @@ def build_module(
 ) -> nn.Module:
     """The mechanism of a kernel cell, with seeded weights, in its dtype, on its device.
 
-    Args:
-        cell: the cell.
-        device: another device than the cell's own; ``meta`` allocates nothing.
-        library: another copy of the `attentions` package to build it from.
+    `device` may be another than the cell's own; ``meta`` allocates nothing. `library` is another
+    copy of the `attentions` package to build it from.
 
     Raises:
         ValueError, TypeError: it cannot be built for this shape or these hyperparameters.

@@ -247,11 +247,7 @@ class SweepConfig(Settings):
 
 
 def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
-    """Read the settings of a sweep and check them, alone and beside each other.
-
-    Raises:
-        ConfigError: naming the key, what was given and what is allowed.
-    """
+    """Read the settings of a sweep and check them, alone and beside each other."""
     axes = Axes.read(config)
     found = SweepConfig.read({"out": None, **config, "axes": axes})
     given = config.get("given", ())
@@ -283,14 +279,8 @@ def training_config(
 ) -> SweepConfig:
     """A sweep over training runs alone, each at its own rate.
 
-    Args:
-        attention: mechanism and hyperparameters of each row, by label.
-        task: settings of each task, by label; may be empty if `changes` give `seq_len`.
-        out: the store.
-        changes: further keys of `bench.sweep`, which override those of conf/sweep.yaml.
-
-    Raises:
-        ConfigError: a key that a sweep does not have, or a value that it does not take.
+    `changes` are further keys of `bench.sweep`, which override those of conf/sweep.yaml; `task` may
+    be empty if they give `seq_len`.
     """
     usual = read_yaml(CONF / "sweep.yaml") | {"rates": None, "seq_len": []}
     if unknown := sorted(changes.keys() - usual.keys()):

@@ -35,7 +35,6 @@ class Done:
     """Result of measuring planned cells.
 
     Attributes:
-        new: records made here.
         of_others: records of these cells that other sweeps wrote into the store meanwhile.
         busy_s: wall time spent inside measured calls.
         is_interrupted: whether Ctrl-C or `until` ended it early.
@@ -62,18 +61,9 @@ def measure(
 ) -> Done:
     """Measure cells; each record is on the disk before anything else sees it.
 
-    Other sweeps that write into the same folder share the work.
-
-    Args:
-        config: settings of the sweep, with its store and its budget.
-        todo: the cells.
-        here: this machine.
-        server: forks the workers.
-        sweep_id: id of the sweep, stored in its records.
-        console: where progress is shown.
-        until: ends it early; Ctrl-C alone unless given.
-        tail: reads records of other sweeps; opened before `todo` was computed, so that none is
-            missed.
+    Other sweeps that write into the same folder share the work. `until` ends it early, in place of
+    Ctrl-C alone. `tail` reads records of other sweeps; it was opened before `todo` was computed, so
+    that none is missed.
     """
     done = Done()
     if not todo:
@@ -154,12 +144,7 @@ def _run_with_retries(
 ) -> None:
     """Measure cells; those that may have failed for outside reasons again, after a pause.
 
-    Args:
-        runner: measures them.
-        batch: the cells.
-        retry: number of further attempts.
-        interrupt: ends a pause early.
-        keep: takes each record, and whether it is the last one of its cell.
+    `keep` takes each record, and whether it is the last one of its cell.
     """
     for attempt in range(retry + 1):
         failed = set()

@@ -97,16 +97,12 @@ def with_channels(tensors: Sequence[Tensor | None], like: Tensor) -> list[Tensor
     """Reshape inputs of a call so that tokens are the last axis but one.
 
     A gate of (B, H, N) becomes (B, H, N, 1), one of (B, H, N, R, D) becomes (B, H, N, R * D).
-
-    Args:
-        tensors: inputs of a call, or their gradients.
-        like: the first input.
     """
-    return [None if x is None else _with_one_axis_behind(x, like.dim()) for x in tensors]
-
-
-def _with_one_axis_behind(x: Tensor, dim: int) -> Tensor:
-    return x.unsqueeze(-1) if x.dim() < dim else x.flatten(dim - 1)
+    dim = like.dim()
+    return [
+        x if x is None else x.unsqueeze(-1) if x.dim() < dim else x.flatten(dim - 1)
+        for x in tensors
+    ]
 
 
 def key_mask(workload: KernelWorkload, device: torch.device) -> Tensor | None:
@@ -143,12 +139,9 @@ def renew(tensor: Tensor, number: int, place: int) -> None:
     """Overwrite a tensor in place with other unit-normal values, at the cost of a copy.
 
     They are a window of one longer draw, which is cached for all tensors of this size. Every
-    element changes from one number to the next.
-
-    Args:
-        tensor: tensor of any strides; a graph that was made from it becomes invalid.
-        number: selects one of 4,099 windows; the same number gives the same values.
-        place: index of this input in its call; inputs of one call have different draws.
+    element changes from one number to the next. A graph made from `tensor` becomes invalid.
+    `number` selects one of 4,099 windows of values, and `place`, the index of the input in its
+    call, its own draws.
     """
     draw = _draw(tensor.numel() + _NUM_WINDOWS, place, tensor.dtype, tensor.device)
     start = number * _STEP % _NUM_WINDOWS

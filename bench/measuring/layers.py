@@ -13,11 +13,7 @@ from bench.measuring.tasks.base import task_to_plan
 
 
 def layer_entries(entry: AttentionEntry) -> Iterator[AttentionEntry]:
-    """One entry for each layer that an entry names, by a row of conf/attention or a mechanism.
-
-    Raises:
-        ConfigError: a name is neither.
-    """
+    """One entry for each layer that an entry names, by a row of conf/attention or a mechanism."""
     known = {*row_labels(), *attentions.attention_names()}
     for name in entry.hyperparameters[LAYERS]:
         if isinstance(name, (list, tuple)):  # resolved before

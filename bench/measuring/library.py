@@ -11,11 +11,7 @@ _ALIAS = "attentions_of_base"
 
 
 def load_library(root: str | Path) -> ModuleType:
-    """The `attentions` package of another tree, under another name: it imports itself relatively.
-
-    Raises:
-        ImportError: there is none, or it does not import.
-    """
+    """The `attentions` package of another tree, by another name; its imports are relative."""
     if _ALIAS in sys.modules:
         return sys.modules[_ALIAS]
     folder = Path(root) / "attentions"

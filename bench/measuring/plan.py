@@ -50,12 +50,7 @@ class PlannedCell:
 def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[PlannedCell, ...]:
     """Every cell of a sweep, in the order in which they are reported.
 
-    Args:
-        config: settings of the sweep.
-        server: forks the workers that run plugins' constructors; None starts one if needed.
-
-    Raises:
-        ConfigError: an unknown mechanism, task, hyperparameter or device, or an empty plan.
+    `server` forks the workers that run plugins' constructors; without it, one is started if needed.
     """
     import_plugins(config.plugins)
     entries = (*config.attention, *_more_entries(config))
@@ -83,9 +78,6 @@ def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
     """Entries for references that have no row yet, so that they become rows as well.
 
     The default reference, softmax, is timed beside the others without a row of its own.
-
-    Raises:
-        ConfigError: `reference` names an unknown row, entry or mechanism.
     """
     labels = [entry.label for entry in config.attention]
     mechanisms = attentions.attention_names()
@@ -172,11 +164,7 @@ def _refuse_filters(config: SweepConfig, settings: dict[str, dict[str, Any]]) ->
 
 
 def resolve_devices(given: tuple[str, ...], *, need_present: bool = True) -> tuple[str, ...]:
-    """Resolve ``auto`` and ``cuda`` to names of devices, each listed once.
-
-    Raises:
-        ConfigError: `need_present`, and this machine lacks one.
-    """
+    """Resolve ``auto`` and ``cuda`` to names of devices, each listed once."""
     present = available_devices()
     found: list[str] = []
     for name in given:
@@ -269,9 +257,7 @@ def _task_cells(
 def reference_cell(cell: Cell, config: SweepConfig | None = None) -> Cell:
     """Reference of a cell: the same workload for the reference entry, never compiled.
 
-    Args:
-        cell: cell of a row.
-        config: names the reference entry; softmax without it.
+    Without `config`, the reference is softmax.
     """
     label = REFERENCE if config is None else config.reference.label_for(cell.entry)
     entry = next((e for e in config.attention if e.label == label), None) if config else None

@@ -15,11 +15,7 @@ from bench.core.cli.texts import LIMITS, said_by, visible
 
 
 def import_plugins(plugins: tuple[str, ...]) -> None:
-    """Import modules that register mechanisms or tasks of their own.
-
-    Raises:
-        ConfigError: one cannot be imported, with its name, the error and the line to mend.
-    """
+    """Import modules that register mechanisms or tasks of their own."""
     if plugins:
         from bench.measuring.tasks.base import (
             task_names,  # imports torch, which a list of mechanisms does not need
@@ -48,11 +44,7 @@ class PluginFailed(ValueError):
 
 @contextmanager
 def code_of(mechanism: str) -> Iterator[None]:
-    """Turn what a plugin's mechanism raises inside into a refusal; an error of ours stays a bug.
-
-    Raises:
-        PluginFailed: instead of any other error, where the mechanism is not ours.
-    """
+    """Turn what a plugin's mechanism raises inside into a refusal; an error of ours stays a bug."""
     from bench.measuring.tasks.train import Diverged
 
     if attention_class(mechanism).__module__.startswith("attentions."):
@@ -70,14 +62,11 @@ def code_of(mechanism: str) -> Iterator[None]:
 
 
 def _remedy(plugin: str, error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError) and _is_or_holds(error.name, plugin):
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing is not None and f"{plugin}.".startswith(f"{missing}."):  # or a package above it
         return ". It must be importable by that name, e.g. from the current folder or PYTHONPATH."
     place = _place(error)
     return "." if place is None else f"\nMend {place}."
-
-
-def _is_or_holds(name: str | None, plugin: str) -> bool:
-    return name is not None and f"{plugin}.".startswith(f"{name}.")
 
 
 def _place(error: BaseException) -> str | None:

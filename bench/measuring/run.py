@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from bench.core.cell import Cell
 from bench.core.clock import utc_now
+from bench.core.grouping import grouped
 from bench.core.record import TRAINING_VERSION, Quality, Record, Speed, Status
 from bench.measuring.config import RunConfig, SweepConfig
 from bench.measuring.costs.estimate import (
@@ -72,14 +73,8 @@ Records = Generator[Record, None, list[Unit]]
 class Runner:
     """Runs a plan on one machine.
 
-    Args:
-        config: settings of the sweep.
-        environment: this machine.
-        jobs: gives work to workers.
-        listener: receives messages about progress.
-        sweep: id of the sweep, stored in its records.
-        work: shares the cells with other sweeps; without it, all are measured here.
-        roofs: measures ceilings of the machine beside each block; none without it.
+    `work` shares the cells with other sweeps; without it, all are measured here. `roofs` measures
+    ceilings of the machine beside each block.
     """
 
     def __init__(
@@ -105,10 +100,8 @@ class Runner:
     def run(self, planned: Sequence[PlannedCell]) -> Iterator[Record]:
         """Measure a plan and yield its records, in the order in which they are made.
 
-        Ends when each cell has a record, of this sweep or of another one.
-
-        Raises:
-            Interrupted: a stop was requested; a block that is being timed is recorded before.
+        Ends when each cell has a record, of this sweep or of another one. When a stop is requested,
+        a block that is being timed is recorded before `Interrupted`.
         """
         unsupported = [p for p in planned if p.unsupported is not None]
         supported = [p.cell for p in planned if p.unsupported is None]
@@ -156,9 +149,7 @@ class Runner:
 
     def _time_blocks(self, units: list[Unit]) -> Records:
         """Time the blocks of accelerators at the same time, a worker each; then the CPU's."""
-        of_device: dict[str, list[Unit]] = {}
-        for block in units:
-            of_device.setdefault(block[0].device, []).append(block)
+        of_device = grouped(units, lambda block: block[0].device)
         accelerators = [device for device in of_device if device != "cpu"]
         held: list[Unit] = []
         if len(accelerators) > 1:

@@ -30,11 +30,7 @@ _SHAPE_AXES = (
 
 
 def planned_shapes(axes: Axes) -> list[KernelWorkload]:
-    """The product of the axes, without shapes that contradict themselves.
-
-    Raises:
-        ConfigError: all of them do.
-    """
+    """The product of the axes, without shapes that contradict themselves."""
     found = _product(axes)
     planned = [w for w in found if w.contradiction is None]
     if found and not planned:

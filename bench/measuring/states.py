@@ -19,15 +19,8 @@ def bytes_after(build: Callable[[], Any], num_tokens: int, *, dtype: torch.dtype
     """Bytes of the state of one sequence after a `step` over all of its tokens.
 
     A state may have room for all tokens from the start, or grow with each; beyond 6,144 tokens,
-    growth is extrapolated. Nothing is computed unless the step reads values.
-
-    Args:
-        build: builds a mechanism with a recurrent form, on the default device.
-        num_tokens: length of the sequence.
-        dtype: dtype of tokens and state.
-
-    Raises:
-        Exception: whatever the mechanism raises in such a step.
+    growth is extrapolated. Nothing is computed unless the step reads values. `build` builds a
+    mechanism with a recurrent form on the default device.
     """
     if num_tokens > _LONG:
         short, long = (bytes_after(build, n, dtype=dtype) for n in (_SHORT, _LONG))

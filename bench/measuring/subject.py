@@ -132,12 +132,10 @@ class Subject:
     def renew(self, number: int, num_calls: int, *, whole: bool = True) -> None:
         """Overwrite the input sets of the next calls in place, at the cost of about a copy.
 
-        Graphs and states that `prepare` made from the old values are made again.
-
-        Args:
-            number: number of the round; each has its own values, the same for every mechanism.
-            num_calls: number of the next calls; sets that they do not reach are left alone.
-            whole: False renews only the last token of a decode, and keeps its state.
+        Graphs and states that `prepare` made from the old values are made again. `number` is that
+        of the round: each has its own values, the same for every mechanism. Sets beyond the next
+        `num_calls` are left alone. Unless `whole`, only the last token of a decode is renewed, and
+        its state stays.
         """
         is_token = self.cell.timed.mode == "decode" and not whole
         for index in self.rotation.coming(num_calls):
@@ -188,9 +186,7 @@ class Subject:
     def forward(self, tensors: tuple[Tensor, ...], runner: Any = None) -> Tensor:
         """The output for one input set; of a decode step, that of the last token.
 
-        Args:
-            tensors: the set.
-            runner: what to run; the module itself unless given.
+        `runner` is run in place of the module.
         """
         return self.outputs(tensors, runner)[0]
 
@@ -228,11 +224,7 @@ class Subject:
     ) -> tuple[Tensor, Any]:
         """Step over some tokens of an input set: their output, and the state after them.
 
-        Args:
-            tensors: the set.
-            state: the state before these tokens.
-            tokens: a range of the tokens.
-            stepper: has the `step` to run; the module itself unless given.
+        `stepper` has the `step` to run, in place of the module.
         """
         given, gates = self.arguments((*inputs.at_tokens(tensors[:-1], tokens), tensors[-1]))
         other: Any = self.module if stepper is None else stepper

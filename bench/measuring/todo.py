@@ -75,12 +75,8 @@ def only_these(
 ) -> list[PlannedCell]:
     """Planned cells whose records are failed or stale.
 
-    Args:
-        kinds: ``failed``: the newest record is neither ok nor skipped; ``stale``: there are
-            records, and none was made with today's source and method on such a machine.
-        planned: the plan.
-        kept: the records.
-        here: this machine.
+    ``failed``: the newest record is neither ok nor skipped; ``stale``: there are records, and none
+    was made with today's source and method on such a machine.
     """
     found_by_key = by_key(kept)
 
@@ -102,23 +98,16 @@ def by_key(
 ) -> dict[str, list[Record]]:
     """Records by the key of their cell, the oldest first.
 
-    Args:
-        records: of a store.
-        cells: cells to keep, by key; None for all.
-        here: this machine: only records that are good here are kept. None keeps all.
+    Those of `cells` alone, if given; with `here`, only records that are good on this machine.
     """
     found: dict[str, list[Record]] = {}
-    for record in _by_time(records):
+    for record in sorted(records, key=lambda r: r.started_at):
         key = record.cell.key
         if cells is not None and key not in cells:
             continue
         if here is None or is_good(record, cells[key] if cells else record.cell, here):
             found.setdefault(key, []).append(record)
     return found
-
-
-def _by_time(records: Iterable[Record]) -> list[Record]:
-    return sorted(records, key=lambda r: r.started_at)
 
 
 def affordable(
@@ -131,11 +120,6 @@ def affordable(
     Beyond the first unit they fill half of that time at most, so that the rest is chosen once
     their real cost is known. A unit that does not fit is left out, and a cheaper one may take its
     place. Cells that cannot be measured cost nothing and are always included.
-
-    Args:
-        todo: all cells that are left.
-        expected_s: expected cost of a cell, in seconds.
-        left_s: time left, in seconds.
     """
     units = grouped(
         (p for p in todo if p.unsupported is None),
@@ -159,10 +143,6 @@ def most_informative_first(units: dict[str, list[Cell]], costs: dict[str, float]
 
     A fact is an entry at one value of an axis, on one task, or on one task with one seed. Units
     without a new fact come last, the cheapest first.
-
-    Args:
-        units: cells of each unit, by its name.
-        costs: expected seconds of each unit, by its name.
     """
     facts = {name: set().union(*map(_facts, cells)) for name, cells in units.items()}
     known: set[tuple[object, ...]] = set()

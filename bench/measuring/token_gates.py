@@ -33,12 +33,7 @@ Size = tuple[int, ...]
 
 
 class TokenGates:
-    """The gates that a core takes, with the maps that draw values for them; there may be none.
-
-    Args:
-        gates: what the core declares.
-        core: gives the temperature of its decays, and the width of its tokens.
-    """
+    """The gates that a core takes, with the maps that draw values for them; there may be none."""
 
     def __init__(self, gates: Mapping[str, Gate], core: Any) -> None:
         self.gates = dict(gates)
@@ -97,11 +92,7 @@ class TokenGates:
         """Overwrite a gate in place with the values of other tokens, at the cost of a copy.
 
         They are a window of one longer draw of tokens, which is cached for all gates of this size.
-
-        Args:
-            name: name of the gate.
-            gate: such as (B, H, N) or (B, H, N, D), of any strides.
-            number: selects one of 4,099 windows; the same number gives the same values.
+        The same `number` of 4,099 gives the same values.
         """
         batch_size, num_tokens = gate.shape[0], gate.shape[self.gates[name].shape.index("n")]
         count = batch_size * num_tokens

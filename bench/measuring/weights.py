@@ -24,15 +24,10 @@ def weights(core: Attention, q: Tensor, k: Tensor, **keywords: Tensor) -> Tensor
     """Weights of each query over the keys' values: (B, H, N, D), (B, H, M, D) -> (B, H, N, M).
 
     out = W v for a mechanism that is linear in v, so its output for v = identity is W, exactly and
-    with gradients to q, k and the core's parameters; the core needs no support for this. Where
-    the first half of the value channels is mixed by another matrix than the second, as in
-    PolaFormer, the two count as heads: (B, 2 H, N, M), all first halves before all second halves.
-
-    Args:
-        core: in eval mode if it draws random numbers in training.
-        q: queries.
-        k: keys.
-        keywords: gates and masks that the core takes.
+    with gradients to q, k and the core's parameters; the core needs no support for this. Where the
+    first half of the value channels is mixed by another matrix than the second, as in PolaFormer,
+    the two count as heads: (B, 2 H, N, M), all first halves before all second halves. The core is
+    in eval mode if it draws random numbers in training; `keywords` are its gates and masks.
 
     Raises:
         NoWeights: the core is not linear in v, mixes channels of v with each other, or is built
@@ -79,14 +74,10 @@ def _check(
     if _are_close(found, expected):
         return
     if q.dtype != torch.float64:
-        in_float64 = {name: _double(tensor) for name, tensor in keywords.items()}
+        in_float64 = {n: x.double() if x.is_floating_point() else x for n, x in keywords.items()}
         weights(copy.deepcopy(core).double(), q.double(), k.double(), **in_float64)
         return
     raise NoWeights(_sentence(core, "its output is not linear in v, channel by channel"))
-
-
-def _double(tensor: Tensor) -> Tensor:
-    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _are_close(a: Tensor, b: Tensor) -> bool:

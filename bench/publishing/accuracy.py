@@ -54,13 +54,8 @@ def accuracy_page(
 ) -> str:
     """The page as Markdown.
 
-    Args:
-        records: of training runs; the newest one of each cell counts.
-        command: the command line that trained them.
-        pictures: title and path, relative to the page, of each picture.
-        order: prefixes of task names, in the order of the page; tasks without one come last.
-        notes: sentences below the command.
-        timed: records of timings of the same rows.
+    `pictures` are titles and paths, relative to the page; `order` are prefixes of task names, those
+    without one come last; `notes` stand below the command; `timed` are timings of the same rows.
     """
     newest = latest(records)
     board = build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True)
@@ -164,11 +159,7 @@ def wall_s(records: Sequence[Record]) -> float:
 
 
 def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
-    """Records of training runs: all, or those of the named tasks.
-
-    Raises:
-        ConfigError: a named task was not trained, or none was.
-    """
+    """Records of training runs: all, or those of the named tasks."""
     trained = [record for record in records if record.cell.is_task]
     known = {_bare_label(record) for record in trained}
     wanted = [task.partition(" ")[0] for task in tasks]
@@ -184,11 +175,7 @@ def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
 def write_page(
     store: Path, page: Path, command: str, tasks: Sequence[str] = (), notes: Sequence[str] = ()
 ) -> list[Path]:
-    """Write the page of a store and its pictures; returns their paths.
-
-    Raises:
-        ConfigError: nothing was trained there, or a file cannot be written.
-    """
+    """Write the page of a store and its pictures; returns their paths."""
     stored = read_records(store)
     records = chosen(stored, tasks)
     timed = [] if tasks else [record for record in stored if not record.cell.is_task]

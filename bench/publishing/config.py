@@ -49,11 +49,7 @@ class PublishConfig(Settings):
 
 
 def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
-    """Read and check the settings of publishing; other keys of the configuration are ignored.
-
-    Raises:
-        ConfigError: a setting has the wrong type or value, or a metric does not exist.
-    """
+    """Read and check the settings of publishing; other keys of the configuration are ignored."""
     found = PublishConfig.read({"out": None, **config})
     for key in ("metrics", "columns", "model_columns"):
         for name in getattr(found, key):

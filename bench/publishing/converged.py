@@ -28,9 +28,7 @@ class Doublings:
     """A row's scores at increasing numbers of steps, each with a learning rate of its own.
 
     Attributes:
-        entry: the row.
         steps: ascending, each twice the one before.
-        scores: one for each number of steps.
     """
 
     entry: str

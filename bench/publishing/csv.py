@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
 
 from bench.core.record import Record, Speed
 from bench.core.store import latest
@@ -92,9 +91,7 @@ def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
         if isinstance(record.result, Speed):
             row |= {name: "unavailable" for name in _METERED if name in row and row[name] is None}
     writer.writerow(columns)
-    writer.writerows([_field(row[name]) for name in columns] for row in rows)
+    for row in rows:
+        values = (row[name] for name in columns)
+        writer.writerow(str(v).lower() if isinstance(v, bool) else csv_cell(v) for v in values)
     return text.getvalue()
-
-
-def _field(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else csv_cell(value)

@@ -92,7 +92,6 @@ class Table:
     """Rows of values under typed columns; a key that a row lacks is an empty cell.
 
     Attributes:
-        title: printed above the table; may be empty.
         leading: indices of the rows that share the first rank; LaTeX prints them in bold.
     """
 
@@ -126,12 +125,7 @@ def text_table(
 ) -> Table:
     """A table of cells that are already text.
 
-    Args:
-        title: printed above the table.
-        header: title of each column.
-        rows: the texts, one for every column.
-        num_words: number of leading columns that hold words; the others hold numbers.
-        leading: see `Table`.
+    The first `num_words` columns hold words, the others numbers.
     """
     keys = [str(i) for i in range(len(header))]
     return Table(
@@ -185,12 +179,7 @@ class Prose:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture in a file beside the page.
-
-    Attributes:
-        title: what it shows.
-        path: path of the file, relative to the page's folder.
-    """
+    """A picture in a file beside the page."""
 
     title: str
     path: str
@@ -257,11 +246,8 @@ def markdown_table(
 ) -> str:
     """A table whose cells are Markdown already; bars within them are escaped.
 
-    Args:
-        header: title of each column.
-        rows: cells, one for every column.
-        align: ``l`` or ``r`` for each column; empty if all are words.
-        is_padded: whether the cells of a column are equally wide.
+    `align` has ``l`` or ``r`` for each column, empty if all are words. With `is_padded`, the cells
+    of a column are equally wide.
     """
     sides = ["<" if side == "l" else ">" for side in align or "l" * len(header)]
     lines = [[_BAR.sub(r"\\|", cell) for cell in row] for row in (header, *rows)]
@@ -380,14 +366,7 @@ def _on_one_line(text: str) -> str:
 
 
 def write(document: Document, path: Path) -> Path:
-    """Write a file in the format of its suffix: .md, .tex, or .csv with the first table alone.
-
-    Returns:
-        Its path.
-
-    Raises:
-        ConfigError: the file cannot be written, or has another suffix.
-    """
+    """Write a file in the format of its suffix: .md, .tex, or .csv with the first table alone."""
     if path.suffix == ".md":
         return write_whole(path, markdown(document))
     if path.suffix == ".csv":

@@ -22,7 +22,6 @@ class Kept:
     """A model that saw a share of its tokens, over all seeds.
 
     Attributes:
-        entry: its row.
         filter: which tokens were kept, an oracle named as such; `WITHOUT` for the whole model.
         keep: the configured share of tokens.
         num_tokens: tokens kept; None for the whole model.

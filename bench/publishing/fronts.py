@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bench.core.cell import KernelWorkload
@@ -11,7 +11,6 @@ from bench.core.statistics import Value
 from bench.publishing.leaderboard import Leaderboard, Ranking
 from bench.publishing.metrics import find_metric
 from bench.publishing.metrics.marks import may_be_ranked
-from bench.publishing.metrics.pareto import pareto_front
 from bench.publishing.scores import TaskScores
 
 COSTS = {
@@ -120,3 +119,24 @@ def cost_ranking(
 
 def _cost(record: Record, metric: str) -> Value:
     return find_metric(metric).of(record) if may_be_ranked(record) else None
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Names of the points that no other one beats, cheapest first.
+
+    A point is beaten by one that costs no more, scores no less, and is better in at least one.
+
+    Args:
+        points: cost and score by name; a lower cost and a higher score are better.
+
+    >>> pareto_front({"cheap": (1, 0.5), "good": (3, 0.9), "worse": (4, 0.8)})
+    ('cheap', 'good')
+    """
+    front: list[str] = []
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1], name)):
+        cost, score = points[name]
+        best = points[front[-1]] if front else None
+        # Of equal points none beats another.
+        if best is None or score > best[1] or (cost, score) == best:
+            front.append(name)
+    return tuple(front)

@@ -70,7 +70,6 @@ def series(board: Leaderboard) -> dict[Setting, Series]:
 
 
 def _references(records: Mapping[int, Record], by_key: Mapping[str, Record]) -> dict[int, Record]:
-    """The records of their references, by length."""
     return {
         length: by_key[record.result.reference_key]
         for length, record in records.items()

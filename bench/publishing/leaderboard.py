@@ -152,11 +152,9 @@ def build_leaderboard(
 ) -> Leaderboard:
     """Rank the newest record of each cell among those that it may be compared with.
 
-    Args:
-        records: of any number of sweeps and machines.
-        controls: mechanisms that are shown last and not ranked.
-        within_budget: whether scores are ranked as results of a fixed number of steps, so that a
-            row that still improved at its last step is ranked as well.
+    `controls` are mechanisms that are shown last and not ranked. With `within_budget`, scores are
+    ranked as results of a fixed number of steps, so a row that still improved at its last step is
+    as well.
     """
     newest = latest(records)
     names = row_names(record.cell for record in newest)

@@ -30,12 +30,8 @@ def leaderboard_page(
 ) -> str:
     """The whole page as Markdown.
 
-    Args:
-        board: what to show.
-        columns: metrics of the speed tables.
-        pictures: title and path, relative to the page, of each chart.
-        model_columns: metrics of the tables of whole models; if empty, `columns`.
-        diagnostics: sections made from the findings of `bench.diagnose`.
+    `pictures` are titles and paths, relative to the page; without `model_columns`, models have
+    `columns`.
     """
     blocks = ["# Leaderboard of attention mechanisms"]
     if said := sentences(board):

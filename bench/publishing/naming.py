@@ -37,10 +37,8 @@ def row_names(cells: Iterable[Cell]) -> Names:
     A store may hold ``performer`` with its default settings and, from another sweep, with 64
     features: ``performer`` and ``performer num_features=64``. The default settings of our own
     entries keep the plain name, and so do the first settings of any other entry: no later sweep
-    renames a row. The name of a compiled row ends with its compiler.
-
-    Args:
-        cells: in the order of their first measurement.
+    renames a row. The name of a compiled row ends with its compiler. `cells` are in the order of
+    their first measurement.
     """
     variants: dict[str, dict[str, Cell]] = {}
     for cell in cells:

@@ -50,14 +50,8 @@ def publish(
 ) -> Published:
     """Write page, tables, ``charts/`` and the runs of a dashboard under ``config.out``.
 
-    Args:
-        records: the records to show; the newest one of each cell counts.
-        config: what to write.
-        sweep: write a run for this sweep only, not for every sweep in `records`.
-        end: called with the name of each stage when it has ended.
-
-    Raises:
-        ConfigError: a file cannot be written.
+    With `sweep`, a run is written for this sweep alone. `end` is called with the name of each
+    stage.
     """
     board = build_leaderboard(records, config.controls)
     files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))]
@@ -83,11 +77,7 @@ def publish(
 
 
 def write_latex(records: Sequence[Record], config: PublishConfig) -> Path:
-    """Write the leaderboard's tables to ``leaderboard.tex`` under ``config.out``; returns its path.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Write the leaderboard's tables to ``leaderboard.tex``; returns its path."""
     board = build_leaderboard(records, config.controls)
     tables = leaderboard_tables(board, config.columns, config.model_columns)
     return write(tables, config.out / "leaderboard.tex")

@@ -24,11 +24,8 @@ class Score:
     Attributes:
         rank: as in `bench.publishing.leaderboard.Standing`, ``control`` included; empty with fewer
             than two seeds, or if no other row is ranked.
-        may_be_ranked: false with a mark that forbids a rank.
-        marks: what a reader must know before the numbers, the worst first.
         by_seed: seed and score of each run that was not skipped; None if it ended without a score.
         num_missing: seeds of other rows that have no accuracy here.
-        statuses: statuses of the seeds that are not ok.
         num_unsettled: seeds that were still improving when their steps were spent.
         num_stuck: seeds that ended at chance or at a partial solution; 0 for a control.
         num_solved: seeds whose score is nearer to 100 % than to chance or to a partial solution.
@@ -44,12 +41,10 @@ class Score:
         is_at_edge: whether it is the smallest or the largest of the rates that were tried.
         num_collapsed: seeds after which nearly all key features lay at the mechanism's floor.
         gates: inputs that the backbone projects for the mechanism besides queries, keys and values.
-        flops: FLOPs of all blocks for one example.
         matched: the size that was adjusted so that the model costs as much as the others, and its
             value; empty if none was.
         is_share: whether scores are shares of right answers, and not losses.
         runs: the same scores, with the answers to the test examples, for comparisons.
-        records: the records that all this is computed from.
     """
 
     entry: str

@@ -22,9 +22,6 @@ def at_best_rate(records: Iterable[Record]) -> list[Record]:
     choice is made on the seed with the most rates, the lowest of several; other seeds and the test
     set play no part. A rate with fewer seeds than another one of its row is not chosen. Controls,
     and rows with a single rate, are kept as they are.
-
-    Args:
-        records: of training runs; the newest one of each cell counts.
     """
     rows: dict[tuple[object, ...], list[Record]] = {}
     for record in latest(records):

@@ -96,12 +96,7 @@ def _rows(records: Sequence[Record], compiler: str = "eager") -> Rows:
 
 
 def missed_goals(over_operators: Table, over_softmax: Table) -> tuple[str, str]:
-    """Text on the goals, and a table of those that were missed, judged by the printed speed-ups.
-
-    Args:
-        over_operators: table of speed-ups over the authors' operators.
-        over_softmax: table of speed-ups over softmax.
-    """
+    """Text on the goals, and a table of those that were missed, judged by the printed speed-ups."""
     rows = []
     for name, column, ratio, low, high in _ratios(over_operators):
         if ratio < 1:

@@ -19,14 +19,7 @@ _PROSE = ".md.j2"
 def prose(module: str, block: str, /, **values: object) -> str:
     """Render a block of a page's template, without line breaks around it.
 
-    Args:
-        module: ``__file__`` of the module that writes the page.
-        block: name of the block in the template beside that module.
-        values: values of the template's variables.
-
-    Raises:
-        KeyError: the template has no such block.
-        jinja2.UndefinedError: a variable has no value.
+    `module` is the ``__file__`` of the module that writes the page; the template lies beside it.
     """
     found = template(Path(module).with_suffix(_PROSE))
     return "".join(found.blocks[block](found.new_context(values))).strip("\n")

@@ -43,11 +43,7 @@ def print_leaderboard(board: Leaderboard, config: PublishConfig, console: Consol
 
 
 def print_versus(records: Sequence[Record], one: str, other: str, console: Console) -> None:
-    """Print when one row beats another.
-
-    Raises:
-        ConfigError: a row does not exist, or the two share no setting and no task.
-    """
+    """Print when one row beats another."""
     board = build_leaderboard(records)
     found = versus(board, one, other)
     for line in versus_lines(found, board):

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.format import column_for, number, percent, plain, quantity, ratio_words
+from bench.core.grouping import grouped
 from bench.publishing.document import Table, text_table
 from bench.publishing.growth import crossovers
 from bench.publishing.leaderboard import Leaderboard, differing
@@ -18,7 +19,6 @@ from bench.publishing.metrics.crossover import length_words
 from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.ranks import Ranks, rank_runs, rank_speed
 from bench.publishing.metrics.speedup import ratio_between
-from bench.publishing.scores import Score, TaskScores
 from bench.publishing.tables import Section, place_words, setting_words, settings_apart
 
 TIE = "tie"
@@ -68,7 +68,6 @@ class Flip:
     """An axis along which the verdict changes while all others stay as they are.
 
     Attributes:
-        rest: the other axes.
         winners: value of the axis and its winner, in ascending order, ties included.
     """
 
@@ -90,13 +89,7 @@ class Versus:
 def versus(board: Leaderboard, one: str, other: str) -> Versus:
     """Compare two rows wherever both have a number that may be ranked.
 
-    Args:
-        board: of any number of settings, machines and tasks; verdicts are never taken across them.
-        one: name of a row, as in the tables.
-        other: name of another row.
-
-    Raises:
-        ConfigError: no row has that name, or the two share no setting and no task.
+    Verdicts are never taken across settings, machines or tasks.
     """
     known = {s.entry for r in board.rankings for s in r.standings}
     known |= {score.entry for task in board.tasks for score in task.scores}
@@ -144,28 +137,23 @@ def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[PairVerdict]
     for task in board.tasks:
         both = [s for s in task.scores if s.entry in (one, other) and s.may_be_ranked]
         scores = {s.entry: s for s in both if s.accuracy is not None}
-        if len(scores) == 2:
-            yield _of_task(task, board, scores[one], scores[other])
-
-
-def _of_task(task: TaskScores, board: Leaderboard, mine: Score, theirs: Score) -> PairVerdict:
-    ranks = rank_runs(
-        {score.entry: score.runs for score in (mine, theirs)}, less_is_better=bool(task.unit)
-    )
-    write: Callable[[float], str] = number if task.unit else percent
-    words = f"{write(mine.centre or 0.0)} vs. {write(theirs.centre or 0.0)} {task.unit or '%'}"
-    apart = settings_apart(task, board)
-    odds = _odds(ranks) if ranks else "one seed"
-    words += f", {odds}" if odds else ""
-    settings = json.loads(task.settings)
-    return PairVerdict(
-        of=BETTER,
-        place=" · ".join([task.label, place_words(task, board), task.dtype, *apart]),
-        size=None,
-        axes={"task": task.label} | task.place | {name: plain(v) for name, v in settings.items()},
-        winner=_winner(ranks) if ranks else TIE,
-        words=words,
-    )
+        if len(scores) < 2:
+            continue
+        runs = {name: scores[name].runs for name in (one, other)}
+        ranks = rank_runs(runs, less_is_better=bool(task.unit))
+        write: Callable[[float], str] = number if task.unit else percent
+        values = " vs. ".join(write(scores[name].centre or 0.0) for name in runs)
+        odds = _odds(ranks) if ranks else "one seed"
+        apart = settings_apart(task, board)
+        settings = {name: plain(v) for name, v in json.loads(task.settings).items()}
+        yield PairVerdict(
+            of=BETTER,
+            place=" · ".join([task.label, place_words(task, board), task.dtype, *apart]),
+            size=None,
+            axes={"task": task.label} | task.place | settings,
+            winner=_winner(ranks) if ranks else TIE,
+            words=f"{values} {task.unit or '%'}" + (f", {odds}" if odds else ""),
+        )
 
 
 def _winner(ranks: Ranks) -> str:
@@ -183,12 +171,11 @@ def _odds(ranks: Ranks) -> str:
 def _flips(verdicts: Sequence[PairVerdict]) -> Iterator[Flip]:
     """Axes along which each row wins somewhere while all other axes stay the same."""
     for axis in dict.fromkeys(name for verdict in verdicts for name in verdict.axes):
-        groups: dict[tuple[object, ...], list[PairVerdict]] = {}
-        for verdict in verdicts:
-            if axis in verdict.axes:
-                rest = tuple((k, v) for k, v in verdict.axes.items() if k != axis)
-                groups.setdefault((verdict.of, rest), []).append(verdict)
-        for group in groups.values():
+
+        def kept(verdict: PairVerdict, axis: str = axis) -> tuple[object, ...]:
+            return (verdict.of, *(pair for pair in verdict.axes.items() if pair[0] != axis))
+
+        for group in grouped((v for v in verdicts if axis in v.axes), kept).values():
             if len({verdict.winner for verdict in group} - {TIE}) < 2:
                 continue
             ordered = sorted(group, key=lambda verdict: _order(verdict.axes[axis]))
@@ -252,9 +239,7 @@ def _crossing_lines(found: Versus, board: Leaderboard) -> Iterator[str]:
 
 def versus_sections(found: Versus) -> tuple[Section, ...]:
     """Every verdict with its numbers: one table per setting, and one of tasks."""
-    by_place: dict[str, list[PairVerdict]] = {}
-    for verdict in found.verdicts:
-        by_place.setdefault("" if verdict.size is None else verdict.place, []).append(verdict)
+    by_place = grouped(found.verdicts, lambda v: "" if v.size is None else v.place)
     return tuple(
         Section(title=place or "Tasks", tables=(_table(found.names, verdicts),))
         for place, verdicts in by_place.items()

@@ -65,25 +65,17 @@ def yamls(group: str, words: list[str]) -> Iterator[str]:
 
 
 def check_own_yamls(words: list[str]) -> None:
-    """Refuse YAMLs of the user's own that cannot be opened, such as a FIFO, which never ends.
-
-    Raises:
-        ConfigError: names the file, or the folder that cannot be listed.
-    """
+    """Refuse YAMLs of the user's own that cannot be opened, such as a FIFO, which never ends."""
+    groups = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
     for root in own_folders(words):
         try:
-            files = [f for group in _known() for f in sorted((root / group).glob("*.yaml"))]
+            files = [f for group in groups for f in sorted((root / group).glob("*.yaml"))]
         except OSError as error:
             raise ConfigError(
                 f"--config-dir {shown(root)} cannot be read: {error.strerror}."
             ) from error
         for file in files:
             read_regular(file, MAX_YAML_BYTES)
-
-
-def _known() -> list[str]:
-    """Every config group of ours."""
-    return sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 
 
 def own_folders(words: list[str]) -> list[Path]:

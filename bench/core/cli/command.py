@@ -58,15 +58,10 @@ def run_app(
 ) -> int:
     """Compose a command's configuration with the overrides of `argv` and run `main` on it.
 
-    Under ``--multirun`` every job is run, and the worst exit code is returned.
-
-    Args:
-        config_name: the command's name.
-        main: the command.
-        argv: its words; those of this process unless given.
-        root: what is composed for a command without ``conf/<config_name>.yaml``.
-        out_is_file: whether ``out`` names a file and not a folder.
-        after_jobs: called once with the configurations of a multirun's jobs that ended with 0 or 1.
+    Under ``--multirun`` every job is run, and the worst exit code is returned. `root` is composed
+    for a command without ``conf/<config_name>.yaml``; with `out_is_file`, ``out`` names a file and
+    not a folder. `after_jobs` is called once with the configurations of a multirun's jobs that
+    ended with 0 or 1.
     """
     make_streams_unbreakable()
     composes_s = now_s()
@@ -154,7 +149,10 @@ def _run_hydra(
     multirun.SweepFolder.last = None
     try:
         with multirun.ended_with_its_jobs(words):
-            _compose_and_run(run)
+            try:
+                run()  # a job catches what it raises itself
+            except Exception as error:
+                raise Uncomposed(error) from error
         ended = list(multirun.endings(multirun.SweepFolder.last))
         codes += [code for code, _ in ended]
         if ended and all(config.get("dry_run") for _, config in ended):
@@ -169,13 +167,6 @@ def _run_hydra(
     return codes
 
 
-def _compose_and_run(run: Callable[[], Any]) -> None:
-    try:
-        run()  # a job catches what it raises itself
-    except Exception as error:
-        raise Uncomposed(error) from error
-
-
 def _resolved(cfg: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
@@ -187,11 +178,7 @@ def _resolved(cfg: Any) -> dict[str, Any]:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file as Hydra would read it: ``1e-6`` is a number to it, and a word to plain YAML.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
+    """A YAML file as Hydra would read it: ``1e-6`` is a number to it, and a word to plain YAML."""
     from omegaconf import OmegaConf
 
     try:
@@ -266,7 +253,6 @@ def _root_of_file(config_name: str) -> Root:
 
 
 def _give_to_hydra(config_name: str, root: Root) -> None:
-    """Register with Hydra a root that has no file."""
     from hydra.core.config_store import ConfigStore
 
     ConfigStore.instance().store(name=config_name, node=dict(root.content))
@@ -355,7 +341,6 @@ def _explain_file(words: list[str]) -> str | None:
 
 
 def _give_rows_to_hydra(words: list[str]) -> None:
-    """Register with Hydra the rows that have no YAML."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()

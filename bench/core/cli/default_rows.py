@@ -22,10 +22,6 @@ def rows_without_yaml(words: Sequence[str], yamls: Iterable[str]) -> dict[str, d
 
     With ``plugins=``, a name that is found in no source is a row as well: only importing the
     plugin shows whether it is a mechanism, and which defaults it has.
-
-    Args:
-        words: the command line.
-        yamls: names of all YAMLs of conf/attention and of the user's own folders.
     """
     known = set(yamls)
     rows = default_rows() | plugin_rows(_values(words, "plugins"))
@@ -40,13 +36,6 @@ def settable(words: Sequence[str], folders: Iterable[Path]) -> list[str]:
     """The words, with ``++`` before a hyperparameter of a row whose YAML leaves it at its default.
 
     Without ``++``, Hydra refuses a key that the YAML lacks.
-
-    Args:
-        words: the command line.
-        folders: whose ``attention/`` holds YAMLs.
-
-    Raises:
-        ConfigError: one of these cannot be read.
     """
     if not any(map(_SETTING.match, words)):
         return list(words)
@@ -61,11 +50,7 @@ def settable(words: Sequence[str], folders: Iterable[Path]) -> list[str]:
 
 
 def own_rows(folder: Path) -> dict[str, str]:
-    """Mechanism of each YAML in a folder's ``attention/``, by label.
-
-    Raises:
-        ConfigError: one of them cannot be read.
-    """
+    """Mechanism of each YAML in a folder's ``attention/``, by label."""
     try:
         return dict(rows_in(folder / "attention"))
     except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable
+from functools import cache
 
 from bench.core.cli.texts import visible
 
@@ -13,7 +14,8 @@ class ConfigError(Exception):
     """A request that cannot be carried out; raised before anything is measured.
 
     The message says what happened, what was expected and how to mend it. Commands print it
-    without a traceback and exit with 2.
+    without a traceback and exit with 2. Whatever reads or writes a user's file may raise it, and
+    names the file: docstrings list its other causes only.
     """
 
 
@@ -22,6 +24,12 @@ def print_error(error: Exception) -> int:
     sys.stdout.flush()
     print(f"ConfigError: {visible(str(error), MAX_MESSAGE)}", file=sys.stderr)
     return 2
+
+
+@cache
+def say_once(words: str) -> None:
+    """Print a warning to stderr, the first time only."""
+    print(words, file=sys.stderr)
 
 
 MAX_MESSAGE = 20_000
@@ -36,11 +44,8 @@ def did_you_mean(
 ) -> str:
     """Suggest the nearest known words, and list all of them if they are few or none is near.
 
-    Args:
-        word: an unknown word.
-        known: words that could be meant.
-        listed: words to list instead of `known`.
-        section: prefix of each known word, as ``attention.kda.``; then all of them are listed.
+    With `listed`, these are listed instead. A `section`, such as ``attention.kda.``, is put before
+    each word, and then all are listed.
     """
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=3, cutoff=0.5)

@@ -29,19 +29,10 @@ def write_whole(
     """Write a file atomically, by a rename of one beside it; text as UTF-8, line ends unchanged.
 
     Its permissions are those that the umask allows, and no wider than those of the file that it
-    replaces and of those that it copies.
-
-    Args:
-        path: the file; folders that are missing are made.
-        content: all of it.
-        inside: the root of a store, below which no folder may be a link; the file's own folder if
-            None.
-        like: files whose content it holds.
-        is_derived: whether it can be made again after a power failure. Any other file is on disk
-            when this returns.
-
-    Raises:
-        ConfigError: it cannot be written, or a link is where it should be.
+    replaces and of those that it copies. Missing folders are made. Below `inside`, the root of a
+    store (the file's own folder if None), no folder may be a link. `like` are files whose content
+    it holds. A file that `is_derived` can be made again after a power failure; any other is on disk
+    when this returns.
     """
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -63,17 +54,9 @@ def append_whole(
 ) -> bool:
     """Append lines, and return once they are on disk; a failed write leaves none of them.
 
-    A last line without a newline gets one first, or is removed if it is torn.
-
-    Args:
-        path: the file; it and its folders are made where they are missing.
-        data: whole lines.
-        begins: how every line of the file begins, by which a torn one is recognised.
-        inside: the root of a store, below which no folder may be a link; the file's own folder if
-            None.
-
-    Returns:
-        Whether a torn line was removed.
+    A last line without a newline gets one first, or is removed if it is torn. `begins` is how every
+    line begins, by which a torn one is recognised; `inside` is as for `write_whole`. Returns
+    whether a torn line was removed.
 
     Raises:
         ConfigError: a link, or something else than a regular file, is in its place.
@@ -98,12 +81,7 @@ def append_whole(
 
 
 def is_torn(line: bytes, begins: bytes = b"{") -> bool:
-    """Whether a last line without a newline is no JSON but the part of a line that a crash leaves.
-
-    Args:
-        line: its text.
-        begins: how every line of the file begins.
-    """
+    """Whether a last line without a newline is no JSON but what a crash leaves of a line."""
     try:
         json.loads(line)
     except (ValueError, RecursionError):
@@ -135,11 +113,7 @@ def _mend_end(file: FileIO, begins: bytes) -> bool:
 
 
 def check_writable(path: Path, key: str = "out") -> None:
-    """Refuse a folder that we may not write to and cannot make.
-
-    Raises:
-        ConfigError: names the `key` that gave it.
-    """
+    """Refuse a folder that we may not write to and cannot make."""
     existing = path.absolute()
     while not os.path.lexists(existing):
         existing = existing.parent

@@ -43,12 +43,7 @@ MAX_NAME_BYTES = 255
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule that is no interval, with words that end the sentence "it must be ...".
-
-    Attributes:
-        hold: whether a value of the right type obeys the rule.
-        be: the words.
-    """
+    """A rule that is no interval, with words that end the sentence "it must be ..."."""
 
     hold: Callable[[Any], bool]
     be: str
@@ -67,12 +62,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Through:
-    """A type with its own functions to read it from JSON and write it there.
-
-    Attributes:
-        read: from a JSON value; raises a ValueError if it is invalid.
-        write: the inverse.
-    """
+    """A type with its own functions to read it from JSON and write it there."""
 
     read: Callable[[Any], Any]
     write: Callable[[Any], Any]
@@ -159,11 +149,7 @@ def checked(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def check_shape(shape: Any, values: Any) -> None:
-    """Refuse what is not of a type, such as a `TypedDict`.
-
-    Raises:
-        ValueError: as `checked`.
-    """
+    """Refuse what is not of a type, such as a `TypedDict`."""
     _validated(adapter(shape), values)
 
 
@@ -220,11 +206,7 @@ def _no_constant(word: str) -> NoReturn:
 
 
 def read_json(shape: Any, text: bytes) -> Any:
-    """Parse JSON as a type, such as a `TypedDict`; a list passes for a tuple, and NaN is allowed.
-
-    Raises:
-        ValueError: as `checked`, or it is no JSON.
-    """
+    """Parse JSON as a type, such as a `TypedDict`; lists pass for tuples, and NaN is allowed."""
     return _validated(adapter(shape), text, is_json=True)
 
 

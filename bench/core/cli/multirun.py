@@ -92,9 +92,8 @@ def tell_ending(folder: str, code: int, config: dict[str, Any]) -> None:
 def endings(folder: Path | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Exit code and configuration of each job of the last multirun that has ended, in order.
 
-    Args:
-        folder: of its jobs; None gives none. A folder is named by its job's number unless the user
-            gave another pattern, in which the numbers count first.
+    A folder is named by its job's number unless the user gave another pattern, in which the numbers
+    count first.
     """
     files = {} if folder is None else _endings_in(folder)
     new = [file for file, changed in files.items() if SweepFolder.before.get(file) != changed]

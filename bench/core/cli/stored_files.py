@@ -35,10 +35,7 @@ _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 def folder_inside(root: Path, folder: Path, *, make: bool = False) -> Iterator[int]:
     """Open a folder of a store; gives its descriptor.
 
-    Args:
-        root: of the store.
-        folder: the root, or below it.
-        make: make what is missing of it, the root included.
+    With `make`, what is missing is made, the root included.
 
     Raises:
         ConfigError: a link lies on the way.
@@ -98,9 +95,7 @@ def open_inside(root: Path, path: Path) -> BufferedReader:
 def open_to_append(path: Path, folder: int) -> FileIO:
     """Open a file of a store for reading and appending, unbuffered; it is made if it is missing.
 
-    Args:
-        path: the file.
-        folder: descriptor of its folder.
+    `folder` is the descriptor of its folder.
 
     Raises:
         ConfigError: a link, or something else than a regular file, is in its place.
@@ -132,29 +127,11 @@ def read_inside(root: Path, path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         raise _unreadable(path, error) from error
 
 
-def regular_files(root: Path, pattern: str) -> list[Path]:
+def regular_files(root: Path, pattern: str, *, are_checked: bool = True) -> list[Path]:
     """List the files of one folder of a store, sorted by name; none if there is no such folder.
 
-    Args:
-        root: of the store.
-        pattern: a folder and what the names look like, as ``records/*.jsonl``.
-
-    Raises:
-        ConfigError: the folder is a link or cannot be read, or one of the files is not regular.
-    """
-    return files_inside(root, pattern, are_regular=True)
-
-
-def files_inside(root: Path, pattern: str, *, are_regular: bool = False) -> list[Path]:
-    """List files as `regular_files` does, but leave it to whoever opens one to check it.
-
-    Args:
-        root: of the store.
-        pattern: as for `regular_files`.
-        are_regular: whether to check each file now.
-
-    Raises:
-        ConfigError: the folder is a link or cannot be read.
+    `pattern` is the folder and what the names look like, as ``records/*.jsonl``. Unless
+    `are_checked`, it is left to whoever opens a file to refuse one that is not regular.
     """
     folder = root / Path(pattern).parent
     found = []
@@ -163,7 +140,7 @@ def files_inside(root: Path, pattern: str, *, are_regular: bool = False) -> list
             for name in sorted(os.listdir(handle)):
                 if not fnmatchcase(name, Path(pattern).name):
                     continue
-                if are_regular:
+                if are_checked:
                     refuse_link(folder / name, handle)
                     if refused := _refusal(folder / name, handle):
                         raise refused
@@ -214,11 +191,7 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, max_bytes: int = MAX_LINES_BYTES) -> bytes:
-    """Read a file of the user's own data as a whole; links are followed there.
-
-    Raises:
-        ConfigError: it is no regular file, is larger than allowed, or cannot be read.
-    """
+    """Read a file of the user's own data as a whole; links are followed there."""
     try:
         with open_regular(path) as file:
             return _whole(file, path, max_bytes)

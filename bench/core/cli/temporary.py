@@ -7,11 +7,14 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from bench.core.cli.errors import ConfigError
+
+T = TypeVar("T")
 
 WORKERS_FOLDER = "ATTNBENCH_WORKERS_FOLDER"
 """Environment variable that hands the folder of `new_workers_folder` to a workers' server."""
@@ -24,31 +27,23 @@ def new_workers_folder() -> Path:
     """Make the folder for what a trial leaves for the rounds, such as compiled kernels.
 
     Its name cannot be guessed: whoever made it first could replace the kernels that run from it.
-
-    Raises:
-        ConfigError: it cannot be made.
     """
-    try:
-        return Path(tempfile.mkdtemp(prefix=f"{WORKERS_PREFIX}{os.getpid()}-"))
-    except OSError as error:
-        raise ConfigError(
-            f"No temporary folder for the workers can be made: {error.strerror}. Free space, or "
-            "set TMPDIR to a folder that can be written to."
-        ) from error
+    prefix = f"{WORKERS_PREFIX}{os.getpid()}-"
+    return Path(_made("folder for the workers", lambda: tempfile.mkdtemp(prefix=prefix)))
 
 
 def new_log() -> IO[bytes]:
-    """Make a file without a name for what a worker prints.
+    """Make a file without a name for what a worker prints."""
+    return _made("file for the output of a worker", tempfile.TemporaryFile)
 
-    Raises:
-        ConfigError: it cannot be made.
-    """
+
+def _made(what: str, make: Callable[[], T]) -> T:
     try:
-        return tempfile.TemporaryFile()
+        return make()
     except OSError as error:
         raise ConfigError(
-            f"No temporary file for the output of a worker can be made: {error.strerror}. Free "
-            "space, or set TMPDIR to a folder that can be written to."
+            f"No temporary {what} can be made: {error.strerror}. Free space, or set TMPDIR to a "
+            "folder that can be written to."
         ) from error
 
 
@@ -67,9 +62,6 @@ def shared_folder(name: str) -> Path:
 
     It lies in ``XDG_RUNTIME_DIR``, or in the folder that this usually names, if that is private to
     this user; else in the temporary folder, under a name with the user's number.
-
-    Args:
-        name: of the folder, a plain file name.
 
     Raises:
         ConfigError: it cannot be made, or others could have put something into it.

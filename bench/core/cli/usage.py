@@ -49,7 +49,6 @@ class Root:
 
     Attributes:
         content: as the YAML says it, with ``defaults`` and ``hydra``.
-        purpose: what the command does, as lines.
         keys: the keys, as they are set, with comments.
     """
 
@@ -67,12 +66,7 @@ def usage(
 ) -> str:
     """The whole help text.
 
-    Args:
-        config_name: of the command.
-        root: what it is composed from.
-        conf: the folder of config groups.
-        choices: the names that exist in each config group.
-        chosen: those that the root chooses.
+    `choices` are the names that exist in each config group, `chosen` those that the root chooses.
     """
     parts = [f"usage: attnbench {config_name} [KEY=VALUE ...] [FLAG ...]", root.purpose]
     if config_name in _TO_BEGIN:

@@ -16,16 +16,7 @@ from bench.core.cli.streams import exit_code, make_streams_unbreakable
 def words_and_options(
     given: Sequence[str], options: Collection[str], usage: str
 ) -> tuple[list[str], dict[str, str]]:
-    """Split the command line of a command without YAML: plain words, and ``KEY=VALUE`` options.
-
-    Args:
-        given: as typed.
-        options: keys that may be given.
-        usage: of the command, for the message.
-
-    Raises:
-        ConfigError: an unknown key, or one without a value.
-    """
+    """Split the command line of a command without YAML: plain words, and ``KEY=VALUE`` options."""
     words: list[str] = []
     found: dict[str, str] = {}
     for one in given:
@@ -42,13 +33,7 @@ def words_and_options(
 
 
 def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: str) -> int:
-    """Run a command without YAML on its words; exit codes are those of `bench.core.cli.command`.
-
-    Args:
-        main: takes the words, and returns the exit code.
-        argv: the words; those of this process if None.
-        usage: what ``--help`` prints.
-    """
+    """Run a command without YAML on its words; exit codes are those of `bench.core.cli.command`."""
     make_streams_unbreakable()
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
@@ -108,10 +93,7 @@ def storable(name: str, value: Any) -> None:
 def command_line(command: str, config: Mapping[str, Any], without: Collection[str] = ()) -> str:
     """The command line that gives this configuration, without where its files go.
 
-    Args:
-        command: its name, as ``diagnose``.
-        config: composed; ``given`` has the keys that were typed.
-        without: keys that only say where files go, besides ``out``.
+    `without` are keys that only say where files go, besides ``out``.
     """
     rows = config.get("attention")  # a command without rows has none
     words = [f"attention=[{','.join(rows)}]"] if rows else []

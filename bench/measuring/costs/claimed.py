@@ -31,11 +31,7 @@ def flops_of(module: Any, workload: KernelWorkload) -> tuple[int, int]:
 
 
 def claimed_flops(module: Any, formula: str, shape: CallShape) -> int:
-    """FLOPs by one formula: `flops`, `executed_flops` or `decode_flops`.
-
-    Raises:
-        ValueError: the formula does not give a count.
-    """
+    """FLOPs by one formula: `flops`, `executed_flops` or `decode_flops`."""
     said: Any = getattr(module, formula)(shape)
     is_number = isinstance(said, numbers.Real)
     if not (is_number and 0 <= said <= _MOST_FLOPS and said == int(said)):

@@ -15,8 +15,7 @@ from bench.measuring.costs.claimed import claimed_flops, flops_of
 from bench.measuring.costs.dry_run import peak_bytes
 from bench.measuring.device import device_named
 from bench.measuring.measure.stopping import Stopping
-from bench.measuring.models.facts import forward_flops
-from bench.measuring.models.subject import model_on_meta, subject_of
+from bench.measuring.models.subject import forward_flops, model_on_meta, subject_of
 from bench.measuring.models.support import is_own
 from bench.measuring.subject import Subject
 

@@ -34,7 +34,6 @@ class Costs:
     """Costs at the shape above, and the powers of N with which they grow.
 
     Attributes:
-        flops: FLOPs of one forward call.
         flops_growth: a power such as ``N`` or ``N^2``.
         memory_growth: power of the bytes that a forward call allocates, its output included; None
             if it fails on meta tensors.
@@ -98,7 +97,6 @@ class Needs:
     Attributes:
         workload: a forward call of the shape above, at this length.
         flops: FLOPs by the formula.
-        num_parameters: number of learnable values of the core or layer.
         state_bytes: bytes of the state after all tokens; None without a step.
         peak_bytes: peak of the bytes that the call allocates, its output included; None if it
             fails on meta tensors.
@@ -112,11 +110,7 @@ class Needs:
 
 
 def needs(name: str, seq_len: int) -> Needs:
-    """Needs of a mechanism with its defaults at a length.
-
-    Raises:
-        ValueError: it cannot be built for that length.
-    """
+    """Needs of a mechanism with its defaults at a length."""
     cell = default_cell(name, seq_len)
     return Needs(
         workload=cell.kernel,
@@ -128,7 +122,6 @@ def needs(name: str, seq_len: int) -> Needs:
 
 
 def _state_bytes(cell: Cell) -> int:
-    """Size of the state after all tokens, in bytes."""
     w = replace(cell.kernel, causal=True)
 
     def build() -> Any:

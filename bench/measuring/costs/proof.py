@@ -207,11 +207,8 @@ def prove_flops(kind: type[Mechanism]) -> Iterator[FlopProof]:
 def prove_form(kind: type[Mechanism], form: str, *, at_a_glance: bool = False) -> FlopProof:
     """Prove the formulas of one form.
 
-    Args:
-        kind: the mechanism, with its default hyperparameters.
-        form: one of `forms_of`.
-        at_a_glance: for a core, take one small shape only, where pairs can be told apart; that
-            takes milliseconds.
+    `at_a_glance` takes, for a core, one small shape only, where pairs can be told apart:
+    milliseconds.
     """
     missing = [p for p in kind.capabilities.requires if importlib.util.find_spec(p) is None]
     why = f"needs the package {missing[0]}, which is not installed" if missing else None

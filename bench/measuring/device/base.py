@@ -93,11 +93,7 @@ class Device:
         return None
 
     def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """See `Clock`.
-
-        Raises:
-            NotImplementedError: there is no clock for this kind of device.
-        """
+        """See `Clock`."""
         raise NotImplementedError(f"No clock sees the work of {self.name}.")
 
     def synchronize(self) -> None:
@@ -195,9 +191,6 @@ class Device:
         """Why it does not compute in a dtype, and which it computes in; None if it does.
 
         Tried once per process and dtype, on a tiny product.
-
-        Args:
-            dtype: name of a floating-point dtype of torch.
         """
         problem = _problem(self, dtype)
         if problem is None:

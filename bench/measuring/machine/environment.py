@@ -35,7 +35,6 @@ class Environment:
     """The machine and the software of a sweep.
 
     Attributes:
-        platform: operating system, by Python's `platform.platform`.
         processor: the model's name, with family and model if it has no number, and its vector
             instructions if they are narrow.
         num_cores: number of cores that this process may use.
@@ -70,13 +69,7 @@ class Environment:
 
 
 def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]) -> Environment:
-    """Describe this machine and this checkout.
-
-    Args:
-        devices: devices that are measured, by torch's names.
-        allocator: the workers' allocator setting.
-        worker_env: environment variables that workers are started with.
-    """
+    """Describe this machine and this checkout."""
     commit, is_dirty = _git(CHECKOUT)
     return Environment(
         platform=visible(platform.platform(), MAX_TEXT),

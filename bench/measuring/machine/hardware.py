@@ -19,9 +19,7 @@ ROOT = Path("/")
 def describe(devices: tuple[str, ...], root: Path = ROOT) -> dict[str, Any]:
     """Describe this machine.
 
-    Args:
-        devices: devices that are measured, by torch's names.
-        root: root of the file system that is read.
+    `devices` are those measured, by torch's names.
 
     Returns:
         The known ones among ``caches_bytes`` (by level and type, as one core sees them),

@@ -15,13 +15,8 @@ def kept_share(
 ) -> float | None:
     """Pairs that the sparse cores of a module attend to, over those that they may see.
 
-    Args:
-        module: a core, a layer or a model.
-        call: calls it once.
-        last: whether only the last query counts, as while decoding.
-
-    Returns:
-        Share over all calls of sparse cores; None if there is no such core, or it gives no counts.
+    `call` calls the module once; with `last` only the last query counts, as while decoding. None if
+    there is no such core, or it gives no counts.
     """
     kept, visible = [], []
 

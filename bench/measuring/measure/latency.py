@@ -25,7 +25,6 @@ class Member:
     """One side of a comparison.
 
     Attributes:
-        call: the call that is timed.
         calls_per_sample: number of calls in one sample, so that it is long enough for the clock.
         warmup_s: seconds of each call before the rounds.
         prepare, settle: called before and after each sample, outside of the timed span.

@@ -38,9 +38,7 @@ class Setting:
     """One global setting.
 
     Attributes:
-        name: its name in messages.
         get: returns its value; fast, since it is called after every turn.
-        put: sets its value.
         words: describes two values that differ, instead of the name.
     """
 
@@ -162,9 +160,8 @@ def restore(values: Sequence[Any]) -> None:
 class Watch:
     """Detects which member changes state that all share.
 
-    Args:
-        threads: whether a thread that goes on computing counts as a change. Not if members have
-            several threads of torch, which may spin while they wait for work.
+    With `threads`, so does a thread that goes on computing: not if members have several threads of
+    torch, which may spin while they wait for work.
     """
 
     def __init__(self, *, threads: bool) -> None:

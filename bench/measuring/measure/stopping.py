@@ -16,7 +16,6 @@ class Stopping:
         target_half_width: half of the 95 % interval of a paired ratio, relative to the ratio.
         budget_s: seconds of rounds per member of a block.
         min_rounds: taken whatever they cost; fewer support no interval.
-        max_rounds: never exceeded.
         min_sample_s: a sample repeats the call until it lasts this long.
         num_processes: fresh processes that share the rounds, one after another; budget and numbers
             of rounds are those of all together.
@@ -50,11 +49,7 @@ class Stopping:
     ) -> str | None:
         """Why to stop now, ``precise``, ``budget`` or ``rounds``; None to go on.
 
-        Args:
-            num_rounds: rounds taken so far.
-            num_members: members that share them.
-            spent_s: seconds since the first round began.
-            half_widths: relative half-widths of the ratios; None if they were not computed.
+        Seconds are since the first round began; `half_widths` are relative, None if not computed.
         """
         if num_rounds < self.min_rounds:
             return None

@@ -14,6 +14,7 @@ from attentions.models import model_names
 from bench.core.cell import ORIGINAL, Cell, ModelWorkload
 from bench.core.cli.foreign import foreign_code
 from bench.measuring.device import device_named
+from bench.measuring.measure.flops import count
 from bench.measuring.subject import Subject
 from bench.measuring.token_gates import TokenGates
 
@@ -46,10 +47,6 @@ def model_on_meta(cell: Cell) -> nn.Module:
     """The cell's model on meta; a user's own is first built on the CPU, as it may load values.
 
     It is built once for all cells that differ in batch size, dtype or mode only.
-
-    Raises:
-        ValueError, TypeError, ImportError: as `build_model`.
-        Exception: whatever a user's own factory raises.
     """
     w = cell.model
     shape = ModelWorkload(
@@ -61,6 +58,25 @@ def model_on_meta(cell: Cell) -> nn.Module:
         with torch.device("cpu" if is_own else "meta"), foreign_code():
             _ON_META[key] = build_model(cell).to("meta")
     return _ON_META[key]
+
+
+def forward_flops(module: nn.Module, w: ModelWorkload) -> int | None:
+    """FLOPs of one forward call of a model on meta, by torch's counter, two per multiply-add.
+
+    None if the call fails on meta tensors, for example because its code reads values.
+    """
+    shape = (1, 3, w.image_size, w.image_size)  # every image takes as many
+    images = torch.empty(shape, dtype=getattr(torch, w.dtype), device="meta")
+
+    def call() -> None:
+        with torch.no_grad():
+            module(images)
+
+    module.to(images.dtype).eval()
+    try:
+        return w.batch_size * count(call).counted_flops
+    except Exception:  # a user's code may raise anything; the trial shows whether it runs
+        return None
 
 
 class ModelSubject(Subject):

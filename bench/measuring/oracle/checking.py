@@ -77,10 +77,6 @@ def check(subject: Subject) -> Checked:
     """Compare a cell's mechanism with its oracle: its output, and its gradients if it takes any.
 
     The subject's first input set is overwritten, and graphs and states made from it are dropped.
-
-    Raises:
-        Incorrect: the output holds NaN or infinity, or is constant; an input was changed; or an
-            error is beyond the tolerance of the dtype.
     """
     w = subject.cell.kernel
     leaks_future = _leaks_future(subject)
@@ -172,9 +168,6 @@ def after_rounds(cell: Cell, subject: Subject) -> None:
 
     They are copied into the timed tensors. If the oracle's result of the trial cannot be read,
     because another mechanism has damaged it, the oracle runs again.
-
-    Raises:
-        Incorrect: as in `check`.
     """
     try:
         try:
@@ -201,11 +194,7 @@ def _kept_at(cell: Cell) -> Path:
 def compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
     """Overwrite a subject's first input set with fresh values, call it, and compare.
 
-    Returns:
-        Errors of the output, and whether it shares memory with an input.
-
-    Raises:
-        Incorrect: as in `check`.
+    Says whether the output shares memory with an input as well.
     """
     try:
         return _compare(subject, expected)
@@ -284,8 +273,7 @@ def _backward(subject: Subject, before: list[Tensor], out: Tensor) -> list[Tenso
 def refuse_uninitialised(subject: Subject) -> None:
     """Call a correct subject once more, without a compiler, with new memory filled with NaN.
 
-    Raises:
-        Incorrect: it reads uninitialised memory. With padding only the output is checked.
+    With padding only the output is checked.
     """
     tensors = subject.sets[0]
     has_backward = subject.cell.timed.has_backward
@@ -322,11 +310,7 @@ def _refuse_changed(subject: Subject, before: Sequence[Tensor]) -> None:
 
 
 def _fill(subject: Subject, expected: Expected) -> list[Tensor]:
-    """Overwrite the first input set with fresh values, and the weights with the oracle's.
-
-    Returns:
-        Copies of the values.
-    """
+    """Put fresh values into the first input set, and the oracle's weights; copies of the values."""
     tensors = subject.sets[0]
     subject.refill(tensors, CHECK_INDEX)
     with torch.no_grad():

@@ -127,9 +127,7 @@ class Extent:
     """Part of a call that an oracle covers.
 
     Attributes:
-        seq_len: number of tokens of a sequence.
         num_sequences: number of sequences, the last ones of the batch.
-        rows: query rows.
         is_prefix: whether the oracle gets the tokens of these rows only, which is enough for a
             causal form.
     """

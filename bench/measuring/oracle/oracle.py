@@ -112,19 +112,10 @@ def slow_form_without_padding(
 ) -> tuple[str, Tensor]:
     """As `slow_form`, for a padded batch: each sequence by itself, without its padding.
 
-    Hidden tokens must have the effect of removed ones, so slow forms need no mask. A mechanism
-    that does not take fewer tokens, as on a grid, is called with the mask.
-
-    Args:
-        core: as for `slow_form`.
-        tensors: q, k and v.
-        lengths: numbers of queries and keys that are not padding, by sequence.
-        key_mask: the mask of these keys, (B, M).
-        rows: query rows of the output, ascending.
-        gates: as for `slow_form`.
-
-    Returns:
-        As `slow_form`, with zeros at padded queries.
+    Hidden tokens must have the effect of removed ones, so slow forms need no mask. A mechanism that
+    does not take fewer tokens, as on a grid, is called with the mask. The output is 0 at padded
+    queries. `lengths` are numbers of queries and keys that are not padding, by sequence; `rows`
+    ascend.
     """
     q, _, v = tensors
     expected = q.new_zeros(*q.shape[:2], len(rows), v.shape[-1])
@@ -227,11 +218,7 @@ def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, places: Tensor | None)
 def refuse_subclasses(*values: Any) -> None:
     """Refuse tensors of a subclass, which may compute only when they are first used.
 
-    Args:
-        values: outputs, states and gradients; also those within tuples and lists.
-
-    Raises:
-        Incorrect: one of them is such a tensor.
+    Tensors within tuples and lists are looked at too.
     """
     for value in values:
         if isinstance(value, (tuple, list)):
@@ -244,11 +231,7 @@ def refuse_subclasses(*values: Any) -> None:
 
 
 def refuse_nothing(out: Tensor, like: Tensor) -> None:
-    """Refuse an output of another shape or dtype, with values that are not finite, or constant.
-
-    Raises:
-        Incorrect: it is one of these.
-    """
+    """Refuse an output of another shape or dtype, with values that are not finite, or constant."""
     if out.shape != like.shape:
         raise Incorrect(f"output has shape {tuple(out.shape)}, expected {tuple(like.shape)}")
     if out.dtype != like.dtype:
@@ -263,11 +246,7 @@ def refuse_nothing(out: Tensor, like: Tensor) -> None:
 
 
 def refuse_empty(out: Tensor) -> None:
-    """Refuse an output with too many rows of zeros.
-
-    Raises:
-        Incorrect: their share is larger than `MAX_EMPTY`.
-    """
+    """Refuse an output of which more than the share `MAX_EMPTY` of the rows is zero."""
     empty = float((out == 0).all(dim=-1).double().mean())
     if empty > MAX_EMPTY:
         raise Incorrect(f"output is zero in {empty:.0%} of its rows")
@@ -276,11 +255,7 @@ def refuse_empty(out: Tensor) -> None:
 def check_gradient(
     ours: Tensor | None, oracle: Tensor | None, tolerance: Tolerance, what: str
 ) -> None:
-    """Refuse a gradient that differs from the oracle's; None stands for an unused input.
-
-    Raises:
-        Incorrect: it is missing, not finite, or beyond the tolerance times `GRADIENT_FACTOR`.
-    """
+    """Refuse a gradient that differs from the oracle's; None stands for an unused input."""
     if oracle is None or not oracle.any():
         # An unused input: `none` and `uniform` do not use queries and keys.
         if ours is not None and not bool(ours.abs().max() <= tolerance.max_error):
@@ -303,11 +278,7 @@ def distance(ours: Tensor, oracle: Tensor) -> Errors:
 
 
 def refuse_beyond(errors: Errors, tolerance: Tolerance, factor: float, what: str) -> None:
-    """Refuse errors beyond `factor` times the tolerance.
-
-    Raises:
-        Incorrect: naming `what` is off, and by how much.
-    """
+    """Refuse errors beyond `factor` times the tolerance."""
     for name in ("max_error", "rms_error"):
         error, bound = getattr(errors, name), factor * getattr(tolerance, name)
         if not error <= bound:

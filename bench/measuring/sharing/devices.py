@@ -32,10 +32,8 @@ Pause = Callable[[float], None]
 class DeviceLock:
     """The right to use a device of this host, against other processes of the same user.
 
-    Args:
-        device: a torch device.
-        shared: whether others may hold a shared lock at the same time.
-        store: folder of records whose sweeps the lock is for; None for all sweeps.
+    Others may hold a `shared` lock at the same time. With `store`, it is a lock among the sweeps of
+    this folder of records; else among all sweeps.
     """
 
     def __init__(self, device: str, *, shared: bool, store: Path | None = None) -> None:
@@ -71,11 +69,7 @@ class DeviceLock:
         return True
 
     def take(self, pause: Pause, tell: Callable[[str], None]) -> None:
-        """Take the lock, waiting if need be; `tell` is then called once.
-
-        Raises:
-            Exception: whatever `pause` raises when a stop is requested.
-        """
+        """Take the lock, waiting if need be; `tell` is then called once."""
         if self.try_take():
             return
         tell(f"waiting for {self._device}, where something else is measured")
@@ -96,11 +90,8 @@ def alone_on(
 ) -> Iterator[None]:
     """Hold a device of this host for a timing: no other command times on it meanwhile.
 
-    Args:
-        device: a torch device.
-        pause: see `DeviceLock.take`.
-        tell: called once with a message if the device is in use.
-        store: folder of a sweep, whose trainings are waited for as well.
+    `tell` is called once if the device is in use. The trainings of the sweep of `store` are waited
+    for as well.
     """
     with ExitStack() as locks:
         for among in (None,) if store is None else (store, None):

@@ -12,13 +12,12 @@ import hashlib
 import json
 import os
 import socket
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated
@@ -26,9 +25,9 @@ from typing import Annotated
 import psutil
 from annotated_types import Interval
 
-from bench.core.cli.errors import ConfigError
+from bench.core.cli.errors import ConfigError, say_once
 from bench.core.cli.limits import Amount, Count, Name, Text, checked, parsed
-from bench.core.cli.stored_files import files_inside, folder_inside, open_inside
+from bench.core.cli.stored_files import folder_inside, open_inside, regular_files
 from bench.core.clock import unix_s
 from bench.core.store import StoreError
 
@@ -54,9 +53,7 @@ class Holder:
     """Holder of a lease; the fields are the keys of its file.
 
     Attributes:
-        host: name of the machine.
         pids: PID namespace of its process; containers may share a host's name.
-        pid: id of its process.
         started: start of that process, in seconds since 1970.
         what: the work, in a few words.
         done, failed: number of cells with a record so far, and of those that failed.
@@ -78,7 +75,7 @@ class Holder:
     @property
     def is_here(self) -> bool:
         """Whether its process would be visible to this one: the same host and PID namespace."""
-        return (self.host, self.pids) == (_host(), _pids())
+        return (self.host, self.pids) == (socket.gethostname(), _pids())
 
     @property
     def is_running(self) -> bool:
@@ -117,11 +114,7 @@ class _Seen:
 
 
 class Leases:
-    """Leases of one sweep, and a view of those of others. A context manager that releases its own.
-
-    Raises:
-        StoreError: the folder of leases cannot be written to.
-    """
+    """Leases of one sweep, and a view of others. A context manager that releases its own."""
 
     def __init__(self, out: Path) -> None:
         self._folder = leases_folder(out)
@@ -155,12 +148,7 @@ class Leases:
     def acquire(self, name: str, what: str = "") -> bool:
         """Lease a unit of work; False if a sweep that is alive holds it.
 
-        Args:
-            name: name of the unit, fit for a file name.
-            what: description of the work, shown to those who wait for it.
-
-        Raises:
-            StoreError: the lease cannot be written.
+        `name` is fit for a file name; `what` describes the work to those who wait for it.
         """
         path = self._folder / name
         for _ in range(_UNLIKELY_MANY):
@@ -170,7 +158,7 @@ class Leases:
                 try:
                     seen = _look(path)
                 except ConfigError as error:  # no lease of a sweep, and never released
-                    _say_once(f"{error} The work that it stands for goes on without a lease.")
+                    say_once(f"{error} The work that it stands for goes on without a lease.")
                     return True
                 if seen is not None:
                     if not seen.has_expired:
@@ -215,11 +203,12 @@ class Leases:
 
     def others(self) -> Iterator[tuple[str, Holder]]:
         """Names of leases of other sweeps that are alive, each with its holder."""
-        for path in files_inside(self._folder.parent, f"{self._folder.name}/[!.]*"):
+        pattern = f"{self._folder.name}/[!.]*"
+        for path in regular_files(self._folder.parent, pattern, are_checked=False):
             try:
                 seen = None if path.name in self._held else _look(path)
             except ConfigError as error:
-                _say_once(f"{error} It is passed over.")
+                say_once(f"{error} It is passed over.")
                 continue
             if seen is not None and not seen.has_expired and (holder := seen.holder) is not None:
                 yield path.name, holder
@@ -237,8 +226,8 @@ class Leases:
             machine = found.setdefault(holder.host, Counter())
             machine["running"] += 1
             # Each lease holds the progress of its sweep when it was made; the newest counts.
-            before = seen.get(holder.name)
-            seen[holder.name] = holder if before is None else max(before, holder, key=_progress)
+            newest = max(seen.get(holder.name, holder), holder, key=attrgetter("done"))
+            seen[holder.name] = newest
         for holder in seen.values():
             found[holder.host].update(done=holder.done, failed=holder.failed)
         return found
@@ -249,15 +238,6 @@ class Leases:
                 for handle in self._held.values():
                     with suppress(OSError):
                         os.utime(handle)
-
-
-@cache
-def _say_once(words: str) -> None:
-    print(words, file=sys.stderr)
-
-
-def _progress(holder: Holder) -> int:
-    return holder.done
 
 
 def leases_folder(out: Path) -> Path:
@@ -312,11 +292,7 @@ def _remove_expired(path: Path, expired: _Seen) -> None:
 def _me() -> Holder:
     pid = os.getpid()
     started = psutil.Process(pid).create_time()
-    return Holder(host=_host(), pids=_pids(), pid=pid, started=started)
-
-
-def _host() -> str:
-    return socket.gethostname()
+    return Holder(host=socket.gethostname(), pids=_pids(), pid=pid, started=started)
 
 
 def _pids() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.core.cell import Cell
+from bench.core.grouping import grouped
 from bench.measuring.costs.estimate import expected_s
 from bench.measuring.machine.environment import Environment, kind_of_machine
 from bench.measuring.measure.stopping import Stopping
@@ -15,10 +16,7 @@ Unit = list[Cell]
 
 def blocks(cells: Sequence[Cell]) -> list[Unit]:
     """Group cells into the blocks that are timed together, in order of their first cells."""
-    found: dict[str, Unit] = {}
-    for cell in cells:
-        found.setdefault(cell.block, []).append(cell)
-    return list(found.values())
+    return list(grouped(cells, lambda cell: cell.block).values())
 
 
 def name_of(unit: Unit, environment: Environment) -> str:

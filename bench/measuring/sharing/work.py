@@ -24,11 +24,6 @@ class Work:
         """Lease a unit of work: its cells without a record, or None if another sweep holds it.
 
         If no cell is left, no lease is held.
-
-        Args:
-            name: name of the unit.
-            cells: its cells.
-            what: description of the work, shown to sweeps that wait for it.
         """
         return list(cells)
 
@@ -43,13 +38,8 @@ class Work:
 class SharedWork(Work):
     """The cells of a sweep, some of which other sweeps measure into the same store.
 
-    Args:
-        leases: leases of this sweep.
-        tail: reads the records that other sweeps append to the store.
-        settles: whether a record of another sweep settles a cell for this one; it is called for
-            records of any status.
-        cells: the cells of this sweep.
-        tell: called with each record of another sweep that settles a cell.
+    `settles` says whether a record of another sweep, of any status, settles a cell for this one;
+    `tell` is called with each that does.
     """
 
     def __init__(

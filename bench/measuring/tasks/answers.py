@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from bench.core.answers import error_of_score
 from bench.measuring.tasks.base import NO_ANSWER, Batch, Task
-from bench.measuring.tasks.not_finite import first_not_finite
+from bench.measuring.tasks.faults import first_not_finite
 
 
 class NotFinite(Exception):
@@ -28,7 +28,6 @@ class Scored:
 
     Attributes:
         score: mean over all answers.
-        num_answers: answers that were scored.
         error: standard error of the score over the examples, clustered; None where the task gives
             no score per answer.
         right: whether each answer was right, in order; None where answers are not right or wrong.
@@ -53,11 +52,7 @@ class Scored:
 def score_on(
     model: nn.Module, task: Task, batches: Iterable[Batch], device: torch.device
 ) -> Scored:
-    """Score a model on batches.
-
-    Raises:
-        NotFinite: a prediction is infinite or no number.
-    """
+    """Score a model on batches."""
     model.eval()
     total, num_answers, num_examples = 0.0, 0, 0
     parts: list[Tensor] = []

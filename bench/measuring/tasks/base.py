@@ -86,7 +86,6 @@ class Task(ABC):
     ``__init__(self, recipe, *, setting: Size = 4)``. Building is cheap: `batches` makes the data.
 
     Attributes:
-        recipe: model and training.
         name: what a YAML's ``task:`` says; set by `register_task`, as is `better`.
         better: ``higher`` or ``lower`` scores.
         unit: what a score counts, such as ``bits per byte``; empty for a share of right answers.
@@ -101,7 +100,6 @@ class Task(ABC):
         causal: whether a token may see only those before it; the mechanism and the convolutions
             are built so.
         seq_len: N, tokens of an example.
-        num_classes: possible answers.
     """
 
     name: ClassVar[str]
@@ -216,8 +214,8 @@ T = TypeVar("T", bound=Task)
 
 _REGISTRY: dict[str, type[Task]] = {}
 _NOT_TASKS = {
-    *("answers", "base", "batch", "checkpoint", "collapse", "draws", "ending", "examples"),
-    *("gates", "leak", "longer", "match", "model", "positions", "recipe", "token_filter", "train"),
+    *("answers", "base", "batch", "checkpoint", "draws", "ending", "examples", "faults"),
+    *("gates", "longer", "match", "model", "positions", "recipe", "token_filter", "train"),
     "watching",
 }
 GROUP = "attnbench.tasks"
@@ -225,16 +223,7 @@ GROUP = "attnbench.tasks"
 
 
 def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], type[T]]:
-    """Enter a task under a name. A name stands for one class only.
-
-    Args:
-        name: what a YAML's ``task:`` says.
-        better: ``higher`` or ``lower``, the direction of its score.
-
-    Raises:
-        ValueError: another direction, one that does not fit the unit, a name that is taken, or a
-            task without a recipe.
-    """
+    """Enter a task under a name. A name stands for one class only."""
     if better not in ("higher", "lower"):
         raise ValueError(f"better is {better!r}; higher or lower is needed.")
 
@@ -275,11 +264,7 @@ def task_names() -> tuple[str, ...]:
 
 
 def task_class(name: str) -> type[Task]:
-    """The class behind a name.
-
-    Raises:
-        ValueError: no such name; the message lists the nearest ones.
-    """
+    """The class behind a name."""
     _import_all()
     if name not in _REGISTRY:
         raise ValueError(f"No task is named {name!r}. {did_you_mean(name, _REGISTRY)}")
@@ -287,20 +272,12 @@ def task_class(name: str) -> type[Task]:
 
 
 def task_settings(name: str) -> dict[str, Any]:
-    """Each setting that a task's YAML may write, with its default: the task's own, then the recipe.
-
-    Raises:
-        ValueError: no such task.
-    """
+    """Settings that a task's YAML may write, with defaults: the task's own, then the recipe's."""
     return defaults_of(task_class(name))
 
 
 def build_task(name: str, settings: dict[str, Any]) -> Task:
-    """A task with the settings of its YAML; a setting that is not given keeps its default.
-
-    Raises:
-        ValueError: an unknown task or setting, or a value that it refuses.
-    """
+    """A task with the settings of its YAML; a setting that is not given keeps its default."""
     cls = task_class(name)
     full = defaults_of(cls) | settings
     check(cls, full)

@@ -68,15 +68,7 @@ class Batch:
 
 
 def each_checked(batches: Any, task: str) -> Iterator[Batch]:
-    """Yield the batches that a task gives, which a plugin may have made of anything.
-
-    Args:
-        batches: what its `batches` returned.
-        task: its name, for the message.
-
-    Raises:
-        ValueError: one of them is no `Batch`.
-    """
+    """Yield the batches that a task gives, which a plugin may have made of anything."""
     for batch in batches if isinstance(batches, Iterable) else (batches,):
         if not isinstance(batch, Batch):
             kind = type(batch).__name__

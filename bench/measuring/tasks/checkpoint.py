@@ -27,7 +27,6 @@ class Checkpoint:
     """A file, and what a run must be to go on from it.
 
     Attributes:
-        path: the file; its folder is made.
         of: the key of the cell.
         source: a hash of the code; a file that other code wrote is begun anew.
     """
@@ -37,11 +36,7 @@ class Checkpoint:
     source: str = ""
 
     def save(self, state: State) -> None:
-        """Replace the file as a whole: whoever is killed meanwhile leaves the one before.
-
-        Raises:
-            ConfigError: it cannot be written, or a link is where it should be.
-        """
+        """Replace the file as a whole: whoever is killed meanwhile leaves the one before."""
         content = BytesIO()
         torch.save({"of": self.of, "source": self.source, "state": state}, content)
         write_whole(self.path, content.getvalue(), inside=self._store)

@@ -26,10 +26,7 @@ class Curve:
     """Validation scores in the course of training.
 
     Attributes:
-        num_steps: the most that the run may take.
-        better: ``higher`` or ``lower`` scores.
         steps: after which the model was scored.
-        scores: what it scored there.
         ceiling: a share of right answers at which it ends.
         patience: part of all steps within which the score must improve, or it has settled.
         levels: scores, by words, at which a run is stuck and goes on to its last step.

@@ -21,14 +21,7 @@ NUM_SHOWN = 64
 
 
 def write_examples(folder: Path, digest: str, task: Task, batches: Sequence[Batch]) -> Path:
-    """Write the first examples of a test set to ``DIGEST.json``; a file that is there stays.
-
-    Args:
-        folder: where; made if it is missing.
-        digest: of the whole test set, as records name it.
-        task: that the examples belong to.
-        batches: the test set.
-    """
+    """Write the first examples of a test set to ``DIGEST.json``; a file that is there stays."""
     file = folder / f"{digest}.json"
     if os.path.exists(file):
         return file

@@ -27,9 +27,6 @@ class Gated(nn.Module):
 
     Where a core has an auxiliary loss, its gates are projected from detached tokens: that loss
     trains the maps, and nothing else of the model.
-
-    Args:
-        layer: projections around the core, with the core's geometry.
     """
 
     def __init__(self, layer: Any) -> None:

@@ -66,9 +66,6 @@ class Generated(Task):
 
     Which split an example belongs to follows from its inputs, by a rule that has nothing to do
     with the answers (`is_test`), so no example is in both.
-
-    Raises:
-        ValueError: fewer training examples than a batch has.
     """
 
     vocab_size: int = field(init=False, repr=False)
@@ -122,11 +119,7 @@ class Generated(Task):
 
 
 def of_split(draw: Callable[[int], Batch], count: int, split: Split) -> Batch:
-    """Draw until `count` examples belong to the split.
-
-    Raises:
-        ValueError: it has hardly any, since the task's settings allow of few different examples.
-    """
+    """Draw until `count` examples belong to the split."""
     kept: list[Batch] = []
     missing = count
     for _ in range(_MAX_DRAWS):
@@ -157,9 +150,7 @@ def everywhere(inputs: Tensor) -> Tensor:
 def next_tokens(tokens: Tensor, is_asked: Tensor | None = None) -> Batch:
     """Sequences (B, N + 1) as inputs (B, N) whose answers are the tokens that come next.
 
-    Args:
-        tokens: whole sequences.
-        is_asked: (B, N + 1), which tokens are asked for; None asks for all but the first.
+    `is_asked`, (B, N + 1), says which tokens are asked for; None asks for all but the first.
     """
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     if is_asked is not None:

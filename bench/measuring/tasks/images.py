@@ -28,7 +28,6 @@ class Images:
 
     Attributes:
         pixels: (B, rows, columns, channels), whole numbers from 0 to 255.
-        labels: (B,).
     """
 
     pixels: Tensor
@@ -44,11 +43,7 @@ class ImageTask(Task):
 
     Attributes:
         num_channels: 1 for grey, 3 for colours.
-        image_size: rows and columns.
         folder: what `root` names, if it names one.
-
-    Raises:
-        ValueError: a folder that is not there, or patches that do not fill the image.
     """
 
     root: str = ""
@@ -77,11 +72,7 @@ class ImageTask(Task):
 
     @abstractmethod
     def read(self, split: Split) -> Images:
-        """All images of a split, as of `image_size`; kept, so that it is cheap the second time.
-
-        Raises:
-            ValueError: a file is not as it should be; the message names it, and the byte.
-        """
+        """All images of a split, as of `image_size`; kept, so that it is cheap the second time."""
 
     def why_no_data(self) -> str | None:
         """See `Task`; all files are read, once in a process."""
@@ -159,11 +150,7 @@ def patch_projection(num_inputs: int, embed_dim: int) -> nn.Linear:
 
 
 def folder_of(root: str) -> Path | None:
-    """The folder that a setting names; None if it is empty.
-
-    Raises:
-        ValueError: no such folder is there.
-    """
+    """The folder that a setting names; None if it is empty."""
     if not root:
         return None
     folder = Path(root).expanduser()

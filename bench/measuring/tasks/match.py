@@ -58,7 +58,8 @@ def matched(cell: Cell, library: ModuleType | None = None) -> tuple[Cell, str]:
 
 def flops_per_example(task: Task, mixers: Iterable[nn.Module]) -> int:
     """FLOPs of all blocks, forward: mechanism, gates, convolution, and the MLP at every token."""
-    return sum(_mixing_flops(task, mixer) + _mlp_flops(task) for mixer in mixers)
+    mlp = 4 * task.seq_len * task.recipe.embed_dim * task.recipe.mlp_width
+    return sum(_mixing_flops(task, mixer) + mlp for mixer in mixers)
 
 
 def _mixing_flops(task: Task, mixer: Any) -> int:
@@ -79,10 +80,6 @@ def _mixing_flops(task: Task, mixer: Any) -> int:
     )
     convolution = 2 * n * task.recipe.embed_dim * task.recipe.conv_width
     return int(mixer.flops(shape)) + gates + convolution * (task.recipe.conv_width > 1)
-
-
-def _mlp_flops(task: Task) -> int:
-    return 4 * task.seq_len * task.recipe.embed_dim * task.recipe.mlp_width
 
 
 def _hidden(cell: Cell, task: Task, library: ModuleType | None) -> int:
@@ -161,11 +158,7 @@ def _sizes_of_state(
 
 
 def closest(values: Iterable[int], cost: Callable[[int], int], target: int) -> tuple[int, int]:
-    """The value whose cost is nearest to a target, and its cost; costs rise with values.
-
-    Raises:
-        ValueError: the mechanism takes none of the values.
-    """
+    """The value whose cost is nearest to a target, and its cost; costs rise with values."""
     known: list[tuple[int, int]] = []
     refusal: ValueError | None = None
     for value in values:

@@ -129,10 +129,6 @@ def build_model(
     Under one seed, all weights outside the mechanism start with the same values, whichever
     mechanism it is and whatever it draws for itself. A core that takes gates gets them projected
     from its tokens, see `Gated`; a mechanism that owns its projections has its own.
-
-    Raises:
-        ValueError: the mechanism cannot be built for the task's geometry.
-        TypeError: a hyperparameter that it does not take.
     """
     named = hyperparameters.get(LAYERS, [(mechanism, hyperparameters)])
     mixers = []
@@ -152,17 +148,14 @@ def draw_linear_maps(model: Backbone, std: float, seed: int) -> None:
 
     A head that shares the embedding's weights is left as it is.
     """
+    shared = model.embedding.weight if isinstance(model.embedding, nn.Embedding) else None
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module.weight is not _weight_of(model.embedding):
+        if isinstance(module, nn.Linear) and module.weight is not shared:
             place = name.replace(".mixer.layer.", ".mixer.")  # as without the gates around it
             with seeded(seed, f"linear {place}"):
                 nn.init.normal_(module.weight, std=std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _weight_of(embedding: nn.Module) -> object:
-    return embedding.weight if isinstance(embedding, nn.Embedding) else None
 
 
 def norm_heads(core: Any) -> None:
@@ -186,11 +179,7 @@ def build_mixer(
     layer: int = 0,
     library: ModuleType | None = None,
 ) -> nn.Module:
-    """The mechanism of one block, with its projections, and gates if it takes any.
-
-    Raises:
-        ValueError, TypeError: as of `build_model`.
-    """
+    """The mechanism of one block, with its projections, and gates if it takes any."""
     attentions: Any = library or importlib.import_module("attentions")
     with seeded(seed, f"mechanism {layer}"):
         mixer: nn.Module = attentions.build_layer(mechanism, task.geometry, **hyperparameters)

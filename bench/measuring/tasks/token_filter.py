@@ -67,14 +67,9 @@ def filtered_scores(
 ) -> tuple[dict[str, Any], ...]:
     """The fields of `bench.core.record.Filtered`, for every filter and share to keep.
 
-    Positions are added before tokens are dropped, so that those kept stay where they are.
-
-    Args:
-        model: trained; it is left in eval mode.
-        task: on patches of images.
-        filters: of `bench.core.cell.TOKEN_FILTERS`.
-        keep: shares of the patches; tokens at which answers are read stay besides.
-        now_s: a clock.
+    Positions are added before tokens are dropped, so that those kept stay where they are. Shares to
+    keep are of the patches: tokens at which answers are read stay besides. The model is left in
+    eval mode.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -121,10 +116,7 @@ def _measured(
 def kept_tokens(scores: Tensor, batch: Batch, share: float) -> Tensor:
     """(B, n) places in rising order: of those with the greatest scores, and where answers are read.
 
-    Args:
-        scores: (B, N).
-        batch: says where.
-        share: of the other tokens, above 0 and up to 1; one at least.
+    Scores are (B, N); the share is of the other tokens, one at least.
     """
     num_read = 0
     if batch.positions is not None:
@@ -185,9 +177,6 @@ def attention_rate(model: Backbone, task: Task) -> Tensor:
     """(N,), the share of calibration images in which a token is high, as above.
 
     Calibration images are those held out for validation, up to `NUM_CALIBRATION` of them.
-
-    Raises:
-        NoWeights: the mechanism has none.
     """
     device = next(model.parameters()).device
     size = task.recipe.batch_size

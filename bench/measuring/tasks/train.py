@@ -36,15 +36,13 @@ from bench.measuring.tasks.checkpoint import (
     model_state,
     restore_model,
 )
-from bench.measuring.tasks.collapse import has_collapsed
 from bench.measuring.tasks.ending import Curve
 from bench.measuring.tasks.examples import write_examples
+from bench.measuring.tasks.faults import first_not_finite, has_collapsed, leaks_future
 from bench.measuring.tasks.gates import auxiliary_loss
-from bench.measuring.tasks.leak import leaks_future
 from bench.measuring.tasks.longer import longer_models, state_bytes
 from bench.measuring.tasks.match import flops_per_example, matched
 from bench.measuring.tasks.model import Backbone, build_model, projected_gates
-from bench.measuring.tasks.not_finite import first_not_finite
 from bench.measuring.tasks.token_filter import filtered_scores
 
 Progress = Callable[[str, int, int, float, float | None], None]
@@ -80,7 +78,6 @@ def _say_nothing(phase: str, step: int, steps: int, loss: float, score: float | 
 
 
 def _stands_still() -> float:
-    """Clock of a run that nobody times."""
     return 0.0
 
 
@@ -186,11 +183,7 @@ def train(
 
 
 def fitted(cell: Cell, progress: Progress | None, checkpoint: Checkpoint) -> Backbone:
-    """The model that `train` would score, for evaluation; kept beside its checkpoint once trained.
-
-    Raises:
-        As of `train`.
-    """
+    """The model that `train` would score, in eval mode; kept beside its checkpoint once trained."""
     cell, _ = matched(cell)
     workload, device = cell.task, device_named(cell.device)
     task = build_task(workload.task, workload.settings)
@@ -210,11 +203,7 @@ def fitted(cell: Cell, progress: Progress | None, checkpoint: Checkpoint) -> Bac
 
 
 def score_on_test_set(model: nn.Module, task: Task, seed: int, device: torch.device) -> float:
-    """A model's score on the test set.
-
-    Raises:
-        Diverged: a prediction is not finite.
-    """
+    """A model's score on the test set."""
     return _score(model, task, task.batches(Split.TEST, seed), device, 0).score
 
 
@@ -254,19 +243,9 @@ def fit(
 ) -> _Run:
     """Train a model by its task's recipe, in place.
 
-    Args:
-        model: to be trained.
-        task: whose recipe it is.
-        seed: of the data.
-        device: where the model is.
-        report: told how the run gets on.
-        checkpoint: where it goes on from.
-        may_be_stuck: whether a plateau at chance or at a partial solution ends the run as any
-            other does; it does for controls, which cannot leave it.
-        spent_s: seconds since the run began or was resumed; checkpoints keep their sum.
-
-    Raises:
-        Diverged, CheckpointRefused: as `train`.
+    With `may_be_stuck`, a plateau at chance or at a partial solution ends the run as any other
+    does: for controls, which cannot leave it. Checkpoints keep the sum of `spent_s`, the seconds
+    since the run began or was resumed.
     """
     recipe = task.recipe
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -381,11 +360,6 @@ def _trained(task: Task, seed: int) -> Iterator[Batch]:
 def _score(
     model: nn.Module, task: Task, batches: Iterable[Batch], device: torch.device, step: int
 ) -> Scored:
-    """The score on all answers.
-
-    Raises:
-        Diverged: a prediction is not finite.
-    """
     try:
         return score_on(model, task, batches, device)
     except NotFinite as error:

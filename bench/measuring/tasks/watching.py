@@ -45,13 +45,7 @@ class _Seen:
 def layers_for(model: Backbone, batch: Batch, classes: Tensor) -> list[Layer]:
     """Each block's weights and tokens, with the gradients of one logit per example.
 
-    Args:
-        model: in eval mode; its parameters are left as they are.
-        batch: B examples.
-        classes: (B,), whose logit.
-
-    Raises:
-        NoWeights: the mechanism of a block has none, with the reason.
+    `classes`, (B,), says whose logit. The model is in eval mode, and left as it is.
     """
     with watched(model) as seen, torch.enable_grad():
         logits = model(batch.inputs, batch.positions)
@@ -70,11 +64,7 @@ def layers_for(model: Backbone, batch: Batch, classes: Tensor) -> list[Layer]:
 
 @contextmanager
 def watched(model: Backbone) -> Iterator[_Seen]:
-    """Within it, every block mixes by its weights, W v, and what it used is kept.
-
-    Raises:
-        NoWeights: a mechanism is a layer of its own, or gives something else than W v.
-    """
+    """Within it, every block mixes by its weights, W v, and what it used is kept."""
     seen = _Seen()
     hooks = []
     try:
@@ -89,11 +79,7 @@ def watched(model: Backbone) -> Iterator[_Seen]:
 
 
 def core_of(mixer: nn.Module) -> Any:
-    """The mixing step inside of a block's layer.
-
-    Raises:
-        NoWeights: it owns its projections.
-    """
+    """The mixing step inside of a block's layer."""
     layer: Any = mixer.layer if isinstance(mixer, Gated) else mixer
     if not isinstance(layer, MultiHeadAttention):
         name = getattr(layer, "name", type(layer).__name__)

@@ -8,10 +8,9 @@ from typing import Any
 
 from bench.core.record import Status
 from bench.measuring.device import device_named
-from bench.measuring.worker.build import build
+from bench.measuring.worker.build import build, estimate
 from bench.measuring.worker.ceiling import ceiling
 from bench.measuring.worker.channel import Channel
-from bench.measuring.worker.estimate import estimate
 from bench.measuring.worker.imports import import_plugins, refuse_changed
 from bench.measuring.worker.outcome import JobFailed, Outcome, first_line
 from bench.measuring.worker.paired import paired_rounds

@@ -59,13 +59,7 @@ class Rounds:
         return _foreign_cores(self.outcome)
 
     def speed(self, column: int, trial: TrialResult, seed: int) -> Speed:
-        """Observations of a member's trial and these rounds; the reference is set later.
-
-        Args:
-            column: column of the member.
-            trial: result of its trial.
-            seed: seed of the order in each round.
-        """
+        """Observations of a member's trial and these rounds; the reference is set later."""
         shared = self.outcome.found
         numbers = tuple(range(len(self.samples)))
         yardstick = self.references[column]
@@ -101,13 +95,8 @@ def time_block(
 ) -> Rounds:
     """Time cells in interleaved rounds, spread over as many processes as `stopping` says.
 
-    Args:
-        jobs: gives them to workers.
-        columns: the cells.
-        references: for each column, the column of its reference; None without one.
-        stopping: when to stop; a worker that takes far longer is killed.
-        seed: seed of the order in each round.
-        say: receives a message before each further process.
+    `references` has for each column that of its reference, None without one. A worker that takes
+    far longer than `stopping` says is killed.
     """
     samples: list[list[float]] = []
     processes: list[int] = []

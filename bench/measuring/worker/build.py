@@ -1,4 +1,4 @@
-"""Reasons why constructors refuse cells; a plugin's runs in a worker, as it may do anything."""
+"""Jobs that need a plugin's cell without its call: why it is refused, and what memory it takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench.core.cell import Cell, KernelWorkload, TaskWorkload
 from bench.core.cli.texts import LIMITS, visible
 from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.request import Request
-from bench.measuring.worker.results import BuildResult
+from bench.measuring.worker.results import BuildResult, EstimateResult
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +27,15 @@ def build(request: Request, channel: Channel) -> BuildResult:
             build_ordinary(cell)
             channel.send(refused=visible(reason, LIMITS["reason"]))
     return BuildResult(measured_s=0.0)
+
+
+def estimate(request: Request, channel: Channel) -> EstimateResult:
+    """Bytes that a cell is expected to need; None if a dry run cannot tell."""
+    from bench.measuring.costs.estimate import needed_bytes
+
+    channel.send(step="dry run")
+    needed = needed_bytes(Cell.from_dict(request["cell"]))
+    return EstimateResult(needed_bytes=needed, measured_s=0.0)
 
 
 def why_unbuildable(cell: Cell) -> str | None:
@@ -61,11 +70,7 @@ def why_unbuildable(cell: Cell) -> str | None:
 
 
 def _call_across(module: nn.Module, workload: KernelWorkload) -> None:
-    """Call a mechanism on meta with another number of keys than of queries.
-
-    Raises:
-        ValueError: the mechanism refuses these numbers.
-    """
+    """Call a mechanism on meta with another number of keys than of queries."""
     import torch
 
     from bench.measuring import inputs
@@ -81,11 +86,7 @@ def _call_across(module: nn.Module, workload: KernelWorkload) -> None:
 
 
 def build_ordinary(cell: Cell) -> None:
-    """Build a cell's mechanism for an ordinary shape, to tell bad hyperparameters from bad shapes.
-
-    Raises:
-        ValueError, TypeError: the hyperparameters are bad.
-    """
+    """Build a mechanism for an ordinary shape; raises only for bad hyperparameters."""
     import attentions
 
     can = attentions.attention_class(cell.mechanism).capabilities

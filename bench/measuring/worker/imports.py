@@ -109,11 +109,7 @@ def _registered() -> set[str]:
 
 
 def refuse_changed(request: Request) -> None:
-    """Fail a job with a member whose plugin has changed shared state on import.
-
-    Raises:
-        JobFailed: names the change.
-    """
+    """Fail a job with a member whose plugin has changed shared state on import."""
     if request["job"] in _PLANNING:
         return
     cells = [request.get("cell"), request.get("current"), *request.get("cells", ())]

@@ -61,11 +61,7 @@ class Interrupt:
             signal.signal(number, handler)
 
     def pause(self, seconds: float) -> None:
-        """Wait for some seconds.
-
-        Raises:
-            Interrupted: a stop is requested before they are over.
-        """
+        """Wait for some seconds."""
         ends_s = now_s() + seconds
         while (left_s := ends_s - now_s()) > 0:
             if self.is_asked:
@@ -123,16 +119,9 @@ class Jobs:
     ) -> Outcome[R]:
         """Do one job.
 
-        Args:
-            job: one of `bench.measuring.worker.results`.
-            hear: called with every message but the last; may raise `WorkerHung` or `NoMessage` to
-                end the job.
-            may_stop: whether the messages so far are worth keeping, so that on Ctrl-C the worker
-                is asked to finish; else it is killed.
-            request: arguments of the job.
-
-        Raises:
-            Interrupted: on Ctrl-C, if there is nothing to keep.
+        `hear` is called with every message but the last, and may raise `WorkerHung` or `NoMessage`
+        to end the job. On Ctrl-C the worker is asked to finish if it `may_stop`, because its
+        messages so far are worth keeping; else it is killed.
         """
         started = now_s()
         step = "start"

@@ -50,11 +50,10 @@ _STARTING = threading.Lock()
 
 
 class WorkerDied(Exception):
-    """A worker ended without an answer; the message says how.
+    """A worker ended without an answer; the message says how. Any exchange with one may raise it.
 
     Attributes:
         exit_code: negative for a signal; None if it is unknown.
-        last_words: the end of its output.
     """
 
     def __init__(self, how: str, exit_code: int | None = None, last_words: str = "") -> None:
@@ -83,11 +82,7 @@ class Worker:
         return self._sock.fileno()
 
     def send(self, **message: Any) -> None:
-        """Send one line; if the worker is gone already, the next `poll` raises.
-
-        Raises:
-            WorkerDied: it was killed, because it reads nothing of what it is sent.
-        """
+        """Send one line; if the worker is gone already, the next `poll` raises."""
         try:
             self._sock.sendall(json.dumps(message).encode() + b"\n")
         except TimeoutError:
@@ -97,11 +92,7 @@ class Worker:
             pass
 
     def poll(self, timeout_s: float) -> Message | None:
-        """The next message, or None if none came in `timeout_s`.
-
-        Raises:
-            WorkerDied: it ended instead, or was killed for an invalid message.
-        """
+        """The next message, or None if none came in `timeout_s`."""
         deadline = now_s() + timeout_s
         while b"\n" not in self._buffer:
             left = max(0.0, deadline - now_s())
@@ -146,11 +137,7 @@ class Worker:
         return b"\n" in self._buffer
 
     def close(self) -> None:
-        """Reap a worker that has sent its last message.
-
-        Raises:
-            WorkerDied: the server that should reap it is gone, or does not answer.
-        """
+        """Reap a worker that has sent its last message."""
         with self._log, self._sock:
             self._server.wait(self.pid)
 
@@ -223,11 +210,7 @@ class WorkerServer:
         self._control = ours
 
     def start(self) -> None:
-        """Start the server if it is not running, and wait for it; tries twice.
-
-        Raises:
-            RuntimeError: it did not start.
-        """
+        """Start the server if it is not running, and wait for it; tries twice."""
         is_running = self._process is not None and self._process.poll() is None
         if is_running and self._has_greeted:
             return
@@ -249,12 +232,7 @@ class WorkerServer:
         self._has_greeted = True
 
     def spawn(self, **request: Any) -> Worker:
-        """Fork a worker and give it a job.
-
-        Raises:
-            ConfigError: there is no temporary folder any more, or it is full.
-            WorkerDied: the server ended, and so did a new one.
-        """
+        """Fork a worker and give it a job."""
         ours, theirs = socket.socketpair()
         ours.settimeout(PATIENCE_S)  # a worker that reads nothing is not waited for
         log = new_log()  # lives as long as the worker
@@ -275,12 +253,7 @@ class WorkerServer:
         return pid
 
     def wait(self, pid: int) -> int:
-        """Wait for a worker's end; returns its exit code.
-
-        Raises:
-            WorkerDied: the server that forked it is gone or does not answer; the worker is gone
-                with it.
-        """
+        """Wait for a worker's end; returns its exit code."""
         if pid not in self._workers:
             raise _server_died()
         exit_code = int(self._ask(f"wait {pid}".encode()))

@@ -21,11 +21,7 @@ class JobFailed(Exception):
 
 
 def refuse(change: str | None) -> None:
-    """Fail a job whose member has changed state that others share; None lets it go on.
-
-    Raises:
-        JobFailed: with `change` as its reason.
-    """
+    """Fail a job whose member has changed state that others share; None lets it go on."""
     if change is not None:
         raise JobFailed(Status.ERROR, change)
 

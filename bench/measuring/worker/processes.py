@@ -32,10 +32,6 @@ def end_with(parent: int, number: int = signal.SIGKILL) -> None:
     """Have the system send a signal to this process when its parent ends, however it ends.
 
     Exits at once if the parent is gone already.
-
-    Args:
-        parent: process id of the parent.
-        number: the signal.
     """
     _prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
@@ -51,11 +47,8 @@ def end_descendants(worker: int, workers: Set[int]) -> None:
     """Kill what an ended worker left running: its process group, and adopted orphans.
 
     A process that has left the group, by `setsid` or a second fork, is an orphan by now. Processes
-    that other services started for a worker, such as a container, are not found.
-
-    Args:
-        worker: process id of the worker, which was waited for.
-        workers: process ids of the workers that still run.
+    that other services started for a worker, such as a container, are not found. `worker` was
+    waited for; `workers` still run.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(worker, signal.SIGKILL)
@@ -65,10 +58,8 @@ def end_descendants(worker: int, workers: Set[int]) -> None:
 def end_orphans(known: Set[int]) -> None:
     """Kill what a killed server of workers left running, which this process has adopted.
 
-    Workers have sessions of their own, so processes of this process's session are spared.
-
-    Args:
-        known: process ids of other children of this process, which are spared.
+    Workers have sessions of their own, so processes of this process's session are spared. Other
+    children of this process, `known`, are spared too.
     """
     session = os.getsid(0)
     _end_children(lambda pid: pid not in known and _session(pid) != session)

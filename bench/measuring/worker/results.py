@@ -98,9 +98,7 @@ ROUNDS_BEGIN, ROUNDS_END = "rounds", "end of the rounds"
 def timed_s(samples: Sequence[Sequence[float]], calls_per_sample: Sequence[int]) -> float:
     """Seconds that all samples of some rounds took.
 
-    Args:
-        samples: seconds per call, by round and member.
-        calls_per_sample: number of calls in a sample, by member.
+    Samples are seconds per call, by round and member.
     """
     return sum(
         seconds * count
@@ -158,11 +156,7 @@ class PairedRoundsResult(Result):
 
 
 def _is_quality(flat: Mapping[str, Any]) -> bool:
-    """Check the fields of a quality; returns True.
-
-    Raises:
-        ValueError: no record could hold them; the message says why.
-    """
+    """Check the fields of a quality; returns True."""
     try:
         found = Quality(**_with_tuples(flat))
     except TypeError as error:
@@ -193,11 +187,7 @@ class TrainResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class CeilingResult(Result):
-    """Best rates of a device, in the fields of `bench.measuring.measure.roofline.Ceiling`.
-
-    Attributes:
-        is_noisy: whether other programs kept the machine busy.
-    """
+    """Best rates of a device, in the fields of `bench.measuring.measure.roofline.Ceiling`."""
 
     flops_per_s: Pace
     product: tuple[int, int, int]
@@ -209,11 +199,7 @@ class CeilingResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class EstimateResult(Result):
-    """Memory that a plugin's cell is expected to need.
-
-    Attributes:
-        needed_bytes: None if a dry run cannot tell.
-    """
+    """Memory that a plugin's cell is expected to need."""
 
     needed_bytes: Count | None
 
@@ -234,11 +220,7 @@ CEILING = Job("ceiling", CeilingResult)
 
 
 def result_from(kind: type[R], flat: Mapping[str, Any]) -> R:
-    """A result from plain JSON.
-
-    Raises:
-        ValueError: a field is missing, unknown or out of bounds.
-    """
+    """A result from plain JSON."""
     names = {f.name for f in fields(kind)}
     if flat.keys() != names:
         missing, unknown = sorted(names - flat.keys()), sorted(flat.keys() - names)

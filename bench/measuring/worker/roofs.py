@@ -18,10 +18,7 @@ class Roofs:
     One thread is measured. That of several is taken as so many times as much: they cannot do more,
     and measuring them beside other programs would say little. A ceiling from a busy machine is
     measured again before the next block. Those of accelerators take longer and are left to
-    `bench.calibrate`.
-
-    Args:
-        calibration: ceilings that it holds are not measured.
+    `bench.calibrate`. Those that a calibration holds are not measured.
     """
 
     def __init__(self, calibration: Mapping[str, Any] | None = None) -> None:

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 
 def probe(request: Request, channel: Channel) -> ProbeResult:
-    """Call and check a reference that is no member of its block, before it joins the rounds.
-
-    Raises:
-        Incorrect: its output is wrong, so nothing may be compared with it.
-    """
+    """Call and check a reference that is no member of its block, before it joins the rounds."""
     import torch
 
     from bench.measuring.models.oracle import check
@@ -52,9 +48,6 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     """Time the members of a block in interleaved rounds, with new inputs in each.
 
     If members differ in their number of threads, it is set before each of their samples.
-
-    Raises:
-        JobFailed: a member has changed state that all of them share; the message names it.
     """
     import torch
 
@@ -159,13 +152,8 @@ def half_widths(
 ) -> list[float] | None:
     """Half-widths of the intervals of members' ratios to their references.
 
-    Args:
-        taken: samples in seconds, by round and member.
-        references: index of the member that each member is compared with, None without one.
-        stopping: says after which rounds to compute them.
-
-    Returns:
-        None after other rounds, or if there is no ratio.
+    Samples are in seconds, by round and member; `references` has the index of the member that each
+    member is compared with, None without one. None after other rounds, or if there is no ratio.
     """
     from bench.core.statistics import paired_ratio
 

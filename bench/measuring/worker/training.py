@@ -25,9 +25,7 @@ class Training:
     """One run.
 
     Attributes:
-        cell: the cell that is trained.
         started_s: its start, by `now_s`.
-        started_at: its start, as date and time.
         lock: lock on its device, shared with other trainings.
         first: steps and seconds until its first message; a resumed run does not begin at step 0.
     """
@@ -42,12 +40,7 @@ class Training:
 class Trainings:
     """The runs of one sweep. A context manager that ends those under way.
 
-    Args:
-        jobs: starts the workers.
-        environment: this machine.
-        timeout_s: longest run, in seconds.
-        folder: folder of checkpoints, from which interrupted runs are resumed.
-        say: receives messages about progress.
+    Interrupted runs are resumed from the checkpoints in `folder`.
     """
 
     def __init__(
@@ -155,10 +148,8 @@ def training_words(
 ) -> str:
     """Words such as ``train 120/400, loss 0.512, validation 84.3, at most 14 s left``.
 
-    Args:
-        progress: arguments of `bench.measuring.tasks.train.Progress`.
-        passed_s: seconds since the run began or was resumed.
-        first: steps and seconds at its first message, from which the time left is reckoned.
+    `passed_s` counts from the run's beginning or resumption; `first` are steps and seconds at its
+    first message, from which the time left is reckoned.
     """
     phase, step, num_steps, loss, score = progress
     words = [f"{phase} {step}/{num_steps}", f"loss {loss:.3f}"]

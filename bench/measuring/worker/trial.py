@@ -24,12 +24,7 @@ _NUM_LEAKING, _LEAKING_S = 4, 1.0
 
 
 def trial(request: Request, channel: Channel) -> TrialResult:
-    """Build one member, call it, check it against its oracle, and measure memory and FLOPs.
-
-    Raises:
-        Incorrect: its output or its gradients are wrong.
-        JobFailed: it has changed state that members of a block share.
-    """
+    """Build one member, call it, check it against its oracle, and measure memory and FLOPs."""
     import torch
 
     from bench.measuring.costs.estimate import is_foreign
@@ -140,7 +135,7 @@ def _work(subject: Subject) -> tuple[int | None, int | None, int]:
     A model is moved to meta, and loses its values.
     """
     from bench.measuring.costs.claimed import flops_of
-    from bench.measuring.models.facts import forward_flops
+    from bench.measuring.models.subject import forward_flops
 
     w = subject.cell.timed
     if isinstance(w, ModelWorkload):

@@ -34,11 +34,7 @@ _LAST_ROUND = 2**20
 
 
 class Stopwatch:
-    """Adds up the time that is spent outside of samples.
-
-    Attributes:
-        spent_s: seconds so far; it starts stopped.
-    """
+    """Adds up the time that is spent outside of samples."""
 
     def __init__(self) -> None:
         self.spent_s = 0.0
@@ -59,16 +55,8 @@ class Stopwatch:
 class Turns:
     """One member in the rounds: it is built and warmed up here, and checked after each sample.
 
-    Args:
-        cell: the member.
-        clock: times its samples.
-        stopping: gives the shortest duration of a sample.
-        watch: detects changes of state that all members share.
-        outside: runs whenever no member is timed.
-        sets_threads: whether the number of threads has to be set before each sample.
-
-    Raises:
-        JobFailed: it has changed state that all members share.
+    `outside` runs whenever no member is timed; with `sets_threads`, the number of threads is set
+    before each sample.
     """
 
     def __init__(

@@ -65,10 +65,7 @@ def _ticks(axis: Axis) -> list[float]:
 def scored(accuracies: Sequence[float], interval: Interval | None, axis: Axis) -> Point:
     """Errors in per cent: of the mean of seeds, and the ends of its interval if there is one.
 
-    Args:
-        accuracies: one per seed.
-        interval: of their mean; clipped to 0 and 1.
-        axis: the axis, to whose ends the interval is clipped too.
+    The interval is clipped to 0 and 1, and to the ends of the axis.
     """
     point: Point = {"y": 100 * (1 - sum(accuracies) / len(accuracies))}
     if interval:

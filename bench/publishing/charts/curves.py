@@ -95,12 +95,8 @@ def _trained(task: TaskScores) -> list[Score]:
 def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
     """Point of a row at a size, with the interval over its seeds.
 
-    The label includes the size of the state, if the model keeps one.
-
-    Args:
-        score: of all seeds.
-        size: position on the x axis, a length or a number of pairs.
-        longer: accuracies of the seeds at this length, if it is not the trained one.
+    The label includes the size of the state, if the model keeps one. `longer` are accuracies at
+    this size, if it is not the trained one.
     """
     kept = "" if score.state_bytes is None else f", {with_unit('state_bytes', score.state_bytes)}"
     return {

@@ -24,10 +24,7 @@ def height_for(num_lines: int, least: float) -> float:
 def end_labels(lines: Sequence[Sequence[Point]], x: Axis, y: Axis) -> list[Point]:
     """Data of the labels of lines: the end of each line, and where its label begins.
 
-    Args:
-        lines: points of each, which have ``x``, ``y`` and ``name``; those with a ``label`` show it.
-        x: axis along the bottom.
-        y: axis at the left.
+    Points have ``x``, ``y`` and ``name``; those with a ``label`` show it.
     """
     drawn = [sorted(line, key=lambda point: point["x"]) for line in lines]
     corners = [[(x.pixel(p["x"]), y.pixel(p["y"])) for p in line] for line in drawn]

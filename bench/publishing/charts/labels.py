@@ -23,11 +23,7 @@ _ANGLES = (0, 25, -25, 45, -45, 65, -65, 85, -85)
 def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
     """Positions at least `gap` apart, in the given order and close to the wanted ones.
 
-    Args:
-        wanted: wanted positions, ascending.
-        gap: smallest distance between two; less if they would not fit otherwise.
-        low: beginning of the allowed range.
-        high: end of the allowed range.
+    Wanted positions are ascending; the gap is smaller if they would not fit otherwise.
     """
     gap = min(gap, (high - low) / max(1, len(wanted) - 1))
     # Clusters of touching labels, each centred on the wanted positions of its members.
@@ -62,12 +58,8 @@ def off_the_lines(
 ) -> list[float]:
     """Vertical positions of labels to the right of some points, close to them and clear of lines.
 
-    Args:
-        ends: where each label begins, with its wanted vertical position.
-        texts: the labels.
-        lines: corners of each line, from left to right.
-        height: of the picture. A label without a free position gets the wanted one.
-        others: boxes of labels that are placed already.
+    `lines` have corners from left to right; `others` are boxes of labels placed already. A label
+    without a free position gets the wanted one.
     """
     taken = list(others)
     for end, text in zip(ends, texts, strict=True):
@@ -130,14 +122,7 @@ def place_labels(
 
 
 def _is_clear(leader: Segment, box: Box, leaders: Sequence[Segment], others: Sequence[Box]) -> bool:
-    """Whether a new leader line and its label keep clear of other leader lines, labels and points.
-
-    Args:
-        leader: the new leader line.
-        box: its label.
-        leaders: other leader lines.
-        others: boxes of other labels and of points.
-    """
+    """Whether a new leader line and its label keep clear of other lines, labels and points."""
     return not (
         any(_passes(leader, other) for other in others)
         or any(_meet(leader, other) or _passes(other, box) for other in leaders)

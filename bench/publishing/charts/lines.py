@@ -28,7 +28,6 @@ class Quantity:
     """A quantity on a logarithmic axis, in the unit in which it is shown.
 
     Attributes:
-        metric: name of its metric.
         factor: number of base units in one `unit`.
         band: description of its intervals; empty for a quantity without any.
         is_ratio: whether it is a ratio to the reference. Then rows that are not ranked are left
@@ -144,7 +143,6 @@ def _notes(
 
 
 def _shown(quantity: Quantity, ranking: Ranking) -> Iterator[Standing]:
-    """The standings that a chart draws."""
     for standing in ranking.standings:
         is_ranked = standing.rank != "control" and may_be_ranked(standing.record)
         if is_ranked or not quantity.is_ratio:

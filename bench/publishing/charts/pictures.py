@@ -28,10 +28,8 @@ def specifications() -> dict[str, Spec]:
 def filled(part: Any, values: Mapping[str, Any], data: Mapping[str, Sequence[Point]]) -> Any:
     """Fill the placeholders of a part of a template, and drop layers that have no data.
 
-    Args:
-        part: a template, or a part of one.
-        values: by the names of placeholders.
-        data: rows by the names of data; the caller puts them into the specification.
+    `values` are by the names of placeholders, `data` by the names of data; the caller puts them
+    into the specification.
     """
     if isinstance(part, str):
         return values[part[1:]] if part.startswith("$") else part

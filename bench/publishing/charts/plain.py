@@ -20,13 +20,7 @@ _FEW = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """Lines of a chart.
-
-    Attributes:
-        title, x, y: titles of the chart and of its axes.
-        lines: points (x, y) by the line's name.
-        is_log: whether the x axis is logarithmic.
-    """
+    """Lines of a chart."""
 
     title: Text
     x: Text

@@ -35,7 +35,6 @@ class Chart:
 
     Attributes:
         name: file name without suffix; it includes what was held fixed.
-        title: title on a page that shows it.
     """
 
     name: str
@@ -128,14 +127,8 @@ def picture(
 ) -> Spec:
     """A specification with its data: a template of `pictures`, filled.
 
-    Args:
-        template: the template.
-        x: the axis along the bottom.
-        y: the axis at the left.
-        data: rows by the template's names of data.
-        title: title of the picture.
-        notes: sentences below the title, wrapped to the width of the picture.
-        values: values of other placeholders.
+    `data` are rows by the template's names of data, `values` those of other placeholders. Notes are
+    wrapped to the width of the picture.
     """
     shown = {name: list(rows) for name, rows in data.items() if rows}
     holes: dict[str, object] = {
@@ -192,11 +185,7 @@ def size_axis(title: str, sizes: Sequence[int]) -> Axis:
 def log_axis(title: str, values: Sequence[float], pixels: tuple[float, float], by: float) -> Axis:
     """A logarithmic axis with round ticks, and a margin around its values.
 
-    Args:
-        title: words and unit.
-        values: all values that it must include, above 0.
-        pixels: positions of its ends.
-        by: factor of the margin at either end.
+    Values are above 0; `by` is the factor of the margin at either end.
     """
     low, high = min(values) / by, max(values) * by
     return Axis(kind="log", ends=(low, high), pixels=pixels, title=title, ticks=_ticks(low, high))

@@ -16,14 +16,7 @@ Illustrated = Callable[[Sequence[Figure]], Document]
 
 
 def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str | None]:
-    """Write each specification, and its picture beside it if it can be rendered.
-
-    Returns:
-        The files, pictures among them, and a note on what is missing, if anything is.
-
-    Raises:
-        ConfigError: a file cannot be written.
-    """
+    """Write specifications, and pictures if they can be rendered; else a note says what lacks."""
     files = []
     is_drawing = can_draw()
     for chart in drawn:
@@ -40,14 +33,7 @@ def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str 
 def write_pictures(
     drawn: Iterable[Chart], folder: Path
 ) -> tuple[list[tuple[str, Path]], str | None]:
-    """Write pictures without their specifications, for a page of docs.
-
-    Returns:
-        The title and the file of each chart, and a note if they cannot be rendered.
-
-    Raises:
-        ConfigError: a file cannot be written.
-    """
+    """Write pictures alone, for a page of docs: titles, files, and a note if none can be drawn."""
     if not can_draw():
         return [], "Pictures are left out; pip install attnbench[charts] draws them."
     return [(chart.title, write_picture(chart, folder)) for chart in drawn], None
@@ -59,11 +45,7 @@ def figures_of(drawn: Iterable[tuple[str, Path]]) -> list[Figure]:
 
 
 def write_illustrated(page: Path, drawn: Iterable[Chart], document_of: Illustrated) -> list[Path]:
-    """Write a page, and its pictures in a folder of its name; returns their paths.
-
-    Raises:
-        ConfigError: a file cannot be written.
-    """
+    """Write a page, and its pictures in a folder of its name; returns their paths."""
     made, _ = write_pictures(drawn, page.with_suffix(""))
     return [write(document_of(figures_of(made)), page), *(file for _, file in made)]
 
@@ -74,11 +56,7 @@ def can_draw() -> bool:
 
 
 def write_picture(chart: Chart, folder: Path) -> Path:
-    """Write a chart's picture as SVG; returns its path.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Write a chart's picture as SVG; returns its path."""
     import vl_convert
 
     picture = vl_convert.vegalite_to_svg(json.dumps(chart.spec))

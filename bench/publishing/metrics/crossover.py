@@ -80,18 +80,17 @@ def crossover(
 ) -> Crossover | None:
     """Where the records of an entry overtake those of its reference.
 
-    Args:
-        by_length: records that differ in nothing but their sequence length. Those without a
-            ratio, or with a mark that forbids a rank, are ignored.
-        references: the reference's records by length; FLOPs are compared where there is one.
-
-    Returns:
-        None with fewer than three lengths, and for the reference itself.
+    Records differ in nothing but their length; those without a ratio, or with a mark that forbids a
+    rank, are ignored. FLOPs are compared where there is a record of the reference. None with fewer
+    than three lengths, and for the reference itself.
     """
     timed = {
         length: record
         for length, record in sorted(by_length.items())
-        if may_be_ranked(record) and not _is_its_own_reference(record) and speedup(record)
+        if isinstance(record.result, Speed)
+        and record.result.reference_key != record.cell.key
+        and may_be_ranked(record)
+        and speedup(record)
     }
     if len(timed) < MIN_LENGTHS:
         return None
@@ -154,10 +153,6 @@ def _span_words(span: Interval) -> str:
     if low == 0:
         return f"up to {high:,.0f}"
     return f"from {low:,.0f}" + (f" to {high:,.0f}" if math.isfinite(high) else " on")
-
-
-def _is_its_own_reference(record: Record) -> bool:
-    return isinstance(record.result, Speed) and record.result.reference_key == record.cell.key
 
 
 def _kind(ratios: Sequence[Ratio]) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 
 from bench.core.cell import KernelWorkload
 from bench.core.observed import CONTROLS
-from bench.core.record import Quality, Record, Result, Speed
+from bench.core.record import Quality, Record, Speed
 from bench.publishing.metrics.roofline import times_faster
 
 NOISY = "noisy"
+_LEAKS = "leaks the future"
 OWN_THREADS = 1.2
 """CPU seconds per second of wall time from which a one-thread cell has threads of its own.
 
@@ -33,8 +34,7 @@ LEAKED_BYTES = 2**19
 def marks(*records: Record) -> tuple[str, ...]:
     """Everything amiss or unproven in a row, as short phrases, the worst first; each phrase once.
 
-    Args:
-        records: the cells of one row; without a result they have no marks.
+    Records without a result have none.
     """
     found = (
         mark(record, record.result)
@@ -52,12 +52,9 @@ def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
     No rank is given to a mechanism that computes something else, or does other work, than it
     claims, or that cannot have done the work in the time; nor to a training run that might have
     learned more with more steps, that is stuck at chance or at a partial solution, or whose
-    learning rate was not searched for it, or was the smallest or largest of the search.
-
-    Args:
-        record: of a cell.
-        within_budget: whether results of a fixed number of steps are ranked, so that a run that
-            still improved at its last step is ranked as well.
+    learning rate was not searched for it, or was the smallest or largest of the search. With
+    `within_budget`, results of a fixed number of steps are ranked, so a run that still improved at
+    its last step is as well.
     """
     result = record.result
     if result is None:
@@ -68,10 +65,6 @@ def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
         return not (result.leaks_future or is_open)
     is_other = result.leaks_future or result.flops_off is not None
     return not (is_other or _impossible(record, result))
-
-
-def _leak(record: Record, result: Result) -> str:
-    return "leaks the future" if result.leaks_future else ""
 
 
 def _impossible(record: Record, speed: Speed) -> str:
@@ -96,14 +89,6 @@ def _kept(record: Record, speed: Speed) -> str:
     return f"leaks {_short(kept / 2**20)} MiB a call" if kept >= LEAKED_BYTES else ""
 
 
-def _collapse(record: Record, quality: Quality) -> str:
-    return "collapsed" if quality.collapsed else ""
-
-
-def _end(record: Record, quality: Quality) -> str:
-    return "" if quality.has_settled else "not settled"
-
-
 def _stuck(record: Record, quality: Quality) -> str:
     """The level at which a run is stuck; empty for a control, which is expected there."""
     level = "" if record.cell.mechanism in CONTROLS else quality.stuck_at
@@ -118,18 +103,6 @@ def _untuned(record: Record, quality: Quality) -> str:
     if work.shared_rate is None:
         return "untuned"
     return "rate at the edge of the search" if work.is_at_edge else ""
-
-
-def _flops(record: Record, speed: Speed) -> str:
-    return "" if speed.flops_off is None else f"FLOPs {_short(speed.flops_off)}x off"
-
-
-def _view(record: Record, speed: Speed) -> str:
-    return "output is a view of an input" if speed.is_view else ""
-
-
-def _oracle(record: Record, speed: Speed) -> str:
-    return "checked against itself" if speed.oracle == "itself" else ""
 
 
 def _extent(record: Record, speed: Speed) -> str:
@@ -150,28 +123,26 @@ def _threads(record: Record, speed: Speed) -> str:
     return f"own threads: {busy:.1f} CPU seconds a second"
 
 
-def _claims(record: Record, speed: Speed) -> str:
-    return "claims untested" if speed.is_foreign else ""
-
-
-def _noise(record: Record, speed: Speed) -> str:
-    return NOISY if speed.is_noisy else ""
-
-
 _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
     _impossible,
-    _leak,
-    _flops,
-    _view,
-    _oracle,
+    lambda _, speed: _LEAKS if speed.leaks_future else "",
+    lambda _, s: "" if s.flops_off is None else f"FLOPs {_short(s.flops_off)}x off",
+    lambda _, speed: "output is a view of an input" if speed.is_view else "",
+    lambda _, speed: "checked against itself" if speed.oracle == "itself" else "",
     _extent,
     _threads,
     _outside,
     _kept,
-    _claims,
-    _noise,
+    lambda _, speed: "claims untested" if speed.is_foreign else "",
+    lambda _, speed: NOISY if speed.is_noisy else "",
 )
-_OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (_leak, _stuck, _end, _untuned, _collapse)
+_OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (
+    lambda _, quality: _LEAKS if quality.leaks_future else "",
+    _stuck,
+    lambda _, quality: "" if quality.has_settled else "not settled",
+    _untuned,
+    lambda _, quality: "collapsed" if quality.collapsed else "",
+)
 
 
 def _short(value: float) -> str:

@@ -79,14 +79,7 @@ def place_among(own: Interval, everyone: Sequence[Interval]) -> Place:
 
 
 def rank_speed(records: Mapping[str, Record]) -> Ranks | None:
-    """Rank records of one shape by their speed-up over one reference.
-
-    Args:
-        records: by name; those whose speed-up has no interval are left out.
-
-    Returns:
-        None if nothing is left.
-    """
+    """Rank records of one shape by their speed-up over one reference, if it has an interval."""
     rows = {
         name: _Row.of(record)
         for name, record in records.items()
@@ -211,14 +204,8 @@ def rank_runs(rows: Mapping[str, Runs], *, less_is_better: bool = False) -> Rank
     """Rank rows over seeds, each pair by `bench.core.comparison.compare`.
 
     A seed that one of a pair lacks could have had any score, so an order is claimed only if it
-    holds for all of them.
-
-    Args:
-        rows: by name; one without any score is left out.
-        less_is_better: for scores such as losses, which have no upper bound.
-
-    Returns:
-        None with fewer than two seeds: one seed is a single draw, so nothing is ranked.
+    holds for all of them. A row without any score is left out. `less_is_better` is for losses,
+    which have no upper bound. None with fewer than two seeds: one seed is a single draw.
     """
     if len({seed for row in rows.values() for seed in row.known}) < 2:
         return None

@@ -52,9 +52,8 @@ class Scaling:
 def scaling(by_length: Mapping[int, Record]) -> Scaling | None:
     """The growth of an entry's time; None with fewer than `MIN_LENGTHS` lengths.
 
-    Args:
-        by_length: records that differ in nothing but their sequence length. Those without a time,
-            or with a mark that forbids a rank, are ignored.
+    Records differ in nothing but their length; those without a time, or with a mark that forbids a
+    rank, are ignored.
     """
     samples = _samples(by_length)
     if len(samples) < MIN_LENGTHS:
@@ -77,10 +76,8 @@ def seconds_at(by_length: Mapping[int, Record], length: int) -> tuple[float, Int
     """Seconds of a call at a length within the measured range, by the fit, with a 95 % interval.
 
     The interval is that of a bootstrap over rounds, widened by the fit's largest error at a
-    measured length: a polynomial that misses measured times is no better between them.
-
-    Returns:
-        Seconds and interval; None outside of the range, and with too few lengths or rounds.
+    measured length: a polynomial that misses measured times is no better between them. None outside
+    of the range, and with too few lengths or rounds.
     """
     samples, fit = _samples(by_length), scaling(by_length)
     if fit is None or not fit.lengths[0] <= length <= fit.lengths[-1]:

@@ -15,6 +15,7 @@ import numpy as np
 from bench.core.answers import TwoModels, mcnemar, right_answers
 from bench.core.cli.errors import ConfigError
 from bench.core.examples import NO_ANSWER, Examples, examples_folder, read_examples
+from bench.core.grouping import grouped
 from bench.core.record import Quality, Record
 from bench.publishing.page.rows import Json, Table
 
@@ -45,13 +46,11 @@ def answered(rows: Table, out: Path) -> Json:
     answer is right, as hexadecimal digits; and ``pairs``, the upper triangle of these rows, with
     the answers that only the first and only the second has right, and a p-value. Damaged files of
     examples count as missing.
-
-    Args:
-        rows: of the page.
-        out: the folder of the store, which may hold the examples.
     """
     groups, shown, num_characters = {}, dict[str, list[list[str]]](), 0
-    for group, members in _by_group(rows).items():
+    of_row = rows.columns.numbers.get("group", ())
+    with_group = (row for row, group in enumerate(of_row) if group is not None)
+    for group, members in grouped(with_group, of_row.__getitem__).items():
         found = _same_test(rows.records, members)
         if found is None:
             continue
@@ -76,15 +75,6 @@ def answered(rows: Table, out: Path) -> Json:
             if num_characters <= MAX_CHARACTERS:
                 shown[test_set] = lines
     return {"words": TwoModels.WORDS, "groups": groups, "examples": shown}
-
-
-def _by_group(rows: Table) -> dict[int, list[int]]:
-    """Numbers of the rows of each group, in their order."""
-    found: dict[int, list[int]] = {}
-    for row, group in enumerate(rows.columns.numbers.get("group", ())):
-        if group is not None:
-            found.setdefault(int(group), []).append(row)
-    return found
 
 
 def _same_test(

@@ -47,11 +47,7 @@ _OURS = (
 
 
 def write_page(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Path:
-    """Write ``leaderboard.html`` under ``config.out``.
-
-    Raises:
-        ConfigError: it cannot be written, or badges, ``verify.json`` or diagnostics are damaged.
-    """
+    """Write ``leaderboard.html`` under ``config.out``."""
     content = json_text(page_content(board, records, config))
     return write_whole(config.out / NAME, page_html(content))
 
@@ -59,9 +55,7 @@ def write_page(board: Leaderboard, records: Sequence[Record], config: PublishCon
 def page_html(content: str, boards: Sequence[tuple[str, str, str]] = ()) -> str:
     """The HTML page of a content; see `page_content`.
 
-    Args:
-        content: JSON by `json_text`, which begins with the heading.
-        boards: address, title and a note of every page of a site, if there are several.
+    `boards` has address, title and a note of every page of a site.
     """
     parts = "\n".join(_read(_ASSETS / name) for name in _OURS)
     others = [_VENDOR / one["file"] for one in vendored() if one["file"].endswith(".js")]

@@ -35,10 +35,7 @@ _OWN_METRICS = {
 def page_content(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Json:
     """Data that the page's script reads.
 
-    Args:
-        board: the newest record of each cell, ranked.
-        records: all records, replaced ones included, because sweeps are compared.
-        config: metrics, controls, and the folder of test results, examples and diagnostics.
+    `records` include replaced ones, because sweeps are compared.
     """
     rows = table(board, config.metrics)
     diagnosed = read_diagnostics(config.out)

@@ -16,12 +16,7 @@ Json = dict[str, Any]
 def describe_mechanisms(names: Iterable[str], out: Path) -> dict[str, Json]:
     """The page's facts of the named mechanisms; those that no source describes are left out.
 
-    Args:
-        names: registered names.
-        out: the folder in which badges and ``verify.json`` lie.
-
-    Raises:
-        ConfigError: badges or ``verify.json`` cannot be read.
+    Badges and ``verify.json`` lie in `out`.
     """
     wanted = set(names)
     proofs = read_proofs(out)

@@ -28,8 +28,6 @@ class View:
 
     Attributes:
         folder: name of its folder within the site; empty for the opening page.
-        title: title in the links of other pages.
-        records: the records that it shows.
     """
 
     folder: str
@@ -41,9 +39,6 @@ def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> 
     """Write a page and a table of everything, and a folder with both for each other view.
 
     Each page links to all others.
-
-    Raises:
-        ConfigError: a file cannot be written.
     """
     files, pages = [], list(views(records))
     for view in pages:

@@ -16,8 +16,7 @@ MAX_CELLS = 20_000
 def sweeps(records: Sequence[Record]) -> Json:
     """The sweeps, and latencies and scores of the cells that several of them have.
 
-    Args:
-        records: all records, replaced ones included.
+    `records` include replaced ones.
     """
     names = list(dict.fromkeys(r.sweep for r in sorted(records, key=lambda r: r.started_at)))
     seen: dict[str, set[str]] = {}

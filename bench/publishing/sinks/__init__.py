@@ -35,9 +35,6 @@ def publish_runs(
     A run's id follows from the sweep's, so that publishing again replaces it. A sweep id may have
     a part after a slash, the job of a multirun: the jobs are runs of one group. Nothing here may
     stop a sweep: a failure becomes a note.
-
-    Returns:
-        Paths of the runs, and notes for the user on what failed.
     """
     sweeps = [one for one in dict.fromkeys(r.sweep for r in records) if sweep in (None, one)]
     views = (view_of([r for r in records if r.sweep == one], one, config) for one in sweeps)

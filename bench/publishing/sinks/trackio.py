@@ -22,11 +22,7 @@ from bench.publishing.sinks.view import View
 
 
 def write_trackio(views: Iterable[View], config: PublishConfig) -> tuple[list[Path], list[str]]:
-    """Write the runs of each view into ``out/trackio``, in place of earlier ones of the same name.
-
-    Returns:
-        The folder, and how to open it; or a note that names what is missing.
-    """
+    """Write the runs of each view into ``out/trackio``, in place of earlier ones of that name."""
     if importlib.util.find_spec("trackio") is None:
         return [], ["publish=trackio needs its package: pip install attnbench[dashboard]"]
     out = config.out.absolute()

@@ -57,7 +57,6 @@ class Steps:
     """Scalars along an axis, which is their step.
 
     Attributes:
-        axis: name of the axis.
         patterns: glob patterns of the scalars' names.
         points: value on the axis and scalars by name, ascending.
     """
@@ -72,7 +71,6 @@ class View:
     """Content of one run of a dashboard.
 
     Attributes:
-        sweep: id of the sweep whose records are shown.
         run_id: the sweep's id, with characters replaced that dashboards do not allow.
         group: name that the jobs of one multirun share.
         charts: tables that charts are made from, by the chart's name.

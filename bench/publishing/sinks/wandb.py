@@ -23,11 +23,7 @@ SEND_TIMEOUT_S = 12.0
 
 
 def write_wandb(views: Iterable[View], config: PublishConfig) -> tuple[list[Path], list[str]]:
-    """Write a run for each view in place of earlier ones of the same id, and upload it.
-
-    Returns:
-        The folders of the runs, and notes for the user on what failed.
-    """
+    """Write a run for each view in place of earlier ones of the same id, and upload it."""
     folders: list[Path] = []
     notes: list[str] = []
     try:
@@ -50,9 +46,6 @@ def choose_mode(asked: str | None) -> tuple[str, list[str]]:
 
     The configured mode, else ``WANDB_MODE``, else online. Without a usable key online becomes
     offline, with a note if online was configured or ``WANDB_API_KEY`` is set.
-
-    Returns:
-        The mode, and notes for the user.
     """
     asked = asked or os.environ.get("WANDB_MODE") or None
     if asked in ("offline", "disabled"):

@@ -34,11 +34,7 @@ def load() -> None:
 
 
 def write_run(view: View, config: PublishConfig) -> Path:
-    """Write an offline run in place of earlier ones of the same id.
-
-    Returns:
-        The folder of the run, which `push_command` uploads.
-    """
+    """Write an offline run in place of earlier ones of the same id."""
     import wandb
 
     home = config.out.absolute() / "wandb"
@@ -181,11 +177,7 @@ def _set(variables: Mapping[str, str | None]) -> None:
 
 
 def _folders(home: Path, staging: Path) -> dict[str, str]:
-    """Environment variables that put W&B's folders below `home`; the folders are created.
-
-    Raises:
-        ConfigError: one of them is a link.
-    """
+    """Environment variables that put W&B's folders below `home`; the folders are created."""
     places = {
         "WANDB_DIR": home.parent,
         "WANDB_DATA_DIR": staging,

@@ -34,19 +34,7 @@ _MOST_LINES = 40
 def make_dashboard(
     views: Sequence[View], sentences: Sequence[str], config: PublishConfig
 ) -> tuple[Path, list[str]]:
-    """Write the workspace or report for these runs, and send it if there is a key.
-
-    Args:
-        views: of the runs whose names the panels use.
-        sentences: what a report begins with.
-        config: says which of the two, and for which project.
-
-    Returns:
-        The JSON file, and notes for the user.
-
-    Raises:
-        ConfigError: the extra is missing, or the file cannot be written.
-    """
+    """Write the workspace or report for these runs, and send it if there is a key."""
     kind = config.wandb.make
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise ConfigError(
@@ -199,11 +187,7 @@ def _history(reports: Any, views: Sequence[View]) -> Iterator[Any]:
 
 
 def _send(built: Any, entity: str | None) -> str:
-    """Store the custom charts at W&B, where panels refer to them by name, and save.
-
-    Returns:
-        Reason why the charts were not stored; empty if they were.
-    """
+    """Save, with the custom charts at W&B, where panels name them; says why these were not."""
     problem = door.keep_charts(entity) if entity else ""
     built.save()
     return problem

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bench.core.record import Quality, Record
-from bench.publishing.fronts import Front, fronts
+from bench.publishing.fronts import Front, fronts, pareto_front
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 
@@ -76,3 +79,24 @@ def test_costs_are_of_a_forward_pass_in_the_dtype_of_the_task_with_as_many_rows_
     fewer = [r for r in timed(4096) if r.cell.entry != "nala"]
     ranking = found(usual + fewer + task)["latency_s"].ranking
     assert ranking is not None and ranking.size == 256
+
+
+coordinate = st.integers(0, 6)
+some = st.dictionaries(st.sampled_from("abcdefgh"), st.tuples(coordinate, coordinate))
+
+
+@settings(max_examples=60, deadline=None)
+@given(some)
+def test_the_front_is_what_no_other_point_beats(points: dict[str, tuple[int, int]]) -> None:
+    def is_beaten(name: str) -> bool:
+        cost, score = points[name]
+        return any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points.values())
+
+    front = pareto_front(points)
+    assert set(front) == {name for name in points if not is_beaten(name)}
+    assert [points[name][0] for name in front] == sorted(points[name][0] for name in front)
+
+
+def test_of_twins_both_are_on_the_front() -> None:
+    assert pareto_front({"b": (1, 1), "a": (1, 1), "c": (1, 0)}) == ("a", "b")
+    assert pareto_front({}) == ()

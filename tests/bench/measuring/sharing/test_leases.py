@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from socket import gethostname
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_work_is_held_until_it_is_released_and_nothing_is_left_behind(tmp_path):
 
 
 def test_of_many_who_try_at_once_one_gets_it(tmp_path):
-    forged(tmp_path, "block", host=module._host(), pid=2**22 + 1)  # a dead one's, to be taken over
+    forged(tmp_path, "block", host=gethostname(), pid=2**22 + 1)  # a dead one's, to be taken over
     with Leases(tmp_path) as leases:
         taken = []
         barrier = threading.Barrier(16)
@@ -86,7 +87,7 @@ def test_a_holder_on_this_host_is_seen_dead_at_once_even_before_its_parent_has_n
 
 
 def test_a_process_that_has_got_the_number_of_a_dead_holder_is_not_taken_for_it(tmp_path):
-    forged(tmp_path, "block", host=module._host(), started=1e9)
+    forged(tmp_path, "block", host=gethostname(), started=1e9)
     with Leases(tmp_path) as leases:
         assert leases.acquire("block")
 
@@ -130,7 +131,7 @@ def test_a_sweep_that_lost_its_lease_while_it_was_stopped_leaves_the_new_holders
 
 
 def test_whoever_moves_a_living_lease_away_by_mistake_puts_it_back(tmp_path):
-    file = forged(tmp_path, "block", host=module._host(), started=1e9)
+    file = forged(tmp_path, "block", host=gethostname(), started=1e9)
     dead = module._look(file)
     file.unlink()
     alive = forged(tmp_path, "block").read_text()  # somebody was faster
@@ -153,12 +154,12 @@ def test_the_work_of_each_machine_is_counted_this_one_first(tmp_path):
         leases.done = 3
         expected = {"done": 7, "failed": 1, "running": 3}
         assert leases.by_machine() == {
-            module._host(): {"done": 3, "failed": 0},
+            gethostname(): {"done": 3, "failed": 0},
             "elsewhere": expected,
         }
         leases.acquire("block 4")
-        assert leases.by_machine()[module._host()] == {"done": 3, "failed": 0, "running": 1}
-        assert list(leases.by_machine()) == [module._host(), "elsewhere"]
+        assert leases.by_machine()[gethostname()] == {"done": 3, "failed": 0, "running": 1}
+        assert list(leases.by_machine()) == [gethostname(), "elsewhere"]
 
 
 def test_a_lease_that_was_touched_in_the_future_is_dead_as_well(tmp_path, monkeypatch):
@@ -169,14 +170,14 @@ def test_a_lease_that_was_touched_in_the_future_is_dead_as_well(tmp_path, monkey
 
 
 def test_a_process_of_another_container_under_this_hosts_name_is_not_looked_for_here(tmp_path):
-    forged(tmp_path, "block", host=module._host(), pids="pid:[1]", pid=2**22 + 1)
+    forged(tmp_path, "block", host=gethostname(), pids="pid:[1]", pid=2**22 + 1)
     with Leases(tmp_path) as leases:
         assert not leases.acquire("block")
 
 
 @pytest.mark.parametrize(("age_s", "is_over"), [(1.0, False), (61.0, True)])
 def test_a_takeover_is_left_to_whoever_began_it_for_a_minute(tmp_path, monkeypatch, age_s, is_over):
-    file = forged(tmp_path, "block", host=module._host(), started=1e9)
+    file = forged(tmp_path, "block", host=gethostname(), started=1e9)
     dead = module._look(file)
     digest = hashlib.sha256(f"{dead.text} {dead.touched}".encode()).hexdigest()
     grave = file.with_name(f".block.{digest[:16]}")

@@ -5,8 +5,7 @@ import pytest
 from bench.measuring.costs.estimate import expected_s, needed_bytes
 from bench.measuring.device import device_named
 from bench.measuring.measure.stopping import Stopping
-from bench.measuring.models.facts import forward_flops
-from bench.measuring.models.subject import ModelSubject, model_on_meta
+from bench.measuring.models.subject import ModelSubject, forward_flops, model_on_meta
 from tests.bench.measuring.models.cells import cell, own
 
 
