@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,15 +19,14 @@ from bench.core.store import latest, read_records
 from bench.measuring.config import Budget, SweepConfig, training_config
 from bench.publishing.accuracy import chosen, origin
 from bench.publishing.charts.plain import Curves, chart_of
-from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
     Block,
     Bullets,
+    Chart,
     Column,
     Command,
     Document,
-    Figure,
     Heading,
     Prose,
     Table,
@@ -101,8 +99,8 @@ def study(asked: Hybrids, session: Session) -> None:
         session.say("Nothing was trained.")
         return
     board = board_of(records)
-    document = partial(document_of, board, records, session.command("budget"))
-    session.publish(asked.out / "hybrids.md", charts(board), document)
+    document = document_of(board, records, session.command("budget"))
+    session.publish(document, asked.out / "hybrids.md")
 
 
 # --- orders of pairs ----------------------------------------------------------------------------
@@ -231,15 +229,13 @@ def write_page(
     """
     records = chosen(read_records(store), tasks)
     board = board_of(records)
-    document = partial(document_of, board, records, command, notes=notes)
-    return write_illustrated(page, charts(board), document)
+    return write_illustrated(document_of(board, records, command, notes), page)
 
 
 def document_of(
     board: Leaderboard,
     records: Sequence[Record],
     command: str,
-    figures: Sequence[Figure],
     notes: Sequence[str] = (),
 ) -> Document:
     """The page: counts of pairs, then the scores that they follow from; notes below the command."""
@@ -260,7 +256,7 @@ def document_of(
         ),
         _table_of_orders(counted),
         Bullets([*_reversed_words(counted)]),
-        *figures,
+        *charts(board),
     ]
     for task in tasks:
         blocks += [Heading(f"{task.label} · {task.num_layers} layers"), _table(task)]

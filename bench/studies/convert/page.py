@@ -12,16 +12,15 @@ from bench.core.comparison import Runs, compare, holm
 from bench.core.lines import Lines
 from bench.core.statistics import mean_interval
 from bench.publishing.charts.plain import Curves, chart_of
-from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
     Block,
     Bullets,
+    Chart,
     Column,
     Command,
     Document,
     Estimate,
-    Figure,
     Prose,
     Table,
     Text,
@@ -48,8 +47,7 @@ def write_page(
     teachers: Lines[Ablated] = Lines(store / TEACHERS, Ablated)
     shown = {curve.task for curve in curves}
     ablated = [one for one in teachers.read(missing_ok=True) if one.task in shown]
-    document = partial(document_of, curves, ablated, command, notes)
-    return write_illustrated(page, charts(curves), document)
+    return write_illustrated(document_of(curves, ablated, command, notes), page)
 
 
 def document_of(
@@ -57,7 +55,6 @@ def document_of(
     ablated: Sequence[Ablated],
     command: str,
     notes: Sequence[str],
-    figures: Sequence[Figure],
 ) -> Document:
     """Tables at the last step, pictures over all steps."""
     origins = "; ".join(sorted({curve.origin for curve in curves}))
@@ -75,9 +72,8 @@ def document_of(
         teachers = [one for one in ablated if one.task == task]
         blocks += [_table(task, own), Bullets([*_not_run(task, own)])]
         blocks += [_without(task, own[0].unit, teachers)] if teachers else []
-    return Document(
-        "Softmax models converted", [*blocks, Prose(prose(__file__, "how_to_read")), *figures]
-    )
+    blocks += [Prose(prose(__file__, "how_to_read")), *charts(curves)]
+    return Document("Softmax models converted", blocks)
 
 
 def charts(curves: Sequence[Curve]) -> Iterator[Chart]:

@@ -27,7 +27,7 @@ from bench.measuring.tasks.base import Task, build_task
 from bench.measuring.tasks.train import Diverged, score_on_test_set
 from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
 from bench.studies.convert.models import Pupil, exchanged_in, load, num_layers_of, of_cell
-from bench.studies.convert.page import charts, document_of
+from bench.studies.convert.page import document_of
 from bench.studies.convert.settings import Convert
 from bench.studies.convert.training import converted, from_scratch, looks
 from bench.studies.session import Session
@@ -90,8 +90,7 @@ def study(asked: Convert, session: Session) -> None:
         own = {run.teacher.key: run.teacher for run in runs if run.key in known}
         ablated = [] if asked.teacher else [*_ablated(own.values(), asked.out, session)]
         command = session.command("docs", "budget")
-        document = partial(document_of, curves, ablated, command, session.notes)
-        session.publish(asked.docs / PAGE, charts(curves), document)
+        session.publish(document_of(curves, ablated, command, session.notes), asked.docs / PAGE)
 
 
 def _runs(asked: Convert, session: Session) -> Iterator[Run]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from bench.core.cell import Cell
@@ -13,16 +12,15 @@ from bench.core.lines import Lines
 from bench.core.observed import CONTROLS
 from bench.publishing.accuracy import origin
 from bench.publishing.charts.plain import Curves, chart_of
-from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
     Block,
     Bullets,
+    Chart,
     Column,
     Command,
     Document,
     Estimate,
-    Figure,
     Heading,
     Prose,
     Table,
@@ -80,8 +78,7 @@ def study(asked: Asked, session: Session) -> None:
     if not found.rows:
         session.say("Nothing was trained.")
         return
-    document = partial(document_of, found, session.command("docs", "budget"))
-    session.publish(asked.docs / PAGE, charts(found), document)
+    session.publish(document_of(found, session.command("docs", "budget")), asked.docs / PAGE)
 
 
 def _hybrids(arm: Arm, asked: Asked) -> list[Cell]:
@@ -151,11 +148,10 @@ def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ())
     Raises:
         ConfigError: nothing was trained there, or a file cannot be written.
     """
-    found = read_stored(store)
-    return write_illustrated(page, charts(found), partial(document_of, found, command))
+    return write_illustrated(document_of(read_stored(store), command), page)
 
 
-def document_of(found: Stored, command: str, figures: Sequence[Figure]) -> Document:
+def document_of(found: Stored, command: str) -> Document:
     """The page: the comparison, the pairs that can be told apart, and the scaling fits."""
     board = build_leaderboard(found.records, CONTROLS)
     facts = found.facts
@@ -175,7 +171,7 @@ def document_of(found: Stored, command: str, figures: Sequence[Figure]) -> Docum
     if found.points:
         blocks += [Heading("Loss over width and budget"), Bullets([*_laws(found)]), _scaling(found)]
     how = Prose(prose(__file__, "how_to_read"))
-    return Document("Language models of bytes", [*blocks, how, *figures])
+    return Document("Language models of bytes", [*blocks, how, *charts(found)])
 
 
 def _pairs(rows: Mapping[str, Score]) -> str:
