@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bench.studies.convert.settings import Convert
-from bench.studies.convert.study import study
+from bench.studies.convert.study import Convert, study
 from bench.studies.session import run_study
 
 

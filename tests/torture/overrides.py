@@ -21,7 +21,7 @@ from bench.report import Instead
 from bench.studies.advise.settings import Advise
 from bench.studies.catalogue import listing, new, showing
 from bench.studies.ceilings import Calibrate
-from bench.studies.convert.settings import Convert
+from bench.studies.convert.study import Convert
 from bench.studies.diagnostics.settings import Diagnose
 from bench.studies.explain.settings import Explain
 from bench.studies.gate.config import read_gate_config

@@ -29,10 +29,10 @@ from bench.publishing.document import (
     words,
 )
 from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.metrics.ranks import decided
 from bench.publishing.scores import Score
 from bench.publishing.tables import machine_words
 from bench.publishing.templates import prose
-from bench.studies.hybrids import decided
 from bench.studies.rates.rows import trainable, trainer
 from bench.studies.rates.tuned import Arm, tuned
 from bench.studies.session import Session

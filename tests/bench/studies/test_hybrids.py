@@ -12,7 +12,8 @@ from bench.core.comparison import Runs
 from bench.core.record import Record
 from bench.core.store import Store
 from bench.hybrids import main
-from bench.studies.hybrids import board_of, charts, decided, mixed, orders, write_page
+from bench.publishing.metrics.ranks import decided
+from bench.studies.hybrids import board_of, charts, mixed, orders, write_page
 from tests import records as made
 
 ALONE = {"gla": (0.9, 0.91, 0.9), "linear": (0.5, 0.51, 0.5), "retnet": (0.5, 0.5, 0.51)}
