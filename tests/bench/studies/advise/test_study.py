@@ -18,8 +18,7 @@ from bench.core.record import Record
 from bench.core.rows import settings_of
 from bench.core.store import Store
 from bench.publishing.metrics.scaling import seconds_at
-from bench.studies.advise.evidence import Candidate, cost_at, needs, unproven
-from bench.studies.advise.study import told_apart
+from bench.studies.advise.evidence import Candidate, cost_at, needs, told_apart, unproven
 from tests.records import block_records, changed, kernel_cell, ok_record, speed, task_records
 
 Capture = pytest.CaptureFixture[str]
