@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 
 from bench.studies.session import run_study
-from bench.studies.text.settings import Text
-from bench.studies.text.study import study
+from bench.studies.text.study import Text, study
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+from torch import nn
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
@@ -235,15 +236,16 @@ def _digest(folder: Path) -> str:
 def _convert(run: Run, asked: Convert, session: Session) -> Curve:
     began_s, cell, work = cpu_s(), run.scratch, run.scratch.task
     task, seed, at = build_task(work.task, work.settings), work.seed, looks(asked.phases)
+    teacher: nn.Module
     if asked.teacher is None:
         source = f"a softmax model of {asked.num_layers} layers"
-        teacher = session.trained(run.teacher, asked.out / CHECKPOINTS)
-        pupil, control = of_cell(cell, teacher), of_cell(cell, None).model
+        teacher = own = session.trained(run.teacher, asked.out / CHECKPOINTS)
+        pupil, control = of_cell(cell, own), of_cell(cell, None).model
     else:
-        source, (teacher, drawn) = shown(asked.teacher), load(asked.teacher, task)
+        source, (given, drawn) = shown(asked.teacher), load(asked.teacher, task)
         exchange = (cell.mechanism, cell.hyperparameters, run.keep)
         control = exchanged_in(drawn(seed), *exchange).model
-        pupil = exchanged_in(teacher, *exchange)
+        teacher, pupil = given, exchanged_in(given, *exchange)
 
     def say(arm: str) -> Callable[[str], None]:
         return lambda words: session.status(f"{run.describe()}, {arm}: {words}")
@@ -288,8 +290,8 @@ def _without_mixers(cell: Cell, out: Path, session: Session) -> Ablated:
     task = build_task(work.task, work.settings)
     score = partial(score_on_test_set, model, task, work.seed, torch.device("cpu"))
     whole, without = score(), list[float]()
-    for block in model.blocks:
-        handle = block.mixer.register_forward_hook(lambda *args: args[-1] * 0)
+    for mixer in model.mixers:
+        handle = mixer.register_forward_hook(lambda *args: args[-1] * 0)
         without.append(score())
         handle.remove()
     return Ablated(

@@ -23,9 +23,8 @@ from bench.publishing.document import (
 )
 from bench.publishing.templates import prose
 from bench.studies.explain.methods import RANDOM
-from bench.studies.explain.running import Scores, runs_of, scored
+from bench.studies.explain.running import Explain, Scores, runs_of, scored
 from bench.studies.explain.scores import NUM_SHARES, SCORES, over_images, over_models
-from bench.studies.explain.settings import Explain
 from bench.studies.session import Session
 
 PAGE, CSV = "explain.md", "explain.csv"
