@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,7 +76,7 @@ class Timed:
     """
 
     setting: Setting | None = None
-    by_entry: Mapping[str, Mapping[int, Record]]
+    by_entry: Mapping[str, Mapping[int, Record]] = field(default_factory=dict)
 
     @property
     def lengths(self) -> list[int]:
@@ -103,7 +103,7 @@ class Question:
     table: TaskScores | None
     overrides: Sequence[str]
     least: float | None
-    timed: Timed
+    timed: Timed = field(default_factory=Timed)
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -175,30 +175,21 @@ def rows_of(table: TaskScores | None) -> dict[str, Score]:
     return {s.entry: s for s in scores if not (s.is_control or s.is_skipped)}
 
 
-def timed(
-    board: Leaderboard,
-    asked: Advise,
-    mode: str,
-    seq_len: int,
-    causal: bool | None,
-    wanted_rows: Sequence[str],
-) -> Timed:
-    """Choose the setting whose records give the costs of a mode.
+def timed(board: Leaderboard, question: Question, *, whatever_mask: bool = False) -> Timed:
+    """Choose the setting whose records give the costs of a question's calls, causal or not.
 
-    A setting whose lengths include `seq_len` is preferred, then the one with the most wanted rows,
-    then the newest.
+    A setting whose lengths include the asked one is preferred, then the one with the most rows that
+    have a score, then the newest.
 
     Args:
         board: of all records.
-        asked: has dtype and batch size.
-        mode: mode of the calls.
-        seq_len: tokens of a call.
-        causal: None for either.
-        wanted_rows: names of rows; empty for all.
+        question: its `timed` is not read.
+        whatever_mask: whether a bidirectional setting will do for a causal question, and reversely.
     """
-    wanted: dict[str, Any] = {"scope": "core", "mode": mode}
+    asked, scores = question.asked, rows_of(question.table)
+    wanted: dict[str, Any] = {"scope": "core", "mode": question.mode}
     wanted |= {"dtype": asked.dtype, "batch_size": asked.batch_size}
-    wanted |= {} if causal is None else {"causal": causal}
+    wanted |= {} if whatever_mask else {"causal": question.causal}
     found: dict[Setting, dict[str, dict[int, Record]]] = {}
     for ranking in board.rankings:
         setting = ranking.setting
@@ -213,12 +204,12 @@ def timed(
 
     def order(one: Timed) -> tuple[bool, int, str]:
         records = [record for own in one.by_entry.values() for record in own.values()]
-        covers = one.lengths[0] <= seq_len <= one.lengths[-1]
-        rows = one.by_entry.keys() & {*(wanted_rows or one.by_entry)}
+        covers = one.lengths[0] <= question.seq_len <= one.lengths[-1]
+        rows = one.by_entry.keys() & {*(scores or one.by_entry)}
         return covers, len(rows), max(record.started_at for record in records)
 
     every = (Timed(setting=setting, by_entry=rows) for setting, rows in found.items())
-    return max(every, key=order, default=Timed(by_entry={}))
+    return max(every, key=order, default=Timed())
 
 
 def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:

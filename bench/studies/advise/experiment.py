@@ -13,7 +13,6 @@ from bench.core.record import Record, Speed
 from bench.core.statistics import median
 from bench.publishing.metrics.speedup import round_ratios
 from bench.studies.advise.evidence import OPEN, Candidate, Question
-from bench.studies.advise.settings import Advise
 
 MAX_MINUTES = 60
 """Longest experiment that is proposed."""
@@ -31,16 +30,15 @@ class Experiment:
     minutes: float
 
 
-def sweep_of(
-    asked: Advise, rows: Sequence[str], lengths: Sequence[int], mode: str, causal: bool
-) -> str:
-    """The command that times some rows in the requested setting; softmax and linear if none."""
+def sweep_of(question: Question, rows: Iterable[str]) -> str:
+    """The command that times some rows as a question asks; softmax and linear if none are named."""
+    asked = question.asked
     setting = {
         "attention": f"[{','.join(_entries(rows) or ('softmax', 'linear'))}]",
         "task": "[]",
-        "seq_len": f"[{','.join(map(str, lengths))}]",
-        "mode": mode,
-        "causal": str(causal).lower(),
+        "seq_len": f"[{question.seq_len}]",
+        "mode": question.mode,
+        "causal": str(question.causal).lower(),
         **({"batch_size": asked.batch_size} if asked.batch_size > 1 else {}),
         **({"dtype": asked.dtype} if asked.dtype != "float32" else {}),
     }
@@ -72,11 +70,6 @@ def cheapest(
     return min(affordable, key=lambda one: one.minutes, default=None)
 
 
-def _sweep(question: Question, rows: Sequence[str]) -> str:
-    asked, lengths = question.asked, [question.seq_len]
-    return sweep_of(asked, sorted(rows), lengths, question.mode, question.causal)
-
-
 def _timing(
     question: Question,
     chosen: Sequence[Candidate],
@@ -90,7 +83,7 @@ def _timing(
     timed = (record for record in records if isinstance(record.result, Speed))
     spent = [cost_s for record in timed if (cost_s := record.cost_s.get("total"))]
     minutes = len(names) * (fmean(spent) if spent else _USUAL_S) / 60
-    yield Experiment(_sweep(question, names), "time these rows side by side.", minutes)
+    yield Experiment(sweep_of(question, names), "time these rows side by side.", minutes)
 
 
 def _more_rounds(question: Question, chosen: Sequence[Candidate]) -> Iterator[Experiment]:
@@ -107,9 +100,9 @@ def _more_rounds(question: Question, chosen: Sequence[Candidate]) -> Iterator[Ex
         if rounds is None or len({(s.reference_key, s.rounds_key) for s in speeds}) > 1:
             continue
         sample_s = sum((median(s.latency_s) or 0.0) * s.calls_per_sample for s in speeds)
-        calls_s = rounds * sample_s
+        calls_s, sweep = rounds * sample_s, sweep_of(question, sorted([one, other]))
         yield Experiment(
-            f"{_sweep(question, [one, other])} force=true measure.target_half_width=0.001 "
+            f"{sweep} force=true measure.target_half_width=0.001 "
             f"measure.min_rounds={rounds} measure.max_rounds={rounds} "
             f"measure.budget_s={max(1, round(2 * calls_s))}",
             f"{rounds:,} rounds tell {one} from {other} with 80 % power.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from bench.publishing.scores import TaskScores
 from bench.studies.advise.evidence import (
     Candidate,
     Question,
+    Timed,
     board_of,
     candidates,
     read_all,
@@ -60,15 +62,10 @@ def study(asked: Advise, session: Session) -> None:
                 "percentage of right answers, e.g. score=95."
             )
         least /= 100
-    rows = [*rows_of(table)]
     blocks: list[Block] = []
     for mode, seq_len in product(asked.mode, asked.seq_len):
         causal = mode in ("prefill", "decode") or (table is not None and table.causal)
         causal = causal if asked.causal is None else asked.causal
-        here = timed(board, asked, mode, seq_len, causal, rows)
-        anywhere = here if here.setting else timed(board, asked, mode, seq_len, None, rows)
-        sweep = sweep_of(asked, rows or sorted(anywhere.by_entry), [seq_len], mode, causal)
-        _check_range(asked, seq_len, mode, anywhere.lengths, sweep)
         question = Question(
             asked=asked,
             seq_len=seq_len,
@@ -77,8 +74,10 @@ def study(asked: Advise, session: Session) -> None:
             table=table,
             overrides=overrides,
             least=least,
-            timed=here,
         )
+        here = timed(board, question)
+        _check_range(question, here if here.setting else timed(board, question, whatever_mask=True))
+        question = replace(question, timed=here)
         blocks += answer(question, [*candidates(question, records, proofs)], records)
     title = "Which one to take" if asked.page else "What the records say"
     origin = Text(["Answered from stored records by"])
@@ -106,17 +105,17 @@ def _overrides(name: str, own: _Task, typed: _Task, table: TaskScores) -> Iterat
             yield f"task.{name}.{key}={as_typed(stored[key])}"
 
 
-def _check_range(
-    asked: Advise, seq_len: int, mode: str, lengths: Sequence[int], sweep: str
-) -> None:
+def _check_range(question: Question, measured: Timed) -> None:
     """Refuse a length outside of what was measured.
 
     Raises:
         ConfigError: names the range, and the sweep that would answer.
     """
+    asked, seq_len, lengths = question.asked, question.seq_len, measured.lengths
     if lengths and lengths[0] <= seq_len <= lengths[-1]:
         return
-    what = f"mode={mode}, dtype={asked.dtype}, batch_size={asked.batch_size}"
+    what = f"mode={question.mode}, dtype={asked.dtype}, batch_size={asked.batch_size}"
+    sweep = sweep_of(question, rows_of(question.table) or sorted(measured.by_entry))
     then = f"This sweep would answer, and then the same command: {sweep}"
     if not lengths:
         raise ConfigError(f"Nothing is stored of {what}. {then}")
