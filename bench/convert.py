@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from bench.studies.convert.settings import Convert
-from bench.studies.convert.study import study
+from bench.studies.convert.study import Convert, study
 from bench.studies.session import run_study
 
 main = partial(run_study, "convert", Convert, study)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from bench.studies.explain.settings import Explain
+from bench.studies.explain.running import Explain
 from bench.studies.explain.study import study
 from bench.studies.session import run_study
 

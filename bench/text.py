@@ -6,8 +6,7 @@ import sys
 from functools import partial
 
 from bench.studies.session import run_study
-from bench.studies.text.settings import Text
-from bench.studies.text.study import study
+from bench.studies.text.study import Text, study
 
 main = partial(run_study, "text", Text, study)
 

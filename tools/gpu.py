@@ -41,9 +41,10 @@ try:
     from bench.core.cli.errors import ConfigError
     from bench.core.cli.files import write_whole
     from bench.core.cli.values import run_words, words_and_options
+    from bench.core.places import CHECKOUT
     from bench.core.store import read_records
     from bench.measuring.device import KINDS, Device, first_card
-    from bench.studies.launches.command import ROOT, Launches, calls_of, kernels_path, listed
+    from bench.studies.launches.command import Launches, calls_of, kernels_path, listed
 except ModuleNotFoundError as missing:
     print(
         f"ConfigError: {sys.executable} lacks the package {missing.name}. Name another python, "
@@ -56,7 +57,7 @@ USAGE = "make gpu [PYTHON=…] [wheels=DIR] [dry_run=true]; make gpu-page"
 MECHANISMS = "softmax,linear,nala,gated_deltanet,gated_deltanet_fla,gla_fla,kda_fla"
 COMPARED = ("kernel", "grid", "warps", "registers", "spilled_bytes", "shared_bytes")
 """Facts of a launch that have to be equal, listed without the card and made on it."""
-PAGE = ROOT / "docs/results/gpu.md"
+PAGE = CHECKOUT / "docs/results/gpu.md"
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ def rehearse() -> int:
 
 
 def _folder(name: str) -> Path:
-    return ROOT / "results" / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}"
+    return CHECKOUT / "results" / f"gpu-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}"
 
 
 def _main(words: list[str]) -> int:
@@ -243,7 +244,7 @@ def _main(words: list[str]) -> int:
     if "compare" in options:
         return compare(Path(options["compare"]))
     if options.get("page") == "true":
-        folders = sorted((ROOT / "results").glob("gpu-*/"))
+        folders = sorted((CHECKOUT / "results").glob("gpu-*/"))
         if not folders:
             raise ConfigError("There is no results/gpu-CARD/. Run make gpu on a machine with one.")
         print(write_whole(PAGE, "\n".join(map(page_of, folders))))

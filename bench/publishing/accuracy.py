@@ -25,7 +25,7 @@ from bench.core.store import latest, read_records
 from bench.publishing.charts import charts
 from bench.publishing.charts.write import write_pictures
 from bench.publishing.converged import by_steps, converged_section, doublings, with_under_trained
-from bench.publishing.document import escape, pipe_table
+from bench.publishing.document import Chart, escape, pipe_table
 from bench.publishing.leaderboard import RANKED_BY, Leaderboard, build_leaderboard
 from bench.publishing.markdown import section_blocks
 from bench.publishing.scores import TaskScores
@@ -47,15 +47,20 @@ _SPEED_COLUMNS = (RANKED_BY, "latency_s", "state_bytes", "kept_share", "peak_mem
 def accuracy_page(
     records: Sequence[Record],
     command: str,
-    pictures: Sequence[tuple[str, str]] = (),
+    pictures: Sequence[Chart] = (),
     order: Sequence[str] = (),
     notes: Sequence[str] = (),
     timed: Sequence[Record] = (),
 ) -> str:
     """The page as Markdown.
 
-    `pictures` are titles and paths, relative to the page; `order` are prefixes of task names, those
-    without one come last; `notes` stand below the command; `timed` are timings of the same rows.
+    Args:
+        records: of training runs; the newest one of each cell counts.
+        command: the command line that trained them.
+        pictures: charts that are drawn.
+        order: prefixes of task names, in the order of the page; tasks without one come last.
+        notes: sentences below the command.
+        timed: records of timings of the same rows.
     """
     newest = latest(records)
     board = build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True)
@@ -69,7 +74,7 @@ def accuracy_page(
         textwrap.indent(command, "    "),
         *map(escape, notes),
         prose(__file__, "how_to_read"),
-        *(f"![{escape(title)}]({path})" for title, path in pictures),
+        *(f"![{escape(chart.title)}]({chart.path})" for chart in pictures),
         *section_blocks(_sections(board), level=2),
     ]
     if board.holes:
@@ -182,9 +187,8 @@ def write_page(
     # From training runs alone, so that charts against latency are not drawn.
     board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS), tasks)
     drawn, _ = write_pictures(charts(board), page.with_suffix(""))
-    pictures = [(title, f"{page.stem}/{file.name}") for title, file in drawn]
-    text = accuracy_page(records, command, pictures, tasks, notes, timed)
-    return [write_whole(page, text), *(file for _, file in drawn)]
+    text = accuracy_page(records, command, drawn, tasks, notes, timed)
+    return [write_whole(page, text), *(page.parent / chart.path for chart in drawn)]
 
 
 def main(argv: list[str] | None = None) -> int:

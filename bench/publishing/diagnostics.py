@@ -9,8 +9,7 @@ from pathlib import Path
 from bench.core.finding import CHANGE, changes
 from bench.core.numbers import FILE, RANDOM, Found, LeftOut, Line, Number, read_lines
 from bench.publishing.charts.plain import Curves, chart_of
-from bench.publishing.charts.spec import Chart
-from bench.publishing.document import Table, text_table
+from bench.publishing.document import Chart, Table, text_table
 from bench.publishing.tables import Section
 
 _FILES = (FILE, f"diagnostics/{FILE}")

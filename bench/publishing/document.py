@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
@@ -177,12 +177,21 @@ class Prose:
     markdown: str
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A picture in a file beside the page."""
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """A picture, which a page shows once it is drawn: see `bench.publishing.charts.write`.
 
+    Attributes:
+        name: file name without suffix; it includes what was held fixed.
+        title: what it shows.
+        spec: in Vega-Lite.
+        path: of the drawn file, relative to the page's folder; empty until then.
+    """
+
+    name: str
     title: str
-    path: str
+    spec: Mapping[str, Any]
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,7 +201,7 @@ class Command:
     words: str
 
 
-Block = Heading | Text | Bullets | Prose | Table | Figure | Command
+Block = Heading | Text | Bullets | Prose | Table | Chart | Command
 
 
 @dataclass(frozen=True)
@@ -216,16 +225,14 @@ def _markdown(block: Block) -> Iterator[str]:
     match block:
         case Heading(title, level):
             yield f"{'#' * level} {escape(title)}"
-        case Text(lines, notes):
-            if all_lines := [*lines, *notes]:
-                yield "  \n".join(map(escape, all_lines))
-        case Bullets(lines):
-            if lines:
-                yield "\n".join(f"- {escape(line)}" for line in lines)
+        case Text(lines, notes) if lines or notes:
+            yield "  \n".join(map(escape, (*lines, *notes)))
+        case Bullets(lines) if lines:
+            yield "\n".join(f"- {escape(line)}" for line in lines)
         case Prose(text):
             yield text
-        case Figure(title, path):
-            yield f"![{title}]({path})"
+        case Chart() if block.path:
+            yield f"![{block.title}]({block.path})"
         case Command(text):
             yield textwrap.indent(text, "    ")
         case Table():

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bench.core.grid import Trained, best_of
+from bench.core.grouping import grouped
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
 from bench.core.store import latest
@@ -23,14 +24,16 @@ def at_best_rate(records: Iterable[Record]) -> list[Record]:
     set play no part. A rate with fewer seeds than another one of its row is not chosen. Controls,
     and rows with a single rate, are kept as they are.
     """
-    rows: dict[tuple[object, ...], list[Record]] = {}
-    for record in latest(records):
-        *place, _ = task_setting(record)
-        shared = record.cell.task.shared_settings
-        settings = {name: value for name, value in shared.items() if name != "learning_rate"}
-        row = *place, identity(record.cell), json.dumps(settings, sort_keys=True)
-        rows.setdefault(row, []).append(record)
+    rows = grouped(latest(records), searched_row)
     return [kept for row in rows.values() for kept in _best_of_row(row)]
+
+
+def searched_row(record: Record) -> tuple[object, ...]:
+    """A key that is equal for the runs of one row, whatever their rate and seed."""
+    *place, _ = task_setting(record)
+    shared = record.cell.task.shared_settings
+    settings = {name: value for name, value in shared.items() if name != "learning_rate"}
+    return *place, identity(record.cell), json.dumps(settings, sort_keys=True)
 
 
 def _best_of_row(row: Sequence[Record]) -> list[Record]:

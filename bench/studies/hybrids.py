@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
 from bench.core.cli.errors import ConfigError
-from bench.core.comparison import Runs, compare, holm
 from bench.core.format import quantity
 from bench.core.observed import CONTROLS
 from bench.core.record import REFERENCE, Record
@@ -20,15 +17,14 @@ from bench.core.store import latest, read_records
 from bench.measuring.config import Budget, SweepConfig, training_config
 from bench.publishing.accuracy import chosen, origin
 from bench.publishing.charts.plain import Curves, chart_of
-from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
     Block,
     Bullets,
+    Chart,
     Column,
     Command,
     Document,
-    Figure,
     Heading,
     Prose,
     Table,
@@ -37,6 +33,7 @@ from bench.publishing.document import (
     words,
 )
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.metrics.ranks import Pair, decided
 from bench.publishing.scores import Score, TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import machine_words
@@ -101,8 +98,8 @@ def study(asked: Hybrids, session: Session) -> None:
         session.say("Nothing was trained.")
         return
     board = board_of(records)
-    document = partial(document_of, board, records, session.command("budget"))
-    session.publish(asked.out / "hybrids.md", charts(board), document)
+    document = document_of(board, records, session.command("budget"))
+    session.publish(document, asked.out / "hybrids.md")
 
 
 # --- orders of pairs ----------------------------------------------------------------------------
@@ -150,23 +147,6 @@ def mixed(board: Leaderboard) -> list[Mixed]:
         about = json.dumps([label, task.place, settings], sort_keys=True)
         found.setdefault(about, (label, settings["num_layers"], {}))[2][count] = task
     return [Mixed(label=a, num_layers=n, at=at) for a, n, at in found.values() if 0 in at]
-
-
-Pair = tuple[str, str]
-
-
-def decided(rows: Mapping[str, Runs], *, less_is_better: bool) -> dict[Pair, int]:
-    """For each pair 1 if the first is better, -1 if the second is, 0 if that is not settled.
-
-    Paired by seed, with Holm's correction over all pairs.
-    """
-    pairs = [*combinations(sorted(rows), 2)]
-    found = [compare(rows[a], rows[b], less_is_better=less_is_better) for a, b in pairs]
-    stands = holm([1.0 if each is None else each.p_value for each in found])
-    return {
-        pair: (1 if each.ahead > 0.5 else -1) if each and is_decided else 0
-        for pair, each, is_decided in zip(pairs, found, stands, strict=True)
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,15 +211,13 @@ def write_page(
     """
     records = chosen(read_records(store), tasks)
     board = board_of(records)
-    document = partial(document_of, board, records, command, notes=notes)
-    return write_illustrated(page, charts(board), document)
+    return write_illustrated(document_of(board, records, command, notes), page)
 
 
 def document_of(
     board: Leaderboard,
     records: Sequence[Record],
     command: str,
-    figures: Sequence[Figure],
     notes: Sequence[str] = (),
 ) -> Document:
     """The page: counts of pairs, then the scores that they follow from; notes below the command."""
@@ -260,7 +238,7 @@ def document_of(
         ),
         _table_of_orders(counted),
         Bullets([*_reversed_words(counted)]),
-        *figures,
+        *charts(board),
     ]
     for task in tasks:
         blocks += [Heading(f"{task.label} · {task.num_layers} layers"), _table(task)]

@@ -36,8 +36,7 @@ from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
 from bench.measuring.worker.jobs import Deadline, Interrupt, Interrupted
 from bench.measuring.worker.launch import WorkerServer
-from bench.publishing.charts.spec import Chart
-from bench.publishing.charts.write import Illustrated, figures_of, write_pictures
+from bench.publishing.charts.write import illustrated
 from bench.publishing.document import Document, write
 from bench.publishing.machine import machine_in_words
 from bench.publishing.printed import print_document
@@ -182,17 +181,16 @@ class Session:
         """Print texts and tables."""
         print_document(document, self.console)
 
-    def publish(self, page: Path, charts: Iterable[Chart], document_of: Illustrated) -> None:
-        """Show a document, and write it, with its pictures in a folder of its name.
+    def publish(self, document: Document, page: Path) -> None:
+        """Show a document, and write it, with its charts as pictures in a folder of its name.
 
         Raises:
             ConfigError: a file cannot be written.
         """
-        drawn, note = write_pictures(charts, page.with_suffix(""))
+        document, files, note = illustrated(document, page)
         self.notes += [note] if note else []
-        for _, file in drawn:
+        for file in files:
             self.say(f"wrote {file}")
-        document = document_of(figures_of(drawn))
         self.show(document)
         self.write(document, page)
 

@@ -14,9 +14,9 @@ from bench.core.calibration import read_calibration
 from bench.core.cli.errors import ConfigError
 from bench.core.store import Store, Tail, line_numbers, read_store
 from bench.measuring.sharing.leases import Leases
-from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import write_charts
 from bench.publishing.diagnostics import read_diagnostics
+from bench.publishing.document import Chart
 from bench.studies.numerics.store import read_findings
 from bench.studies.reproduce.findings import read_finding
 from tests import records as made

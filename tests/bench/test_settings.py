@@ -21,12 +21,10 @@ from bench.core.settings import Settings
 MODULES = (
     *("bench.report", "bench.measuring.config", "bench.publishing.config"),
     *("bench.studies.ceilings", "bench.studies.hybrids", "bench.studies.launches.command"),
-    *(f"bench.studies.rates.{name}" for name in ("race", "search")),
-    *(
-        f"bench.studies.{study}.settings"
-        for study in ("advise", "convert", "diagnostics", "explain")
-    ),
-    *(f"bench.studies.{study}.settings" for study in ("reproduce", "selftest", "text", "verify")),
+    *("bench.studies.convert.study", "bench.studies.explain.running", "bench.studies.text.study"),
+    *("bench.studies.rates.race", "bench.studies.rates.search"),
+    *(f"bench.studies.{study}.settings" for study in ("advise", "diagnostics", "reproduce")),
+    *(f"bench.studies.{study}.settings" for study in ("selftest", "verify")),
 )
 MODELS = [
     model

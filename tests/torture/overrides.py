@@ -21,9 +21,9 @@ from bench.report import Instead
 from bench.studies.advise.settings import Advise
 from bench.studies.catalogue import listing, new, showing
 from bench.studies.ceilings import Calibrate
-from bench.studies.convert.settings import Convert
+from bench.studies.convert.study import Convert
 from bench.studies.diagnostics.settings import Diagnose
-from bench.studies.explain.settings import Explain
+from bench.studies.explain.running import Explain
 from bench.studies.gate.config import read_gate_config
 from bench.studies.hybrids import Hybrids
 from bench.studies.launches.command import Launches
@@ -32,7 +32,7 @@ from bench.studies.rates.rows import run_command
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.selftest.settings import Selftest
 from bench.studies.selftest.study import sweep_of
-from bench.studies.text.settings import Text
+from bench.studies.text.study import Text
 from bench.studies.verify.settings import Verify
 from tests.torture.trial import ROOT, Trial, here
 

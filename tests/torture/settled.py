@@ -12,7 +12,7 @@ from bench import sweep
 from bench.core.lines import Lines
 from bench.core.store import read_store
 from bench.measuring.run import is_measured
-from bench.studies.convert.curve import CURVES, Curve
+from bench.studies.convert.page import CURVES, Curve
 from tests.torture.trial import SWEEP, here
 
 

@@ -13,8 +13,9 @@ from bench.publishing.charts.accuracy_axis import accuracy_axis, scored, seeds
 from bench.publishing.charts.ends import end_labels, height_for
 from bench.publishing.charts.file_names import task_slug
 from bench.publishing.charts.pictures import Point, lines
-from bench.publishing.charts.spec import Chart, look, picture, size_axis
+from bench.publishing.charts.spec import look, picture, size_axis
 from bench.publishing.charts.style import Style
+from bench.publishing.document import Chart
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.machine import provenance
 from bench.publishing.scores import Score, TaskScores

@@ -9,8 +9,9 @@ from bench.core.statistics import median_interval
 from bench.publishing.charts.ends import end_labels
 from bench.publishing.charts.file_names import task_slug
 from bench.publishing.charts.pictures import Point, Spec, lines
-from bench.publishing.charts.spec import Axis, Chart, linear_axis, look, picture, side_by_side
+from bench.publishing.charts.spec import Axis, linear_axis, look, picture, side_by_side
 from bench.publishing.charts.style import Style, plain_styles
+from bench.publishing.document import Chart
 from bench.publishing.filters import WITHOUT, Kept, kept_shares
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.machine import provenance

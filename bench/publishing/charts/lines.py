@@ -11,8 +11,9 @@ from bench.core.statistics import median_interval
 from bench.publishing.charts.ends import end_labels, height_for
 from bench.publishing.charts.file_names import slug
 from bench.publishing.charts.pictures import Point, lines
-from bench.publishing.charts.spec import Chart, log_axis, look, picture, size_axis
+from bench.publishing.charts.spec import log_axis, look, picture, size_axis
 from bench.publishing.charts.style import Style
+from bench.publishing.document import Chart
 from bench.publishing.growth import crossovers
 from bench.publishing.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, Standing
 from bench.publishing.machine import provenance

@@ -10,8 +10,9 @@ from annotated_types import Len
 from bench.core.cli.limits import Number, Text
 from bench.publishing.charts.ends import end_labels, height_for
 from bench.publishing.charts.pictures import Point, lines
-from bench.publishing.charts.spec import WIDTH, Chart, linear_axis, log_axis, look, picture
+from bench.publishing.charts.spec import WIDTH, linear_axis, log_axis, look, picture
 from bench.publishing.charts.style import plain_styles
+from bench.publishing.document import Chart
 
 _HEIGHT = 320
 _FEW = 6

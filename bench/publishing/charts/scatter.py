@@ -11,8 +11,9 @@ from bench.publishing.charts.file_names import task_slug
 from bench.publishing.charts.labels import place_labels
 from bench.publishing.charts.lines import LATENCY, latency_interval
 from bench.publishing.charts.pictures import Point, scatter
-from bench.publishing.charts.spec import WIDTH, Axis, Chart, log_axis, look, picture
+from bench.publishing.charts.spec import WIDTH, Axis, log_axis, look, picture
 from bench.publishing.charts.style import Style
+from bench.publishing.document import Chart
 from bench.publishing.fronts import cost_ranking, fronts
 from bench.publishing.leaderboard import Leaderboard, Ranking, Standing
 from bench.publishing.machine import provenance

@@ -30,19 +30,6 @@ _DOT = " · "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chart:
-    """A specification under a file name.
-
-    Attributes:
-        name: file name without suffix; it includes what was held fixed.
-    """
-
-    name: str
-    title: str
-    spec: Spec
-
-
-@dataclass(frozen=True, kw_only=True)
 class Axis:
     """An axis: values and their positions in pixels.
 

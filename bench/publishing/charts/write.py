@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from bench.core.cli.files import write_whole
-from bench.publishing.charts.spec import Chart
-from bench.publishing.document import Document, Figure, write
-
-Illustrated = Callable[[Sequence[Figure]], Document]
-"""Builds a document around its pictures."""
+from bench.publishing.document import Chart, Document, write
 
 
 def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str | None]:
@@ -30,24 +27,46 @@ def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str 
     return files, note
 
 
-def write_pictures(
-    drawn: Iterable[Chart], folder: Path
-) -> tuple[list[tuple[str, Path]], str | None]:
-    """Write pictures alone, for a page of docs: titles, files, and a note if none can be drawn."""
+def write_pictures(drawn: Iterable[Chart], folder: Path) -> tuple[list[Chart], str | None]:
+    """Write pictures without their specifications, for a page beside their folder.
+
+    Returns:
+        The charts with the paths of their pictures, and a note if none can be rendered.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
     if not can_draw():
         return [], "Pictures are left out; pip install attnbench[charts] draws them."
-    return [(chart.title, write_picture(chart, folder)) for chart in drawn], None
+    files = ((chart, write_picture(chart, folder)) for chart in drawn)
+    return [replace(chart, path=f"{folder.name}/{file.name}") for chart, file in files], None
 
 
-def figures_of(drawn: Iterable[tuple[str, Path]]) -> list[Figure]:
-    """Pictures of `write_pictures`, as a page beside their folder refers to them."""
-    return [Figure(title, f"{file.parent.name}/{file.name}") for title, file in drawn]
+def illustrated(document: Document, page: Path) -> tuple[Document, list[Path], str | None]:
+    """Draw the charts of a document into a folder of its page's name.
+
+    Returns:
+        The document with their paths, the files, and a note if none can be rendered.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    charts = [block for block in document.blocks if isinstance(block, Chart)]
+    drawn, note = write_pictures(charts, page.with_suffix(""))
+    own = iter(drawn)
+    blocks = [next(own, b) if isinstance(b, Chart) else b for b in document.blocks]
+    files = [page.parent / chart.path for chart in drawn]
+    return replace(document, blocks=blocks), files, note
 
 
-def write_illustrated(page: Path, drawn: Iterable[Chart], document_of: Illustrated) -> list[Path]:
-    """Write a page, and its pictures in a folder of its name; returns their paths."""
-    made, _ = write_pictures(drawn, page.with_suffix(""))
-    return [write(document_of(figures_of(made)), page), *(file for _, file in made)]
+def write_illustrated(document: Document, page: Path) -> list[Path]:
+    """Write a page and the pictures of its charts; returns their paths.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    document, files, _ = illustrated(document, page)
+    return [write(document, page), *files]
 
 
 def can_draw() -> bool:

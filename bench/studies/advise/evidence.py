@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import bench
+from attentions.catalogue import catalogue
 from bench.core.badges import BadgeStatus
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.observed import CONTROLS
+from bench.core.places import CHECKOUT
 from bench.core.proofs import Proofs
 from bench.core.record import Record, Speed
 from bench.core.statistics import median, median_interval
 from bench.core.store import read_packed, read_records, stores_below
 from bench.publishing.leaderboard import Leaderboard, Setting, build_leaderboard
 from bench.publishing.metrics.marks import may_be_ranked
+from bench.publishing.metrics.ranks import rank_speed
 from bench.publishing.metrics.scaling import seconds_at
-from bench.publishing.naming import identity
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.searched import at_best_rate
+from bench.publishing.searched import at_best_rate, searched_row
 from bench.studies.advise.settings import Advise
 
-HOME = Path(bench.__file__).resolve().parent.parent
 KEPT = ("docs/results", "results/accuracy", "results/decode")
 """Folders of records that come with the code."""
+
+FEWEST_SEEDS = 3
+"""Smallest number of seeds with which a score counts as reached."""
 
 OPEN = "not settled whether it gets there"
 """Reason against a row whose interval contains the required score."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """Seconds of a call at one length.
-
-    Attributes:
-        seconds, low, high: median and 95 % interval.
-        record: the record at this length; None for a fit between measured lengths.
-    """
+class Cost(NamedTuple):
+    """Median seconds of a call and their 95 % interval; without a record, by a fit."""
 
     seconds: float
     low: float
@@ -67,6 +66,46 @@ class Candidate:
     cost: Cost | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Timed records of one setting, chosen by `timed`.
+
+    Attributes:
+        setting: None if nothing was timed in such a setting.
+        by_entry: records by row and by length, without controls.
+    """
+
+    setting: Setting | None = None
+    by_entry: Mapping[str, Mapping[int, Record]] = field(default_factory=dict)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Measured lengths, ascending."""
+        return sorted({length for own in self.by_entry.values() for length in own})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One length and mode of a request.
+
+    Attributes:
+        causal: whether a token sees only those before it.
+        table: scores on the task; None without a task.
+        overrides: overrides of the command line that give the task the settings of these scores.
+        least: the required score, as a share or in the task's unit; None for the best.
+        timed: costs of calls in this setting.
+    """
+
+    asked: Advise
+    seq_len: int
+    mode: str
+    causal: bool
+    table: TaskScores | None
+    overrides: Sequence[str]
+    least: float | None
+    timed: Timed = field(default_factory=Timed)
+
+
 # --- records --------------------------------------------------------------------------------------
 
 
@@ -80,7 +119,7 @@ def read_all(folders: Sequence[Path]) -> list[Record]:
         ConfigError: a folder that was named has no records, or nothing has any.
     """
     found: dict[tuple[str, str], Record] = {}
-    usual = [*(HOME / name for name in KEPT), Path("results")]
+    usual = [*(CHECKOUT / name for name in KEPT), Path("results")]
     for folder in folders or [each for each in usual if each.is_dir()]:
         own = [*read_packed(folder / "records.jsonl.gz")]
         try:
@@ -130,89 +169,47 @@ def task_of(name: str, wanted: Mapping[str, object], tasks: Sequence[TaskScores]
     return max(own, key=lambda task: (task.num_seeds, len(task.scores)))
 
 
-def num_rates(score: Score, table: TaskScores, records: Sequence[Record]) -> int:
-    """Number of learning rates that a row was trained at with the settings of its table."""
-
-    def but_rate(settings: Mapping[str, object]) -> dict[str, object]:
-        return {key: value for key, value in settings.items() if key != "learning_rate"}
-
-    own, wanted = identity(score.records[0].cell), but_rate(json.loads(table.settings))
-    return len(
-        {
-            r.cell.task.settings.get("learning_rate")
-            for r in records
-            if (identity(r.cell), r.cell.task.label) == (own, table.label)
-            and but_rate(r.cell.task.shared_settings) == wanted
-        }
-    )
+def rows_of(table: TaskScores | None) -> dict[str, Score]:
+    """Scores of a table by row, without controls and skipped rows; none without a table."""
+    scores = table.scores if table else ()
+    return {s.entry: s for s in scores if not (s.is_control or s.is_skipped)}
 
 
-# --- costs ----------------------------------------------------------------------------------------
+def timed(board: Leaderboard, question: Question, *, whatever_mask: bool = False) -> Timed:
+    """Choose the setting whose records give the costs of a question's calls, causal or not.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Timed:
-    """Timed records of one setting, chosen by `timed`.
-
-    Attributes:
-        setting: None if nothing was timed in such a setting.
-        by_entry: records by row and by length, without controls.
-    """
-
-    setting: Setting | None
-    by_entry: Mapping[str, Mapping[int, Record]]
-
-    @property
-    def lengths(self) -> list[int]:
-        """Measured lengths, ascending."""
-        return sorted({length for own in self.by_entry.values() for length in own})
-
-
-def timed(
-    board: Leaderboard,
-    asked: Advise,
-    mode: str,
-    seq_len: int,
-    causal: bool | None,
-    wanted_rows: Sequence[str],
-) -> Timed:
-    """Choose the setting whose records give the costs of a mode.
-
-    A setting whose lengths include `seq_len` is preferred, then the one with the most wanted rows,
-    then the newest.
+    A setting whose lengths include the asked one is preferred, then the one with the most rows that
+    have a score, then the newest.
 
     Args:
         board: of all records.
-        asked: has dtype and batch size.
-        mode: mode of the calls.
-        seq_len: tokens of a call.
-        causal: None for either.
-        wanted_rows: names of rows; empty for all.
+        question: its `timed` is not read.
+        whatever_mask: whether a bidirectional setting will do for a causal question, and reversely.
     """
-    wanted: dict[str, object] = {"scope": "core", "mode": mode}
+    asked, scores = question.asked, rows_of(question.table)
+    wanted: dict[str, Any] = {"scope": "core", "mode": question.mode}
     wanted |= {"dtype": asked.dtype, "batch_size": asked.batch_size}
-    wanted |= {} if causal is None else {"causal": causal}
+    wanted |= {} if whatever_mask else {"causal": question.causal}
     found: dict[Setting, dict[str, dict[int, Record]]] = {}
     for ranking in board.rankings:
         setting = ranking.setting
         about = {key: getattr(setting.workload, key, None) for key in wanted}
         if setting.extras or about != wanted:
             continue
-        rows = found.setdefault(setting, {})
-        for standing in ranking.standings:
-            is_row = standing.rank != "control" and may_be_ranked(standing.record)
-            if is_row and isinstance(standing.record.result, Speed):
-                rows.setdefault(standing.entry, {})[ranking.size] = standing.record
+        for row in ranking.standings:
+            is_speed = isinstance(row.record.result, Speed) and may_be_ranked(row.record)
+            if is_speed and row.rank != "control":
+                own = found.setdefault(setting, {}).setdefault(row.entry, {})
+                own[ranking.size] = row.record
 
-    def order(setting: Setting) -> tuple[bool, int, str]:
-        records = [r for own in found[setting].values() for r in own.values()]
-        lengths = [length for own in found[setting].values() for length in own]
-        covers = bool(lengths) and min(lengths) <= seq_len <= max(lengths)
-        rows = found[setting].keys() & set(wanted_rows or found[setting])
-        return covers, len(rows), max((r.started_at for r in records), default="")
+    def order(one: Timed) -> tuple[bool, int, str]:
+        records = [record for own in one.by_entry.values() for record in own.values()]
+        covers = one.lengths[0] <= question.seq_len <= one.lengths[-1]
+        rows = one.by_entry.keys() & {*(scores or one.by_entry)}
+        return covers, len(rows), max(record.started_at for record in records)
 
-    best = max(found, key=order, default=None)
-    return Timed(setting=best, by_entry=found[best] if best else {})
+    every = (Timed(setting=setting, by_entry=rows) for setting, rows in found.items())
+    return max(every, key=order, default=Timed())
 
 
 def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:
@@ -220,41 +217,38 @@ def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:
 
     Nothing is extrapolated.
     """
-    if record := by_length.get(length):
-        assert isinstance(record.result, Speed)
+    if (record := by_length.get(length)) and isinstance(record.result, Speed):
         samples = record.result.latency_s
-        seconds = median(samples) or 0.0
-        low, high = median_interval(samples) or (0.0, float("inf"))
-        return Cost(seconds=seconds, low=low, high=high, record=record)
-    if (found := seconds_at(by_length, length)) is None:
-        return None
-    seconds, (low, high) = found
-    return Cost(seconds=seconds, low=low, high=high)
+        interval = median_interval(samples) or (0.0, math.inf)
+        return Cost(median(samples) or 0.0, *interval, record)
+    if found := seconds_at(by_length, length):
+        return Cost(found[0], *found[1])
+    return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """One length and mode of a request.
-
-    Attributes:
-        causal: whether a token sees only those before it.
-        table: scores on the task; None without a task.
-        overrides: overrides of the command line that give the task the settings of these scores.
-        least: the required score, as a share or in the task's unit; None for the best.
-        timed: costs of calls in this setting.
-    """
-
-    asked: Advise
-    seq_len: int
-    mode: str
-    causal: bool
-    table: TaskScores | None
-    overrides: Sequence[str]
-    least: float | None
-    timed: Timed
+# --- candidates -----------------------------------------------------------------------------------
 
 
-# --- proofs ---------------------------------------------------------------------------------------
+def candidates(
+    question: Question, records: Sequence[Record], proofs: Mapping[str, Proofs]
+) -> Iterator[Candidate]:
+    """Every row with a score, or without a task every timed row."""
+    scores, timed = rows_of(question.table), question.timed.by_entry
+    rates: dict[object, set[object]] = {}
+    for trained in (record for record in records if record.cell.is_task):
+        rate = trained.cell.task.settings.get("learning_rate")
+        rates.setdefault(searched_row(trained), set()).add(rate)
+    for entry in scores or timed:
+        own, score = timed.get(entry, {}), scores.get(entry)
+        first = score.records[0] if score else next(iter(own.values()))
+        row = Candidate(
+            entry=entry,
+            mechanism=first.cell.mechanism,
+            score=score,
+            num_rates=len(rates[searched_row(first)]) if score else 0,
+            cost=cost_at(own, question.seq_len),
+        )
+        yield _judged(row, question, proofs.get(row.mechanism, Proofs()))
 
 
 def needs(mode: str, *, causal: bool, dtype: str) -> list[str]:
@@ -270,8 +264,60 @@ def needs(mode: str, *, causal: bool, dtype: str) -> list[str]:
 
 def unproven(proofs: Proofs, claims: Sequence[str]) -> list[str]:
     """Claims without a passed test."""
-    return [
-        claim
-        for claim in claims
-        if claim not in proofs.badges or proofs.badges[claim].status is not BadgeStatus.PASSED
-    ]
+    passed = [name for name, one in proofs.badges.items() if one.status is BadgeStatus.PASSED]
+    return [claim for claim in claims if claim not in passed]
+
+
+def _judged(row: Candidate, question: Question, proofs: Proofs) -> Candidate:
+    """The row with its proof in words, and the reason if it is not an answer."""
+    wanted = needs(question.mode, causal=question.causal, dtype=question.asked.dtype)
+    modules = {entry.name: entry.module for entry in catalogue()}
+    lacking = unproven(proofs, wanted)
+    proof = f"not proven: {', '.join(lacking)}" if lacking else ", ".join(wanted)
+    is_old = proofs.is_stale(modules.get(row.mechanism, ""))
+    no_cost = "" if row.cost else "no time at this length"
+    why = why_no_score(row.score, question) if row.score else no_cost
+    said = f"{proof} (of an earlier source)" if is_old else proof
+    return replace(row, proof=said, why_not=proof if lacking else why)
+
+
+def why_no_score(score: Score, question: Question) -> str:
+    """Reason why a score is not the required one; empty if it is."""
+    interval, table = score.interval, question.table
+    assert table is not None
+    if not score.may_be_ranked:
+        return f"not ranked: {score.marks[0] if score.marks else 'marked'}"
+    if interval is None or len(score.accuracies) < FEWEST_SEEDS:
+        return f"fewer than {FEWEST_SEEDS} seeds"
+    if question.least is None:
+        leaders = table.ranks.leaders() if table.ranks else ()
+        return "" if score.entry in leaders else "another row is ahead"
+    sign = -1 if table.unit else 1
+    low, high = sorted(sign * end for end in interval)
+    if low >= sign * question.least:
+        return ""
+    return OPEN if high >= sign * question.least else "falls short"
+
+
+def told_apart(rows: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+    """The answers that cannot be told apart from the cheapest, and the others, cheapest first.
+
+    If all were measured at this length and against one reference, ranks decide; else whether
+    intervals overlap. A row without a cost cannot be told apart from any.
+    """
+    fit = [row for row in rows if not row.why_not]
+    fit.sort(key=lambda row: row.cost.seconds if row.cost else math.inf)
+    costs = {row.entry: row.cost for row in fit if row.cost}
+    records = {name: cost.record for name, cost in costs.items() if cost.record}
+    references = {r.result.reference_key for r in records.values() if isinstance(r.result, Speed)}
+    is_alike = len(records) == len(costs) and len(references) == 1
+    ranks = rank_speed(records) if is_alike else None
+    if ranks and len(ranks.names) == len(costs):
+        first = {*ranks.leaders()}
+    else:
+        least = min((cost.high for cost in costs.values()), default=0.0)
+        first = {name for name, cost in costs.items() if cost.low <= least}
+    return (
+        [row for row in fit if not row.cost or row.entry in first],
+        [row for row in fit if row.cost and row.entry not in first],
+    )

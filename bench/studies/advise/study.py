@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from attentions.catalogue import catalogue
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.values import as_typed
 from bench.core.format import join_names, number, quantity
-from bench.core.proofs import Proofs, read_proofs
+from bench.core.proofs import read_proofs
 from bench.core.record import Record, Speed
 from bench.publishing.document import (
     Block,
@@ -28,63 +27,58 @@ from bench.publishing.document import (
     words,
 )
 from bench.publishing.metrics.marks import NOISY, marks
-from bench.publishing.metrics.ranks import rank_speed
-from bench.publishing.scores import Score, TaskScores
+from bench.publishing.scores import TaskScores
 from bench.studies.advise.evidence import (
-    OPEN,
     Candidate,
     Question,
+    Timed,
     board_of,
-    cost_at,
-    needs,
-    num_rates,
+    candidates,
     read_all,
+    rows_of,
     task_of,
     timed,
-    unproven,
+    told_apart,
 )
 from bench.studies.advise.experiment import cheapest, sweep_of
 from bench.studies.advise.settings import Advise
 from bench.studies.session import Session
 
-FEWEST_SEEDS = 3
-"""Smallest number of seeds with which a score counts as reached."""
-
 
 def study(asked: Advise, session: Session) -> None:
     """Answer each length and mode, and write the page if one is asked for."""
     records = read_all(asked.records)
-    board = board_of(records)
-    task = _Task(asked.task, session.composed) if asked.task else None
-    table = task_of(task.name, task.typed, board.tasks) if task else None
-    is_share = table is not None and not table.unit
-    if is_share and asked.score is not None and asked.score > 100:
-        raise ConfigError(
-            f"score={asked.score:g} is more than 100. On task={asked.task} a score is the "
-            "percentage of right answers, e.g. score=95."
-        )
-    proofs = read_proofs(Path("results"))
-    rows = [s.entry for s in table.scores if not (s.is_control or s.is_skipped)] if table else []
-    blocks: list[Block] = []
-    for mode in asked.mode:
-        causal = _causal(asked, table, mode)
-        for seq_len in asked.seq_len:
-            here = timed(board, asked, mode, seq_len, causal, rows)
-            anywhere = here if here.setting else timed(board, asked, mode, seq_len, None, rows)
-            sweep = sweep_of(asked, rows or sorted(anywhere.by_entry), [seq_len], mode, causal)
-            _check_range(asked, seq_len, mode, anywhere.lengths, sweep)
-            least = asked.score / 100 if asked.score is not None and is_share else asked.score
-            question = Question(
-                asked=asked,
-                seq_len=seq_len,
-                mode=mode,
-                causal=causal,
-                table=table,
-                overrides=task.overrides(table) if task and table else (),
-                least=least,
-                timed=here,
+    board, proofs = board_of(records), read_proofs(Path("results"))
+    table, overrides = None, list[str]()
+    if asked.task is not None:
+        own, typed = _task_settings(asked.task, session.composed)
+        table = task_of(asked.task, typed, board.tasks)
+        overrides = [*_overrides(asked.task, own, typed, table)]
+    least, is_share = asked.score, table is not None and not table.unit
+    if is_share and least is not None:
+        if least > 100:
+            raise ConfigError(
+                f"score={least:g} is more than 100. On task={asked.task} a score is the "
+                "percentage of right answers, e.g. score=95."
             )
-            blocks += answer(question, _candidates(question, records, proofs), records)
+        least /= 100
+    blocks: list[Block] = []
+    for mode, seq_len in product(asked.mode, asked.seq_len):
+        causal = mode in ("prefill", "decode") or (table is not None and table.causal)
+        causal = causal if asked.causal is None else asked.causal
+        question = Question(
+            asked=asked,
+            seq_len=seq_len,
+            mode=mode,
+            causal=causal,
+            table=table,
+            overrides=overrides,
+            least=least,
+        )
+        here = timed(board, question)
+        _check_range(question, here if here.setting else timed(board, question, whatever_mask=True))
+        question = replace(question, timed=here)
+        blocks += answer(question, [*candidates(question, records, proofs)], records)
     title = "Which one to take" if asked.page else "What the records say"
     origin = Text(["Answered from stored records by"])
     document = Document(title, [origin, Command(session.command("page")), *blocks])
@@ -93,140 +87,41 @@ def study(asked: Advise, session: Session) -> None:
         session.write(document, asked.page)
 
 
-class _Task:
-    """The task of a request.
-
-    Attributes:
-        name: its name in conf/task.
-        typed: settings that the command line gave.
-    """
-
-    def __init__(self, name: str, composed: Mapping[str, Any]) -> None:
-        self.name, self._own = name, dict(composed["task"][name])
-        given = set(composed.get("given", ()))
-        self.typed = {k: v for k, v in self._own.items() if f"task.{name}.{k}" in given}
-
-    def overrides(self, table: TaskScores) -> list[str]:
-        """Overrides that give a sweep the settings of some scores, except learning rates."""
-        stored = self._own | json.loads(table.settings)
-        differ = [k for k, v in self._own.items() if k in self.typed or stored[k] != v]
-        words_ = {k: stored[k] for k in differ if k != "learning_rate"}
-        return [f"task.{self.name}.{k}={as_typed(v)}" for k, v in words_.items()]
+_Task = dict[str, Any]
+"""Settings of a task."""
 
 
-def _causal(asked: Advise, table: TaskScores | None, mode: str) -> bool:
-    if asked.causal is not None:
-        return asked.causal
-    return mode in ("prefill", "decode") or (table is not None and table.causal)
+def _task_settings(name: str, composed: Mapping[str, Any]) -> tuple[_Task, _Task]:
+    """All settings of a task, and those that the command line gave."""
+    own, given = dict(composed["task"][name]), {*composed.get("given", ())}
+    return own, {k: v for k, v in own.items() if f"task.{name}.{k}" in given}
 
 
-def _check_range(
-    asked: Advise, seq_len: int, mode: str, lengths: Sequence[int], sweep: str
-) -> None:
+def _overrides(name: str, own: _Task, typed: _Task, table: TaskScores) -> Iterator[str]:
+    """Overrides that give a sweep the settings of some scores, except learning rates."""
+    stored = own | json.loads(table.settings)
+    for key, value in own.items():
+        if key != "learning_rate" and (key in typed or stored[key] != value):
+            yield f"task.{name}.{key}={as_typed(stored[key])}"
+
+
+def _check_range(question: Question, measured: Timed) -> None:
     """Refuse a length outside of what was measured.
 
     Raises:
         ConfigError: names the range, and the sweep that would answer.
     """
+    asked, seq_len, lengths = question.asked, question.seq_len, measured.lengths
     if lengths and lengths[0] <= seq_len <= lengths[-1]:
         return
-    what = f"mode={mode}, dtype={asked.dtype}, batch_size={asked.batch_size}"
+    what = f"mode={question.mode}, dtype={asked.dtype}, batch_size={asked.batch_size}"
+    sweep = sweep_of(question, rows_of(question.table) or sorted(measured.by_entry))
     then = f"This sweep would answer, and then the same command: {sweep}"
     if not lengths:
         raise ConfigError(f"Nothing is stored of {what}. {then}")
     raise ConfigError(
         f"seq_len={seq_len} is outside of what was measured: {lengths[0]:,} to {lengths[-1]:,} "
         f"tokens with {what}. No time is extrapolated. {then}"
-    )
-
-
-# --- candidates -----------------------------------------------------------------------------------
-
-
-def _candidates(
-    question: Question, records: Sequence[Record], proofs: Mapping[str, Proofs]
-) -> list[Candidate]:
-    """Every row with a score, or without a task every timed row."""
-    table, here = question.table, question.timed
-    found = []
-    for entry, mechanism in _rows(question).items():
-        row = Candidate(entry=entry, mechanism=mechanism)
-        if entry in here.by_entry:
-            row = replace(row, cost=cost_at(here.by_entry[entry], question.seq_len))
-        if table is not None:
-            score = next(s for s in table.scores if s.entry == entry)
-            tried = num_rates(score, table, [r for r in records if r.cell.is_task])
-            row = replace(row, score=score, num_rates=tried)
-        found.append(_judged(row, question, proofs.get(mechanism, Proofs())))
-    return found
-
-
-def _rows(question: Question) -> dict[str, str]:
-    """Mechanism of each row by its name."""
-    if question.table is not None:
-        scores = [s for s in question.table.scores if not (s.is_control or s.is_skipped)]
-        return {s.entry: s.records[0].cell.mechanism for s in scores}
-    return {
-        entry: next(iter(own.values())).cell.mechanism
-        for entry, own in question.timed.by_entry.items()
-    }
-
-
-def _judged(row: Candidate, question: Question, proofs: Proofs) -> Candidate:
-    """The row with its proof in words, and the reason if it is not an answer."""
-    wanted = needs(question.mode, causal=question.causal, dtype=question.asked.dtype)
-    modules = {entry.name: entry.module for entry in catalogue()}
-    lacking = unproven(proofs, wanted)
-    is_old = proofs.is_stale(modules.get(row.mechanism, ""))
-    proof = f"not proven: {', '.join(lacking)}" if lacking else ", ".join(wanted)
-    row = replace(row, proof=f"{proof} (of an earlier source)" if is_old else proof)
-    why = _why_no_score(row.score, question) if row.score else "" if row.cost else NO_COST
-    return replace(row, why_not=proof if lacking else why)
-
-
-def _why_no_score(score: Score, question: Question) -> str:
-    interval, table = score.interval, question.table
-    assert table is not None
-    if not score.may_be_ranked:
-        return f"not ranked: {score.marks[0] if score.marks else 'marked'}"
-    if interval is None or len(score.accuracies) < FEWEST_SEEDS:
-        return f"fewer than {FEWEST_SEEDS} seeds"
-    if question.least is None:
-        leaders = table.ranks.leaders() if table.ranks else ()
-        return "" if score.entry in leaders else "another row is ahead"
-    low, high = interval if not table.unit else (-interval[1], -interval[0])
-    least = question.least if not table.unit else -question.least
-    if low >= least:
-        return ""
-    return OPEN if high >= least else "falls short"
-
-
-NO_COST = "no time at this length"
-
-
-def told_apart(rows: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """The answers that cannot be told apart from the cheapest, and the others, cheapest first.
-
-    If all were measured at this length and against one reference, ranks decide; else whether
-    intervals overlap. A row without a cost cannot be told apart from any.
-    """
-    fit = [row for row in rows if not row.why_not]
-    fit.sort(key=lambda row: row.cost.seconds if row.cost else math.inf)
-    priced = [row for row in fit if row.cost]
-    if not priced:
-        return fit, []
-    records = {r.entry: r.cost.record for r in priced if r.cost and r.cost.record}
-    references = {r.result.reference_key for r in records.values() if isinstance(r.result, Speed)}
-    is_alike = len(records) == len(priced) and len(references) == 1
-    ranks = rank_speed(records) if is_alike else None
-    if ranks and len(ranks.names) == len(priced):
-        first = set(ranks.leaders())
-    else:
-        least = min(r.cost.high for r in priced if r.cost)
-        first = {r.entry for r in priced if r.cost and r.cost.low <= least}
-    return (
-        [row for row in fit if not row.cost or row.entry in first],
-        [row for row in priced if row.entry not in first],
     )
 
 

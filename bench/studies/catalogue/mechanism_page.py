@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
-import bench
 from attentions.catalogue import CatalogueEntry
 from bench.core.badges import BadgeStatus
+from bench.core.places import CHECKOUT
 from bench.core.proofs import stored_proofs
 from bench.core.rows import ON_REQUEST, rows_of
 from bench.measuring.costs.growth import Costs
@@ -18,7 +17,7 @@ from bench.studies.catalogue.listing import in_words
 from bench.studies.launches.page import in_one_line
 
 MADE = "Made by `make pages` from the docstrings of attentions/; edit those, not this."
-DOCS = Path(bench.__file__).resolve().parent.parent / "docs"
+DOCS = CHECKOUT / "docs"
 _ROW = re.compile(r"^\| .*\|$", re.MULTILINE)
 _OTHER_PAGES = ("mechanisms.md", "differences.md")
 

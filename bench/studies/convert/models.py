@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +43,8 @@ def of_cell(cell: Cell, teacher: Backbone | None) -> Pupil:
 
 # --- models of other libraries --------------------------------------------------------------------
 
+Exchange = Callable[[Any, str, dict[str, Any], float], list[str]]
+
 
 class Foreign(nn.Module):
     """A model of another library with the interface of a task's model.
@@ -51,11 +52,12 @@ class Foreign(nn.Module):
     Args:
         whole: the model.
         task: its inputs are token ids, of a causal language model, or patches of images.
+        exchange: puts a mechanism into all of its layers but a share, and returns their names.
     """
 
-    def __init__(self, whole: nn.Module, task: Task) -> None:
+    def __init__(self, whole: nn.Module, task: Task, exchange: Exchange) -> None:
         super().__init__()
-        self.whole, self._task = whole, task
+        self.whole, self.exchange, self._task = whole, exchange, task
 
     def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """Logits of a batch of the task: (B, A, classes) at positions, else (B, classes)."""
@@ -79,9 +81,10 @@ def load(folder: Path, task: Task) -> tuple[Foreign, Callable[[int], Foreign]]:
         ConfigError: the folder holds no model, or one that does not take the task's inputs.
     """
     try:
-        said = json.loads(read_regular(folder / "config.json"))
-        teacher, fresh = (_timm if "architecture" in said else _transformers)(folder)
-        model = Foreign(teacher, task)
+        is_timm = "architecture" in json.loads(read_regular(folder / "config.json"))
+        teacher, fresh = (_timm if is_timm else _transformers)(folder)
+        exchange = _replaced if is_timm else _attached
+        model = Foreign(teacher, task, exchange)
         example = next(iter(task.validation())).select(slice(1))
         with torch.no_grad():
             num_outputs = model.eval()(example.inputs, example.positions).shape[-1]
@@ -96,7 +99,7 @@ def load(folder: Path, task: Task) -> tuple[Foreign, Callable[[int], Foreign]]:
 
     def drawn(seed: int) -> Foreign:
         with seeded(seed, "teacher anew"):
-            return Foreign(fresh(), task)
+            return Foreign(fresh(), task, exchange)
 
     return model, drawn
 
@@ -141,21 +144,9 @@ def exchanged_in(model: Foreign, mechanism: str, settings: dict[str, Any], keep:
     Raises:
         ConfigError: its layers cannot be exchanged for this mechanism.
     """
-    new, names = copy.deepcopy(model), list[str]()
-
-    def every(name: str) -> bool:
-        names.append(name)
-        return True
-
-    replace: Any = attentions.replace_attention
+    new = copy.deepcopy(model)
     try:
-        if isinstance(new.whole, _pretrained()):
-            exchanged = _attached(new.whole, mechanism, settings, keep)
-        else:
-            replace(copy.deepcopy(new.whole), mechanism, where=every, **settings)
-            exchanged = _but_kept(names, keep)
-            if exchanged:
-                replace(new.whole, mechanism, where=exchanged, **settings)
+        exchanged = new.exchange(new.whole, mechanism, settings, keep)
     except ValueError as error:
         raise ConfigError(
             f"The teacher's layers cannot be exchanged for {mechanism}. {error}"
@@ -165,9 +156,18 @@ def exchanged_in(model: Foreign, mechanism: str, settings: dict[str, Any], keep:
     return Pupil(model=new, exchanged=tuple(f"whole.{name}" for name in exchanged))
 
 
-def _pretrained() -> tuple[type[nn.Module], ...]:
-    home = sys.modules.get("transformers")
-    return (home.PreTrainedModel,) if home else ()
+def _replaced(model: nn.Module, mechanism: str, settings: dict[str, Any], keep: float) -> list[str]:
+    """Exchange the attentions of a timm model; names are found in a copy, where all are."""
+    names, replace = list[str](), cast(Any, attentions.replace_attention)
+
+    def every(name: str) -> bool:
+        names.append(name)
+        return True
+
+    replace(copy.deepcopy(model), mechanism, where=every, **settings)
+    if exchanged := _but_kept(names, keep):
+        replace(model, mechanism, where=exchanged, **settings)
+    return exchanged
 
 
 def _attached(model: Any, mechanism: str, settings: dict[str, Any], keep: float) -> list[str]:

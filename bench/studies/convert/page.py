@@ -1,38 +1,124 @@
-"""The page of conversions: a table and pictures of each task, from the curves of a store."""
+"""Curves of a store, and their page: a table and pictures for each task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import groupby, product
+from itertools import product
 from pathlib import Path
 from statistics import fmean
+from typing import Annotated
 
-from bench.core.comparison import Runs, compare, holm
+from annotated_types import Len
+
+from bench.core.cli.limits import Amount, Count, Number, Share
+from bench.core.cli.limits import Text as Word
+from bench.core.comparison import Difference, Runs, compare
+from bench.core.grouping import grouped
 from bench.core.lines import Lines
 from bench.core.statistics import mean_interval
 from bench.publishing.charts.plain import Curves, chart_of
-from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
     Block,
     Bullets,
+    Chart,
     Column,
     Command,
     Document,
     Estimate,
-    Figure,
     Prose,
+    Row,
     Table,
     Text,
-    Value,
     words,
 )
+from bench.publishing.metrics.ranks import signs
 from bench.publishing.templates import prose
-from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
+
+CURVES, TEACHERS = "curves.jsonl", "teachers.jsonl"
 
 FEWEST_SEEDS = 3
 """Smallest number of seeds with which a row is compared with its control."""
+MIN_LEAD = 0.05
+"""Lead of the teacher over the control, as a share of the teacher's lead over chance, below which
+there is nothing to recover."""
+
+_MOST = 10_000
+"""Most scores of a curve."""
+_Scores = Annotated[tuple[Number, ...], Len(1, _MOST)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One conversion and its control.
+
+    Attributes:
+        key: hash of what was trained; a run whose key is stored is not trained again.
+        keep: share of the layers that stay softmax.
+        phases: steps of matching, distillation and fine-tuning.
+        steps: steps at which both were scored, from 0 on.
+        converted, scratch: scores at these steps, of the conversion and of its control.
+        teacher, chance: scores of the teacher and of guessing.
+        train_s: CPU seconds of both arms, and of the teacher if this run trained it.
+        source: what was converted, in words.
+        origin: machine, commit and day.
+    """
+
+    key: Word
+    task: Word
+    attention: Word
+    keep: Share
+    seed: Count
+    phases: tuple[Count, Count, Count]
+    steps: Annotated[tuple[Count, ...], Len(1, _MOST)]
+    converted: _Scores
+    scratch: _Scores
+    teacher: Number
+    chance: Number
+    unit: Word
+    train_s: Amount
+    source: Word
+    origin: Word
+
+    def __post_init__(self) -> None:
+        if not len(self.steps) == len(self.converted) == len(self.scratch):
+            raise ValueError("steps, converted and scratch have different lengths")
+        if self.steps[-1] < self.phases[0]:
+            raise ValueError("no score follows the first phase")
+
+    @property
+    def row(self) -> tuple[float, str]:
+        """Share that was kept, and mechanism: curves that differ in their seed have one row."""
+        return self.keep, self.attention
+
+    def recovered(self, at: int) -> float | None:
+        """Recovered share of the teacher's lead over the control, at an index of `steps`.
+
+        None if the lead is below `MIN_LEAD`.
+        """
+        lead = self.teacher - self.scratch[at]
+        whole = self.teacher - self.chance
+        if whole == 0 or lead / whole < MIN_LEAD:
+            return None
+        return (self.converted[at] - self.scratch[at]) / lead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablated:
+    """A teacher that was trained here: its score, and those without each of its mixers.
+
+    Attributes:
+        key: key of its cell.
+        without: scores with the output of one mixer set to 0, in the order of the layers.
+    """
+
+    key: Word
+    task: Word
+    seed: Count
+    score: Number
+    without: _Scores
 
 
 def write_page(
@@ -45,21 +131,14 @@ def write_page(
     """
     lines: Lines[Curve] = Lines(store / CURVES, Curve)
     curves = [curve for curve in lines.read() if not tasks or curve.task in tasks]
-    teachers: Lines[Ablated] = Lines(store / TEACHERS, Ablated)
-    shown = {curve.task for curve in curves}
-    ablated = [one for one in teachers.read(missing_ok=True) if one.task in shown]
-    document = partial(document_of, curves, ablated, command, notes)
-    return write_illustrated(page, charts(curves), document)
+    teachers = Lines[Ablated](store / TEACHERS, Ablated).read(missing_ok=True)
+    return write_illustrated(document_of(curves, teachers, command, notes), page)
 
 
 def document_of(
-    curves: Sequence[Curve],
-    ablated: Sequence[Ablated],
-    command: str,
-    notes: Sequence[str],
-    figures: Sequence[Figure],
+    curves: Sequence[Curve], ablated: Sequence[Ablated], command: str, notes: Sequence[str]
 ) -> Document:
-    """Tables at the last step, pictures over all steps."""
+    """Tables at the last step, pictures over all steps; teachers of other tasks are left out."""
     origins = "; ".join(sorted({curve.origin for curve in curves}))
     spent_min = sum(curve.train_s for curve in curves) / 60
     sources = " and ".join(sorted({curve.source for curve in curves}))
@@ -70,24 +149,23 @@ def document_of(
     )
     took = f"Measured on {origins}, in {spent_min:.1f} core-minutes, by"
     blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]
-    for task in dict.fromkeys(curve.task for curve in curves):
-        own = [curve for curve in curves if curve.task == task]
-        teachers = [one for one in ablated if one.task == task]
+    for task, own in grouped(curves, lambda curve: curve.task).items():
         blocks += [_table(task, own), Bullets([*_not_run(task, own)])]
-        blocks += [_without(task, own[0].unit, teachers)] if teachers else []
-    return Document(
-        "Softmax models converted", [*blocks, Prose(prose(__file__, "how_to_read")), *figures]
-    )
+        if teachers := [one for one in ablated if one.task == task]:
+            blocks.append(_without(task, own[0].unit, teachers))
+    blocks += [Prose(prose(__file__, "how_to_read")), *charts(curves)]
+    return Document("Softmax models converted", blocks)
 
 
 def charts(curves: Sequence[Curve]) -> Iterator[Chart]:
     """Recovered share against steps, a picture for each task and share that was kept."""
-    for task, keep in dict.fromkeys((curve.task, curve.keep) for curve in curves):
+    for (task, keep), own in grouped(curves, lambda curve: (curve.task, curve.keep)).items():
         lines: dict[str, list[list[float]]] = {}
-        for own in _rows([c for c in curves if (c.task, c.keep) == (task, keep)]):
-            means = [(s, _mean([c.recovered(i) for c in own])) for i, s in enumerate(own[0].steps)]
+        for (_, attention), seeds in _rows(own).items():
+            steps = enumerate(seeds[0].steps)
+            means = [(s, _mean([c.recovered(i) for c in seeds])) for i, s in steps]
             if points := [[float(s), 100 * mean.value] for s, mean in means if mean and s]:
-                lines[own[0].attention] = points
+                lines[attention] = points
         figure = Curves(
             title=f"{task}, {100 * keep:.0f} % of the layers kept softmax",
             x="steps",
@@ -99,13 +177,9 @@ def charts(curves: Sequence[Curve]) -> Iterator[Chart]:
             yield chart_of(f"recovered-{task}-keep-{100 * keep:.0f}", figure)
 
 
-def _row(curve: Curve) -> tuple[float, str]:
-    return curve.keep, curve.attention
-
-
-def _rows(curves: Sequence[Curve]) -> list[list[Curve]]:
-    """Curves grouped by the share that was kept and by mechanism, one per seed."""
-    return [list(own) for _, own in groupby(sorted(curves, key=_row), key=_row)]
+def _rows(curves: Sequence[Curve]) -> dict[tuple[float, str], list[Curve]]:
+    """Curves by row, one for each seed."""
+    return grouped(sorted(curves, key=lambda curve: curve.row), lambda curve: curve.row)
 
 
 def _mean(values: Sequence[float | None]) -> Estimate | None:
@@ -147,47 +221,44 @@ def _table(task: str, curves: Sequence[Curve]) -> Table:
         words("verdict", "against scratch"),
         Column("seeds", digits=".0f"),
     )
-    rows, all_rows = list[dict[str, Value]](), _rows(curves)
-    for own, verdict in zip(all_rows, _verdicts(all_rows), strict=True):
-        matched = next(i for i, s in enumerate(own[0].steps) if s >= own[0].phases[0])
-        rows.append(
-            {
-                "attention": own[0].attention,
-                "keep": own[0].keep,
-                "teacher": fmean(c.teacher for c in own),
-                "matched": _mean([c.converted[matched] for c in own]),
-                "converted": _mean([c.converted[-1] for c in own]),
-                "scratch": _mean([c.scratch[-1] for c in own]),
-                "recovered": _mean([c.recovered(-1) for c in own]),
-                "verdict": verdict,
-                "seeds": len(own),
-            }
-        )
-    return Table(title=f"{task}, after {curves[0].steps[-1]} steps", columns=columns, rows=rows)
+    rows = [*_rows(curves).values()]
+    verdicts = signs([_against_scratch(own) for own in rows])
+    shown = [_row(own, _VERDICTS[sign]) for own, sign in zip(rows, verdicts, strict=True)]
+    return Table(title=f"{task}, after {curves[0].steps[-1]} steps", columns=columns, rows=shown)
 
 
-def _verdicts(rows: Sequence[Sequence[Curve]]) -> Iterator[str]:
-    """Verdict on each row against its control: paired by seed, Holm's correction over all rows."""
-    found = [
-        compare(
-            Runs(scores={c.seed: c.converted[-1] for c in own}),
-            Runs(scores={c.seed: c.scratch[-1] for c in own}),
-            less_is_better=bool(own[0].unit),
-        )
-        for own in rows
-    ]
-    known = [each if each and each.num_seeds >= FEWEST_SEEDS else None for each in found]
-    stands = holm([each.p_value if each else 1.0 for each in known])
-    for each, is_decided in zip(known, stands, strict=True):
-        way = "better" if each and each.ahead > 0.5 else "worse"
-        yield way if is_decided else "undecided"
+_VERDICTS = {1: "better", -1: "worse", 0: "undecided"}
+
+
+def _against_scratch(own: Sequence[Curve]) -> Difference | None:
+    """Comparison of a row with its control, seed by seed; None with too few seeds."""
+    if len({curve.seed for curve in own}) < FEWEST_SEEDS:
+        return None
+    converted = Runs(scores={c.seed: c.converted[-1] for c in own})
+    scratch = Runs(scores={c.seed: c.scratch[-1] for c in own})
+    return compare(converted, scratch, less_is_better=bool(own[0].unit))
+
+
+def _row(own: Sequence[Curve], verdict: str) -> Row:
+    matched = next(i for i, step in enumerate(own[0].steps) if step >= own[0].phases[0])
+    return {
+        "attention": own[0].attention,
+        "keep": own[0].keep,
+        "teacher": fmean(c.teacher for c in own),
+        "matched": _mean([c.converted[matched] for c in own]),
+        "converted": _mean([c.converted[-1] for c in own]),
+        "scratch": _mean([c.scratch[-1] for c in own]),
+        "recovered": _mean([c.recovered(-1) for c in own]),
+        "verdict": verdict,
+        "seeds": len(own),
+    }
 
 
 def _not_run(task: str, curves: Sequence[Curve]) -> Iterator[str]:
     """Rows that lack a seed which another row of the task has."""
-    seeds = {curve.seed for curve in curves}
-    shares, names = ({getattr(c, key): 0 for c in curves} for key in ("keep", "attention"))
-    for keep, attention in product(shares, names):
-        own = {curve.seed for curve in curves if _row(curve) == (keep, attention)}
+    rows, seeds = _rows(curves), {curve.seed for curve in curves}
+    shares, names = (dict.fromkeys(part) for part in zip(*(c.row for c in curves), strict=True))
+    for row in product(shares, names):
+        own = {curve.seed for curve in rows.get(row, ())}
         if lacking := ", ".join(map(str, sorted(seeds - own))):
-            yield f"Not run on {task}: {attention} with {100 * keep:.0f} % kept, seed {lacking}."
+            yield f"Not run on {task}: {row[1]} with {100 * row[0]:.0f} % kept, seed {lacking}."

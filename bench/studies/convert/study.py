@@ -1,4 +1,4 @@
-"""Convert each model that the store lacks, and keep its curve."""
+"""Exchange the layers of a trained softmax model for another mechanism, and train it further."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
@@ -20,16 +19,28 @@ from bench.core.cli.errors import ConfigError
 from bench.core.cli.stored_files import read_regular, shown
 from bench.core.clock import cpu_s
 from bench.core.lines import Lines
+from bench.core.settings import (
+    Folder,
+    Group,
+    Interval,
+    Many,
+    Name,
+    Rows,
+    Seed,
+    Settings,
+    Some,
+    Span,
+    chosen,
+    rows,
+)
 from bench.measuring.config import training_config
 from bench.measuring.plan import PlannedCell
 from bench.measuring.plugins import PluginFailed, code_of
-from bench.measuring.tasks.base import Task, build_task
+from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.train import Diverged, score_on_test_set
-from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
-from bench.studies.convert.models import Pupil, exchanged_in, load, num_layers_of, of_cell
-from bench.studies.convert.page import charts, document_of
-from bench.studies.convert.settings import Convert
-from bench.studies.convert.training import converted, from_scratch, looks
+from bench.studies.convert.models import exchanged_in, load, num_layers_of, of_cell
+from bench.studies.convert.page import CURVES, TEACHERS, Ablated, Curve, document_of
+from bench.studies.convert.training import by_labels, from_teacher, looks, trained
 from bench.studies.session import Session
 
 PAGE, CHECKPOINTS = "conversion.md", "checkpoints"
@@ -38,6 +49,51 @@ MAX_WEIGHTS_BYTES = 2**40
 
 _ROUNDING = 0.005
 """A share that is nearer than this to a whole number of layers was meant as that number."""
+
+Steps = Annotated[int, Interval(ge=0, le=1_000_000)]
+
+
+class Convert(Settings):
+    """Exchange the layers of a trained softmax model for another mechanism, and train it further.
+
+    Three phases: the exchanged layers learn the outputs of those that they replace, then the model
+    learns the logits of the one before, then the labels. The control is the same model trained from
+    scratch on as many batches.
+    """
+
+    attention: Rows = rows("linear", "hedgehog", "gla", "gated_deltanet")
+    task: Annotated[dict[str, Any], Group("task")] = chosen("recall_causal")
+    keep: Many[Annotated[float, Interval(ge=0.0, lt=1.0)]] = (0.0, 0.25, 0.5)
+    """Share of the layers that stay softmax, rounded to whole layers, evenly spaced, the last among
+    them.
+    """
+    num_layers: Annotated[int, Interval(ge=1, le=64)] = 4
+    """Layers of a teacher that is trained here."""
+    teacher: Folder | None = None
+    """Folder of a trained model of yours, for Transformers or timm; it gets the task's inputs."""
+    match_steps: Steps = 60
+    """Steps of the first phase."""
+    distil_steps: Steps = 60
+    """Steps of the second."""
+    tune_steps: Steps = 60
+    """Steps of the third."""
+    rate_share: Annotated[float, Interval(gt=0.0, le=10.0)] = 0.3
+    """Learning rate of phases two and three, as a share of the task's."""
+    seed: Many[Seed] = (0, 1, 2)
+    """Seed of weights and data, one or a list."""
+    budget: Span | None = None
+    """30m, 2h: no model begins that would end later; the same command goes on from there."""
+    plugins: Some[Name] = ()
+    """Modules to import that register further mechanisms or tasks."""
+    docs: Folder = Path("${out}")
+    """Folder for conversion.md and its pictures, e.g. docs/results."""
+    out: Folder = Path("results/conversion")
+    """Folder of curves.jsonl and of trained teachers."""
+
+    @property
+    def phases(self) -> tuple[int, int, int]:
+        """Steps of each phase."""
+        return self.match_steps, self.distil_steps, self.tune_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +128,11 @@ def study(asked: Convert, session: Session) -> None:
     known = {curve.key: curve for curve in store.read(missing_ok=True)}
     todo = [run for run in runs if run.key not in known]
     torch.set_num_threads(1)
-    teachers = _Teachers(asked, session)
     with session.each(todo, "model", within_s=asked.budget) as units:
         for run in units:
             try:
                 with code_of(run.scratch.mechanism):
-                    curve = _convert(run, asked, session, teachers)
+                    curve = _convert(run, asked, session)
             except (Diverged, PluginFailed) as error:
                 session.note(f"{run.describe()} has no curve: {error}")
                 continue
@@ -90,38 +145,45 @@ def study(asked: Convert, session: Session) -> None:
         own = {run.teacher.key: run.teacher for run in runs if run.key in known}
         ablated = [] if asked.teacher else [*_ablated(own.values(), asked.out, session)]
         command = session.command("docs", "budget")
-        document = partial(document_of, curves, ablated, command, session.notes)
-        session.publish(asked.docs / PAGE, charts(curves), document)
+        session.publish(document_of(curves, ablated, command, session.notes), asked.docs / PAGE)
+
+
+# --- what to convert ------------------------------------------------------------------------------
 
 
 def _runs(asked: Convert, session: Session) -> Iterator[Run]:
     """Every conversion: one task after the other, the first seed of all rows before the next."""
     digest = asked.teacher and _digest(asked.teacher)
-    shares = _shares(asked, session)
-
-    def plan(keep: float, attention: Mapping[str, Any]) -> dict[tuple[str, str, int], PlannedCell]:
-        kept = {"num_layers": asked.num_layers, "softmax_layers": round(keep * asked.num_layers)}
-        tasks = {label: settings | kept for label, settings in asked.task.items()}
-        more = {"seed": list(asked.seed), "plugins": list(asked.plugins), "device": "cpu"}
-        planned = session.plan(training_config(attention, tasks, asked.out, **more))
-        return {(p.cell.entry, p.cell.task.label, p.cell.task.seed): p for p in planned}
-
-    teachers = plan(0.0, {"softmax": {"mechanism": "softmax"}})
-    rows = {keep: plan(keep, session.composed["attention"]) for keep in shares}
+    own = session.composed["attention"]
+    planned = [
+        (keep, p) for keep in _shares(asked, session) for p in _plan(asked, session, keep, own)
+    ]
+    softmax = _plan(asked, session, 0.0, {"softmax": {"mechanism": "softmax"}})
+    teachers = {(p.cell.task.label, p.cell.task.seed): p.cell for p in softmax}
     refused: set[str] = set()
-    for label, seed, keep in product(asked.task, asked.seed, shares):
-        teacher = teachers["softmax", label, seed].cell
-        for (_, *about), one in rows[keep].items():
-            if about != [label, seed]:
+    for place, teacher in teachers.items():
+        for keep, one in planned:
+            work = one.cell.task
+            if (work.label, work.seed) != place:
                 continue
             if one.unsupported:
-                refused.add(f"{one.cell.entry} is left out on {label}: {one.unsupported}")
+                refused.add(f"{one.cell.entry} is left out on {work.label}: {one.unsupported}")
                 continue
-            trained = [digest or teacher.key, one.cell.key, keep, asked.phases, asked.rate_share]
-            key = hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:16]
+            about = [digest or teacher.key, one.cell.key, keep, asked.phases, asked.rate_share]
+            key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
             yield Run(key=key, scratch=one.cell, teacher=teacher, keep=keep)
-    for words_ in sorted(refused):
-        session.note(words_)
+    for words in sorted(refused):
+        session.note(words)
+
+
+def _plan(
+    asked: Convert, session: Session, keep: float, attention: Mapping[str, Any]
+) -> tuple[PlannedCell, ...]:
+    """Rows in a model whose other layers are softmax, task by task and seed by seed."""
+    kept = {"num_layers": asked.num_layers, "softmax_layers": round(keep * asked.num_layers)}
+    tasks = {label: settings | kept for label, settings in asked.task.items()}
+    more = {"seed": list(asked.seed), "plugins": list(asked.plugins), "device": "cpu"}
+    return session.plan(training_config(attention, tasks, asked.out, **more))
 
 
 def _shares(asked: Convert, session: Session) -> list[float]:
@@ -149,33 +211,6 @@ def _shares(asked: Convert, session: Session) -> list[float]:
     return [*found]
 
 
-def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[Ablated]:
-    """Scores of each teacher, and without each of its mixers, measured once."""
-    store: Lines[Ablated] = Lines(out / TEACHERS, Ablated)
-    known = {one.key: one for one in store.read(missing_ok=True)}
-    for cell in teachers:
-        if cell.key not in known:
-            model = session.trained(cell, out / CHECKPOINTS)
-            task, seed = build_task(cell.task.task, cell.task.settings), cell.task.seed
-            score = partial(score_on_test_set, model, task, seed, torch.device("cpu"))
-            whole, without = score(), []
-            for name in (f"blocks.{i}.mixer" for i in range(len(model.blocks))):
-                mixer = model.get_submodule(name)
-                handle = mixer.register_forward_hook(lambda *args: args[-1] * 0)
-                without.append(score())
-                handle.remove()
-            found = Ablated(
-                key=cell.key,
-                task=cell.task.label,
-                seed=seed,
-                score=whole,
-                without=tuple(without),
-            )
-            store.append(found)
-            known[cell.key] = found
-        yield known[cell.key]
-
-
 def _digest(folder: Path) -> str:
     """Hash of the files of a model.
 
@@ -195,50 +230,39 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-class _Teachers:
-    """Teachers of runs; one that is trained here is kept until a run has another."""
+# --- what is trained ------------------------------------------------------------------------------
 
-    def __init__(self, asked: Convert, session: Session) -> None:
-        self._asked, self._session = asked, session
-        self._own: dict[str, Any] = {}
 
-    def pair(self, run: Run, task: Task) -> tuple[nn.Module, Pupil, nn.Module]:
-        """Teacher, the model to convert, and the control."""
-        asked, cell = self._asked, run.scratch
-        if asked.teacher is None:
-            if run.teacher.key not in self._own:
-                model = self._session.trained(run.teacher, asked.out / CHECKPOINTS)
-                self._own = {run.teacher.key: model}
-            teacher = self._own[run.teacher.key]
-            return teacher, of_cell(cell, teacher), of_cell(cell, None).model
-        teacher, drawn = load(asked.teacher, task)
+def _convert(run: Run, asked: Convert, session: Session) -> Curve:
+    began_s, cell, work = cpu_s(), run.scratch, run.scratch.task
+    task, seed, at = build_task(work.task, work.settings), work.seed, looks(asked.phases)
+    teacher: nn.Module
+    if asked.teacher is None:
+        source = f"a softmax model of {asked.num_layers} layers"
+        teacher = own = session.trained(run.teacher, asked.out / CHECKPOINTS)
+        pupil, control = of_cell(cell, own), of_cell(cell, None).model
+    else:
+        source, (given, drawn) = shown(asked.teacher), load(asked.teacher, task)
         exchange = (cell.mechanism, cell.hyperparameters, run.keep)
-        fresh = exchanged_in(drawn(cell.task.seed), *exchange)
-        return teacher, exchanged_in(teacher, *exchange), fresh.model
-
-
-def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) -> Curve:
-    began_s, work = cpu_s(), run.scratch.task
-    task = build_task(work.task, work.settings)
-    teacher, pupil, control = teachers.pair(run, task)
+        control = exchanged_in(drawn(seed), *exchange).model
+        teacher, pupil = given, exchanged_in(given, *exchange)
 
     def say(arm: str) -> Callable[[str], None]:
-        return lambda words_: session.status(f"{run.describe()}, {arm}: {words_}")
+        return lambda words: session.status(f"{run.describe()}, {arm}: {words}")
 
-    seed = work.seed
     whole = score_on_test_set(teacher, task, seed, torch.device("cpu"))
-    source = f"a softmax model of {asked.num_layers} layers"
-    source = shown(asked.teacher) if asked.teacher else source
-    made = converted(pupil, teacher, task, asked.phases, asked.rate_share, seed, say("converted"))
-    anew = from_scratch(control, task, asked.phases, seed, say("from scratch"))
+    phases = from_teacher(pupil, teacher, asked.phases, asked.rate_share)
+    made = trained(pupil.model, task, seed, phases, at, say("converted"))
+    labels = [by_labels(control, sum(asked.phases))]
+    anew = trained(control, task, seed, labels, at, say("from scratch"))
     return Curve(
         key=run.key,
         task=work.label,
-        attention=run.scratch.entry,
+        attention=cell.entry,
         keep=run.keep,
         seed=seed,
         phases=asked.phases,
-        steps=looks(asked.phases),
+        steps=at,
         converted=made,
         scratch=anew,
         teacher=whole,
@@ -247,4 +271,29 @@ def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) ->
         train_s=cpu_s() - began_s,
         source=source,
         origin=session.place,
+    )
+
+
+def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[Ablated]:
+    """Scores of each teacher, and without each of its mixers, measured once."""
+    store: Lines[Ablated] = Lines(out / TEACHERS, Ablated)
+    known = {one.key: one for one in store.read(missing_ok=True)}
+    for cell in teachers:
+        if cell.key not in known:
+            known[cell.key] = _without_mixers(cell, out, session)
+            store.append(known[cell.key])
+        yield known[cell.key]
+
+
+def _without_mixers(cell: Cell, out: Path, session: Session) -> Ablated:
+    model, work = session.trained(cell, out / CHECKPOINTS), cell.task
+    task = build_task(work.task, work.settings)
+    score = partial(score_on_test_set, model, task, work.seed, torch.device("cpu"))
+    whole, without = score(), list[float]()
+    for mixer in model.mixers:
+        handle = mixer.register_forward_hook(lambda *args: args[-1] * 0)
+        without.append(score())
+        handle.remove()
+    return Ablated(
+        key=cell.key, task=work.label, seed=work.seed, score=whole, without=tuple(without)
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -15,41 +15,34 @@ from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, Task, seeded
 from bench.measuring.tasks.train import Diverged, learning_rate, score_on_test_set
 from bench.studies.convert.models import Pupil
 
-Phases = tuple[int, int, int]
+Steps = tuple[int, int, int]
 """Updates of matching, of distillation and of fine-tuning."""
 
 NUM_LOOKS = 6
 """Number of evenly spaced scores of a curve, not counting the one before the first step."""
 
 
-def looks(phases: Phases) -> tuple[int, ...]:
+def looks(steps: Steps) -> tuple[int, ...]:
     """Steps at which a model is scored: evenly spaced from 0, and after each phase."""
-    even = {round(i * sum(phases) / NUM_LOOKS) for i in range(NUM_LOOKS + 1)}
-    return tuple(sorted({*even, *accumulate(phases)}))
+    even = {round(i * sum(steps) / NUM_LOOKS) for i in range(NUM_LOOKS + 1)}
+    return tuple(sorted({*even, *accumulate(steps)}))
 
 
-def converted(
-    pupil: Pupil,
-    teacher: nn.Module,
-    task: Task,
-    phases: Phases,
-    rate_share: float,
-    seed: int,
-    say: Callable[[str], None],
-) -> tuple[float, ...]:
-    """Train an exchanged model by its teacher and then by labels.
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Updates of some parameters by a loss, at a share of the task's learning rate."""
 
-    Returns:
-        Its scores on the test set at `looks`.
+    num_steps: int
+    parameters: Sequence[nn.Parameter]
+    loss_of: Callable[[Batch], Tensor]
+    rate_share: float = 1.0
 
-    Raises:
-        Diverged: a loss or a prediction is not finite.
-    """
+
+def from_teacher(pupil: Pupil, teacher: nn.Module, steps: Steps, rate_share: float) -> list[Phase]:
+    """Match the outputs of exchanged mixers, then the teacher's logits, then the labels."""
     teacher.eval().requires_grad_(requires_grad=False)
     pupil.model.requires_grad_()  # in a copy of a teacher, parameters may be frozen
     places = [(teacher.get_submodule(n), pupil.model.get_submodule(n)) for n in pupil.exchanged]
-    own = [p for _, mixer in places for p in mixer.parameters()]
-    everything = list(pupil.model.parameters())
 
     def outputs(batch: Batch) -> Tensor:
         calls, handles = [], []
@@ -73,35 +66,24 @@ def converted(
         asked = batch.targets.flatten() != NO_ANSWER
         return kl_div(mine[asked], wanted[asked], reduction="batchmean", log_target=True)
 
-    course = Course(pupil.model, task, seed, phases, say)
-    with seeded(seed, "conversion"):
-        course.train(own, phases[0], outputs)
-        course.train(everything, phases[1], logits, rate_share)
-        course.train(everything, phases[2], lambda b: labels(pupil.model, b), rate_share)
-    return tuple(course.scores)
+    mixers = [p for _, mixer in places for p in mixer.parameters()]
+    everything = [*pupil.model.parameters()]
+    match, distil, tune = steps
+    return [
+        Phase(num_steps=match, parameters=mixers, loss_of=outputs),
+        Phase(num_steps=distil, parameters=everything, loss_of=logits, rate_share=rate_share),
+        replace(by_labels(pupil.model, tune), rate_share=rate_share),
+    ]
 
 
-def from_scratch(
-    model: nn.Module, task: Task, phases: Phases, seed: int, say: Callable[[str], None]
-) -> tuple[float, ...]:
-    """Train a model by labels alone on the same batches, in one phase of as many steps.
+def by_labels(model: nn.Module, num_steps: int) -> Phase:
+    """Train a whole model by the cross entropy of the answers."""
 
-    Returns:
-        Its scores on the test set at `looks`.
+    def loss(batch: Batch) -> Tensor:
+        logits = model(batch.inputs, batch.positions)
+        return cross_entropy(logits.flatten(0, -2), batch.targets.flatten())
 
-    Raises:
-        Diverged: a loss or a prediction is not finite.
-    """
-    course = Course(model, task, seed, phases, say)
-    with seeded(seed, "conversion"):
-        course.train(list(model.parameters()), sum(phases), lambda b: labels(model, b))
-    return tuple(course.scores)
-
-
-def labels(model: nn.Module, batch: Batch) -> Tensor:
-    """Cross entropy of the answers."""
-    logits = model(batch.inputs, batch.positions)
-    return cross_entropy(logits.flatten(0, -2), batch.targets.flatten())
+    return Phase(num_steps=num_steps, parameters=[*model.parameters()], loss_of=loss)
 
 
 def first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
@@ -109,53 +91,49 @@ def first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     return output if isinstance(output, Tensor) else output[0]
 
 
-class Course:
-    """A model in training, over phases, on the batches of a seed; its scores on the test set."""
+def trained(
+    model: nn.Module,
+    task: Task,
+    seed: int,
+    phases: Sequence[Phase],
+    at: Sequence[int],
+    say: Callable[[str], None],
+) -> tuple[float, ...]:
+    """Train a model on the batches of a seed; each phase has its own warm-up and cosine schedule.
 
-    def __init__(
-        self, model: nn.Module, task: Task, seed: int, phases: Phases, say: Callable[[str], None]
-    ) -> None:
-        self.scores: list[float] = []
-        self._model, self._task, self._seed, self._say = model, task, seed, say
-        self._looks, self._step = looks(phases), 0
-        self._batches = task.batches(Split.TRAIN, seed)
-        self._look()
+    Returns:
+        Its scores on the test set at some steps, of which the first is 0.
 
-    def train(
-        self,
-        parameters: list[nn.Parameter],
-        num_steps: int,
-        loss_of: Callable[[Batch], Tensor],
-        rate_share: float = 1.0,
-    ) -> None:
-        """Train one phase at a share of the task's rate, with its own warm-up and cosine schedule.
+    Raises:
+        Diverged: a loss or a prediction is not finite.
+    """
 
-        Raises:
-            Diverged: a loss is not finite.
-        """
-        usual = self._task.recipe
-        rate = usual.learning_rate * rate_share
-        recipe = replace(usual, num_steps=max(num_steps, 1), learning_rate=rate)
-        optimiser = torch.optim.AdamW(
-            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
-        for step in range(1, num_steps + 1):
-            self._model.train()
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(recipe, step)
-            loss = loss_of(next(self._batches))
-            if not math.isfinite(value := loss.item()):
-                raise Diverged(self._step + 1, value)
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, recipe.max_grad_norm)
-            optimiser.step()
-            self._step += 1
-            if self._step in self._looks:
-                self._look()
+    def score() -> float:
+        say(f"step {step} of {at[-1]}")
+        with seeded(step, "look"):
+            return score_on_test_set(model, task, seed, torch.device("cpu"))
 
-    def _look(self) -> None:
-        self._say(f"step {self._step} of {self._looks[-1]}")
-        with seeded(self._step, "look"):
-            scored = score_on_test_set(self._model, self._task, self._seed, torch.device("cpu"))
-        self.scores.append(scored)
+    step, batches = 0, task.batches(Split.TRAIN, seed)
+    scores = [score()]
+    with seeded(seed, "conversion"):
+        for phase in phases:
+            rate = task.recipe.learning_rate * phase.rate_share
+            recipe = replace(task.recipe, num_steps=max(phase.num_steps, 1), learning_rate=rate)
+            optimiser = torch.optim.AdamW(
+                phase.parameters, lr=rate, weight_decay=recipe.weight_decay, fused=True
+            )
+            for own_step in range(1, phase.num_steps + 1):
+                model.train()
+                for group in optimiser.param_groups:
+                    group["lr"] = learning_rate(recipe, own_step)
+                loss = phase.loss_of(next(batches))
+                if not math.isfinite(value := loss.item()):
+                    raise Diverged(step + 1, value)
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(phase.parameters, recipe.max_grad_norm)
+                optimiser.step()
+                step += 1
+                if step in at:
+                    scores.append(score())
+    return tuple(scores)

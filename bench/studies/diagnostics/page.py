@@ -10,9 +10,9 @@ from bench.core.cli.files import write_whole
 from bench.core.finding import sentences as finding_sentences
 from bench.core.format import format_duration
 from bench.core.numbers import Line, Origin
-from bench.publishing.charts.spec import Chart
 from bench.publishing.charts.write import write_charts
 from bench.publishing.diagnostics import left_out_words, sections
+from bench.publishing.document import Chart
 from bench.publishing.markdown import section_blocks
 from bench.publishing.templates import prose
 

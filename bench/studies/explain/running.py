@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +14,19 @@ from attentions import AttentionLayer, attention_class
 from bench.core.cell import Cell, TaskWorkload
 from bench.core.cli.entries import TaskEntry
 from bench.core.cli.errors import ConfigError
+from bench.core.settings import (
+    Field,
+    Folder,
+    Interval,
+    Many,
+    Name,
+    Rows,
+    Seed,
+    Settings,
+    Some,
+    Word,
+    rows,
+)
 from bench.measuring.plan import checked_hyperparameters, checked_settings
 from bench.measuring.plugins import PluginFailed, code_of
 from bench.measuring.tasks.base import build_task, generator
@@ -22,14 +36,53 @@ from bench.measuring.tasks.model import Backbone, build_model
 from bench.measuring.tasks.train import Diverged
 from bench.measuring.tasks.watching import layers_for
 from bench.measuring.unsupported import why_not
-from bench.studies.explain.methods import relevance
+from bench.studies.explain.methods import NAMES, relevance
 from bench.studies.explain.scores import SCORES, curves, located
-from bench.studies.explain.settings import Explain
 from bench.studies.session import Session
 
 _CHUNK = 64  # images that are explained at once
 _INSERTED = "inserted"
 _STEP_S, _IMAGE_S = 0.05, 0.01  # guesses; the progress bar corrects them by how they turn out
+
+CANVAS = {
+    "canvas_size": 24,
+    "num_digits": 2,
+    "num_scraps": 3,
+    "class_token": True,
+    "embed_dim": 64,
+    "num_heads": 4,
+    "num_layers": 2,
+    "num_steps": 700,
+    "batch_size": 64,
+    "learning_rate": 0.003,
+}
+
+
+class Explain(Settings):
+    """Explain the answers of a small vision transformer on canvases, with each mechanism in it.
+
+    Explanations by several methods are scored against the true positions of the digits.
+    """
+
+    attention: Rows = rows("softmax", "nala", "flatten")
+    explain: Many[Annotated[str, Word(lambda: NAMES)]] = NAMES
+    """Methods; see bench/studies/explain/methods.py."""
+    num_images: Annotated[int, Interval(ge=2, le=10_000)] = 256
+    """Test canvases; each class on them is explained."""
+    seed: Many[Seed] = (0,)
+    """Seed of training, or a list of them."""
+    identity: Literal["after_prior", "before_prior"] = "after_prior"
+    """decision_aware: I / 2 is added after attention is multiplied by the prior, or before."""
+    canvas: dict[str, Any] = Field(default=CANVAS)
+    """The task, as in conf/task/canvas.yaml. Two digits of different classes show whether a method
+    separates classes.
+    """
+    plugins: Some[Name] = ()
+    """Modules to import that register further mechanisms."""
+    docs: Folder = Path("${out}")
+    """Folder for explain.md and its pictures, e.g. docs/results."""
+    out: Folder = Path("results/explain")
+    """Trained models, and explain.csv with a row for each."""
 
 
 @dataclass(frozen=True, kw_only=True)

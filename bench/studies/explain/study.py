@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from bench.publishing.charts.plain import Curves, chart_of
-from bench.publishing.charts.spec import Chart
 from bench.publishing.document import (
     Block,
+    Chart,
     Column,
     Command,
     Document,
-    Figure,
     Heading,
     Prose,
     Row,
@@ -24,9 +23,8 @@ from bench.publishing.document import (
 )
 from bench.publishing.templates import prose
 from bench.studies.explain.methods import RANDOM
-from bench.studies.explain.running import Scores, runs_of, scored
+from bench.studies.explain.running import Explain, Scores, runs_of, scored
 from bench.studies.explain.scores import NUM_SHARES, SCORES, over_images, over_models
-from bench.studies.explain.settings import Explain
 from bench.studies.session import Session
 
 PAGE, CSV = "explain.md", "explain.csv"
@@ -49,22 +47,18 @@ def study(asked: Explain, session: Session) -> None:
         for run in todo:
             scores += scored(run, asked, session)
     if scores:
-
-        def document_of(figures: Sequence[Figure]) -> Document:
-            blocks: list[Block] = [
-                Prose(f"{escape(session.origin())} {_MODELS_APART}, by"),
-                Command(session.command("docs")),
-                Text([_basis(asked, scores)], session.notes),
-                *_tables(asked, scores),
-                *figures,
-                Heading("How to read this"),
-                Prose(prose(__file__, "how_to_read", num_shares=NUM_SHARES)),
-                Heading("What the papers leave open, and our reading"),
-                Prose(_open(asked.identity)),
-            ]
-            return Document("Explanations, scored", blocks)
-
-        session.publish(asked.docs / PAGE, _charts(asked, scores), document_of)
+        blocks: list[Block] = [
+            Prose(f"{escape(session.origin())} {_MODELS_APART}, by"),
+            Command(session.command("docs")),
+            Text([_basis(asked, scores)], session.notes),
+            *_tables(asked, scores),
+            *_charts(asked, scores),
+            Heading("How to read this"),
+            Prose(prose(__file__, "how_to_read", num_shares=NUM_SHARES)),
+            Heading("What the papers leave open, and our reading"),
+            Prose(_open(asked.identity)),
+        ]
+        session.publish(Document("Explanations, scored", blocks), asked.docs / PAGE)
         session.write(Document("", [_models(asked, scores)]), asked.out / CSV)
 
 

@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import bench
 from attentions.catalogue import catalogue
 from bench.core.cell import DTYPES
 from bench.core.cli.command import read_yaml
@@ -21,6 +20,7 @@ from bench.core.cli.entries import AttentionEntry, read_attention_entries
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
 from bench.core.cli.limits import MAX_SIZE
+from bench.core.places import CHECKOUT
 from bench.core.settings import (
     BeforeValidator,
     Folder,
@@ -36,7 +36,6 @@ from bench.core.settings import (
 from bench.studies.launches.page import COMPILED, CSV, PAGE, document, flat
 from bench.studies.session import Session, run_study
 
-ROOT = Path(bench.__file__).resolve().parent.parent
 USUAL: dict[str, dict[str, Any]] = {
     "deltanet_fla": {"normalise_queries": True},
     "gated_deltanet_fla": {"normalise_queries": True},
@@ -127,16 +126,16 @@ def kernels_path() -> str:
     Raises:
         ConfigError: they are neither in .kernels nor installed.
     """
-    apart = ROOT / ".kernels"
+    apart = CHECKOUT / ".kernels"
     ours = [path or os.getcwd() for path in sys.path]  # plugins in the current folder included
     if (apart / "triton").is_dir():
-        return os.pathsep.join([str(ROOT), str(apart), *ours])
+        return os.pathsep.join([str(CHECKOUT), str(apart), *ours])
     if missing := [p for p in ("triton", "fla") if importlib.util.find_spec(p) is None]:
         raise ConfigError(
             f"launches compiles kernels, which needs the package {missing[0]}, and it is not "
             "installed. Say make kernels in a checkout, or pip install 'attnbench[fla]'."
         )
-    return os.pathsep.join([str(ROOT), *ours])
+    return os.pathsep.join([str(CHECKOUT), *ours])
 
 
 def listed(

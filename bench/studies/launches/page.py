@@ -8,11 +8,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
-import bench
 from bench.core.grouping import grouped
+from bench.core.places import CHECKOUT
 from bench.publishing.document import (
     Block,
     Bullets,
@@ -27,7 +26,7 @@ from bench.publishing.document import (
 )
 from bench.publishing.templates import prose
 
-RESULTS = Path(bench.__file__).resolve().parent.parent / "docs/results"
+RESULTS = CHECKOUT / "docs/results"
 COMPILED = ("flash_attn", "xformers")
 """Packages that ship compiled kernels, whose launches cannot be noted."""
 PAGE, CSV = RESULTS / "launches.md", RESULTS / "launches.csv"

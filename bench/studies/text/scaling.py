@@ -19,6 +19,11 @@ class Point:
     num_steps: int
     loss: float
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Parameters and updates."""
+        return self.num_parameters, self.num_steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class PowerLaw:

@@ -62,6 +62,11 @@ class Prediction:
     high: Number
     made_at: Text
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Parameters and updates."""
+        return self.num_parameters, self.num_steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
@@ -156,15 +161,13 @@ def _points(records: Sequence[Record]) -> dict[str, list[Point]]:
     """Scaled models by entry, among them those that the comparison had trained already."""
     scaled = [r.cell for r in records if r.cell.task.label == SCALED]
     arms = {(c.entry, c.task.settings["learning_rate"], c.task.seed) for c in scaled}
-    sizes = [{c.task.settings[key] for c in scaled} for key in ("embed_dim", "num_steps")]
+    widths, budgets = ({c.task.settings[key] for c in scaled} for key in ("embed_dim", "num_steps"))
     found: dict[str, list[Point]] = {}
     for record in records:
         entry, work, result = record.cell.entry, record.cell.task.settings, record.result
-        size = work["embed_dim"], work["num_steps"]
         is_scaled = (entry, work["learning_rate"], record.cell.task.seed) in arms
-        if not is_scaled or work.get("softmax_layers") or not isinstance(result, Quality):
-            continue
-        if all(each in known for each, known in zip(size, sizes, strict=True)):
+        is_scaled &= work["embed_dim"] in widths and work["num_steps"] in budgets
+        if is_scaled and isinstance(result, Quality) and not work.get("softmax_layers"):
             count, steps = result.num_parameters, int(work["num_steps"])
             point = Point(num_parameters=count, num_steps=steps, loss=result.accuracy)
             found.setdefault(entry, []).append(point)
@@ -180,10 +183,4 @@ def fit(found: Stored, name: str) -> tuple[PowerLaw | None, Prediction | None]:
     counts = {point.num_parameters for point in points}
     own = [p for p in found.predictions if p.attention == name and p.num_parameters in counts]
     said = own[-1] if own else None
-    smaller = [p for p in points if not (said and is_predicted(p, said))]
-    return power_law(smaller), said
-
-
-def is_predicted(point: Point, said: Prediction) -> bool:
-    """True if a model has the size that a prediction is of."""
-    return (point.num_parameters, point.num_steps) == (said.num_parameters, said.num_steps)
+    return power_law([p for p in points if not said or p.size != said.size]), said

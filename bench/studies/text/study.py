@@ -1,61 +1,114 @@
-"""Train, predict, train the largest, and write the page of what is stored."""
+"""Train language models of bytes, predict the largest, train it, and publish what is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 from bench.core.cell import Cell
+from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.core.clock import utc_now
 from bench.core.lines import Lines
-from bench.core.observed import CONTROLS
-from bench.publishing.accuracy import origin
-from bench.publishing.charts.plain import Curves, chart_of
-from bench.publishing.charts.spec import Chart
-from bench.publishing.charts.write import write_illustrated
-from bench.publishing.document import (
-    Block,
-    Bullets,
-    Column,
-    Command,
-    Document,
-    Estimate,
-    Figure,
-    Heading,
-    Prose,
-    Table,
-    Text,
-    Value,
-    words,
+from bench.core.places import CONF
+from bench.core.settings import (
+    Folder,
+    Interval,
+    Many,
+    Name,
+    Rows,
+    Seed,
+    Settings,
+    Some,
+    Span,
+    rows,
 )
-from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.scores import Score
-from bench.publishing.tables import machine_words
-from bench.publishing.templates import prose
-from bench.studies.hybrids import decided
+from bench.measuring.config import SweepConfig, training_config
 from bench.studies.rates.rows import trainable, trainer
 from bench.studies.rates.tuned import Arm, tuned
 from bench.studies.session import Session
+from bench.studies.text.page import document_of
 from bench.studies.text.scaling import Point, power_law
-from bench.studies.text.settings import Text as Asked
-from bench.studies.text.settings import size_of
-from bench.studies.text.stored import (
-    PREDICTIONS,
-    SCALED,
-    Prediction,
-    Stored,
-    fit,
-    is_predicted,
-    keep_facts,
-    read_stored,
-)
+from bench.studies.text.stored import PREDICTIONS, SCALED, Prediction, keep_facts, read_stored
 
 LABEL, PAGE = "bytes", "text.md"
+NOVELS = Path("results/text/novels.txt")
+Size = Annotated[int, Interval(ge=1, le=1_000_000)]
 
 
-def study(asked: Asked, session: Session) -> None:
+class Text(Settings):
+    """Train language models of bytes: rows compared over seeds, then widths by budgets of one seed.
+
+    Rates are searched once per row, at the width and budget of the comparison. The largest runs are
+    predicted by a fit of all smaller ones, which is stored before they can be asked for.
+    """
+
+    attention: Rows = rows("softmax", "linear", "gla", "gated_deltanet")
+    hybrid: Some[Name] = ("gated_deltanet",)
+    """Rows that are trained with half of their layers softmax too, at the rate they have alone."""
+    scaled: Some[Name] = ("softmax", "gated_deltanet")
+    """Rows that are trained at each width and budget."""
+    root: Folder = NOVELS
+    """A file of text, of 10 (context_len + 1) bytes or more; the last tenth is tested on."""
+    context_len: Size = 128
+    """Bytes that a model sees."""
+    num_steps: Size = 1000
+    """Updates of the comparison."""
+    width: Size = 64
+    """Channels of a token in the comparison, in heads of 16."""
+    widths: Many[Size] = (32, 64, 128)
+    """Channels of a token of scaled models."""
+    budgets: Many[Size] = (250, 500, 1000)
+    """Updates of scaled models."""
+    largest: bool = False
+    """Train the largest width at the largest budget, which was predicted before."""
+    seed: Many[Seed] = (0, 1, 2)
+    """Seeds of the comparison; the first is that of the search and of scaled models."""
+    budget: Span | None = None
+    """30m, 2h: no training goes on after it; the same command goes on from there."""
+    plugins: Some[Name] = ()
+    """Modules to import that register further mechanisms."""
+    docs: Folder = Path("${out}")
+    """Folder for text.md and its pictures, e.g. docs/results."""
+    out: Folder = Path("results/text")
+    """Folder of records, text.jsonl and predictions.jsonl."""
+
+    def training(self, composed: Mapping[str, Any]) -> SweepConfig:
+        """A sweep of the rows over the one task.
+
+        Raises:
+            ConfigError: the text does not exist or is too short, or a name is not a row.
+        """
+        if not os.path.isfile(self.root):
+            raise ConfigError(
+                f"root={self.root} is no file. Name a text of yours, or make that of the novels: "
+                f"python -m bench.studies.text.novels {NOVELS}"
+            )
+        known = [row.label for row in self.attention]
+        for key, names in (("hybrid", self.hybrid), ("scaled", self.scaled)):
+            if unknown := [name for name in names if name not in known]:
+                raise ConfigError(
+                    f"{key} names {unknown[0]}, which is no row. Rows: {', '.join(known)}."
+                )
+        task = read_yaml(CONF / "task" / "bytes.yaml")["bytes"] | {
+            "root": str(self.root),
+            "context_len": self.context_len,
+            "num_steps": self.num_steps,
+            "patience": 1.0,
+            **size_of(self.width),
+        }
+        more = {"seed": list(self.seed), "plugins": list(self.plugins)}
+        return training_config(composed["attention"], {"bytes": task}, self.out, **more)
+
+
+def size_of(width: int) -> dict[str, int]:
+    """Settings of a model's width: heads of 16 channels, or one if 16 does not divide the width."""
+    return {"embed_dim": width, "num_heads": 1 if width % 16 else width // 16}
+
+
+def study(asked: Text, session: Session) -> None:
     """Train as far as the budget goes, and write the page of what is there."""
     config = asked.training(session.composed)
     predictions: Lines[Prediction] = Lines(asked.out / PREDICTIONS, Prediction)
@@ -80,17 +133,16 @@ def study(asked: Asked, session: Session) -> None:
     if not found.rows:
         session.say("Nothing was trained.")
         return
-    document = partial(document_of, found, session.command("docs", "budget"))
-    session.publish(asked.docs / PAGE, charts(found), document)
+    session.publish(document_of(found, session.command("docs", "budget")), asked.docs / PAGE)
 
 
-def _hybrids(arm: Arm, asked: Asked) -> list[Cell]:
+def _hybrids(arm: Arm, asked: Text) -> list[Cell]:
     half = max(1, int(arm.row.cell.task.settings["num_layers"]) // 2)
     label = f"{LABEL} softmax_layers={half}"
     return [arm.changed(seed, label, softmax_layers=half) for seed in asked.seed]
 
 
-def _scaled(arm: Arm, asked: Asked) -> list[Cell]:
+def _scaled(arm: Arm, asked: Text) -> list[Cell]:
     """Every width at every budget, the cheapest first, so that the largest is the last."""
     sizes = sorted((w * w * steps, w, steps) for w in asked.widths for steps in asked.budgets)
     return [
@@ -101,7 +153,7 @@ def _scaled(arm: Arm, asked: Asked) -> list[Cell]:
 
 def _predict(
     arms: Sequence[Arm],
-    asked: Asked,
+    asked: Text,
     store: Lines[Prediction],
     points: Mapping[str, Sequence[Point]],
 ) -> None:
@@ -124,9 +176,8 @@ def _predict(
         )
         count = sum(p.numel() for p in model.parameters())
         num_steps = int(last.task.settings["num_steps"])
-        sizes = {(p.num_parameters, p.num_steps) for p in trained}
-        sizes |= {(p.num_parameters, p.num_steps) for p in known if p.attention == name}
-        if (count, num_steps) in sizes:
+        said = {prediction.size for prediction in known if prediction.attention == name}
+        if (count, num_steps) in said | {point.size for point in trained}:
             continue
         bits, low, high = law.predicted(count, num_steps)
         store.append(
@@ -139,138 +190,4 @@ def _predict(
                 high=high,
                 made_at=utc_now(),
             )
-        )
-
-
-# --- the page -------------------------------------------------------------------------------------
-
-
-def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
-    """Write the page of a store and its pictures; returns their paths. Nothing is trained.
-
-    Raises:
-        ConfigError: nothing was trained there, or a file cannot be written.
-    """
-    found = read_stored(store)
-    return write_illustrated(page, charts(found), partial(document_of, found, command))
-
-
-def document_of(found: Stored, command: str, figures: Sequence[Figure]) -> Document:
-    """The page: the comparison, the pairs that can be told apart, and the scaling fits."""
-    board = build_leaderboard(found.records, CONTROLS)
-    facts = found.facts
-    said = (
-        f"Text: {facts.name}, {facts.num_bytes:,} bytes, SHA-256 {facts.sha256[:16]}..., "
-        f"{facts.bytes_per_word:.2f} bytes a word in its unseen tenth."
-    )
-    blocks: list[Block] = [
-        Text([origin(found.records, machine_words(board), board.commits)]),
-        Command(command),
-        Text([said]),
-        Heading("Which differences can be told apart?"),
-        Text([_pairs(found.rows)]),
-        _comparison(found),
-        Text([f"Settings: {found.settings}"]),
-    ]
-    if found.points:
-        blocks += [Heading("Loss over width and budget"), Bullets([*_laws(found)]), _scaling(found)]
-    how = Prose(prose(__file__, "how_to_read"))
-    return Document("Language models of bytes", [*blocks, how, *figures])
-
-
-def _pairs(rows: Mapping[str, Score]) -> str:
-    ranked = {name: score.runs for name, score in rows.items() if score.may_be_ranked}
-    signs = decided(ranked, less_is_better=True)
-    apart = [f"{a} < {b}" if sign > 0 else f"{b} < {a}" for (a, b), sign in signs.items() if sign]
-    told = f": {', '.join(apart)} (fewer bits are better)" if apart else ""
-    return f"{len(apart)} of {len(signs)} pairs of rows that may be ranked are told apart{told}."
-
-
-def _comparison(found: Stored) -> Table:
-    per_word, rows = found.facts.bytes_per_word, list[dict[str, Value]]()
-    for name, score in found.rows.items():
-        mean = score.accuracy
-        if mean is None:
-            continue
-        ends = score.shown_interval or ()
-        rows.append(
-            {
-                "attention": name,
-                "bits": Estimate(mean, *ends),
-                "perplexity": _perplexity(per_word, mean, *ends),
-                "seeds": len(score.accuracies),
-                "rate": score.rate,
-                "parameters": score.num_parameters,
-                "marks": "; ".join(score.marks),
-            }
-        )
-    columns = (
-        words("attention"),
-        Column("bits", "bits per byte", digits=".3f", better="lower"),
-        Column("perplexity", "perplexity per word", digits=",.0f", better="lower"),
-        Column("seeds", digits=".0f"),
-        Column("rate", "learning rate", digits="g"),
-        Column("parameters", digits=",.0f"),
-        words("marks"),
-    )
-    return Table(columns=columns, rows=rows)
-
-
-def _perplexity(per_word: float, *bits: float) -> Estimate | None:
-    """Perplexity per word; None if it is no float, as of a text that hardly has a space."""
-    try:
-        return Estimate(*(2 ** (each * per_word) for each in bits))
-    except OverflowError:
-        return None
-
-
-def _laws(found: Stored) -> Iterator[str]:
-    for name in found.points:
-        law, said = fit(found, name)
-        if law is None:
-            yield f"{name}: too few models for a fit."
-            continue
-        _, width, steps = law.coefficients
-        yield (
-            f"{name}: L ~ parameters^{width:.3f} x updates^{steps:.3f}, residuals of "
-            f"{100 * law.spread:.1f} % over {law.degrees + len(law.coefficients)} models."
-        )
-        if said is None:
-            continue
-        largest = next((p for p in found.points[name] if is_predicted(p, said)), None)
-        measured = "not trained yet"
-        if largest:
-            place = "inside" if said.low <= largest.loss <= said.high else "outside"
-            measured = f"measured {largest.loss:.3f}, {place}"
-        yield (
-            f"{name}, {said.num_parameters:,} parameters and {said.num_steps:,} updates: predicted "
-            f"{said.bits:.3f} ({said.low:.3f} to {said.high:.3f}) on {said.made_at[:10]}, "
-            f"{measured}."
-        )
-
-
-def _scaling(found: Stored) -> Table:
-    rows: list[dict[str, Value]] = []
-    for name, points in found.points.items():
-        law, _ = fit(found, name)
-        for point in sorted(points, key=lambda p: (p.num_parameters, p.num_steps)):
-            fitted = law.predicted(point.num_parameters, point.num_steps)[0] if law else None
-            sizes = {"parameters": point.num_parameters, "updates": point.num_steps}
-            rows.append({"attention": name, **sizes, "bits": point.loss, "fitted": fitted})
-    counts = [Column(key, digits=",.0f") for key in ("parameters", "updates")]
-    bits = Column("bits", "bits per byte", digits=".3f", better="lower")
-    return Table(columns=(words("attention"), *counts, bits, Column("fitted")), rows=rows)
-
-
-def charts(found: Stored) -> Iterator[Chart]:
-    """Loss against updates, a line for each row and number of parameters."""
-    lines: dict[str, list[list[float]]] = {}
-    for name, points in found.points.items():
-        for point in sorted(points, key=lambda p: (p.num_parameters, p.num_steps)):
-            line = lines.setdefault(f"{name}, {point.num_parameters:,} parameters", [])
-            line.append([float(point.num_steps), point.loss])
-    if lines:
-        title = "Bits per byte of unseen text"
-        yield chart_of(
-            "text-scaling", Curves(title=title, x="updates", y="bits per byte", lines=lines)
         )

@@ -10,11 +10,11 @@ from rich.console import Console
 from bench.core.cli.errors import ConfigError
 from bench.publishing.document import (
     Bullets,
+    Chart,
     Column,
     Command,
     Document,
     Estimate,
-    Figure,
     Heading,
     Prose,
     Table,
@@ -50,7 +50,7 @@ DOCUMENT = Document(
         Heading("Part"),
         TABLE,
         Bullets(["first", "second"]),
-        Figure("Lines", "page/lines.svg"),
+        Chart(name="lines", title="Lines", spec={}, path="page/lines.svg"),
         Heading("How to read this"),
         Prose("Some **prose**."),
     ],

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.comparison import Runs
 from bench.core.record import Record
 from bench.core.store import Store
 from bench.hybrids import main
-from bench.studies.hybrids import board_of, charts, decided, mixed, orders, write_page
+from bench.studies.hybrids import board_of, charts, mixed, orders, write_page
 from tests import records as made
 
 ALONE = {"gla": (0.9, 0.91, 0.9), "linear": (0.5, 0.51, 0.5), "retnet": (0.5, 0.5, 0.51)}
@@ -29,20 +28,6 @@ def trained(scores: Mapping[str, Sequence[float]], count: int) -> list[Record]:
             record = replace(record, cell=replace(record.cell, workload=work))
             records.append(made.changed(record, accuracy=score))
     return records
-
-
-def runs(*scores: float) -> Runs:
-    return Runs(scores=dict(enumerate(scores)), num_examples=10_000)
-
-
-def test_pairs_are_decided_after_holm_and_an_open_one_counts_for_neither() -> None:
-    rows = {"a": runs(0.9, 0.91, 0.9), "b": runs(0.5, 0.51, 0.5), "c": runs(0.5, 0.5, 0.51)}
-    assert decided(rows, less_is_better=False) == {("a", "b"): 1, ("a", "c"): 1, ("b", "c"): 0}
-    assert decided(rows, less_is_better=True)["a", "b"] == -1
-
-
-def test_one_seed_decides_nothing() -> None:
-    assert decided({"a": runs(0.9), "b": runs(0.1)}, less_is_better=False) == {("a", "b"): 0}
 
 
 def test_orders_alone_and_beside_softmax_are_the_same_or_reversed() -> None:

@@ -13,7 +13,7 @@ from bench.core.cli.command import CONF
 from bench.core.roots import root_of
 from bench.studies.ceilings import Calibrate
 from bench.studies.diagnostics.settings import Diagnose
-from bench.studies.explain.settings import Explain
+from bench.studies.explain.running import Explain
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.verify.settings import Verify
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bench.core.comparison import Runs
 from bench.core.record import Record
 from bench.core.statistics import BOOTSTRAP_SEED, NUM_RESAMPLES
-from bench.publishing.metrics.ranks import Ranks, rank_runs, rank_speed
+from bench.publishing.metrics.ranks import Ranks, decided, rank_runs, rank_speed
 from tests import records as made
 
 few = settings(max_examples=20, deadline=None)
@@ -258,3 +258,17 @@ def test_of_two_equal_mechanisms_an_order_is_claimed_in_5_of_100() -> None:
         assert ranks is not None
         claimed += not ranks.groups
     assert claimed / 1000 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
+
+
+def runs(*scores: float) -> Runs:
+    return Runs(scores=dict(enumerate(scores)), num_examples=10_000)
+
+
+def test_pairs_are_decided_after_holm_and_an_open_one_counts_for_neither() -> None:
+    rows = {"a": runs(0.9, 0.91, 0.9), "b": runs(0.5, 0.51, 0.5), "c": runs(0.5, 0.5, 0.51)}
+    assert decided(rows, less_is_better=False) == {("a", "b"): 1, ("a", "c"): 1, ("b", "c"): 0}
+    assert decided(rows, less_is_better=True)["a", "b"] == -1
+
+
+def test_one_seed_decides_nothing() -> None:
+    assert decided({"a": runs(0.9), "b": runs(0.1)}, less_is_better=False) == {("a", "b"): 0}

@@ -13,8 +13,16 @@ from bench.core.badges import Badge, BadgeStatus
 from bench.core.proofs import Proofs
 from bench.core.statistics import median_interval
 from bench.publishing.leaderboard import build_leaderboard
-from bench.studies.advise.evidence import OPEN, Candidate, Cost, cost_at, needs, unproven
-from bench.studies.advise.study import _why_no_score, told_apart
+from bench.studies.advise.evidence import (
+    OPEN,
+    Candidate,
+    Cost,
+    cost_at,
+    needs,
+    told_apart,
+    unproven,
+    why_no_score,
+)
 from tests.records import changed, kernel_cell, ok_record, speed, task_records
 
 
@@ -70,7 +78,7 @@ def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit: str
 
     def why(least: float) -> str:
         question: Any = SimpleNamespace(table=table, least=least)
-        return _why_no_score(score, question)
+        return why_no_score(score, question)
 
     assert why(worst - better) == why(worst) == ""
     assert why(worst + better) == why(best) == OPEN
@@ -80,7 +88,7 @@ def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit: str
 def test_two_seeds_reach_nothing() -> None:
     (table,) = build_leaderboard(task_records(("linear",), seeds=range(2))).tasks
     question: Any = SimpleNamespace(table=table, least=0.1)
-    assert _why_no_score(table.scores[0], question) == "fewer than 3 seeds"
+    assert why_no_score(table.scores[0], question) == "fewer than 3 seeds"
 
 
 def test_a_measured_length_costs_its_median_and_another_nothing_that_is_known() -> None:

@@ -7,19 +7,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import pytest
 
 from bench.advise import main
-from bench.core.proofs import Proofs
 from bench.core.record import Record
 from bench.core.rows import settings_of
 from bench.core.store import Store
 from bench.publishing.metrics.scaling import seconds_at
-from bench.studies.advise.evidence import Candidate, cost_at, needs, unproven
-from bench.studies.advise.study import told_apart
+from bench.studies.advise.evidence import Candidate, cost_at, told_apart
 from tests.records import block_records, changed, kernel_cell, ok_record, speed, task_records
 
 Capture = pytest.CaptureFixture[str]
@@ -197,12 +194,6 @@ def test_a_fresh_clone_answers_the_question_of_the_help(
     assert "    attnbench advise seq_len=4096 'task=[recall_causal]' score=95" in page
 
 
-def test_what_nobody_proved_is_no_answer() -> None:
-    wanted = needs("decode", causal=True, dtype="bfloat16")
-    assert wanted == ["reference", "causal", "recurrent", "precision"]
-    assert unproven(Proofs(), wanted) == wanted
-
-
 @pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
 def test_packed_records_that_are_no_file_are_named(
     tmp_path: Path, capsys: Capture, put: Callable[[Path], object]
@@ -238,7 +229,8 @@ def test_a_fresh_clone_knows_what_a_token_costs_on_a_long_context(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for batch_size, length in product((1, 8), (1024, 2048, 16384)):
-        assert main(["mode=decode", f"batch_size={batch_size}", f"seq_len={length}"]) == 0
+    for batch_size in (1, 8):
+        assert main(["mode=decode", f"batch_size={batch_size}", "seq_len=[1024,2048,16384]"]) == 0
         said = capsys.readouterr().out
-        assert f"decode, {length:,} tokens" in said and "fulfil the needs." in said
+        assert all(f"decode, {length} tokens" in said for length in ("1,024", "2,048", "16,384"))
+        assert said.count("fulfil the needs.") == 3

@@ -17,9 +17,8 @@ from bench.convert import main
 from bench.core.cli.errors import ConfigError
 from bench.core.lines import Lines
 from bench.studies.convert import study
-from bench.studies.convert.curve import Curve
 from bench.studies.convert.models import num_layers_of
-from bench.studies.convert.page import write_page
+from bench.studies.convert.page import Curve, write_page
 from bench.studies.convert.training import looks
 
 TINY = (

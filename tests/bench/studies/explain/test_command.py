@@ -8,7 +8,7 @@ from bench.core.cli.errors import ConfigError
 from bench.explain import main
 from bench.measuring.tasks import train
 from bench.measuring.tasks.train import Diverged
-from bench.studies.explain.settings import Explain
+from bench.studies.explain.running import Explain
 
 TINY = ["num_images=6", "canvas.embed_dim=8", "canvas.num_heads=1", "canvas.num_steps=4"]
 METHODS = ["rollout", "attention_gradient_rollout", "decision_aware", "random"]

@@ -121,7 +121,7 @@ def test_cards_have_a_source_and_adapters_without_triton_are_named():
 
 
 def test_without_triton_it_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "ROOT", tmp_path)
+    monkeypatch.setattr(command, "CHECKOUT", tmp_path)
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="make kernels"):
         command.kernels_path()

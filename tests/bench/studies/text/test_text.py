@@ -16,9 +16,9 @@ from bench.core.record import Quality, Record
 from bench.core.store import Store
 from bench.measuring.tasks.bytes import TEXT
 from bench.studies.text import novels
+from bench.studies.text.page import write_page
 from bench.studies.text.scaling import Point, power_law
 from bench.studies.text.stored import Facts, Prediction, Stored, fit, read_stored
-from bench.studies.text.study import write_page
 from bench.text import main
 from tests.records import ok_record, task_cell
 
