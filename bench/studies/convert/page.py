@@ -37,7 +37,10 @@ from bench.publishing.document import (
 from bench.publishing.metrics.ranks import signs
 from bench.publishing.templates import prose
 
-CURVES, TEACHERS = "curves.jsonl", "teachers.jsonl"
+ARMS, CURVES, TEACHERS = "arms.jsonl", "curves.jsonl", "teachers.jsonl"
+
+NOT_SEARCHED, AT_EDGE = "rate not searched", "rate at the edge of the search"
+"""Marks of a curve that forbid a verdict."""
 
 FEWEST_SEEDS = 3
 """Smallest number of seeds with which a row is compared with its control."""
@@ -60,8 +63,10 @@ class Curve:
         phases: steps of matching, distillation and fine-tuning.
         steps: steps at which both were scored, from 0 on.
         converted, scratch: scores at these steps, of the conversion and of its control.
+        rates: their learning rates; None if they are the task's own.
+        mark: why the two are not compared; empty if both rates were searched.
         teacher, chance: scores of the teacher and of guessing.
-        train_s: CPU seconds of both arms, and of the teacher if this run trained it.
+        train_s: CPU seconds of both arms at all their rates, and of the teacher if it was trained.
         source: what was converted, in words.
         origin: machine, commit and day.
     """
@@ -81,6 +86,8 @@ class Curve:
     train_s: Amount
     source: Word
     origin: Word
+    rates: tuple[Number, Number] | None = None
+    mark: Word = NOT_SEARCHED
 
     def __post_init__(self) -> None:
         if not len(self.steps) == len(self.converted) == len(self.scratch):
@@ -103,6 +110,23 @@ class Curve:
         if whole == 0 or lead / whole < MIN_LEAD:
             return None
         return (self.converted[at] - self.scratch[at]) / lead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A conversion or its control, trained at one rate.
+
+    Attributes:
+        key: hash of what was trained; an arm whose key is stored is not trained again.
+        scores: at the steps of `Curve`; empty if training diverged.
+        validation: score on validation examples at the end; None if training diverged.
+        train_s: CPU seconds, with those of the teacher if it was trained for this arm.
+    """
+
+    key: Word
+    scores: Annotated[tuple[Number, ...], Len(0, _MOST)]
+    validation: Number | None
+    train_s: Amount
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +244,8 @@ def _table(task: str, curves: Sequence[Curve]) -> Table:
         Column("recovered", "recovered", "%", 0.01, ".0f", "higher"),
         words("verdict", "against scratch"),
         Column("seeds", digits=".0f"),
+        words("rates", "rates: converted, scratch"),
+        words("mark", "marks"),
     )
     rows = [*_rows(curves).values()]
     verdicts = signs([_against_scratch(own) for own in rows])
@@ -231,8 +257,8 @@ _VERDICTS = {1: "better", -1: "worse", 0: "undecided"}
 
 
 def _against_scratch(own: Sequence[Curve]) -> Difference | None:
-    """Comparison of a row with its control, seed by seed; None with too few seeds."""
-    if len({curve.seed for curve in own}) < FEWEST_SEEDS:
+    """Comparison of a row with its control, seed by seed; None with too few seeds or a mark."""
+    if len({curve.seed for curve in own}) < FEWEST_SEEDS or any(curve.mark for curve in own):
         return None
     converted = Runs(scores={c.seed: c.converted[-1] for c in own})
     scratch = Runs(scores={c.seed: c.scratch[-1] for c in own})
@@ -251,6 +277,8 @@ def _row(own: Sequence[Curve], verdict: str) -> Row:
         "recovered": _mean([c.recovered(-1) for c in own]),
         "verdict": verdict,
         "seeds": len(own),
+        "rates": "{:g}, {:g}".format(*own[0].rates) if own[0].rates else "the task's",
+        "mark": own[0].mark,
     }
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.stored_files import read_regular, shown
-from bench.core.clock import cpu_s
+from bench.core.grid import GRIDS
 from bench.core.lines import Lines
 from bench.core.settings import (
     Folder,
@@ -38,8 +37,18 @@ from bench.measuring.plan import PlannedCell
 from bench.measuring.plugins import PluginFailed, code_of
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.train import Diverged, score_on_test_set
-from bench.studies.convert.models import exchanged_in, load, num_layers_of, of_cell
-from bench.studies.convert.page import CURVES, TEACHERS, Ablated, Curve, document_of
+from bench.studies.convert.arms import CONVERTED, SCRATCH, AllDiverged, Arms, hashed
+from bench.studies.convert.models import Pupil, exchanged_in, load, num_layers_of, of_cell
+from bench.studies.convert.page import (
+    ARMS,
+    AT_EDGE,
+    CURVES,
+    NOT_SEARCHED,
+    TEACHERS,
+    Ablated,
+    Curve,
+    document_of,
+)
 from bench.studies.convert.training import by_labels, from_teacher, looks, trained
 from bench.studies.session import Session
 
@@ -78,7 +87,11 @@ class Convert(Settings):
     tune_steps: Steps = 60
     """Steps of the third."""
     rate_share: Annotated[float, Interval(gt=0.0, le=10.0)] = 0.3
-    """Learning rate of phases two and three, as a share of the task's."""
+    """Learning rate of phases two and three, as a share of the first's."""
+    learning_rates: Many[Annotated[float, Interval(gt=0.0, le=10.0)]] = GRIDS["usual"]
+    """Learning rates to try for either arm alone, with the first seed, on validation examples; with
+    one, no search.
+    """
     seed: Many[Seed] = (0, 1, 2)
     """Seed of weights and data, one or a list."""
     budget: Span | None = None
@@ -88,7 +101,7 @@ class Convert(Settings):
     docs: Folder = Path("${out}")
     """Folder for conversion.md and its pictures, e.g. docs/results."""
     out: Folder = Path("results/conversion")
-    """Folder of curves.jsonl and of trained teachers."""
+    """Folder of curves.jsonl, arms.jsonl and trained teachers."""
 
     @property
     def phases(self) -> tuple[int, int, int]:
@@ -113,6 +126,11 @@ class Run:
     keep: float
     expected_s: float = 60.0
 
+    @property
+    def row(self) -> tuple[str, str, float]:
+        """Mechanism, task and share, whose rates are searched with one seed."""
+        return self.scratch.entry, self.scratch.task.label, self.keep
+
     def describe(self) -> str:
         """Name of the run, e.g. ``linear, keep 0.5, recall_causal, seed 0``."""
         work = self.scratch.task
@@ -128,16 +146,19 @@ def study(asked: Convert, session: Session) -> None:
     known = {curve.key: curve for curve in store.read(missing_ok=True)}
     todo = [run for run in runs if run.key not in known]
     torch.set_num_threads(1)
+    arms = Arms(asked.out / ARMS)
+    # The first seed of a row comes before its others, and has their rates.
+    searched = {run.row: known[run.key] for run in reversed(runs) if run.key in known}
     with session.each(todo, "model", within_s=asked.budget) as units:
         for run in units:
             try:
                 with code_of(run.scratch.mechanism):
-                    curve = _convert(run, asked, session)
-            except (Diverged, PluginFailed) as error:
+                    curve = _convert(run, asked, session, arms, searched.get(run.row))
+            except (AllDiverged, Diverged, PluginFailed) as error:
                 session.note(f"{run.describe()} has no curve: {error}")
                 continue
             store.append(curve)
-            known[curve.key] = curve
+            known[curve.key] = searched[run.row] = curve
     curves = [known[run.key] for run in runs if run.key in known]
     if lacking := len(runs) - len(curves):
         session.note(f"{lacking} of {len(runs)} conversions are not in the store.")
@@ -170,7 +191,7 @@ def _runs(asked: Convert, session: Session) -> Iterator[Run]:
                 refused.add(f"{one.cell.entry} is left out on {work.label}: {one.unsupported}")
                 continue
             about = [digest or teacher.key, one.cell.key, keep, asked.phases, asked.rate_share]
-            key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+            key = hashed([*about, asked.learning_rates])
             yield Run(key=key, scratch=one.cell, teacher=teacher, keep=keep)
     for words in sorted(refused):
         session.note(words)
@@ -233,28 +254,41 @@ def _digest(folder: Path) -> str:
 # --- what is trained ------------------------------------------------------------------------------
 
 
-def _convert(run: Run, asked: Convert, session: Session) -> Curve:
-    began_s, cell, work = cpu_s(), run.scratch, run.scratch.task
-    task, seed, at = build_task(work.task, work.settings), work.seed, looks(asked.phases)
-    teacher: nn.Module
-    if asked.teacher is None:
-        source = f"a softmax model of {asked.num_layers} layers"
-        teacher = own = session.trained(run.teacher, asked.out / CHECKPOINTS)
-        pupil, control = of_cell(cell, own), of_cell(cell, None).model
-    else:
-        source, (given, drawn) = shown(asked.teacher), load(asked.teacher, task)
+def _convert(
+    run: Run, asked: Convert, session: Session, arms: Arms, searched: Curve | None
+) -> Curve:
+    """Train both arms at the rates of their row; its first curve comes from a search."""
+    cell, work, at = run.scratch, run.scratch.task, looks(asked.phases)
+    task, seed = build_task(work.task, work.settings), work.seed
+
+    def models() -> tuple[nn.Module, Pupil, nn.Module]:
+        if asked.teacher is None:
+            teacher = session.trained(run.teacher, asked.out / CHECKPOINTS)
+            return teacher, of_cell(cell, teacher), of_cell(cell, None).model
+        foreign, drawn = load(asked.teacher, task)
         exchange = (cell.mechanism, cell.hyperparameters, run.keep)
         control = exchanged_in(drawn(seed), *exchange).model
-        teacher, pupil = given, exchanged_in(given, *exchange)
+        return foreign, exchanged_in(foreign, *exchange), control
 
-    def say(arm: str) -> Callable[[str], None]:
-        return lambda words: session.status(f"{run.describe()}, {arm}: {words}")
+    def train(arm: str, rate: float) -> tuple[nn.Module, tuple[float, ...]]:
+        teacher, pupil, model = models()
+        phases = [by_labels(model, sum(asked.phases))]
+        if arm == CONVERTED:
+            model = pupil.model
+            phases = from_teacher(pupil, teacher, asked.phases, asked.rate_share)
+        name = f"{run.describe()}, {arm} at {rate:g}"
+        say = lambda words: session.status(f"{name}: {words}")  # noqa: E731
+        return model, trained(model, task, seed, phases, rate, at, say)
 
-    whole = score_on_test_set(teacher, task, seed, torch.device("cpu"))
-    phases = from_teacher(pupil, teacher, asked.phases, asked.rate_share)
-    made = trained(pupil.model, task, seed, phases, at, say("converted"))
-    labels = [by_labels(control, sum(asked.phases))]
-    anew = trained(control, task, seed, labels, at, say("from scratch"))
+    whole = score_on_test_set(models()[0], task, seed, torch.device("cpu"))
+    own = searched.rates if searched and searched.rates else None
+    given = [(rate,) for rate in own] if own else [asked.learning_rates] * 2
+    made, anew = (
+        arms.best(run.key, arm, rates, task, partial(train, arm))
+        for arm, rates in zip((CONVERTED, SCRATCH), given, strict=True)
+    )
+    mark = AT_EDGE if made.is_at_edge or anew.is_at_edge else ""
+    mark = NOT_SEARCHED if len(asked.learning_rates) == 1 else mark
     return Curve(
         key=run.key,
         task=work.label,
@@ -263,14 +297,18 @@ def _convert(run: Run, asked: Convert, session: Session) -> Curve:
         seed=seed,
         phases=asked.phases,
         steps=at,
-        converted=made,
-        scratch=anew,
+        converted=made.scores,
+        scratch=anew.scores,
         teacher=whole,
         chance=task.chance(),
         unit=task.unit,
-        train_s=cpu_s() - began_s,
-        source=source,
+        train_s=made.train_s + anew.train_s,
+        source=shown(asked.teacher)
+        if asked.teacher
+        else f"a softmax model of {asked.num_layers} layers",
         origin=session.place,
+        rates=(made.rate, anew.rate),
+        mark=searched.mark if searched else mark,
     )
 
 

@@ -30,7 +30,7 @@ def looks(steps: Steps) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Updates of some parameters by a loss, at a share of the task's learning rate."""
+    """Updates of some parameters by a loss, at a share of the learning rate."""
 
     num_steps: int
     parameters: Sequence[nn.Parameter]
@@ -96,6 +96,7 @@ def trained(
     task: Task,
     seed: int,
     phases: Sequence[Phase],
+    rate: float,
     at: Sequence[int],
     say: Callable[[str], None],
 ) -> tuple[float, ...]:
@@ -117,10 +118,10 @@ def trained(
     scores = [score()]
     with seeded(seed, "conversion"):
         for phase in phases:
-            rate = task.recipe.learning_rate * phase.rate_share
-            recipe = replace(task.recipe, num_steps=max(phase.num_steps, 1), learning_rate=rate)
+            peak, num_steps = rate * phase.rate_share, max(phase.num_steps, 1)
+            recipe = replace(task.recipe, num_steps=num_steps, learning_rate=peak)
             optimiser = torch.optim.AdamW(
-                phase.parameters, lr=rate, weight_decay=recipe.weight_decay, fused=True
+                phase.parameters, lr=peak, weight_decay=recipe.weight_decay, fused=True
             )
             for own_step in range(1, phase.num_steps + 1):
                 model.train()

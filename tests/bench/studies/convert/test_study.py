@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ import torch
 from bench.convert import main
 from bench.core.cli.errors import ConfigError
 from bench.core.lines import Lines
-from bench.studies.convert import study
+from bench.measuring.tasks.train import Diverged
+from bench.studies.convert import arms, study
 from bench.studies.convert.models import num_layers_of
-from bench.studies.convert.page import Curve, write_page
+from bench.studies.convert.page import AT_EDGE, NOT_SEARCHED, Curve, write_page
+from bench.studies.convert.study import Run
 from bench.studies.convert.training import looks
 
 TINY = (
     *("seed=0", "num_layers=2", "match_steps=2", "distil_steps=2", "tune_steps=2"),
+    "learning_rates=0.006",
     *("task.recall_causal.num_steps=4", "task.recall_causal.num_test_examples=64"),
     *("task.recall_causal.embed_dim=16", "task.recall_causal.num_heads=2"),
     *("task.recall_causal.batch_size=8", "task.recall_causal.seq_len=32"),
@@ -85,7 +89,84 @@ def curve(**changes: Any) -> Curve:
     }
     about |= {"keep": 0.0, "seed": 0, "phases": (1, 1, 1), "train_s": 0.0, "chance": 0.0}
     about |= {"steps": (0, 3), "teacher": 1.0, "converted": (0.1, 0.8), "scratch": (0.1, 0.6)}
+    about |= {"rates": (0.01, 0.003), "mark": ""}
     return Curve(**about | changes)
+
+
+Fit = Callable[[int, str, float], float]
+"""Validation score by seed, arm and rate; not finite where training diverges."""
+
+
+def fit(monkeypatch: pytest.MonkeyPatch, scores: Fit) -> list[tuple[int, str, float]]:
+    """Give arms made-up scores instead of training them; returns what would have been trained."""
+    asked: list[tuple[int, str, float]] = []
+
+    def trained(_: Any, __: Any, seed: int, phases: Any, rate: float, *___: Any) -> Any:
+        asked.append((seed, "converted" if len(phases) == 3 else "from scratch", rate))
+        if not np.isfinite(scores(*asked[-1])):
+            raise Diverged(1, float("nan"))
+        return (0.1,) * 7
+
+    monkeypatch.setattr(study, "trained", trained)
+    monkeypatch.setattr(arms, "score_on_validation", lambda *_: scores(*asked[-1]))
+    return asked
+
+
+def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With seed 1 other rates would be best.
+    best = {"converted": 0.01, "from scratch": 0.003}
+    asked = fit(monkeypatch, lambda seed, arm, rate: rate if seed else float(rate == best[arm]))
+    words = ("attention=[linear]", "keep=0", "seed=[0,1]", "learning_rates=[0.001,0.003,0.01,0.03]")
+    first, second = convert(tmp_path, *words)
+    assert first.rates == second.rates == (0.01, 0.003)
+    assert first.mark == second.mark == ""
+    assert len(asked) == 10 and asked[8:] == [(1, "converted", 0.01), (1, "from scratch", 0.003)]
+    assert "| 0.01, 0.003" in (tmp_path / "conversion.md").read_text()
+    convert(tmp_path, *words[:2], "seed=[0,1,2]", words[3])
+    assert asked[10:] == [(2, "converted", 0.01), (2, "from scratch", 0.003)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "rate", "mark"),
+    [
+        ({0.001: 0.1, 0.003: 0.2, 0.01: 0.9, 0.03: 0.95, 0.1: 0.5}, 0.03, ""),
+        ({0.001: 0.1, 0.003: 0.2, 0.01: 0.3, 0.03: 0.4, 0.1: 0.5, 0.3: 0.6}, 0.3, AT_EDGE),
+    ],
+)
+def test_a_search_is_widened_where_its_best_rate_lies_at_the_edge(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scores: dict[float, float],
+    rate: float,
+    mark: str,
+) -> None:
+    asked = fit(monkeypatch, lambda _, __, rate: scores[rate])
+    grid = "learning_rates=[0.001,0.003,0.01,0.03]"
+    (one,) = convert(tmp_path, "attention=[linear]", "keep=0", grid)
+    assert (one.rates, one.mark) == ((rate, rate), mark)
+    assert len(asked) == 2 * len(scores)
+
+
+def test_an_arm_that_diverges_at_every_rate_has_no_curve_and_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = fit(monkeypatch, lambda *_: float("nan"))
+    words = (f"out={tmp_path}", "attention=[linear]", "keep=0", "learning_rates=[0.01,0.03]")
+    for _ in range(2):
+        assert main([*TINY, *words]) == 0
+        assert "diverged at all rates that were tried: 0.01, 0.03" in capsys.readouterr().out
+    assert len(asked) == 2
+
+
+def test_one_rate_is_no_search_and_gets_no_verdict(tmp_path: Path) -> None:
+    (one,) = convert(tmp_path, "attention=[linear]", "keep=0")
+    assert (one.rates, one.mark) == ((0.006, 0.006), NOT_SEARCHED)
+    lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)
+    lines.write([curve(seed=s, mark=NOT_SEARCHED, converted=(0.1, 0.8 + s / 99)) for s in range(5)])
+    page = write_page(tmp_path, tmp_path / "page.md", "COMMAND")[0].read_text()
+    assert "| undecided" in page and "better" not in page.split("**Recovered**")[0]
 
 
 def test_recovered_is_empty_where_there_is_nothing_to_recover() -> None:
@@ -125,7 +206,7 @@ def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path: Path)
     assert "linear with 0 % kept, seed 2." in page and "A note." in page
 
 
-def made_up(run: study.Run, *_: Any) -> Curve:
+def made_up(run: Run, *_: Any) -> Curve:
     """The curve of a run that was never trained."""
     work = run.scratch.task
     about = {"key": run.key, "attention": run.scratch.entry, "keep": run.keep}
@@ -219,7 +300,7 @@ def test_an_image_model_of_timm_by_path(tmp_path: Path) -> None:
     words = [f"task.image_folder.{key}={value}" for key, value in own.items()]
     out = tmp_path / "out"
     words += [f"teacher={tmp_path / 'vit'}", "task=[image_folder]", "attention=[linear]"]
-    assert main([*TINY[:5], f"out={out}", "keep=0.5", *words]) == 0
+    assert main([*TINY[:6], f"out={out}", "keep=0.5", *words]) == 0
     (curve,) = Lines[Curve](out / "curves.jsonl", Curve).read()
     assert 0 <= curve.converted[-1] <= 1
 
@@ -249,6 +330,6 @@ def test_a_teacher_behind_a_pipe_is_named(
 def test_a_wrong_setting_is_a_sentence_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ) -> None:
-    own = [] if words == ("task=[]",) else TINY[5:]
+    own = [] if words == ("task=[]",) else TINY[6:]
     assert main([*TINY[:2], *own, f"out={tmp_path}", *words]) == 2
     assert message in capsys.readouterr().err
