@@ -74,7 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def script(words: Sequence[str]) -> str:
-    """The script for the shell that the words name."""
+    """The script for the shell that the words name.
+
+    Raises:
+        ConfigError: they name none.
+    """
     if len(words) != 1 or words[0] not in SHELLS:
         hint = did_you_mean(words[0] if words else "", SHELLS)
         raise ConfigError(f"completion takes one word, the shell. {hint}\n{USAGE}")

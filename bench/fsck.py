@@ -65,7 +65,11 @@ def _run(stores: Sequence[Path], is_dry: bool) -> int:
 
 
 def check(out: Path, *, is_dry: bool = False) -> Iterator[Finding]:
-    """Check a store for faults; each file is repaired before its findings are given."""
+    """Check a store for faults; each file is repaired before its findings are given.
+
+    Raises:
+        ConfigError: a sweep is writing to it, or a file cannot be read or written.
+    """
     busy = next(iter(Leases(out).others()), None)
     if busy is not None and not is_dry:
         raise ConfigError(

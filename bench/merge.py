@@ -78,7 +78,11 @@ def _main(words: list[str]) -> int:
 
 
 def merge(sources: Sequence[Path], out: Path) -> Merged:
-    """Take the records of some stores over into another."""
+    """Take the records of some stores over into another.
+
+    Raises:
+        ConfigError: a store has no records, a file is unreadable, or `out` cannot be written.
+    """
     there, _ = _newest(out)
     best, conflicts, left_out = dict(there), [], []
     known = 0

@@ -50,6 +50,9 @@ def report(config: dict[str, Any]) -> int:
 
     In each case lines that hold no record are named and left out. The exit code is then 2, unless a
     crash in the middle of a write is all that there was.
+
+    Raises:
+        ConfigError: a key is wrong, there are no records, or a file cannot be read or written.
     """
     wanted, instead = with_replay(read_publish_config(config)), Instead.read(config)
     pair = instead.versus

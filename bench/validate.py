@@ -81,7 +81,11 @@ def _main(words: list[str]) -> int:
 
 
 def validate(root: Path) -> ValidationReport:
-    """Everything that is stored in a folder, or in folders below it."""
+    """Everything that is stored in a folder, or in folders below it.
+
+    Raises:
+        ConfigError: there is nothing, or a file is unreadable.
+    """
     found = [_of_store(out) for out in stores_below(root)]
     return ValidationReport(
         num_records=sum(one.num_records for one in found),

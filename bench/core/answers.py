@@ -27,6 +27,9 @@ def right_answers(packed: str, num_answers: int) -> np.ndarray:
     """Unpack which test answers were right: (answers,) of 0 and 1, in the order of the test set.
 
     `packed` is base64 of zlib of `numpy.packbits`.
+
+    Raises:
+        ValueError: `packed` is not that, or holds another number of answers.
     """
     size = (num_answers + 7) // 8
     bits = _unpacked(packed, size + 1, "answers")
@@ -39,6 +42,10 @@ def losses_of_examples(packed: str, num_answers: int) -> np.ndarray:
     """Unpack the mean loss of each test example: (examples,) of float64, exact copies of float16.
 
     `packed` is base64 of zlib of little-endian float16; each example has an answer or more.
+
+    Raises:
+        ValueError: `packed` is not that, or holds more than `num_answers` losses or one that is
+            not finite.
     """
     content = _unpacked(packed, 2 * num_answers + 1, "window_losses")
     if not content or len(content) % 2 or len(content) > 2 * num_answers:
@@ -143,6 +150,9 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> TwoModels:
     The exact test of McNemar, Psychometrika 12 (1947), 153, which assumes independent answers:
     several answers to one example are not. Both are (answers,) on one test set, 1 where a model was
     right.
+
+    Raises:
+        ValueError: the two have different numbers of answers.
     """
     from scipy import special
 

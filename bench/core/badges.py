@@ -69,7 +69,11 @@ def badges_folder(out: Path) -> Path:
 
 
 def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) -> Path:
-    """Write one mechanism's badges as a line of ``<run>.jsonl``; return once it is on disk."""
+    """Write one mechanism's badges as a line of ``<run>.jsonl``; return once it is on disk.
+
+    Raises:
+        ConfigError: it could not be written; what was written before is intact.
+    """
     path = badges_folder(out) / f"{run}.jsonl"
     line = json.dumps({"mechanism": mechanism, "badges": [asdict(b) for b in badges]}) + "\n"
     try:
@@ -85,6 +89,9 @@ def read_badges(out: Path) -> dict[str, dict[str, Badge]]:
     """The newest badges of each mechanism: mechanism -> claim -> badge; empty if there are none.
 
     A torn last line, left by a crash in the middle of a write, is skipped.
+
+    Raises:
+        ConfigError: a file cannot be read, or does not hold badges.
     """
     newest: dict[str, dict[str, Badge]] = {}
     for file in regular_files(out, "badges/*.jsonl"):
@@ -107,7 +114,11 @@ class Goldens(NamedTuple):
 
 
 def read_goldens(path: Path) -> dict[str, Goldens]:
-    """Count the golden cases of each mechanism; empty if the file does not exist."""
+    """Count the golden cases of each mechanism; empty if the file does not exist.
+
+    Raises:
+        ConfigError: the file is not what `bench.verify` writes.
+    """
     try:
         text = read_inside(path.parent, path).decode()
     except (FileNotFoundError, NotADirectoryError):

@@ -43,7 +43,11 @@ def calibration_file(out: Path, environment: Mapping[str, Any]) -> Path:
 
 
 def read_calibration(out: Path, environment: Mapping[str, Any]) -> Calibration | None:
-    """The calibration of a machine; None if there is none."""
+    """The calibration of a machine; None if there is none.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
     path = calibration_file(out, environment)
     try:
         return _read(path)
@@ -52,12 +56,20 @@ def read_calibration(out: Path, environment: Mapping[str, Any]) -> Calibration |
 
 
 def calibration_files(out: Path) -> list[Path]:
-    """The calibrations of all machines, sorted by name."""
+    """The calibrations of all machines, sorted by name.
+
+    Raises:
+        ConfigError: one of them is no regular file.
+    """
     return regular_files(out, "calibration/*.json")
 
 
 def read_calibration_file(path: Path) -> Calibration:
-    """Read a calibration."""
+    """Read a calibration.
+
+    Raises:
+        ConfigError: the file is missing or damaged.
+    """
     try:
         return _read(path)
     except FileNotFoundError as error:
@@ -77,7 +89,11 @@ def _read(path: Path) -> Calibration:
 
 
 def with_calibration(records: Iterable[Record], out: Path) -> list[Record]:
-    """Records, with their machine's calibration added to those that were made before it."""
+    """Records, with their machine's calibration added to those that were made before it.
+
+    Raises:
+        ConfigError: a calibration is damaged.
+    """
     known: dict[Path, Calibration | None] = {}
     completed = []
     for record in records:

@@ -196,7 +196,11 @@ class Cell:
 
     @classmethod
     def from_dict(cls, flat: dict[str, Any]) -> Cell:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: a field is missing, or is not what its annotation says.
+        """
         workload: Workload
         if flat.get("kind") == "task":
             own = flat | {name: flat[its] for name, its in FLAT_NAMES.items() if its in flat}

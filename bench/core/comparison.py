@@ -363,7 +363,11 @@ def seeds_by_pilot(difference: float, spread: float, num_pilot: int) -> SeedsNee
 
 
 def spread_interval(spread: float, num_seeds: int) -> Interval:
-    """The 95 % interval of a standard deviation, by the chi-square distribution."""
+    """The 95 % interval of a standard deviation, by the chi-square distribution.
+
+    Raises:
+        ValueError: fewer than two seeds have no spread.
+    """
     from scipy import special
 
     degrees = num_seeds - 1

@@ -106,7 +106,11 @@ def example_files(out: Path) -> list[Path]:
 
 
 def read_examples(file: Path) -> Examples:
-    """Read a file of examples, whose name is the digest of their test set."""
+    """Read a file of examples, whose name is the digest of their test set.
+
+    Raises:
+        ConfigError: it cannot be read, is too large, or is no such file.
+    """
     try:
         content = parsed(read_inside(file.parent.parent, file, MAX_BYTES).decode())
         if not isinstance(content, dict):

@@ -43,7 +43,11 @@ class Lines(Generic[M]):
         self._names = " or ".join(each.__name__ for each in self._kinds)
 
     def append(self, *some: M) -> None:
-        """Add lines, and return once they are on disk; a failed write adds none."""
+        """Add lines, and return once they are on disk; a failed write adds none.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
         try:
             append_whole(self.path, self.text(some).encode(), inside=self._root)
         except OSError as error:
@@ -53,11 +57,19 @@ class Lines(Generic[M]):
             ) from error
 
     def write(self, some: Iterable[M]) -> Path:
-        """Replace the whole file; returns its path."""
+        """Replace the whole file; returns its path.
+
+        Raises:
+            ConfigError: the file cannot be written.
+        """
         return write_whole(self.path, self.text(some), inside=self._root)
 
     def read(self, *, missing_ok: bool = False, max_bytes: int = MAX_BYTES) -> list[M]:
-        """All lines, in order; blank ones are skipped."""
+        """All lines, in order; blank ones are skipped.
+
+        Raises:
+            ConfigError: the file cannot be read or is too large, or a line is invalid.
+        """
         found = []
         for number, one in self.each(missing_ok=missing_ok, max_bytes=max_bytes):
             if isinstance(one, ValueError):
@@ -69,7 +81,11 @@ class Lines(Generic[M]):
     def each(
         self, *, missing_ok: bool = False, max_bytes: int = MAX_BYTES
     ) -> Iterator[tuple[int, M | ValueError]]:
-        """Every line with its number, from 1; in place of an invalid one, the error."""
+        """Every line with its number, from 1; in place of an invalid one, the error.
+
+        Raises:
+            ConfigError: the file cannot be read, or is too large.
+        """
         try:
             rows = read_inside(self._root, self.path, max_bytes).split(b"\n")
         except OSError as error:
@@ -89,7 +105,11 @@ class Lines(Generic[M]):
                     yield number, error
 
     def text(self, some: Iterable[M]) -> str:
-        """The lines as they are written."""
+        """The lines as they are written.
+
+        Raises:
+            ValueError: a number is NaN or infinite.
+        """
         # pydantic's own dump_json silently writes NaN as null.
         kinds: list[tuple[Any, M]] = [(type(one), one) for one in some]
         flat = (adapter(kind).dump_python(one, mode="json") for kind, one in kinds)

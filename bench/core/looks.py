@@ -36,7 +36,11 @@ class Looks:
     level: float = LEVEL
 
     def __post_init__(self) -> None:
-        """Refuse an invalid plan."""
+        """Refuse an invalid plan.
+
+        Raises:
+            ValueError: there are no looks, they do not rise, or one has fewer than two seeds.
+        """
         rises = all(one < other for one, other in pairwise(self.numbers))
         if not self.numbers or self.numbers[0] < 2 or not rises:
             raise ValueError(f"looks at {self.numbers} seeds: rising numbers from 2 on are needed.")
@@ -51,6 +55,9 @@ class Looks:
         """``ahead``, ``behind``, ``open``, or at the last look ``not decided``.
 
         Nothing is decided at a number of seeds for which no look was planned.
+
+        Raises:
+            ValueError: there are more seeds than were fixed beforehand.
         """
         num_seeds = found.num_seeds if found else 0
         if num_seeds > self.numbers[-1]:

@@ -60,7 +60,11 @@ class Number:
 
     @property
     def norm(self) -> float | None:
-        """Norm that all queries were scaled to in the sweep of norms; None for other measures."""
+        """Norm that all queries were scaled to in the sweep of norms; None for other measures.
+
+        Raises:
+            ValueError: `at` begins with `NORM`, and no norm follows.
+        """
         if self.measure != "entropy" or not self.at.startswith(NORM):
             return None
         try:
@@ -118,12 +122,20 @@ def finite(value: float | None) -> float | None:
 
 
 def write_lines(path: Path, lines: Iterable[Line], origin: Origin | None = None) -> Path:
-    """Write one JSON object per line, the origin first."""
+    """Write one JSON object per line, the origin first.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     return _file(path).write([*([origin] if origin else []), *lines])
 
 
 def read_lines(path: Path, root: Path | None = None) -> Found:
-    """Read the lines of a file; none if it does not exist. Invalid lines are left out."""
+    """Read the lines of a file; none if it does not exist. Invalid lines are left out.
+
+    Raises:
+        ConfigError: it cannot be read, is no regular file, or is far too large.
+    """
     origin, lines, bad = None, list[Line](), list[str]()
     for number, one in _file(path, root).each(missing_ok=True, max_bytes=MAX_BYTES):
         if why := one if isinstance(one, ValueError) else _why_bad(one):

@@ -67,6 +67,9 @@ def read_presets(given: Any) -> tuple[RatePreset, ...]:
     """Read the composed configuration: task -> its searches, each with settings and rows by entry.
 
     Settings and rows are mappings, or JSON in a string, which Hydra composes much faster.
+
+    Raises:
+        ConfigError: it has another form.
     """
     try:
         return tuple(

@@ -88,7 +88,11 @@ def _is_earlier(source: str, module: str) -> bool:
 
 
 def read_proofs(out: Path, stored: Path = STORED) -> dict[str, Proofs]:
-    """Read the proofs of every mechanism: those in `out` where there are any, else stored ones."""
+    """Read the proofs of every mechanism: those in `out` where there are any, else stored ones.
+
+    Raises:
+        ConfigError: badges, ``verify.json`` or the stored file cannot be read.
+    """
     found = stored_proofs(stored)
     badges, goldens = read_badges(out), read_goldens(out / "verify.json")
     for name, own in badges.items():
@@ -104,7 +108,11 @@ def read_proofs(out: Path, stored: Path = STORED) -> dict[str, Proofs]:
 
 
 def stored_proofs(path: Path = STORED) -> dict[str, Proofs]:
-    """Read the proofs that came with the code; none in an installation without ``results/``."""
+    """Read the proofs that came with the code; none in an installation without ``results/``.
+
+    Raises:
+        ConfigError: a line of the file is not what `line_of` writes.
+    """
     try:
         lines = path.read_text("utf-8").splitlines()
         return dict(_read_line(parsed(line)) for line in lines)

@@ -119,7 +119,11 @@ def _variants() -> tuple[tuple[str, str], ...]:
 
 
 def rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Label and mechanism of each YAML in a folder."""
+    """Label and mechanism of each YAML in a folder.
+
+    Raises:
+        ValueError: one of them cannot be read; says which.
+    """
     found = []
     for file in sorted(folder.glob("*.yaml")):
         try:

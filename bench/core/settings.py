@@ -90,6 +90,9 @@ class Settings(BaseModel):
         """Check what Hydra composed, or a section of it; unknown keys at the top are ignored.
 
         `prefix` is a section's name and a dot, so that messages give a key's full name.
+
+        Raises:
+            ConfigError: names each key that is wrong, its value and what is allowed.
         """
         own = {
             key: composed.get(key)
@@ -100,7 +103,11 @@ class Settings(BaseModel):
 
     @classmethod
     def section(cls, given: Any, name: str) -> Self:
-        """Check a section by itself; unknown keys are refused."""
+        """Check a section by itself; unknown keys are refused.
+
+        Raises:
+            ConfigError: as `read`.
+        """
         if not isinstance(given, Mapping):
             raise ConfigError(_RULES["model_type"].format(name=name, value=repr(given)))
         return cls._checked(dict(given), f"{name}." if name else "")
@@ -119,7 +126,11 @@ class Settings(BaseModel):
 
 
 def section_as(kind: type[T], given: Any, name: str) -> T:
-    """Build a dataclass from a section whose keys are its fields, checked by its annotations."""
+    """Build a dataclass from a section whose keys are its fields, checked by its annotations.
+
+    Raises:
+        ConfigError: as `Settings.read`.
+    """
     if isinstance(given, kind):
         return given
     types = get_type_hints(kind, include_extras=True)

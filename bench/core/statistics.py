@@ -79,6 +79,9 @@ def quantile(samples: Sequence[float], q: float) -> float | None:
 
     It does if `MIN_BEYOND` samples are expected on the thinner side: 100 samples for q = 0.05 or
     0.95, 20 for the quartiles, 10 for the median.
+
+    Raises:
+        ValueError: q is not strictly between 0 and 1.
     """
     if not 0 < q < 1:
         raise ValueError(f"q is {q!r}; a number between 0 and 1 is needed, the ends excluded.")
@@ -120,6 +123,9 @@ def paired_ratio(
         processes: the process of each of them; empty for one process.
         reference_samples: the reference's times.
         reference_rounds: the round of each of them.
+
+    Raises:
+        ValueError: samples and rounds differ in number, or a time is not above zero.
     """
     ratios = independent_ratios(samples, rounds, reference_samples, reference_rounds, processes)
     if not ratios:

@@ -45,6 +45,11 @@ class Store:
     """Appends records to ``<out>/records/<name>.jsonl``.
 
     Every process needs a name of its own: two that append to one file would interleave.
+
+    Raises:
+        ConfigError: ``records`` is a link.
+        StoreError: `out` cannot be written to.
+        ValueError: the name is not a plain file name.
     """
 
     def __init__(self, out: Path, name: str) -> None:
@@ -64,7 +69,11 @@ class Store:
             )
 
     def check_space(self) -> None:
-        """Write some bytes and delete them: a full disk is reported before hours of measuring."""
+        """Write some bytes and delete them: a full disk is reported before hours of measuring.
+
+        Raises:
+            StoreError: they could not be written.
+        """
         probe = self.path.with_suffix(".space")
         try:
             with open(probe, "wb", buffering=0, opener=no_link) as file:
@@ -131,7 +140,11 @@ class Line:
         return f"{self.place} is left out: {self.problem}."
 
     def read(self) -> bytes:
-        """Read its bytes again from the file."""
+        """Read its bytes again from the file.
+
+        Raises:
+            ConfigError: the file cannot be read any more.
+        """
         try:
             with _open(self.file) as content:
                 content.seek(self.start)
@@ -167,6 +180,9 @@ def stores_below(root: Path) -> list[Path]:
     """The folder and those below it that sweeps have written to.
 
     Folders that are links are not entered.
+
+    Raises:
+        ConfigError: there is none with a line in it, or ``records`` is a link.
     """
     outs = [folder.parent for folder in folders_below(root, "records")]
     found = [out for out in outs if any(True for _ in read_lines(out))]
@@ -176,7 +192,11 @@ def stores_below(root: Path) -> list[Path]:
 
 
 def read_store(out: Path, *, missing_ok: bool = False) -> StoreContents:
-    """All records under `out`, in the order of file names and lines, and what is left out."""
+    """All records under `out`, in the order of file names and lines, and what is left out.
+
+    Raises:
+        ConfigError: there are no records, or a file is unreadable.
+    """
     records, left_out = [], []
     for line in read_lines(out):
         if line.record is None:
@@ -205,6 +225,9 @@ def read_packed(file: Path) -> Iterator[Record]:
     """Records of a gzip file, as in docs/results; none if there is no such file.
 
     Lines that a newer attnbench wrote are left out.
+
+    Raises:
+        ConfigError: it is no gzip file, or a line is no record.
     """
     try:
         with open_inside(file.parent, file) as packed, gzip.open(packed) as lines:
@@ -220,7 +243,11 @@ def read_packed(file: Path) -> Iterator[Record]:
 
 
 def read_lines(out: Path) -> Iterator[Line]:
-    """Every line under `out` that is not blank, in the order of file names and lines."""
+    """Every line under `out` that is not blank, in the order of file names and lines.
+
+    Raises:
+        ConfigError: a file is unreadable.
+    """
     for file in regular_files(out, _FILES):
         yield from _lines_of(file)
 

@@ -247,7 +247,11 @@ class SweepConfig(Settings):
 
 
 def read_sweep_config(config: Mapping[str, Any]) -> SweepConfig:
-    """Read the settings of a sweep and check them, alone and beside each other."""
+    """Read the settings of a sweep and check them, alone and beside each other.
+
+    Raises:
+        ConfigError: naming the key, what was given and what is allowed.
+    """
     axes = Axes.read(config)
     found = SweepConfig.read({"out": None, **config, "axes": axes})
     given = config.get("given", ())
@@ -281,6 +285,9 @@ def training_config(
 
     `changes` are further keys of `bench.sweep`, which override those of conf/sweep.yaml; `task` may
     be empty if they give `seq_len`.
+
+    Raises:
+        ConfigError: a key that a sweep does not have, or a value that it does not take.
     """
     usual = read_yaml(CONF / "sweep.yaml") | {"rates": None, "seq_len": []}
     if unknown := sorted(changes.keys() - usual.keys()):

@@ -13,7 +13,11 @@ from bench.measuring.tasks.base import task_to_plan
 
 
 def layer_entries(entry: AttentionEntry) -> Iterator[AttentionEntry]:
-    """One entry for each layer that an entry names, by a row of conf/attention or a mechanism."""
+    """One entry for each layer that an entry names, by a row of conf/attention or a mechanism.
+
+    Raises:
+        ConfigError: a name is neither.
+    """
     known = {*row_labels(), *attentions.attention_names()}
     for name in entry.hyperparameters[LAYERS]:
         if isinstance(name, (list, tuple)):  # resolved before

@@ -11,7 +11,11 @@ _ALIAS = "attentions_of_base"
 
 
 def load_library(root: str | Path) -> ModuleType:
-    """The `attentions` package of another tree, by another name; its imports are relative."""
+    """The `attentions` package of another tree, by another name; its imports are relative.
+
+    Raises:
+        ImportError: there is none, or it does not import.
+    """
     if _ALIAS in sys.modules:
         return sys.modules[_ALIAS]
     folder = Path(root) / "attentions"

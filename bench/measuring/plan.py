@@ -51,6 +51,9 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
     """Every cell of a sweep, in the order in which they are reported.
 
     `server` forks the workers that run plugins' constructors; without it, one is started if needed.
+
+    Raises:
+        ConfigError: an unknown mechanism, task, hyperparameter or device, or an empty plan.
     """
     import_plugins(config.plugins)
     entries = (*config.attention, *_more_entries(config))
@@ -78,6 +81,9 @@ def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
     """Entries for references that have no row yet, so that they become rows as well.
 
     The default reference, softmax, is timed beside the others without a row of its own.
+
+    Raises:
+        ConfigError: `reference` names an unknown row, entry or mechanism.
     """
     labels = [entry.label for entry in config.attention]
     mechanisms = attentions.attention_names()
@@ -164,7 +170,11 @@ def _refuse_filters(config: SweepConfig, settings: dict[str, dict[str, Any]]) ->
 
 
 def resolve_devices(given: tuple[str, ...], *, need_present: bool = True) -> tuple[str, ...]:
-    """Resolve ``auto`` and ``cuda`` to names of devices, each listed once."""
+    """Resolve ``auto`` and ``cuda`` to names of devices, each listed once.
+
+    Raises:
+        ConfigError: `need_present`, and this machine lacks one.
+    """
     present = available_devices()
     found: list[str] = []
     for name in given:

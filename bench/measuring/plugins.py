@@ -15,7 +15,11 @@ from bench.core.cli.texts import LIMITS, said_by, visible
 
 
 def import_plugins(plugins: tuple[str, ...]) -> None:
-    """Import modules that register mechanisms or tasks of their own."""
+    """Import modules that register mechanisms or tasks of their own.
+
+    Raises:
+        ConfigError: one cannot be imported, with its name, the error and the line to mend.
+    """
     if plugins:
         from bench.measuring.tasks.base import (
             task_names,  # imports torch, which a list of mechanisms does not need
@@ -44,7 +48,11 @@ class PluginFailed(ValueError):
 
 @contextmanager
 def code_of(mechanism: str) -> Iterator[None]:
-    """Turn what a plugin's mechanism raises inside into a refusal; an error of ours stays a bug."""
+    """Turn what a plugin's mechanism raises inside into a refusal; an error of ours stays a bug.
+
+    Raises:
+        PluginFailed: instead of any other error, where the mechanism is not ours.
+    """
     from bench.measuring.tasks.train import Diverged
 
     if attention_class(mechanism).__module__.startswith("attentions."):

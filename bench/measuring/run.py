@@ -102,6 +102,9 @@ class Runner:
 
         Ends when each cell has a record, of this sweep or of another one. When a stop is requested,
         a block that is being timed is recorded before `Interrupted`.
+
+        Raises:
+            Interrupted: a stop was requested; a block that is being timed is recorded before.
         """
         unsupported = [p for p in planned if p.unsupported is not None]
         supported = [p.cell for p in planned if p.unsupported is None]

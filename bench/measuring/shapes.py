@@ -30,7 +30,11 @@ _SHAPE_AXES = (
 
 
 def planned_shapes(axes: Axes) -> list[KernelWorkload]:
-    """The product of the axes, without shapes that contradict themselves."""
+    """The product of the axes, without shapes that contradict themselves.
+
+    Raises:
+        ConfigError: all of them do.
+    """
     found = _product(axes)
     planned = [w for w in found if w.contradiction is None]
     if found and not planned:

@@ -21,6 +21,9 @@ def bytes_after(build: Callable[[], Any], num_tokens: int, *, dtype: torch.dtype
     A state may have room for all tokens from the start, or grow with each; beyond 6,144 tokens,
     growth is extrapolated. Nothing is computed unless the step reads values. `build` builds a
     mechanism with a recurrent form on the default device.
+
+    Raises:
+        Exception: whatever the mechanism raises in such a step.
     """
     if num_tokens > _LONG:
         short, long = (bytes_after(build, n, dtype=dtype) for n in (_SHORT, _LONG))

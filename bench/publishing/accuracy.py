@@ -164,7 +164,11 @@ def wall_s(records: Sequence[Record]) -> float:
 
 
 def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
-    """Records of training runs: all, or those of the named tasks."""
+    """Records of training runs: all, or those of the named tasks.
+
+    Raises:
+        ConfigError: a named task was not trained, or none was.
+    """
     trained = [record for record in records if record.cell.is_task]
     known = {_bare_label(record) for record in trained}
     wanted = [task.partition(" ")[0] for task in tasks]
@@ -180,7 +184,11 @@ def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
 def write_page(
     store: Path, page: Path, command: str, tasks: Sequence[str] = (), notes: Sequence[str] = ()
 ) -> list[Path]:
-    """Write the page of a store and its pictures; returns their paths."""
+    """Write the page of a store and its pictures; returns their paths.
+
+    Raises:
+        ConfigError: nothing was trained there, or a file cannot be written.
+    """
     stored = read_records(store)
     records = chosen(stored, tasks)
     timed = [] if tasks else [record for record in stored if not record.cell.is_task]

@@ -49,7 +49,11 @@ class PublishConfig(Settings):
 
 
 def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
-    """Read and check the settings of publishing; other keys of the configuration are ignored."""
+    """Read and check the settings of publishing; other keys of the configuration are ignored.
+
+    Raises:
+        ConfigError: a setting has the wrong type or value, or a metric does not exist.
+    """
     found = PublishConfig.read({"out": None, **config})
     for key in ("metrics", "columns", "model_columns"):
         for name in getattr(found, key):

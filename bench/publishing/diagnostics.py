@@ -24,7 +24,11 @@ Column = tuple[str, str, str]
 
 
 def read_diagnostics(out: Path) -> Found:
-    """Read the findings of `bench.diagnose` in the folder of a store."""
+    """Read the findings of `bench.diagnose` in the folder of a store.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
     found = (out / name for name in _FILES if os.path.lexists(out / name))
     return read_lines(next(found, out / FILE), out)
 

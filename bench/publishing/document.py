@@ -373,7 +373,11 @@ def _on_one_line(text: str) -> str:
 
 
 def write(document: Document, path: Path) -> Path:
-    """Write a file in the format of its suffix: .md, .tex, or .csv with the first table alone."""
+    """Write a file in the format of its suffix: .md, .tex, or .csv with the first table alone.
+
+    Raises:
+        ConfigError: the file cannot be written, or has another suffix.
+    """
     if path.suffix == ".md":
         return write_whole(path, markdown(document))
     if path.suffix == ".csv":

@@ -52,6 +52,9 @@ def publish(
 
     With `sweep`, a run is written for this sweep alone. `end` is called with the name of each
     stage.
+
+    Raises:
+        ConfigError: a file cannot be written.
     """
     board = build_leaderboard(records, config.controls)
     files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))]
@@ -77,7 +80,11 @@ def publish(
 
 
 def write_latex(records: Sequence[Record], config: PublishConfig) -> Path:
-    """Write the leaderboard's tables to ``leaderboard.tex``; returns its path."""
+    """Write the leaderboard's tables to ``leaderboard.tex``; returns its path.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     board = build_leaderboard(records, config.controls)
     tables = leaderboard_tables(board, config.columns, config.model_columns)
     return write(tables, config.out / "leaderboard.tex")

@@ -20,6 +20,10 @@ def prose(module: str, block: str, /, **values: object) -> str:
     """Render a block of a page's template, without line breaks around it.
 
     `module` is the ``__file__`` of the module that writes the page; the template lies beside it.
+
+    Raises:
+        KeyError: the template has no such block.
+        jinja2.UndefinedError: a variable has no value.
     """
     found = template(Path(module).with_suffix(_PROSE))
     return "".join(found.blocks[block](found.new_context(values))).strip("\n")

@@ -43,7 +43,11 @@ def print_leaderboard(board: Leaderboard, config: PublishConfig, console: Consol
 
 
 def print_versus(records: Sequence[Record], one: str, other: str, console: Console) -> None:
-    """Print when one row beats another."""
+    """Print when one row beats another.
+
+    Raises:
+        ConfigError: a row does not exist, or the two share no setting and no task.
+    """
     board = build_leaderboard(records)
     found = versus(board, one, other)
     for line in versus_lines(found, board):

@@ -90,6 +90,9 @@ def versus(board: Leaderboard, one: str, other: str) -> Versus:
     """Compare two rows wherever both have a number that may be ranked.
 
     Verdicts are never taken across settings, machines or tasks.
+
+    Raises:
+        ConfigError: no row has that name, or the two share no setting and no task.
     """
     known = {s.entry for r in board.rankings for s in r.standings}
     known |= {score.entry for task in board.tasks for score in task.scores}

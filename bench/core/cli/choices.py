@@ -65,7 +65,11 @@ def yamls(group: str, words: list[str]) -> Iterator[str]:
 
 
 def check_own_yamls(words: list[str]) -> None:
-    """Refuse YAMLs of the user's own that cannot be opened, such as a FIFO, which never ends."""
+    """Refuse YAMLs of the user's own that cannot be opened, such as a FIFO, which never ends.
+
+    Raises:
+        ConfigError: names the file, or the folder that cannot be listed.
+    """
     groups = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
     for root in own_folders(words):
         try:

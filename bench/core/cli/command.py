@@ -178,7 +178,11 @@ def _resolved(cfg: Any) -> dict[str, Any]:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file as Hydra would read it: ``1e-6`` is a number to it, and a word to plain YAML."""
+    """A YAML file as Hydra would read it: ``1e-6`` is a number to it, and a word to plain YAML.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     from omegaconf import OmegaConf
 
     try:

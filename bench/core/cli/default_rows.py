@@ -36,6 +36,9 @@ def settable(words: Sequence[str], folders: Iterable[Path]) -> list[str]:
     """The words, with ``++`` before a hyperparameter of a row whose YAML leaves it at its default.
 
     Without ``++``, Hydra refuses a key that the YAML lacks.
+
+    Raises:
+        ConfigError: one of these cannot be read.
     """
     if not any(map(_SETTING.match, words)):
         return list(words)
@@ -50,7 +53,11 @@ def settable(words: Sequence[str], folders: Iterable[Path]) -> list[str]:
 
 
 def own_rows(folder: Path) -> dict[str, str]:
-    """Mechanism of each YAML in a folder's ``attention/``, by label."""
+    """Mechanism of each YAML in a folder's ``attention/``, by label.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
     try:
         return dict(rows_in(folder / "attention"))
     except ValueError as error:

@@ -64,7 +64,11 @@ def _variants(name: str, settings: dict[str, Any]) -> Iterator[tuple[str, dict[s
 
 
 def _first_layer(label: str, settings: dict[str, Any]) -> str:
-    """Name of an entry's first layer."""
+    """Name of an entry's first layer.
+
+    Raises:
+        ConfigError: there are no layers, or something else beside them.
+    """
     layers = settings[LAYERS]
     if len(settings) > 1 or not isinstance(layers, list) or not layers:
         raise ConfigError(

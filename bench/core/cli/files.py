@@ -33,6 +33,9 @@ def write_whole(
     store (the file's own folder if None), no folder may be a link. `like` are files whose content
     it holds. A file that `is_derived` can be made again after a power failure; any other is on disk
     when this returns.
+
+    Raises:
+        ConfigError: it cannot be written, or a link is where it should be.
     """
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -113,7 +116,11 @@ def _mend_end(file: FileIO, begins: bytes) -> bool:
 
 
 def check_writable(path: Path, key: str = "out") -> None:
-    """Refuse a folder that we may not write to and cannot make."""
+    """Refuse a folder that we may not write to and cannot make.
+
+    Raises:
+        ConfigError: names the `key` that gave it.
+    """
     existing = path.absolute()
     while not os.path.lexists(existing):
         existing = existing.parent

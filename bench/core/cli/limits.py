@@ -149,7 +149,11 @@ def checked(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def check_shape(shape: Any, values: Any) -> None:
-    """Refuse what is not of a type, such as a `TypedDict`."""
+    """Refuse what is not of a type, such as a `TypedDict`.
+
+    Raises:
+        ValueError: as `checked`.
+    """
     _validated(adapter(shape), values)
 
 
@@ -206,7 +210,11 @@ def _no_constant(word: str) -> NoReturn:
 
 
 def read_json(shape: Any, text: bytes) -> Any:
-    """Parse JSON as a type, such as a `TypedDict`; lists pass for tuples, and NaN is allowed."""
+    """Parse JSON as a type, such as a `TypedDict`; lists pass for tuples, and NaN is allowed.
+
+    Raises:
+        ValueError: as `checked`, or it is no JSON.
+    """
     return _validated(adapter(shape), text, is_json=True)
 
 

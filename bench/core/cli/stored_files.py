@@ -132,6 +132,9 @@ def regular_files(root: Path, pattern: str, *, are_checked: bool = True) -> list
 
     `pattern` is the folder and what the names look like, as ``records/*.jsonl``. Unless
     `are_checked`, it is left to whoever opens a file to refuse one that is not regular.
+
+    Raises:
+        ConfigError: the folder is a link or cannot be read, or one of the files is not regular.
     """
     folder = root / Path(pattern).parent
     found = []
@@ -191,7 +194,11 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def read_regular(path: Path, max_bytes: int = MAX_LINES_BYTES) -> bytes:
-    """Read a file of the user's own data as a whole; links are followed there."""
+    """Read a file of the user's own data as a whole; links are followed there.
+
+    Raises:
+        ConfigError: it is no regular file, is larger than allowed, or cannot be read.
+    """
     try:
         with open_regular(path) as file:
             return _whole(file, path, max_bytes)

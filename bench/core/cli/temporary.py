@@ -27,13 +27,20 @@ def new_workers_folder() -> Path:
     """Make the folder for what a trial leaves for the rounds, such as compiled kernels.
 
     Its name cannot be guessed: whoever made it first could replace the kernels that run from it.
+
+    Raises:
+        ConfigError: it cannot be made.
     """
     prefix = f"{WORKERS_PREFIX}{os.getpid()}-"
     return Path(_made("folder for the workers", lambda: tempfile.mkdtemp(prefix=prefix)))
 
 
 def new_log() -> IO[bytes]:
-    """Make a file without a name for what a worker prints."""
+    """Make a file without a name for what a worker prints.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
     return _made("file for the output of a worker", tempfile.TemporaryFile)
 
 

@@ -16,7 +16,11 @@ from bench.core.cli.streams import exit_code, make_streams_unbreakable
 def words_and_options(
     given: Sequence[str], options: Collection[str], usage: str
 ) -> tuple[list[str], dict[str, str]]:
-    """Split the command line of a command without YAML: plain words, and ``KEY=VALUE`` options."""
+    """Split the command line of a command without YAML: plain words, and ``KEY=VALUE`` options.
+
+    Raises:
+        ConfigError: an unknown key, or one without a value.
+    """
     words: list[str] = []
     found: dict[str, str] = {}
     for one in given:

@@ -31,7 +31,11 @@ def flops_of(module: Any, workload: KernelWorkload) -> tuple[int, int]:
 
 
 def claimed_flops(module: Any, formula: str, shape: CallShape) -> int:
-    """FLOPs by one formula: `flops`, `executed_flops` or `decode_flops`."""
+    """FLOPs by one formula: `flops`, `executed_flops` or `decode_flops`.
+
+    Raises:
+        ValueError: the formula does not give a count.
+    """
     said: Any = getattr(module, formula)(shape)
     is_number = isinstance(said, numbers.Real)
     if not (is_number and 0 <= said <= _MOST_FLOPS and said == int(said)):

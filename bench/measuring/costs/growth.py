@@ -110,7 +110,11 @@ class Needs:
 
 
 def needs(name: str, seq_len: int) -> Needs:
-    """Needs of a mechanism with its defaults at a length."""
+    """Needs of a mechanism with its defaults at a length.
+
+    Raises:
+        ValueError: it cannot be built for that length.
+    """
     cell = default_cell(name, seq_len)
     return Needs(
         workload=cell.kernel,

@@ -126,7 +126,11 @@ def make_sample(
 def callable_sample(
     kind: type[Mechanism], geometry: Geometry, batch_size: int = 1, key_len: int | None = None
 ) -> Sample:
-    """A sample of this geometry, or if need be with another value_dim or more tokens."""
+    """A sample of this geometry, or if need be with another value_dim or more tokens.
+
+    Raises:
+        NotCallable: no such sample can be built and called.
+    """
     why = ""
     for length in dict.fromkeys((geometry.seq_len, 64, 256)):
         for value_dim in dict.fromkeys((geometry.value_dim, geometry.head_dim)):

@@ -93,7 +93,11 @@ class Device:
         return None
 
     def time_calls(self, call: Callable[[], object], count: int) -> float:
-        """See `Clock`."""
+        """See `Clock`.
+
+        Raises:
+            NotImplementedError: there is no clock for this kind of device.
+        """
         raise NotImplementedError(f"No clock sees the work of {self.name}.")
 
     def synchronize(self) -> None:

@@ -39,7 +39,11 @@ MAX_PAIRS = 2**22
 
 
 def check(subject: Subject) -> Checked:
-    """Check the subject of a timed cell, a mechanism or a whole model."""
+    """Check the subject of a timed cell, a mechanism or a whole model.
+
+    Raises:
+        Incorrect: see `bench.measuring.oracle.checking.check` and `check_model`.
+    """
     return check_model(subject) if isinstance(subject, ModelSubject) else checking.check(subject)
 
 
@@ -47,6 +51,9 @@ def after_rounds(cell: Cell, subject: Subject) -> None:
     """Check the subject that was timed once more, with values that no call has seen.
 
     A model's oracle takes one image and runs again; a mechanism's ran in its trial.
+
+    Raises:
+        Incorrect: as in `check`.
     """
     if not isinstance(subject, ModelSubject):
         return checking.after_rounds(cell, subject)
@@ -60,6 +67,11 @@ def check_model(subject: ModelSubject) -> Checked:
     """Compare a model's scores for one image, in eval mode, with those in float64.
 
     The first image set is overwritten; the model's mode is restored.
+
+    Raises:
+        Incorrect: the scores are no tensor with a row per image, hold NaN or infinity, or are
+            constant; or an error of the scores, of a mechanism's output or of the gradient of all
+            parameters is beyond its tolerance.
     """
     w = subject.cell.model
     subject.refill(subject.sets[0], CHECK_INDEX)

@@ -47,6 +47,10 @@ def model_on_meta(cell: Cell) -> nn.Module:
     """The cell's model on meta; a user's own is first built on the CPU, as it may load values.
 
     It is built once for all cells that differ in batch size, dtype or mode only.
+
+    Raises:
+        ValueError, TypeError, ImportError: as `build_model`.
+        Exception: whatever a user's own factory raises.
     """
     w = cell.model
     shape = ModelWorkload(

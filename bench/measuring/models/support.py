@@ -23,7 +23,11 @@ def is_own(model: str) -> bool:
 
 
 def check_models(models: Sequence[str], image_sizes: Sequence[int]) -> None:
-    """Refuse unknown models; a user's own is built once, at the first size, to check it."""
+    """Refuse unknown models; a user's own is built once, at the first size, to check it.
+
+    Raises:
+        ConfigError: names the model and the fault.
+    """
     for model in models:
         if is_own(model):
             _check_own(model, image_sizes[0])

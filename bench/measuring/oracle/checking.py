@@ -77,6 +77,10 @@ def check(subject: Subject) -> Checked:
     """Compare a cell's mechanism with its oracle: its output, and its gradients if it takes any.
 
     The subject's first input set is overwritten, and graphs and states made from it are dropped.
+
+    Raises:
+        Incorrect: the output holds NaN or infinity, or is constant; an input was changed; or an
+            error is beyond the tolerance of the dtype.
     """
     w = subject.cell.kernel
     leaks_future = _leaks_future(subject)
@@ -168,6 +172,9 @@ def after_rounds(cell: Cell, subject: Subject) -> None:
 
     They are copied into the timed tensors. If the oracle's result of the trial cannot be read,
     because another mechanism has damaged it, the oracle runs again.
+
+    Raises:
+        Incorrect: as in `check`.
     """
     try:
         try:
@@ -195,6 +202,9 @@ def compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
     """Overwrite a subject's first input set with fresh values, call it, and compare.
 
     Says whether the output shares memory with an input as well.
+
+    Raises:
+        Incorrect: as in `check`.
     """
     try:
         return _compare(subject, expected)
@@ -274,6 +284,9 @@ def refuse_uninitialised(subject: Subject) -> None:
     """Call a correct subject once more, without a compiler, with new memory filled with NaN.
 
     With padding only the output is checked.
+
+    Raises:
+        Incorrect: it reads uninitialised memory. With padding only the output is checked.
     """
     tensors = subject.sets[0]
     has_backward = subject.cell.timed.has_backward

@@ -219,6 +219,9 @@ def refuse_subclasses(*values: Any) -> None:
     """Refuse tensors of a subclass, which may compute only when they are first used.
 
     Tensors within tuples and lists are looked at too.
+
+    Raises:
+        Incorrect: one of them is such a tensor.
     """
     for value in values:
         if isinstance(value, (tuple, list)):
@@ -231,7 +234,11 @@ def refuse_subclasses(*values: Any) -> None:
 
 
 def refuse_nothing(out: Tensor, like: Tensor) -> None:
-    """Refuse an output of another shape or dtype, with values that are not finite, or constant."""
+    """Refuse an output of another shape or dtype, with values that are not finite, or constant.
+
+    Raises:
+        Incorrect: it is one of these.
+    """
     if out.shape != like.shape:
         raise Incorrect(f"output has shape {tuple(out.shape)}, expected {tuple(like.shape)}")
     if out.dtype != like.dtype:
@@ -246,7 +253,11 @@ def refuse_nothing(out: Tensor, like: Tensor) -> None:
 
 
 def refuse_empty(out: Tensor) -> None:
-    """Refuse an output of which more than the share `MAX_EMPTY` of the rows is zero."""
+    """Refuse an output of which more than the share `MAX_EMPTY` of the rows is zero.
+
+    Raises:
+        Incorrect: their share is larger than `MAX_EMPTY`.
+    """
     empty = float((out == 0).all(dim=-1).double().mean())
     if empty > MAX_EMPTY:
         raise Incorrect(f"output is zero in {empty:.0%} of its rows")
@@ -255,7 +266,11 @@ def refuse_empty(out: Tensor) -> None:
 def check_gradient(
     ours: Tensor | None, oracle: Tensor | None, tolerance: Tolerance, what: str
 ) -> None:
-    """Refuse a gradient that differs from the oracle's; None stands for an unused input."""
+    """Refuse a gradient that differs from the oracle's; None stands for an unused input.
+
+    Raises:
+        Incorrect: it is missing, not finite, or beyond the tolerance times `GRADIENT_FACTOR`.
+    """
     if oracle is None or not oracle.any():
         # An unused input: `none` and `uniform` do not use queries and keys.
         if ours is not None and not bool(ours.abs().max() <= tolerance.max_error):
@@ -278,7 +293,11 @@ def distance(ours: Tensor, oracle: Tensor) -> Errors:
 
 
 def refuse_beyond(errors: Errors, tolerance: Tolerance, factor: float, what: str) -> None:
-    """Refuse errors beyond `factor` times the tolerance."""
+    """Refuse errors beyond `factor` times the tolerance.
+
+    Raises:
+        Incorrect: naming `what` is off, and by how much.
+    """
     for name in ("max_error", "rms_error"):
         error, bound = getattr(errors, name), factor * getattr(tolerance, name)
         if not error <= bound:

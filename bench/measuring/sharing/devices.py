@@ -69,7 +69,11 @@ class DeviceLock:
         return True
 
     def take(self, pause: Pause, tell: Callable[[str], None]) -> None:
-        """Take the lock, waiting if need be; `tell` is then called once."""
+        """Take the lock, waiting if need be; `tell` is then called once.
+
+        Raises:
+            Exception: whatever `pause` raises when a stop is requested.
+        """
         if self.try_take():
             return
         tell(f"waiting for {self._device}, where something else is measured")

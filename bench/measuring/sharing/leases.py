@@ -114,7 +114,11 @@ class _Seen:
 
 
 class Leases:
-    """Leases of one sweep, and a view of others. A context manager that releases its own."""
+    """Leases of one sweep, and a view of others. A context manager that releases its own.
+
+    Raises:
+        StoreError: the folder of leases cannot be written to.
+    """
 
     def __init__(self, out: Path) -> None:
         self._folder = leases_folder(out)
@@ -149,6 +153,9 @@ class Leases:
         """Lease a unit of work; False if a sweep that is alive holds it.
 
         `name` is fit for a file name; `what` describes the work to those who wait for it.
+
+        Raises:
+            StoreError: the lease cannot be written.
         """
         path = self._folder / name
         for _ in range(_UNLIKELY_MANY):

@@ -52,7 +52,11 @@ class Scored:
 def score_on(
     model: nn.Module, task: Task, batches: Iterable[Batch], device: torch.device
 ) -> Scored:
-    """Score a model on batches."""
+    """Score a model on batches.
+
+    Raises:
+        NotFinite: a prediction is infinite or no number.
+    """
     model.eval()
     total, num_answers, num_examples = 0.0, 0, 0
     parts: list[Tensor] = []

@@ -25,7 +25,11 @@ NUM_SPECIAL = 2
 
 @dataclass(kw_only=True, eq=False)
 class LookUp(Generated):
-    """Base of both synthetics of H3: token ids, of which the last is the answer."""
+    """Base of both synthetics of H3: token ids, of which the last is the answer.
+
+    Raises:
+        ValueError: a model that would see the tokens it is to predict.
+    """
 
     vocab_size: Annotated[int, Interval(ge=NUM_SPECIAL + 2)] = 20
     """V; two of the tokens are special."""

@@ -223,7 +223,12 @@ GROUP = "attnbench.tasks"
 
 
 def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], type[T]]:
-    """Enter a task under a name. A name stands for one class only."""
+    """Enter a task under a name. A name stands for one class only.
+
+    Raises:
+        ValueError: another direction, one that does not fit the unit, a name that is taken, or a
+            task without a recipe.
+    """
     if better not in ("higher", "lower"):
         raise ValueError(f"better is {better!r}; higher or lower is needed.")
 
@@ -264,7 +269,11 @@ def task_names() -> tuple[str, ...]:
 
 
 def task_class(name: str) -> type[Task]:
-    """The class behind a name."""
+    """The class behind a name.
+
+    Raises:
+        ValueError: no such name; the message lists the nearest ones.
+    """
     _import_all()
     if name not in _REGISTRY:
         raise ValueError(f"No task is named {name!r}. {did_you_mean(name, _REGISTRY)}")
@@ -272,12 +281,20 @@ def task_class(name: str) -> type[Task]:
 
 
 def task_settings(name: str) -> dict[str, Any]:
-    """Settings that a task's YAML may write, with defaults: the task's own, then the recipe's."""
+    """Settings that a task's YAML may write, with defaults: the task's own, then the recipe's.
+
+    Raises:
+        ValueError: no such task.
+    """
     return defaults_of(task_class(name))
 
 
 def build_task(name: str, settings: dict[str, Any]) -> Task:
-    """A task with the settings of its YAML; a setting that is not given keeps its default."""
+    """A task with the settings of its YAML; a setting that is not given keeps its default.
+
+    Raises:
+        ValueError: an unknown task or setting, or a value that it refuses.
+    """
     cls = task_class(name)
     full = defaults_of(cls) | settings
     check(cls, full)

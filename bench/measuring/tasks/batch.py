@@ -68,7 +68,11 @@ class Batch:
 
 
 def each_checked(batches: Any, task: str) -> Iterator[Batch]:
-    """Yield the batches that a task gives, which a plugin may have made of anything."""
+    """Yield the batches that a task gives, which a plugin may have made of anything.
+
+    Raises:
+        ValueError: one of them is no `Batch`.
+    """
     for batch in batches if isinstance(batches, Iterable) else (batches,):
         if not isinstance(batch, Batch):
             kind = type(batch).__name__

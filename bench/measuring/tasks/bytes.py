@@ -44,6 +44,9 @@ class Bytes(Task):
     up to `context_len` bytes before it to go by, and on average half of that. A text so short says
     how fast a mechanism learns a language's surface, not what it could learn of one: no published
     number is comparable.
+
+    Raises:
+        ValueError: a file that is not there, or is too short for a window in its last tenth.
     """
 
     root: str = ""

@@ -56,6 +56,9 @@ class Canvas(Fresh):
     Much of one digit can be told from a bag of patches that lie on the grid: this task is for
     explaining models and for filtering tokens, not for ranking mechanisms. It is a task of this
     harness; there are no published numbers. Test images are those of `digits`, never trained on.
+
+    Raises:
+        ValueError: a canvas that is too small; two digits without a class token.
     """
 
     canvas_size: Annotated[int, Interval(ge=DIGIT_SIZE), MultipleOf(PATCH_SIZE)] = 24

@@ -36,7 +36,11 @@ class Checkpoint:
     source: str = ""
 
     def save(self, state: State) -> None:
-        """Replace the file as a whole: whoever is killed meanwhile leaves the one before."""
+        """Replace the file as a whole: whoever is killed meanwhile leaves the one before.
+
+        Raises:
+            ConfigError: it cannot be written, or a link is where it should be.
+        """
         content = BytesIO()
         torch.save({"of": self.of, "source": self.source, "state": state}, content)
         write_whole(self.path, content.getvalue(), inside=self._store)

@@ -32,7 +32,11 @@ RECIPE = Recipe(num_heads=4, num_steps=2000, batch_size=128, learning_rate=1e-3)
 
 @dataclass(kw_only=True, eq=False)
 class _Strings(Generated):
-    """Strings of the symbols 0 and 1, of random lengths."""
+    """Strings of the symbols 0 and 1, of random lengths.
+
+    Raises:
+        ValueError: lengths in the wrong order.
+    """
 
     min_len: Size = 1
     """Symbols of the shortest string."""

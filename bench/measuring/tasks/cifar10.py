@@ -40,6 +40,9 @@ class Cifar10(ImageTask):
     50,000 images to train on, 10,000 to test. Krizhevsky, 2009, *Learning Multiple Layers of
     Features from Tiny Images*. The binary version is read, never the one in Python's pickle format,
     which could run code.
+
+    Raises:
+        ValueError: a folder that is not there, or patches that do not fill the image.
     """
 
     root: str = ""

@@ -72,6 +72,9 @@ class Copy(_Copying):
     The copy task of Graves et al., 2014 (arXiv:1410.5401), at one length. Each symbol must come
     from the place as many tokens back as the string is long, so what a mechanism can hold decides.
     Deviation: marks say nothing but their place, and there is no mark between string and answers.
+
+    Raises:
+        ValueError: a string so short that the convolutions alone could copy it.
     """
 
     string_len: Size = 16
@@ -100,6 +103,9 @@ class SelectiveCopy(_Copying):
     mark differs from example to example, so a fixed delay does not do. The defaults are a reduction
     to 56 tokens; Mamba's own is ``num_symbols=15 num_copied=16 context_len=4096``, trained for
     400,000 steps.
+
+    Raises:
+        ValueError: no blank among the symbols.
     """
 
     num_copied: Size = 8

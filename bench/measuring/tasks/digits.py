@@ -42,6 +42,9 @@ class Digits(Task):
 
     The data is described in ``data/README.md``. The answer is read from the mean over tokens, so
     much of it can be had without any mixing: `none` and `uniform` belong beside every result.
+
+    Raises:
+        ValueError: batches of more images than there are to train on.
     """
 
     default_recipe = Recipe(position_std=0.3, num_steps=300, batch_size=32, learning_rate=2e-3)

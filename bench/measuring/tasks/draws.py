@@ -40,6 +40,9 @@ def distinct(count: int, size: int, population: int, stream: torch.Generator) ->
 
     Rows with a repetition are drawn again: at a population of thousands a hundred times cheaper
     than to shuffle it. Where most rows would have one, it is shuffled.
+
+    Raises:
+        ValueError: more numbers than there are.
     """
     if size > population:
         raise ValueError(f"{size} different numbers of {population} are none.")

@@ -32,6 +32,9 @@ class FashionMnist(ImageTask):
 
     Xiao et al., 2017, arXiv:1708.07747. Patches of 4x4 make 49 tokens; ``patch_size=1`` makes a
     sequence of 784 pixels. Most is told by a bag of patches: mechanisms differ by a few points.
+
+    Raises:
+        ValueError: a folder that is not there, or patches that do not fill the image.
     """
 
     root: str = ""
@@ -98,7 +101,11 @@ def _find(folder: Path, name: str) -> Path:
 
 @cache
 def _read(path: Path, _changed_ns: int) -> Tensor:
-    """A file of the IDX format, unsigned bytes of any shape."""
+    """A file of the IDX format, unsigned bytes of any shape.
+
+    Raises:
+        ValueError: it is not; the message says at which byte, counted from 0 and after unpacking.
+    """
     content = _unpacked(path) if path.suffix == ".gz" else read_regular(path)
     if len(content) < 4:
         raise ValueError(f"{path} ends at byte {len(content)}; a head of 4 bytes is expected.")

@@ -66,6 +66,9 @@ class Generated(Task):
 
     Which split an example belongs to follows from its inputs, by a rule that has nothing to do
     with the answers (`is_test`), so no example is in both.
+
+    Raises:
+        ValueError: fewer training examples than a batch has.
     """
 
     vocab_size: int = field(init=False, repr=False)
@@ -119,7 +122,11 @@ class Generated(Task):
 
 
 def of_split(draw: Callable[[int], Batch], count: int, split: Split) -> Batch:
-    """Draw until `count` examples belong to the split."""
+    """Draw until `count` examples belong to the split.
+
+    Raises:
+        ValueError: it has hardly any, since the task's settings allow of few different examples.
+    """
     kept: list[Batch] = []
     missing = count
     for _ in range(_MAX_DRAWS):

@@ -26,6 +26,9 @@ class ImageFolder(ImageTask):
 
     Images are scaled to a square, in colour, and all are kept in memory. Classes are the names of
     the folders in ``train``, in the order of the alphabet. Reading needs Pillow.
+
+    Raises:
+        ValueError: a folder that is not there or has another layout.
     """
 
     image_size: Size = 32

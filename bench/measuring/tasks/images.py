@@ -44,6 +44,9 @@ class ImageTask(Task):
     Attributes:
         num_channels: 1 for grey, 3 for colours.
         folder: what `root` names, if it names one.
+
+    Raises:
+        ValueError: a folder that is not there, or patches that do not fill the image.
     """
 
     root: str = ""
@@ -72,7 +75,11 @@ class ImageTask(Task):
 
     @abstractmethod
     def read(self, split: Split) -> Images:
-        """All images of a split, as of `image_size`; kept, so that it is cheap the second time."""
+        """All images of a split, as of `image_size`; kept, so that it is cheap the second time.
+
+        Raises:
+            ValueError: a file is not as it should be; the message names it, and the byte.
+        """
 
     def why_no_data(self) -> str | None:
         """See `Task`; all files are read, once in a process."""
@@ -150,7 +157,11 @@ def patch_projection(num_inputs: int, embed_dim: int) -> nn.Linear:
 
 
 def folder_of(root: str) -> Path | None:
-    """The folder that a setting names; None if it is empty."""
+    """The folder that a setting names; None if it is empty.
+
+    Raises:
+        ValueError: no such folder is there.
+    """
     if not root:
         return None
     folder = Path(root).expanduser()

@@ -43,6 +43,9 @@ class ListOps(Generated):
     (source: 96,000); one in eight of all examples is kept for testing, while the source iterates
     over a set, so that its split differs from run to run. Model and steps are those of the small
     protocol of Xiong et al., 2021 (Nyströmformer), as far as this harness's model goes.
+
+    Raises:
+        ValueError: bounds between which no expression has its length.
     """
 
     min_len: Size = 500

@@ -67,7 +67,11 @@ class Mad(Generated):
 
 
 def check_noise(share: float, num_tokens: int) -> None:
-    """Refuse a share of noise for which there are no tokens."""
+    """Refuse a share of noise for which there are no tokens.
+
+    Raises:
+        ValueError: names both settings.
+    """
     if share > 0 and num_tokens == 0:
         raise ValueError(f"noise_share is {share} and noise_vocab_size is 0; 1 or more is needed.")
 
@@ -80,6 +84,9 @@ class MadSelectiveCopy(Mad):
     As published: blanks are put in front of tokens only, so the last token is never followed by a
     blank and always ends the string. (The source draws them outside its seed.) Otherwise a blank
     may come anywhere.
+
+    Raises:
+        ValueError: a sequence without room for blanks.
     """
 
     vocab_size: Vocabulary = 16
@@ -127,6 +134,9 @@ class Compression(Mad):
     As published: the last token itself, always the same, is asked for as well, and so is noise,
     which replaces what it hides. Otherwise neither is. Deviation: the network's vectors for places
     are learned, not sines.
+
+    Raises:
+        ValueError: noise that leaves too few tokens.
     """
 
     vocab_size: Vocabulary = 16

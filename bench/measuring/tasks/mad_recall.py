@@ -122,6 +122,9 @@ class FuzzyRecall(Mad):
 
     As published: training predicts every next token, padding included. Deviation: an example
     whose last key did not come before is drawn again; the source keeps a few of these.
+
+    Raises:
+        ValueError: words longer than there are tokens, or a sequence without room for them.
     """
 
     vocab_size: Vocabulary = 16

@@ -158,7 +158,11 @@ def _sizes_of_state(
 
 
 def closest(values: Iterable[int], cost: Callable[[int], int], target: int) -> tuple[int, int]:
-    """The value whose cost is nearest to a target, and its cost; costs rise with values."""
+    """The value whose cost is nearest to a target, and its cost; costs rise with values.
+
+    Raises:
+        ValueError: the mechanism takes none of the values.
+    """
     known: list[tuple[int, int]] = []
     refusal: ValueError | None = None
     for value in values:

@@ -129,6 +129,10 @@ def build_model(
     Under one seed, all weights outside the mechanism start with the same values, whichever
     mechanism it is and whatever it draws for itself. A core that takes gates gets them projected
     from its tokens, see `Gated`; a mechanism that owns its projections has its own.
+
+    Raises:
+        ValueError: the mechanism cannot be built for the task's geometry.
+        TypeError: a hyperparameter that it does not take.
     """
     named = hyperparameters.get(LAYERS, [(mechanism, hyperparameters)])
     mixers = []
@@ -179,7 +183,11 @@ def build_mixer(
     layer: int = 0,
     library: ModuleType | None = None,
 ) -> nn.Module:
-    """The mechanism of one block, with its projections, and gates if it takes any."""
+    """The mechanism of one block, with its projections, and gates if it takes any.
+
+    Raises:
+        ValueError, TypeError: as of `build_model`.
+    """
     attentions: Any = library or importlib.import_module("attentions")
     with seeded(seed, f"mechanism {layer}"):
         mixer: nn.Module = attentions.build_layer(mechanism, task.geometry, **hyperparameters)

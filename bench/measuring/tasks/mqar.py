@@ -47,6 +47,9 @@ class MultiQueryRecall(Generated):
     from one distribution with two seeds. Model and optimiser are this harness's, with a short
     convolution and an MLP in every block. Accuracy counts answers, not examples, alike; with one
     number of pairs that is the same.
+
+    Raises:
+        ValueError: a size that leaves no room; the message says what is needed.
     """
 
     vocab_size: Size = 8192

@@ -36,6 +36,9 @@ class Recall(Fresh):
 
     Tokens are the filler 0, keys 1 … V/2 - 1 and values V/2 … V - 1. The keys of an example
     differ from each other, as do its values, and every key is asked for once.
+
+    Raises:
+        ValueError: pairs that the vocabulary or the sequence has no room for.
     """
 
     vocab_size: Size = 64

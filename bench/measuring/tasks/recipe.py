@@ -22,7 +22,12 @@ PartOf1 = Annotated[float, Interval(gt=0, le=1)]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The model around a mechanism and its training: the same for every mechanism of a task."""
+    """The model around a mechanism and its training: the same for every mechanism of a task.
+
+    Raises:
+        ValueError: settings that do not go together; the message names them. Types and ranges are
+            checked by `bench.measuring.tasks.base.build_task`.
+    """
 
     embed_dim: Size = 64
     """Channels of a token."""
@@ -113,7 +118,11 @@ class Recipe:
 
 
 def whole_number(name: str, value: object, *, at_least: int = 1) -> None:
-    """Refuse a setting that is no whole number or, beside the other settings, too small."""
+    """Refuse a setting that is no whole number or, beside the other settings, too small.
+
+    Raises:
+        ValueError: names the setting, what was given and what is allowed.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise ValueError(f"{name} is {value!r}; a whole number of {at_least} or more is needed.")
 
@@ -125,7 +134,11 @@ def defaults_of(task: type[Any]) -> dict[str, Any]:
 
 
 def check(task: type[Any], settings: Mapping[str, Any]) -> None:
-    """Refuse settings of another type or range than the class's annotations say."""
+    """Refuse settings of another type or range than the class's annotations say.
+
+    Raises:
+        ValueError: a sentence for each, with its name, its value and what is allowed.
+    """
     try:
         _model_of(task).section(settings, "")  # type: ignore[arg-type]
     except ConfigError as error:

@@ -28,6 +28,9 @@ class TileRecall(Fresh):
     tiles, or counting signs would help. Test images are those of `digits`, never trained on.
 
     This is a task of this harness; there are no published numbers.
+
+    Raises:
+        ValueError: more pairs than tiles, signs or classes.
     """
 
     num_tiles: Size = 16

@@ -177,6 +177,9 @@ def attention_rate(model: Backbone, task: Task) -> Tensor:
     """(N,), the share of calibration images in which a token is high, as above.
 
     Calibration images are those held out for validation, up to `NUM_CALIBRATION` of them.
+
+    Raises:
+        NoWeights: the mechanism has none.
     """
     device = next(model.parameters()).device
     size = task.recipe.batch_size

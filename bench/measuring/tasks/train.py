@@ -183,7 +183,11 @@ def train(
 
 
 def fitted(cell: Cell, progress: Progress | None, checkpoint: Checkpoint) -> Backbone:
-    """The model that `train` would score, in eval mode; kept beside its checkpoint once trained."""
+    """The model that `train` would score, in eval mode; kept beside its checkpoint once trained.
+
+    Raises:
+        As of `train`.
+    """
     cell, _ = matched(cell)
     workload, device = cell.task, device_named(cell.device)
     task = build_task(workload.task, workload.settings)
@@ -203,7 +207,11 @@ def fitted(cell: Cell, progress: Progress | None, checkpoint: Checkpoint) -> Bac
 
 
 def score_on_test_set(model: nn.Module, task: Task, seed: int, device: torch.device) -> float:
-    """A model's score on the test set."""
+    """A model's score on the test set.
+
+    Raises:
+        Diverged: a prediction is not finite.
+    """
     return _score(model, task, task.batches(Split.TEST, seed), device, 0).score
 
 
@@ -255,6 +263,9 @@ def fit(
     With `may_be_stuck`, a plateau at chance or at a partial solution ends the run as any other
     does: for controls, which cannot leave it. Checkpoints keep the sum of `spent_s`, the seconds
     since the run began or was resumed.
+
+    Raises:
+        Diverged, CheckpointRefused: as `train`.
     """
     recipe = task.recipe
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -46,6 +46,9 @@ def layers_for(model: Backbone, batch: Batch, classes: Tensor) -> list[Layer]:
     """Each block's weights and tokens, with the gradients of one logit per example.
 
     `classes`, (B,), says whose logit. The model is in eval mode, and left as it is.
+
+    Raises:
+        NoWeights: the mechanism of a block has none, with the reason.
     """
     with watched(model) as seen, torch.enable_grad():
         logits = model(batch.inputs, batch.positions)
@@ -64,7 +67,11 @@ def layers_for(model: Backbone, batch: Batch, classes: Tensor) -> list[Layer]:
 
 @contextmanager
 def watched(model: Backbone) -> Iterator[_Seen]:
-    """Within it, every block mixes by its weights, W v, and what it used is kept."""
+    """Within it, every block mixes by its weights, W v, and what it used is kept.
+
+    Raises:
+        NoWeights: a mechanism is a layer of its own, or gives something else than W v.
+    """
     seen = _Seen()
     hooks = []
     try:
@@ -79,7 +86,11 @@ def watched(model: Backbone) -> Iterator[_Seen]:
 
 
 def core_of(mixer: nn.Module) -> Any:
-    """The mixing step inside of a block's layer."""
+    """The mixing step inside of a block's layer.
+
+    Raises:
+        NoWeights: it owns its projections.
+    """
     layer: Any = mixer.layer if isinstance(mixer, Gated) else mixer
     if not isinstance(layer, MultiHeadAttention):
         name = getattr(layer, "name", type(layer).__name__)

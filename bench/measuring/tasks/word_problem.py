@@ -76,6 +76,9 @@ class WordProblem(Generated):
     Tokens are the identity and a generating set: of Z<n> the step +1, of D<n> a rotation and a
     reflection, of S<n> all swaps, of A<n> all 3-cycles; with ``elements=all`` the tokens are all
     elements. Trained at `seq_len`, scored at 2, 4 and 8 times that length too.
+
+    Raises:
+        ValueError: no such group, or one of more than 1,000 elements.
     """
 
     group: str = "S3"
@@ -149,7 +152,11 @@ class WordProblem(Generated):
 
 @cache
 def named_group(name: str) -> Group:
-    """The group of a name such as S3: cyclic Z, dihedral D, symmetric S, alternating A."""
+    """The group of a name such as S3: cyclic Z, dihedral D, symmetric S, alternating A.
+
+    Raises:
+        ValueError: no such group, or one of more than `MAX_ORDER` elements.
+    """
     generators = _generators(name)
     elements = _closure(generators)
     return Group(

@@ -70,7 +70,11 @@ def why_unbuildable(cell: Cell) -> str | None:
 
 
 def _call_across(module: nn.Module, workload: KernelWorkload) -> None:
-    """Call a mechanism on meta with another number of keys than of queries."""
+    """Call a mechanism on meta with another number of keys than of queries.
+
+    Raises:
+        ValueError: the mechanism refuses these numbers.
+    """
     import torch
 
     from bench.measuring import inputs
@@ -86,7 +90,11 @@ def _call_across(module: nn.Module, workload: KernelWorkload) -> None:
 
 
 def build_ordinary(cell: Cell) -> None:
-    """Build a mechanism for an ordinary shape; raises only for bad hyperparameters."""
+    """Build a mechanism for an ordinary shape; raises only for bad hyperparameters.
+
+    Raises:
+        ValueError, TypeError: the hyperparameters are bad.
+    """
     import attentions
 
     can = attentions.attention_class(cell.mechanism).capabilities

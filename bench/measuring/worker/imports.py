@@ -109,7 +109,11 @@ def _registered() -> set[str]:
 
 
 def refuse_changed(request: Request) -> None:
-    """Fail a job with a member whose plugin has changed shared state on import."""
+    """Fail a job with a member whose plugin has changed shared state on import.
+
+    Raises:
+        JobFailed: names the change.
+    """
     if request["job"] in _PLANNING:
         return
     cells = [request.get("cell"), request.get("current"), *request.get("cells", ())]

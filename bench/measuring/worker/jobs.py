@@ -61,7 +61,11 @@ class Interrupt:
             signal.signal(number, handler)
 
     def pause(self, seconds: float) -> None:
-        """Wait for some seconds."""
+        """Wait for some seconds.
+
+        Raises:
+            Interrupted: a stop is requested before they are over.
+        """
         ends_s = now_s() + seconds
         while (left_s := ends_s - now_s()) > 0:
             if self.is_asked:
@@ -122,6 +126,9 @@ class Jobs:
         `hear` is called with every message but the last, and may raise `WorkerHung` or `NoMessage`
         to end the job. On Ctrl-C the worker is asked to finish if it `may_stop`, because its
         messages so far are worth keeping; else it is killed.
+
+        Raises:
+            Interrupted: on Ctrl-C, if there is nothing to keep.
         """
         started = now_s()
         step = "start"

@@ -82,7 +82,11 @@ class Worker:
         return self._sock.fileno()
 
     def send(self, **message: Any) -> None:
-        """Send one line; if the worker is gone already, the next `poll` raises."""
+        """Send one line; if the worker is gone already, the next `poll` raises.
+
+        Raises:
+            WorkerDied: it was killed, because it reads nothing of what it is sent.
+        """
         try:
             self._sock.sendall(json.dumps(message).encode() + b"\n")
         except TimeoutError:
@@ -92,7 +96,11 @@ class Worker:
             pass
 
     def poll(self, timeout_s: float) -> Message | None:
-        """The next message, or None if none came in `timeout_s`."""
+        """The next message, or None if none came in `timeout_s`.
+
+        Raises:
+            WorkerDied: it ended instead, or was killed for an invalid message.
+        """
         deadline = now_s() + timeout_s
         while b"\n" not in self._buffer:
             left = max(0.0, deadline - now_s())
@@ -137,7 +145,11 @@ class Worker:
         return b"\n" in self._buffer
 
     def close(self) -> None:
-        """Reap a worker that has sent its last message."""
+        """Reap a worker that has sent its last message.
+
+        Raises:
+            WorkerDied: the server that should reap it is gone, or does not answer.
+        """
         with self._log, self._sock:
             self._server.wait(self.pid)
 
@@ -210,7 +222,11 @@ class WorkerServer:
         self._control = ours
 
     def start(self) -> None:
-        """Start the server if it is not running, and wait for it; tries twice."""
+        """Start the server if it is not running, and wait for it; tries twice.
+
+        Raises:
+            RuntimeError: it did not start.
+        """
         is_running = self._process is not None and self._process.poll() is None
         if is_running and self._has_greeted:
             return
@@ -232,7 +248,12 @@ class WorkerServer:
         self._has_greeted = True
 
     def spawn(self, **request: Any) -> Worker:
-        """Fork a worker and give it a job."""
+        """Fork a worker and give it a job.
+
+        Raises:
+            ConfigError: there is no temporary folder any more, or it is full.
+            WorkerDied: the server ended, and so did a new one.
+        """
         ours, theirs = socket.socketpair()
         ours.settimeout(PATIENCE_S)  # a worker that reads nothing is not waited for
         log = new_log()  # lives as long as the worker
@@ -253,7 +274,12 @@ class WorkerServer:
         return pid
 
     def wait(self, pid: int) -> int:
-        """Wait for a worker's end; returns its exit code."""
+        """Wait for a worker's end; returns its exit code.
+
+        Raises:
+            WorkerDied: the server that forked it is gone or does not answer; the worker is gone
+                with it.
+        """
         if pid not in self._workers:
             raise _server_died()
         exit_code = int(self._ask(f"wait {pid}".encode()))

@@ -42,7 +42,11 @@ class _Said(TypedDict, total=False):
 
 
 def message_from(line: bytes) -> Message:
-    """Parse a line into a message."""
+    """Parse a line into a message.
+
+    Raises:
+        NoMessage: the line is not a valid message.
+    """
     try:
         message: Message = read_json(_Said, line)
     except ValueError as error:

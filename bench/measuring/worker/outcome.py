@@ -21,7 +21,11 @@ class JobFailed(Exception):
 
 
 def refuse(change: str | None) -> None:
-    """Fail a job whose member has changed state that others share; None lets it go on."""
+    """Fail a job whose member has changed state that others share; None lets it go on.
+
+    Raises:
+        JobFailed: with `change` as its reason.
+    """
     if change is not None:
         raise JobFailed(Status.ERROR, change)
 

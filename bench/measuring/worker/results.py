@@ -156,7 +156,11 @@ class PairedRoundsResult(Result):
 
 
 def _is_quality(flat: Mapping[str, Any]) -> bool:
-    """Check the fields of a quality; returns True."""
+    """Check the fields of a quality; returns True.
+
+    Raises:
+        ValueError: no record could hold them; the message says why.
+    """
     try:
         found = Quality(**_with_tuples(flat))
     except TypeError as error:
@@ -220,7 +224,11 @@ CEILING = Job("ceiling", CeilingResult)
 
 
 def result_from(kind: type[R], flat: Mapping[str, Any]) -> R:
-    """A result from plain JSON."""
+    """A result from plain JSON.
+
+    Raises:
+        ValueError: a field is missing, unknown or out of bounds.
+    """
     names = {f.name for f in fields(kind)}
     if flat.keys() != names:
         missing, unknown = sorted(names - flat.keys()), sorted(flat.keys() - names)

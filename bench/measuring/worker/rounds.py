@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 
 def probe(request: Request, channel: Channel) -> ProbeResult:
-    """Call and check a reference that is no member of its block, before it joins the rounds."""
+    """Call and check a reference that is no member of its block, before it joins the rounds.
+
+    Raises:
+        Incorrect: its output is wrong, so nothing may be compared with it.
+    """
     import torch
 
     from bench.measuring.models.oracle import check
@@ -48,6 +52,9 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     """Time the members of a block in interleaved rounds, with new inputs in each.
 
     If members differ in their number of threads, it is set before each of their samples.
+
+    Raises:
+        JobFailed: a member has changed state that all of them share; the message names it.
     """
     import torch
 

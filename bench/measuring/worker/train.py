@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def train(request: Request, channel: Channel) -> TrainResult:
-    """Train a cell."""
+    """Train a cell.
+
+    Raises:
+        JobFailed: the loss became infinite or NaN, the score or the task is invalid, or a
+            checkpoint is refused.
+    """
     import torch
 
     from bench.measuring.tasks.base import build_task, why_no_task

@@ -24,7 +24,12 @@ _NUM_LEAKING, _LEAKING_S = 4, 1.0
 
 
 def trial(request: Request, channel: Channel) -> TrialResult:
-    """Build one member, call it, check it against its oracle, and measure memory and FLOPs."""
+    """Build one member, call it, check it against its oracle, and measure memory and FLOPs.
+
+    Raises:
+        Incorrect: its output or its gradients are wrong.
+        JobFailed: it has changed state that members of a block share.
+    """
     import torch
 
     from bench.measuring.costs.estimate import is_foreign

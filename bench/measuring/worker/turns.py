@@ -57,6 +57,9 @@ class Turns:
 
     `outside` runs whenever no member is timed; with `sets_threads`, the number of threads is set
     before each sample.
+
+    Raises:
+        JobFailed: it has changed state that all members share.
     """
 
     def __init__(

@@ -13,7 +13,11 @@ from bench.publishing.document import Chart, Document, write
 
 
 def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str | None]:
-    """Write specifications, and pictures if they can be rendered; else a note says what lacks."""
+    """Write specifications, and pictures if they can be rendered; else a note says what lacks.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
     files = []
     is_drawing = can_draw()
     for chart in drawn:
@@ -75,7 +79,11 @@ def can_draw() -> bool:
 
 
 def write_picture(chart: Chart, folder: Path) -> Path:
-    """Write a chart's picture as SVG; returns its path."""
+    """Write a chart's picture as SVG; returns its path.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
     import vl_convert
 
     picture = vl_convert.vegalite_to_svg(json.dumps(chart.spec))

@@ -41,7 +41,11 @@ _PACKAGE = __name__.rpartition(".")[0]
 def register_metric(
     name: str, *, better: str | None = None
 ) -> Callable[[MetricFunction], MetricFunction]:
-    """Register a function of a record as a metric. A name stands for one function only."""
+    """Register a function of a record as a metric. A name stands for one function only.
+
+    Raises:
+        ValueError: the name is taken, `better` is another word, or there is no docstring.
+    """
     if better not in ("higher", "lower", None):
         raise ValueError(f"Metric {name}: better is {better!r}; it is 'higher', 'lower' or None.")
 
@@ -78,7 +82,11 @@ def metric_names() -> tuple[str, ...]:
 
 
 def find_metric(name: str) -> Metric:
-    """Find a metric by its name."""
+    """Find a metric by its name.
+
+    Raises:
+        ConfigError: no such name; the message lists the nearest ones.
+    """
     _import_all()
     if name not in _REGISTRY:
         raise ConfigError(f"No metric is named {name!r}. {did_you_mean(name, _REGISTRY)}")

@@ -47,7 +47,11 @@ _OURS = (
 
 
 def write_page(board: Leaderboard, records: Sequence[Record], config: PublishConfig) -> Path:
-    """Write ``leaderboard.html`` under ``config.out``."""
+    """Write ``leaderboard.html`` under ``config.out``.
+
+    Raises:
+        ConfigError: it cannot be written, or badges, ``verify.json`` or diagnostics are damaged.
+    """
     content = json_text(page_content(board, records, config))
     return write_whole(config.out / NAME, page_html(content))
 

@@ -42,7 +42,11 @@ def cache_file(out: Path) -> Path:
 
 
 def cached_page(config: PublishConfig) -> Path:
-    """Write ``leaderboard.html`` from the records under ``config.out``, or from its cache."""
+    """Write ``leaderboard.html`` from the records under ``config.out``, or from its cache.
+
+    Raises:
+        ConfigError: there are no records, or a file cannot be read or written.
+    """
     stamp = _stamp(config)
     content = _cached(cache_file(config.out), stamp)
     if content is None:

@@ -17,6 +17,9 @@ def describe_mechanisms(names: Iterable[str], out: Path) -> dict[str, Json]:
     """The page's facts of the named mechanisms; those that no source describes are left out.
 
     Badges and ``verify.json`` lie in `out`.
+
+    Raises:
+        ConfigError: badges or ``verify.json`` cannot be read.
     """
     wanted = set(names)
     proofs = read_proofs(out)

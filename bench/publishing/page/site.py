@@ -39,6 +39,9 @@ def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> 
     """Write a page and a table of everything, and a folder with both for each other view.
 
     Each page links to all others.
+
+    Raises:
+        ConfigError: a file cannot be written.
     """
     files, pages = [], list(views(records))
     for view in pages:

@@ -177,7 +177,11 @@ def _set(variables: Mapping[str, str | None]) -> None:
 
 
 def _folders(home: Path, staging: Path) -> dict[str, str]:
-    """Environment variables that put W&B's folders below `home`; the folders are created."""
+    """Environment variables that put W&B's folders below `home`; the folders are created.
+
+    Raises:
+        ConfigError: one of them is a link.
+    """
     places = {
         "WANDB_DIR": home.parent,
         "WANDB_DATA_DIR": staging,

@@ -34,7 +34,11 @@ _MOST_LINES = 40
 def make_dashboard(
     views: Sequence[View], sentences: Sequence[str], config: PublishConfig
 ) -> tuple[Path, list[str]]:
-    """Write the workspace or report for these runs, and send it if there is a key."""
+    """Write the workspace or report for these runs, and send it if there is a key.
+
+    Raises:
+        ConfigError: the extra is missing, or the file cannot be written.
+    """
     kind = config.wandb.make
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise ConfigError(
