@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -102,7 +102,8 @@ class KernelCore(Attention):
         """Turn the sums that keys leave behind into those that queries read. Not causal.
 
         From sums of phi(k) v^T, (..., F, E) per part, and of phi(k), (..., F, 1) per part, to
-        (..., F, E) and (..., F, C) per part, for C groups of `columns`.
+        (..., F, E) and (..., F, C) per part, for C groups of the E columns, as `tensor_split` makes
+        them, each of which is divided by a sum of its own.
         """
         return contexts, key_sums
 
@@ -115,10 +116,6 @@ class KernelCore(Attention):
     def key_map(self) -> Callable[..., Parts | Tensor]:
         """`phi_k` if it is given, or `phi_q` itself, which may have a derivative by hand."""
         return self.phi_q if type(self).phi_k is KernelCore.phi_k else self.phi_k
-
-    def columns(self, value_dim: int) -> tuple[int, ...] | None:
-        """Widths of the groups of output columns that are divided by a sum of their own."""
-        return None
 
     def pairs(self, q: Tensor, k: Tensor) -> Tensor | None:
         """phi(q) . phi(k) of pairs, (..., n, D), (..., m, D) -> (..., n, m), as a fresh tensor.
@@ -151,24 +148,25 @@ class KernelCore(Attention):
             )
         if q.shape[1] != k.shape[1]:
             return self._grouped(q, k, v, weights, key_mask)
-        call = self._call(0, q, k, v)
+        call = self._call(0, q, k, weights)
         with without_autocast(q.device.type):
             if key_mask is not None or not _is_tiled(q, k, v, *weights):
-                return within_range(plain(call, (q, k, v), weights, key_mask), q.dtype)
+                return within_range(plain(call, q, k, v, key_mask), q.dtype)
             if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
-                return tiled(call, q, k, v, *weights)
+                return tiled(call, q, k, v)
             forward = causal.forward if self.geometry.causal else tiles.forward
-            return forward(call, q, k, v, weights)[0]
+            return forward(call, q, k, v)[0]
 
-    def _call(self, start: int, q: Tensor, k: Tensor, v: Tensor) -> tiles.Call:
+    def _call(self, start: int, q: Tensor, k: Tensor, weights: Parts) -> tiles.Call:
         if self.geometry.causal:
             self._refuse_what_is_not_causal()
         stop = start + max(q.shape[-2], k.shape[-2])
         return tiles.Call(
             core=self,
+            num_keys=k.shape[-2],
+            weights=weights,
             places=self.places(start, stop, wide_dtype(q.dtype), q.device),
             turn=self.turn(q, k),
-            columns=self.columns(v.shape[-1]),
         )
 
     def _refuse_what_is_not_causal(self) -> None:
@@ -179,7 +177,6 @@ class KernelCore(Attention):
             "joint_heads": self.joint_heads,
             "turn": kind.turn is not KernelCore.turn,
             "combine": self.combines,
-            "columns": kind.columns is not KernelCore.columns,
         }
         for what, is_given in given.items():
             if is_given:
@@ -190,7 +187,7 @@ class KernelCore(Attention):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        weights: Sequence[Tensor],
+        weights: Parts,
         key_mask: Tensor | None,
     ) -> Tensor:
         """Several query heads share one head of keys and values."""
@@ -231,9 +228,9 @@ class KernelCore(Attention):
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         self._require_recurrent()
-        call, weights = self._call(state.position, q, k, v), self.weights(wide_dtype(q.dtype))
+        call = self._call(state.position, q, k, self.weights(wide_dtype(q.dtype)))
         with without_autocast(q.device.type):
-            out, state = plain_causal(call, widen(q), widen(k), widen(v), weights, state)
+            out, state = plain_causal(call, widen(q), widen(k), widen(v), state)
             return within_range(out, q.dtype), state
 
     def _require_recurrent(self) -> None:
@@ -259,24 +256,8 @@ class KernelCore(Attention):
         return self.map_flops(shape) + causal.causal_flops(shape, self.feature_dim, pair_dim)
 
 
-def _is_tiled(q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> bool:
-    """Whether attention of these runs tile by tile.
-
-    Shapes that do not fit together are left to the plain formula, whose operators say what is
-    wrong.
-    """
-    tensors = (q, k, v, *weights)
-    if not is_eager_cpu(*tensors) or not _fit_together(q, k, v):
-        return False
+def _is_tiled(*tensors: Tensor) -> bool:
+    """Whether attention of these, q first, runs tile by tile; of no rows there is no tile."""
     dtypes = {x.dtype for x in tensors}
-    return dtypes <= _COMPUTED_IN_FLOAT32 or dtypes == {torch.float64}
-
-
-def _fit_together(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    return (
-        q.dim() == k.dim() == v.dim() == 4
-        and q.shape[:2] == k.shape[:2] == v.shape[:2]
-        and q.shape[3] == k.shape[3]
-        and k.shape[2] == v.shape[2]
-        and min(q.numel(), k.numel(), v.numel()) > 0
-    )
+    is_known = dtypes <= _COMPUTED_IN_FLOAT32 or dtypes == {torch.float64}
+    return is_known and tensors[0].numel() > 0 and is_eager_cpu(*tensors)

@@ -86,7 +86,7 @@ def test_what_has_no_causal_form_is_refused(attribute):
         core(*tensors(100, 100, 100))
 
 
-@pytest.mark.parametrize("method", ["turn", "combine", "columns"])
+@pytest.mark.parametrize("method", ["turn", "combine"])
 def test_methods_that_have_no_causal_form_are_refused(method):
     kind = type("Other", (Placed,), {method: lambda self, *args: None})
     with pytest.raises(TypeError, match=f"{method} has no causal form"):
