@@ -131,10 +131,10 @@ class KernelCore(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        return self.attend(q, k, v, *self.weights(wide_dtype(q.dtype)), key_mask=key_mask)
+        return self._attend(q, k, v, self.weights(wide_dtype(q.dtype)), key_mask)
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor, key_mask: Tensor | None = None
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, weights: Parts, key_mask: Tensor | None
     ) -> Tensor:
         """`forward` with these `weights`. A query whose keys are all hidden gets zeros.
 
@@ -183,23 +183,18 @@ class KernelCore(Attention):
                 raise TypeError(f"{self.name}: {what} has no causal form; build with causal=False.")
 
     def _grouped(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        weights: Parts,
-        key_mask: Tensor | None,
+        self, q: Tensor, k: Tensor, v: Tensor, weights: Parts, key_mask: Tensor | None
     ) -> Tensor:
         """Several query heads share one head of keys and values."""
         shared = q.shape[1] // k.shape[1]
         if self.joint_heads:
             k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))
-            return self.attend(q, k, v, *weights, key_mask=key_mask)
+            return self._attend(q, k, v, weights, key_mask)
         # (B, H_kv, shared, N, D): the first heads of all groups, then the second ones, ...
         by_group = torch.unflatten(q, 1, (-1, shared)).unbind(2)
         each = [torch.unflatten(weight, 0, (-1, shared)).unbind(1) for weight in weights]
         outputs = [
-            self.attend(some, k, v, *(one[number] for one in each), key_mask=key_mask)
+            self._attend(some, k, v, tuple(one[number] for one in each), key_mask)
             for number, some in enumerate(by_group)
         ]
         return torch.stack(outputs, dim=2).flatten(1, 2)

@@ -204,7 +204,7 @@ def _through_angle(
     return d_theta.mul_(gate).mul_((1 - gate).mul_(math.pi * alpha))
 
 
-@_is_derivative_of("flatten.Focused.phi_q")
+@_is_derivative_of("flatten.Flatten.phi_q")
 def _focused(core: Any, x: Tensor, inverse: Tensor) -> tuple[Parts, Pullback]:
     """Phi = c u^p, where c = unit ||u|| / ||u^p||."""
     joint = core.joint_heads

@@ -99,7 +99,7 @@ class Mlla(AttentionLayer):
             turn = turns(grid, x.shape[-1], wide_dtype(x.dtype), x.device, with_last=False)
             mixed = self._with_pairs_in_two_heads(q, k, v, turn)
         else:
-            mixed = self.mix.attend(q, k, v)
+            mixed = self.mix(q, k, v)
         return merge_heads(mixed) + convolve_on_grid(x, self.lepe, grid)
 
     @in_wide_precision

@@ -106,6 +106,4 @@ def test_where_nothing_divides_nothing_does_by_tiles_by_the_formula_and_in_steps
     torch.testing.assert_close(core(*inputs), expected)
     torch.testing.assert_close(plainly(core, *inputs), expected)
     mask = torch.ones(2, 100, dtype=torch.bool)
-    torch.testing.assert_close(
-        core.attend(*inputs, *core.weights(torch.double), key_mask=mask), expected
-    )
+    torch.testing.assert_close(core.forward(*inputs, key_mask=mask), expected)

@@ -74,7 +74,8 @@ def golden_of(
 
 def randomise(module: nn.Module) -> dict[str, Tensor]:
     """Give every parameter a value that no initialisation would; returns them by name."""
-    for seed, (_, parameter) in enumerate(sorted(module.named_parameters())):
+    named = {key.removeprefix("core."): value for key, value in module.named_parameters()}
+    for seed, (_, parameter) in enumerate(sorted(named.items())):
         with torch.no_grad():
             parameter.copy_(seeded(*parameter.shape, seed=100 + seed) / 2 + 0.1)
     return {key: value.float() for key, value in module.named_parameters()}
@@ -227,7 +228,7 @@ def test_an_mlla_module_takes_its_grid_from_its_table_or_else_from_the_header(by
 
 
 def flatten_names(ours: dict[str, Tensor], *, fused: bool) -> dict[str, Tensor]:
-    named = {key.removeprefix("core."): value for key, value in ours.items()}
+    named = {key.removeprefix("core.").removeprefix("reduced."): x for key, x in ours.items()}
     for key in ("scale", "positional_encoding"):
         named[key] = named[key][None, None] if named[key].ndim == 1 else named[key][None]
     if fused:
