@@ -35,7 +35,7 @@ def widen(x: Tensor) -> Tensor:
 
 
 def within_float16(x: Tensor) -> Tensor:
-    """What float16 cannot hold becomes its largest finite number of the same sign."""
+    """The tensor itself, but for what float16 cannot hold: its largest number of the same sign."""
     largest = torch.finfo(torch.float16).max
     return x.clamp(-largest, largest)
 

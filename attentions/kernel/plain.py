@@ -34,7 +34,7 @@ class KernelState(NamedTuple):
 
 
 def plain(call: Call, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -> Tensor:
-    """What tiles compute, of q, k and v as they come; the output is wide."""
+    """Compute the same as tiles do, from q, k and v as they come; the output is wide."""
     core = call.core
     q, k, v = widen(q), widen(k), widen(v)
     if core.geometry.causal:

@@ -59,7 +59,7 @@ class Call:
         return replace(self, weights=tuple(each[heads] for each in self.weights), turn=turn)
 
     def inputs(self, tokens: slice) -> Parts:
-        """What feature maps take besides these tokens."""
+        """Further arguments of the feature maps of these tokens."""
         return (*self.weights, *(place[tokens] for place in self.places))
 
     @property
@@ -79,7 +79,7 @@ class Call:
         return tuple(torch.view_as_real(pair).flatten(-2) for pair in found)
 
     def normaliser(self, phi: Parts, key_sums: Parts) -> Tensor:
-        """What divides, (g, n, C), for features of (rows, heads, n, F)."""
+        """Normaliser, (g, n, C), from features of (rows, heads, n, F)."""
         # As z^T phi^T: with a column on the right, a batched product is slow.
         rows = tuple(key_sum.transpose(1, 2) for key_sum in key_sums)
         total = read(rows, [part.transpose(1, 2) for part in flat(phi)]).transpose(1, 2)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import AttentionLayer, CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, odd_width, one_of
 from ..kernel import convolve_grid
 from ..maths.grid import depthwise, reference_depthwise
@@ -24,9 +24,7 @@ from .flatten import Flatten
     title="FLatten layer",
     source="Han et al., 2023, arXiv:2308.00442",
     family="kernel",
-    capabilities=Capabilities(
-        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
-    ),
+    capabilities=GRID_LAYER,
 )
 class FlattenLayer(AttentionLayer):
     """FLatten with its projections, position encoding and depthwise rank restoration.
