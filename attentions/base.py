@@ -16,14 +16,9 @@ from torch import Tensor, nn
 from .capabilities import Capabilities, Gate
 from .checks import equal_lengths
 from .geometry import CallShape, Geometry
-from .inputs import (
-    check_devices,
-    check_heads,
-    check_tokens,
-    keywords_of,
-    refuse_unknown,
-)
+from .inputs import check_devices, check_heads, check_tokens
 from .maths.masks import check_dense_mask, check_key_mask
+from .signatures import keywords_of, refuse_unknown
 from .steps import with_checked_sizes, with_checked_tokens
 
 __all__ = ["Attention", "AttentionLayer", "CallShape", "Geometry", "Mechanism"]

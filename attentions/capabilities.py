@@ -180,6 +180,28 @@ class Capabilities:
         return tuple(words for holds, words in said if holds)
 
 
+RECURRENT = Capabilities(
+    bidirectional=False,
+    causal=True,
+    recurrent=True,
+    masks=frozenset({"padding"}),
+    position_free=False,
+)
+"""Claims of a recurrence over tokens, a core that is causal only."""
+RECURRENT_LAYER = Capabilities(
+    bidirectional=False,
+    causal=True,
+    position_free=False,
+    heads_independent=False,
+    scopes=("layer",),
+)
+"""Claims of a layer around such a core."""
+GRID_LAYER = Capabilities(
+    needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
+)
+"""Claims of a layer for tokens on a grid, as those that convolve them."""
+
+
 def published_capabilities(ours: Capabilities, memory_layout: str | None = None) -> Capabilities:
     """Claims of the authors' operators: those of ours, but bidirectional, plain and wide.
 

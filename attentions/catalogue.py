@@ -17,15 +17,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from . import capabilities as _capabilities
 from . import plugins as _plugins
-from .capabilities import (
-    DTYPES,
-    FAMILIES,
-    PUBLISHED,
-    Capabilities,
-    Gate,
-    published_capabilities,
-)
+from .capabilities import FAMILIES, PUBLISHED, Capabilities, published_capabilities
 from .foreign import Operator
 from .plugins import PluginProblem
 
@@ -34,13 +28,9 @@ HOMES = ("mechanisms", "published", "adapters")
 _HERE = Path(__file__).parent
 _DECORATOR, _OPERATORS, _ROW = "register_attention", "published", "Operator"
 """Decorators of a class and of the authors' operators as a function; a row of another package's."""
-_WORDS: dict[str, Any] = {
-    "Capabilities": Capabilities,
-    "Gate": Gate,
-    "frozenset": frozenset,
-    "replace": replace,
-    "DTYPES": DTYPES,
-}
+_CLAIMS = ("Capabilities", "Gate", "DTYPES", "RECURRENT", "RECURRENT_LAYER", "GRID_LAYER")
+_WORDS: dict[str, Any] = {name: getattr(_capabilities, name) for name in _CLAIMS}
+_WORDS |= {"frozenset": frozenset, "replace": replace}
 """Calls allowed in a decorator's arguments besides constants and constants of their own module."""
 _PLAIN = (type(None), bool, int, float, str, list, tuple)
 """Types of defaults that a row can set."""

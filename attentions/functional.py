@@ -22,9 +22,9 @@ from torch import Tensor
 
 from .base import Attention
 from .geometry import Geometry
-from .inputs import keywords_of
 from .precision import wide_dtype
 from .registry import attention_class, attention_names, build_attention, hyperparameters
+from .signatures import keywords_of
 
 
 def mix(

@@ -30,11 +30,12 @@ def widen(x: Tensor) -> Tensor:
         return x
     wide = x.float()
     if x.dtype == torch.float16 and wide.requires_grad:
-        wide.register_hook(_within_float16)
+        wide.register_hook(within_float16)
     return wide
 
 
-def _within_float16(x: Tensor) -> Tensor:
+def within_float16(x: Tensor) -> Tensor:
+    """The tensor itself, but for what float16 cannot hold: its largest number of the same sign."""
     largest = torch.finfo(torch.float16).max
     return x.clamp(-largest, largest)
 
@@ -42,7 +43,7 @@ def _within_float16(x: Tensor) -> Tensor:
 def within_range(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Cast; what float16 cannot hold becomes its largest finite number of the same sign."""
     if dtype == torch.float16 and x.dtype != dtype:
-        x = _within_float16(x)
+        x = within_float16(x)
     return x.to(dtype)
 
 

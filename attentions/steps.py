@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .checks import whole
-from .inputs import DTYPES, check_devices, keywords_of, refuse_unknown
+from .inputs import DTYPES, check_devices
+from .signatures import keywords_of, refuse_unknown
 
 
 def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[..., Any]:

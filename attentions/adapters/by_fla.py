@@ -21,9 +21,9 @@ from ..checks import equal_lengths
 from ..engines.gates import TakesGates
 from ..engines.state import StateCore
 from ..foreign import Operator
-from ..inputs import constructor
 from ..precision import widen
 from ..registry import register_attention
+from ..signatures import constructor
 from .extras import load
 
 FITS: Mapping[str, Callable[[int, Mapping[str, int]], bool]] = {

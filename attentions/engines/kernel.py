@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -102,7 +102,8 @@ class KernelCore(Attention):
         """Turn the sums that keys leave behind into those that queries read. Not causal.
 
         From sums of phi(k) v^T, (..., F, E) per part, and of phi(k), (..., F, 1) per part, to
-        (..., F, E) and (..., F, C) per part, for C groups of `columns`.
+        (..., F, E) and (..., F, C) per part, for C groups of the E columns, as `tensor_split` makes
+        them, each of which is divided by a sum of its own.
         """
         return contexts, key_sums
 
@@ -115,10 +116,6 @@ class KernelCore(Attention):
     def key_map(self) -> Callable[..., Parts | Tensor]:
         """`phi_k` if it is given, or `phi_q` itself, which may have a derivative by hand."""
         return self.phi_q if type(self).phi_k is KernelCore.phi_k else self.phi_k
-
-    def columns(self, value_dim: int) -> tuple[int, ...] | None:
-        """Widths of the groups of output columns that are divided by a sum of their own."""
-        return None
 
     def pairs(self, q: Tensor, k: Tensor) -> Tensor | None:
         """phi(q) . phi(k) of pairs, (..., n, D), (..., m, D) -> (..., n, m), as a fresh tensor.
@@ -134,10 +131,10 @@ class KernelCore(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        return self.attend(q, k, v, *self.weights(wide_dtype(q.dtype)), key_mask=key_mask)
+        return self._attend(q, k, v, self.weights(wide_dtype(q.dtype)), key_mask)
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor, key_mask: Tensor | None = None
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, weights: Parts, key_mask: Tensor | None
     ) -> Tensor:
         """`forward` with these `weights`. A query whose keys are all hidden gets zeros.
 
@@ -151,24 +148,25 @@ class KernelCore(Attention):
             )
         if q.shape[1] != k.shape[1]:
             return self._grouped(q, k, v, weights, key_mask)
-        call = self._call(0, q, k, v)
+        call = self._call(0, q, k, weights)
         with without_autocast(q.device.type):
             if key_mask is not None or not _is_tiled(q, k, v, *weights):
-                return within_range(plain(call, (q, k, v), weights, key_mask), q.dtype)
+                return within_range(plain(call, q, k, v, key_mask), q.dtype)
             if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
-                return tiled(call, q, k, v, *weights)
+                return tiled(call, q, k, v)
             forward = causal.forward if self.geometry.causal else tiles.forward
-            return forward(call, q, k, v, weights)[0]
+            return forward(call, q, k, v)[0]
 
-    def _call(self, start: int, q: Tensor, k: Tensor, v: Tensor) -> tiles.Call:
+    def _call(self, start: int, q: Tensor, k: Tensor, weights: Parts) -> tiles.Call:
         if self.geometry.causal:
             self._refuse_what_is_not_causal()
         stop = start + max(q.shape[-2], k.shape[-2])
         return tiles.Call(
             core=self,
+            num_keys=k.shape[-2],
+            weights=weights,
             places=self.places(start, stop, wide_dtype(q.dtype), q.device),
             turn=self.turn(q, k),
-            columns=self.columns(v.shape[-1]),
         )
 
     def _refuse_what_is_not_causal(self) -> None:
@@ -179,30 +177,24 @@ class KernelCore(Attention):
             "joint_heads": self.joint_heads,
             "turn": kind.turn is not KernelCore.turn,
             "combine": self.combines,
-            "columns": kind.columns is not KernelCore.columns,
         }
         for what, is_given in given.items():
             if is_given:
                 raise TypeError(f"{self.name}: {what} has no causal form; build with causal=False.")
 
     def _grouped(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        weights: Sequence[Tensor],
-        key_mask: Tensor | None,
+        self, q: Tensor, k: Tensor, v: Tensor, weights: Parts, key_mask: Tensor | None
     ) -> Tensor:
         """Several query heads share one head of keys and values."""
         shared = q.shape[1] // k.shape[1]
         if self.joint_heads:
             k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))
-            return self.attend(q, k, v, *weights, key_mask=key_mask)
+            return self._attend(q, k, v, weights, key_mask)
         # (B, H_kv, shared, N, D): the first heads of all groups, then the second ones, ...
         by_group = torch.unflatten(q, 1, (-1, shared)).unbind(2)
         each = [torch.unflatten(weight, 0, (-1, shared)).unbind(1) for weight in weights]
         outputs = [
-            self.attend(some, k, v, *(one[number] for one in each), key_mask=key_mask)
+            self._attend(some, k, v, tuple(one[number] for one in each), key_mask)
             for number, some in enumerate(by_group)
         ]
         return torch.stack(outputs, dim=2).flatten(1, 2)
@@ -231,9 +223,9 @@ class KernelCore(Attention):
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         self._require_recurrent()
-        call, weights = self._call(state.position, q, k, v), self.weights(wide_dtype(q.dtype))
+        call = self._call(state.position, q, k, self.weights(wide_dtype(q.dtype)))
         with without_autocast(q.device.type):
-            out, state = plain_causal(call, widen(q), widen(k), widen(v), weights, state)
+            out, state = plain_causal(call, widen(q), widen(k), widen(v), state)
             return within_range(out, q.dtype), state
 
     def _require_recurrent(self) -> None:
@@ -259,24 +251,8 @@ class KernelCore(Attention):
         return self.map_flops(shape) + causal.causal_flops(shape, self.feature_dim, pair_dim)
 
 
-def _is_tiled(q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> bool:
-    """Whether attention of these runs tile by tile.
-
-    Shapes that do not fit together are left to the plain formula, whose operators say what is
-    wrong.
-    """
-    tensors = (q, k, v, *weights)
-    if not is_eager_cpu(*tensors) or not _fit_together(q, k, v):
-        return False
+def _is_tiled(*tensors: Tensor) -> bool:
+    """Whether attention of these, q first, runs tile by tile; of no rows there is no tile."""
     dtypes = {x.dtype for x in tensors}
-    return dtypes <= _COMPUTED_IN_FLOAT32 or dtypes == {torch.float64}
-
-
-def _fit_together(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    return (
-        q.dim() == k.dim() == v.dim() == 4
-        and q.shape[:2] == k.shape[:2] == v.shape[:2]
-        and q.shape[3] == k.shape[3]
-        and k.shape[2] == v.shape[2]
-        and min(q.numel(), k.numel(), v.numel()) > 0
-    )
+    is_known = dtypes <= _COMPUTED_IN_FLOAT32 or dtypes == {torch.float64}
+    return is_known and tensors[0].numel() > 0 and is_eager_cpu(*tensors)

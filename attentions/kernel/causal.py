@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from ..geometry import CallShape
+from ..precision import widen
 from .derivatives import Parts, features, linearised
-from .tiles import Call, add_product, groups, like, store, widened
+from .tiles import Call, add_product, groups, like, store
 from .tiles_back import pull_back
 
 CHUNK = 64
@@ -107,28 +108,25 @@ def divisor(core: Any, totals: Tensor | None) -> Tensor | None:
     return total.clamp(min=core.least) if core.least else total
 
 
-def forward(
-    call: Call, q: Tensor, k: Tensor, v: Tensor, weights: Sequence[Tensor]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+def forward(call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The output; and S and z before each tile of each group."""
     out = like(q, v.shape[-1])
     kept: list[Tensor] = []
     cut, size = groups(call, q, q.shape[2])
-    for group in cut:
-        mine = group.weights(weights)
-        past: Past | None = None
+    for rows, heads in cut:
+        some, past = call.of(heads), None
+        of_q, of_k, of_v, of_out = (x[rows, heads] for x in (q, k, v, out))
         for tokens in chunked(q.shape[2], size):
-            of_q, of_k, of_v, place = (x[:, :, tokens] for x in group.of(q, k, v, out))
-            of_q, of_k, values = widened(of_q), widened(of_k), widened(of_v).flatten(0, 1)
-            inputs = (*mine, *call.at(tokens))
-            phi_q = _joined(features(call.core.phi_q, of_q, *inputs))
-            phi_k = _joined(features(call.core.key_map, of_k, *inputs))
+            x_q, x_k, x_v = (widen(x[:, :, tokens]) for x in (of_q, of_k, of_v))
+            phi_q = _joined(features(call.core.phi_q, x_q, *some.inputs(tokens)))
+            phi_k = _joined(features(call.core.key_map, x_k, *some.inputs(tokens)))
+            values = x_v.flatten(0, 1)
             past = past or no_past(phi_k, values, divides=call.core.divides)
             kept += [x for x in past if x is not None]
-            pairs = cheap_pairs(call.core, of_q.flatten(0, 1), of_k.flatten(0, 1))
+            pairs = cheap_pairs(call.core, x_q.flatten(0, 1), x_k.flatten(0, 1))
             sums, totals, past = causal_sums(phi_q, phi_k, values, past, pairs)
             n = divisor(call.core, totals)
-            store(sums if n is None else sums.mul_(n.reciprocal_()), place)
+            store(sums if n is None else sums.mul_(n.reciprocal_()), of_out[:, :, tokens])
     return out, tuple(kept)
 
 
@@ -139,35 +137,28 @@ def cheap_pairs(core: Any, q: Tensor, k: Tensor) -> Callable[[], Tensor] | None:
 
 
 def backward(
-    call: Call,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    weights: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    grad_out: Tensor,
+    call: Call, q: Tensor, k: Tensor, v: Tensor, kept: Sequence[Tensor], grad_out: Tensor
 ) -> list[Tensor]:
     """Gradients of q, k, v and the weights."""
     grads = [torch.empty_like(x) for x in (q, k, v)]
-    grad_weights = [torch.zeros_like(weight) for weight in weights]
+    grad_weights = [torch.zeros_like(weight) for weight in call.weights]
     cut, size = groups(call, q, q.shape[2])
-    pieces = [(group, tokens) for group in cut for tokens in chunked(q.shape[2], size)]
-    each = len(kept) // len(pieces)
+    tiles = [(*group, tokens) for group in cut for tokens in chunked(q.shape[2], size)]
+    each = len(kept) // len(tiles)
     future: Past | None = None
-    for number, (group, tokens) in reversed(list(enumerate(pieces))):
-        mine, d_weights = group.weights(weights), group.weights(grad_weights)
-        parts = (x[:, :, tokens] for x in group.of(q, k, v, grad_out, *grads))
+    for number, (rows, heads, tokens) in reversed(list(enumerate(tiles))):
+        some, d_weights = call.of(heads), [total[heads] for total in grad_weights]
+        parts = (x[rows, heads, tokens] for x in (q, k, v, grad_out, *grads))
         of_q, of_k, of_v, d_out, d_q, d_k, d_v = parts
-        places = call.at(tokens)
-        phi_q, pull_q = linearised(call.core.phi_q, widened(of_q), mine, places)
-        phi_k, pull_k = linearised(call.core.key_map, widened(of_k), mine, places)
+        phi_q, pull_q = linearised(call.core.phi_q, widen(of_q), *some.inputs(tokens))
+        phi_k, pull_k = linearised(call.core.key_map, widen(of_k), *some.inputs(tokens))
         context, *key_sum = kept[each * number : each * (number + 1)]
         past = (context, key_sum[0] if key_sum else None)
-        joined = (_joined(phi_q), _joined(phi_k), widened(of_v).flatten(0, 1))
+        joined = (_joined(phi_q), _joined(phi_k), widen(of_v).flatten(0, 1))
         if tokens.stop == q.shape[2]:  # nothing comes later
             future = no_past(joined[1], joined[2], divides=past[1] is not None)
         assert future is not None
-        g = widened(d_out).flatten(0, 1)
+        g = widen(d_out).flatten(0, 1)
         d_phi_q, d_phi_k, d_values, future = _gradients(call.core, *joined, past, g, future)
         store(d_values, d_v)
         for pull, d_phi, phi, target in (

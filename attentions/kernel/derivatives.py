@@ -54,20 +54,18 @@ def features(phi: Callable[..., Any], x: Tensor, *inputs: Tensor) -> Parts:
     return as_parts(phi(x, *inputs)) if by_hand is None else by_hand(x, *inputs)[0]
 
 
-def linearised(
-    phi: Callable[..., Any], x: Tensor, weights: Sequence[Tensor], places: Parts = ()
-) -> tuple[Parts, Pullback]:
-    """Features and their pullback: gradients of the parts -> those of x and of each weight.
+def linearised(phi: Callable[..., Any], x: Tensor, *inputs: Tensor) -> tuple[Parts, Pullback]:
+    """Features and their pullback: gradients of the parts -> those of x and of each input.
 
-    The pullback may overwrite what it is given. A weight that takes no gradient has None.
+    The pullback may overwrite what it is given. An input that takes no gradient has None.
     """
     by_hand = derivative_of(phi)
     if by_hand is not None:
-        return by_hand(x, *weights, *places)
+        return by_hand(x, *inputs)
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_()]
-        leaves += [weight.detach().requires_grad_(weight.requires_grad) for weight in weights]
-        parts = as_parts(phi(*leaves, *places))
+        leaves += [each.detach().requires_grad_(each.requires_grad) for each in inputs]
+        parts = as_parts(phi(*leaves))
     wanted = [leaf for leaf in leaves if leaf.requires_grad]
 
     def pull(*grads: Tensor) -> Sequence[Tensor | None]:
@@ -81,11 +79,11 @@ def linearised(
     return tuple(part.detach() for part in parts), pull
 
 
-def _is_derivative_of(*feature_maps: str) -> Callable[[ByHand], ByHand]:
+def _is_derivative_of(feature_map: str) -> Callable[[ByHand], ByHand]:
+    package = __name__.split(".")[0]  # a copy of the package may be loaded under another name
+
     def enter(by_hand: ByHand) -> ByHand:
-        package = __name__.split(".")[0]  # a copy of the package may be loaded under another name
-        for feature_map in feature_maps:
-            DERIVATIVES[f"{package}.mechanisms.{feature_map}"] = by_hand
+        DERIVATIVES[f"{package}.mechanisms.{feature_map}"] = by_hand
         return by_hand
 
     return enter
@@ -206,7 +204,7 @@ def _through_angle(
     return d_theta.mul_(gate).mul_((1 - gate).mul_(math.pi * alpha))
 
 
-@_is_derivative_of("flatten.Focused.phi_q")
+@_is_derivative_of("flatten.Flatten.phi_q")
 def _focused(core: Any, x: Tensor, inverse: Tensor) -> tuple[Parts, Pullback]:
     """Phi = c u^p, where c = unit ||u|| / ||u^p||."""
     joint = core.joint_heads

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from ..maths.masks import count_keys
 from ..precision import widen
 from .causal import causal_sums, cheap_pairs, chunked, divisor, no_past
 from .derivatives import Parts, as_parts
-from .tiles import Call
+from .tiles import Call, over_columns
 
 _ALL = slice(None)
 _FEATURES = 2**20
@@ -34,31 +33,17 @@ class KernelState(NamedTuple):
     position: int = 0
 
 
-def plain(
-    call: Call, inputs: Sequence[Tensor], weights: Sequence[Tensor], key_mask: Tensor | None = None
-) -> Tensor:
-    """Either form, of q, k and v as they come; the output is wide."""
-    q, k, v = (widen(x) for x in inputs)
-    if call.core.geometry.causal:
-        return plain_causal(call, q, k, v, weights, key_mask=key_mask)[0]
-    return plain_attention(call, q, k, v, weights, key_mask)
-
-
-def plain_attention(
-    call: Call,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    weights: Sequence[Tensor],
-    key_mask: Tensor | None = None,
-) -> Tensor:
-    """Every query sees every key: what tiles compute, of wide tensors."""
+def plain(call: Call, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -> Tensor:
+    """Compute the same as tiles do, from q, k and v as they come; the output is wide."""
     core = call.core
+    q, k, v = widen(q), widen(k), widen(v)
+    if core.geometry.causal:
+        return plain_causal(call, q, k, v, key_mask=key_mask)[0]
     hidden = None if key_mask is None else ~key_mask[:, None, :, None]
-    phi_q = as_parts(core.phi_q(q, *weights, *call.at(slice(q.shape[2]))))
-    phi_k = _key_features(call, k, weights, hidden)
+    phi_q = as_parts(core.phi_q(q, *call.inputs(slice(q.shape[2]))))
+    phi_k = _key_features(call, k, hidden)
     key_sums = tuple(phi.sum(dim=-2).unsqueeze(-1) for phi in phi_k)
-    phi_k, turned_q = (call.turned(phi, _ALL, _ALL) for phi in (phi_k, phi_q))
+    phi_k, turned_q = (call.turned(phi, _ALL) for phi in (phi_k, phi_q))
     contexts = tuple(phi.transpose(-2, -1) @ v for phi in phi_k)
     contexts, key_sums = core.combine(contexts, key_sums)
     numerator = _read(turned_q, contexts)
@@ -72,7 +57,7 @@ def plain_attention(
         normaliser = normaliser.masked_fill(normaliser == 0, 1.0)  # all keys are hidden
     if core.least:
         normaliser = normaliser.clamp(min=core.least)
-    return numerator / call.over_columns(normaliser)
+    return numerator / over_columns(normaliser, v.shape[-1])
 
 
 def plain_causal(
@@ -80,7 +65,6 @@ def plain_causal(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    weights: Sequence[Tensor],
     state: KernelState | None = None,
     key_mask: Tensor | None = None,
 ) -> tuple[Tensor, KernelState]:
@@ -91,7 +75,7 @@ def plain_causal(
     outputs = []
     for tokens in chunked(q.shape[2], _FEATURES // core.feature_dim):
         of_q, of_k, of_v = (x[:, :, tokens] for x in (q, k, v))
-        inputs = (*weights, *call.at(tokens))
+        inputs = call.inputs(tokens)
         phi_q = torch.cat(as_parts(core.phi_q(of_q, *inputs)), dim=-1)
         phi_k = torch.cat(as_parts(core.phi_k(of_k, *inputs)), dim=-1)
         pairs = cheap_pairs(core, of_q, of_k)
@@ -117,9 +101,9 @@ def _read(phi_q: Parts, sums: Parts) -> Tensor:
     return first
 
 
-def _key_features(call: Call, k: Tensor, weights: Sequence[Tensor], hidden: Tensor | None) -> Parts:
+def _key_features(call: Call, k: Tensor, hidden: Tensor | None) -> Parts:
     """Zeros for a hidden key, which sets no peak."""
-    found = as_parts(call.core.phi_k(k, *weights, *call.at(slice(k.shape[2]))))
+    found = as_parts(call.core.phi_k(k, *call.inputs(slice(k.shape[2]))))
     if call.core.floor is not None:
         exponents, s = found
         if hidden is not None:

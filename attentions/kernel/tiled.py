@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,9 +16,9 @@ from .plain import plain
 from .tiles import Call
 
 
-def tiled(call: Call, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> Tensor:
-    """(B, H, N, D), (B, H, M, D), (B, H, M, E), all of `KernelCore.weights` -> (B, H, N, E)."""
-    out: Tensor = _Tiled.apply(call, q, k, v, *weights)[0]  # type: ignore[no-untyped-call]
+def tiled(call: Call, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
+    out: Tensor = _Tiled.apply(call, q, k, v, *call.weights)[0]  # type: ignore[no-untyped-call]
     return out
 
 
@@ -26,7 +27,7 @@ class _Tiled(torch.autograd.Function):
     def forward(call: Call, q: Tensor, k: Tensor, v: Tensor, *weights: Tensor) -> Parts:
         """The output, and sums over keys for the backward pass."""
         forward = causal.forward if call.core.geometry.causal else tiles.forward
-        out, kept = forward(call, q, k, v, weights)
+        out, kept = forward(call, q, k, v)
         return out, *kept
 
     @staticmethod
@@ -45,14 +46,14 @@ class _Tiled(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if grads[0] is None:
             return tuple([None] * (1 + ctx.num_inputs))
-        saved, call = ctx.saved_tensors, ctx.call
-        inputs, kept = saved[: ctx.num_inputs], saved[ctx.num_inputs :]
-        q, k, v, *weights = inputs
-        with without_autocast(q.device.type):
+        inputs, kept = ctx.saved_tensors[: ctx.num_inputs], ctx.saved_tensors[ctx.num_inputs :]
+        with without_autocast(inputs[0].device.type):
             if torch.is_grad_enabled():
-                return (None, *_plain_gradients(call, inputs, ctx.needs_input_grad[1:], grads[0]))
+                return None, *_plain_gradients(ctx.call, inputs, ctx.needs_input_grad[1:], grads[0])
+            q, k, v, *weights = inputs
+            call = replace(ctx.call, weights=tuple(weights))
             backward = causal.backward if call.core.geometry.causal else tiles_back.backward
-            return (None, *backward(call, q, k, v, weights, kept, grads[0]))
+            return None, *backward(call, q, k, v, kept, grads[0])
 
 
 def _plain_gradients(
@@ -60,8 +61,9 @@ def _plain_gradients(
 ) -> list[Tensor | None]:
     """Through the plain formula, so that they can be differentiated in turn."""
     # Views: the same tensor may be both q and k, and each has a gradient of its own.
-    separate = [x.view_as(x) for x in inputs]
-    out = within_range(plain(call, separate[:3], separate[3:]), inputs[0].dtype)
+    q, k, v, *weights = separate = [x.view_as(x) for x in inputs]
+    out = plain(replace(call, weights=tuple(weights)), q, k, v)
+    out = within_range(out, q.dtype)
     chosen = [x for x, needed in zip(separate, wanted, strict=True) if needed]
     found = iter(torch.autograd.grad(out, chosen, grad_out, create_graph=True, allow_unused=True))
     return [next(found) if needed else None for needed in wanted]

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..maths.feature_maps import exp_
-from ..precision import HALF
+from ..precision import widen, within_float16
 from .derivatives import Parts, features
 
 TOKENS = 2048
@@ -37,23 +37,30 @@ Sums: TypeAlias = tuple[Tensor, ...]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Call:
-    """A core, and what depends on the sizes of one call of it.
+    """A core, and what its formula takes besides queries, keys and values, of all or some heads.
 
     Attributes:
         core: a `KernelCore`, which is above this floor.
+        num_keys: M.
+        weights: learned tensors of its feature maps, (H, ...) each.
         places: its position features, tensors of one row per token, (N, ...).
         turn: unit complex numbers that rotate features, (1 or H, N, F / 2).
-        columns: widths of the groups of output columns that are divided by sums of their own.
     """
 
     core: Any
+    num_keys: int
+    weights: Parts = ()
     places: Parts = ()
     turn: Tensor | None = None
-    columns: tuple[int, ...] | None = None
 
-    def at(self, tokens: slice) -> Parts:
-        """Places of some tokens."""
-        return tuple(place[tokens] for place in self.places)
+    def of(self, heads: slice) -> Call:
+        """The call of some of the heads."""
+        turn = self.turn if self.turn is None or len(self.turn) == 1 else self.turn[heads]
+        return replace(self, weights=tuple(each[heads] for each in self.weights), turn=turn)
+
+    def inputs(self, tokens: slice) -> Parts:
+        """Further arguments of the feature maps of these tokens."""
+        return (*self.weights, *(place[tokens] for place in self.places))
 
     @property
     def reads_key_sums(self) -> bool:
@@ -61,40 +68,38 @@ class Call:
         return self.core.divides or self.core.combines  # type: ignore[no-any-return]
 
     def turned(
-        self,
-        parts: Parts,
-        heads: slice,
-        tokens: slice,
-        *,
-        back: bool = False,
-        in_place: bool = False,
+        self, parts: Parts, tokens: slice, *, back: bool = False, in_place: bool = False
     ) -> Parts:
-        """Features with adjacent ones rotated; ``back`` as for their gradients."""
+        """Features of some tokens, adjacent ones rotated; ``back`` as for their gradients."""
         if self.turn is None:
             return parts
-        turn = self.turn[heads if len(self.turn) > 1 else slice(None), tokens]
-        turn = turn.conj() if back else turn
+        turn = self.turn[:, tokens].conj() if back else self.turn[:, tokens]
         pairs = (torch.view_as_complex(torch.unflatten(part, -1, (-1, 2))) for part in parts)
         found = (pair.mul_(turn) if in_place else pair * turn for pair in pairs)
         return tuple(torch.view_as_real(pair).flatten(-2) for pair in found)
 
-    def over_columns(self, x: Tensor) -> Tensor:
-        """Divisors, one per group of columns, (..., n, C), repeated for each column."""
-        if self.columns is None:
-            return x
-        each = zip(x.split(1, dim=-1), self.columns, strict=True)
-        return torch.cat([one.expand(*x.shape[:-1], width) for one, width in each], dim=-1)
-
-    def groups_of_columns(self) -> list[slice]:
-        """Columns of each group."""
-        if self.columns is None:
-            return [slice(None)]
-        ends = list(itertools.accumulate(self.columns))
-        return [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+    def normaliser(self, phi: Parts, key_sums: Parts) -> Tensor:
+        """Normaliser, (g, n, C), from features of (rows, heads, n, F)."""
+        # As z^T phi^T: with a column on the right, a batched product is slow.
+        rows = tuple(key_sum.transpose(1, 2) for key_sum in key_sums)
+        total = read(rows, [part.transpose(1, 2) for part in flat(phi)]).transpose(1, 2)
+        if self.core.eps:
+            total.add_(self.core.eps * (self.num_keys if self.core.eps_on_mean else 1))
+        return total.clamp_(min=self.core.least) if self.core.least else total
 
 
-def groups(call: Call, x: Tensor, length: int) -> tuple[list[Group], int]:
-    """Rows and heads that tiles are cut from, and how many tokens each tile has, at most.
+def over_columns(x: Tensor, width: int) -> Tensor:
+    """Divisors of C groups of columns, (..., n, C), for each of ``width`` columns."""
+    num_groups = x.shape[-1]
+    if num_groups == 1:
+        return x
+    sizes = [len(range(group, width, num_groups)) for group in range(num_groups)]
+    each = zip(x.split(1, dim=-1), sizes, strict=True)
+    return torch.cat([one.expand(*x.shape[:-1], size) for one, size in each], dim=-1)
+
+
+def groups(call: Call, x: Tensor, length: int) -> tuple[list[tuple[slice, slice]], int]:
+    """Batch rows and heads that tiles are cut from, and how many tokens each tile has, at most.
 
     Args:
         call: its features may be many, or need all heads in a tile.
@@ -106,39 +111,14 @@ def groups(call: Call, x: Tensor, length: int) -> tuple[list[Group], int]:
     num_rows, num_heads = x.shape[:2]
     heads = num_heads if call.core.joint_heads else max(1, min(num_heads, most // length))
     rows = max(1, most // (length * heads)) if heads == num_heads else 1
-    both = [
-        Group(slice(row, row + rows), slice(head, head + heads))
-        for row in range(0, num_rows, rows)
-        for head in range(0, num_heads, heads)
-    ]
-    return both, max(most // (rows * heads), SHORTEST)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Some batch rows and some of their heads."""
-
-    rows: slice
-    heads: slice
-
-    def of(self, *tensors: Tensor) -> list[Tensor]:
-        """Views of (B, H, ...)."""
-        return [x[self.rows, self.heads] for x in tensors]
-
-    def weights(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        """Views of (H, ...)."""
-        return [weight[self.heads] for weight in weights]
+    both = itertools.product(pieces(num_rows, rows), pieces(num_heads, heads))
+    return list(both), max(most // (rows * heads), SHORTEST)
 
 
 def pieces(length: int, size: int) -> Iterator[slice]:
-    """Tokens, ``size`` at a time."""
+    """Tokens, rows or heads, ``size`` at a time."""
     for start in range(0, length, size):
         yield slice(start, min(start + size, length))
-
-
-def widened(x: Tensor) -> Tensor:
-    """Float32 for a tile of a half tensor."""
-    return x.float() if x.dtype in HALF else x
 
 
 def like(x: Tensor, width: int) -> Tensor:
@@ -152,8 +132,7 @@ def like(x: Tensor, width: int) -> Tensor:
 def store(value: Tensor, target: Tensor) -> None:
     """Write a wide tile where it belongs; float16 stops at its largest number."""
     if target.dtype == torch.float16:
-        largest = torch.finfo(torch.float16).max
-        value = value.clamp(-largest, largest)
+        value = within_float16(value)
     target.copy_(value.view(target.shape))
 
 
@@ -176,103 +155,73 @@ def read(parts: Parts, sums: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def forward(
-    call: Call, q: Tensor, k: Tensor, v: Tensor, weights: Sequence[Tensor]
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+def forward(call: Call, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The output; and the sums of each group, with the peak of its keys before them if any."""
     out = like(q, v.shape[-1])
     cut, size = groups(call, q, max(q.shape[2], k.shape[2]))
     kept: list[Tensor] = []
-    for group in cut:
-        tiles = Tiles(call, group, size, k.shape[2], group.weights(weights))
-        queries, keys, values, outputs = group.of(q, k, v, out)
-        sums, peak = tiles.sum_keys(keys, values)
+    for rows, heads in cut:
+        queries, keys, values, outputs = (x[rows, heads] for x in (q, k, v, out))
+        some = call.of(heads)
+        sums, peak = _sum_keys(some, keys, values, size)
         kept += sums if peak is None else (peak, *sums)
-        tiles.read_queries(queries, *gathered(call, sums), outputs)
+        _read_queries(some, queries, *combined(some, sums), size, outputs)
     return out, tuple(kept)
 
 
-def gathered(call: Call, sums: Sums) -> tuple[Parts, Parts]:
+def combined(call: Call, sums: Sums) -> tuple[Parts, Parts]:
     """Sums that queries read."""
     contexts, key_sums = sums[: len(sums) // 2], sums[len(sums) // 2 :]
     return call.core.combine(contexts, key_sums)  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """The tiles of one group, whose tensors are (rows, heads, ...)."""
+def _sum_keys(call: Call, k: Tensor, v: Tensor, size: int) -> tuple[Sums, Tensor | None]:
+    """S and z, and the peak if the map of the keys has one."""
+    core, peak = call.core, None
+    sums: list[Tensor] = []
+    for tokens in pieces(k.shape[2], size):
+        phi = features(core.key_map, widen(k[:, :, tokens]), *call.inputs(tokens))
+        if core.floor is not None:
+            exponents, s = phi
+            risen = s.amax(dim=-2, keepdim=True)
+            if peak is not None:  # what came before was relative to a lower one
+                risen = torch.maximum(peak, risen)
+                fade = exp_(peak - risen).flatten(0, 1).transpose(1, 2)
+                sums = [total.mul_(fade) for total in sums]
+            peak, phi = risen, (exp_(exponents - risen),)
+        values = widen(v[:, :, tokens]).flatten(0, 1)
+        key_sums = [
+            part.sum(dim=-2) if call.reads_key_sums else torch.zeros_like(part[..., 0, :])
+            for part in phi
+        ]
+        key_sums = [total.flatten(0, 1).unsqueeze(-1) for total in key_sums]
+        turned = flat(call.turned(phi, tokens, in_place=True))
+        if sums:
+            for total, part in zip(sums, turned, strict=False):
+                add_product(total, part.transpose(1, 2), values)
+            for total, more in zip(sums[len(turned) :], key_sums, strict=True):
+                total.add_(more)
+        else:
+            sums = [torch.bmm(part.transpose(1, 2), values) for part in turned] + key_sums
+    if core.floor:
+        wide = v.sum(dim=2, keepdim=True, dtype=sums[0].dtype).flatten(0, 1)
+        sums[0].add_(wide, alpha=core.floor)
+        sums[1].add_(core.floor * call.num_keys)
+    return tuple(sums), peak
 
-    call: Call
-    group: Group
-    size: int
-    num_keys: int
-    weights: Sequence[Tensor]
 
-    def features(self, phi: Any, x: Tensor, tokens: slice) -> Parts:
-        """Features of some tokens of (rows, heads, N, D)."""
-        return features(phi, widened(x[:, :, tokens]), *self.weights, *self.call.at(tokens))
-
-    def sum_keys(self, k: Tensor, v: Tensor) -> tuple[Sums, Tensor | None]:
-        """S and z, and the peak if the map of the keys has one."""
-        sums: list[Tensor] = []
-        peak = None
-        for tokens in pieces(k.shape[2], self.size):
-            phi = self.features(self.call.core.key_map, k, tokens)
-            if self.call.core.floor is not None:
-                exponents, s = phi
-                risen = s.amax(dim=-2, keepdim=True)
-                if peak is not None:  # what came before was relative to a lower one
-                    risen = torch.maximum(peak, risen)
-                    fade = exp_(peak - risen).flatten(0, 1).transpose(1, 2)
-                    sums = [total.mul_(fade) for total in sums]
-                peak, phi = risen, (exp_(exponents - risen),)
-            values = widened(v[:, :, tokens]).flatten(0, 1)
-            key_sums = [self._sum(part).flatten(0, 1).unsqueeze(-1) for part in phi]
-            turned = flat(self._turned(phi, tokens, in_place=True))
-            if sums:
-                for total, part in zip(sums, turned, strict=False):
-                    add_product(total, part.transpose(1, 2), values)
-                for total, more in zip(sums[len(turned) :], key_sums, strict=True):
-                    total.add_(more)
-            else:
-                sums = [torch.bmm(part.transpose(1, 2), values) for part in turned] + key_sums
-        if self.call.core.floor:
-            wide = v.sum(dim=2, keepdim=True, dtype=sums[0].dtype).flatten(0, 1)
-            sums[0].add_(wide, alpha=self.call.core.floor)
-            sums[1].add_(self.call.core.floor * self.num_keys)
-        return tuple(sums), peak
-
-    def _sum(self, phi: Tensor) -> Tensor:
-        """Sum over tokens, which nothing looks at where nothing divides."""
-        return phi.sum(dim=-2) if self.call.reads_key_sums else torch.zeros_like(phi[..., 0, :])
-
-    def read_queries(self, q: Tensor, contexts: Parts, key_sums: Parts, out: Tensor) -> None:
-        """Fill ``out``."""
-        for tokens in pieces(q.shape[2], self.size):
-            phi = self.features(self.call.core.phi_q, q, tokens)
-            target = out[:, :, tokens]
-            factor = None
-            if self.call.core.divides:  # a product is faster than a division
-                factor = self.call.over_columns(self._normaliser(phi, key_sums).reciprocal_())
-            turned = flat(self._turned(phi, tokens, in_place=True))
-            found = read(turned, contexts)
-            if factor is not None and target.dtype == found.dtype:
-                torch.mul(found.view(target.shape), factor.view(*target.shape[:3], -1), out=target)
-            else:
-                store(found if factor is None else found.mul_(factor), target)
-
-    def _turned(
-        self, parts: Parts, tokens: slice, *, back: bool = False, in_place: bool = False
-    ) -> Parts:
-        heads = self.group.heads
-        return self.call.turned(parts, heads, tokens, back=back, in_place=in_place)
-
-    def _normaliser(self, phi: Parts, key_sums: Sequence[Tensor]) -> Tensor:
-        """Normaliser, (g, n, C)."""
-        # As z^T phi^T: with a column on the right, a batched product is slow.
-        rows = [key_sum.transpose(1, 2) for key_sum in key_sums]
-        columns = [part.transpose(1, 2) for part in flat(phi)]
-        total = read(tuple(rows), columns).transpose(1, 2)
-        if self.call.core.eps:
-            total.add_(self.call.core.eps * (self.num_keys if self.call.core.eps_on_mean else 1))
-        return total.clamp_(min=self.call.core.least) if self.call.core.least else total
+def _read_queries(
+    call: Call, q: Tensor, contexts: Parts, key_sums: Parts, size: int, out: Tensor
+) -> None:
+    """Fill ``out``."""
+    for tokens in pieces(q.shape[2], size):
+        phi = features(call.core.phi_q, widen(q[:, :, tokens]), *call.inputs(tokens))
+        target = out[:, :, tokens]
+        factor = None
+        if call.core.divides:  # a product is faster than a division
+            factor = over_columns(call.normaliser(phi, key_sums).reciprocal_(), out.shape[-1])
+        found = read(flat(call.turned(phi, tokens, in_place=True)), contexts)
+        if factor is not None and target.dtype == found.dtype:
+            torch.mul(found.view(target.shape), factor.view(*target.shape[:3], -1), out=target)
+        else:
+            store(found if factor is None else found.mul_(factor), target)

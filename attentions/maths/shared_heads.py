@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..base import Attention, CallShape, Geometry
 from ..checks import equal_lengths
-from ..inputs import check_heads, keywords_of, refuse_unknown
+from ..inputs import check_heads
+from ..signatures import keywords_of, refuse_unknown
 
 
 def for_every_query_head(x: Tensor, num_heads: int) -> Tensor:
@@ -84,23 +85,13 @@ class SharedHeads(Attention):
         refuse_unknown(self.name, keywords, self._takes)  # `forward` takes any, for whatever core
         super()._check_inputs(inputs, keywords)
 
-    def _check(self, k: Tensor, v: Tensor) -> None:
-        for what, x in (("k", k), ("v", v)):
-            if x.shape[1] != self.geometry.num_kv_heads:
-                raise ValueError(
-                    f"{self.name}: {what} has {x.shape[1]} heads; the geometry's num_kv_heads, "
-                    f"{self.geometry.num_kv_heads}, are needed."
-                )
-
     def _share(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        self._check(k, v)
         num_heads = self.geometry.num_heads
         return for_every_query_head(k, num_heads), for_every_query_head(v, num_heads)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **extra: Any) -> Tensor:
         """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
-        if self.core.shares_heads:
-            self._check(k, v)  # the core's own check asks for a head per query head
+        if self.core.shares_heads:  # not by its call, whose check asks for a head per query head
             return self.core.forward(q, k, v, **extra)
         out: Tensor = self.core(q, *self._share(k, v), **extra)
         return out
@@ -129,7 +120,6 @@ class SharedHeads(Attention):
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any, **extra: Any) -> tuple[Tensor, Any]:
         """The core's step."""
         if isinstance(self.core, KeepsKeysAndValues):
-            self._check(k, v)
             return self.core.step(q, k, v, state, **extra)
         return self.core.step(q, *self._share(k, v), state, **extra)
 

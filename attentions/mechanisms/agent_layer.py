@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..base import AttentionLayer, CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, one_of
 from ..maths.class_token import add_on_grid, reference_add_on_grid
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
@@ -22,9 +22,7 @@ _DWC_SIZE = 3
     title="Agent attention layer",
     source="Han et al., 2023, arXiv:2312.08874",
     family="low_rank",
-    capabilities=Capabilities(
-        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
-    ),
+    capabilities=GRID_LAYER,
 )
 class AgentLayer(AttentionLayer):
     """Agent attention with its projections and a 3 x 3 depthwise convolution of v.

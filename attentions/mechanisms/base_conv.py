@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import AttentionLayer, CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import RECURRENT_LAYER
 from ..checks import whole
 from ..maths.short_convolution import convolve_tokens, reference_convolve_tokens, short_convolution
 from ..precision import float16_in_float32
@@ -24,13 +24,7 @@ _WIDTH = 16
     title="BaseConv",
     source="Arora et al., 2023, arXiv:2312.04927",
     family="convolution",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        position_free=False,
-        heads_independent=False,
-        scopes=("layer",),
-    ),
+    capabilities=RECURRENT_LAYER,
 )
 class BaseConv(AttentionLayer):
     """A causal convolution of each channel, times a projection of the token, plus the token.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
 from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule, unit_length
@@ -21,17 +23,13 @@ from ..registry import register_attention
     title="Comba",
     source="Hu et al., 2025, arXiv:2506.02475",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
+    capabilities=replace(
+        RECURRENT,
         gates={
             "beta": Gate("bhn", low=0, high=1),
             "log_decay": Gate("bhn", high=0),
             "removal_key": Gate("bhnd", unit=True),
         },
-        position_free=False,
     ),
 )
 class Comba(StateCore):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..engines.past import Chunk, PastCore, inverse_width, unit_inverse
 from ..precision import widen
 from ..registry import register_attention
@@ -17,15 +19,7 @@ from ..registry import register_attention
     title="DeltaFormer",
     source="Xu et al., 2025, arXiv:2505.19488",
     family="exact",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        gates={"beta": Gate("bhn")},
-        position_free=False,
-        queries_write=True,
-    ),
+    capabilities=replace(RECURRENT, gates={"beta": Gate("bhn")}, queries_write=True),
 )
 class Deltaformer(PastCore):
     """The delta rule with softmax weights: a token stores what is new, and reads what is stored.

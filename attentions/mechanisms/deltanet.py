@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
 from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule, unit_length
@@ -19,14 +21,7 @@ from ..registry import register_attention
     title="DeltaNet",
     source="Yang et al., 2024, arXiv:2406.06484; Schlag et al., 2021, arXiv:2102.11174",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        gates={"beta": Gate("bhn", low=0, high=1)},
-        position_free=False,
-    ),
+    capabilities=replace(RECURRENT, gates={"beta": Gate("bhn", low=0, high=1)}),
 )
 class DeltaNet(StateCore):
     """S_t = S_{t-1} + beta_t k_t (v_t - S_{t-1}^T k_t)^T and out_t = S_t^T q_t / sqrt(head_dim).

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import whole
 from ..engines.pair import Attend, PairCore
 from ..maths.indexer import chosen_keys, index_loss, index_scores
@@ -23,17 +23,13 @@ from ..registry import register_attention
     title="DSA (DeepSeek sparse attention)",
     source="DeepSeek-AI, 2025, DeepSeek-V3.2, arXiv:2512.02556",
     family="sparse",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
+    capabilities=replace(
+        RECURRENT,
         gates={
             "index_q": Gate("bgnw", query=True),
             "index_k": Gate("bonw"),
             "index_weight": Gate("bgn", query=True),
         },
-        position_free=False,
         auxiliary_loss=True,
     ),
 )

@@ -16,52 +16,6 @@ from ..precision import widen
 from ..registry import register_attention
 
 
-class Focused(KernelCore):
-    """Focused linear attention whose ``scale`` is given by the caller; `Flatten` says the rest."""
-
-    eps_on_mean = True
-
-    def __init__(
-        self, geometry: Geometry, focusing_factor: float, norm_over: str, eps: float
-    ) -> None:
-        super().__init__(geometry)
-        # As a float: torch takes no whole number beyond 2^63.
-        self.factor = at_least(self.name, "focusing_factor", focusing_factor, 1)
-        self.norm_over = one_of(self.name, "norm_over", norm_over, ("all_heads", "head"))
-        self.joint_heads = norm_over == "all_heads"
-        self.eps = positive(self.name, "eps", eps)
-
-    def inverse(self, scale: Tensor, dtype: torch.dtype) -> Tensor:
-        """1 / softplus(scale), (H, 1, D)."""
-        wide = widen(scale).to(dtype)
-        return functional.softplus(wide).reciprocal().view(self.geometry.num_heads, 1, -1)
-
-    def phi_q(self, q: Tensor, inverse: Tensor) -> Tensor:  # type: ignore[override]
-        """f_p((relu(q) + eps) / softplus(scale)), and the same for keys."""
-        scaled = (q.relu() + self.eps) * inverse
-        unit = unit_of(scaled, self.factor, joint=self.joint_heads)  # cancels
-        u = scaled / unit
-        powers = u.pow(self.factor)
-        length, powers_length = (square(x, joint=self.joint_heads).sqrt() for x in (u, powers))
-        return powers * (unit * length / powers_length)
-
-    def reference_of(self, q: Tensor, k: Tensor, v: Tensor, scale: Tensor) -> Tensor:
-        """The N x M weights written out, with the features of all heads side by side."""
-        phi_q, phi_k = (self._reference_features(x, scale) for x in (q, k))
-        share = phi_q @ phi_k.transpose(-2, -1) / k.shape[-2]
-        return share @ v / (share.sum(dim=-1, keepdim=True) + self.eps)
-
-    def _reference_features(self, x: Tensor, scale: Tensor) -> Tensor:
-        num_heads = x.shape[1]
-        tokens = (merge_heads(x).clamp(min=0) + self.eps) / (1 + scale.exp()).log()  # (B, N, C)
-        if self.norm_over == "head":
-            tokens = torch.unflatten(tokens, -1, (num_heads, -1))
-        sharp = tokens**self.factor
-        length, sharp_length = (t.pow(2).sum(-1, keepdim=True).sqrt() for t in (tokens, sharp))
-        phi = sharp / sharp_length * length
-        return split_heads(phi.reshape(*merge_heads(x).shape), num_heads)
-
-
 @register_attention(
     "flatten",
     title="FLatten (focused linear attention)",
@@ -74,7 +28,7 @@ class Focused(KernelCore):
         exports=frozenset({"bidirectional"}),
     ),
 )
-class Flatten(Focused):
+class Flatten(KernelCore):
     """Linear attention whose features point more sharply: f_p(x) = ||x|| x^p / ||x^p||.
 
         phi(x) = f_p((relu(x) + eps) / softplus(scale))
@@ -105,6 +59,8 @@ class Flatten(Focused):
         eps: the floor of phi's input, and added to the mean weight.
     """
 
+    eps_on_mean = True
+
     def __init__(
         self,
         geometry: Geometry,
@@ -112,13 +68,40 @@ class Flatten(Focused):
         norm_over: str = "all_heads",
         eps: float = 1e-6,
     ) -> None:
-        super().__init__(geometry, focusing_factor, norm_over, eps)
+        super().__init__(geometry)
+        # As a float: torch takes no whole number beyond 2^63.
+        self.factor = at_least(self.name, "focusing_factor", focusing_factor, 1)
+        self.norm_over = one_of(self.name, "norm_over", norm_over, ("all_heads", "head"))
+        self.joint_heads = norm_over == "all_heads"
+        self.eps = positive(self.name, "eps", eps)
         self.scale = nn.Parameter(torch.zeros(geometry.embed_dim))
 
     def weights(self, dtype: torch.dtype) -> tuple[Tensor]:
         """1 / softplus(scale), (H, 1, D)."""
-        return (self.inverse(self.scale, dtype),)
+        scale = functional.softplus(widen(self.scale).to(dtype))
+        return (scale.reciprocal().view(self.geometry.num_heads, 1, -1),)
+
+    def phi_q(self, q: Tensor, inverse: Tensor) -> Tensor:  # type: ignore[override]
+        """f_p((relu(q) + eps) / softplus(scale)), and the same for keys."""
+        scaled = (q.relu() + self.eps) * inverse
+        unit = unit_of(scaled, self.factor, joint=self.joint_heads)  # cancels
+        u = scaled / unit
+        powers = u.pow(self.factor)
+        length, powers_length = (square(x, joint=self.joint_heads).sqrt() for x in (u, powers))
+        return powers * (unit * length / powers_length)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """The N x M weights written out."""
-        return self.reference_of(q, k, v, self.scale.to(q.dtype))
+        """The N x M weights written out, with the features of all heads side by side."""
+        phi_q, phi_k = (self._reference_features(x, self.scale.to(q.dtype)) for x in (q, k))
+        share = phi_q @ phi_k.transpose(-2, -1) / k.shape[-2]
+        return share @ v / (share.sum(dim=-1, keepdim=True) + self.eps)
+
+    def _reference_features(self, x: Tensor, scale: Tensor) -> Tensor:
+        num_heads = x.shape[1]
+        tokens = (merge_heads(x).clamp(min=0) + self.eps) / (1 + scale.exp()).log()  # (B, N, C)
+        if self.norm_over == "head":
+            tokens = torch.unflatten(tokens, -1, (num_heads, -1))
+        sharp = tokens**self.factor
+        length, sharp_length = (t.pow(2).sum(-1, keepdim=True).sqrt() for t in (tokens, sharp))
+        phi = sharp / sharp_length * length
+        return split_heads(phi.reshape(*merge_heads(x).shape), num_heads)

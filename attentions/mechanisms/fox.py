@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ..base import Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..engines.pair import PairCore
 from ..maths.gates import spread
 from ..precision import widen
@@ -21,14 +23,7 @@ _SPANS = (2.0, 1024.0)
     title="FoX (forgetting attention)",
     source="Lin et al., 2025, arXiv:2503.02130",
     family="exact",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        gates={"log_decay": Gate("bhn", high=0)},
-        position_free=False,
-    ),
+    capabilities=replace(RECURRENT, gates={"log_decay": Gate("bhn", high=0)}),
 )
 class Fox(PairCore):
     """Softmax attention with what tokens forget between a key and a query added to the score.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
 from ..maths.channel_delta import channel_delta_rule, reference_channel_delta_rule
@@ -21,17 +23,13 @@ from ..registry import register_attention
     title="Gated DeltaNet-2",
     source="2026, arXiv:2605.22791",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
+    capabilities=replace(
+        RECURRENT,
         gates={
             "log_decay": Gate("bhnd", high=0),
             "erase": Gate("bhnd", low=0, high=1),
             "write": Gate("bhne", low=0, high=1),
         },
-        position_free=False,
     ),
 )
 class GatedDeltaNet2(StateCore):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Geometry
-from ..capabilities import Capabilities
+from ..capabilities import RECURRENT_LAYER
 from ..checks import flag
 from ..engines.recurrent_layer import ConvolvedLayer
 from ..maths.delta_rule import (
@@ -27,13 +27,7 @@ from ..registry import register_attention
     title="Gated DeltaNet layer",
     source="Yang et al., 2025, arXiv:2412.06464",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        position_free=False,
-        heads_independent=False,
-        scopes=("layer",),
-    ),
+    capabilities=RECURRENT_LAYER,
 )
 class GatedDeltaNetLayer(ConvolvedLayer):
     """Gated DeltaNet with gates that the data choose, short convolution, norm and output gate.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import flag, whole
 from ..engines.state import StateCore
 from ..maths.delta_rule import delta_rule, unit_length
@@ -23,11 +24,8 @@ from ..registry import register_attention
     title="Gated DeltaProduct",
     source="Siems et al., 2025, arXiv:2502.10297",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
+    capabilities=replace(
+        RECURRENT,
         gates={
             "beta": Gate("bhn", low=0, high=2),
             "log_decay": Gate("bhn", high=0),
@@ -35,7 +33,6 @@ from ..registry import register_attention
             "more_values": Gate("bhnre"),
             "more_betas": Gate("bhnr", low=0, high=2),
         },
-        position_free=False,
     ),
 )
 class GatedDeltaProduct(StateCore):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import positive
 from ..engines.state import StateCore
 from ..maths.channel_decay import channel_decayed_attention
@@ -20,14 +22,7 @@ from ..registry import register_attention
     title="GLA (gated linear attention)",
     source="Yang et al., 2024, arXiv:2312.06635",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        gates={"log_decay": Gate("bhnd", high=0)},
-        position_free=False,
-    ),
+    capabilities=replace(RECURRENT, gates={"log_decay": Gate("bhnd", high=0)}),
 )
 class Gla(StateCore):
     """S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T and out_t = S_t^T q_t / sqrt(head_dim).

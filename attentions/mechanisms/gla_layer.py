@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Geometry
-from ..capabilities import Capabilities
+from ..capabilities import RECURRENT_LAYER
 from ..checks import one_of, positive, whole
 from ..engines.recurrent_layer import RecurrentLayer
 from ..maths.channel_decay import channel_decayed_attention
@@ -22,13 +22,7 @@ from .gla import weights_by_channel
     title="GLA layer",
     source="Yang et al., 2024, arXiv:2312.06635",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        position_free=False,
-        heads_independent=False,
-        scopes=("layer",),
-    ),
+    capabilities=RECURRENT_LAYER,
 )
 class GlaLayer(RecurrentLayer):
     """GLA with decays that the data choose, a norm per head and an output gate (section 4.4).

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import positive, whole
 from ..engines.state import StateCore
 from ..maths.channel_decay import channel_decayed_attention, value_decayed_attention
@@ -29,13 +30,8 @@ class Slots(NamedTuple):
     title="GSA (gated slot attention)",
     source="Zhang et al., 2024, arXiv:2409.07146",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        gates={"log_decay": Gate("bhnm", high=0), "slot": Gate("bhnm", low=0, high=1)},
-        position_free=False,
+    capabilities=replace(
+        RECURRENT, gates={"log_decay": Gate("bhnm", high=0), "slot": Gate("bhnm", low=0, high=1)}
     ),
 )
 class Gsa(StateCore):

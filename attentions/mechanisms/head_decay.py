@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import one_of, positive
 from ..engines.state import StateCore
 from ..maths.decay import decayed_attention
@@ -70,13 +70,7 @@ class RetNetState(NamedTuple):
     title="RetNet (retention)",
     source="Sun et al., 2023, arXiv:2307.08621",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        position_free=False,
-    ),
+    capabilities=RECURRENT,
 )
 class RetNet(HeadDecay):
     """(q k^T * D) v / sqrt(head_dim), with D_ij = gamma_h^(i - j) for j <= i, else 0 (Eq. 5).
@@ -197,13 +191,7 @@ def _normed(out: Tensor, decay_sum: Tensor) -> Tensor:
     title="Lightning attention (TransNormerLLM)",
     source="Qin et al., 2023, arXiv:2307.14995; 2024, arXiv:2401.04658",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        position_free=False,
-    ),
+    capabilities=RECURRENT,
 )
 class Lightning(HeadDecay):
     """out_i = sum over j <= i of lambda_h^(i - j) (q_i . k_j) v_j, with lambda_h = exp(-s_h).
@@ -256,14 +244,7 @@ class Lightning(HeadDecay):
     title="Simple GLA (scalar decay)",
     source="Yang et al., 2024, flash-linear-attention; GLA: arXiv:2312.06635",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        gates={"log_decay": _LOG_DECAY},
-        position_free=False,
-    ),
+    capabilities=replace(RECURRENT, gates={"log_decay": _LOG_DECAY}),
 )
 class SimpleGla(HeadDecay):
     """S_t = exp(g_t) S_{t-1} + k_t v_t^T and out_t = S_t^T q_t / sqrt(head_dim).
@@ -308,14 +289,7 @@ class SimpleGla(HeadDecay):
     title="Mamba-2 (SSD)",
     source="Dao and Gu, 2024, arXiv:2405.21060",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        gates={"log_decay": _LOG_DECAY},
-        position_free=False,
-    ),
+    capabilities=replace(RECURRENT, gates={"log_decay": _LOG_DECAY}),
 )
 class Mamba2Ssd(HeadDecay):
     """h_t = A_t h_{t-1} + B_t x_t^T and y_t = h_t^T C_t, with one number A_t per head.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import AttentionLayer, CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, one_of
 from ..maths.class_token import add_on_grid, grid_beside, reference_add_on_grid
 from ..maths.heads import merge_heads, split_heads
@@ -26,9 +26,7 @@ _KERNEL_SIZES = (_KERNEL_SIZE, _KERNEL_SIZE)
     title="InLine layer",
     source="Han et al., 2024, arXiv:2412.06590",
     family="kernel",
-    capabilities=Capabilities(
-        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
-    ),
+    capabilities=GRID_LAYER,
 )
 class InLineLayer(AttentionLayer):
     """InLine with its projections and a local residual whose kernels the tokens' mean predicts.

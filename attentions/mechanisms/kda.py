@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
 from ..maths.channel_delta import channel_delta_rule
@@ -21,13 +23,8 @@ from ..registry import register_attention
     title="KDA (Kimi Delta Attention)",
     source="Kimi Team, 2025, Kimi Linear, arXiv:2510.26692",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        gates={"beta": Gate("bhn", low=0, high=1), "log_decay": Gate("bhnd", high=0)},
-        position_free=False,
+    capabilities=replace(
+        RECURRENT, gates={"beta": Gate("bhn", low=0, high=1), "log_decay": Gate("bhnd", high=0)}
     ),
 )
 class Kda(StateCore):

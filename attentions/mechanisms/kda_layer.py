@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Geometry
-from ..capabilities import Capabilities
+from ..capabilities import RECURRENT_LAYER
 from ..engines.recurrent_layer import ConvolvedLayer
 from ..maths.channel_delta import channel_delta_rule, reference_channel_delta_rule
 from ..maths.delta_rule import delta_flops, unit_length
@@ -23,13 +23,7 @@ from ..registry import register_attention
     title="KDA layer",
     source="Kimi Team, 2025, Kimi Linear, arXiv:2510.26692",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        position_free=False,
-        heads_independent=False,
-        scopes=("layer",),
-    ),
+    capabilities=RECURRENT_LAYER,
 )
 class KdaLayer(ConvolvedLayer):
     """KDA with gates that the data choose, short convolution, norm and output gate.

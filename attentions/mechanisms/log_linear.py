@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import whole
 from ..engines.state import StateCore
 from ..maths.fenwick import (
@@ -35,16 +37,12 @@ _ONE = 0.5413248546129181
     title="Log-linear attention (Mamba-2)",
     source="Guo et al., 2025, arXiv:2506.04761",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
+    capabilities=replace(
+        RECURRENT,
         gates={
             "log_decay": Gate("bhn", high=0),
             "level_scale": Gate("bhnl", low=0, query=True),
         },
-        position_free=False,
     ),
 )
 class LogLinear(StateCore):

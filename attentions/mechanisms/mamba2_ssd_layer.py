@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Geometry
-from ..capabilities import Capabilities
+from ..capabilities import RECURRENT_LAYER
 from ..checks import whole
 from ..engines.recurrent_layer import RecurrentLayer
 from ..maths.decay import decayed_attention
@@ -28,13 +28,7 @@ from ..registry import register_attention
     title="Mamba-2 layer",
     source="Dao and Gu, 2024, arXiv:2405.21060",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        position_free=False,
-        heads_independent=False,
-        scopes=("layer",),
-    ),
+    capabilities=RECURRENT_LAYER,
 )
 class Mamba2SsdLayer(RecurrentLayer):
     """Mamba-2 with steps that the data choose, short convolution, skip, gate and norm.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import at_most, whole
 from ..engines.state import StateCore
 from ..maths.gates import HEAD_RATES, STEPS, spread
@@ -29,18 +30,14 @@ from ..registry import register_attention
     title="Mamba-3 (SISO)",
     source="Lahoti et al., 2026, arXiv:2603.15569",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
+    capabilities=replace(
+        RECURRENT,
         gates={
             "log_decay": Gate("bhn", high=0),
             "step": Gate("bhn", low=0),
             "trapezoid": Gate("bhn", low=0, high=1),
             "angle": Gate("bhna", low=-3.141592653589793, high=3.141592653589793),
         },
-        position_free=False,
     ),
 )
 class Mamba3(StateCore):

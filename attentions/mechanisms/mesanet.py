@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import flag, one_of, whole
 from ..engines.state import StateCore
 from ..maths.delta_rule import unit_length
@@ -30,13 +31,8 @@ from ..registry import register_attention
     title="MesaNet",
     source="von Oswald et al., 2025, arXiv:2506.05233",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        gates={"beta": Gate("bhn", low=0, high=1), "log_decay": Gate("bhn", high=0)},
-        position_free=False,
+    capabilities=replace(
+        RECURRENT, gates={"beta": Gate("bhn", low=0, high=1), "log_decay": Gate("bhn", high=0)}
     ),
 )
 class MesaNet(StateCore):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import AttentionLayer, CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import GRID_LAYER, Capabilities
 from ..checks import fills_grid, flag, one_of, positive
 from ..maths.feature_maps import elu_plus_one
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
@@ -40,9 +40,7 @@ class _Mix(Linear):
     title="MLLA linear attention layer",
     source="Han et al., 2024, arXiv:2405.16605",
     family="kernel",
-    capabilities=Capabilities(
-        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
-    ),
+    capabilities=GRID_LAYER,
 )
 class Mlla(AttentionLayer):
     """elu + 1 features, rotated in the numerator, around values that nothing has projected.
@@ -99,7 +97,7 @@ class Mlla(AttentionLayer):
             turn = turns(grid, x.shape[-1], wide_dtype(x.dtype), x.device, with_last=False)
             mixed = self._with_pairs_in_two_heads(q, k, v, turn)
         else:
-            mixed = self.mix.attend(q, k, v)
+            mixed = self.mix(q, k, v)
         return merge_heads(mixed) + convolve_on_grid(x, self.lepe, grid)
 
     @in_wide_precision

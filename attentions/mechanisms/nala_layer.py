@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import AttentionLayer, CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, one_of
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
@@ -22,9 +22,7 @@ _LEPE_SIZE = 5
     title="NaLa layer",
     source="Meng et al., 2026, NaLaFormer, arXiv:2506.21137",
     family="kernel",
-    capabilities=Capabilities(
-        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
-    ),
+    capabilities=GRID_LAYER,
 )
 class NalaLayer(AttentionLayer):
     """NaLa with its projections, local position encoding, norm and gate.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.past import Chunk, PastCore, inverse_width, unit_inverse
 from ..maths.delta_rule import unit_length
@@ -20,17 +22,13 @@ from ..registry import register_attention
     title="PaTH attention",
     source="Yang et al., 2025, arXiv:2505.16381",
     family="exact",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
+    capabilities=replace(
+        RECURRENT,
         gates={
             "transition_key": Gate("bhnd", unit=True),
             "beta": Gate("bhn", low=0, high=2),
             "log_decay": Gate("bhn", high=0),
         },
-        position_free=False,
     ),
 )
 class Path(PastCore):

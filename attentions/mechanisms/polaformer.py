@@ -96,23 +96,15 @@ class Polaformer(KernelCore):
         """Scaled powers by sign: x+ and -x-; the same for keys."""
         return split_signs(signed_power(q / scale, power))
 
-    def columns(self, value_dim: int) -> tuple[int, int]:
-        """Half of the values follows like signs, half unlike signs."""
-        like = -(-value_dim // 2)
-        return like, value_dim - like
-
     def combine(self, contexts: Parts, key_sums: Parts) -> tuple[Parts, Parts]:
-        """Like signs read sums of their own sign, unlike signs those of the other sign.
+        """For one half of the values sums of the own sign, for the other those of the other sign.
 
         The features of negative entries are below zero: where they meet those of positive ones,
         the product's sign is turned back.
         """
-        (plus, minus), (plus_sum, minus_sum) = contexts, key_sums
-        like, _ = self.columns(plus.shape[-1])
-        read = (
-            torch.cat((plus[..., :like], -minus[..., like:]), dim=-1),
-            torch.cat((minus[..., :like], -plus[..., like:]), dim=-1),
-        )
+        plus_sum, minus_sum = key_sums
+        (plus_1, plus_2), (minus_1, minus_2) = (x.tensor_split(2, dim=-1) for x in contexts)
+        read = torch.cat((plus_1, -minus_2), dim=-1), torch.cat((minus_1, -plus_2), dim=-1)
         sums = torch.cat((plus_sum, -minus_sum), dim=-1), torch.cat((minus_sum, -plus_sum), dim=-1)
         return read, sums
 

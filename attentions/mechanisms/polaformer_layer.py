@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import AttentionLayer, CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, odd_width, one_of
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
@@ -23,9 +23,7 @@ from .polaformer import Polaformer
     title="PolaFormer layer",
     source="Meng et al., 2025, arXiv:2501.15061",
     family="kernel",
-    capabilities=Capabilities(
-        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
-    ),
+    capabilities=GRID_LAYER,
 )
 class PolaformerLayer(AttentionLayer):
     """PolaFormer with its projections, position encoding, depthwise convolution and gate.

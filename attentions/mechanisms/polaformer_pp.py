@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import AttentionLayer, CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, one_of, positive
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
@@ -27,9 +27,7 @@ of two features does not overflow float32."""
     title="PolaFormer++ layer",
     source="Meng et al., 2025, https://github.com/ZacharyMeng/PolaFormerPP",
     family="kernel",
-    capabilities=Capabilities(
-        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
-    ),
+    capabilities=GRID_LAYER,
 )
 class PolaformerPP(AttentionLayer):
     """PolaFormer with learned exponentials for powers, and rotary positions in the numerator.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..base import AttentionLayer, CallShape, Geometry
-from ..capabilities import Capabilities
+from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, one_of
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
@@ -21,9 +21,7 @@ _LEPE_SIZE = 5
     title="RALA layer",
     source="Fan et al., 2024, arXiv:2411.07635",
     family="kernel",
-    capabilities=Capabilities(
-        needs_grid=True, position_free=False, heads_independent=False, scopes=("layer",)
-    ),
+    capabilities=GRID_LAYER,
 )
 class RalaLayer(AttentionLayer):
     """RALA with its projections, local position encoding and output gate.

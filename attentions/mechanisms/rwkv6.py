@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..engines.state import StateCore
 from ..maths.channel_decay import channel_decayed_attention
 from ..maths.gates import HEAD_RATES, spread
@@ -22,14 +23,7 @@ from ..registry import register_attention
     title="RWKV-6",
     source="Peng et al., 2024, Eagle and Finch, arXiv:2404.05892",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        gates={"log_decay": Gate("bhnd", high=0)},
-        position_free=False,
-    ),
+    capabilities=replace(RECURRENT, gates={"log_decay": Gate("bhnd", high=0)}),
 )
 class Rwkv6(StateCore):
     """A state whose channels decay, and a bonus for the token itself in place of its decay.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from ..base import CallShape, Geometry
-from ..capabilities import Capabilities, Gate
+from ..capabilities import RECURRENT, Gate
 from ..engines.state import StateCore
 from ..maths.channel_delta import channel_removal_rule
 from ..maths.delta_rule import delta_flops, unit_length
@@ -22,17 +24,13 @@ _FASTEST = -0.6065306597126334
     title="RWKV-7",
     source="Peng et al., 2025, arXiv:2503.14456",
     family="recurrent",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
+    capabilities=replace(
+        RECURRENT,
         gates={
             "log_decay": Gate("bhnd", high=0),
             "removal_key": Gate("bhnd", unit=True),
             "removal_rate": Gate("bhnd", low=0, high=1),
         },
-        position_free=False,
     ),
 )
 class Rwkv7(StateCore):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base import Geometry
-from ..capabilities import Capabilities
+from ..capabilities import RECURRENT
 from ..engines.pair import PairCore
 from ..registry import register_attention
 
@@ -16,13 +16,7 @@ from ..registry import register_attention
     title="Softmax with sinks",
     source="OpenAI, 2025, gpt-oss, arXiv:2508.10925",
     family="exact",
-    capabilities=Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        position_free=False,
-    ),
+    capabilities=RECURRENT,
 )
 class SoftmaxSinks(PairCore):
     """Softmax over the keys that are seen and one score more, which has no value.

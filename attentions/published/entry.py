@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..base import Attention, AttentionLayer, CallShape, Geometry, Mechanism
 from ..capabilities import PUBLISHED, published_capabilities
-from ..inputs import constructor
 from ..registry import register_attention
+from ..signatures import constructor
 
 Operators = Callable[..., Tensor]
 Check = Callable[[Any], None]

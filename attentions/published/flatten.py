@@ -93,11 +93,11 @@ def flatten_layer_published(
     fills_grid("flatten_layer_published", x.shape[1], grid)
     q, shrunk = ours.q(x), x
     if sr_ratio > 1:
-        shrunk = ours.norm(tokens_of(ours.sr(image_of(x, grid))))
+        shrunk = ours.reduced.norm(tokens_of(ours.reduced.sr(image_of(x, grid))))
     k, v = ours.kv(shrunk).chunk(2, dim=-1)
     k = k + ours.positional_encoding
     values = split_heads(v, heads)
-    mixed = merge_heads(_attention(q, k, values, ours.scale, focusing_factor, eps))
+    mixed = merge_heads(_attention(q, k, values, ours.core.scale, focusing_factor, eps))
     if sr_ratio > 1:
         along = functional.interpolate(v.transpose(1, 2), size=x.shape[1], mode="linear")
         values = split_heads(along.transpose(1, 2), heads)

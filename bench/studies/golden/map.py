@@ -130,6 +130,7 @@ _REDUCED: dict[str, LookUp] = {
     "kernel_size": _size("w.dwc.weight", -1),
     "sr_ratio": _size("w.sr.weight", -1),
 }
+_REDUCED_WEIGHTS = {"sr": ("reduced.sr",), "norm": ("reduced.norm",)}
 _SCALE: dict[str, LookUp] = {"scale": _number("scale")}
 _DECAY = {"g": "log_decay"}
 _KEYS_AS_THEY_COME = {"normalise_keys": False}
@@ -180,7 +181,7 @@ _TABLE: dict[str, Form | tuple[Form, ...]] = {
             hyper=_FLATTEN_HYPER | _same("kernel_size", "sr_ratio", "qkv_bias"),
             defaults=_FLATTEN_DEFAULTS | {"sr_ratio": 1},
             derived=_REDUCED | {"qkv_bias": _has("q.bias", "qkv.bias")},
-            weights={"qkv": ("q", "kv")},
+            weights={"qkv": ("q", "kv")} | _of_core("scale") | _REDUCED_WEIGHTS,
         ),
         Form(hyper=_FLATTEN_HYPER, defaults=_FLATTEN_DEFAULTS, weights={"scale_raw": ("scale",)}),
     ),
@@ -237,10 +238,7 @@ _TABLE: dict[str, Form | tuple[Form, ...]] = {
             hyper=_same("alpha", "eps", "kernel_size", "sr_ratio", "qkv_bias"),
             defaults={"alpha": 4, "eps": 1e-6, "sr_ratio": 1},
             derived=_REDUCED | {"qkv_bias": _has("qg.bias")},
-            weights={
-                **{"power": ("core.power",), "scale": ("core.scale",)},
-                **{"sr": ("reduced.sr",), "norm": ("reduced.norm",)},
-            },
+            weights=_of_core("power", "scale") | _REDUCED_WEIGHTS,
         ),
         Form(
             hyper=_same("alpha", "eps"),

@@ -86,7 +86,7 @@ def test_what_has_no_causal_form_is_refused(attribute):
         core(*tensors(100, 100, 100))
 
 
-@pytest.mark.parametrize("method", ["turn", "combine", "columns"])
+@pytest.mark.parametrize("method", ["turn", "combine"])
 def test_methods_that_have_no_causal_form_are_refused(method):
     kind = type("Other", (Placed,), {method: lambda self, *args: None})
     with pytest.raises(TypeError, match=f"{method} has no causal form"):
@@ -106,6 +106,4 @@ def test_where_nothing_divides_nothing_does_by_tiles_by_the_formula_and_in_steps
     torch.testing.assert_close(core(*inputs), expected)
     torch.testing.assert_close(plainly(core, *inputs), expected)
     mask = torch.ones(2, 100, dtype=torch.bool)
-    torch.testing.assert_close(
-        core.attend(*inputs, *core.weights(torch.double), key_mask=mask), expected
-    )
+    torch.testing.assert_close(core.forward(*inputs, key_mask=mask), expected)

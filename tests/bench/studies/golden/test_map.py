@@ -72,11 +72,12 @@ def golden_of(
     return Golden(header=header, tensors=tensors)
 
 
+@torch.no_grad()
 def randomise(module: nn.Module) -> dict[str, Tensor]:
     """Give every parameter a value that no initialisation would; returns them by name."""
-    for seed, (_, parameter) in enumerate(sorted(module.named_parameters())):
-        with torch.no_grad():
-            parameter.copy_(seeded(*parameter.shape, seed=100 + seed) / 2 + 0.1)
+    named = sorted((key.removeprefix("core."), x) for key, x in module.named_parameters())
+    for seed, (_, parameter) in enumerate(named):
+        parameter.copy_(seeded(*parameter.shape, seed=100 + seed) / 2 + 0.1)
     return {key: value.float() for key, value in module.named_parameters()}
 
 
@@ -227,14 +228,13 @@ def test_an_mlla_module_takes_its_grid_from_its_table_or_else_from_the_header(by
 
 
 def flatten_names(ours: dict[str, Tensor], *, fused: bool) -> dict[str, Tensor]:
-    named = {key.removeprefix("core."): value for key, value in ours.items()}
-    for key in ("scale", "positional_encoding"):
-        named[key] = named[key][None, None] if named[key].ndim == 1 else named[key][None]
+    named = {key.removeprefix("core.").removeprefix("reduced."): x for key, x in ours.items()}
+    named["scale"] = named["scale"][None, None]
+    named["positional_encoding"] = named["positional_encoding"][None]
     if fused:
         for kind in ("weight", "bias"):
-            parts = [named.pop(f"{part}.{kind}", None) for part in ("q", "kv")]
-            if parts[0] is not None:
-                named[f"qkv.{kind}"] = torch.cat(parts)
+            if f"q.{kind}" in named:
+                named[f"qkv.{kind}"] = torch.cat([named.pop(f"{x}.{kind}") for x in ("q", "kv")])
     return named
 
 
