@@ -15,6 +15,7 @@ from bench.core.cli.values import as_typed
 from bench.core.format import join_names, number, quantity
 from bench.core.proofs import Proofs, read_proofs
 from bench.core.record import Record, Speed
+from bench.core.seed_runs import FEWEST_SEEDS
 from bench.publishing.document import (
     Block,
     Column,
@@ -46,9 +47,6 @@ from bench.studies.advise.evidence import (
 from bench.studies.advise.experiment import cheapest, sweep_of
 from bench.studies.advise.settings import Advise
 from bench.studies.session import Session
-
-FEWEST_SEEDS = 3
-"""Smallest number of seeds with which a score counts as reached."""
 
 
 def study(asked: Advise, session: Session) -> None:

@@ -10,6 +10,7 @@ from statistics import fmean
 
 from bench.core.comparison import Runs, compare, holm
 from bench.core.lines import Lines
+from bench.core.seed_runs import FEWEST_SEEDS
 from bench.core.statistics import mean_interval
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.spec import Chart
@@ -30,9 +31,6 @@ from bench.publishing.document import (
 )
 from bench.publishing.templates import prose
 from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
-
-FEWEST_SEEDS = 3
-"""Smallest number of seeds with which a row is compared with its control."""
 
 
 def write_page(
