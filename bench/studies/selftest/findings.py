@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from bench.core.grouping import grouped
 from bench.core.statistics import median
 from bench.studies.gate.verdict import GateVerdict
 from bench.studies.selftest.trials import GATE, Trial
@@ -81,18 +82,11 @@ class Series:
 
 def series_of(trials: Sequence[Trial]) -> tuple[Series, ...]:
     """All series, in the order in which they first appear."""
-    grouped: dict[tuple[str, bool, int], list[Trial]] = {}
-    for trial in trials:
-        grouped.setdefault((trial.tool, trial.is_loaded, trial.percent), []).append(trial)
+    groups = grouped(trials, lambda trial: (trial.tool, trial.is_loaded, trial.percent))
     return tuple(
         Series(tool=tool, is_loaded=is_loaded, percent=percent, trials=tuple(found))
-        for (tool, is_loaded, percent), found in grouped.items()
+        for (tool, is_loaded, percent), found in groups.items()
     )
-
-
-def num_disturbed(trials: Sequence[Trial]) -> int:
-    """Number of trials for an idle machine during which it was busy."""
-    return sum(not trial.is_loaded and trial.busy_cores > QUIET_CORES for trial in trials)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +103,8 @@ class Goal:
     verdict: str
 
 
-def goals_of(trials: Sequence[Trial]) -> tuple[Goal, ...]:
+def goals_of(trials: Sequence[Trial]) -> Iterator[Goal]:
     """Goals of the gate, each with the outcome."""
-    return tuple(_goals(trials))
-
-
-def _goals(trials: Sequence[Trial]) -> Iterator[Goal]:
     of_gate = [series for series in series_of(trials) if series.tool == GATE]
     unchanged = [series.slower for series in of_gate if not series.percent]
     if unchanged:

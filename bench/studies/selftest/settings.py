@@ -48,10 +48,6 @@ class Trials(Settings):
     slowdown: Count
     rivals: Count
 
-    def of_gate(self, percent: int) -> int:
-        """Trials of the gate in one machine state."""
-        return self.slowdown if percent else self.unchanged // 2
-
 
 class Forks(Settings):
     """How hard the gate looks before a verdict; see `bench.studies.gate.paired.Effort`."""
