@@ -11,12 +11,11 @@ from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.limits import Amount
 from bench.core.places import CONF
-from bench.core.settings import BeforeValidator, Field, Name, Settings, Some, as_tuple
+from bench.core.settings import BeforeValidator, Name, Settings, Some, as_tuple
 from bench.studies.reproduce.described import (
     Claim,
     Contradiction,
     Described,
-    Obtained,
     PaperCell,
     Protocol,
 )
@@ -139,30 +138,24 @@ class _Content(Settings):
     paper: Name
 
 
-class _Row(Settings):
-    """A row of a printed table, which is a model."""
+class _Row(Settings, extra="allow"):
+    """A row of a printed table, which is a model; its other keys are those of its cells."""
 
     title: str = ""
-    attention: str = ""
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
     values: Annotated[tuple[Amount | None, ...], BeforeValidator(as_tuple)]
     cost_factor: Amount = 1.0
-    not_comparable: str = ""
     deviations: Some[Name] = ()
-    obtained: Obtained | None = Field(default=None, alias="read")
     protocol_suffix: str = ""
 
 
-class _Table(Settings):
-    """A table as it is printed: a row per model, a column per protocol; null is no cell."""
+class _Table(Settings, extra="allow"):
+    """A table as it is printed: a row per model, a column per protocol; null is no cell.
 
-    where: Name
+    Its other keys are those of all its cells, which rows override.
+    """
+
     columns: dict[str, str | None]
     rows: dict[str, _Row]
-    percent: bool = False
-    tolerance: Amount
-    obtained: Obtained | None = Field(default=None, alias="read")
-    not_comparable: str = ""
     deviations: Some[Name] = ()
 
 
@@ -207,18 +200,13 @@ def _cells(
     for (column, usual), value in zip(table.columns.items(), row.values, strict=True):
         if value is None:
             continue
-        own = {
+        own: dict[str, Any] = {
+            **(table.model_extra or {}),
+            **(row.model_extra or {}),
             "id": f"{where.partition(': ')[2]}-{name}-{column}",
             "paper": paper,
-            "where": table.where,
             "what": f"{row.title or name}, {column}",
-            "attention": row.attention,
-            "hyperparameters": row.hyperparameters,
             "published": value,
-            "tolerance": table.tolerance,
-            "percent": table.percent,
-            "read": row.obtained or table.obtained,
-            "not_comparable": row.not_comparable or table.not_comparable,
             "deviations": (*table.deviations, *row.deviations),
         }
         if usual:

@@ -6,17 +6,15 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from statistics import mean
 from typing import Any, TypeVar
 
-from bench.core.cli.command import read_yaml
 from bench.core.cli.entries import LAYERS
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.grouping import grouped
 from bench.core.places import CONF
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
-from bench.core.rows import row_labels, settings_of
+from bench.core.rows import row_labels, settings_of, task_settings_of
 from bench.core.settings import as_tuple
 from bench.studies.reproduce.described import PaperCell, Protocol
 
@@ -56,24 +54,17 @@ def runs_of(protocol: Protocol) -> list[Run]:
 
 
 def entry_of(group: str, name: str) -> dict[str, Any]:
-    """The settings of a row, or of an entry of conf/<group>.
+    """The settings of a row of the group ``attention``, or of an entry of ``task``.
 
     Raises:
         ConfigError: there is none; the message names the nearest ones.
     """
-    return dict(_read_entry(group, name))
-
-
-@cache
-def _read_entry(group: str, name: str) -> dict[str, Any]:
-    if group == "attention" and (row := settings_of(name)):
-        return row
-    files = {path.stem: path for path in (CONF / group).glob("*.yaml")}
-    if name not in files:  # no path is made from an unknown name
-        known = row_labels() if group == "attention" else files
+    found = settings_of(name) if group == "attention" else task_settings_of(name)
+    if found is None:
+        tasks = (path.stem for path in (CONF / "task").glob("*.yaml"))
+        known = row_labels() if group == "attention" else tuple(tasks)
         raise ConfigError(f"{group}={name}: there is no such {group}. {did_you_mean(name, known)}")
-    (settings,) = read_yaml(files[name]).values()
-    return dict(settings)
+    return found
 
 
 def row_of(cell: PaperCell) -> dict[str, Any]:
@@ -89,22 +80,24 @@ def row_of(cell: PaperCell) -> dict[str, Any]:
     return {"mechanism": pairs[0][0], LAYERS: pairs}
 
 
-def _is_of(record: Record, row: Mapping[str, Any], task: Mapping[str, Any], entry: str) -> bool:
+def _is_of(
+    record: Record, row: Mapping[str, Any], task: Mapping[str, Any], usual: Mapping[str, Any]
+) -> bool:
     """Whether a record is of a row with its hyperparameters on a task with its settings.
 
     Settings that only the record has are ignored. One that the record lacks, because it was added
-    later, must have the value of its entry in conf/task, which keeps the earlier behaviour.
+    later, must have its usual value, which keeps the earlier behaviour.
 
     Args:
         record: of a training run.
         row: a mechanism and its hyperparameters.
         task: its name and settings.
-        entry: of conf/task that these settings started from.
+        usual: those of the entry of conf/task that these started from.
     """
     work = record.cell.task
     if record.cell.mechanism != row["mechanism"] or work.task != task["task"]:
         return False
-    given, usual = record.cell.hyperparameters, _read_entry("task", entry)
+    given = record.cell.hyperparameters
     return (
         all(row.get(key, value) == value for key, value in given.items())
         and all(task.get(key, value) == value for key, value in work.settings.items())
@@ -122,11 +115,11 @@ def records_of(cell: PaperCell, records: Sequence[Record]) -> BySeed[Record]:
     """
     if cell.protocol is None or not cell.attention:
         return {}
-    row, runs = row_of(cell), runs_of(cell.protocol)
+    row, runs, usual = row_of(cell), runs_of(cell.protocol), entry_of("task", cell.protocol.task)
     found: list[tuple[str, Record]] = []
     for record in sorted(records, key=lambda record: record.started_at):
         if record.cell.is_task and record.cell.mechanism == row["mechanism"]:
-            of = (run for run in runs if _is_of(record, row, run.task, cell.protocol.task))
+            of = (run for run in runs if _is_of(record, row, run.task, usual))
             found += [(run.label, record) for run in of]
     newest = max((record.training_version for _, record in found), default=TRAINING_VERSION)
     by_seed: BySeed[Record] = {}
