@@ -89,22 +89,12 @@ def series_of(trials: Sequence[Trial]) -> tuple[Series, ...]:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """A requirement on the gate.
+def goals_of(trials: Sequence[Trial]) -> Iterator[dict[str, str]]:
+    """Goals of the gate as rows of a table: ``goal`` in words, what was ``found``, and ``verdict``.
 
-    Attributes:
-        verdict: ``met`` if the whole interval meets it; ``missed`` if nothing in it does; else
-            ``not met``: the trials are too few to show it.
+    The verdict is ``met`` if the whole interval meets the goal, and ``missed`` if nothing in it
+    does; else ``not met``: the trials are too few to show it.
     """
-
-    words: str
-    found: str
-    verdict: str
-
-
-def goals_of(trials: Sequence[Trial]) -> Iterator[Goal]:
-    """Goals of the gate, each with the outcome."""
     of_gate = [series for series in series_of(trials) if series.tool == GATE]
     unchanged = [series.slower for series in of_gate if not series.percent]
     if unchanged:
@@ -121,7 +111,7 @@ def goals_of(trials: Sequence[Trial]) -> Iterator[Goal]:
             yield _goal(words, series.slower, lambda share: share >= MIN_POWER)
 
 
-def _goal(words: str, share: Share, holds: Callable[[float], bool]) -> Goal:
+def _goal(words: str, share: Share, holds: Callable[[float], bool]) -> dict[str, str]:
     held = [holds(end) for end in share.interval]
     verdict = "met" if all(held) else "not met" if any(held) else "missed"
-    return Goal(words=words, found=str(share), verdict=verdict)
+    return {"goal": words, "found": str(share), "verdict": verdict}

@@ -39,7 +39,6 @@ def page_of(file: str, origin: Origin, trials: Sequence[Trial]) -> Document:
         trials: all trials of that file.
     """
     series, facts = series_of(trials), origin.environment
-    goals = [{"goal": g.words, "found": g.found, "verdict": g.verdict} for g in goals_of(trials)]
     counts = {tool: sum(trial.tool == tool for trial in trials) for tool in _TOOLS}
     commit = f"commit {facts['commit'][:12]}" if facts["commit"] else "an unknown commit"
     commit += " with uncommitted changes" * bool(facts["commit"] and facts["is_dirty"])
@@ -65,7 +64,9 @@ def page_of(file: str, origin: Origin, trials: Sequence[Trial]) -> Document:
         *map(Prose, _warnings(trials)),
         Heading("Goals"),
         paragraph("goals"),
-        Table(columns=(words("goal"), Column("found"), Column("verdict")), rows=goals),
+        Table(
+            columns=(words("goal"), Column("found"), Column("verdict")), rows=[*goals_of(trials)]
+        ),
         Heading("False alarms and slowdowns found"),
         paragraph("found"),
         _found_table(series),

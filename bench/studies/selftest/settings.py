@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Annotated, Literal
 
+from bench.core.cli.limits import Share
 from bench.core.settings import (
     AfterValidator,
     Folder,
@@ -24,7 +25,6 @@ BUNCH = 20
 """Calls per sample of a rival, so that each sample has a slowdown of every twentieth call."""
 
 Count = Annotated[int, Interval(ge=1, le=100_000)]
-Share = Annotated[float, Interval(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Interval(ge=0.0, le=3600.0)]
 
 

@@ -129,6 +129,6 @@ def publish(file: Lines[Line], asked: Selftest, session: Session) -> int:
         return 0
     goals = tuple(goals_of(trials))
     for goal in goals:
-        session.say(f"{goal.verdict}: {goal.words}: {goal.found}")
+        session.say(f"{goal['verdict']}: {goal['goal']}: {goal['found']}")
     session.write(page_of(file.path.name, origin, trials), asked.page)
-    return int(any(goal.verdict == "missed" for goal in goals))
+    return int(any(goal["verdict"] == "missed" for goal in goals))
