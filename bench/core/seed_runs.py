@@ -11,6 +11,9 @@ from bench.core.answers import right_answers
 from bench.core.comparison import Runs
 from bench.core.observed import Quality
 
+FEWEST_SEEDS = 3
+"""Smallest number of training seeds that a verdict rests on: two say nothing about the spread."""
+
 
 def runs_from(
     results: Mapping[int, Quality], scores: Mapping[int, float | None] | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from bench.core.format import bracketed, percent
+from bench.core.seed_runs import FEWEST_SEEDS
 from bench.publishing.document import text_table
 from bench.publishing.metrics.ranks import Ranks, rank_runs
 from bench.publishing.scores import Score, TaskScores
@@ -15,9 +16,6 @@ from bench.publishing.tables import Section
 
 CONVERGED = 0.01
 """Change of a row's mean by doubling its steps, below which it has converged: one point."""
-
-MIN_SEEDS = 3
-"""Smallest number of seeds of a doubling that counts; less if the shortest training has fewer."""
 
 UNDER_TRAINED = "under-trained"
 """Mark of a row whose mean a doubling raises by `CONVERGED` or more."""
@@ -85,7 +83,8 @@ def doublings(tasks: dict[int, TaskScores]) -> list[Doublings]:
     found = []
     for entry, at in rows.items():
         chain = [min(at)]
-        needed = min(MIN_SEEDS, len(at[chain[0]].accuracies))
+        # Less where the shortest training has fewer.
+        needed = min(FEWEST_SEEDS, len(at[chain[0]].accuracies))
         while 2 * chain[-1] in at and len(at[2 * chain[-1]].accuracies) >= needed:
             chain.append(2 * chain[-1])
         if len(chain) > 1:

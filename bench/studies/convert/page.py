@@ -17,6 +17,7 @@ from bench.core.cli.limits import Text as Word
 from bench.core.comparison import Difference, Runs, compare
 from bench.core.grouping import grouped
 from bench.core.lines import Lines
+from bench.core.seed_runs import FEWEST_SEEDS
 from bench.core.statistics import mean_interval
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.write import write_illustrated
@@ -42,8 +43,6 @@ ARMS, CURVES, TEACHERS = "arms.jsonl", "curves.jsonl", "teachers.jsonl"
 NOT_SEARCHED, AT_EDGE = "rate not searched", "rate at the edge of the search"
 """Marks of a curve that forbid a verdict."""
 
-FEWEST_SEEDS = 3
-"""Smallest number of seeds with which a row is compared with its control."""
 MIN_LEAD = 0.05
 """Lead of the teacher over the control, as a share of the teacher's lead over chance, below which
 there is nothing to recover."""

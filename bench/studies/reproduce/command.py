@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
@@ -14,9 +14,9 @@ from bench.studies.reproduce.papers import FOLDER, read_papers
 from bench.studies.reproduce.power import print_power
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.reproduce.stored import judgement, keep_all, read_all
-from bench.studies.reproduce.table import in_words, print_list, printed_value
+from bench.studies.reproduce.table import is_foreign, print_list, printed_value
 from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
-from bench.studies.session import Session, run_study
+from bench.studies.session import Session, Stopped, run_study
 
 EXPENSIVE_S = 30 * 60.0
 """Cost in seconds above which a budget is required: an id alone must not start hours of work."""
@@ -35,8 +35,10 @@ def study(asked: Reproduce, session: Session) -> int:
     if asked.power:
         return print_power(asked.power, asked.stores, session.console)
     if asked.page or asked.check:
-        if not asked.check:
-            _keep_all(asked, session)
+        if not asked.check and asked.out.resolve() != asked.keep.resolve():
+            check_writable(asked.keep)
+            for file in keep_all(asked.out, asked.keep):
+                session.say(f"kept {file}")
         return write_page(papers, asked.keep, asked.docs, is_check=asked.check)
     if not asked.cell:
         shown = [entry for entry in papers.entries.values() if _is_wanted(entry, asked)]
@@ -56,19 +58,17 @@ def study(asked: Reproduce, session: Session) -> int:
             )
     worst = 0
     for entry in entries:
-        worst = max(worst, _run(entry, asked, session))
-        if session.is_stopped:
+        for line in (entry.id, *_described(entry)):
+            session.say(line)
+        try:
+            found = _judged(entry, asked, session)
+        except (Stopped, KeyboardInterrupt):
+            session.is_stopped = True
+            session.say("Stopped. The same command goes on from here.")
             break
+        session.say(str(found))
+        worst = max(worst, int(found.verdict in _CONTRADICTS))
     return worst
-
-
-def _keep_all(asked: Reproduce, session: Session) -> None:
-    """Copy what `out` has and `keep` lacks into `keep`, which is in git, and name each file."""
-    if asked.out.resolve() == asked.keep.resolve():
-        return
-    check_writable(asked.keep)
-    for file in keep_all(asked.out, asked.keep):
-        session.say(f"kept {file}")
 
 
 def _is_wanted(entry: Described, asked: Reproduce) -> bool:
@@ -78,8 +78,7 @@ def _is_wanted(entry: Described, asked: Reproduce) -> bool:
 
 
 def _compares_arms(entry: Described) -> bool:
-    """True for a claim that compares trained arms: its settings have `seeds`."""
-    return isinstance(entry, Claim) and "seeds" in entry.settings
+    return isinstance(entry, Claim) and entry.seeds is not None
 
 
 def _refuse(entry: Described, asked: Reproduce) -> None:
@@ -90,49 +89,37 @@ def _refuse(entry: Described, asked: Reproduce) -> None:
             f"cell={entry.id} is a contradiction between published values ({printed_value(entry)})"
             f" and is not run. Try one of its cells, e.g. {cells}."
         )
-    is_trained = isinstance(entry, PaperCell) and not entry.not_comparable
-    if is_trained and entry.cost_s > EXPENSIVE_S and asked.budget is None:
+    is_dear = isinstance(entry, PaperCell) and entry.cost_s > EXPENSIVE_S and asked.budget is None
+    if is_dear and not is_foreign(entry):
         raise ConfigError(
             f"cell={entry.id} costs about {format_duration(entry.cost_s)} on two cores. Say "
             "budget=20m to see how far it gets, or a larger one; the same command goes on."
         )
 
 
-def _run(entry: Described, asked: Reproduce, session: Session) -> int:
+def _judged(entry: Described, asked: Reproduce, session: Session) -> Judgement:
     # Imported late, because it imports torch, which takes seconds and a list does not need.
     from bench.studies.reproduce.running import run_cell, run_function
 
-    print_entry(entry, session)
-    found: Judgement | None = None
-    if isinstance(entry, PaperCell) and entry.not_comparable:
-        found = judgement(entry, (), asked.stores)
-    elif isinstance(entry, Claim) or (isinstance(entry, PaperCell) and entry.by):
-        found = run_function(entry, asked, session, Looks() if asked.until else None)
-    elif isinstance(entry, PaperCell):
-        found = run_cell(entry, asked, session)
-    if found is None:
-        session.is_stopped = True
-        session.say("Stopped. The same command goes on from here.")
-        return 0
-    session.say(in_words(found))
-    return int(found.verdict in _CONTRADICTS)
+    if isinstance(entry, Contradiction) or is_foreign(entry):
+        return judgement(entry, (), asked.stores)
+    if isinstance(entry, Claim) or entry.by:
+        return run_function(entry, asked, session, Looks() if asked.until else None)
+    return run_cell(entry, asked, session)
 
 
-def print_entry(entry: Described, session: Session) -> None:
-    """Print the entry about to be run, its source, and how it differs from the published one."""
-    lines: Sequence[str] = ()
+def _described(entry: Described) -> Iterator[str]:
+    """The source of an entry, and how it is run differently from the published one."""
     if isinstance(entry, Claim):
-        refuted = f"refuted by: {entry.refuted_by}" if entry.refuted_by else "refuted by: not said"
-        lines = (f"{entry.paper}, {entry.where}: {entry.sentence}", refuted)
+        yield f"{entry.paper}, {entry.where}: {entry.sentence}"
+        yield f"refuted by: {entry.refuted_by or 'not said'}"
     elif isinstance(entry, PaperCell):
-        protocol = entry.protocol.deviations if entry.protocol else ()
-        code = entry.protocol.code if entry.protocol else None
-        lines = (
-            f"{entry.paper}, {entry.where}: {entry.what}",
+        yield f"{entry.paper}, {entry.where}: {entry.what}"
+        yield (
             f"published {printed_value(entry)} ({entry.obtained}), "
-            f"the same within {100 * entry.tolerance:g}",
-            *((f"follows {code}",) if code else ()),
-            *(f"- {line}" for line in (*protocol, *entry.deviations)),
+            f"the same within {100 * entry.tolerance:g}"
         )
-    for line in (entry.id, *lines):
-        session.say(line)
+        if entry.protocol:
+            yield f"follows {entry.protocol.code}"
+        for line in (*(entry.protocol.deviations if entry.protocol else ()), *entry.deviations):
+            yield f"- {line}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
@@ -21,14 +22,6 @@ from bench.core.settings import (
     as_tuple,
     model_validator,
 )
-
-
-class Kind(StrEnum):
-    """Kind of an entry."""
-
-    CELL = "cell"
-    CLAIM = "claim"
-    CONTRADICTION = "contradiction"
 
 
 class Read(StrEnum):
@@ -111,14 +104,20 @@ _DATE = r"\d{4}-\d\d-\d\d"
 _UNKNOWN = "Where the commit cannot be known write commit: unknown and code_reason: why."
 
 
-class PaperCell(Settings):
-    """One published number."""
+class _Entry(Settings):
+    """Keys of every kind of entry."""
 
-    kind: ClassVar[Kind] = Kind.CELL
+    kind: ClassVar[str]
     id: Name
     """Identifier that ``cell=`` takes."""
     paper: Name
     """Authors, year, where to read it."""
+
+
+class PaperCell(_Entry):
+    """One published number."""
+
+    kind = "cell"
     where: Name
     """Table or figure."""
     what: Name
@@ -159,12 +158,10 @@ class PaperCell(Settings):
         return self.printed_tolerance / 100 if self.percent else self.printed_tolerance
 
 
-class Claim(Settings):
+class Claim(_Entry):
     """A sentence of a paper that a function of `bench.studies.reproduce.claims` tests."""
 
-    kind: ClassVar[Kind] = Kind.CLAIM
-    id: Name
-    paper: Name
+    kind = "claim"
     where: Name
     sentence: Name
     """The sentence in our words, as close to the paper's as is short."""
@@ -177,14 +174,16 @@ class Claim(Settings):
     cost_s: Span = Field(alias="cost")
     """Seconds on two cores, as a guess."""
 
+    @property
+    def seeds(self) -> Sequence[int] | None:
+        """Seeds of the arms that it trains; None for one that only measures."""
+        return self.settings.get("seeds")
 
-class Contradiction(Settings):
-    """Published values of one thing that disagree."""
 
-    kind: ClassVar[Kind] = Kind.CONTRADICTION
-    id: Name
-    paper: Name
-    """One of the sources."""
+class Contradiction(_Entry):
+    """Published values of one thing that disagree; `paper` is one of the sources."""
+
+    kind = "contradiction"
     what: Name
     """The thing."""
     values: _Pairs = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +12,13 @@ from annotated_types import Len
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.limits import Amount, Count, Number, Rate, Rule, Text, checked, parsed
+from bench.core.cli.limits import Amount, Count, Number, Rate, Rule, Text, from_json
 from bench.core.cli.stored_files import read_inside
 from bench.core.cli.texts import is_visible
 from bench.publishing.charts.plain import Curves
 from bench.studies.reproduce.verdicts import PaperVerdict
+
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +49,8 @@ class FindingRow:
     @property
     def training(self) -> str:
         """As ``rate 0.003 (searched), 390 of 600 steps, ended by plateau 3, 3 seeds``, or empty."""
-        rate = "" if self.rate is None else f"rate {self.rate:g}"
-        if self.rate_chosen:
-            rate = f"{rate} ({self.rate_chosen})".strip()
         parts = (
-            rate,
+            "" if self.rate is None else f"rate {self.rate:g} ({self.rate_chosen})",
             f"{self.steps} steps" * bool(self.steps),
             f"ended by {self.ended}" * bool(self.ended),
             "" if self.num_seeds is None else f"{self.num_seeds} seeds",
@@ -70,14 +69,14 @@ class FindingRow:
             return ""
         return f"{_number(self.low)} to {_number(self.high)}"
 
+    def __str__(self) -> str:
+        """As ``nala, norms 2 to 4: -0.003 (-0.005 to -0.001); rate 0.003 (searched), 3 seeds``."""
+        words = f"{self.name}: {self.number}{f' ({self.interval})' * bool(self.interval)}"
+        return f"{words}; {self.training}" if self.training else words
+
 
 def _number(value: float) -> str:
     return "0" if abs(value) < _ROUNDING else f"{value:.4g}"
-
-
-_ROUNDING = 1e-12
-_OF_TRAINING = ("rate", "rate_chosen", "steps", "ended", "num_seeds")
-"""Fields of a row that are stored only where something was trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,30 +116,6 @@ class Finding:
     training_version: int = 1
     looks: tuple[Count, ...] = ()
 
-    def to_json(self) -> str:
-        """As it is stored."""
-        flat = asdict(self)
-        unset = {f.name: f.default for f in fields(FindingRow) if f.name in _OF_TRAINING}
-        flat["rows"] = [
-            {key: value for key, value in row.items() if key not in unset or value != unset[key]}
-            for row in flat["rows"]
-        ]
-        return json.dumps(flat, indent=1, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_json(cls, content: str) -> Finding:
-        """The inverse of `to_json`.
-
-        Raises:
-            ValueError, KeyError, TypeError: it is not one.
-        """
-        flat = parsed(content)
-        rows = tuple(checked(FindingRow, row) for row in flat["rows"])
-        curves = checked(Curves, flat["curves"]) if flat["curves"] else None
-        looks, verdict = tuple(flat.get("looks", ())), PaperVerdict(flat["verdict"])
-        built = {"rows": rows, "curves": curves, "looks": looks, "verdict": verdict}
-        return checked(cls, flat | built)
-
     @property
     def origin(self) -> str:
         """As ``measured 2026-11-28 at commit 1a2b3c4d on Intel(R) Xeon(R)``."""
@@ -155,7 +130,8 @@ def finding_file(out: Path, name: str) -> Path:
 
 def write_finding(out: Path, name: str, finding: Finding) -> Path:
     """Store a finding, in place of an earlier one of the same id; returns the file."""
-    return write_whole(finding_file(out, name), finding.to_json(), inside=out)
+    content = json.dumps(asdict(finding), indent=1, allow_nan=False) + "\n"
+    return write_whole(finding_file(out, name), content, inside=out)
 
 
 def read_finding(out: Path, name: str) -> Finding | None:
@@ -166,14 +142,15 @@ def read_finding(out: Path, name: str) -> Finding | None:
     """
     file = finding_file(out, name)
     try:
-        return Finding.from_json(read_inside(out, file).decode())
+        found: Finding = from_json((Finding,), read_inside(out, file))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{file} does not hold a finding ({error!r}). Delete it.") from error
+    return found
 
 
 def newest_finding(stores: Sequence[Path], name: str) -> Finding | None:
     """The finding that was measured last among those of several folders; None if none has one."""
     found = [finding for store in stores if (finding := read_finding(store, name)) is not None]
-    return max(found, key=lambda finding: finding.measured_at) if found else None
+    return max(found, key=lambda finding: finding.measured_at, default=None)

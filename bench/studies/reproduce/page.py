@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from bench.core.cli.files import write_whole
 from bench.core.format import format_duration
@@ -12,191 +13,152 @@ from bench.core.places import CHECKOUT
 from bench.core.record import Quality, Record
 from bench.core.store import read_records
 from bench.publishing.charts.plain import chart_of
-from bench.publishing.charts.write import write_charts
+from bench.publishing.charts.write import write_pictures
 from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
-from bench.studies.reproduce.described import Claim, Contradiction, Kind, PaperCell
+from bench.studies.reproduce.described import Claim, Contradiction, PaperCell
+from bench.studies.reproduce.findings import read_finding
 from bench.studies.reproduce.papers import Papers
 from bench.studies.reproduce.runs import ends_of, origins, records_of, steps_of
-from bench.studies.reproduce.stored import Finding, judgement, read_finding, train_s
-from bench.studies.reproduce.table import cost, in_words, is_baseline, printed_value
+from bench.studies.reproduce.stored import judgement
+from bench.studies.reproduce.table import cost, is_baseline, printed_value
 from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
 
 PAGE = "reproductions.md"
-FIGURES = "reproductions"
-"""Name of the folder beside the page that holds its pictures."""
-
-_MADE = "Made by `attnbench reproduce page=true` from conf/paper and results/reproductions."
+K = TypeVar("K")
+T = TypeVar("T")
 
 
 def write_page(papers: Papers, out: Path, docs: Path | None, *, is_check: bool) -> int:
     """Write the page and its pictures, or check that it is current; returns the exit code."""
-    folder = docs or CHECKOUT / "docs"
+    file = (docs or CHECKOUT / "docs") / PAGE
     content = page(papers, out)
     if is_check:
-        file = folder / PAGE
         is_old = not file.is_file() or file.read_text(encoding="utf-8") != content
         if is_old:
             print(f"{file} is old. Run attnbench reproduce page=true.")
         return int(is_old)
-    print(write_whole(folder / PAGE, content))
-    found = {entry.id: read_finding(out, entry.id) for entry in papers.of_kind(Kind.CLAIM)}
-    drawn = [chart_of(name, f.curves) for name, f in found.items() if f and f.curves]
-    files, note = write_charts(drawn, folder / FIGURES)
-    for file in files:
-        file.unlink() if file.name.endswith(".vl.json") else print(file)
-    if note:
-        print(note)
+    print(write_whole(file, content))
+    found = {claim.id: read_finding(out, claim.id) for claim in papers.of_kind(Claim)}
+    charts = [chart_of(name, one.curves) for name, one in found.items() if one and one.curves]
+    drawn, note = write_pictures(charts, file.with_suffix(""))
+    for words in (*(picture for _, picture in drawn), *([note] if note else ())):
+        print(words)
     return 0
 
 
 def page(papers: Papers, out: Path) -> str:
     """The page's text."""
     records = read_records(out, missing_ok=True)
-    judged = [(entry, judgement(entry, records, (out,))) for entry in papers.entries.values()]
-    cells = [(entry, found) for entry, found in judged if isinstance(entry, PaperCell)]
-    run = [(cell, found) for cell, found in cells if found.verdict not in _IDLE]
-    lines = ["# Reproductions", "", f"<!-- {_MADE} -->", ""]
-    lines += [prose(__file__, "introduction", count=len(judged)), ""]
-    lines += ["## Cells that were run", ""]
-    lines += _run_cells([(cell, j) for cell, j in run if not is_baseline(cell)], records)
-    lines += ["## Baselines", ""]
-    lines += _baselines([(cell, j) for cell, j in run if is_baseline(cell)])
-    lines += ["## Claims", ""]
-    for entry, found in judged:
-        if isinstance(entry, Claim):
-            lines += _claim(entry, found, read_finding(out, entry.id))
-    lines += ["## Where published sources contradict each other", ""]
-    lines += _contradictions(papers, {entry.id: found for entry, found in judged})
-    lines += ["## Described and not run", ""]
-    lines += _not_run([c for c, j in cells if j.verdict is PaperVerdict.NOT_RUN])
-    lines += ["## Not comparable", ""]
-    lines += _not_comparable([(c, j) for c, j in cells if j.verdict is PaperVerdict.NOT_COMPARABLE])
-    lines += ["## Protocols and their deviations", ""]
-    lines += _protocols(papers)
-    return "\n".join(lines).rstrip() + "\n"
+    judged = {name: judgement(one, records, (out,)) for name, one in papers.entries.items()}
+    places = grouped(papers.of_kind(PaperCell), lambda cell: _place(cell, judged[cell.id]))
+
+    def table(place: str, **columns: Callable[[PaperCell], str]) -> str:
+        rows = [
+            (f"`{cell.id}`", *(text(cell) for text in columns.values()))
+            for cell in places.get(place, ())
+        ]
+        return _table(("id", *(name.replace("_", " ") for name in columns)), rows)
+
+    what = {
+        "what": lambda cell: f"{cell.what} ({cell.paper}, {cell.where}, {cell.obtained})",
+        "published": lambda cell: f"{printed_value(cell)} ± {100 * cell.tolerance:g}",
+    }
+    source = {
+        "source": lambda cell: f"{cell.paper}, {cell.where} ({cell.obtained})",
+        "published": printed_value,
+    }
+    deviating = [cell for cell in papers.of_kind(PaperCell) if cell.deviations]
+    text = prose(
+        __file__,
+        "page",
+        count=len(judged),
+        run=table(
+            "run",
+            **what,
+            verdict=lambda cell: str(judged[cell.id]),
+            seeds=lambda cell: str(judged[cell.id].num_seeds or ""),
+            runs=lambda cell: _how(cell, records),
+            wall_time_of_training=lambda cell: _took(cell, records),
+        ),
+        baselines=table("baseline", **what, without_training=lambda cell: str(judged[cell.id])),
+        claims=[_claim(one, judged[one.id], out) for one in papers.of_kind(Claim)],
+        contradictions=_table(
+            ("what", "published", "ours", "note"),
+            [_contradiction(one, judged) for one in papers.of_kind(Contradiction)],
+        ),
+        not_run=table(PaperVerdict.NOT_RUN, **source, estimated_cost_on_two_cores=cost),
+        foreign=table(
+            PaperVerdict.NOT_COMPARABLE, **source, why=lambda cell: judged[cell.id].words
+        ),
+        followed=_by(papers.protocols.values(), lambda one: one.code, lambda one: one.name),
+        protocols=_by(papers.protocols.values(), lambda one: one.deviations, lambda one: one.name),
+        deviating=_by(deviating, lambda one: one.deviations, lambda one: one.id),
+    )
+    return text + "\n"
 
 
-_IDLE = (PaperVerdict.NOT_RUN, PaperVerdict.NOT_COMPARABLE)
+def _place(cell: PaperCell, found: Judgement) -> str:
+    """Section of the page that shows a cell."""
+    if found.verdict in (PaperVerdict.NOT_RUN, PaperVerdict.NOT_COMPARABLE):
+        return found.verdict
+    return "baseline" if is_baseline(cell) else "run"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield from (markdown_table(head, rows) if rows else "None.", "")
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return markdown_table(head, rows) if rows else "None."
 
 
-def _run_cells(
-    cells: Sequence[tuple[PaperCell, Judgement]], records: Sequence[Record]
-) -> Iterator[str]:
-    rows = [
-        (
-            f"`{entry.id}`",
-            f"{entry.what} ({entry.paper}, {entry.where}, {entry.obtained})",
-            f"{printed_value(entry)} ± {100 * entry.tolerance:g}",
-            in_words(found),
-            str(found.num_seeds or ""),
-            _how(entry, records),
-            format_duration(train_s(entry, records)),
-        )
-        for entry, found in cells
-    ]
-    head = ("id", "what", "published", "verdict", "seeds", "runs", "wall time of training")
-    return _table(head, rows)
+def _by(ones: Iterable[T], key: Callable[[T], K], name: Callable[[T], str]) -> list[tuple[K, str]]:
+    """Names that share something, in code."""
+    groups = grouped(ones, key).items()
+    return [(key, ", ".join(f"`{name(one)}`" for one in own)) for key, own in groups]
 
 
-def _how(entry: PaperCell, records: Sequence[Record]) -> str:
+def _own(cell: PaperCell, records: Sequence[Record]) -> list[Record]:
+    return [record for runs in records_of(cell, records).values() for record in runs.values()]
+
+
+def _how(cell: PaperCell, records: Sequence[Record]) -> str:
     """How the stored runs were trained, and where."""
-    own = [record for runs in records_of(entry, records).values() for record in runs.values()]
+    own = _own(cell, records)
     results = [record.result for record in own if isinstance(record.result, Quality)]
-    grid = "searched in the protocol's grid" if entry.protocol and entry.protocol.grid else ""
     rates = sorted({float(record.cell.task.settings["learning_rate"]) for record in own})
     words = ", ".join(f"{rate:g}" for rate in rates)
-    chosen = f"rates {words} ({grid})" if grid else f"rate {words} (the protocol's)"
+    chosen = f"rate {words} (the protocol's)"
+    if cell.protocol and cell.protocol.grid:
+        chosen = f"rates {words} (searched in the protocol's grid)"
     return f"{chosen}; {steps_of(results)} steps, ended by {ends_of(results)}; {origins(own)}"
 
 
-def _baselines(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[str]:
-    rows = [
-        (
-            f"`{entry.id}`",
-            f"{entry.what} ({entry.paper}, {entry.where}, {entry.obtained})",
-            f"{printed_value(entry)} ± {100 * entry.tolerance:g}",
-            in_words(found),
-        )
-        for entry, found in cells
-    ]
-    return _table(("id", "what", "published", "without training"), rows)
+def _took(cell: PaperCell, records: Sequence[Record]) -> str:
+    """Time that its stored runs took, added up; two may have run at a time."""
+    results = (record.result for record in _own(cell, records))
+    return format_duration(sum(r.train_s or 0.0 for r in results if isinstance(r, Quality)))
 
 
-def _claim(entry: Claim, found: Judgement, finding: Finding | None) -> Iterator[str]:
-    yield from (f"### {entry.id}", "")
-    yield from (f"> {entry.sentence} ({entry.paper}, {entry.where})", "")
-    refuted = entry.refuted_by or "its entry does not say"
-    yield from (f"Refuted by: {refuted}", "")
-    words = "; ".join((found.words, *found.notes)) if found.words else "; ".join(found.notes)
-    yield from (f"**{found.verdict}**{': ' if words else ''}{words}", "")
+def _claim(entry: Claim, found: Judgement, out: Path) -> dict[str, object]:
+    """Values of a claim's passage; without a stored finding it has no table."""
+    finding = read_finding(out, entry.id)
+    values: dict[str, object] = {"entry": entry, "verdict": found.verdict}
+    values |= {"words": "; ".join(filter(None, (found.words, *found.notes))), "finding": finding}
+    took = f"about {cost(entry)}"
     if finding is not None:
         head: tuple[str, ...] = ("what", finding.unit or "value", "95 % interval")
         rows: list[tuple[str, ...]] = [(r.name, r.number, r.interval) for r in finding.rows]
         if any(row.training for row in finding.rows):
             head = (*head, "training")
             rows = [(*cells, row.training) for cells, row in zip(rows, finding.rows, strict=True)]
-        yield from _table(head, rows)
-        if finding.curves is not None:
-            yield from (f"![{finding.curves.title}]({FIGURES}/{entry.id}.svg)", "")
-    took = f"about {cost(entry)}"
-    if finding is not None and finding.measured_at:
-        duration, day = format_duration(finding.seconds), finding.measured_at[:10]
-        commit = f", commit {finding.commit[:8]}" if finding.commit else ""
-        took = f"{duration} on {finding.processor}, {day}{commit}"
-    until = " until=decided budget=2h" if finding is not None and finding.looks else ""
-    yield from (f"`attnbench reproduce cell={entry.id}{until}`: {took}", "")
+        values["table"] = _table(head, rows)
+        if finding.measured_at:
+            duration, day = format_duration(finding.seconds), finding.measured_at[:10]
+            commit = f", commit {finding.commit[:8]}" if finding.commit else ""
+            took = f"{duration} on {finding.processor}, {day}{commit}"
+    return values | {"took": took}
 
 
-def _contradictions(papers: Papers, judged: dict[str, Judgement]) -> Iterator[str]:
-    rows = []
-    for entry in papers.of_kind(Kind.CONTRADICTION):
-        assert isinstance(entry, Contradiction)
-        values = "; ".join(f"{source}: {value}" for source, value in entry.values)
-        ours = [
-            f"`{name}` {in_words(judged[name])}"
-            for name in entry.of
-            if judged[name].verdict not in _IDLE
-        ]
-        rows.append((entry.what, values, "; ".join(ours), entry.note))
-    return _table(("what", "published", "ours", "note"), rows)
-
-
-def _not_run(cells: Sequence[PaperCell]) -> Iterator[str]:
-    rows = [
-        (f"`{c.id}`", f"{c.paper}, {c.where} ({c.obtained})", printed_value(c), cost(c))
-        for c in cells
-    ]
-    return _table(("id", "source", "published", "estimated cost on two cores"), rows)
-
-
-def _not_comparable(cells: Sequence[tuple[PaperCell, Judgement]]) -> Iterator[str]:
-    rows = [
-        (f"`{c.id}`", f"{c.paper}, {c.where} ({c.obtained})", printed_value(c), found.words)
-        for c, found in cells
-    ]
-    return _table(("id", "source", "published", "why"), rows)
-
-
-def _protocols(papers: Papers) -> Iterator[str]:
-    """Protocols by the code that they follow, then by deviations; last, deviations of cells."""
-    protocols = papers.protocols.values()
-    for code, own in grouped(protocols, lambda protocol: protocol.code).items():
-        yield f"{_in_code(one.name for one in own)} follow {code}."
-        yield ""
-    for deviations, own in grouped(protocols, lambda protocol: protocol.deviations).items():
-        yield f"{_in_code(one.name for one in own)}:"
-        yield from ("", *(f"- {line}" for line in deviations), "")
-    entries = papers.of_kind(Kind.CELL)
-    cells = (cell for cell in entries if isinstance(cell, PaperCell) and cell.deviations)
-    for deviations, members in grouped(cells, lambda cell: cell.deviations).items():
-        yield f"{_in_code(one.id for one in members)}, besides:"
-        yield from ("", *(f"- {line}" for line in deviations), "")
-
-
-def _in_code(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+def _contradiction(entry: Contradiction, judged: Mapping[str, Judgement]) -> tuple[str, ...]:
+    values = "; ".join(f"{source}: {value}" for source, value in entry.values)
+    idle = (PaperVerdict.NOT_RUN, PaperVerdict.NOT_COMPARABLE)
+    ours = (f"`{name}` {judged[name]}" for name in entry.of if judged[name].verdict not in idle)
+    return (entry.what, values, "; ".join(ours), entry.note)

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.limits import Amount
 from bench.core.places import CONF
-from bench.core.settings import BeforeValidator, Field, Name, Settings, Some, as_tuple
+from bench.core.settings import BeforeValidator, Name, Settings, Some, as_tuple
 from bench.studies.reproduce.described import (
     Claim,
     Contradiction,
     Described,
-    Kind,
-    Obtained,
     PaperCell,
     Protocol,
 )
@@ -47,9 +45,9 @@ class Papers:
             )
         return self.entries[name]
 
-    def of_kind(self, kind: Kind) -> list[Described]:
+    def of_kind(self, kind: type[T]) -> list[T]:
         """Entries of one kind, in the order of the files."""
-        return [entry for entry in self.entries.values() if entry.kind is kind]
+        return [entry for entry in self.entries.values() if isinstance(entry, kind)]
 
 
 def _near(name: str, known: Mapping[str, object]) -> str:
@@ -90,45 +88,40 @@ def _section(file: Path, content: Mapping[str, Any], key: str) -> Mapping[str, A
 
 def _protocols(contents: Mapping[Path, Mapping[str, Any]]) -> dict[str, Protocol]:
     """Protocols of all files by name; one may be ``like`` a protocol of another file."""
-    waiting = {
-        str(name): (file, given)
+    given = {
+        str(name): (file, own)
         for file, content in contents.items()
-        for name, given in _section(file, content, "protocols").items()
+        for name, own in _section(file, content, "protocols").items()
     }
-    known: dict[str, dict[str, Any]] = {}
-    found: dict[str, Protocol] = {}
-    while waiting:
-        ready = [
-            name
-            for name, (_, given) in waiting.items()
-            if not isinstance(given, Mapping) or given.get("like") not in waiting
-        ]
-        if not ready:
-            raise ConfigError(
-                f"The protocols {', '.join(waiting)} are like each other in a circle."
-            )
-        for name in ready:
-            file, given = waiting.pop(name)
-            known[name] = _protocol(file, name, given, known)
-            found[name] = Protocol.section({**known[name], "name": name}, f"{file.name}: {name}")
-    return found
 
+    depth = dict.fromkeys(given, 0)
 
-def _protocol(file: Path, name: str, given: Any, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of a protocol, completed by those of the protocol that it is ``like``.
+    def keys_of(name: str, *like: str) -> dict[str, Any]:
+        """Keys of a protocol, completed by those of the protocol that it is ``like``.
 
-    The cost is not taken over, nor are facts about the code if it has one of its own. Settings are
-    merged, and deviations are added up.
-    """
-    own = dict(_section(file, {name: given}, name))
-    if (like := own.pop("like", None)) is None:
-        return own
-    base = _found(known, like, f"{file.name}: {name}.like")
-    code = _CODE_KEYS if any(key in own for key in _CODE_KEYS) else ()
-    kept = {key: value for key, value in base.items() if key not in ("cost", *code)}
-    settings = dict(_section(file, base, "settings")) | dict(_section(file, own, "settings"))
-    deviations = [*as_tuple(base.get("deviations")), *as_tuple(own.get("deviations"))]
-    return kept | own | {"settings": settings, "deviations": deviations}
+        The cost is not taken over, nor are facts about the code if it has one of its own. Settings
+        are merged, and deviations are added up.
+        """
+        if name in like:
+            raise ConfigError(f"The protocols {', '.join(like)} are like each other in a circle.")
+        file = given[name][0]
+        own = dict(_section(file, {name: given[name][1]}, name))
+        if (other := own.pop("like", None)) is None:
+            return own
+        _found(given, other, f"{file.name}: {name}.like")
+        base = keys_of(str(other), *like, name)
+        depth[name] = depth[str(other)] + 1
+        code = _CODE_KEYS if any(key in own for key in _CODE_KEYS) else ()
+        kept = {key: value for key, value in base.items() if key not in ("cost", *code)}
+        settings = dict(_section(file, base, "settings")) | dict(_section(file, own, "settings"))
+        deviations = [*as_tuple(base.get("deviations")), *as_tuple(own.get("deviations"))]
+        return kept | own | {"settings": settings, "deviations": deviations}
+
+    keys = {name: keys_of(name) for name in given}
+    return {  # a protocol follows those that it is like
+        name: Protocol.section({**keys[name], "name": name}, f"{given[name][0].name}: {name}")
+        for name in sorted(given, key=lambda name: depth[name])
+    }
 
 
 _FILE_KEYS = ("paper", "protocols", "tables", "entries")
@@ -136,43 +129,33 @@ _CODE_KEYS = ("repository", "commit", "date", "code_reason")
 
 
 def _found(known: Mapping[str, T], name: Any, key: str) -> T:
-    if name not in known:
+    if str(name) not in known:
         raise ConfigError(f"{key}={name} is not known. {did_you_mean(str(name), known)}")
-    return known[name]
+    return known[str(name)]
 
 
 class _Content(Settings):
     paper: Name
 
 
-class _Kinded(Settings):
-    kind: Annotated[Kind, Field(strict=False)]
-
-
-class _Row(Settings):
-    """A row of a printed table, which is a model."""
+class _Row(Settings, extra="allow"):
+    """A row of a printed table, which is a model; its other keys are those of its cells."""
 
     title: str = ""
-    attention: str = ""
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
     values: Annotated[tuple[Amount | None, ...], BeforeValidator(as_tuple)]
     cost_factor: Amount = 1.0
-    not_comparable: str = ""
     deviations: Some[Name] = ()
-    obtained: Obtained | None = Field(default=None, alias="read")
     protocol_suffix: str = ""
 
 
-class _Table(Settings):
-    """A table as it is printed: a row per model, a column per protocol; null is no cell."""
+class _Table(Settings, extra="allow"):
+    """A table as it is printed: a row per model, a column per protocol; null is no cell.
 
-    where: Name
+    Its other keys are those of all its cells, which rows override.
+    """
+
     columns: dict[str, str | None]
     rows: dict[str, _Row]
-    percent: bool = False
-    tolerance: Amount
-    obtained: Obtained | None = Field(default=None, alias="read")
-    not_comparable: str = ""
     deviations: Some[Name] = ()
 
 
@@ -187,22 +170,17 @@ def _entries(
     entries = _section(file, content, "entries")
     for name in map(str, entries):
         own, where = dict(_section(file, entries, name)), f"{file.name}: {name}"
-        kind = _Kinded.read({"kind": None, **own}, f"{where}.").kind
-        own = own | {"id": name, "paper": own.get("paper") or paper}
-        del own["kind"]
-        if kind is Kind.CELL:
-            yield _cell(where, own, protocols)
-        elif kind is Kind.CLAIM:
-            yield Claim.section({"by": name, **own}, where)
-        else:
-            yield Contradiction.section(own, where)
+        kind = _found(_KINDS, own.pop("kind", None), f"{where}.kind")
+        own |= {"id": name, "paper": own.get("paper") or paper}
+        if kind is Claim:
+            own = {"by": name, **own}
+        if kind is PaperCell and (protocol := own.get("protocol")) is not None:
+            found = _found(protocols, protocol, f"{where}.protocol")
+            own = {"cost": found.cost_s, **own, "protocol": found}
+        yield kind.section(own, where)
 
 
-def _cell(where: str, own: dict[str, Any], protocols: Mapping[str, Protocol]) -> PaperCell:
-    if (name := own.get("protocol")) is not None:
-        protocol = _found(protocols, name, f"{where}.protocol")
-        own = {"cost": protocol.cost_s, **own, "protocol": protocol}
-    return PaperCell.section(own, where)
+_KINDS: dict[str, type[Described]] = {kind.kind: kind for kind in get_args(Described)}
 
 
 def _cells(
@@ -222,18 +200,13 @@ def _cells(
     for (column, usual), value in zip(table.columns.items(), row.values, strict=True):
         if value is None:
             continue
-        own = {
+        own: dict[str, Any] = {
+            **(table.model_extra or {}),
+            **(row.model_extra or {}),
             "id": f"{where.partition(': ')[2]}-{name}-{column}",
             "paper": paper,
-            "where": table.where,
             "what": f"{row.title or name}, {column}",
-            "attention": row.attention,
-            "hyperparameters": row.hyperparameters,
             "published": value,
-            "tolerance": table.tolerance,
-            "percent": table.percent,
-            "read": row.obtained or table.obtained,
-            "not_comparable": row.not_comparable or table.not_comparable,
             "deviations": (*table.deviations, *row.deviations),
         }
         if usual:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 from rich.console import Console
 
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.comparison import seeds_by_pilot
+from bench.core.grouping import grouped
 from bench.core.places import CHECKOUT, CONF
 from bench.core.record import Quality, Record
 from bench.core.rows import row_labels
+from bench.core.seed_runs import FEWEST_SEEDS
 from bench.core.store import read_packed
 from bench.publishing.searched import at_best_rate
 from bench.studies.reproduce.stored import read_all
-from bench.studies.reproduce.verdicts import FEWEST_SEEDS
 
 SHOWCASE = CHECKOUT / "docs" / "results" / "records.jsonl.gz"
 ACCURACY = CHECKOUT / "results" / "accuracy"
@@ -44,25 +44,6 @@ class Question:
     task: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pilot:
-    """Stored runs of two entries under the same settings and seeds.
-
-    Attributes:
-        differences: first less second by seed, in points or in the task's unit.
-        unit: of them.
-        settings: of the task.
-        train_s: seconds that one seed of both entries takes, on average.
-        num_threads: that a run used.
-    """
-
-    differences: tuple[float, ...]
-    unit: str
-    settings: dict[str, Any]
-    train_s: float
-    num_threads: int
-
-
 def read_question(words: str, records: Sequence[Record]) -> Question:
     """Parse ``FIRST > SECOND by POINTS on TASK``.
 
@@ -76,43 +57,46 @@ def read_question(words: str, records: Sequence[Record]) -> Question:
             f"'{_EXAMPLE}'."
         )
     first, second, points, task = found.groups()
-    trained = [record for record in records if record.cell.is_task]
-    entries = {*row_labels()} | {record.cell.entry for record in trained}
+    entries = {*row_labels(), *(record.cell.entry for record in records if record.cell.is_task)}
     tasks = {path.stem for path in (CONF / "task").glob("*.yaml")}
-    for name in (first, second):
-        if name not in entries:
-            raise ConfigError(f"power: there is no entry {name}. {did_you_mean(name, entries)}")
-    if task not in tasks:
-        raise ConfigError(f"power: there is no task {task}. {did_you_mean(task, tasks)}")
+    for name, what, known in (
+        (first, "entry", entries),
+        (second, "entry", entries),
+        (task, "task", tasks),
+    ):
+        if name not in known:
+            raise ConfigError(f"power: there is no {what} {name}. {did_you_mean(name, known)}")
     if first == second or float(points) == 0:
         raise ConfigError(f"power={words!r} asks for no difference. Name two entries and points.")
     return Question(first=first, second=second, difference=float(points), task=task)
 
 
-def pilot_of(question: Question, records: Sequence[Record]) -> Pilot | None:
-    """The newest runs of both entries under the same settings, with enough seeds in common.
+Pairs = list[tuple[Record, Record]]
+"""Runs of two entries that differ in the entry, and at most in the learning rate."""
+
+
+def pilot_of(question: Question, records: Sequence[Record]) -> Pairs:
+    """The newest runs of both entries under the same settings, seed by seed; empty if too few.
 
     Learning rates may differ, since each entry has its own; of a search, only the runs at the best
-    rate count. None if there are no such runs.
+    rate count. If an entry was trained with several sets of hyperparameters, the newest counts.
     """
-    groups: dict[str, dict[str, dict[int, Record]]] = {}
-    newest: dict[str, str] = {}
     asked = at_best_rate(record for record in records if _is_about(record, question))
-    for record in sorted(asked, key=lambda record: record.started_at):
-        name = _shared(record)
-        rows = groups.setdefault(name, {})
-        # If an entry was trained with several sets of hyperparameters, the newest counts.
-        own = rows.setdefault(record.cell.entry, {})
-        if own and next(iter(own.values())).cell.hyperparameters != record.cell.hyperparameters:
-            own.clear()
-        own[record.cell.task.seed] = record
-        newest[name] = record.started_at
-    for name in sorted(groups, key=lambda name: newest[name], reverse=True):
-        first, second = (groups[name].get(row, {}) for row in (question.first, question.second))
-        seeds = sorted(first.keys() & second.keys())
+    asked.sort(key=lambda record: record.started_at, reverse=True)
+    for own in grouped(asked, _shared).values():
+        by_entry = grouped(own, lambda record: record.cell.entry)
+        rows = [
+            {
+                run.cell.task.seed: run
+                for run in reversed(runs)
+                if run.cell.hyperparameters == runs[0].cell.hyperparameters
+            }
+            for runs in (by_entry.get(row, []) for row in (question.first, question.second))
+        ]
+        seeds = sorted(rows[0].keys() & rows[1].keys())
         if len(seeds) >= FEWEST_SEEDS:
-            return _pilot(first, second, seeds)
-    return None
+            return [(rows[0][seed], rows[1][seed]) for seed in seeds]
+    return []
 
 
 def _is_about(record: Record, question: Question) -> bool:
@@ -129,41 +113,28 @@ def _shared(record: Record) -> str:
     return json.dumps([work.label, settings, record.training_version], sort_keys=True)
 
 
-def _pilot(
-    first: Mapping[int, Record], second: Mapping[int, Record], seeds: Sequence[int]
-) -> Pilot:
-    results = [(first[seed].result, second[seed].result) for seed in seeds]
-    pairs = [(a, b) for a, b in results if isinstance(a, Quality) and isinstance(b, Quality)]
-    unit = pairs[0][0].unit
-    scale = 1.0 if unit else 100.0
-    cell = first[seeds[0]].cell
-    return Pilot(
-        differences=tuple(scale * (a.accuracy - b.accuracy) for a, b in pairs),
-        unit=unit or "points",
-        settings=dict(cell.task.settings),
-        train_s=mean((a.train_s or 0.0) + (b.train_s or 0.0) for a, b in pairs),
-        num_threads=cell.num_threads or 1,
-    )
-
-
-def answer(question: Question, pilot: Pilot) -> list[str]:
+def answer(question: Question, pilot: Pairs) -> list[str]:
     """Lines on the stored runs, the number of seeds that is needed, and its cost in core-hours."""
-    num_pilot, spread = len(pilot.differences), stdev(pilot.differences)
-    found = seeds_by_pilot(question.difference, spread, num_pilot)
-    pair = f"{question.first} less {question.second} on {question.task}"
+    results = [tuple(run.result for run in pair) for pair in pilot]
+    pairs = [(a, b) for a, b in results if isinstance(a, Quality) and isinstance(b, Quality)]
+    unit, scale = (pairs[0][0].unit, 1.0) if pairs[0][0].unit else ("points", 100.0)
+    differences = [scale * (a.accuracy - b.accuracy) for a, b in pairs]
+    spread = stdev(differences)
     told = (
-        f"{pair}: {mean(pilot.differences):+.2f} {pilot.unit} over {num_pilot} stored seeds, "
-        f"spread {spread:.2f} from seed to seed"
+        f"{question.first} less {question.second} on {question.task}: {mean(differences):+.2f} "
+        f"{unit} over {len(pairs)} stored seeds, spread {spread:.2f} from seed to seed"
     )
+    found = seeds_by_pilot(question.difference, spread, len(pairs))
     if found is None:
-        return [told, f"no number of seeds tells {question.difference:g} {pilot.unit} from 0"]
-    core_s = pilot.train_s * pilot.num_threads
+        return [told, f"no number of seeds tells {question.difference:g} {unit} from 0"]
+    core_s = mean((a.train_s or 0.0) + (b.train_s or 0.0) for a, b in pairs)
+    core_s *= pilot[0][0].cell.num_threads or 1
+    number, low, high = (_hours(each * core_s) for each in (found.number, found.low, found.high))
     return [
         told,
-        f"to tell {question.difference:g} {pilot.unit} from 0 with 80 % power takes, of both "
+        f"to tell {question.difference:g} {unit} from 0 with 80 % power takes, of both "
         f"entries, {found}",
-        f"{_hours(found.number * core_s)} core-hours ({_hours(found.low * core_s)} to "
-        f"{_hours(found.high * core_s)}), at {core_s:.0f} core-seconds a seed of both",
+        f"{number} core-hours ({low} to {high}), at {core_s:.0f} core-seconds a seed of both",
     ]
 
 
@@ -177,7 +148,7 @@ def print_power(words: str, stores: Sequence[Path], console: Console) -> int:
     records = (*read_packed(SHOWCASE), *read_all([*kept, *stores]))
     question = read_question(words, records)
     pilot = pilot_of(question, records)
-    if pilot is None:
+    if not pilot:
         raise ConfigError(
             f"No {FEWEST_SEEDS} seeds of {question.first} and {question.second} are stored on "
             f"{question.task} under the same settings, so that their spread is not known. This "

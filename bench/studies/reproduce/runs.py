@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from statistics import mean
+from typing import Any, TypeVar
 
-from bench.core.cli.command import read_yaml
 from bench.core.cli.entries import LAYERS
 from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.grouping import grouped
 from bench.core.places import CONF
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
-from bench.core.rows import row_labels, settings_of
+from bench.core.rows import row_labels, settings_of, task_settings_of
 from bench.core.settings import as_tuple
 from bench.studies.reproduce.described import PaperCell, Protocol
-from bench.studies.reproduce.verdicts import chosen_points, score_at
 
-VariantAndPoint = tuple[int, int]
-"""A variant of a protocol and a point of its grid, by number."""
+Scores = Mapping[str, float]
+"""Scores of one seed, by the run's label."""
 
-Scores = Mapping[VariantAndPoint, float]
-"""Scores of one seed, by variant and point of the grid."""
+R = TypeVar("R")
+BySeed = dict[int, dict[str, R]]
+"""Something of each run, by seed and then by the run's label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,52 +32,39 @@ class Run:
 
     Attributes:
         label: label of its task in records: the protocol's name and the settings that vary.
-        variant, point: its place among the protocol's variants and in its grid.
-        settings: what differs from the entry in conf/task.
+        variant: its place among the protocol's variants, each with a run per point of the grid.
+        task: the task and all its settings.
     """
 
     label: str
     variant: int
-    point: int
-    settings: dict[str, Any]
+    task: dict[str, Any]
 
 
-def runs_of(protocol: Protocol) -> Iterator[Run]:
+def runs_of(protocol: Protocol) -> list[Run]:
     """All runs of one seed, by variant and point of the grid."""
-    points = [
-        dict(zip(protocol.grid, values, strict=True))
-        for values in itertools.product(*protocol.grid.values())
-    ]
+    usual = entry_of("task", protocol.task) | protocol.settings
+    found = []
     for number, variant in enumerate(protocol.variants):
-        for place, point in enumerate(points):
-            words = "".join(f" {key}={value}" for key, value in (variant | point).items())
-            yield Run(
-                label=protocol.name + words,
-                variant=number,
-                point=place,
-                settings=protocol.settings | variant | point,
-            )
+        for values in itertools.product(*protocol.grid.values()):
+            varying = variant | dict(zip(protocol.grid, values, strict=True))
+            label = protocol.name + "".join(f" {key}={value}" for key, value in varying.items())
+            found.append(Run(label=label, variant=number, task=usual | varying))
+    return found
 
 
 def entry_of(group: str, name: str) -> dict[str, Any]:
-    """The settings of a row, or of an entry of conf/<group>.
+    """The settings of a row of the group ``attention``, or of an entry of ``task``.
 
     Raises:
         ConfigError: there is none; the message names the nearest ones.
     """
-    return dict(_read_entry(group, name))
-
-
-@cache
-def _read_entry(group: str, name: str) -> dict[str, Any]:
-    if group == "attention" and (row := settings_of(name)):
-        return row
-    files = {path.stem: path for path in (CONF / group).glob("*.yaml")}
-    if name not in files:  # no path is made from an unknown name
-        known = row_labels() if group == "attention" else files
+    found = settings_of(name) if group == "attention" else task_settings_of(name)
+    if found is None:
+        tasks = (path.stem for path in (CONF / "task").glob("*.yaml"))
+        known = row_labels() if group == "attention" else tuple(tasks)
         raise ConfigError(f"{group}={name}: there is no such {group}. {did_you_mean(name, known)}")
-    (settings,) = read_yaml(files[name]).values()
-    return dict(settings)
+    return found
 
 
 def row_of(cell: PaperCell) -> dict[str, Any]:
@@ -93,34 +80,24 @@ def row_of(cell: PaperCell) -> dict[str, Any]:
     return {"mechanism": pairs[0][0], LAYERS: pairs}
 
 
-def task_of(protocol: Protocol, run: Run) -> dict[str, Any]:
-    """The task and all its settings."""
-    return entry_of("task", protocol.task) | run.settings
-
-
-def is_of(record: Record, cell: PaperCell, run: Run) -> bool:
-    """Whether a record is of a cell's run.
+def _is_of(
+    record: Record, row: Mapping[str, Any], task: Mapping[str, Any], usual: Mapping[str, Any]
+) -> bool:
+    """Whether a record is of a row with its hyperparameters on a task with its settings.
 
     Settings that only the record has are ignored. One that the record lacks, because it was added
-    later, must have the value of its entry in conf/task, which keeps the earlier behaviour.
-    """
-    assert cell.protocol is not None
-    return matches(record, row_of(cell), task_of(cell.protocol, run), cell.protocol.task)
-
-
-def matches(record: Record, row: Mapping[str, Any], task: Mapping[str, Any], entry: str) -> bool:
-    """Whether a record is of a row with its hyperparameters on a task with its settings.
+    later, must have its usual value, which keeps the earlier behaviour.
 
     Args:
         record: of a training run.
         row: a mechanism and its hyperparameters.
         task: its name and settings.
-        entry: of conf/task that these settings started from.
+        usual: those of the entry of conf/task that these started from.
     """
     work = record.cell.task
     if record.cell.mechanism != row["mechanism"] or work.task != task["task"]:
         return False
-    given, usual = record.cell.hyperparameters, _read_entry("task", entry)
+    given = record.cell.hyperparameters
     return (
         all(row.get(key, value) == value for key, value in given.items())
         and all(task.get(key, value) == value for key, value in work.settings.items())
@@ -131,55 +108,56 @@ def matches(record: Record, row: Mapping[str, Any], task: Mapping[str, Any], ent
     )
 
 
-def records_of(
-    cell: PaperCell, records: Sequence[Record]
-) -> dict[int, dict[VariantAndPoint, Record]]:
-    """The newest stored record of each run, by seed, then by variant and point.
+def records_of(cell: PaperCell, records: Sequence[Record]) -> BySeed[Record]:
+    """The newest stored record of each run.
 
     All are of one training version, the newest among them.
     """
     if cell.protocol is None or not cell.attention:
         return {}
-    row, entry = row_of(cell), cell.protocol.task
-    runs = [(run, task_of(cell.protocol, run)) for run in runs_of(cell.protocol)]
-    found: list[tuple[Run, Record]] = []
+    row, runs, usual = row_of(cell), runs_of(cell.protocol), entry_of("task", cell.protocol.task)
+    found: list[tuple[str, Record]] = []
     for record in sorted(records, key=lambda record: record.started_at):
         if record.cell.is_task and record.cell.mechanism == row["mechanism"]:
-            found += [(run, record) for run, task in runs if matches(record, row, task, entry)]
+            of = (run for run in runs if _is_of(record, row, run.task, usual))
+            found += [(run.label, record) for run in of]
     newest = max((record.training_version for _, record in found), default=TRAINING_VERSION)
-    by_seed: dict[int, dict[VariantAndPoint, Record]] = {}
-    for run, record in found:
+    by_seed: BySeed[Record] = {}
+    for label, record in found:
         if record.training_version == newest:
-            by_seed.setdefault(record.cell.task.seed, {})[run.variant, run.point] = record
+            by_seed.setdefault(record.cell.task.seed, {})[label] = record
     return by_seed
 
 
-def score_of(record: Record) -> float | None:
-    """The share of right answers; 0 for a run that diverged, None for one without a score."""
-    if isinstance(record.result, Quality):
-        return record.result.accuracy
-    return 0.0 if record.status is Status.DIVERGED else None
+def scores_of(by_seed: BySeed[Record]) -> BySeed[float]:
+    """The share of right answers of each run; 0 if it diverged. Runs without a score are left out.
 
-
-def scores_of(own: Mapping[int, Mapping[VariantAndPoint, Record]]) -> dict[int, Scores]:
-    """Scores of the runs that have one, by seed, variant and point."""
-    return {
-        seed: {place: found for place, r in runs.items() if (found := score_of(r)) is not None}
-        for seed, runs in own.items()
-    }
-
-
-def chosen_by(protocol: Protocol, by_seed: Mapping[int, Scores]) -> tuple[int, ...] | None:
-    """The points of the grid that the first seed with a whole grid chooses, one per variant.
-
-    None if no seed has a whole grid.
+    The share of right answers is that of the test set, as papers report it.
     """
-    num_variants, num_points = _sizes(protocol)
-    for seed in sorted(by_seed):
-        points = chosen_points(by_seed[seed], num_variants, num_points)
-        if points is not None:
-            return points
-    return None
+    found: BySeed[float] = {seed: {} for seed in by_seed}
+    for seed, own in by_seed.items():
+        for label, record in own.items():
+            if isinstance(record.result, Quality):
+                found[seed][label] = record.result.accuracy
+            elif record.status is Status.DIVERGED:
+                found[seed][label] = 0.0
+    return found
+
+
+def chosen_by(protocol: Protocol, by_seed: Mapping[int, Scores]) -> list[Run] | None:
+    """The best run of each variant's grid, by the first seed with a whole grid; None without one.
+
+    The choice is by test scores, as papers do. So that seed's own score is the best of a grid,
+    which favours it; those of the other seeds are not.
+    """
+    runs = runs_of(protocol)
+    variants = grouped(runs, lambda run: run.variant).values()
+    if len(runs) == len(variants):
+        return runs
+    whole = (own for _, own in sorted(by_seed.items()) if all(run.label in own for run in runs))
+    if (own := next(whole, None)) is None:
+        return None
+    return [max(grid, key=lambda run: own[run.label]) for grid in variants]
 
 
 def next_runs(
@@ -195,37 +173,20 @@ def next_runs(
         by_seed: scores so far, by seed.
         seeds: requested seeds; the first one searches the grid if no seed has done so.
     """
-    runs = list(runs_of(protocol))
-    if _sizes(protocol)[1] == 1:
-        points: tuple[int, ...] | None = (0,) * len(protocol.variants)
-    else:
-        points = chosen_by(protocol, by_seed)
-    if points is None:
-        first = seeds[0]
-        there = by_seed.get(first, {})
-        return [(first, run) for run in runs if (run.variant, run.point) not in there]
+    chosen = chosen_by(protocol, by_seed)
+    wanted, asked = (runs_of(protocol), seeds[:1]) if chosen is None else (chosen, seeds)
     return [
-        (seed, run)
-        for seed in seeds
-        for run in runs
-        if run.point == points[run.variant]
-        and (run.variant, run.point) not in by_seed.get(seed, {})
+        (seed, run) for seed in asked for run in wanted if run.label not in by_seed.get(seed, {})
     ]
 
 
-def whole_scores(protocol: Protocol, by_seed: Mapping[int, Scores]) -> dict[int, float]:
-    """Mean over variants at the chosen points, by seed; only seeds that have them all."""
-    points = chosen_by(protocol, by_seed)
-    if points is None:
-        return {}
-    totals = {seed: score_at(own, points) for seed, own in by_seed.items()}
-    return {seed: total for seed, total in sorted(totals.items()) if total is not None}
-
-
-def _sizes(protocol: Protocol) -> tuple[int, int]:
-    """Numbers of variants and of points of the grid."""
-    num_variants = len(protocol.variants)
-    return num_variants, len(list(runs_of(protocol))) // num_variants
+def whole_scores(chosen: Sequence[Run], by_seed: Mapping[int, Scores]) -> dict[int, float]:
+    """Mean over variants, each at its chosen run, by seed; only seeds that have them all."""
+    return {
+        seed: mean(own[run.label] for run in chosen)
+        for seed, own in sorted(by_seed.items())
+        if all(run.label in own for run in chosen)
+    }
 
 
 def origins(records: Sequence[Record]) -> str:

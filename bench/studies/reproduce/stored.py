@@ -6,13 +6,15 @@ Records lie under ``<folder>/records``, as those of a sweep; findings under ``<f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench.core.cli.files import write_whole
 from bench.core.cli.stored_files import MAX_LINES_BYTES, read_inside, regular_files
+from bench.core.comparison import Runs
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
+from bench.core.seed_runs import FEWEST_SEEDS
 from bench.core.store import read_records
 from bench.studies.reproduce.described import (
     Claim,
@@ -21,58 +23,16 @@ from bench.studies.reproduce.described import (
     PaperCell,
     criterion_of,
 )
-from bench.studies.reproduce.findings import (
-    Finding,
-    FindingRow,
-    finding_file,
-    newest_finding,
-    read_finding,
-    write_finding,
-)
+from bench.studies.reproduce.findings import Finding, newest_finding, read_finding, write_finding
 from bench.studies.reproduce.runs import (
-    Run,
+    BySeed,
     chosen_by,
-    entry_of,
-    is_of,
-    next_runs,
-    origins,
     records_of,
-    row_of,
     runs_of,
     scores_of,
-    task_of,
     whole_scores,
 )
-from bench.studies.reproduce.verdicts import (
-    FEWEST_SEEDS,
-    Judgement,
-    Measured,
-    PaperVerdict,
-    judge,
-    seeds_missing,
-)
-
-__all__ = [
-    "Finding",
-    "FindingRow",
-    "Run",
-    "entry_of",
-    "finding_file",
-    "is_of",
-    "judgement",
-    "keep_all",
-    "newest_finding",
-    "next_runs",
-    "origins",
-    "read_all",
-    "read_finding",
-    "records_of",
-    "row_of",
-    "runs_of",
-    "task_of",
-    "train_s",
-    "write_finding",
-]
+from bench.studies.reproduce.verdicts import DECIDED, Judgement, PaperVerdict, judge, seeds_missing
 
 
 def read_all(stores: Sequence[Path]) -> tuple[Record, ...]:
@@ -96,17 +56,9 @@ def keep_all(out: Path, keep: Path) -> list[Path]:
     for file in regular_files(out, "records/*.jsonl"):
         target = keep / "records" / file.name
         content = read_inside(out, file, MAX_LINES_BYTES)
-        if _bytes_of(keep, target) != content:
+        if not target.exists() or read_inside(keep, target, MAX_LINES_BYTES) != content:
             written.append(write_whole(target, content, inside=keep, like=[file]))
     return written
-
-
-def _bytes_of(root: Path, file: Path) -> bytes | None:
-    """The content of a file of records; None if it is not there."""
-    try:
-        return read_inside(root, file, MAX_LINES_BYTES)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def judgement(entry: Described, records: Sequence[Record], stores: Sequence[Path]) -> Judgement:
@@ -118,41 +70,30 @@ def judgement(entry: Described, records: Sequence[Record], stores: Sequence[Path
         stores: folders that keep findings; the newest finding counts.
     """
     if isinstance(entry, Contradiction):
-        return Judgement(verdict=PaperVerdict.NOT_COMPARABLE, words="published values disagree")
-    if isinstance(entry, Claim):
-        return _of_finding(entry, newest_finding(stores, entry.id))
-    if entry.not_comparable:
-        return Judgement(verdict=PaperVerdict.NOT_COMPARABLE, words=entry.not_comparable)
-    if entry.by:
-        return _of_measured(entry, newest_finding(stores, entry.id))
-    return _of_records(entry, records_of(entry, records))
-
-
-def train_s(entry: PaperCell, records: Sequence[Record]) -> float:
-    """Seconds that its stored runs took, added up; two may have run at a time."""
-    runs = (r for own in records_of(entry, records).values() for r in own.values())
-    return sum(r.result.train_s or 0.0 for r in runs if isinstance(r.result, Quality))
-
-
-_NOT_RUN = Judgement(verdict=PaperVerdict.NOT_RUN, words="")
-_DECIDED = (PaperVerdict.HOLDS, PaperVerdict.HOLDS_WHERE, PaperVerdict.DOES_NOT_HOLD)
-
-
-def _of_finding(entry: Claim, finding: Finding | None) -> Judgement:
-    """A claim's verdict, where its entry and its seeds allow one."""
+        return Judgement(PaperVerdict.NOT_COMPARABLE, "published values disagree")
+    if isinstance(entry, PaperCell) and entry.not_comparable:
+        return Judgement(PaperVerdict.NOT_COMPARABLE, entry.not_comparable)
+    if isinstance(entry, PaperCell) and not entry.by:
+        return _of_records(entry, records_of(entry, records))
+    finding = newest_finding(stores, entry.id)
     if finding is None:
-        return _NOT_RUN
+        return Judgement(PaperVerdict.NOT_RUN)
+    if isinstance(entry, Claim):
+        return _of_finding(entry, finding)
+    return _of_measured(entry, finding)
+
+
+def _of_finding(entry: Claim, finding: Finding) -> Judgement:
+    """A claim's verdict, where its entry and its seeds allow one."""
     notes: tuple[str, ...] = ()
     if not finding.criterion:
         notes = ("its criterion was not recorded",)
     elif finding.criterion != criterion_of(entry):
         notes = ("criterion changed after the run",)
-    verdict, words = finding.verdict, finding.words
-    # A function that trains has the setting `seeds`; one that only measures has not.
-    seeds = entry.settings.get("seeds")
+    verdict, words, seeds = finding.verdict, finding.words, entry.seeds
     if seeds is not None and all(row.rate is None for row in finding.rows):
         notes = (*notes, "the rates of its arms were not recorded")
-        if verdict in _DECIDED:
+        if verdict in DECIDED:
             verdict = PaperVerdict.NO_VERDICT
     if not entry.refuted_by:
         verdict = PaperVerdict.NO_VERDICT
@@ -161,75 +102,61 @@ def _of_finding(entry: Claim, finding: Finding | None) -> Judgement:
         verdict = PaperVerdict.ONE_SEED
         missing = seeds_missing(len(seeds)).partition(":")[0]
         words = f"{words}; {missing} among the settings of its entry"
-    return Judgement(verdict=verdict, words=words, value=finding.value, notes=notes)
+    return Judgement(verdict, words, notes)
 
 
-def _of_measured(entry: PaperCell, finding: Finding | None) -> Judgement:
+def _of_measured(entry: PaperCell, finding: Finding) -> Judgement:
     """Judge a baseline without training, by whether a function's number agrees with the published.
 
     Agreement is not called a reproduction, since nothing was learned.
     """
-    if finding is None or finding.value is None:
-        return _NOT_RUN
-    low = finding.value if finding.low is None else finding.low
-    high = finding.value if finding.high is None else finding.high
+    if (value := finding.value) is None:
+        return Judgement(PaperVerdict.NOT_RUN)
+    low = value if finding.low is None else finding.low
+    high = value if finding.high is None else finding.high
     interval = "" if finding.low is None else f" ({100 * low:.1f} to {100 * high:.1f})"
-    difference = 100 * (finding.value - entry.published)
-    words = f"{100 * finding.value:.1f}{interval} {finding.words}"
+    words = f"{100 * value:.1f}{interval} {finding.words}"
     if entry.published - entry.tolerance <= low and high <= entry.published + entry.tolerance:
-        verdict = PaperVerdict.AGREES
-    elif high < entry.published - entry.tolerance or low > entry.published + entry.tolerance:
-        verdict, words = PaperVerdict.DISAGREES, f"by {difference:+.1f} points: {words}"
-    else:
-        verdict = PaperVerdict.NOT_RESOLVABLE
-    return Judgement(verdict=verdict, words=words, value=finding.value, low=low, high=high)
+        return Judgement(PaperVerdict.AGREES, words)
+    if high < entry.published - entry.tolerance or low > entry.published + entry.tolerance:
+        difference = f"by {100 * (value - entry.published):+.1f} points"
+        return Judgement(PaperVerdict.DISAGREES, f"{difference}: {words}")
+    return Judgement(PaperVerdict.NOT_RESOLVABLE, words)
 
 
-def _error_of_mean(results: Sequence[Quality], num_seeds: int) -> float | None:
-    """Standard error, over test examples, of a seed's mean over variants; None if not all have one.
-
-    Each variant has its own test set, which all seeds share.
-    """
-    errors = [result.score_error for result in results if result.score_error is not None]
-    if len(errors) < len(results):
-        return None
-    return math.sqrt(sum(error**2 for error in errors) / num_seeds) / (len(errors) / num_seeds)
-
-
-def _of_records(
-    entry: PaperCell, by_seed: Mapping[int, Mapping[tuple[int, int], Record]]
-) -> Judgement:
+def _of_records(entry: PaperCell, by_seed: BySeed[Record]) -> Judgement:
     protocol = entry.protocol
     assert protocol is not None
-    for own in by_seed.values():
-        for record in own.values():
-            if record.status is Status.SKIPPED:
-                return Judgement(verdict=PaperVerdict.NOT_COMPARABLE, words=str(record.reason))
-    scores = scores_of(by_seed)
-    totals, num_runs = whole_scores(protocol, scores), len(list(runs_of(protocol)))
+    for record in (record for own in by_seed.values() for record in own.values()):
+        if record.status is Status.SKIPPED:
+            return Judgement(PaperVerdict.NOT_COMPARABLE, str(record.reason))
+    scores, num_runs = scores_of(by_seed), len(runs_of(protocol))
+    chosen = chosen_by(protocol, scores) or []
+    totals = whole_scores(chosen, scores) if chosen else {}
     if not totals:
-        num_there = sum(map(len, scores.values()))
-        if not num_there:
-            return _NOT_RUN
-        words = f"{num_there} of {num_runs} runs are there"
-        return Judgement(verdict=PaperVerdict.UNFINISHED, words=words)
-    points = chosen_by(protocol, scores)
-    assert points is not None
-    counted = [by_seed[seed][place] for seed in totals for place in enumerate(points)]
+        if not (num_there := sum(map(len, scores.values()))):
+            return Judgement(PaperVerdict.NOT_RUN)
+        return Judgement(PaperVerdict.UNFINISHED, f"{num_there} of {num_runs} runs are there")
+    counted = [by_seed[seed][run.label] for seed in totals for run in chosen]
     results = [r.result for r in counted if isinstance(r.result, Quality)]
-    num_answers = min((result.num_examples for result in results), default=1) * len(
-        protocol.variants
-    )
-    by_steps = num_runs == 1 and not all(r.has_settled for r in results)
-    measured = Measured(
-        scores=tuple(totals.values()),
-        num_answers=num_answers,
+    runs = Runs(
+        scores=totals,
         error=_error_of_mean(results, len(totals)),
-        by_steps=by_steps,
+        # Each variant has its own test set, which all seeds share.
+        num_examples=min((r.num_examples for r in results), default=1) * len(protocol.variants),
     )
-    found = judge(entry.published, entry.tolerance, measured)
+    has_settled = num_runs > 1 or all(r.has_settled for r in results)
+    found = judge(entry.published, entry.tolerance, runs, has_settled=has_settled)
     version = counted[0].training_version
     if version == TRAINING_VERSION:
         return found
     note = f"its runs are of training version {version}, today's is {TRAINING_VERSION}"
     return replace(found, notes=(note,))
+
+
+def _error_of_mean(results: Sequence[Quality], num_seeds: int) -> float | None:
+    """Standard error, over test examples, of a seed's mean over variants; None if unknown."""
+    errors = [result.score_error for result in results if result.score_error is not None]
+    if not errors or len(errors) < len(results):
+        return None
+    return math.sqrt(sum(error**2 for error in errors) / num_seeds) / (len(errors) / num_seeds)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from bench.core.grouping import grouped
 from bench.core.statistics import median
 from bench.studies.gate.verdict import GateVerdict
 from bench.studies.selftest.trials import GATE, Trial
@@ -81,40 +82,19 @@ class Series:
 
 def series_of(trials: Sequence[Trial]) -> tuple[Series, ...]:
     """All series, in the order in which they first appear."""
-    grouped: dict[tuple[str, bool, int], list[Trial]] = {}
-    for trial in trials:
-        grouped.setdefault((trial.tool, trial.is_loaded, trial.percent), []).append(trial)
+    groups = grouped(trials, lambda trial: (trial.tool, trial.is_loaded, trial.percent))
     return tuple(
         Series(tool=tool, is_loaded=is_loaded, percent=percent, trials=tuple(found))
-        for (tool, is_loaded, percent), found in grouped.items()
+        for (tool, is_loaded, percent), found in groups.items()
     )
 
 
-def num_disturbed(trials: Sequence[Trial]) -> int:
-    """Number of trials for an idle machine during which it was busy."""
-    return sum(not trial.is_loaded and trial.busy_cores > QUIET_CORES for trial in trials)
+def goals_of(trials: Sequence[Trial]) -> Iterator[dict[str, str]]:
+    """Goals of the gate as rows of a table: ``goal`` in words, what was ``found``, and ``verdict``.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Goal:
-    """A requirement on the gate.
-
-    Attributes:
-        verdict: ``met`` if the whole interval meets it; ``missed`` if nothing in it does; else
-            ``not met``: the trials are too few to show it.
+    The verdict is ``met`` if the whole interval meets the goal, and ``missed`` if nothing in it
+    does; else ``not met``: the trials are too few to show it.
     """
-
-    words: str
-    found: str
-    verdict: str
-
-
-def goals_of(trials: Sequence[Trial]) -> tuple[Goal, ...]:
-    """Goals of the gate, each with the outcome."""
-    return tuple(_goals(trials))
-
-
-def _goals(trials: Sequence[Trial]) -> Iterator[Goal]:
     of_gate = [series for series in series_of(trials) if series.tool == GATE]
     unchanged = [series.slower for series in of_gate if not series.percent]
     if unchanged:
@@ -131,7 +111,7 @@ def _goals(trials: Sequence[Trial]) -> Iterator[Goal]:
             yield _goal(words, series.slower, lambda share: share >= MIN_POWER)
 
 
-def _goal(words: str, share: Share, holds: Callable[[float], bool]) -> Goal:
+def _goal(words: str, share: Share, holds: Callable[[float], bool]) -> dict[str, str]:
     held = [holds(end) for end in share.interval]
     verdict = "met" if all(held) else "not met" if any(held) else "missed"
-    return Goal(words=words, found=str(share), verdict=verdict)
+    return {"goal": words, "found": str(share), "verdict": verdict}

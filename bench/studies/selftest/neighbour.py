@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -16,44 +18,29 @@ _COPIED_BYTES = 64 * 2**20
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
-class Neighbour:
-    """The background load, on and off. A context manager; it never outlives this process."""
+@contextmanager
+def neighbour() -> Iterator[int]:
+    """Run the load within a block, from the moment when it works; gives its process id.
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+    It never outlives this process.
 
-    def __enter__(self) -> Neighbour:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.switch(False)
-
-    @property
-    def is_busy(self) -> bool:
-        """True while the load runs."""
-        return self._process is not None and self._process.poll() is None
-
-    def switch(self, is_on: bool) -> None:
-        """Start the load and wait until it works, or stop it.
-
-        Raises:
-            RuntimeError: it did not start.
-        """
-        if is_on and not self.is_busy:
-            self._process = subprocess.Popen(
-                [sys.executable, __file__, str(os.getpid())],
-                env=os.environ | _ONE_THREAD,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                start_new_session=True,
-            )
-            assert self._process.stdout is not None
-            if not self._process.stdout.readline():
+    Raises:
+        RuntimeError: it did not start.
+    """
+    with subprocess.Popen(
+        [sys.executable, __file__, str(os.getpid())],
+        env=os.environ | _ONE_THREAD,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            if not process.stdout.readline():
                 raise RuntimeError("The background load did not start; its words are above.")
-        elif not is_on and self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+            yield process.pid
+        finally:
+            process.kill()
 
 
 def work(parent: int) -> None:

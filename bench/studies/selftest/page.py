@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from textwrap import fill
 
+from bench.core.grouping import grouped
 from bench.core.statistics import median
 from bench.publishing.document import (
     Block,
@@ -20,7 +21,7 @@ from bench.publishing.document import (
 from bench.publishing.machine import machine_in_words
 from bench.publishing.templates import prose
 from bench.studies.gate.verdict import GateVerdict
-from bench.studies.selftest.findings import QUIET_CORES, Series, goals_of, num_disturbed, series_of
+from bench.studies.selftest.findings import QUIET_CORES, Series, goals_of, series_of
 from bench.studies.selftest.settings import BUNCH, PYTEST, TIMER
 from bench.studies.selftest.trials import GATE, Origin, Trial
 
@@ -37,35 +38,50 @@ def page_of(file: str, origin: Origin, trials: Sequence[Trial]) -> Document:
         origin: environment, settings, command and start.
         trials: all trials of that file.
     """
-    series, texts = series_of(trials), _texts(origin, trials)
-    goals = [{"goal": g.words, "found": g.found, "verdict": g.verdict} for g in goals_of(trials)]
+    series, facts = series_of(trials), origin.environment
+    counts = {tool: sum(trial.tool == tool for trial in trials) for tool in _TOOLS}
+    commit = f"commit {facts['commit'][:12]}" if facts["commit"] else "an unknown commit"
+    commit += " with uncommitted changes" * bool(facts["commit"] and facts["is_dirty"])
+
+    def paragraph(block: str) -> Prose:
+        text = prose(
+            __file__,
+            block,
+            file=file,
+            num_trials=len(trials),
+            count=", ".join(f"{n} by {_TOOLS[tool]}" for tool, n in counts.items() if n),
+            bunch=BUNCH,
+            settings=origin.settings,
+        )
+        return Prose(fill(text, _WIDTH, break_on_hyphens=False, break_long_words=False))
+
     blocks: list[Block] = [
-        _paragraph("introduction", file=file, **texts),
-        Prose(texts["made"]),
+        paragraph("introduction"),
+        Prose(
+            f"*{escape(machine_in_words(facts))}; method {origin.method_version}; {commit}; "
+            f"{origin.started_at[:10]}; `{origin.command}`*"
+        ),
         *map(Prose, _warnings(trials)),
         Heading("Goals"),
-        _paragraph("goals"),
-        Table(columns=(words("goal"), Column("found"), Column("verdict")), rows=goals),
+        paragraph("goals"),
+        Table(
+            columns=(words("goal"), Column("found"), Column("verdict")), rows=[*goals_of(trials)]
+        ),
         Heading("False alarms and slowdowns found"),
-        _paragraph("found", **texts),
+        paragraph("found"),
         _found_table(series),
         Heading("The gate in detail"),
-        _paragraph("detail"),
+        paragraph("detail"),
         _detail_table([one for one in series if one.tool == GATE]),
     ]
     return Document("Self-test", blocks)
 
 
-def _paragraph(block: str, **values: str) -> Prose:
-    text = prose(__file__, block, **values)
-    return Prose(fill(text, _WIDTH, break_on_hyphens=False, break_long_words=False))
-
-
 def _warnings(trials: Sequence[Trial]) -> Iterator[str]:
-    if disturbed := num_disturbed(trials):
-        idle = sum(not trial.is_loaded for trial in trials)
+    idle = [trial for trial in trials if not trial.is_loaded]
+    if busy := sum(trial.busy_cores > QUIET_CORES for trial in idle):
         yield (
-            f"**The machine was not idle** in {disturbed} of the {idle} trials for which it should "
+            f"**The machine was not idle** in {busy} of the {len(idle)} trials for which it should "
             f"have been: more than {QUIET_CORES:g} cores were busy."
         )
     if broken := sum(trial.row.verdict is GateVerdict.INCOMPARABLE for trial in trials):
@@ -75,14 +91,12 @@ def _warnings(trials: Sequence[Trial]) -> Iterator[str]:
 def _found_table(series: Sequence[Series]) -> Table:
     """A row per tool and machine state, a column per slowdown."""
     name, worst = "tool, machine", "worst error of a ratio"
-    found: dict[tuple[str, bool], dict[str, Series]] = {}
-    for one in series:
-        found.setdefault((one.tool, one.is_loaded), {})[_found(one.percent)] = one
+    found = grouped(series, lambda one: (one.tool, one.is_loaded))
     rows: list[Row] = [
         {
             name: f"{_TOOLS[tool]}, {_PLACES[is_loaded]}",
-            **{key: str(one.slower) for key, one in own.items()},
-            worst: max(one.worst_error for one in own.values()),
+            **{_found(one.percent): str(one.slower) for one in own},
+            worst: max(one.worst_error for one in own),
         }
         for (tool, is_loaded), own in sorted(
             found.items(), key=lambda kv: list(_TOOLS).index(kv[0][0])
@@ -119,32 +133,3 @@ def _detail_table(series: Sequence[Series]) -> Table:
         Column("seconds", digits=".1f"),
     )
     return Table(columns=columns, rows=rows)
-
-
-def _texts(origin: Origin, trials: Sequence[Trial]) -> dict[str, str]:
-    """Values of the texts' placeholders."""
-    facts, settings = origin.environment, origin.settings
-    effort = settings["effort"]
-    commit = "an unknown commit"
-    if facts["commit"]:
-        commit = f"commit {facts['commit'][:12]}"
-        commit += " with uncommitted changes" if facts["is_dirty"] else ""
-    counts = {tool: sum(trial.tool == tool for trial in trials) for tool in _TOOLS}
-    return {
-        "made": (
-            f"*{escape(machine_in_words(facts))}; method {origin.method_version}; {commit}; "
-            f"{origin.started_at[:10]}; `{origin.command}`*"
-        ),
-        "count": ", ".join(f"{n} by {_TOOLS[tool]}" for tool, n in counts.items() if n),
-        "num_trials": str(len(trials)),
-        "cells": ", ".join(settings["attention"]),
-        "lengths": ", ".join(map(str, settings["seq_len"])),
-        "threshold": f"{100 * effort['threshold']:g}",
-        "forks": str(effort["num_forks"]),
-        "fork_s": f"{effort['fork_s']:g}",
-        "budget_s": f"{effort['budget_s']:g}",
-        "rival_percent": f"{100 * settings['rival_threshold']:g}",
-        "side_s": f"{settings['side_s']:g}",
-        "per_process": str(settings["cells_per_process"]),
-        "bunch": str(BUNCH),
-    }

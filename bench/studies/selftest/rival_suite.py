@@ -13,26 +13,57 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from bench.core.cli.errors import ConfigError
+from bench.measuring.worker.jobs import Interrupted, Jobs
 from bench.studies.selftest.settings import BUNCH, PYTEST
 
 ITEMS = "ATTNBENCH_RIVAL_ITEMS"
 """The variable that names the items: JSON, a list of objects with ``name``, ``cell``, ``extra``."""
 
+_ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 _TIMEOUT_S = 300.0
 _TAIL = 2000
 
 
-def words_for(tool: str, out: Path, budget_s: float) -> list[str]:
-    """Arguments for Python to time each item for `budget_s` seconds and write JSON to `out`."""
-    if tool != PYTEST:
-        return ["-m", __name__, str(out), f"{budget_s:g}"]
-    return [
-        *("-m", "pytest", __file__, "--noconftest", "-q", "-c", os.devnull),
-        *(f"--rootdir={out.parent}", "-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin"),
-        *(f"--benchmark-max-time={budget_s:g}", f"--benchmark-json={out}"),
-    ]
+def medians(
+    tool: str, items: Sequence[Mapping[str, Any]], budget_s: float, jobs: Jobs
+) -> dict[str, float]:
+    """Median seconds of each item by its name, from one fresh process.
+
+    Args:
+        tool: a rival.
+        items: as `ITEMS` holds them.
+        budget_s: seconds for each item.
+        jobs: gives the environment of a worker.
+
+    Raises:
+        Interrupted: on Ctrl-C, which reaches the process as well.
+        ConfigError: the process failed.
+    """
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "medians.json"
+        words = ["-m", __name__, str(out), f"{budget_s:g}"]
+        if tool == PYTEST:
+            words = [
+                *("-m", "pytest", __file__, "--noconftest", "-q", "-c", os.devnull),
+                *(f"--rootdir={folder}", "-p", "no:cacheprovider", "-p", "pytest_benchmark.plugin"),
+                *(f"--benchmark-max-time={budget_s:g}", f"--benchmark-json={out}"),
+            ]
+        code, said = run(words, jobs.server.environment() | {ITEMS: json.dumps(items)})
+        if jobs.interrupt.is_asked:
+            raise Interrupted
+        if code != 0 or not out.exists():
+            raise ConfigError(
+                f"{tool} ended with {code}, so it cannot be compared; what is measured is kept. "
+                f"Mend it, or leave it out with rivals.tools. It said:\n{said}"
+            )
+        found: dict[str, Any] = json.loads(out.read_text())
+    if tool == PYTEST:
+        return {one["param"]: one["stats"]["median"] for one in found["benchmarks"]}
+    return found
 
 
 def run(words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
@@ -41,9 +72,7 @@ def run(words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]
     try:
         done = subprocess.run(
             [sys.executable, *words],
-            env=os.environ
-            | {"PYTHONPATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-            | dict(environment),
+            env={**os.environ, "PYTHONPATH": paths, **_ALONE, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

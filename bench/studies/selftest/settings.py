@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Annotated, Literal
 
+from bench.core.cli.limits import Share
 from bench.core.settings import (
     AfterValidator,
     Folder,
@@ -24,7 +25,6 @@ BUNCH = 20
 """Calls per sample of a rival, so that each sample has a slowdown of every twentieth call."""
 
 Count = Annotated[int, Interval(ge=1, le=100_000)]
-Share = Annotated[float, Interval(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Interval(ge=0.0, le=3600.0)]
 
 
@@ -47,10 +47,6 @@ class Trials(Settings):
     unchanged: Annotated[int, Interval(ge=2, le=100_000), AfterValidator(_even)]
     slowdown: Count
     rivals: Count
-
-    def of_gate(self, percent: int) -> int:
-        """Trials of the gate in one machine state."""
-        return self.slowdown if percent else self.unchanged // 2
 
 
 class Forks(Settings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from bench.measuring.measure.stopping import Stopping
 from bench.measuring.plan import plan
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.studies.selftest.findings import goals_of
-from bench.studies.selftest.neighbour import Neighbour
+from bench.studies.selftest.neighbour import neighbour
 from bench.studies.selftest.page import page_of
 from bench.studies.selftest.settings import Selftest
 from bench.studies.selftest.trials import Origin, Trial, measure, units
@@ -89,10 +90,10 @@ def run(
         within_s=asked.budget,
         goes_on=False,
     )
-    with Neighbour() as neighbour, each as due:
+    with each as due:
         for unit in due:
-            neighbour.switch(unit.is_loaded)
-            file.append(*measure(unit, cells, asked, jobs))
+            with neighbour() if unit.is_loaded else nullcontext():
+                file.append(*measure(unit, cells, asked, jobs))
 
 
 def data_file(path: Path) -> Lines[Line]:
@@ -126,8 +127,8 @@ def publish(file: Lines[Line], asked: Selftest, session: Session) -> int:
     if not trials:
         session.say("There was no time for a single trial, so there is no page.")
         return 0
-    goals = goals_of(trials)
+    goals = tuple(goals_of(trials))
     for goal in goals:
-        session.say(f"{goal.verdict}: {goal.words}: {goal.found}")
+        session.say(f"{goal['verdict']}: {goal['goal']}: {goal['found']}")
     session.write(page_of(file.path.name, origin, trials), asked.page)
-    return int(any(goal.verdict == "missed" for goal in goals))
+    return int(any(goal["verdict"] == "missed" for goal in goals))

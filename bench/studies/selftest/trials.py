@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from bench.core.cell import Cell
-from bench.core.cli.errors import ConfigError
 from bench.measuring.measure import load
-from bench.measuring.worker.jobs import Interrupted, Jobs
+from bench.measuring.worker.jobs import Jobs
 from bench.studies.gate.commits import latency_row
 from bench.studies.gate.paired import compare
 from bench.studies.gate.rows import LATENCY, GateRow
 from bench.studies.gate.trees import HERE
 from bench.studies.gate.verdict import GateVerdict, confidence_tail
 from bench.studies.selftest import rival_suite
-from bench.studies.selftest.settings import BUNCH, PYTEST, Selftest
+from bench.studies.selftest.settings import BUNCH, Selftest
 
 GATE = "gate"
 _FORK_S = 0.2
@@ -37,13 +32,15 @@ class Unit:
         tool: `GATE` or a rival.
         is_loaded: next to a busy process.
         index: of its first trial; it decides the cell.
+        num_cells: number of cells that each process of a rival times.
         percent: slowdown of the current side for the gate; 0 for a rival, which times all of them.
         expected_s: wall time, as a guess.
     """
 
     tool: str
     is_loaded: bool
-    index: int
+    index: int = 0
+    num_cells: int = 1
     percent: int = 0
     expected_s: float = 0.0
 
@@ -89,33 +86,25 @@ class Origin:
 
 def units(asked: Selftest) -> Iterator[Unit]:
     """All units, the series mixed, so that a run stopped half-way has half of every one."""
-    series = [
-        own
-        for is_loaded in (False, True)
-        for own in (
-            *(list(_of_gate(asked, is_loaded, percent)) for percent in (0, *asked.slowdowns)),
-            *(list(_of_a_rival(asked, is_loaded, tool)) for tool in asked.rivals.tools),
-        )
-    ]
+    effort, rivals, num_rivals = asked.effort, asked.rivals, asked.trials.rivals
+    gate_s = 1.15 * effort.num_forks * (effort.fork_s + _FORK_S)  # some cells need more forks
+    series: list[list[Unit]] = []
+    for is_loaded in (False, True):
+        for percent in (0, *asked.slowdowns):
+            count = asked.trials.slowdown if percent else asked.trials.unchanged // 2
+            usual = Unit(tool=GATE, is_loaded=is_loaded, percent=percent, expected_s=gate_s)
+            series.append([replace(usual, index=index) for index in range(count)])
+        for tool in rivals.tools:
+            series.append([])
+            for index in range(0, num_rivals, rivals.cells_per_process):
+                count = min(rivals.cells_per_process, num_rivals - index)
+                num_timed = (2 + len(asked.slowdowns)) * count
+                pair_s = 2 * _PROCESS_S + num_timed * (asked.side_s + 0.1)
+                unit = Unit(tool=tool, is_loaded=is_loaded, index=index, expected_s=pair_s)
+                series[-1].append(replace(unit, num_cells=count))
     # Sorted by the share of its series that comes before a unit; the sort is stable.
     placed = [(i / len(own), unit) for own in series for i, unit in enumerate(own)]
     yield from (unit for _, unit in sorted(placed, key=lambda one: one[0]))
-
-
-def _of_gate(asked: Selftest, is_loaded: bool, percent: int) -> Iterator[Unit]:
-    effort = asked.effort
-    gate_s = 1.15 * effort.num_forks * (effort.fork_s + _FORK_S)  # some cells need more forks
-    for index in range(asked.trials.of_gate(percent)):
-        yield Unit(tool=GATE, is_loaded=is_loaded, index=index, percent=percent, expected_s=gate_s)
-
-
-def _of_a_rival(asked: Selftest, is_loaded: bool, tool: str) -> Iterator[Unit]:
-    """Units of a rival, each with the trials that two of its processes make."""
-    for index in range(0, asked.trials.rivals, asked.rivals.cells_per_process):
-        num_cells = min(asked.rivals.cells_per_process, asked.trials.rivals - index)
-        num_timed = (2 + len(asked.slowdowns)) * num_cells
-        pair_s = 2 * _PROCESS_S + num_timed * (asked.side_s + 0.1)
-        yield Unit(tool=tool, is_loaded=is_loaded, index=index, expected_s=pair_s)
 
 
 def measure(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> tuple[Trial, ...]:
@@ -123,7 +112,7 @@ def measure(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> t
 
     Raises:
         Interrupted: on Ctrl-C.
-        RuntimeError: a rival's process failed.
+        ConfigError: a rival's process failed.
     """
     before = load.snapshot()
     if unit.tool == GATE:
@@ -164,11 +153,19 @@ def _ask_a_rival(
     unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs
 ) -> Iterator[tuple[int, GateRow]]:
     """Time some cells in one process, and again, unchanged and slowed down, in a second one."""
-    count = min(asked.rivals.cells_per_process, asked.trials.rivals - unit.index)
-    chosen = [cells[(unit.index + i) % len(cells)] for i in range(count)]
+    chosen = [cells[(unit.index + i) % len(cells)] for i in range(unit.num_cells)]
+
+    def medians(*percents: int) -> dict[str, float]:
+        """Median seconds by ``INDEX-PERCENT`` of cell and slowdown."""
+        items = [
+            {"name": f"{index}-{percent}", "cell": cell.to_dict(), "extra": BUNCH * percent // 100}
+            for percent in percents
+            for index, cell in enumerate(chosen)
+        ]
+        return rival_suite.medians(unit.tool, items, asked.side_s, jobs)
+
     percents = (0, *asked.slowdowns)
-    base = _medians(unit.tool, chosen, (0,), asked, jobs)
-    current = _medians(unit.tool, chosen, percents, asked, jobs)
+    base, current = medians(0), medians(*percents)
     for percent in percents:
         for index, cell in enumerate(chosen):
             base_s, current_s = base[f"{index}-0"], current[f"{index}-{percent}"]
@@ -176,30 +173,3 @@ def _ask_a_rival(
             verdict = GateVerdict.SLOWER if is_slower else GateVerdict.SAME
             numbers = {"ratio": round(current_s / base_s, 5), "base": base_s, "current": current_s}
             yield percent, GateRow.of(cell, LATENCY, verdict, **numbers)
-
-
-def _medians(
-    tool: str, cells: Sequence[Cell], percents: Sequence[int], asked: Selftest, jobs: Jobs
-) -> Mapping[str, float]:
-    """Median seconds from one fresh process, by ``INDEX-PERCENT`` of cell and slowdown."""
-    items = [
-        {"name": f"{index}-{percent}", "cell": cell.to_dict(), "extra": BUNCH * percent // 100}
-        for percent in percents
-        for index, cell in enumerate(cells)
-    ]
-    with ExitStack() as stack:
-        out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "medians.json"
-        words = rival_suite.words_for(tool, out, asked.side_s)
-        environment = jobs.server.environment() | {rival_suite.ITEMS: json.dumps(items)}
-        code, said = rival_suite.run(words, environment)
-        if jobs.interrupt.is_asked:  # Ctrl-C reaches the process as well
-            raise Interrupted
-        if code != 0 or not out.exists():
-            raise ConfigError(
-                f"{tool} ended with {code}, so it cannot be compared; what is measured is kept. "
-                f"Mend it, or leave it out with rivals.tools. It said:\n{said}"
-            )
-        content: dict[str, Any] = json.loads(out.read_text())
-    if tool == PYTEST:
-        return {one["param"]: one["stats"]["median"] for one in content["benchmarks"]}
-    return content

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from bench.core.comparison import LEVEL, Difference, compare, holm
+from bench.core.grouping import grouped
 from bench.core.seed_runs import runs_from
 from bench.studies.rates.tuned import Arm
-from bench.studies.reproduce.claims.registry import Lab, register_claim, row
-from bench.studies.reproduce.claims.samples import judged_arm, trained_row
-from bench.studies.reproduce.stored import Finding, FindingRow
-from bench.studies.reproduce.verdicts import PaperVerdict, why_no_verdict
+from bench.studies.reproduce.claims.registry import ARMS, Lab, register_claim, row
+from bench.studies.reproduce.claims.samples import in_points, trained_row, why_no_verdict
+from bench.studies.reproduce.findings import Finding, FindingRow
+from bench.studies.reproduce.verdicts import PaperVerdict
 
 ADDITIVE = "gated_deltanet_additive"
 """Gated DeltaNet's gates, keys and scale around an additive state; see `reproduce.arms`."""
@@ -35,18 +36,6 @@ class Gap:
     decay: str
     difference: Difference
     beyond: Difference
-
-    @property
-    def words(self) -> str:
-        """As ``deltanet less gla with 4 pairs +0.3 points (-0.1 to +0.7)``."""
-        mean, low, high = (
-            100 * x
-            for x in (self.difference.mean or 0.0, self.difference.low, self.difference.high)
-        )
-        return (
-            f"{self.delta} less {self.decay} with {self.pairs} pairs "
-            f"{mean:+.1f} points ({low:+.1f} to {high:+.1f})"
-        )
 
 
 @register_claim("deltanet-recalls-where-a-decay-does-not")
@@ -77,24 +66,27 @@ def delta_rule_recalls(
     rows: list[FindingRow] = []
     gaps: list[Gap] = []
     arms: list[Arm] = []
-    chosen = {
-        name: {"mechanism": ADDITIVE} if name == ADDITIVE else row(name)
-        for name in (*delta, *decay)
-    }
+    names = [*delta, *decay]
+    chosen = {name: {"mechanism": ADDITIVE} if name == ADDITIVE else row(name) for name in names}
     for pairs in num_pairs:
         given = settings | {"num_pairs": pairs}
-        plugins = ("bench.studies.reproduce.arms",)
-        trained = lab.tuned(chosen, "recall_causal", given, seeds, plugins=plugins)
-        named = {name: replace(trained[name], name=f"{name} with {pairs} pairs") for name in chosen}
-        arms += named.values()
-        rows += [trained_row(f"{name}, {pairs} pairs", named[name]) for name in chosen]
-        gaps += [
-            _gap(pairs, one, other, trained, margin)
-            for one, other in itertools.product(delta, decay)
-        ]
-    doubt = why_no_verdict([judged_arm(arm.name, arm) for arm in arms])
-    verdict, words = doubt or judged(gaps, margin, lab.level)
-    told = "; ".join(gap.words for gap in gaps)
+        trained = lab.tuned(chosen, "recall_causal", given, seeds, plugins=ARMS)
+        arms += [replace(trained[name], name=f"{name} with {pairs} pairs") for name in names]
+        rows += [trained_row(f"{name}, {pairs} pairs", trained[name]) for name in names]
+        for one, other in product(delta, decay):
+            first, second = runs_from(trained[one].runs), runs_from(trained[other].runs)
+            less = {seed: score - margin for seed, score in first.known.items()}
+            difference = compare(first, second)
+            beyond = compare(replace(first, scores=less, right={}), second)
+            assert difference is not None and beyond is not None  # two seeds or more
+            gaps.append(
+                Gap(pairs=pairs, delta=one, decay=other, difference=difference, beyond=beyond)
+            )
+    verdict, words = why_no_verdict(arms) or judged(gaps, margin, lab.level)
+    told = "; ".join(
+        f"{gap.delta} less {gap.decay} with {gap.pairs} pairs {in_points(gap.difference)}"
+        for gap in gaps
+    )
     return Finding(
         verdict=verdict,
         words=f"{words}: {told}",
@@ -115,47 +107,25 @@ def judged(gaps: Sequence[Gap], margin: float, level: float = LEVEL) -> tuple[Pa
         level: significance level of all gaps together. Below `LEVEL`, at one of several looks, a
             decay is within the margin only after Holm; at `LEVEL`, its 95 % interval decides.
     """
+    told = holm([gap.beyond.p_value for gap in gaps], level)
+    of_gap = list(zip(gaps, told, strict=True))
+    far = [gap for gap, stands in of_gap if stands and gap.beyond.is_ahead]
+    near = [gap for gap, stands in of_gap if (stands or level >= LEVEL) and gap.beyond.is_behind]
+    by_pairs = grouped(gaps, lambda gap: gap.pairs)
+    holding = [pairs for pairs, own in by_pairs.items() if all(gap in far for gap in own)]
+    refuted = [
+        pairs
+        for pairs, own in by_pairs.items()
+        if any(all(g in near for g in some) for some in grouped(own, lambda g: g.decay).values())
+    ]
     points = f"{100 * margin:g} points"
-    is_told = holm([gap.beyond.p_value for gap in gaps], level)
-    told = {id(gap) for gap, stands in zip(gaps, is_told, strict=True) if stands}
-    far = {id(gap) for gap in gaps if id(gap) in told and gap.beyond.is_ahead}
-    is_look = level < LEVEL
-    near = {id(g) for g in gaps if g.beyond.is_behind and (id(g) in told or not is_look)}
-    by_pairs = {gap.pairs: [g for g in gaps if g.pairs == gap.pairs] for gap in gaps}
-    holding = [pairs for pairs, own in by_pairs.items() if all(id(gap) in far for gap in own)]
-    refuted = [pairs for pairs, own in by_pairs.items() if _keeps_up(own, near)]
     if len(holding) == len(by_pairs):
         return PaperVerdict.HOLDS, f"every delta rule is ahead of every decay by more than {points}"
     if holding:
-        return (
-            PaperVerdict.HOLDS_WHERE,
-            f"with {_and(holding)} pairs every decay is {points} behind",
-        )
+        words = f"with {' and '.join(map(str, holding))} pairs every decay is {points} behind"
+        return PaperVerdict.HOLDS_WHERE, words
     if len(refuted) == len(by_pairs):
-        words = f"with {_and(refuted)} pairs a decay comes within {points} of every delta rule"
+        at = " and ".join(map(str, refuted))
+        words = f"with {at} pairs a decay comes within {points} of every delta rule"
         return PaperVerdict.DOES_NOT_HOLD, words
     return PaperVerdict.NOT_RESOLVABLE, "the seeds do not tell"
-
-
-def _keeps_up(gaps: Sequence[Gap], near: Collection[int]) -> bool:
-    """Whether one decay lies within the margin of every delta rule.
-
-    Args:
-        gaps: all gaps at one number of pairs.
-        near: ids of gaps whose decay lies within the margin.
-    """
-    decays = {gap.decay for gap in gaps}
-    return any(all(id(g) in near for g in gaps if g.decay == decay) for decay in decays)
-
-
-def _gap(pairs: int, delta: str, decay: str, arms: Mapping[str, Arm], margin: float) -> Gap:
-    one, other = runs_from(arms[delta].runs), runs_from(arms[decay].runs)
-    less = {seed: None if s is None else s - margin for seed, s in one.scores.items()}
-    difference = compare(one, other)
-    beyond = compare(replace(one, scores=less, right={}), other)
-    assert difference is not None and beyond is not None  # two seeds or more
-    return Gap(pairs=pairs, delta=delta, decay=decay, difference=difference, beyond=beyond)
-
-
-def _and(numbers: Sequence[int]) -> str:
-    return " and ".join(map(str, numbers))

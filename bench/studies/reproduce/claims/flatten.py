@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
 
+from attentions import Attention
 from bench.measuring.weights import weights
 from bench.publishing.charts.plain import Curves
 from bench.studies.diagnostics.measures import effective_rank, entropy, rank
 from bench.studies.diagnostics.samples import Size, normal
 from bench.studies.reproduce.claims.registry import Lab, register_claim
-from bench.studies.reproduce.claims.samples import core_of, row_over
-from bench.studies.reproduce.stored import Finding
+from bench.studies.reproduce.claims.samples import by_name, core_of, falls, holds_where, row_over
+from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
+
+_SOFTMAX = 0.0
+"""Stands for softmax among the focusing factors."""
 
 
 @register_claim("flatten-focusing-sharpens")
@@ -32,28 +38,23 @@ def focusing_sharpens(
         spreads: standard deviations of the entries of q and k.
         num_seeds: of queries and keys.
     """
-    size = Size(head_dim=32, num_tokens=196)
-    focused: dict[tuple[float, float], list[float]] = {}
-    softmax: dict[float, list[float]] = {}
-    for spread in lab.steps(spreads, "spread"):
-        for seed in range(num_seeds):
-            q, k = spread * normal(size, seed, 0), spread * normal(size, seed, 1)
-            own = entropy(weights(core_of("softmax", size), q, k), relative=True)
-            softmax.setdefault(spread, []).append(own.mean().item())
-            for factor in factors:
-                core = core_of("flatten", size, seed, focusing_factor=factor, norm_over="head")
-                own = entropy(weights(core, q, k), relative=True)
-                focused.setdefault((spread, factor), []).append(own.mean().item())
+    found = {
+        spread: by_name(_entropies(factors, spread, seed) for seed in range(num_seeds))
+        for spread in lab.steps(spreads, "spread")
+    }
+    softmax = {spread: own[_SOFTMAX] for spread, own in found.items()}
     rows = [
-        row_over(f"focusing factor {factor:g}, spread {spread:g}", focused[spread, factor])
+        row_over(f"focusing factor {factor:g}, spread {spread:g}", found[spread][factor])
         for spread in spreads
         for factor in factors
     ]
-    rows += [row_over(f"softmax, spread {spread:g}", softmax[spread]) for spread in spreads]
-    holds = [s for s in spreads if _is_sharper(s, factors, focused, softmax)]
+    rows += [row_over(f"softmax, spread {spread:g}", own) for spread, own in softmax.items()]
+    # Entropy falls with each factor, and at the last is below softmax's.
+    steps = [*itertools.pairwise(factors), (_SOFTMAX, factors[-1])]
+    holds = [s for s in spreads if all(falls(found[s][a], found[s][b]) for a, b in steps)]
     fails = [s for s in spreads if s not in holds]
-    first, last = (row_over("", focused[spreads[0], f]).value for f in (factors[0], factors[-1]))
-    blunt, sharp = (row_over("", softmax[s]).value for s in (min(spreads), max(spreads)))
+    first, *_, last = (mean(found[spreads[0]][factor]) for factor in factors)
+    blunt, sharp = (mean(softmax[end(spreads)]) for end in (min, max))
     words = (
         f"entropy / ln N is {first:.3f} at factor {factors[0]:g} and {last:.3f} at "
         f"{factors[-1]:g}; that of softmax is {blunt:.3f} to {sharp:.3f}, at spreads of q and k of "
@@ -61,15 +62,11 @@ def focusing_sharpens(
     )
     if holds and fails:
         words = f"the spread is {' or '.join(f'{s:g}' for s in holds)}: {words}"
-    verdict = PaperVerdict.DOES_NOT_HOLD
-    if holds:
-        verdict = PaperVerdict.HOLDS_WHERE if fails else PaperVerdict.HOLDS
-    lines = {"flatten": [[f, sum(focused[spreads[0], f]) / num_seeds] for f in factors]} | {
-        f"softmax, spread {spread:g}": [[f, sum(own) / num_seeds] for f in factors]
-        for spread, own in softmax.items()
-    }
+    lines = {"flatten": [[factor, mean(found[spreads[0]][factor])] for factor in factors]}
+    for spread, own in softmax.items():
+        lines[f"softmax, spread {spread:g}"] = [[factor, mean(own)] for factor in factors]
     return Finding(
-        verdict=verdict,
+        verdict=holds_where(holds, fails),
         words=words,
         rows=tuple(rows),
         unit="entropy / ln N",
@@ -82,40 +79,30 @@ def focusing_sharpens(
     )
 
 
-def _is_sharper(
-    spread: float,
-    factors: list[float],
-    focused: dict[tuple[float, float], list[float]],
-    softmax: dict[float, list[float]],
-) -> bool:
-    """Whether, at a spread, entropy falls with each factor and at the last is below softmax's."""
-    pairs = [
-        (focused[spread, low], focused[spread, high]) for low, high in itertools.pairwise(factors)
-    ]
-    pairs.append((softmax[spread], focused[spread, factors[-1]]))
-    steps = [row_over("", [b - a for a, b in zip(*pair, strict=True)]) for pair in pairs]
-    return all(step.high is not None and step.high < 0 for step in steps)
+def _entropies(factors: Sequence[float], spread: float, seed: int) -> dict[float, float]:
+    """Mean entropy / ln N by the focusing factor, and of softmax."""
+    size = Size(head_dim=32, num_tokens=196)
+    q, k = spread * normal(size, seed, 0), spread * normal(size, seed, 1)
+    cores: dict[float, Attention] = {_SOFTMAX: core_of("softmax", size)}
+    for factor in factors:
+        cores[factor] = core_of("flatten", size, seed, focusing_factor=factor, norm_over="head")
+    return {
+        factor: entropy(weights(core, q, k), relative=True).mean().item()
+        for factor, core in cores.items()
+    }
 
 
 @register_claim("flatten-convolution-restores-rank")
 def convolution_restores_rank(lab: Lab, *, side: int, num_seeds: int) -> Finding:
     """Ranks of one channel's N x N map: attention, the convolution, and their sum."""
     size = Size(num_heads=1, head_dim=32, num_tokens=side * side)
-    names = ("flatten", "flatten and convolution", "convolution alone", "softmax")
-    ranks: dict[str, list[float]] = {name: [] for name in names}
-    effective: dict[str, list[float]] = {name: [] for name in names}
-    for seed in lab.steps(range(num_seeds), "seed"):
-        q, k = normal(size, seed, 0), normal(size, seed, 1)
-        attention = weights(core_of("flatten", size, seed), q, k)[0, 0]
-        convolution = _convolution(side, seed)
-        softmax = weights(core_of("softmax", size), q, k)[0, 0]
-        matrices = (attention, attention + convolution, convolution, softmax)
-        for name, matrix in zip(names, matrices, strict=True):
-            ranks[name].append(rank(matrix).item())
-            effective[name].append(effective_rank(matrix).item())
-    rows = [row_over(f"{name}, rank", ranks[name]) for name in names]
-    rows += [row_over(f"{name}, effective rank", effective[name]) for name in names]
-    alone, both, convolution_alone, _ = (row.value for row in rows[: len(names)])
+    matrices = [_matrices(size, side, seed) for seed in lab.steps(range(num_seeds), "seed")]
+    rows = [
+        row_over(f"{name}, {what}", (measure(own[name]).item() for own in matrices))
+        for what, measure in (("rank", rank), ("effective rank", effective_rank))
+        for name in matrices[0]
+    ]
+    alone, both, convolution_alone = (row.value for row in rows[:3])
     holds = alone <= size.head_dim < both == convolution_alone
     words = (
         f"the rank rises from {alone:.0f}, at most head_dim, to {both:.0f} of {side * side}; the "
@@ -125,11 +112,19 @@ def convolution_restores_rank(lab: Lab, *, side: int, num_seeds: int) -> Finding
     return Finding(verdict=verdict, words=words, rows=tuple(rows), unit="rank")
 
 
-def _convolution(side: int, seed: int) -> Tensor:
-    """(N, N): a 5 x 5 depthwise convolution of one channel, as torch draws it, without its bias."""
+def _matrices(size: Size, side: int, seed: int) -> dict[str, Tensor]:
+    """(N, N) each; the convolution is 5 x 5 and depthwise, as torch draws it, without its bias."""
+    q, k = normal(size, seed, 0), normal(size, seed, 1)
+    attention = weights(core_of("flatten", size, seed), q, k)[0, 0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layer = nn.Conv2d(1, 1, 5, padding=2, bias=False).double()
     images = torch.eye(side * side, dtype=torch.float64).view(-1, 1, side, side)
     with torch.no_grad():
-        return layer(images).flatten(1).T  # type: ignore[no-any-return]
+        convolution = layer(images).flatten(1).T
+    return {
+        "flatten": attention,
+        "flatten and convolution": attention + convolution,
+        "convolution alone": convolution,
+        "softmax": weights(core_of("softmax", size), q, k)[0, 0],
+    }

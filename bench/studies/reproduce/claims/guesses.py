@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
-from bench.measuring.tasks.base import Split, build_task
+from bench.measuring.tasks.base import Split, Task, build_task
 from bench.measuring.tasks.listops import ListOps
 from bench.studies.reproduce.claims.registry import Lab, register_claim
-from bench.studies.reproduce.stored import Finding, entry_of
+from bench.studies.reproduce.findings import Finding
+from bench.studies.reproduce.runs import entry_of
 from bench.studies.reproduce.verdicts import PaperVerdict, share_interval
 
 _AT_ONCE = 250
@@ -19,12 +20,9 @@ _AT_ONCE = 250
 @register_claim("task-guess")
 def task_guess(lab: Lab, *, task: str, overrides: dict[str, Any]) -> Finding:
     """The score of a task's stated guess, which follows from its settings."""
-    settings = entry_of("task", task) | overrides
-    built = build_task(settings.pop("task"), settings)
-    chance = built.chance()
-    return Finding(
-        verdict=PaperVerdict.HOLDS, words=f"by its settings: {built.guess}", value=chance
-    )
+    built = _built(task, overrides)
+    words = f"by its settings: {built.guess}"
+    return Finding(verdict=PaperVerdict.HOLDS, words=words, value=built.chance())
 
 
 @register_claim("listops-constant-answer")
@@ -45,8 +43,7 @@ _COUNTED: dict[int, Counter[int]] = {}
 def _counts(lab: Lab, num_examples: int) -> Counter[int]:
     """How often each value is the answer."""
     if num_examples not in _COUNTED:
-        settings = entry_of("task", "listops")
-        task = build_task(settings.pop("task"), settings)
+        task = _built("listops", {})
         assert isinstance(task, ListOps)
         stream = torch.Generator().manual_seed(0)
         counts: Counter[int] = Counter()
@@ -54,3 +51,8 @@ def _counts(lab: Lab, num_examples: int) -> Counter[int]:
             counts.update(task.draw(_AT_ONCE, Split.TEST, stream).targets.flatten().tolist())
         _COUNTED[num_examples] = counts
     return _COUNTED[num_examples]
+
+
+def _built(task: str, overrides: dict[str, Any]) -> Task:
+    settings = entry_of("task", task) | overrides
+    return build_task(settings.pop("task"), settings)

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 import torch
-from torch import Tensor
 
 from attentions import Attention
 from bench.measuring.weights import weights
 from bench.studies.diagnostics.measures import entropy, rank_correlation
 from bench.studies.diagnostics.samples import Size, normal
 from bench.studies.reproduce.claims.registry import Lab, register_claim
-from bench.studies.reproduce.claims.samples import core_of, row_over
-from bench.studies.reproduce.stored import Finding
+from bench.studies.reproduce.claims.samples import by_name, core_of, falls, gaps, row_over
+from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 _TRAINED = "hedgehog, trained to match"
@@ -34,27 +33,19 @@ def spiky_and_monotone(
         num_steps: of training Hedgehog's map on weights of softmax, on fresh queries and keys.
         num_seeds: of queries, keys and maps.
     """
-    size = Size()
-    spread: dict[str, list[float]] = {}
-    order: dict[str, list[float]] = {}
-    for seed in lab.steps(range(num_seeds), "seed"):
-        q, k = std * normal(size, seed, 0), std * normal(size, seed, 1)
-        scores = q @ k.mT
-        cores = {name: core_of(name, size, seed) for name in ("softmax", "hedgehog", *rows)}
-        cores[_TRAINED] = _trained(size, std, num_steps, seed)
-        for name, core in cores.items():
-            with torch.no_grad():
-                w = weights(core, q, k)
-            spread.setdefault(name, []).append(entropy(w, relative=True).mean().item())
-            order.setdefault(name, []).append(rank_correlation(w, scores).mean().item())
-    entropies = {name: row_over(f"{name}, entropy / ln N", own) for name, own in spread.items()}
-    orders = {
-        name: row_over(f"{name}, rank correlation with q . k", o) for name, o in order.items()
-    }
+    names = ("softmax", "hedgehog", *rows)
+    seeds = lab.steps(range(num_seeds), "seed")
+    found = [_numbers(names, Size(), std, num_steps, seed) for seed in seeds]
+    spread, order = (by_name(own[place] for own in found) for place in (0, 1))
     verdict, words = judged(spread, order, rows)
-    numbers = (*entropies.values(), *orders.values())
     return Finding(
-        verdict=verdict, words=words, rows=numbers, unit="entropy / ln N, or correlation"
+        verdict=verdict,
+        words=words,
+        rows=(
+            *(row_over(f"{name}, entropy / ln N", own) for name, own in spread.items()),
+            *(row_over(f"{name}, rank correlation with q . k", o) for name, o in order.items()),
+        ),
+        unit="entropy / ln N, or correlation",
     )
 
 
@@ -74,22 +65,13 @@ def judged(
     """
     target = spread["softmax"]
     distances = {
-        "spiky": {
-            n: [abs(a - b) for a, b in zip(o, target, strict=True)] for n, o in spread.items()
-        },
+        "spiky": {name: [*map(abs, gaps(target, own))] for name, own in spread.items()},
         "monotone": {name: [1 - value for value in own] for name, own in order.items()},
     }
-    uniform = {
-        "spiky": [1 - value for value in spread[_TRAINED]],
-        "monotone": list(order[_TRAINED]),
-    }
-    lacking = [
-        name for name, own in distances.items() if not _is_less(own[_TRAINED], uniform[name])
-    ]
+    uniform = {"spiky": [1 - value for value in spread[_TRAINED]], "monotone": order[_TRAINED]}
+    lacking = [name for name, own in distances.items() if not falls(uniform[name], own[_TRAINED])]
     as_near = [
-        row
-        for row in rows
-        if not all(_is_less(own[_TRAINED], own[row]) for own in distances.values())
+        row for row in rows if not all(falls(d[row], d[_TRAINED]) for d in distances.values())
     ]
     entropy_of, order_of = ({n: mean(own) for n, own in x.items()} for x in (spread, order))
     words = (
@@ -110,10 +92,19 @@ def judged(
     return PaperVerdict.HOLDS, words
 
 
-def _is_less(first: Sequence[float], second: Sequence[float]) -> bool:
-    """Whether the first is less, by the 95 % interval of the difference seed by seed."""
-    gap = row_over("", [a - b for a, b in zip(first, second, strict=True)])
-    return gap.high is not None and gap.high < 0
+def _numbers(
+    rows: Sequence[str], size: Size, std: float, num_steps: int, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Entropy / ln N, and rank correlation with q . k, of one seed by row."""
+    q, k = std * normal(size, seed, 0), std * normal(size, seed, 1)
+    cores = {name: core_of(name, size, seed) for name in rows}
+    cores[_TRAINED] = _trained(size, std, num_steps, seed)
+    with torch.no_grad():
+        found = {name: weights(core, q, k) for name, core in cores.items()}
+        return (
+            {name: entropy(w, relative=True).mean().item() for name, w in found.items()},
+            {name: rank_correlation(w, q @ k.mT).mean().item() for name, w in found.items()},
+        )
 
 
 def _trained(size: Size, std: float, num_steps: int, seed: int) -> Attention:
@@ -121,7 +112,10 @@ def _trained(size: Size, std: float, num_steps: int, seed: int) -> Attention:
     core, teacher = core_of("hedgehog", size, seed), core_of("softmax", size)
     optimiser = torch.optim.Adam(core.parameters(), lr=0.01)
     for step in range(num_steps):
-        q, k = _batch(size, std, seed, step)
+        # None of these queries and keys, (B, H, N, D) each, are those of the test.
+        stream = torch.Generator().manual_seed(10_000 + 1000 * seed + step)
+        shape = (2, _BATCH, size.num_heads, size.num_tokens, size.head_dim)
+        q, k = std * torch.randn(shape, generator=stream, dtype=torch.float64)
         with torch.no_grad():
             target = weights(teacher, q, k)
         loss = -(target * weights(core, q, k).clamp(min=1e-12).log()).sum(-1).mean()
@@ -129,11 +123,3 @@ def _trained(size: Size, std: float, num_steps: int, seed: int) -> Attention:
         loss.backward()
         optimiser.step()
     return core
-
-
-def _batch(size: Size, std: float, seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Queries and keys of a training step, (B, H, N, D) each; none are those of the test."""
-    stream = torch.Generator().manual_seed(10_000 + 1000 * seed + step)
-    shape = (2, _BATCH, size.num_heads, size.num_tokens, size.head_dim)
-    q, k = std * torch.randn(shape, generator=stream, dtype=torch.float64)
-    return q, k

@@ -7,8 +7,9 @@ from dataclasses import replace
 from bench.measuring.costs.estimate import peak_bytes_of
 from bench.measuring.costs.growth import default_cell
 from bench.studies.reproduce.claims.registry import Lab, register_claim
-from bench.studies.reproduce.stored import Finding, FindingRow, entry_of
-from bench.studies.reproduce.verdicts import PaperVerdict
+from bench.studies.reproduce.claims.samples import holds_where
+from bench.studies.reproduce.findings import Finding, FindingRow
+from bench.studies.reproduce.runs import entry_of
 
 
 @register_claim("nalaformer-memory-at-70k")
@@ -32,14 +33,12 @@ def memory_at_70k(
         change = own / _peak(name, num_tokens) - 1
         rows.append(FindingRow(name=f"change against {name}, %", value=100 * change))
         (holds if change <= claimed else fails).append(f"{name} ({100 * change:+.1f} %)")
-    words = (
-        f"the baseline is {' or '.join(holds) or 'none of these'}; not against "
-        f"{', '.join(fails) or 'any'}. The abstract names none"
-    )
-    verdict = PaperVerdict.HOLDS_WHERE if holds and fails else PaperVerdict.HOLDS if holds else None
     return Finding(
-        verdict=verdict or PaperVerdict.DOES_NOT_HOLD,
-        words=words,
+        verdict=holds_where(holds, fails),
+        words=(
+            f"the baseline is {' or '.join(holds) or 'none of these'}; not against "
+            f"{', '.join(fails) or 'any'}. The abstract names none"
+        ),
         rows=tuple(rows),
         unit="by a dry run: 1 sequence, 8 heads of 64, float32",
     )

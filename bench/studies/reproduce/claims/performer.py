@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from attentions.maths.orthogonal import orthogonal_gaussian
-from bench.studies.diagnostics.measures import mean_with_interval
 from bench.studies.diagnostics.samples import Size, normal
 from bench.studies.reproduce.claims.registry import Lab, register_claim
-from bench.studies.reproduce.stored import Finding, FindingRow
+from bench.studies.reproduce.claims.samples import row_over
+from bench.studies.reproduce.findings import Finding, FindingRow
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 
@@ -33,39 +33,35 @@ def performer_unbiased(
         num_groups: number of groups of projections; the interval is over the means of groups.
     """
     size = Size(num_heads=1, num_tokens=32)
-    rows: list[FindingRow] = []
-    biased = []
-    for norm, count in lab.steps([(n, f) for n in norms for f in num_features], "size"):
+    sizes = [(norm, count) for norm in norms for count in num_features]
+    kernels, ratios, errors = {}, {}, {}
+    for norm, count in lab.steps(sizes, "size"):
         kernel, ratio, error = _biases(size, norm, count, num_draws, num_groups)
-        name = f"{count} features, norm {norm:g}"
-        rows += [
-            _row(f"{name}: bias of the kernel, % of it", 100 * kernel),
-            _row(f"{name}: bias of the weights, total variation", ratio),
-            FindingRow(name=f"{name}: error of one draw, % of the kernel", value=100 * error),
-        ]
-        low, high = rows[-3].low, rows[-3].high
-        if low is not None and high is not None and not low <= 0 <= high:
-            biased.append(name)
-    head_dim = size.head_dim
-    limit = math.floor(head_dim * math.log(head_dim))
-    worst = max((row for row in rows if "weights" in row.name), key=lambda row: row.value)
-    errors = [row for row in rows if "one draw" in row.name]
+        at = f"{count} features, norm {norm:g}"
+        kernels[at] = row_over(f"{at}: bias of the kernel, % of it", (100 * kernel).tolist())
+        ratios[at] = row_over(f"{at}: bias of the weights, total variation", ratio.tolist())
+        name = f"{at}: error of one draw, % of the kernel"
+        errors[at] = FindingRow(name=name, value=100 * error)
+    biased = [at for at, row in kernels.items() if (row.low or 0.0) > 0 or (row.high or 0.0) < 0]
+    worst = max(ratios, key=lambda at: ratios[at].value)
+    of_one_draw = [row.value for row in errors.values()]
     words = (
         f"with {min(num_features)} to {max(num_features)} features (D ln D is "
-        f"{limit}), every interval of its bias holds 0"
+        f"{math.floor(size.head_dim * math.log(size.head_dim))}), every interval of its bias holds "
+        "0"
         if not biased
         else f"the kernel's bias has an interval without 0 at {', '.join(biased)}"
     )
     words += (
-        f"; the weights, a ratio, are biased by up to {worst.value:.2f} in total variation "
-        f"({worst.name.split(':')[0]}), and one draw is off by {errors[0].value:.0f} to "
-        f"{max(row.value for row in errors):.0f} %"
+        f"; the weights, a ratio, are biased by up to {ratios[worst].value:.2f} in total variation "
+        f"({worst}), and one draw is off by {of_one_draw[0]:.0f} to {max(of_one_draw):.0f} %"
     )
-    # One interval of twenty may miss 0 by chance alone.
-    is_unbiased = len(biased) <= 1 + len(errors) // 20
-    verdict = PaperVerdict.HOLDS_WHERE if is_unbiased else PaperVerdict.DOES_NOT_HOLD
-    prefix = "the kernel is meant and not the weights that it gives: " if is_unbiased else ""
-    return Finding(verdict=verdict, words=prefix + words, rows=tuple(rows), unit="see the row")
+    verdict = PaperVerdict.DOES_NOT_HOLD
+    if len(biased) <= 1 + len(sizes) // 20:  # one interval of twenty may miss 0 by chance alone
+        verdict = PaperVerdict.HOLDS_WHERE
+        words = f"the kernel is meant and not the weights that it gives: {words}"
+    rows = tuple(rows[at] for at in kernels for rows in (kernels, ratios, errors))
+    return Finding(verdict=verdict, words=words, rows=rows, unit="see the row")
 
 
 def _biases(
@@ -75,7 +71,8 @@ def _biases(
 
     Bias is the mean relative error of the kernel, and the weights' total variation from softmax's.
     """
-    q, k = (x[0, 0] / x[0, 0].norm(dim=-1, keepdim=True) * norm for x in _pair(size))
+    pair = (normal(size, 0, purpose)[0, 0] for purpose in (0, 1))
+    q, k = (x / x.norm(dim=-1, keepdim=True) * norm for x in pair)
     scale = size.head_dim**-0.25
     exact = (q @ k.T * scale**2).exp()
     softmax = exact / exact.sum(dim=-1, keepdim=True)
@@ -95,23 +92,11 @@ def _biases(
             squares += (estimate / exact - 1).square().mean().item()
         kernel_means.append((total / per_group / exact - 1).mean())
         group_weights.append((sums / per_group - softmax).abs().sum(dim=-1).mean() / 2)
-    return (
-        torch.stack(kernel_means),
-        torch.stack(group_weights),
-        math.sqrt(squares / (per_group * num_groups)),
-    )
-
-
-def _pair(size: Size) -> tuple[Tensor, Tensor]:
-    return normal(size, 0, 0), normal(size, 0, 1)
+    error = math.sqrt(squares / (per_group * num_groups))
+    return torch.stack(kernel_means), torch.stack(group_weights), error
 
 
 def _features(x: Tensor, rows: Tensor) -> Tensor:
     """exp(w . x - x^2 / 2) / sqrt(F)."""
     squares = x.square().sum(dim=-1, keepdim=True) / 2
     return (x @ rows.T - squares).exp() / math.sqrt(len(rows))
-
-
-def _row(name: str, samples: Tensor) -> FindingRow:
-    mean, low, high = mean_with_interval(samples)
-    return FindingRow(name=name, value=mean, low=low, high=high)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,14 +21,16 @@ from bench.measuring.plan import PlannedCell
 from bench.measuring.worker.jobs import Interrupt
 from bench.studies.rates.rows import trainable
 from bench.studies.rates.tuned import Arm, tuned
-from bench.studies.reproduce.stored import Finding, entry_of
+from bench.studies.reproduce.findings import Finding
+from bench.studies.reproduce.runs import entry_of
 from bench.studies.reproduce.training import config_for
 from bench.studies.session import Session, Stopped
 
 T = TypeVar("T")
 Function = Callable[..., Finding]
 _REGISTRY: dict[str, Function] = {}
-_NOT_CLAIMS = {"registry", "samples", "sequential"}
+ARMS = ("bench.studies.reproduce.arms",)
+"""Plug-in with the mechanisms that only a comparison needs."""
 
 
 @dataclass(eq=False)
@@ -38,7 +40,7 @@ class Lab:
     Attributes:
         session: trains, and shows progress.
         out: where records go.
-        earlier_s: training time, in seconds, of runs that earlier commands stored.
+        earlier: training time, in seconds, of each run that an earlier command stored, by key.
         kept: records of other stores that count as this one's.
         since: records that started earlier are ignored; UTC, ISO 8601, or empty.
         until: when to stop training; None: at Ctrl-C.
@@ -48,7 +50,7 @@ class Lab:
 
     session: Session
     out: Path
-    earlier_s: float = 0.0
+    earlier: dict[str, float] = field(default_factory=dict)
     kept: tuple[Record, ...] = ()
     since: str = ""
     until: Interrupt | None = None
@@ -64,44 +66,12 @@ class Lab:
                 status.update(f"{words} {number + 1} of {len(items)}, {left} left")
                 yield item
 
-    def scores(
-        self,
-        rows: Mapping[str, dict[str, Any]],
-        task: str,
-        settings: Mapping[str, Any],
-        seeds: Iterable[int],
-        plugins: Sequence[str] = (),
-    ) -> dict[str, list[float]]:
-        """Train rows on a task; returns test scores by label, in the order of the seeds.
-
-        Args:
-            rows: by label, a mechanism and its hyperparameters, as `row` gives them.
-            task: an entry of conf/task.
-            settings: what differs from it.
-            seeds: of each run.
-            plugins: modules that register mechanisms.
-
-        Raises:
-            Stopped: by Ctrl-C, or `until` came.
-            ConfigError: a run ended without a score.
-        """
-        label, config = self._asked(rows, task, settings, seeds, plugins)
-        found: dict[tuple[str, int], float] = {}
-        for record in self._train(config, self.session.plan(config)).values():
-            if isinstance(record.result, Quality):
-                found[record.cell.entry, record.cell.task.seed] = record.result.accuracy
-        for name in rows:
-            for seed in config.axes.seed:
-                if (name, seed) not in found:
-                    raise self._without_a_score(name, label, seed)
-        return {name: [found[name, seed] for seed in config.axes.seed] for name in rows}
-
     def tuned(
         self,
         rows: Mapping[str, dict[str, Any]],
         task: str,
         settings: Mapping[str, Any],
-        seeds: Iterable[int],
+        seeds: Sequence[int],
         plugins: Sequence[str] = (),
     ) -> dict[str, Arm]:
         """Train rows on a task, each at a rate that is searched for it at exactly these settings.
@@ -117,50 +87,36 @@ class Lab:
             Stopped: by Ctrl-C, or `until` came.
             ConfigError: a run ended without a score.
         """
-        label, config = self._asked(rows, task, settings, seeds, plugins)
+        label = f"{task}{''.join(f' {key}={value}' for key, value in settings.items())}"
+        tasks = {label: entry_of("task", task) | dict(settings)}
+        config = config_for(self.out, rows, tasks, seeds, plugins)
 
         def train(cells: Sequence[Cell]) -> dict[str, Record]:
             return self._train(config, [PlannedCell(cell=cell) for cell in cells])
 
-        arms = tuned(trainable(config, self.session), config.axes.seed, train)
+        arms = tuned(trainable(config, self.session), seeds, train)
         for arm in arms.values():
-            for seed in config.axes.seed:
+            for seed in seeds:
                 if seed not in arm.runs:
-                    raise self._without_a_score(arm.name, label, seed)
+                    raise ConfigError(
+                        f"{arm.name} on {label} under seed {seed} ended without a score; "
+                        f"{self.out}/records says why."
+                    )
         return arms
 
-    def _asked(
-        self,
-        rows: Mapping[str, dict[str, Any]],
-        task: str,
-        settings: Mapping[str, Any],
-        seeds: Iterable[int],
-        plugins: Sequence[str],
-    ) -> tuple[str, SweepConfig]:
-        """The task in words, and the sweep that trains rows on it."""
-        label = f"{task}{''.join(f' {key}={value}' for key, value in settings.items())}"
-        tasks = {label: entry_of("task", task) | dict(settings)}
-        return label, config_for(self.out, rows, tasks, tuple(seeds), plugins)
-
     def _train(self, config: SweepConfig, planned: Sequence[PlannedCell]) -> dict[str, Record]:
-        """The newest record of each run, by key; adds earlier commands' time to `earlier_s`."""
+        """The newest record of each run, by key; keeps earlier commands' time."""
         trained = self.session.train(
             config, planned, until=self.until, kept=self.kept, since=self.since
         )
         if trained.is_interrupted:
             raise Stopped
-        self.earlier_s += sum(
-            record.result.train_s or 0.0
-            for record in trained.by_key.values()
+        self.earlier |= {
+            key: record.result.train_s or 0.0
+            for key, record in trained.by_key.items()
             if isinstance(record.result, Quality) and record.sweep != self.session.sweep_id
-        )
+        }
         return trained.by_key
-
-    def _without_a_score(self, name: str, label: str, seed: int) -> ConfigError:
-        return ConfigError(
-            f"{name} on {label} under seed {seed} ended without a score; {self.out}/records says "
-            "why."
-        )
 
 
 def row(entry: str, **settings: Any) -> dict[str, Any]:
@@ -189,8 +145,7 @@ def claim_names() -> tuple[str, ...]:
     """All registered names, sorted."""
     package = importlib.import_module("bench.studies.reproduce.claims")
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in _NOT_CLAIMS:
-            importlib.import_module(f"{package.__name__}.{module.name}")
+        importlib.import_module(f"{package.__name__}.{module.name}")
     return tuple(sorted(_REGISTRY))
 
 
@@ -212,7 +167,7 @@ def settings_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: a setting that it does not take, or one that it needs and does not get.
     """
-    parameters = list(inspect.signature(claim_function(name)).parameters.values())[1:]  # the lab
+    _, *parameters = inspect.signature(claim_function(name)).parameters.values()  # without the lab
     known = [parameter.name for parameter in parameters]
     for key in given:
         if key not in known:

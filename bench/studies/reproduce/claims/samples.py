@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
 from attentions import Attention
+from bench.core.comparison import Difference
+from bench.core.seed_runs import FEWEST_SEEDS
 from bench.studies.diagnostics.measures import mean_with_interval
 from bench.studies.diagnostics.samples import Size, build_core
 from bench.studies.rates.tuned import Arm
-from bench.studies.reproduce import verdicts
-from bench.studies.reproduce.runs import ends_of, steps_of
-from bench.studies.reproduce.stored import FindingRow, entry_of
+from bench.studies.reproduce.findings import FindingRow
+from bench.studies.reproduce.runs import ends_of, entry_of, steps_of
+from bench.studies.reproduce.verdicts import PaperVerdict, seeds_missing
+
+K = TypeVar("K")
 
 
 def core_of(entry: str, size: Size, seed: int = 0, **settings: object) -> Attention:
@@ -26,7 +31,7 @@ def core_of(entry: str, size: Size, seed: int = 0, **settings: object) -> Attent
     return build_core(entry, chosen.pop("mechanism"), chosen, size, seed)
 
 
-def row_over(name: str, samples: Sequence[float], *, most: float | None = None) -> FindingRow:
+def row_over(name: str, samples: Iterable[float], *, most: float | None = None) -> FindingRow:
     """A mean with its interval over seeds.
 
     Args:
@@ -34,22 +39,66 @@ def row_over(name: str, samples: Sequence[float], *, most: float | None = None) 
         samples: one per seed.
         most: largest possible score, to which the interval is clipped, as to 0; None: no clipping.
     """
-    mean, low, high = mean_with_interval(torch.tensor(samples, dtype=torch.float64))
+    mean, low, high = mean_with_interval(torch.tensor([*samples], dtype=torch.float64))
     if most is not None:
         low, high = max(low, 0.0), min(high, most)
     return FindingRow(name=name, value=mean, low=low, high=high)
 
 
-def trained_row(name: str, arm: Arm) -> FindingRow:
+def by_name(found: Iterable[Mapping[K, float]]) -> dict[K, list[float]]:
+    """Numbers of each name, in the order of the seeds.
+
+    Args:
+        found: numbers by name, of one seed each.
+    """
+    numbers: dict[K, list[float]] = {}
+    for own in found:
+        for name, number in own.items():
+            numbers.setdefault(name, []).append(number)
+    return numbers
+
+
+def gaps(first: Sequence[float], second: Sequence[float]) -> list[float]:
+    """Second less first, seed by seed."""
+    return [b - a for a, b in zip(first, second, strict=True)]
+
+
+def falls(first: Sequence[float], second: Sequence[float], by: float = 0.0) -> bool:
+    """Whether the second is less by more than `by`: the 95 % interval of the difference says so."""
+    high = row_over("", gaps(first, second)).high
+    return high is not None and high < -by
+
+
+def holds_where(holds: Sequence[object], fails: Sequence[object]) -> PaperVerdict:
+    """The verdict from the cases in which a sentence holds, and those in which it does not."""
+    if not holds:
+        return PaperVerdict.DOES_NOT_HOLD
+    return PaperVerdict.HOLDS_WHERE if fails else PaperVerdict.HOLDS
+
+
+def difference_row(name: str, found: Difference, scale: float = 1.0) -> FindingRow:
+    """A difference of two arms with its interval, in units of 1 / `scale`."""
+    mean, low, high = (scale * x for x in (found.mean or 0.0, found.low, found.high))
+    return FindingRow(name=name, value=mean, low=low, high=high)
+
+
+def in_points(found: Difference) -> str:
+    """As ``+0.3 points (-0.1 to +0.7)``, of a difference of shares of right answers."""
+    row = difference_row("", found, 100)
+    return f"{row.value:+.1f} points ({row.low:+.1f} to {row.high:+.1f})"
+
+
+def trained_row(name: str, arm: Arm, scale: float = 1.0) -> FindingRow:
     """The scores of an arm, and how it was trained.
 
     Args:
         name: what was measured.
         arm: trained under several seeds.
+        scale: 100 for scores in percent.
     """
     runs = list(arm.runs.values())
     return replace(
-        row_over(name, arm.scores, most=1),
+        row_over(name, (scale * score for score in arm.scores), most=scale),
         rate=arm.rate,
         rate_chosen="the task's own" if arm.is_control else "searched",
         steps=f"{steps_of(runs)} of {arm.num_steps:,}",
@@ -58,13 +107,28 @@ def trained_row(name: str, arm: Arm) -> FindingRow:
     )
 
 
-def judged_arm(name: str, arm: Arm) -> verdicts.Arm:
-    """Numbers of an arm that a verdict needs."""
-    return verdicts.Arm(
-        name=name,
-        is_tuned=arm.is_tuned,
-        stuck=tuple(bool(run.stuck_at) for run in arm.runs.values()),
-        scores=tuple(arm.scores),
-        is_control=arm.is_control,
-        not_learned=arm.not_learned,
-    )
+def why_no_verdict(arms: Sequence[Arm]) -> tuple[PaperVerdict, str] | None:
+    """Reason given in place of a verdict; None if the comparison may have one.
+
+    A sentence is no stronger than its weakest arm: each needs enough seeds, its own searched rate,
+    and to have learned. Being stuck refutes nothing: more steps, or another rate, may help. Where
+    these were tried too, the words say that the task was not learned.
+    """
+    fewest = min(len(arm.scores) for arm in arms)
+    if fewest < FEWEST_SEEDS:
+        return PaperVerdict.ONE_SEED, seeds_missing(fewest).partition(":")[0]
+    stuck = [arm for arm in arms if arm.stuck and not arm.is_control]
+    if stuck:
+        return PaperVerdict.NO_VERDICT, "; ".join(
+            f"{arm.name}: {arm.not_learned}"
+            if arm.not_learned
+            else f"{arm.name} is stuck in {len(arm.stuck)} of {len(arm.runs)} seeds"
+            for arm in stuck
+        )
+    if untuned := [arm.name for arm in arms if not arm.is_tuned]:
+        rate, own = ("a rate that is", "its own")
+        if len(untuned) > 1:
+            rate, own = ("rates that are", "their own")
+        words = f"{', '.join(untuned)} at {rate} not {own} search's for this task and its steps"
+        return PaperVerdict.UNTUNED, words
+    return None

@@ -9,12 +9,9 @@ from typing import Any
 from bench.core.looks import Looks
 from bench.measuring.worker.jobs import Deadline
 from bench.studies.reproduce.claims.registry import Function, Lab
-from bench.studies.reproduce.stored import Finding
-from bench.studies.reproduce.verdicts import PaperVerdict
+from bench.studies.reproduce.findings import Finding
+from bench.studies.reproduce.verdicts import DECIDED
 from bench.studies.session import Stopped
-
-DECIDED = (PaperVerdict.HOLDS, PaperVerdict.DOES_NOT_HOLD, PaperVerdict.HOLDS_WHERE)
-"""Verdicts that end the looks. More seeds may end all others, such as `not resolvable`."""
 
 
 class BudgetSpent(Exception):
@@ -53,7 +50,6 @@ def decide(function: Function, lab: Lab, settings: Mapping[str, Any], looks: Loo
         if place > 1 and _is_over(lab):
             raise BudgetSpent(taken)
         lab.level = level
-        lab.earlier_s = 0.0  # the seeds of earlier looks are among those of this one
         try:
             found = function(lab, **{**settings, "seeds": list(range(number))})
         except Stopped:
@@ -65,14 +61,11 @@ def decide(function: Function, lab: Lab, settings: Mapping[str, Any], looks: Loo
             f"{number} seeds, level {level:.4f} of {looks.level:g}"
         )
         if found.verdict in DECIDED:
-            return _told(found, f"decided at {at}", looks)
+            return replace(found, words=f"decided at {at}: {found.words}", looks=looks.numbers)
         taken = f"not decided at {at}: {found.verdict}"
         lab.session.say(f"  {taken}")
-    return _told(found, f"not decided with {number} seeds at {at}", looks)
-
-
-def _told(found: Finding, how: str, looks: Looks) -> Finding:
-    return replace(found, words=f"{how}: {found.words}", looks=looks.numbers)
+    words = f"not decided with {number} seeds at {at}: {found.words}"
+    return replace(found, words=words, looks=looks.numbers)
 
 
 def _is_over(lab: Lab) -> bool:

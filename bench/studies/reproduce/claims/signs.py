@@ -9,8 +9,8 @@ from bench.measuring.weights import weights
 from bench.studies.diagnostics.measures import rank_correlation
 from bench.studies.diagnostics.samples import Size, normal
 from bench.studies.reproduce.claims.registry import Lab, register_claim
-from bench.studies.reproduce.claims.samples import core_of, row_over
-from bench.studies.reproduce.stored import Finding
+from bench.studies.reproduce.claims.samples import by_name, core_of, row_over
+from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 
@@ -21,35 +21,8 @@ def unlike_signs(lab: Lab, *, num_seeds: int) -> Finding:
     q . k is the sum of products of like signs less that of unlike signs. A ReLU on both sides
     keeps half of the first alone.
     """
-    size = Size()
-    names = (
-        "share of |products| that have unlike signs",
-        "share of the variance of q . k by both positive",
-        "share of the variance of q . k by like signs",
-        "share of the variance of q . k by like and unlike signs",
-        "rank correlation of softmax's weights with polaformer's like half",
-        "rank correlation of softmax's weights with polaformer's unlike half",
-    )
-    found: dict[str, list[float]] = {name: [] for name in names}
-    for seed in lab.steps(range(num_seeds), "seed"):
-        q, k = normal(size, seed, 0), normal(size, seed, 1)
-        products = q.unsqueeze(-2) * k.unsqueeze(-3)  # (1, H, N, M, D)
-        like, unlike = products.clamp(min=0).sum(-1), (-products).clamp(min=0).sum(-1)
-        both_positive = q.clamp(min=0) @ k.clamp(min=0).mT
-        scores = q @ k.mT
-        softmax = weights(core_of("softmax", size), q, k)
-        first, second = weights(core_of("polaformer", size), q, k).chunk(2, dim=1)
-        numbers = (
-            (unlike.sum() / (like.sum() + unlike.sum())).item(),
-            _explained(scores, both_positive),
-            _explained(scores, like),
-            _explained(scores, like, unlike),
-            rank_correlation(softmax, first).mean().item(),
-            rank_correlation(softmax, second).mean().item(),
-        )
-        for name, number in zip(names, numbers, strict=True):
-            found[name].append(number)
-    rows = [row_over(name, found[name]) for name in names]
+    found = by_name(_numbers(seed) for seed in lab.steps(range(num_seeds), "seed"))
+    rows = tuple(row_over(name, own) for name, own in found.items())
     _, positive, alone, both, _, opposite = rows
     holds = alone.high is not None and alone.high < 0.95 and both.value > 0.99
     words = (
@@ -59,7 +32,31 @@ def unlike_signs(lab: Lab, *, num_seeds: int) -> Finding:
         "the values is mixed from what softmax leaves out"
     )
     verdict = PaperVerdict.HOLDS if holds else PaperVerdict.DOES_NOT_HOLD
-    return Finding(verdict=verdict, words=words, rows=tuple(rows), unit="share or correlation")
+    return Finding(verdict=verdict, words=words, rows=rows, unit="share or correlation")
+
+
+def _numbers(seed: int) -> dict[str, float]:
+    """Numbers by the name of their row, for queries and keys of one seed."""
+    size = Size()
+    q, k = normal(size, seed, 0), normal(size, seed, 1)
+    products = q.unsqueeze(-2) * k.unsqueeze(-3)  # (1, H, N, M, D)
+    like, unlike = products.clamp(min=0).sum(-1), (-products).clamp(min=0).sum(-1)
+    scores, of_variance = q @ k.mT, "share of the variance of q . k by"
+    first, second = weights(core_of("polaformer", size), q, k).chunk(2, dim=1)
+    softmax, correlation = (
+        weights(core_of("softmax", size), q, k),
+        "rank correlation of softmax's weights with polaformer's",
+    )
+    return {
+        "share of |products| that have unlike signs": (
+            unlike.sum() / (like.sum() + unlike.sum())
+        ).item(),
+        f"{of_variance} both positive": _explained(scores, q.clamp(min=0) @ k.clamp(min=0).mT),
+        f"{of_variance} like signs": _explained(scores, like),
+        f"{of_variance} like and unlike signs": _explained(scores, like, unlike),
+        f"{correlation} like half": rank_correlation(softmax, first).mean().item(),
+        f"{correlation} unlike half": rank_correlation(softmax, second).mean().item(),
+    }
 
 
 def _explained(target: Tensor, *parts: Tensor) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from bench.core.cell import Cell, TaskWorkload
 from bench.core.record import Quality, Record, Status
 from bench.studies.reproduce.described import PaperCell, Protocol, Read
-from bench.studies.reproduce.runs import Run, row_of, runs_of, task_of
+from bench.studies.reproduce.runs import Run, row_of, runs_of
 
 PROTOCOL = Protocol(
     name="p",
@@ -36,7 +36,7 @@ CELL = PaperCell(
 
 
 def record(run: Run, accuracy: float = 0.5, seed: int = 0, **settings: Any) -> Record:
-    row, task = row_of(CELL), task_of(PROTOCOL, run) | settings
+    row, task = row_of(CELL), run.task | settings
     work = TaskWorkload(label=run.label, task=task.pop("task"), settings=task, seed=seed)
     cell = Cell(
         entry="softmax",
@@ -50,4 +50,4 @@ def record(run: Run, accuracy: float = 0.5, seed: int = 0, **settings: Any) -> R
     return Record(cell=cell, status=Status.OK, result=result)
 
 
-RUNS = tuple(runs_of(PROTOCOL))
+RUNS = runs_of(PROTOCOL)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bench.studies.reproduce.command import main
+from bench.studies.session import Stopped
 from tests.bench.studies.reproduce.claims.conftest import GivenLab
 
 SETTINGS = (
@@ -128,7 +129,7 @@ def test_ctrl_c_ends_the_command_and_not_one_cell_of_it(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*_: object) -> None:
-        return None
+        raise Stopped
 
     monkeypatch.setattr("bench.studies.reproduce.running.run_function", interrupted)
     cells = "cell=[h3-associative-recall-random,h3-induction-random]"

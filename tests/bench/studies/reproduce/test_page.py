@@ -4,9 +4,9 @@ from pathlib import Path
 
 from bench.publishing.charts.plain import Curves
 from bench.studies.reproduce.command import main
+from bench.studies.reproduce.findings import Finding, FindingRow, write_finding
 from bench.studies.reproduce.page import PAGE, page
 from bench.studies.reproduce.papers import read_papers
-from bench.studies.reproduce.stored import Finding, FindingRow, write_finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 ROOT = Path(__file__).resolve().parents[4]

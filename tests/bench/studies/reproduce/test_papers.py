@@ -7,13 +7,13 @@ import pytest
 from bench.core.cli.entries import TaskEntry, read_attention_entries
 from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import checked_hyperparameters, checked_settings
-from bench.studies.reproduce.claims import claim_names, settings_of
-from bench.studies.reproduce.described import Claim, Kind, PaperCell, Read, criterion_of
+from bench.studies.reproduce.claims.registry import claim_names, settings_of
+from bench.studies.reproduce.described import Claim, PaperCell, Read, criterion_of
 from bench.studies.reproduce.papers import Papers, read_papers
-from bench.studies.reproduce.stored import row_of, runs_of, task_of
+from bench.studies.reproduce.runs import row_of, runs_of
 
 PAPERS = read_papers()
-CELLS = [entry for entry in PAPERS.of_kind(Kind.CELL) if isinstance(entry, PaperCell)]
+CELLS = PAPERS.of_kind(PaperCell)
 
 ENTRY = (
     "{kind: cell, where: Table 1, what: softmax, attention: softmax, protocol: p, "
@@ -42,11 +42,10 @@ def test_what_can_be_run_says_what_it_costs() -> None:
 
 def test_every_protocol_is_one_that_its_task_takes() -> None:
     for protocol in PAPERS.protocols.values():
-        for run in runs_of(protocol):
-            if run.point == 0:
-                settings = task_of(protocol, run)
-                name = settings.pop("task")
-                checked_settings(TaskEntry(label=run.label, task=name, settings=settings))
+        for run in {run.variant: run for run in runs_of(protocol)}.values():
+            settings = dict(run.task)
+            name = settings.pop("task")
+            checked_settings(TaskEntry(label=run.label, task=name, settings=settings))
 
 
 def test_every_row_is_one_that_its_mechanism_takes() -> None:
@@ -137,8 +136,7 @@ def test_every_protocol_names_the_code_that_it_follows() -> None:
 
 
 def test_every_claim_says_what_would_refute_it() -> None:
-    for entry in PAPERS.of_kind(Kind.CLAIM):
-        assert isinstance(entry, Claim)
+    for entry in PAPERS.of_kind(Claim):
         assert entry.refuted_by or entry.id == "deltanet-recalls-where-a-decay-does-not", entry.id
 
 
@@ -178,6 +176,6 @@ def test_a_grid_of_lists_and_a_layer_that_is_a_number_are_taken(tmp_path: Path) 
     protocol = f"{PROTOCOL[:-1]}, grid: {{sizes: [[1, 2], [3]]}}}}"
     entry = ENTRY.replace("published", "hyperparameters: {layers: 5}, published")
     found = papers(tmp_path, "protocols:", f"  p: {protocol}", "entries:", f"  a: {entry}")
-    assert len([*runs_of(found.protocols["p"])]) == 2
+    assert len(runs_of(found.protocols["p"])) == 2
     (cell,) = found.entries.values()
     assert isinstance(cell, PaperCell) and row_of(cell)["mechanism"] == "5"

@@ -7,10 +7,12 @@ import pytest
 from bench.core.cli.errors import ConfigError
 from bench.studies.reproduce.runs import (
     Run,
+    chosen_by,
     entry_of,
     next_runs,
     origins,
     records_of,
+    runs_of,
     scores_of,
     whole_scores,
 )
@@ -18,16 +20,17 @@ from tests.bench.studies.reproduce.given import CELL, PROTOCOL, RUNS, record
 
 
 def test_a_protocol_has_a_run_per_variant_and_point_of_the_grid() -> None:
-    assert [(run.variant, run.point) for run in RUNS] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [run.variant for run in RUNS] == [0, 0, 1, 1]
     assert RUNS[1].label == "p vocab_size=16 learning_rate=0.01"
-    assert RUNS[1].settings == {"num_steps": 7, "vocab_size": 16, "learning_rate": 0.01}
+    varying = {"num_steps": 7, "vocab_size": 16, "learning_rate": 0.01}
+    assert RUNS[1].task == entry_of("task", "recall") | varying
 
 
 def test_the_newest_record_of_a_run_counts() -> None:
     old = replace(record(RUNS[0], 0.1), started_at="2026-01-01T00:00:00Z")
     new = replace(record(RUNS[0], 0.9), started_at="2026-01-02T00:00:00Z")
     for records in ([old, new], [new, old]):
-        assert records_of(CELL, records)[0][0, 0] is new
+        assert records_of(CELL, records)[0][RUNS[0].label] is new
 
 
 def test_a_record_of_other_settings_is_not_of_the_cell() -> None:
@@ -56,35 +59,44 @@ def test_a_setting_that_a_record_lacks_must_have_its_usual_value() -> None:
     assert records_of(CELL.model_copy(update={"protocol": other}), [lacking]) == {}
 
 
-def labels(found: list[tuple[int, Run]]) -> list[tuple[int, int, int]]:
-    return [(seed, run.variant, run.point) for seed, run in found]
+def scored(*scores: float | None) -> dict[str, float]:
+    """Scores of runs in their order; None for one that is missing."""
+    return {run.label: own for run, own in zip(RUNS, scores, strict=True) if own is not None}
+
+
+def places(found: list[tuple[int, Run]]) -> list[tuple[int, int]]:
+    return [(seed, RUNS.index(run)) for seed, run in found]
+
+
+WHOLE = scored(0.1, 0.4, 0.6, 0.3)
 
 
 def test_the_first_seed_trains_the_whole_grid_and_the_others_its_best_points() -> None:
-    assert labels(next_runs(PROTOCOL, {}, [0, 1, 2])) == [(0, v, p) for v in (0, 1) for p in (0, 1)]
-    part = {(0, 0): 0.1, (0, 1): 0.4, (1, 0): 0.6}
-    assert labels(next_runs(PROTOCOL, {0: part}, [0, 1, 2])) == [(0, 1, 1)]
-    whole = part | {(1, 1): 0.3}
-    assert labels(next_runs(PROTOCOL, {0: whole}, [0])) == []
-    assert labels(next_runs(PROTOCOL, {0: whole}, [0, 1, 2])) == [
-        (seed, variant, point) for seed in (1, 2) for variant, point in ((0, 1), (1, 0))
-    ]
-    assert labels(next_runs(PROTOCOL, {0: whole, 1: {(0, 1): 0.5}}, [0, 1])) == [(1, 1, 0)]
+    assert places(next_runs(PROTOCOL, {}, [0, 1, 2])) == [(0, i) for i in range(4)]
+    part = scored(0.1, 0.4, 0.6, None)
+    assert places(next_runs(PROTOCOL, {0: part}, [0, 1, 2])) == [(0, 3)]
+    assert places(next_runs(PROTOCOL, {0: WHOLE}, [0])) == []
+    assert places(next_runs(PROTOCOL, {0: WHOLE}, [0, 1, 2])) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    own = scored(None, 0.5, None, None)
+    assert places(next_runs(PROTOCOL, {0: WHOLE, 1: own}, [0, 1])) == [(1, 2)]
 
 
 def test_a_protocol_without_a_grid_trains_all_seeds_at_once() -> None:
     plain = PROTOCOL.model_copy(update={"grid": {}})
-    assert labels(next_runs(plain, {1: {(0, 0): 0.5}}, [0, 1])) == [(0, 0, 0), (0, 1, 0), (1, 1, 0)]
+    first, second = runs_of(plain)
+    found = next_runs(plain, {1: {first.label: 0.5}}, [0, 1])
+    assert found == [(0, first), (0, second), (1, second)]
 
 
 def test_further_seeds_are_scored_at_the_points_that_the_first_chose() -> None:
-    whole = {(0, 0): 0.1, (0, 1): 0.4, (1, 0): 0.6, (1, 1): 0.3}
-    better = {(0, 0): 0.9, (0, 1): 0.2, (1, 0): 0.2, (1, 1): 0.9}
-    assert whole_scores(PROTOCOL, {0: whole, 1: better}) == pytest.approx({0: 0.5, 1: 0.2})
-    assert whole_scores(PROTOCOL, {1: {(0, 1): 0.2}}) == {}
+    by_seed = {0: WHOLE, 1: scored(0.9, 0.2, 0.2, 0.9), 2: scored(0.9, None, 0.2, 0.9)}
+    chosen = chosen_by(PROTOCOL, by_seed)
+    assert chosen == [RUNS[1], RUNS[2]]
+    assert whole_scores(chosen, by_seed) == pytest.approx({0: 0.5, 1: 0.2})
+    assert chosen_by(PROTOCOL, {1: scored(None, 0.2, None, None)}) is None
 
 
 def test_records_name_their_commits_and_machines() -> None:
     found = replace(record(RUNS[0]), environment={"commit": "1a2b3c4d5e", "processor": "Xeon"})
     assert origins([found, found]) == "commit 1a2b3c4d on Xeon"
-    assert scores_of(records_of(CELL, [found])) == {0: {(0, 0): 0.5}}
+    assert scores_of(records_of(CELL, [found])) == {0: {RUNS[0].label: 0.5}}

@@ -4,20 +4,19 @@ from dataclasses import replace
 
 import pytest
 
+from bench.core.comparison import Runs
+from bench.studies.rates.tuned import Arm
+from bench.studies.reproduce.claims.samples import why_no_verdict
 from bench.studies.reproduce.verdicts import (
-    Arm,
-    Measured,
     PaperVerdict,
-    chosen_points,
     judge,
-    score_at,
     share_interval,
-    why_no_verdict,
 )
+from tests.bench.studies.reproduce.claims.conftest import given_arm
 
 
-def of(*scores: float, answers: int = 3000, by_steps: bool = False) -> Measured:
-    return Measured(scores=scores, num_answers=answers, by_steps=by_steps)
+def of(*scores: float, answers: int = 3000) -> Runs:
+    return Runs(scores=dict(enumerate(scores)), num_examples=answers)
 
 
 def test_an_interval_within_the_tolerance_is_reproduced() -> None:
@@ -30,9 +29,8 @@ def test_an_interval_within_the_tolerance_is_reproduced() -> None:
 def test_one_seed_is_no_verdict_and_says_what_is_missing(published: float) -> None:
     found = judge(published, 0.02, of(0.996))
     assert found.verdict is PaperVerdict.ONE_SEED
-    assert "one seed, so over test examples only" in found.words
     assert found.words.endswith("2 more seeds are missing for a verdict: seed=[0,1,2]")
-    assert found.low is not None and 0.99 < found.low < 0.996
+    assert found.words.startswith("99.6 (99.3 to 99.8, one seed, so over test examples only), ")
 
 
 def test_an_interval_outside_differs_by_the_distance_of_the_means() -> None:
@@ -56,24 +54,14 @@ def test_two_seeds_say_nothing_about_their_spread() -> None:
 
 def test_a_run_that_was_still_rising_says_so_where_it_differs() -> None:
     low = (0.5, 0.51, 0.5)
-    assert "before it had settled" in judge(0.9, 0.02, of(*low, by_steps=True)).words
-    assert "before it had settled" not in judge(0.5, 0.05, of(*low, by_steps=True)).words
+    assert "before it had settled" in judge(0.9, 0.02, of(*low), has_settled=False).words
+    assert "before it had settled" not in judge(0.5, 0.05, of(*low), has_settled=False).words
 
 
-def test_a_score_is_the_mean_over_variants_at_the_best_point_of_the_grid() -> None:
-    runs = {(0, 0): 0.5, (0, 1): 0.9, (1, 0): 0.7, (1, 1): 0.3}
-    assert chosen_points(runs, 2, 2) == (1, 0)
-    assert score_at(runs, (1, 0)) == pytest.approx(0.8)
-    del runs[1, 1]
-    assert chosen_points(runs, 2, 2) is None
-    assert score_at(runs, (1, 0)) == pytest.approx(0.8)
-    assert score_at(runs, (1, 1)) is None
-
-
-def arm(name: str, *, tuned: bool = True, stuck: str = "...", control: bool = False) -> Arm:
-    flags = tuple(letter == "x" for letter in stuck)
-    scores = (0.5,) * len(flags)
-    return Arm(name=name, is_tuned=tuned, stuck=flags, scores=scores, is_control=control)
+def arm(name: str, *, tuned: bool = True, stuck: str = "...", **more: object) -> Arm:
+    """An arm with a seed per letter, stuck at x."""
+    found = given_arm(name, [0.02 if letter == "x" else 0.5 for letter in stuck], **more)
+    return replace(found, is_at_edge=not tuned)
 
 
 def test_a_comparison_is_judged_only_if_every_arm_is_tuned_and_has_learned() -> None:
@@ -86,14 +74,16 @@ def test_a_comparison_is_judged_only_if_every_arm_is_tuned_and_has_learned() -> 
         PaperVerdict.NO_VERDICT,
         "b is stuck in 1 of 3 seeds",
     )
-    assert why_no_verdict([arm("a"), arm("uniform", stuck="xxx", control=True)]) is None
+    assert why_no_verdict([arm("a"), arm("uniform", stuck="xxx", tried=())]) is None
     found = why_no_verdict([arm("a"), arm("b", stuck="..")])
     assert found == (PaperVerdict.ONE_SEED, "1 more seed is missing for a verdict")
 
 
 def test_what_is_stuck_everywhere_and_with_more_steps_was_not_learned() -> None:
     words = "not learned within 2,400 steps at rates 0.003, 0.01"
-    found = why_no_verdict([arm("a"), replace(arm("b", stuck="xxx"), not_learned=words)])
+    beyond = arm("b", stuck="xx").runs
+    stuck = arm("b", stuck="xxx", beyond={0.003: beyond[0], 0.01: beyond[1]})
+    found = why_no_verdict([arm("a"), stuck])
     assert found == (PaperVerdict.NO_VERDICT, f"b: {words}")
 
 

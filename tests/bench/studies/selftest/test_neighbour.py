@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.studies.selftest.neighbour import Neighbour
+from bench.studies.selftest.neighbour import neighbour
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -17,34 +17,23 @@ def children(of):
     return {child for child in psutil.Process(of).children(recursive=True) if child.is_running()}
 
 
-def test_the_load_works_while_it_is_on_and_is_gone_when_it_is_off():
+def test_the_load_works_within_its_block_and_is_gone_afterwards():
     before = children(os.getpid())
-    with Neighbour() as neighbour:
-        assert not neighbour.is_busy
-        neighbour.switch(True)
-        (process,) = children(os.getpid()) - before
+    with neighbour() as number:
+        process = psutil.Process(number)
+        assert children(os.getpid()) - before == {process}
         begun = sum(process.cpu_times()[:2])
         wait_until(lambda: sum(process.cpu_times()[:2]) > begun + 0.05)
-        neighbour.switch(True)  # once is enough
-        assert children(os.getpid()) - before == {process}
-        neighbour.switch(False)
-        assert not process.is_running() and not neighbour.is_busy
-        neighbour.switch(True)
-    assert children(os.getpid()) == before
-
-
-def test_an_error_ends_the_load():
-    before = children(os.getpid())
-    with pytest.raises(KeyError), Neighbour() as neighbour:
-        neighbour.switch(True)
+    assert not process.is_running()
+    with pytest.raises(KeyError), neighbour():
         raise KeyError
     assert children(os.getpid()) == before
 
 
 def test_the_load_does_not_outlive_a_process_that_is_killed():
     code = (
-        "from bench.studies.selftest.neighbour import Neighbour\n"
-        "n = Neighbour(); n.switch(True); print(n._process.pid, flush=True); input()"
+        "from bench.studies.selftest.neighbour import neighbour\n"
+        "with neighbour() as number: print(number, flush=True); input()"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -19,7 +19,7 @@ def page(trials=TRIALS):
 
 
 def verdicts(trials):
-    return {goal.words: goal.verdict for goal in goals_of(trials)}
+    return {goal["goal"]: goal["verdict"] for goal in goals_of(trials)}
 
 
 def test_machine_commit_date_and_command_stand_at_the_top():

@@ -26,13 +26,10 @@ class FakeNeighbour:
     is_on = False
 
     def __enter__(self):
-        return self
+        FakeNeighbour.is_on = True
 
     def __exit__(self, *_):
         FakeNeighbour.is_on = False
-
-    def switch(self, is_on):
-        FakeNeighbour.is_on = is_on
 
 
 class FakeServer:
@@ -52,7 +49,7 @@ def session(monkeypatch):
 @pytest.fixture
 def run(monkeypatch, tmp_path, session):
     """Make two trials of each kind; returns whether it was stopped, and the trials on the disk."""
-    monkeypatch.setattr(study, "Neighbour", FakeNeighbour)
+    monkeypatch.setattr(study, "neighbour", FakeNeighbour)
     file = study.data_file(tmp_path / "run.jsonl")
     file.append(origin())
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from bench.core.record import Quality
 from bench.studies.rates.rows import TaskRow
 from bench.studies.rates.tuned import Arm
-from bench.studies.reproduce.claims import Lab
+from bench.studies.reproduce.claims.registry import Lab
 from bench.studies.session import Session
 from tests.bench.studies.reproduce.given import RUNS, record
 
@@ -21,17 +21,14 @@ Scores = Callable[[str, dict[str, Any]], list[float]]
 
 
 class GivenLab(Lab):
-    """`scores` gives what a function of the row's name and the settings says, a score a seed."""
+    """Arms have the scores that a function of the row's name and the settings gives."""
 
     def given(self, scores: Scores) -> GivenLab:
         object.__setattr__(self, "_scores", scores)
         return self
 
-    def scores(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
-        return {name: self._scores(name, settings)[: len(seeds)] for name in rows}  # type: ignore[attr-defined]
-
     def tuned(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
-        found = self.scores(rows, task, settings, seeds)
+        found = {name: self._scores(name, settings)[: len(seeds)] for name in rows}  # type: ignore[attr-defined]
         return {name: given_arm(name, own) for name, own in found.items()}
 
 

@@ -12,7 +12,7 @@ from bench.studies.reproduce.claims.memory import memory_at_70k
 from bench.studies.reproduce.claims.norms import entropy_follows_norm
 from bench.studies.reproduce.claims.performer import performer_unbiased
 from bench.studies.reproduce.claims.signs import unlike_signs
-from bench.studies.reproduce.stored import Finding
+from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.claims.conftest import GivenLab
 

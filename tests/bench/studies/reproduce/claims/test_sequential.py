@@ -13,13 +13,13 @@ from rich.console import Console
 from bench.core.comparison import Runs, compare
 from bench.core.looks import Looks
 from bench.measuring.worker.jobs import Deadline
-from bench.studies.reproduce.claims import Lab
 from bench.studies.reproduce.claims.delta_rule import Gap, delta_rule_recalls, judged
 from bench.studies.reproduce.claims.orders import order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
-from bench.studies.reproduce.claims.sequential import DECIDED, BudgetSpent, decide, plan_words
-from bench.studies.reproduce.stored import Finding
-from bench.studies.reproduce.verdicts import PaperVerdict
+from bench.studies.reproduce.claims.registry import Lab
+from bench.studies.reproduce.claims.sequential import BudgetSpent, decide, plan_words
+from bench.studies.reproduce.findings import Finding
+from bench.studies.reproduce.verdicts import DECIDED, PaperVerdict
 from bench.studies.session import Stopped
 from tests.bench.studies.reproduce.claims.conftest import GivenLab
 
@@ -79,18 +79,15 @@ def test_looks_that_tell_nothing_end_at_the_largest_number(lab: GivenLab) -> Non
 def test_a_verdict_that_is_none_does_not_end_the_looks(
     lab: GivenLab, verdict: PaperVerdict
 ) -> None:
-    looked: list[tuple[list[int], float, float]] = []
+    looked: list[tuple[list[int], float]] = []
 
     def claim(lab: Lab, *, seeds: list[int]) -> Finding:
-        looked.append((seeds, lab.level, lab.earlier_s))
-        lab.earlier_s += 7.0
+        looked.append((seeds, lab.level))
         return Finding(verdict=PaperVerdict.HOLDS_WHERE if len(seeds) == 8 else verdict, words="w")
 
     assert decide(claim, lab, {"seeds": [4, 5]}, LOOKS).verdict is PaperVerdict.HOLDS_WHERE
-    assert [seeds for seeds, *_ in looked] == [list(range(n)) for n in (3, 5, 8)]
-    assert [level for _, level, _ in looked] == pytest.approx(LOOKS.spent[:3])
-    assert [earlier_s for *_, earlier_s in looked] == [0.0, 0.0, 0.0]  # none is counted twice
-    assert lab.earlier_s == 7.0
+    assert [seeds for seeds, _ in looked] == [list(range(n)) for n in (3, 5, 8)]
+    assert [level for _, level in looked] == pytest.approx(LOOKS.spent[:3])
 
 
 def test_a_budget_that_ends_between_looks_says_how_far_they_came(lab: GivenLab) -> None:

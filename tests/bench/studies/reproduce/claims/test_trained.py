@@ -12,7 +12,7 @@ from attentions import Attention, Geometry, attention_names, registry
 from bench.studies.reproduce.claims.delta_rule import delta_rule_recalls
 from bench.studies.reproduce.claims.orders import ablation, order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
-from bench.studies.reproduce.stored import Finding
+from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.claims.conftest import GivenLab, given_arm
 
