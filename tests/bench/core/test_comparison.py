@@ -291,6 +291,8 @@ def test_a_row_that_answers_all_rightly_may_still_err_on_the_next_test_set() -> 
     low, high = mean_of(runs(1.0, 1.0, 1.0, num_examples=100)) or (0.0, 0.0)
     # The exact interval leaves 3.6 wrong of 100 open.
     assert 0.964 < low < 0.98 and high == pytest.approx(2 - low)
+    # Four answers to each of 100 examples are no more examples.
+    assert mean_of(runs(1.0, 1.0, 1.0, num_examples=400, per_cluster=4)) == (low, high)
     assert mean_of(runs(1.0, 1.0, 1.0)) == (1.0, 1.0)
 
 

@@ -41,6 +41,14 @@ def test_pairs_are_decided_after_holm_and_an_open_one_counts_for_neither() -> No
     assert decided(rows, less_is_better=True)["a", "b"] == -1
 
 
+def test_a_pair_that_alone_would_be_decided_is_open_among_others() -> None:
+    ahead = [0.5 + gain for gain in (0.0, 0.02, 0.04, 0.01, 0.03, 0.05)]  # p = 0.02
+    behind = Runs(scores=dict.fromkeys(range(6), 0.5))
+    rows = {"a": Runs(scores=dict(enumerate(ahead))), "b": behind}
+    assert decided(rows, less_is_better=False) == {("a", "b"): 1}
+    assert not any(decided(rows | {"c": behind}, less_is_better=False).values())
+
+
 def test_one_seed_decides_nothing() -> None:
     assert decided({"a": runs(0.9), "b": runs(0.1)}, less_is_better=False) == {("a", "b"): 0}
 
@@ -54,6 +62,26 @@ def test_orders_alone_and_beside_softmax_are_the_same_or_reversed() -> None:
     counts = found.row()
     assert [counts[key] for key in ("pairs", "alone", "hybrid")] == [3, 2, 2]
     assert [count for count, score in task.rows() if score.entry == "softmax"] == [4]
+
+
+def test_of_bits_the_fewer_are_ahead() -> None:
+    records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
+    in_bits = [made.changed(record, unit="bits per byte") for record in records]
+    ((found,),) = (orders(task) for task in mixed(board_of(in_bits)))
+    assert (found.alone["gla", "linear"], found.hybrid["gla", "linear"]) == (-1, 1)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_row_that_may_not_be_ranked_is_in_no_pair(count: int) -> None:
+    records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
+    leaky = [
+        made.changed(record, causal=True, leaks_future=True)
+        if record.cell.entry == "gla" and record.cell.task.settings["softmax_layers"] == count
+        else made.changed(record, causal=True)
+        for record in records
+    ]
+    ((found,),) = (orders(task) for task in mixed(board_of(leaky)))
+    assert [*found.alone] == [*found.hybrid] == [("linear", "retnet")]
 
 
 def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path: Path) -> None:

@@ -92,6 +92,13 @@ def curve(**changes: Any) -> Curve:
 def test_recovered_is_empty_where_there_is_nothing_to_recover() -> None:
     assert curve().recovered(-1) == pytest.approx(0.5)
     assert curve(scratch=(0.1, 0.99)).recovered(-1) is None
+    # A lead of 4 points is 8 % of what can be learned where half is right by luck.
+    assert curve(scratch=(0.5, 0.96), converted=(0.5, 0.98)).recovered(-1) is None
+    lucky = curve(chance=0.5, scratch=(0.5, 0.96), converted=(0.5, 0.98))
+    assert lucky.recovered(-1) == pytest.approx(0.5)
+    fewer_bits = {"teacher": 2.0, "chance": 5.0, "unit": "bits per byte"}
+    found = curve(scratch=(5.0, 4.0), converted=(5.0, 2.5), **fewer_bits)
+    assert found.recovered(-1) == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(

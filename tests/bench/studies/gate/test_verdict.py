@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.studies.gate.verdict import (
+    FAMILY_ERROR,
     GateVerdict,
     Interval,
     confidence_tail,
@@ -40,6 +41,12 @@ def test_one_slow_cell_among_a_hundred_is_found():
     cells = [forks(seed, effect=1.1 if seed == 4 else 1.0, rounds=8) for seed in range(10)]
     verdicts = [judge(ratio_interval(cell, tail), 0.03) for cell in cells]
     assert [i for i, v in enumerate(verdicts) if v is GateVerdict.SLOWER] == [4]
+
+
+def test_all_cells_of_a_comparison_share_one_chance_of_a_false_alarm():
+    assert confidence_tail(1) == FAMILY_ERROR == 0.01
+    assert confidence_tail(200) == pytest.approx(0.01 / 200)
+    assert confidence_tail(5, 0.05) == pytest.approx(0.01)
 
 
 def test_one_odd_fork_decides_nothing():
