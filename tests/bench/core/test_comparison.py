@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.core.answers import UNSEEN
 from bench.core.comparison import (
     FEW_SEEDS,
     Difference,
@@ -266,6 +267,12 @@ def test_what_is_hard_for_both_cancels_where_the_test_set_is_the_same() -> None:
     assert apart == pytest.approx(math.sqrt(2 * 0.25 / 4000), rel=0.01)
     assert difference(_told(better), _told(hard)).is_ahead
     assert not difference(_told(better), _told(hard, "b" * 16)).is_ahead
+
+
+def test_two_rows_that_never_differ_may_yet_do_so_on_the_next_example_either_way() -> None:
+    bits = (np.arange(4000) % 2).astype(np.uint8)
+    expected = math.sqrt(2 * UNSEEN) / 4000
+    assert _floor(_told(bits), _told(bits)) == pytest.approx(expected, rel=0.001)
 
 
 def test_answers_of_one_example_are_not_independent() -> None:
