@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from bench.core.comparison import Runs
 from bench.core.record import Record
 from bench.core.store import Store
 from bench.hybrids import main
+from bench.studies import hybrids
 from bench.studies.hybrids import board_of, charts, decided, mixed, orders, write_page
 from tests import records as made
 
@@ -97,6 +101,43 @@ def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path: Path) -
     (chart,) = charts(board_of(records))
     lines = {point["name"]: (point["x"], point["y"]) for point in chart.spec["datasets"]["corners"]}
     assert lines["gla"] == (4, 100.0)
+
+
+def test_each_mixer_is_trained_at_its_own_rate_at_every_count_between_none_and_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[object, ...]] = []
+
+    class Arm:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def changed(self, seed: int, label: str, **settings: object) -> tuple[object, ...]:
+            return self.name, seed, label, settings
+
+    config: Any = SimpleNamespace(
+        task=[SimpleNamespace(label="mqar", settings={"num_layers": 4})], but=lambda task: task
+    )
+    asked: Any = SimpleNamespace(
+        training=lambda composed: config,
+        softmax_layers=(0, 1, 2, 4),
+        seed=(0, 1),
+        budget=None,
+        out=tmp_path,
+    )
+    said: list[str] = []
+    session: Any = SimpleNamespace(composed={}, say=said.append)
+    arms = {name: Arm(name) for name in ("softmax", "gla")}
+    monkeypatch.setattr(hybrids, "trainer", lambda *_: nullcontext(trained.extend))
+    monkeypatch.setattr(hybrids, "trainable", lambda tasks, session: tasks)
+    monkeypatch.setattr(hybrids, "tuned", lambda *_, looks_further: arms)
+    hybrids.study(asked, session)
+    assert trained == [
+        ("gla", seed, f"mqar softmax_layers={count}", {"softmax_layers": count})
+        for count in (1, 2)
+        for seed in (0, 1)
+    ]
+    assert said == ["Nothing was trained."]
 
 
 def test_more_softmax_layers_than_layers_are_refused(
