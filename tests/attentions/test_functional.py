@@ -9,6 +9,7 @@ import torch
 from attentions import Attention, Geometry, attention_class, build_attention, functional
 
 H, D, N = 2, 8, 12
+ONWARD, KEPT = {"is_causal": True, "return_state": True}, torch.ones(1, N, dtype=torch.bool)
 
 
 def tokens(kv_heads=H, length=N):
@@ -91,7 +92,8 @@ def test_a_state_without_room_says_what_is_needed():
         ("nala", {"scale": 0.5}, "nala has no form with scale"),
         ("nala", {"return_state": True}, "nala has no form with a state"),
         ("linear", {"return_state": True}, "a state without is_causal=True"),
-        ("cosformer", {"key_mask": torch.ones(1, N, dtype=torch.bool)}, "with key_mask"),
+        ("cosformer", {"key_mask": KEPT}, "with key_mask"),
+        ("linear", ONWARD | {"key_mask": KEPT}, "linear has no form with key_mask beside a state"),
         ("nala", {"lamb": 2.0}, "nala: lamb was given.*rope, lam, tau, key_power, eps"),
         ("nala_layer", {}, "owns its projections"),
     ],

@@ -14,7 +14,6 @@ from bench.core.cli.values import as_typed
 from bench.core.format import join_names, number, quantity
 from bench.core.proofs import read_proofs
 from bench.core.record import Record, Speed
-from bench.core.seed_runs import FEWEST_SEEDS
 from bench.publishing.document import (
     Block,
     Column,

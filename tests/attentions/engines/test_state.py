@@ -284,3 +284,17 @@ def test_a_state_keeps_no_more_memory_than_its_numbers_take(name):
     for leaf in tree_leaves(state):
         if isinstance(leaf, torch.Tensor):
             assert leaf.untyped_storage().nbytes() == leaf.nbytes
+
+
+@pytest.mark.parametrize("length", [1, 70])
+@pytest.mark.parametrize("name", recurrences())
+def test_tokens_that_their_owner_overwrites_change_no_state(name, length):
+    core, tensors = build_attention(name, geometry()), inputs(length, dtype=torch.float32)
+    state = core.init_state(2, dtype=torch.float32, device=CPU)
+    with torch.no_grad():
+        _, state = core.step(*tensors, state)
+        before = [x.clone() for x in tree_leaves(state) if isinstance(x, torch.Tensor)]
+        for x in tensors:
+            x.zero_()
+    after = [x for x in tree_leaves(state) if isinstance(x, torch.Tensor)]
+    assert all(map(torch.equal, after, before))

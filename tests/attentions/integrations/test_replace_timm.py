@@ -55,6 +55,24 @@ def test_a_changed_model_learns(mechanism: str) -> None:
         assert parameter.grad is not None, name
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_core_is_trained_or_evaluated_as_the_attention_was(training: bool) -> None:
+    model = replace_attention(vision_transformer().train(training), "performer")
+    assert {module.training for module in model.modules()} == {training}
+
+
+def test_outputs_are_dropped_as_before() -> None:
+    model = vision_transformer(proj_drop_rate=0.5).train()
+
+    def out() -> Tensor:
+        torch.manual_seed(0)
+        return model(images())  # type: ignore[no-any-return]
+
+    expected = out()
+    replace_attention(model, "softmax")
+    torch.testing.assert_close(out(), expected, atol=1e-5, rtol=1e-5)
+
+
 def settings_for(mechanism: str) -> dict[str, Any]:
     return {"num_agents": 4} if mechanism == "agent" else {}
 

@@ -115,6 +115,13 @@ def test_as_many_blocks_as_there_are_make_moba_softmax(qkv):
     torch.testing.assert_close(core(q, k, v), exact)
 
 
+def test_a_decoded_token_scores_the_blocks_that_are_whole():
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=11, causal=True)
+    core = build_attention("moba", geometry, block_size=4, top_k=2)
+    assert core.decode_flops(call_of(11)) == 2 * 2 * (2 * 4 + 11 * (4 + 4))
+    assert core.decode_flops(call_of(8)) == 2 * 2 * 8 * (4 + 4)  # all that there is is seen
+
+
 def test_fewer_blocks_than_are_forced_are_refused():
     geometry = Geometry(num_heads=1, head_dim=4, seq_len=9, causal=True)
     with pytest.raises(ValueError, match="num_blocks is 2; a whole number of 3 or more"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.core.answers import UNSEEN
 from bench.core.comparison import (
     FEW_SEEDS,
     Difference,
@@ -268,6 +269,12 @@ def test_what_is_hard_for_both_cancels_where_the_test_set_is_the_same() -> None:
     assert not difference(_told(better), _told(hard, "b" * 16)).is_ahead
 
 
+def test_two_rows_that_never_differ_may_yet_do_so_on_the_next_example_either_way() -> None:
+    bits = (np.arange(4000) % 2).astype(np.uint8)
+    expected = math.sqrt(2 * UNSEEN) / 4000
+    assert _floor(_told(bits), _told(bits)) == pytest.approx(expected, rel=0.001)
+
+
 def test_answers_of_one_example_are_not_independent() -> None:
     draw = np.random.default_rng(0)
     one, other = (np.repeat(draw.integers(0, 2, 1000), 4).astype(np.uint8) for _ in range(2))
@@ -291,6 +298,8 @@ def test_a_row_that_answers_all_rightly_may_still_err_on_the_next_test_set() -> 
     low, high = mean_of(runs(1.0, 1.0, 1.0, num_examples=100)) or (0.0, 0.0)
     # The exact interval leaves 3.6 wrong of 100 open.
     assert 0.964 < low < 0.98 and high == pytest.approx(2 - low)
+    # Four answers to each of 100 examples are no more examples.
+    assert mean_of(runs(1.0, 1.0, 1.0, num_examples=400, per_cluster=4)) == (low, high)
     assert mean_of(runs(1.0, 1.0, 1.0)) == (1.0, 1.0)
 
 

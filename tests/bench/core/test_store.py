@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from bench.core.store import (
     Tail,
     latest,
     read_lines,
+    read_packed,
     read_records,
     read_store,
 )
@@ -263,6 +266,21 @@ def test_a_disk_without_room_is_told_before_there_is_a_record(
     assert list((tmp_path / "records").iterdir()) == []
 
 
+def test_room_counts_once_the_disk_has_given_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, synced = Store(tmp_path, "a"), []
+
+    def late(handle: int) -> None:  # some file systems look for a place only now
+        synced.append(os.fstat(handle).st_size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", late)
+    with pytest.raises(StoreError, match=r"Cannot write 256 KiB .* No space left"):
+        here.check_space()
+    assert synced == [2**18] and list((tmp_path / "records").iterdir()) == []
+
+
 def test_ctrl_c_in_the_middle_of_a_write_leaves_whole_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,6 +342,24 @@ def test_entries_with_one_cell_and_machines_with_one_cell_are_kept_apart() -> No
         made.ok_record(cell, made.speed([1.0]), environment=elsewhere),
     ]
     assert latest(records) == records
+
+
+def test_a_score_has_one_newest_record_whatever_machine_trained_it() -> None:
+    old, new = (
+        replace(record, started_at=f"2031-01-0{day}T00:00:00Z")
+        for day, record in enumerate(made.task_records(["nala"], seeds=[0]) * 2, start=1)
+    )
+    new = replace(new, environment=made.ENVIRONMENT | {"processor": "Another 1"})
+    assert latest([new, old]) == [new]
+
+
+def test_packed_records_of_a_newer_schema_are_left_out(tmp_path: Path) -> None:
+    newer = json.loads(ONE.to_json()) | {"schema_version": SCHEMA_VERSION + 1}
+    lines = [json.dumps(newer), TWO.to_json()]
+    file = tmp_path / "records.jsonl.gz"
+    file.write_bytes(gzip.compress("\n".join(lines).encode()))
+    assert list(read_packed(file)) == [TWO]
+    assert list(read_packed(tmp_path / "none.gz")) == []
 
 
 def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path: Path) -> None:

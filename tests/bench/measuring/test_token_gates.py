@@ -1,14 +1,15 @@
 """Gates drawn for timing: shapes as the core declares them, values as an untrained layer's."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import attentions
-from attentions import Geometry, build_attention
+from attentions import Gate, Geometry, build_attention
 from bench.measuring.tasks.gates import Gated
-from bench.measuring.token_gates import gates_of
+from bench.measuring.token_gates import _InRange, gates_of
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 SIZES = {
@@ -95,6 +96,26 @@ def test_new_values_lie_where_the_old_ones_lay_with_the_pace_of_each_head(name, 
         assert torch.allclose(pace, usual, rtol=0.3)
         of.renew(at, gate, 4099)
         assert torch.equal(gate, seen)
+
+
+def test_gates_of_neighbouring_rounds_have_no_token_in_common():
+    of, gate = gates("simple_gla"), draw("simple_gla")["log_decay"].contiguous()
+    of.renew("log_decay", gate, 0)
+    before = gate.clone()
+    of.renew("log_decay", gate, 1)
+    assert not torch.isin(gate, before).any()
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (-1, 1), (0.5, 2), (2, math.inf), (-math.inf, -3)]
+)
+def test_a_gate_fills_its_range_and_does_not_leave_it(low, high):
+    of = _InRange(Gate("bhn", low=low, high=high), 8, (4,))
+    with torch.no_grad():
+        values = of(30 * torch.randn(1, 400, 8, generator=torch.Generator().manual_seed(0)))
+    assert low <= values.min() and values.max() <= high
+    assert low == -math.inf or values.min() < low + 0.05
+    assert high == math.inf or values.max() > high - 0.05
 
 
 def test_nothing_is_drawn_for_a_core_without_gates_and_for_a_layer():

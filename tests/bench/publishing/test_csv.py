@@ -36,6 +36,13 @@ def test_there_is_one_row_a_record_with_all_that_it_says() -> None:
             assert row[name] == ("" if value is None else repr(value))
 
 
+def test_the_newest_record_of_a_cell_is_marked() -> None:
+    cell = made.kernel_cell("nala")
+    times = ("2031-01-02T00:00:00Z", "2031-01-01T00:00:00Z")
+    records = [made.ok_record(cell, made.speed([1.0]), started_at=at) for at in times]
+    assert [row["is_latest"] for row in rows(records)] == ["true", "false"]
+
+
 def test_readings_of_a_card_that_a_timed_row_lacks_are_unavailable() -> None:
     names = ("power_cap_w", "energy_per_call_j")
     timed, metered = made.speed([1.0]), made.speed([1.0], energy_per_call_j=2.0)

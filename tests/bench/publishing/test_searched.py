@@ -43,6 +43,27 @@ def test_a_seed_that_was_trained_at_the_best_rate_by_hand_is_in_the_same_table()
     assert shown[0].cell.task.shared_settings == shown[1].cell.task.shared_settings
 
 
+def test_the_seed_with_the_most_rates_chooses_and_of_several_the_lowest():
+    by_hand = [run("nala", 0.001, 0.9)]  # seed 0 knows of no other rate
+    search = [run("nala", rate, score, seed=1) for rate, score in ((0.001, 0.2), (0.003, 0.8))]
+    again = [run("nala", rate, score, seed=2) for rate, score in ((0.001, 0.8), (0.003, 0.2))]
+    known = [run("nala", 0.003, 0.7, seed=3)]
+    shown = at_best_rate([*by_hand, *again, *search, *known])
+    assert {r.cell.task.settings["learning_rate"] for r in shown} == {0.003}
+
+
+def test_of_bits_the_fewest_are_best():
+    bits = ((0.001, 2.5), (0.003, 2.1), (0.01, 2.9))
+    shown = at_best_rate([run("nala", rate, score, unit="bits per byte") for rate, score in bits])
+    assert [r.cell.task.settings["learning_rate"] for r in shown] == [0.003]
+
+
+def test_a_row_whose_search_ended_without_a_score_is_left_out():
+    unseen = {"validation": (), "validation_steps": ()}
+    failed = [made.changed(run("nala", rate, 0.5), **unseen) for rate in (0.001, 0.003)]
+    assert at_best_rate([*failed, run("gla", 0.003, 0.5)]) == [run("gla", 0.003, 0.5)]
+
+
 def test_a_best_rate_at_the_edge_of_the_search_is_said_to_be_there():
     records = [
         run("nala", rate, score) for rate, score in ((0.001, 0.9), (0.003, 0.5), (0.01, 0.1))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from bench.core.record import Record
 from bench.core.store import Store
 from bench.hybrids import main
+from bench.studies import hybrids
 from bench.studies.hybrids import board_of, charts, mixed, orders, write_page
 from tests import records as made
 
@@ -41,6 +45,26 @@ def test_orders_alone_and_beside_softmax_are_the_same_or_reversed() -> None:
     assert [count for count, score in task.rows() if score.entry == "softmax"] == [4]
 
 
+def test_of_bits_the_fewer_are_ahead() -> None:
+    records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
+    in_bits = [made.changed(record, unit="bits per byte") for record in records]
+    ((found,),) = (orders(task) for task in mixed(board_of(in_bits)))
+    assert (found.alone["gla", "linear"], found.hybrid["gla", "linear"]) == (-1, 1)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_row_that_may_not_be_ranked_is_in_no_pair(count: int) -> None:
+    records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
+    leaky = [
+        made.changed(record, causal=True, leaks_future=True)
+        if record.cell.entry == "gla" and record.cell.task.settings["softmax_layers"] == count
+        else made.changed(record, causal=True)
+        for record in records
+    ]
+    ((found,),) = (orders(task) for task in mixed(board_of(leaky)))
+    assert [*found.alone] == [*found.hybrid] == [("linear", "retnet")]
+
+
 def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path: Path) -> None:
     records = [*trained(ALONE | {"softmax": (1.0, 1.0, 1.0)}, 0), *trained(BESIDE, 2)]
     store = Store(tmp_path / "runs", "sweep")
@@ -54,6 +78,43 @@ def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path: Path) -
     (chart,) = charts(board_of(records))
     lines = {point["name"]: (point["x"], point["y"]) for point in chart.spec["datasets"]["corners"]}
     assert lines["gla"] == (4, 100.0)
+
+
+def test_each_mixer_is_trained_at_its_own_rate_at_every_count_between_none_and_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[object, ...]] = []
+
+    class Arm:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def changed(self, seed: int, label: str, **settings: object) -> tuple[object, ...]:
+            return self.name, seed, label, settings
+
+    config: Any = SimpleNamespace(
+        task=[SimpleNamespace(label="mqar", settings={"num_layers": 4})], but=lambda task: task
+    )
+    asked: Any = SimpleNamespace(
+        training=lambda composed: config,
+        softmax_layers=(0, 1, 2, 4),
+        seed=(0, 1),
+        budget=None,
+        out=tmp_path,
+    )
+    said: list[str] = []
+    session: Any = SimpleNamespace(composed={}, say=said.append)
+    arms = {name: Arm(name) for name in ("softmax", "gla")}
+    monkeypatch.setattr(hybrids, "trainer", lambda *_: nullcontext(trained.extend))
+    monkeypatch.setattr(hybrids, "trainable", lambda tasks, session: tasks)
+    monkeypatch.setattr(hybrids, "tuned", lambda *_, looks_further: arms)
+    hybrids.study(asked, session)
+    assert trained == [
+        ("gla", seed, f"mqar softmax_layers={count}", {"softmax_layers": count})
+        for count in (1, 2)
+        for seed in (0, 1)
+    ]
+    assert said == ["Nothing was trained."]
 
 
 def test_more_softmax_layers_than_layers_are_refused(

@@ -36,6 +36,14 @@ def test_padding_stays_padding(plain: Any) -> None:
     assert torch.equal(mask, kept.bool()[:, None, None, :])
 
 
+def test_keys_that_a_cache_has_dropped_have_dropped_their_padding() -> None:
+    kept = torch.tensor([[0, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]])
+    later = SIZES | {"q_offset": 2, "kv_offset": 2}
+    mask = short_mask(**later, attention_mask=kept)
+    assert mask is not None and torch.equal(mask[:, 0, 0], kept[:, 2:].bool())
+    assert short_mask(**later, attention_mask=kept[:1]) is None
+
+
 def test_a_window_is_written_out() -> None:
     window = and_masks(causal_mask_function, sliding_window_overlay(2))
     mask = short_mask(**SIZES, mask_function=window)

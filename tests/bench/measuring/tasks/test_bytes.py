@@ -1,6 +1,8 @@
 """A language model of bytes: its windows, its bits, and texts that are too short."""
 
 import math
+import zlib
+from itertools import pairwise
 
 import pytest
 import torch
@@ -34,7 +36,39 @@ def test_floors_are_what_frequencies_say(tmp_path):
     path.write_bytes(b"ab" * 500)
     task = build_task("bytes", {"root": str(path), "context_len": 4})
     assert task.chance() == pytest.approx(math.log2((900 + 256) / 451))
-    assert task.plateaus()["the byte before it"] < 0.02
+    # "ab" 450 times and "ba" 449 times; an unseen pair is as likely as its second byte.
+    test = b"ab" * 50
+    alone = {byte: (450 * (byte in b"ab") + 1) / (900 + 256) for byte in range(256)}
+    seen = {(97, 98): 450, (98, 97): 449}
+    bits = [
+        -math.log2((seen[one, other] + alone[other]) / (seen[one, other] + 1))
+        for one, other in pairwise(test)
+    ]
+    levels = task.plateaus()
+    assert levels["the byte before it"] == pytest.approx(sum(bits) / 99)
+    assert levels["gzip"] == pytest.approx(8 * len(zlib.compress(test, 9)) / 100)
+
+
+def test_the_end_of_the_training_text_validates_and_no_step_sees_it(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(bytes(range(200)))  # 180 bytes to train and validate on, an eighth held out
+    task = build_task("bytes", {"root": str(path), "context_len": 6, "batch_size": 5000})
+    held_out = [row for batch in task.validation() for row in batch.inputs.tolist()]
+    assert held_out == [[*range(158 + 6 * i, 164 + 6 * i)] for i in range(3)]
+    batch = next(task.batches(Split.TRAIN, 0))
+    assert (batch.inputs.min(), batch.targets.max()) == (0, 157)
+
+
+def test_each_byte_costs_its_own_bits():
+    task = build_task("bytes", {"batch_size": 2, "context_len": 16})
+    batch = next(task.batches(Split.TRAIN, 0))
+    logits = torch.randn(2, 16, 256, generator=torch.Generator().manual_seed(0))
+    each = task.each_answer(logits, batch)
+    assert each.shape == (2, 16)
+    assert each[1, 3].item() == pytest.approx(
+        -logits[1, 3].log_softmax(-1)[batch.targets[1, 3]].item() / math.log(2), rel=1e-5
+    )
+    assert each.mean().item() == pytest.approx(task.score(logits, batch), rel=1e-5)
 
 
 @pytest.mark.parametrize(

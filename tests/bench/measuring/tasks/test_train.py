@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench.measuring.tasks.base import Recipe, Split, build_task
-from bench.measuring.tasks.train import Diverged, learning_rate, train
+from bench.measuring.tasks.train import Diverged, _validation_batches, learning_rate, train
 
 QUICK = {"num_steps": 12, "batch_size": 8, "embed_dim": 16, "num_heads": 2}
 RECALL = QUICK | {"num_test_examples": 64}
@@ -78,6 +78,50 @@ def test_accuracy_counts_every_answer_once(cell, monkeypatch):
     last = sizes.index(4)  # training examples, which are scored after the test set, come in eights
     assert sizes[last - 12 : last + 1] == [8] * 12 + [4]
     assert quality.accuracy == pytest.approx(4 / 100)
+
+
+def test_a_trained_model_is_scored_on_the_first_examples_it_was_trained_on_and_no_more(
+    cell, monkeypatch
+):
+    monkeypatch.setattr("bench.measuring.tasks.train.NUM_TRAINED", 12)
+    task_class, seen = type(build_task("recall", {})), []
+    score = task_class.score
+
+    def watched(self, logits, batch):
+        seen.append(batch.inputs.tolist())
+        return score(self, logits, batch)
+
+    monkeypatch.setattr(task_class, "score", watched)
+    few = QUICK | {"num_steps": 2, "num_test_examples": 16}
+    train(cell("none", "recall", seed=3, **few))
+    stream = build_task("recall", {"batch_size": 8}).batches(Split.TRAIN, 3)
+    first, second = (next(stream).inputs.tolist() for _ in range(2))
+    at = seen.index(first)
+    assert seen[at + 1] == second[:4]
+
+
+def test_validation_has_a_thousand_answers_in_four_batches_or_more_and_sixteen_at_most():
+    sizes = {8: 16, 64: 4, 40: 7, 512: 4}  # each example asks for four answers
+    for batch_size, count in sizes.items():
+        task = build_task("recall", {"batch_size": batch_size})
+        assert len(_validation_batches(task)) == count
+
+
+def test_what_the_maps_of_gates_learn_by_is_added_to_the_loss_and_is_on_no_curve(cell, monkeypatch):
+    step, missing = torch.optim.AdamW.step, []
+
+    def watched(optimiser):
+        group = optimiser.param_groups[0]["params"]
+        missing.append(sum(p.grad is None for p in group))
+        return step(optimiser)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    few = QUICK | {"num_steps": 1, "num_test_examples": 16, "causal": True}
+    both = train(cell("dsa", "recall", **few))
+    assert missing == [0]
+    monkeypatch.setattr("bench.measuring.tasks.train.auxiliary_loss", lambda model: None)
+    assert train(cell("dsa", "recall", **few)).losses == both.losses
+    assert missing[1] > 0
 
 
 def test_progress_is_reported_to_the_end_and_the_losses_are_kept(cell):

@@ -79,6 +79,14 @@ def test_chance_and_the_sign_are_what_such_guesses_score(name, which):
         assert level == pytest.approx(float(torch.stack(right_by_sign).mean()), abs=0.01)
 
 
+def test_where_the_sign_is_the_whole_answer_it_is_no_partial_one():
+    task = build_task("word_problem", {"group": "S2"})
+    assert task.named.order == 2 and task.plateaus() == {}
+    assert [*build_task("word_problem", {"group": "S3"}).plateaus()] == [
+        "the sign of the permutation"
+    ]
+
+
 def test_the_sign_is_that_of_the_number_of_swaps():
     task = build_task("word_problem", {"group": "S5"})
     batch = next(task.batches(Split.TRAIN, 0))

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -148,6 +149,39 @@ def test_of_several_processes_the_one_with_the_most_foreign_load_counts(clock):
     assert [request["order_seed"] for request in jobs.requests] == [7, 8]
     share = asdict(stopping.of_one_process)
     assert all(request["stopping"] == share for request in jobs.requests)
+
+
+def test_costs_of_several_processes_add_up_and_calls_are_those_of_the_first(clock):
+    stopping = Stopping(min_rounds=4, max_rounds=4, num_processes=2)
+    loads = [{"foreign_cores": 0.1}, {"foreign_cores": 0.9}]
+    sets = [(1, 3), (2, 6)]
+    jobs = FakeJobs(clock, lambda n: 2.0, load=loads, measured_s=[2.0, 3.0], calls_per_set=sets)
+    outcome = timed(jobs, stopping=stopping).outcome
+    assert (outcome.wall_s, outcome.found.measured_s) == (2.0, 5.0)
+    assert outcome.found.calls_per_set == (1, 3) and outcome.found.load == loads[1]
+
+
+def test_a_stop_is_followed_by_no_further_process(clock):
+    jobs = FakeJobs(clock, lambda number: 2.0)
+    jobs.interrupt = SimpleNamespace(is_asked=True)
+    rounds = timed(jobs, stopping=Stopping(min_rounds=4, max_rounds=4, num_processes=2))
+    assert len(jobs.requests) == 1 and rounds.processes == [0, 0]
+
+
+def test_rounds_are_worth_keeping_once_all_processes_together_have_the_fewest(clock):
+    class Asked(FakeJobs):
+        may_stop = ()
+
+        def do(self, job, hear, may_stop, **request):
+            def told(message):
+                hear(message)
+                self.may_stop += (may_stop(),) * ("round" in message)
+
+            return super().do(job, told, may_stop, **request)
+
+    jobs = Asked(clock, lambda number: 2.0)
+    timed(jobs, stopping=Stopping(min_rounds=4, max_rounds=4, num_processes=2))
+    assert jobs.may_stop == (False, False, False, True)
 
 
 def test_a_worker_cannot_send_more_rounds_than_it_takes():

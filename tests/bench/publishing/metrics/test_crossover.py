@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -59,6 +60,15 @@ def test_where_one_length_alone_is_noisy_its_interval_is_that_of_the_ratio_there
     width = ratio.high / ratio.low
     assert low * ratio.high < 1024 * width**0.005 and high * ratio.low > 1024 / width**0.005
     assert high / low < width**1.6
+
+
+def test_a_curve_that_a_straight_line_misses_widens_the_interval_as_far_as_the_line() -> None:
+    result = found(with_ratios("nala", {256: 0.5, 1024: 0.9, 4096: 4.0}, spread=1e-9))
+    straight = 1024 * 4 ** (math.log(0.9) / math.log(0.9 / 4.0))
+    bend = max(straight / (result.length or 0), (result.length or 0) / straight)
+    assert bend > 1.02
+    ends = ((result.length or 0) / bend, (result.length or 0) * bend)
+    assert result.interval == pytest.approx(ends, rel=1e-6)
 
 
 @pytest.mark.slow
@@ -168,7 +178,53 @@ def test_flops_have_a_crossover_of_their_own() -> None:
     assert result.reason
 
 
-def reason(times: dict[int, float], flops: int, **observed: Any) -> str:
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (lambda n: n, "always, from 256"),
+        (lambda n: 10**6 * n, "not reached up to 4,096"),
+        (lambda n: n * n, "fewer at short lengths only"),
+    ],
+)
+def test_flops_that_cross_at_no_length_say_who_has_fewer(
+    own: Callable[[int], int], words: str
+) -> None:
+    records = with_ratios("nala", power_law(700), flops={n: own(n) for n in LENGTHS})
+    softmax = {n: 1000 * n for n in LENGTHS}
+    result = found(records, with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=softmax))
+    assert (flops_words(result), result.flops_length) == (words, None)
+
+
+def test_flops_that_cross_within_the_interval_agree_with_the_time() -> None:
+    def beside(crossing: float) -> Crossover:
+        own = {n: round(4000 * crossing) * n for n in LENGTHS}
+        flops = {n: 4000 * n * n for n in LENGTHS}
+        references = with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=flops)
+        wide = with_ratios("nala", power_law(700), spread=0.2, num_rounds=7, flops=own)
+        return found(wide, references)
+
+    result = beside(700)
+    high = (result.interval or (0.0, 0.0))[1]
+    assert high > 1.3 * (result.length or high)  # further than needs an explanation
+    assert beside(0.99 * high).reason == "" != beside(1.01 * high).reason
+
+
+@pytest.mark.parametrize(("ratio", "flops", "length"), [(0.5, 10, "4,096"), (2.0, 10**9, "256")])
+def test_a_time_that_never_crosses_is_explained_at_its_longest_length_or_its_shortest(
+    ratio: float, flops: int, length: str
+) -> None:
+    own = with_ratios("nala", dict.fromkeys(LENGTHS, ratio), flops={n: flops * n for n in LENGTHS})
+    softmax = {n: 1000 * n * n for n in LENGTHS}
+    references = with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=softmax)
+    assert f" at {length} tokens" in found(own, references).reason
+
+
+def reason(
+    times: dict[int, float],
+    flops: int,
+    environment: dict[str, Any] = made.ENVIRONMENT,
+    **observed: Any,
+) -> str:
     """The reason for an entry that should win everywhere by FLOPs, and is slower when short."""
     softmax = with_times("softmax", {n: 1e-9 * n * n for n in LENGTHS}, flops=10**12)
     records = {}
@@ -177,6 +233,7 @@ def reason(times: dict[int, float], flops: int, **observed: Any) -> str:
         records[n] = made.ok_record(
             made.kernel_cell("nala", seq_len=n),
             made.speed([seconds] * 20, beside, flops=flops * n, **observed),
+            environment=environment,
         )
     return found(records, softmax).reason
 
@@ -190,6 +247,19 @@ def test_elementwise_work_is_the_feature_map() -> None:
     times = {n: 6e-7 * n for n in LENGTHS}
     assert reason(times, 10_000, elementwise_elements=10**6).startswith("feature map: ")
     assert reason(times, 10_000, elementwise_elements=1).startswith("rate: ")
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "words"),
+    [
+        ({"flops_per_s": 1e15, "bytes_per_s": [[10**9, 1e12]]}, "bandwidth: moving its bytes"),
+        ({"flops_per_s": 1e11, "bytes_per_s": [[10**9, 1e12]]}, "rate: "),
+    ],
+)
+def test_bytes_that_set_the_floor_are_the_bandwidth(ceiling: dict[str, Any], words: str) -> None:
+    known = made.ENVIRONMENT | {"calibration": {"ceilings": [made.ceiling(**ceiling)]}}
+    times = {n: 6e-7 * n for n in LENGTHS}
+    assert reason(times, 10_000, known, elementwise_elements=1).startswith(words)
 
 
 def test_where_time_and_flops_agree_there_is_nothing_to_explain() -> None:

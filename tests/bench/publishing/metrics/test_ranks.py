@@ -270,5 +270,13 @@ def test_pairs_are_decided_after_holm_and_an_open_one_counts_for_neither() -> No
     assert decided(rows, less_is_better=True)["a", "b"] == -1
 
 
+def test_a_pair_that_alone_would_be_decided_is_open_among_others() -> None:
+    ahead = [0.5 + gain for gain in (0.0, 0.02, 0.04, 0.01, 0.03, 0.05)]  # p = 0.02
+    behind = Runs(scores=dict.fromkeys(range(6), 0.5))
+    rows = {"a": Runs(scores=dict(enumerate(ahead))), "b": behind}
+    assert decided(rows, less_is_better=False) == {("a", "b"): 1}
+    assert not any(decided(rows | {"c": behind}, less_is_better=False).values())
+
+
 def test_one_seed_decides_nothing() -> None:
     assert decided({"a": runs(0.9), "b": runs(0.1)}, less_is_better=False) == {("a", "b"): 0}

@@ -17,6 +17,7 @@ from bench.studies.advise.evidence import (
     OPEN,
     Candidate,
     Cost,
+    _judged,
     cost_at,
     needs,
     told_apart,
@@ -24,6 +25,8 @@ from bench.studies.advise.evidence import (
     why_no_score,
 )
 from tests.records import changed, kernel_cell, ok_record, speed, task_records
+
+OLD = "reference (of an earlier source)"
 
 
 def priced(entry: str, low: float, seconds: float, high: float) -> Candidate:
@@ -83,6 +86,30 @@ def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit: str
     assert why(worst - better) == why(worst) == ""
     assert why(worst + better) == why(best) == OPEN
     assert why(best + better) == "falls short"
+
+
+def test_the_best_are_those_that_no_row_is_ahead_of_and_a_forbidding_mark_is_a_reason() -> None:
+    runs = task_records(("linear", "performer"))
+    (table,) = build_leaderboard(runs).tasks
+    question: Any = SimpleNamespace(table=table, least=None)
+    reasons = {score.entry: why_no_score(score, question) for score in table.scores}
+    assert reasons == {"linear": "", "performer": "another row is ahead"}
+    leaky = [changed(record, causal=True, leaks_future=True) for record in runs]
+    (table,) = build_leaderboard(leaky).tasks
+    question = SimpleNamespace(table=table, least=0.0)
+    assert {why_no_score(s, question) for s in table.scores} == {"not ranked: leaks the future"}
+
+
+@pytest.mark.parametrize(("source", "proof"), [("", "reference"), ("0" * 16, OLD)])
+def test_a_proof_of_another_source_is_said_to_be_old(source: str, proof: str) -> None:
+    badges = {"reference": Badge(claim="reference", status=BadgeStatus.PASSED)}
+    question: Any = SimpleNamespace(
+        mode="forward", causal=False, asked=SimpleNamespace(dtype="float32"), table=None
+    )
+    row = priced("linear", 0.9, 1.0, 1.1)
+    found = _judged(row, question, Proofs(badges=badges, source=source))
+    assert (found.proof, found.why_not) == (proof, "")
+    assert _judged(row, question, Proofs(source=source)).why_not == "not proven: reference"
 
 
 def test_two_seeds_reach_nothing() -> None:

@@ -135,6 +135,19 @@ def test_the_score_of_a_variant_has_no_cost_of_its_namesake(
     assert "in this setting is not stored" in said
 
 
+def test_a_score_with_a_unit_is_asked_for_in_its_unit(tmp_path: Path, capsys: Capture) -> None:
+    runs = (r for rows in (("linear",), ("nala",)) for r in task_records(rows))
+    bits = [2.0, 2.01, 2.02, 3.0, 3.01, 3.02]
+    records = [
+        changed(record, accuracy=score, unit="bits per byte")
+        for record, score in zip(runs, bits, strict=True)
+    ]
+    records += block_records(("linear", "nala", "softmax"), seq_len=4096)
+    said = told(kept(tmp_path, records), capsys, "task=recall", "score=2.5")
+    assert "linear reaches 2.5 bits per byte on recall with the whole" in said
+    assert re.search(r"nala falls short", said)
+
+
 def test_seeds_that_would_settle_it_are_all_named(tmp_path: Path, capsys: Capture) -> None:
     scores = zip(task_records(("nala",)), (0.95, 0.96, 0.97), strict=True)
     records = [changed(record, accuracy=score) for record, score in scores]
@@ -158,6 +171,9 @@ def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time() -> Non
     assert low < seconds < high
     assert seconds_at(records, 8192) is None
     assert seconds_at({256: records[256]}, 256) is None
+    for num_rounds in (5, 6):  # five have no interval
+        few = {n: block_records(("linear",), seq_len=n, num_rounds=num_rounds)[0] for n in records}
+        assert (seconds_at(few, 2048) is None) == (num_rounds == 5)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from bench.convert import main
 from bench.core.cli.errors import ConfigError
@@ -23,6 +25,7 @@ from bench.studies.convert.models import num_layers_of
 from bench.studies.convert.page import AT_EDGE, NOT_SEARCHED, Curve, write_page
 from bench.studies.convert.study import Run
 from bench.studies.convert.training import looks
+from tests.records import task_records
 
 TINY = (
     *("seed=0", "num_layers=2", "match_steps=2", "distil_steps=2", "tune_steps=2"),
@@ -172,6 +175,13 @@ def test_one_rate_is_no_search_and_gets_no_verdict(tmp_path: Path) -> None:
 def test_recovered_is_empty_where_there_is_nothing_to_recover() -> None:
     assert curve().recovered(-1) == pytest.approx(0.5)
     assert curve(scratch=(0.1, 0.99)).recovered(-1) is None
+    # A lead of 4 points is 8 % of what can be learned where half is right by luck.
+    assert curve(scratch=(0.5, 0.96), converted=(0.5, 0.98)).recovered(-1) is None
+    lucky = curve(chance=0.5, scratch=(0.5, 0.96), converted=(0.5, 0.98))
+    assert lucky.recovered(-1) == pytest.approx(0.5)
+    fewer_bits = {"teacher": 2.0, "chance": 5.0, "unit": "bits per byte"}
+    found = curve(scratch=(5.0, 4.0), converted=(5.0, 2.5), **fewer_bits)
+    assert found.recovered(-1) == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +235,63 @@ def test_a_share_is_that_of_whole_layers(
         assert f"keep={keep} is no whole number of 3 layers: {words} stay softmax." in said
     assert "keep=0.33 is" not in said
     assert "2 of them (67 %)" in (tmp_path / "conversion.md").read_text()
+
+
+def test_another_rate_of_the_later_phases_is_another_conversion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "_convert", made_up)
+    monkeypatch.setattr(study, "_ablated", lambda *_: [])
+    for share, count in ((0.3, 1), (0.5, 2), (0.5, 2)):
+        words = ("attention=[linear]", "keep=0", f"rate_share={share}")
+        assert len(convert(tmp_path, *words)) == count
+
+
+class Summed(nn.Module):
+    """A model whose output is the sum of what its mixers give."""
+
+    def __init__(self, *values: float) -> None:
+        super().__init__()
+        self.values = values
+        self.blocks = nn.ModuleList(nn.ModuleDict({"mixer": nn.Identity()}) for _ in values)
+
+    def score(self) -> float:
+        parts = zip(self.blocks, self.values, strict=True)
+        return float(sum(block["mixer"](torch.tensor(value)) for block, value in parts))
+
+
+def test_a_teacher_is_scored_without_each_of_its_mixers_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "score_on_test_set", lambda model, *_: model.score())
+    teachers = [Summed(1.0, 2.0, 4.0)]
+    session: Any = SimpleNamespace(trained=lambda *_: teachers.pop())
+    (record,) = task_records(["softmax"], seeds=[0])
+    for _ in range(2):
+        (found,) = study._ablated([record.cell], tmp_path, session)
+        assert (found.score, found.without) == (7.0, (6.0, 5.0, 3.0))
+
+
+def test_each_seed_has_its_own_teacher_which_is_trained_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(study, "of_cell", lambda cell, teacher: SimpleNamespace(model=teacher))
+    trained: list[Any] = []
+
+    def train(cell: Any, folder: Path) -> str:
+        trained.append(cell.task.seed)
+        return f"teacher of seed {cell.task.seed}"
+
+    session: Any = SimpleNamespace(trained=train)
+    asked: Any = SimpleNamespace(teacher=None, out=Path("out"))
+    teachers, task = study._Teachers(asked, session), cast("Any", None)
+    cells = [record.cell for record in task_records(["softmax"], seeds=[0, 0, 1])]
+    runs = [study.Run(key="", scratch=cell, teacher=cell, keep=0.0) for cell in cells]
+    pairs = [teachers.pair(run, task) for run in runs]
+    assert trained == [0, 1]
+    for cell, (teacher, pupil, control) in zip(cells, pairs, strict=True):
+        assert teacher == pupil.model == f"teacher of seed {cell.task.seed}"
+        assert control is None  # built without one
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,16 @@ def test_without_noise_on_one_side_the_interval_is_that_of_the_other():
     assert (found.low, found.high) == (pytest.approx(1.35), pytest.approx(1.65))
 
 
+def test_a_cell_that_was_timed_widens_the_intervals_of_all_and_one_without_a_time_none():
+    def low(**about):
+        others = (kernel_cell("linear", seq_len=length) for length in (32, 64, 128))
+        cells = [stored(half=0.05), *(stored(cell=one, **about) for one in others if about)]
+        (row,) = (r for r in compared(cells, cells) if (r.entry, r.channel) == ("nala", "latency"))
+        return row.low
+
+    assert low(half=0.05) < low() == low(time_over_softmax=None, why_untimed="no reference")
+
+
 def test_more_cells_make_every_interval_wider():
     noisy = Interval(median=1.0, low=0.95, high=1.05)
     widths = [

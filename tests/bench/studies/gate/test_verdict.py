@@ -3,7 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.studies.gate import verdict
 from bench.studies.gate.verdict import (
+    FAMILY_ERROR,
     GateVerdict,
     Interval,
     confidence_tail,
@@ -42,6 +44,12 @@ def test_one_slow_cell_among_a_hundred_is_found():
     assert [i for i, v in enumerate(verdicts) if v is GateVerdict.SLOWER] == [4]
 
 
+def test_all_cells_of_a_comparison_share_one_chance_of_a_false_alarm():
+    assert confidence_tail(1) == FAMILY_ERROR == 0.01
+    assert confidence_tail(200) == pytest.approx(0.01 / 200)
+    assert confidence_tail(5, 0.05) == pytest.approx(0.01)
+
+
 def test_one_odd_fork_decides_nothing():
     odd = forks(1)
     odd[0] = [ratio * 1.3 for ratio in odd[0]]
@@ -72,6 +80,14 @@ def test_forks_and_their_rounds_are_both_drawn(table):
     assert (found.low, found.high) == (0.9, 1.1)
     found = ratio_interval(table, 0.30)
     assert (found.low, found.high) == (1.0, 1.0)
+
+
+def test_the_end_of_a_small_tail_does_not_hang_on_whether_it_was_drawn_at_all(monkeypatch):
+    # The least of 11 forks is the median of their draws about once in 6,000 resamples.
+    cell = [[1 + number / 100] for number in range(11)]
+    for seed in range(5):
+        monkeypatch.setattr(verdict, "BOOTSTRAP_SEED", seed)
+        assert ratio_interval(cell, 5e-5).low == 1.0
 
 
 @settings(max_examples=15, deadline=None)

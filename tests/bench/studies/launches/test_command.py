@@ -86,6 +86,23 @@ def test_limits_of_a_card(grid, warps, registers, shared, expected):
     assert Noted(CARD).refusal(grid, warps, registers, shared) == expected
 
 
+def test_configurations_of_one_launch_share_its_number_and_each_has_its_phase():
+    noted, facts = Noted(CARD), {"warps": 4, "registers": 32, "shared_bytes": 0}
+    noted.add("a", grid=(1, 1, 1), **facts)
+    with noted.one_launch():
+        noted.add("b", grid=(1, 1, 1), **facts)
+        noted.phase = "backward"
+        noted.add("b", grid=(1, 65_536, 1), **facts)
+    noted.add("c")
+    found = [(x["launch"], x["phase"], x["kernel"], x.get("refused")) for x in noted.launches]
+    assert found == [
+        (1, "forward", "a", ""),
+        (2, "forward", "b", ""),
+        (2, "backward", "b", "grid y 65,536 > 65,535"),
+        (3, "backward", "c", None),
+    ]
+
+
 def test_views_and_results_in_place_allocate_nothing():
     x = torch.ones(4, 8)
     with Counted() as counted:
