@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from bench.core.comparison import num_seeds_for
+from bench.core.format import quantity
 from bench.core.record import Record, Speed
 from bench.publishing.metrics.speedup import round_ratios
 from bench.studies.advise.evidence import OPEN, Candidate, Question
@@ -182,12 +183,12 @@ def _seeds(
         if row.score
     )
     names = ",".join(_entry(row.entry) for row in rows)
+    joined = " and ".join(row.entry for row in rows)
     seeds = ",".join(map(str, new))
     sweep = ["attnbench sweep", f"'attention=[{names}]'", "'seq_len=[]'"]
     sweep += [f"'task=[{question.table.label}]'"]
     yield Experiment(
         command=" ".join([*sweep, *question.overrides, f"'seed=[{seeds}]'"]),
-        purpose=f"{len(new):,} seeds more of {' and '.join(row.entry for row in rows)} {purpose}, "
-        "with 80 % power.",
+        purpose=f"{quantity(len(new), 'seed')} more of {joined} would {purpose}, with 80 % power.",
         minutes=seconds / 60,
     )

@@ -58,11 +58,8 @@ def study(asked: Advise, session: Session) -> None:
     task = _Task(asked.task, session.composed) if asked.task else None
     table = task_of(task.name, task.typed, board.tasks) if task else None
     is_share = table is not None and not table.unit
-    if is_share and asked.score is not None and asked.score > 100:
-        raise ConfigError(
-            f"score={asked.score:g} is more than 100. On task={asked.task} a score is the "
-            "percentage of right answers, e.g. score=95."
-        )
+    if table and asked.score is not None:
+        _check_score(table, asked.score, str(asked.task))
     proofs = read_proofs(Path("results"))
     rows = [s.entry for s in table.scores if not (s.is_control or s.is_skipped)] if table else []
     blocks: list[Block] = []
@@ -290,6 +287,21 @@ def _scored(question: Question) -> Iterator[str]:
         yield f"Scores: {table.label} with {words_}, {quantity(table.num_seeds, 'seed')}."
 
 
+def _check_score(table: TaskScores, score: float, task: str) -> None:
+    """Refuse a share above 100 %, and a score in another unit that guessing betters."""
+    if not table.unit and score > 100:
+        raise ConfigError(
+            f"score={score:g} is more than 100. On task={task} a score is the percentage of right "
+            "answers, e.g. score=95."
+        )
+    guess = max((row.chance for row in table.scores if row.chance is not None), default=None)
+    if table.unit and guess is not None and score > guess:
+        raise ConfigError(
+            f"score={score:g} is worse than guessing, {guess:.3g} {table.unit}. On task={task} "
+            "less is better."
+        )
+
+
 def _place(question: Question) -> str:
     setting = question.timed.setting
     kind = "causal" if question.causal else "bidirectional"
@@ -306,11 +318,13 @@ def _place(question: Question) -> str:
 
 def _table(question: Question, rows: Sequence[Candidate], chosen: Sequence[Candidate]) -> Table:
     table = question.table
-    unit, factor = ("%", 0.01) if table and not table.unit else (table.unit if table else "", 1.0)
+    unit, factor, digits = ("%", 0.01, ".1f")
+    if table and table.unit:
+        unit, factor, digits = (table.unit, 1.0, ".3f")
     columns = [
         words("attention"),
         words("answer"),
-        *([Column("score", table.label, unit, factor, ".1f")] if table else []),
+        *([Column("score", table.label, unit, factor, digits)] if table else []),
         *([words("rates", "learning rate"), Column("seeds", digits=".0f")] if table else []),
         Column("latency", "latency", "ms", 1e-3, number, "lower"),
         words("basis", "at this length"),
