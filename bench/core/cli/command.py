@@ -77,10 +77,13 @@ def run_app(
     root = root or _root_of_file(config_name)
     try:
         check_own_yamls(words)
+        if "attention" in groups(root):
+            _give_rows_to_hydra(words)
     except ConfigError as error:
         return print_error(error)
-    if "attention" in groups(root):
-        _give_rows_to_hydra(words)
+    except Exception:
+        traceback.print_exc()
+        return 3
     if {"-h", "--help"} & set(words):
         chosen = groups(root)
         choices = {group: list(options(group, words)) for group in chosen}
