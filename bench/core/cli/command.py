@@ -316,7 +316,10 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
         return f"{group}={name}: there is no such {group}. {near} {own}"
     if choice := why_no_choice(words):
         return choice
-    if name := getattr(error.__cause__ or error, "full_key", None):
+    # A group of other commands is another error of Hydra's, with advice that leads astray.
+    others = (word.partition("=")[0] for word in words if re.match(r"\w+=", word))
+    other = next((o for o in others if (CONF / o).is_dir() and o not in groups(root)), None)
+    if name := getattr(error.__cause__ or error, "full_key", other if _is_hydras(error) else None):
         near = _nearest(name, _keys(config_name, root, words))
         return f"{name} is not a key of {config_name}. {near}"
     said = visible(str(error).strip(), LIMITS["reason"])

@@ -236,3 +236,10 @@ def test_sources_that_cannot_be_read_are_our_bug(capsys, monkeypatch):
     monkeypatch.setattr(command, "rows_without_yaml", broken)
     assert run_app("sweep", never, []) == 3
     assert "no mechanism is registered by that name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "word"), [("verify", "task=digits"), ("verify", "paper=nala")])
+def test_a_group_of_other_commands_is_no_key_of_this_one(name, word, capsys):
+    assert run_app(name, never, [word], root=root_of(Verify)) == 2
+    said = capsys.readouterr().err
+    assert f"{word.partition('=')[0]} is not a key of {name}." in said
