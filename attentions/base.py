@@ -216,7 +216,7 @@ class Attention(Mechanism):
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """An empty state for `step`; only if ``capabilities.recurrent``."""
-        raise TypeError(f"{self.name} has no recurrent form.")
+        raise self._without("init_state")
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Take the next T tokens: one while decoding, a prompt all at once or in parts.
@@ -227,7 +227,14 @@ class Attention(Mechanism):
         step can be taken again, for instance to time it. To go two ways on from one state, as beam
         search does, let each go on from its own `clone_state`.
         """
-        raise TypeError(f"{self.name} has no recurrent form.")
+        raise self._without("step")
+
+    def _without(self, method: str) -> TypeError:
+        """The refusal of a recurrent form, also of one that is claimed and not written."""
+        unwritten = f": it claims recurrent=True and defines no `{method}`"
+        return TypeError(
+            f"{self.name} has no recurrent form{unwritten * self.capabilities.recurrent}."
+        )
 
     @staticmethod
     def clone_state(state: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 from . import capabilities as _capabilities
 from . import plugins as _plugins
 from .capabilities import FAMILIES, PUBLISHED, Capabilities, published_capabilities
-from .foreign import Operator
+from .foreign import Operator, Ours
 from .plugins import PluginProblem
 
 HOMES = ("mechanisms", "published", "adapters")
@@ -130,7 +130,7 @@ def catalogue(folder: Path | None = None) -> tuple[CatalogueEntry, ...]:
     folders = [folder] if folder else [_HERE / home for home in HOMES]
     files = sorted(file for each in folders for file in each.glob("[!_]*.py"))
     found = [entry for file in files for entry in _entries(file)]
-    ours = {entry.name: entry for entry in found}
+    ours = Ours({entry.name: entry for entry in found})
     found += [entry for file in files for entry in _published_entries(file, ours)]
     found += [entry for file in files for entry in _foreign_entries(file, ours)]
     return tuple(sorted(found, key=lambda entry: entry.name))

@@ -11,6 +11,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 
+class Ours(dict[str, Any]):
+    """Mechanisms of ours, by name, that operators of others are described by."""
+
+    def __missing__(self, name: str) -> Any:
+        """Refuse an operator of a mechanism that was renamed or removed."""
+        raise ValueError(
+            f"published/ or adapters/ has an operator of {name!r}, and no mechanism is registered "
+            "by that name; rename the operator too, or remove it."
+        )
+
+
 @dataclass(frozen=True)
 class Operator:
     """An operator of the package flash-linear-attention, as a row of a table.

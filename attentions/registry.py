@@ -153,7 +153,10 @@ def build_attention(name: str, geometry: Geometry, **settings: Any) -> Attention
             takes = ", ".join(allowed) or "none"
             raise TypeError(f"{name} takes no hyperparameter {key!r}.{hint} It takes: {takes}.")
     if geometry.num_kv_heads == geometry.num_heads or cls.capabilities.grouped_heads:
-        return cls(geometry, **settings)  # type: ignore[return-value]  # it is one of the two
+        core = cls(geometry, **settings)
+        if "geometry" not in vars(core):
+            raise TypeError(f"{name}: its constructor does not call super().__init__(geometry).")
+        return core  # type: ignore[return-value]  # it is one of the two
     if not issubclass(cls, Attention):
         raise ValueError(
             f"{name}: num_kv_heads is {geometry.num_kv_heads}; it owns its projections, so "

@@ -4,9 +4,11 @@ import ctypes
 import os
 import signal
 import time
+from itertools import islice
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
@@ -172,6 +174,18 @@ def _odd_task(name, **members):
 _odd_task("task_with_a_word_for_files", files=lambda self: "data.txt")
 _odd_task("task_with_a_method_for_geometry", geometry=lambda self: None)
 _odd_task("task_without_batches", batches=lambda self, split, seed: iter(()))
+_odd_task(
+    "task_with_one_batch",
+    batches=lambda self, split, seed: islice(Recall.batches(self, split, seed), 1),
+)
+_odd_task(
+    "task_with_few_classes",
+    batches=lambda self, split, seed: (
+        Batch(inputs=batch.inputs, targets=batch.targets + 99, positions=batch.positions)
+        for batch in Recall.batches(self, split, seed)
+    ),
+)
+_odd_task("task_with_a_wide_embedding", embedding=lambda self, dim: nn.Embedding(64, dim + 1))
 _odd_task("task_with_pairs_for_batches", batches=lambda self, split, seed: iter([(1, 2)]))
 _odd_task("task_with_nothing_for_batches", batches=lambda self, split, seed: None)
 

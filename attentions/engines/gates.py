@@ -94,11 +94,18 @@ def _of_all_tokens(
             f"{mechanism}: {name} is not given, and it has none of its own; a floating-point "
             f"tensor of shape {sizes} is needed."
         )
-    x = learned[name]
+    given = x = learned[name]
     if x.dim() == len(sizes):
-        return for_every_query_head(x, sizes[1])
-    tokens = sizes[2] if len(sizes) > 3 else 1
-    return x.unsqueeze(1)[None].expand(1, x.shape[0], tokens, *x.shape[1:])
+        x = for_every_query_head(x, sizes[1])
+        if all(n in (1, size) for n, size in zip(x.shape, sizes, strict=True)):
+            return x
+    if x.dim() == len(sizes) - 2 and tuple(x.shape) == (sizes[1], *sizes[3:]):
+        tokens = sizes[2] if len(sizes) > 3 else 1
+        return x.unsqueeze(1)[None].expand(1, x.shape[0], tokens, *x.shape[1:])
+    raise ValueError(
+        f"{mechanism}: learned_gates returns {name} of shape {tuple(given.shape)}; {sizes} is "
+        f"needed, or {(sizes[1], *sizes[3:])} for one value that all tokens share."
+    )
 
 
 def _hidden(gate: Tensor, shape: str, key_mask: Tensor | None) -> Tensor:

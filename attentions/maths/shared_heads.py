@@ -20,11 +20,11 @@ from ..signatures import keywords_of, refuse_unknown
 
 
 def for_every_query_head(x: Tensor, num_heads: int) -> Tensor:
-    """(B, H_kv, M, D) -> (B, H, M, D): each head serves H / H_kv consecutive query heads."""
+    """(B, H_kv, M, ...) -> (B, H, M, ...): each head serves H / H_kv consecutive query heads."""
     repeats = num_heads // x.shape[1]
     if repeats == 1:
         return x
-    return x.unsqueeze(2).expand(-1, -1, repeats, -1, -1).flatten(1, 2)
+    return x.unsqueeze(2).expand(-1, -1, repeats, *(-1,) * (x.dim() - 2)).flatten(1, 2)
 
 
 def with_own_heads(geometry: Geometry) -> Geometry:

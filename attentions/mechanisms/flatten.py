@@ -83,6 +83,7 @@ class Flatten(KernelCore):
 
     def phi_q(self, q: Tensor, inverse: Tensor) -> Tensor:  # type: ignore[override]
         """f_p((relu(q) + eps) / softplus(scale)), and the same for keys."""
+        # Tiles run the faster form in kernel/derivatives.py; change both.
         scaled = (q.relu() + self.eps) * inverse
         unit = unit_of(scaled, self.factor, joint=self.joint_heads)  # cancels
         u = scaled / unit

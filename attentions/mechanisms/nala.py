@@ -107,11 +107,13 @@ class Nala(KernelCore):
 
     def phi_q(self, q: Tensor) -> Halves:  # type: ignore[override]
         """The direction to a power that the norm sets, Eq. 8, by sign."""
+        # Tiles run the faster form in kernel/derivatives.py; change both.
         d, norm = direction(q)
         return split_signs(signed_power(d, self.lam * (self.tau + norm.tanh())))
 
     def phi_k(self, k: Tensor) -> Halves:  # type: ignore[override]
         """The key to a fixed power, by sign."""
+        # Tiles run the faster form in kernel/derivatives.py; change both.
         return split_signs(signed_power(k, self.key_power))
 
     def turn(self, q: Tensor, k: Tensor) -> Tensor | None:

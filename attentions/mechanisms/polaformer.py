@@ -94,6 +94,7 @@ class Polaformer(KernelCore):
 
     def phi_q(self, q: Tensor, power: Tensor, scale: Tensor) -> Halves:  # type: ignore[override]
         """Scaled powers by sign: x+ and -x-; the same for keys."""
+        # Tiles run the faster form in kernel/derivatives.py; change both.
         return split_signs(signed_power(q / scale, power))
 
     def combine(self, contexts: Parts, key_sums: Parts) -> tuple[Parts, Parts]:

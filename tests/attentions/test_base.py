@@ -54,3 +54,10 @@ def test_a_core_without_a_recurrent_form_says_so_at_step_too():
     x = torch.zeros(1, 2, 1, 4)
     with pytest.raises(TypeError, match="efficient has no recurrent form"):
         core.step(x, x, x, None)
+
+
+def test_a_recurrent_form_that_is_claimed_and_not_written_is_named(monkeypatch):
+    core = build_attention("linformer", Geometry(num_heads=2, head_dim=4, seq_len=12))
+    monkeypatch.setattr(type(core), "capabilities", Capabilities(recurrent=True))
+    with pytest.raises(TypeError, match="claims recurrent=True and defines no `init_state`"):
+        core.init_state(1, dtype=torch.float32, device=torch.device("cpu"))

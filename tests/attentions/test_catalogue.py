@@ -154,3 +154,11 @@ def test_the_formula_is_what_is_indented_or_else_the_summary() -> None:
 def test_a_docstring_without_sections_and_an_empty_one_are_no_mistake() -> None:
     assert describe("").summary == "" and describe("").body == ()
     assert describe("One.").arguments == {} and describe("One.").hazards == ()
+
+
+def test_an_operator_of_a_mechanism_that_was_renamed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ab.py").write_text(
+        "@published('renamed', title='T', source='S')\ndef operator(q, k, v): ...\n"
+    )
+    with pytest.raises(ValueError, match="an operator of 'renamed', and no mechanism is"):
+        catalogue(tmp_path)

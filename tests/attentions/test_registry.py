@@ -132,3 +132,11 @@ def test_a_seed_decides_what_a_mechanism_draws(name, seed):
 
 def test_mechanisms_with_seeds_are_found():
     assert {name for name, _ in SEEDED} >= {"block_sparse", "performer", "reformer", "rfa"}
+
+
+def test_a_constructor_that_forgets_its_base_is_named(spare_registry):
+    cls = fresh_class()
+    cls.__init__ = lambda self, geometry: None
+    register("forgetful", cls)
+    with pytest.raises(TypeError, match=r"forgetful: .* does not call super\(\).__init__"):
+        build_attention("forgetful", GEOMETRY)

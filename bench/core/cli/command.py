@@ -72,10 +72,13 @@ def run_app(
     root = root or _root_of_file(config_name)
     try:
         check_own_yamls(words)
+        if "attention" in groups(root):
+            _give_rows_to_hydra(words)
     except ConfigError as error:
         return print_error(error)
-    if "attention" in groups(root):
-        _give_rows_to_hydra(words)
+    except Exception:
+        traceback.print_exc()
+        return 3
     if {"-h", "--help"} & set(words):
         chosen = groups(root)
         choices = {group: list(options(group, words)) for group in chosen}
@@ -303,7 +306,10 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
         return f"{group}={name}: there is no such {group}. {near} {own}"
     if choice := why_no_choice(words):
         return choice
-    if name := getattr(error.__cause__ or error, "full_key", None):
+    # A group of other commands is another error of Hydra's, with advice that leads astray.
+    others = (word.partition("=")[0] for word in words if re.match(r"\w+=", word))
+    other = next((o for o in others if (CONF / o).is_dir() and o not in groups(root)), None)
+    if name := getattr(error.__cause__ or error, "full_key", other if _is_hydras(error) else None):
         near = _nearest(name, _keys(config_name, root, words))
         return f"{name} is not a key of {config_name}. {near}"
     said = visible(str(error).strip(), LIMITS["reason"])

@@ -5,7 +5,6 @@ An oracle works pair by pair in float64, so it cannot cover all of a long call.
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
 import weakref
@@ -19,7 +18,12 @@ from torch import Tensor, nn
 
 from bench.measuring.inputs import at_tokens, lengths_of_rows, with_channels
 from bench.measuring.measure.flops import count
-from bench.measuring.oracle.oracle import can_ask_by_rows, slow_form, slow_form_without_padding
+from bench.measuring.oracle.oracle import (
+    can_ask_by_rows,
+    float64_copy,
+    slow_form,
+    slow_form_without_padding,
+)
 from bench.measuring.subject import Subject
 
 CHECK_INDEX = 1_000_000
@@ -248,7 +252,7 @@ def ask(subject: Subject, extent: Extent) -> Expected:
         for x in at_tokens(subject.draw(CHECK_INDEX), slice(seen))
     ]
     given = [x.requires_grad_(w.has_backward) for x in wide[:-1]]
-    slow = copy.deepcopy(subject.module).cpu().double()
+    slow = float64_copy(subject.module)
     with torch.set_grad_enabled(w.has_backward):
         oracle, out = _slow_form(subject, slow, given, rows)
     pieces = [Piece(what="output", tokens=places_of(w.mode, rows), values=out.detach())]

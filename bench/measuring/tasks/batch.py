@@ -67,14 +67,31 @@ class Batch:
         )
 
 
-def each_checked(batches: Any, task: str) -> Iterator[Batch]:
+def each_checked(batches: Any, task: str, num_classes: int | None = None) -> Iterator[Batch]:
     """Yield the batches that a task gives, which a plugin may have made of anything.
 
+    Args:
+        batches: what its `batches` returned.
+        task: its name, for the message.
+        num_classes: number of answers that a model can give, for the first batch to be checked.
+
     Raises:
-        ValueError: one of them is no `Batch`.
+        ValueError: one of them is no `Batch`, or a target is no class.
     """
     for batch in batches if isinstance(batches, Iterable) else (batches,):
         if not isinstance(batch, Batch):
             kind = type(batch).__name__
             raise ValueError(f"the task {task} gives a {kind} for its batches; each is a Batch")
+        if num_classes is not None:
+            _refuse_other_classes(batch, task, num_classes)
+            num_classes = None
         yield batch
+
+
+def _refuse_other_classes(batch: Batch, task: str, num_classes: int) -> None:
+    asked = batch.targets[batch.targets != NO_ANSWER]
+    if asked.numel() and not 0 <= int(asked.min()) <= int(asked.max()) < num_classes:
+        raise ValueError(
+            f"the task {task} has targets from {int(asked.min())} to {int(asked.max())}; its "
+            f"num_classes is {num_classes}, so they are 0 to {num_classes - 1}"
+        )

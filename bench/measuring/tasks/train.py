@@ -283,7 +283,7 @@ def fit(
         levels=levels,
     )
     held_out = _validation_batches(task)
-    drawn = each_checked(task.batches(Split.TRAIN, seed), task.name)
+    drawn = each_checked(task.batches(Split.TRAIN, seed), task.name, task.num_classes)
     batches: Iterator[Batch] = islice(drawn, recipe.num_steps)
     saved = checkpoint.load(device.place) if checkpoint else None
     earlier_s = 0.0
@@ -336,6 +336,11 @@ def fit(
                 }
             )
     _refuse_none(curve.steps, task, "train")
+    if not curve.ended():
+        raise ValueError(
+            f"the task {task.name} runs out of training batches before step {recipe.num_steps}; "
+            "they are to go on without end"
+        )
     return _Run(curve, tuple(losses), earlier_s)
 
 
@@ -349,7 +354,7 @@ def _refuse_none(found: Sequence[Any], task: Task, purpose: str) -> None:
 def _validation_batches(task: Task) -> tuple[Batch, ...]:
     """Enough of them that a score says something, and few enough that scoring is cheap."""
     batches, num_answers = [], 0
-    for batch in islice(each_checked(task.validation(), task.name), MAX_BATCHES):
+    for batch in islice(each_checked(task.validation(), task.name, task.num_classes), MAX_BATCHES):
         batches.append(batch)
         num_answers += batch.num_answers
         if num_answers >= NUM_ANSWERS and len(batches) >= MIN_BATCHES:

@@ -9,6 +9,7 @@ from itertools import combinations
 from statistics import fmean, stdev
 
 from bench.core.comparison import num_seeds_for
+from bench.core.format import quantity
 from bench.core.record import Record, Speed
 from bench.core.statistics import median
 from bench.publishing.metrics.speedup import round_ratios
@@ -142,11 +143,11 @@ def _seeds(
     new = range(max(known) + 1, max(known) + 1 + needed - len(known))
     costs = (fmean(r.cost_s.get("total", _USUAL_S) for r in score.records) for score in scores)
     entries = ",".join(row.entry.partition(" ")[0] for row in rows)
+    joined = " and ".join(row.entry for row in rows)
     sweep = [f"attnbench sweep 'attention=[{entries}]'"]
     sweep += ["'seq_len=[]'", f"'task=[{question.table.label}]'", *question.overrides]
     yield Experiment(
         " ".join([*sweep, f"'seed=[{','.join(map(str, new))}]'"]),
-        f"{len(new):,} seeds more of {' and '.join(row.entry for row in rows)} {purpose}, "
-        "with 80 % power.",
+        f"{quantity(len(new), 'seed')} more of {joined} would {purpose}, with 80 % power.",
         len(new) * sum(costs) / 60,
     )

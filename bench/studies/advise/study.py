@@ -55,12 +55,9 @@ def study(asked: Advise, session: Session) -> None:
         table = task_of(asked.task, typed, board.tasks)
         overrides = [*_overrides(asked.task, own, typed, table)]
     least, is_share = asked.score, table is not None and not table.unit
+    if table is not None and least is not None:
+        _check_score(table, least, str(asked.task))
     if is_share and least is not None:
-        if least > 100:
-            raise ConfigError(
-                f"score={least:g} is more than 100. On task={asked.task} a score is the "
-                "percentage of right answers, e.g. score=95."
-            )
         least /= 100
     blocks: list[Block] = []
     for mode, seq_len in product(asked.mode, asked.seq_len):
@@ -185,6 +182,21 @@ def _scored(question: Question) -> Iterator[str]:
         yield f"Scores: {table.label} with {words_}, {quantity(table.num_seeds, 'seed')}."
 
 
+def _check_score(table: TaskScores, score: float, task: str) -> None:
+    """Refuse a share above 100 %, and a score in another unit that guessing betters."""
+    if not table.unit and score > 100:
+        raise ConfigError(
+            f"score={score:g} is more than 100. On task={task} a score is the percentage of right "
+            "answers, e.g. score=95."
+        )
+    guess = max((row.chance for row in table.scores if row.chance is not None), default=None)
+    if table.unit and guess is not None and score > guess:
+        raise ConfigError(
+            f"score={score:g} is worse than guessing, {guess:.3g} {table.unit}. On task={task} "
+            "less is better."
+        )
+
+
 def _place(question: Question) -> str:
     setting = question.timed.setting
     kind = "causal" if question.causal else "bidirectional"
@@ -201,11 +213,13 @@ def _place(question: Question) -> str:
 
 def _table(question: Question, rows: Sequence[Candidate], chosen: Sequence[Candidate]) -> Table:
     table = question.table
-    unit, factor = ("%", 0.01) if table and not table.unit else (table.unit if table else "", 1.0)
+    unit, factor, digits = ("%", 0.01, ".1f")
+    if table and table.unit:
+        unit, factor, digits = (table.unit, 1.0, ".3f")
     columns = [
         words("attention"),
         words("answer"),
-        *([Column("score", table.label, unit, factor, ".1f")] if table else []),
+        *([Column("score", table.label, unit, factor, digits)] if table else []),
         *([words("rates", "learning rate"), Column("seeds", digits=".0f")] if table else []),
         Column("latency", "latency", "ms", 1e-3, number, "lower"),
         words("basis", "at this length"),

@@ -64,7 +64,7 @@ def hidden_keys_are_as_good_as_removed(form: Form, dtype: torch.dtype) -> None:
     for row, kept in enumerate(key_mask):
         fewer_k, fewer_v = (_without(x[row : row + 1], kept) for x in (k, v))
         fewer_q, seen = q[row : row + 1], out[row : row + 1]
-        if form.causal:  # as many queries as keys: the hidden tokens' queries go too
+        if form.causal or not form.can.cross:  # as many queries as keys: hidden queries go too
             fewer_q, seen = _without(fewer_q, kept), _without(seen, kept)
         require_near(seen, mechanism(fewer_q, fewer_k, fewer_v), "the output with hidden keys")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
@@ -42,16 +43,16 @@ def _names(badges: Sequence[Badge], status: BadgeStatus) -> str:
 def reasons(tested: Tested) -> list[str]:
     """Give a line per failure, then one per reason for which something could not be tested.
 
-    Causal forms that leak come first: no other failure makes numbers as worthless.
+    Causal forms that leak come first: no other failure makes numbers as worthless. A mechanism
+    that cannot be called at all fails every claim by one error, which is a single line.
     """
     failures = [
-        (name, badge)
+        (name, ", ".join(badge.claim for badge in failed), failed[0])
         for name, badges in tested.items()
-        for badge in badges
-        if badge.status is BadgeStatus.FAILED
+        for failed in _by_error(badges)
     ]
-    failures.sort(key=lambda failure: failure[1].claim != "causal")
-    failed = [f"FAILED {name}: {badge.claim}: {badge.reason}" for name, badge in failures]
+    failures.sort(key=lambda failure: failure[2].claim != "causal")
+    failed = [f"FAILED {name}: {claims}: {badge.reason}" for name, claims, badge in failures]
     skipped: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for name, badges in tested.items():
         for badge in badges:
@@ -62,6 +63,18 @@ def reasons(tested: Tested) -> list[str]:
         f"not testable here: {', '.join(claims)} of {', '.join(names)}: {why}"
         for why, (names, claims) in skipped.items()
     ]
+
+
+def _by_error(badges: Sequence[Badge]) -> list[list[Badge]]:
+    """Failed badges of a mechanism, those with the same error text together."""
+    groups: dict[str, list[Badge]] = {}
+    for badge in badges:
+        if badge.status is BadgeStatus.FAILED:
+            error = (badge.reason or "").split(": ", 2)[-1]  # behind the form and the check
+            groups.setdefault(re.sub(r" \(and \d+ more\)$", "", error), []).append(badge)
+    for group in groups.values():
+        group.sort(key=lambda badge: badge.claim != "causal")
+    return list(groups.values())
 
 
 def summary(badges: Sequence[Badge]) -> str:

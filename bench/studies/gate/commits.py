@@ -10,6 +10,7 @@ from typing import Any
 from bench.core.cell import Cell
 from bench.core.clock import now_s
 from bench.core.format import format_duration
+from bench.core.rows import settings_of
 from bench.measuring.sharing.devices import alone_on
 from bench.measuring.worker.jobs import Jobs
 from bench.measuring.worker.outcome import Outcome
@@ -53,7 +54,9 @@ def compare_commits(
 
 
 def _as_in_base(cell: Cell, entry: dict[str, Any]) -> Cell:
-    settings = dict(entry)
+    """The cell with the base's settings of its row; what the command line sets holds for both."""
+    here = settings_of(cell.entry) or cell.hyperparameters
+    settings = entry | {k: v for k, v in cell.hyperparameters.items() if here.get(k, ...) != v}
     mechanism = settings.pop("mechanism")
     return replace(cell, mechanism=mechanism, hyperparameters=settings)
 

@@ -116,6 +116,28 @@ def test_a_gate_without_a_value_of_its_own_is_asked_for():
         enter(Bare)(geometry())(*inputs())
 
 
+@pytest.mark.parametrize("sizes", [(4, 1, 8), (8,), (2, 3, 70), ()])
+def test_a_learned_gate_of_another_shape_is_refused(sizes):
+    class Wrong(Fading):
+        def learned_gates(self, k):
+            return {"log_decay": k.new_zeros(sizes)}
+
+    wanted = r"learned_gates returns log_decay of shape .*; \(2, 4, 70\) is needed, or \(4,\) for"
+    with pytest.raises(ValueError, match=wanted):
+        enter(Wrong)(geometry())(*inputs())
+
+
+def test_a_learned_gate_may_follow_from_shared_keys():
+    class OfKeys(Fading):
+        def learned_gates(self, k):
+            return {"log_decay": -k.square().mean(dim=-1)}
+
+    grouped = enter(OfKeys)(geometry(num_kv_heads=2))
+    q, k, v = inputs(kv_heads=2)
+    whole = OfKeys(geometry())(q, *(x.repeat_interleave(2, dim=1) for x in (k, v)))
+    torch.testing.assert_close(grouped(q, k, v), whole)
+
+
 class Two(NamedTuple):
     context: torch.Tensor
     key_sum: torch.Tensor

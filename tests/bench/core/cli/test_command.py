@@ -227,3 +227,19 @@ def test_a_yaml_that_is_no_file_is_not_waited_for(tmp_path):
     (tmp_path / "latin.yaml").write_bytes(b"caf\xe9: 1\n")
     with pytest.raises(ConfigError, match=r"latin\.yaml cannot be read: .*utf-8"):
         read_yaml(tmp_path / "latin.yaml")
+
+
+def test_sources_that_cannot_be_read_are_our_bug(capsys, monkeypatch):
+    def broken(*_):
+        raise ValueError("no mechanism is registered by that name")
+
+    monkeypatch.setattr(command, "rows_without_yaml", broken)
+    assert run_app("sweep", never, []) == 3
+    assert "no mechanism is registered by that name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "word"), [("verify", "task=digits"), ("verify", "paper=nala")])
+def test_a_group_of_other_commands_is_no_key_of_this_one(name, word, capsys):
+    assert run_app(name, never, [word], root=root_of(Verify)) == 2
+    said = capsys.readouterr().err
+    assert f"{word.partition('=')[0]} is not a key of {name}." in said

@@ -17,6 +17,7 @@ from bench.measuring.oracle.oracle import (
     can_ask_by_rows,
     check_gradient,
     distance,
+    float64_copy,
     refuse_beyond,
     refuse_empty,
     refuse_nothing,
@@ -177,3 +178,10 @@ def test_a_gradient_may_be_off_by_five_times_as_much_as_an_output():
         check_gradient(oracle * (1 + 5.1 * tolerance.rms_error), oracle, tolerance, "it")
     with pytest.raises(Incorrect, match="it holds values that are NaN or infinite"):
         check_gradient(oracle * torch.inf, oracle, tolerance, "it")
+
+
+def test_a_tensor_that_is_kept_with_its_graph_is_named():
+    module = core("linear")
+    module.running = torch.ones((), requires_grad=True) * 2
+    with pytest.raises(RuntimeError, match=r"it keeps running .*; keep running.detach\(\)"):
+        float64_copy(module)

@@ -329,9 +329,17 @@ def test_tasks_tell_softmax_from_no_attention(cell, task, settings, least):
     [
         ("task_with_pairs_for_batches", "gives a tuple for its batches; each is a Batch"),
         ("task_with_nothing_for_batches", "gives a NoneType for its batches"),
+        ("task_with_one_batch", "runs out of training batches before step 12"),
+        ("task_with_few_classes", r"has targets from \d+ to \d+; its num_classes is 64, so"),
     ],
 )
 def test_batches_that_are_none_are_refused_in_words(cell, task, said):
     __import__("tests.misbehaving")
     with pytest.raises(ValueError, match=f"the task {task} {said}"):
         train(cell("softmax", task, **QUICK))
+
+
+def test_an_embedding_of_another_width_is_refused_in_words(cell):
+    __import__("tests.misbehaving")
+    with pytest.raises(ValueError, match=r"embedding gives tokens of width 17; embed_dim is 16"):
+        train(cell("softmax", "task_with_a_wide_embedding", **QUICK))

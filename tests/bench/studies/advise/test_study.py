@@ -250,3 +250,16 @@ def test_a_fresh_clone_knows_what_a_token_costs_on_a_long_context(
         said = capsys.readouterr().out
         assert all(f"decode, {length} tokens" in said for length in ("1,024", "2,048", "16,384"))
         assert said.count("fulfil the needs.") == 3
+
+
+def test_a_score_in_a_unit_has_its_digits_and_is_better_than_guessing(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["seq_len=1024", "task=bytes", "score=95"]) == 2
+    assert "score=95 is worse than guessing, 4.43 bits per byte. On task=bytes less is better." in (
+        capsys.readouterr().err
+    )
+    assert main(["seq_len=1024", "task=bytes", "score=2.6"]) == 0
+    said = capsys.readouterr().out
+    assert "2.570 (2.539 to 2.602)" in said and "1 seed more of gated_deltanet would tell" in said

@@ -21,7 +21,18 @@ from bench.studies.conformance.check import Broken
 def test_the_message_says_which_method_is_to_return_what(
     monkeypatch: pytest.MonkeyPatch, claims_state: bool, form: str, told: str
 ) -> None:
-    proof = SimpleNamespace(form=form, reason="flops() says 2", status=costs.FlopVerdict.FAILED)
+    said = advice(monkeypatch, form, claims_state, formula=2, reason="flops() says 2")
+    assert f"{form}: flops() says 2. " in said and told in said
+
+
+def test_a_call_that_fails_gets_no_advice_about_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = advice(monkeypatch, "causal", True, formula=None, reason="TypeError: no step.")
+    assert said == "causal: TypeError: no step."
+
+
+def advice(monkeypatch: pytest.MonkeyPatch, form: str, claims_state: bool, **found: object) -> str:
+    """The message about a failed proof."""
+    proof = SimpleNamespace(form=form, status=costs.FlopVerdict.FAILED, **found)
     monkeypatch.setattr(costs, "attention_class", lambda name: None)
     monkeypatch.setattr(costs, "forms_of", lambda kind: [form])
     monkeypatch.setattr(costs, "prove_form", lambda kind, name: proof)
@@ -30,4 +41,4 @@ def test_the_message_says_which_method_is_to_return_what(
     )
     with pytest.raises(Broken) as failed:
         costs.flops_are_what_is_counted_and_what_slow_forms_need(claimed)
-    assert f"{form}: flops() says 2. " in str(failed.value) and told in str(failed.value)
+    return str(failed.value)

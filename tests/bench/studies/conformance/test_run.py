@@ -10,6 +10,7 @@ from bench.core.badges import BadgeStatus
 from bench.studies.conformance.check import Untestable
 from bench.studies.conformance.run import badge_for, badges_of
 from bench.studies.conformance.suite import CHECKS, CLAIMS
+from bench.studies.conformance.table import reasons
 from tests.bench.studies.conformance.lies import Call, spoilt
 
 SOUND = {"forward": spoilt("softmax_explicit", lambda c: c.out)}
@@ -87,3 +88,22 @@ def test_every_claim_has_a_check_and_every_check_a_claim() -> None:
 
 def test_what_cannot_be_tested_is_told_apart_from_what_is_broken() -> None:
     assert not issubclass(Untestable, AssertionError)
+
+
+def test_a_mechanism_that_cannot_be_called_is_one_line(register: Callable[..., str]) -> None:
+    def raises(_: Call) -> Any:
+        raise ZeroDivisionError("no keys")
+
+    name = register("softmax_explicit", forward=spoilt("softmax_explicit", raises))
+    badges = [badge_for(name, claim) for claim in ("shape", "causal", "order")]
+    (line,) = reasons({name: badges})
+    assert line.startswith("FAILED liar: causal, shape, order: liar-causal: ")
+    assert "ZeroDivisionError: no keys" in line
+
+
+def test_masks_without_cross_attention_are_tested_on_as_many_queries_as_keys(
+    register: Callable[..., str],
+) -> None:
+    can = attentions.Capabilities(masks=frozenset({"padding"}))
+    badge = badge_for(register("softmax_explicit", capabilities=can), "padding")
+    assert badge.status is BadgeStatus.PASSED, badge.reason

@@ -48,6 +48,17 @@ def test_a_tree_against_itself_is_the_same_in_every_channel():
     assert exit_code(rows) == 0
 
 
+def test_what_the_command_line_sets_holds_for_the_base_too():
+    default, given = {"tau": 0.5, "key_power": 3.0}, {"tau": 0.5, "key_power": 5.0}
+    for settings, there in ((default, {"power": 3}), (given, {"power": 3, "key_power": 5.0})):
+        _, jobs = compared(
+            answering(),
+            (kernel_cell("nala", hyperparameters=settings),),
+            base_entry=lambda label: {"mechanism": "nala", "power": 3},
+        )
+        assert jobs.asked[0][1]["cell"]["hyperparameters"] == there
+
+
 def test_the_base_is_set_as_its_own_yaml_says():
     def base_entry(label):
         return {"mechanism": "nala_old", "power": 3}
