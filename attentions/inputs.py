@@ -123,10 +123,15 @@ def is_eager_cpu(*tensors: Tensor) -> bool:
     return all(
         type(x) in (Tensor, torch.nn.Parameter)
         and x.device.type in ("cpu", "meta")
-        and torch.func.debug_unwrap(x) is x  # no transform such as vmap
-        and torch.autograd.forward_ad.unpack_dual(x).tangent is None
+        and not is_transformed(x)
         for x in tensors
     )
+
+
+def is_transformed(x: Tensor) -> bool:
+    """Whether a transform such as `torch.func.vmap` or `jvp` follows what is done with a tensor."""
+    is_wrapped = torch.func.debug_unwrap(x) is not x
+    return is_wrapped or torch.autograd.forward_ad.unpack_dual(x).tangent is not None
 
 
 def _refuse_others(mechanism: str, given: Sequence[tuple[str, Any]]) -> None:

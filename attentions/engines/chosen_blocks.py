@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from ..base import CallShape
@@ -24,11 +24,7 @@ from ..maths.blocks import (
 from ..maths.tiles import Tiling, scaled, tiled_flops
 from ..precision import widen
 from .pair import Attend, PairCore
-from .tiled_pairs import tiled_pairs
-
-
-class _Softmax:
-    softmax = True
+from .tiled_pairs import SoftmaxWeights, plain_gradients, tiled_pairs
 
 
 class BlockCore(PairCore):
@@ -117,7 +113,7 @@ def chosen_blocks(
     On a CPU, in eager mode, pairs of long sequences that nobody chose are not computed. Which they
     are is not known to a compiler, many small products do not suit a GPU, and of short sequences
     or blocks they would be too small: there all pairs are computed, under a mask. Memory is linear
-    in the number of tokens; there is no second derivative.
+    in the number of tokens, but for gradients that are to be differentiated again.
 
     Args:
         q: (B, H, N, D); the last N of M tokens.
@@ -130,6 +126,10 @@ def chosen_blocks(
     if is_long(k.shape[2], size, tile) and is_eager_cpu(q, k, v) and not q.is_meta:
         out: Tensor = _ByBlock.apply(q, k, v, chosen, size)[0]  # type: ignore[no-untyped-call]
         return out
+    return _under_mask(q, k, v, chosen, size, tile)
+
+
+def _under_mask(q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, size: int, tile: int) -> Tensor:
     tiling = Tiling(
         query_len=q.shape[2],
         key_len=k.shape[2],
@@ -137,7 +137,7 @@ def chosen_blocks(
         causal=True,
         past=k.shape[2] - q.shape[2],
     )
-    return tiled_pairs(q, k, v, _Softmax(), tiling, chosen=chosen, block=size)  # type: ignore[arg-type]
+    return tiled_pairs(q, k, v, SoftmaxWeights(), tiling, chosen=chosen, block=size)  # type: ignore[arg-type]
 
 
 def is_long(key_len: int, size: int, tile: int) -> bool:
@@ -193,9 +193,12 @@ class _ByBlock(Function):
         ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         q, k, v, chosen, out, peaks, inverses = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            plain = partial(_under_mask, chosen=chosen, size=ctx.size, tile=k.shape[2])
+            found = plain_gradients(plain, (q, k, v), ctx.needs_input_grad[:3], grad_out)
+            return *found, None, None
         q = scaled(q)
         grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q, k, v))
         grad_out = grad_out * inverses

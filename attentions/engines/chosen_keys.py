@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
+from ..inputs import is_transformed
 from ..maths.shared_heads import for_every_query_head
 from ..maths.tiles import Tiling, scaled
+from .tiled_pairs import SoftmaxWeights, plain_gradients, plain_pairs
 
 
 def best_keys(
@@ -19,8 +22,9 @@ def best_keys(
     """out_i = softmax over the ``most`` keys with the largest q_i . k_j / sqrt(D) that it sees.
 
     Scores are float64, so that which keys are the largest does not depend on the order of a sum,
-    and are forgotten row of tiles by row of tiles: memory is linear in the number of tokens. The
-    choice has no gradient, and the backward pass no derivative.
+    and are forgotten row of tiles by row of tiles: memory is linear in the number of tokens, but
+    under transforms and for gradients that are to be differentiated again. The choice has no
+    gradient.
 
     Args:
         q: (B, H, N, D).
@@ -32,8 +36,20 @@ def best_keys(
     """
     with torch.no_grad():
         chosen, seen = _choose(q, k, most, tiling, allowed)
+    if not torch.compiler.is_compiling() and any(map(is_transformed, (q, k, v))):
+        return _under_mask(q, k, v, chosen, seen, tiling)
     out: Tensor = _AttendToChosen.apply(q, k, v, chosen, seen, tiling)  # type: ignore[no-untyped-call]
     return out
+
+
+def _under_mask(
+    q: Tensor, k: Tensor, v: Tensor, chosen: Tensor, seen: Tensor, tiling: Tiling
+) -> Tensor:
+    """Softmax over the chosen keys, of all pairs under a mask."""
+    nothing = torch.zeros_like(chosen[..., :1]).expand(*chosen.shape[:3], k.shape[2])
+    allowed = nothing.scatter_add(-1, chosen, seen.long()) > 0  # the place of none is 0
+    given = (None, None, None, allowed, None, 1, tiling, SoftmaxWeights())
+    return plain_pairs(q, k, v, *given)  # type: ignore[arg-type]
 
 
 def scored_pairs(tiling: Tiling) -> int:
@@ -55,19 +71,19 @@ def _choose(
     """
     most = min(most, tiling.key_len)
     keys = for_every_query_head(k.double(), q.shape[1]).mT
-    chosen = torch.zeros(*q.shape[:3], most, dtype=torch.long, device=q.device)
-    seen = torch.zeros_like(chosen, dtype=torch.bool)
+    chosen, seen = [], []
     for rows in tiling.rows():
         columns = _columns(rows, tiling)
         scores = q[:, :, rows].double() @ keys[..., columns]
         hidden = tiling.hidden(rows, columns, allowed, q.device)
         if hidden is not None:
-            scores.masked_fill_(hidden, -torch.inf)
+            scores = scores.masked_fill(hidden, -torch.inf)
         there = min(most, columns.stop)
         values, places = scores.topk(there, dim=-1, sorted=False)
-        chosen[:, :, rows, :there] = places
-        seen[:, :, rows, :there] = values > -torch.inf
-    return chosen, seen
+        missing = (0, most - there)
+        chosen.append(functional.pad(places, missing))
+        seen.append(functional.pad(values > -torch.inf, missing))
+    return torch.cat(chosen, dim=2), torch.cat(seen, dim=2)
 
 
 class _AttendToChosen(Function):
@@ -92,9 +108,12 @@ class _AttendToChosen(Function):
         ctx.save_for_backward(*tensors)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, chosen, seen = ctx.saved_tensors
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            plain = partial(_under_mask, chosen=chosen, seen=seen, tiling=ctx.tiling)
+            grads = plain_gradients(plain, (q, k, v), ctx.needs_input_grad[:3], grad_out)
+            return *grads, None, None, None
         q = scaled(q)
         grad_q = torch.zeros_like(q)
         grad_k, grad_v = (torch.zeros_like(x).flatten(0, 2) for x in (k, v))  # (B * H_kv * M, D)

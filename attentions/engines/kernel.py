@@ -141,7 +141,7 @@ class KernelCore(Attention):
         Raises:
             TypeError: a causal form that does not exist, or a learned tensor without `weights`.
         """
-        if not weights and any(True for _ in self.parameters(recurse=False)):
+        if not weights and self._features_learn(q):
             raise TypeError(
                 f"{self.name} has learned parameters, and none comes from its method weights; "
                 "features are found tile by tile, and gradients reach what weights returns."
@@ -156,6 +156,19 @@ class KernelCore(Attention):
                 return tiled(call, q, k, v)
             forward = causal.forward if self.geometry.causal else tiles.forward
             return forward(call, q, k, v)[0]
+
+    def _features_learn(self, q: Tensor) -> bool:
+        """Whether the core has learned tensors itself, or a feature map reads those of a module."""
+        if any(True for _ in self.parameters(recurse=False)):
+            return True
+        if torch.compiler.is_compiling() or not any(x.requires_grad for x in self.parameters()):
+            return False
+        dtype = wide_dtype(q.dtype)
+        token = q.new_zeros(1, self.geometry.num_heads, 1, q.shape[-1], dtype=dtype)
+        places = self.places(0, 1, dtype, q.device)
+        with torch.enable_grad():
+            maps = (phi(token, *places) for phi in (self.phi_q, self.phi_k))
+            return any(x.requires_grad for parts in maps for x in as_parts(parts))
 
     def _call(self, start: int, q: Tensor, k: Tensor, weights: Parts) -> tiles.Call:
         if self.geometry.causal:

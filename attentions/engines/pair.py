@@ -12,7 +12,7 @@ from torch import Tensor
 from ..base import CallShape
 from ..checks import whole
 from ..maths.cache import room_for, write
-from ..maths.masks import allowed_pairs
+from ..maths.masks import allowed_pairs, near_pairs
 from ..maths.shared_heads import KeepsKeysAndValues
 from ..maths.tiles import Tiling, last_pairs, tile_pairs
 from ..precision import wide_dtype, widen, within_range, without_autocast
@@ -126,15 +126,17 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     >>> torch.allclose(core(q, k, v), weights @ v, atol=1e-5)
     True
 
-    Tiles are computed again in the backward pass, so memory is linear in N; there is no second
-    derivative. A query whose keys are all hidden gets zeros.
+    Tiles are computed again in the backward pass, so memory is linear in N. All pairs are kept for
+    gradients of gradients, under transforms such as `torch.func.vmap`, and where `weights` reads
+    learned tensors. A query whose keys are all hidden gets zeros.
 
     Attributes:
         softmax: weights are exp(s) over their sum, found relative to the largest score; `weights`
             is not asked.
         tile: queries and keys of a tile.
         window: tokens that a query sees before it, itself among them, and as many behind it unless
-            causal; None for all.
+            causal; None for all. Tokens that a ``key_mask`` hides are not counted, and all pairs
+            are then computed.
         kept_gate: a gate of keys, (B, ..., N, W), which later queries meet: the state keeps it too.
     """
 
@@ -198,12 +200,15 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     ) -> Tensor:
         """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
         allowed = allowed_pairs(self.name, q, k, causal=False, key_mask=key_mask, mask=mask)
+        window = self.window
+        if window is not None and key_mask is not None and allowed is not None:
+            allowed, window = allowed & near_pairs(key_mask, window), None
         tiling = Tiling(
             query_len=q.shape[2],
             key_len=k.shape[2],
             size=self.tile,
             causal=self.geometry.causal,
-            window=self.window,
+            window=window,
         )
         with without_autocast(q.device.type):
             found = self._gates(q, k, key_mask, gates)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
+from ..inputs import is_transformed
 from ..maths.shared_heads import for_every_query_head
 from ..maths.tiles import Tiling, scaled
 
@@ -26,6 +27,12 @@ class Weights(Protocol):
     def pullback(self, scores: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Weights of a tile, and what turns their gradients into those of its scores."""
         ...
+
+
+class SoftmaxWeights:
+    """Weights that `tiled_pairs` finds by itself: exponentials over their sum."""
+
+    softmax: ClassVar[bool] = True
 
 
 def tiled_pairs(
@@ -54,13 +61,80 @@ def tiled_pairs(
         block: keys of such a block.
         sums: G of the queries, (B, H, N), and of the keys, (B, H, M), float64.
         sink: a score per head that takes its share of a softmax and has no value, (H,).
+
+    All pairs are written out where tiles have no derivative: under transforms such as
+    `torch.func.vmap`, for gradients that are to be differentiated again, and where ``how`` reads
+    learned tensors itself.
     """
     rows, columns = sums or (None, None)
+    tensors = (q, k, v, rows, columns, sink)
+    if not torch.compiler.is_compiling() and (
+        any(x is not None and is_transformed(x) for x in tensors) or _learns(how, q)
+    ):
+        return plain_pairs(*tensors, allowed, chosen, block, tiling, how)
     if rows is columns and rows is not None:
         columns = rows.view_as(rows)  # Dynamo refuses one tensor passed twice
     given = (q, k, v, rows, columns, sink, allowed, chosen, block, tiling, how)
     out: Tensor = _Tiled.apply(*given)[0]  # type: ignore[no-untyped-call]
     return out
+
+
+def _learns(how: Weights, q: Tensor) -> bool:
+    """Whether weights have gradients of their own, beside those of scores."""
+    if how.softmax or not torch.is_grad_enabled():
+        return False
+    return how.weights(q.new_zeros(1, q.shape[1], 1, 1)).requires_grad
+
+
+def plain_pairs(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sums: Tensor | None,
+    key_sums: Tensor | None,
+    sink: Tensor | None,
+    allowed: Tensor | None,
+    chosen: Tensor | None,
+    block: int,
+    tiling: Tiling,
+    how: Weights,
+) -> Tensor:
+    """`tiled_pairs` as one tile of all pairs, by operators that can be transformed."""
+    k, v = (for_every_query_head(x, q.shape[1]) for x in (k, v))
+    rows, columns = slice(0, tiling.query_len), slice(0, tiling.key_len)
+    scores = scaled(q) @ k.mT
+    if sums is not None and key_sums is not None:
+        scores = scores + (sums[..., None] - key_sums[..., None, :]).to(scores.dtype)
+    hidden = _hidden(tiling, rows, columns, allowed, chosen, block, q.device)
+    if hidden is None:
+        hidden = torch.zeros(1, 1, dtype=torch.bool, device=q.device)
+    if not how.softmax:
+        return how.weights(scores.masked_fill(hidden, 0.0)).masked_fill(hidden, 0.0) @ v
+    # The lowest finite number, not minus infinity: a query may see nothing.
+    scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
+    if sink is not None:
+        beside = sink.to(scores.dtype)[:, None, None].expand(*scores.shape[:3], 1)
+        scores = torch.cat((scores, beside), dim=-1)
+    weights = scores.softmax(dim=-1)[..., : tiling.key_len]
+    return weights.masked_fill(hidden, 0.0) @ v
+
+
+def plain_gradients(
+    plain: Callable[..., Tensor],
+    inputs: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+    grad_out: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of ``plain(*inputs)`` that can be differentiated in turn."""
+    # Views: the same tensor may be both q and k, and each has a gradient of its own.
+    separate = [None if x is None else x.view_as(x) for x in inputs]
+    chosen = [x for x, needed in zip(separate, wanted, strict=True) if needed and x is not None]
+    out = plain(*separate)
+    found = iter(torch.autograd.grad(out, chosen, grad_out, create_graph=True, allow_unused=True))
+    return tuple(
+        next(found) if needed and x is not None else None
+        for x, needed in zip(separate, wanted, strict=True)
+    )
 
 
 class _Tiled(Function):
@@ -135,10 +209,15 @@ class _Tiled(Function):
         ctx.mark_non_differentiable(*(x for x in output[1:] if x is not None))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         q, k, v, sums, key_sums, sink, allowed, chosen, out, peaks, inverses = ctx.saved_tensors
         tiling, how = ctx.tiling, ctx.how
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            masks = {"allowed": allowed, "chosen": chosen, "block": ctx.block}
+            plain = partial(plain_pairs, **masks, tiling=tiling, how=how)
+            tensors = (q, k, v, sums, key_sums, sink)
+            grads = plain_gradients(plain, tensors, ctx.needs_input_grad[:6], grad_out)
+            return *grads, None, None, None, None, None
         q, k, v, grad_out = scaled(q), k.contiguous(), v.contiguous(), grad_out.contiguous()
         heads, kv_heads = q.shape[1], k.shape[1]
         grad_q, grad_k, grad_v = (torch.zeros_like(x) for x in (q, k, v))

@@ -32,7 +32,7 @@ LENGTH_EPS = 1e-6
 
 
 def unit_length(x: Tensor) -> Tensor:
-    """Divide by the length over the last axis, x / ||x||."""
+    """Divide by the length over the last axis, x / sqrt(||x||^2 + 1e-6)."""
     return x * (x.square().sum(dim=-1, keepdim=True) + LENGTH_EPS).rsqrt()
 
 
@@ -150,6 +150,13 @@ class _UnitTriangularInverse(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        (inverse,) = ctx.saved_tensors
+        along: Tensor = -(inverse @ tangent.tril(-1) @ inverse)
+        return along
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

@@ -65,6 +65,19 @@ def allowed_pairs(
     return allowed
 
 
+def near_pairs(key_mask: Tensor, window: int) -> Tensor:
+    """(B, 1, N, N), True for keys within a window that counts kept tokens, the query's among them.
+
+    A hidden token stands where the last kept one before it stands.
+
+    >>> near_pairs(torch.tensor([[True, False, True]]), 2)[0, 0, 2].tolist()
+    [True, True, True]
+    """
+    places = key_mask.cumsum(dim=-1)
+    near: Tensor = (places[:, None, :, None] - places[:, None, None, :]).abs() < window
+    return near
+
+
 def check_dense_mask(mechanism: str, mask: Tensor | None, q: Tensor, k: Tensor) -> None:
     """Raise a ValueError unless the mask is None, or bool and broadcasts to (B, H, N, M)."""
     if mask is None:

@@ -59,7 +59,7 @@ class Comba(StateCore):
 
     Args:
         geometry: the shape to build for; causal.
-        normalise_keys: whether keys are divided by their length.
+        normalise_keys: whether keys are divided by their length, as in `deltanet`.
         scale: factor of the queries; head_dim^(-1/2) if None.
     """
 

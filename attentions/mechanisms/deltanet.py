@@ -53,7 +53,8 @@ class DeltaNet(StateCore):
 
     Args:
         geometry: the shape to build for; causal.
-        normalise_keys: whether keys are divided by their length.
+        normalise_keys: whether keys are divided by their length, k / sqrt(|k|^2 + 1e-6) as in the
+            authors' layer: keys shorter than about 0.001 stay shorter than 1.
         normalise_queries: the same for queries.
         scale: factor of the queries; head_dim^(-1/2) if None, 1 in the papers.
         negative_eigenvalues: whether beta reaches 2, so that a step can flip what a key holds.

@@ -34,12 +34,13 @@ class Fox(PairCore):
     before it and not for its own. Without it each head has one that is learned, -exp(log_rate),
     starting from 1/1024 to 1/2 per token, slow heads first. Queries and keys need no positions.
 
-    The state of ``step`` is a cache of keys, values and sums of g. Hidden tokens forget nothing, as
-    if they were removed.
+    The state of ``step`` is a cache of keys, values and sums of g. Hidden tokens forget nothing,
+    and a window does not count them, as if they were removed.
 
     Hazards:
         - Sums of long strong decays lose digits in float32, and differences of them all that
           matters: they are float64 here. A log decay of minus infinity becomes -10,000.
+        - With a window and a ``key_mask`` all N x N pairs are computed.
 
     Differences:
         - The authors' layer computes g from the tokens, log sigmoid(W x + b); its variant that the

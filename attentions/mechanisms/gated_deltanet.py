@@ -52,7 +52,7 @@ class GatedDeltaNet(StateCore):
 
     Args:
         geometry: the shape to build for; causal.
-        normalise_keys: whether keys are divided by their length.
+        normalise_keys: whether keys are divided by their length, as in `deltanet`.
         normalise_queries: the same for queries.
         scale: factor of the queries; head_dim^(-1/2) if None, 1 in the paper.
         negative_eigenvalues: whether beta reaches 2, so that a step can flip what a key holds.

@@ -58,7 +58,7 @@ class GatedDeltaNet2(StateCore):
 
     Args:
         geometry: the shape to build for; causal.
-        normalise_keys: whether keys are divided by their length.
+        normalise_keys: whether keys are divided by their length, as in `deltanet`.
         scale: factor of the queries; head_dim^(-1/2) if None.
         negative_eigenvalues: whether erase reaches 2, so that a step can flip what a key holds.
     """
@@ -103,7 +103,8 @@ class GatedDeltaNet2(StateCore):
         self, q: Tensor, k: Tensor, v: Tensor, *gates_and_state: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The same, chunk by chunk."""
-        g, erase, write, state = (x.to(q.dtype) for x in gates_and_state)
+        *gates, state = gates_and_state
+        g, erase, write = (gate.to(q.dtype) for gate in gates)
         return channel_delta_rule(q, k, erase * k, write * v, g, state)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:

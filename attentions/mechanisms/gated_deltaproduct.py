@@ -59,7 +59,7 @@ class GatedDeltaProduct(StateCore):
         num_householder: R.
         forget_gate: whether the state decays; False takes no ``log_decay``.
         negative_eigenvalues: whether betas reach 2, as in the authors' layer.
-        normalise_keys: whether keys are divided by their length.
+        normalise_keys: whether keys are divided by their length, as in `deltanet`.
         scale: factor of the queries; head_dim^(-1/2) if None.
     """
 

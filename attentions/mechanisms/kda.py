@@ -49,7 +49,7 @@ class Kda(StateCore):
 
     Args:
         geometry: the shape to build for; causal.
-        normalise_keys: whether keys are divided by their length.
+        normalise_keys: whether keys are divided by their length, as in `deltanet`.
         scale: factor of the queries; head_dim^(-1/2) if None.
         negative_eigenvalues: whether beta reaches 2, so that a step can flip what a key holds.
     """

@@ -65,7 +65,7 @@ class MesaNet(StateCore):
         geometry: the shape to build for; causal.
         solver: "exact", a solve for each token, or "cg".
         iterations: steps of conjugate gradients.
-        normalise_keys: whether keys are divided by their length.
+        normalise_keys: whether keys are divided by their length, as in `deltanet`.
         normalise_queries: the same for queries.
     """
 

@@ -36,8 +36,8 @@ class Sigmoid(PairCore):
 
     A query whose keys are all hidden gets zeros. Nothing keeps the sum of weights near 1 once
     scores are large: the output can grow to N times the values, and in float16 it stops at the
-    largest finite number. Tiles are recomputed in the backward pass, so memory is linear in N;
-    there is no second derivative. The state of ``step`` is a cache of keys and values.
+    largest finite number. Tiles are recomputed in the backward pass, so memory is linear in N.
+    The state of ``step`` is a cache of keys and values.
 
     Hazards:
         - Nothing keeps the sum of weights near 1 once scores are large: outputs can grow to N times

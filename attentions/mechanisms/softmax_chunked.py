@@ -33,12 +33,12 @@ class SoftmaxChunked(PairCore):
 
         m' = max(m, max_j s_j),  l' = e^(m - m') l + sum_j e^(s_j - m')
 
-    The backward pass keeps m and l of each query and recomputes the weights; it has no derivative
-    of its own. A query whose keys are all hidden gets zeros. The state of ``step`` is a
-    cache of keys and values for ``seq_len`` tokens.
+    The backward pass keeps m and l of each query and recomputes the weights. A query whose keys are
+    all hidden gets zeros. The state of ``step`` is a cache of keys and values for ``seq_len``
+    tokens.
 
     Hazards:
-        - Time grows with N x M, memory with N. There is no second derivative.
+        - Time grows with N x M, memory with N; for second derivatives with N x M too.
 
     Differences:
         - None known: the same function as `softmax`.

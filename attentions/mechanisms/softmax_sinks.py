@@ -27,13 +27,15 @@ class SoftmaxSinks(PairCore):
     ``sinks``, (H,), are learned, one per query head, and are not divided by sqrt(D). A sink
     of 0 is "off by one" softmax, one of minus infinity leaves it out.
 
-    The state of ``step`` is a cache of all tokens, or of a window.
+    The state of ``step`` is a cache of all tokens, or of a window. A window does not count hidden
+    tokens, as if they were removed; a query whose keys are all hidden gets zeros.
 
     Hazards:
         - The weights of a query sum to less than 1: a constant value is not reproduced, and a head
           can attend to nothing.
         - Scores and sinks are taken relative to the largest of them: a sink far above the scores
           would overflow otherwise.
+        - With a window and a ``key_mask`` all N x N pairs are computed.
 
     Differences:
         - gpt-oss begins training with sinks of standard deviation 0.02; here they begin at 0.

@@ -30,7 +30,7 @@ class TopK(PairCore):
     Exact: every visible key is scored, so time grows with N x M. Scores are taken for some queries
     at a time and forgotten, so memory grows with N. They are float64, so that which keys are the
     largest does not depend on the order of a sum; where scores are equal, any of them may
-    be among the k. The choice itself has no gradient, and the backward pass no derivative.
+    be among the k. The choice itself has no gradient.
 
     A query that sees fewer than k keys attends to all of them; one that sees none gets zeros. The
     state of ``step`` is a cache of keys and values.

@@ -78,6 +78,24 @@ def test_learned_parameters_without_weights_are_refused():
         Forgetful(placed().geometry)(*tensors(100, 100, 100, dtype=torch.float32))
 
 
+def test_a_learned_module_in_a_feature_map_is_refused():
+    class Mapped(Placed):
+        def __init__(self, geometry):
+            super().__init__(geometry)
+            del self.scale
+            self.map = torch.nn.Linear(geometry.head_dim, geometry.head_dim)
+
+        def weights(self, dtype):
+            return ()
+
+        def phi_q(self, q, place):
+            return super().phi_q(q, self.map(q).exp(), place)
+
+    geometry = Geometry(num_heads=H, head_dim=D, seq_len=100, value_dim=E)
+    with pytest.raises(TypeError, match="method weights"):
+        Mapped(geometry).double()(*tensors(100, 100, 100))
+
+
 @pytest.mark.parametrize("attribute", ["eps_on_mean", "joint_heads", "floor"])
 def test_what_has_no_causal_form_is_refused(attribute):
     core = placed(causal=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from attentions import Capabilities, Geometry, PairCore, register_attention, registry
-from tests.attentions.calls import in_steps
+from tests.attentions.calls import built, in_steps
 
 CPU = torch.device("cpu")
 CAN = Capabilities(causal=True, cross=True, recurrent=True, masks=frozenset({"padding", "dense"}))
@@ -102,3 +102,58 @@ def test_a_window_and_a_cache_need_a_causal_form():
         core.checked_window(3)
     with pytest.raises(ValueError, match="causal is False; it is needed True"):
         core.init_state(2, dtype=torch.double, device=CPU)
+
+
+@pytest.mark.parametrize("name", ["fox", "softmax_sinks"])
+def test_a_window_does_not_count_hidden_tokens(name):
+    core = built(name, True, stir=0.3, seq_len=12, window=3)
+    tensors = torch.randn(3, 2, 2, 12, 4, dtype=torch.double)
+    key_mask = torch.ones(2, 12, dtype=torch.bool)
+    key_mask[0, [0, 4, 5, 6, 9]] = key_mask[1, 7:] = False
+    out = core(*tensors, key_mask=key_mask)
+    for row, kept in enumerate(key_mask):
+        expected = core(*(x[row : row + 1, :, kept] for x in tensors))
+        torch.testing.assert_close(out[row : row + 1, :, kept], expected)
+    assert not out[0, :, 0].any()
+
+
+def test_what_weights_learn_gets_gradients():
+    class Learned(Logistic):
+        def __init__(self, geometry):
+            super().__init__(geometry)
+            self.bias = torch.nn.Parameter(torch.randn(4, dtype=torch.double))
+
+        def weights(self, scores):
+            return (scores + self.bias[:, None, None]).sigmoid()
+
+    q, k, v = inputs()
+    core = enter(Learned)(geometry(True))
+    expected = ((q @ k.mT / 8**0.5 + core.bias[:, None, None]).sigmoid().tril() @ v).square().sum()
+    tensors = (q, k, v, core.bias)
+    found = torch.autograd.grad(core(q, k, v).square().sum(), tensors)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, tensors))
+
+
+SETTINGS = {"nsa": {"block_size": 4, "num_blocks": 3, "window": 3}, "topk": {"k": 3}}
+
+
+@pytest.mark.parametrize("name", ["softmax_chunked", "sigmoid", "softmax_sinks", "nsa", "topk"])
+def test_transforms_and_gradients_of_gradients_write_out_all_pairs(name):
+    core = built(name, True, stir=0.3, seq_len=11, num_kv_heads=1, **SETTINGS.get(name, {}))
+    tensors = torch.randn(2, 1, 2, 11, 4, dtype=torch.double).unbind()
+    keys = [x[:, :1] for x in torch.randn(2, 1, 2, 11, 4, dtype=torch.double).unbind()]
+    q, k, v = tensors[0], *keys
+    each = torch.stack((q, -q))
+    mapped = torch.func.vmap(core, in_dims=(0, None, None))(each, k, v)
+    torch.testing.assert_close(mapped, torch.stack([core(one, k, v) for one in each]))
+    step, tangents = 1e-6, tuple(map(torch.randn_like, (q, k, v)))
+    _, slope = torch.func.jvp(core, (q, k, v), tangents)
+    pairs = list(zip((q, k, v), tangents, strict=True))
+    ends = [core(*(x + s * t for x, t in pairs)) for s in (step, -step)]
+    torch.testing.assert_close(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-6)
+
+    def penalty(*given):  # whose cotangent, of ones, needs no gradient
+        return torch.autograd.grad(core(*given).sum(), given[0], create_graph=True)[0]
+
+    given = [x.clone().requires_grad_() for x in (q, k, v)]
+    assert torch.autograd.gradcheck(penalty, given, fast_mode=True)

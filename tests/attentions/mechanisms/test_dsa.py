@@ -79,12 +79,3 @@ def test_flops_are_those_of_all_index_scores_and_of_the_weights_that_are_not_zer
     scored = 3 * n * (n + 1) // 2 if n > TOP else 0
     expected = 2 * scored * HEADS * WIDTH + 2 * (D + n) * int(weights.count_nonzero())
     assert core.flops(call_of(n, D, n, batch_size=3, causal=True)) == expected
-
-
-def test_gradients_of_gradients_are_refused():
-    core, (q, k, v), index = called()
-    (gradient,) = torch.autograd.grad(
-        core(q.requires_grad_(), k, v, **index).square().sum(), q, create_graph=True
-    )
-    with pytest.raises(RuntimeError, match="@once_differentiable"):
-        gradient.sum().backward()
