@@ -13,6 +13,7 @@ import pytest
 from bench.measuring.worker.jobs import Interrupted
 from bench.regress import _quoted, main
 from bench.studies.gate import trees
+from bench.studies.gate.accept import accepted_file
 from bench.studies.gate.rows import GateRow
 from bench.studies.gate.verdict import GateVerdict
 from tests.bench.studies.gate.scratch import DEATH, WASTE, Checkout, tiny
@@ -282,3 +283,15 @@ def test_baselines_are_stored_compared_and_their_steps_listed(checkout):
     done = checkout.regress(f"baseline={file}", f"current={file}", "out=results")
     assert done.returncode == 0, done.stderr
     assert {row["entry"] for row in rows_of(checkout)} == {"softmax", "linear"}
+
+
+def test_a_damaged_acceptance_is_refused_before_anything_is_timed(tmp_path, monkeypatch, capsys):
+    def timed(*_):
+        raise AssertionError("timed")
+
+    monkeypatch.setattr("bench.studies.gate.command.compare_commits", timed)
+    file = accepted_file(tmp_path)
+    file.parent.mkdir(parents=True)
+    file.write_text("{{\n")
+    assert main(["base=HEAD", *tiny(out=str(tmp_path))]) == 2
+    assert "accepted.jsonl:1 is no Accepted" in capsys.readouterr().err

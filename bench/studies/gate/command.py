@@ -75,6 +75,7 @@ def against_commit(config: GateConfig, console: Console) -> int:
     if not cells:
         raise ConfigError(f"Nothing to compare: {' '.join(_unsupported(planned))}")
     check_entries(config.accept, {cell.entry for cell in cells})
+    read_accepted(accepted_file(config.sweep.out))  # a damaged line is refused before the timing
     run = config.sweep.run
     server = WorkerServer(run.allocator)
     rows: list[GateRow] = []
