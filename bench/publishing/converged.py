@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from bench.core.format import bracketed, percent
+from bench.core.format import bracketed, number, percent
 from bench.publishing.document import text_table
 from bench.publishing.metrics.ranks import Ranks, rank_runs
 from bench.publishing.scores import Score, TaskScores
 from bench.publishing.tables import Section
 
 CONVERGED = 0.01
-"""Change of a row's mean by doubling its steps, below which it has converged: one point."""
+"""Change of a row's mean by doubling its steps, below which it has converged: one point, or a
+hundredth of the score's unit."""
 
 MIN_SEEDS = 3
 """Smallest number of seeds of a doubling that counts; less if the shortest training has fewer."""
@@ -31,16 +32,23 @@ class Doublings:
         entry: the row.
         steps: ascending, each twice the one before.
         scores: one for each number of steps.
+        unit: unit of a score of which less is better; empty for a share of right answers.
     """
 
     entry: str
     steps: tuple[int, ...]
     scores: tuple[Score, ...]
+    unit: str = ""
 
     @property
     def changes(self) -> tuple[float, ...]:
         """Differences of the mean from one number of steps to the next, over the seeds of both."""
         return tuple(_change(one, other) for one, other in pairwise(self.scores))
+
+    @property
+    def gains(self) -> tuple[float, ...]:
+        """`changes`, above zero where the longer training is better."""
+        return tuple(-change if self.unit else change for change in self.changes)
 
     @property
     def has_converged(self) -> bool:
@@ -92,17 +100,18 @@ def doublings(tasks: dict[int, TaskScores]) -> list[Doublings]:
             chain.append(2 * chain[-1])
         if len(chain) > 1:
             scores = tuple(at[steps] for steps in chain)
-            found.append(Doublings(entry=entry, steps=tuple(chain), scores=scores))
+            unit = tasks[chain[0]].unit
+            found.append(Doublings(entry=entry, steps=tuple(chain), scores=scores, unit=unit))
     return found
 
 
 def with_under_trained(task: TaskScores, steps: int, rows: Sequence[Doublings]) -> TaskScores:
-    """The task, with a mark on each row whose mean rises if its steps are doubled."""
+    """The task, with a mark on each row whose mean improves if its steps are doubled."""
     low = {
         row.entry
         for row in rows
-        for at, change in zip(row.steps, row.changes, strict=False)
-        if at == steps and change >= CONVERGED
+        for at, gain in zip(row.steps, row.gains, strict=False)
+        if at == steps and gain >= CONVERGED
     }
     scores = tuple(
         replace(s, marks=(*s.marks, UNDER_TRAINED)) if s.entry in low else s for s in task.scores
@@ -113,16 +122,21 @@ def with_under_trained(task: TaskScores, steps: int, rows: Sequence[Doublings]) 
 def converged_section(title: str, rows: Sequence[Doublings]) -> Section:
     """The table of rows at their last doubling; only those that have converged are ranked."""
     ended = {row.entry: row.scores[-1].runs for row in rows if row.has_converged}
-    ranks = rank_runs(ended)
-    order = sorted(rows, key=lambda row: (not row.has_converged, -(row.scores[-1].accuracy or 0)))
+    unit = rows[0].unit
+    ranks, sign = rank_runs(ended, less_is_better=bool(unit)), 1 if unit else -1
+    order = sorted(
+        rows, key=lambda row: (not row.has_converged, sign * (row.scores[-1].accuracy or 0))
+    )
     return Section(
         title=title,
         tables=(
             text_table(
                 title="last doubling",
                 header=(
-                    *("rank", "entry", "accuracy (%)", "each seed", "training (%)", "steps"),
-                    *("change by the last doubling (points)", "learning rate", "means by steps"),
+                    *("rank", "entry", unit or "accuracy (%)", "each seed"),
+                    *("training" if unit else "training (%)", "steps"),
+                    f"change by the last doubling ({unit or 'points'})",
+                    *("learning rate", "means by steps"),
                 ),
                 rows=tuple(_row(row, ranks) for row in order),
                 num_words=2,
@@ -134,24 +148,27 @@ def converged_section(title: str, rows: Sequence[Doublings]) -> Section:
 
 def _row(row: Doublings, ranks: Ranks | None) -> tuple[str, ...]:
     last = row.scores[-1]
-    means = [percent(score.accuracy or 0.0) for score in row.scores]
+    write = number if row.unit else percent
+    means = [write(score.accuracy or 0.0) for score in row.scores]
+    change = row.changes[-1]
     return (
         ranks.place(row.entry) if ranks and len(ranks.names) > 1 else "",
         row.entry,
-        "" if last.accuracy is None else bracketed(percent, last.accuracy, last.shown_interval),
-        " ".join(map(percent, last.accuracies)),
-        "" if last.train_accuracy is None else percent(last.train_accuracy),
+        "" if last.accuracy is None else bracketed(write, last.accuracy, last.shown_interval),
+        " ".join(map(write, last.accuracies)),
+        "" if last.train_accuracy is None else write(last.train_accuracy),
         f"{row.steps[-1]:,}",
-        f"{100 * row.changes[-1]:+.1f}",
+        f"{change:+.3f}" if row.unit else f"{100 * change:+.1f}",
         "" if last.rate is None else f"{last.rate:g}",
         ", ".join(f"{s:,}: {mean}" for s, mean in zip(row.steps, means, strict=True)),
     )
 
 
 def _notes(rows: Sequence[Doublings]) -> Iterator[str]:
+    least = f"{CONVERGED:g} {rows[0].unit}" if rows[0].unit else "a point"
     yield (
         "Steps are doubled, each time with a search of the rate and with fresh runs, until the "
-        "mean over seeds changes by less than a point."
+        f"mean over seeds changes by less than {least}."
     )
     if rising := [row.entry for row in rows if not row.has_converged]:
         yield f"Not converged, so not ranked: {', '.join(rising)}."

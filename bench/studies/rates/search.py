@@ -193,7 +193,7 @@ def _is_replaced(old: RatePreset, new: RatePreset) -> bool:
 def _print(session: Session, arms: Sequence[Arm], file: Path) -> None:
     for arm in arms:
         name = f"{arm.row.name}, {arm.num_steps:,} steps"
-        unit = next((run.unit for run in arm.runs.values()), "")
+        unit = _unit(arm)
         scores = " ".join([*map(number if unit else percent, arm.scores), unit]).rstrip() or "none"
         words = f"control, test {scores}"
         if arm.tried:
@@ -211,9 +211,13 @@ def _print(session: Session, arms: Sequence[Arm], file: Path) -> None:
 def _print_changes(session: Session, arms: Sequence[Arm], changes: Mapping[str, float]) -> None:
     for arm in arms:
         if arm.row.name in changes:
-            change = 100 * changes[arm.row.name]
-            steps = f"{arm.num_steps:,} steps"
-            session.say(f"{arm.row.name}: {steps} change the mean by {change:+.1f} points")
+            change, unit = changes[arm.row.name], _unit(arm)
+            words = f"{change:+.3f} {unit}" if unit else f"{100 * change:+.1f} points"
+            session.say(f"{arm.row.name}: {arm.num_steps:,} steps change the mean by {words}")
+
+
+def _unit(arm: Arm) -> str:
+    return next((run.unit for run in arm.runs.values()), "")
 
 
 def _score(score: float | None) -> str:

@@ -6,7 +6,12 @@ from dataclasses import replace
 
 from bench.core.record import Record
 from bench.publishing.accuracy import accuracy_page
-from bench.publishing.converged import by_steps, doublings, with_under_trained
+from bench.publishing.converged import (
+    by_steps,
+    converged_section,
+    doublings,
+    with_under_trained,
+)
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 
@@ -66,6 +71,30 @@ def test_a_row_that_twice_the_steps_raise_by_a_point_is_under_trained():
     marked = with_under_trained(tasks[100], 100, doublings(tasks))
     low = {score.entry for score in marked.scores if "under-trained" in score.marks}
     assert low == {"softmax", "nala"}
+
+
+def test_of_bits_the_fewer_are_better_and_a_doubling_that_takes_some_off_is_a_gain():
+    records = [
+        *runs("softmax", 100, [2.5, 2.51, 2.49]),
+        *runs("softmax", 200, [2.3, 2.31, 2.29]),
+        *runs("linear", 100, [2.1, 2.11, 2.09]),
+        *runs("linear", 200, [2.104, 2.114, 2.094]),
+        *runs("nala", 100, [2.7, 2.71, 2.69]),
+        *runs("nala", 200, [2.704, 2.714, 2.694]),
+    ]
+    records = [made.changed(record, unit="bits per byte") for record in records]
+    (tasks,) = by_steps(build_leaderboard(records).tasks).values()
+    rows = doublings(tasks)
+    marked = with_under_trained(tasks[100], 100, rows)
+    assert {s.entry for s in marked.scores if "under-trained" in s.marks} == {"softmax"}
+    section = converged_section("bytes", rows)
+    (table,) = section.tables
+    rank, entry, bits, *_, change, _, means = zip(table.header, *table.texts(), strict=True)
+    assert entry[1:] == ("linear", "nala", "softmax") and rank[1:] == ("1", "2", "")
+    assert bits[0] == "bits per byte" and bits[1].startswith("2.10")
+    assert change[0] == "change by the last doubling (bits per byte)"
+    assert change[1:] == ("+0.004", "+0.004", "-0.200") and means[3] == "100: 2.50, 200: 2.30"
+    assert "by less than 0.01 bits per byte" in section.notes[0]
 
 
 def test_a_page_has_a_table_within_the_steps_and_one_at_convergence():

@@ -174,6 +174,9 @@ def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time() -> Non
     assert low < seconds < high
     assert seconds_at(records, 8192) is None
     assert seconds_at({256: records[256]}, 256) is None
+    for num_rounds in (5, 6):  # five have no interval
+        few = {n: block_records(("linear",), seq_len=n, num_rounds=num_rounds)[0] for n in records}
+        assert (seconds_at(few, 2048) is None) == (num_rounds == 5)
 
 
 @pytest.mark.parametrize(

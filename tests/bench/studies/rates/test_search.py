@@ -113,6 +113,17 @@ def test_steps_are_doubled_until_the_mean_of_the_seeds_changes_by_less_than_a_po
     }
 
 
+def test_what_a_doubling_changes_is_printed_in_the_unit_of_the_score(
+    tmp_path, trained, monkeypatch, capsys
+):
+    ends = {600: 2.5, 1200: 2.3, 2400: 2.304}
+    monkeypatch.setattr(engine, "measure", trains_to(ends, trained, unit="bits per byte"))
+    assert run(tmp_path, "converge=true")[0] == 0
+    said = capsys.readouterr().out
+    assert "1,200 steps change the mean by -0.200 bits per byte\n" in said
+    assert "2,400 steps change the mean by +0.004 bits per byte\n" in said
+
+
 def trains_to(ends, state, **changes):
     """Gives each run the score of its number of steps."""
 
