@@ -218,6 +218,15 @@ def score_on_test_set(model: nn.Module, task: Task, seed: int, device: torch.dev
     return _score(model, task, task.batches(Split.TEST, seed), device, 0).score
 
 
+def score_on_validation(model: nn.Module, task: Task, device: torch.device) -> float:
+    """A model's score on the validation examples that a rate is chosen by.
+
+    Raises:
+        Diverged: a prediction is not finite.
+    """
+    return _score(model, task, _validation_batches(task), device, 0).score
+
+
 def _longer(
     model: nn.Module, cell: Cell, library: ModuleType | None, step: int
 ) -> dict[str, float]:

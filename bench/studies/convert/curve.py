@@ -1,4 +1,4 @@
-"""Scores of a conversion, of its control and of its teacher, as stored."""
+"""Scores of a conversion, of its control, of both at each rate, and of its teacher, as stored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from annotated_types import Len
 
 from bench.core.cli.limits import Amount, Count, Number, Share, Text
 
-CURVES, TEACHERS = "curves.jsonl", "teachers.jsonl"
+ARMS, CURVES, TEACHERS = "arms.jsonl", "curves.jsonl", "teachers.jsonl"
+
+NOT_SEARCHED, AT_EDGE = "rate not searched", "rate at the edge of the search"
+"""Marks of a curve that forbid a verdict."""
 
 MIN_LEAD = 0.05
 """Lead of the teacher over the control, as a share of the teacher's lead over chance, below which
@@ -31,8 +34,10 @@ class Curve:
         phases: steps of matching, distillation and fine-tuning.
         steps: steps at which both were scored, from 0 on.
         converted, scratch: scores at these steps, of the conversion and of its control.
+        rates: their learning rates; None if they are the task's own.
+        mark: why the two are not compared; empty if both rates were searched.
         teacher, chance: scores of the teacher and of guessing.
-        train_s: CPU seconds of both arms, and of the teacher if this run trained it.
+        train_s: CPU seconds of both arms at all their rates, and of the teacher if it was trained.
         source: what was converted, in words.
         origin: machine, commit and day.
     """
@@ -52,6 +57,8 @@ class Curve:
     train_s: Amount
     source: Text
     origin: Text
+    rates: tuple[Number, Number] | None = None
+    mark: Text = NOT_SEARCHED
 
     def __post_init__(self) -> None:
         if not len(self.steps) == len(self.converted) == len(self.scratch):
@@ -69,6 +76,23 @@ class Curve:
         if whole == 0 or lead / whole < MIN_LEAD:
             return None
         return (self.converted[at] - self.scratch[at]) / lead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A conversion or its control, trained at one rate.
+
+    Attributes:
+        key: hash of what was trained; an arm whose key is stored is not trained again.
+        scores: at the steps of `Curve`; empty if training diverged.
+        validation: score on validation examples at the end; None if training diverged.
+        train_s: CPU seconds, with those of the teacher if it was trained for this arm.
+    """
+
+    key: Text
+    scores: Annotated[tuple[Number, ...], Len(0, _MOST)]
+    validation: Number | None
+    train_s: Amount
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,6 +146,8 @@ def _table(task: str, curves: Sequence[Curve]) -> Table:
         Column("recovered", "recovered", "%", 0.01, ".0f", "higher"),
         words("verdict", "against scratch"),
         Column("seeds", digits=".0f"),
+        words("rates", "rates: converted, scratch"),
+        words("mark", "marks"),
     )
     rows, all_rows = list[dict[str, Value]](), _rows(curves)
     for own, verdict in zip(all_rows, _verdicts(all_rows), strict=True):
@@ -161,6 +163,10 @@ def _table(task: str, curves: Sequence[Curve]) -> Table:
                 "recovered": _mean([c.recovered(-1) for c in own]),
                 "verdict": verdict,
                 "seeds": len(own),
+                "rates": "task's own"
+                if own[0].rates is None
+                else "{:g}, {:g}".format(*own[0].rates),
+                "mark": own[0].mark,
             }
         )
     return Table(title=f"{task}, after {curves[0].steps[-1]} steps", columns=columns, rows=rows)
@@ -176,7 +182,10 @@ def _verdicts(rows: Sequence[Sequence[Curve]]) -> Iterator[str]:
         )
         for own in rows
     ]
-    known = [each if each and each.num_seeds >= FEWEST_SEEDS else None for each in found]
+    known = [
+        each if each and each.num_seeds >= FEWEST_SEEDS and not any(c.mark for c in own) else None
+        for each, own in zip(found, rows, strict=True)
+    ]
     stands = holm([each.p_value if each else 1.0 for each in known])
     for each, is_decided in zip(known, stands, strict=True):
         way = "better" if each and each.ahead > 0.5 else "worse"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+from bench.core.grid import GRIDS
 from bench.core.settings import (
     Folder,
     Group,
@@ -48,7 +49,11 @@ class Convert(Settings):
     tune_steps: Steps = 60
     """Steps of the third."""
     rate_share: Annotated[float, Interval(gt=0.0, le=10.0)] = 0.3
-    """Learning rate of phases two and three, as a share of the task's."""
+    """Learning rate of phases two and three, as a share of the first's."""
+    learning_rates: Many[Annotated[float, Interval(gt=0.0, le=10.0)]] = GRIDS["usual"]
+    """Learning rates to try for either arm alone, with the first seed, on validation examples; with
+    one, no search.
+    """
     seed: Many[Seed] = (0, 1, 2)
     """Seed of weights and data, one or a list."""
     budget: Span | None = None
@@ -58,7 +63,7 @@ class Convert(Settings):
     docs: Folder = Path("${out}")
     """Folder for conversion.md and its pictures, e.g. docs/results."""
     out: Folder = Path("results/conversion")
-    """Folder of curves.jsonl and of trained teachers."""
+    """Folder of curves.jsonl, arms.jsonl and trained teachers."""
 
     @property
     def phases(self) -> tuple[int, int, int]:

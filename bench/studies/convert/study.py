@@ -3,64 +3,53 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.stored_files import read_regular, shown
-from bench.core.clock import cpu_s
 from bench.core.lines import Lines
 from bench.measuring.config import training_config
 from bench.measuring.plan import PlannedCell
 from bench.measuring.plugins import PluginFailed, code_of
-from bench.measuring.tasks.base import Task, build_task
+from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.train import Diverged, score_on_test_set
-from bench.studies.convert.curve import CURVES, TEACHERS, Ablated, Curve
-from bench.studies.convert.models import Pupil, exchanged_in, load, num_layers_of, of_cell
+from bench.studies.convert.arms import (
+    CHECKPOINTS,
+    CONVERTED,
+    SCRATCH,
+    AllDiverged,
+    Arms,
+    Run,
+    hashed,
+)
+from bench.studies.convert.curve import (
+    AT_EDGE,
+    CURVES,
+    NOT_SEARCHED,
+    TEACHERS,
+    Ablated,
+    Curve,
+)
+from bench.studies.convert.models import num_layers_of
 from bench.studies.convert.page import charts, document_of
 from bench.studies.convert.settings import Convert
-from bench.studies.convert.training import converted, from_scratch, looks
+from bench.studies.convert.training import looks
 from bench.studies.session import Session
 
-PAGE, CHECKPOINTS = "conversion.md", "checkpoints"
+PAGE = "conversion.md"
 MAX_WEIGHTS_BYTES = 2**40
 """Largest file of a teacher, in bytes."""
 
 _ROUNDING = 0.005
 """A share that is nearer than this to a whole number of layers was meant as that number."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One model to convert.
-
-    Attributes:
-        key: see `Curve`.
-        scratch: cell of the control; the converted model is built from it too.
-        teacher: cell of its teacher.
-        keep: share of the layers that stay softmax.
-    """
-
-    key: str
-    scratch: Cell
-    teacher: Cell
-    keep: float
-    expected_s: float = 60.0
-
-    def describe(self) -> str:
-        """Name of the run, e.g. ``linear, keep 0.5, recall_causal, seed 0``."""
-        work = self.scratch.task
-        return f"{self.scratch.entry}, keep {self.keep:g}, {work.label}, seed {work.seed}"
 
 
 def study(asked: Convert, session: Session) -> None:
@@ -72,17 +61,19 @@ def study(asked: Convert, session: Session) -> None:
     known = {curve.key: curve for curve in store.read(missing_ok=True)}
     todo = [run for run in runs if run.key not in known]
     torch.set_num_threads(1)
-    teachers = _Teachers(asked, session)
+    arms = Arms(asked, session)
+    # Runs of the first seed come before the others of their row.
+    searched = {run.row: known[run.key] for run in reversed(runs) if run.key in known}
     with session.each(todo, "model", within_s=asked.budget) as units:
         for run in units:
             try:
                 with code_of(run.scratch.mechanism):
-                    curve = _convert(run, asked, session, teachers)
-            except (Diverged, PluginFailed) as error:
+                    curve = _convert(run, asked, session, arms, searched.get(run.row))
+            except (AllDiverged, Diverged, PluginFailed) as error:
                 session.note(f"{run.describe()} has no curve: {error}")
                 continue
             store.append(curve)
-            known[curve.key] = curve
+            known[curve.key] = searched[run.row] = curve
     curves = [known[run.key] for run in runs if run.key in known]
     if lacking := len(runs) - len(curves):
         session.note(f"{lacking} of {len(runs)} conversions are not in the store.")
@@ -117,8 +108,8 @@ def _runs(asked: Convert, session: Session) -> Iterator[Run]:
             if one.unsupported:
                 refused.add(f"{one.cell.entry} is left out on {label}: {one.unsupported}")
                 continue
-            trained = [digest or teacher.key, one.cell.key, keep, asked.phases, asked.rate_share]
-            key = hashlib.sha256(json.dumps(trained).encode()).hexdigest()[:16]
+            about_run = [digest or teacher.key, one.cell.key, keep, asked.phases]
+            key = hashed([*about_run, asked.rate_share, asked.learning_rates])
             yield Run(key=key, scratch=one.cell, teacher=teacher, keep=keep)
     for words_ in sorted(refused):
         session.note(words_)
@@ -195,56 +186,43 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-class _Teachers:
-    """Teachers of runs; one that is trained here is kept until a run has another."""
-
-    def __init__(self, asked: Convert, session: Session) -> None:
-        self._asked, self._session = asked, session
-        self._own: dict[str, Any] = {}
-
-    def pair(self, run: Run, task: Task) -> tuple[nn.Module, Pupil, nn.Module]:
-        """Teacher, the model to convert, and the control."""
-        asked, cell = self._asked, run.scratch
-        if asked.teacher is None:
-            if run.teacher.key not in self._own:
-                model = self._session.trained(run.teacher, asked.out / CHECKPOINTS)
-                self._own = {run.teacher.key: model}
-            teacher = self._own[run.teacher.key]
-            return teacher, of_cell(cell, teacher), of_cell(cell, None).model
-        teacher, drawn = load(asked.teacher, task)
-        exchange = (cell.mechanism, cell.hyperparameters, run.keep)
-        fresh = exchanged_in(drawn(cell.task.seed), *exchange)
-        return teacher, exchanged_in(teacher, *exchange), fresh.model
-
-
-def _convert(run: Run, asked: Convert, session: Session, teachers: _Teachers) -> Curve:
-    began_s, work = cpu_s(), run.scratch.task
+def _convert(
+    run: Run, asked: Convert, session: Session, arms: Arms, searched: Curve | None
+) -> Curve:
+    """Train both arms at the rates of the row, or search them if no seed of the row has."""
+    work = run.scratch.task
     task = build_task(work.task, work.settings)
-    teacher, pupil, control = teachers.pair(run, task)
-
-    def say(arm: str) -> Callable[[str], None]:
-        return lambda words_: session.status(f"{run.describe()}, {arm}: {words_}")
-
-    seed = work.seed
-    whole = score_on_test_set(teacher, task, seed, torch.device("cpu"))
+    whole = score_on_test_set(arms.teacher(run, task), task, work.seed, torch.device("cpu"))
     source = f"a softmax model of {asked.num_layers} layers"
-    source = shown(asked.teacher) if asked.teacher else source
-    made = converted(pupil, teacher, task, asked.phases, asked.rate_share, seed, say("converted"))
-    anew = from_scratch(control, task, asked.phases, seed, say("from scratch"))
+    rates = [asked.learning_rates] * 2
+    if searched and searched.rates:
+        rates = [(rate,) for rate in searched.rates]
+    found = [
+        arms.best(run, arm, each, task.better)
+        for arm, each in zip((CONVERTED, SCRATCH), rates, strict=True)
+    ]
+    (rate, _, (made, *_)), (other_rate, _, (anew, *_)) = found
+    mark = AT_EDGE if any(is_at_edge for _, is_at_edge, _ in found) else ""
+    if searched:
+        mark = searched.mark
+    elif len(asked.learning_rates) == 1:
+        mark = NOT_SEARCHED
     return Curve(
         key=run.key,
         task=work.label,
         attention=run.scratch.entry,
         keep=run.keep,
-        seed=seed,
+        seed=work.seed,
         phases=asked.phases,
         steps=looks(asked.phases),
-        converted=made,
-        scratch=anew,
+        converted=made.scores,
+        scratch=anew.scores,
         teacher=whole,
         chance=task.chance(),
         unit=task.unit,
-        train_s=cpu_s() - began_s,
-        source=source,
+        train_s=sum(arm.train_s for _, _, tried in found for arm in tried),
+        source=shown(asked.teacher) if asked.teacher else source,
         origin=session.place,
+        rates=(rate, other_rate),
+        mark=mark,
     )

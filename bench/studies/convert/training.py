@@ -33,6 +33,7 @@ def converted(
     teacher: nn.Module,
     task: Task,
     phases: Phases,
+    rate: float,
     rate_share: float,
     seed: int,
     say: Callable[[str], None],
@@ -75,14 +76,19 @@ def converted(
 
     course = Course(pupil.model, task, seed, phases, say)
     with seeded(seed, "conversion"):
-        course.train(own, phases[0], outputs)
-        course.train(everything, phases[1], logits, rate_share)
-        course.train(everything, phases[2], lambda b: labels(pupil.model, b), rate_share)
+        course.train(own, phases[0], outputs, rate)
+        course.train(everything, phases[1], logits, rate * rate_share)
+        course.train(everything, phases[2], lambda b: labels(pupil.model, b), rate * rate_share)
     return tuple(course.scores)
 
 
 def from_scratch(
-    model: nn.Module, task: Task, phases: Phases, seed: int, say: Callable[[str], None]
+    model: nn.Module,
+    task: Task,
+    phases: Phases,
+    rate: float,
+    seed: int,
+    say: Callable[[str], None],
 ) -> tuple[float, ...]:
     """Train a model by labels alone on the same batches, in one phase of as many steps.
 
@@ -94,7 +100,7 @@ def from_scratch(
     """
     course = Course(model, task, seed, phases, say)
     with seeded(seed, "conversion"):
-        course.train(list(model.parameters()), sum(phases), lambda b: labels(model, b))
+        course.train(list(model.parameters()), sum(phases), lambda b: labels(model, b), rate)
     return tuple(course.scores)
 
 
@@ -126,18 +132,16 @@ class Course:
         parameters: list[nn.Parameter],
         num_steps: int,
         loss_of: Callable[[Batch], Tensor],
-        rate_share: float = 1.0,
+        rate: float,
     ) -> None:
-        """Train one phase at a share of the task's rate, with its own warm-up and cosine schedule.
+        """Train one phase, with its own warm-up and cosine schedule.
 
         Raises:
             Diverged: a loss is not finite.
         """
-        usual = self._task.recipe
-        rate = usual.learning_rate * rate_share
-        recipe = replace(usual, num_steps=max(num_steps, 1), learning_rate=rate)
+        recipe = replace(self._task.recipe, num_steps=max(num_steps, 1), learning_rate=rate)
         optimiser = torch.optim.AdamW(
-            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+            parameters, lr=rate, weight_decay=recipe.weight_decay, fused=True
         )
         for step in range(1, num_steps + 1):
             self._model.train()

@@ -16,14 +16,17 @@ import torch
 from bench.convert import main
 from bench.core.cli.errors import ConfigError
 from bench.core.lines import Lines
-from bench.studies.convert import study
-from bench.studies.convert.curve import Curve
+from bench.measuring.tasks.train import Diverged
+from bench.studies.convert import arms, study
+from bench.studies.convert.arms import Arms, Run
+from bench.studies.convert.curve import NOT_SEARCHED, Arm, Curve
 from bench.studies.convert.models import num_layers_of
 from bench.studies.convert.page import write_page
 from bench.studies.convert.training import looks
 
 TINY = (
     *("seed=0", "num_layers=2", "match_steps=2", "distil_steps=2", "tune_steps=2"),
+    "learning_rates=0.006",
     *("task.recall_causal.num_steps=4", "task.recall_causal.num_test_examples=64"),
     *("task.recall_causal.embed_dim=16", "task.recall_causal.num_heads=2"),
     *("task.recall_causal.batch_size=8", "task.recall_causal.seq_len=32"),
@@ -86,7 +89,82 @@ def curve(**changes: Any) -> Curve:
     }
     about |= {"keep": 0.0, "seed": 0, "phases": (1, 1, 1), "train_s": 0.0, "chance": 0.0}
     about |= {"steps": (0, 3), "teacher": 1.0, "converted": (0.1, 0.8), "scratch": (0.1, 0.6)}
+    about |= {"rates": (0.01, 0.003), "mark": ""}
     return Curve(**about | changes)
+
+
+def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With seed 0, 0.01 is best for the conversion and 0.003 for the control; with seed 1, 0.01.
+    best = {"converted": 0.01, "from scratch": 0.003}
+    trained: list[tuple[int, str, float]] = []
+
+    def scored(_: Arms, key: str, run: Run, arm: str, rate: float) -> Arm:
+        seed = run.scratch.task.seed
+        trained.append((seed, arm, rate))
+        validation = None if rate == 0.03 else float(rate == best[arm]) if seed == 0 else rate
+        return Arm(key=key, scores=(0.1,) * 7, validation=validation, train_s=1.0)
+
+    monkeypatch.setattr(Arms, "_trained", scored)
+    words = ("attention=[linear]", "keep=0", "seed=[0,1]", "learning_rates=[0.001,0.003,0.01,0.03]")
+    first, second = convert(tmp_path, *words)
+    assert first.rates == second.rates == (0.01, 0.003)
+    assert first.mark == second.mark == ""
+    assert first.train_s == 8 and second.train_s == 2
+    assert trained[8:] == [(1, "converted", 0.01), (1, "from scratch", 0.003)]
+    assert "| 0.01, 0.003" in (tmp_path / "conversion.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("validation", "rates", "mark"),
+    [
+        ({0.001: 0.1, 0.003: 0.2, 0.01: 0.9, 0.03: 0.95, 0.1: 0.5}, (0.03, 0.03), ""),
+        (dict.fromkeys((0.03, 0.1, 0.3), 0.9), (0.3, 0.3), "rate at the edge of the search"),
+    ],
+)
+def test_a_search_is_widened_where_its_best_rate_lies_at_the_edge(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    validation: dict[float, float],
+    rates: tuple[float, float],
+    mark: str,
+) -> None:
+    def scored(_: Arms, key: str, __: Run, ___: str, rate: float) -> Arm:
+        score = validation.get(rate, 0.0) + (rate if mark else 0)
+        return Arm(key=key, scores=(0.1,) * 7, validation=score, train_s=1.0)
+
+    monkeypatch.setattr(Arms, "_trained", scored)
+    (one,) = convert(
+        tmp_path, "attention=[linear]", "keep=0", "learning_rates=[0.001,0.003,0.01,0.03]"
+    )
+    assert (one.rates, one.mark) == (rates, mark)
+
+
+def test_an_arm_that_diverges_at_every_rate_has_no_curve_and_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[float] = []
+
+    def diverges(*_: Any) -> tuple[float, ...]:
+        seen.append(0)
+        raise Diverged(1, float("nan"))
+
+    monkeypatch.setattr(arms, "converted", diverges)
+    words = [*TINY, f"out={tmp_path}", "attention=[linear]", "keep=0", "learning_rates=[0.01,0.03]"]
+    for _ in range(2):
+        assert main(words) == 0
+        assert "diverged at all rates that were tried: 0.01, 0.03" in capsys.readouterr().out
+    assert len(seen) == 2
+
+
+def test_one_rate_is_no_search_and_gets_no_verdict(tmp_path: Path) -> None:
+    (one,) = convert(tmp_path, "attention=[linear]", "keep=0")
+    assert (one.rates, one.mark) == ((0.006, 0.006), NOT_SEARCHED)
+    lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)
+    lines.write([curve(seed=s, mark=NOT_SEARCHED, converted=(0.1, 0.8 + s / 99)) for s in range(5)])
+    page = write_page(tmp_path, tmp_path / "page.md", "COMMAND")[0].read_text()
+    assert "| undecided" in page and "better" not in page.split("**Recovered**")[0]
 
 
 def test_recovered_is_empty_where_there_is_nothing_to_recover() -> None:
@@ -126,7 +204,7 @@ def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path: Path)
     assert "linear with 0 % kept, seed 2." in page and "A note." in page
 
 
-def made_up(run: study.Run, *_: Any) -> Curve:
+def made_up(run: Run, *_: Any) -> Curve:
     """The curve of a run that was never trained."""
     work = run.scratch.task
     about = {"key": run.key, "attention": run.scratch.entry, "keep": run.keep}
@@ -220,7 +298,7 @@ def test_an_image_model_of_timm_by_path(tmp_path: Path) -> None:
     words = [f"task.image_folder.{key}={value}" for key, value in own.items()]
     out = tmp_path / "out"
     words += [f"teacher={tmp_path / 'vit'}", "task=[image_folder]", "attention=[linear]"]
-    assert main([*TINY[:5], f"out={out}", "keep=0.5", *words]) == 0
+    assert main([*TINY[:6], f"out={out}", "keep=0.5", *words]) == 0
     (curve,) = Lines[Curve](out / "curves.jsonl", Curve).read()
     assert 0 <= curve.converted[-1] <= 1
 
@@ -250,6 +328,6 @@ def test_a_teacher_behind_a_pipe_is_named(
 def test_a_wrong_setting_is_a_sentence_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ) -> None:
-    own = [] if words == ("task=[]",) else TINY[5:]
+    own = [] if words == ("task=[]",) else TINY[6:]
     assert main([*TINY[:2], *own, f"out={tmp_path}", *words]) == 2
     assert message in capsys.readouterr().err
