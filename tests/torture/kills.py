@@ -58,6 +58,7 @@ STUDIES = (
         command="convert",
         words=(
             *("attention=[linear,uniform]", "keep=0.5", "num_layers=2", "seed=[0,1]"),
+            "learning_rates=[0.003,0.01]",
             *("match_steps=2", "distil_steps=2", "tune_steps=2"),
             *("task.recall_causal.num_steps=4", "task.recall_causal.embed_dim=16"),
             *("task.recall_causal.num_test_examples=64", "task.recall_causal.batch_size=8"),
