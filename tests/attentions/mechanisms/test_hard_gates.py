@@ -1,5 +1,7 @@
 """Chunks and steps in float32 against the recurrence in float64, where gates are at their ends."""
 
+import math
+
 import pytest
 import torch
 
@@ -130,3 +132,15 @@ def test_half_gates_are_as_good_as_their_values(name, qkv):
     expected = core(*(x.double() for x in tensors), **wide)
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.double(), expected, rtol=1e-2, atol=1e-3)
+
+
+def test_the_angle_of_a_mamba3_state_keeps_its_digits_over_thousands_of_tokens():
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=4000, causal=True)
+    core = build_attention("mamba3", geometry, num_angles=2)
+    gates = {"step": torch.rand(1, 2, 4000), "angle": 3 * torch.rand(1, 2, 4000, 2)}
+    state = core.init_state(1, dtype=torch.float32, device=torch.device("cpu"))
+    with torch.no_grad():
+        _, state = core.step(*torch.randn(3, 1, 2, 4000, 4), state, **gates)
+    expected = (gates["step"].double()[..., None] * gates["angle"].double()).sum(dim=2)
+    off = (state.angle[:, :, 0].double() - expected + math.pi) % (2 * math.pi) - math.pi
+    assert off.abs().max() < 3e-5

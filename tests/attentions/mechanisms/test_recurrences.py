@@ -391,18 +391,6 @@ def test_the_angle_of_a_mamba3_state_stays_within_a_turn():
         assert state.angle.min() >= 0 and state.angle.max() < 2 * torch.pi
 
 
-def test_the_angle_of_a_mamba3_state_keeps_its_digits_over_thousands_of_tokens():
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=4000, causal=True)
-    core = build_attention("mamba3", geometry, num_angles=2)
-    gates = {"step": torch.rand(1, 2, 4000), "angle": 3 * torch.rand(1, 2, 4000, 2)}
-    state = core.init_state(1, dtype=torch.float32, device=CPU)
-    with torch.no_grad():
-        _, state = core.step(*torch.randn(3, 1, 2, 4000, 4), state, **gates)
-    expected = (gates["step"].double()[..., None] * gates["angle"].double()).sum(dim=2)
-    off = (state.angle[:, :, 0].double() - expected + math.pi) % (2 * math.pi) - math.pi
-    assert off.abs().max() < 3e-5
-
-
 def test_a_state_that_path_was_given_stays_as_it_is(qkv):
     core, tensors, _, _ = called("path", 9)
     state = in_steps(core, [x[:, :, :5] for x in tensors], 5)[1]
