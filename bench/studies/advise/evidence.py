@@ -16,6 +16,7 @@ from bench.core.observed import CONTROLS
 from bench.core.places import CHECKOUT
 from bench.core.proofs import Proofs
 from bench.core.record import Record, Speed
+from bench.core.seed_runs import FEWEST_SEEDS
 from bench.core.statistics import median, median_interval
 from bench.core.store import read_packed, read_records, stores_below
 from bench.publishing.leaderboard import Leaderboard, Setting, build_leaderboard
@@ -28,9 +29,6 @@ from bench.studies.advise.settings import Advise
 
 KEPT = ("docs/results", "results/accuracy", "results/decode")
 """Folders of records that come with the code."""
-
-FEWEST_SEEDS = 3
-"""Smallest number of seeds with which a score counts as reached."""
 
 OPEN = "not settled whether it gets there"
 """Reason against a row whose interval contains the required score."""

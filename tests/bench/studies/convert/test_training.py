@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,39 +13,10 @@ from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, build_task
 from bench.measuring.tasks.model import build_model
 from bench.studies.convert import training
 from bench.studies.convert.models import Pupil
-from bench.studies.convert.training import converted, from_scratch
+from bench.studies.convert.training import Phase, by_labels, from_teacher, trained
 
 SMALL = {"causal": True, "seq_len": 24, "vocab_size": 10, "num_pairs": 2, "batch_size": 4}
 TASK = build_task("recall", SMALL | {"num_layers": 2, "embed_dim": 16, "num_heads": 2})
-
-
-@dataclass
-class Course:
-    """Keeps what it is told to train, and trains nothing."""
-
-    phases: list[tuple[set[nn.Parameter], int, float]] = field(default_factory=list)
-    losses: list[Callable[[Batch], Tensor]] = field(default_factory=list)
-    scores: tuple[float, ...] = (0.25, 0.5)
-
-    def __call__(self, *_: Any) -> Course:
-        return self
-
-    def train(
-        self,
-        parameters: list[nn.Parameter],
-        num_steps: int,
-        loss_of: Callable[[Batch], Tensor],
-        rate_share: float = 1.0,
-    ) -> None:
-        self.phases.append((set(parameters), num_steps, rate_share))
-        self.losses.append(loss_of)
-
-
-@pytest.fixture
-def course(monkeypatch: pytest.MonkeyPatch) -> Course:
-    found = Course()
-    monkeypatch.setattr(training, "Course", found)
-    return found
 
 
 def model(mechanism: str) -> nn.Module:
@@ -59,30 +28,48 @@ def batch_of() -> Batch:
     return batch
 
 
-def test_layers_learn_then_all_by_the_teacher_and_by_labels_at_a_share_of_the_rate(
-    course: Course,
-) -> None:
+def test_layers_learn_then_all_by_the_teacher_and_by_labels_at_a_share_of_the_rate() -> None:
     teacher, pupil = model("softmax"), Pupil(model=model("linear"), exchanged=("blocks.1.mixer",))
-    said = converted(pupil, teacher, TASK, (1, 2, 3), 0.3, 0, print)
-    assert said == (0.25, 0.5) and not any(p.requires_grad for p in teacher.parameters())
+    phases = from_teacher(pupil, teacher, (1, 2, 3), 0.3)
+    assert not any(p.requires_grad for p in teacher.parameters())
     everything = set(pupil.model.parameters())
     own = set(pupil.model.get_submodule("blocks.1.mixer").parameters())
-    assert course.phases == [(own, 1, 1.0), (everything, 2, 0.3), (everything, 3, 0.3)]
-    course.phases.clear()
-    assert from_scratch(pupil.model, TASK, (1, 2, 3), 0, print) == (0.25, 0.5)
-    assert course.phases == [(everything, 6, 1.0)]
+    told = [(set(p.parameters), p.num_steps, p.rate_share) for p in phases]
+    assert told == [(own, 1, 1.0), (everything, 2, 0.3), (everything, 3, 0.3)]
+    control = by_labels(pupil.model, 6)
+    assert (set(control.parameters), control.num_steps, control.rate_share) == (everything, 6, 1.0)
 
 
-def test_the_losses_are_errors_of_outputs_the_divergence_from_the_teacher_and_cross_entropy(
-    course: Course,
-) -> None:
+def test_a_phase_begins_at_its_share_of_the_rate_and_ends_near_0() -> None:
+    (weight,) = held = [nn.Parameter(torch.zeros(()))]
+    phases = [
+        Phase(num_steps=2, parameters=held, loss_of=lambda _: weight * 1.0, rate_share=share)
+        for share in (1.0, 0.5)
+    ]
+    moved: list[float] = []
+    one = build_task("recall", SMALL | {"warmup_share": 1.0, "weight_decay": 0.0})
+
+    def look(*_: object) -> float:
+        moved.append(weight.item())
+        return 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "score_on_test_set", look)
+        trained(nn.Module(), one, 0, phases, 0.1, range(5), print)
+    # Adam's steps under a constant gradient are the rate itself: a rise to the peak in each phase.
+    assert np.diff(moved) == pytest.approx([-0.05, -0.1, -0.025, -0.05], rel=1e-3)
+
+
+def test_the_losses_are_errors_of_outputs_the_divergence_from_the_teacher_and_cross_entropy() -> (
+    None
+):
     teacher, pupil, batch = (
         model("softmax"),
         Pupil(model=model("linear"), exchanged=("blocks.0.mixer",)),
         batch_of(),
     )
-    converted(pupil, teacher, TASK, (1, 1, 1), 0.3, 0, print)
-    matched, distilled, told = (loss(batch) for loss in course.losses)
+    phases = from_teacher(pupil, teacher, (1, 1, 1), 0.3)
+    matched, distilled, told = (phase.loss_of(batch) for phase in phases)
 
     inputs: list[Tensor] = []
     mixer = teacher.get_submodule("blocks.0.mixer")
