@@ -139,7 +139,7 @@ def test_a_score_with_a_unit_is_asked_for_in_its_unit(tmp_path: Path, capsys: Ca
     runs = (r for rows in (("linear",), ("nala",)) for r in task_records(rows))
     bits = [2.0, 2.01, 2.02, 3.0, 3.01, 3.02]
     records = [
-        changed(record, accuracy=score, unit="bits per byte")
+        changed(record, accuracy=score, unit="bits per byte", chance=4.4)
         for record, score in zip(runs, bits, strict=True)
     ]
     records += block_records(("linear", "nala", "softmax"), seq_len=4096)
