@@ -31,8 +31,12 @@ def test_only_two_numbers_per_query_are_kept_beside_inputs_and_output():
     assert sorted(kept) == [64, 64, 512, 512, 512, 512]
 
 
-def test_there_is_no_second_derivative():
-    q, k, v = (torch.randn(1, 2, 7, n, requires_grad=True) for n in (4, 4, 3))
-    (gradient,) = torch.autograd.grad(build()(q, k, v).sum(), q, create_graph=True)
-    with pytest.raises(RuntimeError, match="does not require grad"):
-        gradient.sum().backward()
+def test_the_second_derivative_is_that_of_softmax():
+    q, k, v = (torch.randn(1, 2, 7, n, requires_grad=True, dtype=torch.float64) for n in (4, 4, 3))
+
+    def penalty(out):
+        (gradient,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), (q, k, v))
+
+    expected = penalty((q @ k.mT / 2).softmax(-1) @ v)
+    torch.testing.assert_close(penalty(build()(q, k, v)), expected)
