@@ -150,13 +150,6 @@ class _UnitTriangularInverse(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(output)
-        ctx.save_for_forward(output)
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        (inverse,) = ctx.saved_tensors
-        along: Tensor = -(inverse @ tangent.tril(-1) @ inverse)
-        return along
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

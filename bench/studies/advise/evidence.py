@@ -232,6 +232,7 @@ def candidates(
 ) -> Iterator[Candidate]:
     """Every row with a score, or without a task every timed row."""
     scores, timed = rows_of(question.table), question.timed.by_entry
+    modules = {entry.name: entry.module for entry in catalogue()}
     rates: dict[object, set[object]] = {}
     for trained in (record for record in records if record.cell.is_task):
         rate = trained.cell.task.settings.get("learning_rate")
@@ -246,7 +247,8 @@ def candidates(
             num_rates=len(rates[searched_row(first)]) if score else 0,
             cost=cost_at(own, question.seq_len),
         )
-        yield _judged(row, question, proofs.get(row.mechanism, Proofs()))
+        proven = proofs.get(row.mechanism, Proofs())
+        yield _judged(row, question, proven, modules.get(row.mechanism, ""))
 
 
 def needs(mode: str, *, causal: bool, dtype: str) -> list[str]:
@@ -266,13 +268,15 @@ def unproven(proofs: Proofs, claims: Sequence[str]) -> list[str]:
     return [claim for claim in claims if claim not in passed]
 
 
-def _judged(row: Candidate, question: Question, proofs: Proofs) -> Candidate:
-    """The row with its proof in words, and the reason if it is not an answer."""
+def _judged(row: Candidate, question: Question, proofs: Proofs, module: str) -> Candidate:
+    """The row with its proof in words, and the reason if it is not an answer.
+
+    `module` is that of its mechanism; empty if it is not ours.
+    """
     wanted = needs(question.mode, causal=question.causal, dtype=question.asked.dtype)
-    modules = {entry.name: entry.module for entry in catalogue()}
     lacking = unproven(proofs, wanted)
     proof = f"not proven: {', '.join(lacking)}" if lacking else ", ".join(wanted)
-    is_old = proofs.is_stale(modules.get(row.mechanism, ""))
+    is_old = proofs.is_stale(module)
     no_cost = "" if row.cost else "no time at this length"
     why = why_no_score(row.score, question) if row.score else no_cost
     said = f"{proof} (of an earlier source)" if is_old else proof

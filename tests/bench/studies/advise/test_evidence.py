@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from attentions.catalogue import catalogue
 from bench.core.badges import Badge, BadgeStatus
 from bench.core.proofs import Proofs
 from bench.core.statistics import median_interval
@@ -107,9 +108,10 @@ def test_a_proof_of_another_source_is_said_to_be_old(source: str, proof: str) ->
         mode="forward", causal=False, asked=SimpleNamespace(dtype="float32"), table=None
     )
     row = priced("linear", 0.9, 1.0, 1.1)
-    found = _judged(row, question, Proofs(badges=badges, source=source))
+    (module,) = (entry.module for entry in catalogue() if entry.name == "linear")
+    found = _judged(row, question, Proofs(badges=badges, source=source), module)
     assert (found.proof, found.why_not) == (proof, "")
-    assert _judged(row, question, Proofs(source=source)).why_not == "not proven: reference"
+    assert _judged(row, question, Proofs(source=source), module).why_not == "not proven: reference"
 
 
 def test_two_seeds_reach_nothing() -> None:
