@@ -23,6 +23,8 @@ def around_the_door(module: Module) -> list[str]:
     """Places that say ``torch.cuda`` or name a card, but for declarations and adapters."""
     if is_in(module.name, (DOOR, "attentions.adapters")):
         return []
+    if "cuda" not in module.source:
+        return []
     tree = ast.parse(module.source)
     declared = {
         id(inner) for node in ast.walk(tree) for inner in ast.walk(node) if _is_declaration(node)

@@ -91,6 +91,7 @@ def test_it_is_listed_shown_and_planned_from_its_folder(own_folder: Path) -> Non
     assert "1 to measure" in page
 
 
+@pytest.mark.slow
 def test_in_a_checkout_the_files_lie_beside_its_own_and_are_found(checkout: Path) -> None:
     said = done(checkout, "bench", "show", "my_attention")
     assert "my_attention  Mine" in said and "rows    my_attention" in said
