@@ -14,8 +14,7 @@ class ConfigError(Exception):
     """A request that cannot be carried out; raised before anything is measured.
 
     The message says what happened, what was expected and how to mend it. Commands print it
-    without a traceback and exit with 2. Whatever reads or writes a user's file may raise it, and
-    names the file: docstrings list its other causes only.
+    without a traceback and exit with 2.
     """
 
 
