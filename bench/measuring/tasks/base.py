@@ -6,21 +6,19 @@ and streams of random numbers (`draws`) too.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
 from attentions import Geometry, plugins
-from bench.core.cli.errors import did_you_mean
 from bench.core.cli.foreign import foreign_code
 from bench.core.cli.limits import Count, Rate, Share, Size
+from bench.core.registry import Registry
 from bench.core.settings import Interval
 from bench.measuring.tasks.batch import NO_ANSWER, Batch, Split
 from bench.measuring.tasks.draws import (
@@ -212,14 +210,14 @@ class Task(ABC):
 
 T = TypeVar("T", bound=Task)
 
-_REGISTRY: dict[str, type[Task]] = {}
-_NOT_TASKS = {
-    *("answers", "base", "batch", "checkpoint", "draws", "ending", "examples", "faults"),
-    *("gates", "longer", "match", "model", "positions", "recipe", "token_filter", "train"),
-    "watching",
-}
 GROUP = "attnbench.tasks"
 """Entry points under this name are modules of installed packages that register tasks."""
+TASKS: Registry[type[Task]] = Registry(
+    "task",
+    "bench.measuring.tasks",
+    cache(partial(plugins.load_all, GROUP)),  # a package that fails is warned of once
+)
+task_names, task_class = TASKS.names, TASKS.find
 
 
 def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], type[T]]:
@@ -238,46 +236,13 @@ def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], t
                 f"The task {name} has better={better!r} and unit={cls.unit!r}: a score with a unit "
                 "is better when lower, a share of right answers, without one, when higher."
             )
-        taken = _REGISTRY.get(name)
-        if taken is not None and taken.__module__ != cls.__module__:
-            raise ValueError(
-                f"The task name {name!r} is taken by {taken.__module__}.{taken.__qualname__}; "
-                f"{cls.__module__}.{cls.__qualname__} needs another."
-            )
         if not isinstance(getattr(cls, "default_recipe", None), Recipe):
             raise ValueError(f"The task {name} has no default_recipe, which is a Recipe.")
+        TASKS.enter(name, cls, cls)
         cls.name, cls.better = name, better
-        _REGISTRY[name] = cls
         return cls
 
     return enter
-
-
-@cache  # a plan asks for each of its cells, and a package that fails is warned of once
-def _import_all() -> None:
-    package = importlib.import_module("bench.measuring.tasks")
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in _NOT_TASKS:
-            importlib.import_module(f"bench.measuring.tasks.{module.name}")
-    plugins.load_all(GROUP)
-
-
-def task_names() -> tuple[str, ...]:
-    """All registered names, sorted."""
-    _import_all()
-    return tuple(sorted(_REGISTRY))
-
-
-def task_class(name: str) -> type[Task]:
-    """The class behind a name.
-
-    Raises:
-        ValueError: no such name; the message lists the nearest ones.
-    """
-    _import_all()
-    if name not in _REGISTRY:
-        raise ValueError(f"No task is named {name!r}. {did_you_mean(name, _REGISTRY)}")
-    return _REGISTRY[name]
 
 
 def task_settings(name: str) -> dict[str, Any]:
