@@ -14,7 +14,7 @@ from annotated_types import Len
 
 from bench.core.cli.limits import Amount, Count, Number, Share
 from bench.core.cli.limits import Text as Word
-from bench.core.comparison import Difference, Runs, compare
+from bench.core.comparison import Difference, Runs, compare, signs
 from bench.core.grouping import grouped
 from bench.core.lines import Lines
 from bench.core.seed_runs import FEWEST_SEEDS
@@ -35,7 +35,6 @@ from bench.publishing.document import (
     Text,
     words,
 )
-from bench.publishing.metrics.ranks import signs
 from bench.publishing.templates import prose
 
 ARMS, CURVES, TEACHERS = "arms.jsonl", "curves.jsonl", "teachers.jsonl"
