@@ -17,7 +17,7 @@ from bench.core.calibration import Calibration, calibration_file, fingerprint, r
 from bench.core.cell import DTYPES, MAX_THREADS
 from bench.core.cli.files import write_whole
 from bench.core.clock import utc_now
-from bench.core.format import column_for
+from bench.core.format import column_for, quantity
 from bench.core.progress import one_by_one
 from bench.core.record import Status
 from bench.core.settings import (
@@ -124,7 +124,7 @@ def setups_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> It
 def words_of(setup: DeviceSetup) -> str:
     """As ``float32 on cpu, 2 threads``."""
     threads = setup["num_threads"]
-    suffix = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
+    suffix = "" if threads is None else f", {quantity(threads, 'thread')}"
     return f"{setup['dtype']} on {setup['device']}{suffix}"
 
 

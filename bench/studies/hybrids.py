@@ -241,7 +241,7 @@ def document_of(
         *charts(board),
     ]
     for task in tasks:
-        blocks += [Heading(f"{task.label} · {task.num_layers} layers"), _table(task)]
+        blocks += [Heading(f"{task.label} · {quantity(task.num_layers, 'layer')}"), _table(task)]
         blocks.append(Text([f"Settings: {task.at[0].settings}"]))
     return Document("Hybrids: does the order of mixers hold beside softmax layers?", blocks)
 

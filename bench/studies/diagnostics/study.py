@@ -13,6 +13,7 @@ from bench.core.cell import Cell
 from bench.core.cli.entries import LAYERS, AttentionEntry
 from bench.core.clock import utc_now
 from bench.core.finding import sentences as finding_sentences
+from bench.core.format import quantity
 from bench.core.numbers import (
     FILE,
     RANDOM,
@@ -266,7 +267,7 @@ def _refuse_too_many(num_examples: int, cell: Cell) -> None:
 def _settings(asked: Diagnose, training: SweepConfig | None) -> Iterator[str]:
     size = asked.size
     yield (
-        f"Random queries and keys: {size.num_tokens} tokens, {size.num_heads} heads of "
+        f"Random queries and keys: {size.num_tokens} tokens, {quantity(size.num_heads, 'head')} of "
         f"{size.head_dim} channels, unit-normal (norms about {size.head_dim**0.5:g}) unless a "
         f"norm is given; seeds 0 to {asked.num_seeds - 1}."
     )

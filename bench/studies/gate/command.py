@@ -17,6 +17,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
 from bench.core.cli.stored_files import regular_files
 from bench.core.clock import utc_now
+from bench.core.format import quantity
 from bench.core.progress import SweepProgress
 from bench.core.record import Record, Status
 from bench.measuring.costs.estimate import expected_s
@@ -219,7 +220,8 @@ def store_baseline(config: GateConfig, console: Console, sweep_id: str) -> int:
         return _STOPPED
     for baseline in baselines_of(sorted(records, key=lambda record: record.cell.device)):
         file = append_baseline(baseline, config.sweep.out)
-        words = f"Added {len(baseline.cells)} cells of commit {tree.commit[:12]} to {file}"
+        cells = quantity(len(baseline.cells), "cell")
+        words = f"Added {cells} of commit {tree.commit[:12]} to {file}"
         console.print(words, highlight=False, soft_wrap=True)
     failed = [record for record in records if record.status is not Status.OK]
     for record in failed:
