@@ -90,6 +90,7 @@ class Task(ABC):
         ceiling: a share of right validation answers at which training ends.
         default_recipe: what the recipe is where a YAML does not say.
         guess: the rule, in words, that scores `chance` without looking at the input.
+        num_guessed: number of classes that it chooses from, each as likely; 0 for all.
         answers_are_tokens: whether the classes are the tokens of the input, in the same order; the
             head then shares the embedding's weights.
         has_patches: whether tokens are patches of an image, of which some may be dropped.
@@ -110,6 +111,7 @@ class Task(ABC):
     length_factors: ClassVar[tuple[int, ...]] = (2, 4)
     causal = False
     ceiling = CEILING
+    num_guessed = 0
     recipe: Recipe
     seq_len: int = field(init=False, repr=False)
     num_classes: int = field(init=False, repr=False)
@@ -137,9 +139,9 @@ class Task(ABC):
     def embedding(self, embed_dim: int) -> nn.Module:
         """A module from a batch's inputs to tokens, (B, N, embed_dim); positions come later."""
 
-    @abstractmethod
     def chance(self) -> float:
-        """Score of `guess` on the test set, measured or expected."""
+        """Score of `guess` on the test set, measured or expected; here, of one in `num_guessed`."""
+        return 1 / (self.num_guessed or self.num_classes)
 
     def plateaus(self) -> dict[str, float]:
         """Scores at which models halt that learned a part of the task, by what they learned."""
