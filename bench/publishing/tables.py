@@ -12,7 +12,7 @@ from bench.core import format as fmt
 from bench.core.cell import ModelWorkload, TimedWorkload
 from bench.core.format import column_for, interval_names, plain, quantity, with_interval
 from bench.core.record import Record, Status
-from bench.publishing.document import Column, Table, text_table
+from bench.publishing.document import Block, Column, Heading, Table, Text, text_table
 from bench.publishing.leaderboard import (
     RANKED_BY,
     Leaderboard,
@@ -44,6 +44,10 @@ class Section:
     tables: tuple[Table, ...]
     notes: tuple[str, ...] = ()
     fine_print: tuple[str, ...] = ()
+
+    def blocks(self, level: int = 3) -> list[Block]:
+        """The section as part of a document."""
+        return [Heading(self.title, level), Text(self.notes, self.fine_print), *self.tables]
 
 
 def speed_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:

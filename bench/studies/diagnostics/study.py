@@ -31,7 +31,7 @@ from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.train import Diverged
 from bench.measuring.weights import NoWeights
 from bench.publishing.diagnostics import entropy_chart, left_out_words, sections
-from bench.publishing.terminal import print_sections
+from bench.publishing.document import Document
 from bench.studies.diagnostics.look import of_lengths, of_random
 from bench.studies.diagnostics.page import write_page
 from bench.studies.diagnostics.samples import Size, build_core
@@ -78,7 +78,8 @@ def study(asked: Diagnose, session: Session) -> None:
     origin = look.origin(*([_STOPPED] if session.is_stopped else []))
     numbers = write_lines(asked.out / FILE, look.lines, origin)
     files = write_page(look.lines, origin, session.wall_s, chart, asked.out)
-    print_sections(sections(look.lines), session.console)
+    found = (block for section in sections(look.lines) for block in section.blocks())
+    session.show(Document("", [*found]))
     for sentence in (*finding_sentences(look.lines), *left_out_words(look.lines)):
         session.say(sentence)
     session.say(f"Wrote {', '.join(map(str, [*files, numbers]))}")
