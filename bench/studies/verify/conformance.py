@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from bench.core.badges import Badge, BadgeStatus, append_badges, badges_folder
+from bench.core.cli.files import check_writable
 from bench.core.progress import one_by_one
 from bench.measuring.machine.environment import mechanism_source
 from bench.studies.conformance import table as badge_table
 from bench.studies.conformance.run import badges_of
 from bench.studies.session import Session
-from bench.studies.verify.files import check_writable
 from bench.studies.verify.settings import Verify
 
 
@@ -23,7 +23,7 @@ def run_conformance(asked: Verify, session: Session) -> int:
     """
     out = asked.out.parent
     run = session.sweep_id.replace("/", "-")  # names the file that badges go to
-    check_writable(badges_folder(out) / run)
+    check_writable(badges_folder(out))
     torch.set_num_threads(1)
     names = asked.mechanisms
     tested: dict[str, tuple[Badge, ...]] = {}

@@ -9,14 +9,13 @@ from bench.core.progress import one_by_one
 from bench.measuring.costs import table as flop_table
 from bench.measuring.costs.proof import FlopProof, FlopVerdict, prove_flops
 from bench.studies.session import Session
-from bench.studies.verify.files import check_writable, write_rows
+from bench.studies.verify.files import write_rows
 from bench.studies.verify.settings import Verify
 
 
 def run_flops(asked: Verify, session: Session) -> int:
     """Prove the FLOP formulas, show, write beside the rows of outputs; returns the exit code."""
     out = asked.out.with_stem(f"{asked.out.stem}-flops")
-    check_writable(out)
     torch.set_num_threads(1)
     proofs: list[FlopProof] = []
 
