@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bench.core.calibration import read_calibration, with_calibration
 from bench.core.cli.command import run_app
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import check_known
 from bench.core.cli.files import check_writable
 from bench.core.clock import now_s
 from bench.core.format import format_duration, quantity
@@ -121,11 +121,7 @@ def _refuse_unknown(controls: Sequence[str]) -> None:
 
     known = attention_names()
     for name in controls:
-        if name not in known:
-            raise ConfigError(
-                f"controls names {name!r}, and no mechanism is called that. "
-                f"{did_you_mean(name, known)}"
-            )
+        check_known(name, known, f"controls names {name!r}, and no mechanism is called that.")
 
 
 def print_all_jobs(jobs: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.cli.values import run_words
 from bench.core.format import format_duration, quantity
 from bench.core.observed import CONTROLS
@@ -176,8 +176,7 @@ def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
     known = {_bare_label(record) for record in trained}
     wanted = [task.partition(" ")[0] for task in tasks]
     for task in wanted:
-        if task not in known:
-            raise ConfigError(f"No task {task!r} was trained here. {did_you_mean(task, known)}")
+        check_known(task, known, f"No task {task!r} was trained here.")
     found = [record for record in trained if not wanted or _bare_label(record) in wanted]
     if not found:
         raise ConfigError("Nothing was trained here: there is no record of a task.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.format import column_for, number, percent, plain, quantity, ratio_words
 from bench.core.grouping import grouped
 from bench.publishing.document import Table, text_table
@@ -97,8 +97,7 @@ def versus(board: Leaderboard, one: str, other: str) -> Versus:
     known = {s.entry for r in board.rankings for s in r.standings}
     known |= {score.entry for task in board.tasks for score in task.scores}
     for name in (one, other):
-        if name not in known:
-            raise ConfigError(f"versus: no row is called {name!r}. {did_you_mean(name, known)}")
+        check_known(name, known, f"versus: no row is called {name!r}.")
     if one == other:
         raise ConfigError(f"versus compares two rows; it was given {one!r} twice.")
     found = (*_of_timings(board, one, other), *_of_tasks(board, one, other))

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known, did_you_mean
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.proofs import Proofs, read_proofs
 from bench.core.rows import ON_REQUEST
@@ -158,9 +158,7 @@ def read_query(words: list[str]) -> Query:
 def _read_families(word: str, value: str) -> frozenset[str]:
     names = names_in(value)
     for name in names:
-        if name not in FAMILIES:
-            hint = did_you_mean(name, FAMILIES)
-            raise ConfigError(f"{word}: there is no family {name!r}. {hint}")
+        check_known(name, FAMILIES, f"{word}: there is no family {name!r}.")
     return frozenset(names)
 
 

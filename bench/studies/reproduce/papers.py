@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 from bench.core.cli.command import read_yaml
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known, did_you_mean
 from bench.core.cli.limits import Amount
 from bench.core.places import CONF
 from bench.core.settings import BeforeValidator, Field, Name, Settings, Some, as_tuple
@@ -154,8 +154,7 @@ _CODE_KEYS = ("repository", "commit", "date", "code_reason")
 
 
 def _found(known: Mapping[str, T], name: Any, key: str) -> T:
-    if str(name) not in known:
-        raise ConfigError(f"{key}={name} is not known. {did_you_mean(str(name), known)}")
+    check_known(str(name), known, f"{key}={name} is not known.")
     return known[str(name)]
 
 

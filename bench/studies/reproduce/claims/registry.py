@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.core.cell import Cell
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.clock import now_s
 from bench.core.comparison import LEVEL
 from bench.core.format import format_duration
@@ -147,8 +147,7 @@ def settings_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     _, *parameters = inspect.signature(claim_function(name)).parameters.values()  # without the lab
     known = [parameter.name for parameter in parameters]
     for key in given:
-        if key not in known:
-            raise ConfigError(f"{name} takes no setting {key!r}. {did_you_mean(key, known)}")
+        check_known(key, known, f"{name} takes no setting {key!r}.")
     needed = [p.name for p in parameters if p.default is p.empty and p.name not in given]
     if needed:
         raise ConfigError(f"{name} needs the settings {', '.join(needed)}; its YAML lacks them.")
