@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -147,7 +146,7 @@ def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[PairVerdict]
         values = " vs. ".join(write(scores[name].centre or 0.0) for name in runs)
         odds = _odds(ranks) if ranks else "one seed"
         apart = settings_apart(task, board)
-        settings = {name: plain(v) for name, v in json.loads(task.settings).items()}
+        settings = {name: plain(v) for name, v in task.named_settings.items()}
         yield PairVerdict(
             of=BETTER,
             place=" · ".join([task.label, place_words(task, board), task.dtype, *apart]),

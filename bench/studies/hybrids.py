@@ -141,7 +141,7 @@ def mixed(board: Leaderboard) -> list[Mixed]:
     """Tasks on which mixers were trained alone, with their hybrids."""
     found: dict[str, tuple[str, int, dict[int, TaskScores]]] = {}
     for task in board.tasks:
-        settings = json.loads(task.settings)
+        settings = task.named_settings
         count = settings.pop(LAYERS, 0)
         label = task.label.partition(" ")[0]
         about = json.dumps([label, task.place, settings], sort_keys=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -157,8 +156,8 @@ def task_of(name: str, wanted: Mapping[str, object], tasks: Sequence[TaskScores]
     check_known(name, labels, f"No score on task={name} is stored.")
     own = [task for task in tasks if task.label == name]
     for key, value in wanted.items():
-        known = sorted({str(json.loads(task.settings).get(key)) for task in own})
-        own = [task for task in own if json.loads(task.settings).get(key) == value]
+        known = sorted({str(task.named_settings.get(key)) for task in own})
+        own = [task for task in own if task.named_settings.get(key) == value]
         if not own:
             raise ConfigError(
                 f"No score on task={name} with {key}={value} is stored. Known: {', '.join(known)}."
