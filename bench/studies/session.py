@@ -15,12 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from rich.console import Console
-
 from bench.core.cell import Cell
 from bench.core.cli.command import run_app
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
+from bench.core.cli.streams import console
 from bench.core.cli.values import command_line
 from bench.core.clock import now_s, utc_now
 from bench.core.format import format_duration, quantity
@@ -50,8 +49,6 @@ U = TypeVar("U", bound=Unit)
 
 STOPPED = 130
 """Exit code after Ctrl-C."""
-WIDTH_WITHOUT_TERMINAL = 200
-"""Columns of tables in a log."""
 
 
 class Stopped(Exception):
@@ -93,10 +90,7 @@ class Session:
     """
 
     def __init__(self, name: str, composed: Mapping[str, Any]) -> None:
-        console = Console(markup=False)  # names of rows may look like it
-        if not console.is_terminal:
-            console = Console(width=WIDTH_WITHOUT_TERMINAL, markup=False)
-        self.console = console
+        self.console = console()
         self.name, self.composed = name, composed
         self.notes: list[str] = []
         self.is_stopped = False
