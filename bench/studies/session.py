@@ -24,7 +24,7 @@ from bench.core.cli.values import command_line
 from bench.core.clock import now_s, utc_now
 from bench.core.format import format_duration, quantity
 from bench.core.places import CONF
-from bench.core.progress import Unit, UnitProgress
+from bench.core.progress import Part, Unit, UnitProgress
 from bench.core.record import Record
 from bench.core.roots import root_of
 from bench.core.settings import Settings
@@ -240,6 +240,12 @@ class Session:
             self.notes.append(f"Stopped after {len(done)} of {quantity(len(units), noun)}.")
         finally:
             self._progress = None
+
+    def one_by_one(self, names: Iterable[str], noun: str, work: Callable[[str], str]) -> None:
+        """Do some work for each name with progress, as `each`; it says how it ended."""
+        with self.each([Part(name=name) for name in names], noun, goes_on=False) as todo:
+            for part in todo:
+                part.outcome = work(part.name)
 
     def trained(self, cell: Cell, folder: Path, name: str = "") -> Backbone:
         """Train a cell's model in this process, or resume it from its checkpoint.

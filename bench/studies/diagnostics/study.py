@@ -24,6 +24,7 @@ from bench.core.numbers import (
     finite,
     write_lines,
 )
+from bench.core.progress import Part
 from bench.measuring.config import SweepConfig
 from bench.measuring.plan import PlannedCell, checked_hyperparameters, plan
 from bench.measuring.plugins import code_of
@@ -47,22 +48,14 @@ from bench.studies.session import Session
 
 
 @dataclass(kw_only=True)
-class Part:
+class Search(Part):
     """Numbers of one row on random inputs, in trained models, or in softmax's place.
 
     Attributes:
         find: computes them.
-        outcome: how that ended, in words; empty until then.
     """
 
-    name: str
     find: Callable[[], Iterator[Line]]
-    outcome: str = ""
-    expected_s: float = 1.0
-
-    def describe(self) -> str:
-        """As ``nala, trained: done``."""
-        return f"{self.name}: {self.outcome}" if self.outcome else self.name
 
 
 def study(asked: Diagnose, session: Session) -> None:
@@ -104,19 +97,19 @@ class _Look:
         self._models: dict[str, Trained] = {}
         self.lines: list[Line] = []
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Search]:
         """Random inputs first, then models, then those in softmax's place."""
         own = {row.label: self._cells(row.label) for row in self._rows}
         known = {label: cells for label, cells in own.items() if cells}
         swapped = known if self._asked.fine_tune_steps else {}
         return [
-            *(Part(name=f"{r.label}, random", find=partial(self._random, r)) for r in self._rows),
+            *(Search(name=f"{r.label}, random", find=partial(self._random, r)) for r in self._rows),
             *(
-                Part(name=f"{label}, trained", find=partial(self._trained, cells))
+                Search(name=f"{label}, trained", find=partial(self._trained, cells))
                 for label, cells in known.items()
             ),
             *(
-                Part(name=f"{label}, in softmax's place", find=partial(self._swapped, cells))
+                Search(name=f"{label}, in softmax's place", find=partial(self._swapped, cells))
                 for label, cells in swapped.items()
             ),
         ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from attentions import attention_class
-from bench.core.progress import one_by_one
 from bench.measuring.costs import table as flop_table
 from bench.measuring.costs.proof import FlopProof, FlopVerdict, prove_flops
 from bench.studies.session import Session
@@ -24,7 +23,9 @@ def run_flops(asked: Verify, session: Session) -> int:
         proofs.extend(found)
         return flop_table.summary(found)
 
-    one_by_one(asked.mechanisms, prove, session.console)
+    session.one_by_one(asked.mechanisms, "mechanism", prove)
+    if session.is_stopped:
+        return 0
     session.console.print(flop_table.table(proofs))
     for line in flop_table.reasons(proofs):
         session.say(line)

@@ -6,7 +6,6 @@ import torch
 
 from bench.core.cli.files import check_writable, write_whole
 from bench.core.cli.foreign import foreign_code, told
-from bench.core.progress import one_by_one
 from bench.studies.conformance.check import Untestable
 from bench.studies.conformance.forms import forms_of
 from bench.studies.numerics import page as numerics_page
@@ -45,7 +44,9 @@ def run_numerics(asked: Verify, session: Session) -> int:
         broken.extend(wrong)
         return "; ".join(wrong) or "measured"
 
-    one_by_one(asked.mechanisms, measure, session.console)
+    session.one_by_one(asked.mechanisms, "mechanism", measure)
+    if session.is_stopped:
+        return 0
     if raising:
         session.say(f"FAILED, so without findings of this run: {', '.join(raising)}")
     if len(raising) == len(asked.mechanisms):
