@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
@@ -27,36 +28,8 @@ _KEY = re.compile(r"^  ([a-z]\w*)[:=]", re.MULTILINE)
 _NAMES = re.compile(r"^  (\w+): ([\w, \n-]+?)(?=;|\n  \w|\s*\Z)", re.MULTILINE)
 _CHOICES = "Choices by name"
 
-_BASH = r"""
-_attnbench() {
-  local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"
-  local command="${COMP_WORDS[1]}" key="" value="" head="" names="" start=""
-  COMPREPLY=()
-  if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W "COMMANDS" -- "$word"))
-    return
-  fi
-  if [ "$word" = "=" ]; then # bash takes = for a word of its own, zsh and a quoted word do not
-    key="$before"
-  elif [ "$before" = "=" ]; then
-    key="${COMP_WORDS[COMP_CWORD-2]}" value="$word"
-  elif [[ "$word" == *=* ]]; then
-    start="${word%%=*}=" value="${word#*=}" key="${word%%=*}" key="${key#[\"\']}"
-    start="${start#[\"\']}"
-  fi
-  case "$command:$key" in
-CASES
-  esac
-  if [ -z "$key" ]; then
-    COMPREPLY=($(compgen -S "=" -W "$names" -- "$word"))
-    compopt -o nospace 2>/dev/null
-    return
-  fi
-  head="${value%"${value##*[\[,]}"}" # of a list, the names that stand already
-  COMPREPLY=($(compgen -P "$start$head" -W "$names" -- "${value#"$head"}"))
-}
-complete -F _attnbench attnbench
-"""
+SCRIPT = Path(__file__).with_suffix(".bash")
+"""The script, with COMMANDS and CASES to be filled in."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,11 +59,12 @@ def script(words: Sequence[str]) -> str:
 
     helps = {name: _help_of(module) for name, (module, _) in COMMANDS.items()}
     cases = "\n".join(line for name, text in helps.items() for line in _cases(name, text))
-    filled = _BASH.replace("COMMANDS", " ".join(COMMANDS)).replace("CASES", cases)
+    empty = SCRIPT.read_text("utf-8")
+    filled = empty.replace("COMMANDS", " ".join(COMMANDS)).replace("CASES", cases)
     if words[0] == "bash":
         return filled.strip("\n")
     # bashcompinit gives zsh the `compgen` and `complete` that the script calls.
-    return f"#compdef attnbench\nautoload -U +X bashcompinit && bashcompinit{filled}".strip("\n")
+    return f"#compdef attnbench\nautoload -U +X bashcompinit && bashcompinit\n{filled}".strip("\n")
 
 
 def _help_of(module: str) -> str:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from bench.core.calibration import read_calibration, with_calibration
 from bench.core.cli.command import run_app
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import check_known
 from bench.core.cli.files import check_writable
 from bench.core.clock import now_s
 from bench.core.format import format_duration, quantity
@@ -121,11 +121,7 @@ def _refuse_unknown(controls: Sequence[str]) -> None:
 
     known = attention_names()
     for name in controls:
-        if name not in known:
-            raise ConfigError(
-                f"controls names {name!r}, and no mechanism is called that. "
-                f"{did_you_mean(name, known)}"
-            )
+        check_known(name, known, f"controls names {name!r}, and no mechanism is called that.")
 
 
 def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
@@ -177,7 +173,7 @@ def print_plan(
     num_unsupported = sum(bool(p.unsupported) for p in planned)
     num_others = len(planned) - len(runs) - num_unsupported
     console.print(
-        f"{len(planned)} cells: {len(runs)} to measure, {num_unsupported} "
+        f"{quantity(len(planned), 'cell')}: {len(runs)} to measure, {num_unsupported} "
         f"unsupported, {num_others} {rest}. "
         f"Estimated duration: about {guess}. Nothing was measured (dry_run=true)."
     )
@@ -186,8 +182,8 @@ def print_plan(
 def print_left_out(console: Console, config: SweepConfig) -> None:
     """Shapes of the product of axes that are no cells, since they have no meaning."""
     for reason, count in left_out(config.axes).items():
-        shapes = "1 shape" if count == 1 else f"{count} shapes"
-        console.print(f"Not planned, {shapes}: {reason}", markup=False, highlight=False)
+        words = f"Not planned, {quantity(count, 'shape')}: {reason}"
+        console.print(words, markup=False, highlight=False)
 
 
 def print_over_budget(console: Console, left_out: Sequence[PlannedCell], budget_s: float) -> None:

@@ -7,24 +7,20 @@ stopped keeps what it has. The newest line of a mechanism counts, and replaces a
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from annotated_types import Len
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.files import append_whole, is_torn
-from bench.core.cli.limits import Count, Name, Text, checked, parsed
+from bench.core.cli.limits import Count, Name, Text, parsed
 from bench.core.cli.stored_files import read_inside, regular_files
 from bench.core.cli.texts import LIMITS, visible
-
-_LINE_START = b'{"mechanism":'
-"""Beginning of every line, also of one that a crash cut short."""
+from bench.core.lines import Lines
 
 
 class BadgeStatus(StrEnum):
@@ -58,14 +54,31 @@ class Badge:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Line:
+class Tested:
+    """A line of a file: the badges of one mechanism."""
+
     mechanism: Name
-    badges: Annotated[list[dict[str, Any]], Len(0, 1000)]
+    badges: Annotated[tuple[Badge, ...], Len(0, 1000)]
+
+    @property
+    def date(self) -> str:
+        """When the last of them was tested."""
+        return max((badge.tested_at for badge in self.badges), default="")
+
+    def by_claim(self) -> dict[str, Badge]:
+        """The badges, with reasons that a terminal only prints."""
+        shown = (b.reason and visible(b.reason, LIMITS["reason"]) for b in self.badges)
+        return {b.claim: replace(b, reason=r) for b, r in zip(self.badges, shown, strict=True)}
 
 
 def badges_folder(out: Path) -> Path:
     """The folder ``<out>/badges``."""
     return out / "badges"
+
+
+def _lines(out: Path, file: Path) -> Lines[Tested]:
+    mend = "Move the file out of the folder, and run attnbench verify conformance=true again."
+    return Lines(file, Tested, root=out, mend=mend)
 
 
 def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) -> Path:
@@ -75,30 +88,22 @@ def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) 
         ConfigError: it could not be written; what was written before is intact.
     """
     path = badges_folder(out) / f"{run}.jsonl"
-    line = json.dumps({"mechanism": mechanism, "badges": [asdict(b) for b in badges]}) + "\n"
-    try:
-        append_whole(path, line.encode(), _LINE_START, inside=out)
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written: {error.strerror}. Free space, or choose another out."
-        ) from error
+    _lines(out, path).append(Tested(mechanism=mechanism, badges=tuple(badges)))
     return path
 
 
 def read_badges(out: Path) -> dict[str, dict[str, Badge]]:
     """The newest badges of each mechanism: mechanism -> claim -> badge; empty if there are none.
 
-    A torn last line, left by a crash in the middle of a write, is skipped.
-
     Raises:
         ConfigError: a file cannot be read, or does not hold badges.
     """
-    newest: dict[str, dict[str, Badge]] = {}
+    newest: dict[str, Tested] = {}
     for file in regular_files(out, "badges/*.jsonl"):
-        for mechanism, badges in _read_file(file):
-            if _date(badges) >= _date(newest.get(mechanism, {})):
-                newest[mechanism] = badges
-    return dict(sorted(newest.items()))
+        for line in _lines(out, file).read():
+            if line.date >= newest.get(line.mechanism, line).date:
+                newest[line.mechanism] = line
+    return {name: line.by_claim() for name, line in sorted(newest.items())}
 
 
 class Goldens(NamedTuple):
@@ -140,35 +145,3 @@ def read_goldens(path: Path) -> dict[str, Goldens]:
             "Write it again with `attnbench verify`, or say out=DIR."
         ) from error
     return {name: Goldens(passed[name], n, sources[name]) for name, n in compared.items()}
-
-
-def _date(badges: dict[str, Badge]) -> str:
-    return max((badge.tested_at for badge in badges.values()), default="")
-
-
-def _read_file(file: Path) -> Iterator[tuple[str, dict[str, Badge]]]:
-    try:
-        lines = read_inside(file.parent.parent, file).decode().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}.") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            said = checked(_Line, parsed(line))
-            badges = [_badge(each) for each in said.badges]
-            yield said.mechanism, {badge.claim: badge for badge in badges}
-        except (ValueError, KeyError, TypeError) as error:
-            # Only the last line can lack its newline; if it is no JSON then, it is torn.
-            if number == len(lines) and is_torn(line.encode(), _LINE_START):
-                continue
-            raise ConfigError(
-                f"{file}:{number} does not hold badges ({error!r}). Move {file.name} out of "
-                "the folder, and run attnbench verify conformance=true again."
-            ) from error
-
-
-def _badge(said: dict[str, Any]) -> Badge:
-    badge = checked(Badge, said | {"status": BadgeStatus(said["status"])})
-    reason = None if badge.reason is None else visible(badge.reason, LIMITS["reason"])
-    return replace(badge, reason=reason)

@@ -300,6 +300,18 @@ def holm(p_values: Sequence[float], level: float = LEVEL) -> tuple[bool, ...]:
     return tuple(stands)
 
 
+def signs(found: Sequence[Difference | None], level: float = LEVEL) -> list[int]:
+    """For each comparison 1 if the first is better, -1 if the second is, 0 if that is not settled.
+
+    With Holm's correction over all of them; None is a comparison that settles nothing.
+    """
+    stands = holm([1.0 if each is None else each.p_value for each in found], level)
+    return [
+        (1 if each.ahead > 0.5 else -1) if each and is_decided else 0
+        for each, is_decided in zip(found, stands, strict=True)
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SeedsNeeded:
     """Number of seeds that distinguish a difference from 0.

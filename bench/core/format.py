@@ -156,8 +156,13 @@ def percent(fraction: float) -> str:
 
 
 def quantity(count: int, noun: str) -> str:
-    """As ``1 thread`` or ``2 threads``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    """As ``1 thread``, ``2 threads`` or ``2 launches``."""
+    return f"{count:,} {plural(noun, count)}"
+
+
+def plural(noun: str, count: int) -> str:
+    """The noun for so many things."""
+    return noun if count == 1 else f"{noun}{'es' if noun.endswith('ch') else 's'}"
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -204,6 +204,12 @@ class Speed:
     ] = None
 
     @property
+    def paired(self) -> tuple[Samples, Numbers, Samples, Numbers, Numbers]:
+        """Arguments of `bench.core.statistics.paired_ratio` for it and its reference."""
+        own, reference = self.latency_s, self.reference_latency_s
+        return own, self.rounds, reference, self.reference_rounds, self.processes
+
+    @property
     def contradiction(self) -> str | None:
         """First contradiction between its fields, as a sentence; None if there is none."""
         if len(self.latency_s) != len(self.rounds):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bench.core.clock import now_s
@@ -145,6 +145,23 @@ class Unit(Protocol):
         ...
 
 
+@dataclass(kw_only=True)
+class Part:
+    """A unit with a name.
+
+    Attributes:
+        outcome: how it ended, in words; empty until then.
+    """
+
+    name: str
+    outcome: str = ""
+    expected_s: float = 1.0
+
+    def describe(self) -> str:
+        """As ``nala, trained: done``."""
+        return f"{self.name}: {self.outcome}" if self.outcome else self.name
+
+
 class UnitProgress(_Progress):
     """Progress over units.
 
@@ -173,23 +190,6 @@ class UnitProgress(_Progress):
         if is_due and not self._console.is_terminal:
             self._last_line = now_s()
             self._print(f"[{self._num_done}/{self._total}] {unit.describe()} ({self._left()} left)")
-
-
-def one_by_one(names: Sequence[str], work: Callable[[str], str], console: Console) -> None:
-    """Do the work for each name, with a line for how it ended and the time left."""
-    started = now_s()
-
-    def left(num_done: int) -> str:
-        if not num_done:
-            return "?"
-        return format_duration((now_s() - started) / num_done * (len(names) - num_done))
-
-    with console.status("") as status:
-        for number, name in enumerate(names, start=1):
-            words = f"{name}, {number} of {len(names)}, {left(number - 1)} left"
-            status.update(escape(words))
-            line = f"[{number}/{len(names)}] {name}: {work(name)} ({left(number)} left)"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _ending(record: Record) -> str:

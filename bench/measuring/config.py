@@ -19,7 +19,7 @@ from bench.core.cell import (
 )
 from bench.core.cli.command import read_yaml
 from bench.core.cli.entries import TaskEntry, read_tasks
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known, did_you_mean
 from bench.core.cli.limits import Share, Size
 from bench.core.places import CONF
 from bench.core.presets import RatePreset, read_presets
@@ -224,9 +224,8 @@ class SweepConfig(Settings):
         labels |= {self.reference.usual, *self.reference.of.values()}  # which become rows
         for key in ("task_only", "speed_only", "max_seq_len"):
             for label in getattr(self, key):
-                if label not in labels:
-                    hint = did_you_mean(label, labels)
-                    raise ValueError(f"{key} names {label!r}, and no entry is called that. {hint}")
+                words = f"{key} names {label!r}, and no entry is called that."
+                check_known(label, labels, words)
         if self.token_filter and not self.token_keep:
             raise ValueError("token_keep is empty beside token_filter. Give a share, e.g. 0.5.")
         if self.only and self.force:
@@ -290,8 +289,8 @@ def training_config(
         ConfigError: a key that a sweep does not have, or a value that it does not take.
     """
     usual = read_yaml(CONF / "sweep.yaml") | {"rates": None, "seq_len": []}
-    if unknown := sorted(changes.keys() - usual.keys()):
-        raise ConfigError(f"{unknown[0]} is not a key. {did_you_mean(unknown[0], usual)}")
+    for key in changes:
+        check_known(key, usual, f"{key} is not a key.")
     given = {"attention": dict(attention), "task": dict(task), "out": str(out)}
     return read_sweep_config(usual | given | changes)
 

@@ -19,7 +19,7 @@ from bench.core.cell import (
     Workload,
 )
 from bench.core.cli.entries import LAYERS, AttentionEntry, TaskEntry
-from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
+from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, check_known, did_you_mean
 from bench.core.cli.values import storable
 from bench.core.later import without_later_hyperparameters
 from bench.core.record import REFERENCE
@@ -88,19 +88,12 @@ def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
     labels = [entry.label for entry in config.attention]
     mechanisms = attentions.attention_names()
     for row in config.reference.of:
-        known = {*labels, *mechanisms, *row_labels()}
-        if row not in known:
-            raise ConfigError(
-                f"reference names the row {row!r}, and no entry is called that. "
-                f"{did_you_mean(row, known)}"
-            )
+        words = f"reference names the row {row!r}, and no entry is called that."
+        check_known(row, {*labels, *mechanisms, *row_labels()}, words)
     wanted = (config.reference.label_for(label) for label in labels)
     for label in dict.fromkeys([config.reference.usual, *wanted]):
-        if label not in {*labels, *mechanisms}:
-            raise ConfigError(
-                f"reference names {label!r}, which is neither an entry of attention= nor a "
-                f"registered mechanism. {did_you_mean(label, {*labels, *mechanisms})}"
-            )
+        words = f"reference names {label!r}, which is neither an entry of attention= nor a "
+        check_known(label, {*labels, *mechanisms}, f"{words}registered mechanism.")
         if label not in (*labels, REFERENCE):
             yield AttentionEntry(label=label, mechanism=label, hyperparameters={})
 
@@ -112,11 +105,9 @@ def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
     """
     if LAYERS in entry.hyperparameters:
         return {LAYERS: [[e.mechanism, checked_hyperparameters(e)] for e in layer_entries(entry)]}
-    if entry.mechanism not in (names := attentions.attention_names()):
-        raise ConfigError(
-            f"attention entry {entry.label!r} names the mechanism {entry.mechanism!r}, which is "
-            f"not registered. {did_you_mean(entry.mechanism, names)} {OF_YOUR_OWN}"
-        )
+    words = f"attention entry {entry.label!r} names the mechanism {entry.mechanism!r}, which is "
+    known = attentions.attention_names()
+    check_known(entry.mechanism, known, f"{words}not registered.", OF_YOUR_OWN)
     defaults = attentions.hyperparameters(entry.mechanism)
     for name, value in entry.hyperparameters.items():
         if name not in defaults:
@@ -149,11 +140,8 @@ def _source(entry: AttentionEntry) -> str:
 
 def checked_settings(entry: TaskEntry) -> dict[str, Any]:
     """All settings of a task entry, defaults included; the task is built once to check them."""
-    if entry.task not in (names := tasks.task_names()):
-        raise ConfigError(
-            f"task entry {entry.label!r} names the task {entry.task!r}, which is not registered. "
-            f"{did_you_mean(entry.task, names)} {OF_YOUR_OWN}"
-        )
+    words = f"task entry {entry.label!r} names the task {entry.task!r}, which is not registered."
+    check_known(entry.task, tasks.task_names(), words, OF_YOUR_OWN)
     settings = tasks.task_settings(entry.task) | entry.settings
     try:
         tasks.task_to_plan(entry.task, settings)

@@ -9,25 +9,32 @@ something to show lie beside the page, in a folder of its name.
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from bench.core.cli.errors import ConfigError, did_you_mean
-from bench.core.cli.files import write_whole
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.cli.values import run_words
 from bench.core.format import format_duration, quantity
 from bench.core.observed import CONTROLS
 from bench.core.record import Record, Status
 from bench.core.store import latest, read_records
 from bench.publishing.charts import charts
-from bench.publishing.charts.write import write_pictures
+from bench.publishing.charts.write import write_illustrated
 from bench.publishing.converged import by_steps, converged_section, doublings, with_under_trained
-from bench.publishing.document import Chart, escape, pipe_table
+from bench.publishing.document import (
+    Block,
+    Chart,
+    Command,
+    Document,
+    Heading,
+    Prose,
+    Text,
+    escape,
+)
 from bench.publishing.leaderboard import RANKED_BY, Leaderboard, build_leaderboard
-from bench.publishing.markdown import section_blocks
+from bench.publishing.markdown import holes_blocks
 from bench.publishing.scores import TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import (
@@ -51,13 +58,13 @@ def accuracy_page(
     order: Sequence[str] = (),
     notes: Sequence[str] = (),
     timed: Sequence[Record] = (),
-) -> str:
-    """The page as Markdown.
+) -> Document:
+    """The page.
 
     Args:
         records: of training runs; the newest one of each cell counts.
         command: the command line that trained them.
-        pictures: charts that are drawn.
+        pictures: its charts.
         order: prefixes of task names, in the order of the page; tasks without one come last.
         notes: sentences below the command.
         timed: records of timings of the same rows.
@@ -68,34 +75,30 @@ def accuracy_page(
     tasks = ", ".join(dict.fromkeys(_bare_label(record) for record in newest))
     least, most = (pick(task.num_seeds for task in board.tasks) for pick in (min, max))
     seeds = (f"{least} to " if least < most else "") + quantity(most, "seed")
-    blocks = [
-        f"# Accuracy{' and speed' * bool(timed)} on {escape(tasks)}, over {seeds}",
-        origin(newest, machine_words(board), board.commits),
-        textwrap.indent(command, "    "),
-        *map(escape, notes),
-        prose(__file__, "how_to_read"),
-        *(f"![{escape(chart.title)}]({chart.path})" for chart in pictures),
-        *section_blocks(_sections(board), level=2),
+    blocks: list[Block] = [
+        Prose(origin(newest, machine_words(board), board.commits)),
+        Command(command),
+        *(Text([note]) for note in notes),
+        Prose(prose(__file__, "how_to_read")),
+        *pictures,
+        *(block for section in _sections(board) for block in section.blocks(level=2)),
+        *holes_blocks(board),
+        *_speed_blocks(timed),
     ]
-    if board.holes:
-        holes = holes_table(board)
-        blocks += [f"## {holes.title}", pipe_table(holes)]
-    blocks += _speed_blocks(timed)
-    return "\n\n".join(blocks) + "\n"
+    return Document(f"Accuracy{' and speed' * bool(timed)} on {tasks}, over {seeds}", blocks)
 
 
-def _speed_blocks(timed: Sequence[Record]) -> Iterator[str]:
+def _speed_blocks(timed: Sequence[Record]) -> Iterator[Block]:
     """Tables of speed and state, if anything was timed."""
     if not timed:
         return
     board = build_leaderboard(timed, CONTROLS)
-    yield "## Speed and state"
-    yield f"Timed on {escape('; '.join(machine_words(board)))}. {summary_words(board)}"
-    yield from section_blocks(speed_sections(board, _SPEED_COLUMNS))
+    yield Heading("Speed and state")
+    yield Prose(f"Timed on {escape('; '.join(machine_words(board)))}. {summary_words(board)}")
+    for section in speed_sections(board, _SPEED_COLUMNS):
+        yield from section.blocks()
     if board.holes:
-        holes = holes_table(board)
-        yield f"**{holes.title}**"
-        yield pipe_table(holes)
+        yield holes_table(board)
 
 
 def _told_apart(board: Leaderboard, order: Sequence[str] = ()) -> Leaderboard:
@@ -173,8 +176,7 @@ def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
     known = {_bare_label(record) for record in trained}
     wanted = [task.partition(" ")[0] for task in tasks]
     for task in wanted:
-        if task not in known:
-            raise ConfigError(f"No task {task!r} was trained here. {did_you_mean(task, known)}")
+        check_known(task, known, f"No task {task!r} was trained here.")
     found = [record for record in trained if not wanted or _bare_label(record) in wanted]
     if not found:
         raise ConfigError("Nothing was trained here: there is no record of a task.")
@@ -194,9 +196,8 @@ def write_page(
     timed = [] if tasks else [record for record in stored if not record.cell.is_task]
     # From training runs alone, so that charts against latency are not drawn.
     board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS), tasks)
-    drawn, _ = write_pictures(charts(board), page.with_suffix(""))
-    text = accuracy_page(records, command, drawn, tasks, notes, timed)
-    return [write_whole(page, text), *(page.parent / chart.path for chart in drawn)]
+    document = accuracy_page(records, command, charts(board), tasks, notes, timed)
+    return write_illustrated(document, page)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -71,7 +71,7 @@ def by_steps(tasks: Sequence[TaskScores]) -> dict[str, dict[int, TaskScores]]:
     """Tasks grouped by all settings except the number of steps, then by the number of steps."""
     found: dict[str, dict[int, TaskScores]] = {}
     for task in tasks:
-        settings = json.loads(task.settings)
+        settings = task.named_settings
         steps = settings.pop("num_steps", None)
         if steps is not None:
             about = json.dumps([task.label, task.device, task.dtype, settings], sort_keys=True)

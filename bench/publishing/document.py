@@ -232,7 +232,7 @@ def _markdown(block: Block) -> Iterator[str]:
         case Prose(text):
             yield text
         case Chart() if block.path:
-            yield f"![{block.title}]({block.path})"
+            yield f"![{escape(block.title)}]({block.path})"
         case Command(text):
             yield textwrap.indent(text, "    ")
         case Table():

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bench.core.format import plural
 from bench.core.record import Record
 
 
@@ -51,5 +52,5 @@ def provenance(records: Iterable[Record]) -> str:
     days = sorted({record.started_at[:10] for record in known})
     words = ["; ".join(machines)]
     if commits:
-        words.append(f"{'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}")
+        words.append(f"{plural('commit', len(commits))} {', '.join(commits)}")
     return " · ".join([*words, " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.publishing.conclusions import sentences
-from bench.publishing.document import Block, Document, Heading, escape, pipe_table
+from bench.publishing.document import Block, Bullets, Chart, Document, Heading, Prose, Text
 from bench.publishing.growth import growth_sections
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.tables import (
@@ -24,32 +25,31 @@ from bench.publishing.threads import thread_sections
 def leaderboard_page(
     board: Leaderboard,
     columns: Sequence[str],
-    pictures: Sequence[tuple[str, str]] = (),
+    pictures: Sequence[Chart] = (),
     model_columns: Sequence[str] = (),
     diagnostics: Sequence[Section] = (),
-) -> str:
-    """The whole page as Markdown.
+) -> Document:
+    """The whole page.
 
-    `pictures` are titles and paths, relative to the page; without `model_columns`, models have
-    `columns`.
+    `pictures` are drawn; without `model_columns`, models have `columns`.
     """
-    blocks = ["# Leaderboard of attention mechanisms"]
-    if said := sentences(board):
-        blocks.append("\n".join(f"- {escape(sentence)}" for sentence in said))
-    blocks += [f"Measured on {words}." for words in map(escape, machine_words(board))]
-    blocks.append(summary_words(board))
+    blocks: list[Block] = [Bullets(sentences(board))]
+    blocks += [Text([f"Measured on {words}."]) for words in machine_words(board)]
+    blocks.append(Prose(summary_words(board)))
     every = [*chapters(board, columns, model_columns), ("Diagnostics", diagnostics)]
     for title, sections in every:
-        blocks += [f"## {title}"] if sections else []
-        blocks += section_blocks(sections)
-    if pictures:
-        blocks.append("## Charts")
-        blocks += [f"![{escape(title)}]({path})" for title, path in pictures]
-    if board.holes:
-        holes = holes_table(board)
-        blocks += [f"## {holes.title}", pipe_table(holes)]
-    blocks += ["## How to read this", prose(__file__, "how_to_read") + "\n"]
-    return "\n\n".join(blocks)
+        blocks += [Heading(title)] if sections else []
+        blocks += [block for section in sections for block in section.blocks()]
+    blocks += [Heading("Charts"), *pictures] if pictures else []
+    blocks += holes_blocks(board)
+    blocks += [Heading("How to read this"), Prose(prose(__file__, "how_to_read"))]
+    return Document("Leaderboard of attention mechanisms", blocks)
+
+
+def holes_blocks(board: Leaderboard) -> list[Block]:
+    """The cells without a number below a heading; nothing if there are none."""
+    holes = holes_table(board)
+    return [Heading(holes.title), replace(holes, title="")] if board.holes else []
 
 
 def leaderboard_tables(
@@ -75,15 +75,3 @@ def chapters(
         ("Whole models", model_sections(board, model_columns or columns)),
         ("Task accuracy", task_sections(board)),
     ]
-
-
-def section_blocks(sections: Sequence[Section], level: int = 3) -> Iterator[str]:
-    """Markdown of sections: headings of the given level, notes and tables."""
-    for section in sections:
-        yield f"{'#' * level} {escape(section.title)}"
-        notes = [*section.notes, *section.fine_print]
-        if notes:
-            yield "  \n".join(map(escape, notes))
-        for table in section.tables:
-            yield f"**{escape(table.title)}**"
-            yield pipe_table(table)

@@ -15,9 +15,15 @@ _GAP = 2
 """Spaces between two columns."""
 
 
-def print_document(document: Document, console: Console) -> None:
-    """Print headings, texts and tables; a table that is too wide loses its last columns."""
+def print_document(
+    document: Document, console: Console, *, whole: str = "the files", wraps: bool = False
+) -> None:
+    """Print headings, texts and tables; a table that is too wide loses its last columns.
+
+    `whole` names what has these columns; with `wraps`, long lines of text are wrapped.
+    """
     waiting: list[Heading] = []  # headings with nothing printed below them yet
+    is_cut = False
     for block in document.blocks:
         if isinstance(block, Heading):
             waiting = [*(above for above in waiting if above.level < block.level), block]
@@ -28,13 +34,14 @@ def print_document(document: Document, console: Console) -> None:
         match block:
             case Text(lines) | Bullets(lines):
                 for line in lines:
-                    console.print(RichText(line), soft_wrap=True)
+                    console.print(RichText(line), soft_wrap=not wraps)
             case Table():
                 console.print(RichText(f"\n{block.title}" if block.title else "", style="italic"))
                 laid = laid_out(block, console.width)
                 console.print(laid)
-                if len(laid.columns) < len(block.columns):
-                    console.print("Columns that did not fit are in the files.", style="dim")
+                is_cut |= len(laid.columns) < len(block.columns)
+    if is_cut:
+        console.print(f"Columns that did not fit are in {whole}.", style="dim")
 
 
 def laid_out(table: Table, width: int) -> RichTable:

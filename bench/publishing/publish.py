@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.core.cli.files import write_whole
@@ -12,7 +12,7 @@ from bench.publishing.charts import charts, write_charts
 from bench.publishing.config import PublishConfig, WandbConfig, read_publish_config
 from bench.publishing.csv import csv_text
 from bench.publishing.diagnostics import entropy_chart, read_diagnostics, report_sections
-from bench.publishing.document import write
+from bench.publishing.document import Chart, write
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.markdown import leaderboard_page, leaderboard_tables
 from bench.publishing.page import write_page
@@ -60,18 +60,18 @@ def publish(
     files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))]
     found = read_diagnostics(config.out)
     notes = [*found.describe()]
-    pictures: list[tuple[str, str]] = []
+    pictures: list[Chart] = []
     if config.charts:
         entropy = entropy_chart(found.lines)
         drawn = (*charts(board), *([entropy] if entropy else []))
         chart_files, note = write_charts(drawn, config.out / "charts")
         files += chart_files
         notes += [note] if note else []
-        pictures = [(chart.title, f"charts/{chart.name}.svg") for chart in drawn if not note]
+        pictures = [replace(c, path=f"charts/{c.name}.svg") for c in drawn if not note]
         end("charts")
     diagnosed = report_sections(found)
     page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)
-    files.insert(0, write_whole(config.out / "leaderboard.md", page))
+    files.insert(0, write(page, config.out / "leaderboard.md"))
     files.insert(0, write_page(board, records, config))
     end("tables and page")
     folders, more = publish_runs(records, config, sweep)

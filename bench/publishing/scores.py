@@ -149,6 +149,11 @@ class TaskScores:
     ranks: Ranks | None = None
 
     @property
+    def named_settings(self) -> dict[str, Any]:
+        """The settings by name, as a new dictionary."""
+        return dict(json.loads(self.settings))
+
+    @property
     def place(self) -> dict[str, Any]:
         """Conditions, by name, that scores of two tasks must share to be compared."""
         names = ("machine", "method_version", "device", "num_threads", "dtype")

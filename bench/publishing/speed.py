@@ -151,8 +151,9 @@ def _words(ratio: Ratio | None, record: Record) -> str:
 
 def _shape(record: Record) -> str:
     work = record.cell.kernel
-    size = f"batch {work.batch_size}, {work.num_heads} heads of {work.head_dim}, {work.dtype}"
-    return f"{size}, {quantity(record.cell.num_threads, 'thread')}"
+    heads = f"{quantity(work.num_heads, 'head')} of {work.head_dim}"
+    threads = quantity(record.cell.num_threads, "thread")
+    return f"batch {work.batch_size}, {heads}, {work.dtype}, {threads}"
 
 
 def _origin(records: Sequence[Record]) -> str:

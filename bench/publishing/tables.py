@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -12,7 +11,7 @@ from bench.core import format as fmt
 from bench.core.cell import ModelWorkload, TimedWorkload
 from bench.core.format import column_for, interval_names, plain, quantity, with_interval
 from bench.core.record import Record, Status
-from bench.publishing.document import Column, Table, text_table
+from bench.publishing.document import Block, Column, Heading, Table, Text, text_table
 from bench.publishing.leaderboard import (
     RANKED_BY,
     Leaderboard,
@@ -44,6 +43,10 @@ class Section:
     tables: tuple[Table, ...]
     notes: tuple[str, ...] = ()
     fine_print: tuple[str, ...] = ()
+
+    def blocks(self, level: int = 3) -> list[Block]:
+        """The section as part of a document."""
+        return [Heading(self.title, level), Text(self.notes, self.fine_print), *self.tables]
 
 
 def speed_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
@@ -226,16 +229,16 @@ def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:
 def task_axes(task: TaskScores, board: Leaderboard) -> dict[str, Any]:
     """Place and settings of a task, as far as tables with its label differ in them, by name."""
     alike = [one for one in board.tasks if one.label == task.label]
-    every = [one.place | json.loads(one.settings) for one in alike]
+    every = [one.place | one.named_settings for one in alike]
     varied = differing([{name: plain(value) for name, value in own.items()} for own in every])
-    own = task.place | json.loads(task.settings)
+    own = task.place | task.named_settings
     return {name: plain(own.get(name)) for name in sorted(varied)}
 
 
 def varied_settings(task: TaskScores, tasks: Sequence[TaskScores]) -> dict[str, Any]:
     """Settings in which a task differs from another one with its label, by name."""
-    own = json.loads(task.settings)
-    alike = [json.loads(one.settings) for one in tasks if one.label == task.label]
+    own = task.named_settings
+    alike = [one.named_settings for one in tasks if one.label == task.label]
     return {name: v for name, v in own.items() if any(one.get(name) != v for one in alike)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -51,7 +50,7 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
 
 def _within(task: TaskScores) -> str:
     """Part of a title: the number of steps within which the table ranks."""
-    steps = json.loads(task.settings).get("num_steps")
+    steps = task.named_settings.get("num_steps")
     return f" · within {steps:,} steps" if isinstance(steps, int) else ""
 
 
@@ -153,7 +152,7 @@ def _task_table(task: TaskScores) -> Table:
     left_out = {title for title in rare if not any(row[title] for _, row in every)}
     if not has_ranks:
         left_out |= {"rank", "each seed"}
-    if json.loads(task.settings).get("match") != "flops":
+    if task.named_settings.get("match") != "flops":
         left_out.add("FLOPs of an example")
     header = tuple(title for title in every[0][1] if title not in left_out)
     trained = [(score, row) for score, row in every if not score.is_skipped]
@@ -229,7 +228,7 @@ def _solved_to(score: Score, task: TaskScores) -> int | None:
 
     0 if there is none; None if longer examples were not tested.
     """
-    own = json.loads(task.settings).get("seq_len")
+    own = task.named_settings.get("seq_len")
     if task.unit or not score.longer or score.accuracy is None or not isinstance(own, int):
         return None
     at = dict(score.longer)
@@ -282,7 +281,7 @@ def _state_words(state_bytes: int | None, task: TaskScores) -> str:
     """Size of a state; if states were matched, with its difference from the matched size."""
     if state_bytes is None:
         return ""
-    words, settings = f"{state_bytes:,} bytes", json.loads(task.settings)
+    words, settings = f"{state_bytes:,} bytes", task.named_settings
     if settings.get("match") != "state":
         return words
     layers, width, heads = (settings.get(name) for name in ("num_layers", "embed_dim", "num_heads"))

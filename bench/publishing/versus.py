@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.format import column_for, number, percent, plain, quantity, ratio_words
 from bench.core.grouping import grouped
 from bench.publishing.document import Table, text_table
@@ -97,8 +96,7 @@ def versus(board: Leaderboard, one: str, other: str) -> Versus:
     known = {s.entry for r in board.rankings for s in r.standings}
     known |= {score.entry for task in board.tasks for score in task.scores}
     for name in (one, other):
-        if name not in known:
-            raise ConfigError(f"versus: no row is called {name!r}. {did_you_mean(name, known)}")
+        check_known(name, known, f"versus: no row is called {name!r}.")
     if one == other:
         raise ConfigError(f"versus compares two rows; it was given {one!r} twice.")
     found = (*_of_timings(board, one, other), *_of_tasks(board, one, other))
@@ -148,7 +146,7 @@ def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[PairVerdict]
         values = " vs. ".join(write(scores[name].centre or 0.0) for name in runs)
         odds = _odds(ranks) if ranks else "one seed"
         apart = settings_apart(task, board)
-        settings = {name: plain(v) for name, v in json.loads(task.settings).items()}
+        settings = {name: plain(v) for name, v in task.named_settings.items()}
         yield PairVerdict(
             of=BETTER,
             place=" · ".join([task.label, place_words(task, board), task.dtype, *apart]),

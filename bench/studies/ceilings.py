@@ -17,8 +17,7 @@ from bench.core.calibration import Calibration, calibration_file, fingerprint, r
 from bench.core.cell import DTYPES, MAX_THREADS
 from bench.core.cli.files import write_whole
 from bench.core.clock import utc_now
-from bench.core.format import column_for
-from bench.core.progress import one_by_one
+from bench.core.format import column_for, quantity
 from bench.core.record import Status
 from bench.core.settings import (
     AfterValidator,
@@ -36,7 +35,7 @@ from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
 from bench.measuring.plan import resolve_devices
 from bench.measuring.sharing.devices import alone_on
-from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
+from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.measuring.worker.launch import ALLOCATORS, WorkerServer
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import CEILING, CeilingResult
@@ -76,19 +75,17 @@ def study(asked: Calibrate, session: Session) -> int:
     kept = read_calibration(asked.out, here.to_dict())
     setups = {words_of(setup): setup for setup in setups_of(asked, devices, here)}
     outcomes: dict[str, Outcome[CeilingResult]] = {}
-    try:
-        with server, Interrupt() as interrupt:
-            jobs = Jobs(server, asked.run.timeout_s, interrupt)
+    with server, Interrupt() as interrupt:
+        jobs = Jobs(server, asked.run.timeout_s, interrupt)
 
-            def measure(name: str) -> str:
-                with alone_on(setups[name]["device"], interrupt.pause, console.print):
-                    outcomes[name] = _measure(jobs, setups[name])
-                return "measured" if outcomes[name].is_ok else f"{outcomes[name].reason}"
+        def measure(name: str) -> str:
+            with alone_on(setups[name]["device"], interrupt.pause, console.print):
+                outcomes[name] = _measure(jobs, setups[name])
+            return "measured" if outcomes[name].is_ok else f"{outcomes[name].reason}"
 
-            one_by_one(list(setups), measure, console)
-    except Interrupted:
-        session.is_stopped = True
-        session.say("Stopped; nothing was written.")
+        session.one_by_one(setups, "setup", measure)
+    if session.is_stopped:
+        session.say("Nothing was written.")
         return 0
 
     ceilings = [
@@ -124,7 +121,7 @@ def setups_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> It
 def words_of(setup: DeviceSetup) -> str:
     """As ``float32 on cpu, 2 threads``."""
     threads = setup["num_threads"]
-    suffix = "" if threads is None else f", {threads} thread{'s' if threads > 1 else ''}"
+    suffix = "" if threads is None else f", {quantity(threads, 'thread')}"
     return f"{setup['dtype']} on {setup['device']}{suffix}"
 
 

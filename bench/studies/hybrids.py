@@ -141,7 +141,7 @@ def mixed(board: Leaderboard) -> list[Mixed]:
     """Tasks on which mixers were trained alone, with their hybrids."""
     found: dict[str, tuple[str, int, dict[int, TaskScores]]] = {}
     for task in board.tasks:
-        settings = json.loads(task.settings)
+        settings = task.named_settings
         count = settings.pop(LAYERS, 0)
         label = task.label.partition(" ")[0]
         about = json.dumps([label, task.place, settings], sort_keys=True)
@@ -241,7 +241,7 @@ def document_of(
         *charts(board),
     ]
     for task in tasks:
-        blocks += [Heading(f"{task.label} · {task.num_layers} layers"), _table(task)]
+        blocks += [Heading(f"{task.label} · {quantity(task.num_layers, 'layer')}"), _table(task)]
         blocks.append(Text([f"Settings: {task.at[0].settings}"]))
     return Document("Hybrids: does the order of mixers hold beside softmax layers?", blocks)
 

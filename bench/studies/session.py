@@ -15,17 +15,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from rich.console import Console
-
 from bench.core.cell import Cell
 from bench.core.cli.command import run_app
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
+from bench.core.cli.streams import console
 from bench.core.cli.values import command_line
 from bench.core.clock import now_s, utc_now
 from bench.core.format import format_duration, quantity
 from bench.core.places import CONF
-from bench.core.progress import Unit, UnitProgress
+from bench.core.progress import Part, Unit, UnitProgress
 from bench.core.record import Record
 from bench.core.roots import root_of
 from bench.core.settings import Settings
@@ -50,8 +49,6 @@ U = TypeVar("U", bound=Unit)
 
 STOPPED = 130
 """Exit code after Ctrl-C."""
-WIDTH_WITHOUT_TERMINAL = 200
-"""Columns of tables in a log."""
 
 
 class Stopped(Exception):
@@ -93,10 +90,7 @@ class Session:
     """
 
     def __init__(self, name: str, composed: Mapping[str, Any]) -> None:
-        console = Console(markup=False)  # names of rows may look like it
-        if not console.is_terminal:
-            console = Console(width=WIDTH_WITHOUT_TERMINAL, markup=False)
-        self.console = console
+        self.console = console()
         self.name, self.composed = name, composed
         self.notes: list[str] = []
         self.is_stopped = False
@@ -246,6 +240,12 @@ class Session:
             self.notes.append(f"Stopped after {len(done)} of {quantity(len(units), noun)}.")
         finally:
             self._progress = None
+
+    def one_by_one(self, names: Iterable[str], noun: str, work: Callable[[str], str]) -> None:
+        """Do some work for each name with progress, as `each`; it says how it ended."""
+        with self.each([Part(name=name) for name in names], noun, goes_on=False) as todo:
+            for part in todo:
+                part.outcome = work(part.name)
 
     def trained(self, cell: Cell, folder: Path, name: str = "") -> Backbone:
         """Train a cell's model in this process, or resume it from its checkpoint.

@@ -38,6 +38,18 @@ OF_YOUR_OWN = "One of your own is found with plugins=[MODULE]."
 """Ends a message about a name that nothing is registered under."""
 
 
+def check_known(name: str, known: Iterable[str], words: str, mend: str = "") -> None:
+    """Refuse a name that is not known; the message lists the nearest ones.
+
+    `words` say so in a sentence, and `mend` ends the message.
+
+    Raises:
+        ConfigError: `known` lacks the name.
+    """
+    if name not in (names := [*known]):
+        raise ConfigError(" ".join(filter(None, (words, did_you_mean(name, names), mend))))
+
+
 def did_you_mean(
     word: str, known: Iterable[str], listed: Iterable[str] | None = None, section: str = ""
 ) -> str:

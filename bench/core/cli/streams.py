@@ -11,6 +11,19 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+    from rich.console import Console
+
+
+WIDTH_WITHOUT_TERMINAL = 200
+"""Columns of tables in a log."""
+
+
+def console() -> Console:
+    """Prints to standard output without markup, which names of rows may look like."""
+    from rich.console import Console
+
+    here = Console(markup=False)
+    return here if here.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL, markup=False)
 
 
 class _Unbreakable(io.RawIOBase):

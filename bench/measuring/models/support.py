@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from attentions.models import model_info, model_names
 from bench.core.cell import ORIGINAL, Cell, ModelWorkload
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.cli.foreign import ForeignEnd
 from bench.core.cli.texts import LIMITS, said_by, visible
 from bench.measuring.models.subject import model_on_meta
@@ -31,11 +31,9 @@ def check_models(models: Sequence[str], image_sizes: Sequence[int]) -> None:
     for model in models:
         if is_own(model):
             _check_own(model, image_sizes[0])
-        elif model not in model_names():
-            raise ConfigError(
-                f"model={model} is not known. {did_you_mean(model, model_names())} "
-                "A model of your own is named as path/to/factory.py:build."
-            )
+            continue
+        own = "A model of your own is named as path/to/factory.py:build."
+        check_known(model, model_names(), f"model={model} is not known.", own)
 
 
 def _check_own(model: str, image_size: int) -> None:

@@ -96,6 +96,7 @@ class AssociativeRecall(LookUp):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.num_keys = (self.vocab_size - NUM_SPECIAL) // 2
+        self.num_guessed = self.vocab_size - NUM_SPECIAL - self.num_keys
         self.num_pairs = self.context_len // 2
         self.seq_len = self.context_len + 2
 
@@ -112,7 +113,3 @@ class AssociativeRecall(LookUp):
         mark = torch.full((count, 1), self.vocab_size - 1)
         tokens = torch.cat([pairs[:, :-2], mark, pairs[:, -2:]], dim=1)
         return self._asked(tokens, split)
-
-    def chance(self) -> float:
-        """One over the number of value tokens."""
-        return 1 / (self.vocab_size - NUM_SPECIAL - self.num_keys)

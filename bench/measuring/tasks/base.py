@@ -6,21 +6,19 @@ and streams of random numbers (`draws`) too.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
 from attentions import Geometry, plugins
-from bench.core.cli.errors import did_you_mean
 from bench.core.cli.foreign import foreign_code
 from bench.core.cli.limits import Count, Rate, Share, Size
+from bench.core.registry import Registry
 from bench.core.settings import Interval
 from bench.measuring.tasks.batch import NO_ANSWER, Batch, Split
 from bench.measuring.tasks.draws import (
@@ -92,6 +90,7 @@ class Task(ABC):
         ceiling: a share of right validation answers at which training ends.
         default_recipe: what the recipe is where a YAML does not say.
         guess: the rule, in words, that scores `chance` without looking at the input.
+        num_guessed: number of classes that it chooses from, each as likely; 0 for all.
         answers_are_tokens: whether the classes are the tokens of the input, in the same order; the
             head then shares the embedding's weights.
         has_patches: whether tokens are patches of an image, of which some may be dropped.
@@ -112,6 +111,7 @@ class Task(ABC):
     length_factors: ClassVar[tuple[int, ...]] = (2, 4)
     causal = False
     ceiling = CEILING
+    num_guessed = 0
     recipe: Recipe
     seq_len: int = field(init=False, repr=False)
     num_classes: int = field(init=False, repr=False)
@@ -139,9 +139,9 @@ class Task(ABC):
     def embedding(self, embed_dim: int) -> nn.Module:
         """A module from a batch's inputs to tokens, (B, N, embed_dim); positions come later."""
 
-    @abstractmethod
     def chance(self) -> float:
-        """Score of `guess` on the test set, measured or expected."""
+        """Score of `guess` on the test set, measured or expected; here, of one in `num_guessed`."""
+        return 1 / (self.num_guessed or self.num_classes)
 
     def plateaus(self) -> dict[str, float]:
         """Scores at which models halt that learned a part of the task, by what they learned."""
@@ -212,14 +212,14 @@ class Task(ABC):
 
 T = TypeVar("T", bound=Task)
 
-_REGISTRY: dict[str, type[Task]] = {}
-_NOT_TASKS = {
-    *("answers", "base", "batch", "checkpoint", "draws", "ending", "examples", "faults"),
-    *("gates", "longer", "match", "model", "positions", "recipe", "token_filter", "train"),
-    "watching",
-}
 GROUP = "attnbench.tasks"
 """Entry points under this name are modules of installed packages that register tasks."""
+TASKS: Registry[type[Task]] = Registry(
+    "task",
+    "bench.measuring.tasks",
+    cache(partial(plugins.load_all, GROUP)),  # a package that fails is warned of once
+)
+task_names, task_class = TASKS.names, TASKS.find
 
 
 def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], type[T]]:
@@ -238,46 +238,13 @@ def register_task(name: str, *, better: str = "higher") -> Callable[[type[T]], t
                 f"The task {name} has better={better!r} and unit={cls.unit!r}: a score with a unit "
                 "is better when lower, a share of right answers, without one, when higher."
             )
-        taken = _REGISTRY.get(name)
-        if taken is not None and taken.__module__ != cls.__module__:
-            raise ValueError(
-                f"The task name {name!r} is taken by {taken.__module__}.{taken.__qualname__}; "
-                f"{cls.__module__}.{cls.__qualname__} needs another."
-            )
         if not isinstance(getattr(cls, "default_recipe", None), Recipe):
             raise ValueError(f"The task {name} has no default_recipe, which is a Recipe.")
+        TASKS.enter(name, cls, cls)
         cls.name, cls.better = name, better
-        _REGISTRY[name] = cls
         return cls
 
     return enter
-
-
-@cache  # a plan asks for each of its cells, and a package that fails is warned of once
-def _import_all() -> None:
-    package = importlib.import_module("bench.measuring.tasks")
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in _NOT_TASKS:
-            importlib.import_module(f"bench.measuring.tasks.{module.name}")
-    plugins.load_all(GROUP)
-
-
-def task_names() -> tuple[str, ...]:
-    """All registered names, sorted."""
-    _import_all()
-    return tuple(sorted(_REGISTRY))
-
-
-def task_class(name: str) -> type[Task]:
-    """The class behind a name.
-
-    Raises:
-        ValueError: no such name; the message lists the nearest ones.
-    """
-    _import_all()
-    if name not in _REGISTRY:
-        raise ValueError(f"No task is named {name!r}. {did_you_mean(name, _REGISTRY)}")
-    return _REGISTRY[name]
 
 
 def task_settings(name: str) -> dict[str, Any]:

@@ -69,10 +69,6 @@ class _Strings(Generated):
     def ask(self, strings: Tensor, is_string: Tensor, lengths: Tensor) -> Batch:
         """Strings (B, N), which tokens are theirs (B, N) and how many (B, 1) -> examples."""
 
-    def chance(self) -> float:
-        """One in two."""
-        return 0.5
-
 
 @register_task("parity")
 class Parity(_Strings):

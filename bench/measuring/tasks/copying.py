@@ -44,10 +44,6 @@ class _Copying(Generated):
         super().__post_init__()
         self.num_classes = self.num_symbols
 
-    def chance(self) -> float:
-        """One over the number of symbols."""
-        return 1 / self.num_symbols
-
     def plateaus(self) -> dict[str, float]:
         """Scores of models that know which symbols a string has, and not in which order."""
         size = (_NUM_SAMPLED, self.num_copied)

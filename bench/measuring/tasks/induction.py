@@ -31,6 +31,7 @@ class Induction(LookUp):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.seq_len = self.context_len + 1
+        self.num_guessed = self.vocab_size - NUM_SPECIAL
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Random tokens with a mark among them, the mark again, and what followed it."""
@@ -41,7 +42,3 @@ class Induction(LookUp):
         answer = tokens.gather(1, place + 1)
         tokens = torch.cat([tokens.scatter(1, place, mark), mark, answer], dim=1)
         return self._asked(tokens, split)
-
-    def chance(self) -> float:
-        """One over the number of ordinary tokens."""
-        return 1 / (self.vocab_size - NUM_SPECIAL)

@@ -103,6 +103,7 @@ class MadSelectiveCopy(Mad):
     def __post_init__(self) -> None:
         super().__post_init__()
         whole_number("seq_len", self.seq_len, at_least=2 * self.num_copied + 2)
+        self.num_guessed = self.vocab_size - 2
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Tokens and blanks, the mark, and blanks at which the tokens are asked for."""
@@ -117,10 +118,6 @@ class MadSelectiveCopy(Mad):
         inputs[:, num + num_blanks] = mark
         positions = torch.arange(self.seq_len - num, self.seq_len).expand(count, num)
         return Batch(inputs=inputs, targets=symbols, positions=positions)
-
-    def chance(self) -> float:
-        """One over the number of tokens that are copied."""
-        return 1 / (self.vocab_size - 2)
 
 
 @register_task("mad_compression")
@@ -240,9 +237,9 @@ class Memorization(Mad):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.num_keys = (self.vocab_size - 1) // 2
-        self.num_values = self.vocab_size - 1 - self.num_keys
+        self.num_guessed = self.vocab_size - 1 - self.num_keys
         table = generator(0, "mad_memorization table")
-        values = torch.randperm(self.num_values, generator=table)[: self.num_keys]
+        values = torch.randperm(self.num_guessed, generator=table)[: self.num_keys]
         self.table = self.num_keys + values
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
@@ -272,10 +269,6 @@ class Memorization(Mad):
         for module in model.modules():
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-    def chance(self) -> float:
-        """One over the number of value tokens."""
-        return 1 / self.num_values
 
 
 _MAD_EMBEDDING_STD = 0.02

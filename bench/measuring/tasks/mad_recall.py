@@ -48,6 +48,7 @@ class _InContextRecall(Mad):
                 f"vocab_size is {self.vocab_size} and noise_vocab_size is "
                 f"{self.noise_vocab_size}; 4 tokens or more have to be left for keys and values."
             )
+        self.num_guessed = self.num_ordinary - self.num_ordinary // 2
         self.num_pairs = self.seq_len // 2
         self.seq_len -= 1  # the last token is only an answer
 
@@ -72,10 +73,6 @@ class _InContextRecall(Mad):
         came_before = _came_before(keys.masked_fill(is_noise, num_keys), num_keys) & ~is_noise
         is_answer = torch.stack([torch.zeros_like(came_before), came_before], dim=2)
         return self._predict(tokens.flatten(1), is_answer.flatten(1), split)
-
-    def chance(self) -> float:
-        """One over the number of value tokens."""
-        return 1 / (self.num_ordinary - self.num_ordinary // 2)
 
 
 def _came_before(keys: Tensor, num_keys: int) -> Tensor:
@@ -151,6 +148,7 @@ class FuzzyRecall(Mad):
                 f"max_value_len={self.max_value_len} different ones can be made."
             )
         self.keys, self.values = range(num_keys), range(num_keys, self.vocab_size - 1)
+        self.num_guessed = len(self.values)
 
     def draw(self, count: int, split: Split, stream: torch.Generator) -> Batch:
         """Words of an example's own map, one after the other, padded in front."""
@@ -191,10 +189,6 @@ class FuzzyRecall(Mad):
 
     def _value(self, draw: random.Random) -> tuple[int, ...]:
         return tuple(draw.sample(self.values, draw.randint(1, self.max_value_len)))
-
-    def chance(self) -> float:
-        """One over the number of value tokens."""
-        return 1 / len(self.values)
 
 
 def _spelt(

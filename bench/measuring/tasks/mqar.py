@@ -98,6 +98,7 @@ class MultiQueryRecall(Generated):
             )
         self.num_classes = self.vocab_size
         self.first_value = self.vocab_size // 2
+        self.num_guessed = self.vocab_size - self.first_value
         self.tested = (self.seq_len, self.num_pairs)
         self.seq_len = max(self.seq_len, *(length for length, _, _ in mix), 0)
 
@@ -178,10 +179,6 @@ class MultiQueryRecall(Generated):
             if self.filler == "random":
                 return
             empty &= (inputs.unsqueeze(2) == keys.unsqueeze(1)).any(dim=2)
-
-    def chance(self) -> float:
-        """One over the number of value tokens."""
-        return 1 / (self.vocab_size - self.first_value)
 
     def plateaus(self) -> dict[str, float]:
         """Scores of models that find the values of an example and do not tell its keys apart."""

@@ -59,6 +59,7 @@ class Recall(Fresh):
         super().__post_init__()
         self.num_classes, recipe = self.vocab_size, self.recipe
         self.first_value = self.vocab_size // 2
+        self.num_guessed = self.vocab_size - self.first_value
         if self.num_pairs > self.first_value - 1:
             raise ValueError(
                 f"vocab_size is {self.vocab_size}, which has {max(self.first_value - 1, 0)} keys "
@@ -100,10 +101,6 @@ class Recall(Fresh):
     def embedding(self, embed_dim: int) -> nn.Module:
         """One learned vector per token."""
         return token_table(self.vocab_size, embed_dim)
-
-    def chance(self) -> float:
-        """One over the number of value tokens."""
-        return 1 / (self.vocab_size - self.first_value)
 
     def plateaus(self) -> dict[str, float]:
         """Scores of models that find the values of an example and do not tell its keys apart."""

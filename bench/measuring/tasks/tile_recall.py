@@ -83,10 +83,6 @@ class TileRecall(Fresh):
         """A tile's pixels and sign, projected."""
         return patch_projection(NUM_PIXELS + self.num_signs, embed_dim)
 
-    def chance(self) -> float:
-        """One over the number of signs."""
-        return 1 / self.num_signs
-
     def plateaus(self) -> dict[str, float]:
         """Scores of models that find the signs and do not tell digits apart."""
         return {"one of the shown signs": 1 / self.num_pairs}

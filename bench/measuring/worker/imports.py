@@ -95,15 +95,12 @@ def _registered() -> set[str]:
 
     Our mechanisms are loaded before all plugins, but our tasks may be loaded by one.
     """
-    rooms: list[Any] = [
-        sys.modules.get("attentions.registry"),
-        sys.modules.get("bench.measuring.tasks.base"),
-    ]
+    attentions: Any = sys.modules.get("attentions.registry")
+    tasks: Any = sys.modules.get("bench.measuring.tasks.base")
+    things = (attentions._REGISTRY if attentions else {}) | (tasks.TASKS.entered if tasks else {})
     return {
         name
-        for room in rooms
-        if room is not None
-        for name, thing in room._REGISTRY.items()
+        for name, thing in things.items()
         if not getattr(thing, "__module__", "").startswith("bench.")
     }
 

@@ -30,7 +30,7 @@ def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
     """One chart per group of tasks that differ in the number of pairs alone."""
     groups: dict[tuple[object, ...], list[tuple[int, TaskScores]]] = {}
     for task in board.tasks:
-        settings = json.loads(task.settings)
+        settings = task.named_settings
         num_pairs = settings.pop(PAIRS, None)
         if not task.unit and _is_size(num_pairs):
             key = (_bare(task), *task.place.values(), json.dumps(settings, sort_keys=True))
@@ -56,7 +56,7 @@ def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
 def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
     """One chart for each task whose models were tested on longer examples."""
     for task in board.tasks:
-        trained_at = json.loads(task.settings).get("seq_len")
+        trained_at: Any = task.named_settings.get("seq_len")
         if not _is_size(trained_at):
             continue
         points = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import chain
 
@@ -141,7 +140,7 @@ def _labels(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) ->
 
 def _examples(task: TaskScores) -> str:
     """Test examples in words, e.g. ``examples of 64 tokens``; may be empty."""
-    length = json.loads(task.settings).get("seq_len")
+    length = task.named_settings.get("seq_len")
     return f"examples of {length:,} tokens" if isinstance(length, int) and length else ""
 
 

@@ -16,7 +16,7 @@ from statistics import fmean
 
 import numpy as np
 
-from bench.core.comparison import Difference, Runs, compare, holm
+from bench.core.comparison import Runs, compare, signs
 from bench.core.grouping import grouped
 from bench.core.record import Record, Speed
 from bench.core.statistics import (
@@ -230,18 +230,6 @@ def decided(rows: Mapping[str, Runs], *, less_is_better: bool) -> dict[Pair, int
     pairs = [*combinations(sorted(rows), 2)]
     found = [compare(rows[a], rows[b], less_is_better=less_is_better) for a, b in pairs]
     return dict(zip(pairs, signs(found), strict=True))
-
-
-def signs(found: Sequence[Difference | None]) -> list[int]:
-    """For each comparison 1 if the first is better, -1 if the second is, 0 if that is not settled.
-
-    With Holm's correction over all of them; None is a comparison that settles nothing.
-    """
-    stands = holm([1.0 if each is None else each.p_value for each in found])
-    return [
-        (1 if each.ahead > 0.5 else -1) if each and is_decided else 0
-        for each, is_decided in zip(found, stands, strict=True)
-    ]
 
 
 def _ranks(names: Sequence[str], wins: np.ndarray, is_ahead: np.ndarray) -> Ranks:

@@ -21,28 +21,14 @@ def speedup(record: Record) -> Ratio | None:
     """The reference's time over the entry's; None if the cell or its reference was not timed."""
     if not isinstance(record.result, Speed):
         return None
-    speed = record.result
-    return _ratio(
-        speed.latency_s,
-        speed.rounds,
-        speed.reference_latency_s,
-        speed.reference_rounds,
-        speed.processes,
-    )
+    return _ratio(*record.result.paired)
 
 
 def round_ratios(record: Record) -> dict[int, float]:
     """Ratios by round, or by process if there were several; `speedup` is their median."""
     if not isinstance(record.result, Speed):
         return {}
-    speed = record.result
-    return independent_ratios(
-        speed.latency_s,
-        speed.rounds,
-        speed.reference_latency_s,
-        speed.reference_rounds,
-        speed.processes,
-    )
+    return independent_ratios(*record.result.paired)
 
 
 def ratio_between(record: Record, other: Record) -> Ratio | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 from attentions.catalogue import catalogue
 from bench.core.badges import BadgeStatus
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.observed import CONTROLS
 from bench.core.places import CHECKOUT
 from bench.core.proofs import Proofs
@@ -153,13 +152,12 @@ def task_of(name: str, wanted: Mapping[str, object], tasks: Sequence[TaskScores]
     Raises:
         ConfigError: no table is of this task with these settings.
     """
+    labels = {task.label for task in tasks}
+    check_known(name, labels, f"No score on task={name} is stored.")
     own = [task for task in tasks if task.label == name]
-    if not own:
-        known = sorted({task.label.partition(" ")[0] for task in tasks})
-        raise ConfigError(f"No score on task={name} is stored. {did_you_mean(name, known)}")
     for key, value in wanted.items():
-        known = sorted({str(json.loads(task.settings).get(key)) for task in own})
-        own = [task for task in own if json.loads(task.settings).get(key) == value]
+        known = sorted({str(task.named_settings.get(key)) for task in own})
+        own = [task for task in own if task.named_settings.get(key) == value]
         if not own:
             raise ConfigError(
                 f"No score on task={name} with {key}={value} is stored. Known: {', '.join(known)}."

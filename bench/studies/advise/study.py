@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -96,7 +95,7 @@ def _task_settings(name: str, composed: Mapping[str, Any]) -> tuple[_Task, _Task
 
 def _overrides(name: str, own: _Task, typed: _Task, table: TaskScores) -> Iterator[str]:
     """Overrides that give a sweep the settings of some scores, except learning rates."""
-    stored = own | json.loads(table.settings)
+    stored = own | table.named_settings
     for key, value in own.items():
         if key != "learning_rate" and (key in typed or stored[key] != value):
             yield f"task.{name}.{key}={as_typed(stored[key])}"
@@ -176,7 +175,7 @@ def _goal(question: Question, count: int) -> str:
 def _scored(question: Question) -> Iterator[str]:
     """Task and settings of the scores, whose sequences are mostly shorter than those of costs."""
     if table := question.table:
-        settings = json.loads(table.settings)
+        settings = table.named_settings
         shown = ("group", "seq_len", "num_layers", "embed_dim", "num_steps")
         words_ = ", ".join(f"{key} {settings[key]}" for key in shown if key in settings)
         yield f"Scores: {table.label} with {words_}, {quantity(table.num_seeds, 'seed')}."

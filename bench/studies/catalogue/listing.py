@@ -10,13 +10,13 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known, did_you_mean
+from bench.core.cli.streams import console
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.proofs import Proofs, read_proofs
 from bench.core.rows import ON_REQUEST
@@ -32,7 +32,6 @@ USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [need
 )
 CLAIMS = ("causal", "recurrent", "needs_grid")
 _OPTIONS = ("family", *CLAIMS, "all", "plugins", "out")
-_WIDTH_WITHOUT_TERMINAL = 160
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +78,6 @@ def _print_list(words: list[str]) -> int:
     if said := legend(tuple(found), proofs):
         console().print(said, highlight=False, markup=False)
     return 0
-
-
-def console() -> Console:
-    """A terminal, or a page of fixed width where there is none; titles may look like markup."""
-    here = Console(markup=False)
-    if here.is_terminal:
-        return here
-    return Console(width=_WIDTH_WITHOUT_TERMINAL, markup=False)
 
 
 def everything(plugins: tuple[str, ...] = ()) -> tuple[CatalogueEntry, ...]:
@@ -158,9 +149,7 @@ def read_query(words: list[str]) -> Query:
 def _read_families(word: str, value: str) -> frozenset[str]:
     names = names_in(value)
     for name in names:
-        if name not in FAMILIES:
-            hint = did_you_mean(name, FAMILIES)
-            raise ConfigError(f"{word}: there is no family {name!r}. {hint}")
+        check_known(name, FAMILIES, f"{word}: there is no family {name!r}.")
     return frozenset(names)
 
 

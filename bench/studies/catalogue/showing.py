@@ -25,6 +25,7 @@ from bench.core.cli.default_rows import own_rows
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.core.cli.foreign import foreign_code, told
 from bench.core.cli.limits import MAX_SIZE
+from bench.core.cli.streams import console
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.format import with_unit
 from bench.core.proofs import Proofs, read_proofs
@@ -40,7 +41,7 @@ from bench.measuring.costs.growth import (
 )
 from bench.measuring.plugins import import_plugins
 from bench.publishing.metrics.roofline import least_bytes
-from bench.studies.catalogue.listing import console, everything, in_words, names_in
+from bench.studies.catalogue.listing import everything, in_words, names_in
 
 USAGE = """attnbench show NAME [seq_len=N,…] [plugins=MODULE,…] [--config-dir DIR] [out=DIR]
   NAME: a mechanism, as attnbench list shows it

@@ -14,7 +14,8 @@ from annotated_types import Len
 
 from bench.core.cli.limits import Amount, Count, Number, Share
 from bench.core.cli.limits import Text as Word
-from bench.core.comparison import Difference, Runs, compare
+from bench.core.comparison import Difference, Runs, compare, signs
+from bench.core.format import quantity
 from bench.core.grouping import grouped
 from bench.core.lines import Lines
 from bench.core.seed_runs import FEWEST_SEEDS
@@ -35,7 +36,6 @@ from bench.publishing.document import (
     Text,
     words,
 )
-from bench.publishing.metrics.ranks import signs
 from bench.publishing.templates import prose
 
 ARMS, CURVES, TEACHERS = "arms.jsonl", "curves.jsonl", "teachers.jsonl"
@@ -167,8 +167,8 @@ def document_of(
     sources = " and ".join(sorted({curve.source for curve in curves}))
     phases = " or ".join(sorted({"{} + {} + {}".format(*curve.phases) for curve in curves}))
     said = (
-        f"{len(curves)} conversions of {sources}, each with its control; {phases} steps of "
-        "matching outputs, distillation and fine-tuning."
+        f"{quantity(len(curves), 'conversion')} of {sources}, each with its control; {phases} "
+        "steps of matching outputs, distillation and fine-tuning."
     )
     took = f"Measured on {origins}, in {spent_min:.1f} core-minutes, by"
     blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]

@@ -16,6 +16,7 @@ from torch import nn
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.stored_files import read_regular, shown
+from bench.core.format import quantity
 from bench.core.grid import GRIDS
 from bench.core.lines import Lines
 from bench.core.settings import (
@@ -305,7 +306,7 @@ def _convert(
         train_s=made.train_s + anew.train_s,
         source=shown(asked.teacher)
         if asked.teacher
-        else f"a softmax model of {asked.num_layers} layers",
+        else f"a softmax model of {quantity(asked.num_layers, 'layer')}",
         origin=session.place,
         rates=(made.rate, anew.rate),
         mark=searched.mark if searched else mark,

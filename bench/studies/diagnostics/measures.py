@@ -10,8 +10,6 @@ import math
 import torch
 from torch import Tensor
 
-from bench.core.statistics import mean_interval
-
 
 def entropy(weights: Tensor, *, relative: bool = False) -> Tensor:
     """Entropy of each row in nats, (..., N): 0 where one key has all the weight, ln M if all share.
@@ -133,16 +131,3 @@ def _ranks(x: Tensor) -> Tensor:
     """Half of (those below + those not above): the mean rank among equals."""
     pairs = x.unsqueeze(-1), x.unsqueeze(-2)
     return ((pairs[0] > pairs[1]).double() + (pairs[0] >= pairs[1]).double()).sum(dim=-1) / 2
-
-
-def mean_with_interval(samples: Tensor) -> tuple[float, float, float]:
-    """The mean of independent samples with its 95 % interval: (mean, low, high).
-
-    Raises:
-        ValueError: fewer than two samples.
-    """
-    values = samples.flatten().tolist()
-    interval = mean_interval(values)
-    if interval is None:
-        raise ValueError(f"{len(values)} samples have no interval; two or more are needed.")
-    return sum(values) / len(values), *interval

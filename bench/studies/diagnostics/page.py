@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from bench.core.cli.files import write_whole
 from bench.core.finding import sentences as finding_sentences
 from bench.core.format import format_duration
 from bench.core.numbers import Line, Origin
 from bench.publishing.charts.write import write_charts
 from bench.publishing.diagnostics import left_out_words, sections
-from bench.publishing.document import Chart
-from bench.publishing.markdown import section_blocks
+from bench.publishing.document import (
+    Block,
+    Bullets,
+    Chart,
+    Command,
+    Document,
+    Heading,
+    Prose,
+    Text,
+    write,
+)
 from bench.publishing.templates import prose
 
 PAGE = "diagnostics.md"
@@ -30,21 +38,18 @@ def write_page(
     drawn = [] if chart is None else [chart]
     folder = out / Path(PAGE).stem
     files, note = write_charts(drawn, folder)
-    blocks = [
-        "# What attention weights look like",
-        f"{origin.machine}, {format_duration(wall_s)} of wall time, by",
-        textwrap.indent(origin.command, "    "),
-        "\n".join(origin.settings),
+    pictures = (replace(c, path=f"{folder.name}/{c.name}.svg") for c in drawn if len(files) > 1)
+    blocks: list[Block] = [
+        Text([f"{origin.machine}, {format_duration(wall_s)} of wall time, by"]),
+        Command(origin.command),
+        Prose("\n".join(origin.settings)),
+        *pictures,
+        Bullets(finding_sentences(lines)),
+        *([Text([note])] if note else []),
+        *(block for section in sections(lines) for block in section.blocks(level=2)),
     ]
-    blocks += [
-        f"![{chart.title}]({folder.name}/{chart.name}.svg)"
-        for chart in drawn
-        if folder / f"{chart.name}.svg" in files
-    ]
-    blocks += ["\n".join(f"- {words}" for words in finding_sentences(lines))]
-    blocks += [note] if note else []
-    blocks += list(section_blocks(sections(lines), level=2))
     if left_out := left_out_words(lines):
-        blocks += ["## Left out", "\n".join(f"- {words}" for words in left_out)]
-    blocks += ["## How to read this", prose(__file__, "how_to_read")]
-    return [write_whole(out / PAGE, "\n\n".join(blocks) + "\n"), *files]
+        blocks += [Heading("Left out"), Bullets(left_out)]
+    blocks += [Heading("How to read this"), Prose(prose(__file__, "how_to_read"))]
+    document = Document("What attention weights look like", blocks)
+    return [write(document, out / PAGE), *files]

@@ -13,6 +13,7 @@ from bench.core.cell import Cell
 from bench.core.cli.entries import LAYERS, AttentionEntry
 from bench.core.clock import utc_now
 from bench.core.finding import sentences as finding_sentences
+from bench.core.format import quantity
 from bench.core.numbers import (
     FILE,
     RANDOM,
@@ -23,6 +24,7 @@ from bench.core.numbers import (
     finite,
     write_lines,
 )
+from bench.core.progress import Part
 from bench.measuring.config import SweepConfig
 from bench.measuring.plan import PlannedCell, checked_hyperparameters, plan
 from bench.measuring.plugins import code_of
@@ -30,7 +32,7 @@ from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.train import Diverged
 from bench.measuring.weights import NoWeights
 from bench.publishing.diagnostics import entropy_chart, left_out_words, sections
-from bench.publishing.terminal import print_sections
+from bench.publishing.document import Document
 from bench.studies.diagnostics.look import of_lengths, of_random
 from bench.studies.diagnostics.page import write_page
 from bench.studies.diagnostics.samples import Size, build_core
@@ -46,22 +48,14 @@ from bench.studies.session import Session
 
 
 @dataclass(kw_only=True)
-class Part:
+class Search(Part):
     """Numbers of one row on random inputs, in trained models, or in softmax's place.
 
     Attributes:
         find: computes them.
-        outcome: how that ended, in words; empty until then.
     """
 
-    name: str
     find: Callable[[], Iterator[Line]]
-    outcome: str = ""
-    expected_s: float = 1.0
-
-    def describe(self) -> str:
-        """As ``nala, trained: done``."""
-        return f"{self.name}: {self.outcome}" if self.outcome else self.name
 
 
 def study(asked: Diagnose, session: Session) -> None:
@@ -77,7 +71,8 @@ def study(asked: Diagnose, session: Session) -> None:
     origin = look.origin(*([_STOPPED] if session.is_stopped else []))
     numbers = write_lines(asked.out / FILE, look.lines, origin)
     files = write_page(look.lines, origin, session.wall_s, chart, asked.out)
-    print_sections(sections(look.lines), session.console)
+    found = (block for section in sections(look.lines) for block in section.blocks())
+    session.show(Document("", [*found]))
     for sentence in (*finding_sentences(look.lines), *left_out_words(look.lines)):
         session.say(sentence)
     session.say(f"Wrote {', '.join(map(str, [*files, numbers]))}")
@@ -102,19 +97,19 @@ class _Look:
         self._models: dict[str, Trained] = {}
         self.lines: list[Line] = []
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[Search]:
         """Random inputs first, then models, then those in softmax's place."""
         own = {row.label: self._cells(row.label) for row in self._rows}
         known = {label: cells for label, cells in own.items() if cells}
         swapped = known if self._asked.fine_tune_steps else {}
         return [
-            *(Part(name=f"{r.label}, random", find=partial(self._random, r)) for r in self._rows),
+            *(Search(name=f"{r.label}, random", find=partial(self._random, r)) for r in self._rows),
             *(
-                Part(name=f"{label}, trained", find=partial(self._trained, cells))
+                Search(name=f"{label}, trained", find=partial(self._trained, cells))
                 for label, cells in known.items()
             ),
             *(
-                Part(name=f"{label}, in softmax's place", find=partial(self._swapped, cells))
+                Search(name=f"{label}, in softmax's place", find=partial(self._swapped, cells))
                 for label, cells in swapped.items()
             ),
         ]
@@ -266,7 +261,7 @@ def _refuse_too_many(num_examples: int, cell: Cell) -> None:
 def _settings(asked: Diagnose, training: SweepConfig | None) -> Iterator[str]:
     size = asked.size
     yield (
-        f"Random queries and keys: {size.num_tokens} tokens, {size.num_heads} heads of "
+        f"Random queries and keys: {size.num_tokens} tokens, {quantity(size.num_heads, 'head')} of "
         f"{size.head_dim} channels, unit-normal (norms about {size.head_dim**0.5:g}) unless a "
         f"norm is given; seeds 0 to {asked.num_seeds - 1}."
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.cli.limits import Amount, Text, one_of
 from bench.core.lines import Lines
 from bench.studies.gate.baselines import MEND, Exact, baselines_folder
@@ -94,11 +94,7 @@ def _read_accept(value: Any) -> Accept:
     entry, slash, channel = name.strip().rpartition("/")
     if not (slash and entry):
         raise ConfigError(f"accept holds {value!r}, which names no ENTRY/CHANNEL. Write {_FORM}.")
-    if channel not in CHANNELS:
-        raise ConfigError(
-            f"accept holds {value!r}, and {channel!r} is not a channel. "
-            f"{did_you_mean(channel, CHANNELS)}"
-        )
+    check_known(channel, CHANNELS, f"accept holds {value!r}, and {channel!r} is not a channel.")
     if not (colon and reason.strip()):
         raise ConfigError(
             f"accept holds {value!r} without a reason, which later readers need. Write {_FORM}."
@@ -113,11 +109,8 @@ def check_entries(accepts: Sequence[Accept], known: Collection[str]) -> None:
         ConfigError: it is none of `known`; the message names the nearest.
     """
     for accept in accepts:
-        if accept.entry not in known:
-            raise ConfigError(
-                f"accept names the entry {accept.entry!r}, which is not compared. "
-                f"{did_you_mean(accept.entry, known)}"
-            )
+        words = f"accept names the entry {accept.entry!r}, which is not compared."
+        check_known(accept.entry, known, words)
 
 
 @dataclass(frozen=True, kw_only=True)

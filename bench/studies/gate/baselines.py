@@ -162,13 +162,7 @@ def time_over_softmax(speed: Speed) -> tuple[Ends | None, str | None]:
         return None, f"it was timed against {speed.reference}, not against softmax"
     if speed.latency_s == speed.reference_latency_s:
         return None, "it is the reference itself, whose ratio to itself cannot move"
-    faster = paired_ratio(
-        speed.latency_s,
-        speed.rounds,
-        speed.reference_latency_s,
-        speed.reference_rounds,
-        speed.processes,
-    )
+    faster = paired_ratio(*speed.paired)
     if faster is None:
         return None, "softmax was not timed with it"
     if faster.low is None or faster.high is None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from attentions.catalogue import registered_names
@@ -17,15 +16,14 @@ from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
 from bench.core.cli.stored_files import regular_files
 from bench.core.clock import utc_now
+from bench.core.format import quantity
 from bench.core.progress import SweepProgress
 from bench.core.record import Record, Status
 from bench.measuring.costs.estimate import expected_s
-from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
 from bench.measuring.plan import PlannedCell, plan
 from bench.measuring.run import Runner
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
-from bench.measuring.worker.launch import WorkerServer
 from bench.studies.gate import trees
 from bench.studies.gate.accept import (
     accepted_file,
@@ -48,25 +46,24 @@ from bench.studies.gate.publish import Sides, print_rows, write_rows
 from bench.studies.gate.rows import ACCURACY, LATENCY, LOSS, GateRow, exit_code
 from bench.studies.gate.sources import read_side
 from bench.studies.gate.stored import compare_stored
-
-_STOPPED = 130
+from bench.studies.session import STOPPED, Session
 
 
 def regress(composed: dict[str, Any]) -> int:
     """Compare, print and write; returns the exit code, 1 if there is a regression."""
     config = read_gate_config(composed)
-    console = Console(markup=False)  # labels and folders may look like it
-    if config.history:
-        return show_history(config, console)
-    check_writable(config.sweep.out)
-    if config.store:
-        return store_baseline(config, console, composed["sweep_id"])
-    if config.baseline is not None:
-        return against_stored(config, config.baseline, console)
-    return against_commit(config, console)
+    with Session("regress", composed) as session:
+        if config.history:
+            return show_history(config, session)
+        check_writable(config.sweep.out)
+        if config.store:
+            return store_baseline(config, session)
+        if config.baseline is not None:
+            return against_stored(config, config.baseline, session)
+        return against_commit(config, session)
 
 
-def against_commit(config: GateConfig, console: Console) -> int:
+def against_commit(config: GateConfig, session: Session) -> int:
     """Compare this tree with a commit, both in one process; Ctrl-C keeps what was compared."""
     tree = trees.current_tree()
     commit = trees.resolve(config.base) if config.base else trees.default_base()
@@ -76,21 +73,20 @@ def against_commit(config: GateConfig, console: Console) -> int:
         raise ConfigError(f"Nothing to compare: {' '.join(_unsupported(planned))}")
     check_entries(config.accept, {cell.entry for cell in cells})
     read_accepted(accepted_file(config.sweep.out))  # a damaged line is refused before the timing
-    run = config.sweep.run
-    server = WorkerServer(run.allocator)
+    server = session.server(config.sweep)
     rows: list[GateRow] = []
     is_stopped = False
 
     def say(words: str) -> None:
         status.update(Text(words))
-        if not console.is_terminal:
-            console.print(f"… {words}", markup=False, highlight=False, soft_wrap=True)
+        if not session.console.is_terminal:
+            session.say(f"… {words}")
 
     # Outermost, so that Ctrl-C at any point still ends the server and removes the worktree.
     with Interrupt() as interrupt:
         try:
-            with trees.worktree(commit) as base, server, console.status("") as status:
-                jobs = Jobs(server, run.timeout_s, interrupt)
+            with trees.worktree(commit) as base, server, session.console.status("") as status:
+                jobs = Jobs(server, config.sweep.run.timeout_s, interrupt)
                 for row in compare_commits(
                     cells,
                     base,
@@ -106,8 +102,8 @@ def against_commit(config: GateConfig, console: Console) -> int:
             if isinstance(error, ConfigError) and not interrupt.is_asked:
                 raise
             if not rows:
-                console.print("Stopped; nothing was compared yet.")
-                return _STOPPED
+                session.say("Stopped; nothing was compared yet.")
+                return STOPPED
             is_stopped = True
     dirt = " with uncommitted changes" if tree.is_dirty else ""
     notes = _unsupported(planned)
@@ -115,11 +111,10 @@ def against_commit(config: GateConfig, console: Console) -> int:
         done = sum(row.channel in (LATENCY, ACCURACY, LOSS) for row in rows)
         notes.append(f"Stopped after {done} of {len(cells)} cells; the others were not compared.")
     sides = Sides(base=commit[:12], current=tree.commit[:12] + dirt, notes=tuple(notes))
-    settled = _settle(config, rows, console, base_commit=commit, commit=tree.commit)
-    devices = tuple(dict.fromkeys(cell.device for cell in cells))
-    here = environment.current(devices, run.allocator, server.environment())
-    code = _finish(config, settled, sides, console, here)
-    return _STOPPED if is_stopped else code
+    settled = _settle(config, rows, session, base_commit=commit, commit=tree.commit)
+    here = session.here(config.sweep, (cell.device for cell in cells))
+    code = _finish(config, settled, sides, session, here)
+    return STOPPED if is_stopped else code
 
 
 def base_entry(base: trees.Tree, label: str) -> dict[str, Any] | None:
@@ -144,7 +139,7 @@ def _unsupported(planned: Sequence[PlannedCell]) -> list[str]:
     return [f"{len(reasons)} of {len(planned)} cells are not compared, because unsupported: {each}"]
 
 
-def against_stored(config: GateConfig, baseline: Path, console: Console) -> int:
+def against_stored(config: GateConfig, baseline: Path, session: Session) -> int:
     """Compare two sets of stored numbers; nothing is measured."""
     base = read_side("baseline", baseline)
     current = read_side("current", config.current or config.sweep.out)
@@ -157,14 +152,14 @@ def against_stored(config: GateConfig, baseline: Path, console: Console) -> int:
         versions = [", ".join(sorted(side.torch)) or "unknown" for side in (base, current)]
         notes.append(f"torch differs ({' against '.join(versions)}): what moved may be its doing.")
     sides = Sides(base=base.words, current=current.words, notes=tuple(notes))
-    settled = _settle(config, rows, console, base_commit=base.commit, commit=current.commit)
-    return _finish(config, settled, sides, console)
+    settled = _settle(config, rows, session, base_commit=base.commit, commit=current.commit)
+    return _finish(config, settled, sides, session)
 
 
 def _settle(
     config: GateConfig,
     rows: Sequence[GateRow],
-    console: Console,
+    session: Session,
     *,
     base_commit: str | None,
     commit: str | None,
@@ -176,11 +171,10 @@ def _settle(
         rows, config.accept, kept, base_commit=base_commit, commit=commit, date=utc_now()
     )
     for idle in settled.idle:
-        console.print(f"accept={idle} matches no growth; nothing was accepted by it.", markup=False)
+        session.say(f"accept={idle} matches no growth; nothing was accepted by it.")
     if settled.new:
         keep_accepted(kept, settled.new, file)
-        words = f"Newly accepted numbers: {len(settled.new)}; kept in {file}."
-        console.print(words, highlight=False, soft_wrap=True)
+        session.say(f"Newly accepted numbers: {len(settled.new)}; kept in {file}.")
     return settled.rows
 
 
@@ -188,18 +182,18 @@ def _finish(
     config: GateConfig,
     rows: Sequence[GateRow],
     sides: Sides,
-    console: Console,
+    session: Session,
     here: Environment | None = None,
 ) -> int:
     """Print and write; returns the exit code. `here` is given if both sides were timed now."""
-    print_rows(rows, sides, console)
+    print_rows(rows, sides, session.console)
     files = write_exports(rows, config.sweep.out, here, utc_now())
     for file in [*write_rows(rows, sides, config.sweep.out), *files]:
-        console.print(f"Wrote {file}", highlight=False, soft_wrap=True)
+        session.say(f"Wrote {file}")
     return exit_code(rows)
 
 
-def store_baseline(config: GateConfig, console: Console, sweep_id: str) -> int:
+def store_baseline(config: GateConfig, session: Session) -> int:
     """Measure as a sweep does, and add a line to the baselines of this class of machines."""
     tree = trees.current_tree()
     if tree.is_dirty:
@@ -208,61 +202,50 @@ def store_baseline(config: GateConfig, console: Console, sweep_id: str) -> int:
             "commit that it was measured at. Commit them first."
         )
     planned = [p for p in plan(config.sweep) if p.unsupported is None]
-    server = WorkerServer(config.sweep.run.allocator)
-    devices = tuple(dict.fromkeys(p.cell.device for p in planned))
-    here = environment.current(devices, config.sweep.run.allocator, server.environment())
+    here = session.here(config.sweep, (p.cell.device for p in planned))
     here = replace(here, commit=tree.commit)
     try:
-        records = _measure(config, planned, here, server, console, sweep_id)
+        records = _measure(config, planned, here, session)
     except Interrupted:
-        console.print("Stopped; nothing is stored.")
-        return _STOPPED
+        session.say("Stopped; nothing is stored.")
+        return STOPPED
     for baseline in baselines_of(sorted(records, key=lambda record: record.cell.device)):
         file = append_baseline(baseline, config.sweep.out)
-        words = f"Added {len(baseline.cells)} cells of commit {tree.commit[:12]} to {file}"
-        console.print(words, highlight=False, soft_wrap=True)
+        cells = quantity(len(baseline.cells), "cell")
+        session.say(f"Added {cells} of commit {tree.commit[:12]} to {file}")
     failed = [record for record in records if record.status is not Status.OK]
     for record in failed:
-        console.print(f"Without numbers: {record.cell.describe()}: {record.reason}", markup=False)
+        session.say(f"Without numbers: {record.cell.describe()}: {record.reason}")
     return 0
 
 
 def _measure(
-    config: GateConfig,
-    planned: Sequence[PlannedCell],
-    here: Environment,
-    server: WorkerServer,
-    console: Console,
-    sweep_id: str,
+    config: GateConfig, planned: Sequence[PlannedCell], here: Environment, session: Session
 ) -> list[Record]:
     expected = {
         p.cell.entry + p.cell.key: expected_s(p.cell, config.sweep.measure) for p in planned
     }
-    records = []
-    with server, Interrupt() as interrupt, SweepProgress(console, expected) as progress:
+    records, server = [], session.server(config.sweep)
+    with server, Interrupt() as interrupt, SweepProgress(session.console, expected) as progress:
         jobs = Jobs(server, config.sweep.run.timeout_s, interrupt)
-        for record in Runner(config.sweep, here, jobs, progress, sweep_id).run(planned):
+        for record in Runner(config.sweep, here, jobs, progress, session.sweep_id).run(planned):
             records.append(record)
             progress.finish(record)
     return records
 
 
-def show_history(config: GateConfig, console: Console) -> int:
+def show_history(config: GateConfig, session: Session) -> int:
     """List how cells moved over the stored baselines of each class of machines."""
     folder = baselines_folder(config.sweep.out)
     own = accepted_file(config.sweep.out)
     found = regular_files(config.sweep.out, f"{folder.name}/*.jsonl")
     files = [file for file in found if file != own]
     if not files:
-        console.print(
+        session.say(
             f"No baseline is stored in {folder}. First run `make baseline` (store=true) at one "
-            "commit, and again at a later one; history=true then lists what moved between them.",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
+            "commit, and again at a later one; history=true then lists what moved between them."
         )
     for baselines in map(read_baselines, files):
-        print_history(
-            baselines, steps(baselines, config.stored_threshold, config.family_error), console
-        )
+        moved = steps(baselines, config.stored_threshold, config.family_error)
+        print_history(baselines, moved, session.console)
     return 0

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from bench.core.format import quantity
 from bench.studies.gate.baselines import Baseline, Stored
 from bench.studies.gate.rows import LATENCY, GateRow
 from bench.studies.gate.stored import compare_pair
@@ -134,9 +135,7 @@ def print_history(baselines: Sequence[Baseline], found: Sequence[Step], console:
                 console.print(Padding(Text(words), (0, 0, 0, 2), expand=False))
     console.print()
     _print_lines(baselines, found, console)
-    console.print(
-        f"{len(found)} {'step' if len(found) == 1 else 'steps'} in {span}.", highlight=False
-    )
+    console.print(f"{quantity(len(found), 'step')} in {span}.", highlight=False)
 
 
 def _when(step: Step) -> tuple[str, str]:

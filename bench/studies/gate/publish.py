@@ -16,6 +16,7 @@ from rich.text import Text
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
+from bench.core.format import quantity
 from bench.publishing.document import escape, markdown_table
 from bench.studies.gate.rows import LATENCY, GateRow
 from bench.studies.gate.verdict import FAILURES, GateVerdict
@@ -55,9 +56,8 @@ def summary(rows: Sequence[GateRow]) -> str:
     counts = Counter(str(row.verdict) for row in rows)
     parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     failed = sorted({row.entry for row in rows if row.verdict in FAILURES})
-    if failed:
-        return f"Regression in {', '.join(failed)}. {len(rows)} numbers compared: {parts}."
-    return f"No regression. {len(rows)} numbers compared: {parts}."
+    found = f"Regression in {', '.join(failed)}" if failed else "No regression"
+    return f"{found}. {quantity(len(rows), 'number')} compared: {parts}."
 
 
 def print_rows(rows: Sequence[GateRow], sides: Sides, console: Console) -> None:

@@ -20,6 +20,7 @@ from bench.core.cli.entries import AttentionEntry, read_attention_entries
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
 from bench.core.cli.limits import MAX_SIZE
+from bench.core.format import quantity
 from bench.core.places import CHECKOUT
 from bench.core.settings import (
     BeforeValidator,
@@ -186,7 +187,7 @@ def study(asked: Launches, session: Session) -> int:
     path = kernels_path() if visible else ""
     found: list[dict[str, Any]] = []
     for card in asked.card if visible else ():
-        session.say(f"Compiling {len(visible)} calls for {cards()[card]['name']} …")
+        session.say(f"Compiling {quantity(len(visible), 'call')} for {cards()[card]['name']} …")
         found += (one | {"card": card} for one in listed(visible, cards()[card], path))
     shown = document(found, hidden, cards(), asked.page)
     session.show(shown)

@@ -10,6 +10,7 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
+from bench.core.format import quantity
 from bench.core.grouping import grouped
 from bench.core.places import CHECKOUT
 from bench.publishing.document import (
@@ -114,7 +115,7 @@ def _blocks(same: Sequence[Answer], card: str, cards: Mapping[str, Answer]) -> I
 def _counts(one: Answer) -> str:
     phases = {launch["launch"]: launch["phase"] for launch in one["launches"]}
     count = {phase: [*phases.values()].count(phase) for phase in phases.values()}
-    said = [f"{n} launch{'es' * (n != 1)} {phase}" for phase, n in count.items()]
+    said = [f"{quantity(n, 'launch')} {phase}" for phase, n in count.items()]
     return " and ".join(said) or "no launch of Triton"
 
 

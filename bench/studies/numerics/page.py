@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attentions.capabilities import PUBLISHED
 from attentions.catalogue import catalogue
-from bench.core.format import join_names
+from bench.core.format import join_names, quantity
 from bench.core.grouping import grouped
 from bench.core.places import CHECKOUT
 from bench.core.rows import ON_REQUEST
@@ -106,7 +106,7 @@ def _failures(ours: dict[str, list[Findings]]) -> Iterator[str]:
     lines = [line for forms in ours.values() for form in forms for line in form.failures]
     yield from (f"- {line.removesuffix(': not finite')}\n" for line in lines)
     if not lines:
-        yield f"none of {len(ours)} mechanisms.\n"
+        yield f"none of {quantity(len(ours), 'mechanism')}.\n"
 
 
 def _beside(ours: dict[str, list[Findings]], theirs: dict[str, list[Findings]]) -> str:

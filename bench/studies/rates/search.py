@@ -24,7 +24,7 @@ from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
 from bench.core.cli.files import check_writable, write_whole
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
-from bench.core.format import number, percent
+from bench.core.format import number, percent, quantity
 from bench.core.grid import GRIDS
 from bench.core.later import LATER_SETTINGS
 from bench.core.observed import CONTROLS
@@ -74,7 +74,7 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     with Session("rates", composed) as session:
         cells = trainable(config, session)
         if config.dry_run:
-            session.say(f"{len(cells) * len(GRIDS[grid])} runs; nothing was trained.")
+            session.say(f"{quantity(len(cells) * len(GRIDS[grid]), 'run')}; nothing was trained.")
             return 0
         lab = _Search(config, session, asked.presets)
         try:

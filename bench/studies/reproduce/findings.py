@@ -15,6 +15,7 @@ from bench.core.cli.files import write_whole
 from bench.core.cli.limits import Amount, Count, Number, Rate, Rule, Text, from_json
 from bench.core.cli.stored_files import read_inside
 from bench.core.cli.texts import is_visible
+from bench.core.format import quantity
 from bench.publishing.charts.plain import Curves
 from bench.studies.reproduce.verdicts import PaperVerdict
 
@@ -53,7 +54,7 @@ class FindingRow:
             "" if self.rate is None else f"rate {self.rate:g} ({self.rate_chosen})",
             f"{self.steps} steps" * bool(self.steps),
             f"ended by {self.ended}" * bool(self.ended),
-            "" if self.num_seeds is None else f"{self.num_seeds} seeds",
+            "" if self.num_seeds is None else quantity(self.num_seeds, "seed"),
         )
         return ", ".join(part for part in parts if part)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 from bench.core.cli.command import read_yaml
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known, did_you_mean
 from bench.core.cli.limits import Amount
 from bench.core.places import CONF
-from bench.core.settings import BeforeValidator, Name, Settings, Some, as_tuple
+from bench.core.settings import BeforeValidator, Field, Name, Settings, Some, as_tuple
 from bench.studies.reproduce.described import (
     Claim,
     Contradiction,
@@ -55,89 +55,6 @@ def _near(name: str, known: Mapping[str, object]) -> str:
     return "None has a name like it." if hint.startswith("Known:") else hint
 
 
-def read_papers(folders: Sequence[Path] = (FOLDER,)) -> Papers:
-    """Read all YAML files of some folders.
-
-    Raises:
-        ConfigError: a wrong key or value, an id given twice, or a reference to an unknown entry or
-            protocol; the message names file and key.
-    """
-    files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
-    contents = {file: read_yaml(file) for file in files}
-    for file, content in contents.items():
-        for unknown in (str(key) for key in content if key not in _FILE_KEYS):
-            hint = did_you_mean(unknown, _FILE_KEYS)
-            raise ConfigError(f"{file}: {unknown} is not a key of a paper. {hint}")
-    protocols = _protocols(contents)
-    entries: dict[str, Described] = {}
-    for file, content in contents.items():
-        for entry in _entries(file, content, protocols):
-            if entry.id in entries:
-                raise ConfigError(f"{file} describes {entry.id}, which is described already.")
-            entries[entry.id] = entry
-    _check_references(entries)
-    return Papers(entries, protocols)
-
-
-def _section(file: Path, content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    given = content.get(key) or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{file.name}: {key} is {given!r}; it has keys of its own.")
-    return given
-
-
-def _protocols(contents: Mapping[Path, Mapping[str, Any]]) -> dict[str, Protocol]:
-    """Protocols of all files by name; one may be ``like`` a protocol of another file."""
-    given = {
-        str(name): (file, own)
-        for file, content in contents.items()
-        for name, own in _section(file, content, "protocols").items()
-    }
-
-    depth = dict.fromkeys(given, 0)
-
-    def keys_of(name: str, *like: str) -> dict[str, Any]:
-        """Keys of a protocol, completed by those of the protocol that it is ``like``.
-
-        The cost is not taken over, nor are facts about the code if it has one of its own. Settings
-        are merged, and deviations are added up.
-        """
-        if name in like:
-            raise ConfigError(f"The protocols {', '.join(like)} are like each other in a circle.")
-        file = given[name][0]
-        own = dict(_section(file, {name: given[name][1]}, name))
-        if (other := own.pop("like", None)) is None:
-            return own
-        _found(given, other, f"{file.name}: {name}.like")
-        base = keys_of(str(other), *like, name)
-        depth[name] = depth[str(other)] + 1
-        code = _CODE_KEYS if any(key in own for key in _CODE_KEYS) else ()
-        kept = {key: value for key, value in base.items() if key not in ("cost", *code)}
-        settings = dict(_section(file, base, "settings")) | dict(_section(file, own, "settings"))
-        deviations = [*as_tuple(base.get("deviations")), *as_tuple(own.get("deviations"))]
-        return kept | own | {"settings": settings, "deviations": deviations}
-
-    keys = {name: keys_of(name) for name in given}
-    return {  # a protocol follows those that it is like
-        name: Protocol.section({**keys[name], "name": name}, f"{given[name][0].name}: {name}")
-        for name in sorted(given, key=lambda name: depth[name])
-    }
-
-
-_FILE_KEYS = ("paper", "protocols", "tables", "entries")
-_CODE_KEYS = ("repository", "commit", "date", "code_reason")
-
-
-def _found(known: Mapping[str, T], name: Any, key: str) -> T:
-    if str(name) not in known:
-        raise ConfigError(f"{key}={name} is not known. {did_you_mean(str(name), known)}")
-    return known[str(name)]
-
-
-class _Content(Settings):
-    paper: Name
-
-
 class _Row(Settings, extra="allow"):
     """A row of a printed table, which is a model; its other keys are those of its cells."""
 
@@ -159,19 +76,97 @@ class _Table(Settings, extra="allow"):
     deviations: Some[Name] = ()
 
 
-def _entries(
-    file: Path, content: Mapping[str, Any], protocols: Mapping[str, Protocol]
-) -> Iterator[Described]:
-    paper = _Content.read({"paper": None, **content}, f"{file.name}: ").paper
-    for prefix, given in _section(file, content, "tables").items():
-        table = _Table.section(given, f"{file.name}: {prefix}")
+class _Protocol(Settings, extra="allow"):
+    """A protocol as it is written; its other keys are those of `Protocol`."""
+
+    like: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    deviations: Some[Name] = ()
+
+
+class _File(Settings):
+    """A file, with sections of what it describes by name."""
+
+    paper: Name
+    protocols: dict[str, _Protocol] = Field(default_factory=dict)
+    tables: dict[str, _Table] = Field(default_factory=dict)
+    entries: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+def read_papers(folders: Sequence[Path] = (FOLDER,)) -> Papers:
+    """Read all YAML files of some folders.
+
+    Raises:
+        ConfigError: a wrong key or value, an id given twice, or a reference to an unknown entry or
+            protocol; the message names file and key.
+    """
+    files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
+    contents = {file: _File.section(read_yaml(file), file.name) for file in files}
+    protocols = _protocols(contents)
+    entries: dict[str, Described] = {}
+    for file, content in contents.items():
+        for entry in _entries(file, content, protocols):
+            if entry.id in entries:
+                raise ConfigError(f"{file} describes {entry.id}, which is described already.")
+            entries[entry.id] = entry
+    _check_references(entries)
+    return Papers(entries, protocols)
+
+
+def _protocols(contents: Mapping[Path, _File]) -> dict[str, Protocol]:
+    """Protocols of all files by name; one may be ``like`` a protocol of another file."""
+    given = {
+        name: (file.name, own)
+        for file, content in contents.items()
+        for name, own in content.protocols.items()
+    }
+
+    depth = dict.fromkeys(given, 0)
+
+    def keys_of(name: str, *like: str) -> dict[str, Any]:
+        """Keys of a protocol, completed by those of the protocol that it is ``like``.
+
+        The cost is not taken over, nor are facts about the code if it has one of its own. Settings
+        are merged, and deviations are added up.
+        """
+        if name in like:
+            raise ConfigError(f"The protocols {', '.join(like)} are like each other in a circle.")
+        file, own = given[name]
+        keys = {**(own.model_extra or {}), "settings": own.settings, "deviations": own.deviations}
+        if own.like is None:
+            return keys
+        _found(given, own.like, f"{file}: {name}.like")
+        base = keys_of(own.like, *like, name)
+        depth[name] = depth[own.like] + 1
+        code = _CODE_KEYS if any(key in keys for key in _CODE_KEYS) else ()
+        kept = {key: value for key, value in base.items() if key not in ("cost", *code)}
+        merged = {"settings": base["settings"] | own.settings}
+        return kept | keys | merged | {"deviations": (*base["deviations"], *own.deviations)}
+
+    keys = {name: keys_of(name) for name in given}
+    return {  # a protocol follows those that it is like
+        name: Protocol.section({**keys[name], "name": name}, f"{given[name][0]}: {name}")
+        for name in sorted(given, key=lambda name: depth[name])
+    }
+
+
+_CODE_KEYS = ("repository", "commit", "date", "code_reason")
+
+
+def _found(known: Mapping[str, T], name: Any, key: str) -> T:
+    check_known(str(name), known, f"{key}={name} is not known.")
+    return known[str(name)]
+
+
+def _entries(file: Path, content: _File, protocols: Mapping[str, Protocol]) -> Iterator[Described]:
+    for prefix, table in content.tables.items():
         for name, row in table.rows.items():
-            yield from _cells(f"{file.name}: {prefix}", paper, table, name, row, protocols)
-    entries = _section(file, content, "entries")
-    for name in map(str, entries):
-        own, where = dict(_section(file, entries, name)), f"{file.name}: {name}"
+            where = f"{file.name}: {prefix}"
+            yield from _cells(where, content.paper, table, name, row, protocols)
+    for name, given in content.entries.items():
+        own, where = dict(given), f"{file.name}: {name}"
         kind = _found(_KINDS, own.pop("kind", None), f"{where}.kind")
-        own |= {"id": name, "paper": own.get("paper") or paper}
+        own |= {"id": name, "paper": own.get("paper") or content.paper}
         if kind is Claim:
             own = {"by": name, **own}
         if kind is PaperCell and (protocol := own.get("protocol")) is not None:

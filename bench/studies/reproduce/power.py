@@ -11,7 +11,7 @@ from statistics import mean, stdev
 
 from rich.console import Console
 
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.comparison import seeds_by_pilot
 from bench.core.grouping import grouped
 from bench.core.places import CHECKOUT, CONF
@@ -64,8 +64,7 @@ def read_question(words: str, records: Sequence[Record]) -> Question:
         (second, "entry", entries),
         (task, "task", tasks),
     ):
-        if name not in known:
-            raise ConfigError(f"power: there is no {what} {name}. {did_you_mean(name, known)}")
+        check_known(name, known, f"power: there is no {what} {name}.")
     if first == second or float(points) == 0:
         raise ConfigError(f"power={words!r} asks for no difference. Name two entries and points.")
     return Question(first=first, second=second, difference=float(points), task=task)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from bench.core.cli.entries import LAYERS
 from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.format import plural
 from bench.core.grouping import grouped
 from bench.core.places import CONF
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
@@ -197,7 +198,7 @@ def origins(records: Sequence[Record]) -> str:
         commit = (record.environment.get("commit") or "unknown")[:8]
         commits.setdefault(machine, {})[commit] = None
     return "; ".join(
-        f"commit{'s' * (len(own) > 1)} {', '.join(own)} on {machine}"
+        f"{plural('commit', len(own))} {', '.join(own)} on {machine}"
         for machine, own in commits.items()
     )
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from statistics import NormalDist, mean, stdev
 
 from bench.core.comparison import Runs, mean_of, seeds_by_pilot, within_share
-from bench.core.format import percent
+from bench.core.format import percent, quantity
 from bench.core.seed_runs import FEWEST_SEEDS
 
 _Z = NormalDist().inv_cdf(0.975)
@@ -113,8 +113,8 @@ def seeds_missing(num_seeds: int) -> str:
     """As ``2 more seeds are missing for a verdict: seed=[0,1,2]``."""
     missing = FEWEST_SEEDS - num_seeds
     wanted = ",".join(map(str, range(FEWEST_SEEDS)))
-    more = "1 more seed is" if missing == 1 else f"{missing} more seeds are"
-    return f"{more} missing for a verdict: seed=[{wanted}]"
+    verb = "is" if missing == 1 else "are"
+    return f"{quantity(missing, 'more seed')} {verb} missing for a verdict: seed=[{wanted}]"
 
 
 def seeds_needed(scores: Sequence[float], edges: Sequence[float]) -> str:

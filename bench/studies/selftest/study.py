@@ -13,7 +13,7 @@ from typing import Any
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
 from bench.core.clock import utc_now, utc_stamp
-from bench.core.format import format_duration
+from bench.core.format import format_duration, quantity
 from bench.core.lines import Lines
 from bench.core.record import METHOD_VERSION
 from bench.measuring.config import SweepConfig, read_sweep_config
@@ -77,8 +77,8 @@ def run(
     todo, server, interrupt = tuple(units(asked)), session.server(sweep), Interrupt()
     guess = format_duration(min(asked.budget, sum(unit.expected_s for unit in todo)))
     session.say(
-        f"{len(todo)} comparisons in about {guess}; they go to {file.path}. Leave the machine "
-        "alone meanwhile."
+        f"{quantity(len(todo), 'comparison')} in about {guess}; they go to {file.path}. "
+        "Leave the machine alone meanwhile."
     )
     server.start()
     jobs = Jobs(server, sweep.run.timeout_s, interrupt)

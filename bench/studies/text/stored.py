@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,7 +123,7 @@ def read_stored(out: Path, asked: Mapping[str, Any] | None = None) -> Stored:
     own = [r for r in records if r.cell.task.label != SCALED and _setting(r) == about]
     rows, settings = {}, ""
     for task in build_leaderboard(at_best_rate(own), CONTROLS, within_budget=True).tasks:
-        mixed = json.loads(task.settings).get("softmax_layers", 0)
+        mixed = task.named_settings.get("softmax_layers", 0)
         settings = settings if mixed else task.settings
         for score in task.scores:
             rows[f"{score.entry} + softmax" if mixed else score.entry] = score

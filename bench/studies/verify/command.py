@@ -21,4 +21,4 @@ def study(asked: Verify, session: Session) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    return run_study("verify", Verify, study, argv, writes=(), out_is_file=True)
+    return run_study("verify", Verify, study, argv, writes=("out",), out_is_file=True)

@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 
 from bench.core.badges import Badge, BadgeStatus, append_badges, badges_folder
-from bench.core.progress import one_by_one
+from bench.core.cli.files import check_writable
 from bench.measuring.machine.environment import mechanism_source
 from bench.studies.conformance import table as badge_table
 from bench.studies.conformance.run import badges_of
 from bench.studies.session import Session
-from bench.studies.verify.files import check_writable
 from bench.studies.verify.settings import Verify
 
 
@@ -23,9 +22,8 @@ def run_conformance(asked: Verify, session: Session) -> int:
     """
     out = asked.out.parent
     run = session.sweep_id.replace("/", "-")  # names the file that badges go to
-    check_writable(badges_folder(out) / run)
+    check_writable(badges_folder(out))
     torch.set_num_threads(1)
-    names = asked.mechanisms
     tested: dict[str, tuple[Badge, ...]] = {}
 
     def test(name: str) -> str:
@@ -34,10 +32,8 @@ def run_conformance(asked: Verify, session: Session) -> int:
         tested[name] = badges
         return badge_table.summary(badges)
 
-    try:
-        one_by_one(names, test, session.console)
-    finally:
-        _show_badges(tested, badges_folder(out) / f"{run}.jsonl", session)
+    session.one_by_one(asked.mechanisms, "mechanism", test)
+    _show_badges(tested, badges_folder(out) / f"{run}.jsonl", session)
     failed = any(b.status is BadgeStatus.FAILED for badges in tested.values() for b in badges)
     return int(failed)
 

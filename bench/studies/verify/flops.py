@@ -5,18 +5,16 @@ from __future__ import annotations
 import torch
 
 from attentions import attention_class
-from bench.core.progress import one_by_one
 from bench.measuring.costs import table as flop_table
 from bench.measuring.costs.proof import FlopProof, FlopVerdict, prove_flops
 from bench.studies.session import Session
-from bench.studies.verify.files import check_writable, write_rows
+from bench.studies.verify.files import write_rows
 from bench.studies.verify.settings import Verify
 
 
 def run_flops(asked: Verify, session: Session) -> int:
     """Prove the FLOP formulas, show, write beside the rows of outputs; returns the exit code."""
     out = asked.out.with_stem(f"{asked.out.stem}-flops")
-    check_writable(out)
     torch.set_num_threads(1)
     proofs: list[FlopProof] = []
 
@@ -25,7 +23,9 @@ def run_flops(asked: Verify, session: Session) -> int:
         proofs.extend(found)
         return flop_table.summary(found)
 
-    one_by_one(asked.mechanisms, prove, session.console)
+    session.one_by_one(asked.mechanisms, "mechanism", prove)
+    if session.is_stopped:
+        return 0
     session.console.print(flop_table.table(proofs))
     for line in flop_table.reasons(proofs):
         session.say(line)

@@ -14,6 +14,7 @@ from bench.core.badges import read_badges, read_goldens
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
 from bench.core.cli.values import run_words
+from bench.core.format import quantity
 from bench.core.proofs import STORED, line_of, stored_proofs
 from bench.measuring.machine.environment import mechanism_source
 
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 def _keep(words: list[str]) -> int:
     out = Path(words[0] if words else "results")
     kept = keep(out, STORED)
-    print(f"{len(kept)} mechanisms in {STORED}")
+    print(f"{quantity(len(kept), 'mechanism')} in {STORED}")
     return 0
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from bench.core.cli.files import write_whole
+from bench.core.cli.files import check_writable, write_whole
 from bench.core.cli.foreign import foreign_code, told
-from bench.core.progress import one_by_one
 from bench.studies.conformance.check import Untestable
 from bench.studies.conformance.forms import forms_of
 from bench.studies.numerics import page as numerics_page
 from bench.studies.numerics import store as numerics
 from bench.studies.numerics.measure import findings_of
 from bench.studies.session import Session
-from bench.studies.verify.files import check_writable
 from bench.studies.verify.settings import Verify
 
 
@@ -26,8 +24,8 @@ def run_numerics(asked: Verify, session: Session) -> int:
     """
     out = asked.out.parent
     page = numerics_page.path_of(out)
-    check_writable(numerics.folder_of(out) / "all")
-    check_writable(page)
+    for folder in (numerics.folder_of(out), page.parent):
+        check_writable(folder)
     torch.set_num_threads(1)
     broken: list[str] = []
     raising: list[str] = []
@@ -46,7 +44,9 @@ def run_numerics(asked: Verify, session: Session) -> int:
         broken.extend(wrong)
         return "; ".join(wrong) or "measured"
 
-    one_by_one(asked.mechanisms, measure, session.console)
+    session.one_by_one(asked.mechanisms, "mechanism", measure)
+    if session.is_stopped:
+        return 0
     if raising:
         session.say(f"FAILED, so without findings of this run: {', '.join(raising)}")
     if len(raising) == len(asked.mechanisms):

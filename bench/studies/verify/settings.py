@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from attentions import attention_names
 from bench.core.cli.entries import read_attention_entries
-from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
+from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, check_known
 from bench.core.places import CHECKOUT
 from bench.core.settings import (
     BeforeValidator,
@@ -92,7 +92,5 @@ class Verify(Settings):
         """
         known = attention_names()
         for name in self.attention:
-            if name not in known:
-                near = did_you_mean(name, known)
-                raise ConfigError(f"attention={name} is not registered. {near} {OF_YOUR_OWN}")
+            check_known(name, known, f"attention={name} is not registered.", OF_YOUR_OWN)
         return self.attention or known

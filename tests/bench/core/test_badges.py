@@ -49,7 +49,7 @@ def test_a_line_that_is_not_ours_is_bad_input_with_file_and_number(
 ) -> None:
     file = append_badges(tmp_path, "run", "linear", [badge("causal")])
     file.write_text(f"{file.read_text()}{line}\n")
-    with pytest.raises(ConfigError, match=r"run.jsonl:2 does not hold badges"):
+    with pytest.raises(ConfigError, match=r"run.jsonl:2 is no Tested"):
         read_badges(tmp_path)
 
 
@@ -88,15 +88,15 @@ def test_a_field_that_is_not_what_it_should_be_is_bad_input(
     said = json.loads(file.read_text())
     said["badges"][0] |= changes
     file.write_text(json.dumps(said) + "\n")
-    with pytest.raises(ConfigError, match=r"run\.jsonl:1 does not hold badges"):
+    with pytest.raises(ConfigError, match=r"run\.jsonl:1 is no Tested"):
         read_badges(tmp_path)
 
 
 @pytest.mark.parametrize("mechanism", [5, ["a"], None, "a\nb"])
 def test_a_mechanism_that_is_no_name_is_bad_input(tmp_path: Path, mechanism: object) -> None:
-    append_badges(tmp_path, "run", "linear", [badge("causal")])
-    file = append_badges(tmp_path, "run", mechanism, [])  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"run\.jsonl:2 does not hold badges"):
+    file = append_badges(tmp_path, "run", "linear", [badge("causal")])
+    file.write_text(f"{file.read_text()}{json.dumps({'mechanism': mechanism, 'badges': []})}\n")
+    with pytest.raises(ConfigError, match=r"run\.jsonl:2 is no Tested"):
         read_badges(tmp_path)
     assert file.exists()
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from bench.core import progress as progresses
-from bench.core.progress import SweepProgress, one_by_one
+from bench.core.progress import Part, SweepProgress, UnitProgress
 from tests import records as made
 
 
@@ -18,7 +18,9 @@ def test_words_of_others_are_no_markup() -> None:
     with SweepProgress(console, {"a": 1.0}) as progress:
         progress.say("waiting for [/red] on [link=x]node[/link]")
         progress._bar.refresh()
-    one_by_one(["[/red]"], lambda name: "done", console)
+    part = Part(name="[/red]", outcome="done")
+    with UnitProgress(console, [part]) as units:
+        units.begin(part)
     assert "[/red] on [link=x]node[/link]" in shown.getvalue()
 
 

@@ -83,9 +83,9 @@ def test_ctrl_c_during_an_import_is_the_users(plugin):
         "from attentions import Attention, Capabilities, register_attention\n\n"
         "@register_attention('softmax', title='t', source='s', capabilities=Capabilities())\n"
         "class Mine(Attention):\n    pass\n",
-        "from bench.measuring.tasks.base import Task, register_task\n\n"
+        "from bench.measuring.tasks.base import Recipe, Task, register_task\n\n"
         "@register_task('recall')\n"
-        "class Mine(Task):\n    pass\n",
+        "class Mine(Task):\n    default_recipe = Recipe()\n",
     ],
 )
 def test_a_name_that_is_taken_points_to_the_plugin_and_not_into_the_registry(plugin, text):

@@ -11,6 +11,7 @@ import pytest
 from bench.core.record import Record
 from bench.core.store import Store
 from bench.publishing.accuracy import accuracy_page, chosen, main, wall_s
+from bench.publishing.document import markdown
 from tests import records as made
 
 COMMAND = "attnbench sweep 'seq_len=[]' 'task=[recall]'"
@@ -49,7 +50,7 @@ def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep() -> No
 def test_tasks_can_be_named_with_a_setting_and_stand_in_the_order_of_their_names() -> None:
     records = [*with_pairs(4), *with_pairs(16)]
     order = ["recall num_pairs=16", "recall"]
-    page = accuracy_page(chosen(records, order), COMMAND, order=order)
+    page = markdown(accuracy_page(chosen(records, order), COMMAND, order=order))
     assert page.index("## recall num_pairs=16 ") < page.index("## recall num_pairs=4 ")
 
 
@@ -108,5 +109,5 @@ def test_a_sparse_row_says_how_many_pairs_it_kept() -> None:
         else record
         for record in records
     ]
-    assert "pairs kept (%)" in accuracy_page(sparse, COMMAND)
-    assert "pairs kept (%)" not in accuracy_page(records, COMMAND)
+    assert "pairs kept (%)" in markdown(accuracy_page(sparse, COMMAND))
+    assert "pairs kept (%)" not in markdown(accuracy_page(records, COMMAND))

@@ -12,6 +12,7 @@ from bench.publishing.converged import (
     doublings,
     with_under_trained,
 )
+from bench.publishing.document import markdown
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 
@@ -98,7 +99,7 @@ def test_of_bits_the_fewer_are_better_and_a_doubling_that_takes_some_off_is_a_ga
 
 
 def test_a_page_has_a_table_within_the_steps_and_one_at_convergence():
-    page = accuracy_page(RISING, "attnbench rates converge=true")
+    page = markdown(accuracy_page(RISING, "attnbench rates converge=true"))
     assert "within 100 steps" in page and "within 200 steps" not in page
     assert "at convergence" in page
     rows = [line for line in page.split("at convergence")[1].splitlines() if line.startswith("|")]

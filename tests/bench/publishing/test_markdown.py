@@ -5,7 +5,7 @@ import re
 import pytest
 
 from bench.core.record import Record
-from bench.publishing.document import escape
+from bench.publishing.document import Chart, escape, markdown
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.markdown import leaderboard_page
 from tests import records as made
@@ -13,9 +13,9 @@ from tests import records as made
 COLUMNS = ("speedup_over", "latency_s")
 
 
-def page(records: list[Record], pictures: tuple[tuple[str, str], ...] = ()) -> str:
+def page(records: list[Record], pictures: tuple[Chart, ...] = ()) -> str:
     board = build_leaderboard(records, ("uniform", "none"))
-    return leaderboard_page(board, COLUMNS, pictures)
+    return markdown(leaderboard_page(board, COLUMNS, pictures))
 
 
 def test_parts_without_content_are_left_out() -> None:

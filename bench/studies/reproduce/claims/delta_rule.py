@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-from bench.core.comparison import LEVEL, Difference, compare, holm
+from bench.core.comparison import LEVEL, Difference, compare, signs
 from bench.core.grouping import grouped
 from bench.core.seed_runs import runs_from
 from bench.studies.rates.tuned import Arm
@@ -98,19 +98,16 @@ def delta_rule_recalls(
 def judged(gaps: Sequence[Gap], margin: float, level: float = LEVEL) -> tuple[PaperVerdict, str]:
     """The verdict on all gaps together.
 
-    It holds where every delta rule is ahead of every decay by more than the margin, after Holm over
-    all gaps; it does not hold where some decay lies within the margin of every delta rule.
+    It holds where every delta rule is ahead of every decay by more than the margin, and does not
+    where some decay lies within the margin of every delta rule, after Holm over all gaps.
 
     Args:
         gaps: of each delta rule and decay at each number of pairs.
         margin: the margin of `Gap.beyond`, a share of right answers.
-        level: significance level of all gaps together. Below `LEVEL`, at one of several looks, a
-            decay is within the margin only after Holm; at `LEVEL`, its 95 % interval decides.
+        level: significance level of all gaps together.
     """
-    told = holm([gap.beyond.p_value for gap in gaps], level)
-    of_gap = list(zip(gaps, told, strict=True))
-    far = [gap for gap, stands in of_gap if stands and gap.beyond.is_ahead]
-    near = [gap for gap, stands in of_gap if (stands or level >= LEVEL) and gap.beyond.is_behind]
+    told = [*zip(gaps, signs([gap.beyond for gap in gaps], level), strict=True)]
+    far, near = ([gap for gap, sign in told if sign == wanted] for wanted in (1, -1))
     by_pairs = grouped(gaps, lambda gap: gap.pairs)
     holding = [pairs for pairs, own in by_pairs.items() if all(gap in far for gap in own)]
     refuted = [

@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import stdev
 from typing import Any
 
-from bench.core.comparison import LEVEL, Runs, compare, holm, seeds_by_pilot
+from bench.core.comparison import LEVEL, Runs, compare, seeds_by_pilot, signs
 from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims.registry import ARMS, Lab, register_claim, row
 from bench.studies.reproduce.claims.samples import (
@@ -84,13 +84,8 @@ def ordered(
     runs = {name: Runs(scores=dict(enumerate(own))) for name, own in scores.items()}
     steps = {f"{b} less {a}": compare(runs[b], runs[a]) for a, b in pairwise(scores)}
     found = {name: step for name, step in steps.items() if step is not None}  # two seeds or more
-    stands = holm([step.p_value for step in found.values()], level)
-    signs = [told * (step.ahead - 0.5) for told, step in zip(stands, found.values(), strict=True)]
-    verdict = PaperVerdict.NOT_RESOLVABLE
-    if min(signs) > 0:
-        verdict = PaperVerdict.HOLDS
-    elif min(signs) < 0:
-        verdict = PaperVerdict.DOES_NOT_HOLD
+    verdicts = (PaperVerdict.NOT_RESOLVABLE, PaperVerdict.HOLDS, PaperVerdict.DOES_NOT_HOLD)
+    verdict = verdicts[min(signs([*found.values()], level))]
     needs = []
     for (first, second), points in zip(pairwise(scores.values()), claimed, strict=False):
         own = [100 * gap for gap in gaps(first, second)]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from statistics import mean
 from typing import Any
 
-from bench.core.comparison import LEVEL, compare, holm
+from bench.core.comparison import compare, signs
 from bench.core.seed_runs import runs_from
 from bench.publishing.charts.plain import Curves
 from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims.registry import Lab, register_claim, row
-from bench.studies.reproduce.claims.samples import falls, trained_row, why_no_verdict
+from bench.studies.reproduce.claims.samples import trained_row, why_no_verdict
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 
@@ -47,7 +47,7 @@ def recall_grows_with_state(
     task = ", ".join(f"{key}={value}" for key, value in settings.items())
     words = f"recall is {numbers} numbers of state a layer ({entry}, {task})"
     doubt = why_no_verdict([*arms.values()])
-    verdict, more = doubt or _grows(arms, [*pairwise(sizes), (sizes[0], sizes[-1])], lab.level)
+    verdict, more = doubt or _grows(arms, lab.level)
     if verdict is PaperVerdict.HOLDS_WHERE:
         widths = f"{channels // max(num_heads)} to {channels // min(num_heads)}"
         words = f"heads get wider with the state, from {widths} channels: {words}"
@@ -65,31 +65,22 @@ def recall_grows_with_state(
     )
 
 
-def _grows(
-    arms: Mapping[int, Arm], steps: Sequence[tuple[int, int]], level: float
-) -> tuple[PaperVerdict, str]:
+def _grows(arms: Mapping[int, Arm], level: float) -> tuple[PaperVerdict, str]:
     """The verdict from steps between adjacent sizes and, last, from the smallest to the largest.
 
     Args:
-        arms: by the size of the state.
-        steps: two sizes each, the smaller one first.
-        level: significance level of all differences together. At `LEVEL` each has its own 95 %
-            interval over seeds; below it, at one of several looks, they are tested after Holm.
+        arms: by the size of the state, rising.
+        level: significance level of all steps together.
     """
-    if level >= LEVEL:
-        scores = [(arms[low].scores, arms[high].scores) for low, high in steps]
-        signs: list[float] = [falls(b, a) - falls(a, b) for a, b in scores]
-    else:
-        runs = {size: runs_from(arm.runs) for size, arm in arms.items()}
-        found = [each for low, high in steps if (each := compare(runs[high], runs[low]))]
-        told = holm([each.p_value for each in found], level)
-        signs = [is_told * (each.ahead - 0.5) for is_told, each in zip(told, found, strict=True)]
-    names = [f"{low:,} and {high:,}" for low, high in steps]
-    if down := [name for name, sign in zip(names, signs, strict=True) if sign < 0]:
+    sizes, runs = [*arms], {size: runs_from(arm.runs) for size, arm in arms.items()}
+    steps = [*dict.fromkeys((*pairwise(sizes), (sizes[0], sizes[-1])))]
+    told = signs([compare(runs[high], runs[low]) for low, high in steps], level)
+    by_name = {f"{low:,} and {high:,}": sign for (low, high), sign in zip(steps, told, strict=True)}
+    if down := [name for name, sign in by_name.items() if sign < 0]:
         return PaperVerdict.DOES_NOT_HOLD, f"it falls between {', '.join(down)}"
-    if signs[-1] <= 0:
-        num_seeds = len(arms[steps[0][0]].seeds)
+    if told[-1] == 0:
+        num_seeds = len(arms[sizes[0]].seeds)
         return PaperVerdict.NOT_RESOLVABLE, f"{num_seeds} seeds do not tell them apart"
-    flat = [name for name, sign in zip(names[:-1], signs[:-1], strict=True) if sign <= 0]
+    flat = [name for name, sign in by_name.items() if sign == 0]
     words = f"no difference is seen between {', '.join(flat)}" if flat else ""
     return PaperVerdict.HOLDS_WHERE, words

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.core.cell import Cell
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.clock import now_s
 from bench.core.comparison import LEVEL
 from bench.core.format import format_duration
 from bench.core.record import Quality, Record
+from bench.core.registry import Registry
 from bench.measuring.config import SweepConfig
 from bench.measuring.plan import PlannedCell
 from bench.measuring.worker.jobs import Interrupt
@@ -28,7 +27,8 @@ from bench.studies.session import Session, Stopped
 
 T = TypeVar("T")
 Function = Callable[..., Finding]
-_REGISTRY: dict[str, Function] = {}
+_CLAIMS: Registry[Function] = Registry("claim's function", "bench.studies.reproduce.claims")
+claim_names, claim_function = _CLAIMS.names, _CLAIMS.find
 ARMS = ("bench.studies.reproduce.arms",)
 """Plug-in with the mechanisms that only a comparison needs."""
 
@@ -132,33 +132,10 @@ def register_claim(name: str) -> Callable[[Function], Function]:
     """
 
     def enter(function: Function) -> Function:
-        taken = _REGISTRY.get(name)
-        if taken is not None and taken.__module__ != function.__module__:
-            raise ValueError(f"The claim {name!r} is taken by {taken.__module__}.")
-        _REGISTRY[name] = function
+        _CLAIMS.enter(name, function, function)
         return function
 
     return enter
-
-
-def claim_names() -> tuple[str, ...]:
-    """All registered names, sorted."""
-    package = importlib.import_module("bench.studies.reproduce.claims")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    return tuple(sorted(_REGISTRY))
-
-
-def claim_function(name: str) -> Function:
-    """The function behind a name.
-
-    Raises:
-        ConfigError: none is registered under it; the message names the nearest ones.
-    """
-    names = claim_names()
-    if name not in names:
-        raise ConfigError(f"by: {name} names no function. {did_you_mean(name, names)}")
-    return _REGISTRY[name]
 
 
 def settings_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,8 +147,7 @@ def settings_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     _, *parameters = inspect.signature(claim_function(name)).parameters.values()  # without the lab
     known = [parameter.name for parameter in parameters]
     for key in given:
-        if key not in known:
-            raise ConfigError(f"{name} takes no setting {key!r}. {did_you_mean(key, known)}")
+        check_known(key, known, f"{name} takes no setting {key!r}.")
     needed = [p.name for p in parameters if p.default is p.empty and p.name not in given]
     if needed:
         raise ConfigError(f"{name} needs the settings {', '.join(needed)}; its YAML lacks them.")

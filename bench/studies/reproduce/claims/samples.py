@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import TypeVar
-
-import torch
 
 from attentions import Attention
 from bench.core.comparison import Difference
 from bench.core.seed_runs import FEWEST_SEEDS
-from bench.studies.diagnostics.measures import mean_with_interval
+from bench.core.statistics import mean_interval
 from bench.studies.diagnostics.samples import Size, build_core
 from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.findings import FindingRow
@@ -38,11 +37,17 @@ def row_over(name: str, samples: Iterable[float], *, most: float | None = None) 
         name: what was measured.
         samples: one per seed.
         most: largest possible score, to which the interval is clipped, as to 0; None: no clipping.
+
+    Raises:
+        ValueError: fewer than two samples.
     """
-    mean, low, high = mean_with_interval(torch.tensor([*samples], dtype=torch.float64))
+    values = [*samples]
+    if (interval := mean_interval(values)) is None:
+        raise ValueError(f"{len(values)} samples have no interval; two or more are needed.")
+    low, high = interval
     if most is not None:
         low, high = max(low, 0.0), min(high, most)
-    return FindingRow(name=name, value=mean, low=low, high=high)
+    return FindingRow(name=name, value=fmean(values), low=low, high=high)
 
 
 def by_name(found: Iterable[Mapping[K, float]]) -> dict[K, list[float]]:

@@ -30,8 +30,8 @@ RECIPE = [field.name for field in fields(Recipe)]
 def tasks(monkeypatch):
     """The registry, put back after the test."""
     task_names()
-    monkeypatch.setattr(base, "_REGISTRY", dict(base._REGISTRY))
-    return base._REGISTRY
+    monkeypatch.setattr(base.TASKS, "entered", dict(base.TASKS.entered))
+    return base.TASKS.entered
 
 
 def test_tasks_are_found_by_themselves():
@@ -46,7 +46,7 @@ def test_a_mistyped_task_is_refused_with_the_nearest_name():
 
 
 def test_a_name_stands_for_one_class_only(tasks):
-    other = type("Other", (Task,), {"__module__": "elsewhere"})
+    other = type("Other", (Task,), {"__module__": "elsewhere", "default_recipe": Recipe()})
     with refused(r"'recall' is taken by bench\.measuring\.tasks\.recall\.Recall"):
         register_task("recall")(other)
 

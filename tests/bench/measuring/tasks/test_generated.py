@@ -129,9 +129,6 @@ class Two(Generated):
         tokens = torch.zeros(count, 1, dtype=torch.long)
         return Batch(inputs=tokens, targets=tokens, positions=tokens)
 
-    def chance(self):
-        return 0.5
-
 
 def test_settings_with_hardly_any_example_are_refused_and_not_waited_for():
     task = Two(Recipe(batch_size=4))

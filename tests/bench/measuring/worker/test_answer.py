@@ -193,7 +193,7 @@ torch.nn.Module.half = None
 def test_an_installed_task_that_replaces_a_method_is_refused_and_no_task_of_ours(
     monkeypatch, plugin
 ):
-    monkeypatch.setattr(base, "_REGISTRY", {})
+    monkeypatch.setattr(base.TASKS, "entered", {})
     monkeypatch.setattr(base, "task_names", lambda: ())
     points = (EntryPoint("mine", plugin("is_a_task", BRINGS_A_TASK), base.GROUP),)
     monkeypatch.setattr(

@@ -11,7 +11,6 @@ from bench.studies.diagnostics.measures import (
     effective_rank,
     entropy,
     mean_distance,
-    mean_with_interval,
     rank,
     rank_correlation,
     relative_entropy,
@@ -57,14 +56,6 @@ def test_rank_correlation_sees_order_only() -> None:
 def test_ties_share_their_mean_rank() -> None:
     x, y = torch.tensor([1.0, 1, 2, 3]), torch.tensor([1.0, 2, 3, 4])
     assert rank_correlation(x, y).item() == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
-
-
-def test_a_mean_has_an_interval_from_two_samples_on() -> None:
-    mean, low, high = mean_with_interval(torch.tensor([1.0, 2, 3]))
-    assert low < mean < high
-    assert mean == 2
-    with pytest.raises(ValueError, match="two or more"):
-        mean_with_interval(torch.tensor([1.0]))
 
 
 def test_a_uniform_causal_row_has_all_the_entropy_that_it_can() -> None:

@@ -101,7 +101,7 @@ def test_a_table_has_a_cell_for_each_printed_value(tmp_path: Path) -> None:
         (("entries:", f"  a: {ENTRY}"), "a.protocol=p is not known"),
         (("entries:", "  a: {kind: cel}"), "a.kind=cel is not known. Did you mean cell"),
         (("entries:", "  a: 7"), "a is 7; it has keys of its own"),
-        (("cells: [{id: a, value: abc}]",), "cells is not a key of a paper"),
+        (("cells: [{id: a, value: abc}]",), "cells is not a key"),
         (("entries:", "  a: {kind: claim, where: T, sentense: x}"), "sentense is not a key"),
         (("entries:", "  a: {kind: contradiction, what: x, of: [b]}"), "a names b"),
         (("protocols:", "  p: {like: q, cost: 1s}", "  q: {like: p, cost: 1s}"), "in a circle"),

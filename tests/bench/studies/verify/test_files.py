@@ -5,13 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from bench.core.cli.errors import ConfigError
 from bench.studies.golden.proof import Proof
+from bench.studies.verify.command import main
 from bench.studies.verify.files import write_rows
-from bench.studies.verify.outputs import run
-from tests.bench.studies.verify.goldens import config, session
 
 FIELDS = ["golden", "mechanism", "case", "status", "error", "bound", "dtype", "reason", "source"]
 
@@ -36,10 +33,11 @@ def test_rows_replace_an_older_file_and_leave_nothing_beside_it(tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["verify.json"]
 
 
+@pytest.mark.parametrize(("out", "words"), [("file/a.json", "cannot be written"), ("", "a folder")])
 def test_an_unwritable_out_is_refused_before_anything_is_proven(
-    small: Path, tmp_path: Path, wrong_linear: None
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, words: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    for out in (tmp_path / "file" / "verify.json", tmp_path):
-        with pytest.raises(ConfigError, match="cannot be written"):
-            run(config(small, out=out), session(Console(quiet=True)))
+    assert main([f"golden={small}", f"out={tmp_path / out}"]) == 2
+    said = capsys.readouterr()
+    assert words in said.err and not said.out

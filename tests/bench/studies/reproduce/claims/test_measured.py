@@ -11,10 +11,19 @@ from bench.studies.reproduce.claims.hedgehog import judged, spiky_and_monotone
 from bench.studies.reproduce.claims.memory import memory_at_70k
 from bench.studies.reproduce.claims.norms import entropy_follows_norm
 from bench.studies.reproduce.claims.performer import performer_unbiased
+from bench.studies.reproduce.claims.samples import row_over
 from bench.studies.reproduce.claims.signs import unlike_signs
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.claims.conftest import GivenLab
+
+
+def test_a_row_has_an_interval_from_two_samples_on() -> None:
+    row = row_over("x", [1.0, 2.0, 3.0])
+    assert row.low is not None and row.high is not None
+    assert row.low < row.value == 2 < row.high
+    with pytest.raises(ValueError, match="two or more"):
+        row_over("x", [1.0])
 
 
 def value(finding: Finding, name: str) -> float:
