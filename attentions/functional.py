@@ -171,7 +171,7 @@ def _geometry(
         num_kv_heads=k.shape[1],
         head_dim=q.shape[3],
         value_dim=v.shape[3],
-        seq_len=max(q.shape[2], k.shape[2], room) if seq_len is None else seq_len,
+        seq_len=(room or max(q.shape[2], k.shape[2])) if seq_len is None else seq_len,
         causal=is_causal,
         **({} if grid is None else {"grid": grid}),
     )
