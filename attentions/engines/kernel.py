@@ -139,17 +139,15 @@ class KernelCore(Attention):
         """`forward` with these `weights`. A query whose keys are all hidden gets zeros.
 
         Raises:
-            TypeError: a causal form that does not exist, or a learned tensor without `weights`.
+            TypeError: a causal form that does not exist, or a learned tensor that `weights` does
+                not return.
         """
-        if not weights and self._features_learn(q):
-            raise TypeError(
-                f"{self.name} has learned parameters, and none comes from its method weights; "
-                "features are found tile by tile, and gradients reach what weights returns."
-            )
         if q.shape[1] != k.shape[1]:
             return self._grouped(q, k, v, weights, key_mask)
         call = self._call(0, q, k, weights)
         with without_autocast(q.device.type):
+            if not torch.compiler.is_compiling() and torch.is_grad_enabled():
+                self._refuse_other_learned(q, v, weights)
             if key_mask is not None or not _is_tiled(q, k, v, *weights):
                 return within_range(plain(call, q, k, v, key_mask), q.dtype)
             if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
@@ -157,18 +155,28 @@ class KernelCore(Attention):
             forward = causal.forward if self.geometry.causal else tiles.forward
             return forward(call, q, k, v)[0]
 
-    def _features_learn(self, q: Tensor) -> bool:
-        """Whether the core has learned tensors itself, or a feature map reads those of a module."""
-        if any(True for _ in self.parameters(recurse=False)):
-            return True
-        if torch.compiler.is_compiling() or not any(x.requires_grad for x in self.parameters()):
-            return False
-        dtype = wide_dtype(q.dtype)
-        token = q.new_zeros(1, self.geometry.num_heads, 1, q.shape[-1], dtype=dtype)
-        places = self.places(0, 1, dtype, q.device)
-        with torch.enable_grad():
-            maps = (phi(token, *places) for phi in (self.phi_q, self.phi_k))
-            return any(x.requires_grad for parts in maps for x in as_parts(parts))
+    def _refuse_other_learned(self, q: Tensor, v: Tensor, weights: Parts) -> None:
+        """Raise a TypeError if features have gradients that go elsewhere than to `weights`.
+
+        Tiles would drop them. One token shows it, again whenever more or fewer parameters learn.
+        """
+        learned = sum(x.requires_grad for x in self.parameters())
+        if self.__dict__.get("_learned") == learned:
+            return
+        dtype, heads = wide_dtype(q.dtype), q.shape[1]
+        q, v = (x.new_zeros(1, heads, 1, x.shape[-1], dtype=dtype) for x in (q, v))
+        inputs = *(x.detach() for x in weights), *self.places(0, 1, dtype, q.device)
+        keys = as_parts(self.phi_k(q, *inputs))
+        found = [*as_parts(self.phi_q(q, *inputs)), *keys]
+        if self.combines:
+            keys = tuple(x.detach().mT for x in (keys if self.floor is None else keys[:1]))
+            found += [x for side in self.combine(tuple(x @ v for x in keys), keys) for x in side]
+        if any(x.requires_grad for x in found):
+            raise TypeError(
+                f"{self.name} has learned tensors that its method weights does not return; "
+                "features are found tile by tile, and gradients reach what weights returns."
+            )
+        self.__dict__["_learned"] = learned
 
     def _call(self, start: int, q: Tensor, k: Tensor, weights: Parts) -> tiles.Call:
         if self.geometry.causal:

@@ -127,8 +127,9 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     True
 
     Tiles are computed again in the backward pass, so memory is linear in N. All pairs are kept for
-    gradients of gradients, under transforms such as `torch.func.vmap`, and where `weights` reads
-    learned tensors. A query whose keys are all hidden gets zeros.
+    gradients of gradients, under transforms such as `torch.func.vmap`, where `weights` reads
+    learned tensors, and in compiled code without a `slope`. A query whose keys are all hidden gets
+    zeros.
 
     Attributes:
         softmax: weights are exp(s) over their sum, found relative to the largest score; `weights`
@@ -153,6 +154,11 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     def slope(self, weights: Tensor) -> Tensor:
         """w'(s) from w(s), which saves the time that autograd takes in each tile; if given."""
         raise NotImplementedError(f"{self.name} gives no slope.")
+
+    @property
+    def has_slope(self) -> bool:
+        """True for a core that gives `slope`."""
+        return type(self).slope is not PairCore.slope
 
     def log_decay(self, *gates: Tensor) -> Tensor | None:
         """Log decay that a token adds to scores of later queries with earlier keys, (B, H, N)."""
@@ -228,7 +234,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
 
         The weights may be set to 0 at hidden pairs between the two; `slope` may overwrite them.
         """
-        if type(self).slope is not PairCore.slope:
+        if self.has_slope:
             weights = self.weights(scores)
             return weights, lambda grad: grad.mul_(self.slope(weights))
         with torch.enable_grad():

@@ -67,15 +67,66 @@ def test_a_state_knows_the_places_of_the_tokens_after_it():
     assert state.position == 100
 
 
-def test_learned_parameters_without_weights_are_refused():
-    """Tiles would leave them without a gradient."""
+def refused(core):
+    """Tiles would leave what it learns without a gradient."""
+    with pytest.raises(TypeError, match="learned tensors that its method weights does not return"):
+        core.double()(*tensors(100, 100, 100))
 
+
+def test_a_learned_tensor_beside_those_of_weights_is_refused():
     class Forgetful(Placed):
+        def phi_q(self, q, scale, place):
+            return super().phi_q(q, self.scale, place)
+
+    refused(Forgetful(placed().geometry))
+
+    class Silent(Placed):
         def weights(self, dtype):
             return ()
 
-    with pytest.raises(TypeError, match="method weights"):
-        Forgetful(placed().geometry)(*tensors(100, 100, 100, dtype=torch.float32))
+        def phi_q(self, q, place):
+            return super().phi_q(q, self.scale, place)
+
+    refused(Silent(placed().geometry))
+
+
+@pytest.mark.parametrize("method", ["places", "combine"])
+def test_learned_places_and_sums_are_refused(method):
+    class Learned(Placed):
+        def __init__(self, geometry):
+            super().__init__(geometry)
+            self.gain = torch.nn.Parameter(torch.ones(()))
+
+        def places(self, *args):
+            (place,) = super().places(*args)
+            return (place * self.gain if method == "places" else place,)
+
+        def combine(self, contexts, key_sums):
+            gain = self.gain if method == "combine" else 1
+            return tuple(x * gain for x in contexts), key_sums
+
+    core = Learned(placed().geometry)
+    refused(core)
+    core.gain.requires_grad_(False)
+    core(*tensors(100, 100, 100))
+    core.gain.requires_grad_()
+    refused(core)
+
+
+def test_what_is_learned_beside_the_engine_needs_no_weights():
+    class Gained(Placed):
+        def __init__(self, geometry):
+            super().__init__(geometry)
+            self.gain = torch.nn.Parameter(torch.rand(()))
+            self.scale.requires_grad_(False)
+
+        def forward(self, q, k, v):
+            return self.gain * super().forward(q, k, v)
+
+    core, inputs = Gained(placed().geometry).double(), tensors(100, 100, 100)
+    out = core(*inputs)
+    (found,) = torch.autograd.grad(out.sum(), core.gain)
+    torch.testing.assert_close(found, out.sum() / core.gain)
 
 
 def test_a_learned_module_in_a_feature_map_is_refused():
@@ -91,9 +142,7 @@ def test_a_learned_module_in_a_feature_map_is_refused():
         def phi_q(self, q, place):
             return super().phi_q(q, self.map(q).exp(), place)
 
-    geometry = Geometry(num_heads=H, head_dim=D, seq_len=100, value_dim=E)
-    with pytest.raises(TypeError, match="method weights"):
-        Mapped(geometry).double()(*tensors(100, 100, 100))
+    refused(Mapped(placed().geometry))
 
 
 @pytest.mark.parametrize("attribute", ["eps_on_mean", "joint_heads", "floor"])

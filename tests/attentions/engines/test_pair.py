@@ -117,21 +117,39 @@ def test_a_window_does_not_count_hidden_tokens(name):
     assert not out[0, :, 0].any()
 
 
-def test_what_weights_learn_gets_gradients():
-    class Learned(Logistic):
-        def __init__(self, geometry):
-            super().__init__(geometry)
-            self.bias = torch.nn.Parameter(torch.randn(4, dtype=torch.double))
+class Learned(Logistic):
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.bias = torch.nn.Parameter(torch.randn(4, dtype=torch.double))
 
-        def weights(self, scores):
-            return (scores + self.bias[:, None, None]).sigmoid()
+    def weights(self, scores):
+        return (scores + self.bias[:, None, None]).sigmoid()
 
+
+class LearnedWithSlope(Learned):
+    def slope(self, weights):
+        return weights * (1 - weights)
+
+
+@pytest.mark.parametrize("cls", [Learned, LearnedWithSlope])
+def test_what_weights_learn_gets_gradients(cls):
     q, k, v = inputs()
-    core = enter(Learned)(geometry(True))
+    core = enter(cls)(geometry(True))
     expected = ((q @ k.mT / 8**0.5 + core.bias[:, None, None]).sigmoid().tril() @ v).square().sum()
     tensors = (q, k, v, core.bias)
     found = torch.autograd.grad(core(q, k, v).square().sum(), tensors)
     torch.testing.assert_close(found, torch.autograd.grad(expected, tensors))
+
+
+@pytest.mark.parametrize("cls", [Logistic, Learned, LearnedWithSlope])
+def test_compiled_code_gives_the_gradients_of_eager_code(cls):
+    tensors, core = inputs(), enter(cls)(geometry(True))
+    compiled = torch.compile(core, backend="aot_eager", fullgraph=True)
+    wanted = [*tensors, *core.parameters()]
+    found, expected = (
+        torch.autograd.grad(call(*tensors).square().sum(), wanted) for call in (compiled, core)
+    )
+    torch.testing.assert_close(found, expected)
 
 
 SETTINGS = {"nsa": {"block_size": 4, "num_blocks": 3, "window": 3}, "topk": {"k": 3}}
