@@ -12,6 +12,7 @@ from torch import Tensor
 from ..base import CallShape
 from ..checks import positive
 from ..maths.decay import decayed_flops
+from ..maths.delta_rule import unit_length
 from ..maths.heads import by_few_heads
 from ..maths.masks import hide_keys
 from ..maths.shared_heads import for_every_query_head
@@ -66,6 +67,8 @@ class StateCore(TakesGates):
         chunks: the same for many tokens: q, k, v, gates and a state -> (B, H, N, E) and the state
             after them; None if there is no faster way. A gate that never changes may be (1, H, 1).
         scale: factor of the queries.
+        normalise_queries: whether queries are divided by their length, q / sqrt(|q|^2 + 1e-6).
+        normalise_keys: the same for keys.
         reads_first: whether a token reads the state before it writes to it, by `one_token`.
         skips_hidden: whether zero keys and gates do not make a token as good as removed. With a
             ``key_mask`` tokens are then taken one by one, and hidden ones leave the state alone.
@@ -74,13 +77,16 @@ class StateCore(TakesGates):
     update: Callable[..., Any]
     chunks: Callable[..., tuple[Tensor, Any]] | None = None
     scale: float = 1.0
+    normalise_queries: bool = False
+    normalise_keys: bool = False
     reads_first: bool = False
     skips_hidden: bool = False
     shares_heads: bool = True
 
     def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys as the recurrence takes them, but for ``scale``."""
-        return q, k
+        q = unit_length(q) if self.normalise_queries else q
+        return q, unit_length(k) if self.normalise_keys else k
 
     def read(self, q: Tensor, state: Any, *gates: Tensor) -> Tensor:
         """The output of one token, (B, H, 1, E), from its query and the state after it."""
