@@ -18,7 +18,7 @@ from ..maths.masks import hide_keys
 from ..maths.shared_heads import for_every_query_head
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from .counted import counted_flops
-from .gates import TakesGates
+from .gates import TakesGates, by_token
 
 
 class StateCore(TakesGates):
@@ -161,6 +161,7 @@ class StateCore(TakesGates):
         gates: Mapping[str, Tensor | None],
     ) -> list[Tensor]:
         """Inputs of the recurrence beside a state."""
+        by_token(self.name, {**self.gates, **self.own_gates})
         q, k, v = widen(q), widen(k), widen(v)
         found = self._gates(q, k, key_mask, gates)
         q, k = self.prepare(q, k)

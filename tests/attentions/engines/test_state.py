@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -114,6 +115,18 @@ def test_a_gate_without_a_value_of_its_own_is_asked_for():
 
     with pytest.raises(ValueError, match=r"mine: log_decay is not given.*\(2, 4, 70\) is needed"):
         enter(Bare)(geometry())(*inputs())
+
+
+@pytest.mark.parametrize("shape", ["bn", "bnd", "bnh", "bgn"])
+def test_a_gate_whose_axes_are_not_those_of_a_token_of_a_head_is_refused(shape):
+    can = replace(CAN, gates={"log_decay": Gate(shape, high=0)})
+    core = enter(Fading, can)(
+        geometry(n=4)
+    )  # as many tokens as heads, so that torch would take one
+    core.gate_axes = {"g": 2}
+    gate = -torch.rand(core.gate_shape("log_decay", 2, 4))
+    with pytest.raises(TypeError, match=f"gate log_decay is declared as '{shape}'; axes .* bon if"):
+        core(*inputs(4), log_decay=gate)
 
 
 @pytest.mark.parametrize("sizes", [(4, 1, 8), (8,), (2, 3, 70), ()])
