@@ -12,12 +12,6 @@ CPU = torch.device("cpu")
 CAN = Capabilities(causal=True, cross=True, recurrent=True, masks=frozenset({"padding", "dense"}))
 
 
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-    registry.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-
-
 class Logistic(PairCore):
     tile = 16
 
