@@ -41,10 +41,10 @@ class KernelCore(Attention):
     torch.Size([1, 2, 5, 8])
 
     Feature maps see some tokens of some heads at a time, (..., n, D) in float32 or wider, and are
-    run again in the backward pass: they must be functions of their arguments and of settings, by
-    differentiable operators. Learned tensors reach them through `weights`, positions through
-    `places`. They return (..., n, F), or a tuple of parts whose products add up to the weight of a
-    pair: two parts side by side would be a copy.
+    run again in the backward pass: they must be functions of their arguments, which they leave as
+    they are, and of settings, by differentiable operators. Learned tensors reach them through
+    `weights`, positions through `places`. They return (..., n, F), or a tuple of parts whose
+    products add up to the weight of a pair: two parts side by side would be a copy.
 
     On a CPU, in eager mode and without a mask, tokens are taken tile by tile: intermediate results
     stay in the cache, and only sums over keys are kept for the backward pass. Everywhere else, and

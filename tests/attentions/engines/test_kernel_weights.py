@@ -174,3 +174,31 @@ def test_where_nothing_divides_nothing_does_by_tiles_by_the_formula_and_in_steps
     torch.testing.assert_close(plainly(core, *inputs), expected)
     mask = torch.ones(2, 100, dtype=torch.bool)
     torch.testing.assert_close(core.forward(*inputs, key_mask=mask), expected)
+
+
+class Affine(KernelCore):
+    """1 + phi(q) . phi(k): parts of different widths, one of which is constant."""
+
+    name = "affine"
+    capabilities = Capabilities(causal=True)
+    has_more = True
+
+    def phi_q(self, q):
+        ones = torch.ones_like(q[..., :1])
+        return (ones, q.exp()) if self.has_more else ones
+
+    def flops(self, shape):
+        return 0
+
+
+@pytest.mark.parametrize("has_more", [False, True])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_parts_may_be_of_different_widths_and_constant(is_causal, has_more, plainly):
+    core, inputs = Affine(placed(is_causal).geometry), tensors(100, 100, 100)
+    core.has_more, cotangent = has_more, torch.randn(2, H, 100, E)
+    outs = core(*inputs), plainly(core, *inputs)
+    ours, theirs = (gradients(out, core, inputs, cotangent.double()) for out in outs)
+    zeros = [torch.zeros_like(x) for x in inputs]
+    theirs = [zero if x is None else x for x, zero in zip(theirs, zeros, strict=True)]
+    for got, want in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(got, want)
