@@ -131,7 +131,18 @@ class KernelCore(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        return self._attend(q, k, v, self.weights(wide_dtype(q.dtype)), key_mask)
+        return self._attend(q, k, v, self._weights(q), key_mask)
+
+    def _weights(self, q: Tensor) -> Parts:
+        """`weights` for such queries; a TypeError for one that is not (H, ...)."""
+        found, heads = self.weights(wide_dtype(q.dtype)), q.shape[1]
+        for x in found:
+            if x.shape[:1] != (heads,):
+                raise TypeError(
+                    f"{self.name}: its method weights returns a tensor of shape {tuple(x.shape)}; "
+                    f"({heads}, ...) is needed, as after .expand({heads}, ...) if heads share it."
+                )
+        return found
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, weights: Parts, key_mask: Tensor | None
@@ -244,7 +255,7 @@ class KernelCore(Attention):
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         self._require_recurrent()
-        call = self._call(state.position, q, k, self.weights(wide_dtype(q.dtype)))
+        call = self._call(state.position, q, k, self._weights(q))
         with without_autocast(q.device.type):
             out, state = plain_causal(call, widen(q), widen(k), widen(v), state)
             return within_range(out, q.dtype), state

@@ -113,6 +113,23 @@ def test_learned_places_and_sums_are_refused(method):
     refused(core)
 
 
+@pytest.mark.parametrize("sizes", [(), (D,), (1, 1, D), (2 * H, 1, D)])
+def test_weights_are_of_heads(sizes):
+    """Tiles take some of the heads: other axes would be cut in their place, at some lengths."""
+
+    class Other(Placed):
+        def weights(self, dtype):
+            return (torch.ones(sizes, dtype=dtype),)
+
+    core, inputs = Other(placed(causal=True).geometry), tensors(3, 3, 3)
+    state = core.init_state(2, dtype=torch.double, device=torch.device("cpu"))
+    for call in (lambda: core(*inputs), lambda: core.step(*inputs, state)):
+        with pytest.raises(
+            TypeError, match=r"weights returns .* shape \(.*\); \(2, ...\) is needed"
+        ):
+            call()
+
+
 def test_what_is_learned_beside_the_engine_needs_no_weights():
     class Gained(Placed):
         def __init__(self, geometry):
