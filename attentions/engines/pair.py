@@ -239,7 +239,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
             return weights, lambda grad: grad.mul_(self.slope(weights))
         with torch.enable_grad():
             leaf = scores.requires_grad_()
-            own = self.weights(leaf.view_as(leaf))
+            own = self.weights(leaf.clone())  # which may be overwritten
         return own.detach().clone(), lambda grad: torch.autograd.grad(own, leaf, grad)[0]
 
     def init_state(

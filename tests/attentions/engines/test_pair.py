@@ -19,6 +19,11 @@ class Logistic(PairCore):
         return scores.sigmoid()
 
 
+class Overwriting(Logistic):
+    def weights(self, scores):
+        return scores.sigmoid_()
+
+
 class WithSlope(Logistic):
     def slope(self, weights):
         return weights * (1 - weights)
@@ -53,7 +58,7 @@ def test_the_example_of_the_docstring_runs():
         assert runner.run(test).attempted and not runner.failures
 
 
-@pytest.mark.parametrize("cls", [Logistic, WithSlope])
+@pytest.mark.parametrize("cls", [Logistic, Overwriting, WithSlope])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 def test_outputs_gradients_and_steps_are_those_of_all_pairs(cls, causal, kv_heads):
