@@ -157,8 +157,7 @@ class KernelCore(Attention):
             return self._grouped(q, k, v, weights, key_mask)
         call = self._call(0, q, k, weights)
         with without_autocast(q.device.type):
-            if not torch.compiler.is_compiling() and torch.is_grad_enabled():
-                self._refuse_other_learned(q, v, weights)
+            self._check_features(q, v, weights)
             if key_mask is not None or not _is_tiled(q, k, v, *weights):
                 return within_range(plain(call, q, k, v, key_mask), q.dtype)
             if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
@@ -166,11 +165,15 @@ class KernelCore(Attention):
             forward = causal.forward if self.geometry.causal else tiles.forward
             return forward(call, q, k, v)[0]
 
-    def _refuse_other_learned(self, q: Tensor, v: Tensor, weights: Parts) -> None:
-        """Raise a TypeError if features have gradients that go elsewhere than to `weights`.
+    def _check_features(self, q: Tensor, v: Tensor, weights: Parts) -> None:
+        """Find the features of one token, again whenever more or fewer parameters learn.
 
-        Tiles would drop them. One token shows it, again whenever more or fewer parameters learn.
+        Raises:
+            TypeError: they are not `feature_dim`, or have gradients that go elsewhere than to
+                `weights`, which tiles would drop.
         """
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return
         learned = sum(x.requires_grad for x in self.parameters())
         if self.__dict__.get("_learned") == learned:
             return
@@ -179,15 +182,24 @@ class KernelCore(Attention):
         inputs = *(x.detach() for x in weights), *self.places(0, 1, dtype, q.device)
         keys = as_parts(self.phi_k(q, *inputs))
         found = [*as_parts(self.phi_q(q, *inputs)), *keys]
+        keys = tuple(x.detach().mT for x in (keys if self.floor is None else keys[:1]))
         if self.combines:
-            keys = tuple(x.detach().mT for x in (keys if self.floor is None else keys[:1]))
             found += [x for side in self.combine(tuple(x @ v for x in keys), keys) for x in side]
+        self.check_width(sum(x.shape[-2] for x in keys))
         if any(x.requires_grad for x in found):
             raise TypeError(
                 f"{self.name} has learned tensors that its method weights does not return; "
                 "features are found tile by tile, and gradients reach what weights returns."
             )
         self.__dict__["_learned"] = learned
+
+    def check_width(self, found: int) -> None:
+        """Raise a TypeError unless so many features, over all parts, are `feature_dim`."""
+        if found != self.feature_dim:
+            raise TypeError(
+                f"{self.name}: phi_k returns {found} features, and feature_dim is "
+                f"{self.feature_dim}; set it in the constructor, as FLOPs and states need it."
+            )
 
     def _call(self, start: int, q: Tensor, k: Tensor, weights: Parts) -> tiles.Call:
         if self.geometry.causal:

@@ -212,10 +212,38 @@ class Affine(KernelCore):
 @pytest.mark.parametrize("is_causal", [False, True])
 def test_parts_may_be_of_different_widths_and_constant(is_causal, has_more, plainly):
     core, inputs = Affine(placed(is_causal).geometry), tensors(100, 100, 100)
-    core.has_more, cotangent = has_more, torch.randn(2, H, 100, E)
+    core.has_more, core.feature_dim = has_more, 1 + D * has_more
+    cotangent = torch.randn(2, H, 100, E)
     outs = core(*inputs), plainly(core, *inputs)
     ours, theirs = (gradients(out, core, inputs, cotangent.double()) for out in outs)
     zeros = [torch.zeros_like(x) for x in inputs]
     theirs = [zero if x is None else x for x, zero in zip(theirs, zeros, strict=True)]
     for got, want in zip(ours, theirs, strict=True):
         torch.testing.assert_close(got, want)
+
+
+def test_features_that_are_not_feature_dim_are_refused():
+    class Doubled(Placed):
+        def phi_q(self, q, scale, place):
+            return torch.cat(super().phi_q(q, scale, place) * 2, dim=-1)
+
+    said = f"phi_k returns {4 * D} features, and feature_dim is {2 * D}; set it in the constructor"
+    for is_causal in (False, True):
+        core, inputs = Doubled(placed(is_causal).geometry).double(), tensors(100, 100, 100)
+        with pytest.raises(TypeError, match=said):
+            core(*inputs)
+    state = core.init_state(2, dtype=torch.double, device=torch.device("cpu"))
+    with torch.no_grad(), pytest.raises(TypeError, match=said):
+        core.step(*inputs, state)
+
+
+def test_nothing_stands_in_for_a_sum_of_weights_that_is_zero(plainly):
+    class Bare(Placed):
+        eps = 0.0
+
+    core, (q, k, v) = Bare(placed(True).geometry).double(), tensors(100, 100, 100)
+    q = torch.cat((-q[:, :, :9].abs(), q[:, :, 9:]), dim=2)  # features of the first are all zero
+    state = core.init_state(2, dtype=torch.double, device=torch.device("cpu"))
+    with torch.no_grad():
+        for out in (core(q, k, v), plainly(core, q, k, v), core.step(q, k, v, state)[0]):
+            assert out[:, :, :9].isnan().all()
