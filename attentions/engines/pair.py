@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..base import CallShape
-from ..checks import whole
+from ..checks import equal_lengths, whole
 from ..maths.cache import room_for, write
 from ..maths.masks import allowed_pairs, near_pairs
 from ..maths.shared_heads import KeepsKeysAndValues
@@ -65,6 +65,8 @@ class Attend:
         ``chosen``, broadcasting to (B, H, N, blocks), hides keys outside of the chosen blocks.
         """
         sink = self.core.sink()
+        if sink is not None and not self.core.softmax:
+            raise TypeError(f"{self.core.name}: sink has no form without softmax = True.")
         return tiled_pairs(
             widen(q),
             widen(k),
@@ -208,6 +210,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         allowed = allowed_pairs(self.name, q, k, causal=False, key_mask=key_mask, mask=mask)
         window = self.window
         if window is not None and key_mask is not None and allowed is not None:
+            equal_lengths(self.name, q, k, "a window under a key_mask")
             allowed, window = allowed & near_pairs(key_mask, window), None
         tiling = Tiling(
             query_len=q.shape[2],
@@ -227,7 +230,20 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     def _sums(self, q: Tensor, gates: list[Tensor]) -> Tensor | None:
         """g_1 + ... + g_i, (B, H, N), in float64: differences of long sums are small."""
         g = self.log_decay(*gates)
+        if g is not None and not self.geometry.causal:
+            raise TypeError(
+                f"{self.name}: log_decay has no bidirectional form; build with causal=True, and "
+                "claim bidirectional=False."
+            )
         return None if g is None else g.expand(q.shape[:3]).double().cumsum(dim=-1)
+
+    @property
+    def _decays(self) -> bool:
+        """True if scores decay: by a gate that these hyperparameters keep, or by another rule."""
+        claimed = self.capabilities.gates.values()
+        if any(gate.is_log_decay for gate in claimed):
+            return any(gate.is_log_decay for gate in self.gates.values())
+        return type(self).log_decay is not PairCore.log_decay
 
     def pullback(self, scores: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Weights of a tile, and what turns their gradients into those of its scores.
@@ -261,9 +277,8 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         heads = (batch_size, num_kv_heads or g.num_kv_heads, room)
         widths = (g.head_dim, g.value_dim)
         k, v = (torch.zeros(*heads, width, dtype=dtype, device=device) for width in widths)
-        decays = any(gate.is_log_decay for gate in self.gates.values())
         sizes = (batch_size, g.num_heads, room)
-        sums = torch.zeros(sizes, dtype=torch.double, device=device) if decays else None
+        sums = torch.zeros(sizes, dtype=torch.double, device=device) if self._decays else None
         kept = None
         if self.kept_gate is not None:
             shape = self.gate_shape(self.kept_gate, batch_size, room)

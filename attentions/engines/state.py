@@ -46,7 +46,7 @@ class StateCore(TakesGates):
     ... )
     ... class Fading(StateCore):
     ...     def learned_gates(self, k):
-    ...         return {"log_decay": torch.full((self.geometry.num_heads,), -0.1)}
+    ...         return {"log_decay": k.new_full((self.geometry.num_heads,), -0.1)}
     ...
     ...     def update(self, state, k, v, log_decay):
     ...         return log_decay.exp() * state + k.mT @ v
@@ -200,6 +200,12 @@ class StateCore(TakesGates):
             else:
                 out, state = self._unless_hidden(kept[:, t], q_t, k_t, v_t, state, *gates_t)
             outputs.append(out)
+        sizes = (*q.shape[:2], 1, v.shape[-1])
+        if outputs[0].shape != sizes:
+            raise TypeError(
+                f"{self.name}: a token's output is of shape {tuple(outputs[0].shape)}; (B, H, 1, "
+                f"E) is needed, {sizes}."
+            )
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), state
 
     def _unless_hidden(

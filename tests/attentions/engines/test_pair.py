@@ -1,11 +1,12 @@
 """`PairCore`: a mechanism that gives weights from scores gets all else."""
 
 import doctest
+from types import MappingProxyType
 
 import pytest
 import torch
 
-from attentions import Capabilities, Geometry, PairCore, register_attention, registry
+from attentions import Capabilities, Gate, Geometry, PairCore, register_attention, registry
 from tests.attentions.calls import built, in_steps
 
 CPU = torch.device("cpu")
@@ -88,6 +89,61 @@ def test_masks_hide_keys_and_pairs():
     out = core(q, k, v, key_mask=key_mask, mask=mask)
     torch.testing.assert_close(out, explicit(q, k, v, kept))
     assert not out[0].any()
+
+
+class Fixed(PairCore):
+    """Softmax with a decay that is not a gate."""
+
+    softmax = True
+
+    def log_decay(self):
+        return -torch.arange(1.0, 5.0)[:, None] / 4
+
+
+class OwnDecay(PairCore):
+    softmax = True
+    own_gates = MappingProxyType({"g": Gate("bhn", high=0)})
+
+    def learned_gates(self, k):
+        return {"g": -torch.arange(1.0, 5.0) / 4}
+
+    def log_decay(self, g):
+        return g
+
+
+@pytest.mark.parametrize("cls", [Fixed, OwnDecay])
+def test_a_decay_that_no_call_gives_is_remembered_by_the_state(cls):
+    core, (q, k, v) = enter(cls)(geometry(True)), inputs()
+    places = torch.arange(50)
+    past = places[:, None] - places
+    scores = q @ k.mT / 8**0.5 - past * torch.arange(1.0, 5.0).double()[:, None, None] / 4
+    expected = scores.masked_fill(past < 0, -torch.inf).softmax(-1) @ v
+    torch.testing.assert_close(core(q, k, v), expected)
+    with torch.no_grad():
+        out, _ = in_steps(core, (q, k, v), (20, 1, 29))
+    torch.testing.assert_close(out, expected)
+    with pytest.raises(TypeError, match="log_decay has no bidirectional form"):
+        cls(geometry(False))(q, k, v)
+
+
+def test_what_has_no_form_is_refused():
+    class Sunk(Logistic):
+        def sink(self):
+            return torch.zeros(4)
+
+    class Near(Logistic):
+        window = 3
+
+    enter(Logistic)
+    q, k, v = inputs()
+    with pytest.raises(TypeError, match="sink has no form without softmax"):
+        Sunk(geometry(False))(q, k, v)
+    core, key_mask = Near(geometry(False)), torch.ones(2, 9, dtype=torch.bool)
+    core(q, k[:, :, :9], v[:, :, :9])
+    with pytest.raises(
+        ValueError, match=r"50 queries and 9 keys .* a window under a key_mask needs"
+    ):
+        core(q, k[:, :, :9], v[:, :, :9], key_mask=key_mask)
 
 
 def test_neither_weights_nor_softmax_is_said():
