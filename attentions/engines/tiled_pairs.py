@@ -87,12 +87,14 @@ def tiled_pairs(
 
 
 def _needs_autograd(how: Weights, q: Tensor) -> bool:
-    """Whether weights have gradients of their own, or a derivative that no compiler traces."""
-    if how.softmax or not torch.is_grad_enabled():
+    """Whether weights have derivatives of their own, or one that no compiler traces."""
+    is_compiled = torch.compiler.is_compiling()
+    if how.softmax or (is_compiled and not torch.is_grad_enabled()):
         return False
-    if torch.compiler.is_compiling() and not how.has_slope:
+    if is_compiled and not how.has_slope:
         return True
-    return how.weights(q.new_zeros(1, q.shape[1], 1, 1)).requires_grad
+    found = how.weights(q.new_zeros(1, q.shape[1], 1, 1))
+    return found.requires_grad or (not is_compiled and is_transformed(found))
 
 
 def plain_pairs(
@@ -216,6 +218,11 @@ class _Tiled(Function):
         *tensors, ctx.block, ctx.tiling, ctx.how = inputs
         ctx.save_for_backward(*tensors, *output)
         ctx.mark_non_differentiable(*(x for x in output[1:] if x is not None))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Any, None]:
+        """None of them is mapped over, or they would not be here."""
+        return _Tiled.apply(*inputs), None  # type: ignore[no-untyped-call]
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:

@@ -207,6 +207,35 @@ def test_compiled_code_gives_the_gradients_of_eager_code(cls):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("cls", [Learned, LearnedWithSlope])
+@pytest.mark.parametrize("with_grad", [False, True])
+def test_transforms_of_what_weights_learn_follow_it(cls, with_grad):
+    tensors, core = [x.detach() for x in inputs()], enter(cls)(geometry(True))
+    bias = core.bias.detach()
+
+    def mixed(bias):
+        return torch.func.functional_call(core, {"bias": bias}, tuple(tensors))
+
+    step = 1e-6
+    with torch.set_grad_enabled(with_grad):
+        several = torch.stack((bias, 2 * bias))
+        mapped = torch.func.vmap(mixed)(several)
+        torch.testing.assert_close(mapped, torch.stack([mixed(one) for one in several]))
+        _, tangent = torch.func.jvp(mixed, (bias,), (torch.ones_like(bias),))
+        expected = (mixed(bias + step) - mixed(bias - step)) / (2 * step)
+        torch.testing.assert_close(tangent, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "fox", "topk", "moba"])
+def test_a_transform_of_something_else_leaves_tiles_as_they_are(name):
+    settings = {"topk": {"k": 3}, "moba": {"block_size": 2, "top_k": 2}}.get(name, {})
+    core, factors = built(name, True, seq_len=11, **settings), torch.tensor([1.0, 2.0]).double()
+    core.tile = 2
+    tensors = torch.randn(3, 2, 2, 11, 4, dtype=torch.double).unbind()
+    mapped = torch.func.vmap(lambda factor: factor * core(*tensors))(factors)
+    torch.testing.assert_close(mapped, factors[:, None, None, None, None] * core(*tensors))
+
+
 SETTINGS = {"nsa": {"block_size": 4, "num_blocks": 3, "window": 3}, "topk": {"k": 3}}
 
 
