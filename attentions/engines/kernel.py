@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..base import Attention, CallShape, Geometry
-from ..inputs import is_eager_cpu
+from ..inputs import is_eager_cpu, is_transformed
 from ..kernel import causal, tiles
 from ..kernel.derivatives import Parts, as_parts
 from ..kernel.plain import KernelState, plain, plain_causal
@@ -174,7 +174,7 @@ class KernelCore(Attention):
         """
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return
-        learned = sum(x.requires_grad for x in self.parameters())
+        learned = sum(_is_followed(x) for x in self.parameters())
         if self.__dict__.get("_learned") == learned:
             return
         dtype, heads = wide_dtype(q.dtype), q.shape[1]
@@ -186,7 +186,7 @@ class KernelCore(Attention):
         if self.combines:
             found += [x for side in self.combine(tuple(x @ v for x in keys), keys) for x in side]
         self.check_width(sum(x.shape[-2] for x in keys))
-        if any(x.requires_grad for x in found):
+        if any(_is_followed(x) for x in found):
             raise TypeError(
                 f"{self.name} has learned tensors that its method weights does not return; "
                 "features are found tile by tile, and gradients reach what weights returns."
@@ -293,6 +293,11 @@ class KernelCore(Attention):
         has_pairs = type(self).pairs is not KernelCore.pairs
         pair_dim = shape.head_dim if has_pairs else self.feature_dim
         return self.map_flops(shape) + causal.causal_flops(shape, self.feature_dim, pair_dim)
+
+
+def _is_followed(x: Tensor) -> bool:
+    """Whether autograd or a transform follows what is done with a tensor."""
+    return x.requires_grad or is_transformed(x)
 
 
 def _is_tiled(*tensors: Tensor) -> bool:

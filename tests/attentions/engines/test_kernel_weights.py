@@ -1,5 +1,7 @@
 """A core with learned weights and places: its features, its state, and what has no causal form."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -159,7 +161,13 @@ def test_a_learned_module_in_a_feature_map_is_refused():
         def phi_q(self, q, place):
             return super().phi_q(q, self.map(q).exp(), place)
 
-    refused(Mapped(placed().geometry))
+    core = Mapped(placed().geometry)
+    refused(core)
+    weights = {name: x.detach() for name, x in core.named_parameters()}
+    call = partial(torch.func.functional_call, core, args=tuple(tensors(100, 100, 100)))
+    call(weights)  # which does not learn
+    with pytest.raises(TypeError, match="learned tensors that its method weights does not return"):
+        torch.func.jvp(call, (weights,), (weights,))
 
 
 @pytest.mark.parametrize("attribute", ["eps_on_mean", "joint_heads", "floor"])
