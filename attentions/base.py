@@ -192,9 +192,9 @@ class Attention(Mechanism):
         check_heads(self.name, self.geometry, self.capabilities.dtypes, q, k, v)
         equal_lengths(self.name, q, k, "a step")
 
-    def _empty_state_like(self, q: Tensor, k: Tensor) -> Any:
-        """The state that the first step of such tokens needs, without its memory."""
-        return self.init_state(q.shape[0], dtype=q.dtype, device=torch.device("meta"))
+    def _empty_state_like(self, q: Tensor, k: Tensor, device: torch.device) -> Any:
+        """The state that the first step of such tokens needs."""
+        return self.init_state(q.shape[0], dtype=q.dtype, device=device)
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor | None:
         """The same function in its slow, obvious form, for checking `forward`; None if not given.

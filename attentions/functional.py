@@ -61,7 +61,8 @@ def mix(
         v: values, of as many heads as the keys.
         is_causal: whether query i sees keys 0..i only.
         scale: factor of the scores, for a mechanism whose constructor takes one. None is the
-            constructor's default: head_dim^(-1/2), but 1 for rwkv6 and log_linear.
+            mechanism's own: head_dim^(-1/2), but 1 for rwkv6 and log_linear, whose papers have no
+            factor.
         key_mask: (B, M), False hides a key.
         enable_gqa: whether query heads share heads of keys and values.
         initial_state: what earlier tokens left behind, from a call with ``return_state``.
@@ -171,7 +172,7 @@ def _geometry(
         num_kv_heads=k.shape[1],
         head_dim=q.shape[3],
         value_dim=v.shape[3],
-        seq_len=max(q.shape[2], k.shape[2], room) if seq_len is None else seq_len,
+        seq_len=(room or max(q.shape[2], k.shape[2])) if seq_len is None else seq_len,
         causal=is_causal,
         **({} if grid is None else {"grid": grid}),
     )

@@ -1,7 +1,6 @@
 """Checks before a core's `step` and `init_state`, and the keywords that an engine's core claims.
 
-A step looks at nothing but its tokens. Only where it fails is the state compared with the core's
-own, so that the error says what is wrong with it.
+A step compares its state with the core's own: torch would broadcast one of another batch.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from torch import Tensor
 
 from .checks import whole
 from .inputs import DTYPES, check_devices
+from .precision import is_autocast
 from .signatures import keywords_of, refuse_unknown
 
 
 def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[..., Any]:
-    """Check the tokens before a core's `step`, and the state if the step fails."""
+    """Check the tokens and the state before a core's `step`."""
     takes = keywords_of(step)
 
     @functools.wraps(step)
@@ -33,19 +33,8 @@ def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[...
         if gates:
             refuse_unknown(self.name, gates, takes, where=" for a step")
             check_devices(self.name, q, gates)
-        if not isinstance(state, Tensor | tuple):  # sums would take None or 0 for an empty one
-            _refuse_another_state(self, q, k, state)
-        try:
-            out, after = step(self, q, k, v, state, **gates)
-        except (AttributeError, LookupError, RuntimeError, TypeError) as error:
-            _refuse_another_state(self, q, k, state, error)
-            raise
-        if out.shape[0] != q.shape[0]:
-            raise ValueError(
-                f"{self.name}: the state is of a batch of {out.shape[0]}, and the tokens are of "
-                f"one of {q.shape[0]}."
-            )
-        return out, after
+        _refuse_another_state(self, q, k, state)
+        return step(self, q, k, v, state, **gates)
 
     return checked
 
@@ -70,21 +59,41 @@ def with_checked_sizes(init_state: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def _refuse_another_state(
-    core: Any, q: Tensor, k: Tensor, state: Any, error: Exception | None = None
-) -> None:
-    """Raise a ValueError that says how a state differs from the core's own, if it does."""
-    why = what_is_wrong(state, core._empty_state_like(q, k), q.dtype, q.device)
+def _refuse_another_state(core: Any, q: Tensor, k: Tensor, state: Any) -> None:
+    """Raise a ValueError that says how a state differs from the core's own, if it does.
+
+    The core remembers the last kind that it took: to make an empty one takes as long as a step.
+    """
+    kind = (q.shape[0], k.shape[1], q.dtype, q.device, _kind(state))
+    if core.__dict__.get("_takes_state") == kind:
+        return
+    try:
+        own = core._empty_state_like(q, k, torch.device("meta"))  # it takes no memory
+    except RuntimeError:  # it begins with a tensor of the core's, which is elsewhere
+        own = core._empty_state_like(q, k, q.device)
+    why = what_is_wrong(state, own, q.dtype, q.device)
     if why is not None:
-        raise ValueError(f"{core.name}: {why}.") from error
+        raise ValueError(f"{core.name}: {why}.")
+    if not is_autocast(q.device.type):
+        core.__dict__["_takes_state"] = kind
+
+
+def _kind(state: Any) -> Any:
+    """All of a state but its numbers."""
+    if isinstance(state, Tensor):
+        return state.shape, state.dtype, state.device
+    return (type(state), *map(_kind, state)) if isinstance(state, tuple) else type(state)
 
 
 def what_is_wrong(state: Any, own: Any, dtype: torch.dtype, device: torch.device) -> str | None:
     """How a state differs from a mechanism's own, in words; None if it does not.
 
+    Under autocast the dtype may be another, since torch casts there.
+
     Args:
         state: what was given.
-        own: an empty one for such tokens; its device does not matter.
+        own: an empty one for such tokens; its device does not matter. An axis of size 0 grows with
+            the tokens: any size will do.
         dtype: of the tokens.
         device: of the tokens.
     """
@@ -93,27 +102,34 @@ def what_is_wrong(state: Any, own: Any, dtype: torch.dtype, device: torch.device
             f"state is of type {type(state).__name__}; a {type(own).__name__} is needed, as "
             "init_state or the step before gave it"
         )
-    given = dict(_tensors(state))
-    for name, like in _tensors(own):
-        x = given.get(name)
-        if x is None or (x.shape, x.dtype, x.device) != (like.shape, like.dtype, device):
+    given, wanted = dict(_tensors(state)), dict(_tensors(own))
+    is_cast = is_autocast(device.type)
+    for name in wanted | given:
+        x, like = given.get(name), wanted.get(name)
+        if x is None or like is None or x.device != device or not _is_like(x, like, is_cast):
             said = "missing" if x is None else _described(x, x.device)
-            return (
-                f"state{name} is {said}; tokens of {dtype} on {device} need "
-                f"{_described(like, device)}"
-            )
+            needed = "none" if like is None else _described(like, device)
+            return f"state{name} is {said}; tokens of {dtype} on {device} need {needed}"
     return None
 
 
-def _tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
+def _is_like(x: Tensor, like: Tensor, is_cast: bool) -> bool:
+    """Whether a tensor has the sizes of another, those of its empty axes aside, and its dtype."""
+    if x.shape != like.shape:
+        sizes = zip(x.shape, like.shape, strict=False)
+        if x.dim() != like.dim() or any(size not in (0, has) for has, size in sizes):
+            return False
+    return is_cast or x.dtype == like.dtype
+
+
+def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors of a state, with the names of their fields."""
     if isinstance(state, Tensor):
-        yield "", state
+        yield name, state
     elif isinstance(state, tuple):
         fields = getattr(state, "_fields", range(len(state)))
         for field, x in zip(fields, state, strict=True):
-            if isinstance(x, Tensor):
-                yield f".{field}", x
+            yield from _tensors(x, f"{name}.{field}")
 
 
 def _described(x: Tensor, device: torch.device) -> str:

@@ -96,8 +96,9 @@ class ByFla(TakesGates):
         tensors |= row.more(self, tensors) if row.more else {}
         core: Any = self
         both = row.normalises and core.normalise_queries and core.normalise_keys
-        if isinstance(self, StateCore) and type(self).prepare is not StateCore.prepare and not both:
-            prepared = self.prepare(widen(tensors["q"]), widen(tensors["k"]))
+        some = isinstance(self, StateCore) and (core.normalise_queries or core.normalise_keys)
+        if some and not both:
+            prepared = core.prepare(widen(tensors["q"]), widen(tensors["k"]))
             tensors["q"], tensors["k"] = (x.to(q.dtype) for x in prepared)
         given: dict[str, Any] = {"use_qk_l2norm_in_kernel": True} if both else {}
         for argument, name in row.arguments.items():

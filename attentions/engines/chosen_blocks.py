@@ -193,6 +193,11 @@ class _ByBlock(Function):
         ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Any, None]:
+        """None of them is mapped over, or they would not be here."""
+        return _ByBlock.apply(*inputs), None  # type: ignore[no-untyped-call]
+
+    @staticmethod
     def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         q, k, v, chosen, out, peaks, inverses = ctx.saved_tensors
         if torch.is_grad_enabled():

@@ -108,6 +108,11 @@ class _AttendToChosen(Function):
         ctx.save_for_backward(*tensors)
 
     @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Any, None]:
+        """None of them is mapped over, or they would not be here."""
+        return _AttendToChosen.apply(*inputs), None  # type: ignore[no-untyped-call]
+
+    @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, chosen, seen = ctx.saved_tensors
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():

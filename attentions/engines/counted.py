@@ -6,10 +6,12 @@ import copy
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..base import Attention, CallShape, Mechanism
 from ..maths.chunks import CHUNK
+from .gates import TakesGates
 
 
 def counted_flops(core: Mechanism, shape: CallShape) -> int:
@@ -38,7 +40,18 @@ def _dry_run(core: Mechanism, shape: CallShape, num_tokens: int) -> int:
             widths = (g.head_dim, g.head_dim, g.value_dim)
             sizes = [(1, h, num_tokens, d) for h, d in zip(heads, widths, strict=True)]
         tokens = [torch.empty(size, device="meta") for size in sizes]
+        gates = _asked_for(dry, tokens[1], num_tokens) if isinstance(dry, TakesGates) else {}
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            dry(*tokens)
+            dry(*tokens, **gates)
         known[key] = counter.get_total_flops()
     return known[key]
+
+
+def _asked_for(core: TakesGates, k: Tensor, num_tokens: int) -> dict[str, Tensor]:
+    """Gates that the core has no values of its own for."""
+    with torch.no_grad():
+        learned = core.learned_gates(k)
+    shapes = {
+        name: core.gate_shape(name, 1, num_tokens) for name in core.gates if name not in learned
+    }
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}

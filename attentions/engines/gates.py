@@ -77,6 +77,16 @@ class TakesGates(Attention):
         return found
 
 
+def by_token(mechanism: str, gates: Mapping[str, Gate]) -> None:
+    """Raise a TypeError unless gates can be given to a formula token by token, of all heads."""
+    for name, gate in gates.items():
+        if gate.shape[:3] not in ("bhn", "bon"):
+            raise TypeError(
+                f"{mechanism}: its gate {name} is declared as {gate.shape!r}; axes that begin with "
+                "bhn are needed, or with bon if all heads share one."
+            )
+
+
 def _for_all_heads(x: Tensor | None, shape: str, sizes: Sequence[int]) -> Tensor | None:
     """A gate with its axis of one head for all, which a call may leave out."""
     if not isinstance(x, Tensor) or "o" not in shape or x.dim() != len(shape) - 1:

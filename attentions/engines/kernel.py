@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..base import Attention, CallShape, Geometry
-from ..inputs import is_eager_cpu
+from ..inputs import is_eager_cpu, is_transformed
 from ..kernel import causal, tiles
 from ..kernel.derivatives import Parts, as_parts
 from ..kernel.plain import KernelState, plain, plain_causal
@@ -41,10 +41,10 @@ class KernelCore(Attention):
     torch.Size([1, 2, 5, 8])
 
     Feature maps see some tokens of some heads at a time, (..., n, D) in float32 or wider, and are
-    run again in the backward pass: they must be functions of their arguments and of settings, by
-    differentiable operators. Learned tensors reach them through `weights`, positions through
-    `places`. They return (..., n, F), or a tuple of parts whose products add up to the weight of a
-    pair: two parts side by side would be a copy.
+    run again in the backward pass: they must be functions of their arguments, which they leave as
+    they are, and of settings, by differentiable operators. Learned tensors reach them through
+    `weights`, positions through `places`. They return (..., n, F), or a tuple of parts whose
+    products add up to the weight of a pair: two parts side by side would be a copy.
 
     On a CPU, in eager mode and without a mask, tokens are taken tile by tile: intermediate results
     stay in the cache, and only sums over keys are kept for the backward pass. Everywhere else, and
@@ -131,7 +131,18 @@ class KernelCore(Attention):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        return self._attend(q, k, v, self.weights(wide_dtype(q.dtype)), key_mask)
+        return self._attend(q, k, v, self._weights(q), key_mask)
+
+    def _weights(self, q: Tensor) -> Parts:
+        """`weights` for such queries; a TypeError for one that is not (H, ...)."""
+        found, heads = self.weights(wide_dtype(q.dtype)), q.shape[1]
+        for x in found:
+            if x.shape[:1] != (heads,):
+                raise TypeError(
+                    f"{self.name}: its method weights returns a tensor of shape {tuple(x.shape)}; "
+                    f"({heads}, ...) is needed, as after .expand({heads}, ...) if heads share it."
+                )
+        return found
 
     def _attend(
         self, q: Tensor, k: Tensor, v: Tensor, weights: Parts, key_mask: Tensor | None
@@ -139,17 +150,14 @@ class KernelCore(Attention):
         """`forward` with these `weights`. A query whose keys are all hidden gets zeros.
 
         Raises:
-            TypeError: a causal form that does not exist, or a learned tensor without `weights`.
+            TypeError: a causal form that does not exist, or a learned tensor that `weights` does
+                not return.
         """
-        if not weights and self._features_learn(q):
-            raise TypeError(
-                f"{self.name} has learned parameters, and none comes from its method weights; "
-                "features are found tile by tile, and gradients reach what weights returns."
-            )
         if q.shape[1] != k.shape[1]:
             return self._grouped(q, k, v, weights, key_mask)
         call = self._call(0, q, k, weights)
         with without_autocast(q.device.type):
+            self._check_features(q, v, weights)
             if key_mask is not None or not _is_tiled(q, k, v, *weights):
                 return within_range(plain(call, q, k, v, key_mask), q.dtype)
             if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *weights)):
@@ -157,18 +165,41 @@ class KernelCore(Attention):
             forward = causal.forward if self.geometry.causal else tiles.forward
             return forward(call, q, k, v)[0]
 
-    def _features_learn(self, q: Tensor) -> bool:
-        """Whether the core has learned tensors itself, or a feature map reads those of a module."""
-        if any(True for _ in self.parameters(recurse=False)):
-            return True
-        if torch.compiler.is_compiling() or not any(x.requires_grad for x in self.parameters()):
-            return False
-        dtype = wide_dtype(q.dtype)
-        token = q.new_zeros(1, self.geometry.num_heads, 1, q.shape[-1], dtype=dtype)
-        places = self.places(0, 1, dtype, q.device)
-        with torch.enable_grad():
-            maps = (phi(token, *places) for phi in (self.phi_q, self.phi_k))
-            return any(x.requires_grad for parts in maps for x in as_parts(parts))
+    def _check_features(self, q: Tensor, v: Tensor, weights: Parts) -> None:
+        """Find the features of one token, again whenever more or fewer parameters learn.
+
+        Raises:
+            TypeError: they are not `feature_dim`, or have gradients that go elsewhere than to
+                `weights`, which tiles would drop.
+        """
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return
+        learned = sum(_is_followed(x) for x in self.parameters())
+        if self.__dict__.get("_learned") == learned:
+            return
+        dtype, heads = wide_dtype(q.dtype), q.shape[1]
+        q, v = (x.new_zeros(1, heads, 1, x.shape[-1], dtype=dtype) for x in (q, v))
+        inputs = *(x.detach() for x in weights), *self.places(0, 1, dtype, q.device)
+        keys = as_parts(self.phi_k(q, *inputs))
+        found = [*as_parts(self.phi_q(q, *inputs)), *keys]
+        keys = tuple(x.detach().mT for x in (keys if self.floor is None else keys[:1]))
+        if self.combines:
+            found += [x for side in self.combine(tuple(x @ v for x in keys), keys) for x in side]
+        self.check_width(sum(x.shape[-2] for x in keys))
+        if any(_is_followed(x) for x in found):
+            raise TypeError(
+                f"{self.name} has learned tensors that its method weights does not return; "
+                "features are found tile by tile, and gradients reach what weights returns."
+            )
+        self.__dict__["_learned"] = learned
+
+    def check_width(self, found: int) -> None:
+        """Raise a TypeError unless so many features, over all parts, are `feature_dim`."""
+        if found != self.feature_dim:
+            raise TypeError(
+                f"{self.name}: phi_k returns {found} features, and feature_dim is "
+                f"{self.feature_dim}; set it in the constructor, as FLOPs and states need it."
+            )
 
     def _call(self, start: int, q: Tensor, k: Tensor, weights: Parts) -> tiles.Call:
         if self.geometry.causal:
@@ -236,7 +267,7 @@ class KernelCore(Attention):
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         self._require_recurrent()
-        call = self._call(state.position, q, k, self.weights(wide_dtype(q.dtype)))
+        call = self._call(state.position, q, k, self._weights(q))
         with without_autocast(q.device.type):
             out, state = plain_causal(call, widen(q), widen(k), widen(v), state)
             return within_range(out, q.dtype), state
@@ -262,6 +293,11 @@ class KernelCore(Attention):
         has_pairs = type(self).pairs is not KernelCore.pairs
         pair_dim = shape.head_dim if has_pairs else self.feature_dim
         return self.map_flops(shape) + causal.causal_flops(shape, self.feature_dim, pair_dim)
+
+
+def _is_followed(x: Tensor) -> bool:
+    """Whether autograd or a transform follows what is done with a tensor."""
+    return x.requires_grad or is_transformed(x)
 
 
 def _is_tiled(*tensors: Tensor) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..base import CallShape
-from ..checks import whole
+from ..checks import equal_lengths, whole
 from ..maths.cache import room_for, write
 from ..maths.masks import allowed_pairs, near_pairs
 from ..maths.shared_heads import KeepsKeysAndValues
@@ -65,6 +65,8 @@ class Attend:
         ``chosen``, broadcasting to (B, H, N, blocks), hides keys outside of the chosen blocks.
         """
         sink = self.core.sink()
+        if sink is not None and not self.core.softmax:
+            raise TypeError(f"{self.core.name}: sink has no form without softmax = True.")
         return tiled_pairs(
             widen(q),
             widen(k),
@@ -127,8 +129,9 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     True
 
     Tiles are computed again in the backward pass, so memory is linear in N. All pairs are kept for
-    gradients of gradients, under transforms such as `torch.func.vmap`, and where `weights` reads
-    learned tensors. A query whose keys are all hidden gets zeros.
+    gradients of gradients, under transforms such as `torch.func.vmap`, where `weights` reads
+    learned tensors, and in compiled code without a `slope`. A query whose keys are all hidden gets
+    zeros.
 
     Attributes:
         softmax: weights are exp(s) over their sum, found relative to the largest score; `weights`
@@ -153,6 +156,11 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     def slope(self, weights: Tensor) -> Tensor:
         """w'(s) from w(s), which saves the time that autograd takes in each tile; if given."""
         raise NotImplementedError(f"{self.name} gives no slope.")
+
+    @property
+    def has_slope(self) -> bool:
+        """True for a core that gives `slope`."""
+        return type(self).slope is not PairCore.slope
 
     def log_decay(self, *gates: Tensor) -> Tensor | None:
         """Log decay that a token adds to scores of later queries with earlier keys, (B, H, N)."""
@@ -202,6 +210,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         allowed = allowed_pairs(self.name, q, k, causal=False, key_mask=key_mask, mask=mask)
         window = self.window
         if window is not None and key_mask is not None and allowed is not None:
+            equal_lengths(self.name, q, k, "a window under a key_mask")
             allowed, window = allowed & near_pairs(key_mask, window), None
         tiling = Tiling(
             query_len=q.shape[2],
@@ -221,19 +230,32 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     def _sums(self, q: Tensor, gates: list[Tensor]) -> Tensor | None:
         """g_1 + ... + g_i, (B, H, N), in float64: differences of long sums are small."""
         g = self.log_decay(*gates)
+        if g is not None and not self.geometry.causal:
+            raise TypeError(
+                f"{self.name}: log_decay has no bidirectional form; build with causal=True, and "
+                "claim bidirectional=False."
+            )
         return None if g is None else g.expand(q.shape[:3]).double().cumsum(dim=-1)
+
+    @property
+    def _decays(self) -> bool:
+        """True if scores decay: by a gate that these hyperparameters keep, or by another rule."""
+        claimed = self.capabilities.gates.values()
+        if any(gate.is_log_decay for gate in claimed):
+            return any(gate.is_log_decay for gate in self.gates.values())
+        return type(self).log_decay is not PairCore.log_decay
 
     def pullback(self, scores: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Weights of a tile, and what turns their gradients into those of its scores.
 
         The weights may be set to 0 at hidden pairs between the two; `slope` may overwrite them.
         """
-        if type(self).slope is not PairCore.slope:
+        if self.has_slope:
             weights = self.weights(scores)
             return weights, lambda grad: grad.mul_(self.slope(weights))
         with torch.enable_grad():
             leaf = scores.requires_grad_()
-            own = self.weights(leaf.view_as(leaf))
+            own = self.weights(leaf.clone())  # which may be overwritten
         return own.detach().clone(), lambda grad: torch.autograd.grad(own, leaf, grad)[0]
 
     def init_state(
@@ -255,9 +277,8 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         heads = (batch_size, num_kv_heads or g.num_kv_heads, room)
         widths = (g.head_dim, g.value_dim)
         k, v = (torch.zeros(*heads, width, dtype=dtype, device=device) for width in widths)
-        decays = any(gate.is_log_decay for gate in self.gates.values())
         sizes = (batch_size, g.num_heads, room)
-        sums = torch.zeros(sizes, dtype=torch.double, device=device) if decays else None
+        sums = torch.zeros(sizes, dtype=torch.double, device=device) if self._decays else None
         kept = None
         if self.kept_gate is not None:
             shape = self.gate_shape(self.kept_gate, batch_size, room)

@@ -16,6 +16,7 @@ from ..maths.delta_rule import unit_triangular_inverse
 from ..maths.masks import allowed_pairs
 from ..maths.shared_heads import for_every_query_head
 from ..precision import wide_dtype, widen, within_range, without_autocast
+from .gates import by_token
 from .pair import PairCore, PairState
 
 
@@ -128,6 +129,7 @@ class PastCore(PairCore):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs, and keys and values of all tokens; ``sums`` are those of the past as well."""
         start, outputs = past[0].shape[2], []
+        by_token(self.name, {**self.gates, **self.own_gates})
         q = q * q.shape[-1] ** -0.5
         rows = [gate.to(q.dtype).expand(-1, *q.shape[1:3], *gate.shape[3:]) for gate in gates]
         for first in range(0, q.shape[2], self.chunk):

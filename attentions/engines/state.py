@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..base import CallShape
+from ..base import CallShape, map_tensors
 from ..checks import positive
 from ..maths.decay import decayed_flops
+from ..maths.delta_rule import unit_length
 from ..maths.heads import by_few_heads
 from ..maths.masks import hide_keys
 from ..maths.shared_heads import for_every_query_head
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from .counted import counted_flops
-from .gates import TakesGates
+from .gates import TakesGates, by_token
 
 
 class StateCore(TakesGates):
@@ -44,7 +46,7 @@ class StateCore(TakesGates):
     ... )
     ... class Fading(StateCore):
     ...     def learned_gates(self, k):
-    ...         return {"log_decay": torch.full((self.geometry.num_heads,), -0.1)}
+    ...         return {"log_decay": k.new_full((self.geometry.num_heads,), -0.1)}
     ...
     ...     def update(self, state, k, v, log_decay):
     ...         return log_decay.exp() * state + k.mT @ v
@@ -54,7 +56,9 @@ class StateCore(TakesGates):
     torch.Size([1, 2, 6, 4])
 
     Without `chunks` tokens are taken one by one, as `reference` always does: correct, and some ten
-    times slower. A state of several tensors is a named tuple, with its own `init_state` and `read`.
+    times slower. A state of several tensors is a named tuple, with its own `init_state` and `read`:
+    tensors (B, H, ...), or (B, 1, ...) if heads share one, and numbers; where tokens change those,
+    a ``key_mask`` is refused.
     Hidden tokens neither write to the state nor decay it, as if they were removed: their keys and
     gates are 0, or where that would not do they are left out one by one. Grouped queries get copies
     of keys and values a few heads at a time.
@@ -66,6 +70,8 @@ class StateCore(TakesGates):
         chunks: the same for many tokens: q, k, v, gates and a state -> (B, H, N, E) and the state
             after them; None if there is no faster way. A gate that never changes may be (1, H, 1).
         scale: factor of the queries.
+        normalise_queries: whether queries are divided by their length, q / sqrt(|q|^2 + 1e-6).
+        normalise_keys: the same for keys.
         reads_first: whether a token reads the state before it writes to it, by `one_token`.
         skips_hidden: whether zero keys and gates do not make a token as good as removed. With a
             ``key_mask`` tokens are then taken one by one, and hidden ones leave the state alone.
@@ -74,13 +80,16 @@ class StateCore(TakesGates):
     update: Callable[..., Any]
     chunks: Callable[..., tuple[Tensor, Any]] | None = None
     scale: float = 1.0
+    normalise_queries: bool = False
+    normalise_keys: bool = False
     reads_first: bool = False
     skips_hidden: bool = False
     shares_heads: bool = True
 
     def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys as the recurrence takes them, but for ``scale``."""
-        return q, k
+        q = unit_length(q) if self.normalise_queries else q
+        return q, unit_length(k) if self.normalise_keys else k
 
     def read(self, q: Tensor, state: Any, *gates: Tensor) -> Tensor:
         """The output of one token, (B, H, 1, E), from its query and the state after it."""
@@ -124,11 +133,22 @@ class StateCore(TakesGates):
         with without_autocast(q.device.type):
             inputs = self._inputs(q, k, v, key_mask, gates)
             empty = self.init_state(len(q), dtype=q.dtype, device=q.device)
+            self._refuse_odd_state(empty)
             run = self.chunks or self._one_by_one
             if self.skips_hidden and key_mask is not None:
                 run = partial(self._one_by_one, kept=key_mask)
             out = from_empty(run, inputs, empty)
             return within_range(out, q.dtype)
+
+    def _refuse_odd_state(self, empty: Any) -> None:
+        """Raise a TypeError for what cannot be taken a few heads at a time."""
+        heads = self.geometry.num_heads
+        for x in _tensors(empty):
+            if x.dim() < 2 or x.shape[1] not in (1, heads):
+                raise TypeError(
+                    f"{self.name}: init_state returns a tensor of shape {tuple(x.shape)}; "
+                    f"(B, {heads}, ...) is needed, or (B, 1, ...) for all heads."
+                )
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """Zeros, (B, H, D, E); float32 for half inputs, as thousands of terms are added to it."""
@@ -155,6 +175,7 @@ class StateCore(TakesGates):
         gates: Mapping[str, Tensor | None],
     ) -> list[Tensor]:
         """Inputs of the recurrence beside a state."""
+        by_token(self.name, {**self.gates, **self.own_gates})
         q, k, v = widen(q), widen(k), widen(v)
         found = self._gates(q, k, key_mask, gates)
         q, k = self.prepare(q, k)
@@ -177,11 +198,33 @@ class StateCore(TakesGates):
             if kept is None:
                 out, state = self.one_token(q_t, k_t, v_t, state, *gates_t)
             else:
-                after = self.update(state, k_t, v_t, *gates_t)
-                state = _chosen(kept[:, t], after, state)
-                out = self.read(q_t, state, *gates_t)
+                out, state = self._unless_hidden(kept[:, t], q_t, k_t, v_t, state, *gates_t)
             outputs.append(out)
+        sizes = (*q.shape[:2], 1, v.shape[-1])
+        if outputs[0].shape != sizes:
+            raise TypeError(
+                f"{self.name}: a token's output is of shape {tuple(outputs[0].shape)}; (B, H, 1, "
+                f"E) is needed, {sizes}."
+            )
         return (outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)), state
+
+    def _unless_hidden(
+        self, kept: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Any, *gates: Tensor
+    ) -> tuple[Tensor, Any]:
+        """`one_token` where it is kept, (B,); elsewhere a read of the state, which stays."""
+        before = self.clone_state(state)  # which an update may overwrite
+        if self.reads_first:
+            out, after = self.one_token(q, k, v, state, *gates)
+            out = _chosen(kept, out, self.read(q, before, *gates))
+        else:
+            after = self.update(state, k, v, *gates)
+        if _like(after, itertools.repeat(None)) != _like(before, itertools.repeat(None)):
+            raise TypeError(
+                f"{self.name}: a token changes a number in its state, which is one for all rows; "
+                "under a key_mask a tensor is needed, such as (B, 1, 1, 1)."
+            )
+        after = _chosen(kept, after, before)
+        return (out if self.reads_first else self.read(q, after, *gates)), after
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor | None:
         """Token by token; None where `forward` does no more than that.
@@ -208,30 +251,29 @@ def from_empty(
     recurrence: Callable[..., tuple[Tensor, Any]], inputs: Sequence[Tensor], empty: Any
 ) -> Tensor:
     """Outputs of a recurrence over q, k, v and gates that begins with an empty state."""
-    of_state = [x for x in _parts(empty) if isinstance(x, Tensor)]
     last = len(inputs)
 
     def outputs(*some: Tensor) -> Tensor:
         return recurrence(*some[:last], _like(empty, some[last:]))[0]
 
-    return by_few_heads(outputs, *inputs, *of_state, num_columns=inputs[0].shape[-1])
+    return by_few_heads(outputs, *inputs, *_tensors(empty), num_columns=inputs[0].shape[-1])
 
 
-def _parts(state: Any) -> tuple[Any, ...]:
-    return state if isinstance(state, tuple) else (state,)
+def _tensors(state: Any) -> list[Tensor]:
+    """The tensors of a state, also of a tuple within it."""
+    if isinstance(state, tuple):
+        return [x for part in state for x in _tensors(part)]
+    return [state] if isinstance(state, Tensor) else []
 
 
-def _like(empty: Any, tensors: tuple[Tensor, ...]) -> Any:
-    """An empty state with these in place of its tensors."""
-    if not isinstance(empty, tuple):
-        return tensors[0]
-    given = iter(tensors)
-    parts = [next(given) if isinstance(x, Tensor) else x for x in empty]
-    return type(empty)(*parts) if hasattr(empty, "_fields") else tuple(parts)
+def _like(state: Any, tensors: Iterable[Tensor | None]) -> Any:
+    """A state with these in place of its tensors."""
+    given: Any = iter(tensors)
+    return map_tensors(state, lambda _: next(given))
 
 
 def _chosen(kept: Tensor, after: Any, before: Any) -> Any:
-    """The state after a token where it is kept, (B,), and the one before it elsewhere."""
-    pairs = zip(_parts(after), _parts(before), strict=True)
+    """The first of two states in rows that are kept, (B,), and the second elsewhere."""
+    pairs = zip(_tensors(after), _tensors(before), strict=True)
     parts = [new.where(kept.view(-1, *(1,) * (new.dim() - 1)), old) for new, old in pairs]
-    return _like(before, tuple(parts))
+    return _like(before, parts)

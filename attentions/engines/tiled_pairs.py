@@ -20,6 +20,11 @@ class Weights(Protocol):
 
     softmax: ClassVar[bool]
 
+    @property
+    def has_slope(self) -> bool:
+        """Whether `pullback` does without autograd."""
+        ...
+
     def weights(self, scores: Tensor) -> Tensor:
         """Weights of some pairs from their scores, entry by entry."""
         ...
@@ -33,6 +38,7 @@ class SoftmaxWeights:
     """Weights that `tiled_pairs` finds by itself: exponentials over their sum."""
 
     softmax: ClassVar[bool] = True
+    has_slope: ClassVar[bool] = True
 
 
 def tiled_pairs(
@@ -63,13 +69,14 @@ def tiled_pairs(
         sink: a score per head that takes its share of a softmax and has no value, (H,).
 
     All pairs are written out where tiles have no derivative: under transforms such as
-    `torch.func.vmap`, for gradients that are to be differentiated again, and where ``how`` reads
-    learned tensors itself.
+    `torch.func.vmap`, for gradients that are to be differentiated again, where ``how`` reads
+    learned tensors itself, and in compiled code where it needs autograd.
     """
     rows, columns = sums or (None, None)
     tensors = (q, k, v, rows, columns, sink)
-    if not torch.compiler.is_compiling() and (
-        any(x is not None and is_transformed(x) for x in tensors) or _learns(how, q)
+    if _needs_autograd(how, q) or (
+        not torch.compiler.is_compiling()
+        and any(x is not None and is_transformed(x) for x in tensors)
     ):
         return plain_pairs(*tensors, allowed, chosen, block, tiling, how)
     if rows is columns and rows is not None:
@@ -79,11 +86,15 @@ def tiled_pairs(
     return out
 
 
-def _learns(how: Weights, q: Tensor) -> bool:
-    """Whether weights have gradients of their own, beside those of scores."""
-    if how.softmax or not torch.is_grad_enabled():
+def _needs_autograd(how: Weights, q: Tensor) -> bool:
+    """Whether weights have derivatives of their own, or one that no compiler traces."""
+    is_compiled = torch.compiler.is_compiling()
+    if how.softmax or (is_compiled and not torch.is_grad_enabled()):
         return False
-    return how.weights(q.new_zeros(1, q.shape[1], 1, 1)).requires_grad
+    if is_compiled and not how.has_slope:
+        return True
+    found = how.weights(q.new_zeros(1, q.shape[1], 1, 1))
+    return found.requires_grad or (not is_compiled and is_transformed(found))
 
 
 def plain_pairs(
@@ -207,6 +218,11 @@ class _Tiled(Function):
         *tensors, ctx.block, ctx.tiling, ctx.how = inputs
         ctx.save_for_backward(*tensors, *output)
         ctx.mark_non_differentiable(*(x for x in output[1:] if x is not None))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *inputs: Any) -> tuple[Any, None]:
+        """None of them is mapped over, or they would not be here."""
+        return _Tiled.apply(*inputs), None  # type: ignore[no-untyped-call]
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:

@@ -69,10 +69,10 @@ def linearised(phi: Callable[..., Any], x: Tensor, *inputs: Tensor) -> tuple[Par
     wanted = [leaf for leaf in leaves if leaf.requires_grad]
 
     def pull(*grads: Tensor) -> Sequence[Tensor | None]:
+        each = [both for both in zip(parts, grads, strict=False) if both[0].requires_grad]
+        outputs, grads = zip(*each, strict=True) if each else ((), ())  # a part may be constant
         found = iter(
-            torch.autograd.grad(
-                parts[: len(grads)], wanted, grads, allow_unused=True, materialize_grads=True
-            )
+            torch.autograd.grad(outputs, wanted, grads, allow_unused=True, materialize_grads=True)
         )
         return [next(found) if leaf.requires_grad else None for leaf in leaves]
 

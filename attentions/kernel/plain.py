@@ -78,6 +78,7 @@ def plain_causal(
         inputs = call.inputs(tokens)
         phi_q = torch.cat(as_parts(core.phi_q(of_q, *inputs)), dim=-1)
         phi_k = torch.cat(as_parts(core.phi_k(of_k, *inputs)), dim=-1)
+        core.check_width(phi_k.shape[-1])
         pairs = cheap_pairs(core, of_q, of_k)
         if key_mask is not None:
             phi_k = phi_k.masked_fill(~key_mask[:, None, tokens, None], 0.0)
@@ -86,7 +87,9 @@ def plain_causal(
         sums, totals, past = causal_sums(phi_q, phi_k, of_v, past, pairs)
         n = divisor(core, totals)
         if n is not None:
-            sums = sums / n.masked_fill(n == 0, 1.0)  # zeros where all weights are zero
+            if key_mask is not None:
+                n = n.masked_fill(n == 0, 1.0)  # all keys so far are hidden
+            sums = sums / n
         outputs.append(sums)
     assert past is not None
     out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)

@@ -100,7 +100,7 @@ def _query_gradients(
         d_turned, dots = _through_contexts(
             g, contexts, turned, key_sums[0].shape[-1], divides=core.divides
         )
-        d_phi = tuple(part.view(phi[0].shape) for part in d_turned)
+        d_phi = tuple(part.view(one.shape) for part, one in zip(d_turned, phi, strict=True))
         d_phi = call.turned(d_phi, tokens, back=True)
         if core.divides:
             c = torch.cat(dots, dim=-1).mul_(factor).neg_()
@@ -153,7 +153,8 @@ def _key_gradients(
         store(read(flat(call.turned(phi, tokens)), d_contexts), grad_v[:, :, tokens])
         values = widen(v[:, :, tokens]).flatten(0, 1)
         d_phi = tuple(
-            torch.bmm(values, context.transpose(1, 2)).view(phi[0].shape) for context in d_contexts
+            torch.bmm(values, context.transpose(1, 2)).view(part.shape)
+            for context, part in zip(d_contexts, phi, strict=True)
         )
         d_phi = call.turned(d_phi, tokens, back=True)
         if call.reads_key_sums:

@@ -57,10 +57,10 @@ class KeepsKeysAndValues(Attention):
         check_heads(self.name, self.geometry, dtypes, q, k, v, num_kv_heads=fewer)
         equal_lengths(self.name, q, k, "a step")
 
-    def _empty_state_like(self, q: Tensor, k: Tensor) -> Any:
+    def _empty_state_like(self, q: Tensor, k: Tensor, device: torch.device) -> Any:
         """Empty state of as many heads of keys and values as were given."""
-        meta = torch.device("meta")
-        return self.init_state(q.shape[0], dtype=q.dtype, device=meta, num_kv_heads=k.shape[1])
+        shared = k.shape[1]
+        return self.init_state(q.shape[0], dtype=q.dtype, device=device, num_kv_heads=shared)
 
 
 class SharedHeads(Attention):

@@ -82,10 +82,6 @@ class Comba(StateCore):
             "removal_key": part * for_every_query_head(unit_length(k), len(part)),
         }
 
-    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys of unit length."""
-        return q, unit_length(k) if self.normalise_keys else k
-
     def update(
         self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, removal: Tensor
     ) -> Tensor:

@@ -11,7 +11,7 @@ from ..base import CallShape, Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule, unit_length
+from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule
 from ..precision import widen
 from ..registry import register_attention
 
@@ -79,11 +79,6 @@ class DeltaNet(StateCore):
     def learned_gates(self, k: Tensor) -> dict[str, Tensor]:
         """One share per head."""
         return {"beta": self.most * widen(self.beta_logit).sigmoid()}
-
-    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit lengths."""
-        q = unit_length(q) if self.normalise_queries else q
-        return q, unit_length(k) if self.normalise_keys else k
 
     def update(self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
         """Replace what is stored under the key."""

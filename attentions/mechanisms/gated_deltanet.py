@@ -11,7 +11,7 @@ from ..base import CallShape, Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
-from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule, unit_length
+from ..maths.delta_rule import delta_flops, delta_rule, reference_delta_rule
 from ..maths.gates import HEAD_RATES, spread
 from ..precision import widen
 from ..registry import register_attention
@@ -81,11 +81,6 @@ class GatedDeltaNet(StateCore):
         """One share and one decay per head."""
         written, forgotten = widen(self.beta_logit).sigmoid(), -widen(self.log_rate).exp()
         return {"beta": self.most * written, "log_decay": forgotten}
-
-    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit lengths."""
-        q = unit_length(q) if self.normalise_queries else q
-        return q, unit_length(k) if self.normalise_keys else k
 
     def update(self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor) -> Tensor:
         """Decay, and then replace what is stored under the key."""

@@ -12,7 +12,7 @@ from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
 from ..maths.channel_delta import channel_delta_rule, reference_channel_delta_rule
-from ..maths.delta_rule import delta_flops, unit_length
+from ..maths.delta_rule import delta_flops
 from ..maths.gates import HEAD_RATES, spread
 from ..precision import widen
 from ..registry import register_attention
@@ -87,10 +87,6 @@ class GatedDeltaNet2(StateCore):
             "erase": self.most * widen(self.erase_logit).sigmoid(),
             "write": widen(self.write_logit).sigmoid(),
         }
-
-    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys of unit length."""
-        return q, unit_length(k) if self.normalise_keys else k
 
     def update(
         self, state: Tensor, k: Tensor, v: Tensor, g: Tensor, erase: Tensor, write: Tensor

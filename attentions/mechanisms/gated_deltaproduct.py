@@ -13,7 +13,7 @@ from ..base import CallShape, Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag, whole
 from ..engines.state import StateCore
-from ..maths.delta_rule import delta_rule, unit_length
+from ..maths.delta_rule import delta_rule
 from ..maths.gates import HEAD_RATES, spread
 from ..precision import widen
 from ..registry import register_attention
@@ -98,10 +98,6 @@ class GatedDeltaProduct(StateCore):
             "more_values": nothing.expand(-1, -1, g.value_dim),
             "more_betas": betas[:, 1:],
         }
-
-    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys of unit length."""
-        return q, unit_length(k) if self.normalise_keys else k
 
     def _inputs(self, *call: Any) -> list[Tensor]:
         inputs = super()._inputs(*call)

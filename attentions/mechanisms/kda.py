@@ -12,7 +12,7 @@ from ..capabilities import RECURRENT, Gate
 from ..checks import flag
 from ..engines.state import StateCore
 from ..maths.channel_delta import channel_delta_rule
-from ..maths.delta_rule import delta_flops, unit_length
+from ..maths.delta_rule import delta_flops
 from ..maths.gates import HEAD_RATES, spread
 from ..precision import widen
 from ..registry import register_attention
@@ -74,10 +74,6 @@ class Kda(StateCore):
         """One share per head, one decay per channel."""
         written, forgotten = widen(self.beta_logit).sigmoid(), -widen(self.log_rate).exp()
         return {"beta": self.most * written, "log_decay": forgotten}
-
-    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys of unit length."""
-        return q, unit_length(k) if self.normalise_keys else k
 
     def update(self, state: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor) -> Tensor:
         """Decay, and then replace what is stored under the key."""

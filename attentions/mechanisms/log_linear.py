@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
-from ..checks import whole
+from ..checks import positive, whole
 from ..engines.state import StateCore
 from ..maths.fenwick import (
     LevelState,
@@ -74,7 +74,7 @@ class LogLinear(StateCore):
     Args:
         geometry: the shape to build for; causal.
         num_levels: L; as many as seq_len needs if None.
-        scale: factor of the queries; head_dim^(-1/2) if None.
+        scale: factor of the queries; 1, not head_dim^(-1/2), as the paper has none.
     """
 
     chunks = staticmethod(levelled_attention)
@@ -83,12 +83,12 @@ class LogLinear(StateCore):
     decode_flops = staticmethod(levelled_step_flops)
 
     def __init__(
-        self, geometry: Geometry, num_levels: int | None = None, scale: float | None = 1.0
+        self, geometry: Geometry, num_levels: int | None = None, scale: float = 1.0
     ) -> None:
         super().__init__(geometry)
         levels = levels_of(geometry.seq_len) if num_levels is None else num_levels
         self.gate_axes = {"l": whole(self.name, "num_levels", levels, 1)}
-        self.scale = self.checked_scale(scale)
+        self.scale = positive(self.name, "scale", scale)
         self.log_rate = nn.Parameter(spread(HEAD_RATES, geometry.num_heads).log())
         self.level_logit = nn.Parameter(torch.full((geometry.num_heads, levels), _ONE))
 

@@ -12,7 +12,6 @@ from ..base import CallShape, Geometry
 from ..capabilities import RECURRENT, Gate
 from ..checks import flag, one_of, whole
 from ..engines.state import StateCore
-from ..maths.delta_rule import unit_length
 from ..maths.gates import HEAD_RATES, spread
 from ..maths.ridge import (
     RidgeState,
@@ -95,11 +94,6 @@ class MesaNet(StateCore):
     def head_weights(self) -> tuple[Tensor, ...]:
         """The ridge, (H, D)."""
         return (self.ridge,)
-
-    def prepare(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit lengths."""
-        q = unit_length(q) if self.normalise_queries else q
-        return q, unit_length(k) if self.normalise_keys else k
 
     def init_state(
         self, batch_size: int, *, dtype: torch.dtype, device: torch.device

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from ..base import Geometry
 from ..capabilities import RECURRENT, Gate
+from ..checks import positive
 from ..engines.state import StateCore
 from ..maths.channel_decay import channel_decayed_attention
 from ..maths.gates import HEAD_RATES, spread
@@ -45,19 +46,19 @@ class Rwkv6(StateCore):
     Differences:
         - Token shift, the projections, GroupNorm and gate are the authors' layer and not in this
           core.
-        - A common third-party operator multiplies queries by 1/sqrt(head_dim); RWKV has no such
-          factor, as here: ``scale`` puts it in.
+        - A common third-party operator multiplies queries by head_dim^(-1/2) unless told otherwise;
+          RWKV has no such factor, as here: ``scale`` puts it in.
 
     Args:
         geometry: the shape to build for; causal.
-        scale: factor of the queries; head_dim^(-1/2) if None.
+        scale: factor of the queries; 1, not head_dim^(-1/2), as RWKV has none.
     """
 
     reads_first = True
 
-    def __init__(self, geometry: Geometry, scale: float | None = 1.0) -> None:
+    def __init__(self, geometry: Geometry, scale: float = 1.0) -> None:
         super().__init__(geometry)
-        self.scale = self.checked_scale(scale)
+        self.scale = positive(self.name, "scale", scale)
         sizes = (geometry.num_heads, geometry.head_dim)
         self.bonus = nn.Parameter(torch.ones(sizes))
         self.log_rate = nn.Parameter(spread(HEAD_RATES, sizes[1]).log().repeat(sizes[0], 1))

@@ -40,7 +40,7 @@ def wrong_values(argument: str, default: object) -> tuple[list[object], str]:
     if isinstance(default, str):
         return ["other", None, 1], "; .*'.*' is needed"
     if isinstance(default, float) or argument == "scale":
-        nothing = [] if default is None or argument == "scale" else [None]
+        nothing = [] if default is None else [None]
         return [0, -1, math.nan, math.inf, "1", True, *nothing, 10**400], "; (a number|float32)"
     if isinstance(default, int) or argument in COUNTS:
         whole = [] if argument in NUMBERS else [1.5, 2**70]

@@ -6,7 +6,15 @@ import inspect
 import pytest
 import torch
 
-from attentions import Attention, Geometry, attention_class, build_attention, functional
+from attentions import (
+    Attention,
+    Geometry,
+    attention_class,
+    attention_names,
+    build_attention,
+    functional,
+)
+from attentions.registry import hyperparameters
 
 H, D, N = 2, 8, 12
 ONWARD, KEPT = {"is_causal": True, "return_state": True}, torch.ones(1, N, dtype=torch.bool)
@@ -53,6 +61,28 @@ def test_learned_tensors_are_keywords_and_take_gradients():
     found = torch.autograd.grad(out.square().sum(), scale)
     expected = torch.autograd.grad(core(q, k, v).square().sum(), core.scale)
     torch.testing.assert_close(found, expected)
+
+
+SCALED = [
+    name
+    for name in attention_names()
+    if issubclass(kind := attention_class(name), Attention)
+    and not kind.capabilities.requires
+    and "scale" in hyperparameters(name)
+]
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_a_scale_is_head_dims_unless_the_paper_has_none(name):
+    function, scale = getattr(functional, name), D**-0.5
+    q, k, v = tokens()
+    if name in ("rwkv6", "log_linear"):
+        scale = 1.0
+        assert "1, not head_dim^(-1/2)" in function.__doc__
+    else:
+        assert "head_dim^(-1/2) if None" in function.__doc__
+    found = function(q, k, v, is_causal=True, scale=None)
+    torch.testing.assert_close(found, function(q, k, v, is_causal=True, scale=scale))
 
 
 def test_a_state_goes_on_where_the_tokens_ended():

@@ -44,7 +44,9 @@ def wrong_calls(core: Attention) -> Iterator[tuple[str, Callable[[], object]]]:
     for state in [None, "a state", 3, [torch.zeros(B, H, D, D)]]:
         said = f"state is of type {type(state).__name__}; a [A-Za-z]+ is needed, as init_state"
         yield said, lambda state=state: core.step(*TOKENS, state)
-    yield ".*(state|takes)", lambda: core.step(*TOKENS, empty(core, B + 1))
+    for rows in (1, B + 1):  # torch would broadcast one row
+        said = rf"state[.a-z_]* is .* of shape \({rows}, .*; tokens of .* need .* of shape \({B}, "
+        yield said, lambda rows=rows: core.step(*TOKENS, empty(core, rows))
     said = "key_mask was given; it takes no such argument for a step, but q, k, v, state"
     mask = torch.ones(B, 1, dtype=torch.bool)
     yield said, lambda: core.step(*TOKENS, empty(core), key_mask=mask)
@@ -69,26 +71,27 @@ def test_another_state_is_refused_and_an_own_one_keeps_nothing_of_the_tokens(nam
         assert all(x.untyped_storage().data_ptr() != theirs for x in kept)
 
 
-@pytest.mark.parametrize("name", ["deltanet", "gla", "linear", "performer", "retnet", "rfa"])
+@pytest.mark.parametrize("name", RECURRENT)
 def test_a_state_of_another_geometry_or_dtype_is_named_with_what_is_needed(name: str) -> None:
-    core, other = build(name), empty(build(name, head_dim=D + 1))
+    core = build(name)
     if name != "performer":  # its state is as large for any width
         needed = re.escape(f"tokens of torch.float32 on cpu need torch.float32 of shape ({B}, {H}")
         with refused(rf"{name}: state[.a-z_]* is .*; {needed}"):
-            core.step(*TOKENS, other)
-    if name != "rfa":
+            core.step(*TOKENS, empty(build(name, head_dim=2 * D)))
+    for length in (1, 3):  # a first prompt may need nothing of an empty state
         with refused(rf"{name}: state[.a-z_]* is torch.float64 of shape .*32"):
-            core.step(*TOKENS, empty(core, dtype=torch.float64))
+            tokens = torch.randn(3, B, H, length, D)
+            core.step(*tokens, empty(core, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", CACHES)
 def test_a_cache_does_not_narrow_what_it_is_given_and_is_not_filled_elsewhere(name: str) -> None:
     core = build(name)
     for narrow, wide in [(torch.float32, torch.float64), (torch.bfloat16, torch.float32)]:
-        with refused(f"{name}: k is {wide} on cpu; the state takes {narrow} on cpu"):
+        with refused(rf"{name}: state.k is {narrow} of .*; tokens of {wide} on cpu need {wide} of"):
             core.step(*TOKENS.to(wide), empty(core, dtype=narrow))
     nowhere = core.init_state(B, dtype=torch.float32, device=torch.device("meta"))
-    with refused(f"{name}: k is torch.float32 on cpu; the state takes .*"):
+    with refused(f"{name}: state.k is .* on meta; tokens of torch.float32 on cpu need .* on cpu"):
         core.step(*TOKENS, nowhere)
 
 
@@ -126,6 +129,52 @@ def test_nothing_is_wrong_with_an_own_state() -> None:
     assert what_is_wrong(state, own, torch.float32, CPU) is None
     said = what_is_wrong(state._replace(key_sum=torch.zeros(1)), own, torch.float32, CPU)
     assert said is not None and said.startswith("state.key_sum is torch.float32 of shape (1,) on")
+    said = what_is_wrong(state, own._replace(key_sum=None), torch.float32, CPU)
+    assert said is not None and said.endswith("tokens of torch.float32 on cpu need none")
+
+
+def test_a_state_may_grow_where_it_begins_with_no_tokens_and_may_nest() -> None:
+    class Growing(attention_class("linear_unnormalised")):  # type: ignore[misc]
+        def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+            nothing = torch.zeros(batch_size, H, 0, D, dtype=dtype, device=device)
+            return 0, (nothing, nothing)
+
+        def step(self, q: Any, k: Any, v: Any, state: Any) -> Any:
+            keys, values = (torch.cat(pair, 2) for pair in zip(state[1], (k, v), strict=True))
+            return q @ keys.mT @ values, (state[0] + 1, (keys, values))
+
+    core = Growing(Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
+    _, state = core.step(*TOKENS, empty(core))
+    out, (count, _) = core.step(*TOKENS, state)
+    assert count == 2 and out.shape == TOKENS[0].shape
+    wrong = (0, (torch.zeros(1, H, 5, D), torch.zeros(B, H, 5, D)))
+    with refused(
+        rf"linear_unnormalised: state.1.0 is .*\(1, {H}, 5, {D}\) .* \({B}, {H}, 0, {D}\)"
+    ):
+        core.step(*TOKENS, wrong)
+
+
+def test_a_state_may_begin_with_a_learned_tensor() -> None:
+    class Learned(attention_class("linear_unnormalised")):  # type: ignore[misc]
+        start = torch.ones(H, D, D)
+
+        def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+            empty = super().init_state(batch_size, dtype=dtype, device=device)
+            return empty._replace(context=empty.context + self.start)
+
+    core = Learned(Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
+    q, k, v = TOKENS
+    out, _ = core.step(q, k, v, empty(core))
+    torch.testing.assert_close(out, q @ (core.start + k.mT @ v) / D**0.5)
+    with refused("linear_unnormalised: state.context is .*"):
+        core.step(*TOKENS, empty(core, 1))
+
+
+def test_autocast_steps_from_a_state_of_its_models_dtype() -> None:
+    core = build("softmax")
+    with torch.autocast("cpu", torch.bfloat16):
+        out, _ = core.step(*TOKENS.bfloat16(), empty(core))
+    assert out.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", ["linear", "softmax", "sliding_window"])
@@ -134,6 +183,7 @@ def test_shared_heads_look_at_the_state_as_their_core_does(name: str) -> None:
     q, k, v = TOKENS[0], *TOKENS[1:, :, :1]
     with refused(f"{name}: state is of type NoneType; a [A-Za-z]+ is need"):
         core.step(q, k, v, None)
-    with refused(f"{name}: .*(state|takes)"):
-        core.step(q, k, v, empty(core, B + 1))
+    for rows in (1, B + 1):
+        with refused(rf"{name}: state[.a-z_]* is .* of shape \({rows}, "):
+            core.step(q, k, v, empty(core, rows))
     assert core.step(q, k, v, empty(core))[0].shape == q.shape

@@ -1,9 +1,16 @@
-"""KernelCore with small tiles, and by the plain formula."""
+"""A registry of each test's own; KernelCore with small tiles, and by the plain formula."""
 
 import pytest
 
+from attentions import registry
 from attentions.engines import kernel
 from attentions.kernel import causal, tiles
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    registry.attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
 @pytest.fixture

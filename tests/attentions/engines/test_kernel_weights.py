@@ -1,5 +1,7 @@
 """A core with learned weights and places: its features, its state, and what has no causal form."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -67,15 +69,83 @@ def test_a_state_knows_the_places_of_the_tokens_after_it():
     assert state.position == 100
 
 
-def test_learned_parameters_without_weights_are_refused():
-    """Tiles would leave them without a gradient."""
+def refused(core):
+    """Tiles would leave what it learns without a gradient."""
+    with pytest.raises(TypeError, match="learned tensors that its method weights does not return"):
+        core.double()(*tensors(100, 100, 100))
 
+
+def test_a_learned_tensor_beside_those_of_weights_is_refused():
     class Forgetful(Placed):
+        def phi_q(self, q, scale, place):
+            return super().phi_q(q, self.scale, place)
+
+    refused(Forgetful(placed().geometry))
+
+    class Silent(Placed):
         def weights(self, dtype):
             return ()
 
-    with pytest.raises(TypeError, match="method weights"):
-        Forgetful(placed().geometry)(*tensors(100, 100, 100, dtype=torch.float32))
+        def phi_q(self, q, place):
+            return super().phi_q(q, self.scale, place)
+
+    refused(Silent(placed().geometry))
+
+
+@pytest.mark.parametrize("method", ["places", "combine"])
+def test_learned_places_and_sums_are_refused(method):
+    class Learned(Placed):
+        def __init__(self, geometry):
+            super().__init__(geometry)
+            self.gain = torch.nn.Parameter(torch.ones(()))
+
+        def places(self, *args):
+            (place,) = super().places(*args)
+            return (place * self.gain if method == "places" else place,)
+
+        def combine(self, contexts, key_sums):
+            gain = self.gain if method == "combine" else 1
+            return tuple(x * gain for x in contexts), key_sums
+
+    core = Learned(placed().geometry)
+    refused(core)
+    core.gain.requires_grad_(False)
+    core(*tensors(100, 100, 100))
+    core.gain.requires_grad_()
+    refused(core)
+
+
+@pytest.mark.parametrize("sizes", [(), (D,), (1, 1, D), (2 * H, 1, D)])
+def test_weights_are_of_heads(sizes):
+    """Tiles take some of the heads: other axes would be cut in their place, at some lengths."""
+
+    class Other(Placed):
+        def weights(self, dtype):
+            return (torch.ones(sizes, dtype=dtype),)
+
+    core, inputs = Other(placed(causal=True).geometry), tensors(3, 3, 3)
+    state = core.init_state(2, dtype=torch.double, device=torch.device("cpu"))
+    for call in (lambda: core(*inputs), lambda: core.step(*inputs, state)):
+        with pytest.raises(
+            TypeError, match=r"weights returns .* shape \(.*\); \(2, ...\) is needed"
+        ):
+            call()
+
+
+def test_what_is_learned_beside_the_engine_needs_no_weights():
+    class Gained(Placed):
+        def __init__(self, geometry):
+            super().__init__(geometry)
+            self.gain = torch.nn.Parameter(torch.rand(()))
+            self.scale.requires_grad_(False)
+
+        def forward(self, q, k, v):
+            return self.gain * super().forward(q, k, v)
+
+    core, inputs = Gained(placed().geometry).double(), tensors(100, 100, 100)
+    out = core(*inputs)
+    (found,) = torch.autograd.grad(out.sum(), core.gain)
+    torch.testing.assert_close(found, out.sum() / core.gain)
 
 
 def test_a_learned_module_in_a_feature_map_is_refused():
@@ -91,9 +161,13 @@ def test_a_learned_module_in_a_feature_map_is_refused():
         def phi_q(self, q, place):
             return super().phi_q(q, self.map(q).exp(), place)
 
-    geometry = Geometry(num_heads=H, head_dim=D, seq_len=100, value_dim=E)
-    with pytest.raises(TypeError, match="method weights"):
-        Mapped(geometry).double()(*tensors(100, 100, 100))
+    core = Mapped(placed().geometry)
+    refused(core)
+    weights = {name: x.detach() for name, x in core.named_parameters()}
+    call = partial(torch.func.functional_call, core, args=tuple(tensors(100, 100, 100)))
+    call(weights)  # which does not learn
+    with pytest.raises(TypeError, match="learned tensors that its method weights does not return"):
+        torch.func.jvp(call, (weights,), (weights,))
 
 
 @pytest.mark.parametrize("attribute", ["eps_on_mean", "joint_heads", "floor"])
@@ -125,3 +199,59 @@ def test_where_nothing_divides_nothing_does_by_tiles_by_the_formula_and_in_steps
     torch.testing.assert_close(plainly(core, *inputs), expected)
     mask = torch.ones(2, 100, dtype=torch.bool)
     torch.testing.assert_close(core.forward(*inputs, key_mask=mask), expected)
+
+
+class Affine(KernelCore):
+    """1 + phi(q) . phi(k): parts of different widths, one of which is constant."""
+
+    name = "affine"
+    capabilities = Capabilities(causal=True)
+    has_more = True
+
+    def phi_q(self, q):
+        ones = torch.ones_like(q[..., :1])
+        return (ones, q.exp()) if self.has_more else ones
+
+    def flops(self, shape):
+        return 0
+
+
+@pytest.mark.parametrize("has_more", [False, True])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_parts_may_be_of_different_widths_and_constant(is_causal, has_more, plainly):
+    core, inputs = Affine(placed(is_causal).geometry), tensors(100, 100, 100)
+    core.has_more, core.feature_dim = has_more, 1 + D * has_more
+    cotangent = torch.randn(2, H, 100, E)
+    outs = core(*inputs), plainly(core, *inputs)
+    ours, theirs = (gradients(out, core, inputs, cotangent.double()) for out in outs)
+    zeros = [torch.zeros_like(x) for x in inputs]
+    theirs = [zero if x is None else x for x, zero in zip(theirs, zeros, strict=True)]
+    for got, want in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_features_that_are_not_feature_dim_are_refused():
+    class Doubled(Placed):
+        def phi_q(self, q, scale, place):
+            return torch.cat(super().phi_q(q, scale, place) * 2, dim=-1)
+
+    said = f"phi_k returns {4 * D} features, and feature_dim is {2 * D}; set it in the constructor"
+    for is_causal in (False, True):
+        core, inputs = Doubled(placed(is_causal).geometry).double(), tensors(100, 100, 100)
+        with pytest.raises(TypeError, match=said):
+            core(*inputs)
+    state = core.init_state(2, dtype=torch.double, device=torch.device("cpu"))
+    with torch.no_grad(), pytest.raises(TypeError, match=said):
+        core.step(*inputs, state)
+
+
+def test_nothing_stands_in_for_a_sum_of_weights_that_is_zero(plainly):
+    class Bare(Placed):
+        eps = 0.0
+
+    core, (q, k, v) = Bare(placed(True).geometry).double(), tensors(100, 100, 100)
+    q = torch.cat((-q[:, :, :9].abs(), q[:, :, 9:]), dim=2)  # features of the first are all zero
+    state = core.init_state(2, dtype=torch.double, device=torch.device("cpu"))
+    with torch.no_grad():
+        for out in (core(q, k, v), plainly(core, q, k, v), core.step(q, k, v, state)[0]):
+            assert out[:, :, :9].isnan().all()

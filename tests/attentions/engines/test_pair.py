@@ -1,21 +1,16 @@
 """`PairCore`: a mechanism that gives weights from scores gets all else."""
 
 import doctest
+from types import MappingProxyType
 
 import pytest
 import torch
 
-from attentions import Capabilities, Geometry, PairCore, register_attention, registry
+from attentions import Capabilities, Gate, Geometry, PairCore, register_attention, registry
 from tests.attentions.calls import built, in_steps
 
 CPU = torch.device("cpu")
 CAN = Capabilities(causal=True, cross=True, recurrent=True, masks=frozenset({"padding", "dense"}))
-
-
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-    registry.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
 class Logistic(PairCore):
@@ -23,6 +18,11 @@ class Logistic(PairCore):
 
     def weights(self, scores):
         return scores.sigmoid()
+
+
+class Overwriting(Logistic):
+    def weights(self, scores):
+        return scores.sigmoid_()
 
 
 class WithSlope(Logistic):
@@ -59,7 +59,7 @@ def test_the_example_of_the_docstring_runs():
         assert runner.run(test).attempted and not runner.failures
 
 
-@pytest.mark.parametrize("cls", [Logistic, WithSlope])
+@pytest.mark.parametrize("cls", [Logistic, Overwriting, WithSlope])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 def test_outputs_gradients_and_steps_are_those_of_all_pairs(cls, causal, kv_heads):
@@ -91,6 +91,61 @@ def test_masks_hide_keys_and_pairs():
     assert not out[0].any()
 
 
+class Fixed(PairCore):
+    """Softmax with a decay that is not a gate."""
+
+    softmax = True
+
+    def log_decay(self):
+        return -torch.arange(1.0, 5.0)[:, None] / 4
+
+
+class OwnDecay(PairCore):
+    softmax = True
+    own_gates = MappingProxyType({"g": Gate("bhn", high=0)})
+
+    def learned_gates(self, k):
+        return {"g": -torch.arange(1.0, 5.0) / 4}
+
+    def log_decay(self, g):
+        return g
+
+
+@pytest.mark.parametrize("cls", [Fixed, OwnDecay])
+def test_a_decay_that_no_call_gives_is_remembered_by_the_state(cls):
+    core, (q, k, v) = enter(cls)(geometry(True)), inputs()
+    places = torch.arange(50)
+    past = places[:, None] - places
+    scores = q @ k.mT / 8**0.5 - past * torch.arange(1.0, 5.0).double()[:, None, None] / 4
+    expected = scores.masked_fill(past < 0, -torch.inf).softmax(-1) @ v
+    torch.testing.assert_close(core(q, k, v), expected)
+    with torch.no_grad():
+        out, _ = in_steps(core, (q, k, v), (20, 1, 29))
+    torch.testing.assert_close(out, expected)
+    with pytest.raises(TypeError, match="log_decay has no bidirectional form"):
+        cls(geometry(False))(q, k, v)
+
+
+def test_what_has_no_form_is_refused():
+    class Sunk(Logistic):
+        def sink(self):
+            return torch.zeros(4)
+
+    class Near(Logistic):
+        window = 3
+
+    enter(Logistic)
+    q, k, v = inputs()
+    with pytest.raises(TypeError, match="sink has no form without softmax"):
+        Sunk(geometry(False))(q, k, v)
+    core, key_mask = Near(geometry(False)), torch.ones(2, 9, dtype=torch.bool)
+    core(q, k[:, :, :9], v[:, :, :9])
+    with pytest.raises(
+        ValueError, match=r"50 queries and 9 keys .* a window under a key_mask needs"
+    ):
+        core(q, k[:, :, :9], v[:, :, :9], key_mask=key_mask)
+
+
 def test_neither_weights_nor_softmax_is_said():
     with pytest.raises(NotImplementedError, match="mine gives no weights"):
         enter(type("Bare", (PairCore,), {}))(geometry(False))(*inputs())
@@ -117,21 +172,68 @@ def test_a_window_does_not_count_hidden_tokens(name):
     assert not out[0, :, 0].any()
 
 
-def test_what_weights_learn_gets_gradients():
-    class Learned(Logistic):
-        def __init__(self, geometry):
-            super().__init__(geometry)
-            self.bias = torch.nn.Parameter(torch.randn(4, dtype=torch.double))
+class Learned(Logistic):
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.bias = torch.nn.Parameter(torch.randn(4, dtype=torch.double))
 
-        def weights(self, scores):
-            return (scores + self.bias[:, None, None]).sigmoid()
+    def weights(self, scores):
+        return (scores + self.bias[:, None, None]).sigmoid()
 
+
+class LearnedWithSlope(Learned):
+    def slope(self, weights):
+        return weights * (1 - weights)
+
+
+@pytest.mark.parametrize("cls", [Learned, LearnedWithSlope])
+def test_what_weights_learn_gets_gradients(cls):
     q, k, v = inputs()
-    core = enter(Learned)(geometry(True))
+    core = enter(cls)(geometry(True))
     expected = ((q @ k.mT / 8**0.5 + core.bias[:, None, None]).sigmoid().tril() @ v).square().sum()
     tensors = (q, k, v, core.bias)
     found = torch.autograd.grad(core(q, k, v).square().sum(), tensors)
     torch.testing.assert_close(found, torch.autograd.grad(expected, tensors))
+
+
+@pytest.mark.parametrize("cls", [Logistic, Learned, LearnedWithSlope])
+def test_compiled_code_gives_the_gradients_of_eager_code(cls):
+    tensors, core = inputs(), enter(cls)(geometry(True))
+    compiled = torch.compile(core, backend="aot_eager", fullgraph=True)
+    wanted = [*tensors, *core.parameters()]
+    found, expected = (
+        torch.autograd.grad(call(*tensors).square().sum(), wanted) for call in (compiled, core)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("cls", [Learned, LearnedWithSlope])
+@pytest.mark.parametrize("with_grad", [False, True])
+def test_transforms_of_what_weights_learn_follow_it(cls, with_grad):
+    tensors, core = [x.detach() for x in inputs()], enter(cls)(geometry(True))
+    bias = core.bias.detach()
+
+    def mixed(bias):
+        return torch.func.functional_call(core, {"bias": bias}, tuple(tensors))
+
+    step = 1e-6
+    with torch.set_grad_enabled(with_grad):
+        several = torch.stack((bias, 2 * bias))
+        mapped = torch.func.vmap(mixed)(several)
+        torch.testing.assert_close(mapped, torch.stack([mixed(one) for one in several]))
+        _, tangent = torch.func.jvp(mixed, (bias,), (torch.ones_like(bias),))
+        expected = (mixed(bias + step) - mixed(bias - step)) / (2 * step)
+        torch.testing.assert_close(tangent, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "fox", "topk", "moba"])
+def test_a_transform_of_something_else_leaves_tiles_as_they_are(name):
+    settings = {"topk": {"k": 3}, "moba": {"block_size": 2, "top_k": 2}}.get(name, {})
+    core, factors = built(name, True, seq_len=11, **settings), torch.tensor([1.0, 2.0]).double()
+    core.tile = 2
+    tensors = torch.randn(3, 2, 2, 11, 4, dtype=torch.double).unbind()
+    mapped = torch.func.vmap(lambda factor: factor * core(*tensors))(factors)
+    torch.testing.assert_close(mapped, factors[:, None, None, None, None] * core(*tensors))
 
 
 SETTINGS = {"nsa": {"block_size": 4, "num_blocks": 3, "window": 3}, "topk": {"k": 3}}

@@ -2,7 +2,7 @@
 
 import doctest
 import inspect
-from typing import NamedTuple
+from dataclasses import replace
 
 import pytest
 import torch
@@ -31,19 +31,13 @@ CAN = Capabilities(
 )
 
 
-@pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-    registry.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-
-
 def enter(cls, can=CAN):
     return register_attention("mine", title="-", source="-", capabilities=can)(cls)
 
 
 class Fading(StateCore):
     def learned_gates(self, k):
-        return {"log_decay": torch.full((self.geometry.num_heads,), -0.1)}
+        return {"log_decay": k.new_full((self.geometry.num_heads,), -0.1)}
 
     def update(self, state, k, v, log_decay):
         return log_decay.exp() * state + k.mT @ v
@@ -116,6 +110,18 @@ def test_a_gate_without_a_value_of_its_own_is_asked_for():
         enter(Bare)(geometry())(*inputs())
 
 
+@pytest.mark.parametrize("shape", ["bn", "bnd", "bnh", "bgn"])
+def test_a_gate_whose_axes_are_not_those_of_a_token_of_a_head_is_refused(shape):
+    can = replace(CAN, gates={"log_decay": Gate(shape, high=0)})
+    core = enter(Fading, can)(
+        geometry(n=4)
+    )  # as many tokens as heads, so that torch would take one
+    core.gate_axes = {"g": 2}
+    gate = -torch.rand(core.gate_shape("log_decay", 2, 4))
+    with pytest.raises(TypeError, match=f"gate log_decay is declared as '{shape}'; axes .* bon if"):
+        core(*inputs(4), log_decay=gate)
+
+
 @pytest.mark.parametrize("sizes", [(4, 1, 8), (8,), (2, 3, 70), ()])
 def test_a_learned_gate_of_another_shape_is_refused(sizes):
     class Wrong(Fading):
@@ -136,121 +142,6 @@ def test_a_learned_gate_may_follow_from_shared_keys():
     q, k, v = inputs(kv_heads=2)
     whole = OfKeys(geometry())(q, *(x.repeat_interleave(2, dim=1) for x in (k, v)))
     torch.testing.assert_close(grouped(q, k, v), whole)
-
-
-class Two(NamedTuple):
-    context: torch.Tensor
-    key_sum: torch.Tensor
-
-
-def test_a_state_may_be_several_tensors_with_a_read_of_its_own():
-    class Mean(StateCore):
-        def init_state(self, batch_size, *, dtype, device):
-            context = super().init_state(batch_size, dtype=dtype, device=device)
-            return Two(context, context.new_zeros(*context.shape[:3], 1))
-
-        def update(self, state, k, v):
-            return Two(state.context + k.mT @ v, state.key_sum + k.mT)
-
-        def read(self, q, state):
-            return q @ state.context / (q @ state.key_sum)
-
-    can = Capabilities(bidirectional=False, causal=True, recurrent=True, position_free=False)
-    core, (q, k, v) = enter(Mean, can)(geometry()), inputs()
-    q, k = q.exp(), k.exp()
-    weights = (q @ k.mT).tril()
-    expected = weights @ v / weights.sum(-1, keepdim=True)
-    torch.testing.assert_close(core(q, k, v), expected)
-    state = core.init_state(2, dtype=torch.double, device=CPU)
-    _, state = core.step(q[:, :, :69], k[:, :, :69], v[:, :, :69], state)
-    out, state = core.step(q[:, :, 69:], k[:, :, 69:], v[:, :, 69:], state)
-    assert isinstance(state, Two)
-    torch.testing.assert_close(out, expected[:, :, 69:])
-
-
-class Last(NamedTuple):
-    key: torch.Tensor
-    value: torch.Tensor
-    count: int
-
-
-class Previous(StateCore):
-    """The last value, weighed by its key; the state is that token, and how many there were."""
-
-    skips_hidden = True
-
-    def __init__(self, geometry):
-        super().__init__(geometry)
-        self.gain = torch.nn.Parameter(torch.rand(geometry.num_heads))
-
-    def head_weights(self):
-        return (self.gain,)
-
-    def init_state(self, batch_size, *, dtype, device):
-        context = super().init_state(batch_size, dtype=dtype, device=device)
-        return Last(context[..., :1].mT, context[:, :, :1], 0)
-
-    def update(self, state, k, v, gain):
-        return Last(k, v, state.count + 1)
-
-    def read(self, q, state, gain):
-        return gain * (q @ state.key.mT) * state.value
-
-
-def test_weights_of_heads_and_numbers_in_a_state_come_along():
-    can = Capabilities(bidirectional=False, causal=True, recurrent=True, position_free=False)
-    core, (q, k, v) = enter(Previous, can)(geometry()).double(), inputs()
-    expected = core.gain[:, None, None] * (q * k).sum(-1, keepdim=True) * v
-    torch.testing.assert_close(core(q, k, v), expected)
-    state = core.init_state(2, dtype=torch.double, device=CPU)
-    out, state = core.step(q[:, :, :30], k[:, :, :30], v[:, :, :30], state)
-    torch.testing.assert_close(out, expected[:, :, :30])
-    assert state.count == 30
-    core(q, k, v).sum().backward()
-    assert core.gain.grad.all()
-
-
-def test_a_hidden_token_leaves_a_state_alone_where_zeros_would_not_do():
-    class Tensors(Previous):
-        def init_state(self, batch_size, *, dtype, device):
-            return super().init_state(batch_size, dtype=dtype, device=device)[:2]
-
-        def update(self, state, k, v, gain):
-            return k, v
-
-        def read(self, q, state, gain):
-            return gain * (q @ state[0].mT) * state[1]
-
-    can = Capabilities(
-        bidirectional=False,
-        causal=True,
-        recurrent=True,
-        masks=frozenset({"padding"}),
-        position_free=False,
-    )
-    core, (q, k, v) = enter(Tensors, can)(geometry()).double(), inputs()
-    mask = torch.rand(2, 70) < 0.6
-    last = torch.where(mask, torch.arange(70), -1).cummax(1).values
-    k, v = (x.masked_fill(~mask[:, None, :, None], 60.0) for x in (k, v))
-    at = last.clamp(min=0)[:, None, :, None]
-    seen_k, seen_v = (x.gather(2, at.expand(-1, 4, -1, x.shape[-1])) for x in (k, v))
-    expected = core.gain[:, None, None] * (q * seen_k).sum(-1, keepdim=True) * seen_v
-    expected = expected.where(last[:, None, :, None] >= 0, expected.new_zeros(()))
-    torch.testing.assert_close(core(q, k, v, key_mask=mask), expected)
-
-
-def test_a_token_may_read_before_it_writes():
-    class Before(Fading):
-        def one_token(self, q, k, v, state, log_decay):
-            return q @ state, self.update(state, k, v, log_decay)
-
-    core, theirs = enter(Before)(geometry()), build_attention("simple_gla", geometry(), scale=1.0)
-    (q, k, v), gate = inputs(), -torch.rand(2, 4, 70).double()
-    later = torch.cat((q[:, :, 1:], q[:, :, :1]), 2)
-    expected = theirs(later, k, v, log_decay=gate)[:, :, :-1]
-    out = core(q, k, v, log_decay=gate)
-    torch.testing.assert_close(out[:, :, 1:], expected)
-    assert not out[:, :, 0].any()
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2])
@@ -276,6 +167,29 @@ def test_executed_flops_of_short_runs_are_those_of_the_whole(name, n):
     core, tensors = build_attention(name, geometry(n), **settings), inputs(n, dtype=torch.float32)
     shape = call_of(n, 8, 6, batch_size=2, num_heads=4, causal=True)
     assert core.executed_flops(shape) == count(lambda: core(*tensors)).counted_flops
+
+
+def test_flops_are_counted_without_values_for_the_gates():
+    class Bare(Fading):
+        def learned_gates(self, k):
+            return {}
+
+    shape = call_of(200, 8, 6, num_heads=4, causal=True)
+    enter(Fading)
+    bare, own = (cls(geometry(200)).executed_flops(shape) for cls in (Bare, Fading))
+    assert bare == own
+
+
+def test_an_output_of_another_shape_is_refused():
+    class Flat(Fading):
+        def read(self, q, state, *gates):
+            return (q @ state)[:, :, 0]
+
+    core = enter(Flat)(geometry())
+    state = core.init_state(2, dtype=torch.double, device=CPU)
+    for call in (lambda: core(*inputs()), lambda: core.step(*inputs(), state)):
+        with pytest.raises(TypeError, match=r"output is of shape \(2, 4, 6\); \(B, H, 1, E\) is"):
+            call()
 
 
 def test_a_core_that_does_not_claim_its_recurrence_is_told_so():
