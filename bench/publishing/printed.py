@@ -33,8 +33,8 @@ def print_document(document: Document, console: Console) -> None:
                 console.print(RichText(f"\n{block.title}" if block.title else "", style="italic"))
                 laid = laid_out(block, console.width)
                 console.print(laid)
-                if len(laid.columns) < len(block.columns):
-                    console.print("Columns that did not fit are in the files.", style="dim")
+                if left_out := [c.title or c.key for c in block.columns[len(laid.columns) :]]:
+                    console.print(f"Columns that did not fit: {', '.join(left_out)}.", style="dim")
 
 
 def laid_out(table: Table, width: int) -> RichTable:
