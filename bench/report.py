@@ -58,6 +58,12 @@ def report(config: dict[str, Any]) -> int:
     pair = instead.versus
     if pair and len(pair) != 2:
         raise ConfigError(f"versus takes two rows, as versus=[nala,softmax]; it has {len(pair)}.")
+    kinds = {"versus": pair, "serve": instead.serve, "wandb.make": wanted.wandb.make}
+    kinds |= {"site": instead.site, "format": instead.format}
+    if len(given := [key for key, value in kinds.items() if value]) > 1:
+        raise ConfigError(
+            f"{' and '.join(given)} are given, and each replaces the usual report. Give one."
+        )
     if instead.serve:
         serve(cached_page(wanted), print, is_terminal=sys.stdout.isatty())
         return 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attentions.catalogue import catalogue
+from bench.core.cli.errors import did_you_mean
 from bench.core.cli.files import write_whole
+from bench.core.observed import CONTROLS
 from bench.core.record import Record
 from bench.publishing.charts import charts, write_charts
 from bench.publishing.config import PublishConfig, WandbConfig, read_publish_config
@@ -59,7 +62,7 @@ def publish(
     board = build_leaderboard(records, config.controls)
     files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))]
     found = read_diagnostics(config.out)
-    notes = [*found.describe()]
+    notes = [*found.describe(), *_unknown_controls(records, config)]
     pictures: list[tuple[str, str]] = []
     if config.charts:
         entropy = entropy_chart(found.lines)
@@ -77,6 +80,14 @@ def publish(
     folders, more = publish_runs(records, config, sweep)
     end("dashboard")
     return Published(files=(*files, *folders), notes=(*notes, *more), board=board)
+
+
+def _unknown_controls(records: Sequence[Record], config: PublishConfig) -> Iterator[str]:
+    """Sentences on names in `controls` that are no mechanism, whose rows are then ranked."""
+    met = {*CONTROLS, *(record.cell.mechanism for record in records)}
+    for name in config.controls:
+        if name not in met and name not in (known := [entry.name for entry in catalogue()]):
+            yield f"controls names {name!r}, which is no mechanism. {did_you_mean(name, known)}"
 
 
 def write_latex(records: Sequence[Record], config: PublishConfig) -> Path:

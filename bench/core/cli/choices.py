@@ -37,7 +37,8 @@ def why_no_choice(words: list[str]) -> str | None:
     for word in words:
         group, given, value = word.lstrip("+~").partition("=")
         names = value.strip("[]").split(",") if value != "[]" else []
-        if given and (CONF / group).is_dir() and not all(_is_name(name) for name in names):
+        is_group = group and given and (CONF / group).is_dir()
+        if is_group and not all(_is_name(name) for name in names):
             takes = f"{visible(word, LIMITS['reason'])}: {group} takes names"
             if any(len(name) > MOST_LETTERS for name in names):
                 return f"{takes} of up to {MOST_LETTERS} letters."

@@ -88,7 +88,7 @@ def run_app(
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
         _check_out(words, out_is_file)
-        words = settable(words, [CONF, *own_folders(words)])
+        words = _into_empty(settable(words, [CONF, *own_folders(words)]), root)
         codes = _run_hydra(config_name, root, main, words, after_jobs, (began_s, composes_s))
     except ConfigError as error:
         return print_error(error)
@@ -253,6 +253,16 @@ def _refuse_unread(config_name: str, root: Root, words: list[str]) -> None:
             )
 
 
+def _into_empty(words: Sequence[str], root: Root) -> list[str]:
+    """The words, with ``++`` before what fills a mapping that is empty by default.
+
+    Without ``++``, Hydra refuses a key that the mapping lacks.
+    """
+    empty = [re.escape(key) for key, value in root.content.items() if value == {}]
+    fills = re.compile(rf"({'|'.join(empty)})(\.[^=]+=|=\{{)") if empty else None
+    return [f"++{word}" if fills and fills.match(word) else word for word in words]
+
+
 def _root_of_file(config_name: str) -> Root:
     file = CONF / f"{config_name}.yaml"
     purpose, keys = parts_of(file)
@@ -313,6 +323,9 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
         near = _nearest(name, _keys(config_name, root, words))
         return f"{name} is not a key of {config_name}. {near}"
     said = visible(str(error).strip(), LIMITS["reason"])
+    nameless = next((word for word in words if word.startswith("=")), None)
+    if unread := getattr(error, "override", nameless):
+        return f"{unread!r} is no KEY=VALUE such as seq_len=64, 'seq_len=[64,96]' or 'task=[]'."
     if _is_hydras(error):
         return said
     return (
