@@ -52,6 +52,15 @@ def _is_name(word: str) -> bool:
     return word != "null" and is_word and len(word) <= MOST_LETTERS
 
 
+def no_override(word: str) -> str:
+    """Say that a word cannot be read, with examples; of plain words after a key, how to quote."""
+    key, _, value = word.partition("=")
+    quoted = f"""'{key}="{value}"'"""
+    if " " in value and not re.search(r"""[][{}'"\\]""", value):
+        return f"{word!r} cannot be read: its value has spaces or signs. Quote it twice: {quoted}."
+    return f"{word!r} is no KEY=VALUE such as seq_len=64, 'seq_len=[64,96]' or 'task=[]'."
+
+
 def options(group: str, words: list[str]) -> Iterator[str]:
     """Names in a config group: ours, and those of ``--config-dir`` and ``hydra.searchpath``."""
     yield from (names := set(yamls(group, words)))

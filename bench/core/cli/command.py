@@ -23,6 +23,7 @@ from bench.core.cli.choices import (
     MAX_YAML_BYTES,
     check_own_yamls,
     groups,
+    no_override,
     options,
     own_folders,
     why_no_choice,
@@ -325,7 +326,7 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
     said = visible(str(error).strip(), LIMITS["reason"])
     nameless = next((word for word in words if word.startswith("=")), None)
     if unread := getattr(error, "override", nameless):
-        return f"{unread!r} is no KEY=VALUE such as seq_len=64, 'seq_len=[64,96]' or 'task=[]'."
+        return no_override(unread)
     if _is_hydras(error):
         return said
     return (

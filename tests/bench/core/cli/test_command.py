@@ -259,3 +259,10 @@ def test_a_word_that_is_no_override_is_named_with_examples(word, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f"ConfigError: {word!r} is no KEY=VALUE such as seq_len=64, ")
     assert "Exception" not in said
+
+
+def test_a_value_of_several_words_is_told_how_it_is_quoted(capsys):
+    words = ["power=nala > flatten by 0.5 on tile_recall"]
+    assert run_app("reproduce", never, words, root=root_of(Verify)) == 2
+    said = capsys.readouterr().err
+    assert """Quote it twice: 'power="nala > flatten by 0.5 on tile_recall"'.""" in said
