@@ -348,9 +348,9 @@ def _nearest(name: str, keys: Sequence[str]) -> str:
 def _explain_folder(error: Exception, words: list[str]) -> str | None:
     """Say which of Hydra's folders cannot be made, if that is the error."""
     folders = [word for word in words if word.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
-    if not (folders and isinstance(error, OSError)):
+    if not isinstance(error, OSError) or not (named := folders[-1:] or [error.filename])[0]:
         return None
-    return f"{folders[-1]} cannot be made: {error.strerror}. Name a folder that can be written."
+    return f"{named[0]} cannot be made: {error.strerror}. Name a folder that can be written."
 
 
 def _explain_file(words: list[str]) -> str | None:

@@ -266,3 +266,13 @@ def test_a_value_of_several_words_is_told_how_it_is_quoted(capsys):
     assert run_app("reproduce", never, words, root=root_of(Verify)) == 2
     said = capsys.readouterr().err
     assert """Quote it twice: 'power="nala > flatten by 0.5 on tile_recall"'.""" in said
+
+
+def test_a_folder_of_a_multirun_that_cannot_be_made_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "hydra").touch()
+    assert run_app("sweep", never, ["-m", "seq_len=64,96", "task=[]"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ConfigError: results/hydra/") and "OSError" not in said
+    assert said.endswith("cannot be made: Not a directory. Name a folder that can be written.\n")
