@@ -22,6 +22,7 @@ from bench.publishing.publish import (
     print_versus,
     publish,
     read_publish_config,
+    refuse_unknown,
     write_latex,
 )
 
@@ -69,6 +70,7 @@ def report(config: dict[str, Any]) -> int:
         return 0
     contents = read_store(wanted.out)
     records = with_calibration(contents.records, wanted.out)
+    refuse_unknown(wanted.controls, records)
     console = Console(markup=False)
     if pair:
         one, other = pair

@@ -111,7 +111,8 @@ def sweep(composed: dict[str, Any]) -> int:
         print_over_budget(console, done.left_out, config.budget_s)
     if done.is_interrupted and not (isinstance(until, Deadline) and until.is_over):
         left = len(done.left_out)
-        console.print(f"Stopped; {left} cells are left. The same command goes on from here.")
+        said = f"{quantity(left, 'cell')} {'is' if left == 1 else 'are'} left"
+        console.print(f"Stopped; {said}. The same command goes on from here.")
         return 130
     return verdict(console, config, without(planned, done.left_out), records, here)
 
@@ -177,7 +178,7 @@ def print_plan(
     num_unsupported = sum(bool(p.unsupported) for p in planned)
     num_others = len(planned) - len(runs) - num_unsupported
     console.print(
-        f"{len(planned)} cells: {len(runs)} to measure, {num_unsupported} "
+        f"{quantity(len(planned), 'cell')}: {len(runs)} to measure, {num_unsupported} "
         f"unsupported, {num_others} {rest}. "
         f"Estimated duration: about {guess}. Nothing was measured (dry_run=true)."
     )
@@ -186,8 +187,9 @@ def print_plan(
 def print_left_out(console: Console, config: SweepConfig) -> None:
     """Shapes of the product of axes that are no cells, since they have no meaning."""
     for reason, count in left_out(config.axes).items():
-        shapes = "1 shape" if count == 1 else f"{count} shapes"
-        console.print(f"Not planned, {shapes}: {reason}", markup=False, highlight=False)
+        console.print(
+            f"Not planned, {quantity(count, 'shape')}: {reason}", markup=False, highlight=False
+        )
 
 
 def print_over_budget(console: Console, left_out: Sequence[PlannedCell], budget_s: float) -> None:

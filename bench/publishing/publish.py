@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from attentions.catalogue import catalogue
-from bench.core.cli.errors import did_you_mean
+from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.files import write_whole
 from bench.core.observed import CONTROLS
 from bench.core.record import Record
@@ -32,6 +32,7 @@ __all__ = [
     "print_versus",
     "publish",
     "read_publish_config",
+    "refuse_unknown",
     "write_latex",
 ]
 
@@ -62,7 +63,7 @@ def publish(
     board = build_leaderboard(records, config.controls)
     files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))]
     found = read_diagnostics(config.out)
-    notes = [*found.describe(), *_unknown_controls(records, config)]
+    notes = [*found.describe()]
     pictures: list[tuple[str, str]] = []
     if config.charts:
         entropy = entropy_chart(found.lines)
@@ -82,12 +83,19 @@ def publish(
     return Published(files=(*files, *folders), notes=(*notes, *more), board=board)
 
 
-def _unknown_controls(records: Sequence[Record], config: PublishConfig) -> Iterator[str]:
-    """Sentences on names in `controls` that are no mechanism, whose rows are then ranked."""
+def refuse_unknown(controls: Sequence[str], records: Sequence[Record]) -> None:
+    """Refuse a control that is no mechanism, neither in the catalogue nor in the records.
+
+    Raises:
+        ConfigError: names it, and the nearest mechanisms.
+    """
     met = {*CONTROLS, *(record.cell.mechanism for record in records)}
-    for name in config.controls:
+    for name in controls:
         if name not in met and name not in (known := [entry.name for entry in catalogue()]):
-            yield f"controls names {name!r}, which is no mechanism. {did_you_mean(name, known)}"
+            raise ConfigError(
+                f"controls names {name!r}, and no mechanism is called that. "
+                f"{did_you_mean(name, known)}"
+            )
 
 
 def write_latex(records: Sequence[Record], config: PublishConfig) -> Path:

@@ -190,3 +190,12 @@ def test_two_that_each_replace_the_report_are_refused(
     assert "serve and site are given, and each replaces the usual report." in (
         capsys.readouterr().err
     )
+
+
+def test_a_control_that_is_no_mechanism_is_refused_as_its_row_would_be_ranked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(tmp_path, made.block_records(["softmax", "nala"]))
+    assert report.main([f"out={tmp_path}", "controls=[unifrom,nala]"]) == 2
+    said = capsys.readouterr().err
+    assert "controls names 'unifrom', and no mechanism is called that. Did you mean uni" in said

@@ -104,9 +104,3 @@ def test_rows_of_any_printable_names_are_published(tmp_path: Path) -> None:
     print_leaderboard(published.board, config(tmp_path), Console(file=io.StringIO(), width=120))
     page = (tmp_path / "leaderboard.md").read_text()
     assert "<img" not in page.replace("\\<img", "")
-
-
-def test_a_control_that_is_no_mechanism_is_named_as_its_row_is_ranked(tmp_path: Path) -> None:
-    wanted = config(tmp_path, charts=False).but(controls=("unifrom", "softmax"))
-    (note,) = publish(block(), wanted).notes
-    assert note == "controls names 'unifrom', which is no mechanism. Did you mean uniform?"
