@@ -22,6 +22,7 @@ from bench.publishing.publish import (
     print_versus,
     publish,
     read_publish_config,
+    refuse_unknown,
     write_latex,
 )
 
@@ -58,11 +59,18 @@ def report(config: dict[str, Any]) -> int:
     pair = instead.versus
     if pair and len(pair) != 2:
         raise ConfigError(f"versus takes two rows, as versus=[nala,softmax]; it has {len(pair)}.")
+    kinds = {"versus": pair, "serve": instead.serve, "wandb.make": wanted.wandb.make}
+    kinds |= {"site": instead.site, "format": instead.format}
+    if len(given := [key for key, value in kinds.items() if value]) > 1:
+        raise ConfigError(
+            f"{' and '.join(given)} are given, and each replaces the usual report. Give one."
+        )
     if instead.serve:
         serve(cached_page(wanted), print, is_terminal=sys.stdout.isatty())
         return 0
     contents = read_store(wanted.out)
     records = with_calibration(contents.records, wanted.out)
+    refuse_unknown(wanted.controls, records)
     console = Console(markup=False)
     if pair:
         one, other = pair

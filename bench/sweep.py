@@ -111,7 +111,8 @@ def sweep(composed: dict[str, Any]) -> int:
         print_over_budget(console, done.left_out, config.budget_s)
     if done.is_interrupted and not (isinstance(until, Deadline) and until.is_over):
         left = len(done.left_out)
-        console.print(f"Stopped; {left} cells are left. The same command goes on from here.")
+        said = f"{quantity(left, 'cell')} {'is' if left == 1 else 'are'} left"
+        console.print(f"Stopped; {said}. The same command goes on from here.")
         return 130
     return verdict(console, config, without(planned, done.left_out), records, here)
 

@@ -69,12 +69,9 @@ def help_of(cls: type[Settings], indent: str = "  ") -> str:
             continue
         default, words = _default(field), " ".join((field.description or "").split())
         has_keys = isinstance(default, Settings) or (isinstance(default, Mapping) and default)
-        if others := [
-            word
-            for word in _choices(field)
-            if word not in (default, *(default if isinstance(default, tuple) else ()))
-        ]:
-            words = f"{words} One of: {', '.join(others)}.".strip()
+        known, own = _choices(field), default if isinstance(default, tuple) else (default,)
+        if any(word not in own for word in known):
+            words = f"{words} One of: {', '.join(known)}.".strip()
         key = f"{indent}{name}:" if has_keys else f"{indent}{name}: {_typed(_yaml(default))}"
         lines.append(f"{key.ljust(_COMMENT - 1)} # {words}" if words else key)
         if isinstance(default, Settings):

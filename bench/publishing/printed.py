@@ -16,14 +16,14 @@ _GAP = 2
 
 
 def print_document(
-    document: Document, console: Console, *, whole: str = "the files", wraps: bool = False
+    document: Document, console: Console, *, whole: str = "", wraps: bool = False
 ) -> None:
     """Print headings, texts and tables; a table that is too wide loses its last columns.
 
     `whole` names what has these columns; with `wraps`, long lines of text are wrapped.
     """
     waiting: list[Heading] = []  # headings with nothing printed below them yet
-    is_cut = False
+    left_out: dict[str, None] = {}
     for block in document.blocks:
         if isinstance(block, Heading):
             waiting = [*(above for above in waiting if above.level < block.level), block]
@@ -39,9 +39,12 @@ def print_document(
                 console.print(RichText(f"\n{block.title}" if block.title else "", style="italic"))
                 laid = laid_out(block, console.width)
                 console.print(laid)
-                is_cut |= len(laid.columns) < len(block.columns)
-    if is_cut:
-        console.print(f"Columns that did not fit are in {whole}.", style="dim")
+                left_out |= dict.fromkeys(
+                    column.title or column.key for column in block.columns[len(laid.columns) :]
+                )
+    if left_out:
+        where = f", in {whole}" if whole else ""
+        console.print(f"Columns that did not fit{where}: {', '.join(left_out)}.", style="dim")
 
 
 def laid_out(table: Table, width: int) -> RichTable:

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from attentions.catalogue import catalogue
+from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.files import write_whole
+from bench.core.observed import CONTROLS
 from bench.core.record import Record
 from bench.publishing.charts import charts, write_charts
 from bench.publishing.config import PublishConfig, WandbConfig, read_publish_config
@@ -29,6 +32,7 @@ __all__ = [
     "print_versus",
     "publish",
     "read_publish_config",
+    "refuse_unknown",
     "write_latex",
 ]
 
@@ -77,6 +81,21 @@ def publish(
     folders, more = publish_runs(records, config, sweep)
     end("dashboard")
     return Published(files=(*files, *folders), notes=(*notes, *more), board=board)
+
+
+def refuse_unknown(controls: Sequence[str], records: Sequence[Record]) -> None:
+    """Refuse a control that is no mechanism, neither in the catalogue nor in the records.
+
+    Raises:
+        ConfigError: names it, and the nearest mechanisms.
+    """
+    met = {*CONTROLS, *(record.cell.mechanism for record in records)}
+    for name in controls:
+        if name not in met and name not in (known := [entry.name for entry in catalogue()]):
+            raise ConfigError(
+                f"controls names {name!r}, and no mechanism is called that. "
+                f"{did_you_mean(name, known)}"
+            )
 
 
 def write_latex(records: Sequence[Record], config: PublishConfig) -> Path:

@@ -84,9 +84,10 @@ class Hybrids(Settings):
 def study(asked: Hybrids, session: Session) -> None:
     """Train task by task, as far as the budget goes, and write the page of what is there."""
     config = asked.training(session.composed)
+    # All of them are planned first: a task that cannot be made is refused before hours of others.
+    plans = [(task, trainable(config.but(task=(task,)), session)) for task in config.task]
     with trainer(config, session, asked.budget) as train:
-        for task in config.task:
-            alone = trainable(config.but(task=(task,)), session)
+        for task, alone in plans:
             arms = tuned(alone, asked.seed, train, looks_further=False).values()
             mixers = [arm for arm in arms if arm.name != REFERENCE]
             for count in sorted(set(asked.softmax_layers) - {0, task.settings["num_layers"]}):

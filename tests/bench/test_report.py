@@ -179,3 +179,23 @@ def test_an_unknown_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     store(tmp_path / "out", made.sweep_records())
     assert report.main([f"out={tmp_path / 'out'}", "format=word"]) == 2
     assert "latex" in capsys.readouterr().err
+
+
+def test_two_that_each_replace_the_report_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(tmp_path / "out", made.sweep_records())
+    words = [f"out={tmp_path / 'out'}", f"site={tmp_path / 'site'}", "serve=true"]
+    assert report.main(words) == 2
+    assert "serve and site are given, and each replaces the usual report." in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_control_that_is_no_mechanism_is_refused_as_its_row_would_be_ranked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(tmp_path, made.block_records(["softmax", "nala"]))
+    assert report.main([f"out={tmp_path}", "controls=[unifrom,nala]"]) == 2
+    said = capsys.readouterr().err
+    assert "controls names 'unifrom', and no mechanism is called that. Did you mean uni" in said

@@ -37,7 +37,8 @@ def why_no_choice(words: list[str]) -> str | None:
     for word in words:
         group, given, value = word.lstrip("+~").partition("=")
         names = value.strip("[]").split(",") if value != "[]" else []
-        if given and (CONF / group).is_dir() and not all(_is_name(name) for name in names):
+        is_group = group and given and (CONF / group).is_dir()
+        if is_group and not all(_is_name(name) for name in names):
             takes = f"{visible(word, LIMITS['reason'])}: {group} takes names"
             if any(len(name) > MOST_LETTERS for name in names):
                 return f"{takes} of up to {MOST_LETTERS} letters."
@@ -49,6 +50,15 @@ def why_no_choice(words: list[str]) -> str | None:
 def _is_name(word: str) -> bool:
     is_word = re.fullmatch(r"[A-Za-z_][\w/-]*", word.strip(" '\"")) is not None
     return word != "null" and is_word and len(word) <= MOST_LETTERS
+
+
+def no_override(word: str) -> str:
+    """Say that a word cannot be read, with examples; of plain words after a key, how to quote."""
+    key, _, value = word.partition("=")
+    quoted = f"""'{key}="{value}"'"""
+    if " " in value and not re.search(r"""[][{}'"\\]""", value):
+        return f"{word!r} cannot be read: its value has spaces or signs. Quote it twice: {quoted}."
+    return f"{word!r} is no KEY=VALUE such as seq_len=64, 'seq_len=[64,96]' or 'task=[]'."
 
 
 def options(group: str, words: list[str]) -> Iterator[str]:

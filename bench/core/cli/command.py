@@ -23,6 +23,7 @@ from bench.core.cli.choices import (
     MAX_YAML_BYTES,
     check_own_yamls,
     groups,
+    no_override,
     options,
     own_folders,
     why_no_choice,
@@ -88,7 +89,7 @@ def run_app(
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
         _check_out(words, out_is_file)
-        words = settable(words, [CONF, *own_folders(words)])
+        words = _into_empty(settable(words, [CONF, *own_folders(words)]), root)
         codes = _run_hydra(config_name, root, main, words, after_jobs, (began_s, composes_s))
     except ConfigError as error:
         return print_error(error)
@@ -253,6 +254,16 @@ def _refuse_unread(config_name: str, root: Root, words: list[str]) -> None:
             )
 
 
+def _into_empty(words: Sequence[str], root: Root) -> list[str]:
+    """The words, with ``++`` before what fills a mapping that is empty by default.
+
+    Without ``++``, Hydra refuses a key that the mapping lacks.
+    """
+    empty = [re.escape(key) for key, value in root.content.items() if value == {}]
+    fills = re.compile(rf"({'|'.join(empty)})(\.[^=]+=|=\{{)") if empty else None
+    return [f"++{word}" if fills and fills.match(word) else word for word in words]
+
+
 def _root_of_file(config_name: str) -> Root:
     file = CONF / f"{config_name}.yaml"
     purpose, keys = parts_of(file)
@@ -313,6 +324,9 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
         near = _nearest(name, _keys(config_name, root, words))
         return f"{name} is not a key of {config_name}. {near}"
     said = visible(str(error).strip(), LIMITS["reason"])
+    nameless = next((word for word in words if word.startswith("=")), None)
+    if unread := getattr(error, "override", nameless):
+        return no_override(unread)
     if _is_hydras(error):
         return said
     return (
@@ -334,9 +348,9 @@ def _nearest(name: str, keys: Sequence[str]) -> str:
 def _explain_folder(error: Exception, words: list[str]) -> str | None:
     """Say which of Hydra's folders cannot be made, if that is the error."""
     folders = [word for word in words if word.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
-    if not (folders and isinstance(error, OSError)):
+    if not isinstance(error, OSError) or not (named := folders[-1:] or [error.filename])[0]:
         return None
-    return f"{folders[-1]} cannot be made: {error.strerror}. Name a folder that can be written."
+    return f"{named[0]} cannot be made: {error.strerror}. Name a folder that can be written."
 
 
 def _explain_file(words: list[str]) -> str | None:

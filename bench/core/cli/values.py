@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError, did_you_mean, print_error
@@ -19,7 +21,7 @@ def words_and_options(
     """Split the command line of a command without YAML: plain words, and ``KEY=VALUE`` options.
 
     Raises:
-        ConfigError: an unknown key, or one without a value.
+        ConfigError: an unknown key, or one without a value or with two.
     """
     words: list[str] = []
     found: dict[str, str] = {}
@@ -29,11 +31,26 @@ def words_and_options(
         key, equals, value = one.partition("=")
         if not equals:
             words.append(one)
-        elif key in options and value:
+        elif key in found:
+            raise ConfigError(f"{key}= is given twice, as {found[key]} and as {value}. Keep one.")
+        elif key in options and not value:
+            raise ConfigError(f"{one} has no value. Give one, or leave out {key}. Usage: {usage}")
+        elif key in options:
             found[key] = value
         else:
             raise ConfigError(f"{one} is not known. {did_you_mean(key, options)} Usage: {usage}")
     return words, found
+
+
+def folder_of(options: Mapping[str, str], key: str, usual: str) -> Path:
+    """The folder that an option names, else the usual one, which need not exist.
+
+    Raises:
+        ConfigError: the named one is no folder.
+    """
+    if key in options and not os.path.isdir(options[key]):
+        raise ConfigError(f"{key}={options[key]} is no folder. Name another, or leave out {key}.")
+    return Path(options.get(key, usual))
 
 
 def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: str) -> int:

@@ -24,7 +24,7 @@ from bench.publishing.metrics.ranks import rank_speed
 from bench.publishing.metrics.scaling import seconds_at
 from bench.publishing.scores import Score, TaskScores
 from bench.publishing.searched import at_best_rate, searched_row
-from bench.studies.advise.settings import Advise
+from bench.studies.advise.settings import CAUSAL_MODES, Advise
 
 KEPT = ("docs/results", "results/accuracy", "results/decode")
 """Folders of records that come with the code."""
@@ -254,7 +254,7 @@ def needs(mode: str, *, causal: bool, dtype: str) -> list[str]:
     return [
         "reference",
         *(["causal"] if causal else []),
-        *(["recurrent"] if mode in ("prefill", "decode") else []),
+        *(["recurrent"] if mode in CAUSAL_MODES else []),
         *(["gradients"] if mode in ("backward", "forward_backward", "train_step") else []),
         *(["precision"] if dtype != "float32" else []),
     ]

@@ -19,6 +19,9 @@ from bench.core.settings import (
     model_validator,
 )
 
+CAUSAL_MODES = ("prefill", "decode")
+"""Modes in which a token sees only those before it."""
+
 
 def _one_name(composed: Any) -> str | None:
     names = list(composed or ())
@@ -56,6 +59,15 @@ class Advise(Settings):
     """
     page: Folder | None = None
     """File to write the answer to, e.g. docs/results/advice.md."""
+
+    @model_validator(mode="after")
+    def _no_bidirectional_decoding(self) -> Advise:
+        if self.causal is False and (own := [mode for mode in self.mode if mode in CAUSAL_MODES]):
+            raise ValueError(
+                f"causal=false beside mode={own[0]}, in which a token sees only those before it. "
+                "Leave causal out, or ask for mode=forward."
+            )
+        return self
 
     @model_validator(mode="after")
     def _score_has_a_task(self) -> Advise:

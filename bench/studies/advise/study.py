@@ -40,7 +40,7 @@ from bench.studies.advise.evidence import (
     told_apart,
 )
 from bench.studies.advise.experiment import cheapest, sweep_of
-from bench.studies.advise.settings import Advise
+from bench.studies.advise.settings import CAUSAL_MODES, Advise
 from bench.studies.session import Session
 
 
@@ -60,7 +60,7 @@ def study(asked: Advise, session: Session) -> None:
         least /= 100
     blocks: list[Block] = []
     for mode, seq_len in product(asked.mode, asked.seq_len):
-        causal = mode in ("prefill", "decode") or (table is not None and table.causal)
+        causal = mode in CAUSAL_MODES or (table is not None and table.causal)
         causal = causal if asked.causal is None else asked.causal
         question = Question(
             asked=asked,
@@ -178,7 +178,10 @@ def _scored(question: Question) -> Iterator[str]:
         settings = table.named_settings
         shown = ("group", "seq_len", "num_layers", "embed_dim", "num_steps")
         words_ = ", ".join(f"{key} {settings[key]}" for key in shown if key in settings)
-        yield f"Scores: {table.label} with {words_}, {quantity(table.num_seeds, 'seed')}."
+        counts = [len(score.accuracies) for score in rows_of(table).values() if score.accuracies]
+        few, most = min(counts, default=table.num_seeds), max(counts, default=table.num_seeds)
+        seeds = quantity(most, "seed") if few == most else f"{few} to {most} seeds"
+        yield f"Scores: {table.label} with {words_}, {seeds}."
 
 
 def _check_score(table: TaskScores, score: float, task: str) -> None:

@@ -17,7 +17,7 @@ from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
 from bench.core.cli.errors import ConfigError, check_known, did_you_mean
 from bench.core.cli.streams import console
-from bench.core.cli.values import run_words, words_and_options
+from bench.core.cli.values import folder_of, run_words, words_and_options
 from bench.core.proofs import Proofs, read_proofs
 from bench.core.rows import ON_REQUEST
 
@@ -132,7 +132,7 @@ def read_query(words: list[str]) -> Query:
         raise ConfigError(f"{plain[0]} is not known. {hint} Usage: {USAGE}")
     for key, value in options.items():
         if key == "out":
-            out = Path(value)
+            out = folder_of(options, "out", "results")
         elif key == "plugins":
             plugins = names_in(value)
         elif key == "family":

@@ -26,7 +26,7 @@ from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.core.cli.foreign import foreign_code, told
 from bench.core.cli.limits import MAX_SIZE
 from bench.core.cli.streams import console
-from bench.core.cli.values import run_words, words_and_options
+from bench.core.cli.values import folder_of, run_words, words_and_options
 from bench.core.format import with_unit
 from bench.core.proofs import Proofs, read_proofs
 from bench.core.rows import rows_of
@@ -103,7 +103,7 @@ def read_request(words: list[str]) -> Request:
         seq_len=_lengths(options.get("seq_len", "")),
         plugins=plugins,
         config_dir=rows,
-        out=Path(options.get("out", "results")),
+        out=folder_of(options, "out", "results"),
     )
 
 

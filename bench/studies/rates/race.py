@@ -71,6 +71,9 @@ def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     was_stopped = False
     with Session("rates.race", composed) as session:
         rows = [_row(cell) for cell in trainable(config, session)]
+        if config.dry_run:
+            session.say(f"{quantity(len(rows), 'row')}; nothing was trained.")
+            return 0
         here = session.here(config, available_devices())
         while not was_stopped:
             records = read_records(config.out, missing_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.core.cell import Cell
 from bench.core.cli.command import run_app
+from bench.core.cli.errors import ConfigError
 from bench.core.clock import now_s
 from bench.core.grid import Best, Trained, best_of
 from bench.core.record import Record
@@ -74,6 +75,9 @@ class TaskRow:
         """The runs of a search with one seed, by rising rate."""
         return [self.searched_at(rate, seed) for rate in self.rates]
 
+
+_UNREAD = {"force", "only", "shard", "timings"}
+"""Keys of `bench.sweep` that would change nothing."""
 
 Train = Callable[[Sequence[Cell]], Mapping[str, Record]]
 """Trains cells that are not stored yet; returns the newest good record of each, by key."""
@@ -158,4 +162,13 @@ def run_command(
     rest = [word for word in words if word.partition("=")[0] not in own_keys]
     given = {word.partition("=")[0] for word in rest}
     defaults = [f"{key}={value}" for key, value in (USUAL | usual).items() if key not in given]
-    return run_app("sweep", lambda composed: command(composed, own), [*defaults, *rest])
+
+    def checked(composed: dict[str, Any]) -> int:
+        if unread := sorted(given & _UNREAD):
+            raise ConfigError(
+                f"{unread[0]}= is of sweep alone: here all rows are trained, and what is stored is "
+                "not trained again. Leave it out."
+            )
+        return command(composed, own)
+
+    return run_app("sweep", checked, [*defaults, *rest])

@@ -1,18 +1,19 @@
 """Train every row at every rate of a grid, and write which was best on validation examples.
 
-    attnbench rates [seed=[0,1,2]] [converge=true] [grid=NAME] [presets=FILE]
-                          [KEY=VALUE of bench.sweep ...]
+    attnbench rates [seed=[0,1,2]] [converge=true] [grid=NAME] [presets=FILE] [budget=30m]
+                    [KEY=VALUE of bench.sweep ...]
 
 Rows are those of `make bench`, tasks recall, recall_causal and tile_recall, unless attention= and
 task= name others. The search takes the first seed; further ones are trained at the best rate. With
 converge=true steps are doubled, each time with a search of its own, until the mean of a row's seeds
 changes by less than a point. Each run is a record under `out`, results/rates by itself: what is
-there already is not trained again, so Ctrl-C and a later call go on from there. The test set plays
-no part in the choice of a rate.
+there already is not trained again, so a later call goes on after Ctrl-C or the end of a budget. The
+test set plays no part in the choice of a rate.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
 from bench.core.cli.files import check_writable, write_whole
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
+from bench.core.clock import now_s
 from bench.core.format import number, percent, quantity
 from bench.core.grid import GRIDS
 from bench.core.later import LATER_SETTINGS
@@ -34,6 +36,7 @@ from bench.core.record import Record
 from bench.core.settings import Folder, Settings, Word
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.plan import PlannedCell
+from bench.measuring.worker.jobs import Deadline
 from bench.publishing.converged import CONVERGED
 from bench.studies.rates.rows import TaskRow, best, run_command, trainable
 from bench.studies.rates.tuned import Arm, searched, tuned
@@ -76,7 +79,8 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
         if config.dry_run:
             session.say(f"{quantity(len(cells) * len(GRIDS[grid]), 'run')}; nothing was trained.")
             return 0
-        lab = _Search(config, session, asked.presets)
+        until = Deadline(math.inf if config.budget_s is None else now_s() + config.budget_s)
+        lab = _Search(config, session, asked.presets, until)
         try:
             arms = lab.search(cells, GRIDS[grid])
             for _ in range(MAX_DOUBLINGS if asked.converge == "true" else 0):
@@ -91,22 +95,24 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
                 _print_changes(session, found, changes)
         except Stopped:
             session.say("Stopped. The same command goes on from here.")
-            return STOPPED
+            return 0 if until.is_over else STOPPED
     return 0
 
 
 class _Search:
     """Searches that share a configuration, records and a file of presets."""
 
-    def __init__(self, config: SweepConfig, session: Session, presets: Path) -> None:
-        self._config, self._session, self._presets = config, session, presets
+    def __init__(
+        self, config: SweepConfig, session: Session, presets: Path, until: Deadline
+    ) -> None:
+        self._config, self._session, self._presets, self._until = config, session, presets, until
         self._records: dict[str, Record] = {}
 
     def search(self, cells: Sequence[Cell], grid: Sequence[float]) -> list[Arm]:
         """Search rates for some rows, store them and print them.
 
         Raises:
-            Stopped: by Ctrl-C.
+            Stopped: by Ctrl-C, or at the end of the budget.
         """
         seeds = self._config.axes.seed
         arms: list[Arm] = []
@@ -125,7 +131,8 @@ class _Search:
         return arms
 
     def _train(self, cells: Sequence[Cell]) -> dict[str, Record]:
-        trained = self._session.train(self._config, [PlannedCell(cell=cell) for cell in cells])
+        planned = [PlannedCell(cell=cell) for cell in cells]
+        trained = self._session.train(self._config, planned, until=self._until)
         self._records |= trained.by_key
         if trained.is_interrupted:
             raise Stopped

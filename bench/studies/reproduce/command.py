@@ -35,6 +35,11 @@ def study(asked: Reproduce, session: Session) -> int:
     if asked.power:
         return print_power(asked.power, asked.stores, session.console)
     if asked.page or asked.check:
+        if asked.docs is None and not asked.keep.is_dir():
+            raise ConfigError(
+                f"keep={asked.keep} is no folder, so the checkout's page would lose its results. "
+                "Run this in the checkout, or write another page with docs=DIR."
+            )
         if not asked.check and asked.out.resolve() != asked.keep.resolve():
             check_writable(asked.keep)
             for file in keep_all(asked.out, asked.keep):

@@ -28,6 +28,8 @@ def _is_some_time(seconds: float) -> float:
 def _is_folder(path: Path) -> Path:
     if not os.path.isdir(path):
         raise ValueError(f"papers={path} is not a folder. Name one that holds YAML files.")
+    if not any(path.glob("*.yaml")):
+        raise ValueError(f"papers={path} holds no *.yaml. Name a folder that does.")
     return path
 
 

@@ -93,13 +93,18 @@ def _comparison(found: Stored) -> Table:
     columns = (
         words("attention"),
         Column("bits", "bits per byte", digits=".3f", better="lower"),
-        Column("perplexity", "perplexity per word", digits=",.0f", better="lower"),
+        Column("perplexity", "perplexity per word", digits=_whole, better="lower"),
         Column("seeds", digits=".0f"),
         Column("rate", "learning rate", digits="g"),
         Column("parameters", digits=",.0f"),
         words("marks"),
     )
     return Table(columns=columns, rows=rows)
+
+
+def _whole(value: float) -> str:
+    """Whole numbers, or three digits and a power of ten where more would be noise."""
+    return f"{value:,.0f}" if value < 1e6 else f"{value:.2e}"
 
 
 def _perplexity(per_word: float, *bits: float) -> Estimate | None:

@@ -57,7 +57,7 @@ class Text(Settings):
     num_steps: Size = 1000
     """Updates of the comparison."""
     width: Size = 64
-    """Channels of a token in the comparison, in heads of 16."""
+    """Channels of a token in the comparison, in heads of 16, or in one if 16 does not divide it."""
     widths: Many[Size] = (32, 64, 128)
     """Channels of a token of scaled models."""
     budgets: Many[Size] = (250, 500, 1000)
@@ -90,7 +90,8 @@ class Text(Settings):
         for key, names in (("hybrid", self.hybrid), ("scaled", self.scaled)):
             if unknown := [name for name in names if name not in known]:
                 raise ConfigError(
-                    f"{key} names {unknown[0]}, which is no row. Rows: {', '.join(known)}."
+                    f"{key} names {unknown[0]}, which is no row. Rows: {', '.join(known)}. Say "
+                    f"{key}=[...] with some of these, or {key}=[]."
                 )
         task = read_yaml(CONF / "task" / "bytes.yaml")["bytes"] | {
             "root": str(self.root),

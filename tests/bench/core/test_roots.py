@@ -68,13 +68,13 @@ def test_a_key_that_is_not_there_is_refused_with_the_nearest(capsys):
     assert code == 2 and "Did you mean seed" in said
 
 
-def test_help_has_every_key_with_its_default_its_meaning_and_other_choices(capsys):
+def test_help_has_every_key_with_its_default_its_meaning_and_all_choices(capsys):
     code, _, said = run(capsys, "--help")
     lines = said.splitlines()
     assert code == 0
     assert "Do nothing with each mechanism, and say so." in lines
     assert "  seed: 0                 # Settings of all draws." in lines
-    assert "  mode: idle              # How. One of: busy." in lines
+    assert "  mode: idle              # How. One of: idle, busy." in lines
     assert "    timeout_s: 60.0       # Longest silence." in lines
     assert "    names: [a]" in lines and "  docs: ${out}" in lines
     assert "; by default [softmax, linear]" in " ".join(said.split())

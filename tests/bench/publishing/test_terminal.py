@@ -72,7 +72,7 @@ def test_a_narrow_terminal_drops_the_last_columns_and_says_where_they_are() -> N
     assert "rms" in wide
     assert "leaderboard.md" not in wide
     assert "rms" not in narrow
-    assert "Columns that did not fit are in leaderboard.md." in narrow
+    assert "Columns that did not fit, in leaderboard.md: " in narrow
 
 
 def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:

@@ -141,3 +141,12 @@ def test_a_score_of_zero_is_drawn() -> None:
     (chart,) = charts(board_of([*trained(ALONE | softmax, 0), *trained(nothing, 1)]))
     corners = chart.spec["datasets"]["corners"]
     assert (1, 0.0) in {(p["x"], p["y"]) for p in corners if p["name"] == "gla"}
+
+
+def test_a_task_that_cannot_be_made_is_refused_before_others_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hybrids, "tuned", lambda *_, **__: pytest.fail("trains"))
+    words = ["task=[word_problem,bytes]", "task.bytes.root=/nowhere", "attention=[gla]"]
+    assert main([*words, f"out={tmp_path / 'runs'}"]) == 2
+    assert "root=/nowhere is not there" in capsys.readouterr().err

@@ -243,3 +243,36 @@ def test_a_group_of_other_commands_is_no_key_of_this_one(name, word, capsys):
     assert run_app(name, never, [word], root=root_of(Verify)) == 2
     said = capsys.readouterr().err
     assert f"{word.partition('=')[0]} is not a key of {name}." in said
+
+
+@pytest.mark.parametrize("word", ["max_seq_len={softmax: 32}", "max_seq_len.softmax=32"])
+def test_a_mapping_that_is_empty_by_default_can_be_filled(word):
+    seen = []
+    words = ["attention=[softmax]", "task=[]", word]
+    assert run_app("sweep", lambda config: seen.append(config["max_seq_len"]) or 0, words) == 0
+    assert seen == [{"softmax": 32}]
+
+
+@pytest.mark.parametrize("word", ["seq_len", "seq_len=[64", "=3", "a b=3"])
+def test_a_word_that_is_no_override_is_named_with_examples(word, capsys):
+    assert run_app("sweep", never, [word]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"ConfigError: {word!r} is no KEY=VALUE such as seq_len=64, ")
+    assert "Exception" not in said
+
+
+def test_a_value_of_several_words_is_told_how_it_is_quoted(capsys):
+    words = ["power=nala > flatten by 0.5 on tile_recall"]
+    assert run_app("reproduce", never, words, root=root_of(Verify)) == 2
+    said = capsys.readouterr().err
+    assert """Quote it twice: 'power="nala > flatten by 0.5 on tile_recall"'.""" in said
+
+
+def test_a_folder_of_a_multirun_that_cannot_be_made_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "hydra").touch()
+    assert run_app("sweep", never, ["-m", "seq_len=64,96", "task=[]"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("ConfigError: results/hydra/") and "OSError" not in said
+    assert said.endswith("cannot be made: Not a directory. Name a folder that can be written.\n")

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.values import run_words, storable, text
+from bench.core.cli.values import folder_of, run_words, storable, text, words_and_options
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,26 @@ def test_a_bug_of_ours_is_told_from_a_mistake_and_from_a_verdict(
 def test_what_no_record_could_hold_is_refused(value):
     with pytest.raises(ConfigError, match="it takes a finite number"):
         storable("n", value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["out="], "out= has no value. Give one, or leave out out."),
+        (["out=a", "out=b"], "out= is given twice, as a and as b. Keep one."),
+        (["oute=a"], "oute=a is not known. Did you mean out?"),
+    ],
+)
+def test_an_option_without_a_value_or_with_two_is_told_from_an_unknown_one(given, words):
+    with pytest.raises(ConfigError) as caught:
+        words_and_options(given, ("out",), "usage")
+    assert words in str(caught.value)
+
+
+def test_a_folder_that_is_named_must_be_one(tmp_path):
+    assert folder_of({}, "out", "results") == Path("results")
+    assert folder_of({"out": str(tmp_path)}, "out", "results") == tmp_path
+    (tmp_path / "file").touch()
+    for name in ("file", "nothing"):
+        with pytest.raises(ConfigError, match=r"is no folder\. Name another, or leave out out\."):
+            folder_of({"out": str(tmp_path / name)}, "out", "results")

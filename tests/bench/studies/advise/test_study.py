@@ -185,6 +185,7 @@ def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time() -> Non
         (("mode=decode",), "Nothing is stored of mode=decode"),
         (("task=digits",), "No score on task=digits is stored. Known: recall."),
         (("task=[recall,digits]",), "task names 2 tasks; one is asked about."),
+        (("causal=false", "mode=decode"), "causal=false beside mode=decode, in which a token sees"),
         (("mode=forwards",), "Did you mean forward"),
         (("task=recall", "score=101"), "score=101 is more than 100. On task=recall a score is the"),
         (("task=" + "a" * 5000,), "task takes names of up to 200 letters."),
@@ -206,6 +207,7 @@ def test_a_fresh_clone_answers_the_question_of_the_help(
     said = capsys.readouterr().out
     assert "reach 95 % on recall_causal" in said and "best of 4 rates" in said
     assert "Scores: recall_causal with seq_len 64, num_layers 2," in said
+    assert re.search(r"num_steps 600, \d to 5 seeds\.", said)
     page = Path("choosing.md").read_text()
     assert "    attnbench advise seq_len=4096 'task=[recall_causal]' score=95" in page
 

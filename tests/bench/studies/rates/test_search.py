@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.core.cli.command import CONF, read_yaml
+from bench.core.clock import now_s
 from bench.core.presets import read_presets
 from bench.core.record import Quality, Record, Status
 from bench.measuring import engine
@@ -201,3 +202,25 @@ def test_the_rows_and_tasks_of_make_bench_are_what_is_searched():
     rows = [e for e in chosen["override /attention"] if e not in suite["speed_only"]]
     assert USUAL["attention"] == f"[{','.join(rows)}]"
     assert USUAL["task"] == f"[{','.join(chosen['override /task'])}]"
+
+
+def test_a_budget_ends_a_search_with_exit_code_0_and_it_goes_on_later(
+    tmp_path, trained, monkeypatch
+):
+    def measure(config, todo, here, server, sweep_id, console, *, until, **_):
+        assert until.ends_s - now_s() <= 1800
+        until.ends_s = 0.0
+        return Done(is_interrupted=True)
+
+    whole = engine.measure
+    monkeypatch.setattr(engine, "measure", measure)
+    assert run(tmp_path, "budget=30m") == (0, {})
+    monkeypatch.setattr(engine, "measure", whole)
+    assert run(tmp_path, "budget=30m")[1].keys() == {"softmax"}
+
+
+@pytest.mark.parametrize("word", ["force=true", "only=[failed]", "shard=1/2", "timings=true"])
+def test_a_key_that_would_change_nothing_is_refused(tmp_path, trained, capsys, word):
+    assert run(tmp_path, word)[0] == 2
+    assert f"{word.partition('=')[0]}= is of sweep alone" in capsys.readouterr().err
+    assert not trained["cells"]

@@ -67,6 +67,7 @@ def test_the_list_shows_cost_and_verdict(
             "cell=performer-unbiased is no claim that compares trained arms",
         ),
         (["papers=/nowhere"], "papers=/nowhere is not a folder"),
+        (["papers=/proc/sys"], "papers=/proc/sys holds no *.yaml"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_a_way_out(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from bench.publishing.charts.plain import Curves
 from bench.studies.reproduce.command import main
 from bench.studies.reproduce.findings import Finding, FindingRow, write_finding
@@ -58,3 +60,14 @@ def test_the_command_of_a_claim_that_was_looked_at_says_so(tmp_path: Path) -> No
     for looks, words in (((), ""), ((3, 12), " until=decided budget=2h")):
         write_finding(tmp_path, name, Finding(verdict=PaperVerdict.HOLDS, words="w", looks=looks))
         assert f"`attnbench reproduce cell={name}{words}`: " in page(read_papers(), tmp_path)
+
+
+def test_the_checkouts_page_is_not_written_from_a_folder_without_its_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = (ROOT / "docs" / PAGE).read_bytes()
+    for word in ("page=true", "check=true"):
+        assert main([word]) == 2
+        assert "keep=results/reproductions is no folder" in capsys.readouterr().err
+    assert (ROOT / "docs" / PAGE).read_bytes() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,10 @@ def test_95_of_100_intervals_hold_the_loss_of_one_more_model() -> None:
     ("words", "message"),
     [
         (("root=nowhere.txt",), "python -m bench.studies.text.novels results/text/novels.txt"),
-        (("scaled=[gla]",), "scaled names gla, which is no row. Rows: softmax, linear."),
+        (
+            ("scaled=[gla]",),
+            "scaled names gla, which is no row. Rows: softmax, linear. Say scaled=",
+        ),
         (("context_len=4096",), "context_len=4096 needs 40,970 or more"),
         (("largest=true",), "largest=true needs predictions in"),
         (("widths=[]",), "widths=[] is empty."),
@@ -218,3 +222,11 @@ def test_the_largest_is_trained_only_after_it_was_predicted(text: Path, tmp_path
     (out / "predictions.jsonl").unlink()
     assert main(words) == 0  # a row whose largest model is trained gets no prediction
     assert not (out / "predictions.jsonl").exists()
+
+
+def test_a_perplexity_beyond_a_million_has_three_digits(tmp_path: Path) -> None:
+    out = kept(tmp_path / "out", runs(["softmax"], 1))
+    facts = Lines[Facts](out / "text.jsonl", Facts)
+    facts.write([replace(FACTS, bytes_per_word=60.0)])
+    page = write_page(out, tmp_path / "text.md", "COMMAND")[0].read_text()
+    assert re.search(r"\d\.\d\de\+\d\d ", page) and not re.search(r"\d(,\d{3}){2}", page)
