@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -19,7 +19,7 @@ from .geometry import CallShape, Geometry
 from .inputs import check_devices, check_heads, check_tokens
 from .maths.masks import check_dense_mask, check_key_mask
 from .signatures import keywords_of, refuse_unknown
-from .steps import with_checked_sizes, with_checked_tokens
+from .steps import map_tensors, with_checked_sizes, with_checked_tokens
 
 __all__ = ["Attention", "AttentionLayer", "CallShape", "Geometry", "Mechanism"]
 
@@ -250,16 +250,6 @@ class Attention(Mechanism):
         (True, False)
         """
         return map_tensors(state, Tensor.clone)
-
-
-def map_tensors(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same state with each tensor changed; numbers stay."""
-    if isinstance(state, Tensor):
-        return change(state)
-    if isinstance(state, tuple):
-        parts = [map_tensors(part, change) for part in state]
-        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-    return state
 
 
 class AttentionLayer(Mechanism):

@@ -59,30 +59,33 @@ def with_checked_sizes(init_state: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def map_tensors(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same state with each tensor changed; numbers stay."""
+    if isinstance(state, Tensor):
+        return change(state)
+    if isinstance(state, tuple):
+        parts = [map_tensors(part, change) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    return state
+
+
 def _refuse_another_state(core: Any, q: Tensor, k: Tensor, state: Any) -> None:
     """Raise a ValueError that says how a state differs from the core's own, if it does.
 
-    The core remembers the last kind that it took: to make an empty one takes as long as a step.
+    The core keeps its last empty state: to make one takes as long as a step.
     """
-    kind = (q.shape[0], k.shape[1], q.dtype, q.device, _kind(state))
-    if core.__dict__.get("_takes_state") == kind:
-        return
-    try:
-        own = core._empty_state_like(q, k, torch.device("meta"))  # it takes no memory
-    except RuntimeError:  # it begins with a tensor of the core's, which is elsewhere
-        own = core._empty_state_like(q, k, q.device)
+    tokens = q.shape[0], k.shape[1], q.dtype, q.device, is_autocast(q.device.type)
+    kept, own = core.__dict__.get("_empty_state", (None, None))
+    if kept != tokens:
+        try:
+            own = core._empty_state_like(q, k, torch.device("meta"))  # it takes no memory
+        except RuntimeError:  # it begins with a tensor of the core's, which is elsewhere
+            found = core._empty_state_like(q, k, q.device)
+            own = map_tensors(found, lambda x: torch.empty(x.shape, dtype=x.dtype, device="meta"))
+        core.__dict__["_empty_state"] = tokens, own
     why = what_is_wrong(state, own, q.dtype, q.device)
     if why is not None:
         raise ValueError(f"{core.name}: {why}.")
-    if not is_autocast(q.device.type):
-        core.__dict__["_takes_state"] = kind
-
-
-def _kind(state: Any) -> Any:
-    """All of a state but its numbers."""
-    if isinstance(state, Tensor):
-        return state.shape, state.dtype, state.device
-    return (type(state), *map(_kind, state)) if isinstance(state, tuple) else type(state)
 
 
 def what_is_wrong(state: Any, own: Any, dtype: torch.dtype, device: torch.device) -> str | None:

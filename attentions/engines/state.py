@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..base import CallShape, map_tensors
+from ..base import CallShape
 from ..checks import positive
 from ..maths.decay import decayed_flops
 from ..maths.delta_rule import unit_length
@@ -18,6 +18,7 @@ from ..maths.heads import by_few_heads
 from ..maths.masks import hide_keys
 from ..maths.shared_heads import for_every_query_head
 from ..precision import wide_dtype, widen, within_range, without_autocast
+from ..steps import map_tensors
 from .counted import counted_flops
 from .gates import TakesGates, by_token
 

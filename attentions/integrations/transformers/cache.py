@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from ...base import map_tensors
+from ...steps import map_tensors
 
 _TAG = "_attnbench_layer"
 """Attribute of a key tensor by which the attention finds the layer that it went through."""
