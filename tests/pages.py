@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
+
+from bench.measuring.worker import launch
+from bench.studies import session
+from tests.forked import forked
+from tests.kept import Kept
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^```(\w+) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -38,30 +43,20 @@ def typed(name: str, folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert commands
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.pages", *commands],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": paths, "WANDB_MODE": "disabled"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run = functools.partial(run_all, [shlex.split(command) for command in commands])
+    forked(run, folder, WANDB_MODE="disabled")
     return folder
 
 
-def run(commands: list[str]) -> None:
-    """Run commands one after the other in this process: a new one takes seconds to load torch."""
-    from bench.measuring.worker import launch
-    from tests.kept import Kept
-
-    with Kept() as server:
-        launch.WorkerServer = server.lent  # type: ignore[assignment,misc]
-        for command in commands:
-            program, *words = shlex.split(command)
-            assert program == "python", command
+def run_all(commands: list[list[str]]) -> None:
+    """Run the commands `python …` one after the other in this process."""
+    sys.path.insert(0, os.getcwd())
+    server = Kept()  # the one that tests share has another current folder
+    with server:
+        for module in (launch, session):
+            module.WorkerServer = server.lent  # type: ignore[attr-defined]
+        for program, *words in commands:
+            assert program == "python", program
             is_module = words[0] == "-m"
             sys.argv[:] = words[is_module:]
             try:
@@ -70,8 +65,4 @@ def run(commands: list[str]) -> None:
                 else:
                     runpy.run_path(words[0], run_name="__main__")
             except SystemExit as ended:
-                assert not ended.code, command
-
-
-if __name__ == "__main__":
-    run(sys.argv[1:])
+                assert not ended.code, words

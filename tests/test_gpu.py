@@ -15,7 +15,7 @@ CUDA = CARD.place
 
 
 def test_a_sweep_on_cuda_ends_with_ok_records(tmp_path):
-    done = attnbench(
+    attnbench(
         "attention=[softmax,linear,nala]",
         "task=[recall]",
         "task.recall.num_steps=5",
@@ -27,7 +27,6 @@ def test_a_sweep_on_cuda_ends_with_ok_records(tmp_path):
         "out=x",
         cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
     found = records(tmp_path / "x")
     assert len(found) == 3 * 3 * 2 * 2 + 3
     assert {r["status"] for r in found} == {"ok"}

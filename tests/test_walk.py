@@ -1,6 +1,9 @@
 """End to end, from the command line to a leaderboard row, on a CPU and without a network."""
 
+import contextlib
 import csv
+import functools
+import io
 import json
 import os
 import shutil
@@ -18,38 +21,37 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = ["seq_len=[32,48]", "num_heads=2", "head_dim=8", "measure.budget_s=0.02"]
 
 
-def attnbench(*words, cwd, wandb="disabled"):
-    """Run a sweep in a process of its own; W&B takes seconds, and is off unless a test needs it."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": wandb, "COLUMNS": "120"}
-    environment.pop("ATTNBENCH_SWEEP", None)
-    return subprocess.run(
-        [sys.executable, "-m", "bench.sweep", *words],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        stdin=subprocess.DEVNULL,
-    )
+@contextlib.contextmanager
+def _as_if_alone(folder, wandb):
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        patch.setenv("WANDB_MODE", wandb)
+        patch.setenv("COLUMNS", "120")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("ATTNBENCH_SWEEP", "")
+        patch.delenv("ATTNBENCH_SWEEP")
+        yield
+
+
+def attnbench(*words, cwd, command=sweep, wandb="disabled"):
+    """Call a command from this process; returns what it printed.
+
+    W&B takes seconds, and is off unless a test needs it.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        _as_if_alone(cwd, wandb),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = command.main(list(words))
+    assert code == 0, out.getvalue() + err.getvalue()
+    return out.getvalue()
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
+def here(tmp_path):
     """`here(words, cwd)`: a command, called from this process; what it printed."""
-
-    def run(*words, cwd=tmp_path, command=sweep):
-        monkeypatch.chdir(cwd)
-        monkeypatch.setenv("WANDB_MODE", "disabled")
-        monkeypatch.setenv("COLUMNS", "120")
-        monkeypatch.setenv("PYTHONPATH", str(ROOT))
-        monkeypatch.setenv("ATTNBENCH_SWEEP", "")
-        monkeypatch.delenv("ATTNBENCH_SWEEP")
-        code = command.main(list(words))
-        printed = capsys.readouterr()
-        assert code == 0, printed.err
-        return printed.out
-
-    return run
+    return functools.partial(attnbench, cwd=tmp_path)
 
 
 def records(out):
@@ -65,18 +67,17 @@ def keys(out):
 def first(tmp_path_factory):
     """One sweep with everything in it, shared by several tests."""
     folder = tmp_path_factory.mktemp("walk")
-    done = attnbench(
+    printed = attnbench(
         "attention=[softmax,linear,none,nala_layer]",
         "task=[recall]",
         "task.recall.num_steps=2",
         "task.recall.num_test_examples=64",
         *TINY,
-        "out=here",
+        f"out={folder / 'here'}",  # workers, which are shared, have another current folder
         cwd=folder,
         wandb="offline",
     )
-    assert done.returncode == 0, done.stderr
-    return folder, done
+    return folder, printed
 
 
 def test_every_planned_cell_ends_as_exactly_one_record(first):
@@ -103,10 +104,10 @@ def test_the_table_has_one_row_per_record_with_flat_names(first):
 
 
 def test_the_terminal_shows_the_leaderboard_then_what_is_not_ok_and_the_harness_cost(first):
-    _, done = first
-    assert "linear" in done.stdout and "nala owns" not in done.stdout
-    assert "it runs at scope layer only" in done.stdout.replace("\n", " ")
-    assert "the harness took" in done.stdout
+    _, printed = first
+    assert "linear" in printed and "nala owns" not in printed
+    assert "it runs at scope layer only" in printed.replace("\n", " ")
+    assert "the harness took" in printed
 
 
 def test_markdown_charts_and_an_offline_run_lie_under_out(first):
@@ -228,7 +229,13 @@ def test_bad_input_ends_with_2_and_a_sentence_and_leaves_nothing(
 
 
 def test_bad_input_is_the_exit_code_of_the_process(tmp_path):
-    done = attnbench("attention=[sofmax]", cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.sweep", "attention=[sofmax]"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.startswith("ConfigError: ") and "Did you mean softmax" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
@@ -252,7 +259,7 @@ def test_ctrl_c_keeps_what_is_done_writes_the_tables_and_goes_on_later(tmp_path,
     for line in running.stdout:
         if "timing 1 at seq_len=32" in line:
             break
-    time.sleep(1)  # well inside rounds that would take a minute
+    time.sleep(0.3)  # well inside rounds that would take a minute
     os.killpg(running.pid, signal.SIGINT)
     output, _ = running.communicate(timeout=60)
     assert running.returncode == 130, output

@@ -5,9 +5,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import threading
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+
+_PARSING = threading.Lock()
+"""Held by one thread at a time: Python 3.11 raises SystemError where two build trees at once, as
+threads of two cards do."""
 
 
 def hash_closure(module: str) -> str:
@@ -60,7 +65,8 @@ def _imports(source: bytes, package: str, root: str) -> tuple[str, ...]:
     A file that is no Python of this version, which a plugin may import where it can, has none.
     """
     try:
-        tree = ast.parse(source)  # bytes, since a file may name an encoding of its own
+        with _PARSING:
+            tree = ast.parse(source)  # bytes, since a file may name an encoding of its own
     except (SyntaxError, ValueError, RecursionError):
         return ()
     found = []

@@ -66,24 +66,22 @@ print(attentions.build_attention("mean", geometry, scale=2.0).title)
 def test_a_mechanism_that_an_entry_point_names_is_of_the_first_copy_of_the_library_alone(
     site: Path,
 ) -> None:
+    """It is listed and shown beside our own."""
     code = f"""
 import shutil
 from pathlib import Path
 shutil.copytree(Path(attentions.__file__).parent, {str(site / "copied")!r})
 import copied
-print("mean" in attentions.attention_names(), "mean" in copied.attention_names())
+print("mean" in attentions.attention_names(), "mean" in copied.attention_names(), "§")
+import sys
+from bench.__main__ import main
 """
-    done = python(site, "-W", "error", "-c", BUILD + code)
-    assert (done.stdout, done.stderr) == ("Mean\nTrue False\n", "")
-
-
-def test_it_is_listed_and_shown_beside_our_own(site: Path) -> None:
-    code = "import sys\nfrom bench.__main__ import main\n"
     for command in ("list family=other", "list family=exact", "show mean"):
         code += f"sys.argv = ['attnbench', *{command.split()}]\nassert not main()\nprint('§')\n"
-    done = python(site, "-c", code)
-    other, exact, shown, _ = done.stdout.split("§\n")
-    assert "│ mean " in other and "│ mean " not in exact and done.stderr == ""
+    done = python(site, "-W", "error", "-c", BUILD + code)
+    built, other, exact, shown, _ = done.stdout.split("§\n")
+    assert (built, done.stderr) == ("Mean\nTrue False ", "")
+    assert "│ mean " in other and "│ mean " not in exact
     assert shown.startswith("mean  Mean\n") and "The mean of the values." in shown
 
 

@@ -1,6 +1,7 @@
 """Rows: a mechanism's own follows from its constructor, a variant's YAML says what differs."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ FOLDER = Path(__file__).parents[2] / "conf" / "attention"
 VARIANTS = sorted(path.stem for path in FOLDER.glob("*.yaml") if "mechanism: " in path.read_text())
 WRITTEN = json.loads((Path(__file__).parent / "default_rows.json").read_text())
 """Rows as YAMLs set them while each mechanism had one; their cells are in stores."""
+
+ALL_WRITTEN = (f"attention=[{','.join(WRITTEN)}]", "seq_len=64", "scope=layer", "device=cpu")
 
 
 def read(entry: str) -> dict:
@@ -45,6 +48,7 @@ def tidy() -> None:
             file.write_text("".join(lines))
 
 
+@cache
 def composed(*words: str) -> dict:
     seen = []
     assert run_app("sweep", lambda config: seen.append(config) or 0, [*words, "task=[]"]) == 0
@@ -52,15 +56,14 @@ def composed(*words: str) -> dict:
 
 
 def test_a_composed_row_is_what_its_yaml_said():
-    rows = composed(f"attention=[{','.join(WRITTEN)}]")["attention"]
+    rows = composed(*ALL_WRITTEN)["attention"]
     assert list(rows) == list(WRITTEN)
     for name, row in WRITTEN.items():
         assert list(rows[name]) == list(row) and typed(rows[name]) == typed(row), name
 
 
 def test_cells_of_a_row_have_the_key_that_its_yaml_gave_them():
-    words = (f"attention=[{','.join(WRITTEN)}]", "seq_len=64", "scope=layer", "device=cpu")
-    config = composed(*words)
+    config = composed(*ALL_WRITTEN)
     keys = [
         [p.cell.key for p in plan(read_sweep_config(config | {"attention": rows}))]
         for rows in (config["attention"], WRITTEN)

@@ -249,7 +249,7 @@ def test_training_ends_as_a_record_with_a_quality(workers):
 
 
 def test_a_score_in_a_unit_keeps_it_on_the_way_from_the_worker(workers):
-    short = {"root": __file__, "num_steps": 1, "batch_size": 2, "context_len": 512}
+    short = {"root": __file__, "num_steps": 1, "batch_size": 2, "context_len": 64}
     task = {"bytes": {"task": "bytes"} | short}
     record = run(workers, ["none"], seq_len=[], task=task)["none"]
     assert record.result.unit == "bits per byte" and record.result.accuracy > 1

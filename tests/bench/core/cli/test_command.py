@@ -203,11 +203,14 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize(("said", "put"), ODD.items(), ids=ODD.keys())
-@pytest.mark.parametrize("words", [["attention=[own]"], ["attention.softmax.x=1"], ["--help"]])
-def test_a_yaml_of_the_users_own_that_is_no_file_is_named(said, put, words, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["attention=[own]"], said) for said in ODD]
+    + [([word], "FIFO") for word in ("attention.softmax.x=1", "--help")],
+)
+def test_a_yaml_of_the_users_own_that_is_no_file_is_named(words, said, tmp_path, capsys):
     (tmp_path / "attention").mkdir()
-    put(tmp_path / "attention" / "own.yaml")
+    ODD[said](tmp_path / "attention" / "own.yaml")
     assert run_app("sweep", never, [f"--config-dir={tmp_path}", *words]) == 2
     err = capsys.readouterr().err
     assert "own.yaml" in err and said in err and "Traceback" not in err

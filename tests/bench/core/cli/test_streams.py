@@ -1,6 +1,7 @@
 """A stream that cannot be written to ends nothing."""
 
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -104,19 +105,35 @@ def out(tmp_path):
     return tmp_path
 
 
+CLOSED = "<&- >&- 2>&-"
+FULL = (">/dev/full", 2, b"Standard output cannot be written (No space left on device)")
+SHORT = """
+    import sys
+    from bench.core.cli.streams import exit_code, make_streams_unbreakable
+    make_streams_unbreakable()
+    for stream in (sys.stdout, sys.stderr):
+        print("words", file=stream)
+    sys.exit(exit_code(0))
+"""
+
+
+def ended(words, streams):
+    """How a program ends whose streams a shell has redirected."""
+    line = f"exec {shlex.join([sys.executable, '-OO', *words])} {streams}"
+    return subprocess.run(["sh", "-c", line], capture_output=True, check=False)
+
+
 @pytest.mark.parametrize(
     ("streams", "code", "words"),
-    [
-        (">/dev/full", 2, b"Standard output cannot be written (No space left on device)"),
-        ("2>/dev/full", 0, b""),
-        (">&-", 0, b"Standard output is closed"),
-        ("<&- >&- 2>&-", 0, b""),
-    ],
+    [FULL, ("2>/dev/full", 2, b""), (">&-", 0, b"Standard output is closed"), (CLOSED, 0, b"")],
 )
-def test_files_are_written_where_nothing_can_be_said(out, streams, code, words):
+def test_a_stream_that_is_closed_or_full_from_the_beginning_is_told_once(streams, code, words):
+    done = ended(["-c", textwrap.dedent(SHORT)], streams)
+    assert done.returncode == code and words in done.stderr
+    assert b"Traceback" not in done.stderr and done.stderr.count(b"Standard") == bool(words)
+
+
+def test_files_are_written_where_nothing_can_be_said(out):
     # Without docstrings too, as `python -OO` has them.
-    line = f"exec {sys.executable} -OO -m bench.report out={out} charts=false {streams}"
-    ended = subprocess.run(["sh", "-c", line], capture_output=True, check=False)
-    assert ended.returncode == code and words in ended.stderr
-    assert b"Traceback" not in ended.stderr and ended.stderr.count(b"Standard") == bool(words)
+    assert ended(["-m", "bench.report", f"out={out}", "charts=false"], CLOSED).returncode == 0
     assert (out / "leaderboard.md").stat().st_size and (out / "table.csv").stat().st_size

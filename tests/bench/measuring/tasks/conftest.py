@@ -16,8 +16,10 @@ def _one_thread():
 
 
 @pytest.fixture
-def cell():
-    """``cell("softmax", "recall", seed=1, num_steps=5)``."""
+def cell(monkeypatch):
+    """``cell("softmax", "recall", seed=1, num_steps=5)``, which is scored on few examples."""
+    monkeypatch.setattr("bench.measuring.tasks.train.NUM_ANSWERS", 64)
+    monkeypatch.setattr("bench.measuring.tasks.train.NUM_TRAINED", 64)
 
     def make(mechanism, task, *, seed=0, dtype="float32", **settings):
         workload = TaskWorkload(label=task, task=task, settings=settings, seed=seed, dtype=dtype)

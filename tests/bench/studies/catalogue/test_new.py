@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import bench
+from bench.__main__ import main as attnbench
 from bench.core.cli.errors import ConfigError
 from bench.studies.catalogue.new import destination_for, main, read_words
+from tests.forked import forked
 
 ROOT = Path(bench.__file__).resolve().parent.parent
 
@@ -67,14 +69,14 @@ def test_the_written_test_passes_there_and_fails_once_the_mechanism_is_another(
 
 def by_script(folder: Path, *commands: str) -> str:
     """As the console script runs commands: without the current folder among Python's paths."""
-    code = "import sys; sys.path.remove(''); from bench.__main__ import main\n"
-    for command in commands:
-        code += f"sys.argv = ['attnbench', *{command.split()}]\nassert not main()\n"
-    finished = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    return finished.stdout
+
+    def script() -> None:
+        sys.path[:] = [path for path in sys.path if path]
+        for command in commands:
+            sys.argv = ["attnbench", *command.split()]
+            assert not attnbench()
+
+    return forked(script, folder)
 
 
 def test_it_is_listed_shown_and_planned_from_its_folder(own_folder: Path) -> None:
