@@ -74,7 +74,7 @@ def finding(**changes: Any) -> Findings:
 def test_the_page_has_the_worst_form_and_what_is_not_finite() -> None:
     page = page_of([finding(), finding(causal=True, ends={"float32": 4096.0})])
     assert "| nala | 1e-07 / 2e-06 | - | - | 4e+03 | - | - |" in page
-    assert "none of 1 mechanisms" in page and "published operators" not in page
+    assert "none of 1 mechanism." in page and "published operators" not in page
     page = page_of([finding(broken={"float32": ["a zero key"]})])
     assert "- nala, float32, a zero key\n" in page
 
