@@ -136,6 +136,7 @@ class Leaderboard:
         num_cells: cells with a record, holes included.
         started_at: start of the first and of the last record; UTC, ISO 8601, or empty.
         commits: short commits of the code that measured; ``*`` marks uncommitted changes.
+        num_processes: numbers of processes that shared the rounds of a timing, ascending.
     """
 
     machines: tuple[str, ...]
@@ -145,6 +146,7 @@ class Leaderboard:
     num_cells: int
     started_at: tuple[str, str]
     commits: tuple[str, ...] = ()
+    num_processes: tuple[int, ...] = ()
 
 
 def build_leaderboard(
@@ -176,6 +178,9 @@ def build_leaderboard(
         num_cells=len(newest),
         started_at=(starts[0], starts[-1]) if starts else ("", ""),
         commits=tuple(sorted({commit_of(record) for record in newest} - {""})),
+        num_processes=tuple(
+            sorted({len({*r.result.processes}) or 1 for r in newest if isinstance(r.result, Speed)})
+        ),
     )
 
 

@@ -122,14 +122,18 @@ def machine_words(board: Leaderboard) -> tuple[str, ...]:
 
 
 def summary_words(board: Leaderboard) -> str:
-    """Number of cells, number of those without a result, and dates and commits of measurement."""
+    """Numbers of cells and of those without a result, dates and commits; processes, if several."""
     num_holes = len(board.holes)
     first, last = (stamp[:10] for stamp in board.started_at)
     when = f", measured {first}" if first == last else f", measured {first} to {last}"
     when += f" at commit {', '.join(board.commits)}" if board.commits else ""
+    shared = ""
+    if board.num_processes[-1:] > (1,):
+        counts = " or ".join(map(str, board.num_processes))
+        shared = f" Rounds of a timing are shared by {counts} processes."
     return (
         f"{quantity(board.num_cells, 'cell')}: {board.num_cells - num_holes} ok, "
-        f"{num_holes} without a number{when if first else ''}."
+        f"{num_holes} without a number{when if first else ''}.{shared}"
     )
 
 
