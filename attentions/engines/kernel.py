@@ -166,7 +166,7 @@ class KernelCore(Attention):
             return forward(call, q, k, v)[0]
 
     def _check_features(self, q: Tensor, v: Tensor, weights: Parts) -> None:
-        """Find the features of one token, again whenever more or fewer parameters learn.
+        """Find the features of one token, again whenever other parameters learn.
 
         Raises:
             TypeError: they are not `feature_dim`, or have gradients that go elsewhere than to
@@ -174,7 +174,7 @@ class KernelCore(Attention):
         """
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return
-        learned = sum(_is_followed(x) for x in self.parameters())
+        learned = tuple(map(_is_followed, self.parameters()))
         if self.__dict__.get("_learned") == learned:
             return
         dtype, heads = wide_dtype(q.dtype), q.shape[1]

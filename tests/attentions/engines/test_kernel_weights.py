@@ -111,7 +111,8 @@ def test_learned_places_and_sums_are_refused(method):
     refused(core)
     core.gain.requires_grad_(False)
     core(*tensors(100, 100, 100))
-    core.gain.requires_grad_()
+    core.scale.requires_grad_(False)
+    core.gain.requires_grad_()  # as many learn as before
     refused(core)
 
 
