@@ -147,5 +147,5 @@ def test_a_file_of_the_users_is_bounded_and_its_name_may_be_anything(tmp_path: P
     assert read_regular(tmp_path / "a", 5) == b"12345"
     with pytest.raises(ConfigError, match="has more than 4 bytes"):
         read_regular(tmp_path / "a", 4)
-    with pytest.raises(ConfigError, match="cannot be read: embedded null byte"):
+    with pytest.raises(ConfigError, match=r"cannot be read: .*embedded null"):
         read_regular(tmp_path / "a\0b")

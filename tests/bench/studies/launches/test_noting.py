@@ -8,7 +8,8 @@ from bench.core.cli.errors import ConfigError
 from bench.studies.launches.command import Launches, calls_of, cards, kernels_path, listed
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="needs Triton: make test-kernels"
+    any(importlib.util.find_spec(package) is None for package in ("triton", "fla")),
+    reason="needs Triton and flash-linear-attention: make test-kernels",
 )
 
 HERE = "tests.bench.studies.launches.small_kernels"
