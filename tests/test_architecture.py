@@ -48,6 +48,7 @@ WITHOUT_TORCH = (
     "bench.core.cell",
     "bench.measuring.config",
     "bench.studies.catalogue.listing",
+    "bench.studies.catalogue.showing",
     "bench.core.comparison",
     "bench.core.looks",
     "bench.publishing.metrics",

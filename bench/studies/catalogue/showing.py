@@ -1,7 +1,8 @@
 """`attnbench show NAME`: all that is known of one mechanism, on a page.
 
 The words are the class's docstring, the claims its capabilities, costs its own formulas; what has
-been tested of it lies in the folder of results.
+been tested of it lies in the folder of results. Torch is imported late, so that help and a
+misspelt name are answered at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -30,18 +32,11 @@ from bench.core.cli.values import folder_of, run_words, words_and_options
 from bench.core.format import with_unit
 from bench.core.proofs import Proofs, read_proofs
 from bench.core.rows import rows_of
-from bench.measuring.costs.growth import (
-    BATCH_SIZE,
-    HEAD_DIM,
-    NUM_HEADS,
-    SEQ_LEN,
-    Needs,
-    forward_flops,
-    needs,
-)
-from bench.measuring.plugins import import_plugins
 from bench.publishing.metrics.roofline import least_bytes
 from bench.studies.catalogue.listing import everything, in_words, names_in
+
+if TYPE_CHECKING:
+    from bench.measuring.costs.growth import Needs
 
 USAGE = """attnbench show NAME [seq_len=N,…] [plugins=MODULE,…] [--config-dir DIR] [out=DIR]
   NAME: a mechanism, as attnbench list shows it
@@ -74,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
 def _print_page(words: list[str]) -> int:
     request = read_request(words)
     entry = find(request.name, request.plugins)
+    from bench.measuring.plugins import import_plugins
+
     import_plugins(request.plugins)
     proofs = read_proofs(request.out).get(entry.name, Proofs())
     show(entry, proofs, console(), request)
@@ -202,6 +199,8 @@ def cost_line(name: str) -> str:
 
     If a plugin has no formula, or raises in it, the sentence gives the error.
     """
+    from bench.measuring.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, forward_flops
+
     try:
         with foreign_code():
             flops = forward_flops(name)
@@ -213,6 +212,8 @@ def cost_line(name: str) -> str:
 
 def _print_needs(name: str, lengths: tuple[int, ...], to: Console) -> None:
     """Print the needs of one call at each length, by formulas and a dry run without values."""
+    from bench.measuring.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, needs
+
     found: list[Needs] = []
     refused = []
     for seq_len in lengths:
