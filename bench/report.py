@@ -13,18 +13,11 @@ from bench.core.cli.errors import ConfigError
 from bench.core.format import quantity
 from bench.core.settings import Folder, Name, Settings, Some
 from bench.core.store import StoreContents, read_store
+from bench.publishing.config import PublishConfig, read_publish_config
 from bench.publishing.page import build_site, cached_page, serve
-from bench.publishing.publish import (
-    PublishConfig,
-    make_for,
-    print_files,
-    print_leaderboard,
-    print_versus,
-    publish,
-    read_publish_config,
-    refuse_unknown,
-    write_latex,
-)
+from bench.publishing.publish import publish, refuse_unknown, write_latex
+from bench.publishing.sinks import make_for
+from bench.publishing.terminal import print_files, print_leaderboard, print_versus
 
 
 class Instead(Settings):

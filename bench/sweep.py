@@ -29,15 +29,11 @@ from bench.measuring.machine import environment
 from bench.measuring.shapes import left_out
 from bench.measuring.worker.jobs import Deadline
 from bench.measuring.worker.launch import WorkerServer
+from bench.publishing.config import PublishConfig, read_publish_config
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.publish import (
-    PublishConfig,
-    print_files,
-    print_leaderboard,
-    publish,
-    read_publish_config,
-)
+from bench.publishing.publish import publish
 from bench.publishing.sinks import load_dashboard
+from bench.publishing.terminal import print_files, print_leaderboard
 
 if TYPE_CHECKING:
     from bench.measuring.engine import Done

@@ -25,23 +25,13 @@ from bench.core.cli.limits import (
     parsed,
 )
 from bench.core.cli.texts import make_visible
-from bench.core.facts import EnvironmentFacts, Filtered
-from bench.core.observed import REFERENCE, Quality, Result, Speed, unfit
-
-__all__ = [
-    "METHOD_VERSION",
-    "REFERENCE",
-    "SCHEMA_VERSION",
-    "TRAINING_VERSION",
-    "Filtered",
-    "NewerSchema",
-    "Quality",
-    "Record",
-    "Result",
-    "Speed",
-    "Status",
-    "unfit",
-]
+from bench.core.facts import EnvironmentFacts
+from bench.core.facts import Filtered as Filtered
+from bench.core.observed import REFERENCE as REFERENCE
+from bench.core.observed import Quality as Quality
+from bench.core.observed import Result as Result
+from bench.core.observed import Speed as Speed
+from bench.core.observed import unfit as unfit
 
 SCHEMA_VERSION = 2
 """Raised when a field changes; the reader of the old form is kept.

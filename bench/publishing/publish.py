@@ -12,29 +12,14 @@ from bench.core.cli.files import write_whole
 from bench.core.observed import CONTROLS
 from bench.core.record import Record
 from bench.publishing.charts import charts, write_charts
-from bench.publishing.config import PublishConfig, WandbConfig, read_publish_config
+from bench.publishing.config import PublishConfig
 from bench.publishing.csv import csv_text
 from bench.publishing.diagnostics import entropy_chart, read_diagnostics, report_sections
 from bench.publishing.document import Chart, write
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.markdown import leaderboard_page, leaderboard_tables
 from bench.publishing.page import write_page
-from bench.publishing.sinks import make_for, publish_runs
-from bench.publishing.terminal import print_files, print_leaderboard, print_versus
-
-__all__ = [
-    "PublishConfig",
-    "Published",
-    "WandbConfig",
-    "make_for",
-    "print_files",
-    "print_leaderboard",
-    "print_versus",
-    "publish",
-    "read_publish_config",
-    "refuse_unknown",
-    "write_latex",
-]
+from bench.publishing.sinks import publish_runs
 
 
 @dataclass(frozen=True, kw_only=True)
