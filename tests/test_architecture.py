@@ -22,7 +22,6 @@ from tests.sources import (
 )
 from tools import count
 
-COMMANDS_BY_NAME = {name: module for name, (module, _) in COMMANDS.items()}
 DOORS = {
     "hydra": "bench.core.cli.command",
     "omegaconf": "bench.core.cli.command",
@@ -137,7 +136,7 @@ def test_core_and_publishing_import_no_torch_and_only_the_catalogue_of_attention
 
 
 def test_every_module_stands_on_a_floor_and_a_command_is_one_file() -> None:
-    named = {name.partition(".")[2] for name in COMMANDS_BY_NAME.values()} | {"models"}
+    named = {name.partition(".")[2] for name in COMMANDS.values()} | {"models"}
     tops = {n.split(".")[1] for n in MODULES if is_in(n, "bench") and n != "bench"}
     assert tops == {*named, "__main__", "studies", "measuring", "publishing", "core"}
 
