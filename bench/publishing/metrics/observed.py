@@ -7,7 +7,7 @@ from typing import get_type_hints
 from bench.core.observed import Meaning, Quality, Speed
 from bench.core.record import Record
 from bench.core.statistics import Value
-from bench.publishing.metrics.registry import register_metric
+from bench.publishing.metrics import register_metric
 
 
 def meanings(kind: type) -> dict[str, Meaning]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.core.record import Quality, Record
-from bench.publishing.metrics.registry import register_metric
+from bench.publishing.metrics import register_metric
 
 
 @register_metric("accuracy", better="higher")
