@@ -14,7 +14,9 @@ from bench.core.format import quantity
 from bench.core.settings import Folder, Name, Settings, Some
 from bench.core.store import StoreContents, read_store
 from bench.publishing.config import PublishConfig, read_publish_config
-from bench.publishing.page import build_site, cached_page, serve
+from bench.publishing.page.cache import cached_page
+from bench.publishing.page.serve import serve
+from bench.publishing.page.site import build_site
 from bench.publishing.publish import publish, refuse_unknown, write_latex
 from bench.publishing.sinks import make_for
 from bench.publishing.terminal import print_files, print_leaderboard, print_versus

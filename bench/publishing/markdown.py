@@ -13,7 +13,6 @@ from bench.publishing.tables import (
     Section,
     holes_table,
     machine_words,
-    model_sections,
     speed_sections,
     summary_words,
 )
@@ -72,6 +71,6 @@ def chapters(
         ("Speed and memory", speed_sections(board, columns)),
         ("Growth with the sequence length", growth_sections(board)),
         ("Threads", thread_sections(board)),
-        ("Whole models", model_sections(board, model_columns or columns)),
+        ("Whole models", speed_sections(board, model_columns or columns, of_models=True)),
         ("Task accuracy", task_sections(board)),
     ]

@@ -18,7 +18,7 @@ from bench.publishing.diagnostics import entropy_chart, read_diagnostics, report
 from bench.publishing.document import Chart, write
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.markdown import leaderboard_page, leaderboard_tables
-from bench.publishing.page import write_page
+from bench.publishing.page.assemble import write_page
 from bench.publishing.sinks import publish_runs
 
 
