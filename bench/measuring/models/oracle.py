@@ -24,7 +24,6 @@ from bench.measuring.oracle.oracle import (
     Errors,
     Incorrect,
     distance,
-    expected_of,
     refuse_beyond,
     refuse_nothing,
     slow_form,
@@ -182,7 +181,7 @@ class _Place:
         slow = copy.deepcopy(module).cpu().double()
         for part in slow.modules():
             part._forward_hooks.clear()  # this one, and those of mechanisms within it
-        expected = expected_of(slow, [tensor.cpu().double() for tensor in tensors])
+        _, expected = slow_form(slow, [tensor.cpu().double() for tensor in tensors])
         if expected.any():
             errors = distance(out, expected)
             refuse_beyond(errors, self._tolerance, 1.0, f"{module.name} at {self._name}")

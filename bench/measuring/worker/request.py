@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 Request = dict[str, Any]
 """Name of a job under ``job``, and its arguments."""
+
+_ALIAS = "attentions_of_base"
 
 
 def device_of(request: Request) -> str:
@@ -16,9 +21,28 @@ def device_of(request: Request) -> str:
 
 
 def library_at(root: str | None) -> ModuleType | None:
-    """Load the `attentions` package of the source tree at `root`; None stands for this tree's."""
+    """Load the `attentions` package of the source tree at `root`; None stands for this tree's.
+
+    It has another name, beside this tree's in the same process; its imports are relative.
+
+    Raises:
+        ImportError: there is none, or it does not import.
+    """
     if root is None:
         return None
-    from bench.measuring.library import load_library
-
-    return load_library(root)
+    if _ALIAS in sys.modules:
+        return sys.modules[_ALIAS]
+    folder = Path(root) / "attentions"
+    spec = importlib.util.spec_from_file_location(
+        _ALIAS, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None or not (folder / "__init__.py").exists():
+        raise ImportError(f"{root} has no package attentions")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[_ALIAS] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[_ALIAS]
+        raise
+    return module
