@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ from bench.core.clock import now_s
 from bench.core.format import format_duration, quantity
 from bench.core.record import Record, Status
 from bench.core.store import Tail, read_records
-from bench.core.timings import Timings
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.device import available_devices
 from bench.measuring.machine import environment
@@ -42,6 +41,46 @@ if TYPE_CHECKING:
 TORCH = "import torch"
 TABLES_S = 6.0
 """Part of a budget in which tables and charts are written."""
+
+
+class Timings:
+    """Names and ends of a command's stages, each of which begins when the one before has ended.
+
+    Takes the times, by `now_s`, at which the process and the composition of its configuration
+    began.
+    """
+
+    def __init__(self, began_s: float, composes_s: float) -> None:
+        self._began_s = began_s
+        self._ends = [("interpreter", composes_s)]
+        self.end("compose")
+
+    def end(self, stage: str, at_s: float | None = None) -> None:
+        """End a stage now, or at a given time."""
+        self._ends.append((stage, now_s() if at_s is None else at_s))
+
+    def stages(self) -> Iterator[tuple[str, float]]:
+        """Each stage with its seconds."""
+        began_s = self._began_s
+        for stage, end_s in self._ends:
+            yield stage, end_s - began_s
+            began_s = end_s
+
+    def lines(self, unit: str) -> Iterator[str]:
+        """A line for each stage and for the sum, in seconds and as multiples of one stage."""
+        stages = list(self.stages())
+        unit_s = dict(stages).get(unit, 0.0)
+        stages.append(("all", sum(seconds for _, seconds in stages)))
+        width = max(len(stage) for stage, _ in stages)
+        for stage, seconds in stages:
+            times = f"{seconds / unit_s:6.2f} x {unit}" if unit_s else ""
+            yield f"{stage:<{width}} {seconds:7.2f} s {times}".rstrip()
+
+    def print(self, console: Console, unit: str) -> None:
+        """Print `lines`, with a heading."""
+        console.print("\nWall time, stage after stage:", highlight=False)
+        for line in self.lines(unit):
+            console.print(f"  {line}", highlight=False)
 
 
 def sweep(composed: dict[str, Any]) -> int:

@@ -238,7 +238,7 @@ def test_an_arrow_that_goes_up_or_across_is_found() -> None:
         ("bench.core.cell", "from bench.publishing.metrics import evaluate"),
         ("bench.measuring.run", "from bench.studies.gate.command import regress"),
         ("bench.measuring.run", "import bench.publishing.markdown"),
-        ("bench.publishing.csv", late),
+        ("bench.publishing.frame", late),
         ("bench.studies.gate.command", typed),
         ("attentions.mechanisms.linear", "from bench.core.cell import Cell"),
     ):
@@ -252,7 +252,7 @@ def test_an_arrow_that_goes_up_or_across_is_found() -> None:
         ("bench.core.cell", "import bench"),
     ):
         assert not wrong_arrows(Module(name, source)), (name, source)
-    assert not_for_a_laptop(Module("bench.publishing.csv", "def f():\n    import torch"))
+    assert not_for_a_laptop(Module("bench.publishing.frame", "def f():\n    import torch"))
     assert not_for_a_laptop(Module("bench.core.rows", "from attentions.registry import x"))
     assert not not_for_a_laptop(Module("bench.core.rows", "from attentions.catalogue import x"))
 

@@ -1,6 +1,6 @@
 """Per-token gates of a core: sizes, maps that project them from tokens, and values for timing.
 
-Training projects gates from a layer's tokens, and learns the maps (`bench.measuring.tasks.gates`).
+Training projects gates from a layer's tokens, and learns the maps (`bench.measuring.tasks.model`).
 Timing has no layer around a core, so it draws random tokens and projects them by the same maps,
 untrained.
 """

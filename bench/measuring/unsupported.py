@@ -16,7 +16,7 @@ from bench.measuring.device import available_devices, device_named
 from bench.measuring.layers import why_no_layers
 from bench.measuring.models.support import why_no_model
 from bench.measuring.tasks import base as tasks
-from bench.measuring.tasks.positions import NO_ROPE
+from bench.measuring.tasks.model import NO_ROPE
 from bench.measuring.worker.build import why_unbuildable
 
 

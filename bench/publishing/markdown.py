@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench.publishing.conclusions import sentences
 from bench.publishing.document import Block, Bullets, Chart, Document, Heading, Prose, Text
-from bench.publishing.growth import growth_sections
+from bench.publishing.growth import growth_sections, thread_sections
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.tables import (
     Section,
@@ -18,7 +18,6 @@ from bench.publishing.tables import (
 )
 from bench.publishing.task_tables import task_sections
 from bench.publishing.templates import prose
-from bench.publishing.threads import thread_sections
 
 
 def leaderboard_page(

@@ -13,9 +13,9 @@ from bench.core.observed import CONTROLS
 from bench.core.record import Record
 from bench.publishing.charts import charts, write_charts
 from bench.publishing.config import PublishConfig
-from bench.publishing.csv import csv_text
 from bench.publishing.diagnostics import entropy_chart, read_diagnostics, report_sections
 from bench.publishing.document import Chart, write
+from bench.publishing.frame import csv_text
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.markdown import leaderboard_page, leaderboard_tables
 from bench.publishing.page.assemble import write_page

@@ -19,9 +19,8 @@ from attentions import CallShape
 from bench.core.cell import Cell
 from bench.core.record import REFERENCE
 from bench.measuring.tasks.base import Task, build_task
-from bench.measuring.tasks.gates import Gated
 from bench.measuring.tasks.longer import state_bytes
-from bench.measuring.tasks.model import build_mixer
+from bench.measuring.tasks.model import Gated, build_mixer
 
 STATE_TOLERANCE = 0.1
 """The part by which a state may differ from the others: heads have whole channels, so that states

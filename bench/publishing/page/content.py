@@ -16,8 +16,7 @@ from bench.publishing.metrics import find_metric
 from bench.publishing.page.answers import answered
 from bench.publishing.page.mechanisms import describe_mechanisms
 from bench.publishing.page.rows import Json, Table, table
-from bench.publishing.page.samples import curves, filtered, samples
-from bench.publishing.page.sweeps import sweeps
+from bench.publishing.page.samples import curves, filtered, samples, sweeps
 from bench.publishing.tables import Section, machine_words, summary_words
 
 _OWN_METRICS = {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bench.core.record import SCHEMA_VERSION, Record
+from bench.core.record import SCHEMA_VERSION, Record, Status
 from bench.publishing.config import PublishConfig
+from bench.publishing.frame import Row, ends_of, frame
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.scores import TaskScores
 from bench.publishing.sinks.curves import (
@@ -21,7 +22,6 @@ from bench.publishing.sinks.curves import (
     none_first,
     training_curves,
 )
-from bench.publishing.sinks.long_table import long_rows
 from bench.publishing.sinks.vega import PARETO, SCALING, pareto_rows, scaling_rows
 
 _NO_AXES = {
@@ -211,3 +211,35 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
 def _metric(task: TaskScores) -> str:
     """Name of the scores of a task: ``accuracy``, or their unit such as ``bits_per_byte``."""
     return task.unit.replace(" ", "_") or "accuracy"
+
+
+_PLACE = ("sweep", "key", "commit", "started_at", "machine", "method_version")
+_CELL = (
+    *("device", "num_threads", "entry", "mechanism", "kind", "dtype", "mode", "scope", "causal"),
+    *("compile", "cache", "batch_size", "num_heads", "head_dim", "seq_len", "key_len"),
+    *("model", "image_size", "task_label", "seed"),
+)
+COLUMNS = (*_PLACE, *_CELL, "status", "reason", "metric", "value", "low", "high")
+
+
+def long_rows(
+    records: Sequence[Record], metrics: Sequence[str]
+) -> tuple[tuple[str, ...], list[Mapping[str, Any]]]:
+    """The columns, and one row per number; a cell without a result has one row with its reason.
+
+    Columns are the same in every sweep, so that tables of several runs can be joined into one.
+    """
+    return COLUMNS, [row for own in frame(records, metrics) for row in _rows(own, metrics)]
+
+
+def _rows(own: Row, metrics: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    common = {name: own.get(name) for name in (*_PLACE, *_CELL, "status", "reason")}
+    if own["status"] != Status.OK:
+        yield common
+        return
+    ends = {end for name in metrics for end in ends_of(name)}
+    for name in metrics:
+        if name in ends or own[name] is None:
+            continue
+        low, high = (own.get(end) for end in ends_of(name))
+        yield common | {"metric": name, "value": float(own[name]), "low": low, "high": high}

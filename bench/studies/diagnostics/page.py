@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.core.finding import sentences as finding_sentences
 from bench.core.format import format_duration
 from bench.core.numbers import Line, Origin
+from bench.core.numbers import sentences as finding_sentences
 from bench.publishing.charts.write import write_charts
 from bench.publishing.diagnostics import left_out_words, sections
 from bench.publishing.document import (

@@ -6,7 +6,7 @@ import io
 import pytest
 
 from bench.core.record import Record, Status
-from bench.publishing.csv import csv_text
+from bench.publishing.frame import csv_text
 from bench.publishing.metrics import find_metric
 from tests import records as made
 
