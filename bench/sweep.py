@@ -25,7 +25,6 @@ from bench.core.store import Tail, read_records
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.device import available_devices
 from bench.measuring.machine import environment
-from bench.measuring.shapes import left_out
 from bench.measuring.worker.jobs import Deadline
 from bench.measuring.worker.launch import WorkerServer
 from bench.publishing.config import PublishConfig, read_publish_config
@@ -217,6 +216,8 @@ def print_plan(
 
 def print_left_out(console: Console, config: SweepConfig) -> None:
     """Shapes of the product of axes that are no cells, since they have no meaning."""
+    from bench.measuring.plan import left_out
+
     for reason, count in left_out(config.axes).items():
         words = f"Not planned, {quantity(count, 'shape')}: {reason}"
         console.print(words, markup=False, highlight=False)

@@ -26,10 +26,11 @@ from bench.core.cli.choices import (
     no_override,
     options,
     own_folders,
+    rows_without_yaml,
+    settable,
     why_no_choice,
     yamls,
 )
-from bench.core.cli.default_rows import rows_without_yaml, settable
 from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.files import check_writable
 from bench.core.cli.stored_files import read_regular

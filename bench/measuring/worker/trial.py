@@ -139,7 +139,7 @@ def _work(subject: Subject) -> tuple[int | None, int | None, int]:
 
     A model is moved to meta, and loses its values.
     """
-    from bench.measuring.costs.claimed import flops_of
+    from bench.measuring.costs.estimate import flops_of
     from bench.measuring.models.subject import forward_flops
 
     w = subject.cell.timed
@@ -155,8 +155,7 @@ def _flops_off(subject: Subject) -> float | None:
 
     A decode step is counted at a wide state: at a narrow one, the overhead of a chunk would show.
     """
-    from bench.measuring.costs.claimed import flops_of
-    from bench.measuring.costs.estimate import is_foreign
+    from bench.measuring.costs.estimate import flops_of, is_foreign
     from bench.measuring.costs.proof import contradiction, prove_form
     from bench.measuring.costs.slow_forms import work_of
 
