@@ -192,9 +192,9 @@ def _sharing(speed: Speed) -> Speed:
     """
     return replace(
         speed,
-        rounds=_same_rounds(speed.rounds),
-        reference_rounds=_same_rounds(speed.reference_rounds),
-        reference_latency_s=_same_samples(speed.reference_latency_s),
+        rounds=_same(speed.rounds),
+        reference_rounds=_same(speed.reference_rounds),
+        reference_latency_s=_same(speed.reference_latency_s),
     )
 
 
@@ -207,14 +207,9 @@ def _environment(text: str) -> dict[str, Any]:
     return environment
 
 
-@lru_cache(maxsize=256)
-def _same_rounds(rounds: tuple[int, ...]) -> tuple[int, ...]:
-    return rounds
-
-
-@lru_cache(maxsize=256)
-def _same_samples(samples: tuple[float, ...]) -> tuple[float, ...]:
-    return samples
+@lru_cache(maxsize=512, typed=True)
+def _same(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+    return numbers
 
 
 class _WithEnvironment(TypedDict):

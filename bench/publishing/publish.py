@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from attentions.catalogue import catalogue
@@ -53,10 +53,9 @@ def publish(
     if config.charts:
         entropy = entropy_chart(found.lines)
         drawn = (*charts(board), *([entropy] if entropy else []))
-        chart_files, note = write_charts(drawn, config.out / "charts")
+        chart_files, pictures, note = write_charts(drawn, config.out / "charts")
         files += chart_files
         notes += [note] if note else []
-        pictures = [replace(c, path=f"charts/{c.name}.svg") for c in drawn if not note]
         end("charts")
     diagnosed = report_sections(found)
     page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)

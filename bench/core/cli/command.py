@@ -72,23 +72,17 @@ def run_app(
     if root is not None:
         _give_to_hydra(config_name, root)
     root = root or _root_of_file(config_name)
-    try:
-        check_own_yamls(words)
-        if "attention" in groups(root):
-            _give_rows_to_hydra(words)
-    except ConfigError as error:
-        return print_error(error)
-    except Exception:
-        traceback.print_exc()
-        return 3
-    if {"-h", "--help"} & set(words):
-        chosen = groups(root)
-        choices = {group: list(options(group, words)) for group in chosen}
-        print(usage(config_name, root, CONF, choices, chosen))
-        return exit_code(0)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
+        check_own_yamls(words)
+        chosen = groups(root)
+        if "attention" in chosen:
+            _give_rows_to_hydra(words)
+        if {"-h", "--help"} & set(words):
+            choices = {group: list(options(group, words)) for group in chosen}
+            print(usage(config_name, root, CONF, choices, chosen))
+            return exit_code(0)
         _check_out(words, out_is_file)
         words = _into_empty(settable(words, [CONF, *own_folders(words)]), root)
         codes = _run_hydra(config_name, root, main, words, after_jobs, (began_s, composes_s))
