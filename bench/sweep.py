@@ -127,7 +127,9 @@ def sweep(composed: dict[str, Any]) -> int:
             server.start()
             timings.end("wait for the workers")
         sweep_id = composed["sweep_id"]
-        until = None if config.budget_s is None else _deadline(started, config.budget_s)
+        until = None
+        if budget_s := config.budget_s:  # the tables are written within it as well
+            until = Deadline(started + budget_s - min(TABLES_S, budget_s / 4))
         done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
     timings.end("measure")
 
@@ -236,11 +238,6 @@ def print_over_budget(console: Console, left_out: Sequence[PlannedCell], budget_
     shapes = Counter(p.cell.describe().partition(" ")[2] for p in left_out)
     for shape, count in shapes.items():
         console.print(f"  {quantity(count, 'cell')} at {shape}", markup=False, highlight=False)
-
-
-def _deadline(started_s: float, budget_s: float) -> Deadline:
-    """When measuring must end for the tables to be written within the budget."""
-    return Deadline(started_s + budget_s - min(TABLES_S, budget_s / 4))
 
 
 def print_ending(

@@ -70,7 +70,9 @@ def run_app(
     began_s = composes_s - (process_age_s() if argv is None else 0.0)
     words = sys.argv[1:] if argv is None else argv
     if root is not None:
-        _give_to_hydra(config_name, root)
+        from hydra.core.config_store import ConfigStore
+
+        ConfigStore.instance().store(name=config_name, node=dict(root.content))
     root = root or _root_of_file(config_name)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
@@ -124,11 +126,12 @@ def _run_hydra(
         config: dict[str, Any] = {}
         try:
             _refuse_unread(config_name, root, _given_words())
+            given = tuple(word.lstrip("+~").partition("=")[0] for word in _given_words())
             config = _resolved(cfg)
             _refuse_idle_launcher()
             began_s, composes_s = (now_s(), now_s()) if _job_folder() else starts_s
             times = {"began_s": began_s, "composes_s": composes_s}
-            codes.append(main(config | times | {"sweep_id": _sweep_id(), "given": _given()}))
+            codes.append(main(config | times | {"sweep_id": _sweep_id(), "given": given}))
         except ConfigError as error:
             codes.append(print_error(error))
         except KeyboardInterrupt:
@@ -225,11 +228,6 @@ def _sweep_id() -> str:
     return f"{shared}/{hydra.job.num}" if hydra.mode is RunMode.MULTIRUN else shared
 
 
-def _given() -> tuple[str, ...]:
-    """The keys that the command line sets, as opposed to those left at their defaults."""
-    return tuple(word.lstrip("+~").partition("=")[0] for word in _given_words())
-
-
 def _given_words() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
 
@@ -263,12 +261,6 @@ def _root_of_file(config_name: str) -> Root:
     file = CONF / f"{config_name}.yaml"
     purpose, keys = parts_of(file)
     return Root(content=read_yaml(file), purpose=purpose, keys=keys)
-
-
-def _give_to_hydra(config_name: str, root: Root) -> None:
-    from hydra.core.config_store import ConfigStore
-
-    ConfigStore.instance().store(name=config_name, node=dict(root.content))
 
 
 def _own_keys(root: Root) -> list[str]:
