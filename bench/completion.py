@@ -10,7 +10,6 @@ import importlib
 import io
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,4 +81,4 @@ def _cases(command: str, text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

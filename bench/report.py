@@ -100,4 +100,4 @@ def _ended(contents: StoreContents) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -213,4 +213,4 @@ def _counts(report: ValidationReport) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -12,11 +12,15 @@ from annotated_types import Interval, Len
 
 from bench.core.cli.entries import LAYERS
 from bench.core.cli.limits import Name, Plain, checked, like
-from bench.core.later import without_later_hyperparameters, without_later_settings
 from bench.core.workloads import CACHES as CACHES
 from bench.core.workloads import COMPILERS as COMPILERS
 from bench.core.workloads import DTYPES as DTYPES
-from bench.core.workloads import FILTERS, FLAT_NAMES
+from bench.core.workloads import (
+    FILTERS,
+    FLAT_NAMES,
+    without_later_hyperparameters,
+    without_later_settings,
+)
 from bench.core.workloads import MAX_IMAGE_SIZE as MAX_IMAGE_SIZE
 from bench.core.workloads import MAX_SEED as MAX_SEED
 from bench.core.workloads import MODES as MODES

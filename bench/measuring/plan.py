@@ -25,9 +25,9 @@ from bench.core.cell import (
 from bench.core.cli.entries import LAYERS, AttentionEntry, TaskEntry
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, check_known, did_you_mean
 from bench.core.cli.values import storable
-from bench.core.later import without_later_hyperparameters
 from bench.core.record import REFERENCE
 from bench.core.rows import row_labels, settings_of
+from bench.core.workloads import without_later_hyperparameters
 from bench.measuring.config import Axes, SweepConfig
 from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
 from bench.measuring.device import available_devices, device_named

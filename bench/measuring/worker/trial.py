@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bench.core.cell import Cell, ModelWorkload
 from bench.core.clock import now_s
 from bench.measuring.device import device_named
-from bench.measuring.worker.channel import Channel
+from bench.measuring.worker.channel import Channel, Request, library_at
 from bench.measuring.worker.outcome import refuse
-from bench.measuring.worker.request import Request, library_at
 from bench.measuring.worker.results import TrialResult
 
 if TYPE_CHECKING:

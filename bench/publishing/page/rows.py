@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from bench.core.cell import Cell, TaskWorkload
-from bench.core.later import LATER_SETTINGS
 from bench.core.record import Record, Speed, Status
 from bench.core.rows import settings_of, task_settings_of
 from bench.core.statistics import Value, median
+from bench.core.workloads import LATER_SETTINGS
 from bench.publishing.conclusions import headline, task_headline
 from bench.publishing.frame import numbers
 from bench.publishing.growth import crossovers, exponent_words, scalings
