@@ -10,59 +10,46 @@ from importlib.metadata import PackageNotFoundError, version
 from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
 
-COMMANDS = {
-    "sweep": ("bench.sweep", "measure mechanisms over shapes and tasks, publish the table"),
-    "smoke": ("bench.sweep", "a sweep of seconds, to see that everything works here"),
-    "report": ("bench.report", "write tables, charts and the W&B run again, from the records"),
-    "validate": ("bench.validate", "say whether results may be published, line by line"),
-    "merge": ("bench.merge", "copy the records of several folders into one"),
-    "fsck": ("bench.fsck", "find what is damaged in a folder of records, and put it aside"),
-    "regress": ("bench.regress", "say whether a tree is slower, or takes more, than another"),
-    "verify": ("bench.verify", "prove mechanisms against their authors' numbers"),
-    "rates": ("bench.rates", "search the learning rates of rows, for sweeps to train at"),
-    "race": ("bench.race", "train the most informative table of tasks within a time, budget=10m"),
-    "reproduce": (
-        "bench.reproduce",
-        "train a paper's cell or test its sentence, and judge",
-    ),
-    "advise": ("bench.advise", "say which mechanism meets your needs, from stored records"),
-    "convert": (
-        "bench.convert",
-        "replace layers of a trained softmax model, and see what survives",
-    ),
-    "text": ("bench.text", "compare language models of bytes, and predict a larger one"),
-    "hybrids": ("bench.hybrids", "compare mixers alone with the same beside softmax layers"),
-    "explain": (
-        "bench.explain",
-        "explain a trained model's answers by several methods, scored",
-    ),
-    "diagnose": ("bench.diagnose", "show what attention weights look like: entropy, rank, errors"),
-    "selftest": (
-        "bench.selftest",
-        "measure how often the regression gate is wrong here",
-    ),
-    "calibrate": ("bench.calibrate", "measure this machine's peak rates, for sweeps to use"),
-    "launches": ("bench.launches", "list the GPU kernels that operators launch, without a GPU"),
-    "list": ("bench.list", "show the mechanisms, what they can do and what is proven"),
-    "show": ("bench.show", "show all that is known of one mechanism"),
-    "new": ("bench.new", "write the files of a new mechanism, to be filled in"),
-    "completion": ("bench.completion", "print a script that completes these words in bash or zsh"),
-}
 GROUPS = {
-    "Measure": (
-        "sweep",
-        "smoke",
-        "race",
-        "rates",
-        "convert",
-        "text",
-        "calibrate",
-        "launches",
-    ),
-    "Read": ("report", "advise", "list", "show", "explain", "diagnose"),
-    "Judge": ("regress", "verify", "reproduce", "hybrids", "selftest"),
-    "Keep": ("validate", "merge", "fsck", "new", "completion"),
+    "Measure": {
+        "sweep": "measure mechanisms over shapes and tasks, publish the table",
+        "smoke": "a sweep of seconds, to see that everything works here",
+        "race": "train the most informative table of tasks within a time, budget=10m",
+        "rates": "search the learning rates of rows, for sweeps to train at",
+        "convert": "replace layers of a trained softmax model, and see what survives",
+        "text": "compare language models of bytes, and predict a larger one",
+        "calibrate": "measure this machine's peak rates, for sweeps to use",
+        "launches": "list the GPU kernels that operators launch, without a GPU",
+    },
+    "Read": {
+        "report": "write tables, charts and the W&B run again, from the records",
+        "advise": "say which mechanism meets your needs, from stored records",
+        "list": "show the mechanisms, what they can do and what is proven",
+        "show": "show all that is known of one mechanism",
+        "explain": "explain a trained model's answers by several methods, scored",
+        "diagnose": "show what attention weights look like: entropy, rank, errors",
+    },
+    "Judge": {
+        "regress": "say whether a tree is slower, or takes more, than another",
+        "verify": "prove mechanisms against their authors' numbers",
+        "reproduce": "train a paper's cell or test its sentence, and judge",
+        "hybrids": "compare mixers alone with the same beside softmax layers",
+        "selftest": "measure how often the regression gate is wrong here",
+    },
+    "Keep": {
+        "validate": "say whether results may be published, line by line",
+        "merge": "copy the records of several folders into one",
+        "fsck": "find what is damaged in a folder of records, and put it aside",
+        "new": "write the files of a new mechanism, to be filled in",
+        "completion": "print a script that completes these words in bash or zsh",
+    },
 }
+"""Commands and what each does, by the title of their group."""
+
+COMMANDS = {name: f"bench.{name}" for group in GROUPS.values() for name in group}
+COMMANDS["smoke"] = COMMANDS["sweep"]
+"""Module of each command."""
+
 START = """\
 usage: attnbench COMMAND [KEY=VALUE ...]
 
@@ -87,10 +74,10 @@ def _run() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in {"-h", "--help", "help"}:
         print(START)
-        for group, commands in _grouped().items():
+        for group, commands in GROUPS.items():
             print(f"\n{group}:")
-            for command in commands:
-                print(f"  {command:<10} {COMMANDS[command][1]}")
+            for command, words in commands.items():
+                print(f"  {command:<10} {words}")
         return 0
     if name == "--version":
         print(f"attnbench {_version()}")
@@ -109,18 +96,11 @@ def _run() -> int:
         # Under `python -m` the current folder, where a user's plugins lie, is in sys.path; under
         # a console script the script's own folder is there instead.
         sys.path.append(here)
-    module = importlib.import_module(COMMANDS[name][0])
-    words = ["experiment=smoke"] if name == "smoke" else []
-    sys.argv[1:] = [*words, *sys.argv[2:]]
+    module = importlib.import_module(COMMANDS[name])
+    preset = ["experiment=smoke"] if name == "smoke" else []
+    sys.argv[1:] = [*preset, *sys.argv[2:]]
     code: int = module.main()
     return code
-
-
-def _grouped() -> dict[str, list[str]]:
-    """Commands by the title of their group; those in no group come last, under More."""
-    named = {command for commands in GROUPS.values() for command in commands}
-    more = {"More": [command for command in COMMANDS if command not in named]}
-    return {group: [*commands] for group, commands in (GROUPS | more).items() if commands}
 
 
 def _version() -> str:

@@ -1,8 +1,5 @@
 """`attnbench advise`: which mechanism to take, by what is stored. Needs no torch."""
 
-from __future__ import annotations
-
-import sys
 from functools import partial
 
 from bench.studies.advise.settings import Advise
@@ -12,4 +9,4 @@ from bench.studies.session import run_study
 main = partial(run_study, "advise", Advise, study, writes=())
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

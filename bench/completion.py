@@ -10,12 +10,11 @@ import importlib
 import io
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.core.cli.errors import ConfigError, did_you_mean, print_error
-from bench.core.cli.streams import exit_code, make_streams_unbreakable
+from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.values import run_words
 
 SHELLS = ("bash", "zsh")
 USAGE = """attnbench completion SHELL
@@ -32,18 +31,14 @@ SCRIPT = Path(__file__).with_suffix(".bash")
 """The script, with COMMANDS and CASES to be filled in."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print the script for a shell."""
-    make_streams_unbreakable()
-    words = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & {*words}:
-        print(USAGE)
-        return exit_code(0)
-    try:
-        print(script(words))
-    except ConfigError as error:
-        return print_error(error)
-    return exit_code(0)
+    return run_words(_print, argv, USAGE)
+
+
+def _print(words: list[str]) -> int:
+    print(script(words))
+    return 0
 
 
 def script(words: Sequence[str]) -> str:
@@ -57,7 +52,7 @@ def script(words: Sequence[str]) -> str:
         raise ConfigError(f"completion takes one word, the shell. {hint}\n{USAGE}")
     from bench.__main__ import COMMANDS
 
-    helps = {name: _help_of(module) for name, (module, _) in COMMANDS.items()}
+    helps = {name: _help_of(module) for name, module in COMMANDS.items()}
     cases = "\n".join(line for name, text in helps.items() for line in _cases(name, text))
     empty = SCRIPT.read_text("utf-8")
     filled = empty.replace("COMMANDS", " ".join(COMMANDS)).replace("CASES", cases)
@@ -86,4 +81,4 @@ def _cases(command: str, text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

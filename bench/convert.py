@@ -1,8 +1,5 @@
 """`attnbench convert`: how much of a trained softmax model survives a change of mechanism."""
 
-from __future__ import annotations
-
-import sys
 from functools import partial
 
 from bench.studies.convert.study import Convert, study
@@ -11,4 +8,4 @@ from bench.studies.session import run_study
 main = partial(run_study, "convert", Convert, study)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

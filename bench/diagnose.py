@@ -1,8 +1,5 @@
 """`attnbench diagnose`: entropy, rank and errors of attention weights, and a chart."""
 
-from __future__ import annotations
-
-import sys
 from functools import partial
 
 from bench.studies.diagnostics.settings import Diagnose
@@ -12,4 +9,4 @@ from bench.studies.session import run_study
 main = partial(run_study, "diagnose", Diagnose, study)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,4 +161,4 @@ def _ended(line: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

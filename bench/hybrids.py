@@ -1,8 +1,5 @@
 """`attnbench hybrids`: train mixers alone and beside softmax layers, and compare orders."""
 
-from __future__ import annotations
-
-import sys
 from functools import partial
 
 from bench.studies.hybrids import Hybrids, study
@@ -11,4 +8,4 @@ from bench.studies.session import run_study
 main = partial(run_study, "hybrids", Hybrids, study)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

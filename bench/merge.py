@@ -185,4 +185,4 @@ def _copy_examples(source: Path, out: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -28,4 +28,4 @@ def _quoted(word: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

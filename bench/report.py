@@ -13,18 +13,13 @@ from bench.core.cli.errors import ConfigError
 from bench.core.format import quantity
 from bench.core.settings import Folder, Name, Settings, Some
 from bench.core.store import StoreContents, read_store
-from bench.publishing.page import build_site, cached_page, serve
-from bench.publishing.publish import (
-    PublishConfig,
-    make_for,
-    print_files,
-    print_leaderboard,
-    print_versus,
-    publish,
-    read_publish_config,
-    refuse_unknown,
-    write_latex,
-)
+from bench.publishing.config import read_publish_config
+from bench.publishing.page.cache import cached_page
+from bench.publishing.page.serve import serve
+from bench.publishing.page.site import build_site
+from bench.publishing.publish import publish, refuse_unknown, write_latex
+from bench.publishing.sinks import make_for
+from bench.publishing.terminal import print_files, print_leaderboard, print_versus
 
 
 class Instead(Settings):
@@ -55,7 +50,9 @@ def report(config: dict[str, Any]) -> int:
     Raises:
         ConfigError: a key is wrong, there are no records, or a file cannot be read or written.
     """
-    wanted, instead = with_replay(read_publish_config(config)), Instead.read(config)
+    wanted, instead = read_publish_config(config), Instead.read(config)
+    if wanted.wandb.replay and wanted.wandb.mode == "disabled":  # as it is in conf/report.yaml
+        wanted = wanted.but(wandb=wanted.wandb.but(mode=None))
     pair = instead.versus
     if pair and len(pair) != 2:
         raise ConfigError(f"versus takes two rows, as versus=[nala,softmax]; it has {len(pair)}.")
@@ -102,12 +99,5 @@ def _ended(contents: StoreContents) -> int:
     return 2 if contents.is_damaged else 0
 
 
-def with_replay(config: PublishConfig) -> PublishConfig:
-    """``wandb.replay`` publishes although a report leaves W&B alone by itself."""
-    if config.wandb.replay and config.wandb.mode == "disabled":
-        return config.but(wandb=config.wandb.but(mode=None))
-    return config
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

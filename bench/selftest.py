@@ -1,8 +1,5 @@
 """`attnbench selftest`: compare this tree with itself, and write the page."""
 
-from __future__ import annotations
-
-import sys
 from functools import partial
 
 from bench.studies.selftest.settings import Selftest
@@ -12,4 +9,4 @@ from bench.studies.session import run_study
 main = partial(run_study, "selftest", Selftest, study)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

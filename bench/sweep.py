@@ -5,9 +5,8 @@ What needs torch is imported late, while the server of the workers, launched bef
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -22,22 +21,16 @@ from bench.core.clock import now_s
 from bench.core.format import format_duration, quantity
 from bench.core.record import Record, Status
 from bench.core.store import Tail, read_records
-from bench.core.timings import Timings
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.device import available_devices
 from bench.measuring.machine import environment
-from bench.measuring.shapes import left_out
 from bench.measuring.worker.jobs import Deadline
 from bench.measuring.worker.launch import WorkerServer
+from bench.publishing.config import PublishConfig, read_publish_config
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.publish import (
-    PublishConfig,
-    print_files,
-    print_leaderboard,
-    publish,
-    read_publish_config,
-)
+from bench.publishing.publish import publish
 from bench.publishing.sinks import load_dashboard
+from bench.publishing.terminal import print_files, print_leaderboard
 
 if TYPE_CHECKING:
     from bench.measuring.engine import Done
@@ -46,6 +39,46 @@ if TYPE_CHECKING:
 TORCH = "import torch"
 TABLES_S = 6.0
 """Part of a budget in which tables and charts are written."""
+
+
+class Timings:
+    """Names and ends of a command's stages, each of which begins when the one before has ended.
+
+    Takes the times, by `now_s`, at which the process and the composition of its configuration
+    began.
+    """
+
+    def __init__(self, began_s: float, composes_s: float) -> None:
+        self._began_s = began_s
+        self._ends = [("interpreter", composes_s)]
+        self.end("compose")
+
+    def end(self, stage: str, at_s: float | None = None) -> None:
+        """End a stage now, or at a given time."""
+        self._ends.append((stage, now_s() if at_s is None else at_s))
+
+    def stages(self) -> Iterator[tuple[str, float]]:
+        """Each stage with its seconds."""
+        began_s = self._began_s
+        for stage, end_s in self._ends:
+            yield stage, end_s - began_s
+            began_s = end_s
+
+    def lines(self, unit: str) -> Iterator[str]:
+        """A line for each stage and for the sum, in seconds and as multiples of one stage."""
+        stages = list(self.stages())
+        unit_s = dict(stages).get(unit, 0.0)
+        stages.append(("all", sum(seconds for _, seconds in stages)))
+        width = max(len(stage) for stage, _ in stages)
+        for stage, seconds in stages:
+            times = f"{seconds / unit_s:6.2f} x {unit}" if unit_s else ""
+            yield f"{stage:<{width}} {seconds:7.2f} s {times}".rstrip()
+
+    def print(self, console: Console, unit: str) -> None:
+        """Print `lines`, with a heading."""
+        console.print("\nWall time, stage after stage:", highlight=False)
+        for line in self.lines(unit):
+            console.print(f"  {line}", highlight=False)
 
 
 def sweep(composed: dict[str, Any]) -> int:
@@ -93,7 +126,9 @@ def sweep(composed: dict[str, Any]) -> int:
             server.start()
             timings.end("wait for the workers")
         sweep_id = composed["sweep_id"]
-        until = None if config.budget_s is None else _deadline(started, config.budget_s)
+        until = None
+        if budget_s := config.budget_s:  # the tables are written within it as well
+            until = Deadline(started + budget_s - min(TABLES_S, budget_s / 4))
         done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
     timings.end("measure")
 
@@ -182,6 +217,8 @@ def print_plan(
 
 def print_left_out(console: Console, config: SweepConfig) -> None:
     """Shapes of the product of axes that are no cells, since they have no meaning."""
+    from bench.measuring.plan import left_out
+
     for reason, count in left_out(config.axes).items():
         words = f"Not planned, {quantity(count, 'shape')}: {reason}"
         console.print(words, markup=False, highlight=False)
@@ -200,11 +237,6 @@ def print_over_budget(console: Console, left_out: Sequence[PlannedCell], budget_
     shapes = Counter(p.cell.describe().partition(" ")[2] for p in left_out)
     for shape, count in shapes.items():
         console.print(f"  {quantity(count, 'cell')} at {shape}", markup=False, highlight=False)
-
-
-def _deadline(started_s: float, budget_s: float) -> Deadline:
-    """When measuring must end for the tables to be written within the budget."""
-    return Deadline(started_s + budget_s - min(TABLES_S, budget_s / 4))
 
 
 def print_ending(
@@ -254,4 +286,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -8,6 +8,7 @@ with it. Needs no torch, and runs nothing of what it reads.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,14 +51,12 @@ class ValidationReport:
     """Result for a folder and the folders below it.
 
     Attributes:
+        counts: of ``record``, ``file``, ``calibration`` and files of ``examples``.
         problems: a sentence each, beginning with the file, and the line.
     """
 
-    num_records: int = 0
-    num_files: int = 0
-    num_calibrations: int = 0
-    num_examples: int = 0
-    problems: tuple[str, ...] = ()
+    counts: Counter[str]
+    problems: tuple[str, ...]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,10 +87,7 @@ def validate(root: Path) -> ValidationReport:
     """
     found = [_of_store(out) for out in stores_below(root)]
     return ValidationReport(
-        num_records=sum(one.num_records for one in found),
-        num_files=sum(one.num_files for one in found),
-        num_calibrations=sum(one.num_calibrations for one in found),
-        num_examples=sum(one.num_examples for one in found),
+        counts=sum((one.counts for one in found), Counter[str]()),
         problems=tuple(problem for one in found for problem in one.problems),
     )
 
@@ -113,13 +109,13 @@ def _of_store(out: Path) -> ValidationReport:
     for place, record in zip(places, records, strict=True):
         for words in (why_below_floor(record), why_not_its_answers(record)):
             problems += [f"{place}: {words}."] if words else []
-    return ValidationReport(
-        num_records=len(records),
-        num_files=len({line.file for line in lines}),
-        num_calibrations=len(calibrations),
-        num_examples=len(examples),
-        problems=tuple(problems),
-    )
+    counts = {
+        "record": len(records),
+        "file": len({line.file for line in lines}),
+        "calibration": len(calibrations),
+        "examples": len(examples),
+    }
+    return ValidationReport(counts=Counter(counts), problems=tuple(problems))
 
 
 def _damage(file: Path, read: Callable[[Path], object]) -> Iterator[str]:
@@ -210,14 +206,11 @@ def _why_not_this_error(result: Quality, sums: np.ndarray, size: int, away: floa
 
 
 def _counts(report: ValidationReport) -> str:
-    found = [
-        quantity(report.num_records, "record"),
-        quantity(report.num_files, "file"),
-        quantity(report.num_calibrations, "calibration"),
-        *([quantity(report.num_examples, "file") + " of examples"] if report.num_examples else []),
-    ]
+    found = [quantity(report.counts[noun], noun) for noun in ("record", "file", "calibration")]
+    if num_examples := report.counts["examples"]:
+        found.append(f"{quantity(num_examples, 'file')} of examples")
     return f"{', '.join(found)}; {quantity(len(report.problems), 'problem')}."
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

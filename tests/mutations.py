@@ -26,7 +26,9 @@ from bench.core.calibration import with_calibration
 from bench.core.cli.errors import ConfigError
 from bench.core.record import Quality, Record, Speed
 from bench.core.store import Store, StoreContents, read_store
-from bench.publishing.publish import PublishConfig, WandbConfig, print_leaderboard, publish
+from bench.publishing.config import PublishConfig, WandbConfig
+from bench.publishing.publish import publish
+from bench.publishing.terminal import print_leaderboard
 from bench.validate import validate
 from tests import records as made
 

@@ -22,7 +22,6 @@ from tests.sources import (
 )
 from tools import count
 
-COMMANDS_BY_NAME = {name: module for name, (module, _) in COMMANDS.items()}
 DOORS = {
     "hydra": "bench.core.cli.command",
     "omegaconf": "bench.core.cli.command",
@@ -39,11 +38,10 @@ WITHOUT_TORCH = (
     "attentions.capabilities",
     "attentions.catalogue",
     "attentions.models.catalogue",
-    "bench.core.badges",
+    "bench.core.proofs",
     "bench.publishing.document",
     "bench.core.lines",
     "bench.core.roots",
-    "bench.core.proofs",
     "bench.core.calibration",
     "bench.core.cell",
     "bench.measuring.config",
@@ -138,7 +136,7 @@ def test_core_and_publishing_import_no_torch_and_only_the_catalogue_of_attention
 
 
 def test_every_module_stands_on_a_floor_and_a_command_is_one_file() -> None:
-    named = {name.partition(".")[2] for name in COMMANDS_BY_NAME.values()} | {"models"}
+    named = {name.partition(".")[2] for name in COMMANDS.values()} | {"models"}
     tops = {n.split(".")[1] for n in MODULES if is_in(n, "bench") and n != "bench"}
     assert tops == {*named, "__main__", "studies", "measuring", "publishing", "core"}
 
@@ -240,7 +238,7 @@ def test_an_arrow_that_goes_up_or_across_is_found() -> None:
         ("bench.core.cell", "from bench.publishing.metrics import evaluate"),
         ("bench.measuring.run", "from bench.studies.gate.command import regress"),
         ("bench.measuring.run", "import bench.publishing.markdown"),
-        ("bench.publishing.csv", late),
+        ("bench.publishing.frame", late),
         ("bench.studies.gate.command", typed),
         ("attentions.mechanisms.linear", "from bench.core.cell import Cell"),
     ):
@@ -254,7 +252,7 @@ def test_an_arrow_that_goes_up_or_across_is_found() -> None:
         ("bench.core.cell", "import bench"),
     ):
         assert not wrong_arrows(Module(name, source)), (name, source)
-    assert not_for_a_laptop(Module("bench.publishing.csv", "def f():\n    import torch"))
+    assert not_for_a_laptop(Module("bench.publishing.frame", "def f():\n    import torch"))
     assert not_for_a_laptop(Module("bench.core.rows", "from attentions.registry import x"))
     assert not not_for_a_laptop(Module("bench.core.rows", "from attentions.catalogue import x"))
 

@@ -12,41 +12,24 @@ from annotated_types import Interval, Len
 
 from bench.core.cli.entries import LAYERS
 from bench.core.cli.limits import Name, Plain, checked, like
-from bench.core.later import without_later_hyperparameters, without_later_settings
+from bench.core.workloads import CACHES as CACHES
+from bench.core.workloads import COMPILERS as COMPILERS
+from bench.core.workloads import DTYPES as DTYPES
 from bench.core.workloads import (
-    CACHES,
-    COMPILERS,
-    DTYPES,
     FILTERS,
     FLAT_NAMES,
-    MAX_IMAGE_SIZE,
-    MAX_SEED,
-    MODES,
-    TOKEN_FILTERS,
-    KernelWorkload,
-    ModelWorkload,
-    TaskWorkload,
-    TimedWorkload,
-    Workload,
+    without_later_hyperparameters,
+    without_later_settings,
 )
-
-__all__ = [
-    "CACHES",
-    "COMPILERS",
-    "DTYPES",
-    "MAX_IMAGE_SIZE",
-    "MAX_SEED",
-    "MAX_THREADS",
-    "MODES",
-    "ORIGINAL",
-    "TOKEN_FILTERS",
-    "Cell",
-    "KernelWorkload",
-    "ModelWorkload",
-    "TaskWorkload",
-    "TimedWorkload",
-    "Workload",
-]
+from bench.core.workloads import MAX_IMAGE_SIZE as MAX_IMAGE_SIZE
+from bench.core.workloads import MAX_SEED as MAX_SEED
+from bench.core.workloads import MODES as MODES
+from bench.core.workloads import TOKEN_FILTERS as TOKEN_FILTERS
+from bench.core.workloads import KernelWorkload as KernelWorkload
+from bench.core.workloads import ModelWorkload as ModelWorkload
+from bench.core.workloads import TaskWorkload as TaskWorkload
+from bench.core.workloads import TimedWorkload as TimedWorkload
+from bench.core.workloads import Workload as Workload
 
 MAX_THREADS = 1024  # the cores of today's largest machines; many more would exhaust this one
 Device = Annotated[str, like(r"cpu|cuda:\d{1,3}", "cpu, cuda:0, cuda:1 and so on")]

@@ -1,6 +1,6 @@
 """The first examples of a test set, written beside the records.
 
-`bench.measuring.tasks.examples` writes them. Imports no torch.
+`bench.measuring.tasks.answers` writes them. Imports no torch.
 """
 
 from __future__ import annotations

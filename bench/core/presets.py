@@ -12,7 +12,7 @@ from annotated_types import Len
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.limits import Amount, Name, Plain, Rate, checked, parsed
 from bench.core.grouping import grouped
-from bench.core.later import without_later_hyperparameters
+from bench.core.workloads import without_later_hyperparameters
 
 _HEAD = """\
 # @package rates

@@ -25,23 +25,13 @@ from bench.core.cli.limits import (
     parsed,
 )
 from bench.core.cli.texts import make_visible
-from bench.core.facts import EnvironmentFacts, Filtered
-from bench.core.observed import REFERENCE, Quality, Result, Speed, unfit
-
-__all__ = [
-    "METHOD_VERSION",
-    "REFERENCE",
-    "SCHEMA_VERSION",
-    "TRAINING_VERSION",
-    "Filtered",
-    "NewerSchema",
-    "Quality",
-    "Record",
-    "Result",
-    "Speed",
-    "Status",
-    "unfit",
-]
+from bench.core.facts import EnvironmentFacts
+from bench.core.facts import Filtered as Filtered
+from bench.core.observed import REFERENCE as REFERENCE
+from bench.core.observed import Quality as Quality
+from bench.core.observed import Result as Result
+from bench.core.observed import Speed as Speed
+from bench.core.observed import unfit as unfit
 
 SCHEMA_VERSION = 2
 """Raised when a field changes; the reader of the old form is kept.
@@ -202,9 +192,9 @@ def _sharing(speed: Speed) -> Speed:
     """
     return replace(
         speed,
-        rounds=_same_rounds(speed.rounds),
-        reference_rounds=_same_rounds(speed.reference_rounds),
-        reference_latency_s=_same_samples(speed.reference_latency_s),
+        rounds=_same(speed.rounds),
+        reference_rounds=_same(speed.reference_rounds),
+        reference_latency_s=_same(speed.reference_latency_s),
     )
 
 
@@ -217,14 +207,9 @@ def _environment(text: str) -> dict[str, Any]:
     return environment
 
 
-@lru_cache(maxsize=256)
-def _same_rounds(rounds: tuple[int, ...]) -> tuple[int, ...]:
-    return rounds
-
-
-@lru_cache(maxsize=256)
-def _same_samples(samples: tuple[float, ...]) -> tuple[float, ...]:
-    return samples
+@lru_cache(maxsize=512, typed=True)
+def _same(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+    return numbers
 
 
 class _WithEnvironment(TypedDict):

@@ -16,8 +16,9 @@ def root_of(cls: type[Settings], *, out_is_file: bool = False) -> Root:
 
     With `out_is_file`, ``out`` names a file, beside which a multirun has its folder.
     """
-    fields = cls.model_fields.values()
-    groups = [{name: _chosen(f.default)} for f in fields if (name := group_of(f))]
+    fields = cls.model_fields.items()
+    groups = [{name: _chosen(f.default)} for _, f in fields if (name := group_of(f))]
+    defaults = {name: _yaml(_default(field)) for name, field in fields if not group_of(field)}
     silent = [{"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}]
     folder = f"${{out}}{'.' if out_is_file else '/'}hydra/${{oc.env:ATTNBENCH_SWEEP}}"
     hydra = {
@@ -26,7 +27,7 @@ def root_of(cls: type[Settings], *, out_is_file: bool = False) -> Root:
         "sweep": {"dir": folder, "subdir": "${hydra:job.num}"},
     }
     return Root(
-        content={"defaults": ["_self_", *groups, *silent], **_defaults(cls), "hydra": hydra},
+        content={"defaults": ["_self_", *groups, *silent], **defaults, "hydra": hydra},
         purpose=textwrap.fill(" ".join((cls.__doc__ or "").split()), WIDTH),
         keys=help_of(cls),
     )
@@ -34,11 +35,6 @@ def root_of(cls: type[Settings], *, out_is_file: bool = False) -> Root:
 
 def _chosen(names: str | tuple[str, ...]) -> str | list[str]:
     return names if isinstance(names, str) else list(names)
-
-
-def _defaults(cls: type[Settings]) -> dict[str, Any]:
-    fields = cls.model_fields.items()
-    return {name: _yaml(_default(field)) for name, field in fields if not group_of(field)}
 
 
 def _default(field: FieldInfo) -> Any:

@@ -13,51 +13,21 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from annotated_types import Interval, Len
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    create_model,
-    field_validator,
-    model_validator,
-)
-from pydantic.fields import FieldInfo
+from annotated_types import Interval as Interval
+from annotated_types import Len
+from pydantic import AfterValidator as AfterValidator
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BeforeValidator as BeforeValidator
+from pydantic import Field as Field
+from pydantic import field_validator as field_validator
+from pydantic import model_validator as model_validator
+from pydantic.fields import FieldInfo as FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
 from bench.core.cell import MAX_SEED
 from bench.core.cli.entries import AttentionEntry, read_attention_entries
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.limits import MAX_NAME_BYTES, MAX_TEXT, has_long_name, is_plain
-
-__all__ = [
-    "AfterValidator",
-    "BeforeValidator",
-    "Field",
-    "FieldInfo",
-    "Folder",
-    "Group",
-    "Interval",
-    "Many",
-    "Name",
-    "Rows",
-    "Seed",
-    "Settings",
-    "Some",
-    "Span",
-    "Word",
-    "as_tuple",
-    "chosen",
-    "field_validator",
-    "group_of",
-    "model_validator",
-    "rows",
-    "section_as",
-    "takes_many",
-]
 
 T = TypeVar("T")
 

@@ -1,4 +1,7 @@
-"""Workloads that a mechanism is measured on: a shape, an image model or a training run."""
+"""Workloads that a mechanism is measured on: a shape, an image model or a training run.
+
+Settings and hyperparameters that were added after the first records do not change their keys.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Interval, Len
 
 from bench.core.cli.limits import MAX_SIZE, Name, Plain, Rate, Rule, Share, Size, one_of
-from bench.core.later import without_later_settings
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MODES = ("forward", "backward", "forward_backward", "train_step", "prefill", "decode")
@@ -238,3 +240,29 @@ FLAT_NAMES = {"label": "task_label", "settings": "task_settings"}
 
 TimedWorkload = KernelWorkload | ModelWorkload
 Workload = TimedWorkload | TaskWorkload
+
+
+LATER_SETTINGS = {"head_norm": False, "linear_std": 0.0, "patience": 0.25, "softmax_layers": 0}
+"""Settings of all tasks added after the first records, with the value that those had."""
+
+
+def without_later_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a task, without later ones that have the value of records that lack them."""
+    later = LATER_SETTINGS.items()
+    return {name: value for name, value in settings.items() if (name, value) not in later}
+
+
+LATER_HYPERPARAMETERS: dict[str, dict[str, Any]] = {
+    "deltanet": {"negative_eigenvalues": False},
+    "gated_deltanet": {"negative_eigenvalues": False},
+}
+"""Hyperparameters added after a mechanism's first records, with the value that those had."""
+
+
+def without_later_hyperparameters(mechanism: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Hyperparameters of a cell, without later ones that have the value of records that lack them.
+
+    This keeps keys and searched rates valid, and calls of an older library's constructor.
+    """
+    later = LATER_HYPERPARAMETERS.get(mechanism, {}).items()
+    return {name: value for name, value in settings.items() if (name, value) not in later}

@@ -1,9 +1,13 @@
-"""Axes × attentions × tasks → cells, checked against the registry before anything is measured."""
+"""Axes × attentions × tasks → cells, checked against the registry before anything is measured.
+
+Shapes are the product of the axes, without contradictory ones.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,16 +25,14 @@ from bench.core.cell import (
 from bench.core.cli.entries import LAYERS, AttentionEntry, TaskEntry
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, check_known, did_you_mean
 from bench.core.cli.values import storable
-from bench.core.later import without_later_hyperparameters
 from bench.core.record import REFERENCE
-from bench.core.rows import row_labels
-from bench.measuring.config import SweepConfig
+from bench.core.rows import row_labels, settings_of
+from bench.core.workloads import without_later_hyperparameters
+from bench.measuring.config import Axes, SweepConfig
 from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
 from bench.measuring.device import available_devices, device_named
-from bench.measuring.layers import layer_entries
 from bench.measuring.models.support import check_models
 from bench.measuring.plugins import import_plugins
-from bench.measuring.shapes import planned_shapes
 from bench.measuring.tasks import base as tasks
 from bench.measuring.tasks.token_filter import why_not_filtered
 from bench.measuring.unsupported import why_not
@@ -96,6 +98,28 @@ def _more_entries(config: SweepConfig) -> Iterator[AttentionEntry]:
         check_known(label, {*labels, *mechanisms}, f"{words}registered mechanism.")
         if label not in (*labels, REFERENCE):
             yield AttentionEntry(label=label, mechanism=label, hyperparameters={})
+
+
+def layer_entries(entry: AttentionEntry) -> Iterator[AttentionEntry]:
+    """One entry for each layer that an entry names, by a row of conf/attention or a mechanism.
+
+    Raises:
+        ConfigError: a name is neither.
+    """
+    known = {*row_labels(), *attentions.attention_names()}
+    for name in entry.hyperparameters[LAYERS]:
+        if isinstance(name, (list, tuple)):  # resolved before
+            yield AttentionEntry(label=entry.label, mechanism=name[0], hyperparameters=name[1])
+            continue
+        settings = settings_of(str(name)) or {"mechanism": name}
+        if name not in known or LAYERS in settings:
+            raise ConfigError(
+                f"attention entry {entry.label!r} names the layer {name!r}, which is neither an "
+                f"entry of conf/attention with a mechanism nor a mechanism itself. "
+                f"{did_you_mean(str(name), known)}"
+            )
+        mechanism = settings.pop("mechanism")
+        yield AttentionEntry(label=name, mechanism=mechanism, hyperparameters=settings)
 
 
 def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
@@ -293,3 +317,53 @@ def _with_plugin_refusals(
     with nullcontext(server) if server else WorkerServer(config.run.allocator) as workers:
         said = refusals(foreign, Jobs(workers, PLUGIN_TIMEOUT_S, Interrupt()))
     return tuple(replace(p, unsupported=p.unsupported or said.get(p.cell.key)) for p in planned)
+
+
+_SHAPE_AXES = (
+    "padding",
+    "ragged",
+    "compile",
+    "cache",
+    "scope",
+    "causal",
+    "mode",
+    "dtype",
+    "batch_size",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "key_len",
+    "seq_len",
+)
+"""Fields of `KernelWorkload`, the one that changes fastest last."""
+
+
+def planned_shapes(axes: Axes) -> list[KernelWorkload]:
+    """The product of the axes, without shapes that contradict themselves.
+
+    Raises:
+        ConfigError: all of them do.
+    """
+    found = _product(axes)
+    planned = [w for w in found if w.contradiction is None]
+    if found and not planned:
+        raise ConfigError(" ".join(left_out(axes)) + " Change one of them.")
+    return planned
+
+
+def left_out(axes: Axes) -> dict[str, int]:
+    """Contradictions within the product, each with the number of shapes left out for it."""
+    return dict(Counter(w.contradiction for w in _product(axes) if w.contradiction))
+
+
+def _product(axes: Axes) -> list[KernelWorkload]:
+    """The product of the axes, each shape once."""
+    scopes = [scope for scope in axes.scope if scope != "model"]
+    values = (scopes if name == "scope" else getattr(axes, name) for name in _SHAPE_AXES)
+    found = []
+    for shape in itertools.product(*values):
+        settings: dict[str, Any] = dict(zip(_SHAPE_AXES, shape, strict=True))
+        if settings["key_len"] == settings["seq_len"]:
+            settings["key_len"] = None  # the same cell as without it
+        found.append(KernelWorkload(**settings))
+    return list(dict.fromkeys(found))

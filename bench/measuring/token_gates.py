@@ -1,6 +1,6 @@
 """Per-token gates of a core: sizes, maps that project them from tokens, and values for timing.
 
-Training projects gates from a layer's tokens, and learns the maps (`bench.measuring.tasks.gates`).
+Training projects gates from a layer's tokens, and learns the maps (`bench.measuring.tasks.model`).
 Timing has no layer around a core, so it draws random tokens and projects them by the same maps,
 untrained.
 """
@@ -18,7 +18,6 @@ from torch.nn import functional
 from attentions import Gate
 from attentions.maths.delta_rule import unit_length
 from attentions.maths.gates import SelectiveDecay
-from bench.measuring.declared_gates import declared
 
 RANK = 16
 """Rank of the projection of a gate per channel, as in the GLA paper."""
@@ -30,6 +29,33 @@ _NUM_WINDOWS, _STEP = 4099, 1009
 """Number of windows of a longer draw, and the step between them, in tokens."""
 
 Size = tuple[int, ...]
+
+_DECAY = Gate("bhn", high=0)
+_OLDER: dict[str, Gate] = {"beta": Gate("bhn", low=0, high=1), "log_decay": _DECAY}
+_BY_CHANNEL = ("gla", "gla_fla")
+"""Mechanisms of the older libraries with a decay per key channel."""
+
+
+def declared(core: Any) -> Mapping[str, Gate]:
+    """The gates of a core, in the order in which it declares them.
+
+    Raises:
+        ValueError: it only names a gate, as older libraries do, and the name is unknown.
+    """
+    said = getattr(core, "gates", None)
+    if said is None:
+        said = core.capabilities.gates
+    if isinstance(said, Mapping):
+        # Another copy of the library has another class `Gate`.
+        return {name: Gate(g.shape, g.low, g.high, g.unit, g.query) for name, g in said.items()}
+    unknown = [name for name in said if name not in _OLDER]
+    if unknown:
+        raise ValueError(
+            f"{core.name} names the gate {unknown[0]} and says nothing else of it; a mapping of "
+            "names to attentions.Gate is needed in its capabilities."
+        )
+    by_channel = {"log_decay": Gate("bhnd", high=0)} if core.name in _BY_CHANNEL else {}
+    return {name: by_channel.get(name, _OLDER[name]) for name in said}
 
 
 class TokenGates:

@@ -13,10 +13,9 @@ from bench.core.cell import ORIGINAL, Cell
 from bench.core.cli.entries import LAYERS
 from bench.measuring.costs.estimate import is_foreign
 from bench.measuring.device import available_devices, device_named
-from bench.measuring.layers import why_no_layers
 from bench.measuring.models.support import why_no_model
 from bench.measuring.tasks import base as tasks
-from bench.measuring.tasks.positions import NO_ROPE
+from bench.measuring.tasks.model import NO_ROPE
 from bench.measuring.worker.build import why_unbuildable
 
 
@@ -74,6 +73,28 @@ def _why_not_trained(can: Capabilities, cell: Cell) -> str | None:
     return _why_not_in(cell.task.dtype, cell.mechanism, can)
 
 
+def _why_no_layers(cell: Cell) -> str | None:
+    """Why an entry of layers cannot be timed, or does not fit this task's model; None if it can."""
+    if not cell.is_task:
+        return (
+            f"{cell.entry} names a mechanism for each layer of a model; it is trained, not timed."
+        )
+    task = tasks.task_to_plan(cell.task.task, cell.task.settings)
+    if task is None:  # the training will say what is wrong with it
+        return None
+    recipe, num_named = task.recipe, len(cell.parts)
+    if recipe.num_layers % num_named:
+        return (
+            f"{cell.entry} names {num_named} layers, and {cell.task.label} has num_layers="
+            f"{recipe.num_layers}; a multiple of {num_named} is needed."
+        )
+    if recipe.softmax_layers or recipe.match != "none":
+        return (
+            f"{cell.entry} names its layers; softmax_layers and match are left at their defaults."
+        )
+    return None
+
+
 def _why_not_compiled(cell: Cell) -> str | None:
     is_asked = not cell.is_task and cell.timed.compile == "inductor"
     if is_asked and cell.device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
@@ -93,7 +114,7 @@ def why_not(cell: Cell) -> str | None:
     """
     if LAYERS in cell.hyperparameters:
         reasons = (why_not(part) for part in cell.parts)
-        return why_no_layers(cell) or next(filter(None, reasons), None)
+        return _why_no_layers(cell) or next(filter(None, reasons), None)
     if cell.is_model and (reason := why_no_model(cell)):
         return reason
     if cell.is_task:

@@ -6,8 +6,17 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench.core.finding import CHANGE, changes
-from bench.core.numbers import FILE, RANDOM, Found, LeftOut, Line, Number, read_lines
+from bench.core.numbers import (
+    CHANGE,
+    FILE,
+    RANDOM,
+    Found,
+    LeftOut,
+    Line,
+    Number,
+    changes,
+    read_lines,
+)
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.document import Chart, Table, text_table
 from bench.publishing.tables import Section

@@ -1,17 +1,24 @@
-"""How rows grow with the sequence length: where they overtake the reference, how time scales."""
+"""How rows grow with the sequence length, and gain from threads.
+
+Where they overtake the reference, how time scales, and each entry beside itself with fewer threads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from itertools import groupby
 
-from bench.core.format import Column, bracketed, column_for
+from bench.core.format import Column, bracketed, column_for, quantity, ratio_words
 from bench.core.record import Record, Speed
 from bench.publishing.document import Table, text_table
-from bench.publishing.leaderboard import Leaderboard, Setting
+from bench.publishing.leaderboard import Leaderboard, Ranking, Setting
 from bench.publishing.metrics.crossover import Crossover, crossover, crossover_words, flops_words
+from bench.publishing.metrics.marks import marks
 from bench.publishing.metrics.scaling import Scaling, scaling
-from bench.publishing.tables import Section, setting_words
+from bench.publishing.metrics.speedup import ratio_between
+from bench.publishing.tables import Section, setting_words, with_marks
 
 Series = dict[str, dict[int, Record]]
 """Records with a number, by the row's name and their sequence length."""
@@ -139,3 +146,39 @@ def _predicted(growth: Scaling, length: int, longest: int, column: Column) -> st
     if growth.misfit > MAX_MISFIT or growth.lengths[-1] < longest:
         return ""
     return f"~{column.write(growth.seconds(length))}"
+
+
+def thread_sections(board: Leaderboard) -> tuple[Section, ...]:
+    """One section for each setting that was measured with several numbers of threads."""
+
+    def shared(ranking: Ranking) -> Setting:
+        return replace(ranking.setting, num_threads=1)
+
+    rankings = sorted(board.rankings, key=lambda r: (shared(r).order, r.size))
+    sections = []
+    for setting, of_setting in groupby(rankings, key=shared):
+        by_size = groupby(of_setting, key=lambda ranking: ranking.size)
+        tables = tuple(table for _, group in by_size for table in _tables(list(group)))
+        if tables:
+            words = setting_words(setting, board).replace(" · 1 thread", "")
+            sections.append(Section(title=f"More threads · {words}", tables=tables))
+    return tuple(sections)
+
+
+def _tables(rankings: Sequence[Ranking]) -> Iterator[Table]:
+    """The most threads against the fewest, for one size."""
+    few, *_, many = sorted(rankings, key=lambda r: r.setting.num_threads) * 2
+    counts = few.setting.num_threads, many.setting.num_threads
+    slow = {standing.entry: standing for standing in few.standings}
+    pairs = [(slow[s.entry], s) for s in many.standings if s.entry in slow]
+    rows = [(one, s, r) for one, s in pairs if (r := ratio_between(s.record, one.record))]
+    if counts[0] == counts[1] or not rows:
+        return
+    rows.sort(key=lambda row: -row[2].median)
+    table = text_table(
+        title=f"{few.setting.workload.size_axis} {few.size:,}",
+        header=("entry", f"{quantity(counts[1], 'thread')} over {counts[0]}"),
+        rows=tuple((s.entry, ratio_words(ratio)) for _, s, ratio in rows),
+        num_words=1,
+    )
+    yield with_marks(table, [marks(one.record, s.record) for one, s, _ in rows])

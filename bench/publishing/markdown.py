@@ -7,19 +7,17 @@ from dataclasses import replace
 
 from bench.publishing.conclusions import sentences
 from bench.publishing.document import Block, Bullets, Chart, Document, Heading, Prose, Text
-from bench.publishing.growth import growth_sections
+from bench.publishing.growth import growth_sections, thread_sections
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.tables import (
     Section,
     holes_table,
     machine_words,
-    model_sections,
     speed_sections,
     summary_words,
 )
 from bench.publishing.task_tables import task_sections
 from bench.publishing.templates import prose
-from bench.publishing.threads import thread_sections
 
 
 def leaderboard_page(
@@ -72,6 +70,6 @@ def chapters(
         ("Speed and memory", speed_sections(board, columns)),
         ("Growth with the sequence length", growth_sections(board)),
         ("Threads", thread_sections(board)),
-        ("Whole models", model_sections(board, model_columns or columns)),
+        ("Whole models", speed_sections(board, model_columns or columns, of_models=True)),
         ("Task accuracy", task_sections(board)),
     ]

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from bench.core.cell import Cell
-from bench.core.later import without_later_hyperparameters
 from bench.core.rows import settings_of
+from bench.core.workloads import without_later_hyperparameters
 
 Names = dict[str, str]
 """Name of a row by `identity` of its cell."""

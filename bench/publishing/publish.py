@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from attentions.catalogue import catalogue
@@ -12,29 +12,14 @@ from bench.core.cli.files import write_whole
 from bench.core.observed import CONTROLS
 from bench.core.record import Record
 from bench.publishing.charts import charts, write_charts
-from bench.publishing.config import PublishConfig, WandbConfig, read_publish_config
-from bench.publishing.csv import csv_text
+from bench.publishing.config import PublishConfig
 from bench.publishing.diagnostics import entropy_chart, read_diagnostics, report_sections
 from bench.publishing.document import Chart, write
+from bench.publishing.frame import csv_text
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.markdown import leaderboard_page, leaderboard_tables
-from bench.publishing.page import write_page
-from bench.publishing.sinks import make_for, publish_runs
-from bench.publishing.terminal import print_files, print_leaderboard, print_versus
-
-__all__ = [
-    "PublishConfig",
-    "Published",
-    "WandbConfig",
-    "make_for",
-    "print_files",
-    "print_leaderboard",
-    "print_versus",
-    "publish",
-    "read_publish_config",
-    "refuse_unknown",
-    "write_latex",
-]
+from bench.publishing.page.assemble import write_page
+from bench.publishing.sinks import publish_runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +53,9 @@ def publish(
     if config.charts:
         entropy = entropy_chart(found.lines)
         drawn = (*charts(board), *([entropy] if entropy else []))
-        chart_files, note = write_charts(drawn, config.out / "charts")
+        chart_files, pictures, note = write_charts(drawn, config.out / "charts")
         files += chart_files
         notes += [note] if note else []
-        pictures = [replace(c, path=f"charts/{c.name}.svg") for c in drawn if not note]
         end("charts")
     diagnosed = report_sections(found)
     page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)

@@ -49,22 +49,13 @@ class Section:
         return [Heading(self.title, level), Text(self.notes, self.fine_print), *self.tables]
 
 
-def speed_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
-    """One section per setting of mechanisms, one table per sequence length.
-
-    Lengths at which no entry has a number are left out; `holes_table` lists their cells.
-    """
-    return _sections(board, columns, of_models=False)
-
-
-def model_sections(board: Leaderboard, columns: Sequence[str]) -> tuple[Section, ...]:
-    """One section per setting of a whole model, one table per image size; like `speed_sections`."""
-    return _sections(board, columns, of_models=True)
-
-
-def _sections(
-    board: Leaderboard, columns: Sequence[str], *, of_models: bool
+def speed_sections(
+    board: Leaderboard, columns: Sequence[str], *, of_models: bool = False
 ) -> tuple[Section, ...]:
+    """One section per setting of mechanisms, or of whole models; one table per size.
+
+    Sizes at which no entry has a number are left out; `holes_table` lists their cells.
+    """
     with_numbers = [
         ranking
         for ranking in board.rankings

@@ -203,11 +203,6 @@ def _lengths(task: TaskScores) -> list[int]:
     return sorted({length for score in task.scores for length, _ in score.longer})
 
 
-def _lacks_seeds(score: Score) -> bool:
-    """Whether a seed that was trained has no score at a length at which another has one."""
-    return any(len(scores) < len(score.accuracies) for _, scores in score.longer)
-
-
 def _single_seeds(task: TaskScores) -> Iterator[str]:
     """Rows of which some seeds reach `SOLVED` at the trained length, with the number of these."""
     for score in task.scores:
@@ -358,7 +353,7 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
             "Columns named by a length are tests on examples longer than those of training; "
             f"solved to: the longest one up to which {SOLVED:.0%} of the answers are right at each."
         )
-        if any(_lacks_seeds(score) for score in task.scores):
+        if any(len(own) < len(s.accuracies) for s in task.scores for _, own in s.longer):
             yield (
                 "In brackets behind a score at a length: how many seeds have one, if not all. "
                 "Such a length does not count as solved."

@@ -38,7 +38,7 @@ from bench.measuring.worker.launch import WorkerServer
 from bench.publishing.charts.write import illustrated
 from bench.publishing.document import Document, write
 from bench.publishing.machine import machine_in_words
-from bench.publishing.printed import print_document
+from bench.publishing.terminal import print_document
 
 if TYPE_CHECKING:
     from bench.measuring.plan import PlannedCell

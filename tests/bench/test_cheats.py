@@ -9,7 +9,8 @@ from rich.console import Console
 
 from bench.core.record import Record, Status
 from bench.measuring.worker.roofs import Roofs
-from bench.publishing.publish import PublishConfig, WandbConfig, publish
+from bench.publishing.config import PublishConfig, WandbConfig
+from bench.publishing.publish import publish
 from bench.publishing.terminal import print_leaderboard
 from tests.bench.measuring.test_config import BASE
 from tests.bench.measuring.test_run import QUICK, run

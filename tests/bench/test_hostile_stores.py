@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bench import fsck, merge, validate
-from bench.core.badges import append_badges, read_badges, read_goldens
 from bench.core.calibration import read_calibration
 from bench.core.cli.errors import ConfigError
+from bench.core.proofs import append_badges, read_badges, read_goldens
 from bench.core.store import Store, Tail, line_numbers, read_store
 from bench.measuring.sharing.leases import Leases
 from bench.publishing.charts.write import write_charts

@@ -16,7 +16,7 @@ from bench.core.roots import root_of
 from bench.core.rows import settings_of
 from bench.core.settings import Settings
 from bench.measuring.config import read_sweep_config
-from bench.publishing.publish import read_publish_config
+from bench.publishing.config import read_publish_config
 from bench.report import Instead
 from bench.studies.advise.settings import Advise
 from bench.studies.catalogue import listing, new, showing

@@ -26,10 +26,11 @@ from bench.core.cli.choices import (
     no_override,
     options,
     own_folders,
+    rows_without_yaml,
+    settable,
     why_no_choice,
     yamls,
 )
-from bench.core.cli.default_rows import rows_without_yaml, settable
 from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.files import check_writable
 from bench.core.cli.stored_files import read_regular
@@ -69,25 +70,21 @@ def run_app(
     began_s = composes_s - (process_age_s() if argv is None else 0.0)
     words = sys.argv[1:] if argv is None else argv
     if root is not None:
-        _give_to_hydra(config_name, root)
+        from hydra.core.config_store import ConfigStore
+
+        ConfigStore.instance().store(name=config_name, node=dict(root.content))
     root = root or _root_of_file(config_name)
-    try:
-        check_own_yamls(words)
-        if "attention" in groups(root):
-            _give_rows_to_hydra(words)
-    except ConfigError as error:
-        return print_error(error)
-    except Exception:
-        traceback.print_exc()
-        return 3
-    if {"-h", "--help"} & set(words):
-        chosen = groups(root)
-        choices = {group: list(options(group, words)) for group in chosen}
-        print(usage(config_name, root, CONF, choices, chosen))
-        return exit_code(0)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
+        check_own_yamls(words)
+        chosen = groups(root)
+        if "attention" in chosen:
+            _give_rows_to_hydra(words)
+        if {"-h", "--help"} & set(words):
+            choices = {group: list(options(group, words)) for group in chosen}
+            print(usage(config_name, root, CONF, choices, chosen))
+            return exit_code(0)
         _check_out(words, out_is_file)
         words = _into_empty(settable(words, [CONF, *own_folders(words)]), root)
         codes = _run_hydra(config_name, root, main, words, after_jobs, (began_s, composes_s))
@@ -129,11 +126,12 @@ def _run_hydra(
         config: dict[str, Any] = {}
         try:
             _refuse_unread(config_name, root, _given_words())
+            given = tuple(word.lstrip("+~").partition("=")[0] for word in _given_words())
             config = _resolved(cfg)
             _refuse_idle_launcher()
             began_s, composes_s = (now_s(), now_s()) if _job_folder() else starts_s
             times = {"began_s": began_s, "composes_s": composes_s}
-            codes.append(main(config | times | {"sweep_id": _sweep_id(), "given": _given()}))
+            codes.append(main(config | times | {"sweep_id": _sweep_id(), "given": given}))
         except ConfigError as error:
             codes.append(print_error(error))
         except KeyboardInterrupt:
@@ -230,11 +228,6 @@ def _sweep_id() -> str:
     return f"{shared}/{hydra.job.num}" if hydra.mode is RunMode.MULTIRUN else shared
 
 
-def _given() -> tuple[str, ...]:
-    """The keys that the command line sets, as opposed to those left at their defaults."""
-    return tuple(word.lstrip("+~").partition("=")[0] for word in _given_words())
-
-
 def _given_words() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
 
@@ -268,12 +261,6 @@ def _root_of_file(config_name: str) -> Root:
     file = CONF / f"{config_name}.yaml"
     purpose, keys = parts_of(file)
     return Root(content=read_yaml(file), purpose=purpose, keys=keys)
-
-
-def _give_to_hydra(config_name: str, root: Root) -> None:
-    from hydra.core.config_store import ConfigStore
-
-    ConfigStore.instance().store(name=config_name, node=dict(root.content))
 
 
 def _own_keys(root: Root) -> list[str]:

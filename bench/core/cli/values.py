@@ -83,18 +83,6 @@ def text(name: str, value: Any) -> str:
     return value
 
 
-def finite(name: str, value: Any) -> None:
-    """Refuse NaN and infinities, also inside of a list or a mapping; no record could hold them."""
-    if isinstance(value, Mapping):
-        for key, one in value.items():
-            finite(f"{name}.{key}", one)
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            finite(name, one)
-    elif isinstance(value, (int, float)) and not -sys.float_info.max <= value <= sys.float_info.max:
-        raise ConfigError(f"{name} is {value!r}; it takes a finite number.")
-
-
 def storable(name: str, value: Any) -> None:
     """Refuse a value that no record could hold.
 
@@ -102,12 +90,11 @@ def storable(name: str, value: Any) -> None:
         ConfigError: a number in it is not finite, a text is not printable, or it is too long or too
             deeply nested.
     """
-    finite(name, value)
     if not is_plain(value):
         raise ConfigError(
             f"{name} is {ascii(value)[:200]}, which no record can hold: it takes printable texts "
-            f"of up to {MAX_TEXT:,} characters, numbers of 63 bits, and lists or mappings of them "
-            f"of up to {MAX_ITEMS:,} items and {MAX_DEPTH} levels."
+            f"of up to {MAX_TEXT:,} characters, finite numbers of 63 bits, and lists or mappings "
+            f"of them of up to {MAX_ITEMS:,} items and {MAX_DEPTH} levels."
         )
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from attentions import CallShape, Geometry, attention_class, build_attention, hyperparameters
-from bench.core.cell import ORIGINAL, Cell, TaskWorkload
+from bench.core.cell import ORIGINAL, Cell, KernelWorkload, TaskWorkload
 from bench.core.record import REFERENCE
-from bench.measuring.building import build_module
-from bench.measuring.costs.claimed import claimed_flops, flops_of
+from bench.measuring.building import build_module, shape_of
 from bench.measuring.costs.dry_run import peak_bytes
 from bench.measuring.device import device_named
 from bench.measuring.measure.stopping import Stopping
@@ -209,3 +209,36 @@ def _is_linear(cell: Cell) -> bool:
         shape = CallShape(batch_size=1, query_len=length, key_len=length, value_dim=32, **sizes)
         of_length.append(claimed_flops(core, "flops", shape) / length)
     return of_length[1] <= _NEARLY * of_length[0]
+
+
+_MOST_FLOPS = 10**30
+"""Largest count: no machine computes as many, and readers of JSON still take it."""
+
+
+def flops_of(module: Any, workload: KernelWorkload) -> tuple[int, int]:
+    """Needed and executed FLOPs of a forward call, or of one decoded token, by the formulas.
+
+    Padding needs none, but implementations execute it.
+    """
+    whole = shape_of(workload)
+    if workload.mode == "decode":
+        return (claimed_flops(module, "decode_flops", whole),) * 2
+    parts = (
+        replace(whole, batch_size=count, query_len=queries, key_len=keys)
+        for (queries, keys), count in workload.row_lens.items()
+    )
+    needed = sum(claimed_flops(module, "flops", part) for part in parts)
+    return needed, claimed_flops(module, "executed_flops", whole)
+
+
+def claimed_flops(module: Any, formula: str, shape: CallShape) -> int:
+    """FLOPs by one formula: `flops`, `executed_flops` or `decode_flops`.
+
+    Raises:
+        ValueError: the formula does not give a count.
+    """
+    said: Any = getattr(module, formula)(shape)
+    is_number = isinstance(said, numbers.Real)
+    if not (is_number and 0 <= said <= _MOST_FLOPS and said == int(said)):
+        raise ValueError(f"{formula}() gives {said!r}; FLOPs are a whole number, 0 or more.")
+    return int(said)

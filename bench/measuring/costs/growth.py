@@ -12,8 +12,7 @@ import torch
 from attentions import attention_class, build_attention, hyperparameters
 from bench.core.cell import Cell, KernelWorkload
 from bench.measuring.building import build_module, geometry_of, shape_of
-from bench.measuring.costs.claimed import claimed_flops
-from bench.measuring.costs.estimate import peak_bytes_of
+from bench.measuring.costs.estimate import claimed_flops, peak_bytes_of
 from bench.measuring.states import bytes_after
 
 BATCH_SIZE, NUM_HEADS, HEAD_DIM, SEQ_LEN = 1, 8, 64, 4096

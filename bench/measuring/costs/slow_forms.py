@@ -20,10 +20,9 @@ from torch.utils.flop_counter import flop_registry
 from attentions import CallShape, Geometry
 from attentions.base import AttentionLayer, Mechanism
 from bench.core.cli.foreign import told
-from bench.measuring.declared_gates import declared
 from bench.measuring.inputs import at_tokens
 from bench.measuring.measure.flops import as_written, missing_formulas
-from bench.measuring.token_gates import gates_of
+from bench.measuring.token_gates import declared, gates_of
 
 _SEED = 0
 _ROUNDING = 1e-5

@@ -93,14 +93,17 @@ def freshness(cell: Cell, environment: Environment) -> str:
     training run depends on less, see `is_good`.
     """
     if cell.is_task:
-        return _freshness_of_training(cell)
+        return _hash(["training", TRAINING_VERSION, *_own_files(cell)])
+    around = ""
+    if cell.is_model:
+        around = f"{model_source(cell.model.model)} timm {environment.versions.get('timm')}"
     parts = [
         "" if cell.mechanism == ORIGINAL else mechanism_source(cell.mechanism, cell.plugins),
-        _surroundings(cell, environment),
+        around,
         METHOD_VERSION,
         *_home(cell.device, environment),
     ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return _hash(parts)
 
 
 def is_good(record: Record, cell: Cell, environment: Environment) -> bool:
@@ -130,12 +133,7 @@ def source_of_training(cell: Cell, environment: Environment) -> str:
         TRAINING_VERSION,
         *_home(cell.device, environment),
     ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def _freshness_of_training(cell: Cell) -> str:
-    parts = ["training", TRAINING_VERSION, *_own_files(cell)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return _hash(parts)
 
 
 def _own_files(cell: Cell) -> tuple[str, ...]:
@@ -154,9 +152,13 @@ def _own_files(cell: Cell) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _hash(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
 def kind_of_machine(device: str, environment: Environment) -> str:
     """Hash shared by machines whose numbers are interchangeable for a device."""
-    return hashlib.sha256(json.dumps(_home(device, environment)).encode()).hexdigest()[:8]
+    return _hash(_home(device, environment))[:8]
 
 
 def _home(device: str, environment: Environment) -> list[str | None]:
@@ -166,13 +168,6 @@ def _home(device: str, environment: Environment) -> list[str | None]:
         environment.processor,
         environment.allocator,
     ]
-
-
-def _surroundings(cell: Cell, environment: Environment) -> str:
-    """Sources and version of the model around a mechanism; empty without one."""
-    if cell.is_model:
-        return f"{model_source(cell.model.model)} timm {environment.versions.get('timm')}"
-    return ""
 
 
 @cache

@@ -24,7 +24,6 @@ from bench.measuring.oracle.oracle import (
     Errors,
     Incorrect,
     distance,
-    expected_of,
     refuse_beyond,
     refuse_nothing,
     slow_form,
@@ -112,7 +111,9 @@ def _compare(subject: ModelSubject, w: ModelWorkload) -> tuple[Errors, str]:
             raise Incorrect("gradient of the parameters holds values that are NaN or infinite")
         factor = MODEL_FACTOR * oracle.GRADIENT_FACTOR
         refuse_beyond(distance(ours, ideal), tolerance, factor, "gradient of the parameters")
-    return errors, _oracle(slow_forms)
+    # The oracle is the model itself, in float64, if no place had another slow form.
+    has_slow = any(form.by not in ("", oracle.ITSELF) for form in slow_forms)
+    return errors, oracle.REFERENCE if has_slow else oracle.ITSELF
 
 
 def _take_slow_forms(model: nn.Module) -> list[_SlowForm]:
@@ -121,12 +122,6 @@ def _take_slow_forms(model: nn.Module) -> list[_SlowForm]:
     for form in forms:
         form.take_over()
     return forms
-
-
-def _oracle(forms: Sequence[_SlowForm]) -> str:
-    """Name of the oracle: the mechanism itself, in float64, if no place had another slow form."""
-    has_slow = any(form.by not in ("", oracle.ITSELF) for form in forms)
-    return oracle.REFERENCE if has_slow else oracle.ITSELF
 
 
 class _SlowForm:
@@ -182,7 +177,7 @@ class _Place:
         slow = copy.deepcopy(module).cpu().double()
         for part in slow.modules():
             part._forward_hooks.clear()  # this one, and those of mechanisms within it
-        expected = expected_of(slow, [tensor.cpu().double() for tensor in tensors])
+        _, expected = slow_form(slow, [tensor.cpu().double() for tensor in tensors])
         if expected.any():
             errors = distance(out, expected)
             refuse_beyond(errors, self._tolerance, 1.0, f"{module.name} at {self._name}")

@@ -215,11 +215,6 @@ def _base_of(core: Any) -> Any:
     return next(cls for cls in type(core).__mro__ if cls.__name__ in names)
 
 
-def expected_of(module: nn.Module, tensors: Sequence[Tensor]) -> Tensor:
-    """The output alone of `slow_form`."""
-    return slow_form(module, tensors)[1]
-
-
 def _softmax_written_out(q: Tensor, k: Tensor, v: Tensor, places: Tensor | None) -> Tensor:
     """Softmax attention of queries that see all keys, or up to their own position."""
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))

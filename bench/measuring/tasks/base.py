@@ -17,61 +17,29 @@ from torch import Tensor, nn
 
 from attentions import Geometry, plugins
 from bench.core.cli.foreign import foreign_code
-from bench.core.cli.limits import Count, Rate, Share, Size
+from bench.core.cli.limits import Count as Count
+from bench.core.cli.limits import Rate as Rate
+from bench.core.cli.limits import Share as Share
+from bench.core.cli.limits import Size as Size
 from bench.core.registry import Registry
-from bench.core.settings import Interval
-from bench.measuring.tasks.batch import NO_ANSWER, Batch, Split
-from bench.measuring.tasks.draws import (
-    HELD_OUT,
-    derived_seed,
-    distinct,
-    generator,
-    held_out,
-    in_turn,
-    seeded,
-)
+from bench.core.settings import Interval as Interval
+from bench.measuring.tasks.batch import NO_ANSWER as NO_ANSWER
+from bench.measuring.tasks.batch import Batch as Batch
+from bench.measuring.tasks.batch import Split as Split
+from bench.measuring.tasks.draws import HELD_OUT as HELD_OUT
+from bench.measuring.tasks.draws import derived_seed as derived_seed
+from bench.measuring.tasks.draws import distinct as distinct
+from bench.measuring.tasks.draws import generator as generator
+from bench.measuring.tasks.draws import held_out as held_out
+from bench.measuring.tasks.draws import in_turn as in_turn
+from bench.measuring.tasks.draws import seeded as seeded
 from bench.measuring.tasks.ending import CEILING
-from bench.measuring.tasks.recipe import (
-    AtLeast2,
-    Even,
-    PartOf1,
-    Recipe,
-    check,
-    defaults_of,
-    whole_number,
-)
-
-__all__ = [
-    "GROUP",
-    "HELD_OUT",
-    "NO_ANSWER",
-    "AtLeast2",
-    "Batch",
-    "Count",
-    "Even",
-    "Interval",
-    "PartOf1",
-    "Rate",
-    "Recipe",
-    "Share",
-    "Size",
-    "Split",
-    "Task",
-    "build_task",
-    "derived_seed",
-    "distinct",
-    "generator",
-    "held_out",
-    "in_turn",
-    "register_task",
-    "seeded",
-    "task_class",
-    "task_names",
-    "task_settings",
-    "task_to_plan",
-    "token_table",
-    "whole_number",
-]
+from bench.measuring.tasks.recipe import AtLeast2 as AtLeast2
+from bench.measuring.tasks.recipe import Even as Even
+from bench.measuring.tasks.recipe import PartOf1 as PartOf1
+from bench.measuring.tasks.recipe import Recipe as Recipe
+from bench.measuring.tasks.recipe import check, defaults_of
+from bench.measuring.tasks.recipe import whole_number as whole_number
 
 
 @dataclass(eq=False)

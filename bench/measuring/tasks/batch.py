@@ -83,15 +83,11 @@ def each_checked(batches: Any, task: str, num_classes: int | None = None) -> Ite
             kind = type(batch).__name__
             raise ValueError(f"the task {task} gives a {kind} for its batches; each is a Batch")
         if num_classes is not None:
-            _refuse_other_classes(batch, task, num_classes)
+            asked = batch.targets[batch.targets != NO_ANSWER]
+            if asked.numel() and not 0 <= int(asked.min()) <= int(asked.max()) < num_classes:
+                raise ValueError(
+                    f"the task {task} has targets from {int(asked.min())} to {int(asked.max())}; "
+                    f"its num_classes is {num_classes}, so they are 0 to {num_classes - 1}"
+                )
             num_classes = None
         yield batch
-
-
-def _refuse_other_classes(batch: Batch, task: str, num_classes: int) -> None:
-    asked = batch.targets[batch.targets != NO_ANSWER]
-    if asked.numel() and not 0 <= int(asked.min()) <= int(asked.max()) < num_classes:
-        raise ValueError(
-            f"the task {task} has targets from {int(asked.min())} to {int(asked.max())}; its "
-            f"num_classes is {num_classes}, so they are 0 to {num_classes - 1}"
-        )

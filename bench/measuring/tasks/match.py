@@ -19,9 +19,8 @@ from attentions import CallShape
 from bench.core.cell import Cell
 from bench.core.record import REFERENCE
 from bench.measuring.tasks.base import Task, build_task
-from bench.measuring.tasks.gates import Gated
 from bench.measuring.tasks.longer import state_bytes
-from bench.measuring.tasks.model import build_mixer
+from bench.measuring.tasks.model import Gated, build_mixer
 
 STATE_TOLERANCE = 0.1
 """The part by which a state may differ from the others: heads have whole channels, so that states
@@ -104,12 +103,6 @@ def _hidden(cell: Cell, task: Task, library: ModuleType | None) -> int:
     return hidden
 
 
-def state_target(task: Task) -> int:
-    """Bytes of a D x D matrix per head in float32, in all layers, at the width of the recipe."""
-    g = task.geometry
-    return 4 * task.recipe.num_layers * g.num_heads * g.head_dim**2
-
-
 def _with_state(cell: Cell, task: Task, library: ModuleType | None) -> tuple[Cell, str]:
     attentions: Any = library or importlib.import_module("attentions")
     if not task.causal:
@@ -120,7 +113,9 @@ def _with_state(cell: Cell, task: Task, library: ModuleType | None) -> tuple[Cel
         return cell, ""
     if state_bytes(task, cell, library) is None:
         raise CannotMatch(f"match=state: {cell.mechanism} keeps no state.")
-    target, tried = state_target(task), []
+    g, tried = task.geometry, []
+    # a D x D matrix per head in float32, in all layers, at the width of the recipe
+    target = 4 * task.recipe.num_layers * g.num_heads * g.head_dim**2
     for name, values, with_size in _sizes_of_state(cell, task):
 
         def cost(value: int, with_size: Callable[[int], Cell] = with_size) -> int:

@@ -1,4 +1,8 @@
-"""The one backbone of all tasks; only the mechanism inside its blocks changes."""
+"""The one backbone of all tasks; only the mechanism inside its blocks changes.
+
+It turns a core's queries and keys where positions are rotary, and projects gates from the tokens:
+with gates that are learned and fixed, a gated mechanism would be another one.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,7 @@ from torch import Tensor, nn
 from bench.core.cli.entries import LAYERS
 from bench.core.record import REFERENCE
 from bench.measuring.tasks.base import Recipe, Task, seeded
-from bench.measuring.tasks.gates import Gated
-from bench.measuring.tasks.positions import NO_ROPE, turn_heads
+from bench.measuring.token_gates import gate_maps
 
 
 class Block(nn.Module):
@@ -213,3 +216,89 @@ def build_mixer(
         with seeded(seed, f"gates {layer}"):
             return Gated(whole)
     return whole  # type: ignore[no-any-return]
+
+
+NO_ROPE = "owns its projections, so position=rope cannot turn its queries and keys."
+"""Why a layer cannot be trained with rotary positions, after its name."""
+BASE = 10_000.0
+"""Su et al., 2021, arXiv:2104.09864: pair i of D / 2 turns by BASE^(-2 i / D) per token."""
+
+
+def turn_heads(core: Any) -> None:
+    """Let a core of an even head_dim get queries and keys that are turned by their place.
+
+    What a mechanism does with them comes after, also where it makes features of them. Tokens of an
+    image are counted row by row.
+    """
+    core.register_forward_pre_hook(_turn)
+
+
+def _turn(core: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    q, k, *rest = inputs
+    return (rotate(q), rotate(k), *rest)
+
+
+def rotate(x: Tensor) -> Tensor:
+    """Turn adjacent channels by an angle that grows with the token, (..., N, D) -> (..., N, D)."""
+    num_tokens, dim = x.shape[-2:]
+    # Angles in float64: their rounding would grow with the position.
+    token = torch.arange(num_tokens, dtype=torch.float64, device=x.device)
+    pair = torch.arange(0, dim, 2, dtype=torch.float64, device=x.device) / dim
+    angle = token[:, None] * BASE**-pair  # (N, D / 2)
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    one, other = x[..., ::2], x[..., 1::2]
+    return torch.stack((one * cos - other * sin, one * sin + other * cos), dim=-1).flatten(-2)
+
+
+class Gated(nn.Module):
+    """A layer around a core that takes gates: (B, N, C) -> (B, N, C).
+
+    A gate has the shape and the range that the core declares:
+
+        low + (high - low) sigmoid(W x)                        a share, as in DeltaNet's layer
+        log_decay = -exp(log_rate) softplus(W x + step_bias)   per head, as in Mamba-2's
+        log_decay = log sigmoid(W_2 W_1 x + b) / temperature   per channel, or of a core that has
+                                                               a temperature, as in GLA's
+        W x / ||W x||                                          a vector of unit length
+        W x                                                    one without a range
+
+    Where a core has an auxiliary loss, its gates are projected from detached tokens: that loss
+    trains the maps, and nothing else of the model.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+        self.gates = gate_maps(layer.core, layer.geometry.embed_dim)
+        self.auxiliary: Tensor | None = None
+        self.has_auxiliary = getattr(layer.core.capabilities, "auxiliary_loss", False)
+        if self.has_auxiliary:  # a hook sees queries and keys as the core does, turned by places
+            layer.core.register_forward_hook(self._hear, with_kwargs=True)
+
+    def _hear(self, core: Any, tensors: Any, gates: dict[str, Tensor], _: object) -> None:
+        if self.training and torch.is_grad_enabled():
+            self.auxiliary = core.auxiliary_loss(*tensors, **gates)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the gates projected for the core."""
+        return tuple(self.gates)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        tokens = x.detach() if self.has_auxiliary else x
+        given = {name: gate(tokens) for name, gate in self.gates.items()}
+        return self.layer(x, **given)  # type: ignore[no-any-return]
+
+
+def auxiliary_loss(model: nn.Module) -> Tensor | None:
+    """The sum of what the cores of the last training call add to its loss; None if nothing.
+
+    It is forgotten once it was asked for.
+    """
+    losses = []
+    for module in model.modules():
+        if isinstance(module, Gated) and module.auxiliary is not None:
+            losses.append(module.auxiliary)
+            module.auxiliary = None
+    return torch.stack(losses).sum() if losses else None

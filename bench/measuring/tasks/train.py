@@ -28,6 +28,7 @@ from bench.measuring.tasks.answers import (
     packed_bits,
     packed_losses,
     score_on,
+    write_examples,
 )
 from bench.measuring.tasks.base import Batch, Recipe, Split, Task, build_task, seeded
 from bench.measuring.tasks.batch import each_checked
@@ -37,12 +38,10 @@ from bench.measuring.tasks.checkpoint import (
     restore_model,
 )
 from bench.measuring.tasks.ending import Curve
-from bench.measuring.tasks.examples import write_examples
 from bench.measuring.tasks.faults import first_not_finite, has_collapsed, leaks_future
-from bench.measuring.tasks.gates import auxiliary_loss
 from bench.measuring.tasks.longer import longer_models, state_bytes
 from bench.measuring.tasks.match import flops_per_example, matched
-from bench.measuring.tasks.model import Backbone, build_model, projected_gates
+from bench.measuring.tasks.model import Backbone, auxiliary_loss, build_model, projected_gates
 from bench.measuring.tasks.token_filter import filtered_scores
 
 Progress = Callable[[str, int, int, float, float | None], None]

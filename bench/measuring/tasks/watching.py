@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from attentions import MultiHeadAttention
 from bench.measuring.tasks.base import Batch
-from bench.measuring.tasks.gates import Gated
-from bench.measuring.tasks.model import Backbone
+from bench.measuring.tasks.model import Backbone, Gated
 from bench.measuring.weights import NoWeights, weights
 
 _TOLERANCE = 1e-4

@@ -38,7 +38,8 @@ def serve(control: socket.socket) -> None:
         os.waitpid(pid, 0)
         workers.discard(pid)
         end_descendants(pid, workers)
-    _discard_folder()
+    # what trials left for the rounds; the parent may be gone
+    shutil.rmtree(workers_folder(), ignore_errors=True)
 
 
 def _answer_one(control: socket.socket, workers: set[int]) -> bool:
@@ -101,8 +102,3 @@ def _become_worker(channel_fd: int, log_fd: int) -> None:
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
-
-
-def _discard_folder() -> None:
-    """Remove the files that trials left for the rounds; the parent may be gone."""
-    shutil.rmtree(workers_folder(), ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,27 +12,29 @@ from bench.core.cli.files import write_whole
 from bench.publishing.document import Chart, Document, write
 
 
-def write_charts(drawn: Iterable[Chart], folder: Path) -> tuple[list[Path], str | None]:
-    """Write specifications, and pictures if they can be rendered; else a note says what lacks.
+def write_charts(
+    drawn: Iterable[Chart], folder: Path
+) -> tuple[list[Path], list[Chart], str | None]:
+    """Write specifications, and pictures if they can be rendered.
+
+    Returns:
+        The files, the charts that have a picture, with its path, and a note if none can be
+        rendered.
 
     Raises:
         ConfigError: a file cannot be written.
     """
-    files = []
-    is_drawing = can_draw()
-    for chart in drawn:
-        text = json.dumps(chart.spec, indent=1)
-        files.append(_write(folder / f"{chart.name}.vl.json", text + "\n"))
-        if is_drawing:
-            files.append(write_picture(chart, folder))
-    if is_drawing or not files:
-        return files, None
-    note = "Charts were written as specifications only; pip install attnbench[charts] draws them."
-    return files, note
+    charts = list(drawn)
+    files = [
+        _write(folder / f"{chart.name}.vl.json", json.dumps(chart.spec, indent=1) + "\n")
+        for chart in charts
+    ]
+    pictures, note = write_pictures(charts, folder)
+    return [*files, *(folder.parent / chart.path for chart in pictures)], pictures, note
 
 
-def write_pictures(drawn: Iterable[Chart], folder: Path) -> tuple[list[Chart], str | None]:
-    """Write pictures without their specifications, for a page beside their folder.
+def write_pictures(drawn: Sequence[Chart], folder: Path) -> tuple[list[Chart], str | None]:
+    """Write pictures as SVG without their specifications, for a page beside their folder.
 
     Returns:
         The charts with the paths of their pictures, and a note if none can be rendered.
@@ -40,10 +42,18 @@ def write_pictures(drawn: Iterable[Chart], folder: Path) -> tuple[list[Chart], s
     Raises:
         ConfigError: a file cannot be written.
     """
-    if not can_draw():
+    if not drawn:
+        return [], None
+    if importlib.util.find_spec("vl_convert") is None:
         return [], "Pictures are left out; pip install attnbench[charts] draws them."
-    files = ((chart, write_picture(chart, folder)) for chart in drawn)
-    return [replace(chart, path=f"{folder.name}/{file.name}") for chart, file in files], None
+    import vl_convert
+
+    found = []
+    for chart in drawn:
+        picture = vl_convert.vegalite_to_svg(json.dumps(chart.spec))
+        file = _write(folder / f"{chart.name}.svg", picture)
+        found.append(replace(chart, path=f"{folder.name}/{file.name}"))
+    return found, None
 
 
 def illustrated(document: Document, page: Path) -> tuple[Document, list[Path], str | None]:
@@ -71,23 +81,6 @@ def write_illustrated(document: Document, page: Path) -> list[Path]:
     """
     document, files, _ = illustrated(document, page)
     return [write(document, page), *files]
-
-
-def can_draw() -> bool:
-    """Whether vl-convert is installed, which renders specifications."""
-    return importlib.util.find_spec("vl_convert") is not None
-
-
-def write_picture(chart: Chart, folder: Path) -> Path:
-    """Write a chart's picture as SVG; returns its path.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    import vl_convert
-
-    picture = vl_convert.vegalite_to_svg(json.dumps(chart.spec))
-    return _write(folder / f"{chart.name}.svg", picture)
 
 
 def _write(path: Path, content: str) -> Path:

@@ -1,4 +1,4 @@
-"""Metrics that a record already holds: fields of a result that are annotated with a `Meaning`."""
+"""Metrics that a record already holds: fields annotated with a `Meaning`, loads and scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import get_type_hints
 from bench.core.observed import Meaning, Quality, Speed
 from bench.core.record import Record
 from bench.core.statistics import Value
-from bench.publishing.metrics.registry import register_metric
+from bench.publishing.metrics import register_metric
 
 
 def meanings(kind: type) -> dict[str, Meaning]:
@@ -46,3 +46,33 @@ def foreign_cores(record: Record) -> float | None:
 def power_cap_w(record: Record) -> float | None:
     """Power that the card was limited to while the rounds ran; None on a CPU."""
     return record.result.load.get("power_cap_w_after") if isinstance(record.result, Speed) else None
+
+
+@register_metric("accuracy", better="higher")
+def accuracy(record: Record) -> float | None:
+    """Share of right answers on unseen examples."""
+    result = record.result
+    return result.accuracy if isinstance(result, Quality) and not result.unit else None
+
+
+@register_metric("bits_per_byte", better="lower")
+def bits_per_byte(record: Record) -> float | None:
+    """Bits that the model needs for a byte of unseen text."""
+    result = record.result
+    if not isinstance(result, Quality) or result.unit != "bits per byte":
+        return None
+    return result.accuracy
+
+
+@register_metric("validation")
+def validation(record: Record) -> float | None:
+    """The score on validation examples at the end of the run."""
+    result = record.result
+    return result.validation[-1] if isinstance(result, Quality) and result.validation else None
+
+
+@register_metric("has_settled")
+def has_settled(record: Record) -> bool | None:
+    """Whether the run ended at its ceiling or plateau, and not while it still improved."""
+    result = record.result
+    return result.has_settled if isinstance(result, Quality) and result.ended else None

@@ -13,7 +13,7 @@ from typing import Any
 from bench.core.cell import KernelWorkload
 from bench.core.record import Record, Speed
 from bench.core.statistics import median
-from bench.publishing.metrics.registry import register_metric
+from bench.publishing.metrics import register_metric
 
 _ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.core.record import Record, Speed
 from bench.core.statistics import median, quantile
-from bench.publishing.metrics.registry import register_metric
+from bench.publishing.metrics import register_metric
 
 
 @register_metric("latency_s", better="lower")

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from bench.core.record import REFERENCE, Record, Speed
 from bench.core.statistics import Ratio, independent_ratios, paired_ratio
-from bench.publishing.metrics.registry import register_metric
+from bench.publishing.metrics import register_metric
 
 # Three metrics, ranks and crossovers use the same bootstrap. A full cache takes 40 MB.
 _ratio = lru_cache(maxsize=2**17)(paired_ratio)

@@ -5,13 +5,3 @@ mechanism, `charts` the specifications of its charts, and `assemble` puts them i
 the JavaScript of `vendor/` and our own of `assets/`. `cache` builds it only where something has
 changed, `serve` shows it on loopback, and `site` makes a folder of several for static hosting.
 """
-
-from __future__ import annotations
-
-from bench.publishing.page.assemble import page_html, write_page
-from bench.publishing.page.cache import cached_page
-from bench.publishing.page.content import page_content
-from bench.publishing.page.serve import serve
-from bench.publishing.page.site import build_site
-
-__all__ = ["build_site", "cached_page", "page_content", "page_html", "serve", "write_page"]

@@ -23,8 +23,7 @@ from bench.core.store import read_records
 from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.page.assemble import NAME, json_text, page_html
-from bench.publishing.page.content import page_content
-from bench.publishing.page.mechanisms import describe_mechanisms
+from bench.publishing.page.content import describe_mechanisms, page_content
 
 _READ = (
     *("records/*.jsonl", "badges/*.jsonl", "calibration/*.json", "verify.json"),

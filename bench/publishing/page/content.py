@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from attentions.catalogue import CatalogueEntry, catalogue, plugin_catalogue
 from bench.core.format import interval_names, title_and_scales
+from bench.core.proofs import Proofs, read_proofs
 from bench.core.record import Record
+from bench.core.rows import rows_of
 from bench.publishing.charts.style import plain_styles, styles_of
 from bench.publishing.conclusions import sentences
 from bench.publishing.config import PublishConfig
@@ -14,10 +18,8 @@ from bench.publishing.frame import ends_of
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.metrics import find_metric
 from bench.publishing.page.answers import answered
-from bench.publishing.page.mechanisms import describe_mechanisms
 from bench.publishing.page.rows import Json, Table, table
-from bench.publishing.page.samples import curves, filtered, samples
-from bench.publishing.page.sweeps import sweeps
+from bench.publishing.page.samples import curves, filtered, samples, sweeps
 from bench.publishing.tables import Section, machine_words, summary_words
 
 _OWN_METRICS = {
@@ -116,3 +118,52 @@ _USUAL = (
     *("accuracy", "bits_per_byte", "num_seeds", "num_tasks", "steps_to_90"),
 )
 """Columns that are shown initially, if their rows have them."""
+
+
+def describe_mechanisms(names: Iterable[str], out: Path) -> dict[str, Json]:
+    """The page's facts of the named mechanisms; those that no source describes are left out.
+
+    Badges and ``verify.json`` lie in `out`.
+
+    Raises:
+        ConfigError: badges or ``verify.json`` cannot be read.
+    """
+    wanted = set(names)
+    proofs = read_proofs(out)
+    plugins, _ = plugin_catalogue()  # `attnbench list` reports what is wrong with one
+    return {
+        entry.name: _facts(entry, proofs.get(entry.name, Proofs()))
+        for entry in (*plugins, *catalogue())
+        if entry.name in wanted
+    }
+
+
+def _facts(entry: CatalogueEntry, proofs: Proofs) -> Json:
+    said = entry.description
+    return {
+        "title": entry.title,
+        "source": entry.source,
+        "family": entry.family,
+        "family_words": entry.family_meaning,
+        "kind": "layer" if entry.is_layer else "core",
+        "claims": list(entry.capabilities.claims),
+        "rows": list(rows_of(entry.name)),
+        "summary": _plain(said.summary),
+        "body": [{"text": _plain(b.text), "is_formula": b.is_formula} for b in said.body],
+        "hyperparameters": [
+            [name, default or "needed", _plain(said.arguments.get(name, ""))]
+            for name, default in entry.defaults.items()
+        ],
+        "hazards": [*map(_plain, said.hazards)],
+        "differences": [*map(_plain, said.differences)],
+        "tested": list(proofs.words(entry.module)),
+        "badges": [
+            {"claim": b.claim, "status": str(b.status), "reason": b.reason or ""}
+            for b in proofs.badges.values()
+        ],
+    }
+
+
+def _plain(text: str) -> str:
+    """The text without the backticks around code."""
+    return text.replace("`", "")

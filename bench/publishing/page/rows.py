@@ -11,20 +11,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from bench.core.cell import Cell, TaskWorkload
-from bench.core.later import LATER_SETTINGS
 from bench.core.record import Record, Speed, Status
 from bench.core.rows import settings_of, task_settings_of
 from bench.core.statistics import Value, median
+from bench.core.workloads import LATER_SETTINGS
 from bench.publishing.conclusions import headline, task_headline
 from bench.publishing.frame import numbers
-from bench.publishing.leaderboard import Leaderboard, Ranking, Standing
+from bench.publishing.growth import crossovers, exponent_words, scalings
+from bench.publishing.leaderboard import Leaderboard, Ranking, Setting, Standing
 from bench.publishing.machine import commit_of
 from bench.publishing.metrics import evaluate
+from bench.publishing.metrics.crossover import crossover_words, flops_words
 from bench.publishing.metrics.marks import may_be_ranked
+from bench.publishing.metrics.ranks import Ranks
 from bench.publishing.metrics.roofline import bound, roof
 from bench.publishing.overall import Overall, OverallRow, overall
-from bench.publishing.page.growth import grown, ties, wins
 from bench.publishing.scores import Score, TaskScores
 from bench.publishing.tables import place_words, setting_words
 
@@ -311,3 +315,44 @@ def _task_group(task: TaskScores, board: Leaderboard) -> Json:
 
 def _axes(axes: Json, board: Leaderboard) -> Json:
     return axes | {"machine": board.machines.index(axes["machine"])}
+
+
+MAX_RANKED = 40
+"""Largest number of rows of which each pair's probability is kept; more would fill the page."""
+
+
+def grown(
+    board: Leaderboard,
+) -> tuple[dict[tuple[Setting, str], dict[str, str]], dict[Setting, list[dict[str, object]]]]:
+    """Words of each row of a setting, and the crossovers that are marked on a setting's chart.
+
+    The words say where a row overtakes its reference, in time and in FLOPs, and with which power of
+    the number of tokens its time grows.
+    """
+    words: dict[tuple[Setting, str], dict[str, str]] = {}
+    crossings: dict[Setting, list[dict[str, object]]] = {}
+    for setting, of_setting in crossovers(board).items():
+        for name, found in of_setting.items():
+            said = crossover_words(found)
+            words[setting, name] = {"crossover": said, "crossover_flops": flops_words(found)}
+            if found.length is not None:
+                crossing = {"name": name, "length": found.length, "words": said}
+                crossings.setdefault(setting, []).append(crossing)
+    for setting, own in scalings(board).items():
+        for name, scaling in own.items():
+            words.setdefault((setting, name), {})["growth"] = f"N^{exponent_words(scaling)}"
+    return words, crossings
+
+
+def ties(ranks: Ranks | None) -> list[list[str]]:
+    """Groups of rows that cannot be told apart."""
+    return [list(names) for names in ranks.groups if len(names) > 1] if ranks else []
+
+
+def wins(ranks: Ranks | None) -> dict[str, list[object]] | None:
+    """How likely each row is ahead of each later one, in percent; None with too few or many."""
+    if ranks is None or not 1 < len(ranks.names) <= MAX_RANKED:
+        return None
+    behind = np.triu_indices(len(ranks.names), k=1)
+    ahead = np.rint(100 * ranks.wins[behind]).astype(int).tolist()
+    return {"names": [*ranks.names], "ahead": ahead}

@@ -12,7 +12,7 @@ from bench.core.format import quantity
 from bench.core.grouping import grouped
 from bench.core.record import Record
 from bench.publishing.config import PublishConfig
-from bench.publishing.csv import csv_text
+from bench.publishing.frame import csv_text
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.machine import describe_machine
 from bench.publishing.page.assemble import json_text, page_html

@@ -18,8 +18,6 @@ from bench.publishing.sinks.wandb import write_wandb
 from bench.publishing.sinks.wandb_door import load as load_wandb
 from bench.publishing.sinks.workspaces import make_dashboard
 
-__all__ = ["load_dashboard", "make_for", "publish_runs"]
-
 
 def load_dashboard(config: PublishConfig) -> None:
     """Import what `publish_runs` needs, which takes a second, while there is nothing else to do."""

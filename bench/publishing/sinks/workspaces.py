@@ -19,9 +19,8 @@ from bench.core.cli.files import write_whole
 from bench.core.grouping import grouped
 from bench.publishing.config import PublishConfig
 from bench.publishing.sinks import wandb_door as door
-from bench.publishing.sinks.curves import HISTORY, PREFIXES
 from bench.publishing.sinks.vega import PARETO, SCALING, chart_and_fields
-from bench.publishing.sinks.view import View
+from bench.publishing.sinks.view import HISTORY, PREFIXES, View
 from bench.publishing.sinks.wandb import SEND_TIMEOUT_S, choose_mode
 
 TITLE = "Attention mechanisms"

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attentions.catalogue import catalogue
-from bench.core.badges import BadgeStatus
 from bench.core.cli.errors import ConfigError, check_known
 from bench.core.observed import CONTROLS
 from bench.core.places import CHECKOUT
-from bench.core.proofs import Proofs
+from bench.core.proofs import BadgeStatus, Proofs
 from bench.core.record import Record, Speed
 from bench.core.seed_runs import FEWEST_SEEDS
 from bench.core.statistics import median, median_interval

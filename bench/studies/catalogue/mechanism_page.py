@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 
 from attentions.catalogue import CatalogueEntry
-from bench.core.badges import BadgeStatus
 from bench.core.places import CHECKOUT
-from bench.core.proofs import stored_proofs
+from bench.core.proofs import BadgeStatus, stored_proofs
 from bench.core.rows import ON_REQUEST, rows_of
 from bench.measuring.costs.growth import Costs
 from bench.publishing.document import markdown_table

@@ -22,15 +22,14 @@ from rich.text import Text
 
 from attentions.capabilities import FAMILIES
 from attentions.catalogue import CatalogueEntry
-from bench.core.badges import BadgeStatus
-from bench.core.cli.default_rows import own_rows
+from bench.core.cli.choices import own_rows
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, did_you_mean
 from bench.core.cli.foreign import foreign_code, told
 from bench.core.cli.limits import MAX_SIZE
 from bench.core.cli.streams import console
 from bench.core.cli.values import folder_of, run_words, words_and_options
 from bench.core.format import with_unit
-from bench.core.proofs import Proofs, read_proofs
+from bench.core.proofs import BadgeStatus, Proofs, read_proofs
 from bench.core.rows import rows_of
 from bench.publishing.metrics.roofline import least_bytes
 from bench.studies.catalogue.listing import everything, in_words, names_in

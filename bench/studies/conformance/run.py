@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import torch
 
-from bench.core.badges import Badge, BadgeStatus
 from bench.core.cli.foreign import foreign_code, told
 from bench.core.clock import utc_now
+from bench.core.proofs import Badge, BadgeStatus
 from bench.studies.conformance.check import Broken, Check, Untestable
 from bench.studies.conformance.forms import Form, forms_of
 from bench.studies.conformance.suite import CHECKS, CLAIMS

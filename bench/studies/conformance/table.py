@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from bench.core.badges import Badge, BadgeStatus
+from bench.core.proofs import Badge, BadgeStatus
 
 Tested = Mapping[str, Sequence[Badge]]
 """Mechanism -> badges."""

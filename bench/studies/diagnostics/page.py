@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from bench.core.finding import sentences as finding_sentences
 from bench.core.format import format_duration
 from bench.core.numbers import Line, Origin
+from bench.core.numbers import sentences as finding_sentences
 from bench.publishing.charts.write import write_charts
 from bench.publishing.diagnostics import left_out_words, sections
 from bench.publishing.document import (
@@ -36,9 +35,7 @@ def write_page(
         ConfigError: a file cannot be written.
     """
     drawn = [] if chart is None else [chart]
-    folder = out / Path(PAGE).stem
-    files, note = write_charts(drawn, folder)
-    pictures = (replace(c, path=f"{folder.name}/{c.name}.svg") for c in drawn if len(files) > 1)
+    files, pictures, note = write_charts(drawn, out / Path(PAGE).stem)
     blocks: list[Block] = [
         Text([f"{origin.machine}, {format_duration(wall_s)} of wall time, by"]),
         Command(origin.command),

@@ -12,7 +12,6 @@ from attentions import Attention, attention_class
 from bench.core.cell import Cell
 from bench.core.cli.entries import LAYERS, AttentionEntry
 from bench.core.clock import utc_now
-from bench.core.finding import sentences as finding_sentences
 from bench.core.format import quantity
 from bench.core.numbers import (
     FILE,
@@ -24,6 +23,7 @@ from bench.core.numbers import (
     finite,
     write_lines,
 )
+from bench.core.numbers import sentences as finding_sentences
 from bench.core.progress import Part
 from bench.measuring.config import SweepConfig
 from bench.measuring.plan import PlannedCell, checked_hyperparameters, plan

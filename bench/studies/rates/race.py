@@ -34,7 +34,9 @@ from bench.measuring.machine.environment import Environment
 from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.base import task_class
 from bench.measuring.worker.jobs import Deadline
-from bench.publishing.publish import print_files, print_leaderboard, publish, read_publish_config
+from bench.publishing.config import read_publish_config
+from bench.publishing.publish import publish
+from bench.publishing.terminal import print_files, print_leaderboard
 from bench.studies.rates.rows import TaskRow, fresh, run_command, trainable, trained
 from bench.studies.session import STOPPED, Session
 

@@ -28,12 +28,12 @@ from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.clock import now_s
 from bench.core.format import number, percent, quantity
 from bench.core.grid import GRIDS
-from bench.core.later import LATER_SETTINGS
 from bench.core.observed import CONTROLS
 from bench.core.places import CONF
 from bench.core.presets import RatePreset, presets_text, read_presets
 from bench.core.record import Record
 from bench.core.settings import Folder, Settings, Word
+from bench.core.workloads import LATER_SETTINGS
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.plan import PlannedCell
 from bench.measuring.worker.jobs import Deadline

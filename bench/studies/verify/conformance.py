@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from bench.core.badges import Badge, BadgeStatus, append_badges, badges_folder
 from bench.core.cli.files import check_writable
+from bench.core.proofs import Badge, BadgeStatus, append_badges, badges_folder
 from bench.measuring.machine.environment import mechanism_source
 from bench.studies.conformance import table as badge_table
 from bench.studies.conformance.run import badges_of

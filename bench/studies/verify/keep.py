@@ -10,12 +10,11 @@ import json
 import sys
 from pathlib import Path
 
-from bench.core.badges import read_badges, read_goldens
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
 from bench.core.cli.values import run_words
 from bench.core.format import quantity
-from bench.core.proofs import STORED, line_of, stored_proofs
+from bench.core.proofs import STORED, line_of, read_badges, read_goldens, stored_proofs
 from bench.measuring.machine.environment import mechanism_source
 
 USAGE = "python -m bench.studies.verify.keep [FOLDER]: has badges/ and verify.json; or results"

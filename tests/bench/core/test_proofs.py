@@ -7,9 +7,16 @@ from pathlib import Path
 import pytest
 
 from attentions.catalogue import catalogue
-from bench.core.badges import Badge, BadgeStatus, append_badges
 from bench.core.cli.errors import ConfigError
-from bench.core.proofs import Proofs, line_of, read_proofs, stored_proofs
+from bench.core.proofs import (
+    Badge,
+    BadgeStatus,
+    Proofs,
+    append_badges,
+    line_of,
+    read_proofs,
+    stored_proofs,
+)
 from bench.core.sources import hash_closure
 
 LINEAR = next(entry for entry in catalogue() if entry.name == "linear")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.core.cell import Cell
-from bench.core.later import LATER_SETTINGS
+from bench.core.workloads import LATER_SETTINGS
 from tests.sources import ROOT
 
 STORED = [

@@ -122,7 +122,7 @@ def test_a_layer_that_does_not_fit_a_task_is_skipped_with_its_constructors_words
 
 def test_a_layer_with_bad_hyperparameters_is_a_mistake(monkeypatch):
     own = {"mechanism": "performer", "num_features": -1}
-    monkeypatch.setattr("bench.measuring.layers.settings_of", lambda name: dict(own))
+    monkeypatch.setattr("bench.measuring.plan.settings_of", lambda name: dict(own))
     with pytest.raises(ConfigError, match=r".mixed. cannot be built: .*num_features"):
         planned(attention={"mixed": {"layers": ["softmax", "performer"]}}, seq_len=[])
 

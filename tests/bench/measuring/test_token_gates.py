@@ -8,7 +8,7 @@ import torch
 
 import attentions
 from attentions import Gate, Geometry, build_attention
-from bench.measuring.tasks.gates import Gated
+from bench.measuring.tasks.model import Gated
 from bench.measuring.token_gates import _InRange, gates_of
 
 CPU, META = torch.device("cpu"), torch.device("meta")

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.core.badges import Badge, BadgeStatus, append_badges
 from bench.core.examples import examples_folder
 from bench.core.numbers import FILE, LeftOut, Number, Origin, write_lines
+from bench.core.proofs import Badge, BadgeStatus, append_badges
 from bench.core.record import Record, Status
 from bench.core.store import Store
 from tests import records as made

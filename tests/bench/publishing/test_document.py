@@ -27,7 +27,7 @@ from bench.publishing.document import (
     words,
     write,
 )
-from bench.publishing.printed import print_document
+from bench.publishing.terminal import print_document
 
 TABLE = Table(
     title="Scores",

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from bench.core.cli.errors import ConfigError
 from bench.core.record import Record, Status
-from bench.publishing.publish import PublishConfig, WandbConfig, print_leaderboard, publish
+from bench.publishing.config import PublishConfig, WandbConfig
+from bench.publishing.publish import publish
+from bench.publishing.terminal import print_leaderboard
 from tests import records as made
 
 METRICS = ("latency_s", "speedup_over")

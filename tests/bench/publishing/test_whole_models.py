@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bench.core.record import Record
 from bench.publishing.charts import charts
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.sinks.curves import curves
+from bench.publishing.sinks.view import curves
 from tests import records as made
 
 

@@ -19,7 +19,7 @@ needs_renderer = pytest.mark.skipif(
 @needs_renderer
 def test_each_specification_is_rendered_to_a_picture_beside_it(tmp_path: Path) -> None:
     made_charts = drawn(lengths() + made.task_records())
-    files, note = write_charts(made_charts, tmp_path)
+    files, _, note = write_charts(made_charts, tmp_path)
     assert note is None
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in files)
     for chart in made_charts:
@@ -35,12 +35,12 @@ def test_without_a_renderer_specifications_are_written_and_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    files, note = write_charts(drawn(lengths()), tmp_path)
-    assert [p.suffix for p in files] == [".json"] * 3
+    files, pictures, note = write_charts(drawn(lengths()), tmp_path)
+    assert [p.suffix for p in files] == [".json"] * 3 and not pictures
     assert note is not None
     assert "attnbench[charts]" in note
 
 
 def test_no_charts_are_no_files_and_no_note(tmp_path: Path) -> None:
-    assert write_charts((), tmp_path / "charts") == ([], None)
+    assert write_charts((), tmp_path / "charts") == ([], [], None)
     assert not (tmp_path / "charts").exists()

@@ -16,7 +16,8 @@ from bench.core.record import Filtered, Quality, Record, Status
 from bench.core.rows import task_settings_of
 from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.page import page_content, write_page
+from bench.publishing.page.assemble import write_page
+from bench.publishing.page.content import page_content
 from tests import records as made
 
 METRICS = (

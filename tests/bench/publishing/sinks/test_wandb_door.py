@@ -16,7 +16,7 @@ import pytest
 from bench.core.record import Record
 from bench.publishing.sinks import publish_runs
 from bench.publishing.sinks import wandb_door as door
-from bench.publishing.sinks.long_table import COLUMNS
+from bench.publishing.sinks.view import COLUMNS
 from tests import records as made
 from tests.bench.publishing.sweeps import METRICS, config, small_sweep
 

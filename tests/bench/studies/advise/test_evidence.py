@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from attentions.catalogue import catalogue
-from bench.core.badges import Badge, BadgeStatus
-from bench.core.proofs import Proofs
+from bench.core.proofs import Badge, BadgeStatus, Proofs
 from bench.core.statistics import median_interval
 from bench.publishing.leaderboard import build_leaderboard
 from bench.studies.advise.evidence import (

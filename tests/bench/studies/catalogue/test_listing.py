@@ -13,11 +13,10 @@ import attentions
 import bench
 from attentions.capabilities import Capabilities, Gate
 from attentions.catalogue import CatalogueEntry, catalogue
-from bench.core.badges import Badge, BadgeStatus, read_goldens
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.streams import console
 from bench.core.places import CONF
-from bench.core.proofs import Proofs
+from bench.core.proofs import Badge, BadgeStatus, Proofs, read_goldens
 from bench.core.rows import ON_REQUEST, row_labels
 from bench.studies.catalogue.listing import in_words, main, read_query, table
 from bench.studies.golden.proof import Proof, ProofStatus

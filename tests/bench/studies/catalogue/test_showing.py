@@ -7,9 +7,8 @@ import pytest
 from rich.console import Console
 
 from attentions.catalogue import catalogue
-from bench.core.badges import Badge, BadgeStatus, append_badges
 from bench.core.cli.errors import ConfigError
-from bench.core.proofs import Proofs
+from bench.core.proofs import Badge, BadgeStatus, Proofs, append_badges
 from bench.core.rows import rows_of
 from bench.studies.catalogue.showing import (
     Request,

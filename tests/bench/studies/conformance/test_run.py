@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attentions
-from bench.core.badges import BadgeStatus
+from bench.core.proofs import BadgeStatus
 from bench.studies.conformance.check import Untestable
 from bench.studies.conformance.run import badge_for, badges_of
 from bench.studies.conformance.suite import CHECKS, CLAIMS

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from attentions import attention_names, registry
-from bench.core.badges import Badge, BadgeStatus, read_badges
+from bench.core.proofs import Badge, BadgeStatus, read_badges
 from bench.studies.conformance.table import reasons
 from bench.studies.verify.command import main
 from bench.studies.verify.conformance import run_conformance

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.badges import Badge, BadgeStatus, append_badges
 from bench.core.cli.errors import ConfigError
-from bench.core.proofs import line_of, stored_proofs
+from bench.core.proofs import Badge, BadgeStatus, append_badges, line_of, stored_proofs
 from bench.measuring.machine.environment import mechanism_source
 from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.keep import keep

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from bench.core.examples import examples_folder, read_examples
-from bench.measuring.tasks.answers import digest_of
+from bench.measuring.tasks.answers import NUM_SHOWN, digest_of, write_examples
 from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, build_task
-from bench.measuring.tasks.examples import NUM_SHOWN, write_examples
 from bench.measuring.tasks.train import train
 from tests.bench.measuring.tasks.small import SMALL, drawn
 

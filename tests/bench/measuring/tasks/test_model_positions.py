@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from bench.measuring.tasks.base import build_task
-from bench.measuring.tasks.model import build_model
-from bench.measuring.tasks.positions import rotate
+from bench.measuring.tasks.model import build_model, rotate
 
 POSITIONS = ("learned", "rope", "none")
 

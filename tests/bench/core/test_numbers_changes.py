@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.core.finding import changes, sentences
-from bench.core.numbers import RANDOM, Line, Number
+from bench.core.numbers import RANDOM, Line, Number, changes, sentences
 
 
 def swept(attention: str, norm: float, *samples: float | None) -> Number:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measuring.worker.request import device_of, library_at
+from bench.measuring.worker.channel import device_of, library_at
 
 ROOT = Path(__file__).resolve().parents[4]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from bench.core.record import Record
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.sinks.curves import named_tasks, training_curves
+from bench.publishing.sinks.view import named_tasks, training_curves
 from tests import records as made
 
 CURVE = {"num_steps": 30, "validation_steps": (15, 30), "validation": (0.5, 0.9)}

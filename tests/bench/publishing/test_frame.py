@@ -6,7 +6,7 @@ import io
 import pytest
 
 from bench.core.record import Record, Status
-from bench.publishing.csv import csv_text, flat_rows
+from bench.publishing.frame import csv_text
 from bench.publishing.metrics import find_metric
 from tests import records as made
 
@@ -64,13 +64,6 @@ def test_lines_end_as_rfc_4180_wants_and_awkward_text_survives() -> None:
     assert text.endswith("\r\n")
     assert '""quoted""' in text
     assert rows([record])[0]["reason"] == reason
-
-
-def test_flat_rows_hold_numbers_and_every_column() -> None:
-    columns, found = flat_rows(made.sweep_records(), METRICS)
-    assert all(tuple(row) == columns for row in found)
-    assert isinstance(found[0]["latency_s"], float)
-    assert found[0]["causal"] is False
 
 
 def test_no_records_are_a_header_alone() -> None:

@@ -7,8 +7,7 @@ import torch
 
 import attentions
 from bench.measuring.tasks.base import build_task
-from bench.measuring.tasks.gates import Gated, auxiliary_loss
-from bench.measuring.tasks.model import build_model
+from bench.measuring.tasks.model import Gated, auxiliary_loss, build_model
 from bench.measuring.tasks.train import train
 from tests.bench.measuring.tasks.small import SMALL
 

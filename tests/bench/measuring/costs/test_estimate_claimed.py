@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench.measuring.costs.claimed import claimed_flops, flops_of
+from bench.measuring.costs.estimate import claimed_flops, flops_of
 from bench.measuring.subject import Subject
 from tests.bench.measuring.test_subject import cell
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from bench.core.record import Record
+from bench.publishing.growth import thread_sections
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.threads import thread_sections
 from tests import records as made
 
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from bench.measuring.measure import products
-from bench.measuring.measure.products import MM, ONEDNN, SHAPES, product_makers
+from bench.measuring.measure import roofline
+from bench.measuring.measure.roofline import MM, ONEDNN, SHAPES, product_makers
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,7 @@ def test_a_processor_that_lacks_a_dtype_in_onednn_is_measured_without_it(monkeyp
     def refuses(*_):
         raise RuntimeError("could not create a primitive descriptor")
 
-    monkeypatch.setattr(products, "_onednn", lambda dtype, shape: refuses)
+    monkeypatch.setattr(roofline, "_onednn", lambda dtype, shape: refuses)
     assert set(product_makers(CPU, torch.float16)) == {MM}
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.core.badges import Badge, BadgeStatus, append_badges
-from bench.publishing.page.mechanisms import describe_mechanisms
+from bench.core.proofs import Badge, BadgeStatus, append_badges
+from bench.publishing.page.content import describe_mechanisms
 
 
 def test_a_mechanism_is_described_by_its_source_and_its_tests(tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.measuring.config import read_sweep_config
-from bench.measuring.plan import plan
-from bench.measuring.shapes import left_out, planned_shapes
+from bench.measuring.plan import left_out, plan, planned_shapes
 from tests.bench.measuring.test_config import BASE
 
 

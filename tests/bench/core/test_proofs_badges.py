@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.badges import Badge, BadgeStatus, append_badges, badges_folder, read_badges
 from bench.core.cli.errors import ConfigError
+from bench.core.proofs import Badge, BadgeStatus, append_badges, badges_folder, read_badges
 
 
 def badge(claim: str, status: BadgeStatus = BadgeStatus.PASSED, date: str = "2026-01-01") -> Badge:

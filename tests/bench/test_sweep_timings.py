@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from bench.core.clock import now_s
-from bench.core.timings import Timings
+from bench.sweep import Timings
 
 
 def test_stages_follow_each_other_and_are_told_in_seconds_and_in_units():
