@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from bench.studies.selftest.settings import Selftest
-from bench.studies.selftest.study import study
+from bench.studies.selftest.study import Selftest, study
 from bench.studies.session import run_study
 
 main = partial(run_study, "selftest", Selftest, study)
