@@ -97,7 +97,7 @@ def items() -> dict[str, Callable[[], None]]:
 
     torch.set_num_threads(1)
     built: dict[str, Subject] = {}
-    found = {}
+    found: dict[str, Callable[[], None]] = {}
     for asked in json.loads(os.environ[ITEMS]):
         cell = Cell.from_dict(asked["cell"])
         if cell.key not in built:
