@@ -16,9 +16,9 @@ from bench.core.lines import Lines
 from bench.core.record import METHOD_VERSION
 from bench.core.settings import Folder, Interval, Settings, Some, Span, model_validator
 from bench.measuring.config import SweepConfig, read_sweep_config
-from bench.measuring.measure.stopping import Stopping
 from bench.measuring.plan import plan
 from bench.measuring.worker.jobs import Interrupt, Jobs
+from bench.studies.gate.config import OF_A_SWEEP
 from bench.studies.selftest import trials
 from bench.studies.selftest.neighbour import neighbour
 from bench.studies.selftest.page import goals_of, page_of
@@ -29,10 +29,6 @@ from bench.studies.session import Session
 Line = Origin | Trial
 MEND = "Move it away."
 _LINE_EVERY_S = 30.0
-_OF_A_SWEEP = {
-    **{"task": {}, "seed": 0, "dry_run": False, "force": False, "require_ok": False},
-    **{"budget": None, "measure": asdict(Stopping())},  # the self-test has a budget of its own
-}
 
 
 class Trials(Settings):
@@ -98,7 +94,8 @@ def study(asked: Selftest, session: Session) -> int:
 
 def sweep_of(composed: Mapping[str, Any]) -> SweepConfig:
     """The sweep whose cells are compared with themselves."""
-    return read_sweep_config({**composed, **_OF_A_SWEEP})
+    own = {"task": {}, "seed": 0, "budget": None}  # the self-test has a budget of its own
+    return read_sweep_config({**composed, **OF_A_SWEEP, **own})
 
 
 def run(
