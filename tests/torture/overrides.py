@@ -84,7 +84,7 @@ def _beside_a_sweep(own: type[Settings]) -> Main:
         own.read(given)
         return 0 * bool(read_sweep_config(composed))
 
-    return lambda words: run_command(words, tuple(own.model_fields), {}, read)
+    return lambda words: run_command(words, "", own.model_fields, {}, read)
 
 
 COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {
