@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from attentions import attention_names
 from bench.core.cli.command import read_yaml
 from bench.measuring.machine.environment import mechanism_source
@@ -16,7 +14,7 @@ from bench.studies.golden.files import DamagedGolden, GoldenFolder
 from bench.studies.golden.map import Form, form_of, mechanisms_of
 from bench.studies.golden.proof import Proof, ProofStatus, prove
 from bench.studies.session import Session
-from bench.studies.verify.files import write_rows
+from bench.studies.verify.files import tell, write_rows
 from bench.studies.verify.outputs_table import reasons, summary, table
 from bench.studies.verify.settings import Verify
 
@@ -26,17 +24,12 @@ NOT_COVERED = "not_covered.yaml"
 
 def run(asked: Verify, session: Session) -> int:
     """Prove, show, write; returns the exit code."""
-    torch.set_num_threads(1)  # the cases are so small that threads would only wait for each other
     proofs = list(verify(asked))
-    session.console.print(table(proofs))
-    for line in reasons(proofs):
-        session.say(line)
-    unproven = set(asked.attention) - {proof.mechanism for proof in proofs}
-    if unproven:
-        session.say(f"No golden file is about: {', '.join(sorted(unproven))}")
+    said = reasons(proofs)
+    if unproven := set(asked.attention) - {proof.mechanism for proof in proofs}:
+        said.append(f"No golden file is about: {', '.join(sorted(unproven))}")
     write_rows(asked.out, [_with_source(proof, asked.plugins) for proof in proofs])
-    line = f"{summary(proofs)}; rows in {asked.out}"
-    session.say(line)
+    tell(session, table(proofs), said, f"{summary(proofs)}; rows in {asked.out}")
     gaps = unlisted(proofs, listed_gaps(asked.goldens)) if asked.strict else []
     for gap in gaps:
         session.say(f"NOT COVERED {gap}, and {NOT_COVERED} does not list it with this reason")
