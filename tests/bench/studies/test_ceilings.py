@@ -147,7 +147,7 @@ def test_the_table_has_a_column_for_each_size_of_copy(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "cpu: A" in text and "cuda:0: A" in text
     assert "512 x 512 x 512 by oneDNN 100 200 40.0" in text
-    assert "(GFLOP/s)" in text and "512 KiB" in text
+    assert "(GFLOP/s)" in text and "rate of 512 of 128" in text and "KiB MiB" in text
 
 
 @pytest.mark.parametrize(
