@@ -2,8 +2,7 @@
 
 from functools import partial
 
-from bench.studies.selftest.settings import Selftest
-from bench.studies.selftest.study import study
+from bench.studies.selftest.study import Selftest, study
 from bench.studies.session import run_study
 
 main = partial(run_study, "selftest", Selftest, study)

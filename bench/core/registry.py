@@ -48,7 +48,7 @@ class Registry(Generic[T]):
             ValueError: the name is taken by another module.
         """
         if not origin.__module__.startswith(self._package):
-            _import_all(self._package)  # a plugin may not take one of our names
+            import_all(self._package)  # a plugin may not take one of our names
         taken = self._origins.get(name, origin)
         if name in self.entered and taken.__module__ != origin.__module__:
             old, new = (f"{one.__module__}.{one.__qualname__}" for one in (taken, origin))
@@ -59,7 +59,7 @@ class Registry(Generic[T]):
 
     def names(self) -> tuple[str, ...]:
         """All registered names, sorted."""
-        _import_all(self._package)
+        import_all(self._package)
         self._import_others()
         return tuple(sorted(self.entered))
 
@@ -75,6 +75,7 @@ class Registry(Generic[T]):
 
 
 @cache
-def _import_all(package: str) -> None:
+def import_all(package: str) -> None:
+    """Import all modules of a package, which register what they have."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")

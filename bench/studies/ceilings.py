@@ -9,15 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from bench.core.calibration import Calibration, calibration_file, fingerprint, read_calibration
 from bench.core.cell import DTYPES, MAX_THREADS
 from bench.core.cli.files import write_whole
 from bench.core.clock import utc_now
 from bench.core.format import column_for, quantity
+from bench.core.grouping import grouped
 from bench.core.record import Status
 from bench.core.settings import (
     AfterValidator,
@@ -39,6 +38,7 @@ from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.measuring.worker.launch import ALLOCATORS, WorkerServer
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import CEILING, CeilingResult
+from bench.publishing.document import Document, Table, text_table
 from bench.studies.session import Session
 
 DeviceSetup = dict[str, Any]
@@ -93,8 +93,7 @@ def study(asked: Calibrate, session: Session) -> int:
         for setup, outcome in ((setups[name], outcome) for name, outcome in outcomes.items())
         if outcome.is_ok
     ]
-    for table in tables_of(ceilings):
-        console.print(table)
+    session.show(Document("", [*tables_of(ceilings)]))
     print_remarks(console, outcomes, ceilings)
     if not ceilings:
         return 1
@@ -149,31 +148,23 @@ def write_calibration(
 
 def tables_of(ceilings: Sequence[dict[str, Any]]) -> Iterator[Table]:
     """One table per device, one row for each dtype and number of threads."""
-    for (device, name), group in itertools.groupby(
-        ceilings, key=lambda ceiling: (ceiling["device"], ceiling["device_name"])
-    ):
-        yield _table(f"{device}: {name}", list(group))
-
-
-def _table(title: str, ceilings: Sequence[dict[str, Any]]) -> Table:
-    flops = column_for("flops_per_s", [ceiling["flops_per_s"] for ceiling in ceilings])
-    rates = [rate for ceiling in ceilings for _, rate in ceiling["bytes_per_s"]]
-    copy = column_for("copy_bytes_per_s", rates)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("threads", "dtype", "fastest product"):
-        table.add_column(name, no_wrap=True)
-    table.add_column(flops.title, justify="right")
-    for size, _ in ceilings[0]["bytes_per_s"]:
-        table.add_column(f"{copy.title} of {_size_words(size)}", justify="right")
-    for ceiling in ceilings:
-        table.add_row(
-            str(ceiling["num_threads"] or ""),
-            ceiling["dtype"] + (" ~" if ceiling["is_noisy"] else ""),
-            f"{' x '.join(map(str, ceiling['product']))} by {ceiling['library']}",
-            flops.write(ceiling["flops_per_s"]),
-            *(copy.write(rate) for _, rate in ceiling["bytes_per_s"]),
-        )
-    return table
+    for title, own in grouped(ceilings, lambda x: f"{x['device']}: {x['device_name']}").items():
+        flops = column_for("flops_per_s", [ceiling["flops_per_s"] for ceiling in own])
+        rates = [rate for ceiling in own for _, rate in ceiling["bytes_per_s"]]
+        copy = column_for("copy_bytes_per_s", rates)
+        sizes = [f"{copy.title} of {_size_words(size)}" for size, _ in own[0]["bytes_per_s"]]
+        rows = [
+            (
+                str(ceiling["num_threads"] or ""),
+                ceiling["dtype"] + " ~" * ceiling["is_noisy"],
+                f"{' x '.join(map(str, ceiling['product']))} by {ceiling['library']}",
+                flops.write(ceiling["flops_per_s"]),
+                *(copy.write(rate) for _, rate in ceiling["bytes_per_s"]),
+            )
+            for ceiling in own
+        ]
+        header = ("threads", "dtype", "fastest product", flops.title, *sizes)
+        yield text_table(title, header, rows, num_words=3)
 
 
 def _size_words(num_bytes: int) -> str:

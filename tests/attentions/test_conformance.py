@@ -9,7 +9,7 @@ import torch
 
 from bench.studies.conformance import graphs
 from bench.studies.conformance.check import Untestable
-from bench.studies.conformance.suite import CHECKS
+from bench.studies.conformance.run import CHECKS
 from tests.attentions.claims import (
     CHEAP_CASES,
     OTHERS,

@@ -17,7 +17,7 @@ from bench.measuring.sharing.leases import Leases
 from bench.publishing.charts.write import write_charts
 from bench.publishing.diagnostics import read_diagnostics
 from bench.publishing.document import Chart
-from bench.studies.numerics.store import read_findings
+from bench.studies.numerics.page import read_findings
 from bench.studies.reproduce.findings import read_finding
 from tests import records as made
 

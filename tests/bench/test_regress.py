@@ -13,7 +13,7 @@ import pytest
 from bench.measuring.worker.jobs import Interrupted
 from bench.regress import _quoted, main
 from bench.studies.gate import trees
-from bench.studies.gate.accept import accepted_file
+from bench.studies.gate.accept import accepted_in
 from bench.studies.gate.rows import GateRow
 from bench.studies.gate.verdict import GateVerdict
 from tests.bench.studies.gate.scratch import DEATH, WASTE, Checkout, tiny
@@ -290,7 +290,7 @@ def test_a_damaged_acceptance_is_refused_before_anything_is_timed(tmp_path, monk
         raise AssertionError("timed")
 
     monkeypatch.setattr("bench.studies.gate.command.compare_commits", timed)
-    file = accepted_file(tmp_path)
+    file = accepted_in(tmp_path).path
     file.parent.mkdir(parents=True)
     file.write_text("{{\n")
     assert main(["base=HEAD", *tiny(out=str(tmp_path))]) == 2

@@ -24,7 +24,7 @@ MODULES = (
     *("bench.studies.convert.study", "bench.studies.explain.running", "bench.studies.text.study"),
     *("bench.studies.rates.race", "bench.studies.rates.search"),
     *(f"bench.studies.{study}.settings" for study in ("advise", "diagnostics", "reproduce")),
-    *(f"bench.studies.{study}.settings" for study in ("selftest", "verify")),
+    *("bench.studies.selftest.study", "bench.studies.verify.settings"),
 )
 MODELS = [
     model

@@ -30,8 +30,7 @@ from bench.studies.launches.command import Launches
 from bench.studies.rates import race, search
 from bench.studies.rates.rows import run_command
 from bench.studies.reproduce.settings import Reproduce
-from bench.studies.selftest.settings import Selftest
-from bench.studies.selftest.study import sweep_of
+from bench.studies.selftest.study import Selftest, sweep_of
 from bench.studies.text.study import Text
 from bench.studies.verify.settings import Verify
 from tests.torture.trial import ROOT, Trial, here
@@ -85,7 +84,7 @@ def _beside_a_sweep(own: type[Settings]) -> Main:
         own.read(given)
         return 0 * bool(read_sweep_config(composed))
 
-    return lambda words: run_command(words, tuple(own.model_fields), {}, read)
+    return lambda words: run_command(words, "", own.model_fields, {}, read)
 
 
 COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {

@@ -26,7 +26,7 @@ class Check:
     """A function that raises `Broken` if a claim does not hold; see `check`.
 
     Attributes:
-        claim: the badge that it counts for, one of `suite.CLAIMS`.
+        claim: the badge that it counts for, one of `run.CLAIMS`.
         run: called as ``run(form, *case)``.
         applies: whether a form makes the claim.
         cases: what it is run with; one empty case unless it has parameters.

@@ -1,4 +1,4 @@
-"""Run the suite on a mechanism, and give it a badge for each claim."""
+"""All claims and checks; run them on a mechanism, and give it a badge for each claim."""
 
 from __future__ import annotations
 
@@ -10,11 +10,49 @@ import torch
 from bench.core.cli.foreign import foreign_code, told
 from bench.core.clock import utc_now
 from bench.core.proofs import Badge, BadgeStatus
+from bench.core.registry import import_all
+from bench.studies.conformance import check as registered
 from bench.studies.conformance.check import Broken, Check, Untestable
 from bench.studies.conformance.forms import Form, forms_of
-from bench.studies.conformance.suite import CHECKS, CLAIMS
 
 _MAX_REASON = 300
+CLAIMS = {
+    "shape": "shape and dtype are kept, whatever the strides; inputs are not modified",
+    "any_shape": "equal to the reference at lengths and widths that no chunk divides",
+    "batch": "rows of a batch are independent",
+    "heads": "heads are independent",
+    "order": "without positions, the order of keys does not matter",
+    "forms": "only the forms that are claimed can be built, with the masks and gates claimed",
+    "causal": "the future is invisible, to the bit",
+    "cross": "the number of keys may differ from the number of queries",
+    "padding": "hidden keys are as good as removed keys",
+    "dense": "hidden pairs are as good as removed pairs",
+    "recurrent": "steps equal the forward pass, however the prompt is split",
+    "exact": "it is softmax attention",
+    "reference": "outputs and gradients equal the reference in float64",
+    "gradients": "gradients equal finite differences in float64",
+    "precision": "errors in half precision are those of rounding",
+    "finite": "outputs and gradients are finite on zeros and on norms from 1e-6 to 1e3",
+    "autocast": "runs under torch.autocast, forward and backward",
+    "deterministic": "the same seed gives the same mechanism and output",
+    "state_dict": "the state dict carries everything over",
+    "meta": "output shapes can be computed on the meta device",
+    "inference": "training works after a call under inference mode",
+    "compile": "torch.compile captures it in one graph",
+    "export": "torch.export captures it with a dynamic number of tokens",
+    "flops": "the FLOP formula gives what torch counts",
+    "cuda": "a CUDA device gives what the CPU gives",
+}
+"""Badge -> what it says."""
+
+import_all("bench.studies.conformance")
+CHECKS = tuple(
+    sorted(
+        registered.CHECKS,
+        key=lambda one: ([*CLAIMS].index(one.claim), one.run.__module__),
+    )
+)
+"""All checks of this package, in the order of the claims."""
 
 
 def badges_of(name: str, source: str = "") -> tuple[Badge, ...]:

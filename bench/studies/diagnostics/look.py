@@ -12,7 +12,6 @@ from torch import Tensor
 from attentions import Attention
 from bench.measuring.weights import weights
 from bench.studies.diagnostics import measures
-from bench.studies.diagnostics.norms import norm_correlation, sweep_of_norms
 from bench.studies.diagnostics.samples import Size, build_core, normal, with_spread_norms
 from bench.studies.numerics.measure import error_in
 
@@ -119,6 +118,34 @@ def of_own_norms(call: Call) -> Found:
     yield "rank correlation", "", norm_correlation(call.core, call.q, call.k, **call.gates)
     for factor in FACTORS:
         yield "change of entropy", f"q x {factor:g}", entropy(factor) - entropy(1.0)
+
+
+@torch.no_grad()
+def sweep_of_norms(core: Attention, q: Tensor, k: Tensor, norms: Sequence[float]) -> list[float]:
+    """Mean of H / ln N at each norm, to which all queries are scaled at fixed directions.
+
+    This isolates the norm: over the tokens of one input, norm and direction vary together.
+    """
+    directions = q / q.norm(dim=-1, keepdim=True)
+    causal = core.geometry.causal
+    return [
+        measures.relative_entropy(weights(core, norm * directions, k), causal=causal).mean().item()
+        for norm in norms
+    ]
+
+
+@torch.no_grad()
+def norm_correlation(core: Attention, q: Tensor, k: Tensor, **gates: Tensor) -> float:
+    """Spearman's rho of entropy and norm over the tokens of each head, mean over heads.
+
+    A head whose rows all have the same entropy counts as 0. A causal form uses the relative
+    entropy, because later tokens see more keys.
+    """
+    w = weights(core, q, k, **gates)
+    causal = core.geometry.causal
+    found = measures.relative_entropy(w, causal=True) if causal else measures.entropy(w)
+    lengths = q.norm(dim=-1).repeat(1, w.shape[1] // q.shape[1], 1)[..., -found.shape[-1] :]
+    return measures.rank_correlation(found, lengths).nan_to_num(0.0).mean().item()
 
 
 def gradients(call: Call) -> Found:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from attentions import AttentionLayer, attention_class
-from bench.core.cell import Cell, TaskWorkload
-from bench.core.cli.entries import TaskEntry
+from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
+from bench.core.grouping import grouped
 from bench.core.settings import (
     Field,
     Folder,
@@ -27,7 +27,7 @@ from bench.core.settings import (
     Word,
     rows,
 )
-from bench.measuring.plan import checked_hyperparameters, checked_settings
+from bench.measuring.config import training_config
 from bench.measuring.plugins import PluginFailed, code_of
 from bench.measuring.tasks.base import build_task, generator
 from bench.measuring.tasks.canvas import Canvas, Canvases
@@ -35,7 +35,6 @@ from bench.measuring.tasks.digits import noise
 from bench.measuring.tasks.model import Backbone, build_model
 from bench.measuring.tasks.train import Diverged
 from bench.measuring.tasks.watching import layers_for
-from bench.measuring.unsupported import why_not
 from bench.studies.explain.methods import NAMES, relevance
 from bench.studies.explain.scores import SCORES, curves, located
 from bench.studies.session import Session
@@ -121,30 +120,18 @@ def runs_of(asked: Explain, session: Session) -> list[Run]:
     Raises:
         ConfigError: wrong settings of the task, or nothing is left to explain.
     """
-    entry = TaskEntry(label="canvas", task="canvas", settings=dict(asked.canvas))
-    settings = checked_settings(entry)
-    hyperparameters = {row.label: checked_hyperparameters(row) for row in asked.attention}
-    task = _task(settings)
-    expected_s = task.recipe.num_steps * _STEP_S
-    expected_s += asked.num_images * task.num_digits * len(asked.explain) * _IMAGE_S
-    runs = []
-    for row in asked.attention:
-        cells = [
-            Cell(
-                entry=row.label,
-                mechanism=row.mechanism,
-                hyperparameters=hyperparameters[row.label],
-                device="cpu",
-                num_threads=1,
-                workload=TaskWorkload(label="canvas", task="canvas", settings=settings, seed=seed),
-                plugins=asked.plugins,
-            )
-            for seed in asked.seed
-        ]
-        if reason := _why_no_weights(cells[0], task):
-            session.note(f"{row.label} is skipped: {reason}")
+    canvas = {"canvas": {"task": "canvas", **asked.canvas}}
+    more = {"seed": list(asked.seed), "plugins": list(asked.plugins), "device": "cpu"}
+    config = training_config(session.composed["attention"], canvas, asked.out, **more)
+    runs: list[Run] = []
+    for label, planned in grouped(session.plan(config), lambda p: p.cell.entry).items():
+        task = _task(planned[0].cell.task.settings)
+        expected_s = task.recipe.num_steps * _STEP_S
+        expected_s += asked.num_images * task.num_digits * len(asked.explain) * _IMAGE_S
+        if reason := planned[0].unsupported or _why_no_weights(planned[0].cell, task):
+            session.note(f"{label} is skipped: {reason}")
             continue
-        runs += [Run(cell=cell, expected_s=expected_s) for cell in cells]
+        runs += [Run(cell=p.cell, expected_s=expected_s) for p in planned]
     if not runs:
         raise ConfigError(
             f"Nothing is left to explain. {' '.join(session.notes)} Take softmax, nala or flatten."
@@ -235,8 +222,6 @@ def _scores(
 
 def _why_no_weights(cell: Cell, task: Canvas) -> str:
     """Reason why an untrained model gives no weights with gradients on two images; else empty."""
-    if reason := why_not(cell):
-        return reason
     if issubclass(attention_class(cell.mechanism), AttentionLayer):
         return f"{cell.mechanism} has no weights to look at: it owns its projections."
     try:

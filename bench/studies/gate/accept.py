@@ -147,52 +147,26 @@ def settle(
         commit: the current side's, likewise.
         date: UTC, ISO 8601.
     """
-    settled: list[GateRow] = []
-    new: list[Accepted] = []
-    idle = list(accepts)
+    settled, new, idle = list[GateRow](), list[Accepted](), list(accepts)
     for row in rows:
-        if row.verdict not in (GateVerdict.MORE, GateVerdict.SLOWER):
-            settled.append(row)
-            continue
-        said = [a for a in accepts if (a.entry, a.channel) == (row.entry, row.channel)]
-        known = [k for k in kept if k.covers(row, base_commit)]
-        idle = [accept for accept in idle if accept not in said]
-        if said:
-            settled.append(replace(row, verdict=GateVerdict.ACCEPTED, reason=said[-1].reason))
-            if not known:
-                growth: dict[str, Any] = {name: getattr(row, name) for name in _GROWTH}
-                why = said[-1].reason
-                new.append(
-                    Accepted(
-                        **growth, reason=why, base_commit=base_commit, commit=commit, date=date
-                    )
-                )
-        elif known:
-            reason = f"{known[-1].reason} (accepted on {known[-1].date[:10]})"
-            settled.append(replace(row, verdict=GateVerdict.ACCEPTED, reason=reason))
-        else:
-            settled.append(row)
+        reasons: list[str] = []
+        if row.verdict in (GateVerdict.MORE, GateVerdict.SLOWER):
+            said = [a for a in accepts if (a.entry, a.channel) == (row.entry, row.channel)]
+            known = [k for k in kept if k.covers(row, base_commit)]
+            reasons = [f"{k.reason} (accepted on {k.date[:10]})" for k in known]
+            reasons += [accept.reason for accept in said]
+            idle = [accept for accept in idle if accept not in said]
+            if said and not known:
+                own: dict[str, Any] = {name: getattr(row, name) for name in _GROWTH}
+                own |= {"reason": reasons[-1], "base_commit": base_commit}
+                new.append(Accepted(**own, commit=commit, date=date))
+        if reasons:
+            row = replace(row, verdict=GateVerdict.ACCEPTED, reason=reasons[-1])
+        settled.append(row)
     return Settled(rows=tuple(settled), new=tuple(new), idle=tuple(idle))
 
 
-def accepted_file(out: Path) -> Path:
-    """File of the accepted growths under `out`."""
-    return baselines_folder(out) / "accepted.jsonl"
-
-
-def read_accepted(file: Path) -> tuple[Accepted, ...]:
-    """Every accepted growth; none if there is no such file.
-
-    Raises:
-        ConfigError: a line is no accepted growth.
-    """
-    return tuple(_lines(file).read(missing_ok=True))
-
-
-def keep_accepted(kept: Sequence[Accepted], new: Sequence[Accepted], file: Path) -> Path:
-    """Write the growths accepted before and now; returns the file."""
-    return _lines(file).write([*kept, *new])
-
-
-def _lines(file: Path) -> Lines[Accepted]:
-    return Lines[Accepted](file, Accepted, root=file.parent.parent, mend=MEND)
+def accepted_in(out: Path) -> Lines[Accepted]:
+    """The growths that were accepted under a folder of results, ``baselines/accepted.jsonl``."""
+    file = baselines_folder(out) / "accepted.jsonl"
+    return Lines[Accepted](file, Accepted, root=out, mend=MEND)

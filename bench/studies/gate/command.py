@@ -25,13 +25,7 @@ from bench.measuring.plan import PlannedCell, plan
 from bench.measuring.run import Runner
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.studies.gate import trees
-from bench.studies.gate.accept import (
-    accepted_file,
-    check_entries,
-    keep_accepted,
-    read_accepted,
-    settle,
-)
+from bench.studies.gate.accept import accepted_in, check_entries, settle
 from bench.studies.gate.baselines import (
     append_baseline,
     baselines_folder,
@@ -72,7 +66,7 @@ def against_commit(config: GateConfig, session: Session) -> int:
     if not cells:
         raise ConfigError(f"Nothing to compare: {' '.join(_unsupported(planned))}")
     check_entries(config.accept, {cell.entry for cell in cells})
-    read_accepted(accepted_file(config.sweep.out))  # a damaged line is refused before the timing
+    accepted_in(config.sweep.out).read(missing_ok=True)  # damage is refused before the timing
     server = session.server(config.sweep)
     rows: list[GateRow] = []
     is_stopped = False
@@ -165,16 +159,16 @@ def _settle(
     commit: str | None,
 ) -> tuple[GateRow, ...]:
     """Mark the rows whose growth is accepted, now or earlier, and store what is accepted now."""
-    file = accepted_file(config.sweep.out)
-    kept = read_accepted(file)
+    file = accepted_in(config.sweep.out)
+    kept = file.read(missing_ok=True)
     settled = settle(
         rows, config.accept, kept, base_commit=base_commit, commit=commit, date=utc_now()
     )
     for idle in settled.idle:
         session.say(f"accept={idle} matches no growth; nothing was accepted by it.")
     if settled.new:
-        keep_accepted(kept, settled.new, file)
-        session.say(f"Newly accepted numbers: {len(settled.new)}; kept in {file}.")
+        file.write([*kept, *settled.new])
+        session.say(f"Newly accepted numbers: {len(settled.new)}; kept in {file.path}.")
     return settled.rows
 
 
@@ -236,8 +230,7 @@ def _measure(
 
 def show_history(config: GateConfig, session: Session) -> int:
     """List how cells moved over the stored baselines of each class of machines."""
-    folder = baselines_folder(config.sweep.out)
-    own = accepted_file(config.sweep.out)
+    folder, own = baselines_folder(config.sweep.out), accepted_in(config.sweep.out).path
     found = regular_files(config.sweep.out, f"{folder.name}/*.jsonl")
     files = [file for file in found if file != own]
     if not files:

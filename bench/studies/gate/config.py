@@ -25,6 +25,10 @@ from bench.studies.gate.paired import Effort
 File = Annotated[Folder, AfterValidator(Path.expanduser)]
 
 
+OF_A_SWEEP = {"dry_run": False, "force": False, "require_ok": False, "measure": asdict(Stopping())}
+"""Keys of a sweep that a comparison does not have."""
+
+
 class _Keys(Settings):
     """Keys that are read only to build the sweep's configuration."""
 
@@ -71,14 +75,13 @@ def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
     keys = _Keys.read(composed)
     given = composed.get("task") or {}
     tasks = {label: {**task, **keys.task_settings} for label, task in given.items()}
-    usual = {"dry_run": False, "force": False, "require_ok": False, "measure": asdict(Stopping())}
     _refuse_two(composed)
     if "model" in keys.scope:
         raise ConfigError(
             "scope=model is not compared: regress times mechanisms of two trees in one process. "
             "Choose scope=core or scope=layer; attnbench sweep measures whole models."
         )
-    sweep = read_sweep_config({**composed, **usual, "task": tasks})
+    sweep = read_sweep_config({**composed, **OF_A_SWEEP, "task": tasks})
     return GateConfig.read({**composed, "sweep": sweep})
 
 

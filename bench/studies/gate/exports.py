@@ -15,7 +15,6 @@ from bench.core.cli.files import write_whole
 from bench.measuring.machine.environment import Environment
 from bench.studies.gate.exact import HIGHER_IS_WORSE
 from bench.studies.gate.rows import LATENCY, GateRow
-from bench.studies.gate.verdict import Interval
 
 FORM_VERSION = "5.0.0"
 """Version of pytest-benchmark whose JSON format is written."""
@@ -47,30 +46,20 @@ def smaller_is_better(rows: Sequence[GateRow]) -> list[dict[str, object]]:
     An accuracy, of which more is better, is listed by base / current; one that fell to 0 has no
     such ratio and is left out.
     """
-    return [
-        {
-            "name": f"{row.cell} {row.channel}",
-            "unit": "ratio to base" if _is_worse_above(row) else "base / current",
-            "value": growth.median,
-            "range": f"{growth.low:.4f} - {growth.high:.4f}",
-            "extra": str(row.verdict),
-        }
-        for row in rows
-        if (growth := _growth(row)) is not None
-    ]
-
-
-def _is_worse_above(row: GateRow) -> bool:
-    return HIGHER_IS_WORSE.get(row.channel, True)
-
-
-def _growth(row: GateRow) -> Interval | None:
-    """The ratio of a row in the direction that is worse: above 1 where it became worse."""
-    if row.ratio is None or row.low is None or row.high is None:
-        return None
-    if _is_worse_above(row):
-        return Interval(row.ratio, row.low, row.high)
-    return Interval(1 / row.ratio, 1 / row.high, 1 / row.low) if row.low > 0 else None
+    listed: list[dict[str, object]] = []
+    for row in rows:
+        if row.ratio is None or row.low is None or row.high is None:
+            continue
+        unit, growth = "ratio to base", (row.ratio, row.low, row.high)
+        if not HIGHER_IS_WORSE.get(row.channel, True):
+            if row.low <= 0:
+                continue
+            unit, growth = "base / current", (1 / row.ratio, 1 / row.high, 1 / row.low)
+        value, low, high = growth
+        ends = f"{low:.4f} - {high:.4f}"
+        one = {"name": f"{row.cell} {row.channel}", "unit": unit, "value": value, "range": ends}
+        listed.append(one | {"extra": str(row.verdict)})
+    return listed
 
 
 def pytest_json(rows: Sequence[GateRow], here: Environment, date: str) -> dict[str, Any]:
@@ -90,7 +79,11 @@ def pytest_json(rows: Sequence[GateRow], here: Environment, date: str) -> dict[s
                 "fullname": f"bench.regress::{row.cell} {side}",
                 **{"params": None, "param": None},
                 "extra_info": {name: row.to_dict()[name] for name in _EXTRA}
-                | {other.channel: getattr(other, side) for other in rows if _is_exact(other, row)},
+                | {
+                    other.channel: getattr(other, side)
+                    for other in rows
+                    if other.key == row.key and other.channel in HIGHER_IS_WORSE
+                },
                 "stats": stats([pair[index] for pair in row.samples_s]),
             }
             for row in rows
@@ -100,10 +93,6 @@ def pytest_json(rows: Sequence[GateRow], here: Environment, date: str) -> dict[s
         "datetime": date,
         "version": FORM_VERSION,
     }
-
-
-def _is_exact(other: GateRow, row: GateRow) -> bool:
-    return other.key == row.key and other.channel in HIGHER_IS_WORSE
 
 
 def stats(samples: Sequence[float]) -> dict[str, Any]:

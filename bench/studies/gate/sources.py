@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.core.cli.errors import ConfigError
@@ -54,17 +54,7 @@ def side_of_records(records: Iterable[Record], words: str) -> Side:
     """Records as one side of a comparison, oldest first: the newest of a cell counts."""
     newest_last = sorted(records, key=lambda record: record.started_at)
     side = Side(words=words, baselines=baselines_of(newest_last))
-    commit = side.commit
-    return (
-        Side(words=f"{words}, commit {commit[:12]}", baselines=side.baselines) if commit else side
-    )
-
-
-def side_of_baseline(baseline: Baseline, file: Path) -> Side:
-    """A line of a file as one side of a comparison."""
-    commit = (baseline.commit or "unknown")[:12]
-    words = f"{file}, commit {commit} of {baseline.date[:10]}"
-    return Side(words=words, baselines=(baseline,))
+    return replace(side, words=f"{words}, commit {side.commit[:12]}") if side.commit else side
 
 
 def read_side(key: str, path: Path) -> Side:
@@ -85,7 +75,9 @@ def read_side(key: str, path: Path) -> Side:
     if is_baseline_line(text):
         if not (found := read_baselines(path)):  # its only line is cut short
             raise ConfigError(f"{key}={path} holds no baseline. It takes {KINDS}.")
-        return side_of_baseline(found[-1], path)
+        last = found[-1]
+        words = f"{path}, commit {(last.commit or 'unknown')[:12]} of {last.date[:10]}"
+        return Side(words=words, baselines=(last,))
     records = list(_records_in(text, path))
     if not records:  # its only line is cut short, or is no record
         raise ConfigError(f"{key}={path} holds no record. It takes {KINDS}.")

@@ -1,7 +1,7 @@
-"""Our names for official mechanisms, weights and hyperparameters. Data, and nothing else.
+"""Our names for official mechanisms, weights and hyperparameters; data is in the YAML beside it.
 
 A golden folder named as one of our mechanisms, with our names for its weights, and with our
-hyperparameters under ``settings``, needs no entry. Any other needs one `Form` in `FORMS`; files
+hyperparameters under ``settings``, needs no entry. Any other needs one `Form` in map.yaml; files
 that prove nothing of ours need one with a `reason`.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from bench.core.cli.command import read_yaml
 from bench.studies.golden.files import Header
 
 LookUp = Callable[[Header], Any]
@@ -76,65 +78,17 @@ def mechanisms_of(folder: str) -> frozenset[str]:
     return frozenset(form.mechanism for form in forms if form.mechanism)
 
 
-def _is_module(header: Header) -> bool:
-    return "in.x" in header.shapes
+def _size(header: Header, tensor: str, axis: str) -> int | None:
+    """Length of a stored tensor along an axis; None if it is not stored."""
+    shape = header.shapes.get(tensor)
+    return None if shape is None else shape[int(axis)]
 
 
-def _is_causal(header: Header) -> bool:
-    return "causal" in header.tags
-
-
-def _number(key: str) -> Callable[[Header], float | None]:
-    """Look up an official hyperparameter; None if it is missing, or a formula in words."""
-
-    def look_up(header: Header) -> float | None:
-        stated = header.hyper.get(key)
-        is_number = isinstance(stated, int | float) and not isinstance(stated, bool)
-        return stated if is_number else None
-
-    return look_up
-
-
-def _size(tensor: str, axis: int) -> Callable[[Header], int | None]:
-    """Look up the length of a stored tensor along an axis; None if it is not stored."""
-
-    def look_up(header: Header) -> int | None:
-        shape = header.shapes.get(tensor)
-        return None if shape is None else shape[axis]
-
-    return look_up
-
-
-def _has(*weights: str) -> Callable[[Header], bool]:
-    """Test whether one of some weights is stored."""
-    return lambda header: any(f"w.{weight}" in header.shapes for weight in weights)
-
-
-def _same(*names: str) -> dict[str, str]:
-    """Official hyperparameters that have our names."""
-    return {name: name for name in names}
-
-
-def _of_core(*weights: str) -> dict[str, tuple[str, ...]]:
-    """Official weights of a layer that lie in our layer's core."""
-    return {weight: (f"core.{weight}",) for weight in weights}
-
-
-_ROPE_TABLES = frozenset({"rope_sin", "rope_cos"})
-_NALA_HYPER = _same("lam", "tau", "key_power", "eps")
-_NALA_DEFAULTS = {"lam": 3, "tau": 0.5, "key_power": 3, "eps": 1e-6}
-_FLATTEN_HYPER = {"focusing_factor": "focusing_factor", "eps_z": "eps"}
-_FLATTEN_DEFAULTS = {"focusing_factor": 3, "eps": 1e-6, "norm_over": "all_heads"}
-_NALA_WEIGHTS = {"ln": ("norm",), "out_proj": ("proj",)}
-_REDUCED: dict[str, LookUp] = {
-    "kernel_size": _size("w.dwc.weight", -1),
-    "sr_ratio": _size("w.sr.weight", -1),
-}
-_REDUCED_WEIGHTS = {"sr": ("reduced.sr",), "norm": ("reduced.norm",)}
-_SCALE: dict[str, LookUp] = {"scale": _number("scale")}
-_DECAY = {"g": "log_decay"}
-_KEYS_AS_THEY_COME = {"normalise_keys": False}
-_FORGETS: dict[str, LookUp] = {"forget_gate": lambda header: "in.log_decay" in header.shapes}
+def _number(header: Header, key: str) -> float | None:
+    """An official hyperparameter; None if it is missing, or a formula in words."""
+    stated = header.hyper.get(key)
+    is_number = isinstance(stated, int | float) and not isinstance(stated, bool)
+    return stated if is_number else None
 
 
 def _lambda_init(header: Header) -> float | None:
@@ -143,198 +97,49 @@ def _lambda_init(header: Header) -> float | None:
     return None if depth is None else 0.8 - 0.6 * math.exp(-0.3 * depth)
 
 
-_TABLE: dict[str, Form | tuple[Form, ...]] = {
-    # A fused kernel keeps the logarithm of a row's sum of weights, and its backward pass takes the
-    # weights from it: where scores are in the hundreds, the float32 rounding of that logarithm is
-    # some 1e-5 of each weight, which materialised weights do not lose.
-    "softmax": Form(unfused={"backend": "math"}),
-    "linear_elu": Form(mechanism="linear", hyper=_same("eps"), defaults={"eps": 1e-6}),
-    "performer": (
-        Form(
-            when=lambda header: _is_causal(header) and header.hyper.get("kernel") == "relu",
-            reason=(
-                "the reference adds 1e-6 to the keys' sums in its causal form alone; ours is the "
-                "bidirectional form on the tokens so far, which has none"
-            ),
-        ),
-        Form(
-            when=_is_causal,
-            reason=(
-                "the reference leaks the future: its key stabiliser is the largest value over all "
-                "positions, which a strictly causal form cannot reproduce"
-            ),
-        ),
-        # Without a projection it has no random features: it is Efficient Attention.
-        Form(mechanism="efficient", when=lambda header: not _has("projection")(header)),
-        Form(
-            hyper=_same("kernel", "eps", "ortho_scaling")
-            | {"nb_features": "num_features", "kernel_epsilon": "relu_eps"},
-            defaults={"kernel": "softmax", "eps": 1e-4, "relu_eps": 1e-3, "ortho_scaling": 0},
-            derived={"num_features": _size("w.projection", 0)},
-            features={"phi_q": ("query_features", "q"), "phi_k": ("key_features", "k")},
-        ),
-    ),
-    "flatten": (
-        Form(
-            mechanism="flatten_layer",
-            when=_is_module,
-            hyper=_FLATTEN_HYPER | _same("kernel_size", "sr_ratio", "qkv_bias"),
-            defaults=_FLATTEN_DEFAULTS | {"sr_ratio": 1},
-            derived=_REDUCED | {"qkv_bias": _has("q.bias", "qkv.bias")},
-            weights={"qkv": ("q", "kv")} | _of_core("scale") | _REDUCED_WEIGHTS,
-        ),
-        Form(hyper=_FLATTEN_HYPER, defaults=_FLATTEN_DEFAULTS, weights={"scale_raw": ("scale",)}),
-    ),
-    "nala": (
-        Form(
-            mechanism="nala_vanilla",
-            when=lambda header: "softmax" in header.tags or header.entry.startswith("Vanilla"),
-            derived={"rope": _has("rope_sin")},
-            weights=_NALA_WEIGHTS,
-            not_weights=_ROPE_TABLES,
-        ),
-        Form(
-            mechanism="nala_layer",
-            when=_is_module,
-            hyper=_NALA_HYPER,
-            defaults=_NALA_DEFAULTS,
-            derived={"rope": _has("rope_sin")},
-            weights=_NALA_WEIGHTS,
-            not_weights=_ROPE_TABLES,
-        ),
-        Form(
-            hyper=_NALA_HYPER,
-            defaults=_NALA_DEFAULTS,
-            derived={"rope": _has("rope_sin")},
-            not_weights=_ROPE_TABLES,
-        ),
-    ),
-    "nala_cosine": Form(
-        hyper=_NALA_HYPER | _same("alpha"), defaults=_NALA_DEFAULTS | {"alpha": 20}
-    ),
-    "efficient": (
-        Form(
-            mechanism="efficient_layer",
-            when=_is_module,
-            hyper=_same("key_channels", "value_channels"),
-            weights={
-                **{"queries": ("q",), "keys": ("k",)},
-                **{"values": ("v",), "reprojection": ("proj",)},
-            },
-        ),
-        Form(),
-    ),
-    "cosformer": Form(derived={"eps": _number("eps")}),
-    "hedgehog": Form(
-        when=_is_module,
-        defaults={"normaliser": "joint", "tie_heads": True, "tie_qk": True},
-        weights={"layer": ("map_q",)},
-        method="query_features",
-    ),
-    "polaformer": (
-        Form(
-            mechanism="polaformer_layer",
-            when=_is_module,
-            hyper=_same("alpha", "eps", "kernel_size", "sr_ratio", "qkv_bias"),
-            defaults={"alpha": 4, "eps": 1e-6, "sr_ratio": 1},
-            derived=_REDUCED | {"qkv_bias": _has("qg.bias")},
-            weights=_of_core("power", "scale") | _REDUCED_WEIGHTS,
-        ),
-        Form(
-            hyper=_same("alpha", "eps"),
-            defaults={"alpha": 4, "eps": 1e-6},
-            weights={"power_raw": ("power",), "scale_raw": ("scale",)},
-        ),
-    ),
-    "polaformer_pp": Form(hyper=_same("eps"), defaults={"eps": 1e-6}, not_weights=_ROPE_TABLES),
-    "mlla": Form(
-        hyper=_same("eps"),
-        defaults={"eps": 1e-6},
-        derived={"qk_bias": _has("qk.bias")},
-        not_weights=frozenset({"rope.rotations"}),
-        grid=lambda header: header.shapes.get("w.rope.rotations", ())[:2],
-    ),
-    "inline": (
-        Form(
-            mechanism="inline_layer",
-            when=_is_module,
-            # The authors' DeiT, the only form with a file: its first token is not on the grid.
-            defaults={"class_token": True},
-            derived={"qkv_bias": _has("qkv.bias")},
-        ),
-        Form(),
-    ),
-    "agent": Form(
-        mechanism="agent_layer",
-        hyper={"agent_num": "num_agents"},
-        derived={"class_token": _has("ac_bias"), "qkv_bias": _has("qkv.bias")},
-        weights=_of_core(*(f"{a}_bias" for a in ("an", "na", "ah", "aw", "ha", "wa", "ac", "ca"))),
-    ),
-    "linformer": Form(
-        mechanism="linformer_layer",
-        hyper=_same("share_kv") | {"k": "projected_len"},
-        derived={
-            "projected_len": _size("w.proj_k", -1),
-            "share_kv": lambda header: not _has("proj_v")(header),
-            "values_are_keys": lambda header: not _has("to_v.weight")(header),
-        },
-        weights=_of_core("proj_k", "proj_v"),
-    ),
-    "nystrom": Form(
-        mechanism="nystromformer",
-        hyper=_same("num_landmarks", "pinv_iters", "conv_kernel_size"),
-        defaults={"pinv_iters": 6, "pinv_init": "batch"},
-        derived={"conv_kernel_size": _size("w.conv.weight", -2)},
-    ),
-    "based_taylor": Form(mechanism="taylor", hyper=_same("eps"), defaults={"eps": 1e-6}),
-    "simple_gla": Form(derived=_SCALE, inputs=_DECAY),
-    "gla": Form(derived=_SCALE, inputs=_DECAY),
-    "retnet": Form(derived=_SCALE),
-    # Their recurrences take keys as they are: the caller has normalised them to unit length.
-    "deltanet": Form(defaults=_KEYS_AS_THEY_COME, derived=_SCALE),
-    "gated_deltanet": Form(defaults=_KEYS_AS_THEY_COME, derived=_SCALE, inputs=_DECAY),
-    "kda": Form(defaults=_KEYS_AS_THEY_COME, derived=_SCALE),
-    "differential": Form(hyper=_same("norm", "lambda_init"), derived={"lambda_init": _lambda_init}),
-    "fox": Form(hyper=_same("window")),
-    # In the authors' code 0 means no window.
-    "softmax_sinks": Form(
-        derived={"window": lambda header: header.hyper.get("sliding_window") or None}
-    ),
-    "rala": Form(hyper=_same("rope", "eps")),
-    "moba": Form(hyper=_same("block_size", "top_k")),
-    "gated_attention": Form(
-        derived={"headwise": lambda header: len(header.shapes["in.gate"]) == 3}
-    ),
-    "nsa": Form(hyper=_same("block_size", "num_blocks", "window")),
-    "dsa": Form(
-        hyper=_same("top_k"),
-        derived={"index_heads": _size("in.index_q", 1), "index_dim": _size("in.index_q", 3)},
-    ),
-    "path": Form(derived=_FORGETS),
-    "gated_deltaproduct": Form(
-        defaults=_KEYS_AS_THEY_COME,
-        derived=_FORGETS
-        | {"num_householder": lambda header: 1 + (_size("in.more_keys", 3)(header) or 0)},
-    ),
-    "mesanet": Form(
-        hyper=_same("solver", "iterations"),
-        defaults=_KEYS_AS_THEY_COME | {"normalise_queries": False},
-    ),
-    "log_linear": Form(derived={"num_levels": _size("in.level_scale", -1)}),
-    "mamba3": Form(derived={"num_angles": lambda header: _size("in.angle", -1)(header) or 0}),
-    "rwkv6": Form(derived=_SCALE),
-    "comba": Form(defaults=_KEYS_AS_THEY_COME),
-    "gsa": Form(derived={"num_slots": _size("in.slot", -1)}),
-    "gated_deltanet2": Form(defaults=_KEYS_AS_THEY_COME),
-    "mamba2_ssd": Form(inputs={"X": "v", "A": "log_decay", "Bm": "k", "C": "q"}, tokens_first=True),
+_LOOK_UPS: dict[str, Callable[..., Any]] = {
+    "has": lambda header, *names: any(name in header.shapes for name in names),
+    "lacks": lambda header, name: name not in header.shapes,
+    "tag": lambda header, tag: tag in header.tags,
+    "number": _number,
+    "size": _size,
+    "sizes": lambda header, tensor, count: header.shapes.get(tensor, ())[: int(count)],
+    "count": lambda header, tensor, axis: _size(header, tensor, axis) or 0,
+    # Of one folder each.
+    "causal_relu": lambda header: "causal" in header.tags and header.hyper.get("kernel") == "relu",
+    "headwise": lambda header: len(header.shapes["in.gate"]) == 3,
+    "householders": lambda header: 1 + (_size(header, "in.more_keys", "3") or 0),
+    "lambda_init": _lambda_init,
+    "vanilla": lambda header: "softmax" in header.tags or header.entry.startswith("Vanilla"),
+    "window": lambda header: header.hyper.get("sliding_window") or None,  # 0 means no window
+}
+"""Look-ups by the first of their words; the others are arguments, such as names of tensors."""
+
+
+def _look_up(words: str) -> LookUp:
+    name, *given = words.split()
+    return lambda header: _LOOK_UPS[name](header, *given)
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "when": _look_up,
+    "grid": _look_up,
+    "derived": lambda own: {name: _look_up(words) for name, words in own.items()},
+    "weights": lambda own: {theirs: tuple(ours.split()) for theirs, ours in own.items()},
+    "features": lambda own: {result: tuple(words.split()) for result, words in own.items()},
+    "not_weights": frozenset,
 }
 
 
-def _named(form: Form, folder: str) -> Form:
-    return replace(form, mechanism=form.mechanism or folder)
+def _form(folder: str, row: Mapping[str, Any]) -> Form:
+    """The form of a row of the YAML; its mechanism is named as the folder unless it says so."""
+    own = {"mechanism": folder, **row}
+    own["hyper"] = {name: name for name in own.pop("same", ())} | own.get("hyper", {})
+    own["weights"] = {name: f"core.{name}" for name in own.pop("core", ())} | own.get("weights", {})
+    return Form(**{key: _READERS.get(key, lambda given: given)(own[key]) for key in own})
 
 
 FORMS: dict[str, tuple[Form, ...]] = {
-    folder: tuple(_named(form, folder) for form in (own if isinstance(own, tuple) else (own,)))
-    for folder, own in _TABLE.items()
+    folder: tuple(_form(folder, row) for row in (rows if isinstance(rows, list) else [rows]))
+    for folder, rows in read_yaml(Path(__file__).with_suffix(".yaml")).items()
 }

@@ -97,18 +97,16 @@ def prove(golden: Golden, form: Form) -> Proof:
     try:
         with foreign_code():
             reason = form.reason
-            if reason is None:
-                reason = (
-                    _unclaimed(golden, form, name)
-                    if name
-                    else f"no mechanism is named {form.mechanism} yet"
-                )
+            if reason is None and name is None:
+                reason = f"no mechanism is named {form.mechanism} yet"
+            elif reason is None and name:
+                reason = _unclaimed(golden, form, name)
             if name is None or reason is not None:
-                return _proof(golden, name, ProofStatus.NOT_COVERED, reason=reason)
+                return _proof(golden, name, ProofStatus.NOT_COVERED, reason)
             return _judge(golden, form, name)
     except Exception as error:  # a mechanism that raises has failed its proof, the others have not
         lost = str(error) if isinstance(error, Mismatch) else told(error)
-        return _proof(golden, name, ProofStatus.FAILED, reason=lost)
+        return _proof(golden, name, ProofStatus.FAILED, lost)
 
 
 def _judge(golden: Golden, form: Form, name: str) -> Proof:
@@ -121,12 +119,12 @@ def _judge(golden: Golden, form: Form, name: str) -> Proof:
     if broken and unmapped:
         broken.append(f"official hyperparameters without a counterpart: {', '.join(unmapped)}")
     told = [text for text in (remark, _left_out(compared, name)) if text]
-    return _proof(
-        golden,
-        name,
-        ProofStatus.FAILED if broken else ProofStatus.PASSED,
-        worst=worst,
-        reason="; ".join(broken or told) or None,
+    status = ProofStatus.FAILED if broken else ProofStatus.PASSED
+    return replace(
+        _proof(golden, name, status, "; ".join(broken or told) or None),
+        error=worst.error if math.isfinite(worst.error) else None,
+        bound=worst.bound,
+        dtype=worst.dtype,
     )
 
 
@@ -152,24 +150,9 @@ def _unfused_if_need_be(
     return kept + again, f"proven by {kernel} in float32, as by the fused kernel {lost}"
 
 
-def _proof(
-    golden: Golden,
-    mechanism: str | None,
-    status: ProofStatus,
-    *,
-    worst: Comparison | None = None,
-    reason: str | None,
-) -> Proof:
-    return Proof(
-        golden=golden.header.name,
-        mechanism=mechanism,
-        case=golden.header.case,
-        status=status,
-        error=worst.error if worst and math.isfinite(worst.error) else None,
-        bound=worst.bound if worst else None,
-        dtype=worst.dtype if worst else None,
-        reason=reason,
-    )
+def _proof(golden: Golden, mechanism: str | None, status: ProofStatus, reason: str | None) -> Proof:
+    name, case = golden.header.name, golden.header.case
+    return Proof(golden=name, mechanism=mechanism, case=case, status=status, reason=reason)
 
 
 def _left_out(compared: list[Comparison], name: str) -> str | None:
@@ -265,27 +248,13 @@ def compare(result: str, dtype: str, ours: Tensor, official: Tensor, bound: floa
 
     Ours must be finite everywhere.
     """
+    found = Comparison(result=result, dtype=dtype, error=math.nan, bound=bound)
     if ours.shape != official.shape:
         remark = f"has the shape {tuple(ours.shape)}, officially {tuple(official.shape)}"
-        return Comparison(result=result, dtype=dtype, error=math.nan, bound=bound, remark=remark)
+        return replace(found, remark=remark)
     rows = official.isfinite().all(dim=-1)
-    left_out = int((~rows).sum())
-    if not bool(ours.isfinite().all()):
-        bad = int((~ours.isfinite()).sum())
-        remark = f"is not finite in {bad} of {ours.numel()} entries"
-        return Comparison(
-            result=result,
-            dtype=dtype,
-            error=math.nan,
-            bound=bound,
-            rows_left_out=left_out,
-            remark=remark,
-        )
+    found = replace(found, rows_left_out=int((~rows).sum()))
+    if bad := int((~ours.isfinite()).sum()):
+        return replace(found, remark=f"is not finite in {bad} of {ours.numel()} entries")
     difference = (ours.detach().double() - official.double()).abs()[rows]
-    return Comparison(
-        result=result,
-        dtype=dtype,
-        error=float(difference.max()) if difference.numel() else 0.0,
-        bound=bound,
-        rows_left_out=left_out,
-    )
+    return replace(found, error=float(difference.max()) if difference.numel() else 0.0)

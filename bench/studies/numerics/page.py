@@ -1,4 +1,4 @@
-"""docs/numerics.md: findings about narrow dtypes and hard inputs, as a page."""
+"""Findings about narrow dtypes and hard inputs: their files, and docs/numerics.md made of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 from attentions.capabilities import PUBLISHED
 from attentions.catalogue import catalogue
+from bench.core.cli.errors import ConfigError
+from bench.core.cli.stored_files import regular_files
 from bench.core.format import join_names, quantity
 from bench.core.grouping import grouped
+from bench.core.lines import Lines
 from bench.core.places import CHECKOUT
 from bench.core.rows import ON_REQUEST
 from bench.publishing.document import markdown_table
@@ -22,12 +25,36 @@ from bench.studies.numerics.measure import (
     SEQ_LEN,
     Findings,
 )
-from bench.studies.numerics.store import folder_of
 
 PAGE = "numerics.md"
 COMMAND = "attnbench verify numerics=true"
 _DTYPES = ("float32", "bfloat16", "float16")
 _SUFFIX = "_published"
+
+
+def folder_of(out: Path) -> Path:
+    """The folder ``<out>/numerics``."""
+    return out / "numerics"
+
+
+def lines_of(out: Path, name: str) -> Lines[Findings]:
+    """File of a mechanism's findings, ``<out>/numerics/<name>.jsonl``, one line per form."""
+    return Lines[Findings](folder_of(out) / f"{name}.jsonl", Findings, out, mend="Delete it.")
+
+
+def read_findings(out: Path) -> list[Findings]:
+    """All stored findings, sorted by mechanism.
+
+    Raises:
+        ConfigError: there are none, or a file does not hold findings.
+    """
+    files = regular_files(out, "numerics/*.jsonl")
+    found = [one for file in files for one in lines_of(out, file.stem).read()]
+    if not found:
+        raise ConfigError(
+            f"There are no findings under {folder_of(out)}; make them with {COMMAND}."
+        )
+    return found
 
 
 def path_of(out: Path) -> Path:

@@ -20,7 +20,6 @@ from typing import Annotated, Any
 
 from bench.core.cell import Cell
 from bench.core.cli.files import check_writable
-from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.clock import now_s
 from bench.core.format import format_duration, quantity
 from bench.core.grid import GRIDS, Trained
@@ -56,12 +55,7 @@ class Own(Settings):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    make_streams_unbreakable()
-    words = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(words):
-        print(__doc__)
-        return exit_code(0)
-    return run_command(words, ("budget",), {"out": "results/race"}, race)
+    return run_command(argv, str(__doc__), Own.model_fields, {"out": "results/race"}, race)
 
 
 def race(composed: dict[str, Any], own: Mapping[str, str]) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from bench.core.cell import Cell
 from bench.core.cli.command import run_app
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.clock import now_s
 from bench.core.grid import Best, Trained, best_of
 from bench.core.record import Record
@@ -85,7 +87,10 @@ Train = Callable[[Sequence[Cell]], Mapping[str, Record]]
 
 @contextmanager
 def trainer(
-    config: SweepConfig, session: Session, within_s: float | None = None
+    config: SweepConfig,
+    session: Session,
+    within_s: float | None = None,
+    found: dict[str, Record] | None = None,
 ) -> Iterator[Train]:
     """Give a block a function that trains cells; Ctrl-C or the end of the time leaves the block.
 
@@ -93,11 +98,14 @@ def trainer(
         config: settings of the training runs, and the store.
         session: of the command.
         within_s: from now, in seconds; None for no end.
+        found: gets the records of all cells, also of a training that Ctrl-C or the end stops.
     """
     until = Deadline(math.inf if within_s is None else now_s() + within_s)
 
     def train(cells: Sequence[Cell]) -> Mapping[str, Record]:
         done = session.train(config, [PlannedCell(cell=cell) for cell in cells], until=until)
+        if found is not None:
+            found.update(done.by_key)
         if done.is_interrupted:
             raise Stopped
         return done.by_key
@@ -105,7 +113,7 @@ def trainer(
     try:
         yield train
     except Stopped:
-        session.say("Stopped. The same command, given again, goes on from here.")
+        session.say("Stopped. The same command goes on from here.")
     session.is_stopped &= not until.is_over
 
 
@@ -144,12 +152,17 @@ Command = Callable[[dict[str, Any], dict[str, str]], int]
 
 
 def run_command(
-    words: Sequence[str], own_keys: Sequence[str], usual: dict[str, str], command: Command
+    argv: list[str] | None,
+    usage: str,
+    own_keys: Collection[str],
+    usual: dict[str, str],
+    command: Command,
 ) -> int:
     """Run a command that takes some keys of its own beside those of a sweep.
 
     Args:
-        words: of the command line.
+        argv: words of the command line; those of this process if None.
+        usage: printed for ``--help``.
         own_keys: keys that the command takes itself, as text.
         usual: defaults that differ from `USUAL`, or come beside it.
         command: called with the composed sweep and the command's own keys.
@@ -157,6 +170,11 @@ def run_command(
     Returns:
         The exit code.
     """
+    make_streams_unbreakable()
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        print(usage)
+        return exit_code(0)
     pairs = [word.partition("=") for word in words]
     own = {key: value for key, _, value in pairs if key in own_keys}
     rest = [word for word in words if word.partition("=")[0] not in own_keys]

@@ -13,7 +13,6 @@ test set plays no part in the choice of a rate.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,8 +23,6 @@ from typing import Annotated, Any, Literal
 from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
 from bench.core.cli.files import check_writable, write_whole
-from bench.core.cli.streams import exit_code, make_streams_unbreakable
-from bench.core.clock import now_s
 from bench.core.format import number, percent, quantity
 from bench.core.grid import GRIDS
 from bench.core.observed import CONTROLS
@@ -34,13 +31,11 @@ from bench.core.presets import RatePreset, presets_text, read_presets
 from bench.core.record import Record
 from bench.core.settings import Folder, Settings, Word
 from bench.core.workloads import LATER_SETTINGS
-from bench.measuring.config import SweepConfig, read_sweep_config
-from bench.measuring.plan import PlannedCell
-from bench.measuring.worker.jobs import Deadline
+from bench.measuring.config import read_sweep_config
 from bench.publishing.converged import CONVERGED
-from bench.studies.rates.rows import TaskRow, best, run_command, trainable
+from bench.studies.rates.rows import TaskRow, best, run_command, trainable, trainer
 from bench.studies.rates.tuned import Arm, searched, tuned
-from bench.studies.session import STOPPED, Session, Stopped
+from bench.studies.session import STOPPED, Session
 
 PRESETS = CONF / "rates" / "searched.yaml"
 MAX_DOUBLINGS = 5
@@ -49,14 +44,9 @@ MAX_DOUBLINGS = 5
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    make_streams_unbreakable()
-    words = sys.argv[1:] if argv is None else argv
-    if {"-h", "--help"} & set(words):
-        print(__doc__)
-        print(f"grid: {', '.join(GRIDS)}. presets: where to write, {PRESETS} by itself.")
-        return exit_code(0)
+    keys = f"grid: {', '.join(GRIDS)}. presets: where to write, {PRESETS} by itself."
     usual = {"out": "results/rates", "rates": "shared"}
-    return run_command(words, ("grid", "presets", "converge"), usual, search)
+    return run_command(argv, f"{__doc__}\n{keys}", Own.model_fields, usual, search)
 
 
 class Own(Settings):
@@ -69,80 +59,45 @@ class Own(Settings):
 
 def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
     """Search and train further seeds; rates are stored after each search."""
-    asked = Own.read(own)
-    grid = asked.grid
-    config = read_sweep_config(composed)
+    asked, config = Own.read(own), read_sweep_config(composed)
     check_writable(config.out)
     check_writable(asked.presets.parent)
     with Session("rates", composed) as session:
-        cells = trainable(config, session)
+        cells, grid, seeds = trainable(config, session), GRIDS[asked.grid], config.axes.seed
         if config.dry_run:
-            session.say(f"{quantity(len(cells) * len(GRIDS[grid]), 'run')}; nothing was trained.")
+            session.say(f"{quantity(len(cells) * len(grid), 'run')}; nothing was trained.")
             return 0
-        until = Deadline(math.inf if config.budget_s is None else now_s() + config.budget_s)
-        lab = _Search(config, session, asked.presets, until)
-        try:
-            arms = lab.search(cells, GRIDS[grid])
+        records: dict[str, Record] = {}
+
+        def searched_for(cells: Sequence[Cell]) -> list[Arm]:
+            """Search rates for some rows, store them and print them."""
+            rows = {row.name: row for row in (TaskRow(cell=c, rates=grid) for c in cells)}
+            arms: list[Arm] = []
+            try:
+                for label in dict.fromkeys(cell.task.label for cell in cells):  # arms go by entry
+                    own = [cell for cell in cells if cell.task.label == label]
+                    found = tuned(own, seeds, train, grid=grid, looks_further=len(seeds) > 1)
+                    arms += found.values()
+            finally:  # also of what was searched before Ctrl-C
+                rows |= {arm.row.name: arm.row for arm in arms}
+                presets = (_preset(row, seeds[0], records) for row in rows.values())
+                keep(asked.presets, [preset for preset in presets if preset])
+            _print(session, arms, asked.presets)
+            return arms
+
+        with trainer(config, session, config.budget_s, records) as train:
+            arms = searched_for(cells)
             for _ in range(MAX_DOUBLINGS if asked.converge == "true" else 0):
                 before = {a.row.name: fmean(a.scores) for a in arms if a.tried and a.scores}
                 rising = [arm.row.cell for arm in arms if arm.row.name in before]
                 if not rising:
                     break
-                found = lab.search([_twice_as_long(cell) for cell in rising], GRIDS[grid])
+                found = searched_for([_twice_as_long(cell) for cell in rising])
                 ends = {a.row.name: fmean(a.scores) for a in found if a.scores}
                 changes = {name: end - before[name] for name, end in ends.items()}
                 arms = [a for a in found if abs(changes.get(a.row.name, 0.0)) >= CONVERGED]
                 _print_changes(session, found, changes)
-        except Stopped:
-            session.say("Stopped. The same command goes on from here.")
-            return 0 if until.is_over else STOPPED
-    return 0
-
-
-class _Search:
-    """Searches that share a configuration, records and a file of presets."""
-
-    def __init__(
-        self, config: SweepConfig, session: Session, presets: Path, until: Deadline
-    ) -> None:
-        self._config, self._session, self._presets, self._until = config, session, presets, until
-        self._records: dict[str, Record] = {}
-
-    def search(self, cells: Sequence[Cell], grid: Sequence[float]) -> list[Arm]:
-        """Search rates for some rows, store them and print them.
-
-        Raises:
-            Stopped: by Ctrl-C, or at the end of the budget.
-        """
-        seeds = self._config.axes.seed
-        arms: list[Arm] = []
-        try:
-            for label in dict.fromkeys(cell.task.label for cell in cells):  # arms go by their entry
-                own = [cell for cell in cells if cell.task.label == label]
-                found = tuned(own, seeds, self._train, grid=grid, looks_further=len(seeds) > 1)
-                arms += found.values()
-        except Stopped:
-            done = {arm.row.name: arm.row for arm in arms}
-            rows = [TaskRow(cell=cell, rates=tuple(grid)) for cell in cells]
-            self._keep([done.get(row.name, row) for row in rows])
-            raise
-        self._keep([arm.row for arm in arms])
-        _print(self._session, arms, self._presets)
-        return arms
-
-    def _train(self, cells: Sequence[Cell]) -> dict[str, Record]:
-        planned = [PlannedCell(cell=cell) for cell in cells]
-        trained = self._session.train(self._config, planned, until=self._until)
-        self._records |= trained.by_key
-        if trained.is_interrupted:
-            raise Stopped
-        return trained.by_key
-
-    def _keep(self, rows: Sequence[TaskRow]) -> None:
-        """Write the best rate of each row whose search is complete."""
-        seed = self._config.axes.seed[0]
-        found = [p for row in rows if (p := _preset(row, seed, self._records))]
-        keep(self._presets, found)
+        return STOPPED if session.is_stopped else 0
 
 
 def _twice_as_long(cell: Cell) -> Cell:

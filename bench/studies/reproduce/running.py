@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import torch
+
+from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
 from bench.core.clock import now_s, utc_now
 from bench.core.format import format_duration
 from bench.core.grouping import grouped
 from bench.core.looks import Looks
 from bench.core.record import TRAINING_VERSION, Record
+from bench.measuring.machine.environment import Environment, source_of_training
+from bench.measuring.tasks.checkpoint import Checkpoint
 from bench.measuring.weights import NoWeights
 from bench.measuring.worker.jobs import Deadline, Interrupt
-from bench.studies.reproduce.claims.registry import Lab, claim_function, settings_of
+from bench.studies.reproduce.claims.registry import Lab, claim_function, config_for, settings_of
 from bench.studies.reproduce.claims.sequential import BudgetSpent, decide, plan_words
-from bench.studies.reproduce.described import Claim, PaperCell, criterion_of
+from bench.studies.reproduce.described import Claim, PaperCell, Protocol, criterion_of
 from bench.studies.reproduce.findings import Finding, newest_finding, write_finding
 from bench.studies.reproduce.runs import (
     BySeed,
@@ -28,7 +34,6 @@ from bench.studies.reproduce.runs import (
 )
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.reproduce.stored import judgement, read_all
-from bench.studies.reproduce.training import config_for, reached
 from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
 from bench.studies.session import Session, Stopped
 
@@ -105,6 +110,30 @@ def _train(
             here = session.here(config, ("cpu",))
             return reached(asked.out, trained.cut_off, here, cell.protocol)
     return ""
+
+
+def reached(out: Path, cut_off: Sequence[Cell], here: Environment, protocol: Protocol) -> str:
+    """As ``reached 83.1 on validation examples by epoch 2.4 of 64``, of the first run with a score.
+
+    Args:
+        out: where records and checkpoints go.
+        cut_off: runs that did not end.
+        here: the machine.
+        protocol: of the runs.
+
+    Raises:
+        CheckpointRefused: a checkpoint cannot be read.
+    """
+    for cell in cut_off:
+        path, source = out / "checkpoints" / f"{cell.key}.pt", source_of_training(cell, here)
+        saved = Checkpoint(path, cell.key, source).load(torch.device("cpu"))
+        if saved is not None:
+            steps, num_steps = saved["steps"][-1], int(cell.task.settings["num_steps"])
+            place = f"step {steps:,} of {num_steps:,}"
+            if each := protocol.steps_per_epoch:
+                place = f"epoch {steps / each:.1f} of {num_steps / each:.0f}"
+            return f"reached {100 * max(saved['scores']):.1f} on validation examples by {place}"
+    return "no validation score was there yet"
 
 
 def run_function(

@@ -1,8 +1,10 @@
-"""docs/selftest.md from the data alone."""
+"""docs/selftest.md from the data alone: shares of verdicts, widths of intervals, and goals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from textwrap import fill
 
 from bench.core.grouping import grouped
@@ -21,13 +23,120 @@ from bench.publishing.document import (
 from bench.publishing.machine import machine_in_words
 from bench.publishing.templates import prose
 from bench.studies.gate.verdict import GateVerdict
-from bench.studies.selftest.findings import QUIET_CORES, Series, goals_of, series_of
-from bench.studies.selftest.settings import BUNCH, PYTEST, TIMER
-from bench.studies.selftest.trials import GATE, Origin, Trial
+from bench.studies.selftest.rival_suite import BUNCH, PYTEST, TIMER
+from bench.studies.selftest.trials import GATE, SLOWDOWNS, Origin, Trial
+
+MAX_FALSE_ALARMS = 0.01
+MIN_POWER = 0.95
+SURELY_FOUND_LOADED = 10
+"""The smallest slowdown, in per cent, that the gate has to find next to a load."""
+
+QUIET_CORES = 1.25
+"""Most busy cores of a machine that counts as idle, the measured call's own included."""
 
 _WIDTH = 100
 _PLACES = {False: "idle", True: "next to a load"}
 _TOOLS = {GATE: "this gate", PYTEST: "pytest-benchmark", TIMER: "torch.utils.benchmark"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A number of hits among trials."""
+
+    hits: int
+    trials: int
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """Exact 95 % interval of the share: Clopper and Pearson, Biometrika 26 (1934), 404."""
+        from scipy import stats
+
+        found = stats.binomtest(self.hits, self.trials).proportion_ci(0.95, method="exact")
+        return float(found.low), float(found.high)
+
+    def __str__(self) -> str:
+        """As ``2 of 300 = 0.7 % [0.1, 2.4]``."""
+        low, high = (100 * end for end in self.interval)
+        share = 100 * self.hits / self.trials
+        return f"{self.hits} of {self.trials} = {share:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """The trials of one tool, one machine state and one slowdown."""
+
+    tool: str
+    is_loaded: bool
+    percent: int
+    trials: Sequence[Trial]
+
+    @property
+    def place(self) -> str:
+        """As ``this gate, next to a load``."""
+        return f"{_TOOLS[self.tool]}, {_PLACES[self.is_loaded]}"
+
+    @property
+    def slower(self) -> Share:
+        """Share of trials that fail a commit: false alarms, or slowdowns that were found."""
+        return Share(hits=self.count(GateVerdict.SLOWER), trials=len(self.trials))
+
+    def count(self, verdict: GateVerdict) -> int:
+        """Number of trials that ended with a verdict."""
+        return sum(trial.row.verdict is verdict for trial in self.trials)
+
+    @property
+    def ratios(self) -> list[float]:
+        """Current over base, for the trials that have a ratio."""
+        return [trial.row.ratio for trial in self.trials if trial.row.ratio is not None]
+
+    @property
+    def worst_error(self) -> float:
+        """The largest relative error of a ratio, either way."""
+        true = 1 + self.percent / 100
+        return max((abs(ratio / true - 1) for ratio in self.ratios), default=0.0)
+
+    @property
+    def half_width(self) -> float | None:
+        """Median half-width of the intervals, relative to the ratio; None if there are none."""
+        rows = [trial.row for trial in self.trials]
+        return median(
+            [(r.high - r.low) / 2 / r.ratio for r in rows if r.low and r.high and r.ratio]
+        )
+
+
+def series_of(trials: Sequence[Trial]) -> list[Series]:
+    """All series, by tool, machine state and slowdown."""
+    groups = grouped(trials, lambda trial: (trial.tool, trial.is_loaded, trial.percent))
+    found = [
+        Series(tool=tool, is_loaded=is_loaded, percent=percent, trials=own)
+        for (tool, is_loaded, percent), own in groups.items()
+    ]
+    return sorted(found, key=lambda one: ([*_TOOLS].index(one.tool), one.is_loaded, one.percent))
+
+
+def goals_of(trials: Sequence[Trial]) -> Iterator[dict[str, str]]:
+    """Goals of the gate as rows of a table: ``goal`` in words, what was ``found``, and ``verdict``.
+
+    The verdict is ``met`` if the whole interval meets the goal, and ``missed`` if nothing in it
+    does; else ``not met``: the trials are too few to show it.
+    """
+    of_gate = [series for series in series_of(trials) if series.tool == GATE]
+    unchanged = [trial for series in of_gate if not series.percent for trial in series.trials]
+    if unchanged:
+        alarms = Series(tool=GATE, is_loaded=False, percent=0, trials=unchanged).slower
+        goal = f"at most {100 * MAX_FALSE_ALARMS:g} % false alarms, idle and next to a load"
+        yield _goal(goal, alarms, lambda share: share <= MAX_FALSE_ALARMS)
+    for one in of_gate:
+        if one.percent and (not one.is_loaded or one.percent >= SURELY_FOUND_LOADED):
+            often = f"{100 * MIN_POWER:g} times in 100, {_PLACES[one.is_loaded]}"
+            goal = f"{one.percent} % slower is found {often}"
+            yield _goal(goal, one.slower, lambda share: share >= MIN_POWER)
+
+
+def _goal(goal: str, share: Share, holds: Callable[[float], bool]) -> dict[str, str]:
+    held = [holds(end) for end in share.interval]
+    verdict = "met" if all(held) else "not met" if any(held) else "missed"
+    return {"goal": goal, "found": str(share), "verdict": verdict}
 
 
 def page_of(file: str, origin: Origin, trials: Sequence[Trial]) -> Document:
@@ -42,19 +151,20 @@ def page_of(file: str, origin: Origin, trials: Sequence[Trial]) -> Document:
     counts = {tool: sum(trial.tool == tool for trial in trials) for tool in _TOOLS}
     commit = f"commit {facts['commit'][:12]}" if facts["commit"] else "an unknown commit"
     commit += " with uncommitted changes" * bool(facts["commit"] and facts["is_dirty"])
+    said = {
+        "file": file,
+        "num_trials": len(trials),
+        "count": ", ".join(f"{n} by {_TOOLS[tool]}" for tool, n in counts.items() if n),
+        "bunch": BUNCH,
+        "settings": origin.settings,
+    }
 
     def paragraph(block: str) -> Prose:
-        text = prose(
-            __file__,
-            block,
-            file=file,
-            num_trials=len(trials),
-            count=", ".join(f"{n} by {_TOOLS[tool]}" for tool, n in counts.items() if n),
-            bunch=BUNCH,
-            settings=origin.settings,
-        )
+        text = prose(__file__, block, **said)
         return Prose(fill(text, _WIDTH, break_on_hyphens=False, break_long_words=False))
 
+    columns = (words("goal"), Column("found"), Column("verdict"))
+    goals = Table(columns=columns, rows=[*goals_of(trials)])
     blocks: list[Block] = [
         paragraph("introduction"),
         Prose(
@@ -62,17 +172,9 @@ def page_of(file: str, origin: Origin, trials: Sequence[Trial]) -> Document:
             f"{origin.started_at[:10]}; `{origin.command}`*"
         ),
         *map(Prose, _warnings(trials)),
-        Heading("Goals"),
-        paragraph("goals"),
-        Table(
-            columns=(words("goal"), Column("found"), Column("verdict")), rows=[*goals_of(trials)]
-        ),
-        Heading("False alarms and slowdowns found"),
-        paragraph("found"),
-        _found_table(series),
-        Heading("The gate in detail"),
-        paragraph("detail"),
-        _detail_table([one for one in series if one.tool == GATE]),
+        *(Heading("Goals"), paragraph("goals"), goals),
+        *(Heading("False alarms and slowdowns found"), paragraph("found"), _found_table(series)),
+        *(Heading("The gate in detail"), paragraph("detail"), _detail_table(series)),
     ]
     return Document("Self-test", blocks)
 
@@ -91,24 +193,18 @@ def _warnings(trials: Sequence[Trial]) -> Iterator[str]:
 def _found_table(series: Sequence[Series]) -> Table:
     """A row per tool and machine state, a column per slowdown."""
     name, worst = "tool, machine", "worst error of a ratio"
-    found = grouped(series, lambda one: (one.tool, one.is_loaded))
+    titles = {0: "false alarms"} | {p: f"{p} % found" for p in SLOWDOWNS}
     rows: list[Row] = [
         {
-            name: f"{_TOOLS[tool]}, {_PLACES[is_loaded]}",
-            **{_found(one.percent): str(one.slower) for one in own},
+            name: place,
+            **{titles[one.percent]: str(one.slower) for one in own},
             worst: max(one.worst_error for one in own),
         }
-        for (tool, is_loaded), own in sorted(
-            found.items(), key=lambda kv: list(_TOOLS).index(kv[0][0])
-        )
+        for place, own in grouped(series, lambda one: one.place).items()
     ]
-    keys = [_found(percent) for percent in sorted({one.percent for one in series})]
+    keys = [title for percent, title in titles.items() if any(r.percent == percent for r in series)]
     last = Column(worst, digits=lambda error: f"{100 * error:.1f} %")
     return Table(columns=(words(name), *map(Column, keys), last), rows=rows)
-
-
-def _found(percent: int) -> str:
-    return f"{percent} % found" if percent else "false alarms"
 
 
 def _detail_table(series: Sequence[Series]) -> Table:
@@ -122,7 +218,8 @@ def _detail_table(series: Sequence[Series]) -> Table:
             "half-width": one.half_width,
             "seconds": median([trial.wall_s for trial in one.trials]) or 0.0,
         }
-        for one in sorted(series, key=lambda s: (s.is_loaded, s.percent))
+        for one in series
+        if one.tool == GATE
     ]
     columns = (
         words("machine"),

@@ -12,18 +12,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from bench.core.cli.errors import ConfigError
 from bench.measuring.worker.jobs import Interrupted, Jobs
-from bench.studies.selftest.settings import BUNCH, PYTEST
 
+PYTEST: Literal["pytest_benchmark"] = "pytest_benchmark"
+TIMER: Literal["torch_timer"] = "torch_timer"
+BUNCH = 20
+"""Calls per sample, so that each sample has a slowdown of every twentieth call."""
 ITEMS = "ATTNBENCH_RIVAL_ITEMS"
 """The variable that names the items: JSON, a list of objects with ``name``, ``cell``, ``extra``."""
 
-_ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 _TIMEOUT_S = 300.0
 _TAIL = 2000
 
@@ -58,7 +61,7 @@ def medians(
         if code != 0 or not out.exists():
             raise ConfigError(
                 f"{tool} ended with {code}, so it cannot be compared; what is measured is kept. "
-                f"Mend it, or leave it out with rivals.tools. It said:\n{said}"
+                f"Mend it, or leave it out of rivals. It said:\n{said}"
             )
         found: dict[str, Any] = json.loads(out.read_text())
     if tool == PYTEST:
@@ -68,11 +71,12 @@ def medians(
 
 def run(words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
     """The exit code of ``python WORDS``, and the end of its output; 124 if it took too long."""
-    paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    own = {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+    own["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     try:
         done = subprocess.run(
             [sys.executable, *words],
-            env={**os.environ, "PYTHONPATH": paths, **_ALONE, **environment},
+            env={**os.environ, **own, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -93,24 +97,20 @@ def items() -> dict[str, Callable[[], None]]:
 
     torch.set_num_threads(1)
     built: dict[str, Subject] = {}
-    found = {}
+    found: dict[str, Callable[[], None]] = {}
     for asked in json.loads(os.environ[ITEMS]):
         cell = Cell.from_dict(asked["cell"])
         if cell.key not in built:
             built[cell.key] = Subject(cell)
             built[cell.key].rotate()
-        found[asked["name"]] = in_bunches(built[cell.key].call, BUNCH + asked["extra"])
+        found[asked["name"]] = partial(repeat, built[cell.key].call, BUNCH + asked["extra"])
     return found
 
 
-def in_bunches(call: Callable[[], Any], count: int) -> Callable[[], None]:
-    """A function that makes `count` calls."""
-
-    def bunch() -> None:
-        for _ in range(count):
-            call()
-
-    return bunch
+def repeat(call: Callable[[], Any], count: int) -> None:
+    """Make `count` calls."""
+    for _ in range(count):
+        call()
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
@@ -124,18 +124,14 @@ def test_item(benchmark: Any, item: Callable[[], None]) -> None:
     benchmark(item)
 
 
-def main() -> int:
+def main(out: str, budget_s: str) -> None:
     """Time every item with torch's Timer."""
     from torch.utils.benchmark import Timer
 
-    out, budget_s = sys.argv[1:]
-    medians = {}
-    for name, call in items().items():
-        timer = Timer("call()", globals={"call": call})
-        medians[name] = timer.blocked_autorange(min_run_time=float(budget_s)).median
-    Path(out).write_text(json.dumps(medians))
-    return 0
+    timers = {name: Timer("call()", globals={"call": call}) for name, call in items().items()}
+    found = {n: t.blocked_autorange(min_run_time=float(budget_s)).median for n, t in timers.items()}
+    Path(out).write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(*sys.argv[1:])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+import importlib.util
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
@@ -16,48 +14,77 @@ from bench.core.clock import utc_now, utc_stamp
 from bench.core.format import format_duration, quantity
 from bench.core.lines import Lines
 from bench.core.record import METHOD_VERSION
+from bench.core.settings import Folder, Interval, Settings, Some, Span, model_validator
 from bench.measuring.config import SweepConfig, read_sweep_config
-from bench.measuring.machine import environment
-from bench.measuring.measure.stopping import Stopping
 from bench.measuring.plan import plan
 from bench.measuring.worker.jobs import Interrupt, Jobs
-from bench.studies.selftest.findings import goals_of
+from bench.studies.gate.config import OF_A_SWEEP
+from bench.studies.selftest import trials
 from bench.studies.selftest.neighbour import neighbour
-from bench.studies.selftest.page import page_of
-from bench.studies.selftest.settings import Selftest
+from bench.studies.selftest.page import goals_of, page_of
+from bench.studies.selftest.rival_suite import PYTEST, TIMER
 from bench.studies.selftest.trials import Origin, Trial, measure, units
 from bench.studies.session import Session
 
 Line = Origin | Trial
+MEND = "Move it away."
 _LINE_EVERY_S = 30.0
-_OF_A_SWEEP = {
-    **{"task": {}, "seed": 0, "dry_run": False, "force": False, "require_ok": False},
-    **{"budget": None, "measure": asdict(Stopping())},  # the self-test has a budget of its own
-}
+
+
+class Trials(Settings):
+    """Comparisons of each experiment."""
+
+    unchanged: Annotated[int, Interval(ge=2, le=100_000)]
+    slowdown: Annotated[int, Interval(ge=1, le=100_000)]
+    rivals: Annotated[int, Interval(ge=1, le=100_000)]
+
+
+class Selftest(Settings):
+    """Everything but the cells, which are set as in `bench.sweep`; see conf/selftest.yaml."""
+
+    trials: Trials
+    budget: Span
+    report: bool
+    rivals: Some[Literal["pytest_benchmark", "torch_timer"]]
+    out: Folder
+    page: Folder
+
+    @model_validator(mode="after")
+    def _is_installed(self) -> Selftest:
+        is_asked = PYTEST in self.rivals and not self.report
+        if is_asked and importlib.util.find_spec(PYTEST) is None:
+            raise ValueError(
+                "pytest-benchmark is not installed. Install it with `pip install -e '.[dev]'`, or "
+                f"leave it out with rivals=[{TIMER}]."
+            )
+        return self
 
 
 def study(asked: Selftest, session: Session) -> int:
     """Measure and publish; 1 if a goal is missed."""
     if asked.report:
-        return publish(newest_file(asked.out), asked, session)
+        files = sorted(asked.out.glob("*.jsonl"))
+        if not files:
+            raise ConfigError(f"No data is in {asked.out}. `make selftest` measures it in an hour.")
+        return publish(Lines[Line](files[-1], Line, mend=MEND), asked, session)
     sweep = sweep_of(session.composed)
     cells = tuple(p.cell for p in plan(sweep) if p.unsupported is None)
     if not cells:
         raise ConfigError("Nothing to compare: no cell of this plan is supported.")
-    allocator, server = sweep.run.allocator, session.server(sweep)
-    file = data_file(asked.out / f"{utc_stamp()}.jsonl")
+    file = Lines[Line](asked.out / f"{utc_stamp()}.jsonl", Line, mend=MEND)
+    settings = {
+        "attention": [entry.label for entry in sweep.attention],
+        "seq_len": list(sweep.axes.seq_len),
+        "effort": asdict(trials.EFFORT),
+        "side_s": trials.SIDE_S,
+        "rival_threshold": trials.RIVAL_THRESHOLD,
+        "cells_per_process": trials.CELLS_PER_PROCESS,
+    }
     origin = Origin(
-        command=shlex.join(["attnbench", "selftest", *sys.argv[1:]]),
-        environment=environment.current(("cpu",), allocator, server.environment()).to_dict(),
+        command=session.command(),
+        environment=session.here(sweep, ("cpu",)).to_dict(),
         method_version=METHOD_VERSION,
-        settings={
-            "attention": [entry.label for entry in sweep.attention],
-            "seq_len": list(sweep.axes.seq_len),
-            "effort": asdict(asked.gate),
-            "side_s": asked.side_s,
-            "rival_threshold": asked.rivals.threshold,
-            "cells_per_process": asked.rivals.cells_per_process,
-        },
+        settings=settings,
         started_at=utc_now(),
     )
     file.append(origin)
@@ -67,14 +94,16 @@ def study(asked: Selftest, session: Session) -> int:
 
 def sweep_of(composed: Mapping[str, Any]) -> SweepConfig:
     """The sweep whose cells are compared with themselves."""
-    return read_sweep_config({**composed, **_OF_A_SWEEP})
+    own = {"task": {}, "seed": 0, "budget": None}  # the self-test has a budget of its own
+    return read_sweep_config({**composed, **OF_A_SWEEP, **own})
 
 
 def run(
     asked: Selftest, sweep: SweepConfig, cells: Sequence[Cell], file: Lines[Line], session: Session
 ) -> None:
     """Make the trials, and append each to a file as soon as it is made."""
-    todo, server, interrupt = tuple(units(asked)), session.server(sweep), Interrupt()
+    todo = units(**asked.trials.model_dump(), tools=asked.rivals)
+    server, interrupt = session.server(sweep), Interrupt()
     guess = format_duration(min(asked.budget, sum(unit.expected_s for unit in todo)))
     session.say(
         f"{quantity(len(todo), 'comparison')} in about {guess}; they go to {file.path}. "
@@ -93,24 +122,7 @@ def run(
     with each as due:
         for unit in due:
             with neighbour() if unit.is_loaded else nullcontext():
-                file.append(*measure(unit, cells, asked, jobs))
-
-
-def data_file(path: Path) -> Lines[Line]:
-    """A data file: its origin in the first line, then a trial a line."""
-    return Lines[Line](path, Line, mend="Move it away.")
-
-
-def newest_file(out: Path) -> Lines[Line]:
-    """The data file of the last run under a folder.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    files = sorted(out.glob("*.jsonl"))
-    if not files:
-        raise ConfigError(f"There is no data in {out}. `make selftest` measures it in an hour.")
-    return data_file(files[-1])
+                file.append(*measure(unit, cells, jobs))
 
 
 def publish(file: Lines[Line], asked: Selftest, session: Session) -> int:
@@ -121,14 +133,14 @@ def publish(file: Lines[Line], asked: Selftest, session: Session) -> int:
     """
     lines = file.read()
     origin = next((line for line in lines if isinstance(line, Origin)), None)
-    trials = [line for line in lines if isinstance(line, Trial)]
+    made = [line for line in lines if isinstance(line, Trial)]
     if origin is None:
-        raise ConfigError(f"{file.path} does not say how it was made. Move it away.")
-    if not trials:
+        raise ConfigError(f"{file.path} does not say how it was made. {MEND}")
+    if not made:
         session.say("There was no time for a single trial, so there is no page.")
         return 0
-    goals = tuple(goals_of(trials))
+    goals = tuple(goals_of(made))
     for goal in goals:
         session.say(f"{goal['verdict']}: {goal['goal']}: {goal['found']}")
-    session.write(page_of(file.path.name, origin, trials), asked.page)
+    session.write(page_of(file.path.name, origin, made), asked.page)
     return int(any(goal["verdict"] == "missed" for goal in goals))

@@ -10,18 +10,25 @@ from bench.core.cell import Cell
 from bench.measuring.measure import load
 from bench.measuring.worker.jobs import Jobs
 from bench.studies.gate.commits import latency_row
-from bench.studies.gate.paired import compare
+from bench.studies.gate.paired import Effort, compare
 from bench.studies.gate.rows import LATENCY, GateRow
 from bench.studies.gate.trees import HERE
 from bench.studies.gate.verdict import GateVerdict, confidence_tail
 from bench.studies.selftest import rival_suite
-from bench.studies.selftest.settings import BUNCH, Selftest
+from bench.studies.selftest.rival_suite import BUNCH
 
 GATE = "gate"
-_FORK_S = 0.2
-"""Seconds that a fork takes besides its rounds, as a guess."""
-_PROCESS_S = 3.0
-"""Seconds that a rival's process takes before it times anything, as a guess."""
+SLOWDOWNS = (5, 10, 20)
+"""In per cent: one call in 20, 10 or 5 runs twice."""
+EFFORT = Effort(fork_s=0.2, budget_s=4.0)
+"""Effort of the gate: less time per cell than in `bench.regress`, to fit in more trials."""
+RIVAL_THRESHOLD = 0.05
+"""Slowdown that counts for a rival, as a share."""
+SIDE_S = EFFORT.num_forks * EFFORT.fork_s / 2
+"""Seconds that a rival times each side, as many as the gate's first forks do."""
+CELLS_PER_PROCESS = 5
+_FORK_S, _PROCESS_S = 0.2, 3.0
+"""Seconds that a fork, and a rival's process, take besides what they time, as a guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +41,6 @@ class Unit:
         index: of its first trial; it decides the cell.
         num_cells: number of cells that each process of a rival times.
         percent: slowdown of the current side for the gate; 0 for a rival, which times all of them.
-        expected_s: wall time, as a guess.
     """
 
     tool: str
@@ -42,7 +48,13 @@ class Unit:
     index: int = 0
     num_cells: int = 1
     percent: int = 0
-    expected_s: float = 0.0
+
+    @property
+    def expected_s(self) -> float:
+        """Wall time in seconds, as a guess."""
+        if self.tool == GATE:  # some cells need more forks
+            return 1.15 * EFFORT.num_forks * (EFFORT.fork_s + _FORK_S)
+        return 2 * _PROCESS_S + (2 + len(SLOWDOWNS)) * self.num_cells * (SIDE_S + 0.1)
 
     def describe(self) -> str:
         """A few words for a progress line."""
@@ -84,30 +96,35 @@ class Origin:
     started_at: str
 
 
-def units(asked: Selftest) -> Iterator[Unit]:
-    """All units, the series mixed, so that a run stopped half-way has half of every one."""
-    effort, rivals, num_rivals = asked.effort, asked.rivals, asked.trials.rivals
-    gate_s = 1.15 * effort.num_forks * (effort.fork_s + _FORK_S)  # some cells need more forks
+def units(unchanged: int, slowdown: int, rivals: int, tools: Sequence[str]) -> list[Unit]:
+    """All units, the series mixed, so that a run stopped half-way has half of every one.
+
+    Args:
+        unchanged: trials of the gate without a slowdown, half of them next to a load.
+        slowdown: trials of the gate for each slowdown and machine state.
+        rivals: trials of each rival for each slowdown and none, and machine state.
+        tools: the rivals.
+    """
     series: list[list[Unit]] = []
     for is_loaded in (False, True):
-        for percent in (0, *asked.slowdowns):
-            count = asked.trials.slowdown if percent else asked.trials.unchanged // 2
-            usual = Unit(tool=GATE, is_loaded=is_loaded, percent=percent, expected_s=gate_s)
+        for percent in (0, *SLOWDOWNS):
+            usual = Unit(tool=GATE, is_loaded=is_loaded, percent=percent)
+            count = slowdown if percent else (unchanged + 1 - is_loaded) // 2
             series.append([replace(usual, index=index) for index in range(count)])
-        for tool in rivals.tools:
-            series.append([])
-            for index in range(0, num_rivals, rivals.cells_per_process):
-                count = min(rivals.cells_per_process, num_rivals - index)
-                num_timed = (2 + len(asked.slowdowns)) * count
-                pair_s = 2 * _PROCESS_S + num_timed * (asked.side_s + 0.1)
-                unit = Unit(tool=tool, is_loaded=is_loaded, index=index, expected_s=pair_s)
-                series[-1].append(replace(unit, num_cells=count))
+        for tool in tools:
+            usual = Unit(tool=tool, is_loaded=is_loaded)
+            series.append(
+                [
+                    replace(usual, index=index, num_cells=min(CELLS_PER_PROCESS, rivals - index))
+                    for index in range(0, rivals, CELLS_PER_PROCESS)
+                ]
+            )
     # Sorted by the share of its series that comes before a unit; the sort is stable.
     placed = [(i / len(own), unit) for own in series for i, unit in enumerate(own)]
-    yield from (unit for _, unit in sorted(placed, key=lambda one: one[0]))
+    return [unit for _, unit in sorted(placed, key=lambda one: one[0])]
 
 
-def measure(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> tuple[Trial, ...]:
+def measure(unit: Unit, cells: Sequence[Cell], jobs: Jobs) -> tuple[Trial, ...]:
     """Make a unit's comparisons.
 
     Raises:
@@ -116,9 +133,9 @@ def measure(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> t
     """
     before = load.snapshot()
     if unit.tool == GATE:
-        rows = [(unit.percent, _ask_the_gate(unit, cells, asked, jobs))]
+        rows = [(unit.percent, _ask_the_gate(unit, cells[unit.index % len(cells)], jobs))]
     else:
-        rows = list(_ask_a_rival(unit, cells, asked, jobs))
+        rows = list(_ask_a_rival(unit, cells, jobs))
     after = load.snapshot()
     wall_s = after.wall_s - before.wall_s
     return tuple(
@@ -134,24 +151,15 @@ def measure(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> t
     )
 
 
-def _ask_the_gate(unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs) -> GateRow:
+def _ask_the_gate(unit: Unit, cell: Cell, jobs: Jobs) -> GateRow:
     """Compare one cell with itself, as `bench.regress` compares two commits."""
-    cell = cells[unit.index % len(cells)]
-    found = compare(
-        cell,
-        cell,
-        HERE,
-        jobs,
-        asked.gate,
-        tail=confidence_tail(1, asked.family_error),
-        repeat_every=100 // unit.percent if unit.percent else None,
-    )
+    every = 100 // unit.percent if unit.percent else None
+    tail = confidence_tail(1)
+    found = compare(cell, cell, HERE, jobs, EFFORT, tail=tail, repeat_every=every)
     return replace(latency_row(cell, found), samples_s=())
 
 
-def _ask_a_rival(
-    unit: Unit, cells: Sequence[Cell], asked: Selftest, jobs: Jobs
-) -> Iterator[tuple[int, GateRow]]:
+def _ask_a_rival(unit: Unit, cells: Sequence[Cell], jobs: Jobs) -> Iterator[tuple[int, GateRow]]:
     """Time some cells in one process, and again, unchanged and slowed down, in a second one."""
     chosen = [cells[(unit.index + i) % len(cells)] for i in range(unit.num_cells)]
 
@@ -162,14 +170,13 @@ def _ask_a_rival(
             for percent in percents
             for index, cell in enumerate(chosen)
         ]
-        return rival_suite.medians(unit.tool, items, asked.side_s, jobs)
+        return rival_suite.medians(unit.tool, items, SIDE_S, jobs)
 
-    percents = (0, *asked.slowdowns)
-    base, current = medians(0), medians(*percents)
-    for percent in percents:
+    base, current = medians(0), medians(0, *SLOWDOWNS)
+    for percent in (0, *SLOWDOWNS):
         for index, cell in enumerate(chosen):
             base_s, current_s = base[f"{index}-0"], current[f"{index}-{percent}"]
-            is_slower = current_s / base_s - 1 > asked.rivals.threshold
+            is_slower = current_s > (1 + RIVAL_THRESHOLD) * base_s
             verdict = GateVerdict.SLOWER if is_slower else GateVerdict.SAME
             numbers = {"ratio": round(current_s / base_s, 5), "base": base_s, "current": current_s}
             yield percent, GateRow.of(cell, LATENCY, verdict, **numbers)

@@ -1,42 +1,45 @@
-"""Outputs and gradients against golden files, one case after the other."""
+"""Outputs and gradients against golden files: one case after the other, and the table of them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+from rich.table import Table
+from rich.text import Text
 
 from attentions import attention_names
 from bench.core.cli.command import read_yaml
 from bench.measuring.machine.environment import mechanism_source
-from bench.studies.golden.build import published_form
+from bench.studies.golden.build import is_published, published_form
 from bench.studies.golden.files import DamagedGolden, GoldenFolder
 from bench.studies.golden.map import Form, form_of, mechanisms_of
 from bench.studies.golden.proof import Proof, ProofStatus, prove
 from bench.studies.session import Session
-from bench.studies.verify.files import write_rows
-from bench.studies.verify.outputs_table import reasons, summary, table
+from bench.studies.verify.files import tell, write_rows
 from bench.studies.verify.settings import Verify
 
 NOT_COVERED = "not_covered.yaml"
 """File beside the cases that lists those which may stay uncovered."""
 
 
+_STYLES = {
+    ProofStatus.PASSED: "green",
+    ProofStatus.FAILED: "bold red",
+    ProofStatus.NOT_COVERED: "dim",
+}
+
+
 def run(asked: Verify, session: Session) -> int:
     """Prove, show, write; returns the exit code."""
-    torch.set_num_threads(1)  # the cases are so small that threads would only wait for each other
     proofs = list(verify(asked))
-    session.console.print(table(proofs))
-    for line in reasons(proofs):
-        session.say(line)
-    unproven = set(asked.attention) - {proof.mechanism for proof in proofs}
-    if unproven:
-        session.say(f"No golden file is about: {', '.join(sorted(unproven))}")
+    said = reasons(proofs)
+    if unproven := set(asked.attention) - {proof.mechanism for proof in proofs}:
+        said.append(f"No golden file is about: {', '.join(sorted(unproven))}")
     write_rows(asked.out, [_with_source(proof, asked.plugins) for proof in proofs])
-    line = f"{summary(proofs)}; rows in {asked.out}"
-    session.say(line)
+    tell(session, table(proofs), said, f"{summary(proofs)}; rows in {asked.out}")
     gaps = unlisted(proofs, listed_gaps(asked.goldens)) if asked.strict else []
     for gap in gaps:
         session.say(f"NOT COVERED {gap}, and {NOT_COVERED} does not list it with this reason")
@@ -119,3 +122,57 @@ def _with_published(forms: Sequence[Form]) -> list[Form]:
 def exit_code(proofs: Sequence[Proof]) -> int:
     """1 if any case failed, else 0."""
     return int(any(proof.status is ProofStatus.FAILED for proof in proofs))
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def summary(proofs: Sequence[Proof]) -> str:
+    """Such as ``79 passed, 0 failed, 47 not covered``; the authors' operators are counted apart."""
+    ours = [proof for proof in proofs if not is_published(proof.mechanism)]
+    theirs = [proof for proof in proofs if is_published(proof.mechanism)]
+    counts = [_counts(ours)] if ours or not theirs else []
+    return "; ".join([*counts, *([f"published: {_counts(theirs)}"] if theirs else [])])
+
+
+def _counts(proofs: Sequence[Proof]) -> str:
+    count = {status: sum(p.status is status for p in proofs) for status in ProofStatus}
+    return ", ".join(f"{count[status]} {status.replace('_', ' ')}" for status in ProofStatus)
+
+
+def table(proofs: Sequence[Proof]) -> Table:
+    """One row per case."""
+    rows = Table("golden", "mechanism", "status", "error / bound", "dtype")
+    for proof in proofs:
+        status = Text(proof.status.replace("_", " "), style=_STYLES[proof.status])
+        rows.add_row(proof.golden, proof.mechanism or "-", status, _numbers(proof), proof.dtype)
+    return rows
+
+
+def _numbers(proof: Proof) -> str:
+    if proof.bound is None:
+        return "-"
+    error = "not finite" if proof.error is None else f"{proof.error:.2g}"
+    return f"{error} / {proof.bound:.2g}"
+
+
+def _named(proof: Proof) -> str:
+    return f"{proof.golden}, {proof.mechanism}" if is_published(proof.mechanism) else proof.golden
+
+
+def reasons(proofs: Sequence[Proof]) -> list[str]:
+    """A line per failure, per pass that needs a word, and per reason for cases not covered."""
+    failed = [f"FAILED {_named(p)}: {p.reason}" for p in proofs if p.status is ProofStatus.FAILED]
+    remarks = [
+        f"passed {_named(p)}: {p.reason}"
+        for p in proofs
+        if p.status is ProofStatus.PASSED and p.reason is not None
+    ]
+    alike = Counter(
+        (proof.golden.partition("/")[0], proof.reason)
+        for proof in proofs
+        if proof.status is ProofStatus.NOT_COVERED
+    )
+    return [*failed, *remarks] + [
+        f"not covered: {count} of {folder}: {reason}" for (folder, reason), count in alike.items()
+    ]

@@ -15,6 +15,8 @@ from bench.measuring.device import Device
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import CEILING as JOB
 from bench.measuring.worker.results import CeilingResult
+from bench.publishing.document import Document
+from bench.publishing.printed import print_document
 from bench.studies import ceilings as command
 from bench.studies.ceilings import Calibrate
 from bench.studies.session import Session
@@ -140,12 +142,12 @@ def test_a_busy_machine_is_told(jobs, tmp_path, monkeypatch, capsys):
 def test_the_table_has_a_column_for_each_size_of_copy(capsys):
     ceiling = CEILING | {"device": "cpu", "device_name": "A", "dtype": "float32", "num_threads": 2}
     console = Console(width=120)
-    for table in command.tables_of([ceiling, ceiling | {"device": "cuda:0", "num_threads": None}]):
-        console.print(table)
+    tables = command.tables_of([ceiling, ceiling | {"device": "cuda:0", "num_threads": None}])
+    print_document(Document("", [*tables]), console)
     text = " ".join(capsys.readouterr().out.split())
     assert "cpu: A" in text and "cuda:0: A" in text
     assert "512 x 512 x 512 by oneDNN 100 200 40.0" in text
-    assert "(GFLOP/s)" in text and "512 KiB" in text
+    assert "(GFLOP/s)" in text and "rate of 512 of 128" in text and "KiB MiB" in text
 
 
 @pytest.mark.parametrize(

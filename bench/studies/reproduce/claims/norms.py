@@ -9,7 +9,7 @@ from statistics import mean
 from bench.core.format import join_names
 from bench.measuring.weights import NoWeights
 from bench.publishing.charts.plain import Curves
-from bench.studies.diagnostics.norms import norm_correlation, sweep_of_norms
+from bench.studies.diagnostics.look import norm_correlation, sweep_of_norms
 from bench.studies.diagnostics.samples import Size, normal, with_spread_norms
 from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.claims.samples import by_name, core_of, falls, gaps, row_over

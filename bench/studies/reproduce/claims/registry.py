@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.core.cell import Cell
+from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError, check_known
 from bench.core.clock import now_s
 from bench.core.comparison import LEVEL
 from bench.core.format import format_duration
+from bench.core.places import CONF
 from bench.core.record import Quality, Record
 from bench.core.registry import Registry
-from bench.measuring.config import SweepConfig
+from bench.measuring.config import SweepConfig, training_config
 from bench.measuring.plan import PlannedCell
 from bench.measuring.worker.jobs import Interrupt
 from bench.studies.rates.rows import trainable
 from bench.studies.rates.tuned import Arm, tuned
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.runs import entry_of
-from bench.studies.reproduce.training import config_for
 from bench.studies.session import Session, Stopped
 
 T = TypeVar("T")
@@ -31,6 +32,8 @@ _CLAIMS: Registry[Function] = Registry("claim's function", "bench.studies.reprod
 claim_names, claim_function = _CLAIMS.names, _CLAIMS.find
 ARMS = ("bench.studies.reproduce.arms",)
 """Plug-in with the mechanisms that only a comparison needs."""
+_LONGEST_S = 7 * 86_400
+"""Time limit of a run, in seconds: so long that only a budget cuts a run off."""
 
 
 @dataclass(eq=False)
@@ -117,6 +120,27 @@ class Lab:
             if isinstance(record.result, Quality) and record.sweep != self.session.sweep_id
         }
         return trained.by_key
+
+
+def config_for(
+    out: Path,
+    rows: Mapping[str, dict[str, Any]],
+    tasks: Mapping[str, dict[str, Any]],
+    seeds: Sequence[int],
+    plugins: Sequence[str] = (),
+) -> SweepConfig:
+    """A sweep of training runs alone, on the CPU, at exactly the given settings.
+
+    Args:
+        out: where records go.
+        rows: by label, a mechanism and its hyperparameters.
+        tasks: by label, a task and its settings.
+        seeds: of each run.
+        plugins: modules that register mechanisms.
+    """
+    run = read_yaml(CONF / "sweep.yaml")["run"] | {"task_timeout_s": _LONGEST_S}
+    more = {"seed": list(seeds), "plugins": list(plugins), "device": "cpu", "run": run}
+    return training_config(rows, tasks, out, **more)
 
 
 def row(entry: str, **settings: Any) -> dict[str, Any]:

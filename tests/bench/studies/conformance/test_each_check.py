@@ -13,7 +13,7 @@ import attentions
 from attentions import Gate
 from bench.studies.conformance.check import Untestable
 from bench.studies.conformance.forms import LONG, forms_of
-from bench.studies.conformance.suite import CHECKS
+from bench.studies.conformance.run import CHECKS
 from tests.bench.studies.conformance.lies import Call, sends, spoilt, spoilt_steps
 from tests.bench.studies.conformance.lies_to_checks import LIES
 

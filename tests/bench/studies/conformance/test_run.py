@@ -8,8 +8,7 @@ from typing import Any
 import attentions
 from bench.core.proofs import BadgeStatus
 from bench.studies.conformance.check import Untestable
-from bench.studies.conformance.run import badge_for, badges_of
-from bench.studies.conformance.suite import CHECKS, CLAIMS
+from bench.studies.conformance.run import CHECKS, CLAIMS, badge_for, badges_of
 from bench.studies.conformance.table import reasons
 from tests.bench.studies.conformance.lies import Call, spoilt
 

@@ -8,12 +8,13 @@ from bench.measuring.weights import NoWeights
 from bench.studies.diagnostics.look import (
     Call,
     gradients,
+    norm_correlation,
     of_lengths,
     of_own_norms,
     of_random,
     of_weights,
+    sweep_of_norms,
 )
-from bench.studies.diagnostics.norms import norm_correlation, sweep_of_norms
 from bench.studies.diagnostics.samples import Size, build_core, normal, with_spread_norms
 
 SIZE = Size(num_heads=2, head_dim=4, num_tokens=6)

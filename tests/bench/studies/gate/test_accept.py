@@ -4,10 +4,8 @@ import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.studies.gate.accept import (
-    accepted_file,
+    accepted_in,
     check_entries,
-    keep_accepted,
-    read_accepted,
     read_accepts,
     settle,
 )
@@ -58,13 +56,13 @@ def test_what_matches_no_growth_is_said():
 
 
 def test_an_accepted_growth_is_kept_and_need_not_be_told_again(tmp_path):
-    file = accepted_file(tmp_path)
-    assert read_accepted(file) == ()
+    file = accepted_in(tmp_path)
+    assert file.read(missing_ok=True) == []
     first = settled([GROWN], OPERATORS)
     assert len(first.new) == 1
-    keep_accepted((), first.new, file)
-    kept = read_accepted(file)
-    assert kept == first.new
+    file.write(first.new)
+    kept = file.read()
+    assert kept == [*first.new]
     assert (kept[0].base, kept[0].current, kept[0].commit) == (7, 8, "c" * 40)
 
     again = settled([GROWN], kept=kept)
@@ -158,8 +156,8 @@ def test_an_entry_that_is_not_compared_is_refused():
 
 @pytest.mark.parametrize("line", ["{}", "nonsense", "[1]", '{"key": "a", "colour": "red"}'])
 def test_a_kept_file_that_was_damaged_is_refused_with_its_line(tmp_path, line):
-    file = accepted_file(tmp_path)
-    keep_accepted((), settled([GROWN], OPERATORS).new, file)
-    file.write_text(file.read_text() + line + "\n")
+    file = accepted_in(tmp_path)
+    file.write(settled([GROWN], OPERATORS).new)
+    file.path.write_text(file.path.read_text() + line + "\n")
     with pytest.raises(ConfigError, match=r"accepted.jsonl:2 is no Accepted"):
-        read_accepted(file)
+        file.read()

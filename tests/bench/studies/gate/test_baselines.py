@@ -14,7 +14,7 @@ from bench.studies.gate.baselines import (
     read_baselines,
     stored,
 )
-from bench.studies.gate.sources import side_of_baseline
+from bench.studies.gate.sources import read_side
 from bench.studies.gate.stored import compare_stored
 from bench.studies.gate.verdict import GateVerdict
 from tests.records import (
@@ -59,8 +59,8 @@ def test_a_failed_cell_is_kept_with_its_reason(tmp_path):
 def test_baselines_are_compared_with_records_and_with_each_other(baseline, tmp_path):
     rows = compare_stored([baseline], baselines_of(RECORDS), 0.2, 0.01)
     assert {row.verdict for row in rows} == {GateVerdict.SAME, GateVerdict.INCOMPARABLE}
-    one = side_of_baseline(baseline, tmp_path / "x.jsonl")
-    assert "x.jsonl, commit 000000000000 of 2031-05-06" in one.words
+    one = read_side("baseline", append_baseline(baseline, tmp_path))
+    assert ".jsonl, commit 000000000000 of 2031-05-06" in one.words
 
 
 def test_each_line_is_added_to_the_file_of_its_machine(baseline, tmp_path):

@@ -14,8 +14,7 @@ from bench.core.cli.errors import ConfigError
 from bench.studies.conformance.forms import Form
 from bench.studies.numerics import measure
 from bench.studies.numerics.measure import LARGE, PLAIN, Findings, findings_of
-from bench.studies.numerics.page import page_of
-from bench.studies.numerics.store import lines_of, read_findings
+from bench.studies.numerics.page import lines_of, page_of, read_findings
 
 
 @pytest.fixture(autouse=True)

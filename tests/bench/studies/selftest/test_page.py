@@ -2,9 +2,8 @@ import pytest
 
 from bench.publishing.document import markdown
 from bench.studies.gate.verdict import GateVerdict
-from bench.studies.selftest.findings import Share, goals_of, series_of
-from bench.studies.selftest.page import page_of
-from bench.studies.selftest.settings import PYTEST
+from bench.studies.selftest.page import Share, goals_of, page_of, series_of
+from bench.studies.selftest.rival_suite import PYTEST
 from tests.bench.studies.selftest.made_up import origin, trial
 
 TRIALS = [

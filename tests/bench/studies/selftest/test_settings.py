@@ -1,7 +1,7 @@
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.studies.selftest.settings import Trials
+from bench.studies.selftest.study import Trials
 from tests.bench.studies.selftest.made_up import config, sweep
 
 
@@ -12,20 +12,14 @@ def test_a_short_run_is_asked_for_by_trials_or_by_time():
     assert config(trials={"rivals": 10}).trials.rivals == 10
 
 
-def test_rivals_have_as_much_time_per_side_as_the_gate_with_its_first_forks():
-    assert config(effort={"num_forks": 4, "fork_s": 0.5}).side_s == 1.0
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trials": {"unchanged": 371}}, "trials.unchanged is 371; it must be even"),
+        ({"trials": {"unchanged": 1}}, "trials.unchanged is 1; "),
         ({"trials": {"all": 5}}, "trials.all is not a key"),
         ({"trials": 10}, "trials"),
         ({"budget": "long"}, "budget is 'long'; it takes a duration such as 90s"),
-        ({"slowdowns": [7]}, "slowdowns is 7; it takes 5, 10"),
-        ({"slowdowns": []}, "slowdowns=\\[\\] is empty"),
-        ({"rivals": {"tools": ["timeit"]}}, "rivals.tools=timeit is not known"),
+        ({"rivals": ["timeit"]}, "rivals=timeit is not known"),
     ],
 )
 def test_a_bad_value_is_refused_by_the_name_of_its_key(changes, words):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench.core.cli.errors import ConfigError
+from bench.core.lines import Lines
 from bench.measuring.worker.jobs import Interrupted
 from bench.publishing.document import markdown
 from bench.studies.gate.verdict import GateVerdict
@@ -37,6 +38,10 @@ class FakeServer:
         pass
 
 
+def data_file(path):
+    return Lines[study.Line](path, study.Line, mend=study.MEND)
+
+
 SWEEP = SimpleNamespace(run=SimpleNamespace(timeout_s=1.0))
 
 
@@ -50,7 +55,7 @@ def session(monkeypatch):
 def run(monkeypatch, tmp_path, session):
     """Make two trials of each kind; returns whether it was stopped, and the trials on the disk."""
     monkeypatch.setattr(study, "neighbour", FakeNeighbour)
-    file = study.data_file(tmp_path / "run.jsonl")
+    file = data_file(tmp_path / "run.jsonl")
     file.append(origin())
 
     def call(stop_at=None, **changes):
@@ -86,22 +91,23 @@ def test_nothing_is_begun_that_would_not_end_in_time(run):
 
 
 def test_the_newest_data_makes_the_page_and_the_exit_code(tmp_path, session):
-    out, asked = tmp_path / "out", config(page=str(tmp_path / "page.md"))
+    out, page = tmp_path / "out", tmp_path / "page.md"
+    asked = config(out=str(out), page=str(page), report=True)
     with pytest.raises(ConfigError, match="make selftest"):
-        study.newest_file(out)
-    for name, verdict in (("1", GateVerdict.SLOWER), ("2", GateVerdict.SAME)):
-        study.data_file(out / f"{name}.jsonl").append(origin(), *[trial(verdict)] * 10)
-    assert study.publish(study.newest_file(out), asked, session) == 0
-    assert "results/selftest/2.jsonl" in (tmp_path / "page.md").read_text()
-    assert study.publish(study.data_file(out / "1.jsonl"), asked, session) == 1
+        study.study(asked, session)
+    data_file(out / "1.jsonl").append(origin(), *[trial(GateVerdict.SLOWER)] * 10)
+    assert study.study(asked, session) == 1
+    data_file(out / "2.jsonl").append(origin(), *[trial(GateVerdict.SAME)] * 10)
+    assert study.study(asked, session) == 0
+    assert "results/selftest/2.jsonl" in page.read_text()
     (out / "3.jsonl").write_text("{}\n")
     with pytest.raises(ConfigError, match=r"3\.jsonl:1 is no Origin or Trial: .*Move it away\."):
-        study.publish(study.newest_file(out), asked, session)
+        study.study(asked, session)
 
 
 def test_the_stored_trials_make_the_stored_page():
     (stored,) = (ROOT / "results" / "selftest").glob("*.jsonl")
-    first, *trials = study.data_file(stored).read()
+    first, *trials = data_file(stored).read()
     page = markdown(page_of(stored.name, first, trials))
     assert page == (ROOT / "docs" / "selftest.md").read_text()
 
@@ -110,8 +116,6 @@ SHORT = [
     "attention=[softmax,linear]",
     "seq_len=[64]",
     "trials={unchanged: 2, slowdown: 1, rivals: 1}",
-    "rivals.cells_per_process=1",
-    "effort={num_forks: 2, fork_s: 0.02, budget_s: 0.1}",
 ]
 
 

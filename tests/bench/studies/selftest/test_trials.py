@@ -11,11 +11,10 @@ from bench.measuring.worker.launch import WorkerServer
 from bench.studies.gate.paired import PairedComparison
 from bench.studies.gate.verdict import GateVerdict, Interval
 from bench.studies.selftest import rival_suite, trials
-from bench.studies.selftest.settings import BUNCH, PYTEST, TIMER
+from bench.studies.selftest.rival_suite import BUNCH, PYTEST, TIMER
 from bench.studies.selftest.trials import GATE, Unit, measure, units
-from tests.bench.studies.selftest.made_up import config, sweep
+from tests.bench.studies.selftest.made_up import sweep
 
-CONFIG = config(trials={"rivals": 7}, rivals={"threshold": 0.06})
 CELLS = [p.cell for p in plan(sweep(seq_len=[64, 128]))]
 
 
@@ -28,12 +27,12 @@ def test_a_run_that_is_stopped_half_way_has_half_of_every_series():
     def series(some):
         return Counter((u.tool, u.is_loaded, u.percent) for u in some)
 
-    todo = list(units(config(trials={"unchanged": 60, "slowdown": 20, "rivals": 20})))
+    todo = units(60, 20, 20, [PYTEST, TIMER])
     whole, half = series(todo), series(todo[: len(todo) // 2])
     assert whole[GATE, True, 10] == 20
     assert whole[GATE, False, 0] == whole[GATE, True, 0] == 30
     assert whole[PYTEST, True, 0] == 4  # five trials each
-    rivals = [unit.num_cells for unit in units(CONFIG) if unit.tool == PYTEST]
+    rivals = [unit.num_cells for unit in units(2, 1, 7, [PYTEST]) if unit.tool == PYTEST]
     assert rivals == [5, 5, 2, 2]  # idle and loaded, of 7 trials each
     assert all(abs(half[name] - count / 2) <= 1 for name, count in whole.items())
 
@@ -48,7 +47,7 @@ def test_the_gate_compares_the_tree_with_itself_slowed_down_as_asked(monkeypatch
 
     monkeypatch.setattr(trials, "compare", compare)
     unit = Unit(tool=GATE, is_loaded=True, index=5, percent=5)
-    (found,) = measure(unit, CELLS, CONFIG, jobs)
+    (found,) = measure(unit, CELLS, jobs)
     assert asked["base"] is asked["current"] is CELLS[5 % len(CELLS)]
     assert asked["every"] == 20 and asked["tail"] == 0.01
     assert (found.percent, found.is_loaded, found.row.verdict) == (5, True, GateVerdict.SLOWER)
@@ -77,7 +76,7 @@ class FakeProcesses:
 def test_a_rival_gets_a_process_per_side_and_slowdowns_of_exact_size(monkeypatch, jobs, tool):
     processes = FakeProcesses()
     monkeypatch.setattr(rival_suite, "run", processes.run)
-    found = measure(Unit(tool=tool, is_loaded=False, index=5, num_cells=2), CELLS, CONFIG, jobs)
+    found = measure(Unit(tool=tool, is_loaded=False, index=5, num_cells=2), CELLS, jobs)
     assert len(processes.asked) == 2
     assert [word for word in processes.asked[0][0] if "0.6" in word]  # seconds per side
     assert Counter(t.percent for t in found) == {0: 2, 5: 2, 10: 2, 20: 2}
@@ -94,10 +93,10 @@ def test_a_rival_that_fails_ends_it_with_a_sentence_and_ctrl_c_is_no_failure(mon
     monkeypatch.setattr(rival_suite, "run", FakeProcesses(code=1).run)
     unit = Unit(tool=TIMER, is_loaded=False, index=0)
     with pytest.raises(ConfigError, match=r"torch_timer ended with 1, .*\nwhat it said"):
-        measure(unit, CELLS, CONFIG, jobs)
+        measure(unit, CELLS, jobs)
     jobs.interrupt.is_asked = True
     with pytest.raises(Interrupted):
-        measure(unit, CELLS, CONFIG, jobs)
+        measure(unit, CELLS, jobs)
 
 
 def test_both_rivals_time_real_cells(monkeypatch, jobs):
@@ -111,5 +110,5 @@ def test_both_rivals_time_real_cells(monkeypatch, jobs):
 
 def test_a_bunch_makes_as_many_calls_as_it_says():
     calls = []
-    rival_suite.in_bunches(lambda: calls.append(1), 21)()
+    rival_suite.repeat(lambda: calls.append(1), 21)
     assert len(calls) == 21

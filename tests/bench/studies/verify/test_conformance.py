@@ -8,8 +8,7 @@ from rich.console import Console
 from attentions import attention_names, registry
 from bench.core.proofs import Badge, BadgeStatus, read_badges
 from bench.studies.conformance.table import reasons
-from bench.studies.verify.command import main
-from bench.studies.verify.conformance import run_conformance
+from bench.studies.verify.command import main, run_conformance
 from bench.studies.verify.settings import Verify
 from tests.bench.studies.verify.goldens import PUBLIC, session
 
@@ -78,7 +77,7 @@ def test_only_a_claim_that_fails_ends_with_1(
         of_linear = status if name == "linear" else BadgeStatus.PASSED
         return (Badge(claim="causal", status=of_linear, reason="a reason"),)
 
-    monkeypatch.setattr("bench.studies.verify.conformance.badges_of", badges_of)
+    monkeypatch.setattr("bench.studies.verify.command.badges_of", badges_of)
     asked = Verify(golden=PUBLIC, attention=("linear", "softmax"), out=tmp_path / "verify.json")
     assert run_conformance(asked, session(Console(quiet=True))) == code
 
@@ -91,7 +90,7 @@ def test_badges_of_finished_mechanisms_outlive_ctrl_c(
             raise KeyboardInterrupt
         return (Badge(claim="causal", status=BadgeStatus.PASSED),)
 
-    monkeypatch.setattr("bench.studies.verify.conformance.badges_of", badges_of)
+    monkeypatch.setattr("bench.studies.verify.command.badges_of", badges_of)
     asked = Verify(golden=PUBLIC, attention=("linear", "softmax"), out=tmp_path / "verify.json")
     console = Console(record=True, width=120)
     stopped = session(console)

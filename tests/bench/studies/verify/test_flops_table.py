@@ -1,5 +1,5 @@
 from bench.measuring.costs.proof import FlopProof, FlopVerdict
-from bench.studies.verify.flops import reasons, summary, table
+from bench.studies.verify.flop_table import reasons, summary, table
 
 GOOD = FlopProof(
     mechanism="nala",

@@ -7,9 +7,8 @@ import pytest
 from attentions import attention_class
 from bench.studies.conformance.forms import Form
 from bench.studies.numerics.measure import Findings
-from bench.studies.numerics.page import page_of
-from bench.studies.numerics.store import read_findings
-from bench.studies.verify.numerics import run_numerics
+from bench.studies.numerics.page import page_of, read_findings
+from bench.studies.verify.command import run_numerics
 from bench.studies.verify.settings import Verify
 from tests.bench.studies.verify.goldens import PUBLIC, ROOT, session
 
@@ -55,7 +54,7 @@ def test_one_output_that_is_not_finite_ends_with_exit_code_1(
         rest = {"is_published": False, "tested_at": "2026-11-29", "torch": "2"}
         return Findings(mechanism=form.name, causal=form.causal, broken=lost, **rest)  # type: ignore
 
-    monkeypatch.setattr("bench.studies.verify.numerics.findings_of", found)
+    monkeypatch.setattr("bench.studies.verify.command.findings_of", found)
     asked = Verify(golden=PUBLIC, attention=("uniform", "none"), out=tmp_path / "verify.json")
     assert run_numerics(asked, session()) == 1
     broken.clear()

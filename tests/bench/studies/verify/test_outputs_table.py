@@ -3,7 +3,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from bench.studies.golden.proof import Proof, ProofStatus
-from bench.studies.verify.outputs_table import reasons, summary, table
+from bench.studies.verify.outputs import reasons, summary, table
 
 
 def shown(proofs: list[Proof]) -> list[list[str]]:

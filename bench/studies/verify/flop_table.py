@@ -1,38 +1,11 @@
-"""``flops=true``: FLOP formulas against counters, and against products of the slow forms."""
+"""Table of proofs of FLOP formulas: each formula beside the count it was compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
-from attentions import attention_class
-from bench.measuring.costs.proof import FlopProof, FlopVerdict, prove_flops
-from bench.publishing.document import Document, Table, Text, text_table
-from bench.studies.session import Session
-from bench.studies.verify.files import write_rows
-from bench.studies.verify.settings import Verify
-
-
-def run_flops(asked: Verify, session: Session) -> int:
-    """Prove the FLOP formulas, show, write beside the rows of outputs; returns the exit code."""
-    out = asked.out.with_stem(f"{asked.out.stem}-flops")
-    torch.set_num_threads(1)
-    proofs: list[FlopProof] = []
-
-    def prove(name: str) -> str:
-        found = list(prove_flops(attention_class(name)))
-        proofs.extend(found)
-        return summary(found)
-
-    session.one_by_one(asked.mechanisms, "mechanism", prove)
-    if session.is_stopped:
-        return 0
-    caption = "FLOPs of one call of this shape, two per multiply-add."
-    session.show(Document("", [table(proofs), Text([caption, *reasons(proofs)])]))
-    write_rows(out, proofs)
-    session.say(f"{summary(proofs)}; rows in {out}")
-    return int(any(proof.status is FlopVerdict.FAILED for proof in proofs))
+from bench.measuring.costs.proof import FlopProof, FlopVerdict
+from bench.publishing.document import Table, text_table
 
 
 def table(proofs: Sequence[FlopProof]) -> Table:
