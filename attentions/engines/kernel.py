@@ -183,9 +183,7 @@ class KernelCore(Attention):
             return
         dtype, heads = wide_dtype(q.dtype), q.shape[1]
         # Not made of those of the call, which a transform may follow.
-        q, v = (
-            torch.zeros(1, heads, 1, x.shape[-1], dtype=dtype, device=x.device) for x in (q, v)
-        )
+        q, v = (torch.zeros(1, heads, 1, x.shape[-1], dtype=dtype, device=x.device) for x in (q, v))
         inputs = *(x.detach() for x in weights), *self.places(0, 1, dtype, q.device)
         keys = as_parts(self.phi_k(q, *inputs))
         found = [*as_parts(self.phi_q(q, *inputs)), *keys]

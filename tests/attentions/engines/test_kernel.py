@@ -111,6 +111,8 @@ def test_tokens_may_lie_before_heads_in_memory_and_the_output_then_does_so_too(f
     core = build(form, 100)
     assert_same(core, inputs, plainly)
     assert core(*inputs).transpose(1, 2).is_contiguous()
+    channels_first = [x.mT.contiguous().mT for x in inputs]
+    torch.testing.assert_close(core(*channels_first), core(*inputs))
 
 
 @every_way

@@ -236,6 +236,26 @@ def test_a_transform_of_something_else_leaves_tiles_as_they_are(name):
     torch.testing.assert_close(mapped, factors[:, None, None, None, None] * core(*tensors))
 
 
+@pytest.mark.parametrize("name", ["softmax_chunked", "sigmoid", "topk", "dsa"])
+def test_a_transform_may_follow_masks_alone(name):
+    settings = {"topk": {"k": 3}, "dsa": {"top_k": 3}}.get(name, {})
+    core = built(name, name == "dsa", seq_len=11, **settings)
+    core.tile = 4
+    tensors = torch.randn(3, 2, 2, 11, 4, dtype=torch.double).unbind()
+    # As many as there are rows and heads: the axis must not be taken for one of theirs.
+    masks = {"key_mask": torch.rand(2, 2, 11) < 0.6, "mask": torch.rand(2, 11, 11) < 0.6}
+    if name == "dsa":
+        del masks["mask"]
+    for kind, some in masks.items():
+        for several in (some, some[:1]):
+
+            def mixed(mask, kind=kind):
+                return core(*tensors, **{kind: mask})
+
+            expected = torch.stack([mixed(mask) for mask in several])
+            torch.testing.assert_close(torch.func.vmap(mixed)(several), expected)
+
+
 SETTINGS = {"nsa": {"block_size": 4, "num_blocks": 3, "window": 3}, "topk": {"k": 3}}
 
 
