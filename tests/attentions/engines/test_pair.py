@@ -146,6 +146,27 @@ def test_what_has_no_form_is_refused():
         core(q, k[:, :, :9], v[:, :, :9], key_mask=key_mask)
 
 
+def test_decays_and_masks_of_the_calls_keys_do_not_go_over_to_others():
+    class Half(Logistic):
+        decay = pairs = None
+
+        def log_decay(self):
+            return self.decay
+
+        def mix(self, attend, q, k, v, *gates):
+            return attend.over(25, self.pairs)(q, k[:, :, 25:], v[:, :, 25:])
+
+    core, (q, k, v), key_mask = enter(Half)(geometry(True)), inputs(), torch.rand(2, 50) < 0.5
+    with pytest.raises(TypeError, match=r"mine: attend\.over has no form with masks, unless"):
+        core(q, k, v, key_mask=key_mask)
+    core.pairs = key_mask[:, None, None, 25:].expand(-1, -1, 50, -1)
+    kept = torch.cat((torch.zeros_like(core.pairs), core.pairs), -1)
+    torch.testing.assert_close(core(q, k, v, key_mask=key_mask), explicit(q, k, v, kept))
+    core.decay = -torch.ones(4, 1)
+    with pytest.raises(TypeError, match=r"mine: attend\.over has no form with a decay"):
+        core(q, k, v)
+
+
 def test_neither_weights_nor_softmax_is_said():
     with pytest.raises(NotImplementedError, match="mine gives no weights"):
         enter(type("Bare", (PairCore,), {}))(geometry(False))(*inputs())
