@@ -131,7 +131,27 @@ def is_eager_cpu(*tensors: Tensor) -> bool:
 def is_transformed(x: Tensor) -> bool:
     """Whether a transform such as `torch.func.vmap` or `jvp` follows what is done with a tensor."""
     is_wrapped = torch.func.debug_unwrap(x) is not x
-    return is_wrapped or torch.autograd.forward_ad.unpack_dual(x).tangent is not None
+    return is_wrapped or _has_tangent(x)
+
+
+def is_followed(x: Tensor) -> bool:
+    """Whether autograd or a transform follows a tensor: what depends on it may not be dropped.
+
+    Other than for `is_transformed`, a tensor that was merely made while a transform runs does not
+    count, although torch wraps it.
+    """
+    while not (x.requires_grad or _has_tangent(x)):
+        inner = torch.func.debug_unwrap(x, recurse=False)
+        if inner is x:
+            return False
+        if inner.dim() != x.dim():  # `torch.func.vmap` maps over an axis of it
+            return True
+        x = inner
+    return True
+
+
+def _has_tangent(x: Tensor) -> bool:
+    return torch.autograd.forward_ad.unpack_dual(x).tangent is not None
 
 
 def _refuse_others(mechanism: str, given: Sequence[tuple[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from ..inputs import is_transformed
+from ..inputs import is_followed, is_transformed
 from ..maths.shared_heads import for_every_query_head
 from ..maths.tiles import Tiling, scaled
 from .tiled_pairs import SoftmaxWeights, plain_gradients, plain_pairs
@@ -36,7 +36,10 @@ def best_keys(
     """
     with torch.no_grad():
         chosen, seen = _choose(q, k, most, tiling, allowed)
-    if not torch.compiler.is_compiling() and any(map(is_transformed, (q, k, v))):
+    # The choice follows masks as well, which may be mapped over.
+    if not torch.compiler.is_compiling() and (
+        any(map(is_transformed, (q, k, v))) or is_followed(chosen)
+    ):
         return _under_mask(q, k, v, chosen, seen, tiling)
     out: Tensor = _AttendToChosen.apply(q, k, v, chosen, seen, tiling)  # type: ignore[no-untyped-call]
     return out

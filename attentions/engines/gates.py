@@ -122,5 +122,6 @@ def _hidden(gate: Tensor, shape: str, key_mask: Tensor | None) -> Tensor:
     """Zero where a key is hidden, so that nothing is forgotten or written there."""
     if key_mask is None:
         return gate
-    axes = [len(key_mask) if axis == "b" else -1 if axis == "n" else 1 for axis in shape]
-    return gate.new_zeros(()).where(~key_mask.view(axes), gate)
+    sizes = dict(zip("bn", key_mask.shape, strict=True))
+    hidden = ~key_mask.reshape([sizes.get(axis, 1) for axis in shape])
+    return gate.new_zeros(()).where(hidden, gate)

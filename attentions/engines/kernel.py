@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..base import Attention, CallShape, Geometry
-from ..inputs import is_eager_cpu, is_transformed
+from ..inputs import is_eager_cpu, is_followed, is_transformed
 from ..kernel import causal, tiles
 from ..kernel.derivatives import Parts, as_parts
 from ..kernel.plain import KernelState, plain, plain_causal
@@ -168,17 +168,22 @@ class KernelCore(Attention):
     def _check_features(self, q: Tensor, v: Tensor, weights: Parts) -> None:
         """Find the features of one token, again whenever other parameters learn.
 
+        Where a transform follows `weights` there are no tiles, and nothing is dropped.
+
         Raises:
             TypeError: they are not `feature_dim`, or have gradients that go elsewhere than to
                 `weights`, which tiles would drop.
         """
         if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return
-        learned = tuple(map(_is_followed, self.parameters()))
+        if any(map(is_transformed, weights)):
+            return
+        learned = tuple(map(is_followed, self.parameters()))
         if self.__dict__.get("_learned") == learned:
             return
         dtype, heads = wide_dtype(q.dtype), q.shape[1]
-        q, v = (x.new_zeros(1, heads, 1, x.shape[-1], dtype=dtype) for x in (q, v))
+        # Not made of those of the call, which a transform may follow.
+        q, v = (torch.zeros(1, heads, 1, x.shape[-1], dtype=dtype, device=x.device) for x in (q, v))
         inputs = *(x.detach() for x in weights), *self.places(0, 1, dtype, q.device)
         keys = as_parts(self.phi_k(q, *inputs))
         found = [*as_parts(self.phi_q(q, *inputs)), *keys]
@@ -186,7 +191,7 @@ class KernelCore(Attention):
         if self.combines:
             found += [x for side in self.combine(tuple(x @ v for x in keys), keys) for x in side]
         self.check_width(sum(x.shape[-2] for x in keys))
-        if any(_is_followed(x) for x in found):
+        if any(map(is_followed, found)):
             raise TypeError(
                 f"{self.name} has learned tensors that its method weights does not return; "
                 "features are found tile by tile, and gradients reach what weights returns."
@@ -293,11 +298,6 @@ class KernelCore(Attention):
         has_pairs = type(self).pairs is not KernelCore.pairs
         pair_dim = shape.head_dim if has_pairs else self.feature_dim
         return self.map_flops(shape) + causal.causal_flops(shape, self.feature_dim, pair_dim)
-
-
-def _is_followed(x: Tensor) -> bool:
-    """Whether autograd or a transform follows what is done with a tensor."""
-    return x.requires_grad or is_transformed(x)
 
 
 def _is_tiled(*tensors: Tensor) -> bool:

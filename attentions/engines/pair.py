@@ -95,7 +95,14 @@ class Attend:
             allowed: pairs to keep, instead of a window.
             past: keys before the first query's place.
             window: tokens that a query sees, itself among them.
+
+        Raises:
+            TypeError: scores decay, or the call has masks and ``allowed`` is not given: both are of
+                the call's own keys.
         """
+        if self.sums is not None or (self.allowed is not None and allowed is None):
+            what = "a decay" if self.sums is not None else "masks, unless allowed is given"
+            raise TypeError(f"{self.core.name}: attend.over has no form with {what}.")
         tiling = replace(self.tiling, key_len=key_len, past=past, window=window, width=None)
         if window is None:
             tiling = replace(tiling, causal=False)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ..inputs import is_transformed
+from ..inputs import is_followed, is_transformed
 from ..maths.shared_heads import for_every_query_head
 from ..maths.tiles import Tiling, scaled
 
@@ -69,21 +69,26 @@ def tiled_pairs(
         sink: a score per head that takes its share of a softmax and has no value, (H,).
 
     All pairs are written out where tiles have no derivative: under transforms such as
-    `torch.func.vmap`, for gradients that are to be differentiated again, where ``how`` reads
-    learned tensors itself, and in compiled code where it needs autograd.
+    `torch.func.vmap`, be it of masks alone, for gradients that are to be differentiated again,
+    where ``how`` reads learned tensors itself, and in compiled code where it needs autograd.
     """
     rows, columns = sums or (None, None)
     tensors = (q, k, v, rows, columns, sink)
-    if _needs_autograd(how, q) or (
-        not torch.compiler.is_compiling()
-        and any(x is not None and is_transformed(x) for x in tensors)
-    ):
+    if _needs_autograd(how, q) or _are_transformed(tensors, (allowed, chosen)):
         return plain_pairs(*tensors, allowed, chosen, block, tiling, how)
     if rows is columns and rows is not None:
         columns = rows.view_as(rows)  # Dynamo refuses one tensor passed twice
     given = (q, k, v, rows, columns, sink, allowed, chosen, block, tiling, how)
     out: Tensor = _Tiled.apply(*given)[0]  # type: ignore[no-untyped-call]
     return out
+
+
+def _are_transformed(tensors: Sequence[Tensor | None], masks: Sequence[Tensor | None]) -> bool:
+    """Whether a transform follows some of them; a mask that was made under one is no such case."""
+    return not torch.compiler.is_compiling() and (
+        any(x is not None and is_transformed(x) for x in tensors)
+        or any(x is not None and is_followed(x) for x in masks)
+    )
 
 
 def _needs_autograd(how: Weights, q: Tensor) -> bool:

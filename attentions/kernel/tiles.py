@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..maths.feature_maps import exp_
+from ..maths.rotary import as_pairs
 from ..precision import widen, within_float16
 from .derivatives import Parts, features
 
@@ -74,7 +75,7 @@ class Call:
         if self.turn is None:
             return parts
         turn = self.turn[:, tokens].conj() if back else self.turn[:, tokens]
-        pairs = (torch.view_as_complex(torch.unflatten(part, -1, (-1, 2))) for part in parts)
+        pairs = map(as_pairs, parts)
         found = (pair.mul_(turn) if in_place else pair * turn for pair in pairs)
         return tuple(torch.view_as_real(pair).flatten(-2) for pair in found)
 

@@ -6,12 +6,11 @@ Rotating by an angle is multiplying by a complex number of length 1, so two adja
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
 from ..checks import flag
+from .tables import kept
 
 _BASE = 10_000.0
 
@@ -33,6 +32,7 @@ def rope_if_it_fits(mechanism: str, rope: bool, head_dim: int) -> bool:
     return rope
 
 
+@kept
 def turns(
     grid: tuple[int, int],
     dim: int,
@@ -54,35 +54,29 @@ def turns(
         device: where they are.
         with_last: whether 1/10000 is one of the frequencies.
     """
-    # What a compiler traces is no table, and must not be kept for later calls.
-    make = _make_turns if torch.compiler.is_compiling() else _kept_turns
-    return make(grid, dim, dtype, device, with_last)
-
-
-def _make_turns(
-    grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device, with_last: bool
-) -> Tensor:
-    # A table first made under inference mode would be of no use to a later backward pass.
-    with torch.inference_mode(False):
-        steps = dim // 4 if with_last else dim // 4 + 1
-        frequency = _BASE ** -torch.linspace(0, 1, steps, dtype=torch.float64)[: dim // 4]
-        rows, columns = (torch.arange(size, dtype=torch.float64) for size in grid)
-        by_row = (rows[:, None, None] * frequency).expand(*grid, -1)
-        by_column = (columns[None, :, None] * frequency).expand(*grid, -1)
-        angle = torch.cat((by_row, by_column), dim=-1).flatten(0, 1)
-        return torch.polar(torch.ones_like(angle), angle).to(device, _COMPLEX[dtype])
-
-
-_kept_turns = functools.lru_cache(maxsize=8)(_make_turns)
+    steps = dim // 4 if with_last else dim // 4 + 1
+    frequency = _BASE ** -torch.linspace(0, 1, steps, dtype=torch.float64)[: dim // 4]
+    rows, columns = (torch.arange(size, dtype=torch.float64) for size in grid)
+    by_row = (rows[:, None, None] * frequency).expand(*grid, -1)
+    by_column = (columns[None, :, None] * frequency).expand(*grid, -1)
+    angle = torch.cat((by_row, by_column), dim=-1).flatten(0, 1)
+    return torch.polar(torch.ones_like(angle), angle).to(device, _COMPLEX[dtype])
 
 
 def rotate(phi: Tensor, grid: tuple[int, int], dim: int) -> Tensor:
     """Rotate each block of ``dim`` channels by its token's place: (..., N, F) -> (..., N, F)."""
     turn = turns(grid, dim, phi.dtype, phi.device)
-    pairs = torch.view_as_complex(
-        torch.unflatten(phi, -1, (-1, dim // 2, 2))
-    )  # (..., N, F/dim, dim/2)
+    pairs = torch.unflatten(as_pairs(phi), -1, (-1, dim // 2))  # (..., N, F/dim, dim/2)
     return torch.view_as_real(pairs * turn[:, None, :]).flatten(-3)
+
+
+def as_pairs(x: Tensor) -> Tensor:
+    """Adjacent channels as complex numbers, (..., F) -> (..., F / 2).
+
+    A view, unless they lie apart in memory.
+    """
+    pairs = torch.unflatten(x, -1, (-1, 2))
+    return torch.view_as_complex(pairs if x.stride(-1) == 1 else pairs.contiguous())
 
 
 def reference_rotate(phi: Tensor, grid: tuple[int, int], dim: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -12,6 +11,7 @@ from ..base import Geometry
 from ..capabilities import Capabilities
 from ..checks import positive, whole
 from ..engines.kernel import KernelCore
+from ..maths.tables import kept
 from ..registry import register_attention
 
 
@@ -88,9 +88,7 @@ class Cosformer(KernelCore):
         Raises:
             ValueError: past the horizon.
         """
-        # What a compiler traces must not be kept for later calls.
-        make = _angles if torch.compiler.is_compiling() else _kept_angles
-        return make(start, stop, self._horizon(stop), dtype, device)
+        return _angles(start, stop, self._horizon(stop), dtype, device)
 
     def _horizon(self, last: int) -> int:
         if self.horizon is None:
@@ -114,6 +112,7 @@ class Cosformer(KernelCore):
         return weights @ v / weights.sum(dim=-1, keepdim=True).clamp(min=self.least)
 
 
+@kept
 def _angles(
     start: int, stop: int, m: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -121,12 +120,3 @@ def _angles(
     place = torch.arange(start + 1, stop + 1, dtype=torch.float64, device=device)
     angle = place[:, None] * (math.pi / 2 / m)
     return angle.cos().to(dtype), angle.sin().to(dtype)
-
-
-@functools.lru_cache(maxsize=8)
-def _kept_angles(
-    start: int, stop: int, m: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    # A table first made under inference mode would be of no use to a later backward pass.
-    with torch.inference_mode(False):
-        return _angles(start, stop, m, dtype, device)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
 from ..maths.rotary import turns
+from ..maths.tables import kept
 
 
 def averaged(phi_q: Tensor, phi_k: Tensor, v: Tensor, eps: float, *plain: Tensor) -> Tensor:
@@ -20,25 +19,13 @@ def averaged(phi_q: Tensor, phi_k: Tensor, v: Tensor, eps: float, *plain: Tensor
     return mixed
 
 
+@kept
 def sines_and_cosines(
     grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Sine and cosine of every channel's angle, (N, dim) each; kept between calls."""
-    # What a compiler traces is no table, and must not be kept for later calls.
-    make = _make if torch.compiler.is_compiling() else _kept
-    return make(grid, dim, dtype, device)
-
-
-def _make(
-    grid: tuple[int, int], dim: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    # A table first made under inference mode would be of no use to a later backward pass.
-    with torch.inference_mode(False):
-        turn = turns(grid, dim, dtype, device)
-        return turn.imag.repeat_interleave(2, dim=-1), turn.real.repeat_interleave(2, dim=-1)
-
-
-_kept = functools.lru_cache(maxsize=8)(_make)
+    turn = turns(grid, dim, dtype, device)
+    return turn.imag.repeat_interleave(2, dim=-1), turn.real.repeat_interleave(2, dim=-1)
 
 
 def rotated(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,6 +9,7 @@ from torch.nn import functional
 from ..checks import fills_grid
 from ..maths.grid import convolve_on_grid
 from ..maths.heads import merge_heads, split_heads
+from ..maths.tables import kept
 from ..mechanisms.mlla import Mlla
 from .entry import published
 from .mean_weights import averaged
@@ -45,8 +44,7 @@ def mlla_published(ours: Mlla, x: Tensor, *, eps: float) -> Tensor:
     fills_grid("mlla_published", x.shape[1], grid)
     q, k = ours.qk(x).chunk(2, dim=-1)
     phi_q, phi_k = functional.elu(q) + 1.0, functional.elu(k) + 1.0
-    make = _turns if torch.compiler.is_compiling() else _kept_turns
-    turn = make(grid, x.shape[-1], x.dtype, x.device)
+    turn = _turns(grid, x.shape[-1], x.dtype, x.device)
     turned = (split_heads(_turned(phi, turn), heads) for phi in (phi_q, phi_k))
     turned_q, turned_k = turned
     phi_q, phi_k, v = (split_heads(part, heads) for part in (phi_q, phi_k, x))
@@ -59,20 +57,16 @@ def _turned(x: Tensor, turn: Tensor) -> Tensor:
     return torch.view_as_real(turn * pairs).flatten(-2)
 
 
+@kept
 def _turns(
     grid: tuple[int, int], channels: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """One unit complex number per token and pair of channels, (N, C / 2); all heads at once."""
-    # A table first made under inference mode would be of no use to a later backward pass.
-    with torch.inference_mode(False):
-        per_axis = channels // 4
-        frequency = _BASE ** -(torch.arange(per_axis, dtype=torch.float64) / per_axis)
-        rows, columns = (torch.arange(size, dtype=torch.float64) for size in grid)
-        by_row = (rows[:, None, None] * frequency).expand(*grid, -1)
-        by_column = (columns[None, :, None] * frequency).expand(*grid, -1)
-        angle = torch.cat((by_row, by_column), dim=-1).flatten(0, 1)
-        turn = torch.polar(torch.ones_like(angle), angle)
-        return turn.to(device, torch.complex64 if dtype == torch.float32 else torch.complex128)
-
-
-_kept_turns = functools.lru_cache(maxsize=8)(_turns)
+    per_axis = channels // 4
+    frequency = _BASE ** -(torch.arange(per_axis, dtype=torch.float64) / per_axis)
+    rows, columns = (torch.arange(size, dtype=torch.float64) for size in grid)
+    by_row = (rows[:, None, None] * frequency).expand(*grid, -1)
+    by_column = (columns[None, :, None] * frequency).expand(*grid, -1)
+    angle = torch.cat((by_row, by_column), dim=-1).flatten(0, 1)
+    turn = torch.polar(torch.ones_like(angle), angle)
+    return turn.to(device, torch.complex64 if dtype == torch.float32 else torch.complex128)

@@ -1,5 +1,7 @@
 """The tiled code path, the plain formula and the written-out references give the same."""
 
+import copy
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -109,6 +111,8 @@ def test_tokens_may_lie_before_heads_in_memory_and_the_output_then_does_so_too(f
     core = build(form, 100)
     assert_same(core, inputs, plainly)
     assert core(*inputs).transpose(1, 2).is_contiguous()
+    channels_first = [x.mT.contiguous().mT for x in inputs]
+    torch.testing.assert_close(core(*channels_first), core(*inputs))
 
 
 @every_way
@@ -177,15 +181,16 @@ def test_only_inputs_and_sums_are_kept_for_the_backward_pass(form):
 @pytest.mark.parametrize("form", TRACED)
 def test_a_compiler_a_transform_and_forward_differentiation_get_the_formula(form, plainly):
     core = build(form, 12, dtype=torch.float32)
+    mapped, pushed = (copy.deepcopy(core) for _ in range(2))  # whose first call is a transform's
     q, k, v = (x.detach().float() for x in tensors(12, 12, 12))
     expected = plainly(core, q, k, v)
     torch._dynamo.reset()  # all mechanisms share one `__call__`, of which a few versions are kept
     compiled = torch.compile(core, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(q, k, v), expected)
-    one_row = torch.func.vmap(lambda *row: core(*(x[None] for x in row))[0])
+    one_row = torch.func.vmap(lambda *row: mapped(*(x[None] for x in row))[0])
     torch.testing.assert_close(one_row(q, k, v), expected, rtol=1e-4, atol=1e-5)
     tangents = tuple(torch.randn_like(x) for x in (q, k, v))
-    _, got = torch.func.jvp(core, (q, k, v), tangents)
+    _, got = torch.func.jvp(pushed, (q, k, v), tangents)
     wide = [tuple(x.double() for x in side) for side in ((q, k, v), tangents)]
     _, want = torch.func.jvp(core.double(), *wide)
     torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-3)

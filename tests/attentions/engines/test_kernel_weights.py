@@ -167,8 +167,27 @@ def test_a_learned_module_in_a_feature_map_is_refused():
     weights = {name: x.detach() for name, x in core.named_parameters()}
     call = partial(torch.func.functional_call, core, args=tuple(tensors(100, 100, 100)))
     call(weights)  # which does not learn
-    with pytest.raises(TypeError, match="learned tensors that its method weights does not return"):
-        torch.func.jvp(call, (weights,), (weights,))
+    several = {name: torch.stack((x, x)) for name, x in weights.items()}
+    for transformed in (
+        lambda: torch.func.jvp(call, (weights,), (weights,)),
+        lambda: torch.func.vmap(call)(several),
+    ):
+        with pytest.raises(TypeError, match="tensors that its method weights does not return"):
+            transformed()
+
+
+def test_transforms_of_what_weights_return_follow_it():
+    """Also in the first call of a core, whose features are looked at then."""
+    core, inputs = placed(), [x.detach() for x in tensors(100, 100, 100)]
+    several = torch.stack((core.scale.detach(), 2 * core.scale.detach()))
+
+    def total(scale):
+        return torch.func.functional_call(core, {"scale": scale}, tuple(inputs)).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(total))(several)
+    for got, scale in zip(found, several, strict=True):
+        leaf = scale.clone().requires_grad_()
+        torch.testing.assert_close(got, torch.autograd.grad(total(leaf), leaf)[0])
 
 
 @pytest.mark.parametrize("attribute", ["eps_on_mean", "joint_heads", "floor"])

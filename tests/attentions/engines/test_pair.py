@@ -146,6 +146,27 @@ def test_what_has_no_form_is_refused():
         core(q, k[:, :, :9], v[:, :, :9], key_mask=key_mask)
 
 
+def test_decays_and_masks_of_the_calls_keys_do_not_go_over_to_others():
+    class Half(Logistic):
+        decay = pairs = None
+
+        def log_decay(self):
+            return self.decay
+
+        def mix(self, attend, q, k, v, *gates):
+            return attend.over(25, self.pairs)(q, k[:, :, 25:], v[:, :, 25:])
+
+    core, (q, k, v), key_mask = enter(Half)(geometry(True)), inputs(), torch.rand(2, 50) < 0.5
+    with pytest.raises(TypeError, match=r"mine: attend\.over has no form with masks, unless"):
+        core(q, k, v, key_mask=key_mask)
+    core.pairs = key_mask[:, None, None, 25:].expand(-1, -1, 50, -1)
+    kept = torch.cat((torch.zeros_like(core.pairs), core.pairs), -1)
+    torch.testing.assert_close(core(q, k, v, key_mask=key_mask), explicit(q, k, v, kept))
+    core.decay = -torch.ones(4, 1)
+    with pytest.raises(TypeError, match=r"mine: attend\.over has no form with a decay"):
+        core(q, k, v)
+
+
 def test_neither_weights_nor_softmax_is_said():
     with pytest.raises(NotImplementedError, match="mine gives no weights"):
         enter(type("Bare", (PairCore,), {}))(geometry(False))(*inputs())
@@ -234,6 +255,26 @@ def test_a_transform_of_something_else_leaves_tiles_as_they_are(name):
     tensors = torch.randn(3, 2, 2, 11, 4, dtype=torch.double).unbind()
     mapped = torch.func.vmap(lambda factor: factor * core(*tensors))(factors)
     torch.testing.assert_close(mapped, factors[:, None, None, None, None] * core(*tensors))
+
+
+@pytest.mark.parametrize("name", ["softmax_chunked", "sigmoid", "topk", "dsa"])
+def test_a_transform_may_follow_masks_alone(name):
+    settings = {"topk": {"k": 3}, "dsa": {"top_k": 3}}.get(name, {})
+    core = built(name, name == "dsa", seq_len=11, **settings)
+    core.tile = 4
+    tensors = torch.randn(3, 2, 2, 11, 4, dtype=torch.double).unbind()
+    # As many as there are rows and heads: the axis must not be taken for one of theirs.
+    masks = {"key_mask": torch.rand(2, 2, 11) < 0.6, "mask": torch.rand(2, 11, 11) < 0.6}
+    if name == "dsa":
+        del masks["mask"]
+    for kind, some in masks.items():
+        for several in (some, some[:1]):
+
+            def mixed(mask, kind=kind):
+                return core(*tensors, **{kind: mask})
+
+            expected = torch.stack([mixed(mask) for mask in several])
+            torch.testing.assert_close(torch.func.vmap(mixed)(several), expected)
 
 
 SETTINGS = {"nsa": {"block_size": 4, "num_blocks": 3, "window": 3}, "topk": {"k": 3}}

@@ -65,6 +65,7 @@ def test_an_update_alone_is_a_whole_mechanism():
     mask = torch.rand(2, 70) < 0.7
     for given in ({"log_decay": gate}, {"log_decay": gate, "key_mask": mask}):
         torch.testing.assert_close(core(*inputs(), **given), theirs(*inputs(), **given))
+    assert core(*(x[:0] for x in inputs()), key_mask=mask[:0]).shape == (0, 4, 70, 6)
     out = core(*(x.bfloat16() for x in inputs()), log_decay=gate.bfloat16())
     assert out.dtype == torch.bfloat16
     state = core.init_state(2, dtype=torch.bfloat16, device=CPU)

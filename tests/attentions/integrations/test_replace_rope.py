@@ -91,6 +91,28 @@ def test_the_grid_of_the_patches_is_found_and_follows_the_images() -> None:
     assert attention.core.geometry.grid == (2, 8)
 
 
+@pytest.mark.parametrize("kind", ["AttentionRope", "EvaAttention"])
+@pytest.mark.parametrize("settings", [{"gated": True}, {"rotate_half": True}], ids=str)
+def test_softmax_in_an_attention_alone_changes_no_call(
+    kind: str, settings: dict[str, bool]
+) -> None:
+    home: Any = timm.layers if kind == "AttentionRope" else timm.models.eva
+    try:
+        attention = getattr(home, kind)(32, num_heads=2, scale_norm=False, **settings)
+    except (AttributeError, TypeError):
+        pytest.skip(f"this timm has no such {kind}")
+    for parameter in attention.parameters():
+        nn.init.normal_(parameter)
+    x, mask = torch.randn(2, 9, 32), torch.rand(9, 9) < 0.6
+    angles = torch.rand(8, 16)
+    rope = torch.cat((angles.sin(), angles.cos()), dim=-1)
+    calls = ({}, {"attn_mask": mask | torch.eye(9, dtype=torch.bool)}, {"is_causal": True})
+    expected = [attention(x, rope, **call) for call in calls]
+    swapped = replaced_attention(attention, "softmax")
+    for call, want in zip(calls, expected, strict=True):
+        torch.testing.assert_close(swapped(x, rope, **call), want, atol=1e-4, rtol=1e-4)
+
+
 def test_fewer_heads_of_keys_and_values_stand_for_several_of_queries() -> None:
     layers: Any = timm.layers
     if not hasattr(layers, "AttentionRope"):

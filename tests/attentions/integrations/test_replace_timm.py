@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from attentions import attention_class, attention_names, replace_attention
+from attentions import attention_class, attention_names, replace_attention, replaced_attention
 from attentions.integrations.swapped import Swapped
 from tests.attentions.integrations.replacing import (
     images,
@@ -27,6 +27,32 @@ def test_softmax_in_place_of_softmax_changes_nothing(settings: dict[str, Any]) -
     torch.testing.assert_close(
         replace_attention(model, "softmax")(images()), expected, atol=1e-5, rtol=1e-5
     )
+
+
+NEWER: list[dict[str, Any]] = [
+    {"gated": True, "qkv_bias": True},
+    {"scale_norm": True, "qk_norm": True, "norm_layer": nn.LayerNorm},
+    {"attn_head_dim": 8, "dim_out": 20},
+]
+"""What not every version of timm has."""
+
+
+@pytest.mark.parametrize("settings", NEWER, ids=str)
+def test_softmax_in_an_attention_alone_changes_no_call(settings: dict[str, Any]) -> None:
+    try:
+        attention = needs_timm().layers.Attention(32, 2, **settings)
+    except TypeError:
+        pytest.skip("this timm has no such attention")
+    for parameter in attention.parameters():
+        nn.init.normal_(parameter)
+    x, mask = torch.randn(2, 9, 32), torch.rand(9, 9) < 0.6
+    mask |= torch.eye(9, dtype=torch.bool)
+    added = torch.zeros(9, 9).masked_fill(~mask, -torch.inf)
+    calls = ({}, {"is_causal": True}, {"attn_mask": mask}, {"attn_mask": added})
+    expected = [attention(x, **call) for call in calls]
+    swapped = replaced_attention(attention, "softmax")
+    for call, want in zip(calls, expected, strict=True):
+        torch.testing.assert_close(swapped(x, **call), want, atol=1e-4, rtol=1e-4)
 
 
 def test_the_model_is_changed_in_place_and_returned() -> None:
@@ -121,6 +147,10 @@ def test_a_mechanism_that_needs_a_grid_gets_the_patches() -> None:
 def test_one_token_before_the_grid_is_a_class_token_to_those_who_know_it() -> None:
     model = replace_attention(vision_transformer(), "agent", num_agents=4)
     assert "class_token=True" in str(model)
+    with pytest.raises(ValueError, match="all tokens must lie on a grid, and here a token stands"):
+        replace_attention(vision_transformer(), "agent", num_agents=4, class_token=False)
+    with pytest.raises(ValueError, match="all tokens must lie on a grid, and here 3 tokens stand"):
+        replace_attention(vision_transformer(reg_tokens=2), "agent", num_agents=4)
 
 
 def test_a_rotation_on_the_grid_is_refused_beside_a_class_token() -> None:

@@ -59,6 +59,25 @@ def test_a_causal_mask_with_padding_in_it_is_recognised() -> None:
     torch.testing.assert_close(out, expected)
 
 
+def test_keys_that_are_hidden_from_one_head_alone_are_no_padding() -> None:
+    keep = torch.ones(B, H, 1, N, dtype=torch.bool)
+    keep[:, 1, :, -2:] = False
+    out = mix(core("softmax"), *qkv(), keep=keep, is_causal=False, place="here")
+    torch.testing.assert_close(out, core("softmax")(*qkv(), mask=keep))
+    with pytest.raises(ValueError, match="only one that hides keys from all queries"):
+        mix(core("linear"), *qkv(), keep=keep, is_causal=False, place="here")
+
+
+def test_a_query_without_later_keys_is_served_by_either_form() -> None:
+    q, k, v = qkv()
+    first = [x[:, :, :1] for x in (q, k, v)]
+    out = mix(core("linear", causal=True), *first, keep=None, is_causal=False, place="here")
+    torch.testing.assert_close(out, first[2])
+    for name in ("linear", "softmax"):  # with a mask over pairs and without
+        last = mix(core(name), q[:, :, -1:], k, v, keep=None, is_causal=True, place="here")
+        torch.testing.assert_close(last, core(name, causal=True)(q, k, v)[:, :, -1:])
+
+
 def test_padding_written_out_over_pairs_is_recognised_as_padding() -> None:
     keys = last_hidden()
     keep = keys[:, None, None, :].expand(B, 1, N, N)
@@ -93,6 +112,8 @@ def test_a_call_that_a_core_cannot_serve_is_refused(
 def test_cross_attention_is_refused_where_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match=r"5 queries and 7 keys .* by where="):
         mix(core("linformer"), *qkv(7), keep=None, is_causal=False, place="here")
+    with pytest.raises(ValueError, match="does not say which key is the first query's own"):
+        mix(core("softmax"), *qkv(7), keep=None, is_causal=True, place="here")
 
 
 def test_an_additive_mask_hides_where_it_is_lowest() -> None:
@@ -104,6 +125,7 @@ def test_an_additive_mask_hides_where_it_is_lowest() -> None:
     ]
 
 
-def test_an_additive_mask_that_is_a_bias_is_refused() -> None:
+@pytest.mark.parametrize("bias", [-1.0, -1e5])
+def test_an_additive_mask_that_is_a_bias_is_refused(bias: float) -> None:
     with pytest.raises(ValueError, match="here: the mask adds numbers other than 0 and -inf"):
-        from_additive(torch.tensor([0.0, -1.0]), place="here")
+        from_additive(torch.tensor([0.0, bias]), place="here")

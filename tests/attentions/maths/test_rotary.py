@@ -5,7 +5,10 @@ from attentions.maths.rotary import reference_rotate, rotate, turns
 
 def test_turning_is_that_of_sines_and_cosines():
     phi = torch.randn(2, 3, 20, 24, dtype=torch.float64)  # three blocks of 8 channels
-    torch.testing.assert_close(rotate(phi, (4, 5), 8), reference_rotate(phi, (4, 5), 8))
+    expected = reference_rotate(phi, (4, 5), 8)
+    torch.testing.assert_close(rotate(phi, (4, 5), 8), expected)
+    channels_first = phi.mT.contiguous().mT
+    torch.testing.assert_close(rotate(channels_first, (4, 5), 8), expected)
 
 
 def test_turning_keeps_lengths():
