@@ -22,6 +22,7 @@ from bench.measuring.sharing.work import SharedWork
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.training import Training, Trainings
+from tests.bench.measuring.sharing.test_leases import forged
 from tests.bench.measuring.test_config import BASE
 from tests.fake_device import FakeDevice
 from tests.records import failed_record
@@ -131,6 +132,21 @@ def test_a_sweep_waits_for_what_another_holds_says_whose_it_is_and_takes_its_rec
     assert len(one.new) == len(one.plan) - 2
 
 
+def test_a_record_of_another_sweep_that_settles_nothing_leaves_its_cell_to_this_one(tmp_path):
+    one, another = Sweep(tmp_path / "out", "one"), Sweep(tmp_path / "out", "another")
+    cell, told = one.plan[0].cell, []
+    for status in (Status.CRASHED, Status.INCORRECT):
+        another.store.append(failed_record(cell, status, "wrong"))
+
+    def settles(record, cell):
+        return record.status is Status.INCORRECT
+
+    with Leases(tmp_path / "out") as leases:
+        work = SharedWork(leases, one.tail, settles, [cell], told.append)
+        assert work.acquire("block", [cell], "") == [] and leases.acquire("block")
+    assert [record.status for record in told] == [Status.INCORRECT]
+
+
 def test_ctrl_c_ends_the_wait_for_another_sweep(tmp_path):
     one = Sweep(tmp_path / "out", "one")
     block = next(p.cell for p in one.plan if p.unsupported is None)
@@ -200,8 +216,14 @@ def test_a_sweep_tells_what_each_machine_has_done(tmp_path):
     with Leases(tmp_path / "out") as mine, Leases(tmp_path / "out") as other:
         work = SharedWork(mine, one.tail, lambda *_: True, [], print)
         assert work.machines() == ""
-        work.finished(failed_record(one.plan[0].cell, Status.CRASHED, "killed"))
+        for status in (Status.CRASHED, Status.SKIPPED):
+            work.finished(failed_record(one.plan[0].cell, status, "killed"))
         mine.acquire("block 1")
-        other.acquire("block 2")
+        other.acquire("block 2", "its second")
+        other.acquire("block 3", "its third")
         host = next(iter(mine.by_machine()))
-        assert work.machines() == f"{host}: 1 done, 1 failed, 2 running"
+        assert work.machines() == f"{host}: 2 done, 1 failed, 3 running"
+        assert work.holders(["block 1", "block 3"]) == f"{host}:{os.getpid()} (its third)"
+        assert not work.is_across_machines
+        forged(tmp_path / "out", "block 4").touch()
+        assert work.is_across_machines
