@@ -128,6 +128,14 @@ def test_energy_is_the_meters_rise_over_calls_of_a_second(card, monkeypatch):
     assert 100 <= len(calls) - 1 <= 105
 
 
+def test_a_meter_that_fails_in_the_end_tells_no_energy(card, monkeypatch):
+    told, now = iter([300_000, -1]), iter([0.0, 0.5, 2.0])
+    monkeypatch.setattr(Cuda, "time_calls", lambda self, call, count: 0.01 * count)
+    monkeypatch.setattr(cuda, "now_s", lambda: next(now))
+    monkeypatch.setattr(cuda, "_meter", lambda uuid: lambda: next(told))
+    assert card().energy_j(lambda: None) is None
+
+
 def test_without_a_meter_no_energy_is_known_and_nothing_is_called(card):
     assert card().energy_j(pytest.fail) is None
     assert device_named("cpu").energy_j(pytest.fail) is None
