@@ -61,6 +61,12 @@ def test_noisy_rounds_are_taken_again_and_the_quieter_are_kept(timed, loads):
     assert speed.is_noisy == (min(loads) > 0.25)
 
 
+def test_quiet_rounds_are_kept_if_the_hypervisor_alone_disturbed_those_before(timed):
+    stolen = rounds(load={"foreign_cores": 0.0, "steal_share": 0.2}, is_noisy=True)
+    _, speed = timed(stolen, noisy(0.2))["a"]
+    assert not speed.is_noisy and speed.latency_s[0] == 0.2
+
+
 def test_quiet_rounds_are_taken_once(timed):
     assert timed(noisy(0.0))["a"][1].is_noisy is False
 
