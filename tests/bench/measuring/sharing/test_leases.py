@@ -151,10 +151,11 @@ def test_a_lease_that_another_user_may_alone_read_is_alive_while_it_is_touched(
         assert leases.acquire("block")
 
 
-def test_a_lease_that_cannot_be_written_is_said_and_holds_nothing(tmp_path, monkeypatch):
-    def full(handle, content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def full(*words, **more):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+
+def test_a_lease_that_cannot_be_written_is_said_and_holds_nothing(tmp_path, monkeypatch):
     with Leases(tmp_path) as leases, Leases(tmp_path) as another:
         with monkeypatch.context() as patch:
             patch.setattr(module.os, "write", full)
@@ -163,9 +164,13 @@ def test_a_lease_that_cannot_be_written_is_said_and_holds_nothing(tmp_path, monk
         assert another.acquire("block")
 
 
-def test_a_folder_that_another_sweep_has_removed_is_made_again(tmp_path):
+def test_a_folder_that_another_sweep_has_removed_is_made_again(tmp_path, monkeypatch):
     with Leases(tmp_path) as leases:
         leases_folder(tmp_path).rmdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "folder_inside", full)
+            with pytest.raises(StoreError, match=r"claims: No space left"):
+                leases.acquire("block")
         assert leases.acquire("block")
 
 
