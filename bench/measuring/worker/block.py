@@ -234,7 +234,6 @@ def _together(outcomes: Sequence[Outcome[RoundsResult]]) -> Outcome[RoundsResult
         calls_per_sample=found[0].calls_per_sample,
         calls_per_set=found[0].calls_per_set,
         wrong=tuple(next(filter(None, of_member), None) for of_member in wrong),
-        is_noisy=any(each.is_noisy for each in found),
         measured_s=sum(each.measured_s for each in found),
     )
     return replace(worst, result=result, wall_s=wall_s)
