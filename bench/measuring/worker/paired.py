@@ -35,6 +35,8 @@ def paired_rounds(request: Request, channel: Channel) -> PairedRoundsResult:
     # The same tensors for both, so that neither has the better alignment in memory. A gate that
     # the base does not yet take is given to neither.
     current = Subject(cells[1], like=base)
+    base.prepare()
+    current.prepare()
     calls = [base.call, repeating(current.call, request["repeat_every"])]
     channel.send(step="warm-up")
     warm = [warm_up(call, clock, request["min_sample_s"]) for call in calls]
