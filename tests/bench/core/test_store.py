@@ -25,6 +25,7 @@ from bench.core.store import (
     read_packed,
     read_records,
     read_store,
+    stores_below,
 )
 from tests import records as made
 
@@ -157,6 +158,8 @@ def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path: Path) 
     contents = read_store(tmp_path)
     assert contents.records == (ONE, THREE) and contents.is_damaged
     assert contents.describe()[0].startswith(f"{path}:2 is left out: ")
+    path.write_bytes(path.read_bytes() + b'{"entry":"na')
+    assert read_store(tmp_path).is_damaged, "a torn line beside it changes nothing"
 
 
 def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> None:
@@ -220,6 +223,14 @@ def test_a_record_of_a_newer_schema_says_so(tmp_path: Path) -> None:
     path.write_text(json.dumps(newer) + "\n")
     with pytest.raises(ConfigError, match=r"a newer attnbench wrote it: schema"):
         read_store(tmp_path)
+
+
+def test_stores_below_a_folder_are_those_with_a_line_at_any_depth(tmp_path: Path) -> None:
+    for out in (tmp_path / "deep" / "b", tmp_path / "a"):
+        stored(out, ONE)
+    Store(tmp_path / "empty", "a")
+    stored(tmp_path / "blank").write_text("\n")
+    assert stores_below(tmp_path) == [tmp_path / "a", tmp_path / "deep" / "b"]
 
 
 @pytest.mark.parametrize("make", [lambda p: None, Path.mkdir, lambda p: p.write_text("")])
@@ -341,6 +352,9 @@ def test_entries_with_one_cell_and_machines_with_one_cell_are_kept_apart() -> No
         made.ok_record(renamed, made.speed([1.0])),
         made.ok_record(cell, made.speed([1.0]), environment=elsewhere),
     ]
+    on_card = made.kernel_cell("nala", device="cuda:0")
+    cards = (made.ENVIRONMENT | {"devices": {"cuda:0": name}} for name in ("H100", "H200"))
+    records += [made.ok_record(on_card, made.speed([1.0]), environment=card) for card in cards]
     assert latest(records) == records
 
 
