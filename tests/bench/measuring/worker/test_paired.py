@@ -32,9 +32,10 @@ class Drifting:
 
 @pytest.fixture
 def pair(monkeypatch):
-    """`pair.take(repeat_every, **workload)` gives the ratios; its clock, and subjects as built."""
-    clock, built, kind = Drifting(), [], subjects.Subject
-    monkeypatch.setattr(module, "device_named", lambda name: timed_by(clock))
+    """`pair.take(repeat_every, **workload)` gives the ratios; its clock, subjects and flushes."""
+    clock, built, kind, flushes = Drifting(), [], subjects.Subject, []
+    device = timed_by(clock, lambda: flushes.append(len(clock.counts)))
+    monkeypatch.setattr(module, "device_named", lambda name: device)
 
     def build(*words, **more):
         built.append(kind(*words, **more))
@@ -50,13 +51,21 @@ def pair(monkeypatch):
         return [said["ratio"] for said in channel.sent if "ratio" in said]
 
     monkeypatch.setattr(subjects, "Subject", build)
-    return SimpleNamespace(take=take, clock=clock, built=built)
+    return SimpleNamespace(take=take, clock=clock, built=built, flushes=flushes)
 
 
 def test_a_machine_that_gets_slower_moves_no_ratio_and_both_trees_read_the_same_tensors(pair):
     assert pair.take() == pytest.approx([2.0] * 5)
     base, current = pair.built
     assert current.sets is base.sets and current.library is not base.library
+    assert not pair.flushes
+
+
+def test_the_caches_are_flushed_before_each_call_of_a_cold_cell(pair):
+    pair.take(cache="cold")
+    first = pair.flushes[0]
+    assert pair.flushes == [*range(first, len(pair.clock.counts))], "the calls before warm up"
+    assert set(pair.clock.counts[first:]) == {1} and len(pair.flushes) % (2 * 2 * 5) == 0
 
 
 def test_a_sample_has_the_slowdown_of_a_self_test_a_whole_number_of_times(pair):
