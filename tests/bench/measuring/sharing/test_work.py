@@ -17,7 +17,7 @@ from bench.measuring.machine.environment import kind_of_machine
 from bench.measuring.plan import plan
 from bench.measuring.run import Runner
 from bench.measuring.sharing import devices
-from bench.measuring.sharing.leases import Leases
+from bench.measuring.sharing.leases import Leases, leases_folder
 from bench.measuring.sharing.work import SharedWork
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.outcome import Outcome
@@ -110,6 +110,44 @@ def test_three_sweeps_of_one_plan_measure_each_cell_once(tmp_path):
     assert counts == {p.cell.key: 1 for p in sweeps[0].plan}
     for sweep in sweeps:
         assert len(sweep.new) + len(sweep.of_others) == len(sweep.plan)
+    timing = devices.DeviceLock("cpu", shared=False, store=tmp_path / "out")
+    assert timing.try_take(), "a training that another sweep had keeps the device"
+    timing.release()
+
+
+def test_a_lease_is_held_until_its_record_is_stored(tmp_path):
+    one = Sweep(tmp_path / "out", "one")
+    append, held = one.store.append, []
+
+    def look(record):
+        held.append([file.name for file in leases_folder(one.config.out).iterdir()])
+        append(record)
+
+    one.store.append = look
+    one.run()
+    for record, names in zip(one.new, held, strict=True):
+        unit = record.cell.key if record.cell.is_task else record.cell.block
+        start = "skipped" if record.status is Status.SKIPPED else unit
+        assert start in [name.partition("-")[0] for name in names]
+    assert {record.cell.is_task for record in one.new} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("status", "is_kept"), [(Status.DIVERGED, False), (Status.CRASHED, True)], ids=str
+)
+def test_a_checkpoint_goes_with_the_record_that_settles_its_cell(
+    tmp_path, monkeypatch, status, is_kept
+):
+    one = Sweep(tmp_path / "out", "one")
+    monkeypatch.setattr(
+        "tests.bench.measuring.sharing.test_work.ENDED", Outcome(status=status, reason="ended")
+    )
+    file = one.config.out / "checkpoints" / f"{one.plan[-1].cell.key}.pt"
+    file.parent.mkdir()
+    file.touch()
+    assert one.plan[-1].cell.is_task
+    one.run()
+    assert file.exists() is is_kept
 
 
 def test_a_sweep_waits_for_what_another_holds_says_whose_it_is_and_takes_its_records(tmp_path):
