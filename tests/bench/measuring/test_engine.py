@@ -10,6 +10,7 @@ from bench.core.store import read_records
 from bench.measuring import engine
 from bench.measuring.config import read_sweep_config
 from bench.measuring.machine import environment
+from bench.measuring.machine.environment import freshness
 from bench.measuring.worker.jobs import Interrupt, Interrupted
 from tests import records as made
 from tests.bench.measuring.test_config import BASE
@@ -69,14 +70,15 @@ def measured(monkeypatch, tmp_path):
 
     class Written:
         def __init__(self, config, here, jobs, listener, sweep, work, roofs):
-            self.work = work
+            self.work, self.here = work, here
 
         def run(self, batch):
             for p in batch:
                 status = statuses.pop(0)
                 if status is None:
                     raise Interrupted
-                yield made.failed_record(p.cell, status, "written")
+                now = freshness(p.cell, self.here)
+                yield made.failed_record(p.cell, status, "written", freshness=now)
                 assert self.work.left([p.cell]), "its own record is taken for another sweep's"
             counts.append(dict(*self.work._leases.by_machine().values()))
 
