@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from bench.core.cli.errors import ConfigError
 from bench.core.record import Status
 from bench.core.store import read_records
 from bench.measuring import engine
@@ -87,7 +88,7 @@ def measured(monkeypatch, tmp_path):
     statuses, counts, out = [], [], tmp_path / "out"
     cells = [made.kernel_cell(name) for name in ("linear", "nala")]
 
-    def measure(wanted, **settings):
+    def measure(wanted, cells=cells, **settings):
         statuses[:] = wanted
         config = read_sweep_config(BASE | {"out": str(out)} | settings)
         todo = [engine.PlannedCell(cell=cell) for cell in cells]
@@ -104,6 +105,13 @@ def test_a_cell_that_is_tried_again_is_one_of_those_done_and_each_try_is_stored(
     assert [record.status for record in done.new] == [wrong, crash] and done.left_out == []
     assert [record.status for record in read_records(out)] == [crash, wrong, crash]
     assert counts[-1] == {"done": 2, "failed": 2}
+
+
+def test_examples_that_could_not_be_written_are_told_before_anything_is_trained(measured, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "examples").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match="examples is a link"):
+        measured([], cells=[made.task_cell("nala")])
 
 
 def test_after_an_early_end_what_has_a_record_is_not_left_out(measured):
