@@ -114,7 +114,7 @@ class Speed:
         kept_share: pairs that a sparse mechanism attended to, over those that it may see; of the
             last query in mode ``decode``. None for others.
         load: foreign load while the rounds ran, see `bench.measuring.measure.load.between`; with
-            several processes, that of the one with the most.
+            several processes, that of the most disturbed one.
         is_noisy: whether that was too much, and stayed so when the block was timed again.
         ceiling: best rates of the device just before these rounds, from some products and copies;
             None if not measured, as where a calibration has them.

@@ -89,7 +89,8 @@ def measure(
 
         def keep(record: Record, is_last: bool) -> None:
             store.append(record)
-            work.finished(record)
+            if is_last:
+                work.finished(record)
             progress.show_machines(work.machines)
             if is_last:
                 done.new.append(record)

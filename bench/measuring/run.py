@@ -254,7 +254,7 @@ class Runner:
             with suppress(Interrupted):  # then the noisy rounds are kept
                 again = self._do_rounds(members, references, seed)
                 # Keep the quieter rounds; if they are noisy as well, the records say so.
-                rounds = min(rounds, again, key=attrgetter("foreign_cores"))
+                rounds = min(rounds, again, key=attrgetter("disturbance"))
         if not rounds.outcome.is_ok and len(members) > 1:
             # Some member ended the shared worker: time each again, alone with its reference.
             for one in trials:

@@ -150,7 +150,7 @@ class Cuda(Device):
         return {name: value for name, value in pairs if value is not None}
 
     def energy_j(self, call: Callable[[], object]) -> float | None:
-        """See `Device`; None also for a part of a card, or if its driver has no meter."""
+        """See `Device`; None also for a part of a card, or if its meter is missing or fails."""
         meter = None if self._is_part else _meter(f"GPU-{self.identity}")
         if meter is None:
             return None
@@ -159,7 +159,8 @@ class Cuda(Device):
         while now_s() - started < _ENERGY_S:
             self.time_calls(call, at_once)
             count += at_once
-        return max(0, meter() - before) / 1e3 / count
+        rise = meter() - before
+        return rise / 1e3 / count if rise >= 0 else None
 
     @property
     def _is_part(self) -> bool:

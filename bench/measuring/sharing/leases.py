@@ -129,10 +129,7 @@ class Leases:
         self.done = self.failed = 0
 
     def __enter__(self) -> Leases:
-        try:
-            self._make_folder()
-        except OSError as error:
-            raise _cannot(self._folder, error) from error
+        self._make_folder()
         self._heart.start()
         return self
 
@@ -183,8 +180,11 @@ class Leases:
         return False
 
     def _make_folder(self) -> None:
-        with folder_inside(self._folder.parent, self._folder, make=True):
-            pass
+        try:
+            with folder_inside(self._folder.parent, self._folder, make=True):
+                pass
+        except OSError as error:
+            raise _cannot(self._folder, error) from error
 
     def _sign(self, path: Path, handle: int, what: str) -> None:
         flat = asdict(_me()) | {"what": what, "done": self.done, "failed": self.failed}

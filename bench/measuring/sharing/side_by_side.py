@@ -8,6 +8,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+_LOOK_S = 0.1
+"""Seconds between two checks of a waiting generator whether anybody still listens."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -31,7 +34,8 @@ class _Ended(Generic[R]):
 def side_by_side(runs: Sequence[Generator[T, None, list[R]]]) -> Generator[T, None, list[R]]:
     """Yield the items of all generators as they come; return their results, concatenated.
 
-    When one raises, the others run to their ends before its error is raised.
+    When one raises, the others run to their ends before its error is raised. Whoever stops
+    listening ends all of them: each is closed once it has made its next item.
     """
     made: queue.SimpleQueue[_Made[T] | _Ended[R]] = queue.SimpleQueue()
     is_over = threading.Event()
@@ -48,10 +52,8 @@ def side_by_side(runs: Sequence[Generator[T, None, list[R]]]) -> Generator[T, No
                 results += next_one.result
                 errors += [next_one.error] if next_one.error is not None else []
                 continue
-            try:
-                yield next_one.item
-            finally:
-                next_one.taken.set()
+            yield next_one.item
+            next_one.taken.set()  # not if nobody listens any more: its generator would go on
     finally:
         is_over.set()
     if errors:
@@ -68,7 +70,8 @@ def _work(
         while not is_over.is_set():
             one = _Made(next(run), threading.Event())
             made.put(one)
-            one.taken.wait()
+            while not (one.taken.wait(_LOOK_S) or is_over.is_set()):
+                pass
         run.close()
     except StopIteration as end:
         made.put(_Ended(end.value))

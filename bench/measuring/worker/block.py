@@ -29,6 +29,9 @@ from bench.measuring.worker.results import (
 MAX_APART = 0.2
 """Largest difference between the worker's time and the parent's, as a share of the latter."""
 
+_STOPS = ("interrupted", "budget", "rounds", "precise")
+"""Reasons to stop; where processes had several, the first of these is that of all together."""
+
 _LEAST_S, _MOST_S = 1e-12, 1e9
 """Smallest and largest number of seconds per call that a record can hold."""
 
@@ -44,8 +47,8 @@ class Rounds:
         samples: seconds per call, one list per round, one entry per column.
         processes: number of the process of each round.
         references: for each column, the column of its reference; None without one.
-        outcome: outcome of the worker; of several, the one that failed, else the one with the
-            most foreign load.
+        outcome: outcome of the worker; of several, the one that failed, else that of the most
+            disturbed rounds.
     """
 
     samples: list[list[float]]
@@ -54,9 +57,9 @@ class Rounds:
     outcome: Outcome[RoundsResult]
 
     @property
-    def foreign_cores(self) -> float:
-        """Number of cores that other programs kept busy; infinite if the rounds failed."""
-        return _foreign_cores(self.outcome)
+    def disturbance(self) -> tuple[bool, float]:
+        """How much others disturbed the rounds: more compares as larger, failed rounds as most."""
+        return _disturbance(self.outcome)
 
     def speed(self, column: int, trial: TrialResult, seed: int) -> Speed:
         """Observations of a member's trial and these rounds; the reference is set later."""
@@ -207,28 +210,30 @@ class RoundsListener:
         return self._is_card * _LAUNCH_S * num_readings * len(self.samples)
 
 
-def _foreign_cores(outcome: Outcome[RoundsResult]) -> float:
+def _disturbance(outcome: Outcome[RoundsResult]) -> tuple[bool, float]:
+    """Whether it was too much, by the hypervisor too, and cores that other programs kept busy."""
     if not outcome.is_ok:
-        return math.inf
-    return outcome.found.load["foreign_cores"]
+        return True, math.inf
+    return outcome.found.is_noisy, outcome.found.load["foreign_cores"]
 
 
 def _together(outcomes: Sequence[Outcome[RoundsResult]]) -> Outcome[RoundsResult]:
     """Merge the outcomes of the workers that shared a block's rounds, keeping the worst."""
-    worst = max(outcomes, key=_foreign_cores)
+    worst = max(outcomes, key=_disturbance)
     wall_s = sum(outcome.wall_s for outcome in outcomes)
     if not worst.is_ok:
         return replace(worst, wall_s=wall_s)
     found = [outcome.found for outcome in outcomes]
     warmups = zip(*(each.warmup_s for each in found), strict=True)
     wrong = zip(*(each.wrong for each in found), strict=True)
+    stops = {each.stop_reason for each in found}
     result = replace(
         worst.found,
+        stop_reason=next(reason for reason in _STOPS if reason in stops),
         warmup_s=tuple(tuple(itertools.chain(*of_member)) for of_member in warmups),
         calls_per_sample=found[0].calls_per_sample,
         calls_per_set=found[0].calls_per_set,
         wrong=tuple(next(filter(None, of_member), None) for of_member in wrong),
-        is_noisy=any(each.is_noisy for each in found),
         measured_s=sum(each.measured_s for each in found),
     )
     return replace(worst, result=result, wall_s=wall_s)

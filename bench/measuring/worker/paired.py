@@ -34,9 +34,12 @@ def paired_rounds(request: Request, channel: Channel) -> PairedRoundsResult:
     # The same tensors for both, so that neither has the better alignment in memory. A gate that
     # the base does not yet take is given to neither.
     current = Subject(cells[1], like=base)
+    base.prepare()
+    current.prepare()
     calls = [base.call, repeating(current.call, request["repeat_every"])]
     channel.send(step="warm-up")
     warm = [warm_up(call, clock, request["min_sample_s"]) for call in calls]
+    flush = clock.flusher() if cells[1].timed.cache == "cold" else None
     every = request["repeat_every"] or 1
     count = -(-max(m.calls_per_sample for m in warm) // every) * every
     members = [Member(call=m.call, calls_per_sample=count, warmup_s=m.warmup_s) for m in warm]
@@ -46,8 +49,8 @@ def paired_rounds(request: Request, channel: Channel) -> PairedRoundsResult:
     num_rounds = 0
     while num_rounds < request["min_rounds"] or now_s() - started < request["budget_s"]:
         first = coin.randrange(2)
-        there = time_round(members, [first, 1 - first], clock)
-        back = time_round(members, [1 - first, first], clock)
+        there = time_round(members, [first, 1 - first], clock, flush)
+        back = time_round(members, [1 - first, first], clock, flush)
         channel.send(ratio=(there[1] + back[1]) / (there[0] + back[0]))
         num_rounds += 1
         if channel.is_stop_asked():

@@ -81,9 +81,10 @@ def test_losses_come_out_as_they_were_packed_and_damaged_ones_are_refused() -> N
     assert np.array_equal(losses_of_examples(packed_losses, 300), losses.astype(float))
     with pytest.raises(ValueError, match="window_losses have 21 bytes; 2 for each of 1 to 10"):
         losses_of_examples(packed_losses, 10)
-    cut = base64.b64encode(zlib.compress(losses.tobytes())[:-4]).decode()
-    with pytest.raises(ValueError, match="end before their zlib stream does"):
-        losses_of_examples(cut, 300)
+    stream = zlib.compress(losses.tobytes())
+    for damaged in (stream[:-4], stream + b"more"):
+        with pytest.raises(ValueError, match="end before their zlib stream does, or go on behind"):
+            losses_of_examples(base64.b64encode(damaged).decode(), 300)
 
 
 def test_the_error_of_a_score_without_clusters_is_the_binomial_one() -> None:

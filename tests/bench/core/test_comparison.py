@@ -21,6 +21,7 @@ from bench.core.comparison import (
     p_value,
     seed_interval,
     seeds_by_pilot,
+    signs,
     spread_interval,
     within_share,
 )
@@ -215,6 +216,7 @@ def test_a_missing_seed_reaches_from_the_worst_to_the_best() -> None:
     assert found.ahead == pytest.approx((worst.ahead + best.ahead) / 2)
     assert found.mean == pytest.approx(0.48) and found.num_seeds == 3
     assert found.p_value == pytest.approx(max(worst.p_value, best.p_value))
+    assert difference(runs(0.99, 0.98), other) == found  # one that has no record at all
     # Where both lack it, it was not run.
     assert difference(runs(0.99, 0.98), runs(0.5, 0.51)).num_seeds == 2
 
@@ -265,6 +267,8 @@ def test_what_is_hard_for_both_cancels_where_the_test_set_is_the_same() -> None:
     paired, apart = _floor(_told(better), _told(hard)), _floor(_told(better), _told(hard, "b" * 16))
     assert paired == pytest.approx(math.sqrt(40) / 4000, rel=0.06)
     assert apart == pytest.approx(math.sqrt(2 * 0.25 / 4000), rel=0.01)
+    unknown = (_told(bits, "") for bits in (better, hard))
+    assert _floor(*unknown) == pytest.approx(apart, rel=0.01)
     assert difference(_told(better), _told(hard)).is_ahead
     assert not difference(_told(better), _told(hard, "b" * 16)).is_ahead
 
@@ -286,6 +290,13 @@ def test_answers_of_one_example_are_not_independent() -> None:
         (_told(one), _told(other, per_cluster=4)),
     ):
         assert _floor(*mixed) == together
+
+
+def test_answers_of_unknown_test_sets_are_counted_and_not_laid_side_by_side() -> None:
+    bits = (np.arange(4000) % 2).astype(np.uint8)
+    right = {0: bits, 1: 1 - bits, 2: bits, 3: 1 - bits}
+    low, high = mean_of(runs(0.5, 0.5, 0.5, 0.5, num_examples=4000, right=right)) or (0.0, 0.0)
+    assert high - low == pytest.approx(2 * 1.95996 * math.sqrt(0.25 / 4000), rel=0.01)
 
 
 def test_answers_that_some_seed_lacks_are_not_paired() -> None:
@@ -322,6 +333,12 @@ def test_holm_holds_each_against_what_is_left_and_stops_at_the_first_that_fails(
     assert holm([0.04]) == (True,)
     assert holm([0.04], level=0.01) == (False,)
     assert holm([]) == ()
+
+
+def test_signs_are_those_of_the_settled_comparisons_at_their_places() -> None:
+    ahead, behind = (difference(runs(*s), runs(0.5, 0.51, 0.5)) for s in ([0.9] * 3, [0.1] * 3))
+    unsettled = difference(runs(0.5, 0.2, 0.9), runs(0.5, 0.51, 0.5))
+    assert signs([None, ahead, unsettled, behind]) == [0, 1, 0, -1]
 
 
 @pytest.mark.parametrize(("difference", "spread"), [(0.01, 0.02), (0.02, 0.02)])

@@ -67,6 +67,8 @@ def test_between_looks_nothing_is_decided_and_beyond_the_last_nothing_was_planne
     certain = compare(*_rows(np.full(5, 0.3) + 0.001 * np.arange(5)))
     assert looks.decide(certain) == OPEN  # no look at five seeds
     assert looks.decide(None) == OPEN
+    assert looks.decide(compare(*_rows(np.zeros(11)))) == OPEN
+    assert looks.decide(compare(*_rows(np.zeros(12)))) == NOT_DECIDED
     with pytest.raises(ValueError, match="13 seeds were run; at most 12"):
         looks.decide(compare(*_rows(np.arange(13.0))))
 

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -105,6 +105,18 @@ def test_a_line_that_was_changed_after_it_was_written_is_refused():
             Record.from_json(changed)
     older = line[: line.index(',"digest":')] + "}"
     assert Record.from_json(older).result == SPEED
+
+
+def test_a_result_of_another_kind_than_its_cell_or_of_no_possible_shape_is_refused():
+    line = json.loads(Record(cell=KERNEL, status=Status.OK, result=SPEED).to_json())
+    del line["digest"]
+    other = line | {"result": line["result"] | {"kind": "quality"}}
+    with pytest.raises(ValueError, match="result is not of kind speed"):
+        Record.from_json(json.dumps(other))
+    bad = replace(KERNEL, workload=replace(KERNEL.kernel, key_len=8, causal=True))
+    line |= {"key": bad.key, "cell": bad.to_dict()}
+    with pytest.raises(ValueError, match="key_len needs causal=false"):
+        Record.from_json(json.dumps(line))
 
 
 def test_a_time_whose_rate_would_overflow_is_in_no_record():

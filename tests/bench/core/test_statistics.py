@@ -182,12 +182,13 @@ def test_the_interval_of_a_median_needs_six_samples_and_holds_the_median() -> No
 
 
 def test_of_several_processes_the_median_over_theirs_counts_however_many_rounds_each_has() -> None:
-    ratios = {0: [1.0] * 9, 1: [2.0], 2: [3.0]}
-    processes = [p for p, values in ratios.items() for _ in values]
-    reference = [value for values in ratios.values() for value in values]
-    numbers = range(len(reference))
-    found = paired_ratio([1.0] * len(reference), numbers, reference, numbers, processes)
-    assert found == Ratio(median=2.0, low=None, high=None, num_rounds=11)
+    steady, unsteady = {0: [1.0] * 9, 1: [2.0], 2: [3.0]}, {0: [1.0, 90.0, 1.0], 1: [2.0]}
+    for ratios, median_ratio in ((steady, 2.0), (unsteady, 1.5)):
+        processes = [p for p, values in ratios.items() for _ in values]
+        reference = [value for values in ratios.values() for value in values]
+        count, numbers = len(reference), range(len(reference))
+        found = paired_ratio([1.0] * count, numbers, reference, numbers, processes)
+        assert found == Ratio(median=median_ratio, low=None, high=None, num_rounds=count)
 
 
 def test_the_interval_of_six_processes_is_their_whole_range_however_steady_each_is() -> None:

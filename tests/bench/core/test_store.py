@@ -153,7 +153,7 @@ def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
 def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path: Path) -> None:
     path = stored(tmp_path, ONE, TWO, THREE)
     lines = path.read_bytes().split(b"\n")
-    path.write_bytes(b"\n".join([lines[0], lines[1][:50], *lines[2:]]))
+    path.write_bytes(b"\n".join([lines[0], lines[1][:50], lines[2], b'{"entry":"at the end']))
     contents = read_store(tmp_path)
     assert contents.records == (ONE, THREE) and contents.is_damaged
     assert contents.describe()[0].startswith(f"{path}:2 is left out: ")
@@ -220,6 +220,12 @@ def test_a_record_of_a_newer_schema_says_so(tmp_path: Path) -> None:
     path.write_text(json.dumps(newer) + "\n")
     with pytest.raises(ConfigError, match=r"a newer attnbench wrote it: schema"):
         read_store(tmp_path)
+
+
+def test_stores_below_a_folder_are_those_with_a_line_at_any_depth(tmp_path: Path) -> None:
+    stored(tmp_path / "blank").write_text("\n")
+    outs = [stored(tmp_path / name, ONE).parent.parent for name in ("a", "deep/b")]
+    assert store.stores_below(tmp_path) == outs
 
 
 @pytest.mark.parametrize("make", [lambda p: None, Path.mkdir, lambda p: p.write_text("")])
@@ -341,6 +347,9 @@ def test_entries_with_one_cell_and_machines_with_one_cell_are_kept_apart() -> No
         made.ok_record(renamed, made.speed([1.0])),
         made.ok_record(cell, made.speed([1.0]), environment=elsewhere),
     ]
+    on_card = made.kernel_cell("nala", device="cuda:0")
+    for card in ({"devices": {"cuda:0": name}} for name in ("H100", "H200")):
+        records.append(made.ok_record(on_card, made.speed([1.0]), environment=card))
     assert latest(records) == records
 
 

@@ -111,6 +111,7 @@ def test_two_cards_are_measured_by_workers_of_their_own(tmp_path, workers):
         here = environment.current(("cuda:0", "cuda:1"), "retain", workers.environment())
         jobs = Jobs(workers, 60.0, asked)
         found = list(Runner(asked_for, here, jobs, SAY, "test").run(cells))
+    assert jobs.busy_s > 0
     assert {(r.cell.device, r.status) for r in found} == {
         ("cuda:0", Status.OK),
         ("cuda:1", Status.OK),

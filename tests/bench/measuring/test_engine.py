@@ -1,11 +1,20 @@
-"""Cells that are tried again, and the pauses between."""
+"""Cells that are tried again, the pauses between, and what is left after an early end."""
+
+import io
 
 import pytest
+from rich.console import Console
 
+from bench.core.cli.errors import ConfigError
 from bench.core.record import Status
+from bench.core.store import read_records
 from bench.measuring import engine
+from bench.measuring.config import read_sweep_config
+from bench.measuring.machine import environment
+from bench.measuring.machine.environment import freshness
 from bench.measuring.worker.jobs import Interrupt, Interrupted
 from tests import records as made
+from tests.bench.measuring.test_config import BASE
 
 
 class Unlucky:
@@ -54,3 +63,58 @@ def test_a_pause_ends_when_somebody_asks_to_stop():
     interrupt.is_asked = True
     with pytest.raises(Interrupted):
         interrupt.pause(60)
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """`measured(statuses, **settings)` of two cells; a status of None is a stop at that cell."""
+
+    class Written:
+        def __init__(self, config, here, jobs, listener, sweep, work, roofs):
+            self.work, self.here = work, here
+
+        def run(self, batch):
+            for p in batch:
+                status = statuses.pop(0)
+                if status is None:
+                    raise Interrupted
+                now = freshness(p.cell, self.here)
+                yield made.failed_record(p.cell, status, "written", freshness=now)
+                assert self.work.left([p.cell]), "its own record is taken for another sweep's"
+            counts.append(dict(*self.work._leases.by_machine().values()))
+
+    monkeypatch.setattr(engine, "Runner", Written)
+    monkeypatch.setattr(engine.Interrupt, "pause", lambda self, seconds: None)
+    statuses, counts, out = [], [], tmp_path / "out"
+    cells = [made.kernel_cell(name) for name in ("linear", "nala")]
+
+    def measure(wanted, cells=cells, **settings):
+        statuses[:] = wanted
+        config = read_sweep_config(BASE | {"out": str(out)} | settings)
+        todo = [engine.PlannedCell(cell=cell) for cell in cells]
+        here = environment.current(("cpu",), "retain", {})
+        console = Console(file=io.StringIO())
+        return engine.measure(config, todo, here, None, "sweep", console), counts, out
+
+    return measure
+
+
+def test_a_cell_that_is_tried_again_is_one_of_those_done_and_each_try_is_stored(measured):
+    wrong, crash = Status.INCORRECT, Status.CRASHED
+    done, counts, out = measured([crash, wrong, crash], retry=1)
+    assert [record.status for record in done.new] == [wrong, crash] and done.left_out == []
+    assert [record.status for record in read_records(out)] == [crash, wrong, crash]
+    assert counts[-1] == {"done": 2, "failed": 2}
+
+
+def test_examples_that_could_not_be_written_are_told_before_anything_is_trained(measured, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "examples").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match="examples is a link"):
+        measured([], cells=[made.task_cell("nala")])
+
+
+def test_after_an_early_end_what_has_a_record_is_not_left_out(measured):
+    done, _, _ = measured([Status.INCORRECT, None])
+    assert done.is_interrupted and [p.cell.entry for p in done.left_out] == ["nala"]
+    assert [record.cell.entry for record in done.new] == ["linear"]

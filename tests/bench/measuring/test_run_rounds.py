@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from bench.core.record import Speed, Status
+from bench.measuring.plan import reference_cell
 from bench.measuring.run import Runner
 from bench.measuring.worker.block import Rounds
+from bench.measuring.worker.jobs import Interrupted
 from bench.measuring.worker.outcome import Outcome
 from tests.bench.measuring.test_config import BASE
 from tests.bench.measuring.worker.fakes import cell, found
@@ -38,19 +40,23 @@ def timed(monkeypatch):
     runner._roofs = None
     runner._jobs = SimpleNamespace(interrupt=SimpleNamespace(is_asked=False))
     runner._listener = SimpleNamespace(announce=lambda words: None)
-    monkeypatch.setattr(
-        runner,
-        "_record",
-        lambda cell, outcome, result=None, **rest: (cell.entry, outcome, result),
-        raising=False,
-    )
+    started = set()
+
+    def record(cell, outcome, result=None, *, started_at, measured_s=None):
+        started.add(started_at)
+        time.costs_s = outcome.wall_s, measured_s
+        return cell.entry, outcome, result
+
+    monkeypatch.setattr(runner, "_record", record, raising=False)
 
     def time(*written):
         coming = iter(written)
         runner._do_rounds = lambda *words: next(coming)
-        kept = runner._time(TRIALS, {}, "now")
+        kept = [*runner._time(TRIALS, {}, "now")]
+        assert started == {"now"}, "the block began with its trials"
         return {entry: (outcome, result) for entry, outcome, result in kept}
 
+    time.runner = runner
     return time
 
 
@@ -59,6 +65,12 @@ def test_noisy_rounds_are_taken_again_and_the_quieter_are_kept(timed, loads):
     _, speed = timed(*map(noisy, loads))["a"]
     assert speed.load["foreign_cores"] == min(loads) == speed.latency_s[0]
     assert speed.is_noisy == (min(loads) > 0.25)
+
+
+def test_quiet_rounds_are_kept_if_the_hypervisor_alone_disturbed_those_before(timed):
+    stolen = rounds(load={"foreign_cores": 0.0, "steal_share": 0.2}, is_noisy=True)
+    _, speed = timed(stolen, noisy(0.2))["a"]
+    assert not speed.is_noisy and speed.latency_s[0] == 0.2
 
 
 def test_quiet_rounds_are_taken_once(timed):
@@ -79,3 +91,23 @@ def test_how_a_member_was_timed_is_in_its_record(timed):
     _, speed = timed(rounds())["b"]
     assert isinstance(speed, Speed)
     assert (speed.calls_per_sample, speed.calls_per_set, speed.cpu_per_wall) == (10, 3, None)
+    # Its trial took no wall time and 0.5 s of calls; the rounds of both members 4 s and 1 s.
+    assert timed.costs_s == (4.0 / 2, 0.5 + 1.0 / 2)
+
+
+def test_a_reference_is_tried_once_unless_it_is_a_member_or_has_failed_as_one(timed, monkeypatch):
+    runner, tried = timed.runner, []
+    monkeypatch.setattr(runner, "_can_run", lambda cell: tried.append(cell.entry) or True)
+    softmax = reference_cell(TRIALS[0][0], runner._config)
+    assert runner._usable_references(TRIALS, set()) == {softmax.key: softmax}
+    assert tried == ["softmax"]
+    assert runner._usable_references(TRIALS, {softmax.key}) == {} and tried == ["softmax"]
+    ok = Outcome(status=Status.OK, result=TRIAL)
+    assert runner._usable_references([*TRIALS, (softmax, ok)], set()) == {softmax.key: softmax}
+    assert tried == ["softmax"]
+
+
+def test_a_stop_in_the_rounds_leaves_noisy_ones_as_they_are_and_ends_the_block(timed):
+    timed.runner._jobs.interrupt.is_asked = True
+    with pytest.raises(Interrupted):
+        timed(noisy(0.9))

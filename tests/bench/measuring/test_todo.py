@@ -40,6 +40,24 @@ def test_a_number_made_with_other_things_is_measured_again(here, change):
     assert missing([PLANNED], [stale], here) == [PLANNED]
 
 
+def test_the_newest_record_says_whether_a_cell_is_measured_again_and_why_it_was_skipped(here):
+    old = measured(here)
+    crashed = replace(old, status=Status.CRASHED, reason="killed", result=None)
+    later = {"started_at": "2099-01-01T00:00:00+00:00"}
+    assert missing([PLANNED], [replace(crashed, **later), old], here) == [PLANNED]
+    assert missing([PLANNED], [replace(old, **later), crashed], here) == []
+    skipped = replace(crashed, status=Status.SKIPPED, reason="needs 9 GiB")
+    assert missing([PLANNED], [skipped], here) == [PLANNED], "there may be more memory now"
+    as_before = replace(PLANNED, unsupported="needs 9 GiB")
+    assert missing([as_before], [skipped], here) == []
+
+
+def test_a_reference_of_the_same_name_and_other_settings_is_another_one(here):
+    ok = measured(here)
+    other = replace(ok, result=replace(ok.result, reference_key="0" * 16))
+    assert missing([PLANNED], [other], here) == [PLANNED]
+
+
 def test_only_failed_and_only_stale_choose_what_was_measured_before(here):
     ok = measured(here)
     failed = replace(ok, status=Status.INCORRECT, reason="differs", result=None)
@@ -71,6 +89,10 @@ def test_what_tells_most_that_is_new_per_second_comes_first():
     assert order.index("long") < order.index("again"), "which shows nothing new"
     assert {order[1], order[2]} == {"seed 1", "seed 0"}, "one of them shows the task"
     assert sorted(order) == sorted(units)
+    again = [replace(short[0], num_threads=2)]
+    units = {"first": short[:1], "the same": short[:1], "with two threads": again}
+    costs = {"first": 1.0, "the same": 2.0, "with two threads": 3.0}
+    assert most_informative_first(units, costs) == ["first", "with two threads", "the same"]
 
 
 def test_a_budget_takes_what_fits_and_something_cheaper_in_the_place_of_what_does_not():
@@ -85,6 +107,7 @@ def test_a_budget_takes_what_fits_and_something_cheaper_in_the_place_of_what_doe
 
     assert chosen(0.5) == [None]
     assert chosen(1.5) == [None, 64]
+    assert chosen(5.0) == [None, 64], "what is left is chosen once the first is measured"
     assert chosen(10.0) == [None, 64, 256]
     assert chosen(200.0) == [None, 64, 256, 128]
 

@@ -1,9 +1,12 @@
-"""Which dtypes a device computes in."""
+"""Which dtypes a device computes in, and which of torch's kernels for attention."""
+
+import itertools
 
 import pytest
 import torch
 
 from bench.measuring.device import Device, base, device_named
+from bench.measuring.device.base import allow_sdpa, allowed_sdpa, sdpa_kernel
 
 
 class Probe(Device):
@@ -61,3 +64,20 @@ def test_trying_out_fails_where_torch_has_no_kernel():
     device_named("cpu").try_out("float64")
     with pytest.raises(RuntimeError, match="not implemented"):
         device_named("cpu").try_out("int8")
+
+
+def test_kernels_that_sdpa_may_take_are_allowed_one_by_one():
+    before = allowed_sdpa()
+    try:
+        for wanted in itertools.product((True, False), repeat=3):
+            allow_sdpa(wanted)
+            assert allowed_sdpa() == wanted
+    finally:
+        allow_sdpa(before)
+
+
+def test_the_kernel_that_sdpa_took_is_known_by_its_operator():
+    fused = "aten::_scaled_dot_product_flash_attention_for_cpu"
+    assert sdpa_kernel([fused, "aten::mm", fused]) == "flash"
+    assert sdpa_kernel(["aten::_scaled_dot_product_attention_math", fused]) == "flash, math"
+    assert sdpa_kernel(["aten::scaled_dot_product_attention", "aten::bmm"]) is None

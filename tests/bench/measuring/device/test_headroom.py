@@ -97,6 +97,8 @@ def test_a_containers_limit_counts_and_its_reclaimable_cache_is_free(monkeypatch
     monkeypatch.setattr(module, "Path", lambda path: stat)
     assert CPU.free_bytes() == 400
     assert module.memory_limit_bytes() == 1000
+    sizes["memory.max"] = 2**62  # more than the machine has
+    assert module.memory_limit_bytes() < 2**60
 
 
 def test_without_a_container_the_machines_memory_counts(monkeypatch):

@@ -154,6 +154,11 @@ def test_what_is_kept_of_each_call_is_a_leak_and_what_is_kept_of_one_is_none():
             kept.extend([None] * 20)
         torch.ones(8 * MIB, dtype=torch.uint8)
 
+    def tie_a_knot():
+        knot = [torch.ones(MIB, dtype=torch.uint8)]
+        knot.append(knot)
+
+    assert CPU.leaked_bytes(tie_a_knot, 4) < 2**18
     assert CPU.leaked_bytes(leak, 4) == pytest.approx(MIB, rel=0.3)
     kept.clear()
     assert CPU.leaked_bytes(keep_once, 4) < 2**18

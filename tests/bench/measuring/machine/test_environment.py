@@ -98,6 +98,7 @@ NUMBERED = EPYC | {"model name": "X 9"}
         (EPYC | {"cpu family": "26"}, "AVX512", "AMD EPYC family 26 model 17"),
         (EPYC, "AVX2", "AMD EPYC family 25 model 17 (AVX2)"),
         ({"model name": "Virtual"}, "AVX512", "Virtual"),
+        ({"model name": "Virtual", "cpu family": "25"}, "AVX512", "Virtual"),
         ({}, "AVX512", "Arm"),
     ],
 )

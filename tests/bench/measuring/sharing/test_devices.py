@@ -2,13 +2,14 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.measuring.device import KINDS
 from bench.measuring.sharing import devices
-from bench.measuring.sharing.devices import DeviceLock
+from bench.measuring.sharing.devices import DeviceLock, alone_on
 from tests.fake_device import FakeDevice
 
 FOLDER = devices._folder
@@ -27,6 +28,12 @@ def test_a_timing_takes_its_device_alone_and_no_other():
     assert DeviceLock("cuda:0", shared=False).try_take()
     first.release()
     assert second.try_take()
+
+
+def test_a_card_is_one_device_whatever_number_a_process_knows_it_by(monkeypatch):
+    monkeypatch.setattr(FakeDevice, "identity", property(lambda device: "the same card"))
+    assert DeviceLock("cuda:0", shared=False).try_take()
+    assert not DeviceLock("cuda:1", shared=False).try_take()
 
 
 def test_nobody_else_may_open_what_is_locked(tmp_path):
@@ -60,12 +67,28 @@ def test_who_leaves_the_line_keeps_nobody():
     assert DeviceLock("cpu", shared=True).try_take()
 
 
-def test_trainings_of_another_store_keep_no_timing_away(tmp_path):
+def test_trainings_of_another_store_keep_no_timing_away(tmp_path, monkeypatch):
     training = DeviceLock("cpu", shared=True, store=tmp_path / "one")
     assert training.try_take()
+    monkeypatch.chdir(tmp_path)  # however the folder is named
+    assert not DeviceLock("cpu", shared=False, store=Path("one")).try_take()
     assert not DeviceLock("cpu", shared=False, store=tmp_path / "one").try_take()
     assert DeviceLock("cpu", shared=False, store=tmp_path / "another").try_take()
     assert DeviceLock("cpu", shared=False).try_take()
+
+
+def test_a_timing_of_a_sweep_is_alone_among_its_own_trainings_and_all_timings(tmp_path):
+    for is_training in (True, False):
+        own = tmp_path if is_training else None
+        first = DeviceLock("cpu", shared=is_training, store=own)
+        assert first.try_take()
+        said = []
+        with alone_on("cpu", lambda seconds, it=first: it.release(), said.append, store=tmp_path):
+            assert said == ["waiting for cpu, where something else is measured"]
+            late = DeviceLock("cpu", shared=is_training, store=own)
+            assert not late.try_take()
+        assert late.try_take(), "it was kept"
+        late.release()
 
 
 @pytest.fixture
@@ -87,10 +110,11 @@ def test_without_a_folder_for_locks_all_go_on_and_it_is_said(monkeypatch, said):
     assert said().count("belongs to another user, so devices are not locked.") == 1
 
 
-def test_a_lock_that_is_a_link_is_not_followed(tmp_path, said):
+@pytest.mark.parametrize("suffix", [".turn", ""])
+def test_a_lock_that_is_a_link_is_not_followed_and_keeps_nobody_waiting(tmp_path, said, suffix):
     lock = DeviceLock("cpu", shared=False)
-    lock._path.with_suffix(".turn").symlink_to(tmp_path / "mine")
-    assert lock.try_take()
+    lock._path.with_suffix(suffix).symlink_to(tmp_path / "mine")
+    assert lock.try_take() and DeviceLock("cpu", shared=False).try_take()
     assert not (tmp_path / "mine").exists() and "cannot be locked" in said()
 
 

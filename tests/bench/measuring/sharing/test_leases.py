@@ -1,5 +1,6 @@
 """A unit of work has one holder at a time, and a dead one does not keep it."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import sys
 import threading
 from socket import gethostname
 
+import psutil
 import pytest
 
 from bench.core.clock import now_s, sleep_s
@@ -47,12 +49,14 @@ def forged(out, name, **changes):
 
 
 def test_work_is_held_until_it_is_released_and_nothing_is_left_behind(tmp_path):
+    open_before = psutil.Process().num_fds()
     with Leases(tmp_path) as one, Leases(tmp_path) as another:
         assert one.acquire("block") and not another.acquire("block")
         assert another.acquire("other block")
         one.release("block")
         assert another.acquire("block")
     assert not leases_folder(tmp_path).exists()
+    assert psutil.Process().num_fds() == open_before
 
 
 def test_of_many_who_try_at_once_one_gets_it(tmp_path):
@@ -80,16 +84,22 @@ def test_a_holder_on_this_host_is_seen_dead_at_once_even_before_its_parent_has_n
         assert not leases.acquire("block")
         ((name, holder),) = leases.others()
         assert name == "block" and holder.pid == other.pid and holder.what == "softmax at 1024"
+        os.utime(leases_folder(tmp_path) / "block", (0, 0))  # it may be suspended for an hour
+        assert not leases.acquire("block")
         other.kill()
         os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # dead, and still a zombie
         assert list(leases.others()) == []
         assert leases.acquire("block")
 
 
-def test_a_process_that_has_got_the_number_of_a_dead_holder_is_not_taken_for_it(tmp_path):
-    forged(tmp_path, "block", host=gethostname(), started=1e9)
+@pytest.mark.parametrize(("apart_s", "is_another"), [(1.5, False), (3.0, True)])
+def test_a_process_that_has_got_the_number_of_a_dead_holder_is_not_taken_for_it(
+    tmp_path, apart_s, is_another
+):
+    # A start follows from the boot time, which moves when the clock is set.
+    forged(tmp_path, "block", host=gethostname(), started=module._me().started - apart_s)
     with Leases(tmp_path) as leases:
-        assert leases.acquire("block")
+        assert leases.acquire("block") is is_another
 
 
 def test_a_holder_elsewhere_is_dead_after_a_minute_without_a_heartbeat(tmp_path, monkeypatch):
@@ -109,16 +119,59 @@ def test_a_lease_without_words_yet_is_alive(tmp_path):
         assert not leases.acquire("block") and list(leases.others()) == []
 
 
-def test_a_heartbeat_touches_what_is_held(tmp_path, monkeypatch):
+def test_a_heartbeat_touches_all_that_is_held(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
     with Leases(tmp_path) as leases:
-        leases.acquire("block")
-        file = leases_folder(tmp_path) / "block"
-        os.utime(file, (0, 0))
+        files = [leases_folder(tmp_path) / name for name in ("block 1", "block 2")]
+        for file in files:
+            leases.acquire(file.name)
+            os.utime(file, (0, 0))
         ends_s = now_s() + 60
-        while file.stat().st_mtime == 0 and now_s() < ends_s:
+        while not all(file.stat().st_mtime for file in files) and now_s() < ends_s:
             sleep_s(0.01)
-        assert file.stat().st_mtime > 0
+        assert all(file.stat().st_mtime for file in files)
+
+
+def test_three_heartbeats_in_a_row_may_be_missed_where_clocks_are_half_a_minute_apart():
+    assert module.DEAD_AFTER_S - 30 >= 3 * module.HEARTBEAT_S
+
+
+def test_a_lease_that_another_user_may_alone_read_is_alive_while_it_is_touched(
+    tmp_path, monkeypatch
+):
+    file = forged(tmp_path, "block")
+
+    def refuse(root, path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(module, "open_inside", refuse)
+    with Leases(tmp_path) as leases:
+        assert not leases.acquire("block") and list(leases.others()) == []
+        os.utime(file, (0, 0))
+        assert leases.acquire("block")
+
+
+def full(*words, **more):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_lease_that_cannot_be_written_is_said_and_holds_nothing(tmp_path, monkeypatch):
+    with Leases(tmp_path) as leases, Leases(tmp_path) as another:
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, "write", full)
+            with pytest.raises(StoreError, match=r"the lease .*block: No space left"):
+                leases.acquire("block")
+        assert another.acquire("block")
+
+
+def test_a_folder_that_another_sweep_has_removed_is_made_again(tmp_path, monkeypatch):
+    with Leases(tmp_path) as leases:
+        leases_folder(tmp_path).rmdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "folder_inside", full)
+            with pytest.raises(StoreError, match=r"claims: No space left"):
+                leases.acquire("block")
+        assert leases.acquire("block")
 
 
 def test_a_sweep_that_lost_its_lease_while_it_was_stopped_leaves_the_new_holders_alone(tmp_path):
@@ -158,6 +211,7 @@ def test_the_work_of_each_machine_is_counted_this_one_first(tmp_path):
             "elsewhere": expected,
         }
         leases.acquire("block 4")
+        assert module._look(leases_folder(tmp_path) / "block 4").holder.done == 3
         assert leases.by_machine()[gethostname()] == {"done": 3, "failed": 0, "running": 1}
         assert list(leases.by_machine()) == [gethostname(), "elsewhere"]
 

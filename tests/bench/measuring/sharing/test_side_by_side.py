@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from bench.core.clock import sleep_s
 from bench.measuring.sharing.side_by_side import side_by_side
 
 
@@ -62,16 +63,20 @@ def test_an_error_of_one_comes_after_the_end_of_the_others():
 
 
 def test_whoever_stops_listening_ends_all_of_them():
-    is_closed = threading.Event()
+    made, closed = [], threading.Semaphore(0)
 
     def run():
         try:
             while True:
+                made.append(1)
                 yield 1
         finally:
-            is_closed.set()
+            closed.release()
 
-    items = side_by_side([run()])
+    items = side_by_side([run(), run()])
     assert next(items) == 1
+    while len(made) < 2:  # the second one's item waits to be taken
+        sleep_s(0.01)
     items.close()
-    assert is_closed.wait(30)
+    assert closed.acquire(timeout=30) and closed.acquire(timeout=30)
+    assert len(made) == 2, "one went on though nobody listened"

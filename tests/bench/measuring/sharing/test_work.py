@@ -17,11 +17,12 @@ from bench.measuring.machine.environment import kind_of_machine
 from bench.measuring.plan import plan
 from bench.measuring.run import Runner
 from bench.measuring.sharing import devices
-from bench.measuring.sharing.leases import Leases
+from bench.measuring.sharing.leases import Leases, leases_folder
 from bench.measuring.sharing.work import SharedWork
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.training import Training, Trainings
+from tests.bench.measuring.sharing.test_leases import forged
 from tests.bench.measuring.test_config import BASE
 from tests.fake_device import FakeDevice
 from tests.records import failed_record
@@ -109,6 +110,44 @@ def test_three_sweeps_of_one_plan_measure_each_cell_once(tmp_path):
     assert counts == {p.cell.key: 1 for p in sweeps[0].plan}
     for sweep in sweeps:
         assert len(sweep.new) + len(sweep.of_others) == len(sweep.plan)
+    timing = devices.DeviceLock("cpu", shared=False, store=tmp_path / "out")
+    assert timing.try_take(), "a training that another sweep had keeps the device"
+    timing.release()
+
+
+def test_a_lease_is_held_until_its_record_is_stored(tmp_path):
+    one = Sweep(tmp_path / "out", "one")
+    append, held = one.store.append, []
+
+    def look(record):
+        held.append([file.name for file in leases_folder(one.config.out).iterdir()])
+        append(record)
+
+    one.store.append = look
+    one.run()
+    for record, names in zip(one.new, held, strict=True):
+        unit = record.cell.key if record.cell.is_task else record.cell.block
+        start = "skipped" if record.status is Status.SKIPPED else unit
+        assert start in [name.partition("-")[0] for name in names]
+    assert {record.cell.is_task for record in one.new} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("status", "is_kept"), [(Status.DIVERGED, False), (Status.CRASHED, True)], ids=str
+)
+def test_a_checkpoint_goes_with_the_record_that_settles_its_cell(
+    tmp_path, monkeypatch, status, is_kept
+):
+    one = Sweep(tmp_path / "out", "one")
+    monkeypatch.setattr(
+        "tests.bench.measuring.sharing.test_work.ENDED", Outcome(status=status, reason="ended")
+    )
+    file = one.config.out / "checkpoints" / f"{one.plan[-1].cell.key}.pt"
+    file.parent.mkdir()
+    file.touch()
+    assert one.plan[-1].cell.is_task
+    one.run()
+    assert file.exists() is is_kept
 
 
 def test_a_sweep_waits_for_what_another_holds_says_whose_it_is_and_takes_its_records(tmp_path):
@@ -129,6 +168,38 @@ def test_a_sweep_waits_for_what_another_holds_says_whose_it_is_and_takes_its_rec
     assert f":{os.getpid()} (2 at seq_len=32)" in waiting
     assert [record.cell for record in one.of_others] == block
     assert len(one.new) == len(one.plan) - 2
+
+
+def test_a_record_of_another_sweep_that_settles_nothing_leaves_its_cell_to_this_one(tmp_path):
+    one, another = Sweep(tmp_path / "out", "one"), Sweep(tmp_path / "out", "another")
+    cell, told = one.plan[0].cell, []
+    for status in (Status.CRASHED, Status.INCORRECT):
+        another.store.append(failed_record(cell, status, "wrong"))
+
+    def settles(record, cell):
+        return record.status is Status.INCORRECT
+
+    with Leases(tmp_path / "out") as leases:
+        work = SharedWork(leases, one.tail, settles, [cell], told.append)
+        assert work.acquire("block", [cell], "") == [] and leases.acquire("block")
+    assert [record.status for record in told] == [Status.INCORRECT]
+
+
+def test_a_sweep_that_has_nothing_left_to_time_waits_for_no_device(tmp_path):
+    one, another, interrupt = (
+        Sweep(tmp_path / "out", "one"),
+        Sweep(tmp_path / "out", "b"),
+        Interrupt(),
+    )
+    one.plan = [p for p in one.plan if p.unsupported is None and not p.cell.is_task]
+    for p in one.plan:
+        another.store.append(failed_record(p.cell, Status.INCORRECT, "wrong"))
+    elsewhere = devices.DeviceLock("cpu", shared=False)
+    assert elsewhere.try_take()
+    interrupt.is_asked = True  # whoever waits is interrupted
+    one.run(interrupt)
+    elsewhere.release()
+    assert one.new == [] and len(one.of_others) == len(one.plan)
 
 
 def test_ctrl_c_ends_the_wait_for_another_sweep(tmp_path):
@@ -200,8 +271,14 @@ def test_a_sweep_tells_what_each_machine_has_done(tmp_path):
     with Leases(tmp_path / "out") as mine, Leases(tmp_path / "out") as other:
         work = SharedWork(mine, one.tail, lambda *_: True, [], print)
         assert work.machines() == ""
-        work.finished(failed_record(one.plan[0].cell, Status.CRASHED, "killed"))
+        for status in (Status.CRASHED, Status.SKIPPED):
+            work.finished(failed_record(one.plan[0].cell, status, "killed"))
         mine.acquire("block 1")
-        other.acquire("block 2")
+        other.acquire("block 2", "its second")
+        other.acquire("block 3", "its third")
         host = next(iter(mine.by_machine()))
-        assert work.machines() == f"{host}: 1 done, 1 failed, 2 running"
+        assert work.machines() == f"{host}: 2 done, 1 failed, 3 running"
+        assert work.holders(["block 1", "block 3"]) == f"{host}:{os.getpid()} (its third)"
+        assert not work.is_across_machines
+        forged(tmp_path / "out", "block 4").touch()
+        assert work.is_across_machines

@@ -144,11 +144,19 @@ def test_of_several_processes_the_one_with_the_most_foreign_load_counts(clock):
     loads = [{"foreign_cores": 0.9}, {"foreign_cores": 0.1}]
     jobs = FakeJobs(clock, lambda number: 2.0, load=loads, is_noisy=[True, False])
     rounds = timed(jobs, stopping=stopping)
-    assert rounds.foreign_cores == 0.9 and rounds.outcome.found.is_noisy
+    assert rounds.outcome.found.load == loads[0] and rounds.outcome.found.is_noisy
     assert rounds.outcome.found.warmup_s == ((0.5, 0.5), (0.25, 0.25))
     assert [request["order_seed"] for request in jobs.requests] == [7, 8]
     share = asdict(stopping.of_one_process)
     assert all(request["stopping"] == share for request in jobs.requests)
+
+
+def test_a_load_that_was_too_much_counts_before_one_with_more_foreign_cores(clock):
+    stopping = Stopping(min_rounds=4, max_rounds=4, num_processes=2)
+    loads = [{"foreign_cores": 0.0, "steal_share": 0.3}, {"foreign_cores": 0.2, "steal_share": 0.0}]
+    jobs = FakeJobs(clock, lambda number: 2.0, load=loads, is_noisy=[True, False])
+    found = timed(jobs, stopping=stopping).outcome.found
+    assert found.is_noisy and found.load == loads[0]
 
 
 def test_costs_of_several_processes_add_up_and_calls_are_those_of_the_first(clock):
@@ -159,6 +167,14 @@ def test_costs_of_several_processes_add_up_and_calls_are_those_of_the_first(cloc
     outcome = timed(jobs, stopping=stopping).outcome
     assert (outcome.wall_s, outcome.found.measured_s) == (2.0, 5.0)
     assert outcome.found.calls_per_set == (1, 3) and outcome.found.load == loads[1]
+
+
+@pytest.mark.parametrize("others", ["precise", "rounds", "budget"])
+def test_rounds_of_several_processes_are_precise_if_all_are_and_cut_short_if_one_is(clock, others):
+    stopping = Stopping(min_rounds=4, max_rounds=4, num_processes=2)
+    for reasons, said in (([others, "precise"], others), ([others, "interrupted"], "interrupted")):
+        jobs = FakeJobs(clock, lambda number: 2.0, stop_reason=reasons)
+        assert timed(jobs, stopping=stopping).outcome.found.stop_reason == said
 
 
 def test_a_stop_is_followed_by_no_further_process(clock):
