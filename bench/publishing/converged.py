@@ -64,7 +64,7 @@ def _change(one: Score, other: Score) -> float:
         for seed, score in after.items()
         if score is not None and (old := before.get(seed)) is not None
     ]
-    return sum(gains) / len(gains) if gains else 0.0
+    return sum(gains) / len(gains)
 
 
 def by_steps(tasks: Sequence[TaskScores]) -> dict[str, dict[int, TaskScores]]:
@@ -74,7 +74,8 @@ def by_steps(tasks: Sequence[TaskScores]) -> dict[str, dict[int, TaskScores]]:
         settings = task.named_settings
         steps = settings.pop("num_steps", None)
         if steps is not None:
-            about = json.dumps([task.label, task.device, task.dtype, settings], sort_keys=True)
+            place = (task.training_version, task.device, task.num_threads, task.dtype)
+            about = json.dumps([task.label, *place, settings], sort_keys=True)
             found.setdefault(about, {})[int(steps)] = task
     return found
 
@@ -82,7 +83,7 @@ def by_steps(tasks: Sequence[TaskScores]) -> dict[str, dict[int, TaskScores]]:
 def doublings(tasks: dict[int, TaskScores]) -> list[Doublings]:
     """Rows, except controls, that were trained at some number of steps and at twice as many.
 
-    A doubling that is still under way, with too few seeds, is left out.
+    A doubling that is still under way, with too few seeds or others than before, is left out.
     """
     rows: dict[str, dict[int, Score]] = {}
     for steps, task in sorted(tasks.items()):
@@ -94,7 +95,9 @@ def doublings(tasks: dict[int, TaskScores]) -> list[Doublings]:
         chain = [min(at)]
         # Less where the shortest training has fewer.
         needed = min(FEWEST_SEEDS, len(at[chain[0]].accuracies))
-        while 2 * chain[-1] in at and len(at[2 * chain[-1]].accuracies) >= needed:
+        while (longer := at.get(2 * chain[-1])) and len(longer.accuracies) >= needed:
+            if not at[chain[-1]].runs.known.keys() & longer.runs.known.keys():
+                break
             chain.append(2 * chain[-1])
         if len(chain) > 1:
             scores = tuple(at[steps] for steps in chain)

@@ -51,7 +51,7 @@ class Overall:
 
 
 def overall(board: Leaderboard) -> tuple[Overall, ...]:
-    """Means over tasks; never across machines, devices, threads or dtypes.
+    """Means over tasks; never across machines, training versions, devices, threads or dtypes.
 
     Only shares of right answers are averaged: bits per byte are in another unit.
     """

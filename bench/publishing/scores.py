@@ -147,6 +147,7 @@ class TaskScores:
     unit: str = ""
     causal: bool = False
     ranks: Ranks | None = None
+    training_version: int = 1
 
     @property
     def named_settings(self) -> dict[str, Any]:
@@ -154,9 +155,14 @@ class TaskScores:
         return dict(json.loads(self.settings))
 
     @property
+    def metric(self) -> str:
+        """Name of its scores: ``accuracy``, or their unit such as ``bits_per_byte``."""
+        return self.unit.replace(" ", "_") or "accuracy"
+
+    @property
     def place(self) -> dict[str, Any]:
         """Conditions, by name, that scores of two tasks must share to be compared."""
-        names = ("machine", "method_version", "device", "num_threads", "dtype")
+        names = ("machine", "method_version", "training_version", "device", "num_threads", "dtype")
         return {name: getattr(self, name) for name in names}
 
 
@@ -200,6 +206,7 @@ def score_task(
     return TaskScores(
         machine=describe_machine(first),
         method_version=first.method_version,
+        training_version=first.training_version,
         device=first.cell.device,
         dtype=first.cell.task.dtype,
         num_threads=first.cell.num_threads,

@@ -22,7 +22,8 @@ def at_best_rate(records: Iterable[Record]) -> list[Record]:
     A row is an entry with one set of hyperparameters, as one table shows it. As in a search, the
     choice is made on the seed with the most rates, the lowest of several; other seeds and the test
     set play no part. A rate with fewer seeds than another one of its row is not chosen. Controls,
-    and rows with a single rate, are kept as they are.
+    and rows with a single rate, are kept as they are. Of a row without any score, the runs that
+    failed are kept, for their reasons.
     """
     rows = grouped(latest(records), searched_row)
     return [kept for row in rows.values() for kept in _best_of_row(row)]
@@ -54,7 +55,7 @@ def _best_of_row(row: Sequence[Record]) -> list[Record]:
         del runs[best.rate]
         best = best_of(runs, better="lower" if unit else "higher")
     if best.rate is None:  # no run has a score
-        return []
+        return [record for record in row if record.result is None]
     kept = [r for r in row if r.cell.task.settings["learning_rate"] == best.rate]
     # Runs at a rate that was given by hand belong in the table of those of the search.
     known = (record.cell.task.shared_rate for record in row)

@@ -210,7 +210,7 @@ def mode_words(mode: str) -> str:
 
 
 def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:
-    """Device and threads; the machine and the method where the board has several."""
+    """Device and threads; machine, method and training version where the board has several."""
     parts = [place.device, quantity(place.num_threads, "thread")]
     if len(board.machines) > 1:
         parts.insert(0, f"machine {board.machines.index(place.machine) + 1}")
@@ -218,6 +218,8 @@ def place_words(place: Setting | TaskScores, board: Leaderboard) -> str:
     methods = {one.method_version for one in [*settings, *board.tasks]}
     if len(methods) > 1:
         parts.append(f"method {place.method_version}")
+    if isinstance(place, TaskScores) and len({one.training_version for one in board.tasks}) > 1:
+        parts.append(f"training version {place.training_version}")
     return " · ".join(parts)
 
 

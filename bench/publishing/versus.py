@@ -10,6 +10,7 @@ from typing import Any
 from bench.core.cli.errors import ConfigError, check_known
 from bench.core.format import column_for, number, percent, plain, quantity, ratio_words
 from bench.core.grouping import grouped
+from bench.core.record import Speed
 from bench.publishing.document import Table, text_table
 from bench.publishing.growth import crossovers
 from bench.publishing.leaderboard import Leaderboard, differing
@@ -116,7 +117,9 @@ def _of_timings(board: Leaderboard, one: str, other: str) -> Iterator[PairVerdic
         axes = ranking.setting.axes | {ranking.setting.workload.size_axis: ranking.size}
         place = setting_words(ranking.setting, board)
         here = partial(PairVerdict, place=place, size=ranking.size, axes=axes)
-        has_one = len(ranking.references) == 1  # over several, speed-ups cannot be ordered
+        speeds = [r.result for r in rows.values() if isinstance(r.result, Speed)]
+        # Over several references, which may share a label, speed-ups cannot be ordered.
+        has_one = len({speed.reference_key for speed in speeds}) == 1
         ranks = rank_speed(both) if has_one else None
         if ranks and len(ranks.names) == 2:
             ratio = ratio_words(ratio_between(*both.values()))  # empty for different rounds

@@ -10,7 +10,7 @@ from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record, Speed
 from bench.publishing.metrics.roofline import times_faster
 
-NOISY = "noisy"
+NOISY, NOT_SETTLED = "noisy", "not settled"
 _LEAKS = "leaks the future"
 OWN_THREADS = 1.2
 """CPU seconds per second of wall time from which a one-thread cell has threads of its own.
@@ -139,7 +139,7 @@ _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
 _OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (
     lambda _, quality: _LEAKS if quality.leaks_future else "",
     _stuck,
-    lambda _, quality: "" if quality.has_settled else "not settled",
+    lambda _, quality: "" if quality.has_settled else NOT_SETTLED,
     _untuned,
     lambda _, quality: "collapsed" if quality.collapsed else "",
 )

@@ -116,7 +116,7 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
         groups.append(group | {"crossings": crossings.get(ranking.setting, [])})
     for task in board.tasks:
         for score in task.scores:
-            add(*_score_row(score, metrics), *score.records)
+            add(*_score_row(score, metrics, task.metric), *score.records)
         groups.append(_task_group(task, board))
     for several in overall(board):
         for row in several.rows:
@@ -250,10 +250,12 @@ def _places(rank: str) -> dict[str, Value]:
     return {"first": int(first), "last": int(last or first)} if first.isdecimal() else {}
 
 
-def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], dict[str, Value]]:
+def _score_row(
+    score: Score, metrics: Sequence[str], metric: str
+) -> tuple[dict[str, str], dict[str, Value]]:
     """A row over seeds: `Score.centre` as the score, and medians of other metrics.
 
-    A median of seeds that split has no interval.
+    `metric` is the name of the score. A median of seeds that split has no interval.
     """
     first = score.records[0]
     holes = [record for record in score.records if record.status is not Status.OK]
@@ -267,7 +269,6 @@ def _score_row(score: Score, metrics: Sequence[str]) -> tuple[dict[str, str], di
     }
     each = [evaluate(record, metrics) for record in score.records]
     numbers = {name: _median(own[name] for own in each) for name in metrics}
-    metric = "accuracy" if numbers.get("bits_per_byte") is None else "bits_per_byte"
     numbers[metric] = score.centre
     if not score.is_split and (interval := score.shown_interval):  # that of the mean
         numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
@@ -300,6 +301,8 @@ def _ranking_group(ranking: Ranking, board: Leaderboard) -> Json:
 
 def _task_group(task: TaskScores, board: Leaderboard) -> Json:
     axes = task.place | {"task": task.label, "settings": task.settings}
+    if len({one.training_version for one in board.tasks}) < 2:
+        del axes["training_version"]
     return {
         "kind": "task",
         "words": f"{task.label} · {place_words(task, board)} · {task.dtype}",

@@ -155,7 +155,7 @@ def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | 
     for name, task in named_tasks(board):
         for score in task.scores:
             if score.accuracy is not None:
-                values[f"{_metric(task)}/{name}/{score.entry}"] = score.accuracy
+                values[f"{task.metric}/{name}/{score.entry}"] = score.accuracy
     for part in ("measured", "total"):
         values[f"cost_{part}_s"] = sum(record.cost_s.get(part, 0.0) for record in records)
     if started := min((record.started_at for record in records), default=""):
@@ -187,7 +187,7 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     axes = dict.fromkeys(name for ranking in board.rankings for name in ranking.setting.axes)
     place = ("machine", "method_version", "device", "num_threads", "dtype")
     common = (*PREFIXES, "task", "seeds", "rank", "entry", "marks", "status")
-    scores = map(_metric, board.tasks)
+    scores = (task.metric for task in board.tasks)
     columns = tuple(dict.fromkeys([*place, *axes, *common, *metrics, *scores]))
     rows: list[Mapping[str, Any]] = [
         ranking.setting.axes
@@ -200,7 +200,7 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     ]
     rows += [
         task.place
-        | {"task": name, "entry": score.entry, _metric(task): score.accuracy}
+        | {"task": name, "entry": score.entry, task.metric: score.accuracy}
         | {"seeds": len(score.accuracies), "chance": score.chance}
         | {"rank": score.rank or None}
         | {"marks": "; ".join(score.marks)}
@@ -209,11 +209,6 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
         for score in task.scores
     ]
     return Table.of(columns, rows)
-
-
-def _metric(task: TaskScores) -> str:
-    """Name of the scores of a task: ``accuracy``, or their unit such as ``bits_per_byte``."""
-    return task.unit.replace(" ", "_") or "accuracy"
 
 
 _PLACE = ("sweep", "key", "commit", "started_at", "machine", "method_version")

@@ -19,7 +19,7 @@ from bench.core.seed_runs import FEWEST_SEEDS
 from bench.core.statistics import median, median_interval
 from bench.core.store import read_packed, read_records, stores_below
 from bench.publishing.leaderboard import Leaderboard, Setting, build_leaderboard
-from bench.publishing.metrics.marks import may_be_ranked
+from bench.publishing.metrics.marks import NOT_SETTLED, may_be_ranked
 from bench.publishing.metrics.ranks import rank_speed
 from bench.publishing.metrics.scaling import seconds_at
 from bench.publishing.scores import Score, TaskScores
@@ -292,7 +292,9 @@ def why_no_score(score: Score, question: Question) -> str:
     interval, table = score.interval, question.table
     assert table is not None
     if not score.may_be_ranked:
-        return f"not ranked: {score.marks[0] if score.marks else 'marked'}"
+        # Scores are within a budget of steps, so that a run need not have settled.
+        grounds = [mark for mark in score.marks if mark != NOT_SETTLED]
+        return f"not ranked: {grounds[0] if grounds else 'marked'}"
     if interval is None or len(score.accuracies) < FEWEST_SEEDS:
         return f"fewer than {FEWEST_SEEDS} seeds"
     if question.least is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -162,6 +163,8 @@ def document_of(
     curves: Sequence[Curve], ablated: Sequence[Ablated], command: str, notes: Sequence[str]
 ) -> Document:
     """Tables at the last step, pictures over all steps; teachers of other tasks are left out."""
+    groups = _comparable(curves)
+    curves = [curve for own in groups.values() for curve in own]
     origins = "; ".join(sorted({curve.origin for curve in curves}))
     spent_min = sum(curve.train_s for curve in curves) / 60
     sources = " and ".join(sorted({curve.source for curve in curves}))
@@ -172,17 +175,35 @@ def document_of(
     )
     took = f"Measured on {origins}, in {spent_min:.1f} core-minutes, by"
     blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]
-    for task, own in grouped(curves, lambda curve: curve.task).items():
-        blocks += [_table(task, own), Bullets([*_not_run(task, own)])]
-        if teachers := [one for one in ablated if one.task == task]:
-            blocks.append(_without(task, own[0].unit, teachers))
+    of_task = grouped(ablated, lambda one: one.task)
+    for name, own in groups.items():
+        blocks += [_table(name, own), Bullets([*_not_run(name, own)])]
+        if teachers := of_task.pop(own[0].task, ()):
+            blocks.append(_without(own[0].task, own[0].unit, teachers))
     blocks += [Prose(prose(__file__, "how_to_read")), *charts(curves)]
     return Document("Softmax models converted", blocks)
 
 
+def _comparable(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    """The newest curve of each row and seed, by task.
+
+    Where a task has several, also by steps of the phases and by what was converted.
+    """
+    newest = {(c.task, c.phases, c.source, c.row, c.seed): c for c in curves}
+    groups = grouped(newest.values(), lambda curve: (curve.task, curve.phases, curve.source))
+    count = Counter(task for task, *_ in groups)
+    return {
+        task + (count[task] > 1) * ", {} + {} + {} steps of {}".format(*phases, source): own
+        for (task, phases, source), own in groups.items()
+    }
+
+
 def charts(curves: Sequence[Curve]) -> Iterator[Chart]:
-    """Recovered share against steps, a picture for each task and share that was kept."""
-    for (task, keep), own in grouped(curves, lambda curve: (curve.task, curve.keep)).items():
+    """Recovered share against steps, a picture for each table and share that was kept."""
+    named = [(name, curve) for name, own in _comparable(curves).items() for curve in own]
+    seen: Counter[str] = Counter()
+    for (task, keep), pairs in grouped(named, lambda one: (one[0], one[1].keep)).items():
+        own = [curve for _, curve in pairs]
         lines: dict[str, list[list[float]]] = {}
         for (_, attention), seeds in _rows(own).items():
             steps = enumerate(seeds[0].steps)
@@ -197,7 +218,9 @@ def charts(curves: Sequence[Curve]) -> Iterator[Chart]:
             is_log=False,
         )
         if lines:
-            yield chart_of(f"recovered-{task}-keep-{100 * keep:.0f}", figure)
+            file = f"recovered-{own[0].task}-keep-{100 * keep:.0f}"
+            seen[file] += 1
+            yield chart_of(file + f"-{seen[file]}" * (seen[file] > 1), figure)
 
 
 def _rows(curves: Sequence[Curve]) -> dict[tuple[float, str], list[Curve]]:

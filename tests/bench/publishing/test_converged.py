@@ -58,6 +58,23 @@ def test_a_doubling_is_judged_over_the_seeds_that_both_have():
     (tasks,) = by_steps(build_leaderboard(records).tasks).values()
     (row,) = doublings(tasks)
     assert abs(row.changes[0] - 0.01 / 3) < 1e-9 and row.has_converged
+    others = [_with_seed(record, record.cell.task.seed + 3) for record in records[4:]]
+    (tasks,) = by_steps(build_leaderboard([*records[:3], *others]).tasks).values()
+    assert doublings(tasks) == []
+
+
+def _with_seed(record: Record, seed: int) -> Record:
+    work = replace(record.cell.task, seed=seed)
+    return replace(record, cell=replace(record.cell, workload=work))
+
+
+def test_steps_of_another_training_version_or_thread_count_are_no_doubling():
+    for changes in ({"training_version": 2}, {"cell": {"num_threads": 2}}):
+        short, long = runs("softmax", 100, [0.9] * 3), runs("softmax", 200, [0.9] * 3)
+        cell = changes.pop("cell", {})
+        long = [replace(r, cell=replace(r.cell, **cell), **changes) for r in long]
+        found = by_steps(build_leaderboard([*short, *long]).tasks)
+        assert [[*tasks] for tasks in found.values()] == [[100], [200]]
 
 
 def test_a_doubling_whose_seeds_are_not_all_there_is_not_judged():

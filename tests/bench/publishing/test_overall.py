@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from bench.core.record import Record, Status
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.overall import Overall, OverallRow, overall
+from bench.publishing.task_tables import task_sections
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "none")
@@ -67,12 +69,36 @@ def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either() -
     assert overall(board) == ()
 
 
-def test_devices_and_dtypes_are_never_averaged() -> None:
-    other = [
-        replace(r, cell=replace(r.cell, device="cuda:0"))
-        for r in made.task_records(ENTRIES, task="digits")
+def test_devices_threads_dtypes_and_training_versions_are_never_averaged() -> None:
+    for changes in (
+        {"device": "cuda:0"},
+        {"num_threads": 2},
+        {"workload": {"dtype": "bfloat16"}},
+        {"training_version": 2},
+    ):
+        board = build_leaderboard(
+            made.task_records(ENTRIES)
+            + [_changed(r, **changes) for r in made.task_records(ENTRIES, task="digits")]
+        )
+        assert overall(board) == ()
+        assert len({section.title for section in task_sections(board)}) == 2
+
+
+def test_one_task_under_two_training_versions_has_two_tables_that_are_told_apart() -> None:
+    new = [_changed(r, training_version=2) for r in made.task_records(["nala"])]
+    board = build_leaderboard(made.task_records(ENTRIES) + new)
+    assert overall(board) == ()
+    assert [section.title for section in task_sections(board)] == [
+        f"recall · cpu · 1 thread · training version {n} · float32 · within 600 steps"
+        for n in (1, 2)
     ]
-    assert overall(build_leaderboard(made.task_records(ENTRIES) + other)) == ()
+
+
+def _changed(record: Record, **changes: Any) -> Record:
+    if "training_version" in changes:
+        return replace(record, **changes)
+    work = replace(record.cell.task, **changes.pop("workload", {}))
+    return replace(record, cell=replace(record.cell, workload=work, **changes))
 
 
 def test_errors_of_tasks_add_in_squares_as_their_seeds_have_nothing_in_common() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from bench.core.record import Record
+from bench.core.record import Record, Status
+from bench.publishing.accuracy import accuracy_page
+from bench.publishing.document import markdown
 from bench.publishing.searched import at_best_rate
 from tests import records as made
 
@@ -58,10 +60,15 @@ def test_of_bits_the_fewest_are_best():
     assert [r.cell.task.settings["learning_rate"] for r in shown] == [0.003]
 
 
-def test_a_row_whose_search_ended_without_a_score_is_left_out():
+def test_a_row_whose_search_ended_without_a_score_is_left_out_but_for_what_went_wrong():
     unseen = {"validation": (), "validation_steps": ()}
     failed = [made.changed(run("nala", rate, 0.5), **unseen) for rate in (0.001, 0.003)]
     assert at_best_rate([*failed, run("gla", 0.003, 0.5)]) == [run("gla", 0.003, 0.5)]
+    crashed = [made.failed_record(run.cell, Status.CRASHED, "It died.") for run in failed]
+    (shown,) = at_best_rate([*crashed, run("nala", 0.01, 0.5)])
+    assert shown.status is Status.OK
+    assert at_best_rate(crashed) == crashed
+    assert markdown(accuracy_page(crashed, "COMMAND")).count("It died.") == 2
 
 
 def test_a_best_rate_at_the_edge_of_the_search_is_said_to_be_there():

@@ -64,6 +64,17 @@ def test_a_row_that_may_not_be_ranked_wins_nothing() -> None:
         versus(board(records), "nala", "softmax")
 
 
+def test_speed_ups_over_two_settings_of_a_reference_are_not_compared() -> None:
+    records = [
+        made.changed(r, rounds_key="", reference_key=f"{number}" * 16)
+        for number, entry in enumerate(("nala", "linear"))
+        for r in sweep(1024, 4096)
+        if r.cell.entry == "nala"
+        for r in [replace(r, cell=replace(r.cell, entry=entry, mechanism=entry))]
+    ]
+    assert of(versus(board(records), "nala", "linear"), "faster") == []
+
+
 def test_tasks_are_compared_over_their_seeds() -> None:
     leaderboard = board(made.task_records(("softmax", "linear", "softmax_explicit")))
     assert of(versus(leaderboard, "linear", "softmax"), "more accurate") in (["softmax"], ["tie"])

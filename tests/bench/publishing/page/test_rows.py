@@ -76,6 +76,13 @@ def test_the_median_of_seeds_that_split_has_no_interval() -> None:
     assert row.get("accuracy_low") is row.get("accuracy_high") is None
 
 
+def test_a_score_in_a_unit_is_never_shown_as_a_share_of_right_answers(tmp_path: Path) -> None:
+    nats = [made.changed(r, unit="nats per token", accuracy=1.5) for r in made.task_records()]
+    assert {row.get("accuracy") for row in rows_of(nats)} == {None}
+    found: Any = content(nats, tmp_path)
+    assert "accuracy" not in [metric["name"] for metric in found["metrics"]]
+
+
 def overrides(record: Record) -> list[str]:
     (row,) = rows_of([record])
     return [word for word in row["overrides"].split("\n") if word]

@@ -11,6 +11,7 @@ import pytest
 
 from attentions.catalogue import catalogue
 from bench.core.proofs import Badge, BadgeStatus, Proofs
+from bench.core.record import Record
 from bench.core.statistics import median_interval
 from bench.publishing.leaderboard import build_leaderboard
 from bench.studies.advise.evidence import (
@@ -25,6 +26,12 @@ from bench.studies.advise.evidence import (
     why_no_score,
 )
 from tests.records import changed, kernel_cell, ok_record, speed, task_records
+
+
+def with_task(record: Record, **changes: Any) -> Record:
+    work = replace(record.cell.task, **changes)
+    return replace(record, cell=replace(record.cell, workload=work))
+
 
 OLD = "reference (of an earlier source)"
 
@@ -98,6 +105,12 @@ def test_the_best_are_those_that_no_row_is_ahead_of_and_a_forbidding_mark_is_a_r
     (table,) = build_leaderboard(leaky).tasks
     question = SimpleNamespace(table=table, least=0.0)
     assert {why_no_score(s, question) for s in table.scores} == {"not ranked: leaks the future"}
+    # Within a budget of steps a run need not have settled: that is not the reason.
+    edge = [changed(with_task(record, is_at_edge=True), ended="maximum") for record in runs]
+    (table,) = build_leaderboard(edge, within_budget=True).tasks
+    question = SimpleNamespace(table=table, least=0.0)
+    at_edge = "not ranked: rate at the edge of the search"
+    assert {why_no_score(s, question) for s in table.scores} == {at_edge}
 
 
 @pytest.mark.parametrize(("source", "proof"), [("", "reference"), ("0" * 16, OLD)])

@@ -138,6 +138,31 @@ def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path: Path)
     assert "linear with 0 % kept, seed 2." in page and "A note." in page
 
 
+def test_curves_of_other_phases_or_of_another_model_share_no_table_and_the_newest_counts(
+    tmp_path: Path,
+) -> None:
+    lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)
+    for seed in (0, 1, 2):
+        about = {"task": "recall", "attention": "gla", "seed": seed, "source": "ours"}
+        for change in (
+            {"converted": (0.1, 0.2)},  # replaced by the next
+            {"converted": (0.1, 0.8 + seed / 1000)},
+            {"phases": (0, 1, 2), "converted": (0.1, 0.3 + seed / 1000)},
+            {"source": "yours", "steps": (0, 1, 3), "converted": (0, 0.5, 0.6)}
+            | {"scratch": (0, 0.5, 0.6)},
+        ):
+            lines.append(curve(**about | change))
+    files = write_page(tmp_path, tmp_path / "page.md", "COMMAND")
+    page = files[0].read_text()
+    found = re.findall(r"^\| gla .*\| (better|worse|undecided) +\| +(\d) \|", page, re.M)
+    assert found == [("better", "3"), ("worse", "3"), ("undecided", "3")]
+    titles = re.findall(r"^\*\*recall, (.*), after 3 steps\*\*$", page, re.M)
+    assert titles == [
+        *("1 + 1 + 1 steps of ours", "0 + 1 + 2 steps of ours", "1 + 1 + 1 steps of yours"),
+    ]
+    assert "9 conversions of ours and yours" in page and len(files) == len({*files})
+
+
 def made_up(run: Run, *_: Any) -> Curve:
     """The curve of a run that was never trained."""
     work = run.scratch.task
