@@ -1,4 +1,4 @@
-"""Copying: say a string again, or those of its tokens that are not blanks."""
+"""Copying: repeat a string, or those of its tokens that are not blanks."""
 
 from __future__ import annotations
 
