@@ -3,8 +3,9 @@
 Kernel cells of one shape form a block: mechanisms, eager or compiled. Each member is first tried
 alone in a fresh worker, where a crash, a hang, a wrong result or too much memory harms nobody;
 those that passed then share one worker, their references among them, and are timed in interleaved
-rounds, because two processes running the same code differ by 10 to 20 % for as long as they live.
-With ``measure.num_processes`` several workers take their share of the rounds one after another.
+rounds, because two processes running the same code can differ by 10 to 20 % for as long as they
+live. With ``measure.num_processes`` several workers take their share of the rounds one after
+another.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
         )
         for task in board.tasks
     ]
-    return (*of_tasks, *(_overall_section(one, board) for one in overall(board)))
+    of_all = (_overall_section(one, board) for one in overall(board))
+    return (*of_tasks, *(section for section in of_all if section.tables))
 
 
 def _within(task: TaskScores) -> str:
@@ -79,6 +80,7 @@ def _where_words(front: Front) -> str:
 
 
 def _overall_section(one: Overall, board: Leaderboard) -> Section:
+    """Means over tasks, and lengths solved; without tables if no row has either."""
     first = one.tasks[0]
     labels = [task.label for task in one.tasks]
     notes = [
@@ -103,10 +105,11 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
         num_words=1 + has_ranks,
         leading=leading_rows([row.rank for row in one.rows]),
     )
+    means = (table,) if one.rows else ()
     return Section(
         title=f"Over {quantity(len(labels), 'task')} · {place_words(first, board)} · {first.dtype}",
-        tables=(table, *_solved_tables(one.tasks)),
-        notes=tuple(notes),
+        tables=(*means, *_solved_tables(one.tasks)),
+        notes=tuple(notes) if means else (),
     )
 
 

@@ -1,6 +1,6 @@
 """Strings of symbols: copying them, and three tasks that told classes of languages apart.
 
-Copying says a string again, or those of its tokens that are not blanks. The other three are of
+Copying repeats a string, or those of its tokens that are not blanks. The other three are of
 Delétang et al., 2022, *Neural Networks and the Chomsky Hierarchy*, arXiv:2207.02098. There strings
 have two symbols and any length up to a greatest. Deviations in all three: scores are on lengths
 like those of training, where the source scores on 41 to 500 tokens after training on 1 to 40;

@@ -1,7 +1,7 @@
 """From paired ratios to a verdict, with the false alarms of a whole comparison under control.
 
 A ratio is current time / base time, so above 1 is slower. Both sides are timed in one process,
-because two processes running the same code differ by 10 to 20 % for as long as they live; the
+because two processes running the same code can differ by 10 to 20 % for as long as they live; the
 rounds are spread over several fresh forks, because what is left of that difference is shared by
 all rounds of one fork. The bootstrap therefore draws forks first, then rounds within them.
 """

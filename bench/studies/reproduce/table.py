@@ -79,7 +79,8 @@ def print_list(
         ends.append(f"{len(own)} {'baselines' if title else 'described'}: {ended}.")
     console.print("\n" + " ".join(ends), highlight=False)
     console.print(
-        "cell=ID runs one and judges it; budget=10m sees how far a dear one gets.", highlight=False
+        "cell=ID runs one and judges it; budget=10m shows how far an expensive one gets.",
+        highlight=False,
     )
 
 

@@ -55,6 +55,21 @@ def test_the_only_row_that_has_settled_is_ahead_of_nobody() -> None:
     assert row_of(records, "softmax")["rank"] == ""
 
 
+def test_tasks_on_which_no_row_may_be_ranked_have_no_table_of_means() -> None:
+    tasks = ("recall", "digits")
+    unsettled = [
+        made.changed(record, ended="maximum")
+        for task in tasks
+        for record in made.task_records(["linear"], task=task)
+    ]
+    settled = [r for task in tasks for r in made.task_records(["linear"], task=task)]
+    assert [s.title.partition(" · ")[0] for s in task_sections(board(unsettled))] == [
+        "digits",
+        "recall",
+    ]
+    assert task_sections(board(settled))[-1].title.startswith("Over 2 tasks")
+
+
 def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there() -> None:
     records = [
         *trained("softmax", [0.99, 0.99], steps_to_90=120),

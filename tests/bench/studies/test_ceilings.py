@@ -16,7 +16,7 @@ from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import CEILING as JOB
 from bench.measuring.worker.results import CeilingResult
 from bench.publishing.document import Document
-from bench.publishing.printed import print_document
+from bench.publishing.terminal import print_document
 from bench.studies import ceilings as command
 from bench.studies.ceilings import Calibrate
 from bench.studies.session import Session
