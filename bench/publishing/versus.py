@@ -102,10 +102,35 @@ def versus(board: Leaderboard, one: str, other: str) -> Versus:
         raise ConfigError(f"versus compares two rows; it was given {one!r} twice.")
     found = (*_of_timings(board, one, other), *_of_tasks(board, one, other))
     if not found:
-        raise ConfigError(
-            f"versus: {one} and {other} have numbers in no setting and on no task together."
-        )
+        raise ConfigError(_why_nothing(board, one, other))
     return Versus(names=(one, other), verdicts=found, flips=tuple(_flips(found)))
+
+
+def _why_nothing(board: Leaderboard, one: str, other: str) -> str:
+    """Why two rows have no verdict: the marks that forbid one, or no number in the same place."""
+    places = [
+        {s.entry: (s.marks, may_be_ranked(s.record)) for s in ranking.standings if s.record.result}
+        for ranking in board.rankings
+    ]
+    places += [
+        {s.entry: (s.marks, s.may_be_ranked) for s in task.scores if s.accuracy is not None}
+        for task in board.tasks
+    ]
+    why: dict[str, None] = {}
+    for rows in places:
+        for name in (one, other) if {one, other} <= rows.keys() else ():
+            marks, is_ranked = rows[name]
+            if marks and not is_ranked:
+                why[f"{name} ({marks[0]})"] = None
+    if why:
+        return (
+            f"versus: wherever {one} and {other} both have numbers, one of them may not be ranked: "
+            f"{', '.join(why)}."
+        )
+    return (
+        f"versus: {one} and {other} have numbers in no setting and on no task together. "
+        f"Measure both in one sweep: attention=[{one},{other}]."
+    )
 
 
 def _of_timings(board: Leaderboard, one: str, other: str) -> Iterator[PairVerdict]:

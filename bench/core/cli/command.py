@@ -33,6 +33,7 @@ from bench.core.cli.choices import (
 )
 from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.files import check_writable
+from bench.core.cli.foreign import ctrl_c_by_any_signal
 from bench.core.cli.stored_files import read_regular
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.cli.texts import LIMITS, visible
@@ -150,7 +151,7 @@ def _run_hydra(
     before, sys.argv = sys.argv, [f"attnbench {config_name}", *words]
     multirun.SweepFolder.last = None
     try:
-        with multirun.ended_with_its_jobs(words):
+        with ctrl_c_by_any_signal():
             try:
                 run()  # a job catches what it raises itself
             except Exception as error:

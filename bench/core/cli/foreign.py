@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
+from types import FrameType
 
 from bench.core.cli.texts import LIMITS, said_by, visible
 
@@ -58,3 +59,29 @@ def ctrl_c_told_apart() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def ctrl_c_by_any_signal() -> Iterator[None]:
+    """Make SIGTERM and a closed terminal raise `CtrlC` inside, in the main thread.
+
+    Otherwise they end the process without a word, what it did so far is not written, and jobs that
+    it launched run on. A signal that is ignored, as ``nohup`` does, or handled already stays so.
+    """
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:  # which the shell and the system both send
+            signal.signal(number, signal.SIG_IGN)
+        raise CtrlC
+
+    heard: list[int] = []
+    try:
+        if current_thread() is main_thread():
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) == signal.SIG_DFL:
+                    signal.signal(number, hear)
+                    heard.append(number)
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)

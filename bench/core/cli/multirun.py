@@ -6,10 +6,8 @@ import json
 import os
 import re
 import shutil
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,23 +63,6 @@ def leave_no_folder() -> None:
     with suppress(OSError):  # others have something in it
         for folder in SweepFolder.made[1:]:
             folder.rmdir()
-
-
-@contextmanager
-def ended_with_its_jobs(words: Sequence[str]) -> Iterator[None]:
-    """Make SIGTERM raise KeyboardInterrupt inside a multirun, on which launchers end their jobs.
-
-    Processes of joblib would otherwise run on for minutes, and keep the caller's pipe open.
-    """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not (is_main and {"-m", "--multirun"} & set(words)):
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def tell_ending(folder: str, code: int, config: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError, did_you_mean, print_error
+from bench.core.cli.foreign import ctrl_c_by_any_signal
 from bench.core.cli.limits import MAX_DEPTH, MAX_ITEMS, MAX_TEXT, is_plain
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
 
@@ -61,7 +62,8 @@ def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: s
         print(usage)
         return exit_code(0)
     try:
-        return exit_code(main(words))
+        with ctrl_c_by_any_signal():
+            return exit_code(main(words))
     except ConfigError as error:
         return print_error(error)
     except KeyboardInterrupt:

@@ -60,7 +60,7 @@ def test_what_cannot_be_told_apart_is_a_tie() -> None:
 
 def test_a_row_that_may_not_be_ranked_wins_nothing() -> None:
     records = [made.changed(r, leaks_future=r.cell.entry == "nala") for r in sweep(256, 1024)]
-    with pytest.raises(ConfigError, match="in no setting"):
+    with pytest.raises(ConfigError, match=r"may not be ranked: nala \(leaks the future\)\.$"):
         versus(board(records), "nala", "softmax")
 
 
@@ -73,6 +73,16 @@ def test_speed_ups_over_two_settings_of_a_reference_are_not_compared() -> None:
         for r in [replace(r, cell=replace(r.cell, entry=entry, mechanism=entry))]
     ]
     assert of(versus(board(records), "nala", "linear"), "faster") == []
+
+
+def test_rows_whose_rates_were_not_searched_are_told_apart_from_rows_without_scores() -> None:
+    records = made.task_records(("softmax", "linear"))
+    untuned = [
+        replace(r, cell=replace(r.cell, workload=replace(r.cell.task, shared_rate=None)))
+        for r in records
+    ]
+    with pytest.raises(ConfigError, match=r"ranked: linear \(untuned\), softmax \(untuned\)\.$"):
+        versus(board(untuned), "linear", "softmax")
 
 
 def test_tasks_are_compared_over_their_seeds() -> None:
