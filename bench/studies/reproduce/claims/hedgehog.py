@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import mean
 
 import torch
+from torch import Tensor
 
 from attentions import Attention
+from bench.core.grid import CLEARLY, GRIDS, MAX_WIDENINGS, Best, Trained, best_of
 from bench.measuring.weights import weights
 from bench.studies.diagnostics.measures import entropy, rank_correlation
 from bench.studies.diagnostics.samples import Size, normal
 from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.claims.samples import by_name, core_of, falls, gaps, row_over
-from bench.studies.reproduce.findings import Finding
+from bench.studies.reproduce.findings import Finding, FindingRow
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 _TRAINED = "hedgehog, trained to match"
+_SIZE = Size()
 _BATCH = 4
+_HELD_OUT = 8
+"""Batches on which a map is scored."""
 
 
 @register_claim("hedgehog-spiky-and-monotone")
@@ -30,20 +37,49 @@ def spiky_and_monotone(
         lab: shows progress.
         rows: labels to compare with.
         std: of queries and keys: at 1 softmax is nearly uniform at this size.
-        num_steps: of training Hedgehog's map on weights of softmax, on fresh queries and keys.
+        num_steps: of training Hedgehog's map on weights of softmax, on fresh queries and keys, at
+            a rate that is searched with the first seed.
         num_seeds: of queries, keys and maps.
     """
     names = ("softmax", "hedgehog", *rows)
-    seeds = lab.steps(range(num_seeds), "seed")
-    found = [_numbers(names, Size(), std, num_steps, seed) for seed in seeds]
+    maps, best = _searched(lab, std, num_steps)
+    assert best.rate is not None  # cross-entropy is finite at some rate
+    trained = [maps[best.rate]]
+    for seed in lab.steps(range(1, num_seeds), "map of a further seed"):
+        trained.append(_trained(std, best.rate, num_steps, seed))
+    found = [_numbers(names, std, own.core, seed) for seed, own in enumerate(trained)]
     spread, order = (by_name(own[place] for own in found) for place in (0, 1))
     verdict, words = judged(spread, order, rows)
+    fell = max(own.fell for own in trained)
+    tried = ", ".join(f"{rate:g}" for rate in sorted(maps))
+    words += f". Rates tried: {tried}; over the last half of the steps the loss fell by {fell:.4f}"
+    if fell >= CLEARLY:
+        verdict, words = PaperVerdict.NO_VERDICT, f"the map still learned at the end: {words}"
+    elif best.beyond is not None:
+        verdict, words = (
+            PaperVerdict.UNTUNED,
+            f"the best rate is at the edge of the search: {words}",
+        )
+    training = FindingRow(
+        name="",
+        value=0,
+        rate=best.rate,
+        rate_chosen="searched",
+        steps=f"{num_steps} of {num_steps}",
+        num_seeds=num_seeds,
+    )
+    numbers = [
+        *(row_over(f"{name}, entropy / ln N", own) for name, own in spread.items()),
+        *(row_over(f"{name}, rank correlation with q . k", own) for name, own in order.items()),
+    ]
     return Finding(
         verdict=verdict,
         words=words,
-        rows=(
-            *(row_over(f"{name}, entropy / ln N", own) for name, own in spread.items()),
-            *(row_over(f"{name}, rank correlation with q . k", o) for name, o in order.items()),
+        rows=tuple(
+            replace(training, name=row.name, value=row.value, low=row.low, high=row.high)
+            if row.name.startswith(_TRAINED)
+            else row
+            for row in numbers
         ),
         unit="entropy / ln N, or correlation",
     )
@@ -92,13 +128,41 @@ def judged(
     return PaperVerdict.HOLDS, words
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Map:
+    """Hedgehog's map after training.
+
+    Attributes:
+        loss: cross-entropy with softmax's weights in nats, on queries and keys of no update.
+        fell: by how much that loss fell over the last half of the steps.
+    """
+
+    core: Attention
+    loss: float
+    fell: float
+
+
+def _searched(lab: Lab, std: float, num_steps: int) -> tuple[dict[float, _Map], Best]:
+    """Maps of the first seed by rate, and the best rate; the grid widens at its edge."""
+    maps: dict[float, _Map] = {}
+    wanted = GRIDS["usual"]
+    for _ in range(1 + MAX_WIDENINGS):
+        for rate in lab.steps(wanted, "rate"):
+            maps[rate] = _trained(std, rate, num_steps, seed=0)
+        runs = {rate: Trained(score=own.loss) for rate, own in maps.items()}
+        best = best_of(runs, better="lower")
+        if best.beyond is None:
+            break
+        wanted = (best.beyond,)
+    return maps, best
+
+
 def _numbers(
-    rows: Sequence[str], size: Size, std: float, num_steps: int, seed: int
+    rows: Sequence[str], std: float, trained: Attention, seed: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Entropy / ln N, and rank correlation with q . k, of one seed by row."""
-    q, k = std * normal(size, seed, 0), std * normal(size, seed, 1)
-    cores = {name: core_of(name, size, seed) for name in rows}
-    cores[_TRAINED] = _trained(size, std, num_steps, seed)
+    q, k = std * normal(_SIZE, seed, 0), std * normal(_SIZE, seed, 1)
+    cores = {name: core_of(name, _SIZE, seed) for name in rows} | {_TRAINED: trained}
     with torch.no_grad():
         found = {name: weights(core, q, k) for name, core in cores.items()}
         return (
@@ -107,19 +171,30 @@ def _numbers(
         )
 
 
-def _trained(size: Size, std: float, num_steps: int, seed: int) -> Attention:
-    """Hedgehog's map after training on softmax's weights: cross-entropy, as its paper does."""
-    core, teacher = core_of("hedgehog", size, seed), core_of("softmax", size)
-    optimiser = torch.optim.Adam(core.parameters(), lr=0.01)
-    for step in range(num_steps):
+def _trained(std: float, rate: float, num_steps: int, seed: int) -> _Map:
+    """Train Hedgehog's map on softmax's weights by cross-entropy, as its paper does."""
+    core, teacher = core_of("hedgehog", _SIZE, seed), core_of("softmax", _SIZE)
+
+    def loss(number: int) -> Tensor:
         # None of these queries and keys, (B, H, N, D) each, are those of the test.
-        stream = torch.Generator().manual_seed(10_000 + 1000 * seed + step)
-        shape = (2, _BATCH, size.num_heads, size.num_tokens, size.head_dim)
+        stream = torch.Generator().manual_seed(number)
+        shape = (2, _BATCH, _SIZE.num_heads, _SIZE.num_tokens, _SIZE.head_dim)
         q, k = std * torch.randn(shape, generator=stream, dtype=torch.float64)
         with torch.no_grad():
             target = weights(teacher, q, k)
-        loss = -(target * weights(core, q, k).clamp(min=1e-12).log()).sum(-1).mean()
+        return -(target * weights(core, q, k).clamp(min=1e-12).log()).sum(-1).mean()
+
+    def held_out() -> float:
+        with torch.no_grad():
+            return mean(loss(5_000_000 + 1000 * seed + part).item() for part in range(_HELD_OUT))
+
+    optimiser = torch.optim.Adam(core.parameters(), lr=rate)
+    half = math.inf
+    for step in range(num_steps):
+        if step == num_steps // 2:
+            half = held_out()
         optimiser.zero_grad()
-        loss.backward()
+        loss(10_000 + 1000 * seed + step).backward()
         optimiser.step()
-    return core
+    end = held_out()
+    return _Map(core=core, loss=end, fell=half - end)
