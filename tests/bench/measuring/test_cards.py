@@ -21,7 +21,7 @@ from bench.measuring.tasks.draws import seeded
 from bench.measuring.worker.answer import answer
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.studies.conformance.forms import forms_of
-from bench.studies.conformance.suite import CHECKS
+from bench.studies.conformance.run import CHECKS
 from tests.bench.measuring.test_config import BASE
 from tests.bench.measuring.worker.fakes import Channel, cell, take_rounds
 from tests.fake_device import FakeDevice
