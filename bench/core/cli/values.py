@@ -54,6 +54,18 @@ def folder_of(options: Mapping[str, str], key: str, usual: str) -> Path:
     return Path(options.get(key, usual))
 
 
+def flag_of(options: Mapping[str, str], key: str) -> bool:
+    """Whether an option is true; it is false where it is not given.
+
+    Raises:
+        ConfigError: it is neither true nor false.
+    """
+    value = options.get(key, "false").lower()
+    if value not in ("true", "false"):
+        raise ConfigError(f"{key}={options[key]}: {key} is true or false.")
+    return value == "true"
+
+
 def run_words(main: Callable[[list[str]], int], argv: list[str] | None, usage: str) -> int:
     """Run a command without YAML on its words; exit codes are those of `bench.core.cli.command`."""
     make_streams_unbreakable()

@@ -17,7 +17,7 @@ from attentions.capabilities import FAMILIES, PUBLISHED, Capabilities
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
 from bench.core.cli.errors import ConfigError, check_known, did_you_mean
 from bench.core.cli.streams import console
-from bench.core.cli.values import folder_of, run_words, words_and_options
+from bench.core.cli.values import flag_of, folder_of, run_words, words_and_options
 from bench.core.proofs import Proofs, read_proofs
 from bench.core.rows import ON_REQUEST
 
@@ -111,8 +111,8 @@ def _of_module(module: str) -> tuple[CatalogueEntry, ...]:
 
 
 def names_in(value: str) -> tuple[str, ...]:
-    """The names of a list as a command line has it: ``[a,b]``, or ``a,b``."""
-    return tuple(name.strip() for name in value.strip("[]").split(","))
+    """The names of a list as a command line has it: ``[a,b]``, or ``a,b``; none of no text."""
+    return tuple(name.strip() for name in value.strip("[]").split(",")) if value else ()
 
 
 def read_query(words: list[str]) -> Query:
@@ -121,36 +121,20 @@ def read_query(words: list[str]) -> Query:
     Raises:
         ConfigError: a word that is no option, or a value that it cannot have.
     """
-    families: frozenset[str] = frozenset()
-    claims: dict[str, bool] = {}
-    plugins: tuple[str, ...] = ()
-    out = Path("results")
-    is_all = False
     plain, options = words_and_options(words, _OPTIONS, USAGE)
     if plain:
         hint = did_you_mean(plain[0], _OPTIONS)
         raise ConfigError(f"{plain[0]} is not known. {hint} Usage: {USAGE}")
-    for key, value in options.items():
-        if key == "out":
-            out = folder_of(options, "out", "results")
-        elif key == "plugins":
-            plugins = names_in(value)
-        elif key == "family":
-            families = _read_families(f"family={value}", value)
-        elif value.lower() not in ("true", "false"):
-            raise ConfigError(f"{key}={value}: {key} is true or false.")
-        elif key == "all":
-            is_all = value.lower() == "true"
-        else:
-            claims[key] = value.lower() == "true"
-    return Query(families=families, claims=claims, all=is_all, plugins=plugins, out=out)
-
-
-def _read_families(word: str, value: str) -> frozenset[str]:
-    names = names_in(value)
-    for name in names:
-        check_known(name, FAMILIES, f"{word}: there is no family {name!r}.")
-    return frozenset(names)
+    families = names_in(options.get("family", ""))
+    for name in families:
+        check_known(name, FAMILIES, f"family={options['family']}: there is no family {name!r}.")
+    return Query(
+        families=frozenset(families),
+        claims={key: flag_of(options, key) for key in CLAIMS if key in options},
+        all=flag_of(options, "all"),
+        plugins=names_in(options.get("plugins", "")),
+        out=folder_of(options, "out", "results"),
+    )
 
 
 def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Table:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.values import run_words, words_and_options
+from bench.core.cli.values import flag_of, run_words, words_and_options
 from bench.core.places import CHECKOUT
 
 _USAGE = """python -m {command} [out=DIR] [check=true]
@@ -31,13 +31,16 @@ def write_pages(
     usage = _USAGE.format(command=command)
 
     def write(words: list[str]) -> int:
-        out, check = read_words(words, usage)
+        plain, options = words_and_options(words, ("out", "check"), usage)
+        if plain:
+            raise ConfigError(f"{plain[0]} is not known. Usage: {usage}")
+        out, is_check = Path(options.get("out", CHECKOUT / "docs")), flag_of(options, "check")
         try:
             pages = {out / name: text for name, text in make().items()}
         except ImportError as error:
             raise ConfigError(str(error)) from error
-        if check:
-            return _report_old(pages, command)
+        if is_check:
+            return report_old(pages, f"python -m {command}")
         for path, text in pages.items():
             print(write_whole(path, text))
         return 0
@@ -45,28 +48,9 @@ def write_pages(
     return run_words(write, argv, usage)
 
 
-def read_words(words: Sequence[str], usage: str) -> tuple[Path, bool]:
-    """Read the output folder, and whether only to check.
-
-    Raises:
-        ConfigError: a word that is not known, or a value that it cannot have.
-    """
-    plain, options = words_and_options(words, ("out", "check"), usage)
-    if plain:
-        raise ConfigError(f"{plain[0]} is not known. Usage: {usage}")
-    docs = CHECKOUT / "docs"
-    said = {"out": str(docs), "check": "false"} | options
-    if said["check"] not in ("true", "false"):
-        raise ConfigError(f"check={said['check']}: check is true or false.")
-    return Path(said["out"]), said["check"] == "true"
-
-
-def _report_old(pages: Mapping[Path, str], command: str) -> int:
-    old = [path for path, text in pages.items() if not _holds(path, text)]
+def report_old(pages: Mapping[Path, str], command: str) -> int:
+    """Print which files do not hold these texts, and the command that writes them; 1 if any."""
+    old = [p for p, text in pages.items() if not p.is_file() or p.read_text("utf-8") != text]
     for path in old:
-        print(f"{path} is not what its sources say. Run python -m {command}.")
+        print(f"{path} is not what its sources say. Run {command}.")
     return int(bool(old))
-
-
-def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text(encoding="utf-8") == text

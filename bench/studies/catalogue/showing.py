@@ -90,21 +90,20 @@ def read_request(words: list[str]) -> Request:
         raise ConfigError(f"--config-dir {rows}: {rows / 'attention'} is no folder.")
     if rows:
         own_rows(rows)  # refuses a file that cannot be read
-    plugins = names_in(options["plugins"]) if "plugins" in options else ()
     if len(names) != 1:
         given = ", ".join(names) or "none"
         raise ConfigError(f"show takes one mechanism; {given} was given. Usage: {USAGE}")
     return Request(
         name=names[0],
         seq_len=_lengths(options.get("seq_len", "")),
-        plugins=plugins,
+        plugins=names_in(options.get("plugins", "")),
         config_dir=rows,
         out=folder_of(options, "out", "results"),
     )
 
 
 def _lengths(given: str) -> tuple[int, ...]:
-    words = names_in(given) if given else ()
+    words = names_in(given)
     for word in words:
         if not re.fullmatch(r"\d{1,10}", word) or not 1 <= int(word) <= MAX_SIZE:
             raise ConfigError(

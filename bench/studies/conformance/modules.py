@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor
 
+from bench.measuring.device import device_named
+from bench.measuring.device.cuda import Cuda
 from bench.studies.conformance.check import Untestable, check, require
 from bench.studies.conformance.forms import (
     LONG,
@@ -17,7 +19,7 @@ from bench.studies.conformance.forms import (
     has_gradients,
     inputs,
 )
-from bench.studies.conformance.tolerances import AUTOCAST, require_near
+from bench.studies.conformance.tolerances import AUTOCAST, require_near, require_near_gradients
 
 
 @check("meta")
@@ -29,6 +31,20 @@ def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
     out = mechanism.to("meta")(*(x.to("meta") for x in tensors))
     require(out.device.type == "meta", f"the output is on {out.device}")
     require(out.shape == shape, f"shape {tuple(out.shape)}, on a CPU {tuple(shape)}")
+
+
+@check(Cuda.kind, lambda form: Cuda.kind in form.can.devices, needs_card=True)
+def a_cuda_device_gives_what_the_cpu_gives(form: Form) -> None:
+    """Output and gradients, in float64."""
+    mechanism = build(form, seq_len=LONG, dtype=torch.float64)
+    tensors = inputs(mechanism, dtype=torch.float64, requires_grad=True)
+    expected = mechanism(*tensors)
+    there = device_named(Cuda.kind).place
+    moved = [x.detach().to(there).requires_grad_() for x in tensors]
+    out = copy.deepcopy(mechanism).to(there)(*moved)
+    require_near(out.cpu(), expected, "the output")
+    found = [gradient.cpu() for gradient in gradients(out.cpu(), moved)]
+    require_near_gradients(found, gradients(expected, tensors), "the output")
 
 
 @check("state_dict")

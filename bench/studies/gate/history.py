@@ -140,11 +140,8 @@ def print_history(baselines: Sequence[Baseline], found: Sequence[Step], console:
 
 def _when(step: Step) -> tuple[str, str]:
     """The day and the commits between which a number moved."""
-    return step.after.date[:10], f"{_short(step.before)}..{_short(step.after)}"
-
-
-def _short(baseline: Baseline) -> str:
-    return (baseline.commit or "unknown")[:9]
+    before, after = ((side.commit or "unknown")[:9] for side in (step.before, step.after))
+    return step.after.date[:10], f"{before}..{after}"
 
 
 def _print_lines(baselines: Sequence[Baseline], found: Sequence[Step], console: Console) -> None:
@@ -155,10 +152,11 @@ def _print_lines(baselines: Sequence[Baseline], found: Sequence[Step], console: 
     shown = baselines[-_MOST_MARKS:]
     console.print(f"Time over softmax, {shown[0].date[:10]} to {shown[-1].date[:10]}:")
     for words, series in times.items():
-        values = [series.get(number) for number in range(len(baselines))][-_MOST_MARKS:]
-        known = [value.median for value in values if value is not None]
+        places = range(len(baselines))[-_MOST_MARKS:]
+        values = [series[place].median if place in series else None for place in places]
+        known = [value for value in values if value is not None]
         span = f"{min(known):.3g} to {max(known):.3g}" if known else ""
-        marks = spark([None if value is None else value.median for value in values])
+        marks = spark(values)
         console.print(Text(words))
         console.print(Padding(Text(f"{marks}  {span}"), (0, 0, 0, 2), expand=False))
     console.print()

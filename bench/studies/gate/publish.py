@@ -114,10 +114,8 @@ def write_rows(rows: Sequence[GateRow], sides: Sides, out: Path) -> list[Path]:
         ConfigError: one of these cannot be written.
     """
     text = markdown(rows, sides)
-    files = [
-        write_whole(out / "regress.json", _json([row.to_dict() for row in rows])),
-        write_whole(out / "regress.md", text),
-    ]
+    content = json.dumps([row.to_dict() for row in rows], indent=1, allow_nan=False) + "\n"
+    files = [write_whole(out / "regress.json", content), write_whole(out / "regress.md", text)]
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if step_summary:
         _append(Path(step_summary), text)
@@ -132,7 +130,3 @@ def _append(path: Path, text: str) -> None:
         raise ConfigError(
             f"GITHUB_STEP_SUMMARY={path} cannot be written: {error.strerror}. Unset it."
         ) from error
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
@@ -61,9 +61,7 @@ def compare_stored(
         None not in (before.time_over_softmax, after.time_over_softmax) for before, after in pairs
     )
     tail = confidence_tail(max(1, num_timed), family_error)
-    rows: list[GateRow] = []
-    for before, after in pairs:
-        rows += compare_pair(before, after, threshold, tail)
+    rows = [row for pair in pairs for row in compare_pair(*pair, threshold, tail)]
     rows += [_without(one.cell, GateVerdict.NEW, "the base does not have it") for one in new]
     rows += [_without(one.cell, GateVerdict.GONE, "only the base has it") for one in gone]
     return tuple(rows)
@@ -175,18 +173,16 @@ def _others(found: dict[str, dict[Circumstances, Stored]], paired: set[int]) -> 
 
 def _refusal(clashes: Sequence[tuple[Circumstances, Circumstances, Cell]]) -> str:
     base, current, cell = clashes[0]
-    differences = "; ".join(_differences(base, current))
+    differences = "; ".join(
+        f"{name} is {_said(before)} in the base and {_said(after)} now"
+        for name, before, after in zip(_CIRCUMSTANCES, base, current, strict=True)
+        if before != after
+    )
     more = f", and {len(clashes) - 1} more" if len(clashes) > 1 else ""
     return (
         f"The two sides were not measured alike, so their numbers cannot be compared: "
         f"{differences} ({cell.describe()}{more}). Measure one of them again as the other was."
     )
-
-
-def _differences(base: Circumstances, current: Circumstances) -> Iterator[str]:
-    for name, before, after in zip(_CIRCUMSTANCES, base, current, strict=True):
-        if before != after:
-            yield f"{name} is {_said(before)} in the base and {_said(after)} now"
 
 
 def _said(value: object) -> str:

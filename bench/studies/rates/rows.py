@@ -78,6 +78,13 @@ class TaskRow:
         return [self.searched_at(rate, seed) for rate in self.rates]
 
 
+def longer(cell: Cell, factor: int) -> Cell:
+    """The same run with so many times the steps."""
+    work = cell.task
+    steps = {"num_steps": factor * int(work.settings["num_steps"])}
+    return replace(cell, workload=replace(work, settings=work.settings | steps))
+
+
 _UNREAD = {"force", "only", "shard", "timings"}
 """Keys of `bench.sweep` that would change nothing."""
 

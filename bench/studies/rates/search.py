@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
@@ -33,7 +32,7 @@ from bench.core.settings import Folder, Settings, Word
 from bench.core.workloads import LATER_SETTINGS
 from bench.measuring.config import read_sweep_config
 from bench.publishing.converged import CONVERGED
-from bench.studies.rates.rows import TaskRow, best, run_command, trainable, trainer
+from bench.studies.rates.rows import TaskRow, best, longer, run_command, trainable, trainer
 from bench.studies.rates.tuned import Arm, searched, tuned
 from bench.studies.session import STOPPED, Session
 
@@ -92,18 +91,12 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
                 rising = [arm.row.cell for arm in arms if arm.row.name in before]
                 if not rising:
                     break
-                found = searched_for([_twice_as_long(cell) for cell in rising])
+                found = searched_for([longer(cell, 2) for cell in rising])
                 ends = {a.row.name: fmean(a.scores) for a in found if a.scores}
                 changes = {name: end - before[name] for name, end in ends.items()}
                 arms = [a for a in found if abs(changes.get(a.row.name, 0.0)) >= CONVERGED]
                 _print_changes(session, found, changes)
         return STOPPED if session.is_stopped else 0
-
-
-def _twice_as_long(cell: Cell) -> Cell:
-    work = cell.task
-    settings = work.settings | {"num_steps": 2 * int(work.settings["num_steps"])}
-    return replace(cell, workload=replace(work, settings=settings))
 
 
 def _preset(row: TaskRow, seed: int, records: Mapping[str, Record]) -> RatePreset | None:

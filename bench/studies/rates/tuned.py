@@ -13,7 +13,7 @@ from bench.core.cell import Cell
 from bench.core.grid import GRIDS, MAX_WIDENINGS, Trained
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
-from bench.studies.rates.rows import TaskRow, Train, best, trained, widened
+from bench.studies.rates.rows import TaskRow, Train, best, longer, trained, widened
 
 MORE_STEPS = 4
 """Factor on the comparison's steps, for an arm that learned nothing at any rate."""
@@ -142,21 +142,15 @@ def _followed_up(
         keys = [row.at(rate, seed).key for rate in row.rates for seed in seeds]
         results = [records[key].result for key in keys if key in records]
         if all(isinstance(result, Quality) and result.stuck_at for result in results):
-            longer = {rate: _longer(row.searched_at(rate, seeds[0])) for rate in row.rates}
-            ended = train(list(longer.values()))
+            more = {r: longer(row.searched_at(r, seeds[0]), MORE_STEPS) for r in row.rates}
+            ended = train(list(more.values()))
             beyond = {
                 rate: record.result
-                for rate, cell in longer.items()
+                for rate, cell in more.items()
                 if (record := ended.get(cell.key)) and isinstance(record.result, Quality)
             }
             found[row.name] = replace(arms[row.name], beyond=beyond)
     return found
-
-
-def _longer(cell: Cell) -> Cell:
-    work = cell.task
-    steps = MORE_STEPS * int(work.settings["num_steps"])
-    return replace(cell, workload=replace(work, settings=work.settings | {"num_steps": steps}))
 
 
 def searched(row: TaskRow, seed: int, records: Mapping[str, Record]) -> dict[float, Trained]:

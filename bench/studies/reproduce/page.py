@@ -16,6 +16,7 @@ from bench.publishing.charts.plain import chart_of
 from bench.publishing.charts.write import write_pictures
 from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
+from bench.studies.catalogue.page_writer import report_old
 from bench.studies.reproduce.described import Claim, Contradiction, PaperCell
 from bench.studies.reproduce.findings import read_finding
 from bench.studies.reproduce.papers import Papers
@@ -34,10 +35,7 @@ def write_page(papers: Papers, out: Path, docs: Path | None, *, is_check: bool) 
     file = (docs or CHECKOUT / "docs") / PAGE
     content = page(papers, out)
     if is_check:
-        is_old = not file.is_file() or file.read_text(encoding="utf-8") != content
-        if is_old:
-            print(f"{file} is old. Run attnbench reproduce page=true.")
-        return int(is_old)
+        return report_old({file: content}, "attnbench reproduce page=true")
     print(write_whole(file, content))
     found = {claim.id: read_finding(out, claim.id) for claim in papers.of_kind(Claim)}
     charts = [chart_of(name, one.curves) for name, one in found.items() if one and one.curves]

@@ -19,8 +19,7 @@ from bench.studies.numerics import page as numerics
 from bench.studies.numerics.measure import findings_of
 from bench.studies.session import Session, run_study
 from bench.studies.verify import flop_table
-from bench.studies.verify.files import tell, write_rows
-from bench.studies.verify.outputs import run
+from bench.studies.verify.outputs import run, tell, write_rows
 from bench.studies.verify.settings import Verify
 
 

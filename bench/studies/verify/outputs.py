@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -12,13 +13,14 @@ from rich.text import Text
 
 from attentions import attention_names
 from bench.core.cli.command import read_yaml
+from bench.core.cli.files import write_whole
+from bench.measuring.costs.proof import FlopProof
 from bench.measuring.machine.environment import mechanism_source
 from bench.studies.golden.build import is_published, published_form
 from bench.studies.golden.files import DamagedGolden, GoldenFolder
 from bench.studies.golden.map import Form, form_of, mechanisms_of
 from bench.studies.golden.proof import Proof, ProofStatus, prove
 from bench.studies.session import Session
-from bench.studies.verify.files import tell, write_rows
 from bench.studies.verify.settings import Verify
 
 NOT_COVERED = "not_covered.yaml"
@@ -122,6 +124,23 @@ def _with_published(forms: Sequence[Form]) -> list[Form]:
 def exit_code(proofs: Sequence[Proof]) -> int:
     """1 if any case failed, else 0."""
     return int(any(proof.status is ProofStatus.FAILED for proof in proofs))
+
+
+def write_rows(path: Path, proofs: Sequence[Proof] | Sequence[FlopProof]) -> None:
+    """Write the rows as JSON.
+
+    Raises:
+        ConfigError: `path` cannot be written.
+    """
+    rows = [asdict(proof) for proof in proofs]
+    write_whole(path, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+
+
+def tell(session: Session, table: Table, reasons: Sequence[str], summary: str) -> None:
+    """Print a table of proofs, lines with reasons, and the summary."""
+    session.console.print(table)
+    for line in (*reasons, summary):
+        session.say(line)
 
 
 # --- the table ------------------------------------------------------------------------------------

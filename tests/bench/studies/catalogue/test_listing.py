@@ -20,7 +20,7 @@ from bench.core.proofs import Badge, BadgeStatus, Proofs, read_goldens
 from bench.core.rows import ON_REQUEST, row_labels
 from bench.studies.catalogue.listing import in_words, main, read_query, table
 from bench.studies.golden.proof import Proof, ProofStatus
-from bench.studies.verify.files import write_rows
+from bench.studies.verify.outputs import write_rows
 
 ENTRIES = catalogue()
 

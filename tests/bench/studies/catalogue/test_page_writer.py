@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.studies.catalogue.page_writer import read_words, write_pages
+from bench.studies.catalogue.page_writer import write_pages
 
 DOCS = Path(__file__).resolve().parents[4] / "docs"
 
@@ -37,5 +37,10 @@ def test_a_missing_package_is_told_without_a_traceback(capsys: pytest.CaptureFix
     assert "attnbench[models]" in capsys.readouterr().err
 
 
-def test_pages_go_to_the_docs_of_this_checkout_unless_said() -> None:
-    assert read_words([], "usage") == (DOCS, False)
+def test_pages_go_to_the_docs_of_this_checkout_unless_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr(
+        "bench.studies.catalogue.page_writer.write_whole", lambda path, _: written.append(path)
+    )
+    assert write() == 0
+    assert written == [DOCS / "a.md"]

@@ -20,7 +20,7 @@ from bench.studies.catalogue.showing import (
     show,
 )
 from bench.studies.golden.proof import Proof, ProofStatus
-from bench.studies.verify.files import write_rows
+from bench.studies.verify.outputs import write_rows
 
 
 def page(name: str, badges: dict[str, Badge] | None = None, seq_len: tuple[int, ...] = ()) -> str:

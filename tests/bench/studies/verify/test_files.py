@@ -8,7 +8,7 @@ import pytest
 
 from bench.studies.golden.proof import Proof
 from bench.studies.verify.command import main
-from bench.studies.verify.files import write_rows
+from bench.studies.verify.outputs import write_rows
 
 FIELDS = ["golden", "mechanism", "case", "status", "error", "bound", "dtype", "reason", "source"]
 
