@@ -76,6 +76,7 @@ def test_a_recurrent_state_does_not_grow() -> None:
     model, cache = with_mechanism(gpt2(), "linear"), RecurrentCache()
     generate(model, cache=cache)
     assert cache.get_seq_length() == 9 + NUM_NEW - 1
+    assert cache.get_mask_sizes(2, layer_idx=0) == (9 + NUM_NEW + 1, 0)
     state: Any = cache.layers[0].state
     numbers = [part.numel() for part in state if isinstance(part, torch.Tensor)]
     assert sum(numbers) == 2 * 4 * (8 * 8 + 8)
@@ -192,4 +193,9 @@ def test_a_cache_that_is_reset_is_a_new_one() -> None:
     first = generate(model, cache=cache)
     cache.reset()
     assert cache.get_seq_length() == 0
+    assert_same(generate(model, cache=cache), first)
+    cache.reset()
+    with pytest.raises(ValueError, match="never reached a recurrent mechanism"):
+        generate(gpt2(), cache=cache)
+    cache.reset()
     assert_same(generate(model, cache=cache), first)
