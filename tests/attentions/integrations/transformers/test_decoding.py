@@ -155,6 +155,12 @@ def test_padding_is_refused_where_a_state_would_take_it_in() -> None:
     model = with_mechanism(gpt2(), "linear")
     with pytest.raises(ValueError, match="decode texts of one length together"):
         generate(model, cache=RecurrentCache(), attention_mask=padding(left=True))
+    call = {cache_argument(): RecurrentCache(), "use_cache": True}
+    model(ids(), **call)
+    kept = torch.ones(2, 10, dtype=torch.long)
+    kept[0, 3] = 0  # of a token that the state has taken in
+    with pytest.raises(ValueError, match="decode texts of one length together"):
+        model(ids(1), attention_mask=kept, **call)
 
 
 def test_a_model_with_recurrent_layers_of_its_own_needs_its_own_cache() -> None:
