@@ -64,6 +64,21 @@ def without_autocast(device_type: str) -> contextlib.AbstractContextManager[Any]
     return contextlib.nullcontext()
 
 
+def backward_without_autocast(backward: F) -> F:
+    """Make ``backward(ctx, grad, ...)`` of a `torch.autograd.Function` run as its forward did.
+
+    A user may take gradients within a block of autocast; weights that are computed again in half
+    would not be those whose sums were kept.
+    """
+
+    @functools.wraps(backward)
+    def plainly(ctx: Any, *grads: Any) -> Any:
+        with without_autocast(grads[0].device.type):
+            return backward(ctx, *grads)
+
+    return cast(F, plainly)
+
+
 def in_wide_precision(mix: F) -> F:
     """Make ``mix(self, q, k, v, *weights, **masks)`` see wide tensors, and cast its result back.
 

@@ -22,7 +22,7 @@ from ..maths.blocks import (
     pairs_of_blocks,
 )
 from ..maths.tiles import Tiling, scaled, tiled_flops
-from ..precision import widen
+from ..precision import backward_without_autocast, widen
 from .pair import Attend, PairCore
 from .tiled_pairs import SoftmaxWeights, plain_gradients, tiled_pairs
 
@@ -198,6 +198,7 @@ class _ByBlock(Function):
         return _ByBlock.apply(*inputs), None  # type: ignore[no-untyped-call]
 
     @staticmethod
+    @backward_without_autocast
     def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         q, k, v, chosen, out, peaks, inverses = ctx.saved_tensors
         if torch.is_grad_enabled():

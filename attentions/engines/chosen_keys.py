@@ -13,6 +13,7 @@ from torch.nn import functional
 from ..inputs import is_followed, is_transformed
 from ..maths.shared_heads import for_every_query_head
 from ..maths.tiles import Tiling, scaled
+from ..precision import backward_without_autocast
 from .tiled_pairs import SoftmaxWeights, plain_gradients, plain_pairs
 
 
@@ -116,6 +117,7 @@ class _AttendToChosen(Function):
         return _AttendToChosen.apply(*inputs), None  # type: ignore[no-untyped-call]
 
     @staticmethod
+    @backward_without_autocast
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, chosen, seen = ctx.saved_tensors
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():

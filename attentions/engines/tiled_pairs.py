@@ -13,6 +13,7 @@ from torch.autograd import Function
 from ..inputs import is_followed, is_transformed
 from ..maths.shared_heads import for_every_query_head
 from ..maths.tiles import Tiling, scaled
+from ..precision import backward_without_autocast
 
 
 class Weights(Protocol):
@@ -230,6 +231,7 @@ class _Tiled(Function):
         return _Tiled.apply(*inputs), None  # type: ignore[no-untyped-call]
 
     @staticmethod
+    @backward_without_autocast
     def backward(ctx: Any, grad_out: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         q, k, v, sums, key_sums, sink, allowed, chosen, out, peaks, inverses = ctx.saved_tensors
         tiling, how = ctx.tiling, ctx.how

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ..inputs import is_eager_cpu
 from ..maths.grid import image_of, tokens_of
+from ..precision import backward_without_autocast
 
 _ELEMENTS = 2**17
 """Largest number of elements of an image's rows that are multiplied at once."""
@@ -65,6 +66,7 @@ class _Convolution(torch.autograd.Function):
         return _Convolution.apply(*inputs), None  # type: ignore[no-untyped-call]
 
     @staticmethod
+    @backward_without_autocast
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         tokens, weight, bias = ctx.saved_tensors
         image, grad = image_of(tokens, ctx.grid), image_of(grads[0], ctx.grid)

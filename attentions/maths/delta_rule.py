@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..geometry import CallShape
+from ..precision import backward_without_autocast
 from .chunks import in_chunks, power_of_two_chunk
 from .decay import chunk_decays
 
@@ -152,6 +153,7 @@ class _UnitTriangularInverse(torch.autograd.Function):
         ctx.save_for_backward(output)
 
     @staticmethod
+    @backward_without_autocast
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (inverse,) = ctx.saved_tensors
         transposed = inverse.transpose(-2, -1)

@@ -178,3 +178,25 @@ def test_under_autocast_a_core_computes_as_it_does_without(form):
     with torch.autocast("cpu", torch.bfloat16):
         found = outputs_of(core, tensors, gates, torch.float32)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+RECOMPUTED = {
+    "softmax_chunked": {},
+    "sigmoid": {},
+    "fox": {},
+    "topk": {"k": 4},
+    "moba": {"block_size": 32, "top_k": 2},
+}
+"""Cores whose backward pass computes weights again, by tiles, by keys and by blocks."""
+
+
+@pytest.mark.parametrize("name", RECOMPUTED)
+def test_gradients_that_are_taken_under_autocast_are_those_without(name):
+    sizes = {"num_heads": 2, "head_dim": 8, "seq_len": 520}  # long enough for blocks to meet
+    core = build_attention(name, Geometry(causal=True, **sizes), **RECOMPUTED[name])
+    tensors = torch.randn(3, 1, 2, 520, 8).unbind()
+    given = [x.requires_grad_() for x in tensors]
+    expected = torch.autograd.grad(core(*given).square().sum(), given)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(core(*given).square().sum(), given)
+    assert all(map(torch.equal, found, expected))

@@ -154,6 +154,24 @@ def test_a_state_may_grow_where_it_begins_with_no_tokens_and_may_nest() -> None:
         core.step(*TOKENS, wrong)
 
 
+def test_a_child_may_hand_a_part_of_its_state_to_its_parent() -> None:
+    class Counting(attention_class("linear_unnormalised")):  # type: ignore[misc]
+        def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+            return super().init_state(batch_size, dtype=dtype, device=device), 0
+
+        def step(self, q: Any, k: Any, v: Any, state: Any) -> Any:
+            out, inner = super().step(q, k, v, state[0])
+            return out, (inner, state[1] + 1)
+
+    core = Counting(Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
+    own = build("linear_unnormalised")
+    out, (inner, count) = core.step(*TOKENS, empty(core))
+    torch.testing.assert_close(out, own.step(*TOKENS, empty(own))[0])
+    assert count == 1
+    with refused("linear_unnormalised: state is of type KernelState; a tuple is needed"):
+        core.step(*TOKENS, inner)
+
+
 def test_a_state_may_begin_with_a_learned_tensor() -> None:
     class Learned(attention_class("linear_unnormalised")):  # type: ignore[misc]
         start = torch.ones(H, D, D)
@@ -187,3 +205,4 @@ def test_shared_heads_look_at_the_state_as_their_core_does(name: str) -> None:
         with refused(rf"{name}: state[.a-z_]* is .* of shape \({rows}, "):
             core.step(q, k, v, empty(core, rows))
     assert core.step(q, k, v, empty(core))[0].shape == q.shape
+    assert core.core.step(*TOKENS, empty(core.core))[0].shape == q.shape  # of as many heads

@@ -70,9 +70,11 @@ def test_a_state_knows_the_places_of_the_tokens_after_it():
 
 
 def refused(core):
-    """Tiles would leave what it learns without a gradient."""
+    """Tiles would leave what it learns without a gradient; without gradients nothing is left."""
+    with torch.no_grad():
+        core.double()(*tensors(3, 3, 3))
     with pytest.raises(TypeError, match="learned tensors that its method weights does not return"):
-        core.double()(*tensors(100, 100, 100))
+        core(*tensors(100, 100, 100))
 
 
 def test_a_learned_tensor_beside_those_of_weights_is_refused():
@@ -219,6 +221,19 @@ def test_where_nothing_divides_nothing_does_by_tiles_by_the_formula_and_in_steps
     torch.testing.assert_close(plainly(core, *inputs), expected)
     mask = torch.ones(2, 100, dtype=torch.bool)
     torch.testing.assert_close(core.forward(*inputs, key_mask=mask), expected)
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_what_divides_is_the_sum_of_weights_and_eps_but_no_less_than_the_least(is_causal, plainly):
+    core, inputs = placed(is_causal), tensors(100, 100, 100)
+    weights = core.query_features(inputs[0]) @ core.key_features(inputs[1]).mT
+    weights = weights.tril() if is_causal else weights
+    core.eps = 3.0
+    totals = weights.sum(-1, keepdim=True) + core.eps
+    core.least = float(totals.median())
+    expected = weights @ inputs[2] / totals.clamp(min=core.least)
+    torch.testing.assert_close(core(*inputs), expected)
+    torch.testing.assert_close(plainly(core, *inputs), expected)
 
 
 class Affine(KernelCore):

@@ -50,6 +50,18 @@ def test_attentions_of_other_kinds_are_counted() -> None:
         replace_attention(model, "linear")
 
 
+def test_a_module_around_a_replaced_attention_is_not_counted_as_left_alone(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    class AttentionBlock(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 2)
+
+    replace_attention(nn.Sequential(AttentionBlock()), "linear")
+    assert not recwarn.list
+
+
 def test_nothing_is_changed_unless_everything_can_be() -> None:
     model = nn.ModuleList([nn.MultiheadAttention(16, 2), nn.MultiheadAttention(18, 3)])
     with pytest.raises(ValueError, match="1 cannot become nala"):

@@ -88,10 +88,23 @@ def test_a_mask_for_each_head_is_taken_by_softmax() -> None:
     attention = nn.MultiheadAttention(16, 2, batch_first=True)
     hidden = torch.rand(6, 7, 7, generator=torch.Generator().manual_seed(0)) > 0.7
     hidden[..., 0] = False
-    x = tokens()
-    expected = attention(x, x, x, attn_mask=hidden)[0]
-    out = replaced_attention(attention, "softmax")(x, x, x, attn_mask=hidden)[0]
-    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    x, swapped = tokens(), replaced_attention(attention, "softmax")
+    for masks in ({}, {"key_padding_mask": padding()}):
+        expected = attention(x, x, x, attn_mask=hidden, **masks)[0]
+        out = swapped(x, x, x, attn_mask=hidden, **masks)[0]
+        torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_causal_call_needs_its_mask_and_is_served_by_either_form() -> None:
+    attention = nn.MultiheadAttention(16, 2, batch_first=True)
+    x, later = tokens(), nn.Transformer.generate_square_subsequent_mask(7)
+    call = {"attn_mask": later, "is_causal": True, "need_weights": False}
+    expected = attention(x, x, x, **call)[0]
+    for causal in (False, True):
+        swapped = replaced_attention(attention, "softmax", causal=causal)
+        torch.testing.assert_close(swapped(x, x, x, **call)[0], expected, atol=1e-5, rtol=1e-5)
+        with pytest.raises(ValueError, match="is_causal=True says what attn_mask is; give that"):
+            swapped(x, x, x, is_causal=True)
 
 
 def test_an_encoder_learns() -> None:

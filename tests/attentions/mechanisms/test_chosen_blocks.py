@@ -1,5 +1,7 @@
 """MoBA and NSA, small enough to leave blocks out, against forms that share no code with them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from attentions import Geometry, attention_class, build_attention
 from attentions.base import CallShape
 from attentions.maths.shared_heads import SharedHeads
 from bench.studies.conformance.gates import gates_of
-from tests.attentions.calls import call_of
+from tests.attentions.calls import call_of, in_steps
 from tests.attentions.mechanisms import explicit
 
 N, D, E = 75, 8, 6
@@ -47,6 +49,13 @@ def test_outputs_and_gradients_are_those_of_the_formula(name, kv_heads):
     ours, theirs = (torch.autograd.grad(x, given, cotangent) for x in (out, expected))
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(core.reference(*tensors, **gates), expected)
+
+
+@every
+def test_a_part_of_a_prompt_may_begin_within_a_block(name):
+    core, tensors, gates = called(name, tile=4)  # long for such tiles
+    out, _ = in_steps(core, tensors, (3, 1, 38, 33), gates)
+    torch.testing.assert_close(out, expected_of(name, tensors, gates))
 
 
 def test_the_slow_form_of_nsa_stays_on_the_device_of_its_queries():
@@ -120,6 +129,10 @@ def test_a_decoded_token_scores_the_blocks_that_are_whole():
     core = build_attention("moba", geometry, block_size=4, top_k=2)
     assert core.decode_flops(call_of(11)) == 2 * 2 * (2 * 4 + 11 * (4 + 4))
     assert core.decode_flops(call_of(8)) == 2 * 2 * 8 * (4 + 4)  # all that there is is seen
+    core = build_attention("moba", replace(geometry, seq_len=700, grid=(0, 0)), block_size=64)
+    for length, own in ((640, 64), (641, 1)):  # long: pairs that were not chosen are left out
+        seen = own + 2 * 64
+        assert core.decode_flops(call_of(length)) == 2 * 2 * (10 * 4 + seen * (4 + 4))
 
 
 def test_fewer_blocks_than_are_forced_are_refused():

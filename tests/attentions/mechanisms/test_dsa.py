@@ -41,6 +41,19 @@ def test_outputs_and_gradients_are_those_of_the_formula(kv_heads):
     assert ours[3:] == (None, None, None)  # the indexer gets no gradient
 
 
+def test_a_hidden_token_is_answered_by_its_own_index():
+    core, (q, k, v), index = called()
+    key_mask = (torch.arange(N) < N - 1).expand(2, -1)
+    out = core(q, k, v, key_mask=key_mask, **index)[:, :, -1]
+    # In place of the last token that is kept, it sees the same keys.
+    q, index_q, weight = (
+        torch.cat((x[:, :, :-2], x[:, :, -1:]), dim=2)
+        for x in (q, index["index_q"], index["index_weight"])
+    )
+    moved = {"index_q": index_q, "index_k": index["index_k"][:, :-1], "index_weight": weight}
+    torch.testing.assert_close(core(q, k[:, :, :-1], v[:, :, :-1], **moved)[:, :, -1], out)
+
+
 def test_of_equal_scores_the_later_keys_are_chosen(qkv):
     q, k, v = qkv(1, 2, N, D)
     geometry = Geometry(num_heads=2, head_dim=D, seq_len=N, causal=True)

@@ -64,6 +64,7 @@ def test_the_norm_of_a_head_is_the_one_that_is_named(settings, kind):
 def test_the_layer_is_as_large_as_softmax_attentions():
     geometry = Geometry(num_heads=4, head_dim=64, seq_len=16, causal=True)
     layer = build_attention("gla_layer", geometry)
+    assert layer.state_size() == 4 * 32 * 64  # keys are half as wide as values
     size, softmax = sum(p.numel() for p in layer.parameters()), 4 * 256**2
     assert softmax < size < 1.05 * softmax
     call = call_of(16, 64, batch_size=2, num_heads=4, causal=True)

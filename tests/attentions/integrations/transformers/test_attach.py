@@ -13,6 +13,7 @@ from tests.attentions.integrations.language_models import (
     PREFIX,
     SIZES,
     VOCAB,
+    AttentionFunction,
     bert,
     gpt2,
     huggingface,
@@ -151,6 +152,11 @@ def test_what_a_mechanism_does_not_offer_is_refused() -> None:
     model = with_mechanism(transformers.Gemma2ForCausalLM(config).eval(), "softmax")
     with pytest.raises(ValueError, match="asks its attention for softcap"):
         model(ids())
+    tensors = torch.randn(3, 1, 2, 5, 4)
+    with pytest.raises(ValueError, match="asks its attention for s_aux, position_bias"):
+        AttentionFunction("softmax")(
+            torch.nn.Module(), *tensors, None, s_aux=torch.zeros(1), position_bias=tensors
+        )
 
 
 def test_importing_without_transformers_names_the_extra() -> None:
@@ -191,3 +197,9 @@ def test_positions_that_are_learned_as_a_bias_are_refused_although_they_start_at
     model = with_mechanism(transformers.BeitModel(config).eval(), "linear")
     with pytest.raises(ValueError, match="what is added to the scores is learned"):
         model(torch.zeros(1, 3, 32, 32))
+
+
+def test_cores_without_parameters_follow_a_model_to_another_device() -> None:
+    model = with_mechanism(bert(), "performer")
+    model(ids())
+    assert model.to("meta")(ids().to("meta")).last_hidden_state.is_meta

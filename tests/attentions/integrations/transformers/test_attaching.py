@@ -84,6 +84,8 @@ def test_attaching_keeps_the_mode_of_each_module() -> None:
     model.encoder.layer[0].eval()
     attach(model, "flatten")
     assert model.training and not model.encoder.layer[0].training
+    cores = [module.training for module in model.modules() if isinstance(module, Attention)]
+    assert cores == [False, True]
 
 
 def test_a_model_of_images_needs_an_example() -> None:

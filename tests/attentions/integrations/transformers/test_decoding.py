@@ -76,6 +76,7 @@ def test_a_recurrent_state_does_not_grow() -> None:
     model, cache = with_mechanism(gpt2(), "linear"), RecurrentCache()
     generate(model, cache=cache)
     assert cache.get_seq_length() == 9 + NUM_NEW - 1
+    assert cache.get_mask_sizes(2, layer_idx=0) == (9 + NUM_NEW + 1, 0)
     state: Any = cache.layers[0].state
     numbers = [part.numel() for part in state if isinstance(part, torch.Tensor)]
     assert sum(numbers) == 2 * 4 * (8 * 8 + 8)
@@ -154,6 +155,12 @@ def test_padding_is_refused_where_a_state_would_take_it_in() -> None:
     model = with_mechanism(gpt2(), "linear")
     with pytest.raises(ValueError, match="decode texts of one length together"):
         generate(model, cache=RecurrentCache(), attention_mask=padding(left=True))
+    call = {cache_argument(): RecurrentCache(), "use_cache": True}
+    model(ids(), **call)
+    kept = torch.ones(2, 10, dtype=torch.long)
+    kept[0, 3] = 0  # of a token that the state has taken in
+    with pytest.raises(ValueError, match="decode texts of one length together"):
+        model(ids(1), attention_mask=kept, **call)
 
 
 def test_a_model_with_recurrent_layers_of_its_own_needs_its_own_cache() -> None:
@@ -192,4 +199,9 @@ def test_a_cache_that_is_reset_is_a_new_one() -> None:
     first = generate(model, cache=cache)
     cache.reset()
     assert cache.get_seq_length() == 0
+    assert_same(generate(model, cache=cache), first)
+    cache.reset()
+    with pytest.raises(ValueError, match="never reached a recurrent mechanism"):
+        generate(gpt2(), cache=cache)
+    cache.reset()
     assert_same(generate(model, cache=cache), first)

@@ -63,6 +63,8 @@ def test_one_query_after_its_past_needs_no_mask() -> None:
 def test_keys_of_tokens_that_do_not_exist_yet_are_refused() -> None:
     with pytest.raises(ValueError, match="8 keys were given for 5 tokens"):
         short_mask(batch_size=1, q_length=1, kv_length=8, q_offset=4)
+    with pytest.raises(ValueError, match="a static cache"):
+        short_mask(batch_size=1, q_length=1, kv_length=4, q_offset=4, kv_offset=2)
 
 
 def test_padding_of_another_length_is_refused() -> None:
