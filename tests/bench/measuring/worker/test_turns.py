@@ -78,8 +78,15 @@ def test_the_account_of_the_worker_is_samples_and_what_is_outside_of_them(subjec
     sent, result = take_rounds(A, B, num_rounds=3)
     assert result.outside_s == pytest.approx(3 * 3.0)
     assert result.cpu_per_wall == (2.0, 2.0)
+    assert result.measured_s == pytest.approx(2 * (2 + 3) * SAMPLE_S), "two calls of warm-up each"
     steps = [message["step"] for message in sent if "step" in message]
     assert steps.index(ROUNDS_BEGIN) < steps.index(ROUNDS_END)
+
+
+@pytest.mark.parametrize(("budget_s", "count", "why"), [(0.0, 2, "budget"), (60.0, 5, "rounds")])
+def test_rounds_go_on_beyond_the_fewest_while_there_is_budget(subjects, budget_s, count, why):
+    sent, result = take_rounds(A, B, num_rounds=2, max_rounds=5, budget_s=budget_s)
+    assert sum("round" in message for message in sent) == count and result.stop_reason == why
 
 
 def test_what_a_cold_cache_costs_is_outside_of_samples(subjects, time, monkeypatch):
