@@ -1,6 +1,7 @@
 """What surrounds the turns of a member: new inputs, a look at what all share, a last check."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -56,6 +57,19 @@ def test_inputs_are_renewed_before_each_round_for_the_calls_that_come(subjects):
     take_rounds(A, B, num_rounds=3)
     assert subjects["a"].log[:2] == ["rotate", "prepare"]
     assert subjects["a"].log[2:] == [(0, 1, False), (1, 1, True), (2, 1, True)]
+
+
+def test_the_order_changes_from_round_to_round_and_inputs_are_renewed_in_that_of_the_samples(
+    subjects,
+):
+    log = []
+    for name in "ab":
+        subjects[name].call = partial(log.append, name)
+        subjects[name].renew = lambda *words, it=name, whole: log.append(f"new {it}")
+    take_rounds(A, B, num_rounds=8)
+    rounds = log[4:]  # after two calls of warm-up each
+    orders = {tuple(rounds[start : start + 4]) for start in range(0, len(rounds), 4)}
+    assert orders == {("new a", "new b", "a", "b"), ("new b", "new a", "b", "a")}
 
 
 def test_what_is_made_of_new_inputs_is_made_anew_while_that_has_taken_less_than_samples(
