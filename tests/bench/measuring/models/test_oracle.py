@@ -12,8 +12,9 @@ from tests.bench.measuring.models.cells import cell, own
 @pytest.mark.parametrize("mechanism", ["original", "softmax", "linear", "nala"])
 @pytest.mark.parametrize("mode", ["forward", "train_step"])
 def test_a_right_model_passes(mechanism, mode):
-    errors = check(subject_of(cell(mechanism, mode=mode)))
-    assert errors.rms_error < 1e-4
+    subject = subject_of(cell(mechanism, mode=mode))
+    assert check(subject).rms_error < 1e-4
+    assert subject.module.training == (mode == "train_step")
 
 
 def test_half_precision_passes_too():
