@@ -30,7 +30,7 @@ def test_the_plan_is_the_product_of_attention_and_shapes_and_of_attention_task_a
     tasks = [c for c in cells if c.is_task]
     assert len(kernels) == 2 * 2 * 2 * 2
     assert len(tasks) == 2 * 1 * 3
-    assert {c.task.dtype for c in tasks} == {"float32"}
+    assert {(c.task.dtype, c.num_threads) for c in tasks} == {("float32", 1)}
     assert len({c.key for c in cells}) == len(cells)
 
 
@@ -322,3 +322,14 @@ def test_a_plugins_task_that_cannot_be_built_is_left_to_its_training(changes, ro
     changes = {"plugins": ["tests.misbehaving"]} | changes
     (one,) = planned(attention={"own": row}, task=task, seq_len=[], **changes)
     assert one.unsupported is None
+
+
+def test_what_a_plugins_constructor_refuses_stands_beside_the_reasons_that_are_known(monkeypatch):
+    monkeypatch.setattr(
+        "bench.measuring.plan.refusals", lambda cells, jobs: {one.key: "too odd" for one in cells}
+    )
+    rows = {name: {"mechanism": name} for name in ("good", "nala_layer")}
+    changes = {"attention": rows, "plugins": ["tests.misbehaving"], "task": {}, "seq_len": 64}
+    good, layer = plan(read_sweep_config(BASE | changes), server=object())
+    assert good.unsupported == "too odd"
+    assert layer.unsupported.startswith("nala_layer owns its projections")

@@ -88,8 +88,9 @@ def test_a_member_that_was_wrong_after_the_rounds_has_no_number_and_its_neighbou
 
 
 def test_how_a_member_was_timed_is_in_its_record(timed):
-    _, speed = timed(rounds())["b"]
-    assert isinstance(speed, Speed)
+    (_, beside), (_, speed) = timed(rounds()).values()
+    assert isinstance(speed, Speed) and speed.rounds_key == beside.rounds_key
+    assert speed.rounds == (0, 1, 2, 3, 4, 5) and speed.processes == ()
     assert (speed.calls_per_sample, speed.calls_per_set, speed.cpu_per_wall) == (10, 3, None)
     # Its trial took no wall time and 0.5 s of calls; the rounds of both members 4 s and 1 s.
     assert timed.costs_s == (4.0 / 2, 0.5 + 1.0 / 2)

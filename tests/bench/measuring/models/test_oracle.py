@@ -12,8 +12,9 @@ from tests.bench.measuring.models.cells import cell, own
 @pytest.mark.parametrize("mechanism", ["original", "softmax", "linear", "nala"])
 @pytest.mark.parametrize("mode", ["forward", "train_step"])
 def test_a_right_model_passes(mechanism, mode):
-    errors = check(subject_of(cell(mechanism, mode=mode)))
-    assert errors.rms_error < 1e-4
+    subject = subject_of(cell(mechanism, mode=mode))
+    assert check(subject).rms_error < 1e-4
+    assert subject.module.training == (mode == "train_step")
 
 
 def test_half_precision_passes_too():
@@ -34,10 +35,10 @@ def test_a_mechanism_that_is_wrong_is_named_with_its_place_even_behind_a_tiny_br
     core = attentions.attention_class("linear")
     right = core.forward
 
-    def shifted(self, q, k, v):
-        return right(self, q, k, v) + 0.1 * (q.dtype == torch.float32)
+    def stretched(self, q, k, v):
+        return right(self, q, k, v) * (1.002 if q.dtype == torch.float32 else 1.0)
 
-    monkeypatch.setattr(core, "forward", shifted)
+    monkeypatch.setattr(core, "forward", stretched)
     # In this size each branch starts at a millionth, and the scores would show nothing.
     with pytest.raises(Incorrect, match=r"linear at .* differs from the oracle"):
         check(subject_of(cell("linear", model="nalaformer_l", image_size=32)))

@@ -298,6 +298,7 @@ def test_the_share_that_is_checked_is_one_of_the_batch_as_well(few_pairs):
     assert (found.checked_len, found.checked_share) == (64, pytest.approx(4 / 5))
     found = check(Subject(cell("softmax", seq_len=200, batch_size=5)))
     assert found.checked_share == pytest.approx(64 / 200 / 5)
+    assert check(Subject(cell("linear", mode="decode", causal=True))).checked_share == 1
 
 
 @pytest.mark.parametrize(

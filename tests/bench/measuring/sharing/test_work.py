@@ -14,10 +14,12 @@ from bench.measuring.config import read_sweep_config
 from bench.measuring.device import KINDS
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import kind_of_machine
+from bench.measuring.measure.stopping import Stopping
 from bench.measuring.plan import plan
 from bench.measuring.run import Runner
 from bench.measuring.sharing import devices
 from bench.measuring.sharing.leases import Leases, leases_folder
+from bench.measuring.sharing.units import in_order
 from bench.measuring.sharing.work import SharedWork
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.outcome import Outcome
@@ -25,7 +27,7 @@ from bench.measuring.worker.training import Training, Trainings
 from tests.bench.measuring.sharing.test_leases import forged
 from tests.bench.measuring.test_config import BASE
 from tests.fake_device import FakeDevice
-from tests.records import failed_record
+from tests.records import failed_record, kernel_cell
 
 ENDED = Outcome(status=Status.DIVERGED, reason="measured")
 
@@ -264,6 +266,14 @@ def test_two_accelerators_are_timed_at_the_same_time_and_the_cpu_alone(tmp_path,
     one.run()
     assert sorted(at_work) == ["cpu", "cuda:0", "cuda:1"]
     assert Counter(r.cell.device for r in one.new) == {"cpu": 2, "cuda:0": 2, "cuda:1": 2}
+
+
+def test_the_cheapest_unit_comes_first_and_the_longest_where_machines_share_the_work():
+    units = [[kernel_cell("softmax", seq_len=n)] for n in (4096, 16384, 8192)]
+    small, middle, large = units[0], units[2], units[1]
+    stopping = Stopping(min_rounds=7)
+    assert in_order(units, stopping, is_across_machines=False) == [small, middle, large]
+    assert in_order(units, stopping, is_across_machines=True) == [large, middle, small]
 
 
 def test_a_sweep_tells_what_each_machine_has_done(tmp_path):

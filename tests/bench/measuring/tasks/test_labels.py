@@ -39,6 +39,11 @@ def test_mqar_shows_values_in_the_pairs_alone_and_never_behind_a_query(filler, s
         assert not set(behind) & set(inputs[1:8:2])
 
 
+def test_no_value_is_that_of_two_keys_of_mqar_however_few_there_are():
+    small = {"vocab_size": 12, "num_pairs": 4, "num_train_examples": 0, "batch_size": 64}
+    assert {len(set(answers.values())) for _, answers in shown("mqar", **small)} == {4}
+
+
 def test_only_mqars_random_filler_may_repeat_a_key():
     def repeats(filler):
         small = {"filler": filler, "vocab_size": 12, "num_pairs": 2, "batch_size": 64}

@@ -97,6 +97,12 @@ def test_what_cannot_be_had_is_a_reason_in_words(asked):
         assert words in why_unbuildable(cell)
 
 
+def test_a_state_that_is_too_small_at_every_width_is_no_match(asked, monkeypatch):
+    monkeypatch.setattr("bench.measuring.tasks.match.state_bytes", lambda *words: 4096)
+    with pytest.raises(CannotMatch, match="comes no nearer than 4,096"):
+        matched(asked("softmax", "state", causal=True))
+
+
 def test_controls_keep_no_state_and_stay_as_they_are(asked):
     found, words = matched(asked("none", "state", causal=True))
     assert words == "" and found.task.settings["match"] == "none"

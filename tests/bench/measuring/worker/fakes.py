@@ -65,10 +65,11 @@ class FakeSubject:
         self.log.append((number, num_calls, whole))
 
 
-def take_rounds(*cells, num_rounds=4):
-    """What a worker sends, and its result."""
+def take_rounds(*cells, num_rounds=4, **rules):
+    """What a worker sends, and its result; so many rounds unless further rules say otherwise."""
     channel = Channel()
-    stopping = Stopping(min_rounds=num_rounds, max_rounds=num_rounds, budget_s=0.0)
+    usual = {"min_rounds": num_rounds, "max_rounds": num_rounds, "budget_s": 0.0}
+    stopping = Stopping(**(usual | rules))
     request = {
         "cells": [each.to_dict() for each in cells],
         "stopping": asdict(stopping),

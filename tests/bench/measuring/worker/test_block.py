@@ -121,6 +121,13 @@ def test_a_sample_that_is_no_time_is_an_error_of_the_block(clock, sample):
     assert outcome.status is Status.ERROR and "a sample of the rounds" in outcome.reason
 
 
+@pytest.mark.parametrize("name", ["warmup_s", "calls_per_sample", "cpu_per_wall", "wrong"])
+def test_an_account_of_fewer_members_than_were_timed_is_none(clock, name):
+    short = getattr(found(), name)[:1]
+    outcome = timed(FakeJobs(clock, lambda number: 2.0, **{name: [short]})).outcome
+    assert outcome.status is Status.CRASHED and "rounds of None members" in outcome.reason
+
+
 def test_rounds_that_do_not_end_are_ended(clock):
     # Twice 3 rounds of 2 s, 10 s of budget for each of two members, and 60 s.
     jobs = FakeJobs(clock, lambda number: 2.0 ** (number + 1))

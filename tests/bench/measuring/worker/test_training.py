@@ -19,7 +19,7 @@ class Lock:
 
 
 class FakeWorker:
-    alive = True
+    alive, has_line = True, False
 
     def kill(self):
         self.alive = False
@@ -67,6 +67,29 @@ def test_a_run_beyond_its_time_is_ended_and_its_device_is_free(monkeypatch):
     assert ended is run and not (worker.alive or run.lock.held) and len(running) == 0
     assert (outcome.status, outcome.wall_s) == (Status.TIMED_OUT, 60.5)
     assert outcome.reason == "training took longer than 60 s"
+
+
+def test_the_time_left_is_reckoned_from_the_first_message_on(monkeypatch):
+    running, said = trainings(on()), []
+    ((worker, _),) = running._running.items()
+    running._say = said.append
+    for passed_s, step in ((4.0, 202), (53.0, 300), (103.0, 400)):
+        worker.poll = lambda _, step=step: {"progress": ["train", step, 500, 3.5, None]}
+        monkeypatch.setattr(module, "now_s", lambda at=100.0 + passed_s: at)
+        assert running._hear(worker, running._running[worker]) is None
+    assert [words.rpartition(", ")[2] for words in said] == [
+        "loss 3.500",
+        "at most 100 s left",
+        "at most 50 s left",
+    ]
+
+
+def test_time_is_spent_once_however_many_runs_there_are(monkeypatch):
+    running, now = trainings(on(), on()), iter([100.0, 100.2])
+    running._jobs = SimpleNamespace(busy_s=1.0)
+    monkeypatch.setattr(module, "now_s", lambda: next(now))
+    monkeypatch.setattr(module.select, "select", lambda *words: ([], [], []))
+    assert list(running.ended()) == [] and running._jobs.busy_s == pytest.approx(1.2)
 
 
 def test_runs_under_way_end_with_their_sweep_and_free_their_devices():

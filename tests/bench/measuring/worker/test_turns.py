@@ -1,6 +1,7 @@
 """What surrounds the turns of a member: new inputs, a look at what all share, a last check."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -58,6 +59,19 @@ def test_inputs_are_renewed_before_each_round_for_the_calls_that_come(subjects):
     assert subjects["a"].log[2:] == [(0, 1, False), (1, 1, True), (2, 1, True)]
 
 
+def test_the_order_changes_from_round_to_round_and_inputs_are_renewed_in_that_of_the_samples(
+    subjects,
+):
+    log = []
+    for name in "ab":
+        subjects[name].call = partial(log.append, name)
+        subjects[name].renew = lambda *words, it=name, whole: log.append(f"new {it}")
+    take_rounds(A, B, num_rounds=8)
+    rounds = log[4:]  # after two calls of warm-up each
+    orders = {tuple(rounds[start : start + 4]) for start in range(0, len(rounds), 4)}
+    assert orders == {("new a", "new b", "a", "b"), ("new b", "new a", "b", "a")}
+
+
 def test_what_is_made_of_new_inputs_is_made_anew_while_that_has_taken_less_than_samples(
     subjects, time
 ):
@@ -78,8 +92,15 @@ def test_the_account_of_the_worker_is_samples_and_what_is_outside_of_them(subjec
     sent, result = take_rounds(A, B, num_rounds=3)
     assert result.outside_s == pytest.approx(3 * 3.0)
     assert result.cpu_per_wall == (2.0, 2.0)
+    assert result.measured_s == pytest.approx(2 * (2 + 3) * SAMPLE_S), "two calls of warm-up each"
     steps = [message["step"] for message in sent if "step" in message]
     assert steps.index(ROUNDS_BEGIN) < steps.index(ROUNDS_END)
+
+
+@pytest.mark.parametrize(("budget_s", "count", "why"), [(0.0, 2, "budget"), (60.0, 5, "rounds")])
+def test_rounds_go_on_beyond_the_fewest_while_there_is_budget(subjects, budget_s, count, why):
+    sent, result = take_rounds(A, B, num_rounds=2, max_rounds=5, budget_s=budget_s)
+    assert sum("round" in message for message in sent) == count and result.stop_reason == why
 
 
 def test_what_a_cold_cache_costs_is_outside_of_samples(subjects, time, monkeypatch):

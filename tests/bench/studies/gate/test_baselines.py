@@ -42,6 +42,12 @@ def test_a_baseline_says_what_was_measured_and_with_what(baseline):
     assert [one.cell.entry for one in baseline.cells] == ["softmax", "linear", "linear"]
 
 
+def test_the_date_of_a_baseline_is_that_of_its_last_record():
+    days = [f"2031-05-0{day}T00:00:00Z" for day in (1, 3, 2)]
+    records = [replace(one, started_at=day) for one, day in zip(RECORDS, days, strict=True)]
+    assert [one.date for one in baselines_of(records)] == [days[1]]
+
+
 def test_a_line_holds_no_samples_and_comes_back_as_it_was(baseline, tmp_path):
     file = append_baseline(baseline, tmp_path)
     (line,) = file.read_text().splitlines()

@@ -78,6 +78,11 @@ def test_a_cell_that_is_measured_now_and_then_is_compared_with_its_last_time():
     assert moves([stored()], other, [stored(median=0.9)]) == [("latency", "SLOWER", "1", "3")]
 
 
+def test_a_cell_is_compared_with_the_first_time_that_it_has():
+    untimed = [stored(time_over_softmax=None, why_untimed="softmax was not timed with it")]
+    assert moves(untimed, [stored()], [stored(median=0.9)]) == [("latency", "SLOWER", "2", "3")]
+
+
 def test_numbers_are_not_compared_across_a_method_version():
     states = [[stored()], [stored(median=0.9)], [stored(median=0.9)]]
     assert moves(*states, method_versions=[1, 2, 2]) == []
