@@ -39,6 +39,9 @@ def fixed(entry: str, speedup: float, spread: float = 0.0, **changes: object) ->
 def test_entries_are_ranked_by_their_speed_up() -> None:
     ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), fixed("c", 2.0)])
     assert [(s.rank, s.entry) for s in ranking.standings] == [("1", "b"), ("2", "c"), ("3", "a")]
+    leaky = made.changed(fixed("d", 9.0), leaks_future=True)
+    ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), leaky])
+    assert [(s.rank, s.entry) for s in ranking.standings] == [("1", "b"), ("2", "a"), ("", "d")]
 
 
 def test_entries_whose_intervals_overlap_share_their_places() -> None:
@@ -108,6 +111,8 @@ def test_machines_versions_and_methods_are_not_in_one_ranking() -> None:
     ]
     assert len(board(records).rankings) == 4
     assert len(board(records).machines) == 3
+    later = replace(records[0], started_at="2099-01-01T00:00:00+00:00")
+    assert board([later, *records]).started_at == (records[1].started_at, later.started_at)
 
 
 def test_rankings_come_in_an_order_that_records_cannot_change() -> None:
