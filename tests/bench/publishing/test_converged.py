@@ -132,6 +132,8 @@ def test_a_page_has_a_table_within_the_steps_and_one_at_convergence():
     page = markdown(accuracy_page(RISING, "attnbench rates converge=true"))
     assert "within 100 steps" in page and "within 200 steps" not in page
     assert "at convergence" in page
+    within = [line for line in page.split("at convergence")[0].splitlines() if line[:1] == "|"]
+    assert sum("under-trained" in line for line in within) == 2
     rows = [line for line in page.split("at convergence")[1].splitlines() if line.startswith("|")]
     words = {
         cells[2]: cells for line in rows if len(cells := [c.strip() for c in line.split("|")]) > 8

@@ -108,6 +108,7 @@ def test_a_row_without_a_score_is_told_by_the_run_that_failed() -> None:
     rows = rows_of([*made.task_records(["softmax"]), *failed])
     (nala,) = (row for row in rows if row["name"] == "nala")
     assert (nala["status"], nala["reason"], nala["unranked"]) == ("skipped", "reason 0", "")
+    assert nala["num_seeds_missing"] == 3
     unsettled = [made.changed(r, ended="maximum") for r in made.task_records(["gla"])]
     assert rows_of(unsettled)[0]["unranked"] == "yes"
 
