@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.record import Record
+from bench.core.record import Record, Status
 from bench.core.store import Store
 from bench.publishing.accuracy import accuracy_page, chosen, main, wall_s
 from bench.publishing.document import markdown
 from tests import records as made
+from tests.records import failed_record, task_cell
 
 COMMAND = "attnbench sweep 'seq_len=[]' 'task=[recall]'"
 
@@ -45,6 +46,9 @@ def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep() -> No
         at(three, "2031-05-07T07:00:00Z", 10.0, sweep="next day"),
     ]
     assert wall_s(records) == 100.0
+    lost = failed_record(task_cell("gla"), Status.SKIPPED, "It has no causal form.")
+    page = markdown(accuracy_page([*records, lost], COMMAND))
+    assert "3 trainings in 1 min 40 s of wall time" in page
 
 
 def test_tasks_can_be_named_with_a_setting_and_stand_in_the_order_of_their_names() -> None:

@@ -85,6 +85,15 @@ def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart() -> None:
     assert "linear is fastest (" in sentence and "nala" not in sentence.partition(";")[0]
 
 
+def test_a_control_is_not_said_to_be_unranked_and_an_accelerator_is_named() -> None:
+    records = [*scored("softmax", [0.9] * 3), *scored("nala", [0.9] * 3)]
+    leaky = scored("none", [0.03] * 3, causal=True, leaks_future=True)
+    (sentence,) = said([*records, *leaky])
+    assert "none" not in sentence and sentence.endswith("with 90.0 %; they cannot be told apart.")
+    (timed,) = said(sweep("softmax", "nala", lengths=(1024,), device="cuda:0"))
+    assert timed.startswith("At 1,024 tokens on cuda:0, ")
+
+
 def test_too_few_rounds_say_nothing() -> None:
     assert said(sweep("softmax", "nala", num_rounds=5)) == ()
 

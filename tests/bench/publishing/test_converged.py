@@ -51,6 +51,13 @@ def test_a_row_has_converged_when_a_doubling_changes_its_mean_by_less_than_a_poi
     assert found.keys() == {"softmax", "linear", "nala"}  # a control has nothing to converge to
     assert found["softmax"].steps == (100, 200, 400)
     assert [name for name, row in found.items() if row.has_converged] == ["linear", "softmax"]
+    stuck = [
+        made.changed(r, validation=(0.03,), validation_steps=(steps,))
+        for steps in (100, 200)
+        for r in runs("gla", steps, [0.03] * 3)
+    ]
+    (tasks,) = by_steps(build_leaderboard(stuck).tasks).values()
+    assert not doublings(tasks)[0].has_converged
 
 
 def test_a_doubling_is_judged_over_the_seeds_that_both_have():
@@ -89,6 +96,12 @@ def test_a_row_that_twice_the_steps_raise_by_a_point_is_under_trained():
     marked = with_under_trained(tasks[100], 100, doublings(tasks))
     low = {score.entry for score in marked.scores if "under-trained" in score.marks}
     assert low == {"softmax", "nala"}
+    late = [*runs("nala", 100, [0.5] * 3), *runs("nala", 200, [0.5] * 3)]
+    late += runs("nala", 400, [0.8] * 3)
+    falls = [*runs("linear", 100, [0.9] * 3), *runs("linear", 200, [0.8] * 3)]
+    (tasks,) = by_steps(build_leaderboard([*late, *falls]).tasks).values()
+    marked = with_under_trained(tasks[100], 100, doublings(tasks))
+    assert not any("under-trained" in score.marks for score in marked.scores)
 
 
 def test_of_bits_the_fewer_are_better_and_a_doubling_that_takes_some_off_is_a_gain():
@@ -119,6 +132,8 @@ def test_a_page_has_a_table_within_the_steps_and_one_at_convergence():
     page = markdown(accuracy_page(RISING, "attnbench rates converge=true"))
     assert "within 100 steps" in page and "within 200 steps" not in page
     assert "at convergence" in page
+    within = [line for line in page.split("at convergence")[0].splitlines() if line[:1] == "|"]
+    assert sum("under-trained" in line for line in within) == 2
     rows = [line for line in page.split("at convergence")[1].splitlines() if line.startswith("|")]
     words = {
         cells[2]: cells for line in rows if len(cells := [c.strip() for c in line.split("|")]) > 8

@@ -76,6 +76,8 @@ def test_costs_are_of_a_forward_pass_in_the_dtype_of_the_task_with_as_many_rows_
     for other in longer:
         ranking = found(usual + timed(4096, **other) + task)["latency_s"].ranking
         assert ranking is not None and ranking.size == 256
+    grouped = found(usual + timed(4096, num_kv_heads=2) + task)["latency_s"].ranking
+    assert grouped is not None and grouped.size == 256
     fewer = [r for r in timed(4096) if r.cell.entry != "nala"]
     ranking = found(usual + fewer + task)["latency_s"].ranking
     assert ranking is not None and ranking.size == 256

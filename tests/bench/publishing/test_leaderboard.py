@@ -6,7 +6,13 @@ from dataclasses import replace
 import pytest
 
 from bench.core.record import Record, Status
-from bench.publishing.leaderboard import Leaderboard, Ranking, build_leaderboard
+from bench.publishing.leaderboard import (
+    OTHER_ROUNDS,
+    Leaderboard,
+    Ranking,
+    build_leaderboard,
+    differing,
+)
 from bench.publishing.metrics.ranks import place_among
 from tests import records as made
 
@@ -33,6 +39,9 @@ def fixed(entry: str, speedup: float, spread: float = 0.0, **changes: object) ->
 def test_entries_are_ranked_by_their_speed_up() -> None:
     ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), fixed("c", 2.0)])
     assert [(s.rank, s.entry) for s in ranking.standings] == [("1", "b"), ("2", "c"), ("3", "a")]
+    leaky = made.changed(fixed("d", 9.0), leaks_future=True)
+    ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), leaky])
+    assert [(s.rank, s.entry) for s in ranking.standings] == [("1", "b"), ("2", "a"), ("", "d")]
 
 
 def test_entries_whose_intervals_overlap_share_their_places() -> None:
@@ -51,6 +60,8 @@ def test_overlap_is_not_passed_on_from_neighbour_to_neighbour() -> None:
     low, middle, high = (1.0, 2.0), (2.0, 3.0), (3.0, 4.0)
     everyone = [low, middle, high]
     assert [place_among(own, everyone) for own in everyone] == [(2, 3), (1, 3), (1, 2)]
+    inside = [(0.2, 0.9), (0.4, 0.6), (0.95, 1.0)]
+    assert [place_among(own, inside) for own in inside] == [(2, 3), (2, 3), (1, 1)]
 
 
 def test_without_an_interval_an_entry_is_shown_and_not_ranked() -> None:
@@ -100,6 +111,8 @@ def test_machines_versions_and_methods_are_not_in_one_ranking() -> None:
     ]
     assert len(board(records).rankings) == 4
     assert len(board(records).machines) == 3
+    later = replace(records[0], started_at="2099-01-01T00:00:00+00:00")
+    assert board([later, *records]).started_at == (records[1].started_at, later.started_at)
 
 
 def test_rankings_come_in_an_order_that_records_cannot_change() -> None:
@@ -116,6 +129,45 @@ def test_rankings_come_in_an_order_that_records_cannot_change() -> None:
         ("float32", "forward", 4096),
         ("float32", "forward", 131072),
     ]
+
+
+def test_tasks_come_in_the_order_of_their_numbers_and_models_after_mechanisms() -> None:
+    (run,) = made.task_records(["nala"], seeds=[0])
+    labels = [f"recall num_pairs={n}" for n in (4, 16, 128)]
+    works = [
+        replace(run.cell.task, label=label, settings=run.cell.task.settings | {"num_pairs": label})
+        for label in reversed(labels)
+    ]
+    tasks = [replace(run, cell=replace(run.cell, workload=work)) for work in works]
+    result = board([*tasks, *made.model_records(), fixed("nala", 2.0, head_dim=999)])
+    assert [task.label for task in result.tasks] == labels
+    assert [r.setting.is_model for r in result.rankings][:2] == [False, True]
+
+
+def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first() -> None:
+    records = [
+        made.changed(fixed(entry, speedup), reference_key=key * 16, leaks_future=leaks)
+        for entry, speedup, key, leaks in (
+            *(("a", 2.0, "1", False), ("b", 4.0, "2", False), ("c", 8.0, "2", True)),
+        )
+    ]
+    ranking = only_ranking(records)
+    assert [(s.rank, s.entry) for s in ranking.standings] == [("", "b"), ("", "a"), ("", "c")]
+    assert ranking.ranks is None
+
+
+def test_a_row_of_older_rounds_than_the_newest_is_marked() -> None:
+    old, new = (
+        made.changed(fixed(entry, 2.0), rounds_key=key) for entry, key in (("a", "1"), ("b", "2"))
+    )
+    old = replace(old, started_at=new.started_at.replace("2031", "2030"))
+    marks = {s.entry: s.marks for s in only_ranking([new, old]).standings}
+    assert OTHER_ROUNDS in marks["a"] and OTHER_ROUNDS not in marks["b"]
+
+
+def test_an_axis_that_some_settings_lack_counts_as_different() -> None:
+    assert differing([{"a": 1, "b": 1}, {"a": 1}]) == {"b"}
+    assert differing([{"a": 1}, {"a": 1}]) == differing([]) == set()
 
 
 def test_an_accuracy_is_the_mean_over_seeds_and_missing_seeds_are_counted() -> None:

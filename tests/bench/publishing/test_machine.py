@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from bench.publishing.machine import describe_machine
+from dataclasses import replace
+
+from bench.publishing.machine import commit_of, describe_machine, provenance
 from tests import records as made
 
 
@@ -21,3 +23,11 @@ def test_an_accelerator_comes_first_by_its_own_name() -> None:
 def test_a_record_that_says_nothing_of_its_machine_is_still_shown() -> None:
     record = made.ok_record(made.kernel_cell(), made.speed([1.0]), environment={})
     assert describe_machine(record) == "processor unknown"
+    assert commit_of(record) == ""
+
+
+def test_a_commit_with_changes_has_a_star() -> None:
+    record = made.block_records(["nala"])[0]
+    dirty = replace(record, environment=record.environment | {"is_dirty": True})
+    assert (commit_of(record), commit_of(dirty)) == ("0000000", "0000000*")
+    assert "commits 0000000, 0000000*" in provenance([record, dirty])

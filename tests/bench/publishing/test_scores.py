@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.core.record import Quality, Record
+from bench.core.record import Quality, Record, Status
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.scores import Score, TaskScores
 from tests import records as made
@@ -97,3 +97,56 @@ def test_seeds_at_one_rate_are_one_row_whether_the_rate_was_searched_for_all_of_
     assert [seed for seed, _ in score.by_seed] == [0, 1, 2] and score.num_missing == 0
     assert (score.entry, score.rate, score.is_searched) == ("nala", 0.003, False)
     assert score_of(records[0]).is_searched
+
+
+def test_one_seed_at_the_edge_or_collapsed_is_said_and_lengths_rise_by_number() -> None:
+    records = trained("nala", 0.9, 0.8, 0.7, collapsed=False, longer={"1024": 0.5, "256": 0.6})
+    work = replace(records[0].cell.task, is_at_edge=True)
+    records[0] = replace(records[0], cell=replace(records[0].cell, workload=work))
+    records[1] = made.changed(records[1], collapsed=True)
+    score = score_of(*records)
+    assert (score.is_at_edge, score.num_collapsed) == (True, 1)
+    assert [length for length, _ in score.longer] == [256, 1024]
+
+
+def test_a_skipped_seed_is_no_seed_and_a_row_is_skipped_only_if_all_are() -> None:
+    cells = [made.task_cell("nala", seed=seed) for seed in (0, 1)]
+    skipped, lost = (
+        made.failed_record(cell, status, "So.")
+        for cell, status in zip(cells, (Status.SKIPPED, Status.DIVERGED), strict=True)
+    )
+    score = score_of(skipped, lost)
+    assert not score.is_skipped and score.by_seed == ((1, None),) and score.num_missing == 2
+    assert score_of(skipped).is_skipped
+
+
+def test_bits_have_no_error_of_a_share_and_the_fewest_come_first_whatever_they_are_called() -> None:
+    bits = {"unit": "bits per byte", "num_examples": 10, "ended": "plateau"}
+    records = [*trained("a", 0.5, 0.5, 0.5, **bits), *trained("b", 0.2, 0.3, 0.7, **bits)]
+    records += trained("c", 0.1, 0.1, 0.1, **bits | {"ended": "maximum"})
+    found = task_of(*records)
+    assert [score.entry for score in found.scores] == ["b", "a", "c"], "what is not ranked is last"
+    assert found.scores[1].interval == (0.5, 0.5)
+    assert found.scores[0].centre == pytest.approx(0.4), "no median where seeds do not split"
+    assert found.metric == "bits_per_byte"
+
+
+def test_a_row_with_one_seed_that_forbids_a_rank_has_none_and_a_control_takes_no_place() -> None:
+    records = [*trained("softmax", 0.9, 0.9), *trained("nala", 0.5, 0.5)]
+    records[1] = made.changed(records[1], ended="maximum")
+    board = build_leaderboard([*records, *trained("none", 0.99, 0.99)], ("none",))
+    (task,) = board.tasks
+    assert {score.entry: score.may_be_ranked for score in task.scores}["softmax"] is False
+    lines = [*trained("softmax", 0.9, 0.9), *trained("nala", 0.5, 0.5)]
+    (task,) = build_leaderboard([*lines, *trained("none", 0.99, 0.99)], ("none",)).tasks
+    ranks = {score.entry: score.rank for score in task.scores}
+    assert ranks == {"none": "control", "softmax": "1", "nala": "2"}
+
+
+def test_the_machine_of_a_table_is_that_of_its_newest_record_and_all_stuck_is_no_split() -> None:
+    old, new = trained("nala", 0.03, 0.03, validation=(0.03,), validation_steps=(600,))
+    there = new.environment | {"processor": "Newer"}
+    new = replace(new, environment=there, started_at="2099-01-01T00:00:00+00:00")
+    task = task_of(old, new)
+    assert task.machine.startswith("Newer")
+    assert task.scores[0].num_stuck == 2 and not task.scores[0].is_split

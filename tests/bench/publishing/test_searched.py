@@ -34,6 +34,9 @@ def test_a_row_is_shown_at_the_rate_with_the_best_validation_score_and_not_the_b
     assert {r.cell.task.settings["learning_rate"] for r in shown} == {0.003}
     assert {r.cell.task.seed for r in shown} == {0, 1}
     assert all(r.cell.task.shared_rate == 0.006 and not r.cell.task.is_at_edge for r in shown)
+    fell = made.changed(records[0], validation=(0.99, 0.2), validation_steps=(300, 600))
+    (shown,) = at_best_rate([fell, *records[1:3]])
+    assert shown.cell.task.settings["learning_rate"] == 0.003, "the last score counts, not the best"
 
 
 def test_a_seed_that_was_trained_at_the_best_rate_by_hand_is_in_the_same_table():
@@ -83,6 +86,8 @@ def test_a_best_rate_at_the_edge_of_the_search_is_said_to_be_there():
 def test_rows_with_one_rate_and_controls_are_left_as_they_are(entry: str):
     records = [run(entry, 0.003, 0.9, seed=seed) for seed in (0, 1)]
     assert at_best_rate(records) == records
+    two = [run("none", rate, 0.03) for rate in (0.003, 0.01)]
+    assert at_best_rate(two) == two
 
 
 def test_other_rows_and_other_numbers_of_steps_have_choices_of_their_own():

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench.core.record import Record
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.tables import (
     holes_table,
+    leading_rows,
     speed_sections,
+    summary_words,
 )
 from tests import records as made
 
@@ -43,6 +47,38 @@ def test_shapes_never_share_a_table_and_what_a_mask_hides_is_said() -> None:
         "the last row of the batch is 50 % shorter than the first",
     ]
     assert sum(bool(s.notes) for s in sections.values()) == 3
+
+
+def test_a_machine_and_a_method_are_named_where_there_are_two() -> None:
+    (here,) = made.block_records(["softmax"])
+    there = replace(here, environment=here.environment | {"processor": "Other"}, method_version=9)
+    titles = [section.title for section in speed_sections(board([here, there]), COLUMNS)]
+    assert [title.partition(" · float32")[0] for title in titles] == [
+        f"machine {n} · cpu · 1 thread · method {m}" for n, m in ((1, here.method_version), (2, 9))
+    ]
+    assert "machine" not in speed_sections(board([here]), COLUMNS)[0].title
+
+
+def test_over_two_references_no_row_leads_and_each_names_its_own() -> None:
+    pair = made.block_records(["softmax", "nala"])
+    other = [made.changed(r, reference_key="f" * 16, reference="linear") for r in pair[1:]]
+    (section,) = speed_sections(board([pair[0], *other]), COLUMNS)
+    assert section.tables[0].header[:2] == ("entry", "over")
+    assert section.tables[0].leading == frozenset()
+
+
+def test_only_ranks_that_begin_at_one_lead() -> None:
+    assert leading_rows(["1", "10", "1-3", "11-12", "2-10", "control", ""]) == {0, 2}
+
+
+def test_a_count_of_cells_leaves_out_those_without_a_number_and_counts_processes() -> None:
+    shared = [made.changed(r, processes=(0, 1) * 15) for r in made.block_records(["nala"])]
+    found = summary_words(board([*made.block_records(["softmax"]), *shared]))
+    assert found.startswith("2 cells: 2 ok, 0 without a number")
+    assert found.endswith("Rounds of a timing are shared by 1 or 2 processes.")
+    assert "shared" not in summary_words(board(made.block_records(["softmax"])))
+    holes = summary_words(board([*made.one_of_each_failure(), *made.block_records(["softmax"])]))
+    assert holes.startswith("8 cells: 1 ok, 7 without a number")
 
 
 def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from bench.core.cell import Cell
 from bench.core.record import Record, Status
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.task_tables import task_sections
@@ -45,6 +46,8 @@ def test_seeds_make_a_mean_an_interval_and_a_place_and_each_of_them_is_shown() -
     assert softmax["each seed"] == "98.0 99.0 100.0"
     ranks = [row_of(records, entry)["rank"] for entry in ("softmax", "nala", "linear", "none")]
     assert ranks == ["1-2", "1-2", "3", "control"]
+    fewer = [*records, *trained("gla", [0.9])]
+    assert [row_of(fewer, entry)["seeds"] for entry in ("gla", "nala")] == ["1 of 3", "3"]
     (section,) = task_sections(board(records))
     assert any("Mean over 3 seeds with its 95 % interval" in note for note in section.notes)
 
@@ -81,6 +84,22 @@ def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there() -> None:
     assert row_of(records, "linear")["steps to 90 %"] == ""
     partly = [*trained("nala", [0.99], steps_to_90=200), *trained("nala", [0.0, 0.3])[1:]]
     assert row_of(partly, "nala")["steps to 90 %"] == "200 (1 of 2)"
+
+
+def test_only_a_ranked_row_that_still_improves_is_not_said_to_be_unranked_for_it() -> None:
+    rising = trained(
+        "none", [0.03, 0.03], ended="maximum", validation=(0.5,), validation_steps=(9,)
+    )
+    ranked = [replace(r, cell=_tuned(r.cell)) for r in [*trained("nala", [0.5, 0.5]), *rising]]
+    slow = [replace(r, cell=_tuned(r.cell)) for r in trained("gla", [0.9, 0.9], ended="maximum")]
+    for records, words in ((ranked, "Not settled, so"), ([*ranked, *slow], "Not settled:")):
+        board = build_leaderboard(records, ("none",), within_budget=len(records) > 4)
+        (section,) = task_sections(board)
+        assert any(note.startswith(words) for note in section.notes)
+
+
+def _tuned(cell: Cell) -> Cell:
+    return replace(cell, workload=replace(cell.task, shared_rate=0.003))
 
 
 def lengthened(entry: str, *longer: tuple[float, float]) -> list[Record]:
@@ -141,6 +160,7 @@ def test_a_length_at_which_a_seed_broke_down_says_so_and_is_not_solved() -> None
     row = row_of(records, "nala")
     assert row["at 128 tokens"] == "95.0 (1 of 2 seeds)" and "seed" not in row["at 256 tokens"]
     assert row["solved to"] == "64 tokens"
+    assert row_of(lengthened("nala", (0.9, 0.89)), "nala")["solved to"] == "128 tokens"
     (section,) = task_sections(board(records))
     assert any("does not count as solved" in note for note in section.notes)
 
@@ -163,6 +183,9 @@ def test_a_table_of_equal_cost_names_the_size_that_was_set_and_how_near_it_came(
     assert row_of(flops, "flatten")["FLOPs of an example"] == "9.51 MFLOP"
     assert row_of(flops, "nala")["state"] == "8,704 bytes"
     assert row_of(flops, "none")["size set"] == ""
+    two = [matched("nala", "flops", flops=200), matched("linear", "flops", flops=100)]
+    costs = [row_of(two, entry)["FLOPs of an example"] for entry in ("nala", "linear")]
+    assert costs == ["200 FLOP (+100.0%)", "100 FLOP"], "of equally frequent costs the least"
 
     state = [matched("linear", "state", matched="embed_dim 60", flops=1, state_bytes=7680)]
     assert row_of(state, "linear")["state"] == "7,680 bytes (-6.2%)"  # 8,192 is asked for

@@ -56,6 +56,15 @@ def test_what_cannot_be_told_apart_is_a_tie() -> None:
     found = versus(board(records), "nala", "linear")
     assert {verdict.winner for verdict in found.verdicts} == {"tie"}
     assert found.verdicts[0].words.endswith("ahead with 50 %")
+    near = [
+        made.changed(r, accuracy=0.8 + 0.01 * r.cell.task.seed + 0.02 * (r.cell.entry == "nala"))
+        for r in made.task_records(("softmax", "nala"), seeds=(0, 1, 2))
+    ]
+    near[-1] = made.changed(near[-1], accuracy=0.81)
+    (verdict,) = versus(board(near), "softmax", "nala").verdicts
+    assert verdict.winner == "tie"
+    share = verdict.words.partition("nala ahead with ")[2].removesuffix(" %")
+    assert 50 < float(share) < 98
 
 
 def test_a_row_that_may_not_be_ranked_wins_nothing() -> None:
@@ -97,15 +106,37 @@ def test_one_seed_settles_nothing() -> None:
     assert found.verdicts[0].words.endswith("one seed")
 
 
-def trained(mine: float, theirs: float, **settings: int) -> list[Record]:
+def trained(mine: float, theirs: float, unit: str = "", **settings: int) -> list[Record]:
     """nala with one score and softmax with the other, on a task with these settings."""
     records = []
     for r in made.task_records(("softmax", "nala")):
         assert isinstance(r.result, Quality)
         score = mine if r.cell.entry == "nala" else theirs
         cell = made.task_cell(r.cell.entry, seed=r.cell.task.seed, settings=settings)
-        records.append(replace(r, cell=cell, result=replace(r.result, accuracy=score)))
+        records.append(replace(r, cell=cell, result=replace(r.result, accuracy=score, unit=unit)))
     return records
+
+
+def test_of_bits_per_byte_and_of_what_is_counted_less_wins() -> None:
+    bits = versus(board(trained(1.5, 2.0, unit="bits per byte")), "nala", "softmax")
+    assert of(bits, "more accurate") == ["nala"]
+    assert bits.verdicts[0].words == "1.50 vs. 2.00 bits per byte"
+    for mine, theirs, winner in ((1, 2, "nala"), (2, 1, "softmax"), (2, 2, "tie")):
+        records = [
+            made.changed(r, peak_memory_bytes=mine if r.cell.entry == "nala" else theirs)
+            for r in sweep(1024)
+        ]
+        assert of(versus(board(records), "nala", "softmax"), "less memory") == [winner]
+
+
+def test_a_trained_row_that_may_not_be_ranked_wins_nothing_and_a_tie_is_no_flip() -> None:
+    stuck = [
+        made.changed(r, validation=(0.03,), validation_steps=(600,)) for r in trained(0.03, 0.9)
+    ]
+    with pytest.raises(ConfigError, match="in no setting and on no task"):
+        versus(board(stuck), "nala", "softmax")
+    records = trained(0.9, 0.9, num_pairs=4) + trained(0.99, 0.9, num_pairs=8)
+    assert versus(board(records), "nala", "softmax").flips == ()
 
 
 def test_a_row_without_a_score_is_no_tie() -> None:
@@ -118,10 +149,10 @@ def test_a_row_without_a_score_is_no_tie() -> None:
 
 
 def test_a_task_setting_can_be_the_axis_of_a_flip() -> None:
-    records = trained(0.99, 0.9, num_pairs=4) + trained(0.6, 0.9, num_pairs=8)
+    records = trained(0.99, 0.9, num_pairs=4) + trained(0.6, 0.9, num_pairs=16)
     found = versus(board(records), "nala", "softmax")
     assert [(f.axis, f.winners) for f in found.flips] == [
-        ("num_pairs", ((4, "nala"), (8, "softmax")))
+        ("num_pairs", ((4, "nala"), (16, "softmax")))
     ]
 
 

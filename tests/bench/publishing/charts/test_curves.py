@@ -38,16 +38,30 @@ def test_tasks_that_differ_in_pairs_alone_are_one_picture() -> None:
         trained("softmax", 0.5, {}, num_pairs=8, seq_len=64),
         trained("softmax", 0.25, {}, num_pairs=16, seq_len=128),  # another length, too
     ]
-    assert drawn(records) == {
-        "capacity-recall-cpu-1-thread": [("softmax", 4, 100.0), ("softmax", 8, 50.0)]
-    }
+    one = {"capacity-recall-cpu-1-thread": [("softmax", 4, 100.0), ("softmax", 8, 50.0)]}
+    assert drawn(records) == one
+    bits = [made.changed(record, unit="bits per byte") for record in records]
+    assert drawn(bits) == {}
+    (_, more, _) = records
+    there = replace(more, cell=replace(more.cell, num_threads=2))
+    assert drawn([records[0], there]) == {}, "of one place alone"
+    yes = trained("softmax", 0.9, {}, num_pairs=True, seq_len=64)
+    assert drawn([*records, yes]) == one, "true is no size"
 
 
 def test_two_pictures_of_one_name_are_two_files() -> None:
     records = [
         trained("softmax", 1.0, {"128": 0.5}, seq_len=64, batch_size=size) for size in (8, 16)
     ]
-    assert list(drawn(records)) == [
-        "extrapolation-recall-cpu-1-thread",
-        "extrapolation-recall-cpu-1-thread-2",
-    ]
+    two = [("softmax", 64, 100.0), ("softmax", 128, 50.0)]
+    assert drawn(records) == {
+        "extrapolation-recall-cpu-1-thread": two,
+        "extrapolation-recall-cpu-1-thread-2": two,
+    }
+
+
+def test_a_run_that_still_improved_is_hollow() -> None:
+    rising = made.changed(trained("softmax", 0.9, {"128": 0.5}, seq_len=64), ended="maximum")
+    settled = trained("nala", 0.9, {"128": 0.5}, seq_len=64)
+    (chart,) = charts(build_leaderboard([rising, settled]))
+    assert {point["name"] for point in points(chart, "hollow")} == {"softmax"}

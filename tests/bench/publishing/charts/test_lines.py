@@ -14,6 +14,21 @@ def test_the_rule_at_1_is_left_out_where_it_lies_beyond_the_axis() -> None:
     assert not low <= 1 <= high and not points(speedup, "rules")
 
 
+def test_a_control_and_a_row_without_a_rank_have_times_and_no_speed_up() -> None:
+    records = [
+        made.changed(r, leaks_future=r.cell.entry == "linear")
+        for r in lengths(("softmax", "nala", "linear", "none"))
+    ]
+    speedup, latency, memory = drawn(records)
+    assert {point["name"] for point in points(speedup)} == {"softmax", "nala"}
+    assert len({point["name"] for point in points(latency)}) == 4
+    for chart in (speedup, latency):
+        bands = points(chart, "bands")
+        assert bands and all(band["low"] <= band["y"] <= band["high"] for band in bands)
+    assert not points(memory, "bands")
+    assert drawn(made.block_records(("softmax", "nala"), seq_len=256)) == ()
+
+
 def test_speed_ups_over_several_references_are_not_drawn_together() -> None:
     records = lengths(("softmax", "nala"))
     other = [

@@ -240,6 +240,9 @@ def test_that_two_cannot_be_told_apart_is_not_handed_on_to_a_third() -> None:
     assert ranks is not None
     assert places(ranks) == {"a": "1-2", "b": "1-3", "c": "2-3", "d": "4"}
     assert ranks.groups == (("a", "b"), ("b", "c"))
+    assert ranks.place("e") == "" and win(ranks, "a", "d") > 0.99
+    alike = rank_scores(scores(**{name: [0.5, 0.6, 0.7] for name in "abc"}))
+    assert alike is not None and alike.groups == (("a", "b", "c"),), "no part of a group"
 
 
 def test_less_is_better_turns_the_order_around() -> None:

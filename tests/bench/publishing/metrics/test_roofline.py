@@ -6,7 +6,7 @@ import pytest
 
 from bench.core.record import Record
 from bench.publishing.metrics import evaluate
-from bench.publishing.metrics.roofline import bound, times_faster
+from bench.publishing.metrics.roofline import bound, roof, times_faster
 from tests import records as made
 
 TENSOR = 2 * 256 * 4 * 64  # elements of q, with a batch of 2
@@ -125,6 +125,17 @@ def test_what_one_thread_can_do_two_can_as_well() -> None:
     assert evaluate(fewer, NAMES)["floor_s"] is None
     more = record(ceiling(flops_per_s=5e8), ceiling(num_threads=2), flops=10**9)
     assert evaluate(more, NAMES)["floor_s"] == 2.0
+    idle = record(ceiling(), ceiling(num_threads=2, **slow), num_threads=2, flops=0)
+    assert evaluate(idle, NAMES)["floor_s"] == pytest.approx(4 * TENSOR * 4 / 2e8)
+    found = roof(both)
+    assert found is not None and found["flops_per_s"] == 1e9
+    assert [rate for _, rate in found["bytes_per_s"]] == [4e8, 1e8]
+
+
+def test_a_larger_cache_that_was_measured_to_be_faster_lowers_the_floor() -> None:
+    rates = [[1_000_000, 4e8], [10_000_000, 1e8], [100_000_000, 2e8]]
+    one = record(ceiling(bytes_per_s=rates), flops=0)
+    assert evaluate(one, NAMES)["floor_s"] == pytest.approx(4 * TENSOR * 4 / 2e8)
 
 
 def test_threads_of_a_cell_do_not_matter_on_an_accelerator() -> None:

@@ -62,6 +62,8 @@ def test_too_few_rounds_have_an_exponent_and_no_interval() -> None:
     result = found(with_times("nala", {n: 1e-6 * n for n in LENGTHS}, num_rounds=5))
     assert result.exponent == pytest.approx(1.0)
     assert result.exponent_interval is None
+    few = with_times("nala", {512: 1e-6 * 512}, num_rounds=5)
+    assert seconds_at(with_times("nala", {n: 1e-6 * n for n in LENGTHS}) | few, 700) is None
 
 
 def test_a_constant_share_is_that_of_the_fitted_time() -> None:

@@ -55,6 +55,13 @@ def timed(entry: str, seconds: float, rounds_key: str) -> Record:
 def test_two_rows_have_a_ratio_where_the_same_rounds_timed_both() -> None:
     found = ratio_between(timed("nala", 0.5, "r"), timed("linear", 2.0, "r"))
     assert found is not None and found.median == 4.0
+    assert found.low is not None
+    three = [
+        made.changed(timed(entry, seconds, "r"), processes=(0, 0, 0, 1, 1, 1, 2, 2, 2))
+        for entry, seconds in (("nala", 0.5), ("linear", 2.0))
+    ]
+    shared = ratio_between(*three)
+    assert shared is not None and shared.low is None, "three processes are too few"
 
 
 @pytest.mark.parametrize("keys", [("r", "s"), ("", ""), ("", "r"), ("r", "")])

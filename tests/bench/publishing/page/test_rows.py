@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.core.record import Record
+from bench.core.record import Record, Status
 from bench.publishing.page.rows import Columns, rounded, table
 from tests import records as made
 from tests.bench.publishing.page.made_pages import (
@@ -81,6 +81,36 @@ def test_a_score_in_a_unit_is_never_shown_as_a_share_of_right_answers(tmp_path: 
     assert {row.get("accuracy") for row in rows_of(nats)} == {None}
     found: Any = content(nats, tmp_path)
     assert "accuracy" not in [metric["name"] for metric in found["metrics"]]
+
+
+def test_the_page_opens_with_a_long_plain_setting_and_says_what_may_not_be_ranked() -> None:
+    entries = ("softmax", "nala", "none")
+    records = [
+        *made.block_records(entries, seq_len=256),
+        *made.block_records(entries, seq_len=4096),
+        *made.block_records(entries, seq_len=8192, causal=True),
+        *made.block_records(entries, seq_len=8192, mode="backward"),
+        *made.block_records(entries[:1], seq_len=16384),
+    ]
+    records[4] = made.changed(records[4], leaks_future=True)
+    rows = rows_of(records)
+    assert {row["axes"]["length"] for row in rows if row.get("opens")} == {4096}
+    assert {row["axes"]["causal"] for row in rows if row.get("opens")} == {False}
+    told = {row["name"]: row["unranked"] for row in rows if row.get("opens")}
+    assert told == {"softmax": "", "nala": "yes", "none": ""}
+
+
+def test_a_row_without_a_score_is_told_by_the_run_that_failed() -> None:
+    failed = [
+        made.failed_record(made.task_cell("nala", seed=seed), status, f"reason {seed}")
+        for seed, status in enumerate((Status.SKIPPED, Status.DIVERGED))
+    ]
+    rows = rows_of([*made.task_records(["softmax"]), *failed])
+    (nala,) = (row for row in rows if row["name"] == "nala")
+    assert (nala["status"], nala["reason"], nala["unranked"]) == ("skipped", "reason 0", "")
+    assert nala["num_seeds_missing"] == 3
+    unsettled = [made.changed(r, ended="maximum") for r in made.task_records(["gla"])]
+    assert rows_of(unsettled)[0]["unranked"] == "yes"
 
 
 def overrides(record: Record) -> list[str]:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
-from bench.core.record import Record
+from bench.core.record import Record, Status
 from bench.publishing.sinks.view import run_id, view_of
 from tests import records as made
 from tests.bench.publishing.sweeps import config
@@ -26,3 +27,24 @@ def test_scores_of_two_dtypes_are_two_numbers() -> None:
         "accuracy/recall dtype=bfloat16/nala": 0.7,
         "accuracy/recall dtype=float32/nala": 0.9,
     }
+
+
+def test_a_summary_counts_statuses_from_the_first_start_and_keeps_history_out_of_the_scores() -> (
+    None
+):
+    timed = made.block_records(("softmax", "nala"), seq_len=256)
+    lost = [
+        made.failed_record(made.task_cell("gla", seed=seed), Status.DIVERGED, "nan")
+        for seed in (0, 1)
+    ]
+    late = [replace(record, started_at="2031-05-06T09:00:00+00:00") for record in lost]
+    trained = made.task_records(["nala"], seeds=[0, 1, 2])
+    records = [*timed, *trained, *late]
+    view = view_of(records, made.SWEEP, config(Path()))
+    assert (view.summary["num_ok"], view.summary["num_diverged"]) == (5, 2)
+    first = min(record.started_at for record in records)
+    assert view.summary["measured_at"] == datetime.fromisoformat(first).timestamp()
+    assert list(view.scores) == ["accuracy/recall/nala"]
+    board = view.tables["leaderboard"]
+    rows = [dict(zip(board.columns, row, strict=True)) for row in board.rows]
+    assert {row["entry"]: row["seeds"] for row in rows if row["task"]} == {"nala": 3, "gla": 0}

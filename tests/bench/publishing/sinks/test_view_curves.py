@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from bench.core.record import Record
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.sinks.view import named_tasks, training_curves
+from bench.publishing.sinks.view import history, named_tasks, training_curves
 from tests import records as made
 
 CURVE = {"num_steps": 30, "validation_steps": (15, 30), "validation": (0.5, 0.9)}
@@ -31,3 +31,25 @@ def test_trainings_of_one_label_have_a_curve_each() -> None:
         "recall dtype=float32 num_pairs=8/nala/0",
     }
     assert len({name for name, _ in named_tasks(board)}) == len(board.tasks) == 3
+
+
+def test_losses_end_at_the_last_step() -> None:
+    board = build_leaderboard([made.changed(trained(), losses=(3.0, 2.0, 1.0))])
+    losses = {
+        step: loss
+        for step, own in training_curves(board)
+        for name, loss in own.items()
+        if name.startswith("train/loss/")
+    }
+    assert losses == {10: 3.0, 20: 2.0, 30: 1.0}
+
+
+def test_history_is_that_of_the_longest_length_and_settings_are_told_apart() -> None:
+    records = [r for n in (256, 4096) for r in made.block_records(("nala",), seq_len=n)]
+    there = [replace(r, environment=r.environment | {"processor": "Other"}) for r in records[:1]]
+    wide = made.block_records(("nala",), seq_len=256, batch_size=8)
+    assert set(history(build_leaderboard([*records, *there, *wide]))) == {
+        "history/float32 forward batch_size=1 machine=1 4096/nala",
+        "history/float32 forward batch_size=1 machine=2 256/nala",
+        "history/float32 forward batch_size=8 machine=1 256/nala",
+    }

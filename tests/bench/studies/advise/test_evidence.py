@@ -21,11 +21,14 @@ from bench.studies.advise.evidence import (
     _judged,
     cost_at,
     needs,
+    rows_of,
+    task_of,
+    timed,
     told_apart,
     unproven,
     why_no_score,
 )
-from tests.records import changed, kernel_cell, ok_record, speed, task_records
+from tests.records import block_records, changed, kernel_cell, ok_record, speed, task_records
 
 
 def with_task(record: Record, **changes: Any) -> Record:
@@ -124,6 +127,50 @@ def test_a_proof_of_another_source_is_said_to_be_old(source: str, proof: str) ->
     found = _judged(row, question, Proofs(badges=badges, source=source), module)
     assert (found.proof, found.why_not) == (proof, "")
     assert _judged(row, question, Proofs(source=source), module).why_not == "not proven: reference"
+
+
+def asked(seq_len: int, **changes: Any) -> Any:
+    own = SimpleNamespace(dtype="float32", batch_size=1)
+    usual = {"asked": own, "table": None, "mode": "forward", "causal": False}
+    return SimpleNamespace(seq_len=seq_len, **usual | changes)
+
+
+def test_costs_are_of_a_setting_that_covers_the_length_and_of_rows_that_may_be_ranked() -> None:
+    short = [r for n in (256, 512) for r in block_records(("softmax", "nala", "linear"), seq_len=n)]
+    long = [
+        replace(r, cell=replace(r.cell, num_threads=2), started_at="2030-01-01T00:00:00Z")
+        for n in (256, 4096)
+        for r in block_records(("softmax", "nala", "none"), seq_len=n)
+    ]
+    shared = block_records(("softmax", "nala", "linear", "flatten"), seq_len=4096, num_kv_heads=2)
+    long = [changed(r, leaks_future=r.cell.entry == "nala") for r in long]
+    board = build_leaderboard([*short, *long, *shared], ("none",))
+    found = timed(board, asked(1024))
+    assert found.lengths == [256, 4096] and found.by_entry.keys() == {"softmax"}
+    assert timed(board, asked(300)).by_entry.keys() == {"softmax", "nala", "linear"}
+    assert timed(board, asked(300, causal=True)).setting is None
+
+
+def test_a_fitted_cost_is_compared_by_its_interval_and_a_measured_one_by_its_rounds() -> None:
+    rows = {r.cell.entry: r for r in block_records(("linear", "nala", "flatten"), seq_len=1024)}
+    together = [
+        Candidate(entry=name, mechanism=name, cost=Cost(record.result.latency_s[0], 0, 9, record))
+        for name, one in rows.items()
+        for record in [changed(one, rounds_key="r", reference_key="s")]
+    ]
+    chosen, others = told_apart(together)
+    assert ([row.entry for row in chosen], len(others)) == (["linear"], 2)
+    fitted = [replace(row, cost=row.cost._replace(record=None)) for row in together[:1] if row.cost]
+    chosen, others = told_apart([*fitted, *together[1:]])
+    assert len(chosen) == 3 and not others, "by intervals, which overlap"
+
+
+def test_the_table_with_the_most_seeds_is_asked_and_controls_are_no_rows() -> None:
+    few = [with_task(r, settings={"num_steps": 9}) for r in task_records(seeds=(0,))]
+    tasks = build_leaderboard([*few, *task_records(("linear", "none"))], ("none",)).tasks
+    table = task_of("recall", {}, tasks)
+    assert table.num_seeds == 3 and rows_of(table).keys() == {"linear"}
+    assert task_of("recall", {"num_steps": 9}, tasks).num_seeds == 1
 
 
 def test_two_seeds_reach_nothing() -> None:

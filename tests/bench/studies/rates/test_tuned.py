@@ -58,6 +58,8 @@ def test_a_search_goes_beyond_an_edge_and_says_where_it_still_stands_at_one():
     assert inner["nala"].rate == 3e-4 and inner["nala"].is_tuned
     edge = tuned([cell("nala")], (0, 1), Trainer(lambda e, rate, *_: 0.2 - 0.1 * log10(rate)))
     assert edge["nala"].is_at_edge and not edge["nala"].is_tuned
+    changed = edge["nala"].changed(1, "recall softmax_layers=1", softmax_layers=1).task
+    assert changed.is_at_edge and changed.settings["learning_rate"] == edge["nala"].rate
 
 
 def test_controls_are_trained_at_the_tasks_rate_and_nothing_is_searched_for_them():
@@ -89,4 +91,5 @@ def test_an_arm_of_which_some_seeds_learned_is_not_looked_at_further():
     )
     arm = tuned([cell("gla")], (0, 1, 2), trainer)["gla"]
     assert set(arm.stuck) == {1} and not arm.beyond
+    assert {c.task.settings["learning_rate"] for c in trainer.asked if c.task.seed} == {0.01}
     assert {c.task.settings["num_steps"] for c in trainer.asked} == {600}

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.core.record import Status
+from bench.core.record import TRAINING_VERSION, Status
 from bench.core.store import Store
 from bench.studies.reproduce.described import Claim, criterion_of
 from bench.studies.reproduce.findings import Finding, FindingRow, read_finding, write_finding
@@ -25,6 +25,24 @@ def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path: Path) -> None:
     assert found.words.startswith("50.0 (")  # the best of either variant
     records += [record(RUNS[i], 0.5, seed) for seed in (1, 2) for i in (1, 2)]
     assert judgement(CELL, records, [tmp_path]).verdict is PaperVerdict.REPRODUCED
+
+
+def test_a_baseline_agrees_only_with_its_whole_interval(tmp_path: Path) -> None:
+    entry = CELL.but(by="f")
+    for low, high, verdict in (
+        *((0.49, 0.51, PaperVerdict.AGREES), (0.4, 0.6, PaperVerdict.NOT_RESOLVABLE)),
+        *((0.53, 0.6, PaperVerdict.DISAGREES), (0.4, 0.47, PaperVerdict.DISAGREES)),
+    ):
+        value = (low + high) / 2
+        found = Finding(verdict=PaperVerdict.HOLDS, words="", value=value, low=low, high=high)
+        write_finding(tmp_path, entry.id, found)
+        assert judgement(entry, (), [tmp_path]).verdict is verdict
+
+
+def test_runs_of_an_earlier_training_version_are_said_to_be(tmp_path: Path) -> None:
+    old = [replace(record(run, 0.5), training_version=TRAINING_VERSION + 1) for run in RUNS]
+    assert "training version" in judgement(CELL, old, [tmp_path]).notes[0]
+    assert judgement(CELL, [record(run, 0.5) for run in RUNS], [tmp_path]).notes == ()
 
 
 def test_a_run_that_diverged_has_nothing_right(tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ def test_an_interval_within_the_tolerance_is_reproduced() -> None:
     found = judge(1.0, 0.02, of(0.996, 0.997, 0.995))
     assert found.verdict is PaperVerdict.REPRODUCED
     assert found.words == "99.6 (99.2 to 100.0, over 3 seeds), -0.4 points (-0.8 to -0.0) off"
+    # A mean within the tolerance is not enough, nor is a mean beyond it to differ.
+    for mean in (0.84, 0.88):
+        wide = judge(0.85, 0.02, of(mean - 0.04, mean, mean + 0.04))
+        assert wide.verdict is PaperVerdict.NOT_RESOLVABLE
 
 
 @pytest.mark.parametrize("published", [1.0, 0.5])
