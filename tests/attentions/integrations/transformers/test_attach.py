@@ -191,3 +191,9 @@ def test_positions_that_are_learned_as_a_bias_are_refused_although_they_start_at
     model = with_mechanism(transformers.BeitModel(config).eval(), "linear")
     with pytest.raises(ValueError, match="what is added to the scores is learned"):
         model(torch.zeros(1, 3, 32, 32))
+
+
+def test_a_name_that_transformers_takes_for_its_own_is_refused() -> None:
+    assert f"{PREFIX}softmax_flash_attn" not in huggingface.implementations()
+    with pytest.raises(ValueError, match="softmax_flash_attn has a name with 'flash'"):
+        huggingface.attach(llama(), "softmax_flash_attn")
