@@ -173,6 +173,7 @@ def _odd_task(name, **members):
 
 _odd_task("task_with_a_word_for_files", files=lambda self: "data.txt")
 _odd_task("task_with_a_method_for_geometry", geometry=lambda self: None)
+_odd_task("task_without_a_guess", guess=None)
 _odd_task("task_without_batches", batches=lambda self, split, seed: iter(()))
 _odd_task(
     "task_with_one_batch",
@@ -196,3 +197,19 @@ def _silent(self, split, seed):
 
 
 _odd_task("task_that_asks_nothing", batches=_silent)
+
+
+def _with(**parts):
+    """The batches of recall with other tensors in place of some, each a function of the batch."""
+
+    def batches(self, split, seed):
+        for batch in Recall.batches(self, split, seed):
+            kept = {"inputs": batch.inputs, "targets": batch.targets, "positions": batch.positions}
+            yield Batch(**kept | {name: change(batch) for name, change in parts.items()})
+
+    return batches
+
+
+_odd_task("task_with_fractions", batches=_with(targets=lambda batch: batch.targets.float()))
+_odd_task("task_with_more_targets", batches=_with(targets=lambda batch: batch.targets.repeat(1, 2)))
+_odd_task("task_with_fewer_inputs", batches=_with(inputs=lambda batch: batch.inputs[1:]))

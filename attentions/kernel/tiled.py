@@ -46,7 +46,8 @@ class _Tiled(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if grads[0] is None:
             return tuple([None] * (1 + ctx.num_inputs))
-        inputs, kept = ctx.saved_tensors[: ctx.num_inputs], ctx.saved_tensors[ctx.num_inputs :]
+        saved = ctx.saved_tensors  # read once: a checkpoint unpacks them a single time
+        inputs, kept = saved[: ctx.num_inputs], saved[ctx.num_inputs :]
         with without_autocast(inputs[0].device.type):
             if torch.is_grad_enabled():
                 return None, *_plain_gradients(ctx.call, inputs, ctx.needs_input_grad[1:], grads[0])

@@ -25,6 +25,7 @@ from bench.core.cell import (
 from bench.core.cli.entries import LAYERS, AttentionEntry, TaskEntry
 from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, check_known, did_you_mean
 from bench.core.cli.values import storable
+from bench.core.places import CONF
 from bench.core.record import REFERENCE
 from bench.core.rows import row_labels, settings_of
 from bench.core.workloads import without_later_hyperparameters
@@ -158,8 +159,10 @@ def checked_hyperparameters(entry: AttentionEntry) -> dict[str, Any]:
 
 def _source(entry: AttentionEntry) -> str:
     """File to mend beside the command line, as words of a message; empty for a default row."""
-    is_default = entry.label == entry.mechanism
-    return "" if is_default else f"conf/attention/{entry.label}.yaml, or "
+    if entry.label == entry.mechanism:
+        return ""
+    file = f"attention/{entry.label}.yaml"
+    return f"{f'conf/{file}' if (CONF / file).exists() else f'your {file}'}, or "
 
 
 def checked_settings(entry: TaskEntry) -> dict[str, Any]:

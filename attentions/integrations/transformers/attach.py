@@ -46,8 +46,22 @@ def implementations() -> tuple[str, ...]:
 
 
 def _is_usable(mechanism: str) -> bool:
+    return not _why_unusable(mechanism)
+
+
+def _why_unusable(mechanism: str) -> str:
+    """Why a mechanism cannot stand inside the model's attention; empty if it can."""
     can = attention_class(mechanism).capabilities
-    return "core" in can.scopes and not can.gates
+    if can.gates:
+        return f"needs {' and '.join(can.gates)} for every token"
+    if "core" not in can.scopes:
+        return "owns its projections"
+    if "flash" in mechanism:  # is_flash_attention_requested of transformers.utils.generic
+        return (
+            "has a name with 'flash', which Transformers takes for its own implementations, such "
+            "as attn_implementation='flash_attention_2'"
+        )
+    return ""
 
 
 def register() -> None:
@@ -96,9 +110,7 @@ def attach(
         )
     if isinstance(mechanism, str):
         mechanism = mechanism.removeprefix(PREFIX)
-    if not _is_usable(mechanism):
-        gates = attention_class(mechanism).capabilities.gates
-        why = f"needs {' and '.join(gates)} for every token" if gates else "owns its projections"
+    if why := _why_unusable(mechanism):
         raise ValueError(f"{mechanism} {why}, so it cannot stand inside the model's attention.")
     ignoring, asking = attentions_of(model)
     if ignoring and not asking:

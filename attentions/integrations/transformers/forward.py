@@ -201,14 +201,19 @@ def _look_back(
     core: Attention, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None, place: str
 ) -> Tensor:
     """The last N of M tokens, whose keys and values a cache has kept."""
+    mend = "pass a RecurrentCache of attentions.huggingface, or use_cache=False."
+    if not core.capabilities.recurrent:
+        mend = "use_cache=False."
     if not _goes_on_from_keys(core):
-        mend = "pass a RecurrentCache of attentions.huggingface, or use_cache=False."
-        if not core.capabilities.recurrent:
-            mend = "use_cache=False."
         raise ValueError(
             f"{core.name} at {place}: it cannot go on from cached keys and values; {mend}"
         )
     num_queries, num_keys = q.shape[-2], k.shape[-2]
+    if num_queries > 1 and "dense" not in core.capabilities.masks:
+        raise ValueError(
+            f"{core.name} at {place}: {num_queries} tokens follow {num_keys - num_queries} cached "
+            f"ones, which takes a mask over pairs, and {core.name} has none; {mend}"
+        )
     if num_queries > 1 and (keep is None or keep.shape[-2] == 1):
         pairs = causal_pairs(num_keys, q.device)[None, None, num_keys - num_queries :]
         keep = pairs if keep is None else pairs & keep

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from bench.core.cli.errors import ConfigError
+from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.cli.stored_files import read_regular, shown
 from bench.core.cli.texts import LIMITS, visible
 from bench.core.cli.usage import Root
@@ -25,6 +25,9 @@ MAX_YAML_BYTES = 2**26
 
 MOST_LETTERS = 200
 """Largest number of characters of a name, which is also a file's."""
+
+_KINDS = {"attention": "mechanism", "task": "task"}
+"""Groups of entries, with the key that names what an entry is of."""
 
 
 def groups(root: Root) -> dict[str, list[str]]:
@@ -59,10 +62,10 @@ def _is_name(word: str) -> bool:
 
 
 def no_override(word: str) -> str:
-    """Say that a word cannot be read, with examples; of plain words after a key, how to quote."""
+    """Say that a word cannot be read, with examples; of signs after a key, how to quote them."""
     key, _, value = word.partition("=")
     quoted = f"""'{key}="{value}"'"""
-    if " " in value and not re.search(r"""[][{}'"\\]""", value):
+    if re.search(r"[ ~;&!#<>^]|[^\x00-\x7f]", value) and not re.search(r"""[][{}'"\\]""", value):
         return f"{word!r} cannot be read: its value has spaces or signs. Quote it twice: {quoted}."
     return f"{word!r} is no KEY=VALUE such as seq_len=64, 'seq_len=[64,96]' or 'task=[]'."
 
@@ -96,6 +99,59 @@ def check_own_yamls(words: list[str]) -> None:
             ) from error
         for file in files:
             read_regular(file, MAX_YAML_BYTES)
+
+
+def check_own_entries(config: Mapping[str, Any], words: list[str]) -> None:
+    """Refuse a chosen YAML of the user's own that gives the row or task of its name no settings.
+
+    Raises:
+        ConfigError: names the file, and what to write in it.
+    """
+    for word in words:
+        group, _, value = word.lstrip("+").partition("=")
+        if group not in _KINDS or not isinstance(entries := config.get(group) or {}, Mapping):
+            continue
+        names = {name.strip(" []'\"") for name in value.split(",")}
+        for file in (f for root in own_folders(words) for f in _yamls_in(root / group)):
+            if file.stem in names and not isinstance(entries.get(file.stem), Mapping):
+                raise ConfigError(
+                    f"{shown(file)} has no settings under its own name. Its top key must be "
+                    f"`{file.stem}:`, and below it stands `{_KINDS[group]}: NAME`."
+                )
+
+
+def refuse_added(command: str, known: Sequence[str], given: list[str], words: list[str]) -> None:
+    """Refuse a key that ``+`` adds to the configuration and that the command would not read."""
+    for word in given:
+        name = re.split(r"[.=@/:]", word.lstrip("+"))[0]
+        if word.startswith("+") and name not in known:
+            if any(options(name, words)):  # a group of the user's own
+                continue
+            raise ConfigError(
+                f"{word}: {name} is not a key of {command}, and nothing would read it. "
+                f"{did_you_mean(name, known)}"
+            )
+
+
+def refuse_unread(
+    command: str, config: Mapping[str, Any], known: Sequence[str], words: list[str]
+) -> None:
+    """Refuse a key of a YAML, such as an experiment of the user's own, that nothing would read.
+
+    Raises:
+        ConfigError: names the key, or says how such a YAML begins.
+    """
+    if isinstance(lost := config.get("experiment"), Mapping):
+        raise ConfigError(
+            f"The experiment sets {', '.join(map(str, lost))} below the key experiment, where "
+            "nothing reads it. Let its YAML begin with the line: # @package _global_"
+        )
+    for key in config:
+        if key not in known and not any(options(str(key), words)):
+            raise ConfigError(
+                f"A YAML sets {key}, which is not a key of {command}, and nothing would read it. "
+                f"{did_you_mean(str(key), known)}"
+            )
 
 
 def _yamls_in(folder: Path) -> list[Path]:

@@ -21,11 +21,14 @@ from typing import Any
 from bench.core.cli import multirun
 from bench.core.cli.choices import (
     MAX_YAML_BYTES,
+    check_own_entries,
     check_own_yamls,
     groups,
     no_override,
     options,
     own_folders,
+    refuse_added,
+    refuse_unread,
     rows_without_yaml,
     settable,
     why_no_choice,
@@ -126,9 +129,11 @@ def _run_hydra(
         # A job that raised would end a multirun, and with it the jobs that had not run yet.
         config: dict[str, Any] = {}
         try:
-            _refuse_unread(config_name, root, _given_words())
+            refuse_added(config_name, _own_keys(root), _given_words(), sys.argv)
             given = tuple(word.lstrip("+~").partition("=")[0] for word in _given_words())
             config = _resolved(cfg)
+            refuse_unread(config_name, config, _own_keys(root), sys.argv)
+            check_own_entries(config, sys.argv)
             _refuse_idle_launcher()
             began_s, composes_s = (now_s(), now_s()) if _job_folder() else starts_s
             times = {"began_s": began_s, "composes_s": composes_s}
@@ -235,19 +240,6 @@ def _given_words() -> list[str]:
     return list(HydraConfig.get().overrides.task)
 
 
-def _refuse_unread(config_name: str, root: Root, words: list[str]) -> None:
-    """Refuse a key that ``+`` adds to the configuration and that the command would not read."""
-    for word in words:
-        name = re.split(r"[.=@/:]", word.lstrip("+"))[0]
-        if word.startswith("+") and name not in (known := _own_keys(root)):
-            if any(options(name, sys.argv)):  # a group of the user's own
-                continue
-            raise ConfigError(
-                f"{word}: {name} is not a key of {config_name}, and nothing would read it. "
-                f"{did_you_mean(name, known)}"
-            )
-
-
 def _into_empty(words: Sequence[str], root: Root) -> list[str]:
     """The words, with ``++`` before what fills a mapping that is empty by default.
 
@@ -317,9 +309,8 @@ def _explain(error: Exception, config_name: str, root: Root, words: list[str]) -
         return no_override(unread)
     if _is_hydras(error):
         return said
-    return (
-        _explain_file(words) or _explain_folder(error, words) or f"{type(error).__name__}: {said}"
-    )
+    found = _explain_file(words) or _explain_folder(error, words)
+    return found or f"{type(error).__name__}: {said}"
 
 
 def _nearest(name: str, keys: Sequence[str]) -> str:

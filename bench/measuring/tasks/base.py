@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -258,8 +259,20 @@ def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
         raise
 
 
+_ATTRIBUTES = (
+    ("num_classes", Integral, "the number of possible answers, set in __post_init__"),
+    ("seq_len", Integral, "the tokens of an example, a setting or set in __post_init__"),
+    ("guess", str, "the answer that ignores the input, in words"),
+)
+"""Attributes that every task has: name, type, and what each is."""
+
+
 def why_no_task(task: Task) -> str | None:
     """First member of the wrong kind, as a sentence; None if all are right."""
+    for what, kind, is_a in _ATTRIBUTES:
+        if not isinstance(value := getattr(task, what, None), kind):
+            of = f"{what} of type {type(value).__name__}" if hasattr(task, what) else f"no {what}"
+            return f"the task {task.name} has {of}; it is {is_a}"
     why, files = task.why_no_data(), task.files()
     are_files = isinstance(files, (tuple, list)) and all(isinstance(f, Path) for f in files)
     rules = (

@@ -76,18 +76,48 @@ def each_checked(batches: Any, task: str, num_classes: int | None = None) -> Ite
         num_classes: number of answers that a model can give, for the first batch to be checked.
 
     Raises:
-        ValueError: one of them is no `Batch`, or a target is no class.
+        ValueError: one of them is no `Batch`, or its targets are no classes at its positions.
     """
     for batch in batches if isinstance(batches, Iterable) else (batches,):
         if not isinstance(batch, Batch):
             kind = type(batch).__name__
             raise ValueError(f"the task {task} gives a {kind} for its batches; each is a Batch")
         if num_classes is not None:
-            asked = batch.targets[batch.targets != NO_ANSWER]
-            if asked.numel() and not 0 <= int(asked.min()) <= int(asked.max()) < num_classes:
-                raise ValueError(
-                    f"the task {task} has targets from {int(asked.min())} to {int(asked.max())}; "
-                    f"its num_classes is {num_classes}, so they are 0 to {num_classes - 1}"
-                )
+            _refuse_no_classes(batch, task)
+            _refuse_other_classes(batch, task, num_classes)
             num_classes = None
         yield batch
+
+
+def _refuse_no_classes(batch: Batch, task: str) -> None:
+    """Refuse targets and positions that are no whole numbers of one shape, an example's in a row.
+
+    Raises:
+        ValueError: says what they are, and what is needed.
+    """
+    targets, positions = batch.targets, batch.positions
+    for name, given in (("targets", targets), ("positions", positions)):
+        if given is not None and (given.is_floating_point() or given.dtype == torch.bool):
+            raise ValueError(
+                f"the task {task} has {name} of dtype {given.dtype}; whole numbers are needed, as "
+                "torch.long"
+            )
+    if positions is not None and positions.shape != targets.shape:
+        raise ValueError(
+            f"the task {task} has targets of shape {tuple(targets.shape)} and positions of shape "
+            f"{tuple(positions.shape)}; both are (B, A), a target for each position"
+        )
+    if len(targets) != len(batch.inputs):
+        raise ValueError(
+            f"the task {task} has targets of {len(targets)} examples and inputs of "
+            f"{len(batch.inputs)}; they are of the same ones"
+        )
+
+
+def _refuse_other_classes(batch: Batch, task: str, num_classes: int) -> None:
+    asked = batch.targets[batch.targets != NO_ANSWER]
+    if asked.numel() and not 0 <= int(asked.min()) <= int(asked.max()) < num_classes:
+        raise ValueError(
+            f"the task {task} has targets from {int(asked.min())} to {int(asked.max())}; its "
+            f"num_classes is {num_classes}, so they are 0 to {num_classes - 1}"
+        )

@@ -84,7 +84,7 @@ def test_a_cell_holds_all_hyperparameters_so_that_a_later_default_cannot_change_
         ({"attention": {"x": {"mechanism": "sofmax"}}}, ["sofmax", "Did you mean softmax"]),
         (
             {"attention": {"p": {"mechanism": "performer", "num_featurs": 3}}},
-            ["'p'", "num_featurs", "Did you mean num_features", "conf/attention/p.yaml"],
+            ["'p'", "num_featurs", "Did you mean num_features", "your attention/p.yaml"],
         ),
         (
             {"attention": {"p": {"mechanism": "performer", "num_features": -1}}},

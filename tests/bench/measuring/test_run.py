@@ -148,6 +148,8 @@ BAD_TASKS = {
     "it is a tuple of paths",
     "task_with_a_method_for_geometry": "the task task_with_a_method_for_geometry has geometry of "
     "type method; it is a property, a Geometry",
+    "task_without_a_guess": "the task task_without_a_guess has guess of type NoneType; it is the "
+    "answer that ignores the input, in words",
     "task_without_batches": "ValueError: the task task_without_batches has no batches to train on",
 }
 

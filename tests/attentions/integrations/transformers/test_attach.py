@@ -203,3 +203,9 @@ def test_cores_without_parameters_follow_a_model_to_another_device() -> None:
     model = with_mechanism(bert(), "performer")
     model(ids())
     assert model.to("meta")(ids().to("meta")).last_hidden_state.is_meta
+
+
+def test_a_name_that_transformers_takes_for_its_own_is_refused() -> None:
+    assert f"{PREFIX}softmax_flash_attn" not in huggingface.implementations()
+    with pytest.raises(ValueError, match="softmax_flash_attn has a name with 'flash'"):
+        huggingface.attach(llama(), "softmax_flash_attn")

@@ -205,3 +205,11 @@ def test_a_cache_that_is_reset_is_a_new_one() -> None:
         generate(gpt2(), cache=cache)
     cache.reset()
     assert_same(generate(model, cache=cache), first)
+
+
+def test_many_tokens_after_cached_ones_are_refused_by_what_takes_no_mask_over_pairs() -> None:
+    model = with_mechanism(llama(), "linear")
+    cache = model(ids(), use_cache=True)[1]
+    mend = "pass a RecurrentCache of attentions.huggingface"
+    with pytest.raises(ValueError, match=f"9 tokens follow 9 cached ones.*{mend}"):
+        model(ids(), **{cache_argument(): cache})

@@ -216,6 +216,49 @@ def test_a_yaml_of_the_users_own_that_is_no_file_is_named(words, said, tmp_path,
     assert "own.yaml" in err and said in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("group", "kind", "text"),
+    [
+        ("attention", "mechanism", "other: {mechanism: nala}"),
+        ("attention", "mechanism", "own: nala"),
+        ("attention", "mechanism", ""),
+        ("task", "task", "other: {task: recall}"),
+        ("task", "task", ""),
+    ],
+)
+def test_an_entry_under_another_name_than_its_file_s_is_refused(
+    group, kind, text, tmp_path, capsys
+):
+    (tmp_path / group).mkdir()
+    (tmp_path / group / "own.yaml").write_text(text)
+    assert run_app("sweep", never, ["--config-dir", str(tmp_path), f"{group}=[own]"]) == 2
+    err = capsys.readouterr().err
+    assert f"{group}/own.yaml has no settings under its own name" in err
+    assert err.endswith(f"Its top key must be `own:`, and below it stands `{kind}: NAME`.\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "# @package _global_\nnum_head: 2\n",
+            "A YAML sets num_head, which is not a key of sweep, and nothing would read it. "
+            "Did you mean num_heads?",
+        ),
+        (
+            "num_heads: 2\n",
+            "The experiment sets num_heads below the key experiment, where nothing reads it. Let "
+            "its YAML begin with the line: # @package _global_",
+        ),
+    ],
+)
+def test_a_key_of_an_experiment_that_nothing_reads_is_refused(text, said, tmp_path, capsys):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text(text)
+    assert run_app("sweep", never, ["--config-dir", str(tmp_path), "experiment=own"]) == 2
+    assert capsys.readouterr().err == f"ConfigError: {said}\n"
+
+
 @pytest.mark.parametrize("flag", ["--config-dir={}", "hydra.searchpath=[file://{}]"])
 def test_a_folder_of_yamls_that_cannot_be_looked_at_is_a_users_mistake(flag, capsys):
     assert run_app("sweep", never, [flag.format("x" * 5000), "attention=[softmax]"]) == 2

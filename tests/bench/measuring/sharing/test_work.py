@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from bench.measuring.sharing.units import in_order
 
 from bench.core.clock import now_s, sleep_s
 from bench.core.record import Status
@@ -19,7 +20,6 @@ from bench.measuring.plan import plan
 from bench.measuring.run import Runner
 from bench.measuring.sharing import devices
 from bench.measuring.sharing.leases import Leases, leases_folder
-from bench.measuring.sharing.units import in_order
 from bench.measuring.sharing.work import SharedWork
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.outcome import Outcome

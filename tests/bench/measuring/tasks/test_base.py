@@ -20,6 +20,7 @@ from bench.measuring.tasks.base import (
     task_class,
     task_names,
     task_settings,
+    why_no_task,
 )
 from tests.refusals import refused
 
@@ -236,3 +237,17 @@ def test_a_seeded_stretch_leaves_the_global_stream_as_it_was():
 def test_a_root_that_no_file_system_takes_is_a_sentence(name):
     with pytest.raises(ValueError, match=r"cannot be read: File name too long\."):
         base.task_to_plan(name, {"root": 300 * "x"})
+
+
+@pytest.mark.parametrize("name", ["num_classes", "seq_len", "guess"])
+def test_a_task_without_what_every_task_has_is_told_which(name):
+    task = build_task("recall", {})
+    assert why_no_task(task) is None
+    setattr(task, name, 1.5)
+    assert why_no_task(task).startswith(f"the task recall has {name} of type float; it is the ")
+
+
+def test_a_task_that_does_not_count_its_classes_is_told_so():
+    task = build_task("recall", {})
+    del task.num_classes
+    assert why_no_task(task).startswith("the task recall has no num_classes; it is the number of")

@@ -332,6 +332,9 @@ def test_tasks_tell_softmax_from_no_attention(cell, task, settings, least):
         ("task_with_pairs_for_batches", "gives a tuple for its batches; each is a Batch"),
         ("task_with_nothing_for_batches", "gives a NoneType for its batches"),
         ("task_with_one_batch", "runs out of training batches before step 12"),
+        ("task_with_fractions", r"has targets of dtype torch\.float32; whole numbers are needed"),
+        ("task_with_more_targets", r"has targets of shape .* and positions of shape .*; both are"),
+        ("task_with_fewer_inputs", r"has targets of \d+ examples and inputs of \d+; they are of"),
         ("task_with_few_classes", r"has targets from \d+ to \d+; its num_classes is 64, so"),
     ],
 )
