@@ -29,7 +29,9 @@ from bench.core.cli.values import folder_of, run_words, words_and_options
 from bench.core.format import with_unit
 from bench.core.proofs import BadgeStatus, Proofs, read_proofs
 from bench.core.rows import rows_of
-from bench.measuring.costs.growth import (
+from bench.measuring.plugins import import_plugins
+from bench.publishing.metrics.roofline import least_bytes
+from bench.studies.catalogue.costs import (
     BATCH_SIZE,
     HEAD_DIM,
     NUM_HEADS,
@@ -38,8 +40,6 @@ from bench.measuring.costs.growth import (
     forward_flops,
     needs,
 )
-from bench.measuring.plugins import import_plugins
-from bench.publishing.metrics.roofline import least_bytes
 from bench.studies.catalogue.listing import everything, in_words, names_in
 
 USAGE = """attnbench show NAME [seq_len=N,…] [plugins=MODULE,…] [--config-dir DIR] [out=DIR]

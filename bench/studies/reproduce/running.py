@@ -9,7 +9,6 @@ from bench.core.cli.errors import ConfigError
 from bench.core.clock import now_s, utc_now
 from bench.core.format import format_duration
 from bench.core.grouping import grouped
-from bench.core.looks import Looks
 from bench.core.record import TRAINING_VERSION, Record
 from bench.measuring.weights import NoWeights
 from bench.measuring.worker.jobs import Deadline, Interrupt
@@ -17,6 +16,7 @@ from bench.studies.reproduce.claims.registry import Lab, claim_function, setting
 from bench.studies.reproduce.claims.sequential import BudgetSpent, decide, plan_words
 from bench.studies.reproduce.described import Claim, PaperCell, criterion_of
 from bench.studies.reproduce.findings import Finding, newest_finding, write_finding
+from bench.studies.reproduce.looks import Looks
 from bench.studies.reproduce.runs import (
     BySeed,
     Run,
