@@ -144,7 +144,7 @@ def paired_ratio(
     ratios = independent_ratios(samples, rounds, reference_samples, reference_rounds, processes)
     if not ratios:
         return None
-    values = np.sort([*ratios.values()])
+    values = sorted(ratios.values())
     low, high = median_interval(values) or (None, None)
     num_rounds = len({*rounds} & {*reference_rounds})
     return Ratio(median=_middle(values), low=low, high=high, num_rounds=num_rounds)
