@@ -201,7 +201,7 @@ def _publish(mutant: Mutant, contents: StoreContents, out: Path) -> None:
     )
     kept = with_calibration(contents.records, out)
     # The page's facts about mechanisms are read once: they are not what is damaged here.
-    with redirect_stderr(text), patch("bench.publishing.page.mechanisms.catalogue", _catalogue):
+    with redirect_stderr(text), patch("bench.publishing.page.content.catalogue", _catalogue):
         board = publish(kept, config).board
         print_leaderboard(board, config, Console(file=text, width=100))
     for words in contents.describe():

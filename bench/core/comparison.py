@@ -125,7 +125,10 @@ def compare(first: Runs, second: Runs, *, less_is_better: bool = False) -> Diffe
     error, degrees = _shared_error(first, second, is_share=not less_is_better)
     fills = [differences]  # worst and best case of missing seeds, seen from the first row
     if not has_both.all():
-        fills = [_filled(one, a) - _filled(other, b) for a, b in (bounds, bounds[::-1])]
+        fills = [
+            np.where(np.isnan(one), a, one) - np.where(np.isnan(other), b, other)
+            for a, b in (bounds, bounds[::-1])
+        ]
     odds = [_odds(fill, error, degrees) for fill in fills]
     least, most = odds[0], odds[-1]
     return Difference(
@@ -242,10 +245,6 @@ def _odds(differences: np.ndarray, error: float, degrees: float) -> float:
         return 1.0 if mean > 0 else 0.0
     half = p_value(differences, error, degrees) / 2
     return 1 - half if mean > 0 else half
-
-
-def _filled(scores: np.ndarray, value: float) -> np.ndarray:
-    return np.where(np.isnan(scores), value, scores)
 
 
 # The error over test examples: its size, and its degrees of freedom.

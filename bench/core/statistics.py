@@ -92,13 +92,27 @@ def quantile(samples: Sequence[float], q: float) -> float | None:
 
 
 def median_interval(samples: Sequence[float]) -> Interval | None:
-    """The 95 % interval of the median, as in `paired_ratio`; None with too few samples.
+    """The 95 % interval of the median; None with too few samples.
 
     It includes the variation between rounds, so two members whose intervals overlap may still
     differ in their ratio within rounds.
+
+    The bootstrap's percentiles are widened to the sign test's order statistics: the bootstrap of a
+    median is too narrow for few values. With seven it holds the true median 87 times of 100; the
+    sign test's interval holds it 95 times or more, whatever the distribution.
     """
-    low, high = _interval_of_median(np.sort(samples))
-    return None if low is None or high is None else (low, high)
+    num_values = len(samples)
+    if num_values < MIN_ROUNDS:
+        return None
+    ascending = np.sort(samples)
+    # The percentiles of `resampled_medians`, of which only a few dozen differ.
+    lower, upper, counts = _distinct_picks(num_values)
+    medians = (ascending[lower] + ascending[upper]) / 2
+    order = np.argsort(medians)
+    ordered = np.repeat(medians[order], counts[order])
+    low, high = (_interpolated(ordered, place) for place in _places(NUM_RESAMPLES))
+    cut = num_cut(num_values)
+    return float(min(low, ascending[cut])), float(max(high, ascending[-1 - cut]))
 
 
 def paired_ratio(
@@ -130,8 +144,8 @@ def paired_ratio(
     ratios = independent_ratios(samples, rounds, reference_samples, reference_rounds, processes)
     if not ratios:
         return None
-    values = np.sort([*ratios.values()])
-    low, high = _interval_of_median(values)
+    values = sorted(ratios.values())
+    low, high = median_interval(values) or (None, None)
     num_rounds = len({*rounds} & {*reference_rounds})
     return Ratio(median=_middle(values), low=low, high=high, num_rounds=num_rounds)
 
@@ -179,25 +193,6 @@ def _median_by_round(samples: Sequence[float], rounds: Sequence[int]) -> dict[in
     for seconds, number in zip(samples, rounds, strict=True):
         by_round[number].append(seconds)
     return {number: float(np.median(values)) for number, values in by_round.items()}
-
-
-def _interval_of_median(ascending: np.ndarray) -> tuple[float | None, float | None]:
-    """The bootstrap's percentiles, widened to the sign test's order statistics.
-
-    The bootstrap of a median is too narrow for few values: with seven it holds the true median
-    87 times of 100. The sign test's interval holds it 95 times or more, whatever the distribution.
-    """
-    num_values = len(ascending)
-    if num_values < MIN_ROUNDS:
-        return None, None
-    # The percentiles of `resampled_medians`, of which only a few dozen differ.
-    lower, upper, counts = _distinct_picks(num_values)
-    medians = (ascending[lower] + ascending[upper]) / 2
-    order = np.argsort(medians)
-    ordered = np.repeat(medians[order], counts[order])
-    low, high = (_interpolated(ordered, place) for place in _places(NUM_RESAMPLES))
-    cut = num_cut(num_values)
-    return float(min(low, ascending[cut])), float(max(high, ascending[-1 - cut]))
 
 
 def resampled_medians(ascending: np.ndarray, stream: int = 0) -> np.ndarray:

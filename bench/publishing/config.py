@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from bench.core.cli.errors import ConfigError
-from bench.core.settings import Folder, Many, Name, Settings, Some
-from bench.publishing.metrics import find_metric
+from bench.core.settings import Folder, Many, Name, Settings, Some, Word
+from bench.publishing.metrics import metric_names
 
 WandbMode = Literal["offline", "online", "disabled"]
+Metric = Annotated[Name, Word(metric_names)]
 
 
 class WandbConfig(Settings):
@@ -33,11 +33,11 @@ class PublishConfig(Settings):
 
     out: Folder
     """The folder that everything is written under."""
-    metrics: Many[Name]
+    metrics: Many[Metric]
     """Columns of ``table.csv`` and of W&B's tables, in this order."""
-    columns: Many[Name]
+    columns: Many[Metric]
     """Columns of the leaderboard's own tables; narrow terminals drop the last ones."""
-    model_columns: Some[Name] = ()
+    model_columns: Some[Metric] = ()
     """Columns of its tables of whole models; empty for the same ones."""
     controls: Some[Name] = ()
     """Mechanisms that are shown beside the others and not ranked among them."""
@@ -55,12 +55,4 @@ def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
         ConfigError: a setting has the wrong type or value, or a metric does not exist.
     """
     found = PublishConfig.read({"out": None, **config})
-    for key in ("metrics", "columns", "model_columns"):
-        for name in getattr(found, key):
-            try:
-                find_metric(name)
-            except ConfigError as error:
-                raise ConfigError(
-                    f"{key} in conf/publish/default.yaml, or its override: {error}"
-                ) from error
     return found if found.model_columns else found.but(model_columns=found.columns)

@@ -26,7 +26,6 @@ from bench.core.format import format_duration, quantity
 from bench.core.places import CONF
 from bench.core.progress import Part, Unit, UnitProgress
 from bench.core.record import Record
-from bench.core.roots import root_of
 from bench.core.settings import Settings
 from bench.core.store import Tail, read_records
 from bench.measuring.config import SweepConfig, training_config
@@ -39,6 +38,7 @@ from bench.publishing.charts.write import illustrated
 from bench.publishing.document import Document, write
 from bench.publishing.machine import machine_in_words
 from bench.publishing.terminal import print_document
+from bench.studies.roots import root_of
 
 if TYPE_CHECKING:
     from bench.measuring.plan import PlannedCell

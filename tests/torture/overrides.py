@@ -12,7 +12,6 @@ import yaml
 
 from bench import completion, fsck, merge, sweep, validate
 from bench.core.cli.command import CONF, run_app
-from bench.core.roots import root_of
 from bench.core.rows import settings_of
 from bench.core.settings import Settings
 from bench.measuring.config import read_sweep_config
@@ -30,6 +29,7 @@ from bench.studies.launches.command import Launches
 from bench.studies.rates import race, search
 from bench.studies.rates.rows import run_command
 from bench.studies.reproduce.settings import Reproduce
+from bench.studies.roots import root_of
 from bench.studies.selftest.study import Selftest, sweep_of
 from bench.studies.text.study import Text
 from bench.studies.verify.settings import Verify

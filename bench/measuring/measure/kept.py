@@ -1,4 +1,4 @@
-"""What a call keeps: pairs of a sparse mechanism, and memory for its backward pass."""
+"""Observed in a call: the pairs that a sparse mechanism keeps, and memory for its backward pass."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from attentions.catalogue import CatalogueEntry
 from bench.core.places import CHECKOUT
 from bench.core.proofs import BadgeStatus, stored_proofs
 from bench.core.rows import ON_REQUEST, rows_of
-from bench.measuring.costs.growth import Costs
 from bench.publishing.document import markdown_table
+from bench.studies.catalogue.costs import Costs
 from bench.studies.catalogue.listing import in_words
 from bench.studies.launches.page import in_one_line
 

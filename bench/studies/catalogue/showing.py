@@ -35,7 +35,7 @@ from bench.publishing.metrics.roofline import least_bytes
 from bench.studies.catalogue.listing import everything, in_words, names_in
 
 if TYPE_CHECKING:
-    from bench.measuring.costs.growth import Needs
+    from bench.studies.catalogue.costs import Needs
 
 USAGE = """attnbench show NAME [seq_len=N,…] [plugins=MODULE,…] [--config-dir DIR] [out=DIR]
   NAME: a mechanism, as attnbench list shows it
@@ -197,7 +197,13 @@ def cost_line(name: str) -> str:
 
     If a plugin has no formula, or raises in it, the sentence gives the error.
     """
-    from bench.measuring.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, forward_flops
+    from bench.studies.catalogue.costs import (
+        BATCH_SIZE,
+        HEAD_DIM,
+        NUM_HEADS,
+        SEQ_LEN,
+        forward_flops,
+    )
 
     try:
         with foreign_code():
@@ -210,7 +216,7 @@ def cost_line(name: str) -> str:
 
 def _print_needs(name: str, lengths: tuple[int, ...], to: Console) -> None:
     """Print the needs of one call at each length, by formulas and a dry run without values."""
-    from bench.measuring.costs.growth import BATCH_SIZE, HEAD_DIM, NUM_HEADS, needs
+    from bench.studies.catalogue.costs import BATCH_SIZE, HEAD_DIM, NUM_HEADS, needs
 
     found: list[Needs] = []
     refused = []

@@ -9,11 +9,54 @@ averaged. rownorm leaves a row of zeros as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bench.measuring.tasks.watching import Layer
+from bench.measuring.tasks.base import Batch
+from bench.measuring.tasks.model import Backbone
+from bench.measuring.tasks.watching import watched
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Activity of one block, and how a logit changes with it.
+
+    Attributes:
+        weights: (B, H, N, N), a row per query; heads twice where halves of values differ.
+        weights_grad: of the logit by the weights.
+        tokens: (B, N, C), the normalised input of the mechanism.
+        tokens_grad: of the logit by these.
+    """
+
+    weights: Tensor
+    weights_grad: Tensor
+    tokens: Tensor
+    tokens_grad: Tensor
+
+
+def layers_for(model: Backbone, batch: Batch, classes: Tensor) -> list[Layer]:
+    """Each block's weights and tokens, with the gradients of one logit per example.
+
+    `classes`, (B,), says whose logit. The model is in eval mode, and left as it is.
+
+    Raises:
+        NoWeights: the mechanism of a block has none, with the reason.
+    """
+    with watched(model) as seen, torch.enable_grad():
+        logits = model(batch.inputs, batch.positions)
+    logits = logits if logits.dim() == 2 else logits[:, 0]  # all answers are read at one token
+    chosen = logits.gather(1, classes[:, None]).sum()
+    both = [*seen.weights, *seen.tokens]
+    gradients = torch.autograd.grad(chosen, both, materialize_grads=True)
+    count = len(seen.weights)
+    return [
+        Layer(weights=w.detach(), weights_grad=wg, tokens=t.detach(), tokens_grad=tg)
+        for w, wg, t, tg in zip(
+            seen.weights, gradients[:count], seen.tokens, gradients[count:], strict=True
+        )
+    ]
 
 
 def rollout(layers: Sequence[Layer], identity: str) -> Tensor:

@@ -34,8 +34,7 @@ from bench.measuring.tasks.canvas import Canvas, Canvases
 from bench.measuring.tasks.digits import noise
 from bench.measuring.tasks.model import Backbone, build_model
 from bench.measuring.tasks.train import Diverged
-from bench.measuring.tasks.watching import layers_for
-from bench.studies.explain.methods import NAMES, relevance
+from bench.studies.explain.methods import NAMES, layers_for, relevance
 from bench.studies.explain.scores import SCORES, curves, located
 from bench.studies.session import Session
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
 from bench.core.format import format_duration
-from bench.core.looks import Looks
 from bench.studies.reproduce.described import Claim, Contradiction, Described, PaperCell
+from bench.studies.reproduce.looks import Looks
 from bench.studies.reproduce.page import write_page
 from bench.studies.reproduce.papers import FOLDER, read_papers
 from bench.studies.reproduce.power import print_power

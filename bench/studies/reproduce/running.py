@@ -13,7 +13,6 @@ from bench.core.cli.errors import ConfigError
 from bench.core.clock import now_s, utc_now
 from bench.core.format import format_duration
 from bench.core.grouping import grouped
-from bench.core.looks import Looks
 from bench.core.record import TRAINING_VERSION, Record
 from bench.measuring.machine.environment import Environment, source_of_training
 from bench.measuring.tasks.checkpoint import Checkpoint
@@ -23,6 +22,7 @@ from bench.studies.reproduce.claims.registry import Lab, claim_function, config_
 from bench.studies.reproduce.claims.sequential import BudgetSpent, decide, plan_words
 from bench.studies.reproduce.described import Claim, PaperCell, Protocol, criterion_of
 from bench.studies.reproduce.findings import Finding, newest_finding, write_finding
+from bench.studies.reproduce.looks import Looks
 from bench.studies.reproduce.runs import (
     BySeed,
     Run,

@@ -377,8 +377,8 @@ def test_three_pilot_seeds_hardly_know_how_many_are_needed() -> None:
 def test_scipy_is_loaded_only_when_something_is_compared() -> None:
     code = (
         "import sys, bench.core.statistics, bench.core.comparison, bench.core.answers\n"
-        "import bench.core.looks, bench.publishing.metrics.ranks, bench.publishing.publish\n"
-        "import bench.studies.catalogue.listing, bench.measuring.config\n"
+        "import bench.studies.reproduce.looks, bench.publishing.metrics.ranks\n"
+        "import bench.publishing.publish, bench.studies.catalogue.listing, bench.measuring.config\n"
         "assert 'scipy' not in sys.modules\n"
         "from bench.core.comparison import p_value\n"
         "import numpy; p_value(numpy.array([1.0, 2.0]))\n"

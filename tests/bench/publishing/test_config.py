@@ -52,8 +52,8 @@ def test_one_name_counts_as_a_list_of_one() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metrics": ["latncy_s"]}, r"metrics in conf/publish.*Did you mean latency_s"),
-        ({"columns": ["flop"]}, r"columns in conf/publish.*Did you mean flops"),
+        ({"metrics": ["latncy_s"]}, r"metrics=latncy_s is not known\. Did you mean latency_s"),
+        ({"columns": ["flop"]}, r"columns=flop is not known\. Did you mean .*flops"),
         ({"metrics": []}, r"metrics=\[\] is empty"),
         ({"columns": [1]}, "columns is 1; it takes a name"),
         ({"out": ["a", "b"]}, "out is the list .*it takes one value"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bench.measuring.costs.estimate import peak_bytes_of
-from bench.measuring.costs.growth import default_cell
+from bench.studies.catalogue.costs import default_cell
 from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.claims.samples import holds_where
 from bench.studies.reproduce.findings import Finding, FindingRow

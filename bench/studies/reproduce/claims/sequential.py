@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.core.looks import Looks
 from bench.measuring.worker.jobs import Deadline
 from bench.studies.reproduce.claims.registry import Function, Lab
 from bench.studies.reproduce.findings import Finding
+from bench.studies.reproduce.looks import Looks
 from bench.studies.reproduce.verdicts import DECIDED
 from bench.studies.session import Stopped
 

@@ -8,7 +8,7 @@ import pytest
 from bench.core.cli import command
 from bench.core.cli.command import read_yaml, run_app
 from bench.core.cli.errors import ConfigError
-from bench.core.roots import root_of
+from bench.studies.roots import root_of
 from bench.studies.verify.settings import Verify
 
 

@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 
 from bench.__main__ import COMMANDS
 from bench.core.cli.command import CONF
-from bench.core.roots import root_of
 from bench.studies.ceilings import Calibrate
 from bench.studies.diagnostics.settings import Diagnose
 from bench.studies.explain.running import Explain
 from bench.studies.reproduce.settings import Reproduce
+from bench.studies.roots import root_of
 from bench.studies.verify.settings import Verify
 
 WITH_YAML = {file.stem for file in CONF.glob("*.yaml")} & COMMANDS.keys()

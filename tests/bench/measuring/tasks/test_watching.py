@@ -5,8 +5,9 @@ import torch
 
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.model import build_model
-from bench.measuring.tasks.watching import layers_for, watched
+from bench.measuring.tasks.watching import watched
 from bench.measuring.weights import NoWeights
+from bench.studies.explain.methods import layers_for
 
 SMALL = {"embed_dim": 16, "num_heads": 2}
 

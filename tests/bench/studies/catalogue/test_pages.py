@@ -8,8 +8,8 @@ import pytest
 from attentions.capabilities import PUBLISHED
 from attentions.catalogue import catalogue
 from bench.core.rows import ON_REQUEST, rows_of
-from bench.measuring.costs import growth
-from bench.measuring.costs.growth import Costs
+from bench.studies.catalogue import costs as growth
+from bench.studies.catalogue.costs import Costs
 from bench.studies.catalogue.pages import ADDING, DIFFERENCES, MECHANISMS, all_pages
 
 ENTRIES = [e for e in catalogue() if e.family != PUBLISHED and e.name not in ON_REQUEST]

@@ -94,7 +94,7 @@ def test_a_length_that_cannot_be_is_said_beside_the_others(
     def odd(name: str, seq_len: int) -> None:
         raise ValueError(f"{seq_len} is odd")
 
-    monkeypatch.setattr("bench.measuring.costs.growth.needs", odd)
+    monkeypatch.setattr("bench.studies.catalogue.costs.needs", odd)
     assert "65: ValueError: 65 is odd" in page("linear", seq_len=(65,))
 
 
@@ -114,7 +114,7 @@ def test_a_formula_that_raises_does_not_end_the_page(
     def broken(name: str) -> None:
         raise error
 
-    monkeypatch.setattr("bench.measuring.costs.growth.forward_flops", broken)
+    monkeypatch.setattr("bench.studies.catalogue.costs.forward_flops", broken)
     assert cost_line("linear") == f"cannot be worked out: {type(error).__name__}: {error}"
 
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.measuring.tasks.watching import Layer
-from bench.studies.explain.methods import NAMES, relevance
+from bench.studies.explain.methods import NAMES, Layer, relevance
 
 HALF = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
 

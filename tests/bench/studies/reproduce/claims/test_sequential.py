@@ -11,7 +11,6 @@ import pytest
 from rich.console import Console
 
 from bench.core.comparison import Runs, compare
-from bench.core.looks import Looks
 from bench.measuring.worker.jobs import Deadline
 from bench.studies.reproduce.claims.delta_rule import Gap, delta_rule_recalls, judged
 from bench.studies.reproduce.claims.orders import order, ordered
@@ -19,6 +18,7 @@ from bench.studies.reproduce.claims.recall import recall_grows_with_state
 from bench.studies.reproduce.claims.registry import Lab
 from bench.studies.reproduce.claims.sequential import BudgetSpent, decide, plan_words
 from bench.studies.reproduce.findings import Finding
+from bench.studies.reproduce.looks import Looks
 from bench.studies.reproduce.verdicts import DECIDED, PaperVerdict
 from bench.studies.session import Stopped
 from tests.bench.studies.reproduce.claims.conftest import GivenLab

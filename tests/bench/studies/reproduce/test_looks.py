@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.core.comparison import Runs, compare
-from bench.core.looks import AHEAD, BEHIND, NOT_DECIDED, OPEN, USUAL, Looks
+from bench.studies.reproduce.looks import AHEAD, BEHIND, NOT_DECIDED, OPEN, USUAL, Looks
 
 NUM_STUDIES = 2000
 

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bench.measuring.costs.dry_run import peak_bytes
+from bench.measuring.costs.estimate import peak_bytes
 from bench.measuring.device import device_named
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from bench.core.cli.command import run_app
-from bench.core.roots import root_of
 from bench.core.settings import Field, Folder, Interval, Many, Rows, Settings, rows
+from bench.studies.roots import root_of
 
 
 class Inner(Settings):

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.measuring.costs.growth import costs, default_cell, needs
 from bench.measuring.subject import Subject
+from bench.studies.catalogue.costs import costs, default_cell, needs
 
 
 @pytest.mark.parametrize(
