@@ -24,16 +24,16 @@ from bench.core.cli.limits import Share as Share
 from bench.core.cli.limits import Size as Size
 from bench.core.registry import Registry
 from bench.core.settings import Interval as Interval
-from bench.measuring.tasks.batch import HELD_OUT as HELD_OUT
 from bench.measuring.tasks.batch import NO_ANSWER as NO_ANSWER
 from bench.measuring.tasks.batch import Batch as Batch
 from bench.measuring.tasks.batch import Split as Split
-from bench.measuring.tasks.batch import derived_seed as derived_seed
-from bench.measuring.tasks.batch import distinct as distinct
-from bench.measuring.tasks.batch import generator as generator
-from bench.measuring.tasks.batch import held_out as held_out
-from bench.measuring.tasks.batch import in_turn as in_turn
-from bench.measuring.tasks.batch import seeded as seeded
+from bench.measuring.tasks.draws import HELD_OUT as HELD_OUT
+from bench.measuring.tasks.draws import derived_seed as derived_seed
+from bench.measuring.tasks.draws import distinct as distinct
+from bench.measuring.tasks.draws import generator as generator
+from bench.measuring.tasks.draws import held_out as held_out
+from bench.measuring.tasks.draws import in_turn as in_turn
+from bench.measuring.tasks.draws import seeded as seeded
 from bench.measuring.tasks.ending import CEILING
 from bench.measuring.tasks.recipe import AtLeast2 as AtLeast2
 from bench.measuring.tasks.recipe import Even as Even
