@@ -1,5 +1,6 @@
 """What becomes of the rounds of a block, whoever took them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -71,6 +72,12 @@ def test_quiet_rounds_are_kept_if_the_hypervisor_alone_disturbed_those_before(ti
     stolen = rounds(load={"foreign_cores": 0.0, "steal_share": 0.2}, is_noisy=True)
     _, speed = timed(stolen, noisy(0.2))["a"]
     assert not speed.is_noisy and speed.latency_s[0] == 0.2
+
+
+def test_noisy_rounds_are_kept_if_those_after_them_failed(timed):
+    killed = Outcome(status=Status.CRASHED, reason="killed")
+    _, speed = timed(noisy(0.9), replace(rounds(), outcome=killed))["a"]
+    assert speed.is_noisy and speed.latency_s[0] == 0.9
 
 
 def test_quiet_rounds_are_taken_once(timed):
