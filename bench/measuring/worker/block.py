@@ -211,7 +211,7 @@ class RoundsListener:
 
 
 def _disturbance(outcome: Outcome[RoundsResult]) -> tuple[bool, float]:
-    """Whether it was too much, by the hypervisor too, and cores that other programs kept busy."""
+    """Sort key: too noisy or not, by the hypervisor too; then cores that others kept busy."""
     if not outcome.is_ok:
         return True, math.inf
     return outcome.found.is_noisy, outcome.found.load["foreign_cores"]

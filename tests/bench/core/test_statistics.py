@@ -182,7 +182,7 @@ def test_the_interval_of_a_median_needs_six_samples_and_holds_the_median() -> No
 
 
 def test_of_several_processes_the_median_over_theirs_counts_however_many_rounds_each_has() -> None:
-    steady, unsteady = {0: [1.0] * 9, 1: [2.0], 2: [3.0]}, {0: [1.0, 90.0, 1.0], 1: [2.0]}
+    steady, unsteady = {0: [1.0] * 9, 1: [2.0], 2: [3.0]}, {0: [1.0, 90.0, 1.0, 1.0], 1: [2.0]}
     for ratios, median_ratio in ((steady, 2.0), (unsteady, 1.5)):
         processes = [p for p, values in ratios.items() for _ in values]
         reference = [value for values in ratios.values() for value in values]

@@ -1,5 +1,6 @@
 """What becomes of the rounds of a block, whoever took them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -71,6 +72,19 @@ def test_quiet_rounds_are_kept_if_the_hypervisor_alone_disturbed_those_before(ti
     stolen = rounds(load={"foreign_cores": 0.0, "steal_share": 0.2}, is_noisy=True)
     _, speed = timed(stolen, noisy(0.2))["a"]
     assert not speed.is_noisy and speed.latency_s[0] == 0.2
+
+
+FAILED = replace(rounds(), outcome=Outcome(status=Status.CRASHED, reason="killed"))
+
+
+def test_noisy_rounds_are_kept_if_those_after_them_failed(timed):
+    _, speed = timed(noisy(0.9), FAILED)["a"]
+    assert speed.is_noisy and speed.latency_s[0] == 0.9
+
+
+def test_members_of_failed_rounds_are_timed_one_by_one(timed):
+    records = timed(FAILED, noisy(0.1), FAILED)
+    assert records["a"][1].latency_s[0] == 0.1 and records["b"][0].reason == "killed"
 
 
 def test_quiet_rounds_are_taken_once(timed):

@@ -184,6 +184,18 @@ def test_rounds_of_several_processes_are_precise_if_all_are_and_cut_short_if_one
         assert timed(jobs, stopping=stopping).outcome.found.stop_reason == said
 
 
+def test_rounds_of_which_one_process_failed_have_failed(clock):
+    class Killed(FakeJobs):
+        def do(self, job, hear, may_stop, **request):
+            outcome = super().do(job, hear, may_stop, **request)
+            is_first = len(self.requests) == 1
+            return outcome if is_first else Outcome(status=Status.CRASHED, reason="killed")
+
+    jobs = Killed(clock, lambda number: 2.0, load=[{"foreign_cores": 0.9}] * 2)
+    rounds = timed(jobs, stopping=Stopping(min_rounds=6, max_rounds=6, num_processes=3))
+    assert rounds.outcome.reason == "killed" and len(jobs.requests) == 2
+
+
 def test_a_stop_is_followed_by_no_further_process(clock):
     jobs = FakeJobs(clock, lambda number: 2.0)
     jobs.interrupt = SimpleNamespace(is_asked=True)

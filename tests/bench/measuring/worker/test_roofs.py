@@ -75,7 +75,8 @@ def test_a_busy_machine_is_looked_at_again_and_the_best_is_kept():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nobody_looks_where_a_calibration_says_it(dtype):
     known = {"device": "cpu", "dtype": "float32", "num_threads": 1}
-    jobs, roofs = FakeJobs(None), Roofs({"ceilings": [known]})
+    of_card = known | {"device": "cuda:0", "dtype": "float64"}
+    jobs, roofs = FakeJobs(None), Roofs({"ceilings": [known, of_card]})
     roofs.look(jobs, [replace(CELL, workload=replace(CELL.kernel, dtype=dtype))])
     assert bool(jobs.asked) == (dtype == "float64")
     assert roofs.of(CELL) is None
