@@ -1,7 +1,5 @@
 """Follow a page of docs/ literally: write its files into an empty folder, run its commands."""
 
-from __future__ import annotations
-
 import functools
 import os
 import re

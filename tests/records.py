@@ -4,8 +4,6 @@ Latencies follow each mechanism's complexity, a clock that drifts from round to 
 all of it from a seed, so two calls give equal records.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Docstrings name the thing or begin with a verb."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator
@@ -31,7 +29,7 @@ def refused(text: str) -> list[tuple[int, str]]:
     return [(line, words[:60]) for line, words in docstrings(text) if REFUSED.match(words)]
 
 
-def test_no_docstring_begins_with_a_refused_word() -> None:
+def test_no_docstring_begins_with_a_refused_word():
     assert len(FILES) > 300
     found = {str(f.relative_to(ROOT)): refused(f.read_text("utf-8")) for f in FILES}
     assert {name: lines for name, lines in found.items() if lines} == {}
@@ -47,9 +45,9 @@ def test_no_docstring_begins_with_a_refused_word() -> None:
         'LIMIT = 3\n"""As of the paper."""',
     ],
 )
-def test_each_kind_of_docstring_is_seen(text: str) -> None:
+def test_each_kind_of_docstring_is_seen(text):
     assert len(refused(text)) == 1
 
 
-def test_other_first_words_pass() -> None:
+def test_other_first_words_pass():
     assert refused('"""Offset of a tile."""\nx = 1\n"""Bytes of a state."""') == []

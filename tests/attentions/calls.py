@@ -1,7 +1,5 @@
 """Small mechanisms, shapes of calls with as many keys as queries, and calls in steps."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import fields
 from typing import Any

@@ -1,7 +1,5 @@
 """Every mechanism of ours, built small."""
 
-from __future__ import annotations
-
 from attentions import (
     Attention,
     AttentionLayer,

@@ -1,11 +1,8 @@
 """A call changes nothing that belongs to the process: what runs beside it would feel it."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 
-import pytest
 import torch
 
 from attentions import AttentionLayer, Geometry, attention_class, attention_names, build_attention
@@ -51,7 +48,7 @@ def refuse(*_: object) -> None:
     raise AssertionError("a call sets the number of threads")
 
 
-def test_a_call_leaves_the_state_of_the_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_leaves_the_state_of_the_process_alone(monkeypatch):
     for name in ("set_num_threads", "set_num_interop_threads"):
         monkeypatch.setattr(torch, name, refuse)
     for name in NAMES:

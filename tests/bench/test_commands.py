@@ -1,7 +1,5 @@
 """Every command answers `--help`, under both names and wherever a page or the Makefile names it."""
 
-from __future__ import annotations
-
 import importlib
 import re
 from pathlib import Path
@@ -24,9 +22,7 @@ def named() -> list[str]:
 
 
 @pytest.mark.parametrize("module", named())
-def test_a_command_that_is_named_somewhere_answers_help(
-    module: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_command_that_is_named_somewhere_answers_help(module, capsys):
     command = importlib.import_module(module)
     assert 'if __name__ == "__main__":' in Path(str(command.__file__)).read_text()
     try:
@@ -39,13 +35,11 @@ def test_a_command_that_is_named_somewhere_answers_help(
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"smoke"}))
-def test_a_command_has_a_file_of_its_name(name: str) -> None:
+def test_a_command_has_a_file_of_its_name(name):
     assert COMMANDS[name][0] == f"bench.{name}"
 
 
-def test_a_folder_that_is_gone_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["attnbench", "list"])
     monkeypatch.chdir(tmp_path)
     tmp_path.rmdir()
@@ -53,9 +47,7 @@ def test_a_folder_that_is_gone_is_told(
     assert capsys.readouterr().err.startswith("ConfigError: The current folder is gone")
 
 
-def test_ctrl_c_while_a_command_is_imported_needs_no_traceback(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ctrl_c_while_a_command_is_imported_needs_no_traceback(monkeypatch):
     def interrupted(name: str) -> None:
         raise KeyboardInterrupt
 

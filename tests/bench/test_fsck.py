@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -36,9 +34,7 @@ def damaged(out: Path) -> Path:
     return path
 
 
-def test_bad_lines_are_put_aside_and_nothing_is_lost(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_lines_are_put_aside_and_nothing_is_lost(tmp_path, capsys):
     path = damaged(tmp_path)
     before = path.read_bytes()
     assert fsck.main([str(tmp_path)]) == 0
@@ -55,7 +51,7 @@ def test_bad_lines_are_put_aside_and_nothing_is_lost(
     assert sorted(after) == sorted(before.splitlines())
 
 
-def test_a_second_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_changes_nothing(tmp_path, capsys):
     damaged(tmp_path)
     fsck.main([str(tmp_path)])
     once = content(tmp_path)
@@ -65,9 +61,7 @@ def test_a_second_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
     assert content(tmp_path) == once
 
 
-def test_a_repair_that_was_cut_off_is_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_repair_that_was_cut_off_is_finished(tmp_path, monkeypatch):
     path = damaged(tmp_path)
     write = fsck.write_whole
 
@@ -85,7 +79,7 @@ def test_a_repair_that_was_cut_off_is_finished(
     assert not [line for line in read_store(tmp_path).left_out if not line.is_newer]
 
 
-def test_dry_run_changes_nothing_and_exits_with_1(tmp_path: Path) -> None:
+def test_dry_run_changes_nothing_and_exits_with_1(tmp_path):
     damaged(tmp_path)
     before = content(tmp_path)
     assert fsck.main([str(tmp_path), "dry_run=true"]) == 1
@@ -94,7 +88,7 @@ def test_dry_run_changes_nothing_and_exits_with_1(tmp_path: Path) -> None:
     assert fsck.main([str(tmp_path / "sound"), "dry_run=true"]) == 0
 
 
-def test_an_end_that_is_missing_is_added(tmp_path: Path) -> None:
+def test_an_end_that_is_missing_is_added(tmp_path):
     path = store(tmp_path, ONE)
     whole = path.read_bytes()
     path.write_bytes(whole.rstrip())
@@ -102,7 +96,7 @@ def test_an_end_that_is_missing_is_added(tmp_path: Path) -> None:
     assert path.read_bytes() == whole and not (tmp_path / "quarantine").exists()
 
 
-def test_a_damaged_calibration_is_put_aside(tmp_path: Path) -> None:
+def test_a_damaged_calibration_is_put_aside(tmp_path):
     store(tmp_path, ONE)
     folder = tmp_path / "calibration"
     folder.mkdir()
@@ -113,9 +107,7 @@ def test_a_damaged_calibration_is_put_aside(tmp_path: Path) -> None:
     assert (tmp_path / "quarantine" / "bad.json").read_text() == '{"ceilings": [{}]}\n{\n'
 
 
-def test_a_store_that_a_sweep_writes_to_is_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_store_that_a_sweep_writes_to_is_left_alone(tmp_path, capsys):
     damaged(tmp_path)
     before = content(tmp_path)
     with Leases(tmp_path) as leases:
@@ -127,15 +119,13 @@ def test_a_store_that_a_sweep_writes_to_is_left_alone(
 
 
 @pytest.mark.parametrize("words", [[], ["nowhere"], ["a", "dry_run=perhaps"], ["a", "dry=true"]])
-def test_words_that_make_no_sense_end_with_2(
-    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_words_that_make_no_sense_end_with_2(tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store(tmp_path / "a", ONE)
     assert fsck.main(words) == 2
 
 
-def test_examples_are_left_alone(tmp_path: Path) -> None:
+def test_examples_are_left_alone(tmp_path):
     store(tmp_path, ONE)
     folder = tmp_path / "examples"
     folder.mkdir()
@@ -146,9 +136,7 @@ def test_examples_are_left_alone(tmp_path: Path) -> None:
     assert content(tmp_path) == before
 
 
-def test_a_file_in_the_place_of_the_quarantine_is_told_and_nothing_moves(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_in_the_place_of_the_quarantine_is_told_and_nothing_moves(tmp_path, capsys):
     path = damaged(tmp_path)
     before = path.read_bytes()
     (tmp_path / "quarantine").write_text("")
@@ -157,9 +145,7 @@ def test_a_file_in_the_place_of_the_quarantine_is_told_and_nothing_moves(
     assert path.read_bytes() == before
 
 
-def test_a_calibration_that_may_not_be_moved_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_calibration_that_may_not_be_moved_is_told(tmp_path, monkeypatch, capsys):
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 

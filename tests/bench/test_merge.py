@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +32,7 @@ def files(out: Path) -> dict[str, bytes]:
     return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
-def test_shards_of_a_sweep_give_the_table_of_the_whole(tmp_path: Path) -> None:
+def test_shards_of_a_sweep_give_the_table_of_the_whole(tmp_path):
     entries = ["softmax", "nala"]
     whole = [r for n in (64, 256) for r in made.block_records(entries, num_rounds=5, seq_len=n)]
     whole += made.task_records(entries)
@@ -54,7 +52,7 @@ def test_shards_of_a_sweep_give_the_table_of_the_whole(tmp_path: Path) -> None:
     assert sorted(pages[0].splitlines()) == sorted(pages[1].splitlines())
 
 
-def test_merging_twice_is_merging_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_merging_twice_is_merging_once(tmp_path, capsys):
     words = [str(store(tmp_path / "a", OLD)), str(store(tmp_path / "b", NEW))]
     out = tmp_path / "out"
     assert merge.main([*words, f"out={out}"]) == 0
@@ -69,9 +67,7 @@ def test_merging_twice_is_merging_once(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("order", [(OLD, NEW), (NEW, OLD)])
-def test_of_one_cell_made_with_the_same_things_the_newer_record_wins(
-    tmp_path: Path, order: tuple[Record, Record], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_of_one_cell_made_with_the_same_things_the_newer_record_wins(tmp_path, order, capsys):
     folders = [store(tmp_path / str(i), record) for i, record in enumerate(order)]
     merge.main([*map(str, folders), f"out={tmp_path / 'out'}"])
     assert read_records(tmp_path / "out") == (NEW,)
@@ -81,7 +77,7 @@ def test_of_one_cell_made_with_the_same_things_the_newer_record_wins(
     assert latest(read_records(tmp_path / "into")) == [NEW]
 
 
-def test_what_was_made_with_other_things_is_kept_beside_it(tmp_path: Path) -> None:
+def test_what_was_made_with_other_things_is_kept_beside_it(tmp_path):
     other = replace(OLD, freshness="0" * 16)
     elsewhere = replace(OLD, environment=OLD.environment | {"processor": "Another 1"})
     renamed = replace(OLD, cell=replace(OLD.cell, entry="nala_again"))
@@ -92,9 +88,7 @@ def test_what_was_made_with_other_things_is_kept_beside_it(tmp_path: Path) -> No
     assert set(map(str, read_records(tmp_path / "out"))) == set(map(str, every))
 
 
-def test_a_bad_line_is_named_and_the_rest_is_merged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_line_is_named_and_the_rest_is_merged(tmp_path, capsys):
     folder = store(tmp_path / "a", OLD)
     path = folder / "records" / "a.jsonl"
     path.write_text('{"loss":1}\n' + path.read_text().rstrip())
@@ -104,16 +98,14 @@ def test_a_bad_line_is_named_and_the_rest_is_merged(
 
 
 @pytest.mark.parametrize("words", [[], ["a"], ["out=b"], ["nowhere", "out=b"], ["a", "to=b"]])
-def test_what_cannot_be_merged_ends_with_2_and_writes_nothing(
-    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_merged_ends_with_2_and_writes_nothing(tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store(tmp_path / "a", OLD)
     assert merge.main(words) == 2
     assert not (tmp_path / "b").exists()
 
 
-def test_calibrations_come_along_and_replace_none(tmp_path: Path) -> None:
+def test_calibrations_come_along_and_replace_none(tmp_path):
     folders = [store(tmp_path / name, OLD) for name in ("a", "b")]
     for folder in folders:
         (folder / "calibration").mkdir()
@@ -123,7 +115,7 @@ def test_calibrations_come_along_and_replace_none(tmp_path: Path) -> None:
     assert '"a"' in (tmp_path / "out" / "calibration" / "one.json").read_text()
 
 
-def test_examples_come_along_and_one_that_differs_is_named(tmp_path: Path) -> None:
+def test_examples_come_along_and_one_that_differs_is_named(tmp_path):
     folders = [store(tmp_path / name, OLD) for name in ("a", "b", "c")]
     first = written(folders[0], TOKENS)
     same, other = written(folders[1], TOKENS), written(folders[2], IMAGES)
@@ -141,9 +133,7 @@ def test_examples_come_along_and_one_that_differs_is_named(tmp_path: Path) -> No
     assert files(out) == once
 
 
-def test_a_damaged_file_of_examples_is_named_and_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_file_of_examples_is_named_and_left_out(tmp_path, capsys):
     folder = store(tmp_path / "a", OLD)
     file = written(folder, "{}")
     assert merge.main([str(folder), f"out={tmp_path / 'out'}"]) == 0

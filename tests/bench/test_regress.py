@@ -1,7 +1,5 @@
 """The command: what it refuses, what it compares, how it ends; on real commits at the end."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import csv
 import os
 import re
@@ -17,7 +15,7 @@ from tests import records as made
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(tmp_path, monkeypatch):
     """An empty current folder, in which nothing may appear."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
@@ -32,9 +30,7 @@ def store(out: Path, records: list[Record]) -> Path:
     return here.path
 
 
-def test_tables_are_written_from_the_records_alone(
-    tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_tables_are_written_from_the_records_alone(tmp_path, elsewhere, capsys):
     store(tmp_path / "out", made.sweep_records())
     assert report.main([f"out={tmp_path / 'out'}"]) == 0
     said = capsys.readouterr().out
@@ -49,9 +45,7 @@ def test_tables_are_written_from_the_records_alone(
     assert list(elsewhere.iterdir()) == []
 
 
-def test_a_store_that_was_copied_from_another_machine_gives_the_same_tables(
-    tmp_path: Path,
-) -> None:
+def test_a_store_that_was_copied_from_another_machine_gives_the_same_tables(tmp_path):
     store(tmp_path / "there", made.sweep_records())
     assert report.main([f"out={tmp_path / 'there'}", "charts=false"]) == 0
     shutil.copytree(tmp_path / "there" / "records", tmp_path / "here" / "records")
@@ -70,8 +64,8 @@ def test_a_store_that_was_copied_from_another_machine_gives_the_same_tables(
     ],
 )
 def test_a_wrong_word_on_the_command_line_ends_with_2_and_without_a_traceback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
-) -> None:
+    tmp_path, capsys, words, message
+):
     store(tmp_path / "out", made.block_records(["softmax"]))
     given = [f"out={tmp_path / 'out'}", *words] if "out" not in words[0] else words
     assert report.main(given) == 2
@@ -81,9 +75,7 @@ def test_a_wrong_word_on_the_command_line_ends_with_2_and_without_a_traceback(
     assert not (tmp_path / "out" / "leaderboard.md").exists()
 
 
-def test_a_bad_line_is_named_the_rest_is_published_and_the_exit_code_is_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_line_is_named_the_rest_is_published_and_the_exit_code_is_2(tmp_path, capsys):
     words = ["charts=false"]
     path = store(tmp_path, [*made.block_records(["softmax", "nala"]), *made.task_records(["nala"])])
     lines = path.read_text().splitlines(keepends=True)
@@ -103,11 +95,8 @@ def test_a_bad_line_is_named_the_rest_is_published_and_the_exit_code_is_2(
     "words", ["versus=[nala,softmax]", "wandb.make=workspace", "format=latex", "site=site"]
 )
 def test_whatever_a_report_gives_it_names_a_bad_line_and_ends_with_2(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: str,
-) -> None:
+    tmp_path, capsys, monkeypatch, words
+):
     monkeypatch.setattr(report, "make_for", lambda records, config: (Path("made.py"), []))
     monkeypatch.setattr(report, "build_site", lambda records, config, site: [site])
     path = store(tmp_path, made.block_records(["softmax", "nala"]))
@@ -116,7 +105,7 @@ def test_whatever_a_report_gives_it_names_a_bad_line_and_ends_with_2(
     assert f"{path}:3 is left out" in capsys.readouterr().err
 
 
-def test_only_what_was_asked_for_is_a_column_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_only_what_was_asked_for_is_a_column_in_the_order_asked_for(tmp_path):
     store(tmp_path, made.block_records(["softmax"]))
     words = ["metrics=[flops,latency_s]", "columns=[flops]", "charts=false"]
     assert report.main([f"out={tmp_path}", *words]) == 0
@@ -128,7 +117,7 @@ def test_only_what_was_asked_for_is_a_column_in_the_order_asked_for(tmp_path: Pa
     assert "latency (" not in page
 
 
-def test_a_report_loads_neither_torch_nor_wandb(tmp_path: Path) -> None:
+def test_a_report_loads_neither_torch_nor_wandb(tmp_path):
     store(tmp_path, made.sweep_records())
     code = (
         "import sys; from bench import report; code = report.main(sys.argv[1:]);"
@@ -144,9 +133,7 @@ def test_a_report_loads_neither_torch_nor_wandb(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_two_rows_are_compared_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_rows_are_compared_and_nothing_is_written(tmp_path, capsys):
     out = tmp_path / "out"
     store(out, made.sweep_records())
     before = sorted(out.rglob("*"))
@@ -156,15 +143,13 @@ def test_two_rows_are_compared_and_nothing_is_written(
 
 
 @pytest.mark.parametrize("pair", ["[nala]", "[nala,softmax,linear]", "[nala,nobody]"])
-def test_a_pair_that_cannot_be_compared_ends_with_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], pair: str
-) -> None:
+def test_a_pair_that_cannot_be_compared_ends_with_2(tmp_path, capsys, pair):
     store(tmp_path / "out", made.block_records())
     assert report.main([f"out={tmp_path / 'out'}", f"versus={pair}"]) == 2
     assert "ConfigError: versus" in capsys.readouterr().err
 
 
-def test_latex_is_the_tables_alone_with_equal_rows_in_bold(tmp_path: Path) -> None:
+def test_latex_is_the_tables_alone_with_equal_rows_in_bold(tmp_path):
     out = tmp_path / "out"
     store(out, made.sweep_records())
     before = set(out.rglob("*"))
@@ -175,15 +160,13 @@ def test_latex_is_the_tables_alone_with_equal_rows_in_bold(tmp_path: Path) -> No
     assert r"\textbf{1} &" in tables and "textbf{2}" not in tables
 
 
-def test_an_unknown_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_format_is_refused(tmp_path, capsys):
     store(tmp_path / "out", made.sweep_records())
     assert report.main([f"out={tmp_path / 'out'}", "format=word"]) == 2
     assert "latex" in capsys.readouterr().err
 
 
-def test_two_that_each_replace_the_report_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_that_each_replace_the_report_are_refused(tmp_path, capsys):
     store(tmp_path / "out", made.sweep_records())
     words = [f"out={tmp_path / 'out'}", f"site={tmp_path / 'site'}", "serve=true"]
     assert report.main(words) == 2
@@ -192,9 +175,7 @@ def test_two_that_each_replace_the_report_are_refused(
     )
 
 
-def test_a_control_that_is_no_mechanism_is_refused_as_its_row_would_be_ranked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_control_that_is_no_mechanism_is_refused_as_its_row_would_be_ranked(tmp_path, capsys):
     store(tmp_path, made.block_records(["softmax", "nala"]))
     assert report.main([f"out={tmp_path}", "controls=[unifrom,nala]"]) == 2
     said = capsys.readouterr().err

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import base64
 import json
 import subprocess
@@ -30,7 +28,7 @@ def store(out: Path, *records: Record) -> Path:
     return here.path
 
 
-def test_sound_results_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sound_results_are_counted(tmp_path, capsys):
     store(tmp_path / "mine", *made.sweep_records())
     store(tmp_path / "yours", *made.model_records())
     assert validate.main([str(tmp_path)]) == 0
@@ -38,9 +36,7 @@ def test_sound_results_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"{count} records, 2 files, 0 calibrations; 0 problems." in capsys.readouterr().out
 
 
-def test_a_bad_line_is_named_by_file_and_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_line_is_named_by_file_and_line(tmp_path, capsys):
     path = store(tmp_path, *made.block_records(["softmax", "nala"]))
     with path.open("a") as file:
         file.write('{"entry":"\\u001b[2J"}\nnot a record\n{"entry":"torn')
@@ -63,9 +59,7 @@ def calibrated(latency_of_floor: float) -> Record:
     return made.ok_record(cell, made.speed(samples, flops=10**9), environment=facts)
 
 
-def test_no_time_lies_below_its_roofline_floor(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_time_lies_below_its_roofline_floor(tmp_path, capsys):
     path = store(tmp_path, calibrated(1.5))
     assert validate.main([str(tmp_path)]) == 0
     store(tmp_path, calibrated(0.5))
@@ -76,9 +70,7 @@ def test_no_time_lies_below_its_roofline_floor(
     )
 
 
-def test_a_damaged_calibration_is_a_problem(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_calibration_is_a_problem(tmp_path, capsys):
     store(tmp_path, calibrated(1.5))
     file = tmp_path / "calibration" / "imaginary.json"
     file.parent.mkdir()
@@ -91,14 +83,12 @@ def test_a_damaged_calibration_is_a_problem(
 
 
 @pytest.mark.parametrize("words", [[], ["nowhere"], ["--help=1"], ["dir=x"]])
-def test_what_is_no_folder_of_results_ends_with_2(
-    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_no_folder_of_results_ends_with_2(tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert validate.main(words) == 2
 
 
-def test_it_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
+def test_it_needs_neither_torch_nor_hydra(tmp_path):
     store(tmp_path, *made.block_records(["nala"]))
     code = (
         "import sys; from bench import merge, validate; code = validate.main(sys.argv[1:]);"
@@ -152,7 +142,7 @@ def flipped(*places: tuple[int, int]) -> str:
     return packed(np.packbits(right).tobytes())
 
 
-def test_answers_that_give_the_score_are_no_problem(tmp_path: Path) -> None:
+def test_answers_that_give_the_score_are_no_problem(tmp_path):
     uneven = trained(answers_per_cluster=None, score_error=0.5)
     one = trained(RIGHT[:1], score_error=None)
     older = replace(trained(answers="", answers_per_cluster=None), started_at="")
@@ -161,7 +151,7 @@ def test_answers_that_give_the_score_are_no_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [(0, 0), (57, 2), (99, 3)])
-def test_a_changed_bit_is_found(tmp_path: Path, place: tuple[int, int]) -> None:
+def test_a_changed_bit_is_found(tmp_path, place):
     path = store(tmp_path, trained(), trained(answers=flipped(place)))
     [problem] = validate.validate(tmp_path).problems
     count = int(RIGHT.sum()) + (-1 if RIGHT[place] else 1)
@@ -170,7 +160,7 @@ def test_a_changed_bit_is_found(tmp_path: Path, place: tuple[int, int]) -> None:
     )
 
 
-def test_two_changed_bits_that_leave_the_score_change_its_error(tmp_path: Path) -> None:
+def test_two_changed_bits_that_leave_the_score_change_its_error(tmp_path):
     all_right = int(RIGHT.all(axis=1).argmax())
     half = int((RIGHT.sum(axis=1) == 2).argmax())
     wrong = int((~RIGHT[half]).argmax())
@@ -192,9 +182,7 @@ def test_two_changed_bits_that_leave_the_score_change_its_error(tmp_path: Path) 
         ({"window_losses": packed(bytes(20))}, "it has answers, which are right or wrong, and"),
     ],
 )
-def test_answers_that_do_not_give_what_the_record_says_are_named(
-    changes: dict[str, Any], words: str, tmp_path: Path
-) -> None:
+def test_answers_that_do_not_give_what_the_record_says_are_named(changes, words, tmp_path):
     path = store(tmp_path, trained(**changes))
     [problem] = validate.validate(tmp_path).problems
     assert problem.startswith(f"{path}:1: ") and words in problem
@@ -218,15 +206,13 @@ def with_loss(place: int, loss: float) -> str:
         ({"unit": ""}, "it is 1 at most"),
     ],
 )
-def test_losses_that_do_not_give_what_the_record_says_are_named(
-    changes: dict[str, Any], words: str, tmp_path: Path
-) -> None:
+def test_losses_that_do_not_give_what_the_record_says_are_named(changes, words, tmp_path):
     path = store(tmp_path, of_bytes(**changes))
     [problem] = validate.validate(tmp_path).problems
     assert problem.startswith(f"{path}:1: ") and words in problem
 
 
-def test_losses_of_any_size_are_held_to_no_more_than_their_rounding(tmp_path: Path) -> None:
+def test_losses_of_any_size_are_held_to_no_more_than_their_rounding(tmp_path):
     draw = np.random.default_rng(2)
     records = []
     for scale in (1e-6, 1e-3, 1.0, 1e3):
@@ -243,9 +229,7 @@ def test_losses_of_any_size_are_held_to_no_more_than_their_rounding(tmp_path: Pa
     assert validate.validate(tmp_path).problems == ()
 
 
-def test_files_of_examples_are_counted_and_a_damaged_one_is_a_problem(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_files_of_examples_are_counted_and_a_damaged_one_is_a_problem(tmp_path, capsys):
     store(tmp_path, trained())
     written(tmp_path, TOKENS)
     assert validate.main([str(tmp_path)]) == 0

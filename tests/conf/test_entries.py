@@ -1,7 +1,5 @@
 """conf/: one entry per file under its own name; a study that says `every entry` lists them all."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -57,27 +55,27 @@ def existing_entries() -> dict[str, set[str]]:
     }
 
 
-def test_an_entry_is_the_only_key_of_its_file_and_named_like_it() -> None:
+def test_an_entry_is_the_only_key_of_its_file_and_named_like_it():
     assert [why for path in ENTRIES if (why := misnamed(path))] == []
 
 
-def test_settings_are_read_without_a_yaml_library_as_with_one() -> None:
+def test_settings_are_read_without_a_yaml_library_as_with_one():
     for path in (CONF / "attention").glob("*.yaml"):
         own = yaml.safe_load(path.read_text())[path.stem]
         assert settings_of(path.stem) == default_rows().get(own.get("mechanism"), {}) | own
     assert settings_of("no_row_of_ours") is None
 
 
-def test_there_are_entries_of_both_groups() -> None:
+def test_there_are_entries_of_both_groups():
     assert all(existing_entries().values())
 
 
-def test_a_study_that_says_every_entry_lists_every_entry() -> None:
+def test_a_study_that_says_every_entry_lists_every_entry():
     missing = {p.name: missing_entries(p.read_text(), existing_entries()) for p in ROOTS}
     assert {name: entries for name, entries in missing.items() if entries} == {}
 
 
-def test_an_entry_under_another_name_is_found(tmp_path: Path) -> None:
+def test_an_entry_under_another_name_is_found(tmp_path):
     path = tmp_path / "nala.yaml"
     path.write_text("nala_cosine: {mechanism: nala_cosine}\n")
     assert "nala_cosine" in (misnamed(path) or "")
@@ -85,7 +83,7 @@ def test_an_entry_under_another_name_is_found(tmp_path: Path) -> None:
     assert "flatten" in (misnamed(path) or "")
 
 
-def test_an_entry_that_a_study_forgot_is_found() -> None:
+def test_an_entry_that_a_study_forgot_is_found():
     study = """
     # @package _global_
     defaults:

@@ -5,8 +5,6 @@ Seconds of two processes differ by what these were born with; ``speedup_over_sof
 interleaved rounds within one, differs less.
 """
 
-from __future__ import annotations
-
 import os
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Small models whose attention tests replace."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Attentions of timm whose queries and keys are turned by their position before they are mixed."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from typing import Any
@@ -44,9 +42,7 @@ KINDS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", KINDS, ids=str)
-def test_softmax_changes_nothing_and_every_weight_keeps_name_and_value(
-    settings: dict[str, Any],
-) -> None:
+def test_softmax_changes_nothing_and_every_weight_keeps_name_and_value(settings):
     model = eva(**settings)
     expected, before = model(images()), copy.deepcopy(model.state_dict())
     replace_attention(model, "softmax")
@@ -60,13 +56,13 @@ def test_softmax_changes_nothing_and_every_weight_keeps_name_and_value(
 
 @pytest.mark.parametrize("mechanism", ["linear", "nala", "flatten"])
 @pytest.mark.parametrize("settings", [{}, {"attn_type": "rope"}], ids=str)
-def test_every_parameter_learns(mechanism: str, settings: dict[str, Any]) -> None:
+def test_every_parameter_learns(mechanism, settings):
     model = replace_attention(eva(**settings), mechanism).train()
     model(images()).square().mean().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-def test_a_changed_model_can_be_changed_again_copied_and_pickled() -> None:
+def test_a_changed_model_can_be_changed_again_copied_and_pickled():
     model = eva()
     expected = model(images())
     replace_attention(replace_attention(model, "flatten"), "softmax")
@@ -75,14 +71,14 @@ def test_a_changed_model_can_be_changed_again_copied_and_pickled() -> None:
         assert torch.equal(twin(images()), model(images()))
 
 
-def test_positions_are_seen_by_the_mechanism() -> None:
+def test_positions_are_seen_by_the_mechanism():
     turned = replace_attention(eva(), "linear")
     plain = replace_attention(eva(use_rot_pos_emb=False), "linear")
     plain.load_state_dict(turned.state_dict(), strict=False)
     assert not torch.allclose(turned(images()), plain(images()), atol=1e-4)
 
 
-def test_the_grid_of_the_patches_is_found_and_follows_the_images() -> None:
+def test_the_grid_of_the_patches_is_found_and_follows_the_images():
     settings = {"class_token": False, "global_pool": "avg", "dynamic_img_size": True}
     model = replace_attention(eva(**settings), "nala", rope=True)
     attention: Any = model.get_submodule("blocks.0.attn")
@@ -91,7 +87,7 @@ def test_the_grid_of_the_patches_is_found_and_follows_the_images() -> None:
     assert attention.core.geometry.grid == (2, 8)
 
 
-def test_fewer_heads_of_keys_and_values_stand_for_several_of_queries() -> None:
+def test_fewer_heads_of_keys_and_values_stand_for_several_of_queries():
     layers: Any = timm.layers
     if not hasattr(layers, "AttentionRope"):
         pytest.skip("this timm has no AttentionRope")
@@ -105,7 +101,7 @@ def test_fewer_heads_of_keys_and_values_stand_for_several_of_queries() -> None:
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_bias_on_the_scores_is_refused() -> None:
+def test_a_bias_on_the_scores_is_refused():
     attention = replaced_attention(timm.models.eva.EvaAttention(32, 2, scale_norm=False), "softmax")
     with pytest.raises(ValueError, match="adds numbers other than 0 and -inf"):
         attention(images(9, 32)[:, 0], attn_mask=torch.randn(9, 9))

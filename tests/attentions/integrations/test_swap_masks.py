@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
@@ -33,7 +31,7 @@ def last_hidden() -> Tensor:
 
 
 @pytest.mark.parametrize("built_causal", [True, False])
-def test_a_causal_call_is_the_same_however_softmax_is_built(built_causal: bool) -> None:
+def test_a_causal_call_is_the_same_however_softmax_is_built(built_causal):
     expected = core("softmax", causal=True)(*qkv())
     out = mix(core("softmax", causal=built_causal), *qkv(), keep=None, is_causal=True, place="here")
     torch.testing.assert_close(out, expected)
@@ -44,13 +42,13 @@ def test_a_causal_call_is_the_same_however_softmax_is_built(built_causal: bool) 
 
 
 @pytest.mark.parametrize("mask", [causal_pairs(), causal_pairs().expand(B, H, N, N)])
-def test_a_mask_over_pairs_that_is_causal_is_recognised(mask: Tensor) -> None:
+def test_a_mask_over_pairs_that_is_causal_is_recognised(mask):
     causal = core("linear", causal=True)
     out = mix(causal, *qkv(), keep=mask, is_causal=False, place="here")
     assert torch.equal(out, causal(*qkv()))
 
 
-def test_a_causal_mask_with_padding_in_it_is_recognised() -> None:
+def test_a_causal_mask_with_padding_in_it_is_recognised():
     causal, keys = core("linear", causal=True), last_hidden()
     keep = causal_pairs() & keys[:, None, None, :]
     out = mix(causal, *qkv(), keep=keep, is_causal=False, place="here")
@@ -59,7 +57,7 @@ def test_a_causal_mask_with_padding_in_it_is_recognised() -> None:
     torch.testing.assert_close(out, expected)
 
 
-def test_padding_written_out_over_pairs_is_recognised_as_padding() -> None:
+def test_padding_written_out_over_pairs_is_recognised_as_padding():
     keys = last_hidden()
     keep = keys[:, None, None, :].expand(B, 1, N, N)
     out = mix(core("linear"), *qkv(), keep=keep, is_causal=False, place="here")
@@ -83,19 +81,17 @@ def one_later_key() -> Tensor:
         ("cosformer", False, last_hidden()[:, None, None], False, "a mask; cosformer takes none"),
     ],
 )
-def test_a_call_that_a_core_cannot_serve_is_refused(
-    name: str, causal: bool, keep: Tensor | None, is_causal: bool, said: str
-) -> None:
+def test_a_call_that_a_core_cannot_serve_is_refused(name, causal, keep, is_causal, said):
     with pytest.raises(ValueError, match=said):
         mix(core(name, causal=causal), *qkv(), keep=keep, is_causal=is_causal, place="here")
 
 
-def test_cross_attention_is_refused_where_lengths_must_agree() -> None:
+def test_cross_attention_is_refused_where_lengths_must_agree():
     with pytest.raises(ValueError, match=r"5 queries and 7 keys .* by where="):
         mix(core("linformer"), *qkv(7), keep=None, is_causal=False, place="here")
 
 
-def test_an_additive_mask_hides_where_it_is_lowest() -> None:
+def test_an_additive_mask_hides_where_it_is_lowest():
     lowest = torch.finfo(torch.float32).min
     assert from_additive(torch.tensor([0.0, -torch.inf, lowest]), place="here").tolist() == [
         True,
@@ -104,6 +100,6 @@ def test_an_additive_mask_hides_where_it_is_lowest() -> None:
     ]
 
 
-def test_an_additive_mask_that_is_a_bias_is_refused() -> None:
+def test_an_additive_mask_that_is_a_bias_is_refused():
     with pytest.raises(ValueError, match="here: the mask adds numbers other than 0 and -inf"):
         from_additive(torch.tensor([0.0, -1.0]), place="here")

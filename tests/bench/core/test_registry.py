@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +8,7 @@ FIRST = "from rooms import THINGS\ndef one(): ...\nTHINGS.enter('one', 1, one)\n
 
 
 @pytest.fixture
-def rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[int]:
+def rooms(tmp_path, monkeypatch):
     """A registry in a package with a module that registers."""
     (tmp_path / "rooms").mkdir()
     text = "from bench.core.registry import Registry\n"
@@ -27,7 +24,7 @@ def rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[int]:
     return found
 
 
-def test_things_are_found_registered_once_and_asked_for_by_near_names(rooms: Registry[int]) -> None:
+def test_things_are_found_registered_once_and_asked_for_by_near_names(rooms):
     def one() -> None: ...
 
     with pytest.raises(ValueError, match=r"thing name 'one' is taken by rooms\.first\.one; tests"):

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import errno
 import gzip
 import json
@@ -40,22 +38,20 @@ def stored(out: Path, *records: Record, name: str = "a") -> Path:
     return here.path
 
 
-def test_what_is_appended_is_read_back_equal(tmp_path: Path) -> None:
+def test_what_is_appended_is_read_back_equal(tmp_path):
     everything = tuple(made.sweep_records())
     stored(tmp_path, *everything)
     assert read_records(tmp_path) == everything
 
 
-def test_each_process_has_a_file_of_its_own_and_all_are_read(tmp_path: Path) -> None:
+def test_each_process_has_a_file_of_its_own_and_all_are_read(tmp_path):
     stored(tmp_path, TWO, name="b")
     stored(tmp_path, ONE, name="a")
     assert read_records(tmp_path) == (ONE, TWO)
     assert sorted(p.name for p in (tmp_path / "records").iterdir()) == ["a.jsonl", "b.jsonl"]
 
 
-def test_an_appended_line_is_synced_to_the_disk_before_append_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_appended_line_is_synced_to_the_disk_before_append_returns(tmp_path, monkeypatch):
     lengths = []
     sync = os.fsync
 
@@ -70,9 +66,7 @@ def test_an_appended_line_is_synced_to_the_disk_before_append_returns(
         assert lengths[-1] == here.path.stat().st_size
 
 
-def test_a_new_file_is_in_its_folder_for_good_before_its_first_record_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_file_is_in_its_folder_for_good_before_its_first_record_is(tmp_path, monkeypatch):
     synced = []
 
     def watch(handle: int) -> None:
@@ -86,7 +80,7 @@ def test_a_new_file_is_in_its_folder_for_good_before_its_first_record_is(
     assert synced == [(folder, ["a.jsonl"]), (file, ["a.jsonl"]), (file, ["a.jsonl"])]
 
 
-def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path: Path) -> None:
+def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path; from bench.core.store import Store;"
         "from bench.core.record import Record; here = Store(Path(sys.argv[1]), 'a');"
@@ -102,7 +96,7 @@ def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kept", [1, 40, -1])
-def test_a_torn_last_line_is_reported_and_passed_over(tmp_path: Path, kept: int) -> None:
+def test_a_torn_last_line_is_reported_and_passed_over(tmp_path, kept):
     path = stored(tmp_path, ONE, TWO)
     whole = path.read_bytes()
     torn = THREE.to_json().encode()[:kept]
@@ -113,7 +107,7 @@ def test_a_torn_last_line_is_reported_and_passed_over(tmp_path: Path, kept: int)
     assert f"{path}:3" in said
 
 
-def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path: Path) -> None:
+def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path):
     path = stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + b"\0" * 64)
     contents = read_store(tmp_path)
@@ -124,9 +118,7 @@ def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path: Path) -> Non
     assert read_store(tmp_path) == StoreContents(records=(ONE, TWO), left_out=())
 
 
-def test_the_report_of_a_torn_line_goes_to_stderr_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_report_of_a_torn_line_goes_to_stderr_once(tmp_path, capsys):
     path = stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + b'{"entry":"na')
     read_records(tmp_path)
@@ -136,21 +128,21 @@ def test_the_report_of_a_torn_line_goes_to_stderr_once(
     assert captured.out == ""
 
 
-def test_appending_after_a_torn_line_starts_on_a_new_line(tmp_path: Path) -> None:
+def test_appending_after_a_torn_line_starts_on_a_new_line(tmp_path):
     path = stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + TWO.to_json().encode()[:-20])
     stored(tmp_path, THREE)
     assert read_store(tmp_path) == StoreContents(records=(ONE, THREE), left_out=())
 
 
-def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
+def test_a_whole_last_line_without_its_newline_is_kept(tmp_path):
     path = stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
     stored(tmp_path, TWO)
     assert read_records(tmp_path) == (ONE, TWO)
 
 
-def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path: Path) -> None:
+def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path):
     path = stored(tmp_path, ONE, TWO, THREE)
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([lines[0], lines[1][:50], *lines[2:]]))
@@ -159,7 +151,7 @@ def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path: Path) 
     assert contents.describe()[0].startswith(f"{path}:2 is left out: ")
 
 
-def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> None:
+def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path):
     path = stored(tmp_path, ONE, TWO)
     path.write_bytes(path.read_bytes().replace(b'"cell":', b'"cell"', 2))
     with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out(.|\n)*a\.jsonl:2 is left out"):
@@ -171,23 +163,26 @@ def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "line",
     [
-        '{"epoch": 3, "loss": 0.1}',
-        "[1, 2]",
-        '{"entry":"x","schema_version":1,"cell":[],"status":"ok"}',
-        ONE.to_json().replace('"status":"ok"', '"status":"fine"'),
-        "[" * 100_000,
-        "9" * 10_000,
+        b'{"epoch": 3, "loss": 0.1}\n',
+        b"[1, 2]\n",
+        b'{"entry":"x","schema_version":1,"cell":[],"status":"ok"}\n',
+        ONE.to_json().replace('"status":"ok"', '"status":"fine"').encode() + b"\n",
+        b"[" * 100_000 + b"\n",
+        b"9" * 10_000 + b"\n",
+        b"\x80\xff\x00\x01PNG\n",
+        b"\x80\xff\x00\x01PNG",
     ],
+    ids=["others", "list", "no cell", "status", "deep", "digits", "bytes", "bytes without end"],
 )
-def test_a_foreign_line_is_left_out(tmp_path: Path, line: str) -> None:
+def test_a_foreign_line_is_left_out(tmp_path, line):
     path = stored(tmp_path, ONE)
-    (path.parent / "foreign.jsonl").write_text(line + "\n")
+    (path.parent / "foreign.jsonl").write_bytes(line)
     contents = read_store(tmp_path)
     assert contents.records == (ONE,) and contents.is_damaged
     assert "foreign.jsonl:1 is left out" in contents.describe()[0]
 
 
-def test_a_store_of_foreign_lines_only_is_an_error(tmp_path: Path) -> None:
+def test_a_store_of_foreign_lines_only_is_an_error(tmp_path):
     path = stored(tmp_path, ONE)
     path.write_text('{"loss": 1}\n' * 1000)
     with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out") as caught:
@@ -196,15 +191,7 @@ def test_a_store_of_foreign_lines_only_is_an_error(tmp_path: Path) -> None:
     assert read_store(tmp_path, missing_ok=True).records == ()
 
 
-def test_bytes_that_are_no_text_are_left_out(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE)
-    (path.parent / "foreign.jsonl").write_bytes(b"\x80\xff\x00\x01PNG")
-    assert read_store(tmp_path).is_damaged
-
-
-def test_a_line_that_is_too_long_is_left_out_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_that_is_too_long_is_left_out_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "MAX_LINE_BYTES", 10_000)
     path = stored(tmp_path, ONE, TWO)
     path.write_bytes(b'{"entry":"' + b"x" * 35_000 + b'"}\n' + path.read_bytes())
@@ -214,7 +201,7 @@ def test_a_line_that_is_too_long_is_left_out_whole(
     assert [line.record for line in others] == [ONE, TWO]
 
 
-def test_a_record_of_a_newer_schema_says_so(tmp_path: Path) -> None:
+def test_a_record_of_a_newer_schema_says_so(tmp_path):
     path = stored(tmp_path, ONE)
     newer = json.loads(ONE.to_json()) | {"schema_version": SCHEMA_VERSION + 1, "cell": "other"}
     path.write_text(json.dumps(newer) + "\n")
@@ -223,37 +210,41 @@ def test_a_record_of_a_newer_schema_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda p: None, Path.mkdir, lambda p: p.write_text("")])
-def test_a_store_without_records_asks_for_a_sweep_unless_that_is_expected(
-    tmp_path: Path, make: object
-) -> None:
+def test_a_store_without_records_asks_for_a_sweep_unless_that_is_expected(tmp_path, make):
     make(tmp_path / "records")  # type: ignore[operator]
     with pytest.raises(ConfigError, match="run a sweep first"):
         read_records(tmp_path)
     assert read_records(tmp_path, missing_ok=True) == ()
 
 
-def test_a_full_disk_is_said_clearly_and_keeps_what_was_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), StoreError, "No space left.*Free some space"),
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+    ],
+    ids=["full disk", "Ctrl-C"],
+)
+def test_a_write_that_ends_in_the_middle_keeps_what_was_written(
+    tmp_path, monkeypatch, error, raised, words
+):
     here = Store(tmp_path, "a")
     here.append(ONE)
 
-    def half_then_full(file: object, data: bytes) -> None:
-        os.write(file.fileno(), data[:100])  # type: ignore[attr-defined]
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def half(file, data):
+        os.write(file.fileno(), data[:100])
+        raise error
 
-    monkeypatch.setattr(files, "write_all", half_then_full)
-    with pytest.raises(StoreError, match=r"No space left.*Free some space"):
+    monkeypatch.setattr(files, "write_all", half)
+    with pytest.raises(raised, match=words):
         here.append(TWO)
     monkeypatch.undo()
-    assert read_store(tmp_path) == StoreContents(records=(ONE,), left_out=())
+    assert here.path.read_text() == ONE.to_json() + "\n"
     here.append(TWO)
     assert read_records(tmp_path) == (ONE, TWO)
 
 
-def test_a_disk_without_room_is_told_before_there_is_a_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_room_is_told_before_there_is_a_record(tmp_path, monkeypatch):
     here = Store(tmp_path, "a")
     here.check_space()
 
@@ -266,9 +257,7 @@ def test_a_disk_without_room_is_told_before_there_is_a_record(
     assert list((tmp_path / "records").iterdir()) == []
 
 
-def test_room_counts_once_the_disk_has_given_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_room_counts_once_the_disk_has_given_it(tmp_path, monkeypatch):
     here, synced = Store(tmp_path, "a"), []
 
     def late(handle: int) -> None:  # some file systems look for a place only now
@@ -281,23 +270,7 @@ def test_room_counts_once_the_disk_has_given_it(
     assert synced == [2**18] and list((tmp_path / "records").iterdir()) == []
 
 
-def test_ctrl_c_in_the_middle_of_a_write_leaves_whole_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = Store(tmp_path, "a")
-    here.append(ONE)
-
-    def interrupted(file: object, data: bytes) -> None:
-        os.write(file.fileno(), data[:100])  # type: ignore[attr-defined]
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(files, "write_all", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        here.append(TWO)
-    assert here.path.read_text() == ONE.to_json() + "\n"
-
-
-def test_a_sync_that_fails_is_an_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_that_fails_is_an_error_too(tmp_path, monkeypatch):
     here = Store(tmp_path, "a")
     here.append(ONE)
 
@@ -309,19 +282,19 @@ def test_a_sync_that_fails_is_an_error_too(tmp_path: Path, monkeypatch: pytest.M
         here.append(TWO)
 
 
-def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="Cannot make the folder"):
         Store(tmp_path / "file", "a")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "/a"])
-def test_a_name_with_a_folder_in_it_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_with_a_folder_in_it_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="plain file name"):
         Store(tmp_path, name)
 
 
-def test_the_newest_record_of_a_cell_counts_and_of_one_moment_the_later_line() -> None:
+def test_the_newest_record_of_a_cell_counts_and_of_one_moment_the_later_line():
     cell = made.kernel_cell("nala")
     old = made.failed_record(cell, Status.TIMED_OUT, "too slow", started_at="2031-01-01T00:00:00Z")
     new = made.ok_record(cell, made.speed([1.0]), started_at="2031-01-02T00:00:00Z")
@@ -331,29 +304,21 @@ def test_the_newest_record_of_a_cell_counts_and_of_one_moment_the_later_line() -
     assert latest([first, second]) == [second]
 
 
-def test_entries_with_one_cell_and_machines_with_one_cell_are_kept_apart() -> None:
+def test_rows_and_machines_of_one_cell_are_kept_apart_unless_it_is_a_score():
     cell = made.kernel_cell("nala")
     renamed = made.kernel_cell("nala_again", mechanism="nala")
     assert cell.key == renamed.key
-    elsewhere = made.ENVIRONMENT | {"processor": "Another 1"}
-    records = [
-        made.ok_record(cell, made.speed([1.0])),
-        made.ok_record(renamed, made.speed([1.0])),
-        made.ok_record(cell, made.speed([1.0]), environment=elsewhere),
-    ]
+    elsewhere = {"environment": made.ENVIRONMENT | {"processor": "Another 1"}}
+    speed = made.speed([1.0])
+    records = [made.ok_record(one, speed) for one in (cell, renamed)]
+    records.append(made.ok_record(cell, speed, **elsewhere))
     assert latest(records) == records
-
-
-def test_a_score_has_one_newest_record_whatever_machine_trained_it() -> None:
-    old, new = (
-        replace(record, started_at=f"2031-01-0{day}T00:00:00Z")
-        for day, record in enumerate(made.task_records(["nala"], seeds=[0]) * 2, start=1)
-    )
-    new = replace(new, environment=made.ENVIRONMENT | {"processor": "Another 1"})
+    old, new = made.task_records(["nala"], seeds=[0]) * 2
+    new = replace(new, started_at="2031-06-02T00:00:00Z", **elsewhere)
     assert latest([new, old]) == [new]
 
 
-def test_packed_records_of_a_newer_schema_are_left_out(tmp_path: Path) -> None:
+def test_packed_records_of_a_newer_schema_are_left_out(tmp_path):
     newer = json.loads(ONE.to_json()) | {"schema_version": SCHEMA_VERSION + 1}
     lines = [json.dumps(newer), TWO.to_json()]
     file = tmp_path / "records.jsonl.gz"
@@ -362,7 +327,7 @@ def test_packed_records_of_a_newer_schema_are_left_out(tmp_path: Path) -> None:
     assert list(read_packed(tmp_path / "none.gz")) == []
 
 
-def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path: Path) -> None:
+def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path):
     before, own, other = (Store(tmp_path, name) for name in "abc")
     before.append(ONE)
     tail = Tail(tmp_path)
@@ -378,7 +343,7 @@ def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path: Path) -> Non
     assert list(tail.read()) == []
 
 
-def test_what_appears_among_records_while_they_are_followed_ends_nothing(tmp_path: Path) -> None:
+def test_what_appears_among_records_while_they_are_followed_ends_nothing(tmp_path):
     path = stored(tmp_path, ONE)
     tail = Tail(tmp_path)
     os.mkfifo(path.with_name("0.jsonl"))

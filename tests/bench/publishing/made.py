@@ -4,8 +4,6 @@ It is made once and then read from the frozen files, so that neither `tests.reco
 machine's rounding changes what goes in. Its only mechanism with a description is a plugin's.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

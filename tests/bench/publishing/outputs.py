@@ -7,8 +7,6 @@ licences of others; what this package's mechanisms say of themselves, which docs
 `attnbench list` and `show`, which loads plugins into the process and wraps at a terminal's width.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -1,12 +1,8 @@
 """A page of docs/results: what was trained, where, by what command, in what time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from bench.core.record import Record
 from bench.core.store import Store
@@ -37,7 +33,7 @@ def stored(folder: Path, records: Sequence[Record]) -> Path:
     return folder
 
 
-def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep() -> None:
+def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep():
     one, two, three = made.task_records(["softmax"])
     records = [
         at(one, "2031-05-06T07:00:00Z", 60.0),
@@ -47,23 +43,21 @@ def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep() -> No
     assert wall_s(records) == 100.0
 
 
-def test_tasks_can_be_named_with_a_setting_and_stand_in_the_order_of_their_names() -> None:
+def test_tasks_can_be_named_with_a_setting_and_stand_in_the_order_of_their_names():
     records = [*with_pairs(4), *with_pairs(16)]
     order = ["recall num_pairs=16", "recall"]
     page = markdown(accuracy_page(chosen(records, order), COMMAND, order=order))
     assert page.index("## recall num_pairs=16 ") < page.index("## recall num_pairs=4 ")
 
 
-def test_a_page_has_the_tasks_asked_for_and_no_timings() -> None:
+def test_a_page_has_the_tasks_asked_for_and_no_timings():
     recall, digits = made.task_records(["nala"]), made.task_records(["nala"], task="digits")
     everything = [*recall, *digits, *made.block_records(["softmax"])]
     assert chosen(everything, []) == [*recall, *digits]
     assert chosen(everything, ["digits"]) == digits
 
 
-def test_the_command_writes_the_page_with_pictures_in_a_folder_of_its_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_the_page_with_pictures_in_a_folder_of_its_name(tmp_path, capsys):
     folder = stored(tmp_path / "runs", [*with_pairs(4), *with_pairs(16)])
     page = tmp_path / "docs" / "capacity.md"
     assert main([str(folder), str(page), COMMAND, "recall"]) == 0
@@ -72,9 +66,7 @@ def test_the_command_writes_the_page_with_pictures_in_a_folder_of_its_name(
     assert str(page) in capsys.readouterr().out
 
 
-def test_a_misspelt_task_or_an_empty_folder_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_misspelt_task_or_an_empty_folder_is_refused(tmp_path, capsys):
     folder = stored(tmp_path / "runs", made.task_records(["nala"]))
     assert main([str(folder), str(tmp_path / "a.md"), COMMAND, "recal"]) == 2
     assert "did you mean recall?" in capsys.readouterr().err.lower()
@@ -83,12 +75,12 @@ def test_a_misspelt_task_or_an_empty_folder_is_refused(
     assert not (tmp_path / "a.md").exists()
 
 
-def test_a_folder_without_training_runs_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_training_runs_is_refused(tmp_path):
     folder = stored(tmp_path / "runs", made.block_records(["softmax"]))
     assert main([str(folder), str(tmp_path / "a.md"), COMMAND]) == 2
 
 
-def test_what_was_timed_in_the_same_folder_follows_as_tables_of_speed(tmp_path: Path) -> None:
+def test_what_was_timed_in_the_same_folder_follows_as_tables_of_speed(tmp_path):
     trained, timed = made.task_records(["nala"]), made.block_records(["softmax", "nala"])
     folder = stored(tmp_path / "runs", [*trained, *timed])
     assert main([str(folder), str(tmp_path / "a.md"), COMMAND]) == 0
@@ -101,7 +93,7 @@ def test_what_was_timed_in_the_same_folder_follows_as_tables_of_speed(tmp_path: 
     assert "Speed and state" not in (tmp_path / "a.md").read_text()
 
 
-def test_a_sparse_row_says_how_many_pairs_it_kept() -> None:
+def test_a_sparse_row_says_how_many_pairs_it_kept():
     records = made.task_records(["nala", "softmax"])
     sparse = [
         replace(record, result=replace(record.result, kept_share=0.25))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 
@@ -33,7 +31,7 @@ def sweep(
     ]
 
 
-def test_rows_that_cannot_be_told_apart_share_the_first_place() -> None:
+def test_rows_that_cannot_be_told_apart_share_the_first_place():
     records = sweep("softmax", "nala", "nala_cosine", lengths=(4096,))
     twin = next(r for r in records if r.cell.entry == "nala")
     records = [r for r in records if r.cell.entry != "nala_cosine"]
@@ -48,7 +46,7 @@ def headlines(records: list[Record]) -> list[str]:
     return [*timed, *(task_headline(task) for task in board.tasks)]
 
 
-def test_a_headline_says_who_is_fastest_and_from_which_length_on() -> None:
+def test_a_headline_says_who_is_fastest_and_from_which_length_on():
     *_, longest = headlines(sweep(*ENTRIES))
     assert re.fullmatch(
         r"linear is fastest at 4,096 tokens, \d+(\.\d+)? times as fast as softmax, "
@@ -59,7 +57,7 @@ def test_a_headline_says_who_is_fastest_and_from_which_length_on() -> None:
     assert short == "softmax is fastest at 64 tokens; softmax_explicit is second."
 
 
-def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many() -> None:
+def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many():
     records = sweep("softmax", lengths=(64,))
     twins = [f"twin_{letter}" for letter in "abcdef"]
     records += [replace(records[0], cell=made.kernel_cell(name, seq_len=64)) for name in twins]
@@ -69,7 +67,7 @@ def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many() -> N
     )
 
 
-def test_headlines_are_short_and_without_brackets() -> None:
+def test_headlines_are_short_and_without_brackets():
     everything = headlines([*made.sweep_records(), *sweep(*ENTRIES, causal=True)])
     assert len(everything) > 4
     for said in everything:
@@ -77,7 +75,7 @@ def test_headlines_are_short_and_without_brackets() -> None:
         assert not set("()[]") & set(said)
 
 
-def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart() -> None:
+def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart():
     records = sweep("softmax", "nala", "linear", lengths=(4096,))
     twin = next(r for r in records if r.cell.entry == "nala")
     records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
@@ -85,15 +83,15 @@ def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart() -> None:
     assert "linear is fastest (" in sentence and "nala" not in sentence.partition(";")[0]
 
 
-def test_too_few_rounds_say_nothing() -> None:
+def test_too_few_rounds_say_nothing():
     assert said(sweep("softmax", "nala", num_rounds=5)) == ()
 
 
-def test_a_lone_row_is_no_order() -> None:
+def test_a_lone_row_is_no_order():
     assert said(sweep("softmax")) == ()
 
 
-def test_what_broke_is_in_no_sentence() -> None:
+def test_what_broke_is_in_no_sentence():
     cell = made.kernel_cell("linear", seq_len=4096)
     broken = made.failed_record(cell, Status.INCORRECT, "The output differs by 0.3.")
     (sentence,) = said([*sweep("softmax", "nala"), broken])
@@ -108,24 +106,24 @@ def scored(entry: str, accuracies: list[float], **changes: object) -> list[Recor
     ]
 
 
-def test_a_task_names_no_second_where_the_next_rows_cannot_be_told_apart() -> None:
+def test_a_task_names_no_second_where_the_next_rows_cannot_be_told_apart():
     records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
     (sentence,) = said(records + scored("linear", [0.71, 0.7, 0.7]))
     assert sentence.endswith("softmax is best (98.7 %).")
 
 
-def test_seeds_that_split_are_said_by_their_median_as_in_the_tables() -> None:
+def test_seeds_that_split_are_said_by_their_median_as_in_the_tables():
     (sentence,) = said(scored("softmax", [0.99, 0.98, 0.3]) + scored("nala", [0.9, 0.9, 0.9]))
     assert "a median of 98.0 %" in sentence
     assert "75.7" not in sentence
 
 
-def test_the_order_of_records_does_not_matter() -> None:
+def test_the_order_of_records_does_not_matter():
     records = made.sweep_records()
     assert said(records[::-1]) == said(records)
 
 
-def test_settings_beyond_the_most_are_counted() -> None:
+def test_settings_beyond_the_most_are_counted():
     records = []
     for heads in range(1, conclusions.MAX_WRITTEN + 1):
         records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads)

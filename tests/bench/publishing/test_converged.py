@@ -1,7 +1,5 @@
 """Scores at more and more steps: what is under-trained, and what has converged."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bench.core.record import Record

@@ -1,7 +1,5 @@
 """Findings of `bench.diagnose` in a store, in a report on that store."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +35,7 @@ def config(out: Path) -> PublishConfig:
 
 
 @pytest.mark.parametrize("place", [FILE, f"diagnostics/{FILE}"])
-def test_a_report_has_a_table_and_a_chart_of_them(place: str, tmp_path: Path) -> None:
+def test_a_report_has_a_table_and_a_chart_of_them(place, tmp_path):
     origin = Origin(command="attnbench diagnose x", settings=("64 tokens.",), machine="m")
     write_lines(tmp_path / place, numbers(), origin)
     published = publish(made.block_records(), config(tmp_path))
@@ -55,7 +53,7 @@ def test_a_report_has_a_table_and_a_chart_of_them(place: str, tmp_path: Path) ->
     assert not published.notes
 
 
-def test_a_bad_line_is_named_and_the_report_is_made(tmp_path: Path) -> None:
+def test_a_bad_line_is_named_and_the_report_is_made(tmp_path):
     (tmp_path / FILE).write_text("nonsense\n")
     published = publish(made.block_records(), config(tmp_path))
     (note,) = published.notes
@@ -63,7 +61,7 @@ def test_a_bad_line_is_named_and_the_report_is_made(tmp_path: Path) -> None:
     assert "## Diagnostics" not in (tmp_path / "leaderboard.md").read_text()
 
 
-def test_lines_of_a_chart_run_from_small_norms_to_large_ones(tmp_path: Path) -> None:
+def test_lines_of_a_chart_run_from_small_norms_to_large_ones(tmp_path):
     chart = entropy_chart(numbers()[::-1])
     assert chart is not None
     assert [(p["x"], p["y"]) for p in chart.spec["datasets"]["corners"]] == [

@@ -2,7 +2,6 @@
 
 import io
 import math
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -144,7 +143,7 @@ def test_a_document_is_written_by_the_ending_of_its_file(tmp_path):
         write(DOCUMENT, tmp_path / "a.pdf")
 
 
-def test_latex_holds_the_tables_with_the_leading_rows_in_bold() -> None:
+def test_latex_holds_the_tables_with_the_leading_rows_in_bold():
     table = text_table(
         "at 5 %", ["rank", "a_b"], [["1-2", "3^2"], ["3", ""]], num_words=1, leading=frozenset({0})
     )
@@ -170,6 +169,6 @@ def test_latex_holds_the_tables_with_the_leading_rows_in_bold() -> None:
     ]
 
 
-def test_a_page_may_be_latex(tmp_path: Path) -> None:
+def test_a_page_may_be_latex(tmp_path):
     written = write(Document("d", [TABLE]), tmp_path / "d.tex")
     assert written.read_text("utf-8").count(r"\toprule") == 1

@@ -1,7 +1,5 @@
 """Token filters in tables: beside the whole model, with oracles named and reasons said."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -34,19 +32,19 @@ def with_filters(*rows: Filtered) -> list[Record]:
     return [replace(record, result=result)]
 
 
-def test_a_record_with_filters_is_read_as_it_was_written() -> None:
+def test_a_record_with_filters_is_read_as_it_was_written():
     (record,) = with_filters(row("random", 0.5))
     assert Record.from_json(record.to_json()) == record
 
 
 @pytest.mark.parametrize("change", [{"keep": 1.5}, {"latency_s": [-1.0]}, {"num_tokens": 0}])
-def test_a_filter_that_cannot_be_is_no_record(change: dict[str, Any]) -> None:
+def test_a_filter_that_cannot_be_is_no_record(change):
     (record,) = with_filters(row("random", 0.5, **change))
     with pytest.raises(ValueError, match="is"):
         Record.from_json(record.to_json())
 
 
-def test_what_a_filter_costs_is_taken_seed_by_seed() -> None:
+def test_what_a_filter_costs_is_taken_seed_by_seed():
     records = [
         replace(r, cell=replace(r.cell, workload=replace(r.cell.task, seed=seed)))
         for seed, accuracy in ((0, 0.5), (1, 0.6))
@@ -58,7 +56,7 @@ def test_what_a_filter_costs_is_taken_seed_by_seed() -> None:
     assert table.texts()[1][4:6] == ("55.0 [0.0, 100.0]", "-35.0 [-98.5, +28.5]")
 
 
-def test_speed_ups_and_flops_of_a_filter_are_over_the_whole_model() -> None:
+def test_speed_ups_and_flops_of_a_filter_are_over_the_whole_model():
     slower = row("random", 0.5, latency_s=[1.0, 1.0, 4.0], unfiltered_latency_s=[2.0, 3.0, 2.0])
     (record,) = with_filters(slower, row("norm", 0.4, reason="norm needs keys"))
     assert filter_columns(record) == {

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 
@@ -30,12 +28,12 @@ def fixed(entry: str, speedup: float, spread: float = 0.0, **changes: object) ->
     return made.ok_record(made.kernel_cell(entry, **changes), made.speed(samples, reference))
 
 
-def test_entries_are_ranked_by_their_speed_up() -> None:
+def test_entries_are_ranked_by_their_speed_up():
     ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), fixed("c", 2.0)])
     assert [(s.rank, s.entry) for s in ranking.standings] == [("1", "b"), ("2", "c"), ("3", "a")]
 
 
-def test_entries_whose_intervals_overlap_share_their_places() -> None:
+def test_entries_whose_intervals_overlap_share_their_places():
     ranking = only_ranking(
         [fixed("a", 5.0), fixed("b", 2.0, 0.2), fixed("c", 2.1, 0.2), fixed("d", 1.0)]
     )
@@ -47,13 +45,13 @@ def test_entries_whose_intervals_overlap_share_their_places() -> None:
     ]
 
 
-def test_overlap_is_not_passed_on_from_neighbour_to_neighbour() -> None:
+def test_overlap_is_not_passed_on_from_neighbour_to_neighbour():
     low, middle, high = (1.0, 2.0), (2.0, 3.0), (3.0, 4.0)
     everyone = [low, middle, high]
     assert [place_among(own, everyone) for own in everyone] == [(2, 3), (1, 3), (1, 2)]
 
 
-def test_without_an_interval_an_entry_is_shown_and_not_ranked() -> None:
+def test_without_an_interval_an_entry_is_shown_and_not_ranked():
     few = made.ok_record(made.kernel_cell("few"), made.speed([0.5] * 5, [1.0] * 5))
     alone = made.ok_record(made.kernel_cell("alone"), made.speed([0.5] * 9, []))
     ranking = only_ranking([alone, few, fixed("nala", 1.5)])
@@ -80,7 +78,7 @@ def test_without_an_interval_an_entry_is_shown_and_not_ranked() -> None:
         {"num_threads": 2},
     ],
 )
-def test_what_may_not_be_compared_is_not_in_one_ranking(changes: dict[str, object]) -> None:
+def test_what_may_not_be_compared_is_not_in_one_ranking(changes):
     result = board([fixed("nala", 2.0), fixed("linear", 3.0, **changes)])
     assert [[s.entry for s in r.standings] for r in result.rankings] in (
         [["nala"], ["linear"]],
@@ -88,7 +86,7 @@ def test_what_may_not_be_compared_is_not_in_one_ranking(changes: dict[str, objec
     )
 
 
-def test_machines_versions_and_methods_are_not_in_one_ranking() -> None:
+def test_machines_versions_and_methods_are_not_in_one_ranking():
     cell = made.kernel_cell("linear")
     result = made.speed([1.0] * 9)
     torch = {"versions": {"torch": "2.12.0"}}
@@ -102,7 +100,7 @@ def test_machines_versions_and_methods_are_not_in_one_ranking() -> None:
     assert len(board(records).machines) == 3
 
 
-def test_rankings_come_in_an_order_that_records_cannot_change() -> None:
+def test_rankings_come_in_an_order_that_records_cannot_change():
     records = made.sweep_records()
     shuffled = list(records)
     random.Random(4).shuffle(shuffled)
@@ -118,7 +116,7 @@ def test_rankings_come_in_an_order_that_records_cannot_change() -> None:
     ]
 
 
-def test_an_accuracy_is_the_mean_over_seeds_and_missing_seeds_are_counted() -> None:
+def test_an_accuracy_is_the_mean_over_seeds_and_missing_seeds_are_counted():
     records = made.task_records(["softmax", "linear"], seeds=[0, 1, 2])
     lost = made.failed_record(made.task_cell("linear", seed=1), Status.DIVERGED, "loss was nan")
     records = [lost if r.cell == lost.cell else r for r in records]
@@ -129,7 +127,7 @@ def test_an_accuracy_is_the_mean_over_seeds_and_missing_seeds_are_counted() -> N
     assert (linear.num_missing, linear.statuses, task.num_seeds) == (1, (Status.DIVERGED,), 3)
 
 
-def test_an_entry_that_was_given_fewer_seeds_is_counted_as_missing_them() -> None:
+def test_an_entry_that_was_given_fewer_seeds_is_counted_as_missing_them():
     records = made.task_records(["softmax"], seeds=[0, 1, 2]) + made.task_records(
         ["nala"], seeds=[0]
     )
@@ -137,7 +135,7 @@ def test_an_entry_that_was_given_fewer_seeds_is_counted_as_missing_them() -> Non
     assert {score.entry: score.num_missing for score in task.scores} == {"softmax": 0, "nala": 2}
 
 
-def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_table() -> None:
+def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_table():
     quality = made.task_records(["nala"], seeds=[0])[0].result
     cell = made.task_cell("linear")
     assert quality is not None
@@ -153,12 +151,12 @@ def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_tab
     assert [len(board([nala, other]).tasks) for other in others] == [2] * 4
 
 
-def test_an_empty_store_is_an_empty_board() -> None:
+def test_an_empty_store_is_an_empty_board():
     empty = board([])
     assert (empty.rankings, empty.tasks, empty.holes, empty.num_cells) == ((), (), (), 0)
 
 
-def test_a_cell_without_a_number_is_last_in_its_table_and_among_the_holes() -> None:
+def test_a_cell_without_a_number_is_last_in_its_table_and_among_the_holes():
     hole = made.failed_record(made.kernel_cell("flatten"), Status.TIMED_OUT, "60 s of silence")
     result = board([hole, fixed("none", 9.0), fixed("nala", 2.0)])
     assert [s.entry for s in result.rankings[0].standings] == ["nala", "none", "flatten"]

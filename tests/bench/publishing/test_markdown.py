@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -18,7 +16,7 @@ def page(records: list[Record], pictures: tuple[Chart, ...] = ()) -> str:
     return markdown(leaderboard_page(board, COLUMNS, pictures))
 
 
-def test_parts_without_content_are_left_out() -> None:
+def test_parts_without_content_are_left_out():
     text = page(made.block_records(["nala"]))
     assert re.findall(r"^## (.+)$", text, re.M) == ["Speed and memory", "How to read this"]
 
@@ -36,5 +34,5 @@ def test_parts_without_content_are_left_out() -> None:
         ("[click](here)", r"[click\](here)"),
     ],
 )
-def test_text_is_shown_as_it_is(text: str, escaped: str) -> None:
+def test_text_is_shown_as_it_is(text, escaped):
     assert escape(text) == escaped

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
@@ -28,7 +26,7 @@ def two_tasks(**options: object) -> list[Record]:
     ]
 
 
-def test_a_mean_is_over_every_task_with_the_same_weight() -> None:
+def test_a_mean_is_over_every_task_with_the_same_weight():
     one = only(two_tasks())
     assert [task.label for task in one.tasks] == ["digits", "recall"]
     for row in one.rows:
@@ -39,7 +37,7 @@ def test_a_mean_is_over_every_task_with_the_same_weight() -> None:
     assert one.rows[-1].rank == "control"
 
 
-def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had() -> None:
+def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had():
     records = [r for r in two_tasks() if (r.cell.entry, r.cell.task.label) != ("softmax", "digits")]
     softmax = rows(records)["softmax"]
     assert (softmax.mean, softmax.num_covered, softmax.rank) == (None, 1, "1-2")
@@ -47,27 +45,27 @@ def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had() -
     assert high - low > 0.5
 
 
-def test_a_seed_that_is_missing_makes_the_task_missing() -> None:
+def test_a_seed_that_is_missing_makes_the_task_missing():
     records = two_tasks()
     at = next(i for i, r in enumerate(records) if r.cell.entry == "softmax")
     records[at] = made.failed_record(records[at].cell, Status.DIVERGED, "The loss was nan.")
     assert rows(records)["softmax"].num_covered == 1
 
 
-def test_with_one_seed_there_is_a_mean_and_no_rank() -> None:
+def test_with_one_seed_there_is_a_mean_and_no_rank():
     found = rows(two_tasks(seeds=(0,)))
     assert found["softmax"].mean is not None
     assert {(row.rank, row.interval) for row in found.values()} == {("", None), ("control", None)}
 
 
-def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either() -> None:
+def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either():
     digits = made.task_records(ENTRIES, task="digits")
     bits = [made.changed(r, unit="bits per byte") for r in digits]
     board = build_leaderboard(made.task_records(ENTRIES) + bits)
     assert overall(board) == ()
 
 
-def test_devices_and_dtypes_are_never_averaged() -> None:
+def test_devices_and_dtypes_are_never_averaged():
     other = [
         replace(r, cell=replace(r.cell, device="cuda:0"))
         for r in made.task_records(ENTRIES, task="digits")
@@ -75,7 +73,7 @@ def test_devices_and_dtypes_are_never_averaged() -> None:
     assert overall(build_leaderboard(made.task_records(ENTRIES) + other)) == ()
 
 
-def test_errors_of_tasks_add_in_squares_as_their_seeds_have_nothing_in_common() -> None:
+def test_errors_of_tasks_add_in_squares_as_their_seeds_have_nothing_in_common():
     one = only(two_tasks())
     for row in one.rows:
         own = [s.interval for task in one.tasks for s in task.scores if s.entry == row.entry]

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import base64
 import zlib
 from dataclasses import dataclass, fields, replace
@@ -50,14 +48,14 @@ def score_of(*records: Record) -> Score:
     return found
 
 
-def test_an_interval_over_seeds_that_agree_is_as_wide_as_the_test_examples_leave_it() -> None:
+def test_an_interval_over_seeds_that_agree_is_as_wide_as_the_test_examples_leave_it():
     found = score_of(*trained("softmax", 0.8, 0.8, 0.8, num_examples=1000)).interval
     assert found == pytest.approx((0.8 - 0.0249, 0.8 + 0.0249), abs=3e-4)
     said = score_of(*trained("softmax", 0.8, 0.8, 0.8, num_examples=1000, score_error=0.05))
     assert said.interval == pytest.approx((0.8 - 0.098, 0.8 + 0.098), abs=3e-4)
 
 
-def test_what_is_shown_of_a_share_ends_where_a_share_does() -> None:
+def test_what_is_shown_of_a_share_ends_where_a_share_does():
     score = score_of(*trained("softmax", 0.99, 0.9, 1.0))
     assert score.interval is not None and score.interval[1] > 1
     assert score.shown_interval == (score.interval[0], 1.0)
@@ -65,7 +63,7 @@ def test_what_is_shown_of_a_share_ends_where_a_share_does() -> None:
     assert with_unit.shown_interval == with_unit.interval
 
 
-def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were_right() -> None:
+def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were_right():
     hard = (np.arange(2000) % 2).astype(np.uint8)
     better = hard.copy()
     better[:60:2] = 1
@@ -86,7 +84,7 @@ def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were
     assert places(softmax="a" * 16, nala="b" * 16) == ["1-2", "1-2"]
 
 
-def test_seeds_at_one_rate_are_one_row_whether_the_rate_was_searched_for_all_of_them() -> None:
+def test_seeds_at_one_rate_are_one_row_whether_the_rate_was_searched_for_all_of_them():
     records = []
     for record in trained("nala", 0.9, 0.8, 0.7):
         work = record.cell.task

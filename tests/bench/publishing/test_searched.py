@@ -1,7 +1,5 @@
 """Which of a search's runs a table shows."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -73,7 +71,7 @@ def test_a_best_rate_at_the_edge_of_the_search_is_said_to_be_there():
 
 
 @pytest.mark.parametrize("entry", ["nala", "none"])
-def test_rows_with_one_rate_and_controls_are_left_as_they_are(entry: str):
+def test_rows_with_one_rate_and_controls_are_left_as_they_are(entry):
     records = [run(entry, 0.003, 0.9, seed=seed) for seed in (0, 1)]
     assert at_best_rate(records) == records
 

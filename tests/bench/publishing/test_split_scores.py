@@ -1,7 +1,5 @@
 """Seeds that split: some learned the task, others are stuck at a level of partial solutions."""
 
-from __future__ import annotations
-
 import pytest
 
 from bench.core.record import Record
@@ -42,16 +40,14 @@ def row(records: list[Record], entry: str) -> dict[str, str]:
         ([0.257, 0.268, 0.353, 0.485, 0.619], "35.3 (solved 0 of 5)"),
     ],
 )
-def test_a_row_whose_seeds_split_shows_its_median_and_how_many_solved_the_task(
-    accuracies: list[float], words: str
-) -> None:
+def test_a_row_whose_seeds_split_shows_its_median_and_how_many_solved_the_task(accuracies, words):
     records = runs("gla", accuracies) + runs("softmax", [0.99, 0.98, 0.99, 0.98, 0.99])
     found = row(records, "gla")
     assert found["accuracy (%)"] == words
     assert found["rank"] == "" and "stuck at one of the shown values" in found["marks"]
 
 
-def test_rows_that_all_learned_and_controls_show_their_mean() -> None:
+def test_rows_that_all_learned_and_controls_show_their_mean():
     records = runs("softmax", [0.97, 0.98, 0.99]) + runs("none", [0.24, 0.25, 0.3])
     assert row(records, "softmax")["accuracy (%)"].startswith("98.0 [")
     (section,) = task_sections(build_leaderboard(records, ("none",)))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from bench.core.record import Record
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.tables import (
@@ -15,19 +13,19 @@ def board(records: list[Record]) -> Leaderboard:
     return build_leaderboard(records, ("uniform", "none"))
 
 
-def test_a_column_of_zeros_is_left_out() -> None:
+def test_a_column_of_zeros_is_left_out():
     record = made.ok_record(made.kernel_cell(), made.speed([4.0], saved_for_backward_bytes=0))
     (section,) = speed_sections(board([record]), COLUMNS)
     assert section.tables[0].header[-1] == "latency (s)"
 
 
-def test_where_all_are_holes_there_is_no_speed_table() -> None:
+def test_where_all_are_holes_there_is_no_speed_table():
     result = board(made.one_of_each_failure())
     assert speed_sections(result, COLUMNS) == ()
     assert len(holes_table(result).texts()) == 7
 
 
-def test_shapes_never_share_a_table_and_what_a_mask_hides_is_said() -> None:
+def test_shapes_never_share_a_table_and_what_a_mask_hides_is_said():
     entries = ("softmax", "linear")
     shapes = [{"key_len": 77}, {"padding": 0.25}, {"padding": 0.25, "causal": True}]
     shapes += [{"ragged": 0.5, "batch_size": 8}, {}]
@@ -45,7 +43,7 @@ def test_shapes_never_share_a_table_and_what_a_mask_hides_is_said() -> None:
     assert sum(bool(s.notes) for s in sections.values()) == 3
 
 
-def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:
+def test_a_fraction_of_the_roofline_says_which_side_of_it():
     ceiling = made.ceiling(flops_per_s=1e15, bytes_per_s=[[10**9, 4 * 256 * 4 * 64 * 4.0]])
     calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [ceiling]}}
     timed = made.speed([4.0], flops=100)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -30,26 +28,26 @@ def sweep(*lengths: int, **shape: Any) -> list[Record]:
     return records
 
 
-def test_what_never_changes_does_not_flip() -> None:
+def test_what_never_changes_does_not_flip():
     found = versus(board(sweep(1024, 4096)), "nala", "softmax")
     assert not [flip for flip in found.flips if flip.of == "faster"]
 
 
-def test_a_flip_keeps_the_other_axes_as_they_are() -> None:
+def test_a_flip_keeps_the_other_axes_as_they_are():
     records = sweep(256, dtype="float32") + sweep(4096, dtype="bfloat16")
     found = versus(board(records), "nala", "softmax")
     assert of(found, "faster") == ["softmax", "nala"]
     assert found.flips == ()
 
 
-def test_the_order_of_the_two_turns_the_words_and_not_the_verdicts() -> None:
+def test_the_order_of_the_two_turns_the_words_and_not_the_verdicts():
     leaderboard = board(sweep(256, 1024))
     one, other = versus(leaderboard, "nala", "softmax"), versus(leaderboard, "softmax", "nala")
     assert [v.winner for v in one.verdicts] == [v.winner for v in other.verdicts]
     assert one.verdicts[0].words != other.verdicts[0].words
 
 
-def test_what_cannot_be_told_apart_is_a_tie() -> None:
+def test_what_cannot_be_told_apart_is_a_tie():
     records = sweep(1024)
     nala = next(r for r in records if r.cell.entry == "nala")
     records.append(replace(nala, cell=made.kernel_cell("linear", seq_len=1024)))
@@ -58,19 +56,19 @@ def test_what_cannot_be_told_apart_is_a_tie() -> None:
     assert found.verdicts[0].words.endswith("ahead with 50 %")
 
 
-def test_a_row_that_may_not_be_ranked_wins_nothing() -> None:
+def test_a_row_that_may_not_be_ranked_wins_nothing():
     records = [made.changed(r, leaks_future=r.cell.entry == "nala") for r in sweep(256, 1024)]
     with pytest.raises(ConfigError, match="in no setting"):
         versus(board(records), "nala", "softmax")
 
 
-def test_tasks_are_compared_over_their_seeds() -> None:
+def test_tasks_are_compared_over_their_seeds():
     leaderboard = board(made.task_records(("softmax", "linear", "softmax_explicit")))
     assert of(versus(leaderboard, "linear", "softmax"), "more accurate") in (["softmax"], ["tie"])
     assert of(versus(leaderboard, "softmax_explicit", "softmax"), "more accurate") == ["tie"]
 
 
-def test_one_seed_settles_nothing() -> None:
+def test_one_seed_settles_nothing():
     found = versus(board(made.task_records(("softmax", "none"), seeds=(0,))), "softmax", "none")
     assert of(found, "more accurate") == ["tie"]
     assert found.verdicts[0].words.endswith("one seed")
@@ -87,7 +85,7 @@ def trained(mine: float, theirs: float, **settings: int) -> list[Record]:
     return records
 
 
-def test_a_row_without_a_score_is_no_tie() -> None:
+def test_a_row_without_a_score_is_no_tie():
     failed = [
         made.failed_record(made.task_cell("nala", seed=seed), Status.DIVERGED, "The loss was nan.")
         for seed in (0, 1, 2)
@@ -96,7 +94,7 @@ def test_a_row_without_a_score_is_no_tie() -> None:
         versus(board(made.task_records(["softmax"]) + failed), "nala", "softmax")
 
 
-def test_a_task_setting_can_be_the_axis_of_a_flip() -> None:
+def test_a_task_setting_can_be_the_axis_of_a_flip():
     records = trained(0.99, 0.9, num_pairs=4) + trained(0.6, 0.9, num_pairs=8)
     found = versus(board(records), "nala", "softmax")
     assert [(f.axis, f.winners) for f in found.flips] == [
@@ -108,6 +106,6 @@ def test_a_task_setting_can_be_the_axis_of_a_flip() -> None:
     ("pair", "words"),
     [(("nalla", "softmax"), "Did you mean nala"), (("nala", "nala"), "twice")],
 )
-def test_a_pair_that_is_none_is_refused(pair: tuple[str, str], words: str) -> None:
+def test_a_pair_that_is_none_is_refused(pair, words):
     with pytest.raises(ConfigError, match=words):
         versus(board(sweep(256)), *pair)

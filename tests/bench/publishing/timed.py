@@ -1,7 +1,5 @@
 """Made-up cells that time: kernels, layers and whole models, with a row for each mark."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any

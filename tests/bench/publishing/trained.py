@@ -1,7 +1,5 @@
 """Made-up trainings: scores over seeds, with the fields of today and of the first records."""
 
-from __future__ import annotations
-
 import base64
 import random
 import zlib

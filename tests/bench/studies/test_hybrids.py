@@ -1,11 +1,8 @@
 """Hybrids: pairs of mixers alone and beside softmax layers, and the page that counts them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,7 +31,7 @@ def trained(scores: Mapping[str, Sequence[float]], count: int) -> list[Record]:
     return records
 
 
-def test_orders_alone_and_beside_softmax_are_the_same_or_reversed() -> None:
+def test_orders_alone_and_beside_softmax_are_the_same_or_reversed():
     softmax = {"softmax": (1.0, 1.0, 1.0)}
     (task,) = mixed(board_of([*trained(ALONE | softmax, 0), *trained(BESIDE, 1)]))
     (found,) = orders(task)
@@ -45,7 +42,7 @@ def test_orders_alone_and_beside_softmax_are_the_same_or_reversed() -> None:
     assert [count for count, score in task.rows() if score.entry == "softmax"] == [4]
 
 
-def test_of_bits_the_fewer_are_ahead() -> None:
+def test_of_bits_the_fewer_are_ahead():
     records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
     in_bits = [made.changed(record, unit="bits per byte") for record in records]
     ((found,),) = (orders(task) for task in mixed(board_of(in_bits)))
@@ -53,7 +50,7 @@ def test_of_bits_the_fewer_are_ahead() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_row_that_may_not_be_ranked_is_in_no_pair(count: int) -> None:
+def test_a_row_that_may_not_be_ranked_is_in_no_pair(count):
     records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
     leaky = [
         made.changed(record, causal=True, leaks_future=True)
@@ -65,7 +62,7 @@ def test_a_row_that_may_not_be_ranked_is_in_no_pair(count: int) -> None:
     assert [*found.alone] == [*found.hybrid] == [("linear", "retnet")]
 
 
-def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path: Path) -> None:
+def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path):
     records = [*trained(ALONE | {"softmax": (1.0, 1.0, 1.0)}, 0), *trained(BESIDE, 2)]
     store = Store(tmp_path / "runs", "sweep")
     for record in records:
@@ -81,8 +78,8 @@ def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path: Path) -
 
 
 def test_each_mixer_is_trained_at_its_own_rate_at_every_count_between_none_and_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     trained: list[tuple[object, ...]] = []
 
     class Arm:
@@ -117,9 +114,7 @@ def test_each_mixer_is_trained_at_its_own_rate_at_every_count_between_none_and_a
     assert said == ["Nothing was trained."]
 
 
-def test_more_softmax_layers_than_layers_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_more_softmax_layers_than_layers_are_refused(tmp_path, capsys):
     words = ["task=[word_problem]", "softmax_layers=[0,5]", f"out={tmp_path / 'runs'}"]
     assert main(words) == 2
     assert "softmax_layers is 5 and task.word_problem.num_layers is 4" in capsys.readouterr().err
@@ -127,15 +122,13 @@ def test_more_softmax_layers_than_layers_are_refused(
 
 
 @pytest.mark.parametrize("given", ["[-1]", "[]"])
-def test_a_number_of_layers_that_cannot_be_is_refused(
-    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_number_of_layers_that_cannot_be_is_refused(given, tmp_path, capsys):
     words = ["task=[word_problem]", f"softmax_layers={given}", f"out={tmp_path / 'runs'}"]
     assert main(words) == 2
     assert "softmax_layers" in capsys.readouterr().err
 
 
-def test_a_score_of_zero_is_drawn() -> None:
+def test_a_score_of_zero_is_drawn():
     softmax = {"softmax": (1.0, 1.0, 1.0)}
     nothing = {"gla": (0.0, 0.0, 0.0)}
     (chart,) = charts(board_of([*trained(ALONE | softmax, 0), *trained(nothing, 1)]))
@@ -144,8 +137,8 @@ def test_a_score_of_zero_is_drawn() -> None:
 
 
 def test_a_task_that_cannot_be_made_is_refused_before_others_are_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(hybrids, "tuned", lambda *_, **__: pytest.fail("trains"))
     words = ["task=[word_problem,bytes]", "task.bytes.root=/nowhere", "attention=[gla]"]
     assert main([*words, f"out={tmp_path / 'runs'}"]) == 2

@@ -39,7 +39,7 @@ def test_intervals_are_looked_at_now_and_then():
     assert due == [7, 11, 15, 19]
 
 
-def test_several_processes_share_the_rounds_and_the_budget() -> None:
+def test_several_processes_share_the_rounds_and_the_budget():
     share = Stopping(min_rounds=7, max_rounds=200, budget_s=3.0, num_processes=6).of_one_process
     assert (share.min_rounds, share.max_rounds, share.budget_s) == (2, 34, 0.5)
     assert Stopping().of_one_process == Stopping()

@@ -1,7 +1,5 @@
 """A small image model such as a user might bring: patches, one attention of torch's, a head."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Collapsed keys, a mechanism that sees the future, and what is not finite are told."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 
@@ -69,13 +67,13 @@ def test_the_result_of_training_says_so(cell, mechanism, expected):
     assert train(cell(mechanism, "recall", **quick)).collapsed is expected
 
 
-def test_an_example_of_one_token_has_no_future() -> None:
+def test_an_example_of_one_token_has_no_future():
     task = build_task("bytes", {"context_len": 1})
     assert not leaks_future(build_model(task, "softmax", {}, 0), task)
 
 
 @pytest.mark.parametrize("mechanism", ["softmax", "linear", "gated_deltanet", "sliding_window"])
-def test_what_hides_the_future_does_not_leak(mechanism: str) -> None:
+def test_what_hides_the_future_does_not_leak(mechanism):
     task = build_task("recall", {"causal": True})
     assert not leaks_future(build_model(task, mechanism, {}, 0), task)
 
@@ -83,8 +81,8 @@ def test_what_hides_the_future_does_not_leak(mechanism: str) -> None:
 @pytest.mark.parametrize("layers", [["mean"], ["softmax", "mean"]])
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_mean_over_all_tokens_leaks_where_a_token_may_not_see_them_in_any_layer(
-    causal: bool, layers: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    causal, layers, monkeypatch
+):
     registry.attention_names()
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     can = Capabilities(causal=True)

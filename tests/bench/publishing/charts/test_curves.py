@@ -1,7 +1,5 @@
 """Accuracy against pairs and against length: one chart for what differs in these alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -32,7 +30,7 @@ def drawn(records: list[Record]) -> dict[str, list[tuple[str, int, float]]]:
     }
 
 
-def test_tasks_that_differ_in_pairs_alone_are_one_picture() -> None:
+def test_tasks_that_differ_in_pairs_alone_are_one_picture():
     records = [
         trained("softmax", 1.0, {}, num_pairs=4, seq_len=64),
         trained("softmax", 0.5, {}, num_pairs=8, seq_len=64),
@@ -43,7 +41,7 @@ def test_tasks_that_differ_in_pairs_alone_are_one_picture() -> None:
     }
 
 
-def test_two_pictures_of_one_name_are_two_files() -> None:
+def test_two_pictures_of_one_name_are_two_files():
     records = [
         trained("softmax", 1.0, {"128": 0.5}, seq_len=64, batch_size=size) for size in (8, 16)
     ]

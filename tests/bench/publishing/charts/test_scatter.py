@@ -1,10 +1,8 @@
-from __future__ import annotations
-
 from tests import records as made
 from tests.bench.publishing.charts.boards import drawn, lengths
 
 
-def test_accuracy_of_one_machine_is_not_set_against_latency_of_another() -> None:
+def test_accuracy_of_one_machine_is_not_set_against_latency_of_another():
     elsewhere = made.ENVIRONMENT | {"processor": "B", "devices": {"cpu": "B"}}
     moved = [
         made.ok_record(r.cell, r.result, environment=elsewhere)  # type: ignore[arg-type]

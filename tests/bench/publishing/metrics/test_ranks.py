@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -43,7 +41,7 @@ def win(ranks: Ranks, one: str, other: str) -> float:
     return float(ranks.wins[ranks.names.index(one), ranks.names.index(other)])
 
 
-def test_rows_that_move_together_are_told_apart_where_their_intervals_overlap() -> None:
+def test_rows_that_move_together_are_told_apart_where_their_intervals_overlap():
     draw = random.Random(0)
     slow_rounds = [draw.uniform(1, 2) for _ in range(12)]
     times = {"a": slow_rounds, "b": [1.02 * t for t in slow_rounds]}
@@ -55,7 +53,7 @@ def test_rows_that_move_together_are_told_apart_where_their_intervals_overlap() 
     assert apart.groups == (("a", "b"),)
 
 
-def test_rows_without_a_steady_order_share_their_places() -> None:
+def test_rows_without_a_steady_order_share_their_places():
     draw = random.Random(1)
     times = {n: [1 + draw.gauss(0, 0.1) for _ in range(20)] for n in "abc"} | {"z": [9.0] * 20}
     ranks = ranked(together(times))
@@ -65,7 +63,7 @@ def test_rows_without_a_steady_order_share_their_places() -> None:
     assert win(ranks, "a", "z") == 1.0 and win(ranks, "z", "a") == 0.0
 
 
-def test_seven_rounds_of_which_one_disagrees_settle_no_order() -> None:
+def test_seven_rounds_of_which_one_disagrees_settle_no_order():
     times = {"a": [1.0] * 7, "b": [1.1] * 6 + [0.9]}
     assert places(ranked(together(times))) == {"a": "1-2", "b": "1-2"}
     times["b"][-1] = 1.1
@@ -74,7 +72,7 @@ def test_seven_rounds_of_which_one_disagrees_settle_no_order() -> None:
     assert places(ranked(together(times))) == {"a": "1-2", "b": "1-2"}, "a tie is no win"
 
 
-def test_rows_of_other_rounds_need_intervals_apart_however_sure_the_resamples_are() -> None:
+def test_rows_of_other_rounds_need_intervals_apart_however_sure_the_resamples_are():
     # The interval of seven rounds is their whole range: 1.0 to 2.0, and 1.5 to 1.9.
     fast, slow = [1 / 2.0] * 6 + [1 / 1.0], [1 / 1.5] * 6 + [1 / 1.9]
     ranks = ranked(together({"a": fast}) | together({"b": slow}, key="other"))
@@ -85,14 +83,14 @@ def test_rows_of_other_rounds_need_intervals_apart_however_sure_the_resamples_ar
     assert places(apart) == {"a": "1", "b": "2"}
 
 
-def test_records_that_do_not_say_which_rounds_they_shared_shared_none() -> None:
+def test_records_that_do_not_say_which_rounds_they_shared_shared_none():
     times = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]
     rows = {"a": times, "b": [1.02 * t for t in times]}
     assert places(ranked(together(rows))) == {"a": "1", "b": "2"}
     assert places(ranked(together(rows, key=""))) == {"a": "1-2", "b": "1-2"}
 
 
-def test_rows_without_an_interval_are_not_ranked() -> None:
+def test_rows_without_an_interval_are_not_ranked():
     records = together({"a": [1.0] * 9, "b": [2.0] * 5})
     assert ranked(records).names == ("a",)
     assert rank_speed(together({"b": [2.0] * 5})) is None
@@ -103,7 +101,7 @@ noisy = st.lists(st.floats(0.5, 2.0), min_size=9, max_size=9)
 
 
 @pytest.mark.parametrize("num_rounds", [7, 8])
-def test_a_win_is_the_share_of_resampled_rounds_whose_median_is_larger(num_rounds: int) -> None:
+def test_a_win_is_the_share_of_resampled_rounds_whose_median_is_larger(num_rounds):
     speeds = np.random.default_rng(3).uniform(1, 2, size=(2, num_rounds))
     draw = np.random.default_rng(BOOTSTRAP_SEED)
     picks = draw.integers(0, num_rounds, size=(NUM_RESAMPLES, num_rounds))
@@ -114,9 +112,7 @@ def test_a_win_is_the_share_of_resampled_rounds_whose_median_is_larger(num_round
 
 @few
 @given(st.dictionaries(st.sampled_from("abcdef"), noisy, min_size=2), st.randoms())
-def test_the_order_of_rows_and_of_rounds_does_not_matter(
-    times: dict[str, list[float]], shuffle: random.Random
-) -> None:
+def test_the_order_of_rows_and_of_rounds_does_not_matter(times, shuffle):
     ranks = ranked(together(times))
     names = [*times]
     shuffle.shuffle(names)
@@ -134,7 +130,7 @@ def test_the_order_of_rows_and_of_rounds_does_not_matter(
 
 @few
 @given(st.dictionaries(st.sampled_from("abcdef"), noisy, min_size=1))
-def test_wins_add_up_to_one_and_places_hold_the_row(times: dict[str, list[float]]) -> None:
+def test_wins_add_up_to_one_and_places_hold_the_row(times):
     ranks = ranked(together(times))
     for i, name in enumerate(ranks.names):
         first, last = ranks.places[i]
@@ -147,7 +143,7 @@ def test_wins_add_up_to_one_and_places_hold_the_row(times: dict[str, list[float]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_rounds", [7, 20])
-def test_of_two_rows_that_are_alike_an_order_is_claimed_in_5_of_100(num_rounds: int) -> None:
+def test_of_two_rows_that_are_alike_an_order_is_claimed_in_5_of_100(num_rounds):
     draw = random.Random(num_rounds)
     claimed = 0
     for _ in range(400):
@@ -170,26 +166,26 @@ def rank_scores(
     return rank_runs(runs, less_is_better=less_is_better)
 
 
-def test_scores_far_apart_are_ranked_and_close_ones_are_not() -> None:
+def test_scores_far_apart_are_ranked_and_close_ones_are_not():
     ranks = rank_scores(scores(a=[0.99, 0.98, 0.99], b=[0.98, 0.99, 0.98], c=[0.5, 0.51, 0.49]))
     assert ranks is not None
     assert places(ranks) == {"a": "1-2", "b": "1-2", "c": "3"}
     assert ranks.groups == (("a", "b"),)
 
 
-def test_one_seed_has_no_order() -> None:
+def test_one_seed_has_no_order():
     assert rank_scores(scores(a=[0.9], b=[0.1])) is None
     assert rank_scores({}) is None
 
 
-def test_scores_that_rise_and_fall_with_the_seed_are_compared_seed_by_seed() -> None:
+def test_scores_that_rise_and_fall_with_the_seed_are_compared_seed_by_seed():
     own = [0.5, 0.7, 0.9, 0.6, 0.8]
     ranks = rank_scores(scores(a=own, b=[s - 0.02 - 0.001 * i for i, s in enumerate(own)]))
     assert ranks is not None
     assert places(ranks) == {"a": "1", "b": "2"}
 
 
-def test_few_examples_tell_less_apart_than_seeds_that_agree() -> None:
+def test_few_examples_tell_less_apart_than_seeds_that_agree():
     rows = scores(a=[0.9, 0.9, 0.9], b=[0.88, 0.88, 0.88])
     apart, alike = rank_scores(rows, num_examples=100_000), rank_scores(rows, num_examples=100)
     assert apart is not None and alike is not None
@@ -198,7 +194,7 @@ def test_few_examples_tell_less_apart_than_seeds_that_agree() -> None:
 
 
 @pytest.mark.parametrize("less_is_better", [False, True])
-def test_a_missing_seed_widens_and_is_not_averaged_away(less_is_better: bool) -> None:
+def test_a_missing_seed_widens_and_is_not_averaged_away(less_is_better):
     whole = scores(a=[0.99, 0.98, 0.99], b=[0.5, 0.51, 0.49], c=[0.1, 0.12, 0.11])
     lacking: dict[str, dict[int, float | None]] = whole | {"a": {0: 0.99, 1: 0.98, 2: None}}
     before = rank_scores(whole, less_is_better=less_is_better)
@@ -210,7 +206,7 @@ def test_a_missing_seed_widens_and_is_not_averaged_away(less_is_better: bool) ->
     assert win(after, "b", "c") == win(before, "b", "c")
 
 
-def test_a_seed_that_one_row_lacks_is_taken_at_its_worst_and_not_left_out() -> None:
+def test_a_seed_that_one_row_lacks_is_taken_at_its_worst_and_not_left_out():
     five = [0.99, 0.98, 0.99, 0.98, 0.99]
     other = [0.5, 0.51, 0.49, 0.5, 0.51]
     for lost in ({}, {5: None}):  # not run, or ended without a score
@@ -224,7 +220,7 @@ def test_a_seed_that_one_row_lacks_is_taken_at_its_worst_and_not_left_out() -> N
     assert places(whole) == {"a": "1", "b": "2"}
 
 
-def test_a_missing_count_without_bounds_could_be_anything() -> None:
+def test_a_missing_count_without_bounds_could_be_anything():
     lacking = [1.0, 1.01, 0.99, 1.0, 1.02, 1.0, 1.01, 0.99, None]
     rows = scores(a=lacking, b=[8.0, 8.1, 7.9, 8.0, 8.2, 8.0, 8.1, 7.9, 8.0])
     ranks = rank_scores(rows, less_is_better=True)
@@ -234,7 +230,7 @@ def test_a_missing_count_without_bounds_could_be_anything() -> None:
     assert win(ranks, "a", "b") == 0.5
 
 
-def test_that_two_cannot_be_told_apart_is_not_handed_on_to_a_third() -> None:
+def test_that_two_cannot_be_told_apart_is_not_handed_on_to_a_third():
     rows = scores(a=[0.9] * 3, b=[0.88] * 3, c=[0.86] * 3, d=[0.5] * 3)
     ranks = rank_scores(rows, num_examples=900)
     assert ranks is not None
@@ -242,7 +238,7 @@ def test_that_two_cannot_be_told_apart_is_not_handed_on_to_a_third() -> None:
     assert ranks.groups == (("a", "b"), ("b", "c"))
 
 
-def test_less_is_better_turns_the_order_around() -> None:
+def test_less_is_better_turns_the_order_around():
     rows = scores(a=[2.0, 2.01, 1.99], b=[1.0, 1.01, 0.99])
     ranks = rank_scores(rows, less_is_better=True)
     assert ranks is not None
@@ -250,7 +246,7 @@ def test_less_is_better_turns_the_order_around() -> None:
 
 
 @pytest.mark.slow
-def test_of_two_equal_mechanisms_an_order_is_claimed_in_5_of_100() -> None:
+def test_of_two_equal_mechanisms_an_order_is_claimed_in_5_of_100():
     draw = random.Random(0)
     claimed = 0
     for _ in range(1000):
@@ -264,13 +260,13 @@ def runs(*scores: float) -> Runs:
     return Runs(scores=dict(enumerate(scores)), num_examples=10_000)
 
 
-def test_pairs_are_decided_after_holm_and_an_open_one_counts_for_neither() -> None:
+def test_pairs_are_decided_after_holm_and_an_open_one_counts_for_neither():
     rows = {"a": runs(0.9, 0.91, 0.9), "b": runs(0.5, 0.51, 0.5), "c": runs(0.5, 0.5, 0.51)}
     assert decided(rows, less_is_better=False) == {("a", "b"): 1, ("a", "c"): 1, ("b", "c"): 0}
     assert decided(rows, less_is_better=True)["a", "b"] == -1
 
 
-def test_a_pair_that_alone_would_be_decided_is_open_among_others() -> None:
+def test_a_pair_that_alone_would_be_decided_is_open_among_others():
     ahead = [0.5 + gain for gain in (0.0, 0.02, 0.04, 0.01, 0.03, 0.05)]  # p = 0.02
     behind = Runs(scores=dict.fromkeys(range(6), 0.5))
     rows = {"a": Runs(scores=dict(enumerate(ahead))), "b": behind}
@@ -278,5 +274,5 @@ def test_a_pair_that_alone_would_be_decided_is_open_among_others() -> None:
     assert not any(decided(rows | {"c": behind}, less_is_better=False).values())
 
 
-def test_one_seed_decides_nothing() -> None:
+def test_one_seed_decides_nothing():
     assert decided({"a": runs(0.9), "b": runs(0.1)}, less_is_better=False) == {("a", "b"): 0}

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from bench.core.record import Record
@@ -15,7 +13,7 @@ NAMES = [
 ]
 
 
-def test_half_the_time_in_every_round_is_a_speed_up_of_two_however_the_clock_drifts() -> None:
+def test_half_the_time_in_every_round_is_a_speed_up_of_two_however_the_clock_drifts():
     reference = [1.0 * 3**r for r in range(8)]
     record = made.ok_record(
         made.kernel_cell("nala"), made.speed([s / 2 for s in reference], reference)
@@ -23,22 +21,22 @@ def test_half_the_time_in_every_round_is_a_speed_up_of_two_however_the_clock_dri
     assert list(evaluate(record, NAMES).values()) == [2.0, 2.0, 2.0, 8]
 
 
-def test_the_reference_is_exactly_as_fast_as_itself() -> None:
+def test_the_reference_is_exactly_as_fast_as_itself():
     record = made.block_records(["softmax"])[0]
     assert list(evaluate(record, NAMES).values()) == [1.0, 1.0, 1.0, 30]
 
 
-def test_without_a_reference_there_is_no_speed_up() -> None:
+def test_without_a_reference_there_is_no_speed_up():
     record = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 9, []))
     assert list(evaluate(record, NAMES).values()) == [None, None, None, 0]
 
 
-def test_with_five_rounds_there_is_a_speed_up_without_an_interval() -> None:
+def test_with_five_rounds_there_is_a_speed_up_without_an_interval():
     record = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 5, [3.0] * 5))
     assert list(evaluate(record, NAMES).values()) == [3.0, None, None, 5]
 
 
-def test_over_another_reference_there_is_no_speed_up_over_softmax() -> None:
+def test_over_another_reference_there_is_no_speed_up_over_softmax():
     timed = made.speed([1.0] * 9, [3.0] * 9, reference="linear")
     record = made.ok_record(made.kernel_cell("nala"), timed)
     names = ["speedup_over", "speedup_over_low", "speedup_over_high"]
@@ -52,17 +50,17 @@ def timed(entry: str, seconds: float, rounds_key: str) -> Record:
     )
 
 
-def test_two_rows_have_a_ratio_where_the_same_rounds_timed_both() -> None:
+def test_two_rows_have_a_ratio_where_the_same_rounds_timed_both():
     found = ratio_between(timed("nala", 0.5, "r"), timed("linear", 2.0, "r"))
     assert found is not None and found.median == 4.0
 
 
 @pytest.mark.parametrize("keys", [("r", "s"), ("", ""), ("", "r"), ("r", "")])
-def test_rows_of_other_rounds_or_of_rounds_unknown_have_no_ratio(keys: tuple[str, str]) -> None:
+def test_rows_of_other_rounds_or_of_rounds_unknown_have_no_ratio(keys):
     assert ratio_between(timed("nala", 0.5, keys[0]), timed("linear", 2.0, keys[1])) is None
 
 
-def test_what_was_not_timed_has_no_ratio() -> None:
+def test_what_was_not_timed_has_no_ratio():
     (trained,) = made.task_records(["nala"], seeds=[0])
     one = timed("linear", 1.0, "r")
     assert ratio_between(one, trained) is None and ratio_between(trained, one) is None

@@ -1,7 +1,5 @@
 """Pages of made-up records, and a mechanism with a name that would like to be a tag."""
 
-from __future__ import annotations
-
 import base64
 import json
 import random

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +19,7 @@ def store(out: Path, entries: tuple[str, ...], name: str) -> None:
         opened.append(record)
 
 
-def test_a_page_is_built_again_only_if_its_records_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_is_built_again_only_if_its_records_changed(tmp_path, monkeypatch):
     store(tmp_path, ("softmax", "linear"), "one")
     first = cached_page(config(tmp_path)).read_text()
     with monkeypatch.context() as patch:
@@ -38,9 +34,7 @@ def test_a_page_is_built_again_only_if_its_records_changed(
     assert cache_file(tmp_path).read_text().partition("\n")[0] != stamp
 
 
-def test_a_page_is_built_again_if_a_plugin_says_something_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_is_built_again_if_a_plugin_says_something_else(tmp_path, monkeypatch):
     out, site = tmp_path / "out", tmp_path / "site"
     info = site / "frozen_plugin-1.5.dist-info"
     info.mkdir(parents=True)
@@ -57,7 +51,7 @@ def test_a_page_is_built_again_if_a_plugin_says_something_else(
     assert "That Was Renamed" in cached_page(config(out)).read_text()
 
 
-def test_a_cache_that_is_gone_damaged_torn_or_forged_costs_time_only(tmp_path: Path) -> None:
+def test_a_cache_that_is_gone_damaged_torn_or_forged_costs_time_only(tmp_path):
     store(tmp_path, ("softmax",), "one")
     first = cached_page(config(tmp_path)).read_text()
     path = cache_file(tmp_path)
@@ -73,7 +67,7 @@ def test_a_cache_that_is_gone_damaged_torn_or_forged_costs_time_only(tmp_path: P
         assert cached_page(config(tmp_path)).read_text() == first
 
 
-def test_a_cache_behind_a_link_is_neither_read_nor_written(tmp_path: Path) -> None:
+def test_a_cache_behind_a_link_is_neither_read_nor_written(tmp_path):
     store(tmp_path / "out", ("softmax",), "one")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / "cache").symlink_to(tmp_path / "elsewhere")

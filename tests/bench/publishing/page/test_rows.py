@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from bench.core.record import Record
@@ -27,7 +24,7 @@ def rows_of(records: list[Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def test_rows_may_lack_columns() -> None:
+def test_rows_may_lack_columns():
     columns = Columns()
     columns.append({"name": "a"}, {"x": 1})
     columns.append({"name": "b", "mark": "noisy"}, {})
@@ -42,13 +39,13 @@ def test_rows_may_lack_columns() -> None:
     }
 
 
-def test_numbers_keep_six_digits_and_counts_all() -> None:
+def test_numbers_keep_six_digits_and_counts_all():
     assert rounded(1234567) == 1234567
     assert rounded(1.23456789) == 1.23457
     assert rounded(True) is True
 
 
-def test_rows_that_share_places_have_the_first_and_the_last_of_them() -> None:
+def test_rows_that_share_places_have_the_first_and_the_last_of_them():
     records = made.block_records(("softmax", "nala", "linear"), seq_len=4096)
     twin = next(r for r in records if r.cell.entry == "nala")
     records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
@@ -61,12 +58,12 @@ def test_rows_that_share_places_have_the_first_and_the_last_of_them() -> None:
     }
 
 
-def test_the_interval_of_a_share_of_right_answers_ends_at_all_of_them() -> None:
+def test_the_interval_of_a_share_of_right_answers_ends_at_all_of_them():
     rows = [r for r in rows_of(made.task_records(task="digits")) if r["name"] == "softmax"]
     assert rows[0]["accuracy_high"] == 1  # by Student's t over three seeds it is above
 
 
-def test_the_median_of_seeds_that_split_has_no_interval() -> None:
+def test_the_median_of_seeds_that_split_has_no_interval():
     records = [
         made.changed(record, accuracy=accuracy, plateaus={"one of the shown values": 0.25})
         for record, accuracy in zip(made.task_records(["gla"]), (0.243, 0.818, 0.966), strict=True)
@@ -81,7 +78,7 @@ def overrides(record: Record) -> list[str]:
     return [word for word in row["overrides"].split("\n") if word]
 
 
-def test_a_training_has_the_overrides_that_plan_it_with_its_label() -> None:
+def test_a_training_has_the_overrides_that_plan_it_with_its_label():
     (record,) = made.task_records(["nala"], seeds=[0])
     assert overrides(record) == []  # it lacks settings that are needed today
     assert overrides(planned(record, "recall")) == ["task=[recall]", "rates=shared"]
@@ -96,7 +93,7 @@ def test_a_training_has_the_overrides_that_plan_it_with_its_label() -> None:
     ]
 
 
-def test_a_training_at_a_searched_rate_has_the_rate_that_rows_share() -> None:
+def test_a_training_at_a_searched_rate_has_the_rate_that_rows_share():
     (record,) = made.task_records(["nala"], seeds=[0])
     record = planned(record, "recall", learning_rate=0.003)
     assert "task.recall.learning_rate=0.003" in overrides(record)
@@ -108,19 +105,19 @@ def test_a_training_at_a_searched_rate_has_the_rate_that_rows_share() -> None:
     ]
 
 
-def test_a_score_of_nothing_right_has_its_column(tmp_path: Path) -> None:
+def test_a_score_of_nothing_right_has_its_column(tmp_path):
     records = [made.changed(r, accuracy=0.0) for r in made.task_records(("softmax", "nala"))]
     found: Any = content(records, tmp_path)
     assert "accuracy" in [metric["name"] for metric in found["metrics"]]
 
 
-def test_a_row_over_several_tasks_has_its_mechanism() -> None:
+def test_a_row_over_several_tasks_has_its_mechanism():
     records = made.task_records(["softmax"]) + made.task_records(["softmax"], task="digits")
     named = [replace(r, cell=replace(r.cell, entry="mine")) for r in records]
     assert [row["mechanism"] for row in rows_of(named)] == ["softmax"] * 3
 
 
-def test_sweeps_of_two_machines_are_not_compared(tmp_path: Path) -> None:
+def test_sweeps_of_two_machines_are_not_compared(tmp_path):
     here = made.block_records(("softmax",), seq_len=256)
     there = [
         replace(r, environment=r.environment | {"processor": "Other 7000"}, sweep="there")

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bench.core.record import Record
@@ -16,7 +14,7 @@ def trained(**settings: object) -> Record:
     return made.changed(replace(record, cell=cell), losses=(), **CURVE)
 
 
-def test_trainings_of_one_label_have_a_curve_each() -> None:
+def test_trainings_of_one_label_have_a_curve_each():
     rates = [trained(learning_rate=rate) for rate in (0.01, 0.03)]
     wide = replace(rates[0].cell, workload=replace(rates[0].cell.task, dtype="bfloat16"))
     records = [*rates, trained(learning_rate=0.01, num_pairs=8), replace(rates[0], cell=wide)]

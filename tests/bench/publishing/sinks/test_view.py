@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +7,7 @@ from tests import records as made
 from tests.bench.publishing.sweeps import config
 
 
-def test_a_run_id_is_the_sweeps_with_what_is_not_allowed_in_one_replaced() -> None:
+def test_a_run_id_is_the_sweeps_with_what_is_not_allowed_in_one_replaced():
     assert run_id("20310506-abc/1") == "20310506-abc-1"
     assert run_id("") == "sweep"
 
@@ -19,7 +17,7 @@ def in_bfloat16(record: Record, accuracy: float) -> Record:
     return made.changed(replace(record, cell=cell), accuracy=accuracy)
 
 
-def test_scores_of_two_dtypes_are_two_numbers() -> None:
+def test_scores_of_two_dtypes_are_two_numbers():
     (record,) = made.task_records(["nala"], seeds=[0])
     both = [made.changed(record, accuracy=0.9), in_bfloat16(record, 0.7)]
     assert view_of(both, made.SWEEP, config(Path())).scores == {

@@ -1,7 +1,5 @@
 """`attnbench report` and W&B's own program, each as its own process, with a server here."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty
@@ -9,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -45,9 +42,7 @@ def report(
     )
 
 
-def test_online_without_a_key_neither_asks_nor_hangs_on_a_terminal(
-    tmp_path: Path, nobody_at_home: Path
-) -> None:
+def test_online_without_a_key_neither_asks_nor_hangs_on_a_terminal(tmp_path, nobody_at_home):
     store = Store(tmp_path, "a")
     for record in small_sweep():
         store.append(record)
@@ -130,7 +125,7 @@ class Server(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
+def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as here:
         here.seen = []  # type: ignore[attr-defined]
         threading.Thread(target=here.serve_forever, daemon=True).start()
@@ -157,8 +152,8 @@ def with_key(port: int) -> dict[str, str]:
 
 
 def test_with_a_key_the_tables_are_sent_and_nothing_that_waited_for_it_stays(
-    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
-) -> None:
+    tmp_path, nobody_at_home, server
+):
     key = with_key(server.server_port)
     done = report(tmp_path, nobody_at_home, "wandb.replay=true", **key)
     assert done.returncode == 0, done.stderr
@@ -175,8 +170,8 @@ def test_with_a_key_the_tables_are_sent_and_nothing_that_waited_for_it_stays(
 
 @pytest.mark.slow
 def test_with_a_key_a_workspace_is_sent_under_one_name_and_a_report_beside_it(
-    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
-) -> None:
+    tmp_path, nobody_at_home, server
+):
     pytest.importorskip("wandb_workspaces")
     key = with_key(server.server_port)
     for kind in ("workspace", "report"):
@@ -193,9 +188,7 @@ def test_with_a_key_a_workspace_is_sent_under_one_name_and_a_report_beside_it(
     assert not list((tmp_path / "wandb").glob("offline-run-*"))
 
 
-def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(
-    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
-) -> None:
+def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(tmp_path, nobody_at_home, server):
     for _ in range(2):  # the second replaces the first
         publish_runs(small_sweep(), config(tmp_path))
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
@@ -218,8 +211,8 @@ def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(
 
 
 def test_a_mute_port_is_left_after_a_while_and_the_run_is_written(
-    tmp_path: Path, nobody_at_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, nobody_at_home, monkeypatch
+):
     with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts, and never answers
         for name, value in with_key(mute.getsockname()[1]).items():
             monkeypatch.setenv(name, value)
@@ -232,9 +225,7 @@ def test_a_mute_port_is_left_after_a_while_and_the_run_is_written(
     assert "no answer in 2 s" in note and f"wandb sync {folders[0]}" in note
 
 
-def test_a_key_that_the_server_refuses_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_the_server_refuses_is_told(tmp_path, monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for name, value in with_key(server.server_port).items():

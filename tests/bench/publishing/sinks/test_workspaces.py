@@ -4,8 +4,6 @@ After a change that is meant: ``python -m tests.bench.publishing.sinks.test_work
 them.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import sys
@@ -52,16 +50,14 @@ def without_ids(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_would_be_sent_is_what_it_was(kind: str) -> None:
+def test_what_would_be_sent_is_what_it_was(kind):
     pytest.importorskip("wandb_workspaces")
     stored = json.loads((SNAPSHOTS / f"{kind}.json").read_text())
     assert model_of(kind) == stored
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_a_key_the_json_is_written_and_how_to_send_it_is_said(
-    tmp_path: Path, kind: str
-) -> None:
+def test_without_a_key_the_json_is_written_and_how_to_send_it_is_said(tmp_path, kind):
     pytest.importorskip("wandb_workspaces")
     file, notes = make_for(small_sweep(), asking(tmp_path, kind, mode=None))
     assert file == tmp_path / "wandb" / f"{kind}.json"
@@ -71,8 +67,8 @@ def test_without_a_key_the_json_is_written_and_how_to_send_it_is_said(
 
 
 def test_what_goes_wrong_while_it_is_sent_is_said_beside_how_to_send_it_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     pytest.importorskip("wandb_workspaces")
 
     def fail(*_: object) -> str:
@@ -87,9 +83,7 @@ def test_what_goes_wrong_while_it_is_sent_is_said_beside_how_to_send_it_later(
     assert "wandb.make=workspace wandb.mode=online" in notes[1]
 
 
-def test_a_server_that_does_not_answer_is_left_after_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_does_not_answer_is_left_after_a_while(tmp_path, monkeypatch):
     pytest.importorskip("wandb_workspaces")
     goes_on = threading.Event()
     monkeypatch.setattr(workspaces, "SEND_TIMEOUT_S", 0.1)
@@ -101,9 +95,7 @@ def test_a_server_that_does_not_answer_is_left_after_a_while(
     assert "no answer in 0 s" in notes[0]
 
 
-def test_a_key_without_a_default_entity_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_without_a_default_entity_is_said(tmp_path, monkeypatch):
     pytest.importorskip("wandb_workspaces")
     wandb = pytest.importorskip("wandb")
     monkeypatch.setattr(workspaces, "choose_mode", lambda asked: ("online", []))
@@ -112,7 +104,7 @@ def test_a_key_without_a_default_entity_is_said(
     assert "the key has no default entity; say wandb.entity=NAME" in notes[0]
 
 
-def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install attnbench\[workspaces\]"):
         make_for(small_sweep(), asking(tmp_path, "report"))

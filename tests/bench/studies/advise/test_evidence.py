@@ -1,7 +1,5 @@
 """Which rows are answers, by what was proven, scored and timed of them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -34,9 +32,7 @@ def priced(entry: str, low: float, seconds: float, high: float) -> Candidate:
     return Candidate(entry=entry, mechanism=entry, cost=Cost(seconds=seconds, low=low, high=high))
 
 
-def test_rows_whose_intervals_meet_that_of_the_cheapest_and_rows_without_a_cost_are_answers() -> (
-    None
-):
+def test_rows_whose_intervals_meet_that_of_the_cheapest_and_rows_without_a_cost_are_answers():
     cheapest, meets, dearer = (
         priced("a", 0.9, 1.0, 1.2),
         priced("b", 1.2, 1.3, 1.5),
@@ -59,20 +55,20 @@ def test_rows_whose_intervals_meet_that_of_the_cheapest_and_rows_without_a_cost_
         *((mode, ["gradients"]) for mode in ("backward", "forward_backward", "train_step")),
     ],
 )
-def test_a_mode_needs_its_own_proofs(mode: str, claims: list[str]) -> None:
+def test_a_mode_needs_its_own_proofs(mode, claims):
     assert needs(mode, causal=False, dtype="float32") == ["reference", *claims]
     wide = needs(mode, causal=True, dtype="bfloat16")
     assert wide == ["reference", "causal", *claims, "precision"]
 
 
-def test_only_a_claim_that_passed_is_proven() -> None:
+def test_only_a_claim_that_passed_is_proven():
     badges = {status: Badge(claim=status, status=status) for status in BadgeStatus}
     lacking = unproven(Proofs(badges=badges), [*BadgeStatus, "never tested"])
     assert lacking == ["failed", "not_claimed", "skipped", "never tested"]
 
 
 @pytest.mark.parametrize("unit", ["", "bits per byte"])
-def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit: str) -> None:
+def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit):
     runs = [changed(record, unit=unit) for record in task_records(("linear",))]
     (table,) = build_leaderboard(runs).tasks
     (score,) = table.scores
@@ -89,7 +85,7 @@ def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit: str
     assert why(best + better) == "falls short"
 
 
-def test_the_best_are_those_that_no_row_is_ahead_of_and_a_forbidding_mark_is_a_reason() -> None:
+def test_the_best_are_those_that_no_row_is_ahead_of_and_a_forbidding_mark_is_a_reason():
     runs = task_records(("linear", "performer"))
     (table,) = build_leaderboard(runs).tasks
     question: Any = SimpleNamespace(table=table, least=None)
@@ -102,7 +98,7 @@ def test_the_best_are_those_that_no_row_is_ahead_of_and_a_forbidding_mark_is_a_r
 
 
 @pytest.mark.parametrize(("source", "proof"), [("", "reference"), ("0" * 16, OLD)])
-def test_a_proof_of_another_source_is_said_to_be_old(source: str, proof: str) -> None:
+def test_a_proof_of_another_source_is_said_to_be_old(source, proof):
     badges = {"reference": Badge(claim="reference", status=BadgeStatus.PASSED)}
     question: Any = SimpleNamespace(
         mode="forward", causal=False, asked=SimpleNamespace(dtype="float32"), table=None
@@ -114,13 +110,13 @@ def test_a_proof_of_another_source_is_said_to_be_old(source: str, proof: str) ->
     assert _judged(row, question, Proofs(source=source), module).why_not == "not proven: reference"
 
 
-def test_two_seeds_reach_nothing() -> None:
+def test_two_seeds_reach_nothing():
     (table,) = build_leaderboard(task_records(("linear",), seeds=range(2))).tasks
     question: Any = SimpleNamespace(table=table, least=0.1)
     assert why_no_score(table.scores[0], question) == "fewer than 3 seeds"
 
 
-def test_a_measured_length_costs_its_median_and_another_nothing_that_is_known() -> None:
+def test_a_measured_length_costs_its_median_and_another_nothing_that_is_known():
     samples = [7.0, 1.0, 2.0, 6.0, 3.0, 5.0, 4.0]
     record = ok_record(kernel_cell("nala", seq_len=1024), speed(samples))
     cost = cost_at({1024: record}, 1024)

@@ -11,9 +11,7 @@ def write(*words: str, text: str = "new\n") -> int:
     return write_pages("bench.some", lambda: {"a.md": text}, words)
 
 
-def test_an_old_page_is_named_and_not_touched(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_old_page_is_named_and_not_touched(tmp_path, capsys):
     assert write(f"out={tmp_path}") == 0
     assert write(f"out={tmp_path}", "check=true") == 0
     (tmp_path / "a.md").write_text("old\n")
@@ -25,11 +23,11 @@ def test_an_old_page_is_named_and_not_touched(
 
 
 @pytest.mark.parametrize("word", ["ou=x", "check", "check=maybe"])
-def test_an_unknown_word_is_bad_input(word: str) -> None:
+def test_an_unknown_word_is_bad_input(word):
     assert write(word) == 2
 
 
-def test_a_missing_package_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_package_is_told_without_a_traceback(capsys):
     def make() -> dict[str, str]:
         raise ImportError("pip install 'attnbench[models]'")
 
@@ -37,5 +35,5 @@ def test_a_missing_package_is_told_without_a_traceback(capsys: pytest.CaptureFix
     assert "attnbench[models]" in capsys.readouterr().err
 
 
-def test_pages_go_to_the_docs_of_this_checkout_unless_said() -> None:
+def test_pages_go_to_the_docs_of_this_checkout_unless_said():
     assert read_words([], "usage") == (DOCS, False)

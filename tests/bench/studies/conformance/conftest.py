@@ -1,8 +1,5 @@
 """A place in the registry for mechanisms that lie."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +11,7 @@ from attentions import registry
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -22,7 +19,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def register(monkeypatch):
     """Enter a child of a sound mechanism, with other members and claims, for one test."""
     attentions.attention_names()
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))

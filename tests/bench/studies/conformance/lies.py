@@ -3,8 +3,6 @@
 A lie shows in one place only: a border of chunks, a narrow dtype, a gradient, a second call.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple

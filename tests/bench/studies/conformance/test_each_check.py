@@ -1,7 +1,5 @@
 """Each check alone finds lies that it is there for, and says so, whatever its neighbours find."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -307,12 +305,10 @@ EVERY += [(REFERENCE, "gradient 3 of the output", SINKS)]
 
 
 @pytest.mark.parametrize(("check", "words", "kind"), EVERY, ids=lambda x: x if str(x) == x else "")
-def test_a_check_finds_what_is_wrong_in_one_place(
-    register: Callable[..., str], check: str, words: str, kind: Kind
-) -> None:
+def test_a_check_finds_what_is_wrong_in_one_place(register, check, words, kind):
     sound, claims, members = kind
     assert_found(register(sound, claims, **members), check, words)
 
 
-def test_every_check_has_a_lie_that_it_finds() -> None:
+def test_every_check_has_a_lie_that_it_finds():
     assert {check.name for check in CHECKS if not check.needs_card} == {name for name, *_ in EVERY}

@@ -1,9 +1,6 @@
 """Rates of conversions and of their controls, with made-up scores in place of trained models."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,9 +32,7 @@ def fit(monkeypatch: pytest.MonkeyPatch, scores: Fit) -> list[tuple[int, str, fl
     return asked
 
 
-def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(tmp_path, monkeypatch):
     # With seed 1 other rates would be best.
     best = {"converted": 0.01, "from scratch": 0.003}
     asked = fit(monkeypatch, lambda seed, arm, rate: rate if seed else float(rate == best[arm]))
@@ -59,12 +54,8 @@ def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(
     ],
 )
 def test_a_search_is_widened_where_its_best_rate_lies_at_the_edge(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    scores: dict[float, float],
-    rate: float,
-    mark: str,
-) -> None:
+    tmp_path, monkeypatch, scores, rate, mark
+):
     asked = fit(monkeypatch, lambda _, __, rate: scores[rate])
     grid = "learning_rates=[0.001,0.003,0.01,0.03]"
     (one,) = convert(tmp_path, "attention=[linear]", "keep=0", grid)
@@ -73,8 +64,8 @@ def test_a_search_is_widened_where_its_best_rate_lies_at_the_edge(
 
 
 def test_an_arm_that_diverges_at_every_rate_has_no_curve_and_is_not_trained_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, capsys
+):
     asked = fit(monkeypatch, lambda *_: float("nan"))
     words = (f"out={tmp_path}", "attention=[linear]", "keep=0", "learning_rates=[0.01,0.03]")
     for _ in range(2):
@@ -83,7 +74,7 @@ def test_an_arm_that_diverges_at_every_rate_has_no_curve_and_is_not_trained_agai
     assert len(asked) == 2
 
 
-def test_one_rate_is_no_search_and_gets_no_verdict(tmp_path: Path) -> None:
+def test_one_rate_is_no_search_and_gets_no_verdict(tmp_path):
     (one,) = convert(tmp_path, "attention=[linear]", "keep=0")
     assert (one.rates, one.mark) == ((0.006, 0.006), NOT_SEARCHED)
     lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)

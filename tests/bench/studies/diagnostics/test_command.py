@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -24,9 +22,7 @@ def lines_of(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines]
 
 
-def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(tmp_path, capsys):
     words = ["attention=[softmax,flatten]", *TINY, f"out={tmp_path}"]
     assert main(words) == 0
     shown = capsys.readouterr().out
@@ -52,9 +48,7 @@ def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(
     assert (tmp_path / "diagnostics.jsonl").read_bytes() == kept, "from the checkpoints"
 
 
-def test_what_has_no_weights_or_no_other_form_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_has_no_weights_or_no_other_form_is_said(tmp_path, capsys):
     rows = "attention=[flatten_layer,lightning,linear,gla_softmax,base_conv_zoology]"
     assert main([rows, *TINY, "trained=false", f"out={tmp_path}"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
@@ -90,9 +84,7 @@ class Wordy(Attention):
 """
 
 
-def test_a_core_needs_gates_only_if_it_asks_for_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_core_needs_gates_only_if_it_asks_for_one(tmp_path, capsys, monkeypatch):
     (tmp_path / "plug_gates.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
     attention_names()
@@ -118,8 +110,8 @@ class Falls(Attention):
 
 
 def test_a_plugin_that_raises_is_left_out_and_the_others_are_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, capsys
+):
     (tmp_path / "plug_that_falls.py").write_text(RAISES)
     monkeypatch.syspath_prepend(str(tmp_path))
     attention_names()
@@ -131,9 +123,7 @@ def test_a_plugin_that_raises_is_left_out_and_the_others_are_looked_at(
     assert "softmax, random: done" in shown
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, capsys):
     words = [*SMALL, *TASK, "num_seeds=2", "lengths=[]", "num_examples=2", f"out={tmp_path}"]
     words.append("fine_tune_steps=0")
     assert main(["attention=[softmax]", *words]) == 0
@@ -154,8 +144,6 @@ def test_a_checkpoint_of_another_configuration_is_refused(
         (["attention=[softmax]", *TASK, "num_examples=17"], "num_examples is 17, and the test set"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_the_key(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_done_is_refused_with_the_key(words, message, tmp_path, capsys):
     assert main([*words, f"out={tmp_path}"]) == 2
     assert message in capsys.readouterr().err

@@ -1,8 +1,5 @@
 """What the numerics see, on mechanisms that are sound, that overflow, and that divide by zero."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +16,7 @@ from bench.studies.numerics.store import lines_of, read_findings
 
 
 @pytest.fixture(autouse=True)
-def _short_and_one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _short_and_one_thread(monkeypatch):
     monkeypatch.setattr(measure, "SEQ_LEN", 64)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -27,7 +24,7 @@ def _short_and_one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def test_errors_grow_as_the_dtype_narrows() -> None:
+def test_errors_grow_as_the_dtype_narrows():
     found = findings_of(Form(name="linear", causal=False))
     float32, bfloat16 = (found.errors[dtype][PLAIN] for dtype in ("float32", "bfloat16"))
     assert float32 is not None and bfloat16 is not None
@@ -36,9 +33,7 @@ def test_errors_grow_as_the_dtype_narrows() -> None:
     assert found.failures == []
 
 
-def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(monkeypatch):
     core: Any = attention_class("linear")
     sound = core.forward
 
@@ -55,7 +50,7 @@ def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(
     ]
 
 
-def test_the_authors_operators_are_measured_in_half_precision_and_are_no_failures() -> None:
+def test_the_authors_operators_are_measured_in_half_precision_and_are_no_failures():
     found = findings_of(Form(name="nala_published", causal=False))
     assert found.broken["float32"] == ["zero queries", "all queries zero", "all zero"]
     assert {"all keys zero", "norm 1e-06"} <= set(found.broken["float16"])
@@ -71,7 +66,7 @@ def finding(**changes: Any) -> Findings:
     return replace(sound, **changes)
 
 
-def test_the_page_has_the_worst_form_and_what_is_not_finite() -> None:
+def test_the_page_has_the_worst_form_and_what_is_not_finite():
     page = page_of([finding(), finding(causal=True, ends={"float32": 4096.0})])
     assert "| nala | 1e-07 / 2e-06 | - | - | 4e+03 | - | - |" in page
     assert "none of 1 mechanism." in page and "published operators" not in page
@@ -79,7 +74,7 @@ def test_the_page_has_the_worst_form_and_what_is_not_finite() -> None:
     assert "- nala, float32, a zero key\n" in page
 
 
-def test_the_page_sets_the_published_operators_beside_ours() -> None:
+def test_the_page_sets_the_published_operators_beside_ours():
     broken = {"float32": ["a zero query"], "float16": ["a zero query", "all keys zero"]}
     theirs = finding(
         mechanism="nala_published", is_published=True, broken=broken, ends={"float32": 64.0}
@@ -89,7 +84,7 @@ def test_the_page_sets_the_published_operators_beside_ours() -> None:
     assert f"| nala | all / 6e+01 | - / - | - / - | {told} |" in page
 
 
-def test_findings_are_read_as_they_were_written(tmp_path: Any) -> None:
+def test_findings_are_read_as_they_were_written(tmp_path):
     found = [finding(), finding(causal=True)]
     lines_of(tmp_path, "nala").write(found)
     assert read_findings(tmp_path) == found

@@ -1,7 +1,5 @@
 """Arms of a comparison: each at a rate of its own, and what is stuck is looked at further."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import log10

@@ -1,6 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,16 +27,14 @@ entries:
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> list[str]:
+def words(tmp_path):
     folder = tmp_path / "papers"
     folder.mkdir()
     (folder / "own.yaml").write_text(OWN)
     return [f"papers={folder}", f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
 
 
-def test_the_list_shows_cost_and_verdict(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_list_shows_cost_and_verdict(words, capsys):
     assert main([*words, "find=nobody"]) == 0
     shown = capsys.readouterr().out
     assert "4 described" in shown and "3 h" in shown and "it needs a download" in shown
@@ -70,23 +65,17 @@ def test_the_list_shows_cost_and_verdict(
         (["papers=/proc/sys"], "papers=/proc/sys holds no *.yaml"),
     ],
 )
-def test_what_cannot_be_run_is_refused_with_a_way_out(
-    words: list[str], more: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_run_is_refused_with_a_way_out(words, more, message, capsys):
     assert main([*words, *more]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_what_is_not_comparable_says_why(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_not_comparable_says_why(words, capsys):
     assert main([*words, "cell=tiny-foreign"]) == 0
     assert "not comparable: it needs a download" in capsys.readouterr().out
 
 
-def test_a_cell_is_trained_and_one_seed_is_no_verdict(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cell_is_trained_and_one_seed_is_no_verdict(words, capsys):
     assert main([*words, "cell=tiny-cell"]) == 0
     shown = capsys.readouterr().out
     assert "one seed: " in shown and "2 more seeds are missing for a verdict: seed=[0,1,2]" in shown
@@ -96,15 +85,13 @@ def test_a_cell_is_trained_and_one_seed_is_no_verdict(
 
 
 @pytest.mark.slow
-def test_three_seeds_are_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_seeds_are_one(words, capsys):
     assert main([*words, "cell=tiny-cell", "seed=[0,1,2]"]) == 1
     assert "differs by" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_what_is_stored_is_not_trained_again_and_a_budget_says_how_far_it_came(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_stored_is_not_trained_again_and_a_budget_says_how_far_it_came(words, capsys):
     assert main([*words, "cell=tiny-cell"]) == 0
     assert "[1/1]" in capsys.readouterr().out
     assert main([*words, "cell=tiny-cell"]) == 0
@@ -116,7 +103,7 @@ def test_what_is_stored_is_not_trained_again_and_a_budget_says_how_far_it_came(
     assert "unfinished: after a budget of 1 s no validation score" in capsys.readouterr().out
 
 
-def test_a_measured_cell_is_kept(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_measured_cell_is_kept(words, capsys):
     assert main([*words, "cell=h3-associative-recall-random"]) == 1
     shown = capsys.readouterr().out
     assert "disagrees by -13.9 points: 11.1" in shown and "stored: " not in shown
@@ -126,9 +113,7 @@ def test_a_measured_cell_is_kept(words: list[str], capsys: pytest.CaptureFixture
     assert "not run" in capsys.readouterr().out
 
 
-def test_ctrl_c_ends_the_command_and_not_one_cell_of_it(
-    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_ends_the_command_and_not_one_cell_of_it(words, monkeypatch, capsys):
     def interrupted(*_: object) -> None:
         raise Stopped
 
@@ -144,7 +129,7 @@ LEADS = {"flatten": 0.0, "polaformer": 0.1, "nala": 0.2}
 
 
 @pytest.fixture
-def given_labs(monkeypatch: pytest.MonkeyPatch) -> list[GivenLab]:
+def given_labs(monkeypatch):
     """Laboratories of the command, whose rows differ by `LEADS` with every seed."""
     labs: list[GivenLab] = []
 
@@ -156,9 +141,7 @@ def given_labs(monkeypatch: pytest.MonkeyPatch) -> list[GivenLab]:
     return labs
 
 
-def test_a_claim_is_looked_at_until_it_is_decided_and_that_is_kept(
-    words: list[str], given_labs: list[GivenLab], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_claim_is_looked_at_until_it_is_decided_and_that_is_kept(words, given_labs, capsys):
     assert main([*words, f"cell={CLAIM}"]) == 0
     assert "holds: on tile_recall with 3 seeds" in capsys.readouterr().out
     assert main([*words, *UNTIL]) == 0
@@ -174,12 +157,7 @@ def test_a_claim_is_looked_at_until_it_is_decided_and_that_is_kept(
     assert len(given_labs) == 2
 
 
-def test_a_budget_that_is_spent_first_keeps_no_finding(
-    words: list[str],
-    given_labs: list[GivenLab],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_budget_that_is_spent_first_keeps_no_finding(words, given_labs, monkeypatch, capsys):
     monkeypatch.setitem(LEADS, "nala", 0.1)
     assert main([*words, *UNTIL[:2], "budget=0.000001s"]) == 0
     shown = capsys.readouterr().out
@@ -190,9 +168,7 @@ def test_a_budget_that_is_spent_first_keeps_no_finding(
     assert "stored: " not in shown and "not resolvable: not decided with 12 seeds" in shown
 
 
-def test_only_the_page_writes_to_what_is_kept(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_the_page_writes_to_what_is_kept(words, tmp_path, capsys):
     keep = tmp_path / "keep"
     assert main([*words, "cell=h3-associative-recall-random-v10"]) == 0
     assert not keep.exists()
@@ -204,7 +180,7 @@ def test_only_the_page_writes_to_what_is_kept(
     assert "kept " not in capsys.readouterr().out
 
 
-def test_baselines_are_listed_apart(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_baselines_are_listed_apart(words, capsys):
     assert main([*words, "cell=h3-associative-recall-random-v10"]) == 0
     assert main([*words, "find=h3"]) == 0
     shown = " ".join(capsys.readouterr().out.split())

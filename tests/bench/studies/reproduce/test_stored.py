@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
 from tests.bench.studies.reproduce.given import CELL, RUNS, record
 
 
-def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path: Path) -> None:
+def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path):
     records = [
         record(run, accuracy) for run, accuracy in zip(RUNS, (0.1, 0.4, 0.6, 0.3), strict=True)
     ]
@@ -27,13 +25,13 @@ def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path: Path) -> None:
     assert judgement(CELL, records, [tmp_path]).verdict is PaperVerdict.REPRODUCED
 
 
-def test_a_run_that_diverged_has_nothing_right(tmp_path: Path) -> None:
+def test_a_run_that_diverged_has_nothing_right(tmp_path):
     records = [record(run) for run in RUNS[1:]]
     lost = replace(record(RUNS[0]), status=Status.DIVERGED, result=None, reason="nan")
     assert judgement(CELL, [*records, lost], [tmp_path]).words.startswith("50.0 (")
 
 
-def test_what_a_mechanism_cannot_do_is_not_comparable(tmp_path: Path) -> None:
+def test_what_a_mechanism_cannot_do_is_not_comparable(tmp_path):
     skipped = replace(record(RUNS[0]), status=Status.SKIPPED, result=None, reason="no causal form")
     found = judgement(CELL, [skipped], [tmp_path])
     assert (found.verdict, found.words) == (PaperVerdict.NOT_COMPARABLE, "no causal form")
@@ -53,7 +51,7 @@ def judged(entry: Claim, store: Path, criterion: str) -> Judgement:
     return judgement(entry, (), [store])
 
 
-def test_a_finding_says_whether_its_criterion_is_still_that_of_the_entry(tmp_path: Path) -> None:
+def test_a_finding_says_whether_its_criterion_is_still_that_of_the_entry(tmp_path):
     entry = claim()
     assert judged(entry, tmp_path, criterion_of(entry)).notes == ()
     assert judged(entry, tmp_path, "").notes == ("its criterion was not recorded",)
@@ -63,7 +61,7 @@ def test_a_finding_says_whether_its_criterion_is_still_that_of_the_entry(tmp_pat
     )
 
 
-def test_a_trained_finding_without_rates_decides_nothing(tmp_path: Path) -> None:
+def test_a_trained_finding_without_rates_decides_nothing(tmp_path):
     entry = claim()
     write_finding(
         tmp_path,
@@ -75,13 +73,13 @@ def test_a_trained_finding_without_rates_decides_nothing(tmp_path: Path) -> None
     assert found.notes == ("the rates of its arms were not recorded",)
 
 
-def test_a_claim_that_nothing_would_refute_has_no_verdict(tmp_path: Path) -> None:
+def test_a_claim_that_nothing_would_refute_has_no_verdict(tmp_path):
     found = judged(claim(refuted_by=""), tmp_path, "")
     assert found.verdict is PaperVerdict.NO_VERDICT
     assert found.words.startswith("its entry does not say what would refute it")
 
 
-def test_a_trained_claim_needs_three_seeds_and_a_measured_one_none(tmp_path: Path) -> None:
+def test_a_trained_claim_needs_three_seeds_and_a_measured_one_none(tmp_path):
     found = judged(claim(settings={"seeds": [0]}), tmp_path, "")
     assert found.verdict is PaperVerdict.ONE_SEED
     assert (
@@ -90,7 +88,7 @@ def test_a_trained_claim_needs_three_seeds_and_a_measured_one_none(tmp_path: Pat
     assert judged(claim(settings={"num_seeds": 1}), tmp_path, "").verdict is PaperVerdict.HOLDS
 
 
-def test_what_one_store_has_is_copied_into_another_once(tmp_path: Path) -> None:
+def test_what_one_store_has_is_copied_into_another_once(tmp_path):
     out, keep = tmp_path / "out", tmp_path / "keep"
     old = Finding(verdict=PaperVerdict.HOLDS, words="old", measured_at="2026-01-01T00:00:00Z")
     new = replace(old, words="new", measured_at="2026-01-02T00:00:00Z")
@@ -106,7 +104,7 @@ def test_what_one_store_has_is_copied_into_another_once(tmp_path: Path) -> None:
     assert keep_all(out, keep) == []
 
 
-def test_looks_have_seeds_of_their_own_whatever_the_entry_names(tmp_path: Path) -> None:
+def test_looks_have_seeds_of_their_own_whatever_the_entry_names(tmp_path):
     rows = (FindingRow(name="nala", value=0.5, rate=0.003),)
     finding = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, looks=(3, 12))
     write_finding(tmp_path, "claim", finding)

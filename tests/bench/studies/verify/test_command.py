@@ -1,16 +1,11 @@
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 
 from bench.studies.verify.command import main
 
 
-def test_the_command_line_names_goldens_entries_and_the_file(
-    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_names_goldens_entries_and_the_file(small, tmp_path, capsys):
     out = tmp_path / "verify.json"
     words = [f"golden={small}", f"out={out}", "attention=[linear,performer]"]
     assert main(words) == 0
@@ -28,9 +23,7 @@ def test_the_command_line_names_goldens_entries_and_the_file(
         (["golden=[a,b]"], "golden is the list"),
     ],
 )
-def test_bad_input_ends_with_code_2_and_the_remedy(
-    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_ends_with_code_2_and_the_remedy(words, told, tmp_path, capsys):
     assert main([f"out={tmp_path / 'verify.json'}", *words]) == 2
     error = capsys.readouterr().err
     assert told in error and "Traceback" not in error
@@ -40,8 +33,8 @@ def test_bad_input_ends_with_code_2_and_the_remedy(
     "key", ["conformance=false", "conformance=true", "flops=true", "numerics=true"]
 )
 def test_a_broken_plugin_ends_every_kind_of_proof_with_code_2_and_the_line_to_mend(
-    key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    key, tmp_path, capsys, monkeypatch
+):
     name = f"broken_{key.partition('=')[0]}_{key[-4]}"
     (tmp_path / f"{name}.py").write_text("import torch\n\nwidth = no_such_name\n")
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 from rich.console import Console
 
@@ -32,8 +28,8 @@ class Mine(SoftmaxExplicit):
 
 
 def test_claims_of_plugins_are_tested_kept_and_told_and_one_that_fails_ends_with_1(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, capsys
+):
     attention_names()
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -71,9 +67,7 @@ def test_claims_of_plugins_are_tested_kept_and_told_and_one_that_fails_ends_with
         (BadgeStatus.FAILED, 1),
     ],
 )
-def test_only_a_claim_that_fails_ends_with_1(
-    status: BadgeStatus, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_a_claim_that_fails_ends_with_1(status, code, tmp_path, monkeypatch):
     def badges_of(name: str, source: str) -> tuple[Badge, ...]:
         of_linear = status if name == "linear" else BadgeStatus.PASSED
         return (Badge(claim="causal", status=of_linear, reason="a reason"),)
@@ -83,9 +77,7 @@ def test_only_a_claim_that_fails_ends_with_1(
     assert run_conformance(asked, session(Console(quiet=True))) == code
 
 
-def test_badges_of_finished_mechanisms_outlive_ctrl_c(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_badges_of_finished_mechanisms_outlive_ctrl_c(tmp_path, monkeypatch):
     def badges_of(name: str, source: str) -> tuple[Badge, ...]:
         if name == "softmax":
             raise KeyboardInterrupt
@@ -101,7 +93,7 @@ def test_badges_of_finished_mechanisms_outlive_ctrl_c(
     assert "1 passed, 0 failed" in console.export_text()
 
 
-def test_a_leak_is_told_before_all_other_failures() -> None:
+def test_a_leak_is_told_before_all_other_failures():
     def failed(claim: str, reason: str) -> Badge:
         return Badge(claim=claim, status=BadgeStatus.FAILED, reason=reason)
 

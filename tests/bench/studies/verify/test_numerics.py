@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from attentions import attention_class
@@ -14,9 +10,7 @@ from bench.studies.verify.settings import Verify
 from tests.bench.studies.verify.goldens import PUBLIC, ROOT, session
 
 
-def test_numerics_are_kept_and_become_a_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_numerics_are_kept_and_become_a_page(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
     names = ("nala_published", "uniform")
     asked = Verify(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")
@@ -26,9 +20,7 @@ def test_numerics_are_kept_and_become_a_page(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no more than 10 tokens"), SystemExit(0)])
-def test_a_mechanism_that_raises_leaves_the_others_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
+def test_a_mechanism_that_raises_leaves_the_others_measured(tmp_path, monkeypatch, error):
     def broken(*_: object, **__: object) -> None:
         raise error
 
@@ -45,9 +37,7 @@ def test_a_mechanism_that_raises_leaves_the_others_measured(
     assert run_numerics(asked, session()) == 1
 
 
-def test_one_output_that_is_not_finite_ends_with_exit_code_1(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_output_that_is_not_finite_ends_with_exit_code_1(tmp_path, monkeypatch):
     broken = {"float16": ["all zero"]}
 
     def found(form: Form) -> Findings:
@@ -62,6 +52,6 @@ def test_one_output_that_is_not_finite_ends_with_exit_code_1(
     assert run_numerics(asked, session()) == 0
 
 
-def test_the_page_of_numerics_is_made_of_the_findings_in_git() -> None:
+def test_the_page_of_numerics_is_made_of_the_findings_in_git():
     page = page_of(read_findings(ROOT / "results"))
     assert (ROOT / "docs" / "numerics.md").read_text() == page

@@ -1,10 +1,7 @@
 """A lab that trains nothing: scores are given."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +20,7 @@ Scores = Callable[[str, dict[str, Any]], list[float]]
 class GivenLab(Lab):
     """Arms have the scores that a function of the row's name and the settings gives."""
 
-    def given(self, scores: Scores) -> GivenLab:
+    def given(self, scores):
         object.__setattr__(self, "_scores", scores)
         return self
 
@@ -60,7 +57,7 @@ def given_arm(name: str, scores: list[float], **more: Any) -> Arm:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> GivenLab:
+def lab(tmp_path):
     return GivenLab(quiet("sweep"), tmp_path)
 
 

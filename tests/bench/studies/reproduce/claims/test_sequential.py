@@ -1,7 +1,5 @@
 """Looks at a claim: where they end, and how often they decide wrongly."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +19,6 @@ from bench.studies.reproduce.claims.sequential import BudgetSpent, decide, plan_
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import DECIDED, PaperVerdict
 from bench.studies.session import Stopped
-from tests.bench.studies.reproduce.claims.conftest import GivenLab
 
 LOOKS = Looks(numbers=(3, 5, 8, 12))
 PLAN = "(at 3, 5, 8, 12 seeds)"
@@ -46,7 +43,7 @@ LATER = (0.1, 0.13, 0.19, 0.12, 0.11)
 NEVER = (0.1, -0.1, 0.05, -0.06) * 3
 
 
-def test_a_claim_is_decided_at_the_first_look_that_tells(lab: GivenLab) -> None:
+def test_a_claim_is_decided_at_the_first_look_that_tells(lab):
     found = decide(order, lab.given(rising(*CLEAR)), ORDER, LOOKS)
     assert found.verdict is PaperVerdict.HOLDS
     words = f"decided at look 1 of 4 {PLAN}, 3 seeds, level 0.0125 of 0.05: on tile_recall with 3 "
@@ -54,7 +51,7 @@ def test_a_claim_is_decided_at_the_first_look_that_tells(lab: GivenLab) -> None:
     assert found.looks == (3, 5, 8, 12)
 
 
-def test_a_look_may_not_spend_what_the_others_need(lab: GivenLab) -> None:
+def test_a_look_may_not_spend_what_the_others_need(lab):
     lab.given(rising(*LATER))
     assert order(lab, **ORDER | {"seeds": [0, 1, 2]}).verdict is PaperVerdict.HOLDS
     found = decide(order, lab, ORDER, LOOKS)
@@ -62,7 +59,7 @@ def test_a_look_may_not_spend_what_the_others_need(lab: GivenLab) -> None:
     assert found.words.startswith(f"decided at look 2 of 4 {PLAN}, 5 seeds, level 0.0083 of 0.05: ")
 
 
-def test_looks_that_tell_nothing_end_at_the_largest_number(lab: GivenLab) -> None:
+def test_looks_that_tell_nothing_end_at_the_largest_number(lab):
     lab.session.console = Console(file=(shown := io.StringIO()), width=200)
     found = decide(order, lab.given(rising(*NEVER)), ORDER, LOOKS)
     assert found.verdict is PaperVerdict.NOT_RESOLVABLE
@@ -76,9 +73,7 @@ def test_looks_that_tell_nothing_end_at_the_largest_number(lab: GivenLab) -> Non
 @pytest.mark.parametrize(
     "verdict", [PaperVerdict.NO_VERDICT, PaperVerdict.UNTUNED, PaperVerdict.ONE_SEED]
 )
-def test_a_verdict_that_is_none_does_not_end_the_looks(
-    lab: GivenLab, verdict: PaperVerdict
-) -> None:
+def test_a_verdict_that_is_none_does_not_end_the_looks(lab, verdict):
     looked: list[tuple[list[int], float]] = []
 
     def claim(lab: Lab, *, seeds: list[int]) -> Finding:
@@ -90,7 +85,7 @@ def test_a_verdict_that_is_none_does_not_end_the_looks(
     assert [level for _, level in looked] == pytest.approx(LOOKS.spent[:3])
 
 
-def test_a_budget_that_ends_between_looks_says_how_far_they_came(lab: GivenLab) -> None:
+def test_a_budget_that_ends_between_looks_says_how_far_they_came(lab):
     def slow(lab: Lab, **settings: Any) -> Finding:
         if len(settings["seeds"]) == 5:
             lab.until = Deadline(0.0)
@@ -101,7 +96,7 @@ def test_a_budget_that_ends_between_looks_says_how_far_they_came(lab: GivenLab) 
         decide(slow, lab, ORDER, LOOKS)
 
 
-def test_a_budget_that_ends_in_training_is_told_from_ctrl_c(lab: GivenLab) -> None:
+def test_a_budget_that_ends_in_training_is_told_from_ctrl_c(lab):
     def stopped(lab: Lab, **settings: Any) -> Finding:
         raise Stopped
 
@@ -113,7 +108,7 @@ def test_a_budget_that_ends_in_training_is_told_from_ctrl_c(lab: GivenLab) -> No
         decide(stopped, lab, ORDER, LOOKS)
 
 
-def test_the_plan_names_the_largest_number_of_seeds_and_what_each_look_spends() -> None:
+def test_the_plan_names_the_largest_number_of_seeds_and_what_each_look_spends():
     assert plan_words(LOOKS) == (
         "looks at 3, 5, 8, 12 seeds, at most 12; "
         "their levels are 0.0125, 0.0083, 0.0125, 0.0167, together 0.05"
@@ -147,16 +142,14 @@ def delta_rule_of(draws: np.ndarray) -> Callable[..., Finding]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("claim_of", "num_arms"), [(order_of, 3), (delta_rule_of, 4)])
-def test_of_studies_where_nothing_differs_at_most_6_in_100_are_decided(
-    lab: GivenLab, claim_of: Callable[[np.ndarray], Callable[..., Finding]], num_arms: int
-) -> None:
+def test_of_studies_where_nothing_differs_at_most_6_in_100_are_decided(lab, claim_of, num_arms):
     looks = Looks()
     draws = np.random.default_rng(3).normal(0.7, 0.05, (NUM_STUDIES, num_arms, looks.numbers[-1]))
     found = [decide(claim_of(own), lab, {"seeds": [0]}, looks).verdict for own in draws]
     assert sum(verdict in DECIDED for verdict in found) / NUM_STUDIES <= 0.06
 
 
-def test_a_decay_that_comes_near_is_told_at_a_look_too(lab: GivenLab) -> None:
+def test_a_decay_that_comes_near_is_told_at_a_look_too(lab):
     def scores(name: str, settings: dict[str, Any]) -> list[float]:
         level = {"deltanet": 0.9, "gla": 0.89, "retnet": 0.2}[name]
         return [level + 0.001 * (seed % 3) for seed in range(12)]
@@ -177,9 +170,7 @@ def test_a_decay_that_comes_near_is_told_at_a_look_too(lab: GivenLab) -> None:
     ("first", "last", "verdict"),
     [(0.3, 0.9, PaperVerdict.HOLDS_WHERE), (0.9, 0.3, PaperVerdict.DOES_NOT_HOLD)],
 )
-def test_recall_by_the_state_is_told_at_a_look_too(
-    lab: GivenLab, first: float, last: float, verdict: PaperVerdict
-) -> None:
+def test_recall_by_the_state_is_told_at_a_look_too(lab, first, last, verdict):
     def scores(name: str, settings: dict[str, Any]) -> list[float]:
         level = {8: first, 4: last, 2: last}[settings["num_heads"]]
         return [level + 0.001 * (seed % 3) for seed in range(12)]
@@ -195,7 +186,7 @@ def test_recall_by_the_state_is_told_at_a_look_too(
     assert "decided at look 1 of 4" in found.words
 
 
-def test_a_size_that_one_look_at_5_per_cent_would_tell_waits_for_its_share(lab: GivenLab) -> None:
+def test_a_size_that_one_look_at_5_per_cent_would_tell_waits_for_its_share(lab):
     def scores(name: str, settings: dict[str, Any]) -> list[float]:
         more = (0.1, 0.14, 0.2) if settings["num_heads"] == 2 else (0.0, 0.0, 0.0)
         return [0.5 + gap for gap in more]
