@@ -8,10 +8,12 @@ import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bench.core.cell import Cell, KernelWorkload, ModelWorkload, TaskWorkload
 from bench.core.record import Quality, Record, Speed, Status
+from bench.core.store import Store
 
 ENVIRONMENT: dict[str, Any] = {
     "platform": "Linux-6.1-x86_64",
@@ -163,6 +165,21 @@ def ceiling(**changes: Any) -> dict[str, Any]:
     where = {"device": "cpu", "device_name": "Imaginary 9000", "dtype": "float32"}
     usual = {"num_threads": 1, "flops_per_s": 1e9, "bytes_per_s": [[10**9, 1e12]]}
     return where | usual | changes
+
+
+def stored(out: Path, *records: Record, name: str = "a") -> Path:
+    """Add records to a file of a store, and return that file."""
+    file = Store(out, name)
+    for record in records:
+        file.append(record)
+    return file.path
+
+
+def with_work(record: Record, **changes: Any) -> Record:
+    """The same record of a cell whose workload has these fields."""
+    return replace(
+        record, cell=replace(record.cell, workload=replace(record.cell.workload, **changes))
+    )
 
 
 def failed_record(cell: Cell, status: Status, reason: str, **changes: Any) -> Record:

@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 
 from bench.__main__ import COMMANDS
 from tests.library_rules import ABOUT, foreign_imports, weather, wrong_arrows_in_the_library
@@ -63,7 +62,7 @@ WITHOUT_TORCH = (
 )
 
 
-def wrong_arrows(module: Module) -> list[str]:
+def wrong_arrows(module):
     """Imports that go up a floor, or between measuring and publishing.
 
     In `attentions`, any import of `bench` is one.
@@ -77,7 +76,7 @@ def wrong_arrows(module: Module) -> list[str]:
     return arrows_upwards(MODULES | {module.name: module}, module.name)
 
 
-def not_for_a_laptop(module: Module) -> list[str]:
+def not_for_a_laptop(module):
     """Imports of torch, or of more of `attentions` than its catalogue, on floors without torch."""
     if not is_in(module.name, "bench") or floor_of(module.name) not in ("core", "publishing"):
         return []
@@ -89,7 +88,7 @@ def not_for_a_laptop(module: Module) -> list[str]:
     ]
 
 
-def closed_doors(module: Module) -> list[str]:
+def closed_doors(module):
     """Imports of an outside package in other modules than the one that may import it."""
     return [
         f"{module.name}:{found.line} imports {package}, whose door is {door}"
@@ -100,7 +99,7 @@ def closed_doors(module: Module) -> list[str]:
     ]
 
 
-def offences(rule: Callable[[Module], list[str]]) -> str:
+def offences(rule):
     """All offences against a rule, one per line."""
     return "\n".join(offence for module in MODULES.values() for offence in rule(module))
 

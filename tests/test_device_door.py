@@ -19,7 +19,7 @@ DECLARED = {"devices", "backward_devices"}
 """Names under which a mechanism declares the devices that it runs on."""
 
 
-def around_the_door(module: Module) -> list[str]:
+def around_the_door(module):
     """Places that say ``torch.cuda`` or name a card, but for declarations and adapters."""
     if is_in(module.name, (DOOR, "attentions.adapters")):
         return []
@@ -36,13 +36,13 @@ def around_the_door(module: Module) -> list[str]:
     ]
 
 
-def _is_declaration(node: ast.AST) -> bool:
+def _is_declaration(node):
     if isinstance(node, ast.keyword):
         return node.arg in DECLARED
     return isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in DECLARED
 
 
-def _names_a_card(node: ast.AST) -> bool:
+def _names_a_card(node):
     if isinstance(node, ast.Attribute):
         return node.attr == "cuda"
     if isinstance(node, ast.Import):

@@ -4,7 +4,6 @@ import re
 import shlex
 import textwrap
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +25,7 @@ METHODOLOGY = "\n".join(p.read_text() for p in sorted((ROOT / "docs" / "methodol
 README = (ROOT / "README.md").read_text()
 
 
-def broken_links(page: str, folder: Path) -> list[str]:
+def broken_links(page, folder):
     """Relative targets of links and pictures that do not exist."""
     targets = re.findall(r"\]\(([^)#\s]+)", page)
     return [t for t in targets if "://" not in t and not (folder / t).exists()]
@@ -43,7 +42,7 @@ def test_a_link_that_leads_nowhere_is_found():
     ]
 
 
-def lines_of_code(page: str, first: str) -> list[str]:
+def lines_of_code(page, first):
     """Lines of a page's code that begin with a word; comments and continuations are left out."""
     return re.findall(rf"^(?: {{4}})?({first} [^#\\\n]+)", page, re.MULTILINE)
 
@@ -58,7 +57,7 @@ def test_a_command_that_a_page_types_is_one_and_its_words_are_quoted():
         assert known is None or {key.partition(".")[0] for key in keys} <= known, line
 
 
-def sweep_keys() -> set[str]:
+def sweep_keys():
     root = yaml.safe_load((ROOT / "conf" / "sweep.yaml").read_text())
     groups = {group for one in root["defaults"] if isinstance(one, dict) for group in one}
     published = yaml.safe_load((ROOT / "conf" / "publish" / "default.yaml").read_text())
@@ -143,7 +142,7 @@ def test_methodology_says_of_gla_what_the_search_of_rates_found():
     assert sentence in " ".join(METHODOLOGY.split())
 
 
-def _and(rates: Iterable[float]) -> str:
+def _and(rates):
     *most, last = map(str, rates)
     return f"{', '.join(most)} and {last}" if most else last
 

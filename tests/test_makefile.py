@@ -57,7 +57,7 @@ VENV = "-m venv --clear .venv"
 INSTALL = "-m pip install -e .[dev,charts]"
 
 
-def make(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def make(*words, folder=ROOT):
     # A make that runs these tests must not hand its own variables on.
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != "PYTHON"}
     return subprocess.run(
@@ -75,7 +75,7 @@ def sandbox(tmp_path):
     return Sandbox(tmp_path)
 
 
-def phony_targets() -> set[str]:
+def phony_targets():
     block = re.search(r"^\.PHONY:((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
     assert block
     return set(block[1].replace("\\", " ").split())

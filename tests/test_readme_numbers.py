@@ -30,7 +30,7 @@ TABLE = """\
 """
 
 
-def one_more(shown: str) -> str:
+def one_more(shown):
     """A number with its last digit changed by one; a word becomes the next one."""
     if shown.lower() in WORDS:
         return WORDS[WORDS.index(shown.lower()) + 1]
@@ -38,7 +38,7 @@ def one_more(shown: str) -> str:
     return shown[:place] + ("8" if digit == "9" else str(int(digit) + 1)) + shown[place + 1 :]
 
 
-def spans(readme: str, name: str = "README.md") -> list[tuple[int, int]]:
+def spans(readme, name="README.md"):
     """Where the tied numbers of a page stand, in characters."""
     return [
         (block.start + token.start(), block.start + token.end())

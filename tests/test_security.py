@@ -1,7 +1,6 @@
 """What others wrote is data: read off the source, with nothing run."""
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -9,7 +8,7 @@ UNPICKLING = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "m
 RUNNING = ("eval", "exec", "yaml.load", "yaml.full_load", "yaml.unsafe_load", "os.system")
 
 
-def dangers(source: str) -> Iterator[str]:
+def dangers(source):
     """Calls and imports that could run code from a file of somebody else."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):

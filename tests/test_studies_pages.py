@@ -1,7 +1,6 @@
 """docs/results/pages.yaml: pages follow from their stored records."""
 
 import importlib
-from pathlib import Path
 
 import pytest
 
@@ -25,9 +24,7 @@ def test_a_stored_page_is_what_its_records_give(name):
 
 
 def test_a_page_that_was_changed_by_hand_is_named(tmp_path):
-    store = Store(tmp_path / "runs", "sweep")
-    for record in made.task_records(["softmax", "nala"]):
-        store.append(record)
+    made.stored(tmp_path / "runs", *made.task_records(["softmax", "nala"]), name="sweep")
     page = Page(store=tmp_path / "runs", writer="bench.publishing.accuracy", command="make bench")
     docs = tmp_path / "docs"
     page.write(docs / "recall.md")
@@ -67,7 +64,7 @@ def test_a_page_without_records_ends_with_2_and_hides_no_other(tmp_path, monkeyp
     ],
 )
 def test_a_misspelt_word_is_refused_and_nothing_is_written(words, said, monkeypatch, capsys):
-    def never(page: Page, path: Path) -> list[Path]:
+    def never(page, path):
         raise AssertionError(path)
 
     monkeypatch.setattr(Page, "write", never)

@@ -2,8 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -16,7 +14,7 @@ from tests.torture.kills import kills, sweep_of
 from tests.torture.trial import TINY_SWEEP, Trial
 
 
-def never(line: str) -> None:
+def never(line):
     """Ignore a line of progress."""
 
 
@@ -41,7 +39,7 @@ def test_words_are_parts_counts_and_a_seed():
 
 
 def test_a_part_that_ends_early_or_with_a_fault_is_not_met(monkeypatch):
-    def part(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
+    def part(count, draw, folder):
         yield Trial(what="struck")
         yield Trial(what="struck", fault="it fell")
 
@@ -53,7 +51,7 @@ def test_a_part_that_ends_early_or_with_a_fault_is_not_met(monkeypatch):
 
 
 def test_a_traceback_of_a_command_is_a_fault(tmp_path, monkeypatch):
-    def broken(words: list[str]) -> int:
+    def broken(words):
         raise KeyError(words[0])
 
     monkeypatch.setattr(overrides, "COMMANDS", {"report": (broken, ("out=x",))})
@@ -74,7 +72,7 @@ def test_a_cell_that_was_measured_twice_or_never_is_a_fault(tmp_path, monkeypatc
 
 
 def test_a_run_of_some_trials_is_stored_and_leaves_the_page_alone(tmp_path, monkeypatch, capsys):
-    def part(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
+    def part(count, draw, folder):
         yield Trial(what="struck", fault="it fell")
 
     monkeypatch.setitem(torture.PARTS, "kills", (part, 150))

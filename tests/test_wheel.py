@@ -28,7 +28,7 @@ WITHOUT_TORCH = ("numpy", "scipy", "hydra-core", "psutil", "rich", "pydantic", "
 OTHERS = [f"3.{minor}" for minor in (11, 12, 13) if sys.version_info[1] != minor]
 
 
-def done(*command: str | Path, cwd: Path, path: str | None = None) -> str:
+def done(*command, cwd, path=None):
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment = kept | {"WANDB_MODE": "disabled"} | ({"PYTHONPATH": path} if path else {})
     ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
@@ -66,7 +66,7 @@ def python(wheel):
     return python
 
 
-def environment_of(base: Path, wheel: Path, folder: Path) -> Path:
+def environment_of(base, wheel, folder):
     """The Python of a new environment that has the wheel and nothing else."""
     done(base, "-m", "venv", "--without-pip", folder, cwd=wheel.parent)
     python = folder / "bin" / "python"
@@ -83,7 +83,7 @@ def occupied(tmp_path):
     return tmp_path
 
 
-def interpreter(version: str) -> Path | None:
+def interpreter(version):
     """Another Python, of pyenv, uv or the path, that can make environments."""
     homes = {".pyenv/versions": f"{version}.*", ".local/share/uv/python": f"cpython-{version}.*"}
     kept = [*(f for home, name in homes.items() for f in Path.home().joinpath(home).glob(name))]

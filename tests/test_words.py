@@ -2,7 +2,6 @@
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ REFUSED = re.compile(r"(Of|As of|By|What|Whether it)\b")
 FILES = sorted([*ROOT.glob("bench/**/*.py"), *ROOT.glob("attentions/**/*.py")])
 
 
-def docstrings(text: str) -> Iterator[tuple[int, str]]:
+def docstrings(text):
     """Line and text of the docstrings of modules, classes, functions, fields and constants."""
     for node in ast.walk(ast.parse(text)):
         body = getattr(node, "body", None)
@@ -24,7 +23,7 @@ def docstrings(text: str) -> Iterator[tuple[int, str]]:
                 yield part.lineno, value.value
 
 
-def refused(text: str) -> list[tuple[int, str]]:
+def refused(text):
     """Line and first words of the docstrings that begin with a refused word."""
     return [(line, words[:60]) for line, words in docstrings(text) if REFUSED.match(words)]
 

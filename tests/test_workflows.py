@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
-def load(path: Path) -> dict:
+def load(path):
     return yaml.safe_load(path.read_text())
 
 
-def steps(name: str, job: str | None = None) -> list[dict]:
+def steps(name, job=None):
     """Steps of the named job of a workflow, or of its only job."""
     jobs = load(ROOT / ".github" / "workflows" / name)["jobs"]
     if job is None:
@@ -113,7 +113,7 @@ def test_what_checks_results_finds_all_that_it_imports():
     assert "numpy" in used and used - {"attnbench"} <= installed
 
 
-def with_what_they_bring(packages: list[str]) -> set[str]:
+def with_what_they_bring(packages):
     """These distributions and all that they require, extras apart, by lower-case name."""
     found: set[str] = set()
     waiting = [name.lower() for name in packages]

@@ -44,7 +44,7 @@ sys.meta_path[:] = [Without(f) for f in sys.meta_path if hasattr(f, "find_spec")
 """
 
 
-def alone(code: str) -> list[str]:
+def alone(code):
     """The lines that such a Python prints."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PRELUDE + code],

@@ -28,12 +28,12 @@ Wrong = Iterator[tuple[str, tuple[object, ...], dict[str, object]]]
 """Words after the mechanism's name, and arguments of a call."""
 
 
-def heads(**changes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+def heads(**changes):
     sizes = {"q": (B, H, N, D), "k": (B, H, M, D), "v": (B, H, M, D)} | changes
     return tuple(torch.randn(sizes[x]) for x in "qkv")
 
 
-def call(module: Attention | AttentionLayer, tokens: int = N, **keywords: object) -> torch.Tensor:
+def call(module, tokens=N, **keywords):
     with torch.no_grad():
         if isinstance(module, AttentionLayer):
             return module(torch.randn(1, tokens, H * D), **keywords)
@@ -53,7 +53,7 @@ MISFITS = (
 )
 
 
-def wrong_heads() -> Wrong:
+def wrong_heads():
     needed = re.escape(f"(B, {H}, N, {D}), (B, {H}, M, {D}) and (B, {H}, M, {D}) with N and M of 1")
     for changes in MISFITS:
         q, k, v = heads(**changes)
@@ -69,7 +69,7 @@ def wrong_heads() -> Wrong:
         yield "k is of type .*; a tensor is needed", (q, wrong, v), {}
 
 
-def wrong_tokens() -> Wrong:
+def wrong_tokens():
     for sizes in [(N, H * D), (1, 1, N, H * D), (B, N, D), (B, 0, H * D)]:
         said = re.escape(f"x is of shape {sizes}; (B, N, {H * D}) with N of 1 or more")
         yield said, (torch.randn(sizes),), {}
@@ -79,7 +79,7 @@ def wrong_tokens() -> Wrong:
         yield "x is of type .*; a tensor is needed", (wrong,), {}
 
 
-def wrong_keywords(name: str) -> Iterator[tuple[str, dict[str, object]]]:
+def wrong_keywords(name):
     """Words about masks and gates, and these."""
     can = CLAIMS[name]
     for gate in getattr(build(name), "gates", {}):

@@ -31,7 +31,7 @@ COUNTS = {
 }
 
 
-def wrong_values(argument: str, default: object) -> tuple[list[object], str]:
+def wrong_values(argument, default):
     """Values that a hyperparameter of such a default never takes, and the end of the message."""
     if isinstance(default, bool):
         return [1, "no", None], "; True or False is needed"
@@ -161,7 +161,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(name, monkeypa
     can = attention_class(name).capabilities
     real = importlib.import_module
 
-    def nowhere(module: str, *rest: object) -> object:
+    def nowhere(module, *rest):
         if module.partition(".")[0] in can.requires:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module.partition(".")[0])
         return real(module, *rest)  # type: ignore[arg-type]

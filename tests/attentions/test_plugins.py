@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +27,7 @@ class Mean(Attention):
 BROKEN = "import a_module_that_nobody_has\n" + GOOD.replace('"mean"', '"lost"')
 
 
-def install(site: Path, package: str, source: str, module: str) -> None:
+def install(site, package, source, module):
     """Put a module and the metadata of a package that names it as a plugin into a folder."""
     (site / f"{module}.py").write_text(source)
     info = site / f"{package}-1.5.dist-info"
@@ -37,7 +36,7 @@ def install(site: Path, package: str, source: str, module: str) -> None:
     (info / "entry_points.txt").write_text(f"[attnbench.attentions]\n{module} = {module}\n")
 
 
-def python(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def python(site, *words):
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, *words],

@@ -1,7 +1,6 @@
 """A call changes nothing that belongs to the process: what runs beside it would feel it."""
 
 import random
-from typing import Any
 
 import torch
 
@@ -11,7 +10,7 @@ NAMES = [n for n in attention_names() if not attention_class(n).capabilities.req
 N, H, D = 16, 2, 8
 
 
-def state() -> dict[str, Any]:
+def state():
     return {
         "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
         "modes": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
@@ -24,7 +23,7 @@ def state() -> dict[str, Any]:
     }
 
 
-def call(name: str) -> None:
+def call(name):
     can = attention_class(name).capabilities
     geometry = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=not can.bidirectional)
     small = {"agent": {"num_agents": 4}, "nystromformer": {"num_landmarks": 4}}
@@ -44,7 +43,7 @@ def call(name: str) -> None:
     assert state() == before, name
 
 
-def refuse(*_: object) -> None:
+def refuse(*_):
     raise AssertionError("a call sets the number of threads")
 
 

@@ -1,7 +1,6 @@
 """A state that is not its mechanism's is refused, with what was given and what is needed."""
 
 import re
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -26,18 +25,18 @@ CACHES = ["sliding_window", "softmax", "softmax_chunked", "softmax_explicit"]
 TOKENS = torch.randn(3, B, H, 1, D)
 
 
-def build(name: str, **sizes: int) -> Attention:
+def build(name, **sizes):
     shape = {"num_heads": H, "head_dim": D, "seq_len": N} | sizes
     core = build_attention(name, Geometry(causal=True, **shape))
     assert isinstance(core, Attention)
     return core
 
 
-def empty(core: Attention, batch_size: int = B, dtype: torch.dtype = torch.float32) -> Any:
+def empty(core, batch_size=B, dtype=torch.float32):
     return core.init_state(batch_size, dtype=dtype, device=CPU)
 
 
-def wrong_calls(core: Attention) -> Iterator[tuple[str, Callable[[], object]]]:
+def wrong_calls(core):
     """Words after the name of a recurrent core, and the call that makes it say so."""
     for state in [None, "a state", 3, [torch.zeros(B, H, D, D)]]:
         said = f"state is of type {type(state).__name__}; a [A-Za-z]+ is needed, as init_state"

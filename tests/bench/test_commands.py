@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("Makefile", "README.md", "CONTRIBUTING.md", ".ci/run", "results/README.md")
 
 
-def named() -> list[str]:
+def named():
     """Modules that `python -m` starts by the words of a page, and those of `attnbench`."""
     files = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").glob("*.md"))]
     files += sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -48,7 +48,7 @@ def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, capsys):
 
 
 def test_ctrl_c_while_a_command_is_imported_needs_no_traceback(monkeypatch):
-    def interrupted(name: str) -> None:
+    def interrupted(name):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sys.argv", ["attnbench", "list"])

@@ -1,32 +1,24 @@
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench import fsck
-from bench.core.record import SCHEMA_VERSION, Record
-from bench.core.store import Store, read_records, read_store
+from bench.core.record import SCHEMA_VERSION
+from bench.core.store import read_records, read_store
 from bench.measuring.sharing.leases import Leases
 from tests import records as made
 
 ONE, TWO = made.block_records(["softmax", "nala"], num_rounds=3)
 
 
-def store(out: Path, *records: Record) -> Path:
-    here = Store(out, "a")
-    for record in records:
-        here.append(record)
-    return here.path
-
-
-def content(out: Path) -> dict[str, bytes]:
+def content(out):
     return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
-def damaged(out: Path) -> Path:
+def damaged(out):
     """Bad lines of all kinds around two good ones, and all bytes that were there."""
-    path = store(out, ONE, TWO)
+    path = made.stored(out, ONE, TWO)
     first, second = path.read_bytes().splitlines(keepends=True)
     newer = json.dumps(json.loads(first) | {"schema_version": SCHEMA_VERSION + 1}).encode() + b"\n"
     foreign, wrong = b'{"loss":1}\n', first.replace(b'"seq_len":256', b'"seq_len":-5')
@@ -65,7 +57,7 @@ def test_a_repair_that_was_cut_off_is_finished(tmp_path, monkeypatch):
     path = damaged(tmp_path)
     write = fsck.write_whole
 
-    def dies(target: Path, content: bytes, **more: Any) -> Path:
+    def dies(target, content, **more):
         if target == path:
             raise KeyboardInterrupt
         return write(target, content, **more)
@@ -84,12 +76,12 @@ def test_dry_run_changes_nothing_and_exits_with_1(tmp_path):
     before = content(tmp_path)
     assert fsck.main([str(tmp_path), "dry_run=true"]) == 1
     assert content(tmp_path) == before
-    store(tmp_path / "sound", ONE)
+    made.stored(tmp_path / "sound", ONE)
     assert fsck.main([str(tmp_path / "sound"), "dry_run=true"]) == 0
 
 
 def test_an_end_that_is_missing_is_added(tmp_path):
-    path = store(tmp_path, ONE)
+    path = made.stored(tmp_path, ONE)
     whole = path.read_bytes()
     path.write_bytes(whole.rstrip())
     assert fsck.main([str(tmp_path)]) == 0
@@ -97,7 +89,7 @@ def test_an_end_that_is_missing_is_added(tmp_path):
 
 
 def test_a_damaged_calibration_is_put_aside(tmp_path):
-    store(tmp_path, ONE)
+    made.stored(tmp_path, ONE)
     folder = tmp_path / "calibration"
     folder.mkdir()
     (folder / "good.json").write_text('{"ceilings": []}')
@@ -121,12 +113,12 @@ def test_a_store_that_a_sweep_writes_to_is_left_alone(tmp_path, capsys):
 @pytest.mark.parametrize("words", [[], ["nowhere"], ["a", "dry_run=perhaps"], ["a", "dry=true"]])
 def test_words_that_make_no_sense_end_with_2(tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store(tmp_path / "a", ONE)
+    made.stored(tmp_path / "a", ONE)
     assert fsck.main(words) == 2
 
 
 def test_examples_are_left_alone(tmp_path):
-    store(tmp_path, ONE)
+    made.stored(tmp_path, ONE)
     folder = tmp_path / "examples"
     folder.mkdir()
     for name in ("0123456789abcdef.json", "other.json"):
@@ -146,10 +138,10 @@ def test_a_file_in_the_place_of_the_quarantine_is_told_and_nothing_moves(tmp_pat
 
 
 def test_a_calibration_that_may_not_be_moved_is_told(tmp_path, monkeypatch, capsys):
-    def refuse(path: Path) -> None:
+    def refuse(path):
         raise PermissionError(13, "Permission denied")
 
-    store(tmp_path, ONE)
+    made.stored(tmp_path, ONE)
     (tmp_path / "calibration").mkdir()
     (tmp_path / "calibration" / "x.json").write_text("{")
     monkeypatch.setattr(Path, "unlink", refuse)

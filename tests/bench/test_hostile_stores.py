@@ -50,9 +50,7 @@ FILES = {
 def out(tmp_path):
     """A store with a copy of a record, which fsck would put aside."""
     root = tmp_path / "out"
-    here = Store(root, "a")
-    for record in (ONE, TWO, ONE):
-        here.append(record)
+    made.stored(root, ONE, TWO, ONE)
     return root
 
 
@@ -66,7 +64,7 @@ def mine(tmp_path):
     return file
 
 
-def sweep(out: Path) -> None:
+def sweep(out):
     """What a sweep reads of its store."""
     read_store(out)
     line_numbers(out)
@@ -90,7 +88,7 @@ COMMANDS: dict[str, Callable[[Path], int]] = {
 }
 
 
-def refused(who: str, out: Path, capsys: pytest.CaptureFixture[str]) -> str:
+def refused(who, out, capsys):
     """How a reader or a command refuses a store."""
     if who in READERS:
         with pytest.raises(ConfigError) as caught:

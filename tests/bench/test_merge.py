@@ -1,11 +1,9 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from bench import merge, report
-from bench.core.record import Record
-from bench.core.store import Store, latest, read_records
+from bench.core.store import latest, read_records
 from bench.measuring.config import Shard
 from bench.measuring.plan import PlannedCell
 from bench.measuring.todo import of_shard
@@ -13,14 +11,12 @@ from tests import records as made
 from tests.bench.core.test_examples import DIGEST, IMAGES, TOKENS, written
 
 
-def store(out: Path, *records: Record) -> Path:
-    here = Store(out, "a")
-    for record in records:
-        here.append(record)
+def store(out, *records):
+    made.stored(out, *records)
     return out
 
 
-def timed(at: str, seconds: float = 1.0, **changes: str) -> Record:
+def timed(at, seconds=1.0, **changes):
     cell = made.kernel_cell("nala")
     return made.ok_record(cell, made.speed([seconds]), started_at=f"2031-01-{at}Z", **changes)
 
@@ -28,7 +24,7 @@ def timed(at: str, seconds: float = 1.0, **changes: str) -> Record:
 OLD, NEW = timed("01T00:00:00", 1.0), timed("02T00:00:00", 2.0)
 
 
-def files(out: Path) -> dict[str, bytes]:
+def files(out):
     return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 

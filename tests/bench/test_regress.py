@@ -4,7 +4,6 @@ import json
 import re
 import signal
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 
@@ -75,7 +74,7 @@ def test_the_other_side_is_what_was_measured_here_unless_it_is_named(sweep, tmp_
     assert str(here) in capsys.readouterr().out.replace("\n", "")
 
 
-def undigested(sweep: Path) -> str:
+def undigested(sweep):
     """Its lines as they may be changed: without what says that they were."""
     return re.sub(r',"digest":"\w+"', "", (sweep / "records" / "one.jsonl").read_text())
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import zlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ import pytest
 
 from bench import validate
 from bench.core.answers import error_of_score
-from bench.core.record import Quality, Record
-from bench.core.store import Store
+from bench.core.record import Quality
 from bench.publishing.metrics.roofline import floor_s
 from tests import records as made
 from tests.bench.core.test_examples import TOKENS, written
@@ -21,23 +19,16 @@ from tests.bench.core.test_examples import TOKENS, written
 CEILING = made.ceiling(bytes_per_s=[[10**6, 1e9], [10**9, 1e9]])
 
 
-def store(out: Path, *records: Record) -> Path:
-    here = Store(out, "a")
-    for record in records:
-        here.append(record)
-    return here.path
-
-
 def test_sound_results_are_counted(tmp_path, capsys):
-    store(tmp_path / "mine", *made.sweep_records())
-    store(tmp_path / "yours", *made.model_records())
+    made.stored(tmp_path / "mine", *made.sweep_records())
+    made.stored(tmp_path / "yours", *made.model_records())
     assert validate.main([str(tmp_path)]) == 0
     count = len(made.sweep_records()) + len(made.model_records())
     assert f"{count} records, 2 files, 0 calibrations; 0 problems." in capsys.readouterr().out
 
 
 def test_a_bad_line_is_named_by_file_and_line(tmp_path, capsys):
-    path = store(tmp_path, *made.block_records(["softmax", "nala"]))
+    path = made.stored(tmp_path, *made.block_records(["softmax", "nala"]))
     with path.open("a") as file:
         file.write('{"entry":"\\u001b[2J"}\nnot a record\n{"entry":"torn')
     assert validate.main([str(tmp_path)]) == 2
@@ -49,7 +40,7 @@ def test_a_bad_line_is_named_by_file_and_line(tmp_path, capsys):
     assert "\x1b" not in said.err + said.out
 
 
-def calibrated(latency_of_floor: float) -> Record:
+def calibrated(latency_of_floor):
     facts = made.ENVIRONMENT | {"calibration": {"ceilings": [CEILING]}}
     cell = made.kernel_cell("nala", seq_len=1024)
     speed = made.speed([1.0, 1.0, 1.0], flops=10**9)
@@ -60,9 +51,9 @@ def calibrated(latency_of_floor: float) -> Record:
 
 
 def test_no_time_lies_below_its_roofline_floor(tmp_path, capsys):
-    path = store(tmp_path, calibrated(1.5))
+    path = made.stored(tmp_path, calibrated(1.5))
     assert validate.main([str(tmp_path)]) == 0
-    store(tmp_path, calibrated(0.5))
+    made.stored(tmp_path, calibrated(0.5))
     assert validate.main([str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert (
@@ -71,7 +62,7 @@ def test_no_time_lies_below_its_roofline_floor(tmp_path, capsys):
 
 
 def test_a_damaged_calibration_is_a_problem(tmp_path, capsys):
-    store(tmp_path, calibrated(1.5))
+    made.stored(tmp_path, calibrated(1.5))
     file = tmp_path / "calibration" / "imaginary.json"
     file.parent.mkdir()
     for content in ("[]", "{", json.dumps({"ceilings": [CEILING | {"flops_per_s": -1}]})):
@@ -89,7 +80,7 @@ def test_what_is_no_folder_of_results_ends_with_2(tmp_path, words, monkeypatch):
 
 
 def test_it_needs_neither_torch_nor_hydra(tmp_path):
-    store(tmp_path, *made.block_records(["nala"]))
+    made.stored(tmp_path, *made.block_records(["nala"]))
     code = (
         "import sys; from bench import merge, validate; code = validate.main(sys.argv[1:]);"
         "sys.exit(code or bool({'torch', 'hydra', 'wandb', 'psutil'} & set(sys.modules)))"
@@ -98,7 +89,7 @@ def test_it_needs_neither_torch_nor_hydra(tmp_path):
     assert done.returncode == 0
 
 
-def packed(content: bytes) -> str:
+def packed(content):
     return base64.b64encode(zlib.compress(content, 9)).decode()
 
 
@@ -106,7 +97,7 @@ RIGHT = np.random.default_rng(0).random((100, 4)) < 0.7
 WINDOWS = np.random.default_rng(1).uniform(0.5, 3.0, 60)
 
 
-def trained(right: np.ndarray = RIGHT, **changes: Any) -> Record:
+def trained(right=RIGHT, **changes):
     """A record of 100 examples with 4 answers each."""
     cell = made.task_cell()
     values: dict[str, Any] = {
@@ -120,7 +111,7 @@ def trained(right: np.ndarray = RIGHT, **changes: Any) -> Record:
     return made.ok_record(cell, quality)
 
 
-def of_bytes(losses: np.ndarray = WINDOWS, **changes: Any) -> Record:
+def of_bytes(losses=WINDOWS, **changes):
     """A record of 60 examples of 512 bytes each."""
     values: dict[str, Any] = {
         "answers": "",
@@ -134,7 +125,7 @@ def of_bytes(losses: np.ndarray = WINDOWS, **changes: Any) -> Record:
     return trained(**(values | changes))
 
 
-def flipped(*places: tuple[int, int]) -> str:
+def flipped(*places):
     """The answers of `trained` with some bits changed."""
     right = RIGHT.copy()
     for place in places:
@@ -146,13 +137,13 @@ def test_answers_that_give_the_score_are_no_problem(tmp_path):
     uneven = trained(answers_per_cluster=None, score_error=0.5)
     one = trained(RIGHT[:1], score_error=None)
     older = replace(trained(answers="", answers_per_cluster=None), started_at="")
-    store(tmp_path, trained(), of_bytes(), uneven, one, older, *made.task_records())
+    made.stored(tmp_path, trained(), of_bytes(), uneven, one, older, *made.task_records())
     assert validate.validate(tmp_path).problems == ()
 
 
 @pytest.mark.parametrize("place", [(0, 0), (57, 2), (99, 3)])
 def test_a_changed_bit_is_found(tmp_path, place):
-    path = store(tmp_path, trained(), trained(answers=flipped(place)))
+    path = made.stored(tmp_path, trained(), trained(answers=flipped(place)))
     [problem] = validate.validate(tmp_path).problems
     count = int(RIGHT.sum()) + (-1 if RIGHT[place] else 1)
     assert problem == (
@@ -164,7 +155,7 @@ def test_two_changed_bits_that_leave_the_score_change_its_error(tmp_path):
     all_right = int(RIGHT.all(axis=1).argmax())
     half = int((RIGHT.sum(axis=1) == 2).argmax())
     wrong = int((~RIGHT[half]).argmax())
-    store(tmp_path, trained(answers=flipped((all_right, 0), (half, wrong))))
+    made.stored(tmp_path, trained(answers=flipped((all_right, 0), (half, wrong))))
     [problem] = validate.validate(tmp_path).problems
     assert ":1: its score_error is 0.0" in problem and "and its answers give 0.0" in problem
 
@@ -183,12 +174,12 @@ def test_two_changed_bits_that_leave_the_score_change_its_error(tmp_path):
     ],
 )
 def test_answers_that_do_not_give_what_the_record_says_are_named(changes, words, tmp_path):
-    path = store(tmp_path, trained(**changes))
+    path = made.stored(tmp_path, trained(**changes))
     [problem] = validate.validate(tmp_path).problems
     assert problem.startswith(f"{path}:1: ") and words in problem
 
 
-def with_loss(place: int, loss: float) -> str:
+def with_loss(place, loss):
     losses = WINDOWS.copy()
     losses[place] = loss
     return packed(losses.astype("<f2").tobytes())
@@ -207,7 +198,7 @@ def with_loss(place: int, loss: float) -> str:
     ],
 )
 def test_losses_that_do_not_give_what_the_record_says_are_named(changes, words, tmp_path):
-    path = store(tmp_path, of_bytes(**changes))
+    path = made.stored(tmp_path, of_bytes(**changes))
     [problem] = validate.validate(tmp_path).problems
     assert problem.startswith(f"{path}:1: ") and words in problem
 
@@ -225,12 +216,12 @@ def test_losses_of_any_size_are_held_to_no_more_than_their_rounding(tmp_path):
                 "num_examples": 8 * count,
             }
             records.append(of_bytes(losses, **said))
-    store(tmp_path, *records)
+    made.stored(tmp_path, *records)
     assert validate.validate(tmp_path).problems == ()
 
 
 def test_files_of_examples_are_counted_and_a_damaged_one_is_a_problem(tmp_path, capsys):
-    store(tmp_path, trained())
+    made.stored(tmp_path, trained())
     written(tmp_path, TOKENS)
     assert validate.main([str(tmp_path)]) == 0
     assert "0 calibrations, 1 file of examples; 0 problems." in capsys.readouterr().out

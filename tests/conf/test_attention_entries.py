@@ -21,23 +21,23 @@ WRITTEN = json.loads((Path(__file__).parent / "default_rows.json").read_text())
 ALL_WRITTEN = (f"attention=[{','.join(WRITTEN)}]", "seq_len=64", "scope=layer", "device=cpu")
 
 
-def read(entry: str) -> dict:
+def read(entry):
     return OmegaConf.to_container(OmegaConf.load(FOLDER / f"{entry}.yaml"))[entry]
 
 
-def typed(row: dict) -> dict:
+def typed(row):
     """With types: 3 and 3.0 are equal, but not the same text in a cell."""
     return {key: (type(value), value) for key, value in row.items()}
 
 
-def defaults_in(entry: str) -> list[str]:
+def defaults_in(entry):
     """Hyperparameters that a YAML sets to what the constructor says."""
     own = read(entry)
     usual = typed(default_rows().get(own.pop("mechanism"), {}))
     return [key for key, value in typed(own).items() if usual.get(key) == value]
 
 
-def tidy() -> None:
+def tidy():
     """Delete such lines, and files in which no other is left."""
     for name in VARIANTS:
         file, drop = FOLDER / f"{name}.yaml", tuple(f"  {key}:" for key in defaults_in(name))

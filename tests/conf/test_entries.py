@@ -1,7 +1,6 @@
 """conf/: one entry per file under its own name; a study that says `every entry` lists them all."""
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -13,20 +12,20 @@ ROOTS = sorted([*CONF.glob("*.yaml"), *(CONF / "experiment").glob("*.yaml")])
 PROMISE = "every entry"
 
 
-def misnamed(path: Path) -> str | None:
+def misnamed(path):
     """Why a file is not one entry under its own name; two files with one key merge silently."""
     content = yaml.safe_load(path.read_text())
     keys = list(content) if isinstance(content, dict) else []
     return None if keys == [path.stem] else f"{path.name} has the top keys {keys}, not {path.stem}"
 
 
-def promised_groups(text: str) -> list[str]:
+def promised_groups(text):
     """Groups of which a file says, in a comment of the line that lists them, `every entry`."""
     lines = [line for line in text.splitlines() if PROMISE in line.partition("#")[2]]
     return [group for line in lines for group in ("attention", "task") if f"{group}:" in line]
 
 
-def listed(root: dict[str, Any], group: str) -> list[str]:
+def listed(root, group):
     """The names that a defaults list selects from a group."""
     for item in root["defaults"]:
         for key, names in item.items() if isinstance(item, dict) else ():
@@ -35,7 +34,7 @@ def listed(root: dict[str, Any], group: str) -> list[str]:
     return []
 
 
-def missing_entries(text: str, existing: dict[str, set[str]]) -> list[str]:
+def missing_entries(text, existing):
     """Entries that exist and that a file leaves out although it promises all of them."""
     root = yaml.safe_load(text)
     return [
@@ -46,7 +45,7 @@ def missing_entries(text: str, existing: dict[str, set[str]]) -> list[str]:
     ]
 
 
-def existing_entries() -> dict[str, set[str]]:
+def existing_entries():
     """All but those that name a model's layers: they are nothing to time."""
     return {
         "attention": {label for label in row_labels() if "mechanism" in (settings_of(label) or {})}

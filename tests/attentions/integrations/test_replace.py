@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
@@ -106,7 +105,7 @@ def test_replacing_needs_neither_timm_nor_transformers():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def attention(**settings: Any) -> nn.MultiheadAttention:
+def attention(**settings):
     return nn.MultiheadAttention(16, 2, **settings)
 
 

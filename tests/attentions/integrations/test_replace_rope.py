@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attentions import replace_attention, replaced_attention
 from attentions.integrations.swapped import Swapped
@@ -14,7 +14,7 @@ from attentions.integrations.swapped import Swapped
 timm: Any = pytest.importorskip("timm", reason="needs timm: pip install 'attnbench[models]'")
 
 
-def eva(**settings: Any) -> nn.Module:
+def eva(**settings):
     """Two blocks on a grid of 4x4 patches; no parameter, nor any bias, is zero."""
     torch.manual_seed(0)
     sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -25,7 +25,7 @@ def eva(**settings: Any) -> nn.Module:
     return model.eval()  # type: ignore[no-any-return]
 
 
-def images(rows: int = 32, columns: int = 32) -> Tensor:
+def images(rows=32, columns=32):
     return torch.randn(2, 3, rows, columns, generator=torch.Generator().manual_seed(1))
 
 

@@ -62,7 +62,7 @@ def test_a_core_is_trained_or_evaluated_as_the_attention_was(training):
 def test_outputs_are_dropped_as_before():
     model = vision_transformer(proj_drop_rate=0.5).train()
 
-    def out() -> Tensor:
+    def out():
         torch.manual_seed(0)
         return model(images())  # type: ignore[no-any-return]
 
@@ -71,11 +71,11 @@ def test_outputs_are_dropped_as_before():
     torch.testing.assert_close(out(), expected, atol=1e-5, rtol=1e-5)
 
 
-def settings_for(mechanism: str) -> dict[str, Any]:
+def settings_for(mechanism):
     return {"num_agents": 4} if mechanism == "agent" else {}
 
 
-def usable(name: str) -> bool:
+def usable(name):
     can = attention_class(name).capabilities
     is_ours = not can.requires and not name.endswith("_published")
     return "core" in can.scopes and can.bidirectional and not can.gates and is_ours

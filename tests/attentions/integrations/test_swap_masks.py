@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch import Tensor
 
 from attentions import Geometry, build_attention
 from attentions.base import Attention
@@ -9,22 +8,22 @@ from attentions.integrations.swap_masks import from_additive, mix
 B, H, N, D = 2, 2, 5, 4
 
 
-def core(name: str, *, causal: bool = False) -> Attention:
+def core(name, *, causal=False):
     built = build_attention(name, Geometry(num_heads=H, head_dim=D, seq_len=N, causal=causal))
     assert isinstance(built, Attention)
     return built
 
 
-def qkv(key_len: int = N) -> tuple[Tensor, Tensor, Tensor]:
+def qkv(key_len=N):
     torch.manual_seed(0)
     return torch.randn(B, H, N, D), torch.randn(B, H, key_len, D), torch.randn(B, H, key_len, D)
 
 
-def causal_pairs() -> Tensor:
+def causal_pairs():
     return torch.ones(N, N, dtype=torch.bool).tril()
 
 
-def last_hidden() -> Tensor:
+def last_hidden():
     keys = torch.ones(B, N, dtype=torch.bool)
     keys[1, -2:] = False
     return keys
@@ -64,7 +63,7 @@ def test_padding_written_out_over_pairs_is_recognised_as_padding():
     assert torch.equal(out, core("linear")(*qkv(), key_mask=keys))
 
 
-def one_later_key() -> Tensor:
+def one_later_key():
     keep = causal_pairs()
     keep[0, 1] = True
     return keep

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from attentions import (
     Attention,
@@ -33,7 +32,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def build(name: str, **settings: Any) -> Any:
+def build(name, **settings):
     tokens = 17 if settings.get("class_token") else 16
     torch.manual_seed(1)
     module = build_attention(name, Geometry(num_heads=2, head_dim=8, seq_len=tokens), **settings)
@@ -42,7 +41,7 @@ def build(name: str, **settings: Any) -> Any:
     return module.double()
 
 
-def inputs(module: Any) -> list[Tensor]:
+def inputs(module):
     g = module.geometry
     shape = (2, g.num_heads, g.seq_len, g.head_dim)
     if not isinstance(module, Attention):

@@ -16,7 +16,7 @@ from bench.core.answers import (
 )
 
 
-def packed(bits: np.ndarray) -> str:
+def packed(bits):
     return base64.b64encode(zlib.compress(np.packbits(bits).tobytes())).decode()
 
 

@@ -6,7 +6,7 @@ from bench.core.badges import Badge, BadgeStatus, append_badges, badges_folder, 
 from bench.core.cli.errors import ConfigError
 
 
-def badge(claim: str, status: BadgeStatus = BadgeStatus.PASSED, date: str = "2026-01-01") -> Badge:
+def badge(claim, status=BadgeStatus.PASSED, date="2026-01-01"):
     return Badge(claim=claim, status=status, source="abc", tested_at=date, torch="2.9")
 
 

@@ -10,7 +10,6 @@ from scipy import stats
 from bench.core.answers import UNSEEN
 from bench.core.comparison import (
     FEW_SEEDS,
-    Difference,
     Runs,
     compare,
     holm,
@@ -29,19 +28,17 @@ LEAST = 0.93
 """Coverage that is asked for; of so many studies, chance moves it by 0.0013 (one deviation)."""
 
 
-def runs(*scores: float | None, **known: object) -> Runs:
+def runs(*scores, **known):
     return Runs(scores=dict(enumerate(scores)), **known)  # type: ignore[arg-type]
 
 
-def difference(first: Runs, second: Runs, *, less_is_better: bool = False) -> Difference:
+def difference(first, second, *, less_is_better=False):
     found = compare(first, second, less_is_better=less_is_better)
     assert found is not None
     return found
 
 
-def coverage(
-    values: np.ndarray, truth: float | np.ndarray, error: float | np.ndarray = 0.0
-) -> float:
+def coverage(values, truth, error=0.0):
     low, high = seed_interval(values, error)
     return float(np.mean((low <= truth) & (truth <= high)))
 
@@ -81,7 +78,7 @@ def test_the_median_difference_from_a_row_that_fails_in_up_to_a_third_of_its_run
     assert coverage(scores, _median_of_two_modes(minority, within)) >= LEAST
 
 
-def _median_of_two_modes(minority: float, within: float) -> float:
+def _median_of_two_modes(minority, within):
     """The median of modes at 0 and at 1, normal about each."""
     grid = np.linspace(-2, 3, 100_001)
     below = (1 - minority) * stats.norm.cdf(grid / within) + minority * stats.norm.cdf(
@@ -99,7 +96,7 @@ def test_another_test_set_is_covered_whatever_the_seeds_add(num_seeds, seed_shar
     assert coverage(of_examples + of_seeds, 0.0, 1.0) >= LEAST
 
 
-def _answers(draw: np.random.Generator, gap: float, num_seeds: int) -> tuple[Runs, Runs]:
+def _answers(draw, gap, num_seeds):
     """Two rows without any spread over seeds: 200 examples of 4 answers, hard or easy for both.
 
     A mean of 0.7 and of 0.7 - gap: an example's difficulty is what all its answers share.
@@ -216,7 +213,7 @@ def test_a_missing_score_without_bounds_could_be_anything():
 # The error of the test examples.
 
 
-def _floor(first: Runs, second: Runs, **unit: bool) -> float:
+def _floor(first, second, **unit):
     """Error over examples of rows whose seeds do not differ."""
     found = difference(first, second, **unit)
     return (found.high - found.low) / 2 / 1.95996
@@ -241,7 +238,7 @@ def test_a_score_with_a_unit_has_no_binomial_error():
     assert _floor(*pair, less_is_better=True) == 0.0
 
 
-def _told(bits: np.ndarray, test_set: str = "a" * 16, **more: object) -> Runs:
+def _told(bits, test_set="a" * 16, **more):
     known = {"num_examples": bits.size, "right": dict.fromkeys(range(3), bits)} | more
     return runs(*[float(bits.mean())] * 3, test_set=test_set, **known)
 

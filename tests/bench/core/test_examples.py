@@ -3,7 +3,6 @@
 import base64
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +29,7 @@ PIXELS = {
 IMAGES = TOKENS | {"task": "digits", "inputs": PIXELS, "targets": [7, 8], "positions": None}
 
 
-def written(out: Path, content: Any, name: str = DIGEST) -> Path:
+def written(out, content, name=DIGEST):
     file = examples_folder(out) / f"{name}.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -82,7 +81,7 @@ def test_a_file_is_bounded(tmp_path):
 
 
 def test_git_keeps_the_examples_of_results():
-    def is_ignored(path: str) -> bool:
+    def is_ignored(path):
         done = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
         if done.returncode > 1:
             pytest.skip("not a checkout")

@@ -4,12 +4,12 @@ from bench.core.finding import changes, sentences
 from bench.core.numbers import RANDOM, Line, Number
 
 
-def swept(attention: str, norm: float, *samples: float | None) -> Number:
+def swept(attention, norm, *samples):
     at = f"norm {norm:g}"
     return Number(attention=attention, inputs=RANDOM, measure="entropy", at=at, samples=samples)
 
 
-def own(attention: str, norm: float) -> Number:
+def own(attention, norm):
     inputs = "recall, layer 0"
     return Number(attention=attention, inputs=inputs, measure="query norm", at="", samples=(norm,))
 

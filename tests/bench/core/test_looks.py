@@ -7,7 +7,7 @@ from bench.core.looks import AHEAD, BEHIND, NOT_DECIDED, OPEN, USUAL, Looks
 NUM_STUDIES = 2000
 
 
-def study(differences: np.ndarray, looks: Looks) -> tuple[str, int]:
+def study(differences, looks):
     """How a study ends that is looked at as planned, and after how many seeds."""
     for number in looks.numbers:
         one, other = (dict(enumerate(row)) for row in (differences[:number], np.zeros(number)))
@@ -45,7 +45,7 @@ def test_looking_without_a_plan_would_be_wrong_far_more_often():
     assert wrong / 500 > 0.08
 
 
-def _rows(differences: np.ndarray) -> tuple[Runs, Runs]:
+def _rows(differences):
     return (
         Runs(scores=dict(enumerate(differences))),
         Runs(scores=dict.fromkeys(range(len(differences)), 0.0)),

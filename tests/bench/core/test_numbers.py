@@ -16,7 +16,7 @@ LEFT_OUT = LeftOut(attention="gla", inputs="random", why="it needs gates.")
 ORIGIN = Origin(command="python -m bench.diagnose", settings=("64 tokens.",), machine="a CPU")
 
 
-def flat(**changes: Any) -> str:
+def flat(**changes):
     made: dict[str, Any] = {"attention": "nala", "inputs": "random", "measure": "PSE", "at": ""}
     return json.dumps(made | {"samples": [1.0]} | changes)
 

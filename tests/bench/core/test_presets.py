@@ -39,7 +39,7 @@ def test_a_preset_holds_for_the_settings_it_was_searched_at_alone():
     hyperparameters, settings = found.hyperparameters, found.settings
     usual = {"num_pairs": 4, "learning_rate": 0.001, "a_later_one": 1}
 
-    def fits(mechanism: str = "performer", eps: float = 1e-6, **changes: object) -> bool:
+    def fits(mechanism="performer", eps=1e-6, **changes):
         own = hyperparameters | {"eps": eps}
         return found.fits(mechanism, own, settings | changes, usual)
 

@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +21,7 @@ BADGE = Badge(
 )
 
 
-def stored(folder: Path, badge: Badge = BADGE) -> Path:
+def stored(folder, badge=BADGE):
     path = folder / "proofs.jsonl"
     path.write_text(line_of("linear", {"causal": badge}, (3, 4)) + "\n")
     return path

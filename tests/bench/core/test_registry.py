@@ -25,7 +25,7 @@ def rooms(tmp_path, monkeypatch):
 
 
 def test_things_are_found_registered_once_and_asked_for_by_near_names(rooms):
-    def one() -> None: ...
+    def one(): ...
 
     with pytest.raises(ValueError, match=r"thing name 'one' is taken by rooms\.first\.one; tests"):
         rooms.enter("one", 2, one)  # registered before anything was looked up

@@ -29,7 +29,7 @@ many_pairs = st.lists(st.tuples(seconds, seconds), min_size=MIN_ROUNDS, max_size
 few = settings(max_examples=40, deadline=None)
 
 
-def ratio_of(rounds: list[tuple[float, float]]) -> Ratio:
+def ratio_of(rounds):
     """The ratio of (member, reference) pairs, one of each a round."""
     numbers = list(range(len(rounds)))
     ratio = paired_ratio([m for m, _ in rounds], numbers, [r for _, r in rounds], numbers)
@@ -37,7 +37,7 @@ def ratio_of(rounds: list[tuple[float, float]]) -> Ratio:
     return ratio
 
 
-def values(ratio: Ratio) -> list[float]:
+def values(ratio):
     """Its median, and the ends of its interval if it has one."""
     return [v for v in (ratio.median, ratio.low, ratio.high) if v is not None]
 

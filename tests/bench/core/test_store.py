@@ -12,7 +12,7 @@ import pytest
 from bench.core import store
 from bench.core.cli import files
 from bench.core.cli.errors import ConfigError
-from bench.core.record import SCHEMA_VERSION, Record, Status
+from bench.core.record import SCHEMA_VERSION, Status
 from bench.core.store import (
     Store,
     StoreContents,
@@ -31,22 +31,15 @@ TWO = made.ok_record(made.kernel_cell("nala"), made.speed([3.0]))
 THREE = made.failed_record(made.kernel_cell("linear"), Status.CRASHED, "killed by SIGSEGV")
 
 
-def stored(out: Path, *records: Record, name: str = "a") -> Path:
-    here = Store(out, name)
-    for record in records:
-        here.append(record)
-    return here.path
-
-
 def test_what_is_appended_is_read_back_equal(tmp_path):
     everything = tuple(made.sweep_records())
-    stored(tmp_path, *everything)
+    made.stored(tmp_path, *everything)
     assert read_records(tmp_path) == everything
 
 
 def test_each_process_has_a_file_of_its_own_and_all_are_read(tmp_path):
-    stored(tmp_path, TWO, name="b")
-    stored(tmp_path, ONE, name="a")
+    made.stored(tmp_path, TWO, name="b")
+    made.stored(tmp_path, ONE, name="a")
     assert read_records(tmp_path) == (ONE, TWO)
     assert sorted(p.name for p in (tmp_path / "records").iterdir()) == ["a.jsonl", "b.jsonl"]
 
@@ -75,7 +68,7 @@ def test_a_new_file_is_in_its_folder_for_good_before_its_first_record_is(tmp_pat
         synced.append((found.st_ino, names))
 
     monkeypatch.setattr(os, "fsync", watch)
-    path = stored(tmp_path, ONE, TWO)
+    path = made.stored(tmp_path, ONE, TWO)
     folder, file = path.parent.stat().st_ino, path.stat().st_ino
     assert synced == [(folder, ["a.jsonl"]), (file, ["a.jsonl"]), (file, ["a.jsonl"])]
 
@@ -97,7 +90,7 @@ def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path):
 
 @pytest.mark.parametrize("kept", [1, 40, -1])
 def test_a_torn_last_line_is_reported_and_passed_over(tmp_path, kept):
-    path = stored(tmp_path, ONE, TWO)
+    path = made.stored(tmp_path, ONE, TWO)
     whole = path.read_bytes()
     torn = THREE.to_json().encode()[:kept]
     path.write_bytes(whole + torn)
@@ -108,18 +101,18 @@ def test_a_torn_last_line_is_reported_and_passed_over(tmp_path, kept):
 
 
 def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path):
-    path = stored(tmp_path, ONE)
+    path = made.stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + b"\0" * 64)
     contents = read_store(tmp_path)
     assert contents.records == (ONE,) and not contents.is_damaged
     (said,) = contents.describe()
     assert said.startswith(f"{path}:2") and "is torn" in said
-    stored(tmp_path, TWO)
+    made.stored(tmp_path, TWO)
     assert read_store(tmp_path) == StoreContents(records=(ONE, TWO), left_out=())
 
 
 def test_the_report_of_a_torn_line_goes_to_stderr_once(tmp_path, capsys):
-    path = stored(tmp_path, ONE)
+    path = made.stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + b'{"entry":"na')
     read_records(tmp_path)
     read_records(tmp_path)
@@ -129,21 +122,21 @@ def test_the_report_of_a_torn_line_goes_to_stderr_once(tmp_path, capsys):
 
 
 def test_appending_after_a_torn_line_starts_on_a_new_line(tmp_path):
-    path = stored(tmp_path, ONE)
+    path = made.stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + TWO.to_json().encode()[:-20])
-    stored(tmp_path, THREE)
+    made.stored(tmp_path, THREE)
     assert read_store(tmp_path) == StoreContents(records=(ONE, THREE), left_out=())
 
 
 def test_a_whole_last_line_without_its_newline_is_kept(tmp_path):
-    path = stored(tmp_path, ONE)
+    path = made.stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
-    stored(tmp_path, TWO)
+    made.stored(tmp_path, TWO)
     assert read_records(tmp_path) == (ONE, TWO)
 
 
 def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path):
-    path = stored(tmp_path, ONE, TWO, THREE)
+    path = made.stored(tmp_path, ONE, TWO, THREE)
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([lines[0], lines[1][:50], *lines[2:]]))
     contents = read_store(tmp_path)
@@ -152,7 +145,7 @@ def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path):
 
 
 def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path):
-    path = stored(tmp_path, ONE, TWO)
+    path = made.stored(tmp_path, ONE, TWO)
     path.write_bytes(path.read_bytes().replace(b'"cell":', b'"cell"', 2))
     with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out(.|\n)*a\.jsonl:2 is left out"):
         read_store(tmp_path)
@@ -175,7 +168,7 @@ def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path):
     ids=["others", "list", "no cell", "status", "deep", "digits", "bytes", "bytes without end"],
 )
 def test_a_foreign_line_is_left_out(tmp_path, line):
-    path = stored(tmp_path, ONE)
+    path = made.stored(tmp_path, ONE)
     (path.parent / "foreign.jsonl").write_bytes(line)
     contents = read_store(tmp_path)
     assert contents.records == (ONE,) and contents.is_damaged
@@ -183,7 +176,7 @@ def test_a_foreign_line_is_left_out(tmp_path, line):
 
 
 def test_a_store_of_foreign_lines_only_is_an_error(tmp_path):
-    path = stored(tmp_path, ONE)
+    path = made.stored(tmp_path, ONE)
     path.write_text('{"loss": 1}\n' * 1000)
     with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out") as caught:
         read_store(tmp_path)
@@ -193,7 +186,7 @@ def test_a_store_of_foreign_lines_only_is_an_error(tmp_path):
 
 def test_a_line_that_is_too_long_is_left_out_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "MAX_LINE_BYTES", 10_000)
-    path = stored(tmp_path, ONE, TWO)
+    path = made.stored(tmp_path, ONE, TWO)
     path.write_bytes(b'{"entry":"' + b"x" * 35_000 + b'"}\n' + path.read_bytes())
     first, *others = read_lines(tmp_path)
     assert first.record is None and first.size == 35_013
@@ -202,7 +195,7 @@ def test_a_line_that_is_too_long_is_left_out_whole(tmp_path, monkeypatch):
 
 
 def test_a_record_of_a_newer_schema_says_so(tmp_path):
-    path = stored(tmp_path, ONE)
+    path = made.stored(tmp_path, ONE)
     newer = json.loads(ONE.to_json()) | {"schema_version": SCHEMA_VERSION + 1, "cell": "other"}
     path.write_text(json.dumps(newer) + "\n")
     with pytest.raises(ConfigError, match=r"a newer attnbench wrote it: schema"):
@@ -344,13 +337,13 @@ def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path):
 
 
 def test_what_appears_among_records_while_they_are_followed_ends_nothing(tmp_path):
-    path = stored(tmp_path, ONE)
+    path = made.stored(tmp_path, ONE)
     tail = Tail(tmp_path)
     os.mkfifo(path.with_name("0.jsonl"))
     path.with_name("1.jsonl").symlink_to("/dev/zero")
     path.with_name("2.jsonl").mkdir()
-    stored(tmp_path, TWO, name="b")
+    made.stored(tmp_path, TWO, name="b")
     assert list(tail.read()) == [TWO]
     path.unlink()
-    stored(tmp_path, THREE, name="b")
+    made.stored(tmp_path, THREE, name="b")
     assert list(tail.read()) == [THREE]

@@ -2,10 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,13 +16,13 @@ STORED = [
 ]
 
 
-def lines_of(file: Path) -> Iterator[dict[str, Any]]:
+def lines_of(file):
     content = file.read_bytes()
     text = gzip.decompress(content) if file.suffix == ".gz" else content
     yield from map(json.loads, text.splitlines())
 
 
-def with_settings(cell: Cell, **settings: Any) -> str:
+def with_settings(cell, **settings):
     work = replace(cell.task, settings=cell.task.settings | settings)
     return replace(cell, workload=work).key
 

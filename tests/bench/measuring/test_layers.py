@@ -1,7 +1,6 @@
 """Entries that name a mechanism for each layer: resolved, refused, built and kept in a cell."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,7 @@ from tests import records as made
 PATTERN = ["gla", "gla", "gla", "softmax"]
 
 
-def cell_of(layers: list[str], **settings: Any) -> Cell:
+def cell_of(layers, **settings):
     (entry,) = read_attention_entries({"mixed": {"layers": layers}})
     settings = {"num_layers": 4, "causal": True} | settings
     cell = made.task_cell("mixed", mechanism=entry.mechanism, settings=settings)

@@ -8,13 +8,13 @@ from bench.measuring.weights import NoWeights, weights
 HEADS = Geometry(num_heads=2, head_dim=8, seq_len=9)
 
 
-def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def inputs(dtype=torch.float64):
     stream = torch.Generator().manual_seed(1)
     q, k = torch.randn(2, 1, 2, 9, 8, generator=stream, dtype=dtype)
     return q, k
 
 
-def core(name: str, geometry: Geometry = HEADS, **settings: object) -> Attention:
+def core(name, geometry=HEADS, **settings):
     built = build_attention(name, geometry, **settings)
     assert not isinstance(built, AttentionLayer)
     return built.double().eval()

@@ -1,11 +1,7 @@
 """A page of docs/results: what was trained, where, by what command, in what time."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from bench.core.record import Record
-from bench.core.store import Store
 from bench.publishing.accuracy import accuracy_page, chosen, main, wall_s
 from bench.publishing.document import markdown
 from tests import records as made
@@ -13,23 +9,18 @@ from tests import records as made
 COMMAND = "attnbench sweep 'seq_len=[]' 'task=[recall]'"
 
 
-def at(record: Record, started_at: str, total_s: float, sweep: str = made.SWEEP) -> Record:
+def at(record, started_at, total_s, sweep=made.SWEEP):
     return replace(record, started_at=started_at, cost_s={"total": total_s}, sweep=sweep)
 
 
-def with_pairs(num_pairs: int) -> list[Record]:
+def with_pairs(num_pairs):
     label = f"recall num_pairs={num_pairs}"
-    changed = []
-    for record in made.task_records(["softmax", "none"]):
-        work = replace(record.cell.task, label=label, settings={"num_pairs": num_pairs})
-        changed.append(replace(record, cell=replace(record.cell, workload=work)))
-    return changed
+    of_task = {"label": label, "settings": {"num_pairs": num_pairs}}
+    return [made.with_work(r, **of_task) for r in made.task_records(["softmax", "none"])]
 
 
-def stored(folder: Path, records: Sequence[Record]) -> Path:
-    store = Store(folder, "sweep")
-    for record in records:
-        store.append(record)
+def stored(folder, records):
+    made.stored(folder, *records, name="sweep")
     return folder
 
 

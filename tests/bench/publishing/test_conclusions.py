@@ -1,7 +1,7 @@
 import re
 from dataclasses import replace
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing import conclusions
 from bench.publishing.conclusions import headline, sentences, task_headline
 from bench.publishing.leaderboard import build_leaderboard
@@ -10,20 +10,18 @@ from tests import records as made
 ENTRIES = ("softmax", "linear", "nala", "none")
 
 
-def said(records: list[Record]) -> tuple[str, ...]:
+def said(records):
     board = build_leaderboard(records, ("none", "uniform"))
     return sentences(board)
 
 
-def sharing(records: list[Record], key: str) -> list[Record]:
+def sharing(records, key):
     """The records as of one block, compared with the softmax among them."""
     softmax = next(r.cell.key for r in records if r.cell.entry == "softmax")
     return [made.changed(r, rounds_key=key, reference_key=softmax) for r in records]
 
 
-def sweep(
-    *entries: str, lengths: tuple[int, ...] = (256, 1024, 4096), **shape: object
-) -> list[Record]:
+def sweep(*entries, lengths=(256, 1024, 4096), **shape):
     return [
         record
         for n in lengths
@@ -40,7 +38,7 @@ def test_rows_that_cannot_be_told_apart_share_the_first_place():
     assert "nala and nala_cosine are fastest, up to 5.65x softmax; they cannot be told" in sentence
 
 
-def headlines(records: list[Record]) -> list[str]:
+def headlines(records):
     board = build_leaderboard(records, ("none", "uniform"))
     timed = [headline(ranking, board) for ranking in board.rankings]
     return [*timed, *(task_headline(task) for task in board.tasks)]
@@ -98,7 +96,7 @@ def test_what_broke_is_in_no_sentence():
     assert "linear" not in sentence
 
 
-def scored(entry: str, accuracies: list[float], **changes: object) -> list[Record]:
+def scored(entry, accuracies, **changes):
     records = made.task_records([entry], seeds=range(len(accuracies)))
     return [
         made.changed(record, accuracy=accuracy, **changes)

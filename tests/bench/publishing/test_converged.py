@@ -1,8 +1,5 @@
 """Scores at more and more steps: what is under-trained, and what has converged."""
 
-from dataclasses import replace
-
-from bench.core.record import Record
 from bench.publishing.accuracy import accuracy_page
 from bench.publishing.converged import (
     by_steps,
@@ -15,13 +12,12 @@ from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 
 
-def runs(entry: str, steps: int, accuracies: list[float]) -> list[Record]:
+def runs(entry, steps, accuracies):
     found = []
     for seed, accuracy in enumerate(accuracies):
         (record,) = made.task_records([entry], seeds=[seed])
         settings = {"num_steps": steps, "learning_rate": 0.006}
-        work = replace(record.cell.task, settings=settings)
-        record = replace(record, cell=replace(record.cell, workload=work))
+        record = made.with_work(record, settings=settings)
         found.append(made.changed(record, accuracy=accuracy, train_accuracy=accuracy))
     return found
 

@@ -1,7 +1,7 @@
 import csv
 import io
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.csv import csv_text, flat_rows
 from bench.publishing.metrics import find_metric
 from tests import records as made
@@ -9,7 +9,7 @@ from tests import records as made
 METRICS = ("latency_s", "speedup_over_softmax", "accuracy")
 
 
-def rows(records: list[Record]) -> list[dict[str, str]]:
+def rows(records):
     return list(csv.DictReader(io.StringIO(csv_text(records, METRICS), newline="")))
 
 

@@ -1,18 +1,17 @@
 """Findings of `bench.diagnose` in a store, in a report on that store."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from bench.core.numbers import FILE, LeftOut, Line, Number, Origin, write_lines
+from bench.core.numbers import FILE, LeftOut, Number, Origin, write_lines
 from bench.publishing.config import PublishConfig, WandbConfig
 from bench.publishing.diagnostics import entropy_chart, read_diagnostics
 from bench.publishing.publish import publish
 from tests import records as made
 
 
-def numbers() -> list[Line]:
+def numbers():
     norms = [("norm 0.5", 0.9), ("norm 2", 0.8), ("norm 8", 0.3)]
     found = [
         Number(attention="softmax", inputs="random", measure="entropy", at=at, samples=(x, x))
@@ -25,7 +24,7 @@ def numbers() -> list[Line]:
     return [*found, own, rank, regret, left_out]
 
 
-def config(out: Path) -> PublishConfig:
+def config(out):
     return PublishConfig(
         out=out,
         metrics=("latency_s",),

@@ -116,7 +116,7 @@ def test_an_interval_does_not_leave_what_can_be():
     assert column.write(None) == "" and column.write("word") == "word"
 
 
-def shown(width: int) -> str:
+def shown(width):
     out = io.StringIO()
     print_document(DOCUMENT, Console(file=out, width=width))
     return out.getvalue()

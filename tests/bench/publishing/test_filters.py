@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from bench.core.record import Filtered, Quality, Record
+from bench.core.record import Quality, Record
 from bench.publishing.filters import filter_columns, kept_shares
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.task_tables import task_sections
 from tests import records as made
 
 
-def row(name: str, accuracy: float, **changes: Any) -> Filtered:
+def row(name, accuracy, **changes):
     made_up: Any = {
         "filter": name,
         "keep": 0.5,
@@ -25,7 +25,7 @@ def row(name: str, accuracy: float, **changes: Any) -> Filtered:
     return made_up | changes  # type: ignore[no-any-return]
 
 
-def with_filters(*rows: Filtered) -> list[Record]:
+def with_filters(*rows):
     (record,) = made.task_records(["softmax"], seeds=[0])
     assert isinstance(record.result, Quality)
     result = replace(record.result, accuracy=0.9, flops=1000, filtered=rows)

@@ -3,20 +3,20 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.core.record import Quality, Record
-from bench.publishing.fronts import Front, fronts, pareto_front
+from bench.core.record import Quality
+from bench.publishing.fronts import fronts, pareto_front
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "nala", "none")
 
 
-def found(records: list[Record]) -> dict[str, Front]:
+def found(records):
     board = build_leaderboard(records, ("none", "uniform"))
     return {front.metric: front for front in fronts(board)}
 
 
-def timed(*lengths: int, **shape: object) -> list[Record]:
+def timed(*lengths, **shape):
     return [r for n in lengths for r in made.block_records(ENTRIES, seq_len=n, **shape)]
 
 
@@ -47,7 +47,7 @@ def test_of_bits_per_byte_less_is_better():
 
 
 def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none():
-    def learned(causal: bool | None) -> list[Record]:
+    def learned(causal):
         return [made.changed(r, causal=causal) for r in made.task_records(ENTRIES)]
 
     both = timed(4096) + timed(1024, causal=True)
@@ -86,7 +86,7 @@ some = st.dictionaries(st.sampled_from("abcdefgh"), st.tuples(coordinate, coordi
 @settings(max_examples=60, deadline=None)
 @given(some)
 def test_the_front_is_what_no_other_point_beats(points):
-    def is_beaten(name: str) -> bool:
+    def is_beaten(name):
         cost, score = points[name]
         return any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points.values())
 

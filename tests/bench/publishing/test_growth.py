@@ -1,17 +1,16 @@
-from bench.core.record import Record
 from bench.publishing.growth import crossovers, growth_sections, scalings
-from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 from tests.bench.publishing.metrics.growing import with_times
 
 LENGTHS = (256, 1024, 4096)
 
 
-def board(records: list[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records, ("none", "uniform"))
 
 
-def blocks(*entries: str, lengths: tuple[int, ...] = LENGTHS, **shape: object) -> list[Record]:
+def blocks(*entries, lengths=LENGTHS, **shape):
     return [r for n in lengths for r in made.block_records(entries, seq_len=n, **shape)]
 
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.core.record import Record, Status
-from bench.publishing.leaderboard import Leaderboard, Ranking, build_leaderboard
+from bench.core.record import Status
+from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.metrics.ranks import place_among
 from tests import records as made
 
@@ -12,16 +12,16 @@ METRICS = ("latency_s", "peak_memory_bytes")
 CONTROLS = ("uniform", "none")
 
 
-def board(records: list[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records, CONTROLS)
 
 
-def only_ranking(records: list[Record]) -> Ranking:
+def only_ranking(records):
     (ranking,) = board(records).rankings
     return ranking
 
 
-def fixed(entry: str, speedup: float, spread: float = 0.0, **changes: object) -> Record:
+def fixed(entry, speedup, spread=0.0, **changes):
     """A record whose speed-up lies between `speedup` - `spread` and `speedup` + `spread`."""
     reference = [1.0] * 9
     samples = [1 / (speedup + spread * step / 4) for step in range(-4, 5)]

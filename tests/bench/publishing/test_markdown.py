@@ -2,8 +2,7 @@ import re
 
 import pytest
 
-from bench.core.record import Record
-from bench.publishing.document import Chart, escape, markdown
+from bench.publishing.document import escape, markdown
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.markdown import leaderboard_page
 from tests import records as made
@@ -11,7 +10,7 @@ from tests import records as made
 COLUMNS = ("speedup_over", "latency_s")
 
 
-def page(records: list[Record], pictures: tuple[Chart, ...] = ()) -> str:
+def page(records, pictures=()):
     board = build_leaderboard(records, ("uniform", "none"))
     return markdown(leaderboard_page(board, COLUMNS, pictures))
 

@@ -3,24 +3,24 @@ from dataclasses import replace
 
 import pytest
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.overall import Overall, OverallRow, overall
+from bench.publishing.overall import overall
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "none")
 
 
-def only(records: list[Record]) -> Overall:
+def only(records):
     (one,) = overall(build_leaderboard(records, ("none",)))
     return one
 
 
-def rows(records: list[Record]) -> dict[str, OverallRow]:
+def rows(records):
     return {row.entry: row for row in only(records).rows}
 
 
-def two_tasks(**options: object) -> list[Record]:
+def two_tasks(**options):
     return [
         r for task in ("recall", "digits") for r in made.task_records(ENTRIES, task=task, **options)
     ]

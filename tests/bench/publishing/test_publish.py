@@ -2,20 +2,19 @@ import csv
 import io
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from bench.core.cli.errors import ConfigError
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.publish import PublishConfig, WandbConfig, print_leaderboard, publish
 from tests import records as made
 
 METRICS = ("latency_s", "speedup_over")
 
 
-def config(out: Path, *, charts: bool = True, mode: str = "disabled") -> PublishConfig:
+def config(out, *, charts=True, mode="disabled"):
     return PublishConfig(
         out=out,
         metrics=METRICS,
@@ -26,7 +25,7 @@ def config(out: Path, *, charts: bool = True, mode: str = "disabled") -> Publish
     )
 
 
-def block() -> list[Record]:
+def block():
     return [r for n in (256, 1024) for r in made.block_records(("softmax", "nala"), seq_len=n)]
 
 

@@ -1,14 +1,12 @@
 import base64
 import zlib
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.core.record import Quality, Record
+from bench.core.record import Quality
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.scores import Score, TaskScores
 from tests import records as made
 
 
@@ -22,7 +20,7 @@ class Told(Quality):
     answers_per_cluster: int | None = None
 
 
-def trained(entry: str, *accuracies: float, **known: Any) -> list[Record]:
+def trained(entry, *accuracies, **known):
     """One seed for each accuracy."""
     found = []
     for seed, accuracy in enumerate(accuracies):
@@ -34,16 +32,16 @@ def trained(entry: str, *accuracies: float, **known: Any) -> list[Record]:
     return found
 
 
-def task_of(*records: Record) -> TaskScores:
+def task_of(*records):
     (found,) = build_leaderboard(list(records), ()).tasks
     return found
 
 
-def packed(bits: np.ndarray) -> str:
+def packed(bits):
     return base64.b64encode(zlib.compress(np.packbits(bits).tobytes())).decode()
 
 
-def score_of(*records: Record) -> Score:
+def score_of(*records):
     (found,) = task_of(*records).scores
     return found
 
@@ -72,7 +70,7 @@ def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were
         known = {"num_examples": 2000, "answers": packed(bits), "answers_per_cluster": 1}
         told.append((entry, float(bits.mean()), known))
 
-    def places(**test_set: str) -> list[str]:
+    def places(**test_set):
         records = [
             record
             for entry, share, known in told
@@ -89,8 +87,8 @@ def test_seeds_at_one_rate_are_one_row_whether_the_rate_was_searched_for_all_of_
     for record in trained("nala", 0.9, 0.8, 0.7):
         work = record.cell.task
         shared_rate = 0.003 if work.seed == 0 else None
-        work = replace(work, settings={"learning_rate": 0.003}, shared_rate=shared_rate)
-        records.append(replace(record, cell=replace(record.cell, workload=work)))
+        settings = {"learning_rate": 0.003}
+        records.append(made.with_work(record, settings=settings, shared_rate=shared_rate))
     score = score_of(*records)
     assert [seed for seed, _ in score.by_seed] == [0, 1, 2] and score.num_missing == 0
     assert (score.entry, score.rate, score.is_searched) == ("nala", 0.003, False)

@@ -1,7 +1,5 @@
 from pathlib import Path
 
-from bench.core.record import Record
-from bench.core.store import Store
 from bench.publishing.document import text_table
 from bench.publishing.speed import COMMANDS, LARGEST_SHARE, main, missed_goals, speed_page
 from tests import records as made
@@ -10,9 +8,7 @@ from tools.readme_sources import markdown_tables
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def timed(
-    entry: str, seconds: float, other: float, *, reference: str = "softmax", **shape: object
-) -> Record:
+def timed(entry, seconds, other, *, reference="softmax", **shape):
     """Eight rounds in which a call took so long, and one of its reference so long."""
     compiled = {"compile_s": 7.0} if shape.get("compile") == "inductor" else {}
     result = made.speed(
@@ -21,7 +17,7 @@ def timed(
     return made.ok_record(made.kernel_cell(entry, **shape), result)
 
 
-def published(mode: str) -> list[Record]:
+def published(mode):
     return [
         timed("softmax", 12.0, 12.0, mode=mode),
         timed("nala", 2.0, 6.0, reference="nala_published", mode=mode),
@@ -29,7 +25,7 @@ def published(mode: str) -> list[Record]:
     ]
 
 
-def compiled() -> list[Record]:
+def compiled():
     return [
         timed("softmax", 12.0, 12.0, mode="forward"),
         timed("nala", 4.0, 12.0, mode="forward"),
@@ -143,9 +139,7 @@ def test_the_makefile_runs_what_the_page_says():
 
 def test_the_command_reads_two_sweeps_and_writes_the_page(tmp_path):
     for name, records in {"published": published("forward"), "compiled": compiled()}.items():
-        store = Store(tmp_path / name, "sweep")
-        for record in records:
-            store.append(record)
+        made.stored(tmp_path / name, *records, name="sweep")
     assert main([str(tmp_path), str(tmp_path / "speed.md")]) == 0
     assert (tmp_path / "speed.md").read_text() == speed_page(published("forward"), compiled())
     assert main([str(tmp_path / "nowhere"), str(tmp_path / "speed.md")]) == 2

@@ -2,7 +2,6 @@
 
 import pytest
 
-from bench.core.record import Record
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.task_tables import task_sections
 from tests import records as made
@@ -10,7 +9,7 @@ from tests import records as made
 LEVELS = {"one of the shown values": 0.25}
 
 
-def runs(entry: str, accuracies: list[float]) -> list[Record]:
+def runs(entry, accuracies):
     return [
         made.changed(
             record,
@@ -26,7 +25,7 @@ def runs(entry: str, accuracies: list[float]) -> list[Record]:
     ]
 
 
-def row(records: list[Record], entry: str) -> dict[str, str]:
+def row(records, entry):
     (section,) = task_sections(build_leaderboard(records, ("none",), within_budget=True))
     table, *_ = section.tables
     (found,) = [own for own in table.texts() if entry in own]

@@ -1,5 +1,4 @@
-from bench.core.record import Record
-from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.tables import (
     holes_table,
     speed_sections,
@@ -9,7 +8,7 @@ from tests import records as made
 COLUMNS = ("speedup_over", "latency_s", "saved_for_backward_bytes")
 
 
-def board(records: list[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records, ("uniform", "none"))
 
 

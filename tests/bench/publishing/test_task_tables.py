@@ -1,19 +1,18 @@
 """Tables of tasks: the mean and each seed, what is not ranked and why, and what guessing gives."""
 
 from dataclasses import replace
-from typing import Any
 
-from bench.core.record import Record, Status
-from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.core.record import Status
+from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.task_tables import task_sections
 from tests import records as made
 
 
-def board(records: list[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records, ("uniform", "none"))
 
 
-def row_of(records: list[Record], entry: str) -> dict[str, str]:
+def row_of(records, entry):
     """A row by its titles."""
     (section,) = task_sections(board(records))
     table, *_ = section.tables
@@ -22,7 +21,7 @@ def row_of(records: list[Record], entry: str) -> dict[str, str]:
     return dict(zip(table.header, found, strict=True))
 
 
-def trained(entry: str, accuracies: list[float], **changes: Any) -> list[Record]:
+def trained(entry, accuracies, **changes):
     """One seed for each accuracy."""
     made_up = made.task_records([entry], seeds=range(len(accuracies)))
     return [
@@ -66,7 +65,7 @@ def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there():
     assert row_of(partly, "nala")["steps to 90 %"] == "200 (1 of 2)"
 
 
-def lengthened(entry: str, *longer: tuple[float, float]) -> list[Record]:
+def lengthened(entry, *longer):
     """Trained at 64 tokens, a seed for each pair of scores at 128 and at 256."""
     records = []
     for record, (at_128, at_256) in zip(trained(entry, [1.0] * len(longer)), longer, strict=True):
@@ -129,7 +128,7 @@ def test_a_length_at_which_a_seed_broke_down_says_so_and_is_not_solved():
 
 
 def test_a_table_of_equal_cost_names_the_size_that_was_set_and_how_near_it_came():
-    def matched(entry: str, match: str, **changes: Any) -> Record:
+    def matched(entry, match, **changes):
         (record,) = trained(entry, [0.9], **changes)
         sizes = {"match": match, "num_layers": 2, "embed_dim": 64, "num_heads": 4}
         work = replace(record.cell.task, settings=sizes)

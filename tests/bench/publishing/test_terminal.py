@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.terminal import print_files, print_leaderboard
@@ -28,7 +28,7 @@ CONFIG = PublishConfig(
 )
 
 
-def printed(records: list[Record], width: int) -> str:
+def printed(records, width):
     """Text for a log: no terminal, so neither colour nor control characters."""
     file = io.StringIO()
     print_leaderboard(

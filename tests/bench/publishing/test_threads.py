@@ -1,10 +1,9 @@
-from bench.core.record import Record
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.threads import thread_sections
 from tests import records as made
 
 
-def timed(entry: str, num_threads: int, seconds: float, rounds_key: str = "one") -> Record:
+def timed(entry, num_threads, seconds, rounds_key="one"):
     cell = made.kernel_cell(entry, num_threads=num_threads)
     return made.ok_record(cell, made.speed([seconds] * 8, rounds_key=rounds_key))
 

@@ -1,24 +1,23 @@
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.core.record import Quality, Record, Status
-from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.versus import Versus, versus
+from bench.core.record import Quality, Status
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.versus import versus
 from tests import records as made
 
 
-def board(records: list[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records)
 
 
-def of(found: Versus, kind: str) -> list[str]:
+def of(found, kind):
     return [verdict.winner for verdict in found.verdicts if verdict.of == kind]
 
 
-def sweep(*lengths: int, **shape: Any) -> list[Record]:
+def sweep(*lengths, **shape):
     """nala and softmax in the same rounds; nala is faster from 600 tokens on."""
     records = []
     for n in lengths:
@@ -74,7 +73,7 @@ def test_one_seed_settles_nothing():
     assert found.verdicts[0].words.endswith("one seed")
 
 
-def trained(mine: float, theirs: float, **settings: int) -> list[Record]:
+def trained(mine, theirs, **settings):
     """nala with one score and softmax with the other, on a task with these settings."""
     records = []
     for r in made.task_records(("softmax", "nala")):

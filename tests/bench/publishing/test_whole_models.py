@@ -1,15 +1,12 @@
 """Whole models in everything that is published: tables, pictures, curves and rows of their own."""
 
-from collections.abc import Sequence
-
-from bench.core.record import Record
 from bench.publishing.charts import charts
-from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.sinks.curves import curves
 from tests import records as made
 
 
-def board(records: Sequence[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records)
 
 

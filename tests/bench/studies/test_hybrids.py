@@ -1,15 +1,11 @@
 """Hybrids: pairs of mixers alone and beside softmax layers, and the page that counts them."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bench.core.record import Record
-from bench.core.store import Store
 from bench.hybrids import main
 from bench.studies import hybrids
 from bench.studies.hybrids import board_of, charts, mixed, orders, write_page
@@ -19,15 +15,13 @@ ALONE = {"gla": (0.9, 0.91, 0.9), "linear": (0.5, 0.51, 0.5), "retnet": (0.5, 0.
 BESIDE = {"gla": (0.5, 0.51, 0.5), "linear": (0.9, 0.91, 0.9), "retnet": (0.5, 0.5, 0.51)}
 
 
-def trained(scores: Mapping[str, Sequence[float]], count: int) -> list[Record]:
+def trained(scores, count):
     """Models of four layers, with so many of softmax; a seed for each score."""
     settings = {"num_layers": 4, "softmax_layers": count, "learning_rate": 0.003}
     records = []
     for entry, own in scores.items():
         for record, score in zip(made.task_records([entry]), own, strict=True):
-            work = replace(record.cell.task, settings=settings)
-            record = replace(record, cell=replace(record.cell, workload=work))
-            records.append(made.changed(record, accuracy=score))
+            records.append(made.changed(made.with_work(record, settings=settings), accuracy=score))
     return records
 
 
@@ -64,9 +58,7 @@ def test_a_row_that_may_not_be_ranked_is_in_no_pair(count):
 
 def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path):
     records = [*trained(ALONE | {"softmax": (1.0, 1.0, 1.0)}, 0), *trained(BESIDE, 2)]
-    store = Store(tmp_path / "runs", "sweep")
-    for record in records:
-        store.append(record)
+    made.stored(tmp_path / "runs", *records, name="sweep")
     page, picture = write_page(tmp_path / "runs", tmp_path / "docs" / "hybrids.md", "make hybrids")
     text = page.read_text()
     assert "1 pair decided both alone and in a hybrid" in text

@@ -87,7 +87,7 @@ def test_the_command_line_is_what_was_typed_but_for_folders(session):
     ("given", "stopped", "code"), [(None, False, 0), (1, False, 1), (1, True, 130)]
 )
 def test_the_exit_code_is_the_studys_or_130_after_ctrl_c(tmp_path, given, stopped, code):
-    def study(asked: Example, session: Session) -> int | None:
+    def study(asked, session):
         assert asked.out == tmp_path
         session.is_stopped = stopped
         return given

@@ -1,7 +1,5 @@
 import errno
 import os
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +18,7 @@ def test_a_file_is_replaced_whole_and_folders_are_made(tmp_path):
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
     path = write_whole(tmp_path / "a.txt", "old")
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
@@ -43,7 +41,7 @@ def umask():
     os.umask(before)
 
 
-def mode(path: Path) -> int:
+def mode(path):
     return path.stat().st_mode & 0o777
 
 
@@ -98,7 +96,7 @@ def test_it_is_on_the_disk_before_it_has_its_name_unless_it_can_be_made_again(
     for name in ("fsync", "replace"):
         own = getattr(os, name)
 
-        def noted(*args: object, _own: Any = own, _name: str = name, **more: object) -> None:
+        def noted(*args, _own=own, _name=name, **more):
             done.append(_name)
             _own(*args, **more)
 
@@ -114,7 +112,7 @@ def test_it_is_on_the_disk_before_it_has_its_name_unless_it_can_be_made_again(
     ("error", "has_space"), [(errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EACCES, True)]
 )
 def test_more_space_is_asked_for_only_where_it_helps(tmp_path, monkeypatch, error, has_space):
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_, **__):
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(os, "replace", fail)

@@ -8,7 +8,7 @@ from bench.core.record import Record, Status, unfit
 from tests import records as made
 
 
-def changed(record: Record, path: str, value: Any) -> str:
+def changed(record, path, value):
     """Its line with one value replaced."""
     line = json.loads(record.to_json())
     *parents, last = path.split(".")

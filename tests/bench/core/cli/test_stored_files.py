@@ -124,7 +124,7 @@ def test_a_users_own_data_may_be_linked_and_has_to_be_regular(tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_told_and_a_missing_one_is_missing(tmp_path, monkeypatch):
-    def refuse(*_: object, **__: object) -> int:
+    def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "a.json").write_text("{}")

@@ -22,7 +22,7 @@ def test_what_is_no_name_is_refused(value, words):
 
 
 def test_a_bug_of_ours_is_told_from_a_mistake_and_from_a_verdict(capsys):
-    def command(words: list[str]) -> int:
+    def command(words):
         raise {"mistake": ConfigError("no"), "stop": KeyboardInterrupt()}.get(words[0], KeyError())
 
     assert [run_words(command, [word], "usage") for word in ("mistake", "stop", "bug")] == [

@@ -77,7 +77,7 @@ def test_lines_to_labels_cross_neither_each_other_nor_a_point():
             assert all(math.dist(here, point) > 4 for here in along for point in others)
 
 
-def turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
+def turn(a, b, c):
     return (b[0] - a[0]) * (c[1] - a[1]) > (b[1] - a[1]) * (c[0] - a[0])
 
 

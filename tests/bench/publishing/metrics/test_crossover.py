@@ -1,12 +1,11 @@
 import math
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.record import Record
-from bench.publishing.metrics.crossover import Crossover, crossover, crossover_words, flops_words
+from bench.publishing.metrics.crossover import crossover, crossover_words, flops_words
 from bench.publishing.metrics.speedup import speedup
 from tests import records as made
 from tests.bench.publishing.metrics.growing import with_ratios, with_times
@@ -14,13 +13,13 @@ from tests.bench.publishing.metrics.growing import with_ratios, with_times
 LENGTHS = (256, 1024, 4096)
 
 
-def found(records: dict[int, Record], references: dict[int, Record] | None = None) -> Crossover:
+def found(records, references=None):
     result = crossover(records, references or {})
     assert result is not None
     return result
 
 
-def power_law(crossing: float, slope: float = 1.0) -> dict[int, float]:
+def power_law(crossing, slope=1.0):
     """Ratios that are a straight line over length, both logarithmic."""
     return {n: (n / crossing) ** slope for n in LENGTHS}
 
@@ -187,7 +186,7 @@ def test_flops_that_cross_at_no_length_say_who_has_fewer(own, words):
 
 
 def test_flops_that_cross_within_the_interval_agree_with_the_time():
-    def beside(crossing: float) -> Crossover:
+    def beside(crossing):
         own = {n: round(4000 * crossing) * n for n in LENGTHS}
         flops = {n: 4000 * n * n for n in LENGTHS}
         references = with_ratios("softmax", dict.fromkeys(LENGTHS, 1.0), flops=flops)
@@ -210,12 +209,7 @@ def test_a_time_that_never_crosses_is_explained_at_its_longest_length_or_its_sho
     assert f" at {length} tokens" in found(own, references).reason
 
 
-def reason(
-    times: dict[int, float],
-    flops: int,
-    environment: dict[str, Any] = made.ENVIRONMENT,
-    **observed: Any,
-) -> str:
+def reason(times, flops, environment=made.ENVIRONMENT, **observed):
     """The reason for an entry that should win everywhere by FLOPs, and is slower when short."""
     softmax = with_times("softmax", {n: 1e-9 * n * n for n in LENGTHS}, flops=10**12)
     records = {}

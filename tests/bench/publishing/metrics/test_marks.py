@@ -1,14 +1,13 @@
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.metrics.marks import marks, may_be_ranked
 from tests import records as made
 
 
-def timed(seq_len: int = 1024, num_threads: int = 1, **found: Any) -> Record:
+def timed(seq_len=1024, num_threads=1, **found):
     cell = made.kernel_cell("mine", seq_len=seq_len, num_threads=num_threads)
     return made.ok_record(cell, made.speed([1.0], **found))
 
@@ -55,7 +54,7 @@ def test_memory_of_pages_and_of_a_few_per_cent_has_no_mark():
 
 
 def test_a_time_below_four_fifths_of_the_floor_is_impossible_and_has_no_rank():
-    def against(flops_per_s: float, *, is_noisy: bool = False) -> Record:
+    def against(flops_per_s, *, is_noisy=False):
         ceiling = {"flops_per_s": flops_per_s, "bytes_per_s": [[1e9, 1e9]], "is_noisy": is_noisy}
         return timed(flops=100, ceiling=ceiling)  # in a second
 
@@ -132,8 +131,7 @@ def test_what_may_have_learned_more_has_a_mark_and_no_rank_unless_it_is_a_contro
     found, of_task, phrase
 ):
     (record,) = made.task_records(["nala"], seeds=(0,))
-    work = replace(record.cell.task, **of_task)
-    mine = made.changed(replace(record, cell=replace(record.cell, workload=work)), **found)
+    mine = made.changed(made.with_work(record, **of_task), **found)
     control = replace(mine, cell=replace(mine.cell, mechanism="uniform"))
     is_open = phrase == "not settled"  # a control too may still improve
     assert may_be_ranked(record) and marks(mine) == (phrase,)

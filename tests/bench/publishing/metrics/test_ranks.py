@@ -1,6 +1,5 @@
 import math
 import random
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -8,15 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.comparison import Runs
-from bench.core.record import Record
 from bench.core.statistics import BOOTSTRAP_SEED, NUM_RESAMPLES
-from bench.publishing.metrics.ranks import Ranks, decided, rank_runs, rank_speed
+from bench.publishing.metrics.ranks import decided, rank_runs, rank_speed
 from tests import records as made
 
 few = settings(max_examples=20, deadline=None)
 
 
-def together(times: Mapping[str, Sequence[float]], key: str = "r") -> dict[str, Record]:
+def together(times, key="r"):
     """Records whose rows shared their rounds; the reference takes a second in each."""
     return {
         name: made.ok_record(
@@ -27,17 +25,17 @@ def together(times: Mapping[str, Sequence[float]], key: str = "r") -> dict[str, 
     }
 
 
-def ranked(records: Mapping[str, Record]) -> Ranks:
+def ranked(records):
     ranks = rank_speed(records)
     assert ranks is not None
     return ranks
 
 
-def places(ranks: Ranks) -> dict[str, str]:
+def places(ranks):
     return {name: ranks.place(name) for name in ranks.names}
 
 
-def win(ranks: Ranks, one: str, other: str) -> float:
+def win(ranks, one, other):
     return float(ranks.wins[ranks.names.index(one), ranks.names.index(other)])
 
 
@@ -152,16 +150,11 @@ def test_of_two_rows_that_are_alike_an_order_is_claimed_in_5_of_100(num_rounds):
     assert claimed / 400 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
 
 
-def scores(**rows: Sequence[float | None]) -> dict[str, dict[int, float | None]]:
+def scores(**rows):
     return {name: dict(enumerate(own)) for name, own in rows.items()}
 
 
-def rank_scores(
-    rows: Mapping[str, Mapping[int, float | None]],
-    *,
-    less_is_better: bool = False,
-    num_examples: int | None = None,
-) -> Ranks | None:
+def rank_scores(rows, *, less_is_better=False, num_examples=None):
     runs = {name: Runs(scores=own, num_examples=num_examples) for name, own in rows.items()}
     return rank_runs(runs, less_is_better=less_is_better)
 
@@ -256,7 +249,7 @@ def test_of_two_equal_mechanisms_an_order_is_claimed_in_5_of_100():
     assert claimed / 1000 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
 
 
-def runs(*scores: float) -> Runs:
+def runs(*scores):
     return Runs(scores=dict(enumerate(scores)), num_examples=10_000)
 
 

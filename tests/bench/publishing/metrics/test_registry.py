@@ -2,7 +2,6 @@ import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.core.format import with_unit
-from bench.core.record import Record
 from bench.publishing.metrics import evaluate, find_metric, metric_names, register_metric
 from tests import records as made
 
@@ -31,7 +30,7 @@ def test_a_misspelt_metric_is_a_config_error_with_the_nearest_names():
 
 
 def test_a_name_stands_for_one_function_only():
-    def another(record: Record) -> float | None:
+    def another(record):
         """Something else."""
         return None
 
@@ -41,7 +40,7 @@ def test_a_name_stands_for_one_function_only():
 
 
 def test_a_metric_without_words_is_refused():
-    def silent(record: Record) -> float | None:
+    def silent(record):
         return None
 
     with pytest.raises(ValueError, match="needs a docstring"):

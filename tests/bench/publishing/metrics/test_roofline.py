@@ -1,8 +1,5 @@
-from typing import Any
-
 import pytest
 
-from bench.core.record import Record
 from bench.publishing.metrics import evaluate
 from bench.publishing.metrics.roofline import bound, times_faster
 from tests import records as made
@@ -11,18 +8,12 @@ TENSOR = 2 * 256 * 4 * 64  # elements of q, with a batch of 2
 NAMES = ["min_bytes_moved", "arithmetic_intensity", "floor_s", "roofline_fraction"]
 
 
-def ceiling(**changes: Any) -> dict[str, Any]:
+def ceiling(**changes):
     rates = [[1_000_000, 4e8], [10_000_000, 2e8], [100_000_000, 1e8]]
     return made.ceiling(**({"bytes_per_s": rates} | changes))
 
 
-def record(
-    *ceilings: dict[str, Any],
-    flops: int | None = 100,
-    latency: float = 1.0,
-    observed: dict[str, Any] | None = None,
-    **cell: Any,
-) -> Record:
+def record(*ceilings, flops=100, latency=1.0, observed=None, **cell):
     environment = made.ENVIRONMENT | {"calibration": {"ceilings": list(ceilings)}}
     result = made.speed([latency], flops=flops, **(observed or {}))
     return made.ok_record(
@@ -30,7 +21,7 @@ def record(
     )
 
 
-def min_bytes(**cell: Any) -> Any:
+def min_bytes(**cell):
     return evaluate(record(**cell), NAMES)["min_bytes_moved"]
 
 
@@ -140,7 +131,7 @@ def test_a_training_run_has_none_of_it():
     assert bound(run) is None
 
 
-def seen(latency: float, *, is_noisy: bool = False, **changes: Any) -> Record:
+def seen(latency, *, is_noisy=False, **changes):
     """A record without a calibration, whose block was preceded by a look at 100 FLOPs a second."""
     glance = {"flops_per_s": 100.0, "bytes_per_s": [[1e9, 1e9]], "is_noisy": is_noisy}
     return record(latency=latency, observed={"ceiling": glance}, **changes)

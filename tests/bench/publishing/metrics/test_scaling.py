@@ -2,14 +2,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.core.record import Record
-from bench.publishing.metrics.scaling import Scaling, constant_share, scaling, seconds_at
+from bench.publishing.metrics.scaling import constant_share, scaling, seconds_at
 from tests.bench.publishing.metrics.growing import with_times
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
 
 
-def found(records: dict[int, Record]) -> Scaling:
+def found(records):
     result = scaling(records)
     assert result is not None
     return result

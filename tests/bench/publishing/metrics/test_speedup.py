@@ -1,6 +1,5 @@
 import pytest
 
-from bench.core.record import Record
 from bench.publishing.metrics import evaluate
 from bench.publishing.metrics.speedup import ratio_between
 from tests import records as made
@@ -44,7 +43,7 @@ def test_over_another_reference_there_is_no_speed_up_over_softmax():
     assert list(evaluate(record, NAMES).values()) == [None, None, None, 9]
 
 
-def timed(entry: str, seconds: float, rounds_key: str) -> Record:
+def timed(entry, seconds, rounds_key):
     return made.ok_record(
         made.kernel_cell(entry), made.speed([seconds] * 9, [1.0] * 9, rounds_key=rounds_key)
     )

@@ -1,14 +1,11 @@
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bench.core.answers import mcnemar
-from bench.core.record import Record
 from bench.publishing.page import answers as of_page
 from bench.publishing.page.answers import MAX_BITS, NUM_SHOWN, answered
-from bench.publishing.page.rows import Table, table
+from bench.publishing.page.rows import table
 from tests import records as made
 from tests.bench.publishing.page.made_pages import (
     METRICS,
@@ -22,21 +19,21 @@ ENTRIES = ("softmax", "linear", "nala")
 SEEDS = (0, 1, 2)
 
 
-def drawn(seed: int, num: int = 400) -> np.ndarray:
+def drawn(seed, num=400):
     return np.random.default_rng(seed).random(num) < 0.8
 
 
-def records(num: int = 400) -> list[Record]:
+def records(num=400):
     plain = made.task_records(ENTRIES, seeds=SEEDS)
     return [solved(record, drawn(seed, num)) for seed, record in enumerate(plain)]
 
 
-def found(given: list[Record], out: Path) -> tuple[Table, Any]:
+def found(given, out):
     rows = table(board(given), METRICS)
     return rows, answered(rows, out)
 
 
-def names(rows: Table) -> list[str]:
+def names(rows):
     return [own[0].cell.entry if own else "" for own in rows.records]
 
 

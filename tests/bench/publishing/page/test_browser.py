@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from bench.core.record import Record
 from tests import records as made
 from tests.bench.publishing.page.made_pages import (
     RUDE,
@@ -261,7 +260,7 @@ def opened(browser, tmp_path):
     """Opens pages of a test's own records."""
     pages: list[Reader] = []
 
-    def page_of(records: list[Record], fragment: str = "") -> Reader:
+    def page_of(records, fragment=""):
         context = browser.new_context(viewport={"width": 1400, "height": 900})
         pages.append(Reader(context, f"{written(records, tmp_path).as_uri()}{fragment}"))
         return pages[-1]

@@ -18,7 +18,7 @@ from tests.bench.publishing.page.test_browser import (
 )
 
 
-def focused(shown: Reader) -> str:
+def focused(shown):
     found: str = shown.page.evaluate("document.activeElement.id")
     return found
 

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +12,8 @@ from tests.bench.publishing.page.made_pages import config, diagnosed, with_examp
 from tests.bench.publishing.timed import PLUGIN, PLUGIN_MODULE
 
 
-def store(out: Path, entries: tuple[str, ...], name: str) -> None:
-    opened = Store(out, name)
-    for record in made.block_records(entries, num_rounds=7):
-        opened.append(record)
+def store(out, entries, name):
+    made.stored(out, *made.block_records(entries, num_rounds=7), name=name)
 
 
 def test_a_page_is_built_again_only_if_its_records_changed(tmp_path, monkeypatch):

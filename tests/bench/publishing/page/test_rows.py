@@ -1,7 +1,6 @@
 from dataclasses import replace
 from typing import Any
 
-from bench.core.record import Record
 from bench.publishing.page.rows import Columns, rounded, table
 from tests import records as made
 from tests.bench.publishing.page.made_pages import (
@@ -12,7 +11,7 @@ from tests.bench.publishing.page.made_pages import (
 )
 
 
-def rows_of(records: list[Any]) -> list[dict[str, Any]]:
+def rows_of(records):
     """Every row of a page as a dictionary, with the axes of its group."""
     found = table(board(records), METRICS)
     flat = found.columns.to_json()
@@ -73,7 +72,7 @@ def test_the_median_of_seeds_that_split_has_no_interval():
     assert row.get("accuracy_low") is row.get("accuracy_high") is None
 
 
-def overrides(record: Record) -> list[str]:
+def overrides(record):
     (row,) = rows_of([record])
     return [word for word in row["overrides"].split("\n") if word]
 
@@ -97,10 +96,8 @@ def test_a_training_at_a_searched_rate_has_the_rate_that_rows_share():
     (record,) = made.task_records(["nala"], seeds=[0])
     record = planned(record, "recall", learning_rate=0.003)
     assert "task.recall.learning_rate=0.003" in overrides(record)
-    work = replace(record.cell.task, shared_rate=0.006, token_filters=("random",))
-    work = replace(work, token_keep=(0.25, 0.5))
-    record = replace(record, cell=replace(record.cell, workload=work))
-    assert overrides(record) == [
+    filters = {"token_filters": ("random",), "token_keep": (0.25, 0.5)}
+    assert overrides(made.with_work(record, shared_rate=0.006, **filters)) == [
         *("task=[recall]", "token_filter=[random]", "token_keep=[0.25,0.5]"),
     ]
 

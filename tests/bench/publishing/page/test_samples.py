@@ -1,4 +1,3 @@
-from bench.core.store import Store
 from bench.publishing.page import samples as of_page
 from bench.publishing.page.rows import table
 from bench.publishing.page.samples import samples
@@ -15,9 +14,7 @@ def test_few_samples_come_with_the_page(tmp_path):
 def test_many_samples_are_named_by_file_and_line(tmp_path, monkeypatch):
     monkeypatch.setattr(of_page, "MAX_BYTES", 100)
     records = made.block_records(("softmax", "linear"))
-    store = Store(tmp_path, "one")
-    for record in records:
-        store.append(record)
+    made.stored(tmp_path, *records, name="one")
     rows = table(board(records), METRICS)
     found = samples(rows, tmp_path)
     assert found["files"] == ["one.jsonl"]

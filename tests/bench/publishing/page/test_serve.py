@@ -29,7 +29,7 @@ def server(tmp_path):
         thread.join()
 
 
-def get(server: PageServer, path: str, host: str | None = None) -> str:
+def get(server, path, host=None):
     headers = {"Host": host} if host else {}
     request = urllib.request.Request(server.address + path, headers=headers)
     with urllib.request.urlopen(request, timeout=10) as answer:

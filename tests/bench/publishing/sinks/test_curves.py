@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-from bench.core.record import Record
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.sinks.curves import named_tasks, training_curves
 from tests import records as made
@@ -8,7 +7,7 @@ from tests import records as made
 CURVE = {"num_steps": 30, "validation_steps": (15, 30), "validation": (0.5, 0.9)}
 
 
-def trained(**settings: object) -> Record:
+def trained(**settings):
     (record,) = made.task_records(["nala"], seeds=[0])
     cell = made.task_cell("nala", settings={"num_steps": 30} | settings)
     return made.changed(replace(record, cell=cell), losses=(), **CURVE)

@@ -8,20 +8,19 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bench.core.store import Store
 from bench.publishing.sinks import publish_runs
 from bench.publishing.sinks.trackio import by_entry
 from bench.publishing.sinks.view import view_of
 from tests.bench.publishing.sweeps import config, small_sweep
+from tests.records import stored
 
 pytestmark = pytest.mark.usefixtures("nobody_at_home")
 
 
-def logged(folder: Path) -> list[tuple[str, int, dict[str, Any]]]:
+def logged(folder):
     """Run, step and values of every row of the project's database."""
     with closing(sqlite3.connect(folder / "trackio" / "attnbench.db")) as database:
         rows = database.execute("select run_name, step, metrics from metrics").fetchall()
@@ -33,9 +32,7 @@ def test_mechanisms_are_runs_with_curves_and_the_second_time_they_are_replaced(
 ):
     pytest.importorskip("trackio")
     for sweep in ("a", "b"):
-        store = Store(tmp_path, sweep)
-        for record in small_sweep(sweep):
-            store.append(record)
+        stored(tmp_path, *small_sweep(sweep), name=sweep)
     words = ["publish=trackio", f"out={tmp_path}", "charts=false"]
     program = (
         "import sys; from bench.report import main; words = sys.argv[1:]; "
@@ -92,7 +89,7 @@ def test_what_lies_in_the_way_of_its_folder_costs_the_dashboard_only(tmp_path, m
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def is_table(value: object) -> bool:
+def is_table(value):
     return isinstance(value, dict) and value.get("_type") == "trackio.table"
 
 

@@ -8,7 +8,6 @@ from bench.publishing.sinks.vega import (
     FIELDS,
     PARETO,
     SCALING,
-    Rows,
     pareto_rows,
     scaling_rows,
     specification,
@@ -17,7 +16,7 @@ from tests import records as made
 from tests.bench.publishing.charts.boards import lengths
 
 
-def rows_of() -> dict[str, Rows]:
+def rows_of():
     records = lengths(("softmax", "nala", "linear", "none")) + made.task_records(
         ("softmax", "nala", "linear", "none")
     )

@@ -1,7 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from bench.core.record import Record
 from bench.publishing.sinks.view import run_id, view_of
 from tests import records as made
 from tests.bench.publishing.sweeps import config
@@ -12,7 +11,7 @@ def test_a_run_id_is_the_sweeps_with_what_is_not_allowed_in_one_replaced():
     assert run_id("") == "sweep"
 
 
-def in_bfloat16(record: Record, accuracy: float) -> Record:
+def in_bfloat16(record, accuracy):
     cell = replace(record.cell, workload=replace(record.cell.task, dtype="bfloat16"))
     return made.changed(replace(record, cell=cell), accuracy=accuracy)
 

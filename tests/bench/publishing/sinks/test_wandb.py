@@ -53,7 +53,7 @@ def test_the_mode_is_ours_to_choose_and_online_needs_a_key(
 def test_what_cannot_be_sent_is_written_and_the_rest_is_not_tried(tmp_path, monkeypatch):
     tried: list[Path] = []
 
-    def refuse(folder: Path) -> str:
+    def refuse(folder):
         tried.append(folder)
         return "the server is full"
 
@@ -89,7 +89,7 @@ def test_a_wrong_address_or_key_is_told_and_leaves_an_offline_run(
 
 
 def test_if_all_fails_there_is_a_note_and_no_exception(tmp_path, monkeypatch):
-    def fail(*_: object) -> Path:
+    def fail(*_):
         raise OSError("No space left on device.\nUse another.")
 
     monkeypatch.setattr(wandb_door, "write_run", fail)

@@ -20,7 +20,7 @@ from tests.bench.publishing.sweeps import METRICS, config, small_sweep
 pytestmark = pytest.mark.usefixtures("nobody_at_home")
 
 
-def log_of(folder: Path) -> list[Any]:
+def log_of(folder):
     """Every record of an offline run: a 7-byte header, then LevelDB blocks of 32 KiB."""
     from wandb.proto.wandb_internal_pb2 import Record as LogRecord
 
@@ -42,7 +42,7 @@ def log_of(folder: Path) -> list[Any]:
     return found
 
 
-def history_of(folder: Path) -> list[dict[str, Any]]:
+def history_of(folder):
     return [
         {
             item.key or "/".join(item.nested_key): json.loads(item.value_json)
@@ -53,7 +53,7 @@ def history_of(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def table_of(folder: Path, name: str) -> dict[str, Any]:
+def table_of(folder, name):
     (path,) = (folder / "files" / "media" / "table").glob(f"{name}_*.table.json")
     table: dict[str, Any] = json.loads(path.read_text())
     return table

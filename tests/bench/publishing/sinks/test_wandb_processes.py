@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from bench.core.store import Store
 from bench.publishing.sinks import publish_runs
 from bench.publishing.sinks import wandb as sink
 from tests import records as made
@@ -23,13 +22,9 @@ KEY = "a" * 40
 pytestmark = pytest.mark.usefixtures("nobody_at_home")
 
 
-def report(
-    out: Path, home: Path, *words: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def report(out, home, *words, **environment):
     """`attnbench report` as its own process, with nothing on its standard input."""
-    store = Store(out, "a")
-    for record in small_sweep():
-        store.append(record)
+    made.stored(out, *small_sweep())
     return subprocess.run(
         [sys.executable, "-m", "bench.report", f"out={out}", "charts=false", *words],
         env=os.environ | {"HOME": str(home)} | environment,
@@ -43,9 +38,7 @@ def report(
 
 
 def test_online_without_a_key_neither_asks_nor_hangs_on_a_terminal(tmp_path, nobody_at_home):
-    store = Store(tmp_path, "a")
-    for record in small_sweep():
-        store.append(record)
+    made.stored(tmp_path, *small_sweep())
     ours, theirs = pty.openpty()
     words = [f"out={tmp_path}", "charts=false", "wandb.mode=null"]
     with subprocess.Popen(
@@ -133,7 +126,7 @@ def server():
         here.shutdown()
 
 
-def tables_of(server: ThreadingHTTPServer) -> dict[str, dict[str, Any]]:
+def tables_of(server):
     """The tables that a server was sent, by name."""
     start = "/upload/media/table/"
     return {
@@ -143,7 +136,7 @@ def tables_of(server: ThreadingHTTPServer) -> dict[str, dict[str, Any]]:
     }
 
 
-def with_key(port: int) -> dict[str, str]:
+def with_key(port):
     return {
         "WANDB_BASE_URL": f"http://127.0.0.1:{port}",
         "WANDB_API_KEY": KEY,

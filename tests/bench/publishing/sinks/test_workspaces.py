@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.publishing.config import PublishConfig
 from bench.publishing.sinks import make_for, wandb_door, workspaces
 from bench.publishing.sinks.view import view_of
 from tests import records as made
@@ -28,11 +27,11 @@ KINDS = ("workspace", "report")
 pytestmark = pytest.mark.usefixtures("nobody_at_home")
 
 
-def asking(out: Path, kind: str, **changes: Any) -> PublishConfig:
+def asking(out, kind, **changes):
     return config(out, **({"make": kind} | changes))
 
 
-def model_of(kind: str, entity: str | None = "me") -> dict[str, Any]:
+def model_of(kind, entity="me"):
     """The JSON that would be sent, without the ids that are drawn anew each time."""
     wanted = asking(Path(), kind)
     views = [view_of(small_sweep(), made.SWEEP, wanted)]
@@ -42,7 +41,7 @@ def model_of(kind: str, entity: str | None = "me") -> dict[str, Any]:
     return plain
 
 
-def without_ids(value: Any) -> Any:
+def without_ids(value):
     if isinstance(value, dict):
         drawn = ("__id__", "id", "ref", "refId")
         return {name: without_ids(one) for name, one in value.items() if name not in drawn}
@@ -71,7 +70,7 @@ def test_what_goes_wrong_while_it_is_sent_is_said_beside_how_to_send_it_later(
 ):
     pytest.importorskip("wandb_workspaces")
 
-    def fail(*_: object) -> str:
+    def fail(*_):
         raise OSError("no route to host")
 
     monkeypatch.setattr(workspaces, "choose_mode", lambda asked: ("online", []))

@@ -28,7 +28,7 @@ from tests.records import changed, kernel_cell, ok_record, speed, task_records
 OLD = "reference (of an earlier source)"
 
 
-def priced(entry: str, low: float, seconds: float, high: float) -> Candidate:
+def priced(entry, low, seconds, high):
     return Candidate(entry=entry, mechanism=entry, cost=Cost(seconds=seconds, low=low, high=high))
 
 
@@ -76,7 +76,7 @@ def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit):
     worst, best = score.interval[:: -1 if unit else 1]
     better = (best - worst) / 10
 
-    def why(least: float) -> str:
+    def why(least):
         question: Any = SimpleNamespace(table=table, least=least)
         return why_no_score(score, question)
 

@@ -3,19 +3,24 @@
 import gzip
 import os
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.advise import main
-from bench.core.record import Record
 from bench.core.rows import settings_of
-from bench.core.store import Store
 from bench.publishing.metrics.scaling import seconds_at
 from bench.studies.advise.evidence import Candidate, cost_at, told_apart
-from tests.records import block_records, changed, kernel_cell, ok_record, speed, task_records
+from tests.records import (
+    block_records,
+    changed,
+    kernel_cell,
+    ok_record,
+    speed,
+    stored,
+    task_records,
+)
 
 Capture = pytest.CaptureFixture[str]
 
@@ -29,13 +34,10 @@ def store(tmp_path):
         for record in block_records(("softmax", "linear", "nala", "nala_cosine"), seq_len=length)
     ]
     records += task_records(("softmax", "linear", "nala", "performer"), seeds=range(3))
-    kept = Store(tmp_path / "kept", "made-up")
-    for record in records:
-        kept.append(record)
-    return tmp_path / "kept"
+    return kept(tmp_path, records)
 
 
-def ask(store: Path, *words: str) -> int:
+def ask(store, *words):
     return main([f"records=[{store}]", *words])
 
 
@@ -56,26 +58,21 @@ def test_a_score_whose_interval_holds_the_goal_is_open_and_seeds_would_settle_it
 
 def test_rows_that_the_rounds_cannot_tell_apart_are_one_set(tmp_path, capsys):
     alike = block_records(("nala", "nala_cosine", "softmax"), seq_len=4096, num_rounds=8)
-    kept = Store(tmp_path / "kept", "made-up")
-    for record in alike:
-        kept.append(record)
-    assert ask(tmp_path / "kept") == 0
+    assert ask(kept(tmp_path, alike)) == 0
     said = capsys.readouterr().out
     assert "nala_cosine and nala cannot be told apart as the cheapest." in said
     assert re.search(r"'attention=\[nala,nala_cosine\]'.* measure.min_rounds=\d+", said)
 
 
-def told(store: Path, capsys: Capture, *words: str) -> str:
+def told(store, capsys, *words):
     """The answer to a question, without line breaks."""
     assert ask(store, *words) == 0
     return " ".join(capsys.readouterr().out.split())
 
 
-def kept(folder: Path, records: Iterable[Record]) -> Path:
+def kept(folder, records):
     """A store of these records."""
-    store = Store(folder, "made-up")
-    for record in records:
-        store.append(record)
+    stored(folder, *records, name="made-up")
     return folder
 
 
@@ -87,7 +84,7 @@ def test_rows_of_other_rounds_are_not_paired_round_by_round(tmp_path, capsys):
     assert "No experiment of an hour would tell them apart: take any." in said
 
 
-def timed_row(entry: str, seconds: float, reference_s: float, key: str) -> Candidate:
+def timed_row(entry, seconds, reference_s, key):
     """An answer that was timed beside a reference."""
     drift = [1 + i / 1000 for i in range(10)]
     times = [[each * factor for factor in drift] for each in (seconds, reference_s)]
@@ -105,11 +102,11 @@ def test_speed_ups_over_two_references_are_not_ranked():
 def test_the_score_of_a_variant_has_no_cost_of_its_namesake(tmp_path, capsys):
     usual = {k: v for k, v in (settings_of("performer") or {}).items() if k != "mechanism"}
 
-    def of(records: Iterable[Record], **settings: object) -> list[Record]:
+    def of(records, **settings):
         own = usual | settings
         return [replace(r, cell=replace(r.cell, hyperparameters=own)) for r in records]
 
-    def trained(rate: float) -> Iterator[Record]:
+    def trained(rate):
         for record in of(task_records(("performer",)), num_features=16):
             work = record.cell.task
             settings = work.settings | {"learning_rate": rate}

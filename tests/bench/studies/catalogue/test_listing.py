@@ -24,7 +24,7 @@ from bench.studies.verify.files import write_rows
 ENTRIES = catalogue()
 
 
-def proof(mechanism: str | None, status: ProofStatus) -> Proof:
+def proof(mechanism, status):
     return Proof(golden="a/b", mechanism=mechanism, case="b", status=status, reason="why")
 
 
@@ -42,7 +42,7 @@ def results(tmp_path):
     return tmp_path
 
 
-def cells(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> list[str]:
+def cells(entries, proofs):
     console = Console(width=400)
     with console.capture() as captured:
         console.print(table(entries, proofs))
@@ -117,7 +117,7 @@ def test_capabilities_are_said_in_words():
     assert in_words(Capabilities(requires=("triton",))) == "needs triton"
 
 
-def named(*words: str) -> set[str]:
+def named(*words):
     query = read_query(list(words))
     return {entry.name for entry in ENTRIES if query.admits(entry)}
 

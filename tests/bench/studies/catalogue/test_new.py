@@ -17,13 +17,13 @@ from tests.forked import forked
 ROOT = Path(bench.__file__).resolve().parent.parent
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder, *words):
     return subprocess.run(
         [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, check=False
     )
 
 
-def done(folder: Path, *words: str) -> str:
+def done(folder, *words):
     finished = run(folder, *words)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
@@ -65,10 +65,10 @@ def test_the_written_test_passes_there_and_fails_once_the_mechanism_is_another(
     assert "2 failed, 4 passed" in said and "FAILED test_my_attention" not in said
 
 
-def by_script(folder: Path, *commands: str) -> str:
+def by_script(folder, *commands):
     """As the console script runs commands: without the current folder among Python's paths."""
 
-    def script() -> None:
+    def script():
         sys.path[:] = [path for path in sys.path if path]
         for command in commands:
             sys.argv = ["attnbench", *command.split()]

@@ -7,7 +7,7 @@ from bench.studies.catalogue.page_writer import read_words, write_pages
 DOCS = Path(__file__).resolve().parents[4] / "docs"
 
 
-def write(*words: str, text: str = "new\n") -> int:
+def write(*words, text="new\n"):
     return write_pages("bench.some", lambda: {"a.md": text}, words)
 
 
@@ -28,7 +28,7 @@ def test_an_unknown_word_is_bad_input(word):
 
 
 def test_a_missing_package_is_told_without_a_traceback(capsys):
-    def make() -> dict[str, str]:
+    def make():
         raise ImportError("pip install 'attnbench[models]'")
 
     assert write_pages("bench.some", make, []) == 2

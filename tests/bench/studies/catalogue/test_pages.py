@@ -22,14 +22,14 @@ SAID = {name: dict(zip(FIELDS, said, strict=True)) for name, *said in INDEX}
 """Costs by mechanism and field, as the index in docs/ says them."""
 
 
-def said_costs(name: str) -> Costs:
+def said_costs(name):
     """Costs as the index says them: counting them takes most of the time of all pages."""
     flops, *growths = SAID.get(name, dict.fromkeys(FIELDS, "0")).values()
     grown = {field: growth or None for field, growth in zip(FIELDS[1:], growths, strict=True)}
     return Costs(flops=round(float(flops) * 1e9), **grown)
 
 
-def counted(name: str) -> dict[str, str]:
+def counted(name):
     """The same fields of the costs that are counted now."""
     now = growth.costs(name)
     return {"flops": f"{now.flops / 1e9:.3g}"} | {f: getattr(now, f) or "" for f in FIELDS[1:]}

@@ -21,7 +21,7 @@ from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.files import write_rows
 
 
-def page(name: str, badges: dict[str, Badge] | None = None, seq_len: tuple[int, ...] = ()) -> str:
+def page(name, badges=None, seq_len=()):
     console = Console(width=100)
     with console.capture() as captured:
         proofs = Proofs(badges=badges or {})
@@ -56,7 +56,7 @@ def test_the_cost_is_told_at_a_shape():
     assert line == "0.541 GFLOP for one forward call at B=1, H=8, D=64, N=4096, by its formula"
 
 
-def needs_of(name: str, *lengths: int) -> list[list[str]]:
+def needs_of(name, *lengths):
     """The cells of the table of lengths, the header first."""
     console = Console(width=120)
     with console.capture() as captured:
@@ -87,7 +87,7 @@ def test_a_state_that_does_not_grow_is_told_once_more_and_what_has_none_has_no_c
 
 
 def test_a_length_that_cannot_be_is_said_beside_the_others(monkeypatch):
-    def odd(name: str, seq_len: int) -> None:
+    def odd(name, seq_len):
         raise ValueError(f"{seq_len} is odd")
 
     monkeypatch.setattr("bench.studies.catalogue.showing.needs", odd)
@@ -105,7 +105,7 @@ def test_lengths_are_read_off_the_command_line():
 
 @pytest.mark.parametrize("error", [RuntimeError("no formula"), SystemExit(0)])
 def test_a_formula_that_raises_does_not_end_the_page(monkeypatch, error):
-    def broken(name: str) -> None:
+    def broken(name):
         raise error
 
     monkeypatch.setattr("bench.studies.catalogue.showing.forward_flops", broken)

@@ -1,7 +1,6 @@
 """A place in the registry for mechanisms that lie."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -24,7 +23,7 @@ def register(monkeypatch):
     attentions.attention_names()
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
-    def enter(sound: str, claims: dict[str, Any] | None = None, **members: Any) -> str:
+    def enter(sound, claims=None, **members):
         base = attentions.attention_class(sound)
         can = replace(base.capabilities, **(claims or {}))
         cls = type("Liar", (base,), members)

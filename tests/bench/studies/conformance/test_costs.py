@@ -26,7 +26,7 @@ def test_a_call_that_fails_gets_no_advice_about_formulas(monkeypatch):
     assert said == "causal: TypeError: no step."
 
 
-def advice(monkeypatch: pytest.MonkeyPatch, form: str, claims_state: bool, **found: object) -> str:
+def advice(monkeypatch, form, claims_state, **found):
     """The message about a failed proof."""
     proof = SimpleNamespace(form=form, status=costs.FlopVerdict.FAILED, **found)
     monkeypatch.setattr(costs, "attention_class", lambda name: None)

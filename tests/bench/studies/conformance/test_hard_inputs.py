@@ -3,7 +3,7 @@ import torch
 from bench.studies.conformance.hard_inputs import LARGEST_NORM, hard_inputs, of_norm
 
 
-def tensors() -> tuple[torch.Tensor, ...]:
+def tensors():
     torch.manual_seed(0)
     return tuple(torch.randn(1, 1, 16, 8) for _ in range(3))
 

@@ -8,13 +8,13 @@ from bench.studies.conformance.check import Untestable
 from bench.studies.conformance.run import badge_for, badges_of
 from bench.studies.conformance.suite import CHECKS, CLAIMS
 from bench.studies.conformance.table import reasons
-from tests.bench.studies.conformance.lies import Call, spoilt
+from tests.bench.studies.conformance.lies import spoilt
 
 SOUND = {"forward": spoilt("softmax_explicit", lambda c: c.out)}
 
 
 def test_a_claim_that_does_not_hold_fails_with_its_reason(register):
-    def leaks(c: Call) -> Any:
+    def leaks(c):
         return c.out + 1e-6 * c.v.mean(-2, keepdim=True)
 
     badge = badge_for(
@@ -27,7 +27,7 @@ def test_a_claim_that_does_not_hold_fails_with_its_reason(register):
 
 
 def test_a_mechanism_that_raises_fails_with_its_words(register):
-    def raises(_: Call) -> Any:
+    def raises(_):
         raise ZeroDivisionError("no keys")
 
     name = register("softmax_explicit", forward=spoilt("softmax_explicit", raises))
@@ -49,7 +49,7 @@ def test_what_is_not_claimed_earns_nothing(register):
 
 
 def test_what_cannot_be_tested_here_is_no_failure(register):
-    def __init__(self: Any, geometry: Any) -> None:
+    def __init__(self, geometry):
         raise ImportError("spoilt needs flash-attn: pip install attnbench[flash]")
 
     badge = badge_for(register("softmax_explicit", __init__=__init__), "shape")
@@ -68,7 +68,7 @@ def test_what_cannot_be_tested_here_is_no_failure(register):
 def test_a_pass_says_which_form_was_not_testable(register):
     sound: Any = attentions.attention_class("softmax_explicit")
 
-    def __init__(self: Any, geometry: Any) -> None:
+    def __init__(self, geometry):
         if geometry.causal:
             raise ImportError("no module named fast")
         sound.__init__(self, geometry)
@@ -88,7 +88,7 @@ def test_what_cannot_be_tested_is_told_apart_from_what_is_broken():
 
 
 def test_a_mechanism_that_cannot_be_called_is_one_line(register):
-    def raises(_: Call) -> Any:
+    def raises(_):
         raise ZeroDivisionError("no keys")
 
     name = register("softmax_explicit", forward=spoilt("softmax_explicit", raises))

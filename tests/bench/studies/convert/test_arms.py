@@ -1,7 +1,6 @@
 """Rates of conversions and of their controls, with made-up scores in place of trained models."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +16,11 @@ Fit = Callable[[int, str, float], float]
 """Validation score by seed, arm and rate; not finite where training diverges."""
 
 
-def fit(monkeypatch: pytest.MonkeyPatch, scores: Fit) -> list[tuple[int, str, float]]:
+def fit(monkeypatch, scores):
     """Give arms made-up scores instead of training them; returns what would have been trained."""
     asked: list[tuple[int, str, float]] = []
 
-    def trained(_: Any, __: Any, seed: int, phases: Any, rate: float, *___: Any) -> Any:
+    def trained(_, __, seed, phases, rate, *___):
         asked.append((seed, "converted" if len(phases) == 3 else "from scratch", rate))
         if not np.isfinite(scores(*asked[-1])):
             raise Diverged(1, float("nan"))

@@ -4,7 +4,6 @@ import json
 import os
 import re
 from itertools import product
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +18,6 @@ from bench.core.lines import Lines
 from bench.studies.convert import study
 from bench.studies.convert.models import num_layers_of
 from bench.studies.convert.page import Curve, write_page
-from bench.studies.convert.study import Run
 from bench.studies.convert.training import looks
 from tests.records import task_records
 
@@ -32,7 +30,7 @@ TINY = (
 )
 
 
-def convert(out: Path, *words: str) -> list[Curve]:
+def convert(out, *words):
     """The curves that a run leaves behind."""
     assert main([*TINY, f"out={out}", *words]) == 0
     return Lines[Curve](out / "curves.jsonl", Curve).read()
@@ -79,7 +77,7 @@ def test_no_time_no_model_but_what_is_kept_stays(tmp_path, capsys):
     assert "1 of 2 conversions are not in the store." in capsys.readouterr().out
 
 
-def curve(**changes: Any) -> Curve:
+def curve(**changes):
     """A curve of two looks, half recovered unless said otherwise."""
     about: dict[str, Any] = {
         name: "" for name in ("key", "task", "attention", "unit", "source", "origin")
@@ -132,7 +130,7 @@ def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path):
     assert "linear with 0 % kept, seed 2." in page and "A note." in page
 
 
-def made_up(run: Run, *_: Any) -> Curve:
+def made_up(run, *_):
     """The curve of a run that was never trained."""
     work = run.scratch.task
     assert run.teacher.task.seed == work.seed  # each seed has a teacher of its own

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, build_task
+from bench.measuring.tasks.base import NO_ANSWER, Split, build_task
 from bench.measuring.tasks.model import build_model
 from bench.studies.convert import training
 from bench.studies.convert.models import Pupil
@@ -17,11 +17,11 @@ SMALL = {"causal": True, "seq_len": 24, "vocab_size": 10, "num_pairs": 2, "batch
 TASK = build_task("recall", SMALL | {"num_layers": 2, "embed_dim": 16, "num_heads": 2})
 
 
-def model(mechanism: str) -> nn.Module:
+def model(mechanism):
     return build_model(TASK, mechanism, {}, 0).eval()
 
 
-def batch_of() -> Batch:
+def batch_of():
     (batch,) = islice(TASK.batches(Split.TRAIN, 0), 1)
     return batch
 
@@ -47,7 +47,7 @@ def test_a_phase_begins_at_its_share_of_the_rate_and_ends_near_0():
     moved: list[float] = []
     one = build_task("recall", SMALL | {"warmup_share": 1.0, "weight_decay": 0.0})
 
-    def look(*_: object) -> float:
+    def look(*_):
         moved.append(weight.item())
         return 0.0
 

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ SMALL = ["num_heads=1", "head_dim=4", "seq_len=8", "norms=[0.5,1,4]", "token_nor
 TINY = [*SMALL, "num_seeds=2", "lengths=[8]", "num_examples=2", "fine_tune_steps=2", *TASK]
 
 
-def lines_of(folder: Path) -> list[dict[str, object]]:
+def lines_of(folder):
     """All but the first, which says where they come from."""
     first, *lines = (folder / "diagnostics.jsonl").read_text().splitlines()
     assert json.loads(first)["command"].startswith("attnbench diagnose 'attention=[")

@@ -17,16 +17,16 @@ from bench.studies.diagnostics.samples import Size, build_core, normal, with_spr
 SIZE = Size(num_heads=2, head_dim=4, num_tokens=6)
 
 
-def build(name: str, size: Size = SIZE, **settings: object) -> Attention:
+def build(name, size=SIZE, **settings):
     return build_core(name, name, settings, size)
 
 
-def call_of(name: str, size: Size = SIZE) -> Call:
+def call_of(name, size=SIZE):
     q, k, v = (normal(size, 0, purpose) for purpose in range(3))
     return Call(core=build(name, size), q=q, k=k, v=v)
 
 
-def named(name: str, size: Size = SIZE) -> dict[tuple[str, str], float | None]:
+def named(name, size=SIZE):
     return {(measure, at): value for measure, at, value in of_weights(call_of(name, size))}
 
 

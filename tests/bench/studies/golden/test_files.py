@@ -1,8 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -26,14 +24,14 @@ def bare(tmp_path):
     return tmp_path
 
 
-def edit_header(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+def edit_header(folder, change):
     path = folder / f"{CASE}.json"
     said = json.loads(path.read_text())
     change(said)
     path.write_text(json.dumps(said))
 
 
-def damage(folder: Path, name: str = CASE) -> str:
+def damage(folder, name=CASE):
     golden = GoldenFolder(folder)
     with pytest.raises(DamagedGolden) as error:
         golden.read(golden.header(name))
@@ -96,7 +94,7 @@ def test_a_file_of_the_right_size_that_is_no_safetensors_is_found(bare):
     assert f"{CASE}.safetensors cannot be parsed" in damage(bare)
 
 
-def resave(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+def resave(folder, change):
     path = folder / f"{CASE}.safetensors"
     tensors = load_file(path)
     change(tensors)
@@ -121,7 +119,7 @@ def test_what_is_not_finite_must_be_said(bare, bad):
     assert folder.read(folder.header(CASE)).header.nonfinite == {"out"}
 
 
-def drop_inputs(said: dict[str, Any]) -> None:
+def drop_inputs(said):
     said["tensors"] = {k: v for k, v in said["tensors"].items() if not k.startswith("in.")}
 
 
@@ -158,7 +156,7 @@ def test_a_header_that_is_nested_too_deeply_is_found(bare):
 
 
 def test_a_file_that_may_not_be_read_is_found(bare, monkeypatch):
-    def refused(_: Path) -> None:
+    def refused(_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("bench.studies.golden.files.open_regular", refused)

@@ -4,10 +4,8 @@ Most goldens here are written by our own mechanism, built directly, under the of
 prove nothing of the mathematics, but everything of what is read from a header.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -24,11 +22,11 @@ PUBLIC = Path(__file__).resolve().parents[3] / "golden"
 torch.set_num_threads(1)  # the cases are so small that threads would only wait for each other
 
 
-def seeded(*shape: int, seed: int = 0) -> Tensor:
+def seeded(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def qkv(batch: int, heads: int, queries: int, keys: int, head_dim: int, value_dim: int) -> Any:
+def qkv(batch, heads, queries, keys, head_dim, value_dim):
     return {
         "q": seeded(batch, heads, queries, head_dim, seed=1),
         "k": seeded(batch, heads, keys, head_dim, seed=2),
@@ -36,17 +34,7 @@ def qkv(batch: int, heads: int, queries: int, keys: int, head_dim: int, value_di
     }
 
 
-def golden_of(
-    official: str,
-    module: nn.Module,
-    inputs: dict[str, Tensor],
-    weights: dict[str, Tensor],
-    hyper: dict[str, Any],
-    *,
-    call: Callable[..., Tensor] | None = None,
-    tags: tuple[str, ...] = (),
-    stored: dict[str, Tensor] | None = None,
-) -> Golden:
+def golden_of(official, module, inputs, weights, hyper, *, call=None, tags=(), stored=None):
     """The output and gradients of `module` for `inputs`, under official names."""
     leaves = {key: value.double().requires_grad_() for key, value in inputs.items()}
     out = (call or module.double())(**leaves)
@@ -79,7 +67,7 @@ def randomise(module: nn.Module) -> dict[str, Tensor]:
     return {key: value.float() for key, value in module.named_parameters()}
 
 
-def assert_proven(golden: Golden, mechanism: str) -> None:
+def assert_proven(golden, mechanism):
     proof = prove(golden, form_of(golden.header))
     assert (proof.status, proof.reason) == (ProofStatus.PASSED, None)
     assert proof.mechanism == mechanism
@@ -201,7 +189,7 @@ def test_a_hedgehog_golden_with_one_input_is_a_feature_map(tags):
     weights = {"layer.weight": ours["map_q.weight"], "layer.bias": ours["map_q.bias"]}
     core.double()
 
-    def call(x: Tensor) -> Tensor:
+    def call(x):
         features: Tensor = core.query_features(x)
         return features
 
@@ -223,7 +211,7 @@ def test_an_mlla_module_takes_its_grid_from_its_table_or_else_from_the_header(by
     assert_proven(golden_of("mlla", layer, {"x": seeded(2, 15, 8)}, weights, hyper), "mlla")
 
 
-def flatten_names(ours: dict[str, Tensor], *, fused: bool) -> dict[str, Tensor]:
+def flatten_names(ours, *, fused):
     named = {key.removeprefix("core.").removeprefix("reduced."): x for key, x in ours.items()}
     named["scale"] = named["scale"][None, None]
     named["positional_encoding"] = named["positional_encoding"][None]
@@ -290,7 +278,7 @@ def test_a_nala_module_takes_its_grid_from_its_input_and_rope_from_its_tables(ro
     if rope:
         weights |= {"rope_sin": torch.zeros(15, 8), "rope_cos": torch.ones(15, 8)}
 
-    def call(x: Tensor) -> Tensor:
+    def call(x):
         tokens: Tensor = layer(x.flatten(2).transpose(1, 2))
         return tokens.transpose(1, 2).reshape(x.shape)
 

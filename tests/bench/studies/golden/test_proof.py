@@ -1,7 +1,6 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from attentions import attention_class
 from bench.studies.golden.files import Golden, GoldenFolder
 from bench.studies.golden.map import Form, form_of
-from bench.studies.golden.proof import Comparison, Proof, ProofStatus, compare, prove
+from bench.studies.golden.proof import Comparison, ProofStatus, compare, prove
 
 PUBLIC = Path(__file__).resolve().parents[3] / "golden"
 CASE = "linear_elu/full_b2h2n49d16"
@@ -23,15 +22,15 @@ def golden():
     return folder.read(folder.header(CASE))
 
 
-def proof_of(golden: Golden) -> Proof:
+def proof_of(golden):
     return prove(golden, form_of(golden.header))
 
 
-def replace_forward(monkeypatch: pytest.MonkeyPatch, name: str, change: Any) -> None:
+def replace_forward(monkeypatch, name, change):
     cls = attention_class(name)
     right = cls.forward
 
-    def forward(self: Any, q: Tensor, k: Tensor, v: Tensor, **masks: Tensor) -> Tensor:
+    def forward(self, q, k, v, **masks):
         return change(right(self, q, k, v, **masks), q, k, v)
 
     monkeypatch.setattr(cls, "forward", forward)
@@ -56,7 +55,7 @@ def test_an_error_of_a_thousandth_fails_in_both_precisions(golden, monkeypatch):
 
 
 def test_an_error_that_only_float32_has_fails(golden, monkeypatch):
-    def coarse(out: Tensor, *_: Tensor) -> Tensor:
+    def coarse(out, *_):
         return out if out.dtype == torch.float64 else out.bfloat16().float()
 
     replace_forward(monkeypatch, "linear", coarse)
@@ -91,7 +90,7 @@ def test_an_output_of_another_shape_fails(golden, monkeypatch):
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("no keys"), SystemExit(0)])
 def test_a_mechanism_that_raises_fails_with_its_words(golden, monkeypatch, error):
-    def broken(out: Tensor, *_: Tensor) -> Tensor:
+    def broken(out, *_):
         raise error
 
     replace_forward(monkeypatch, "linear", broken)
@@ -110,14 +109,12 @@ def test_a_golden_that_lacks_an_input_fails_by_its_name(golden):
 # A kernel's own rounding.
 
 
-def coarse(
-    monkeypatch: pytest.MonkeyPatch, backends: tuple[str, ...], dtype: torch.dtype
-) -> Golden:
+def coarse(monkeypatch, backends, dtype):
     """A golden of softmax attention, of which some kernels are off by a thousandth in a dtype."""
     cls = attention_class("softmax")
     right = cls.forward
 
-    def forward(self: Any, q: Tensor, k: Tensor, v: Tensor, **masks: Tensor) -> Tensor:
+    def forward(self, q, k, v, **masks):
         is_coarse = self.backend in backends and q.dtype == dtype
         out: Tensor = right(self, q, k, v, **masks)
         return out * 1.001 if is_coarse else out
@@ -177,7 +174,7 @@ def test_running_a_golden_leaves_its_tensors_alone(golden):
 # The comparison itself.
 
 
-def compared(ours: list[Any], official: list[Any], bound: float = 0.1) -> Comparison:
+def compared(ours, official, bound=0.1):
     return compare("out", "float64", torch.tensor(ours), torch.tensor(official).double(), bound)
 
 

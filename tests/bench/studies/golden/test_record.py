@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from attentions import Geometry, build_attention
 from bench.core.cli.errors import ConfigError
 from bench.studies.golden.files import GoldenFolder
 from bench.studies.golden.map import form_of
-from bench.studies.golden.proof import Proof, ProofStatus, prove
+from bench.studies.golden.proof import ProofStatus, prove
 from bench.studies.golden.record import Case, record
 from tests.pages import typed
 
@@ -25,17 +25,17 @@ ROOT = Path(__file__).resolve().parents[4]
 torch.set_num_threads(1)
 
 
-def seeded(*shape: int, seed: int = 0) -> Tensor:
+def seeded(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def linear_by_pairs(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-3) -> Tensor:
+def linear_by_pairs(q, k, v, eps=1e-3):
     phi_q, phi_k = (nn.functional.elu(x) + 1 for x in (q, k))
     weights = phi_q @ phi_k.transpose(-2, -1)
     return weights @ v / (weights.sum(-1, keepdim=True) + eps)
 
 
-def linear_case(**changes: object) -> Case:
+def linear_case(**changes):
     q, k, v = seeded(3, 2, 2, 13, 4)
     case = Case(
         mechanism="linear",
@@ -47,7 +47,7 @@ def linear_case(**changes: object) -> Case:
     return replace(case, **changes)  # type: ignore[arg-type]
 
 
-def module_case() -> Case:
+def module_case():
     layer = build_attention("linformer_layer", Geometry(num_heads=2, head_dim=4, seq_len=9))
     return Case(
         mechanism="linformer_layer",
@@ -58,7 +58,7 @@ def module_case() -> Case:
     )
 
 
-def proof_of(case: Case, folder: Path) -> Proof:
+def proof_of(case, folder):
     if not (folder / f"{case.name}.json").exists():
         record(case, folder)
     goldens = GoldenFolder(folder)
@@ -91,7 +91,7 @@ def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(tmp_path, monkeypatch)
     record(linear_case(), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(tmp_path, monkeypatch)
 def test_a_mask_is_stored_and_told_to_ours(tmp_path):
     keep = torch.tensor([[True] * 9 + [False] * 4, [True] * 13])
 
-    def masked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def masked(q, k, v):
         phi_q, phi_k = (nn.functional.elu(x) + 1 for x in (q, k))
         weights = phi_q @ phi_k.transpose(-2, -1) * keep[:, None, None]
         return weights @ v / (weights.sum(-1, keepdim=True) + 1e-3)
@@ -113,7 +113,7 @@ def test_a_mask_is_stored_and_told_to_ours(tmp_path):
 
 
 def test_the_float32_bound_follows_from_the_recorded_codes_own_error(tmp_path):
-    def shaky(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def shaky(q, k, v):
         out = linear_by_pairs(q, k, v)
         return out + 1e-2 if out.dtype == torch.float32 else out
 
@@ -123,7 +123,7 @@ def test_the_float32_bound_follows_from_the_recorded_codes_own_error(tmp_path):
 
 
 def test_rows_that_are_not_finite_are_recorded_as_such(tmp_path):
-    def broken(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def broken(q, k, v):
         out = linear_by_pairs(q, k, v)
         return torch.cat([out[..., :1, :] * torch.nan, out[..., 1:, :]], dim=-2)
 

@@ -37,7 +37,7 @@ def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(monkeypatch):
     core: Any = attention_class("linear")
     sound = core.forward
 
-    def breaks(self: Any, q: Any, k: Any, v: Any, **masks: Any) -> Any:
+    def breaks(self, q, k, v, **masks):
         too_large = q.norm(dim=-1).amax() >= 700
         return sound(self, q, k, v, **masks) + torch.where(too_large, torch.nan, 0.0)
 
@@ -57,7 +57,7 @@ def test_the_authors_operators_are_measured_in_half_precision_and_are_no_failure
     assert found.failures == []
 
 
-def finding(**changes: Any) -> Findings:
+def finding(**changes):
     errors: dict[str, dict[str, float | None]] = {"float32": {PLAIN: 1e-7, LARGE: 2e-6}}
     sound = Findings(
         mechanism="nala", causal=False, is_published=False, tested_at="now", torch="2.9",

@@ -34,7 +34,7 @@ class Trainer:
         return replace(made.changed(record, **known), cell=cell)
 
 
-def cell(entry: str) -> Cell:
+def cell(entry):
     settings = {"num_steps": 600, "learning_rate": 0.006}
     return made.task_cell(entry, settings=settings, shared_rate=None)
 

@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 
 from bench.studies.reproduce.command import main
@@ -114,7 +112,7 @@ def test_a_measured_cell_is_kept(words, capsys):
 
 
 def test_ctrl_c_ends_the_command_and_not_one_cell_of_it(words, monkeypatch, capsys):
-    def interrupted(*_: object) -> None:
+    def interrupted(*_):
         raise Stopped
 
     monkeypatch.setattr("bench.studies.reproduce.running.run_function", interrupted)
@@ -133,7 +131,7 @@ def given_labs(monkeypatch):
     """Laboratories of the command, whose rows differ by `LEADS` with every seed."""
     labs: list[GivenLab] = []
 
-    def lab(*args: Any, **more: Any) -> GivenLab:
+    def lab(*args, **more):
         labs.append(GivenLab(*args, **more))
         return labs[-1].given(lambda name, _: [0.5 + LEADS[name] + 0.001 * s for s in range(12)])
 

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from bench.core.cli.entries import TaskEntry, read_attention_entries
@@ -7,7 +5,7 @@ from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import checked_hyperparameters, checked_settings
 from bench.studies.reproduce.claims.registry import claim_names, settings_of
 from bench.studies.reproduce.described import Claim, PaperCell, Read, criterion_of
-from bench.studies.reproduce.papers import Papers, read_papers
+from bench.studies.reproduce.papers import read_papers
 from bench.studies.reproduce.runs import row_of, runs_of
 
 PAPERS = read_papers()
@@ -21,7 +19,7 @@ CODE = "repository: https://example.org/code, commit: 1a2b3c4d, date: 2020-01-01
 PROTOCOL = f"{{task: recall, settings: {{num_steps: 4}}, cost: 10s, {CODE}}}"
 
 
-def papers(folder: Path, *lines: str) -> Papers:
+def papers(folder, *lines):
     folder.mkdir(exist_ok=True)
     (folder / "own.yaml").write_text("\n".join(("paper: 'Nobody, 2020'", *lines)))
     return read_papers((folder,))

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.core.record import Quality, Record
+from bench.core.record import Quality
 from bench.studies.reproduce.command import main
 from bench.studies.reproduce.power import Question, answer, pilot_of, read_question
 from tests.bench.studies.reproduce.given import RUNS
@@ -13,9 +13,7 @@ from tests.records import changed
 QUESTION = Question(first="nala", second="flatten", difference=0.5, task="recall")
 
 
-def record(
-    entry: str, accuracy: float, seed: int, started_at: str = "1", **settings: object
-) -> Record:
+def record(entry, accuracy, seed, started_at="1", **settings):
     found = given_record(RUNS[0], accuracy, seed, **settings)
     work = replace(found.cell.task, label="recall")
     assert isinstance(found.result, Quality)
@@ -27,7 +25,7 @@ def record(
     )
 
 
-def pairs(num_seeds: int, more: float = 0.01, **settings: object) -> list[Record]:
+def pairs(num_seeds, more=0.01, **settings):
     found = []
     for seed in range(num_seeds):
         found.append(record("nala", 0.5 + more * seed, seed, **settings))  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.studies.reproduce.runs import (
-    Run,
     chosen_by,
     entry_of,
     next_runs,
@@ -57,12 +56,12 @@ def test_a_setting_that_a_record_lacks_must_have_its_usual_value():
     assert records_of(CELL.model_copy(update={"protocol": other}), [lacking]) == {}
 
 
-def scored(*scores: float | None) -> dict[str, float]:
+def scored(*scores):
     """Scores of runs in their order; None for one that is missing."""
     return {run.label: own for run, own in zip(RUNS, scores, strict=True) if own is not None}
 
 
-def places(found: list[tuple[int, Run]]) -> list[tuple[int, int]]:
+def places(found):
     return [(seed, RUNS.index(run)) for seed, run in found]
 
 

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from bench.core.record import Status
@@ -7,7 +6,7 @@ from bench.core.store import Store
 from bench.studies.reproduce.described import Claim, criterion_of
 from bench.studies.reproduce.findings import Finding, FindingRow, read_finding, write_finding
 from bench.studies.reproduce.stored import judgement, keep_all, read_all
-from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.given import CELL, RUNS, record
 
 
@@ -37,14 +36,14 @@ def test_what_a_mechanism_cannot_do_is_not_comparable(tmp_path):
     assert (found.verdict, found.words) == (PaperVerdict.NOT_COMPARABLE, "no causal form")
 
 
-def claim(**more: Any) -> Claim:
+def claim(**more):
     given: dict[str, Any] = {"settings": {"seeds": [0, 1, 2]}, "refuted_by": "it falls"} | more
     return Claim(
         id="claim", paper="Nobody", where="T", sentence="it grows", by="f", cost=1.0, **given
     )
 
 
-def judged(entry: Claim, store: Path, criterion: str) -> Judgement:
+def judged(entry, store, criterion):
     rows = (FindingRow(name="nala", value=0.5, rate=0.003),)
     finding = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, criterion=criterion)
     write_finding(store, "claim", finding)

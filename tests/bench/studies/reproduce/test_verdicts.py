@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 
 from bench.core.comparison import Runs
-from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims.samples import why_no_verdict
 from bench.studies.reproduce.verdicts import (
     PaperVerdict,
@@ -13,7 +12,7 @@ from bench.studies.reproduce.verdicts import (
 from tests.bench.studies.reproduce.claims.conftest import given_arm
 
 
-def of(*scores: float, answers: int = 3000) -> Runs:
+def of(*scores, answers=3000):
     return Runs(scores=dict(enumerate(scores)), num_examples=answers)
 
 
@@ -63,7 +62,7 @@ def test_a_run_that_was_still_rising_says_so_where_it_differs():
     assert "before it had settled" not in judge(0.5, 0.05, of(*low), has_settled=False).words
 
 
-def arm(name: str, *, tuned: bool = True, stuck: str = "...", **more: object) -> Arm:
+def arm(name, *, tuned=True, stuck="...", **more):
     """An arm with a seed per letter, stuck at x."""
     found = given_arm(name, [0.02 if letter == "x" else 0.5 for letter in stuck], **more)
     return replace(found, is_at_edge=not tuned)

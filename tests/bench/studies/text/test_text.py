@@ -2,24 +2,21 @@
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.core.lines import Lines
-from bench.core.record import Quality, Record
-from bench.core.store import Store
+from bench.core.record import Quality
 from bench.measuring.tasks.bytes import TEXT
 from bench.studies.text import novels
 from bench.studies.text.page import write_page
 from bench.studies.text.scaling import Point, power_law
 from bench.studies.text.stored import Facts, Prediction, Stored, fit, read_stored
 from bench.text import main
-from tests.records import ok_record, task_cell
+from tests.records import ok_record, stored, task_cell
 
 TINY = (
     *("attention=[softmax,linear]", "hybrid=[linear]", "scaled=[linear]", "seed=[0,1]"),
@@ -98,7 +95,7 @@ def test_novels_that_are_not_there_are_a_sentence(tmp_path, capsys):
 FACTS = Facts(name="short.txt", num_bytes=20_000, sha256="0" * 64, bytes_per_word=5.0)
 
 
-def runs(entries: Sequence[str], day: int, label: str = "bytes", **settings: Any) -> list[Record]:
+def runs(entries, day, label="bytes", **settings):
     """Two seeds of each entry, as trained on a day."""
     usual = {"context_len": 16, "embed_dim": 16, "num_heads": 1, "num_steps": 2}
     work = {"learning_rate": 0.01} | usual | settings
@@ -120,11 +117,9 @@ def runs(entries: Sequence[str], day: int, label: str = "bytes", **settings: Any
     ]
 
 
-def kept(out: Path, records: Sequence[Record]) -> Path:
+def kept(out, records):
     """A store of these records and the facts of a text."""
-    store = Store(out, "made-up")
-    for record in records:
-        store.append(record)
+    stored(out, *records, name="made-up")
     Lines[Facts](out / "text.jsonl", Facts).write([FACTS])
     return out
 
@@ -170,7 +165,7 @@ def test_scaled_models_are_those_of_one_setting(tmp_path):
 
 
 def test_the_newest_prediction_of_a_size_that_is_there_is_shown():
-    def said(num_parameters: int, num_steps: int) -> Prediction:
+    def said(num_parameters, num_steps):
         about: dict[str, Any] = {"num_parameters": num_parameters, "num_steps": num_steps}
         return Prediction(attention="linear", bits=3, low=2, high=4, made_at="2031", **about)
 

@@ -68,7 +68,7 @@ def test_claims_of_plugins_are_tested_kept_and_told_and_one_that_fails_ends_with
     ],
 )
 def test_only_a_claim_that_fails_ends_with_1(status, code, tmp_path, monkeypatch):
-    def badges_of(name: str, source: str) -> tuple[Badge, ...]:
+    def badges_of(name, source):
         of_linear = status if name == "linear" else BadgeStatus.PASSED
         return (Badge(claim="causal", status=of_linear, reason="a reason"),)
 
@@ -78,7 +78,7 @@ def test_only_a_claim_that_fails_ends_with_1(status, code, tmp_path, monkeypatch
 
 
 def test_badges_of_finished_mechanisms_outlive_ctrl_c(tmp_path, monkeypatch):
-    def badges_of(name: str, source: str) -> tuple[Badge, ...]:
+    def badges_of(name, source):
         if name == "softmax":
             raise KeyboardInterrupt
         return (Badge(claim="causal", status=BadgeStatus.PASSED),)
@@ -94,7 +94,7 @@ def test_badges_of_finished_mechanisms_outlive_ctrl_c(tmp_path, monkeypatch):
 
 
 def test_a_leak_is_told_before_all_other_failures():
-    def failed(claim: str, reason: str) -> Badge:
+    def failed(claim, reason):
         return Badge(claim=claim, status=BadgeStatus.FAILED, reason=reason)
 
     tested = {

@@ -1,6 +1,5 @@
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,7 @@ from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.keep import keep
 
 
-def proven(out: Path, name: str, source: str) -> None:
+def proven(out, name, source):
     badge = Badge(claim="causal", status=BadgeStatus.PASSED, source=source, tested_at="2026-11-29")
     append_badges(out, "run", name, [badge])
 

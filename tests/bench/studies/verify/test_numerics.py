@@ -1,7 +1,6 @@
 import pytest
 
 from attentions import attention_class
-from bench.studies.conformance.forms import Form
 from bench.studies.numerics.measure import Findings
 from bench.studies.numerics.page import page_of
 from bench.studies.numerics.store import read_findings
@@ -21,7 +20,7 @@ def test_numerics_are_kept_and_become_a_page(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [RuntimeError("no more than 10 tokens"), SystemExit(0)])
 def test_a_mechanism_that_raises_leaves_the_others_measured(tmp_path, monkeypatch, error):
-    def broken(*_: object, **__: object) -> None:
+    def broken(*_, **__):
         raise error
 
     monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
@@ -40,7 +39,7 @@ def test_a_mechanism_that_raises_leaves_the_others_measured(tmp_path, monkeypatc
 def test_one_output_that_is_not_finite_ends_with_exit_code_1(tmp_path, monkeypatch):
     broken = {"float16": ["all zero"]}
 
-    def found(form: Form) -> Findings:
+    def found(form):
         lost = broken if form.name == "uniform" and form.causal else {}
         rest = {"is_published": False, "tested_at": "2026-11-29", "torch": "2"}
         return Findings(mechanism=form.name, causal=form.causal, broken=lost, **rest)  # type: ignore

@@ -2,7 +2,6 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -178,7 +177,7 @@ def test_a_plugins_mechanism_is_proven_by_a_folder_of_its_name(small, tmp_path, 
     ]
 
 
-def _registry() -> dict[str, Any]:
+def _registry():
     from attentions import registry
 
     registry.attention_names()
@@ -188,12 +187,12 @@ def _registry() -> dict[str, Any]:
 # Damage.
 
 
-def failures(folder: Path, *attention: str) -> dict[str, tuple[str | None, str | None]]:
+def failures(folder, *attention):
     proofs = [p for p in verify(config(folder, *attention)) if not is_published(p.mechanism)]
     return {p.golden: (p.mechanism, p.reason) for p in proofs if p.status is ProofStatus.FAILED}
 
 
-def flip_bit_of_output(path: Path, byte: int, mask: int) -> None:
+def flip_bit_of_output(path, byte, mask):
     data = bytearray(path.read_bytes())
     header_len = int.from_bytes(data[:8], "little")
     start, _ = json.loads(data[8 : 8 + header_len])["out"]["data_offsets"]

@@ -4,7 +4,7 @@ from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.outputs_table import reasons, summary, table
 
 
-def shown(proofs: list[Proof]) -> list[list[str]]:
+def shown(proofs):
     console = Console(width=140)
     with console.capture() as captured:
         console.print(table(proofs))

@@ -29,7 +29,7 @@ class GivenLab(Lab):
         return {name: given_arm(name, own) for name, own in found.items()}
 
 
-def given_arm(name: str, scores: list[float], **more: Any) -> Arm:
+def given_arm(name, scores, **more):
     """An arm that was searched and has learned, whose runs have these scores."""
     runs = {
         seed: Quality(
@@ -61,7 +61,7 @@ def lab(tmp_path):
     return GivenLab(quiet("sweep"), tmp_path)
 
 
-def quiet(sweep_id: str) -> Session:
+def quiet(sweep_id):
     """A session that says everything to a buffer."""
     session = Session("reproduce", {"sweep_id": sweep_id})
     session.console = Console(file=io.StringIO(), width=200)

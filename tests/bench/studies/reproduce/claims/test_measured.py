@@ -11,7 +11,6 @@ from bench.studies.reproduce.claims.norms import entropy_follows_norm
 from bench.studies.reproduce.claims.performer import performer_unbiased
 from bench.studies.reproduce.claims.samples import row_over
 from bench.studies.reproduce.claims.signs import unlike_signs
-from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 
@@ -23,7 +22,7 @@ def test_a_row_has_an_interval_from_two_samples_on():
         row_over("x", [1.0])
 
 
-def value(finding: Finding, name: str) -> float:
+def value(finding, name):
     return next(row.value for row in finding.rows if row.name == name)
 
 

@@ -12,7 +12,6 @@ from bench.studies.reproduce.claims.registry import (
     row,
     settings_of,
 )
-from bench.studies.reproduce.findings import Finding
 from bench.studies.session import Stopped
 from tests.bench.studies.reproduce.claims.conftest import quiet
 
@@ -34,7 +33,7 @@ def test_settings_are_those_of_the_signature():
 
 
 def test_a_name_stands_for_one_function():
-    def other(lab: Lab) -> Finding:
+    def other(lab):
         raise AssertionError
 
     claim_names()

@@ -1,7 +1,6 @@
 """Looks at a claim: where they end, and how often they decide wrongly."""
 
 import io
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from bench.measuring.worker.jobs import Deadline
 from bench.studies.reproduce.claims.delta_rule import Gap, delta_rule_recalls, judged
 from bench.studies.reproduce.claims.orders import order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
-from bench.studies.reproduce.claims.registry import Lab
 from bench.studies.reproduce.claims.sequential import BudgetSpent, decide, plan_words
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import DECIDED, PaperVerdict
@@ -32,7 +30,7 @@ ORDER = {
 }
 
 
-def rising(*gaps: float) -> Callable[[str, dict[str, Any]], list[float]]:
+def rising(*gaps):
     """Scores of two rows, of which nala is ahead by these gaps."""
     return lambda name, settings: [0.5 + gap * (name == "nala") for gap in gaps]
 
@@ -76,7 +74,7 @@ def test_looks_that_tell_nothing_end_at_the_largest_number(lab):
 def test_a_verdict_that_is_none_does_not_end_the_looks(lab, verdict):
     looked: list[tuple[list[int], float]] = []
 
-    def claim(lab: Lab, *, seeds: list[int]) -> Finding:
+    def claim(lab, *, seeds):
         looked.append((seeds, lab.level))
         return Finding(verdict=PaperVerdict.HOLDS_WHERE if len(seeds) == 8 else verdict, words="w")
 
@@ -86,7 +84,7 @@ def test_a_verdict_that_is_none_does_not_end_the_looks(lab, verdict):
 
 
 def test_a_budget_that_ends_between_looks_says_how_far_they_came(lab):
-    def slow(lab: Lab, **settings: Any) -> Finding:
+    def slow(lab, **settings):
         if len(settings["seeds"]) == 5:
             lab.until = Deadline(0.0)
         return order(lab, **settings)
@@ -97,7 +95,7 @@ def test_a_budget_that_ends_between_looks_says_how_far_they_came(lab):
 
 
 def test_a_budget_that_ends_in_training_is_told_from_ctrl_c(lab):
-    def stopped(lab: Lab, **settings: Any) -> Finding:
+    def stopped(lab, **settings):
         raise Stopped
 
     lab.until = Deadline(0.0)
@@ -115,18 +113,18 @@ def test_the_plan_names_the_largest_number_of_seeds_and_what_each_look_spends():
     )
 
 
-def order_of(draws: np.ndarray) -> Callable[..., Finding]:
-    def claim(lab: Lab, *, seeds: list[int]) -> Finding:
+def order_of(draws):
+    def claim(lab, *, seeds):
         scores = {name: list(own[: len(seeds)]) for name, own in zip("abc", draws, strict=False)}
         return ordered(scores, [1.0, 1.0], "task", lab.level)
 
     return claim
 
 
-def delta_rule_of(draws: np.ndarray) -> Callable[..., Finding]:
+def delta_rule_of(draws):
     """One delta rule whose lead over each of three decays is just the margin."""
 
-    def claim(lab: Lab, *, seeds: list[int]) -> Finding:
+    def claim(lab, *, seeds):
         runs = [Runs(scores=dict(enumerate(own[: len(seeds)]))) for own in draws]
         gaps = []
         for index, other in enumerate(runs[1:]):
@@ -150,7 +148,7 @@ def test_of_studies_where_nothing_differs_at_most_6_in_100_are_decided(lab, clai
 
 
 def test_a_decay_that_comes_near_is_told_at_a_look_too(lab):
-    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+    def scores(name, settings):
         level = {"deltanet": 0.9, "gla": 0.89, "retnet": 0.2}[name]
         return [level + 0.001 * (seed % 3) for seed in range(12)]
 
@@ -171,7 +169,7 @@ def test_a_decay_that_comes_near_is_told_at_a_look_too(lab):
     [(0.3, 0.9, PaperVerdict.HOLDS_WHERE), (0.9, 0.3, PaperVerdict.DOES_NOT_HOLD)],
 )
 def test_recall_by_the_state_is_told_at_a_look_too(lab, first, last, verdict):
-    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+    def scores(name, settings):
         level = {8: first, 4: last, 2: last}[settings["num_heads"]]
         return [level + 0.001 * (seed % 3) for seed in range(12)]
 
@@ -187,11 +185,11 @@ def test_recall_by_the_state_is_told_at_a_look_too(lab, first, last, verdict):
 
 
 def test_a_size_that_one_look_at_5_per_cent_would_tell_waits_for_its_share(lab):
-    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+    def scores(name, settings):
         more = (0.1, 0.14, 0.2) if settings["num_heads"] == 2 else (0.0, 0.0, 0.0)
         return [0.5 + gap for gap in more]
 
-    def found() -> PaperVerdict:
+    def found():
         given: dict[str, Any] = {"num_heads": [8, 2], "settings": {"embed_dim": 64}}
         return recall_grows_with_state(lab, entry="linear", seeds=[0, 1, 2], **given).verdict
 

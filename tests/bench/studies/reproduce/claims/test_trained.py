@@ -1,7 +1,6 @@
 """Claims that train: what they make of scores."""
 
 import importlib
-from typing import Any
 
 import pytest
 import torch
@@ -10,15 +9,14 @@ from attentions import Attention, Geometry, attention_names, registry
 from bench.studies.reproduce.claims.delta_rule import delta_rule_recalls
 from bench.studies.reproduce.claims.orders import ablation, order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
-from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.claims.conftest import GivenLab, given_arm
 
 SEEDS = [0, 1, 2]
 
 
-def grows(lab: GivenLab, by_heads: dict[int, list[float]]) -> Finding:
-    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+def grows(lab, by_heads):
+    def scores(name, settings):
         return by_heads[settings["num_heads"]]
 
     return recall_grows_with_state(
@@ -45,7 +43,7 @@ def test_a_stuck_or_untuned_size_carries_no_verdict(lab, monkeypatch):
     assert stuck.verdict is PaperVerdict.NO_VERDICT
     assert stuck.words.endswith("; 512 is stuck in 1 of 3 seeds")
 
-    def untuned(lab: GivenLab, rows: Any, task: str, settings: Any, *_: Any) -> Any:
+    def untuned(lab, rows, task, settings, *_):
         scores = [0.1 * settings["num_heads"]] * 3
         return {name: given_arm(name, scores, is_at_edge=True) for name in rows}
 
@@ -103,7 +101,7 @@ DECAYS = {
     ],
 )
 def test_a_delta_rule_recalls_where_no_decay_comes_near(lab, decay, num_pairs, verdict, words):
-    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+    def scores(name, settings):
         if name == "deltanet":
             return [0.9, 0.91, 0.92]
         return DECAYS[settings["num_pairs"]] if name == "gla" else [0.1, 0.1, 0.1]
