@@ -36,15 +36,6 @@ def test_of_studies_without_a_difference_at_most_6_in_100_decide_wrongly(two_mod
     assert ends.count(NOT_DECIDED) >= 0.94 * NUM_STUDIES
 
 
-def test_looking_without_a_plan_would_be_wrong_far_more_often():
-    draw = np.random.default_rng(1)
-    wrong = 0
-    for own in draw.normal(size=(500, USUAL[-1])):
-        found = [compare(*_rows(own[:number])) for number in USUAL]
-        wrong += any(one is not None and one.p_value < 0.05 for one in found)
-    assert wrong / 500 > 0.08
-
-
 def _rows(differences):
     return (
         Runs(scores=dict(enumerate(differences))),

@@ -32,25 +32,24 @@ def with_keys(net, layer, factor):
     return net
 
 
-def test_keys_of_ordinary_size_are_far_from_the_floor(task, batch):
-    assert has_collapsed(build_model(task, "performer", {}, 0), batch) is False
+SPARSE = {"kernel": "relu_unprojected", "num_features": None}
 
 
-@pytest.mark.parametrize("layer", [0, 1])
-def test_one_layer_of_long_keys_is_a_collapse(task, batch, layer):
-    net = with_keys(build_model(task, "performer", {}, 0), layer, 40)
-    assert has_collapsed(net, batch) is True
-
-
-def test_a_mechanism_without_a_floor_cannot_collapse(task, batch):
-    net = with_keys(build_model(task, "softmax", {}, 0), 0, 40)
-    assert has_collapsed(net, batch) is None
-
-
-def test_sparse_features_are_no_collapse(task, batch):
-    settings = {"kernel": "relu_unprojected", "num_features": None}
-    net = with_keys(build_model(task, "performer", settings, 0), 0, 40)
-    assert has_collapsed(net, batch) is None
+@pytest.mark.parametrize(
+    ("mechanism", "settings", "layer", "factor", "expected"),
+    [
+        ("performer", {}, 0, 1, False),
+        ("performer", {}, 0, 40, True),
+        ("performer", {}, 1, 40, True),
+        ("softmax", {}, 0, 40, None),  # it has no floor
+        ("performer", SPARSE, 0, 40, None),
+    ],
+)
+def test_long_keys_of_one_layer_are_a_collapse_where_features_have_a_floor(
+    task, batch, mechanism, settings, layer, factor, expected
+):
+    net = with_keys(build_model(task, mechanism, settings, 0), layer, factor)
+    assert has_collapsed(net, batch) is expected
 
 
 def test_looking_leaves_nothing_behind(task, batch):

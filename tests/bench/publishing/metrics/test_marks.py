@@ -47,12 +47,6 @@ def test_what_is_in_order_has_no_mark():
     assert marks(checked, timed(oracle="reference"), hole, *made.task_records(["nala"])) == ()
 
 
-def test_memory_of_pages_and_of_a_few_per_cent_has_no_mark():
-    assert marks(timed(peak_rss_bytes=29 * 2**20, peak_memory_bytes=1000)) == ()
-    assert marks(timed(peak_rss_bytes=1130 * 2**20, peak_memory_bytes=2**30)) == ()
-    assert marks(timed(leaked_bytes=4096)) == ()
-
-
 def test_a_time_below_four_fifths_of_the_floor_is_impossible_and_has_no_rank():
     def against(flops_per_s, *, is_noisy=False):
         ceiling = {"flops_per_s": flops_per_s, "bytes_per_s": [[1e9, 1e9]], "is_noisy": is_noisy}

@@ -21,42 +21,30 @@ def record(*ceilings, flops=100, latency=1.0, observed=None, **cell):
     )
 
 
-def min_bytes(**cell):
-    return evaluate(record(**cell), NAMES)["min_bytes_moved"]
+LAYER = {"scope": "layer", "observed": {"num_parameters": 1000}}
+STATE = {"observed": {"state_bytes": 5000}}
+MOVED = {
+    "forward: three tensors read, one written": ({}, 4 * TENSOR * 4),
+    "forward of bfloat16": ({"dtype": "bfloat16"}, 4 * TENSOR * 2),
+    "forward of float64": ({"dtype": "float64"}, 4 * TENSOR * 8),
+    "backward: four read, three written": ({"mode": "backward"}, 7 * TENSOR * 4),
+    "both passes": ({"mode": "forward_backward"}, 11 * TENSOR * 4),
+    "keys that heads share are read once": ({"num_kv_heads": 1}, 2 * (TENSOR + TENSOR // 4) * 4),
+    "fewer keys": ({"key_len": 64}, 2 * (TENSOR + TENSOR // 4) * 4),  # of 256 tokens
+    "padding need not be read": ({"padding": 0.75}, 2 * (TENSOR + TENSOR // 4) * 4),
+    "causal padding": ({"padding": 0.75, "causal": True}, 4 * TENSOR // 4 * 4),
+    "a layer: one input and its parameters": (LAYER, (2 * TENSOR + 1000) * 4),
+    "a layer backward": (LAYER | {"mode": "backward"}, (3 * TENSOR + 2000) * 4),
+    "a layer's step of training": (LAYER | {"mode": "train_step"}, (5 * TENSOR + 10_000) * 4),
+    "decode: one token and the state": (STATE | {"mode": "decode"}, 4 * TENSOR // 256 * 4 + 5000),
+    "prefill": (STATE | {"mode": "prefill"}, 4 * TENSOR * 4 + 5000),
+}
 
 
-def test_a_forward_pass_reads_three_tensors_and_writes_one():
-    assert min_bytes() == 4 * TENSOR * 4
-    assert min_bytes(dtype="bfloat16") == 4 * TENSOR * 2
-    assert min_bytes(dtype="float64") == 4 * TENSOR * 8
-
-
-def test_a_backward_pass_reads_four_tensors_and_writes_three():
-    assert min_bytes(mode="backward") == 7 * TENSOR * 4
-    assert min_bytes(mode="forward_backward") == 11 * TENSOR * 4
-
-
-def test_keys_and_values_that_heads_share_are_read_once():
-    assert min_bytes(num_kv_heads=1) == (2 * TENSOR + 2 * TENSOR // 4) * 4
-
-
-def test_other_numbers_of_keys_are_read_and_padding_need_not_be():
-    assert min_bytes(key_len=64) == (2 * TENSOR + 2 * TENSOR // 4) * 4  # of 256 tokens
-    assert min_bytes(padding=0.75) == min_bytes(key_len=64)
-    assert min_bytes(padding=0.75, causal=True) == min_bytes(seq_len=64)
-
-
-def test_a_layer_has_one_input_and_its_parameters():
-    layer = {"scope": "layer", "observed": {"num_parameters": 1000}}
-    assert min_bytes(**layer) == (2 * TENSOR + 1000) * 4
-    assert min_bytes(mode="backward", **layer) == (3 * TENSOR + 2000) * 4
-    assert min_bytes(mode="train_step", **layer) == (5 * TENSOR + 10_000) * 4
-
-
-def test_a_decode_step_moves_one_token_and_reads_the_state():
-    state = {"observed": {"state_bytes": 5000}}
-    assert min_bytes(mode="decode", **state) == 4 * (TENSOR // 256) * 4 + 5000
-    assert min_bytes(mode="prefill", **state) == 4 * TENSOR * 4 + 5000
+@pytest.mark.parametrize("name", MOVED)
+def test_each_pass_moves_what_it_has_to_read_and_write(name):
+    cell, num_bytes = MOVED[name]
+    assert evaluate(record(**cell), NAMES)["min_bytes_moved"] == num_bytes
 
 
 def test_intensity_is_flops_per_byte_and_needs_no_calibration():

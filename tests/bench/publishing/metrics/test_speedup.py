@@ -12,27 +12,23 @@ NAMES = [
 ]
 
 
-def test_half_the_time_in_every_round_is_a_speed_up_of_two_however_the_clock_drifts():
-    reference = [1.0 * 3**r for r in range(8)]
-    record = made.ok_record(
-        made.kernel_cell("nala"), made.speed([s / 2 for s in reference], reference)
-    )
-    assert list(evaluate(record, NAMES).values()) == [2.0, 2.0, 2.0, 8]
+DRIFT = [1.0 * 3**r for r in range(8)]
+SPEEDUPS = {
+    "half the time in every round, however the clock drifts": (
+        made.speed([s / 2 for s in DRIFT], DRIFT),
+        [2.0, 2.0, 2.0, 8],
+    ),
+    "the reference itself": (made.block_records(["softmax"])[0].result, [1.0, 1.0, 1.0, 30]),
+    "no reference": (made.speed([1.0] * 9, []), [None, None, None, 0]),
+    "five rounds have no interval": (made.speed([1.0] * 5, [3.0] * 5), [3.0, None, None, 5]),
+}
 
 
-def test_the_reference_is_exactly_as_fast_as_itself():
-    record = made.block_records(["softmax"])[0]
-    assert list(evaluate(record, NAMES).values()) == [1.0, 1.0, 1.0, 30]
-
-
-def test_without_a_reference_there_is_no_speed_up():
-    record = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 9, []))
-    assert list(evaluate(record, NAMES).values()) == [None, None, None, 0]
-
-
-def test_with_five_rounds_there_is_a_speed_up_without_an_interval():
-    record = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 5, [3.0] * 5))
-    assert list(evaluate(record, NAMES).values()) == [3.0, None, None, 5]
+@pytest.mark.parametrize("name", SPEEDUPS)
+def test_a_speed_up_is_the_median_ratio_of_the_rounds_with_its_interval(name):
+    result, expected = SPEEDUPS[name]
+    record = made.ok_record(made.kernel_cell("nala"), result)
+    assert list(evaluate(record, NAMES).values()) == expected
 
 
 def test_over_another_reference_there_is_no_speed_up_over_softmax():

@@ -10,10 +10,9 @@ from rich.console import Console
 import attentions
 import bench
 from attentions.capabilities import Capabilities, Gate
-from attentions.catalogue import CatalogueEntry, catalogue
+from attentions.catalogue import catalogue
 from bench.core.badges import Badge, BadgeStatus, read_goldens
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.streams import console
 from bench.core.places import CONF
 from bench.core.proofs import Proofs
 from bench.core.rows import ON_REQUEST, row_labels
@@ -228,12 +227,3 @@ def test_it_works_where_the_package_was_installed_to(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "softmax_explicit" in done.stdout
-
-
-def test_titles_that_look_like_markup_are_shown_as_they_are(capsys):
-    entry = CatalogueEntry(
-        name="own", title="[/b] own", source="[red]", capabilities=Capabilities()
-    )
-    console().print(table((entry,), {}))
-    said = capsys.readouterr().out
-    assert "[/b] own" in said and "[red]" in said
