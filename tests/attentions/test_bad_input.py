@@ -4,13 +4,11 @@ Each mechanism is called with all that it concerns: what was expected names the 
 """
 
 import re
-from collections.abc import Iterator
 
 import pytest
 import torch
 
 from attentions import (
-    Attention,
     AttentionLayer,
     Geometry,
     build_attention,
@@ -24,8 +22,6 @@ LAYERS = [n for n in NAMES if n not in CORES]
 RECURRENT = [n for n in CORES if CLAIMS[n].recurrent]
 MASKS = {"padding": "key_mask", "dense": "mask"}
 B, M = 2, N
-Wrong = Iterator[tuple[str, tuple[object, ...], dict[str, object]]]
-"""Words after the mechanism's name, and arguments of a call."""
 
 
 def heads(**changes):
@@ -54,6 +50,7 @@ MISFITS = (
 
 
 def wrong_heads():
+    """Words after the mechanism's name, and arguments of a call."""
     needed = re.escape(f"(B, {H}, N, {D}), (B, {H}, M, {D}) and (B, {H}, M, {D}) with N and M of 1")
     for changes in MISFITS:
         q, k, v = heads(**changes)
@@ -200,7 +197,6 @@ STEPS = (
 @pytest.mark.parametrize("name", RECURRENT)
 def test_a_step_refuses_tokens_that_do_not_fit_it_or_its_state(name):
     core = build_attention(name, Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
-    assert isinstance(core, Attention)
     for changes in STEPS:
         state = core.init_state(B, dtype=torch.float32, device=torch.device("cpu"))
         tokens = {x: torch.randn(changes.get(x, (B, H, 1, D))) for x in "qkv"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from attentions import Attention, Geometry, attention_class, attention_names, build_attention
+from attentions import Geometry, attention_class, attention_names, build_attention
 from attentions.kernel.plain import KernelState
 from attentions.steps import what_is_wrong
 from tests.refusals import refused
@@ -27,9 +27,7 @@ TOKENS = torch.randn(3, B, H, 1, D)
 
 def build(name, **sizes):
     shape = {"num_heads": H, "head_dim": D, "seq_len": N} | sizes
-    core = build_attention(name, Geometry(causal=True, **shape))
-    assert isinstance(core, Attention)
-    return core
+    return build_attention(name, Geometry(causal=True, **shape))
 
 
 def empty(core, batch_size=B, dtype=torch.float32):

@@ -32,12 +32,6 @@ def runs(*scores, **known):
     return Runs(scores=dict(enumerate(scores)), **known)  # type: ignore[arg-type]
 
 
-def difference(first, second, *, less_is_better=False):
-    found = compare(first, second, less_is_better=less_is_better)
-    assert found is not None
-    return found
-
-
 def coverage(values, truth, error=0.0):
     low, high = seed_interval(values, error)
     return float(np.mean((low <= truth) & (truth <= high)))
@@ -119,7 +113,7 @@ def test_noise_of_clustered_examples_alone_is_covered_pair_by_pair_and_row_by_ro
     hits = row_hits = 0
     for _ in range(600):
         one, other = _answers(draw, 0.03, num_seeds)
-        found = difference(one, other)
+        found = compare(one, other)
         hits += found.low <= 0.03 <= found.high
         low, high = mean_of(one) or (0.0, 0.0)
         row_hits += low <= 0.7 <= high
@@ -172,18 +166,18 @@ def test_a_p_value_is_below_5_percent_just_where_the_interval_excludes_0(num_see
 def test_differences_that_do_not_vary_are_certain_and_none_is_no_evidence():
     assert p_value(np.array([0.02, 0.02, 0.02])) == 0.0
     assert p_value(np.zeros(3)) == 1.0
-    found = difference(runs(0.9, 0.8, 0.7), runs(0.9, 0.8, 0.7))
+    found = compare(runs(0.9, 0.8, 0.7), runs(0.9, 0.8, 0.7))
     assert (found.mean, found.low, found.high, found.ahead, found.p_value) == (0, 0, 0, 0.5, 1)
     assert not found.is_ahead and not found.is_behind
 
 
 def test_rows_are_compared_seed_by_seed_and_the_sign_says_which_is_better():
     one, other = runs(0.5, 0.7, 0.9, 0.6), runs(0.48, 0.679, 0.878, 0.577)
-    found, turned = difference(one, other), difference(other, one)
+    found, turned = compare(one, other), compare(other, one)
     assert found.is_ahead and turned.is_behind and found.num_seeds == 4
     assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
     assert found.mean == pytest.approx(0.0215) and found.ahead == pytest.approx(1 - turned.ahead)
-    assert difference(one, other, less_is_better=True).is_behind
+    assert compare(one, other, less_is_better=True).is_behind
 
 
 def test_one_seed_is_one_draw_and_is_not_compared():
@@ -194,18 +188,18 @@ def test_one_seed_is_one_draw_and_is_not_compared():
 
 def test_a_missing_seed_reaches_from_the_worst_to_the_best():
     other = runs(0.5, 0.51, 0.49)
-    found = difference(runs(0.99, 0.98, None), other)
-    worst, best = (difference(runs(0.99, 0.98, end), other) for end in (0.0, 1.0))
+    found = compare(runs(0.99, 0.98, None), other)
+    worst, best = (compare(runs(0.99, 0.98, end), other) for end in (0.0, 1.0))
     assert (found.low, found.high) == (worst.low, best.high)
     assert found.ahead == pytest.approx((worst.ahead + best.ahead) / 2)
     assert found.mean == pytest.approx(0.48) and found.num_seeds == 3
     assert found.p_value == pytest.approx(max(worst.p_value, best.p_value))
     # Where both lack it, it was not run.
-    assert difference(runs(0.99, 0.98), runs(0.5, 0.51)).num_seeds == 2
+    assert compare(runs(0.99, 0.98), runs(0.5, 0.51)).num_seeds == 2
 
 
 def test_a_missing_score_without_bounds_could_be_anything():
-    found = difference(runs(1.0, 1.1, None), runs(2.0, 2.1, 2.2), less_is_better=True)
+    found = compare(runs(1.0, 1.1, None), runs(2.0, 2.1, 2.2), less_is_better=True)
     assert (found.low, found.high, found.p_value, found.ahead) == (-math.inf, math.inf, 1.0, 0.5)
     assert found.mean == pytest.approx(1.0)
 
@@ -215,7 +209,7 @@ def test_a_missing_score_without_bounds_could_be_anything():
 
 def _floor(first, second, **unit):
     """Error over examples of rows whose seeds do not differ."""
-    found = difference(first, second, **unit)
+    found = compare(first, second, **unit)
     return (found.high - found.low) / 2 / 1.95996
 
 
@@ -250,8 +244,8 @@ def test_what_is_hard_for_both_cancels_where_the_test_set_is_the_same():
     paired, apart = _floor(_told(better), _told(hard)), _floor(_told(better), _told(hard, "b" * 16))
     assert paired == pytest.approx(math.sqrt(40) / 4000, rel=0.06)
     assert apart == pytest.approx(math.sqrt(2 * 0.25 / 4000), rel=0.01)
-    assert difference(_told(better), _told(hard)).is_ahead
-    assert not difference(_told(better), _told(hard, "b" * 16)).is_ahead
+    assert compare(_told(better), _told(hard)).is_ahead
+    assert not compare(_told(better), _told(hard, "b" * 16)).is_ahead
 
 
 def test_two_rows_that_never_differ_may_yet_do_so_on_the_next_example_either_way():

@@ -9,7 +9,6 @@ def test_settings_are_read_of_our_rows_and_no_path_is_made_from_another_label():
 
 def test_settings_of_tasks_are_read_and_no_path_is_made_from_another_label():
     recall = task_settings_of("recall")
-    assert recall is not None
     assert (recall["task"], recall["num_pairs"], recall["match"]) == ("recall", 4, "none")
     assert recall["causal"] is False and recall["learning_rate"] == 0.006
     for label in ("../attention/performer", "x" * 5000, "", "recall.yaml", "a\0b"):

@@ -133,7 +133,6 @@ def _terminal(records: list[Record], out: Path) -> str:
     config = _config(out)
     print_leaderboard(build_leaderboard(records, config.controls), config, said)
     print_versus(records, "nala", "softmax", said)
-    assert isinstance(said.file, io.StringIO)
     return said.file.getvalue()
 
 

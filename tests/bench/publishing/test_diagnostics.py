@@ -62,7 +62,6 @@ def test_a_bad_line_is_named_and_the_report_is_made(tmp_path):
 
 def test_lines_of_a_chart_run_from_small_norms_to_large_ones(tmp_path):
     chart = entropy_chart(numbers()[::-1])
-    assert chart is not None
     assert [(p["x"], p["y"]) for p in chart.spec["datasets"]["corners"]] == [
         *((0.5, 0.9), (2.0, 0.8), (8.0, 0.3))
     ]

@@ -45,7 +45,6 @@ def test_keys_that_a_cache_has_dropped_have_dropped_their_padding():
 def test_a_window_is_written_out():
     window = and_masks(causal_mask_function, sliding_window_overlay(2))
     mask = short_mask(**SIZES, mask_function=window)
-    assert mask is not None
     assert mask[0, 0].tolist() == [
         [True, False, False, False],
         [True, True, False, False],

@@ -9,9 +9,7 @@ LENGTHS = (256, 512, 1024, 2048, 4096)
 
 
 def found(records):
-    result = scaling(records)
-    assert result is not None
-    return result
+    return scaling(records)
 
 
 coefficient = st.one_of(st.just(0.0), st.floats(0.01, 1.0))

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -250,9 +249,6 @@ def test_the_page_answers_which_one_to_take(reader):
     assert reader.page.locator("#filter-length").input_value() == "1024"
     assert "attnbench advise seq_len=1024 mode=forward" in box.inner_text()
     assert box.locator("tr").count() > len(reader.names()) - 2  # controls are no answer
-
-
-Open = Callable[..., Reader]
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ from tests.records import (
     task_records,
 )
 
-Capture = pytest.CaptureFixture[str]
-
 
 @pytest.fixture
 def store(tmp_path):
@@ -141,7 +139,6 @@ def test_seeds_that_would_settle_it_are_all_named(tmp_path, capsys):
     records += [*task_records(("softmax",)), *block_records(("nala", "softmax"), seq_len=4096)]
     said = told(kept(tmp_path, records), capsys, "task=recall", "score=95.8")
     found = re.search(r"'seed=\[([\d, ]+)\]'", said)
-    assert found is not None
     seeds = [int(seed) for seed in found[1].replace(" ", "").split(",")]
     assert len(seeds) > 100 and seeds == [*range(3, 3 + len(seeds))]
 

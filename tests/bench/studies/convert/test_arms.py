@@ -1,7 +1,5 @@
 """Rates of conversions and of their controls, with made-up scores in place of trained models."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,6 @@ from bench.studies.convert import arms, study
 from bench.studies.convert.page import AT_EDGE, NOT_SEARCHED, Curve, write_page
 from tests.bench.studies.convert.test_study import TINY, convert, curve
 
-Fit = Callable[[int, str, float], float]
 """Validation score by seed, arm and rate; not finite where training diverges."""
 
 

@@ -60,7 +60,6 @@ def test_95_of_100_intervals_hold_the_loss_of_one_more_model():
             for n, d in sizes
         )
         law = power_law(points)
-        assert law is not None
         _, low, high = law.predicted(last.num_parameters, last.num_steps)
         hits += low <= last.loss <= high
     assert 0.92 < hits / 400 < 0.98

@@ -1,7 +1,6 @@
 """A lab that trains nothing: scores are given."""
 
 import io
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,8 +12,6 @@ from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims.registry import Lab
 from bench.studies.session import Session
 from tests.bench.studies.reproduce.given import RUNS, record
-
-Scores = Callable[[str, dict[str, Any]], list[float]]
 
 
 class GivenLab(Lab):
