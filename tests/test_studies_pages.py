@@ -40,15 +40,16 @@ def test_a_misspelt_key_is_refused(tmp_path):
         read_pages(file)
 
 
-def test_a_page_without_records_ends_with_2_and_hides_no_other(tmp_path, monkeypatch, capsys):
+def test_a_page_without_records_ends_with_2_and_hides_no_other(
+    tmp_path, monkeypatch, capsys, exits
+):
     Store(tmp_path / "runs", "sweep").append(made.task_records(["softmax"])[0])
     absent, stored = (
         Page(store=tmp_path / name, writer="bench.publishing.accuracy", command="make bench")
         for name in ("nowhere", "runs")
     )
     monkeypatch.setattr(studies_pages, "read_pages", lambda: {"absent": absent, "stored": stored})
-    assert main(["check=true", "absent"]) == 2
-    assert "absent: There are no records" in capsys.readouterr().err
+    assert "absent: There are no records" in exits(2, main(["check=true", "absent"]))
     assert main(["check=true"]) == 2
     assert "stored: not what" in capsys.readouterr().out
 
@@ -63,10 +64,9 @@ def test_a_page_without_records_ends_with_2_and_hides_no_other(tmp_path, monkeyp
         (["check=true", "nothing"], "There is no page nothing"),
     ],
 )
-def test_a_misspelt_word_is_refused_and_nothing_is_written(words, said, monkeypatch, capsys):
+def test_a_misspelt_word_is_refused_and_nothing_is_written(words, said, monkeypatch, exits):
     def never(page, path):
         raise AssertionError(path)
 
     monkeypatch.setattr(Page, "write", never)
-    assert main(words) == 2
-    assert said in capsys.readouterr().err
+    assert said in exits(2, main(words))

@@ -2,19 +2,12 @@ import pytest
 import torch
 
 import attentions
-from attentions import Capabilities, Geometry, build_attention, register_attention, registry
+from attentions import Capabilities, Geometry, build_attention, register_attention
 from attentions.base import Attention
 from attentions.catalogue import catalogue
 from tests.attentions.small import NAMES, build
 
 GEOMETRY = Geometry(num_heads=2, head_dim=8, seq_len=12)
-
-
-@pytest.fixture
-def spare_registry(monkeypatch):
-    """A registry in which a test may enter what it likes."""
-    attentions.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
 def register(name, cls):
@@ -76,7 +69,7 @@ def test_hyperparameters_are_those_of_the_constructor_with_their_defaults():
     }
 
 
-@pytest.mark.usefixtures("spare_registry")
+@pytest.mark.usefixtures("own_registry")
 def test_a_mechanism_from_elsewhere_is_built_like_any_other():
     cls = register("elsewhere", fresh_class())
     assert "elsewhere" in attentions.attention_names()
@@ -84,13 +77,13 @@ def test_a_mechanism_from_elsewhere_is_built_like_any_other():
     assert isinstance(build_attention("elsewhere", GEOMETRY, label="y"), cls)
 
 
-@pytest.mark.usefixtures("spare_registry")
+@pytest.mark.usefixtures("own_registry")
 def test_a_name_stands_for_one_class_only():
     with pytest.raises(ValueError, match=r"'softmax' is taken by attentions\.mechanisms\.softmax"):
         register("softmax", fresh_class())
 
 
-@pytest.mark.usefixtures("spare_registry")
+@pytest.mark.usefixtures("own_registry")
 def test_two_classes_of_one_file_cannot_share_a_name():
     one, other = fresh_class(), fresh_class()
     other.__qualname__ = "Other"
@@ -99,7 +92,7 @@ def test_two_classes_of_one_file_cannot_share_a_name():
         register("shared", other)
 
 
-@pytest.mark.usefixtures("spare_registry")
+@pytest.mark.usefixtures("own_registry")
 def test_a_reloaded_class_takes_its_own_name_again():
     register("reloaded", fresh_class())
     again = register("reloaded", fresh_class())
@@ -129,7 +122,7 @@ def test_mechanisms_with_seeds_are_found():
     assert {name for name, _ in SEEDED} >= {"block_sparse", "performer", "reformer", "rfa"}
 
 
-def test_a_constructor_that_forgets_its_base_is_named(spare_registry):
+def test_a_constructor_that_forgets_its_base_is_named(own_registry):
     cls = fresh_class()
     cls.__init__ = lambda self, geometry: None
     register("forgetful", cls)

@@ -3,6 +3,7 @@
 import importlib
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -39,18 +40,14 @@ def test_a_command_has_a_file_of_its_name(name):
     assert COMMANDS[name][0] == f"bench.{name}"
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, exits):
     monkeypatch.setattr("sys.argv", ["attnbench", "list"])
     monkeypatch.chdir(tmp_path)
     tmp_path.rmdir()
-    assert main() == 2
-    assert capsys.readouterr().err.startswith("ConfigError: The current folder is gone")
+    assert exits(2, main()).startswith("ConfigError: The current folder is gone")
 
 
 def test_ctrl_c_while_a_command_is_imported_needs_no_traceback(monkeypatch):
-    def interrupted(name):
-        raise KeyboardInterrupt
-
     monkeypatch.setattr("sys.argv", ["attnbench", "list"])
-    monkeypatch.setattr(importlib, "import_module", interrupted)
+    monkeypatch.setattr(importlib, "import_module", Mock(side_effect=KeyboardInterrupt))
     assert main() == 130

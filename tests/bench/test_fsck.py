@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -26,11 +27,10 @@ def damaged(out):
     return path
 
 
-def test_bad_lines_are_put_aside_and_nothing_is_lost(tmp_path, capsys):
+def test_bad_lines_are_put_aside_and_nothing_is_lost(tmp_path, exits):
     path = damaged(tmp_path)
     before = path.read_bytes()
-    assert fsck.main([str(tmp_path)]) == 0
-    said = capsys.readouterr().out
+    said = exits(0, fsck.main([str(tmp_path)]))
     assert f"{path}:1: entry is missing; moved to quarantine/." in said
     assert f"{path}:3: seq_len is -5" in said
     assert f"{path}:4 stays: a newer attnbench wrote it" in said
@@ -43,13 +43,12 @@ def test_bad_lines_are_put_aside_and_nothing_is_lost(tmp_path, capsys):
     assert sorted(after) == sorted(before.splitlines())
 
 
-def test_a_second_run_changes_nothing(tmp_path, capsys):
+def test_a_second_run_changes_nothing(tmp_path, capsys, exits):
     damaged(tmp_path)
     fsck.main([str(tmp_path)])
     once = content(tmp_path)
     capsys.readouterr()
-    assert fsck.main([str(tmp_path)]) == 0
-    assert "0 findings repaired." in capsys.readouterr().out
+    assert "0 findings repaired." in exits(0, fsck.main([str(tmp_path)]))
     assert content(tmp_path) == once
 
 
@@ -99,13 +98,12 @@ def test_a_damaged_calibration_is_put_aside(tmp_path):
     assert (tmp_path / "quarantine" / "bad.json").read_text() == '{"ceilings": [{}]}\n{\n'
 
 
-def test_a_store_that_a_sweep_writes_to_is_left_alone(tmp_path, capsys):
+def test_a_store_that_a_sweep_writes_to_is_left_alone(tmp_path, exits):
     damaged(tmp_path)
     before = content(tmp_path)
     with Leases(tmp_path) as leases:
         assert leases.acquire("block", "nala at 256")
-        assert fsck.main([str(tmp_path)]) == 2
-        assert "which measures nala at 256" in capsys.readouterr().err
+        assert "which measures nala at 256" in exits(2, fsck.main([str(tmp_path)]))
         assert fsck.main([str(tmp_path), "dry_run=true"]) == 1
     assert content(tmp_path) == before
 
@@ -128,22 +126,18 @@ def test_examples_are_left_alone(tmp_path):
     assert content(tmp_path) == before
 
 
-def test_a_file_in_the_place_of_the_quarantine_is_told_and_nothing_moves(tmp_path, capsys):
+def test_a_file_in_the_place_of_the_quarantine_is_told_and_nothing_moves(tmp_path, exits):
     path = damaged(tmp_path)
     before = path.read_bytes()
     (tmp_path / "quarantine").write_text("")
-    assert fsck.main([str(tmp_path)]) == 2
-    assert "quarantine/a.jsonl cannot be written: Not a directory" in capsys.readouterr().err
+    said = exits(2, fsck.main([str(tmp_path)]))
+    assert "quarantine/a.jsonl cannot be written: Not a directory" in said
     assert path.read_bytes() == before
 
 
-def test_a_calibration_that_may_not_be_moved_is_told(tmp_path, monkeypatch, capsys):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied")
-
+def test_a_calibration_that_may_not_be_moved_is_told(tmp_path, monkeypatch, exits):
     made.stored(tmp_path, ONE)
     (tmp_path / "calibration").mkdir()
     (tmp_path / "calibration" / "x.json").write_text("{")
-    monkeypatch.setattr(Path, "unlink", refuse)
-    assert fsck.main([str(tmp_path)]) == 2
-    assert "x.json cannot be moved: Permission denied" in capsys.readouterr().err
+    monkeypatch.setattr(Path, "unlink", Mock(side_effect=PermissionError(13, "Permission denied")))
+    assert "x.json cannot be moved: Permission denied" in exits(2, fsck.main([str(tmp_path)]))

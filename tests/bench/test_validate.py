@@ -50,25 +50,23 @@ def calibrated(latency_of_floor):
     return made.ok_record(cell, made.speed(samples, flops=10**9), environment=facts)
 
 
-def test_no_time_lies_below_its_roofline_floor(tmp_path, capsys):
+def test_no_time_lies_below_its_roofline_floor(tmp_path, exits):
     path = made.stored(tmp_path, calibrated(1.5))
     assert validate.main([str(tmp_path)]) == 0
     made.stored(tmp_path, calibrated(0.5))
-    assert validate.main([str(tmp_path)]) == 2
-    said = capsys.readouterr().err
+    said = exits(2, validate.main([str(tmp_path)]))
     assert (
         said.startswith(f"{path}:2: nala seq_len=1024") and "0.5 s, and 1 s are the least" in said
     )
 
 
-def test_a_damaged_calibration_is_a_problem(tmp_path, capsys):
+def test_a_damaged_calibration_is_a_problem(tmp_path, exits):
     made.stored(tmp_path, calibrated(1.5))
     file = tmp_path / "calibration" / "imaginary.json"
     file.parent.mkdir()
     for content in ("[]", "{", json.dumps({"ceilings": [CEILING | {"flops_per_s": -1}]})):
         file.write_text(content)
-        assert validate.main([str(tmp_path)]) == 2
-        assert f"{file} is not a calibration" in capsys.readouterr().err
+        assert f"{file} is not a calibration" in exits(2, validate.main([str(tmp_path)]))
     file.write_text(json.dumps({"ceilings": [CEILING]}))
     assert validate.main([str(tmp_path)]) == 0
 
@@ -220,11 +218,10 @@ def test_losses_of_any_size_are_held_to_no_more_than_their_rounding(tmp_path):
     assert validate.validate(tmp_path).problems == ()
 
 
-def test_files_of_examples_are_counted_and_a_damaged_one_is_a_problem(tmp_path, capsys):
+def test_files_of_examples_are_counted_and_a_damaged_one_is_a_problem(tmp_path, exits):
     made.stored(tmp_path, trained())
     written(tmp_path, TOKENS)
-    assert validate.main([str(tmp_path)]) == 0
-    assert "0 calibrations, 1 file of examples; 0 problems." in capsys.readouterr().out
+    said = exits(0, validate.main([str(tmp_path)]))
+    assert "0 calibrations, 1 file of examples; 0 problems." in said
     file = written(tmp_path, TOKENS, "f" * 16)
-    assert validate.main([str(tmp_path)]) == 2
-    assert f"{file} is not a file of examples" in capsys.readouterr().err
+    assert f"{file} is not a file of examples" in exits(2, validate.main([str(tmp_path)]))

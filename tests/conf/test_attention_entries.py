@@ -84,12 +84,12 @@ def test_a_yaml_is_a_variant_that_says_what_differs():
     assert (said, named) == ({}, []), mend
 
 
-def test_what_a_variant_leaves_at_its_default_can_be_overridden(capsys):
+def test_what_a_variant_leaves_at_its_default_can_be_overridden(exits):
     row = composed("attention=nala_rope", "attention.nala_rope.eps=1e-5")["attention"]
     assert row == {"nala_rope": {"mechanism": "nala", "rope": True, "eps": 1e-5}}
     words = ["attention=nala_rope", "attention.nala_rope.ep=1e-5"]
-    assert run_app("sweep", lambda config: 0, words) == 2
-    assert "attention.nala_rope.ep is not a key" in capsys.readouterr().err
+    said = exits(2, run_app("sweep", lambda config: 0, words))
+    assert "attention.nala_rope.ep is not a key" in said
 
 
 def test_an_entry_can_be_built():

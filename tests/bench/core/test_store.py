@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -240,11 +241,9 @@ def test_a_write_that_ends_in_the_middle_keeps_what_was_written(
 def test_a_disk_without_room_is_told_before_there_is_a_record(tmp_path, monkeypatch):
     here = Store(tmp_path, "a")
     here.check_space()
-
-    def full(file: object, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(store, "write_all", full)
+    monkeypatch.setattr(
+        store, "write_all", Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    )
     with pytest.raises(StoreError, match=r"Cannot write 256 KiB .* No space left.*Free some space"):
         here.check_space()
     assert list((tmp_path / "records").iterdir()) == []
@@ -266,11 +265,7 @@ def test_room_counts_once_the_disk_has_given_it(tmp_path, monkeypatch):
 def test_a_sync_that_fails_is_an_error_too(tmp_path, monkeypatch):
     here = Store(tmp_path, "a")
     here.append(ONE)
-
-    def fail(handle: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
     with pytest.raises(StoreError, match="Input/output error"):
         here.append(TWO)
 

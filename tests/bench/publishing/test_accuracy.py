@@ -57,10 +57,10 @@ def test_the_command_writes_the_page_with_pictures_in_a_folder_of_its_name(tmp_p
     assert str(page) in capsys.readouterr().out
 
 
-def test_a_misspelt_task_or_an_empty_folder_is_refused(tmp_path, capsys):
+def test_a_misspelt_task_or_an_empty_folder_is_refused(tmp_path, exits):
     folder = stored(tmp_path / "runs", made.task_records(["nala"]))
-    assert main([str(folder), str(tmp_path / "a.md"), COMMAND, "recal"]) == 2
-    assert "did you mean recall?" in capsys.readouterr().err.lower()
+    said = exits(2, main([str(folder), str(tmp_path / "a.md"), COMMAND, "recal"]))
+    assert "did you mean recall?" in said.lower()
     assert main([str(tmp_path / "nowhere"), str(tmp_path / "a.md"), COMMAND]) == 2
     assert main([str(folder)]) == 2
     assert not (tmp_path / "a.md").exists()

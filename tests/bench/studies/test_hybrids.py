@@ -106,18 +106,16 @@ def test_each_mixer_is_trained_at_its_own_rate_at_every_count_between_none_and_a
     assert said == ["Nothing was trained."]
 
 
-def test_more_softmax_layers_than_layers_are_refused(tmp_path, capsys):
+def test_more_softmax_layers_than_layers_are_refused(tmp_path, exits):
     words = ["task=[word_problem]", "softmax_layers=[0,5]", f"out={tmp_path / 'runs'}"]
-    assert main(words) == 2
-    assert "softmax_layers is 5 and task.word_problem.num_layers is 4" in capsys.readouterr().err
+    assert "softmax_layers is 5 and task.word_problem.num_layers is 4" in exits(2, main(words))
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("given", ["[-1]", "[]"])
-def test_a_number_of_layers_that_cannot_be_is_refused(given, tmp_path, capsys):
+def test_a_number_of_layers_that_cannot_be_is_refused(given, tmp_path, exits):
     words = ["task=[word_problem]", f"softmax_layers={given}", f"out={tmp_path / 'runs'}"]
-    assert main(words) == 2
-    assert "softmax_layers" in capsys.readouterr().err
+    assert "softmax_layers" in exits(2, main(words))
 
 
 def test_a_score_of_zero_is_drawn():
@@ -129,9 +127,8 @@ def test_a_score_of_zero_is_drawn():
 
 
 def test_a_task_that_cannot_be_made_is_refused_before_others_are_trained(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, exits
 ):
     monkeypatch.setattr(hybrids, "tuned", lambda *_, **__: pytest.fail("trains"))
     words = ["task=[word_problem,bytes]", "task.bytes.root=/nowhere", "attention=[gla]"]
-    assert main([*words, f"out={tmp_path / 'runs'}"]) == 2
-    assert "root=/nowhere is not there" in capsys.readouterr().err
+    assert "root=/nowhere is not there" in exits(2, main([*words, f"out={tmp_path / 'runs'}"]))

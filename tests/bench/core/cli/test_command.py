@@ -2,6 +2,7 @@
 
 import os
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -48,51 +49,44 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_wrong_words_are_a_users_mistake_and_named_beside_what_is_known(words, capsys):
-    assert run_app("sweep", never, words.split()) == 2
-    err = capsys.readouterr().err
+def test_wrong_words_are_a_users_mistake_and_named_beside_what_is_known(words, exits):
+    err = exits(2, run_app("sweep", never, words.split()))
     assert err.startswith("ConfigError: ")
     assert all(part in err for part in REFUSED[words].split(" … ")), err
     assert "Traceback" not in err and "Exception" not in err
 
 
-def test_a_word_with_a_space_is_named_whole(capsys):
-    assert run_app("sweep", never, ["a b=3"]) == 2
-    assert capsys.readouterr().err.startswith("ConfigError: 'a b=3' is no KEY=VALUE such as ")
+def test_a_word_with_a_space_is_named_whole(exits):
+    said = exits(2, run_app("sweep", never, ["a b=3"]))
+    assert said.startswith("ConfigError: 'a b=3' is no KEY=VALUE such as ")
 
 
-def test_a_broken_file_is_not_blamed_on_the_words(tmp_path, capsys):
+def test_a_broken_file_is_not_blamed_on_the_words(tmp_path, exits):
     (tmp_path / "attention").mkdir()
     (tmp_path / "attention" / "broken.yaml").write_text("broken: [1\n")
     words = ["--config-dir", str(tmp_path), "attention=[broken]", "task=[]"]
-    assert run_app("sweep", never, words) == 2
-    said = capsys.readouterr().err
+    said = exits(2, run_app("sweep", never, words))
     assert "broken.yaml" in said and "takes names" not in said
 
 
-def test_a_row_that_is_not_in_utf_8_is_named_beside_a_hyperparameter_of_another(tmp_path, capsys):
+def test_a_row_that_is_not_in_utf_8_is_named_beside_a_hyperparameter_of_another(tmp_path, exits):
     (tmp_path / "attention").mkdir()
     (tmp_path / "attention" / "latin.yaml").write_bytes(b"latin: {mechanism: nala} # caf\xe9\n")
     words = ["attention=[performer]", "attention.performer.num_features=16", "task=[]"]
-    assert run_app("sweep", never, ["--config-dir", str(tmp_path), *words]) == 2
-    said = capsys.readouterr().err
-    assert "latin.yaml cannot be read" in said and "UTF-8" in said and "Traceback" not in said
+    said = exits(2, run_app("sweep", never, ["--config-dir", str(tmp_path), *words]))
+    assert "latin.yaml cannot be read" in said and "UTF-8" in said
 
 
 def test_an_error_of_the_commands_own_is_no_mistake_of_the_user(capsys):
-    def broken(config):
-        raise ValueError("ours")
-
-    assert run_app("sweep", broken, ["attention=[softmax]"]) == 3
+    assert run_app("sweep", Mock(side_effect=ValueError("ours")), ["attention=[softmax]"]) == 3
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_config_error_of_the_command_is_said_without_a_traceback(capsys):
-    def refusing(config):
-        raise ConfigError("no")
-
-    assert run_app("sweep", refusing, ["attention=[softmax]"]) == 2
-    assert capsys.readouterr().err == "ConfigError: no\n"
+def test_a_config_error_of_the_command_is_said_without_a_traceback(exits):
+    assert (
+        exits(2, run_app("sweep", Mock(side_effect=ConfigError("no")), ["attention=[softmax]"]))
+        == "ConfigError: no\n"
+    )
 
 
 def test_a_key_that_is_there_may_be_added_to():
@@ -115,18 +109,16 @@ def yaml(folder, name, content):
     ],
     ids=["a number", "Latin-1", "refers to itself"],
 )
-def test_an_entry_that_is_no_entry_is_a_users_mistake(content, said, tmp_path, capsys):
+def test_an_entry_that_is_no_entry_is_a_users_mistake(content, said, tmp_path, exits):
     words = [*yaml(tmp_path, "attention/own.yaml", content), "attention=[own]", "task=[]"]
-    assert run_app("sweep", never, words) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("ConfigError: ") and said in err and "Traceback" not in err
+    err = exits(2, run_app("sweep", never, words))
+    assert err.startswith("ConfigError: ") and said in err
 
 
-def test_an_experiment_that_names_itself_is_a_users_mistake(tmp_path, capsys):
+def test_an_experiment_that_names_itself_is_a_users_mistake(tmp_path, exits):
     content = b"# @package _global_\ndefaults: [own]\nseq_len: 4\n"
     words = [*yaml(tmp_path, "experiment/own.yaml", content), "experiment=own"]
-    assert run_app("sweep", never, words) == 2
-    assert "refers to itself" in capsys.readouterr().err
+    assert "refers to itself" in exits(2, run_app("sweep", never, words))
 
 
 @pytest.mark.parametrize(
@@ -137,9 +129,8 @@ def test_an_experiment_that_names_itself_is_a_users_mistake(tmp_path, capsys):
     ],
     ids=["a long name", "nested lists"],
 )
-def test_words_that_hydra_or_the_file_system_dislike_are_a_users_mistake(word, capsys):
-    assert run_app("sweep", never, [word]) == 2
-    err = capsys.readouterr().err
+def test_words_that_hydra_or_the_file_system_dislike_are_a_users_mistake(word, exits):
+    err = exits(2, run_app("sweep", never, [word]))
     assert err.startswith("ConfigError: ") and len(err) < 1500
 
 
@@ -177,19 +168,17 @@ ODD = {
     [(["attention=[own]"], said) for said in ODD]
     + [([word], "FIFO") for word in ("attention.softmax.x=1", "--help")],
 )
-def test_a_yaml_of_the_users_own_that_is_no_file_is_named(words, said, tmp_path, capsys):
+def test_a_yaml_of_the_users_own_that_is_no_file_is_named(words, said, tmp_path, exits):
     (tmp_path / "attention").mkdir()
     ODD[said](tmp_path / "attention" / "own.yaml")
-    assert run_app("sweep", never, [f"--config-dir={tmp_path}", *words]) == 2
-    err = capsys.readouterr().err
-    assert "own.yaml" in err and said in err and "Traceback" not in err
+    err = exits(2, run_app("sweep", never, [f"--config-dir={tmp_path}", *words]))
+    assert "own.yaml" in err and said in err
 
 
 @pytest.mark.parametrize("flag", ["--config-dir={}", "hydra.searchpath=[file://{}]"])
-def test_a_folder_of_yamls_that_cannot_be_looked_at_is_a_users_mistake(flag, capsys):
-    assert run_app("sweep", never, [flag.format("x" * 5000), "attention=[softmax]"]) == 2
-    err = capsys.readouterr().err
-    assert "cannot be read: File name too long" in err and "Traceback" not in err
+def test_a_folder_of_yamls_that_cannot_be_looked_at_is_a_users_mistake(flag, exits):
+    err = exits(2, run_app("sweep", never, [flag.format("x" * 5000), "attention=[softmax]"]))
+    assert "cannot be read: File name too long" in err
 
 
 def test_a_yaml_that_is_no_file_is_not_waited_for(tmp_path):
@@ -202,18 +191,18 @@ def test_a_yaml_that_is_no_file_is_not_waited_for(tmp_path):
 
 
 def test_sources_that_cannot_be_read_are_our_bug(capsys, monkeypatch):
-    def broken(*_):
-        raise ValueError("no mechanism is registered by that name")
-
-    monkeypatch.setattr(command, "rows_without_yaml", broken)
+    monkeypatch.setattr(
+        command,
+        "rows_without_yaml",
+        Mock(side_effect=ValueError("no mechanism is registered by that name")),
+    )
     assert run_app("sweep", never, []) == 3
     assert "no mechanism is registered by that name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["task=digits", "paper=nala", "xyzzy=1"])
-def test_keys_and_groups_of_other_commands_are_no_keys_of_this_one(word, capsys):
-    assert run_app("verify", never, [word], root=root_of(Verify)) == 2
-    said = capsys.readouterr().err
+def test_keys_and_groups_of_other_commands_are_no_keys_of_this_one(word, exits):
+    said = exits(2, run_app("verify", never, [word], root=root_of(Verify)))
     assert f"{word.partition('=')[0]} is not a key of verify." in said
     assert "attention" in said and "experiment" not in said
 
@@ -226,18 +215,16 @@ def test_a_mapping_that_is_empty_by_default_can_be_filled(word):
     assert seen == [{"softmax": 32}]
 
 
-def test_a_value_of_several_words_is_told_how_it_is_quoted(capsys):
+def test_a_value_of_several_words_is_told_how_it_is_quoted(exits):
     words = ["power=nala > flatten by 0.5 on tile_recall"]
-    assert run_app("reproduce", never, words, root=root_of(Verify)) == 2
-    said = capsys.readouterr().err
+    said = exits(2, run_app("reproduce", never, words, root=root_of(Verify)))
     assert """Quote it twice: 'power="nala > flatten by 0.5 on tile_recall"'.""" in said
 
 
-def test_a_folder_of_a_multirun_that_cannot_be_made_is_named(tmp_path, monkeypatch, capsys):
+def test_a_folder_of_a_multirun_that_cannot_be_made_is_named(tmp_path, monkeypatch, exits):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "hydra").touch()
-    assert run_app("sweep", never, ["-m", "seq_len=64,96", "task=[]"]) == 2
-    said = capsys.readouterr().err
+    said = exits(2, run_app("sweep", never, ["-m", "seq_len=64,96", "task=[]"]))
     assert said.startswith("ConfigError: results/hydra/") and "OSError" not in said
     assert said.endswith("cannot be made: Not a directory. Name a folder that can be written.\n")

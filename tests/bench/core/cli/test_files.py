@@ -1,5 +1,6 @@
 import errno
 import os
+from unittest.mock import Mock
 
 import pytest
 
@@ -17,11 +18,7 @@ def test_a_file_is_replaced_whole_and_folders_are_made(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
     path = write_whole(tmp_path / "a.txt", "old")
-
-    def fail(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(ConfigError, match=r"a\.txt cannot be written: No space left"):
         write_whole(path, "new")
     assert path.read_text() == "old"
@@ -112,10 +109,7 @@ def test_it_is_on_the_disk_before_it_has_its_name_unless_it_can_be_made_again(
     ("error", "has_space"), [(errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EACCES, True)]
 )
 def test_more_space_is_asked_for_only_where_it_helps(tmp_path, monkeypatch, error, has_space):
-    def fail(*_, **__):
-        raise OSError(error, os.strerror(error))
-
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(error, os.strerror(error))))
     with pytest.raises(ConfigError, match="cannot be written") as caught:
         write_whole(tmp_path / "a.txt", "x")
     assert ("Free space" in str(caught.value)) != has_space

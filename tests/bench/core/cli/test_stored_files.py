@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -124,13 +125,12 @@ def test_a_users_own_data_may_be_linked_and_has_to_be_regular(tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_told_and_a_missing_one_is_missing(tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(FileNotFoundError):
         read_inside(tmp_path, tmp_path / "b.json")
-    monkeypatch.setattr(os, "fdopen", refuse)  # root may read whatever the mode
+    monkeypatch.setattr(
+        os, "fdopen", Mock(side_effect=PermissionError(13, "Permission denied"))
+    )  # root may read whatever the mode
     for read in (lambda path: read_inside(tmp_path, path), read_regular):
         with pytest.raises(ConfigError, match=r"a\.json cannot be read: Permission denied"):
             read(tmp_path / "a.json")

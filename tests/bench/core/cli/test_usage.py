@@ -38,9 +38,10 @@ def test_help_has_every_key_with_its_default(command, flag, capsys):
         assert is_shown == (key not in ("defaults", "hydra")), key
 
 
-def test_help_names_what_can_be_chosen_and_what_is(capsys):
-    assert importlib.import_module("bench.sweep").main(["seq_len=64", "--help"]) == 0
-    words = " ".join(capsys.readouterr().out.split())
+def test_help_names_what_can_be_chosen_and_what_is(exits):
+    words = " ".join(
+        exits(0, importlib.import_module("bench.sweep").main(["seq_len=64", "--help"])).split()
+    )
     assert "experiment: batch, capacity, catalogue," in words
     assert "task: associative_recall, bytes," in words and "; by default [recall, digits]" in words
     assert "by default [softmax, softmax_explicit, linear," in words

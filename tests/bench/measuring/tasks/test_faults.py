@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from attentions import Attention, Capabilities, registry
+from attentions import Attention, Capabilities
 from bench.measuring.tasks.base import Split, build_task
 from bench.measuring.tasks.faults import first_not_finite, has_collapsed, leaks_future
 from bench.measuring.tasks.model import build_model
@@ -80,13 +80,11 @@ def test_what_hides_the_future_does_not_leak(mechanism):
 @pytest.mark.parametrize("layers", [["mean"], ["softmax", "mean"]])
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_mean_over_all_tokens_leaks_where_a_token_may_not_see_them_in_any_layer(
-    causal, layers, monkeypatch
+    causal, layers, own_registry
 ):
-    registry.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     can = Capabilities(causal=True)
 
-    @registry.register_attention("mean", title="mean", source="-", capabilities=can)
+    @own_registry.register_attention("mean", title="mean", source="-", capabilities=can)
     class Mean(Attention):
         def forward(self, q: Any, k: Any, v: Any) -> Any:
             return v + 1e-3 * v.mean(dim=-2, keepdim=True)

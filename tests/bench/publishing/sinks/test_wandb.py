@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -89,10 +90,9 @@ def test_a_wrong_address_or_key_is_told_and_leaves_an_offline_run(
 
 
 def test_if_all_fails_there_is_a_note_and_no_exception(tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError("No space left on device.\nUse another.")
-
-    monkeypatch.setattr(wandb_door, "write_run", fail)
+    monkeypatch.setattr(
+        wandb_door, "write_run", Mock(side_effect=OSError("No space left on device.\nUse another."))
+    )
     folders, notes = publish_runs(small_sweep("a") + small_sweep("b"), config(tmp_path))
     assert folders == []
     assert notes == [

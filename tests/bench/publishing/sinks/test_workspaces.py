@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -69,13 +70,9 @@ def test_what_goes_wrong_while_it_is_sent_is_said_beside_how_to_send_it_later(
     tmp_path, monkeypatch
 ):
     pytest.importorskip("wandb_workspaces")
-
-    def fail(*_):
-        raise OSError("no route to host")
-
     monkeypatch.setattr(workspaces, "choose_mode", lambda asked: ("online", []))
     monkeypatch.setattr(wandb_door, "default_entity", lambda: "me")
-    monkeypatch.setattr(wandb_door, "keep_charts", fail)
+    monkeypatch.setattr(wandb_door, "keep_charts", Mock(side_effect=OSError("no route to host")))
     file, notes = make_for(small_sweep(), asking(tmp_path, "workspace", mode="online"))
     assert file.exists()
     assert "did not take the workspace: OSError: no route to host" in notes[0]

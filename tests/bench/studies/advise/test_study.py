@@ -39,25 +39,22 @@ def ask(store, *words):
     return main([f"records=[{store}]", *words])
 
 
-def test_the_cheapest_that_reaches_the_score_is_named(store, capsys):
-    assert ask(store, "task=recall", "score=90") == 0
-    said = capsys.readouterr().out
+def test_the_cheapest_that_reaches_the_score_is_named(store, exits):
+    said = exits(0, ask(store, "task=recall", "score=90"))
     assert "linear is the cheapest." in said
     assert re.search(r"performer +falls short", said)
     assert "3 seeds" not in said.splitlines()[0]
 
 
-def test_a_score_whose_interval_holds_the_goal_is_open_and_seeds_would_settle_it(store, capsys):
-    assert ask(store, "task=recall", "score=97") == 0
-    said = capsys.readouterr().out
+def test_a_score_whose_interval_holds_the_goal_is_open_and_seeds_would_settle_it(store, exits):
+    said = exits(0, ask(store, "task=recall", "score=97"))
     assert re.search(r"linear +not settled whether it gets there", said)
     assert re.search(r"attnbench sweep 'attention=\[nala\]' .*'seed=\[3", said)
 
 
-def test_rows_that_the_rounds_cannot_tell_apart_are_one_set(tmp_path, capsys):
+def test_rows_that_the_rounds_cannot_tell_apart_are_one_set(tmp_path, exits):
     alike = block_records(("nala", "nala_cosine", "softmax"), seq_len=4096, num_rounds=8)
-    assert ask(kept(tmp_path, alike)) == 0
-    said = capsys.readouterr().out
+    said = exits(0, ask(kept(tmp_path, alike)))
     assert "nala_cosine and nala cannot be told apart as the cheapest." in said
     assert re.search(r"'attention=\[nala,nala_cosine\]'.* measure.min_rounds=\d+", said)
 
@@ -181,10 +178,9 @@ def test_a_wrong_question_is_a_sentence_and_exit_code_2(store, capsys, words, me
     assert message in said.err and "Traceback" not in said.err and len(said.err) < 3000
 
 
-def test_a_fresh_clone_answers_the_question_of_the_help(capsys, tmp_path, monkeypatch):
+def test_a_fresh_clone_answers_the_question_of_the_help(exits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["seq_len=4096", "task=recall_causal", "score=95", "page=choosing.md"]) == 0
-    said = capsys.readouterr().out
+    said = exits(0, main(["seq_len=4096", "task=recall_causal", "score=95", "page=choosing.md"]))
     assert "reach 95 % on recall_causal" in said and "best of 4 rates" in said
     assert "Scores: recall_causal with seq_len 64, num_layers 2," in said
     assert re.search(r"num_steps 600, \d to 5 seeds\.", said)
@@ -193,11 +189,10 @@ def test_a_fresh_clone_answers_the_question_of_the_help(capsys, tmp_path, monkey
 
 
 @pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
-def test_packed_records_that_are_no_file_are_named(tmp_path, capsys, put):
+def test_packed_records_that_are_no_file_are_named(tmp_path, exits, put):
     file = tmp_path / "records.jsonl.gz"
     put(file)
-    assert ask(tmp_path) == 2
-    assert "records.jsonl.gz is " in capsys.readouterr().err
+    assert "records.jsonl.gz is " in exits(2, ask(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -205,36 +200,33 @@ def test_packed_records_that_are_no_file_are_named(tmp_path, capsys, put):
     [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:-9]],
     ids=["no gzip", "no record", "torn"],
 )
-def test_packed_records_that_are_damaged_are_named(tmp_path, capsys, content):
+def test_packed_records_that_are_damaged_are_named(tmp_path, exits, content):
     (tmp_path / "records.jsonl.gz").write_bytes(content)
-    assert ask(tmp_path) == 2
-    assert "records.jsonl.gz holds no records that can be read: " in capsys.readouterr().err
+    assert "records.jsonl.gz holds no records that can be read: " in exits(2, ask(tmp_path))
 
 
-def test_settings_of_a_task_that_were_typed_choose_its_scores(capsys):
+def test_settings_of_a_task_that_were_typed_choose_its_scores(exits):
     words = ("task=word_problem", "score=99")
-    assert main([*words, "task.word_problem.group=A5"]) == 0
-    assert "Scores: word_problem with group A5" in capsys.readouterr().out
-    assert main([*words, "task.word_problem.group=S99"]) == 2
-    assert "with group=S99 is stored. Known: A5, S3, S5, Z2, Z60." in capsys.readouterr().err
+    said = exits(0, main([*words, "task.word_problem.group=A5"]))
+    assert "Scores: word_problem with group A5" in said
+    said = exits(2, main([*words, "task.word_problem.group=S99"]))
+    assert "with group=S99 is stored. Known: A5, S3, S5, Z2, Z60." in said
 
 
-def test_a_fresh_clone_knows_what_a_token_costs_on_a_long_context(capsys, tmp_path, monkeypatch):
+def test_a_fresh_clone_knows_what_a_token_costs_on_a_long_context(exits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for batch_size, *lengths in ((1, 2048), (8, 1024, 16384)):
-        assert main(["mode=decode", f"batch_size={batch_size}", f"seq_len={lengths}"]) == 0
-        said = capsys.readouterr().out
+        said = exits(0, main(["mode=decode", f"batch_size={batch_size}", f"seq_len={lengths}"]))
         assert all(f"decode, {length:,} tokens" in said for length in lengths)
         assert said.count("fulfil the needs.") == len(lengths)
 
 
 def test_a_score_in_a_unit_has_its_digits_and_is_better_than_guessing(
-    capsys, tmp_path, monkeypatch
+    capsys, exits, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     assert main(["seq_len=1024", "task=bytes", "score=95"]) == 2
     told = r"score=95 is worse than guessing, 4\.4\d bits per byte\. On task=bytes less is better\."
     assert re.search(told, capsys.readouterr().err)
-    assert main(["seq_len=1024", "task=bytes", "score=2.6"]) == 0
-    said = capsys.readouterr().out
+    said = exits(0, main(["seq_len=1024", "task=bytes", "score=2.6"]))
     assert re.search(r" 2\.\d{3} \(2\.\d{3} to 2\.\d{3}\)", said)

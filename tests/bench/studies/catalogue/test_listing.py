@@ -153,16 +153,15 @@ def test_filters_narrow_each_other():
 
 
 @pytest.mark.parametrize("word", ["family=kernl", "causal=maybe", "needs_grid=1"])
-def test_a_value_that_a_filter_cannot_have_is_bad_input(word, capsys):
-    assert main([word]) == 2
-    said = capsys.readouterr().err
+def test_a_value_that_a_filter_cannot_have_is_bad_input(word, exits):
+    said = exits(2, main([word]))
     assert f"ConfigError: {word}" in said
     assert ("Did you mean kernel?" in said) == word.startswith("family")
 
 
-def test_filters_that_leave_nothing_say_so(capsys):
-    assert main(["family=control", "recurrent=true"]) == 0
-    assert capsys.readouterr().out.startswith("No mechanism is all of this.")
+def test_filters_that_leave_nothing_say_so(exits):
+    said = exits(0, main(["family=control", "recurrent=true"]))
+    assert said.startswith("No mechanism is all of this.")
 
 
 @pytest.mark.parametrize("word", ["ou=x", "x="])
@@ -173,9 +172,10 @@ def test_an_unknown_word_is_bad_input(word, capsys):
     assert "out=DIR" in captured.err and captured.out == ""
 
 
-def test_the_command_prints_the_table(results, capsys):
-    assert main([f"out={results}"]) == 0
-    row = next(line for line in capsys.readouterr().out.splitlines() if "│ softmax " in line)
+def test_the_command_prints_the_table(results, exits):
+    row = next(
+        line for line in exits(0, main([f"out={results}"])).splitlines() if "│ softmax " in line
+    )
     assert "2/2" in row
 
 
@@ -197,9 +197,8 @@ def test_a_plugin_that_cannot_be_read_is_bad_input(module, said, capsys):
     assert said in captured.err
 
 
-def test_help_says_how_it_is_called(capsys):
-    assert main(["--help"]) == 0
-    assert "out=DIR" in capsys.readouterr().out
+def test_help_says_how_it_is_called(exits):
+    assert "out=DIR" in exits(0, main(["--help"]))
 
 
 def test_listing_loads_neither_torch_nor_hydra_nor_wandb(results):

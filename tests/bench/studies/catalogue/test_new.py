@@ -110,10 +110,9 @@ def test_what_is_written_is_formatted_as_this_project_is(own_folder, checkout):
         done(folder, "ruff", "check", "--ignore=D", *config, *paths)
 
 
-def test_a_file_that_is_there_is_not_overwritten(own_folder, monkeypatch, capsys):
+def test_a_file_that_is_there_is_not_overwritten(own_folder, monkeypatch, exits):
     monkeypatch.chdir(own_folder)
-    assert main(["my_attention"]) == 2
-    assert "my_attention.py is there already" in capsys.readouterr().err
+    assert "my_attention.py is there already" in exits(2, main(["my_attention"]))
 
 
 @pytest.mark.parametrize(
@@ -128,10 +127,9 @@ def test_a_file_that_is_there_is_not_overwritten(own_folder, monkeypatch, capsys
         ("titel=x", "titel=x is not known. Did you mean title?"),
     ],
 )
-def test_a_bad_name_is_bad_input(word, said, tmp_path, monkeypatch, capsys):
+def test_a_bad_name_is_bad_input(word, said, tmp_path, monkeypatch, exits):
     monkeypatch.chdir(tmp_path)
-    assert main([word]) == 2
-    assert said in capsys.readouterr().err
+    assert said in exits(2, main([word]))
     assert list(tmp_path.iterdir()) == []
 
 

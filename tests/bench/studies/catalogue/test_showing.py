@@ -1,4 +1,5 @@
 import re
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -105,10 +106,7 @@ def test_lengths_are_read_off_the_command_line():
 
 @pytest.mark.parametrize("error", [RuntimeError("no formula"), SystemExit(0)])
 def test_a_formula_that_raises_does_not_end_the_page(monkeypatch, error):
-    def broken(name):
-        raise error
-
-    monkeypatch.setattr("bench.studies.catalogue.showing.forward_flops", broken)
+    monkeypatch.setattr("bench.studies.catalogue.showing.forward_flops", Mock(side_effect=error))
     assert cost_line("linear") == f"cannot be worked out: {type(error).__name__}: {error}"
 
 
@@ -124,12 +122,11 @@ def test_badges_are_told_by_how_they_ended_with_the_reasons_of_failures():
     assert "not claimed: cross\n" in text
 
 
-def test_the_command_reads_badges_and_goldens_from_out(tmp_path, capsys):
+def test_the_command_reads_badges_and_goldens_from_out(tmp_path, exits):
     append_badges(tmp_path, "run", "linear", [Badge(claim="causal", status=BadgeStatus.PASSED)])
     row = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED)
     write_rows(tmp_path / "verify.json", [row, row])
-    assert main(["linear", f"out={tmp_path}"]) == 0
-    said = capsys.readouterr().out
+    said = exits(0, main(["linear", f"out={tmp_path}"]))
     assert "2 of 2 cases of the authors' numbers passed" in said
     assert "passed: causal" in said
 
@@ -175,6 +172,5 @@ def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["x" * 5000, "nowhere"])
-def test_a_folder_of_rows_that_cannot_be_looked_at_is_bad_input(folder, capsys):
-    assert main(["softmax", f"--config-dir={folder}"]) == 2
-    assert "is no folder" in capsys.readouterr().err
+def test_a_folder_of_rows_that_cannot_be_looked_at_is_bad_input(folder, exits):
+    assert "is no folder" in exits(2, main(["softmax", f"--config-dir={folder}"]))

@@ -3,25 +3,19 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 import attentions
 from attentions import registry
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread):
+    pass
 
 
 @pytest.fixture
-def register(monkeypatch):
+def register(own_registry):
     """Enter a child of a sound mechanism, with other members and claims, for one test."""
-    attentions.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
     def enter(sound, claims=None, **members):
         base = attentions.attention_class(sound)

@@ -1,6 +1,7 @@
 """A badge for each claim: passed, failed with a reason, not claimed or untestable."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import attentions
 from bench.core.badges import BadgeStatus
@@ -27,10 +28,10 @@ def test_a_claim_that_does_not_hold_fails_with_its_reason(register):
 
 
 def test_a_mechanism_that_raises_fails_with_its_words(register):
-    def raises(_):
-        raise ZeroDivisionError("no keys")
-
-    name = register("softmax_explicit", forward=spoilt("softmax_explicit", raises))
+    name = register(
+        "softmax_explicit",
+        forward=spoilt("softmax_explicit", Mock(side_effect=ZeroDivisionError("no keys"))),
+    )
     badge = badge_for(name, "order")
     assert badge.status is BadgeStatus.FAILED and "ZeroDivisionError: no keys" in str(badge.reason)
 
@@ -88,10 +89,10 @@ def test_what_cannot_be_tested_is_told_apart_from_what_is_broken():
 
 
 def test_a_mechanism_that_cannot_be_called_is_one_line(register):
-    def raises(_):
-        raise ZeroDivisionError("no keys")
-
-    name = register("softmax_explicit", forward=spoilt("softmax_explicit", raises))
+    name = register(
+        "softmax_explicit",
+        forward=spoilt("softmax_explicit", Mock(side_effect=ZeroDivisionError("no keys"))),
+    )
     badges = [badge_for(name, claim) for claim in ("shape", "causal", "order")]
     (line,) = reasons({name: badges})
     assert line.startswith("FAILED liar: causal, shape, order: liar-causal: ")

@@ -60,13 +60,13 @@ def test_a_search_is_widened_where_its_best_rate_lies_at_the_edge(
 
 
 def test_an_arm_that_diverges_at_every_rate_has_no_curve_and_is_not_trained_again(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, exits
 ):
     asked = fit(monkeypatch, lambda *_: float("nan"))
     words = (f"out={tmp_path}", "attention=[linear]", "keep=0", "learning_rates=[0.01,0.03]")
     for _ in range(2):
-        assert main([*TINY, *words]) == 0
-        assert "diverged at all rates that were tried: 0.01, 0.03" in capsys.readouterr().out
+        said = exits(0, main([*TINY, *words]))
+        assert "diverged at all rates that were tried: 0.01, 0.03" in said
     assert len(asked) == 2
 
 

@@ -210,7 +210,7 @@ def test_a_run_that_is_cut_has_whole_tasks_and_seeds(tmp_path, monkeypatch):
     assert order == [*product(tasks, (0, 1), (0.0, 0.5))]
 
 
-def test_a_language_model_of_transformers_by_path(tmp_path, capsys):
+def test_a_language_model_of_transformers_by_path(tmp_path, exits):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
@@ -227,8 +227,8 @@ def test_a_language_model_of_transformers_by_path(tmp_path, capsys):
     same, linear = curves
     assert same.converted[0] == pytest.approx(same.teacher, abs=1e-6)
     assert linear.converted[0] != linear.scratch[0]
-    assert main([*TINY, own, f"out={tmp_path}", "attention=[gla]"]) == 2
-    assert "needs log_decay for every token" in capsys.readouterr().err
+    said = exits(2, main([*TINY, own, f"out={tmp_path}", "attention=[gla]"]))
+    assert "needs log_decay for every token" in said
 
 
 def test_an_image_model_of_timm_by_path(tmp_path):
@@ -253,12 +253,11 @@ def test_an_image_model_of_timm_by_path(tmp_path):
     assert 0 <= curve.converted[-1] <= 1
 
 
-def test_a_teacher_behind_a_pipe_is_named(tmp_path, capsys):
+def test_a_teacher_behind_a_pipe_is_named(tmp_path, exits):
     (tmp_path / "teacher").mkdir()
     os.mkfifo(tmp_path / "teacher" / "config.json")
     words = [*TINY, "attention=[linear]", f"teacher={tmp_path / 'teacher'}"]
-    assert main([*words, f"out={tmp_path}"]) == 2
-    assert "config.json is not a file but a FIFO" in capsys.readouterr().err
+    assert "config.json is not a file but a FIFO" in exits(2, main([*words, f"out={tmp_path}"]))
 
 
 @pytest.mark.parametrize(
@@ -273,7 +272,6 @@ def test_a_teacher_behind_a_pipe_is_named(tmp_path, capsys):
         (("docs=/dev/null",), "docs=/dev/null cannot be written"),
     ],
 )
-def test_a_wrong_setting_is_a_sentence_and_exit_code_2(tmp_path, capsys, words, message):
+def test_a_wrong_setting_is_a_sentence_and_exit_code_2(tmp_path, exits, words, message):
     own = [] if words == ("task=[]",) else TINY[6:]
-    assert main([*TINY[:2], *own, f"out={tmp_path}", *words]) == 2
-    assert message in capsys.readouterr().err
+    assert message in exits(2, main([*TINY[:2], *own, f"out={tmp_path}", *words]))

@@ -120,17 +120,15 @@ def test_blocks_are_logarithmic_and_a_flat_line_is_low():
     assert spark([None, None]) == "··"
 
 
-def test_a_history_reads_no_baselines_behind_a_link_and_no_markup(tmp_path, capsys):
+def test_a_history_reads_no_baselines_behind_a_link_and_no_markup(tmp_path, exits):
     from bench import regress
 
     words = ["history=true", f"out={tmp_path}", "attention=[softmax]", "task=[]"]
     (elsewhere,) = {append_baseline(baseline(stored()), tmp_path / "elsewhere")}
     (tmp_path / "baselines").mkdir()
     (tmp_path / "baselines" / "a.jsonl").symlink_to(elsewhere)
-    assert regress.main(words) == 2
-    assert "a.jsonl is a link" in capsys.readouterr().err
+    assert "a.jsonl is a link" in exits(2, regress.main(words))
     (tmp_path / "baselines" / "a.jsonl").unlink()
     for day in "12":
         append_baseline(baseline(stored(), date=f"[/b]{day}"), tmp_path)
-    assert regress.main(words) == 0
-    assert "2 baselines, [/b]1 to [/b]2" in capsys.readouterr().out
+    assert "2 baselines, [/b]1 to [/b]2" in exits(0, regress.main(words))

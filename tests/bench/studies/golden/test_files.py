@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -156,8 +157,8 @@ def test_a_header_that_is_nested_too_deeply_is_found(bare):
 
 
 def test_a_file_that_may_not_be_read_is_found(bare, monkeypatch):
-    def refused(_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("bench.studies.golden.files.open_regular", refused)
+    monkeypatch.setattr(
+        "bench.studies.golden.files.open_regular",
+        Mock(side_effect=PermissionError(13, "Permission denied")),
+    )
     assert damage(bare) == f"{CASE}.json cannot be read: Permission denied"

@@ -6,6 +6,7 @@ import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -90,11 +91,7 @@ def test_a_changed_weight_fails(tmp_path):
 def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     record(linear_case(), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-
-    def fail(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(ConfigError, match=r"other\.safetensors cannot be written: No space left"):
         record(linear_case(case="other"), tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -166,11 +163,10 @@ MAKE_GOLDEN = str(ROOT / "tools" / "make_golden.py")
 
 
 @pytest.mark.parametrize("words", [[], ["cases.py"], ["none.py", "golden=x"], ["a", "b", "c=d"]])
-def test_the_script_refuses_what_it_cannot_read(words, tmp_path, monkeypatch, capsys):
+def test_the_script_refuses_what_it_cannot_read(words, tmp_path, monkeypatch, exits):
     monkeypatch.chdir(tmp_path)
     main = runpy.run_path(MAKE_GOLDEN)["main"]
-    assert main(words) == 2
-    assert capsys.readouterr().err.startswith("ConfigError: ")
+    assert exits(2, main(words)).startswith("ConfigError: ")
     assert list(tmp_path.iterdir()) == []
 
 

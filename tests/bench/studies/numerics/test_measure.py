@@ -16,12 +16,8 @@ from bench.studies.numerics.store import lines_of, read_findings
 
 
 @pytest.fixture(autouse=True)
-def _short_and_one_thread(monkeypatch):
+def _short_and_one_thread(monkeypatch, one_thread):
     monkeypatch.setattr(measure, "SEQ_LEN", 64)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_errors_grow_as_the_dtype_narrows():

@@ -59,11 +59,10 @@ def test_the_command_of_a_claim_that_was_looked_at_says_so(tmp_path):
 
 
 def test_the_checkouts_page_is_not_written_from_a_folder_without_its_results(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, exits
 ):
     monkeypatch.chdir(tmp_path)
     before = (ROOT / "docs" / PAGE).read_bytes()
     for word in ("page=true", "check=true"):
-        assert main([word]) == 2
-        assert "keep=results/reproductions is no folder" in capsys.readouterr().err
+        assert "keep=results/reproductions is no folder" in exits(2, main([word]))
     assert (ROOT / "docs" / PAGE).read_bytes() == before

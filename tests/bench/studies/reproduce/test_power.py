@@ -83,14 +83,14 @@ def test_what_cannot_be_read_names_the_nearest(words, message):
         read_question(words, ())
 
 
-def test_the_command_answers_or_names_a_sweep(tmp_path, capsys):
+def test_the_command_answers_or_names_a_sweep(tmp_path, exits):
     stores = [f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
-    assert main([*stores, 'power="nala > flatten by 0.5 on digits"']) == 2
-    assert "This sweep gives one: attnbench sweep" in capsys.readouterr().err
-    assert main([*stores, 'power="nala > flaten by 0.5 on tile_recall"']) == 2
-    assert "Did you mean flatten" in capsys.readouterr().err
-    assert main(['power="nala > flatten by 0.5 on tile_recall"', stores[1]]) == 0
-    assert "nala less flatten on tile_recall: " in capsys.readouterr().out
+    said = exits(2, main([*stores, 'power="nala > flatten by 0.5 on digits"']))
+    assert "This sweep gives one: attnbench sweep" in said
+    said = exits(2, main([*stores, 'power="nala > flaten by 0.5 on tile_recall"']))
+    assert "Did you mean flatten" in said
+    said = exits(0, main(['power="nala > flatten by 0.5 on tile_recall"', stores[1]]))
+    assert "nala less flatten on tile_recall: " in said
 
 
 def test_seconds_count_on_every_core_and_a_score_with_a_unit_is_in_no_points():

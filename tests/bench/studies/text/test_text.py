@@ -78,15 +78,13 @@ def test_95_of_100_intervals_hold_the_loss_of_one_more_model():
         (("widths=[]",), "widths=[] is empty."),
     ],
 )
-def test_a_wrong_setting_is_a_sentence_and_exit_code_2(text, tmp_path, capsys, words, message):
-    assert main([*TINY, f"root={text}", f"out={tmp_path / 'out'}", *words]) == 2
-    said = capsys.readouterr().err
-    assert message in said and "Traceback" not in said
+def test_a_wrong_setting_is_a_sentence_and_exit_code_2(text, tmp_path, exits, words, message):
+    said = exits(2, main([*TINY, f"root={text}", f"out={tmp_path / 'out'}", *words]))
+    assert message in said
 
 
-def test_novels_that_are_not_there_are_a_sentence(tmp_path, capsys):
-    assert novels.main([str(tmp_path / "novels.txt"), str(tmp_path)]) == 2
-    said = capsys.readouterr().err
+def test_novels_that_are_not_there_are_a_sentence(tmp_path, exits):
+    said = exits(2, novels.main([str(tmp_path / "novels.txt"), str(tmp_path)]))
     assert "rdata is not installed" in said or "does not hold the novels" in said
     assert novels.main([]) == 2
 
@@ -123,11 +121,10 @@ def kept(out, records):
     return out
 
 
-def test_a_store_of_another_text_is_refused_and_stays_as_it_is(text, tmp_path, capsys):
+def test_a_store_of_another_text_is_refused_and_stays_as_it_is(text, tmp_path, exits):
     out = kept(tmp_path / "out", runs(["linear"], 1))
     before = (out / "text.jsonl").read_bytes()
-    assert main([*TINY, f"root={text}", f"out={out}"]) == 2
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(exits(2, main([*TINY, f"root={text}", f"out={out}"])).split())
     assert "holds models of short.txt, and root=" in said and "Choose another out=." in said
     assert (out / "text.jsonl").read_bytes() == before
 

@@ -1,7 +1,6 @@
 import pytest
 from rich.console import Console
 
-from attentions import attention_names, registry
 from bench.core.badges import Badge, BadgeStatus, read_badges
 from bench.studies.conformance.table import reasons
 from bench.studies.verify.command import main
@@ -28,10 +27,8 @@ class Mine(SoftmaxExplicit):
 
 
 def test_claims_of_plugins_are_tested_kept_and_told_and_one_that_fails_ends_with_1(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, capsys, own_registry
 ):
-    attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("bench.studies.conformance.run.CLAIMS", ("shape", "padding", "exact"))
     entries = tmp_path / "conf" / "attention"

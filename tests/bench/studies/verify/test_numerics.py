@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import pytest
 
 from attentions import attention_class
@@ -20,11 +22,8 @@ def test_numerics_are_kept_and_become_a_page(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [RuntimeError("no more than 10 tokens"), SystemExit(0)])
 def test_a_mechanism_that_raises_leaves_the_others_measured(tmp_path, monkeypatch, error):
-    def broken(*_, **__):
-        raise error
-
     monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
-    monkeypatch.setattr(attention_class("linear"), "forward", broken)
+    monkeypatch.setattr(attention_class("linear"), "forward", Mock(side_effect=error))
     here = session()
     names = ("linear", "uniform")
     asked = Verify(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")

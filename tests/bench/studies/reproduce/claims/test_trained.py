@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 
-from attentions import Attention, Geometry, attention_names, registry
+from attentions import Geometry
 from bench.studies.reproduce.claims.delta_rule import delta_rule_recalls
 from bench.studies.reproduce.claims.orders import ablation, order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
@@ -178,12 +178,9 @@ def test_the_ablation_has_three_arms_and_the_order_its_rows(lab):
 
 
 @pytest.fixture
-def relu_power(monkeypatch):
+def relu_power(own_registry):
     """The arm, without a trace of it in the registry that other tests look at."""
-    attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-    found: type[Attention] = importlib.import_module("bench.studies.reproduce.arms").ReluPower
-    return found
+    return importlib.import_module("bench.studies.reproduce.arms").ReluPower
 
 
 def test_relu_with_a_power_is_its_formula(relu_power):
