@@ -52,7 +52,7 @@ def run_all(commands: list[list[str]]) -> None:
     server = Kept()  # the one that tests share has another current folder
     with server:
         for module in (launch, session):
-            module.WorkerServer = server.lent  # type: ignore[attr-defined]
+            module.WorkerServer = server.lent
         for program, *words in commands:
             assert program == "python", program
             is_module = words[0] == "-m"

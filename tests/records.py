@@ -82,7 +82,7 @@ def kernel_cell(entry: str = "softmax", **changes: Any) -> Cell:
     }
     for name, value in changes.items():
         (shape if name in shape else rest)[name] = value
-    return Cell(workload=KernelWorkload(**shape), **rest)  # type: ignore[arg-type]
+    return Cell(workload=KernelWorkload(**shape), **rest)
 
 
 def model_cell(entry: str = "softmax", **changes: Any) -> Cell:

@@ -164,7 +164,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(name, monkeypa
     def nowhere(module, *rest):
         if module.partition(".")[0] in can.requires:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module.partition(".")[0])
-        return real(module, *rest)  # type: ignore[arg-type]
+        return real(module, *rest)
 
     monkeypatch.setattr(importlib, "import_module", nowhere)
     shape = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=not can.bidirectional)

@@ -38,8 +38,8 @@ def call(name):
     if trains:
         out.sum().backward()
     if can.recurrent and geometry.causal:
-        start = mechanism.init_state(1, dtype=torch.float32, device=out.device)  # type: ignore[operator]
-        mechanism.step(*(x.detach() for x in tensors), start)  # type: ignore[operator]
+        start = mechanism.init_state(1, dtype=torch.float32, device=out.device)
+        mechanism.step(*(x.detach() for x in tensors), start)
     assert state() == before, name
 
 

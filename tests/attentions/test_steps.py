@@ -108,7 +108,7 @@ def test_a_layer_with_a_state_looks_at_its_tokens_too():
 
 
 def test_our_own_mistake_is_not_taken_for_the_states():
-    class Broken(attention_class("linear_unnormalised")):  # type: ignore[misc]
+    class Broken(attention_class("linear_unnormalised")):
         def step(self, q: Any, k: Any, v: Any, state: Any) -> Any:
             raise RuntimeError("out of luck")
 
@@ -129,7 +129,7 @@ def test_nothing_is_wrong_with_an_own_state():
 
 
 def test_a_state_may_grow_where_it_begins_with_no_tokens_and_may_nest():
-    class Growing(attention_class("linear_unnormalised")):  # type: ignore[misc]
+    class Growing(attention_class("linear_unnormalised")):
         def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
             nothing = torch.zeros(batch_size, H, 0, D, dtype=dtype, device=device)
             return 0, (nothing, nothing)
@@ -150,7 +150,7 @@ def test_a_state_may_grow_where_it_begins_with_no_tokens_and_may_nest():
 
 
 def test_a_state_may_begin_with_a_learned_tensor():
-    class Learned(attention_class("linear_unnormalised")):  # type: ignore[misc]
+    class Learned(attention_class("linear_unnormalised")):
         start = torch.ones(H, D, D)
 
         def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:

@@ -57,7 +57,7 @@ def test_nothing_is_changed_unless_everything_can_be():
 def test_a_shared_attention_stays_shared():
     attention = nn.MultiheadAttention(16, 2)
     model = replace_attention(nn.ModuleList([attention, attention]), "linear")
-    assert model[0] is model[1]  # type: ignore[index]
+    assert model[0] is model[1]
 
 
 def test_a_hyperparameter_that_is_not_taken_is_refused():

@@ -22,7 +22,7 @@ def eva(**settings):
     model = timm.models.eva.Eva(**own)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
 def images(rows=32, columns=32):

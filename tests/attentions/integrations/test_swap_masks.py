@@ -33,7 +33,7 @@ def test_a_causal_call_is_the_same_however_softmax_is_built(built_causal):
     torch.testing.assert_close(out, expected)
     keys = last_hidden()
     given = {"keep": keys[:, None, None], "is_causal": True, "place": "here"}
-    out = mix(core("softmax", causal=built_causal), *qkv(), **given)  # type: ignore[arg-type]
+    out = mix(core("softmax", causal=built_causal), *qkv(), **given)
     torch.testing.assert_close(out, core("softmax", causal=True)(*qkv(), key_mask=keys))
 
 

@@ -29,7 +29,7 @@ LEAST = 0.93
 
 
 def runs(*scores, **known):
-    return Runs(scores=dict(enumerate(scores)), **known)  # type: ignore[arg-type]
+    return Runs(scores=dict(enumerate(scores)), **known)
 
 
 def coverage(values, truth, error=0.0):
@@ -103,7 +103,7 @@ def _answers(draw, gap, num_seeds):
         scores = dict.fromkeys(range(num_seeds), float(np.mean(right)))
         answers = dict.fromkeys(range(num_seeds), right)
         known = {"right": answers, "per_cluster": 4, "test_set": "0" * 16}
-        rows.append(Runs(scores=scores, num_examples=800, **known))  # type: ignore[arg-type]
+        rows.append(Runs(scores=scores, num_examples=800, **known))
     return rows[0], rows[1]
 
 

@@ -18,7 +18,7 @@ def rooms(tmp_path, monkeypatch):
     for name in ("rooms", "rooms.first"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    from rooms import THINGS  # type: ignore[import-not-found]
+    from rooms import THINGS
 
     found: Registry[int] = THINGS
     return found

@@ -205,7 +205,7 @@ def test_a_record_of_a_newer_schema_says_so(tmp_path):
 
 @pytest.mark.parametrize("make", [lambda p: None, Path.mkdir, lambda p: p.write_text("")])
 def test_a_store_without_records_asks_for_a_sweep_unless_that_is_expected(tmp_path, make):
-    make(tmp_path / "records")  # type: ignore[operator]
+    make(tmp_path / "records")
     with pytest.raises(ConfigError, match="run a sweep first"):
         read_records(tmp_path)
     assert read_records(tmp_path, missing_ok=True) == ()

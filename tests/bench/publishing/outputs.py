@@ -156,7 +156,7 @@ def _pinned(out: Path) -> Iterator[None]:
     """With the plugin installed, pictures of one line each, and nothing in the current folder."""
     drawing = ModuleType("vl_convert")
     drawing.__spec__ = ModuleSpec("vl_convert", None)
-    drawing.vegalite_to_svg = lambda text: "<svg/>"  # type: ignore[attr-defined]
+    drawing.vegalite_to_svg = lambda text: "<svg/>"
     before = sys.modules.get("vl_convert")
     site = str((out / "plugin").resolve())
     sys.modules["vl_convert"] = drawing

@@ -75,7 +75,7 @@ def test_a_wrong_value_is_a_config_error_that_names_its_key(change, message):
 def test_the_shipped_configuration_publishes_every_metric():
     shipped = OmegaConf.to_container(OmegaConf.load(DEFAULTS))
     assert isinstance(shipped, dict)
-    read = read_publish_config({"out": "results", **shipped})  # type: ignore[dict-item]
+    read = read_publish_config({"out": "results", **shipped})
     assert set(metric_names()) - set(read.metrics) - set(read.columns) == set()
     assert read.columns[0] == "speedup_over"
     assert read.wandb == WandbConfig(mode=None, project="attnbench")

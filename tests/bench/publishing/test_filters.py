@@ -22,7 +22,7 @@ def row(name, accuracy, **changes):
         "latency_s": [1.0] * 15,
         "unfiltered_latency_s": [2.0] * 15,
     }
-    return made_up | changes  # type: ignore[no-any-return]
+    return made_up | changes
 
 
 def with_filters(*rows):

@@ -33,7 +33,7 @@ def test_ticks_leave_room_for_their_words(low, span):
 
 def test_the_axis_says_accuracies_where_it_holds_errors():
     holes = accuracy_axis([0.0, 100.0], 340, "Accuracy (%)").holes("y")
-    assert {0.0, 100.0, 1.0} <= {*holes["y_ticks"]}  # type: ignore[misc]
+    assert {0.0, 100.0, 1.0} <= {*holes["y_ticks"]}
     assert holes["y_labels"] == "format(100 - datum.value, '~r')"
 
 

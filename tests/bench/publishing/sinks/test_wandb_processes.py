@@ -74,7 +74,7 @@ class Server(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.seen.append((self.path, body))  # type: ignore[attr-defined]
+        self.server.seen.append((self.path, body))
         sent = json.loads(body) if self.path == "/graphql" else {}
         query = sent.get("query", "")
         project = {"id": "p", "name": "attnbench", "entity": {"id": "e", "name": "me"}}
@@ -120,7 +120,7 @@ class Server(BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as here:
-        here.seen = []  # type: ignore[attr-defined]
+        here.seen = []
         threading.Thread(target=here.serve_forever, daemon=True).start()
         yield here
         here.shutdown()
@@ -131,7 +131,7 @@ def tables_of(server):
     start = "/upload/media/table/"
     return {
         path.removeprefix(start).split("_")[0]: json.loads(body)
-        for path, body in server.seen  # type: ignore[attr-defined]
+        for path, body in server.seen
         if path.startswith(start)
     }
 
@@ -173,7 +173,7 @@ def test_with_a_key_a_workspace_is_sent_under_one_name_and_a_report_beside_it(
         assert done.returncode == 0, done.stderr
         assert "Sent to me/attnbench" in done.stdout
         assert (tmp_path / "wandb" / f"{kind}.json").exists()
-    sent = [json.loads(body) for path, body in server.seen if path == "/graphql"]  # type: ignore[attr-defined]
+    sent = [json.loads(body) for path, body in server.seen if path == "/graphql"]
     variables = [one["variables"] for one in sent if "upsertView" in one["query"]]
     assert [one["displayName"] for one in variables] == ["Attention mechanisms"] * 2
     assert variables[0]["name"] == "nw-attnbench-v"
@@ -196,10 +196,10 @@ def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(tmp_path, nobody
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    streamed = b"".join(body for path, body in server.seen if "file_stream" in path)  # type: ignore[attr-defined]
+    streamed = b"".join(body for path, body in server.seen if "file_stream" in path)
     assert b"latency_s/float32 forward/nala" in streamed
     assert "measurements" in tables_of(server)
-    paths = {path for path, _ in server.seen if "file_stream" in path}  # type: ignore[attr-defined]
+    paths = {path for path, _ in server.seen if "file_stream" in path}
     assert paths == {f"/files/me/attnbench/{made.SWEEP}/file_stream"}
 
 

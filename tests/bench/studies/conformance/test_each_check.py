@@ -73,7 +73,7 @@ def takes_any_form(self, geometry):
     self.geometry = geometry
 
 
-def of_the_first_head(self, q, k, v, *, key_mask=None, mask=None):  # type: ignore[no-untyped-def]
+def of_the_first_head(self, q, k, v, *, key_mask=None, mask=None):
     first = mask[:, :1] if mask is not None and mask.dim() == 4 else mask
     return SOFTMAX.forward(self, q, k, v, key_mask=key_mask, mask=first)
 
@@ -140,20 +140,20 @@ def step_in_the_module(self, q, k, v, state):
 def gated(change):
     """A forward pass of GLA that gets other gates than were given."""
 
-    def forward(self, q, k, v, *, log_decay=None, key_mask=None):  # type: ignore[no-untyped-def]
+    def forward(self, q, k, v, *, log_decay=None, key_mask=None):
         other = None if log_decay is None else change(log_decay)
         return GLA.forward(self, q, k, v, log_decay=other, key_mask=key_mask)
 
     return {"forward": forward}
 
 
-def hides_keys_alone(self, q, k, v, *, log_decay=None, key_mask=None):  # type: ignore
+def hides_keys_alone(self, q, k, v, *, log_decay=None, key_mask=None):
     if key_mask is not None:
         k, v = (x * key_mask[:, None, :, None] for x in (k, v))
     return GLA.forward(self, q, k, v, log_decay=log_decay)
 
 
-def forgets_gates(self, q, k, v, state, *, log_decay=None):  # type: ignore[no-untyped-def]
+def forgets_gates(self, q, k, v, state, *, log_decay=None):
     return GLA.step(self, q, k, v, state, log_decay=None if q.shape[-2] == 1 else log_decay)
 
 

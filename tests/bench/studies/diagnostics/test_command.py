@@ -26,7 +26,7 @@ def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(tmp_path, e
     assert "[6/6] flatten, in softmax's place: done" in shown and "Drop-in regret" in shown
     lines = lines_of(tmp_path)
     assert {line["inputs"] for line in lines} >= {"random", "recall, layer 0", "recall, layer 1"}
-    assert {len(line["samples"]) for line in lines if line["inputs"] == "recall, layer 0"} == {1}  # type: ignore[arg-type]
+    assert {len(line["samples"]) for line in lines if line["inputs"] == "recall, layer 0"} == {1}
     regret = [
         line["samples"]
         for line in lines

@@ -54,7 +54,7 @@ def test_floor_share_is_that_of_the_core():
     core = build("performer", num_features=8)
     call = Call(core=core, q=normal(SIZE, 0, 0), k=20 * normal(SIZE, 0, 1), v=normal(SIZE, 0, 2))
     found = {measure: value for measure, _, value in of_weights(call)}
-    assert found["features at floor"] == core.floor_share(call.k) > 0.5  # type: ignore[operator]
+    assert found["features at floor"] == core.floor_share(call.k) > 0.5
 
 
 def test_there_is_no_pse_of_negative_weights():
@@ -65,10 +65,10 @@ def test_there_is_no_pse_of_negative_weights():
         name = "signed"
         capabilities = build("linear", size).capabilities
 
-        def forward(self, q, k, v):  # type: ignore[no-untyped-def]
+        def forward(self, q, k, v):
             return q @ (k.mT @ v)
 
-        def flops(self, shape):  # type: ignore[no-untyped-def]
+        def flops(self, shape):
             return 0
 
     call = Call(core=Signed(size.geometry).double(), q=q, k=k, v=v)
@@ -87,7 +87,7 @@ def test_entropy_of_softmax_falls_with_the_norm_and_that_of_flatten_does_not():
     low, high = sweep_of_norms(build("flatten"), q, k, [0.1, 10.0])
     assert low == pytest.approx(high, abs=1e-3)
     found = {at: value for measure, at, value in of_own_norms(call_of("softmax")) if at}
-    assert found["q x 0.25"] > 0 > found["q x 4"]  # type: ignore[operator]
+    assert found["q x 0.25"] > 0 > found["q x 4"]
 
 
 def test_spread_norms_keep_directions_and_their_median():
@@ -122,8 +122,8 @@ def test_errors_of_narrow_dtypes_are_of_their_size():
         for _, at, value in of_lengths(lambda size, seed: build("softmax", size), SIZE, [8], 0)
     }
     assert set(found) == {"bfloat16, 8 tokens", "float16, 8 tokens"}
-    assert 1e-4 < found["bfloat16, 8 tokens"] < 2e-2  # type: ignore[operator]
-    assert found["float16, 8 tokens"] < found["bfloat16, 8 tokens"]  # type: ignore[operator]
+    assert 1e-4 < found["bfloat16, 8 tokens"] < 2e-2
+    assert found["float16, 8 tokens"] < found["bfloat16, 8 tokens"]
 
 
 def test_what_is_not_linear_in_v_is_refused_with_a_sentence():

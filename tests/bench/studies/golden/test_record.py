@@ -45,7 +45,7 @@ def linear_case(**changes):
         inputs={"q": q, "k": k, "v": v},
         settings={"eps": 1e-3},
     )
-    return replace(case, **changes)  # type: ignore[arg-type]
+    return replace(case, **changes)
 
 
 def module_case():

@@ -28,8 +28,8 @@ def record(entry, accuracy, seed, started_at="1", **settings):
 def pairs(num_seeds, more=0.01, **settings):
     found = []
     for seed in range(num_seeds):
-        found.append(record("nala", 0.5 + more * seed, seed, **settings))  # type: ignore[arg-type]
-        found.append(record("flatten", 0.5, seed, **settings))  # type: ignore[arg-type]
+        found.append(record("nala", 0.5 + more * seed, seed, **settings))
+        found.append(record("flatten", 0.5, seed, **settings))
     return found
 
 

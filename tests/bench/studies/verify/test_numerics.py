@@ -41,7 +41,7 @@ def test_one_output_that_is_not_finite_ends_with_exit_code_1(tmp_path, monkeypat
     def found(form):
         lost = broken if form.name == "uniform" and form.causal else {}
         rest = {"is_published": False, "tested_at": "2026-11-29", "torch": "2"}
-        return Findings(mechanism=form.name, causal=form.causal, broken=lost, **rest)  # type: ignore
+        return Findings(mechanism=form.name, causal=form.causal, broken=lost, **rest)
 
     monkeypatch.setattr("bench.studies.verify.numerics.findings_of", found)
     asked = Verify(golden=PUBLIC, attention=("uniform", "none"), out=tmp_path / "verify.json")

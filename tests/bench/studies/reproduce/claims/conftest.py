@@ -22,7 +22,7 @@ class GivenLab(Lab):
         return self
 
     def tuned(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
-        found = {name: self._scores(name, settings)[: len(seeds)] for name in rows}  # type: ignore[attr-defined]
+        found = {name: self._scores(name, settings)[: len(seeds)] for name in rows}
         return {name: given_arm(name, own) for name, own in found.items()}
 
 

@@ -63,7 +63,7 @@ def test_a_mechanism_without_weights_is_left_out_with_the_reason(lab):
         lab, rows=rows, of="softmax", norms=norms, spread_norms=[], num_seeds=2
     )
     assert found.curves is not None and list(found.curves.lines) == ["softmax"]
-    said = " ".join(lab.session.console.file.getvalue().split())  # type: ignore[attr-defined]
+    said = " ".join(lab.session.console.file.getvalue().split())
     assert said.count("Left out: ") == 3
     assert "deltanet is causal only" in said and "nala_layer has no weights" in said
     with pytest.raises(NoWeights, match="it owns its projections"):
