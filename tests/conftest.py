@@ -31,6 +31,43 @@ def configurations_are_composed_once():
         yield
 
 
+@pytest.fixture
+def one_thread():
+    """Products of one thread, which are the faster the smaller they are."""
+    import torch  # which takes seconds, and not all tests need it
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    """A registry in which a test may enter what it likes."""
+    from attentions import registry
+
+    registry.attention_names()
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    return registry
+
+
+@pytest.fixture
+def exits(capsys):
+    """``exits(2, main(words))``: what a command that ends so has said of an error.
+
+    With 0 it is what was printed. No command shows a traceback.
+    """
+
+    def said(expected, code):
+        out, err = capsys.readouterr()
+        assert code == expected, out + err
+        assert "Traceback" not in out + err
+        return err if code else out
+
+    return said
+
+
 def pytest_collection_finish():
     """Leave what collecting made out of later garbage collections: each would take 0.1 to 0.8 s."""
     gc.collect()

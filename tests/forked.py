@@ -1,7 +1,5 @@
 """A call in a fork of this process: what it imports, registers and prints stays there."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys

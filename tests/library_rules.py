@@ -1,7 +1,5 @@
 """Rules on what a module of `attentions` may import and use."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

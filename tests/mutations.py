@@ -3,8 +3,6 @@
 `python -m tests.torture stores=500` makes 500 of them and prints the outcomes.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -1,7 +1,5 @@
 """Pages of docs/ that hold results of a run between two comments."""
 
-from __future__ import annotations
-
 
 def with_part(page: str, name: str, part: str) -> str:
     """The page with another text between its comments ``name: begin`` and ``name: end``.

@@ -1,7 +1,5 @@
 """Follow a page of docs/ literally: write its files into an empty folder, run its commands."""
 
-from __future__ import annotations
-
 import functools
 import os
 import re
@@ -54,7 +52,7 @@ def run_all(commands: list[list[str]]) -> None:
     server = Kept()  # the one that tests share has another current folder
     with server:
         for module in (launch, session):
-            module.WorkerServer = server.lent  # type: ignore[attr-defined]
+            module.WorkerServer = server.lent
         for program, *words in commands:
             assert program == "python", program
             is_module = words[0] == "-m"

@@ -4,16 +4,16 @@ Latencies follow each mechanism's complexity, a clock that drifts from round to 
 all of it from a seed, so two calls give equal records.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bench.core.cell import Cell, KernelWorkload, ModelWorkload, TaskWorkload
 from bench.core.record import Quality, Record, Speed, Status
+from bench.core.store import Store
 
 ENVIRONMENT: dict[str, Any] = {
     "platform": "Linux-6.1-x86_64",
@@ -82,7 +82,7 @@ def kernel_cell(entry: str = "softmax", **changes: Any) -> Cell:
     }
     for name, value in changes.items():
         (shape if name in shape else rest)[name] = value
-    return Cell(workload=KernelWorkload(**shape), **rest)  # type: ignore[arg-type]
+    return Cell(workload=KernelWorkload(**shape), **rest)
 
 
 def model_cell(entry: str = "softmax", **changes: Any) -> Cell:
@@ -165,6 +165,21 @@ def ceiling(**changes: Any) -> dict[str, Any]:
     where = {"device": "cpu", "device_name": "Imaginary 9000", "dtype": "float32"}
     usual = {"num_threads": 1, "flops_per_s": 1e9, "bytes_per_s": [[10**9, 1e12]]}
     return where | usual | changes
+
+
+def stored(out: Path, *records: Record, name: str = "a") -> Path:
+    """Add records to a file of a store, and return that file."""
+    file = Store(out, name)
+    for record in records:
+        file.append(record)
+    return file.path
+
+
+def with_work(record: Record, **changes: Any) -> Record:
+    """The same record of a cell whose workload has these fields."""
+    return replace(
+        record, cell=replace(record.cell, workload=replace(record.cell.workload, **changes))
+    )
 
 
 def failed_record(cell: Cell, status: Status, reason: str, **changes: Any) -> Record:

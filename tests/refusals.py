@@ -1,7 +1,5 @@
 """A check for tests in which many mechanisms, in a loop, have to refuse something."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator

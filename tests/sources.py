@@ -1,7 +1,5 @@
 """The source of both packages, read and not run: which module imports what."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import graphlib

@@ -1,11 +1,8 @@
 """docs/adding-an-attention.md, done literally: its files in an empty folder, its command, a row."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -13,34 +10,34 @@ from tests.pages import typed
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     return typed("adding-an-attention.md", tmp_path_factory.mktemp("own-mechanism"))
 
 
-def test_a_mechanism_outside_the_package_gets_a_row_of_the_leaderboard(folder: Path) -> None:
+def test_a_mechanism_outside_the_package_gets_a_row_of_the_leaderboard(folder):
     table = (folder / "results" / "leaderboard.md").read_text()
     assert re.search(r"^\|.*\brelu_power\b.*\|$", table, re.MULTILINE)
 
 
-def test_the_examples_are_as_short_as_they_are_said_to_be(folder: Path) -> None:
+def test_the_examples_are_as_short_as_they_are_said_to_be(folder):
     for name, most in (("relu_power", 20), ("decayed_sum", 33), ("squared_scores", 15)):
         assert len((folder / f"{name}.py").read_text().splitlines()) <= most, name
 
 
-def test_a_sparse_one_is_timed_in_both_forms(folder: Path) -> None:
+def test_a_sparse_one_is_timed_in_both_forms(folder):
     with (folder / "sparse" / "table.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["entry"] == "dilated"]
     assert [row["status"] for row in rows] == ["ok", "ok"], [row["reason"] for row in rows]
     assert all(row["executed_flops"] for row in rows)
 
 
-def test_a_recurrent_one_with_a_gate_decodes(folder: Path) -> None:
+def test_a_recurrent_one_with_a_gate_decodes(folder):
     with (folder / "decoding" / "table.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["entry"] == "decayed_sum"]
     assert {(row["mode"], row["status"]) for row in rows} == {("forward", "ok"), ("decode", "ok")}
 
 
-def test_its_cells_are_measured_and_not_skipped(folder: Path) -> None:
+def test_its_cells_are_measured_and_not_skipped(folder):
     with (folder / "results" / "table.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["mechanism"] == "relu_power"]
     settings = {(row["entry"], json.loads(row["hyperparameters"])["power"]) for row in rows}
@@ -51,7 +48,7 @@ def test_its_cells_are_measured_and_not_skipped(folder: Path) -> None:
         assert float(row["speedup_over_softmax"]) > 0
 
 
-def test_nothing_is_left_outside_of_the_results(folder: Path) -> None:
+def test_nothing_is_left_outside_of_the_results(folder):
     left = {path.name for path in folder.iterdir()}
     assert left - {"__pycache__"} == {
         "relu_power.py",

@@ -1,11 +1,8 @@
 """The rules of docs/architecture.md, read off the source without running it."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 
 from bench.__main__ import COMMANDS
 from tests.library_rules import ABOUT, foreign_imports, weather, wrong_arrows_in_the_library
@@ -64,7 +61,7 @@ WITHOUT_TORCH = (
 )
 
 
-def wrong_arrows(module: Module) -> list[str]:
+def wrong_arrows(module):
     """Imports that go up a floor, or between measuring and publishing.
 
     In `attentions`, any import of `bench` is one.
@@ -78,7 +75,7 @@ def wrong_arrows(module: Module) -> list[str]:
     return arrows_upwards(MODULES | {module.name: module}, module.name)
 
 
-def not_for_a_laptop(module: Module) -> list[str]:
+def not_for_a_laptop(module):
     """Imports of torch, or of more of `attentions` than its catalogue, on floors without torch."""
     if not is_in(module.name, "bench") or floor_of(module.name) not in ("core", "publishing"):
         return []
@@ -90,7 +87,7 @@ def not_for_a_laptop(module: Module) -> list[str]:
     ]
 
 
-def closed_doors(module: Module) -> list[str]:
+def closed_doors(module):
     """Imports of an outside package in other modules than the one that may import it."""
     return [
         f"{module.name}:{found.line} imports {package}, whose door is {door}"
@@ -101,7 +98,7 @@ def closed_doors(module: Module) -> list[str]:
     ]
 
 
-def offences(rule: Callable[[Module], list[str]]) -> str:
+def offences(rule):
     """All offences against a rule, one per line."""
     return "\n".join(offence for module in MODULES.values() for offence in rule(module))
 
@@ -110,7 +107,7 @@ MOST_LINES = 400
 """Largest number of lines of a file."""
 
 
-def test_no_file_is_longer_than_is_read_in_one_go() -> None:
+def test_no_file_is_longer_than_is_read_in_one_go():
     files = [
         file for top in ("attentions", "bench", "tests") for file in (ROOT / top).rglob("*.py")
     ]
@@ -120,12 +117,12 @@ def test_no_file_is_longer_than_is_read_in_one_go() -> None:
     )
 
 
-def test_imports_follow_the_arrows_of_the_map() -> None:
+def test_imports_follow_the_arrows_of_the_map():
     assert not (found := offences(wrong_arrows)), found
     assert not (found := offences(wrong_arrows_in_the_library)), found
 
 
-def test_core_and_publishing_import_no_torch_and_only_the_catalogue_of_attentions() -> None:
+def test_core_and_publishing_import_no_torch_and_only_the_catalogue_of_attentions():
     assert not (found := offences(not_for_a_laptop)), found
     names = [n for n in MODULES if is_in(n, ("bench.core", "bench.publishing"))]
     code = f"import sys, {', '.join(sorted(names))}; sys.exit('torch' in sys.modules)"
@@ -135,30 +132,30 @@ def test_core_and_publishing_import_no_torch_and_only_the_catalogue_of_attention
     assert done.returncode == 0, done.stderr
 
 
-def test_every_module_stands_on_a_floor_and_a_command_is_one_file() -> None:
+def test_every_module_stands_on_a_floor_and_a_command_is_one_file():
     named = {name.partition(".")[2] for name in COMMANDS.values()} | {"models"}
     tops = {n.split(".")[1] for n in MODULES if is_in(n, "bench") and n != "bench"}
     assert tops == {*named, "__main__", "studies", "measuring", "publishing", "core"}
 
 
-def test_each_outside_thing_has_one_door() -> None:
+def test_each_outside_thing_has_one_door():
     assert not (found := offences(closed_doors)), found
     wandb = [i for i in MODULES[DOORS["wandb"]].imports if is_in(i.target, "wandb")]
     assert wandb
     assert not any(i.eager for i in wandb), "W&B is imported only when it is used"
 
 
-def test_attentions_needs_torch_and_nothing_else() -> None:
+def test_attentions_needs_torch_and_nothing_else():
     library = [module for name, module in MODULES.items() if is_in(name, "attentions")]
     found = [offence for module in library for offence in foreign_imports(module)]
     assert not found, "\n".join(found)
 
 
-def test_attentions_knows_nothing_of_the_machine() -> None:
+def test_attentions_knows_nothing_of_the_machine():
     assert not (found := offences(weather)), found
 
 
-def test_the_interface_is_imported_without_any_mechanism() -> None:
+def test_the_interface_is_imported_without_any_mechanism():
     above = (
         "attentions.engines",
         "attentions.kernel",
@@ -170,14 +167,14 @@ def test_the_interface_is_imported_without_any_mechanism() -> None:
     assert not found, "\n".join(found)
 
 
-def test_a_room_about_a_package_is_imported_by_nobody_else_at_once() -> None:
+def test_a_room_about_a_package_is_imported_by_nobody_else_at_once():
     rooms = tuple(room for names in ABOUT.values() for room in names)
     others = [module for name, module in MODULES.items() if not name.startswith(rooms)]
     found = [i for module in others for i in module.imports if i.target.startswith(rooms)]
     assert [i.target for i in found if i.eager] == []
 
 
-def test_a_leaderboard_is_made_without_torch() -> None:
+def test_a_leaderboard_is_made_without_torch():
     starts = [name for name in MODULES if name == "attentions" or is_in(name, WITHOUT_TORCH[1:])]
     chains = [modules_run_by(start, MODULES).get("torch") for start in starts]
     found = [" > ".join(chain) for chain in chains if chain]
@@ -186,17 +183,17 @@ def test_a_leaderboard_is_made_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_no_imports_run_in_a_circle() -> None:
+def test_no_imports_run_in_a_circle():
     found = circles(MODULES)
     assert not found, "\n".join(found)
 
 
-def test_no_two_rooms_import_each_other() -> None:
+def test_no_two_rooms_import_each_other():
     found = circles_of_rooms(MODULES)
     assert not found, "\n".join(found)
 
 
-def test_a_circle_of_rooms_is_found_where_no_two_files_make_one() -> None:
+def test_a_circle_of_rooms_is_found_where_no_two_files_make_one():
     files = {
         "bench.one.a": "from bench.two.a import x",
         "bench.one.b": "",
@@ -212,13 +209,13 @@ def test_a_circle_of_rooms_is_found_where_no_two_files_make_one() -> None:
     assert circles_of_rooms(modules | {"bench.three": Module("bench.three", "")}) == []
 
 
-def test_the_architecture_page_has_the_picture_of_today() -> None:
+def test_the_architecture_page_has_the_picture_of_today():
     page = (ROOT / "docs" / "architecture.md").read_text()
     drawn = page.partition("```\n")[2].partition("\n```")[0]
     assert drawn == count.picture(), "docs/architecture.md: paste what tools/count.py draws"
 
 
-def test_the_newcomers_path_is_short() -> None:
+def test_the_newcomers_path_is_short():
     page = (ROOT / "docs" / "architecture.md").read_text()
     path = re.findall(r"^\d\. `(bench/[\w/]+\.py)`", page, re.MULTILINE)
     assert len(path) == 9
@@ -230,7 +227,7 @@ def test_the_newcomers_path_is_short() -> None:
 # The rules themselves, on modules that break them.
 
 
-def test_an_arrow_that_goes_up_or_across_is_found() -> None:
+def test_an_arrow_that_goes_up_or_across_is_found():
     late = "def publish():\n    from bench.measuring import run"
     typed = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from bench.sweep import main"
     for name, source in (
@@ -257,7 +254,7 @@ def test_an_arrow_that_goes_up_or_across_is_found() -> None:
     assert not not_for_a_laptop(Module("bench.core.rows", "from attentions.catalogue import x"))
 
 
-def test_an_arrow_that_goes_up_within_the_library_is_found() -> None:
+def test_an_arrow_that_goes_up_within_the_library_is_found():
     for name, source in (
         ("attentions.base", "from .kernel.tiles import forward"),
         ("attentions.kernel.tiles", "from ..engines.kernel import KernelCore"),
@@ -278,7 +275,7 @@ def test_an_arrow_that_goes_up_within_the_library_is_found() -> None:
         assert not wrong_arrows_in_the_library(Module(name, source)), (name, source)
 
 
-def test_what_asks_for_the_machine_is_found() -> None:
+def test_what_asks_for_the_machine_is_found():
     for source in (
         "import ctypes",
         "from concurrent.futures import ThreadPoolExecutor",
@@ -298,7 +295,7 @@ def test_what_asks_for_the_machine_is_found() -> None:
     assert not weather(Module("attentions.maths.decay", "import torch\ntorch.ops.aten.mul(x, x)"))
 
 
-def test_what_attentions_may_not_import_is_found() -> None:
+def test_what_attentions_may_not_import_is_found():
     name = "attentions.mechanisms.linear"
     assert len(foreign_imports(Module(name, "from bench.core.cell import Cell\nimport numpy"))) == 2
     assert len(foreign_imports(Module(name, "from attentions.base import Attention"))) == 1
@@ -307,13 +304,13 @@ def test_what_attentions_may_not_import_is_found() -> None:
     assert foreign_imports(Module("attentions.models.swin", "def build():\n    import timm")) == []
 
 
-def test_a_way_around_a_door_is_found() -> None:
+def test_a_way_around_a_door_is_found():
     assert closed_doors(Module("bench.measuring.plan", "from omegaconf import DictConfig"))
     assert closed_doors(Module("bench.measuring.run", "def wait():\n    import time"))
     assert closed_doors(Module("bench.core.clock", "import time")) == []
 
 
-def test_chains_and_circles_of_imports_are_found() -> None:
+def test_chains_and_circles_of_imports_are_found():
     chain = {
         "bench": Module("bench", "", is_package=True),
         "bench.report": Module("bench.report", "from bench.publishing.metrics import flops"),

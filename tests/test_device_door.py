@@ -19,7 +19,7 @@ DECLARED = {"devices", "backward_devices"}
 """Names under which a mechanism declares the devices that it runs on."""
 
 
-def around_the_door(module: Module) -> list[str]:
+def around_the_door(module):
     """Places that say ``torch.cuda`` or name a card, but for declarations and adapters."""
     if is_in(module.name, (DOOR, "attentions.adapters")):
         return []
@@ -36,13 +36,13 @@ def around_the_door(module: Module) -> list[str]:
     ]
 
 
-def _is_declaration(node: ast.AST) -> bool:
+def _is_declaration(node):
     if isinstance(node, ast.keyword):
         return node.arg in DECLARED
     return isinstance(node, ast.AnnAssign) and ast.unparse(node.target) in DECLARED
 
 
-def _names_a_card(node: ast.AST) -> bool:
+def _names_a_card(node):
     if isinstance(node, ast.Attribute):
         return node.attr == "cuda"
     if isinstance(node, ast.Import):
@@ -55,7 +55,7 @@ def _names_a_card(node: ast.AST) -> bool:
     return is_text and re.fullmatch(r"cuda(:\d*)?", node.value) is not None
 
 
-def test_nothing_knows_a_card_but_the_door() -> None:
+def test_nothing_knows_a_card_but_the_door():
     found = {name: around_the_door(module) for name, module in MODULES.items()}
     lines = [line for name, of in found.items() if name not in EXCEPTIONS for line in of]
     assert not lines, "\n".join(lines)
@@ -76,14 +76,14 @@ def test_nothing_knows_a_card_but_the_door() -> None:
         "clocks = {'cuda:0': 1}",
     ],
 )
-def test_a_way_around_the_door_is_found(source) -> None:
+def test_a_way_around_the_door_is_found(source):
     assert around_the_door(Module("bench.measuring.run", source))
     assert around_the_door(Module("attentions.mechanisms.nala", source))
     assert not around_the_door(Module("attentions.adapters.fla", source))
     assert not around_the_door(Module(f"{DOOR}.cuda", source))
 
 
-def test_a_declaration_is_no_way_around_it() -> None:
+def test_a_declaration_is_no_way_around_it():
     for source in (
         "can = Capabilities(devices=('cuda',), backward_devices=('cuda',))",
         "devices: tuple[str, ...] = ('cpu', 'cuda')",

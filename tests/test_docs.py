@@ -1,12 +1,9 @@
 """Pages agree with the code wherever that can be checked."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import textwrap
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,29 +25,29 @@ METHODOLOGY = "\n".join(p.read_text() for p in sorted((ROOT / "docs" / "methodol
 README = (ROOT / "README.md").read_text()
 
 
-def broken_links(page: str, folder: Path) -> list[str]:
+def broken_links(page, folder):
     """Relative targets of links and pictures that do not exist."""
     targets = re.findall(r"\]\(([^)#\s]+)", page)
     return [t for t in targets if "://" not in t and not (folder / t).exists()]
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_lead_somewhere():
     found = {str(path): broken_links(path.read_text(), path.parent) for path in PAGES}
     assert {path: links for path, links in found.items() if links} == {}
 
 
-def test_a_link_that_leads_nowhere_is_found() -> None:
+def test_a_link_that_leads_nowhere_is_found():
     assert broken_links("[a](docs/nowhere.md) and [b](https://example.org)", ROOT) == [
         "docs/nowhere.md"
     ]
 
 
-def lines_of_code(page: str, first: str) -> list[str]:
+def lines_of_code(page, first):
     """Lines of a page's code that begin with a word; comments and continuations are left out."""
     return re.findall(rf"^(?: {{4}})?({first} [^#\\\n]+)", page, re.MULTILINE)
 
 
-def test_a_command_that_a_page_types_is_one_and_its_words_are_quoted() -> None:
+def test_a_command_that_a_page_types_is_one_and_its_words_are_quoted():
     for line in (line for path in PAGES for line in lines_of_code(path.read_text(), "attnbench")):
         name, *words = shlex.split(line)[1:]
         assert name in COMMANDS or name == "--help", line
@@ -60,7 +57,7 @@ def test_a_command_that_a_page_types_is_one_and_its_words_are_quoted() -> None:
         assert known is None or {key.partition(".")[0] for key in keys} <= known, line
 
 
-def sweep_keys() -> set[str]:
+def sweep_keys():
     root = yaml.safe_load((ROOT / "conf" / "sweep.yaml").read_text())
     groups = {group for one in root["defaults"] if isinstance(one, dict) for group in one}
     published = yaml.safe_load((ROOT / "conf" / "publish" / "default.yaml").read_text())
@@ -68,7 +65,7 @@ def sweep_keys() -> set[str]:
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/start.md"])
-def test_python_of_the_first_pages_runs_on_q_k_v(name: str) -> None:
+def test_python_of_the_first_pages_runs_on_q_k_v(name):
     page = (ROOT / name).read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     indented = re.findall(r"(?:^ {4}(?:from|import|out|core).*\n)+", page, re.MULTILINE)
@@ -78,7 +75,7 @@ def test_python_of_the_first_pages_runs_on_q_k_v(name: str) -> None:
         exec(block, {"q": q, "k": k, "v": v})
 
 
-def test_each_page_has_a_place_in_the_navigation() -> None:
+def test_each_page_has_a_place_in_the_navigation():
     """Pages lie in docs/ or in a folder that docs/.nav.yml takes whole."""
     navigation = (ROOT / "docs" / ".nav.yml").read_text()
     folders = {path.parent for path in (ROOT / "docs").rglob("*.md")} - {ROOT / "docs"}
@@ -87,7 +84,7 @@ def test_each_page_has_a_place_in_the_navigation() -> None:
             assert f"{folder.name}/*" in navigation, folder
 
 
-def test_the_site_has_a_page_for_each_task() -> None:
+def test_the_site_has_a_page_for_each_task():
     pages = docs_site.task_pages()
     assert pages.keys() == {file.stem for file in (ROOT / "conf" / "task").glob("*.yaml")}
     as_deep = ROOT / "docs" / "results"  # their own folder is made with the site
@@ -101,7 +98,7 @@ def test_the_site_has_a_page_for_each_task() -> None:
         ("https://host/x", "[the record](https://host/x/bench/core/record.py#L1)"),
     ],
 )
-def test_the_site_has_no_links_that_lead_out_of_its_folder(source: str, shown: str) -> None:
+def test_the_site_has_no_links_that_lead_out_of_its_folder(source, shown):
     page = SimpleNamespace(file=SimpleNamespace(src_uri="api/attentions.md"))
     files = SimpleNamespace(get_file_from_path=lambda path: path == "start.md")
     links = "[Start](../start.md#a), [the record](../../bench/core/record.py#L1)"
@@ -110,7 +107,7 @@ def test_the_site_has_no_links_that_lead_out_of_its_folder(source: str, shown: s
     assert got == f"[Start](../start.md#a), {shown}"
 
 
-def test_methodology_states_the_tolerance_of_every_dtype() -> None:
+def test_methodology_states_the_tolerance_of_every_dtype():
     rows = re.findall(r"^\| (\w+) \| (\S+) \| (\S+) \|$", METHODOLOGY, re.MULTILINE)
     stated = {dtype: (float(largest), float(rms)) for dtype, largest, rms in rows if "e-" in rms}
     assert stated == {name: (t.max_error, t.rms_error) for name, t in TOLERANCES.items()}
@@ -119,12 +116,12 @@ def test_methodology_states_the_tolerance_of_every_dtype() -> None:
     assert f"{NUM_ROWS} query rows" in sentences and f"{MAX_KEPT} tokens" in sentences
 
 
-def test_methodology_explains_every_status() -> None:
+def test_methodology_explains_every_status():
     explained = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", METHODOLOGY, re.MULTILINE)
     assert set(re.findall(r"\w+", " ".join(explained))) >= {str(status) for status in Status}
 
 
-def test_methodology_says_of_gla_what_the_search_of_rates_found() -> None:
+def test_methodology_says_of_gla_what_the_search_of_rates_found():
     rates = yaml.safe_load((ROOT / "conf" / "rates" / "searched.yaml").read_text())
     searches = [p for p in read_presets(rates) if (p.task, p.entry) == ("recall_causal", "gla")]
     words = []
@@ -145,12 +142,12 @@ def test_methodology_says_of_gla_what_the_search_of_rates_found() -> None:
     assert sentence in " ".join(METHODOLOGY.split())
 
 
-def _and(rates: Iterable[float]) -> str:
+def _and(rates):
     *most, last = map(str, rates)
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def test_the_page_on_sweeps_names_every_axis_and_every_study() -> None:
+def test_the_page_on_sweeps_names_every_axis_and_every_study():
     page = (ROOT / "docs" / "running-sweeps.md").read_text()
     axes = re.search(r"An axis takes one value or a list:(.*?)\. ", page, re.DOTALL)
     assert axes
@@ -162,17 +159,17 @@ def test_the_page_on_sweeps_names_every_axis_and_every_study() -> None:
     assert set(re.findall(r"`(\w+)`", studies[1])) == existing
 
 
-def test_readme_is_read_in_a_few_minutes() -> None:
+def test_readme_is_read_in_a_few_minutes():
     assert len(README.splitlines()) <= 150
 
 
-def test_the_changelog_knows_the_method_that_is_in_use() -> None:
+def test_the_changelog_knows_the_method_that_is_in_use():
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert "### Measurement" in changelog
     assert f"Method version {METHOD_VERSION}" in changelog
 
 
-def test_the_citation_is_of_this_version() -> None:
+def test_the_citation_is_of_this_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == project["version"]

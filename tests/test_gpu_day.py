@@ -78,9 +78,8 @@ def test_the_page_says_what_was_unequal(tmp_path):
     assert page.startswith("# nvidia-h100\n") and "- x: 1 and 2" in page and "rows" in page
 
 
-def test_a_dry_run_rehearses_all_steps_on_a_fake_card(capsys, monkeypatch):
-    assert gpu._main(["dry_run=true"]) == 0
-    said = capsys.readouterr().out
+def test_a_dry_run_rehearses_all_steps_on_a_fake_card(exits, monkeypatch):
+    said = exits(0, gpu._main(["dry_run=true"]))
     assert said.startswith("On Fake 9000:") and "Together at most 18 minutes" in said
     sweeps = [step for step in gpu.STEPS if "bench.sweep" in step.words]
     assert said.count("Nothing was measured") == len(sweeps) == 3

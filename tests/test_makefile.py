@@ -1,7 +1,5 @@
 """The Makefile: every target is documented, and setting up recovers from interruptions."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -59,7 +57,7 @@ VENV = "-m venv --clear .venv"
 INSTALL = "-m pip install -e .[dev,charts]"
 
 
-def make(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def make(*words, folder=ROOT):
     # A make that runs these tests must not hand its own variables on.
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k != "PYTHON"}
     return subprocess.run(
@@ -73,41 +71,41 @@ def make(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Sandbox:
+def sandbox(tmp_path):
     return Sandbox(tmp_path)
 
 
-def phony_targets() -> set[str]:
+def phony_targets():
     block = re.search(r"^\.PHONY:((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
     assert block
     return set(block[1].replace("\\", " ").split())
 
 
-def test_make_alone_lists_every_target_with_what_it_does() -> None:
+def test_make_alone_lists_every_target_with_what_it_does():
     listed = dict(re.findall(r"^make ([a-z-]+) +(\S.*)$", make().stdout, re.MULTILINE))
     written = set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
     assert set(listed) == written == phony_targets()
 
 
-def test_the_suite_is_one_line_that_could_have_been_typed() -> None:
+def test_the_suite_is_one_line_that_could_have_been_typed():
     lines = make("-n", "-o", ".venv/ready", "bench").stdout.splitlines()
     assert lines == [".venv/bin/python -m bench.sweep experiment=suite"]
 
 
-def test_checking_after_testing_does_not_test_twice() -> None:
+def test_checking_after_testing_does_not_test_twice():
     lines = make("-n", "-o", ".venv/ready", "test", "check").stdout.splitlines()
     assert sum("pytest" in line for line in lines) == 1
     assert sum("mypy" in line or "ruff" in line for line in lines) == 3
 
 
-def test_clean_leaves_results_and_the_environment() -> None:
+def test_clean_leaves_results_and_the_environment():
     removed = make("-n", "clean").stdout
     assert "__pycache__" in removed
     assert "results" not in removed
     assert ".venv" not in removed
 
 
-def test_setup_makes_an_environment_once(sandbox: Sandbox) -> None:
+def test_setup_makes_an_environment_once(sandbox):
     python = sandbox.interpreter("python3")
     assert sandbox.setup(python).returncode == 0
     assert sandbox.calls() == [VENV, INSTALL]
@@ -115,7 +113,7 @@ def test_setup_makes_an_environment_once(sandbox: Sandbox) -> None:
     assert sandbox.calls() == []
 
 
-def test_a_newer_pyproject_installs_again_into_the_same_environment(sandbox: Sandbox) -> None:
+def test_a_newer_pyproject_installs_again_into_the_same_environment(sandbox):
     python = sandbox.interpreter("python3")
     sandbox.setup(python)
     ready = sandbox.folder / ".venv" / "ready"
@@ -124,7 +122,7 @@ def test_a_newer_pyproject_installs_again_into_the_same_environment(sandbox: San
     assert sandbox.calls() == [INSTALL]
 
 
-def test_an_interrupted_setup_is_started_afresh(sandbox: Sandbox) -> None:
+def test_an_interrupted_setup_is_started_afresh(sandbox):
     python = sandbox.interpreter("python3")
     (sandbox.folder / "offline").touch()
     assert sandbox.setup(python).returncode != 0
@@ -134,7 +132,7 @@ def test_an_interrupted_setup_is_started_afresh(sandbox: Sandbox) -> None:
     assert sandbox.calls() == [VENV, INSTALL]
 
 
-def test_an_environment_without_an_interpreter_is_made_afresh(sandbox: Sandbox) -> None:
+def test_an_environment_without_an_interpreter_is_made_afresh(sandbox):
     python = sandbox.interpreter("python3")
     (sandbox.folder / ".venv" / "bin").mkdir(parents=True)
     (sandbox.folder / ".venv" / "bin" / "python").symlink_to(sandbox.folder / "gone")
@@ -142,7 +140,7 @@ def test_an_environment_without_an_interpreter_is_made_afresh(sandbox: Sandbox) 
     assert sandbox.calls() == [VENV, INSTALL]
 
 
-def test_an_environment_made_by_hand_is_kept(sandbox: Sandbox) -> None:
+def test_an_environment_made_by_hand_is_kept(sandbox):
     python = sandbox.interpreter("python3")
     (sandbox.folder / ".venv" / "bin").mkdir(parents=True)
     shutil.copy(python, sandbox.folder / ".venv" / "bin" / "python")
@@ -150,9 +148,7 @@ def test_an_environment_made_by_hand_is_kept(sandbox: Sandbox) -> None:
     assert sandbox.calls() == [INSTALL]
 
 
-def test_the_first_interpreter_that_is_new_enough_and_not_too_new_is_taken(
-    sandbox: Sandbox,
-) -> None:
+def test_the_first_interpreter_that_is_new_enough_and_not_too_new_is_taken(sandbox):
     old = sandbox.interpreter("python3", supported=False)
     good = sandbox.interpreter("python3.12")
     result = sandbox.setup(sandbox.folder / "missing", old, good)
@@ -160,7 +156,7 @@ def test_the_first_interpreter_that_is_new_enough_and_not_too_new_is_taken(
     assert f"{good} {VENV}" in result.stdout
 
 
-def test_without_a_usable_interpreter_one_sentence_says_what_is_needed(sandbox: Sandbox) -> None:
+def test_without_a_usable_interpreter_one_sentence_says_what_is_needed(sandbox):
     result = sandbox.setup(sandbox.interpreter("python3", supported=False))
     assert result.returncode != 0
     message = [line for line in result.stderr.splitlines() if not line.startswith("make")]
@@ -168,7 +164,7 @@ def test_without_a_usable_interpreter_one_sentence_says_what_is_needed(sandbox: 
     assert "Python 3.11, 3.12 or 3.13" in message[0]
 
 
-def test_docs_without_a_network_say_so_and_go_on_with_one(sandbox: Sandbox) -> None:
+def test_docs_without_a_network_say_so_and_go_on_with_one(sandbox):
     python = sandbox.interpreter("python3")
     sandbox.log.write_text("")
     (sandbox.folder / "offline").touch()

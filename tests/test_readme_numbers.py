@@ -1,11 +1,7 @@
 """Each number of README is that of the file, row and column which the comment above it names."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -34,7 +30,7 @@ TABLE = """\
 """
 
 
-def one_more(shown: str) -> str:
+def one_more(shown):
     """A number with its last digit changed by one; a word becomes the next one."""
     if shown.lower() in WORDS:
         return WORDS[WORDS.index(shown.lower()) + 1]
@@ -42,7 +38,7 @@ def one_more(shown: str) -> str:
     return shown[:place] + ("8" if digit == "9" else str(int(digit) + 1)) + shown[place + 1 :]
 
 
-def spans(readme: str, name: str = "README.md") -> list[tuple[int, int]]:
+def spans(readme, name="README.md"):
     """Where the tied numbers of a page stand, in characters."""
     return [
         (block.start + token.start(), block.start + token.end())
@@ -53,7 +49,7 @@ def spans(readme: str, name: str = "README.md") -> list[tuple[int, int]]:
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def files(tmp_path, monkeypatch):
     """An empty folder in the place of this repository."""
     monkeypatch.setattr(readme_sources, "ROOT", tmp_path)
     for cached in (readme_sources.text_of, readme_sources._tables):
@@ -64,12 +60,12 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_holds_the_numbers_of_the_files_it_names(name: str) -> None:
+def test_a_page_holds_the_numbers_of_the_files_it_names(name):
     assert problems(PAGES[name], name) == []
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_each_number_changed_by_one_in_its_last_digit_is_found(name: str) -> None:
+def test_each_number_changed_by_one_in_its_last_digit_is_found(name):
     page = PAGES[name]
     missed = []
     for start, end in spans(page, name):
@@ -79,18 +75,18 @@ def test_each_number_changed_by_one_in_its_last_digit_is_found(name: str) -> Non
     assert missed == []
 
 
-def test_readme_and_docs_have_numbers_that_are_tied() -> None:
+def test_readme_and_docs_have_numbers_that_are_tied():
     assert len(spans(README)) > 30
     assert sum(len(spans(page, name)) for name, page in PAGES.items()) > 200
 
 
-def test_what_is_tied_to_nothing_is_at_most_thirty_phrases_all_in_use() -> None:
+def test_what_is_tied_to_nothing_is_at_most_thirty_phrases_all_in_use():
     assert len(CONSTANTS) <= 30
     words = " ".join(" ".join(PAGES.values()).split())
     assert [phrase for phrase in CONSTANTS if phrase not in words] == []
 
 
-def test_every_number_outside_code_is_tied_a_constant_or_of_a_name() -> None:
+def test_every_number_outside_code_is_tied_a_constant_or_of_a_name():
     text = re.sub(r"<!--.*?-->|```.*?```|^ {4}.*$|`[^`]*`|\]\(.*?\)", "", README, flags=re.S | re.M)
     seen = [README[start:end] for start, end in spans(README)]
     for phrase in CONSTANTS:
@@ -100,7 +96,7 @@ def test_every_number_outside_code_is_tied_a_constant_or_of_a_name() -> None:
     assert {n.rstrip(",") for n in numbers} - papers <= {n.lstrip("+-") for n in seen}
 
 
-def test_a_number_without_a_tie_is_refused_and_so_is_a_tie_without_a_number() -> None:
+def test_a_number_without_a_tie_is_refused_and_so_is_a_tie_without_a_number():
     (told,) = problems("# Title\n\nIt is 12 % faster on `x 3` of 4,096 tokens [see](a/7.svg).\n")
     assert "README.md:3" in told and "1 numbers here (12)" in told
     (told,) = problems("<!-- numbers\nconf/task/*.yaml | count\n-->\nNothing is counted.\n")
@@ -110,9 +106,7 @@ def test_a_number_without_a_tie_is_refused_and_so_is_a_tie_without_a_number() ->
     assert problems("    code 12\n\n```\n13\n\n14\n```\n\nOne of two, by A et al., 2020.\n") == []
 
 
-def test_a_regenerated_page_is_brought_into_readme_by_the_command_that_the_test_names(
-    files: Path,
-) -> None:
+def test_a_regenerated_page_is_brought_into_readme_by_the_command_that_the_test_names(files):
     (files / "page.md").write_text(TABLE)
     readme = (
         "<!-- numbers\npage.md | first · cpu | a | score (%)\n"
@@ -132,9 +126,7 @@ def test_a_regenerated_page_is_brought_into_readme_by_the_command_that_the_test_
     assert "> ## first, other · cpu\n" in now
 
 
-def test_a_table_has_the_marks_of_its_file_and_may_lose_them_when_it_is_made_again(
-    files: Path,
-) -> None:
+def test_a_table_has_the_marks_of_its_file_and_may_lose_them_when_it_is_made_again(files):
     (files / "page.md").write_text(TABLE)
     without = "<!-- table page.md | first · cpu -->\n| entry | score (%) |\n|---|--:|\n"
     (told,) = problems(without)
@@ -143,7 +135,7 @@ def test_a_table_has_the_marks_of_its_file_and_may_lose_them_when_it_is_made_aga
     assert written(other).endswith("| a     |       |         7 |\n")
 
 
-def test_a_table_may_have_only_the_rows_that_fulfil_conditions(files: Path) -> None:
+def test_a_table_may_have_only_the_rows_that_fulfil_conditions(files):
     (files / "page.md").write_text(TABLE)
     some = "<!-- table page.md | first · cpu | marks=not * -->\n| entry | marks |\n|---|---|\n"
     assert written(some).splitlines()[3:] == ["| b     | not settled |"]
@@ -151,13 +143,13 @@ def test_a_table_may_have_only_the_rows_that_fulfil_conditions(files: Path) -> N
     assert "no column" in told
 
 
-def test_a_block_that_cannot_be_written_stays_and_the_others_are_written(files: Path) -> None:
+def test_a_block_that_cannot_be_written_stays_and_the_others_are_written(files):
     (files / "page.md").write_text(TABLE)
     readme = "<!-- numbers\npage.md | first, | a | score (%)\n-->\nIt is 5.\n\nIt is 6.\n"
     assert written(readme) == readme.replace("is 5", "is 7")
 
 
-def test_values_are_read_from_tables_texts_keys_and_counts(files: Path) -> None:
+def test_values_are_read_from_tables_texts_keys_and_counts(files):
     (files / "page.md").write_text(TABLE)
     (files / "table.csv").write_text("entry,score\na,1e-07\nb,0.918\n")
     (files / "found.json").write_text('{"rows": [{"value": 84.5}], "words": "about 61 seeds"}')
@@ -192,13 +184,13 @@ def test_values_are_read_from_tables_texts_keys_and_counts(files: Path) -> None:
         "page.md",
     ],
 )
-def test_a_tie_that_leads_nowhere_or_to_several_places_is_refused(files: Path, tie: str) -> None:
+def test_a_tie_that_leads_nowhere_or_to_several_places_is_refused(files, tie):
     (files / "page.md").write_text(TABLE)
     with pytest.raises(SourceError):
         lookup(tie)
 
 
-def test_a_value_is_written_with_the_digits_that_readme_shows() -> None:
+def test_a_value_is_written_with_the_digits_that_readme_shows():
     shown = {
         "1.3": "0.9",
         "70": "1",
@@ -214,9 +206,7 @@ def test_a_value_is_written_with_the_digits_that_readme_shows() -> None:
     assert in_digits_of("325ccfe", "64691b0") == "64691b0"
 
 
-def test_the_command_checks_the_readme_and_writes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_checks_the_readme_and_writes_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(readme_numbers, "ROOT", tmp_path)
     start, end = spans(README)[0]
     path = tmp_path / "README.md"

@@ -31,6 +31,7 @@ from bench.publishing.metrics import find_metric, metric_names
 from tests import records as made
 from tests.records import kernel_cell
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {"num_steps": 6, "batch_size": 8, "num_test_examples": 64}
 
@@ -40,14 +41,6 @@ def jobs(workers):
     with Interrupt() as interrupt:
         workers.start()
         yield Jobs(workers, timeout_s=60, interrupt=interrupt)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tiny_task(name):

@@ -1,7 +1,5 @@
 """`make bench-scale`, with a few cells."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -16,7 +14,7 @@ from tools import scale
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_its_command_runs_with_nothing_but_what_make_installs() -> None:
+def test_its_command_runs_with_nothing_but_what_make_installs():
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     step = [sys.executable, "-m", "tools.scale", "planning", "60"]
     said = subprocess.run(step, cwd=ROOT, env=plain, capture_output=True, text=True, check=True)
@@ -24,16 +22,14 @@ def test_its_command_runs_with_nothing_but_what_make_installs() -> None:
     assert "python -m tools.scale\n" in (ROOT / "Makefile").read_text()
 
 
-def test_each_step_tells_what_it_took(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_step_tells_what_it_took(tmp_path, capsys):
     for step in scale.STEPS:
         getattr(scale, step)(60, tmp_path / step)
         cost = json.loads(capsys.readouterr().out)
         assert cost.keys() == {"wall_s", "cpu_s", "peak_mib"} and cost["peak_mib"] > 0
 
 
-def test_what_takes_too_much_is_a_failure_and_the_page_has_the_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_takes_too_much_is_a_failure_and_the_page_has_the_table(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text("Before\n<!-- scale: begin -->\nold\n<!-- scale: end -->\nAfter\n")
     monkeypatch.setattr(scale, "PAGE", page)

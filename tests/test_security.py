@@ -1,9 +1,6 @@
 """What others wrote is data: read off the source, with nothing run."""
 
-from __future__ import annotations
-
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -11,7 +8,7 @@ UNPICKLING = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "m
 RUNNING = ("eval", "exec", "yaml.load", "yaml.full_load", "yaml.unsafe_load", "os.system")
 
 
-def dangers(source: str) -> Iterator[str]:
+def dangers(source):
     """Calls and imports that could run code from a file of somebody else."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -26,13 +23,13 @@ def dangers(source: str) -> Iterator[str]:
                 yield said
 
 
-def test_nothing_unpickles_evaluates_or_hands_words_to_a_shell() -> None:
+def test_nothing_unpickles_evaluates_or_hands_words_to_a_shell():
     files = [f for half in ("attentions", "bench", "tools") for f in (ROOT / half).rglob("*.py")]
     found = {str(file): list(dangers(file.read_text())) for file in files}
     assert {file: said for file, said in found.items() if said} == {}
 
 
-def test_what_runs_foreign_words_is_found() -> None:
+def test_what_runs_foreign_words_is_found():
     assert list(dangers("import pickle, os\nfrom joblib import load")) == ["pickle", "joblib"]
     assert list(dangers("x = eval(text)")) == ["eval(text)"]
     assert list(dangers("torch.load(path)")) == ["torch.load(path)"]

@@ -1,9 +1,6 @@
 """docs/results/pages.yaml: pages follow from their stored records."""
 
-from __future__ import annotations
-
 import importlib
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +11,7 @@ from tools import studies_pages
 from tools.studies_pages import Page, changed, main, read_pages
 
 
-def test_every_page_names_its_store_its_command_and_a_writer() -> None:
+def test_every_page_names_its_store_its_command_and_a_writer():
     for name, page in read_pages().items():
         assert callable(importlib.import_module(page.writer).write_page), name
         assert all(line.startswith("attnbench ") for line in page.command.splitlines()), name
@@ -22,14 +19,12 @@ def test_every_page_names_its_store_its_command_and_a_writer() -> None:
 
 
 @pytest.mark.parametrize("name", ["recall_causal", "extrapolation"])
-def test_a_stored_page_is_what_its_records_give(name: str) -> None:
+def test_a_stored_page_is_what_its_records_give(name):
     assert list(changed(name, read_pages()[name])) == []
 
 
-def test_a_page_that_was_changed_by_hand_is_named(tmp_path: Path) -> None:
-    store = Store(tmp_path / "runs", "sweep")
-    for record in made.task_records(["softmax", "nala"]):
-        store.append(record)
+def test_a_page_that_was_changed_by_hand_is_named(tmp_path):
+    made.stored(tmp_path / "runs", *made.task_records(["softmax", "nala"]), name="sweep")
     page = Page(store=tmp_path / "runs", writer="bench.publishing.accuracy", command="make bench")
     docs = tmp_path / "docs"
     page.write(docs / "recall.md")
@@ -38,7 +33,7 @@ def test_a_page_that_was_changed_by_hand_is_named(tmp_path: Path) -> None:
     assert list(changed("recall", page, docs)) == ["recall.md"]
 
 
-def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:
+def test_a_misspelt_key_is_refused(tmp_path):
     file = tmp_path / "pages.yaml"
     file.write_text("recall: {store: a, writer: b, comand: c}\n")
     with pytest.raises(ConfigError, match=r"recall\.comand"):
@@ -46,16 +41,15 @@ def test_a_misspelt_key_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_page_without_records_ends_with_2_and_hides_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, capsys, exits
+):
     Store(tmp_path / "runs", "sweep").append(made.task_records(["softmax"])[0])
     absent, stored = (
         Page(store=tmp_path / name, writer="bench.publishing.accuracy", command="make bench")
         for name in ("nowhere", "runs")
     )
     monkeypatch.setattr(studies_pages, "read_pages", lambda: {"absent": absent, "stored": stored})
-    assert main(["check=true", "absent"]) == 2
-    assert "absent: There are no records" in capsys.readouterr().err
+    assert "absent: There are no records" in exits(2, main(["check=true", "absent"]))
     assert main(["check=true"]) == 2
     assert "stored: not what" in capsys.readouterr().out
 
@@ -70,15 +64,9 @@ def test_a_page_without_records_ends_with_2_and_hides_no_other(
         (["check=true", "nothing"], "There is no page nothing"),
     ],
 )
-def test_a_misspelt_word_is_refused_and_nothing_is_written(
-    words: list[str],
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def never(page: Page, path: Path) -> list[Path]:
+def test_a_misspelt_word_is_refused_and_nothing_is_written(words, said, monkeypatch, exits):
+    def never(page, path):
         raise AssertionError(path)
 
     monkeypatch.setattr(Page, "write", never)
-    assert main(words) == 2
-    assert said in capsys.readouterr().err
+    assert said in exits(2, main(words))

@@ -1,11 +1,7 @@
 """A reduced torture test, beside the damaged stores of test_mutations; see `make torture`."""
 
-from __future__ import annotations
-
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -18,34 +14,32 @@ from tests.torture.kills import kills, sweep_of
 from tests.torture.trial import TINY_SWEEP, Trial
 
 
-def never(line: str) -> None:
+def never(line):
     """Ignore a line of progress."""
 
 
-def test_malformed_words_find_no_fault(tmp_path: Path) -> None:
+def test_malformed_words_find_no_fault(tmp_path):
     trials = list(overrides.overrides(25, Random(0), tmp_path))
     assert [trial.fault for trial in trials if trial.fault] == []
     assert len(trials) == 25
 
 
 @pytest.mark.slow
-def test_kills_find_no_fault(tmp_path: Path) -> None:
+def test_kills_find_no_fault(tmp_path):
     # With these draws, one kill comes in the middle of measuring and two during the start.
     trials = list(kills(3, Random(95), tmp_path, [sweep_of(TINY_SWEEP, 5.0)]))
     assert [trial.fault for trial in trials if trial.fault] == []
     assert len(trials) >= 3
 
 
-def test_words_are_parts_counts_and_a_seed() -> None:
+def test_words_are_parts_counts_and_a_seed():
     assert torture.asked(["kills", "stores=7", "seed=3"]) == ({"kills": 150, "stores": 7}, 3)
     assert torture.asked([])[0] == {name: count for name, (_, count) in torture.PARTS.items()}
     assert torture.main(["kils"]) == torture.main(["kills=few"]) == 2
 
 
-def test_a_part_that_ends_early_or_with_a_fault_is_not_met(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def part(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
+def test_a_part_that_ends_early_or_with_a_fault_is_not_met(monkeypatch):
+    def part(count, draw, folder):
         yield Trial(what="struck")
         yield Trial(what="struck", fault="it fell")
 
@@ -56,10 +50,8 @@ def test_a_part_that_ends_early_or_with_a_fault_is_not_met(
     assert (whole.num_trials, whole.faults, whole.is_met) == (2, ["struck: it fell"], False)
 
 
-def test_a_traceback_of_a_command_is_a_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(words: list[str]) -> int:
+def test_a_traceback_of_a_command_is_a_fault(tmp_path, monkeypatch):
+    def broken(words):
         raise KeyError(words[0])
 
     monkeypatch.setattr(overrides, "COMMANDS", {"report": (broken, ("out=x",))})
@@ -67,9 +59,7 @@ def test_a_traceback_of_a_command_is_a_fault(
     assert "KeyError" in trial.fault
 
 
-def test_a_cell_that_was_measured_twice_or_never_is_a_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cell_that_was_measured_twice_or_never_is_a_fault(tmp_path, monkeypatch):
     one, two = made.block_records(["softmax", "nala"], num_rounds=3)
     monkeypatch.setattr(settled, "planned", lambda plan: {one.cell.key, two.cell.key})
     (tmp_path / "records").mkdir()
@@ -81,10 +71,8 @@ def test_a_cell_that_was_measured_twice_or_never_is_a_fault(
     assert "more than once" in settled.fault_of_store(tmp_path, is_done=False)
 
 
-def test_a_run_of_some_trials_is_stored_and_leaves_the_page_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def part(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
+def test_a_run_of_some_trials_is_stored_and_leaves_the_page_alone(tmp_path, monkeypatch, capsys):
+    def part(count, draw, folder):
         yield Trial(what="struck", fault="it fell")
 
     monkeypatch.setitem(torture.PARTS, "kills", (part, 150))
@@ -100,7 +88,7 @@ def test_a_run_of_some_trials_is_stored_and_leaves_the_page_alone(
     assert torture.is_whole(came) and not torture.is_whole({"kills": came["kills"]})
 
 
-def test_the_page_has_the_table_of_the_last_run() -> None:
+def test_the_page_has_the_table_of_the_last_run():
     part = {"ends": {"struck": 2}, "faults": ["it fell"], "wall_s": 3.0, "wanted": 2}
     result = {
         "started_at": "2031-05-06T07:08:09Z",
@@ -119,7 +107,7 @@ def test_the_page_has_the_table_of_the_last_run() -> None:
     assert once.startswith(page.partition("<!-- torture: begin -->")[0])
 
 
-def test_an_fsck_that_follows_links_is_found_and_ours_is_not(tmp_path: Path) -> None:
+def test_an_fsck_that_follows_links_is_found_and_ours_is_not(tmp_path):
     (tmp_path / "planted").mkdir()
     assert links.found_after(300, Random(0), tmp_path / "planted") is not None
     (tmp_path / "ours").mkdir()
@@ -127,7 +115,7 @@ def test_an_fsck_that_follows_links_is_found_and_ours_is_not(tmp_path: Path) -> 
     assert [trial.fault for trial in trials if trial.fault] == []
 
 
-def test_damaged_messages_and_leases_have_no_fault(tmp_path: Path) -> None:
+def test_damaged_messages_and_leases_have_no_fault(tmp_path):
     trials = [*messages.messages(300, Random(0), tmp_path)]
     trials += messages.damaged_leases(40, Random(0), tmp_path)
     assert [trial.fault for trial in trials if trial.fault] == []
@@ -135,9 +123,7 @@ def test_damaged_messages_and_leases_have_no_fault(tmp_path: Path) -> None:
     assert {"refused", "taken for a step", "an end: crashed", "read"} <= ends
 
 
-def test_a_run_ends_with_1_unless_the_planted_fault_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_ends_with_1_unless_the_planted_fault_is_found(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(torture.PARTS, "links", (lambda *_: iter([Trial(what="met")]), 1))
     monkeypatch.setattr(torture, "RESULTS", tmp_path)
     for found, code in ((None, 1), (3, 0)):
@@ -147,7 +133,7 @@ def test_a_run_ends_with_1_unless_the_planted_fault_is_found(
     assert "was not found." in said and "was found after 3 trials." in said
 
 
-def test_malformed_words_are_tried_on_every_command() -> None:
+def test_malformed_words_are_tried_on_every_command():
     tried = {*overrides.COMMANDS, *overrides.WORD_COMMANDS, "smoke"}  # which is a sweep
     assert tried == set(COMMANDS)
     assert {"explain", "identity", "format", "hybrid", "budget", "presets"} <= {

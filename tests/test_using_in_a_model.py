@@ -1,7 +1,5 @@
 """Every example of docs/using-in-a-model.md runs, in the order of the page."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -12,7 +10,7 @@ import pytest
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "using-in-a-model.md"
 
 
-def test_the_examples_of_the_page_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_of_the_page_run(capsys):
     pytest.importorskip("timm", reason="needs timm: pip install 'attnbench[models]'")
     os.environ["HF_HUB_OFFLINE"] = "1"
     pytest.importorskip(

@@ -1,7 +1,5 @@
 """A wheel in environments of their own: commands, a page in Chromium, and folders with a bench."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -30,7 +28,7 @@ WITHOUT_TORCH = ("numpy", "scipy", "hydra-core", "psutil", "rich", "pydantic", "
 OTHERS = [f"3.{minor}" for minor in (11, 12, 13) if sys.version_info[1] != minor]
 
 
-def done(*command: str | Path, cwd: Path, path: str | None = None) -> str:
+def done(*command, cwd, path=None):
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment = kept | {"WANDB_MODE": "disabled"} | ({"PYTHONPATH": path} if path else {})
     ended = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
@@ -39,7 +37,7 @@ def done(*command: str | Path, cwd: Path, path: str | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"  # setuptools leaves its build in the tree
     source.mkdir()
@@ -52,14 +50,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_the_words_of_pages_are_in_the_wheel(wheel: Path) -> None:
+def test_the_words_of_pages_are_in_the_wheel(wheel):
     words = {str(file.relative_to(ROOT)) for file in (ROOT / "bench").rglob("*.md.j2")}
     words.add("bench/completion.bash")
     assert words and words <= {*ZipFile(wheel).namelist()}
 
 
 @pytest.fixture(scope="module")
-def python(wheel: Path) -> Path:
+def python(wheel):
     """The Python of an environment with the wheel; what it needs is from that of the tests."""
     python = environment_of(Path(sys.executable), wheel, wheel.parent / "venv")
     (packages,) = python.parents[1].glob("lib/python*/site-packages")
@@ -68,7 +66,7 @@ def python(wheel: Path) -> Path:
     return python
 
 
-def environment_of(base: Path, wheel: Path, folder: Path) -> Path:
+def environment_of(base, wheel, folder):
     """The Python of a new environment that has the wheel and nothing else."""
     done(base, "-m", "venv", "--without-pip", folder, cwd=wheel.parent)
     python = folder / "bin" / "python"
@@ -77,7 +75,7 @@ def environment_of(base: Path, wheel: Path, folder: Path) -> Path:
 
 
 @pytest.fixture
-def occupied(tmp_path: Path) -> Path:
+def occupied(tmp_path):
     """A folder of another project that has packages with our names."""
     for name in ("bench", "attentions", "conf"):
         (tmp_path / name).mkdir()
@@ -85,7 +83,7 @@ def occupied(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def interpreter(version: str) -> Path | None:
+def interpreter(version):
     """Another Python, of pyenv, uv or the path, that can make environments."""
     homes = {".pyenv/versions": f"{version}.*", ".local/share/uv/python": f"cpython-{version}.*"}
     kept = [*(f for home, name in homes.items() for f in Path.home().joinpath(home).glob(name))]
@@ -101,7 +99,7 @@ def interpreter(version: str) -> Path | None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian package chromium")
-def test_a_wheel_measures_reports_and_its_page_opens(python: Path, tmp_path: Path) -> None:
+def test_a_wheel_measures_reports_and_its_page_opens(python, tmp_path):
     where = done(python, "-c", "import bench; print(bench.__file__)", cwd=tmp_path)
     assert where.startswith(str(python.parents[1]))
     assert Path(where).with_name("py.typed").exists()
@@ -122,8 +120,8 @@ def test_a_wheel_measures_reports_and_its_page_opens(python: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("path", [None, "."])
 def test_the_console_script_finds_its_own_modules_in_a_folder_that_has_their_names(
-    python: Path, occupied: Path, path: str | None
-) -> None:
+    python, occupied, path
+):
     attnbench = python.with_name("attnbench")
     printed = done(attnbench, "sweep", *TINY, "task=[]", cwd=occupied, path=path)
     assert "6 ok" in printed
@@ -131,14 +129,14 @@ def test_the_console_script_finds_its_own_modules_in_a_folder_that_has_their_nam
     assert "softmax" in done(attnbench, "list", "family=exact", cwd=occupied, path=path)
 
 
-def test_a_plugin_of_such_a_folder_is_found(python: Path, occupied: Path) -> None:
+def test_a_plugin_of_such_a_folder_is_found(python, occupied):
     done(python.with_name("attnbench"), "new", "mine", cwd=occupied)
     words = ("sweep", "attention=[softmax,mine]", "plugins=[mine]", "seq_len=32", "task=[]")
     printed = done(python.with_name("attnbench"), *words, "dry_run=true", cwd=occupied)
     assert "2 cells" in printed
 
 
-def test_the_wheel_takes_no_other_names(python: Path) -> None:
+def test_the_wheel_takes_no_other_names(python):
     (packages,) = python.parents[1].glob("lib/python*/site-packages")
     names = {path.name.partition("-")[0] for path in packages.iterdir()}
     assert names - {"needs.pth", "__pycache__"} == {
@@ -149,7 +147,7 @@ def test_the_wheel_takes_no_other_names(python: Path) -> None:
     }
 
 
-def test_attentions_imports_torch_alone(python: Path, tmp_path: Path) -> None:
+def test_attentions_imports_torch_alone(python, tmp_path):
     """No other package that the wheel requires; torch brings Jinja2, and uses numpy if present."""
     code = (
         "import sys\n"
@@ -168,9 +166,7 @@ def test_attentions_imports_torch_alone(python: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", OTHERS)
-def test_on_another_python_the_commands_run_that_need_no_torch(
-    wheel: Path, version: str, occupied: Path
-) -> None:
+def test_on_another_python_the_commands_run_that_need_no_torch(wheel, version, occupied):
     other = interpreter(version)
     if other is None:
         pytest.skip(f"Python {version} with ensurepip is neither on the path nor in pyenv or uv")

@@ -1,10 +1,7 @@
 """Docstrings name the thing or begin with a verb."""
 
-from __future__ import annotations
-
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,7 @@ REFUSED = re.compile(r"(Of|As of|By|What|Whether it)\b")
 FILES = sorted([*ROOT.glob("bench/**/*.py"), *ROOT.glob("attentions/**/*.py")])
 
 
-def docstrings(text: str) -> Iterator[tuple[int, str]]:
+def docstrings(text):
     """Line and text of the docstrings of modules, classes, functions, fields and constants."""
     for node in ast.walk(ast.parse(text)):
         body = getattr(node, "body", None)
@@ -26,12 +23,12 @@ def docstrings(text: str) -> Iterator[tuple[int, str]]:
                 yield part.lineno, value.value
 
 
-def refused(text: str) -> list[tuple[int, str]]:
+def refused(text):
     """Line and first words of the docstrings that begin with a refused word."""
     return [(line, words[:60]) for line, words in docstrings(text) if REFUSED.match(words)]
 
 
-def test_no_docstring_begins_with_a_refused_word() -> None:
+def test_no_docstring_begins_with_a_refused_word():
     assert len(FILES) > 300
     found = {str(f.relative_to(ROOT)): refused(f.read_text("utf-8")) for f in FILES}
     assert {name: lines for name, lines in found.items() if lines} == {}
@@ -47,9 +44,9 @@ def test_no_docstring_begins_with_a_refused_word() -> None:
         'LIMIT = 3\n"""As of the paper."""',
     ],
 )
-def test_each_kind_of_docstring_is_seen(text: str) -> None:
+def test_each_kind_of_docstring_is_seen(text):
     assert len(refused(text)) == 1
 
 
-def test_other_first_words_pass() -> None:
+def test_other_first_words_pass():
     assert refused('"""Offset of a tile."""\nx = 1\n"""Bytes of a state."""') == []

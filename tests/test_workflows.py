@@ -1,7 +1,5 @@
 """The workflows of the repository, as far as they can be read without running them."""
 
-from __future__ import annotations
-
 import gzip
 import re
 import subprocess
@@ -19,11 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
-def load(path: Path) -> dict:
+def load(path):
     return yaml.safe_load(path.read_text())
 
 
-def steps(name: str, job: str | None = None) -> list[dict]:
+def steps(name, job=None):
     """Steps of the named job of a workflow, or of its only job."""
     jobs = load(ROOT / ".github" / "workflows" / name)["jobs"]
     if job is None:
@@ -32,12 +30,12 @@ def steps(name: str, job: str | None = None) -> list[dict]:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_says_what_it_may_do_and_ends_by_itself(path: Path) -> None:
+def test_a_workflow_says_what_it_may_do_and_ends_by_itself(path):
     content = load(path)
     assert all(job["timeout-minutes"] <= 60 for job in content["jobs"].values())
 
 
-def test_a_pull_request_is_compared_with_its_merge_base_by_what_anyone_can_type() -> None:
+def test_a_pull_request_is_compared_with_its_merge_base_by_what_anyone_can_type():
     checkout = next(
         s
         for s in steps("regress.yml", "regress")
@@ -47,7 +45,7 @@ def test_a_pull_request_is_compared_with_its_merge_base_by_what_anyone_can_type(
     assert [s["run"] for s in steps("regress.yml", "regress") if "run" in s] == ["make regress"]
 
 
-def test_the_comment_is_found_again_by_how_the_table_begins() -> None:
+def test_the_comment_is_found_again_by_how_the_table_begins():
     script = steps("regress.yml", "comment")[-1]["with"]["script"]
     start = markdown([], Sides(base="a", current="b")).splitlines()[0]
     assert f'startsWith("{start}")' in script
@@ -55,7 +53,7 @@ def test_the_comment_is_found_again_by_how_the_table_begins() -> None:
     assert '"results/regress.md"' in script
 
 
-def test_the_table_is_posted_also_when_the_comparison_fails() -> None:
+def test_the_table_is_posted_also_when_the_comparison_fails():
     jobs = load(ROOT / ".github" / "workflows" / "regress.yml")["jobs"]
     assert jobs["comment"]["needs"] == "regress"
     assert jobs["comment"]["if"].startswith("always()")
@@ -64,9 +62,7 @@ def test_the_table_is_posted_also_when_the_comparison_fails() -> None:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actions_are_pinned_and_whoever_runs_the_code_of_others_may_write_nothing(
-    path: Path,
-) -> None:
+def test_actions_are_pinned_and_whoever_runs_the_code_of_others_may_write_nothing(path):
     content = load(path)
     assert content["permissions"] == {"contents": "read"}
     assert "pull_request_target" not in path.read_text()
@@ -79,21 +75,21 @@ def test_actions_are_pinned_and_whoever_runs_the_code_of_others_may_write_nothin
             assert not checkouts and not any("run" in step for step in job["steps"])
 
 
-def test_dependencies_are_audited_by_themselves_and_when_they_change() -> None:
+def test_dependencies_are_audited_by_themselves_and_when_they_change():
     content = load(ROOT / ".github" / "workflows" / "audit.yml")
     when = content[True]  # YAML reads the word `on` so
     assert "schedule" in when and "pyproject.toml" in when["pull_request"]["paths"]
     assert steps("audit.yml")[-1]["run"].startswith("python -m pip_audit")
 
 
-def test_results_of_others_are_data_and_what_checks_them_may_write_nothing() -> None:
+def test_results_of_others_are_data_and_what_checks_them_may_write_nothing():
     used = [s for s in steps("results.yml") if "uses" in s]
     code, data = (s["with"] for s in used if s["uses"].startswith("actions/checkout"))
     assert "base.sha" in code["ref"] and "ref" not in data
     assert steps("results.yml")[-1]["run"] == "python -m bench.validate ../data ../published"
 
 
-def test_packed_records_are_checked_with_the_others(tmp_path: Path) -> None:
+def test_packed_records_are_checked_with_the_others(tmp_path):
     packed = "docs/results/records.jsonl.gz"
     content = load(ROOT / ".github" / "workflows" / "results.yml")
     assert packed in content[True]["pull_request"]["paths"]
@@ -106,7 +102,7 @@ def test_packed_records_are_checked_with_the_others(tmp_path: Path) -> None:
     assert check == "python -m bench.validate ../data ../published"
 
 
-def test_what_checks_results_finds_all_that_it_imports() -> None:
+def test_what_checks_results_finds_all_that_it_imports():
     line = next(s["run"] for s in steps("results.yml") if "pip install" in s.get("run", ""))
     installed = with_what_they_bring(line.partition("pip install ")[2].split())
     code = "import sys; old = {*sys.modules}; import bench.validate; print(*{*sys.modules} - old)"
@@ -117,7 +113,7 @@ def test_what_checks_results_finds_all_that_it_imports() -> None:
     assert "numpy" in used and used - {"attnbench"} <= installed
 
 
-def with_what_they_bring(packages: list[str]) -> set[str]:
+def with_what_they_bring(packages):
     """These distributions and all that they require, extras apart, by lower-case name."""
     found: set[str] = set()
     waiting = [name.lower() for name in packages]
@@ -132,7 +128,7 @@ def with_what_they_bring(packages: list[str]) -> set[str]:
     return found
 
 
-def test_the_site_is_built_with_no_right_but_to_read_and_published_by_pinned_actions() -> None:
+def test_the_site_is_built_with_no_right_but_to_read_and_published_by_pinned_actions():
     content = load(ROOT / ".github" / "workflows" / "pages.yml")
     build, publish = content["jobs"]["build"], content["jobs"]["publish"]
     assert content["permissions"] == {"contents": "read"} and "permissions" not in build

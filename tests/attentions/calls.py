@@ -1,7 +1,5 @@
 """Small mechanisms, shapes of calls with as many keys as queries, and calls in steps."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import fields
 from typing import Any
@@ -14,7 +12,7 @@ from attentions import CallShape, Geometry, build_attention
 def call_of(length: int, head_dim: int = 4, value_dim: int | None = None, **rest: int) -> CallShape:
     """A call of one sequence and two heads, unless told otherwise; values as wide as keys."""
     sizes = {"batch_size": 1, "num_heads": 2, "value_dim": value_dim or head_dim} | rest
-    return CallShape(query_len=length, key_len=length, head_dim=head_dim, **sizes)  # type: ignore
+    return CallShape(query_len=length, key_len=length, head_dim=head_dim, **sizes)
 
 
 def in_steps(core: Any, tensors: Any, lengths: Any, gates: Any = None) -> tuple[torch.Tensor, Any]:

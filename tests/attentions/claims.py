@@ -3,8 +3,6 @@
 Two files, so that two workers share what would be half of the time of `make test` for one.
 """
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Every mechanism of ours, built small."""
 
-from __future__ import annotations
-
 from attentions import (
     Attention,
     AttentionLayer,
@@ -23,7 +21,7 @@ N, H, D = 16, 2, 8
 
 def geometry(name: str, **changes: object) -> Geometry:
     sizes = {"num_heads": H, "head_dim": D, "seq_len": N} | changes
-    return Geometry(causal=not CLAIMS[name].bidirectional, **sizes)  # type: ignore[arg-type]
+    return Geometry(causal=not CLAIMS[name].bidirectional, **sizes)
 
 
 def build(name: str, **settings: object) -> Attention | AttentionLayer:

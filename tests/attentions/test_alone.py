@@ -1,7 +1,5 @@
 """`attentions` is a library of its own: in a Python that has torch and nothing else, it works."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
@@ -46,7 +44,7 @@ sys.meta_path[:] = [Without(f) for f in sys.meta_path if hasattr(f, "find_spec")
 """
 
 
-def alone(code: str) -> list[str]:
+def alone(code):
     """The lines that such a Python prints."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PRELUDE + code],
@@ -58,7 +56,7 @@ def alone(code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_library_and_every_mechanism_of_it_work_with_torch_alone() -> None:
+def test_the_library_and_every_mechanism_of_it_work_with_torch_alone():
     """A public module that needs more says which extra brings it."""
     hidden = ("hydra", "rich", "timm", "bench")
     *blocked, count = alone(f"""
@@ -91,7 +89,7 @@ print(len(attentions.attention_names()))
     assert int(count) > 40
 
 
-def test_the_catalogue_needs_not_even_torch() -> None:
+def test_the_catalogue_needs_not_even_torch():
     alone("""
 allowed -= {"torch"}
 from attentions.catalogue import catalogue

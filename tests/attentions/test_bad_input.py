@@ -3,16 +3,12 @@
 Each mechanism is called with all that it concerns: what was expected names the mechanism.
 """
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterator
 
 import pytest
 import torch
 
 from attentions import (
-    Attention,
     AttentionLayer,
     Geometry,
     build_attention,
@@ -26,16 +22,14 @@ LAYERS = [n for n in NAMES if n not in CORES]
 RECURRENT = [n for n in CORES if CLAIMS[n].recurrent]
 MASKS = {"padding": "key_mask", "dense": "mask"}
 B, M = 2, N
-Wrong = Iterator[tuple[str, tuple[object, ...], dict[str, object]]]
-"""Words after the mechanism's name, and arguments of a call."""
 
 
-def heads(**changes: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+def heads(**changes):
     sizes = {"q": (B, H, N, D), "k": (B, H, M, D), "v": (B, H, M, D)} | changes
     return tuple(torch.randn(sizes[x]) for x in "qkv")
 
 
-def call(module: Attention | AttentionLayer, tokens: int = N, **keywords: object) -> torch.Tensor:
+def call(module, tokens=N, **keywords):
     with torch.no_grad():
         if isinstance(module, AttentionLayer):
             return module(torch.randn(1, tokens, H * D), **keywords)
@@ -55,7 +49,8 @@ MISFITS = (
 )
 
 
-def wrong_heads() -> Wrong:
+def wrong_heads():
+    """Words after the mechanism's name, and arguments of a call."""
     needed = re.escape(f"(B, {H}, N, {D}), (B, {H}, M, {D}) and (B, {H}, M, {D}) with N and M of 1")
     for changes in MISFITS:
         q, k, v = heads(**changes)
@@ -71,7 +66,7 @@ def wrong_heads() -> Wrong:
         yield "k is of type .*; a tensor is needed", (q, wrong, v), {}
 
 
-def wrong_tokens() -> Wrong:
+def wrong_tokens():
     for sizes in [(N, H * D), (1, 1, N, H * D), (B, N, D), (B, 0, H * D)]:
         said = re.escape(f"x is of shape {sizes}; (B, N, {H * D}) with N of 1 or more")
         yield said, (torch.randn(sizes),), {}
@@ -81,7 +76,7 @@ def wrong_tokens() -> Wrong:
         yield "x is of type .*; a tensor is needed", (wrong,), {}
 
 
-def wrong_keywords(name: str) -> Iterator[tuple[str, dict[str, object]]]:
+def wrong_keywords(name):
     """Words about masks and gates, and these."""
     can = CLAIMS[name]
     for gate in getattr(build(name), "gates", {}):
@@ -107,7 +102,7 @@ def wrong_keywords(name: str) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_does_not_fit_is_refused_and_never_broadcast(name: str) -> None:
+def test_what_does_not_fit_is_refused_and_never_broadcast(name):
     module = build(name)
     for said, given, keywords in wrong_heads() if name in CORES else wrong_tokens():
         with refused(f"{name}: {said}"):
@@ -119,7 +114,7 @@ def test_what_does_not_fit_is_refused_and_never_broadcast(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_an_empty_batch_and_what_autocast_makes_alike_are_no_mistakes(name: str) -> None:
+def test_an_empty_batch_and_what_autocast_makes_alike_are_no_mistakes(name):
     module = build(name)
     if isinstance(module, AttentionLayer):
         assert module(torch.randn(0, N, H * D)).shape == (0, N, H * D)
@@ -137,7 +132,7 @@ def test_an_empty_batch_and_what_autocast_makes_alike_are_no_mistakes(name: str)
 
 
 @pytest.mark.parametrize("name", ["linformer", "linformer_layer"])
-def test_a_sequence_beyond_the_greatest_length_is_refused(name: str) -> None:
+def test_a_sequence_beyond_the_greatest_length_is_refused(name):
     module = build(name)
     assert call(module, N - 3).shape[-2] == N - 3
     with refused(rf"{by(name)}: .*{N + 1}.*{N}"):
@@ -145,7 +140,7 @@ def test_a_sequence_beyond_the_greatest_length_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("tokens", [13, 15, 16])
-def test_landmarks_that_do_not_divide_the_length_are_allowed_and_never_padded(tokens: int) -> None:
+def test_landmarks_that_do_not_divide_the_length_are_allowed_and_never_padded(tokens):
     module = build("nystromformer", num_landmarks=4, pinv_iters=20)
     q, k, _ = torch.randn(3, 1, H, tokens, D)
     # Made-up keys would take weight from the real ones, and ones would not come back as ones.
@@ -154,7 +149,7 @@ def test_landmarks_that_do_not_divide_the_length_are_allowed_and_never_padded(to
         torch.testing.assert_close(module(q, k, ones), ones, atol=1e-3, rtol=0)
 
 
-def test_projections_around_a_core_refuse_tokens_as_layers_do() -> None:
+def test_projections_around_a_core_refuse_tokens_as_layers_do():
     layer = build_layer("linear", geometry("linear"))
     with refused(r"linear: x is of shape \(2, 16, 8\); \(B, N, 16\)"):
         layer(torch.randn(B, N, D))
@@ -162,7 +157,7 @@ def test_projections_around_a_core_refuse_tokens_as_layers_do() -> None:
         layer(torch.zeros(B, N, H * D, dtype=torch.int64))
 
 
-def test_tensors_elsewhere_or_without_strides_are_refused() -> None:
+def test_tensors_elsewhere_or_without_strides_are_refused():
     q, k, v = heads()
     with refused("softmax: q is on cpu, k on meta and v on meta; one dev"):
         build("softmax")(q, k.to("meta"), v.to("meta"))
@@ -173,7 +168,7 @@ def test_tensors_elsewhere_or_without_strides_are_refused() -> None:
             build("softmax")(**given)
 
 
-def test_dtypes_are_compared_where_there_is_no_autocast() -> None:
+def test_dtypes_are_compared_where_there_is_no_autocast():
     q, k, v = (x.to("meta") for x in heads())
     with refused(r"softmax: q is .* v is torch.float64; one dtype"):
         build("softmax")(q, k, v.double())
@@ -181,7 +176,7 @@ def test_dtypes_are_compared_where_there_is_no_autocast() -> None:
         build("mlla").to("meta")(torch.zeros(B, N, H * D, dtype=torch.float64, device="meta"))
 
 
-def test_with_rope_tokens_must_fill_the_grid() -> None:
+def test_with_rope_tokens_must_fill_the_grid():
     core = build("nala", rope=True)
     q, k, v = heads()
     with refused(r"nala: 16 queries and 5 keys .* rope=True"):
@@ -200,9 +195,8 @@ STEPS = (
 
 
 @pytest.mark.parametrize("name", RECURRENT)
-def test_a_step_refuses_tokens_that_do_not_fit_it_or_its_state(name: str) -> None:
+def test_a_step_refuses_tokens_that_do_not_fit_it_or_its_state(name):
     core = build_attention(name, Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
-    assert isinstance(core, Attention)
     for changes in STEPS:
         state = core.init_state(B, dtype=torch.float32, device=torch.device("cpu"))
         tokens = {x: torch.randn(changes.get(x, (B, H, 1, D))) for x in "qkv"}

@@ -1,7 +1,5 @@
 """A bad hyperparameter is a ValueError when a mechanism is built; it names value and range."""
 
-from __future__ import annotations
-
 import importlib
 import math
 import re
@@ -33,7 +31,7 @@ COUNTS = {
 }
 
 
-def wrong_values(argument: str, default: object) -> tuple[list[object], str]:
+def wrong_values(argument, default):
     """Values that a hyperparameter of such a default never takes, and the end of the message."""
     if isinstance(default, bool):
         return [1, "no", None], "; True or False is needed"
@@ -49,7 +47,7 @@ def wrong_values(argument: str, default: object) -> tuple[list[object], str]:
     return [True, "1"], ""
 
 
-def test_a_value_of_the_wrong_kind_is_refused_at_construction() -> None:
+def test_a_value_of_the_wrong_kind_is_refused_at_construction():
     for name in NAMES:
         for argument, default in hyperparameters(name).items():
             values, allowed = wrong_values(argument, default)
@@ -102,7 +100,7 @@ SETTINGS = [
 ]
 
 
-def test_a_setting_out_of_range_is_refused_at_construction() -> None:
+def test_a_setting_out_of_range_is_refused_at_construction():
     for name, argument, value, allowed in SETTINGS:
         with refused(rf"{by(name)}: {argument} is {re.escape(repr(value))}{allowed}"):
             build(name, **{argument: value})
@@ -122,20 +120,18 @@ def test_a_setting_out_of_range_is_refused_at_construction() -> None:
         ),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused(
-    name: str, settings: dict[str, object], said: str
-) -> None:
+def test_settings_that_do_not_go_together_are_refused(name, settings, said):
     with refused(said):
         build(name, **settings)
 
 
-def test_reformer_looks_across_buckets_only_where_it_may_see_the_future() -> None:
+def test_reformer_looks_across_buckets_only_where_it_may_see_the_future():
     shape = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True)
     with refused("reformer: across_buckets is True; False is"):
         build_attention("reformer", shape, across_buckets=True)
 
 
-def test_layers_that_keep_their_channels_need_values_as_wide_as_keys() -> None:
+def test_layers_that_keep_their_channels_need_values_as_wide_as_keys():
     for name in (
         *("efficient_layer", "flatten_layer", "mlla", "nala_layer", "nala_vanilla"),
         "polaformer_pp",
@@ -145,7 +141,7 @@ def test_layers_that_keep_their_channels_need_values_as_wide_as_keys() -> None:
 
 
 @pytest.mark.parametrize("name", ["nala", "nala_layer", "nala_vanilla", "polaformer_pp"])
-def test_a_head_size_that_cannot_be_rotated_is_refused_at_construction(name: str) -> None:
+def test_a_head_size_that_cannot_be_rotated_is_refused_at_construction(name):
     rope = {"rope": True} if name != "polaformer_pp" else {}
     head_dim = 6 if name != "polaformer_pp" else 7
     with pytest.raises(ValueError, match=f"{by(name)}: .*head_dim.* {head_dim}") as caught:
@@ -153,7 +149,7 @@ def test_a_head_size_that_cannot_be_rotated_is_refused_at_construction(name: str
     assert re.search("multiple of|even", str(caught.value))
 
 
-def test_channels_that_mlla_cannot_rotate_are_refused_at_construction() -> None:
+def test_channels_that_mlla_cannot_rotate_are_refused_at_construction():
     with refused(r"mlla: .*\b6\b.*multiple of 4"):
         build_attention("mlla", geometry("mlla", num_heads=1, head_dim=6))
 
@@ -161,16 +157,14 @@ def test_channels_that_mlla_cannot_rotate_are_refused_at_construction() -> None:
 @pytest.mark.parametrize(
     "name", [n for n in attention_names() if attention_class(n).capabilities.requires]
 )
-def test_a_missing_package_is_named_with_the_extra_that_brings_it(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(name, monkeypatch):
     can = attention_class(name).capabilities
     real = importlib.import_module
 
-    def nowhere(module: str, *rest: object) -> object:
+    def nowhere(module, *rest):
         if module.partition(".")[0] in can.requires:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module.partition(".")[0])
-        return real(module, *rest)  # type: ignore[arg-type]
+        return real(module, *rest)
 
     monkeypatch.setattr(importlib, "import_module", nowhere)
     shape = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=not can.bidirectional)

@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import ast
 import inspect
-from pathlib import Path
 
 import pytest
 
@@ -36,7 +33,7 @@ class A(Attention):
 """
 
 
-def test_the_catalogue_says_what_the_registry_says() -> None:
+def test_the_catalogue_says_what_the_registry_says():
     import attentions
 
     written = {entry.name: entry for entry in catalogue()}
@@ -62,13 +59,13 @@ def test_the_catalogue_says_what_the_registry_says() -> None:
     assert list(written.values()) == registered
 
 
-def test_a_default_is_read_as_the_constructor_has_it() -> None:
+def test_a_default_is_read_as_the_constructor_has_it():
     for entry in catalogue():
         read = {name: ast.literal_eval(text) for name, text in entry.defaults.items()}
         assert read == hyperparameters(entry.name), entry.name
 
 
-def test_every_mechanism_says_what_it_is() -> None:
+def test_every_mechanism_says_what_it_is():
     for entry in catalogue():
         said = entry.description
         assert entry.family in FAMILIES and entry.family != "other", entry.name
@@ -78,12 +75,12 @@ def test_every_mechanism_says_what_it_is() -> None:
         assert said.differences or entry.family == "control", entry.name
 
 
-def test_a_layer_is_what_derives_from_attention_layer() -> None:
+def test_a_layer_is_what_derives_from_attention_layer():
     for entry in catalogue():
         assert entry.is_layer == issubclass(attention_class(entry.name), AttentionLayer), entry.name
 
 
-def test_constants_of_the_module_are_read_without_running_it(tmp_path: Path) -> None:
+def test_constants_of_the_module_are_read_without_running_it(tmp_path):
     (tmp_path / "ab.py").write_text(MODULE)
     first, second = catalogue(tmp_path)
     assert (first.name, first.title, first.source) == ("a", "A layer", "Somebody, 2020, page 1")
@@ -91,14 +88,14 @@ def test_constants_of_the_module_are_read_without_running_it(tmp_path: Path) -> 
     assert second.capabilities == Capabilities(causal=True, masks=frozenset({"padding"}))
 
 
-def test_modules_that_are_not_mechanisms_are_passed_over(tmp_path: Path) -> None:
+def test_modules_that_are_not_mechanisms_are_passed_over(tmp_path):
     (tmp_path / "_private.py").write_text(MODULE)
     (tmp_path / "plain.py").write_text("raise RuntimeError('was run')")
     assert catalogue(tmp_path) == ()
 
 
 @pytest.mark.parametrize("argument", ["open('x')", "_UNKNOWN", "Capabilities(causale=True)"])
-def test_what_cannot_be_read_is_told_with_its_line(tmp_path: Path, argument: str) -> None:
+def test_what_cannot_be_read_is_told_with_its_line(tmp_path, argument):
     (tmp_path / "ab.py").write_text(MODULE.replace("capabilities=_CAN", f"capabilities={argument}"))
     with pytest.raises(ValueError, match=r"ab\.py:10: the arguments"):
         catalogue(tmp_path)
@@ -133,7 +130,7 @@ DOCSTRING = inspect.cleandoc(
 )
 
 
-def test_a_docstring_is_taken_apart_into_its_parts() -> None:
+def test_a_docstring_is_taken_apart_into_its_parts():
     said = describe(DOCSTRING)
     assert said.summary == "softmax(q k^T) v, a first sentence of two lines."
     assert said.body == (
@@ -146,17 +143,17 @@ def test_a_docstring_is_taken_apart_into_its_parts() -> None:
     assert said.arguments == {"eps": "what is added: always.", "k": "keys."}
 
 
-def test_the_formula_is_what_is_indented_or_else_the_summary() -> None:
+def test_the_formula_is_what_is_indented_or_else_the_summary():
     assert describe(DOCSTRING).formula == "out_i = a\n      + b\nc = d"
     assert describe("v / N.\n\nWords.").formula == "v / N."
 
 
-def test_a_docstring_without_sections_and_an_empty_one_are_no_mistake() -> None:
+def test_a_docstring_without_sections_and_an_empty_one_are_no_mistake():
     assert describe("").summary == "" and describe("").body == ()
     assert describe("One.").arguments == {} and describe("One.").hazards == ()
 
 
-def test_an_operator_of_a_mechanism_that_was_renamed_is_named(tmp_path: Path) -> None:
+def test_an_operator_of_a_mechanism_that_was_renamed_is_named(tmp_path):
     (tmp_path / "ab.py").write_text(
         "@published('renamed', title='T', source='S')\ndef operator(q, k, v): ...\n"
     )

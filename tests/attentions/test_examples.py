@@ -1,7 +1,5 @@
 """The examples in docstrings are run, and give what they say."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 import pkgutil
@@ -25,14 +23,14 @@ WITH_EXAMPLES = {
 }
 
 
-def test_examples_give_what_they_say() -> None:
+def test_examples_give_what_they_say():
     for name in ["attentions", *MODULES]:
         torch.manual_seed(0)
         failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
         assert failed == 0, name
 
 
-def test_what_a_user_meets_first_has_an_example() -> None:
+def test_what_a_user_meets_first_has_an_example():
     for name, wanted in WITH_EXAMPLES.items():
         found = doctest.DocTestFinder().find(importlib.import_module(name))
         shown = {test.name.removeprefix(f"{name}.") for test in found if test.examples}

@@ -1,11 +1,8 @@
 """Packages that are not there: folders with a module and metadata, on the path of a new Python."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -30,7 +27,7 @@ class Mean(Attention):
 BROKEN = "import a_module_that_nobody_has\n" + GOOD.replace('"mean"', '"lost"')
 
 
-def install(site: Path, package: str, source: str, module: str) -> None:
+def install(site, package, source, module):
     """Put a module and the metadata of a package that names it as a plugin into a folder."""
     (site / f"{module}.py").write_text(source)
     info = site / f"{package}-1.5.dist-info"
@@ -39,7 +36,7 @@ def install(site: Path, package: str, source: str, module: str) -> None:
     (info / "entry_points.txt").write_text(f"[attnbench.attentions]\n{module} = {module}\n")
 
 
-def python(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def python(site, *words):
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, *words],
@@ -51,7 +48,7 @@ def python(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Path:
+def site(tmp_path):
     install(tmp_path, "good-package", GOOD, "good_plugin")
     return tmp_path
 
@@ -63,9 +60,7 @@ print(attentions.build_attention("mean", geometry, scale=2.0).title)
 """
 
 
-def test_a_mechanism_that_an_entry_point_names_is_of_the_first_copy_of_the_library_alone(
-    site: Path,
-) -> None:
+def test_a_mechanism_that_an_entry_point_names_is_of_the_first_copy_of_the_library_alone(site):
     """It is listed and shown beside our own."""
     code = f"""
 import shutil
@@ -85,7 +80,7 @@ from bench.__main__ import main
     assert shown.startswith("mean  Mean\n") and "The mean of the values." in shown
 
 
-def test_plugins_that_fail_are_named_and_the_others_are_there(site: Path) -> None:
+def test_plugins_that_fail_are_named_and_the_others_are_there(site):
     install(site, "broken-package", BROKEN, "broken_plugin")
     install(site, "quitting-package", "import sys\nsys.exit('not today')\n", "quitting_plugin")
     install(site, "other-package", GOOD.replace('"mean"', '"softmax"'), "other_plugin")
@@ -104,7 +99,7 @@ def test_plugins_that_fail_are_named_and_the_others_are_there(site: Path) -> Non
     assert "plugin 'broken_plugin'" in last and "a_module_that_nobody_has" in last
 
 
-def test_a_listing_runs_no_plugin_and_survives_those_that_cannot_be_read(site: Path) -> None:
+def test_a_listing_runs_no_plugin_and_survives_those_that_cannot_be_read(site):
     (site / "good_plugin.py").write_text(GOOD + "\nraise SystemExit('was run')\n")
     source = "@register_attention\n" + GOOD.replace("@register", "@") + "def (:\n"
     install(site, "broken-package", source, "broken_plugin")

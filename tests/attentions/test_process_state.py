@@ -1,11 +1,7 @@
 """A call changes nothing that belongs to the process: what runs beside it would feel it."""
 
-from __future__ import annotations
-
 import random
-from typing import Any
 
-import pytest
 import torch
 
 from attentions import AttentionLayer, Geometry, attention_class, attention_names, build_attention
@@ -14,7 +10,7 @@ NAMES = [n for n in attention_names() if not attention_class(n).capabilities.req
 N, H, D = 16, 2, 8
 
 
-def state() -> dict[str, Any]:
+def state():
     return {
         "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
         "modes": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
@@ -27,7 +23,7 @@ def state() -> dict[str, Any]:
     }
 
 
-def call(name: str) -> None:
+def call(name):
     can = attention_class(name).capabilities
     geometry = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=not can.bidirectional)
     small = {"agent": {"num_agents": 4}, "nystromformer": {"num_landmarks": 4}}
@@ -42,16 +38,16 @@ def call(name: str) -> None:
     if trains:
         out.sum().backward()
     if can.recurrent and geometry.causal:
-        start = mechanism.init_state(1, dtype=torch.float32, device=out.device)  # type: ignore[operator]
-        mechanism.step(*(x.detach() for x in tensors), start)  # type: ignore[operator]
+        start = mechanism.init_state(1, dtype=torch.float32, device=out.device)
+        mechanism.step(*(x.detach() for x in tensors), start)
     assert state() == before, name
 
 
-def refuse(*_: object) -> None:
+def refuse(*_):
     raise AssertionError("a call sets the number of threads")
 
 
-def test_a_call_leaves_the_state_of_the_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_leaves_the_state_of_the_process_alone(monkeypatch):
     for name in ("set_num_threads", "set_num_interop_threads"):
         monkeypatch.setattr(torch, name, refuse)
     for name in NAMES:

@@ -1,7 +1,5 @@
 """Gradients of gradients are those of the slow form, or torch says that there are none."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,16 +1,13 @@
 """A state that is not its mechanism's is refused, with what was given and what is needed."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from attentions import Attention, Geometry, attention_class, attention_names, build_attention
+from attentions import Geometry, attention_class, attention_names, build_attention
 from attentions.kernel.plain import KernelState
 from attentions.steps import what_is_wrong
 from tests.refusals import refused
@@ -28,18 +25,16 @@ CACHES = ["sliding_window", "softmax", "softmax_chunked", "softmax_explicit"]
 TOKENS = torch.randn(3, B, H, 1, D)
 
 
-def build(name: str, **sizes: int) -> Attention:
+def build(name, **sizes):
     shape = {"num_heads": H, "head_dim": D, "seq_len": N} | sizes
-    core = build_attention(name, Geometry(causal=True, **shape))
-    assert isinstance(core, Attention)
-    return core
+    return build_attention(name, Geometry(causal=True, **shape))
 
 
-def empty(core: Attention, batch_size: int = B, dtype: torch.dtype = torch.float32) -> Any:
+def empty(core, batch_size=B, dtype=torch.float32):
     return core.init_state(batch_size, dtype=dtype, device=CPU)
 
 
-def wrong_calls(core: Attention) -> Iterator[tuple[str, Callable[[], object]]]:
+def wrong_calls(core):
     """Words after the name of a recurrent core, and the call that makes it say so."""
     for state in [None, "a state", 3, [torch.zeros(B, H, D, D)]]:
         said = f"state is of type {type(state).__name__}; a [A-Za-z]+ is needed, as init_state"
@@ -58,7 +53,7 @@ def wrong_calls(core: Attention) -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 @pytest.mark.parametrize("name", RECURRENT)
-def test_another_state_is_refused_and_an_own_one_keeps_nothing_of_the_tokens(name: str) -> None:
+def test_another_state_is_refused_and_an_own_one_keeps_nothing_of_the_tokens(name):
     core = build(name)
     for said, make in wrong_calls(core):
         with refused(f"{name}: {said}"):
@@ -72,7 +67,7 @@ def test_another_state_is_refused_and_an_own_one_keeps_nothing_of_the_tokens(nam
 
 
 @pytest.mark.parametrize("name", RECURRENT)
-def test_a_state_of_another_geometry_or_dtype_is_named_with_what_is_needed(name: str) -> None:
+def test_a_state_of_another_geometry_or_dtype_is_named_with_what_is_needed(name):
     core = build(name)
     if name != "performer":  # its state is as large for any width
         needed = re.escape(f"tokens of torch.float32 on cpu need torch.float32 of shape ({B}, {H}")
@@ -85,7 +80,7 @@ def test_a_state_of_another_geometry_or_dtype_is_named_with_what_is_needed(name:
 
 
 @pytest.mark.parametrize("name", CACHES)
-def test_a_cache_does_not_narrow_what_it_is_given_and_is_not_filled_elsewhere(name: str) -> None:
+def test_a_cache_does_not_narrow_what_it_is_given_and_is_not_filled_elsewhere(name):
     core = build(name)
     for narrow, wide in [(torch.float32, torch.float64), (torch.bfloat16, torch.float32)]:
         with refused(rf"{name}: state.k is {narrow} of .*; tokens of {wide} on cpu need {wide} of"):
@@ -95,7 +90,7 @@ def test_a_cache_does_not_narrow_what_it_is_given_and_is_not_filled_elsewhere(na
         core.step(*TOKENS, nowhere)
 
 
-def test_a_layer_with_a_state_looks_at_its_tokens_too() -> None:
+def test_a_layer_with_a_state_looks_at_its_tokens_too():
     layer: Any = build_attention("mla", Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
     state = layer.init_state(B, dtype=torch.float32, device=CPU)
     x = torch.randn(B, 1, H * D)
@@ -112,9 +107,9 @@ def test_a_layer_with_a_state_looks_at_its_tokens_too() -> None:
         layer.step(x, None)
 
 
-def test_our_own_mistake_is_not_taken_for_the_states() -> None:
-    class Broken(attention_class("linear_unnormalised")):  # type: ignore[misc]
-        def step(self, q: Any, k: Any, v: Any, state: Any) -> Any:
+def test_our_own_mistake_is_not_taken_for_the_states():
+    class Broken(attention_class("linear_unnormalised")):
+        def step(self, q, k, v, state):
             raise RuntimeError("out of luck")
 
     core = Broken(Geometry(num_heads=H, head_dim=D, seq_len=N, causal=True))
@@ -122,7 +117,7 @@ def test_our_own_mistake_is_not_taken_for_the_states() -> None:
         core.step(*TOKENS, empty(core))
 
 
-def test_nothing_is_wrong_with_an_own_state() -> None:
+def test_nothing_is_wrong_with_an_own_state():
     sizes = (B, H, D, D)
     state = KernelState(torch.zeros(sizes), torch.zeros(sizes[:3]))
     own = KernelState(torch.zeros(sizes, device="meta"), torch.zeros(sizes[:3], device="meta"))
@@ -133,13 +128,13 @@ def test_nothing_is_wrong_with_an_own_state() -> None:
     assert said is not None and said.endswith("tokens of torch.float32 on cpu need none")
 
 
-def test_a_state_may_grow_where_it_begins_with_no_tokens_and_may_nest() -> None:
-    class Growing(attention_class("linear_unnormalised")):  # type: ignore[misc]
-        def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+def test_a_state_may_grow_where_it_begins_with_no_tokens_and_may_nest():
+    class Growing(attention_class("linear_unnormalised")):
+        def init_state(self, batch_size, *, dtype, device):
             nothing = torch.zeros(batch_size, H, 0, D, dtype=dtype, device=device)
             return 0, (nothing, nothing)
 
-        def step(self, q: Any, k: Any, v: Any, state: Any) -> Any:
+        def step(self, q, k, v, state):
             keys, values = (torch.cat(pair, 2) for pair in zip(state[1], (k, v), strict=True))
             return q @ keys.mT @ values, (state[0] + 1, (keys, values))
 
@@ -154,12 +149,12 @@ def test_a_state_may_grow_where_it_begins_with_no_tokens_and_may_nest() -> None:
         core.step(*TOKENS, wrong)
 
 
-def test_a_child_may_hand_a_part_of_its_state_to_its_parent() -> None:
+def test_a_child_may_hand_a_part_of_its_state_to_its_parent():
     class Counting(attention_class("linear_unnormalised")):  # type: ignore[misc]
-        def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+        def init_state(self, batch_size, *, dtype, device):
             return super().init_state(batch_size, dtype=dtype, device=device), 0
 
-        def step(self, q: Any, k: Any, v: Any, state: Any) -> Any:
+        def step(self, q, k, v, state):
             out, inner = super().step(q, k, v, state[0])
             return out, (inner, state[1] + 1)
 
@@ -172,11 +167,11 @@ def test_a_child_may_hand_a_part_of_its_state_to_its_parent() -> None:
         core.step(*TOKENS, inner)
 
 
-def test_a_state_may_begin_with_a_learned_tensor() -> None:
-    class Learned(attention_class("linear_unnormalised")):  # type: ignore[misc]
+def test_a_state_may_begin_with_a_learned_tensor():
+    class Learned(attention_class("linear_unnormalised")):
         start = torch.ones(H, D, D)
 
-        def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+        def init_state(self, batch_size, *, dtype, device):
             empty = super().init_state(batch_size, dtype=dtype, device=device)
             return empty._replace(context=empty.context + self.start)
 
@@ -188,7 +183,7 @@ def test_a_state_may_begin_with_a_learned_tensor() -> None:
         core.step(*TOKENS, empty(core, 1))
 
 
-def test_autocast_steps_from_a_state_of_its_models_dtype() -> None:
+def test_autocast_steps_from_a_state_of_its_models_dtype():
     core = build("softmax")
     with torch.autocast("cpu", torch.bfloat16):
         out, _ = core.step(*TOKENS.bfloat16(), empty(core))
@@ -196,7 +191,7 @@ def test_autocast_steps_from_a_state_of_its_models_dtype() -> None:
 
 
 @pytest.mark.parametrize("name", ["linear", "softmax", "sliding_window"])
-def test_shared_heads_look_at_the_state_as_their_core_does(name: str) -> None:
+def test_shared_heads_look_at_the_state_as_their_core_does(name):
     core = build(name, num_kv_heads=1)
     q, k, v = TOKENS[0], *TOKENS[1:, :, :1]
     with refused(f"{name}: state is of type NoneType; a [A-Za-z]+ is need"):

@@ -1,7 +1,5 @@
 """A Slurm cluster of two nodes on the loopback of this machine, for as long as a test lasts."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

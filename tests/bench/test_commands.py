@@ -1,10 +1,9 @@
 """Every command answers `--help`, under both names and wherever a page or the Makefile names it."""
 
-from __future__ import annotations
-
 import importlib
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("Makefile", "README.md", "CONTRIBUTING.md", ".ci/run", "results/README.md")
 
 
-def named() -> list[str]:
+def named():
     """Modules that `python -m` starts by the words of a page, and those of `attnbench`."""
     files = [*(ROOT / page for page in PAGES), *sorted((ROOT / "docs").glob("*.md"))]
     files += sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -24,9 +23,7 @@ def named() -> list[str]:
 
 
 @pytest.mark.parametrize("module", named())
-def test_a_command_that_is_named_somewhere_answers_help(
-    module: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_command_that_is_named_somewhere_answers_help(module, capsys):
     command = importlib.import_module(module)
     assert 'if __name__ == "__main__":' in Path(str(command.__file__)).read_text()
     try:
@@ -39,26 +36,18 @@ def test_a_command_that_is_named_somewhere_answers_help(
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {"smoke"}))
-def test_a_command_has_a_file_of_its_name(name: str) -> None:
+def test_a_command_has_a_file_of_its_name(name):
     assert COMMANDS[name] == f"bench.{name}"
 
 
-def test_a_folder_that_is_gone_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, exits):
     monkeypatch.setattr("sys.argv", ["attnbench", "list"])
     monkeypatch.chdir(tmp_path)
     tmp_path.rmdir()
-    assert main() == 2
-    assert capsys.readouterr().err.startswith("ConfigError: The current folder is gone")
+    assert exits(2, main()).startswith("ConfigError: The current folder is gone")
 
 
-def test_ctrl_c_while_a_command_is_imported_needs_no_traceback(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def interrupted(name: str) -> None:
-        raise KeyboardInterrupt
-
+def test_ctrl_c_while_a_command_is_imported_needs_no_traceback(monkeypatch):
     monkeypatch.setattr("sys.argv", ["attnbench", "list"])
-    monkeypatch.setattr(importlib, "import_module", interrupted)
+    monkeypatch.setattr(importlib, "import_module", Mock(side_effect=KeyboardInterrupt))
     assert main() == 130

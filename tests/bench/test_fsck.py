@@ -1,34 +1,25 @@
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from bench import fsck
-from bench.core.record import SCHEMA_VERSION, Record
-from bench.core.store import Store, read_records, read_store
+from bench.core.record import SCHEMA_VERSION
+from bench.core.store import read_records, read_store
 from bench.measuring.sharing.leases import Leases
 from tests import records as made
 
 ONE, TWO = made.block_records(["softmax", "nala"], num_rounds=3)
 
 
-def store(out: Path, *records: Record) -> Path:
-    here = Store(out, "a")
-    for record in records:
-        here.append(record)
-    return here.path
-
-
-def content(out: Path) -> dict[str, bytes]:
+def content(out):
     return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
-def damaged(out: Path) -> Path:
+def damaged(out):
     """Bad lines of all kinds around two good ones, and all bytes that were there."""
-    path = store(out, ONE, TWO)
+    path = made.stored(out, ONE, TWO)
     first, second = path.read_bytes().splitlines(keepends=True)
     newer = json.dumps(json.loads(first) | {"schema_version": SCHEMA_VERSION + 1}).encode() + b"\n"
     foreign, wrong = b'{"loss":1}\n', first.replace(b'"seq_len":256', b'"seq_len":-5')
@@ -36,13 +27,10 @@ def damaged(out: Path) -> Path:
     return path
 
 
-def test_bad_lines_are_put_aside_and_nothing_is_lost(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_lines_are_put_aside_and_nothing_is_lost(tmp_path, exits):
     path = damaged(tmp_path)
     before = path.read_bytes()
-    assert fsck.main([str(tmp_path)]) == 0
-    said = capsys.readouterr().out
+    said = exits(0, fsck.main([str(tmp_path)]))
     assert f"{path}:1: entry is missing; moved to quarantine/." in said
     assert f"{path}:3: seq_len is -5" in said
     assert f"{path}:4 stays: a newer attnbench wrote it" in said
@@ -55,23 +43,20 @@ def test_bad_lines_are_put_aside_and_nothing_is_lost(
     assert sorted(after) == sorted(before.splitlines())
 
 
-def test_a_second_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_changes_nothing(tmp_path, capsys, exits):
     damaged(tmp_path)
     fsck.main([str(tmp_path)])
     once = content(tmp_path)
     capsys.readouterr()
-    assert fsck.main([str(tmp_path)]) == 0
-    assert "0 findings repaired." in capsys.readouterr().out
+    assert "0 findings repaired." in exits(0, fsck.main([str(tmp_path)]))
     assert content(tmp_path) == once
 
 
-def test_a_repair_that_was_cut_off_is_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_repair_that_was_cut_off_is_finished(tmp_path, monkeypatch):
     path = damaged(tmp_path)
     write = fsck.write_whole
 
-    def dies(target: Path, content: bytes, **more: Any) -> Path:
+    def dies(target, content, **more):
         if target == path:
             raise KeyboardInterrupt
         return write(target, content, **more)
@@ -85,25 +70,25 @@ def test_a_repair_that_was_cut_off_is_finished(
     assert not [line for line in read_store(tmp_path).left_out if not line.is_newer]
 
 
-def test_dry_run_changes_nothing_and_exits_with_1(tmp_path: Path) -> None:
+def test_dry_run_changes_nothing_and_exits_with_1(tmp_path):
     damaged(tmp_path)
     before = content(tmp_path)
     assert fsck.main([str(tmp_path), "dry_run=true"]) == 1
     assert content(tmp_path) == before
-    store(tmp_path / "sound", ONE)
+    made.stored(tmp_path / "sound", ONE)
     assert fsck.main([str(tmp_path / "sound"), "dry_run=true"]) == 0
 
 
-def test_an_end_that_is_missing_is_added(tmp_path: Path) -> None:
-    path = store(tmp_path, ONE)
+def test_an_end_that_is_missing_is_added(tmp_path):
+    path = made.stored(tmp_path, ONE)
     whole = path.read_bytes()
     path.write_bytes(whole.rstrip())
     assert fsck.main([str(tmp_path)]) == 0
     assert path.read_bytes() == whole and not (tmp_path / "quarantine").exists()
 
 
-def test_a_damaged_calibration_is_put_aside(tmp_path: Path) -> None:
-    store(tmp_path, ONE)
+def test_a_damaged_calibration_is_put_aside(tmp_path):
+    made.stored(tmp_path, ONE)
     folder = tmp_path / "calibration"
     folder.mkdir()
     (folder / "good.json").write_text('{"ceilings": []}')
@@ -113,30 +98,25 @@ def test_a_damaged_calibration_is_put_aside(tmp_path: Path) -> None:
     assert (tmp_path / "quarantine" / "bad.json").read_text() == '{"ceilings": [{}]}\n{\n'
 
 
-def test_a_store_that_a_sweep_writes_to_is_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_store_that_a_sweep_writes_to_is_left_alone(tmp_path, exits):
     damaged(tmp_path)
     before = content(tmp_path)
     with Leases(tmp_path) as leases:
         assert leases.acquire("block", "nala at 256")
-        assert fsck.main([str(tmp_path)]) == 2
-        assert "which measures nala at 256" in capsys.readouterr().err
+        assert "which measures nala at 256" in exits(2, fsck.main([str(tmp_path)]))
         assert fsck.main([str(tmp_path), "dry_run=true"]) == 1
     assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize("words", [[], ["nowhere"], ["a", "dry_run=perhaps"], ["a", "dry=true"]])
-def test_words_that_make_no_sense_end_with_2(
-    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_words_that_make_no_sense_end_with_2(tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store(tmp_path / "a", ONE)
+    made.stored(tmp_path / "a", ONE)
     assert fsck.main(words) == 2
 
 
-def test_examples_are_left_alone(tmp_path: Path) -> None:
-    store(tmp_path, ONE)
+def test_examples_are_left_alone(tmp_path):
+    made.stored(tmp_path, ONE)
     folder = tmp_path / "examples"
     folder.mkdir()
     for name in ("0123456789abcdef.json", "other.json"):
@@ -146,26 +126,18 @@ def test_examples_are_left_alone(tmp_path: Path) -> None:
     assert content(tmp_path) == before
 
 
-def test_a_file_in_the_place_of_the_quarantine_is_told_and_nothing_moves(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_in_the_place_of_the_quarantine_is_told_and_nothing_moves(tmp_path, exits):
     path = damaged(tmp_path)
     before = path.read_bytes()
     (tmp_path / "quarantine").write_text("")
-    assert fsck.main([str(tmp_path)]) == 2
-    assert "quarantine/a.jsonl cannot be written: Not a directory" in capsys.readouterr().err
+    said = exits(2, fsck.main([str(tmp_path)]))
+    assert "quarantine/a.jsonl cannot be written: Not a directory" in said
     assert path.read_bytes() == before
 
 
-def test_a_calibration_that_may_not_be_moved_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(path: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    store(tmp_path, ONE)
+def test_a_calibration_that_may_not_be_moved_is_told(tmp_path, monkeypatch, exits):
+    made.stored(tmp_path, ONE)
     (tmp_path / "calibration").mkdir()
     (tmp_path / "calibration" / "x.json").write_text("{")
-    monkeypatch.setattr(Path, "unlink", refuse)
-    assert fsck.main([str(tmp_path)]) == 2
-    assert "x.json cannot be moved: Permission denied" in capsys.readouterr().err
+    monkeypatch.setattr(Path, "unlink", Mock(side_effect=PermissionError(13, "Permission denied")))
+    assert "x.json cannot be moved: Permission denied" in exits(2, fsck.main([str(tmp_path)]))

@@ -1,13 +1,9 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from bench import merge, report
-from bench.core.record import Record
-from bench.core.store import Store, latest, read_records
+from bench.core.store import latest, read_records
 from bench.measuring.config import Shard
 from bench.measuring.plan import PlannedCell
 from bench.measuring.todo import of_shard
@@ -15,14 +11,12 @@ from tests import records as made
 from tests.bench.core.test_examples import DIGEST, IMAGES, TOKENS, written
 
 
-def store(out: Path, *records: Record) -> Path:
-    here = Store(out, "a")
-    for record in records:
-        here.append(record)
+def store(out, *records):
+    made.stored(out, *records)
     return out
 
 
-def timed(at: str, seconds: float = 1.0, **changes: str) -> Record:
+def timed(at, seconds=1.0, **changes):
     cell = made.kernel_cell("nala")
     return made.ok_record(cell, made.speed([seconds]), started_at=f"2031-01-{at}Z", **changes)
 
@@ -30,11 +24,11 @@ def timed(at: str, seconds: float = 1.0, **changes: str) -> Record:
 OLD, NEW = timed("01T00:00:00", 1.0), timed("02T00:00:00", 2.0)
 
 
-def files(out: Path) -> dict[str, bytes]:
+def files(out):
     return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
 
-def test_shards_of_a_sweep_give_the_table_of_the_whole(tmp_path: Path) -> None:
+def test_shards_of_a_sweep_give_the_table_of_the_whole(tmp_path):
     entries = ["softmax", "nala"]
     whole = [r for n in (64, 256) for r in made.block_records(entries, num_rounds=5, seq_len=n)]
     whole += made.task_records(entries)
@@ -54,7 +48,7 @@ def test_shards_of_a_sweep_give_the_table_of_the_whole(tmp_path: Path) -> None:
     assert sorted(pages[0].splitlines()) == sorted(pages[1].splitlines())
 
 
-def test_merging_twice_is_merging_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_merging_twice_is_merging_once(tmp_path, capsys, exits):
     words = [str(store(tmp_path / "a", OLD)), str(store(tmp_path / "b", NEW))]
     out = tmp_path / "out"
     assert merge.main([*words, f"out={out}"]) == 0
@@ -63,15 +57,12 @@ def test_merging_twice_is_merging_once(tmp_path: Path, capsys: pytest.CaptureFix
         "1 record added, 0 there already, 1 conflict, 0 lines left out" in capsys.readouterr().out
     )
     assert merge.main([*words, f"out={out}"]) == 0
-    assert merge.main([str(out), f"out={out}"]) == 0
-    assert "0 records added, 1 there already" in capsys.readouterr().out
+    assert "0 records added, 1 there already" in exits(0, merge.main([str(out), f"out={out}"]))
     assert files(out) == once
 
 
 @pytest.mark.parametrize("order", [(OLD, NEW), (NEW, OLD)])
-def test_of_one_cell_made_with_the_same_things_the_newer_record_wins(
-    tmp_path: Path, order: tuple[Record, Record], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_of_one_cell_made_with_the_same_things_the_newer_record_wins(tmp_path, order, capsys):
     folders = [store(tmp_path / str(i), record) for i, record in enumerate(order)]
     merge.main([*map(str, folders), f"out={tmp_path / 'out'}"])
     assert read_records(tmp_path / "out") == (NEW,)
@@ -81,7 +72,7 @@ def test_of_one_cell_made_with_the_same_things_the_newer_record_wins(
     assert latest(read_records(tmp_path / "into")) == [NEW]
 
 
-def test_what_was_made_with_other_things_is_kept_beside_it(tmp_path: Path) -> None:
+def test_what_was_made_with_other_things_is_kept_beside_it(tmp_path):
     other = replace(OLD, freshness="0" * 16)
     elsewhere = replace(OLD, environment=OLD.environment | {"processor": "Another 1"})
     renamed = replace(OLD, cell=replace(OLD.cell, entry="nala_again"))
@@ -92,28 +83,23 @@ def test_what_was_made_with_other_things_is_kept_beside_it(tmp_path: Path) -> No
     assert set(map(str, read_records(tmp_path / "out"))) == set(map(str, every))
 
 
-def test_a_bad_line_is_named_and_the_rest_is_merged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_line_is_named_and_the_rest_is_merged(tmp_path, exits):
     folder = store(tmp_path / "a", OLD)
     path = folder / "records" / "a.jsonl"
     path.write_text('{"loss":1}\n' + path.read_text().rstrip())
-    assert merge.main([str(folder), f"out={tmp_path / 'out'}"]) == 2
-    assert f"{path}:1 is left out" in capsys.readouterr().err
+    assert f"{path}:1 is left out" in exits(2, merge.main([str(folder), f"out={tmp_path / 'out'}"]))
     assert read_records(tmp_path / "out") == (OLD,)
 
 
 @pytest.mark.parametrize("words", [[], ["a"], ["out=b"], ["nowhere", "out=b"], ["a", "to=b"]])
-def test_what_cannot_be_merged_ends_with_2_and_writes_nothing(
-    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_merged_ends_with_2_and_writes_nothing(tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store(tmp_path / "a", OLD)
     assert merge.main(words) == 2
     assert not (tmp_path / "b").exists()
 
 
-def test_calibrations_come_along_and_replace_none(tmp_path: Path) -> None:
+def test_calibrations_come_along_and_replace_none(tmp_path):
     folders = [store(tmp_path / name, OLD) for name in ("a", "b")]
     for folder in folders:
         (folder / "calibration").mkdir()
@@ -123,7 +109,7 @@ def test_calibrations_come_along_and_replace_none(tmp_path: Path) -> None:
     assert '"a"' in (tmp_path / "out" / "calibration" / "one.json").read_text()
 
 
-def test_examples_come_along_and_one_that_differs_is_named(tmp_path: Path) -> None:
+def test_examples_come_along_and_one_that_differs_is_named(tmp_path):
     folders = [store(tmp_path / name, OLD) for name in ("a", "b", "c")]
     first = written(folders[0], TOKENS)
     same, other = written(folders[1], TOKENS), written(folders[2], IMAGES)
@@ -141,11 +127,9 @@ def test_examples_come_along_and_one_that_differs_is_named(tmp_path: Path) -> No
     assert files(out) == once
 
 
-def test_a_damaged_file_of_examples_is_named_and_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_file_of_examples_is_named_and_left_out(tmp_path, exits):
     folder = store(tmp_path / "a", OLD)
     file = written(folder, "{}")
-    assert merge.main([str(folder), f"out={tmp_path / 'out'}"]) == 0
-    assert f"{file} is not a file of examples" in capsys.readouterr().out
+    said = exits(0, merge.main([str(folder), f"out={tmp_path / 'out'}"]))
+    assert f"{file} is not a file of examples" in said
     assert not (tmp_path / "out" / "examples").exists()

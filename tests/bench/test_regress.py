@@ -1,12 +1,10 @@
 """The command: what it refuses, what it compares, how it ends; on real commits at the end."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal
 from contextlib import nullcontext
-from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -71,18 +69,19 @@ def test_stored_numbers_against_themselves_exit_0_and_leave_every_form(sweep, tm
     assert {row["verdict"] for row in rows} == {"SAME", "incomparable"}
 
 
-def test_the_other_side_is_what_was_measured_here_unless_it_is_named(sweep, tmp_path, capsys):
+def test_the_other_side_is_what_was_measured_here_unless_it_is_named(sweep, tmp_path, exits):
     here = write_records(tmp_path / "here", block_records(["softmax", "linear", "nala"], seed=1))
-    assert main([f"baseline={sweep}", f"out={here}"]) == 0
-    assert str(here) in capsys.readouterr().out.replace("\n", "")
+    assert str(here) in exits(0, main([f"baseline={sweep}", f"out={here}"])).replace("\n", "")
 
 
-def undigested(sweep: Path) -> str:
+def undigested(sweep):
     """Its lines as they may be changed: without what says that they were."""
     return re.sub(r',"digest":"\w+"', "", (sweep / "records" / "one.jsonl").read_text())
 
 
-def test_a_growth_exits_1_names_the_cell_and_can_be_accepted_for_good(sweep, tmp_path, capsys):
+def test_a_growth_exits_1_names_the_cell_and_can_be_accepted_for_good(
+    sweep, tmp_path, capsys, exits
+):
     lines = undigested(sweep).replace('"num_operators":12', '"num_operators":13', 1)
     (tmp_path / "grown").mkdir()
     (tmp_path / "grown" / "r.jsonl").write_text(lines)
@@ -91,18 +90,17 @@ def test_a_growth_exits_1_names_the_cell_and_can_be_accepted_for_good(sweep, tmp
     assert "Regression in softmax." in capsys.readouterr().out
     assert main([*words, "accept=[linear/flops: for nothing]"]) == 1
     assert "accept=linear/flops matches no growth" in capsys.readouterr().out
-    assert main([*words, "accept=['softmax/num_operators: one mask more']"]) == 0
-    assert "Newly accepted numbers: 1" in capsys.readouterr().out.replace("\n", " ")
-    assert main(words) == 0
-    assert "ACCEPTED" in capsys.readouterr().out
+    said = exits(0, main([*words, "accept=['softmax/num_operators: one mask more']"]))
+    assert "Newly accepted numbers: 1" in said.replace("\n", " ")
+    assert "ACCEPTED" in exits(0, main(words))
 
 
-def test_a_note_says_that_torch_differs(sweep, tmp_path, capsys):
+def test_a_note_says_that_torch_differs(sweep, tmp_path, exits):
     text = undigested(sweep)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "r.jsonl").write_text(text.replace("2.13.0", "2.14.0"))
-    assert main([f"baseline={sweep}", f"current={tmp_path / 'other'}", f"out={tmp_path}"]) == 0
-    assert "torch differs (2.13.0 against 2.14.0)" in capsys.readouterr().out
+    said = exits(0, main([f"baseline={sweep}", f"current={tmp_path / 'other'}", f"out={tmp_path}"]))
+    assert "torch differs (2.13.0 against 2.14.0)" in said
 
 
 @pytest.mark.parametrize(
@@ -116,21 +114,18 @@ def test_a_note_says_that_torch_differs(sweep, tmp_path, capsys):
         (["base=HEAD", "accept=['nobody/flops: x']", "seq_len=[64]"], "which is not compared"),
     ],
 )
-def test_bad_input_exits_2_with_a_sentence(tmp_path, capsys, words, message):
-    assert main([*words, f"out={tmp_path}"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("ConfigError: ") and message in said and "Traceback" not in said
+def test_bad_input_exits_2_with_a_sentence(tmp_path, exits, words, message):
+    said = exits(2, main([*words, f"out={tmp_path}"]))
+    assert said.startswith("ConfigError: ") and message in said
 
 
-def test_without_a_checkout_commits_are_not_compared(tmp_path, capsys, monkeypatch):
+def test_without_a_checkout_commits_are_not_compared(tmp_path, exits, monkeypatch):
     monkeypatch.setattr(trees, "HERE", tmp_path)
-    assert main(["base=HEAD", f"out={tmp_path}"]) == 2
-    assert "git checkout" in capsys.readouterr().err
+    assert "git checkout" in exits(2, main(["base=HEAD", f"out={tmp_path}"]))
 
 
-def test_history_without_baselines_says_what_to_do_first_and_is_no_failure(tmp_path, capsys):
-    assert main(["history=true", f"out={tmp_path}"]) == 0
-    out = " ".join(capsys.readouterr().out.split())
+def test_history_without_baselines_says_what_to_do_first_and_is_no_failure(tmp_path, exits):
+    out = " ".join(exits(0, main(["history=true", f"out={tmp_path}"])).split())
     assert f"No baseline is stored in {tmp_path}/baselines. First run `make baseline`" in out
 
 
@@ -164,10 +159,7 @@ ONE = tiny(attention="[linear]")
 
 
 def test_ctrl_c_in_the_first_cell_says_so(tmp_path, monkeypatch, capsys):
-    def stopped(*_):
-        raise Interrupted
-
-    monkeypatch.setattr("bench.studies.gate.command.compare_commits", stopped)
+    monkeypatch.setattr("bench.studies.gate.command.compare_commits", Mock(side_effect=Interrupted))
     monkeypatch.setattr(trees, "worktree", lambda commit: nullcontext())
     assert main(["base=HEAD", *tiny(out=str(tmp_path))]) == 130
     said = capsys.readouterr()
@@ -214,11 +206,10 @@ def test_a_base_that_does_not_import_is_incomparable_with_the_reason(checkout):
     assert row["verdict"] == "incomparable" and "no_such_thing" in row["reason"]
 
 
-def test_no_baseline_is_stored_of_uncommitted_changes(tmp_path, monkeypatch, capsys):
+def test_no_baseline_is_stored_of_uncommitted_changes(tmp_path, monkeypatch, exits):
     tree = trees.Tree(root=trees.HERE, commit="0" * 40, is_dirty=True)
     monkeypatch.setattr(trees, "current_tree", lambda: tree)
-    assert main(["store=true", *tiny(out=str(tmp_path))]) == 2
-    assert "uncommitted changes" in capsys.readouterr().err
+    assert "uncommitted changes" in exits(2, main(["store=true", *tiny(out=str(tmp_path))]))
     assert not (tmp_path / "baselines").exists()
 
 
@@ -285,13 +276,12 @@ def test_baselines_are_stored_compared_and_their_steps_listed(checkout):
     assert {row["entry"] for row in rows_of(checkout)} == {"softmax", "linear"}
 
 
-def test_a_damaged_acceptance_is_refused_before_anything_is_timed(tmp_path, monkeypatch, capsys):
-    def timed(*_):
-        raise AssertionError("timed")
-
-    monkeypatch.setattr("bench.studies.gate.command.compare_commits", timed)
+def test_a_damaged_acceptance_is_refused_before_anything_is_timed(tmp_path, monkeypatch, exits):
+    monkeypatch.setattr(
+        "bench.studies.gate.command.compare_commits", Mock(side_effect=AssertionError("timed"))
+    )
     file = accepted_in(tmp_path).path
     file.parent.mkdir(parents=True)
     file.write_text("{{\n")
-    assert main(["base=HEAD", *tiny(out=str(tmp_path))]) == 2
-    assert "accepted.jsonl:1 is no Accepted" in capsys.readouterr().err
+    said = exits(2, main(["base=HEAD", *tiny(out=str(tmp_path))]))
+    assert "accepted.jsonl:1 is no Accepted" in said

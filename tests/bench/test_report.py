@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import csv
 import os
 import re
@@ -11,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from bench import report
-from bench.core.record import Record
-from bench.core.store import Store
 from tests import records as made
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def elsewhere(tmp_path, monkeypatch):
     """An empty current folder, in which nothing may appear."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
@@ -25,19 +21,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def store(out: Path, records: list[Record]) -> Path:
-    here = Store(out, "a")
-    for record in records:
-        here.append(record)
-    return here.path
-
-
-def test_tables_are_written_from_the_records_alone(
-    tmp_path: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store(tmp_path / "out", made.sweep_records())
-    assert report.main([f"out={tmp_path / 'out'}"]) == 0
-    said = capsys.readouterr().out
+def test_tables_are_written_from_the_records_alone(tmp_path, elsewhere, exits):
+    made.stored(tmp_path / "out", *made.sweep_records())
+    said = exits(0, report.main([f"out={tmp_path / 'out'}"]))
     assert "Cells without a number" in said
     assert f"Wrote {tmp_path}/out/leaderboard.md" in said
     page = (tmp_path / "out" / "leaderboard.md").read_text()
@@ -49,10 +35,8 @@ def test_tables_are_written_from_the_records_alone(
     assert list(elsewhere.iterdir()) == []
 
 
-def test_a_store_that_was_copied_from_another_machine_gives_the_same_tables(
-    tmp_path: Path,
-) -> None:
-    store(tmp_path / "there", made.sweep_records())
+def test_a_store_that_was_copied_from_another_machine_gives_the_same_tables(tmp_path):
+    made.stored(tmp_path / "there", *made.sweep_records())
     assert report.main([f"out={tmp_path / 'there'}", "charts=false"]) == 0
     shutil.copytree(tmp_path / "there" / "records", tmp_path / "here" / "records")
     assert report.main([f"out={tmp_path / 'here'}", "charts=false"]) == 0
@@ -70,9 +54,9 @@ def test_a_store_that_was_copied_from_another_machine_gives_the_same_tables(
     ],
 )
 def test_a_wrong_word_on_the_command_line_ends_with_2_and_without_a_traceback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
-) -> None:
-    store(tmp_path / "out", made.block_records(["softmax"]))
+    tmp_path, capsys, words, message
+):
+    made.stored(tmp_path / "out", *made.block_records(["softmax"]))
     given = [f"out={tmp_path / 'out'}", *words] if "out" not in words[0] else words
     assert report.main(given) == 2
     captured = capsys.readouterr()
@@ -81,11 +65,10 @@ def test_a_wrong_word_on_the_command_line_ends_with_2_and_without_a_traceback(
     assert not (tmp_path / "out" / "leaderboard.md").exists()
 
 
-def test_a_bad_line_is_named_the_rest_is_published_and_the_exit_code_is_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_line_is_named_the_rest_is_published_and_the_exit_code_is_2(tmp_path, capsys, exits):
     words = ["charts=false"]
-    path = store(tmp_path, [*made.block_records(["softmax", "nala"]), *made.task_records(["nala"])])
+    records = [*made.block_records(["softmax", "nala"]), *made.task_records(["nala"])]
+    path = made.stored(tmp_path, *records)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:2], *lines[3:]]))
     assert report.main([f"out={tmp_path}", *words]) == 0
@@ -93,8 +76,7 @@ def test_a_bad_line_is_named_the_rest_is_published_and_the_exit_code_is_2(
     lines[2] = re.sub(r'"accuracy":[^,]*', '"accuracy":2.0', lines[2])
     path.write_text("".join(lines))
     capsys.readouterr()
-    assert report.main([f"out={tmp_path}", *words]) == 2
-    said = capsys.readouterr().err
+    said = exits(2, report.main([f"out={tmp_path}", *words]))
     assert f"{path}:3 is left out: a share of right answers is 2.0; it is 1 at most." in said
     assert (tmp_path / "leaderboard.md").read_bytes() == page
 
@@ -103,21 +85,17 @@ def test_a_bad_line_is_named_the_rest_is_published_and_the_exit_code_is_2(
     "words", ["versus=[nala,softmax]", "wandb.make=workspace", "format=latex", "site=site"]
 )
 def test_whatever_a_report_gives_it_names_a_bad_line_and_ends_with_2(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    words: str,
-) -> None:
+    tmp_path, exits, monkeypatch, words
+):
     monkeypatch.setattr(report, "make_for", lambda records, config: (Path("made.py"), []))
     monkeypatch.setattr(report, "build_site", lambda records, config, site: [site])
-    path = store(tmp_path, made.block_records(["softmax", "nala"]))
+    path = made.stored(tmp_path, *made.block_records(["softmax", "nala"]))
     path.write_text(path.read_text() + "[]\n")
-    assert report.main([f"out={tmp_path}", words]) == 2
-    assert f"{path}:3 is left out" in capsys.readouterr().err
+    assert f"{path}:3 is left out" in exits(2, report.main([f"out={tmp_path}", words]))
 
 
-def test_only_what_was_asked_for_is_a_column_in_the_order_asked_for(tmp_path: Path) -> None:
-    store(tmp_path, made.block_records(["softmax"]))
+def test_only_what_was_asked_for_is_a_column_in_the_order_asked_for(tmp_path):
+    made.stored(tmp_path, *made.block_records(["softmax"]))
     words = ["metrics=[flops,latency_s]", "columns=[flops]", "charts=false"]
     assert report.main([f"out={tmp_path}", *words]) == 0
     header = (tmp_path / "table.csv").read_text().partition("\n")[0].split(",")
@@ -128,8 +106,8 @@ def test_only_what_was_asked_for_is_a_column_in_the_order_asked_for(tmp_path: Pa
     assert "latency (" not in page
 
 
-def test_a_report_loads_neither_torch_nor_wandb(tmp_path: Path) -> None:
-    store(tmp_path, made.sweep_records())
+def test_a_report_loads_neither_torch_nor_wandb(tmp_path):
+    made.stored(tmp_path, *made.sweep_records())
     code = (
         "import sys; from bench import report; code = report.main(sys.argv[1:]);"
         "loaded = {'torch', 'wandb'} & set(sys.modules); sys.exit(code or bool(loaded))"
@@ -144,29 +122,25 @@ def test_a_report_loads_neither_torch_nor_wandb(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_two_rows_are_compared_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_rows_are_compared_and_nothing_is_written(tmp_path, exits):
     out = tmp_path / "out"
-    store(out, made.sweep_records())
+    made.stored(out, *made.sweep_records())
     before = sorted(out.rglob("*"))
-    assert report.main([f"out={out}", "versus=[nala,softmax]"]) == 0
-    assert "Faster, in 12 places: nala" in capsys.readouterr().out
+    said = exits(0, report.main([f"out={out}", "versus=[nala,softmax]"]))
+    assert "Faster, in 12 places: nala" in said
     assert sorted(out.rglob("*")) == before
 
 
 @pytest.mark.parametrize("pair", ["[nala]", "[nala,softmax,linear]", "[nala,nobody]"])
-def test_a_pair_that_cannot_be_compared_ends_with_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], pair: str
-) -> None:
-    store(tmp_path / "out", made.block_records())
-    assert report.main([f"out={tmp_path / 'out'}", f"versus={pair}"]) == 2
-    assert "ConfigError: versus" in capsys.readouterr().err
+def test_a_pair_that_cannot_be_compared_ends_with_2(tmp_path, exits, pair):
+    made.stored(tmp_path / "out", *made.block_records())
+    said = exits(2, report.main([f"out={tmp_path / 'out'}", f"versus={pair}"]))
+    assert "ConfigError: versus" in said
 
 
-def test_latex_is_the_tables_alone_with_equal_rows_in_bold(tmp_path: Path) -> None:
+def test_latex_is_the_tables_alone_with_equal_rows_in_bold(tmp_path):
     out = tmp_path / "out"
-    store(out, made.sweep_records())
+    made.stored(out, *made.sweep_records())
     before = set(out.rglob("*"))
     assert report.main([f"out={out}", "format=latex"]) == 0
     assert set(out.rglob("*")) - before == {out / "leaderboard.tex"}
@@ -175,27 +149,19 @@ def test_latex_is_the_tables_alone_with_equal_rows_in_bold(tmp_path: Path) -> No
     assert r"\textbf{1} &" in tables and "textbf{2}" not in tables
 
 
-def test_an_unknown_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store(tmp_path / "out", made.sweep_records())
-    assert report.main([f"out={tmp_path / 'out'}", "format=word"]) == 2
-    assert "latex" in capsys.readouterr().err
+def test_an_unknown_format_is_refused(tmp_path, exits):
+    made.stored(tmp_path / "out", *made.sweep_records())
+    assert "latex" in exits(2, report.main([f"out={tmp_path / 'out'}", "format=word"]))
 
 
-def test_two_that_each_replace_the_report_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store(tmp_path / "out", made.sweep_records())
+def test_two_that_each_replace_the_report_are_refused(tmp_path, exits):
+    made.stored(tmp_path / "out", *made.sweep_records())
     words = [f"out={tmp_path / 'out'}", f"site={tmp_path / 'site'}", "serve=true"]
-    assert report.main(words) == 2
-    assert "serve and site are given, and each replaces the usual report." in (
-        capsys.readouterr().err
-    )
+    said = exits(2, report.main(words))
+    assert "serve and site are given, and each replaces the usual report." in said
 
 
-def test_a_control_that_is_no_mechanism_is_refused_as_its_row_would_be_ranked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store(tmp_path, made.block_records(["softmax", "nala"]))
-    assert report.main([f"out={tmp_path}", "controls=[unifrom,nala]"]) == 2
-    said = capsys.readouterr().err
+def test_a_control_that_is_no_mechanism_is_refused_as_its_row_would_be_ranked(tmp_path, exits):
+    made.stored(tmp_path, *made.block_records(["softmax", "nala"]))
+    said = exits(2, report.main([f"out={tmp_path}", "controls=[unifrom,nala]"]))
     assert "controls names 'unifrom', and no mechanism is called that. Did you mean uni" in said

@@ -57,11 +57,11 @@ class Number:
         return st.one_of(sides)
 
 
-def floats(**bounds: float) -> st.SearchStrategy[float]:
+def floats(**bounds):
     return st.floats(allow_nan=False, allow_infinity=False, **bounds)
 
 
-def branches(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
+def branches(annotation, metadata=()):
     """(type, metadata) of each alternative that a field takes, and of the items of a list."""
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -75,7 +75,7 @@ def branches(annotation: Any, metadata: tuple[Any, ...] = ()) -> Any:
         yield annotation, metadata
 
 
-def interval(metadata: tuple[Any, ...]) -> dict[str, Any]:
+def interval(metadata):
     found: dict[str, Any] = {}
     for mark in metadata:
         for one in mark if isinstance(mark, Interval) else [mark]:
@@ -108,7 +108,7 @@ WORDS = [
 ]
 
 
-def refusal(model: type[Settings], key: str, value: Any) -> list[str]:
+def refusal(model, key, value):
     """Lines of what is said of a value."""
     with pytest.raises(ConfigError) as caught:
         model.section({key: value}, "")

@@ -68,10 +68,9 @@ def test_a_second_ctrl_c_stops_at_once_and_what_was_measured_is_whole(tmp_path):
     assert not (out / "claims").exists()
 
 
-def test_controls_that_are_no_mechanisms_are_refused(tmp_path, capsys):
+def test_controls_that_are_no_mechanisms_are_refused(tmp_path, exits):
     words = ["attention=[softmax]", "task=[]", "controls=[nope]", f"out={tmp_path}", "dry_run=true"]
-    assert sweep.main(words) == 2
-    assert "controls names 'nope'" in capsys.readouterr().err
+    assert "controls names 'nope'" in exits(2, sweep.main(words))
 
 
 @pytest.mark.parametrize(

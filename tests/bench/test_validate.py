@@ -1,12 +1,9 @@
-from __future__ import annotations
-
 import base64
 import json
 import subprocess
 import sys
 import zlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +11,7 @@ import pytest
 
 from bench import validate
 from bench.core.answers import error_of_score
-from bench.core.record import Quality, Record
-from bench.core.store import Store
+from bench.core.record import Quality
 from bench.publishing.metrics.roofline import floor_s
 from tests import records as made
 from tests.bench.core.test_examples import TOKENS, written
@@ -23,25 +19,16 @@ from tests.bench.core.test_examples import TOKENS, written
 CEILING = made.ceiling(bytes_per_s=[[10**6, 1e9], [10**9, 1e9]])
 
 
-def store(out: Path, *records: Record) -> Path:
-    here = Store(out, "a")
-    for record in records:
-        here.append(record)
-    return here.path
-
-
-def test_sound_results_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store(tmp_path / "mine", *made.sweep_records())
-    store(tmp_path / "yours", *made.model_records())
+def test_sound_results_are_counted(tmp_path, capsys):
+    made.stored(tmp_path / "mine", *made.sweep_records())
+    made.stored(tmp_path / "yours", *made.model_records())
     assert validate.main([str(tmp_path)]) == 0
     count = len(made.sweep_records()) + len(made.model_records())
     assert f"{count} records, 2 files, 0 calibrations; 0 problems." in capsys.readouterr().out
 
 
-def test_a_bad_line_is_named_by_file_and_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = store(tmp_path, *made.block_records(["softmax", "nala"]))
+def test_a_bad_line_is_named_by_file_and_line(tmp_path, capsys):
+    path = made.stored(tmp_path, *made.block_records(["softmax", "nala"]))
     with path.open("a") as file:
         file.write('{"entry":"\\u001b[2J"}\nnot a record\n{"entry":"torn')
     assert validate.main([str(tmp_path)]) == 2
@@ -53,7 +40,7 @@ def test_a_bad_line_is_named_by_file_and_line(
     assert "\x1b" not in said.err + said.out
 
 
-def calibrated(latency_of_floor: float) -> Record:
+def calibrated(latency_of_floor):
     facts = made.ENVIRONMENT | {"calibration": {"ceilings": [CEILING]}}
     cell = made.kernel_cell("nala", seq_len=1024)
     speed = made.speed([1.0, 1.0, 1.0], flops=10**9)
@@ -63,43 +50,35 @@ def calibrated(latency_of_floor: float) -> Record:
     return made.ok_record(cell, made.speed(samples, flops=10**9), environment=facts)
 
 
-def test_no_time_lies_below_its_roofline_floor(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = store(tmp_path, calibrated(1.5))
+def test_no_time_lies_below_its_roofline_floor(tmp_path, exits):
+    path = made.stored(tmp_path, calibrated(1.5))
     assert validate.main([str(tmp_path)]) == 0
-    store(tmp_path, calibrated(0.5))
-    assert validate.main([str(tmp_path)]) == 2
-    said = capsys.readouterr().err
+    made.stored(tmp_path, calibrated(0.5))
+    said = exits(2, validate.main([str(tmp_path)]))
     assert (
         said.startswith(f"{path}:2: nala seq_len=1024") and "0.5 s, and 1 s are the least" in said
     )
 
 
-def test_a_damaged_calibration_is_a_problem(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store(tmp_path, calibrated(1.5))
+def test_a_damaged_calibration_is_a_problem(tmp_path, exits):
+    made.stored(tmp_path, calibrated(1.5))
     file = tmp_path / "calibration" / "imaginary.json"
     file.parent.mkdir()
     for content in ("[]", "{", json.dumps({"ceilings": [CEILING | {"flops_per_s": -1}]})):
         file.write_text(content)
-        assert validate.main([str(tmp_path)]) == 2
-        assert f"{file} is not a calibration" in capsys.readouterr().err
+        assert f"{file} is not a calibration" in exits(2, validate.main([str(tmp_path)]))
     file.write_text(json.dumps({"ceilings": [CEILING]}))
     assert validate.main([str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize("words", [[], ["nowhere"], ["--help=1"], ["dir=x"]])
-def test_what_is_no_folder_of_results_ends_with_2(
-    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_no_folder_of_results_ends_with_2(tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert validate.main(words) == 2
 
 
-def test_it_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
-    store(tmp_path, *made.block_records(["nala"]))
+def test_it_needs_neither_torch_nor_hydra(tmp_path):
+    made.stored(tmp_path, *made.block_records(["nala"]))
     code = (
         "import sys; from bench import merge, validate; code = validate.main(sys.argv[1:]);"
         "sys.exit(code or bool({'torch', 'hydra', 'wandb', 'psutil'} & set(sys.modules)))"
@@ -108,7 +87,7 @@ def test_it_needs_neither_torch_nor_hydra(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-def packed(content: bytes) -> str:
+def packed(content):
     return base64.b64encode(zlib.compress(content, 9)).decode()
 
 
@@ -116,7 +95,7 @@ RIGHT = np.random.default_rng(0).random((100, 4)) < 0.7
 WINDOWS = np.random.default_rng(1).uniform(0.5, 3.0, 60)
 
 
-def trained(right: np.ndarray = RIGHT, **changes: Any) -> Record:
+def trained(right=RIGHT, **changes):
     """A record of 100 examples with 4 answers each."""
     cell = made.task_cell()
     values: dict[str, Any] = {
@@ -130,7 +109,7 @@ def trained(right: np.ndarray = RIGHT, **changes: Any) -> Record:
     return made.ok_record(cell, quality)
 
 
-def of_bytes(losses: np.ndarray = WINDOWS, **changes: Any) -> Record:
+def of_bytes(losses=WINDOWS, **changes):
     """A record of 60 examples of 512 bytes each."""
     values: dict[str, Any] = {
         "answers": "",
@@ -144,7 +123,7 @@ def of_bytes(losses: np.ndarray = WINDOWS, **changes: Any) -> Record:
     return trained(**(values | changes))
 
 
-def flipped(*places: tuple[int, int]) -> str:
+def flipped(*places):
     """The answers of `trained` with some bits changed."""
     right = RIGHT.copy()
     for place in places:
@@ -152,17 +131,17 @@ def flipped(*places: tuple[int, int]) -> str:
     return packed(np.packbits(right).tobytes())
 
 
-def test_answers_that_give_the_score_are_no_problem(tmp_path: Path) -> None:
+def test_answers_that_give_the_score_are_no_problem(tmp_path):
     uneven = trained(answers_per_cluster=None, score_error=0.5)
     one = trained(RIGHT[:1], score_error=None)
     older = replace(trained(answers="", answers_per_cluster=None), started_at="")
-    store(tmp_path, trained(), of_bytes(), uneven, one, older, *made.task_records())
+    made.stored(tmp_path, trained(), of_bytes(), uneven, one, older, *made.task_records())
     assert validate.validate(tmp_path).problems == ()
 
 
 @pytest.mark.parametrize("place", [(0, 0), (57, 2), (99, 3)])
-def test_a_changed_bit_is_found(tmp_path: Path, place: tuple[int, int]) -> None:
-    path = store(tmp_path, trained(), trained(answers=flipped(place)))
+def test_a_changed_bit_is_found(tmp_path, place):
+    path = made.stored(tmp_path, trained(), trained(answers=flipped(place)))
     [problem] = validate.validate(tmp_path).problems
     count = int(RIGHT.sum()) + (-1 if RIGHT[place] else 1)
     assert problem == (
@@ -170,11 +149,11 @@ def test_a_changed_bit_is_found(tmp_path: Path, place: tuple[int, int]) -> None:
     )
 
 
-def test_two_changed_bits_that_leave_the_score_change_its_error(tmp_path: Path) -> None:
+def test_two_changed_bits_that_leave_the_score_change_its_error(tmp_path):
     all_right = int(RIGHT.all(axis=1).argmax())
     half = int((RIGHT.sum(axis=1) == 2).argmax())
     wrong = int((~RIGHT[half]).argmax())
-    store(tmp_path, trained(answers=flipped((all_right, 0), (half, wrong))))
+    made.stored(tmp_path, trained(answers=flipped((all_right, 0), (half, wrong))))
     [problem] = validate.validate(tmp_path).problems
     assert ":1: its score_error is 0.0" in problem and "and its answers give 0.0" in problem
 
@@ -192,15 +171,13 @@ def test_two_changed_bits_that_leave_the_score_change_its_error(tmp_path: Path) 
         ({"window_losses": packed(bytes(20))}, "it has answers, which are right or wrong, and"),
     ],
 )
-def test_answers_that_do_not_give_what_the_record_says_are_named(
-    changes: dict[str, Any], words: str, tmp_path: Path
-) -> None:
-    path = store(tmp_path, trained(**changes))
+def test_answers_that_do_not_give_what_the_record_says_are_named(changes, words, tmp_path):
+    path = made.stored(tmp_path, trained(**changes))
     [problem] = validate.validate(tmp_path).problems
     assert problem.startswith(f"{path}:1: ") and words in problem
 
 
-def with_loss(place: int, loss: float) -> str:
+def with_loss(place, loss):
     losses = WINDOWS.copy()
     losses[place] = loss
     return packed(losses.astype("<f2").tobytes())
@@ -218,15 +195,13 @@ def with_loss(place: int, loss: float) -> str:
         ({"unit": ""}, "it is 1 at most"),
     ],
 )
-def test_losses_that_do_not_give_what_the_record_says_are_named(
-    changes: dict[str, Any], words: str, tmp_path: Path
-) -> None:
-    path = store(tmp_path, of_bytes(**changes))
+def test_losses_that_do_not_give_what_the_record_says_are_named(changes, words, tmp_path):
+    path = made.stored(tmp_path, of_bytes(**changes))
     [problem] = validate.validate(tmp_path).problems
     assert problem.startswith(f"{path}:1: ") and words in problem
 
 
-def test_losses_of_any_size_are_held_to_no_more_than_their_rounding(tmp_path: Path) -> None:
+def test_losses_of_any_size_are_held_to_no_more_than_their_rounding(tmp_path):
     draw = np.random.default_rng(2)
     records = []
     for scale in (1e-6, 1e-3, 1.0, 1e3):
@@ -239,17 +214,14 @@ def test_losses_of_any_size_are_held_to_no_more_than_their_rounding(tmp_path: Pa
                 "num_examples": 8 * count,
             }
             records.append(of_bytes(losses, **said))
-    store(tmp_path, *records)
+    made.stored(tmp_path, *records)
     assert validate.validate(tmp_path).problems == ()
 
 
-def test_files_of_examples_are_counted_and_a_damaged_one_is_a_problem(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store(tmp_path, trained())
+def test_files_of_examples_are_counted_and_a_damaged_one_is_a_problem(tmp_path, exits):
+    made.stored(tmp_path, trained())
     written(tmp_path, TOKENS)
-    assert validate.main([str(tmp_path)]) == 0
-    assert "0 calibrations, 1 file of examples; 0 problems." in capsys.readouterr().out
+    said = exits(0, validate.main([str(tmp_path)]))
+    assert "0 calibrations, 1 file of examples; 0 problems." in said
     file = written(tmp_path, TOKENS, "f" * 16)
-    assert validate.main([str(tmp_path)]) == 2
-    assert f"{file} is not a file of examples" in capsys.readouterr().err
+    assert f"{file} is not a file of examples" in exits(2, validate.main([str(tmp_path)]))

@@ -21,23 +21,23 @@ WRITTEN = json.loads((Path(__file__).parent / "default_rows.json").read_text())
 ALL_WRITTEN = (f"attention=[{','.join(WRITTEN)}]", "seq_len=64", "scope=layer", "device=cpu")
 
 
-def read(entry: str) -> dict:
+def read(entry):
     return OmegaConf.to_container(OmegaConf.load(FOLDER / f"{entry}.yaml"))[entry]
 
 
-def typed(row: dict) -> dict:
+def typed(row):
     """With types: 3 and 3.0 are equal, but not the same text in a cell."""
     return {key: (type(value), value) for key, value in row.items()}
 
 
-def defaults_in(entry: str) -> list[str]:
+def defaults_in(entry):
     """Hyperparameters that a YAML sets to what the constructor says."""
     own = read(entry)
     usual = typed(default_rows().get(own.pop("mechanism"), {}))
     return [key for key, value in typed(own).items() if usual.get(key) == value]
 
 
-def tidy() -> None:
+def tidy():
     """Delete such lines, and files in which no other is left."""
     for name in VARIANTS:
         file, drop = FOLDER / f"{name}.yaml", tuple(f"  {key}:" for key in defaults_in(name))
@@ -84,12 +84,12 @@ def test_a_yaml_is_a_variant_that_says_what_differs():
     assert (said, named) == ({}, []), mend
 
 
-def test_what_a_variant_leaves_at_its_default_can_be_overridden(capsys):
+def test_what_a_variant_leaves_at_its_default_can_be_overridden(exits):
     row = composed("attention=nala_rope", "attention.nala_rope.eps=1e-5")["attention"]
     assert row == {"nala_rope": {"mechanism": "nala", "rope": True, "eps": 1e-5}}
     words = ["attention=nala_rope", "attention.nala_rope.ep=1e-5"]
-    assert run_app("sweep", lambda config: 0, words) == 2
-    assert "attention.nala_rope.ep is not a key" in capsys.readouterr().err
+    said = exits(2, run_app("sweep", lambda config: 0, words))
+    assert "attention.nala_rope.ep is not a key" in said
 
 
 def test_an_entry_can_be_built():

@@ -1,9 +1,6 @@
 """conf/: one entry per file under its own name; a study that says `every entry` lists them all."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -15,20 +12,20 @@ ROOTS = sorted([*CONF.glob("*.yaml"), *(CONF / "experiment").glob("*.yaml")])
 PROMISE = "every entry"
 
 
-def misnamed(path: Path) -> str | None:
+def misnamed(path):
     """Why a file is not one entry under its own name; two files with one key merge silently."""
     content = yaml.safe_load(path.read_text())
     keys = list(content) if isinstance(content, dict) else []
     return None if keys == [path.stem] else f"{path.name} has the top keys {keys}, not {path.stem}"
 
 
-def promised_groups(text: str) -> list[str]:
+def promised_groups(text):
     """Groups of which a file says, in a comment of the line that lists them, `every entry`."""
     lines = [line for line in text.splitlines() if PROMISE in line.partition("#")[2]]
     return [group for line in lines for group in ("attention", "task") if f"{group}:" in line]
 
 
-def listed(root: dict[str, Any], group: str) -> list[str]:
+def listed(root, group):
     """The names that a defaults list selects from a group."""
     for item in root["defaults"]:
         for key, names in item.items() if isinstance(item, dict) else ():
@@ -37,7 +34,7 @@ def listed(root: dict[str, Any], group: str) -> list[str]:
     return []
 
 
-def missing_entries(text: str, existing: dict[str, set[str]]) -> list[str]:
+def missing_entries(text, existing):
     """Entries that exist and that a file leaves out although it promises all of them."""
     root = yaml.safe_load(text)
     return [
@@ -48,7 +45,7 @@ def missing_entries(text: str, existing: dict[str, set[str]]) -> list[str]:
     ]
 
 
-def existing_entries() -> dict[str, set[str]]:
+def existing_entries():
     """All but those that name a model's layers: they are nothing to time."""
     return {
         "attention": {label for label in row_labels() if "mechanism" in (settings_of(label) or {})}
@@ -57,27 +54,27 @@ def existing_entries() -> dict[str, set[str]]:
     }
 
 
-def test_an_entry_is_the_only_key_of_its_file_and_named_like_it() -> None:
+def test_an_entry_is_the_only_key_of_its_file_and_named_like_it():
     assert [why for path in ENTRIES if (why := misnamed(path))] == []
 
 
-def test_settings_are_read_without_a_yaml_library_as_with_one() -> None:
+def test_settings_are_read_without_a_yaml_library_as_with_one():
     for path in (CONF / "attention").glob("*.yaml"):
         own = yaml.safe_load(path.read_text())[path.stem]
         assert settings_of(path.stem) == default_rows().get(own.get("mechanism"), {}) | own
     assert settings_of("no_row_of_ours") is None
 
 
-def test_there_are_entries_of_both_groups() -> None:
+def test_there_are_entries_of_both_groups():
     assert all(existing_entries().values())
 
 
-def test_a_study_that_says_every_entry_lists_every_entry() -> None:
+def test_a_study_that_says_every_entry_lists_every_entry():
     missing = {p.name: missing_entries(p.read_text(), existing_entries()) for p in ROOTS}
     assert {name: entries for name, entries in missing.items() if entries} == {}
 
 
-def test_an_entry_under_another_name_is_found(tmp_path: Path) -> None:
+def test_an_entry_under_another_name_is_found(tmp_path):
     path = tmp_path / "nala.yaml"
     path.write_text("nala_cosine: {mechanism: nala_cosine}\n")
     assert "nala_cosine" in (misnamed(path) or "")
@@ -85,7 +82,7 @@ def test_an_entry_under_another_name_is_found(tmp_path: Path) -> None:
     assert "flatten" in (misnamed(path) or "")
 
 
-def test_an_entry_that_a_study_forgot_is_found() -> None:
+def test_an_entry_that_a_study_forgot_is_found():
     study = """
     # @package _global_
     defaults:

@@ -5,14 +5,11 @@ Seconds of two processes differ by what these were born with; ``speedup_over_sof
 interleaved rounds within one, differs less.
 """
 
-from __future__ import annotations
-
 import os
 from functools import cache
 
 import pytest
 
-from bench.core.cell import Cell
 from bench.core.cli.entries import read_attention_entries
 from bench.core.record import METHOD_VERSION
 from bench.core.rows import row_labels, settings_of
@@ -37,7 +34,7 @@ def hyperparameters(label):
     return entry.mechanism, checked_hyperparameters(entry)
 
 
-def cell_of(label: str, seq_len: int, mode: str) -> Cell:
+def cell_of(label, seq_len, mode):
     """At scope core; a mechanism that owns its projections, at scope layer."""
     from attentions import attention_class
 
@@ -64,7 +61,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def without_noise(subject) -> dict[str, int | None]:
+def without_noise(subject):
     """What a comparison allows no growth of."""
 
     from bench.measuring.building import shape_of
@@ -85,7 +82,7 @@ def without_noise(subject) -> dict[str, int | None]:
     }
 
 
-def num_rounds(seconds_per_round: float) -> int:
+def num_rounds(seconds_per_round):
     return min(50, max(7, int(BUDGET_S / seconds_per_round)))
 
 

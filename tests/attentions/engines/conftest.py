@@ -2,15 +2,13 @@
 
 import pytest
 
-from attentions import registry
 from attentions.engines import kernel
 from attentions.kernel import causal, tiles
 
 
 @pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
-    registry.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+def _own_registry(own_registry):
+    pass
 
 
 @pytest.fixture

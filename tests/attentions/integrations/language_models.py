@@ -1,7 +1,5 @@
 """Small untrained models of transformers, and what they are asked."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from typing import Any

@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
@@ -17,12 +14,12 @@ from tests.attentions.integrations.replacing import encoder, needs_timm, replace
     ["layers.1.*", ["layers.1.self_attn"], lambda name: "1" in name],
     ids=["glob", "globs", "predicate"],
 )
-def test_where_picks_places(where: Any) -> None:
+def test_where_picks_places(where):
     assert replaced(replace_attention(encoder(), "linear", where=where)) == {"layers.1.self_attn"}
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "pvt_v2_b0"])
-def test_pyramids_are_refused_with_where_to_get_them(name: str) -> None:
+def test_pyramids_are_refused_with_where_to_get_them(name):
     with torch.device("meta"):
         model = needs_timm().create_model(name)
     with pytest.raises(ValueError, match=r"Nothing to replace.*attentions\.build_model builds"):
@@ -37,24 +34,24 @@ def test_pyramids_are_refused_with_where_to_get_them(name: str) -> None:
         ("cait_xxs24_224", "TalkingHeadAttn mixes the scores of its heads"),
     ],
 )
-def test_attentions_whose_scores_no_mechanism_has_are_refused_with_why(name: str, why: str) -> None:
+def test_attentions_whose_scores_no_mechanism_has_are_refused_with_why(name, why):
     with torch.device("meta"):
         model = needs_timm().create_model(name)
     with pytest.raises(ValueError, match=why):
         replace_attention(model, "linear")
 
 
-def test_attentions_of_other_kinds_are_counted() -> None:
+def test_attentions_of_other_kinds_are_counted():
     model = needs_timm().create_model("vit_tiny_patch16_224", depth=2, global_pool="map")
     with pytest.warns(UserWarning, match="2 attentions replaced, 1 left alone: attn_pool: Atten"):
         replace_attention(model, "linear")
 
 
 def test_a_module_around_a_replaced_attention_is_not_counted_as_left_alone(
-    recwarn: pytest.WarningsRecorder,
-) -> None:
+    recwarn,
+):
     class AttentionBlock(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             self.attention = nn.MultiheadAttention(16, 2)
 
@@ -62,32 +59,32 @@ def test_a_module_around_a_replaced_attention_is_not_counted_as_left_alone(
     assert not recwarn.list
 
 
-def test_nothing_is_changed_unless_everything_can_be() -> None:
+def test_nothing_is_changed_unless_everything_can_be():
     model = nn.ModuleList([nn.MultiheadAttention(16, 2), nn.MultiheadAttention(18, 3)])
     with pytest.raises(ValueError, match="1 cannot become nala"):
         replace_attention(model, "nala", rope=True, grid=(2, 3))  # 18 / 3 is no multiple of 4
     assert replaced(model) == set()
 
 
-def test_a_shared_attention_stays_shared() -> None:
+def test_a_shared_attention_stays_shared():
     attention = nn.MultiheadAttention(16, 2)
     model = replace_attention(nn.ModuleList([attention, attention]), "linear")
-    assert model[0] is model[1]  # type: ignore[index]
+    assert model[0] is model[1]
 
 
-def test_a_hyperparameter_that_is_not_taken_is_refused() -> None:
+def test_a_hyperparameter_that_is_not_taken_is_refused():
     with pytest.raises(TypeError, match="takes no hyperparameter 'focusing_facto'"):
         replace_attention(encoder(), "flatten", focusing_facto=2)
 
 
-def test_dropout_of_weights_is_refused_unless_it_is_to_be_ignored() -> None:
+def test_dropout_of_weights_is_refused_unless_it_is_to_be_ignored():
     layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.1)
     with pytest.raises(ValueError, match=r"drops 0\.1 of its weights"):
         replace_attention(layer, "linear")
     assert replaced(replace_attention(layer, "linear", ignore_dropout=True)) == {"self_attn"}
 
 
-def test_a_module_that_is_itself_the_attention_is_not_replaced_in_silence() -> None:
+def test_a_module_that_is_itself_the_attention_is_not_replaced_in_silence():
     attention = nn.MultiheadAttention(16, 2, batch_first=True)
     with pytest.raises(ValueError, match=r"itself the attention.*attentions.replaced_attention"):
         replace_attention(attention, "linear")
@@ -96,7 +93,7 @@ def test_a_module_that_is_itself_the_attention_is_not_replaced_in_silence() -> N
         replaced_attention(nn.Linear(2, 2), "linear")
 
 
-def test_projections_that_are_computed_are_refused() -> None:
+def test_projections_that_are_computed_are_refused():
     attention = nn.MultiheadAttention(16, 2)
     nn.utils.parametrizations.weight_norm(attention, "in_proj_weight")
     with pytest.raises(ValueError, match="in_proj_weight is computed from other parameters"):
@@ -104,14 +101,14 @@ def test_projections_that_are_computed_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["key_padding_mask", "attn_mask"])
-def test_a_mask_of_whole_numbers_could_mean_either_and_is_refused(name: str) -> None:
+def test_a_mask_of_whole_numbers_could_mean_either_and_is_refused(name):
     attention = replaced_attention(nn.MultiheadAttention(16, 2, batch_first=True), "softmax")
     mask = torch.ones((3, 7) if name == "key_padding_mask" else (7, 7), dtype=torch.long)
     with pytest.raises(ValueError, match=f"{name} is of torch.int64; torch.bool, where True hides"):
         attention(*[tokens()] * 3, **{name: mask})
 
 
-def test_replacing_needs_neither_timm_nor_transformers() -> None:
+def test_replacing_needs_neither_timm_nor_transformers():
     code = (
         "import sys; sys.modules['timm'] = sys.modules['transformers'] = None\n"
         "import torch, attentions\n"
@@ -120,7 +117,7 @@ def test_replacing_needs_neither_timm_nor_transformers() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def attention(**settings: Any) -> nn.MultiheadAttention:
+def attention(**settings):
     return nn.MultiheadAttention(16, 2, **settings)
 
 
@@ -149,9 +146,7 @@ def attention(**settings: Any) -> nn.MultiheadAttention:
         (encoder(), {"causal": "no"}, "causal is 'no'; True or False"),
     ],
 )
-def test_what_cannot_be_replaced_is_refused_by_name_and_left_as_it_is(
-    model: Any, changes: dict[str, Any], said: str
-) -> None:
+def test_what_cannot_be_replaced_is_refused_by_name_and_left_as_it_is(model, changes, said):
     with pytest.raises(ValueError, match=said):
         replace_attention(model, **{"mechanism": "linear"} | changes)
     assert not isinstance(model, nn.Module) or replaced(model) == set()
@@ -169,9 +164,7 @@ def test_what_cannot_be_replaced_is_refused_by_name_and_left_as_it_is(
         ({"attn_mask": (2, 4, 6)}, r"attn_mask is of shape \(2, 4, 6\)"),
     ],
 )
-def test_masks_of_other_sizes_than_torch_takes_are_refused(
-    batch_first: bool, masks: dict[str, tuple[int, ...]], said: str
-) -> None:
+def test_masks_of_other_sizes_than_torch_takes_are_refused(batch_first, masks, said):
     attention = nn.MultiheadAttention(16, 2, batch_first=batch_first)
     new = replaced_attention(attention, "softmax")
     q, k = torch.randn(2, 4, 16), torch.randn(2, 6, 16)
@@ -184,7 +177,7 @@ def test_masks_of_other_sizes_than_torch_takes_are_refused(
         new(q, k, k, **{name: [True] for name in masks})
 
 
-def test_masks_of_a_call_without_a_batch_have_none_either() -> None:
+def test_masks_of_a_call_without_a_batch_have_none_either():
     new = replaced_attention(nn.MultiheadAttention(16, 2), "softmax")
     q, k = torch.randn(4, 16), torch.randn(6, 16)
     keys, pairs = torch.zeros(6, dtype=torch.bool), torch.zeros(2, 4, 6, dtype=torch.bool)

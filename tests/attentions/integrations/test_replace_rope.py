@@ -1,14 +1,12 @@
 """Attentions of timm whose queries and keys are turned by their position before they are mixed."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attentions import replace_attention, replaced_attention
 from attentions.integrations.swapped import Swapped
@@ -16,7 +14,7 @@ from attentions.integrations.swapped import Swapped
 timm: Any = pytest.importorskip("timm", reason="needs timm: pip install 'attnbench[models]'")
 
 
-def eva(**settings: Any) -> nn.Module:
+def eva(**settings):
     """Two blocks on a grid of 4x4 patches; no parameter, nor any bias, is zero."""
     torch.manual_seed(0)
     sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -24,10 +22,10 @@ def eva(**settings: Any) -> nn.Module:
     model = timm.models.eva.Eva(**own)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
-def images(rows: int = 32, columns: int = 32) -> Tensor:
+def images(rows=32, columns=32):
     return torch.randn(2, 3, rows, columns, generator=torch.Generator().manual_seed(1))
 
 
@@ -44,9 +42,7 @@ KINDS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", KINDS, ids=str)
-def test_softmax_changes_nothing_and_every_weight_keeps_name_and_value(
-    settings: dict[str, Any],
-) -> None:
+def test_softmax_changes_nothing_and_every_weight_keeps_name_and_value(settings):
     model = eva(**settings)
     expected, before = model(images()), copy.deepcopy(model.state_dict())
     replace_attention(model, "softmax")
@@ -60,13 +56,13 @@ def test_softmax_changes_nothing_and_every_weight_keeps_name_and_value(
 
 @pytest.mark.parametrize("mechanism", ["linear", "nala", "flatten"])
 @pytest.mark.parametrize("settings", [{}, {"attn_type": "rope"}], ids=str)
-def test_every_parameter_learns(mechanism: str, settings: dict[str, Any]) -> None:
+def test_every_parameter_learns(mechanism, settings):
     model = replace_attention(eva(**settings), mechanism).train()
     model(images()).square().mean().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-def test_a_changed_model_can_be_changed_again_copied_and_pickled() -> None:
+def test_a_changed_model_can_be_changed_again_copied_and_pickled():
     model = eva()
     expected = model(images())
     replace_attention(replace_attention(model, "flatten"), "softmax")
@@ -75,14 +71,14 @@ def test_a_changed_model_can_be_changed_again_copied_and_pickled() -> None:
         assert torch.equal(twin(images()), model(images()))
 
 
-def test_positions_are_seen_by_the_mechanism() -> None:
+def test_positions_are_seen_by_the_mechanism():
     turned = replace_attention(eva(), "linear")
     plain = replace_attention(eva(use_rot_pos_emb=False), "linear")
     plain.load_state_dict(turned.state_dict(), strict=False)
     assert not torch.allclose(turned(images()), plain(images()), atol=1e-4)
 
 
-def test_the_grid_of_the_patches_is_found_and_follows_the_images() -> None:
+def test_the_grid_of_the_patches_is_found_and_follows_the_images():
     settings = {"class_token": False, "global_pool": "avg", "dynamic_img_size": True}
     model = replace_attention(eva(**settings), "nala", rope=True)
     attention: Any = model.get_submodule("blocks.0.attn")
@@ -93,9 +89,7 @@ def test_the_grid_of_the_patches_is_found_and_follows_the_images() -> None:
 
 @pytest.mark.parametrize("kind", ["AttentionRope", "EvaAttention"])
 @pytest.mark.parametrize("settings", [{"gated": True}, {"rotate_half": True}], ids=str)
-def test_softmax_in_an_attention_alone_changes_no_call(
-    kind: str, settings: dict[str, bool]
-) -> None:
+def test_softmax_in_an_attention_alone_changes_no_call(kind, settings):
     home: Any = timm.layers if kind == "AttentionRope" else timm.models.eva
     try:
         attention = getattr(home, kind)(32, num_heads=2, scale_norm=False, **settings)
@@ -113,7 +107,7 @@ def test_softmax_in_an_attention_alone_changes_no_call(
         torch.testing.assert_close(swapped(x, rope, **call), want, atol=1e-4, rtol=1e-4)
 
 
-def test_fewer_heads_of_keys_and_values_stand_for_several_of_queries() -> None:
+def test_fewer_heads_of_keys_and_values_stand_for_several_of_queries():
     layers: Any = timm.layers
     if not hasattr(layers, "AttentionRope"):
         pytest.skip("this timm has no AttentionRope")
@@ -127,7 +121,7 @@ def test_fewer_heads_of_keys_and_values_stand_for_several_of_queries() -> None:
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_bias_on_the_scores_is_refused() -> None:
+def test_a_bias_on_the_scores_is_refused():
     attention = replaced_attention(timm.models.eva.EvaAttention(32, 2, scale_norm=False), "softmax")
     with pytest.raises(ValueError, match="adds numbers other than 0 and -inf"):
         attention(images(9, 32)[:, 0], attn_mask=torch.randn(9, 9))

@@ -1,15 +1,12 @@
-from __future__ import annotations
-
 import copy
 import pickle
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attentions import attention_class, attention_names, replace_attention, replaced_attention
-from attentions.integrations.swapped import Swapped
 from tests.attentions.integrations.replacing import (
     images,
     losses,
@@ -21,7 +18,7 @@ from tests.attentions.integrations.replacing import (
 
 
 @pytest.mark.parametrize("settings", [{}, {"reg_tokens": 2}, {"qk_norm": True, "qkv_bias": False}])
-def test_softmax_in_place_of_softmax_changes_nothing(settings: dict[str, Any]) -> None:
+def test_softmax_in_place_of_softmax_changes_nothing(settings):
     model = vision_transformer(**settings)
     expected = model(images())
     torch.testing.assert_close(
@@ -38,7 +35,7 @@ NEWER: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("settings", NEWER, ids=str)
-def test_softmax_in_an_attention_alone_changes_no_call(settings: dict[str, Any]) -> None:
+def test_softmax_in_an_attention_alone_changes_no_call(settings):
     try:
         attention = needs_timm().layers.Attention(32, 2, **settings)
     except TypeError:
@@ -55,12 +52,12 @@ def test_softmax_in_an_attention_alone_changes_no_call(settings: dict[str, Any])
         torch.testing.assert_close(swapped(x, **call), want, atol=1e-4, rtol=1e-4)
 
 
-def test_the_model_is_changed_in_place_and_returned() -> None:
+def test_the_model_is_changed_in_place_and_returned():
     model = vision_transformer()
     assert replace_attention(model, "linear") is model
 
 
-def test_weights_of_the_model_keep_their_names_and_values() -> None:
+def test_weights_of_the_model_keep_their_names_and_values():
     model = vision_transformer()
     before = copy.deepcopy(model.state_dict())
     after = replace_attention(model, "flatten").state_dict()
@@ -73,7 +70,7 @@ def test_weights_of_the_model_keep_their_names_and_values() -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["softmax", "linear", "flatten", "nala", "agent"])
-def test_a_changed_model_learns(mechanism: str) -> None:
+def test_a_changed_model_learns(mechanism):
     model = replace_attention(vision_transformer(), mechanism, **settings_for(mechanism)).train()
     seen = losses(model, lambda: model(images()))
     assert seen[-1] < seen[0]
@@ -82,28 +79,28 @@ def test_a_changed_model_learns(mechanism: str) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_core_is_trained_or_evaluated_as_the_attention_was(training: bool) -> None:
+def test_a_core_is_trained_or_evaluated_as_the_attention_was(training):
     model = replace_attention(vision_transformer().train(training), "performer")
     assert {module.training for module in model.modules()} == {training}
 
 
-def test_outputs_are_dropped_as_before() -> None:
+def test_outputs_are_dropped_as_before():
     model = vision_transformer(proj_drop_rate=0.5).train()
 
-    def out() -> Tensor:
+    def out():
         torch.manual_seed(0)
-        return model(images())  # type: ignore[no-any-return]
+        return model(images())
 
     expected = out()
     replace_attention(model, "softmax")
     torch.testing.assert_close(out(), expected, atol=1e-5, rtol=1e-5)
 
 
-def settings_for(mechanism: str) -> dict[str, Any]:
+def settings_for(mechanism):
     return {"num_agents": 4} if mechanism == "agent" else {}
 
 
-def usable(name: str) -> bool:
+def usable(name):
     can = attention_class(name).capabilities
     is_ours = not can.requires and not name.endswith("_published")
     return "core" in can.scopes and can.bidirectional and not can.gates and is_ours
@@ -124,7 +121,7 @@ FIRST = ("agent", "cosformer", "linformer", "local_only", "nala", "performer", "
         ),
     ],
 )
-def test_every_bidirectional_core_works_or_says_why_not(mechanism: str) -> None:
+def test_every_bidirectional_core_works_or_says_why_not(mechanism):
     model = vision_transformer()
     try:
         with torch.no_grad():
@@ -136,15 +133,14 @@ def test_every_bidirectional_core_works_or_says_why_not(mechanism: str) -> None:
         assert out.isfinite().all()
 
 
-def test_a_mechanism_that_needs_a_grid_gets_the_patches() -> None:
+def test_a_mechanism_that_needs_a_grid_gets_the_patches():
     model = replace_attention(without_class_token(img_size=(32, 64)), "local_only")
     swapped = model.get_submodule("blocks.0.attn")
-    assert isinstance(swapped, Swapped)
     assert swapped.core.geometry.grid == (4, 8)
     assert model(images(32, 64)).shape == (2, 5)
 
 
-def test_one_token_before_the_grid_is_a_class_token_to_those_who_know_it() -> None:
+def test_one_token_before_the_grid_is_a_class_token_to_those_who_know_it():
     model = replace_attention(vision_transformer(), "agent", num_agents=4)
     assert "class_token=True" in str(model)
     with pytest.raises(ValueError, match="all tokens must lie on a grid, and here a token stands"):
@@ -153,14 +149,14 @@ def test_one_token_before_the_grid_is_a_class_token_to_those_who_know_it() -> No
         replace_attention(vision_transformer(reg_tokens=2), "agent", num_agents=4)
 
 
-def test_a_rotation_on_the_grid_is_refused_beside_a_class_token() -> None:
+def test_a_rotation_on_the_grid_is_refused_beside_a_class_token():
     model = vision_transformer()
     with pytest.raises(ValueError, match=r"nala: all tokens must lie on a grid.*class_token=False"):
         replace_attention(model, "nala", rope=True)
     assert replaced(model) == set()
 
 
-def test_a_grid_that_not_all_tokens_fill_is_refused_before_anything_is_changed() -> None:
+def test_a_grid_that_not_all_tokens_fill_is_refused_before_anything_is_changed():
     model = vision_transformer()
     with pytest.raises(ValueError, match=r"grid is 4x4, and blocks\.0\.attn gets 17 tokens"):
         replace_attention(model, "local_only", grid=(4, 4))
@@ -168,7 +164,7 @@ def test_a_grid_that_not_all_tokens_fill_is_refused_before_anything_is_changed()
     assert replace_attention(model, "local_only", grid=(1, 17))(images()).shape == (2, 5)
 
 
-def test_a_refused_model_has_no_hook_left_and_a_changed_one_has_a_single_one() -> None:
+def test_a_refused_model_has_no_hook_left_and_a_changed_one_has_a_single_one():
     model = vision_transformer(dynamic_img_size=True)
     patches = model.get_submodule("patch_embed")
     with pytest.raises(ValueError, match="all tokens must lie on a grid"):
@@ -179,12 +175,12 @@ def test_a_refused_model_has_no_hook_left_and_a_changed_one_has_a_single_one() -
     assert len(patches._forward_hooks) == 1
 
 
-def test_images_of_other_sizes_work_where_the_mechanism_has_no_grid() -> None:
+def test_images_of_other_sizes_work_where_the_mechanism_has_no_grid():
     model = replace_attention(vision_transformer(dynamic_img_size=True), "linear")
     assert model(images(32, 64)).shape == (2, 5)
 
 
-def test_the_grid_follows_the_images() -> None:
+def test_the_grid_follows_the_images():
     """Sixteen patches as 2x8 are not those of 4x4."""
     swapped = replace_attention(without_class_token(dynamic_img_size=True), "nala", rope=True)
     out = swapped(images(16, 64))
@@ -200,43 +196,43 @@ def test_the_grid_follows_the_images() -> None:
     assert out.isfinite().all()
 
 
-def test_another_grid_of_the_same_area_is_refused_to_a_mechanism_built_for_one() -> None:
+def test_another_grid_of_the_same_area_is_refused_to_a_mechanism_built_for_one():
     model = replace_attention(without_class_token(dynamic_img_size=True), "local_only")
     with pytest.raises(ValueError, match="built for a grid of 4x4, and this image gives 2x8"):
         model(images(16, 64))
 
 
-def test_the_printed_model_names_mechanism_and_hyperparameters() -> None:
+def test_the_printed_model_names_mechanism_and_hyperparameters():
     printed = str(replace_attention(vision_transformer(), "flatten", focusing_factor=2))
     assert "flatten, focusing_factor=2, norm_over='all_heads'" in printed
 
 
-def test_a_changed_model_can_be_copied_and_pickled() -> None:
+def test_a_changed_model_can_be_copied_and_pickled():
     model = replace_attention(without_class_token(dynamic_img_size=True), "nala", rope=True)
     expected = model(images(16, 64))
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(twin(images(16, 64)), expected)
 
 
-def test_a_changed_model_can_be_changed_again() -> None:
+def test_a_changed_model_can_be_changed_again():
     model = vision_transformer()
     expected = model(images())
     replace_attention(replace_attention(model, "linear"), "softmax")
     torch.testing.assert_close(model(images()), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_subclass_with_a_forward_of_its_own_is_left_alone() -> None:
+def test_a_subclass_with_a_forward_of_its_own_is_left_alone():
     timm = needs_timm()
 
-    class OddAttention(timm.layers.Attention):  # type: ignore[misc,name-defined]
-        def forward(self, x: Tensor) -> Tensor:
+    class OddAttention(timm.layers.Attention):
+        def forward(self, x):
             return x
 
     with pytest.raises(ValueError, match=r"Nothing to replace.*0: OddAttention"):
         replace_attention(nn.Sequential(OddAttention(8, 2)), "linear")
 
 
-def test_hooks_of_the_old_attention_are_called_and_can_be_removed() -> None:
+def test_hooks_of_the_old_attention_are_called_and_can_be_removed():
     model, seen = vision_transformer(), []
     attention = model.get_submodule("blocks.0.attn")
     handles = (
@@ -251,20 +247,20 @@ def test_hooks_of_the_old_attention_are_called_and_can_be_removed() -> None:
     assert len(seen) == 2
 
 
-def test_the_default_device_does_not_matter() -> None:
+def test_the_default_device_does_not_matter():
     model = vision_transformer()
     with torch.device("meta"):
         replace_attention(model, "flatten")
     assert model(images()).isfinite().all()
 
 
-def test_a_half_model_stays_half() -> None:
+def test_a_half_model_stays_half():
     model = replace_attention(vision_transformer().to(torch.bfloat16), "flatten")
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     assert model(images().to(torch.bfloat16)).dtype == torch.bfloat16
 
 
-def test_a_changed_model_compiles_in_one_graph() -> None:
+def test_a_changed_model_compiles_in_one_graph():
     model = replace_attention(vision_transformer(), "linear")
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(images()), model(images()))

@@ -1,22 +1,20 @@
-from __future__ import annotations
-
 import pytest
 
 from attentions import Geometry, build_attention
 from attentions.integrations.token_layout import TokenLayout, placed
 
 
-def test_a_known_layout_gives_an_ordinary_geometry() -> None:
+def test_a_known_layout_gives_an_ordinary_geometry():
     geometry = placed(TokenLayout(seq_len=12, grid=(3, 4)), "nala", num_heads=2, head_dim=4)
     assert geometry == Geometry(num_heads=2, head_dim=4, seq_len=12, grid=(3, 4))
 
 
-def test_a_grid_alone_says_how_many_tokens_there_are() -> None:
+def test_a_grid_alone_says_how_many_tokens_there_are():
     geometry = placed(TokenLayout(grid=(3, 4)), "nala", num_heads=2, head_dim=4)
     assert geometry.grid == (3, 4)
 
 
-def test_an_unknown_length_is_refused_only_to_those_who_ask() -> None:
+def test_an_unknown_length_is_refused_only_to_those_who_ask():
     geometry = placed(TokenLayout(), "linformer", num_heads=2, head_dim=4)
     assert geometry.embed_dim == 8
     build_attention("linear", geometry)
@@ -24,7 +22,7 @@ def test_an_unknown_length_is_refused_only_to_those_who_ask() -> None:
         build_attention("linformer", geometry)
 
 
-def test_tokens_before_the_grid_leave_no_grid_for_all() -> None:
+def test_tokens_before_the_grid_leave_no_grid_for_all():
     layout = TokenLayout(seq_len=13, grid=(3, 4), num_prefix_tokens=1)
     geometry = placed(layout, "nala", num_heads=2, head_dim=4)
     assert geometry.seq_len == 13
@@ -32,12 +30,12 @@ def test_tokens_before_the_grid_leave_no_grid_for_all() -> None:
         _ = geometry.grid
 
 
-def test_a_grid_that_is_not_known_is_not_guessed_from_the_length() -> None:
+def test_a_grid_that_is_not_known_is_not_guessed_from_the_length():
     geometry = placed(TokenLayout(seq_len=12), "nala", num_heads=2, head_dim=4)
     with pytest.raises(ValueError, match=r"grid=\(rows, columns\)"):
         _ = geometry.grid
 
 
-def test_sizes_are_checked_as_for_any_geometry() -> None:
+def test_sizes_are_checked_as_for_any_geometry():
     with pytest.raises(ValueError, match="head_dim is 0"):
         placed(TokenLayout(), "linear", num_heads=2, head_dim=0)

@@ -75,20 +75,6 @@ def test_a_token_more_than_there_is_room_for_is_refused_with_the_length_that_is_
         core.step(*tokens(tensors, slice(0, 1)), state)
 
 
-def test_one_row_is_not_stretched_over_a_cache_of_two():
-    core, tensors = build(), inputs()
-    state = core.init_state(2, dtype=torch.float64, device=CPU)
-    with pytest.raises(ValueError, match=r"softmax: state.k is .* shape \(2, 6, 12, 8\)"):
-        core.step(*(x[:1, :, :1] for x in tensors), state)
-
-
-def test_wrong_heads_are_refused_in_a_step_too():
-    core, tensors = build(num_kv_heads=2), inputs(3)
-    state = core.init_state(2, dtype=torch.float64, device=CPU)
-    with pytest.raises(ValueError, match=r"softmax: q is .* k of \(2, 3, .*; .*\(B, 2, M, "):
-        core.step(*tokens(tensors, slice(0, 1)), state)
-
-
 @pytest.mark.parametrize("name", CACHED)
 def test_a_cache_needs_a_causal_geometry(name):
     with pytest.raises(ValueError, match=f"{name}: a cache was asked for, and causal is False"):

@@ -11,25 +11,6 @@ def test_turning_is_that_of_sines_and_cosines():
     torch.testing.assert_close(rotate(channels_first, (4, 5), 8), expected)
 
 
-def test_turning_keeps_lengths():
-    phi = torch.randn(1, 1, 20, 8, dtype=torch.float64)
-    torch.testing.assert_close(rotate(phi, (4, 5), 8).norm(dim=-1), phi.norm(dim=-1))
-
-
-def test_the_first_token_is_not_turned():
-    phi = torch.randn(1, 1, 20, 8)
-    assert torch.equal(rotate(phi, (4, 5), 8)[..., 0, :], phi[..., 0, :])
-
-
-def test_rows_turn_the_first_half_of_the_channels_and_columns_the_second():
-    phi = torch.randn(1, 1, 20, 8)
-    turned = rotate(phi, (4, 5), 8)
-    row_2_column_0, row_0_column_3 = 10, 3
-    assert torch.equal(turned[..., row_2_column_0, 4:], phi[..., row_2_column_0, 4:])
-    assert torch.equal(turned[..., row_0_column_3, :4], phi[..., row_0_column_3, :4])
-    assert not torch.equal(turned[..., row_2_column_0, :4], phi[..., row_2_column_0, :4])
-
-
 def test_both_ends_of_the_frequencies_are_included():
     angle = turns((2, 1), 16, torch.float64, torch.device("cpu"))[1, :4].angle()
     expected = torch.tensor(

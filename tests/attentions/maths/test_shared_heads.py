@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from attentions import Geometry, build_attention, build_layer
 from tests.attentions.calls import call_of
@@ -13,24 +12,6 @@ def qkv():
     q = torch.randn(2, 6, 12, 8, generator=generator)
     k, v = torch.randn(2, 2, 2, 12, 8, generator=generator)
     return q, k, v
-
-
-def test_softmax_equals_torchs_own_grouped_attention():
-    q, k, v = qkv()
-    expected = scaled_dot_product_attention(q, k, v, enable_gqa=True)
-    assert torch.allclose(build_attention("softmax", GEOMETRY)(q, k, v), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(("name", "num_kv_heads"), [("performer", 1), ("uniform", 2), ("none", 6)])
-def test_every_core_equals_itself_on_heads_that_are_written_out(name, num_kv_heads):
-    generator = torch.Generator().manual_seed(1)
-    q = torch.randn(1, 6, 12, 8, generator=generator)
-    k, v = torch.randn(2, 1, num_kv_heads, 12, 8, generator=generator)
-    geometry = Geometry(num_heads=6, num_kv_heads=num_kv_heads, head_dim=8, seq_len=12)
-    whole = build_attention(name, Geometry(num_heads=6, head_dim=8, seq_len=12))
-    repeats = 6 // num_kv_heads
-    expected = whole(q, *(x.repeat_interleave(repeats, dim=1) for x in (k, v)))
-    assert torch.allclose(build_attention(name, geometry)(q, k, v), expected, atol=1e-6)
 
 
 def test_a_layer_projects_to_fewer_heads_of_keys_and_values():

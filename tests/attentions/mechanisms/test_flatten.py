@@ -38,12 +38,6 @@ def test_a_high_focusing_factor_does_not_underflow_in_float32(qkv):
     torch.testing.assert_close(tiny.double(), wide, rtol=1e-3, atol=1e-6)
 
 
-def test_scale_starts_at_zero():
-    core = build_attention("flatten", Geometry(num_heads=2, head_dim=4, seq_len=9)).double()
-    assert core.scale.shape == (8,)
-    assert core.scale.eq(0).all()
-
-
 @pytest.mark.parametrize("sr_ratio", [1, 2])
 @pytest.mark.parametrize("norm_over", ["all_heads", "head"])
 def test_the_layer_equals_its_explicit_form(sr_ratio, norm_over):

@@ -17,13 +17,6 @@ def test_maps_start_as_the_identity():
     torch.testing.assert_close(core.key_features(x), expected)
 
 
-def test_the_two_normalisers_are_different_functions(qkv):
-    tensors = qkv(1, 2, 6, 3, value_dim=4)
-    separate, joint = build(), build(normaliser="joint")
-    joint.load_state_dict(separate.state_dict())
-    assert (separate(*tensors) - joint(*tensors)).abs().max() > 1e-3
-
-
 def sizes(core):
     return {name: tuple(p.shape) for name, p in core.named_parameters()}
 

@@ -129,21 +129,6 @@ def test_defaults_have_the_proportions_of_the_paper():
     assert (layer.kv_rank, layer.rope_dim) == (512, 64)
 
 
-def test_without_rope_only_the_mask_knows_positions():
-    layer = build(rope=False)
-    x, order = tokens(layer), torch.randperm(9)
-    torch.testing.assert_close(layer(x[:, order]), layer(x)[:, order])
-
-
-def test_with_rope_scores_depend_on_distances_alone():
-    layer = build()
-    x = tokens(layer)
-    later = layer._attend(layer._queries(x, 7), *layer._latents(x, 7))
-    torch.testing.assert_close(later, layer(x))
-    unequal = layer._attend(layer._queries(x, 7), *layer._latents(x, 6))
-    assert not torch.allclose(unequal, layer(x))
-
-
 def test_work_is_counted_part_by_part():
     layer = build(causal=True, num_heads=2, head_dim=8, kv_rank=5, rope_dim=4)
     shape = call_of(9, 8, batch_size=3, causal=True)

@@ -35,27 +35,6 @@ def test_rope_turns_the_numerators_features_by_row_and_column(grid, head_dim, qk
     torch.testing.assert_close(core(q, k, v), core.reference(q, k, v))
 
 
-def test_rope_depends_on_distances_only():
-    """The same two tokens, moved together over the grid, weigh each other the same."""
-    core = build((6, 6), rope=True)
-    a, b = torch.randn(2, 2, 8, dtype=torch.float64)  # (H, D) each
-    results = []
-    for row, column in ((0, 0), (2, 3), (4, 1)):
-        q, k, v = torch.zeros(3, 1, 2, 36, 8, dtype=torch.float64)
-        here, there = row * 6 + column, (row + 1) * 6 + column + 2
-        q[0, :, here], k[0, :, there], v[0, :, there] = a, b, 1.0
-        results.append(core(q, k, v)[0, :, here])
-    torch.testing.assert_close(results[0], results[1])
-    torch.testing.assert_close(results[0], results[2])
-
-
-def test_without_rope_constant_values_come_back_and_with_rope_they_do_not(qkv):
-    q, k, _ = qkv(1, 2, 12, 8)
-    ones = torch.ones_like(q)
-    assert (build()(q, k, ones) - 1).abs().max() < 1e-4
-    assert (build(rope=True)(q, k, ones) - 1).abs().max() > 0.1
-
-
 @pytest.mark.parametrize("rope", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_a_zero_query_gives_zeros_and_harms_no_gradient(rope, dtype, qkv):
@@ -69,27 +48,6 @@ def test_a_zero_query_gives_zeros_and_harms_no_gradient(rope, dtype, qkv):
     assert all(g.isfinite().all() for g in gradients)
     assert gradients[0][:, :, 4].eq(0).all()
     assert all(g[:, :, :4].ne(0).any() for g in gradients)
-
-
-def test_the_power_follows_the_norm(qkv):
-    """A longer query points its weights at fewer keys: Eq. 8 is what keeps its norm in play."""
-    q, k, v = qkv(4, 2, 12, 8)
-    unit = q / q.norm(dim=-1, keepdim=True)
-    eye = torch.eye(12, dtype=torch.float64).expand(4, 2, 12, 12)
-    entropies = []
-    for norm in (0.01, 0.5, 2.0):
-        weights = build(value_dim=12)(norm * unit, k, eye)
-        entropies.append(-(weights * (weights + 1e-12).log()).sum(-1).mean())
-    assert entropies[0] > entropies[1] > entropies[2]
-    # Without the norm's tanh there would be nothing but a direction.
-    assert not torch.allclose(build()(0.1 * unit, k, v), build()(unit, k, v), atol=1e-3)
-
-
-def test_unlike_signs_do_not_weigh():
-    q = torch.ones(1, 2, 1, 8)
-    k = torch.stack((torch.ones(2, 8), -torch.ones(2, 8)), dim=1)[None]
-    v = torch.tensor([1.0, 100.0]).view(1, 1, 2, 1).expand(1, 2, 2, 8)
-    torch.testing.assert_close(build()(q, k, v), torch.ones(1, 2, 1, 8), rtol=1e-4, atol=0)
 
 
 def layer_by_hand(layer, x, grid):

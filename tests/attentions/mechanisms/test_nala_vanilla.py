@@ -65,13 +65,6 @@ def test_it_is_the_softmax_layer_of_the_backbones(settings):
     torch.testing.assert_close(layer.reference(x), expected)
 
 
-def test_a_grid_is_not_its_transpose():
-    x = torch.randn(1, 15, 16, dtype=torch.float64)
-    layer, other = build(grid=(3, 5)), build(grid=(5, 3))
-    other.load_state_dict(layer.state_dict())
-    assert not torch.allclose(layer(x), other(x))
-
-
 def test_pairs_of_channels_that_do_not_halve_are_refused_with_rope_alone():
     with pytest.raises(ValueError, match="nala_vanilla: head_dim is 6; a multiple of 4"):
         build(head_dim=6)

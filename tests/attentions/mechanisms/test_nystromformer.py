@@ -49,14 +49,6 @@ def test_it_is_the_formula_of_the_paper(seq_len, landmarks, length, qkv):
             torch.testing.assert_close(core.reference(q, k, v)[b, h], expected)
 
 
-def test_enough_iterations_give_the_pseudo_inverse(qkv):
-    q, k, v = qkv(1, 2, 12, 4, value_dim=3)
-    out = build(num_landmarks=3, pinv_iters=40)(q, k, v)
-    rows, kernel, columns = three_kernels(q[0, 0], k[0, 0], 4)
-    exact = rows @ torch.linalg.pinv(kernel) @ columns @ v[0, 0]
-    torch.testing.assert_close(out[0, 0], exact, rtol=1e-5, atol=1e-5)
-
-
 def test_the_batchs_largest_sum_is_that_of_the_authors_code(qkv):
     q, k, v = qkv(2, 2, 12, 4, value_dim=3)
     tensors = (torch.cat((q[:1], 5 * q[1:])), torch.cat((k[:1], 5 * k[1:])), v)

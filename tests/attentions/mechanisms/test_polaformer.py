@@ -16,14 +16,6 @@ def test_powers_start_half_way_and_scales_at_the_softplus_of_zero():
     torch.testing.assert_close(out[0, 0, 0, 0].item(), weight / (weight + 1e-6))
 
 
-def test_like_and_unlike_signs_read_different_halves_of_v():
-    core, v = built("polaformer", seq_len=6, value_dim=6).float(), torch.ones(1, 2, 1, 6)
-    q = torch.ones(1, 2, 1, 4)
-    like, unlike = core(q, q, v), core(q, -q, v)
-    assert like[..., :3].gt(0.9).all() and like[..., 3:].eq(0).all()
-    assert unlike[..., :3].eq(0).all() and unlike[..., 3:].gt(0.9).all()
-
-
 # The layer.
 
 

@@ -109,38 +109,6 @@ def test_the_keys_that_are_passed_in_are_not_read(qkv):
     assert torch.autograd.grad(out.sum(), k, allow_unused=True) == (None,)
 
 
-def test_keys_have_length_one():
-    """Longer tokens ask more sharply, but are not heard more loudly."""
-    direction = torch.randn(4, dtype=torch.float64)
-    q = torch.stack((direction, 5 * direction, direction))[None, None]  # all in one bucket
-    v = torch.eye(3, dtype=torch.float64)[None, None]
-    core = build(num_heads=1, seq_len=3, value_dim=3, num_rounds=1, num_buckets=2)
-    torch.testing.assert_close(core(q, q, v)[0, 0, 0].tolist(), [0.0, 0.5, 0.5])
-
-
-def test_a_token_attends_to_itself_only_if_it_is_alone():
-    x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.0]], dtype=torch.float64)[None, None]
-    v = torch.eye(3, dtype=torch.float64)[None, None]
-    core = build(num_heads=1, head_dim=2, seq_len=3, value_dim=3, num_rounds=1, num_buckets=2)
-    core.rotations = torch.tensor([[[1.0], [0.0]]], dtype=torch.float64)
-    assert core(x, x, v)[0, 0].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
-
-
-def test_a_pair_that_meets_in_every_round_counts_once_unless_asked_otherwise(qkv):
-    q, k, v = qkv(1, 1, 31, 4)
-    once, often = (
-        build(num_heads=1, chunk_size=4, num_rounds=3, count_duplicates=flag)
-        for flag in (False, True)
-    )
-    assert not torch.allclose(once(q, k, v), often(q, k, v))
-    assert met_by_hand(often, q[0, 0]).max() > 1
-    for core in (once, often):  # the same three rounds: nothing but duplicates
-        core.rotations = core.rotations[:1].expand(3, -1, -1)
-    single = build(num_heads=1, chunk_size=4, num_rounds=1)
-    torch.testing.assert_close(once(q, k, v), single(q, k, v))
-    torch.testing.assert_close(often(q, k, v), single(q, k, v))
-
-
 @pytest.mark.parametrize("num_buckets", [2, 8, 10, 128, 130, 512, 2000])
 def test_many_buckets_are_pairs_of_fewer(num_buckets):
     factors = _even_factors(num_buckets, at_most=128)

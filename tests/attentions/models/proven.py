@@ -1,7 +1,5 @@
 """A golden file of a whole layer, put into a layer that stands in a model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

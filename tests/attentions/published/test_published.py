@@ -4,14 +4,11 @@ What they give for default settings is tested by the conformance suite, against 
 by the goldens.
 """
 
-from __future__ import annotations
-
 import pickle
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from attentions import (
     Attention,
@@ -35,7 +32,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def build(name: str, **settings: Any) -> Any:
+def build(name, **settings):
     tokens = 17 if settings.get("class_token") else 16
     torch.manual_seed(1)
     module = build_attention(name, Geometry(num_heads=2, head_dim=8, seq_len=tokens), **settings)
@@ -44,7 +41,7 @@ def build(name: str, **settings: Any) -> Any:
     return module.double()
 
 
-def inputs(module: Any) -> list[Tensor]:
+def inputs(module):
     g = module.geometry
     shape = (2, g.num_heads, g.seq_len, g.head_dim)
     if not isinstance(module, Attention):
@@ -53,7 +50,7 @@ def inputs(module: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(("name", "settings"), SETTINGS)
-def test_a_setting_means_what_it_means_in_ours(name: str, settings: dict[str, Any]) -> None:
+def test_a_setting_means_what_it_means_in_ours(name, settings):
     module = build(name, **settings)
     given = [x.requires_grad_() for x in inputs(module)]
     out, expected = module(*given), module.reference(*given)
@@ -63,7 +60,7 @@ def test_a_setting_means_what_it_means_in_ours(name: str, settings: dict[str, An
     torch.testing.assert_close(found, wanted)
 
 
-def test_a_zero_query_stays_nan_as_in_the_authors_code() -> None:
+def test_a_zero_query_stays_nan_as_in_the_authors_code():
     q, k, v = torch.randn(3, 1, 2, 16, 8).unbind()
     q[0, 0, 3] = 0.0
     for name in ("nala", "nala_cosine"):
@@ -74,20 +71,20 @@ def test_a_zero_query_stays_nan_as_in_the_authors_code() -> None:
 
 
 @pytest.mark.parametrize("tokens", [15, 64])
-def test_landmarks_must_divide_the_tokens(tokens: int) -> None:
+def test_landmarks_must_divide_the_tokens(tokens):
     geometry = Geometry(num_heads=1, head_dim=4, seq_len=tokens)
     with pytest.raises(ValueError, match=rf"{tokens} tokens and num_landmarks=64 .* multiple"):
         build_attention("nystromformer_published", geometry)
 
 
-def test_they_claim_what_the_code_is_proven_in_and_stand_beside_ours() -> None:
+def test_they_claim_what_the_code_is_proven_in_and_stand_beside_ours():
     for name in NAMES:
         can, ours = attention_class(name).capabilities, name.removesuffix("_published")
         assert can.dtypes == ("float32", "float64") and not can.masks and not can.causal, name
         assert can.scopes == attention_class(ours).capabilities.scopes, name
 
 
-def test_settings_are_those_of_ours_but_for_what_their_code_lacks() -> None:
+def test_settings_are_those_of_ours_but_for_what_their_code_lacks():
     assert "key_power" not in hyperparameters("nala_published")
     assert hyperparameters("nala_published").items() <= hyperparameters("nala").items()
     assert hyperparameters("performer_published")["eps"] == 1e-4  # that of performer-pytorch
@@ -97,7 +94,7 @@ def test_settings_are_those_of_ours_but_for_what_their_code_lacks() -> None:
         build("performer_published", kernel="relu_unprojected", num_features=None)
 
 
-def test_an_entry_can_be_pickled_as_any_module() -> None:
+def test_an_entry_can_be_pickled_as_any_module():
     module = build("nala_published", lam=2.0)
     given = inputs(module)
     torch.testing.assert_close(pickle.loads(pickle.dumps(module))(*given), module(*given))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import base64
 import math
 import zlib
@@ -18,12 +16,12 @@ from bench.core.answers import (
 )
 
 
-def packed(bits: np.ndarray) -> str:
+def packed(bits):
     return base64.b64encode(zlib.compress(np.packbits(bits).tobytes())).decode()
 
 
 @pytest.mark.parametrize("num_answers", [1, 8, 9, 4000])
-def test_answers_come_out_as_they_were_packed(num_answers: int) -> None:
+def test_answers_come_out_as_they_were_packed(num_answers):
     bits = np.random.default_rng(0).integers(0, 2, num_answers).astype(np.uint8)
     assert np.array_equal(right_answers(packed(bits), num_answers), bits)
 
@@ -37,12 +35,12 @@ def test_answers_come_out_as_they_were_packed(num_answers: int) -> None:
         packed(np.ones(10**6, dtype=bool)),
     ],
 )
-def test_answers_that_are_damaged_or_of_another_number_are_refused(damaged: str) -> None:
+def test_answers_that_are_damaged_or_of_another_number_are_refused(damaged):
     with pytest.raises(ValueError, match="answers"):
         right_answers(damaged, 20)
 
 
-def test_the_error_of_clusters_is_that_of_their_means() -> None:
+def test_the_error_of_clusters_is_that_of_their_means():
     draw = np.random.default_rng(0)
     answers = draw.normal(size=(50, 4)) + draw.normal(size=(50, 1))
     error, degrees = clustered_error(answers.ravel(), 4, ends=(0.0, 0.0))
@@ -52,7 +50,7 @@ def test_the_error_of_clusters_is_that_of_their_means() -> None:
     assert error > 1.2 * clustered_error(answers.ravel())[0]
 
 
-def test_a_last_cluster_that_is_cut_short_counts_with_what_it_has() -> None:
+def test_a_last_cluster_that_is_cut_short_counts_with_what_it_has():
     answers = np.array([1.0, 1.0, 0.0, 0.0, 1.0])
     error, degrees = clustered_error(answers, 2)
     beyond = 2 * 0.4, -2 * 0.6, 0.4
@@ -61,7 +59,7 @@ def test_a_last_cluster_that_is_cut_short_counts_with_what_it_has() -> None:
     assert error == pytest.approx(math.sqrt(1.5 * sum(b * b for b in beyond) + unseen) / 5)
 
 
-def test_two_models_are_told_apart_by_the_answers_that_one_of_them_had_right() -> None:
+def test_two_models_are_told_apart_by_the_answers_that_one_of_them_had_right():
     first = np.array([1] * 10 + [0] * 2 + [1] * 50 + [0] * 50)
     second = np.array([0] * 10 + [1] * 2 + [1] * 50 + [0] * 50)
     found = mcnemar(first, second)
@@ -75,7 +73,7 @@ def test_two_models_are_told_apart_by_the_answers_that_one_of_them_had_right() -
         mcnemar(first, second[1:])
 
 
-def test_losses_come_out_as_they_were_packed_and_damaged_ones_are_refused() -> None:
+def test_losses_come_out_as_they_were_packed_and_damaged_ones_are_refused():
     losses = np.random.default_rng(0).uniform(0, 9, 30).astype("<f2")
     packed_losses = base64.b64encode(zlib.compress(losses.tobytes())).decode()
     assert np.array_equal(losses_of_examples(packed_losses, 300), losses.astype(float))
@@ -87,7 +85,7 @@ def test_losses_come_out_as_they_were_packed_and_damaged_ones_are_refused() -> N
             losses_of_examples(base64.b64encode(damaged).decode(), 300)
 
 
-def test_the_error_of_a_score_without_clusters_is_the_binomial_one() -> None:
+def test_the_error_of_a_score_without_clusters_is_the_binomial_one():
     right = np.arange(50) < 20
     ones = np.ones(50)
     expected = math.sqrt(0.4 * 0.6 / 49)
@@ -96,7 +94,7 @@ def test_the_error_of_a_score_without_clusters_is_the_binomial_one() -> None:
     assert error_of_score(ones, ones) == 0
 
 
-def test_the_error_of_a_score_is_the_spread_over_test_sets_drawn_anew() -> None:
+def test_the_error_of_a_score_is_the_spread_over_test_sets_drawn_anew():
     # Examples of one to eight answers; each example has a share of its own.
     draw = np.random.default_rng(0)
     scores, errors = [], []

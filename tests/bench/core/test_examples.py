@@ -1,11 +1,8 @@
 """Files of examples: read where they are sound, refused where they are not."""
 
-from __future__ import annotations
-
 import base64
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,18 +29,18 @@ PIXELS = {
 IMAGES = TOKENS | {"task": "digits", "inputs": PIXELS, "targets": [7, 8], "positions": None}
 
 
-def written(out: Path, content: Any, name: str = DIGEST) -> Path:
+def written(out, content, name=DIGEST):
     file = examples_folder(out) / f"{name}.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     return file
 
 
-def test_all_answers_may_be_read_at_one_token(tmp_path: Path) -> None:
+def test_all_answers_may_be_read_at_one_token(tmp_path):
     assert read_examples(written(tmp_path, TOKENS | {"positions": [[2], [2]]})).num_asked == [1, 2]
 
 
-def test_tokens_and_images_are_read(tmp_path: Path) -> None:
+def test_tokens_and_images_are_read(tmp_path):
     tokens = read_examples(written(tmp_path, TOKENS))
     assert tokens.num_asked == [1, 2] and tokens.answers == TOKENS["targets"]
     images = read_examples(written(tmp_path, IMAGES))
@@ -69,13 +66,13 @@ def test_tokens_and_images_are_read(tmp_path: Path) -> None:
         ('{"a":1,"a":1}', "is given twice"),
     ],
 )
-def test_what_is_no_file_of_examples_is_refused(tmp_path: Path, content: Any, words: str) -> None:
+def test_what_is_no_file_of_examples_is_refused(tmp_path, content, words):
     with pytest.raises(ConfigError, match="is not a file of examples") as caught:
         read_examples(written(tmp_path, content))
     assert words in str(caught.value)
 
 
-def test_a_file_is_bounded(tmp_path: Path) -> None:
+def test_a_file_is_bounded(tmp_path):
     file = written(tmp_path, TOKENS)
     with file.open("a") as end:
         end.write(" " * MAX_BYTES)
@@ -83,8 +80,8 @@ def test_a_file_is_bounded(tmp_path: Path) -> None:
         read_examples(file)
 
 
-def test_git_keeps_the_examples_of_results() -> None:
-    def is_ignored(path: str) -> bool:
+def test_git_keeps_the_examples_of_results():
+    def is_ignored(path):
         done = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
         if done.returncode > 1:
             pytest.skip("not a checkout")

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,12 +24,12 @@ from bench.publishing.metrics import metric_names
         (float("nan"), "nan"),
     ],
 )
-def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
+def test_numbers_have_three_significant_digits(value, text):
     assert number(value) == text
 
 
 @given(st.floats(min_value=1e-12, max_value=1e15))
-def test_a_written_number_is_within_half_a_percent_of_the_number(value: float) -> None:
+def test_a_written_number_is_within_half_a_percent_of_the_number(value):
     assert float(number(value).replace(",", "")) == pytest.approx(value, rel=0.00501)
 
 
@@ -57,31 +55,29 @@ def test_a_written_number_is_within_half_a_percent_of_the_number(value: float) -
         ("rms_error", [2e-7], "rms error", "2.00e-07"),
     ],
 )
-def test_a_metric_is_shown_in_the_unit_that_its_name_and_size_ask_for(
-    name: str, values: list[float], title: str, text: str
-) -> None:
+def test_a_metric_is_shown_in_the_unit_that_its_name_and_size_ask_for(name, values, title, text):
     column = column_for(name, values)
     assert (column.title, column.write(values[0])) == (title, text)
 
 
-def test_a_column_has_one_unit_chosen_by_its_median() -> None:
+def test_a_column_has_one_unit_chosen_by_its_median():
     column = column_for("latency_s", [2e-5, 0.003, None, 0.004, 0.0, 1.2])
     assert column.title == "latency (ms)"
     assert [column.write(v) for v in (2e-5, 1.2, None)] == ["0.0200", "1,200", ""]
 
 
-def test_a_few_bytes_beside_mebibytes_are_no_power_of_ten() -> None:
+def test_a_few_bytes_beside_mebibytes_are_no_power_of_ten():
     column = column_for("saved_for_backward_bytes", [4, 2**21, 2**22])
     assert [column.write(v) for v in (4, 2**21)] == ["<0.001", "2.00"]
 
 
-def test_every_metric_has_a_title_with_and_without_values() -> None:
+def test_every_metric_has_a_title_with_and_without_values():
     for name in metric_names():
         assert column_for(name, []).title
         assert "_" not in column_for(name, [1.0]).title
 
 
-def test_an_interval_is_written_behind_its_value_in_the_same_unit() -> None:
+def test_an_interval_is_written_behind_its_value_in_the_same_unit():
     speedup = column_for("speedup_over_softmax", [1.83])
     assert with_interval(speedup, 1.83, 1.79, 1.88) == "1.83x [1.79, 1.88]"
     assert with_interval(speedup, 1.0, 1.0, 1.0) == "1.00x"
@@ -91,6 +87,6 @@ def test_an_interval_is_written_behind_its_value_in_the_same_unit() -> None:
     assert with_interval(latency, 0.002, 0.001, 0.003) == "2.00 [1.00, 3.00]"
 
 
-def test_counts_agree_with_their_nouns() -> None:
+def test_counts_agree_with_their_nouns():
     assert [quantity(n, "thread") for n in (1, 2)] == ["1 thread", "2 threads"]
     assert percent(0.98765) == "98.8"

@@ -1,7 +1,5 @@
-from __future__ import annotations
-
 from bench.core.grouping import grouped
 
 
-def test_groups_and_their_members_keep_their_order() -> None:
+def test_groups_and_their_members_keep_their_order():
     assert list(grouped("bAaB", str.lower).items()) == [("b", ["b", "B"]), ("a", ["A", "a"])]

@@ -1,9 +1,6 @@
 """A file of diagnostics, of which any line may be anybody's."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +16,12 @@ LEFT_OUT = LeftOut(attention="gla", inputs="random", why="it needs gates.")
 ORIGIN = Origin(command="python -m bench.diagnose", settings=("64 tokens.",), machine="a CPU")
 
 
-def flat(**changes: Any) -> str:
+def flat(**changes):
     made: dict[str, Any] = {"attention": "nala", "inputs": "random", "measure": "PSE", "at": ""}
     return json.dumps(made | {"samples": [1.0]} | changes)
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_what_was_written_is_read(tmp_path):
     path = write_lines(tmp_path / "some.jsonl", [NUMBER, LEFT_OUT], ORIGIN)
     found = read_lines(path)
     assert (found.origin, found.lines, found.bad) == (ORIGIN, (NUMBER, LEFT_OUT), ())
@@ -53,7 +50,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         ('{"command": "c", "settings": "s", "machine": "m"}', "settings is 's'"),
     ],
 )
-def test_a_bad_line_is_named_and_the_others_are_read(line: str, words: str, tmp_path: Path) -> None:
+def test_a_bad_line_is_named_and_the_others_are_read(line, words, tmp_path):
     path = tmp_path / "some.jsonl"
     path.write_bytes(f"{line}\n\n{flat()}\n".encode("latin-1"))
     found = read_lines(path)
@@ -63,16 +60,14 @@ def test_a_bad_line_is_named_and_the_others_are_read(line: str, words: str, tmp_
     assert said.isprintable()
 
 
-def test_of_many_bad_lines_a_few_are_shown(tmp_path: Path) -> None:
+def test_of_many_bad_lines_a_few_are_shown(tmp_path):
     path = tmp_path / "some.jsonl"
     path.write_text("x\n" * 100)
     assert len(read_lines(path).bad) == 100
     assert read_lines(path).describe()[5:] == ("95 more lines are left out.",)
 
 
-def test_a_file_that_is_far_too_large_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_far_too_large_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "some.jsonl"
     path.write_text(flat())
     monkeypatch.setattr(numbers, "MAX_BYTES", 10)
@@ -80,7 +75,7 @@ def test_a_file_that_is_far_too_large_is_refused(
         read_lines(path)
 
 
-def test_what_cannot_be_read_back_is_no_number() -> None:
+def test_what_cannot_be_read_back_is_no_number():
     assert [finite(x) for x in (1.0, None, float("inf"), float("nan"), 1e101)] == [
         *(1.0, None, None, None, None)
     ]

@@ -1,16 +1,14 @@
-from __future__ import annotations
-
 import pytest
 
 from bench.core.numbers import RANDOM, Line, Number, changes, sentences
 
 
-def swept(attention: str, norm: float, *samples: float | None) -> Number:
+def swept(attention, norm, *samples):
     at = f"norm {norm:g}"
     return Number(attention=attention, inputs=RANDOM, measure="entropy", at=at, samples=samples)
 
 
-def own(attention: str, norm: float) -> Number:
+def own(attention, norm):
     inputs = "recall, layer 0"
     return Number(attention=attention, inputs=inputs, measure="query norm", at="", samples=(norm,))
 
@@ -21,14 +19,14 @@ LINES: list[Line] = [
 ]
 
 
-def test_changes_are_taken_seed_by_seed_over_the_whole_sweep() -> None:
+def test_changes_are_taken_seed_by_seed_over_the_whole_sweep():
     softmax, nala = changes(LINES)
     assert (softmax.attention, softmax.at) == ("softmax", "0.5 to 8")
     assert softmax.samples == pytest.approx((-0.75, -0.75))
     assert nala.samples == (0, 0)
 
 
-def test_the_norms_of_trained_queries_divide_the_sweep() -> None:
+def test_the_norms_of_trained_queries_divide_the_sweep():
     lines = [*LINES, own("softmax", 2.5), own("nala", 3.5)]
     assert [number.at for number in changes(lines)] == ["0.5 to 2"] * 2 + ["2 to 4"] * 2
     below, within = sentences(lines)
@@ -36,7 +34,7 @@ def test_the_norms_of_trained_queries_divide_the_sweep() -> None:
     assert "(median norms of trained queries here: 2.5 to 3.5)" in within
 
 
-def test_a_seed_without_a_number_leaves_none() -> None:
+def test_a_seed_without_a_number_leaves_none():
     lines = [swept("nala", 1, 0.5, None), swept("nala", 2, 0.5, 0.5)]
     assert changes(lines)[0].samples == (0, None)
     assert changes(lines)[0].mean is None

@@ -1,7 +1,5 @@
 """Conclusions from a result alone: where a run is stuck, and values that exclude each other."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +11,7 @@ CHANCE = 1 / 32
 PLATEAUS = {"one of the shown values": 0.25, "the single pair": 0.96}
 
 
-def quality(*validation: float, **changes: Any) -> Quality:
+def quality(*validation, **changes):
     values: dict[str, Any] = {
         "accuracy": 0.5,
         "chance": CHANCE,
@@ -39,25 +37,23 @@ def quality(*validation: float, **changes: Any) -> Quality:
         (0.96, ""),
     ],
 )
-def test_a_run_is_stuck_where_its_last_validation_score_lies_at_a_level(
-    last: float, words: str
-) -> None:
+def test_a_run_is_stuck_where_its_last_validation_score_lies_at_a_level(last, words):
     assert quality(0.7, last).stuck_at == words
 
 
-def test_the_error_of_validation_widens_a_level_and_the_nearest_one_is_named() -> None:
+def test_the_error_of_validation_widens_a_level_and_the_nearest_one_is_named():
     assert quality(0.3).stuck_at == ""
     assert quality(0.3, validation_error=0.06).stuck_at == "one of the shown values"
     assert quality(0.15, validation_error=0.2).stuck_at == "one of the shown values"
     assert quality(0.1, validation_error=0.2).stuck_at == "chance"
 
 
-def test_a_score_with_a_unit_and_a_run_that_was_not_looked_at_are_stuck_nowhere() -> None:
+def test_a_score_with_a_unit_and_a_run_that_was_not_looked_at_are_stuck_nowhere():
     assert quality(CHANCE, unit="bits per byte").stuck_at == ""
     assert quality().stuck_at == ""
 
 
-def test_answers_that_cannot_be_unpacked_are_in_no_record() -> None:
+def test_answers_that_cannot_be_unpacked_are_in_no_record():
     assert unfit(quality(0.5)) is None
     for name in ("answers", "window_losses"):
         words = unfit(replace(quality(0.5), **{name: "AAAA"}))
@@ -75,8 +71,8 @@ def test_answers_that_cannot_be_unpacked_are_in_no_record() -> None:
     ],
 )
 def test_a_task_is_solved_beyond_the_middle_from_its_highest_level_to_all(
-    accuracy: float, changes: dict[str, Any], is_solved: bool
-) -> None:
+    accuracy, changes, is_solved
+):
     assert quality(accuracy=accuracy, **changes).is_solved is is_solved
 
 
@@ -93,9 +89,7 @@ def test_a_task_is_solved_beyond_the_middle_from_its_highest_level_to_all(
         ),
     ],
 )
-def test_a_result_that_contradicts_itself_is_in_no_record(
-    changes: dict[str, Any], words: str
-) -> None:
+def test_a_result_that_contradicts_itself_is_in_no_record(changes, words):
     assert (quality(0.5, 0.5, **changes).contradiction or "").startswith(words)
     assert quality(0.5, 1.5, unit="bits per byte").contradiction is None
 
@@ -108,9 +102,7 @@ def test_a_result_that_contradicts_itself_is_in_no_record(
         ({"reference_rounds": (0, 1)}, "reference_latency_s has 1 samples and 2 rounds"),
     ],
 )
-def test_samples_without_a_round_or_a_process_are_in_no_record(
-    changes: dict[str, Any], words: str
-) -> None:
+def test_samples_without_a_round_or_a_process_are_in_no_record(changes, words):
     values: dict[str, Any] = {
         "latency_s": (0.1, 0.2),
         "rounds": (0, 1),

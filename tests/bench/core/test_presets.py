@@ -1,7 +1,6 @@
 """Presets survive the file, hold for what they were searched at, and change no cell's key."""
 
 from itertools import product
-from pathlib import Path
 
 import pytest
 import yaml
@@ -27,7 +26,7 @@ def preset(entry="performer", task="recall", rate=1e-06, **changes):
     return RatePreset(task=task, entry=entry, learning_rate=rate, **values | changes)
 
 
-def test_the_file_gives_back_what_was_written(tmp_path: Path):
+def test_the_file_gives_back_what_was_written(tmp_path):
     presets = (preset(), preset("softmax", rate=0.01), preset(task="copy"))
     path = tmp_path / "searched.yaml"
     path.write_text(presets_text(presets))
@@ -40,7 +39,7 @@ def test_a_preset_holds_for_the_settings_it_was_searched_at_alone():
     hyperparameters, settings = found.hyperparameters, found.settings
     usual = {"num_pairs": 4, "learning_rate": 0.001, "a_later_one": 1}
 
-    def fits(mechanism: str = "performer", eps: float = 1e-6, **changes: object) -> bool:
+    def fits(mechanism="performer", eps=1e-6, **changes):
         own = hyperparameters | {"eps": eps}
         return found.fits(mechanism, own, settings | changes, usual)
 
@@ -49,7 +48,7 @@ def test_a_preset_holds_for_the_settings_it_was_searched_at_alone():
     assert not fits(learning_rate=0.01)  # which the command line gives for all rows
 
 
-def test_a_search_leaves_the_presets_of_other_rows_in_the_file(tmp_path: Path):
+def test_a_search_leaves_the_presets_of_other_rows_in_the_file(tmp_path):
     path = tmp_path / "searched.yaml"
     keep(path, [preset(), preset("softmax")])
     keep(path, [preset("softmax", rate=0.5), preset("softmax", task="copy")])

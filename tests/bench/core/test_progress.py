@@ -1,7 +1,5 @@
 """Texts of others, such as a lease's words, are shown as they are."""
 
-from __future__ import annotations
-
 import io
 
 import pytest
@@ -12,7 +10,7 @@ from bench.core.progress import Part, SweepProgress, UnitProgress
 from tests import records as made
 
 
-def test_words_of_others_are_no_markup() -> None:
+def test_words_of_others_are_no_markup():
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=100)
     with SweepProgress(console, {"a": 1.0}) as progress:
@@ -26,8 +24,8 @@ def test_words_of_others_are_no_markup() -> None:
 
 @pytest.mark.parametrize(("ends_s", "left"), [(None, "1 min 0 s"), (135.0, "15 s"), (110.0, "0 s")])
 def test_the_time_left_is_what_is_expected_at_the_pace_so_far_and_ends_with_the_budget(
-    ends_s: float | None, left: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    ends_s, left, monkeypatch
+):
     now = [100.0]
     monkeypatch.setattr(progresses, "now_s", lambda: now[0])
     first, second = (made.kernel_cell(name) for name in ("nala", "linear"))

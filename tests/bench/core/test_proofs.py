@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -31,13 +28,13 @@ BADGE = Badge(
 )
 
 
-def stored(folder: Path, badge: Badge = BADGE) -> Path:
+def stored(folder, badge=BADGE):
     path = folder / "proofs.jsonl"
     path.write_text(line_of("linear", {"causal": badge}, (3, 4)) + "\n")
     return path
 
 
-def test_a_fresh_clone_shows_what_was_stored_and_says_so(tmp_path: Path) -> None:
+def test_a_fresh_clone_shows_what_was_stored_and_says_so(tmp_path):
     proofs = read_proofs(tmp_path / "results", stored(tmp_path))["linear"]
     assert list(proofs.words(LINEAR.module)) == [
         "3 of 4 cases of the authors' numbers passed",
@@ -47,13 +44,13 @@ def test_a_fresh_clone_shows_what_was_stored_and_says_so(tmp_path: Path) -> None
     assert proofs.badges["causal"].num_checks == 3
 
 
-def test_proofs_of_an_earlier_source_are_said_to_be_that(tmp_path: Path) -> None:
+def test_proofs_of_an_earlier_source_are_said_to_be_that(tmp_path):
     path = stored(tmp_path, replace(BADGE, source="before"))
     *_, last = stored_proofs(path)["linear"].words(LINEAR.module)
     assert last.startswith("of an earlier state of its source")
 
 
-def test_own_proofs_come_before_stored_ones(tmp_path: Path) -> None:
+def test_own_proofs_come_before_stored_ones(tmp_path):
     failed = replace(BADGE, status=BadgeStatus.FAILED)
     append_badges(tmp_path, "run", "linear", [failed])
     own = read_proofs(tmp_path, stored(tmp_path))["linear"]
@@ -62,7 +59,7 @@ def test_own_proofs_come_before_stored_ones(tmp_path: Path) -> None:
     assert other.goldens is None
 
 
-def test_golden_cases_of_an_earlier_source_are_said_to_be_that(tmp_path: Path) -> None:
+def test_golden_cases_of_an_earlier_source_are_said_to_be_that(tmp_path):
     row = {"mechanism": "linear", "status": "passed", "source": "before"}
     (tmp_path / "verify.json").write_text(json.dumps([row]))
     proofs = read_proofs(tmp_path, stored(tmp_path))["linear"]
@@ -74,21 +71,21 @@ def test_golden_cases_of_an_earlier_source_are_said_to_be_that(tmp_path: Path) -
     assert last.startswith("stored with the code")
 
 
-def test_nothing_is_claimed_where_nothing_was_run(tmp_path: Path) -> None:
+def test_nothing_is_claimed_where_nothing_was_run(tmp_path):
     assert stored_proofs(tmp_path / "none") == {}
     [words] = Proofs().words(LINEAR.module)
     assert words.startswith("not tested")
 
 
 @pytest.mark.parametrize("line", ["no JSON", "[]", json.dumps({"mechanism": "linear"})])
-def test_a_foreign_line_is_bad_input(tmp_path: Path, line: str) -> None:
+def test_a_foreign_line_is_bad_input(tmp_path, line):
     path = tmp_path / "proofs.jsonl"
     path.write_text(line + "\n")
     with pytest.raises(ConfigError, match="make proofs"):
         stored_proofs(path)
 
 
-def test_what_is_stored_in_git_is_of_mechanisms_that_there_are() -> None:
+def test_what_is_stored_in_git_is_of_mechanisms_that_there_are():
     found = stored_proofs()
     assert found.keys() <= {entry.name for entry in catalogue()}
     assert all(proofs.source and proofs.badges for proofs in found.values())

@@ -80,7 +80,7 @@ def test_texts_are_bounded_and_printable_before_anyone_reads_them():
     assert Record.from_json(old).reason == "kept by an older door \\x07"
 
 
-def test_records_of_a_block_share_what_they_have_in_common() -> None:
+def test_records_of_a_block_share_what_they_have_in_common():
     lines = [record.to_json() for record in made.block_records(("softmax", "linear"))]
     one, other = map(Record.from_json, lines)
     assert [one.to_json(), other.to_json()] == lines

@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +8,7 @@ FIRST = "from rooms import THINGS\ndef one(): ...\nTHINGS.enter('one', 1, one)\n
 
 
 @pytest.fixture
-def rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[int]:
+def rooms(tmp_path, monkeypatch):
     """A registry in a package with a module that registers."""
     (tmp_path / "rooms").mkdir()
     text = "from bench.core.registry import Registry\n"
@@ -21,14 +18,14 @@ def rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[int]:
     for name in ("rooms", "rooms.first"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
-    from rooms import THINGS  # type: ignore[import-not-found]
+    from rooms import THINGS
 
     found: Registry[int] = THINGS
     return found
 
 
-def test_things_are_found_registered_once_and_asked_for_by_near_names(rooms: Registry[int]) -> None:
-    def one() -> None: ...
+def test_things_are_found_registered_once_and_asked_for_by_near_names(rooms):
+    def one(): ...
 
     with pytest.raises(ValueError, match=r"thing name 'one' is taken by rooms\.first\.one; tests"):
         rooms.enter("one", 2, one)  # registered before anything was looked up

@@ -1,17 +1,14 @@
-from __future__ import annotations
-
 from bench.core.rows import settings_of, task_settings_of
 
 
-def test_settings_are_read_of_our_rows_and_no_path_is_made_from_another_label() -> None:
+def test_settings_are_read_of_our_rows_and_no_path_is_made_from_another_label():
     assert settings_of("performer")["mechanism"] == "performer"
     for label in ("../task/recall", "x" * 5000, "", ".", "performer.yaml", "a\0b"):
         assert settings_of(label) is None
 
 
-def test_settings_of_tasks_are_read_and_no_path_is_made_from_another_label() -> None:
+def test_settings_of_tasks_are_read_and_no_path_is_made_from_another_label():
     recall = task_settings_of("recall")
-    assert recall is not None
     assert (recall["task"], recall["num_pairs"], recall["match"]) == ("recall", 4, "none")
     assert recall["causal"] is False and recall["learning_rate"] == 0.006
     for label in ("../attention/performer", "x" * 5000, "", "recall.yaml", "a\0b"):

@@ -1,7 +1,5 @@
 """Results as a comparison over seeds takes them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch
@@ -24,7 +22,7 @@ KEPT = Quality(
 )
 
 
-def test_answers_errors_and_the_test_set_are_those_of_the_results() -> None:
+def test_answers_errors_and_the_test_set_are_those_of_the_results():
     found = runs_from({0: KEPT, 1: replace(KEPT, accuracy=0.5, score_error=0.4)})
     assert found.scores == {0: 0.75, 1: 0.5}
     assert found.right[1].tolist() == [1, 1, 1, 0]
@@ -32,11 +30,11 @@ def test_answers_errors_and_the_test_set_are_those_of_the_results() -> None:
     assert found.error == (0.2 + 0.4) / 2
 
 
-def test_a_seed_without_a_score_stays_among_the_scores() -> None:
+def test_a_seed_without_a_score_stays_among_the_scores():
     assert runs_from({0: KEPT}, {0: 0.75, 1: None}).scores == {0: 0.75, 1: None}
 
 
-def test_old_results_say_their_number_of_examples_alone() -> None:
+def test_old_results_say_their_number_of_examples_alone():
     old = Quality(accuracy=0.5, chance=0.1, guess="any", num_examples=9, num_parameters=1)
     found = runs_from({0: old, 1: old})
     assert (found.error, found.num_examples, found.right, found.test_set) == (None, 9, {}, "")
@@ -44,7 +42,7 @@ def test_old_results_say_their_number_of_examples_alone() -> None:
     assert (fewer.error, fewer.num_examples) == (None, 5)
 
 
-def test_results_of_two_test_sets_and_damaged_answers_are_compared_without_answers() -> None:
+def test_results_of_two_test_sets_and_damaged_answers_are_compared_without_answers():
     other = replace(KEPT, test_set="f" * 16)
     assert runs_from({0: KEPT, 1: other}).test_set == ""
     damaged = replace(KEPT, answers="AAAA")

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import errno
 import gzip
 import json
@@ -8,13 +6,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from bench.core import store
 from bench.core.cli import files
 from bench.core.cli.errors import ConfigError
-from bench.core.record import SCHEMA_VERSION, Record, Status
+from bench.core.record import SCHEMA_VERSION, Status
 from bench.core.store import (
     Store,
     StoreContents,
@@ -33,33 +32,24 @@ TWO = made.ok_record(made.kernel_cell("nala"), made.speed([3.0]))
 THREE = made.failed_record(made.kernel_cell("linear"), Status.CRASHED, "killed by SIGSEGV")
 
 
-def stored(out: Path, *records: Record, name: str = "a") -> Path:
-    here = Store(out, name)
-    for record in records:
-        here.append(record)
-    return here.path
-
-
-def test_what_is_appended_is_read_back_equal(tmp_path: Path) -> None:
+def test_what_is_appended_is_read_back_equal(tmp_path):
     everything = tuple(made.sweep_records())
-    stored(tmp_path, *everything)
+    made.stored(tmp_path, *everything)
     assert read_records(tmp_path) == everything
 
 
-def test_each_process_has_a_file_of_its_own_and_all_are_read(tmp_path: Path) -> None:
-    stored(tmp_path, TWO, name="b")
-    stored(tmp_path, ONE, name="a")
+def test_each_process_has_a_file_of_its_own_and_all_are_read(tmp_path):
+    made.stored(tmp_path, TWO, name="b")
+    made.stored(tmp_path, ONE, name="a")
     assert read_records(tmp_path) == (ONE, TWO)
     assert sorted(p.name for p in (tmp_path / "records").iterdir()) == ["a.jsonl", "b.jsonl"]
 
 
-def test_an_appended_line_is_synced_to_the_disk_before_append_returns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_appended_line_is_synced_to_the_disk_before_append_returns(tmp_path, monkeypatch):
     lengths = []
     sync = os.fsync
 
-    def watch(handle: int) -> None:
+    def watch(handle):
         sync(handle)
         lengths.append(os.fstat(handle).st_size)
 
@@ -70,23 +60,21 @@ def test_an_appended_line_is_synced_to_the_disk_before_append_returns(
         assert lengths[-1] == here.path.stat().st_size
 
 
-def test_a_new_file_is_in_its_folder_for_good_before_its_first_record_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_file_is_in_its_folder_for_good_before_its_first_record_is(tmp_path, monkeypatch):
     synced = []
 
-    def watch(handle: int) -> None:
+    def watch(handle):
         found = os.fstat(handle)
         names = sorted(file.name for file in (tmp_path / "records").iterdir())
         synced.append((found.st_ino, names))
 
     monkeypatch.setattr(os, "fsync", watch)
-    path = stored(tmp_path, ONE, TWO)
+    path = made.stored(tmp_path, ONE, TWO)
     folder, file = path.parent.stat().st_ino, path.stat().st_ino
     assert synced == [(folder, ["a.jsonl"]), (file, ["a.jsonl"]), (file, ["a.jsonl"])]
 
 
-def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path: Path) -> None:
+def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path; from bench.core.store import Store;"
         "from bench.core.record import Record; here = Store(Path(sys.argv[1]), 'a');"
@@ -102,8 +90,8 @@ def test_a_killed_process_loses_none_of_the_records_it_appended(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kept", [1, 40, -1])
-def test_a_torn_last_line_is_reported_and_passed_over(tmp_path: Path, kept: int) -> None:
-    path = stored(tmp_path, ONE, TWO)
+def test_a_torn_last_line_is_reported_and_passed_over(tmp_path, kept):
+    path = made.stored(tmp_path, ONE, TWO)
     whole = path.read_bytes()
     torn = THREE.to_json().encode()[:kept]
     path.write_bytes(whole + torn)
@@ -113,21 +101,19 @@ def test_a_torn_last_line_is_reported_and_passed_over(tmp_path: Path, kept: int)
     assert f"{path}:3" in said
 
 
-def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE)
+def test_a_hole_of_zeros_after_a_power_cut_counts_as_torn(tmp_path):
+    path = made.stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + b"\0" * 64)
     contents = read_store(tmp_path)
     assert contents.records == (ONE,) and not contents.is_damaged
     (said,) = contents.describe()
     assert said.startswith(f"{path}:2") and "is torn" in said
-    stored(tmp_path, TWO)
+    made.stored(tmp_path, TWO)
     assert read_store(tmp_path) == StoreContents(records=(ONE, TWO), left_out=())
 
 
-def test_the_report_of_a_torn_line_goes_to_stderr_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = stored(tmp_path, ONE)
+def test_the_report_of_a_torn_line_goes_to_stderr_once(tmp_path, capsys):
+    path = made.stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + b'{"entry":"na')
     read_records(tmp_path)
     read_records(tmp_path)
@@ -136,22 +122,22 @@ def test_the_report_of_a_torn_line_goes_to_stderr_once(
     assert captured.out == ""
 
 
-def test_appending_after_a_torn_line_starts_on_a_new_line(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE)
+def test_appending_after_a_torn_line_starts_on_a_new_line(tmp_path):
+    path = made.stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes() + TWO.to_json().encode()[:-20])
-    stored(tmp_path, THREE)
+    made.stored(tmp_path, THREE)
     assert read_store(tmp_path) == StoreContents(records=(ONE, THREE), left_out=())
 
 
-def test_a_whole_last_line_without_its_newline_is_kept(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE)
+def test_a_whole_last_line_without_its_newline_is_kept(tmp_path):
+    path = made.stored(tmp_path, ONE)
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
-    stored(tmp_path, TWO)
+    made.stored(tmp_path, TWO)
     assert read_records(tmp_path) == (ONE, TWO)
 
 
-def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE, TWO, THREE)
+def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path):
+    path = made.stored(tmp_path, ONE, TWO, THREE)
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([lines[0], lines[1][:50], lines[2], b'{"entry":"at the end']))
     contents = read_store(tmp_path)
@@ -159,8 +145,8 @@ def test_a_torn_line_in_the_middle_is_left_out_by_file_and_line(tmp_path: Path) 
     assert contents.describe()[0].startswith(f"{path}:2 is left out: ")
 
 
-def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE, TWO)
+def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path):
+    path = made.stored(tmp_path, ONE, TWO)
     path.write_bytes(path.read_bytes().replace(b'"cell":', b'"cell"', 2))
     with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out(.|\n)*a\.jsonl:2 is left out"):
         read_store(tmp_path)
@@ -171,24 +157,27 @@ def test_a_last_line_with_its_end_is_damaged_and_not_torn(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "line",
     [
-        '{"epoch": 3, "loss": 0.1}',
-        "[1, 2]",
-        '{"entry":"x","schema_version":1,"cell":[],"status":"ok"}',
-        ONE.to_json().replace('"status":"ok"', '"status":"fine"'),
-        "[" * 100_000,
-        "9" * 10_000,
+        b'{"epoch": 3, "loss": 0.1}\n',
+        b"[1, 2]\n",
+        b'{"entry":"x","schema_version":1,"cell":[],"status":"ok"}\n',
+        ONE.to_json().replace('"status":"ok"', '"status":"fine"').encode() + b"\n",
+        b"[" * 100_000 + b"\n",
+        b"9" * 10_000 + b"\n",
+        b"\x80\xff\x00\x01PNG\n",
+        b"\x80\xff\x00\x01PNG",
     ],
+    ids=["others", "list", "no cell", "status", "deep", "digits", "bytes", "bytes without end"],
 )
-def test_a_foreign_line_is_left_out(tmp_path: Path, line: str) -> None:
-    path = stored(tmp_path, ONE)
-    (path.parent / "foreign.jsonl").write_text(line + "\n")
+def test_a_foreign_line_is_left_out(tmp_path, line):
+    path = made.stored(tmp_path, ONE)
+    (path.parent / "foreign.jsonl").write_bytes(line)
     contents = read_store(tmp_path)
     assert contents.records == (ONE,) and contents.is_damaged
     assert "foreign.jsonl:1 is left out" in contents.describe()[0]
 
 
-def test_a_store_of_foreign_lines_only_is_an_error(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE)
+def test_a_store_of_foreign_lines_only_is_an_error(tmp_path):
+    path = made.stored(tmp_path, ONE)
     path.write_text('{"loss": 1}\n' * 1000)
     with pytest.raises(ConfigError, match=r"a\.jsonl:1 is left out") as caught:
         read_store(tmp_path)
@@ -196,17 +185,9 @@ def test_a_store_of_foreign_lines_only_is_an_error(tmp_path: Path) -> None:
     assert read_store(tmp_path, missing_ok=True).records == ()
 
 
-def test_bytes_that_are_no_text_are_left_out(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE)
-    (path.parent / "foreign.jsonl").write_bytes(b"\x80\xff\x00\x01PNG")
-    assert read_store(tmp_path).is_damaged
-
-
-def test_a_line_that_is_too_long_is_left_out_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_that_is_too_long_is_left_out_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "MAX_LINE_BYTES", 10_000)
-    path = stored(tmp_path, ONE, TWO)
+    path = made.stored(tmp_path, ONE, TWO)
     path.write_bytes(b'{"entry":"' + b"x" * 35_000 + b'"}\n' + path.read_bytes())
     first, *others = read_lines(tmp_path)
     assert first.record is None and first.size == 35_013
@@ -214,70 +195,70 @@ def test_a_line_that_is_too_long_is_left_out_whole(
     assert [line.record for line in others] == [ONE, TWO]
 
 
-def test_a_record_of_a_newer_schema_says_so(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE)
+def test_a_record_of_a_newer_schema_says_so(tmp_path):
+    path = made.stored(tmp_path, ONE)
     newer = json.loads(ONE.to_json()) | {"schema_version": SCHEMA_VERSION + 1, "cell": "other"}
     path.write_text(json.dumps(newer) + "\n")
     with pytest.raises(ConfigError, match=r"a newer attnbench wrote it: schema"):
         read_store(tmp_path)
 
 
-def test_stores_below_a_folder_are_those_with_a_line_at_any_depth(tmp_path: Path) -> None:
-    stored(tmp_path / "blank").write_text("\n")
-    outs = [stored(tmp_path / name, ONE).parent.parent for name in ("a", "deep/b")]
+def test_stores_below_a_folder_are_those_with_a_line_at_any_depth(tmp_path):
+    made.stored(tmp_path / "blank").write_text("\n")
+    outs = [made.stored(tmp_path / name, ONE).parent.parent for name in ("a", "deep/b")]
     assert store.stores_below(tmp_path) == outs
 
 
 @pytest.mark.parametrize("make", [lambda p: None, Path.mkdir, lambda p: p.write_text("")])
-def test_a_store_without_records_asks_for_a_sweep_unless_that_is_expected(
-    tmp_path: Path, make: object
-) -> None:
-    make(tmp_path / "records")  # type: ignore[operator]
+def test_a_store_without_records_asks_for_a_sweep_unless_that_is_expected(tmp_path, make):
+    make(tmp_path / "records")
     with pytest.raises(ConfigError, match="run a sweep first"):
         read_records(tmp_path)
     assert read_records(tmp_path, missing_ok=True) == ()
 
 
-def test_a_full_disk_is_said_clearly_and_keeps_what_was_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), StoreError, "No space left.*Free some space"),
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+    ],
+    ids=["full disk", "Ctrl-C"],
+)
+def test_a_write_that_ends_in_the_middle_keeps_what_was_written(
+    tmp_path, monkeypatch, error, raised, words
+):
     here = Store(tmp_path, "a")
     here.append(ONE)
 
-    def half_then_full(file: object, data: bytes) -> None:
-        os.write(file.fileno(), data[:100])  # type: ignore[attr-defined]
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def half(file, data):
+        os.write(file.fileno(), data[:100])
+        raise error
 
-    monkeypatch.setattr(files, "write_all", half_then_full)
-    with pytest.raises(StoreError, match=r"No space left.*Free some space"):
+    monkeypatch.setattr(files, "write_all", half)
+    with pytest.raises(raised, match=words):
         here.append(TWO)
     monkeypatch.undo()
-    assert read_store(tmp_path) == StoreContents(records=(ONE,), left_out=())
+    assert here.path.read_text() == ONE.to_json() + "\n"
     here.append(TWO)
     assert read_records(tmp_path) == (ONE, TWO)
 
 
-def test_a_disk_without_room_is_told_before_there_is_a_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_without_room_is_told_before_there_is_a_record(tmp_path, monkeypatch):
     here = Store(tmp_path, "a")
     here.check_space()
-
-    def full(file: object, data: bytes) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(store, "write_all", full)
+    monkeypatch.setattr(
+        store, "write_all", Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    )
     with pytest.raises(StoreError, match=r"Cannot write 256 KiB .* No space left.*Free some space"):
         here.check_space()
     assert list((tmp_path / "records").iterdir()) == []
 
 
-def test_room_counts_once_the_disk_has_given_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_room_counts_once_the_disk_has_given_it(tmp_path, monkeypatch):
     here, synced = Store(tmp_path, "a"), []
 
-    def late(handle: int) -> None:  # some file systems look for a place only now
+    def late(handle):  # some file systems look for a place only now
         synced.append(os.fstat(handle).st_size)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -287,47 +268,27 @@ def test_room_counts_once_the_disk_has_given_it(
     assert synced == [2**18] and list((tmp_path / "records").iterdir()) == []
 
 
-def test_ctrl_c_in_the_middle_of_a_write_leaves_whole_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sync_that_fails_is_an_error_too(tmp_path, monkeypatch):
     here = Store(tmp_path, "a")
     here.append(ONE)
-
-    def interrupted(file: object, data: bytes) -> None:
-        os.write(file.fileno(), data[:100])  # type: ignore[attr-defined]
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(files, "write_all", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        here.append(TWO)
-    assert here.path.read_text() == ONE.to_json() + "\n"
-
-
-def test_a_sync_that_fails_is_an_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = Store(tmp_path, "a")
-    here.append(ONE)
-
-    def fail(handle: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
     with pytest.raises(StoreError, match="Input/output error"):
         here.append(TWO)
 
 
-def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="Cannot make the folder"):
         Store(tmp_path / "file", "a")
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "/a"])
-def test_a_name_with_a_folder_in_it_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_with_a_folder_in_it_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="plain file name"):
         Store(tmp_path, name)
 
 
-def test_the_newest_record_of_a_cell_counts_and_of_one_moment_the_later_line() -> None:
+def test_the_newest_record_of_a_cell_counts_and_of_one_moment_the_later_line():
     cell = made.kernel_cell("nala")
     old = made.failed_record(cell, Status.TIMED_OUT, "too slow", started_at="2031-01-01T00:00:00Z")
     new = made.ok_record(cell, made.speed([1.0]), started_at="2031-01-02T00:00:00Z")
@@ -337,7 +298,7 @@ def test_the_newest_record_of_a_cell_counts_and_of_one_moment_the_later_line() -
     assert latest([first, second]) == [second]
 
 
-def test_entries_with_one_cell_and_machines_with_one_cell_are_kept_apart() -> None:
+def test_rows_and_machines_of_one_cell_are_kept_apart_unless_it_is_a_score():
     cell = made.kernel_cell("nala")
     renamed = made.kernel_cell("nala_again", mechanism="nala")
     assert cell.key == renamed.key
@@ -351,18 +312,12 @@ def test_entries_with_one_cell_and_machines_with_one_cell_are_kept_apart() -> No
     for card in ({"devices": {"cuda:0": name}} for name in ("H100", "H200")):
         records.append(made.ok_record(on_card, made.speed([1.0]), environment=card))
     assert latest(records) == records
-
-
-def test_a_score_has_one_newest_record_whatever_machine_trained_it() -> None:
-    old, new = (
-        replace(record, started_at=f"2031-01-0{day}T00:00:00Z")
-        for day, record in enumerate(made.task_records(["nala"], seeds=[0]) * 2, start=1)
-    )
-    new = replace(new, environment=made.ENVIRONMENT | {"processor": "Another 1"})
+    old, new = made.task_records(["nala"], seeds=[0]) * 2
+    new = replace(new, started_at="2031-06-02T00:00:00Z", **elsewhere)
     assert latest([new, old]) == [new]
 
 
-def test_packed_records_of_a_newer_schema_are_left_out(tmp_path: Path) -> None:
+def test_packed_records_of_a_newer_schema_are_left_out(tmp_path):
     newer = json.loads(ONE.to_json()) | {"schema_version": SCHEMA_VERSION + 1}
     lines = [json.dumps(newer), TWO.to_json()]
     file = tmp_path / "records.jsonl.gz"
@@ -371,7 +326,7 @@ def test_packed_records_of_a_newer_schema_are_left_out(tmp_path: Path) -> None:
     assert list(read_packed(tmp_path / "none.gz")) == []
 
 
-def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path: Path) -> None:
+def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path):
     before, own, other = (Store(tmp_path, name) for name in "abc")
     before.append(ONE)
     tail = Tail(tmp_path)
@@ -387,14 +342,14 @@ def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path: Path) -> Non
     assert list(tail.read()) == []
 
 
-def test_what_appears_among_records_while_they_are_followed_ends_nothing(tmp_path: Path) -> None:
-    path = stored(tmp_path, ONE)
+def test_what_appears_among_records_while_they_are_followed_ends_nothing(tmp_path):
+    path = made.stored(tmp_path, ONE)
     tail = Tail(tmp_path)
     os.mkfifo(path.with_name("0.jsonl"))
     path.with_name("1.jsonl").symlink_to("/dev/zero")
     path.with_name("2.jsonl").mkdir()
-    stored(tmp_path, TWO, name="b")
+    made.stored(tmp_path, TWO, name="b")
     assert list(tail.read()) == [TWO]
     path.unlink()
-    stored(tmp_path, THREE, name="b")
+    made.stored(tmp_path, THREE, name="b")
     assert list(tail.read()) == [THREE]

@@ -1,13 +1,8 @@
 """The keys of all records that are in git: a change that moves one would have it measured again."""
 
-from __future__ import annotations
-
 import gzip
 import json
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,19 +16,19 @@ STORED = [
 ]
 
 
-def lines_of(file: Path) -> Iterator[dict[str, Any]]:
+def lines_of(file):
     content = file.read_bytes()
     text = gzip.decompress(content) if file.suffix == ".gz" else content
     yield from map(json.loads, text.splitlines())
 
 
-def with_settings(cell: Cell, **settings: Any) -> str:
+def with_settings(cell, **settings):
     work = replace(cell.task, settings=cell.task.settings | settings)
     return replace(cell, workload=work).key
 
 
 @pytest.mark.parametrize("file", STORED, ids=lambda file: file.name)
-def test_all_keys_of_stored_records_stay(file: Path) -> None:
+def test_all_keys_of_stored_records_stay(file):
     count = 0
     for line in lines_of(file):
         cell = Cell.from_dict(line["cell"] | {"entry": line["entry"]})
@@ -50,7 +45,7 @@ def test_all_keys_of_stored_records_stay(file: Path) -> None:
     assert count
 
 
-def test_stored_records_are_of_timings_and_of_trainings() -> None:
+def test_stored_records_are_of_timings_and_of_trainings():
     kinds = {line["cell"]["kind"] for file in STORED for line in lines_of(file)}
     assert {"kernel", "task"} <= kinds
     assert LATER_SETTINGS == {

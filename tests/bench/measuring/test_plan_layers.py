@@ -1,9 +1,6 @@
 """Entries that name a mechanism for each layer: resolved, refused, built and kept in a cell."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -20,14 +17,14 @@ from tests import records as made
 PATTERN = ["gla", "gla", "gla", "softmax"]
 
 
-def cell_of(layers: list[str], **settings: Any) -> Cell:
+def cell_of(layers, **settings):
     (entry,) = read_attention_entries({"mixed": {"layers": layers}})
     settings = {"num_layers": 4, "causal": True} | settings
     cell = made.task_cell("mixed", mechanism=entry.mechanism, settings=settings)
     return replace(cell, hyperparameters=checked_hyperparameters(entry))
 
 
-def test_each_layer_is_a_part_with_all_its_hyperparameters() -> None:
+def test_each_layer_is_a_part_with_all_its_hyperparameters():
     cell = cell_of(PATTERN)
     assert [part.mechanism for part in cell.parts] == PATTERN
     assert cell.mechanism == "gla" and cell.key != cell.parts[0].key
@@ -36,12 +33,12 @@ def test_each_layer_is_a_part_with_all_its_hyperparameters() -> None:
     assert Cell.from_dict(cell.to_dict()).key == cell.key
 
 
-def test_a_layer_can_be_an_entry_with_settings_of_its_own() -> None:
+def test_a_layer_can_be_an_entry_with_settings_of_its_own():
     first, _ = cell_of(["deltanet_negative", "softmax"], num_layers=2).parts
     assert (first.mechanism, first.hyperparameters["negative_eigenvalues"]) == ("deltanet", True)
 
 
-def test_the_model_of_a_hybrid_entry_is_that_of_as_many_softmax_layers() -> None:
+def test_the_model_of_a_hybrid_entry_is_that_of_as_many_softmax_layers():
     cell = cell_of(PATTERN)
     named = build_model(
         build_task("recall", cell.task.settings), cell.mechanism, cell.hyperparameters, 0
@@ -66,12 +63,12 @@ def test_the_model_of_a_hybrid_entry_is_that_of_as_many_softmax_layers() -> None
         ({"layers": ["gla"], "backend": "auto"}, "nothing beside it"),
     ],
 )
-def test_layers_that_cannot_be_are_refused(given: dict[str, Any], words: str) -> None:
+def test_layers_that_cannot_be_are_refused(given, words):
     with pytest.raises(ConfigError, match=words):
         [checked_hyperparameters(entry) for entry in read_attention_entries({"mixed": given})]
 
 
-def test_other_numbers_of_layers_and_timing_are_skipped_with_a_reason() -> None:
+def test_other_numbers_of_layers_and_timing_are_skipped_with_a_reason():
     assert why_not(cell_of(PATTERN)) is None
     assert why_not(cell_of(PATTERN, num_layers=8)) is None
     assert "a multiple of 4 is needed" in str(why_not(cell_of(PATTERN, num_layers=2)))
@@ -81,7 +78,7 @@ def test_other_numbers_of_layers_and_timing_are_skipped_with_a_reason() -> None:
     assert "trained, not timed" in str(why_not(timed))
 
 
-def test_a_mechanism_that_is_unknown_is_refused_as_before() -> None:
+def test_a_mechanism_that_is_unknown_is_refused_as_before():
     with pytest.raises(ConfigError, match="names no mechanism"):
         read_attention_entries({"mixed": {"eps": 1}})
     entry = AttentionEntry(label="mixed", mechanism="gla", hyperparameters={"layer": ["gla"]})

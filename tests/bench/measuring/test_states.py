@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -17,9 +15,7 @@ MANY = 2**30
         ("log_linear", 31 * 2 * 8 * 8 * 4),  # a matrix per level: log2(N) + 1
     ],
 )
-def test_a_state_after_more_tokens_than_can_be_stepped_over_is_extrapolated(
-    name: str, expected: int
-) -> None:
+def test_a_state_after_more_tokens_than_can_be_stepped_over_is_extrapolated(name, expected):
     geometry = Geometry(num_heads=2, head_dim=8, seq_len=MANY, causal=True)
     found = bytes_after(lambda: build_attention(name, geometry), MANY, dtype=torch.float32)
     assert found == expected

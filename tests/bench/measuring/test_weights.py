@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
@@ -10,19 +8,19 @@ from bench.measuring.weights import NoWeights, weights
 HEADS = Geometry(num_heads=2, head_dim=8, seq_len=9)
 
 
-def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def inputs(dtype=torch.float64):
     stream = torch.Generator().manual_seed(1)
     q, k = torch.randn(2, 1, 2, 9, 8, generator=stream, dtype=dtype)
     return q, k
 
 
-def core(name: str, geometry: Geometry = HEADS, **settings: object) -> Attention:
+def core(name, geometry=HEADS, **settings):
     built = build_attention(name, geometry, **settings)
     assert not isinstance(built, AttentionLayer)
     return built.double().eval()
 
 
-def test_softmax_has_the_weights_of_its_formula() -> None:
+def test_softmax_has_the_weights_of_its_formula():
     q, k = inputs()
     expected = (q @ k.mT / 8**0.5).softmax(dim=-1)
     assert torch.allclose(weights(core("softmax"), q, k), expected)
@@ -31,7 +29,7 @@ def test_softmax_has_the_weights_of_its_formula() -> None:
 @pytest.mark.parametrize(
     "name", ["linear", "flatten", "nala", "performer", "hedgehog", "nystromformer", "uniform"]
 )
-def test_weights_times_values_are_the_output(name: str) -> None:
+def test_weights_times_values_are_the_output(name):
     q, k = inputs()
     v = torch.randn(1, 2, 9, 8, dtype=torch.float64)
     mechanism = core(name)
@@ -40,13 +38,13 @@ def test_weights_times_values_are_the_output(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["linear", "deltanet", "retnet"])
-def test_causal_weights_are_zero_above_the_diagonal(name: str) -> None:
+def test_causal_weights_are_zero_above_the_diagonal(name):
     q, k = inputs()
     causal = Geometry(num_heads=2, head_dim=8, seq_len=9, causal=True)
     assert weights(core(name, causal), q, k).triu(1).abs().max() < 1e-12
 
 
-def test_the_two_halves_of_polaformer_count_as_heads() -> None:
+def test_the_two_halves_of_polaformer_count_as_heads():
     q, k = inputs()
     mechanism = core("polaformer")
     found = weights(mechanism, q, k)
@@ -57,7 +55,7 @@ def test_the_two_halves_of_polaformer_count_as_heads() -> None:
     assert torch.allclose(mechanism(q, k, v), expected)
 
 
-def test_learned_parameters_are_those_of_the_core_and_get_gradients() -> None:
+def test_learned_parameters_are_those_of_the_core_and_get_gradients():
     q, k = inputs()
     mechanism = core("hedgehog")
     with torch.no_grad():
@@ -68,7 +66,7 @@ def test_learned_parameters_are_those_of_the_core_and_get_gradients() -> None:
     assert all(parameter.grad is not None for parameter in mechanism.parameters())
 
 
-def test_a_convolution_over_values_has_no_weights() -> None:
+def test_a_convolution_over_values_has_no_weights():
     with pytest.raises(NoWeights, match="local_only has no weights"):
         weights(core("local_only"), *inputs())
 
@@ -86,12 +84,12 @@ class Squares(Attention):
         return 0
 
 
-def test_a_mechanism_that_is_not_linear_in_v_is_named() -> None:
+def test_a_mechanism_that_is_not_linear_in_v_is_named():
     with pytest.raises(NoWeights, match=r"squares has no weights to look at: .* not linear in v"):
         weights(Squares(HEADS), *inputs())
 
 
-def test_rounding_where_little_is_left_to_divide_by_is_not_taken_for_it() -> None:
+def test_rounding_where_little_is_left_to_divide_by_is_not_taken_for_it():
     stream = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, 1, 2, 9, 8, generator=stream)
     q, k = q.abs(), -k.abs()
@@ -103,7 +101,7 @@ def test_rounding_where_little_is_left_to_divide_by_is_not_taken_for_it() -> Non
     assert 1e-4 < difference < 1e-2
 
 
-def test_half_precision_is_refused() -> None:
+def test_half_precision_is_refused():
     q, k = inputs(torch.bfloat16)
     with pytest.raises(NoWeights, match="float32 or float64"):
         weights(core("softmax"), q, k)

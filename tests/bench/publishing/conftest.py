@@ -1,13 +1,10 @@
-from __future__ import annotations
-
 import os
-from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture
-def nobody_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def nobody_at_home(tmp_path, monkeypatch):
     """A home without a key, so that no test depends on who runs it; it must stay empty."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)

@@ -4,8 +4,6 @@ It says which pages changed and how; the commit that it is run for says so too, 
 `store` the store that all is made from is made again first, which changes everything at once.
 """
 
-from __future__ import annotations
-
 import difflib
 import gzip
 import shutil

@@ -4,8 +4,6 @@ It is made once and then read from the frozen files, so that neither `tests.reco
 machine's rounding changes what goes in. Its only mechanism with a description is a plugin's.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +14,6 @@ from bench.core.examples import examples_folder
 from bench.core.numbers import FILE, LeftOut, Number, Origin, write_lines
 from bench.core.proofs import Badge, BadgeStatus, append_badges
 from bench.core.record import Record, Status
-from bench.core.store import Store
 from tests import records as made
 from tests.bench.publishing.timed import PLUGIN, PLUGIN_MODULE, gpu_records, timed_records
 from tests.bench.publishing.trained import NUM_ANSWERS, PER_EXAMPLE, TEST_SET, trained_records
@@ -71,9 +68,7 @@ class FrozenPlugin(Attention):
 def write_store(out: Path) -> None:
     """Write records of both schemas, examples, diagnostics, badges, and the plugin's source."""
     for sweep, records in (("new", new_records()), ("old", older_records())):
-        store = Store(out, sweep)
-        for record in records:
-            store.append(record)
+        made.stored(out, *records, name=sweep)
     file = out / "records" / "schema_1.jsonl"
     file.write_text("".join(f"{json.dumps(line)}\n" for line in first_schema_lines()))
     _write_examples(out)

@@ -7,8 +7,6 @@ licences of others; what this package's mechanisms say of themselves, which docs
 `attnbench list` and `show`, which loads plugins into the process and wraps at a terminal's width.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -135,7 +133,6 @@ def _terminal(records: list[Record], out: Path) -> str:
     config = _config(out)
     print_leaderboard(build_leaderboard(records, config.controls), config, said)
     print_versus(records, "nala", "softmax", said)
-    assert isinstance(said.file, io.StringIO)
     return said.file.getvalue()
 
 
@@ -159,7 +156,7 @@ def _pinned(out: Path) -> Iterator[None]:
     """With the plugin installed, pictures of one line each, and nothing in the current folder."""
     drawing = ModuleType("vl_convert")
     drawing.__spec__ = ModuleSpec("vl_convert", None)
-    drawing.vegalite_to_svg = lambda text: "<svg/>"  # type: ignore[attr-defined]
+    drawing.vegalite_to_svg = lambda text: "<svg/>"
     before = sys.modules.get("vl_convert")
     site = str((out / "plugin").resolve())
     sys.modules["vl_convert"] = drawing

@@ -1,7 +1,5 @@
 """Sweeps to be published to W&B, and how."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

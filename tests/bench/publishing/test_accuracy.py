@@ -1,15 +1,8 @@
 """A page of docs/results: what was trained, where, by what command, in what time."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-
-from bench.core.record import Record, Status
-from bench.core.store import Store
+from bench.core.record import Status
 from bench.publishing.accuracy import accuracy_page, chosen, main, wall_s
 from bench.publishing.document import markdown
 from tests import records as made
@@ -18,27 +11,22 @@ from tests.records import failed_record, task_cell
 COMMAND = "attnbench sweep 'seq_len=[]' 'task=[recall]'"
 
 
-def at(record: Record, started_at: str, total_s: float, sweep: str = made.SWEEP) -> Record:
+def at(record, started_at, total_s, sweep=made.SWEEP):
     return replace(record, started_at=started_at, cost_s={"total": total_s}, sweep=sweep)
 
 
-def with_pairs(num_pairs: int) -> list[Record]:
+def with_pairs(num_pairs):
     label = f"recall num_pairs={num_pairs}"
-    changed = []
-    for record in made.task_records(["softmax", "none"]):
-        work = replace(record.cell.task, label=label, settings={"num_pairs": num_pairs})
-        changed.append(replace(record, cell=replace(record.cell, workload=work)))
-    return changed
+    of_task = {"label": label, "settings": {"num_pairs": num_pairs}}
+    return [made.with_work(r, **of_task) for r in made.task_records(["softmax", "none"])]
 
 
-def stored(folder: Path, records: Sequence[Record]) -> Path:
-    store = Store(folder, "sweep")
-    for record in records:
-        store.append(record)
+def stored(folder, records):
+    made.stored(folder, *records, name="sweep")
     return folder
 
 
-def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep() -> None:
+def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep():
     one, two, three = made.task_records(["softmax"])
     records = [
         at(one, "2031-05-06T07:00:00Z", 60.0),
@@ -51,23 +39,21 @@ def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep() -> No
     assert "3 trainings in 1 min 40 s of wall time" in page
 
 
-def test_tasks_can_be_named_with_a_setting_and_stand_in_the_order_of_their_names() -> None:
+def test_tasks_can_be_named_with_a_setting_and_stand_in_the_order_of_their_names():
     records = [*with_pairs(4), *with_pairs(16)]
     order = ["recall num_pairs=16", "recall"]
     page = markdown(accuracy_page(chosen(records, order), COMMAND, order=order))
     assert page.index("## recall num_pairs=16 ") < page.index("## recall num_pairs=4 ")
 
 
-def test_a_page_has_the_tasks_asked_for_and_no_timings() -> None:
+def test_a_page_has_the_tasks_asked_for_and_no_timings():
     recall, digits = made.task_records(["nala"]), made.task_records(["nala"], task="digits")
     everything = [*recall, *digits, *made.block_records(["softmax"])]
     assert chosen(everything, []) == [*recall, *digits]
     assert chosen(everything, ["digits"]) == digits
 
 
-def test_the_command_writes_the_page_with_pictures_in_a_folder_of_its_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_the_page_with_pictures_in_a_folder_of_its_name(tmp_path, capsys):
     folder = stored(tmp_path / "runs", [*with_pairs(4), *with_pairs(16)])
     page = tmp_path / "docs" / "capacity.md"
     assert main([str(folder), str(page), COMMAND, "recall"]) == 0
@@ -76,23 +62,21 @@ def test_the_command_writes_the_page_with_pictures_in_a_folder_of_its_name(
     assert str(page) in capsys.readouterr().out
 
 
-def test_a_misspelt_task_or_an_empty_folder_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_misspelt_task_or_an_empty_folder_is_refused(tmp_path, exits):
     folder = stored(tmp_path / "runs", made.task_records(["nala"]))
-    assert main([str(folder), str(tmp_path / "a.md"), COMMAND, "recal"]) == 2
-    assert "did you mean recall?" in capsys.readouterr().err.lower()
+    said = exits(2, main([str(folder), str(tmp_path / "a.md"), COMMAND, "recal"]))
+    assert "did you mean recall?" in said.lower()
     assert main([str(tmp_path / "nowhere"), str(tmp_path / "a.md"), COMMAND]) == 2
     assert main([str(folder)]) == 2
     assert not (tmp_path / "a.md").exists()
 
 
-def test_a_folder_without_training_runs_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_training_runs_is_refused(tmp_path):
     folder = stored(tmp_path / "runs", made.block_records(["softmax"]))
     assert main([str(folder), str(tmp_path / "a.md"), COMMAND]) == 2
 
 
-def test_what_was_timed_in_the_same_folder_follows_as_tables_of_speed(tmp_path: Path) -> None:
+def test_what_was_timed_in_the_same_folder_follows_as_tables_of_speed(tmp_path):
     trained, timed = made.task_records(["nala"]), made.block_records(["softmax", "nala"])
     folder = stored(tmp_path / "runs", [*trained, *timed])
     assert main([str(folder), str(tmp_path / "a.md"), COMMAND]) == 0
@@ -105,7 +89,7 @@ def test_what_was_timed_in_the_same_folder_follows_as_tables_of_speed(tmp_path: 
     assert "Speed and state" not in (tmp_path / "a.md").read_text()
 
 
-def test_a_sparse_row_says_how_many_pairs_it_kept() -> None:
+def test_a_sparse_row_says_how_many_pairs_it_kept():
     records = made.task_records(["nala", "softmax"])
     sparse = [
         replace(record, result=replace(record.result, kept_share=0.25))

@@ -1,9 +1,7 @@
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing import conclusions
 from bench.publishing.conclusions import headline, sentences, task_headline
 from bench.publishing.leaderboard import build_leaderboard
@@ -12,20 +10,18 @@ from tests import records as made
 ENTRIES = ("softmax", "linear", "nala", "none")
 
 
-def said(records: list[Record]) -> tuple[str, ...]:
+def said(records):
     board = build_leaderboard(records, ("none", "uniform"))
     return sentences(board)
 
 
-def sharing(records: list[Record], key: str) -> list[Record]:
+def sharing(records, key):
     """The records as of one block, compared with the softmax among them."""
     softmax = next(r.cell.key for r in records if r.cell.entry == "softmax")
     return [made.changed(r, rounds_key=key, reference_key=softmax) for r in records]
 
 
-def sweep(
-    *entries: str, lengths: tuple[int, ...] = (256, 1024, 4096), **shape: object
-) -> list[Record]:
+def sweep(*entries, lengths=(256, 1024, 4096), **shape):
     return [
         record
         for n in lengths
@@ -33,7 +29,7 @@ def sweep(
     ]
 
 
-def test_rows_that_cannot_be_told_apart_share_the_first_place() -> None:
+def test_rows_that_cannot_be_told_apart_share_the_first_place():
     records = sweep("softmax", "nala", "nala_cosine", lengths=(4096,))
     twin = next(r for r in records if r.cell.entry == "nala")
     records = [r for r in records if r.cell.entry != "nala_cosine"]
@@ -42,13 +38,13 @@ def test_rows_that_cannot_be_told_apart_share_the_first_place() -> None:
     assert "nala and nala_cosine are fastest, up to 5.65x softmax; they cannot be told" in sentence
 
 
-def headlines(records: list[Record]) -> list[str]:
+def headlines(records):
     board = build_leaderboard(records, ("none", "uniform"))
     timed = [headline(ranking, board) for ranking in board.rankings]
     return [*timed, *(task_headline(task) for task in board.tasks)]
 
 
-def test_a_headline_says_who_is_fastest_and_from_which_length_on() -> None:
+def test_a_headline_says_who_is_fastest_and_from_which_length_on():
     *_, longest = headlines(sweep(*ENTRIES))
     assert re.fullmatch(
         r"linear is fastest at 4,096 tokens, \d+(\.\d+)? times as fast as softmax, "
@@ -59,7 +55,7 @@ def test_a_headline_says_who_is_fastest_and_from_which_length_on() -> None:
     assert short == "softmax is fastest at 64 tokens; softmax_explicit is second."
 
 
-def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many() -> None:
+def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many():
     records = sweep("softmax", lengths=(64,))
     twins = [f"twin_{letter}" for letter in "abcdef"]
     records += [replace(records[0], cell=made.kernel_cell(name, seq_len=64)) for name in twins]
@@ -69,7 +65,7 @@ def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many() -> N
     )
 
 
-def test_headlines_are_short_and_without_brackets() -> None:
+def test_headlines_are_short_and_without_brackets():
     everything = headlines([*made.sweep_records(), *sweep(*ENTRIES, causal=True)])
     assert len(everything) > 4
     for said in everything:
@@ -77,7 +73,7 @@ def test_headlines_are_short_and_without_brackets() -> None:
         assert not set("()[]") & set(said)
 
 
-def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart() -> None:
+def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart():
     records = sweep("softmax", "nala", "linear", lengths=(4096,))
     twin = next(r for r in records if r.cell.entry == "nala")
     records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
@@ -85,7 +81,7 @@ def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart() -> None:
     assert "linear is fastest (" in sentence and "nala" not in sentence.partition(";")[0]
 
 
-def test_a_control_is_not_said_to_be_unranked_and_an_accelerator_is_named() -> None:
+def test_a_control_is_not_said_to_be_unranked_and_an_accelerator_is_named():
     records = [*scored("softmax", [0.9] * 3), *scored("nala", [0.9] * 3)]
     leaky = scored("none", [0.03] * 3, causal=True, leaks_future=True)
     (sentence,) = said([*records, *leaky])
@@ -94,22 +90,22 @@ def test_a_control_is_not_said_to_be_unranked_and_an_accelerator_is_named() -> N
     assert timed.startswith("At 1,024 tokens on cuda:0, ")
 
 
-def test_too_few_rounds_say_nothing() -> None:
+def test_too_few_rounds_say_nothing():
     assert said(sweep("softmax", "nala", num_rounds=5)) == ()
 
 
-def test_a_lone_row_is_no_order() -> None:
+def test_a_lone_row_is_no_order():
     assert said(sweep("softmax")) == ()
 
 
-def test_what_broke_is_in_no_sentence() -> None:
+def test_what_broke_is_in_no_sentence():
     cell = made.kernel_cell("linear", seq_len=4096)
     broken = made.failed_record(cell, Status.INCORRECT, "The output differs by 0.3.")
     (sentence,) = said([*sweep("softmax", "nala"), broken])
     assert "linear" not in sentence
 
 
-def scored(entry: str, accuracies: list[float], **changes: object) -> list[Record]:
+def scored(entry, accuracies, **changes):
     records = made.task_records([entry], seeds=range(len(accuracies)))
     return [
         made.changed(record, accuracy=accuracy, **changes)
@@ -117,24 +113,24 @@ def scored(entry: str, accuracies: list[float], **changes: object) -> list[Recor
     ]
 
 
-def test_a_task_names_no_second_where_the_next_rows_cannot_be_told_apart() -> None:
+def test_a_task_names_no_second_where_the_next_rows_cannot_be_told_apart():
     records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
     (sentence,) = said(records + scored("linear", [0.71, 0.7, 0.7]))
     assert sentence.endswith("softmax is best (98.7 %).")
 
 
-def test_seeds_that_split_are_said_by_their_median_as_in_the_tables() -> None:
+def test_seeds_that_split_are_said_by_their_median_as_in_the_tables():
     (sentence,) = said(scored("softmax", [0.99, 0.98, 0.3]) + scored("nala", [0.9, 0.9, 0.9]))
     assert "a median of 98.0 %" in sentence
     assert "75.7" not in sentence
 
 
-def test_the_order_of_records_does_not_matter() -> None:
+def test_the_order_of_records_does_not_matter():
     records = made.sweep_records()
     assert said(records[::-1]) == said(records)
 
 
-def test_settings_beyond_the_most_are_counted() -> None:
+def test_settings_beyond_the_most_are_counted():
     records = []
     for heads in range(1, conclusions.MAX_WRITTEN + 1):
         records += sweep("softmax", "nala", lengths=(1024,), num_heads=heads)

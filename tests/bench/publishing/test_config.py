@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,7 @@ GIVEN: dict[str, Any] = {
 }
 
 
-def test_plain_values_become_a_frozen_config_and_keys_of_others_are_left_alone() -> None:
+def test_plain_values_become_a_frozen_config_and_keys_of_others_are_left_alone():
     assert read_publish_config(GIVEN) == PublishConfig(
         out=Path("somewhere"),
         metrics=("latency_s", "flops"),
@@ -43,7 +41,7 @@ def test_plain_values_become_a_frozen_config_and_keys_of_others_are_left_alone()
     )
 
 
-def test_one_name_counts_as_a_list_of_one() -> None:
+def test_one_name_counts_as_a_list_of_one():
     wandb = GIVEN["wandb"] | {"tags": "nightly"}
     read = read_publish_config(GIVEN | {"columns": "flops", "wandb": wandb})
     assert (read.columns, read.wandb.tags) == (("flops",), ("nightly",))
@@ -66,9 +64,7 @@ def test_one_name_counts_as_a_list_of_one() -> None:
         ({"wandb": {"project": "p", "tags": 3}}, r"wandb\.tags is 3"),
     ],
 )
-def test_a_wrong_value_is_a_config_error_that_names_its_key(
-    change: dict[str, Any], message: str
-) -> None:
+def test_a_wrong_value_is_a_config_error_that_names_its_key(change, message):
     wandb = {"tags": []}
     if "wandb" in change and isinstance(change["wandb"], dict):
         change = {"wandb": wandb | change["wandb"]}
@@ -76,10 +72,10 @@ def test_a_wrong_value_is_a_config_error_that_names_its_key(
         read_publish_config(GIVEN | change)
 
 
-def test_the_shipped_configuration_publishes_every_metric() -> None:
+def test_the_shipped_configuration_publishes_every_metric():
     shipped = OmegaConf.to_container(OmegaConf.load(DEFAULTS))
     assert isinstance(shipped, dict)
-    read = read_publish_config({"out": "results", **shipped})  # type: ignore[dict-item]
+    read = read_publish_config({"out": "results", **shipped})
     assert set(metric_names()) - set(read.metrics) - set(read.columns) == set()
     assert read.columns[0] == "speedup_over"
     assert read.wandb == WandbConfig(mode=None, project="attnbench")

@@ -1,10 +1,7 @@
 """Scores at more and more steps: what is under-trained, and what has converged."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
-from bench.core.record import Record
 from bench.publishing.accuracy import accuracy_page
 from bench.publishing.converged import (
     by_steps,
@@ -17,13 +14,12 @@ from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 
 
-def runs(entry: str, steps: int, accuracies: list[float]) -> list[Record]:
+def runs(entry, steps, accuracies):
     found = []
     for seed, accuracy in enumerate(accuracies):
         (record,) = made.task_records([entry], seeds=[seed])
         settings = {"num_steps": steps, "learning_rate": 0.006}
-        work = replace(record.cell.task, settings=settings)
-        record = replace(record, cell=replace(record.cell, workload=work))
+        record = made.with_work(record, settings=settings)
         found.append(made.changed(record, accuracy=accuracy, train_accuracy=accuracy))
     return found
 
@@ -70,7 +66,7 @@ def test_a_doubling_is_judged_over_the_seeds_that_both_have():
     assert doublings(tasks) == []
 
 
-def _with_seed(record: Record, seed: int) -> Record:
+def _with_seed(record, seed):
     work = replace(record.cell.task, seed=seed)
     return replace(record, cell=replace(record.cell, workload=work))
 

@@ -1,20 +1,17 @@
 """Findings of `bench.diagnose` in a store, in a report on that store."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from bench.core.numbers import FILE, LeftOut, Line, Number, Origin, write_lines
+from bench.core.numbers import FILE, LeftOut, Number, Origin, write_lines
 from bench.publishing.config import PublishConfig, WandbConfig
 from bench.publishing.diagnostics import entropy_chart, read_diagnostics
 from bench.publishing.publish import publish
 from tests import records as made
 
 
-def numbers() -> list[Line]:
+def numbers():
     norms = [("norm 0.5", 0.9), ("norm 2", 0.8), ("norm 8", 0.3)]
     found = [
         Number(attention="softmax", inputs="random", measure="entropy", at=at, samples=(x, x))
@@ -27,7 +24,7 @@ def numbers() -> list[Line]:
     return [*found, own, rank, regret, left_out]
 
 
-def config(out: Path) -> PublishConfig:
+def config(out):
     return PublishConfig(
         out=out,
         metrics=("latency_s",),
@@ -37,7 +34,7 @@ def config(out: Path) -> PublishConfig:
 
 
 @pytest.mark.parametrize("place", [FILE, f"diagnostics/{FILE}"])
-def test_a_report_has_a_table_and_a_chart_of_them(place: str, tmp_path: Path) -> None:
+def test_a_report_has_a_table_and_a_chart_of_them(place, tmp_path):
     origin = Origin(command="attnbench diagnose x", settings=("64 tokens.",), machine="m")
     write_lines(tmp_path / place, numbers(), origin)
     published = publish(made.block_records(), config(tmp_path))
@@ -55,7 +52,7 @@ def test_a_report_has_a_table_and_a_chart_of_them(place: str, tmp_path: Path) ->
     assert not published.notes
 
 
-def test_a_bad_line_is_named_and_the_report_is_made(tmp_path: Path) -> None:
+def test_a_bad_line_is_named_and_the_report_is_made(tmp_path):
     (tmp_path / FILE).write_text("nonsense\n")
     published = publish(made.block_records(), config(tmp_path))
     (note,) = published.notes
@@ -63,9 +60,8 @@ def test_a_bad_line_is_named_and_the_report_is_made(tmp_path: Path) -> None:
     assert "## Diagnostics" not in (tmp_path / "leaderboard.md").read_text()
 
 
-def test_lines_of_a_chart_run_from_small_norms_to_large_ones(tmp_path: Path) -> None:
+def test_lines_of_a_chart_run_from_small_norms_to_large_ones(tmp_path):
     chart = entropy_chart(numbers()[::-1])
-    assert chart is not None
     assert [(p["x"], p["y"]) for p in chart.spec["datasets"]["corners"]] == [
         *((0.5, 0.9), (2.0, 0.8), (8.0, 0.3))
     ]

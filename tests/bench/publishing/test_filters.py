@@ -1,20 +1,18 @@
 """Token filters in tables: beside the whole model, with oracles named and reasons said."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from bench.core.record import Filtered, Quality, Record
+from bench.core.record import Quality, Record
 from bench.publishing.filters import filter_columns, kept_shares
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.task_tables import task_sections
 from tests import records as made
 
 
-def row(name: str, accuracy: float, **changes: Any) -> Filtered:
+def row(name, accuracy, **changes):
     made_up: Any = {
         "filter": name,
         "keep": 0.5,
@@ -24,29 +22,29 @@ def row(name: str, accuracy: float, **changes: Any) -> Filtered:
         "latency_s": [1.0] * 15,
         "unfiltered_latency_s": [2.0] * 15,
     }
-    return made_up | changes  # type: ignore[no-any-return]
+    return made_up | changes
 
 
-def with_filters(*rows: Filtered) -> list[Record]:
+def with_filters(*rows):
     (record,) = made.task_records(["softmax"], seeds=[0])
     assert isinstance(record.result, Quality)
     result = replace(record.result, accuracy=0.9, flops=1000, filtered=rows)
     return [replace(record, result=result)]
 
 
-def test_a_record_with_filters_is_read_as_it_was_written() -> None:
+def test_a_record_with_filters_is_read_as_it_was_written():
     (record,) = with_filters(row("random", 0.5))
     assert Record.from_json(record.to_json()) == record
 
 
 @pytest.mark.parametrize("change", [{"keep": 1.5}, {"latency_s": [-1.0]}, {"num_tokens": 0}])
-def test_a_filter_that_cannot_be_is_no_record(change: dict[str, Any]) -> None:
+def test_a_filter_that_cannot_be_is_no_record(change):
     (record,) = with_filters(row("random", 0.5, **change))
     with pytest.raises(ValueError, match="is"):
         Record.from_json(record.to_json())
 
 
-def test_what_a_filter_costs_is_taken_seed_by_seed() -> None:
+def test_what_a_filter_costs_is_taken_seed_by_seed():
     records = [
         replace(r, cell=replace(r.cell, workload=replace(r.cell.task, seed=seed)))
         for seed, accuracy in ((0, 0.5), (1, 0.6))
@@ -58,7 +56,7 @@ def test_what_a_filter_costs_is_taken_seed_by_seed() -> None:
     assert table.texts()[1][4:6] == ("55.0 [0.0, 100.0]", "-35.0 [-98.5, +28.5]")
 
 
-def test_speed_ups_and_flops_of_a_filter_are_over_the_whole_model() -> None:
+def test_speed_ups_and_flops_of_a_filter_are_over_the_whole_model():
     slower = row("random", 0.5, latency_s=[1.0, 1.0, 4.0], unfiltered_latency_s=[2.0, 3.0, 2.0])
     (record,) = with_filters(slower, row("norm", 0.4, reason="norm needs keys"))
     assert filter_columns(record) == {

@@ -1,11 +1,7 @@
-from __future__ import annotations
-
 import csv
 import io
 
-import pytest
-
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.frame import csv_text
 from bench.publishing.metrics import find_metric
 from tests import records as made
@@ -13,11 +9,11 @@ from tests import records as made
 METRICS = ("latency_s", "speedup_over_softmax", "accuracy")
 
 
-def rows(records: list[Record]) -> list[dict[str, str]]:
+def rows(records):
     return list(csv.DictReader(io.StringIO(csv_text(records, METRICS), newline="")))
 
 
-def test_there_is_one_row_a_record_with_all_that_it_says() -> None:
+def test_there_is_one_row_a_record_with_all_that_it_says():
     records = made.sweep_records()
     found = rows(records)
     assert len(found) == len(records)
@@ -36,14 +32,14 @@ def test_there_is_one_row_a_record_with_all_that_it_says() -> None:
             assert row[name] == ("" if value is None else repr(value))
 
 
-def test_the_newest_record_of_a_cell_is_marked() -> None:
+def test_the_newest_record_of_a_cell_is_marked():
     cell = made.kernel_cell("nala")
     times = ("2031-01-02T00:00:00Z", "2031-01-01T00:00:00Z")
     records = [made.ok_record(cell, made.speed([1.0]), started_at=at) for at in times]
     assert [row["is_latest"] for row in rows(records)] == ["true", "false"]
 
 
-def test_readings_of_a_card_that_a_timed_row_lacks_are_unavailable() -> None:
+def test_readings_of_a_card_that_a_timed_row_lacks_are_unavailable():
     names = ("power_cap_w", "energy_per_call_j")
     timed, metered = made.speed([1.0]), made.speed([1.0], energy_per_call_j=2.0)
     cells = (made.kernel_cell(), made.kernel_cell("nala"))
@@ -57,7 +53,7 @@ def test_readings_of_a_card_that_a_timed_row_lacks_are_unavailable() -> None:
     assert {row["energy_per_call_j"] for row in found if row["kind"] != "kernel"} == {""}
 
 
-def test_lines_end_as_rfc_4180_wants_and_awkward_text_survives() -> None:
+def test_lines_end_as_rfc_4180_wants_and_awkward_text_survives():
     reason = 'a "quoted", long\nreason | with everything; ü'
     record = made.failed_record(made.kernel_cell(), Status.ERROR, reason)
     text = csv_text([record], METRICS)
@@ -66,11 +62,11 @@ def test_lines_end_as_rfc_4180_wants_and_awkward_text_survives() -> None:
     assert rows([record])[0]["reason"] == reason
 
 
-def test_no_records_are_a_header_alone() -> None:
+def test_no_records_are_a_header_alone():
     assert csv_text([], METRICS).count("\r\n") == 1
 
 
-def test_no_cell_is_a_formula_to_a_spreadsheet() -> None:
+def test_no_cell_is_a_formula_to_a_spreadsheet():
     names = ["=cmd|'/c calc'!A1", "+1", "-1", "@sum", "a=b"]
     records = [made.ok_record(made.kernel_cell(name), made.speed([0.5])) for name in names]
     records += [made.failed_record(made.kernel_cell(), Status.ERROR, "\t=1+1")]
@@ -80,7 +76,7 @@ def test_no_cell_is_a_formula_to_a_spreadsheet() -> None:
     assert found[0]["latency_s"] == "0.5"
 
 
-def test_numbers_keep_their_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_keep_their_sign(monkeypatch):
     monkeypatch.setattr(
         "bench.publishing.frame.evaluate", lambda record, metrics: {"latency_s": -0.5}
     )

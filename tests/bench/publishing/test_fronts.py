@@ -1,35 +1,32 @@
-from __future__ import annotations
-
 from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.core.record import Quality, Record
-from bench.publishing.fronts import Front, fronts, pareto_front
+from bench.core.record import Quality
+from bench.publishing.fronts import fronts, pareto_front
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "nala", "none")
 
 
-def found(records: list[Record]) -> dict[str, Front]:
+def found(records):
     board = build_leaderboard(records, ("none", "uniform"))
     return {front.metric: front for front in fronts(board)}
 
 
-def timed(*lengths: int, **shape: object) -> list[Record]:
+def timed(*lengths, **shape):
     return [r for n in lengths for r in made.block_records(ENTRIES, seq_len=n, **shape)]
 
 
-def test_costs_are_those_of_the_longest_length() -> None:
+def test_costs_are_those_of_the_longest_length():
     ranking = found(timed(64, 4096) + made.task_records(ENTRIES))["latency_s"].ranking
-    assert ranking is not None
     assert ranking.size == 4096
     assert found(timed(64) + made.task_records(ENTRIES))["latency_s"].names == ("softmax",)
 
 
-def test_what_may_not_be_ranked_is_on_no_front() -> None:
+def test_what_may_not_be_ranked_is_on_no_front():
     records = [
         made.changed(r, flops_off=2.0) if not r.cell.is_task and r.cell.entry == "linear" else r
         for r in timed(4096) + made.task_records(ENTRIES)
@@ -37,7 +34,7 @@ def test_what_may_not_be_ranked_is_on_no_front() -> None:
     assert set(found(records)["latency_s"].points) == {"softmax", "nala"}
 
 
-def test_of_bits_per_byte_less_is_better() -> None:
+def test_of_bits_per_byte_less_is_better():
     records = [
         made.changed(r, unit="bits per byte", accuracy=2 - r.result.accuracy)
         for r in made.task_records(ENTRIES)
@@ -48,20 +45,19 @@ def test_of_bits_per_byte_less_is_better() -> None:
     assert 1 < front.points["softmax"][1] < 1.1
 
 
-def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none() -> None:
-    def learned(causal: bool | None) -> list[Record]:
+def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none():
+    def learned(causal):
         return [made.changed(r, causal=causal) for r in made.task_records(ENTRIES)]
 
     both = timed(4096) + timed(1024, causal=True)
     for causal, size in ((True, 1024), (False, 4096), (None, 4096)):
         ranking = found(both + learned(causal))["latency_s"].ranking
-        assert ranking is not None
         assert ranking.size == size
     assert found(timed(4096) + learned(True)) == {}
     assert found(timed(4096, causal=True) + learned(False)) == {}
 
 
-def test_costs_of_another_machine_or_device_meet_no_scores() -> None:
+def test_costs_of_another_machine_or_device_meet_no_scores():
     other = made.ENVIRONMENT | {"processor": "Other"}
     for elsewhere in (
         timed(4096, device="cuda:0"),
@@ -70,7 +66,7 @@ def test_costs_of_another_machine_or_device_meet_no_scores() -> None:
         assert found(elsewhere + made.task_records(ENTRIES)) == {}
 
 
-def test_costs_are_of_a_forward_pass_in_the_dtype_of_the_task_with_as_many_rows_as_can_be() -> None:
+def test_costs_are_of_a_forward_pass_in_the_dtype_of_the_task_with_as_many_rows_as_can_be():
     task = made.task_records(ENTRIES)
     usual, longer = timed(256), ({"mode": "forward_backward"}, {"dtype": "bfloat16"})
     for other in longer:
@@ -89,8 +85,8 @@ some = st.dictionaries(st.sampled_from("abcdefgh"), st.tuples(coordinate, coordi
 
 @settings(max_examples=60, deadline=None)
 @given(some)
-def test_the_front_is_what_no_other_point_beats(points: dict[str, tuple[int, int]]) -> None:
-    def is_beaten(name: str) -> bool:
+def test_the_front_is_what_no_other_point_beats(points):
+    def is_beaten(name):
         cost, score = points[name]
         return any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points.values())
 
@@ -99,6 +95,6 @@ def test_the_front_is_what_no_other_point_beats(points: dict[str, tuple[int, int
     assert [points[name][0] for name in front] == sorted(points[name][0] for name in front)
 
 
-def test_of_twins_both_are_on_the_front() -> None:
+def test_of_twins_both_are_on_the_front():
     assert pareto_front({"b": (1, 1), "a": (1, 1), "c": (1, 0)}) == ("a", "b")
     assert pareto_front({}) == ()

@@ -1,9 +1,6 @@
 """Every page from a frozen store, byte for byte: what a move of files must leave as it is."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +18,7 @@ from tests.bench.publishing.freeze import (
 from tests.bench.publishing.outputs import outputs
 
 
-def test_every_page_is_what_it_was(tmp_path: Path) -> None:
+def test_every_page_is_what_it_was(tmp_path):
     told = differences(stored(PAGES), outputs(unpacked_store(tmp_path)))
     if told:
         pytest.fail(
@@ -32,7 +29,7 @@ def test_every_page_is_what_it_was(tmp_path: Path) -> None:
         )
 
 
-def test_keys_and_digests_of_stored_records_are_what_they_were(tmp_path: Path) -> None:
+def test_keys_and_digests_of_stored_records_are_what_they_were(tmp_path):
     records = {record.cell.key for record in read_store(unpacked_store(tmp_path)).records}
     lines = [
         json.loads(line)
@@ -47,11 +44,11 @@ def test_keys_and_digests_of_stored_records_are_what_they_were(tmp_path: Path) -
     assert {line["digest"] for line in lines if line["schema_version"] == 2} <= again
 
 
-def test_what_is_frozen_is_small() -> None:
+def test_what_is_frozen_is_small():
     assert sum(path.stat().st_size for path in FROZEN.rglob("*.gz")) < MAX_BYTES
 
 
-def test_a_difference_is_told_by_its_first_lines() -> None:
+def test_a_difference_is_told_by_its_first_lines():
     [told] = differences({"a": b"one\ntwo\n", "b": b"same"}, {"a": "one\n2\n", "b": "same"})
     assert told.splitlines() == ["--- frozen/a", "+++ made/a", "@@ -1,3 +1,3 @@", *_LINES]
     [gone] = differences({"a": b"x" * 1000}, {})

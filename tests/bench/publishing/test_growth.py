@@ -1,23 +1,20 @@
-from __future__ import annotations
-
-from bench.core.record import Record
 from bench.publishing.growth import crossovers, growth_sections, scalings
-from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 from tests.bench.publishing.metrics.growing import with_times
 
 LENGTHS = (256, 1024, 4096)
 
 
-def board(records: list[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records, ("none", "uniform"))
 
 
-def blocks(*entries: str, lengths: tuple[int, ...] = LENGTHS, **shape: object) -> list[Record]:
+def blocks(*entries, lengths=LENGTHS, **shape):
     return [r for n in lengths for r in made.block_records(entries, seq_len=n, **shape)]
 
 
-def test_each_setting_has_crossovers_of_its_own() -> None:
+def test_each_setting_has_crossovers_of_its_own():
     records = blocks("softmax", "nala") + blocks("softmax", "nala", dtype="bfloat16")
     found = crossovers(board(records))
     assert len(found) == 2
@@ -27,7 +24,7 @@ def test_each_setting_has_crossovers_of_its_own() -> None:
         assert 550 < low < 600 < high < 650
 
 
-def test_a_row_measured_less_far_than_others_has_no_prediction_beside_theirs() -> None:
+def test_a_row_measured_less_far_than_others_has_no_prediction_beside_theirs():
     records = blocks("softmax", "nala", lengths=(128, 256, 1024, 4096))
     short = [r for r in records if r.cell.entry != "nala" or r.cell.kernel.seq_len < 4096]
     (section,) = growth_sections(board(short))
@@ -35,18 +32,18 @@ def test_a_row_measured_less_far_than_others_has_no_prediction_beside_theirs() -
     assert predicted["nala"] == "" and predicted["softmax"]
 
 
-def test_two_lengths_have_no_growth() -> None:
+def test_two_lengths_have_no_growth():
     two = board(blocks("softmax", "nala", lengths=(256, 1024)))
     assert growth_sections(two) == ()
     assert all(not found for found in [*crossovers(two).values(), *scalings(two).values()])
 
 
-def test_an_image_size_is_no_sequence_length() -> None:
+def test_an_image_size_is_no_sequence_length():
     records = [r for size in (96, 160, 224) for r in made.model_records(image_size=size)]
     assert growth_sections(board(records)) == ()
 
 
-def test_a_fit_that_misses_a_measured_time_predicts_none() -> None:
+def test_a_fit_that_misses_a_measured_time_predicts_none():
     jumps = with_times("nala", {256: 1.0, 512: 3.0, 1024: 2.0, 4096: 8.0})
     steady = with_times("linear", {n: n / 512 for n in jumps})
     (section,) = growth_sections(board([*jumps.values(), *steady.values()]))

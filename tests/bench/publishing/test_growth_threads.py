@@ -1,17 +1,14 @@
-from __future__ import annotations
-
-from bench.core.record import Record
 from bench.publishing.growth import thread_sections
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 
 
-def timed(entry: str, num_threads: int, seconds: float, rounds_key: str = "one") -> Record:
+def timed(entry, num_threads, seconds, rounds_key="one"):
     cell = made.kernel_cell(entry, num_threads=num_threads)
     return made.ok_record(cell, made.speed([seconds] * 8, rounds_key=rounds_key))
 
 
-def test_two_threads_stand_over_one_where_the_same_rounds_timed_both() -> None:
+def test_two_threads_stand_over_one_where_the_same_rounds_timed_both():
     records = [
         timed("nala", 1, 3.0),
         timed("nala", 2, 2.0),
@@ -29,7 +26,7 @@ def test_two_threads_stand_over_one_where_the_same_rounds_timed_both() -> None:
     assert table.texts() == (("linear", "2.00x"), ("nala", "1.50x"))
 
 
-def test_a_row_has_the_marks_of_both_of_its_cells() -> None:
+def test_a_row_has_the_marks_of_both_of_its_cells():
     records = [timed("nala", 1, 3.0), timed("nala", 2, 2.0), timed("linear", 1, 3.0)]
     records.append(timed("linear", 2, 1.5))
     marked = made.changed(records[0], is_view=True)
@@ -39,6 +36,6 @@ def test_a_row_has_the_marks_of_both_of_its_cells() -> None:
     assert [row[1] for row in table.texts()] == ["", "output is a view of an input"]
 
 
-def test_with_one_number_of_threads_there_is_nothing_to_show() -> None:
+def test_with_one_number_of_threads_there_is_nothing_to_show():
     board = build_leaderboard([timed("nala", 1, 3.0)])
     assert thread_sections(board) == ()

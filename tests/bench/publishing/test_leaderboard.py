@@ -1,15 +1,11 @@
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 
 import pytest
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.leaderboard import (
     OTHER_ROUNDS,
-    Leaderboard,
-    Ranking,
     build_leaderboard,
     differing,
 )
@@ -20,23 +16,23 @@ METRICS = ("latency_s", "peak_memory_bytes")
 CONTROLS = ("uniform", "none")
 
 
-def board(records: list[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records, CONTROLS)
 
 
-def only_ranking(records: list[Record]) -> Ranking:
+def only_ranking(records):
     (ranking,) = board(records).rankings
     return ranking
 
 
-def fixed(entry: str, speedup: float, spread: float = 0.0, **changes: object) -> Record:
+def fixed(entry, speedup, spread=0.0, **changes):
     """A record whose speed-up lies between `speedup` - `spread` and `speedup` + `spread`."""
     reference = [1.0] * 9
     samples = [1 / (speedup + spread * step / 4) for step in range(-4, 5)]
     return made.ok_record(made.kernel_cell(entry, **changes), made.speed(samples, reference))
 
 
-def test_entries_are_ranked_by_their_speed_up() -> None:
+def test_entries_are_ranked_by_their_speed_up():
     ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), fixed("c", 2.0)])
     assert [(s.rank, s.entry) for s in ranking.standings] == [("1", "b"), ("2", "c"), ("3", "a")]
     leaky = made.changed(fixed("d", 9.0), leaks_future=True)
@@ -44,7 +40,7 @@ def test_entries_are_ranked_by_their_speed_up() -> None:
     assert [(s.rank, s.entry) for s in ranking.standings] == [("1", "b"), ("2", "a"), ("", "d")]
 
 
-def test_entries_whose_intervals_overlap_share_their_places() -> None:
+def test_entries_whose_intervals_overlap_share_their_places():
     ranking = only_ranking(
         [fixed("a", 5.0), fixed("b", 2.0, 0.2), fixed("c", 2.1, 0.2), fixed("d", 1.0)]
     )
@@ -56,7 +52,7 @@ def test_entries_whose_intervals_overlap_share_their_places() -> None:
     ]
 
 
-def test_overlap_is_not_passed_on_from_neighbour_to_neighbour() -> None:
+def test_overlap_is_not_passed_on_from_neighbour_to_neighbour():
     low, middle, high = (1.0, 2.0), (2.0, 3.0), (3.0, 4.0)
     everyone = [low, middle, high]
     assert [place_among(own, everyone) for own in everyone] == [(2, 3), (1, 3), (1, 2)]
@@ -64,7 +60,7 @@ def test_overlap_is_not_passed_on_from_neighbour_to_neighbour() -> None:
     assert [place_among(own, inside) for own in inside] == [(2, 3), (2, 3), (1, 1)]
 
 
-def test_without_an_interval_an_entry_is_shown_and_not_ranked() -> None:
+def test_without_an_interval_an_entry_is_shown_and_not_ranked():
     few = made.ok_record(made.kernel_cell("few"), made.speed([0.5] * 5, [1.0] * 5))
     alone = made.ok_record(made.kernel_cell("alone"), made.speed([0.5] * 9, []))
     ranking = only_ranking([alone, few, fixed("nala", 1.5)])
@@ -91,7 +87,7 @@ def test_without_an_interval_an_entry_is_shown_and_not_ranked() -> None:
         {"num_threads": 2},
     ],
 )
-def test_what_may_not_be_compared_is_not_in_one_ranking(changes: dict[str, object]) -> None:
+def test_what_may_not_be_compared_is_not_in_one_ranking(changes):
     result = board([fixed("nala", 2.0), fixed("linear", 3.0, **changes)])
     assert [[s.entry for s in r.standings] for r in result.rankings] in (
         [["nala"], ["linear"]],
@@ -99,7 +95,7 @@ def test_what_may_not_be_compared_is_not_in_one_ranking(changes: dict[str, objec
     )
 
 
-def test_machines_versions_and_methods_are_not_in_one_ranking() -> None:
+def test_machines_versions_and_methods_are_not_in_one_ranking():
     cell = made.kernel_cell("linear")
     result = made.speed([1.0] * 9)
     torch = {"versions": {"torch": "2.12.0"}}
@@ -115,7 +111,7 @@ def test_machines_versions_and_methods_are_not_in_one_ranking() -> None:
     assert board([later, *records]).started_at == (records[1].started_at, later.started_at)
 
 
-def test_rankings_come_in_an_order_that_records_cannot_change() -> None:
+def test_rankings_come_in_an_order_that_records_cannot_change():
     records = made.sweep_records()
     shuffled = list(records)
     random.Random(4).shuffle(shuffled)
@@ -131,7 +127,7 @@ def test_rankings_come_in_an_order_that_records_cannot_change() -> None:
     ]
 
 
-def test_tasks_come_in_the_order_of_their_numbers_and_models_after_mechanisms() -> None:
+def test_tasks_come_in_the_order_of_their_numbers_and_models_after_mechanisms():
     (run,) = made.task_records(["nala"], seeds=[0])
     labels = [f"recall num_pairs={n}" for n in (4, 16, 128)]
     works = [
@@ -144,7 +140,7 @@ def test_tasks_come_in_the_order_of_their_numbers_and_models_after_mechanisms() 
     assert [r.setting.is_model for r in result.rankings][:2] == [False, True]
 
 
-def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first() -> None:
+def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first():
     records = [
         made.changed(fixed(entry, speedup), reference_key=key * 16, leaks_future=leaks)
         for entry, speedup, key, leaks in (
@@ -156,7 +152,7 @@ def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first() -> 
     assert ranking.ranks is None
 
 
-def test_a_row_of_older_rounds_than_the_newest_is_marked() -> None:
+def test_a_row_of_older_rounds_than_the_newest_is_marked():
     old, new = (
         made.changed(fixed(entry, 2.0), rounds_key=key) for entry, key in (("a", "1"), ("b", "2"))
     )
@@ -165,12 +161,12 @@ def test_a_row_of_older_rounds_than_the_newest_is_marked() -> None:
     assert OTHER_ROUNDS in marks["a"] and OTHER_ROUNDS not in marks["b"]
 
 
-def test_an_axis_that_some_settings_lack_counts_as_different() -> None:
+def test_an_axis_that_some_settings_lack_counts_as_different():
     assert differing([{"a": 1, "b": 1}, {"a": 1}]) == {"b"}
     assert differing([{"a": 1}, {"a": 1}]) == differing([]) == set()
 
 
-def test_an_accuracy_is_the_mean_over_seeds_and_missing_seeds_are_counted() -> None:
+def test_an_accuracy_is_the_mean_over_seeds_and_missing_seeds_are_counted():
     records = made.task_records(["softmax", "linear"], seeds=[0, 1, 2])
     lost = made.failed_record(made.task_cell("linear", seed=1), Status.DIVERGED, "loss was nan")
     records = [lost if r.cell == lost.cell else r for r in records]
@@ -181,7 +177,7 @@ def test_an_accuracy_is_the_mean_over_seeds_and_missing_seeds_are_counted() -> N
     assert (linear.num_missing, linear.statuses, task.num_seeds) == (1, (Status.DIVERGED,), 3)
 
 
-def test_an_entry_that_was_given_fewer_seeds_is_counted_as_missing_them() -> None:
+def test_an_entry_that_was_given_fewer_seeds_is_counted_as_missing_them():
     records = made.task_records(["softmax"], seeds=[0, 1, 2]) + made.task_records(
         ["nala"], seeds=[0]
     )
@@ -189,7 +185,7 @@ def test_an_entry_that_was_given_fewer_seeds_is_counted_as_missing_them() -> Non
     assert {score.entry: score.num_missing for score in task.scores} == {"softmax": 0, "nala": 2}
 
 
-def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_table() -> None:
+def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_table():
     quality = made.task_records(["nala"], seeds=[0])[0].result
     cell = made.task_cell("linear")
     assert quality is not None
@@ -205,12 +201,12 @@ def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_tab
     assert [len(board([nala, other]).tasks) for other in others] == [2] * 4
 
 
-def test_an_empty_store_is_an_empty_board() -> None:
+def test_an_empty_store_is_an_empty_board():
     empty = board([])
     assert (empty.rankings, empty.tasks, empty.holes, empty.num_cells) == ((), (), (), 0)
 
 
-def test_a_cell_without_a_number_is_last_in_its_table_and_among_the_holes() -> None:
+def test_a_cell_without_a_number_is_last_in_its_table_and_among_the_holes():
     hole = made.failed_record(made.kernel_cell("flatten"), Status.TIMED_OUT, "60 s of silence")
     result = board([hole, fixed("none", 9.0), fixed("nala", 2.0)])
     assert [s.entry for s in result.rankings[0].standings] == ["nala", "none", "flatten"]

@@ -1,32 +1,30 @@
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bench.publishing.machine import commit_of, describe_machine, provenance
 from tests import records as made
 
 
-def test_a_machine_is_one_line_of_facts() -> None:
+def test_a_machine_is_one_line_of_facts():
     record = made.block_records(["nala"])[0]
     assert describe_machine(record) == (
         "Imaginary 9000, 2 cores, 24 GiB, torch 2.13.0, retain allocator"
     )
 
 
-def test_an_accelerator_comes_first_by_its_own_name() -> None:
+def test_an_accelerator_comes_first_by_its_own_name():
     cell = made.kernel_cell(device="cuda:1")
     devices = {"devices": {"cuda:0": "Card 0", "cuda:1": "Card 1"}}
     record = made.ok_record(cell, made.speed([1.0]), environment=made.ENVIRONMENT | devices)
     assert describe_machine(record).startswith("Card 1, Imaginary 9000, ")
 
 
-def test_a_record_that_says_nothing_of_its_machine_is_still_shown() -> None:
+def test_a_record_that_says_nothing_of_its_machine_is_still_shown():
     record = made.ok_record(made.kernel_cell(), made.speed([1.0]), environment={})
     assert describe_machine(record) == "processor unknown"
     assert commit_of(record) == ""
 
 
-def test_a_commit_with_changes_has_a_star() -> None:
+def test_a_commit_with_changes_has_a_star():
     record = made.block_records(["nala"])[0]
     dirty = replace(record, environment=record.environment | {"is_dirty": True})
     assert (commit_of(record), commit_of(dirty)) == ("0000000", "0000000*")

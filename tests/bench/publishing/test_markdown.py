@@ -1,11 +1,8 @@
-from __future__ import annotations
-
 import re
 
 import pytest
 
-from bench.core.record import Record
-from bench.publishing.document import Chart, escape, markdown
+from bench.publishing.document import escape, markdown
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.markdown import leaderboard_page
 from tests import records as made
@@ -13,12 +10,12 @@ from tests import records as made
 COLUMNS = ("speedup_over", "latency_s")
 
 
-def page(records: list[Record], pictures: tuple[Chart, ...] = ()) -> str:
+def page(records, pictures=()):
     board = build_leaderboard(records, ("uniform", "none"))
     return markdown(leaderboard_page(board, COLUMNS, pictures))
 
 
-def test_parts_without_content_are_left_out() -> None:
+def test_parts_without_content_are_left_out():
     text = page(made.block_records(["nala"]))
     assert re.findall(r"^## (.+)$", text, re.M) == ["Speed and memory", "How to read this"]
 
@@ -36,5 +33,5 @@ def test_parts_without_content_are_left_out() -> None:
         ("[click](here)", r"[click\](here)"),
     ],
 )
-def test_text_is_shown_as_it_is(text: str, escaped: str) -> None:
+def test_text_is_shown_as_it_is(text, escaped):
     assert escape(text) == escaped

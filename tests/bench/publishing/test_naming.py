@@ -1,16 +1,14 @@
-from __future__ import annotations
-
 from bench.core.rows import settings_of
 from bench.publishing.naming import identity, row_names
 from tests import records as made
 
 
-def test_a_row_is_called_by_its_entry() -> None:
+def test_a_row_is_called_by_its_entry():
     cells = [made.kernel_cell("nala", seq_len=n, hyperparameters={"alpha": 1}) for n in (1, 2)]
     assert set(row_names(cells).values()) == {"nala"}
 
 
-def test_one_entry_set_in_two_ways_is_two_rows_named_by_what_differs() -> None:
+def test_one_entry_set_in_two_ways_is_two_rows_named_by_what_differs():
     settings = [{"num_features": 64, "seed": 0}, {"num_features": 256, "seed": 0}]
     cells = [made.kernel_cell("performer", hyperparameters=values) for values in settings]
     names = row_names([*cells, made.kernel_cell("nala")])
@@ -21,7 +19,7 @@ def test_one_entry_set_in_two_ways_is_two_rows_named_by_what_differs() -> None:
     assert names[identity(made.kernel_cell("nala"))] == "nala"
 
 
-def test_an_override_renames_no_row_that_is_set_as_its_yaml_says() -> None:
+def test_an_override_renames_no_row_that_is_set_as_its_yaml_says():
     usual = settings_of("performer")
     assert usual is not None and usual.pop("mechanism") == "performer"
     cells = [
@@ -37,12 +35,12 @@ def test_an_override_renames_no_row_that_is_set_as_its_yaml_says() -> None:
     ]
 
 
-def test_a_second_mechanism_of_one_label_is_told_apart_by_its_name() -> None:
+def test_a_second_mechanism_of_one_label_is_told_apart_by_its_name():
     cells = [made.kernel_cell("mine", mechanism=name) for name in ("nala", "linear")]
     assert list(row_names(cells).values()) == ["mine", "mine mechanism=linear"]
 
 
-def test_a_row_of_ones_own_keeps_the_name_that_it_had_before_an_override_was_tried() -> None:
+def test_a_row_of_ones_own_keeps_the_name_that_it_had_before_an_override_was_tried():
     first, other = (made.kernel_cell("mine", hyperparameters={"alpha": x}) for x in (1.0, 0.5))
     again = made.kernel_cell("mine", hyperparameters={"alpha": 1.0}, seq_len=64)
     for cells in ([first], [first, other], [first, other, again]):
@@ -50,7 +48,7 @@ def test_a_row_of_ones_own_keeps_the_name_that_it_had_before_an_override_was_tri
     assert row_names([first, other, again])[identity(other)] == "mine alpha=0.5"
 
 
-def test_a_hyperparameter_that_the_first_records_lack_renames_no_row() -> None:
+def test_a_hyperparameter_that_the_first_records_lack_renames_no_row():
     usual = settings_of("deltanet")
     assert usual is not None and usual.pop("mechanism") == "deltanet"
     new = made.kernel_cell("deltanet", hyperparameters=usual)

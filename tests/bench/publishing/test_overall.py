@@ -1,36 +1,33 @@
-from __future__ import annotations
-
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.overall import Overall, OverallRow, overall
+from bench.publishing.overall import overall
 from bench.publishing.task_tables import task_sections
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "none")
 
 
-def only(records: list[Record]) -> Overall:
+def only(records):
     (one,) = overall(build_leaderboard(records, ("none",)))
     return one
 
 
-def rows(records: list[Record]) -> dict[str, OverallRow]:
+def rows(records):
     return {row.entry: row for row in only(records).rows}
 
 
-def two_tasks(**options: object) -> list[Record]:
+def two_tasks(**options):
     return [
         r for task in ("recall", "digits") for r in made.task_records(ENTRIES, task=task, **options)
     ]
 
 
-def test_a_mean_is_over_every_task_with_the_same_weight() -> None:
+def test_a_mean_is_over_every_task_with_the_same_weight():
     one = only(two_tasks())
     assert [task.label for task in one.tasks] == ["digits", "recall"]
     for row in one.rows:
@@ -41,7 +38,7 @@ def test_a_mean_is_over_every_task_with_the_same_weight() -> None:
     assert one.rows[-1].rank == "control"
 
 
-def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had() -> None:
+def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had():
     records = [r for r in two_tasks() if (r.cell.entry, r.cell.task.label) != ("softmax", "digits")]
     softmax = rows(records)["softmax"]
     assert (softmax.mean, softmax.num_covered, softmax.rank) == (None, 1, "1-2")
@@ -49,27 +46,27 @@ def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had() -
     assert high - low > 0.5
 
 
-def test_a_seed_that_is_missing_makes_the_task_missing() -> None:
+def test_a_seed_that_is_missing_makes_the_task_missing():
     records = two_tasks()
     at = next(i for i, r in enumerate(records) if r.cell.entry == "softmax")
     records[at] = made.failed_record(records[at].cell, Status.DIVERGED, "The loss was nan.")
     assert rows(records)["softmax"].num_covered == 1
 
 
-def test_with_one_seed_there_is_a_mean_and_no_rank() -> None:
+def test_with_one_seed_there_is_a_mean_and_no_rank():
     found = rows(two_tasks(seeds=(0,)))
     assert found["softmax"].mean is not None
     assert {(row.rank, row.interval) for row in found.values()} == {("", None), ("control", None)}
 
 
-def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either() -> None:
+def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either():
     digits = made.task_records(ENTRIES, task="digits")
     bits = [made.changed(r, unit="bits per byte") for r in digits]
     board = build_leaderboard(made.task_records(ENTRIES) + bits)
     assert overall(board) == ()
 
 
-def test_devices_threads_dtypes_and_training_versions_are_never_averaged() -> None:
+def test_devices_threads_dtypes_and_training_versions_are_never_averaged():
     for changes in (
         {"device": "cuda:0"},
         {"num_threads": 2},
@@ -84,7 +81,7 @@ def test_devices_threads_dtypes_and_training_versions_are_never_averaged() -> No
         assert len({section.title for section in task_sections(board)}) == 2
 
 
-def test_one_task_under_two_training_versions_has_two_tables_that_are_told_apart() -> None:
+def test_one_task_under_two_training_versions_has_two_tables_that_are_told_apart():
     new = [_changed(r, training_version=2) for r in made.task_records(["nala"])]
     board = build_leaderboard(made.task_records(ENTRIES) + new)
     assert overall(board) == ()
@@ -94,14 +91,14 @@ def test_one_task_under_two_training_versions_has_two_tables_that_are_told_apart
     ]
 
 
-def _changed(record: Record, **changes: Any) -> Record:
+def _changed(record, **changes):
     if "training_version" in changes:
         return replace(record, **changes)
     work = replace(record.cell.task, **changes.pop("workload", {}))
     return replace(record, cell=replace(record.cell, workload=work, **changes))
 
 
-def test_errors_of_tasks_add_in_squares_as_their_seeds_have_nothing_in_common() -> None:
+def test_errors_of_tasks_add_in_squares_as_their_seeds_have_nothing_in_common():
     one = only(two_tasks())
     for row in one.rows:
         own = [s.interval for task in one.tasks for s in task.scores if s.entry == row.entry]

@@ -1,16 +1,13 @@
-from __future__ import annotations
-
 import csv
 import io
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from bench.core.cli.errors import ConfigError
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.config import PublishConfig, WandbConfig
 from bench.publishing.publish import publish
 from bench.publishing.terminal import print_leaderboard
@@ -19,7 +16,7 @@ from tests import records as made
 METRICS = ("latency_s", "speedup_over")
 
 
-def config(out: Path, *, charts: bool = True, mode: str = "disabled") -> PublishConfig:
+def config(out, *, charts=True, mode="disabled"):
     return PublishConfig(
         out=out,
         metrics=METRICS,
@@ -30,11 +27,11 @@ def config(out: Path, *, charts: bool = True, mode: str = "disabled") -> Publish
     )
 
 
-def block() -> list[Record]:
+def block():
     return [r for n in (256, 1024) for r in made.block_records(("softmax", "nala"), seq_len=n)]
 
 
-def test_page_table_and_charts_are_written_under_out(tmp_path: Path) -> None:
+def test_page_table_and_charts_are_written_under_out(tmp_path):
     published = publish(block(), config(tmp_path))
     assert published.notes == ()
     written = {path.relative_to(tmp_path).as_posix() for path in published.files}
@@ -47,7 +44,7 @@ def test_page_table_and_charts_are_written_under_out(tmp_path: Path) -> None:
         assert len(list(csv.DictReader(file))) == 4
 
 
-def test_the_page_shows_the_pictures_that_were_drawn(tmp_path: Path) -> None:
+def test_the_page_shows_the_pictures_that_were_drawn(tmp_path):
     pytest.importorskip("vl_convert")
     publish(block(), config(tmp_path))
     page = (tmp_path / "leaderboard.md").read_text()
@@ -56,30 +53,26 @@ def test_the_page_shows_the_pictures_that_were_drawn(tmp_path: Path) -> None:
     assert all(f"](charts/{path.name})" in page for path in pictures)
 
 
-def test_without_charts_there_is_no_folder_and_no_picture_on_the_page(tmp_path: Path) -> None:
+def test_without_charts_there_is_no_folder_and_no_picture_on_the_page(tmp_path):
     publish(block(), config(tmp_path, charts=False))
     assert not (tmp_path / "charts").exists()
     assert "](charts/" not in (tmp_path / "leaderboard.md").read_text()
 
 
-def test_what_wandb_has_to_say_is_passed_on_and_the_tables_are_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_wandb_has_to_say_is_passed_on_and_the_tables_are_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     published = publish(block(), config(tmp_path, charts=False, mode="offline"))
     assert "W&B was left out" in published.notes[0]
     assert (tmp_path / "leaderboard.md").exists()
 
 
-def test_an_out_that_cannot_be_written_is_a_config_error(tmp_path: Path) -> None:
+def test_an_out_that_cannot_be_written_is_a_config_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         publish(block(), config(tmp_path / "file"))
 
 
-def test_a_rude_text_can_be_printed_and_exported_everywhere(
-    tmp_path: Path, nobody_at_home: Path
-) -> None:
+def test_a_rude_text_can_be_printed_and_exported_everywhere(tmp_path, nobody_at_home):
     rude = "[/red] <b>|\n\x1b[2J\0\ud800" + "x" * 10**6
     cell = made.kernel_cell("nala", seq_len=256)
     records = [*block(), made.failed_record(cell, Status.ERROR, rude, detail=rude)]
@@ -92,7 +85,7 @@ def test_a_rude_text_can_be_printed_and_exported_everywhere(
     print_leaderboard(published.board, config(tmp_path), console)
 
 
-def test_rows_of_any_printable_names_are_published(tmp_path: Path) -> None:
+def test_rows_of_any_printable_names_are_published(tmp_path):
     names = ["[/red]x", "<img src=x onerror=alert(1)>", "a|b`c", "\\", "{{7*7}}", "%s", "x" * 300]
     made_up = [r for n in (64, 128) for r in made.block_records(["nala"], num_rounds=3, seq_len=n)]
     made_up += made.task_records(["nala"], seeds=[0])

@@ -1,16 +1,12 @@
-from __future__ import annotations
-
 import base64
 import zlib
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.core.record import Quality, Record, Status
+from bench.core.record import Quality, Status
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.scores import Score, TaskScores
 from tests import records as made
 
 
@@ -24,7 +20,7 @@ class Told(Quality):
     answers_per_cluster: int | None = None
 
 
-def trained(entry: str, *accuracies: float, **known: Any) -> list[Record]:
+def trained(entry, *accuracies, **known):
     """One seed for each accuracy."""
     found = []
     for seed, accuracy in enumerate(accuracies):
@@ -36,28 +32,28 @@ def trained(entry: str, *accuracies: float, **known: Any) -> list[Record]:
     return found
 
 
-def task_of(*records: Record) -> TaskScores:
+def task_of(*records):
     (found,) = build_leaderboard(list(records), ()).tasks
     return found
 
 
-def packed(bits: np.ndarray) -> str:
+def packed(bits):
     return base64.b64encode(zlib.compress(np.packbits(bits).tobytes())).decode()
 
 
-def score_of(*records: Record) -> Score:
+def score_of(*records):
     (found,) = task_of(*records).scores
     return found
 
 
-def test_an_interval_over_seeds_that_agree_is_as_wide_as_the_test_examples_leave_it() -> None:
+def test_an_interval_over_seeds_that_agree_is_as_wide_as_the_test_examples_leave_it():
     found = score_of(*trained("softmax", 0.8, 0.8, 0.8, num_examples=1000)).interval
     assert found == pytest.approx((0.8 - 0.0249, 0.8 + 0.0249), abs=3e-4)
     said = score_of(*trained("softmax", 0.8, 0.8, 0.8, num_examples=1000, score_error=0.05))
     assert said.interval == pytest.approx((0.8 - 0.098, 0.8 + 0.098), abs=3e-4)
 
 
-def test_what_is_shown_of_a_share_ends_where_a_share_does() -> None:
+def test_what_is_shown_of_a_share_ends_where_a_share_does():
     score = score_of(*trained("softmax", 0.99, 0.9, 1.0))
     assert score.interval is not None and score.interval[1] > 1
     assert score.shown_interval == (score.interval[0], 1.0)
@@ -65,7 +61,7 @@ def test_what_is_shown_of_a_share_ends_where_a_share_does() -> None:
     assert with_unit.shown_interval == with_unit.interval
 
 
-def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were_right() -> None:
+def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were_right():
     hard = (np.arange(2000) % 2).astype(np.uint8)
     better = hard.copy()
     better[:60:2] = 1
@@ -74,7 +70,7 @@ def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were
         known = {"num_examples": 2000, "answers": packed(bits), "answers_per_cluster": 1}
         told.append((entry, float(bits.mean()), known))
 
-    def places(**test_set: str) -> list[str]:
+    def places(**test_set):
         records = [
             record
             for entry, share, known in told
@@ -86,20 +82,20 @@ def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were
     assert places(softmax="a" * 16, nala="b" * 16) == ["1-2", "1-2"]
 
 
-def test_seeds_at_one_rate_are_one_row_whether_the_rate_was_searched_for_all_of_them() -> None:
+def test_seeds_at_one_rate_are_one_row_whether_the_rate_was_searched_for_all_of_them():
     records = []
     for record in trained("nala", 0.9, 0.8, 0.7):
         work = record.cell.task
         shared_rate = 0.003 if work.seed == 0 else None
-        work = replace(work, settings={"learning_rate": 0.003}, shared_rate=shared_rate)
-        records.append(replace(record, cell=replace(record.cell, workload=work)))
+        settings = {"learning_rate": 0.003}
+        records.append(made.with_work(record, settings=settings, shared_rate=shared_rate))
     score = score_of(*records)
     assert [seed for seed, _ in score.by_seed] == [0, 1, 2] and score.num_missing == 0
     assert (score.entry, score.rate, score.is_searched) == ("nala", 0.003, False)
     assert score_of(records[0]).is_searched
 
 
-def test_one_seed_at_the_edge_or_collapsed_is_said_and_lengths_rise_by_number() -> None:
+def test_one_seed_at_the_edge_or_collapsed_is_said_and_lengths_rise_by_number():
     records = trained("nala", 0.9, 0.8, 0.7, collapsed=False, longer={"1024": 0.5, "256": 0.6})
     work = replace(records[0].cell.task, is_at_edge=True)
     records[0] = replace(records[0], cell=replace(records[0].cell, workload=work))
@@ -109,7 +105,7 @@ def test_one_seed_at_the_edge_or_collapsed_is_said_and_lengths_rise_by_number() 
     assert [length for length, _ in score.longer] == [256, 1024]
 
 
-def test_a_skipped_seed_is_no_seed_and_a_row_is_skipped_only_if_all_are() -> None:
+def test_a_skipped_seed_is_no_seed_and_a_row_is_skipped_only_if_all_are():
     cells = [made.task_cell("nala", seed=seed) for seed in (0, 1)]
     skipped, lost = (
         made.failed_record(cell, status, "So.")
@@ -120,7 +116,7 @@ def test_a_skipped_seed_is_no_seed_and_a_row_is_skipped_only_if_all_are() -> Non
     assert score_of(skipped).is_skipped
 
 
-def test_bits_have_no_error_of_a_share_and_the_fewest_come_first_whatever_they_are_called() -> None:
+def test_bits_have_no_error_of_a_share_and_the_fewest_come_first_whatever_they_are_called():
     bits = {"unit": "bits per byte", "num_examples": 10, "ended": "plateau"}
     records = [*trained("a", 0.5, 0.5, 0.5, **bits), *trained("b", 0.2, 0.3, 0.7, **bits)]
     records += trained("c", 0.1, 0.1, 0.1, **bits | {"ended": "maximum"})
@@ -131,7 +127,7 @@ def test_bits_have_no_error_of_a_share_and_the_fewest_come_first_whatever_they_a
     assert found.metric == "bits_per_byte"
 
 
-def test_a_row_with_one_seed_that_forbids_a_rank_has_none_and_a_control_takes_no_place() -> None:
+def test_a_row_with_one_seed_that_forbids_a_rank_has_none_and_a_control_takes_no_place():
     records = [*trained("softmax", 0.9, 0.9), *trained("nala", 0.5, 0.5)]
     records[1] = made.changed(records[1], ended="maximum")
     board = build_leaderboard([*records, *trained("none", 0.99, 0.99)], ("none",))
@@ -143,7 +139,7 @@ def test_a_row_with_one_seed_that_forbids_a_rank_has_none_and_a_control_takes_no
     assert ranks == {"none": "control", "softmax": "1", "nala": "2"}
 
 
-def test_the_machine_of_a_table_is_that_of_its_newest_record_and_all_stuck_is_no_split() -> None:
+def test_the_machine_of_a_table_is_that_of_its_newest_record_and_all_stuck_is_no_split():
     old, new = trained("nala", 0.03, 0.03, validation=(0.03,), validation_steps=(600,))
     there = new.environment | {"processor": "Newer"}
     new = replace(new, environment=there, started_at="2099-01-01T00:00:00+00:00")

@@ -1,24 +1,20 @@
 """Which of a search's runs a table shows."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.accuracy import accuracy_page
 from bench.publishing.document import markdown
 from bench.publishing.searched import at_best_rate
 from tests import records as made
 
 
-def run(entry: str, rate: float, validation: float, seed: int = 0, **changes: Any) -> Record:
+def run(entry, rate, validation, seed=0, **changes):
     (record,) = made.task_records([entry], seeds=[seed])
     settings = {"num_steps": 600, "learning_rate": rate}
-    work = replace(record.cell.task, settings=settings, shared_rate=0.006)
-    record = replace(record, cell=replace(record.cell, workload=work))
+    record = made.with_work(record, settings=settings, shared_rate=0.006)
     values = {"validation": (validation,), "validation_steps": (600,)} | changes
     return made.changed(record, **values)
 
@@ -42,8 +38,7 @@ def test_a_row_is_shown_at_the_rate_with_the_best_validation_score_and_not_the_b
 def test_a_seed_that_was_trained_at_the_best_rate_by_hand_is_in_the_same_table():
     records = [run("nala", rate, score) for rate, score in ((0.001, 0.5), (0.003, 0.9), (0.01, 0))]
     by_hand = run("nala", 0.003, 0.8, seed=1)
-    work = replace(by_hand.cell.task, shared_rate=None)
-    shown = at_best_rate([*records, replace(by_hand, cell=replace(by_hand.cell, workload=work))])
+    shown = at_best_rate([*records, made.with_work(by_hand, shared_rate=None)])
     assert [r.cell.task.seed for r in shown] == [0, 1]
     assert shown[0].cell.task.shared_settings == shown[1].cell.task.shared_settings
 
@@ -83,7 +78,7 @@ def test_a_best_rate_at_the_edge_of_the_search_is_said_to_be_there():
 
 
 @pytest.mark.parametrize("entry", ["nala", "none"])
-def test_rows_with_one_rate_and_controls_are_left_as_they_are(entry: str):
+def test_rows_with_one_rate_and_controls_are_left_as_they_are(entry):
     records = [run(entry, 0.003, 0.9, seed=seed) for seed in (0, 1)]
     assert at_best_rate(records) == records
     two = [run("none", rate, 0.03) for rate in (0.003, 0.01)]
@@ -93,9 +88,8 @@ def test_rows_with_one_rate_and_controls_are_left_as_they_are(entry: str):
 def test_other_rows_and_other_numbers_of_steps_have_choices_of_their_own():
     longer = []
     for record in (run("nala", 0.001, 0.9), run("nala", 0.003, 0.95), run("nala", 0.01, 0.2)):
-        work = record.cell.task
-        work = replace(work, settings=work.settings | {"num_steps": 1200})
-        longer.append(replace(record, cell=replace(record.cell, workload=work)))
+        settings = record.cell.task.settings | {"num_steps": 1200}
+        longer.append(made.with_work(record, settings=settings))
     short = [run("nala", 0.001, 0.2), run("nala", 0.003, 0.3), run("nala", 0.01, 0.9)]
     short += [run("nala", 0.03, 0.1)]
     shown = at_best_rate([*short, *longer])

@@ -1,9 +1,5 @@
-from __future__ import annotations
-
 from pathlib import Path
 
-from bench.core.record import Record
-from bench.core.store import Store
 from bench.publishing.document import text_table
 from bench.publishing.speed import COMMANDS, LARGEST_SHARE, main, missed_goals, speed_page
 from tests import records as made
@@ -12,9 +8,7 @@ from tools.readme_sources import markdown_tables
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def timed(
-    entry: str, seconds: float, other: float, *, reference: str = "softmax", **shape: object
-) -> Record:
+def timed(entry, seconds, other, *, reference="softmax", **shape):
     """Eight rounds in which a call took so long, and one of its reference so long."""
     compiled = {"compile_s": 7.0} if shape.get("compile") == "inductor" else {}
     result = made.speed(
@@ -23,7 +17,7 @@ def timed(
     return made.ok_record(made.kernel_cell(entry, **shape), result)
 
 
-def published(mode: str) -> list[Record]:
+def published(mode):
     return [
         timed("softmax", 12.0, 12.0, mode=mode),
         timed("nala", 2.0, 6.0, reference="nala_published", mode=mode),
@@ -31,7 +25,7 @@ def published(mode: str) -> list[Record]:
     ]
 
 
-def compiled() -> list[Record]:
+def compiled():
     return [
         timed("softmax", 12.0, 12.0, mode="forward"),
         timed("nala", 4.0, 12.0, mode="forward"),
@@ -39,7 +33,7 @@ def compiled() -> list[Record]:
     ]
 
 
-def test_ours_stands_over_the_published_operators_over_softmax_and_compiled_over_eager() -> None:
+def test_ours_stands_over_the_published_operators_over_softmax_and_compiled_over_eager():
     both = [*published("forward"), *published("forward_backward")]
     page = speed_page(both, compiled())
     lines = {line.replace(" ", "") for line in page.splitlines()}
@@ -51,27 +45,27 @@ def test_ours_stands_over_the_published_operators_over_softmax_and_compiled_over
     assert len(page.splitlines()) <= 120
 
 
-def test_a_row_without_a_number_and_other_rounds_leave_their_cells_empty() -> None:
+def test_a_row_without_a_number_and_other_rounds_leave_their_cells_empty():
     softmax, nala, *_ = published("forward")
     apart = made.changed(softmax, rounds_key="other")
     page = speed_page([apart, nala], compiled())
     assert "|nala|3.00x|" in page.replace(" ", "") and "|nala||" in page.replace(" ", "")
 
 
-def test_a_row_has_the_marks_of_all_its_cells() -> None:
+def test_a_row_has_the_marks_of_all_its_cells():
     softmax, nala, _ = published("forward")
     marked = made.changed(nala, leaks_future=True)
     page = speed_page([softmax, marked, *published("forward_backward")[:2]], compiled())
     assert "|nala|leaksthefuture|3.00x|3.00x|" in page.replace(" ", "")
 
 
-def test_what_was_checked_in_part_is_said_once_for_all_rows() -> None:
+def test_what_was_checked_in_part_is_said_once_for_all_rows():
     softmax, nala, _ = published("forward")
     page = speed_page([softmax, made.changed(nala, checked_share=0.5)], compiled())
     assert "|nala|3.00x|" in page.replace(" ", "") and "are checked in part" in page
 
 
-def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open() -> None:
+def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open():
     forward, backward = "forward, 4,096", "with backward, 1,024"
     operators = text_table(
         title="",
@@ -116,7 +110,7 @@ def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open
     ]
 
 
-def test_the_page_in_docs_says_of_goals_what_its_own_tables_give() -> None:
+def test_the_page_in_docs_says_of_goals_what_its_own_tables_give():
     page = (ROOT / "docs" / "speed.md").read_text()
     operators, softmax = (
         text_table(title="", header=table.header, rows=table.rows, num_words=1)
@@ -125,7 +119,7 @@ def test_the_page_in_docs_says_of_goals_what_its_own_tables_give() -> None:
     assert "\n\n".join(missed_goals(operators, softmax)) in page
 
 
-def test_records_of_a_slower_entry_become_a_missed_goal() -> None:
+def test_records_of_a_slower_entry_become_a_missed_goal():
     records = [
         timed("softmax", 12.0, 12.0, mode="forward"),
         timed("nala", 8.0, 6.0, reference="nala_published", mode="forward"),
@@ -136,18 +130,16 @@ def test_records_of_a_slower_entry_become_a_missed_goal() -> None:
     assert "None is missed." in speed_page(published("forward"), compiled())
 
 
-def test_the_makefile_runs_what_the_page_says() -> None:
+def test_the_makefile_runs_what_the_page_says():
     makefile = (ROOT / "Makefile").read_text()
     recipe = makefile.partition("\nspeed:")[2].partition("\n\n")[0].splitlines()[1:]
     commands = COMMANDS.replace("attnbench ", "python -m bench.")  # in a checkout
     assert [line.removeprefix("\t$(BIN)/") for line in recipe] == commands.splitlines()
 
 
-def test_the_command_reads_two_sweeps_and_writes_the_page(tmp_path: Path) -> None:
+def test_the_command_reads_two_sweeps_and_writes_the_page(tmp_path):
     for name, records in {"published": published("forward"), "compiled": compiled()}.items():
-        store = Store(tmp_path / name, "sweep")
-        for record in records:
-            store.append(record)
+        made.stored(tmp_path / name, *records, name="sweep")
     assert main([str(tmp_path), str(tmp_path / "speed.md")]) == 0
     assert (tmp_path / "speed.md").read_text() == speed_page(published("forward"), compiled())
     assert main([str(tmp_path / "nowhere"), str(tmp_path / "speed.md")]) == 2

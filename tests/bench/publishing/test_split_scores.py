@@ -1,10 +1,7 @@
 """Seeds that split: some learned the task, others are stuck at a level of partial solutions."""
 
-from __future__ import annotations
-
 import pytest
 
-from bench.core.record import Record
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.task_tables import task_sections
 from tests import records as made
@@ -12,7 +9,7 @@ from tests import records as made
 LEVELS = {"one of the shown values": 0.25}
 
 
-def runs(entry: str, accuracies: list[float]) -> list[Record]:
+def runs(entry, accuracies):
     return [
         made.changed(
             record,
@@ -28,7 +25,7 @@ def runs(entry: str, accuracies: list[float]) -> list[Record]:
     ]
 
 
-def row(records: list[Record], entry: str) -> dict[str, str]:
+def row(records, entry):
     (section,) = task_sections(build_leaderboard(records, ("none",), within_budget=True))
     table, *_ = section.tables
     (found,) = [own for own in table.texts() if entry in own]
@@ -42,16 +39,14 @@ def row(records: list[Record], entry: str) -> dict[str, str]:
         ([0.257, 0.268, 0.353, 0.485, 0.619], "35.3 (solved 0 of 5)"),
     ],
 )
-def test_a_row_whose_seeds_split_shows_its_median_and_how_many_solved_the_task(
-    accuracies: list[float], words: str
-) -> None:
+def test_a_row_whose_seeds_split_shows_its_median_and_how_many_solved_the_task(accuracies, words):
     records = runs("gla", accuracies) + runs("softmax", [0.99, 0.98, 0.99, 0.98, 0.99])
     found = row(records, "gla")
     assert found["accuracy (%)"] == words
     assert found["rank"] == "" and "stuck at one of the shown values" in found["marks"]
 
 
-def test_rows_that_all_learned_and_controls_show_their_mean() -> None:
+def test_rows_that_all_learned_and_controls_show_their_mean():
     records = runs("softmax", [0.97, 0.98, 0.99]) + runs("none", [0.24, 0.25, 0.3])
     assert row(records, "softmax")["accuracy (%)"].startswith("98.0 [")
     (section,) = task_sections(build_leaderboard(records, ("none",)))

@@ -1,9 +1,6 @@
-from __future__ import annotations
-
 from dataclasses import replace
 
-from bench.core.record import Record
-from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.tables import (
     holes_table,
     leading_rows,
@@ -15,23 +12,23 @@ from tests import records as made
 COLUMNS = ("speedup_over", "latency_s", "saved_for_backward_bytes")
 
 
-def board(records: list[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records, ("uniform", "none"))
 
 
-def test_a_column_of_zeros_is_left_out() -> None:
+def test_a_column_of_zeros_is_left_out():
     record = made.ok_record(made.kernel_cell(), made.speed([4.0], saved_for_backward_bytes=0))
     (section,) = speed_sections(board([record]), COLUMNS)
     assert section.tables[0].header[-1] == "latency (s)"
 
 
-def test_where_all_are_holes_there_is_no_speed_table() -> None:
+def test_where_all_are_holes_there_is_no_speed_table():
     result = board(made.one_of_each_failure())
     assert speed_sections(result, COLUMNS) == ()
     assert len(holes_table(result).texts()) == 7
 
 
-def test_shapes_never_share_a_table_and_what_a_mask_hides_is_said() -> None:
+def test_shapes_never_share_a_table_and_what_a_mask_hides_is_said():
     entries = ("softmax", "linear")
     shapes = [{"key_len": 77}, {"padding": 0.25}, {"padding": 0.25, "causal": True}]
     shapes += [{"ragged": 0.5, "batch_size": 8}, {}]
@@ -49,7 +46,7 @@ def test_shapes_never_share_a_table_and_what_a_mask_hides_is_said() -> None:
     assert sum(bool(s.notes) for s in sections.values()) == 3
 
 
-def test_a_machine_and_a_method_are_named_where_there_are_two() -> None:
+def test_a_machine_and_a_method_are_named_where_there_are_two():
     (here,) = made.block_records(["softmax"])
     there = replace(here, environment=here.environment | {"processor": "Other"}, method_version=9)
     titles = [section.title for section in speed_sections(board([here, there]), COLUMNS)]
@@ -59,7 +56,7 @@ def test_a_machine_and_a_method_are_named_where_there_are_two() -> None:
     assert "machine" not in speed_sections(board([here]), COLUMNS)[0].title
 
 
-def test_over_two_references_no_row_leads_and_each_names_its_own() -> None:
+def test_over_two_references_no_row_leads_and_each_names_its_own():
     pair = made.block_records(["softmax", "nala"])
     other = [made.changed(r, reference_key="f" * 16, reference="linear") for r in pair[1:]]
     (section,) = speed_sections(board([pair[0], *other]), COLUMNS)
@@ -67,11 +64,11 @@ def test_over_two_references_no_row_leads_and_each_names_its_own() -> None:
     assert section.tables[0].leading == frozenset()
 
 
-def test_only_ranks_that_begin_at_one_lead() -> None:
+def test_only_ranks_that_begin_at_one_lead():
     assert leading_rows(["1", "10", "1-3", "11-12", "2-10", "control", ""]) == {0, 2}
 
 
-def test_a_count_of_cells_leaves_out_those_without_a_number_and_counts_processes() -> None:
+def test_a_count_of_cells_leaves_out_those_without_a_number_and_counts_processes():
     shared = [made.changed(r, processes=(0, 1) * 15) for r in made.block_records(["nala"])]
     found = summary_words(board([*made.block_records(["softmax"]), *shared]))
     assert found.startswith("2 cells: 2 ok, 0 without a number")
@@ -81,7 +78,7 @@ def test_a_count_of_cells_leaves_out_those_without_a_number_and_counts_processes
     assert holes.startswith("8 cells: 1 ok, 7 without a number")
 
 
-def test_a_fraction_of_the_roofline_says_which_side_of_it() -> None:
+def test_a_fraction_of_the_roofline_says_which_side_of_it():
     ceiling = made.ceiling(flops_per_s=1e15, bytes_per_s=[[10**9, 4 * 256 * 4 * 64 * 4.0]])
     calibrated = made.ENVIRONMENT | {"calibration": {"ceilings": [ceiling]}}
     timed = made.speed([4.0], flops=100)

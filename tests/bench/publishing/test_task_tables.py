@@ -1,22 +1,18 @@
 """Tables of tasks: the mean and each seed, what is not ranked and why, and what guessing gives."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import Any
 
-from bench.core.cell import Cell
-from bench.core.record import Record, Status
-from bench.publishing.leaderboard import Leaderboard, build_leaderboard
+from bench.core.record import Status
+from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.task_tables import task_sections
 from tests import records as made
 
 
-def board(records: list[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records, ("uniform", "none"))
 
 
-def row_of(records: list[Record], entry: str) -> dict[str, str]:
+def row_of(records, entry):
     """A row by its titles."""
     (section,) = task_sections(board(records))
     table, *_ = section.tables
@@ -25,7 +21,7 @@ def row_of(records: list[Record], entry: str) -> dict[str, str]:
     return dict(zip(table.header, found, strict=True))
 
 
-def trained(entry: str, accuracies: list[float], **changes: Any) -> list[Record]:
+def trained(entry, accuracies, **changes):
     """One seed for each accuracy."""
     made_up = made.task_records([entry], seeds=range(len(accuracies)))
     return [
@@ -34,7 +30,7 @@ def trained(entry: str, accuracies: list[float], **changes: Any) -> list[Record]
     ]
 
 
-def test_seeds_make_a_mean_an_interval_and_a_place_and_each_of_them_is_shown() -> None:
+def test_seeds_make_a_mean_an_interval_and_a_place_and_each_of_them_is_shown():
     records = [
         *trained("softmax", [0.99, 0.98, 1.0]),
         *trained("nala", [0.97, 0.99, 0.96]),
@@ -52,13 +48,13 @@ def test_seeds_make_a_mean_an_interval_and_a_place_and_each_of_them_is_shown() -
     assert any("Mean over 3 seeds with its 95 % interval" in note for note in section.notes)
 
 
-def test_the_only_row_that_has_settled_is_ahead_of_nobody() -> None:
+def test_the_only_row_that_has_settled_is_ahead_of_nobody():
     records = trained("softmax", [0.9, 0.9], ended="plateau")
     records += trained("nala", [0.99, 0.99], ended="maximum")
     assert row_of(records, "softmax")["rank"] == ""
 
 
-def test_tasks_on_which_no_row_may_be_ranked_have_no_table_of_means() -> None:
+def test_tasks_on_which_no_row_may_be_ranked_have_no_table_of_means():
     tasks = ("recall", "digits")
     unsettled = [
         made.changed(record, ended="maximum")
@@ -73,7 +69,7 @@ def test_tasks_on_which_no_row_may_be_ranked_have_no_table_of_means() -> None:
     assert task_sections(board(settled))[-1].title.startswith("Over 2 tasks")
 
 
-def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there() -> None:
+def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there():
     records = [
         *trained("softmax", [0.99, 0.99], steps_to_90=120),
         *trained("nala", [0.99], steps_to_90=200),
@@ -86,7 +82,7 @@ def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there() -> None:
     assert row_of(partly, "nala")["steps to 90 %"] == "200 (1 of 2)"
 
 
-def test_only_a_ranked_row_that_still_improves_is_not_said_to_be_unranked_for_it() -> None:
+def test_only_a_ranked_row_that_still_improves_is_not_said_to_be_unranked_for_it():
     rising = trained(
         "none", [0.03, 0.03], ended="maximum", validation=(0.5,), validation_steps=(9,)
     )
@@ -98,11 +94,11 @@ def test_only_a_ranked_row_that_still_improves_is_not_said_to_be_unranked_for_it
         assert any(note.startswith(words) for note in section.notes)
 
 
-def _tuned(cell: Cell) -> Cell:
+def _tuned(cell):
     return replace(cell, workload=replace(cell.task, shared_rate=0.003))
 
 
-def lengthened(entry: str, *longer: tuple[float, float]) -> list[Record]:
+def lengthened(entry, *longer):
     """Trained at 64 tokens, a seed for each pair of scores at 128 and at 256."""
     records = []
     for record, (at_128, at_256) in zip(trained(entry, [1.0] * len(longer)), longer, strict=True):
@@ -112,7 +108,7 @@ def lengthened(entry: str, *longer: tuple[float, float]) -> list[Record]:
     return records
 
 
-def test_longer_tests_have_intervals_and_order_the_rows_by_the_length_solved() -> None:
+def test_longer_tests_have_intervals_and_order_the_rows_by_the_length_solved():
     records = lengthened("nala", (0.95, 0.5), (0.93, 0.6), (0.94, 0.4))
     records += lengthened("softmax", (1.0, 0.99), (1.0, 0.98), (1.0, 0.97))
     assert row_of(records, "nala")["at 256 tokens"] == "50.0 [22.7, 77.3]"
@@ -123,7 +119,7 @@ def test_longer_tests_have_intervals_and_order_the_rows_by_the_length_solved() -
     assert not any("no row's mean" in note for note in section.notes)
 
 
-def test_each_setting_of_one_task_has_its_own_column_of_the_length_solved() -> None:
+def test_each_setting_of_one_task_has_its_own_column_of_the_length_solved():
     far = lengthened("softmax", (0.99, 0.98), (0.99, 0.97)) + lengthened("nala", (1.0, 0.2))
     near = []
     for record in lengthened("softmax", (0.3, 0.2), (0.2, 0.1)):
@@ -141,7 +137,7 @@ def test_each_setting_of_one_task_has_its_own_column_of_the_length_solved() -> N
     }
 
 
-def test_a_task_that_no_row_solves_at_any_length_is_not_settled() -> None:
+def test_a_task_that_no_row_solves_at_any_length_is_not_settled():
     records = [made.changed(r, accuracy=0.3) for r in lengthened("nala", (0.2, 0.2), (0.2, 0.2))]
     (section,) = task_sections(board(records))
     assert any("no row's mean reaches 90% at any length" in note for note in section.notes)
@@ -154,7 +150,7 @@ def test_a_task_that_no_row_solves_at_any_length_is_not_settled() -> None:
     assert any("; nala does with 1 of 2 seeds." in note for note in section.notes)
 
 
-def test_a_length_at_which_a_seed_broke_down_says_so_and_is_not_solved() -> None:
+def test_a_length_at_which_a_seed_broke_down_says_so_and_is_not_solved():
     records = lengthened("nala", (0.95, 0.95), (0.95, 0.95))
     records[1] = made.changed(records[1], longer={"256": 0.95})
     row = row_of(records, "nala")
@@ -165,8 +161,8 @@ def test_a_length_at_which_a_seed_broke_down_says_so_and_is_not_solved() -> None
     assert any("does not count as solved" in note for note in section.notes)
 
 
-def test_a_table_of_equal_cost_names_the_size_that_was_set_and_how_near_it_came() -> None:
-    def matched(entry: str, match: str, **changes: Any) -> Record:
+def test_a_table_of_equal_cost_names_the_size_that_was_set_and_how_near_it_came():
+    def matched(entry, match, **changes):
         (record,) = trained(entry, [0.9], **changes)
         sizes = {"match": match, "num_layers": 2, "embed_dim": 64, "num_heads": 4}
         work = replace(record.cell.task, settings=sizes)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -13,13 +11,13 @@ TEMPLATES = sorted(Path(bench.__file__).parent.rglob("*.md.j2"))
 
 
 @pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: f"{file.parent.name}/{file.name}")
-def test_every_block_is_used_by_the_module_beside_it(file: Path) -> None:
+def test_every_block_is_used_by_the_module_beside_it(file):
     source = file.with_name(file.name.removesuffix(".md.j2") + ".py").read_text()
     blocks = re.findall(r"{% block (\w+) %}", file.read_text())
     assert blocks and all(f'"{block}"' in source for block in blocks)
 
 
-def test_a_block_is_filled_and_a_hole_without_a_value_is_an_error(tmp_path: Path) -> None:
+def test_a_block_is_filled_and_a_hole_without_a_value_is_an_error(tmp_path):
     words = (
         "{% block one %}\n1\n{% endblock %}\n\n{% block two %}\n{{ count }} < 3\n{% endblock %}\n"
     )

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path
@@ -7,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.terminal import print_files, print_leaderboard
@@ -30,7 +28,7 @@ CONFIG = PublishConfig(
 )
 
 
-def printed(records: list[Record], width: int) -> str:
+def printed(records, width):
     """Text for a log: no terminal, so neither colour nor control characters."""
     file = io.StringIO()
     print_leaderboard(
@@ -40,7 +38,7 @@ def printed(records: list[Record], width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_no_line_is_wider_than_the_terminal_and_no_entry_is_cut(width: int) -> None:
+def test_no_line_is_wider_than_the_terminal_and_no_entry_is_cut(width):
     text = printed(made.sweep_records(), width)
     assert max(map(len, text.splitlines())) <= width
     for entry in made.ENTRIES:
@@ -49,7 +47,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_entry_is_cut(width: int) -> N
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_row_of_numbers_stays_on_one_line_with_its_interval(width: int) -> None:
+def test_a_row_of_numbers_stays_on_one_line_with_its_interval(width):
     text = printed(made.block_records(["softmax_explicit", "softmax"]), width)
     (row,) = [line for line in text.splitlines() if re.match(r"\d +softmax_explicit", line)]
     assert row.count("x [") == 1
@@ -57,7 +55,7 @@ def test_a_row_of_numbers_stays_on_one_line_with_its_interval(width: int) -> Non
     assert row.split()[4].endswith("]")
 
 
-def test_marks_are_whole_in_a_narrow_terminal_and_go_on_in_a_second_line() -> None:
+def test_marks_are_whole_in_a_narrow_terminal_and_go_on_in_a_second_line():
     found = made.speed([1.0] * 9, leaks_future=True, checked_len=64, is_foreign=True)
     record = made.ok_record(made.kernel_cell("a_plugin"), found)
     text = printed([*made.block_records(["softmax"]), record], 80)
@@ -66,7 +64,7 @@ def test_marks_are_whole_in_a_narrow_terminal_and_go_on_in_a_second_line() -> No
     assert {"64", "of", "256", "tokens;", "claims", "untested", "speed-up"} <= set(text.split())
 
 
-def test_a_narrow_terminal_drops_the_last_columns_and_says_where_they_are() -> None:
+def test_a_narrow_terminal_drops_the_last_columns_and_says_where_they_are():
     records = made.block_records(["softmax", "nala"])
     narrow, wide = printed(records, 80), printed(records, 200)
     assert "rms" in wide
@@ -76,12 +74,12 @@ def test_a_narrow_terminal_drops_the_last_columns_and_says_where_they_are() -> N
     assert "rms error." in left_out
 
 
-def test_text_that_looks_like_markup_is_printed_as_it_is() -> None:
+def test_text_that_looks_like_markup_is_printed_as_it_is():
     hole = made.failed_record(made.kernel_cell("nala"), Status.ERROR, "list[int] [bold]x[/bold]")
     assert "list[int] [bold]x[/bold]" in printed([hole], 120)
 
 
-def test_files_are_named_one_a_line_and_a_folder_of_charts_once() -> None:
+def test_files_are_named_one_a_line_and_a_folder_of_charts_once():
     file = io.StringIO()
     charts = [Path("out/charts/a.svg"), Path("out/charts/b.svg")]
     print_files([Path("out/table.csv"), *charts], ["A note [x]."], Console(file=file, width=20))

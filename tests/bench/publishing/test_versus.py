@@ -1,26 +1,23 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.core.record import Quality, Record, Status
-from bench.publishing.leaderboard import Leaderboard, build_leaderboard
-from bench.publishing.versus import Versus, versus
+from bench.core.record import Quality, Status
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.versus import versus
 from tests import records as made
 
 
-def board(records: list[Record]) -> Leaderboard:
+def board(records):
     return build_leaderboard(records)
 
 
-def of(found: Versus, kind: str) -> list[str]:
+def of(found, kind):
     return [verdict.winner for verdict in found.verdicts if verdict.of == kind]
 
 
-def sweep(*lengths: int, **shape: Any) -> list[Record]:
+def sweep(*lengths, **shape):
     """nala and softmax in the same rounds; nala is faster from 600 tokens on."""
     records = []
     for n in lengths:
@@ -30,26 +27,26 @@ def sweep(*lengths: int, **shape: Any) -> list[Record]:
     return records
 
 
-def test_what_never_changes_does_not_flip() -> None:
+def test_what_never_changes_does_not_flip():
     found = versus(board(sweep(1024, 4096)), "nala", "softmax")
     assert not [flip for flip in found.flips if flip.of == "faster"]
 
 
-def test_a_flip_keeps_the_other_axes_as_they_are() -> None:
+def test_a_flip_keeps_the_other_axes_as_they_are():
     records = sweep(256, dtype="float32") + sweep(4096, dtype="bfloat16")
     found = versus(board(records), "nala", "softmax")
     assert of(found, "faster") == ["softmax", "nala"]
     assert found.flips == ()
 
 
-def test_the_order_of_the_two_turns_the_words_and_not_the_verdicts() -> None:
+def test_the_order_of_the_two_turns_the_words_and_not_the_verdicts():
     leaderboard = board(sweep(256, 1024))
     one, other = versus(leaderboard, "nala", "softmax"), versus(leaderboard, "softmax", "nala")
     assert [v.winner for v in one.verdicts] == [v.winner for v in other.verdicts]
     assert one.verdicts[0].words != other.verdicts[0].words
 
 
-def test_what_cannot_be_told_apart_is_a_tie() -> None:
+def test_what_cannot_be_told_apart_is_a_tie():
     records = sweep(1024)
     nala = next(r for r in records if r.cell.entry == "nala")
     records.append(replace(nala, cell=made.kernel_cell("linear", seq_len=1024)))
@@ -67,13 +64,13 @@ def test_what_cannot_be_told_apart_is_a_tie() -> None:
     assert 50 < float(share) < 98
 
 
-def test_a_row_that_may_not_be_ranked_wins_nothing() -> None:
+def test_a_row_that_may_not_be_ranked_wins_nothing():
     records = [made.changed(r, leaks_future=r.cell.entry == "nala") for r in sweep(256, 1024)]
     with pytest.raises(ConfigError, match=r"may not be ranked: nala \(leaks the future\)\.$"):
         versus(board(records), "nala", "softmax")
 
 
-def test_speed_ups_over_two_settings_of_a_reference_are_not_compared() -> None:
+def test_speed_ups_over_two_settings_of_a_reference_are_not_compared():
     records = [
         made.changed(r, rounds_key="", reference_key=f"{number}" * 16)
         for number, entry in enumerate(("nala", "linear"))
@@ -84,7 +81,7 @@ def test_speed_ups_over_two_settings_of_a_reference_are_not_compared() -> None:
     assert of(versus(board(records), "nala", "linear"), "faster") == []
 
 
-def test_rows_whose_rates_were_not_searched_are_told_apart_from_rows_without_scores() -> None:
+def test_rows_whose_rates_were_not_searched_are_told_apart_from_rows_without_scores():
     records = made.task_records(("softmax", "linear"))
     untuned = [
         replace(r, cell=replace(r.cell, workload=replace(r.cell.task, shared_rate=None)))
@@ -94,19 +91,19 @@ def test_rows_whose_rates_were_not_searched_are_told_apart_from_rows_without_sco
         versus(board(untuned), "linear", "softmax")
 
 
-def test_tasks_are_compared_over_their_seeds() -> None:
+def test_tasks_are_compared_over_their_seeds():
     leaderboard = board(made.task_records(("softmax", "linear", "softmax_explicit")))
     assert of(versus(leaderboard, "linear", "softmax"), "more accurate") in (["softmax"], ["tie"])
     assert of(versus(leaderboard, "softmax_explicit", "softmax"), "more accurate") == ["tie"]
 
 
-def test_one_seed_settles_nothing() -> None:
+def test_one_seed_settles_nothing():
     found = versus(board(made.task_records(("softmax", "none"), seeds=(0,))), "softmax", "none")
     assert of(found, "more accurate") == ["tie"]
     assert found.verdicts[0].words.endswith("one seed")
 
 
-def trained(mine: float, theirs: float, unit: str = "", **settings: int) -> list[Record]:
+def trained(mine, theirs, unit="", **settings):
     """nala with one score and softmax with the other, on a task with these settings."""
     records = []
     for r in made.task_records(("softmax", "nala")):
@@ -117,7 +114,7 @@ def trained(mine: float, theirs: float, unit: str = "", **settings: int) -> list
     return records
 
 
-def test_of_bits_per_byte_and_of_what_is_counted_less_wins() -> None:
+def test_of_bits_per_byte_and_of_what_is_counted_less_wins():
     bits = versus(board(trained(1.5, 2.0, unit="bits per byte")), "nala", "softmax")
     assert of(bits, "more accurate") == ["nala"]
     assert bits.verdicts[0].words == "1.50 vs. 2.00 bits per byte"
@@ -129,7 +126,7 @@ def test_of_bits_per_byte_and_of_what_is_counted_less_wins() -> None:
         assert of(versus(board(records), "nala", "softmax"), "less memory") == [winner]
 
 
-def test_a_trained_row_that_may_not_be_ranked_wins_nothing_and_a_tie_is_no_flip() -> None:
+def test_a_trained_row_that_may_not_be_ranked_wins_nothing_and_a_tie_is_no_flip():
     stuck = [
         made.changed(r, validation=(0.03,), validation_steps=(600,)) for r in trained(0.03, 0.9)
     ]
@@ -139,7 +136,7 @@ def test_a_trained_row_that_may_not_be_ranked_wins_nothing_and_a_tie_is_no_flip(
     assert versus(board(records), "nala", "softmax").flips == ()
 
 
-def test_a_row_without_a_score_is_no_tie() -> None:
+def test_a_row_without_a_score_is_no_tie():
     failed = [
         made.failed_record(made.task_cell("nala", seed=seed), Status.DIVERGED, "The loss was nan.")
         for seed in (0, 1, 2)
@@ -148,7 +145,7 @@ def test_a_row_without_a_score_is_no_tie() -> None:
         versus(board(made.task_records(["softmax"]) + failed), "nala", "softmax")
 
 
-def test_a_task_setting_can_be_the_axis_of_a_flip() -> None:
+def test_a_task_setting_can_be_the_axis_of_a_flip():
     records = trained(0.99, 0.9, num_pairs=4) + trained(0.6, 0.9, num_pairs=16)
     found = versus(board(records), "nala", "softmax")
     assert [(f.axis, f.winners) for f in found.flips] == [
@@ -160,6 +157,6 @@ def test_a_task_setting_can_be_the_axis_of_a_flip() -> None:
     ("pair", "words"),
     [(("nalla", "softmax"), "Did you mean nala"), (("nala", "nala"), "twice")],
 )
-def test_a_pair_that_is_none_is_refused(pair: tuple[str, str], words: str) -> None:
+def test_a_pair_that_is_none_is_refused(pair, words):
     with pytest.raises(ConfigError, match=words):
         versus(board(sweep(256)), *pair)

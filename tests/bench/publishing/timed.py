@@ -1,12 +1,10 @@
 """Made-up cells that time: kernels, layers and whole models, with a row for each mark."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from bench.core.record import Record, Speed, Status
+from bench.core.record import Record, Status
 from tests import records as made
 
 PLUGIN = "frozen_plugin"
@@ -57,14 +55,12 @@ def _together(block: list[Record]) -> list[Record]:
 
 def _compiled(record: Record) -> Record:
     work = replace(record.cell.kernel, compile="inductor")
-    assert isinstance(record.result, Speed)
     faster = tuple(0.7 * value for value in record.result.latency_s)
     cell = replace(record.cell, workload=work)
     return made.changed(replace(record, cell=cell), latency_s=faster, compile_s=11.5)
 
 
 def _threaded(record: Record) -> Record:
-    assert isinstance(record.result, Speed)
     faster = tuple(0.6 * value for value in record.result.latency_s)
     cell = replace(record.cell, num_threads=2)
     return made.changed(replace(record, cell=cell), latency_s=faster)
@@ -116,7 +112,6 @@ def _processes() -> Iterator[Record]:
     apart = replace(apart, started_at="2031-05-06T07:00:00Z")
     yield made.changed(apart, rounds_key="o" * 8)
     for record in made.block_records(("softmax", "flatten"), seq_len=640, num_rounds=12):
-        assert isinstance(record.result, Speed)
         processes = tuple(i // 4 for i in range(len(record.result.rounds)))
         yield made.changed(record, processes=processes, rounds_key="p" * 8)
 

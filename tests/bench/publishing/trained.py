@@ -1,7 +1,5 @@
 """Made-up trainings: scores over seeds, with the fields of today and of the first records."""
 
-from __future__ import annotations
-
 import base64
 import random
 import zlib
@@ -52,7 +50,6 @@ def _recalls() -> Iterator[Record]:
 
 
 def _learned(record: Record, num_pairs: int) -> Record:
-    assert isinstance(record.result, Quality)
     end, entry, seed = record.result.accuracy, record.cell.entry, record.cell.task.seed
     is_slow = entry == "linear" and seed == 2
     changes: dict[str, Any] = {
@@ -78,7 +75,6 @@ def _learned(record: Record, num_pairs: int) -> Record:
 
 def _solved(record: Record, lag: int = 0) -> Record:
     """With which of its answers were right, and the error that these have."""
-    assert isinstance(record.result, Quality)
     draw = random.Random(f"{record.cell.entry} {record.cell.task.seed} {lag}")
     count = round(record.result.accuracy * NUM_ANSWERS)
     right = np.isin(np.arange(NUM_ANSWERS), draw.sample(range(NUM_ANSWERS), count))
@@ -102,7 +98,6 @@ def _filtered_digits() -> Iterator[Record]:
     """Digits with token filters, one of which a mechanism cannot take."""
     shares, names = (0.25, 0.5), ("random", "object_rate", "attention_rate")
     for record in made.task_records(("softmax", "nala"), task="digits"):
-        assert isinstance(record.result, Quality)
         end, entry = record.result.accuracy, record.cell.entry
         work = replace(
             record.cell.task,

@@ -109,18 +109,17 @@ def test_measuring_again_replaces_what_was_measured_and_keeps_the_rest(jobs, tmp
     assert rates == {("float32", 1): 1e11, ("bfloat16", 1): 3e11, ("bfloat16", 2): 3e11}
 
 
-def test_a_dtype_that_the_device_lacks_is_said_and_the_others_are_kept(jobs, tmp_path, capsys):
+def test_a_dtype_that_the_device_lacks_is_said_and_the_others_are_kept(jobs, tmp_path, exits):
     jobs.fails = ("bfloat16",)
-    assert run(tmp_path, num_threads=1) == 0
-    assert "Not measured: bfloat16 on cpu, 1 thread: RuntimeError" in capsys.readouterr().out
+    said = exits(0, run(tmp_path, num_threads=1))
+    assert "Not measured: bfloat16 on cpu, 1 thread: RuntimeError" in said
     assert [c["dtype"] for c in stored(tmp_path)["ceilings"]] == ["float32"]
 
 
-def test_a_dtype_that_the_device_is_known_to_lack_is_not_tried(jobs, tmp_path, capsys, monkeypatch):
+def test_a_dtype_that_the_device_is_known_to_lack_is_not_tried(jobs, tmp_path, exits, monkeypatch):
     lacks = {"bfloat16": "cpu does not compute in bfloat16."}
     monkeypatch.setattr(Device, "why_no_dtype", lambda device, dtype: lacks.get(dtype))
-    assert run(tmp_path, num_threads=1) == 0
-    said = capsys.readouterr().out
+    said = exits(0, run(tmp_path, num_threads=1))
     assert "Not measured: bfloat16 on cpu, 1 thread: cpu does not compute in bfloat16." in said
     assert jobs.asked == [("cpu", "float32", 1)]
 

@@ -1,18 +1,11 @@
 """Hybrids: pairs of mixers alone and beside softmax layers, and the page that counts them."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bench.core.record import Record
-from bench.core.store import Store
 from bench.hybrids import main
 from bench.studies import hybrids
 from bench.studies.hybrids import board_of, charts, mixed, orders, write_page
@@ -22,19 +15,17 @@ ALONE = {"gla": (0.9, 0.91, 0.9), "linear": (0.5, 0.51, 0.5), "retnet": (0.5, 0.
 BESIDE = {"gla": (0.5, 0.51, 0.5), "linear": (0.9, 0.91, 0.9), "retnet": (0.5, 0.5, 0.51)}
 
 
-def trained(scores: Mapping[str, Sequence[float]], count: int) -> list[Record]:
+def trained(scores, count):
     """Models of four layers, with so many of softmax; a seed for each score."""
     settings = {"num_layers": 4, "softmax_layers": count, "learning_rate": 0.003}
     records = []
     for entry, own in scores.items():
         for record, score in zip(made.task_records([entry]), own, strict=True):
-            work = replace(record.cell.task, settings=settings)
-            record = replace(record, cell=replace(record.cell, workload=work))
-            records.append(made.changed(record, accuracy=score))
+            records.append(made.changed(made.with_work(record, settings=settings), accuracy=score))
     return records
 
 
-def test_orders_alone_and_beside_softmax_are_the_same_or_reversed() -> None:
+def test_orders_alone_and_beside_softmax_are_the_same_or_reversed():
     softmax = {"softmax": (1.0, 1.0, 1.0)}
     (task,) = mixed(board_of([*trained(ALONE | softmax, 0), *trained(BESIDE, 1)]))
     (found,) = orders(task)
@@ -45,7 +36,7 @@ def test_orders_alone_and_beside_softmax_are_the_same_or_reversed() -> None:
     assert [count for count, score in task.rows() if score.entry == "softmax"] == [4]
 
 
-def test_of_bits_the_fewer_are_ahead() -> None:
+def test_of_bits_the_fewer_are_ahead():
     records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
     in_bits = [made.changed(record, unit="bits per byte") for record in records]
     ((found,),) = (orders(task) for task in mixed(board_of(in_bits)))
@@ -53,7 +44,7 @@ def test_of_bits_the_fewer_are_ahead() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_row_that_may_not_be_ranked_is_in_no_pair(count: int) -> None:
+def test_a_row_that_may_not_be_ranked_is_in_no_pair(count):
     records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
     leaky = [
         made.changed(record, causal=True, leaks_future=True)
@@ -65,11 +56,9 @@ def test_a_row_that_may_not_be_ranked_is_in_no_pair(count: int) -> None:
     assert [*found.alone] == [*found.hybrid] == [("linear", "retnet")]
 
 
-def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path: Path) -> None:
+def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path):
     records = [*trained(ALONE | {"softmax": (1.0, 1.0, 1.0)}, 0), *trained(BESIDE, 2)]
-    store = Store(tmp_path / "runs", "sweep")
-    for record in records:
-        store.append(record)
+    made.stored(tmp_path / "runs", *records, name="sweep")
     page, picture = write_page(tmp_path / "runs", tmp_path / "docs" / "hybrids.md", "make hybrids")
     text = page.read_text()
     assert "1 pair decided both alone and in a hybrid" in text
@@ -81,8 +70,8 @@ def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path: Path) -
 
 
 def test_each_mixer_is_trained_at_its_own_rate_at_every_count_between_none_and_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     trained: list[tuple[object, ...]] = []
 
     class Arm:
@@ -117,25 +106,19 @@ def test_each_mixer_is_trained_at_its_own_rate_at_every_count_between_none_and_a
     assert said == ["Nothing was trained."]
 
 
-def test_more_softmax_layers_than_layers_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_more_softmax_layers_than_layers_are_refused(tmp_path, exits):
     words = ["task=[word_problem]", "softmax_layers=[0,5]", f"out={tmp_path / 'runs'}"]
-    assert main(words) == 2
-    assert "softmax_layers is 5 and task.word_problem.num_layers is 4" in capsys.readouterr().err
+    assert "softmax_layers is 5 and task.word_problem.num_layers is 4" in exits(2, main(words))
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("given", ["[-1]", "[]"])
-def test_a_number_of_layers_that_cannot_be_is_refused(
-    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_number_of_layers_that_cannot_be_is_refused(given, tmp_path, exits):
     words = ["task=[word_problem]", f"softmax_layers={given}", f"out={tmp_path / 'runs'}"]
-    assert main(words) == 2
-    assert "softmax_layers" in capsys.readouterr().err
+    assert "softmax_layers" in exits(2, main(words))
 
 
-def test_a_score_of_zero_is_drawn() -> None:
+def test_a_score_of_zero_is_drawn():
     softmax = {"softmax": (1.0, 1.0, 1.0)}
     nothing = {"gla": (0.0, 0.0, 0.0)}
     (chart,) = charts(board_of([*trained(ALONE | softmax, 0), *trained(nothing, 1)]))
@@ -144,9 +127,8 @@ def test_a_score_of_zero_is_drawn() -> None:
 
 
 def test_a_task_that_cannot_be_made_is_refused_before_others_are_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, exits
+):
     monkeypatch.setattr(hybrids, "tuned", lambda *_, **__: pytest.fail("trains"))
     words = ["task=[word_problem,bytes]", "task.bytes.root=/nowhere", "attention=[gla]"]
-    assert main([*words, f"out={tmp_path / 'runs'}"]) == 2
-    assert "root=/nowhere is not there" in capsys.readouterr().err
+    assert "root=/nowhere is not there" in exits(2, main([*words, f"out={tmp_path / 'runs'}"]))

@@ -32,7 +32,7 @@ class Example(Settings):
     docs: Folder = Path("${out}")
 
 
-def run(capsys, *words: str) -> tuple[int, list[dict[str, Any]], str]:
+def run(capsys, *words):
     seen: list[dict[str, Any]] = []
     code = run_app("example", lambda c: seen.append(c) or 0, [*words], root=root_of(Example))
     return code, seen, "".join(capsys.readouterr())

@@ -87,7 +87,7 @@ def test_the_command_line_is_what_was_typed_but_for_folders(session):
     ("given", "stopped", "code"), [(None, False, 0), (1, False, 1), (1, True, 130)]
 )
 def test_the_exit_code_is_the_studys_or_130_after_ctrl_c(tmp_path, given, stopped, code):
-    def study(asked: Example, session: Session) -> int | None:
+    def study(asked, session):
         assert asked.out == tmp_path
         session.is_stopped = stopped
         return given
@@ -95,10 +95,10 @@ def test_the_exit_code_is_the_studys_or_130_after_ctrl_c(tmp_path, given, stoppe
     assert run_study("example", Example, study, [f"out={tmp_path}"]) == code
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_the_study(tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_is_refused_before_the_study(tmp_path, exits):
     (tmp_path / "file").write_text("")
-    assert run_study("example", Example, lambda *_: 1, [f"out={tmp_path / 'file' / 'x'}"]) == 2
-    assert "is not a folder" in capsys.readouterr().err
+    said = exits(2, run_study("example", Example, lambda *_: 1, [f"out={tmp_path / 'file' / 'x'}"]))
+    assert "is not a folder" in said
 
 
 def test_workers_end_with_the_session(session, monkeypatch):

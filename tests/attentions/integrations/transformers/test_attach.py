@@ -1,10 +1,7 @@
 """Transformers with our mechanisms inside: softmax is the original, what cannot be is refused."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
@@ -29,7 +26,7 @@ from tests.attentions.integrations.language_models import (
 @pytest.mark.parametrize("build", [llama, gpt2])
 @pytest.mark.parametrize("original", ["sdpa", "eager"])
 @pytest.mark.parametrize("is_padded", [False, True])
-def test_softmax_is_the_original(build: Any, original: str, is_padded: bool) -> None:
+def test_softmax_is_the_original(build, original, is_padded):
     model = build()
     mask = padding(left=True) if is_padded else None
     model.set_attn_implementation(original)
@@ -42,7 +39,7 @@ def test_softmax_is_the_original(build: Any, original: str, is_padded: bool) -> 
 @pytest.mark.parametrize(
     "settings", [{"scale_attn_weights": False}, {"scale_attn_by_inverse_layer_idx": True}]
 )
-def test_scores_are_scaled_as_the_model_says(settings: dict[str, bool]) -> None:
+def test_scores_are_scaled_as_the_model_says(settings):
     model = gpt2(initializer_range=0.3, **settings)  # large enough weights that the scale matters
     expected = model(ids()).logits
     out = with_mechanism(model, "softmax")(ids()).logits
@@ -51,14 +48,14 @@ def test_scores_are_scaled_as_the_model_says(settings: dict[str, bool]) -> None:
     assert (usual - expected).abs().max() > 0.1
 
 
-def test_softmax_is_the_original_in_an_encoder_with_padding() -> None:
+def test_softmax_is_the_original_in_an_encoder_with_padding():
     model, mask = bert(), padding(left=False)
     expected = model(ids(), attention_mask=mask).last_hidden_state
     out = with_mechanism(model, "softmax")(ids(), attention_mask=mask).last_hidden_state
     torch.testing.assert_close(out[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-5)
 
 
-def test_softmax_is_the_original_in_an_encoder_and_its_decoder() -> None:
+def test_softmax_is_the_original_in_an_encoder_and_its_decoder():
     torch.manual_seed(0)
     config = transformers.BartConfig(
         vocab_size=VOCAB,
@@ -83,7 +80,7 @@ def test_softmax_is_the_original_in_an_encoder_and_its_decoder() -> None:
     )
 
 
-def test_a_sliding_window_is_kept_by_softmax_and_refused_by_linear() -> None:
+def test_a_sliding_window_is_kept_by_softmax_and_refused_by_linear():
     model = mistral(window=4)
     expected = model(ids()).logits
     out = with_mechanism(model, "softmax")(ids()).logits
@@ -93,7 +90,7 @@ def test_a_sliding_window_is_kept_by_softmax_and_refused_by_linear() -> None:
     assert model(ids(4)).logits.isfinite().all()  # the window hides nothing yet
 
 
-def test_packed_texts_are_kept_apart_by_softmax_and_refused_by_linear() -> None:
+def test_packed_texts_are_kept_apart_by_softmax_and_refused_by_linear():
     model = llama()
     positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
     call = {"input_ids": ids()[:1], "position_ids": positions, "use_cache": False}
@@ -104,7 +101,7 @@ def test_packed_texts_are_kept_apart_by_softmax_and_refused_by_linear() -> None:
         with_mechanism(model, "linear")(**call)
 
 
-def test_a_prefix_that_sees_itself_is_kept_by_softmax_and_refused_by_linear() -> None:
+def test_a_prefix_that_sees_itself_is_kept_by_softmax_and_refused_by_linear():
     model = gpt2()
     mask = torch.ones(2, 1, 9, 9, dtype=torch.bool).tril()
     mask[..., :4, :4] = True
@@ -118,7 +115,7 @@ def test_a_prefix_that_sees_itself_is_kept_by_softmax_and_refused_by_linear() ->
 # --- refusals
 
 
-def test_parameters_that_no_optimiser_would_see_are_refused() -> None:
+def test_parameters_that_no_optimiser_would_see_are_refused():
     with pytest.raises(ValueError, match=r"huggingface.attach\(model, 'flatten'\)"):
         with_mechanism(bert(), "flatten")(ids())
 
@@ -130,23 +127,23 @@ def test_parameters_that_no_optimiser_would_see_are_refused() -> None:
         (bert, "lightning", "lightning at BertSelfAttention 0: this attention sees all tokens"),
     ],
 )
-def test_the_wrong_direction_is_refused(build: Any, mechanism: str, message: str) -> None:
+def test_the_wrong_direction_is_refused(build, mechanism, message):
     with pytest.raises(ValueError, match=message):
         with_mechanism(build(), mechanism)(ids())
 
 
-def test_a_mask_is_refused_where_none_is_taken() -> None:
+def test_a_mask_is_refused_where_none_is_taken():
     with pytest.raises(ValueError, match="cosformer takes none"):
         with_mechanism(bert(), "cosformer")(ids(), attention_mask=padding(left=False))
 
 
-def test_dropout_of_weights_is_refused_while_training() -> None:
+def test_dropout_of_weights_is_refused_while_training():
     model = with_mechanism(gpt2(attn_pdrop=0.1), "linear").train()
     with pytest.raises(ValueError, match=r"drops 0\.1 of its weights"):
         model(ids())
 
 
-def test_what_a_mechanism_does_not_offer_is_refused() -> None:
+def test_what_a_mechanism_does_not_offer_is_refused():
     torch.manual_seed(0)
     config = transformers.Gemma2Config(**SIZES, num_key_value_heads=2, head_dim=8)
     model = with_mechanism(transformers.Gemma2ForCausalLM(config).eval(), "softmax")
@@ -159,14 +156,14 @@ def test_what_a_mechanism_does_not_offer_is_refused() -> None:
         )
 
 
-def test_importing_without_transformers_names_the_extra() -> None:
+def test_importing_without_transformers_names_the_extra():
     code = "import sys; sys.modules['transformers'] = None; import attentions.huggingface"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'attnbench[transformers]'" in ended.stderr
 
 
 @pytest.mark.parametrize("family", ["Bloom", "MPNet"])
-def test_a_model_that_asks_no_interface_is_refused(family: str) -> None:
+def test_a_model_that_asks_no_interface_is_refused(family):
     """It would go on as it is, under the mechanism's name and without its causal mask."""
     config = getattr(transformers, f"{family}Config")(
         vocab_size=VOCAB, hidden_size=32, num_hidden_layers=1, num_attention_heads=2
@@ -179,7 +176,7 @@ def test_a_model_that_asks_no_interface_is_refused(family: str) -> None:
         huggingface.attach(model, "linear")
 
 
-def test_a_built_model_tells_whether_it_ignores_the_attention_function() -> None:
+def test_a_built_model_tells_whether_it_ignores_the_attention_function():
     sizes = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 1}
     config = transformers.DebertaV2Config(**sizes, num_attention_heads=2)
     said = huggingface.check(transformers.DebertaV2Model(config))
@@ -189,7 +186,7 @@ def test_a_built_model_tells_whether_it_ignores_the_attention_function() -> None
     assert huggingface.check(huggingface.attach(bert(), "flatten")) is None
 
 
-def test_positions_that_are_learned_as_a_bias_are_refused_although_they_start_at_zero() -> None:
+def test_positions_that_are_learned_as_a_bias_are_refused_although_they_start_at_zero():
     sizes = {key: SIZES[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
     config = transformers.BeitConfig(
         **sizes, image_size=32, patch_size=16, use_relative_position_bias=True

@@ -1,9 +1,6 @@
 """Mechanisms attached to a model of transformers: their parameters belong to it."""
 
-from __future__ import annotations
-
 import copy
-from typing import Any
 
 import pytest
 import torch
@@ -27,7 +24,7 @@ from tests.attentions.integrations.language_models import (
 
 
 @pytest.mark.parametrize("mechanism", ["softmax", "linear", "hedgehog"])
-def test_a_model_learns(mechanism: str) -> None:
+def test_a_model_learns(mechanism):
     model = attach(llama(), mechanism).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
@@ -42,7 +39,7 @@ def test_a_model_learns(mechanism: str) -> None:
         assert parameter.grad is not None, name
 
 
-def test_attached_parameters_are_in_the_state_dict_and_used_while_decoding() -> None:
+def test_attached_parameters_are_in_the_state_dict_and_used_while_decoding():
     model = attach(llama(), "hedgehog")
     names = [name for name in model.state_dict() if "attnbench_core" in name]
     assert len(names) >= 2
@@ -55,22 +52,20 @@ def test_attached_parameters_are_in_the_state_dict_and_used_while_decoding() -> 
     assert_same(generate(model, cache=RecurrentCache()), expected)
 
 
-def test_the_name_of_an_implementation_is_taken_too_and_a_misspelt_one_finds_its_neighbour() -> (
-    None
-):
+def test_the_name_of_an_implementation_is_taken_too_and_a_misspelt_one_finds_its_neighbour():
     assert "linear" in str(attach(llama(), PREFIX + "linear"))
     with pytest.raises(ValueError, match=r"named 'linnear'; did you mean linear"):
         attach(llama(), PREFIX + "linnear")
 
 
-def test_hyperparameters_reach_the_mechanism_and_the_printed_model() -> None:
+def test_hyperparameters_reach_the_mechanism_and_the_printed_model():
     model = attach(bert(), "flatten", focusing_factor=2)
     assert "flatten, focusing_factor=2, norm_over='all_heads'" in str(model)
     out = model(ids(), attention_mask=padding(left=False)).last_hidden_state
     assert out.isfinite().all()
 
 
-def test_attaching_again_replaces_the_core_and_a_failure_keeps_it() -> None:
+def test_attaching_again_replaces_the_core_and_a_failure_keeps_it():
     model = attach(bert(), "flatten")
     expected = model(ids()).last_hidden_state
     with pytest.raises(TypeError, match="takes no hyperparameter 'alph'"):
@@ -79,7 +74,7 @@ def test_attaching_again_replaces_the_core_and_a_failure_keeps_it() -> None:
     assert "attnbench_core" not in " ".join(attach(model, "linear").state_dict())
 
 
-def test_attaching_keeps_the_mode_of_each_module() -> None:
+def test_attaching_keeps_the_mode_of_each_module():
     model = bert().train()
     model.encoder.layer[0].eval()
     attach(model, "flatten")
@@ -88,7 +83,7 @@ def test_attaching_keeps_the_mode_of_each_module() -> None:
     assert cores == [False, True]
 
 
-def test_a_model_of_images_needs_an_example() -> None:
+def test_a_model_of_images_needs_an_example():
     config = transformers.ViTConfig(
         **{k: v for k, v in SIZES.items() if k not in ("vocab_size", "max_position_embeddings")},
         image_size=16,
@@ -101,7 +96,7 @@ def test_a_model_of_images_needs_an_example() -> None:
     assert attach(model, "flatten", inputs=example)(**example).last_hidden_state.shape == (1, 5, 32)
 
 
-def test_a_copied_model_has_its_own_parameters() -> None:
+def test_a_copied_model_has_its_own_parameters():
     model = attach(bert(), "flatten")
     twin = copy.deepcopy(model)
     with torch.no_grad():
@@ -110,9 +105,7 @@ def test_a_copied_model_has_its_own_parameters() -> None:
 
 
 @pytest.mark.parametrize(("build", "is_causal"), [(llama, True), (bert, False)])
-def test_a_core_attached_for_one_direction_does_not_serve_the_other(
-    build: Any, is_causal: bool
-) -> None:
+def test_a_core_attached_for_one_direction_does_not_serve_the_other(build, is_causal):
     model = attach(build(), "hedgehog")
     for module in model.modules():
         if hasattr(module, "is_causal"):
@@ -123,13 +116,13 @@ def test_a_core_attached_for_one_direction_does_not_serve_the_other(
 
 
 @pytest.mark.parametrize("mechanism", ["nala_layer", "gla"])
-def test_layers_and_gated_mechanisms_are_not_offered(mechanism: str) -> None:
+def test_layers_and_gated_mechanisms_are_not_offered(mechanism):
     assert PREFIX + mechanism not in huggingface.implementations()
     with pytest.raises(ValueError, match="cannot stand inside the model's attention"):
         attach(bert(), mechanism)
 
 
-def test_a_model_with_recurrent_layers_of_its_own_is_attached_to_where_it_attends() -> None:
+def test_a_model_with_recurrent_layers_of_its_own_is_attached_to_where_it_attends():
     model = attach(qwen3_next(num_layers=4), "linear")
     cores = [name for name, module in model.named_modules() if isinstance(module, Attention)]
     assert {name.split(".")[2] for name in cores} == {"3"}
@@ -137,12 +130,12 @@ def test_a_model_with_recurrent_layers_of_its_own_is_attached_to_where_it_attend
         attach(qwen3_next(num_layers=2), "linear")
 
 
-def test_what_is_no_model_of_transformers_is_refused() -> None:
+def test_what_is_no_model_of_transformers_is_refused():
     with pytest.raises(ValueError, match="model is of type Linear; one of transformers is needed"):
         attach(torch.nn.Linear(2, 2), "linear")
 
 
 @pytest.mark.parametrize("inputs", [5, "ids", [1]])
-def test_an_example_of_a_call_is_given_by_name(inputs: Any) -> None:
+def test_an_example_of_a_call_is_given_by_name(inputs):
     with pytest.raises(ValueError, match=r"inputs is of type .*; a call's keyword arguments"):
         attach(bert(), "linear", inputs=inputs)

@@ -1,7 +1,5 @@
 """Decoding: cached keys and values, or a recurrent state, give what no cache gives."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -25,7 +23,7 @@ from tests.attentions.integrations.language_models import (
 )
 
 
-def test_left_padding_is_as_good_as_removed() -> None:
+def test_left_padding_is_as_good_as_removed():
     model = with_mechanism(gpt2(), "linear")
     together = generate(model, attention_mask=padding(left=True))
     alone = generate(model, input_ids=ids()[1:, 3:])
@@ -33,18 +31,18 @@ def test_left_padding_is_as_good_as_removed() -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["softmax", "linear", "performer", "taylor", "topk"])
-def test_keys_and_values_in_the_cache_give_the_same_tokens(mechanism: str) -> None:
+def test_keys_and_values_in_the_cache_give_the_same_tokens(mechanism):
     model = with_mechanism(llama(), mechanism)
     assert_same(generate(model), generate(model, use_cache=False))
 
 
 @pytest.mark.parametrize("mechanism", ["linear", "cosformer", "lightning", "retnet", "performer"])
-def test_a_recurrent_state_gives_the_same_tokens(mechanism: str) -> None:
+def test_a_recurrent_state_gives_the_same_tokens(mechanism):
     model = with_mechanism(llama(), mechanism)
     assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
 
 
-def test_a_draw_of_features_that_was_restored_is_used_with_the_cache_too() -> None:
+def test_a_draw_of_features_that_was_restored_is_used_with_the_cache_too():
     model = attach(llama(), "performer", num_features=16)
     others = attach(llama(), "performer", num_features=16, projection_seed=5)
     model.load_state_dict(others.state_dict())
@@ -53,12 +51,12 @@ def test_a_draw_of_features_that_was_restored_is_used_with_the_cache_too() -> No
     assert_same(generate(model), expected)
 
 
-def test_an_attached_core_draws_no_features_while_the_model_is_evaluated() -> None:
+def test_an_attached_core_draws_no_features_while_the_model_is_evaluated():
     model = attach(llama(), "performer", num_features=16, redraw_interval=1)
     assert_same(generate(model), generate(model))
 
 
-def test_cores_without_parameters_are_trained_and_evaluated_with_the_model() -> None:
+def test_cores_without_parameters_are_trained_and_evaluated_with_the_model():
     model = with_mechanism(llama(), "performer")
     for training in (False, True, False):
         model.train(training)(ids())
@@ -67,12 +65,12 @@ def test_cores_without_parameters_are_trained_and_evaluated_with_the_model() -> 
         assert cores and all(x.training == training for core in cores for x in core.modules())
 
 
-def test_a_window_keeps_its_own_state() -> None:
+def test_a_window_keeps_its_own_state():
     model = attach(llama(), "sliding_window", window=4)
     assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
 
 
-def test_a_recurrent_state_does_not_grow() -> None:
+def test_a_recurrent_state_does_not_grow():
     model, cache = with_mechanism(gpt2(), "linear"), RecurrentCache()
     generate(model, cache=cache)
     assert cache.get_seq_length() == 9 + NUM_NEW - 1
@@ -83,7 +81,7 @@ def test_a_recurrent_state_does_not_grow() -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["linear", "retnet"])
-def test_beams_take_their_state_with_them(mechanism: str) -> None:
+def test_beams_take_their_state_with_them(mechanism):
     model = with_mechanism(gpt2(), mechanism)
     beams = generate(model, cache=RecurrentCache(), num_beams=3)
     expected = generate(model, use_cache=False, num_beams=3)
@@ -101,9 +99,7 @@ def test_beams_take_their_state_with_them(mechanism: str) -> None:
     ids=["beams_swapped", "one_beam_twice", "rows_repeated", "rows_selected"],
 )
 @pytest.mark.parametrize("mechanism", ["linear", "performer"])
-def test_a_row_goes_on_from_the_text_that_was_chosen_for_it(
-    mechanism: str, rearrange: Any, rows: list[int]
-) -> None:
+def test_a_row_goes_on_from_the_text_that_was_chosen_for_it(mechanism, rearrange, rows):
     model = with_mechanism(gpt2(), mechanism)
     cache = RecurrentCache()
     call = {cache_argument(): cache, "use_cache": True}
@@ -124,7 +120,7 @@ def test_a_row_goes_on_from_the_text_that_was_chosen_for_it(
         ("cosformer", "pass a RecurrentCache"),
     ],
 )
-def test_a_mechanism_that_cannot_use_cached_keys_says_what_to_do(mechanism: str, mend: str) -> None:
+def test_a_mechanism_that_cannot_use_cached_keys_says_what_to_do(mechanism, mend):
     with pytest.raises(ValueError, match=f"cannot go on from cached keys and values; {mend}"):
         generate(with_mechanism(gpt2(), mechanism))
 
@@ -138,12 +134,12 @@ def test_a_mechanism_that_cannot_use_cached_keys_says_what_to_do(mechanism: str,
         ("softmax_chunked", "leave them to the model's own cache"),
     ],
 )
-def test_a_mechanism_without_a_small_state_refuses_the_cache(mechanism: str, message: str) -> None:
+def test_a_mechanism_without_a_small_state_refuses_the_cache(mechanism, message):
     with pytest.raises(ValueError, match=message):
         generate(with_mechanism(gpt2(), mechanism), cache=RecurrentCache())
 
 
-def test_a_state_takes_in_a_models_window_until_it_hides_something() -> None:
+def test_a_state_takes_in_a_models_window_until_it_hides_something():
     model = with_mechanism(mistral(window=32), "linear")
     assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
     model = with_mechanism(mistral(window=12), "linear")
@@ -151,7 +147,7 @@ def test_a_state_takes_in_a_models_window_until_it_hides_something() -> None:
         generate(model, cache=RecurrentCache())
 
 
-def test_padding_is_refused_where_a_state_would_take_it_in() -> None:
+def test_padding_is_refused_where_a_state_would_take_it_in():
     model = with_mechanism(gpt2(), "linear")
     with pytest.raises(ValueError, match="decode texts of one length together"):
         generate(model, cache=RecurrentCache(), attention_mask=padding(left=True))
@@ -163,26 +159,24 @@ def test_padding_is_refused_where_a_state_would_take_it_in() -> None:
         model(ids(1), attention_mask=kept, **call)
 
 
-def test_a_model_with_recurrent_layers_of_its_own_needs_its_own_cache() -> None:
+def test_a_model_with_recurrent_layers_of_its_own_needs_its_own_cache():
     model = attach(qwen3_next(num_layers=4), "linear")
     with pytest.raises(ValueError, match="use the model's own cache, or use_cache=False"):
         generate(model, cache=RecurrentCache())
 
 
-def test_a_static_cache_is_refused() -> None:
+def test_a_static_cache_is_refused():
     with pytest.raises(ValueError, match="use a dynamic cache, or use_cache=False"):
         generate(with_mechanism(gpt2(), "linear"), cache_implementation="static")
 
 
-def test_a_recurrent_cache_under_another_attention_is_noticed() -> None:
+def test_a_recurrent_cache_under_another_attention_is_noticed():
     with pytest.raises(ValueError, match="never reached a recurrent mechanism"):
         generate(gpt2(), cache=RecurrentCache())
 
 
 @pytest.mark.parametrize("is_padded", [False, True])
-def test_the_last_of_many_tokens_see_themselves_and_what_came_before_and_was_kept(
-    is_padded: bool,
-) -> None:
+def test_the_last_of_many_tokens_see_themselves_and_what_came_before_and_was_kept(is_padded):
     q, k, v = torch.randn(3, 2, 4, 10, 8).unbind()
     keep = None
     if is_padded:
@@ -194,7 +188,7 @@ def test_the_last_of_many_tokens_see_themselves_and_what_came_before_and_was_kep
         torch.testing.assert_close(last, whole[:, first:])
 
 
-def test_a_cache_that_is_reset_is_a_new_one() -> None:
+def test_a_cache_that_is_reset_is_a_new_one():
     model, cache = with_mechanism(gpt2(), "linear"), RecurrentCache()
     first = generate(model, cache=cache)
     cache.reset()

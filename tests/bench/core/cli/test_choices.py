@@ -1,7 +1,5 @@
 """Names of config groups: folders of the user's own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -21,11 +19,11 @@ from bench.core.cli.choices import own_folders, yamls
         (["seq_len=64"], []),
     ],
 )
-def test_folders_that_a_command_line_names(words: list[str], folders: list[str]) -> None:
+def test_folders_that_a_command_line_names(words, folders):
     assert own_folders(words) == [Path(folder) for folder in folders]
 
 
-def test_rows_of_a_folder_with_a_space_are_known(tmp_path: Path) -> None:
+def test_rows_of_a_folder_with_a_space_are_known(tmp_path):
     folder = tmp_path / "my conf"
     (folder / "attention").mkdir(parents=True)
     (folder / "attention" / "mine.yaml").write_text("mine: {mechanism: linear}")

@@ -1,10 +1,9 @@
 """Files of a store are regular and inside it; what is met instead is named, never waited for."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -32,9 +31,7 @@ hostile = pytest.mark.parametrize(("put", "words"), HOSTILE.values(), ids=HOSTIL
 
 
 @hostile
-def test_what_is_no_file_of_the_store_is_named_and_not_read(
-    tmp_path: Path, put: Callable[[Path], None], words: str
-) -> None:
+def test_what_is_no_file_of_the_store_is_named_and_not_read(tmp_path, put, words):
     path = tmp_path / "records" / "a.jsonl"
     path.parent.mkdir()
     put(path)
@@ -44,7 +41,7 @@ def test_what_is_no_file_of_the_store_is_named_and_not_read(
         regular_files(tmp_path, "records/*.jsonl")
 
 
-def test_a_folder_that_is_a_link_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_link_is_named(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "a.jsonl").write_text("mine")
     (tmp_path / "out").mkdir()
@@ -59,7 +56,7 @@ def test_a_folder_that_is_a_link_is_named(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["a.jsonl"]
 
 
-def test_the_root_of_a_store_may_be_a_link(tmp_path: Path) -> None:
+def test_the_root_of_a_store_may_be_a_link(tmp_path):
     (tmp_path / "real" / "records").mkdir(parents=True)
     (tmp_path / "real" / "records" / "a.jsonl").write_text("ours")
     root = tmp_path / "link"
@@ -68,7 +65,7 @@ def test_the_root_of_a_store_may_be_a_link(tmp_path: Path) -> None:
     assert read_inside(root, file) == b"ours"
 
 
-def test_files_are_sorted_and_a_missing_folder_has_none(tmp_path: Path) -> None:
+def test_files_are_sorted_and_a_missing_folder_has_none(tmp_path):
     assert regular_files(tmp_path, "records/*.jsonl") == []
     (tmp_path / "records").mkdir()
     for name in ("b.jsonl", "a.jsonl", "c.json"):
@@ -82,7 +79,7 @@ def test_files_are_sorted_and_a_missing_folder_has_none(tmp_path: Path) -> None:
         regular_files(tmp_path / ("x" * 5000), "records/*.jsonl")
 
 
-def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_too_large_is_refused(tmp_path):
     file = tmp_path / "a.json"
     file.write_text("12345")
     assert read_inside(tmp_path, file, 5) == b"12345"
@@ -91,12 +88,12 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", ["../a", "b/../../a", "/etc/hostname"])
-def test_nothing_outside_of_the_root_is_opened(tmp_path: Path, words: str) -> None:
+def test_nothing_outside_of_the_root_is_opened(tmp_path, words):
     with pytest.raises(ValueError, match=r"not below|not in the subpath"):
         read_inside(tmp_path / "out", tmp_path / "out" / words)
 
 
-def test_folders_are_found_at_any_depth_and_links_are_not_entered(tmp_path: Path) -> None:
+def test_folders_are_found_at_any_depth_and_links_are_not_entered(tmp_path):
     for inside in ("records", "a/records", "a/b/c/records"):
         (tmp_path / inside).mkdir(parents=True)
     (tmp_path / "a" / "up").symlink_to(tmp_path)
@@ -107,7 +104,7 @@ def test_folders_are_found_at_any_depth_and_links_are_not_entered(tmp_path: Path
     assert folders_below(tmp_path / ("x" * 5000), "records") == []
 
 
-def test_a_link_in_a_circle_hides_no_folder_beside_it(tmp_path: Path) -> None:
+def test_a_link_in_a_circle_hides_no_folder_beside_it(tmp_path):
     for number in range(20):
         (tmp_path / f"s{number:02}" / "records").mkdir(parents=True)
     (tmp_path / "records").symlink_to("records")
@@ -115,7 +112,7 @@ def test_a_link_in_a_circle_hides_no_folder_beside_it(tmp_path: Path) -> None:
     assert found == [tmp_path / "records", *(tmp_path / f"s{n:02}" / "records" for n in range(20))]
 
 
-def test_a_users_own_data_may_be_linked_and_has_to_be_regular(tmp_path: Path) -> None:
+def test_a_users_own_data_may_be_linked_and_has_to_be_regular(tmp_path):
     (tmp_path / "a.png").write_bytes(b"image")
     (tmp_path / "link.png").symlink_to("a.png")
     with open_regular(tmp_path / "link.png") as file:
@@ -127,22 +124,19 @@ def test_a_users_own_data_may_be_linked_and_has_to_be_regular(tmp_path: Path) ->
             open_regular(tmp_path / name)
 
 
-def test_a_file_that_may_not_be_read_is_told_and_a_missing_one_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
+def test_a_file_that_may_not_be_read_is_told_and_a_missing_one_is_missing(tmp_path, monkeypatch):
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(FileNotFoundError):
         read_inside(tmp_path, tmp_path / "b.json")
-    monkeypatch.setattr(os, "fdopen", refuse)  # root may read whatever the mode
+    monkeypatch.setattr(
+        os, "fdopen", Mock(side_effect=PermissionError(13, "Permission denied"))
+    )  # root may read whatever the mode
     for read in (lambda path: read_inside(tmp_path, path), read_regular):
         with pytest.raises(ConfigError, match=r"a\.json cannot be read: Permission denied"):
             read(tmp_path / "a.json")
 
 
-def test_a_file_of_the_users_is_bounded_and_its_name_may_be_anything(tmp_path: Path) -> None:
+def test_a_file_of_the_users_is_bounded_and_its_name_may_be_anything(tmp_path):
     (tmp_path / "a").write_bytes(b"12345")
     assert read_regular(tmp_path / "a", 5) == b"12345"
     with pytest.raises(ConfigError, match="has more than 4 bytes"):

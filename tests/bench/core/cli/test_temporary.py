@@ -1,10 +1,7 @@
 """Temporary folders are this user's alone, whoever makes a folder of their name first."""
 
-from __future__ import annotations
-
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,14 +18,14 @@ from bench.core.cli.temporary import (
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path, monkeypatch):
     """The temporary folder, on a host without folders of the session."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.delenv(WORKERS_FOLDER, raising=False)
     look = os.lstat
 
-    def lstat(path: Path) -> os.stat_result:
+    def lstat(path):
         if str(path).startswith("/run/user/"):
             raise FileNotFoundError(2, "No such file or directory")
         return look(path)
@@ -37,27 +34,23 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def mode(path: Path) -> int:
+def mode(path):
     return path.stat().st_mode & 0o777
 
 
-def test_the_workers_folder_cannot_be_guessed_and_is_private(place: Path) -> None:
+def test_the_workers_folder_cannot_be_guessed_and_is_private(place):
     one, other = new_workers_folder(), new_workers_folder()
     assert one != other and one.parent == place and one.name.startswith(WORKERS_PREFIX)
     assert len(one.name) >= len(f"{WORKERS_PREFIX}{os.getpid()}-") + 8 and mode(one) == 0o700
 
 
-def test_a_temporary_folder_that_cannot_be_written_to_is_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_temporary_folder_that_cannot_be_written_to_is_told(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     with pytest.raises(ConfigError, match="No temporary folder for the workers can be made"):
         new_workers_folder()
 
 
-def test_workers_take_the_folder_that_they_are_handed(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_take_the_folder_that_they_are_handed(place, monkeypatch):
     monkeypatch.setenv(WORKERS_FOLDER, str(place / "given"))
     workers_folder.cache_clear()
     assert workers_folder() == place / "given"
@@ -68,15 +61,13 @@ def test_workers_take_the_folder_that_they_are_handed(
     workers_folder.cache_clear()
 
 
-def test_a_shared_folder_is_the_same_for_all_processes_of_a_user(place: Path) -> None:
+def test_a_shared_folder_is_the_same_for_all_processes_of_a_user(place):
     folder = shared_folder("ours")
     assert folder == shared_folder("ours") == place / f"ours-{os.getuid()}"
     assert mode(folder) == 0o700
 
 
-def test_a_session_has_a_folder_of_its_own_for_that(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_session_has_a_folder_of_its_own_for_that(place, monkeypatch):
     runtime = place / "run"
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
@@ -87,7 +78,7 @@ def test_a_session_has_a_folder_of_its_own_for_that(
     assert shared_folder("ours") == place / f"ours-{os.getuid()}"
 
 
-def test_a_umask_takes_no_permission_of_ours(place: Path) -> None:
+def test_a_umask_takes_no_permission_of_ours(place):
     before = os.umask(0o777)
     try:
         assert mode(shared_folder("ours")) == 0o700
@@ -95,17 +86,17 @@ def test_a_umask_takes_no_permission_of_ours(place: Path) -> None:
         os.umask(before)
 
 
-def linked(path: Path) -> None:
+def linked(path):
     path.with_name("elsewhere").mkdir(mode=0o700)
     path.symlink_to("elsewhere")
 
 
-def open_to_all(path: Path) -> None:
+def open_to_all(path):
     path.mkdir()
     path.chmod(0o777)
 
 
-def open_to_the_group(path: Path) -> None:
+def open_to_the_group(path):
     path.mkdir()
     path.chmod(0o770)
 
@@ -119,15 +110,13 @@ def open_to_the_group(path: Path) -> None:
         (Path.touch, "folder"),
     ],
 )
-def test_a_folder_that_others_may_have_made_is_refused(
-    place: Path, put: Callable[[Path], None], words: str
-) -> None:
+def test_a_folder_that_others_may_have_made_is_refused(place, put, words):
     put(place / f"ours-{os.getuid()}")
     with pytest.raises(ConfigError, match=words):
         shared_folder("ours")
 
 
-def test_a_folder_of_another_user_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_another_user_is_refused(place, monkeypatch):
     other = os.getuid() + 1
     (place / f"ours-{other}").mkdir(mode=0o700)
     monkeypatch.setattr(os, "getuid", lambda: other)

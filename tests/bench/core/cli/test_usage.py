@@ -1,9 +1,6 @@
 """``--help`` of the commands that take keys."""
 
-from __future__ import annotations
-
 import importlib
-from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -31,9 +28,7 @@ ROOTS |= {command: root_of(model).content for command, model in MODELS.items()}
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 @pytest.mark.parametrize("command", sorted(ROOTS))
-def test_help_has_every_key_with_its_default(
-    command: str, flag: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_has_every_key_with_its_default(command, flag, capsys):
     assert importlib.import_module(COMMANDS[command][0]).main([flag]) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"usage: attnbench {command} ") and not err
@@ -43,18 +38,17 @@ def test_help_has_every_key_with_its_default(
         assert is_shown == (key not in ("defaults", "hydra")), key
 
 
-def test_help_names_what_can_be_chosen_and_what_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert importlib.import_module("bench.sweep").main(["seq_len=64", "--help"]) == 0
-    words = " ".join(capsys.readouterr().out.split())
+def test_help_names_what_can_be_chosen_and_what_is(exits):
+    words = " ".join(
+        exits(0, importlib.import_module("bench.sweep").main(["seq_len=64", "--help"])).split()
+    )
     assert "experiment: batch, capacity, catalogue," in words
     assert "task: associative_recall, bytes," in words and "; by default [recall, digits]" in words
     assert "by default [softmax, softmax_explicit, linear," in words
     assert "project: attnbench" in words, "a key of conf/publish"
 
 
-def test_names_of_ones_own_are_there_as_well(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_names_of_ones_own_are_there_as_well(tmp_path, capsys):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "tonight.yaml").write_text("# @package _global_\nseq_len: 64\n")
     importlib.import_module("bench.sweep").main(["--config-dir", str(tmp_path), "--help"])

@@ -21,10 +21,8 @@ def test_what_is_no_name_is_refused(value, words):
     assert words in str(caught.value)
 
 
-def test_a_bug_of_ours_is_told_from_a_mistake_and_from_a_verdict(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def command(words: list[str]) -> int:
+def test_a_bug_of_ours_is_told_from_a_mistake_and_from_a_verdict(capsys):
+    def command(words):
         raise {"mistake": ConfigError("no"), "stop": KeyboardInterrupt()}.get(words[0], KeyError())
 
     assert [run_words(command, [word], "usage") for word in ("mistake", "stop", "bug")] == [

@@ -1,7 +1,5 @@
 """Mechanisms with right and wrong formulas. Not registered, so that nobody else finds them."""
 
-from __future__ import annotations
-
 import torch
 from torch.nn import functional
 

@@ -10,7 +10,6 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from attentions import registry
 from bench.core.cell import TaskWorkload
 from bench.core.cli.errors import ConfigError
 from bench.core.record import Quality, Record
@@ -203,10 +202,8 @@ def test_an_old_run_that_a_plateau_ended_at_a_level_is_not_good(ended, last, is_
 
 
 @pytest.fixture
-def plugin(tmp_path, monkeypatch):
+def plugin(tmp_path, monkeypatch, own_registry):
     """``plugin(output)`` writes a mechanism of another package anew; returns a cell that trains."""
-    registry.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.syspath_prepend(str(tmp_path))
     name = "foreign_for_one_test"
 

@@ -1,7 +1,5 @@
 """Cells of a tiny model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

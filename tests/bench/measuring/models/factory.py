@@ -1,7 +1,5 @@
 """A small image model such as a user might bring: patches, one attention of torch's, a head."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +39,7 @@ class Wrong(Tiny):
 class NoTensor(Tiny):
     """Answers in a dict, as some libraries do."""
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         return {"logits": super().forward(x)}
 
 

@@ -1,10 +1,7 @@
 """Whole models from the command line to a row, and the mistakes that stop there."""
 
-from __future__ import annotations
-
 import csv
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +13,7 @@ QUICK = ["image_size=32", "measure.budget_s=0.01", "measure.min_rounds=2", "char
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def first(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     shutil.copy(FACTORY, folder / "mine.py")
     # The workers that tests share have another current folder.
@@ -25,9 +22,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, attnbench(*words, cwd=folder)
 
 
-def test_a_model_of_ones_own_is_a_row_as_it_is_and_with_entries_in_it(
-    first: tuple[Path, str],
-) -> None:
+def test_a_model_of_ones_own_is_a_row_as_it_is_and_with_entries_in_it(first):
     found = {r["entry"]: r for r in records(first[0] / "here")}
     assert {name: r["status"] for name, r in found.items()} == {
         "original": "ok",
@@ -41,7 +36,7 @@ def test_a_model_of_ones_own_is_a_row_as_it_is_and_with_entries_in_it(
     assert found["linear"]["environment"]["versions"]["timm"] is not None
 
 
-def test_its_table_is_in_images_and_names_the_model(first: tuple[Path, str]) -> None:
+def test_its_table_is_in_images_and_names_the_model(first):
     folder, terminal = first
     page = (folder / "here" / "leaderboard.md").read_text()
     assert "## Whole models" in page and f"### {folder}/mine.py:build · cpu" in page
@@ -52,15 +47,12 @@ def test_its_table_is_in_images_and_names_the_model(first: tuple[Path, str]) -> 
     assert rows["linear"]["throughput_tokens_per_s"] == ""
 
 
-def test_a_second_run_measures_nothing(
-    first: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_run_measures_nothing(first, monkeypatch, exits):
     folder, _ = first
     words = ["scope=model", "attention=[linear]", f"model=[{folder}/mine.py:build]", *QUICK]
     words += ["mode=train_step", "batch_size=[2]", "out=here", "dry_run=true"]
     monkeypatch.chdir(folder)
-    assert sweep.main(words) == 0
-    assert "2 measured here already" in capsys.readouterr().out.replace("\n", " ")
+    assert "2 measured here already" in exits(0, sweep.main(words)).replace("\n", " ")
 
 
 @pytest.mark.parametrize(
@@ -72,27 +64,18 @@ def test_a_second_run_measures_nothing(
         (["causal=true"], "causal"),
     ],
 )
-def test_a_mistake_ends_with_2_and_a_sentence(
-    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_ends_with_2_and_a_sentence(words, said, tmp_path, exits):
     common = ["scope=model", "attention=[linear]", "dry_run=true", f"out={tmp_path}"]
-    assert sweep.main([*common, *words]) == 2
-    heard = capsys.readouterr().err
-    assert said in heard and "Traceback" not in heard
+    heard = exits(2, sweep.main([*common, *words]))
+    assert said in heard
 
 
-def test_the_default_tasks_are_left_out_without_a_word(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_default_tasks_are_left_out_without_a_word(tmp_path, exits):
     words = ["scope=model", "image_size=32", "attention=[linear]", "dry_run=true"]
-    assert sweep.main([*words, f"out={tmp_path}"]) == 0
-    heard = capsys.readouterr().out
+    heard = exits(0, sweep.main([*words, f"out={tmp_path}"]))
     assert "2 cells" in heard and "recall" not in heard
 
 
-def test_models_are_not_compared_and_the_gate_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert regress.main(["scope=model", f"out={tmp_path}"]) == 2
-    heard = capsys.readouterr().err
-    assert "scope=model is not compared" in heard and "Traceback" not in heard
+def test_models_are_not_compared_and_the_gate_says_so(tmp_path, exits):
+    heard = exits(2, regress.main(["scope=model", f"out={tmp_path}"]))
+    assert "scope=model is not compared" in heard

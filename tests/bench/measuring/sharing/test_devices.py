@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -119,9 +120,8 @@ def test_a_lock_that_is_a_link_is_not_followed_and_keeps_nobody_waiting(tmp_path
 
 
 def test_a_file_system_without_locks_keeps_nobody_waiting(monkeypatch, said):
-    def fail(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(devices.fcntl, "flock", fail)
+    monkeypatch.setattr(
+        devices.fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)))
+    )
     assert DeviceLock("cpu", shared=False).try_take()
     assert "No locks available" in said()

@@ -1,18 +1,14 @@
 """What tests of tasks share: one thread, a cell by its settings, mechanisms for the occasion."""
 
 import pytest
-import torch
 
 from attentions import Attention, Capabilities, registry
 from bench.core.cell import Cell, TaskWorkload
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread):
+    pass
 
 
 @pytest.fixture
@@ -36,10 +32,8 @@ def cell(monkeypatch):
 
 
 @pytest.fixture
-def mechanism(monkeypatch):
+def mechanism(own_registry):
     """``mechanism("name", forward)`` registers a core for the length of one test."""
-    registry.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
     def make(name, forward, init=None):
         class Core(Attention):

@@ -22,62 +22,50 @@ def ending(scores, **settings):
     return None
 
 
-def test_every_answer_right_is_the_ceiling():
-    assert ending([0.2, 0.5, 0.9985, 0.999, 1.0]) == (4, "ceiling")
-    assert ending([0.2, 0.5, 0.9985, 0.999, 1.0], ceiling=0.99) == (3, "ceiling")
+RISING = [0.04 * look for look in range(16)]
+LEVELS = {"chance": 0.1, "one of the shown values": 0.25}
+AT, BITS = {"levels": LEVELS}, {"better": "lower"}
+RIGHT = [0.2, 0.5, 0.9985, 0.999, 1.0]
+FALLING = [8 - 0.3 * look for look in range(20)]
+ENDS = {
+    "every answer right": (RIGHT, {}, (4, "ceiling")),
+    "a lower ceiling": (RIGHT, {"ceiling": 0.99}, (3, "ceiling")),
+    "no rise in a quarter of the steps": ([0.2, *[0.5] * 11], {}, (7, "plateau")),
+    "no rise by a point": ([0.2, 0.5, 0.1, 0.3, 0.4, 0.2, 0.509], {}, (7, "plateau")),
+    "a rise by a point": ([0.2, 0.5, 0.1, 0.3, 0.4, 0.2, 0.511], {}, None),
+    "small rises add up": ([0.5 + 0.0021 * n for n in range(20)], {}, (20, "maximum")),
+    "too small rises": ([0.5 + 0.0019 * n for n in range(20)], {}, (6, "plateau")),
+    "the first quarter": ([0.1] * 5, {}, None),
+    "after the first quarter": ([0.1] * 6, {}, (6, "plateau")),
+    "rising near the end": ([*RISING, *[RISING[-1]] * 4], {}, (20, "maximum")),
+    "settled at the last step": ([*RISING[1:], *[RISING[-1]] * 5], {}, (20, "plateau")),
+    "bits that fall": (FALLING, BITS, (20, "maximum")),
+    "bits have no ceiling": ([8, 4, 0.5, *[0.495] * 9], BITS, (8, "plateau")),
+    "stuck at chance": ([0.105] * 20, AT, (20, "maximum")),
+    "flat, and nothing known of levels": ([0.105] * 20, {}, (6, "plateau")),
+    "stuck at a partial solution": ([0.1, *[0.26] * 19], AT, (20, "maximum")),
+    "flat beyond all levels": ([0.1, *[0.5] * 19], AT, (7, "plateau")),
+    "left late and settled": ([*[0.1] * 10, *[0.25] * 4, *[0.6] * 6], AT, (20, "plateau")),
+    "left too late": ([*[0.1] * 10, *[0.25] * 5, *[0.6] * 5], AT, (20, "maximum")),
+    "left early": ([*[0.1] * 7, *[0.6] * 13], AT, (13, "plateau")),
+    "left for the ceiling": ([*[0.1] * 7, 1.0], AT, (8, "ceiling")),
+    "a level that leaves nothing to learn": (
+        [0.96] * 20,
+        {"levels": {"the single pair": 0.96}},
+        (6, "plateau"),
+    ),
+}
 
 
-def test_a_best_score_that_did_not_rise_by_a_point_in_a_quarter_of_the_steps_is_a_plateau():
-    assert ending([0.2, 0.5, *[0.5] * 10]) == (7, "plateau")  # the look at 10 was the last rise
-    assert ending([0.2, 0.5, 0.1, 0.3, 0.4, 0.2, 0.509]) == (7, "plateau")
-    assert ending([0.2, 0.5, 0.1, 0.3, 0.4, 0.2, 0.511]) is None
-
-
-def test_small_rises_add_up():
-    creeping = [0.5 + 0.0021 * look for look in range(20)]
-    assert ending(creeping) == (20, "maximum")
-    assert ending([0.5 + 0.0019 * look for look in range(20)]) == (6, "plateau")
-
-
-def test_there_is_no_plateau_in_the_first_quarter():
-    assert ending([0.1] * 5) is None
-    assert ending([0.1] * 6) == (6, "plateau")
-
-
-def test_a_run_that_settled_at_its_very_last_step_has_settled():
-    rising = [0.04 * look for look in range(16)]
-    assert ending([*rising, *[rising[-1]] * 4]) == (20, "maximum")
-    assert ending([*rising[1:], *[rising[-1]] * 5]) == (20, "plateau")
-
-
-def test_bits_fall_and_have_no_ceiling():
-    falling = [8 - 0.3 * look for look in range(20)]
-    assert ending(falling, better="lower") == (20, "maximum")
-    assert ending([8, 4, 0.5, *[0.495] * 9], better="lower") == (8, "plateau")
+@pytest.mark.parametrize("name", ENDS)
+def test_a_run_ends_where_its_curve_says(name):
+    scores, settings, end = ENDS[name]
+    assert ending(scores, **settings) == end
 
 
 def test_the_last_step_is_always_looked_at():
     assert Curve(13, "higher").is_due(13) and Curve(41, "higher").every == 3
     assert [s for s in range(1, 42) if Curve(41, "higher").is_due(s)][-2:] == [39, 41]
-
-
-LEVELS = {"chance": 0.1, "one of the shown values": 0.25}
-
-
-def test_a_run_that_is_stuck_at_a_level_goes_on_to_its_last_step():
-    flat = [0.105] * 20
-    assert ending(flat) == (6, "plateau")
-    assert ending(flat, levels=LEVELS) == (20, "maximum")
-    assert ending([0.1, *[0.26] * 19], levels=LEVELS) == (20, "maximum")
-    assert ending([0.1, *[0.5] * 19], levels=LEVELS) == (7, "plateau")
-
-
-def test_a_run_that_leaves_a_level_late_is_scored_where_it_settles():
-    assert ending([*[0.1] * 10, *[0.25] * 4, *[0.6] * 6], levels=LEVELS) == (20, "plateau")
-    assert ending([*[0.1] * 10, *[0.25] * 5, *[0.6] * 5], levels=LEVELS) == (20, "maximum")
-    leaving = [*[0.1] * 7, *[0.6] * 13]
-    assert ending(leaving, levels=LEVELS) == (13, "plateau")
-    assert ending([*[0.1] * 7, 1.0], levels=LEVELS) == (8, "ceiling")
 
 
 def test_a_wide_error_of_validation_keeps_a_run_at_a_level():
@@ -89,16 +77,12 @@ def test_a_wide_error_of_validation_keeps_a_run_at_a_level():
     assert plateau(0.06) is None
 
 
-def test_a_level_that_leaves_nothing_to_learn_holds_no_run():
-    assert ending([0.96] * 20, levels={"the single pair": 0.96}) == (6, "plateau")
-
-
 @pytest.mark.parametrize(("level", "steps"), [(0.3, 10), (0.9, 20), (0.95, None)])
 def test_steps_to_a_level_are_those_of_the_first_look_at_it(level, steps):
     assert curve([0.2, 0.5, 0.1, 0.9, 0.2]).steps_to(level) == steps
 
 
-def test_with_all_patience_a_run_goes_to_its_last_step_and_says_whether_it_had_settled() -> None:
+def test_with_all_patience_a_run_goes_to_its_last_step_and_says_whether_it_had_settled():
     flat = Curve(20, "higher", patience=1)
     for step in range(1, 20):
         flat = flat.after(step, 0.5)

@@ -1,7 +1,5 @@
 """Collapsed keys, a mechanism that sees the future, and what is not finite are told."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 
@@ -9,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from attentions import Attention, Capabilities, registry
+from attentions import Attention, Capabilities
 from bench.measuring.tasks.base import Split, build_task
 from bench.measuring.tasks.faults import first_not_finite, has_collapsed, leaks_future
 from bench.measuring.tasks.model import build_model
@@ -34,25 +32,24 @@ def with_keys(net, layer, factor):
     return net
 
 
-def test_keys_of_ordinary_size_are_far_from_the_floor(task, batch):
-    assert has_collapsed(build_model(task, "performer", {}, 0), batch) is False
+SPARSE = {"kernel": "relu_unprojected", "num_features": None}
 
 
-@pytest.mark.parametrize("layer", [0, 1])
-def test_one_layer_of_long_keys_is_a_collapse(task, batch, layer):
-    net = with_keys(build_model(task, "performer", {}, 0), layer, 40)
-    assert has_collapsed(net, batch) is True
-
-
-def test_a_mechanism_without_a_floor_cannot_collapse(task, batch):
-    net = with_keys(build_model(task, "softmax", {}, 0), 0, 40)
-    assert has_collapsed(net, batch) is None
-
-
-def test_sparse_features_are_no_collapse(task, batch):
-    settings = {"kernel": "relu_unprojected", "num_features": None}
-    net = with_keys(build_model(task, "performer", settings, 0), 0, 40)
-    assert has_collapsed(net, batch) is None
+@pytest.mark.parametrize(
+    ("mechanism", "settings", "layer", "factor", "expected"),
+    [
+        ("performer", {}, 0, 1, False),
+        ("performer", {}, 0, 40, True),
+        ("performer", {}, 1, 40, True),
+        ("softmax", {}, 0, 40, None),  # it has no floor
+        ("performer", SPARSE, 0, 40, None),
+    ],
+)
+def test_long_keys_of_one_layer_are_a_collapse_where_features_have_a_floor(
+    task, batch, mechanism, settings, layer, factor, expected
+):
+    net = with_keys(build_model(task, mechanism, settings, 0), layer, factor)
+    assert has_collapsed(net, batch) is expected
 
 
 def test_looking_leaves_nothing_behind(task, batch):
@@ -69,13 +66,13 @@ def test_the_result_of_training_says_so(cell, mechanism, expected):
     assert train(cell(mechanism, "recall", **quick)).collapsed is expected
 
 
-def test_an_example_of_one_token_has_no_future() -> None:
+def test_an_example_of_one_token_has_no_future():
     task = build_task("bytes", {"context_len": 1})
     assert not leaks_future(build_model(task, "softmax", {}, 0), task)
 
 
 @pytest.mark.parametrize("mechanism", ["softmax", "linear", "gated_deltanet", "sliding_window"])
-def test_what_hides_the_future_does_not_leak(mechanism: str) -> None:
+def test_what_hides_the_future_does_not_leak(mechanism):
     task = build_task("recall", {"causal": True})
     assert not leaks_future(build_model(task, mechanism, {}, 0), task)
 
@@ -83,13 +80,11 @@ def test_what_hides_the_future_does_not_leak(mechanism: str) -> None:
 @pytest.mark.parametrize("layers", [["mean"], ["softmax", "mean"]])
 @pytest.mark.parametrize("causal", [True, False])
 def test_a_mean_over_all_tokens_leaks_where_a_token_may_not_see_them_in_any_layer(
-    causal: bool, layers: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    causal, layers, own_registry
+):
     can = Capabilities(causal=True)
 
-    @registry.register_attention("mean", title="mean", source="-", capabilities=can)
+    @own_registry.register_attention("mean", title="mean", source="-", capabilities=can)
     class Mean(Attention):
         def forward(self, q: Any, k: Any, v: Any) -> Any:
             return v + 1e-3 * v.mean(dim=-2, keepdim=True)

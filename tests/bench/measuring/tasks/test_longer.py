@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import attentions
-from attentions import registry as registry_of
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.longer import longer_models, state_bytes
 from bench.measuring.tasks.model import build_model
@@ -39,18 +38,11 @@ def test_a_causal_model_keeps_all_tokens_or_one_matrix_per_head(cell):
     assert of("linear") is None and of("flatten", causal=True) is None
 
 
-@pytest.fixture
-def registry(monkeypatch):
-    registry_of.attention_names()
-    monkeypatch.setattr(registry_of, "_REGISTRY", dict(registry_of._REGISTRY))
-    return registry_of
-
-
 @pytest.mark.parametrize("looks_at_values", [False, True], ids=["on meta", "with values"])
-def test_a_state_that_grows_counts_with_all_its_tokens(cell, registry, looks_at_values):
+def test_a_state_that_grows_counts_with_all_its_tokens(cell, own_registry, looks_at_values):
     can = attentions.Capabilities(causal=True, recurrent=True)
 
-    @registry.register_attention("growing", title="-", source="-", capabilities=can)
+    @own_registry.register_attention("growing", title="-", source="-", capabilities=can)
     class Growing(attentions.Attention):
         def forward(self, q, k, v):
             return v

@@ -1,7 +1,5 @@
 """Models of equal cost: which size is set, how near it comes, and what cannot be had."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

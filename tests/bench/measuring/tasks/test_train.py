@@ -232,19 +232,15 @@ def test_a_loss_that_is_not_a_number_ends_the_run(cell, mechanism):
     assert math.isnan(caught.value.loss)
 
 
-def test_a_gradient_that_is_not_a_number_ends_the_run_at_the_next_step(cell, mechanism):
+@pytest.mark.parametrize(("num_steps", "step"), [(60, 2), (1, 1)], ids=["the next", "the last"])
+def test_a_gradient_that_is_not_a_number_ends_the_run_at_the_next_step_if_there_is_one(
+    cell, mechanism, num_steps, step
+):
     # sqrt(0) is 0, and its gradient times the 0 of the factor is not a number.
     name = mechanism("nan_gradient", lambda core, q, k, v: v + (v - v).sqrt())
     with pytest.raises(Diverged) as caught:
-        train(cell(name, "recall", **RECALL | {"num_steps": 60}))
-    assert caught.value.step == 2
-
-
-def test_a_last_step_that_ruins_the_model_is_no_score(cell, mechanism):
-    name = mechanism("nan_gradient", lambda core, q, k, v: v + (v - v).sqrt())
-    with pytest.raises(Diverged) as caught:
-        train(cell(name, "recall", **RECALL | {"num_steps": 1}))
-    assert caught.value.step == 1
+        train(cell(name, "recall", **RECALL | {"num_steps": num_steps}))
+    assert caught.value.step == step
 
 
 def test_a_learning_rate_without_measure_diverges_or_learns_nothing(cell):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -135,10 +136,9 @@ def test_a_worker_that_goes_on_behind_a_closed_socket_ends_and_its_neighbour_doe
 
 
 def test_no_room_for_the_output_of_a_worker_is_said_in_a_sentence(jobs, monkeypatch):
-    def full():
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(
+        tempfile, "TemporaryFile", Mock(side_effect=OSError(28, "No space left on device"))
+    )
     with pytest.raises(ConfigError, match="can be made: No space left on device"):
         jobs.server.spawn(job="fine")
 

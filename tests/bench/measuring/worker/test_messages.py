@@ -1,7 +1,5 @@
 """Whatever comes over a worker's socket is a message, or is told to be none."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -26,12 +24,12 @@ FOREIGN = (
 
 
 @pytest.mark.parametrize("message", OURS, ids=lambda message: next(iter(message)))
-def test_a_message_of_ours_is_what_was_sent(message: dict[str, object]) -> None:
+def test_a_message_of_ours_is_what_was_sent(message):
     came = message_from(json.dumps(message).encode())
     assert json.dumps(came) == json.dumps(message)
 
 
 @pytest.mark.parametrize("line", [*(line.encode() for line in FOREIGN), b"\xff\x00"], ids=range(19))
-def test_whatever_else_comes_is_none(line: bytes) -> None:
+def test_whatever_else_comes_is_none(line):
     with pytest.raises(NoMessage, match="no message of ours"):
         message_from(line)

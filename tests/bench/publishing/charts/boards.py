@@ -1,7 +1,5 @@
 """Charts of records that were never measured, and what is drawn in them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from bench.core.record import Record

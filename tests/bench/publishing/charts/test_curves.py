@@ -1,27 +1,23 @@
 """Accuracy against pairs and against length: one chart for what differs in these alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
 
-from bench.core.record import Record
 from bench.publishing.charts import charts
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 from tests.bench.publishing.charts.boards import points
 
 
-def trained(entry: str, accuracy: float, longer: dict[str, float], **settings: object) -> Record:
+def trained(entry, accuracy, longer, **settings):
     words = f" num_pairs={settings['num_pairs']}" if "num_pairs" in settings else ""
     (record,) = made.task_records([entry], seeds=[0])
-    work = replace(record.cell.task, label=f"recall{words}", settings=settings)
-    result = replace(record.result, accuracy=accuracy, longer=longer)
-    return replace(record, cell=replace(record.cell, workload=work), result=result)
+    record = made.with_work(record, label=f"recall{words}", settings=settings)
+    return made.changed(record, accuracy=accuracy, longer=longer)
 
 
-def drawn(records: list[Record]) -> dict[str, list[tuple[str, int, float]]]:
+def drawn(records):
     """Points of each chart by its name."""
     board = build_leaderboard(records)
     return {
@@ -32,7 +28,7 @@ def drawn(records: list[Record]) -> dict[str, list[tuple[str, int, float]]]:
     }
 
 
-def test_tasks_that_differ_in_pairs_alone_are_one_picture() -> None:
+def test_tasks_that_differ_in_pairs_alone_are_one_picture():
     records = [
         trained("softmax", 1.0, {}, num_pairs=4, seq_len=64),
         trained("softmax", 0.5, {}, num_pairs=8, seq_len=64),
@@ -49,7 +45,7 @@ def test_tasks_that_differ_in_pairs_alone_are_one_picture() -> None:
     assert drawn([*records, yes]) == one, "true is no size"
 
 
-def test_two_pictures_of_one_name_are_two_files() -> None:
+def test_two_pictures_of_one_name_are_two_files():
     records = [
         trained("softmax", 1.0, {"128": 0.5}, seq_len=64, batch_size=size) for size in (8, 16)
     ]

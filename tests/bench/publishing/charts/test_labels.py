@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import itertools
 import math
 import random
@@ -14,9 +12,7 @@ from bench.publishing.charts.labels import LINE_HEIGHT, off_the_lines, place_lab
     st.lists(st.floats(0, 300), max_size=30),
     st.floats(1, 20),
 )
-def test_spread_labels_keep_their_order_their_distance_and_the_range(
-    wanted: list[float], gap: float
-) -> None:
+def test_spread_labels_keep_their_order_their_distance_and_the_range(wanted, gap):
     wanted = sorted(wanted)
     places = spread(wanted, gap=gap, low=0, high=300)
     room = min(gap, 300 / max(1, len(wanted) - 1))
@@ -25,12 +21,12 @@ def test_spread_labels_keep_their_order_their_distance_and_the_range(
     assert all(-1e-6 <= place <= 300 + 1e-6 for place in places)
 
 
-def test_labels_with_room_stay_where_they_were_wanted() -> None:
+def test_labels_with_room_stay_where_they_were_wanted():
     assert spread([10.0, 40.0, 90.0], gap=14, low=0, high=100) == [10.0, 40.0, 90.0]
     assert spread([50.0, 50.0], gap=10, low=0, high=100) == [45.0, 55.0]
 
 
-def test_a_label_moves_off_the_line_that_would_run_through_it() -> None:
+def test_a_label_moves_off_the_line_that_would_run_through_it():
     rising = [(0.0, 100.0), (200.0, 60.0)]
     (free,) = off_the_lines([(50.0, 20.0)], ["softmax"], [rising], 300)
     assert free == 20.0
@@ -39,19 +35,19 @@ def test_a_label_moves_off_the_line_that_would_run_through_it() -> None:
     assert moved + LINE_HEIGHT / 2 <= 80.2 or moved - LINE_HEIGHT / 2 >= 90.0
 
 
-def test_labels_that_move_off_a_line_do_not_cover_each_other() -> None:
+def test_labels_that_move_off_a_line_do_not_cover_each_other():
     flat = [(0.0, 50.0), (200.0, 50.0)]
     both = off_the_lines([(50.0, 50.0), (50.0, 52.0)], ["nala", "linear"], [flat], 300)
     assert abs(both[0] - both[1]) >= LINE_HEIGHT
     assert all(abs(place - 50.0) >= LINE_HEIGHT / 2 for place in both)
 
 
-def test_where_no_place_is_free_a_label_stays() -> None:
+def test_where_no_place_is_free_a_label_stays():
     lines = [[(0.0, float(y)), (200.0, float(y))] for y in range(0, 100, 5)]
     assert off_the_lines([(50.0, 40.0)], ["softmax"], lines, 100) == [40.0]
 
 
-def test_no_label_of_a_scatter_covers_another_or_a_point() -> None:
+def test_no_label_of_a_scatter_covers_another_or_a_point():
     places = [(100.0 + 3 * i, 60.0 + (i % 3)) for i in range(12)]
     names = [f"mechanism_{i}" for i in range(12)]
     boxes = []
@@ -64,7 +60,7 @@ def test_no_label_of_a_scatter_covers_another_or_a_point() -> None:
         assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
 
 
-def test_lines_to_labels_cross_neither_each_other_nor_a_point() -> None:
+def test_lines_to_labels_cross_neither_each_other_nor_a_point():
     draw = random.Random(3)
     for _ in range(20):
         places = [(draw.uniform(0, 500), draw.uniform(20, 320)) for _ in range(10)]
@@ -81,11 +77,11 @@ def test_lines_to_labels_cross_neither_each_other_nor_a_point() -> None:
             assert all(math.dist(here, point) > 4 for here in along for point in others)
 
 
-def turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:
+def turn(a, b, c):
     return (b[0] - a[0]) * (c[1] - a[1]) > (b[1] - a[1]) * (c[0] - a[0])
 
 
-def test_a_label_keeps_off_the_dots_of_seeds() -> None:
+def test_a_label_keeps_off_the_dots_of_seeds():
     seeds = [(120.0 + x, 100.0 + y) for x in range(0, 60, 6) for y in (-4, 0, 4)]
     ((x, y, side),) = place_labels([(100.0, 100.0)], ["softmax"], 300, seeds)
     right = x if side == "left" else x + 45

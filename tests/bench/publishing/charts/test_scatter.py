@@ -1,32 +1,26 @@
-from __future__ import annotations
-
-from bench.core.record import Record
 from tests import records as made
 from tests.bench.publishing.charts.boards import drawn, lengths, points
 
 
-def test_accuracy_of_one_machine_is_not_set_against_latency_of_another() -> None:
+def test_accuracy_of_one_machine_is_not_set_against_latency_of_another():
     elsewhere = made.ENVIRONMENT | {"processor": "B", "devices": {"cpu": "B"}}
-    moved = [
-        made.ok_record(r.cell, r.result, environment=elsewhere)  # type: ignore[arg-type]
-        for r in made.task_records()
-    ]
+    moved = [made.ok_record(r.cell, r.result, environment=elsewhere) for r in made.task_records()]
     assert [c for c in drawn(lengths() + moved) if c.name.startswith("accuracy")] == []
 
 
-def scattered(records: list[Record]) -> list[dict[str, str]]:
+def scattered(records):
     found = [chart for chart in drawn(lengths() + records) if chart.name.startswith("accuracy")]
     return points(found[0]) if found else []
 
 
-def test_a_score_in_a_unit_and_a_single_row_are_no_picture_of_accuracies() -> None:
+def test_a_score_in_a_unit_and_a_single_row_are_no_picture_of_accuracies():
     records = made.task_records()
     assert len(scattered(records)) == len(made.ENTRIES)
     assert not scattered([made.changed(r, unit="bits per byte") for r in records])
     assert not scattered(made.task_records(["nala"]))
 
 
-def test_a_row_that_may_not_be_ranked_has_a_star() -> None:
+def test_a_row_that_may_not_be_ranked_has_a_star():
     leaky = [
         made.changed(r, causal=False, leaks_future=r.cell.entry == "linear")
         for r in made.task_records(("softmax", "linear"))

@@ -1,14 +1,8 @@
-from __future__ import annotations
-
-import pytest
-
 from tests import records as made
 from tests.bench.publishing.charts.boards import drawn, lengths, looks
 
 
-def test_twenty_eight_entries_are_told_apart_by_colour_and_dash(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_twenty_eight_entries_are_told_apart_by_colour_and_dash(monkeypatch):
     names = tuple(f"m{i:02}" for i in range(28))
     for i, name in enumerate(names):
         monkeypatch.setitem(made._COSTS, name, (1e-6 * (i + 1), 0.0))
@@ -17,7 +11,7 @@ def test_twenty_eight_entries_are_told_apart_by_colour_and_dash(
     assert len({(colour[name], tuple(dash[name])) for name in names}) == 28
 
 
-def test_the_points_of_a_scatter_are_told_apart_without_colour_for_neighbours() -> None:
+def test_the_points_of_a_scatter_are_told_apart_without_colour_for_neighbours():
     records = lengths() + made.task_records()
     (chart,) = [c for c in drawn(records) if c.name.startswith("accuracy")]
     colour, shape = looks(chart, "colour"), looks(chart, "shape")

@@ -1,9 +1,6 @@
-from __future__ import annotations
-
 import importlib.util
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +14,7 @@ needs_renderer = pytest.mark.skipif(
 
 
 @needs_renderer
-def test_each_specification_is_rendered_to_a_picture_beside_it(tmp_path: Path) -> None:
+def test_each_specification_is_rendered_to_a_picture_beside_it(tmp_path):
     made_charts = drawn(lengths() + made.task_records())
     files, _, note = write_charts(made_charts, tmp_path)
     assert note is None
@@ -32,8 +29,8 @@ def test_each_specification_is_rendered_to_a_picture_beside_it(tmp_path: Path) -
 
 
 def test_without_a_renderer_specifications_are_written_and_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     files, pictures, note = write_charts(drawn(lengths()), tmp_path)
     assert [p.suffix for p in files] == [".json"] * 3 and not pictures
@@ -41,6 +38,6 @@ def test_without_a_renderer_specifications_are_written_and_the_extra_is_named(
     assert "attnbench[charts]" in note
 
 
-def test_no_charts_are_no_files_and_no_note(tmp_path: Path) -> None:
+def test_no_charts_are_no_files_and_no_note(tmp_path):
     assert write_charts((), tmp_path / "charts") == ([], [], None)
     assert not (tmp_path / "charts").exists()

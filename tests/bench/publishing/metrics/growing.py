@@ -1,7 +1,5 @@
 """Records of one entry over sequence lengths, with the ratios over softmax that a test asks for."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 

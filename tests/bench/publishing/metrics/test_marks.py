@@ -1,16 +1,13 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.metrics.marks import marks, may_be_ranked
 from tests import records as made
 
 
-def timed(seq_len: int = 1024, num_threads: int = 1, **found: Any) -> Record:
+def timed(seq_len=1024, num_threads=1, **found):
     cell = made.kernel_cell("mine", seq_len=seq_len, num_threads=num_threads)
     return made.ok_record(cell, made.speed([1.0], **found))
 
@@ -40,24 +37,18 @@ def timed(seq_len: int = 1024, num_threads: int = 1, **found: Any) -> Record:
         ({"is_noisy": True}, "noisy"),
     ],
 )
-def test_what_was_found_of_a_cell_is_a_phrase(found: dict[str, Any], phrase: str) -> None:
+def test_what_was_found_of_a_cell_is_a_phrase(found, phrase):
     assert marks(timed(**found)) == (phrase,)
 
 
-def test_what_is_in_order_has_no_mark() -> None:
+def test_what_is_in_order_has_no_mark():
     checked = timed(oracle="softmax", checked_len=1024, cpu_per_wall=1.01)
     hole = made.failed_record(made.kernel_cell(), Status.ERROR, "no")
     assert marks(checked, timed(oracle="reference"), hole, *made.task_records(["nala"])) == ()
 
 
-def test_memory_of_pages_and_of_a_few_per_cent_has_no_mark() -> None:
-    assert marks(timed(peak_rss_bytes=29 * 2**20, peak_memory_bytes=1000)) == ()
-    assert marks(timed(peak_rss_bytes=1130 * 2**20, peak_memory_bytes=2**30)) == ()
-    assert marks(timed(leaked_bytes=4096)) == ()
-
-
-def test_a_time_below_four_fifths_of_the_floor_is_impossible_and_has_no_rank() -> None:
-    def against(flops_per_s: float, *, is_noisy: bool = False) -> Record:
+def test_a_time_below_four_fifths_of_the_floor_is_impossible_and_has_no_rank():
+    def against(flops_per_s, *, is_noisy=False):
         ceiling = {"flops_per_s": flops_per_s, "bytes_per_s": [[1e9, 1e9]], "is_noisy": is_noisy}
         return timed(flops=100, ceiling=ceiling)  # in a second
 
@@ -68,22 +59,22 @@ def test_a_time_below_four_fifths_of_the_floor_is_impossible_and_has_no_rank() -
     assert marks(against(10.0, is_noisy=True)) != ()
 
 
-def test_a_cell_of_two_threads_may_use_both() -> None:
+def test_a_cell_of_two_threads_may_use_both():
     assert marks(timed(num_threads=2, cpu_per_wall=1.9)) == ()
 
 
-def test_a_model_has_no_length_to_be_checked_at() -> None:
+def test_a_model_has_no_length_to_be_checked_at():
     record = made.ok_record(made.model_cell("nala"), made.speed([1.0], checked_len=16))
     assert marks(record) == ()
 
 
-def test_the_worst_comes_first_and_cells_of_one_row_say_each_phrase_once() -> None:
+def test_the_worst_comes_first_and_cells_of_one_row_say_each_phrase_once():
     noisy = timed(seq_len=256, is_foreign=True, is_noisy=True)
     leak = timed(is_foreign=True, flops_off=3.0, leaks_future=True)
     assert marks(noisy, leak) == ("leaks the future", "FLOPs 3x off", "claims untested", "noisy")
 
 
-def test_a_leak_and_wrong_flops_forbid_a_rank_and_nothing_else_does() -> None:
+def test_a_leak_and_wrong_flops_forbid_a_rank_and_nothing_else_does():
     assert not may_be_ranked(timed(leaks_future=True))
     assert not may_be_ranked(timed(flops_off=0.0))
     assert may_be_ranked(timed(is_view=True, oracle="itself", is_foreign=True, is_noisy=True))
@@ -114,7 +105,7 @@ MIB = 2**20
         ),
     ],
 )
-def test_a_mark_begins_where_it_says(below: dict[str, Any], above: dict[str, Any]) -> None:
+def test_a_mark_begins_where_it_says(below, above):
     assert marks(timed(**below)) == () and len(marks(timed(**above))) == 1
 
 
@@ -131,11 +122,10 @@ STUCK = {"validation": (0.03,), "validation_steps": (1,), "chance": 0.03}
     ],
 )
 def test_what_may_have_learned_more_has_a_mark_and_no_rank_unless_it_is_a_control(
-    found: dict[str, Any], of_task: dict[str, Any], phrase: str
-) -> None:
+    found, of_task, phrase
+):
     (record,) = made.task_records(["nala"], seeds=(0,))
-    work = replace(record.cell.task, **of_task)
-    mine = made.changed(replace(record, cell=replace(record.cell, workload=work)), **found)
+    mine = made.changed(made.with_work(record, **of_task), **found)
     control = replace(mine, cell=replace(mine.cell, mechanism="uniform"))
     is_open = phrase == "not settled"  # a control too may still improve
     assert may_be_ranked(record) and marks(mine) == (phrase,)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +19,7 @@ QUALITY = Quality(
 NAMES = [*(observed.OF_KIND[Quality] | observed.OF_KIND[Speed])]
 
 
-def test_each_is_a_field_of_one_kind_of_result_and_has_its_value() -> None:
+def test_each_is_a_field_of_one_kind_of_result_and_has_its_value():
     of_speed, of_quality = [*observed.OF_KIND[Speed]], [*observed.OF_KIND[Quality]]
     assert {*of_speed} & {*of_quality} == {"kept_share", "num_parameters", "state_bytes"}
     seen: dict[str, Any] = {name: i for i, name in enumerate(of_speed)} | {"is_noisy": True}
@@ -31,14 +29,14 @@ def test_each_is_a_field_of_one_kind_of_result_and_has_its_value() -> None:
     assert trained == dict.fromkeys(NAMES) | {name: getattr(QUALITY, name) for name in of_quality}
 
 
-def test_a_load_that_was_not_observed_is_none() -> None:
+def test_a_load_that_was_not_observed_is_none():
     quiet, loud = made.speed([1.0]), made.speed([1.0], load={"foreign_cores": 0.75})
     names = ["foreign_cores"]
     assert evaluate(made.ok_record(made.kernel_cell(), quiet), names) == {"foreign_cores": None}
     assert evaluate(made.ok_record(made.kernel_cell(), loud), names) == {"foreign_cores": 0.75}
 
 
-def test_a_score_in_bits_is_no_accuracy() -> None:
+def test_a_score_in_bits_is_no_accuracy():
     names = ["accuracy", "bits_per_byte"]
     in_bits = made.ok_record(made.task_cell(), replace(QUALITY, unit="bits per byte"))
     assert evaluate(in_bits, names) == {"accuracy": None, "bits_per_byte": 0.75}

@@ -1,15 +1,12 @@
-from __future__ import annotations
-
 import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.core.format import with_unit
-from bench.core.record import Record
 from bench.publishing.metrics import evaluate, find_metric, metric_names, register_metric
 from tests import records as made
 
 
-def test_every_metric_says_what_it_is_and_which_way_is_better() -> None:
+def test_every_metric_says_what_it_is_and_which_way_is_better():
     for name in metric_names():
         metric = find_metric(name)
         assert metric.name == name
@@ -18,22 +15,22 @@ def test_every_metric_says_what_it_is_and_which_way_is_better() -> None:
 
 
 @pytest.mark.parametrize("record", made.one_of_each_failure(), ids=lambda r: str(r.status))
-def test_a_cell_that_is_not_ok_has_no_number_at_all(record: Record) -> None:
+def test_a_cell_that_is_not_ok_has_no_number_at_all(record):
     assert set(evaluate(record, metric_names()).values()) == {None}
 
 
-def test_metrics_come_in_the_order_asked_for() -> None:
+def test_metrics_come_in_the_order_asked_for():
     record = made.block_records(["nala"])[0]
     assert list(evaluate(record, ["flops", "latency_s"])) == ["flops", "latency_s"]
 
 
-def test_a_misspelt_metric_is_a_config_error_with_the_nearest_names() -> None:
+def test_a_misspelt_metric_is_a_config_error_with_the_nearest_names():
     with pytest.raises(ConfigError, match=r"'latency'.*Did you mean latency_s"):
         find_metric("latency")
 
 
-def test_a_name_stands_for_one_function_only() -> None:
-    def another(record: Record) -> float | None:
+def test_a_name_stands_for_one_function_only():
+    def another(record):
         """Something else."""
         return None
 
@@ -42,20 +39,20 @@ def test_a_name_stands_for_one_function_only() -> None:
     assert find_metric("latency_s").of is not another
 
 
-def test_a_metric_without_words_is_refused() -> None:
-    def silent(record: Record) -> float | None:
+def test_a_metric_without_words_is_refused():
+    def silent(record):
         return None
 
     with pytest.raises(ValueError, match="needs a docstring"):
         register_metric("silent_s")(silent)
 
 
-def test_better_is_one_of_two_words_or_none() -> None:
+def test_better_is_one_of_two_words_or_none():
     with pytest.raises(ValueError, match="'more'"):
         register_metric("x_s", better="more")
 
 
-def test_what_a_card_draws_is_read_off_its_records_in_joules_and_watts() -> None:
+def test_what_a_card_draws_is_read_off_its_records_in_joules_and_watts():
     speed = made.speed([1.0], energy_per_call_j=0.002, load={"power_cap_w_after": 350.0})
     found = evaluate(
         made.ok_record(made.kernel_cell(), speed), ["energy_per_call_j", "power_cap_w"]

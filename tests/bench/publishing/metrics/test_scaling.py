@@ -1,20 +1,15 @@
-from __future__ import annotations
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.core.record import Record
-from bench.publishing.metrics.scaling import Scaling, constant_share, scaling, seconds_at
+from bench.publishing.metrics.scaling import constant_share, scaling, seconds_at
 from tests.bench.publishing.metrics.growing import with_times
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
 
 
-def found(records: dict[int, Record]) -> Scaling:
-    result = scaling(records)
-    assert result is not None
-    return result
+def found(records):
+    return scaling(records)
 
 
 coefficient = st.one_of(st.just(0.0), st.floats(0.01, 1.0))
@@ -22,7 +17,7 @@ coefficient = st.one_of(st.just(0.0), st.floats(0.01, 1.0))
 
 @settings(max_examples=40, deadline=None)
 @given(coefficient, coefficient, coefficient)
-def test_a_known_polynomial_is_recovered(a: float, b: float, c: float) -> None:
+def test_a_known_polynomial_is_recovered(a, b, c):
     if a + b + c == 0:
         return
     times = {n: a + b * n / 1000 + c * (n / 1000) ** 2 for n in LENGTHS}
@@ -33,14 +28,14 @@ def test_a_known_polynomial_is_recovered(a: float, b: float, c: float) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(1e-6, 1.0), min_size=5, max_size=5))
-def test_no_coefficient_is_below_zero_whatever_the_times(times: list[float]) -> None:
+def test_no_coefficient_is_below_zero_whatever_the_times(times):
     result = found(with_times("nala", dict(zip(LENGTHS, times, strict=True))))
     assert min(result.constant_s, result.linear_s, result.quadratic_s) >= 0
     assert result.seconds(1000) > 0
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
-def test_the_exponent_of_a_power_law_is_its_exponent(exponent: float) -> None:
+def test_the_exponent_of_a_power_law_is_its_exponent(exponent):
     result = found(with_times("nala", {n: 1e-6 * n**exponent for n in LENGTHS}, spread=0.05))
     low, high = result.exponent_interval or (0.0, 0.0)
     assert low < exponent < high
@@ -48,7 +43,7 @@ def test_the_exponent_of_a_power_law_is_its_exponent(exponent: float) -> None:
     assert result.lengths == LENGTHS
 
 
-def test_between_lengths_a_time_is_as_uncertain_as_the_fit_is_off_at_the_measured_ones() -> None:
+def test_between_lengths_a_time_is_as_uncertain_as_the_fit_is_off_at_the_measured_ones():
     times = {256: 1.0, 512: 3.0, 1024: 2.0, 4096: 8.0}  # no polynomial, and without any noise
     records = with_times("nala", times)
     misfit = found(records).misfit
@@ -58,7 +53,7 @@ def test_between_lengths_a_time_is_as_uncertain_as_the_fit_is_off_at_the_measure
     assert seconds_at(records, 255) is None and seconds_at(records, 4097) is None
 
 
-def test_too_few_rounds_have_an_exponent_and_no_interval() -> None:
+def test_too_few_rounds_have_an_exponent_and_no_interval():
     result = found(with_times("nala", {n: 1e-6 * n for n in LENGTHS}, num_rounds=5))
     assert result.exponent == pytest.approx(1.0)
     assert result.exponent_interval is None
@@ -66,12 +61,12 @@ def test_too_few_rounds_have_an_exponent_and_no_interval() -> None:
     assert seconds_at(with_times("nala", {n: 1e-6 * n for n in LENGTHS}) | few, 700) is None
 
 
-def test_a_constant_share_is_that_of_the_fitted_time() -> None:
+def test_a_constant_share_is_that_of_the_fitted_time():
     records = with_times("nala", {n: 1.0 + n / 1024 for n in LENGTHS})
     assert constant_share(records, 1024) == pytest.approx(0.5)
     assert constant_share({256: records[256]}, 256) == 0.0
 
 
-def test_two_lengths_have_no_growth_and_marked_ones_do_not_count() -> None:
+def test_two_lengths_have_no_growth_and_marked_ones_do_not_count():
     assert scaling(with_times("nala", {256: 1.0, 512: 2.0})) is None
     assert scaling(with_times("nala", dict.fromkeys(LENGTHS, 1.0), leaks_future=True)) is None

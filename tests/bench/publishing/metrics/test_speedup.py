@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import pytest
 
-from bench.core.record import Record
 from bench.publishing.metrics import evaluate
 from bench.publishing.metrics.speedup import ratio_between
 from tests import records as made
@@ -15,30 +12,26 @@ NAMES = [
 ]
 
 
-def test_half_the_time_in_every_round_is_a_speed_up_of_two_however_the_clock_drifts() -> None:
-    reference = [1.0 * 3**r for r in range(8)]
-    record = made.ok_record(
-        made.kernel_cell("nala"), made.speed([s / 2 for s in reference], reference)
-    )
-    assert list(evaluate(record, NAMES).values()) == [2.0, 2.0, 2.0, 8]
+DRIFT = [1.0 * 3**r for r in range(8)]
+SPEEDUPS = {
+    "half the time in every round, however the clock drifts": (
+        made.speed([s / 2 for s in DRIFT], DRIFT),
+        [2.0, 2.0, 2.0, 8],
+    ),
+    "the reference itself": (made.block_records(["softmax"])[0].result, [1.0, 1.0, 1.0, 30]),
+    "no reference": (made.speed([1.0] * 9, []), [None, None, None, 0]),
+    "five rounds have no interval": (made.speed([1.0] * 5, [3.0] * 5), [3.0, None, None, 5]),
+}
 
 
-def test_the_reference_is_exactly_as_fast_as_itself() -> None:
-    record = made.block_records(["softmax"])[0]
-    assert list(evaluate(record, NAMES).values()) == [1.0, 1.0, 1.0, 30]
+@pytest.mark.parametrize("name", SPEEDUPS)
+def test_a_speed_up_is_the_median_ratio_of_the_rounds_with_its_interval(name):
+    result, expected = SPEEDUPS[name]
+    record = made.ok_record(made.kernel_cell("nala"), result)
+    assert list(evaluate(record, NAMES).values()) == expected
 
 
-def test_without_a_reference_there_is_no_speed_up() -> None:
-    record = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 9, []))
-    assert list(evaluate(record, NAMES).values()) == [None, None, None, 0]
-
-
-def test_with_five_rounds_there_is_a_speed_up_without_an_interval() -> None:
-    record = made.ok_record(made.kernel_cell("nala"), made.speed([1.0] * 5, [3.0] * 5))
-    assert list(evaluate(record, NAMES).values()) == [3.0, None, None, 5]
-
-
-def test_over_another_reference_there_is_no_speed_up_over_softmax() -> None:
+def test_over_another_reference_there_is_no_speed_up_over_softmax():
     timed = made.speed([1.0] * 9, [3.0] * 9, reference="linear")
     record = made.ok_record(made.kernel_cell("nala"), timed)
     names = ["speedup_over", "speedup_over_low", "speedup_over_high"]
@@ -46,13 +39,13 @@ def test_over_another_reference_there_is_no_speed_up_over_softmax() -> None:
     assert list(evaluate(record, NAMES).values()) == [None, None, None, 9]
 
 
-def timed(entry: str, seconds: float, rounds_key: str) -> Record:
+def timed(entry, seconds, rounds_key):
     return made.ok_record(
         made.kernel_cell(entry), made.speed([seconds] * 9, [1.0] * 9, rounds_key=rounds_key)
     )
 
 
-def test_two_rows_have_a_ratio_where_the_same_rounds_timed_both() -> None:
+def test_two_rows_have_a_ratio_where_the_same_rounds_timed_both():
     found = ratio_between(timed("nala", 0.5, "r"), timed("linear", 2.0, "r"))
     assert found is not None and found.median == 4.0
     assert found.low is not None
@@ -65,11 +58,11 @@ def test_two_rows_have_a_ratio_where_the_same_rounds_timed_both() -> None:
 
 
 @pytest.mark.parametrize("keys", [("r", "s"), ("", ""), ("", "r"), ("r", "")])
-def test_rows_of_other_rounds_or_of_rounds_unknown_have_no_ratio(keys: tuple[str, str]) -> None:
+def test_rows_of_other_rounds_or_of_rounds_unknown_have_no_ratio(keys):
     assert ratio_between(timed("nala", 0.5, keys[0]), timed("linear", 2.0, keys[1])) is None
 
 
-def test_what_was_not_timed_has_no_ratio() -> None:
+def test_what_was_not_timed_has_no_ratio():
     (trained,) = made.task_records(["nala"], seeds=[0])
     one = timed("linear", 1.0, "r")
     assert ratio_between(one, trained) is None and ratio_between(trained, one) is None

@@ -1,7 +1,5 @@
 """Pages of made-up records, and a mechanism with a name that would like to be a tag."""
 
-from __future__ import annotations
-
 import base64
 import json
 import random
@@ -12,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.core.numbers import FILE, Number, write_lines
-from bench.core.record import Filtered, Quality, Record, Status
+from bench.core.record import Filtered, Record, Status
 from bench.core.rows import task_settings_of
 from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
@@ -39,7 +37,6 @@ def board(records: list[Record]) -> Leaderboard:
 
 def learned(record: Record) -> Record:
     """A training run with a learning curve, and with fewer tokens."""
-    assert isinstance(record.result, Quality)
     end = record.result.accuracy
     curve = {"validation_steps": (10, 50, 100), "validation": (0.1, end / 2, end)}
     fewer = tuple(
@@ -62,7 +59,6 @@ TEST_SET = "0123456789abcdef"
 
 def solved(record: Record, right: np.ndarray | None = None) -> Record:
     """A training run that keeps which of its answers were right, four to an example."""
-    assert isinstance(record.result, Quality)
     if right is None:
         count, num = round(record.result.accuracy * 400), 400
         places = random.Random(record.to_json()).sample(range(num), count)

@@ -1,17 +1,11 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 
 from bench.core.answers import mcnemar
-from bench.core.record import Record
 from bench.publishing.page import answers as of_page
 from bench.publishing.page.answers import MAX_BITS, NUM_SHOWN, answered
-from bench.publishing.page.rows import Table, table
+from bench.publishing.page.rows import table
 from tests import records as made
 from tests.bench.publishing.page.made_pages import (
     METRICS,
@@ -25,25 +19,25 @@ ENTRIES = ("softmax", "linear", "nala")
 SEEDS = (0, 1, 2)
 
 
-def drawn(seed: int, num: int = 400) -> np.ndarray:
+def drawn(seed, num=400):
     return np.random.default_rng(seed).random(num) < 0.8
 
 
-def records(num: int = 400) -> list[Record]:
+def records(num=400):
     plain = made.task_records(ENTRIES, seeds=SEEDS)
     return [solved(record, drawn(seed, num)) for seed, record in enumerate(plain)]
 
 
-def found(given: list[Record], out: Path) -> tuple[Table, Any]:
+def found(given, out):
     rows = table(board(given), METRICS)
     return rows, answered(rows, out)
 
 
-def names(rows: Table) -> list[str]:
+def names(rows):
     return [own[0].cell.entry if own else "" for own in rows.records]
 
 
-def test_pairs_have_mcnemars_numbers_over_all_answers(tmp_path: Path) -> None:
+def test_pairs_have_mcnemars_numbers_over_all_answers(tmp_path):
     rows, said = found(records(), tmp_path)
     [group] = said["groups"].values()
     of_row = {row: drawn(3 * ENTRIES.index(names(rows)[row])) for row in group["rows"]}
@@ -58,9 +52,7 @@ def test_pairs_have_mcnemars_numbers_over_all_answers(tmp_path: Path) -> None:
     assert words == str(expected[0]) and words.startswith("these two trained models: ")
 
 
-def test_models_of_other_test_sets_seeds_or_numbers_of_answers_are_not_compared(
-    tmp_path: Path,
-) -> None:
+def test_models_of_other_test_sets_seeds_or_numbers_of_answers_are_not_compared(tmp_path):
     given = records()
     for change in ({"test_set": "f" * 16}, {"test_set": ""}, {"answers": ""}, None):
         other = [
@@ -82,45 +74,43 @@ def test_models_of_other_test_sets_seeds_or_numbers_of_answers_are_not_compared(
     assert found(alone, tmp_path)[1]["groups"] == {}
 
 
-def test_the_seed_is_the_least_that_most_rows_have(tmp_path: Path) -> None:
+def test_the_seed_is_the_least_that_most_rows_have(tmp_path):
     given = [r for r in records() if r.cell.task.seed or r.cell.entry != "nala"]
     [group] = found(given, tmp_path)[1]["groups"].values()
     assert group["seed"] == 1 and len(group["rows"]) == 3
 
 
-def test_records_from_before_answers_were_kept_have_none(tmp_path: Path) -> None:
+def test_records_from_before_answers_were_kept_have_none(tmp_path):
     said = found(made.task_records(ENTRIES), tmp_path)[1]
     assert said["groups"] == said["examples"] == {}
 
 
-def test_answers_that_are_all_read_at_one_token_are_told_without_it(tmp_path: Path) -> None:
+def test_answers_that_are_all_read_at_one_token_are_told_without_it(tmp_path):
     with_examples(tmp_path, positions=[[4], [4]])
     said = found(records(), tmp_path)[1]["examples"][TEST_SET]
     assert [answers for _, answers in said] == ["11, 12, 13, 14", "15, 16"]
 
 
-def test_an_image_has_its_class(tmp_path: Path) -> None:
+def test_an_image_has_its_class(tmp_path):
     pixels = {"shape": [2, 1, 1], "low": 0.0, "high": 1.0, "uint8_base64": "AAA="}
     with_examples(tmp_path, inputs=pixels, targets=[7, 3], positions=None)
     assert found(records(), tmp_path)[1]["examples"] == {TEST_SET: [["", "7"], ["", "3"]]}
 
 
-def test_a_damaged_file_of_examples_counts_as_none(tmp_path: Path) -> None:
+def test_a_damaged_file_of_examples_counts_as_none(tmp_path):
     with_examples(tmp_path, targets=["<b>", 3])
     said = found(records(), tmp_path)[1]
     [group] = said["groups"].values()
     assert said["examples"] == {} and group["asked"] == [4] * NUM_SHOWN
 
 
-def test_where_nobody_knows_the_answers_of_an_example_pairs_alone_are_shown(
-    tmp_path: Path,
-) -> None:
+def test_where_nobody_knows_the_answers_of_an_example_pairs_alone_are_shown(tmp_path):
     given = [made.changed(record, answers_per_cluster=None) for record in records()]
     [group] = found(given, tmp_path)[1]["groups"].values()
     assert group["asked"] == [] and group["bits"] == [""] * 3 and len(group["pairs"]) == 3
 
 
-def test_much_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_much_is_cut(tmp_path, monkeypatch):
     given = [made.changed(r, answers_per_cluster=1000) for r in records(20_000)]
     [group] = found(given, tmp_path)[1]["groups"].values()
     assert group["asked"] == [1000] * 8 and len(group["bits"][0]) <= MAX_BITS / 4
@@ -132,7 +122,7 @@ def test_much_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(records(), tmp_path)[1]["examples"] == {}
 
 
-def test_the_same_records_of_another_sweep_change_nothing(tmp_path: Path) -> None:
+def test_the_same_records_of_another_sweep_change_nothing(tmp_path):
     given = records()
     other = [replace(record, sweep="other") for record in given]
     assert found(given, tmp_path)[1] == found(other, tmp_path)[1]

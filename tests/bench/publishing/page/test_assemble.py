@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -46,11 +44,11 @@ class Parts(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+def page(tmp_path_factory):
     return written(sweep(), tmp_path_factory.mktemp("page")).read_text()
 
 
-def test_the_policy_lets_nothing_be_fetched_and_only_our_scripts_run(page: str) -> None:
+def test_the_policy_lets_nothing_be_fetched_and_only_our_scripts_run(page):
     parts = Parts(page)
     assert parts.policy["default-src"] == "default-src 'none'"
     assert "unsafe" not in parts.policy["script-src"]
@@ -64,7 +62,7 @@ def test_the_policy_lets_nothing_be_fetched_and_only_our_scripts_run(page: str) 
     assert [said["href"] for _, said in parts.tags if "href" in said] == ["#table-heading"]
 
 
-def test_markup_in_records_stays_text(tmp_path: Path) -> None:
+def test_markup_in_records_stays_text(tmp_path):
     page = written(rude_records(), tmp_path).read_text()
     assert RUDE not in page
     parts = Parts(page)
@@ -74,19 +72,19 @@ def test_markup_in_records_stays_text(tmp_path: Path) -> None:
     assert f"said {RUDE}" in content["rows"]["words"]["reason"]["vocabulary"]
 
 
-def test_json_in_a_page_holds_no_tag_and_no_line_end_of_javascript() -> None:
+def test_json_in_a_page_holds_no_tag_and_no_line_end_of_javascript():
     text = json_text({"a": "</script><!--\u2028"})
     assert not set("<\u2028") & set(text)
     assert json.loads(text) == {"a": "</script><!--\u2028"}
 
 
-def test_a_page_is_at_most_three_megabytes_without_its_data(page: str) -> None:
+def test_a_page_is_at_most_three_megabytes_without_its_data(page):
     data = re.findall(r'<script type="application/json".*?</script>', page, re.DOTALL)
     assert len(data) == 2
     assert len(page) - sum(map(len, data)) < 3_000_000
 
 
-def test_files_of_others_are_the_ones_that_were_listed() -> None:
+def test_files_of_others_are_the_ones_that_were_listed():
     listed = vendored()
     for one in listed:
         content = (VENDOR / one["file"]).read_bytes()
@@ -97,11 +95,11 @@ def test_files_of_others_are_the_ones_that_were_listed() -> None:
     assert {path.name for path in VENDOR.iterdir()} == files | {"vendored.json"}
 
 
-def test_licences_of_others_are_on_the_page(page: str) -> None:
+def test_licences_of_others_are_on_the_page(page):
     for one in vendored():
         assert f"{one['package']} {one['version']}" in page
     assert "Oli Folkerd" in page and "Interactive Data Lab" in page
 
 
-def test_a_page_needs_no_records(tmp_path: Path) -> None:
+def test_a_page_needs_no_records(tmp_path):
     assert "0 cells" in written([], tmp_path).read_text()

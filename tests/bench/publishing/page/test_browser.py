@@ -1,16 +1,12 @@
 """The page in a real Chromium, as a reader has it: from a file, with nothing else to reach."""
 
-from __future__ import annotations
-
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.core.record import Record
 from tests import records as made
 from tests.bench.publishing.page.made_pages import (
     RUDE,
@@ -37,7 +33,7 @@ PICTURES = os.environ.get("ATTNBENCH_PICTURES")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser():
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
@@ -45,7 +41,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+def address(tmp_path_factory):
     out = with_examples(diagnosed(tmp_path_factory.mktemp("page")))
     return written(sweep(), out).as_uri()
 
@@ -79,7 +75,7 @@ class Reader:
 
 
 @pytest.fixture
-def reader(browser: Any, address: str) -> Iterator[Reader]:
+def reader(browser, address):
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     opened = Reader(context, address)
     yield opened
@@ -88,7 +84,7 @@ def reader(browser: Any, address: str) -> Iterator[Reader]:
     context.close()
 
 
-def test_filters_change_rows_and_the_address(reader: Reader) -> None:
+def test_filters_change_rows_and_the_address(reader):
     before = reader.names()
     assert "softmax" in before and len(before) == 8
     reader.choose("length", "1024")
@@ -102,7 +98,7 @@ def test_filters_change_rows_and_the_address(reader: Reader) -> None:
     assert reader.names() == ["softmax_explicit"]
 
 
-def test_the_link_to_the_table_keeps_the_view(reader: Reader) -> None:
+def test_the_link_to_the_table_keeps_the_view(reader):
     reader.choose("length", "1024")
     reader.page.locator(".skip").focus()
     reader.page.keyboard.press("Enter")
@@ -111,7 +107,7 @@ def test_the_link_to_the_table_keeps_the_view(reader: Reader) -> None:
     assert reader.page.locator("#filter-length").input_value() == "1024"
 
 
-def test_an_address_shows_the_view_that_it_was_taken_from(browser: Any, address: str) -> None:
+def test_an_address_shows_the_view_that_it_was_taken_from(browser, address):
     context = browser.new_context()
     shown = Reader(context, f"{address}#kind=task&f.task=digits&sort=accuracy asc&open=linear")
     assert shown.page.locator("#kind-task").get_attribute("aria-pressed") == "true"
@@ -122,7 +118,7 @@ def test_an_address_shows_the_view_that_it_was_taken_from(browser: Any, address:
     context.close()
 
 
-def test_a_click_on_a_header_and_a_key_on_it_sort(reader: Reader) -> None:
+def test_a_click_on_a_header_and_a_key_on_it_sort(reader):
     header = reader.page.locator(".tabulator-col[tabulator-field='latency_s']")
     header.click()
     assert reader.names()[0] == "none"
@@ -131,7 +127,7 @@ def test_a_click_on_a_header_and_a_key_on_it_sort(reader: Reader) -> None:
     assert reader.names()[0] == "softmax"
 
 
-def test_columns_are_few_at_first_and_all_by_choice(reader: Reader) -> None:
+def test_columns_are_few_at_first_and_all_by_choice(reader):
     assert reader.page.locator(".tabulator-col[tabulator-field='flops']").count() == 0
     reader.page.locator("#columns summary").click()
     reader.page.locator("#column-flops").check()
@@ -139,7 +135,7 @@ def test_columns_are_few_at_first_and_all_by_choice(reader: Reader) -> None:
     assert "flops" in reader.page.url
 
 
-def test_charts_draw_marks_and_have_their_numbers_as_a_table(reader: Reader) -> None:
+def test_charts_draw_marks_and_have_their_numbers_as_a_table(reader):
     charts = reader.page.locator("figure")
     names = {charts.nth(i).get_attribute("data-chart") for i in range(charts.count())}
     assert {"speed-up", "latency_s", "peak_memory_bytes", "flops", "scores"} <= names
@@ -155,9 +151,7 @@ def test_charts_draw_marks_and_have_their_numbers_as_a_table(reader: Reader) -> 
 
 
 @pytest.mark.parametrize("width", [1400, 420])
-def test_the_first_screen_has_the_picture_the_sentence_and_three_rows(
-    browser: Any, address: str, width: int
-) -> None:
+def test_the_first_screen_has_the_picture_the_sentence_and_three_rows(browser, address, width):
     context = browser.new_context(viewport={"width": width, "height": 900})
     shown = Reader(context, address)
     said = shown.page.locator("#headline")
@@ -171,7 +165,7 @@ def test_the_first_screen_has_the_picture_the_sentence_and_three_rows(
     context.close()
 
 
-def test_the_picture_can_be_switched_and_follows_the_filters(reader: Reader) -> None:
+def test_the_picture_can_be_switched_and_follows_the_filters(reader):
     figure = reader.page.locator("#picture figure")
     assert figure.get_attribute("data-chart") == "speed-up"
     assert figure.locator(".mark-symbol path[stroke-width='2']").count() > 0  # crossovers
@@ -184,7 +178,7 @@ def test_the_picture_can_be_switched_and_follows_the_filters(reader: Reader) -> 
     assert "1,024 tokens" in reader.page.locator("#headline").inner_text() != before
 
 
-def test_lines_that_lie_on_each_other_are_named_together(reader: Reader) -> None:
+def test_lines_that_lie_on_each_other_are_named_together(reader):
     names = reader.page.evaluate(
         """(() => {
           const line = (name, ys) => ys.map((y, i) => ({ name, x: 2 ** i, y }));
@@ -197,7 +191,7 @@ def test_lines_that_lie_on_each_other_are_named_together(reader: Reader) -> None
     assert names == ["a, c", "b", "d"]
 
 
-def test_a_phone_shows_rank_name_speed_up_and_accuracy(browser: Any, address: str) -> None:
+def test_a_phone_shows_rank_name_speed_up_and_accuracy(browser, address):
     context = browser.new_context(viewport={"width": 420, "height": 900})
     shown = Reader(context, address)
     fields = shown.page.evaluate("table.getColumns().map((column) => column.getField())")
@@ -205,7 +199,7 @@ def test_a_phone_shows_rank_name_speed_up_and_accuracy(browser: Any, address: st
     context.close()
 
 
-def test_intervals_are_shown_on_demand(reader: Reader) -> None:
+def test_intervals_are_shown_on_demand(reader):
     cell = reader.page.locator("#table [tabulator-field='speedup_over'] .value").first
     assert "[" not in cell.inner_text()
     assert (cell.get_attribute("title") or "").startswith("95 % interval [")
@@ -214,7 +208,7 @@ def test_intervals_are_shown_on_demand(reader: Reader) -> None:
     assert "[" in cell.inner_text() and "intervals=yes" in reader.page.url
 
 
-def test_a_cell_without_a_number_is_a_dash_with_its_reason(browser: Any, address: str) -> None:
+def test_a_cell_without_a_number_is_a_dash_with_its_reason(browser, address):
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     shown = Reader(context, f"{address}#f.length=*")
     holes = shown.page.locator("#table .tabulator-cell span.fine", has_text="–")
@@ -222,7 +216,7 @@ def test_a_cell_without_a_number_is_a_dash_with_its_reason(browser: Any, address
     context.close()
 
 
-def test_names_on_charts_do_not_overlap(reader: Reader) -> None:
+def test_names_on_charts_do_not_overlap(reader):
     boxes = reader.page.evaluate(
         """[...document.querySelectorAll('figure')].map((figure) =>
              [...figure.querySelectorAll('.mark-text.role-mark text')]
@@ -241,7 +235,7 @@ def test_names_on_charts_do_not_overlap(reader: Reader) -> None:
                 assert apart or bottom - 3 <= other[1] or other[3] - 3 <= top
 
 
-def test_the_page_answers_which_one_to_take(reader: Reader) -> None:
+def test_the_page_answers_which_one_to_take(reader):
     box = reader.page.locator("#advice")
     reader.page.locator("summary", has_text="Which one for me?").click()
     answer = box.locator(".answer")
@@ -257,15 +251,12 @@ def test_the_page_answers_which_one_to_take(reader: Reader) -> None:
     assert box.locator("tr").count() > len(reader.names()) - 2  # controls are no answer
 
 
-Open = Callable[..., Reader]
-
-
 @pytest.fixture
-def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
+def opened(browser, tmp_path):
     """Opens pages of a test's own records."""
     pages: list[Reader] = []
 
-    def page_of(records: list[Record], fragment: str = "") -> Reader:
+    def page_of(records, fragment=""):
         context = browser.new_context(viewport={"width": 1400, "height": 900})
         pages.append(Reader(context, f"{written(records, tmp_path).as_uri()}{fragment}"))
         return pages[-1]
@@ -276,7 +267,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
         one.page.context.close()
 
 
-def test_no_row_is_the_fastest_where_none_is_ranked(opened: Open) -> None:
+def test_no_row_is_the_fastest_where_none_is_ranked(opened):
     for num_rounds, words in ((3, "Nothing is ranked at"), (30, "Of the rows that were timed, ")):
         shown = opened(made.block_records(("softmax", "nala"), num_rounds=num_rounds))
         shown.page.locator("summary", has_text="Which one for me?").click()
@@ -285,7 +276,7 @@ def test_no_row_is_the_fastest_where_none_is_ranked(opened: Open) -> None:
         assert num_unranked == (2 if num_rounds == 3 else 0)
 
 
-def test_scores_beside_timed_rows_are_those_of_the_first_settings(opened: Open) -> None:
+def test_scores_beside_timed_rows_are_those_of_the_first_settings(opened):
     records = made.block_records(("softmax", "nala"))
     for record in made.task_records(("softmax", "nala")):
         worse = made.changed(record, accuracy=0.2)
@@ -295,7 +286,7 @@ def test_scores_beside_timed_rows_are_those_of_the_first_settings(opened: Open) 
     assert len(scores) == 2 and all(float(score) > 90 for score in scores)
 
 
-def test_a_training_is_measured_again_with_its_settings(opened: Open) -> None:
+def test_a_training_is_measured_again_with_its_settings(opened):
     records = made.task_records(("softmax", "linear"))
     changed = [planned(record, "recall num_pairs=16", num_pairs=16) for record in records]
     shown = opened(changed, "#kind=task&open=linear")
@@ -306,7 +297,7 @@ def test_a_training_is_measured_again_with_its_settings(opened: Open) -> None:
     assert "Measure it again" not in old.page.locator("#drawer").inner_text()
 
 
-def test_a_printed_page_cuts_no_chart_and_folds_no_conclusion(reader: Reader) -> None:
+def test_a_printed_page_cuts_no_chart_and_folds_no_conclusion(reader):
     reader.page.emulate_media(media="print")
     reader.page.set_viewport_size({"width": 740, "height": 1000})  # A4
     beyond = reader.page.evaluate(
@@ -318,7 +309,7 @@ def test_a_printed_page_cuts_no_chart_and_folds_no_conclusion(reader: Reader) ->
     assert reader.page.locator(".conclusions:not([open])").count() == 0
 
 
-def test_the_drawer_tells_all_of_a_mechanism_and_gives_the_focus_back(reader: Reader) -> None:
+def test_the_drawer_tells_all_of_a_mechanism_and_gives_the_focus_back(reader):
     button = reader.page.locator("button.name", has_text="linear").first
     button.click()
     drawer = reader.page.locator("#drawer")
@@ -335,7 +326,7 @@ def test_the_drawer_tells_all_of_a_mechanism_and_gives_the_focus_back(reader: Re
     assert reader.page.evaluate("document.activeElement.className") == "name"
 
 
-def test_two_mechanisms_and_two_sweeps_stand_side_by_side(reader: Reader) -> None:
+def test_two_mechanisms_and_two_sweeps_stand_side_by_side(reader):
     reader.page.select_option("#compare-a", "linear")
     reader.page.select_option("#compare-b", "softmax")
     rows = reader.page.locator("#compare table").first.locator("tbody tr")
@@ -345,7 +336,7 @@ def test_two_mechanisms_and_two_sweeps_stand_side_by_side(reader: Reader) -> Non
     assert reader.page.locator("#compare table").nth(1).locator("tbody tr").count() == 2
 
 
-def test_two_models_show_which_examples_each_solves_and_rank_nothing(reader: Reader) -> None:
+def test_two_models_show_which_examples_each_solves_and_rank_nothing(reader):
     reader.page.select_option("#compare-a", "softmax")
     reader.page.select_option("#compare-b", "none")
     part = reader.page.locator("#compare details.answers")
@@ -361,7 +352,7 @@ def test_two_models_show_which_examples_each_solves_and_rank_nothing(reader: Rea
     assert cells[2] == "4 of 4" and cells[-1] == "only softmax"
 
 
-def test_the_view_can_be_saved_as_csv(reader: Reader) -> None:
+def test_the_view_can_be_saved_as_csv(reader):
     with reader.page.expect_download() as download:
         reader.page.locator("#csv").click()
     lines = Path(download.value.path()).read_text().splitlines()
@@ -370,7 +361,7 @@ def test_the_view_can_be_saved_as_csv(reader: Reader) -> None:
     assert len(lines) == 1 + len(reader.names())
 
 
-def test_markup_in_records_is_shown_as_text(opened: Open) -> None:
+def test_markup_in_records_is_shown_as_text(opened):
     shown = opened(rude_records())
     assert RUDE in shown.names()
     assert shown.page.locator("img").count() == 0
@@ -381,9 +372,7 @@ def test_markup_in_records_is_shown_as_text(opened: Open) -> None:
 
 @pytest.mark.parametrize("width", [1400, 420])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_view_fits_its_window(
-    browser: Any, address: str, tmp_path: Path, width: int, scheme: str
-) -> None:
+def test_every_view_fits_its_window(browser, address, tmp_path, width, scheme):
     folder = Path(PICTURES) if PICTURES else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)

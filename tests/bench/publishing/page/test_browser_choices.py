@@ -2,8 +2,6 @@
 
 # ruff: noqa: F401, F811  # fixtures are imported
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -20,13 +18,13 @@ from tests.bench.publishing.page.test_browser import (
 )
 
 
-def focused(shown: Reader) -> str:
+def focused(shown):
     found: str = shown.page.evaluate("document.activeElement.id")
     return found
 
 
 @pytest.mark.parametrize("button", ["#reset", "#kind-task"])
-def test_a_fresh_view_compares_no_pair(opened: Open, button: str) -> None:
+def test_a_fresh_view_compares_no_pair(opened, button):
     shown = opened(sweep(), "#a=linear&b=softmax")
     assert shown.page.locator("#compare table").count()
     shown.page.locator(button).click()
@@ -36,7 +34,7 @@ def test_a_fresh_view_compares_no_pair(opened: Open, button: str) -> None:
     assert "a=linear" not in shown.page.url
 
 
-def test_a_choice_keeps_the_focus(opened: Open) -> None:
+def test_a_choice_keeps_the_focus(opened):
     shown = opened(sweep())
     shown.page.locator("summary", has_text="Which one for me?").click()
     for name, value in (("compare-a", "linear"), ("advice-task", "digits"), ("search", None)):
@@ -54,7 +52,7 @@ def test_a_choice_keeps_the_focus(opened: Open) -> None:
     assert focused(shown) == "picture-pareto-latency_s"
 
 
-def test_every_row_of_a_long_table_is_printed(opened: Open) -> None:
+def test_every_row_of_a_long_table_is_printed(opened):
     records = made.block_records(["softmax"], num_rounds=7)
     twins = [made.kernel_cell(f"twin_{number}") for number in range(80)]
     shown = opened([*records, *(replace(records[0], cell=twin) for twin in twins)])
@@ -62,7 +60,7 @@ def test_every_row_of_a_long_table_is_printed(opened: Open) -> None:
     assert shown.page.locator("#table .tabulator-row").count() == 81
 
 
-def test_charts_are_printed_for_white_paper(opened: Open) -> None:
+def test_charts_are_printed_for_white_paper(opened):
     shown = opened(sweep())
     shown.page.emulate_media(media="print")
     look = "getComputedStyle(document.querySelector('#charts svg')).filter"
@@ -74,7 +72,7 @@ def test_charts_are_printed_for_white_paper(opened: Open) -> None:
     assert shown.page.evaluate(look) == "invert(1) hue-rotate(180deg)"
 
 
-def test_a_cell_that_broke_before_has_its_latency_of_today(opened: Open) -> None:
+def test_a_cell_that_broke_before_has_its_latency_of_today(opened):
     cell = made.kernel_cell("nala", seq_len=256)
     broken = made.failed_record(cell, Status.ERROR, "It broke.")
     broken = replace(broken, started_at="2031-05-05T00:00:00Z", sweep="older")
@@ -86,7 +84,7 @@ def test_a_cell_that_broke_before_has_its_latency_of_today(opened: Open) -> None
     assert before == "error" and after.endswith("s")
 
 
-def test_a_row_over_tasks_is_of_its_mechanism(opened: Open) -> None:
+def test_a_row_over_tasks_is_of_its_mechanism(opened):
     shown = opened(sweep(), "#kind=task&f.task=mean%20of%202%20tasks&family=exact")
     assert set(shown.names()) == {"softmax", "softmax_explicit"}
     shown.page.locator("button.name").first.click()

@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,15 +12,11 @@ from tests.bench.publishing.page.made_pages import config, diagnosed, with_examp
 from tests.bench.publishing.timed import PLUGIN, PLUGIN_MODULE
 
 
-def store(out: Path, entries: tuple[str, ...], name: str) -> None:
-    opened = Store(out, name)
-    for record in made.block_records(entries, num_rounds=7):
-        opened.append(record)
+def store(out, entries, name):
+    made.stored(out, *made.block_records(entries, num_rounds=7), name=name)
 
 
-def test_a_page_is_built_again_only_if_its_records_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_is_built_again_only_if_its_records_changed(tmp_path, monkeypatch):
     store(tmp_path, ("softmax", "linear"), "one")
     first = cached_page(config(tmp_path)).read_text()
     with monkeypatch.context() as patch:
@@ -38,9 +31,7 @@ def test_a_page_is_built_again_only_if_its_records_changed(
     assert cache_file(tmp_path).read_text().partition("\n")[0] != stamp
 
 
-def test_a_page_is_built_again_if_a_plugin_says_something_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_is_built_again_if_a_plugin_says_something_else(tmp_path, monkeypatch):
     out, site = tmp_path / "out", tmp_path / "site"
     info = site / "frozen_plugin-1.5.dist-info"
     info.mkdir(parents=True)
@@ -57,7 +48,7 @@ def test_a_page_is_built_again_if_a_plugin_says_something_else(
     assert "That Was Renamed" in cached_page(config(out)).read_text()
 
 
-def test_a_cache_that_is_gone_damaged_torn_or_forged_costs_time_only(tmp_path: Path) -> None:
+def test_a_cache_that_is_gone_damaged_torn_or_forged_costs_time_only(tmp_path):
     store(tmp_path, ("softmax",), "one")
     first = cached_page(config(tmp_path)).read_text()
     path = cache_file(tmp_path)
@@ -73,7 +64,7 @@ def test_a_cache_that_is_gone_damaged_torn_or_forged_costs_time_only(tmp_path: P
         assert cached_page(config(tmp_path)).read_text() == first
 
 
-def test_a_cache_behind_a_link_is_neither_read_nor_written(tmp_path: Path) -> None:
+def test_a_cache_behind_a_link_is_neither_read_nor_written(tmp_path):
     store(tmp_path / "out", ("softmax",), "one")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out" / "cache").symlink_to(tmp_path / "elsewhere")

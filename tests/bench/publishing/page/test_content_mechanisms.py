@@ -1,12 +1,8 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 from bench.core.proofs import Badge, BadgeStatus, append_badges
 from bench.publishing.page.content import describe_mechanisms
 
 
-def test_a_mechanism_is_described_by_its_source_and_its_tests(tmp_path: Path) -> None:
+def test_a_mechanism_is_described_by_its_source_and_its_tests(tmp_path):
     badge = Badge(claim="causal", status=BadgeStatus.FAILED, reason="sees the future")
     append_badges(tmp_path, "run", "nala", [badge])
     facts = describe_mechanisms(["nala", "of a plugin"], tmp_path)

@@ -1,10 +1,7 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.page.rows import Columns, rounded, table
 from tests import records as made
 from tests.bench.publishing.page.made_pages import (
@@ -15,7 +12,7 @@ from tests.bench.publishing.page.made_pages import (
 )
 
 
-def rows_of(records: list[Any]) -> list[dict[str, Any]]:
+def rows_of(records):
     """Every row of a page as a dictionary, with the axes of its group."""
     found = table(board(records), METRICS)
     flat = found.columns.to_json()
@@ -27,7 +24,7 @@ def rows_of(records: list[Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def test_rows_may_lack_columns() -> None:
+def test_rows_may_lack_columns():
     columns = Columns()
     columns.append({"name": "a"}, {"x": 1})
     columns.append({"name": "b", "mark": "noisy"}, {})
@@ -42,13 +39,13 @@ def test_rows_may_lack_columns() -> None:
     }
 
 
-def test_numbers_keep_six_digits_and_counts_all() -> None:
+def test_numbers_keep_six_digits_and_counts_all():
     assert rounded(1234567) == 1234567
     assert rounded(1.23456789) == 1.23457
     assert rounded(True) is True
 
 
-def test_rows_that_share_places_have_the_first_and_the_last_of_them() -> None:
+def test_rows_that_share_places_have_the_first_and_the_last_of_them():
     records = made.block_records(("softmax", "nala", "linear"), seq_len=4096)
     twin = next(r for r in records if r.cell.entry == "nala")
     records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
@@ -61,12 +58,12 @@ def test_rows_that_share_places_have_the_first_and_the_last_of_them() -> None:
     }
 
 
-def test_the_interval_of_a_share_of_right_answers_ends_at_all_of_them() -> None:
+def test_the_interval_of_a_share_of_right_answers_ends_at_all_of_them():
     rows = [r for r in rows_of(made.task_records(task="digits")) if r["name"] == "softmax"]
     assert rows[0]["accuracy_high"] == 1  # by Student's t over three seeds it is above
 
 
-def test_the_median_of_seeds_that_split_has_no_interval() -> None:
+def test_the_median_of_seeds_that_split_has_no_interval():
     records = [
         made.changed(record, accuracy=accuracy, plateaus={"one of the shown values": 0.25})
         for record, accuracy in zip(made.task_records(["gla"]), (0.243, 0.818, 0.966), strict=True)
@@ -76,14 +73,14 @@ def test_the_median_of_seeds_that_split_has_no_interval() -> None:
     assert row.get("accuracy_low") is row.get("accuracy_high") is None
 
 
-def test_a_score_in_a_unit_is_never_shown_as_a_share_of_right_answers(tmp_path: Path) -> None:
+def test_a_score_in_a_unit_is_never_shown_as_a_share_of_right_answers(tmp_path):
     nats = [made.changed(r, unit="nats per token", accuracy=1.5) for r in made.task_records()]
     assert {row.get("accuracy") for row in rows_of(nats)} == {None}
     found: Any = content(nats, tmp_path)
     assert "accuracy" not in [metric["name"] for metric in found["metrics"]]
 
 
-def test_the_page_opens_with_a_long_plain_setting_and_says_what_may_not_be_ranked() -> None:
+def test_the_page_opens_with_a_long_plain_setting_and_says_what_may_not_be_ranked():
     entries = ("softmax", "nala", "none")
     records = [
         *made.block_records(entries, seq_len=256),
@@ -100,7 +97,7 @@ def test_the_page_opens_with_a_long_plain_setting_and_says_what_may_not_be_ranke
     assert told == {"softmax": "", "nala": "yes", "none": ""}
 
 
-def test_a_row_without_a_score_is_told_by_the_run_that_failed() -> None:
+def test_a_row_without_a_score_is_told_by_the_run_that_failed():
     failed = [
         made.failed_record(made.task_cell("nala", seed=seed), status, f"reason {seed}")
         for seed, status in enumerate((Status.SKIPPED, Status.DIVERGED))
@@ -113,12 +110,12 @@ def test_a_row_without_a_score_is_told_by_the_run_that_failed() -> None:
     assert rows_of(unsettled)[0]["unranked"] == "yes"
 
 
-def overrides(record: Record) -> list[str]:
+def overrides(record):
     (row,) = rows_of([record])
     return [word for word in row["overrides"].split("\n") if word]
 
 
-def test_a_training_has_the_overrides_that_plan_it_with_its_label() -> None:
+def test_a_training_has_the_overrides_that_plan_it_with_its_label():
     (record,) = made.task_records(["nala"], seeds=[0])
     assert overrides(record) == []  # it lacks settings that are needed today
     assert overrides(planned(record, "recall")) == ["task=[recall]", "rates=shared"]
@@ -133,31 +130,29 @@ def test_a_training_has_the_overrides_that_plan_it_with_its_label() -> None:
     ]
 
 
-def test_a_training_at_a_searched_rate_has_the_rate_that_rows_share() -> None:
+def test_a_training_at_a_searched_rate_has_the_rate_that_rows_share():
     (record,) = made.task_records(["nala"], seeds=[0])
     record = planned(record, "recall", learning_rate=0.003)
     assert "task.recall.learning_rate=0.003" in overrides(record)
-    work = replace(record.cell.task, shared_rate=0.006, token_filters=("random",))
-    work = replace(work, token_keep=(0.25, 0.5))
-    record = replace(record, cell=replace(record.cell, workload=work))
-    assert overrides(record) == [
+    filters = {"token_filters": ("random",), "token_keep": (0.25, 0.5)}
+    assert overrides(made.with_work(record, shared_rate=0.006, **filters)) == [
         *("task=[recall]", "token_filter=[random]", "token_keep=[0.25,0.5]"),
     ]
 
 
-def test_a_score_of_nothing_right_has_its_column(tmp_path: Path) -> None:
+def test_a_score_of_nothing_right_has_its_column(tmp_path):
     records = [made.changed(r, accuracy=0.0) for r in made.task_records(("softmax", "nala"))]
     found: Any = content(records, tmp_path)
     assert "accuracy" in [metric["name"] for metric in found["metrics"]]
 
 
-def test_a_row_over_several_tasks_has_its_mechanism() -> None:
+def test_a_row_over_several_tasks_has_its_mechanism():
     records = made.task_records(["softmax"]) + made.task_records(["softmax"], task="digits")
     named = [replace(r, cell=replace(r.cell, entry="mine")) for r in records]
     assert [row["mechanism"] for row in rows_of(named)] == ["softmax"] * 3
 
 
-def test_sweeps_of_two_machines_are_not_compared(tmp_path: Path) -> None:
+def test_sweeps_of_two_machines_are_not_compared(tmp_path):
     here = made.block_records(("softmax",), seq_len=256)
     there = [
         replace(r, environment=r.environment | {"processor": "Other 7000"}, sweep="there")

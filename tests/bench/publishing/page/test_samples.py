@@ -1,10 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
-import pytest
-
-from bench.core.store import Store
 from bench.publishing.page import samples as of_page
 from bench.publishing.page.rows import table
 from bench.publishing.page.samples import samples
@@ -12,20 +5,16 @@ from tests import records as made
 from tests.bench.publishing.page.made_pages import METRICS, board
 
 
-def test_few_samples_come_with_the_page(tmp_path: Path) -> None:
+def test_few_samples_come_with_the_page(tmp_path):
     records = made.block_records(("softmax", "linear"), num_rounds=7)
     values = samples(table(board(records), METRICS), tmp_path)["values"]
     assert [[len(one) for one in row] for row in values] == [[7], [7]]
 
 
-def test_many_samples_are_named_by_file_and_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_samples_are_named_by_file_and_line(tmp_path, monkeypatch):
     monkeypatch.setattr(of_page, "MAX_BYTES", 100)
     records = made.block_records(("softmax", "linear"))
-    store = Store(tmp_path, "one")
-    for record in records:
-        store.append(record)
+    made.stored(tmp_path, *records, name="one")
     rows = table(board(records), METRICS)
     found = samples(rows, tmp_path)
     assert found["files"] == ["one.jsonl"]

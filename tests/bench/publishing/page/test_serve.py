@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import socket
 import struct
 import sys
@@ -7,9 +5,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +15,7 @@ MODULE = "bench.publishing.page.serve"
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[PageServer]:
+def server(tmp_path):
     (tmp_path / "secret").write_text("of others")
     folder = tmp_path / "out"
     folder.mkdir()
@@ -33,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[PageServer]:
         thread.join()
 
 
-def get(server: PageServer, path: str, host: str | None = None) -> str:
+def get(server, path, host=None):
     headers = {"Host": host} if host else {}
     request = urllib.request.Request(server.address + path, headers=headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
@@ -42,7 +38,7 @@ def get(server: PageServer, path: str, host: str | None = None) -> str:
         return answer.read().decode()
 
 
-def test_the_page_is_served_on_loopback_only(server: PageServer) -> None:
+def test_the_page_is_served_on_loopback_only(server):
     assert server.server_address[0] == LOOPBACK
     assert get(server, "/leaderboard.html") == "a page"
 
@@ -50,25 +46,20 @@ def test_the_page_is_served_on_loopback_only(server: PageServer) -> None:
 @pytest.mark.parametrize(
     "path", ["/../secret", "/%2e%2e/secret", "/link", "/", "/nothing", "/%00", "/" + "x" * 5000]
 )
-def test_what_is_not_a_file_of_the_folder_is_not_served(
-    server: PageServer, path: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_not_a_file_of_the_folder_is_not_served(server, path, capsys):
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(server, path)
     assert capsys.readouterr().err == ""
 
 
-def test_a_request_under_another_name_is_refused(server: PageServer) -> None:
+def test_a_request_under_another_name_is_refused(server):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         get(server, "/leaderboard.html", host="evil.example")
 
 
 def test_readers_that_hang_up_are_silent_or_slow_leave_no_word(
-    server: PageServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    server, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(sys.modules[MODULE]._Handler, "timeout", 0.2)
     monkeypatch.setattr(sys.modules[MODULE], "CONNECTION_S", 0.4)
     (tmp_path / "out" / "large").write_bytes(bytes(2**24))

@@ -1,15 +1,12 @@
-from __future__ import annotations
-
 import re
 from dataclasses import replace
-from pathlib import Path
 
 from bench.publishing.page.site import build_site, views
 from tests import records as made
 from tests.bench.publishing.page.made_pages import RUDE, config
 
 
-def test_a_site_has_a_page_for_everything_and_for_each_sweep(tmp_path: Path) -> None:
+def test_a_site_has_a_page_for_everything_and_for_each_sweep(tmp_path):
     records = [
         made.of_sweep(record, sweep)
         for sweep in ("one", "../../two", RUDE)
@@ -29,7 +26,7 @@ def test_a_site_has_a_page_for_everything_and_for_each_sweep(tmp_path: Path) -> 
     assert all(file.is_relative_to(site) for file in tmp_path.rglob("*") if file.is_file())
 
 
-def test_machines_are_views_of_their_own_where_there_are_several() -> None:
+def test_machines_are_views_of_their_own_where_there_are_several():
     one = made.block_records(("softmax",), num_rounds=7)
     assert [view.folder for view in views(one)] == [""]
     facts = made.ENVIRONMENT | {"processor": "Another"}

@@ -1,7 +1,5 @@
 """trackio for real, in a process of its own: where it writes is settled when it is imported."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -10,20 +8,19 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from bench.core.store import Store
 from bench.publishing.sinks import publish_runs
 from bench.publishing.sinks.trackio import by_entry
 from bench.publishing.sinks.view import view_of
 from tests.bench.publishing.sweeps import config, small_sweep
+from tests.records import stored
 
 pytestmark = pytest.mark.usefixtures("nobody_at_home")
 
 
-def logged(folder: Path) -> list[tuple[str, int, dict[str, Any]]]:
+def logged(folder):
     """Run, step and values of every row of the project's database."""
     with closing(sqlite3.connect(folder / "trackio" / "attnbench.db")) as database:
         rows = database.execute("select run_name, step, metrics from metrics").fetchall()
@@ -31,13 +28,11 @@ def logged(folder: Path) -> list[tuple[str, int, dict[str, Any]]]:
 
 
 def test_mechanisms_are_runs_with_curves_and_the_second_time_they_are_replaced(
-    tmp_path: Path, nobody_at_home: Path
-) -> None:
+    tmp_path, nobody_at_home
+):
     pytest.importorskip("trackio")
     for sweep in ("a", "b"):
-        store = Store(tmp_path, sweep)
-        for record in small_sweep(sweep):
-            store.append(record)
+        stored(tmp_path, *small_sweep(sweep), name=sweep)
     words = ["publish=trackio", f"out={tmp_path}", "charts=false"]
     program = (
         "import sys; from bench.report import main; words = sys.argv[1:]; "
@@ -68,7 +63,7 @@ def test_mechanisms_are_runs_with_curves_and_the_second_time_they_are_replaced(
     assert not (tmp_path / "wandb").exists()
 
 
-def test_latency_and_accuracy_come_first_and_are_named_alike_for_all_mechanisms() -> None:
+def test_latency_and_accuracy_come_first_and_are_named_alike_for_all_mechanisms():
     view = view_of(small_sweep("a"), "a", config(Path()))
     found = by_entry(view)
     names = {entry: {name for _, own in points for name in own} for entry, points in found.items()}
@@ -79,9 +74,7 @@ def test_latency_and_accuracy_come_first_and_are_named_alike_for_all_mechanisms(
 
 
 @pytest.mark.parametrize("what", ["file", "link"])
-def test_what_lies_in_the_way_of_its_folder_costs_the_dashboard_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_what_lies_in_the_way_of_its_folder_costs_the_dashboard_only(tmp_path, monkeypatch, what):
     pytest.importorskip("trackio")
     for name in ("TRACKIO_DIR", "HF_HUB_OFFLINE", "DO_NOT_TRACK"):
         monkeypatch.setenv(name, "1")  # set again after the test
@@ -96,13 +89,11 @@ def test_what_lies_in_the_way_of_its_folder_costs_the_dashboard_only(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def is_table(value: object) -> bool:
+def is_table(value):
     return isinstance(value, dict) and value.get("_type") == "trackio.table"
 
 
-def test_without_the_extra_there_is_a_note_that_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_extra_there_is_a_note_that_names_it(tmp_path, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "trackio" else found(name)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -10,7 +8,6 @@ from bench.publishing.sinks.vega import (
     FIELDS,
     PARETO,
     SCALING,
-    Rows,
     pareto_rows,
     scaling_rows,
     specification,
@@ -19,7 +16,7 @@ from tests import records as made
 from tests.bench.publishing.charts.boards import lengths
 
 
-def rows_of() -> dict[str, Rows]:
+def rows_of():
     records = lengths(("softmax", "nala", "linear", "none")) + made.task_records(
         ("softmax", "nala", "linear", "none")
     )
@@ -28,7 +25,7 @@ def rows_of() -> dict[str, Rows]:
 
 
 @pytest.mark.parametrize("name", [SCALING, PARETO])
-def test_each_field_of_a_specification_is_a_column_and_the_chart_draws_every_row(name: str) -> None:
+def test_each_field_of_a_specification_is_a_column_and_the_chart_draws_every_row(name):
     vl_convert = pytest.importorskip("vl_convert")
     rows = rows_of()[name]
     assert set(FIELDS[name].values()) <= set(rows[0])

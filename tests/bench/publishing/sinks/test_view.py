@@ -1,26 +1,24 @@
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from bench.core.record import Record, Status
+from bench.core.record import Status
 from bench.publishing.sinks.view import run_id, view_of
 from tests import records as made
 from tests.bench.publishing.sweeps import config
 
 
-def test_a_run_id_is_the_sweeps_with_what_is_not_allowed_in_one_replaced() -> None:
+def test_a_run_id_is_the_sweeps_with_what_is_not_allowed_in_one_replaced():
     assert run_id("20310506-abc/1") == "20310506-abc-1"
     assert run_id("") == "sweep"
 
 
-def in_bfloat16(record: Record, accuracy: float) -> Record:
+def in_bfloat16(record, accuracy):
     cell = replace(record.cell, workload=replace(record.cell.task, dtype="bfloat16"))
     return made.changed(replace(record, cell=cell), accuracy=accuracy)
 
 
-def test_scores_of_two_dtypes_are_two_numbers() -> None:
+def test_scores_of_two_dtypes_are_two_numbers():
     (record,) = made.task_records(["nala"], seeds=[0])
     both = [made.changed(record, accuracy=0.9), in_bfloat16(record, 0.7)]
     assert view_of(both, made.SWEEP, config(Path())).scores == {
@@ -29,9 +27,7 @@ def test_scores_of_two_dtypes_are_two_numbers() -> None:
     }
 
 
-def test_a_summary_counts_statuses_from_the_first_start_and_keeps_history_out_of_the_scores() -> (
-    None
-):
+def test_a_summary_counts_statuses_from_the_first_start_and_keeps_history_out_of_the_scores():
     timed = made.block_records(("softmax", "nala"), seq_len=256)
     lost = [
         made.failed_record(made.task_cell("gla", seed=seed), Status.DIVERGED, "nan")

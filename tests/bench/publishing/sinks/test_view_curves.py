@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 from dataclasses import replace
 
-from bench.core.record import Record
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.sinks.view import history, named_tasks, training_curves
 from tests import records as made
@@ -10,13 +7,13 @@ from tests import records as made
 CURVE = {"num_steps": 30, "validation_steps": (15, 30), "validation": (0.5, 0.9)}
 
 
-def trained(**settings: object) -> Record:
+def trained(**settings):
     (record,) = made.task_records(["nala"], seeds=[0])
     cell = made.task_cell("nala", settings={"num_steps": 30} | settings)
     return made.changed(replace(record, cell=cell), losses=(), **CURVE)
 
 
-def test_trainings_of_one_label_have_a_curve_each() -> None:
+def test_trainings_of_one_label_have_a_curve_each():
     rates = [trained(learning_rate=rate) for rate in (0.01, 0.03)]
     wide = replace(rates[0].cell, workload=replace(rates[0].cell.task, dtype="bfloat16"))
     records = [*rates, trained(learning_rate=0.01, num_pairs=8), replace(rates[0], cell=wide)]

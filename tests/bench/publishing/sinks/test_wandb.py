@@ -1,9 +1,8 @@
 """Whether a run goes to a server, to the disk or nowhere, and what is said where it fails."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,9 +14,7 @@ pytestmark = pytest.mark.usefixtures("nobody_at_home")
 
 
 @pytest.mark.parametrize("where", ["config", "environment"])
-def test_disabled_writes_nothing_and_does_not_import_wandb(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
+def test_disabled_writes_nothing_and_does_not_import_wandb(tmp_path, monkeypatch, where):
     monkeypatch.setitem(sys.modules, "wandb", None)  # an import would raise
     if where == "environment":
         monkeypatch.setenv("WANDB_MODE", "disabled")
@@ -42,12 +39,8 @@ def test_disabled_writes_nothing_and_does_not_import_wandb(
     ],
 )
 def test_the_mode_is_ours_to_choose_and_online_needs_a_key(
-    monkeypatch: pytest.MonkeyPatch,
-    asked: str | None,
-    environment: str | None,
-    has_key: bool,
-    mode: str,
-) -> None:
+    monkeypatch, asked, environment, has_key, mode
+):
     if environment:
         monkeypatch.setenv("WANDB_MODE", environment)
     problem = "" if has_key else "no API key is configured"
@@ -58,12 +51,10 @@ def test_the_mode_is_ours_to_choose_and_online_needs_a_key(
     assert bool(notes) == (is_refused or environment in ("dryrun", "shared"))
 
 
-def test_what_cannot_be_sent_is_written_and_the_rest_is_not_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_sent_is_written_and_the_rest_is_not_tried(tmp_path, monkeypatch):
     tried: list[Path] = []
 
-    def refuse(folder: Path) -> str:
+    def refuse(folder):
         tried.append(folder)
         return "the server is full"
 
@@ -87,8 +78,8 @@ def test_what_cannot_be_sent_is_written_and_the_rest_is_not_tried(
     ],
 )
 def test_a_wrong_address_or_key_is_told_and_leaves_an_offline_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
-) -> None:
+    tmp_path, monkeypatch, variable, value, words
+):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv(variable, value)
     folders, notes = publish_runs(small_sweep(), config(tmp_path, mode=None))
@@ -98,13 +89,10 @@ def test_a_wrong_address_or_key_is_told_and_leaves_an_offline_run(
     assert list(folders[0].glob("*.wandb")) and notes == []
 
 
-def test_if_all_fails_there_is_a_note_and_no_exception(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> Path:
-        raise OSError("No space left on device.\nUse another.")
-
-    monkeypatch.setattr(wandb_door, "write_run", fail)
+def test_if_all_fails_there_is_a_note_and_no_exception(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        wandb_door, "write_run", Mock(side_effect=OSError("No space left on device.\nUse another."))
+    )
     folders, notes = publish_runs(small_sweep("a") + small_sweep("b"), config(tmp_path))
     assert folders == []
     assert notes == [
@@ -112,18 +100,14 @@ def test_if_all_fails_there_is_a_note_and_no_exception(
     ]
 
 
-def test_without_the_package_there_is_a_note(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_package_there_is_a_note(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     folders, notes = publish_runs(small_sweep(), config(tmp_path))
     assert folders == []
     assert "W&B was left out: " in notes[0]
 
 
-def test_what_wandb_offline_has_set_holds_where_a_key_is_configured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_wandb_offline_has_set_holds_where_a_key_is_configured(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "settings").write_text("[default]\nmode = offline\n")
@@ -132,9 +116,7 @@ def test_what_wandb_offline_has_set_holds_where_a_key_is_configured(
     assert chosen == "offline" and "`wandb offline` was said here" in notes[0]
 
 
-def test_a_mode_that_nobody_knows_is_told_and_leaves_an_offline_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mode_that_nobody_knows_is_told_and_leaves_an_offline_run(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "odd")
     folders, notes = publish_runs(small_sweep(), config(tmp_path, mode=None))
     assert list(folders[0].glob("*.wandb"))
@@ -142,7 +124,7 @@ def test_a_mode_that_nobody_knows_is_told_and_leaves_an_offline_run(
 
 
 @pytest.mark.parametrize("place", ["wandb", "wandb/.data", "wandb/.cache"])
-def test_no_run_is_written_behind_a_link(tmp_path: Path, place: str) -> None:
+def test_no_run_is_written_behind_a_link(tmp_path, place):
     (tmp_path / "elsewhere").mkdir()
     link = tmp_path / "out" / place
     link.parent.mkdir(parents=True)

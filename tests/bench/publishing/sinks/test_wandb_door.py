@@ -1,13 +1,10 @@
 """Contents of an offline run; see also `test_wandb` and `test_wandb_processes`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from tests.bench.publishing.sweeps import METRICS, config, small_sweep
 pytestmark = pytest.mark.usefixtures("nobody_at_home")
 
 
-def log_of(folder: Path) -> list[Any]:
+def log_of(folder):
     """Every record of an offline run: a 7-byte header, then LevelDB blocks of 32 KiB."""
     from wandb.proto.wandb_internal_pb2 import Record as LogRecord
 
@@ -45,7 +42,7 @@ def log_of(folder: Path) -> list[Any]:
     return found
 
 
-def history_of(folder: Path) -> list[dict[str, Any]]:
+def history_of(folder):
     return [
         {
             item.key or "/".join(item.nested_key): json.loads(item.value_json)
@@ -56,14 +53,14 @@ def history_of(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def table_of(folder: Path, name: str) -> dict[str, Any]:
+def table_of(folder, name):
     (path,) = (folder / "files" / "media" / "table").glob(f"{name}_*.table.json")
     table: dict[str, Any] = json.loads(path.read_text())
     return table
 
 
 @pytest.fixture(scope="module")
-def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def offline(tmp_path_factory):
     """A sweep published offline: the folder of its run, and `out`."""
     out = tmp_path_factory.mktemp("offline")
     with pytest.MonkeyPatch.context() as patch:
@@ -75,7 +72,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
         yield folders[0], out
 
 
-def test_the_offline_run_holds_config_and_summary(offline: tuple[Path, Path]) -> None:
+def test_the_offline_run_holds_config_and_summary(offline):
     folder, out = offline
     wandb = Path(sys.executable).parent / "wandb"
     done = subprocess.run(
@@ -97,7 +94,7 @@ def test_the_offline_run_holds_config_and_summary(offline: tuple[Path, Path]) ->
     assert 0.9 < seen["summary"]["accuracy/recall/nala"] < 1
 
 
-def test_the_offline_run_holds_both_tables(offline: tuple[Path, Path]) -> None:
+def test_the_offline_run_holds_both_tables(offline):
     folder, _ = offline
     long, board = table_of(folder, "measurements"), table_of(folder, "leaderboard")
     assert long["columns"] == list(COLUMNS)
@@ -117,7 +114,7 @@ def test_the_offline_run_holds_both_tables(offline: tuple[Path, Path]) -> None:
     assert {(row["entry"], row["seeds"]) for row in trained} == {("nala", 3), ("softmax", 3)}
 
 
-def test_the_offline_run_holds_the_records_and_their_hash(offline: tuple[Path, Path]) -> None:
+def test_the_offline_run_holds_the_records_and_their_hash(offline):
     folder, out = offline
     staged = (out / "wandb" / ".data" / made.SWEEP / "records.jsonl").read_text()
     assert [Record.from_json(line) for line in staged.splitlines()] == small_sweep()
@@ -127,7 +124,7 @@ def test_the_offline_run_holds_the_records_and_their_hash(offline: tuple[Path, P
     assert json.loads(kept.metadata)["sha256"] == hashlib.sha256(staged.encode()).hexdigest()
 
 
-def test_charts_of_scaling_and_pareto_have_their_tables(offline: tuple[Path, Path]) -> None:
+def test_charts_of_scaling_and_pareto_have_their_tables(offline):
     folder, _ = offline
     (scaling,) = (folder / "files" / "media" / "table").glob("scaling_table_*.table.json")
     table = json.loads(scaling.read_text())
@@ -137,9 +134,7 @@ def test_charts_of_scaling_and_pareto_have_their_tables(offline: tuple[Path, Pat
     assert list((folder / "files" / "media" / "table").glob("pareto_table_*.table.json"))
 
 
-def test_curves_are_drawn_against_sequence_length_while_the_step_rises(
-    offline: tuple[Path, Path],
-) -> None:
+def test_curves_are_drawn_against_sequence_length_while_the_step_rises(offline):
     folder, _ = offline
     history = history_of(folder)
     name = "latency_s/float32 forward/nala"
@@ -150,23 +145,21 @@ def test_curves_are_drawn_against_sequence_length_while_the_step_rises(
     assert metrics["latency_s/*"].step_metric == "seq_len"
 
 
-def test_run_group_and_tags_are_recorded_and_the_host_is_not(offline: tuple[Path, Path]) -> None:
+def test_run_group_and_tags_are_recorded_and_the_host_is_not(offline):
     folder, _ = offline
     (run,) = [r.run for r in log_of(folder) if r.WhichOneof("record_type") == "run"]
     assert (run.run_group, list(run.tags), run.job_type) == (made.SWEEP, ["nightly"], "sweep")
     assert run.host == "anon"
 
 
-def test_all_files_stay_under_out_and_the_environment_is_as_before(
-    offline: tuple[Path, Path],
-) -> None:
+def test_all_files_stay_under_out_and_the_environment_is_as_before(offline):
     folder, out = offline
     assert folder.parent == out / "wandb"
     assert not (out / "home").exists()
     assert not [name for name in os.environ if name.startswith("WANDB_") and "DIR" in name]
 
 
-def test_the_jobs_of_a_multirun_are_runs_of_one_group(tmp_path: Path) -> None:
+def test_the_jobs_of_a_multirun_are_runs_of_one_group(tmp_path):
     records = small_sweep("20310506-abc/0")[:2] + small_sweep("20310506-abc/1")[2:4]
     folders, notes = publish_runs(records, config(tmp_path))
     assert notes == []
@@ -175,13 +168,13 @@ def test_the_jobs_of_a_multirun_are_runs_of_one_group(tmp_path: Path) -> None:
     assert {run.run_group for run in runs} == {"20310506-abc"}
 
 
-def test_one_sweep_of_a_store_can_be_published_alone(tmp_path: Path) -> None:
+def test_one_sweep_of_a_store_can_be_published_alone(tmp_path):
     records = small_sweep("a") + small_sweep("b")
     folders, _ = publish_runs(records, config(tmp_path), sweep="b")
     assert [folder.name.rpartition("-")[2] for folder in folders] == ["b"]
 
 
-def test_publishing_again_replaces_the_run_and_leaves_no_files_of_the_first(tmp_path: Path) -> None:
+def test_publishing_again_replaces_the_run_and_leaves_no_files_of_the_first(tmp_path):
     for _ in range(2):
         folders, notes = publish_runs(small_sweep("a"), config(tmp_path))
         assert notes == []
@@ -197,7 +190,7 @@ def test_publishing_again_replaces_the_run_and_leaves_no_files_of_the_first(tmp_
     assert sorted(path.name for path in (home / ".data").iterdir()) == ["a", "b-a"]
 
 
-def test_the_settings_that_are_unstable_are_those_of_the_installed_version() -> None:
+def test_the_settings_that_are_unstable_are_those_of_the_installed_version():
     import wandb
 
     settings = door._settings(wandb)

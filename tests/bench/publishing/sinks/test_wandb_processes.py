@@ -1,7 +1,5 @@
 """`attnbench report` and W&B's own program, each as its own process, with a server here."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty
@@ -9,14 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.core.store import Store
 from bench.publishing.sinks import publish_runs
 from bench.publishing.sinks import wandb as sink
 from tests import records as made
@@ -26,13 +22,9 @@ KEY = "a" * 40
 pytestmark = pytest.mark.usefixtures("nobody_at_home")
 
 
-def report(
-    out: Path, home: Path, *words: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def report(out, home, *words, **environment):
     """`attnbench report` as its own process, with nothing on its standard input."""
-    store = Store(out, "a")
-    for record in small_sweep():
-        store.append(record)
+    made.stored(out, *small_sweep())
     return subprocess.run(
         [sys.executable, "-m", "bench.report", f"out={out}", "charts=false", *words],
         env=os.environ | {"HOME": str(home)} | environment,
@@ -45,12 +37,8 @@ def report(
     )
 
 
-def test_online_without_a_key_neither_asks_nor_hangs_on_a_terminal(
-    tmp_path: Path, nobody_at_home: Path
-) -> None:
-    store = Store(tmp_path, "a")
-    for record in small_sweep():
-        store.append(record)
+def test_online_without_a_key_neither_asks_nor_hangs_on_a_terminal(tmp_path, nobody_at_home):
+    made.stored(tmp_path, *small_sweep())
     ours, theirs = pty.openpty()
     words = [f"out={tmp_path}", "charts=false", "wandb.mode=null"]
     with subprocess.Popen(
@@ -86,7 +74,7 @@ class Server(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.seen.append((self.path, body))  # type: ignore[attr-defined]
+        self.server.seen.append((self.path, body))
         sent = json.loads(body) if self.path == "/graphql" else {}
         query = sent.get("query", "")
         project = {"id": "p", "name": "attnbench", "entity": {"id": "e", "name": "me"}}
@@ -130,25 +118,25 @@ class Server(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
+def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as here:
-        here.seen = []  # type: ignore[attr-defined]
+        here.seen = []
         threading.Thread(target=here.serve_forever, daemon=True).start()
         yield here
         here.shutdown()
 
 
-def tables_of(server: ThreadingHTTPServer) -> dict[str, dict[str, Any]]:
+def tables_of(server):
     """The tables that a server was sent, by name."""
     start = "/upload/media/table/"
     return {
         path.removeprefix(start).split("_")[0]: json.loads(body)
-        for path, body in server.seen  # type: ignore[attr-defined]
+        for path, body in server.seen
         if path.startswith(start)
     }
 
 
-def with_key(port: int) -> dict[str, str]:
+def with_key(port):
     return {
         "WANDB_BASE_URL": f"http://127.0.0.1:{port}",
         "WANDB_API_KEY": KEY,
@@ -157,8 +145,8 @@ def with_key(port: int) -> dict[str, str]:
 
 
 def test_with_a_key_the_tables_are_sent_and_nothing_that_waited_for_it_stays(
-    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
-) -> None:
+    tmp_path, nobody_at_home, server
+):
     key = with_key(server.server_port)
     done = report(tmp_path, nobody_at_home, "wandb.replay=true", **key)
     assert done.returncode == 0, done.stderr
@@ -175,8 +163,8 @@ def test_with_a_key_the_tables_are_sent_and_nothing_that_waited_for_it_stays(
 
 @pytest.mark.slow
 def test_with_a_key_a_workspace_is_sent_under_one_name_and_a_report_beside_it(
-    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
-) -> None:
+    tmp_path, nobody_at_home, server
+):
     pytest.importorskip("wandb_workspaces")
     key = with_key(server.server_port)
     for kind in ("workspace", "report"):
@@ -185,7 +173,7 @@ def test_with_a_key_a_workspace_is_sent_under_one_name_and_a_report_beside_it(
         assert done.returncode == 0, done.stderr
         assert "Sent to me/attnbench" in done.stdout
         assert (tmp_path / "wandb" / f"{kind}.json").exists()
-    sent = [json.loads(body) for path, body in server.seen if path == "/graphql"]  # type: ignore[attr-defined]
+    sent = [json.loads(body) for path, body in server.seen if path == "/graphql"]
     variables = [one["variables"] for one in sent if "upsertView" in one["query"]]
     assert [one["displayName"] for one in variables] == ["Attention mechanisms"] * 2
     assert variables[0]["name"] == "nw-attnbench-v"
@@ -193,9 +181,7 @@ def test_with_a_key_a_workspace_is_sent_under_one_name_and_a_report_beside_it(
     assert not list((tmp_path / "wandb").glob("offline-run-*"))
 
 
-def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(
-    tmp_path: Path, nobody_at_home: Path, server: ThreadingHTTPServer
-) -> None:
+def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(tmp_path, nobody_at_home, server):
     for _ in range(2):  # the second replaces the first
         publish_runs(small_sweep(), config(tmp_path))
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
@@ -210,16 +196,16 @@ def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    streamed = b"".join(body for path, body in server.seen if "file_stream" in path)  # type: ignore[attr-defined]
+    streamed = b"".join(body for path, body in server.seen if "file_stream" in path)
     assert b"latency_s/float32 forward/nala" in streamed
     assert "measurements" in tables_of(server)
-    paths = {path for path, _ in server.seen if "file_stream" in path}  # type: ignore[attr-defined]
+    paths = {path for path, _ in server.seen if "file_stream" in path}
     assert paths == {f"/files/me/attnbench/{made.SWEEP}/file_stream"}
 
 
 def test_a_mute_port_is_left_after_a_while_and_the_run_is_written(
-    tmp_path: Path, nobody_at_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, nobody_at_home, monkeypatch
+):
     with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts, and never answers
         for name, value in with_key(mute.getsockname()[1]).items():
             monkeypatch.setenv(name, value)
@@ -232,9 +218,7 @@ def test_a_mute_port_is_left_after_a_while_and_the_run_is_written(
     assert "no answer in 2 s" in note and f"wandb sync {folders[0]}" in note
 
 
-def test_a_key_that_the_server_refuses_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_the_server_refuses_is_told(tmp_path, monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for name, value in with_key(server.server_port).items():

@@ -4,8 +4,6 @@ After a change that is meant: ``python -m tests.bench.publishing.sinks.test_work
 them.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import sys
@@ -13,11 +11,11 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.publishing.config import PublishConfig
 from bench.publishing.sinks import make_for, wandb_door, workspaces
 from bench.publishing.sinks.view import view_of
 from tests import records as made
@@ -30,11 +28,11 @@ KINDS = ("workspace", "report")
 pytestmark = pytest.mark.usefixtures("nobody_at_home")
 
 
-def asking(out: Path, kind: str, **changes: Any) -> PublishConfig:
+def asking(out, kind, **changes):
     return config(out, **({"make": kind} | changes))
 
 
-def model_of(kind: str, entity: str | None = "me") -> dict[str, Any]:
+def model_of(kind, entity="me"):
     """The JSON that would be sent, without the ids that are drawn anew each time."""
     wanted = asking(Path(), kind)
     views = [view_of(small_sweep(), made.SWEEP, wanted)]
@@ -44,7 +42,7 @@ def model_of(kind: str, entity: str | None = "me") -> dict[str, Any]:
     return plain
 
 
-def without_ids(value: Any) -> Any:
+def without_ids(value):
     if isinstance(value, dict):
         drawn = ("__id__", "id", "ref", "refId")
         return {name: without_ids(one) for name, one in value.items() if name not in drawn}
@@ -52,16 +50,14 @@ def without_ids(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_would_be_sent_is_what_it_was(kind: str) -> None:
+def test_what_would_be_sent_is_what_it_was(kind):
     pytest.importorskip("wandb_workspaces")
     stored = json.loads((SNAPSHOTS / f"{kind}.json").read_text())
     assert model_of(kind) == stored
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_a_key_the_json_is_written_and_how_to_send_it_is_said(
-    tmp_path: Path, kind: str
-) -> None:
+def test_without_a_key_the_json_is_written_and_how_to_send_it_is_said(tmp_path, kind):
     pytest.importorskip("wandb_workspaces")
     file, notes = make_for(small_sweep(), asking(tmp_path, kind, mode=None))
     assert file == tmp_path / "wandb" / f"{kind}.json"
@@ -71,25 +67,19 @@ def test_without_a_key_the_json_is_written_and_how_to_send_it_is_said(
 
 
 def test_what_goes_wrong_while_it_is_sent_is_said_beside_how_to_send_it_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     pytest.importorskip("wandb_workspaces")
-
-    def fail(*_: object) -> str:
-        raise OSError("no route to host")
-
     monkeypatch.setattr(workspaces, "choose_mode", lambda asked: ("online", []))
     monkeypatch.setattr(wandb_door, "default_entity", lambda: "me")
-    monkeypatch.setattr(wandb_door, "keep_charts", fail)
+    monkeypatch.setattr(wandb_door, "keep_charts", Mock(side_effect=OSError("no route to host")))
     file, notes = make_for(small_sweep(), asking(tmp_path, "workspace", mode="online"))
     assert file.exists()
     assert "did not take the workspace: OSError: no route to host" in notes[0]
     assert "wandb.make=workspace wandb.mode=online" in notes[1]
 
 
-def test_a_server_that_does_not_answer_is_left_after_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_does_not_answer_is_left_after_a_while(tmp_path, monkeypatch):
     pytest.importorskip("wandb_workspaces")
     goes_on = threading.Event()
     monkeypatch.setattr(workspaces, "SEND_TIMEOUT_S", 0.1)
@@ -101,9 +91,7 @@ def test_a_server_that_does_not_answer_is_left_after_a_while(
     assert "no answer in 0 s" in notes[0]
 
 
-def test_a_key_without_a_default_entity_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_without_a_default_entity_is_said(tmp_path, monkeypatch):
     pytest.importorskip("wandb_workspaces")
     wandb = pytest.importorskip("wandb")
     monkeypatch.setattr(workspaces, "choose_mode", lambda asked: ("online", []))
@@ -112,7 +100,7 @@ def test_a_key_without_a_default_entity_is_said(
     assert "the key has no default entity; say wandb.entity=NAME" in notes[0]
 
 
-def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install attnbench\[workspaces\]"):
         make_for(small_sweep(), asking(tmp_path, "report"))

@@ -1,7 +1,5 @@
 """Which rows are answers, by what was proven, scored and timed of them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,7 +9,6 @@ import pytest
 
 from attentions.catalogue import catalogue
 from bench.core.proofs import Badge, BadgeStatus, Proofs
-from bench.core.record import Record
 from bench.core.statistics import median_interval
 from bench.publishing.leaderboard import build_leaderboard
 from bench.studies.advise.evidence import (
@@ -31,7 +28,7 @@ from bench.studies.advise.evidence import (
 from tests.records import block_records, changed, kernel_cell, ok_record, speed, task_records
 
 
-def with_task(record: Record, **changes: Any) -> Record:
+def with_task(record, **changes):
     work = replace(record.cell.task, **changes)
     return replace(record, cell=replace(record.cell, workload=work))
 
@@ -39,13 +36,11 @@ def with_task(record: Record, **changes: Any) -> Record:
 OLD = "reference (of an earlier source)"
 
 
-def priced(entry: str, low: float, seconds: float, high: float) -> Candidate:
+def priced(entry, low, seconds, high):
     return Candidate(entry=entry, mechanism=entry, cost=Cost(seconds=seconds, low=low, high=high))
 
 
-def test_rows_whose_intervals_meet_that_of_the_cheapest_and_rows_without_a_cost_are_answers() -> (
-    None
-):
+def test_rows_whose_intervals_meet_that_of_the_cheapest_and_rows_without_a_cost_are_answers():
     cheapest, meets, dearer = (
         priced("a", 0.9, 1.0, 1.2),
         priced("b", 1.2, 1.3, 1.5),
@@ -68,28 +63,27 @@ def test_rows_whose_intervals_meet_that_of_the_cheapest_and_rows_without_a_cost_
         *((mode, ["gradients"]) for mode in ("backward", "forward_backward", "train_step")),
     ],
 )
-def test_a_mode_needs_its_own_proofs(mode: str, claims: list[str]) -> None:
+def test_a_mode_needs_its_own_proofs(mode, claims):
     assert needs(mode, causal=False, dtype="float32") == ["reference", *claims]
     wide = needs(mode, causal=True, dtype="bfloat16")
     assert wide == ["reference", "causal", *claims, "precision"]
 
 
-def test_only_a_claim_that_passed_is_proven() -> None:
+def test_only_a_claim_that_passed_is_proven():
     badges = {status: Badge(claim=status, status=status) for status in BadgeStatus}
     lacking = unproven(Proofs(badges=badges), [*BadgeStatus, "never tested"])
     assert lacking == ["failed", "not_claimed", "skipped", "never tested"]
 
 
 @pytest.mark.parametrize("unit", ["", "bits per byte"])
-def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit: str) -> None:
+def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit):
     runs = [changed(record, unit=unit) for record in task_records(("linear",))]
     (table,) = build_leaderboard(runs).tasks
     (score,) = table.scores
-    assert score.interval is not None
     worst, best = score.interval[:: -1 if unit else 1]
     better = (best - worst) / 10
 
-    def why(least: float) -> str:
+    def why(least):
         question: Any = SimpleNamespace(table=table, least=least)
         return why_no_score(score, question)
 
@@ -98,7 +92,7 @@ def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit: str
     assert why(best + better) == "falls short"
 
 
-def test_the_best_are_those_that_no_row_is_ahead_of_and_a_forbidding_mark_is_a_reason() -> None:
+def test_the_best_are_those_that_no_row_is_ahead_of_and_a_forbidding_mark_is_a_reason():
     runs = task_records(("linear", "performer"))
     (table,) = build_leaderboard(runs).tasks
     question: Any = SimpleNamespace(table=table, least=None)
@@ -117,7 +111,7 @@ def test_the_best_are_those_that_no_row_is_ahead_of_and_a_forbidding_mark_is_a_r
 
 
 @pytest.mark.parametrize(("source", "proof"), [("", "reference"), ("0" * 16, OLD)])
-def test_a_proof_of_another_source_is_said_to_be_old(source: str, proof: str) -> None:
+def test_a_proof_of_another_source_is_said_to_be_old(source, proof):
     badges = {"reference": Badge(claim="reference", status=BadgeStatus.PASSED)}
     question: Any = SimpleNamespace(
         mode="forward", causal=False, asked=SimpleNamespace(dtype="float32"), table=None
@@ -129,13 +123,13 @@ def test_a_proof_of_another_source_is_said_to_be_old(source: str, proof: str) ->
     assert _judged(row, question, Proofs(source=source), module).why_not == "not proven: reference"
 
 
-def asked(seq_len: int, **changes: Any) -> Any:
+def asked(seq_len, **changes):
     own = SimpleNamespace(dtype="float32", batch_size=1)
     usual = {"asked": own, "table": None, "mode": "forward", "causal": False}
     return SimpleNamespace(seq_len=seq_len, **usual | changes)
 
 
-def test_costs_are_of_a_setting_that_covers_the_length_and_of_rows_that_may_be_ranked() -> None:
+def test_costs_are_of_a_setting_that_covers_the_length_and_of_rows_that_may_be_ranked():
     short = [r for n in (256, 512) for r in block_records(("softmax", "nala", "linear"), seq_len=n)]
     long = [
         replace(r, cell=replace(r.cell, num_threads=2), started_at="2030-01-01T00:00:00Z")
@@ -151,7 +145,7 @@ def test_costs_are_of_a_setting_that_covers_the_length_and_of_rows_that_may_be_r
     assert timed(board, asked(300, causal=True)).setting is None
 
 
-def test_a_fitted_cost_is_compared_by_its_interval_and_a_measured_one_by_its_rounds() -> None:
+def test_a_fitted_cost_is_compared_by_its_interval_and_a_measured_one_by_its_rounds():
     rows = {r.cell.entry: r for r in block_records(("linear", "nala", "flatten"), seq_len=1024)}
     together = [
         Candidate(entry=name, mechanism=name, cost=Cost(record.result.latency_s[0], 0, 9, record))
@@ -165,7 +159,7 @@ def test_a_fitted_cost_is_compared_by_its_interval_and_a_measured_one_by_its_rou
     assert len(chosen) == 3 and not others, "by intervals, which overlap"
 
 
-def test_the_table_with_the_most_seeds_is_asked_and_controls_are_no_rows() -> None:
+def test_the_table_with_the_most_seeds_is_asked_and_controls_are_no_rows():
     few = [with_task(r, settings={"num_steps": 9}) for r in task_records(seeds=(0,))]
     tasks = build_leaderboard([*few, *task_records(("linear", "none"))], ("none",)).tasks
     table = task_of("recall", {}, tasks)
@@ -173,13 +167,13 @@ def test_the_table_with_the_most_seeds_is_asked_and_controls_are_no_rows() -> No
     assert task_of("recall", {"num_steps": 9}, tasks).num_seeds == 1
 
 
-def test_two_seeds_reach_nothing() -> None:
+def test_two_seeds_reach_nothing():
     (table,) = build_leaderboard(task_records(("linear",), seeds=range(2))).tasks
     question: Any = SimpleNamespace(table=table, least=0.1)
     assert why_no_score(table.scores[0], question) == "fewer than 3 seeds"
 
 
-def test_a_measured_length_costs_its_median_and_another_nothing_that_is_known() -> None:
+def test_a_measured_length_costs_its_median_and_another_nothing_that_is_known():
     samples = [7.0, 1.0, 2.0, 6.0, 3.0, 5.0, 4.0]
     record = ok_record(kernel_cell("nala", seq_len=1024), speed(samples))
     cost = cost_at({1024: record}, 1024)

@@ -1,29 +1,30 @@
 """Answers from stored records: who fulfils the needs, who cannot be told apart, what would tell."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.advise import main
-from bench.core.record import Record
 from bench.core.rows import settings_of
-from bench.core.store import Store
 from bench.publishing.metrics.scaling import seconds_at
 from bench.studies.advise.evidence import Candidate, cost_at, told_apart
-from tests.records import block_records, changed, kernel_cell, ok_record, speed, task_records
-
-Capture = pytest.CaptureFixture[str]
+from tests.records import (
+    block_records,
+    changed,
+    kernel_cell,
+    ok_record,
+    speed,
+    stored,
+    task_records,
+)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
+def store(tmp_path):
     """Forward calls at three lengths, and recall over three seeds."""
     records = [
         record
@@ -31,63 +32,46 @@ def store(tmp_path: Path) -> Path:
         for record in block_records(("softmax", "linear", "nala", "nala_cosine"), seq_len=length)
     ]
     records += task_records(("softmax", "linear", "nala", "performer"), seeds=range(3))
-    kept = Store(tmp_path / "kept", "made-up")
-    for record in records:
-        kept.append(record)
-    return tmp_path / "kept"
+    return kept(tmp_path, records)
 
 
-def ask(store: Path, *words: str) -> int:
+def ask(store, *words):
     return main([f"records=[{store}]", *words])
 
 
-def test_the_cheapest_that_reaches_the_score_is_named(store: Path, capsys: Capture) -> None:
-    assert ask(store, "task=recall", "score=90") == 0
-    said = capsys.readouterr().out
+def test_the_cheapest_that_reaches_the_score_is_named(store, exits):
+    said = exits(0, ask(store, "task=recall", "score=90"))
     assert "linear is the cheapest." in said
     assert re.search(r"performer +falls short", said)
     assert "3 seeds" not in said.splitlines()[0]
 
 
-def test_a_score_whose_interval_holds_the_goal_is_open_and_seeds_would_settle_it(
-    store: Path, capsys: Capture
-) -> None:
-    assert ask(store, "task=recall", "score=97") == 0
-    said = capsys.readouterr().out
+def test_a_score_whose_interval_holds_the_goal_is_open_and_seeds_would_settle_it(store, exits):
+    said = exits(0, ask(store, "task=recall", "score=97"))
     assert re.search(r"linear +not settled whether it gets there", said)
     assert re.search(r"attnbench sweep 'attention=\[nala\]' .*'seed=\[3", said)
 
 
-def test_rows_that_the_rounds_cannot_tell_apart_are_one_set(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_rows_that_the_rounds_cannot_tell_apart_are_one_set(tmp_path, exits):
     alike = block_records(("nala", "nala_cosine", "softmax"), seq_len=4096, num_rounds=8)
-    kept = Store(tmp_path / "kept", "made-up")
-    for record in alike:
-        kept.append(record)
-    assert ask(tmp_path / "kept") == 0
-    said = capsys.readouterr().out
+    said = exits(0, ask(kept(tmp_path, alike)))
     assert "nala_cosine and nala cannot be told apart as the cheapest." in said
     assert re.search(r"'attention=\[nala,nala_cosine\]'.* measure.min_rounds=\d+", said)
 
 
-def told(store: Path, capsys: Capture, *words: str) -> str:
+def told(store, capsys, *words):
     """The answer to a question, without line breaks."""
     assert ask(store, *words) == 0
     return " ".join(capsys.readouterr().out.split())
 
 
-def kept(folder: Path, records: Iterable[Record]) -> Path:
+def kept(folder, records):
     """A store of these records."""
-    store = Store(folder, "made-up")
-    for record in records:
-        store.append(record)
+    stored(folder, *records, name="made-up")
     return folder
 
 
-def test_rows_of_other_rounds_are_not_paired_round_by_round(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_rows_of_other_rounds_are_not_paired_round_by_round(tmp_path, capsys):
     alike = block_records(("nala", "nala_cosine", "softmax"), seq_len=4096, num_rounds=8)
     apart = [changed(record, rounds_key=f"{i}" * 16) for i, record in enumerate(alike)]
     said = told(kept(tmp_path, apart), capsys)
@@ -95,7 +79,7 @@ def test_rows_of_other_rounds_are_not_paired_round_by_round(
     assert "No experiment of an hour would tell them apart: take any." in said
 
 
-def timed_row(entry: str, seconds: float, reference_s: float, key: str) -> Candidate:
+def timed_row(entry, seconds, reference_s, key):
     """An answer that was timed beside a reference."""
     drift = [1 + i / 1000 for i in range(10)]
     times = [[each * factor for factor in drift] for each in (seconds, reference_s)]
@@ -103,23 +87,21 @@ def timed_row(entry: str, seconds: float, reference_s: float, key: str) -> Candi
     return Candidate(entry=entry, mechanism=entry, cost=cost_at({64: record}, 64))
 
 
-def test_speed_ups_over_two_references_are_not_ranked() -> None:
+def test_speed_ups_over_two_references_are_not_ranked():
     nala = timed_row("nala", 0.02, 0.2, "a" * 16)  # ten times as fast as a slow reference
     for key, cheapest in (("a" * 16, "nala"), ("b" * 16, "linear")):
         chosen, _ = told_apart([nala, timed_row("linear", 0.01, 0.02, key)])
         assert [row.entry for row in chosen] == [cheapest]
 
 
-def test_the_score_of_a_variant_has_no_cost_of_its_namesake(
-    tmp_path: Path, capsys: Capture
-) -> None:
+def test_the_score_of_a_variant_has_no_cost_of_its_namesake(tmp_path, capsys):
     usual = {k: v for k, v in (settings_of("performer") or {}).items() if k != "mechanism"}
 
-    def of(records: Iterable[Record], **settings: object) -> list[Record]:
+    def of(records, **settings):
         own = usual | settings
         return [replace(r, cell=replace(r.cell, hyperparameters=own)) for r in records]
 
-    def trained(rate: float) -> Iterator[Record]:
+    def trained(rate):
         for record in of(task_records(("performer",)), num_features=16):
             work = record.cell.task
             settings = work.settings | {"learning_rate": rate}
@@ -135,7 +117,7 @@ def test_the_score_of_a_variant_has_no_cost_of_its_namesake(
     assert "in this setting is not stored" in said
 
 
-def test_a_score_with_a_unit_is_asked_for_in_its_unit(tmp_path: Path, capsys: Capture) -> None:
+def test_a_score_with_a_unit_is_asked_for_in_its_unit(tmp_path, capsys):
     runs = (r for rows in (("linear",), ("nala",)) for r in task_records(rows))
     bits = [2.0, 2.01, 2.02, 3.0, 3.01, 3.02]
     records = [
@@ -148,24 +130,23 @@ def test_a_score_with_a_unit_is_asked_for_in_its_unit(tmp_path: Path, capsys: Ca
     assert re.search(r"nala falls short", said)
 
 
-def test_seeds_that_would_settle_it_are_all_named(tmp_path: Path, capsys: Capture) -> None:
+def test_seeds_that_would_settle_it_are_all_named(tmp_path, capsys):
     scores = zip(task_records(("nala",)), (0.95, 0.96, 0.97), strict=True)
     records = [changed(record, accuracy=score) for record, score in scores]
     records += [*task_records(("softmax",)), *block_records(("nala", "softmax"), seq_len=4096)]
     said = told(kept(tmp_path, records), capsys, "task=recall", "score=95.8")
     found = re.search(r"'seed=\[([\d, ]+)\]'", said)
-    assert found is not None
     seeds = [int(seed) for seed in found[1].replace(" ", "").split(",")]
     assert len(seeds) > 100 and seeds == [*range(3, 3 + len(seeds))]
 
 
-def test_no_best_row_is_said_in_words(tmp_path: Path, capsys: Capture) -> None:
+def test_no_best_row_is_said_in_words(tmp_path, capsys):
     records = [*task_records(("linear",), seeds=[0]), *block_records(("linear",), seq_len=4096)]
     said = told(kept(tmp_path, records), capsys, "task=recall")
     assert "No row is proven to be best on recall." in said
 
 
-def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time() -> None:
+def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time():
     records = {n: block_records(("linear",), seq_len=n)[0] for n in (256, 1024, 4096)}
     seconds, (low, high) = seconds_at(records, 2048) or (0.0, (0.0, 0.0))
     assert low < seconds < high
@@ -191,20 +172,15 @@ def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time() -> Non
         (("task=" + "a" * 5000,), "task takes names of up to 200 letters."),
     ],
 )
-def test_a_wrong_question_is_a_sentence_and_exit_code_2(
-    store: Path, capsys: Capture, words: tuple[str, ...], message: str
-) -> None:
+def test_a_wrong_question_is_a_sentence_and_exit_code_2(store, capsys, words, message):
     assert ask(store, *words) == 2
     said = capsys.readouterr()
     assert message in said.err and "Traceback" not in said.err and len(said.err) < 3000
 
 
-def test_a_fresh_clone_answers_the_question_of_the_help(
-    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fresh_clone_answers_the_question_of_the_help(exits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["seq_len=4096", "task=recall_causal", "score=95", "page=choosing.md"]) == 0
-    said = capsys.readouterr().out
+    said = exits(0, main(["seq_len=4096", "task=recall_causal", "score=95", "page=choosing.md"]))
     assert "reach 95 % on recall_causal" in said and "best of 4 rates" in said
     assert "Scores: recall_causal with seq_len 64, num_layers 2," in said
     assert re.search(r"num_steps 600, \d to 5 seeds\.", said)
@@ -213,13 +189,10 @@ def test_a_fresh_clone_answers_the_question_of_the_help(
 
 
 @pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
-def test_packed_records_that_are_no_file_are_named(
-    tmp_path: Path, capsys: Capture, put: Callable[[Path], object]
-) -> None:
+def test_packed_records_that_are_no_file_are_named(tmp_path, exits, put):
     file = tmp_path / "records.jsonl.gz"
     put(file)
-    assert ask(tmp_path) == 2
-    assert "records.jsonl.gz is " in capsys.readouterr().err
+    assert "records.jsonl.gz is " in exits(2, ask(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -227,40 +200,33 @@ def test_packed_records_that_are_no_file_are_named(
     [b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"x")[:-9]],
     ids=["no gzip", "no record", "torn"],
 )
-def test_packed_records_that_are_damaged_are_named(
-    tmp_path: Path, capsys: Capture, content: bytes
-) -> None:
+def test_packed_records_that_are_damaged_are_named(tmp_path, exits, content):
     (tmp_path / "records.jsonl.gz").write_bytes(content)
-    assert ask(tmp_path) == 2
-    assert "records.jsonl.gz holds no records that can be read: " in capsys.readouterr().err
+    assert "records.jsonl.gz holds no records that can be read: " in exits(2, ask(tmp_path))
 
 
-def test_settings_of_a_task_that_were_typed_choose_its_scores(capsys: Capture) -> None:
+def test_settings_of_a_task_that_were_typed_choose_its_scores(exits):
     words = ("task=word_problem", "score=99")
-    assert main([*words, "task.word_problem.group=A5"]) == 0
-    assert "Scores: word_problem with group A5" in capsys.readouterr().out
-    assert main([*words, "task.word_problem.group=S99"]) == 2
-    assert "with group=S99 is stored. Known: A5, S3, S5, Z2, Z60." in capsys.readouterr().err
+    said = exits(0, main([*words, "task.word_problem.group=A5"]))
+    assert "Scores: word_problem with group A5" in said
+    said = exits(2, main([*words, "task.word_problem.group=S99"]))
+    assert "with group=S99 is stored. Known: A5, S3, S5, Z2, Z60." in said
 
 
-def test_a_fresh_clone_knows_what_a_token_costs_on_a_long_context(
-    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fresh_clone_knows_what_a_token_costs_on_a_long_context(exits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for batch_size, *lengths in ((1, 2048), (8, 1024, 16384)):
-        assert main(["mode=decode", f"batch_size={batch_size}", f"seq_len={lengths}"]) == 0
-        said = capsys.readouterr().out
+        said = exits(0, main(["mode=decode", f"batch_size={batch_size}", f"seq_len={lengths}"]))
         assert all(f"decode, {length:,} tokens" in said for length in lengths)
         assert said.count("fulfil the needs.") == len(lengths)
 
 
 def test_a_score_in_a_unit_has_its_digits_and_is_better_than_guessing(
-    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    capsys, exits, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert main(["seq_len=1024", "task=bytes", "score=95"]) == 2
     told = r"score=95 is worse than guessing, 4\.4\d bits per byte\. On task=bytes less is better\."
     assert re.search(told, capsys.readouterr().err)
-    assert main(["seq_len=1024", "task=bytes", "score=2.6"]) == 0
-    said = capsys.readouterr().out
+    said = exits(0, main(["seq_len=1024", "task=bytes", "score=2.6"]))
     assert re.search(r" 2\.\d{3} \(2\.\d{3} to 2\.\d{3}\)", said)

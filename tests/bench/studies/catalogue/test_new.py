@@ -1,7 +1,5 @@
 """What `attnbench new` writes works at once: in a folder of one's own, and in a checkout."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import subprocess
@@ -19,20 +17,20 @@ from tests.forked import forked
 ROOT = Path(bench.__file__).resolve().parent.parent
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(folder, *words):
     return subprocess.run(
         [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, check=False
     )
 
 
-def done(folder: Path, *words: str) -> str:
+def done(folder, *words):
     finished = run(folder, *words)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
 
 
 @pytest.fixture(scope="module")
-def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     with contextlib.chdir(folder):
         assert main(["my_attention", "title=Mine"]) == 0
@@ -40,7 +38,7 @@ def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("attentions", "bench", "conf"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -50,14 +48,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_outside_of_a_checkout_the_files_lie_in_the_current_folder(own_folder: Path) -> None:
+def test_outside_of_a_checkout_the_files_lie_in_the_current_folder(own_folder):
     files = {p.relative_to(own_folder).as_posix() for p in own_folder.rglob("*") if p.is_file()}
     assert files == {"my_attention.py", "test_my_attention.py"}
 
 
 def test_the_written_test_passes_there_and_fails_once_the_mechanism_is_another(
-    own_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    own_folder, tmp_path, monkeypatch
+):
     copy = Path(shutil.copytree(own_folder, tmp_path / "copy"))
     monkeypatch.chdir(copy)
     assert main(["another_attention"]) == 0
@@ -67,10 +65,10 @@ def test_the_written_test_passes_there_and_fails_once_the_mechanism_is_another(
     assert "2 failed, 4 passed" in said and "FAILED test_my_attention" not in said
 
 
-def by_script(folder: Path, *commands: str) -> str:
+def by_script(folder, *commands):
     """As the console script runs commands: without the current folder among Python's paths."""
 
-    def script() -> None:
+    def script():
         sys.path[:] = [path for path in sys.path if path]
         for command in commands:
             sys.argv = ["attnbench", *command.split()]
@@ -79,7 +77,7 @@ def by_script(folder: Path, *commands: str) -> str:
     return forked(script, folder)
 
 
-def test_it_is_listed_shown_and_planned_from_its_folder(own_folder: Path) -> None:
+def test_it_is_listed_shown_and_planned_from_its_folder(own_folder):
     page = by_script(
         own_folder,
         "list plugins=[my_attention] family=other",
@@ -94,14 +92,14 @@ def test_it_is_listed_shown_and_planned_from_its_folder(own_folder: Path) -> Non
 
 
 @pytest.mark.slow
-def test_in_a_checkout_the_files_lie_beside_its_own_and_are_found(checkout: Path) -> None:
+def test_in_a_checkout_the_files_lie_beside_its_own_and_are_found(checkout):
     said = done(checkout, "bench", "show", "my_attention")
     assert "my_attention  Mine" in said and "rows    my_attention" in said
     test = "tests/attentions/mechanisms/test_my_attention.py"
     assert "3 passed" in done(checkout, "pytest", "-q", "-p", "no:cacheprovider", test)
 
 
-def test_what_is_written_is_formatted_as_this_project_is(own_folder: Path, checkout: Path) -> None:
+def test_what_is_written_is_formatted_as_this_project_is(own_folder, checkout):
     inside = [
         "attentions/mechanisms/my_attention.py",
         "tests/attentions/mechanisms/test_my_attention.py",
@@ -112,12 +110,9 @@ def test_what_is_written_is_formatted_as_this_project_is(own_folder: Path, check
         done(folder, "ruff", "check", "--ignore=D", *config, *paths)
 
 
-def test_a_file_that_is_there_is_not_overwritten(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_is_there_is_not_overwritten(own_folder, monkeypatch, exits):
     monkeypatch.chdir(own_folder)
-    assert main(["my_attention"]) == 2
-    assert "my_attention.py is there already" in capsys.readouterr().err
+    assert "my_attention.py is there already" in exits(2, main(["my_attention"]))
 
 
 @pytest.mark.parametrize(
@@ -132,27 +127,20 @@ def test_a_file_that_is_there_is_not_overwritten(
         ("titel=x", "titel=x is not known. Did you mean title?"),
     ],
 )
-def test_a_bad_name_is_bad_input(
-    word: str,
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_bad_name_is_bad_input(word, said, tmp_path, monkeypatch, exits):
     monkeypatch.chdir(tmp_path)
-    assert main([word]) == 2
-    assert said in capsys.readouterr().err
+    assert said in exits(2, main([word]))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     "words", [[], ["a", "b"], ["a", 'title="x"'], ["a" * 300], ["a", "title=" + "a" * 999]]
 )
-def test_no_name_two_or_a_long_one_or_a_title_with_quotes_are_refused(words: list[str]) -> None:
+def test_no_name_two_or_a_long_one_or_a_title_with_quotes_are_refused(words):
     with pytest.raises(ConfigError):
         read_words(words)
 
 
-def test_a_folder_inside_of_the_checkout_is_the_checkout(tmp_path: Path) -> None:
+def test_a_folder_inside_of_the_checkout_is_the_checkout(tmp_path):
     assert not destination_for("mine", ROOT / "docs").is_plugin
     assert destination_for("mine", tmp_path).is_plugin

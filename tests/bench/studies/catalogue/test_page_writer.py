@@ -1,4 +1,5 @@
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -7,13 +8,11 @@ from bench.studies.catalogue.page_writer import write_pages
 DOCS = Path(__file__).resolve().parents[4] / "docs"
 
 
-def write(*words: str, text: str = "new\n") -> int:
+def write(*words, text="new\n"):
     return write_pages("bench.some", lambda: {"a.md": text}, words)
 
 
-def test_an_old_page_is_named_and_not_touched(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_old_page_is_named_and_not_touched(tmp_path, capsys):
     assert write(f"out={tmp_path}") == 0
     assert write(f"out={tmp_path}", "check=true") == 0
     (tmp_path / "a.md").write_text("old\n")
@@ -25,19 +24,20 @@ def test_an_old_page_is_named_and_not_touched(
 
 
 @pytest.mark.parametrize("word", ["ou=x", "check", "check=maybe"])
-def test_an_unknown_word_is_bad_input(word: str) -> None:
+def test_an_unknown_word_is_bad_input(word):
     assert write(word) == 2
 
 
-def test_a_missing_package_is_told_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    def make() -> dict[str, str]:
-        raise ImportError("pip install 'attnbench[models]'")
+def test_a_missing_package_is_told_without_a_traceback(exits):
+    assert "attnbench[models]" in exits(
+        2,
+        write_pages(
+            "bench.some", Mock(side_effect=ImportError("pip install 'attnbench[models]'")), []
+        ),
+    )
 
-    assert write_pages("bench.some", make, []) == 2
-    assert "attnbench[models]" in capsys.readouterr().err
 
-
-def test_pages_go_to_the_docs_of_this_checkout_unless_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_go_to_the_docs_of_this_checkout_unless_said(monkeypatch):
     written: list[Path] = []
     monkeypatch.setattr(
         "bench.studies.catalogue.page_writer.write_whole", lambda path, _: written.append(path)

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -24,46 +22,44 @@ SAID = {name: dict(zip(FIELDS, said, strict=True)) for name, *said in INDEX}
 """Costs by mechanism and field, as the index in docs/ says them."""
 
 
-def said_costs(name: str) -> Costs:
+def said_costs(name):
     """Costs as the index says them: counting them takes most of the time of all pages."""
     flops, *growths = SAID.get(name, dict.fromkeys(FIELDS, "0")).values()
     grown = {field: growth or None for field, growth in zip(FIELDS[1:], growths, strict=True)}
     return Costs(flops=round(float(flops) * 1e9), **grown)
 
 
-def counted(name: str) -> dict[str, str]:
+def counted(name):
     """The same fields of the costs that are counted now."""
     now = growth.costs(name)
     return {"flops": f"{now.flops / 1e9:.3g}"} | {f: getattr(now, f) or "" for f in FIELDS[1:]}
 
 
 @pytest.fixture(scope="module")
-def pages() -> dict[str, str]:
+def pages():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.studies.catalogue.pages.costs", said_costs)
         return all_pages()
 
 
 @pytest.mark.slow
-def test_costs_are_what_the_index_says() -> None:
+def test_costs_are_what_the_index_says():
     assert {entry.name: counted(entry.name) for entry in ENTRIES} == SAID
 
 
 @pytest.mark.parametrize("name", ["softmax", "gla"])
-def test_costs_of_a_square_and_of_a_state_are_what_the_index_says(name: str) -> None:
+def test_costs_of_a_square_and_of_a_state_are_what_the_index_says(name):
     assert counted(name) == SAID[name]
 
 
-def test_the_pages_are_what_their_sources_say(pages: dict[str, str]) -> None:
+def test_the_pages_are_what_their_sources_say(pages):
     written = {p.relative_to(DOCS).as_posix() for p in DOCS.glob("mechanisms/*")}
     assert written | {MECHANISMS, DIFFERENCES, ADDING} == pages.keys()
     old = [name for name in pages if (DOCS / name).read_text("utf-8") != pages[name]]
     assert not old, f"old: {', '.join(old)}; run python -m bench.studies.catalogue.pages"
 
 
-def test_every_mechanism_has_a_page_with_its_formula_rows_and_hazards(
-    pages: dict[str, str],
-) -> None:
+def test_every_mechanism_has_a_page_with_its_formula_rows_and_hazards(pages):
     for entry in ENTRIES:
         page = pages[f"mechanisms/{entry.name}.md"]
         first = page.index("```text") if "```text" in page else page.index("-->")
@@ -74,14 +70,14 @@ def test_every_mechanism_has_a_page_with_its_formula_rows_and_hazards(
         assert "## Tested" in page
 
 
-def test_a_page_leads_to_the_tables_in_which_its_rows_are(pages: dict[str, str]) -> None:
+def test_a_page_leads_to_the_tables_in_which_its_rows_are(pages):
     nala = pages["mechanisms/nala.md"]
     assert "- [Accuracy on recall, over 3 seeds](../results/recall.md)" in nala
     assert "https://arxiv.org/abs/2506.21137" in nala and "## Differences" in nala
     assert "recall_causal.md" not in nala and "](../mechanisms.md)" not in nala
 
 
-def test_the_index_has_each_mechanism_in_its_family_and_in_its_year(pages: dict[str, str]) -> None:
+def test_the_index_has_each_mechanism_in_its_family_and_in_its_year(pages):
     families, _, years = pages[MECHANISMS].partition("## By year")
     for entry in ENTRIES:
         link = f"[`{entry.name}`](mechanisms/{entry.name}.md)"
@@ -90,9 +86,7 @@ def test_the_index_has_each_mechanism_in_its_family_and_in_its_year(pages: dict[
     assert "\n| 2017 | [`softmax`]" in years
 
 
-def test_every_mechanism_but_the_controls_is_on_the_page_of_differences(
-    pages: dict[str, str],
-) -> None:
+def test_every_mechanism_but_the_controls_is_on_the_page_of_differences(pages):
     for entry in ENTRIES:
         told = f"[{entry.name}](mechanisms/{entry.name}.md)" in pages[DIFFERENCES]
         assert told == (entry.family != "control"), entry.name

@@ -1,7 +1,5 @@
-from __future__ import annotations
-
 import re
-from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -23,7 +21,7 @@ from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.outputs import write_rows
 
 
-def page(name: str, badges: dict[str, Badge] | None = None, seq_len: tuple[int, ...] = ()) -> str:
+def page(name, badges=None, seq_len=()):
     console = Console(width=100)
     with console.capture() as captured:
         proofs = Proofs(badges=badges or {})
@@ -31,7 +29,7 @@ def page(name: str, badges: dict[str, Badge] | None = None, seq_len: tuple[int, 
     return captured.get()
 
 
-def test_every_mechanism_has_a_page_with_all_that_it_says() -> None:
+def test_every_mechanism_has_a_page_with_all_that_it_says():
     for entry in catalogue():
         # Costs have a test of their own, and take a while to work out.
         console = Console(width=100)
@@ -48,17 +46,17 @@ def test_every_mechanism_has_a_page_with_all_that_it_says() -> None:
         assert "``" not in text, entry.name
 
 
-def test_a_formula_keeps_its_lines_and_words_are_not_taken_for_markup() -> None:
+def test_a_formula_keeps_its_lines_and_words_are_not_taken_for_markup():
     text = page("hedgehog")
     assert "\n    phi(x) = [softmax(y); softmax(-y)]" in text
 
 
-def test_the_cost_is_told_at_a_shape() -> None:
+def test_the_cost_is_told_at_a_shape():
     line = cost_line("linear")
     assert line == "0.541 GFLOP for one forward call at B=1, H=8, D=64, N=4096, by its formula"
 
 
-def needs_of(name: str, *lengths: int) -> list[list[str]]:
+def needs_of(name, *lengths):
     """The cells of the table of lengths, the header first."""
     console = Console(width=120)
     with console.capture() as captured:
@@ -67,7 +65,7 @@ def needs_of(name: str, *lengths: int) -> list[list[str]]:
     return [re.split(r"  +", line.strip()) for line in table.splitlines()]
 
 
-def test_what_a_call_needs_is_told_at_any_length() -> None:
+def test_what_a_call_needs_is_told_at_any_length():
     assert needs_of("softmax", 1024, 2**20) == [
         [
             "seq_len",
@@ -82,23 +80,21 @@ def test_what_a_call_needs_is_told_at_any_length() -> None:
     ]
 
 
-def test_a_state_that_does_not_grow_is_told_once_more_and_what_has_none_has_no_column() -> None:
+def test_a_state_that_does_not_grow_is_told_once_more_and_what_has_none_has_no_column():
     _, short, long = needs_of("linear", 64, 4096)
     assert short[3] == long[3] == "130 KiB"
     assert "state while decoding" not in needs_of("nala", 64)[0]
 
 
-def test_a_length_that_cannot_be_is_said_beside_the_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def odd(name: str, seq_len: int) -> None:
+def test_a_length_that_cannot_be_is_said_beside_the_others(monkeypatch):
+    def odd(name, seq_len):
         raise ValueError(f"{seq_len} is odd")
 
     monkeypatch.setattr("bench.studies.catalogue.costs.needs", odd)
     assert "65: ValueError: 65 is odd" in page("linear", seq_len=(65,))
 
 
-def test_lengths_are_read_off_the_command_line() -> None:
+def test_lengths_are_read_off_the_command_line():
     assert read_request(["nala", "seq_len=[1024,65536]"]).seq_len == (1024, 65536)
     assert read_request(["nala", "seq_len=7"]).seq_len == (7,)
     assert read_request(["nala"]).seq_len == ()
@@ -108,17 +104,12 @@ def test_lengths_are_read_off_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no formula"), SystemExit(0)])
-def test_a_formula_that_raises_does_not_end_the_page(
-    monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    def broken(name: str) -> None:
-        raise error
-
-    monkeypatch.setattr("bench.studies.catalogue.costs.forward_flops", broken)
+def test_a_formula_that_raises_does_not_end_the_page(monkeypatch, error):
+    monkeypatch.setattr("bench.studies.catalogue.costs.forward_flops", Mock(side_effect=error))
     assert cost_line("linear") == f"cannot be worked out: {type(error).__name__}: {error}"
 
 
-def test_badges_are_told_by_how_they_ended_with_the_reasons_of_failures() -> None:
+def test_badges_are_told_by_how_they_ended_with_the_reasons_of_failures():
     badges = {
         "causal": Badge(claim="causal", status=BadgeStatus.PASSED),
         "masks": Badge(claim="masks", status=BadgeStatus.FAILED, reason="row 3 differs"),
@@ -130,43 +121,40 @@ def test_badges_are_told_by_how_they_ended_with_the_reasons_of_failures() -> Non
     assert "not claimed: cross\n" in text
 
 
-def test_the_command_reads_badges_and_goldens_from_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_reads_badges_and_goldens_from_out(tmp_path, exits):
     append_badges(tmp_path, "run", "linear", [Badge(claim="causal", status=BadgeStatus.PASSED)])
     row = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED)
     write_rows(tmp_path / "verify.json", [row, row])
-    assert main(["linear", f"out={tmp_path}"]) == 0
-    said = capsys.readouterr().out
+    said = exits(0, main(["linear", f"out={tmp_path}"]))
     assert "2 of 2 cases of the authors' numbers passed" in said
     assert "passed: causal" in said
 
 
-def test_a_misspelt_name_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelt_name_is_answered_with_the_nearest(capsys):
     assert main(["performr"]) == 2
     captured = capsys.readouterr()
     assert "ConfigError: No mechanism is named 'performr'. Did you mean performer" in captured.err
     assert captured.out == ""
 
 
-def test_a_row_is_answered_with_its_mechanism() -> None:
+def test_a_row_is_answered_with_its_mechanism():
     with pytest.raises(ConfigError, match="It is a row of nala: attnbench show nala"):
         find("nala_rope")
 
 
 @pytest.mark.parametrize("words", [[], ["a", "b"], ["nala", "ou=x"]])
-def test_a_line_that_names_no_single_mechanism_is_bad_input(words: list[str]) -> None:
+def test_a_line_that_names_no_single_mechanism_is_bad_input(words):
     assert main(words) == 2
 
 
-def test_commands_fit_what_the_mechanism_is() -> None:
+def test_commands_fit_what_the_mechanism_is():
     entries = {entry.name: entry for entry in catalogue()}
     layer, causal = next(commands(entries["nala_layer"])), next(commands(entries["gla"]))
     assert "scope=layer" in layer and "causal=true" not in layer
     assert "causal=true" in causal and "scope=layer" not in causal
 
 
-def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path: Path) -> None:
+def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path):
     (tmp_path / "attention").mkdir()
     (tmp_path / "attention" / "mine.yaml").write_text("mine:\n  mechanism: nala\n  rope: true\n")
     request = read_request(["nala", "plugins=[a,b]", "--config-dir", str(tmp_path)])
@@ -183,8 +171,5 @@ def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("folder", ["x" * 5000, "nowhere"])
-def test_a_folder_of_rows_that_cannot_be_looked_at_is_bad_input(
-    folder: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["softmax", f"--config-dir={folder}"]) == 2
-    assert "is no folder" in capsys.readouterr().err
+def test_a_folder_of_rows_that_cannot_be_looked_at_is_bad_input(folder, exits):
+    assert "is no folder" in exits(2, main(["softmax", f"--config-dir={folder}"]))

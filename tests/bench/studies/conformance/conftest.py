@@ -1,33 +1,23 @@
 """A place in the registry for mechanisms that lie."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
-import torch
 
 import attentions
 from attentions import registry
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread):
+    pass
 
 
 @pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def register(own_registry):
     """Enter a child of a sound mechanism, with other members and claims, for one test."""
-    attentions.attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
-    def enter(sound: str, claims: dict[str, Any] | None = None, **members: Any) -> str:
+    def enter(sound, claims=None, **members):
         base = attentions.attention_class(sound)
         can = replace(base.capabilities, **(claims or {}))
         cls = type("Liar", (base,), members)

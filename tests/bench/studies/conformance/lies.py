@@ -3,8 +3,6 @@
 A lie shows in one place only: a border of chunks, a narrow dtype, a gradient, a second call.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -48,7 +46,7 @@ def spoilt(sound: str, spoil: Spoil) -> Callable[..., Tensor]:
     def forward(self: Any, q: Tensor, k: Tensor, v: Tensor, **masks: Any) -> Tensor:
         return spoil(Call(self, base.forward(self, q, k, v, **masks), q, k, v, masks))
 
-    forward.__signature__ = inspect.signature(base.forward)  # type: ignore[attr-defined]
+    forward.__signature__ = inspect.signature(base.forward)
     return forward
 
 
@@ -86,11 +84,11 @@ class Sends(torch.autograd.Function):
 
 
 def sends(out: Tensor, x: Tensor, sent: Change) -> Tensor:
-    return Sends.apply(out, x, lambda gradient: gradient, sent)  # type: ignore[no-any-return]
+    return Sends.apply(out, x, lambda gradient: gradient, sent)
 
 
 def changes(out: Tensor, x: Tensor, change: Change) -> Tensor:
-    return Sends.apply(out, x, change, lambda _: torch.zeros_like(x))  # type: ignore[no-any-return]
+    return Sends.apply(out, x, change, lambda _: torch.zeros_like(x))
 
 
 def only_at(i: int, x: Tensor, dim: int) -> Tensor:

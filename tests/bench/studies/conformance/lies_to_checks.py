@@ -1,7 +1,5 @@
 """Lies about outputs of softmax attention, and what each makes a check say."""
 
-from __future__ import annotations
-
 import itertools
 
 import torch

@@ -1,7 +1,5 @@
 """Advice to a mechanism whose FLOP formula has failed."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest
@@ -18,19 +16,17 @@ from bench.studies.conformance.check import Broken
         (False, "bidirectional", "2 FLOPs per multiply-add"),
     ],
 )
-def test_the_message_says_which_method_is_to_return_what(
-    monkeypatch: pytest.MonkeyPatch, claims_state: bool, form: str, told: str
-) -> None:
+def test_the_message_says_which_method_is_to_return_what(monkeypatch, claims_state, form, told):
     said = advice(monkeypatch, form, claims_state, formula=2, reason="flops() says 2")
     assert f"{form}: flops() says 2. " in said and told in said
 
 
-def test_a_call_that_fails_gets_no_advice_about_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_fails_gets_no_advice_about_formulas(monkeypatch):
     said = advice(monkeypatch, "causal", True, formula=None, reason="TypeError: no step.")
     assert said == "causal: TypeError: no step."
 
 
-def advice(monkeypatch: pytest.MonkeyPatch, form: str, claims_state: bool, **found: object) -> str:
+def advice(monkeypatch, form, claims_state, **found):
     """The message about a failed proof."""
     proof = SimpleNamespace(form=form, status=costs.FlopVerdict.FAILED, **found)
     monkeypatch.setattr(costs, "attention_class", lambda name: None)

@@ -1,20 +1,17 @@
 """Each check alone finds lies that it is there for, and says so, whatever its neighbours find."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import attentions
 from attentions import Gate
 from bench.studies.conformance.check import Untestable
 from bench.studies.conformance.forms import LONG, forms_of
 from bench.studies.conformance.run import CHECKS
-from tests.bench.studies.conformance.lies import Call, sends, spoilt, spoilt_steps
+from tests.bench.studies.conformance.lies import sends, spoilt, spoilt_steps
 from tests.bench.studies.conformance.lies_to_checks import LIES
 
 SOFTMAX: Any = attentions.attention_class("softmax_explicit")
@@ -22,7 +19,7 @@ LINEAR: Any = attentions.attention_class("linear_unnormalised")
 GLA: Any = attentions.attention_class("gla")
 
 
-def findings(name: str, check: str) -> Iterator[str]:
+def findings(name, check):
     """Words of one check about each form and case in which it fails."""
     for form in forms_of(name):
         for one in CHECKS:
@@ -36,7 +33,7 @@ def findings(name: str, check: str) -> Iterator[str]:
                         yield str(error)
 
 
-def assert_found(name: str, check: str, words: str) -> None:
+def assert_found(name, check, words):
     said = []
     for finding in findings(name, check):
         said.append(finding)
@@ -48,48 +45,48 @@ def assert_found(name: str, check: str, words: str) -> None:
 # Members of softmax attention.
 
 
-def built(change: Callable[[Any], object]) -> dict[str, Any]:
+def built(change):
     """Members of a mechanism to which something is done when it is built."""
 
-    def __init__(self: Any, geometry: Any) -> None:
+    def __init__(self, geometry):
         SOFTMAX.__init__(self, geometry)
         change(self)
 
     return {"__init__": __init__}
 
 
-def makes_no_value(module: Any) -> None:
+def makes_no_value(module):
     module.made, module.unused = id(module), nn.Parameter(torch.zeros(1))
 
 
-def refuses_a_width(module: Any) -> None:
+def refuses_a_width(module):
     if module.geometry.head_dim == 5:
         raise ValueError("This cannot be done.")
 
 
-def takes_no_state(module: Any) -> None:
+def takes_no_state(module):
     module.init_state = lambda *_, **__: None
 
 
-def takes_any_form(self: Any, geometry: Any) -> None:
+def takes_any_form(self, geometry):
     nn.Module.__init__(self)
     self.geometry = geometry
 
 
-def of_the_first_head(self, q, k, v, *, key_mask=None, mask=None):  # type: ignore[no-untyped-def]
+def of_the_first_head(self, q, k, v, *, key_mask=None, mask=None):
     first = mask[:, :1] if mask is not None and mask.dim() == 4 else mask
     return SOFTMAX.forward(self, q, k, v, key_mask=key_mask, mask=first)
 
 
-def refuses_nothing(self: Any, q: Tensor, k: Tensor, v: Tensor, *, key_mask=None, mask=None):
+def refuses_nothing(self, q, k, v, *, key_mask=None, mask=None):
     return q[..., : v.shape[-1]]
 
 
-def half_of(formula: str) -> dict[str, Any]:
+def half_of(formula):
     return {formula: lambda self, shape: getattr(SOFTMAX, formula)(self, shape) // 2}
 
 
-def by_a_copy(c: Call) -> Tensor:
+def by_a_copy(c):
     return c.out if c.module.made == id(c.module) else 2 * c.out
 
 
@@ -100,39 +97,39 @@ NO_REFUSAL = {"forward": refuses_nothing, "_check_inputs": lambda *_: None}
 # Steps of a recurrence, and gates.
 
 
-def off_at(place: int, lengths: Callable[[int], bool] = lambda length: True) -> dict[str, Any]:
+def off_at(place, lengths=lambda length: True):
     """Steps that are off after so many tokens, in parts of such lengths."""
 
-    def spoil(before: int, out: Tensor, *_: Any) -> Tensor:
+    def spoil(before, out, *_):
         return 1.01 * out if before == place and lengths(out.shape[-2]) else out
 
     return spoilt_steps(spoil)
 
 
-def off_if(where: Callable[[Tensor, Any], Any]) -> dict[str, Any]:
+def off_if(where):
     """Steps that are off for such keys and geometries."""
     return spoilt_steps(lambda _, out, k, geometry: 1.01 * out if where(k, geometry) else out)
 
 
-def writes_into_later_keys(place: int, out: Tensor, k: Tensor, _: Any) -> Tensor:
+def writes_into_later_keys(place, out, k, _):
     if place > 20:
         k.add_(1.0)
     return out
 
 
-def in_place(self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any) -> Any:
+def in_place(self, q, k, v, state):
     out, after = LINEAR.step(self, q, k, v, state)
     if q.shape[-2] > 1:
         after = after._replace(context=state.context.copy_(after.context))
     return out, after
 
 
-def init_in_the_module(self: Any, batch_size: int, **kinds: Any) -> Any:
+def init_in_the_module(self, batch_size, **kinds):
     self.sums = LINEAR.init_state(self, batch_size, **kinds)
     return self.sums
 
 
-def step_in_the_module(self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any) -> Any:
+def step_in_the_module(self, q, k, v, state):
     if state.context.eq(0).all():  # a prompt begins
         self.sums = state
     out, after = LINEAR.step(self, q, k, v, self.sums)
@@ -140,23 +137,23 @@ def step_in_the_module(self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any) -
     return out, after
 
 
-def gated(change: Callable[[Tensor], Tensor | None]) -> dict[str, Any]:
+def gated(change):
     """A forward pass of GLA that gets other gates than were given."""
 
-    def forward(self, q, k, v, *, log_decay=None, key_mask=None):  # type: ignore[no-untyped-def]
+    def forward(self, q, k, v, *, log_decay=None, key_mask=None):
         other = None if log_decay is None else change(log_decay)
         return GLA.forward(self, q, k, v, log_decay=other, key_mask=key_mask)
 
     return {"forward": forward}
 
 
-def hides_keys_alone(self, q, k, v, *, log_decay=None, key_mask=None):  # type: ignore
+def hides_keys_alone(self, q, k, v, *, log_decay=None, key_mask=None):
     if key_mask is not None:
         k, v = (x * key_mask[:, None, :, None] for x in (k, v))
     return GLA.forward(self, q, k, v, log_decay=log_decay)
 
 
-def forgets_gates(self, q, k, v, state, *, log_decay=None):  # type: ignore[no-untyped-def]
+def forgets_gates(self, q, k, v, state, *, log_decay=None):
     return GLA.step(self, q, k, v, state, log_decay=None if q.shape[-2] == 1 else log_decay)
 
 
@@ -297,7 +294,7 @@ OUTPUTS: list[tuple[str, str, Kind]] = [
 ]
 
 
-def adds_to_sinks(c: Call) -> Tensor:
+def adds_to_sinks(c):
     return sends(c.out, c.module.sinks, lambda _: torch.ones_like(c.module.sinks))
 
 
@@ -307,12 +304,10 @@ EVERY += [(REFERENCE, "gradient 3 of the output", SINKS)]
 
 
 @pytest.mark.parametrize(("check", "words", "kind"), EVERY, ids=lambda x: x if str(x) == x else "")
-def test_a_check_finds_what_is_wrong_in_one_place(
-    register: Callable[..., str], check: str, words: str, kind: Kind
-) -> None:
+def test_a_check_finds_what_is_wrong_in_one_place(register, check, words, kind):
     sound, claims, members = kind
     assert_found(register(sound, claims, **members), check, words)
 
 
-def test_every_check_has_a_lie_that_it_finds() -> None:
+def test_every_check_has_a_lie_that_it_finds():
     assert {check.name for check in CHECKS if not check.needs_card} == {name for name, *_ in EVERY}

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -10,7 +8,7 @@ GEOMETRY = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=5, causal=True
 
 
 @pytest.mark.parametrize("name", ["gla", "kda", "rwkv7", "gated_deltaproduct", "gated_attention"])
-def test_gates_have_the_declared_shapes_and_ranges(name: str) -> None:
+def test_gates_have_the_declared_shapes_and_ranges(name):
     core = build_attention(name, GEOMETRY)
     q, k, v = torch.zeros(1, 2, 5, 4), torch.zeros(1, 2, 5, 4), torch.zeros(1, 2, 5, 3)
     drawn = gates_of(core, (q, k, v))

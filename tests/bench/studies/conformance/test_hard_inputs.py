@@ -1,16 +1,14 @@
-from __future__ import annotations
-
 import torch
 
 from bench.studies.conformance.hard_inputs import LARGEST_NORM, hard_inputs, of_norm
 
 
-def tensors() -> tuple[torch.Tensor, ...]:
+def tensors():
     torch.manual_seed(0)
     return tuple(torch.randn(1, 1, 16, 8) for _ in range(3))
 
 
-def test_rows_have_the_norm_that_is_asked_for_and_values_stay() -> None:
+def test_rows_have_the_norm_that_is_asked_for_and_values_stay():
     q, k, v = tensors()
     scaled = of_norm((q, k, v), 50.0)
     for x in scaled[:2]:
@@ -18,7 +16,7 @@ def test_rows_have_the_norm_that_is_asked_for_and_values_stay() -> None:
     assert torch.equal(scaled[2], v)
 
 
-def test_they_are_finite_in_their_dtype_and_reach_its_largest_norm() -> None:
+def test_they_are_finite_in_their_dtype_and_reach_its_largest_norm():
     for dtype, norm in LARGEST_NORM.items():
         cases = hard_inputs(tensors(), dtype)
         assert f"norm {norm:g}" in cases
@@ -26,6 +24,6 @@ def test_they_are_finite_in_their_dtype_and_reach_its_largest_norm() -> None:
             assert all(x.to(dtype).isfinite().all() for x in given), case
 
 
-def test_of_a_causal_form_the_first_query_sees_a_zero_key_alone() -> None:
+def test_of_a_causal_form_the_first_query_sees_a_zero_key_alone():
     _, k, _ = hard_inputs(tensors(), torch.float32)["zero keys"]
     assert not k[..., 0, :].any() and not k[..., -1, :].any() and k[..., 1, :].all()

@@ -1,22 +1,20 @@
 """A badge for each claim: passed, failed with a reason, not claimed or untestable."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import attentions
 from bench.core.proofs import BadgeStatus
 from bench.studies.conformance.check import Untestable
 from bench.studies.conformance.run import CHECKS, CLAIMS, badge_for, badges_of
 from bench.studies.conformance.table import reasons
-from tests.bench.studies.conformance.lies import Call, spoilt
+from tests.bench.studies.conformance.lies import spoilt
 
 SOUND = {"forward": spoilt("softmax_explicit", lambda c: c.out)}
 
 
-def test_a_claim_that_does_not_hold_fails_with_its_reason(register: Callable[..., str]) -> None:
-    def leaks(c: Call) -> Any:
+def test_a_claim_that_does_not_hold_fails_with_its_reason(register):
+    def leaks(c):
         return c.out + 1e-6 * c.v.mean(-2, keepdim=True)
 
     badge = badge_for(
@@ -28,16 +26,16 @@ def test_a_claim_that_does_not_hold_fails_with_its_reason(register: Callable[...
     assert str(badge.reason).endswith(" more)")
 
 
-def test_a_mechanism_that_raises_fails_with_its_words(register: Callable[..., str]) -> None:
-    def raises(_: Call) -> Any:
-        raise ZeroDivisionError("no keys")
-
-    name = register("softmax_explicit", forward=spoilt("softmax_explicit", raises))
+def test_a_mechanism_that_raises_fails_with_its_words(register):
+    name = register(
+        "softmax_explicit",
+        forward=spoilt("softmax_explicit", Mock(side_effect=ZeroDivisionError("no keys"))),
+    )
     badge = badge_for(name, "order")
     assert badge.status is BadgeStatus.FAILED and "ZeroDivisionError: no keys" in str(badge.reason)
 
 
-def test_a_sound_mechanism_earns_what_it_claims_and_no_more(register: Callable[..., str]) -> None:
+def test_a_sound_mechanism_earns_what_it_claims_and_no_more(register):
     name = register("softmax_explicit", **SOUND)
     badges = {badge.claim: badge for badge in badges_of(name, "hash")}
     assert list(badges) == list(CLAIMS)
@@ -46,12 +44,12 @@ def test_a_sound_mechanism_earns_what_it_claims_and_no_more(register: Callable[.
     assert all(b.num_checks for b in badges.values() if b.status is BadgeStatus.PASSED)
 
 
-def test_what_is_not_claimed_earns_nothing(register: Callable[..., str]) -> None:
+def test_what_is_not_claimed_earns_nothing(register):
     assert badge_for(register("linear"), "dense").status is BadgeStatus.NOT_CLAIMED
 
 
-def test_what_cannot_be_tested_here_is_no_failure(register: Callable[..., str]) -> None:
-    def __init__(self: Any, geometry: Any) -> None:
+def test_what_cannot_be_tested_here_is_no_failure(register):
+    def __init__(self, geometry):
         raise ImportError("spoilt needs flash-attn: pip install attnbench[flash]")
 
     badge = badge_for(register("softmax_explicit", __init__=__init__), "shape")
@@ -67,10 +65,10 @@ def test_what_cannot_be_tested_here_is_no_failure(register: Callable[..., str]) 
     assert badge_for(name, "gradients").status is BadgeStatus.SKIPPED
 
 
-def test_a_pass_says_which_form_was_not_testable(register: Callable[..., str]) -> None:
+def test_a_pass_says_which_form_was_not_testable(register):
     sound: Any = attentions.attention_class("softmax_explicit")
 
-    def __init__(self: Any, geometry: Any) -> None:
+    def __init__(self, geometry):
         if geometry.causal:
             raise ImportError("no module named fast")
         sound.__init__(self, geometry)
@@ -80,29 +78,27 @@ def test_a_pass_says_which_form_was_not_testable(register: Callable[..., str]) -
     assert badge.reason == "liar-causal was not tested: no module named fast"
 
 
-def test_every_claim_has_a_check_and_every_check_a_claim() -> None:
+def test_every_claim_has_a_check_and_every_check_a_claim():
     assert {check.claim for check in CHECKS} == set(CLAIMS)
     assert all(check.run.__doc__ for check in CHECKS)
 
 
-def test_what_cannot_be_tested_is_told_apart_from_what_is_broken() -> None:
+def test_what_cannot_be_tested_is_told_apart_from_what_is_broken():
     assert not issubclass(Untestable, AssertionError)
 
 
-def test_a_mechanism_that_cannot_be_called_is_one_line(register: Callable[..., str]) -> None:
-    def raises(_: Call) -> Any:
-        raise ZeroDivisionError("no keys")
-
-    name = register("softmax_explicit", forward=spoilt("softmax_explicit", raises))
+def test_a_mechanism_that_cannot_be_called_is_one_line(register):
+    name = register(
+        "softmax_explicit",
+        forward=spoilt("softmax_explicit", Mock(side_effect=ZeroDivisionError("no keys"))),
+    )
     badges = [badge_for(name, claim) for claim in ("shape", "causal", "order")]
     (line,) = reasons({name: badges})
     assert line.startswith("FAILED liar: causal, shape, order: liar-causal: ")
     assert "ZeroDivisionError: no keys" in line
 
 
-def test_masks_without_cross_attention_are_tested_on_as_many_queries_as_keys(
-    register: Callable[..., str],
-) -> None:
+def test_masks_without_cross_attention_are_tested_on_as_many_queries_as_keys(register):
     can = attentions.Capabilities(masks=frozenset({"padding"}))
     badge = badge_for(register("softmax_explicit", capabilities=can), "padding")
     assert badge.status is BadgeStatus.PASSED, badge.reason

@@ -1,7 +1,5 @@
 """A failure says what, in which dtype, of which shape, by how much, and what is allowed."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -16,7 +14,7 @@ from bench.studies.conformance.tolerances import (
 )
 
 
-def test_a_failure_names_dtype_shape_error_and_tolerance() -> None:
+def test_a_failure_names_dtype_shape_error_and_tolerance():
     want = torch.full((2, 3), 4.0)
     said = (
         "the output in float32 of shape (2, 3) is off by 0.4 where the largest entry is 4; "
@@ -29,7 +27,7 @@ def test_a_failure_names_dtype_shape_error_and_tolerance() -> None:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-def test_the_border_is_where_the_table_says(dtype: torch.dtype) -> None:
+def test_the_border_is_where_the_table_says(dtype):
     allowed = TOLERANCES[dtype].output
     want = torch.tensor([-8.0, 1.0], dtype=torch.float64)
     off = torch.tensor([8.0 * allowed, 0.0], dtype=torch.float64)
@@ -38,14 +36,14 @@ def test_the_border_is_where_the_table_says(dtype: torch.dtype) -> None:
         require_near((want + 2 * off).to(dtype), want, "the output")
 
 
-def test_a_gradient_that_is_zero_but_for_rounding_is_near() -> None:
+def test_a_gradient_that_is_zero_but_for_rounding_is_near():
     zero = torch.zeros(3)
     require_near_gradients([zero + 5e-5], [zero], "the output")
     with pytest.raises(Broken, match="gradient 1 of the output in float32"):
         require_near_gradients([zero, zero + 5e-4], [zero, zero], "the output")
 
 
-def test_what_is_not_finite_is_not_near_and_autocast_has_a_row_of_its_own() -> None:
+def test_what_is_not_finite_is_not_near_and_autocast_has_a_row_of_its_own():
     one = torch.ones(2)
     with pytest.raises(Broken, match="off by nan"):
         require_near(one * torch.nan, one, "the output")

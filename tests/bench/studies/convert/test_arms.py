@@ -1,11 +1,5 @@
 """Rates of conversions and of their controls, with made-up scores in place of trained models."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -16,15 +10,14 @@ from bench.studies.convert import arms, study
 from bench.studies.convert.page import AT_EDGE, NOT_SEARCHED, Curve, write_page
 from tests.bench.studies.convert.test_study import TINY, convert, curve
 
-Fit = Callable[[int, str, float], float]
 """Validation score by seed, arm and rate; not finite where training diverges."""
 
 
-def fit(monkeypatch: pytest.MonkeyPatch, scores: Fit) -> list[tuple[int, str, float]]:
+def fit(monkeypatch, scores):
     """Give arms made-up scores instead of training them; returns what would have been trained."""
     asked: list[tuple[int, str, float]] = []
 
-    def trained(_: Any, __: Any, seed: int, phases: Any, rate: float, *___: Any) -> Any:
+    def trained(_, __, seed, phases, rate, *___):
         asked.append((seed, "converted" if len(phases) == 3 else "from scratch", rate))
         if not np.isfinite(scores(*asked[-1])):
             raise Diverged(1, float("nan"))
@@ -35,9 +28,7 @@ def fit(monkeypatch: pytest.MonkeyPatch, scores: Fit) -> list[tuple[int, str, fl
     return asked
 
 
-def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(tmp_path, monkeypatch):
     # With seed 1 other rates would be best.
     best = {"converted": 0.01, "from scratch": 0.003}
     asked = fit(monkeypatch, lambda seed, arm, rate: rate if seed else float(rate == best[arm]))
@@ -59,12 +50,8 @@ def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(
     ],
 )
 def test_a_search_is_widened_where_its_best_rate_lies_at_the_edge(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    scores: dict[float, float],
-    rate: float,
-    mark: str,
-) -> None:
+    tmp_path, monkeypatch, scores, rate, mark
+):
     asked = fit(monkeypatch, lambda _, __, rate: scores[rate])
     grid = "learning_rates=[0.001,0.003,0.01,0.03]"
     (one,) = convert(tmp_path, "attention=[linear]", "keep=0", grid)
@@ -73,17 +60,17 @@ def test_a_search_is_widened_where_its_best_rate_lies_at_the_edge(
 
 
 def test_an_arm_that_diverges_at_every_rate_has_no_curve_and_is_not_trained_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, exits
+):
     asked = fit(monkeypatch, lambda *_: float("nan"))
     words = (f"out={tmp_path}", "attention=[linear]", "keep=0", "learning_rates=[0.01,0.03]")
     for _ in range(2):
-        assert main([*TINY, *words]) == 0
-        assert "diverged at all rates that were tried: 0.01, 0.03" in capsys.readouterr().out
+        said = exits(0, main([*TINY, *words]))
+        assert "diverged at all rates that were tried: 0.01, 0.03" in said
     assert len(asked) == 2
 
 
-def test_one_rate_is_no_search_and_gets_no_verdict(tmp_path: Path) -> None:
+def test_one_rate_is_no_search_and_gets_no_verdict(tmp_path):
     (one,) = convert(tmp_path, "attention=[linear]", "keep=0")
     assert (one.rates, one.mark) == ((0.006, 0.006), NOT_SEARCHED)
     lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)

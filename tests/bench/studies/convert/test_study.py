@@ -1,12 +1,9 @@
 """Conversions on tiny models: what is kept, what is matched, what the store and the page say."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 from itertools import product
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +18,6 @@ from bench.core.lines import Lines
 from bench.studies.convert import study
 from bench.studies.convert.models import num_layers_of
 from bench.studies.convert.page import Curve, write_page
-from bench.studies.convert.study import Run
 from bench.studies.convert.training import looks
 from tests.records import task_records
 
@@ -34,13 +30,13 @@ TINY = (
 )
 
 
-def convert(out: Path, *words: str) -> list[Curve]:
+def convert(out, *words):
     """The curves that a run leaves behind."""
     assert main([*TINY, f"out={out}", *words]) == 0
     return Lines[Curve](out / "curves.jsonl", Curve).read()
 
 
-def test_it_keeps_curves_and_the_same_command_trains_nothing_again(tmp_path: Path) -> None:
+def test_it_keeps_curves_and_the_same_command_trains_nothing_again(tmp_path):
     words = ("attention=[linear]", "keep=[0,0.5]")
     curves = convert(tmp_path, *words)
     assert [curve.keep for curve in curves] == [0.0, 0.5]
@@ -58,32 +54,30 @@ def test_it_keeps_curves_and_the_same_command_trains_nothing_again(tmp_path: Pat
     assert (tmp_path / "conversion.md").read_text() == page
 
 
-def test_a_model_is_scored_after_each_phase_whatever_its_length() -> None:
+def test_a_model_is_scored_after_each_phase_whatever_its_length():
     assert looks((60, 60, 60)) == (0, 30, 60, 90, 120, 150, 180)
     assert looks((50, 100, 0)) == (0, 25, 50, 75, 100, 125, 150)
     assert {7, 20, 24} <= set(looks((7, 13, 4)))
 
 
-def test_softmax_in_softmaxs_place_is_the_teacher(tmp_path: Path) -> None:
+def test_softmax_in_softmaxs_place_is_the_teacher(tmp_path):
     (curve,) = convert(tmp_path, "attention=[softmax]", "keep=0")
     assert curve.converted[0] == curve.teacher
     assert curve.scratch[0] != curve.converted[0]
 
 
-def test_gates_are_new_and_all_else_is_taken_over(tmp_path: Path) -> None:
+def test_gates_are_new_and_all_else_is_taken_over(tmp_path):
     (curve,) = convert(tmp_path, "attention=[gla]", "keep=0.5")
     assert curve.attention == "gla" and curve.unit == ""
 
 
-def test_no_time_no_model_but_what_is_kept_stays(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_time_no_model_but_what_is_kept_stays(tmp_path, capsys):
     convert(tmp_path, "attention=[linear]", "keep=0")
     assert len(convert(tmp_path, "attention=[linear]", "keep=[0,0.5]", "budget=0s")) == 1
     assert "1 of 2 conversions are not in the store." in capsys.readouterr().out
 
 
-def curve(**changes: Any) -> Curve:
+def curve(**changes):
     """A curve of two looks, half recovered unless said otherwise."""
     about: dict[str, Any] = {
         name: "" for name in ("key", "task", "attention", "unit", "source", "origin")
@@ -94,7 +88,7 @@ def curve(**changes: Any) -> Curve:
     return Curve(**about | changes)
 
 
-def test_recovered_is_empty_where_there_is_nothing_to_recover() -> None:
+def test_recovered_is_empty_where_there_is_nothing_to_recover():
     assert curve().recovered(-1) == pytest.approx(0.5)
     assert curve(scratch=(0.1, 0.99)).recovered(-1) is None
     # A lead of 4 points is 8 % of what can be learned where half is right by luck.
@@ -116,16 +110,14 @@ def test_recovered_is_empty_where_there_is_nothing_to_recover() -> None:
         ({"origin": "\x1b[31m"}, "printable"),
     ],
 )
-def test_a_stored_curve_that_cannot_be_shown_is_refused(
-    tmp_path: Path, changes: dict[str, Any], told: str
-) -> None:
+def test_a_stored_curve_that_cannot_be_shown_is_refused(tmp_path, changes, told):
     lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)
     lines.path.write_text(json.dumps(json.loads(lines.text([curve()])) | changes) + "\n")
     with pytest.raises(ConfigError, match=f"curves.jsonl:1 is no Curve: .*{told}"):
         write_page(tmp_path, tmp_path / "page.md", "COMMAND")
 
 
-def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path: Path) -> None:
+def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path):
     lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)
     for seed, gain in enumerate((0.0, 0.004, 0.002)):
         lines.append(curve(attention="gla", seed=seed, converted=(0.1, 0.8 + gain)))
@@ -139,8 +131,8 @@ def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path: Path)
 
 
 def test_curves_of_other_phases_or_of_another_model_share_no_table_and_the_newest_counts(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     lines = Lines[Curve](tmp_path / "curves.jsonl", Curve)
     for seed in (0, 1, 2):
         about = {"task": "recall", "attention": "gla", "seed": seed, "source": "ours"}
@@ -163,7 +155,7 @@ def test_curves_of_other_phases_or_of_another_model_share_no_table_and_the_newes
     assert "9 conversions of ours and yours" in page and len(files) == len({*files})
 
 
-def made_up(run: Run, *_: Any) -> Curve:
+def made_up(run, *_):
     """The curve of a run that was never trained."""
     work = run.scratch.task
     assert run.teacher.task.seed == work.seed  # each seed has a teacher of its own
@@ -171,9 +163,7 @@ def made_up(run: Run, *_: Any) -> Curve:
     return curve(task=work.label, seed=work.seed, **about)
 
 
-def test_a_share_is_that_of_whole_layers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_share_is_that_of_whole_layers(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study, "_convert", made_up)
     monkeypatch.setattr(study, "_ablated", lambda *_: [])
     curves = convert(tmp_path, "attention=[linear]", "num_layers=3", "keep=[0,0.1,0.25,0.33,0.5]")
@@ -185,9 +175,7 @@ def test_a_share_is_that_of_whole_layers(
     assert "2 of them (67 %)" in (tmp_path / "conversion.md").read_text()
 
 
-def test_another_rate_of_the_later_phases_is_another_conversion(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_rate_of_the_later_phases_is_another_conversion(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "_convert", made_up)
     monkeypatch.setattr(study, "_ablated", lambda *_: [])
     for share, count in ((0.3, 1), (0.5, 2), (0.5, 2)):
@@ -198,19 +186,17 @@ def test_another_rate_of_the_later_phases_is_another_conversion(
 class Summed(nn.Module):
     """A model whose output is the sum of what its mixers give."""
 
-    def __init__(self, *values: float) -> None:
+    def __init__(self, *values):
         super().__init__()
         self.values = values
         self.mixers = nn.ModuleList(nn.Identity() for _ in values)
 
-    def score(self) -> float:
+    def score(self):
         parts = zip(self.mixers, self.values, strict=True)
         return float(sum(mixer(torch.tensor(value)) for mixer, value in parts))
 
 
-def test_a_teacher_is_scored_without_each_of_its_mixers_and_only_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_teacher_is_scored_without_each_of_its_mixers_and_only_once(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "score_on_test_set", lambda model, *_: model.score())
     teachers = [Summed(1.0, 2.0, 4.0)]
     session: Any = SimpleNamespace(trained=lambda *_: teachers.pop())
@@ -233,17 +219,13 @@ def test_a_teacher_is_scored_without_each_of_its_mixers_and_only_once(
         (None, None),
     ],
 )
-def test_a_model_of_yours_has_the_layers_that_its_config_says(
-    tmp_path: Path, content: str | None, num_layers: int | None
-) -> None:
+def test_a_model_of_yours_has_the_layers_that_its_config_says(tmp_path, content, num_layers):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     assert num_layers_of(tmp_path) == num_layers
 
 
-def test_a_run_that_is_cut_has_whole_tasks_and_seeds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_is_cut_has_whole_tasks_and_seeds(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "_convert", made_up)
     monkeypatch.setattr(study, "_ablated", lambda *_: [])
     words = ("attention=[linear,gla]", "keep=[0,0.5]", "seed=[0,1]")
@@ -253,9 +235,7 @@ def test_a_run_that_is_cut_has_whole_tasks_and_seeds(
     assert order == [*product(tasks, (0, 1), (0.0, 0.5))]
 
 
-def test_a_language_model_of_transformers_by_path(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_language_model_of_transformers_by_path(tmp_path, exits):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
@@ -272,11 +252,11 @@ def test_a_language_model_of_transformers_by_path(
     same, linear = curves
     assert same.converted[0] == pytest.approx(same.teacher, abs=1e-6)
     assert linear.converted[0] != linear.scratch[0]
-    assert main([*TINY, own, f"out={tmp_path}", "attention=[gla]"]) == 2
-    assert "needs log_decay for every token" in capsys.readouterr().err
+    said = exits(2, main([*TINY, own, f"out={tmp_path}", "attention=[gla]"]))
+    assert "needs log_decay for every token" in said
 
 
-def test_an_image_model_of_timm_by_path(tmp_path: Path) -> None:
+def test_an_image_model_of_timm_by_path(tmp_path):
     timm, images = pytest.importorskip("timm"), pytest.importorskip("PIL.Image")
     made = {"img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 2}
     made |= {"num_heads": 2, "num_classes": 2}
@@ -298,14 +278,11 @@ def test_an_image_model_of_timm_by_path(tmp_path: Path) -> None:
     assert 0 <= curve.converted[-1] <= 1
 
 
-def test_a_teacher_behind_a_pipe_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_teacher_behind_a_pipe_is_named(tmp_path, exits):
     (tmp_path / "teacher").mkdir()
     os.mkfifo(tmp_path / "teacher" / "config.json")
     words = [*TINY, "attention=[linear]", f"teacher={tmp_path / 'teacher'}"]
-    assert main([*words, f"out={tmp_path}"]) == 2
-    assert "config.json is not a file but a FIFO" in capsys.readouterr().err
+    assert "config.json is not a file but a FIFO" in exits(2, main([*words, f"out={tmp_path}"]))
 
 
 @pytest.mark.parametrize(
@@ -320,9 +297,6 @@ def test_a_teacher_behind_a_pipe_is_named(
         (("docs=/dev/null",), "docs=/dev/null cannot be written"),
     ],
 )
-def test_a_wrong_setting_is_a_sentence_and_exit_code_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
-) -> None:
+def test_a_wrong_setting_is_a_sentence_and_exit_code_2(tmp_path, exits, words, message):
     own = [] if words == ("task=[]",) else TINY[6:]
-    assert main([*TINY[:2], *own, f"out={tmp_path}", *words]) == 2
-    assert message in capsys.readouterr().err
+    assert message in exits(2, main([*TINY[:2], *own, f"out={tmp_path}", *words]))

@@ -1,7 +1,5 @@
 """What each phase of a conversion trains, at what rate, and towards what."""
 
-from __future__ import annotations
-
 from itertools import islice
 
 import numpy as np
@@ -9,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, build_task
+from bench.measuring.tasks.base import NO_ANSWER, Split, build_task
 from bench.measuring.tasks.model import build_model
 from bench.studies.convert import training
 from bench.studies.convert.models import Pupil
@@ -19,16 +17,16 @@ SMALL = {"causal": True, "seq_len": 24, "vocab_size": 10, "num_pairs": 2, "batch
 TASK = build_task("recall", SMALL | {"num_layers": 2, "embed_dim": 16, "num_heads": 2})
 
 
-def model(mechanism: str) -> nn.Module:
+def model(mechanism):
     return build_model(TASK, mechanism, {}, 0).eval()
 
 
-def batch_of() -> Batch:
+def batch_of():
     (batch,) = islice(TASK.batches(Split.TRAIN, 0), 1)
     return batch
 
 
-def test_layers_learn_then_all_by_the_teacher_and_by_labels_at_a_share_of_the_rate() -> None:
+def test_layers_learn_then_all_by_the_teacher_and_by_labels_at_a_share_of_the_rate():
     teacher, pupil = model("softmax"), Pupil(model=model("linear"), exchanged=("blocks.1.mixer",))
     phases = from_teacher(pupil, teacher, (1, 2, 3), 0.3)
     assert not any(p.requires_grad for p in teacher.parameters())
@@ -40,7 +38,7 @@ def test_layers_learn_then_all_by_the_teacher_and_by_labels_at_a_share_of_the_ra
     assert (set(control.parameters), control.num_steps, control.rate_share) == (everything, 6, 1.0)
 
 
-def test_a_phase_begins_at_its_share_of_the_rate_and_ends_near_0() -> None:
+def test_a_phase_begins_at_its_share_of_the_rate_and_ends_near_0():
     (weight,) = held = [nn.Parameter(torch.zeros(()))]
     phases = [
         Phase(num_steps=2, parameters=held, loss_of=lambda _: weight * 1.0, rate_share=share)
@@ -49,7 +47,7 @@ def test_a_phase_begins_at_its_share_of_the_rate_and_ends_near_0() -> None:
     moved: list[float] = []
     one = build_task("recall", SMALL | {"warmup_share": 1.0, "weight_decay": 0.0})
 
-    def look(*_: object) -> float:
+    def look(*_):
         moved.append(weight.item())
         return 0.0
 
@@ -60,9 +58,7 @@ def test_a_phase_begins_at_its_share_of_the_rate_and_ends_near_0() -> None:
     assert np.diff(moved) == pytest.approx([-0.05, -0.1, -0.025, -0.05], rel=1e-3)
 
 
-def test_the_losses_are_errors_of_outputs_the_divergence_from_the_teacher_and_cross_entropy() -> (
-    None
-):
+def test_the_losses_are_errors_of_outputs_the_divergence_from_the_teacher_and_cross_entropy():
     teacher, pupil, batch = (
         model("softmax"),
         Pupil(model=model("linear"), exchanged=("blocks.0.mixer",)),

@@ -1,11 +1,7 @@
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 
-from attentions import attention_names, registry
 from bench.diagnose import main
 
 TASK = [
@@ -17,23 +13,20 @@ SMALL = ["num_heads=1", "head_dim=4", "seq_len=8", "norms=[0.5,1,4]", "token_nor
 TINY = [*SMALL, "num_seeds=2", "lengths=[8]", "num_examples=2", "fine_tune_steps=2", *TASK]
 
 
-def lines_of(folder: Path) -> list[dict[str, object]]:
+def lines_of(folder):
     """All but the first, which says where they come from."""
     first, *lines = (folder / "diagnostics.jsonl").read_text().splitlines()
     assert json.loads(first)["command"].startswith("attnbench diagnose 'attention=[")
     return [json.loads(line) for line in lines]
 
 
-def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(tmp_path, exits):
     words = ["attention=[softmax,flatten]", *TINY, f"out={tmp_path}"]
-    assert main(words) == 0
-    shown = capsys.readouterr().out
+    shown = exits(0, main(words))
     assert "[6/6] flatten, in softmax's place: done" in shown and "Drop-in regret" in shown
     lines = lines_of(tmp_path)
     assert {line["inputs"] for line in lines} >= {"random", "recall, layer 0", "recall, layer 1"}
-    assert {len(line["samples"]) for line in lines if line["inputs"] == "recall, layer 0"} == {1}  # type: ignore[arg-type]
+    assert {len(line["samples"]) for line in lines if line["inputs"] == "recall, layer 0"} == {1}
     regret = [
         line["samples"]
         for line in lines
@@ -52,12 +45,9 @@ def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(
     assert (tmp_path / "diagnostics.jsonl").read_bytes() == kept, "from the checkpoints"
 
 
-def test_what_has_no_weights_or_no_other_form_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_has_no_weights_or_no_other_form_is_said(tmp_path, exits):
     rows = "attention=[flatten_layer,lightning,linear,gla_softmax,base_conv_zoology]"
-    assert main([rows, *TINY, "trained=false", f"out={tmp_path}"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = " ".join(exits(0, main([rows, *TINY, "trained=false", f"out={tmp_path}"])).split())
     assert "flatten_layer has no weights to look at: it owns its projections." in shown
     assert "lightning, random without a mask: it is causal only, so it was given" in shown
     for label in ("gla_softmax", "base_conv_zoology"):
@@ -90,16 +80,11 @@ class Wordy(Attention):
 """
 
 
-def test_a_core_needs_gates_only_if_it_asks_for_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_core_needs_gates_only_if_it_asks_for_one(tmp_path, exits, monkeypatch, own_registry):
     (tmp_path / "plug_gates.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     words = ["plugins=[plug_gates]", "attention=[decayed,wordy]", "trained=false"]
-    assert main([*words, *TINY, f"out={tmp_path / 'out'}"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = " ".join(exits(0, main([*words, *TINY, f"out={tmp_path / 'out'}"])).split())
     assert "decayed, random: it needs gates, which only a model gives." in shown
     assert "wordy, random: left out: TypeError: unsupported operand" in shown
 
@@ -118,22 +103,17 @@ class Falls(Attention):
 
 
 def test_a_plugin_that_raises_is_left_out_and_the_others_are_looked_at(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, exits, own_registry
+):
     (tmp_path / "plug_that_falls.py").write_text(RAISES)
     monkeypatch.syspath_prepend(str(tmp_path))
-    attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     words = ["attention=[falls,softmax]", "plugins=[plug_that_falls]", *TINY, "trained=false"]
-    assert main([*words, f"out={tmp_path / 'out'}"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = " ".join(exits(0, main([*words, f"out={tmp_path / 'out'}"])).split())
     assert "falls, random: left out: SystemExit: no such GPU" in shown
     assert "softmax, random: done" in shown
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, capsys, exits):
     words = [*SMALL, *TASK, "num_seeds=2", "lengths=[]", "num_examples=2", f"out={tmp_path}"]
     words.append("fine_tune_steps=0")
     assert main(["attention=[softmax]", *words]) == 0
@@ -142,8 +122,8 @@ def test_a_checkpoint_of_another_configuration_is_refused(
     (other,) = {*(tmp_path / "checkpoints").iterdir()} - {file}
     other.write_bytes(file.read_bytes())
     capsys.readouterr()
-    assert main(["attention=[linear]", *words]) == 2
-    assert "is a checkpoint of another configuration" in capsys.readouterr().err
+    said = exits(2, main(["attention=[linear]", *words]))
+    assert "is a checkpoint of another configuration" in said
 
 
 @pytest.mark.parametrize(
@@ -154,8 +134,5 @@ def test_a_checkpoint_of_another_configuration_is_refused(
         (["attention=[softmax]", *TASK, "num_examples=17"], "num_examples is 17, and the test set"),
     ],
 )
-def test_what_cannot_be_done_is_refused_with_the_key(
-    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*words, f"out={tmp_path}"]) == 2
-    assert message in capsys.readouterr().err
+def test_what_cannot_be_done_is_refused_with_the_key(words, message, tmp_path, exits):
+    assert message in exits(2, main([*words, f"out={tmp_path}"]))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -20,20 +18,20 @@ from bench.studies.diagnostics.samples import Size, build_core, normal, with_spr
 SIZE = Size(num_heads=2, head_dim=4, num_tokens=6)
 
 
-def build(name: str, size: Size = SIZE, **settings: object) -> Attention:
+def build(name, size=SIZE, **settings):
     return build_core(name, name, settings, size)
 
 
-def call_of(name: str, size: Size = SIZE) -> Call:
+def call_of(name, size=SIZE):
     q, k, v = (normal(size, 0, purpose) for purpose in range(3))
     return Call(core=build(name, size), q=q, k=k, v=v)
 
 
-def named(name: str, size: Size = SIZE) -> dict[tuple[str, str], float | None]:
+def named(name, size=SIZE):
     return {(measure, at): value for measure, at, value in of_weights(call_of(name, size))}
 
 
-def test_uniform_attention_has_the_numbers_of_a_constant_matrix() -> None:
+def test_uniform_attention_has_the_numbers_of_a_constant_matrix():
     found = named("uniform")
     assert found["entropy", ""] == pytest.approx(1)
     assert found["PSE", ""] == pytest.approx(torch.tensor(6.0).log().item())
@@ -45,7 +43,7 @@ def test_uniform_attention_has_the_numbers_of_a_constant_matrix() -> None:
     assert ("features at floor", "") not in found
 
 
-def test_a_causal_row_is_compared_with_the_keys_that_it_sees() -> None:
+def test_a_causal_row_is_compared_with_the_keys_that_it_sees():
     size = Size(num_heads=1, head_dim=4, num_tokens=5, causal=True)
     q, k, v = (normal(size, 0, purpose) for purpose in range(3))
     call = Call(core=build("softmax", size), q=0 * q, k=k, v=v)
@@ -53,14 +51,14 @@ def test_a_causal_row_is_compared_with_the_keys_that_it_sees() -> None:
     assert found["entropy"] == pytest.approx(1)
 
 
-def test_floor_share_is_that_of_the_core() -> None:
+def test_floor_share_is_that_of_the_core():
     core = build("performer", num_features=8)
     call = Call(core=core, q=normal(SIZE, 0, 0), k=20 * normal(SIZE, 0, 1), v=normal(SIZE, 0, 2))
     found = {measure: value for measure, _, value in of_weights(call)}
-    assert found["features at floor"] == core.floor_share(call.k) > 0.5  # type: ignore[operator]
+    assert found["features at floor"] == core.floor_share(call.k) > 0.5
 
 
-def test_there_is_no_pse_of_negative_weights() -> None:
+def test_there_is_no_pse_of_negative_weights():
     size = Size(num_heads=1, head_dim=4, num_tokens=4)
     q, k, v = (normal(size, 0, i) for i in range(3))
 
@@ -68,10 +66,10 @@ def test_there_is_no_pse_of_negative_weights() -> None:
         name = "signed"
         capabilities = build("linear", size).capabilities
 
-        def forward(self, q, k, v):  # type: ignore[no-untyped-def]
+        def forward(self, q, k, v):
             return q @ (k.mT @ v)
 
-        def flops(self, shape):  # type: ignore[no-untyped-def]
+        def flops(self, shape):
             return 0
 
     call = Call(core=Signed(size.geometry).double(), q=q, k=k, v=v)
@@ -83,17 +81,17 @@ def test_there_is_no_pse_of_negative_weights() -> None:
     assert found["greatest condition"] == pytest.approx(expected)
 
 
-def test_entropy_of_softmax_falls_with_the_norm_and_that_of_flatten_does_not() -> None:
+def test_entropy_of_softmax_falls_with_the_norm_and_that_of_flatten_does_not():
     q, k = normal(SIZE, 0, 0), normal(SIZE, 0, 1)
     low, high = sweep_of_norms(build("softmax"), q, k, [0.1, 10.0])
     assert low > 0.99 > 0.6 > high
     low, high = sweep_of_norms(build("flatten"), q, k, [0.1, 10.0])
     assert low == pytest.approx(high, abs=1e-3)
     found = {at: value for measure, at, value in of_own_norms(call_of("softmax")) if at}
-    assert found["q x 0.25"] > 0 > found["q x 4"]  # type: ignore[operator]
+    assert found["q x 0.25"] > 0 > found["q x 4"]
 
 
-def test_spread_norms_keep_directions_and_their_median() -> None:
+def test_spread_norms_keep_directions_and_their_median():
     q = normal(Size(num_tokens=2000), 0, 0)
     spread = with_spread_norms(q, 3.0, 0)
     assert torch.cosine_similarity(q, spread, dim=-1).min() > 1 - 1e-9
@@ -101,7 +99,7 @@ def test_spread_norms_keep_directions_and_their_median() -> None:
     assert norm_correlation(build("uniform"), normal(SIZE, 0, 0), normal(SIZE, 0, 1)) == 0
 
 
-def test_softmax_beside_itself_has_no_error_and_gradients_are_those_of_autograd() -> None:
+def test_softmax_beside_itself_has_no_error_and_gradients_are_those_of_autograd():
     found = {
         (measure, at): value
         for measure, at, value in of_random(
@@ -119,16 +117,16 @@ def test_softmax_beside_itself_has_no_error_and_gradients_are_those_of_autograd(
     assert numbers["v"] == pytest.approx(expected)
 
 
-def test_errors_of_narrow_dtypes_are_of_their_size() -> None:
+def test_errors_of_narrow_dtypes_are_of_their_size():
     found = {
         at: value
         for _, at, value in of_lengths(lambda size, seed: build("softmax", size), SIZE, [8], 0)
     }
     assert set(found) == {"bfloat16, 8 tokens", "float16, 8 tokens"}
-    assert 1e-4 < found["bfloat16, 8 tokens"] < 2e-2  # type: ignore[operator]
-    assert found["float16, 8 tokens"] < found["bfloat16, 8 tokens"]  # type: ignore[operator]
+    assert 1e-4 < found["bfloat16, 8 tokens"] < 2e-2
+    assert found["float16, 8 tokens"] < found["bfloat16, 8 tokens"]
 
 
-def test_what_is_not_linear_in_v_is_refused_with_a_sentence() -> None:
+def test_what_is_not_linear_in_v_is_refused_with_a_sentence():
     with pytest.raises(NoWeights, match="owns its projections"):
         build("flatten_layer")

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -18,19 +16,17 @@ SMALL = {
 TASK = build_task("recall", SMALL)
 
 
-def test_examples_come_from_as_many_batches_as_they_take() -> None:
+def test_examples_come_from_as_many_batches_as_they_take():
     whole = Batch.join([*TASK.batches(Split.TEST, 0)])
     assert torch.equal(first_examples(TASK, 0, 10).inputs, whole.inputs[:10])
 
 
-def test_more_examples_than_there_are_is_bad_input() -> None:
+def test_more_examples_than_there_are_is_bad_input():
     with pytest.raises(ConfigError, match="num_examples is 17, and the test set of recall has 16"):
         first_examples(TASK, 0, 17)
 
 
-def test_what_takes_the_place_of_a_matched_softmax_has_its_size_and_its_parameters(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_takes_the_place_of_a_matched_softmax_has_its_size_and_its_parameters(monkeypatch):
     swapped: list[Backbone] = []
     monkeypatch.setattr(trained, "fit", lambda model, *_: swapped.append(model))
     cell = made.task_cell(settings=SMALL | {"causal": True, "match": "state"})

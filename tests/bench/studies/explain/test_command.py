@@ -25,10 +25,9 @@ def table_of(tmp_path):
 
 
 def test_every_method_has_a_row_and_a_trained_model_is_not_trained_again(
-    words, tmp_path, capsys, monkeypatch
+    words, tmp_path, exits, monkeypatch
 ):
-    assert main([*words, "attention=[softmax,nala_layer]"]) == 0
-    shown = capsys.readouterr().out
+    shown = exits(0, main([*words, "attention=[softmax,nala_layer]"]))
     assert "nala_layer is skipped: nala_layer has no weights to look at" in shown
     assert "6 test images, models of seed 0" in shown and "bootstrap over images" in shown
     first = table_of(tmp_path)
@@ -73,7 +72,7 @@ def test_a_page_for_docs_has_its_command_seeds_pictures_and_reading(words, tmp_p
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"models", "explain.csv"}
 
 
-def test_a_model_that_diverges_is_named_on_the_page(words, tmp_path, capsys, monkeypatch):
+def test_a_model_that_diverges_is_named_on_the_page(words, tmp_path, exits, monkeypatch):
     fitted = train.fitted
 
     def diverges(cell, *more):
@@ -82,11 +81,8 @@ def test_a_model_that_diverges_is_named_on_the_page(words, tmp_path, capsys, mon
         return fitted(cell, *more)
 
     monkeypatch.setattr(train, "fitted", diverges)
-    assert main([*words, "attention=[softmax,linear]", "explain=random"]) == 0
-    assert (
-        "linear seed 0 is left out: training left the finite numbers at step 3"
-        in capsys.readouterr().out
-    )
+    said = exits(0, main([*words, "attention=[softmax,linear]", "explain=random"]))
+    assert "linear seed 0 is left out: training left the finite numbers at step 3" in said
     assert "linear seed 0 is left out" in (tmp_path / "out" / "explain.md").read_text()
 
 
@@ -126,14 +122,13 @@ def test_values_out_of_range_are_refused_by_name(change, message):
         (["attention=[gla_softmax]"], "gla_softmax names 4 layers, and canvas has num_layers=2"),
     ],
 )
-def test_what_cannot_be_explained_ends_with_2(words, more, message, capsys):
-    assert main([*words, *more]) == 2
-    assert message in capsys.readouterr().err
+def test_what_cannot_be_explained_ends_with_2(words, more, message, exits):
+    assert message in exits(2, main([*words, *more]))
 
 
-def test_a_file_that_is_no_model_is_refused(words, tmp_path, capsys):
+def test_a_file_that_is_no_model_is_refused(words, tmp_path, exits):
     assert main([*words, "attention=[softmax]", "explain=random"]) == 0
     (kept,) = (tmp_path / "out" / "models").glob("*.trained.pt")
     kept.write_bytes(b"nothing")
-    assert main([*words, "attention=[softmax]", "explain=random"]) == 2
-    assert "cannot be read as a checkpoint" in capsys.readouterr().err
+    said = exits(2, main([*words, "attention=[softmax]", "explain=random"]))
+    assert "cannot be read as a checkpoint" in said

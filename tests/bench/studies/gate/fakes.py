@@ -1,7 +1,5 @@
 """Stand-ins for workers, and rows and stored cells that were never measured."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bench.core.record import Status

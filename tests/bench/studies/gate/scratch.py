@@ -1,7 +1,5 @@
 """A git checkout of this very tree in a folder of its own, to change and commit in."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -77,23 +78,24 @@ def test_an_entry_that_the_base_lacks_is_new_and_nothing_is_measured():
     assert jobs.asked == [] and exit_code(rows) == 0
 
 
-def test_a_base_that_cannot_be_called_is_incomparable_with_the_reason():
-    import_error = died("ImportError: no module named attentions_of_base.nala")
-    rows, _ = compared(answering(base=import_error))
-    assert [row.verdict for row in rows] == [GateVerdict.INCOMPARABLE]
-    assert "the base cannot run it" in rows[0].reason and "ImportError" in rows[0].reason
-    assert exit_code(rows) == 0
-
-
-def test_what_the_base_ran_and_this_tree_cannot_is_a_failure():
-    rows, _ = compared(answering(current=died("RuntimeError: a bug")))
-    assert [row.verdict for row in rows] == [GateVerdict.BROKEN]
-    assert "a bug" in rows[0].reason and exit_code(rows) == 1
-
-
-def test_what_neither_can_run_is_no_failure():
-    rows, _ = compared(answering(base=died(), current=died()))
-    assert [row.verdict for row in rows] == [GateVerdict.INCOMPARABLE]
+@pytest.mark.parametrize(
+    ("base", "current", "verdict", "words"),
+    [
+        (
+            died("ImportError: no module named attentions_of_base.nala"),
+            None,
+            GateVerdict.INCOMPARABLE,
+            r"the base cannot run it.*ImportError",
+        ),
+        (None, died("RuntimeError: a bug"), GateVerdict.BROKEN, "a bug"),
+        (died(), died(), GateVerdict.INCOMPARABLE, ""),
+    ],
+    ids=["base", "this tree", "both"],
+)
+def test_what_a_side_cannot_run_is_a_failure_where_the_base_could(base, current, verdict, words):
+    (row,), _ = compared(answering(base=base, current=current))
+    assert row.verdict is verdict and re.search(words, row.reason)
+    assert exit_code([row]) == (verdict is GateVerdict.BROKEN)
 
 
 def test_a_growth_and_a_time_are_rows_of_their_own():
@@ -103,40 +105,39 @@ def test_a_growth_and_a_time_are_rows_of_their_own():
     assert by_channel["latency"].verdict is GateVerdict.SAME
 
 
-def test_a_worker_that_dies_while_both_are_timed_is_traced_to_this_tree():
-    rows, jobs = compared(answering(paired=died()))
+@pytest.mark.parametrize(
+    ("dies_alone", "verdict", "words"),
+    [
+        (True, GateVerdict.BROKEN, "this tree cannot be timed"),
+        (False, GateVerdict.INCOMPARABLE, "SIGSEGV"),
+    ],
+)
+def test_a_worker_that_dies_while_both_are_timed_is_held_against_the_side_that_dies_alone(
+    dies_alone, verdict, words
+):
+    def paired(request):
+        return died() if dies_alone or request["root"] == str(BASE.root) else None
+
+    rows, jobs = compared(answering(paired=paired))
     (time,) = (row for row in rows if row.channel == "latency")
-    assert time.verdict is GateVerdict.BROKEN and "this tree cannot be timed" in time.reason
+    assert time.verdict is verdict and words in time.reason
     assert jobs.asked[-1][1]["root"] == str(HERE)  # this tree against itself
 
 
-def test_a_worker_that_dies_of_the_base_is_not_held_against_this_tree():
-    rows, _ = compared(
-        answering(paired=lambda request: died() if request["root"] == str(BASE.root) else None)
-    )
-    (time,) = (row for row in rows if row.channel == "latency")
-    assert time.verdict is GateVerdict.INCOMPARABLE and "SIGSEGV" in time.reason
-
-
-def test_a_drop_in_accuracy_fails_without_any_timing():
-    accuracies = {True: 0.95, False: 0.94}
-
+@pytest.mark.parametrize(
+    ("task", "base", "current", "unit", "channel"),
+    [
+        ("recall", 0.95, 0.94, "", "accuracy"),
+        ("bytes", 2.5, 2.9, "bits per byte", "loss"),
+    ],
+)
+def test_a_worse_score_fails_without_any_timing(task, base, current, unit, channel):
     def answer(job, request, hear):
         assert job == "train"
-        return trained(accuracies[request["root"] is not None])
+        return trained(base if request["root"] is not None else current, unit=unit)
 
-    rows, _ = compared(answer, cells=(task_cell("nala"),))
-    assert [(row.channel, row.verdict) for row in rows] == [("accuracy", GateVerdict.MORE)]
-
-
-def test_more_bits_per_byte_fail():
-    bits = {True: 2.5, False: 2.9}
-
-    def answer(job, request, hear):
-        return trained(bits[request["root"] is not None], unit="bits per byte")
-
-    rows, _ = compared(answer, cells=(task_cell("nala", "bytes"),))
-    assert [(row.channel, row.verdict) for row in rows] == [("loss", GateVerdict.MORE)]
+    rows, _ = compared(answer, cells=(task_cell("nala", task),))
+    assert [(row.channel, row.verdict) for row in rows] == [(channel, GateVerdict.MORE)]
 
 
 @pytest.mark.parametrize("num_cells", [1, 100])

@@ -29,53 +29,52 @@ def moves(*states, **rest):
     ]
 
 
-def test_noise_is_no_step():
-    assert moves([stored()], [stored(median=0.55)], [stored(median=0.48)]) == []
+def timed(*medians):
+    return [[stored(median=median)] for median in medians]
 
 
-def test_a_time_that_jumps_is_a_step_with_its_commit():
-    assert moves([stored()], [stored()], [stored(median=0.7)], [stored(median=0.7)]) == [
-        ("latency", "SLOWER", "2", "3")
-    ]
+def counted(*operators):
+    return [[stored(exact=OBSERVED | {"num_operators": count})] for count in operators]
 
 
-def test_there_and_back_are_two_steps():
-    assert moves([stored()], [stored(median=0.8)], [stored()]) == [
-        ("latency", "SLOWER", "1", "2"),
-        ("latency", "FASTER", "2", "3"),
-    ]
+HERE, BROKEN = [stored()], [failing("crashed: SIGSEGV")]
+SKIPPED = [failing("skipped: no memory", is_skipped=True)]
+BREAKS = ("latency", "BROKEN", "1", "2")
+MOVES = {
+    "noise is no step": (timed(0.5, 0.55, 0.48), []),
+    "a jump is a step": (timed(0.5, 0.5, 0.7, 0.7), [("latency", "SLOWER", "2", "3")]),
+    "there and back are two": (
+        timed(0.5, 0.8, 0.5),
+        [("latency", "SLOWER", "1", "2"), ("latency", "FASTER", "2", "3")],
+    ),
+    "small moves are found once they add up": (
+        timed(*(0.5 * 1.08**day for day in range(5))),
+        [("latency", "SLOWER", "3", "4")],
+    ),
+    "a number without noise moves at each change": (
+        counted(7, 8, 8, 6),
+        [("num_operators", "MORE", "1", "2"), ("num_operators", "LESS", "3", "4")],
+    ),
+    "a cell breaks once and comes back": ([HERE, BROKEN, BROKEN, HERE], [BREAKS]),
+    "what comes back is compared with where it stood": (
+        [HERE, BROKEN, *timed(0.9)],
+        [BREAKS, ("latency", "SLOWER", "1", "3")],
+    ),
+    "a skipped cell may break later": (
+        [HERE, SKIPPED, BROKEN],
+        [("latency", "BROKEN", "1", "3")],
+    ),
+    "a cell is compared with its last time": (
+        [HERE, [stored("linear")], *timed(0.9)],
+        [("latency", "SLOWER", "1", "3")],
+    ),
+}
 
 
-def test_many_small_moves_in_one_direction_are_found_once_they_add_up():
-    creeping = [[stored(median=0.5 * 1.08**day)] for day in range(5)]
-    assert moves(*creeping) == [("latency", "SLOWER", "3", "4")]
-
-
-def test_every_change_of_a_number_without_noise_is_a_step():
-    def counted(operators):
-        return [stored(exact=OBSERVED | {"num_operators": operators})]
-
-    assert moves(counted(7), counted(8), counted(8), counted(6)) == [
-        ("num_operators", "MORE", "1", "2"),
-        ("num_operators", "LESS", "3", "4"),
-    ]
-
-
-def test_a_cell_that_breaks_is_one_step_and_comes_back_where_it_stood():
-    broken = [failing("crashed: SIGSEGV")]
-    assert moves([stored()], broken, broken, [stored()]) == [("latency", "BROKEN", "1", "2")]
-    assert moves([stored()], broken, [stored(median=0.9)])[1:] == [("latency", "SLOWER", "1", "3")]
-
-
-def test_a_cell_that_is_skipped_once_is_no_step_and_may_break_later():
-    skipped = [failing("skipped: no memory", is_skipped=True)]
-    broken = [failing("crashed: SIGSEGV")]
-    assert moves([stored()], skipped, broken) == [("latency", "BROKEN", "1", "3")]
-
-
-def test_a_cell_that_is_measured_now_and_then_is_compared_with_its_last_time():
-    other = [stored("linear")]
-    assert moves([stored()], other, [stored(median=0.9)]) == [("latency", "SLOWER", "1", "3")]
+@pytest.mark.parametrize("name", MOVES)
+def test_steps_are_found_between_the_baselines_where_something_moved(name):
+    states, found = MOVES[name]
+    assert moves(*states) == found
 
 
 def test_a_cell_is_compared_with_the_first_time_that_it_has():
@@ -95,42 +94,29 @@ def printed(states, **rest):
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("states", [[], [[stored()]]])
-def test_fewer_than_two_baselines_are_said_to_be_too_few(states):
-    assert "fewer than two baselines" in printed(states)
+@pytest.mark.parametrize(
+    ("states", "versions", "words"),
+    [
+        ([], None, "fewer than two baselines"),
+        ([HERE], None, "fewer than two baselines"),
+        ([HERE, HERE], None, "Nothing moved beyond noise in 2 baselines"),
+        ([HERE, HERE], [1, 2], "METHOD_VERSION changed"),
+        ([HERE, BROKEN], None, "SIGSEGV"),
+        ([HERE, HERE, [], *timed(0.9)], None, "▁▁·█  0.5 to 0.9"),
+        ([HERE, [], *timed(0.9)], None, "Time over softmax, 2031-05-01 to 2031-05-03"),
+    ],
+)
+def test_a_history_says_in_words_or_blocks_what_happened(states, versions, words):
+    assert words in printed(states, method_versions=versions)
 
 
-def test_the_table_names_date_commits_cell_and_move():
+def test_the_table_names_date_commits_cell_and_move_within_eighty_columns():
     grown = stored(median=0.9, exact=OBSERVED | {"num_operators": 9})
     text = printed([[stored()], [grown]])
     assert "imaginary-9000-2-cores-cpu-retain" in text and "2 steps in 2 baselines" in text
     assert "111111111..222222222" in text and "2031-05-02" in text
     assert "7 → 9" in text and "x 1.800 [" in text and "nala seq_len=64" in text
-
-
-def test_nothing_moved_is_a_sentence_of_its_own():
-    assert "Nothing moved beyond noise in 2 baselines" in printed([[stored()], [stored()]])
-
-
-def test_a_change_of_method_is_said():
-    text = printed([[stored()], [stored()]], method_versions=[1, 2])
-    assert "METHOD_VERSION changed" in text
-
-
-def test_a_broken_cell_is_shown_with_its_reason():
-    broken = failing("crashed: SIGSEGV")
-    assert "SIGSEGV" in printed([[stored()], [broken]])
-
-
-def test_no_line_is_wider_than_eighty_columns():
-    grown = stored(median=0.9, exact=OBSERVED | {"num_operators": 9})
-    assert max(len(line) for line in printed([[stored()], [grown]]).splitlines()) <= 80
-
-
-def test_a_time_that_moved_is_drawn_as_a_line_of_blocks_with_its_ends():
-    text = printed([[stored()], [stored()], [], [stored(median=0.9)]])
-    assert "▁▁·█  0.5 to 0.9" in text
-    assert "Time over softmax, 2031-05-01 to 2031-05-04" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
 
 
 def test_blocks_are_logarithmic_and_a_flat_line_is_low():
@@ -139,17 +125,15 @@ def test_blocks_are_logarithmic_and_a_flat_line_is_low():
     assert spark([None, None]) == "··"
 
 
-def test_a_history_reads_no_baselines_behind_a_link_and_no_markup(tmp_path, capsys):
+def test_a_history_reads_no_baselines_behind_a_link_and_no_markup(tmp_path, exits):
     from bench import regress
 
     words = ["history=true", f"out={tmp_path}", "attention=[softmax]", "task=[]"]
     (elsewhere,) = {append_baseline(baseline(stored()), tmp_path / "elsewhere")}
     (tmp_path / "baselines").mkdir()
     (tmp_path / "baselines" / "a.jsonl").symlink_to(elsewhere)
-    assert regress.main(words) == 2
-    assert "a.jsonl is a link" in capsys.readouterr().err
+    assert "a.jsonl is a link" in exits(2, regress.main(words))
     (tmp_path / "baselines" / "a.jsonl").unlink()
     for day in "12":
         append_baseline(baseline(stored(), date=f"[/b]{day}"), tmp_path)
-    assert regress.main(words) == 0
-    assert "2 baselines, [/b]1 to [/b]2" in capsys.readouterr().out
+    assert "2 baselines, [/b]1 to [/b]2" in exits(0, regress.main(words))

@@ -177,10 +177,6 @@ def test_a_side_says_where_it_is_from_and_of_which_commit():
     assert side_of_records(unknown, "results").words == "results"
 
 
-def test_a_path_that_cannot_be_looked_at_is_told(tmp_path):
-    long = Path(*["x" * 250] * 17)
+def test_a_path_that_cannot_be_looked_at_is_told():
     with pytest.raises(ConfigError, match=r"(is not there|cannot be read)"):
-        read(long)
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ConfigError, match=r"baseline=.*pipe is not a file but a FIFO"):
-        read(tmp_path / "pipe")
+        read(Path(*["x" * 250] * 17))

@@ -1,10 +1,7 @@
-from __future__ import annotations
-
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -19,7 +16,7 @@ OTHER = "softmax/causal_b2h2n49d16"
 
 
 @pytest.fixture
-def bare(tmp_path: Path) -> Path:
+def bare(tmp_path):
     """A folder of two cases."""
     for name in (CASE, OTHER):
         (tmp_path / name).parent.mkdir()
@@ -28,21 +25,21 @@ def bare(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def edit_header(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+def edit_header(folder, change):
     path = folder / f"{CASE}.json"
     said = json.loads(path.read_text())
     change(said)
     path.write_text(json.dumps(said))
 
 
-def damage(folder: Path, name: str = CASE) -> str:
+def damage(folder, name=CASE):
     golden = GoldenFolder(folder)
     with pytest.raises(DamagedGolden) as error:
         golden.read(golden.header(name))
     return str(error.value)
 
 
-def test_every_public_golden_is_read() -> None:
+def test_every_public_golden_is_read():
     folder = GoldenFolder(PUBLIC)
     assert len(folder.names) == 252
     for name in folder.names:
@@ -50,7 +47,7 @@ def test_every_public_golden_is_read() -> None:
         assert golden.tensors.keys() == golden.header.shapes.keys()
 
 
-def test_a_case_is_read_from_its_two_files(bare: Path) -> None:
+def test_a_case_is_read_from_its_two_files(bare):
     folder = GoldenFolder(bare)
     assert folder.names == (CASE, OTHER)
     golden = folder.read(folder.header(CASE))
@@ -59,7 +56,7 @@ def test_a_case_is_read_from_its_two_files(bare: Path) -> None:
     assert golden.header.hyper["eps"] == 1e-6
 
 
-def test_a_folder_without_goldens_is_bad_input(tmp_path: Path) -> None:
+def test_a_folder_without_goldens_is_bad_input(tmp_path):
     with pytest.raises(ConfigError, match="holds no golden"):
         GoldenFolder(tmp_path)
     with pytest.raises(ConfigError, match="not a folder"):
@@ -71,7 +68,7 @@ def test_a_folder_without_goldens_is_bad_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "public/softmax"])
-def test_a_folder_one_step_away_is_named(bare: Path, given: str) -> None:
+def test_a_folder_one_step_away_is_named(bare, given):
     (bare / "public").mkdir()
     for name in ("linear_elu", "softmax"):
         (bare / name).rename(bare / "public" / name)
@@ -80,32 +77,32 @@ def test_a_folder_one_step_away_is_named(bare: Path, given: str) -> None:
 
 
 @pytest.mark.parametrize("ending", [".json", ".safetensors"])
-def test_a_missing_file_is_missed_by_name(bare: Path, ending: str) -> None:
+def test_a_missing_file_is_missed_by_name(bare, ending):
     (bare / f"{CASE}{ending}").unlink()
     assert damage(bare) == f"{CASE}{ending} is missing"
 
 
 @pytest.mark.parametrize("kept", [0, 4, 100, -1])
-def test_a_truncated_file_is_found(bare: Path, kept: int) -> None:
+def test_a_truncated_file_is_found(bare, kept):
     path = bare / f"{CASE}.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
     assert f"{CASE}.safetensors cannot be parsed" in damage(bare)
 
 
-def test_a_file_of_the_right_size_that_is_no_safetensors_is_found(bare: Path) -> None:
+def test_a_file_of_the_right_size_that_is_no_safetensors_is_found(bare):
     path = bare / f"{CASE}.safetensors"
     path.write_bytes(b"\xff" * path.stat().st_size)
     assert f"{CASE}.safetensors cannot be parsed" in damage(bare)
 
 
-def resave(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+def resave(folder, change):
     path = folder / f"{CASE}.safetensors"
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path)
 
 
-def test_tensors_that_differ_from_the_header_are_found(bare: Path) -> None:
+def test_tensors_that_differ_from_the_header_are_found(bare):
     resave(bare, lambda tensors: tensors.update(out=tensors["out"].float()))
     assert "out is" in damage(bare)
     resave(bare, lambda tensors: tensors.update(out=tensors["out"].double()[:1].contiguous()))
@@ -115,7 +112,7 @@ def test_tensors_that_differ_from_the_header_are_found(bare: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_is_not_finite_must_be_said(bare: Path, bad: float) -> None:
+def test_what_is_not_finite_must_be_said(bare, bad):
     resave(bare, lambda tensors: tensors["out"][0, 0, 0].fill_(bad))
     assert "out is not finite in 16 of 3136 entries, which its header does not say" in damage(bare)
     edit_header(bare, lambda said: said.update(nonfinite_in_file={"out": {"nan": 16}}))
@@ -123,7 +120,7 @@ def test_what_is_not_finite_must_be_said(bare: Path, bad: float) -> None:
     assert folder.read(folder.header(CASE)).header.nonfinite == {"out"}
 
 
-def drop_inputs(said: dict[str, Any]) -> None:
+def drop_inputs(said):
     said["tensors"] = {k: v for k, v in said["tensors"].items() if not k.startswith("in.")}
 
 
@@ -143,27 +140,25 @@ def drop_inputs(said: dict[str, Any]) -> None:
         (lambda said: said["bounds"]["float64"].update(out=10**400), "not a golden's header"),
     ],
 )
-def test_a_header_that_does_not_fit_is_found(
-    bare: Path, change: Callable[[dict[str, Any]], object], told: str
-) -> None:
+def test_a_header_that_does_not_fit_is_found(bare, change, told):
     edit_header(bare, change)
     assert told in damage(bare)
 
 
-def test_a_header_that_is_cut_off_is_found(bare: Path) -> None:
+def test_a_header_that_is_cut_off_is_found(bare):
     path = bare / f"{CASE}.json"
     path.write_text(path.read_text()[:50])
     assert f"{CASE}.json is not a golden's header" in damage(bare)
 
 
-def test_a_header_that_is_nested_too_deeply_is_found(bare: Path) -> None:
+def test_a_header_that_is_nested_too_deeply_is_found(bare):
     (bare / f"{CASE}.json").write_text("[" * 100_000)
     assert f"{CASE}.json is not a golden's header" in damage(bare)
 
 
-def test_a_file_that_may_not_be_read_is_found(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(_: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("bench.studies.golden.files.open_regular", refused)
+def test_a_file_that_may_not_be_read_is_found(bare, monkeypatch):
+    monkeypatch.setattr(
+        "bench.studies.golden.files.open_regular",
+        Mock(side_effect=PermissionError(13, "Permission denied")),
+    )
     assert damage(bare) == f"{CASE}.json cannot be read: Permission denied"

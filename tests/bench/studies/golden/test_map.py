@@ -4,12 +4,8 @@ Most goldens here are written by our own mechanism, built directly, under the of
 prove nothing of the mathematics, but everything of what is read from a header.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -26,11 +22,11 @@ PUBLIC = Path(__file__).resolve().parents[3] / "golden"
 torch.set_num_threads(1)  # the cases are so small that threads would only wait for each other
 
 
-def seeded(*shape: int, seed: int = 0) -> Tensor:
+def seeded(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def qkv(batch: int, heads: int, queries: int, keys: int, head_dim: int, value_dim: int) -> Any:
+def qkv(batch, heads, queries, keys, head_dim, value_dim):
     return {
         "q": seeded(batch, heads, queries, head_dim, seed=1),
         "k": seeded(batch, heads, keys, head_dim, seed=2),
@@ -38,17 +34,7 @@ def qkv(batch: int, heads: int, queries: int, keys: int, head_dim: int, value_di
     }
 
 
-def golden_of(
-    official: str,
-    module: nn.Module,
-    inputs: dict[str, Tensor],
-    weights: dict[str, Tensor],
-    hyper: dict[str, Any],
-    *,
-    call: Callable[..., Tensor] | None = None,
-    tags: tuple[str, ...] = (),
-    stored: dict[str, Tensor] | None = None,
-) -> Golden:
+def golden_of(official, module, inputs, weights, hyper, *, call=None, tags=(), stored=None):
     """The output and gradients of `module` for `inputs`, under official names."""
     leaves = {key: value.double().requires_grad_() for key, value in inputs.items()}
     out = (call or module.double())(**leaves)
@@ -81,17 +67,17 @@ def randomise(module: nn.Module) -> dict[str, Tensor]:
     return {key: value.float() for key, value in module.named_parameters()}
 
 
-def assert_proven(golden: Golden, mechanism: str) -> None:
+def assert_proven(golden, mechanism):
     proof = prove(golden, form_of(golden.header))
     assert (proof.status, proof.reason) == (ProofStatus.PASSED, None)
     assert proof.mechanism == mechanism
 
 
-def test_every_mechanism_of_the_map_is_registered() -> None:
+def test_every_mechanism_of_the_map_is_registered():
     assert {m for folder in FORMS for m in mechanisms_of(folder)} <= set(attention_names())
 
 
-def test_a_folder_without_an_entry_goes_by_its_own_name() -> None:
+def test_a_folder_without_an_entry_goes_by_its_own_name():
     softmax = build_attention("softmax_explicit", Geometry(num_heads=2, head_dim=4, seq_len=5))
     golden = golden_of("softmax_explicit", softmax, qkv(1, 2, 5, 5, 4, 4), {}, {})
     assert_proven(golden, "softmax_explicit")
@@ -101,7 +87,7 @@ def test_a_folder_without_an_entry_goes_by_its_own_name() -> None:
     ("shape", "kind"),
     [((5, 7), torch.bool), ((1, 1, 5, 7), torch.int64), ((3, 2, 5, 7), torch.float32)],
 )
-def test_a_dense_mask_of_any_kind_is_passed_on(shape: tuple[int, ...], kind: torch.dtype) -> None:
+def test_a_dense_mask_of_any_kind_is_passed_on(shape, kind):
     softmax = build_attention("softmax", Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=7))
     mask = seeded(*shape, seed=9) > 0
     mask[..., 0] = True
@@ -117,7 +103,7 @@ def test_a_dense_mask_of_any_kind_is_passed_on(shape: tuple[int, ...], kind: tor
 
 
 @pytest.mark.parametrize("name", ["key_mask", "mask"])
-def test_a_mask_of_whole_keys_is_said_the_way_the_mechanism_takes_it(name: str) -> None:
+def test_a_mask_of_whole_keys_is_said_the_way_the_mechanism_takes_it(name):
     geometry = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=7)
     linear = build_attention("linear", geometry, eps=0.5)
     keep = torch.tensor([[1, 1, 0, 1, 0, 1, 1], [1, 0, 0, 0, 0, 0, 0], [1] * 7]).bool()
@@ -133,7 +119,7 @@ def test_a_mask_of_whole_keys_is_said_the_way_the_mechanism_takes_it(name: str) 
 
 
 @pytest.mark.parametrize("switch", [None, 0, 1])
-def test_causality_is_a_stored_switch_or_else_a_tag(switch: int | None) -> None:
+def test_causality_is_a_stored_switch_or_else_a_tag(switch):
     causal = switch != 0
     geometry = Geometry(num_heads=1, head_dim=4, seq_len=6, causal=causal)
     weights = {} if switch is None else {"causal": torch.tensor(switch)}
@@ -143,7 +129,7 @@ def test_causality_is_a_stored_switch_or_else_a_tag(switch: int | None) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["softmax", "relu"])
-def test_a_performer_gets_its_features_from_the_stored_projection(kernel: str) -> None:
+def test_a_performer_gets_its_features_from_the_stored_projection(kernel):
     geometry = Geometry(num_heads=2, head_dim=6, seq_len=9)
     settings = {"num_features": 7, "kernel": kernel, "eps": 3e-3, "relu_eps": 2e-2}
     performer = build_attention("performer", geometry, **settings).double().eval()
@@ -155,7 +141,7 @@ def test_a_performer_gets_its_features_from_the_stored_projection(kernel: str) -
     assert_proven(golden, "performer")
 
 
-def test_what_the_causal_references_of_performer_do_is_said_by_kernel() -> None:
+def test_what_the_causal_references_of_performer_do_is_said_by_kernel():
     projection = seeded(7, 6, seed=5)
     reasons = {}
     for kernel in ("softmax", "relu"):
@@ -181,9 +167,7 @@ def test_what_the_causal_references_of_performer_do_is_said_by_kernel() -> None:
         ("retnet", 3, 3),
     ],
 )
-def test_a_scale_in_numbers_is_taken_and_one_in_words_is_the_usual_one(
-    name: str, stated: Any, scale: float | None
-) -> None:
+def test_a_scale_in_numbers_is_taken_and_one_in_words_is_the_usual_one(name, stated, scale):
     geometry = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=9, causal=True)
     settings = {} if name == "retnet" else {"normalise_keys": False}
     core = build_attention(name, geometry, scale=scale, **settings)
@@ -197,7 +181,7 @@ def test_a_scale_in_numbers_is_taken_and_one_in_words_is_the_usual_one(
 
 
 @pytest.mark.parametrize("tags", [("feature_map",), ()])
-def test_a_hedgehog_golden_with_one_input_is_a_feature_map(tags: tuple[str, ...]) -> None:
+def test_a_hedgehog_golden_with_one_input_is_a_feature_map(tags):
     geometry = Geometry(num_heads=3, head_dim=6, seq_len=5)
     settings = {"normaliser": "joint", "tie_heads": True, "tie_qk": True}
     core = build_attention("hedgehog", geometry, **settings)
@@ -205,7 +189,7 @@ def test_a_hedgehog_golden_with_one_input_is_a_feature_map(tags: tuple[str, ...]
     weights = {"layer.weight": ours["map_q.weight"], "layer.bias": ours["map_q.bias"]}
     core.double()
 
-    def call(x: Tensor) -> Tensor:
+    def call(x):
         features: Tensor = core.query_features(x)
         return features
 
@@ -216,7 +200,7 @@ def test_a_hedgehog_golden_with_one_input_is_a_feature_map(tags: tuple[str, ...]
 
 
 @pytest.mark.parametrize("by", ["table", "hyperparameter"])
-def test_an_mlla_module_takes_its_grid_from_its_table_or_else_from_the_header(by: str) -> None:
+def test_an_mlla_module_takes_its_grid_from_its_table_or_else_from_the_header(by):
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=15, grid=(5, 3))
     layer = build_attention("mlla", geometry, eps=1e-3)
     weights, hyper = randomise(layer), {"num_heads": 2, "eps": 1e-3}
@@ -227,7 +211,7 @@ def test_an_mlla_module_takes_its_grid_from_its_table_or_else_from_the_header(by
     assert_proven(golden_of("mlla", layer, {"x": seeded(2, 15, 8)}, weights, hyper), "mlla")
 
 
-def flatten_names(ours: dict[str, Tensor], *, fused: bool) -> dict[str, Tensor]:
+def flatten_names(ours, *, fused):
     named = {key.removeprefix("core.").removeprefix("reduced."): x for key, x in ours.items()}
     named["scale"] = named["scale"][None, None]
     named["positional_encoding"] = named["positional_encoding"][None]
@@ -241,9 +225,7 @@ def flatten_names(ours: dict[str, Tensor], *, fused: bool) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("bias", "sr_ratio", "grid"), [(True, 1, (3, 10)), (False, 2, (10, 4)), (True, 4, (4, 12))]
 )
-def test_a_pvt_module_says_its_grid_its_reduction_and_its_biases(
-    bias: bool, sr_ratio: int, grid: tuple[int, int]
-) -> None:
+def test_a_pvt_module_says_its_grid_its_reduction_and_its_biases(bias, sr_ratio, grid):
     rows, columns = grid
     geometry = Geometry(num_heads=3, head_dim=4, seq_len=rows * columns, grid=grid)
     layer = build_attention(
@@ -262,9 +244,7 @@ def test_a_pvt_module_says_its_grid_its_reduction_and_its_biases(
 
 
 @pytest.mark.parametrize(("bias", "window"), [(True, 5), (True, [5, 5]), (False, [3, 7])])
-def test_a_swin_module_has_one_fused_projection_and_a_window(
-    bias: bool, window: int | list[int]
-) -> None:
+def test_a_swin_module_has_one_fused_projection_and_a_window(bias, window):
     rows, columns = (window, window) if isinstance(window, int) else window
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=rows * columns, grid=(rows, columns))
     layer = build_attention("flatten_layer", geometry, qkv_bias=bias)
@@ -275,7 +255,7 @@ def test_a_swin_module_has_one_fused_projection_and_a_window(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_flatten_core_gets_its_scale(dtype: torch.dtype) -> None:
+def test_a_flatten_core_gets_its_scale(dtype):
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=6)
     core = build_attention("flatten", geometry, focusing_factor=4, eps=1e-3).to(dtype)
     scale = seeded(8, seed=7).to(dtype) + 1e-9
@@ -287,7 +267,7 @@ def test_a_flatten_core_gets_its_scale(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("rope", [True, False])
-def test_a_nala_module_takes_its_grid_from_its_input_and_rope_from_its_tables(rope: bool) -> None:
+def test_a_nala_module_takes_its_grid_from_its_input_and_rope_from_its_tables(rope):
     geometry = Geometry(num_heads=2, head_dim=8, seq_len=15, grid=(3, 5))
     layer = build_attention("nala_layer", geometry, rope=rope)
     official = {"norm": "ln", "proj": "out_proj"}
@@ -298,7 +278,7 @@ def test_a_nala_module_takes_its_grid_from_its_input_and_rope_from_its_tables(ro
     if rope:
         weights |= {"rope_sin": torch.zeros(15, 8), "rope_cos": torch.ones(15, 8)}
 
-    def call(x: Tensor) -> Tensor:
+    def call(x):
         tokens: Tensor = layer(x.flatten(2).transpose(1, 2))
         return tokens.transpose(1, 2).reshape(x.shape)
 
@@ -310,7 +290,7 @@ def test_a_nala_module_takes_its_grid_from_its_input_and_rope_from_its_tables(ro
 
 
 @pytest.mark.parametrize("rope", [True, False])
-def test_a_nala_core_takes_its_grid_and_powers_from_the_header(rope: bool) -> None:
+def test_a_nala_core_takes_its_grid_and_powers_from_the_header(rope):
     settings = {"lam": 2, "tau": 0.7, "key_power": 5, "eps": 1e-3}
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=24, grid=(2, 12))
     core = build_attention("nala", geometry, rope=rope, **settings)
@@ -319,7 +299,7 @@ def test_a_nala_core_takes_its_grid_and_powers_from_the_header(rope: bool) -> No
     assert_proven(golden_of("nala", core, qkv(1, 2, 24, 24, 4, 4), tables, hyper), "nala")
 
 
-def test_nala_cosine_takes_its_angle_from_the_header() -> None:
+def test_nala_cosine_takes_its_angle_from_the_header():
     settings = {"alpha": 5, "lam": 2, "tau": 0.7, "key_power": 5, "eps": 1e-3}
     core = build_attention("nala_cosine", Geometry(num_heads=1, head_dim=4, seq_len=6), **settings)
     golden = golden_of("nala_cosine", core, qkv(1, 1, 6, 6, 4, 4), {}, dict(settings))
@@ -327,7 +307,7 @@ def test_nala_cosine_takes_its_angle_from_the_header() -> None:
 
 
 @pytest.mark.parametrize("heads", [None, 0, "two"])
-def test_a_module_that_does_not_count_its_heads_fails_by_that(heads: Any) -> None:
+def test_a_module_that_does_not_count_its_heads_fails_by_that(heads):
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=9, grid=(3, 3))
     layer = build_attention("flatten_layer", geometry)
     weights = flatten_names(randomise(layer), fused=False)
@@ -346,9 +326,7 @@ def test_a_module_that_does_not_count_its_heads_fails_by_that(heads: Any) -> Non
         ("flatten", {"scale_raw": torch.zeros(1, 1, 8)}, "(1, 1, 8), ours is scale (4,)"),
     ],
 )
-def test_weights_that_do_not_meet_ours_fail_by_name(
-    mechanism: str, weights: dict[str, Tensor], said: str
-) -> None:
+def test_weights_that_do_not_meet_ours_fail_by_name(mechanism, weights, said):
     core = build_attention(mechanism, Geometry(num_heads=1, head_dim=4, seq_len=5))
     golden = golden_of(mechanism, core, qkv(1, 1, 5, 5, 4, 4), weights, {})
     proof = prove(golden, form_of(golden.header))
@@ -356,7 +334,7 @@ def test_weights_that_do_not_meet_ours_fail_by_name(
     assert said in (proof.reason or "")
 
 
-def test_a_weight_of_one_number_takes_one_row_of_an_official_one() -> None:
+def test_a_weight_of_one_number_takes_one_row_of_an_official_one():
     places = {"scale": torch.zeros(()), "bias": torch.zeros(2)}
     build._copy("weight", torch.tensor([1.0, 2.0, 3.0]), places)
     assert [place.tolist() for place in places.values()] == [1.0, [2.0, 3.0]]
@@ -383,14 +361,14 @@ def test_a_weight_of_one_number_takes_one_row_of_an_official_one() -> None:
         "softmax_sinks/large_norms_large_sinks",
     ],
 )
-def test_a_golden_that_states_nothing_by_our_names_is_read_by_the_official_ones(name: str) -> None:
+def test_a_golden_that_states_nothing_by_our_names_is_read_by_the_official_ones(name):
     folder = GoldenFolder(PUBLIC)
     golden = folder.read(folder.header(name))
     bare = replace(golden, header=replace(golden.header, settings={}))
     assert_proven(bare, golden.header.mechanism)
 
 
-def test_a_mamba3_golden_without_angles_needs_no_value_for_them() -> None:
+def test_a_mamba3_golden_without_angles_needs_no_value_for_them():
     geometry = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=6, causal=True)
     core = build_attention("mamba3", geometry, num_angles=0)
     kept = {name: w for name, w in randomise(core).items() if name in ("q_bias", "k_bias", "skip")}

@@ -1,24 +1,23 @@
 """Goldens of small functions and modules, recorded and then proven, or not; and the page on it."""
 
-from __future__ import annotations
-
 import json
 import os
 import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from attentions import Geometry, build_attention
 from bench.core.cli.errors import ConfigError
 from bench.studies.golden.files import GoldenFolder
 from bench.studies.golden.map import form_of
-from bench.studies.golden.proof import Proof, ProofStatus, prove
+from bench.studies.golden.proof import ProofStatus, prove
 from bench.studies.golden.record import Case, record
 from tests.pages import typed
 
@@ -27,17 +26,17 @@ ROOT = Path(__file__).resolve().parents[4]
 torch.set_num_threads(1)
 
 
-def seeded(*shape: int, seed: int = 0) -> Tensor:
+def seeded(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def linear_by_pairs(q: Tensor, k: Tensor, v: Tensor, eps: float = 1e-3) -> Tensor:
+def linear_by_pairs(q, k, v, eps=1e-3):
     phi_q, phi_k = (nn.functional.elu(x) + 1 for x in (q, k))
     weights = phi_q @ phi_k.transpose(-2, -1)
     return weights @ v / (weights.sum(-1, keepdim=True) + eps)
 
 
-def linear_case(**changes: object) -> Case:
+def linear_case(**changes):
     q, k, v = seeded(3, 2, 2, 13, 4)
     case = Case(
         mechanism="linear",
@@ -46,10 +45,10 @@ def linear_case(**changes: object) -> Case:
         inputs={"q": q, "k": k, "v": v},
         settings={"eps": 1e-3},
     )
-    return replace(case, **changes)  # type: ignore[arg-type]
+    return replace(case, **changes)
 
 
-def module_case() -> Case:
+def module_case():
     layer = build_attention("linformer_layer", Geometry(num_heads=2, head_dim=4, seq_len=9))
     return Case(
         mechanism="linformer_layer",
@@ -60,7 +59,7 @@ def module_case() -> Case:
     )
 
 
-def proof_of(case: Case, folder: Path) -> Proof:
+def proof_of(case, folder):
     if not (folder / f"{case.name}.json").exists():
         record(case, folder)
     goldens = GoldenFolder(folder)
@@ -69,19 +68,19 @@ def proof_of(case: Case, folder: Path) -> Proof:
 
 
 @pytest.mark.parametrize("case", [linear_case(), module_case()], ids=["function", "module"])
-def test_what_was_recorded_is_proven(case: Case, tmp_path: Path) -> None:
+def test_what_was_recorded_is_proven(case, tmp_path):
     proof = proof_of(case, tmp_path)
     assert (proof.status, proof.reason) == (ProofStatus.PASSED, None)
     assert proof.mechanism == case.mechanism
 
 
-def test_a_setting_of_ours_that_differs_fails(tmp_path: Path) -> None:
+def test_a_setting_of_ours_that_differs_fails(tmp_path):
     proof = proof_of(linear_case(settings={"eps": 1e-2}), tmp_path)
     assert proof.status is ProofStatus.FAILED
     assert "is off by" in (proof.reason or "")
 
 
-def test_a_changed_weight_fails(tmp_path: Path) -> None:
+def test_a_changed_weight_fails(tmp_path):
     path = record(module_case(), tmp_path).with_suffix(".safetensors")
     tensors = load_file(path)
     tensors["w.core.proj_k"][0, 0] += 1e-3
@@ -89,25 +88,19 @@ def test_a_changed_weight_fails(tmp_path: Path) -> None:
     assert proof_of(module_case(), tmp_path).status is ProofStatus.FAILED
 
 
-def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fills_up_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     record(linear_case(), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(ConfigError, match=r"other\.safetensors cannot be written: No space left"):
         record(linear_case(case="other"), tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_mask_is_stored_and_told_to_ours(tmp_path: Path) -> None:
+def test_a_mask_is_stored_and_told_to_ours(tmp_path):
     keep = torch.tensor([[True] * 9 + [False] * 4, [True] * 13])
 
-    def masked(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def masked(q, k, v):
         phi_q, phi_k = (nn.functional.elu(x) + 1 for x in (q, k))
         weights = phi_q @ phi_k.transpose(-2, -1) * keep[:, None, None]
         return weights @ v / (weights.sum(-1, keepdim=True) + 1e-3)
@@ -116,8 +109,8 @@ def test_a_mask_is_stored_and_told_to_ours(tmp_path: Path) -> None:
     assert proof_of(case, tmp_path).status is ProofStatus.PASSED
 
 
-def test_the_float32_bound_follows_from_the_recorded_codes_own_error(tmp_path: Path) -> None:
-    def shaky(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def test_the_float32_bound_follows_from_the_recorded_codes_own_error(tmp_path):
+    def shaky(q, k, v):
         out = linear_by_pairs(q, k, v)
         return out + 1e-2 if out.dtype == torch.float32 else out
 
@@ -126,8 +119,8 @@ def test_the_float32_bound_follows_from_the_recorded_codes_own_error(tmp_path: P
     assert said["bounds"]["float64"]["out"] < 1e-8
 
 
-def test_rows_that_are_not_finite_are_recorded_as_such(tmp_path: Path) -> None:
-    def broken(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def test_rows_that_are_not_finite_are_recorded_as_such(tmp_path):
+    def broken(q, k, v):
         out = linear_by_pairs(q, k, v)
         return torch.cat([out[..., :1, :] * torch.nan, out[..., 1:, :]], dim=-2)
 
@@ -136,7 +129,7 @@ def test_rows_that_are_not_finite_are_recorded_as_such(tmp_path: Path) -> None:
     assert said["nonfinite_in_file"]["out"] == 2 * 2 * 4
 
 
-def test_a_case_that_is_there_is_not_replaced(tmp_path: Path) -> None:
+def test_a_case_that_is_there_is_not_replaced(tmp_path):
     before = record(linear_case(), tmp_path).read_bytes()
     with pytest.raises(ConfigError, match="is there already"):
         record(linear_case(seed=3), tmp_path)
@@ -150,15 +143,13 @@ def test_a_case_that_is_there_is_not_replaced(tmp_path: Path) -> None:
         ({"call": lambda q, k, v: (q, k)}, "its call returns tuple"),
     ],
 )
-def test_what_cannot_be_recorded_is_bad_input(
-    changes: dict[str, object], said: str, tmp_path: Path
-) -> None:
+def test_what_cannot_be_recorded_is_bad_input(changes, said, tmp_path):
     with pytest.raises(ConfigError, match=said):
         record(linear_case(**changes), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_page_on_proving_does_what_it_says(tmp_path: Path) -> None:
+def test_the_page_on_proving_does_what_it_says(tmp_path):
     typed("proving-a-mechanism.md", tmp_path)
     rows = json.loads((tmp_path / "verify.json").read_bytes())
     assert {(row["golden"], row["mechanism"]): row["status"] for row in rows} == {
@@ -172,20 +163,14 @@ MAKE_GOLDEN = str(ROOT / "tools" / "make_golden.py")
 
 
 @pytest.mark.parametrize("words", [[], ["cases.py"], ["none.py", "golden=x"], ["a", "b", "c=d"]])
-def test_the_script_refuses_what_it_cannot_read(
-    words: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_script_refuses_what_it_cannot_read(words, tmp_path, monkeypatch, exits):
     monkeypatch.chdir(tmp_path)
     main = runpy.run_path(MAKE_GOLDEN)["main"]
-    assert main(words) == 2
-    assert capsys.readouterr().err.startswith("ConfigError: ")
+    assert exits(2, main(words)).startswith("ConfigError: ")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_script_refuses_is_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_script_refuses_is_its_exit_code(monkeypatch):
     monkeypatch.setattr(sys, "argv", [MAKE_GOLDEN])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(MAKE_GOLDEN, run_name="__main__")

@@ -181,7 +181,6 @@ def test_the_command_asks_a_process_of_its_own(monkeypatch, tmp_path, capsys):
         (["gla_fla", "sequence=3"], "sequence"),
     ],
 )
-def test_mistakes_end_with_2_and_a_sentence(words, said, monkeypatch, tmp_path, capsys):
+def test_mistakes_end_with_2_and_a_sentence(words, said, monkeypatch, tmp_path, exits):
     child(monkeypatch, {"mistake": "json:nope cannot be called: AttributeError: no nope"})
-    assert main([*words, f"out={tmp_path / 'out'}"]) == 2
-    assert said in " ".join(capsys.readouterr().err.split())
+    assert said in " ".join(exits(2, main([*words, f"out={tmp_path / 'out'}"])).split())

@@ -1,8 +1,5 @@
 """What the numerics see, on mechanisms that are sound, that overflow, and that divide by zero."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,30 +15,23 @@ from bench.studies.numerics.page import lines_of, page_of, read_findings
 
 
 @pytest.fixture(autouse=True)
-def _short_and_one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _short_and_one_thread(monkeypatch, one_thread):
     monkeypatch.setattr(measure, "SEQ_LEN", 64)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
-def test_errors_grow_as_the_dtype_narrows() -> None:
+def test_errors_grow_as_the_dtype_narrows():
     found = findings_of(Form(name="linear", causal=False))
     float32, bfloat16 = (found.errors[dtype][PLAIN] for dtype in ("float32", "bfloat16"))
-    assert float32 is not None and bfloat16 is not None
     assert float32 < 1e-5 < bfloat16 < 0.1
     assert found.broken == {"float32": [], "bfloat16": [], "float16": []}
     assert found.failures == []
 
 
-def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(monkeypatch):
     core: Any = attention_class("linear")
     sound = core.forward
 
-    def breaks(self: Any, q: Any, k: Any, v: Any, **masks: Any) -> Any:
+    def breaks(self, q, k, v, **masks):
         too_large = q.norm(dim=-1).amax() >= 700
         return sound(self, q, k, v, **masks) + torch.where(too_large, torch.nan, 0.0)
 
@@ -54,14 +44,14 @@ def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(
     ]
 
 
-def test_the_authors_operators_are_measured_in_half_precision_and_are_no_failures() -> None:
+def test_the_authors_operators_are_measured_in_half_precision_and_are_no_failures():
     found = findings_of(Form(name="nala_published", causal=False))
     assert found.broken["float32"] == ["zero queries", "all queries zero", "all zero"]
     assert {"all keys zero", "norm 1e-06"} <= set(found.broken["float16"])
     assert found.failures == []
 
 
-def finding(**changes: Any) -> Findings:
+def finding(**changes):
     errors: dict[str, dict[str, float | None]] = {"float32": {PLAIN: 1e-7, LARGE: 2e-6}}
     sound = Findings(
         mechanism="nala", causal=False, is_published=False, tested_at="now", torch="2.9",
@@ -70,7 +60,7 @@ def finding(**changes: Any) -> Findings:
     return replace(sound, **changes)
 
 
-def test_the_page_has_the_worst_form_and_what_is_not_finite() -> None:
+def test_the_page_has_the_worst_form_and_what_is_not_finite():
     page = page_of([finding(), finding(causal=True, ends={"float32": 4096.0})])
     assert "| nala | 1e-07 / 2e-06 | - | - | 4e+03 | - | - |" in page
     assert "none of 1 mechanism." in page and "published operators" not in page
@@ -78,7 +68,7 @@ def test_the_page_has_the_worst_form_and_what_is_not_finite() -> None:
     assert "- nala, float32, a zero key\n" in page
 
 
-def test_the_page_sets_the_published_operators_beside_ours() -> None:
+def test_the_page_sets_the_published_operators_beside_ours():
     broken = {"float32": ["a zero query"], "float16": ["a zero query", "all keys zero"]}
     theirs = finding(
         mechanism="nala_published", is_published=True, broken=broken, ends={"float32": 64.0}
@@ -88,7 +78,7 @@ def test_the_page_sets_the_published_operators_beside_ours() -> None:
     assert f"| nala | all / 6e+01 | - / - | - / - | {told} |" in page
 
 
-def test_findings_are_read_as_they_were_written(tmp_path: Any) -> None:
+def test_findings_are_read_as_they_were_written(tmp_path):
     found = [finding(), finding(causal=True)]
     lines_of(tmp_path, "nala").write(found)
     assert read_findings(tmp_path) == found

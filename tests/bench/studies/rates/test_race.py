@@ -187,12 +187,11 @@ def test_a_race_goes_on_in_a_folder_in_which_something_was_timed(tmp_path, train
 
 
 @pytest.mark.parametrize("budget", ["600", "0s"])
-def test_a_budget_without_a_unit_or_of_nothing_is_refused(tmp_path, trained, capsys, budget):
-    assert run(tmp_path, budget) == 2
-    assert "budget is" in capsys.readouterr().err
+def test_a_budget_without_a_unit_or_of_nothing_is_refused(tmp_path, trained, exits, budget):
+    assert "budget is" in exits(2, run(tmp_path, budget))
 
 
-def test_a_dry_run_trains_nothing(tmp_path, trained, capsys):
-    assert race.main(["attention=[softmax,none]", "task=[recall]", "dry_run=true"]) == 0
-    assert "2 rows; nothing was trained." in capsys.readouterr().out
+def test_a_dry_run_trains_nothing(tmp_path, trained, exits):
+    said = exits(0, race.main(["attention=[softmax,none]", "task=[recall]", "dry_run=true"]))
+    assert "2 rows; nothing was trained." in said
     assert not trained["cells"]

@@ -1,7 +1,5 @@
 """Arms of a comparison: each at a rate of its own, and what is stuck is looked at further."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import log10
@@ -36,7 +34,7 @@ class Trainer:
         return replace(made.changed(record, **known), cell=cell)
 
 
-def cell(entry: str) -> Cell:
+def cell(entry):
     settings = {"num_steps": 600, "learning_rate": 0.006}
     return made.task_cell(entry, settings=settings, shared_rate=None)
 

@@ -1,7 +1,5 @@
 """A cell of two variants and two rates, and records of it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from bench.core.cell import Cell, TaskWorkload

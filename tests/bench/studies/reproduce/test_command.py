@@ -1,7 +1,4 @@
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -30,21 +27,17 @@ entries:
 
 
 @pytest.fixture
-def words(tmp_path: Path) -> list[str]:
+def words(tmp_path):
     folder = tmp_path / "papers"
     folder.mkdir()
     (folder / "own.yaml").write_text(OWN)
     return [f"papers={folder}", f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
 
 
-def test_the_list_shows_cost_and_verdict(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*words, "find=nobody"]) == 0
-    shown = capsys.readouterr().out
+def test_the_list_shows_cost_and_verdict(words, exits):
+    shown = exits(0, main([*words, "find=nobody"]))
     assert "4 described" in shown and "3 h" in shown and "it needs a download" in shown
-    assert main([*words, "kind=contradiction", "find=tiny"]) == 0
-    assert "1 described" in capsys.readouterr().out
+    assert "1 described" in exits(0, main([*words, "kind=contradiction", "find=tiny"]))
 
 
 @pytest.mark.parametrize(
@@ -70,69 +63,49 @@ def test_the_list_shows_cost_and_verdict(
         (["papers=/proc/sys"], "papers=/proc/sys holds no *.yaml"),
     ],
 )
-def test_what_cannot_be_run_is_refused_with_a_way_out(
-    words: list[str], more: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*words, *more]) == 2
-    assert message in capsys.readouterr().err
+def test_what_cannot_be_run_is_refused_with_a_way_out(words, more, message, exits):
+    assert message in exits(2, main([*words, *more]))
 
 
-def test_what_is_not_comparable_says_why(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*words, "cell=tiny-foreign"]) == 0
-    assert "not comparable: it needs a download" in capsys.readouterr().out
+def test_what_is_not_comparable_says_why(words, exits):
+    assert "not comparable: it needs a download" in exits(0, main([*words, "cell=tiny-foreign"]))
 
 
-def test_a_cell_is_trained_and_one_seed_is_no_verdict(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*words, "cell=tiny-cell"]) == 0
-    shown = capsys.readouterr().out
+def test_a_cell_is_trained_and_one_seed_is_no_verdict(words, exits):
+    shown = exits(0, main([*words, "cell=tiny-cell"]))
     assert "one seed: " in shown and "2 more seeds are missing for a verdict: seed=[0,1,2]" in shown
     assert "follows none at unknown (2020-01-01): it has none" in shown
-    assert main([*words, "find=tiny-cell"]) == 0
-    assert "one seed: " in capsys.readouterr().out
+    assert "one seed: " in exits(0, main([*words, "find=tiny-cell"]))
 
 
 @pytest.mark.slow
-def test_three_seeds_are_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_seeds_are_one(words, capsys):
     assert main([*words, "cell=tiny-cell", "seed=[0,1,2]"]) == 1
     assert "differs by" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_what_is_stored_is_not_trained_again_and_a_budget_says_how_far_it_came(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*words, "cell=tiny-cell"]) == 0
-    assert "[1/1]" in capsys.readouterr().out
-    assert main([*words, "cell=tiny-cell"]) == 0
-    shown = capsys.readouterr().out
+def test_what_is_stored_is_not_trained_again_and_a_budget_says_how_far_it_came(words, exits):
+    assert "[1/1]" in exits(0, main([*words, "cell=tiny-cell"]))
+    shown = exits(0, main([*words, "cell=tiny-cell"]))
     assert "[1/1]" not in shown and "1 of its runs are stored: commit " in shown
-    assert main([*words, "cell=tiny-cell", "force=true"]) == 0
-    assert "[1/1]" in capsys.readouterr().out
-    assert main([*words, "cell=zoology-fig2-attention-L64-d64", "budget=1s"]) == 0
-    assert "unfinished: after a budget of 1 s no validation score" in capsys.readouterr().out
+    assert "[1/1]" in exits(0, main([*words, "cell=tiny-cell", "force=true"]))
+    said = exits(0, main([*words, "cell=zoology-fig2-attention-L64-d64", "budget=1s"]))
+    assert "unfinished: after a budget of 1 s no validation score" in said
 
 
-def test_a_measured_cell_is_kept(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_measured_cell_is_kept(words, capsys, exits):
     assert main([*words, "cell=h3-associative-recall-random"]) == 1
     shown = capsys.readouterr().out
     assert "disagrees by -13.9 points: 11.1" in shown and "stored: " not in shown
     assert main([*words, "cell=h3-associative-recall-random"]) == 1
     assert "stored: measured 20" in capsys.readouterr().out
-    assert main([*words, "find=h3-associative-recall-random-v10", "kind=cell"]) == 0
-    assert "not run" in capsys.readouterr().out
+    said = exits(0, main([*words, "find=h3-associative-recall-random-v10", "kind=cell"]))
+    assert "not run" in said
 
 
-def test_ctrl_c_ends_the_command_and_not_one_cell_of_it(
-    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise Stopped
-
-    monkeypatch.setattr("bench.studies.reproduce.running.run_function", interrupted)
+def test_ctrl_c_ends_the_command_and_not_one_cell_of_it(words, monkeypatch, capsys):
+    monkeypatch.setattr("bench.studies.reproduce.running.run_function", Mock(side_effect=Stopped))
     cells = "cell=[h3-associative-recall-random,h3-induction-random]"
     assert main([*words, cells]) == 130
     shown = capsys.readouterr().out
@@ -144,11 +117,11 @@ LEADS = {"flatten": 0.0, "polaformer": 0.1, "nala": 0.2}
 
 
 @pytest.fixture
-def given_labs(monkeypatch: pytest.MonkeyPatch) -> list[GivenLab]:
+def given_labs(monkeypatch):
     """Laboratories of the command, whose rows differ by `LEADS` with every seed."""
     labs: list[GivenLab] = []
 
-    def lab(*args: Any, **more: Any) -> GivenLab:
+    def lab(*args, **more):
         labs.append(GivenLab(*args, **more))
         return labs[-1].given(lambda name, _: [0.5 + LEADS[name] + 0.001 * s for s in range(12)])
 
@@ -156,43 +129,29 @@ def given_labs(monkeypatch: pytest.MonkeyPatch) -> list[GivenLab]:
     return labs
 
 
-def test_a_claim_is_looked_at_until_it_is_decided_and_that_is_kept(
-    words: list[str], given_labs: list[GivenLab], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*words, f"cell={CLAIM}"]) == 0
-    assert "holds: on tile_recall with 3 seeds" in capsys.readouterr().out
-    assert main([*words, *UNTIL]) == 0
-    shown = capsys.readouterr().out
+def test_a_claim_is_looked_at_until_it_is_decided_and_that_is_kept(words, given_labs, exits):
+    assert "holds: on tile_recall with 3 seeds" in exits(0, main([*words, f"cell={CLAIM}"]))
+    shown = exits(0, main([*words, *UNTIL]))
     plan = "looks at 3, 4, 6, 8, 12 seeds, at most 12; their levels are 0.0125, "
     told = "holds: decided at look 1 of 5 (at 3, 4, 6, 8, 12 seeds), 3 seeds, level 0.0125 of 0.05"
     assert shown.index(plan) < shown.index(told)
     assert "stored: " not in shown and "criterion changed" not in shown
     for more in (UNTIL, [f"cell={CLAIM}"]):
-        assert main([*words, *more]) == 0
-        shown = capsys.readouterr().out
+        shown = exits(0, main([*words, *more]))
         assert "stored: measured 20" in shown and told in shown
     assert len(given_labs) == 2
 
 
-def test_a_budget_that_is_spent_first_keeps_no_finding(
-    words: list[str],
-    given_labs: list[GivenLab],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_budget_that_is_spent_first_keeps_no_finding(words, given_labs, monkeypatch, exits):
     monkeypatch.setitem(LEADS, "nala", 0.1)
-    assert main([*words, *UNTIL[:2], "budget=0.000001s"]) == 0
-    shown = capsys.readouterr().out
+    shown = exits(0, main([*words, *UNTIL[:2], "budget=0.000001s"]))
     assert "unfinished: after a budget of " in shown
     assert "not decided at look 1 of 5" in shown and "3 seeds, level 0.0125" in shown
-    assert main([*words, *UNTIL]) == 0
-    shown = capsys.readouterr().out
+    shown = exits(0, main([*words, *UNTIL]))
     assert "stored: " not in shown and "not resolvable: not decided with 12 seeds" in shown
 
 
-def test_only_the_page_writes_to_what_is_kept(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_the_page_writes_to_what_is_kept(words, tmp_path, capsys, exits):
     keep = tmp_path / "keep"
     assert main([*words, "cell=h3-associative-recall-random-v10"]) == 0
     assert not keep.exists()
@@ -200,13 +159,11 @@ def test_only_the_page_writes_to_what_is_kept(
     assert main([*words, f"docs={tmp_path / 'docs'}", "page=true"]) == 0
     kept = keep / "findings" / "h3-associative-recall-random-v10.json"
     assert kept.is_file() and f"kept {kept}" in capsys.readouterr().out
-    assert main([*words, f"docs={tmp_path / 'docs'}", "page=true"]) == 0
-    assert "kept " not in capsys.readouterr().out
+    assert "kept " not in exits(0, main([*words, f"docs={tmp_path / 'docs'}", "page=true"]))
 
 
-def test_baselines_are_listed_apart(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_baselines_are_listed_apart(words, exits):
     assert main([*words, "cell=h3-associative-recall-random-v10"]) == 0
-    assert main([*words, "find=h3"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = " ".join(exits(0, main([*words, "find=h3"])).split())
     assert "Baselines" in shown and "3 baselines: 2 not run, 1 agrees" in shown
     assert "reproduced" not in shown

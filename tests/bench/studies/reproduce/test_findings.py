@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +16,7 @@ from bench.studies.reproduce.findings import (
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 
-def test_a_finding_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_finding_comes_back_as_it_was_written(tmp_path):
     finding = Finding(
         verdict=PaperVerdict.HOLDS_WHERE,
         words="below 2",
@@ -34,7 +31,7 @@ def test_a_finding_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_finding(tmp_path, "other") is None
 
 
-def test_a_file_that_holds_no_finding_is_named(tmp_path: Path) -> None:
+def test_a_file_that_holds_no_finding_is_named(tmp_path):
     file = finding_file(tmp_path, "claim")
     file.parent.mkdir()
     file.write_text("[]")
@@ -42,7 +39,7 @@ def test_a_file_that_holds_no_finding_is_named(tmp_path: Path) -> None:
         read_finding(tmp_path, "claim")
 
 
-def test_a_finding_from_before_training_was_told_is_read(tmp_path: Path) -> None:
+def test_a_finding_from_before_training_was_told_is_read(tmp_path):
     row = {"name": "nala", "value": 0.1, "low": None, "high": None}
     flat = {"verdict": "holds", "words": "so", "rows": [row], "unit": "", "curves": None}
     finding_file(tmp_path, "claim").parent.mkdir()
@@ -51,7 +48,7 @@ def test_a_finding_from_before_training_was_told_is_read(tmp_path: Path) -> None
     assert found is not None and found.criterion == "" and found.rows[0].training == ""
 
 
-def test_a_row_says_how_it_was_trained() -> None:
+def test_a_row_says_how_it_was_trained():
     row = FindingRow(
         name="nala",
         value=0.1,
@@ -66,7 +63,7 @@ def test_a_row_says_how_it_was_trained() -> None:
     )
 
 
-def test_the_newest_of_several_folders_counts(tmp_path: Path) -> None:
+def test_the_newest_of_several_folders_counts(tmp_path):
     old = Finding(verdict=PaperVerdict.HOLDS, words="old", measured_at="2026-01-01T00:00:00Z")
     new = replace(old, words="new", measured_at="2026-01-02T00:00:00Z")
     stores = (tmp_path / "a", tmp_path / "b")
@@ -90,9 +87,7 @@ def test_the_newest_of_several_folders_counts(tmp_path: Path) -> None:
         ("looks", ["a"]),
     ],
 )
-def test_a_field_that_is_not_what_it_should_be_is_named_with_its_file(
-    tmp_path: Path, name: str, value: object
-) -> None:
+def test_a_field_that_is_not_what_it_should_be_is_named_with_its_file(tmp_path, name, value):
     flat = {"verdict": "holds", "words": "so", "rows": [], "unit": "", "curves": None}
     finding_file(tmp_path, "claim").parent.mkdir()
     finding_file(tmp_path, "claim").write_text(json.dumps(flat | {name: value}))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from bench.studies.reproduce.looks import AHEAD, BEHIND, NOT_DECIDED, OPEN, USUA
 NUM_STUDIES = 2000
 
 
-def study(differences: np.ndarray, looks: Looks) -> tuple[str, int]:
+def study(differences, looks):
     """How a study ends that is looked at as planned, and after how many seeds."""
     for number in looks.numbers:
         one, other = (dict(enumerate(row)) for row in (differences[:number], np.zeros(number)))
@@ -19,7 +17,7 @@ def study(differences: np.ndarray, looks: Looks) -> tuple[str, int]:
     raise AssertionError("the last look left the study open")
 
 
-def test_what_the_looks_spend_adds_up_to_the_level_in_step_with_the_seeds() -> None:
+def test_what_the_looks_spend_adds_up_to_the_level_in_step_with_the_seeds():
     looks = Looks(numbers=(3, 4, 6, 8, 12))
     assert looks.numbers == USUAL
     assert looks.spent == pytest.approx((0.0125, 0.05 / 12, 0.1 / 12, 0.1 / 12, 0.2 / 12))
@@ -28,7 +26,7 @@ def test_what_the_looks_spend_adds_up_to_the_level_in_step_with_the_seeds() -> N
 
 
 @pytest.mark.parametrize("two_modes", [False, True])
-def test_of_studies_without_a_difference_at_most_6_in_100_decide_wrongly(two_modes: bool) -> None:
+def test_of_studies_without_a_difference_at_most_6_in_100_decide_wrongly(two_modes):
     draw = np.random.default_rng(1)
     rows = draw.normal(0.8, 0.05, size=(2, NUM_STUDIES, USUAL[-1]))
     if two_modes:
@@ -38,23 +36,14 @@ def test_of_studies_without_a_difference_at_most_6_in_100_decide_wrongly(two_mod
     assert ends.count(NOT_DECIDED) >= 0.94 * NUM_STUDIES
 
 
-def test_looking_without_a_plan_would_be_wrong_far_more_often() -> None:
-    draw = np.random.default_rng(1)
-    wrong = 0
-    for own in draw.normal(size=(500, USUAL[-1])):
-        found = [compare(*_rows(own[:number])) for number in USUAL]
-        wrong += any(one is not None and one.p_value < 0.05 for one in found)
-    assert wrong / 500 > 0.08
-
-
-def _rows(differences: np.ndarray) -> tuple[Runs, Runs]:
+def _rows(differences):
     return (
         Runs(scores=dict(enumerate(differences))),
         Runs(scores=dict.fromkeys(range(len(differences)), 0.0)),
     )
 
 
-def test_a_large_difference_stops_early_on_its_own_side() -> None:
+def test_a_large_difference_stops_early_on_its_own_side():
     draw = np.random.default_rng(2)
     found = [study(own, Looks()) for own in draw.normal(0.3, 0.05, size=(300, USUAL[-1]))]
     assert all(said == AHEAD for said, _ in found)
@@ -62,7 +51,7 @@ def test_a_large_difference_stops_early_on_its_own_side() -> None:
     assert study(np.full(12, -0.3) + 0.001 * np.arange(12), Looks())[0] == BEHIND
 
 
-def test_between_looks_nothing_is_decided_and_beyond_the_last_nothing_was_planned() -> None:
+def test_between_looks_nothing_is_decided_and_beyond_the_last_nothing_was_planned():
     looks = Looks()
     certain = compare(*_rows(np.full(5, 0.3) + 0.001 * np.arange(5)))
     assert looks.decide(certain) == OPEN  # no look at five seeds
@@ -74,6 +63,6 @@ def test_between_looks_nothing_is_decided_and_beyond_the_last_nothing_was_planne
 
 
 @pytest.mark.parametrize("numbers", [(), (1, 3), (3, 3), (4, 3)])
-def test_looks_that_are_no_plan_are_refused(numbers: tuple[int, ...]) -> None:
+def test_looks_that_are_no_plan_are_refused(numbers):
     with pytest.raises(ValueError, match="rising numbers"):
         Looks(numbers=numbers)

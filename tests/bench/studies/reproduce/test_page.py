@@ -1,8 +1,4 @@
-from __future__ import annotations
-
 from pathlib import Path
-
-import pytest
 
 from bench.publishing.charts.plain import Curves
 from bench.studies.reproduce.command import main
@@ -14,21 +10,21 @@ from bench.studies.reproduce.verdicts import PaperVerdict
 ROOT = Path(__file__).resolve().parents[4]
 
 
-def test_the_page_is_what_its_sources_say() -> None:
+def test_the_page_is_what_its_sources_say():
     found = (ROOT / "docs" / PAGE).read_text(encoding="utf-8")
     assert found == page(read_papers(), ROOT / "results" / "reproductions"), (
         "run attnbench reproduce page=true"
     )
 
 
-def test_the_page_shows_contradictions_and_reasons(tmp_path: Path) -> None:
+def test_the_page_shows_contradictions_and_reasons(tmp_path):
     text = page(read_papers(), tmp_path)
     assert "MesaNet paper: 81.7; lin-attn-bench: 55.2" in text
     assert "the reviews (IMDb) cannot be had" in text
     assert "None." in text  # no cell was run
 
 
-def test_an_old_page_is_found_and_written_anew(tmp_path: Path) -> None:
+def test_an_old_page_is_found_and_written_anew(tmp_path):
     stores = [f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
     words = [*stores, f"docs={tmp_path}", "page=true"]
     assert main([*words, "check=true"]) == 1
@@ -36,7 +32,7 @@ def test_an_old_page_is_found_and_written_anew(tmp_path: Path) -> None:
     assert main([*words, "check=true"]) == 0
 
 
-def test_a_claims_figure_is_drawn_beside_the_page(tmp_path: Path) -> None:
+def test_a_claims_figure_is_drawn_beside_the_page(tmp_path):
     folder, out = tmp_path / "papers", tmp_path / "out"
     folder.mkdir()
     claim = "{kind: claim, where: T, sentence: it grows, refuted_by: it falls, cost: 1s}"
@@ -55,7 +51,7 @@ def test_a_claims_figure_is_drawn_beside_the_page(tmp_path: Path) -> None:
     assert (tmp_path / "reproductions" / "own-claim.svg").is_file()
 
 
-def test_the_command_of_a_claim_that_was_looked_at_says_so(tmp_path: Path) -> None:
+def test_the_command_of_a_claim_that_was_looked_at_says_so(tmp_path):
     name = "nalaformer-order-tiles"
     for looks, words in (((), ""), ((3, 12), " until=decided budget=2h")):
         write_finding(tmp_path, name, Finding(verdict=PaperVerdict.HOLDS, words="w", looks=looks))
@@ -63,11 +59,10 @@ def test_the_command_of_a_claim_that_was_looked_at_says_so(tmp_path: Path) -> No
 
 
 def test_the_checkouts_page_is_not_written_from_a_folder_without_its_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, exits
+):
     monkeypatch.chdir(tmp_path)
     before = (ROOT / "docs" / PAGE).read_bytes()
     for word in ("page=true", "check=true"):
-        assert main([word]) == 2
-        assert "keep=results/reproductions is no folder" in capsys.readouterr().err
+        assert "keep=results/reproductions is no folder" in exits(2, main([word]))
     assert (ROOT / "docs" / PAGE).read_bytes() == before

@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from bench.core.cli.entries import TaskEntry, read_attention_entries
@@ -9,7 +5,7 @@ from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import checked_hyperparameters, checked_settings
 from bench.studies.reproduce.claims.registry import claim_names, settings_of
 from bench.studies.reproduce.described import Claim, PaperCell, Read, criterion_of
-from bench.studies.reproduce.papers import Papers, read_papers
+from bench.studies.reproduce.papers import read_papers
 from bench.studies.reproduce.runs import row_of, runs_of
 
 PAPERS = read_papers()
@@ -23,24 +19,24 @@ CODE = "repository: https://example.org/code, commit: 1a2b3c4d, date: 2020-01-01
 PROTOCOL = f"{{task: recall, settings: {{num_steps: 4}}, cost: 10s, {CODE}}}"
 
 
-def papers(folder: Path, *lines: str) -> Papers:
+def papers(folder, *lines):
     folder.mkdir(exist_ok=True)
     (folder / "own.yaml").write_text("\n".join(("paper: 'Nobody, 2020'", *lines)))
     return read_papers((folder,))
 
 
-def test_there_are_sixty_cells_and_each_says_how_its_value_was_obtained() -> None:
+def test_there_are_sixty_cells_and_each_says_how_its_value_was_obtained():
     assert len(CELLS) >= 60
     assert all(cell.obtained in Read and cell.where and cell.paper for cell in CELLS)
     assert all(0 <= cell.published <= 1 and cell.tolerance > 0 for cell in CELLS)
 
 
-def test_what_can_be_run_says_what_it_costs() -> None:
+def test_what_can_be_run_says_what_it_costs():
     for entry in CELLS:
         assert entry.not_comparable or entry.cost_s > 0, entry.id
 
 
-def test_every_protocol_is_one_that_its_task_takes() -> None:
+def test_every_protocol_is_one_that_its_task_takes():
     for protocol in PAPERS.protocols.values():
         for run in {run.variant: run for run in runs_of(protocol)}.values():
             settings = dict(run.task)
@@ -48,14 +44,14 @@ def test_every_protocol_is_one_that_its_task_takes() -> None:
             checked_settings(TaskEntry(label=run.label, task=name, settings=settings))
 
 
-def test_every_row_is_one_that_its_mechanism_takes() -> None:
+def test_every_row_is_one_that_its_mechanism_takes():
     for cell in CELLS:
         if cell.attention:
             (entry,) = read_attention_entries({cell.attention: row_of(cell)})
             checked_hyperparameters(entry)
 
 
-def test_every_function_that_is_named_is_registered_and_takes_its_settings() -> None:
+def test_every_function_that_is_named_is_registered_and_takes_its_settings():
     named = {entry.by for entry in PAPERS.entries.values() if isinstance(entry, Claim)}
     assert named <= set(claim_names())
     for entry in PAPERS.entries.values():
@@ -63,21 +59,21 @@ def test_every_function_that_is_named_is_registered_and_takes_its_settings() -> 
             settings_of(entry.by, entry.settings)
 
 
-def test_cells_of_one_protocol_share_its_runs() -> None:
+def test_cells_of_one_protocol_share_its_runs():
     shared = [cell for cell in CELLS if cell.protocol and cell.protocol.name == "mad-memorisation"]
     papers_of = {cell.paper.split(", ")[2] for cell in shared}
     assert papers_of == {"ATLAS", "MAD", "MesaNet"}  # another follows a later state of the code
     assert len({cell.published for cell in shared}) == len(shared) == 3
 
 
-def test_an_unknown_id_is_answered_with_the_nearest_ones() -> None:
+def test_an_unknown_id_is_answered_with_the_nearest_ones():
     with pytest.raises(ConfigError, match="Did you mean zoology-fig2-attention-L64-d64"):
         PAPERS.find("zoology-fig2-attention-L64")
     with pytest.raises(ConfigError, match="None has a name like it"):
         PAPERS.find("?")
 
 
-def test_a_protocol_may_be_like_another_and_change_some_settings(tmp_path: Path) -> None:
+def test_a_protocol_may_be_like_another_and_change_some_settings(tmp_path):
     like = "  q: {like: p, settings: {batch_size: 2}, cost: 5s, deviations: [shorter]}"
     found = papers(tmp_path, "protocols:", like, f"  p: {PROTOCOL}").protocols["q"]
     assert found.task == "recall"
@@ -86,12 +82,11 @@ def test_a_protocol_may_be_like_another_and_change_some_settings(tmp_path: Path)
     assert found.code == "example.org/code at 1a2b3c4d (2020-01-01)"
 
 
-def test_a_table_has_a_cell_for_each_printed_value(tmp_path: Path) -> None:
+def test_a_table_has_a_cell_for_each_printed_value(tmp_path):
     table = "{where: T, read: table, tolerance: 2, percent: true, columns: {a: p, b: p}, rows: "
     row = "{softmax: {attention: softmax, values: [12.5, null]}}}"
     lines = ("protocols:", f"  p: {PROTOCOL}", "tables:", f"  t: {table}{row}")
     (cell,) = papers(tmp_path, *lines).entries.values()
-    assert isinstance(cell, PaperCell)
     assert (cell.id, cell.published, cell.cost_s) == ("t-softmax-a", 0.125, 10.0)
 
 
@@ -116,31 +111,29 @@ def test_a_table_has_a_cell_for_each_printed_value(tmp_path: Path) -> None:
         (("protocols:", f"  p: {PROTOCOL[:-1]}, grid: {{num_steps: []}}}}"), "p.grid.num_steps"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_with_its_key(
-    tmp_path: Path, lines: tuple[str, ...], message: str
-) -> None:
+def test_a_file_that_cannot_be_read_is_named_with_its_key(tmp_path, lines, message):
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         papers(tmp_path, *lines)
 
 
-def test_a_cell_must_say_how_it_is_run_or_why_it_is_not(tmp_path: Path) -> None:
+def test_a_cell_must_say_how_it_is_run_or_why_it_is_not(tmp_path):
     entry = ENTRY.replace("attention: softmax, protocol: p, ", "")
     with pytest.raises(ConfigError, match="neither how it is trained"):
         papers(tmp_path, "entries:", f"  a: {entry}")
 
 
-def test_every_protocol_names_the_code_that_it_follows() -> None:
+def test_every_protocol_names_the_code_that_it_follows():
     for protocol in PAPERS.protocols.values():
         assert protocol.date >= "2020", protocol.name
     assert PAPERS.protocols["mad-memorisation"].date < "2024-12-05"
 
 
-def test_every_claim_says_what_would_refute_it() -> None:
+def test_every_claim_says_what_would_refute_it():
     for entry in PAPERS.of_kind(Claim):
         assert entry.refuted_by or entry.id == "deltanet-recalls-where-a-decay-does-not", entry.id
 
 
-def test_a_criterion_changes_with_each_thing_that_a_verdict_rests_on(tmp_path: Path) -> None:
+def test_a_criterion_changes_with_each_thing_that_a_verdict_rests_on(tmp_path):
     entry = "{kind: claim, where: T, sentence: x, refuted_by: y, settings: {a: 1}, cost: 1s}"
     digests = set()
     for old, new in (("", ""), ("x", "z"), ("refuted_by: y", "refuted_by: w"), ("a: 1", "a: 2")):
@@ -163,7 +156,7 @@ def test_a_criterion_changes_with_each_thing_that_a_verdict_rests_on(tmp_path: P
         "attention: softmax, hyperparameters: {layers: []}",
     ],
 )
-def test_a_row_that_is_none_is_told_when_it_is_looked_for(tmp_path: Path, row: str) -> None:
+def test_a_row_that_is_none_is_told_when_it_is_looked_for(tmp_path, row):
     lines = ("protocols:", f"  p: {PROTOCOL}")
     entry = ENTRY.replace("attention: softmax", row)
     (cell,) = papers(tmp_path, *lines, "entries:", f"  a: {entry}").entries.values()
@@ -172,7 +165,7 @@ def test_a_row_that_is_none_is_told_when_it_is_looked_for(tmp_path: Path, row: s
         row_of(cell)
 
 
-def test_a_grid_of_lists_and_a_layer_that_is_a_number_are_taken(tmp_path: Path) -> None:
+def test_a_grid_of_lists_and_a_layer_that_is_a_number_are_taken(tmp_path):
     protocol = f"{PROTOCOL[:-1]}, grid: {{sizes: [[1, 2], [3]]}}}}"
     entry = ENTRY.replace("published", "hyperparameters: {layers: 5}, published")
     found = papers(tmp_path, "protocols:", f"  p: {protocol}", "entries:", f"  a: {entry}")

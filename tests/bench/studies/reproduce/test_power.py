@@ -1,12 +1,9 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.core.record import Quality, Record
+from bench.core.record import Quality
 from bench.studies.reproduce.command import main
 from bench.studies.reproduce.power import Question, answer, pilot_of, read_question
 from tests.bench.studies.reproduce.given import RUNS
@@ -16,9 +13,7 @@ from tests.records import changed
 QUESTION = Question(first="nala", second="flatten", difference=0.5, task="recall")
 
 
-def record(
-    entry: str, accuracy: float, seed: int, started_at: str = "1", **settings: object
-) -> Record:
+def record(entry, accuracy, seed, started_at="1", **settings):
     found = given_record(RUNS[0], accuracy, seed, **settings)
     work = replace(found.cell.task, label="recall")
     assert isinstance(found.result, Quality)
@@ -30,15 +25,15 @@ def record(
     )
 
 
-def pairs(num_seeds: int, more: float = 0.01, **settings: object) -> list[Record]:
+def pairs(num_seeds, more=0.01, **settings):
     found = []
     for seed in range(num_seeds):
-        found.append(record("nala", 0.5 + more * seed, seed, **settings))  # type: ignore[arg-type]
-        found.append(record("flatten", 0.5, seed, **settings))  # type: ignore[arg-type]
+        found.append(record("nala", 0.5 + more * seed, seed, **settings))
+        found.append(record("flatten", 0.5, seed, **settings))
     return found
 
 
-def test_the_spread_is_that_of_differences_seed_by_seed() -> None:
+def test_the_spread_is_that_of_differences_seed_by_seed():
     pilot = pilot_of(QUESTION, pairs(3))
     first, second, third = answer(QUESTION, pilot)
     assert first == (
@@ -50,7 +45,7 @@ def test_the_spread_is_that_of_differences_seed_by_seed() -> None:
     assert third.startswith("0.57 core-hours (") and "at 60 core-seconds a seed of both" in third
 
 
-def test_seeds_and_settings_must_be_those_of_both() -> None:
+def test_seeds_and_settings_must_be_those_of_both():
     assert pilot_of(QUESTION, pairs(2)) == []
     apart = [r for r in pairs(3) if r.cell.entry == "nala"]
     apart += [r for r in pairs(3, batch_size=7) if r.cell.entry == "flatten"]
@@ -60,7 +55,7 @@ def test_seeds_and_settings_must_be_those_of_both() -> None:
     assert len(pilot_of(QUESTION, own_rate)) == 3
 
 
-def test_the_newest_records_count() -> None:
+def test_the_newest_records_count():
     new = [replace(r, started_at="2") for r in pairs(3, more=0.02)]
     for records in ([*pairs(3), *new], [*new, *pairs(3)]):
         assert (
@@ -69,7 +64,7 @@ def test_the_newest_records_count() -> None:
         )
 
 
-def test_a_question_is_read() -> None:
+def test_a_question_is_read():
     assert read_question("nala > flatten by 0.5 on recall", ()) == QUESTION
     assert read_question("own > flatten by 2 on recall", [record("own", 0.5, 0)]).first == "own"
 
@@ -83,24 +78,22 @@ def test_a_question_is_read() -> None:
         ("nala > nala by 0.5 on recall", "asks for no difference"),
     ],
 )
-def test_what_cannot_be_read_names_the_nearest(words: str, message: str) -> None:
+def test_what_cannot_be_read_names_the_nearest(words, message):
     with pytest.raises(ConfigError, match=message):
         read_question(words, ())
 
 
-def test_the_command_answers_or_names_a_sweep(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_answers_or_names_a_sweep(tmp_path, exits):
     stores = [f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
-    assert main([*stores, 'power="nala > flatten by 0.5 on digits"']) == 2
-    assert "This sweep gives one: attnbench sweep" in capsys.readouterr().err
-    assert main([*stores, 'power="nala > flaten by 0.5 on tile_recall"']) == 2
-    assert "Did you mean flatten" in capsys.readouterr().err
-    assert main(['power="nala > flatten by 0.5 on tile_recall"', stores[1]]) == 0
-    assert "nala less flatten on tile_recall: " in capsys.readouterr().out
+    said = exits(2, main([*stores, 'power="nala > flatten by 0.5 on digits"']))
+    assert "This sweep gives one: attnbench sweep" in said
+    said = exits(2, main([*stores, 'power="nala > flaten by 0.5 on tile_recall"']))
+    assert "Did you mean flatten" in said
+    said = exits(0, main(['power="nala > flatten by 0.5 on tile_recall"', stores[1]]))
+    assert "nala less flatten on tile_recall: " in said
 
 
-def test_seconds_count_on_every_core_and_a_score_with_a_unit_is_in_no_points() -> None:
+def test_seconds_count_on_every_core_and_a_score_with_a_unit_is_in_no_points():
     in_unit = [changed(r, unit="bits per byte") for r in pairs(3)]
     records = [replace(r, cell=replace(r.cell, num_threads=4)) for r in in_unit]
     first, _, last = answer(QUESTION, pilot_of(QUESTION, records))

@@ -1,12 +1,9 @@
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.studies.reproduce.runs import (
-    Run,
     chosen_by,
     entry_of,
     next_runs,
@@ -19,35 +16,35 @@ from bench.studies.reproduce.runs import (
 from tests.bench.studies.reproduce.given import CELL, PROTOCOL, RUNS, record
 
 
-def test_a_protocol_has_a_run_per_variant_and_point_of_the_grid() -> None:
+def test_a_protocol_has_a_run_per_variant_and_point_of_the_grid():
     assert [run.variant for run in RUNS] == [0, 0, 1, 1]
     assert RUNS[1].label == "p vocab_size=16 learning_rate=0.01"
     varying = {"num_steps": 7, "vocab_size": 16, "learning_rate": 0.01}
     assert RUNS[1].task == entry_of("task", "recall") | varying
 
 
-def test_the_newest_record_of_a_run_counts() -> None:
+def test_the_newest_record_of_a_run_counts():
     old = replace(record(RUNS[0], 0.1), started_at="2026-01-01T00:00:00Z")
     new = replace(record(RUNS[0], 0.9), started_at="2026-01-02T00:00:00Z")
     for records in ([old, new], [new, old]):
         assert records_of(CELL, records)[0][RUNS[0].label] is new
 
 
-def test_a_record_of_other_settings_is_not_of_the_cell() -> None:
+def test_a_record_of_other_settings_is_not_of_the_cell():
     assert records_of(CELL, [record(RUNS[0], num_steps=8)]) == {}
     assert list(records_of(CELL, [record(RUNS[0], seed=3)])) == [3]
 
 
-def test_settings_that_came_after_a_record_do_not_orphan_it() -> None:
+def test_settings_that_came_after_a_record_do_not_orphan_it():
     assert records_of(CELL, [record(RUNS[0], added_later=1)]) != {}
 
 
-def test_an_unknown_entry_is_answered_with_the_nearest() -> None:
+def test_an_unknown_entry_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean softmax"):
         entry_of("attention", "softmx")
 
 
-def test_a_setting_that_a_record_lacks_must_have_its_usual_value() -> None:
+def test_a_setting_that_a_record_lacks_must_have_its_usual_value():
     old = record(RUNS[0])
     settings = {k: v for k, v in old.cell.task.settings.items() if k != "weight_decay"}
     lacking = replace(
@@ -59,19 +56,19 @@ def test_a_setting_that_a_record_lacks_must_have_its_usual_value() -> None:
     assert records_of(CELL.model_copy(update={"protocol": other}), [lacking]) == {}
 
 
-def scored(*scores: float | None) -> dict[str, float]:
+def scored(*scores):
     """Scores of runs in their order; None for one that is missing."""
     return {run.label: own for run, own in zip(RUNS, scores, strict=True) if own is not None}
 
 
-def places(found: list[tuple[int, Run]]) -> list[tuple[int, int]]:
+def places(found):
     return [(seed, RUNS.index(run)) for seed, run in found]
 
 
 WHOLE = scored(0.1, 0.4, 0.6, 0.3)
 
 
-def test_the_first_seed_trains_the_whole_grid_and_the_others_its_best_points() -> None:
+def test_the_first_seed_trains_the_whole_grid_and_the_others_its_best_points():
     assert places(next_runs(PROTOCOL, {}, [0, 1, 2])) == [(0, i) for i in range(4)]
     part = scored(0.1, 0.4, 0.6, None)
     assert places(next_runs(PROTOCOL, {0: part}, [0, 1, 2])) == [(0, 3)]
@@ -81,14 +78,14 @@ def test_the_first_seed_trains_the_whole_grid_and_the_others_its_best_points() -
     assert places(next_runs(PROTOCOL, {0: WHOLE, 1: own}, [0, 1])) == [(1, 2)]
 
 
-def test_a_protocol_without_a_grid_trains_all_seeds_at_once() -> None:
+def test_a_protocol_without_a_grid_trains_all_seeds_at_once():
     plain = PROTOCOL.model_copy(update={"grid": {}})
     first, second = runs_of(plain)
     found = next_runs(plain, {1: {first.label: 0.5}}, [0, 1])
     assert found == [(0, first), (0, second), (1, second)]
 
 
-def test_further_seeds_are_scored_at_the_points_that_the_first_chose() -> None:
+def test_further_seeds_are_scored_at_the_points_that_the_first_chose():
     by_seed = {0: WHOLE, 1: scored(0.9, 0.2, 0.2, 0.9), 2: scored(0.9, None, 0.2, 0.9)}
     chosen = chosen_by(PROTOCOL, by_seed)
     assert chosen == [RUNS[1], RUNS[2]]
@@ -96,7 +93,7 @@ def test_further_seeds_are_scored_at_the_points_that_the_first_chose() -> None:
     assert chosen_by(PROTOCOL, {1: scored(None, 0.2, None, None)}) is None
 
 
-def test_records_name_their_commits_and_machines() -> None:
+def test_records_name_their_commits_and_machines():
     found = replace(record(RUNS[0]), environment={"commit": "1a2b3c4d5e", "processor": "Xeon"})
     assert origins([found, found]) == "commit 1a2b3c4d on Xeon"
     assert scores_of(records_of(CELL, [found])) == {0: {RUNS[0].label: 0.5}}

@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from bench.core.record import TRAINING_VERSION, Status
@@ -9,11 +6,11 @@ from bench.core.store import Store
 from bench.studies.reproduce.described import Claim, criterion_of
 from bench.studies.reproduce.findings import Finding, FindingRow, read_finding, write_finding
 from bench.studies.reproduce.stored import judgement, keep_all, read_all
-from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
+from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.given import CELL, RUNS, record
 
 
-def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path: Path) -> None:
+def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path):
     records = [
         record(run, accuracy) for run, accuracy in zip(RUNS, (0.1, 0.4, 0.6, 0.3), strict=True)
     ]
@@ -27,7 +24,7 @@ def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path: Path) -> None:
     assert judgement(CELL, records, [tmp_path]).verdict is PaperVerdict.REPRODUCED
 
 
-def test_a_baseline_agrees_only_with_its_whole_interval(tmp_path: Path) -> None:
+def test_a_baseline_agrees_only_with_its_whole_interval(tmp_path):
     entry = CELL.but(by="f")
     for low, high, verdict in (
         *((0.49, 0.51, PaperVerdict.AGREES), (0.4, 0.6, PaperVerdict.NOT_RESOLVABLE)),
@@ -39,39 +36,39 @@ def test_a_baseline_agrees_only_with_its_whole_interval(tmp_path: Path) -> None:
         assert judgement(entry, (), [tmp_path]).verdict is verdict
 
 
-def test_runs_of_an_earlier_training_version_are_said_to_be(tmp_path: Path) -> None:
+def test_runs_of_an_earlier_training_version_are_said_to_be(tmp_path):
     old = [replace(record(run, 0.5), training_version=TRAINING_VERSION + 1) for run in RUNS]
     assert "training version" in judgement(CELL, old, [tmp_path]).notes[0]
     assert judgement(CELL, [record(run, 0.5) for run in RUNS], [tmp_path]).notes == ()
 
 
-def test_a_run_that_diverged_has_nothing_right(tmp_path: Path) -> None:
+def test_a_run_that_diverged_has_nothing_right(tmp_path):
     records = [record(run) for run in RUNS[1:]]
     lost = replace(record(RUNS[0]), status=Status.DIVERGED, result=None, reason="nan")
     assert judgement(CELL, [*records, lost], [tmp_path]).words.startswith("50.0 (")
 
 
-def test_what_a_mechanism_cannot_do_is_not_comparable(tmp_path: Path) -> None:
+def test_what_a_mechanism_cannot_do_is_not_comparable(tmp_path):
     skipped = replace(record(RUNS[0]), status=Status.SKIPPED, result=None, reason="no causal form")
     found = judgement(CELL, [skipped], [tmp_path])
     assert (found.verdict, found.words) == (PaperVerdict.NOT_COMPARABLE, "no causal form")
 
 
-def claim(**more: Any) -> Claim:
+def claim(**more):
     given: dict[str, Any] = {"settings": {"seeds": [0, 1, 2]}, "refuted_by": "it falls"} | more
     return Claim(
         id="claim", paper="Nobody", where="T", sentence="it grows", by="f", cost=1.0, **given
     )
 
 
-def judged(entry: Claim, store: Path, criterion: str) -> Judgement:
+def judged(entry, store, criterion):
     rows = (FindingRow(name="nala", value=0.5, rate=0.003),)
     finding = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, criterion=criterion)
     write_finding(store, "claim", finding)
     return judgement(entry, (), [store])
 
 
-def test_a_finding_says_whether_its_criterion_is_still_that_of_the_entry(tmp_path: Path) -> None:
+def test_a_finding_says_whether_its_criterion_is_still_that_of_the_entry(tmp_path):
     entry = claim()
     assert judged(entry, tmp_path, criterion_of(entry)).notes == ()
     assert judged(entry, tmp_path, "").notes == ("its criterion was not recorded",)
@@ -81,7 +78,7 @@ def test_a_finding_says_whether_its_criterion_is_still_that_of_the_entry(tmp_pat
     )
 
 
-def test_a_trained_finding_without_rates_decides_nothing(tmp_path: Path) -> None:
+def test_a_trained_finding_without_rates_decides_nothing(tmp_path):
     entry = claim()
     write_finding(
         tmp_path,
@@ -93,13 +90,13 @@ def test_a_trained_finding_without_rates_decides_nothing(tmp_path: Path) -> None
     assert found.notes == ("the rates of its arms were not recorded",)
 
 
-def test_a_claim_that_nothing_would_refute_has_no_verdict(tmp_path: Path) -> None:
+def test_a_claim_that_nothing_would_refute_has_no_verdict(tmp_path):
     found = judged(claim(refuted_by=""), tmp_path, "")
     assert found.verdict is PaperVerdict.NO_VERDICT
     assert found.words.startswith("its entry does not say what would refute it")
 
 
-def test_a_trained_claim_needs_three_seeds_and_a_measured_one_none(tmp_path: Path) -> None:
+def test_a_trained_claim_needs_three_seeds_and_a_measured_one_none(tmp_path):
     found = judged(claim(settings={"seeds": [0]}), tmp_path, "")
     assert found.verdict is PaperVerdict.ONE_SEED
     assert (
@@ -108,7 +105,7 @@ def test_a_trained_claim_needs_three_seeds_and_a_measured_one_none(tmp_path: Pat
     assert judged(claim(settings={"num_seeds": 1}), tmp_path, "").verdict is PaperVerdict.HOLDS
 
 
-def test_what_one_store_has_is_copied_into_another_once(tmp_path: Path) -> None:
+def test_what_one_store_has_is_copied_into_another_once(tmp_path):
     out, keep = tmp_path / "out", tmp_path / "keep"
     old = Finding(verdict=PaperVerdict.HOLDS, words="old", measured_at="2026-01-01T00:00:00Z")
     new = replace(old, words="new", measured_at="2026-01-02T00:00:00Z")
@@ -124,7 +121,7 @@ def test_what_one_store_has_is_copied_into_another_once(tmp_path: Path) -> None:
     assert keep_all(out, keep) == []
 
 
-def test_looks_have_seeds_of_their_own_whatever_the_entry_names(tmp_path: Path) -> None:
+def test_looks_have_seeds_of_their_own_whatever_the_entry_names(tmp_path):
     rows = (FindingRow(name="nala", value=0.5, rate=0.003),)
     finding = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, looks=(3, 12))
     write_finding(tmp_path, "claim", finding)

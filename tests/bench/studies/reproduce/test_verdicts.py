@@ -1,11 +1,8 @@
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
 
 from bench.core.comparison import Runs
-from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims.samples import why_no_verdict
 from bench.studies.reproduce.verdicts import (
     PaperVerdict,
@@ -15,11 +12,11 @@ from bench.studies.reproduce.verdicts import (
 from tests.bench.studies.reproduce.claims.conftest import given_arm
 
 
-def of(*scores: float, answers: int = 3000) -> Runs:
+def of(*scores, answers=3000):
     return Runs(scores=dict(enumerate(scores)), num_examples=answers)
 
 
-def test_an_interval_within_the_tolerance_is_reproduced() -> None:
+def test_an_interval_within_the_tolerance_is_reproduced():
     found = judge(1.0, 0.02, of(0.996, 0.997, 0.995))
     assert found.verdict is PaperVerdict.REPRODUCED
     assert found.words == "99.6 (99.2 to 100.0, over 3 seeds), -0.4 points (-0.8 to -0.0) off"
@@ -30,52 +27,52 @@ def test_an_interval_within_the_tolerance_is_reproduced() -> None:
 
 
 @pytest.mark.parametrize("published", [1.0, 0.5])
-def test_one_seed_is_no_verdict_and_says_what_is_missing(published: float) -> None:
+def test_one_seed_is_no_verdict_and_says_what_is_missing(published):
     found = judge(published, 0.02, of(0.996))
     assert found.verdict is PaperVerdict.ONE_SEED
     assert found.words.endswith("2 more seeds are missing for a verdict: seed=[0,1,2]")
     assert found.words.startswith("99.6 (99.3 to 99.8, one seed, so over test examples only), ")
 
 
-def test_an_error_over_test_examples_that_runs_have_kept_is_taken() -> None:
+def test_an_error_over_test_examples_that_runs_have_kept_is_taken():
     one = judge(0.5, 0.02, replace(of(0.6), error=0.05))
     assert "60.0 (50.2 to 69.8, one seed, so over test examples only)" in one.words
     three = judge(0.5, 0.02, replace(of(0.6, 0.6, 0.6), error=0.05))
     assert "60.0 (50.2 to 69.8, over 3 seeds)" in three.words
 
 
-def test_an_interval_outside_differs_by_the_distance_of_the_means() -> None:
+def test_an_interval_outside_differs_by_the_distance_of_the_means():
     found = judge(0.85, 0.02, of(0.60, 0.61, 0.62))
     assert found.verdict is PaperVerdict.DIFFERS
     numbers = "by -24.0 points (-27.2 to -20.8): 61.0 (57.8 to 64.2, over 3 seeds)"
     assert found.words == numbers
 
 
-def test_seeds_that_spread_over_the_edge_do_not_resolve_and_say_how_many_would() -> None:
+def test_seeds_that_spread_over_the_edge_do_not_resolve_and_say_how_many_would():
     found = judge(0.85, 0.02, of(0.60, 0.80, 0.95))
     assert found.verdict is PaperVerdict.NOT_RESOLVABLE
     assert found.words.endswith("about 114 seeds would tell (33 to 4,392 by the pilot's spread)")
 
 
-def test_two_seeds_say_nothing_about_their_spread() -> None:
+def test_two_seeds_say_nothing_about_their_spread():
     found = judge(0.85, 0.02, of(0.84, 0.90))
     assert found.verdict is PaperVerdict.ONE_SEED
     assert "1 more seed is missing for a verdict" in found.words
 
 
-def test_a_run_that_was_still_rising_says_so_where_it_differs() -> None:
+def test_a_run_that_was_still_rising_says_so_where_it_differs():
     low = (0.5, 0.51, 0.5)
     assert "before it had settled" in judge(0.9, 0.02, of(*low), has_settled=False).words
     assert "before it had settled" not in judge(0.5, 0.05, of(*low), has_settled=False).words
 
 
-def arm(name: str, *, tuned: bool = True, stuck: str = "...", **more: object) -> Arm:
+def arm(name, *, tuned=True, stuck="...", **more):
     """An arm with a seed per letter, stuck at x."""
     found = given_arm(name, [0.02 if letter == "x" else 0.5 for letter in stuck], **more)
     return replace(found, is_at_edge=not tuned)
 
 
-def test_a_comparison_is_judged_only_if_every_arm_is_tuned_and_has_learned() -> None:
+def test_a_comparison_is_judged_only_if_every_arm_is_tuned_and_has_learned():
     assert why_no_verdict([arm("a"), arm("b")]) is None
     assert why_no_verdict([arm("a"), arm("b", tuned=False)]) == (
         PaperVerdict.UNTUNED,
@@ -90,7 +87,7 @@ def test_a_comparison_is_judged_only_if_every_arm_is_tuned_and_has_learned() -> 
     assert found == (PaperVerdict.ONE_SEED, "1 more seed is missing for a verdict")
 
 
-def test_what_is_stuck_everywhere_and_with_more_steps_was_not_learned() -> None:
+def test_what_is_stuck_everywhere_and_with_more_steps_was_not_learned():
     words = "not learned within 2,400 steps at rates 0.003, 0.01"
     beyond = arm("b", stuck="xx").runs
     stuck = arm("b", stuck="xxx", beyond={0.003: beyond[0], 0.01: beyond[1]})
@@ -98,7 +95,7 @@ def test_what_is_stuck_everywhere_and_with_more_steps_was_not_learned() -> None:
     assert found == (PaperVerdict.NO_VERDICT, f"b: {words}")
 
 
-def test_wilsons_interval_stays_within_a_share() -> None:
+def test_wilsons_interval_stays_within_a_share():
     low, high = share_interval(1.0, 100)
     assert high == 1.0 and 0.95 < low < 0.97
     low, high = share_interval(0.5, 10_000)

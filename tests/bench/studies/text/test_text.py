@@ -1,27 +1,22 @@
 """Language models of bytes on a short text: what is trained, predicted, stored and shown."""
 
-from __future__ import annotations
-
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.core.lines import Lines
-from bench.core.record import Quality, Record
-from bench.core.store import Store
+from bench.core.record import Quality
 from bench.measuring.tasks.bytes import TEXT
 from bench.studies.text import novels
 from bench.studies.text.page import write_page
 from bench.studies.text.scaling import Point, power_law
 from bench.studies.text.stored import Facts, Prediction, Stored, fit, read_stored
 from bench.text import main
-from tests.records import ok_record, task_cell
+from tests.records import ok_record, stored, task_cell
 
 TINY = (
     *("attention=[softmax,linear]", "hybrid=[linear]", "scaled=[linear]", "seed=[0,1]"),
@@ -30,14 +25,14 @@ TINY = (
 
 
 @pytest.fixture
-def text(tmp_path: Path) -> Path:
+def text(tmp_path):
     """Twenty thousand bytes of a novel."""
     path = tmp_path / "short.txt"
     path.write_bytes(TEXT.read_bytes()[:20_000])
     return path
 
 
-def test_a_power_law_is_found_and_predicts_itself_within_its_interval() -> None:
+def test_a_power_law_is_found_and_predicts_itself_within_its_interval():
     points = [
         Point(num_parameters=n, num_steps=d, loss=5 * n**-0.1 * d**-0.2 * (1 + 0.001 * (n % 3)))
         for n in (1_000, 4_000, 16_001)
@@ -52,7 +47,7 @@ def test_a_power_law_is_found_and_predicts_itself_within_its_interval() -> None:
     assert power_law([p for p in points if p.num_steps == 100] * 2) is None
 
 
-def test_95_of_100_intervals_hold_the_loss_of_one_more_model() -> None:
+def test_95_of_100_intervals_hold_the_loss_of_one_more_model():
     draw, hits = np.random.default_rng(0), 0
     sizes = [(n, d) for n in (1_000, 4_000, 16_000) for d in (100, 400)] + [(4_000, 200)]
     for _ in range(400):
@@ -65,7 +60,6 @@ def test_95_of_100_intervals_hold_the_loss_of_one_more_model() -> None:
             for n, d in sizes
         )
         law = power_law(points)
-        assert law is not None
         _, low, high = law.predicted(last.num_parameters, last.num_steps)
         hits += low <= last.loss <= high
     assert 0.92 < hits / 400 < 0.98
@@ -84,23 +78,13 @@ def test_95_of_100_intervals_hold_the_loss_of_one_more_model() -> None:
         (("widths=[]",), "widths=[] is empty."),
     ],
 )
-def test_a_wrong_setting_is_a_sentence_and_exit_code_2(
-    text: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    message: str,
-) -> None:
-    assert main([*TINY, f"root={text}", f"out={tmp_path / 'out'}", *words]) == 2
-    said = capsys.readouterr().err
-    assert message in said and "Traceback" not in said
+def test_a_wrong_setting_is_a_sentence_and_exit_code_2(text, tmp_path, exits, words, message):
+    said = exits(2, main([*TINY, f"root={text}", f"out={tmp_path / 'out'}", *words]))
+    assert message in said
 
 
-def test_novels_that_are_not_there_are_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert novels.main([str(tmp_path / "novels.txt"), str(tmp_path)]) == 2
-    said = capsys.readouterr().err
+def test_novels_that_are_not_there_are_a_sentence(tmp_path, exits):
+    said = exits(2, novels.main([str(tmp_path / "novels.txt"), str(tmp_path)]))
     assert "rdata is not installed" in said or "does not hold the novels" in said
     assert novels.main([]) == 2
 
@@ -108,7 +92,7 @@ def test_novels_that_are_not_there_are_a_sentence(
 FACTS = Facts(name="short.txt", num_bytes=20_000, sha256="0" * 64, bytes_per_word=5.0)
 
 
-def runs(entries: Sequence[str], day: int, label: str = "bytes", **settings: Any) -> list[Record]:
+def runs(entries, day, label="bytes", **settings):
     """Two seeds of each entry, as trained on a day."""
     usual = {"context_len": 16, "embed_dim": 16, "num_heads": 1, "num_steps": 2}
     work = {"learning_rate": 0.01} | usual | settings
@@ -130,27 +114,22 @@ def runs(entries: Sequence[str], day: int, label: str = "bytes", **settings: Any
     ]
 
 
-def kept(out: Path, records: Sequence[Record]) -> Path:
+def kept(out, records):
     """A store of these records and the facts of a text."""
-    store = Store(out, "made-up")
-    for record in records:
-        store.append(record)
+    stored(out, *records, name="made-up")
     Lines[Facts](out / "text.jsonl", Facts).write([FACTS])
     return out
 
 
-def test_a_store_of_another_text_is_refused_and_stays_as_it_is(
-    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_store_of_another_text_is_refused_and_stays_as_it_is(text, tmp_path, exits):
     out = kept(tmp_path / "out", runs(["linear"], 1))
     before = (out / "text.jsonl").read_bytes()
-    assert main([*TINY, f"root={text}", f"out={out}"]) == 2
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(exits(2, main([*TINY, f"root={text}", f"out={out}"])).split())
     assert "holds models of short.txt, and root=" in said and "Choose another out=." in said
     assert (out / "text.jsonl").read_bytes() == before
 
 
-def test_rows_of_two_settings_are_not_compared(tmp_path: Path) -> None:
+def test_rows_of_two_settings_are_not_compared(tmp_path):
     earlier = runs(["softmax", "linear", "gla"], 1, num_steps=4)
     later = runs(["softmax"], 2) + runs(["softmax"], 2, softmax_layers=1)
     out = kept(tmp_path, [*later, *earlier])
@@ -163,7 +142,7 @@ def test_rows_of_two_settings_are_not_compared(tmp_path: Path) -> None:
     assert not never.rows and not never.points
 
 
-def test_a_text_with_hardly_a_space_has_no_perplexity_per_word(tmp_path: Path) -> None:
+def test_a_text_with_hardly_a_space_has_no_perplexity_per_word(tmp_path):
     out = kept(tmp_path / "out", runs(["softmax", "linear"], 1))
     facts = Lines[Facts](out / "text.jsonl", Facts)
     facts.write([replace(FACTS, bytes_per_word=1e6)])
@@ -171,7 +150,7 @@ def test_a_text_with_hardly_a_space_has_no_perplexity_per_word(tmp_path: Path) -
     assert "1000000.00 bytes a word" in page and "| linear" in page and "inf" not in page
 
 
-def test_scaled_models_are_those_of_one_setting(tmp_path: Path) -> None:
+def test_scaled_models_are_those_of_one_setting(tmp_path):
     scaled = [
         runs(["linear"], 1, "bytes scaled", embed_dim=width, context_len=context)[0]
         for width in (8, 16)
@@ -181,8 +160,8 @@ def test_scaled_models_are_those_of_one_setting(tmp_path: Path) -> None:
     assert [p.num_parameters for p in found.points["linear"]] == [800, 1600]
 
 
-def test_the_newest_prediction_of_a_size_that_is_there_is_shown() -> None:
-    def said(num_parameters: int, num_steps: int) -> Prediction:
+def test_the_newest_prediction_of_a_size_that_is_there_is_shown():
+    def said(num_parameters, num_steps):
         about: dict[str, Any] = {"num_parameters": num_parameters, "num_steps": num_steps}
         return Prediction(attention="linear", bits=3, low=2, high=4, made_at="2031", **about)
 
@@ -201,7 +180,7 @@ def test_the_newest_prediction_of_a_size_that_is_there_is_shown() -> None:
 
 
 @pytest.mark.slow
-def test_the_largest_is_trained_only_after_it_was_predicted(text: Path, tmp_path: Path) -> None:
+def test_the_largest_is_trained_only_after_it_was_predicted(text, tmp_path):
     out = tmp_path / "out"
     words = [*TINY, "budgets=[1,2,3]", f"root={text}", f"out={out}"]
     assert main(words) == 0
@@ -224,7 +203,7 @@ def test_the_largest_is_trained_only_after_it_was_predicted(text: Path, tmp_path
     assert not (out / "predictions.jsonl").exists()
 
 
-def test_a_perplexity_beyond_a_million_has_three_digits(tmp_path: Path) -> None:
+def test_a_perplexity_beyond_a_million_has_three_digits(tmp_path):
     out = kept(tmp_path / "out", runs(["softmax"], 1))
     facts = Lines[Facts](out / "text.jsonl", Facts)
     facts.write([replace(FACTS, bytes_per_word=60.0)])

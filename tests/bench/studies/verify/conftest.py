@@ -1,37 +1,31 @@
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import pytest
 from torch import Tensor
 
 from attentions import attention_class
 from bench.studies.golden.build import is_published
-from bench.studies.golden.proof import Proof
 from bench.studies.verify.outputs import verify
 from tests.bench.studies.verify.goldens import PUBLIC, config, copy_case
 
 
 @pytest.fixture(scope="package")
-def proofs() -> list[Proof]:
+def proofs():
     return list(verify(config(PUBLIC)))
 
 
 @pytest.fixture(scope="package")
-def public(proofs: list[Proof]) -> list[Proof]:
+def public(proofs):
     """Proofs of ours, one per golden."""
     return [proof for proof in proofs if not is_published(proof.mechanism)]
 
 
 @pytest.fixture(scope="package")
-def published(proofs: list[Proof]) -> list[Proof]:
+def published(proofs):
     """Proofs of the authors' operators."""
     return [proof for proof in proofs if is_published(proof.mechanism)]
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
+def small(tmp_path):
     """Three cases of three mechanisms, without index and checksums."""
     for name in (
         "linear_elu/full_b2h2n49d16",
@@ -43,12 +37,12 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def wrong_linear(monkeypatch: pytest.MonkeyPatch) -> None:
+def wrong_linear(monkeypatch):
     """A linear attention that is off by a thousandth."""
     cls = attention_class("linear")
     right = cls.forward
 
-    def forward(self: Any, q: Tensor, k: Tensor, v: Tensor, **masks: Tensor) -> Tensor:
+    def forward(self, q, k, v, **masks):
         out: Tensor = right(self, q, k, v, **masks) * 1.001
         return out
 

@@ -1,7 +1,5 @@
 """The project's own golden files, and copies of some of them."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

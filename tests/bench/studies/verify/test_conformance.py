@@ -1,11 +1,6 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 from rich.console import Console
 
-from attentions import attention_names, registry
 from bench.core.proofs import Badge, BadgeStatus, read_badges
 from bench.studies.conformance.table import reasons
 from bench.studies.verify.command import main, run_conformance
@@ -31,10 +26,8 @@ class Mine(SoftmaxExplicit):
 
 
 def test_claims_of_plugins_are_tested_kept_and_told_and_one_that_fails_ends_with_1(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    tmp_path, monkeypatch, capsys, own_registry
+):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("bench.studies.conformance.run.CLAIMS", ("shape", "padding", "exact"))
     entries = tmp_path / "conf" / "attention"
@@ -70,10 +63,8 @@ def test_claims_of_plugins_are_tested_kept_and_told_and_one_that_fails_ends_with
         (BadgeStatus.FAILED, 1),
     ],
 )
-def test_only_a_claim_that_fails_ends_with_1(
-    status: BadgeStatus, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def badges_of(name: str, source: str) -> tuple[Badge, ...]:
+def test_only_a_claim_that_fails_ends_with_1(status, code, tmp_path, monkeypatch):
+    def badges_of(name, source):
         of_linear = status if name == "linear" else BadgeStatus.PASSED
         return (Badge(claim="causal", status=of_linear, reason="a reason"),)
 
@@ -82,10 +73,8 @@ def test_only_a_claim_that_fails_ends_with_1(
     assert run_conformance(asked, session(Console(quiet=True))) == code
 
 
-def test_badges_of_finished_mechanisms_outlive_ctrl_c(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def badges_of(name: str, source: str) -> tuple[Badge, ...]:
+def test_badges_of_finished_mechanisms_outlive_ctrl_c(tmp_path, monkeypatch):
+    def badges_of(name, source):
         if name == "softmax":
             raise KeyboardInterrupt
         return (Badge(claim="causal", status=BadgeStatus.PASSED),)
@@ -100,8 +89,8 @@ def test_badges_of_finished_mechanisms_outlive_ctrl_c(
     assert "1 passed, 0 failed" in console.export_text()
 
 
-def test_a_leak_is_told_before_all_other_failures() -> None:
-    def failed(claim: str, reason: str) -> Badge:
+def test_a_leak_is_told_before_all_other_failures():
+    def failed(claim, reason):
         return Badge(claim=claim, status=BadgeStatus.FAILED, reason=reason)
 
     tested = {

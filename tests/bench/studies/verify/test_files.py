@@ -1,19 +1,15 @@
-from __future__ import annotations
-
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
-from bench.studies.golden.proof import Proof
 from bench.studies.verify.command import main
 from bench.studies.verify.outputs import write_rows
 
 FIELDS = ["golden", "mechanism", "case", "status", "error", "bound", "dtype", "reason", "source"]
 
 
-def test_rows_have_the_fields_that_readers_expect(public: list[Proof], tmp_path: Path) -> None:
+def test_rows_have_the_fields_that_readers_expect(public, tmp_path):
     path = tmp_path / "deep" / "verify.json"
     write_rows(path, public)
     rows = json.loads(path.read_text())
@@ -25,7 +21,7 @@ def test_rows_have_the_fields_that_readers_expect(public: list[Proof], tmp_path:
         assert (None not in numbers) == (row["status"] == "passed")
 
 
-def test_rows_replace_an_older_file_and_leave_nothing_beside_it(tmp_path: Path) -> None:
+def test_rows_replace_an_older_file_and_leave_nothing_beside_it(tmp_path):
     path = tmp_path / "verify.json"
     path.write_text("old")
     write_rows(path, [])
@@ -35,8 +31,8 @@ def test_rows_replace_an_older_file_and_leave_nothing_beside_it(tmp_path: Path) 
 
 @pytest.mark.parametrize(("out", "words"), [("file/a.json", "cannot be written"), ("", "a folder")])
 def test_an_unwritable_out_is_refused_before_anything_is_proven(
-    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, words: str
-) -> None:
+    small, tmp_path, capsys, out, words
+):
     (tmp_path / "file").write_text("")
     assert main([f"golden={small}", f"out={tmp_path / out}"]) == 2
     said = capsys.readouterr()

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from attentions import attention_names, registry
 from bench.core.cli.errors import ConfigError
 from bench.studies.verify.command import main
 from bench.studies.verify.settings import Verify
@@ -18,10 +17,8 @@ def rows(folder):
 
 
 def test_three_numbers_stand_side_by_side_and_a_wrong_one_is_a_verdict(
-    tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, capsys, own_registry
 ):
-    attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     entries = tmp_path / "conf" / "attention"
     entries.mkdir(parents=True)
     for name in NAMES:

@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 
@@ -13,12 +10,12 @@ from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.keep import keep
 
 
-def proven(out: Path, name: str, source: str) -> None:
+def proven(out, name, source):
     badge = Badge(claim="causal", status=BadgeStatus.PASSED, source=source, tested_at="2026-11-29")
     append_badges(out, "run", name, [badge])
 
 
-def test_only_proofs_of_the_present_source_are_kept(tmp_path: Path) -> None:
+def test_only_proofs_of_the_present_source_are_kept(tmp_path):
     path = tmp_path / "proofs.jsonl"
     now = {name: mechanism_source(name, ()) for name in ("linear", "nala", "softmax")}
     proven(tmp_path, "linear", now["linear"])
@@ -34,12 +31,12 @@ def test_only_proofs_of_the_present_source_are_kept(tmp_path: Path) -> None:
     assert stored_proofs(path)["nala"].goldens is None
 
 
-def test_nothing_to_keep_is_bad_input(tmp_path: Path) -> None:
+def test_nothing_to_keep_is_bad_input(tmp_path):
     with pytest.raises(ConfigError, match="holds no proofs of the present source"):
         keep(tmp_path, tmp_path / "proofs.jsonl")
 
 
-def test_golden_cases_that_were_not_compared_again_are_kept(tmp_path: Path) -> None:
+def test_golden_cases_that_were_not_compared_again_are_kept(tmp_path):
     path, now = tmp_path / "proofs.jsonl", mechanism_source("linear", ())
     proven(tmp_path, "linear", now)
     case = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED, source=now)
@@ -51,9 +48,7 @@ def test_golden_cases_that_were_not_compared_again_are_kept(tmp_path: Path) -> N
     assert stored_proofs(path)["linear"].goldens == (1, 1)
 
 
-def test_lines_of_others_stay_and_what_was_tested_in_part_before_is_not_kept(
-    tmp_path: Path,
-) -> None:
+def test_lines_of_others_stay_and_what_was_tested_in_part_before_is_not_kept(tmp_path):
     path, now = tmp_path / "proofs.jsonl", mechanism_source("softmax", ())
     old = Badge(claim="causal", status=BadgeStatus.PASSED, source="before", tested_at="2026-11-28")
     stored = [line_of(name, {"causal": old}, None) for name in ("nala", "of_a_plugin")]

@@ -1,11 +1,8 @@
-from __future__ import annotations
-
-from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from attentions import attention_class
-from bench.studies.conformance.forms import Form
 from bench.studies.numerics.measure import Findings
 from bench.studies.numerics.page import page_of, read_findings
 from bench.studies.verify.command import run_numerics
@@ -13,9 +10,7 @@ from bench.studies.verify.settings import Verify
 from tests.bench.studies.verify.goldens import PUBLIC, ROOT, session
 
 
-def test_numerics_are_kept_and_become_a_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_numerics_are_kept_and_become_a_page(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
     names = ("nala_published", "uniform")
     asked = Verify(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")
@@ -25,14 +20,9 @@ def test_numerics_are_kept_and_become_a_page(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no more than 10 tokens"), SystemExit(0)])
-def test_a_mechanism_that_raises_leaves_the_others_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise error
-
+def test_a_mechanism_that_raises_leaves_the_others_measured(tmp_path, monkeypatch, error):
     monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
-    monkeypatch.setattr(attention_class("linear"), "forward", broken)
+    monkeypatch.setattr(attention_class("linear"), "forward", Mock(side_effect=error))
     here = session()
     names = ("linear", "uniform")
     asked = Verify(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")
@@ -44,15 +34,13 @@ def test_a_mechanism_that_raises_leaves_the_others_measured(
     assert run_numerics(asked, session()) == 1
 
 
-def test_one_output_that_is_not_finite_ends_with_exit_code_1(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_output_that_is_not_finite_ends_with_exit_code_1(tmp_path, monkeypatch):
     broken = {"float16": ["all zero"]}
 
-    def found(form: Form) -> Findings:
+    def found(form):
         lost = broken if form.name == "uniform" and form.causal else {}
         rest = {"is_published": False, "tested_at": "2026-11-29", "torch": "2"}
-        return Findings(mechanism=form.name, causal=form.causal, broken=lost, **rest)  # type: ignore
+        return Findings(mechanism=form.name, causal=form.causal, broken=lost, **rest)
 
     monkeypatch.setattr("bench.studies.verify.command.findings_of", found)
     asked = Verify(golden=PUBLIC, attention=("uniform", "none"), out=tmp_path / "verify.json")
@@ -61,6 +49,6 @@ def test_one_output_that_is_not_finite_ends_with_exit_code_1(
     assert run_numerics(asked, session()) == 0
 
 
-def test_the_page_of_numerics_is_made_of_the_findings_in_git() -> None:
+def test_the_page_of_numerics_is_made_of_the_findings_in_git():
     page = page_of(read_findings(ROOT / "results"))
     assert (ROOT / "docs" / "numerics.md").read_text() == page

@@ -1,17 +1,13 @@
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import pytest
 from rich.console import Console
 
 from bench.measuring.plugins import import_plugins
 from bench.studies.golden.build import is_published
-from bench.studies.golden.proof import Proof, ProofStatus
+from bench.studies.golden.proof import ProofStatus
 from bench.studies.verify.outputs import exit_code, listed_gaps, run, unlisted, verify
 from bench.studies.verify.settings import Verify
 from tests.bench.studies.verify.goldens import PUBLIC, config, copy_case, session
@@ -69,13 +65,13 @@ ANOTHER_FORM = {
 # The public goldens.
 
 
-def test_every_golden_of_a_mechanism_passes(public: list[Proof]) -> None:
+def test_every_golden_of_a_mechanism_passes(public):
     assert {p.golden: p.reason for p in public if p.status is ProofStatus.FAILED} == {}
     passed = Counter(p.mechanism for p in public if p.status is ProofStatus.PASSED)
     assert passed.items() >= PROVEN.items()
 
 
-def test_only_other_forms_of_proven_mechanisms_are_not_covered(public: list[Proof]) -> None:
+def test_only_other_forms_of_proven_mechanisms_are_not_covered(public):
     folders = {p.golden.partition("/")[0] for p in public if p.status is ProofStatus.PASSED}
     left = {
         p.golden
@@ -86,7 +82,7 @@ def test_only_other_forms_of_proven_mechanisms_are_not_covered(public: list[Proo
     assert len(public) == 252
 
 
-def test_every_golden_that_the_authors_operators_can_do_passes(published: list[Proof]) -> None:
+def test_every_golden_that_the_authors_operators_can_do_passes(published):
     assert {p.golden: p.reason for p in published if p.status is ProofStatus.FAILED} == {}
     passed = Counter(p.mechanism for p in published if p.status is ProofStatus.PASSED)
     assert passed.items() >= PUBLISHED.items()
@@ -96,13 +92,13 @@ def test_every_golden_that_the_authors_operators_can_do_passes(published: list[P
             assert proof.reason in {f"{proof.mechanism} {said}" for said in words}
 
 
-def test_what_is_not_covered_says_why(public: list[Proof]) -> None:
+def test_what_is_not_covered_says_why(public):
     assert all(p.reason for p in public if p.status is ProofStatus.NOT_COVERED)
     why = {p.golden: p.reason or "" for p in public}
     assert "leaks the future" in why["performer/softmax_causal_b1h2n60d32m40"]
 
 
-def test_rows_left_out_for_official_nans_are_told(public: list[Proof]) -> None:
+def test_rows_left_out_for_official_nans_are_told(public):
     told = {p.golden for p in public if "not finite officially" in (p.reason or "")}
     assert told == {
         "nala/adv_zero_query_row",
@@ -112,7 +108,7 @@ def test_rows_left_out_for_official_nans_are_told(public: list[Proof]) -> None:
     }
 
 
-def test_case_names_say_nothing(public: list[Proof], tmp_path: Path) -> None:
+def test_case_names_say_nothing(public, tmp_path):
     some = {p.mechanism: p for p in public if p.status is ProofStatus.PASSED}.values()
     some = sorted([*some, *(p for p in public if p.golden in ANOTHER_FORM)], key=public.index)
     for number, proof in enumerate(some):
@@ -126,7 +122,7 @@ def test_case_names_say_nothing(public: list[Proof], tmp_path: Path) -> None:
 # Which cases are taken.
 
 
-def test_a_folder_of_some_goldens_is_proven(small: Path) -> None:
+def test_a_folder_of_some_goldens_is_proven(small):
     proofs = list(verify(config(small)))
     assert [(p.golden, p.mechanism) for p in proofs] == [
         ("linear_elu/full_b2h2n49d16", "linear"),
@@ -138,26 +134,24 @@ def test_a_folder_of_some_goldens_is_proven(small: Path) -> None:
     assert {p.status for p in proofs} == {ProofStatus.PASSED}
 
 
-def test_attention_narrows_by_our_names(small: Path) -> None:
+def test_attention_narrows_by_our_names(small):
     assert [p.mechanism for p in verify(config(small, "linear", "softmax"))] == [
         "linear",
         "softmax",
     ]
 
 
-def test_the_authors_operators_are_proven_alone_when_named(small: Path) -> None:
+def test_the_authors_operators_are_proven_alone_when_named(small):
     assert [p.mechanism for p in verify(config(small, "linear_published"))] == ["linear_published"]
 
 
-def test_forms_of_one_folder_are_told_apart_when_narrowing() -> None:
+def test_forms_of_one_folder_are_told_apart_when_narrowing():
     layers = list(verify(config(PUBLIC, "nala_layer")))
     assert len(layers) == 3
     assert all(p.golden.startswith("nala/module_") for p in layers)
 
 
-def test_a_plugins_mechanism_is_proven_by_a_folder_of_its_name(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plugins_mechanism_is_proven_by_a_folder_of_its_name(small, tmp_path, monkeypatch):
     (tmp_path / "my_plugin_for_verify.py").write_text(
         "from attentions import Capabilities, register_attention\n"
         "from attentions.mechanisms.linear import Linear\n\n\n"
@@ -183,7 +177,7 @@ def test_a_plugins_mechanism_is_proven_by_a_folder_of_its_name(
     ]
 
 
-def _registry() -> dict[str, Any]:
+def _registry():
     from attentions import registry
 
     registry.attention_names()
@@ -193,12 +187,12 @@ def _registry() -> dict[str, Any]:
 # Damage.
 
 
-def failures(folder: Path, *attention: str) -> dict[str, tuple[str | None, str | None]]:
+def failures(folder, *attention):
     proofs = [p for p in verify(config(folder, *attention)) if not is_published(p.mechanism)]
     return {p.golden: (p.mechanism, p.reason) for p in proofs if p.status is ProofStatus.FAILED}
 
 
-def flip_bit_of_output(path: Path, byte: int, mask: int) -> None:
+def flip_bit_of_output(path, byte, mask):
     data = bytearray(path.read_bytes())
     header_len = int.from_bytes(data[:8], "little")
     start, _ = json.loads(data[8 : 8 + header_len])["out"]["data_offsets"]
@@ -206,7 +200,7 @@ def flip_bit_of_output(path: Path, byte: int, mask: int) -> None:
     path.write_bytes(data)
 
 
-def test_a_changed_output_of_another_set_fails_by_its_numbers(tmp_path: Path) -> None:
+def test_a_changed_output_of_another_set_fails_by_its_numbers(tmp_path):
     copy_case(tmp_path, "linear_elu/full_b2h2n49d16", "linear_elu/unpublished")
     flip_bit_of_output(tmp_path / "linear_elu/unpublished.safetensors", byte=6, mask=0x10)
     mechanism, reason = failures(tmp_path)["linear_elu/unpublished"]
@@ -214,7 +208,7 @@ def test_a_changed_output_of_another_set_fails_by_its_numbers(tmp_path: Path) ->
     assert "out in float64 is off by" in (reason or "")
 
 
-def test_a_damaged_header_fails_under_the_only_mechanism_it_can_be_about(small: Path) -> None:
+def test_a_damaged_header_fails_under_the_only_mechanism_it_can_be_about(small):
     (small / "linear_elu/full_b2h2n49d16.json").write_text("{")
     assert failures(small)["linear_elu/full_b2h2n49d16"][0] == "linear"
     (small / "softmax/causal_b2h2n49d16.safetensors").unlink()
@@ -226,7 +220,7 @@ def test_a_damaged_header_fails_under_the_only_mechanism_it_can_be_about(small: 
     }
 
 
-def test_damage_is_found_in_goldens_of_mechanisms_that_are_not_registered(tmp_path: Path) -> None:
+def test_damage_is_found_in_goldens_of_mechanisms_that_are_not_registered(tmp_path):
     copy_case(tmp_path, "hedgehog/feature_map")
     path = (tmp_path / "hedgehog").rename(tmp_path / "unheard_of") / "feature_map.safetensors"
     header = path.with_suffix(".json")
@@ -242,9 +236,7 @@ def test_damage_is_found_in_goldens_of_mechanisms_that_are_not_registered(tmp_pa
 # How it ends.
 
 
-def test_exit_codes_tell_a_proof_from_a_failed_one(
-    small: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_exit_codes_tell_a_proof_from_a_failed_one(small, tmp_path, request):
     out = tmp_path / "out" / "verify.json"
     quiet = Console(quiet=True)
     assert run(config(small, out=out), session(quiet)) == 0
@@ -254,9 +246,7 @@ def test_exit_codes_tell_a_proof_from_a_failed_one(
     assert failed == {"linear"}
 
 
-def test_strict_fails_a_case_that_is_not_covered_and_not_listed(
-    proofs: list[Proof], small: Path
-) -> None:
+def test_strict_fails_a_case_that_is_not_covered_and_not_listed(proofs, small):
     listed = listed_gaps(PUBLIC)
     gaps = {f"{p.golden} {p.mechanism}" for p in proofs if p.status is ProofStatus.NOT_COVERED}
     assert unlisted(proofs, listed) == [] and listed.keys() == gaps
@@ -272,5 +262,5 @@ def test_strict_fails_a_case_that_is_not_covered_and_not_listed(
     assert run(asked, session()) == 0
 
 
-def test_nothing_to_prove_is_no_failure() -> None:
+def test_nothing_to_prove_is_no_failure():
     assert exit_code([]) == 0

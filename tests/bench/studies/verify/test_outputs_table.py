@@ -1,12 +1,10 @@
-from __future__ import annotations
-
 from rich.console import Console
 
 from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.outputs import reasons, summary, table
 
 
-def shown(proofs: list[Proof]) -> list[list[str]]:
+def shown(proofs):
     console = Console(width=140)
     with console.capture() as captured:
         console.print(table(proofs))
@@ -14,7 +12,7 @@ def shown(proofs: list[Proof]) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
 
 
-def test_the_table_has_a_row_per_case_and_the_summary_counts_them() -> None:
+def test_the_table_has_a_row_per_case_and_the_summary_counts_them():
     passed = Proof(
         golden="a/b", mechanism="m", case="b", status=ProofStatus.PASSED,
         error=1.2e-7, bound=3e-6, dtype="float32",
@@ -38,7 +36,7 @@ def test_the_table_has_a_row_per_case_and_the_summary_counts_them() -> None:
     ]
 
 
-def test_the_authors_operators_are_counted_apart() -> None:
+def test_the_authors_operators_are_counted_apart():
     ours, theirs = (
         Proof(golden="a/b", mechanism=name, case="b", status=ProofStatus.PASSED)
         for name in ("nala", "nala_published")
@@ -49,7 +47,7 @@ def test_the_authors_operators_are_counted_apart() -> None:
     assert summary([theirs]) == "published: 1 passed, 0 failed, 0 not covered"
 
 
-def test_a_pass_that_needs_a_word_gets_a_line_of_it() -> None:
+def test_a_pass_that_needs_a_word_gets_a_line_of_it():
     passed = Proof(
         golden="a/b", mechanism="m", case="b", status=ProofStatus.PASSED,
         error=1.2e-7, bound=3e-6, dtype="float32", reason="2 rows were left out",

@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from bench.core.cli.errors import ConfigError
@@ -9,9 +5,7 @@ from bench.studies.verify.settings import Verify
 from tests.bench.studies.verify.goldens import PUBLIC, config
 
 
-def test_without_a_golden_folder_the_projects_own_is_taken(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_a_golden_folder_the_projects_own_is_taken(monkeypatch, tmp_path):
     given = {"golden": None, "attention": None, "out": "verify.json", "plugins": []}
     monkeypatch.chdir(tmp_path)
     assert Verify.read(given).goldens == PUBLIC
@@ -22,7 +16,7 @@ def test_without_a_golden_folder_the_projects_own_is_taken(
     assert Verify.read(given).goldens.resolve() == (tmp_path / "tests" / "golden").resolve()
 
 
-def test_entries_stand_for_their_mechanisms() -> None:
+def test_entries_stand_for_their_mechanisms():
     entries = {
         "performer_m64": {"mechanism": "performer", "num_features": 64},
         "performer": {"mechanism": "performer"},
@@ -31,11 +25,11 @@ def test_entries_stand_for_their_mechanisms() -> None:
     assert Verify.read(given).attention == ("performer",)
 
 
-def test_two_commands_at_once_are_bad_input() -> None:
+def test_two_commands_at_once_are_bad_input():
     with pytest.raises(ConfigError, match="conformance=true and numerics=true"):
         Verify.read({"out": "a.json", "conformance": True, "numerics": True})
 
 
-def test_an_unknown_mechanism_is_bad_input_with_the_nearest_name() -> None:
+def test_an_unknown_mechanism_is_bad_input_with_the_nearest_name():
     with pytest.raises(ConfigError, match="Did you mean linear"):
         _ = config(PUBLIC, "linaer").mechanisms

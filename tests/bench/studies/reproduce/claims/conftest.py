@@ -1,10 +1,6 @@
 """A lab that trains nothing: scores are given."""
 
-from __future__ import annotations
-
 import io
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,22 +13,20 @@ from bench.studies.reproduce.claims.registry import Lab
 from bench.studies.session import Session
 from tests.bench.studies.reproduce.given import RUNS, record
 
-Scores = Callable[[str, dict[str, Any]], list[float]]
-
 
 class GivenLab(Lab):
     """Arms have the scores that a function of the row's name and the settings gives."""
 
-    def given(self, scores: Scores) -> GivenLab:
+    def given(self, scores):
         object.__setattr__(self, "_scores", scores)
         return self
 
     def tuned(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
-        found = {name: self._scores(name, settings)[: len(seeds)] for name in rows}  # type: ignore[attr-defined]
+        found = {name: self._scores(name, settings)[: len(seeds)] for name in rows}
         return {name: given_arm(name, own) for name, own in found.items()}
 
 
-def given_arm(name: str, scores: list[float], **more: Any) -> Arm:
+def given_arm(name, scores, **more):
     """An arm that was searched and has learned, whose runs have these scores."""
     runs = {
         seed: Quality(
@@ -60,11 +54,11 @@ def given_arm(name: str, scores: list[float], **more: Any) -> Arm:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> GivenLab:
+def lab(tmp_path):
     return GivenLab(quiet("sweep"), tmp_path)
 
 
-def quiet(sweep_id: str) -> Session:
+def quiet(sweep_id):
     """A session that says everything to a buffer."""
     session = Session("reproduce", {"sweep_id": sweep_id})
     session.console = Console(file=io.StringIO(), width=200)

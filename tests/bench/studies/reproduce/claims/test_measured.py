@@ -1,7 +1,5 @@
 """Claims that train nothing, at small sizes: what is known of each must come out."""
 
-from __future__ import annotations
-
 import pytest
 
 from bench.measuring.weights import NoWeights
@@ -13,20 +11,17 @@ from bench.studies.reproduce.claims.norms import entropy_follows_norm
 from bench.studies.reproduce.claims.performer import performer_unbiased
 from bench.studies.reproduce.claims.samples import row_over
 from bench.studies.reproduce.claims.signs import unlike_signs
-from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
-from tests.bench.studies.reproduce.claims.conftest import GivenLab
 
 
-def test_a_row_has_an_interval_from_two_samples_on() -> None:
+def test_a_row_has_an_interval_from_two_samples_on():
     row = row_over("x", [1.0, 2.0, 3.0])
-    assert row.low is not None and row.high is not None
     assert row.low < row.value == 2 < row.high
     with pytest.raises(ValueError, match="two or more"):
         row_over("x", [1.0])
 
 
-def value(finding: Finding, name: str) -> float:
+def value(finding, name):
     return next(row.value for row in finding.rows if row.name == name)
 
 
@@ -38,9 +33,7 @@ def value(finding: Finding, name: str) -> float:
         ("polaformer", PaperVerdict.DOES_NOT_HOLD),
     ],
 )
-def test_entropy_falls_with_the_norm_in_softmax_and_to_some_norm_in_nala(
-    lab: GivenLab, of: str, verdict: PaperVerdict
-) -> None:
+def test_entropy_falls_with_the_norm_in_softmax_and_to_some_norm_in_nala(lab, of, verdict):
     norms = [1.0, 2.0, 4.0, 8.0]
     found = entropy_follows_norm(
         lab, rows=[of], of=of, norms=norms, spread_norms=[4.0], num_seeds=2
@@ -49,7 +42,7 @@ def test_entropy_falls_with_the_norm_in_softmax_and_to_some_norm_in_nala(
     assert found.curves is not None and len(found.curves.lines[of]) == 4
 
 
-def test_a_row_whose_entropy_is_not_to_fall_confines_the_sentence(lab: GivenLab) -> None:
+def test_a_row_whose_entropy_is_not_to_fall_confines_the_sentence(lab):
     found = entropy_follows_norm(
         lab,
         rows=["softmax", "taylor", "flatten"],
@@ -63,14 +56,14 @@ def test_a_row_whose_entropy_is_not_to_fall_confines_the_sentence(lab: GivenLab)
     assert found.words.endswith("; entropy falls in taylor too")
 
 
-def test_a_mechanism_without_weights_is_left_out_with_the_reason(lab: GivenLab) -> None:
+def test_a_mechanism_without_weights_is_left_out_with_the_reason(lab):
     norms = [1.0, 2.0, 8.0]
     rows = ["softmax", "local_only", "deltanet", "nala_layer"]
     found = entropy_follows_norm(
         lab, rows=rows, of="softmax", norms=norms, spread_norms=[], num_seeds=2
     )
     assert found.curves is not None and list(found.curves.lines) == ["softmax"]
-    said = " ".join(lab.session.console.file.getvalue().split())  # type: ignore[attr-defined]
+    said = " ".join(lab.session.console.file.getvalue().split())
     assert said.count("Left out: ") == 3
     assert "deltanet is causal only" in said and "nala_layer has no weights" in said
     with pytest.raises(NoWeights, match="it owns its projections"):
@@ -79,9 +72,7 @@ def test_a_mechanism_without_weights_is_left_out_with_the_reason(lab: GivenLab) 
         )
 
 
-def test_memory_falls_against_written_scores_and_not_against_fused_attention(
-    lab: GivenLab,
-) -> None:
+def test_memory_falls_against_written_scores_and_not_against_fused_attention(lab):
     baselines = ["softmax_explicit", "softmax"]
     found = memory_at_70k(lab, of="nala", baselines=baselines, num_tokens=2048, claimed=-0.9)
     assert found.verdict is PaperVerdict.HOLDS_WHERE
@@ -99,28 +90,28 @@ def test_memory_falls_against_written_scores_and_not_against_fused_attention(
     ],
 )
 def test_focusing_sharpens_beyond_softmax_where_queries_and_keys_are_short(
-    lab: GivenLab, factors: list[float], spreads: list[float], verdict: PaperVerdict
-) -> None:
+    lab, factors, spreads, verdict
+):
     found = focusing_sharpens(lab, factors=factors, spreads=spreads, num_seeds=2)
     assert found.verdict is verdict
     assert found.words.startswith("the spread is 0.5: ") == (verdict is PaperVerdict.HOLDS_WHERE)
 
 
-def test_the_convolution_has_the_rank_that_it_restores(lab: GivenLab) -> None:
+def test_the_convolution_has_the_rank_that_it_restores(lab):
     found = convolution_restores_rank(lab, side=8, num_seeds=2)
     assert found.verdict is PaperVerdict.HOLDS
     assert value(found, "flatten, rank") <= 32
     assert value(found, "convolution alone, rank") == 64
 
 
-def test_like_and_unlike_signs_make_the_whole_product(lab: GivenLab) -> None:
+def test_like_and_unlike_signs_make_the_whole_product(lab):
     found = unlike_signs(lab, num_seeds=2)
     assert found.verdict is PaperVerdict.HOLDS
     name = "share of the variance of q . k by like and unlike signs"
     assert value(found, name) == pytest.approx(1)
 
 
-def test_a_map_that_still_learns_has_no_verdict(lab: GivenLab) -> None:
+def test_a_map_that_still_learns_has_no_verdict(lab):
     found = spiky_and_monotone(lab, rows=["linear"], std=1.5, num_steps=6, num_seeds=2)
     assert value(found, "softmax, rank correlation with q . k") == pytest.approx(1)
     assert found.verdict is PaperVerdict.NO_VERDICT
@@ -142,11 +133,8 @@ def test_a_map_that_still_learns_has_no_verdict(lab: GivenLab) -> None:
     ],
 )
 def test_a_trained_map_must_come_near_softmax_and_nearer_than_earlier_ones(
-    trained: tuple[float, float],
-    earlier: tuple[float, float],
-    verdict: PaperVerdict,
-    words: str,
-) -> None:
+    trained, earlier, verdict, words
+):
     rows = {
         "softmax": (0.5, 1.0),
         "hedgehog": (0.98, 0.8),
@@ -159,7 +147,7 @@ def test_a_trained_map_must_come_near_softmax_and_nearer_than_earlier_ones(
     assert found is verdict and said.startswith(words)
 
 
-def test_the_kernel_is_unbiased_and_the_weights_are_not(lab: GivenLab) -> None:
+def test_the_kernel_is_unbiased_and_the_weights_are_not(lab):
     found = performer_unbiased(lab, num_features=[8], norms=[1.0], num_draws=200, num_groups=10)
     kernel, weights, _ = found.rows
     assert found.verdict is PaperVerdict.HOLDS_WHERE
@@ -167,7 +155,7 @@ def test_the_kernel_is_unbiased_and_the_weights_are_not(lab: GivenLab) -> None:
     assert weights.low is not None and weights.low > 0
 
 
-def test_guesses_follow_from_the_settings(lab: GivenLab) -> None:
+def test_guesses_follow_from_the_settings(lab):
     found = task_guess(lab, task="associative_recall", overrides={"vocab_size": 10})
     assert found.value == pytest.approx(0.25)
     constant = listops_constant_answer(lab, num_examples=250)

@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from bench.core.cli.errors import ConfigError
@@ -16,29 +12,28 @@ from bench.studies.reproduce.claims.registry import (
     row,
     settings_of,
 )
-from bench.studies.reproduce.findings import Finding
 from bench.studies.session import Stopped
-from tests.bench.studies.reproduce.claims.conftest import GivenLab, quiet
+from tests.bench.studies.reproduce.claims.conftest import quiet
 
 
-def test_at_least_eight_sentences_have_a_function() -> None:
+def test_at_least_eight_sentences_have_a_function():
     assert len(claim_names()) >= 8
 
 
-def test_an_unknown_function_is_answered_with_the_nearest() -> None:
+def test_an_unknown_function_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean performer-unbiased"):
         claim_function("performer-unbiassed")
 
 
-def test_settings_are_those_of_the_signature() -> None:
+def test_settings_are_those_of_the_signature():
     with pytest.raises(ConfigError, match=r"takes no setting 'num_seed'\. Did you mean num_seeds"):
         settings_of("polaformer-unlike-signs", {"num_seed": 3})
     with pytest.raises(ConfigError, match="needs the settings num_seeds"):
         settings_of("polaformer-unlike-signs", {})
 
 
-def test_a_name_stands_for_one_function() -> None:
-    def other(lab: Lab) -> Finding:
+def test_a_name_stands_for_one_function():
+    def other(lab):
         raise AssertionError
 
     claim_names()
@@ -46,12 +41,12 @@ def test_a_name_stands_for_one_function() -> None:
         register_claim("performer-unbiased")(other)
 
 
-def test_steps_come_in_order(lab: GivenLab) -> None:
+def test_steps_come_in_order(lab):
     assert list(lab.steps([1, 2, 3], "step")) == [1, 2, 3]
 
 
 @pytest.mark.slow
-def test_training_that_is_stored_counts_with_the_time_that_it_took(tmp_path: Path) -> None:
+def test_training_that_is_stored_counts_with_the_time_that_it_took(tmp_path):
     settings = {"num_steps": 4, "batch_size": 4, "num_test_examples": 16, "embed_dim": 8}
     rows = {"linear": row("linear")}
     with quiet("1") as one, quiet("2") as two:
@@ -68,7 +63,7 @@ def test_training_that_is_stored_counts_with_the_time_that_it_took(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_deadline_stops_training(tmp_path: Path) -> None:
+def test_a_deadline_stops_training(tmp_path):
     settings = {"num_steps": 4, "batch_size": 4, "num_test_examples": 16, "embed_dim": 8}
     rows = {"linear": row("linear")}
     with quiet("1") as session:

@@ -1,9 +1,6 @@
 """Looks at a claim: where they end, and how often they decide wrongly."""
 
-from __future__ import annotations
-
 import io
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,13 +12,11 @@ from bench.measuring.worker.jobs import Deadline
 from bench.studies.reproduce.claims.delta_rule import Gap, delta_rule_recalls, judged
 from bench.studies.reproduce.claims.orders import order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
-from bench.studies.reproduce.claims.registry import Lab
 from bench.studies.reproduce.claims.sequential import BudgetSpent, decide, plan_words
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.looks import Looks
 from bench.studies.reproduce.verdicts import DECIDED, PaperVerdict
 from bench.studies.session import Stopped
-from tests.bench.studies.reproduce.claims.conftest import GivenLab
 
 LOOKS = Looks(numbers=(3, 5, 8, 12))
 PLAN = "(at 3, 5, 8, 12 seeds)"
@@ -35,7 +30,7 @@ ORDER = {
 }
 
 
-def rising(*gaps: float) -> Callable[[str, dict[str, Any]], list[float]]:
+def rising(*gaps):
     """Scores of two rows, of which nala is ahead by these gaps."""
     return lambda name, settings: [0.5 + gap * (name == "nala") for gap in gaps]
 
@@ -46,7 +41,7 @@ LATER = (0.1, 0.13, 0.19, 0.12, 0.11)
 NEVER = (0.1, -0.1, 0.05, -0.06) * 3
 
 
-def test_a_claim_is_decided_at_the_first_look_that_tells(lab: GivenLab) -> None:
+def test_a_claim_is_decided_at_the_first_look_that_tells(lab):
     found = decide(order, lab.given(rising(*CLEAR)), ORDER, LOOKS)
     assert found.verdict is PaperVerdict.HOLDS
     words = f"decided at look 1 of 4 {PLAN}, 3 seeds, level 0.0125 of 0.05: on tile_recall with 3 "
@@ -54,7 +49,7 @@ def test_a_claim_is_decided_at_the_first_look_that_tells(lab: GivenLab) -> None:
     assert found.looks == (3, 5, 8, 12)
 
 
-def test_a_look_may_not_spend_what_the_others_need(lab: GivenLab) -> None:
+def test_a_look_may_not_spend_what_the_others_need(lab):
     lab.given(rising(*LATER))
     assert order(lab, **ORDER | {"seeds": [0, 1, 2]}).verdict is PaperVerdict.HOLDS
     found = decide(order, lab, ORDER, LOOKS)
@@ -62,7 +57,7 @@ def test_a_look_may_not_spend_what_the_others_need(lab: GivenLab) -> None:
     assert found.words.startswith(f"decided at look 2 of 4 {PLAN}, 5 seeds, level 0.0083 of 0.05: ")
 
 
-def test_looks_that_tell_nothing_end_at_the_largest_number(lab: GivenLab) -> None:
+def test_looks_that_tell_nothing_end_at_the_largest_number(lab):
     lab.session.console = Console(file=(shown := io.StringIO()), width=200)
     found = decide(order, lab.given(rising(*NEVER)), ORDER, LOOKS)
     assert found.verdict is PaperVerdict.NOT_RESOLVABLE
@@ -76,12 +71,10 @@ def test_looks_that_tell_nothing_end_at_the_largest_number(lab: GivenLab) -> Non
 @pytest.mark.parametrize(
     "verdict", [PaperVerdict.NO_VERDICT, PaperVerdict.UNTUNED, PaperVerdict.ONE_SEED]
 )
-def test_a_verdict_that_is_none_does_not_end_the_looks(
-    lab: GivenLab, verdict: PaperVerdict
-) -> None:
+def test_a_verdict_that_is_none_does_not_end_the_looks(lab, verdict):
     looked: list[tuple[list[int], float]] = []
 
-    def claim(lab: Lab, *, seeds: list[int]) -> Finding:
+    def claim(lab, *, seeds):
         looked.append((seeds, lab.level))
         return Finding(verdict=PaperVerdict.HOLDS_WHERE if len(seeds) == 8 else verdict, words="w")
 
@@ -90,8 +83,8 @@ def test_a_verdict_that_is_none_does_not_end_the_looks(
     assert [level for _, level in looked] == pytest.approx(LOOKS.spent[:3])
 
 
-def test_a_budget_that_ends_between_looks_says_how_far_they_came(lab: GivenLab) -> None:
-    def slow(lab: Lab, **settings: Any) -> Finding:
+def test_a_budget_that_ends_between_looks_says_how_far_they_came(lab):
+    def slow(lab, **settings):
         if len(settings["seeds"]) == 5:
             lab.until = Deadline(0.0)
         return order(lab, **settings)
@@ -101,8 +94,8 @@ def test_a_budget_that_ends_between_looks_says_how_far_they_came(lab: GivenLab) 
         decide(slow, lab, ORDER, LOOKS)
 
 
-def test_a_budget_that_ends_in_training_is_told_from_ctrl_c(lab: GivenLab) -> None:
-    def stopped(lab: Lab, **settings: Any) -> Finding:
+def test_a_budget_that_ends_in_training_is_told_from_ctrl_c(lab):
+    def stopped(lab, **settings):
         raise Stopped
 
     lab.until = Deadline(0.0)
@@ -113,25 +106,25 @@ def test_a_budget_that_ends_in_training_is_told_from_ctrl_c(lab: GivenLab) -> No
         decide(stopped, lab, ORDER, LOOKS)
 
 
-def test_the_plan_names_the_largest_number_of_seeds_and_what_each_look_spends() -> None:
+def test_the_plan_names_the_largest_number_of_seeds_and_what_each_look_spends():
     assert plan_words(LOOKS) == (
         "looks at 3, 5, 8, 12 seeds, at most 12; "
         "their levels are 0.0125, 0.0083, 0.0125, 0.0167, together 0.05"
     )
 
 
-def order_of(draws: np.ndarray) -> Callable[..., Finding]:
-    def claim(lab: Lab, *, seeds: list[int]) -> Finding:
+def order_of(draws):
+    def claim(lab, *, seeds):
         scores = {name: list(own[: len(seeds)]) for name, own in zip("abc", draws, strict=False)}
         return ordered(scores, [1.0, 1.0], "task", lab.level)
 
     return claim
 
 
-def delta_rule_of(draws: np.ndarray) -> Callable[..., Finding]:
+def delta_rule_of(draws):
     """One delta rule whose lead over each of three decays is just the margin."""
 
-    def claim(lab: Lab, *, seeds: list[int]) -> Finding:
+    def claim(lab, *, seeds):
         runs = [Runs(scores=dict(enumerate(own[: len(seeds)]))) for own in draws]
         gaps = []
         for index, other in enumerate(runs[1:]):
@@ -147,17 +140,15 @@ def delta_rule_of(draws: np.ndarray) -> Callable[..., Finding]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("claim_of", "num_arms"), [(order_of, 3), (delta_rule_of, 4)])
-def test_of_studies_where_nothing_differs_at_most_6_in_100_are_decided(
-    lab: GivenLab, claim_of: Callable[[np.ndarray], Callable[..., Finding]], num_arms: int
-) -> None:
+def test_of_studies_where_nothing_differs_at_most_6_in_100_are_decided(lab, claim_of, num_arms):
     looks = Looks()
     draws = np.random.default_rng(3).normal(0.7, 0.05, (NUM_STUDIES, num_arms, looks.numbers[-1]))
     found = [decide(claim_of(own), lab, {"seeds": [0]}, looks).verdict for own in draws]
     assert sum(verdict in DECIDED for verdict in found) / NUM_STUDIES <= 0.06
 
 
-def test_a_decay_that_comes_near_is_told_at_a_look_too(lab: GivenLab) -> None:
-    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+def test_a_decay_that_comes_near_is_told_at_a_look_too(lab):
+    def scores(name, settings):
         level = {"deltanet": 0.9, "gla": 0.89, "retnet": 0.2}[name]
         return [level + 0.001 * (seed % 3) for seed in range(12)]
 
@@ -177,10 +168,8 @@ def test_a_decay_that_comes_near_is_told_at_a_look_too(lab: GivenLab) -> None:
     ("first", "last", "verdict"),
     [(0.3, 0.9, PaperVerdict.HOLDS_WHERE), (0.9, 0.3, PaperVerdict.DOES_NOT_HOLD)],
 )
-def test_recall_by_the_state_is_told_at_a_look_too(
-    lab: GivenLab, first: float, last: float, verdict: PaperVerdict
-) -> None:
-    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+def test_recall_by_the_state_is_told_at_a_look_too(lab, first, last, verdict):
+    def scores(name, settings):
         level = {8: first, 4: last, 2: last}[settings["num_heads"]]
         return [level + 0.001 * (seed % 3) for seed in range(12)]
 
@@ -195,12 +184,12 @@ def test_recall_by_the_state_is_told_at_a_look_too(
     assert "decided at look 1 of 4" in found.words
 
 
-def test_a_size_that_one_look_at_5_per_cent_would_tell_waits_for_its_share(lab: GivenLab) -> None:
-    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+def test_a_size_that_one_look_at_5_per_cent_would_tell_waits_for_its_share(lab):
+    def scores(name, settings):
         more = (0.1, 0.14, 0.2) if settings["num_heads"] == 2 else (0.0, 0.0, 0.0)
         return [0.5 + gap for gap in more]
 
-    def found() -> PaperVerdict:
+    def found():
         given: dict[str, Any] = {"num_heads": [8, 2], "settings": {"embed_dim": 64}}
         return recall_grows_with_state(lab, entry="linear", seeds=[0, 1, 2], **given).verdict
 

@@ -1,26 +1,22 @@
 """Claims that train: what they make of scores."""
 
-from __future__ import annotations
-
 import importlib
-from typing import Any
 
 import pytest
 import torch
 
-from attentions import Attention, Geometry, attention_names, registry
+from attentions import Geometry
 from bench.studies.reproduce.claims.delta_rule import delta_rule_recalls
 from bench.studies.reproduce.claims.orders import ablation, order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
-from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.claims.conftest import GivenLab, given_arm
 
 SEEDS = [0, 1, 2]
 
 
-def grows(lab: GivenLab, by_heads: dict[int, list[float]]) -> Finding:
-    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+def grows(lab, by_heads):
+    def scores(name, settings):
         return by_heads[settings["num_heads"]]
 
     return recall_grows_with_state(
@@ -32,7 +28,7 @@ def grows(lab: GivenLab, by_heads: dict[int, list[float]]) -> Finding:
     )
 
 
-def test_recall_that_rises_with_the_state_holds_for_wider_heads(lab: GivenLab) -> None:
+def test_recall_that_rises_with_the_state_holds_for_wider_heads(lab):
     found = grows(lab, {8: [0.3, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
     assert found.verdict is PaperVerdict.HOLDS_WHERE
     assert found.words.startswith("heads get wider with the state, from 8 to 32 channels: ")
@@ -42,14 +38,12 @@ def test_recall_that_rises_with_the_state_holds_for_wider_heads(lab: GivenLab) -
     )
 
 
-def test_a_stuck_or_untuned_size_carries_no_verdict(
-    lab: GivenLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stuck_or_untuned_size_carries_no_verdict(lab, monkeypatch):
     stuck = grows(lab, {8: [0.02, 0.31, 0.32], 2: [0.9, 0.91, 0.92]})
     assert stuck.verdict is PaperVerdict.NO_VERDICT
     assert stuck.words.endswith("; 512 is stuck in 1 of 3 seeds")
 
-    def untuned(lab: GivenLab, rows: Any, task: str, settings: Any, *_: Any) -> Any:
+    def untuned(lab, rows, task, settings, *_):
         scores = [0.1 * settings["num_heads"]] * 3
         return {name: given_arm(name, scores, is_at_edge=True) for name in rows}
 
@@ -58,7 +52,7 @@ def test_a_stuck_or_untuned_size_carries_no_verdict(
     assert found.verdict is PaperVerdict.UNTUNED
 
 
-def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab: GivenLab) -> None:
+def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab):
     assert (
         grows(lab, {8: [0.9, 0.91, 0.92], 2: [0.3, 0.31, 0.32]}).verdict
         is PaperVerdict.DOES_NOT_HOLD
@@ -106,10 +100,8 @@ DECAYS = {
         (["gla"], [32], PaperVerdict.NO_VERDICT, "gla with 32 pairs is stuck in 1 of 3 seeds: "),
     ],
 )
-def test_a_delta_rule_recalls_where_no_decay_comes_near(
-    lab: GivenLab, decay: list[str], num_pairs: list[int], verdict: PaperVerdict, words: str
-) -> None:
-    def scores(name: str, settings: dict[str, Any]) -> list[float]:
+def test_a_delta_rule_recalls_where_no_decay_comes_near(lab, decay, num_pairs, verdict, words):
+    def scores(name, settings):
         if name == "deltanet":
             return [0.9, 0.91, 0.92]
         return DECAYS[settings["num_pairs"]] if name == "gla" else [0.1, 0.1, 0.1]
@@ -128,9 +120,7 @@ def test_a_delta_rule_recalls_where_no_decay_comes_near(
 
 
 @pytest.mark.parametrize("gates", [True, False])
-def test_the_additive_arm_is_gated_deltanet_without_what_it_takes_out(
-    relu_power: type[Attention], gates: bool
-) -> None:
+def test_the_additive_arm_is_gated_deltanet_without_what_it_takes_out(relu_power, gates):
     core = importlib.import_module("bench.studies.reproduce.arms").AdditiveDecay(
         Geometry(num_heads=2, head_dim=4, seq_len=9, causal=True)
     )
@@ -157,16 +147,14 @@ def test_the_additive_arm_is_gated_deltanet_without_what_it_takes_out(
         ([0.99, 0.80, 0.90], PaperVerdict.NOT_RESOLVABLE),
     ],
 )
-def test_an_order_holds_only_where_every_step_is_told_from_0(
-    last: list[float], verdict: PaperVerdict
-) -> None:
+def test_an_order_holds_only_where_every_step_is_told_from_0(last, verdict):
     scores = {"a": [0.5, 0.51, 0.5], "b": [0.89, 0.9, 0.91], "c": last}
     found = ordered(scores, [0.4, 0.4], "task")
     assert found.verdict is verdict
     assert "To tell the published differences of 0.4 and 0.4 points" in found.words
 
 
-def test_an_order_of_several_rows_is_held_against_holm() -> None:
+def test_an_order_of_several_rows_is_held_against_holm():
     rising = [0.50, 0.51, 0.50], [0.60, 0.611, 0.599], [0.63, 0.64, 0.65]
     steps = dict(zip("abc", rising, strict=True))
     assert ordered({n: steps[n] for n in "bc"}, [3.0], "task").verdict is PaperVerdict.HOLDS
@@ -178,7 +166,7 @@ def test_an_order_of_several_rows_is_held_against_holm() -> None:
     assert ordered(both, [5.0, 5.0], "task").verdict is PaperVerdict.NOT_RESOLVABLE
 
 
-def test_the_ablation_has_three_arms_and_the_order_its_rows(lab: GivenLab) -> None:
+def test_the_ablation_has_three_arms_and_the_order_its_rows(lab):
     lab.given(lambda name, settings: [0.5, 0.6, 0.7])
     given = {"task": "tile_recall", "settings": {}, "seeds": SEEDS, "claimed": [0.4, 0.4]}
     assert [row.name for row in ablation(lab, **given).rows[:3]] == [
@@ -190,15 +178,12 @@ def test_the_ablation_has_three_arms_and_the_order_its_rows(lab: GivenLab) -> No
 
 
 @pytest.fixture
-def relu_power(monkeypatch: pytest.MonkeyPatch) -> type[Attention]:
+def relu_power(own_registry):
     """The arm, without a trace of it in the registry that other tests look at."""
-    attention_names()
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-    found: type[Attention] = importlib.import_module("bench.studies.reproduce.arms").ReluPower
-    return found
+    return importlib.import_module("bench.studies.reproduce.arms").ReluPower
 
 
-def test_relu_with_a_power_is_its_formula(relu_power: type[Attention]) -> None:
+def test_relu_with_a_power_is_its_formula(relu_power):
     q, k, v = torch.randn(3, 1, 2, 9, 4, dtype=torch.float64)
     q = q.abs()
     core = relu_power(Geometry(num_heads=2, head_dim=4, seq_len=9))
