@@ -126,6 +126,13 @@ def test_a_decay_that_no_call_gives_is_remembered_by_the_state(cls):
         cls(geometry(False))(q, k, v)
 
 
+@pytest.mark.parametrize("forget_gate", [False, True])
+def test_a_state_keeps_sums_of_a_decay_only_where_there_is_one(forget_gate):
+    core = built("path", True, seq_len=5, forget_gate=forget_gate)
+    state = core.init_state(1, dtype=torch.double, device=CPU)
+    assert (state.sums is not None) == forget_gate
+
+
 def test_what_has_no_form_is_refused():
     class Sunk(Logistic):
         def sink(self):
