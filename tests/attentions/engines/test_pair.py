@@ -126,6 +126,23 @@ def test_a_decay_that_no_call_gives_is_remembered_by_the_state(cls):
         cls(geometry(False))(q, k, v)
 
 
+@pytest.mark.parametrize("tile", [8, 256])
+def test_what_erases_all_before_it_costs_later_pairs_no_digits(tile):
+    core = built("fox", True, seq_len=60)
+    core.tile = tile
+    tensors, decay = torch.randn(3, 1, 2, 60, 4).unbind(), -torch.rand(1, 2, 60) / 100
+    decay[:, :, :20] = -1e4
+    exact = core(*(x.double() for x in tensors), log_decay=decay.double())
+    torch.testing.assert_close(core(*tensors, log_decay=decay).double(), exact, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("forget_gate", [False, True])
+def test_a_state_keeps_sums_of_a_decay_only_where_there_is_one(forget_gate):
+    core = built("path", True, seq_len=5, forget_gate=forget_gate)
+    state = core.init_state(1, dtype=torch.double, device=CPU)
+    assert (state.sums is not None) == forget_gate
+
+
 def test_what_has_no_form_is_refused():
     class Sunk(Logistic):
         def sink(self):
@@ -300,3 +317,13 @@ def test_transforms_and_gradients_of_gradients_write_out_all_pairs(name):
 
     given = [x.clone().requires_grad_() for x in (q, k, v)]
     assert torch.autograd.gradcheck(penalty, given, fast_mode=True)
+
+
+@pytest.mark.parametrize("name", ["softmax_chunked", "sigmoid", "topk"])
+def test_gradients_of_gradients_of_one_tensor_in_three_places_are_counted_once(name):
+    core = built(name, seq_len=9, **SETTINGS.get(name, {}))
+    x, found = torch.randn(1, 2, 9, 4).double().requires_grad_(), []
+    for mixed in (core, core.reference):
+        (first,) = torch.autograd.grad(mixed(x, x, x).square().sum(), x, create_graph=True)
+        found += [first, *torch.autograd.grad(first.square().sum(), x)]
+    torch.testing.assert_close(found[:2], found[2:])

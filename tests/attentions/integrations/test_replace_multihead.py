@@ -99,6 +99,8 @@ def test_a_causal_call_needs_its_mask_and_is_served_by_either_form() -> None:
         torch.testing.assert_close(swapped(x, x, x, **call)[0], expected, atol=1e-5, rtol=1e-5)
         with pytest.raises(ValueError, match="is_causal=True says what attn_mask is; give that"):
             swapped(x, x, x, is_causal=True)
+    with pytest.raises(ValueError, match="it hides later keys, and this call does not"):
+        swapped(x, x, x)
 
 
 def test_an_encoder_learns():

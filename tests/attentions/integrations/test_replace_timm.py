@@ -238,13 +238,16 @@ def test_hooks_of_the_old_attention_are_called_and_can_be_removed():
     handles = (
         attention.register_forward_hook(lambda *call: seen.append("after")),
         attention.register_forward_pre_hook(lambda *call: seen.append("before")),
+        attention.register_forward_hook(
+            lambda module, given, named, out: seen.append(type(named).__name__), with_kwargs=True
+        ),
     )
     replace_attention(model, "linear")(images())
-    assert seen == ["before", "after"]
+    assert seen == ["before", "after", "dict"]
     for handle in handles:
         handle.remove()
     model(images())
-    assert len(seen) == 2
+    assert len(seen) == 3
 
 
 def test_the_default_device_does_not_matter():

@@ -38,6 +38,20 @@ def test_output_and_gradients_are_those_of_torch(grid, size, elements, monkeypat
         torch.testing.assert_close(got, want)
 
 
+@pytest.mark.parametrize("then", [False, True])
+def test_under_autocast_it_is_torchs_and_gradients_taken_there_are_not_rounded(then):
+    tokens, weight, bias = inputs = [x.detach().float().requires_grad_() for x in tensors()]
+    results = []
+    for convolve in (convolve_grid, torchs_own):
+        with torch.autocast("cpu", torch.bfloat16, enabled=not then):
+            out = convolve(tokens, (7, 6), weight, bias)
+        cotangent = torch.linspace(-1, 1, out.numel()).view_as(out).to(out.dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=then and convolve is convolve_grid):
+            results.append([out, *torch.autograd.grad(out, inputs, cotangent)])
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want)
+
+
 def test_gradients_of_gradients_are_those_of_finite_differences():
     def convolve(tokens, weight, bias):
         return convolve_grid(tokens, (3, 4), weight, bias)

@@ -1,6 +1,6 @@
 import torch
 
-from attentions.maths.masks import allowed_pairs, count_keys, hide_keys
+from attentions.maths.masks import allowed_pairs, count_keys, hide_keys, near_pairs
 
 
 def test_hidden_keys_have_zeros_for_features_even_if_they_were_infinite():
@@ -34,3 +34,9 @@ def test_all_masks_are_taken_together():
 def test_nothing_hidden_is_no_mask():
     q = k = torch.zeros(1, 1, 3, 2)
     assert allowed_pairs("softmax", q, k, causal=False, key_mask=None, mask=None) is None
+
+
+def test_a_window_reaches_to_both_sides_over_hidden_keys():
+    near = near_pairs(torch.tensor([[True, False, True, True]]), 2)
+    assert near.shape == (1, 1, 4, 4)
+    assert near[0, 0].long().tolist() == [[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1], [0, 0, 1, 1]]

@@ -3,6 +3,7 @@ import torch
 
 from attentions.maths.short_convolution import (
     convolution_flops,
+    convolution_state_size,
     convolve_tokens,
     reference_convolve_tokens,
     short_convolution,
@@ -35,3 +36,8 @@ def test_a_width_of_zero_is_no_convolution():
 
 def test_flops_are_two_per_weight_and_token():
     assert convolution_flops(9, short_convolution(5, 4, bias=True)) == 2 * 9 * 5 * 4
+
+
+def test_the_next_token_needs_all_but_one_of_a_kernels_tokens():
+    assert convolution_state_size(short_convolution(5, 4, bias=True)) == 3 * 5
+    assert convolution_state_size(None) == 0

@@ -43,6 +43,14 @@ def test_a_table_first_made_elsewhere_can_be_trained_with_later(transform):
     assert made == [4]
 
 
+def test_what_a_compiler_traces_is_not_kept():
+    table, made = ramp()
+    compiled = torch.compile(lambda x: x * table(3)[0], backend="eager", fullgraph=True)
+    assert compiled(torch.ones(3)).tolist() == [0, 1, 2]
+    table(3)
+    assert made == [3, 3]
+
+
 def test_what_is_made_under_fake_tensors_is_made_again():
     table, made = ramp()
     with FakeTensorMode():
