@@ -136,7 +136,8 @@ def test_costs_are_of_a_setting_that_covers_the_length_and_of_rows_that_may_be_r
         for n in (256, 4096)
         for r in block_records(("softmax", "nala", "none"), seq_len=n)
     ]
-    shared = block_records(("softmax", "nala", "linear", "flatten"), seq_len=4096, num_kv_heads=2)
+    more = ("softmax", "nala", "linear", "flatten")
+    shared = [r for n in (256, 4096) for r in block_records(more, seq_len=n, num_kv_heads=2)]
     long = [changed(r, leaks_future=r.cell.entry == "nala") for r in long]
     board = build_leaderboard([*short, *long, *shared], ("none",))
     found = timed(board, asked(1024))

@@ -15,9 +15,10 @@ from torch import nn
 from bench.convert import main
 from bench.core.cli.errors import ConfigError
 from bench.core.lines import Lines
+from bench.publishing.document import Table
 from bench.studies.convert import study
 from bench.studies.convert.models import num_layers_of
-from bench.studies.convert.page import Curve, write_page
+from bench.studies.convert.page import Curve, document_of, write_page
 from bench.studies.convert.training import looks
 from tests.records import task_records
 
@@ -128,6 +129,29 @@ def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path):
     verdicts = re.findall(r"^\| (\w+) .*\| (better|worse|undecided) +\|", page, re.M)
     assert verdicts == [("gla", "better"), ("linear", "undecided"), ("nala", "worse")]
     assert "linear with 0 % kept, seed 2." in page and "A note." in page
+
+
+def test_of_bits_fewer_are_better_and_a_mark_or_a_missing_share_settles_nothing():
+    bits = {"unit": "bits per byte", "teacher": 2.0, "chance": 8.0, "steps": (0, 1, 3)}
+    curves = [
+        curve(attention=name, seed=seed, converted=(8, 3, end + seed / 1000), **bits | changes)
+        for seed in (0, 1, 2)
+        for name, end, changes in (
+            ("gla", 2.2, {"scratch": (8.0, 7.0, 3.0)}),
+            ("marked", 2.2, {"scratch": (8.0, 7.0, 3.0), "mark": "rate at the edge"}),
+            # One control is as good as the teacher, so that its seed has nothing to recover.
+            ("nala", 3.5, {"scratch": (8.0, 7.0, 3.0 if seed else 2.0)}),
+        )
+    ]
+    (table, *_) = (b for b in document_of(curves, (), "", ()).blocks if isinstance(b, Table))
+    shown = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.texts()}
+    assert {name: row["against scratch"] for name, row in shown.items()} == {
+        **{"gla": "better", "marked": "undecided", "nala": "undecided"}
+    }
+    gla = shown["gla"]
+    assert gla["after matching bits per byte"] == "3.00 (3.00 to 3.00)"
+    assert gla["converted bits per byte"] == "2.20 (2.20 to 2.20)"
+    assert gla["recovered % ↑"].startswith("80 ") and shown["nala"]["recovered % ↑"] == ""
 
 
 def test_curves_of_other_phases_or_of_another_model_share_no_table_and_the_newest_counts(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import log10
 
 from bench.core.cell import Cell
-from bench.core.record import Record
+from bench.core.record import Record, Status
 from bench.studies.rates.tuned import MORE_STEPS, tuned
 from tests import records as made
 
@@ -58,6 +58,14 @@ def test_a_search_goes_beyond_an_edge_and_says_where_it_still_stands_at_one():
     assert edge["nala"].is_at_edge and not edge["nala"].is_tuned
     changed = edge["nala"].changed(1, "recall softmax_layers=1", softmax_layers=1).task
     assert changed.is_at_edge and changed.settings["learning_rate"] == edge["nala"].rate
+
+
+def test_a_row_without_a_score_at_any_rate_has_the_tasks_own() -> None:
+    def lost(cells: Sequence[Cell]) -> dict[str, Record]:
+        return {c.key: made.failed_record(c, Status.DIVERGED, "nan") for c in cells}
+
+    arm = tuned([cell("nala")], (0, 1), lost)["nala"]
+    assert arm.rate == 0.006 and arm.scores == [] and {score for _, score in arm.tried} == {None}
 
 
 def test_controls_are_trained_at_the_tasks_rate_and_nothing_is_searched_for_them():

@@ -50,6 +50,8 @@ def test_seeds_and_settings_must_be_those_of_both():
     apart = [r for r in pairs(3) if r.cell.entry == "nala"]
     apart += [r for r in pairs(3, batch_size=7) if r.cell.entry == "flatten"]
     assert pilot_of(QUESTION, apart) == []
+    versions = [replace(r, training_version=1 + (r.cell.entry == "nala")) for r in pairs(3)]
+    assert pilot_of(QUESTION, versions) == []
     own_rate = [r for r in pairs(3) if r.cell.entry == "nala"]
     own_rate += [r for r in pairs(3, learning_rate=0.5) if r.cell.entry == "flatten"]
     assert len(pilot_of(QUESTION, own_rate)) == 3

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bench.core.cli.errors import ConfigError
+from bench.core.record import Status
 from bench.studies.reproduce.runs import (
     chosen_by,
     entry_of,
@@ -28,6 +29,15 @@ def test_the_newest_record_of_a_run_counts():
     new = replace(record(RUNS[0], 0.9), started_at="2026-01-02T00:00:00Z")
     for records in ([old, new], [new, old]):
         assert records_of(CELL, records)[0][RUNS[0].label] is new
+
+
+def test_runs_of_two_training_versions_are_not_mixed():
+    old = [record(run, 0.1) for run in RUNS]
+    new = replace(record(RUNS[1], 0.9), training_version=2)
+    found = records_of(CELL, [*old, new])
+    assert found == {0: {RUNS[1].label: new}}
+    lost = replace(new, status=Status.DIVERGED, result=None, reason="nan")
+    assert scores_of({0: {"a": new, "b": lost}}) == {0: {"a": 0.9, "b": 0.0}}
 
 
 def test_a_record_of_other_settings_is_not_of_the_cell():

@@ -8,6 +8,7 @@ from bench.studies.reproduce.findings import Finding, FindingRow, read_finding, 
 from bench.studies.reproduce.stored import judgement, keep_all, read_all
 from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.given import CELL, RUNS, record
+from tests.records import changed
 
 
 def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path):
@@ -19,7 +20,10 @@ def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path):
     assert (part.verdict, part.words) == (PaperVerdict.UNFINISHED, "3 of 4 runs are there")
     found = judgement(CELL, records, [tmp_path])
     assert found.verdict is PaperVerdict.ONE_SEED
-    assert found.words.startswith("50.0 (")  # the best of either variant
+    # The best of either variant, each with a test set of its own.
+    assert found.words.startswith("50.0 (49.3 to 50.7, one seed")
+    noisy = [changed(one, score_error=0.1) for one in records]
+    assert "50.0 (36.1 to 63.9, one seed" in judgement(CELL, noisy, [tmp_path]).words
     records += [record(RUNS[i], 0.5, seed) for seed in (1, 2) for i in (1, 2)]
     assert judgement(CELL, records, [tmp_path]).verdict is PaperVerdict.REPRODUCED
 
