@@ -113,6 +113,14 @@ def test_what_cannot_be_merged_ends_with_2_and_writes_nothing(
     assert not (tmp_path / "b").exists()
 
 
+def test_the_folder_of_the_files_themselves_is_answered_with_the_one_above(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(tmp_path / "a", OLD)
+    assert merge.main([str(tmp_path / "a" / "records"), f"out={tmp_path / 'b'}"]) == 2
+    assert f"Name {tmp_path / 'a'}, the folder above it." in capsys.readouterr().err
+
+
 def test_calibrations_come_along_and_replace_none(tmp_path: Path) -> None:
     folders = [store(tmp_path / name, OLD) for name in ("a", "b")]
     for folder in folders:
