@@ -74,7 +74,7 @@ def ctrl_c_by_any_signal() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
         raise CtrlC
 
-    heard: list[int] = []
+    heard: list[signal.Signals] = []
     try:
         if current_thread() is main_thread():
             for number in (signal.SIGTERM, signal.SIGHUP):
