@@ -48,6 +48,12 @@ def _main(words: list[str]) -> int:
     is_dry = options.get("dry_run", "false")
     if not folders or is_dry not in ("true", "false"):
         raise ConfigError(f"fsck takes folders, and dry_run=true or false. Usage: {USAGE}")
+    for folder in folders:
+        if is_dry == "false" and Path(folder).resolve() == Path(Path(folder).resolve().anchor):
+            raise ConfigError(
+                f"fsck {folder} would repair every store of this machine. Name the folder of a "
+                "sweep, or say dry_run=true."
+            )
     stores = [out for folder in folders for out in stores_below(Path(folder))]
     return _run(stores, is_dry == "true")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.core.calibration import calibration_files, read_calibration_file
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.stored_files import read_inside
+from bench.core.cli.stored_files import read_inside, shown
 from bench.core.cli.texts import visible
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.examples import example_files, examples_folder, read_examples
@@ -90,7 +90,11 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
         found, bad = _newest(source)
         if not found and not bad:
             folder = visible(str(records_folder(source)), 500)
-            raise ConfigError(f"There are no records under {folder}; nothing was merged.")
+            above = f" Name {shown(source.parent)}, the folder above it."
+            raise ConfigError(
+                f"There are no records under {folder}; nothing was merged."
+                f"{above if source.name == records_folder(source).name else ''}"
+            )
         left_out += bad
         for identity, one in found.items():
             other = best.setdefault(identity, one)

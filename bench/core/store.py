@@ -187,7 +187,8 @@ def stores_below(root: Path) -> list[Path]:
     outs = [folder.parent for folder in folders_below(root, "records")]
     found = [out for out in outs if any(True for _ in read_lines(out))]
     if not found:
-        raise ConfigError(f"There are no records under {shown(root)}.")
+        above = f" Name {shown(root.parent)}, the folder above it." * (root.name == "records")
+        raise ConfigError(f"There are no records under {shown(root)}.{above}")
     return found
 
 

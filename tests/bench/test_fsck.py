@@ -115,6 +115,16 @@ def test_words_that_make_no_sense_end_with_2(tmp_path, words, monkeypatch):
     assert fsck.main(words) == 2
 
 
+def test_a_whole_machine_is_not_repaired(monkeypatch, capsys):
+    looked: list[Path] = []
+    monkeypatch.setattr(fsck, "stores_below", lambda root: looked.append(root) or [])
+    assert fsck.main(["/"]) == fsck.main(["//tmp/.."]) == 2
+    assert "fsck / would repair every store of this machine" in capsys.readouterr().err
+    assert not looked
+    assert fsck.main(["/", "dry_run=true"]) == 0
+    assert looked == [Path("/")]
+
+
 def test_examples_are_left_alone(tmp_path):
     made.stored(tmp_path, ONE)
     folder = tmp_path / "examples"

@@ -99,6 +99,12 @@ def test_what_cannot_be_merged_ends_with_2_and_writes_nothing(tmp_path, words, m
     assert not (tmp_path / "b").exists()
 
 
+def test_the_folder_of_the_files_themselves_is_answered_with_the_one_above(tmp_path, capsys):
+    store(tmp_path / "a", OLD)
+    assert merge.main([str(tmp_path / "a" / "records"), f"out={tmp_path / 'b'}"]) == 2
+    assert f"Name {tmp_path / 'a'}, the folder above it." in capsys.readouterr().err
+
+
 def test_calibrations_come_along_and_replace_none(tmp_path):
     folders = [store(tmp_path / name, OLD) for name in ("a", "b")]
     for folder in folders:

@@ -264,6 +264,18 @@ def test_a_value_of_several_words_is_told_how_it_is_quoted(exits):
     assert """Quote it twice: 'power="nala > flatten by 0.5 on tile_recall"'.""" in said
 
 
+@pytest.mark.parametrize("name", ["~/runs", "ergebnisse-für-heute", "a;b"])
+def test_a_value_with_signs_is_told_how_it_is_quoted_and_can_be(
+    name, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert run_app("sweep", never, [f"out={name}"]) == 2
+    assert f"""Quote it twice: 'out="{name}"'.""" in capsys.readouterr().err
+    seen = []
+    assert run_app("sweep", lambda config: seen.append(config["out"]) or 0, [f'out="{name}"']) == 0
+    assert seen == [name]
+
+
 def test_a_folder_of_a_multirun_that_cannot_be_made_is_named(tmp_path, monkeypatch, exits):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").mkdir()
