@@ -78,7 +78,7 @@ def test_what_is_no_folder_of_results_ends_with_2(tmp_path, words, monkeypatch):
 
 
 def test_the_folder_of_the_files_themselves_is_answered_with_the_one_above(tmp_path, capsys):
-    store(tmp_path / "mine", *made.block_records(["softmax", "nala"]))
+    made.stored(tmp_path / "mine", *made.block_records(["softmax", "nala"]))
     assert validate.main([str(tmp_path / "mine" / "records")]) == 2
     above = f"Name {tmp_path / 'mine'}, the folder above it."
     assert capsys.readouterr().err.endswith(f"mine/records. {above}\n")
