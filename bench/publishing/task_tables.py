@@ -176,7 +176,7 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
     write = number if task.unit else percent
     chance = "" if score.chance is None else write(score.chance)
     num_scores = len(score.accuracies)
-    at = {length: _longer_words(own, num_scores) for length, own in score.longer}
+    at = {length: _longer_words(own, num_scores, task) for length, own in score.longer}
     return {
         "rank": score.rank,
         "entry": score.entry + " (control)" * score.is_control,
@@ -213,10 +213,12 @@ def _single_seeds(task: TaskScores) -> Iterator[str]:
             yield f"; {score.entry} does with {num_solved} of {quantity(task.num_seeds, 'seed')}"
 
 
-def _longer_words(scores: Sequence[float], num_seeds: int) -> str:
+def _longer_words(scores: Sequence[float], num_seeds: int, task: TaskScores) -> str:
     """Mean of the seeds at one length, with its interval; how many they are if not all."""
-    interval = mean_of(Runs(scores=dict(enumerate(scores))))
-    words = bracketed(percent, fmean(scores), within_share(interval) if interval else None)
+    interval = mean_of(Runs(scores=dict(enumerate(scores))), is_share=not task.unit)
+    if interval and not task.unit:
+        interval = within_share(interval)
+    words = bracketed(number if task.unit else percent, fmean(scores), interval)
     few = f" ({len(scores)} of {quantity(num_seeds, 'seed')})"
     return words + few * (len(scores) < num_seeds)
 
@@ -351,7 +353,7 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
     write = number if task.unit else percent
     for words, level in task.plateaus:
         yield f"A model that learned only a part, {words}, scores {write(level)}."
-    if _lengths(task):
+    if _lengths(task) and not task.unit:
         yield (
             "Columns named by a length are tests on examples longer than those of training; "
             f"solved to: the longest one up to which {SOLVED:.0%} of the answers are right at each."

@@ -57,7 +57,7 @@ def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Char
     """One chart for each task whose models were tested on longer examples."""
     for task in board.tasks:
         trained_at: Any = task.named_settings.get("seq_len")
-        if not _is_size(trained_at):
+        if task.unit or not _is_size(trained_at):
             continue
         points = [
             point

@@ -89,7 +89,7 @@ def test_only_a_ranked_row_that_still_improves_is_not_said_to_be_unranked_for_it
     ranked = [replace(r, cell=_tuned(r.cell)) for r in [*trained("nala", [0.5, 0.5]), *rising]]
     slow = [replace(r, cell=_tuned(r.cell)) for r in trained("gla", [0.9, 0.9], ended="maximum")]
     for records, words in ((ranked, "Not settled, so"), ([*ranked, *slow], "Not settled:")):
-        board = build_leaderboard(records, ("none",), within_budget=len(records) > 4)
+        board = build_leaderboard(records, ("none",), within_budget=True)
         (section,) = task_sections(board)
         assert any(note.startswith(words) for note in section.notes)
 
@@ -117,6 +117,17 @@ def test_longer_tests_have_intervals_and_order_the_rows_by_the_length_solved():
     at = section.tables[0].header.index("solved to")
     assert [row[at] for row in section.tables[0].texts()] == ["256 tokens", "128 tokens"]
     assert not any("no row's mean" in note for note in section.notes)
+
+
+def test_bits_at_longer_lengths_are_no_shares_and_solve_nothing():
+    records = [
+        made.changed(r, unit="bits per byte")
+        for r in lengthened("nala", (1.5, 2.5), (1.6, 2.6), (1.55, 2.55))
+    ]
+    row = row_of(records, "nala")
+    assert row["at 256 tokens"] == "2.55 [2.41, 2.69]" and "solved to" not in row
+    (section,) = task_sections(board(records))
+    assert not any("90%" in note for note in section.notes)
 
 
 def test_each_setting_of_one_task_has_its_own_column_of_the_length_solved():
