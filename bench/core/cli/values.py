@@ -105,6 +105,9 @@ def storable(name: str, value: Any) -> None:
             deeply nested.
     """
     if not is_plain(value):
+        inside = value.items() if isinstance(value, Mapping) else ()
+        for key, one in inside:
+            storable(f"{name}.{key}", one)  # names the one at fault, if it is at fault alone
         raise ConfigError(
             f"{name} is {ascii(value)[:200]}, which no record can hold: it takes printable texts "
             f"of up to {MAX_TEXT:,} characters, finite numbers of 63 bits, and lists or mappings "

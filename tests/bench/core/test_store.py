@@ -313,7 +313,7 @@ def test_rows_and_machines_of_one_cell_are_kept_apart_unless_it_is_a_score():
         records.append(made.ok_record(on_card, made.speed([1.0]), environment=card))
     assert latest(records) == records
     old, new = made.task_records(["nala"], seeds=[0]) * 2
-    new = replace(new, started_at="2031-06-02T00:00:00Z", **elsewhere)
+    new = replace(new, started_at="2031-06-02T00:00:00Z", environment=elsewhere)
     assert latest([new, old]) == [new]
 
 

@@ -16,8 +16,8 @@ from bench.measuring.machine import environment
 from bench.measuring.measure.state import restore, snapshot
 from bench.measuring.plan import plan
 from bench.measuring.run import Runner
-from bench.measuring.tasks.batch import seeded
 from bench.measuring.tasks.checkpoint import Checkpoint
+from bench.measuring.tasks.draws import seeded
 from bench.measuring.worker.answer import answer
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.studies.conformance.forms import forms_of

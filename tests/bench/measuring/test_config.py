@@ -73,7 +73,7 @@ def test_an_absent_task_group_plans_no_tasks():
         ),
         (
             {"task": {"x": {"task": "recall", "list": [1, float("inf")]}}},
-            ["task.x.list is inf"],
+            ["task.x.list is [1, inf]"],
         ),
         (
             {"scope": "model", "task": {}, "model": "deit_tiny", "image_size": 20_000},

@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from bench.measuring.sharing.units import in_order
 
 from bench.core.clock import now_s, sleep_s
 from bench.core.record import Status
@@ -20,7 +19,7 @@ from bench.measuring.plan import plan
 from bench.measuring.run import Runner
 from bench.measuring.sharing import devices
 from bench.measuring.sharing.leases import Leases, leases_folder
-from bench.measuring.sharing.work import SharedWork
+from bench.measuring.sharing.work import SharedWork, in_order
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.training import Training, Trainings

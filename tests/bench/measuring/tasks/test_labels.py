@@ -273,7 +273,11 @@ def test_causal_recall_is_recall_with_later_queries(split):
     ("name", "settings", "message"),
     [
         ("mqar", {"seq_len": 14}, "seq_len is 14; a whole number of 16 or more"),
-        ("mqar", {"vocab_size": 8}, "vocab_size is 8; 10 or more"),
+        (
+            "mqar",
+            {"vocab_size": 8},
+            "vocab_size is 8, which has 3 keys for num_pairs=4; 10",
+        ),
         ("mqar", {"filler": "one"}, "filler=one is not known. Known: harmless, random, zero"),
         ("mqar", {"power": 0}, "power is 0; it must be more than 0"),
         ("mqar", {"ceiling": 1.1}, "ceiling is 1.1; it must be 1 or less"),

@@ -10,7 +10,6 @@ from bench.core.record import Status
 from tests import records as made
 from tests.bench.publishing.page.made_pages import sweep
 from tests.bench.publishing.page.test_browser import (
-    Open,
     Reader,
     browser,
     opened,
