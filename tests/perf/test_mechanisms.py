@@ -65,12 +65,12 @@ def without_noise(subject):
     """What a comparison allows no growth of."""
 
     from bench.measuring.building import shape_of
-    from bench.measuring.measure import flops, kept
+    from bench.measuring.measure import flops, memory
 
     work, first = subject.cell.kernel, subject.sets[0]
     saved = 0
     if work.has_backward:
-        saved = kept.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
+        saved = memory.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
     useful = subject.module.flops(shape_of(work))
     executed = subject.module.executed_flops(shape_of(work))
     return {

@@ -1,13 +1,12 @@
-"""Observed in a call: the pairs that a sparse mechanism keeps, and memory for its backward pass."""
+"""The share of pairs that a sparse mechanism keeps, observed in a call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 
 
 @torch.no_grad()
@@ -47,24 +46,3 @@ def kept_share(
         for hook in hooks:
             hook.remove()
     return sum(kept) / sum(visible) if visible else None
-
-
-def saved_for_backward_bytes(forward: Callable[[], Tensor], excluded: Iterable[Tensor]) -> int:
-    """Bytes of distinct storages that autograd keeps from `forward` until the backward pass.
-
-    Inputs that are kept count, because without this mechanism they could be freed; `excluded` are
-    the parameters, which live anyway.
-    """
-    skip = {t.untyped_storage().data_ptr() for t in excluded}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in skip:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = forward()
-        del out
-    return sum(kept.values())

@@ -10,10 +10,11 @@ from bench.core.record import Status
 from bench.measuring.device import device_named
 from bench.measuring.worker.build import build, estimate
 from bench.measuring.worker.ceiling import ceiling
-from bench.measuring.worker.channel import Channel, Request, device_of
+from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.imports import import_plugins, refuse_changed
 from bench.measuring.worker.outcome import JobFailed, Outcome, first_line
 from bench.measuring.worker.paired import paired_rounds
+from bench.measuring.worker.request import Request, device_of
 from bench.measuring.worker.results import Result
 from bench.measuring.worker.rounds import probe, rounds
 from bench.measuring.worker.train import train

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bench.core.cell import Cell, KernelWorkload, TaskWorkload
 from bench.core.cli.texts import LIMITS, visible
-from bench.measuring.worker.channel import Channel, Request
+from bench.measuring.worker.channel import Channel
+from bench.measuring.worker.request import Request
 from bench.measuring.worker.results import BuildResult, EstimateResult
 
 if TYPE_CHECKING:

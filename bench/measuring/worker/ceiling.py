@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bench.measuring.device import device_named
-from bench.measuring.worker.channel import Channel, Request
+from bench.measuring.worker.channel import Channel
+from bench.measuring.worker.request import Request
 from bench.measuring.worker.results import CeilingResult
 
 

@@ -1,15 +1,11 @@
-"""Messages to and from a worker, JSON lines over its socket, and what its request names."""
+"""Messages to and from a worker: JSON lines over its socket."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import select
 import socket
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 
@@ -55,43 +51,3 @@ class Channel:
     def is_stop_asked(self) -> bool:
         """Whether the parent has requested a stop, or is gone."""
         return self._is_stop_heard or bool(select.select([self._sock], [], [], 0)[0])
-
-
-Request = dict[str, Any]
-"""Name of a job under ``job``, and its arguments."""
-
-_ALIAS = "attentions_of_base"
-
-
-def device_of(request: Request) -> str:
-    """The device that a job runs on; all cells of a job have the same."""
-    cells = [request.get("cell"), request.get("current"), *request.get("cells", ()), request]
-    return str(next(cell["device"] for cell in cells if cell is not None))
-
-
-def library_at(root: str | None) -> ModuleType | None:
-    """Load the `attentions` package of the source tree at `root`; None stands for this tree's.
-
-    It has another name, beside this tree's in the same process; its imports are relative.
-
-    Raises:
-        ImportError: there is none, or it does not import.
-    """
-    if root is None:
-        return None
-    if _ALIAS in sys.modules:
-        return sys.modules[_ALIAS]
-    folder = Path(root) / "attentions"
-    spec = importlib.util.spec_from_file_location(
-        _ALIAS, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    if spec is None or spec.loader is None or not (folder / "__init__.py").exists():
-        raise ImportError(f"{root} has no package attentions")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[_ALIAS] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[_ALIAS]
-        raise
-    return module

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from bench.core.record import Status
-from bench.measuring.worker.channel import Request
 from bench.measuring.worker.outcome import JobFailed
+from bench.measuring.worker.request import Request
 
 _changed: dict[str, str] = {}
 """Name of a mechanism or a task -> reason that names what its import has changed."""

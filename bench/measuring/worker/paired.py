@@ -9,7 +9,8 @@ from typing import Any
 from bench.core.cell import Cell
 from bench.core.clock import now_s
 from bench.measuring.device import device_named
-from bench.measuring.worker.channel import Channel, Request, library_at
+from bench.measuring.worker.channel import Channel
+from bench.measuring.worker.request import Request, library_at
 from bench.measuring.worker.results import PairedRoundsResult
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 _OF_JOBS = (
     "bench.measuring.measure.latency",
     "bench.measuring.measure.load",
-    "bench.measuring.measure.kept",
+    "bench.measuring.measure.memory",
     "bench.measuring.measure.roofline",
     "bench.measuring.costs.estimate",
     "bench.measuring.oracle.checking",

@@ -9,8 +9,9 @@ from bench.core.cell import Cell
 from bench.core.clock import now_s
 from bench.measuring.device import Device, device_named
 from bench.measuring.measure.stopping import Stopping
-from bench.measuring.worker.channel import Channel, Request
+from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.outcome import refuse
+from bench.measuring.worker.request import Request
 from bench.measuring.worker.results import (
     ROUNDS_BEGIN,
     ROUNDS_END,

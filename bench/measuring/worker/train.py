@@ -10,8 +10,9 @@ from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
 from bench.core.clock import now_s
 from bench.core.record import Status, unfit
-from bench.measuring.worker.channel import Channel, Request, library_at
+from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.outcome import JobFailed
+from bench.measuring.worker.request import Request, library_at
 from bench.measuring.worker.results import TrainResult
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bench.core.cell import Cell, ModelWorkload
 from bench.core.clock import now_s
 from bench.measuring.device import device_named
-from bench.measuring.worker.channel import Channel, Request, library_at
+from bench.measuring.worker.channel import Channel
 from bench.measuring.worker.outcome import refuse
+from bench.measuring.worker.request import Request, library_at
 from bench.measuring.worker.results import TrialResult
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     import torch
 
     from bench.measuring.costs.estimate import is_foreign
-    from bench.measuring.measure import flops, kept
+    from bench.measuring.measure import flops, memory
     from bench.measuring.measure.state import Watch
     from bench.measuring.models.oracle import check
     from bench.measuring.models.subject import subject_of
@@ -73,7 +74,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     saved = 0
     if w.has_backward:
         first = subject.sets[0]
-        saved = kept.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
+        saved = memory.saved_for_backward_bytes(lambda: subject.forward(first), subject.parameters)
     channel.send(step="flops")
     if w.compile != "eager":
         subject.eager_call()  # makes its graph or state, so that the count leaves them out

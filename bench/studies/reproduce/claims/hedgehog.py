@@ -43,7 +43,7 @@ def spiky_and_monotone(
     """
     names = ("softmax", "hedgehog", *rows)
     maps, best = _searched(lab, std, num_steps)
-    assert best.rate is not None  # cross-entropy is finite at some rate
+    assert best.rate is not None  # some rate of the grid is too low to diverge
     trained = [maps[best.rate]]
     for seed in lab.steps(range(1, num_seeds), "map of a further seed"):
         trained.append(_trained(std, best.rate, num_steps, seed))
@@ -149,7 +149,8 @@ def _searched(lab: Lab, std: float, num_steps: int) -> tuple[dict[float, _Map], 
     for _ in range(1 + MAX_WIDENINGS):
         for rate in lab.steps(wanted, "rate"):
             maps[rate] = _trained(std, rate, num_steps, seed=0)
-        runs = {rate: Trained(score=own.loss) for rate, own in maps.items()}
+        losses = {rate: own.loss for rate, own in maps.items()}
+        runs = {r: Trained(score=x if math.isfinite(x) else None) for r, x in losses.items()}
         best = best_of(runs, better="lower")
         if best.beyond is None:
             break

@@ -7,7 +7,7 @@ import torch
 
 from bench.measuring.device import cpu as module
 from bench.measuring.device import device_named
-from bench.measuring.measure.kept import saved_for_backward_bytes
+from bench.measuring.measure.memory import saved_for_backward_bytes
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.measuring.worker.results import TRIAL
 from tests.bench.core.test_cell import KERNEL

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measuring.worker.channel import device_of, library_at
+from bench.measuring.worker.request import device_of, library_at
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -27,3 +27,15 @@ def test_without_another_tree_there_is_no_other_library():
 def test_another_tree_without_mechanisms_is_refused(tmp_path):
     with pytest.raises(ImportError, match="has no package attentions"):
         library_at(str(tmp_path))
+
+
+def test_two_other_trees_are_two_libraries(tmp_path):
+    found = []
+    for number in (1, 2):
+        package = tmp_path / str(number) / "attentions"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("from .part import NUMBER\n")
+        (package / "part.py").write_text(f"NUMBER = {number}\n")
+        found.append(library_at(str(package.parent)))
+    assert [library.NUMBER for library in found] == [1, 2]
+    assert library_at(str(tmp_path / "1")) is found[0]
