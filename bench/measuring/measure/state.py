@@ -182,8 +182,8 @@ class Watch:
         if changed := differences(self._settings[name], snapshot()):
             return f"{name} changed {changed}"
         live = live_threads()
-        are_new, self._live = live > self._live, live
-        if not are_new:
+        new, self._live = live - self._live, live
+        if not new:
             return None
         if ends_repeated_dump():
             return f"{name} left faulthandler dumping tracebacks"
@@ -211,12 +211,15 @@ def _words(setting: Setting, was: Any, new: Any) -> str:
     return f"{setting.name} from {was} to {new}"
 
 
-def live_threads() -> int:
-    """Number of threads of this process; without /proc, of Python's threads alone."""
+def live_threads() -> frozenset[str]:
+    """Numbers of the threads of this process; without /proc, of Python's threads alone.
+
+    A thread that has been joined may still be among them: its number tells it from a new one.
+    """
     try:
-        return len(os.listdir("/proc/self/task"))
+        return frozenset(os.listdir("/proc/self/task"))
     except OSError:
-        return threading.active_count()
+        return frozenset(str(thread.native_id) for thread in threading.enumerate())
 
 
 def ends_repeated_dump() -> bool:

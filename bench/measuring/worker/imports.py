@@ -69,7 +69,7 @@ def _noting_changes(name: str) -> Iterator[None]:
     """Compare shared state before and after the import of a module; note and undo changes."""
     from bench.measuring.measure import attributes, state
 
-    known, before, num_threads = _registered(), state.snapshot(), state.live_threads()
+    known, before, threads = _registered(), state.snapshot(), state.live_threads()
     try:
         yield
     finally:
@@ -78,7 +78,7 @@ def _noting_changes(name: str) -> Iterator[None]:
         if stays := state.differences(before, state.snapshot()):
             reason = f"the import of {name} changed {stays}, which cannot be put back"
             raise JobFailed(Status.ERROR, reason)
-        if state.live_threads() > num_threads:
+        if state.live_threads() - threads:
             if state.ends_repeated_dump():
                 changes.append("what faulthandler does, which dumps tracebacks")
             if state.computes_meanwhile():

@@ -227,6 +227,15 @@ def test_a_thread_that_begins_to_compute_later_is_found_at_the_last_look(watch, 
     end()
 
 
+def test_a_thread_is_new_also_while_one_that_was_joined_is_still_listed(monkeypatch):
+    looks = iter([{"1"}, {"1", "2"}, {"1", "2"}, {"1", "3"}])
+    monkeypatch.setattr(state, "live_threads", lambda: next(looks))
+    monkeypatch.setattr(state, "computes_meanwhile", iter([False, True]).__next__)
+    watch = watching()
+    assert watch.change("b") is None and watch.change("b") is None
+    assert watch.change("a") == "a left a thread running that computes between its calls"
+
+
 @alone
 def test_a_machine_that_is_busy_for_a_moment_is_no_thread_of_ours(monkeypatch):
     spent = iter([0.0, 1.0, 1.0, 1.0])

@@ -213,7 +213,7 @@ def test_a_plugin_that_restores_what_it_sets_is_not_refused(monkeypatch, plugin)
 
 
 def test_a_plugin_whose_import_leaves_a_thread_computing_fails_its_job(monkeypatch, plugin):
-    looks = iter([3, 4])
+    looks = iter([{"1"}, {"1", "2"}])
     monkeypatch.setattr(state, "live_threads", lambda: next(looks))
     monkeypatch.setattr(state, "computes_meanwhile", lambda: True)
     outcome = answer(REQUEST | {"plugins": [plugin("starts_a_thread", "")]}, None)
