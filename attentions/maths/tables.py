@@ -31,15 +31,15 @@ def kept(make: Callable[Sizes, Table]) -> Callable[Sizes, Table]:
         if torch.compiler.is_compiling():
             return make(*sizes, **others)
         key = sizes, *others.items()
-        if key in tables:
-            return tables[key]
+        if (known := tables.get(key)) is not None:
+            return known
         # A table first made under inference mode would be of no use to a later backward pass, nor
         # one that is wrapped for a transform such as `torch.func.hessian` to what comes after it.
         with torch.inference_mode(False):
             found: Table = map_tensors(make(*sizes, **others), torch.func.debug_unwrap)
         if all(type(x) is Tensor for x in (found if isinstance(found, tuple) else (found,))):
             if len(tables) >= _MOST:
-                tables.pop(next(iter(tables)), None)
+                tables.pop([*tables][0], None)  # a copy, which other threads leave alone
             tables[key] = found
         return found
 

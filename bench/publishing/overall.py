@@ -106,11 +106,18 @@ def _row(name: str, tasks: Sequence[TaskScores]) -> OverallRow | None:
 
 
 def _interval(covered: Sequence[Score], least: float, num_tasks: int) -> Interval | None:
-    intervals = [score.interval for score in covered]
-    known = [interval for interval in intervals if interval]
-    if len(known) < len(intervals):
+    """Square and add: seeds of different tasks are independent, and each side adds for itself.
+
+    Source: Zou and Donner, Construction of confidence limits about effect measures (2008).
+    """
+    known = [
+        (score.accuracy, score.interval)
+        for score in covered
+        if score.accuracy is not None and score.interval
+    ]
+    if len(known) < len(covered):
         return None
-    # Seeds of different tasks are independent, so their errors add in quadrature.
-    half = sqrt(sum(((high - low) / 2) ** 2 for low, high in known)) / num_tasks
+    below = sqrt(sum((mean - low) ** 2 for mean, (low, _) in known)) / num_tasks
+    above = sqrt(sum((high - mean) ** 2 for mean, (_, high) in known)) / num_tasks
     most = least + (num_tasks - len(known)) / num_tasks
-    return max(0.0, least - half), min(1.0, most + half)
+    return max(0.0, least - below), min(1.0, most + above)

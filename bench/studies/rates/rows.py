@@ -120,7 +120,8 @@ def trainer(
     try:
         yield train
     except Stopped:
-        session.say("Stopped. The same command goes on from here.")
+        why = "The time is over." if until.is_over else "Stopped."
+        session.say(f"{why} The same command goes on from here.")
     session.is_stopped &= not until.is_over
 
 

@@ -98,12 +98,16 @@ def _changed(record, **changes):
     return replace(record, cell=replace(record.cell, workload=work, **changes))
 
 
-def test_errors_of_tasks_add_in_squares_as_their_seeds_have_nothing_in_common():
-    one = only(two_tasks())
+def test_errors_of_tasks_add_in_squares_on_each_side_as_their_seeds_have_nothing_in_common():
+    records = two_tasks(seeds=range(5))
+    records[0] = made.changed(records[0], accuracy=0.2)  # beyond Student's t of its five seeds
+    one = only(records)
+    lopsided = []
     for row in one.rows:
-        own = [s.interval for task in one.tasks for s in task.scores if s.entry == row.entry]
-        halves = [(high - low) / 2 for low, high in filter(None, own)]
-        assert row.mean is not None and row.interval is not None and len(halves) == 2
-        half = math.hypot(*halves) / 2
-        expected = max(0.0, row.mean - half), min(1.0, row.mean + half)
+        own = [s for task in one.tasks for s in task.scores if s.entry == row.entry]
+        below = math.hypot(*(s.accuracy - s.interval[0] for s in own)) / 2
+        above = math.hypot(*(s.interval[1] - s.accuracy for s in own)) / 2
+        lopsided += [row.entry] if below > 1.2 * above else []
+        expected = max(0.0, row.mean - below), min(1.0, row.mean + above)
         assert row.interval == pytest.approx(expected)
+    assert lopsided == ["softmax"]

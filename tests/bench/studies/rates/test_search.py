@@ -205,7 +205,7 @@ def test_the_rows_and_tasks_of_make_bench_are_what_is_searched():
 
 
 def test_a_budget_ends_a_search_with_exit_code_0_and_it_goes_on_later(
-    tmp_path, trained, monkeypatch
+    tmp_path, trained, monkeypatch, capsys
 ):
     def measure(config, todo, here, server, sweep_id, console, *, until, **_):
         assert until.ends_s - now_s() <= 1800
@@ -215,6 +215,7 @@ def test_a_budget_ends_a_search_with_exit_code_0_and_it_goes_on_later(
     whole = engine.measure
     monkeypatch.setattr(engine, "measure", measure)
     assert run(tmp_path, "budget=30m") == (0, {})
+    assert "The time is over. The same command goes on from here." in capsys.readouterr().out
     monkeypatch.setattr(engine, "measure", whole)
     assert run(tmp_path, "budget=30m")[1].keys() == {"softmax"}
 
