@@ -169,6 +169,13 @@ def _seconds(value: Any) -> Any:
     return value
 
 
+def _with_unit(value: Any) -> Any:
+    """Refuse a number without a unit: 30 could be seconds or minutes."""
+    if not isinstance(value, str):
+        raise ValueError("it takes a time such as 90s, 30m or 2h")
+    return value
+
+
 def _path(value: Any) -> Any:
     if not value or not isinstance(value, str):
         return value
@@ -190,6 +197,8 @@ Some = Annotated[tuple[T, ...], BeforeValidator(as_tuple), AfterValidator(_once)
 """As `Many`; may be empty, or null."""
 Span = Annotated[float, Interval(ge=0.0), BeforeValidator(_seconds)]
 """Seconds, from a number of them, or from ``90s``, ``5m``, ``1h``."""
+Budget = Annotated[Span, Interval(gt=0, le=366 * 86_400), BeforeValidator(_with_unit)]
+"""Seconds that a command may take, from ``90s``, ``5m``, ``1h``."""
 Name = Annotated[str, Len(1), AfterValidator(_shown)]
 """A name on one line."""
 Folder = Annotated[Path, BeforeValidator(_path)]

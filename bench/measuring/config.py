@@ -28,6 +28,7 @@ from bench.core.rows import row_labels
 from bench.core.settings import (
     AfterValidator,
     BeforeValidator,
+    Budget,
     Field,
     Folder,
     Interval,
@@ -37,7 +38,6 @@ from bench.core.settings import (
     Seed,
     Settings,
     Some,
-    Span,
     Word,
     as_tuple,
     model_validator,
@@ -55,13 +55,6 @@ def torch_device(name: str, value: Any) -> str:
     if not isinstance(value, str) or not is_device_name(value):
         hint = did_you_mean(str(value), NAMES)
         raise ConfigError(f"{name}={value} is not known. {hint}")
-    return value
-
-
-def _with_unit(value: Any) -> Any:
-    """Refuse a number without a unit: 30 could be seconds or minutes."""
-    if not isinstance(value, str):
-        raise ValueError("it takes a time such as 90s, 30m or 2h")
     return value
 
 
@@ -91,7 +84,6 @@ def _shard(value: Any) -> Shard:
 
 Seconds = Annotated[float, Interval(ge=0.1, le=7 * 86_400)]
 """Seconds to wait for a worker, one week at most."""
-Budget = Annotated[Span, Interval(gt=0, le=366 * 86_400), BeforeValidator(_with_unit)]
 Keep = Annotated[float, Interval(ge=0.001, le=1)]
 """Share of tokens to keep; below a thousandth no image would have a token left."""
 Dtype = Annotated[str, Word(lambda: DTYPES)]

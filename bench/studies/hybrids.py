@@ -12,9 +12,20 @@ from bench.core.cli.errors import ConfigError
 from bench.core.format import quantity
 from bench.core.observed import CONTROLS
 from bench.core.record import REFERENCE, Record
-from bench.core.settings import Folder, Group, Interval, Many, Name, Rows, Seed, Settings, Some
+from bench.core.settings import (
+    Budget,
+    Folder,
+    Group,
+    Interval,
+    Many,
+    Name,
+    Rows,
+    Seed,
+    Settings,
+    Some,
+)
 from bench.core.store import latest, read_records
-from bench.measuring.config import Budget, SweepConfig, training_config
+from bench.measuring.config import SweepConfig, training_config
 from bench.publishing.accuracy import chosen, origin
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.write import write_illustrated

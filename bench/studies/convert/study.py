@@ -20,6 +20,7 @@ from bench.core.format import quantity
 from bench.core.grid import GRIDS
 from bench.core.lines import Lines
 from bench.core.settings import (
+    Budget,
     Folder,
     Group,
     Interval,
@@ -29,7 +30,6 @@ from bench.core.settings import (
     Seed,
     Settings,
     Some,
-    Span,
     chosen,
     rows,
 )
@@ -95,7 +95,7 @@ class Convert(Settings):
     """
     seed: Many[Seed] = (0, 1, 2)
     """Seed of weights and data, one or a list."""
-    budget: Span | None = None
+    budget: Budget | None = None
     """30m, 2h: no model begins that would end later; the same command goes on from there."""
     plugins: Some[Name] = ()
     """Modules to import that register further mechanisms or tasks."""

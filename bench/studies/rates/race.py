@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
 from bench.core.cell import Cell
 from bench.core.cli.files import check_writable
@@ -24,7 +24,7 @@ from bench.core.clock import now_s
 from bench.core.format import format_duration, quantity
 from bench.core.grid import GRIDS, Trained
 from bench.core.record import Record, Status
-from bench.core.settings import Interval, Settings, Span
+from bench.core.settings import Budget, Field, Settings
 from bench.core.store import read_records
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.costs.estimate import expected_s
@@ -50,7 +50,7 @@ RateAndSeed = tuple[float, int]
 class Own(Settings):
     """Keys beside those of a sweep."""
 
-    budget: Annotated[Span, Interval(gt=0)] = 600.0
+    budget: Budget = Field(default=600.0, validate_default=False)
 
 
 def main(argv: list[str] | None = None) -> int:

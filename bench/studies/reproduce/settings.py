@@ -8,21 +8,15 @@ from typing import Annotated, Literal
 
 from bench.core.settings import (
     AfterValidator,
+    Budget,
     Folder,
     Many,
     Name,
     Seed,
     Settings,
     Some,
-    Span,
     model_validator,
 )
-
-
-def _is_some_time(seconds: float) -> float:
-    if not seconds:
-        raise ValueError("budget is 0; a time such as 90s, 10m or 1h is needed.")
-    return seconds
 
 
 def _is_folder(path: Path) -> Path:
@@ -51,7 +45,7 @@ class Reproduce(Settings):
     """Train and measure again what is stored."""
     power: Name | None = None
     """Seeds to tell two entries apart, e.g. 'nala > flatten by 0.5 on tile_recall'."""
-    budget: Annotated[Span, AfterValidator(_is_some_time)] | None = None
+    budget: Budget | None = None
     """Per cell: stop training after this time, e.g. 10m; the same command resumes."""
     until: Literal["decided"] | None = None
     """For claims that compare trained arms: add seeds at looks fixed beforehand until the claim is

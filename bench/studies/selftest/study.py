@@ -14,7 +14,7 @@ from bench.core.clock import utc_now, utc_stamp
 from bench.core.format import format_duration, quantity
 from bench.core.lines import Lines
 from bench.core.record import METHOD_VERSION
-from bench.core.settings import Folder, Interval, Settings, Some, Span, model_validator
+from bench.core.settings import Budget, Folder, Interval, Settings, Some, model_validator
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.plan import plan
 from bench.measuring.worker.jobs import Interrupt, Jobs
@@ -43,7 +43,7 @@ class Selftest(Settings):
     """Everything but the cells, which are set as in `bench.sweep`; see conf/selftest.yaml."""
 
     trials: Trials
-    budget: Span
+    budget: Budget
     report: bool
     rivals: Some[Literal["pytest_benchmark", "torch_timer"]]
     out: Folder

@@ -14,6 +14,7 @@ from bench.core.clock import utc_now
 from bench.core.lines import Lines
 from bench.core.places import CONF
 from bench.core.settings import (
+    Budget,
     Folder,
     Interval,
     Many,
@@ -22,7 +23,6 @@ from bench.core.settings import (
     Seed,
     Settings,
     Some,
-    Span,
     rows,
 )
 from bench.measuring.config import SweepConfig, training_config
@@ -66,7 +66,7 @@ class Text(Settings):
     """Train the largest width at the largest budget, which was predicted before."""
     seed: Many[Seed] = (0, 1, 2)
     """Seeds of the comparison; the first is that of the search and of scaled models."""
-    budget: Span | None = None
+    budget: Budget | None = None
     """30m, 2h: no training goes on after it; the same command goes on from there."""
     plugins: Some[Name] = ()
     """Modules to import that register further mechanisms."""

@@ -74,7 +74,7 @@ def test_gates_are_new_and_all_else_is_taken_over(tmp_path):
 
 def test_no_time_no_model_but_what_is_kept_stays(tmp_path, capsys):
     convert(tmp_path, "attention=[linear]", "keep=0")
-    assert len(convert(tmp_path, "attention=[linear]", "keep=[0,0.5]", "budget=0s")) == 1
+    assert len(convert(tmp_path, "attention=[linear]", "keep=[0,0.5]", "budget=1s")) == 1
     assert "1 of 2 conversions are not in the store." in capsys.readouterr().out
 
 

@@ -46,7 +46,7 @@ def test_the_list_shows_cost_and_verdict(words, exits):
         (["cell=tiny-cel"], "cell=tiny-cel is not described in conf/paper. Did you mean tiny-cell"),
         (["cell=tiny-contradiction"], "Try one of its cells, e.g. cell=tiny-cell"),
         (["cell=tiny-long"], "costs about 3 h 0 min on two cores. Say budget=20m"),
-        (["cell=tiny-cell", "budget=0s"], "budget is 0"),
+        (["cell=tiny-cell", "budget=0s"], "budget is '0s'; it must be more than 0"),
         (["find=zzz"], "Nothing described matches"),
         (["until=decided", "budget=1h"], "until=decided takes a claim to decide: cell=ID"),
         ([f"cell={CLAIM}", "until=bored", "budget=1h"], "until=bored is not known"),
