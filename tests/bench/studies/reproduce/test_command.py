@@ -151,6 +151,13 @@ def test_a_budget_that_is_spent_first_keeps_no_finding(words, given_labs, monkey
     assert "stored: " not in shown and "not resolvable: not decided with 12 seeds" in shown
 
 
+def test_a_budget_ends_a_claim_that_trains(words, given_labs, monkeypatch, exits):
+    monkeypatch.setattr(GivenLab, "tuned", Mock(side_effect=Stopped))
+    said = exits(0, main([*words, f"cell={CLAIM}", "budget=0.000001s"]))
+    assert "unfinished: after a budget of " in said and "the same command goes on" in said
+    assert main([*words, f"cell={CLAIM}", "budget=1h"]) == 130  # Ctrl-C came first
+
+
 def test_only_the_page_writes_to_what_is_kept(words, tmp_path, capsys, exits):
     keep = tmp_path / "keep"
     assert main([*words, "cell=h3-associative-recall-random-v10"]) == 0

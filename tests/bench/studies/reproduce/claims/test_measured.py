@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench.core.cli.errors import ConfigError
 from bench.measuring.weights import NoWeights
 from bench.studies.reproduce.claims.flatten import convolution_restores_rank, focusing_sharpens
 from bench.studies.reproduce.claims.guesses import listops_constant_answer, task_guess
@@ -11,7 +12,7 @@ from bench.studies.reproduce.claims.norms import entropy_follows_norm
 from bench.studies.reproduce.claims.performer import performer_unbiased
 from bench.studies.reproduce.claims.samples import row_over
 from bench.studies.reproduce.claims.signs import unlike_signs
-from bench.studies.reproduce.verdicts import PaperVerdict
+from bench.studies.reproduce.verdicts import PaperVerdict, share_interval
 
 
 def test_a_row_has_an_interval_from_two_samples_on():
@@ -40,6 +41,11 @@ def test_entropy_falls_with_the_norm_in_softmax_and_to_some_norm_in_nala(lab, of
     )
     assert found.verdict is verdict
     assert found.curves is not None and len(found.curves.lines[of]) == 4
+    for more in ({"of": "linear"}, {"norms": [1.0, 4.0]}):
+        with pytest.raises(ConfigError, match="must hold 2 and 8"):
+            entropy_follows_norm(
+                lab, **{"rows": [of], "of": of, "norms": norms} | more, spread_norms=[], num_seeds=2
+            )
 
 
 def test_a_row_whose_entropy_is_not_to_fall_confines_the_sentence(lab):
@@ -153,6 +159,11 @@ def test_the_kernel_is_unbiased_and_the_weights_are_not(lab):
     assert found.verdict is PaperVerdict.HOLDS_WHERE
     assert kernel.low is not None and kernel.high is not None and kernel.low < 0 < kernel.high
     assert weights.low is not None and weights.low > 0
+    # A kernel that overflows has no bias that could be called none.
+    found = performer_unbiased(lab, num_features=[8], norms=[120, 1], num_draws=4, num_groups=2)
+    assert "an interval without 0 at 8 features, norm 120;" in found.words
+    with pytest.raises(ConfigError, match="without a projection"):
+        performer_unbiased(lab, num_features=[8], norms=[1.0], num_draws=1, num_groups=2)
 
 
 def test_guesses_follow_from_the_settings(lab):
@@ -160,3 +171,7 @@ def test_guesses_follow_from_the_settings(lab):
     assert found.value == pytest.approx(0.25)
     constant = listops_constant_answer(lab, num_examples=250)
     assert constant.value is not None and 0.1 < constant.value < 0.25
+    more = listops_constant_answer(lab, num_examples=499)  # a whole part and most of another
+    low, high = share_interval(more.value, 499)
+    assert more.value == pytest.approx(round(more.value * 499) / 499) and more.value > 0.13
+    assert (more.low, more.high) == (low, high)

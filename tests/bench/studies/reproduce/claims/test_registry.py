@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 
 from bench.core.cli.errors import ConfigError
@@ -30,6 +32,31 @@ def test_settings_are_those_of_the_signature():
         settings_of("polaformer-unlike-signs", {"num_seed": 3})
     with pytest.raises(ConfigError, match="needs the settings num_seeds"):
         settings_of("polaformer-unlike-signs", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("polaformer-unlike-signs", {"num_seeds": "two"}, "num_seeds is 'two'; it takes a whole"),
+        ("polaformer-unlike-signs", {"num_seeds": 1}, "num_seeds is 1; it must be 2 or more"),
+        ("nalaformer-order", {"seeds": [0]}, "seeds has 1 values; it takes 2 or more"),
+        ("nalaformer-order", {"seeds": [0, 0, 0]}, "it names a seed twice"),
+        ("flatten-focusing-sharpens", {"factors": [1.0]}, "factors has 1 values"),
+    ],
+)
+def test_a_setting_is_of_the_type_and_range_that_the_function_names(name, given, message):
+    usual = {
+        "rows": ["flatten", "nala"],
+        "task": "tile_recall",
+        "settings": {},
+        "claimed": [0.5],
+        "spreads": [1],
+        "num_seeds": 2,
+        "seeds": [0, 1],
+    }
+    taken = inspect.signature(claim_function(name)).parameters
+    with pytest.raises(ConfigError, match=message):
+        settings_of(name, {k: v for k, v in usual.items() if k in taken} | given)
 
 
 def test_a_name_stands_for_one_function():
