@@ -51,7 +51,16 @@ def test_an_interval_outside_differs_by_the_distance_of_the_means():
 def test_seeds_that_spread_over_the_edge_do_not_resolve_and_say_how_many_would():
     found = judge(0.85, 0.02, of(0.60, 0.80, 0.95))
     assert found.verdict is PaperVerdict.NOT_RESOLVABLE
-    assert found.words.endswith("about 114 seeds would tell (33 to 4,392 by the pilot's spread)")
+    assert found.words.endswith("about 126 seeds would tell (36 to 4,880 by the pilot's spread)")
+
+
+def test_seeds_do_not_lower_the_error_over_test_examples():
+    scores = of(0.860, 0.8602, 0.8598, answers=None)
+    known = judge(0.838, 0.02, replace(scores, error=0.0001))
+    assert known.verdict is PaperVerdict.DIFFERS
+    found = judge(0.838, 0.02, replace(scores, error=0.005))
+    assert found.verdict is PaperVerdict.NOT_RESOLVABLE
+    assert found.words.endswith("off; no number of seeds would tell")
 
 
 def test_two_seeds_say_nothing_about_their_spread():

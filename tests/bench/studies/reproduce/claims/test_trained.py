@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from attentions import Geometry
+from bench.core.cli.errors import ConfigError
 from bench.studies.reproduce.claims.delta_rule import delta_rule_recalls
 from bench.studies.reproduce.claims.orders import ablation, order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
 from bench.studies.reproduce.verdicts import PaperVerdict
-from tests.bench.studies.reproduce.claims.conftest import GivenLab, given_arm
+from tests.bench.studies.reproduce.claims.conftest import GivenLab, given_arm, seeded
 
 SEEDS = [0, 1, 2]
 
@@ -119,6 +120,24 @@ def test_a_delta_rule_recalls_where_no_decay_comes_near(lab, decay, num_pairs, v
     assert len(found.rows) == len(num_pairs) * (1 + len(decay))
 
 
+def test_a_decay_refutes_the_delta_rule_only_if_it_comes_near_at_every_number_of_pairs(lab):
+    near = {("gla", 4), ("retnet", 16)}
+
+    def scores(name, settings):
+        is_near = name == "deltanet" or (name, settings["num_pairs"]) in near
+        return [(0.9 if is_near else 0.2) + more for more in (0.0, 0.01, 0.02)]
+
+    def found():
+        settings = {"num_pairs": [4, 16], "settings": {}, "seeds": SEEDS, "margin": 0.2}
+        return delta_rule_recalls(lab, delta=["deltanet"], decay=["gla", "retnet"], **settings)
+
+    lab.given(scores)
+    assert found().verdict is PaperVerdict.NOT_RESOLVABLE
+    assert found().words.startswith("no decay comes within 20 points of every delta rule at every")
+    near.add(("gla", 16))
+    assert found().verdict is PaperVerdict.DOES_NOT_HOLD
+
+
 @pytest.mark.parametrize("gates", [True, False])
 def test_the_additive_arm_is_gated_deltanet_without_what_it_takes_out(relu_power, gates):
     core = importlib.import_module("bench.studies.reproduce.arms").AdditiveDecay(
@@ -148,33 +167,56 @@ def test_the_additive_arm_is_gated_deltanet_without_what_it_takes_out(relu_power
     ],
 )
 def test_an_order_holds_only_where_every_step_is_told_from_0(last, verdict):
-    scores = {"a": [0.5, 0.51, 0.5], "b": [0.89, 0.9, 0.91], "c": last}
-    found = ordered(scores, [0.4, 0.4], "task")
+    scores = seeded({"a": [0.5, 0.51, 0.5], "b": [0.89, 0.9, 0.91], "c": last})
+    found = ordered(scores, [0.4, 4.0], "task")
     assert found.verdict is verdict
-    assert "To tell the published differences of 0.4 and 0.4 points" in found.words
+    # As the smaller one needs.
+    assert "differences of 0.4 and 4 points from 0 would take about 68 seeds (" in found.words
 
 
 def test_an_order_of_several_rows_is_held_against_holm():
-    rising = [0.50, 0.51, 0.50], [0.60, 0.611, 0.599], [0.63, 0.64, 0.65]
-    steps = dict(zip("abc", rising, strict=True))
+    steps = seeded({"a": [0.5, 0.51, 0.5], "b": [0.6, 0.611, 0.599], "c": [0.63, 0.64, 0.65]})
     assert ordered({n: steps[n] for n in "bc"}, [3.0], "task").verdict is PaperVerdict.HOLDS
     assert ordered(steps, [10.0, 3.0], "task").verdict is PaperVerdict.HOLDS
     # With p = 0.03 for either, one step stands alone and two do not stand together.
     step = {"a": [0.5] * 6, "b": [0.5 + g for g in (0.01, 0.09, 0.02, 0.08, 0.1, 0.01)]}
     both = step | {"c": [2 * b - 0.5 for b in step["b"]]}
-    assert ordered(step, [5.0], "task").verdict is PaperVerdict.HOLDS
-    assert ordered(both, [5.0, 5.0], "task").verdict is PaperVerdict.NOT_RESOLVABLE
+    assert ordered(seeded(step), [5.0], "task").verdict is PaperVerdict.HOLDS
+    assert ordered(seeded(both), [5.0, 5.0], "task").verdict is PaperVerdict.NOT_RESOLVABLE
 
 
-def test_the_ablation_has_three_arms_and_the_order_its_rows(lab):
-    lab.given(lambda name, settings: [0.5, 0.6, 0.7])
-    given = {"task": "tile_recall", "settings": {}, "seeds": SEEDS, "claimed": [0.4, 0.4]}
-    assert [row.name for row in ablation(lab, **given).rows[:3]] == [
-        "relu_power, %",
-        "with_cosine, %",
-        "with_norm, %",
-    ]
-    assert order(lab, rows=["flatten", "nala"], **given).verdict is PaperVerdict.NOT_RESOLVABLE
+def test_an_order_is_told_beside_the_error_of_its_test_examples(lab):
+    """With 1,024 of them a score is known to 3 points, however little the seeds spread."""
+    scores = {"flatten": [0.5, 0.501, 0.502], "nala": [0.52, 0.522, 0.521]}
+    given = {"rows": [*scores], "task": "tile_recall", "settings": {}, "seeds": SEEDS}
+    found = order(lab.given(lambda name, _: scores[name]), **given, claimed=[2.0])
+    assert found.verdict is PaperVerdict.NOT_RESOLVABLE
+    assert "nala less flatten +2.0 points (-2.3 to +6.3). No number of seeds would " in found.words
+    assert found.rows[0].low == pytest.approx(50.1 - 3.1, abs=0.1)
+    assert ordered(seeded(scores), [2.0], "task").verdict is PaperVerdict.HOLDS
+
+
+def test_the_ablation_adds_one_thing_at_a_time_to_a_power_of_3(lab):
+    rows = {}
+
+    def scores(name, settings):
+        return [0.5, 0.6, 0.7]
+
+    def tuned(given, *args, plugins):
+        rows.update(given)
+        return GivenLab.tuned(lab, given, *args, plugins)
+
+    lab.given(scores).tuned = tuned
+    given = {"task": "tile_recall", "settings": {}, "seeds": SEEDS}
+    found = ablation(lab, **given, claimed=[0.4, 0.4])
+    assert [row.name for row in found.rows[:3]] == [f"{name}, %" for name in rows]
+    relu_power, with_cosine, with_norm = rows.values()
+    assert [row["mechanism"] for row in rows.values()] == ["relu_power", *["nala_cosine"] * 2]
+    lam, tau = with_cosine["lam"], with_cosine["tau"]  # the power is lam (tau + tanh ||q||)
+    assert lam * tau == pytest.approx(relu_power["power"]) and lam < 1e-4
+    assert with_norm | {"lam": lam, "tau": tau} == with_cosine != with_norm
+    with pytest.raises(ConfigError, match="must give a published difference"):
+        ablation(lab, **given, claimed=[0.4])
 
 
 @pytest.fixture
