@@ -5,7 +5,7 @@ from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import checked_hyperparameters, checked_settings
 from bench.studies.reproduce.claims.registry import claim_names, settings_of
 from bench.studies.reproduce.described import Claim, PaperCell, Read, criterion_of
-from bench.studies.reproduce.papers import read_papers
+from bench.studies.reproduce.papers import FOLDER, read_papers
 from bench.studies.reproduce.runs import row_of, runs_of
 
 PAPERS = read_papers()
@@ -114,6 +114,14 @@ def test_a_table_has_a_cell_for_each_printed_value(tmp_path):
 def test_a_file_that_cannot_be_read_is_named_with_its_key(tmp_path, lines, message):
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         papers(tmp_path, *lines)
+
+
+def test_a_protocol_is_described_once(tmp_path):
+    """A protocol of one's own must not take the place of another file's, whose cells it trains."""
+    own = f"protocols:\n  mad-memorisation: {PROTOCOL}\n"
+    (tmp_path / "own.yaml").write_text(f"paper: 'Nobody, 2020'\n{own}")
+    with pytest.raises(ConfigError, match=r"mad-memorisation, which mad\.yaml describes already"):
+        read_papers((FOLDER, tmp_path))
 
 
 def test_a_cell_must_say_how_it_is_run_or_why_it_is_not(tmp_path):

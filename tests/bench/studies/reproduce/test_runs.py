@@ -66,6 +66,14 @@ def test_a_setting_that_a_record_lacks_must_have_its_usual_value():
     assert records_of(CELL.model_copy(update={"protocol": other}), [lacking]) == {}
 
 
+def test_a_hyperparameter_that_a_record_lacks_must_have_its_usual_value():
+    old = record(RUNS[0])
+    lacking = replace(old, cell=replace(old.cell, hyperparameters={}))
+    assert records_of(CELL, [lacking]) != {}
+    other = CELL.model_copy(update={"hyperparameters": {"scale": 0.25}})
+    assert records_of(other, [lacking]) == {}
+
+
 def scored(*scores):
     """Scores of runs in their order; None for one that is missing."""
     return {run.label: own for run, own in zip(RUNS, scores, strict=True) if own is not None}

@@ -38,6 +38,11 @@ def test_a_baseline_agrees_only_with_its_whole_interval(tmp_path):
         found = Finding(verdict=PaperVerdict.HOLDS, words="", value=value, low=low, high=high)
         write_finding(tmp_path, entry.id, found)
         assert judgement(entry, (), [tmp_path]).verdict is verdict
+        assert judgement(entry, (), [tmp_path]).notes == ()
+        write_finding(tmp_path, entry.id, replace(found, criterion=criterion_of(entry)))
+        assert judgement(entry, (), [tmp_path]).notes == ()
+        other = judgement(entry.but(settings={"vocab_size": 9}), (), [tmp_path])
+        assert other.notes == ("criterion changed after the run",)
 
 
 def test_runs_of_an_earlier_training_version_are_said_to_be(tmp_path):
@@ -80,6 +85,18 @@ def test_a_finding_says_whether_its_criterion_is_still_that_of_the_entry(tmp_pat
     assert judged(changed, tmp_path, criterion_of(entry)).notes == (
         "criterion changed after the run",
     )
+
+
+def test_a_finding_of_an_earlier_training_version_is_said_to_be(tmp_path):
+    rows = (FindingRow(name="nala", value=0.5, rate=0.003),)
+    old = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, training_version=0)
+    old = replace(old, criterion=criterion_of(claim()))
+    write_finding(tmp_path, "claim", old)
+    (note,) = judgement(claim(), (), [tmp_path]).notes
+    assert note.startswith("its runs are of training version 0")
+    measured = claim(settings={"num_seeds": 2})
+    write_finding(tmp_path, "claim", replace(old, criterion=criterion_of(measured)))
+    assert judgement(measured, (), [tmp_path]).notes == ()
 
 
 def test_a_trained_finding_without_rates_decides_nothing(tmp_path):
