@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bench.core.comparison import Runs
-from bench.studies.reproduce.claims.samples import why_no_verdict
+from bench.studies.reproduce.claims.samples import trained_row, why_no_verdict
 from bench.studies.reproduce.verdicts import (
     PaperVerdict,
     judge,
@@ -94,6 +94,13 @@ def test_a_comparison_is_judged_only_if_every_arm_is_tuned_and_has_learned():
     assert why_no_verdict([arm("a"), arm("uniform", stuck="xxx", tried=())]) is None
     found = why_no_verdict([arm("a"), arm("b", stuck="..")])
     assert found == (PaperVerdict.ONE_SEED, "1 more seed is missing for a verdict")
+
+
+def test_a_row_of_an_arm_is_a_share_and_says_how_its_rate_was_chosen():
+    row = trained_row("a", given_arm("a", [1.0, 0.98, 1.0]), scale=100)
+    assert row.low is not None and row.low < 97 and row.high == 100.0
+    assert row.rate_chosen == "searched"
+    assert trained_row("u", given_arm("u", [0.5, 0.5], tried=())).rate_chosen == "the task's own"
 
 
 def test_what_is_stuck_everywhere_and_with_more_steps_was_not_learned():

@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 
-from attentions import Geometry
+from attentions import CallShape, Geometry
 from bench.core.cli.errors import ConfigError
 from bench.studies.reproduce.claims.delta_rule import delta_rule_recalls
 from bench.studies.reproduce.claims.orders import ablation, order, ordered
@@ -60,6 +60,28 @@ def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab)
     )
     noisy = grows(lab, {8: [0.3, 0.9, 0.5], 2: [0.6, 0.4, 0.9]})
     assert noisy.verdict is PaperVerdict.NOT_RESOLVABLE
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict", "words"),
+    [
+        ([0.6, 0.61, 0.62], PaperVerdict.DOES_NOT_HOLD, "; it falls between 1,024 and 2,048"),
+        ([0.4, 0.95, 0.8], PaperVerdict.NOT_RESOLVABLE, "; 3 seeds do not tell them apart"),
+        (
+            [0.9, 0.93, 0.91],
+            PaperVerdict.HOLDS_WHERE,
+            "; no difference is seen between 1,024 and 2,048",
+        ),
+    ],
+)
+def test_each_step_and_the_whole_way_from_the_smallest_to_the_largest_state_count(
+    lab, last, verdict, words
+):
+    found = grows(lab, {8: [0.3, 0.31, 0.32], 4: [0.9, 0.91, 0.92], 2: last})
+    assert found.verdict is verdict and found.words.endswith(words)
+    assert found.curves is not None
+    points = [[512, 0.31], [1024, 0.91], [2048, sum(last) / 3]]
+    assert found.curves.lines["linear"] == [pytest.approx(point) for point in points]
 
 
 DECAYS = {
@@ -232,3 +254,6 @@ def test_relu_with_a_power_is_its_formula(relu_power):
     scores = (q / q.norm(dim=-1, keepdim=True)).relu() ** 3 @ (k.relu() ** 3).mT
     expected = scores @ v / scores.sum(dim=-1, keepdim=True)
     assert torch.allclose(core.double()(q, k, v), expected, atol=1e-3)
+    shape = CallShape(batch_size=1, num_heads=2, query_len=9, key_len=9, head_dim=4, value_dim=4)
+    # k v^T and its sum of keys, and q times either: 2 heads, 9 tokens, 4 x 4 and 4 products.
+    assert core.flops(shape) == 2 * 9 * 2 * (2 * 4 * 4 + 4)
