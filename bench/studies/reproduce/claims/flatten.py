@@ -21,14 +21,14 @@ from bench.studies.reproduce.claims.samples import by_name, core_of, falls, hold
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 
-Several = Annotated[list[float], Len(2)]
+_Several = Annotated[list[float], Len(2)]
 _SOFTMAX = 0.0
 """Stands for softmax among the focusing factors."""
 
 
 @register_claim("flatten-focusing-sharpens")
 def focusing_sharpens(
-    lab: Lab, *, factors: Several, spreads: list[float], num_seeds: NumSeeds
+    lab: Lab, *, factors: _Several, spreads: list[float], num_seeds: NumSeeds
 ) -> Finding:
     """Entropy under rising focusing factors, against softmax's over a range of spreads of q and k.
 

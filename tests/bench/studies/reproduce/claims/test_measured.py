@@ -131,6 +131,8 @@ def test_the_convolution_has_the_rank_that_it_restores(lab):
     assert found.verdict is PaperVerdict.HOLDS
     assert value(found, "flatten, rank") <= 32
     assert value(found, "convolution alone, rank") == 64
+    effective = next(row for row in found.rows if row.name == "flatten, effective rank")
+    assert effective.low < effective.value < effective.high  # over seeds
 
 
 @pytest.mark.parametrize(
