@@ -106,7 +106,7 @@ def test_what_cannot_be_read_names_the_nearest(words, message):
 def test_the_command_answers_or_names_a_sweep(tmp_path, exits):
     stores = [f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
     said = exits(2, main([*stores, 'power="nala > flatten by 0.5 on digits"']))
-    assert "This sweep gives one: attnbench sweep" in said
+    assert "This sweep gives one: attnbench sweep" in said and said.strip().endswith(stores[1])
     said = exits(2, main([*stores, 'power="nala > flaten by 0.5 on tile_recall"']))
     assert "Did you mean flatten" in said
     said = exits(0, main(['power="nala > flatten by 0.5 on tile_recall"', stores[1]]))

@@ -6,6 +6,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.record import Quality
 from bench.core.store import read_records
 from bench.measuring.worker.jobs import Deadline
+from bench.studies.reproduce.claims import registry
 from bench.studies.reproduce.claims.registry import (
     Lab,
     claim_function,
@@ -15,7 +16,7 @@ from bench.studies.reproduce.claims.registry import (
     settings_of,
 )
 from bench.studies.session import Stopped
-from tests.bench.studies.reproduce.claims.conftest import quiet
+from tests.bench.studies.reproduce.claims.conftest import given_arm, quiet
 
 
 def test_at_least_eight_sentences_have_a_function():
@@ -81,12 +82,24 @@ def test_training_that_is_stored_counts_with_the_time_that_it_took(tmp_path):
         arms = first.tuned(rows, "recall", settings, seeds=[0])
         assert first.earlier == {}
         assert again.tuned(rows, "recall", settings, seeds=[0]) == arms
+        kept = Lab(two, tmp_path / "other", kept=tuple(read_records(tmp_path)))
+        assert kept.tuned(rows, "recall", settings, seeds=[0]) == arms
+        assert not read_records(tmp_path / "other", missing_ok=True)
     took = {
         record.cell.key: record.result.train_s
         for record in read_records(tmp_path)
         if isinstance(record.result, Quality)
     }
     assert again.earlier == took  # each once, though a search asks for some of them again
+
+
+def test_a_seed_without_a_score_is_named(lab, monkeypatch):
+    arms = {"linear": given_arm("linear", [0.5, 0.5])}
+    monkeypatch.setattr(registry, "tuned", lambda *args: arms)
+    rows = {"linear": row("linear")}
+    assert Lab.tuned(lab, rows, "recall", {}, seeds=[0, 1]) == arms
+    with pytest.raises(ConfigError, match="linear on recall under seed 2 ended without a score"):
+        Lab.tuned(lab, rows, "recall", {}, seeds=[0, 1, 2])
 
 
 @pytest.mark.slow
