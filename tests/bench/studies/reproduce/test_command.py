@@ -39,7 +39,8 @@ def words(tmp_path):
 def test_the_list_shows_cost_and_verdict(words, exits):
     shown = exits(0, main([*words, "find=nobody"]))
     assert "4 described" in shown and "3 h" in shown and "it needs a download" in shown
-    assert "1 described" in exits(0, main([*words, "kind=contradiction", "find=tiny"]))
+    shown = exits(0, main([*words, "kind=contradiction", "find=tiny"]))
+    assert "1 described: 1 contradiction." in shown
 
 
 @pytest.mark.parametrize(

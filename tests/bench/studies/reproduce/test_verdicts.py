@@ -72,6 +72,7 @@ def test_two_seeds_say_nothing_about_their_spread():
 def test_a_run_that_was_still_rising_says_so_where_it_differs():
     low = (0.5, 0.51, 0.5)
     assert "before it had settled" in judge(0.9, 0.02, of(*low), has_settled=False).words
+    assert "before it had settled" in judge(0.9, 0.02, of(0.5), has_settled=False).words
     assert "before it had settled" not in judge(0.5, 0.05, of(*low), has_settled=False).words
 
 

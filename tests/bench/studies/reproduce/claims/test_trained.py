@@ -7,9 +7,11 @@ import torch
 
 from attentions import CallShape, Geometry
 from bench.core.cli.errors import ConfigError
-from bench.studies.reproduce.claims.delta_rule import delta_rule_recalls
+from bench.core.comparison import Runs, compare
+from bench.studies.reproduce.claims.delta_rule import ADDITIVE, Gap, delta_rule_recalls, judged
 from bench.studies.reproduce.claims.orders import ablation, order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
+from bench.studies.reproduce.claims.registry import ARMS
 from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.claims.conftest import GivenLab, given_arm, seeded
 
@@ -120,7 +122,12 @@ DECAYS = {
             PaperVerdict.NOT_RESOLVABLE,
             "the seeds do not tell: deltanet less gla with 8",
         ),
-        (["gla"], [32], PaperVerdict.NO_VERDICT, "gla with 32 pairs is stuck in 1 of 3 seeds: "),
+        (
+            ["gla"],
+            [16, 32],
+            PaperVerdict.NO_VERDICT,
+            "gla with 32 pairs is stuck in 1 of 3 seeds: ",
+        ),
     ],
 )
 def test_a_delta_rule_recalls_where_no_decay_comes_near(lab, decay, num_pairs, verdict, words):
@@ -158,6 +165,41 @@ def test_a_decay_refutes_the_delta_rule_only_if_it_comes_near_at_every_number_of
     assert found().words.startswith("no decay comes within 20 points of every delta rule at every")
     near.add(("gla", 16))
     assert found().verdict is PaperVerdict.DOES_NOT_HOLD
+
+
+def test_a_decay_must_come_near_every_delta_rule_and_all_gaps_are_held_against_holm():
+    level = {"good": 0.9, "poor": 0.5, "decay": 0.5}
+    more = [0.01, 0.09, 0.02, 0.08, 0.1, 0.01]  # p = 0.03
+    runs = seeded({name: [own + x / 9 for x in more] for name, own in level.items()})
+    runs |= seeded({"ahead": [0.5 + x for x in more], "flat": [0.5] * 6})
+
+    def verdict(*pairs, margin):
+        gaps = []
+        for delta, decay in pairs:
+            difference = compare(runs[delta], runs[decay])
+            less = {seed: score - margin for seed, score in runs[delta].scores.items()}
+            beyond = compare(Runs(scores=less), runs[decay])
+            gaps.append(
+                Gap(pairs=4, delta=delta, decay=decay, difference=difference, beyond=beyond)
+            )
+        return judged(gaps, margin)[0]
+
+    near, far = ("poor", "decay"), ("good", "decay")
+    assert verdict(near, margin=0.2) is PaperVerdict.DOES_NOT_HOLD
+    assert verdict(far, near, margin=0.2) is PaperVerdict.NOT_RESOLVABLE
+    assert verdict(("ahead", "flat"), margin=0.0) is PaperVerdict.HOLDS
+    assert verdict(*[("ahead", "flat")] * 2, margin=0.0) is PaperVerdict.NOT_RESOLVABLE
+
+
+def test_the_additive_arm_is_trained_by_its_plug_in(lab, monkeypatch):
+    def tuned(rows, task, settings, seeds, plugins):
+        assert rows[ADDITIVE] == {"mechanism": ADDITIVE} and plugins == ARMS
+        return GivenLab.tuned(lab, rows, task, settings, seeds)
+
+    lab.given(lambda name, settings: [0.5, 0.6, 0.7])
+    monkeypatch.setattr(lab, "tuned", tuned)
+    settings = {"num_pairs": [4], "settings": {}, "seeds": SEEDS, "margin": 0.1}
+    delta_rule_recalls(lab, delta=["deltanet"], decay=[ADDITIVE], **settings)
 
 
 @pytest.mark.parametrize("gates", [True, False])
@@ -216,6 +258,10 @@ def test_an_order_is_told_beside_the_error_of_its_test_examples(lab):
     assert "nala less flatten +2.0 points (-2.3 to +6.3). No number of seeds would " in found.words
     assert found.rows[0].low == pytest.approx(50.1 - 3.1, abs=0.1)
     assert ordered(seeded(scores), [2.0], "task").verdict is PaperVerdict.HOLDS
+    scores["nala"] = [0.02, 0.52, 0.52]
+    found = order(lab, **given, claimed=[2.0])
+    assert found.verdict is PaperVerdict.NO_VERDICT
+    assert found.words.startswith("nala is stuck in 1 of 3 seeds: on tile_recall with 3 seeds, ")
 
 
 def test_the_ablation_adds_one_thing_at_a_time_to_a_power_of_3(lab):
