@@ -130,8 +130,18 @@ def finding_file(out: Path, name: str) -> Path:
 
 
 def write_finding(out: Path, name: str, finding: Finding) -> Path:
-    """Store a finding, in place of an earlier one of the same id; returns the file."""
-    content = json.dumps(asdict(finding), indent=1, allow_nan=False) + "\n"
+    """Store a finding, in place of an earlier one of the same id; returns the file.
+
+    Raises:
+        ConfigError: one of its numbers is not finite.
+    """
+    try:
+        content = json.dumps(asdict(finding), indent=1, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise ConfigError(
+            f"{name}: a number of its finding is not finite, so that nothing was stored. Choose "
+            "less extreme settings in its entry."
+        ) from error
     return write_whole(finding_file(out, name), content, inside=out)
 
 

@@ -97,8 +97,8 @@ def read_papers(folders: Sequence[Path] = (FOLDER,)) -> Papers:
     """Read all YAML files of some folders.
 
     Raises:
-        ConfigError: a wrong key or value, an id given twice, or a reference to an unknown entry or
-            protocol; the message names file and key.
+        ConfigError: a wrong key or value, an id or a protocol given twice, or a reference to an
+            unknown entry or protocol; the message names file and key.
     """
     files = [file for folder in folders for file in sorted(folder.glob("*.yaml"))]
     contents = {file: _File.section(read_yaml(file), file.name) for file in files}
@@ -115,12 +115,15 @@ def read_papers(folders: Sequence[Path] = (FOLDER,)) -> Papers:
 
 def _protocols(contents: Mapping[Path, _File]) -> dict[str, Protocol]:
     """Protocols of all files by name; one may be ``like`` a protocol of another file."""
-    given = {
-        name: (file.name, own)
-        for file, content in contents.items()
-        for name, own in content.protocols.items()
-    }
-
+    given: dict[str, tuple[str, _Protocol]] = {}
+    for file, content in contents.items():
+        for name, own in content.protocols.items():
+            if name in given:
+                raise ConfigError(
+                    f"{file} describes the protocol {name}, which {given[name][0]} describes "
+                    "already. Give it another name."
+                )
+            given[name] = (file.name, own)
     depth = dict.fromkeys(given, 0)
 
     def keys_of(name: str, *like: str) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def run_function(
 
     Args:
         entry: a claim, or a cell that a function measures.
-        asked: settings of the command: stores, `force`, and the budget of looks.
+        asked: settings of the command: stores, `force` and the budget.
         session: trains, and prints the numbers.
         looks: numbers of seeds after which a claim that trains is tested; None: the entry's own.
 
@@ -167,7 +167,7 @@ def run_function(
         return judgement(entry, (), asked.stores)
     settings = settings_of(entry.by, entry.settings)
     function, started = claim_function(entry.by), now_s()
-    budget_s = asked.budget if looks else None
+    budget_s = asked.budget
     lab = Lab(
         session,
         asked.out,
@@ -177,10 +177,14 @@ def run_function(
     )
     if looks is not None:
         session.say(f"  {plan_words(looks)}")
+    after = f"after a budget of {format_duration(budget_s or 0.0)}"
     try:
         found = decide(function, lab, settings, looks) if looks else function(lab, **settings)
+    except Stopped:
+        if not lab.is_over:
+            raise
+        return Judgement(PaperVerdict.UNFINISHED, f"{after}; the same command goes on from here")
     except BudgetSpent as spent:
-        after = f"after a budget of {format_duration(budget_s or 0.0)}"
         return Judgement(PaperVerdict.UNFINISHED, f"{after} {spent}")
     except NoWeights as error:
         raise ConfigError(f"{entry.id}: {error} Take it out of the entry's settings.") from error

@@ -15,7 +15,7 @@ from bench.core.format import plural
 from bench.core.grouping import grouped
 from bench.core.places import CONF
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
-from bench.core.rows import row_labels, settings_of, task_settings_of
+from bench.core.rows import default_rows, row_labels, settings_of, task_settings_of
 from bench.core.settings import as_tuple
 from bench.studies.reproduce.described import PaperCell, Protocol
 
@@ -82,16 +82,21 @@ def row_of(cell: PaperCell) -> dict[str, Any]:
 
 
 def _is_of(
-    record: Record, row: Mapping[str, Any], task: Mapping[str, Any], usual: Mapping[str, Any]
+    record: Record,
+    row: Mapping[str, Any],
+    usual_row: Mapping[str, Any],
+    task: Mapping[str, Any],
+    usual: Mapping[str, Any],
 ) -> bool:
     """Whether a record is of a row with its hyperparameters on a task with its settings.
 
     Settings that only the record has are ignored. One that the record lacks, because it was added
-    later, must have its usual value, which keeps the earlier behaviour.
+    later, must have its usual value, which keeps the earlier behaviour; so must a hyperparameter.
 
     Args:
         record: of a training run.
         row: a mechanism and its hyperparameters.
+        usual_row: those that the mechanism has by itself.
         task: its name and settings.
         usual: those of the entry of conf/task that these started from.
     """
@@ -101,6 +106,10 @@ def _is_of(
     given = record.cell.hyperparameters
     return (
         all(row.get(key, value) == value for key, value in given.items())
+        and all(
+            key == "mechanism" or key in given or usual_row.get(key) == value
+            for key, value in row.items()
+        )
         and all(task.get(key, value) == value for key, value in work.settings.items())
         and all(
             key == "task" or key in work.settings or usual.get(key) == value
@@ -117,10 +126,11 @@ def records_of(cell: PaperCell, records: Sequence[Record]) -> BySeed[Record]:
     if cell.protocol is None or not cell.attention:
         return {}
     row, runs, usual = row_of(cell), runs_of(cell.protocol), entry_of("task", cell.protocol.task)
+    usual_row = default_rows().get(row["mechanism"], {})
     found: list[tuple[str, Record]] = []
     for record in sorted(records, key=lambda record: record.started_at):
         if record.cell.is_task and record.cell.mechanism == row["mechanism"]:
-            of = (run for run in runs if _is_of(record, row, run.task, usual))
+            of = (run for run in runs if _is_of(record, row, usual_row, run.task, usual))
             found += [(run.label, record) for run in of]
     newest = max((record.training_version for _, record in found), default=TRAINING_VERSION)
     by_seed: BySeed[Record] = {}

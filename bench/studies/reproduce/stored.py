@@ -34,6 +34,8 @@ from bench.studies.reproduce.runs import (
 )
 from bench.studies.reproduce.verdicts import DECIDED, Judgement, PaperVerdict, judge, seeds_missing
 
+_CHANGED = "criterion changed after the run"
+
 
 def read_all(stores: Sequence[Path]) -> tuple[Record, ...]:
     """The records of several folders, each once; a folder may be missing."""
@@ -89,8 +91,10 @@ def _of_finding(entry: Claim, finding: Finding) -> Judgement:
     if not finding.criterion:
         notes = ("its criterion was not recorded",)
     elif finding.criterion != criterion_of(entry):
-        notes = ("criterion changed after the run",)
+        notes = (_CHANGED,)
     verdict, words, seeds = finding.verdict, finding.words, entry.seeds
+    if seeds is not None and finding.training_version != TRAINING_VERSION:
+        notes = (*notes, _old_training(finding.training_version))
     if seeds is not None and all(row.rate is None for row in finding.rows):
         notes = (*notes, "the rates of its arms were not recorded")
         if verdict in DECIDED:
@@ -116,12 +120,14 @@ def _of_measured(entry: PaperCell, finding: Finding) -> Judgement:
     high = value if finding.high is None else finding.high
     interval = "" if finding.low is None else f" ({100 * low:.1f} to {100 * high:.1f})"
     words = f"{100 * value:.1f}{interval} {finding.words}"
+    is_other = bool(finding.criterion) and finding.criterion != criterion_of(entry)
+    notes = (_CHANGED,) if is_other else ()
     if entry.published - entry.tolerance <= low and high <= entry.published + entry.tolerance:
-        return Judgement(PaperVerdict.AGREES, words)
+        return Judgement(PaperVerdict.AGREES, words, notes)
     if high < entry.published - entry.tolerance or low > entry.published + entry.tolerance:
         difference = f"by {100 * (value - entry.published):+.1f} points"
-        return Judgement(PaperVerdict.DISAGREES, f"{difference}: {words}")
-    return Judgement(PaperVerdict.NOT_RESOLVABLE, words)
+        return Judgement(PaperVerdict.DISAGREES, f"{difference}: {words}", notes)
+    return Judgement(PaperVerdict.NOT_RESOLVABLE, words, notes)
 
 
 def _of_records(entry: PaperCell, by_seed: BySeed[Record]) -> Judgement:
@@ -150,8 +156,11 @@ def _of_records(entry: PaperCell, by_seed: BySeed[Record]) -> Judgement:
     version = counted[0].training_version
     if version == TRAINING_VERSION:
         return found
-    note = f"its runs are of training version {version}, today's is {TRAINING_VERSION}"
-    return replace(found, notes=(note,))
+    return replace(found, notes=(_old_training(version),))
+
+
+def _old_training(version: int) -> str:
+    return f"its runs are of training version {version}, today's is {TRAINING_VERSION}"
 
 
 def _error_of_mean(results: Sequence[Quality], num_seeds: int) -> float | None:

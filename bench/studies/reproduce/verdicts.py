@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist, mean, stdev
 
-from bench.core.comparison import Runs, mean_of, seeds_by_pilot, within_share
+from bench.core.comparison import Runs, SeedsNeeded, mean_of, seeds_by_pilot, within_share
 from bench.core.format import percent, quantity
 from bench.core.seed_runs import FEWEST_SEEDS
 
@@ -105,7 +105,7 @@ def judge(published: float, tolerance: float, runs: Runs, *, has_settled: bool =
         verdict, words = PaperVerdict.DIFFERS, f"by {difference}: {numbers}{note}"
     else:
         verdict = PaperVerdict.NOT_RESOLVABLE
-        words = f"{numbers}, {difference} off; {seeds_needed(scores, (lowest, highest))}"
+        words = f"{numbers}, {difference} off; {seeds_needed(runs, (lowest, highest))}"
     return Judgement(verdict, words, num_seeds=num_seeds)
 
 
@@ -117,16 +117,45 @@ def seeds_missing(num_seeds: int) -> str:
     return f"{quantity(missing, 'more seed')} {verb} missing for a verdict: seed=[{wanted}]"
 
 
-def seeds_needed(scores: Sequence[float], edges: Sequence[float]) -> str:
+def seeds_needed(runs: Runs, edges: Sequence[float]) -> str:
     """Number of seeds that tell the mean from the nearest edge with 80 % power, in words.
 
     Args:
-        scores: of three seeds or more.
+        runs: of three seeds or more.
         edges: of the tolerance.
     """
+    scores = list(runs.known.values())
     distance = min(abs(mean(scores) - edge) for edge in edges)
-    found = seeds_by_pilot(distance, stdev(scores), len(scores))
+    interval = mean_of(without_spread(runs))
+    over_examples = (interval[1] - interval[0]) / 2 if interval else 0.0
+    found = seeds_beside(over_examples, distance, stdev(scores), len(scores))
     if found is None:
         return "no number of seeds would tell"
     left_open = f"{found.low:,} to {found.high:,} by the pilot's spread"
     return f"about {found.number:,} seeds would tell ({left_open})"
+
+
+def without_spread(runs: Runs) -> Runs:
+    """The same runs with equal scores, so that their interval is that over test examples alone."""
+    known = runs.known
+    return replace(runs, scores=dict.fromkeys(known, mean(known.values())))
+
+
+def seeds_beside(
+    over_examples: float, difference: float, spread: float, num_pilot: int
+) -> SeedsNeeded | None:
+    """Seeds that tell a difference from 0 beside an error that more seeds do not lower.
+
+    The two widths of an interval add up as squares, see `bench.core.comparison.seed_interval`.
+
+    Args:
+        over_examples: half of the 95 % interval over test examples alone.
+        difference: to be told from 0, in the unit of the other two.
+        spread: standard deviation over the pilot's seeds.
+        num_pilot: number of these.
+
+    Returns:
+        None if no number of seeds tells it.
+    """
+    left = difference**2 - over_examples**2
+    return seeds_by_pilot(math.sqrt(left), spread, num_pilot) if left > 0 else None

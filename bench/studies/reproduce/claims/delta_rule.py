@@ -11,7 +11,7 @@ from bench.core.comparison import LEVEL, Difference, compare, signs
 from bench.core.grouping import grouped
 from bench.core.seed_runs import runs_from
 from bench.studies.rates.tuned import Arm
-from bench.studies.reproduce.claims.registry import ARMS, Lab, register_claim, row
+from bench.studies.reproduce.claims.registry import ARMS, Lab, Seeds, register_claim, row
 from bench.studies.reproduce.claims.samples import in_points, trained_row, why_no_verdict
 from bench.studies.reproduce.findings import Finding, FindingRow
 from bench.studies.reproduce.verdicts import PaperVerdict
@@ -46,7 +46,7 @@ def delta_rule_recalls(
     decay: list[str],
     num_pairs: list[int],
     settings: dict[str, Any],
-    seeds: list[int],
+    seeds: Seeds,
     margin: float,
 ) -> Finding:
     """Train delta rules and decays on recall with more and more pairs, each at its own rate.
@@ -99,7 +99,8 @@ def judged(gaps: Sequence[Gap], margin: float, level: float = LEVEL) -> tuple[Pa
     """The verdict on all gaps together.
 
     It holds where every delta rule is ahead of every decay by more than the margin, and does not
-    where some decay lies within the margin of every delta rule, after Holm over all gaps.
+    where one decay lies within the margin of every delta rule at every number of pairs, after Holm
+    over all gaps.
 
     Args:
         gaps: of each delta rule and decay at each number of pairs.
@@ -110,10 +111,13 @@ def judged(gaps: Sequence[Gap], margin: float, level: float = LEVEL) -> tuple[Pa
     far, near = ([gap for gap, sign in told if sign == wanted] for wanted in (1, -1))
     by_pairs = grouped(gaps, lambda gap: gap.pairs)
     holding = [pairs for pairs, own in by_pairs.items() if all(gap in far for gap in own)]
-    refuted = [
-        pairs
-        for pairs, own in by_pairs.items()
-        if any(all(g in near for g in some) for some in grouped(own, lambda g: g.decay).values())
+    near_all = [
+        {
+            decay
+            for decay, some in grouped(own, lambda gap: gap.decay).items()
+            if all(gap in near for gap in some)
+        }
+        for own in by_pairs.values()
     ]
     points = f"{100 * margin:g} points"
     if len(holding) == len(by_pairs):
@@ -121,8 +125,11 @@ def judged(gaps: Sequence[Gap], margin: float, level: float = LEVEL) -> tuple[Pa
     if holding:
         words = f"with {' and '.join(map(str, holding))} pairs every decay is {points} behind"
         return PaperVerdict.HOLDS_WHERE, words
-    if len(refuted) == len(by_pairs):
-        at = " and ".join(map(str, refuted))
+    if set.intersection(*near_all):
+        at = " and ".join(map(str, by_pairs))
         words = f"with {at} pairs a decay comes within {points} of every delta rule"
         return PaperVerdict.DOES_NOT_HOLD, words
+    if all(near_all):
+        words = f"no decay comes within {points} of every delta rule at every number of pairs"
+        return PaperVerdict.NOT_RESOLVABLE, words
     return PaperVerdict.NOT_RESOLVABLE, "the seeds do not tell"

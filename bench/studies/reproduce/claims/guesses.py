@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from bench.core.cli.limits import Size
 from bench.measuring.tasks.base import Split, Task, build_task
 from bench.measuring.tasks.listops import ListOps
 from bench.studies.reproduce.claims.registry import Lab, register_claim
@@ -26,7 +27,7 @@ def task_guess(lab: Lab, *, task: str, overrides: dict[str, Any]) -> Finding:
 
 
 @register_claim("listops-constant-answer")
-def listops_constant_answer(lab: Lab, *, num_examples: int = 30_000) -> Finding:
+def listops_constant_answer(lab: Lab, *, num_examples: Size = 30_000) -> Finding:
     """The share of ListOps' most frequent value: the score of a model that always answers it."""
     value, count = _counts(lab, num_examples).most_common(1)[0]
     low, high = share_interval(count / num_examples, num_examples)
@@ -47,8 +48,9 @@ def _counts(lab: Lab, num_examples: int) -> Counter[int]:
         assert isinstance(task, ListOps)
         stream = torch.Generator().manual_seed(0)
         counts: Counter[int] = Counter()
-        for _ in lab.steps(range(num_examples // _AT_ONCE), "expressions, part"):
-            counts.update(task.draw(_AT_ONCE, Split.TEST, stream).targets.flatten().tolist())
+        for first in lab.steps(range(0, num_examples, _AT_ONCE), "expressions, part"):
+            size = min(_AT_ONCE, num_examples - first)
+            counts.update(task.draw(size, Split.TEST, stream).targets.flatten().tolist())
         _COUNTED[num_examples] = counts
     return _COUNTED[num_examples]
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from attentions.maths.orthogonal import orthogonal_gaussian
+from bench.core.cli.errors import ConfigError
 from bench.studies.diagnostics.samples import Size, normal
-from bench.studies.reproduce.claims.registry import Lab, register_claim
+from bench.studies.reproduce.claims.registry import Lab, NumSeeds, register_claim
 from bench.studies.reproduce.claims.samples import row_over
 from bench.studies.reproduce.findings import Finding, FindingRow
 from bench.studies.reproduce.verdicts import PaperVerdict
@@ -17,7 +18,7 @@ from bench.studies.reproduce.verdicts import PaperVerdict
 
 @register_claim("performer-unbiased")
 def performer_unbiased(
-    lab: Lab, *, num_features: list[int], norms: list[float], num_draws: int, num_groups: int
+    lab: Lab, *, num_features: list[int], norms: list[float], num_draws: int, num_groups: NumSeeds
 ) -> Finding:
     """Bias of the kernel's estimate and of the weights that it gives, over many projections.
 
@@ -31,7 +32,15 @@ def performer_unbiased(
         norms: of queries and keys.
         num_draws: number of random projections, over all groups.
         num_groups: number of groups of projections; the interval is over the means of groups.
+
+    Raises:
+        ConfigError: there are fewer draws than groups.
     """
+    if num_draws < num_groups:
+        raise ConfigError(
+            f"num_draws={num_draws} leaves some of num_groups={num_groups} groups without a "
+            "projection. Change them in the entry's settings."
+        )
     size = Size(num_heads=1, num_tokens=32)
     sizes = [(norm, count) for norm in norms for count in num_features]
     kernels, ratios, errors = {}, {}, {}
@@ -42,7 +51,7 @@ def performer_unbiased(
         ratios[at] = row_over(f"{at}: bias of the weights, total variation", ratio.tolist())
         name = f"{at}: error of one draw, % of the kernel"
         errors[at] = FindingRow(name=name, value=100 * error)
-    biased = [at for at, row in kernels.items() if (row.low or 0.0) > 0 or (row.high or 0.0) < 0]
+    biased = [at for at, row in kernels.items() if not _holds_0(row)]
     worst = max(ratios, key=lambda at: ratios[at].value)
     of_one_draw = [row.value for row in errors.values()]
     words = (
@@ -62,6 +71,10 @@ def performer_unbiased(
         words = f"the kernel is meant and not the weights that it gives: {words}"
     rows = tuple(rows[at] for at in kernels for rows in (kernels, ratios, errors))
     return Finding(verdict=verdict, words=words, rows=rows, unit="see the row")
+
+
+def _holds_0(row: FindingRow) -> bool:
+    return row.low is not None and row.high is not None and row.low <= 0 <= row.high
 
 
 def _biases(

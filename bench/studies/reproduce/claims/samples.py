@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from statistics import fmean
 from typing import TypeVar
 
 from attentions import Attention
-from bench.core.comparison import Difference
-from bench.core.seed_runs import FEWEST_SEEDS
+from bench.core.comparison import Difference, mean_of, within_share
+from bench.core.seed_runs import FEWEST_SEEDS, runs_from
 from bench.core.statistics import mean_interval
 from bench.studies.diagnostics.samples import Size, build_core
 from bench.studies.rates.tuned import Arm
@@ -30,13 +29,12 @@ def core_of(entry: str, size: Size, seed: int = 0, **settings: object) -> Attent
     return build_core(entry, chosen.pop("mechanism"), chosen, size, seed)
 
 
-def row_over(name: str, samples: Iterable[float], *, most: float | None = None) -> FindingRow:
+def row_over(name: str, samples: Iterable[float]) -> FindingRow:
     """A mean with its interval over seeds.
 
     Args:
         name: what was measured.
-        samples: one per seed.
-        most: largest possible score, to which the interval is clipped, as to 0; None: no clipping.
+        samples: one per seed; `trained_row` is for scores, which share their test examples.
 
     Raises:
         ValueError: fewer than two samples.
@@ -45,8 +43,6 @@ def row_over(name: str, samples: Iterable[float], *, most: float | None = None) 
     if (interval := mean_interval(values)) is None:
         raise ValueError(f"{len(values)} samples have no interval; two or more are needed.")
     low, high = interval
-    if most is not None:
-        low, high = max(low, 0.0), min(high, most)
     return FindingRow(name=name, value=fmean(values), low=low, high=high)
 
 
@@ -94,7 +90,7 @@ def in_points(found: Difference) -> str:
 
 
 def trained_row(name: str, arm: Arm, scale: float = 1.0) -> FindingRow:
-    """The scores of an arm, and how it was trained.
+    """The scores of an arm, with an interval over seeds and test examples, and its training.
 
     Args:
         name: what was measured.
@@ -102,8 +98,15 @@ def trained_row(name: str, arm: Arm, scale: float = 1.0) -> FindingRow:
         scale: 100 for scores in percent.
     """
     runs = list(arm.runs.values())
-    return replace(
-        row_over(name, (scale * score for score in arm.scores), most=scale),
+    interval = mean_of(runs_from(arm.runs))
+    if interval is None:
+        raise ValueError(f"{len(runs)} runs have no interval; two or more are needed.")
+    low, high = (scale * end for end in within_share(interval))
+    return FindingRow(
+        name=name,
+        value=scale * fmean(arm.scores),
+        low=low,
+        high=high,
         rate=arm.rate,
         rate_chosen="the task's own" if arm.is_control else "searched",
         steps=f"{steps_of(runs)} of {arm.num_steps:,}",

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.measuring.worker.jobs import Deadline
 from bench.studies.reproduce.claims.registry import Function, Lab
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.looks import Looks
@@ -47,13 +46,13 @@ def decide(function: Function, lab: Lab, settings: Mapping[str, Any], looks: Loo
     """
     taken = "the first look was not reached"
     for place, (number, level) in enumerate(zip(looks.numbers, looks.spent, strict=True), start=1):
-        if place > 1 and _is_over(lab):
+        if place > 1 and lab.is_over:
             raise BudgetSpent(taken)
         lab.level = level
         try:
             found = function(lab, **{**settings, "seeds": list(range(number))})
         except Stopped:
-            if _is_over(lab):
+            if lab.is_over:
                 raise BudgetSpent(taken) from None
             raise
         at = (
@@ -66,10 +65,6 @@ def decide(function: Function, lab: Lab, settings: Mapping[str, Any], looks: Loo
         lab.session.say(f"  {taken}")
     words = f"not decided with {number} seeds at {at}: {found.words}"
     return replace(found, words=words, looks=looks.numbers)
-
-
-def _is_over(lab: Lab) -> bool:
-    return isinstance(lab.until, Deadline) and lab.until.is_over
 
 
 def _numbers(looks: Looks) -> str:

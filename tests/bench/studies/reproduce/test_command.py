@@ -1,8 +1,10 @@
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
 
 from bench.studies.reproduce.command import main
+from bench.studies.reproduce.findings import read_finding, write_finding
 from bench.studies.session import Stopped
 from tests.bench.studies.reproduce.claims.conftest import GivenLab
 
@@ -19,7 +21,7 @@ protocols:
   tiny: {{task: recall, settings: {SETTINGS}, steps_per_epoch: 2, cost: 5s, {CODE}}}
   long: {{like: tiny, cost: 3h}}
 entries:
-  tiny-cell: {{{CELL}, attention: softmax, protocol: tiny}}
+  tiny-cell: {{{CELL}, attention: softmax, protocol: tiny, deviations: [it is tiny]}}
   tiny-long: {{{CELL}, attention: softmax, protocol: long}}
   tiny-foreign: {{{CELL}, not_comparable: it needs a download}}
   tiny-contradiction: {{kind: contradiction, what: w, values: {{A: 1, B: 2}}, of: [tiny-cell]}}
@@ -37,7 +39,8 @@ def words(tmp_path):
 def test_the_list_shows_cost_and_verdict(words, exits):
     shown = exits(0, main([*words, "find=nobody"]))
     assert "4 described" in shown and "3 h" in shown and "it needs a download" in shown
-    assert "1 described" in exits(0, main([*words, "kind=contradiction", "find=tiny"]))
+    shown = exits(0, main([*words, "kind=contradiction", "find=tiny"]))
+    assert "1 described: 1 contradiction." in shown
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,7 @@ def test_the_list_shows_cost_and_verdict(words, exits):
         (["cell=tiny-cel"], "cell=tiny-cel is not described in conf/paper. Did you mean tiny-cell"),
         (["cell=tiny-contradiction"], "Try one of its cells, e.g. cell=tiny-cell"),
         (["cell=tiny-long"], "costs about 3 h 0 min on two cores. Say budget=20m"),
+        (["cell=tiny-long", "force=true"], "costs about 3 h 0 min on two cores. Say budget=20m"),
         (["cell=tiny-cell", "budget=0s"], "budget is '0s'; it must be more than 0"),
         (["find=zzz"], "Nothing described matches"),
         (["until=decided", "budget=1h"], "until=decided takes a claim to decide: cell=ID"),
@@ -74,6 +78,7 @@ def test_what_is_not_comparable_says_why(words, exits):
 def test_a_cell_is_trained_and_one_seed_is_no_verdict(words, exits):
     shown = exits(0, main([*words, "cell=tiny-cell"]))
     assert "one seed: " in shown and "2 more seeds are missing for a verdict: seed=[0,1,2]" in shown
+    assert "published 90 (table), the same within 2" in shown and "- it is tiny" in shown
     assert "follows none at unknown (2020-01-01): it has none" in shown
     assert "one seed: " in exits(0, main([*words, "find=tiny-cell"]))
 
@@ -94,13 +99,22 @@ def test_what_is_stored_is_not_trained_again_and_a_budget_says_how_far_it_came(w
     assert "unfinished: after a budget of 1 s no validation score" in said
 
 
-def test_a_measured_cell_is_kept(words, capsys, exits):
+def test_a_measured_cell_is_kept(words, tmp_path, capsys, exits):
     assert main([*words, "cell=h3-associative-recall-random"]) == 1
     shown = capsys.readouterr().out
     assert "disagrees by -13.9 points: 11.1" in shown and "stored: " not in shown
     assert main([*words, "cell=h3-associative-recall-random"]) == 1
     assert "stored: measured 20" in capsys.readouterr().out
-    said = exits(0, main([*words, "find=h3-associative-recall-random-v10", "kind=cell"]))
+    found = read_finding(tmp_path / "out", "h3-associative-recall-random")
+    assert found is not None
+    old = replace(found, training_version=found.training_version + 1)
+    write_finding(tmp_path / "out", "h3-associative-recall-random", old)
+    assert main([*words, "cell=h3-associative-recall-random"]) == 1
+    assert "stored: measured 20" not in capsys.readouterr().out
+    both = "cell=[h3-associative-recall-random,h3-associative-recall-random-v10]"
+    assert main([*words, both]) == 1  # though the second agrees
+    capsys.readouterr()
+    said = exits(0, main([*words, "find=h3-induction-random", "kind=cell"]))
     assert "not run" in said
 
 
@@ -129,7 +143,9 @@ def given_labs(monkeypatch):
     return labs
 
 
-def test_a_claim_is_looked_at_until_it_is_decided_and_that_is_kept(words, given_labs, exits):
+def test_a_claim_is_looked_at_until_it_is_decided_and_that_is_kept(
+    words, given_labs, monkeypatch, exits, capsys
+):
     assert "holds: on tile_recall with 3 seeds" in exits(0, main([*words, f"cell={CLAIM}"]))
     shown = exits(0, main([*words, *UNTIL]))
     plan = "looks at 3, 4, 6, 8, 12 seeds, at most 12; their levels are 0.0125, "
@@ -140,6 +156,9 @@ def test_a_claim_is_looked_at_until_it_is_decided_and_that_is_kept(words, given_
         shown = exits(0, main([*words, *more]))
         assert "stored: measured 20" in shown and told in shown
     assert len(given_labs) == 2
+    monkeypatch.setitem(LEADS, "nala", 0.0)
+    assert main([*words, UNTIL[0], "force=true"]) == 1
+    assert "does not hold: on tile_recall" in capsys.readouterr().out
 
 
 def test_a_budget_that_is_spent_first_keeps_no_finding(words, given_labs, monkeypatch, exits):
@@ -151,9 +170,18 @@ def test_a_budget_that_is_spent_first_keeps_no_finding(words, given_labs, monkey
     assert "stored: " not in shown and "not resolvable: not decided with 12 seeds" in shown
 
 
+def test_a_budget_ends_a_claim_that_trains(words, given_labs, monkeypatch, exits):
+    monkeypatch.setattr(GivenLab, "tuned", Mock(side_effect=Stopped))
+    said = exits(0, main([*words, f"cell={CLAIM}", "budget=0.000001s"]))
+    assert "unfinished: after a budget of " in said and "the same command goes on" in said
+    assert main([*words, f"cell={CLAIM}", "budget=1h"]) == 130  # Ctrl-C came first
+
+
 def test_only_the_page_writes_to_what_is_kept(words, tmp_path, capsys, exits):
     keep = tmp_path / "keep"
     assert main([*words, "cell=h3-associative-recall-random-v10"]) == 0
+    assert not keep.exists()
+    assert main([*words, f"docs={tmp_path / 'docs'}", "page=true", "check=true"]) == 1
     assert not keep.exists()
     capsys.readouterr()
     assert main([*words, f"docs={tmp_path / 'docs'}", "page=true"]) == 0

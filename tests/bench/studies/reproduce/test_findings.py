@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from math import nan
 
 import pytest
 
@@ -29,6 +30,15 @@ def test_a_finding_comes_back_as_it_was_written(tmp_path):
     write_finding(tmp_path, "claim", finding)
     assert read_finding(tmp_path, "claim") == finding
     assert read_finding(tmp_path, "other") is None
+
+
+def test_a_number_that_is_not_finite_is_refused(tmp_path):
+    finding = Finding(
+        verdict=PaperVerdict.HOLDS, words="so", rows=(FindingRow(name="a", value=nan),)
+    )
+    with pytest.raises(ConfigError, match="claim: a number of its finding is not finite"):
+        write_finding(tmp_path, "claim", finding)
+    assert read_finding(tmp_path, "claim") is None
 
 
 def test_a_file_that_holds_no_finding_is_named(tmp_path):

@@ -5,7 +5,7 @@ from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import checked_hyperparameters, checked_settings
 from bench.studies.reproduce.claims.registry import claim_names, settings_of
 from bench.studies.reproduce.described import Claim, PaperCell, Read, criterion_of
-from bench.studies.reproduce.papers import read_papers
+from bench.studies.reproduce.papers import FOLDER, read_papers
 from bench.studies.reproduce.runs import row_of, runs_of
 
 PAPERS = read_papers()
@@ -74,20 +74,38 @@ def test_an_unknown_id_is_answered_with_the_nearest_ones():
 
 
 def test_a_protocol_may_be_like_another_and_change_some_settings(tmp_path):
-    like = "  q: {like: p, settings: {batch_size: 2}, cost: 5s, deviations: [shorter]}"
-    found = papers(tmp_path, "protocols:", like, f"  p: {PROTOCOL}").protocols["q"]
-    assert found.task == "recall"
-    assert found.settings == {"num_steps": 4, "batch_size": 2}
-    assert found.deviations == ("shorter",)
-    assert found.code == "example.org/code at 1a2b3c4d (2020-01-01)"
+    settings = "{batch_size: 2, num_steps: 8}"
+    like = f"  q: {{like: p, settings: {settings}, cost: 5s, deviations: [shorter]}}"
+    base = f"  p: {PROTOCOL[:-1]}, code_reason: so, deviations: [tiny]}}"
+    other = f"  r: {{like: p, cost: 1s, {CODE.replace('1a2b3c4d', '5e6f7a8b')}}}"
+    read = papers(tmp_path, "protocols:", like, base, other).protocols
+    found = read["q"]
+    assert (found.task, found.cost_s) == ("recall", 5.0)
+    assert found.settings == {"num_steps": 8, "batch_size": 2}
+    assert found.deviations == ("tiny", "shorter")
+    assert found.code == "example.org/code at 1a2b3c4d (2020-01-01): so"
+    assert read["r"].code == "example.org/code at 5e6f7a8b (2020-01-01)"
+    with pytest.raises(ConfigError, match=r"s\.cost has no value"):
+        papers(tmp_path, "protocols:", base, "  s: {like: p}")
 
 
 def test_a_table_has_a_cell_for_each_printed_value(tmp_path):
-    table = "{where: T, read: table, tolerance: 2, percent: true, columns: {a: p, b: p}, rows: "
-    row = "{softmax: {attention: softmax, values: [12.5, null]}}}"
-    lines = ("protocols:", f"  p: {PROTOCOL}", "tables:", f"  t: {table}{row}")
-    (cell,) = papers(tmp_path, *lines).entries.values()
-    assert (cell.id, cell.published, cell.cost_s) == ("t-softmax-a", 0.125, 10.0)
+    table = "{where: T, read: table, tolerance: 2, percent: true, columns: {a: p, b: p, c: p}, "
+    own = "attention: softmax, cost_factor: 3, deviations: [small], protocol_suffix: q"
+    rows = f"deviations: [tiny], rows: {{softmax: {{{own}, values: [12.5, null, 0]}}}}}}"
+    lines = ("protocols:", f"  pq: {PROTOCOL}", "tables:", f"  t: {table}{rows}")
+    cell, zero = papers(tmp_path, *lines).entries.values()
+    assert isinstance(cell, PaperCell) and isinstance(zero, PaperCell)
+    assert (cell.id, cell.published, cell.tolerance) == ("t-softmax-a", 0.125, 0.02)
+    assert (cell.cost_s, cell.deviations) == (30.0, ("tiny", "small"))
+    assert (zero.id, zero.published) == ("t-softmax-c", 0.0)
+
+
+def test_an_entry_may_cost_other_than_its_protocol(tmp_path):
+    dear = ENTRY.replace("{", "{cost: 3s, ")
+    lines = ("protocols:", f"  p: {PROTOCOL}", "entries:", f"  a: {ENTRY}", f"  b: {dear}")
+    found = papers(tmp_path, *lines).of_kind(PaperCell)
+    assert [cell.cost_s for cell in found] == [10.0, 3.0]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +124,10 @@ def test_a_table_has_a_cell_for_each_printed_value(tmp_path):
             ("protocols:", f"  p: {PROTOCOL.replace('1a2b3c4d', 'main')}"),
             "commit=main is no commit",
         ),
+        (
+            ("protocols:", f"  p: {PROTOCOL.replace('1a2b3c4d', 'face')}"),
+            "commit=face is no commit",
+        ),
         (("protocols:", f"  p: {PROTOCOL.replace('2020-01-01', 'May')}"), "the date as 2024-05-02"),
         (("protocols:", f"  p: {PROTOCOL[:-1]}, variants: []}}"), "p.variants"),
         (("protocols:", f"  p: {PROTOCOL[:-1]}, grid: {{num_steps: []}}}}"), "p.grid.num_steps"),
@@ -114,6 +136,18 @@ def test_a_table_has_a_cell_for_each_printed_value(tmp_path):
 def test_a_file_that_cannot_be_read_is_named_with_its_key(tmp_path, lines, message):
     with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         papers(tmp_path, *lines)
+
+
+def test_a_protocol_and_an_entry_are_described_once(tmp_path):
+    """One's own must not take the place of another file's, whose cells it trains."""
+    own = f"protocols:\n  mad-memorisation: {PROTOCOL}\n"
+    (tmp_path / "own.yaml").write_text(f"paper: 'Nobody, 2020'\n{own}")
+    with pytest.raises(ConfigError, match=r"mad-memorisation, which mad\.yaml describes already"):
+        read_papers((FOLDER, tmp_path))
+    entry = "entries:\n  mad-transformer-memorisation: {kind: contradiction, what: x}"
+    (tmp_path / "own.yaml").write_text(f"paper: 'Nobody, 2020'\n{entry}")
+    with pytest.raises(ConfigError, match="transformer-memorisation, which is described already"):
+        read_papers((FOLDER, tmp_path))
 
 
 def test_a_cell_must_say_how_it_is_run_or_why_it_is_not(tmp_path):
@@ -136,13 +170,16 @@ def test_every_claim_says_what_would_refute_it():
 def test_a_criterion_changes_with_each_thing_that_a_verdict_rests_on(tmp_path):
     entry = "{kind: claim, where: T, sentence: x, refuted_by: y, settings: {a: 1}, cost: 1s}"
     digests = set()
-    for old, new in (("", ""), ("x", "z"), ("refuted_by: y", "refuted_by: w"), ("a: 1", "a: 2")):
+    for old, new in (
+        *(("", ""), ("x", "z"), ("refuted_by: y", "refuted_by: w"), ("a: 1", "a: 2")),
+        ("where", "by: f, where"),
+    ):
         (claim,) = papers(
             tmp_path, "entries:", f"  c: {entry.replace(old, new, 1)}"
         ).entries.values()
         assert isinstance(claim, Claim)
         digests.add(criterion_of(claim))
-    assert len(digests) == 4
+    assert len(digests) == 5
     dearer = entry.replace("cost: 1s", "cost: 2s")
     (claim,) = papers(tmp_path, "entries:", f"  c: {dearer}").entries.values()
     assert isinstance(claim, Claim) and criterion_of(claim) in digests

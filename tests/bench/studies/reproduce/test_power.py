@@ -20,7 +20,7 @@ def record(entry, accuracy, seed, started_at="1", **settings):
     return replace(
         found,
         cell=replace(found.cell, entry=entry, mechanism=entry, hyperparameters={}, workload=work),
-        result=replace(found.result, train_s=30.0),
+        result=replace(found.result, train_s=20.0 if entry == "nala" else 40.0),
         started_at=started_at,
     )
 
@@ -42,7 +42,10 @@ def test_the_spread_is_that_of_differences_seed_by_seed():
     )
     assert second.startswith("to tell 0.5 points from 0 with 80 % power takes, of both entries, ")
     assert "about 34 seeds (" in second
-    assert third.startswith("0.57 core-hours (") and "at 60 core-seconds a seed of both" in third
+    assert (
+        third.startswith("0.57 core-hours (0.18 to 21), ")
+        and "at 60 core-seconds a seed of both" in third
+    )
 
 
 def test_seeds_and_settings_must_be_those_of_both():
@@ -66,6 +69,20 @@ def test_the_newest_records_count():
         )
 
 
+def test_runs_of_one_entry_are_at_its_best_rate_and_of_one_set_of_hyperparameters():
+    found = [r for r in pairs(3) if r.cell.entry == "flatten"]
+    for rate, score in ((0.1, 0.9), (0.5, 0.2)):  # the worse one is the newer one
+        runs = [record("nala", score, seed, str(rate), learning_rate=rate) for seed in range(3)]
+        found += [changed(r, validation=(score,), validation_steps=(1,)) for r in runs]
+    assert [one.cell.task.settings["learning_rate"] for one, _ in pilot_of(QUESTION, found)] == [
+        0.1
+    ] * 3
+    mixed = pairs(3)
+    last = replace(mixed[4], cell=replace(mixed[4].cell, hyperparameters={"lam": 9.0}))
+    assert pilot_of(QUESTION, [*mixed[:4], mixed[5]]) == []
+    assert pilot_of(QUESTION, [*mixed[:4], mixed[5], last]) == []
+
+
 def test_a_question_is_read():
     assert read_question("nala > flatten by 0.5 on recall", ()) == QUESTION
     assert read_question("own > flatten by 2 on recall", [record("own", 0.5, 0)]).first == "own"
@@ -78,6 +95,7 @@ def test_a_question_is_read():
         ("nala > flatten by 0.5 on recal", "no task recal. Did you mean recall"),
         ("nala beats flatten", "of the form 'FIRST > SECOND by POINTS on TASK'"),
         ("nala > nala by 0.5 on recall", "asks for no difference"),
+        ("nala > flatten by 0 on recall", "asks for no difference"),
     ],
 )
 def test_what_cannot_be_read_names_the_nearest(words, message):
@@ -88,7 +106,7 @@ def test_what_cannot_be_read_names_the_nearest(words, message):
 def test_the_command_answers_or_names_a_sweep(tmp_path, exits):
     stores = [f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
     said = exits(2, main([*stores, 'power="nala > flatten by 0.5 on digits"']))
-    assert "This sweep gives one: attnbench sweep" in said
+    assert "This sweep gives one: attnbench sweep" in said and said.strip().endswith(stores[1])
     said = exits(2, main([*stores, 'power="nala > flaten by 0.5 on tile_recall"']))
     assert "Did you mean flatten" in said
     said = exits(0, main(['power="nala > flatten by 0.5 on tile_recall"', stores[1]]))

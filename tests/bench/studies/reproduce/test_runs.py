@@ -6,6 +6,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.record import Status
 from bench.studies.reproduce.runs import (
     chosen_by,
+    ends_of,
     entry_of,
     next_runs,
     origins,
@@ -15,6 +16,7 @@ from bench.studies.reproduce.runs import (
     whole_scores,
 )
 from tests.bench.studies.reproduce.given import CELL, PROTOCOL, RUNS, record
+from tests.records import changed
 
 
 def test_a_protocol_has_a_run_per_variant_and_point_of_the_grid():
@@ -66,6 +68,19 @@ def test_a_setting_that_a_record_lacks_must_have_its_usual_value():
     assert records_of(CELL.model_copy(update={"protocol": other}), [lacking]) == {}
 
 
+def test_a_hyperparameter_that_a_record_lacks_must_have_its_usual_value():
+    old = record(RUNS[0])
+    lacking = replace(old, cell=replace(old.cell, hyperparameters={}))
+    assert records_of(CELL, [lacking]) != {}
+    other = CELL.model_copy(update={"hyperparameters": {"scale": 0.25}})
+    assert records_of(other, [lacking]) == {}
+    own, foreign = (
+        replace(old, cell=replace(old.cell, hyperparameters={"scale": scale}))
+        for scale in (0.25, 2)
+    )
+    assert records_of(other, [own]) != {} and records_of(other, [foreign]) == {}
+
+
 def scored(*scores):
     """Scores of runs in their order; None for one that is missing."""
     return {run.label: own for run, own in zip(RUNS, scores, strict=True) if own is not None}
@@ -101,9 +116,15 @@ def test_further_seeds_are_scored_at_the_points_that_the_first_chose():
     assert chosen == [RUNS[1], RUNS[2]]
     assert whole_scores(chosen, by_seed) == pytest.approx({0: 0.5, 1: 0.2})
     assert chosen_by(PROTOCOL, {1: scored(None, 0.2, None, None)}) is None
+    later_first = {1: scored(0.9, 0.2, 0.2, 0.9), 0: WHOLE}
+    assert chosen_by(PROTOCOL, later_first) == chosen  # the lowest seed with a whole grid
 
 
 def test_records_name_their_commits_and_machines():
     found = replace(record(RUNS[0]), environment={"commit": "1a2b3c4d5e", "processor": "Xeon"})
     assert origins([found, found]) == "commit 1a2b3c4d on Xeon"
+    earlier = replace(found, environment={"commit": "0f", "processor": "Xeon"}, started_at="")
+    assert origins([replace(found, started_at="2"), earlier]) == "commits 0f, 1a2b3c4d on Xeon"
+    plateau = changed(found, ended="plateau").result
+    assert ends_of([plateau, plateau, found.result]) == "plateau 2, not recorded 1"
     assert scores_of(records_of(CELL, [found])) == {0: {RUNS[0].label: 0.5}}

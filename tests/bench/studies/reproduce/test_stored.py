@@ -5,9 +5,10 @@ from bench.core.record import TRAINING_VERSION, Status
 from bench.core.store import Store
 from bench.studies.reproduce.described import Claim, criterion_of
 from bench.studies.reproduce.findings import Finding, FindingRow, read_finding, write_finding
+from bench.studies.reproduce.runs import runs_of
 from bench.studies.reproduce.stored import judgement, keep_all, read_all
 from bench.studies.reproduce.verdicts import PaperVerdict
-from tests.bench.studies.reproduce.given import CELL, RUNS, record
+from tests.bench.studies.reproduce.given import CELL, PROTOCOL, RUNS, record
 from tests.records import changed
 
 
@@ -38,6 +39,11 @@ def test_a_baseline_agrees_only_with_its_whole_interval(tmp_path):
         found = Finding(verdict=PaperVerdict.HOLDS, words="", value=value, low=low, high=high)
         write_finding(tmp_path, entry.id, found)
         assert judgement(entry, (), [tmp_path]).verdict is verdict
+        assert judgement(entry, (), [tmp_path]).notes == ()
+        write_finding(tmp_path, entry.id, replace(found, criterion=criterion_of(entry)))
+        assert judgement(entry, (), [tmp_path]).notes == ()
+        other = judgement(entry.but(settings={"vocab_size": 9}), (), [tmp_path])
+        assert other.notes == ("criterion changed after the run",)
 
 
 def test_runs_of_an_earlier_training_version_are_said_to_be(tmp_path):
@@ -50,6 +56,15 @@ def test_a_run_that_diverged_has_nothing_right(tmp_path):
     records = [record(run) for run in RUNS[1:]]
     lost = replace(record(RUNS[0]), status=Status.DIVERGED, result=None, reason="nan")
     assert judgement(CELL, [*records, lost], [tmp_path]).words.startswith("50.0 (")
+
+
+def test_a_cell_whose_runs_were_still_improving_says_so_where_it_differs(tmp_path):
+    entry = CELL.but(protocol=PROTOCOL.but(grid={}, variants=({},)))
+    (run,) = runs_of(entry.protocol)
+    ended = [changed(record(run, 0.2, seed), ended="plateau") for seed in range(3)]
+    assert "before it had settled" not in judgement(entry, ended, [tmp_path]).words
+    ended[1] = changed(ended[1], ended="maximum")
+    assert "before it had settled" in judgement(entry, ended, [tmp_path]).words
 
 
 def test_what_a_mechanism_cannot_do_is_not_comparable(tmp_path):
@@ -82,6 +97,18 @@ def test_a_finding_says_whether_its_criterion_is_still_that_of_the_entry(tmp_pat
     )
 
 
+def test_a_finding_of_an_earlier_training_version_is_said_to_be(tmp_path):
+    rows = (FindingRow(name="nala", value=0.5, rate=0.003),)
+    old = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, training_version=0)
+    old = replace(old, criterion=criterion_of(claim()))
+    write_finding(tmp_path, "claim", old)
+    (note,) = judgement(claim(), (), [tmp_path]).notes
+    assert note.startswith("its runs are of training version 0")
+    measured = claim(settings={"num_seeds": 2})
+    write_finding(tmp_path, "claim", replace(old, criterion=criterion_of(measured)))
+    assert judgement(measured, (), [tmp_path]).notes == ()
+
+
 def test_a_trained_finding_without_rates_decides_nothing(tmp_path):
     entry = claim()
     write_finding(
@@ -101,11 +128,10 @@ def test_a_claim_that_nothing_would_refute_has_no_verdict(tmp_path):
 
 
 def test_a_trained_claim_needs_three_seeds_and_a_measured_one_none(tmp_path):
-    found = judged(claim(settings={"seeds": [0]}), tmp_path, "")
-    assert found.verdict is PaperVerdict.ONE_SEED
-    assert (
-        found.words == "so; 2 more seeds are missing for a verdict among the settings of its entry"
-    )
+    for seeds, words in (([0], "2 more seeds are"), ([0, 1], "1 more seed is")):
+        found = judged(claim(settings={"seeds": seeds}), tmp_path, "")
+        assert found.verdict is PaperVerdict.ONE_SEED
+        assert found.words == f"so; {words} missing for a verdict among the settings of its entry"
     assert judged(claim(settings={"num_seeds": 1}), tmp_path, "").verdict is PaperVerdict.HOLDS
 
 
@@ -119,9 +145,11 @@ def test_what_one_store_has_is_copied_into_another_once(tmp_path):
     (written,) = keep_all(out, keep)
     assert written.parent == keep / "records"
     assert len(read_all((out, keep))) == 1
+    Store(out, "again").append(replace(record(RUNS[0]), started_at="2026-01-04T00:00:00Z"))
+    assert len(read_all((out, keep))) == 2  # force=true trained it again
     assert read_finding(keep, "claim") == new
     write_finding(out, "claim", replace(new, measured_at="2026-01-03T00:00:00Z"))
-    assert [file.name for file in keep_all(out, keep)] == ["claim.json"]
+    assert "claim.json" in [file.name for file in keep_all(out, keep)]
     assert keep_all(out, keep) == []
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bench.core.comparison import Runs
-from bench.studies.reproduce.claims.samples import why_no_verdict
+from bench.studies.reproduce.claims.samples import trained_row, why_no_verdict
 from bench.studies.reproduce.verdicts import (
     PaperVerdict,
     judge,
@@ -51,7 +51,16 @@ def test_an_interval_outside_differs_by_the_distance_of_the_means():
 def test_seeds_that_spread_over_the_edge_do_not_resolve_and_say_how_many_would():
     found = judge(0.85, 0.02, of(0.60, 0.80, 0.95))
     assert found.verdict is PaperVerdict.NOT_RESOLVABLE
-    assert found.words.endswith("about 114 seeds would tell (33 to 4,392 by the pilot's spread)")
+    assert found.words.endswith("about 126 seeds would tell (36 to 4,880 by the pilot's spread)")
+
+
+def test_seeds_do_not_lower_the_error_over_test_examples():
+    scores = of(0.860, 0.8602, 0.8598, answers=None)
+    known = judge(0.838, 0.02, replace(scores, error=0.0001))
+    assert known.verdict is PaperVerdict.DIFFERS
+    found = judge(0.838, 0.02, replace(scores, error=0.005))
+    assert found.verdict is PaperVerdict.NOT_RESOLVABLE
+    assert found.words.endswith("off; no number of seeds would tell")
 
 
 def test_two_seeds_say_nothing_about_their_spread():
@@ -63,6 +72,7 @@ def test_two_seeds_say_nothing_about_their_spread():
 def test_a_run_that_was_still_rising_says_so_where_it_differs():
     low = (0.5, 0.51, 0.5)
     assert "before it had settled" in judge(0.9, 0.02, of(*low), has_settled=False).words
+    assert "before it had settled" in judge(0.9, 0.02, of(0.5), has_settled=False).words
     assert "before it had settled" not in judge(0.5, 0.05, of(*low), has_settled=False).words
 
 
@@ -85,6 +95,13 @@ def test_a_comparison_is_judged_only_if_every_arm_is_tuned_and_has_learned():
     assert why_no_verdict([arm("a"), arm("uniform", stuck="xxx", tried=())]) is None
     found = why_no_verdict([arm("a"), arm("b", stuck="..")])
     assert found == (PaperVerdict.ONE_SEED, "1 more seed is missing for a verdict")
+
+
+def test_a_row_of_an_arm_is_a_share_and_says_how_its_rate_was_chosen():
+    row = trained_row("a", given_arm("a", [1.0, 0.98, 1.0]), scale=100)
+    assert row.low is not None and row.low < 97 and row.high == 100.0
+    assert row.rate_chosen == "searched"
+    assert trained_row("u", given_arm("u", [0.5, 0.5], tried=())).rate_chosen == "the task's own"
 
 
 def test_what_is_stuck_everywhere_and_with_more_steps_was_not_learned():

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bench.core.comparison import Runs
 from bench.core.record import Quality
 from bench.studies.rates.rows import TaskRow
 from bench.studies.rates.tuned import Arm
@@ -24,6 +25,11 @@ class GivenLab(Lab):
     def tuned(self, rows: Any, task: str, settings: Any, seeds: Any, plugins: Any = ()) -> Any:
         found = {name: self._scores(name, settings)[: len(seeds)] for name in rows}
         return {name: given_arm(name, own) for name, own in found.items()}
+
+
+def seeded(scores):
+    """Runs of rows that keep nothing but their scores, in the order of the seeds."""
+    return {name: Runs(scores=dict(enumerate(own))) for name, own in scores.items()}
 
 
 def given_arm(name, scores, **more):

@@ -1,9 +1,12 @@
+import inspect
+
 import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.core.record import Quality
 from bench.core.store import read_records
 from bench.measuring.worker.jobs import Deadline
+from bench.studies.reproduce.claims import registry
 from bench.studies.reproduce.claims.registry import (
     Lab,
     claim_function,
@@ -13,7 +16,7 @@ from bench.studies.reproduce.claims.registry import (
     settings_of,
 )
 from bench.studies.session import Stopped
-from tests.bench.studies.reproduce.claims.conftest import quiet
+from tests.bench.studies.reproduce.claims.conftest import given_arm, quiet
 
 
 def test_at_least_eight_sentences_have_a_function():
@@ -30,6 +33,31 @@ def test_settings_are_those_of_the_signature():
         settings_of("polaformer-unlike-signs", {"num_seed": 3})
     with pytest.raises(ConfigError, match="needs the settings num_seeds"):
         settings_of("polaformer-unlike-signs", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("polaformer-unlike-signs", {"num_seeds": "two"}, "num_seeds is 'two'; it takes a whole"),
+        ("polaformer-unlike-signs", {"num_seeds": 1}, "num_seeds is 1; it must be 2 or more"),
+        ("nalaformer-order", {"seeds": [0]}, "seeds has 1 values; it takes 2 or more"),
+        ("nalaformer-order", {"seeds": [0, 0, 0]}, "it names a seed twice"),
+        ("flatten-focusing-sharpens", {"factors": [1.0]}, "factors has 1 values"),
+    ],
+)
+def test_a_setting_is_of_the_type_and_range_that_the_function_names(name, given, message):
+    usual = {
+        "rows": ["flatten", "nala"],
+        "task": "tile_recall",
+        "settings": {},
+        "claimed": [0.5],
+        "spreads": [1],
+        "num_seeds": 2,
+        "seeds": [0, 1],
+    }
+    taken = inspect.signature(claim_function(name)).parameters
+    with pytest.raises(ConfigError, match=message):
+        settings_of(name, {k: v for k, v in usual.items() if k in taken} | given)
 
 
 def test_a_name_stands_for_one_function():
@@ -54,12 +82,24 @@ def test_training_that_is_stored_counts_with_the_time_that_it_took(tmp_path):
         arms = first.tuned(rows, "recall", settings, seeds=[0])
         assert first.earlier == {}
         assert again.tuned(rows, "recall", settings, seeds=[0]) == arms
+        kept = Lab(two, tmp_path / "other", kept=tuple(read_records(tmp_path)))
+        assert kept.tuned(rows, "recall", settings, seeds=[0]) == arms
+        assert not read_records(tmp_path / "other", missing_ok=True)
     took = {
         record.cell.key: record.result.train_s
         for record in read_records(tmp_path)
         if isinstance(record.result, Quality)
     }
     assert again.earlier == took  # each once, though a search asks for some of them again
+
+
+def test_a_seed_without_a_score_is_named(lab, monkeypatch):
+    arms = {"linear": given_arm("linear", [0.5, 0.5])}
+    monkeypatch.setattr(registry, "tuned", lambda *args: arms)
+    rows = {"linear": row("linear")}
+    assert Lab.tuned(lab, rows, "recall", {}, seeds=[0, 1]) == arms
+    with pytest.raises(ConfigError, match="linear on recall under seed 2 ended without a score"):
+        Lab.tuned(lab, rows, "recall", {}, seeds=[0, 1, 2])
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.looks import Looks
 from bench.studies.reproduce.verdicts import DECIDED, PaperVerdict
 from bench.studies.session import Stopped
+from tests.bench.studies.reproduce.claims.conftest import seeded
 
 LOOKS = Looks(numbers=(3, 5, 8, 12))
 PLAN = "(at 3, 5, 8, 12 seeds)"
@@ -116,7 +117,7 @@ def test_the_plan_names_the_largest_number_of_seeds_and_what_each_look_spends():
 def order_of(draws):
     def claim(lab, *, seeds):
         scores = {name: list(own[: len(seeds)]) for name, own in zip("abc", draws, strict=False)}
-        return ordered(scores, [1.0, 1.0], "task", lab.level)
+        return ordered(seeded(scores), [1.0, 1.0], "task", lab.level)
 
     return claim
 

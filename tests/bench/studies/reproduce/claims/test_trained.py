@@ -5,12 +5,15 @@ import importlib
 import pytest
 import torch
 
-from attentions import Geometry
-from bench.studies.reproduce.claims.delta_rule import delta_rule_recalls
+from attentions import CallShape, Geometry
+from bench.core.cli.errors import ConfigError
+from bench.core.comparison import Runs, compare
+from bench.studies.reproduce.claims.delta_rule import ADDITIVE, Gap, delta_rule_recalls, judged
 from bench.studies.reproduce.claims.orders import ablation, order, ordered
 from bench.studies.reproduce.claims.recall import recall_grows_with_state
+from bench.studies.reproduce.claims.registry import ARMS
 from bench.studies.reproduce.verdicts import PaperVerdict
-from tests.bench.studies.reproduce.claims.conftest import GivenLab, given_arm
+from tests.bench.studies.reproduce.claims.conftest import GivenLab, given_arm, seeded
 
 SEEDS = [0, 1, 2]
 
@@ -61,6 +64,28 @@ def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab)
     assert noisy.verdict is PaperVerdict.NOT_RESOLVABLE
 
 
+@pytest.mark.parametrize(
+    ("last", "verdict", "words"),
+    [
+        ([0.6, 0.61, 0.62], PaperVerdict.DOES_NOT_HOLD, "; it falls between 1,024 and 2,048"),
+        ([0.4, 0.95, 0.8], PaperVerdict.NOT_RESOLVABLE, "; 3 seeds do not tell them apart"),
+        (
+            [0.9, 0.93, 0.91],
+            PaperVerdict.HOLDS_WHERE,
+            "; no difference is seen between 1,024 and 2,048",
+        ),
+    ],
+)
+def test_each_step_and_the_whole_way_from_the_smallest_to_the_largest_state_count(
+    lab, last, verdict, words
+):
+    found = grows(lab, {8: [0.3, 0.31, 0.32], 4: [0.9, 0.91, 0.92], 2: last})
+    assert found.verdict is verdict and found.words.endswith(words)
+    assert found.curves is not None
+    points = [[512, 0.31], [1024, 0.91], [2048, sum(last) / 3]]
+    assert found.curves.lines["linear"] == [pytest.approx(point) for point in points]
+
+
 DECAYS = {
     4: [0.9, 0.93, 0.9],
     8: [0.7, 0.85, 0.99],
@@ -97,7 +122,12 @@ DECAYS = {
             PaperVerdict.NOT_RESOLVABLE,
             "the seeds do not tell: deltanet less gla with 8",
         ),
-        (["gla"], [32], PaperVerdict.NO_VERDICT, "gla with 32 pairs is stuck in 1 of 3 seeds: "),
+        (
+            ["gla"],
+            [16, 32],
+            PaperVerdict.NO_VERDICT,
+            "gla with 32 pairs is stuck in 1 of 3 seeds: ",
+        ),
     ],
 )
 def test_a_delta_rule_recalls_where_no_decay_comes_near(lab, decay, num_pairs, verdict, words):
@@ -117,6 +147,59 @@ def test_a_delta_rule_recalls_where_no_decay_comes_near(lab, decay, num_pairs, v
     )
     assert (found.verdict, found.words[: len(words)]) == (verdict, words)
     assert len(found.rows) == len(num_pairs) * (1 + len(decay))
+
+
+def test_a_decay_refutes_the_delta_rule_only_if_it_comes_near_at_every_number_of_pairs(lab):
+    near = {("gla", 4), ("retnet", 16)}
+
+    def scores(name, settings):
+        is_near = name == "deltanet" or (name, settings["num_pairs"]) in near
+        return [(0.9 if is_near else 0.2) + more for more in (0.0, 0.01, 0.02)]
+
+    def found():
+        settings = {"num_pairs": [4, 16], "settings": {}, "seeds": SEEDS, "margin": 0.2}
+        return delta_rule_recalls(lab, delta=["deltanet"], decay=["gla", "retnet"], **settings)
+
+    lab.given(scores)
+    assert found().verdict is PaperVerdict.NOT_RESOLVABLE
+    assert found().words.startswith("no decay comes within 20 points of every delta rule at every")
+    near.add(("gla", 16))
+    assert found().verdict is PaperVerdict.DOES_NOT_HOLD
+
+
+def test_a_decay_must_come_near_every_delta_rule_and_all_gaps_are_held_against_holm():
+    level = {"good": 0.9, "poor": 0.5, "decay": 0.5}
+    more = [0.01, 0.09, 0.02, 0.08, 0.1, 0.01]  # p = 0.03
+    runs = seeded({name: [own + x / 9 for x in more] for name, own in level.items()})
+    runs |= seeded({"ahead": [0.5 + x for x in more], "flat": [0.5] * 6})
+
+    def verdict(*pairs, margin):
+        gaps = []
+        for delta, decay in pairs:
+            difference = compare(runs[delta], runs[decay])
+            less = {seed: score - margin for seed, score in runs[delta].scores.items()}
+            beyond = compare(Runs(scores=less), runs[decay])
+            gaps.append(
+                Gap(pairs=4, delta=delta, decay=decay, difference=difference, beyond=beyond)
+            )
+        return judged(gaps, margin)[0]
+
+    near, far = ("poor", "decay"), ("good", "decay")
+    assert verdict(near, margin=0.2) is PaperVerdict.DOES_NOT_HOLD
+    assert verdict(far, near, margin=0.2) is PaperVerdict.NOT_RESOLVABLE
+    assert verdict(("ahead", "flat"), margin=0.0) is PaperVerdict.HOLDS
+    assert verdict(*[("ahead", "flat")] * 2, margin=0.0) is PaperVerdict.NOT_RESOLVABLE
+
+
+def test_the_additive_arm_is_trained_by_its_plug_in(lab, monkeypatch):
+    def tuned(rows, task, settings, seeds, plugins):
+        assert rows[ADDITIVE] == {"mechanism": ADDITIVE} and plugins == ARMS
+        return GivenLab.tuned(lab, rows, task, settings, seeds)
+
+    lab.given(lambda name, settings: [0.5, 0.6, 0.7])
+    monkeypatch.setattr(lab, "tuned", tuned)
+    settings = {"num_pairs": [4], "settings": {}, "seeds": SEEDS, "margin": 0.1}
+    delta_rule_recalls(lab, delta=["deltanet"], decay=[ADDITIVE], **settings)
 
 
 @pytest.mark.parametrize("gates", [True, False])
@@ -148,33 +231,60 @@ def test_the_additive_arm_is_gated_deltanet_without_what_it_takes_out(relu_power
     ],
 )
 def test_an_order_holds_only_where_every_step_is_told_from_0(last, verdict):
-    scores = {"a": [0.5, 0.51, 0.5], "b": [0.89, 0.9, 0.91], "c": last}
-    found = ordered(scores, [0.4, 0.4], "task")
+    scores = seeded({"a": [0.5, 0.51, 0.5], "b": [0.89, 0.9, 0.91], "c": last})
+    found = ordered(scores, [0.4, 4.0], "task")
     assert found.verdict is verdict
-    assert "To tell the published differences of 0.4 and 0.4 points" in found.words
+    # As the smaller one needs.
+    assert "differences of 0.4 and 4 points from 0 would take about 68 seeds (" in found.words
 
 
 def test_an_order_of_several_rows_is_held_against_holm():
-    rising = [0.50, 0.51, 0.50], [0.60, 0.611, 0.599], [0.63, 0.64, 0.65]
-    steps = dict(zip("abc", rising, strict=True))
+    steps = seeded({"a": [0.5, 0.51, 0.5], "b": [0.6, 0.611, 0.599], "c": [0.63, 0.64, 0.65]})
     assert ordered({n: steps[n] for n in "bc"}, [3.0], "task").verdict is PaperVerdict.HOLDS
     assert ordered(steps, [10.0, 3.0], "task").verdict is PaperVerdict.HOLDS
     # With p = 0.03 for either, one step stands alone and two do not stand together.
     step = {"a": [0.5] * 6, "b": [0.5 + g for g in (0.01, 0.09, 0.02, 0.08, 0.1, 0.01)]}
     both = step | {"c": [2 * b - 0.5 for b in step["b"]]}
-    assert ordered(step, [5.0], "task").verdict is PaperVerdict.HOLDS
-    assert ordered(both, [5.0, 5.0], "task").verdict is PaperVerdict.NOT_RESOLVABLE
+    assert ordered(seeded(step), [5.0], "task").verdict is PaperVerdict.HOLDS
+    assert ordered(seeded(both), [5.0, 5.0], "task").verdict is PaperVerdict.NOT_RESOLVABLE
 
 
-def test_the_ablation_has_three_arms_and_the_order_its_rows(lab):
-    lab.given(lambda name, settings: [0.5, 0.6, 0.7])
-    given = {"task": "tile_recall", "settings": {}, "seeds": SEEDS, "claimed": [0.4, 0.4]}
-    assert [row.name for row in ablation(lab, **given).rows[:3]] == [
-        "relu_power, %",
-        "with_cosine, %",
-        "with_norm, %",
-    ]
-    assert order(lab, rows=["flatten", "nala"], **given).verdict is PaperVerdict.NOT_RESOLVABLE
+def test_an_order_is_told_beside_the_error_of_its_test_examples(lab):
+    """With 1,024 of them a score is known to 3 points, however little the seeds spread."""
+    scores = {"flatten": [0.5, 0.501, 0.502], "nala": [0.52, 0.522, 0.521]}
+    given = {"rows": [*scores], "task": "tile_recall", "settings": {}, "seeds": SEEDS}
+    found = order(lab.given(lambda name, _: scores[name]), **given, claimed=[2.0])
+    assert found.verdict is PaperVerdict.NOT_RESOLVABLE
+    assert "nala less flatten +2.0 points (-2.3 to +6.3). No number of seeds would " in found.words
+    assert found.rows[0].low == pytest.approx(50.1 - 3.1, abs=0.1)
+    assert ordered(seeded(scores), [2.0], "task").verdict is PaperVerdict.HOLDS
+    scores["nala"] = [0.02, 0.52, 0.52]
+    found = order(lab, **given, claimed=[2.0])
+    assert found.verdict is PaperVerdict.NO_VERDICT
+    assert found.words.startswith("nala is stuck in 1 of 3 seeds: on tile_recall with 3 seeds, ")
+
+
+def test_the_ablation_adds_one_thing_at_a_time_to_a_power_of_3(lab):
+    rows = {}
+
+    def scores(name, settings):
+        return [0.5, 0.6, 0.7]
+
+    def tuned(given, *args, plugins):
+        rows.update(given)
+        return GivenLab.tuned(lab, given, *args, plugins)
+
+    lab.given(scores).tuned = tuned
+    given = {"task": "tile_recall", "settings": {}, "seeds": SEEDS}
+    found = ablation(lab, **given, claimed=[0.4, 0.4])
+    assert [row.name for row in found.rows[:3]] == [f"{name}, %" for name in rows]
+    relu_power, with_cosine, with_norm = rows.values()
+    assert [row["mechanism"] for row in rows.values()] == ["relu_power", *["nala_cosine"] * 2]
+    lam, tau = with_cosine["lam"], with_cosine["tau"]  # the power is lam (tau + tanh ||q||)
+    assert lam * tau == pytest.approx(relu_power["power"]) and lam < 1e-4
+    assert with_norm | {"lam": lam, "tau": tau} == with_cosine != with_norm
+    with pytest.raises(ConfigError, match="must give a published difference"):
+        ablation(lab, **given, claimed=[0.4])
 
 
 @pytest.fixture
@@ -190,3 +300,6 @@ def test_relu_with_a_power_is_its_formula(relu_power):
     scores = (q / q.norm(dim=-1, keepdim=True)).relu() ** 3 @ (k.relu() ** 3).mT
     expected = scores @ v / scores.sum(dim=-1, keepdim=True)
     assert torch.allclose(core.double()(q, k, v), expected, atol=1e-3)
+    shape = CallShape(batch_size=1, num_heads=2, query_len=9, key_len=9, head_dim=4, value_dim=4)
+    # k v^T and its sum of keys, and q times either: 2 heads, 9 tokens, 4 x 4 and 4 products.
+    assert core.flops(shape) == 2 * 9 * 2 * (2 * 4 * 4 + 4)
