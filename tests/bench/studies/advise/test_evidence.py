@@ -10,6 +10,7 @@ import pytest
 from attentions.catalogue import catalogue
 from bench.core.proofs import Badge, BadgeStatus, Proofs
 from bench.core.statistics import median_interval
+from bench.publishing.document import Estimate
 from bench.publishing.leaderboard import build_leaderboard
 from bench.studies.advise.evidence import (
     OPEN,
@@ -25,6 +26,7 @@ from bench.studies.advise.evidence import (
     unproven,
     why_no_score,
 )
+from bench.studies.advise.study import _row
 from tests.records import block_records, changed, kernel_cell, ok_record, speed, task_records
 
 
@@ -121,6 +123,13 @@ def test_a_proof_of_another_source_is_said_to_be_old(source, proof):
     found = _judged(row, question, Proofs(badges=badges, source=source), module)
     assert (found.proof, found.why_not) == (proof, "")
     assert _judged(row, question, Proofs(source=source), module).why_not == "not proven: reference"
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.25])
+def test_a_row_shows_its_mean_score_also_if_it_is_nothing(mean):
+    score: Any = SimpleNamespace(shown_interval=None, accuracy=mean, accuracies=[mean], marks=())
+    shown = _row(Candidate(entry="a", mechanism="a", score=score), is_chosen=False)
+    assert isinstance(shown["score"], Estimate) and shown["score"].value == mean
 
 
 def asked(seq_len, **changes):

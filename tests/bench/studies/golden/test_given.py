@@ -97,6 +97,17 @@ def test_a_grid_is_two_counts_and_a_window_in_words_is_none(hyper, said):
     assert (said or "") in (proof.reason or "")
 
 
+@pytest.mark.parametrize("folder", ["agent", "flatten", "inline", "polaformer"])
+def test_a_layer_has_the_biases_that_are_stored(folder):
+    def call(x):
+        return 2 * x
+
+    for stored in ({}, {"qkv.bias": torch.ones(1), "qg.bias": torch.ones(1)}):
+        golden = golden_of(folder, None, {"x": seeded(1, 9, 8)}, stored, {}, call=call)
+        found = build._settings(golden, form_of(golden.header))
+        assert found["qkv_bias"] is bool(stored)
+
+
 @pytest.mark.parametrize("kept", [0, 1, 2])
 def test_inputs_need_four_axes(kept):
     softmax = build_attention("softmax", Geometry(num_heads=1, head_dim=4, seq_len=5))

@@ -49,6 +49,13 @@ def test_the_best_rate_of_two_seeds_goes_on_to_five():
     assert next_runs(row(), five) == []
 
 
+def test_the_best_rate_of_a_task_with_a_loss_is_the_lowest():
+    lower = row()
+    work = replace(lower.cell.task, task="text")
+    lower = replace(lower, cell=replace(lower.cell, workload=work))
+    assert leading(lower, through(*ONE_SEED)) == [0.001, 0.003, 0.006, 0.01]
+
+
 def test_a_row_with_a_searched_rate_needs_seeds_alone():
     assert next_runs(row((0.01,), 0.006), {}) == [(0, (0.01, 0))]
     assert next_runs(row((0.01,), 0.006), through((0.01, 0, 0.5))) == [(2, (0.01, 1))]
