@@ -2,6 +2,8 @@
 
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -39,6 +41,7 @@ def test_the_first_rate_comes_first_then_the_grid_then_a_second_seed_of_the_bett
     assert next_runs(row(), {})[0] == (0, (0.006, 0))
     assert [stage for stage, _ in next_runs(row(), {})] == [0, 1, 1, 1]
     assert next_runs(row(), through(*ONE_SEED)) == [(2, (0.006, 1)), (2, (0.003, 1))]
+    assert next_runs(row(), through(*ONE_SEED, (0.006, 1, 0.9))) == [(2, (0.003, 1))]
 
 
 def test_the_best_rate_of_two_seeds_goes_on_to_five():
@@ -51,9 +54,33 @@ def test_the_best_rate_of_two_seeds_goes_on_to_five():
 
 def test_the_best_rate_of_a_task_with_a_loss_is_the_lowest():
     lower = row()
-    work = replace(lower.cell.task, task="text")
+    work = replace(lower.cell.task, task="bytes")
     lower = replace(lower, cell=replace(lower.cell, workload=work))
     assert leading(lower, through(*ONE_SEED)) == [0.001, 0.003, 0.006, 0.01]
+
+
+def test_of_two_rates_with_one_score_that_which_learned_sooner_is_ahead():
+    at = {0.003: 200, 0.01: 100, 0.001: None}
+    runs = {(rate, 0): Trained(score=0.9, steps_to_90=steps) for rate, steps in at.items()}
+    assert leading(row(), runs) == [0.01, 0.003, 0.001]
+
+
+def test_what_would_not_end_in_time_is_not_begun(monkeypatch):
+    monkeypatch.setattr(race, "expected_s", lambda cell, measure: 30.0)
+    config: Any = SimpleNamespace(axes=SimpleNamespace(num_threads=(2,)), measure=None)
+    machine: Any = SimpleNamespace(num_cores=4)  # so that two run at once
+    known, unknown = row().cell, replace(row().cell, entry="nala")
+    before = [record(row().at(0.001, seed), here()) for seed in (0, 1)]
+    before = [replace(one, cost_s={"total": s}) for one, s in zip(before, (5.0, 15.0), strict=True)]
+
+    def begun(left_s):
+        cells = [known, unknown, known, known]
+        return [c.entry for c in race.affordable(cells, before, left_s, config, machine)]
+
+    assert begun(9.9) == []
+    assert begun(10.0) == ["softmax", "softmax"]
+    assert begun(29.9) == ["softmax"] * 3
+    assert begun(30.0) == ["softmax", "nala", "softmax", "softmax"]
 
 
 def test_a_row_with_a_searched_rate_needs_seeds_alone():
@@ -146,6 +173,9 @@ def test_a_best_rate_at_the_edge_of_what_was_tried_says_so(monkeypatch):
     runs[0.03, 0] = record(row().at(0.03), here())
     (shown,) = race.table_records([row()], [], here())
     assert not shown.cell.task.is_at_edge
+    del runs[0.001, 0], runs[0.003, 0]
+    (shown,) = race.table_records([row()], [], here())
+    assert shown.cell.task.is_at_edge
 
 
 def here():
