@@ -182,6 +182,15 @@ def here():
     return current(("cpu",), "default", {})
 
 
+def test_a_rate_that_was_searched_before_is_shown_as_searched_and_one_alone_is_not(monkeypatch):
+    for shared_rate, label in ((0.006, 0.006), (None, None)):
+        one = row((0.01,), shared_rate)
+        runs = {(0.01, 0): record(one.at(0.01), here())}
+        monkeypatch.setattr(race, "_through", lambda *_, own=runs: own)
+        (shown,) = race.table_records([one], [], here())
+        assert shown.cell.task.shared_rate == label
+
+
 def run(tmp_path, budget):
     given = ["attention=[softmax,none]", "task=[recall]", "rates=shared", f"out={tmp_path}"]
     return race.main([*given, f"budget={budget}", "wandb.mode=disabled", "charts=false"])
