@@ -274,3 +274,6 @@ def test_the_worst_comparison_is_the_one_nearest_to_its_bound(golden, monkeypatc
     monkeypatch.setattr(proofs, "_compare_all", lambda *_: iter([far, near]))
     proof = proof_of(golden)
     assert (proof.error, proof.bound, proof.dtype) == (9e-10, 1e-9, "float64")
+    off = [replace(far, error=2e-5), replace(near, error=9e-9)]
+    monkeypatch.setattr(proofs, "_compare_all", lambda *_: iter(off))
+    assert (proof_of(golden).reason or "").startswith("out in float64 is off by 9e-09")
