@@ -114,7 +114,7 @@ def test_views_and_results_in_place_allocate_nothing():
     assert (counted.operators, counted.bytes) == (2, 4 * (16 + 32))
 
 
-class Scaled(attention_class("linear")):  # type: ignore[misc]
+class Scaled(attention_class("linear")):
     """Values times a weight."""
 
     def __init__(self, geometry):
