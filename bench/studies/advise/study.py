@@ -239,7 +239,8 @@ def _row(row: Candidate, is_chosen: bool) -> Row:
     }
     if row.score:
         low, high = row.score.shown_interval or (None, None)
-        said["score"] = Estimate(row.score.accuracy or float("nan"), low, high)
+        mean = row.score.accuracy
+        said["score"] = Estimate(float("nan") if mean is None else mean, low, high)
         said["seeds"] = len(row.score.accuracies)
         rates = f"best of {row.num_rates} rates" if row.num_rates > 1 else "one rate"
         said["rates"] = "; ".join([rates, *row.score.marks])

@@ -56,20 +56,25 @@ def not_theirs(golden: Golden, form: Form, name: str) -> str | None:
     ours = hyperparameters(form.layer or name.removesuffix("_published"))
     taken = (ours if form.layer else {}) | hyperparameters(name)
     wanted = _settings(golden, form)
-    lacking = [key for key, value in wanted.items() if key not in taken and value != ours[key]]
+    lacking = [key for key, value in wanted.items() if key not in taken and value != ours.get(key)]
     return ", ".join(f"{key}={wanted[key]}" for key in lacking) or None
 
 
-def _geometry(golden: Golden, form: Form) -> Geometry:
+def _geometry(golden: Golden, form: Form, name: str) -> Geometry:
     shapes, hyper = golden.header.shapes, golden.header.hyper
     grid = _grid(golden, form)
     if form.method is not None:
         heads, seq_len, head_dim = shapes["in.x"][-3:]
         return Geometry(num_heads=heads, head_dim=head_dim, seq_len=seq_len)
     if "in.x" not in shapes:
-        ours = _call_shapes(golden.header, form)
+        ours = call_shapes(golden.header, form)
         if absent := {"q", "k", "v"} - ours.keys():
             raise Mismatch(f"the golden has no input for {', '.join(sorted(absent))}")
+        if odd := [key for key in ("q", "k", "v") if len(ours[key]) != 4]:
+            raise Mismatch(
+                f"the golden's input for {odd[0]} is of shape {ours[odd[0]]}; a batch, heads, "
+                "tokens and channels are needed"
+            )
         heads, queries, head_dim = ours["q"][-3:]
         kv_heads, keys, value_dim = ours["v"][-3:]
         seq_len = max(queries, keys)
@@ -79,7 +84,7 @@ def _geometry(golden: Golden, form: Form) -> Geometry:
             head_dim=head_dim,
             value_dim=value_dim,
             seq_len=seq_len,
-            causal=is_causal(golden),
+            causal=is_causal(golden, name),
             grid=grid if grid[0] * grid[1] == seq_len else (0, 0),
         )
     shape = shapes["in.x"]
@@ -94,7 +99,7 @@ def _geometry(golden: Golden, form: Form) -> Geometry:
         num_heads=heads,
         head_dim=embed_dim // heads,
         seq_len=seq_len,
-        causal=is_causal(golden),
+        causal=is_causal(golden, name),
         # A class token has no place on the grid that they state.
         grid=grid if grid[0] * grid[1] != seq_len - 1 else (0, 0),
     )
@@ -112,12 +117,12 @@ def _num_heads(golden: Golden) -> int:
     return stated
 
 
-def _call_shapes(header: Header, form: Form) -> dict[str, tuple[int, ...]]:
+def call_shapes(header: Header, form: Form) -> dict[str, tuple[int, ...]]:
     """Our argument -> the shape of the input that is passed for it, in our layout."""
     stored = {key.removeprefix("in."): s for key, s in header.shapes.items() if key[:3] == "in."}
     shapes = {form.inputs.get(key, key): shape for key, shape in stored.items()}
     if form.tokens_first:
-        return {key: (s[0], s[2], s[1], *s[3:]) for key, s in shapes.items()}
+        return {key: (*s[:1], *s[2:3], *s[1:2], *s[3:]) for key, s in shapes.items()}
     return shapes
 
 
@@ -132,8 +137,14 @@ def _grid(golden: Golden, form: Form) -> tuple[int, int]:
     if "H" in hyper and "W" in hyper:
         return hyper["H"], hyper["W"]
     stated = hyper.get("grid", hyper.get("window", (0, 0)))
-    rows, columns = (stated, stated) if isinstance(stated, int) else stated
-    return rows, columns
+    if isinstance(stated, int):
+        return stated, stated
+    if isinstance(stated, list | tuple) and len(stated) == 2:
+        rows, columns = stated
+        return rows, columns
+    if "grid" in hyper:
+        raise Mismatch(f"the golden says {stated!r} for its grid; rows and columns are needed")
+    return 0, 0
 
 
 def _settings(golden: Golden, form: Form) -> dict[str, Any]:
@@ -189,7 +200,7 @@ def build_like(
 def _behind_given_gates(owner: nn.Module, golden: Golden, form: Form) -> set[str]:
     """Parameters that are not used, as they only make gates which the golden gives as inputs."""
     core: Any = getattr(owner, "ours", owner)  # of a published entry
-    shapes = _call_shapes(golden.header, form)
+    shapes = call_shapes(golden.header, form)
     if "k" not in shapes or not hasattr(core, "learned_gates"):
         return set()
     learned = dict(core.named_parameters())
@@ -204,7 +215,7 @@ def _behind_given_gates(owner: nn.Module, golden: Golden, form: Form) -> set[str
 
 
 def _build(golden: Golden, form: Form, name: str) -> nn.Module:
-    geometry, settings = _geometry(golden, form), _settings(golden, form)
+    geometry, settings = _geometry(golden, form, name), _settings(golden, form)
     if not is_published(name):
         return build_attention(name, geometry, **settings)
     theirs = {key: value for key, value in settings.items() if key in hyperparameters(name)}
@@ -251,7 +262,12 @@ def _without_ones(tensor: Tensor) -> tuple[int, ...]:
     return tuple(size for size in tensor.shape if size != 1)
 
 
-def is_causal(golden: Golden) -> bool:
-    """Whether query i saw keys 0..i only, by a stored switch, or else by a tag."""
+def is_causal(golden: Golden, name: str) -> bool:
+    """Whether query i saw keys 0..i only: by a stored switch, else by a tag or as nothing else is.
+
+    A mechanism that is causal only needs no tag.
+    """
     stated = golden.tensors.get("w.causal")
-    return bool(stated.item()) if stated is not None else "causal" in golden.header.tags
+    if stated is not None:
+        return bool(stated.item())
+    return "causal" in golden.header.tags or not attention_class(name).capabilities.bidirectional

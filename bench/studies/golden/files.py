@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,9 +40,10 @@ class Header:
         shapes, dtypes: of every stored tensor. ``in.*`` are inputs, ``w.*`` weights, ``cot`` the
             cotangent; all others are results, ``grad.x`` being d sum(out * cot) / dx.
         bounds: dtype -> result -> the largest absolute error that is allowed.
-        hyper: the official hyperparameters, by their official names.
+        hyper: the official hyperparameters, by their official names; without those that are null.
         settings: our hyperparameters, by our names, if the file has them.
-        nonfinite: results that hold NaN or infinity, if the file lists them; else None.
+        nonfinite: results that hold NaN or infinity, and in how many entries if that is stated;
+            None if the file does not list them.
         entry: the official class or function.
         tags: such as ``core``, ``module``, ``causal``, ``cross``, ``mask``.
     """
@@ -53,7 +55,7 @@ class Header:
     bounds: dict[str, dict[str, float]]
     hyper: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    nonfinite: frozenset[str] | None = None
+    nonfinite: Mapping[str, int | None] | None = None
     entry: str = ""
     tags: frozenset[str] = frozenset()
 
@@ -131,8 +133,8 @@ class GoldenFolder:
 
         Raises:
             DamagedGolden: the file is missing or cannot be parsed; a tensor's name, shape or dtype
-                is not what the header says; or a result is not finite and the header does not say
-                so.
+                is not what the header says; a result holds no real numbers, or none at all; or it
+                is not finite in more or fewer entries than the header says.
         """
         name = f"{header.name}.safetensors"
         try:
@@ -166,17 +168,34 @@ class GoldenFolder:
 
 def _check_finite(header: Header, key: str, tensor: Tensor) -> None:
     """Refuse NaN and infinity that the header does not list: nothing would be compared there."""
-    if header.nonfinite is None or key in header.nonfinite or bool(tensor.isfinite().all()):
-        return
-    bad = int((~tensor.isfinite()).sum())
-    raise DamagedGolden(
-        f"{header.name}.safetensors: {key} is not finite in {bad} of {tensor.numel()} entries, "
-        "which its header does not say"
-    )
+    file = f"{header.name}.safetensors"
+    if not tensor.is_floating_point():
+        raise DamagedGolden(f"{file}: {key} is {header.dtypes[key]}; a result is a float")
+    if not tensor.numel():
+        raise DamagedGolden(f"{file}: {key} is of shape {tuple(tensor.shape)}, which holds nothing")
+    bad = int((~tensor.double().isfinite()).sum())
+    stated = bad if header.nonfinite is None else header.nonfinite.get(key, 0)
+    if stated not in (bad, None):
+        said = f"its header says {stated}" if stated else "which its header does not say"
+        raise DamagedGolden(
+            f"{file}: {key} is not finite in {bad} of {tensor.numel()} entries, {said}"
+        )
+
+
+def _nonfinite(said: Any) -> dict[str, int | None] | None:
+    """Result -> entries that are not finite: a number, one of each kind, or None in a mere list."""
+    if not isinstance(said, Mapping):
+        return None if said is None else dict.fromkeys(said)
+    return {
+        name: sum(count.values()) if isinstance(count, Mapping) else int(count)
+        for name, count in said.items()
+    }
 
 
 def _parse_header(said: dict[str, Any]) -> Header:
-    tensors, nonfinite = said["tensors"], said.get("nonfinite_in_file")
+    tensors = said["tensors"]
+    if isinstance(tags := said.get("tags") or (), str):
+        raise ValueError(f"its tags are {tags!r}; a list is needed")
     bounds = {
         dtype: {str(name): float(bound) for name, bound in said["bounds"][dtype].items()}
         for dtype in DTYPES
@@ -187,14 +206,16 @@ def _parse_header(said: dict[str, Any]) -> Header:
         shapes={name: tuple(tensor["shape"]) for name, tensor in tensors.items()},
         dtypes={name: tensor["dtype"] for name, tensor in tensors.items()},
         bounds=bounds,
-        hyper=dict(said.get("hyper") or {}),
+        hyper={key: x for key, x in dict(said.get("hyper") or {}).items() if x is not None},
         settings=dict(said.get("settings") or {}),
-        nonfinite=None if nonfinite is None else frozenset(nonfinite),
+        nonfinite=_nonfinite(said.get("nonfinite_in_file")),
         entry=str(said.get("entry") or ""),
-        tags=frozenset(said.get("tags") or ()),
+        tags=frozenset(tags),
     )
     if not {"cot", "out"} <= header.shapes.keys():
         raise ValueError("it lists no tensors cot and out")
+    if (cot := header.shapes["cot"]) != (out := header.shapes["out"]):
+        raise ValueError(f"its cot is of shape {cot}, its out of {out}; they are alike")
     if not any(name.startswith("in.") for name in header.shapes):
         raise ValueError("it lists no input, a tensor whose name begins with in.")
     for dtype in DTYPES:

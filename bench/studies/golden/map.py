@@ -107,7 +107,7 @@ _LOOK_UPS: dict[str, Callable[..., Any]] = {
     "count": lambda header, tensor, axis: _size(header, tensor, axis) or 0,
     # Of one folder each.
     "causal_relu": lambda header: "causal" in header.tags and header.hyper.get("kernel") == "relu",
-    "headwise": lambda header: len(header.shapes["in.gate"]) == 3,
+    "headwise": lambda header: len(header.shapes.get("in.gate", ())) == 3,
     "householders": lambda header: 1 + (_size(header, "in.more_keys", "3") or 0),
     "lambda_init": _lambda_init,
     "vanilla": lambda header: "softmax" in header.tags or header.entry.startswith("Vanilla"),

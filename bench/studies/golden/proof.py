@@ -16,6 +16,7 @@ from bench.studies.golden.build import (
     GEOMETRY_KEYS,
     Mismatch,
     build_like,
+    call_shapes,
     is_causal,
     is_published,
     not_theirs,
@@ -115,7 +116,8 @@ def _judge(golden: Golden, form: Form, name: str) -> Proof:
     compared, remark = _unfused_if_need_be(golden, form, name, compared)
     worst = max(compared, key=lambda c: c.strain)
     broken = [c.describe() for c in sorted(compared, key=lambda c: -c.strain) if not c.holds]
-    unmapped = sorted(golden.header.hyper.keys() - form.hyper.keys() - GEOMETRY_KEYS)
+    taken = form.hyper.keys() | form.derived.keys() | golden.header.settings.keys() | GEOMETRY_KEYS
+    unmapped = sorted(golden.header.hyper.keys() - taken)
     if broken and unmapped:
         broken.append(f"official hyperparameters without a counterpart: {', '.join(unmapped)}")
     told = [text for text in (remark, _left_out(compared, name)) if text]
@@ -169,11 +171,15 @@ def _unclaimed(golden: Golden, form: Form, name: str) -> str | None:
     if is_published(name) and (lacking := not_theirs(golden, form, name)):
         return f"{name} has no {lacking}"
     can, shapes = attention_class(name).capabilities, golden.header.shapes
-    if is_causal(golden) and not can.causal:
-        return f"{name} has no causal form"
+    causal = is_causal(golden, name)
+    if not (can.causal if causal else can.bidirectional):
+        return f"{name} has no {'causal' if causal else 'bidirectional'} form"
     if shapes.keys() & {"w.mask", "w.key_mask"} and not can.masks:
         return f"{name} takes no mask"
-    q, k = shapes.get("in.q"), shapes.get("in.k")
+    if "mask" in _masks(golden, name) and "dense" not in can.masks:
+        return f"{name} takes no mask of pairs"
+    ours = call_shapes(golden.header, form)
+    q, k = ours.get("q"), ours.get("k")
     if q and k and q[-2:-1] != k[-2:-1] and not can.cross:
         return f"{name} needs as many keys as queries"
     return None
@@ -187,6 +193,16 @@ def _compare_all(golden: Golden, form: Form, name: str, dtype: str) -> Iterator[
         for key, value in golden.tensors.items()
         if key.startswith("in.") and value.is_floating_point()
     }
+    odd = [
+        key
+        for key, value in golden.tensors.items()
+        if key.startswith("in.") and not value.is_floating_point() and key != "in.heads"
+    ]
+    if odd:
+        raise Mismatch(
+            f"the golden's input {odd[0]} is {golden.header.dtypes[odd[0]]}, which nothing takes; "
+            "floats are inputs, and masks are stored as w.mask or w.key_mask"
+        )
     if form.method is not None:
         out: Tensor = getattr(module, form.method)(*inputs.values())
     else:
@@ -205,7 +221,7 @@ def _compare_all(golden: Golden, form: Form, name: str, dtype: str) -> Iterator[
             ours[feature] = getattr(module, method)(inputs[argument])
     for result in golden.header.results:
         # Besides `out` there may be the output of another official implementation, as out_sdpa.
-        value = out if result.startswith("out") else ours.get(result)
+        value = out if result.partition("_")[0] == "out" else ours.get(result)
         if value is None:
             raise Mismatch(f"the golden holds {result}, which is mapped to nothing of {name}")
         if is_published(name):  # the same code, so it need not be finite where theirs is not
@@ -215,16 +231,25 @@ def _compare_all(golden: Golden, form: Form, name: str, dtype: str) -> Iterator[
 
 
 def _masks(golden: Golden, name: str) -> dict[str, Tensor]:
-    """Masks of the call; one that hides whole keys becomes ``key_mask`` if we take no dense one."""
-    masks = {
-        key: golden.tensors[f"w.{key}"] != 0
-        for key in ("mask", "key_mask")
-        if f"w.{key}" in golden.tensors
-    }
-    mask = masks.get("mask")
-    takes_dense = "dense" in attention_class(name).capabilities.masks
-    if mask is not None and not takes_dense and mask.ndim == 4 and mask.shape[1:3] == (1, 1):
-        return {"key_mask": mask[:, 0, 0]}
+    """Masks of the call; one that hides whole keys becomes ``key_mask`` if we take no dense one.
+
+    Raises:
+        Mismatch: a mask has other numbers than 0 and 1, as one that is added to scores.
+    """
+    masks: dict[str, Tensor] = {}
+    for key in ("mask", "key_mask"):
+        if (stored := golden.tensors.get(f"w.{key}")) is not None:
+            masks[key] = stored != 0
+            if not torch.equal(stored.double(), masks[key].double()):
+                raise Mismatch(f"the golden's {key} holds more than 0 and 1, where 1 keeps")
+    mask, key_mask = masks.get("mask"), masks.get("key_mask")
+    if mask is not None and "dense" not in attention_class(name).capabilities.masks:
+        pairs = mask[(None,) * (4 - mask.ndim)]  # as it is spread over (B, H, N, M)
+        if pairs.ndim == 4 and bool((pairs == pairs[:, :1, :1]).all()):
+            own = pairs[:, 0, 0]
+            masks = {"key_mask": own if key_mask is None else own & key_mask}
+    if "key_mask" in masks:  # may be stored once for all items of the batch
+        masks["key_mask"] = masks["key_mask"].expand(len(golden.tensors["out"]), -1)
     return masks
 
 

@@ -78,15 +78,19 @@ def record(case: Case, folder: Path) -> Path:
         The JSON that was written.
 
     Raises:
-        ConfigError: the case is there already, it has no inputs, its call does not return one
-            tensor, or a file cannot be written.
+        ConfigError: the case is there already or cannot be recorded, see `golden_of`, or a file
+            cannot be written.
     """
     path = folder / f"{case.name}.json"
     if path.exists():
         raise ConfigError(f"{path} is there already. Remove it, or choose another case.")
     header, data = golden_of(case)
+    try:
+        text = json.dumps(header, indent=1, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{case.name}: its settings or hyper cannot be JSON: {error}.") from error
     write_whole(path.with_suffix(".safetensors"), data)
-    write_whole(path, json.dumps(header, indent=1) + "\n")
+    write_whole(path, text)
     return path
 
 
@@ -94,7 +98,8 @@ def golden_of(case: Case) -> tuple[dict[str, Any], bytes]:
     """Run a case in both precisions; returns what its JSON says and the bytes of its tensors.
 
     Raises:
-        ConfigError: it has no inputs, or its call does not return one tensor.
+        ConfigError: it has no inputs, or its call does not return one tensor in the precision of
+            its inputs that depends on one of them.
     """
     if not case.inputs:
         raise ConfigError(f"{case.name} has no inputs: name at least one tensor.")
@@ -104,7 +109,9 @@ def golden_of(case: Case) -> tuple[dict[str, Any], bytes]:
     results = _run(case, kept, torch.float64, cot)
     own = _errors(_run(case, kept, torch.float32, cot), results)
     tensors = {**kept, "cot": cot, **results}
-    data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    # Copied, since a file may not hold two results in one memory, such as the gradients of a sum.
+    copies = {n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
+    data = save(copies)
     return _header(case, tensors, results, own), data
 
 
@@ -138,6 +145,15 @@ def _run(
     out = call(**inputs)
     if not isinstance(out, Tensor):
         raise ConfigError(f"{case.name}: its call returns {type(out).__name__}; one tensor it is.")
+    if out.dtype != dtype:
+        raise ConfigError(
+            f"{case.name}: its call returns {out.dtype} for inputs of {dtype}. Let it compute in "
+            "the precision of its inputs."
+        )
+    if not out.requires_grad:
+        raise ConfigError(
+            f"{case.name}: its output depends on no input, so that it has no gradient."
+        )
     results = {"out": out.detach()}
     if cot is not None:
         leaves = {key: value for key, value in inputs.items() if value.requires_grad}

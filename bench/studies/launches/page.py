@@ -95,10 +95,11 @@ def _blocks(same: Sequence[Answer], card: str, cards: Mapping[str, Answer]) -> I
         return
     lengths = " and ".join(f"{one['seq_len']:,}" for one in made)
     sizes = " and ".join(f"{one['temporary_bytes'] / 1e6:,.1f}" for one in made)
+    operators = " or ".join(dict.fromkeys(f"{one['torch_operators']:,}" for one in made))
     title = (
         f"{card}, {lengths} tokens{changed}{', all configurations' * (first['configs'] == 'all')}: "
         f"{' or '.join(dict.fromkeys(map(_counts, made)))}, "
-        f"{made[0]['torch_operators']} operators of torch, {sizes} MB of temporaries"
+        f"{operators} operators of torch, {sizes} MB of temporaries"
     )
     groups = grouped(_rows(made, cards), itemgetter("phase", "kernel"))
     if not groups:

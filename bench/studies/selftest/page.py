@@ -24,7 +24,7 @@ from bench.publishing.machine import machine_in_words
 from bench.publishing.templates import prose
 from bench.studies.gate.verdict import GateVerdict
 from bench.studies.selftest.rival_suite import BUNCH, PYTEST, TIMER
-from bench.studies.selftest.trials import GATE, SLOWDOWNS, Origin, Trial
+from bench.studies.selftest.trials import GATE, Origin, Trial
 
 MAX_FALSE_ALARMS = 0.01
 MIN_POWER = 0.95
@@ -193,7 +193,8 @@ def _warnings(trials: Sequence[Trial]) -> Iterator[str]:
 def _found_table(series: Sequence[Series]) -> Table:
     """A row per tool and machine state, a column per slowdown."""
     name, worst = "tool, machine", "worst error of a ratio"
-    titles = {0: "false alarms"} | {p: f"{p} % found" for p in SLOWDOWNS}
+    percents = sorted({one.percent for one in series})
+    titles = {percent: f"{percent} % found" if percent else "false alarms" for percent in percents}
     rows: list[Row] = [
         {
             name: place,
@@ -202,9 +203,8 @@ def _found_table(series: Sequence[Series]) -> Table:
         }
         for place, own in grouped(series, lambda one: one.place).items()
     ]
-    keys = [title for percent, title in titles.items() if any(r.percent == percent for r in series)]
     last = Column(worst, digits=lambda error: f"{100 * error:.1f} %")
-    return Table(columns=(words(name), *map(Column, keys), last), rows=rows)
+    return Table(columns=(words(name), *map(Column, titles.values()), last), rows=rows)
 
 
 def _detail_table(series: Sequence[Series]) -> Table:

@@ -36,9 +36,10 @@ def test_rollout_multiplies_layers_with_half_of_the_identity():
     )
 
 
-def test_the_order_of_layers_matters():
-    other = layer([[0.0, 1.0], [1.0, 0.0]])
-    assert of("rollout", [layer(HALF), other]) != of("rollout", [other, layer(HALF)])
+def test_relevance_flows_from_the_last_layer_to_the_first():
+    other = layer([[0.0, 1.0], [1.0, 0.0]])  # with the identity, all are 0.5
+    assert of("rollout", [layer(HALF), other]) == [0.375, 0.625]
+    assert of("rollout", [other, layer(HALF)]) == [0.5, 0.5]
 
 
 def test_rollout_looks_at_no_class_and_negative_weights_count_as_none():

@@ -53,6 +53,7 @@ def test_a_case_is_read_from_its_two_files(bare):
     golden = folder.read(folder.header(CASE))
     assert golden.tensors["out"].dtype == torch.float64
     assert golden.header.results == ("grad.k", "grad.q", "grad.v", "out")
+    assert "out_sdpa" in folder.header(OTHER).results
     assert golden.header.hyper["eps"] == 1e-6
 
 
@@ -111,13 +112,33 @@ def test_tensors_that_differ_from_the_header_are_found(bare):
     assert "extra" in damage(bare)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_is_not_finite_must_be_said(bare, bad):
-    resave(bare, lambda tensors: tensors["out"][0, 0, 0].fill_(bad))
-    assert "out is not finite in 16 of 3136 entries, which its header does not say" in damage(bare)
-    edit_header(bare, lambda said: said.update(nonfinite_in_file={"out": {"nan": 16}}))
+@pytest.mark.parametrize(("key", "bad"), [("out", float("nan")), ("grad.k", -float("inf"))])
+def test_what_is_not_finite_must_be_said_to_the_number(bare, key, bad):
+    resave(bare, lambda tensors: tensors[key][0, 0, 0].fill_(bad))
+    found = f"{key} is not finite in 16 of 3136 entries"
+    assert f"{found}, which its header does not say" in damage(bare)
+    for wrong in (15, {"nan": 8, "inf": 9}):
+        edit_header(bare, lambda said, count=wrong: said.update(nonfinite_in_file={key: count}))
+        assert f"{found}, its header says {15 if wrong == 15 else 17}" in damage(bare)
     folder = GoldenFolder(bare)
-    assert folder.read(folder.header(CASE)).header.nonfinite == {"out"}
+    for right in ({key: 16}, {key: {"nan": 8, "inf": 8}}, [key], None):
+        edit_header(bare, lambda said, listed=right: said.update(nonfinite_in_file=listed))
+        assert folder.read(folder.header(CASE)).tensors[key].isfinite().logical_not().sum() == 16
+
+
+def test_a_result_without_real_numbers_is_found(bare):
+    resave(bare, lambda tensors: tensors.update(out=tensors["out"].long()))
+    edit_header(bare, lambda said: said["tensors"]["out"].update(dtype="int64"))
+    assert "out is int64; a result is a float" in damage(bare)
+    resave(bare, lambda tensors: tensors.update(out=torch.ones(2, 0), cot=torch.ones(2, 0)))
+    empty = {"shape": [2, 0], "dtype": "float32"}
+    edit_header(bare, lambda said: said["tensors"].update(out=empty, cot=empty))
+    assert "out is of shape (2, 0), which holds nothing" in damage(bare)
+
+
+def test_a_hyperparameter_that_is_null_is_not_stated(bare):
+    edit_header(bare, lambda said: said.update(hyper={"eps": None, "feature": "elu+1"}))
+    assert GoldenFolder(bare).header(CASE).hyper == {"feature": "elu+1"}
 
 
 def drop_inputs(said):
@@ -129,6 +150,12 @@ def drop_inputs(said):
     [
         (drop_inputs, "it lists no input"),
         (lambda said: said.update(case="another"), "says that it is linear_elu/another"),
+        (lambda said: said.update(mechanism="softmax"), "says that it is softmax/full"),
+        (lambda said: said.update(tags="causal"), "its tags are 'causal'; a list is needed"),
+        (
+            lambda said: said["tensors"]["cot"].update(shape=[1]),
+            "its cot is of shape (1,), its out",
+        ),
         (lambda said: said.pop("case"), "not a golden's header"),
         (lambda said: said["tensors"].pop("cot"), "no tensors cot and out"),
         (lambda said: said["tensors"]["in.q"].update(shape=[1]), "in.q is"),

@@ -1,7 +1,6 @@
 """The map from official names to ours, on forms and sizes that no public golden has.
 
-Most goldens here are written by our own mechanism, built directly, under the official names. They
-prove nothing of the mathematics, but everything of what is read from a header.
+Most goldens here are written by our own mechanism, built directly, see `made`.
 """
 
 from dataclasses import replace
@@ -9,68 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attentions import Geometry, attention_names, build_attention
 from bench.studies.golden import build
-from bench.studies.golden.files import DTYPES, Golden, GoldenFolder, Header
-from bench.studies.golden.map import FORMS, form_of, mechanisms_of
+from bench.studies.golden.files import GoldenFolder
+from bench.studies.golden.map import FORMS, Form, form_of, mechanisms_of
 from bench.studies.golden.proof import ProofStatus, prove
+from tests.bench.studies.golden.made import assert_proven, golden_of, qkv, randomise, seeded
 
 PUBLIC = Path(__file__).resolve().parents[3] / "golden"
-
-torch.set_num_threads(1)  # the cases are so small that threads would only wait for each other
-
-
-def seeded(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def qkv(batch, heads, queries, keys, head_dim, value_dim):
-    return {
-        "q": seeded(batch, heads, queries, head_dim, seed=1),
-        "k": seeded(batch, heads, keys, head_dim, seed=2),
-        "v": seeded(batch, heads, keys, value_dim, seed=3),
-    }
-
-
-def golden_of(official, module, inputs, weights, hyper, *, call=None, tags=(), stored=None):
-    """The output and gradients of `module` for `inputs`, under official names."""
-    leaves = {key: value.double().requires_grad_() for key, value in inputs.items()}
-    out = (call or module.double())(**leaves)
-    cot = seeded(*out.shape, seed=4)
-    grads = torch.autograd.grad((out * cot.double()).sum(), list(leaves.values()))
-    tensors = {f"in.{key}": value for key, value in inputs.items()} | (stored or {})
-    tensors |= {f"w.{key}": value.detach() for key, value in weights.items()}
-    tensors |= {"cot": cot, "out": out.detach()}
-    tensors |= {f"grad.{key}": grad for key, grad in zip(leaves, grads, strict=True)}
-    results = ["out", *(f"grad.{key}" for key in leaves)]
-    bounds = {"float64": 1e-10, "float32": 1e-3}
-    header = Header(
-        mechanism=official,
-        case="unseen",
-        shapes={key: tuple(value.shape) for key, value in tensors.items()},
-        dtypes={key: str(value.dtype).removeprefix("torch.") for key, value in tensors.items()},
-        bounds={dtype: dict.fromkeys(results, bounds[dtype]) for dtype in DTYPES},
-        hyper=hyper,
-        tags=frozenset(tags),
-    )
-    return Golden(header=header, tensors=tensors)
-
-
-@torch.no_grad()
-def randomise(module: nn.Module) -> dict[str, Tensor]:
-    """Give every parameter a value that no initialisation would; returns them by name."""
-    named = sorted((key.removeprefix("core."), x) for key, x in module.named_parameters())
-    for seed, (_, parameter) in enumerate(named):
-        parameter.copy_(seeded(*parameter.shape, seed=100 + seed) / 2 + 0.1)
-    return {key: value.float() for key, value in module.named_parameters()}
-
-
-def assert_proven(golden, mechanism):
-    proof = prove(golden, form_of(golden.header))
-    assert (proof.status, proof.reason) == (ProofStatus.PASSED, None)
-    assert proof.mechanism == mechanism
 
 
 def test_every_mechanism_of_the_map_is_registered():
@@ -81,41 +28,6 @@ def test_a_folder_without_an_entry_goes_by_its_own_name():
     softmax = build_attention("softmax_explicit", Geometry(num_heads=2, head_dim=4, seq_len=5))
     golden = golden_of("softmax_explicit", softmax, qkv(1, 2, 5, 5, 4, 4), {}, {})
     assert_proven(golden, "softmax_explicit")
-
-
-@pytest.mark.parametrize(
-    ("shape", "kind"),
-    [((5, 7), torch.bool), ((1, 1, 5, 7), torch.int64), ((3, 2, 5, 7), torch.float32)],
-)
-def test_a_dense_mask_of_any_kind_is_passed_on(shape, kind):
-    softmax = build_attention("softmax", Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=7))
-    mask = seeded(*shape, seed=9) > 0
-    mask[..., 0] = True
-    golden = golden_of(
-        "softmax",
-        softmax,
-        qkv(3, 2, 5, 7, 4, 3),
-        {"mask": mask.to(kind)},
-        {"scale": "D**-0.5"},
-        call=lambda q, k, v: softmax(q, k, v, mask=mask),
-    )
-    assert_proven(golden, "softmax")
-
-
-@pytest.mark.parametrize("name", ["key_mask", "mask"])
-def test_a_mask_of_whole_keys_is_said_the_way_the_mechanism_takes_it(name):
-    geometry = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=7)
-    linear = build_attention("linear", geometry, eps=0.5)
-    keep = torch.tensor([[1, 1, 0, 1, 0, 1, 1], [1, 0, 0, 0, 0, 0, 0], [1] * 7]).bool()
-    golden = golden_of(
-        "linear_elu",
-        linear,
-        qkv(3, 2, 5, 7, 4, 3),
-        {name: keep.float() if name == "key_mask" else keep[:, None, None]},
-        {"eps": 0.5, "feature": "elu+1"},
-        call=lambda q, k, v: linear(q, k, v, key_mask=keep),
-    )
-    assert_proven(golden, "linear")
 
 
 @pytest.mark.parametrize("switch", [None, 0, 1])
@@ -334,12 +246,28 @@ def test_weights_that_do_not_meet_ours_fail_by_name(mechanism, weights, said):
     assert said in (proof.reason or "")
 
 
+def test_a_weight_of_one_number_is_missed_too():
+    core = build_attention("polaformer", Geometry(num_heads=1, head_dim=1, seq_len=5))
+    golden = golden_of("polaformer", core, qkv(1, 1, 5, 5, 1, 1), {}, {})
+    assert "gives no value for polaformer's power, scale" in (
+        prove(golden, form_of(golden.header)).reason or ""
+    )
+
+
 def test_a_weight_of_one_number_takes_one_row_of_an_official_one():
     places = {"scale": torch.zeros(()), "bias": torch.zeros(2)}
     build._copy("weight", torch.tensor([1.0, 2.0, 3.0]), places)
     assert [place.tolist() for place in places.values()] == [1.0, [2.0, 3.0]]
     build._copy("scale", torch.tensor([4.0]), {"scale": places["scale"]})
     assert places["scale"].item() == 4.0
+    with pytest.raises(build.Mismatch, match=r"weight is \(4,\), ours is scale \(\), bias \(2,\)"):
+        build._copy("weight", torch.ones(4), places)  # a row of it has no place
+
+
+def test_a_weight_goes_by_the_longest_entry_that_it_begins_with():
+    form = Form(weights={"a": ("x",), "a.b": ("y", "z")})
+    assert build._ours("a.b.weight", form) == ("y.weight", "z.weight")
+    assert build._ours("a.c.weight", form) == ("x.c.weight",)
 
 
 @pytest.mark.parametrize(

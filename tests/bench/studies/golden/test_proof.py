@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from attentions import attention_class
+from bench.studies.golden import proof as proofs
 from bench.studies.golden.files import Golden, GoldenFolder
 from bench.studies.golden.map import Form, form_of
 from bench.studies.golden.proof import Comparison, ProofStatus, compare, prove
@@ -52,6 +53,15 @@ def test_an_error_of_a_thousandth_fails_in_both_precisions(golden, monkeypatch):
     assert proof.error is not None and proof.bound is not None and proof.error > proof.bound
     for told in ("out in float64", "out in float32", "grad.v in float32", "the bound is"):
         assert told in (proof.reason or "")
+    worst = f"is off by {proof.error:.3g}, the bound is {proof.bound:.3g}"
+    assert worst in (proof.reason or "").partition(";")[0]
+
+
+def test_an_error_between_the_two_bounds_fails_in_float64_alone(golden, monkeypatch):
+    replace_forward(monkeypatch, "linear", lambda out, q, k, v: out * (1 + 1e-8))
+    proof = proof_of(golden)
+    assert (proof.status, proof.dtype) == (ProofStatus.FAILED, "float64")
+    assert "out in float64" in (proof.reason or "") and "float32" not in (proof.reason or "")
 
 
 def test_an_error_that_only_float32_has_fails(golden, monkeypatch):
@@ -125,6 +135,7 @@ def test_a_fused_kernel_beyond_a_float32_bound_is_told_where_the_unfused_one_hol
     proof = proof_of(coarse(monkeypatch, ("auto",), torch.float32))
     assert proof.status is ProofStatus.PASSED
     assert proof.error is not None and proof.bound is not None and proof.error <= proof.bound
+    assert proof.dtype == "float32"
     assert (proof.reason or "").startswith("proven by backend=math in float32")
     assert "out in float32 is off by" in (proof.reason or "")
 
@@ -145,6 +156,10 @@ def test_a_failure_names_hyperparameters_that_nothing_of_ours_takes(golden):
     proof = prove(golden, Form(mechanism="linear", defaults={"eps": 0.1}))
     assert proof.status is ProofStatus.FAILED
     assert "without a counterpart: eps, feature, scale" in (proof.reason or "")
+    followed = Form(mechanism="linear", derived={"eps": lambda header: 0.1}, hyper={"scale": "no"})
+    bare = replace(golden, header=replace(golden.header, hyper={"eps": "small", "feature": 1}))
+    said = (prove(bare, followed).reason or "").partition("without a counterpart: ")[2]
+    assert said == "feature"
 
 
 def test_what_is_not_registered_is_not_covered(golden):
@@ -159,6 +174,53 @@ def test_what_is_not_claimed_is_not_covered(golden, monkeypatch):
     cross = prove(folder.read(folder.header("softmax/cross_keymask_q19_k45")), form)
     assert (cross.status, cross.mechanism) == (ProofStatus.NOT_COVERED, "none")
     assert "takes no mask" in (cross.reason or "")
+
+
+def shorter(golden, key, size=30):
+    """The golden with fewer tokens in a tensor of (B, N, ...), and in its gradient."""
+    names = {f"in.{key}", f"grad.{key}"}
+    tensors = {k: x[:, :size] if k in names else x for k, x in golden.tensors.items()}
+    shapes = {k: tuple(x.shape) for k, x in tensors.items()}
+    return Golden(header=replace(golden.header, shapes=shapes), tensors=tensors)
+
+
+def test_a_call_of_other_lengths_is_not_covered_under_official_names():
+    folder = GoldenFolder(PUBLIC)
+    golden = shorter(folder.read(folder.header("mamba2_ssd/minimal_discrete")), "C")
+    proof = proof_of(golden)
+    assert proof.status is ProofStatus.NOT_COVERED
+    assert proof.reason == "mamba2_ssd needs as many keys as queries"
+
+
+def test_a_mechanism_that_is_causal_only_needs_no_tag_and_has_no_other_form():
+    folder = GoldenFolder(PUBLIC)
+    golden = folder.read(folder.header("comba/small_keys"))
+    bare = replace(golden, header=replace(golden.header, tags=frozenset()))
+    assert proof_of(bare).status is ProofStatus.PASSED
+    switched = replace(bare, tensors=bare.tensors | {"w.causal": torch.tensor(0)})
+    proof = proof_of(switched)
+    assert proof.status is ProofStatus.NOT_COVERED
+    assert proof.reason == "comba has no bidirectional form"
+
+
+def test_a_feature_map_that_differs_from_the_stored_one_fails():
+    folder = GoldenFolder(PUBLIC)
+    golden = folder.read(folder.header("performer/softmax_b2h2n49d16m24"))
+    wrong = golden.tensors | {"phi_k": golden.tensors["phi_k"] * 1.001}
+    proof = proof_of(replace(golden, tensors=wrong))
+    assert proof.status is ProofStatus.FAILED
+    assert (proof.reason or "").startswith("phi_k in float64 is off by")
+
+
+def test_what_nothing_takes_fails_by_its_name(golden):
+    for name, value in (("in.key_mask", torch.ones(2, 49).bool()), ("outer", torch.ones(1))):
+        tensors = golden.tensors | {name: value}
+        shapes = golden.header.shapes | {name: tuple(value.shape)}
+        dtypes = golden.header.dtypes | {name: str(value.dtype).removeprefix("torch.")}
+        header = replace(golden.header, shapes=shapes, dtypes=dtypes)
+        proof = proof_of(Golden(header=header, tensors=tensors))
+        assert proof.status is ProofStatus.FAILED
+        assert name in (proof.reason or "") and "nothing" in (proof.reason or "")
 
 
 def test_running_a_golden_leaves_its_tensors_alone(golden):
@@ -206,7 +268,12 @@ def test_a_bound_of_zero_allows_no_error():
     assert not above.holds and above.strain == math.inf
 
 
-def test_the_worst_comparison_is_the_one_nearest_to_its_bound():
+def test_the_worst_comparison_is_the_one_nearest_to_its_bound(golden, monkeypatch):
     near = Comparison(result="out", dtype="float64", error=9e-10, bound=1e-9)
     far = Comparison(result="out", dtype="float32", error=1e-6, bound=1e-5)
-    assert max((near, far), key=lambda c: c.strain) is near
+    monkeypatch.setattr(proofs, "_compare_all", lambda *_: iter([far, near]))
+    proof = proof_of(golden)
+    assert (proof.error, proof.bound, proof.dtype) == (9e-10, 1e-9, "float64")
+    off = [replace(far, error=2e-5), replace(near, error=9e-9)]
+    monkeypatch.setattr(proofs, "_compare_all", lambda *_: iter(off))
+    assert (proof_of(golden).reason or "").startswith("out in float64 is off by 9e-09")

@@ -1,6 +1,8 @@
 """Goldens of small functions and modules, recorded and then proven, or not; and the page on it."""
 
+import copy
 import json
+import math
 import os
 import runpy
 import sys
@@ -48,6 +50,17 @@ def linear_case(**changes):
     return replace(case, **changes)
 
 
+class Named(nn.Module):
+    """A module whose input is called x."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x)
+
+
 def module_case():
     layer = build_attention("linformer_layer", Geometry(num_heads=2, head_dim=4, seq_len=9))
     return Case(
@@ -72,6 +85,41 @@ def test_what_was_recorded_is_proven(case, tmp_path):
     proof = proof_of(case, tmp_path)
     assert (proof.status, proof.reason) == (ProofStatus.PASSED, None)
     assert proof.mechanism == case.mechanism
+
+
+def test_a_file_holds_float32_values_and_what_float64_makes_of_them(tmp_path):
+    def call(q, k, v):
+        out = -linear_by_pairs(q, k, v).exp()
+        return out - 1e-2 if out.dtype == torch.float32 else out
+
+    wide = {key: x.double() + 1e-9 for key, x in linear_case().inputs.items()}
+    path = record(linear_case(call=call, inputs=wide, seed=3), tmp_path)
+    said, tensors = json.loads(path.read_bytes()), load_file(path.with_suffix(".safetensors"))
+    exact = call(**{key: wide[key].float().double() for key in wide})
+    assert torch.equal(tensors["out"], exact) and torch.equal(tensors["in.q"], wide["q"].float())
+    assert torch.equal(tensors["cot"], seeded(*exact.shape, seed=3))
+    own = said["official_float32_vs_float64"]["out"]
+    assert own["max_abs"] == pytest.approx(1e-2, rel=1e-3)
+    assert own["scale"] == float(exact.abs().max()) == said["bounds"]["float64"]["out"] / 1e-9
+    assert said["nonfinite_in_file"] == {}
+
+
+def test_a_module_is_recorded_in_evaluation_and_left_as_it_was(tmp_path):
+    module = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).double()
+    case = linear_case(call=Named(module), inputs={"x": seeded(3, 4)})
+    path = record(case, tmp_path)
+    tensors = load_file(path.with_suffix(".safetensors"))
+    with torch.no_grad():
+        exact = copy.deepcopy(module).float().double()[0](seeded(3, 4).double())
+    assert torch.equal(tensors["out"], exact)
+    assert module.training and module[0].weight.dtype == torch.float64
+
+
+def test_results_that_share_memory_are_recorded(tmp_path):
+    case = linear_case(call=lambda q, k, v: q + v)  # both gradients are the cotangent itself
+    tensors = load_file(record(case, tmp_path).with_suffix(".safetensors"))
+    assert torch.equal(tensors["grad.q"], tensors["grad.v"])
+    assert torch.equal(tensors["grad.k"], torch.zeros_like(tensors["grad.k"]))
 
 
 def test_a_setting_of_ours_that_differs_fails(tmp_path):
@@ -141,6 +189,10 @@ def test_a_case_that_is_there_is_not_replaced(tmp_path):
     [
         ({"inputs": {}}, "has no inputs"),
         ({"call": lambda q, k, v: (q, k)}, "its call returns tuple"),
+        ({"call": lambda q, k, v: (q + v).float()}, "returns torch.float32 for inputs of"),
+        ({"call": lambda q, k, v: v.detach()}, "depends on no input"),
+        ({"settings": {"eps": math.nan}}, "settings or hyper cannot be JSON"),
+        ({"hyper": {"dtype": torch.float32}}, "settings or hyper cannot be JSON"),
     ],
 )
 def test_what_cannot_be_recorded_is_bad_input(changes, said, tmp_path):

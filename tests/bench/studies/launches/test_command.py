@@ -1,16 +1,18 @@
 """What is asked, refused and shown; no Triton is needed."""
 
+import itertools
 import json
 import subprocess
 
 import pytest
 import torch
 
+from attentions import attention_class
 from bench.core.cli.errors import ConfigError
 from bench.publishing.document import csv_text, markdown
 from bench.studies.launches import command, page
 from bench.studies.launches.command import Launches, calls_of, cards, main
-from bench.studies.launches.noting import Counted, Noted
+from bench.studies.launches.noting import Counted, Noted, make_call
 
 CARD = {"name": "card", "arch": 80, "multiprocessors": 10, "shared_bytes": 1_000, "source": "x"}
 
@@ -34,14 +36,14 @@ def shown(*found, hidden=(), is_page=True):
 
 def test_a_row_has_a_range_over_configurations_and_lengths():
     short = answer(launch(), launch(registers=40, matrix={"HMMA": 8}))
-    text = shown(short, answer(launch(grid=(8, 2, 1)), seq_len=128))
+    text = shown(short, answer(launch(grid=(5, 2, 1)), seq_len=128, torch_operators=1_002))
     (row,) = (line for line in text.splitlines() if line.startswith("| k1 "))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert (
-        ",".join(cells) == "k1,forward,1,4×2×1 to 8×2×1,0.80 to 1.60,4,32 to 40,0,64,none to 8 HMMA"
+        ",".join(cells) == "k1,forward,1,4×2×1 to 5×2×1,0.80 to 1.00,4,32 to 40,0,64,none to 8 HMMA"
     )
     assert text.count(page.CAVEAT) == 1
-    assert "1 launch forward, 3 operators of torch, 2.0 and 2.0 MB of temporaries" in text
+    assert "1 launch forward, 3 or 1,002 operators of torch, 2.0 and 2.0 MB of temp" in text
     assert "- gla_fla, c at 64: k1\n" in text and "- gla_fla: k1\n" in text
 
 
@@ -112,6 +114,37 @@ def test_views_and_results_in_place_allocate_nothing():
     assert (counted.operators, counted.bytes) == (2, 4 * (16 + 32))
 
 
+class Scaled(attention_class("linear")):
+    """Values times a weight."""
+
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, q, k, v):
+        return v * self.weight
+
+
+@pytest.mark.parametrize(("mode", "temporary"), [("forward", 0), ("forward_backward", 256)])
+def test_results_and_gradients_are_not_temporaries(monkeypatch, mode, temporary):
+    monkeypatch.setattr("attentions.build_attention", lambda _, geometry: Scaled(geometry))
+    (asked,) = calls_of(
+        Launches.read(
+            {
+                "attention": {"linear": {"mechanism": "linear"}},
+                "seq_len": 8,
+                "num_heads": 2,
+                "head_dim": 4,
+                "dtype": "float32",
+                "mode": mode,
+            }
+        )
+    )
+    found = make_call(asked, Noted(CARD), torch.device("cpu"))
+    # Of 256 bytes are the output, its gradient by the values, and the summands of the weight's.
+    assert found["temporary_bytes"] == temporary
+
+
 def test_adapters_are_called_as_their_layers_do_unless_asked_otherwise():
     rows = {"gated_deltanet_fla": {"mechanism": "gated_deltanet_fla", "normalise_queries": False}}
     asked = Launches.read({"attention": rows, "seq_len": [64, 128], "configs": "all"})
@@ -128,6 +161,21 @@ def test_all_configurations_are_listed_for_the_rows_that_are_named():
     assert [call["configs"] for call in calls_of(asked)] == ["first", "all"]
     with pytest.raises(ConfigError, match="configs=frist is none of the rows"):
         calls_of(Launches.read({"attention": {}, "configs": "frist"}))
+
+
+def test_a_call_that_ends_its_process_is_told_and_the_others_are_made(monkeypatch):
+    def run(words, *, input, **_):
+        todo = json.loads(input)["calls"]
+        made = [*itertools.takewhile(lambda one: one["entry"] != "ends", todo)]
+        said = "".join(json.dumps(one | {"launches": []}) + "\n" for one in made)
+        return subprocess.CompletedProcess(words, -9, said, "first words\nlast words\n")
+
+    monkeypatch.setattr(command.subprocess, "run", run)
+    entries = ("a", "ends", "b", "ends")
+    found = command.listed([{"entry": name} for name in entries], CARD, "")
+    ended = "its process ended with -9: last words"
+    told = {"a": None, "b": None, "ends": ended}
+    assert [(one["entry"], one.get("error")) for one in found] == [(x, told[x]) for x in entries]
 
 
 def test_cards_have_a_source_and_adapters_without_triton_are_named():

@@ -2,6 +2,8 @@
 
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -39,6 +41,7 @@ def test_the_first_rate_comes_first_then_the_grid_then_a_second_seed_of_the_bett
     assert next_runs(row(), {})[0] == (0, (0.006, 0))
     assert [stage for stage, _ in next_runs(row(), {})] == [0, 1, 1, 1]
     assert next_runs(row(), through(*ONE_SEED)) == [(2, (0.006, 1)), (2, (0.003, 1))]
+    assert next_runs(row(), through(*ONE_SEED, (0.006, 1, 0.9))) == [(2, (0.003, 1))]
 
 
 def test_the_best_rate_of_two_seeds_goes_on_to_five():
@@ -47,6 +50,37 @@ def test_the_best_rate_of_two_seeds_goes_on_to_five():
     assert next_runs(row(), two) == [(3, (0.003, 2)), (4, (0.003, 3)), (5, (0.003, 4))]
     five = two | through(*((0.003, seed, 0.8) for seed in (2, 3, 4)))
     assert next_runs(row(), five) == []
+
+
+def test_the_best_rate_of_a_task_with_a_loss_is_the_lowest():
+    lower = row()
+    work = replace(lower.cell.task, task="bytes")
+    lower = replace(lower, cell=replace(lower.cell, workload=work))
+    assert leading(lower, through(*ONE_SEED)) == [0.001, 0.003, 0.006, 0.01]
+
+
+def test_of_two_rates_with_one_score_that_which_learned_sooner_is_ahead():
+    at = {0.003: 200, 0.01: 100, 0.001: None}
+    runs = {(rate, 0): Trained(score=0.9, steps_to_90=steps) for rate, steps in at.items()}
+    assert leading(row(), runs) == [0.01, 0.003, 0.001]
+
+
+def test_what_would_not_end_in_time_is_not_begun(monkeypatch):
+    monkeypatch.setattr(race, "expected_s", lambda cell, measure: 30.0)
+    config: Any = SimpleNamespace(axes=SimpleNamespace(num_threads=(2,)), measure=None)
+    machine: Any = SimpleNamespace(num_cores=4)  # so that two run at once
+    known, unknown = row().cell, replace(row().cell, entry="nala")
+    before = [record(row().at(0.001, seed), here()) for seed in (0, 1)]
+    before = [replace(one, cost_s={"total": s}) for one, s in zip(before, (5.0, 15.0), strict=True)]
+
+    def begun(left_s):
+        cells = [known, unknown, known, known]
+        return [c.entry for c in race.affordable(cells, before, left_s, config, machine)]
+
+    assert begun(9.9) == []
+    assert begun(10.0) == ["softmax", "softmax"]
+    assert begun(29.9) == ["softmax"] * 3
+    assert begun(30.0) == ["softmax", "nala", "softmax", "softmax"]
 
 
 def test_a_row_with_a_searched_rate_needs_seeds_alone():
@@ -139,10 +173,22 @@ def test_a_best_rate_at_the_edge_of_what_was_tried_says_so(monkeypatch):
     runs[0.03, 0] = record(row().at(0.03), here())
     (shown,) = race.table_records([row()], [], here())
     assert not shown.cell.task.is_at_edge
+    del runs[0.001, 0], runs[0.003, 0]
+    (shown,) = race.table_records([row()], [], here())
+    assert shown.cell.task.is_at_edge
 
 
 def here():
     return current(("cpu",), "default", {})
+
+
+def test_a_rate_that_was_searched_before_is_shown_as_searched_and_one_alone_is_not(monkeypatch):
+    for shared_rate, label in ((0.006, 0.006), (None, None)):
+        one = row((0.01,), shared_rate)
+        runs = {(0.01, 0): record(one.at(0.01), here())}
+        monkeypatch.setattr(race, "_through", lambda *_, own=runs: own)
+        (shown,) = race.table_records([one], [], here())
+        assert shown.cell.task.shared_rate == label
 
 
 def run(tmp_path, budget):

@@ -168,8 +168,9 @@ def test_a_row_that_ends_without_a_score_at_every_rate_is_not_trained_for_longer
     assert "the task's 0.006 instead of 0.001: failed" in capsys.readouterr().out
 
 
-def test_the_tasks_before_a_stop_are_written_with_all_their_rates(tmp_path, trained):
-    trained["left"] = 6  # recall whole, of recall_causal nothing
+@pytest.mark.parametrize("left", [6, 8])
+def test_the_tasks_before_a_stop_are_written_with_all_their_rates(tmp_path, trained, left):
+    trained["left"] = left  # recall whole, of recall_causal nothing, or not all rates
     assert run(tmp_path, task="recall,recall_causal")[0] == 130
     (kept,) = read_presets(read_yaml(tmp_path / "searched.yaml"))
     assert (kept.task, kept.learning_rate, kept.is_at_edge) == ("recall", 0.03, False)

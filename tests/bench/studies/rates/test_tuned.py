@@ -5,7 +5,9 @@ from dataclasses import replace
 from math import log10
 
 from bench.core.cell import Cell
+from bench.core.grid import Trained
 from bench.core.record import Record, Status
+from bench.studies.rates.rows import TaskRow, widened
 from bench.studies.rates.tuned import MORE_STEPS, tuned
 from tests import records as made
 
@@ -89,6 +91,20 @@ def test_an_arm_that_more_steps_teach_is_not_said_to_be_unlearned():
     trainer = Trainer(lambda e, rate, s, steps: 0.99 if steps > 600 and rate == 0.003 else 0.25)
     arm = tuned([cell("gla")], (0, 1), trainer)["gla"]
     assert arm.beyond and not arm.not_learned
+
+
+def test_an_arm_that_learned_with_another_seed_at_another_rate_is_not_said_to_be_unlearned():
+    trainer = Trainer(lambda e, rate, seed, *_: 0.9 if (rate, seed) == (0.001, 1) else 0.25)
+    arm = tuned([cell("nala")], (0, 1), trainer)["nala"]
+    assert arm.rate != 0.001 and len(arm.stuck) == 2
+    assert not arm.beyond and not arm.not_learned
+
+
+def test_a_grid_of_which_a_rate_is_missing_is_not_widened():
+    row = TaskRow(cell=cell("nala"), rates=(0.001, 0.003, 0.01, 0.03))
+    runs = {0.003: Trained(score=0.5), 0.01: Trained(score=0.6), 0.03: Trained(score=0.9)}
+    assert widened(row, runs) == row
+    assert widened(row, runs | {0.001: Trained(score=0.1)}).rates == (*row.rates, 0.1)
 
 
 def test_an_arm_of_which_some_seeds_learned_is_not_looked_at_further():

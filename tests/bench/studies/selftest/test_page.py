@@ -31,6 +31,8 @@ def test_the_page_shows_counts_with_their_exact_intervals():
     text = page()
     assert "0 of 60 = 0.0 % [0.0, 6.0]" in text  # false alarms, idle and next to a load
     assert "10 of 10 = 100.0 % [69.2, 100.0]" in text
+    older = page([trial(percent=7), trial()])  # of a time when other slowdowns were tried
+    assert older.index("false alarms |") < older.index("7 % found")
     rival = next(line for line in text.splitlines() if "pytest-benchmark, idle" in line)
     assert "1 of 1 = 100.0 %" in rival and "7.0 %" in rival
 

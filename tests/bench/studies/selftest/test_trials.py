@@ -31,6 +31,8 @@ def test_a_run_that_is_stopped_half_way_has_half_of_every_series():
     whole, half = series(todo), series(todo[: len(todo) // 2])
     assert whole[GATE, True, 10] == 20
     assert whole[GATE, False, 0] == whole[GATE, True, 0] == 30
+    odd = series(units(61, 1, 1, []))  # the idle machine gets one more
+    assert (odd[GATE, False, 0], odd[GATE, True, 0]) == (31, 30)
     assert whole[PYTEST, True, 0] == 4  # five trials each
     rivals = [unit.num_cells for unit in units(2, 1, 7, [PYTEST]) if unit.tool == PYTEST]
     assert rivals == [5, 5, 2, 2]  # idle and loaded, of 7 trials each

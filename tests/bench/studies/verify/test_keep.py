@@ -23,9 +23,10 @@ def test_only_proofs_of_the_present_source_are_kept(tmp_path):
     proven(tmp_path, "of_a_plugin", "any")
     case = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED)
     rows = [replace(case, source=now["linear"]), replace(case, mechanism="softmax")]
+    rows.append(replace(rows[0], golden="a/c", status=ProofStatus.FAILED))
     (tmp_path / "verify.json").write_text(json.dumps([asdict(row) for row in rows]))
     assert keep(tmp_path, path) == ["linear"]
-    assert stored_proofs(path)["linear"].goldens == (1, 1)
+    assert stored_proofs(path)["linear"].goldens == (1, 2)
     proven(tmp_path, "nala", now["nala"])
     assert keep(tmp_path, path) == ["linear", "nala"]
     assert stored_proofs(path)["nala"].goldens is None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench.measuring.machine.environment import mechanism_source
 from bench.measuring.plugins import import_plugins
 from bench.studies.golden.build import is_published
 from bench.studies.golden.proof import ProofStatus
@@ -240,6 +241,8 @@ def test_exit_codes_tell_a_proof_from_a_failed_one(small, tmp_path, request):
     out = tmp_path / "out" / "verify.json"
     quiet = Console(quiet=True)
     assert run(config(small, out=out), session(quiet)) == 0
+    for row in json.loads(out.read_text()):
+        assert row["source"] == mechanism_source(row["mechanism"], ())
     request.getfixturevalue("wrong_linear")
     assert run(config(small, out=out), session(quiet)) == 1
     failed = {row["mechanism"] for row in json.loads(out.read_text()) if row["status"] == "failed"}
@@ -262,5 +265,9 @@ def test_strict_fails_a_case_that_is_not_covered_and_not_listed(proofs, small):
     assert run(asked, session()) == 0
 
 
-def test_nothing_to_prove_is_no_failure():
+def test_nothing_to_prove_is_no_failure_and_is_said(small, tmp_path):
     assert exit_code([]) == 0
+    console = Console(record=True, width=400)
+    asked = config(small, "linear", "none", "nala", out=tmp_path / "verify.json")
+    assert run(asked, session(console)) == 0
+    assert "No golden file is about: nala, none\n" in console.export_text()
