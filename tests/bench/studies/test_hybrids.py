@@ -43,7 +43,7 @@ def test_orders_alone_and_beside_softmax_are_the_same_or_reversed():
     assert [count for count, score in task.rows() if score.entry == "softmax"] == [4]
 
 
-def test_of_bits_the_fewer_are_ahead():
+def test_of_bits_the_fewer_are_ahead(tmp_path):
     records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
     in_bits = [made.changed(record, unit="bits per byte") for record in records]
     ((found,),) = (orders(task) for task in mixed(board_of(in_bits)))
@@ -51,6 +51,9 @@ def test_of_bits_the_fewer_are_ahead():
     (chart,) = charts(board_of(in_bits))
     assert "Accuracy" not in str(chart.spec) and "bits per byte" in str(chart.spec)
     assert all(point["y"] < 1 for point in chart.spec["datasets"]["corners"])
+    made.stored(tmp_path, *in_bits, name="sweep")
+    page = write_page(tmp_path, tmp_path / "hybrids.md", "COMMAND")[0].read_text()
+    assert re.search(r"\| mixer .*\| +bits per byte", page)
 
 
 def test_tasks_of_other_settings_are_apart_and_what_was_not_trained_alone_has_no_order():

@@ -195,7 +195,7 @@ def test_a_word_has_the_bytes_of_the_unseen_tenth(tmp_path, tenth, bytes_per_wor
 
 def test_rows_of_two_settings_are_not_compared(tmp_path):
     earlier = runs(["softmax", "linear", "gla"], 1, num_steps=4)
-    later = runs(["softmax"], 2) + runs(["softmax"], 2, softmax_layers=1)
+    later = runs(["softmax"], 2) + runs(["softmax"], 2, "bytes softmax_layers=1", softmax_layers=1)
     out = kept(tmp_path, [*later, *earlier])
     newest = read_stored(out)
     assert {*newest.rows} == {"softmax", "softmax + softmax"}
@@ -274,7 +274,8 @@ def test_the_page_says_which_rows_are_apart_and_how_predictions_came_out(tmp_pat
     assert re.search(r"\| linear +\| 3.003 \(2.988 to 3.019\) .*\| +3 \| +0.01 \| +1,600 \|", page)
     assert re.search(r"\| gla .* leaks the future", page)
     for name, measured in (("retnet", "inside"), ("deltanet", "outside")):
-        assert f"- {name}: L ~ parameters^-0.096 x updates^-0.294, residuals of 1.4 % over 5" in page
+        law = f"- {name}: L ~ parameters^-0.096 x updates^-0.294, residuals of 1.4 % over 5 models"
+        assert law in page
         assert re.search(rf"- {name}, 3,200 parameters and 40 .* 1.169, {measured}\.", page)
     assert re.search(r"\| retnet +\| +3,200 \| +40 \| +1.169 \| +1.188 \|", page)
     (chart,) = charts(read_stored(out))
