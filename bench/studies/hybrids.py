@@ -73,14 +73,20 @@ class Hybrids(Settings):
         """A sweep of the mixers alone, softmax among them.
 
         Raises:
-            ConfigError: no task, or more softmax layers than layers.
+            ConfigError: no task, one without its number of layers, or more softmax layers than
+                that.
         """
         # The YAML also has settings for tasks that are not chosen.
         tasks = {label: own for label, own in self.task.items() if "task" in own}
         if not tasks:
             raise ConfigError("No task is chosen. Say task=[word_problem], for example.")
         for label, settings in tasks.items():
-            num_layers = settings.get("num_layers", 1)
+            num_layers = settings.get("num_layers")
+            if type(num_layers) is not int:
+                raise ConfigError(
+                    f"task.{label}.num_layers is {num_layers!r}; hybrids needs a whole number. Say "
+                    f"task.{label}.num_layers=4, for example."
+                )
             if too_many := [n for n in self.softmax_layers if n > num_layers]:
                 raise ConfigError(
                     f"softmax_layers is {too_many[0]} and task.{label}.num_layers is {num_layers}; "
@@ -154,6 +160,8 @@ def mixed(board: Leaderboard) -> list[Mixed]:
     found: dict[str, tuple[str, int, dict[int, TaskScores]]] = {}
     for task in board.tasks:
         settings = task.named_settings
+        if "num_layers" not in settings:  # of a sweep, which has a default for it
+            continue
         count = settings.pop(LAYERS, 0)
         label = task.label.partition(" ")[0]
         about = json.dumps([label, task.place, settings], sort_keys=True)

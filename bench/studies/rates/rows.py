@@ -126,8 +126,14 @@ def trainer(
 
 
 def trainable(config: SweepConfig, session: Session) -> list[Cell]:
-    """A cell for each row and task that can be trained, planned as a sweep plans it."""
+    """A cell for each row and task that can be trained, planned as a sweep plans it.
+
+    Rows that cannot be are printed, with the reason.
+    """
     planned = session.plan(config.but(axes=config.axes.but(seq_len=(), seed=(0,))))
+    for one in planned:
+        if one.unsupported is not None:
+            session.say(f"{one.cell.entry} is left out on {one.cell.task.label}: {one.unsupported}")
     return [p.cell for p in planned if p.unsupported is None]
 
 

@@ -52,16 +52,17 @@ def novels(folder: Path = FOLDER) -> str:
     try:
         places = read(gzip.decompress((folder / "Rdata.rdx").read_bytes()))["variables"]
         database = (folder / "Rdata.rdb").read_bytes()
-    except OSError as error:
+        texts = []
+        for name in NOVELS:
+            start, size = map(int, places[name])
+            lines = read(zlib.decompress(database[start + _LENGTH_BYTES : start + size]))
+            texts.append("\n".join(map(str, lines)).strip("\n"))
+    except (OSError, EOFError, LookupError, ValueError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f"{folder} does not hold the novels ({error.strerror}). Install Debian's "
+            f"{folder} does not hold the novels ({why}). Install Debian's "
             f"r-cran-janeaustenr, or name the folder with Rdata.rdb. Usage: {USAGE}"
         ) from error
-    texts = []
-    for name in NOVELS:
-        start, size = map(int, places[name])
-        lines = read(zlib.decompress(database[start + _LENGTH_BYTES : start + size]))
-        texts.append("\n".join(map(str, lines)).strip("\n"))
     return "\n\n".join(texts) + "\n"
 
 

@@ -65,7 +65,11 @@ def document_of(found: Stored, command: str) -> Document:
 
 
 def _pairs(rows: Mapping[str, Score]) -> str:
-    ranked = {name: score.runs for name, score in rows.items() if score.may_be_ranked}
+    ranked = {
+        name: score.runs
+        for name, score in rows.items()
+        if score.may_be_ranked and not score.is_control
+    }
     signs = decided(ranked, less_is_better=True)
     apart = [f"{a} < {b}" if sign > 0 else f"{b} < {a}" for (a, b), sign in signs.items() if sign]
     told = f": {', '.join(apart)} (fewer bits are better)" if apart else ""

@@ -1,6 +1,8 @@
 """Hybrids: pairs of mixers alone and beside softmax layers, and the page that counts them."""
 
+import re
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,19 +17,24 @@ ALONE = {"gla": (0.9, 0.91, 0.9), "linear": (0.5, 0.51, 0.5), "retnet": (0.5, 0.
 BESIDE = {"gla": (0.5, 0.51, 0.5), "linear": (0.9, 0.91, 0.9), "retnet": (0.5, 0.5, 0.51)}
 
 
-def trained(scores, count):
+def trained(scores, count, rate=0.003, **settings):
     """Models of four layers, with so many of softmax; a seed for each score."""
-    settings = {"num_layers": 4, "softmax_layers": count, "learning_rate": 0.003}
+    settings |= {"num_layers": 4, "softmax_layers": count, "learning_rate": rate}
+    label = f"recall softmax_layers={count}" if count else "recall"
     records = []
     for entry, own in scores.items():
         for record, score in zip(made.task_records([entry]), own, strict=True):
-            records.append(made.changed(made.with_work(record, settings=settings), accuracy=score))
+            record = made.with_work(record, settings=settings, label=label)
+            validated = {"validation": (score,), "validation_steps": (600,)}
+            records.append(made.changed(record, accuracy=score, **validated))
     return records
 
 
 def test_orders_alone_and_beside_softmax_are_the_same_or_reversed():
-    softmax = {"softmax": (1.0, 1.0, 1.0)}
-    (task,) = mixed(board_of([*trained(ALONE | softmax, 0), *trained(BESIDE, 1)]))
+    softmax, control = {"softmax": (1.0, 1.0, 1.0)}, {"uniform": (0.1, 0.11, 0.1)}
+    worse = trained({"gla": (0.2, 0.2, 0.2)}, 0, rate=0.1)
+    alone, beside = trained(ALONE | softmax | control, 0), trained(BESIDE | control, 1)
+    (task,) = mixed(board_of([*alone, *worse, *beside]))
     (found,) = orders(task)
     assert found.both(1) == []
     assert found.both(-1) == [("gla", "linear")]
@@ -36,11 +43,29 @@ def test_orders_alone_and_beside_softmax_are_the_same_or_reversed():
     assert [count for count, score in task.rows() if score.entry == "softmax"] == [4]
 
 
-def test_of_bits_the_fewer_are_ahead():
+def test_of_bits_the_fewer_are_ahead(tmp_path):
     records = [*trained(ALONE, 0), *trained(BESIDE, 1)]
     in_bits = [made.changed(record, unit="bits per byte") for record in records]
     ((found,),) = (orders(task) for task in mixed(board_of(in_bits)))
     assert (found.alone["gla", "linear"], found.hybrid["gla", "linear"]) == (-1, 1)
+    (chart,) = charts(board_of(in_bits))
+    assert "Accuracy" not in str(chart.spec) and "bits per byte" in str(chart.spec)
+    assert all(point["y"] < 1 for point in chart.spec["datasets"]["corners"])
+    made.stored(tmp_path, *in_bits, name="sweep")
+    page = write_page(tmp_path, tmp_path / "hybrids.md", "COMMAND")[0].read_text()
+    assert re.search(r"\| mixer .*\| +bits per byte", page)
+
+
+def test_tasks_of_other_settings_are_apart_and_what_was_not_trained_alone_has_no_order():
+    two = [r for n in (600, 700) for r in trained(ALONE, 0, num_steps=n)]
+    two += [r for n in (600, 700, 800) for r in trained(BESIDE, 1, num_steps=n)]
+    board = board_of(two)
+    assert [sorted(task.at) for task in mixed(board)] == [[0, 1], [0, 1]]
+    assert len(charts(board)) == 2
+
+
+def test_a_task_that_says_no_number_of_layers_is_in_no_comparison():
+    assert mixed(board_of(made.task_records(["gla"]))) == []
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -57,16 +82,23 @@ def test_a_row_that_may_not_be_ranked_is_in_no_pair(count):
 
 
 def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path):
-    records = [*trained(ALONE | {"softmax": (1.0, 1.0, 1.0)}, 0), *trained(BESIDE, 2)]
-    made.stored(tmp_path / "runs", *records, name="sweep")
-    page, picture = write_page(tmp_path / "runs", tmp_path / "docs" / "hybrids.md", "make hybrids")
+    beside = BESIDE | {"retnet": (0.7, 0.7, 0.71)}
+    records = [*trained(ALONE | {"softmax": (1.0, 1.0, 1.0)}, 0), *trained(beside, 2)]
+    earlier = replace(records[0], started_at="2020-01-01T00:00:00Z")
+    others = made.task_records(["gla"], task="digits")
+    made.stored(tmp_path / "runs", *records, earlier, *others, name="sweep")
+    file = tmp_path / "docs" / "hybrids.md"
+    page, picture = write_page(tmp_path / "runs", file, "make hybrids", ["recall"], ["A note."])
     text = page.read_text()
-    assert "1 pair decided both alone and in a hybrid" in text
+    assert f"{len(records)} trainings" in text and "A note." in text
+    assert "2 pairs decided both alone and in a hybrid" in text
+    assert "0 of the same order, 2 of the reversed one" in " ".join(text.split())
+    assert re.search(r"\| recall +\|" + r" +(\d) \|" * 6, text).groups() == (*"232302",)
     assert "linear in the hybrid." in text and "gla is better alone" in text
     assert "    make hybrids" in text and f"](hybrids/{picture.name})" in text
     (chart,) = charts(board_of(records))
     lines = {point["name"]: (point["x"], point["y"]) for point in chart.spec["datasets"]["corners"]}
-    assert lines["gla"] == (4, 100.0)
+    assert lines["gla"] == (4, 100.0) and lines.keys() == ALONE.keys()
 
 
 def test_each_mixer_is_trained_at_its_own_rate_at_every_count_between_none_and_all(
@@ -110,6 +142,30 @@ def test_more_softmax_layers_than_layers_are_refused(tmp_path, exits):
     words = ["task=[word_problem]", "softmax_layers=[0,5]", f"out={tmp_path / 'runs'}"]
     assert "softmax_layers is 5 and task.word_problem.num_layers is 4" in exits(2, main(words))
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("given", ["four", "null", "true"])
+def test_a_number_of_layers_that_is_none_is_refused(given, tmp_path, exits):
+    words = ["task=[word_problem]", f"task.word_problem.num_layers={given}"]
+    said = exits(2, main([*words, f"out={tmp_path / 'runs'}"]))
+    assert "needs a whole number. Say task.word_problem.num_layers=4" in " ".join(said.split())
+
+
+def test_a_task_of_ones_own_without_layers_is_refused(tmp_path, exits):
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "mine.yaml").write_text("mine:\n  task: word_problem\n")
+    words = ["--config-dir", str(tmp_path), "task=[mine]", f"out={tmp_path / 'runs'}"]
+    assert "task.mine.num_layers is None" in exits(2, main(words))
+
+
+def test_softmax_is_trained_too_and_a_mixer_that_cannot_be_is_named(tmp_path, monkeypatch, exits):
+    planned: list[Any] = []
+    monkeypatch.setattr(hybrids, "tuned", lambda cells, *_, **__: planned.extend(cells) or {})
+    words = ["task=[word_problem]", "attention=[gla,linformer]", f"out={tmp_path / 'runs'}"]
+    said = " ".join(exits(0, main(words)).split())
+    assert "linformer is left out on word_problem: " in said
+    assert [cell.entry for cell in planned] == ["softmax", "gla"]
+    assert {cell.task.settings["softmax_layers"] for cell in planned} == {0}
 
 
 @pytest.mark.parametrize("given", ["[-1]", "[]"])

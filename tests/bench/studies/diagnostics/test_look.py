@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from attentions import Attention
-from bench.measuring.weights import NoWeights
+from bench.measuring.weights import NoWeights, weights
 from bench.studies.diagnostics.look import (
     Call,
     gradients,
@@ -13,6 +13,7 @@ from bench.studies.diagnostics.look import (
     of_weights,
     sweep_of_norms,
 )
+from bench.studies.diagnostics.measures import rank_correlation, relative_entropy
 from bench.studies.diagnostics.samples import Size, build_core, normal, with_spread_norms
 
 SIZE = Size(num_heads=2, head_dim=4, num_tokens=6)
@@ -79,12 +80,24 @@ def test_there_is_no_pse_of_negative_weights():
     assert found["share negative"] == (w < 0).double().mean().item() > 0
     expected = (w.abs().sum(-1) / w.sum(-1).abs()).max().item()
     assert found["greatest condition"] == pytest.approx(expected)
+    condition = (w.abs().sum(-1) / w.sum(-1).abs()).median().item()
+    assert found["condition"] == pytest.approx(condition)
+    sums = w.sum(-1)
+    ends = {"least row sum": sums.min(), "greatest row sum": sums.max(), "row sum": sums.mean()}
+    assert {name: found[name] for name in ends} == {
+        name: pytest.approx(value.item()) for name, value in ends.items()
+    }
+    assert found["query norm"] == pytest.approx(q.norm(dim=-1).median().item())
 
 
 def test_entropy_of_softmax_falls_with_the_norm_and_that_of_flatten_does_not():
     q, k = normal(SIZE, 0, 0), normal(SIZE, 0, 1)
     low, high = sweep_of_norms(build("softmax"), q, k, [0.1, 10.0])
     assert low > 0.99 > 0.6 > high
+    lengths = torch.arange(1.0, 7, dtype=q.dtype)[:, None]  # only directions are kept
+    assert sweep_of_norms(build("softmax"), lengths * q, k, [0.1, 10.0]) == pytest.approx(
+        [low, high]
+    )
     low, high = sweep_of_norms(build("flatten"), q, k, [0.1, 10.0])
     assert low == pytest.approx(high, abs=1e-3)
     found = {at: value for measure, at, value in of_own_norms(call_of("softmax")) if at}
@@ -97,6 +110,49 @@ def test_spread_norms_keep_directions_and_their_median():
     assert torch.cosine_similarity(q, spread, dim=-1).min() > 1 - 1e-9
     assert spread.norm(dim=-1).median().item() == pytest.approx(3, rel=0.05)
     assert norm_correlation(build("uniform"), normal(SIZE, 0, 0), normal(SIZE, 0, 1)) == 0
+
+
+def test_rows_are_compared_with_softmax_on_queries_of_spread_norms():
+    size = Size(num_heads=1, head_dim=4, num_tokens=6)
+    k, spread = normal(size, 0, 1), with_spread_norms(normal(size, 0, 0), 2.0, 0)
+    target, row = (spread @ k.mT / 2).softmax(dim=-1), torch.full((6, 6), 1 / 6).double()
+    found = {
+        measure: value
+        for measure, at, value in of_random(
+            lambda size, seed: build("uniform", size), size, [1.0], [2.0], 0
+        )
+        if at == "norms about 2"
+    }
+    error = (row - target).norm() / target.norm()
+    assert found["error to softmax"] == pytest.approx(error.item())
+    nats = (row * (row / target).log()).sum(dim=-1).mean()
+    assert found["KL to softmax"] == pytest.approx(nats.item())
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_entropy_is_correlated_with_the_norms_of_its_own_rows(causal):
+    size = Size(num_heads=1, head_dim=4, num_tokens=6, causal=causal)
+    k, spread = normal(size, 0, 1), with_spread_norms(normal(size, 0, 0), 2.0, 0)
+    core = build("softmax", size)
+    entropies = relative_entropy(weights(core, spread, k), causal=causal)
+    lengths = spread.norm(dim=-1)[..., causal:]
+    expected = rank_correlation(entropies, lengths).mean().item()
+    found = {
+        measure: value
+        for measure, at, value in of_random(lambda size, seed: core, size, [1.0], [2.0], 0)
+        if at == "norms about 2"
+    }
+    assert found["rank correlation"] == pytest.approx(expected)
+
+
+def test_each_seed_and_purpose_has_its_own_inputs_and_weights():
+    drawn = [normal(SIZE, seed, purpose) for seed in range(2) for purpose in range(3)]
+    drawn += [with_spread_norms(drawn[0], 2.0, seed) for seed in range(2)]
+    assert len({tuple(x.flatten().tolist()) for x in drawn}) == len(drawn)
+    first, again, other = (
+        build_core("linformer", "linformer", {}, SIZE, seed)(*drawn[:3]) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_softmax_beside_itself_has_no_error_and_gradients_are_those_of_autograd():

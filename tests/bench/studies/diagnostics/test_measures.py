@@ -38,8 +38,8 @@ def test_effective_rank_counts_equal_singular_values():
 
 
 def test_row_sums_and_negative_weights():
-    w = torch.tensor([[0.5, 0.5], [2.0, -1.0]])
-    assert row_sums(w).tolist() == [1, 1]
+    w = torch.tensor([[0.0, 0.5], [2.0, -1.0]])
+    assert row_sums(w).tolist() == [0.5, 1]
     assert share_negative(w) == 0.25
 
 
@@ -77,8 +77,8 @@ def test_sink_mass_is_what_the_greatest_column_gets():
 
 
 def test_a_sum_that_cancels_is_badly_conditioned():
-    w = torch.tensor([[0.5, 0.5], [3.0, -1.0]])
-    assert condition_of_sum(w).tolist() == [1, 2]
+    w = torch.tensor([[0.5, 0.5], [3.0, -1.0], [1.0, -3.0]])
+    assert condition_of_sum(w).tolist() == [1, 2, 2]
 
 
 def test_error_and_divergence_to_a_target():

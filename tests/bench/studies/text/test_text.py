@@ -1,8 +1,13 @@
 """Language models of bytes on a short text: what is trained, predicted, stored and shown."""
 
+import gzip
+import json
 import math
 import re
+import sys
+import zlib
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,13 +15,15 @@ import pytest
 
 from bench.core.lines import Lines
 from bench.core.record import Quality
+from bench.core.store import read_records
 from bench.measuring.tasks.bytes import TEXT
 from bench.studies.text import novels
-from bench.studies.text.page import write_page
+from bench.studies.text.page import charts, write_page
 from bench.studies.text.scaling import Point, power_law
-from bench.studies.text.stored import Facts, Prediction, Stored, fit, read_stored
+from bench.studies.text.stored import Facts, Prediction, Stored, fit, keep_facts, read_stored
+from bench.studies.text.study import size_of
 from bench.text import main
-from tests.records import ok_record, stored, task_cell
+from tests.records import changed, ok_record, stored, task_cell
 
 TINY = (
     *("attention=[softmax,linear]", "hybrid=[linear]", "scaled=[linear]", "seed=[0,1]"),
@@ -73,6 +80,7 @@ def test_95_of_100_intervals_hold_the_loss_of_one_more_model():
             ("scaled=[gla]",),
             "scaled names gla, which is no row. Rows: softmax, linear. Say scaled=",
         ),
+        (("hybrid=[gla]",), "hybrid names gla, which is no row."),
         (("context_len=4096",), "context_len=4096 needs 40,970 or more"),
         (("largest=true",), "largest=true needs predictions in"),
         (("widths=[]",), "widths=[] is empty."),
@@ -89,18 +97,64 @@ def test_novels_that_are_not_there_are_a_sentence(tmp_path, exits):
     assert novels.main([]) == 2
 
 
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A folder as Debian's package has it, with JSON in the place of R's own format."""
+    fake = SimpleNamespace(parser=SimpleNamespace(parse_data=json.loads))
+    fake.conversion = SimpleNamespace(convert=lambda content: content)
+    monkeypatch.setitem(sys.modules, "rdata", fake)
+    database, places = b"", {}
+    for name in reversed(novels.NOVELS):
+        lines = json.dumps(["", name.upper(), "", "It is a truth", ""]).encode()
+        packed = b"size" + zlib.compress(lines)
+        places[name] = [len(database), len(packed)]
+        database += packed
+    (tmp_path / "Rdata.rdb").write_bytes(database)
+    (tmp_path / "Rdata.rdx").write_bytes(gzip.compress(json.dumps({"variables": places}).encode()))
+    return tmp_path
+
+
+def test_novels_are_one_text_in_the_order_of_their_publication(package, exits):
+    file = package / "novels.txt"
+    said = exits(0, novels.main([str(file), str(package)]))
+    expected = "\n\n".join(f"{name.upper()}\n\nIt is a truth" for name in novels.NOVELS) + "\n"
+    assert file.read_text() == expected and f": {len(expected)} bytes" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("Rdata.rdb", b"size"),
+        ("Rdata.rdx", b"no gzip"),
+        ("Rdata.rdx", gzip.compress(b'{"variables": {}}')[:-9]),
+        ("Rdata.rdx", gzip.compress(b'{"variables": {"another": [0, 9]}}')),
+    ],
+)
+def test_damaged_novels_and_another_package_are_a_sentence(package, exits, file, content):
+    (package / file).write_bytes(content)
+    said = exits(2, novels.main([str(package / "novels.txt"), str(package)]))
+    assert "does not hold the novels (" in said and "(None)" not in said
+
+
 FACTS = Facts(name="short.txt", num_bytes=20_000, sha256="0" * 64, bytes_per_word=5.0)
 
 
-def runs(entries, day, label="bytes", **settings):
-    """Two seeds of each entry, as trained on a day."""
+def labelled(cell, label):
+    """The same cell in the table of this label."""
+    return replace(cell, workload=replace(cell.workload, label=label))
+
+
+def runs(entries, day, label="bytes", bits=(3.0, 3.1), **settings):
+    """Each entry with a seed for each score in bits, as trained on a day."""
     usual = {"context_len": 16, "embed_dim": 16, "num_heads": 1, "num_steps": 2}
     work = {"learning_rate": 0.01} | usual | settings
     return [
         ok_record(
-            task_cell(entry, label, seed, settings=work, shared_rate=None),
+            labelled(task_cell(entry, "bytes", seed, settings=work, shared_rate=0.003), label),
             Quality(
-                accuracy=3.0 + 0.1 * seed,
+                accuracy=score,
+                validation=(score,),
+                validation_steps=(work["num_steps"],),
                 chance=4.0,
                 guess="each byte as often as in the training text",
                 num_examples=100,
@@ -110,7 +164,7 @@ def runs(entries, day, label="bytes", **settings):
             started_at=f"2031-05-{day:02}T07:08:09Z",
         )
         for entry in entries
-        for seed in (0, 1)
+        for seed, score in enumerate(bits)
     ]
 
 
@@ -129,12 +183,23 @@ def test_a_store_of_another_text_is_refused_and_stays_as_it_is(text, tmp_path, e
     assert (out / "text.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize(("tenth", "bytes_per_word"), [(b"bb bb bb b", 2.5), (b" " * 10, 10.0)])
+def test_a_word_has_the_bytes_of_the_unseen_tenth(tmp_path, tenth, bytes_per_word):
+    (tmp_path / "earlier.txt").write_bytes(b"of which nothing was trained")
+    keep_facts(tmp_path / "earlier.txt", tmp_path)
+    (tmp_path / "own.txt").write_bytes(b"a" * 90 + tenth)
+    keep_facts(tmp_path / "own.txt", tmp_path)
+    (kept,) = Lines[Facts](tmp_path / "text.jsonl", Facts).read()
+    assert (kept.name, kept.num_bytes, kept.bytes_per_word) == ("own.txt", 100, bytes_per_word)
+
+
 def test_rows_of_two_settings_are_not_compared(tmp_path):
     earlier = runs(["softmax", "linear", "gla"], 1, num_steps=4)
-    later = runs(["softmax"], 2) + runs(["softmax"], 2, softmax_layers=1)
+    later = runs(["softmax"], 2) + runs(["softmax"], 2, "bytes softmax_layers=1", softmax_layers=1)
     out = kept(tmp_path, [*later, *earlier])
     newest = read_stored(out)
     assert {*newest.rows} == {"softmax", "softmax + softmax"}
+    assert "softmax_layers" not in newest.settings
     assert '"num_steps": 2' in newest.settings
     asked = read_stored(out, earlier[0].cell.task.shared_settings)
     assert {*asked.rows} == {"softmax", "linear", "gla"} and '"num_steps": 4' in asked.settings
@@ -156,8 +221,66 @@ def test_scaled_models_are_those_of_one_setting(tmp_path):
         for width in (8, 16)
         for context in (16, 32)
     ]
-    found = read_stored(kept(tmp_path, [*scaled, *runs(["linear"], 2, embed_dim=32)]))
-    assert [p.num_parameters for p in found.points["linear"]] == [800, 1600]
+    compared = [
+        *runs(["linear"], 2),
+        *runs(["linear"], 2, bits=(9.0,), learning_rate=0.1),
+        *runs(["linear"], 2, softmax_layers=1),
+    ]
+    others = [*runs(["linear"], 1, embed_dim=32), *runs(["gla"], 1, "bytes scaled")[:1]]
+    found = read_stored(kept(tmp_path, [*scaled, *compared, *others]))
+    assert sorted(p.num_parameters for p in found.points["linear"]) == [800, 1600]
+    assert {*found.rows} == {"linear", "linear + softmax"}
+
+
+def test_heads_have_16_channels():
+    assert size_of(64) == {"embed_dim": 64, "num_heads": 4}
+    assert size_of(24) == {"embed_dim": 24, "num_heads": 1}
+
+
+def test_the_page_says_which_rows_are_apart_and_how_predictions_came_out(tmp_path):
+    ranked = [
+        *runs(["linear"], 2, bits=(3.0, 3.01, 3.0)),
+        *runs(["softmax"], 2, bits=(2.0, 2.0, 2.01)),
+    ]
+    leaky = [
+        changed(record, causal=True, leaks_future=True)
+        for record in runs(["gla"], 2, bits=(1.0, 1.0, 1.01))
+    ]
+    scaled = [
+        runs(
+            [entry],
+            1,
+            "bytes scaled",
+            bits=[factor * width**-0.1 * steps**-0.3],
+            embed_dim=width,
+            num_steps=steps,
+        )[0]
+        for entry in ("retnet", "deltanet")
+        for width in (8, 32)
+        for steps, factor in ((10, 5.0), (20, 5.1), (40, 5.0))
+    ]
+    control = runs(["uniform"], 2, bits=(4.0, 4.0, 4.01))
+    out = kept(tmp_path / "out", [*ranked, *leaky, *control, *scaled])
+    about: dict[str, Any] = {"num_parameters": 3200, "num_steps": 40, "bits": 1.1, "low": 1.0}
+    Lines[Prediction](out / "predictions.jsonl", Prediction).write(
+        [
+            Prediction(attention="retnet", high=1.5, made_at="2031-05-01T00:00:00Z", **about),
+            Prediction(attention="deltanet", high=1.1, made_at="2031-05-02T00:00:00Z", **about),
+        ]
+    )
+    page = write_page(out, tmp_path / "text.md", "COMMAND")[0].read_text()
+    assert r"1 of 1 pairs of rows that may be ranked are told apart: softmax \< linear" in page
+    assert page.index("| gla") < page.index("| softmax") < page.index("| linear")
+    assert re.search(r"\| linear +\| 3.003 \(2.988 to 3.019\) .*\| +3 \| +0.01 \| +1,600 \|", page)
+    assert re.search(r"\| gla .* leaks the future", page)
+    for name, measured in (("retnet", "inside"), ("deltanet", "outside")):
+        law = f"- {name}: L ~ parameters^-0.096 x updates^-0.294, residuals of 1.4 % over 5 models"
+        assert law in page
+        assert re.search(rf"- {name}, 3,200 parameters and 40 .* 1.169, {measured}\.", page)
+    assert re.search(r"\| retnet +\| +3,200 \| +40 \| +1.169 \| +1.188 \|", page)
+    (chart,) = charts(read_stored(out))
+    line = [p for p in chart.spec["datasets"]["corners"] if p["name"] == "retnet, 800 parameters"]
+    assert [(p["x"], round(p["y"], 3)) for p in line] == [(10, 2.035), (20, 1.686), (40, 1.343)]
 
 
 def test_the_newest_prediction_of_a_size_that_is_there_is_shown():
@@ -186,6 +309,12 @@ def test_the_largest_is_trained_only_after_it_was_predicted(text, tmp_path):
     assert main(words) == 0
     (said,) = Lines[Prediction](out / "predictions.jsonl", Prediction).read()
     assert said.num_steps == 3 and said.low < said.bits < said.high
+    seeds: dict[str, set[int]] = {}
+    for record in read_records(out):
+        work = record.cell.task
+        seeds.setdefault(work.label, set()).add(work.seed)
+        assert work.settings["patience"] == 1.0
+    assert seeds == {"bytes": {0, 1}, "bytes softmax_layers=1": {0, 1}, "bytes scaled": {0}}
     page = (out / "text.md").read_text()
     assert "linear + softmax" in page and "not trained yet" in page
     assert "over 5 models" in page  # that of the comparison is one of them
