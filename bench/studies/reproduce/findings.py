@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,6 +47,12 @@ class FindingRow:
     steps: Text = ""
     ended: Text = ""
     num_seeds: Count | None = None
+
+    @property
+    def num_unsettled(self) -> int:
+        """Number of seeds that were still improving when their steps were spent."""
+        found = re.search(r"\bmaximum (\d+)", self.ended)
+        return int(found[1]) if found else 0
 
     @property
     def training(self) -> str:

@@ -99,6 +99,9 @@ def _of_finding(entry: Claim, finding: Finding) -> Judgement:
         notes = (*notes, "the rates of its arms were not recorded")
         if verdict in DECIDED:
             verdict = PaperVerdict.NO_VERDICT
+    if unsettled := [row for row in finding.rows if row.num_unsettled]:
+        told = (f"{row.name} ({row.num_unsettled} of {row.num_seeds} seeds)" for row in unsettled)
+        notes = (*notes, f"still improving when their steps were spent: {', '.join(told)}")
     if not entry.refuted_by:
         verdict = PaperVerdict.NO_VERDICT
         words = f"its entry does not say what would refute it (refuted_by); {words}"

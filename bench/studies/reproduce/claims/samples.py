@@ -119,14 +119,14 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[PaperVerdict, str] | None:
     """Reason given in place of a verdict; None if the comparison may have one.
 
     A sentence is no stronger than its weakest arm: each needs enough seeds, its own searched rate,
-    and to have learned. Being stuck refutes nothing: more steps, or another rate, may help. Where
-    these were tried too, the words say that the task was not learned.
+    to have learned, and in most seeds to have settled. Being stuck refutes nothing: more steps, or
+    another rate, may help. Where these were tried too, the words say that the task was not learned.
     """
     fewest = min(len(arm.scores) for arm in arms)
+    trained = [arm for arm in arms if not arm.is_control]
     if fewest < FEWEST_SEEDS:
         return PaperVerdict.ONE_SEED, seeds_missing(fewest).partition(":")[0]
-    stuck = [arm for arm in arms if arm.stuck and not arm.is_control]
-    if stuck:
+    if stuck := [arm for arm in trained if arm.stuck]:
         return PaperVerdict.NO_VERDICT, "; ".join(
             f"{arm.name}: {arm.not_learned}"
             if arm.not_learned
@@ -139,4 +139,11 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[PaperVerdict, str] | None:
             rate, own = ("rates that are", "their own")
         words = f"{', '.join(untuned)} at {rate} not {own} search's for this task and its steps"
         return PaperVerdict.UNTUNED, words
+    short = {arm.name: sum(not run.has_settled for run in arm.runs.values()) for arm in trained}
+    if unsettled := [arm for arm in trained if 2 * short[arm.name] > len(arm.runs)]:
+        return PaperVerdict.NO_VERDICT, "; ".join(
+            f"{arm.name} was still improving in {short[arm.name]} of {len(arm.runs)} seeds when "
+            "its steps were spent"
+            for arm in unsettled
+        )
     return None

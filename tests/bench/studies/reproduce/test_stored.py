@@ -109,6 +109,19 @@ def test_a_finding_of_an_earlier_training_version_is_said_to_be(tmp_path):
     assert judgement(measured, (), [tmp_path]).notes == ()
 
 
+def test_a_finding_names_the_arms_that_were_still_improving(tmp_path):
+    ends = {"a": "plateau 2, ceiling 1", "b": "plateau 2, maximum 1", "c": "maximum 3"}
+    rows = tuple(
+        FindingRow(name=name, value=0.5, rate=0.003, ended=end, num_seeds=3)
+        for name, end in ends.items()
+    )
+    finding = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows)
+    write_finding(tmp_path, "claim", replace(finding, criterion=criterion_of(claim())))
+    assert judgement(claim(), (), [tmp_path]).notes == (
+        "still improving when their steps were spent: b (1 of 3 seeds), c (3 of 3 seeds)",
+    )
+
+
 def test_a_trained_finding_without_rates_decides_nothing(tmp_path):
     entry = claim()
     write_finding(

@@ -77,9 +77,11 @@ def test_a_run_that_was_still_rising_says_so_where_it_differs():
 
 
 def arm(name, *, tuned=True, stuck="...", **more):
-    """An arm with a seed per letter, stuck at x."""
+    """An arm with a seed per letter, stuck at x and still improving at /."""
     found = given_arm(name, [0.02 if letter == "x" else 0.5 for letter in stuck], **more)
-    return replace(found, is_at_edge=not tuned)
+    ends = {seed: "maximum" if letter == "/" else "plateau" for seed, letter in enumerate(stuck)}
+    runs = {seed: replace(run, ended=ends[seed]) for seed, run in found.runs.items()}
+    return replace(found, is_at_edge=not tuned, runs=runs)
 
 
 def test_a_comparison_is_judged_only_if_every_arm_is_tuned_and_has_learned():
@@ -95,6 +97,16 @@ def test_a_comparison_is_judged_only_if_every_arm_is_tuned_and_has_learned():
     assert why_no_verdict([arm("a"), arm("uniform", stuck="xxx", tried=())]) is None
     found = why_no_verdict([arm("a"), arm("b", stuck="..")])
     assert found == (PaperVerdict.ONE_SEED, "1 more seed is missing for a verdict")
+
+
+def test_a_comparison_is_not_judged_while_most_runs_of_an_arm_still_improve():
+    assert why_no_verdict([arm("a", stuck="..//"), arm("b")]) is None
+    assert why_no_verdict([arm("a", stuck=".//"), arm("b"), arm("c", stuck="///")]) == (
+        PaperVerdict.NO_VERDICT,
+        "a was still improving in 2 of 3 seeds when its steps were spent; "
+        "c was still improving in 3 of 3 seeds when its steps were spent",
+    )
+    assert why_no_verdict([arm("a"), arm("uniform", stuck="///", tried=())]) is None
 
 
 def test_a_row_of_an_arm_is_a_share_and_says_how_its_rate_was_chosen():
