@@ -23,6 +23,15 @@ def test_an_old_page_is_named_and_not_touched(tmp_path, capsys):
     assert (tmp_path / "a.md").read_text() == "old\n"
 
 
+@pytest.mark.parametrize("held", [None, b"", b"new", b"caf\xe9\n"])
+def test_a_page_that_is_missing_cut_or_not_utf_8_is_old(held, tmp_path, capsys):
+    if held is not None:
+        (tmp_path / "a.md").write_bytes(held)
+    assert write(f"out={tmp_path}", "check=true", text="new\n") == 1
+    said = capsys.readouterr().out
+    assert said == f"{tmp_path / 'a.md'} is not what its sources say. Run python -m bench.some.\n"
+
+
 @pytest.mark.parametrize("word", ["ou=x", "check", "check=maybe"])
 def test_an_unknown_word_is_bad_input(word):
     assert write(word) == 2
