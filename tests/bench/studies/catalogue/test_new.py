@@ -11,7 +11,7 @@ import pytest
 import bench
 from bench.__main__ import main as attnbench
 from bench.core.cli.errors import ConfigError
-from bench.studies.catalogue.new import destination_for, main, read_words
+from bench.studies.catalogue.new import check_free, destination_for, main, read_words
 from tests.forked import forked
 
 ROOT = Path(bench.__file__).resolve().parent.parent
@@ -130,6 +130,34 @@ def test_a_file_that_is_there_is_not_overwritten(own_folder, monkeypatch, exits)
 def test_a_bad_name_is_bad_input(word, said, tmp_path, monkeypatch, exits):
     monkeypatch.chdir(tmp_path)
     assert said in exits(2, main([word]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", [ROOT, Path("/")])
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [
+        ("tensor", "Tensor"),
+        ("attention", "Attention"),
+        ("geometry", "Geometry"),
+        ("capabilities", "Capabilities"),
+        ("call_shape", "CallShape"),
+        ("value_error", "ValueError"),
+        ("true", "True"),
+    ],
+)
+def test_a_class_has_no_name_that_its_file_uses_for_something_else(name, cls, folder):
+    said = f"would be named {cls}, which .* Choose another name, such as my_{name}\\."
+    with pytest.raises(ConfigError, match=said):
+        check_free(name, destination_for(name, folder))
+    check_free(f"my_{name}", destination_for(f"my_{name}", folder))
+
+
+def test_a_name_whose_class_is_taken_is_bad_input_and_nothing_is_written(
+    tmp_path, monkeypatch, exits
+):
+    monkeypatch.chdir(tmp_path)
+    assert "such as my_tensor." in exits(2, main(["tensor"]))
     assert list(tmp_path.iterdir()) == []
 
 
