@@ -46,6 +46,20 @@ def test_a_missing_package_is_told_without_a_traceback(exits):
     )
 
 
+def test_every_page_is_written_and_two_old_ones_are_one_failure(tmp_path, capsys):
+    pages = {"a.md": "a\n", "more/b.md": "b\n"}
+
+    def make():
+        return pages
+
+    assert write_pages("bench.some", make, [f"out={tmp_path}"]) == 0
+    assert {name: (tmp_path / name).read_text() for name in pages} == pages
+    pages = {"a.md": "c\n", "more/b.md": "d\n"}
+    capsys.readouterr()
+    assert write_pages("bench.some", make, [f"out={tmp_path}", "check=true"]) == 1
+    assert capsys.readouterr().out.count("is not what its sources say") == 2
+
+
 def test_pages_go_to_the_docs_of_this_checkout_unless_said(monkeypatch):
     written: list[Path] = []
     monkeypatch.setattr(
