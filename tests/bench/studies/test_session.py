@@ -15,6 +15,7 @@ from bench.measuring.machine.environment import source_of_training
 from bench.measuring.worker.jobs import Deadline, Interrupt
 from bench.publishing.document import Document
 from bench.studies import session as sessions
+from bench.studies.roots import root_of
 from bench.studies.session import Session, run_study
 from tests import records as made
 
@@ -289,6 +290,15 @@ def test_of_a_file_its_folder_is_checked_and_of_a_folder_itself(tmp_path, exits)
     words.append(f"docs={tmp_path / 'a.json'}")
     said = exits(2, run_study("example", Other, lambda *_: 4, words, out_is_file=True))
     assert "is not a folder" in said
+
+
+def test_a_command_without_yaml_is_told_whether_out_is_a_file(monkeypatch):
+    roots = []
+    monkeypatch.setattr(sessions, "run_app", lambda *_, root, **more: roots.append((root, more)))
+    for name, is_file in (("example", True), ("example", False), ("sweep", True)):
+        run_study(name, Example, lambda *_: 0, [], out_is_file=is_file)
+    wanted = [root_of(Example, out_is_file=is_file) for is_file in (True, False)] + [None]
+    assert roots == [(root, {"out_is_file": root != wanted[1]}) for root in wanted]
 
 
 def test_plugins_are_imported_before_the_study(tmp_path, monkeypatch):
