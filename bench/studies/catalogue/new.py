@@ -139,11 +139,9 @@ def class_name(name: str) -> str:
 
 
 def _used(destination: Destination) -> set[str]:
-    """Names that the written module imports or reads, and words of Python's."""
-    text = files("own", "Own", destination)[destination.module]
-    nodes = [*ast.walk(ast.parse(text))]
-    imported = {node.asname or node.name for node in nodes if isinstance(node, ast.alias)}
-    return imported | {node.id for node in nodes if isinstance(node, ast.Name)} | {*keyword.kwlist}
+    """Names that the written module reads, its imports among them, and words of Python's."""
+    nodes = ast.walk(ast.parse(files("own", "Own", destination)[destination.module]))
+    return {node.id for node in nodes if isinstance(node, ast.Name)} | {*keyword.kwlist}
 
 
 def files(name: str, title: str, destination: Destination) -> dict[Path, str]:
