@@ -105,14 +105,16 @@ def _tables() -> tuple[tuple[str, str, frozenset[str]], ...]:
     """Page, title and the cells of its tables."""
     found = []
     for file in sorted([*DOCS.glob("*.md"), *DOCS.glob("results/*.md")]):
-        text, page = file.read_text("utf-8"), file.relative_to(DOCS).as_posix()
+        page = file.relative_to(DOCS).as_posix()
+        if page in _OTHER_PAGES:
+            continue
+        text = file.read_text("utf-8")
         cells = {
             cell.strip().removesuffix(" (control)").strip("`")
             for row in _ROW.findall(text)
             for cell in row.split("|")
         }
-        if page not in _OTHER_PAGES:
-            found.append((page, text.partition("\n")[0].lstrip("# "), frozenset(cells)))
+        found.append((page, text.partition("\n")[0].lstrip("# "), frozenset(cells)))
     return tuple(found)
 
 

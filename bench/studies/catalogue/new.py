@@ -6,6 +6,7 @@ current folder, as a plugin.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import keyword
 import re
@@ -115,7 +116,8 @@ def check_free(name: str, destination: Destination) -> None:
     """Refuse a name that is taken.
 
     Raises:
-        ConfigError: a mechanism, a module or a file is called so.
+        ConfigError: a mechanism, a module or a file is called so, or the class would have a name
+            that its file uses for something else.
     """
     if name in {entry.name for entry in everything()}:
         raise ConfigError(f"There is a mechanism {name!r} already: attnbench show {name}.")
@@ -124,6 +126,22 @@ def check_free(name: str, destination: Destination) -> None:
             raise ConfigError(f"{path} is there already. Choose another name, or remove it.")
     if destination.is_plugin and importlib.util.find_spec(name) is not None:
         raise ConfigError(f"There is a module {name!r} already, which would be hidden by yours.")
+    if (cls := class_name(name)) in _used(destination):
+        raise ConfigError(
+            f"The class of {name!r} would be named {cls}, which Python or its file uses for "
+            f"something else. Choose another name, such as my_{name}."
+        )
+
+
+def class_name(name: str) -> str:
+    """Name of a mechanism's class: ``MyAttention`` for ``my_attention``."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def _used(destination: Destination) -> set[str]:
+    """Names that the written module reads, its imports among them, and words of Python's."""
+    nodes = ast.walk(ast.parse(files("own", "Own", destination)[destination.module]))
+    return {node.id for node in nodes if isinstance(node, ast.Name)} | {*keyword.kwlist}
 
 
 def files(name: str, title: str, destination: Destination) -> dict[Path, str]:
@@ -131,7 +149,7 @@ def files(name: str, title: str, destination: Destination) -> dict[Path, str]:
     words = {
         "name": name,
         "title": title,
-        "cls": "".join(part.capitalize() for part in name.split("_")),
+        "cls": class_name(name),
         "imports": destination.imports,
         "registers": f"\nimport {name}  # noqa: F401, it registers itself\n"
         * destination.is_plugin,

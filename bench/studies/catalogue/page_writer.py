@@ -50,7 +50,9 @@ def write_pages(
 
 def report_old(pages: Mapping[Path, str], command: str) -> int:
     """Print which files do not hold these texts, and the command that writes them; 1 if any."""
-    old = [p for p, text in pages.items() if not p.is_file() or p.read_text("utf-8") != text]
+    # Bytes that are not UTF-8 become lone surrogates, which no text of a page equals.
+    now = {p: p.read_text("utf-8", "surrogateescape") for p in pages if p.is_file()}
+    old = [path for path, text in pages.items() if now.get(path) != text]
     for path in old:
         print(f"{path} is not what its sources say. Run {command}.")
     return int(bool(old))

@@ -1,8 +1,12 @@
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
+import torch
 
+from attentions import attention_class
 from bench.measuring.subject import Subject
+from bench.studies.catalogue import costs as module
 from bench.studies.catalogue.costs import costs, default_cell, needs
 
 
@@ -38,3 +42,42 @@ def test_what_is_needed_is_that_of_one_length():
     assert needed.flops == 8 * 2 * 2 * 1000 * 1000 * 64
     assert needs("nala", 1000).state_bytes is None
     assert needs("linformer", 2000).num_parameters == 2 * needs("linformer", 1000).num_parameters
+
+
+@pytest.mark.parametrize(
+    ("power", "said"), [(0.0, "1"), (1.0, "N"), (1.04, "N"), (1.5, "N^1.5"), (1.86, "N^1.9")]
+)
+def test_a_power_that_is_no_whole_number_is_said_with_a_digit(monkeypatch, power, said):
+    monkeypatch.setattr(module, "claimed_flops", lambda _, __, shape: shape.seq_len**power)
+    monkeypatch.setattr(module, "shape_of", lambda work: work)
+    monkeypatch.setattr(module, "peak_bytes_of", lambda cell: 1)
+    cost = costs("linear")
+    assert cost.flops_growth == cost.decode_growth == said and cost.memory_growth == "1"
+
+
+@pytest.mark.parametrize("at", [16_384, 65_536])
+def test_a_growth_is_unknown_where_one_of_its_lengths_is(monkeypatch, at):
+    monkeypatch.setattr(module, "claimed_flops", lambda *_: 1)
+    monkeypatch.setattr(
+        module, "peak_bytes_of", lambda cell: None if cell.kernel.seq_len == at else 1
+    )
+    assert costs("softmax").memory_growth is None
+
+
+def test_a_cell_is_of_float32_where_that_is_known_and_causal_only_where_it_must_be(monkeypatch):
+    def dtype(*dtypes):
+        can = replace(attention_class("gla").capabilities, dtypes=dtypes)
+        monkeypatch.setattr(module, "attention_class", lambda _: Mock(capabilities=can))
+        return default_cell("gla", 64).kernel.dtype
+
+    assert dtype("bfloat16", "float32") == "float32" and dtype("bfloat16", "float16") == "bfloat16"
+    monkeypatch.undo()
+    assert default_cell("gla", 64).kernel.causal and not default_cell("softmax", 64).kernel.causal
+
+
+def test_parameters_are_those_that_are_trained(monkeypatch):
+    core = torch.nn.Linear(2, 3)
+    core.bias.requires_grad = False
+    monkeypatch.setattr(module, "_built", lambda cell: core)
+    monkeypatch.setattr(module, "claimed_flops", lambda *_: 1)
+    assert needs("softmax", 64).num_parameters == 6

@@ -15,7 +15,16 @@ from bench.core.cli.errors import ConfigError
 from bench.core.places import CONF
 from bench.core.proofs import Badge, BadgeStatus, Proofs, read_goldens
 from bench.core.rows import ON_REQUEST, row_labels
-from bench.studies.catalogue.listing import in_words, main, read_query, table
+from bench.core.sources import hash_closure
+from bench.studies.catalogue import listing
+from bench.studies.catalogue.listing import (
+    everything,
+    in_words,
+    legend,
+    main,
+    read_query,
+    table,
+)
 from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.verify.outputs import write_rows
 
@@ -85,6 +94,48 @@ def test_a_title_with_markup_of_the_terminal_is_printed_literally():
     marked = replace(entry, title="[red]T[/] [/]", source="Doe [2020]")
     (row,) = cells((marked,), {})
     assert "[red]T[/] [/]" in row and "Doe [2020]" in row
+
+
+def test_stars_and_origins_are_those_of_goldens_and_of_claims_apart():
+    changed = "of another day"
+    now = hash_closure("attentions.mechanisms.softmax")
+    passed = {"causal": Badge(claim="causal", status=BadgeStatus.PASSED)}
+    passed["cross"] = Badge(claim="cross", status=BadgeStatus.FAILED, reason="why")
+    (entry,) = (e for e in ENTRIES if e.name == "softmax")
+    for source, goldens_source, shown in (
+        (now, changed, ["3/5*", "1/2"]),
+        (changed, now, ["3/5", "1/2*"]),
+        (now, now, ["3/5", "1/2"]),
+    ):
+        proven = Proofs(
+            badges=passed, goldens=(3, 5), source=source, goldens_source=goldens_source, stored="S"
+        )
+        (row,) = cells((entry,), {"softmax": proven})
+        assert row.split(" | ")[-2:] == shown
+        said = legend((entry,), {"softmax": proven, "linear": Proofs(stored="of no row")})
+        assert said.startswith("Stored with the code: S.")
+        assert ("* of an earlier state of its source" in said) == ("*" in "".join(shown))
+    (row,) = cells((entry,), {"softmax": Proofs(badges=passed)})
+    assert row.endswith(" | - | 1/2")
+
+
+def test_origins_are_named_once_each_and_nothing_is_said_of_own_proofs():
+    two = tuple(e for e in ENTRIES if e.name in ("softmax", "linear"))
+    own, kept, other = Proofs(goldens=(1, 1)), Proofs(stored="A"), Proofs(stored="B")
+    assert legend(two, {"softmax": own, "linear": own}) == ""
+    assert legend(two, {"softmax": own, "linear": other}) == "Stored with the code: B."
+    assert legend(two, {"softmax": kept, "linear": kept}) == "Stored with the code: A."
+    assert legend(two, {"softmax": other, "linear": kept}) == "Stored with the code: A; B."
+
+
+def test_installed_plugins_are_listed_once_and_their_errors_told(monkeypatch, capsys):
+    one, named = (replace(ENTRIES[0], name=name) for name in ("one", "named"))
+    monkeypatch.setattr(listing, "plugin_catalogue", lambda: ((one,), ["mine cannot be read."]))
+    monkeypatch.setattr(listing, "module_catalogue", lambda module: (one, named))
+    assert [entry.name for entry in everything(("mine",))][-2:] == ["one", "named"]
+    assert len(everything(("mine",))) == len(ENTRIES) + 2
+    captured = capsys.readouterr()
+    assert "mine cannot be read." in captured.err and captured.out == ""
 
 
 def test_capabilities_are_said_in_words():
@@ -176,6 +227,11 @@ def test_the_command_prints_the_table(results, exits):
         line for line in exits(0, main([f"out={results}"])).splitlines() if "│ softmax " in line
     )
     assert "2/2" in row
+
+
+def test_the_command_says_where_stored_proofs_are_from(monkeypatch, exits):
+    monkeypatch.setattr(listing, "read_proofs", lambda out: {"softmax": Proofs(stored="[a] day")})
+    assert "Stored with the code: [a] day." in exits(0, main(["family=exact"]))
 
 
 @pytest.mark.parametrize(

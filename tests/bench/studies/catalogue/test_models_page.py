@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,14 @@ DIFFER = {
     ("pvt_v2_b1", FLATTEN_TABLE): (False, True),
 }
 """Those whose printed digits are not those of the model; the page says what is known of why."""
+
+STAGES = {
+    "swin_tiny": "softmax",
+    "nalaformer_t": "`nala_layer` in stages 1 and 2, else softmax",
+    "nala_swin_tiny": "`nala_layer` in stages 1, 2 and 3, else softmax",
+    "nalaformer_t_linear": "`nala_layer`",
+}
+"""Attention of models as published, in words."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -65,6 +74,34 @@ def test_the_printed_sizes_of_pvt_v2_are_explained_by_the_arithmetic_of_their_no
     b1 = 4 * counted("pvt_v2_b1").parameters
     assert (round(b1 / 1e6), round(b1 / 2**20)) == (56, 53)
     assert (round(4 * 13.1), round(4 * 13.1e6 / 2**20)) == (52, 50)
+
+
+def rows_of_claims(monkeypatch, *claims):
+    """The last lines of the page's part on claims: a row per claim, then its notes."""
+    monkeypatch.setattr(models_page, "CLAIMS", claims)
+    table, *notes = models_page._claims({c.model: counted(c.model) for c in claims})
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+    return rows, [note for note in notes if note]
+
+
+def test_a_claim_agrees_only_with_both_of_its_sizes_and_notes_are_numbered(monkeypatch):
+    (known,) = (c for c in CLAIMS if c.model == "nalaformer_t" and c.change is not None)
+    changed = count_claimed(known)
+    parameters, multiply_adds = known.convention.of(changed)
+    size = f"{parameters / 1e6:.3f}M, {multiply_adds / 1e9:.3f}G"
+    plain = replace(known, change=None, note="")
+    own = known.convention.of(counted("nalaformer_t"))
+    right = replace(plain, parameters=f"{own[0] / 1e6:.1f}", multiply_adds=f"{own[1] / 1e9:.1f}")
+    half = replace(right, parameters="1.0", note="half")
+    rows, notes = rows_of_claims(monkeypatch, known, right, half, replace(known, parameters="1"))
+    assert [row[4] for row in rows] == [f"at {size} [1]", "yes", "no [2]", "no [3]"]
+    assert [note[:3] for note in notes] == ["1. ", "2. ", "3. "] and notes[1] == "2. half"
+    assert rows[1][1] == f"{right.parameters}M, {right.multiply_adds}G"
+
+
+def test_attention_as_published_is_said_by_its_stages():
+    said = {name: models_page._published(models_page.model_info(name)) for name in STAGES}
+    assert said == STAGES
 
 
 @pytest.mark.slow

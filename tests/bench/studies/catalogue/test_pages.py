@@ -7,6 +7,7 @@ from attentions.capabilities import PUBLISHED
 from attentions.catalogue import catalogue
 from bench.core.rows import ON_REQUEST, rows_of
 from bench.studies.catalogue import costs as growth
+from bench.studies.catalogue import mechanism_page
 from bench.studies.catalogue.costs import Costs
 from bench.studies.catalogue.pages import ADDING, DIFFERENCES, MECHANISMS, all_pages
 
@@ -75,6 +76,17 @@ def test_a_page_leads_to_the_tables_in_which_its_rows_are(pages):
     assert "- [Accuracy on recall, over 3 seeds](../results/recall.md)" in nala
     assert "https://arxiv.org/abs/2506.21137" in nala and "## Differences" in nala
     assert "recall_causal.md" not in nala and "](../mechanisms.md)" not in nala
+
+
+def test_a_page_that_is_made_anew_need_not_be_readable_to_find_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr(mechanism_page, "DOCS", tmp_path)
+    for name in (MECHANISMS, DIFFERENCES):
+        (tmp_path / name).write_bytes(b"caf\xe9\n| nala |\n")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "a.md").write_text("# A table\n\n| `nala` | none (control) |\n")
+    assert mechanism_page._tables.__wrapped__() == (
+        ("results/a.md", "A table", frozenset({"", "nala", "none"})),
+    )
 
 
 def test_the_index_has_each_mechanism_in_its_family_and_in_its_year(pages):

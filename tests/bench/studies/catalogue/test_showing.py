@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
@@ -8,8 +9,10 @@ from attentions.catalogue import catalogue
 from bench.core.cli.errors import ConfigError
 from bench.core.proofs import Badge, BadgeStatus, Proofs, append_badges
 from bench.core.rows import rows_of
+from bench.studies.catalogue.costs import Needs, default_cell, needs
 from bench.studies.catalogue.showing import (
     Request,
+    _needs_table,
     commands,
     cost_line,
     find,
@@ -97,8 +100,9 @@ def test_a_length_that_cannot_be_is_said_beside_the_others(monkeypatch):
 def test_lengths_are_read_off_the_command_line():
     assert read_request(["nala", "seq_len=[1024,65536]"]).seq_len == (1024, 65536)
     assert read_request(["nala", "seq_len=7"]).seq_len == (7,)
+    assert read_request(["nala", f"seq_len={2**31 - 1}"]).seq_len == (2**31 - 1,)
     assert read_request(["nala"]).seq_len == ()
-    for wrong in ("0", "-3", "1.5", "long", "[1,,2]", "4294967296"):
+    for wrong in ("0", "2147483648", "-3", "1.5", "long", "[1,,2]", "4294967296"):
         with pytest.raises(ConfigError, match="seq_len is"):
             read_request(["nala", f"seq_len={wrong}"])
 
@@ -109,15 +113,69 @@ def test_a_formula_that_raises_does_not_end_the_page(monkeypatch, error):
     assert cost_line("linear") == f"cannot be worked out: {type(error).__name__}: {error}"
 
 
+def test_lengths_that_cannot_be_are_each_said_below_the_table_of_the_others(monkeypatch):
+    def odd(name, seq_len):
+        if seq_len % 2:
+            raise ValueError(f"{seq_len} is odd")
+        return needs(name, seq_len)
+
+    monkeypatch.setattr("bench.studies.catalogue.costs.needs", odd)
+    text = page("linear", seq_len=(65, 64, 67))
+    table, _, after = text.partition("65: ValueError: 65 is odd\n")
+    assert "\n       64 " in table and after.startswith("67: ValueError: 67 is odd\n")
+
+
+def test_bytes_moved_include_parameters_and_a_column_is_kept_that_one_row_fills():
+    def needed(state, num_parameters):
+        cell = default_cell("softmax", 64)
+        sizes = {"num_parameters": num_parameters, "state_bytes": state, "peak_bytes": None}
+        return Needs(workload=cell.kernel, flops=1, **sizes)
+
+    rows = _needs_table([needed(None, 0), needed(1024, 0), needed(None, 2**20)])
+    cells = {str(column.header): [*column.cells] for column in rows.columns}
+    assert "peak memory" not in cells and cells["state while decoding"] == ["", "1.00 KiB", ""]
+    moved = cells["bytes moved, at least"]
+    assert moved[0] == moved[1] != moved[2] and moved[2].endswith("MiB")
+
+
+def test_rows_and_hyperparameters_are_shown_with_what_they_mean(tmp_path):
+    (tmp_path / "attention").mkdir()
+    (tmp_path / "attention" / "mine.yaml").write_text("mine:\n  mechanism: nala\n  rope: true\n")
+    entry = replace(find("nala"), defaults={"rope": "", "tau": "0.5"})
+    console = Console(width=200)
+    with console.capture() as captured, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.studies.catalogue.showing.cost_line", lambda name: "")
+        show(entry, Proofs(), console, Request(name="nala", config_dir=tmp_path))
+    text = captured.get()
+    (rows,) = re.findall(r"^  rows    (.*)$", text, re.M)
+    assert rows.split(", ") == [*rows_of("nala", tmp_path)] and "mine" in rows
+    meaning = entry.description.arguments["tau"].replace("``", "")[:20]
+    assert re.search(rf"^ *tau +0\.5 +{re.escape(meaning)}", text, re.M)
+    assert re.search(r"^ *rope +needed ", text, re.M)
+    said = entry.description
+    hazards, _, differences = text.partition("\nHazards\n")[2].partition("\nDifferences\n")
+    assert hazards.startswith(f"- {said.hazards[0][:20]}".replace("``", ""))
+    assert differences.startswith(f"- {said.differences[0][:20]}".replace("``", ""))
+
+
+def test_plugins_are_imported_before_their_page(monkeypatch, exits):
+    asked = []
+    monkeypatch.setattr("bench.measuring.plugins.import_plugins", asked.append)
+    monkeypatch.setattr("bench.studies.catalogue.showing.everything", lambda _: catalogue())
+    exits(0, main(["none", "plugins=[one,two]"]))
+    assert asked == [("one", "two")]
+
+
 def test_badges_are_told_by_how_they_ended_with_the_reasons_of_failures():
     badges = {
         "causal": Badge(claim="causal", status=BadgeStatus.PASSED),
         "masks": Badge(claim="masks", status=BadgeStatus.FAILED, reason="row 3 differs"),
+        "pads": Badge(claim="pads", status=BadgeStatus.FAILED, reason="row 4 differs"),
         "cross": Badge(claim="cross", status=BadgeStatus.NOT_CLAIMED),
     }
     text = page("linear", badges)
     assert "passed: causal\n" in text
-    assert "failed: masks\n  masks: row 3 differs\n" in text
+    assert "failed: masks, pads\n  masks: row 3 differs\n  pads: row 4 differs\n" in text
     assert "not claimed: cross\n" in text
 
 
@@ -152,6 +210,11 @@ def test_commands_fit_what_the_mechanism_is():
     layer, causal = next(commands(entries["nala_layer"])), next(commands(entries["gla"]))
     assert "scope=layer" in layer and "causal=true" not in layer
     assert "causal=true" in causal and "scope=layer" not in causal
+    both = (next(commands(entries[name])) for name in ("softmax", "nala"))
+    assert ["attention=[softmax]" in line for line in both] == [True, False]
+    lines = [line.split(" 'attention")[0] for line in commands(entries["nala"])]
+    proving = ["attnbench verify", "attnbench verify conformance=true"]
+    assert lines == ["attnbench sweep", *proving, "attnbench verify flops=true"]
 
 
 def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path):
@@ -160,7 +223,9 @@ def test_commands_name_rows_of_ones_own_and_can_be_typed_in_zsh(tmp_path):
     request = read_request(["nala", "plugins=[a,b]", "--config-dir", str(tmp_path)])
     assert request.config_dir == tmp_path and request.plugins == ("a", "b")
     assert "mine" in rows_of("nala", tmp_path)
-    sweep = next(commands(find("nala"), request.plugins, request.config_dir))
+    sweep, verify = commands(find("nala"), request.plugins, request.config_dir)
+    row = f"--config-dir {tmp_path} 'plugins=[a,b]'"
+    assert verify == f"attnbench verify {row} conformance=true 'attention=[nala]'"
     assert f"--config-dir {tmp_path} 'plugins=[a,b]' 'attention=[softmax,nala]'" in sweep
     assert all("'" in word for word in sweep.split() if "[" in word)
     with pytest.raises(ConfigError, match="is no folder"):

@@ -136,3 +136,4 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, capsys, exit
 )
 def test_what_cannot_be_done_is_refused_with_the_key(words, message, tmp_path, exits):
     assert message in exits(2, main([*words, f"out={tmp_path}"]))
+    assert not (tmp_path / "checkpoints").exists(), "before anything is trained"
