@@ -98,7 +98,8 @@ NUMBERS = [
     for model, key, kinds in FIELDS
     for kind, metadata in kinds
     if kind in (int, float) and len(kinds) == 1 and (bounds := interval(metadata))
-    if key != "image_size"  # which is looked at where a model is measured
+    # A budget needs a unit; an image's size is looked at where a model is measured.
+    if key not in ("budget", "image_size")
 ]
 FLAGS = [(model, key) for model, key, kinds in FIELDS if [kind for kind, _ in kinds] == [bool]]
 WORDS = [
