@@ -129,6 +129,7 @@ def test_novels_are_one_text_in_the_order_of_their_publication(package, exits):
         ("Rdata.rdx", gzip.compress(b'{"variables": {}}')[:-9]),
         ("Rdata.rdx", gzip.compress(b'{"variables": {"another": [0, 9]}}')),
     ],
+    ids=("pages", "no gzip", "torn gzip", "another package"),
 )
 def test_damaged_novels_and_another_package_are_a_sentence(package, exits, file, content):
     (package / file).write_bytes(content)
