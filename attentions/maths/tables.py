@@ -39,7 +39,7 @@ def kept(make: Callable[Sizes, Table]) -> Callable[Sizes, Table]:
             found: Table = map_tensors(make(*sizes, **others), torch.func.debug_unwrap)
         if all(type(x) is Tensor for x in (found if isinstance(found, tuple) else (found,))):
             if len(tables) >= _MOST:
-                tables.pop([*tables][0], None)  # a copy, which other threads leave alone
+                tables.pop([*tables][0], None)  # noqa: RUF015  another thread may change it meanwhile
             tables[key] = found
         return found
 
