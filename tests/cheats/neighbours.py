@@ -101,7 +101,8 @@ class SetsTimer(Honest):
 
 @functools.cache
 def _dump_tracebacks() -> None:
-    faulthandler.dump_traceback_later(1e-3, repeat=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    # Rarely: a dump reads frames that the main thread may be freeing, and CPython then crashes.
+    faulthandler.dump_traceback_later(0.1, repeat=True, file=open(os.devnull, "w"))  # noqa: SIM115
 
 
 @misdeed(
