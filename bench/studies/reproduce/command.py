@@ -61,6 +61,12 @@ def study(asked: Reproduce, session: Session) -> int:
                 f"until={asked.until} adds seeds of training, and cell={entry.id} is no claim that "
                 f"compares trained arms. These are: {able}."
             )
+    is_default = asked.seed == Reproduce.model_fields["seed"].default
+    if not is_default and not any(_trains_asked_seeds(one) for one in entries):
+        raise ConfigError(
+            f"seed={list(asked.seed)} is for cells that are trained; cell={entries[0].id} takes "
+            "its seeds from its file in conf/paper. Leave seed out, or change a copy: papers=DIR."
+        )
     worst = 0
     for entry in entries:
         for line in (entry.id, *_described(entry)):
@@ -80,6 +86,10 @@ def _is_wanted(entry: Described, asked: Reproduce) -> bool:
     if asked.kind is not None and entry.kind != asked.kind:
         return False
     return asked.find is None or asked.find.lower() in f"{entry.paper} {entry.id}".lower()
+
+
+def _trains_asked_seeds(entry: Described) -> bool:
+    return isinstance(entry, PaperCell) and not entry.by
 
 
 def _compares_arms(entry: Described) -> bool:

@@ -63,6 +63,10 @@ def test_the_list_shows_cost_and_verdict(words, exits):
             ["cell=performer-unbiased", "until=decided", "budget=1h"],
             "cell=performer-unbiased is no claim that compares trained arms",
         ),
+        (
+            ["cell=[performer-unbiased,h3-associative-recall-random]", "seed=[3,4]"],
+            "seed=[3, 4] is for cells that are trained; cell=performer-unbiased takes its",
+        ),
         (["papers=/nowhere"], "papers=/nowhere is not a folder"),
         (["papers=/proc/sys"], "papers=/proc/sys holds no *.yaml"),
     ],
