@@ -57,6 +57,7 @@ def test_an_absent_task_group_plans_no_tasks():
         ),
         ({"device": "gpu"}, ["device=gpu"]),
         ({"device": "cuda:x"}, ["device=cuda:x"]),
+        ({"device": "cuda:١"}, ["device=cuda:١"]),
         ({"attention": {}}, ["attention is empty"]),
         ({"attention": "softmax"}, ["attention", "entries are chosen by name"]),
         ({"attention": {"x": {"eps": 1}}}, ["'x'", "names no mechanism"]),

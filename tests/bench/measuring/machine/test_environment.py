@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from dataclasses import fields, replace
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -55,10 +56,21 @@ def test_another_text_under_the_same_name_is_another_task(tmp_path):
     assert data_hash("recall") == data_hash("cifar10") == ""
 
 
-def files_of(monkeypatch, path):
-    """Has every task read one file."""
-    monkeypatch.setattr(base, "task_to_plan", lambda *_: SimpleNamespace(files=lambda: (path,)))
+def files_of(monkeypatch, *paths):
+    """Has every task read these files."""
+    monkeypatch.setattr(base, "task_to_plan", lambda *_: SimpleNamespace(files=lambda: paths))
     return _data_hash(TaskWorkload(label="a", task="recall", settings={}, seed=0))
+
+
+def test_an_image_that_is_moved_to_another_class_or_split_is_another_task(tmp_path, monkeypatch):
+    names = ("train/cat/1", "train/cat/2", "train/dog/3", "test/dog/4")
+    moved = ("train/cat/1", "train/dog/2", "train/dog/3", "test/dog/4")
+    other = ("train/cat/1", "train/cat/2", "test/dog/3", "test/dog/4")
+    for number, name in enumerate([*names, *moved, *other]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(str(number % 4))
+    found = [files_of(monkeypatch, *map(tmp_path.joinpath, some)) for some in (names, moved, other)]
+    assert len({*found}) == 3
 
 
 @pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("nowhere"), os.mkdir])
@@ -274,3 +286,33 @@ def test_a_file_that_a_task_names_with_a_null_character_is_told(monkeypatch):
     monkeypatch.setattr(base, "task_to_plan", lambda name, settings: odd)
     with pytest.raises(ConfigError, match=r"a\\x00b, which recall reads, cannot be opened"):
         _data_hash(TaskWorkload(label="recall", task="recall", settings={}, seed=0))
+
+
+def test_a_commit_is_that_of_this_projects_checkout_and_dirty_by_its_tracked_files(
+    tmp_path, monkeypatch
+):
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    assert environment._git(tmp_path) == (None, None)
+    git("init")
+    git("commit", "--allow-empty", "-m", "somebody else's project")
+    file = tmp_path / "bench/measuring/machine/environment.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("1")
+    assert environment._git(tmp_path) == (None, None)  # is inside it and not of it
+    git("add", ".")
+    git("commit", "-m", "ours")
+    (tmp_path / "untracked").write_text("1")
+    commit, is_dirty = environment._git(tmp_path)
+    assert len(commit) == 40 and is_dirty is False
+    file.write_text("2")
+    assert environment._git(tmp_path) == (commit, True)
+    run = subprocess.run
+
+    def fails(words, **settings):
+        return run(["git", "no-such-command"] if "status" in words else words, **settings)
+
+    monkeypatch.setattr(environment.subprocess, "run", fails)
+    assert environment._git(tmp_path) == (commit, None)
