@@ -17,7 +17,12 @@ from bench.core.record import Quality, Record
 from bench.core.sources import closure, hash_closure
 from bench.measuring.device import cpu
 from bench.measuring.machine import environment
-from bench.measuring.machine.environment import _data_hash, is_good, kind_of_machine
+from bench.measuring.machine.environment import (
+    _data_hash,
+    is_good,
+    kind_of_machine,
+    source_of_training,
+)
 from bench.measuring.tasks import base
 from tests import records as made
 
@@ -177,13 +182,53 @@ def test_a_trained_score_is_good_on_another_processor_and_a_timing_is_not():
     assert not is_good(ran(task), other, HERE)
 
 
-def test_a_timing_is_good_for_one_device_and_method_and_whatever_the_commit(monkeypatch):
+ELSEWHERE = {
+    "torch": {"versions": HERE.versions | {"torch": "9"}},
+    "device": {"devices": {"cpu": "Another"}},
+    "processor": {"processor": "Another"},
+    "allocator": {"allocator": "default"},
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_timing_and_a_checkpoint_are_of_one_torch_device_processor_and_allocator(what):
+    elsewhere = replace(HERE, **ELSEWHERE[what])
+    timing, task = made.kernel_cell(), made.task_cell()
+    assert not is_good(ran(timing), timing, elsewhere)
+    assert kind_of_machine("cpu", elsewhere) != kind_of_machine("cpu", HERE)
+    assert source_of_training(task, elsewhere) != source_of_training(task, HERE)
+
+
+def test_a_checkpoint_is_of_the_sources_of_all_layers_of_the_data_and_of_one_version(monkeypatch):
+    cell = made.task_cell(hyperparameters={"layers": [["softmax", {}], ["linear", {}]]})
+    before, source = source_of_training(cell, HERE), environment.mechanism_source
+    for name, other in {
+        "mechanism_source": lambda name, plugins: "" if name == "linear" else source(name, plugins),
+        "task_source": lambda name: "rewritten",
+        "_data_hash": lambda workload: "replaced",
+        "TRAINING_VERSION": -1,
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(environment, name, other)
+            assert source_of_training(cell, HERE) != before, name
+    monkeypatch.setattr(environment, "hash_closure", lambda module: f"{module} ")
+    own = "bench.measuring.tasks.recall bench.measuring.tasks.train "
+    assert environment.task_source.__wrapped__("recall") == own
+
+
+def test_a_timing_of_a_model_is_of_one_source_of_the_model_and_one_timm(monkeypatch):
+    cell = made.model_cell("nala")
+    before = environment.freshness(cell, HERE)
+    versions = HERE.versions | {"timm": "9"}
+    assert environment.freshness(cell, replace(HERE, versions=versions)) != before
+    monkeypatch.setattr(environment, "model_source", lambda name: "rewritten")
+    assert environment.freshness(cell, HERE) != before
+
+
+def test_a_timing_is_good_for_one_method_and_whatever_the_commit(monkeypatch):
     timing = made.kernel_cell()
     record = ran(timing)
     assert is_good(record, timing, replace(HERE, commit="f" * 40, is_dirty=True, num_cores=99))
-    elsewhere = replace(HERE, devices={"cpu": "Another"})
-    assert not is_good(record, timing, elsewhere)
-    assert kind_of_machine("cpu", elsewhere) != kind_of_machine("cpu", HERE)
     monkeypatch.setattr(environment, "METHOD_VERSION", 1 + environment.METHOD_VERSION)
     assert not is_good(record, timing, HERE)
 
@@ -211,6 +256,9 @@ def test_an_old_run_that_a_plateau_ended_at_a_level_is_not_good(ended, last, is_
     curve = {"validation": (last,), "validation_steps": (9,), "plateaus": {"one of four": 0.25}}
     old = replace(ran(task, ended=ended, **curve), freshness="0" * 16)
     assert is_good(old, task, HERE) == is_kept
+    control = made.task_cell("none")  # which can do no better
+    old = replace(ran(control, ended=ended, **curve), freshness="0" * 16)
+    assert is_good(old, control, HERE)
 
 
 @pytest.fixture
