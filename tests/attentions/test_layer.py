@@ -72,3 +72,5 @@ def test_costs_are_those_of_the_core_and_of_the_projections():
     projections = 2 * 3 * 12 * 16 * (16 + 16 + 12 + 12)
     assert layer.flops(shape) == projections + layer.core.flops(shape)
     assert layer.executed_flops(shape) == projections + layer.core.executed_flops(shape)
+    step = build("gla", value_dim=6)
+    assert step.decode_flops(shape) == projections // 12 + step.core.decode_flops(shape)

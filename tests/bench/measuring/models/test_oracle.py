@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import attentions
-from bench.measuring.models.oracle import check
+from bench.measuring.models.oracle import after_rounds, check
 from bench.measuring.models.subject import subject_of
 from bench.measuring.oracle.oracle import Incorrect
 from tests.bench.core.test_cell import KERNEL
@@ -24,6 +24,9 @@ def test_half_precision_passes_too():
 def test_a_model_that_answers_otherwise_in_float64_fails():
     with pytest.raises(Incorrect, match="output differs from the oracle"):
         check(subject_of(cell(model=own("wrong"))))
+    one = cell(model=own("wrong"))
+    with pytest.raises(Incorrect, match="after the rounds, .* had seen, output differs"):
+        after_rounds(one, subject_of(one))
 
 
 def test_a_model_that_returns_no_tensor_fails_in_words():
@@ -67,7 +70,8 @@ def test_a_mechanisms_cell_is_checked_as_before():
 
 def test_an_oracle_without_a_slow_form_is_the_mechanism_itself(monkeypatch):
     subject = subject_of(cell("linear"))
-    assert check(subject).oracle == "reference"
+    found = check(subject)
+    assert (found.oracle, found.checked_len, found.checked_share) == ("reference", None, 0.5)
     monkeypatch.setattr("bench.measuring.models.oracle.MAX_PAIRS", 0)
     assert check(subject).oracle == "itself"
     assert check(subject_of(cell())).oracle == ""
