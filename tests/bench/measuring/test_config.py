@@ -51,9 +51,10 @@ def test_an_absent_task_group_plans_no_tasks():
     ("changes", "words"),
     [
         ({"seq_len": [256, [512]]}, ["seq_len"]),
-        (
-            {"scope": "model", "task": {}, "padding": 0.5, "model": "m", "image_size": 32},
-            ["padding"],
+        *(
+            ({"scope": "model", "task": {}, "model": "m", "image_size": 32} | other, [f"{name} be"])
+            for other in ({"padding": 0.5}, {"ragged": 0.5}, {"key_len": 9})
+            for name in other
         ),
         ({"device": "gpu"}, ["device=gpu"]),
         ({"device": "cuda:x"}, ["device=cuda:x"]),
@@ -89,6 +90,10 @@ def test_an_absent_task_group_plans_no_tasks():
         ({"attention": {"a": {"mechanism": "softmax", 5: 6}}}, ["sets 5", "name is a word"]),
         ({"max_seq_len": {"softmax": 0}}, ["max_seq_len.softmax", "0"]),
         ({"max_seq_len": 5}, ["max_seq_len", "keys of its own"]),
+        *(
+            ({key: value}, [f"{key} names 'linaer'", "Did you mean linear"])
+            for key, value in (("max_seq_len", {"linaer": 9}), ("speed_only", ["linaer"]))
+        ),
         ({"plugins": [3]}, ["plugins", "3"]),
     ],
 )
