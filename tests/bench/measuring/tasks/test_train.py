@@ -342,6 +342,22 @@ def test_batches_that_are_none_are_refused_in_words(cell, task, said):
         train(cell("softmax", task, **QUICK))
 
 
+def test_targets_of_the_test_set_that_no_model_can_give_are_refused_and_not_scored(
+    cell, monkeypatch
+):
+    task_class = type(build_task("recall", {}))
+    batches = task_class.batches
+
+    def shifted(self, split, seed):
+        for batch in batches(self, split, seed):
+            by = self.num_classes if split is Split.TEST else 0
+            yield replace(batch, targets=batch.targets + by)
+
+    monkeypatch.setattr(task_class, "batches", shifted)
+    with pytest.raises(ValueError, match=r"the task recall has targets from \d+ to .* are 0 to 63"):
+        train(cell("none", "recall", **RECALL | {"num_steps": 1}))
+
+
 def test_an_embedding_of_another_width_is_refused_in_words(cell):
     __import__("tests.misbehaving")
     with pytest.raises(ValueError, match=r"embedding gives tokens of width 17; embed_dim is 16"):
