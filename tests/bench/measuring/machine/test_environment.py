@@ -49,18 +49,6 @@ def test_a_change_in_an_imported_file_is_a_change_of_the_mechanism(line, tmp_pat
     assert hash_closure("foreign_kernels.core") != before
 
 
-def test_another_text_under_the_same_name_is_another_task(tmp_path):
-    def data_hash(task, **settings):
-        return _data_hash(TaskWorkload(label=task, task=task, settings=settings, seed=0))
-
-    text = tmp_path / "text"
-    text.write_bytes(b"a" * 2000)
-    before = data_hash("bytes", root=str(text))
-    text.write_bytes(b"b" * 2000)
-    assert data_hash("bytes", root=str(text)) != before != ""
-    assert data_hash("recall") == data_hash("cifar10") == ""
-
-
 def files_of(monkeypatch, *paths):
     """Has every task read these files."""
     monkeypatch.setattr(base, "task_to_plan", lambda *_: SimpleNamespace(files=lambda: paths))
@@ -76,6 +64,7 @@ def test_an_image_that_is_moved_to_another_class_or_split_is_another_task(tmp_pa
         (tmp_path / name).write_text(str(number % 4))
     found = [files_of(monkeypatch, *map(tmp_path.joinpath, some)) for some in (names, moved, other)]
     assert len({*found}) == 3
+    assert files_of(monkeypatch) == ""
 
 
 @pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("nowhere"), os.mkdir])
