@@ -192,6 +192,7 @@ def test_a_mode_that_does_not_fit_the_rest_of_a_cell_has_its_sentence(mode, word
 def test_devices_packages_and_tasks_are_looked_at_too():
     on_cuda = replace(KERNEL, device="cuda:0")
     assert "cuda:0" in why_unsupported(replace(CAN, devices=("cpu",)), on_cuda)
+    assert why_unsupported(CAN, on_cuda) is None
     needs = replace(CAN, requires=("no_such_package",))
     assert "no_such_package" in why_unsupported(needs, KERNEL)
     causal_only = replace(CAN, bidirectional=False, causal=True)
