@@ -39,6 +39,16 @@ def test_a_function_is_its_module(name, is_causal):
     torch.testing.assert_close(getattr(functional, name)(q, k, v, is_causal=is_causal), expected)
 
 
+def test_grid_width_and_dtype_of_a_call_are_those_of_its_core():
+    q, k, v = (x.double() for x in tokens())
+    sizes = {"num_heads": H, "head_dim": D, "seq_len": N, "value_dim": 6}
+    torch.manual_seed(0)
+    core = build_attention("agent", Geometry(**sizes, grid=(2, 6))).double()
+    torch.manual_seed(0)
+    found = functional.agent(q, k, v[..., :6], grid=(2, 6))
+    torch.testing.assert_close(found, core(q, k, v[..., :6]), rtol=1e-12, atol=1e-12)
+
+
 def test_hyperparameters_masks_and_shared_heads_are_keywords():
     q, k, v = tokens(kv_heads=1)
     seen = torch.rand(1, N) < 0.7

@@ -65,6 +65,13 @@ def test_causality_is_yes_or_no():
             Geometry(num_heads=1, head_dim=4, seq_len=4, causal=causal)
 
 
+def test_heads_that_cannot_be_shared_evenly_are_refused():
+    assert Geometry(num_heads=4, head_dim=4, seq_len=4, num_kv_heads=2).num_kv_heads == 2
+    for heads in (3, 8):
+        with refused(rf"Geometry.num_kv_heads is {heads}; a divisor of num_heads, 4, is needed"):
+            Geometry(num_heads=4, head_dim=4, seq_len=4, num_kv_heads=heads)
+
+
 def test_a_grid_that_is_no_pair_of_sizes_is_refused():
     for grid in [4, "2x2", (2, 2.0), (True, 4), 2.5]:
         with refused(r"Geometry.grid is .*; two whole numbers"):

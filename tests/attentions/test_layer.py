@@ -37,6 +37,18 @@ def test_a_layer_projects_mixes_and_projects_back(name):
 
 
 @torch.no_grad()
+def test_keys_and_values_of_shared_heads_are_projected_once_and_meet_all_queries_of_a_group():
+    geometry = Geometry(num_heads=4, head_dim=4, seq_len=12, num_kv_heads=2)
+    layer, x = build_layer("softmax", geometry), torch.randn(3, 12, 16)
+    parts = layer.qkv(x).split([16, 8, 8], dim=-1)
+    q, k, v = (part.unflatten(-1, (-1, 4)).transpose(1, 2) for part in parts)
+    mixed = torch.nn.functional.scaled_dot_product_attention(
+        q, k[:, [0, 0, 1, 1]], v[:, [0, 0, 1, 1]]
+    )
+    torch.testing.assert_close(layer(x), layer.proj(mixed.transpose(1, 2).flatten(2)))
+
+
+@torch.no_grad()
 def test_gates_go_on_to_the_core_that_takes_them():
     layer, x = build("gla"), torch.randn(3, 12, 16)
     log_decay = -torch.rand(3, 2, 12, 8)
@@ -72,3 +84,5 @@ def test_costs_are_those_of_the_core_and_of_the_projections():
     projections = 2 * 3 * 12 * 16 * (16 + 16 + 12 + 12)
     assert layer.flops(shape) == projections + layer.core.flops(shape)
     assert layer.executed_flops(shape) == projections + layer.core.executed_flops(shape)
+    step = build("gla", value_dim=6)
+    assert step.decode_flops(shape) == projections // 12 + step.core.decode_flops(shape)

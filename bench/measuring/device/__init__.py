@@ -23,7 +23,7 @@ NAMES = ("auto", "cpu", "cuda", "cuda:0", "cuda:1")
 
 def is_device_name(word: str) -> bool:
     """Whether a word names a device in a configuration; ``auto`` stands for all devices."""
-    return word == "auto" or re.fullmatch(r"cpu|cuda(:\d+)?", word) is not None
+    return word == "auto" or re.fullmatch(r"cpu|cuda(:[0-9]+)?", word) is not None
 
 
 def device_named(name: str) -> Device:

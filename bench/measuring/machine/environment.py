@@ -44,7 +44,8 @@ class Environment:
         allocator: the workers' allocator setting, ``retain`` or ``default``.
         worker_environment: environment variables that workers are started with.
         commit: commit of the project's checkout; None outside of one.
-        is_dirty: whether tracked files differ from that commit; None outside of a checkout.
+        is_dirty: whether tracked files differ from that commit; None outside of a checkout, or
+            if git does not tell.
         hardware: further facts of the machine, see
             `bench.measuring.machine.hardware.describe`.
         calibration: the machine's ceilings, see `bench.core.calibration`; None without any.
@@ -206,7 +207,11 @@ def _data_hash(workload: TaskWorkload) -> str:
     digest = hashlib.sha256()
     task = task_to_plan(workload.task, workload.settings)
     files = task.files() if task else ()
+    # A folder may be a class: who moves a file changes its label, and neither content nor order.
+    has_folders = len({path.parent for path in files}) > 1
     for path in files:
+        if has_folders:
+            digest.update(ascii((path.parent.parent.name, path.parent.name)).encode())
         try:
             digest.update(_content_hash(path, path.stat().st_mtime_ns).encode())
         except (OSError, ValueError) as error:  # a name may have a null character
@@ -272,4 +277,5 @@ def _git(folder: Path) -> tuple[str | None, bool | None]:
         != "bench/measuring/machine/environment.py"
     ):
         return None, None  # not a checkout, or installed inside somebody else's
-    return commit, bool(git("status", "--porcelain", "--untracked-files=no"))
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return commit, None if changed is None else bool(changed)

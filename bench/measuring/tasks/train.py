@@ -129,7 +129,8 @@ def train(
         )
         curve, num_steps = run.curve, run.curve.steps[-1]
         report("test", num_steps, curve.num_steps, run.losses[-1], curve.scores[-1])
-        unseen = tuple(each_checked(task.batches(Split.TEST, workload.seed), task.name))
+        test = task.batches(Split.TEST, workload.seed)
+        unseen = tuple(each_checked(test, task.name, task.num_classes))
         _refuse_none(unseen, task, "test")
         tested = _score(model, task, unseen, device.place, num_steps)
         with seeded(num_steps, "training examples", device):

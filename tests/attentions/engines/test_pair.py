@@ -141,6 +141,9 @@ def test_a_state_keeps_sums_of_a_decay_only_where_there_is_one(forget_gate):
     core = built("path", True, seq_len=5, forget_gate=forget_gate)
     state = core.init_state(1, dtype=torch.double, device=CPU)
     assert (state.sums is not None) == forget_gate
+    with torch.no_grad():
+        core.step(*torch.randn(3, 1, 2, 3, 4, dtype=torch.double), state)
+    assert state.length == 0 and not state.k.any()  # what is given stays as it is
 
 
 def test_what_has_no_form_is_refused():

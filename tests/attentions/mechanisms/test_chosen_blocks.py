@@ -135,6 +135,14 @@ def test_a_decoded_token_scores_the_blocks_that_are_whole():
         assert core.decode_flops(call_of(length)) == 2 * 2 * (10 * 4 + seen * (4 + 4))
 
 
+def test_a_half_cache_is_read_as_wide_numbers():
+    geometry = Geometry(num_heads=2, head_dim=4, seq_len=11, causal=True)
+    core = build_attention("moba", geometry, block_size=2, top_k=2)
+    tensors = torch.randn(3, 1, 2, 11, 4).bfloat16().unbind()
+    out, _ = in_steps(core, tensors, (5, 1, 5))
+    torch.testing.assert_close(out, core(*tensors))
+
+
 def test_fewer_blocks_than_are_forced_are_refused():
     geometry = Geometry(num_heads=1, head_dim=4, seq_len=9, causal=True)
     with pytest.raises(ValueError, match="num_blocks is 2; a whole number of 3 or more"):

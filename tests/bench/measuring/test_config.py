@@ -51,12 +51,22 @@ def test_an_absent_task_group_plans_no_tasks():
     ("changes", "words"),
     [
         ({"seq_len": [256, [512]]}, ["seq_len"]),
-        (
-            {"scope": "model", "task": {}, "padding": 0.5, "model": "m", "image_size": 32},
-            ["padding"],
+        *(
+            (
+                {"scope": "model", "task": {}, "model": "m", "image_size": 32} | other,
+                [f"{name} beside"],
+            )
+            for other in ({"padding": 0.5}, {"ragged": 0.5}, {"key_len": 9})
+            for name in other
         ),
+        (
+            {"scope": "model", "model": "m", "image_size": 32, "causal": [False, True]},
+            ["causal=true"],
+        ),
+        ({"run": BASE["run"] | {"timeout_s": 0.01}}, ["run.timeout_s is 0.01", "0.1 or more"]),
         ({"device": "gpu"}, ["device=gpu"]),
         ({"device": "cuda:x"}, ["device=cuda:x"]),
+        ({"device": "cuda:١"}, ["device=cuda:١"]),
         ({"attention": {}}, ["attention is empty"]),
         ({"attention": "softmax"}, ["attention", "entries are chosen by name"]),
         ({"attention": {"x": {"eps": 1}}}, ["'x'", "names no mechanism"]),
@@ -88,6 +98,10 @@ def test_an_absent_task_group_plans_no_tasks():
         ({"attention": {"a": {"mechanism": "softmax", 5: 6}}}, ["sets 5", "name is a word"]),
         ({"max_seq_len": {"softmax": 0}}, ["max_seq_len.softmax", "0"]),
         ({"max_seq_len": 5}, ["max_seq_len", "keys of its own"]),
+        *(
+            ({key: value}, [f"{key} names 'linaer'", "Did you mean linear"])
+            for key, value in (("max_seq_len", {"linaer": 9}), ("speed_only", ["linaer"]))
+        ),
         ({"plugins": [3]}, ["plugins", "3"]),
     ],
 )
@@ -140,6 +154,13 @@ def test_what_only_a_model_has_is_refused_where_no_model_is_measured(key):
     with pytest.raises(ConfigError, match=f"{key} is of whole models"):
         read(given=(key,))
     read(given=(key,), scope=["core", "model"], model="nalaformer_xt", image_size=224)
+
+
+def test_tasks_of_the_defaults_are_dropped_beside_models_alone_and_named_ones_refused():
+    alone = {"scope": "model", "model": "m", "image_size": 32}
+    assert read(**alone).task == () and read(**alone | {"scope": ["core", "model"]}).task
+    with pytest.raises(ConfigError, match="task names recall beside scope=model"):
+        read(**alone, given=("task.recall.num_steps",))
 
 
 def test_a_shard_is_one_of_so_many_parts():

@@ -149,6 +149,7 @@ def test_auto_is_every_device_that_is_present(monkeypatch):
 
 
 CAN = Capabilities()
+EVERYTHING = Capabilities(causal=True, cross=True, recurrent=True, masks=frozenset({"padding"}))
 
 
 @pytest.mark.parametrize(
@@ -163,18 +164,35 @@ CAN = Capabilities()
             {"mode": "forward_backward"},
             "no backward pass on cpu; it has one on cuda",
         ),
+        (CAN, {"key_len": 9}, "needs as many keys as queries"),
+        (CAN, {"padding": 0.25}, "takes no mask over keys"),
+        (CAN, {"ragged": 0.5, "batch_size": 2}, "takes no mask over keys"),
+        (replace(CAN, causal=True), {"causal": True, "mode": "prefill"}, "keeps no state"),
     ],
 )
 def test_each_missing_capability_has_its_sentence(capabilities, changes, word):
     cell = replace(KERNEL, workload=replace(KERNEL.kernel, **changes))
     assert word in why_unsupported(capabilities, cell)
-    everything = Capabilities(causal=True)
-    assert why_unsupported(everything, cell) is None
+    assert why_unsupported(EVERYTHING, cell) is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("prefill", "prefill runs with causal=true"),
+        ("decode", "decode runs with causal=true"),
+        ("train_step", "train_step runs at scope layer"),
+    ],
+)
+def test_a_mode_that_does_not_fit_the_rest_of_a_cell_has_its_sentence(mode, words):
+    cell = replace(KERNEL, workload=replace(KERNEL.kernel, mode=mode))
+    assert words in why_unsupported(EVERYTHING, cell)
 
 
 def test_devices_packages_and_tasks_are_looked_at_too():
     on_cuda = replace(KERNEL, device="cuda:0")
     assert "cuda:0" in why_unsupported(replace(CAN, devices=("cpu",)), on_cuda)
+    assert why_unsupported(CAN, on_cuda) is None
     needs = replace(CAN, requires=("no_such_package",))
     assert "no_such_package" in why_unsupported(needs, KERNEL)
     causal_only = replace(CAN, bidirectional=False, causal=True)
@@ -182,6 +200,9 @@ def test_devices_packages_and_tasks_are_looked_at_too():
     causal_task = replace(TASK, workload=replace(TASK.task, settings={"causal": True}))
     assert why_unsupported(causal_only, causal_task) is None
     assert "no causal form; recall is causal" in why_unsupported(CAN, causal_task)
+    turned = replace(TASK, workload=replace(TASK.task, settings={"position": "rope"}))
+    assert "owns its projections" in why_unsupported(replace(CAN, scopes=("layer",)), turned)
+    assert "does not take float32" in why_unsupported(replace(CAN, dtypes=("float16",)), TASK)
     forward_only = replace(CAN, backward_devices=())
     assert "no backward pass" in why_unsupported(forward_only, TASK)
     assert why_unsupported(forward_only, KERNEL) is None

@@ -71,8 +71,9 @@ def test_layers_that_cannot_be_are_refused(given, words):
 def test_other_numbers_of_layers_and_timing_are_skipped_with_a_reason():
     assert why_not(cell_of(PATTERN)) is None
     assert why_not(cell_of(PATTERN, num_layers=8)) is None
-    assert "a multiple of 4 is needed" in str(why_not(cell_of(PATTERN, num_layers=2)))
-    assert "softmax_layers" in str(why_not(cell_of(PATTERN, softmax_layers=1)))
+    assert "a multiple of 4 is needed" in str(why_not(cell_of(PATTERN, num_layers=6)))
+    for other in ({"softmax_layers": 1}, {"match": "params"}):
+        assert "softmax_layers and match are left" in str(why_not(cell_of(PATTERN, **other)))
     assert "has no causal form" in str(why_not(cell_of(["gla", "nystromformer"])))
     timed = replace(made.kernel_cell("mixed"), hyperparameters=cell_of(PATTERN).hyperparameters)
     assert "trained, not timed" in str(why_not(timed))

@@ -84,9 +84,15 @@ class Squares(Attention):
         return 0
 
 
-def test_a_mechanism_that_is_not_linear_in_v_is_named():
+class HardlySquares(Squares):
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return v + 1e-6 * v.square()
+
+
+@pytest.mark.parametrize("kind", [Squares, HardlySquares])
+def test_a_mechanism_that_is_not_linear_in_v_is_named(kind):
     with pytest.raises(NoWeights, match=r"squares has no weights to look at: .* not linear in v"):
-        weights(Squares(HEADS), *inputs())
+        weights(kind(HEADS), *inputs())
 
 
 def test_rounding_where_little_is_left_to_divide_by_is_not_taken_for_it():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 from dataclasses import fields, replace
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -16,7 +17,12 @@ from bench.core.record import Quality, Record
 from bench.core.sources import closure, hash_closure
 from bench.measuring.device import cpu
 from bench.measuring.machine import environment
-from bench.measuring.machine.environment import _data_hash, is_good, kind_of_machine
+from bench.measuring.machine.environment import (
+    _data_hash,
+    is_good,
+    kind_of_machine,
+    source_of_training,
+)
 from bench.measuring.tasks import base
 from tests import records as made
 
@@ -43,22 +49,22 @@ def test_a_change_in_an_imported_file_is_a_change_of_the_mechanism(line, tmp_pat
     assert hash_closure("foreign_kernels.core") != before
 
 
-def test_another_text_under_the_same_name_is_another_task(tmp_path):
-    def data_hash(task, **settings):
-        return _data_hash(TaskWorkload(label=task, task=task, settings=settings, seed=0))
-
-    text = tmp_path / "text"
-    text.write_bytes(b"a" * 2000)
-    before = data_hash("bytes", root=str(text))
-    text.write_bytes(b"b" * 2000)
-    assert data_hash("bytes", root=str(text)) != before != ""
-    assert data_hash("recall") == data_hash("cifar10") == ""
-
-
-def files_of(monkeypatch, path):
-    """Has every task read one file."""
-    monkeypatch.setattr(base, "task_to_plan", lambda *_: SimpleNamespace(files=lambda: (path,)))
+def files_of(monkeypatch, *paths):
+    """Has every task read these files."""
+    monkeypatch.setattr(base, "task_to_plan", lambda *_: SimpleNamespace(files=lambda: paths))
     return _data_hash(TaskWorkload(label="a", task="recall", settings={}, seed=0))
+
+
+def test_an_image_that_is_moved_to_another_class_or_split_is_another_task(tmp_path, monkeypatch):
+    names = ("train/cat/1", "train/cat/2", "train/dog/3", "test/dog/4")
+    moved = ("train/cat/1", "train/dog/2", "train/dog/3", "test/dog/4")
+    other = ("train/cat/1", "train/cat/2", "test/dog/3", "test/dog/4")
+    for number, name in enumerate([*names, *moved, *other]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(str(number % 4))
+    found = [files_of(monkeypatch, *map(tmp_path.joinpath, some)) for some in (names, moved, other)]
+    assert len({*found}) == 3
+    assert files_of(monkeypatch) == ""
 
 
 @pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("nowhere"), os.mkdir])
@@ -165,13 +171,53 @@ def test_a_trained_score_is_good_on_another_processor_and_a_timing_is_not():
     assert not is_good(ran(task), other, HERE)
 
 
-def test_a_timing_is_good_for_one_device_and_method_and_whatever_the_commit(monkeypatch):
+ELSEWHERE = {
+    "torch": {"versions": HERE.versions | {"torch": "9"}},
+    "device": {"devices": {"cpu": "Another"}},
+    "processor": {"processor": "Another"},
+    "allocator": {"allocator": "default"},
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_a_timing_and_a_checkpoint_are_of_one_torch_device_processor_and_allocator(what):
+    elsewhere = replace(HERE, **ELSEWHERE[what])
+    timing, task = made.kernel_cell(), made.task_cell()
+    assert not is_good(ran(timing), timing, elsewhere)
+    assert kind_of_machine("cpu", elsewhere) != kind_of_machine("cpu", HERE)
+    assert source_of_training(task, elsewhere) != source_of_training(task, HERE)
+
+
+def test_a_checkpoint_is_of_the_sources_of_all_layers_of_the_data_and_of_one_version(monkeypatch):
+    cell = made.task_cell(hyperparameters={"layers": [["softmax", {}], ["linear", {}]]})
+    before, source = source_of_training(cell, HERE), environment.mechanism_source
+    for name, other in {
+        "mechanism_source": lambda name, plugins: "" if name == "linear" else source(name, plugins),
+        "task_source": lambda name: "rewritten",
+        "_data_hash": lambda workload: "replaced",
+        "TRAINING_VERSION": -1,
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(environment, name, other)
+            assert source_of_training(cell, HERE) != before, name
+    monkeypatch.setattr(environment, "hash_closure", lambda module: f"{module} ")
+    own = "bench.measuring.tasks.recall bench.measuring.tasks.train "
+    assert environment.task_source.__wrapped__("recall") == own
+
+
+def test_a_timing_of_a_model_is_of_one_source_of_the_model_and_one_timm(monkeypatch):
+    cell = made.model_cell("nala")
+    before = environment.freshness(cell, HERE)
+    versions = HERE.versions | {"timm": "9"}
+    assert environment.freshness(cell, replace(HERE, versions=versions)) != before
+    monkeypatch.setattr(environment, "model_source", lambda name: "rewritten")
+    assert environment.freshness(cell, HERE) != before
+
+
+def test_a_timing_is_good_for_one_method_and_whatever_the_commit(monkeypatch):
     timing = made.kernel_cell()
     record = ran(timing)
     assert is_good(record, timing, replace(HERE, commit="f" * 40, is_dirty=True, num_cores=99))
-    elsewhere = replace(HERE, devices={"cpu": "Another"})
-    assert not is_good(record, timing, elsewhere)
-    assert kind_of_machine("cpu", elsewhere) != kind_of_machine("cpu", HERE)
     monkeypatch.setattr(environment, "METHOD_VERSION", 1 + environment.METHOD_VERSION)
     assert not is_good(record, timing, HERE)
 
@@ -199,6 +245,9 @@ def test_an_old_run_that_a_plateau_ended_at_a_level_is_not_good(ended, last, is_
     curve = {"validation": (last,), "validation_steps": (9,), "plateaus": {"one of four": 0.25}}
     old = replace(ran(task, ended=ended, **curve), freshness="0" * 16)
     assert is_good(old, task, HERE) == is_kept
+    control = made.task_cell("none")  # which can do no better
+    old = replace(ran(control, ended=ended, **curve), freshness="0" * 16)
+    assert is_good(old, control, HERE)
 
 
 @pytest.fixture
@@ -274,3 +323,33 @@ def test_a_file_that_a_task_names_with_a_null_character_is_told(monkeypatch):
     monkeypatch.setattr(base, "task_to_plan", lambda name, settings: odd)
     with pytest.raises(ConfigError, match=r"a\\x00b, which recall reads, cannot be opened"):
         _data_hash(TaskWorkload(label="recall", task="recall", settings={}, seed=0))
+
+
+def test_a_commit_is_that_of_this_projects_checkout_and_dirty_by_its_tracked_files(
+    tmp_path, monkeypatch
+):
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    assert environment._git(tmp_path) == (None, None)
+    git("init")
+    git("commit", "--allow-empty", "-m", "somebody else's project")
+    file = tmp_path / "bench/measuring/machine/environment.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("1")
+    assert environment._git(tmp_path) == (None, None)  # is inside it and not of it
+    git("add", ".")
+    git("commit", "-m", "ours")
+    (tmp_path / "untracked").write_text("1")
+    commit, is_dirty = environment._git(tmp_path)
+    assert len(commit) == 40 and is_dirty is False
+    file.write_text("2")
+    assert environment._git(tmp_path) == (commit, True)
+    run = subprocess.run
+
+    def fails(words, **settings):
+        return run(["git", "no-such-command"] if "status" in words else words, **settings)
+
+    monkeypatch.setattr(environment.subprocess, "run", fails)
+    assert environment._git(tmp_path) == (commit, None)

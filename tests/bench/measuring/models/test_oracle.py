@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import attentions
-from bench.measuring.models.oracle import check
+from bench.measuring.models.oracle import after_rounds, check
 from bench.measuring.models.subject import subject_of
 from bench.measuring.oracle.oracle import Incorrect
 from tests.bench.core.test_cell import KERNEL
@@ -24,6 +24,9 @@ def test_half_precision_passes_too():
 def test_a_model_that_answers_otherwise_in_float64_fails():
     with pytest.raises(Incorrect, match="output differs from the oracle"):
         check(subject_of(cell(model=own("wrong"))))
+    one = cell(model=own("wrong"))
+    with pytest.raises(Incorrect, match=r"after the rounds, .* had seen, output differs"):
+        after_rounds(one, subject_of(one))
 
 
 def test_a_model_that_returns_no_tensor_fails_in_words():
@@ -44,7 +47,8 @@ def test_a_mechanism_that_is_wrong_is_named_with_its_place_even_behind_a_tiny_br
         check(subject_of(cell("linear", model="nalaformer_l", image_size=32)))
 
 
-def test_gradients_are_looked_at_where_the_mode_takes_some(monkeypatch):
+@pytest.mark.parametrize(("factor", "words"), [(0.5, "differs"), (torch.nan, "holds values")])
+def test_gradients_are_looked_at_where_the_mode_takes_some(monkeypatch, factor, words):
     class Halved(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -52,12 +56,12 @@ def test_gradients_are_looked_at_where_the_mode_takes_some(monkeypatch):
 
         @staticmethod
         def backward(ctx, gradient):
-            return gradient * (0.5 if gradient.dtype == torch.float32 else 1.0)
+            return gradient * (factor if gradient.dtype == torch.float32 else 1.0)
 
     right = torch.nn.LayerNorm.forward
     monkeypatch.setattr(torch.nn.LayerNorm, "forward", lambda s, x: Halved.apply(right(s, x)))
     check(subject_of(cell()))
-    with pytest.raises(Incorrect, match="gradient of the parameters differs"):
+    with pytest.raises(Incorrect, match=f"gradient of the parameters {words}"):
         check(subject_of(cell(mode="forward_backward")))
 
 
@@ -67,7 +71,8 @@ def test_a_mechanisms_cell_is_checked_as_before():
 
 def test_an_oracle_without_a_slow_form_is_the_mechanism_itself(monkeypatch):
     subject = subject_of(cell("linear"))
-    assert check(subject).oracle == "reference"
+    found = check(subject)
+    assert (found.oracle, found.checked_len, found.checked_share) == ("reference", None, 0.5)
     monkeypatch.setattr("bench.measuring.models.oracle.MAX_PAIRS", 0)
     assert check(subject).oracle == "itself"
     assert check(subject_of(cell())).oracle == ""

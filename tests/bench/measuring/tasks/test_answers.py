@@ -91,6 +91,10 @@ def test_answers_to_one_key_are_one_cluster_however_they_are_spread():
     groups = len(counts)
     expected = math.sqrt(groups / (groups - 1) * (residuals**2).sum()) / counts.sum()
     assert found.error == pytest.approx(expected)
+    # As many answers to each of two keys, but in turn: no number of them in a row is a cluster.
+    row = batch.select(slice(1)).map(lambda x: x[:, : x.shape[1] // 8].repeat(1, 2))
+    assert len(task.clusters(row).unique()) == 2
+    assert score_on(Says(task, [row.targets]), task, [row], CPU).per_cluster is None
 
 
 def test_a_prediction_that_is_no_number_is_no_answer():

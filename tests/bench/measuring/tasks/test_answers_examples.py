@@ -40,7 +40,7 @@ def test_what_is_written_of_a_task_is_its_first_examples(name, tmp_path):
 
 
 def test_more_examples_than_are_shown_are_cut(tmp_path):
-    _, file = written(tmp_path, "recall", num_test_examples=100)
+    _, file = written(tmp_path, "recall", num_test_examples=100, batch_size=24)
     assert read_examples(file).num_examples == NUM_SHOWN
 
 

@@ -15,11 +15,12 @@ def digit_under(tokens, mask):
 
 @pytest.mark.parametrize("num_digits", [1, 2])
 def test_under_each_mask_lies_an_unseen_image_of_its_class(num_digits):
-    task = build_task("canvas", {"num_digits": num_digits})
+    task = build_task("canvas", {"num_digits": num_digits, "num_test_examples": 50})
     canvases, known = task.test(50), digit_images(Split.TEST)
     assert canvases.masks.shape == (50, num_digits, 37)
     assert (canvases.masks.sum(dim=-1) == 4).all()
     assert (canvases.masks.sum(dim=1) <= 1).all()  # they do not overlap
+    assert torch.equal(task.objects().long(), canvases.masks.sum(dim=1))
     for tokens, classes, masks in zip(
         canvases.batch.inputs, canvases.classes, canvases.masks, strict=True
     ):
@@ -46,6 +47,7 @@ def test_a_guess_of_both_classes_in_either_order_is_right():
     assert task.score(logits, batch) == 1
     logits[..., batch.targets[0, 0]] = -1
     assert task.score(logits, batch) == 0.5
+    assert task.chance() == 0.2
 
 
 def test_two_digits_fit_on_the_smallest_canvas():

@@ -59,6 +59,25 @@ def test_a_folder_like_mnists_is_read_whole(mnist):
     assert next(pixels.batches(Split.TRAIN, 0)).inputs.shape == (4, 64, 1)
 
 
+def test_an_eighth_of_the_images_validates_in_a_mixed_order_and_no_step_sees_it(mnist):
+    pixels = torch.arange(96).repeat_interleave(64)  # an image is its own number
+    spoil(mnist, "train-images-idx3-ubyte", idx(96, 8, 8, content=pixels))
+    spoil(mnist, "train-labels-idx1-ubyte.gz", packed(idx(96, content=torch.arange(96) % 3)))
+    spoil(mnist, "t10k-labels-idx1-ubyte.gz", packed(idx(6, content=torch.tensor([0] + [1] * 5))))
+    task = build("fashion_mnist", mnist, image_size=8, patch_size=8, batch_size=84)
+    assert task.chance() == pytest.approx(1 / 6)  # of training images as many are of class 0
+
+    def numbers(batch):
+        found = ((batch.inputs[:, 0, 0] + 1) * 127.5).round().long()
+        assert torch.equal(batch.targets, found % 3)
+        return found.tolist()
+
+    (held_out,) = map(numbers, task.validation())
+    assert sorted(held_out) == [*range(7, 96, 8)] != held_out
+    trained_on = numbers(next(task.batches(Split.TRAIN, 0)))
+    assert sorted(trained_on) == [number for number in range(96) if number % 8 != 7]
+
+
 def test_without_the_package_it_is_said_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "none")
     task = build_task("fashion_mnist", {})
@@ -114,13 +133,21 @@ def test_a_bad_file_is_named_with_the_byte(mnist, name, content, message):
         build("fashion_mnist", mnist, image_size=8).why_no_data()
 
 
+def test_no_more_is_unpacked_than_a_data_set_could_hold(mnist, monkeypatch):
+    monkeypatch.setattr(fashion_mnist, "MAX_UNPACKED", 64)
+    monkeypatch.setattr(fashion_mnist, "_PIECE", 16)
+    spoil(mnist, "t10k-labels-idx1-ubyte.gz", packed(idx(600)))
+    with pytest.raises(ValueError, match=r"ends at byte 64; its head promises 600"):
+        build("fashion_mnist", mnist, image_size=8).why_no_data()
+
+
 def test_a_wrong_folder_size_or_number_is_said_before_training(mnist, tmp_path):
     with pytest.raises(ValueError, match=r"8, 8, 1\) rows.*Set image_size"):
         build("fashion_mnist", mnist).why_no_data()
     with pytest.raises(
-        ValueError, match=r"12 training images, of which 11 are left .* batch_size is 13"
+        ValueError, match=r"12 training images, of which 11 are left .* batch_size is 12"
     ):
-        build("fashion_mnist", mnist, image_size=8, batch_size=13).why_no_data()
+        build("fashion_mnist", mnist, image_size=8, batch_size=12).why_no_data()
     with pytest.raises(ValueError, match="image_size is 8 and patch_size is 3; a divisor"):
         build("fashion_mnist", mnist, image_size=8, patch_size=3)
     with pytest.raises(ValueError, match=r"root=.*none is not there; a folder is needed"):
@@ -139,13 +166,18 @@ def pictures(tmp_path):
             folder = tmp_path / split / name
             folder.mkdir(parents=True)
             for number in range(num):
-                image.new("RGB", (10, 6), colour).save(folder / f"{number}.png")
+                ending = "png" if number else "PNG"
+                image.new("RGB", (10, 6), colour).save(folder / f"{number}.{ending}")
     return tmp_path
 
 
 def test_a_folder_of_pictures_is_read_by_class(pictures):
     task = build("image_folder", pictures, image_size=8)
-    assert task.why_no_data() is None and len(task.files()) == 8
+    names = [
+        f"train/{name}/{file}" for name in ("blue", "red") for file in ("0.PNG", "1.png", "2.png")
+    ]
+    names += ["test/blue/0.PNG", "test/red/0.PNG"]
+    assert task.why_no_data() is None and task.files() == tuple(pictures / name for name in names)
     assert (task.classes, task.num_classes, task.seq_len) == (("blue", "red"), 2, 4)
     (batch,) = task.batches(Split.TEST, 0)
     assert batch.targets.tolist() == [0, 1]
@@ -180,6 +212,7 @@ def cifar(num, first=0):
     images = torch.zeros(num, cifar10.NUM_BYTES, dtype=torch.uint8)
     images[:, 0] = (torch.arange(num) + first) % 10
     images[:, 1:1025] = 255  # red
+    images[:, 2] = 0  # but for the second pixel of the first row
     return bytes(images.flatten().tolist())
 
 
@@ -196,7 +229,7 @@ def test_cifars_binary_files_are_read(tmp_path, batches):
     assert task.why_no_data() is None and len(task.files()) == 6
     (batch,) = task.batches(Split.TEST, 0)
     assert batch.targets.tolist() == [0, 1] and batch.inputs.shape == (2, 64, 48)
-    assert batch.inputs[0, 0, :4].tolist() == [1, -1, -1, 1]
+    assert batch.inputs[0, 0, :7].tolist() == [1, -1, -1, -1, -1, -1, 1]
     spoil(tmp_path, "data_batch_3.bin", cifar(2)[:-1])
     with pytest.raises(ValueError, match=r"data_batch_3\.bin ends at byte 6,145, after 1 images"):
         build("cifar10", tmp_path).why_no_data()

@@ -173,7 +173,10 @@ def test_mads_compression_asks_for_all_tokens_as_published_and_for_what_can_be_k
         is_known = batch.inputs < 11
         assert torch.equal(batch.targets != NO_ANSWER, is_known)
         assert torch.equal(batch.targets[is_known], batch.inputs[is_known])
+    mended = build_task("mad_compression", {"as_published": False, **noisy})
+    assert mended.chance() == pytest.approx(1 / 11)
     task = build_task("mad_compression", {"embed_dim": 16, "num_heads": 2})
+    assert task.chance() == pytest.approx((31 / 15 + 1) / 32)  # the last token is always the same
     assert task.head(16)(torch.zeros(3, 1, 16)).shape == (3, 32, 16)
 
 

@@ -8,6 +8,7 @@ from bench.measuring.tasks import token_filter as module
 from bench.measuring.tasks.base import Batch, Split, build_task
 from bench.measuring.tasks.model import build_model
 from bench.measuring.tasks.token_filter import attention_rate, filtered_scores, kept_tokens
+from bench.measuring.tasks.watching import watched
 
 SMALL = {"embed_dim": 16, "num_heads": 2, "num_test_examples": 24, "batch_size": 16}
 
@@ -54,13 +55,19 @@ def test_all_tokens_kept_are_the_whole_model_and_kept_ones_stay_at_their_places(
         assert not torch.allclose(model(batch.inputs, batch.positions, kept), few)
 
 
-def test_a_rate_is_how_often_a_token_gets_more_than_its_share():
+def test_a_rate_is_how_often_a_token_gets_more_than_its_share(monkeypatch):
+    monkeypatch.setattr(module, "NUM_CALIBRATION", 16)
     model, task = built("uniform")
     assert not attention_rate(model, task).any()  # all get the same
     model, task = built()
     rate = attention_rate(model, task)
     assert rate.shape == (37,) and 0 < rate.mean() < 1
     assert torch.equal(rate, attention_rate(model, task))
+    batch = next(task.validation())
+    with watched(model) as seen:
+        model(batch.inputs, batch.positions)
+    received = seen.weights[0].mean(dim=1).mean(dim=1)  # in the first of two layers
+    torch.testing.assert_close(rate, (received > 1 / 37).float().mean(dim=0))
 
 
 def test_tokens_are_rated_on_held_out_images_and_never_on_those_of_the_test(monkeypatch):
@@ -76,12 +83,13 @@ def test_tokens_are_rated_on_held_out_images_and_never_on_those_of_the_test(monk
 
 def test_the_time_of_a_filtered_model_holds_the_choice_of_its_tokens(monkeypatch):
     model, task = built()
-    score_of, choose = module._score_of, module.kept_tokens
+    score_of, choose, asked = module._score_of, module.kept_tokens, []
 
     def slow_score_of(*of):
         score = score_of(*of)
 
         def slowly(batch, places):
+            asked.append((places.start, places.stop))
             clock.now += 2.0
             return score(batch, places)
 
@@ -96,10 +104,11 @@ def test_the_time_of_a_filtered_model_holds_the_choice_of_its_tokens(monkeypatch
     (row,) = filtered_scores(model, task, ("patch_contrast",), (0.5,), clock)
     assert row["latency_s"] == [2.0 + 1.0 + 0.5] * 15
     assert row["unfiltered_latency_s"] == [0.5] * 15
+    assert asked[:2] == [(0, 16), (16, 24)]  # places in the test set
 
 
 def test_every_filter_is_scored_at_every_share_against_the_whole_model():
-    model, task = built()
+    model, task = built(num_digits=2)
     rows = filtered_scores(model, task, TOKEN_FILTERS, (0.25, 1.0), clock)
     assert [(row["filter"], row["keep"]) for row in rows] == [
         (name, keep) for name in TOKEN_FILTERS for keep in (0.25, 1.0)
@@ -113,13 +122,18 @@ def test_every_filter_is_scored_at_every_share_against_the_whole_model():
     assert rows[0]["flops"] < 0.3 * rows[1]["flops"]
 
 
-def test_an_oracle_keeps_the_whole_object():
-    _, task = built()
-    masks = task.objects()
-    batch = Batch.join(list(task.batches(Split.TEST, 0)))
-    kept = kept_tokens(masks.float(), batch, 4 / 36)
+def test_an_oracle_keeps_the_whole_object_and_contrast_is_no_brightness():
+    model, task = built()
+    _, batch = task.batches(Split.TEST, 0)
+    kept = kept_tokens(
+        module._score_of("object_rate", model, task)(batch, slice(16, 24)), batch, 4 / 36
+    )
     assert kept.shape[1] == 5
-    assert masks.gather(1, kept).sum(dim=1).tolist() == [4] * 24
+    assert task.objects()[16:].gather(1, kept).sum(dim=1).tolist() == [4] * 8
+    batch.inputs.zero_()
+    batch.inputs[:, 3], batch.inputs[:, 7, ::2] = 5.0, 1.0
+    contrast = module._score_of("patch_contrast", model, task)(batch, slice(16, 24))
+    assert contrast.argmax(dim=1).tolist() == [7] * 8
 
 
 def test_what_cannot_be_filtered_says_why():

@@ -137,14 +137,16 @@ def test_progress_is_reported_to_the_end_and_the_losses_are_kept(cell):
     assert reports[0][4] is None and reports[-1][4] == quality.validation[-1]
 
 
-def test_a_run_ends_where_it_has_settled_and_says_so(cell):
+def test_a_run_ends_where_it_has_settled_and_says_so(cell, monkeypatch):
     quality = train(cell("none", "recall", **RECALL | {"num_steps": 200}))
     assert (quality.ended, quality.steps_to_90) == ("plateau", None)
     assert quality.num_steps == quality.validation_steps[-1] < 200
     assert quality.plateaus == {"one of the shown values": 0.25}
     assert quality.has_settled
+    monkeypatch.setattr("bench.measuring.tasks.answers.error_of_score", lambda *_: 0.01)
     cut_off = train(cell("none", "recall", **RECALL | {"num_steps": 1}))
     assert (cut_off.ended, cut_off.num_steps, cut_off.has_settled) == ("maximum", 1, False)
+    assert (cut_off.score_error, cut_off.validation_error) == (0.01, pytest.approx(0.0196))
 
 
 def test_a_run_that_is_stuck_goes_on_where_a_control_has_settled(cell, mechanism, monkeypatch):
@@ -338,6 +340,22 @@ def test_batches_that_are_none_are_refused_in_words(cell, task, said):
     __import__("tests.misbehaving")
     with pytest.raises(ValueError, match=f"the task {task} {said}"):
         train(cell("softmax", task, **QUICK))
+
+
+def test_targets_of_the_test_set_that_no_model_can_give_are_refused_and_not_scored(
+    cell, monkeypatch
+):
+    task_class = type(build_task("recall", {}))
+    batches = task_class.batches
+
+    def shifted(self, split, seed):
+        for batch in batches(self, split, seed):
+            by = self.num_classes if split is Split.TEST else 0
+            yield replace(batch, targets=batch.targets + by)
+
+    monkeypatch.setattr(task_class, "batches", shifted)
+    with pytest.raises(ValueError, match=r"the task recall has targets from \d+ to .* are 0 to 63"):
+        train(cell("none", "recall", **RECALL | {"num_steps": 1}))
 
 
 def test_an_embedding_of_another_width_is_refused_in_words(cell):
