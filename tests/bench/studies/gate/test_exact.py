@@ -18,6 +18,7 @@ def test_one_more_of_anything_fails_and_names_the_cell(channel):
     rows = exact_rows(CELL, OBSERVED, OBSERVED | {channel: OBSERVED[channel] + 1})
     failed = [row for row in rows if row.verdict is GateVerdict.MORE]
     assert [(row.channel, row.cell) for row in failed] == [(channel, CELL.describe())]
+    assert (failed[0].base, failed[0].current) == (OBSERVED[channel], OBSERVED[channel] + 1)
     assert exit_code(rows) == 1
 
 
