@@ -28,7 +28,10 @@ TASK = replace(
 
 
 def test_a_cell_survives_its_json_form():
-    for cell in (KERNEL, TASK):
+    filters = {"token_filters": ("random",), "token_keep": (0.5, 0.7)}
+    filtered = replace(TASK, workload=replace(TASK.task, **filters))
+    assert filtered.key != TASK.key
+    for cell in (KERNEL, TASK, filtered):
         assert Cell.from_dict(cell.to_dict()) == cell
         assert Cell.from_dict(cell.to_dict()).key == cell.key
 
@@ -150,6 +153,10 @@ def test_a_shape_without_a_meaning_says_why(changes, words):
         (
             kernel_cell(key_len=77, padding=0.25, batch_size=2),
             "softmax seq_len=256 float32 forward key_len=77 padding=0.25 cpu",
+        ),
+        (
+            kernel_cell(ragged=0.5, batch_size=2),
+            "softmax seq_len=256 float32 forward ragged=0.5 cpu",
         ),
         (kernel_cell(compile="inductor"), "softmax seq_len=256 float32 forward inductor cpu"),
         (model_cell("nala"), "nala nalaformer_xt image_size=224 float32 forward cpu"),

@@ -52,7 +52,7 @@ def test_a_comparison_of_commits_is_written_with_both_sides_of_every_timed_cell(
     assert base["group"] == current["group"] and base["fullname"] != current["fullname"]
     assert (base["extra_info"]["flops"], current["extra_info"]["flops"]) == (100, 120)
     assert "latency" not in base["extra_info"]
-    assert content["commit_info"]["id"] == "c" * 40
+    assert content["commit_info"] == {"id": "c" * 40, "dirty": False}
     assert content["machine_info"]["node"] == ""  # names no host
 
 
