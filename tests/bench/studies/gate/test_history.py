@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from bench.studies.gate import history
 from bench.studies.gate.baselines import append_baseline
 from bench.studies.gate.history import print_history, spark, steps
 from tests.bench.studies.gate.fakes import OBSERVED, baseline, failing, stored
@@ -108,6 +109,12 @@ def printed(states, **rest):
 )
 def test_a_history_says_in_words_or_blocks_what_happened(states, versions, words):
     assert words in printed(states, method_versions=versions)
+
+
+def test_of_many_baselines_the_newest_are_drawn(monkeypatch):
+    monkeypatch.setattr(history, "_MOST_MARKS", 2)
+    text = printed([*timed(0.9), *timed(0.5), *timed(0.9)])
+    assert "Time over softmax, 2031-05-02 to 2031-05-03" in text and "▁█  0.5 to 0.9" in text
 
 
 def test_the_table_names_date_commits_cell_and_move_within_eighty_columns():
