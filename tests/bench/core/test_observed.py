@@ -53,6 +53,11 @@ def test_a_score_with_a_unit_and_a_run_that_was_not_looked_at_are_stuck_nowhere(
     assert quality().stuck_at == ""
 
 
+def test_a_run_has_settled_unless_it_is_known_to_have_been_still_improving():
+    ends = {"": True, "ceiling": True, "plateau": True, "maximum": False}
+    assert {end: quality(ended=end).has_settled for end in ends} == ends
+
+
 def test_answers_that_cannot_be_unpacked_are_in_no_record():
     assert unfit(quality(0.5)) is None
     for name in ("answers", "window_losses"):
@@ -111,4 +116,5 @@ def test_samples_without_a_round_or_a_process_are_in_no_record(changes, words):
         "reference_rounds": (0,),
     }
     assert unfit(Speed(**values)) is None
+    assert Speed(**values).paired == ((0.1, 0.2), (0, 1), (0.3,), (0,), (0, 0))
     assert unfit(Speed(**(values | changes))) == words
