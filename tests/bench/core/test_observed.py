@@ -43,6 +43,7 @@ def test_a_run_is_stuck_where_its_last_validation_score_lies_at_a_level(last, wo
 
 def test_the_error_of_validation_widens_a_level_and_the_nearest_one_is_named():
     assert quality(0.3).stuck_at == ""
+    assert quality(0.3, validation_error=0.04).stuck_at == ""
     assert quality(0.3, validation_error=0.06).stuck_at == "one of the shown values"
     assert quality(0.15, validation_error=0.2).stuck_at == "one of the shown values"
     assert quality(0.1, validation_error=0.2).stuck_at == "chance"

@@ -10,11 +10,12 @@ from bench.studies.convert import arms, study
 from bench.studies.convert.page import AT_EDGE, NOT_SEARCHED, Curve, write_page
 from tests.bench.studies.convert.test_study import TINY, convert, curve
 
-"""Validation score by seed, arm and rate; not finite where training diverges."""
-
 
 def fit(monkeypatch, scores):
-    """Give arms made-up scores instead of training them; returns what would have been trained."""
+    """Give arms made-up scores instead of training them; returns what would have been trained.
+
+    `scores` takes seed, arm and rate; it is not finite where training diverges.
+    """
     asked: list[tuple[int, str, float]] = []
 
     def trained(_, __, seed, phases, rate, *___):

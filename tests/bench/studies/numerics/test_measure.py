@@ -27,6 +27,14 @@ def test_errors_grow_as_the_dtype_narrows():
     assert found.failures == []
 
 
+def test_an_error_is_a_share_of_the_largest_output():
+    def error(out, expected):
+        return measure._error(torch.tensor(out), torch.tensor(expected, dtype=torch.float64))
+
+    assert error([4.5, -8.0], [4.0, -8.0]) == 0.0625
+    assert error([0.5], [0.0]) == 0.5 and error([torch.inf], [1.0]) is None
+
+
 def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(monkeypatch):
     core: Any = attention_class("linear")
     sound = core.forward
