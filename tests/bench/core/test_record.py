@@ -3,7 +3,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from bench.core.record import Quality, Record, Speed, Status
+from bench.core.record import SCHEMA_VERSION, NewerSchema, Quality, Record, Speed, Status
 from tests import records as made
 from tests.bench.core.test_cell import KERNEL, TASK
 
@@ -117,6 +117,15 @@ def test_a_result_of_another_kind_than_its_cell_or_of_no_possible_shape_is_refus
     line |= {"key": bad.key, "cell": bad.to_dict()}
     with pytest.raises(ValueError, match="key_len needs causal=false"):
         Record.from_json(json.dumps(line))
+
+
+def test_a_record_of_a_newer_form_or_with_another_cells_key_is_refused():
+    line = json.loads(Record(cell=KERNEL, status=Status.OK, result=SPEED).to_json())
+    del line["digest"]
+    with pytest.raises(NewerSchema, match=f"schema {SCHEMA_VERSION + 1}"):
+        Record.from_json(json.dumps(line | {"schema_version": SCHEMA_VERSION + 1}))
+    with pytest.raises(ValueError, match=f"key is '{TASK.key}', and {KERNEL.key} that of its cell"):
+        Record.from_json(json.dumps(line | {"key": TASK.key}))
 
 
 def test_a_time_whose_rate_would_overflow_is_in_no_record():
