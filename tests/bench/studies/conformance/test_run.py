@@ -3,9 +3,12 @@
 from typing import Any
 from unittest.mock import Mock
 
+import pytest
+
 import attentions
 from bench.core.proofs import BadgeStatus
-from bench.studies.conformance.check import Untestable
+from bench.studies.conformance import run
+from bench.studies.conformance.check import Broken, Check, Untestable, always
 from bench.studies.conformance.run import CHECKS, CLAIMS, badge_for, badges_of
 from bench.studies.conformance.table import reasons
 from tests.bench.studies.conformance.lies import spoilt
@@ -76,6 +79,39 @@ def test_a_pass_says_which_form_was_not_testable(register):
     badge = badge_for(register("softmax_explicit", __init__=__init__, **SOUND), "shape")
     assert badge.status is BadgeStatus.PASSED
     assert badge.reason == "liar-causal was not tested: no module named fast"
+
+
+@pytest.mark.parametrize(
+    ("checks", "status", "num_checks", "reason"),
+    [
+        ("+", BadgeStatus.PASSED, 1, None),
+        ("n", BadgeStatus.NOT_CLAIMED, 1, None),  # it passed, and earns nothing
+        ("n?", BadgeStatus.SKIPPED, 1, "no card"),
+        ("+?", BadgeStatus.PASSED, 1, None),
+        ("+-+-", BadgeStatus.FAILED, 4, "linear: minus: off (and 1 more)"),
+        ("", BadgeStatus.NOT_CLAIMED, 0, None),
+    ],
+)
+def test_a_badge_counts_the_checks_that_ran_and_is_earned_by_those_that_earn(
+    monkeypatch, checks, status, num_checks, reason
+):
+    def plus(form):
+        pass
+
+    def minus(form):
+        raise Broken("off")
+
+    def untestable(form):
+        raise Untestable("no card")
+
+    runs = {"+": plus, "n": plus, "-": minus, "?": untestable}
+    made = [
+        Check(claim="shape", run=runs[c], applies=always, per_form=False, earns=c != "n")
+        for c in checks
+    ]
+    monkeypatch.setattr(run, "CHECKS", made)
+    badge = badge_for("linear", "shape")
+    assert (badge.status, badge.num_checks, badge.reason) == (status, num_checks, reason)
 
 
 def test_every_claim_has_a_check_and_every_check_a_claim():
