@@ -8,7 +8,7 @@ import pytest
 import attentions
 from bench.core.proofs import BadgeStatus
 from bench.studies.conformance import run
-from bench.studies.conformance.check import Broken, Check, Untestable, always
+from bench.studies.conformance.check import Broken, Check, Untestable, always, require_refusal
 from bench.studies.conformance.run import CHECKS, CLAIMS, badge_for, badges_of
 from bench.studies.conformance.table import reasons
 from tests.bench.studies.conformance.lies import spoilt
@@ -117,6 +117,22 @@ def test_a_badge_counts_the_checks_that_ran_and_is_earned_by_those_that_earn(
 def test_every_claim_has_a_check_and_every_check_a_claim():
     assert {check.claim for check in CHECKS} == set(CLAIMS)
     assert all(check.run.__doc__ for check in CHECKS)
+
+
+def test_a_refusal_is_an_error_of_its_kind_with_its_words():
+    def call(error):
+        def fail():
+            raise error
+
+        return fail
+
+    require_refusal(call(ValueError("13 tokens")), ValueError, "13 ")
+    with pytest.raises(Broken, match="is refused without saying '13 '"):
+        require_refusal(call(ValueError("no")), ValueError, "13 ")
+    with pytest.raises(KeyError):
+        require_refusal(call(KeyError("13 tokens")), ValueError, "13 ")
+    with pytest.raises(Broken, match="is not refused"):
+        require_refusal(lambda: None, ValueError, "")
 
 
 def test_what_cannot_be_tested_is_told_apart_from_what_is_broken():

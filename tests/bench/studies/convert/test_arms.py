@@ -1,5 +1,8 @@
 """Rates of conversions and of their controls, with made-up scores in place of trained models."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -58,6 +61,20 @@ def test_a_search_is_widened_where_its_best_rate_lies_at_the_edge(
     (one,) = convert(tmp_path, "attention=[linear]", "keep=0", grid)
     assert (one.rates, one.mark) == ((rate, rate), mark)
     assert len(asked) == 2 * len(scores)
+
+
+def test_of_losses_the_lowest_is_best_and_every_rate_that_was_tried_has_a_cost(
+    tmp_path, monkeypatch
+):
+    losses = {0.001: 3.0, 0.003: 1.0, 0.01: 2.0}
+    seconds = iter(range(100))
+    monkeypatch.setattr(arms, "cpu_s", lambda: float(next(seconds)))
+    monkeypatch.setattr(arms, "score_on_validation", lambda rate, *_: losses[rate])
+    task: Any = SimpleNamespace(better="lower")
+    train: Any = lambda rate: (rate, (rate,))  # noqa: E731
+    for _ in range(2):  # the second time nothing is trained
+        found = arms.Arms(tmp_path / "arms.jsonl").best("key", "converted", losses, task, train)
+        assert (found.rate, found.scores, found.train_s) == (0.003, (0.003,), 3.0)
 
 
 def test_an_arm_that_diverges_at_every_rate_has_no_curve_and_is_not_trained_again(
