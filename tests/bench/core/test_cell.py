@@ -176,6 +176,14 @@ def test_a_later_hyperparameter_at_its_old_value_leaves_the_key_alone():
     assert kda.key != replace(old, mechanism="kda").key
 
 
+def test_settings_that_rows_share_have_their_shared_rate_and_what_is_filtered():
+    work = replace(TASK.task, settings={"learning_rate": 0.3, "head_norm": False})
+    assert work.shared_settings == {"learning_rate": 0.3}
+    filters = {"token_filters": ("random",), "token_keep": (0.5,)}
+    shared = replace(work, shared_rate=0.1, **filters).shared_settings
+    assert shared == {"learning_rate": 0.1, "token_filters": ["random"], "token_keep": [0.5]}
+
+
 def test_a_mode_says_its_work_in_forward_passes_and_whether_it_takes_gradients():
     modes = ("forward", "prefill", "decode", "backward", "forward_backward", "train_step")
     works = [replace(KERNEL.kernel, mode=mode) for mode in modes]
