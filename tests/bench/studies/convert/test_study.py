@@ -67,11 +67,6 @@ def test_softmax_in_softmaxs_place_is_the_teacher(tmp_path):
     assert curve.scratch[0] != curve.converted[0]
 
 
-def test_gates_are_new_and_all_else_is_taken_over(tmp_path):
-    (curve,) = convert(tmp_path, "attention=[gla]", "keep=0.5")
-    assert curve.attention == "gla" and curve.unit == ""
-
-
 def test_no_time_no_model_but_what_is_kept_stays(tmp_path, capsys):
     convert(tmp_path, "attention=[linear]", "keep=0")
     assert len(convert(tmp_path, "attention=[linear]", "keep=[0,0.5]", "budget=1s")) == 1
