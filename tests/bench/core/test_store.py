@@ -266,6 +266,15 @@ def test_a_disk_without_room_is_told_before_there_is_a_record(tmp_path, monkeypa
     assert list((tmp_path / "records").iterdir()) == []
 
 
+def test_a_disk_is_not_probed_through_a_link(tmp_path):
+    here, other = Store(tmp_path, "a"), tmp_path / "precious"
+    other.write_text("mine")
+    here.path.with_suffix(".space").symlink_to(other)
+    with pytest.raises(StoreError, match="Cannot write 256 KiB"):
+        here.check_space()
+    assert other.read_text() == "mine"
+
+
 def test_room_counts_once_the_disk_has_given_it(tmp_path, monkeypatch):
     here, synced = Store(tmp_path, "a"), []
 
