@@ -78,7 +78,7 @@ def curve(**changes):
     about: dict[str, Any] = {
         name: "" for name in ("key", "task", "attention", "unit", "source", "origin")
     }
-    about |= {"keep": 0.0, "seed": 0, "phases": (1, 1, 1), "train_s": 0.0, "chance": 0.0}
+    about |= {"keep": 0.0, "seed": 0, "phases": (1, 1, 1), "train_s": 30.0, "chance": 0.0}
     about |= {"steps": (0, 3), "teacher": 1.0, "converted": (0.1, 0.8), "scratch": (0.1, 0.6)}
     about |= {"rates": (0.01, 0.003), "mark": ""}
     return Curve(**about | changes)
@@ -124,10 +124,12 @@ def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path):
     verdicts = re.findall(r"^\| (\w+) .*\| (better|worse|undecided) +\|", page, re.M)
     assert verdicts == [("gla", "better"), ("linear", "undecided"), ("nala", "worse")]
     assert "linear with 0 % kept, seed 2." in page and "A note." in page
+    assert "in 4.0 core-minutes" in page
 
 
 def test_of_bits_fewer_are_better_and_a_mark_or_a_missing_share_settles_nothing():
-    bits = {"unit": "bits per byte", "teacher": 2.0, "chance": 8.0, "steps": (0, 1, 3)}
+    bits = {"unit": "bits per byte", "teacher": 2.0, "chance": 8.0}
+    bits |= {"steps": (0, 1, 3), "phases": (1, 2, 0)}
     curves = [
         curve(attention=name, seed=seed, converted=(8, 3, end + seed / 1000), **bits | changes)
         for seed in (0, 1, 2)
