@@ -196,11 +196,12 @@ def test_a_share_is_that_of_whole_layers(tmp_path, monkeypatch, capsys):
     assert "2 of them (67 %)" in (tmp_path / "conversion.md").read_text()
 
 
-def test_another_rate_of_the_later_phases_is_another_conversion(tmp_path, monkeypatch):
+def test_another_rate_or_another_search_is_another_conversion(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "_convert", made_up)
     monkeypatch.setattr(study, "_ablated", lambda *_: [])
-    for share, count in ((0.3, 1), (0.5, 2), (0.5, 2)):
-        words = ("attention=[linear]", "keep=0", f"rate_share={share}")
+    for share, rates, count in ((0.3, "0.006", 1), (0.5, "0.006", 2), (0.5, "[0.006,0.01]", 3)):
+        words = ("attention=[linear]", "keep=0", f"rate_share={share}", f"learning_rates={rates}")
+        assert convert(tmp_path, *words) == convert(tmp_path, *words)
         assert len(convert(tmp_path, *words)) == count
 
 
