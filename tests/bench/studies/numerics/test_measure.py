@@ -35,6 +35,32 @@ def test_an_error_is_a_share_of_the_largest_output():
     assert error([0.5], [0.0]) == 0.5 and error([torch.inf], [1.0]) is None
 
 
+class Scaled(torch.nn.Module):
+    """Multiplies by a weight that bfloat16 rounds to 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.001))
+
+    def forward(self, x):
+        return x.sqrt() * self.weight
+
+
+def test_rounded_weights_and_inputs_are_no_error_and_a_gradient_that_is_not_finite_is():
+    assert measure.error_in(torch.bfloat16, Scaled(), (torch.full((2,), 4.001),)) == 0.0
+    steep, zero = Scaled(), torch.zeros(2)
+    assert measure.is_finite(steep, (zero,), None)
+    assert not measure.is_finite(steep, (zero,), [])  # the slope of a root at 0
+    steep.weight.data.fill_(torch.inf)
+    assert not measure.is_finite(steep, (torch.ones(2),), None)
+    weight = torch.nn.Parameter(torch.zeros(()))
+    for learned in ([], [weight]):
+        is_finite = measure.is_finite(lambda x: x * weight.sqrt(), (torch.ones(2),), learned)
+        assert is_finite == (not learned)
+    form = Form(name="linear", causal=False)
+    assert measure._narrow(form, measure._build(form, 64), torch.float32)[1] == []
+
+
 def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(monkeypatch):
     core: Any = attention_class("linear")
     sound = core.forward
