@@ -58,9 +58,9 @@ def test_a_search_is_widened_where_its_best_rate_lies_at_the_edge(
 ):
     asked = fit(monkeypatch, lambda _, __, rate: scores[rate])
     grid = "learning_rates=[0.001,0.003,0.01,0.03]"
-    (one,) = convert(tmp_path, "attention=[linear]", "keep=0", grid)
-    assert (one.rates, one.mark) == ((rate, rate), mark)
-    assert len(asked) == 2 * len(scores)
+    curves = convert(tmp_path, "attention=[linear]", "keep=0", "seed=[0,1]", grid)
+    assert [(one.rates, one.mark) for one in curves] == [((rate, rate), mark)] * 2
+    assert len(asked) == 2 * len(scores) + 2
 
 
 def test_of_losses_the_lowest_is_best_and_every_rate_that_was_tried_has_a_cost(
