@@ -10,7 +10,7 @@ from bench.convert import main
 from bench.core.lines import Lines
 from bench.measuring.tasks.train import Diverged
 from bench.studies.convert import arms, study
-from bench.studies.convert.page import AT_EDGE, NOT_SEARCHED, Curve, write_page
+from bench.studies.convert.page import AT_EDGE, NOT_SEARCHED, Arm, Curve, write_page
 from tests.bench.studies.convert.test_study import TINY, convert, curve
 
 
@@ -40,6 +40,9 @@ def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(tmp_path,
     first, second = convert(tmp_path, *words)
     assert first.rates == second.rates == (0.01, 0.003)
     assert first.mark == second.mark == ""
+    took = [arm.train_s for arm in Lines[Arm](tmp_path / "arms.jsonl", Arm).read()]
+    assert first.train_s == pytest.approx(sum(took[:8]))
+    assert second.train_s == pytest.approx(sum(took[8:]))
     assert len(asked) == 10 and asked[8:] == [(1, "converted", 0.01), (1, "from scratch", 0.003)]
     assert "| 0.01, 0.003" in (tmp_path / "conversion.md").read_text()
     convert(tmp_path, *words[:2], "seed=[0,1,2]", words[3])
