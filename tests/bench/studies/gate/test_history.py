@@ -141,6 +141,7 @@ def test_a_history_reads_no_baselines_behind_a_link_and_no_markup(tmp_path, exit
     (tmp_path / "baselines" / "a.jsonl").symlink_to(elsewhere)
     assert "a.jsonl is a link" in exits(2, regress.main(words))
     (tmp_path / "baselines" / "a.jsonl").unlink()
+    (tmp_path / "baselines" / "accepted.jsonl").write_text("growths, and no baselines\n")
     for day in "12":
         append_baseline(baseline(stored(), date=f"[/b]{day}"), tmp_path)
     assert "2 baselines, [/b]1 to [/b]2" in exits(0, regress.main(words))

@@ -95,11 +95,13 @@ def finding(**changes):
 
 
 def test_the_page_has_the_worst_form_and_what_is_not_finite():
-    page = page_of([finding(), finding(causal=True, ends={"float32": 4096.0})])
-    assert "| nala | 1e-07 / 2e-06 | - | - | 4e+03 | - | - |" in page
+    worse: Any = {"float32": {PLAIN: 3e-7, LARGE: 1e-6}}
+    page = page_of([finding(), finding(causal=True, ends={"float32": 4096.0}, errors=worse)])
+    assert "| nala | 3e-07 / 2e-06 | - | - | 4e+03 | - | - |" in page
     assert "none of 1 mechanism." in page and "published operators" not in page
-    page = page_of([finding(broken={"float32": ["a zero key"]})])
-    assert "- nala, float32, a zero key\n" in page
+    worse["float32"][LARGE] = None
+    page = page_of([finding(broken={"float32": ["a zero key"]}), finding(errors=worse)])
+    assert "- nala, float32, a zero key\n" in page and "| nala | 3e-07 / not finite |" in page
 
 
 def test_the_page_sets_the_published_operators_beside_ours():
@@ -109,7 +111,7 @@ def test_the_page_sets_the_published_operators_beside_ours():
     )
     page = page_of([finding(), theirs])
     told = "float32 and float16: a zero query; float16: all keys zero"
-    assert f"| nala | all / 6e+01 | - / - | - / - | {told} |" in page
+    assert f"| nala | all / 6e+01 | - / - | - / - | {told} |" in page and "nala_pub" not in page
 
 
 def test_findings_are_read_as_they_were_written(tmp_path):
