@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.core.grid import GRIDS, Trained, best_of, next_rate
+from bench.core.grid import Trained, best_of, next_rate
 
 
 def best(scores, better="higher", steps=None):
@@ -48,7 +48,3 @@ def test_where_rates_are_as_good_as_each_other_there_is_no_edge_to_go_beyond():
 )
 def test_a_grid_is_widened_by_the_next_of_1_3_10(rate, up, expected):
     assert next_rate(rate, up=up) == expected
-
-
-def test_grids_rise():
-    assert all(list(grid) == sorted(set(grid)) for grid in GRIDS.values())
