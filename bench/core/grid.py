@@ -68,8 +68,8 @@ def best_of(runs: Mapping[float, Trained], *, better: str) -> Best:
 
 def next_rate(rate: float, *, up: bool) -> float:
     """The next of 1, 3, 10, 30, ... times a power of ten, at least a factor of 2 away."""
-    ladder = [m * 10.0**e for e in range(-8, 4) for m in (1, 3)]
-    wanted = (
-        (r for r in ladder if r > 2 * rate) if up else (r for r in reversed(ladder) if r < rate / 2)
-    )
-    return float(f"{next(wanted):.0e}")
+    power = math.floor(math.log10(rate))
+    ladder = [float(f"{m}e{e}") for e in range(power - 1, power + 3) for m in (1, 3)]
+    if up:
+        return min(r for r in ladder if r >= 2 * rate)
+    return max(r for r in ladder if r <= rate / 2)

@@ -192,9 +192,9 @@ def _sharing(speed: Speed) -> Speed:
     """
     return replace(
         speed,
-        rounds=_same(speed.rounds),
-        reference_rounds=_same(speed.reference_rounds),
-        reference_latency_s=_same(speed.reference_latency_s),
+        rounds=_same(int, speed.rounds),
+        reference_rounds=_same(int, speed.reference_rounds),
+        reference_latency_s=_same(float, speed.reference_latency_s),
     )
 
 
@@ -207,8 +207,9 @@ def _environment(text: str) -> dict[str, Any]:
     return environment
 
 
-@lru_cache(maxsize=512, typed=True)
-def _same(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+@lru_cache(maxsize=512)
+def _same(kind: type, numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The first tuple of equal ones; `kind` is that of its numbers, as (1, 2) equals (1.0, 2.0)."""
     return numbers
 
 

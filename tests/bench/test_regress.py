@@ -79,19 +79,20 @@ def undigested(sweep):
     return re.sub(r',"digest":"\w+"', "", (sweep / "records" / "one.jsonl").read_text())
 
 
-def test_a_growth_exits_1_names_the_cell_and_can_be_accepted_for_good(
+def test_growths_exit_1_name_their_cells_and_can_be_accepted_for_good(
     sweep, tmp_path, capsys, exits
 ):
-    lines = undigested(sweep).replace('"num_operators":12', '"num_operators":13', 1)
+    lines = undigested(sweep).replace('"num_operators":12', '"num_operators":13', 2)
     (tmp_path / "grown").mkdir()
     (tmp_path / "grown" / "r.jsonl").write_text(lines)
     words = [f"baseline={sweep}", f"current={tmp_path / 'grown'}", f"out={tmp_path}"]
     assert main(words) == 1
-    assert "Regression in softmax." in capsys.readouterr().out
+    assert "Regression in linear, softmax." in capsys.readouterr().out
     assert main([*words, "accept=[linear/flops: for nothing]"]) == 1
     assert "accept=linear/flops matches no growth" in capsys.readouterr().out
-    said = exits(0, main([*words, "accept=['softmax/num_operators: one mask more']"]))
-    assert "Newly accepted numbers: 1" in said.replace("\n", " ")
+    for code, entry in ((1, "softmax"), (0, "linear")):  # the second leaves the first accepted
+        assert main([*words, f"accept=['{entry}/num_operators: one mask more']"]) == code
+        assert "Newly accepted numbers: 1" in capsys.readouterr().out.replace("\n", " ")
     assert "ACCEPTED" in exits(0, main(words))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -134,7 +135,29 @@ def command_line(command: str, config: Mapping[str, Any], without: Collection[st
 
 
 def as_typed(value: Any) -> str:
-    """A value as typed on a command line, e.g. ``[1,2]`` or ``true``."""
+    """A value as Hydra reads it back from a command line, e.g. ``[1,2]``, ``true`` or ``"a,b"``."""
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{as_typed(one)}' for key, one in value.items())}}}"
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(as_typed, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return _quoted_if_needed(value) if isinstance(value, str) else str(value)
+
+
+def _quoted_if_needed(text: str) -> str:
+    """A text in double quotes if Hydra would read another value from it alone, or none."""
+    is_plain_text = re.fullmatch(r"[\w/.:@%+*?|$-]+( +[\w/.:@%+*?|$-]+)*", text, re.ASCII)
+    if is_plain_text and not _is_number(text) and text.lower() not in ("true", "false", "null"):
+        return text
+    # Hydra takes a backslash for itself unless a quote follows, and the end of the text is one.
+    escaped = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + found[2].replace('"', '\\"'), text)
+    return f'"{escaped}"'
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -103,10 +103,8 @@ def judge(interval: Interval, threshold: float) -> GateVerdict:
     return GateVerdict.UNSURE
 
 
-def judge_exact(base: float | None, current: float | None, *, higher_is_worse: bool) -> GateVerdict:
+def judge_exact(base: float, current: float, *, higher_is_worse: bool) -> GateVerdict:
     """Judge a number without noise: any change in the bad direction is MORE, in the other LESS."""
-    if base is None or current is None:
-        return GateVerdict.INCOMPARABLE
     if base == current:
         return GateVerdict.SAME
     return GateVerdict.MORE if (current > base) == higher_is_worse else GateVerdict.LESS

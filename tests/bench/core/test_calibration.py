@@ -57,11 +57,13 @@ def test_records_made_before_the_calibration_get_it_and_others_keep_theirs(tmp_p
     write(tmp_path)
     old = made.block_records(["nala"])[0]
     own = replace(old, environment=made.ENVIRONMENT | {"calibration": {"ceilings": ["own"]}})
+    none = replace(old, environment=made.ENVIRONMENT | {"calibration": None})
     other = replace(old, environment=made.ENVIRONMENT | {"processor": "Imaginary 9001"})
-    found = with_calibration([old, own, other], tmp_path)
+    found = with_calibration([old, own, none, other], tmp_path)
     assert [r.environment.get("calibration") for r in found] == [
         {"ceilings": []},
         {"ceilings": ["own"]},
+        {"ceilings": []},
         None,
     ]
     assert old.environment == made.ENVIRONMENT, "what was read is left as it was"

@@ -28,7 +28,10 @@ TASK = replace(
 
 
 def test_a_cell_survives_its_json_form():
-    for cell in (KERNEL, TASK):
+    filters = {"token_filters": ("random",), "token_keep": (0.5, 0.7)}
+    filtered = replace(TASK, workload=replace(TASK.task, **filters))
+    assert filtered.key != TASK.key
+    for cell in (KERNEL, TASK, filtered):
         assert Cell.from_dict(cell.to_dict()) == cell
         assert Cell.from_dict(cell.to_dict()).key == cell.key
 
@@ -151,6 +154,10 @@ def test_a_shape_without_a_meaning_says_why(changes, words):
             kernel_cell(key_len=77, padding=0.25, batch_size=2),
             "softmax seq_len=256 float32 forward key_len=77 padding=0.25 cpu",
         ),
+        (
+            kernel_cell(ragged=0.5, batch_size=2),
+            "softmax seq_len=256 float32 forward ragged=0.5 cpu",
+        ),
         (kernel_cell(compile="inductor"), "softmax seq_len=256 float32 forward inductor cpu"),
         (model_cell("nala"), "nala nalaformer_xt image_size=224 float32 forward cpu"),
         (task_cell("nala", "digits", 3), "nala digits seed=3"),
@@ -167,6 +174,14 @@ def test_a_later_hyperparameter_at_its_old_value_leaves_the_key_alone():
     assert said.key == old.key != other.key
     kda = replace(said, mechanism="kda")
     assert kda.key != replace(old, mechanism="kda").key
+
+
+def test_settings_that_rows_share_have_their_shared_rate_and_what_is_filtered():
+    work = replace(TASK.task, settings={"learning_rate": 0.3, "head_norm": False})
+    assert work.shared_settings == {"learning_rate": 0.3}
+    filters = {"token_filters": ("random",), "token_keep": (0.5,)}
+    shared = replace(work, shared_rate=0.1, **filters).shared_settings
+    assert shared == {"learning_rate": 0.1, "token_filters": ["random"], "token_keep": [0.5]}
 
 
 def test_a_mode_says_its_work_in_forward_passes_and_whether_it_takes_gradients():

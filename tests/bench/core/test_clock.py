@@ -10,7 +10,7 @@ from bench.measuring.device import device_named
 def test_a_clock_that_is_replaced_later_changes_no_measurement_and_is_seen(monkeypatch):
     before = clocks.time_functions()
     assert clocks.time_functions() == before
-    for name in ("perf_counter", "perf_counter_ns", "process_time_ns"):
+    for name in ("perf_counter", "perf_counter_ns", "process_time_ns", "sleep", "time"):
         with monkeypatch.context() as patch:
             patch.setattr(time, name, lambda: 0)
             assert clocks.time_functions() != before

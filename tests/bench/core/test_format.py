@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.core.format import column_for, number, percent, quantity, with_interval
+from bench.core.format import (
+    column_for,
+    format_duration,
+    number,
+    percent,
+    quantity,
+    with_interval,
+)
 from bench.publishing.metrics import metric_names
 
 
@@ -39,6 +46,8 @@ def test_a_written_number_is_within_half_a_percent_of_the_number(value):
         ("latency_s", [0.0123], "latency (ms)", "12.3"),
         ("latency_s", [3.3e-5], "latency (µs)", "33.0"),
         ("latency_s", [4.0], "latency (s)", "4.00"),
+        ("latency_s", [1.0], "latency (s)", "1.00"),
+        ("wait_s", [-0.002, 5e-9], "wait (ms)", "-2.00"),
         ("peak_memory_bytes", [3 * 2**20], "peak memory (MiB)", "3.00"),
         ("peak_memory_bytes", [5 * 2**30], "peak memory (GiB)", "5.00"),
         ("saved_for_backward_bytes", [512], "saved for backward (bytes)", "512"),
@@ -48,6 +57,7 @@ def test_a_written_number_is_within_half_a_percent_of_the_number(value):
         ("flops_per_s", [7e10], "compute rate (GFLOP/s)", "70.0"),
         ("elementwise_elements", [5_000_000], "elementwise (M)", "5.00"),
         ("accuracy", [0.973], "accuracy (%)", "97.3"),
+        ("chance", [0.1], "chance (%)", "10.0"),
         ("roofline_fraction", [0.25], "roofline fraction (%)", "25.0"),
         ("copy_bytes_per_s", [4e10], "copy (GB/s)", "40.0"),
         ("num_parameters", [70_000], "parameters", "70,000"),
@@ -90,3 +100,9 @@ def test_an_interval_is_written_behind_its_value_in_the_same_unit():
 def test_counts_agree_with_their_nouns():
     assert [quantity(n, "thread") for n in (1, 2)] == ["1 thread", "2 threads"]
     assert percent(0.98765) == "98.8"
+
+
+def test_a_duration_is_rounded_and_has_two_units_at_most():
+    durations = {0.4: "0 s", 59.4: "59 s", 59.6: "1 min 0 s", 3599: "59 min 59 s"}
+    durations |= {3600: "1 h 0 min", 7503: "2 h 5 min"}
+    assert {seconds: format_duration(seconds) for seconds in durations} == durations

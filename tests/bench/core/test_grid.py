@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.core.grid import GRIDS, Trained, best_of, next_rate
+from bench.core.grid import Trained, best_of, next_rate
 
 
 def best(scores, better="higher", steps=None):
@@ -40,11 +40,11 @@ def test_where_rates_are_as_good_as_each_other_there_is_no_edge_to_go_beyond():
 
 @pytest.mark.parametrize(
     ("rate", "up", "expected"),
-    [(3e-2, True, 0.1), (1e-3, False, 3e-4), (4.64e-4, True, 1e-3), (1e-4, False, 3e-5)],
+    [
+        *((3e-2, True, 0.1), (1e-3, False, 3e-4), (4.64e-4, True, 1e-3), (1e-4, False, 3e-5)),
+        *((6e-4, True, 3e-3), (5e-4, True, 1e-3), (2e-4, False, 1e-4), (9e-9, False, 3e-9)),
+        *((1e-9, False, 3e-10), (2e4, True, 1e5)),  # no ladder ends
+    ],
 )
 def test_a_grid_is_widened_by_the_next_of_1_3_10(rate, up, expected):
     assert next_rate(rate, up=up) == expected
-
-
-def test_grids_rise():
-    assert all(list(grid) == sorted(set(grid)) for grid in GRIDS.values())

@@ -43,6 +43,7 @@ def test_what_was_written_is_read(tmp_path):
         (flat(attention=""), "attention is ''"),
         (flat(attention="\x1b[31m"), "it must be printable"),
         (flat(measure=None), "measure is None"),
+        (flat(measure="entropy", at="norm 0"), "it must be a norm, such as 'norm 0.5'"),
         (flat(measure="entropy", at="norm -1"), "it must be a norm, such as 'norm 0.5'"),
         (flat(measure="entropy", at="norm some"), "it must be a norm, such as 'norm 0.5'"),
         (flat(measure="entropy", at="norm nan"), "it must be a norm, such as 'norm 0.5'"),

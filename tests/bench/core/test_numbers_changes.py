@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from bench.core.numbers import RANDOM, Line, Number, changes, sentences
@@ -27,15 +29,19 @@ def test_changes_are_taken_seed_by_seed_over_the_whole_sweep():
 
 
 def test_the_norms_of_trained_queries_divide_the_sweep():
-    lines = [*LINES, own("softmax", 2.5), own("nala", 3.5)]
+    random = replace(own("softmax", 7.5), inputs=RANDOM)
+    lines = [*LINES, own("softmax", 2.5), own("nala", 3.5), random]
     assert [number.at for number in changes(lines)] == ["0.5 to 2"] * 2 + ["2 to 4"] * 2
     below, within = sentences(lines)
     assert below == "From norm 0.5 to 2 entropy / ln N changes by: softmax -0.150, nala +0.000."
     assert "(median norms of trained queries here: 2.5 to 3.5)" in within
+    farther = changes([*lines, own("nala", 4.5)])
+    assert [number.at for number in farther] == ["0.5 to 2"] * 2 + ["2 to 8"] * 2
 
 
 def test_a_seed_without_a_number_leaves_none():
     lines = [swept("nala", 1, 0.5, None), swept("nala", 2, 0.5, 0.5)]
     assert changes(lines)[0].samples == (0, None)
     assert changes(lines)[0].mean is None
+    assert swept("nala", 1, 0.5, 0.6, None).interval is None
     assert sentences([]) == []

@@ -43,6 +43,7 @@ def test_a_run_is_stuck_where_its_last_validation_score_lies_at_a_level(last, wo
 
 def test_the_error_of_validation_widens_a_level_and_the_nearest_one_is_named():
     assert quality(0.3).stuck_at == ""
+    assert quality(0.3, validation_error=0.04).stuck_at == ""
     assert quality(0.3, validation_error=0.06).stuck_at == "one of the shown values"
     assert quality(0.15, validation_error=0.2).stuck_at == "one of the shown values"
     assert quality(0.1, validation_error=0.2).stuck_at == "chance"
@@ -51,6 +52,11 @@ def test_the_error_of_validation_widens_a_level_and_the_nearest_one_is_named():
 def test_a_score_with_a_unit_and_a_run_that_was_not_looked_at_are_stuck_nowhere():
     assert quality(CHANCE, unit="bits per byte").stuck_at == ""
     assert quality().stuck_at == ""
+
+
+def test_a_run_has_settled_unless_it_is_known_to_have_been_still_improving():
+    ends = {"": True, "ceiling": True, "plateau": True, "maximum": False}
+    assert {end: quality(ended=end).has_settled for end in ends} == ends
 
 
 def test_answers_that_cannot_be_unpacked_are_in_no_record():
@@ -111,4 +117,5 @@ def test_samples_without_a_round_or_a_process_are_in_no_record(changes, words):
         "reference_rounds": (0,),
     }
     assert unfit(Speed(**values)) is None
+    assert Speed(**values).paired == ((0.1, 0.2), (0, 1), (0.3,), (0,), (0, 0))
     assert unfit(Speed(**(values | changes))) == words

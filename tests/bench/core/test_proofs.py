@@ -61,7 +61,8 @@ def test_own_proofs_come_before_stored_ones(tmp_path):
 
 def test_golden_cases_of_an_earlier_source_are_said_to_be_that(tmp_path):
     row = {"mechanism": "linear", "status": "passed", "source": "before"}
-    (tmp_path / "verify.json").write_text(json.dumps([row]))
+    uncounted = [row | {"status": "not_covered"}, row | {"mechanism": None}]
+    (tmp_path / "verify.json").write_text(json.dumps([row, *uncounted]))
     proofs = read_proofs(tmp_path, stored(tmp_path))["linear"]
     assert (proofs.goldens, proofs.is_stale(LINEAR.module)) == ((1, 1), False)
     *_, last = proofs.words(LINEAR.module)
@@ -75,6 +76,8 @@ def test_nothing_is_claimed_where_nothing_was_run(tmp_path):
     assert stored_proofs(tmp_path / "none") == {}
     [words] = Proofs().words(LINEAR.module)
     assert words.startswith("not tested")
+    badges = {status: replace(BADGE, status=status) for status in BadgeStatus}
+    assert Proofs(badges=badges).claims == (1, 2), "what is not claimed or skipped is not tested"
 
 
 @pytest.mark.parametrize("line", ["no JSON", "[]", json.dumps({"mechanism": "linear"})])

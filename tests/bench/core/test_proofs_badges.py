@@ -21,12 +21,13 @@ def test_badges_come_back_as_they_were_written(tmp_path):
 
 def test_the_newest_line_of_a_mechanism_replaces_all_of_its_badges(tmp_path):
     append_badges(tmp_path, "b", "linear", [badge("causal", date="2026-01-02"), badge("exact")])
-    append_badges(tmp_path, "a", "linear", [badge("causal", BadgeStatus.FAILED, "2026-01-03")])
+    newest = [badge("causal", BadgeStatus.FAILED, "2026-01-03"), badge("order", date="2025-12-31")]
+    append_badges(tmp_path, "a", "linear", newest)
     append_badges(tmp_path, "a", "nala", [badge("cross")])
     append_badges(tmp_path, "a", "nala", [badge("order")])  # on the same day, a line later
     read = read_badges(tmp_path)
     assert list(read) == ["linear", "nala"]
-    assert read["linear"] == {"causal": badge("causal", BadgeStatus.FAILED, "2026-01-03")}
+    assert read["linear"] == {"causal": newest[0], "order": newest[1]}
     assert read["nala"] == {"order": badge("order")}
 
 

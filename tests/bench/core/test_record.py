@@ -3,7 +3,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from bench.core.record import Quality, Record, Speed, Status
+from bench.core.record import SCHEMA_VERSION, NewerSchema, Quality, Record, Speed, Status
 from tests import records as made
 from tests.bench.core.test_cell import KERNEL, TASK
 
@@ -26,6 +26,8 @@ def test_the_json_line_has_the_documented_top_level_fields():
     line = json.loads(Record(cell=KERNEL, status=Status.OK, result=SPEED).to_json())
     assert {"entry", "cell", "status", "reason", "result", "environment"} <= line.keys()
     assert line["entry"] == "performer_m64" and "entry" not in line["cell"]
+    later = {"leaked_bytes", "ceiling", "kept_share", "sdpa_kernel", "energy_per_call_j"}
+    assert not later & line["result"].keys(), "older lines lack them, and stay as they are"
 
 
 def test_what_a_line_does_not_tell_was_not_observed():
@@ -84,6 +86,9 @@ def test_records_of_a_block_share_what_they_have_in_common():
     lines = [record.to_json() for record in made.block_records(("softmax", "linear"))]
     one, other = map(Record.from_json, lines)
     assert [one.to_json(), other.to_json()] == lines
+    whole = made.speed([0.1, 0.2], [1.0, 2.0], rounds=(1, 2), reference_rounds=(1, 2))
+    line = made.ok_record(KERNEL, whole).to_json()
+    assert Record.from_json(line).to_json() == line, "1.0 s is no round 1"
     assert one.environment is other.environment
     assert one.result.rounds is other.result.rounds
     assert one.result.reference_latency_s is other.result.reference_latency_s
@@ -117,6 +122,13 @@ def test_a_result_of_another_kind_than_its_cell_or_of_no_possible_shape_is_refus
     line |= {"key": bad.key, "cell": bad.to_dict()}
     with pytest.raises(ValueError, match="key_len needs causal=false"):
         Record.from_json(json.dumps(line))
+
+
+def test_a_record_of_the_next_form_is_refused_and_known_to_be_newer():
+    line = json.loads(Record(cell=KERNEL, status=Status.OK, result=SPEED).to_json())
+    del line["digest"]
+    with pytest.raises(NewerSchema, match=f"schema {SCHEMA_VERSION + 1}"):
+        Record.from_json(json.dumps(line | {"schema_version": SCHEMA_VERSION + 1}))
 
 
 def test_a_time_whose_rate_would_overflow_is_in_no_record():

@@ -1,10 +1,16 @@
-from bench.core.rows import settings_of, task_settings_of
+from bench.core.rows import plugin_rows, settings_of, task_settings_of
 
 
 def test_settings_are_read_of_our_rows_and_no_path_is_made_from_another_label():
-    assert settings_of("performer")["mechanism"] == "performer"
+    assert settings_of("performer").pop("mechanism") == "performer"
+    assert settings_of("performer")["mechanism"] == "performer", "what is read is kept as it was"
     for label in ("../task/recall", "x" * 5000, "", ".", "performer.yaml", "a\0b"):
         assert settings_of(label) is None
+
+
+def test_a_plugin_that_cannot_be_read_leaves_the_rows_of_others():
+    rows = plugin_rows(["no_such_module", "attentions.mechanisms.linear"])
+    assert rows["linear"] == settings_of("linear")
 
 
 def test_settings_of_tasks_are_read_and_no_path_is_made_from_another_label():

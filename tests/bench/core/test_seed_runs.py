@@ -47,4 +47,5 @@ def test_results_of_two_test_sets_and_damaged_answers_are_compared_without_answe
     assert runs_from({0: KEPT, 1: other}).test_set == ""
     damaged = replace(KEPT, answers="AAAA")
     assert set(runs_from({0: KEPT, 1: damaged}).right) == {0}
-    assert runs_from({0: KEPT, 1: replace(KEPT, answers_per_cluster=None)}).right == {}
+    uneven = replace(KEPT, answers_per_cluster=None)
+    assert runs_from({0: KEPT, 1: uneven}).right == runs_from({0: uneven}).right == {}

@@ -1,4 +1,4 @@
-"""Sources are read by several threads at once, as in a sweep over two cards."""
+"""Files of a closure, and their hash; threads read them at once, as in a sweep over two cards."""
 
 import gc
 import threading
@@ -7,6 +7,31 @@ from pathlib import Path
 
 import bench
 from bench.core import sources
+
+
+def test_a_closure_follows_relative_imports_at_every_level_and_no_others(tmp_path, monkeypatch):
+    texts = dict.fromkeys(("__init__", "a/__init__", "a/near", "a/deep/__init__", "c", "d"), "")
+    texts |= {"b": "from .d import more", "a/deep/er": "from ...c import C", "a/other": ""}
+    texts["a/m"] = "import json\nfrom ..b import it\nfrom . import near\nfrom .deep.er import one"
+    for name, text in texts.items():
+        file = tmp_path / "closed" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    files = {str(path.relative_to(tmp_path / "closed")) for path in sources.closure("closed.a.m")}
+    assert files == {f"{name}.py" for name in ("a/m", "b", "d", "a/near", "a/deep/er", "c")}
+
+
+def test_of_absolute_imports_those_of_tasks_count():
+    text = b"from bench.measuring.tasks.base import Task\nfrom bench.core import cell\nimport torch"
+    found = sources._imports(text, "bench.measuring.tasks", "bench")
+    assert found == ("bench.measuring.tasks.base", "bench.measuring.tasks.base.Task")
+
+
+def test_a_hash_does_not_depend_on_the_order_in_which_files_are_found(monkeypatch):
+    files = sorted(Path(sources.__file__).parent.glob("*.py"))
+    monkeypatch.setattr(sources, "closure", lambda module: files[:: 1 if module == "a" else -1])
+    assert sources.hash_closure("a") == sources.hash_closure("b")
 
 
 def test_threads_may_read_sources_at_once():

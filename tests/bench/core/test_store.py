@@ -20,6 +20,7 @@ from bench.core.store import (
     StoreError,
     Tail,
     latest,
+    line_numbers,
     read_lines,
     read_packed,
     read_records,
@@ -30,6 +31,8 @@ from tests import records as made
 ONE = made.ok_record(made.kernel_cell("softmax"), made.speed([1.0, 2.0]))
 TWO = made.ok_record(made.kernel_cell("nala"), made.speed([3.0]))
 THREE = made.failed_record(made.kernel_cell("linear"), Status.CRASHED, "killed by SIGSEGV")
+
+EACH = (ONE, TWO, THREE)
 
 
 def test_what_is_appended_is_read_back_equal(tmp_path):
@@ -43,6 +46,10 @@ def test_each_process_has_a_file_of_its_own_and_all_are_read(tmp_path):
     made.stored(tmp_path, ONE, name="a")
     assert read_records(tmp_path) == (ONE, TWO)
     assert sorted(p.name for p in (tmp_path / "records").iterdir()) == ["a.jsonl", "b.jsonl"]
+    path = made.stored(tmp_path, THREE, name="b")
+    places = {one.cell.entry: line_numbers(tmp_path)[one.cell.key, one.started_at] for one in EACH}
+    first = {"softmax": (path.with_name("a.jsonl"), 1), "nala": (path, 1)}
+    assert places == first | {"linear": (path, 2)}
 
 
 def test_an_appended_line_is_synced_to_the_disk_before_append_returns(tmp_path, monkeypatch):
@@ -193,6 +200,7 @@ def test_a_line_that_is_too_long_is_left_out_whole(tmp_path, monkeypatch):
     assert first.record is None and first.size == 35_013
     assert [line.number for line in others] == [2, 3]
     assert [line.record for line in others] == [ONE, TWO]
+    assert others[1].read() == TWO.to_json().encode() + b"\n"
 
 
 def test_a_record_of_a_newer_schema_says_so(tmp_path):
@@ -201,6 +209,7 @@ def test_a_record_of_a_newer_schema_says_so(tmp_path):
     path.write_text(json.dumps(newer) + "\n")
     with pytest.raises(ConfigError, match=r"a newer attnbench wrote it: schema"):
         read_store(tmp_path)
+    assert [line.is_newer for line in read_lines(tmp_path)] == [True]
 
 
 def test_stores_below_a_folder_are_those_with_a_line_at_any_depth(tmp_path):
@@ -221,9 +230,11 @@ def test_a_store_without_records_asks_for_a_sweep_unless_that_is_expected(tmp_pa
     ("error", "raised", "words"),
     [
         (OSError(errno.ENOSPC, "No space left"), StoreError, "No space left.*Free some space"),
-        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (OSError(errno.EDQUOT, "Quota used up"), StoreError, "Quota used up.*Free some space"),
+        (OSError(errno.EIO, "Broken"), StoreError, "Broken.*Choose another out"),
+        (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
     ],
-    ids=["full disk", "Ctrl-C"],
+    ids=["full disk", "quota", "broken disk", "Ctrl-C"],
 )
 def test_a_write_that_ends_in_the_middle_keeps_what_was_written(
     tmp_path, monkeypatch, error, raised, words
@@ -253,6 +264,15 @@ def test_a_disk_without_room_is_told_before_there_is_a_record(tmp_path, monkeypa
     with pytest.raises(StoreError, match=r"Cannot write 256 KiB .* No space left.*Free some space"):
         here.check_space()
     assert list((tmp_path / "records").iterdir()) == []
+
+
+def test_a_disk_is_not_probed_through_a_link(tmp_path):
+    here, other = Store(tmp_path, "a"), tmp_path / "precious"
+    other.write_text("mine")
+    here.path.with_suffix(".space").symlink_to(other)
+    with pytest.raises(StoreError, match="Cannot write 256 KiB"):
+        here.check_space()
+    assert other.read_text() == "mine"
 
 
 def test_room_counts_once_the_disk_has_given_it(tmp_path, monkeypatch):
@@ -324,6 +344,10 @@ def test_packed_records_of_a_newer_schema_are_left_out(tmp_path):
     file.write_bytes(gzip.compress("\n".join(lines).encode()))
     assert list(read_packed(file)) == [TWO]
     assert list(read_packed(tmp_path / "none.gz")) == []
+    for content in (gzip.compress(TWO.to_json().encode()[:-9]), b"no gzip"):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"records\.jsonl\.gz holds no records"):
+            list(read_packed(file))
 
 
 def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path):

@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.core.cli.errors import ConfigError
 from bench.core.record import Status
 from bench.measuring.device import Device
+from bench.measuring.worker.jobs import Interrupted
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import CEILING as JOB
 from bench.measuring.worker.results import CeilingResult
@@ -77,12 +78,16 @@ def stored(out):
     return json.loads(path.read_text())
 
 
-def test_every_dtype_is_measured_with_one_thread_and_with_all(jobs, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.measuring.machine.environment._num_cores", lambda: 6)
+@pytest.mark.parametrize("all_threads", [(1, 6), (1,)])
+def test_every_dtype_is_measured_with_one_thread_and_with_all(
+    jobs, tmp_path, monkeypatch, all_threads
+):
+    num_cores = all_threads[-1]
+    monkeypatch.setattr("bench.measuring.machine.environment._num_cores", lambda: num_cores)
     assert run(tmp_path) == 0
     dtypes = ("float32", "bfloat16")
-    assert jobs.asked == [("cpu", dtype, threads) for threads in (1, 6) for dtype in dtypes]
-    assert len(stored(tmp_path)["ceilings"]) == 4
+    assert jobs.asked == [("cpu", dtype, threads) for threads in all_threads for dtype in dtypes]
+    assert len(stored(tmp_path)["ceilings"]) == len(jobs.asked)
 
 
 def test_each_place_is_told_with_its_count_and_the_time_left(jobs, tmp_path, capsys):
@@ -135,7 +140,19 @@ def test_a_busy_machine_is_told(jobs, tmp_path, monkeypatch, capsys):
     assert "~" not in capsys.readouterr().out
     monkeypatch.setitem(CEILING, "is_noisy", True)
     run(tmp_path)
-    assert "Calibrate again when it is quiet" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Calibrate again when it is quiet" in said and "float32 ~" in said
+
+
+def test_a_calibration_that_is_stopped_writes_nothing(jobs, tmp_path, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise Interrupted
+
+    run(tmp_path, dtype="float32", num_threads=1)
+    before = stored(tmp_path)
+    monkeypatch.setattr(FakeJobs, "do", stop)
+    assert run(tmp_path, num_threads=1) == 130 and stored(tmp_path) == before
+    assert "Nothing was written." in capsys.readouterr().out
 
 
 def test_the_table_has_a_column_for_each_size_of_copy(capsys):

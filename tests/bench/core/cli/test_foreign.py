@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from bench.core.cli.command import run_app
-from bench.core.cli.foreign import CtrlC, ctrl_c_by_any_signal, foreign_code
+from bench.core.cli.foreign import CtrlC, ForeignEnd, ctrl_c_by_any_signal, foreign_code
 from bench.core.cli.values import run_words
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP)
@@ -25,6 +25,12 @@ def test_a_signal_is_heard_as_ctrl_c_also_inside_of_foreign_code(number):
     with pytest.raises(CtrlC), ctrl_c_by_any_signal(), foreign_code():
         signal.raise_signal(number)
     assert signal.getsignal(number) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("now"), SystemExit(3), GeneratorExit()])
+def test_what_foreign_code_raises_to_end_this_process_is_an_error_that_names_it(error):
+    with pytest.raises(ForeignEnd, match=type(error).__name__), foreign_code():
+        raise error
 
 
 def test_a_second_hangup_does_not_disturb_what_the_first_one_ends():

@@ -1,9 +1,18 @@
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.values import folder_of, run_words, storable, text, words_and_options
+from bench.core.cli.values import (
+    as_typed,
+    command_line,
+    folder_of,
+    run_words,
+    storable,
+    text,
+    words_and_options,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +67,26 @@ def test_a_folder_that_is_named_must_be_one(tmp_path):
     for name in ("file", "nothing"):
         with pytest.raises(ConfigError, match=r"is no folder\. Name another, or leave out out\."):
             folder_of({"out": str(tmp_path / name)}, "out", "results")
+
+
+TEXTS = ["a b", "a,b", "it's", 'say "hi"', "a=b", "~/x", "é", "a#b", " a", "", "[x]", "C:\\x"]
+TEXTS += ["12", "1e-3", ".5", "nan", "True", "null", "30m", "2026-01-01", "a.py:f", "a\\", 'a\\"']
+
+
+@pytest.mark.parametrize(
+    "value",
+    [*TEXTS, TEXTS, 1e-06, 1e20, 3, True, None, [None, [1, False]], {"a": 1, "b": TEXTS[:5]}],
+    ids=repr,
+)
+def test_hydra_reads_a_value_that_is_written_as_it_was_typed(value):
+    found = OverridesParser.create().parse_override(f"key={as_typed(value)}").value()
+    assert found == value and type(found) is type(value)
+
+
+def test_a_command_line_names_what_was_given_but_for_where_files_go():
+    config = {"out": "o", "docs": "d", "attention": {"nala": {}, "gla": {}}, "task": {"recall": {}}}
+    config |= {"seed": [0, 1], "deep": {"er": "a b"}, "flag": False, "none": None, "usual": 5}
+    config["given"] = ("out", "attention", "task", "seed", "deep.er", "docs", "flag", "none", "x.y")
+    said = "attnbench try 'attention=[nala,gla]' 'task=[recall]' 'seed=[0,1]' 'deep.er=a b' {}"
+    assert command_line("try", config) == said.format("docs=d flag=false")
+    assert command_line("try", config, without=["docs"]) == said.format("flag=false")

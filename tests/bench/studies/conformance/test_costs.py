@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench.studies.conformance import costs
-from bench.studies.conformance.check import Broken
+from bench.studies.conformance.check import Broken, Untestable
 
 
 @pytest.mark.parametrize(
@@ -26,15 +26,20 @@ def test_a_call_that_fails_gets_no_advice_about_formulas(monkeypatch):
     assert said == "causal: TypeError: no step."
 
 
-def advice(monkeypatch, form, claims_state, **found):
-    """The message about a failed proof."""
-    proof = SimpleNamespace(form=form, status=costs.FlopVerdict.FAILED, **found)
+def test_a_formula_that_nothing_confirms_is_not_testable(monkeypatch):
+    open_one = {"status": costs.FlopVerdict.UNCONFIRMED, "formula": 2, "reason": "no counter"}
+    assert advice(monkeypatch, "causal", True, Untestable, **open_one) == "causal: no counter"
+
+
+def advice(monkeypatch, form, claims_state, kind=Broken, **found):
+    """The message about a proof that failed unless another status is given."""
+    proof = SimpleNamespace(**{"form": form, "status": costs.FlopVerdict.FAILED} | found)
     monkeypatch.setattr(costs, "attention_class", lambda name: None)
     monkeypatch.setattr(costs, "forms_of", lambda kind: [form])
     monkeypatch.setattr(costs, "prove_form", lambda kind, name: proof)
     claimed = SimpleNamespace(
         name="mine", causal=form != "bidirectional", can=SimpleNamespace(recurrent=claims_state)
     )
-    with pytest.raises(Broken) as failed:
+    with pytest.raises(kind) as failed:
         costs.flops_are_what_is_counted_and_what_slow_forms_need(claimed)
     return str(failed.value)

@@ -19,9 +19,17 @@ def test_rows_have_the_norm_that_is_asked_for_and_values_stay():
 def test_they_are_finite_in_their_dtype_and_reach_its_largest_norm():
     for dtype, norm in LARGEST_NORM.items():
         cases = hard_inputs(tensors(), dtype)
-        assert f"norm {norm:g}" in cases
+        norms = ("1e-06", "0.001", "1", "50", f"{norm:g}")
+        zeros = ("zero queries", "zero keys", "all queries zero", "all keys zero", "all zero")
+        alike = ("one number everywhere", "one token everywhere", "all negative")
+        assert [*cases] == [*zeros, *alike, *(f"norm {one}" for one in norms)]
         for case, given in cases.items():
             assert all(x.to(dtype).isfinite().all() for x in given), case
+
+
+def test_all_keys_are_zero_while_queries_are_not():
+    q, k, _ = hard_inputs(tensors(), torch.float32)["all keys zero"]
+    assert q.all() and not k.any()
 
 
 def test_of_a_causal_form_the_first_query_sees_a_zero_key_alone():

@@ -3,9 +3,12 @@
 from typing import Any
 from unittest.mock import Mock
 
+import pytest
+
 import attentions
 from bench.core.proofs import BadgeStatus
-from bench.studies.conformance.check import Untestable
+from bench.studies.conformance import run
+from bench.studies.conformance.check import Broken, Check, Untestable, always, require_refusal
 from bench.studies.conformance.run import CHECKS, CLAIMS, badge_for, badges_of
 from bench.studies.conformance.table import reasons
 from tests.bench.studies.conformance.lies import spoilt
@@ -24,15 +27,6 @@ def test_a_claim_that_does_not_hold_fails_with_its_reason(register):
     said = "liar-causal: the future changes no bit of the past: leaks the future: of 12 tokens in "
     assert str(badge.reason).startswith(f"{said}float32, those after 0 change")
     assert str(badge.reason).endswith(" more)")
-
-
-def test_a_mechanism_that_raises_fails_with_its_words(register):
-    name = register(
-        "softmax_explicit",
-        forward=spoilt("softmax_explicit", Mock(side_effect=ZeroDivisionError("no keys"))),
-    )
-    badge = badge_for(name, "order")
-    assert badge.status is BadgeStatus.FAILED and "ZeroDivisionError: no keys" in str(badge.reason)
 
 
 def test_a_sound_mechanism_earns_what_it_claims_and_no_more(register):
@@ -78,13 +72,58 @@ def test_a_pass_says_which_form_was_not_testable(register):
     assert badge.reason == "liar-causal was not tested: no module named fast"
 
 
+@pytest.mark.parametrize(
+    ("checks", "status", "num_checks", "reason"),
+    [
+        ("+", BadgeStatus.PASSED, 1, None),
+        ("n", BadgeStatus.NOT_CLAIMED, 1, None),  # it passed, and earns nothing
+        ("n?", BadgeStatus.SKIPPED, 1, "no card"),
+        ("+?", BadgeStatus.PASSED, 1, None),
+        ("+-+-", BadgeStatus.FAILED, 4, "linear: minus: off (and 1 more)"),
+        ("", BadgeStatus.NOT_CLAIMED, 0, None),
+    ],
+)
+def test_a_badge_counts_the_checks_that_ran_and_is_earned_by_those_that_earn(
+    monkeypatch, checks, status, num_checks, reason
+):
+    def plus(form):
+        pass
+
+    def minus(form):
+        raise Broken("off")
+
+    def untestable(form):
+        raise Untestable("no card")
+
+    runs = {"+": plus, "n": plus, "-": minus, "?": untestable}
+    made = [
+        Check(claim="shape", run=runs[c], applies=always, per_form=False, earns=c != "n")
+        for c in checks
+    ]
+    monkeypatch.setattr(run, "CHECKS", made)
+    badge = badge_for("linear", "shape")
+    assert (badge.status, badge.num_checks, badge.reason) == (status, num_checks, reason)
+
+
 def test_every_claim_has_a_check_and_every_check_a_claim():
     assert {check.claim for check in CHECKS} == set(CLAIMS)
     assert all(check.run.__doc__ for check in CHECKS)
 
 
-def test_what_cannot_be_tested_is_told_apart_from_what_is_broken():
-    assert not issubclass(Untestable, AssertionError)
+def test_a_refusal_is_an_error_of_its_kind_with_its_words():
+    def call(error):
+        def fail():
+            raise error
+
+        return fail
+
+    require_refusal(call(ValueError("13 tokens")), ValueError, "13 ")
+    with pytest.raises(Broken, match="is refused without saying '13 '"):
+        require_refusal(call(ValueError("no")), ValueError, "13 ")
+    with pytest.raises(KeyError):
+        require_refusal(call(KeyError("13 tokens")), ValueError, "13 ")
+    with pytest.raises(Broken, match="is not refused"):
+        require_refusal(lambda: None, ValueError, "")
 
 
 def test_a_mechanism_that_cannot_be_called_is_one_line(register):

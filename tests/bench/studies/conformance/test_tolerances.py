@@ -48,3 +48,9 @@ def test_what_is_not_finite_is_not_near_and_autocast_has_a_row_of_its_own():
     with pytest.raises(Broken, match="off by nan"):
         require_near(one * torch.nan, one, "the output")
     require_near(one * 1.05, one, "the output", AUTOCAST)
+
+
+def test_an_output_of_small_numbers_is_held_to_these():
+    want = torch.full((2,), 1e-6)
+    with pytest.raises(Broken, match="off by 1e-07 where the largest entry is 1e-06"):
+        require_near(want * 1.1, want, "the output")

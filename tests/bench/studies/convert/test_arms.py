@@ -1,5 +1,8 @@
 """Rates of conversions and of their controls, with made-up scores in place of trained models."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,14 +10,15 @@ from bench.convert import main
 from bench.core.lines import Lines
 from bench.measuring.tasks.train import Diverged
 from bench.studies.convert import arms, study
-from bench.studies.convert.page import AT_EDGE, NOT_SEARCHED, Curve, write_page
+from bench.studies.convert.page import AT_EDGE, NOT_SEARCHED, Arm, Curve, write_page
 from tests.bench.studies.convert.test_study import TINY, convert, curve
-
-"""Validation score by seed, arm and rate; not finite where training diverges."""
 
 
 def fit(monkeypatch, scores):
-    """Give arms made-up scores instead of training them; returns what would have been trained."""
+    """Give arms made-up scores instead of training them; returns what would have been trained.
+
+    `scores` takes seed, arm and rate; it is not finite where training diverges.
+    """
     asked: list[tuple[int, str, float]] = []
 
     def trained(_, __, seed, phases, rate, *___):
@@ -36,6 +40,9 @@ def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(tmp_path,
     first, second = convert(tmp_path, *words)
     assert first.rates == second.rates == (0.01, 0.003)
     assert first.mark == second.mark == ""
+    took = [arm.train_s for arm in Lines[Arm](tmp_path / "arms.jsonl", Arm).read()]
+    assert first.train_s == pytest.approx(sum(took[:8]))
+    assert second.train_s == pytest.approx(sum(took[8:]))
     assert len(asked) == 10 and asked[8:] == [(1, "converted", 0.01), (1, "from scratch", 0.003)]
     assert "| 0.01, 0.003" in (tmp_path / "conversion.md").read_text()
     convert(tmp_path, *words[:2], "seed=[0,1,2]", words[3])
@@ -54,9 +61,23 @@ def test_a_search_is_widened_where_its_best_rate_lies_at_the_edge(
 ):
     asked = fit(monkeypatch, lambda _, __, rate: scores[rate])
     grid = "learning_rates=[0.001,0.003,0.01,0.03]"
-    (one,) = convert(tmp_path, "attention=[linear]", "keep=0", grid)
-    assert (one.rates, one.mark) == ((rate, rate), mark)
-    assert len(asked) == 2 * len(scores)
+    curves = convert(tmp_path, "attention=[linear]", "keep=0", "seed=[0,1]", grid)
+    assert [(one.rates, one.mark) for one in curves] == [((rate, rate), mark)] * 2
+    assert len(asked) == 2 * len(scores) + 2
+
+
+def test_of_losses_the_lowest_is_best_and_every_rate_that_was_tried_has_a_cost(
+    tmp_path, monkeypatch
+):
+    losses = {0.001: 3.0, 0.003: 1.0, 0.01: 2.0}
+    seconds = iter(range(100))
+    monkeypatch.setattr(arms, "cpu_s", lambda: float(next(seconds)))
+    monkeypatch.setattr(arms, "score_on_validation", lambda rate, *_: losses[rate])
+    task: Any = SimpleNamespace(better="lower")
+    train: Any = lambda rate: (rate, (rate,))  # noqa: E731
+    for _ in range(2):  # the second time nothing is trained
+        found = arms.Arms(tmp_path / "arms.jsonl").best("key", "converted", losses, task, train)
+        assert (found.rate, found.scores, found.train_s) == (0.003, (0.003,), 3.0)
 
 
 def test_an_arm_that_diverges_at_every_rate_has_no_curve_and_is_not_trained_again(

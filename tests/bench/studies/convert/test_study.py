@@ -67,11 +67,6 @@ def test_softmax_in_softmaxs_place_is_the_teacher(tmp_path):
     assert curve.scratch[0] != curve.converted[0]
 
 
-def test_gates_are_new_and_all_else_is_taken_over(tmp_path):
-    (curve,) = convert(tmp_path, "attention=[gla]", "keep=0.5")
-    assert curve.attention == "gla" and curve.unit == ""
-
-
 def test_no_time_no_model_but_what_is_kept_stays(tmp_path, capsys):
     convert(tmp_path, "attention=[linear]", "keep=0")
     assert len(convert(tmp_path, "attention=[linear]", "keep=[0,0.5]", "budget=1s")) == 1
@@ -83,7 +78,7 @@ def curve(**changes):
     about: dict[str, Any] = {
         name: "" for name in ("key", "task", "attention", "unit", "source", "origin")
     }
-    about |= {"keep": 0.0, "seed": 0, "phases": (1, 1, 1), "train_s": 0.0, "chance": 0.0}
+    about |= {"keep": 0.0, "seed": 0, "phases": (1, 1, 1), "train_s": 30.0, "chance": 0.0}
     about |= {"steps": (0, 3), "teacher": 1.0, "converted": (0.1, 0.8), "scratch": (0.1, 0.6)}
     about |= {"rates": (0.01, 0.003), "mark": ""}
     return Curve(**about | changes)
@@ -129,10 +124,12 @@ def test_two_seeds_settle_nothing_and_what_was_not_run_is_listed(tmp_path):
     verdicts = re.findall(r"^\| (\w+) .*\| (better|worse|undecided) +\|", page, re.M)
     assert verdicts == [("gla", "better"), ("linear", "undecided"), ("nala", "worse")]
     assert "linear with 0 % kept, seed 2." in page and "A note." in page
+    assert "in 4.0 core-minutes" in page
 
 
 def test_of_bits_fewer_are_better_and_a_mark_or_a_missing_share_settles_nothing():
-    bits = {"unit": "bits per byte", "teacher": 2.0, "chance": 8.0, "steps": (0, 1, 3)}
+    bits = {"unit": "bits per byte", "teacher": 2.0, "chance": 8.0}
+    bits |= {"steps": (0, 1, 3), "phases": (1, 2, 0)}
     curves = [
         curve(attention=name, seed=seed, converted=(8, 3, end + seed / 1000), **bits | changes)
         for seed in (0, 1, 2)
@@ -199,11 +196,12 @@ def test_a_share_is_that_of_whole_layers(tmp_path, monkeypatch, capsys):
     assert "2 of them (67 %)" in (tmp_path / "conversion.md").read_text()
 
 
-def test_another_rate_of_the_later_phases_is_another_conversion(tmp_path, monkeypatch):
+def test_another_rate_or_another_search_is_another_conversion(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "_convert", made_up)
     monkeypatch.setattr(study, "_ablated", lambda *_: [])
-    for share, count in ((0.3, 1), (0.5, 2), (0.5, 2)):
-        words = ("attention=[linear]", "keep=0", f"rate_share={share}")
+    for share, rates, count in ((0.3, "0.006", 1), (0.5, "0.006", 2), (0.5, "[0.006,0.01]", 3)):
+        words = ("attention=[linear]", "keep=0", f"rate_share={share}", f"learning_rates={rates}")
+        assert convert(tmp_path, *words) == convert(tmp_path, *words)
         assert len(convert(tmp_path, *words)) == count
 
 

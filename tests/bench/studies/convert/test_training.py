@@ -44,7 +44,8 @@ def test_a_phase_begins_at_its_share_of_the_rate_and_ends_near_0():
         Phase(num_steps=2, parameters=held, loss_of=lambda _: weight * 1.0, rate_share=share)
         for share in (1.0, 0.5)
     ]
-    moved: list[float] = []
+    moved, slopes = list[float](), list[float]()
+    weight.register_post_accumulate_grad_hook(lambda one: slopes.append(one.grad.item()))
     one = build_task("recall", SMALL | {"warmup_share": 1.0, "weight_decay": 0.0})
 
     def look(*_):
@@ -56,6 +57,7 @@ def test_a_phase_begins_at_its_share_of_the_rate_and_ends_near_0():
         trained(nn.Module(), one, 0, phases, 0.1, range(5), print)
     # Adam's steps under a constant gradient are the rate itself: a rise to the peak in each phase.
     assert np.diff(moved) == pytest.approx([-0.05, -0.1, -0.025, -0.05], rel=1e-3)
+    assert slopes == [1.0] * 4, "no step takes the gradient of the one before"
 
 
 def test_the_losses_are_errors_of_outputs_the_divergence_from_the_teacher_and_cross_entropy():
@@ -64,6 +66,7 @@ def test_the_losses_are_errors_of_outputs_the_divergence_from_the_teacher_and_cr
         Pupil(model=model("linear"), exchanged=("blocks.0.mixer",)),
         batch_of(),
     )
+    batch.targets[0, 0] = NO_ANSWER
     phases = from_teacher(pupil, teacher, (1, 1, 1), 0.3)
     matched, distilled, told = (phase.loss_of(batch) for phase in phases)
 

@@ -70,6 +70,7 @@ def test_an_accepted_growth_is_kept_and_need_not_be_told_again(tmp_path):
     assert again.rows[0].reason == "a mask needs one more (accepted on 2031-05-06)"
     told_twice = settled([GROWN], OPERATORS, kept)
     assert told_twice.new == () and told_twice.idle == ()
+    assert told_twice.rows[0].reason == "a mask needs one more"
 
 
 @pytest.mark.parametrize(
@@ -92,9 +93,10 @@ def test_a_kept_growth_covers_the_same_growth_up_to_the_same_value(found, base, 
     assert again.rows[0].verdict is verdict
 
 
-def test_another_cell_is_not_covered():
+def test_another_cell_or_channel_is_not_covered():
     kept = settled([GROWN], OPERATORS).new
-    assert settled([replace(GROWN, key="other")], kept=kept).rows[0].verdict is GateVerdict.MORE
+    for other in (replace(GROWN, key="other"), replace(GROWN, channel="flops")):
+        assert settled([other], kept=kept).rows[0].verdict is GateVerdict.MORE
 
 
 def test_a_slower_time_is_accepted_against_the_same_commit_only():

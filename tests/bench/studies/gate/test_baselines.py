@@ -48,6 +48,14 @@ def test_the_date_of_a_baseline_is_that_of_its_last_record():
     assert [one.date for one in baselines_of(records)] == [days[1]]
 
 
+def test_records_of_another_method_or_commit_are_another_baseline():
+    older = replace(RECORDS[0], method_version=1)
+    other = replace(RECORDS[1], environment=RECORDS[1].environment | {"commit": "1" * 40})
+    found = [(one.method_version, one.commit) for one in baselines_of([older, *RECORDS, other])]
+    here = (METHOD_VERSION, "0" * 40)
+    assert found == [(1, "0" * 40), here, (METHOD_VERSION, "1" * 40)]
+
+
 def test_a_line_holds_no_samples_and_comes_back_as_it_was(baseline, tmp_path):
     file = append_baseline(baseline, tmp_path)
     (line,) = file.read_text().splitlines()
@@ -159,6 +167,8 @@ def test_a_record_becomes_its_ratio_to_softmax_within_rounds():
     assert found.time_over_softmax.low == pytest.approx(1 / faster.high)
     assert found.exact["flops"] == speed.flops
     assert found.cell == linear.cell and found.failure is None
+    assert not found.is_noisy
+    assert stored(replace(linear, result=replace(speed, is_noisy=True))).is_noisy
 
 
 @pytest.mark.parametrize(
@@ -167,6 +177,10 @@ def test_a_record_becomes_its_ratio_to_softmax_within_rounds():
         (RECORDS[0], "the reference itself"),
         (ok_record(kernel_cell("nala"), speed([0.01] * 9, [])), "not timed with it"),
         (ok_record(kernel_cell("nala"), speed([0.01] * 5, [0.02] * 5)), "fewer than 6 rounds"),
+        (
+            ok_record(kernel_cell("nala"), speed([0.01] * 9, [0.02] * 9, reference="linear")),
+            "timed against linear, not against softmax",
+        ),
     ],
 )
 def test_a_record_without_a_ratio_to_softmax_says_why(record, words):

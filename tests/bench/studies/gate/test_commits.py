@@ -70,6 +70,8 @@ def test_the_base_is_set_as_its_own_yaml_says():
     assert there["cell"]["mechanism"] == "nala_old"
     assert there["cell"]["hyperparameters"] == {"power": 3}
     assert jobs.asked[1][1]["cell"] == CELL.to_dict()
+    timed_together = jobs.asked[2][1]
+    assert timed_together["base"] == there["cell"] and timed_together["current"] == CELL.to_dict()
 
 
 def test_an_entry_that_the_base_lacks_is_new_and_nothing_is_measured():
@@ -131,7 +133,9 @@ def test_a_worker_that_dies_while_both_are_timed_is_held_against_the_side_that_d
         ("bytes", 2.5, 2.9, "bits per byte", "loss"),
     ],
 )
-def test_a_worse_score_fails_without_any_timing(task, base, current, unit, channel):
+def test_a_worse_score_fails_without_any_timing(monkeypatch, task, base, current, unit, channel):
+    monkeypatch.setattr(commits, "alone_on", None)  # no device is waited for
+
     def answer(job, request, hear):
         assert job == "train"
         return trained(base if request["root"] is not None else current, unit=unit)

@@ -38,6 +38,7 @@ GATE = BASE | {
         ({"store": True, "history": True}, "store and history are given; choose one"),
         ({"current": "x"}, "current is given without baseline"),
         ({"store": True, "accept": ["a/flops: b"]}, "store compares nothing that could grow"),
+        ({"history": True, "accept": ["a/flops: b"]}, "history compares nothing that could grow"),
         ({"accept": ["nala/flops"]}, "without a reason"),
     ],
 )
@@ -50,3 +51,8 @@ def test_a_wrong_key_is_refused_with_what_it_takes(changes, words):
 def test_task_settings_make_every_training_run_short():
     config = read_gate_config(GATE | {"task_settings": {"num_steps": 3}})
     assert config.sweep.task[0].settings["num_steps"] == 3
+
+
+def test_a_comparison_takes_the_effort_that_was_asked_for():
+    config = read_gate_config(GATE | {"threshold": 0.07, "budget_s": 4})
+    assert (config.effort.threshold, config.effort.budget_s) == (0.07, 4.0)

@@ -1,7 +1,7 @@
 import pytest
 
 from bench.studies.gate.exact import HIGHER_IS_WORSE, by_channel, exact_rows
-from bench.studies.gate.rows import GateRow, exit_code
+from bench.studies.gate.rows import exit_code
 from bench.studies.gate.verdict import GateVerdict
 from tests.bench.studies.gate.fakes import OBSERVED
 from tests.records import kernel_cell, task_cell
@@ -18,6 +18,7 @@ def test_one_more_of_anything_fails_and_names_the_cell(channel):
     rows = exact_rows(CELL, OBSERVED, OBSERVED | {channel: OBSERVED[channel] + 1})
     failed = [row for row in rows if row.verdict is GateVerdict.MORE]
     assert [(row.channel, row.cell) for row in failed] == [(channel, CELL.describe())]
+    assert (failed[0].base, failed[0].current) == (OBSERVED[channel], OBSERVED[channel] + 1)
     assert exit_code(rows) == 1
 
 
@@ -47,12 +48,6 @@ def test_a_number_that_one_side_lacks_is_said_and_not_passed_over():
 def test_what_neither_side_has_gives_no_row():
     assert "accuracy" in HIGHER_IS_WORSE
     assert "accuracy" not in verdicts(OBSERVED, OBSERVED)
-
-
-def test_a_row_without_a_number_says_why():
-    row = GateRow.of(CELL, "latency", GateVerdict.NEW, reason="the base has no entry nala")
-    assert (row.entry, row.key, row.ratio) == ("nala", CELL.key, None)
-    assert row.reason == "the base has no entry nala"
 
 
 def test_a_score_in_a_unit_is_a_loss_of_which_more_is_worse():

@@ -33,7 +33,7 @@ def test_statistics_are_those_of_the_seconds():
     assert found["hd15iqr"] == 4.0 and found["ld15iqr"] == 1.0
     assert found["mean"] == 22.0 and found["ops"] == pytest.approx(1 / 22)
     assert stats([2.0])["stddev"] == 0.0
-    assert stats([0.0, *[5.0] * 6, 10.0])["outliers"] == "2;2"  # beyond a deviation; a fence
+    assert stats([0.0, *[5.0] * 6, 5.1, 10.0])["outliers"] == "2;3"  # beyond a deviation; a fence
 
 
 ROWS = [
@@ -52,7 +52,7 @@ def test_a_comparison_of_commits_is_written_with_both_sides_of_every_timed_cell(
     assert base["group"] == current["group"] and base["fullname"] != current["fullname"]
     assert (base["extra_info"]["flops"], current["extra_info"]["flops"]) == (100, 120)
     assert "latency" not in base["extra_info"]
-    assert content["commit_info"]["id"] == "c" * 40
+    assert content["commit_info"] == {"id": "c" * 40, "dirty": False}
     assert content["machine_info"]["node"] == ""  # names no host
 
 

@@ -3,6 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
+from bench.studies.gate import history
 from bench.studies.gate.baselines import append_baseline
 from bench.studies.gate.history import print_history, spark, steps
 from tests.bench.studies.gate.fakes import OBSERVED, baseline, failing, stored
@@ -110,6 +111,12 @@ def test_a_history_says_in_words_or_blocks_what_happened(states, versions, words
     assert words in printed(states, method_versions=versions)
 
 
+def test_of_many_baselines_the_newest_are_drawn(monkeypatch):
+    monkeypatch.setattr(history, "_MOST_MARKS", 2)
+    text = printed([*timed(0.9), *timed(0.5), *timed(0.9)])
+    assert "Time over softmax, 2031-05-02 to 2031-05-03" in text and "▁█  0.5 to 0.9" in text
+
+
 def test_the_table_names_date_commits_cell_and_move_within_eighty_columns():
     grown = stored(median=0.9, exact=OBSERVED | {"num_operators": 9})
     text = printed([[stored()], [grown]])
@@ -134,6 +141,7 @@ def test_a_history_reads_no_baselines_behind_a_link_and_no_markup(tmp_path, exit
     (tmp_path / "baselines" / "a.jsonl").symlink_to(elsewhere)
     assert "a.jsonl is a link" in exits(2, regress.main(words))
     (tmp_path / "baselines" / "a.jsonl").unlink()
+    (tmp_path / "baselines" / "accepted.jsonl").write_text("growths, and no baselines\n")
     for day in "12":
         append_baseline(baseline(stored(), date=f"[/b]{day}"), tmp_path)
     assert "2 baselines, [/b]1 to [/b]2" in exits(0, regress.main(words))

@@ -28,7 +28,7 @@ MORE = row(
     base=7,
     current=8,
 )
-NEW = row(GateVerdict.NEW, entry="dpfp", ratio=None, low=None, high=None, reason="no | such entry")
+NEW = row(GateVerdict.NEW, entry="dpfp", ratio=None, low=None, high=None, reason="no | *such* one")
 ROWS = [row(), row(channel="flops"), NEW, SLOWER, MORE]
 
 
@@ -72,6 +72,7 @@ def test_markdown_shows_failures_openly_and_folds_the_rest():
     openly, _, folded = text.partition("<details>")
     assert "performer" in openly and "linear" in openly and "dpfp" not in openly
     assert "dpfp" in folded and text.startswith("### attnbench\n")
+    assert "no \\| \\*such\\* one" in folded
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in tables} == {7}
 

@@ -27,6 +27,40 @@ def test_errors_grow_as_the_dtype_narrows():
     assert found.failures == []
 
 
+def test_an_error_is_a_share_of_the_largest_output():
+    def error(out, expected):
+        return measure._error(torch.tensor(out), torch.tensor(expected, dtype=torch.float64))
+
+    assert error([4.5, -8.0], [4.0, -8.0]) == 0.0625
+    assert error([0.5], [0.0]) == 0.5 and error([torch.inf], [1.0]) is None
+
+
+class Scaled(torch.nn.Module):
+    """Multiplies by a weight that bfloat16 rounds to 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1.001))
+
+    def forward(self, x):
+        return x.sqrt() * self.weight
+
+
+def test_rounded_weights_and_inputs_are_no_error_and_a_gradient_that_is_not_finite_is():
+    assert measure.error_in(torch.bfloat16, Scaled(), (torch.full((2,), 4.001),)) == 0.0
+    steep, zero = Scaled(), torch.zeros(2)
+    assert measure.is_finite(steep, (zero,), None)
+    assert not measure.is_finite(steep, (zero,), [])  # the slope of a root at 0
+    steep.weight.data.fill_(torch.inf)
+    assert not measure.is_finite(steep, (torch.ones(2),), None)
+    weight = torch.nn.Parameter(torch.zeros(()))
+    for learned in ([], [weight]):
+        is_finite = measure.is_finite(lambda x: x * weight.sqrt(), (torch.ones(2),), learned)
+        assert is_finite == (not learned)
+    form = Form(name="linear", causal=False)
+    assert measure._narrow(form, measure._build(form, 64), torch.float32)[1] == []
+
+
 def test_a_mechanism_ends_at_the_last_doubling_that_is_finite(monkeypatch):
     core: Any = attention_class("linear")
     sound = core.forward
@@ -61,11 +95,13 @@ def finding(**changes):
 
 
 def test_the_page_has_the_worst_form_and_what_is_not_finite():
-    page = page_of([finding(), finding(causal=True, ends={"float32": 4096.0})])
-    assert "| nala | 1e-07 / 2e-06 | - | - | 4e+03 | - | - |" in page
+    worse: Any = {"float32": {PLAIN: 3e-7, LARGE: 1e-6}}
+    page = page_of([finding(), finding(causal=True, ends={"float32": 4096.0}, errors=worse)])
+    assert "| nala | 3e-07 / 2e-06 | - | - | 4e+03 | - | - |" in page
     assert "none of 1 mechanism." in page and "published operators" not in page
-    page = page_of([finding(broken={"float32": ["a zero key"]})])
-    assert "- nala, float32, a zero key\n" in page
+    worse["float32"][LARGE] = None
+    page = page_of([finding(broken={"float32": ["a zero key"]}), finding(errors=worse)])
+    assert "- nala, float32, a zero key\n" in page and "| nala | 3e-07 / not finite |" in page
 
 
 def test_the_page_sets_the_published_operators_beside_ours():
@@ -75,7 +111,7 @@ def test_the_page_sets_the_published_operators_beside_ours():
     )
     page = page_of([finding(), theirs])
     told = "float32 and float16: a zero query; float16: all keys zero"
-    assert f"| nala | all / 6e+01 | - / - | - / - | {told} |" in page
+    assert f"| nala | all / 6e+01 | - / - | - / - | {told} |" in page and "nala_pub" not in page
 
 
 def test_findings_are_read_as_they_were_written(tmp_path):
