@@ -103,7 +103,9 @@ def test_a_member_that_was_wrong_after_the_rounds_has_no_number_and_its_neighbou
 
 def test_how_a_member_was_timed_is_in_its_record(timed):
     (_, beside), (_, speed) = timed(rounds()).values()
-    assert isinstance(speed, Speed) and speed.rounds_key == beside.rounds_key
+    assert isinstance(speed, Speed) and speed.rounds_key == beside.rounds_key == "9f032ec2ddd2f603"
+    assert (beside.reference_latency_s, speed.warmup_s) == (speed.latency_s, (0.25,))
+    assert beside.order_seed == speed.order_seed == int(TRIALS[0][0].block, 16) % 1_000_000
     assert speed.rounds == (0, 1, 2, 3, 4, 5) and speed.processes == ()
     assert (speed.calls_per_sample, speed.calls_per_set, speed.cpu_per_wall) == (10, 3, None)
     # Its trial took no wall time and 0.5 s of calls; the rounds of both members 4 s and 1 s.
