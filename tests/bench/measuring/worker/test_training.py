@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench.core.record import Status
+from bench.measuring.tasks.base import task_class
 from bench.measuring.worker import training as module
 from bench.measuring.worker.training import Training, Trainings, training_words
 from tests.records import task_cell
@@ -73,14 +74,15 @@ def test_the_time_left_is_reckoned_from_the_first_message_on(monkeypatch):
     running, said = trainings(on()), []
     ((worker, _),) = running._running.items()
     running._say = said.append
+    monkeypatch.setattr(task_class("recall"), "unit", "lies")
     for passed_s, step in ((4.0, 202), (53.0, 300), (103.0, 400)):
-        worker.poll = lambda _, step=step: {"progress": ["train", step, 500, 3.5, None]}
+        worker.poll = lambda _, step=step: {"progress": ["train", step, 500, 3.5, 0.5]}
         monkeypatch.setattr(module, "now_s", lambda at=100.0 + passed_s: at)
         assert running._hear(worker, running._running[worker]) is None
-    assert [words.rpartition(", ")[2] for words in said] == [
-        "loss 3.500",
-        "at most 100 s left",
-        "at most 50 s left",
+    assert [words.partition("validation ")[2] for words in said] == [
+        "0.500 lies",
+        "0.500 lies, at most 100 s left",
+        "0.500 lies, at most 50 s left",
     ]
 
 
@@ -111,7 +113,7 @@ def test_a_line_about_training_has_loss_validation_and_the_time_that_is_left_at_
     assert training_words(["train", 300, 400, 3.5, None], 53.0, (202, 4.0)) == (
         "train 300/400, loss 3.500, at most 50 s left"
     )
-    # Bits per byte are no share.
-    assert training_words(["test", 300, 400, 2.0, 2.25], 9.0) == (
-        "test 300/400, loss 2.000, validation 2.250"
+    # Bits per byte are no share, however few.
+    assert training_words(["test", 300, 400, 2.0, 0.975], 9.0, unit="bits per byte") == (
+        "test 300/400, loss 2.000, validation 0.975 bits per byte"
     )
