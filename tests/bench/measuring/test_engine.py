@@ -69,7 +69,10 @@ def test_a_pause_ends_when_somebody_asks_to_stop():
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """`measured(statuses, **settings)` of two cells; a status of None is a stop at that cell."""
+    """`measured(statuses, **settings)` of two cells; a status of None is a stop at that cell.
+
+    One of ``elsewhere`` is a record of another sweep.
+    """
 
     class Written:
         def __init__(self, config, here, jobs, listener, sweep, work, roofs):
@@ -81,6 +84,9 @@ def measured(monkeypatch, tmp_path):
                 status = statuses.pop(0)
                 if status is None:
                     raise Interrupted
+                if status == "elsewhere":
+                    self.work._tell(made.failed_record(p.cell, Status.INCORRECT, "written"))
+                    continue
                 now = freshness(p.cell, self.here)
                 yield made.failed_record(p.cell, status, "written", freshness=now)
                 assert self.work.left([p.cell]), "its own record is taken for another sweep's"
@@ -135,3 +141,5 @@ def test_after_an_early_end_what_has_a_record_is_not_left_out(measured):
     done, _, _ = measured([Status.INCORRECT, None])
     assert done.is_interrupted and [p.cell.entry for p in done.left_out] == ["nala"]
     assert [record.cell.entry for record in done.new] == ["linear"]
+    done, _, _ = measured(["elsewhere", None])
+    assert [p.cell.entry for p in done.left_out] == ["nala"] and len(done.of_others) == 1
