@@ -60,7 +60,10 @@ def test_the_bytes_of_a_state_do_not_grow_with_the_context_of_a_recurrent_form()
     assert sizes == {2 * (8 * 8 + 8) * 4}
     assert Subject(cell()).state_bytes() is None
     subject, x = Subject(cell(mode="decode", causal=True)), torch.ones(6)
-    subject.state_before_last = lambda tensors: {"a": (x[:2], 7), "b": [x[3:], {"c": torch.ones(2)}]}
+    subject.state_before_last = lambda tensors: {
+        "a": (x[:2], 7),
+        "b": [x[3:], {"c": torch.ones(2)}],
+    }
     assert subject.state_bytes() == (6 + 2) * 4, "as a whole and once, however it is nested"
 
 

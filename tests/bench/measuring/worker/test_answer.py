@@ -207,7 +207,9 @@ def test_an_installed_task_that_replaces_a_method_is_refused_and_no_task_of_ours
     assert {*imports._changed} == {"brought_task"}
     monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
     for task, is_ok in (("brought_task", False), ("recall", True)):
-        assert answer({"job": "fake", "cell": {"device": "meta", "task": task}}, None).is_ok == is_ok
+        assert (
+            answer({"job": "fake", "cell": {"device": "meta", "task": task}}, None).is_ok == is_ok
+        )
 
 
 @pytest.mark.usefixtures("nothing_brought")

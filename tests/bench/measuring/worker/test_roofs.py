@@ -74,9 +74,7 @@ def test_a_busy_machine_is_looked_at_again_and_the_best_is_kept():
     assert len(jobs.asked) == 3
 
 
-@pytest.mark.parametrize(
-    ("dtype", "num_threads"), [("float32", 1), ("float32", 2), ("float64", 1)]
-)
+@pytest.mark.parametrize(("dtype", "num_threads"), [("float32", 1), ("float32", 2), ("float64", 1)])
 def test_nobody_looks_where_a_calibration_says_it(dtype, num_threads):
     known = {"device": "cpu", "dtype": "float32", "num_threads": 1}
     of_card = known | {"device": "cuda:0", "dtype": "float64"}

@@ -113,7 +113,9 @@ def test_the_account_of_the_worker_is_samples_and_what_is_outside_of_them(
     assert steps.index(ROUNDS_BEGIN) < steps.index(ROUNDS_END)
 
 
-@pytest.mark.parametrize(("budget_s", "count", "why"), [(0.0, 2, "budget"), (15.0, 3, "budget"), (60.0, 5, "rounds")])
+@pytest.mark.parametrize(
+    ("budget_s", "count", "why"), [(0.0, 2, "budget"), (15.0, 3, "budget"), (60.0, 5, "rounds")]
+)
 def test_rounds_go_on_beyond_the_fewest_while_there_is_budget_for_each_member(
     subjects, monkeypatch, budget_s, count, why
 ):
