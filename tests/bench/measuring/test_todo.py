@@ -46,6 +46,10 @@ def test_the_newest_record_says_whether_a_cell_is_measured_again_and_why_it_was_
     later = {"started_at": "2099-01-01T00:00:00+00:00"}
     assert missing([PLANNED], [replace(crashed, **later), old], here) == [PLANNED]
     assert missing([PLANNED], [replace(old, **later), crashed], here) == []
+    for status in set(Status) - {Status.OK, Status.SKIPPED}:
+        settles = status in (Status.INCORRECT, Status.DIVERGED)
+        ended = replace(crashed, status=status)
+        assert missing([PLANNED], [ended], here) == ([] if settles else [PLANNED])
     skipped = replace(crashed, status=Status.SKIPPED, reason="needs 9 GiB")
     assert missing([PLANNED], [skipped], here) == [PLANNED], "there may be more memory now"
     as_before = replace(PLANNED, unsupported="needs 9 GiB")
