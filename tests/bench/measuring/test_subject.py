@@ -18,6 +18,8 @@ def cell(mechanism="linear", **changes):
 def test_forward_makes_no_graph():
     out = Subject(cell()).call()
     assert out.shape == (1, 2, 12, 8) and not out.requires_grad
+    modes = ("forward", "forward_backward")
+    assert [Subject(cell(mode=mode)).module.training for mode in modes] == [False, True]
 
 
 def test_forward_backward_gives_a_gradient_for_every_input():
@@ -84,9 +86,10 @@ def test_calls_rotate_over_inputs_within_a_bound_of_memory():
     subject.rotate()
     assert len(subject.sets) == 4
     assert not torch.equal(subject.call(), subject.call())
-    large = Subject(cell(seq_len=65_536, num_heads=4, head_dim=64))
-    large.rotate()
-    assert len(large.sets) == 1
+    for seq_len, count in ((65_536, 1), (5_120, 3)):  # 256 and 20 MiB a set
+        large = Subject(cell(seq_len=seq_len, num_heads=4, head_dim=64))
+        large.rotate()
+        assert len(large.sets) == count
 
 
 def test_the_same_cell_has_the_same_inputs_and_weights_everywhere():
