@@ -33,6 +33,8 @@ def test_backward_alone_gives_the_same_gradients_and_can_be_called_again():
     whole = Subject(cell(mode="forward_backward")).call()
     for a, b, c in zip(first, second, whole, strict=True):
         assert torch.equal(a, b) and torch.allclose(a, c)
+    subject.refill(subject.sets[0], 5)  # the graph of the old values is dropped
+    assert not torch.equal(subject.call()[0], first[0])
 
 
 def test_a_train_step_moves_the_weights_a_little_and_keeps_no_gradient():
@@ -126,6 +128,7 @@ def test_the_sets_of_the_next_calls_are_renewed_where_they_lie_and_no_others():
     are_new = [not torch.equal(a[0], b[0]) for a, b in zip(before, after, strict=True)]
     assert are_new == [False, False, True, True], "the first call took the second set"
     assert [t.data_ptr() for t in subject.sets[2]] == addresses
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(after[2], 2))
     assert all(torch.equal(a[3], b[3]) for a, b in zip(before, after, strict=True)), "not read"
     taken = subject.call()
     assert torch.equal(taken, subject.forward(subject.sets[2]))

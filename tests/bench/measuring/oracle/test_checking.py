@@ -160,6 +160,10 @@ def test_an_input_that_is_changed_is_named_whatever_the_output_is(monkeypatch):
 def test_an_output_in_the_memory_of_an_input_is_a_view(monkeypatch):
     assert not check(Subject(cell("none"))).is_view
     assert run(monkeypatch, lambda self, q, k, v: v, name="none").is_view
+    cls = attentions.attention_class("uniform")
+    monkeypatch.setattr(cls, "reference", attentions.Attention.reference)
+    found = run(monkeypatch, lambda self, q, k, v: v[..., -1:, :].expand_as(v), name="uniform")
+    assert found.is_view, "wherever it begins"
 
 
 @pytest.mark.parametrize(("seq_len", "dtype"), [(2, "float32"), (32, "bfloat16"), (257, "float32")])
