@@ -22,6 +22,19 @@ def test_forward_makes_no_graph():
     assert [Subject(cell(mode=mode)).module.training for mode in modes] == [False, True]
 
 
+@pytest.mark.parametrize("mode", ["forward", "decode"])
+def test_the_first_call_checks_its_inputs_and_later_ones_do_without(mode):
+    subject, checked = Subject(cell(mode=mode, causal=True)), []
+    step = subject.module.step
+    subject.module.register_forward_hook(lambda *_: checked.append(1))
+    subject.module.step = lambda *given: checked.append(1) or step(*given)
+    subject.prepare()
+    checked.clear()
+    for _ in range(3):
+        subject.call()
+    assert len(checked) == 1
+
+
 def test_forward_backward_gives_a_gradient_for_every_input():
     gradients = Subject(cell(mode="forward_backward")).call()
     assert [g.shape for g in gradients] == [(1, 2, 12, 8)] * 3
