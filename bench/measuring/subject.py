@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from bench.core.cell import Cell
 from bench.measuring import inputs
@@ -243,18 +244,9 @@ class Subject:
         """Bytes of the state before the last token; None for modes without a state."""
         if self.cell.kernel.mode not in ("prefill", "decode"):
             return None
-        kept: dict[int, int] = {}
-        _collect(self.state_before_last(self.sets[0]), kept)
-        return sum(kept.values())
-
-
-def _collect(state: Any, kept: dict[int, int]) -> None:
-    if isinstance(state, Tensor):
-        storage = state.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-    elif isinstance(state, (tuple, list)):
-        for part in state:
-            _collect(part, kept)
+        leaves = tree_leaves(self.state_before_last(self.sets[0]))
+        storages = [leaf.untyped_storage() for leaf in leaves if isinstance(leaf, Tensor)]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 Call = Callable[[], Any]

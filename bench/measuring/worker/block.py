@@ -190,8 +190,8 @@ class RoundsListener:
         if not taken or not is_whole:
             reason = str(NoMessage(f"rounds of {found.num_members} members, {len(taken)} samples"))
             return Outcome(status=Status.CRASHED, reason=reason, wall_s=outcome.wall_s)
-        if not all(_LEAST_S <= seconds <= _MOST_S for seconds in taken):
-            reason = f"a sample of the rounds lasted {min(taken):g} s by the worker's clock"
+        if no_time := [seconds for seconds in taken if not _LEAST_S <= seconds <= _MOST_S]:
+            reason = f"a sample of the rounds lasted {no_time[0]:g} s by the worker's clock"
             return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
         told_s = found.outside_s + timed_s(self.samples, found.calls_per_sample)
         wall_s = self._ended - self._begun

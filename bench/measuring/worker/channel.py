@@ -14,7 +14,6 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._lines = sock.makefile("rb")
         self._is_stop_heard = False
 
     def send(self, **message: Any) -> None:
@@ -26,26 +25,23 @@ class Channel:
 
     def read(self) -> dict[str, Any]:
         """Read the next line; the process exits if the parent is gone."""
-        line = self._lines.readline()
-        if not line:
-            os._exit(1)
-        request: dict[str, Any] = json.loads(line)
+        request: dict[str, Any] = json.loads(self._line())
         return request
 
     def ask(self, **message: Any) -> None:
         """Send a line, and wait until the parent confirms it."""
         self.send(**message, waits=True)
-        while b"heard" not in self._read_no_further():
+        while b"heard" not in self._line():
             self._is_stop_heard = True  # the parent may have requested a stop just before
 
-    def _read_no_further(self) -> bytes:
-        """The next line, read byte by byte so that nothing after it is consumed."""
+    def _line(self) -> bytes:
+        """The next line; what follows it stays in the socket, where `is_stop_asked` looks."""
         line = b""
         while not line.endswith(b"\n"):
-            byte = self._sock.recv(1)
-            if not byte:
+            seen = self._sock.recv(1 << 16, socket.MSG_PEEK)
+            if not seen:
                 os._exit(1)
-            line += byte
+            line += self._sock.recv(seen.find(b"\n") + 1 or len(seen))
         return line
 
     def is_stop_asked(self) -> bool:

@@ -195,9 +195,10 @@ def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
 
     def hear(message: Message) -> None:
         nonlocal asked
-        asked = message.get("asked", asked)
-        if asked >= len(waiting):
-            raise NoMessage(f"asked is {asked}, and there are {len(waiting)} cells")
+        now = message.get("asked", asked)
+        if now >= len(waiting):
+            raise NoMessage(f"asked is {now}, and there are {len(waiting)} cells")
+        asked = now
         if "refused" in message:
             refused[waiting[asked].key] = message["refused"]
 

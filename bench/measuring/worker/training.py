@@ -14,6 +14,7 @@ from bench.core.examples import examples_folder
 from bench.core.record import Status
 from bench.measuring.machine.environment import Environment, source_of_training
 from bench.measuring.sharing.devices import DeviceLock
+from bench.measuring.tasks.base import task_class
 from bench.measuring.worker.jobs import TICK_S, Jobs, outcome_of_death
 from bench.measuring.worker.launch import Worker, WorkerDied
 from bench.measuring.worker.outcome import Outcome
@@ -136,7 +137,8 @@ class Trainings:
         if "progress" in message:
             first = training.first or (message["progress"][1], passed_s)
             self._running[worker] = replace(training, first=first)
-            words = training_words(message["progress"], passed_s, first)
+            unit = task_class(training.cell.task.task).unit
+            words = training_words(message["progress"], passed_s, first, unit)
             self._say(f"{training.cell.describe()}: {words}")
         if "status" not in message:
             return None
@@ -144,17 +146,20 @@ class Trainings:
 
 
 def training_words(
-    progress: Sequence[Any], passed_s: float, first: tuple[int, float] = (0, 0.0)
+    progress: Sequence[Any],
+    passed_s: float,
+    first: tuple[int, float] = (0, 0.0),
+    unit: str = "",
 ) -> str:
     """Words such as ``train 120/400, loss 0.512, validation 84.3, at most 14 s left``.
 
     `passed_s` counts from the run's beginning or resumption; `first` are steps and seconds at its
-    first message, from which the time left is reckoned.
+    first message, from which the time left is reckoned. A score without a `unit` is a share.
     """
     phase, step, num_steps, loss, score = progress
     words = [f"{phase} {step}/{num_steps}", f"loss {loss:.3f}"]
     if score is not None:
-        words.append(f"validation {100 * score:.1f}" if score <= 1 else f"validation {score:.3f}")
+        words.append(f"validation {score:.3f} {unit}" if unit else f"validation {100 * score:.1f}")
     since, began_s = first
     if phase == "train" and step > since:
         each_s = (passed_s - began_s) / (step - since)

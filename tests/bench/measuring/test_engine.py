@@ -1,6 +1,8 @@
 """Cells that are tried again, the pauses between, and what is left after an early end."""
 
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -67,17 +69,24 @@ def test_a_pause_ends_when_somebody_asks_to_stop():
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """`measured(statuses, **settings)` of two cells; a status of None is a stop at that cell."""
+    """`measured(statuses, **settings)` of two cells; a status of None is a stop at that cell.
+
+    One of ``elsewhere`` is a record of another sweep.
+    """
 
     class Written:
         def __init__(self, config, here, jobs, listener, sweep, work, roofs):
             self.work, self.here = work, here
+            jobs.busy_s = 3.0
 
         def run(self, batch):
             for p in batch:
                 status = statuses.pop(0)
                 if status is None:
                     raise Interrupted
+                if status == "elsewhere":
+                    self.work._tell(made.failed_record(p.cell, Status.INCORRECT, "written"))
+                    continue
                 now = freshness(p.cell, self.here)
                 yield made.failed_record(p.cell, status, "written", freshness=now)
                 assert self.work.left([p.cell]), "its own record is taken for another sweep's"
@@ -104,7 +113,21 @@ def test_a_cell_that_is_tried_again_is_one_of_those_done_and_each_try_is_stored(
     done, counts, out = measured([crash, wrong, crash], retry=1)
     assert [record.status for record in done.new] == [wrong, crash] and done.left_out == []
     assert [record.status for record in read_records(out)] == [crash, wrong, crash]
-    assert counts[-1] == {"done": 2, "failed": 2}
+    assert counts[-1] == {"done": 2, "failed": 2} and done.busy_s == 3.0
+
+
+def test_a_budget_takes_a_training_on_a_cpu_for_one_of_as_many_as_there_are_cores(monkeypatch):
+    monkeypatch.setattr(engine, "now_s", lambda: 10.0)
+    monkeypatch.setattr(engine, "affordable", lambda todo, cost, left_s: (*map(cost, todo), left_s))
+    training, here = made.task_cell("nala"), SimpleNamespace(num_cores=4)
+    cells = [made.kernel_cell("nala"), training, replace(training, device="cuda:0")]
+    todo = [engine.PlannedCell(cell=cell) for cell in cells]
+    expected = {cell.entry + cell.key: 8.0 for cell in cells}
+    assert engine._next(todo, 25.0, expected, 2.0, here) == (16.0, 4.0, 16.0, 15.0)
+    assert engine._next(todo, None, expected, 2.0, here) is todo
+    skipped = replace(todo[0], unsupported="no")
+    costs = [engine.expected_cost_s(p, read_sweep_config(BASE)) for p in (skipped, todo[0])]
+    assert costs[0] == 0.01 < costs[1]
 
 
 def test_examples_that_could_not_be_written_are_told_before_anything_is_trained(measured, tmp_path):
@@ -118,3 +141,5 @@ def test_after_an_early_end_what_has_a_record_is_not_left_out(measured):
     done, _, _ = measured([Status.INCORRECT, None])
     assert done.is_interrupted and [p.cell.entry for p in done.left_out] == ["nala"]
     assert [record.cell.entry for record in done.new] == ["linear"]
+    done, _, _ = measured(["elsewhere", None])
+    assert [p.cell.entry for p in done.left_out] == ["nala"] and len(done.of_others) == 1

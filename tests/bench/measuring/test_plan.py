@@ -32,6 +32,9 @@ def test_the_plan_is_the_product_of_attention_and_shapes_and_of_attention_task_a
     assert len(tasks) == 2 * 1 * 3
     assert {(c.task.dtype, c.num_threads) for c in tasks} == {("float32", 1)}
     assert len({c.key for c in cells}) == len(cells)
+    both = [p.cell for p in planned(device=["cuda:0", "cpu"], dry_run=True)]
+    assert {c.device for c in both if c.is_task} == {"cuda:0"}, "the first"
+    assert {c.device for c in both if not c.is_task} == {"cuda:0", "cpu"}
 
 
 def test_either_half_of_the_plan_can_be_left_out():

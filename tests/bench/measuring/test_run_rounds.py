@@ -102,8 +102,15 @@ def test_a_member_that_was_wrong_after_the_rounds_has_no_number_and_its_neighbou
 
 
 def test_how_a_member_was_timed_is_in_its_record(timed):
+    ceiling = {"flops_per_s": 1.0, "bytes_per_s": [[1000, 2.0]], "is_noisy": False}
+    timed.runner._roofs = SimpleNamespace(of=lambda cell: ceiling)
     (_, beside), (_, speed) = timed(rounds()).values()
-    assert isinstance(speed, Speed) and speed.rounds_key == beside.rounds_key
+    reference = reference_cell(TRIALS[0][0])
+    assert (speed.reference, speed.reference_key) == ("softmax", reference.key)
+    assert speed.ceiling == ceiling
+    assert isinstance(speed, Speed) and speed.rounds_key == beside.rounds_key == "9f032ec2ddd2f603"
+    assert (beside.reference_latency_s, speed.warmup_s) == (speed.latency_s, (0.25,))
+    assert beside.order_seed == speed.order_seed == int(TRIALS[0][0].block, 16) % 1_000_000
     assert speed.rounds == (0, 1, 2, 3, 4, 5) and speed.processes == ()
     assert (speed.calls_per_sample, speed.calls_per_set, speed.cpu_per_wall) == (10, 3, None)
     # Its trial took no wall time and 0.5 s of calls; the rounds of both members 4 s and 1 s.
@@ -120,6 +127,20 @@ def test_a_reference_is_tried_once_unless_it_is_a_member_or_has_failed_as_one(ti
     ok = Outcome(status=Status.OK, result=TRIAL)
     assert runner._usable_references([*TRIALS, (softmax, ok)], set()) == {softmax.key: softmax}
     assert tried == ["softmax"]
+
+
+def test_a_reference_that_is_no_member_has_one_column_behind_them(timed, monkeypatch):
+    monkeypatch.setattr(
+        "bench.measuring.run.time_block",
+        lambda jobs, columns, references, *rest: ([one.entry for one in columns], references),
+    )
+    runner, members = timed.runner, [cell for cell, _ in TRIALS]
+    runner._stopping, runner._listener.say = None, print
+    softmax = reference_cell(members[0], runner._config)
+    usable = {softmax.key: softmax}
+    assert runner._do_rounds(members, usable, 7) == (["a", "b", "softmax"], [2, 2, None])
+    assert runner._do_rounds([*members, softmax], usable, 7) == (["a", "b", "softmax"], [2, 2, 2])
+    assert runner._do_rounds(members, {}, 7) == (["a", "b"], [None, None])
 
 
 def test_a_stop_in_the_rounds_leaves_noisy_ones_as_they_are_and_ends_the_block(timed):

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,21 @@ def cell(mechanism="linear", **changes):
 def test_forward_makes_no_graph():
     out = Subject(cell()).call()
     assert out.shape == (1, 2, 12, 8) and not out.requires_grad
+    modes = ("forward", "forward_backward")
+    assert [Subject(cell(mode=mode)).module.training for mode in modes] == [False, True]
+
+
+@pytest.mark.parametrize("mode", ["forward", "decode"])
+def test_the_first_call_checks_its_inputs_and_later_ones_do_without(mode):
+    subject, checked = Subject(cell(mode=mode, causal=True)), []
+    step = subject.module.step
+    subject.module.register_forward_hook(lambda *_: checked.append(1))
+    subject.module.step = lambda *given: checked.append(1) or step(*given)
+    subject.prepare()
+    checked.clear()
+    for _ in range(3):
+        subject.call()
+    assert len(checked) == 1
 
 
 def test_forward_backward_gives_a_gradient_for_every_input():
@@ -30,6 +46,8 @@ def test_backward_alone_gives_the_same_gradients_and_can_be_called_again():
     whole = Subject(cell(mode="forward_backward")).call()
     for a, b, c in zip(first, second, whole, strict=True):
         assert torch.equal(a, b) and torch.allclose(a, c)
+    subject.refill(subject.sets[0], 5)  # the graph of the old values is dropped
+    assert not torch.equal(subject.call()[0], first[0])
 
 
 def test_a_train_step_moves_the_weights_a_little_and_keeps_no_gradient():
@@ -59,6 +77,12 @@ def test_the_bytes_of_a_state_do_not_grow_with_the_context_of_a_recurrent_form()
     sizes = {Subject(cell(mode="decode", causal=True, seq_len=n)).state_bytes() for n in (5, 50)}
     assert sizes == {2 * (8 * 8 + 8) * 4}
     assert Subject(cell()).state_bytes() is None
+    subject, x = Subject(cell(mode="decode", causal=True)), torch.ones(6)
+    subject.state_before_last = lambda tensors: {
+        "a": (x[:2], 7),
+        "b": [x[3:], {"c": torch.ones(2)}],
+    }
+    assert subject.state_bytes() == (6 + 2) * 4, "as a whole and once, however it is nested"
 
 
 def test_a_single_token_can_be_decoded():
@@ -77,9 +101,10 @@ def test_calls_rotate_over_inputs_within_a_bound_of_memory():
     subject.rotate()
     assert len(subject.sets) == 4
     assert not torch.equal(subject.call(), subject.call())
-    large = Subject(cell(seq_len=65_536, num_heads=4, head_dim=64))
-    large.rotate()
-    assert len(large.sets) == 1
+    for seq_len, count in ((65_536, 1), (5_120, 3)):  # 256 and 20 MiB a set
+        large = Subject(cell(seq_len=seq_len, num_heads=4, head_dim=64))
+        large.rotate()
+        assert len(large.sets) == count
 
 
 def test_the_same_cell_has_the_same_inputs_and_weights_everywhere():
@@ -116,6 +141,7 @@ def test_the_sets_of_the_next_calls_are_renewed_where_they_lie_and_no_others():
     are_new = [not torch.equal(a[0], b[0]) for a, b in zip(before, after, strict=True)]
     assert are_new == [False, False, True, True], "the first call took the second set"
     assert [t.data_ptr() for t in subject.sets[2]] == addresses
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(after[2], 2))
     assert all(torch.equal(a[3], b[3]) for a, b in zip(before, after, strict=True)), "not read"
     taken = subject.call()
     assert torch.equal(taken, subject.forward(subject.sets[2]))
@@ -132,7 +158,8 @@ def test_all_mechanisms_get_the_same_values_in_a_round_and_other_ones_in_the_nex
     )
     before = values(one)
     one.renew(8, 1000)
-    assert not any(torch.equal(a[0], b[0]) for a, b in zip(before, values(one), strict=True))
+    pairs = itertools.product(before, values(one))
+    assert not any(torch.equal(a[0], b[0]) for a, b in pairs), "nor those of another set"
 
 
 def test_a_backward_pass_goes_through_the_graph_of_the_new_values():

@@ -46,6 +46,10 @@ def test_the_newest_record_says_whether_a_cell_is_measured_again_and_why_it_was_
     later = {"started_at": "2099-01-01T00:00:00+00:00"}
     assert missing([PLANNED], [replace(crashed, **later), old], here) == [PLANNED]
     assert missing([PLANNED], [replace(old, **later), crashed], here) == []
+    for status in set(Status) - {Status.OK, Status.SKIPPED}:
+        settles = status in (Status.INCORRECT, Status.DIVERGED)
+        ended = replace(crashed, status=status)
+        assert missing([PLANNED], [ended], here) == ([] if settles else [PLANNED])
     skipped = replace(crashed, status=Status.SKIPPED, reason="needs 9 GiB")
     assert missing([PLANNED], [skipped], here) == [PLANNED], "there may be more memory now"
     as_before = replace(PLANNED, unsupported="needs 9 GiB")
@@ -62,12 +66,14 @@ def test_only_failed_and_only_stale_choose_what_was_measured_before(here):
     ok = measured(here)
     failed = replace(ok, status=Status.INCORRECT, reason="differs", result=None)
     stale = replace(ok, freshness="of another source")
+    skipped = replace(failed, status=Status.SKIPPED, reason="needs 9 GiB")
     for kept, failed_only, stale_only in (
         ([], [], []),
         ([ok], [], []),
         ([failed], [PLANNED], []),
         ([stale], [], [PLANNED]),
         ([stale, ok], [], []),
+        ([skipped], [], []),
         ([failed, replace(ok, started_at="2099-01-01T00:00:00+00:00")], [], []),
     ):
         assert only_these(["failed"], [PLANNED], kept, here) == failed_only
@@ -110,6 +116,12 @@ def test_a_budget_takes_what_fits_and_something_cheaper_in_the_place_of_what_doe
     assert chosen(5.0) == [None, 64], "what is left is chosen once the first is measured"
     assert chosen(10.0) == [None, 64, 256]
     assert chosen(200.0) == [None, 64, 256, 128]
+    # Six rows at once tell most per second, and take too long.
+    rows = ("nala", "softmax", "gla", "performer", "retnet", "none")
+    block = [PlannedCell(cell=made.kernel_cell(row, seq_len=512)) for row in rows]
+    costs |= dict.fromkeys((p.cell.key for p in block), 0.6)
+    planned = [*block, planned[0]]
+    assert chosen(4.0) == [512] * 6 and chosen(1.5) == [64]
 
 
 def test_shards_share_a_plan_and_keep_blocks_together():

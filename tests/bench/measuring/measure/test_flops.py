@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -73,6 +75,9 @@ def test_a_module_that_cannot_be_traced_gives_none_and_says_so():
 
     seen = count_with_fvcore(Broken(), (Q,))
     assert seen.flops is None and "not traced: RuntimeError" in seen.unsupported
+    Broken.forward = Mock(side_effect=torch.OutOfMemoryError("full"))
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        count_with_fvcore(Broken(), (Q,))
 
 
 def test_elementwise_work_is_a_number_of_its_own():
@@ -80,6 +85,9 @@ def test_elementwise_work_is_a_number_of_its_own():
     assert counts.elementwise_elements == 2 * Q.numel()
     assert counts.counted_flops == DENSE // 2
     assert counts.num_operators == 3
+    # An allocation writes nothing, and both tensors of a sort are written.
+    counts = count(lambda: (torch.empty_like(Q), Q.sort()))
+    assert (counts.elementwise_elements, counts.num_operators) == (2 * Q.numel(), 1)
 
 
 def test_a_solve_is_elimination_and_two_triangular_systems_for_each_right_side():

@@ -78,6 +78,9 @@ def test_a_member_is_prepared_before_its_sample_and_settled_after_it_outside_of_
     )
     time_round([prepared, member(lambda: seen.append("other"))], [0, 1], Spans())
     assert seen == ["two threads", "from", "call", "call", "to", "look", "from", "other", "to"]
+    seen.clear()
+    assert time_round([prepared], [0], Spans(), lambda: seen.append("flush")) == [0.1]
+    assert seen == ["two threads", *["flush", "from", "call", "to"] * 2, "look"]
 
 
 def test_samples_come_back_in_the_order_of_members_not_of_the_round():
@@ -91,6 +94,7 @@ def test_the_order_of_a_round_is_random_but_the_same_for_the_same_seed():
     assert len(set(orders)) > 30
     assert all(sorted(order) == [0, 1, 2, 3, 4] for order in orders)
     assert {order[0] for order in orders} == {0, 1, 2, 3, 4}
+    assert orders[1:] != [tuple(round_order(5, 2, n)) for n in range(49)], "another seed, shifted"
 
 
 def test_the_garbage_collector_is_off_inside_a_sample_and_on_again_after():
@@ -101,18 +105,20 @@ def test_the_garbage_collector_is_off_inside_a_sample_and_on_again_after():
 
 def test_warm_up_goes_on_until_two_calls_agree():
     calls = []
-    m = warm_up(lambda: calls.append(1), WrittenClock([0.5, 0.2, 0.1, 0.105, 9.0]), 0.001)
-    assert m.warmup_s == (0.5, 0.2, 0.1, 0.105)
+    m = warm_up(lambda: calls.append(1), WrittenClock([0.5, 0.2, 0.24, 0.25, 9.0]), 0.001)
+    assert m.warmup_s == (0.5, 0.2, 0.24, 0.25)
     assert m.calls_per_sample == 1 and len(calls) == 4
 
 
 def test_short_calls_are_repeated_until_a_sample_can_be_read_off_the_clock():
     m = warm_up(lambda: None, WrittenClock([0.5, 0.0001, 0.0001]), 0.001)
     assert m.calls_per_sample == 10  # by the fastest call: the first one is no guide
+    for too_short in (0.0, 1e-9):
+        assert warm_up(lambda: None, WrittenClock([too_short] * 2), 0.001).calls_per_sample == 1000
 
 
 def test_warm_up_of_an_unsteady_call_ends():
     m = warm_up(lambda: None, WrittenClock([0.001 * 2 ** (n % 2) for n in range(100)]), 0.001)
     assert len(m.warmup_s) == 10
-    slow = warm_up(lambda: None, WrittenClock([0.6, 1.2, 0.6, 1.2]), 0.001)
+    slow = warm_up(lambda: None, WrittenClock([0.4, 0.8, 0.4, 0.8]), 0.001)
     assert len(slow.warmup_s) == 2

@@ -41,8 +41,10 @@ def test_the_hypervisors_share_is_of_all_cores(monkeypatch):
     assert is_noisy(between(BEFORE, after(steal_s=0.9)))
 
 
-def test_counters_are_rates_and_an_unknown_one_is_left_out():
+def test_counters_are_rates_and_an_unknown_one_is_left_out(monkeypatch):
+    monkeypatch.setattr(loads.os, "getloadavg", lambda: (1.0, 2.0, 3.0))
     load = between(BEFORE, after(involuntary_switches=30, migrations=2))
+    assert load["load_average"] == 1.0, "over the last minute"
     assert load["involuntary_switches_per_s"] == 3.0 and load["migrations"] == 2.0
     unknown = replace(BEFORE, migrations=None)
     assert "migrations" not in between(unknown, replace(after(), migrations=None))
@@ -53,7 +55,10 @@ def test_waiting_and_stolen_time_are_not_busy_and_a_guests_is_not_counted_twice(
     usage = SimpleNamespace(ru_utime=3.0, ru_stime=1.5, ru_nivcsw=8)
     monkeypatch.setattr(loads.psutil, "cpu_times", lambda: times)
     monkeypatch.setattr(loads.resource, "getrusage", lambda who: usage)
+    text = "nr_switches : 9\nse.nr_migrations  :  12\n"
+    monkeypatch.setattr(loads, "Path", lambda _: SimpleNamespace(read_text=lambda: text))
     found = snapshot()
+    assert found.migrations == 12
     assert found.busy_s == 100.0 + 20.0 + 40.0 + 3.0 + 2.0  # a guest's time is within user's
     assert found.steal_s == 11.0
     assert found.own_cpu_s == 4.5 and found.involuntary_switches == 8

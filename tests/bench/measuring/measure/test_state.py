@@ -62,6 +62,7 @@ CHANGES = {
     "torch.nn.functional.softplus": lambda: setattr(torch.nn.functional, "softplus", None),
     "torch.matmul": lambda: delattr(torch, "matmul"),
     "torch.Tensor.matmul": lambda: setattr(torch.Tensor, "matmul", torch.matmul),
+    "attentions.mechanisms.linear.Linear.parameters": lambda: setattr(Linear, "parameters", None),
     "attentions.mechanisms.linear.Linear.forward": lambda: setattr(Linear, "forward", None),
 }
 

@@ -160,6 +160,10 @@ def test_an_input_that_is_changed_is_named_whatever_the_output_is(monkeypatch):
 def test_an_output_in_the_memory_of_an_input_is_a_view(monkeypatch):
     assert not check(Subject(cell("none"))).is_view
     assert run(monkeypatch, lambda self, q, k, v: v, name="none").is_view
+    cls = attentions.attention_class("uniform")
+    monkeypatch.setattr(cls, "reference", attentions.Attention.reference)
+    found = run(monkeypatch, lambda self, q, k, v: v[..., -1:, :].expand_as(v), name="uniform")
+    assert found.is_view, "wherever it begins"
 
 
 @pytest.mark.parametrize(("seq_len", "dtype"), [(2, "float32"), (32, "bfloat16"), (257, "float32")])
@@ -193,8 +197,20 @@ def test_a_leak_is_told_and_not_refused_where_an_oracle_cannot_write_out_all(
 @pytest.mark.parametrize("scope", ["core", "layer"])
 def test_no_causal_form_of_ours_leaks(mode, scope):
     for name in ("softmax", "linear", "performer"):
-        found = check(Subject(cell(name, mode=mode, scope=scope, causal=True, seq_len=100)))
-        assert not found.leaks_future
+        subject = Subject(cell(name, mode=mode, scope=scope, causal=True, seq_len=100))
+        assert not check(subject).leaks_future
+        assert subject.module.training == (mode == "forward_backward"), "as it was"
+
+
+def test_a_rounding_that_depends_on_later_tokens_is_no_leak(monkeypatch):
+    def forward(self, q, k, v):
+        means = v.cumsum(dim=-2) / torch.arange(1, 1 + v.shape[-2])[:, None]
+        return means * (1 + 1.2e-7 * float(v[..., -1, 0].sum() > 0))
+
+    monkeypatch.setattr(
+        attentions.attention_class("uniform"), "reference", attentions.Attention.reference
+    )
+    assert not run(monkeypatch, forward, name="uniform", causal=True).leaks_future
 
 
 def test_rows_that_are_left_out_are_found_without_any_oracle(monkeypatch):
@@ -221,6 +237,7 @@ def test_features_that_are_drawn_anew_in_training_are_no_fault(few_pairs, interv
     for _ in range(interval + 1):
         timed.call()
         after_rounds(one, timed)
+        assert timed.module.training
 
 
 def test_a_step_of_training_leaves_other_weights_and_they_are_no_fault(few_pairs):
@@ -296,6 +313,8 @@ def test_a_leak_through_keys_or_through_values_alone_is_seen(monkeypatch, place)
 def test_the_share_that_is_checked_is_one_of_the_batch_as_well(few_pairs):
     found = check(Subject(cell("none", seq_len=64, batch_size=5)))
     assert (found.checked_len, found.checked_share) == (64, pytest.approx(4 / 5))
+    both = cell("none", seq_len=64, batch_size=5, mode="forward_backward")
+    assert check(Subject(both)).checked_share == pytest.approx(1 / 5)
     found = check(Subject(cell("softmax", seq_len=200, batch_size=5)))
     assert found.checked_share == pytest.approx(64 / 200 / 5)
     assert check(Subject(cell("linear", mode="decode", causal=True))).checked_share == 1

@@ -63,6 +63,7 @@ def test_what_cannot_be_asked_by_rows_is_asked_about_as_many_tokens_as_fit(
 def test_of_a_batch_the_last_sequences_are_asked_about_as_many_as_fit(few_pairs):
     assert extent_of(subject("none", seq_len=100, batch_size=5)).num_sequences == 1
     assert extent_of(subject("none", seq_len=64, batch_size=5)).num_sequences == 4
+    assert extent_of(subject("none", seq_len=16, batch_size=100)).num_sequences == 64
     assert extent_of(subject("softmax", seq_len=200, batch_size=5)).num_sequences == 1
 
 

@@ -135,6 +135,7 @@ def test_an_output_that_says_nothing_is_refused(out, words):
     with pytest.raises(Incorrect, match=words):
         refuse_nothing(out, torch.empty(4, 3))
     refuse_nothing(torch.eye(4, 3), torch.empty(4, 3))
+    refuse_nothing(torch.ones(1, 1), torch.empty(1, 1))  # one value is that of all
 
 
 def test_one_row_in_ten_may_be_zero_and_no_more():

@@ -57,6 +57,16 @@ def test_a_mechanism_that_cannot_do_without_a_token_is_checked_with_the_mask():
     assert 0 < found.rms_error < 1e-4 and found.oracle == "itself"
 
 
+def test_a_mechanism_may_give_zeros_at_queries_that_are_padding(monkeypatch):
+    forward = Linear.forward
+
+    def zeros(self, q, k, v, *, key_mask=None):
+        return forward(self, q, k, v, key_mask=key_mask) * key_mask[:, None, :, None]
+
+    monkeypatch.setattr(Linear, "forward", zeros)
+    assert check(subject(causal=True, padding=0.25)).oracle == "reference"
+
+
 @pytest.mark.parametrize("shape", [{"padding": 0.25}, {"ragged": 0.5}])
 def test_a_mechanism_that_ignores_its_mask_is_incorrect(monkeypatch, shape):
     forward = Linear.forward

@@ -65,7 +65,7 @@ class FakeSubject:
         self.log.append((number, num_calls, whole))
 
 
-def take_rounds(*cells, num_rounds=4, **rules):
+def take_rounds(*cells, num_rounds=4, references=None, **rules):
     """What a worker sends, and its result; so many rounds unless further rules say otherwise."""
     channel = Channel()
     usual = {"min_rounds": num_rounds, "max_rounds": num_rounds, "budget_s": 0.0}
@@ -74,6 +74,7 @@ def take_rounds(*cells, num_rounds=4, **rules):
         "cells": [each.to_dict() for each in cells],
         "stopping": asdict(stopping),
         "order_seed": 5,
+        "references": references,
     }
     result = module.rounds(request, channel)
     return channel.sent, result

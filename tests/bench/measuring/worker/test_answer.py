@@ -156,6 +156,8 @@ def test_a_plugin_whose_import_replaces_a_function_has_its_entries_refused(monke
     )
     assert torch.nn.functional.softplus is original
     assert answers_of(["replaces"], ["softmax"]).status is Status.OK
+    pair = {"base": {"device": "meta"}, "current": {"device": "meta", "mechanism": "brought"}}
+    assert answer({"job": "fake"} | pair, None).reason == outcome.reason
     monkeypatch.setitem(room.JOBS, "build", lambda request, channel: None)
     cells = [{"device": "meta", "mechanism": "brought"}]
     assert answer({"job": "build", "cells": cells}, None).status is Status.OK, "its trial tells"
@@ -203,6 +205,11 @@ def test_an_installed_task_that_replaces_a_method_is_refused_and_no_task_of_ours
     imports.import_installed()
     assert torch.nn.Module.half is half
     assert {*imports._changed} == {"brought_task"}
+    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
+    for task, is_ok in (("brought_task", False), ("recall", True)):
+        assert (
+            answer({"job": "fake", "cell": {"device": "meta", "task": task}}, None).is_ok == is_ok
+        )
 
 
 @pytest.mark.usefixtures("nothing_brought")

@@ -115,10 +115,11 @@ def test_what_a_cards_clock_leaves_out_is_no_fault(clock, cache):
         assert found.outcome.is_ok == is_true
 
 
-@pytest.mark.parametrize("sample", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("sample", [0.0, -1.0, 1e-13, 2e9, math.nan, math.inf])
 def test_a_sample_that_is_no_time_is_an_error_of_the_block(clock, sample):
     outcome = timed(FakeJobs(clock, lambda number: 2.0, (1.0, sample))).outcome
-    assert outcome.status is Status.ERROR and "a sample of the rounds" in outcome.reason
+    assert outcome.status is Status.ERROR
+    assert f"a sample of the rounds lasted {sample:g} s by" in outcome.reason
 
 
 @pytest.mark.parametrize("name", ["warmup_s", "calls_per_sample", "cpu_per_wall", "wrong"])
@@ -219,9 +220,10 @@ def test_rounds_are_worth_keeping_once_all_processes_together_have_the_fewest(cl
     assert jobs.may_stop == (False, False, False, True)
 
 
-def test_a_worker_cannot_send_more_rounds_than_it_takes():
-    heard = RoundsListener(COLUMNS, STOPPING, 60.0)
-    for _ in range(STOPPING.max_rounds):
+@pytest.mark.parametrize("most", [1, 3])  # the fewest are taken whatever the most are
+def test_a_worker_cannot_send_more_rounds_than_it_takes(most):
+    heard = RoundsListener(COLUMNS, replace(STOPPING, max_rounds=most), 60.0)
+    for _ in range(3):
         heard({"round": [1.0, 0.1]})
     with pytest.raises(NoMessage, match="one more than 3 rounds"):
         heard({"round": [1.0, 0.1]})

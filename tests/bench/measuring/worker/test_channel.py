@@ -37,7 +37,9 @@ def test_requests_are_read_line_by_line(sockets):
     ours, theirs = sockets
     ours.sendall(b'{"job": "trial"}\n{"job": "probe"}\n')
     channel = Channel(theirs)
-    assert [channel.read(), channel.read()] == [{"job": "trial"}, {"job": "probe"}]
+    assert channel.read() == {"job": "trial"}
+    assert channel.is_stop_asked(), "a stop may come right after a request"
+    assert channel.read() == {"job": "probe"} and not channel.is_stop_asked()
 
 
 def test_a_stop_is_asked_by_a_line_or_by_leaving(sockets):

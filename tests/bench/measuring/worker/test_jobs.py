@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from bench.core.record import Status
-from bench.measuring.worker.jobs import Interrupt, refusals
+from bench.measuring.worker import jobs as room
+from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs, refusals
+from bench.measuring.worker.launch import WorkerDied
 from bench.measuring.worker.messages import NoMessage
 from bench.measuring.worker.outcome import Outcome
-from bench.measuring.worker.results import BuildResult
+from bench.measuring.worker.results import BUILD, BuildResult
 from tests.bench.measuring.worker.fakes import cell
 
 
@@ -67,8 +69,11 @@ class Builders:
     def do(self, job, *, hear, plugins, cells):
         self.asked.append([flat["entry"] for flat in cells])
         messages, outcome = self.turns.pop(0)
-        for message in messages:
-            hear(message)
+        try:
+            for message in messages:
+                hear(message)
+        except NoMessage as error:  # as `Jobs` does
+            return Outcome(status=Status.CRASHED, reason=str(error))
         return outcome
 
 
@@ -98,7 +103,82 @@ def test_a_constructor_that_ends_its_process_takes_its_entry_along_and_no_other(
     assert jobs.asked == [["a", "b", "c", "b", "d"], ["c", "d"]]
 
 
-def test_no_cell_is_asked_of_nobody_and_one_beyond_the_last_is_no_message():
+def test_no_cell_is_asked_of_nobody_and_who_names_one_beyond_the_last_takes_its_entry_along():
     assert refusals([], Builders()) == {}
-    with pytest.raises(NoMessage, match="asked is 1, and there are 1 cells"):
-        refusals(shapes("a"), Builders(([{"asked": 1}], BUILT)))
+    jobs = Builders(([{"asked": 0}, {"asked": 2}], BUILT), ([{"asked": 0}], BUILT))
+    assert refusals(shapes("a", "b"), jobs) == {} and jobs.asked == [["a", "b"], ["b"]]
+
+
+@pytest.fixture
+def talk(monkeypatch):
+    """`talk(*turns)`: jobs of a worker that is silent for seconds, says something, or dies."""
+    now = [100.0]
+    monkeypatch.setattr(room, "now_s", lambda: now[0])
+
+    class Worker:
+        step, is_killed = "build", False
+
+        def __init__(self, turns):
+            self.turns, self.heard = list(turns), []
+
+        def spawn(self, **request):
+            return self
+
+        def poll(self, timeout_s):
+            turn = self.turns.pop(0)
+            if isinstance(turn, WorkerDied):
+                raise turn
+            now[0] += turn if isinstance(turn, float) else 0.0
+            return None if isinstance(turn, float) else turn
+
+        def send(self, **message):
+            self.heard.append(message)
+
+        def kill(self):
+            self.is_killed = True
+
+        def close(self):
+            pass
+
+    return lambda *turns: Jobs(Worker(turns), 1.0, Interrupt())
+
+
+ROUND = {"round": [1.0]}
+LAST = BUILT.to_message() | {"result": {"measured_s": 2.0}}
+
+
+def test_the_silence_of_a_worker_is_counted_from_its_last_message_on_and_its_work_adds_up(talk):
+    jobs = talk(0.8, ROUND, 0.8, {"step": "x", "waits": True}, 0.8, LAST, LAST, 0.8, 0.3)
+    first, second, hung = (jobs.do(BUILD) for _ in range(3))
+    assert (first.status, first.wall_s) == (Status.OK, pytest.approx(2.4)) and second.is_ok
+    assert jobs.busy_s == 4.0 and jobs.server.heard == [{"heard": True}]
+    assert (hung.status, hung.wall_s) == (Status.TIMED_OUT, pytest.approx(1.1))
+    assert hung.reason == "no answer for 1 s in step 'build'" and jobs.server.is_killed
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(-9, Status.OUT_OF_MEMORY), (-11, Status.CRASHED), (9, Status.CRASHED)]
+)
+def test_a_worker_that_died_has_its_last_words_in_the_record(talk, code, status):
+    outcome = talk(0.5, WorkerDied("it ended", code, "last words")).do(BUILD)
+    assert (outcome.status, outcome.detail, outcome.wall_s) == (status, "last words", 0.5)
+    assert outcome.reason.startswith("it ended in step 'build'")
+
+
+def test_a_stop_is_asked_once_of_a_worker_whose_rounds_are_worth_keeping_and_kills_others(talk):
+    jobs = talk(ROUND, ROUND, LAST)
+    jobs.interrupt.is_asked = True
+    assert jobs.do(BUILD, may_stop=lambda: True).is_ok
+    assert jobs.server.heard == [{"stop": True}] and not jobs.server.is_killed
+    for may_stop in (None, lambda: False):
+        jobs.server.is_killed = False
+        with pytest.raises(Interrupted):
+            jobs.do(BUILD, may_stop=may_stop)
+        assert jobs.server.is_killed
+
+
+def test_a_worker_that_says_more_than_any_job_has_to_say_is_ended(talk, monkeypatch):
+    monkeypatch.setattr(room, "_MAX_MESSAGES", 2)
+    assert talk(ROUND, ROUND, LAST).do(BUILD).is_ok
+    outcome = talk(ROUND, ROUND, ROUND, LAST).do(BUILD)
+    assert outcome.status is Status.CRASHED and "one more than its job has" in outcome.reason

@@ -25,6 +25,7 @@ class Drifting:
         if call not in self.calls:  # the base warms up first
             self.calls.append(call)
         self.counts.append(count)
+        self.threads = torch.get_num_threads()
         self.slowness += 0.05
         call()
         return count * self.slowness * 1e-3 * (1 + self.calls.index(call))
@@ -41,17 +42,18 @@ def pair(monkeypatch):
         built.append(kind(*words, **more))
         return built[-1]
 
-    def take(repeat_every=None, **workload):
-        channel, one, threads = Channel(), cell(), torch.get_num_threads()
+    def take(repeat_every=None, num_threads=1, **workload):
+        channel, one, threads = Channel(), cell(num_threads), torch.get_num_threads()
         flat = replace(one, workload=replace(one.workload, **workload)).to_dict()
         rules = {"min_sample_s": 0.01, "min_rounds": 5, "budget_s": 0.0, "seed": 3}
         request = {"base": flat, "current": flat, "root": str(ROOT), "repeat_every": repeat_every}
-        paired_rounds(request | rules, channel)
+        pair.found = paired_rounds(request | rules, channel)
         torch.set_num_threads(threads)
         return [said["ratio"] for said in channel.sent if "ratio" in said]
 
     monkeypatch.setattr(subjects, "Subject", build)
-    return SimpleNamespace(take=take, clock=clock, built=built, flushes=flushes)
+    pair = SimpleNamespace(take=take, clock=clock, built=built, flushes=flushes)
+    return pair
 
 
 def test_a_machine_that_gets_slower_moves_no_ratio_and_both_trees_read_the_same_tensors(pair):
@@ -59,6 +61,12 @@ def test_a_machine_that_gets_slower_moves_no_ratio_and_both_trees_read_the_same_
     base, current = pair.built
     assert current.sets is base.sets and current.library is not base.library
     assert not pair.flushes
+    assert pair.found.latency_s > 1.5e-3 * pair.clock.slowness, "the current tree's"
+
+
+def test_a_stop_ends_the_rounds_of_two_trees_after_the_one_under_way(pair, monkeypatch):
+    monkeypatch.setattr(Channel, "is_stop_asked", lambda self: True)
+    assert len(pair.take()) == 1
 
 
 def test_the_caches_are_flushed_before_each_call_of_a_cold_cell(pair):
@@ -69,8 +77,10 @@ def test_the_caches_are_flushed_before_each_call_of_a_cold_cell(pair):
 
 
 def test_a_sample_has_the_slowdown_of_a_self_test_a_whole_number_of_times(pair):
-    pair.take(repeat_every=7)
-    assert pair.clock.counts[-1] == 14
+    pair.take(repeat_every=7, num_threads=2)
+    assert (pair.clock.counts[-1], pair.clock.threads) == (14, 2)
+    are_plain = [a is b.call for a, b in zip(pair.clock.calls, pair.built, strict=True)]
+    assert are_plain == [True, False], "the current tree alone is slowed down"
 
 
 @pytest.mark.parametrize("mode", ["decode", "backward"])

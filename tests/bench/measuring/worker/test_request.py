@@ -27,6 +27,11 @@ def test_without_another_tree_there_is_no_other_library():
 def test_another_tree_without_mechanisms_is_refused(tmp_path):
     with pytest.raises(ImportError, match="has no package attentions"):
         library_at(str(tmp_path))
+    (tmp_path / "attentions").mkdir()
+    (tmp_path / "attentions" / "__init__.py").write_text("raise ImportError('half of it')\n")
+    for _ in range(2):  # what was half imported is no library the next time either
+        with pytest.raises(ImportError, match="half of it"):
+            library_at(str(tmp_path))
 
 
 def test_two_other_trees_are_two_libraries(tmp_path):

@@ -47,6 +47,8 @@ def test_each_dtype_is_looked_at_once_with_one_thread():
     two = replace(CELL, num_threads=2)
     wide = replace(CELL, workload=replace(CELL.kernel, dtype="float64"))
     others = [model_cell("nala"), replace(CELL, device="cuda:0")]
+    roofs.look(jobs, others)
+    assert jobs.asked == []
     for _ in range(2):
         roofs.look(jobs, [CELL, CELL, two, wide, *others])
     assert jobs.asked == [("cpu", "float32", 1), ("cpu", "float64", 1)]
@@ -72,11 +74,12 @@ def test_a_busy_machine_is_looked_at_again_and_the_best_is_kept():
     assert len(jobs.asked) == 3
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nobody_looks_where_a_calibration_says_it(dtype):
+@pytest.mark.parametrize(("dtype", "num_threads"), [("float32", 1), ("float32", 2), ("float64", 1)])
+def test_nobody_looks_where_a_calibration_says_it(dtype, num_threads):
     known = {"device": "cpu", "dtype": "float32", "num_threads": 1}
     of_card = known | {"device": "cuda:0", "dtype": "float64"}
     jobs, roofs = FakeJobs(None), Roofs({"ceilings": [known, of_card]})
-    roofs.look(jobs, [replace(CELL, workload=replace(CELL.kernel, dtype=dtype))])
-    assert bool(jobs.asked) == (dtype == "float64")
+    workload = replace(CELL.kernel, dtype=dtype)
+    roofs.look(jobs, [replace(CELL, num_threads=num_threads, workload=workload)])
+    assert bool(jobs.asked) == ((dtype, num_threads) != ("float32", 1))
     assert roofs.of(CELL) is None

@@ -1,12 +1,15 @@
 """Which training runs go side by side, when they end, and what is said of them."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from bench.core.record import Status
+from bench.measuring.tasks.base import task_class
 from bench.measuring.worker import training as module
+from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.training import Training, Trainings, training_words
 from tests.records import task_cell
 
@@ -73,14 +76,15 @@ def test_the_time_left_is_reckoned_from_the_first_message_on(monkeypatch):
     running, said = trainings(on()), []
     ((worker, _),) = running._running.items()
     running._say = said.append
+    monkeypatch.setattr(task_class("recall"), "unit", "nats")
     for passed_s, step in ((4.0, 202), (53.0, 300), (103.0, 400)):
-        worker.poll = lambda _, step=step: {"progress": ["train", step, 500, 3.5, None]}
+        worker.poll = lambda _, step=step: {"progress": ["train", step, 500, 3.5, 0.5]}
         monkeypatch.setattr(module, "now_s", lambda at=100.0 + passed_s: at)
         assert running._hear(worker, running._running[worker]) is None
-    assert [words.rpartition(", ")[2] for words in said] == [
-        "loss 3.500",
-        "at most 100 s left",
-        "at most 50 s left",
+    assert [words.partition("validation ")[2] for words in said] == [
+        "0.500 nats",
+        "0.500 nats, at most 100 s left",
+        "0.500 nats, at most 50 s left",
     ]
 
 
@@ -90,6 +94,33 @@ def test_time_is_spent_once_however_many_runs_there_are(monkeypatch):
     monkeypatch.setattr(module, "now_s", lambda: next(now))
     monkeypatch.setattr(module.select, "select", lambda *words: ([], [], []))
     assert list(running.ended()) == [] and running._jobs.busy_s == pytest.approx(1.2)
+
+
+def test_a_last_message_that_came_together_with_the_one_before_it_is_heard(monkeypatch):
+    running = trainings(on())
+    ((worker, run),) = running._running.items()
+    running._jobs = SimpleNamespace(busy_s=0.0)
+    last = Outcome(status=Status.DIVERGED, reason="no number")
+    worker.has_line, worker.poll, worker.close = True, lambda _: last.to_message(), lambda: None
+    monkeypatch.setattr(module.select, "select", lambda *words: ([], [], []))
+    ((ended, outcome),) = running.ended()
+    assert ended is run and outcome.reason == "no number" and not run.lock.held
+
+
+def test_a_run_is_told_its_checkpoint_and_the_source_that_this_has_to_be_of(monkeypatch):
+    running, cell, told = trainings(), on(), {}
+    running._folder = Path("out/checkpoints")
+    running._jobs = SimpleNamespace(server=SimpleNamespace(spawn=lambda **all_: told.update(all_)))
+    monkeypatch.setattr(module, "source_of_training", lambda cell, here: f"of {cell.key}")
+    running.start(cell, Lock())
+    assert told == {
+        "job": "train",
+        "plugins": (),
+        "cell": cell.to_dict(),
+        "checkpoint": f"out/checkpoints/{cell.key}.pt",
+        "source": f"of {cell.key}",
+        "examples": "out/examples",
+    }
 
 
 def test_runs_under_way_end_with_their_sweep_and_free_their_devices():
@@ -111,7 +142,7 @@ def test_a_line_about_training_has_loss_validation_and_the_time_that_is_left_at_
     assert training_words(["train", 300, 400, 3.5, None], 53.0, (202, 4.0)) == (
         "train 300/400, loss 3.500, at most 50 s left"
     )
-    # Bits per byte are no share.
-    assert training_words(["test", 300, 400, 2.0, 2.25], 9.0) == (
-        "test 300/400, loss 2.000, validation 2.250"
+    # Bits per byte are no share, however few.
+    assert training_words(["test", 300, 400, 2.0, 0.975], 9.0, unit="bits per byte") == (
+        "test 300/400, loss 2.000, validation 0.975 bits per byte"
     )

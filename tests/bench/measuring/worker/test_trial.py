@@ -8,6 +8,7 @@ import torch
 
 from attentions import Geometry, build_attention
 from bench.measuring import runners
+from bench.measuring.measure.memory import saved_for_backward_bytes
 from bench.measuring.oracle import checking
 from bench.measuring.worker.trial import trial
 from tests.attentions.calls import call_of
@@ -59,6 +60,17 @@ def test_what_a_backward_pass_keeps_leaves_out_parameters_which_live_anyway(trie
     shape = {"seq_len": 2, "num_heads": 4, "head_dim": 64, "scope": "layer"}
     found = tried("softmax", mode="forward_backward", **shape)
     assert 0 < found.saved_for_backward_bytes < 256 * 256 * 4 < found.num_parameters * 4
+
+
+def test_a_storage_that_is_kept_for_two_views_of_it_is_kept_once_and_as_a_whole():
+    x, weight = torch.randn(6, 8).requires_grad_(), torch.randn(2, 8).requires_grad_()
+
+    def forward():
+        return x[:2] * x[2:4] * weight
+
+    product = 2 * 8 * 4
+    assert saved_for_backward_bytes(forward, [weight]) == 6 * 8 * 4 + product
+    assert saved_for_backward_bytes(forward, []) == 6 * 8 * 4 + 2 * product
 
 
 def test_gates_lie_outside_of_a_calls_memory_and_their_gradients_within(tried):

@@ -1,5 +1,6 @@
 """What surrounds the turns of a member: new inputs, a look at what all share, a last check."""
 
+import itertools
 from dataclasses import replace
 from functools import partial
 
@@ -14,10 +15,18 @@ from bench.measuring.worker import rounds as module
 from bench.measuring.worker import turns
 from bench.measuring.worker.outcome import JobFailed
 from bench.measuring.worker.results import ROUNDS_BEGIN, ROUNDS_END
-from tests.bench.measuring.worker.fakes import WORKLOAD, FakeSubject, cell, take_rounds, timed_by
+from tests.bench.measuring.worker.fakes import (
+    WORKLOAD,
+    Channel,
+    FakeSubject,
+    cell,
+    take_rounds,
+    timed_by,
+)
 
 SAMPLE_S = 0.25
 A, B = cell(entry="a"), cell(entry="b")
+SNAPSHOT = load.snapshot()
 
 
 class Time:
@@ -84,23 +93,46 @@ def test_what_is_made_of_new_inputs_is_made_anew_while_that_has_taken_less_than_
     assert subjects["a"].log[2:] == [False, True, True, False, True, True]
 
 
-def test_the_account_of_the_worker_is_samples_and_what_is_outside_of_them(subjects, time):
+def test_the_account_of_the_worker_is_samples_and_what_is_outside_of_them(
+    subjects, time, monkeypatch
+):
     def renew(number, num_calls, *, whole):
         time.now += 3.0
 
+    def ask(self, **message):
+        self.sent.append(message)
+        time.now += 5.0  # until the parent has read its clock
+
+    monkeypatch.setattr(Channel, "ask", ask)
     subjects["a"].renew = renew
     sent, result = take_rounds(A, B, num_rounds=3)
-    assert result.outside_s == pytest.approx(3 * 3.0)
+    assert (result.outside_s, result.waited_s) == pytest.approx((3 * 3.0 + 2 * 5.0, 2 * 5.0))
     assert result.cpu_per_wall == (2.0, 2.0)
     assert result.measured_s == pytest.approx(2 * (2 + 3) * SAMPLE_S), "two calls of warm-up each"
     steps = [message["step"] for message in sent if "step" in message]
     assert steps.index(ROUNDS_BEGIN) < steps.index(ROUNDS_END)
 
 
-@pytest.mark.parametrize(("budget_s", "count", "why"), [(0.0, 2, "budget"), (60.0, 5, "rounds")])
-def test_rounds_go_on_beyond_the_fewest_while_there_is_budget(subjects, budget_s, count, why):
+@pytest.mark.parametrize(
+    ("budget_s", "count", "why"), [(0.0, 2, "budget"), (15.0, 3, "budget"), (60.0, 5, "rounds")]
+)
+def test_rounds_go_on_beyond_the_fewest_while_there_is_budget_for_each_member(
+    subjects, monkeypatch, budget_s, count, why
+):
+    now = itertools.count(0.0, 10.0)
+    monkeypatch.setattr(load, "snapshot", lambda: replace(SNAPSHOT, wall_s=next(now)))
+    monkeypatch.setattr(module, "now_s", lambda: next(now))
     sent, result = take_rounds(A, B, num_rounds=2, max_rounds=5, budget_s=budget_s)
     assert sum("round" in message for message in sent) == count and result.stop_reason == why
+
+
+def test_rounds_end_when_a_ratio_is_known_or_a_stop_is_asked(subjects, monkeypatch):
+    rules = {"num_rounds": 7, "max_rounds": 50, "budget_s": 60.0}
+    sent, result = take_rounds(A, B, references=[1, None], **rules)
+    assert sum("round" in message for message in sent) == 7 and result.stop_reason == "precise"
+    monkeypatch.setattr(Channel, "is_stop_asked", lambda self: True)
+    sent, result = take_rounds(A, B, **rules)
+    assert sum("round" in message for message in sent) == 1 and result.stop_reason == "interrupted"
 
 
 def test_what_a_cold_cache_costs_is_outside_of_samples(subjects, time, monkeypatch):
@@ -211,20 +243,28 @@ def test_a_member_that_computes_less_for_inputs_that_it_has_seen_is_refused_howe
 ):
     class Cached(Remembering):
         def answer(self):
-            torch.ones(6 if self.next in self.new else 6 - num_spared)
+            size = 6 if self.next in self.new else 6 - num_spared
+            torch.ones(1, size) @ torch.ones(size, 1)  # as many FLOPs as elements
             super().answer()
 
     monkeypatch.setattr(Time, "time_calls", lambda self, call, count: 1e-5 * count)
     subjects["a"] = Cached(4)
     _, result = take_rounds(A, B)
-    words = f"a call with new ones computes 6 elements and FLOPs, else {6 - num_spared}"
+    words = f"a call with new ones computes 24 elements and FLOPs, else {24 - 4 * num_spared}"
     assert result.wrong[0].endswith(words)
     assert result.wrong[1] is None
 
 
-def test_a_load_that_makes_new_inputs_slow_at_some_looks_is_no_fault(subjects, monkeypatch):
+@pytest.mark.parametrize(
+    "seen",
+    [[(2e-5, 1e-5), (3e-5, 1e-5), (1e-5, 1e-5)], [(1.19e-3, 1e-3)], [(2.9e-6, 1e-6)]],
+    ids=["a load at some looks", "less than a fifth", "less than the clock can tell"],
+)
+def test_new_inputs_that_are_a_little_slower_or_at_some_looks_are_no_fault(
+    subjects, monkeypatch, seen
+):
     subjects["a"] = FakeSubject(num_sets=4)
-    looks = iter([(2e-5, 1e-5), (3e-5, 1e-5), (1e-5, 1e-5)])
+    looks = iter(seen)
     monkeypatch.setattr(Time, "time_calls", lambda self, call, count: 1e-5 * count)
     monkeypatch.setattr(turns.Turns, "_time_new_and_seen", lambda self: next(looks))
     _, result = take_rounds(A)
