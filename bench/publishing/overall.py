@@ -96,11 +96,12 @@ def _row(name: str, tasks: Sequence[TaskScores]) -> OverallRow | None:
     if not known:
         return None
     least = sum(known) / len(tasks)
+    has_seeds = all(task.num_seeds > 1 for task in tasks)
     return OverallRow(
         entry=name,
         rank="control" if scores[0].is_control else "",
         mean=least if len(known) == len(tasks) else None,
-        interval=_interval(covered, least, len(tasks)),
+        interval=_interval(covered, least, len(tasks)) if has_seeds else None,
         num_covered=len(known),
     )
 

@@ -145,10 +145,13 @@ def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first():
         made.changed(fixed(entry, speedup), reference_key=key * 16, leaks_future=leaks)
         for entry, speedup, key, leaks in (
             *(("a", 2.0, "1", False), ("b", 4.0, "2", False), ("c", 8.0, "2", True)),
+            ("none", 9.0, "2", False),
         )
     ]
     ranking = only_ranking(records)
-    assert [(s.rank, s.entry) for s in ranking.standings] == [("", "b"), ("", "a"), ("", "c")]
+    assert [(s.rank, s.entry) for s in ranking.standings] == [
+        *(("", "b"), ("", "a"), ("", "c"), ("control", "none")),
+    ]
     assert ranking.ranks is None
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from bench.core import rows
 from bench.core.cli.errors import ConfigError
 from bench.core.store import Store
 from bench.publishing.page import cache
@@ -46,6 +47,10 @@ def test_a_page_is_built_again_if_a_plugin_says_something_else(tmp_path, monkeyp
     assert "That Is Only Made Up" in cached_page(config(out)).read_text()
     source.write_text(PLUGIN_SOURCE.replace("That Is Only Made Up", "That Was Renamed"))
     assert "That Was Renamed" in cached_page(config(out)).read_text()
+
+
+def test_yamls_that_a_page_reads_are_among_its_sources():
+    assert {rows._FOLDER, rows._TASKS} <= {path.parent for path in cache._sources()}
 
 
 def test_a_cache_that_is_gone_damaged_torn_or_forged_costs_time_only(tmp_path):
