@@ -254,7 +254,6 @@ def _standing_order(standing: Standing) -> tuple[object, ...]:
         standing.record.status is not Status.OK,
         standing.rank == "control",
         not may_be_ranked(standing.record),
-        speedup is None,
         -(speedup or 0),
         standing.entry,
     )

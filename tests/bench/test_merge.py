@@ -105,7 +105,7 @@ def test_the_folder_of_the_files_themselves_is_answered_with_the_one_above(tmp_p
     assert f"Name {tmp_path / 'a'}, the folder above it." in capsys.readouterr().err
 
 
-def test_calibrations_come_along_and_replace_none(tmp_path):
+def test_calibrations_come_along_and_replace_none(tmp_path, exits):
     folders = [store(tmp_path / name, OLD) for name in ("a", "b")]
     for folder in folders:
         (folder / "calibration").mkdir()
@@ -113,6 +113,10 @@ def test_calibrations_come_along_and_replace_none(tmp_path):
         (folder / "calibration" / "one.json").write_text(text)
     merge.merge(folders, tmp_path / "out")
     assert '"a"' in (tmp_path / "out" / "calibration" / "one.json").read_text()
+    (folders[1] / "calibration" / "two.json").write_text("{")
+    words = [*map(str, folders), f"out={tmp_path / 'new'}"]
+    assert "two.json is not a calibration" in exits(2, merge.main(words))
+    assert not (tmp_path / "new").exists(), "nothing is merged in part"
 
 
 def test_examples_come_along_and_one_that_differs_is_named(tmp_path):

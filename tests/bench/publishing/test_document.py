@@ -45,7 +45,7 @@ DOCUMENT = Document(
     "Title",
     [
         Command("python -m bench.example"),
-        Text(["one *line*"], notes=["said before"]),
+        Text(["one *line*", "_a_ & a_b &lt;&#42;"], notes=["said before"]),
         Heading("Part"),
         TABLE,
         Bullets(["first", "second"]),
@@ -64,6 +64,7 @@ def test_markdown_has_every_block_and_shows_markup_of_others_as_it_is():
     python -m bench.example
 
 one \*line\*  
+\_a\_ & a_b \&lt;\&#42;  
 said before
 
 ## Part

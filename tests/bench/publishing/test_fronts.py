@@ -53,6 +53,9 @@ def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none():
     for causal, size in ((True, 1024), (False, 4096), (None, 4096)):
         ranking = found(both + learned(causal))["latency_s"].ranking
         assert ranking.size == size
+    settings = {"causal": True}  # of a run that does not say what its model saw
+    told = [made.with_work(r, settings=r.cell.task.settings | settings) for r in learned(None)]
+    assert found(both + told)["latency_s"].ranking.size == 1024
     assert found(timed(4096) + learned(True)) == {}
     assert found(timed(4096, causal=True) + learned(False)) == {}
 
