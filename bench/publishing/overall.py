@@ -106,7 +106,7 @@ def _row(name: str, tasks: Sequence[TaskScores]) -> OverallRow | None:
     )
 
 
-def _interval(covered: Sequence[Score], least: float, num_tasks: int) -> Interval | None:
+def _interval(covered: Sequence[Score], least: float, num_tasks: int) -> Interval:
     """Square and add: seeds of different tasks are independent, and each side adds for itself.
 
     Source: Zou and Donner, Construction of confidence limits about effect measures (2008).
@@ -116,8 +116,6 @@ def _interval(covered: Sequence[Score], least: float, num_tasks: int) -> Interva
         for score in covered
         if score.accuracy is not None and score.interval
     ]
-    if len(known) < len(covered):
-        return None
     below = sqrt(sum((mean - low) ** 2 for mean, (low, _) in known)) / num_tasks
     above = sqrt(sum((high - mean) ** 2 for mean, (_, high) in known)) / num_tasks
     most = least + (num_tasks - len(known)) / num_tasks
