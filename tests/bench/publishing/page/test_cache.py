@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from attentions import catalogue
-
 from bench.core import rows
 from bench.core.cli.errors import ConfigError
 from bench.core.store import Store
