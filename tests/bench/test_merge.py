@@ -72,14 +72,24 @@ def test_of_one_cell_made_with_the_same_things_the_newer_record_wins(tmp_path, o
     assert latest(read_records(tmp_path / "into")) == [NEW]
 
 
+def test_of_two_that_began_together_one_wins_whatever_the_order_of_the_stores(tmp_path):
+    folders = [store(tmp_path / str(i), timed("02T00:00:00", 2.0 + i)) for i in (0, 1)]
+    kept = []
+    for i, order in enumerate((folders, folders[::-1])):
+        merge.merge(order, tmp_path / f"out{i}")
+        kept += read_records(tmp_path / f"out{i}")
+    assert len(kept) == 2 and kept[0] == kept[1]
+
+
 def test_what_was_made_with_other_things_is_kept_beside_it(tmp_path):
     other = replace(OLD, freshness="0" * 16)
     elsewhere = replace(OLD, environment=OLD.environment | {"processor": "Another 1"})
     renamed = replace(OLD, cell=replace(OLD.cell, entry="nala_again"))
-    every = (OLD, other, elsewhere, renamed)
+    card = replace(OLD, environment=OLD.environment | {"devices": {"cpu": "Another 2"}})
+    every = (OLD, other, elsewhere, renamed, card)
     folders = [store(tmp_path / str(i), record) for i, record in enumerate(every)]
     merged = merge.merge(folders, tmp_path / "out")
-    assert merged.conflicts == () and merged.added == 4
+    assert merged.conflicts == () and merged.added == 5
     assert set(map(str, read_records(tmp_path / "out"))) == set(map(str, every))
 
 
@@ -89,6 +99,10 @@ def test_a_bad_line_is_named_and_the_rest_is_merged(tmp_path, exits):
     path.write_text('{"loss":1}\n' + path.read_text().rstrip())
     assert f"{path}:1 is left out" in exits(2, merge.main([str(folder), f"out={tmp_path / 'out'}"]))
     assert read_records(tmp_path / "out") == (OLD,)
+    path = made.stored(tmp_path / "killed", OLD)
+    path.write_text(path.read_text() + '{"entry":"torn')
+    said = exits(0, merge.main([str(tmp_path / "killed"), f"out={tmp_path / 'new'}"]))
+    assert "1 record added" in said and "1 line left out" in said
 
 
 @pytest.mark.parametrize("words", [[], ["a"], ["out=b"], ["nowhere", "out=b"], ["a", "to=b"]])

@@ -12,7 +12,7 @@ from bench.publishing.page import cache
 from bench.publishing.page.cache import cache_file, cached_page
 from tests import records as made
 from tests.bench.publishing.made import PLUGIN_SOURCE
-from tests.bench.publishing.page.made_pages import METRICS, config, diagnosed, with_examples
+from tests.bench.publishing.page.made_pages import METRICS, config, diagnosed
 from tests.bench.publishing.timed import PLUGIN, PLUGIN_MODULE
 
 
@@ -30,9 +30,6 @@ def test_a_page_is_built_again_only_if_its_records_changed(tmp_path, monkeypatch
     assert '"nala"' in cached_page(config(tmp_path)).read_text()
     assert '"entropy":{}' in cached_page(config(tmp_path)).read_text()
     assert '"entropy":{"' in cached_page(config(diagnosed(tmp_path))).read_text()
-    stamp = cache_file(tmp_path).read_text().partition("\n")[0]
-    cached_page(config(with_examples(tmp_path)))
-    assert cache_file(tmp_path).read_text().partition("\n")[0] != stamp
 
 
 def test_a_page_is_built_again_if_a_plugin_says_something_else(tmp_path, monkeypatch):
