@@ -97,7 +97,8 @@ def test_a_bad_line_is_named_and_the_rest_is_merged(tmp_path, exits):
     folder = store(tmp_path / "a", OLD)
     path = folder / "records" / "a.jsonl"
     path.write_text('{"loss":1}\n' + path.read_text().rstrip())
-    assert f"{path}:1 is left out" in exits(2, merge.main([str(folder), f"out={tmp_path / 'out'}"]))
+    words = [str(folder), str(store(tmp_path / "sound", OLD)), f"out={tmp_path / 'out'}"]
+    assert f"{path}:1 is left out" in exits(2, merge.main(words))
     assert read_records(tmp_path / "out") == (OLD,)
     path = made.stored(tmp_path / "killed", OLD)
     path.write_text(path.read_text() + '{"entry":"torn')
