@@ -129,6 +129,10 @@ def test_two_rows_are_compared_and_nothing_is_written(tmp_path, exits):
     said = exits(0, report.main([f"out={out}", "versus=[nala,softmax]"]))
     assert "Faster, in 12 places: nala" in said
     assert sorted(out.rglob("*")) == before
+    (file,) = (out / "records").iterdir()
+    with file.open("a") as lines:
+        lines.write('{"entry":"torn')  # as a crash leaves it
+    assert report.main([f"out={out}", "versus=[nala,softmax]"]) == 0
 
 
 @pytest.mark.parametrize("pair", ["[nala]", "[nala,softmax,linear]", "[nala,nobody]"])
