@@ -11,6 +11,7 @@ import pytest
 
 from bench import validate
 from bench.core.answers import error_of_score
+from bench.core.calibration import calibration_file
 from bench.core.record import Quality
 from bench.publishing.metrics.roofline import floor_s
 from tests import records as made
@@ -64,8 +65,8 @@ def test_no_time_lies_below_its_roofline_floor(tmp_path, exits):
 
 
 def test_a_damaged_calibration_is_a_problem(tmp_path, exits):
-    made.stored(tmp_path, calibrated(1.5))
-    file = tmp_path / "calibration" / "imaginary.json"
+    made.stored(tmp_path, made.ok_record(made.kernel_cell(), made.speed([1.0])))
+    file = calibration_file(tmp_path, made.ENVIRONMENT)
     file.parent.mkdir()
     for content in ("[]", "{", json.dumps({"ceilings": [CEILING | {"flops_per_s": -1}]})):
         file.write_text(content)
