@@ -81,7 +81,8 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
     """Take the records of some stores over into another.
 
     Raises:
-        ConfigError: a store has no records, a file is unreadable, or `out` cannot be written.
+        ConfigError: a store has no records, a file is unreadable or damaged, or `out` cannot be
+            written.
     """
     there, _ = _newest(out)
     best, conflicts, left_out = dict(there), [], []
@@ -104,9 +105,11 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
             older, best[identity] = sorted((one, other), key=_age)
             conflicts.append(_conflict(older, best[identity]))
     new = [line for identity, (line, _) in best.items() if best[identity] != there.get(identity)]
+    calibrations = _new_calibrations(sources, out)
     _write(new, out)
+    for target, file in calibrations.items():
+        write_whole(target, read_inside(file.parents[1], file), inside=out, like=[file])
     for source in sources:
-        _copy_calibrations(source, out)
         conflicts += _copy_examples(source, out)
     return Merged(added=len(new), known=known, conflicts=tuple(conflicts), left_out=tuple(left_out))
 
@@ -157,13 +160,19 @@ def _write(lines: Sequence[Line], out: Path) -> None:
     write_whole(records_folder(out) / name, content, inside=out, like=sources)
 
 
-def _copy_calibrations(source: Path, out: Path) -> None:
-    """Copy the calibrations of machines for which the target has none."""
-    for file in calibration_files(source):
+def _new_calibrations(sources: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Calibrations of machines for which the target has none, by their place there.
+
+    Raises:
+        ConfigError: one of them is damaged.
+    """
+    found: dict[Path, Path] = {}
+    for file in (file for source in sources for file in calibration_files(source)):
         target = out / "calibration" / file.name
-        if not os.path.exists(target):
+        if target not in found and not os.path.exists(target):
             read_calibration_file(file)
-            write_whole(target, read_inside(source, file), inside=out, like=[file])
+            found[target] = file
+    return found
 
 
 def _copy_examples(source: Path, out: Path) -> Iterator[str]:

@@ -13,11 +13,11 @@ from bench.core.cli.errors import ConfigError
 from bench.core.format import quantity
 from bench.core.settings import Folder, Name, Settings, Some
 from bench.core.store import StoreContents, read_store
-from bench.publishing.config import read_publish_config
+from bench.publishing.config import read_publish_config, refuse_unknown
 from bench.publishing.page.cache import cached_page
 from bench.publishing.page.serve import serve
 from bench.publishing.page.site import build_site
-from bench.publishing.publish import publish, refuse_unknown, write_latex
+from bench.publishing.publish import publish, write_latex
 from bench.publishing.sinks import make_for
 from bench.publishing.terminal import print_files, print_leaderboard, print_versus
 
@@ -44,8 +44,9 @@ def report(config: dict[str, Any]) -> int:
     ``versus`` print when one row beats another, with ``format=latex`` write the tables for LaTeX:
     each of these instead of all else.
 
-    In each case lines that hold no record are named and left out. The exit code is then 2, unless a
-    crash in the middle of a write is all that there was.
+    Lines that hold no record are named and left out. The exit code is then 2, unless a crash in the
+    middle of a write is all that there was. A page that is served names them when it is built, and
+    ends with 0.
 
     Raises:
         ConfigError: a key is wrong, there are no records, or a file cannot be read or written.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+from attentions.catalogue import catalogue
+from bench.core.cli.errors import check_known
+from bench.core.observed import CONTROLS
+from bench.core.record import Record
 from bench.core.settings import Folder, Many, Name, Settings, Some, Word
 from bench.publishing.metrics import metric_names
 
@@ -56,3 +60,16 @@ def read_publish_config(config: Mapping[str, Any]) -> PublishConfig:
     """
     found = PublishConfig.read({"out": None, **config})
     return found if found.model_columns else found.but(model_columns=found.columns)
+
+
+def refuse_unknown(controls: Sequence[str], records: Sequence[Record]) -> None:
+    """Refuse a control that is no mechanism, neither in the catalogue nor in the records.
+
+    Raises:
+        ConfigError: names it, and the nearest mechanisms.
+    """
+    known = {*CONTROLS, *(record.cell.mechanism for record in records)}
+    for name in controls:
+        if name not in known:  # reading the catalogue takes 0.2 s
+            known.update(entry.name for entry in catalogue())
+        check_known(name, known, f"controls names {name!r}, and no mechanism is called that.")

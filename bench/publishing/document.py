@@ -275,6 +275,7 @@ _MARKUP = re.compile(
     r"""[\\`*<|]                    # code, emphasis, HTML, the border of a cell
       | (?<![^\W_])_ | _(?![^\W_])  # emphasis too, but not within softmax_explicit
       | \](?=[(\[])                # a link, but not the interval [1.79, 1.88]
+      | &(?=\#?\w+;)              # a letter by its name
     """,
     re.VERBOSE,
 )

@@ -254,17 +254,16 @@ def _standing_order(standing: Standing) -> tuple[object, ...]:
         standing.record.status is not Status.OK,
         standing.rank == "control",
         not may_be_ranked(standing.record),
-        speedup is None,
         -(speedup or 0),
         standing.entry,
     )
 
 
 def _latency_order(standing: Standing) -> tuple[object, ...]:
-    """Order of rows if speed-ups are over several references: by latency, unranked, and holes."""
+    """Order of rows if speed-ups are over several references: by latency, the others as above."""
     latency = standing.value("latency_s")
-    is_last = not may_be_ranked(standing.record)
-    return (latency is None, is_last, latency or 0.0, standing.entry)
+    is_control, is_marked = standing.rank == "control", not may_be_ranked(standing.record)
+    return (latency is None, is_control, is_marked, latency or 0.0, standing.entry)
 
 
 def _hole_order(record: Record) -> tuple[object, ...]:

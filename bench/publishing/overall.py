@@ -96,16 +96,17 @@ def _row(name: str, tasks: Sequence[TaskScores]) -> OverallRow | None:
     if not known:
         return None
     least = sum(known) / len(tasks)
+    has_seeds = all(task.num_seeds > 1 for task in tasks)
     return OverallRow(
         entry=name,
         rank="control" if scores[0].is_control else "",
         mean=least if len(known) == len(tasks) else None,
-        interval=_interval(covered, least, len(tasks)),
+        interval=_interval(covered, least, len(tasks)) if has_seeds else None,
         num_covered=len(known),
     )
 
 
-def _interval(covered: Sequence[Score], least: float, num_tasks: int) -> Interval | None:
+def _interval(covered: Sequence[Score], least: float, num_tasks: int) -> Interval:
     """Square and add: seeds of different tasks are independent, and each side adds for itself.
 
     Source: Zou and Donner, Construction of confidence limits about effect measures (2008).
@@ -115,8 +116,6 @@ def _interval(covered: Sequence[Score], least: float, num_tasks: int) -> Interva
         for score in covered
         if score.accuracy is not None and score.interval
     ]
-    if len(known) < len(covered):
-        return None
     below = sqrt(sum((mean - low) ** 2 for mean, (low, _) in known)) / num_tasks
     above = sqrt(sum((high - mean) ** 2 for mean, (_, high) in known)) / num_tasks
     most = least + (num_tasks - len(known)) / num_tasks

@@ -6,10 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attentions.catalogue import catalogue
-from bench.core.cli.errors import check_known
 from bench.core.cli.files import write_whole
-from bench.core.observed import CONTROLS
 from bench.core.record import Record
 from bench.publishing.charts import charts, write_charts
 from bench.publishing.config import PublishConfig
@@ -65,19 +62,6 @@ def publish(
     folders, more = publish_runs(records, config, sweep)
     end("dashboard")
     return Published(files=(*files, *folders), notes=(*notes, *more), board=board)
-
-
-def refuse_unknown(controls: Sequence[str], records: Sequence[Record]) -> None:
-    """Refuse a control that is no mechanism, neither in the catalogue nor in the records.
-
-    Raises:
-        ConfigError: names it, and the nearest mechanisms.
-    """
-    known = {*CONTROLS, *(record.cell.mechanism for record in records)}
-    for name in controls:
-        if name not in known:  # reading the catalogue takes 0.2 s
-            known.update(entry.name for entry in catalogue())
-        check_known(name, known, f"controls names {name!r}, and no mechanism is called that.")
 
 
 def write_latex(records: Sequence[Record], config: PublishConfig) -> Path:

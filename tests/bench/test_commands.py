@@ -2,7 +2,9 @@
 
 import importlib
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -45,6 +47,26 @@ def test_a_folder_that_is_gone_is_told(tmp_path, monkeypatch, exits):
     monkeypatch.chdir(tmp_path)
     tmp_path.rmdir()
     assert exits(2, main()).startswith("ConfigError: The current folder is gone")
+
+
+def test_a_command_gets_the_words_after_its_name_and_a_smoke_run_its_experiment(
+    monkeypatch, tmp_path, exits
+):
+    seen: list[object] = []
+
+    def imported(module):
+        return SimpleNamespace(main=lambda: seen.append((module, *sys.argv[1:])) or 1)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["elsewhere"])
+    monkeypatch.setattr(importlib, "import_module", imported)
+    for words in (["smoke", "out=x"], ["list"]):
+        monkeypatch.setattr(sys, "argv", ["attnbench", *words])
+        assert main() == 1
+    assert seen == [("bench.sweep", "experiment=smoke", "out=x"), ("bench.list",)]
+    assert sys.path == ["elsewhere", str(tmp_path)], "a user's plugins, after all else"
+    monkeypatch.setattr(sys, "argv", ["attnbench", "swep"])
+    assert "'swep' is not a command. Did you mean sweep?" in exits(2, main())
 
 
 def test_ctrl_c_while_a_command_is_imported_needs_no_traceback(monkeypatch):

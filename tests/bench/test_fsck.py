@@ -30,6 +30,8 @@ def damaged(out):
 def test_bad_lines_are_put_aside_and_nothing_is_lost(tmp_path, exits):
     path = damaged(tmp_path)
     before = path.read_bytes()
+    (tmp_path / "quarantine").mkdir()
+    (tmp_path / "quarantine" / "a.jsonl").write_bytes(b"from an earlier repair\n")
     said = exits(0, fsck.main([str(tmp_path)]))
     assert f"{path}:1: entry is missing; moved to quarantine/." in said
     assert f"{path}:3: seq_len is -5" in said
@@ -40,7 +42,7 @@ def test_bad_lines_are_put_aside_and_nothing_is_lost(tmp_path, exits):
     assert read_records(tmp_path) == (ONE, TWO)
     aside = (tmp_path / "quarantine" / "a.jsonl").read_bytes()
     after = path.read_bytes().splitlines() + aside.splitlines()
-    assert sorted(after) == sorted(before.splitlines())
+    assert sorted(after) == sorted([*before.splitlines(), b"from an earlier repair"])
 
 
 def test_a_second_run_changes_nothing(tmp_path, capsys, exits):
@@ -68,6 +70,19 @@ def test_a_repair_that_was_cut_off_is_finished(tmp_path, monkeypatch):
     assert fsck.main([str(tmp_path)]) == 0
     assert (tmp_path / "quarantine" / "a.jsonl").read_bytes() == aside
     assert not [line for line in read_store(tmp_path).left_out if not line.is_newer]
+
+
+def test_a_file_that_grows_meanwhile_is_left_alone(tmp_path, monkeypatch, exits):
+    path = damaged(tmp_path)
+    move = fsck._quarantine
+
+    def late(*given):
+        move(*given)
+        path.write_bytes(path.read_bytes() + b"a line of a sweep\n")
+
+    monkeypatch.setattr(fsck, "_quarantine", late)
+    assert "a.jsonl is being written to. Try again" in exits(2, fsck.main([str(tmp_path)]))
+    assert path.read_bytes().endswith(b"a line of a sweep\n")
 
 
 def test_dry_run_changes_nothing_and_exits_with_1(tmp_path):

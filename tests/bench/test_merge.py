@@ -72,14 +72,24 @@ def test_of_one_cell_made_with_the_same_things_the_newer_record_wins(tmp_path, o
     assert latest(read_records(tmp_path / "into")) == [NEW]
 
 
+def test_of_two_that_began_together_one_wins_whatever_the_order_of_the_stores(tmp_path):
+    folders = [store(tmp_path / str(i), timed("02T00:00:00", 2.0 + i)) for i in (0, 1)]
+    kept = []
+    for i, order in enumerate((folders, folders[::-1])):
+        merge.merge(order, tmp_path / f"out{i}")
+        kept += read_records(tmp_path / f"out{i}")
+    assert len(kept) == 2 and kept[0] == kept[1]
+
+
 def test_what_was_made_with_other_things_is_kept_beside_it(tmp_path):
     other = replace(OLD, freshness="0" * 16)
     elsewhere = replace(OLD, environment=OLD.environment | {"processor": "Another 1"})
     renamed = replace(OLD, cell=replace(OLD.cell, entry="nala_again"))
-    every = (OLD, other, elsewhere, renamed)
+    card = replace(OLD, environment=OLD.environment | {"devices": {"cpu": "Another 2"}})
+    every = (OLD, other, elsewhere, renamed, card)
     folders = [store(tmp_path / str(i), record) for i, record in enumerate(every)]
     merged = merge.merge(folders, tmp_path / "out")
-    assert merged.conflicts == () and merged.added == 4
+    assert merged.conflicts == () and merged.added == 5
     assert set(map(str, read_records(tmp_path / "out"))) == set(map(str, every))
 
 
@@ -87,8 +97,13 @@ def test_a_bad_line_is_named_and_the_rest_is_merged(tmp_path, exits):
     folder = store(tmp_path / "a", OLD)
     path = folder / "records" / "a.jsonl"
     path.write_text('{"loss":1}\n' + path.read_text().rstrip())
-    assert f"{path}:1 is left out" in exits(2, merge.main([str(folder), f"out={tmp_path / 'out'}"]))
+    words = [str(folder), str(store(tmp_path / "sound", OLD)), f"out={tmp_path / 'out'}"]
+    assert f"{path}:1 is left out" in exits(2, merge.main(words))
     assert read_records(tmp_path / "out") == (OLD,)
+    path = made.stored(tmp_path / "killed", OLD)
+    path.write_text(path.read_text() + '{"entry":"torn')
+    said = exits(0, merge.main([str(tmp_path / "killed"), f"out={tmp_path / 'new'}"]))
+    assert "1 record added" in said and "1 line left out" in said
 
 
 @pytest.mark.parametrize("words", [[], ["a"], ["out=b"], ["nowhere", "out=b"], ["a", "to=b"]])
@@ -105,7 +120,7 @@ def test_the_folder_of_the_files_themselves_is_answered_with_the_one_above(tmp_p
     assert f"Name {tmp_path / 'a'}, the folder above it." in capsys.readouterr().err
 
 
-def test_calibrations_come_along_and_replace_none(tmp_path):
+def test_calibrations_come_along_and_replace_none(tmp_path, exits):
     folders = [store(tmp_path / name, OLD) for name in ("a", "b")]
     for folder in folders:
         (folder / "calibration").mkdir()
@@ -113,6 +128,10 @@ def test_calibrations_come_along_and_replace_none(tmp_path):
         (folder / "calibration" / "one.json").write_text(text)
     merge.merge(folders, tmp_path / "out")
     assert '"a"' in (tmp_path / "out" / "calibration" / "one.json").read_text()
+    (folders[1] / "calibration" / "two.json").write_text("{")
+    words = [*map(str, folders), f"out={tmp_path / 'new'}"]
+    assert "two.json is not a calibration" in exits(2, merge.main(words))
+    assert not (tmp_path / "new").exists(), "nothing is merged in part"
 
 
 def test_examples_come_along_and_one_that_differs_is_named(tmp_path):

@@ -129,6 +129,10 @@ def test_two_rows_are_compared_and_nothing_is_written(tmp_path, exits):
     said = exits(0, report.main([f"out={out}", "versus=[nala,softmax]"]))
     assert "Faster, in 12 places: nala" in said
     assert sorted(out.rglob("*")) == before
+    (file,) = (out / "records").iterdir()
+    with file.open("a") as lines:
+        lines.write('{"entry":"torn')  # as a crash leaves it
+    assert report.main([f"out={out}", "versus=[nala,softmax]"]) == 0
 
 
 @pytest.mark.parametrize("pair", ["[nala]", "[nala,softmax,linear]", "[nala,nobody]"])
@@ -161,7 +165,11 @@ def test_two_that_each_replace_the_report_are_refused(tmp_path, exits):
     assert "serve and site are given, and each replaces the usual report." in said
 
 
-def test_a_control_that_is_no_mechanism_is_refused_as_its_row_would_be_ranked(tmp_path, exits):
+def test_a_control_that_is_no_mechanism_is_refused_as_its_row_would_be_ranked(
+    tmp_path, exits, monkeypatch
+):
+    monkeypatch.setattr(report, "serve", lambda page, say, is_terminal: None)
     made.stored(tmp_path, *made.block_records(["softmax", "nala"]))
-    said = exits(2, report.main([f"out={tmp_path}", "controls=[unifrom,nala]"]))
+    for more in ([], ["serve=true"]):
+        said = exits(2, report.main([f"out={tmp_path}", "controls=[unifrom,nala]", *more]))
     assert "controls names 'unifrom', and no mechanism is called that. Did you mean uni" in said

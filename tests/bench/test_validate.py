@@ -11,6 +11,7 @@ import pytest
 
 from bench import validate
 from bench.core.answers import error_of_score
+from bench.core.calibration import calibration_file
 from bench.core.record import Quality
 from bench.publishing.metrics.roofline import floor_s
 from tests import records as made
@@ -27,7 +28,7 @@ def test_sound_results_are_counted(tmp_path, capsys):
     assert f"{count} records, 2 files, 0 calibrations; 0 problems." in capsys.readouterr().out
 
 
-def test_a_bad_line_is_named_by_file_and_line(tmp_path, capsys):
+def test_a_bad_line_is_named_by_file_and_line(tmp_path, capsys, monkeypatch):
     path = made.stored(tmp_path, *made.block_records(["softmax", "nala"]))
     with path.open("a") as file:
         file.write('{"entry":"\\u001b[2J"}\nnot a record\n{"entry":"torn')
@@ -38,6 +39,9 @@ def test_a_bad_line_is_named_by_file_and_line(tmp_path, capsys):
     ]
     assert "2 records, 1 file, 0 calibrations; 3 problems." in said.out
     assert "\x1b" not in said.err + said.out
+    monkeypatch.setattr(validate, "MAX_SAID", 2)
+    assert validate.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines()[2:] == ["... and 1 more."]
 
 
 def calibrated(latency_of_floor):
@@ -51,22 +55,23 @@ def calibrated(latency_of_floor):
 
 
 def test_no_time_lies_below_its_roofline_floor(tmp_path, exits):
-    path = made.stored(tmp_path, calibrated(1.5))
+    path = made.stored(tmp_path, calibrated(0.92))
     assert validate.main([str(tmp_path)]) == 0
-    made.stored(tmp_path, calibrated(0.5))
+    made.stored(tmp_path, calibrated(0.88))
     said = exits(2, validate.main([str(tmp_path)]))
     assert (
-        said.startswith(f"{path}:2: nala seq_len=1024") and "0.5 s, and 1 s are the least" in said
+        said.startswith(f"{path}:2: nala seq_len=1024") and "0.88 s, and 1 s are the least" in said
     )
 
 
 def test_a_damaged_calibration_is_a_problem(tmp_path, exits):
-    made.stored(tmp_path, calibrated(1.5))
-    file = tmp_path / "calibration" / "imaginary.json"
+    made.stored(tmp_path, made.ok_record(made.kernel_cell(), made.speed([1.0])))
+    file = calibration_file(tmp_path, made.ENVIRONMENT)
     file.parent.mkdir()
     for content in ("[]", "{", json.dumps({"ceilings": [CEILING | {"flops_per_s": -1}]})):
         file.write_text(content)
         assert f"{file} is not a calibration" in exits(2, validate.main([str(tmp_path)]))
+        assert validate.validate(tmp_path).counts["record"] == 1, "the rest is looked at as well"
     file.write_text(json.dumps({"ceilings": [CEILING]}))
     assert validate.main([str(tmp_path)]) == 0
 

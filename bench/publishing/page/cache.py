@@ -20,7 +20,7 @@ from bench.core.cli.stored_files import read_inside, regular_files
 from bench.core.places import CHECKOUT, CONF, PACKAGE
 from bench.core.proofs import STORED
 from bench.core.store import read_records
-from bench.publishing.config import PublishConfig
+from bench.publishing.config import PublishConfig, refuse_unknown
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.page.assemble import NAME, json_text, page_html
 from bench.publishing.page.content import describe_mechanisms, page_content
@@ -32,7 +32,7 @@ _READ = (
 MAX_BYTES = 2**31
 """Largest cached content of a page that is read, in bytes."""
 
-_SOURCES = (PACKAGE, CHECKOUT / "attentions", CONF / "attention")
+_SOURCES = (PACKAGE, CHECKOUT / "attentions", CONF / "attention", CONF / "task")
 
 
 def cache_file(out: Path) -> Path:
@@ -44,7 +44,8 @@ def cached_page(config: PublishConfig) -> Path:
     """Write ``leaderboard.html`` from the records under ``config.out``, or from its cache.
 
     Raises:
-        ConfigError: there are no records, or a file cannot be read or written.
+        ConfigError: there are no records, a control is no mechanism, or a file cannot be read or
+            written.
     """
     stamp = _stamp(config)
     content = _cached(cache_file(config.out), stamp)
@@ -57,6 +58,7 @@ def cached_page(config: PublishConfig) -> Path:
 
 def _collected(config: PublishConfig) -> dict[str, Any]:
     records = with_calibration(read_records(config.out), config.out)
+    refuse_unknown(config.controls, records)
     board = build_leaderboard(records, config.controls)
     return page_content(board, records, config)
 

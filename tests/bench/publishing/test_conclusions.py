@@ -59,6 +59,7 @@ def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many():
     records = sweep("softmax", lengths=(64,))
     twins = [f"twin_{letter}" for letter in "abcdef"]
     records += [replace(records[0], cell=made.kernel_cell(name, seq_len=64)) for name in twins]
+    assert "up to" not in sentences(build_leaderboard(records))[0], "the reference is among them"
     [said] = headlines(records)
     assert re.fullmatch(
         r"\w+, \w+, \w+ and 4 more are fastest at 64 tokens; they cannot be told apart\.", said
@@ -101,7 +102,8 @@ def test_a_lone_row_is_no_order():
 def test_what_broke_is_in_no_sentence():
     cell = made.kernel_cell("linear", seq_len=4096)
     broken = made.failed_record(cell, Status.INCORRECT, "The output differs by 0.3.")
-    (sentence,) = said([*sweep("softmax", "nala"), broken])
+    lost = made.failed_record(made.task_cell("nala"), Status.DIVERGED, "The loss was nan.")
+    (sentence,) = said([*sweep("softmax", "nala"), broken, lost])
     assert "linear" not in sentence
 
 

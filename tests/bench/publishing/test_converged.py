@@ -54,6 +54,9 @@ def test_a_row_has_converged_when_a_doubling_changes_its_mean_by_less_than_a_poi
     ]
     (tasks,) = by_steps(build_leaderboard(stuck).tasks).values()
     assert not doublings(tasks)[0].has_converged
+    late = [*stuck[:3], *runs("gla", 200, [0.9] * 3), *runs("gla", 400, [0.9] * 3)]
+    (tasks,) = by_steps(build_leaderboard(late).tasks).values()
+    assert doublings(tasks)[0].has_converged
 
 
 def test_a_doubling_is_judged_over_the_seeds_that_both_have():
@@ -72,12 +75,14 @@ def _with_seed(record, seed):
 
 
 def test_steps_of_another_training_version_or_thread_count_are_no_doubling():
-    for changes in ({"training_version": 2}, {"cell": {"num_threads": 2}}):
-        short, long = runs("softmax", 100, [0.9] * 3), runs("softmax", 200, [0.9] * 3)
-        cell = changes.pop("cell", {})
-        long = [replace(r, cell=replace(r.cell, **cell), **changes) for r in long]
+    short, longer = runs("softmax", 100, [0.9] * 3), runs("softmax", 200, [0.9] * 3)
+    for long in (
+        [replace(r, training_version=2) for r in longer],
+        [replace(r, cell=replace(r.cell, num_threads=2)) for r in longer],
+        [made.with_work(r, dtype="bfloat16") for r in longer],
+    ):
         found = by_steps(build_leaderboard([*short, *long]).tasks)
-        assert [[*tasks] for tasks in found.values()] == [[100], [200]]
+        assert sorted([*tasks] for tasks in found.values()) == [[100], [200]]
 
 
 def test_a_doubling_whose_seeds_are_not_all_there_is_not_judged():
@@ -95,9 +100,10 @@ def test_a_row_that_twice_the_steps_raise_by_a_point_is_under_trained():
     late = [*runs("nala", 100, [0.5] * 3), *runs("nala", 200, [0.5] * 3)]
     late += runs("nala", 400, [0.8] * 3)
     falls = [*runs("linear", 100, [0.9] * 3), *runs("linear", 200, [0.8] * 3)]
-    (tasks,) = by_steps(build_leaderboard([*late, *falls]).tasks).values()
+    rises = [*runs("gla", 100, [0.9] * 3), *runs("gla", 200, [0.9101] * 3)]
+    (tasks,) = by_steps(build_leaderboard([*late, *falls, *rises]).tasks).values()
     marked = with_under_trained(tasks[100], 100, doublings(tasks))
-    assert not any("under-trained" in score.marks for score in marked.scores)
+    assert [s.entry for s in marked.scores if "under-trained" in s.marks] == ["gla"]
 
 
 def test_of_bits_the_fewer_are_better_and_a_doubling_that_takes_some_off_is_a_gain():
@@ -134,6 +140,7 @@ def test_a_page_has_a_table_within_the_steps_and_one_at_convergence():
     words = {
         cells[2]: cells for line in rows if len(cells := [c.strip() for c in line.split("|")]) > 8
     }
+    assert [*words][-3:] == ["softmax", "linear", "nala"]
     assert words["softmax"][1] and words["linear"][1] and not words["nala"][1]
     assert words["softmax"][6] == "400" and words["softmax"][7] == "+0.5"
     assert "Not converged, so not ranked: nala." in page

@@ -18,6 +18,7 @@ from bench.publishing.document import (
     Prose,
     Table,
     Text,
+    csv_cell,
     csv_text,
     latex,
     markdown,
@@ -45,7 +46,7 @@ DOCUMENT = Document(
     "Title",
     [
         Command("python -m bench.example"),
-        Text(["one *line*"], notes=["said before"]),
+        Text(["one *line*", "_a_ & a_b &lt;&#42;"], notes=["said before"]),
         Heading("Part"),
         TABLE,
         Bullets(["first", "second"]),
@@ -64,6 +65,7 @@ def test_markdown_has_every_block_and_shows_markup_of_others_as_it_is():
     python -m bench.example
 
 one \*line\*  
+\_a\_ & a_b \&lt;\&#42;  
 said before
 
 ## Part
@@ -108,6 +110,8 @@ def test_csv_has_base_units_and_the_ends_of_intervals():
 def test_text_that_a_spreadsheet_would_evaluate_is_marked_and_numbers_keep_their_sign():
     table = Table(columns=[words("name"), Column("x")], rows=[{"name": "=1+1", "x": -0.5}])
     assert csv_text(table) == "name,x\n'=1+1,-0.5\n"
+    risky = ["=", "+", "-", "@", "\t", "\r"]
+    assert [csv_cell(f"{start}1") for start in risky] == [f"'{start}1" for start in risky]
 
 
 def test_an_interval_does_not_leave_what_can_be():
@@ -147,7 +151,11 @@ def test_a_document_is_written_by_the_ending_of_its_file(tmp_path):
 
 def test_latex_holds_the_tables_with_the_leading_rows_in_bold():
     table = text_table(
-        "at 5 %", ["rank", "a_b"], [["1-2", "3^2"], ["3", ""]], num_words=1, leading=frozenset({0})
+        "at 5 %",
+        ["rank", "a_b"],
+        [["3\\", ""], ["1-2", "3^2"]],
+        num_words=1,
+        leading=frozenset({1}),
     )
     page = Document("A & B", [Heading("Over\n100 %"), Text(["left out"]), table])
     assert latex(page).splitlines() == [
@@ -163,8 +171,8 @@ def test_latex_holds_the_tables_with_the_leading_rows_in_bold():
         r"\toprule",
         r"rank & a\_b \\",
         r"\midrule",
+        r"3\textbackslash{} &  \\",
         r"\textbf{1-2} & \textbf{3\textasciicircum{}2} \\",
-        r"3 &  \\",
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",

@@ -53,8 +53,17 @@ def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none():
     for causal, size in ((True, 1024), (False, 4096), (None, 4096)):
         ranking = found(both + learned(causal))["latency_s"].ranking
         assert ranking.size == size
+    settings = {"causal": True}  # of a run that does not say what its model saw
+    told = [made.with_work(r, settings=r.cell.task.settings | settings) for r in learned(None)]
+    assert found(both + told)["latency_s"].ranking.size == 1024
     assert found(timed(4096) + learned(True)) == {}
     assert found(timed(4096, causal=True) + learned(False)) == {}
+
+
+def test_a_state_that_no_timing_knows_is_that_of_the_tasks_models():
+    told = [made.changed(r, state_bytes=len(r.cell.entry)) for r in made.task_records(ENTRIES)]
+    front = found(timed(4096) + told)["state_bytes"]
+    assert front.ranking is None and front.points["linear"][0] == 6
 
 
 def test_costs_of_another_machine_or_device_meet_no_scores():

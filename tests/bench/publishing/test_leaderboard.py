@@ -145,10 +145,14 @@ def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first():
         made.changed(fixed(entry, speedup), reference_key=key * 16, leaks_future=leaks)
         for entry, speedup, key, leaks in (
             *(("a", 2.0, "1", False), ("b", 4.0, "2", False), ("c", 8.0, "2", True)),
+            ("none", 9.0, "2", False),
         )
     ]
-    ranking = only_ranking(records)
-    assert [(s.rank, s.entry) for s in ranking.standings] == [("", "b"), ("", "a"), ("", "c")]
+    lost = made.failed_record(made.kernel_cell("lost"), Status.ERROR, "no")
+    ranking = only_ranking([lost, *records])
+    assert [(s.rank, s.entry) for s in ranking.standings] == [
+        *(("", "b"), ("", "a"), ("", "c"), ("control", "none"), ("", "lost")),
+    ]
     assert ranking.ranks is None
 
 
@@ -157,8 +161,9 @@ def test_a_row_of_older_rounds_than_the_newest_is_marked():
         made.changed(fixed(entry, 2.0), rounds_key=key) for entry, key in (("a", "1"), ("b", "2"))
     )
     old = replace(old, started_at=new.started_at.replace("2031", "2030"))
-    marks = {s.entry: s.marks for s in only_ranking([new, old]).standings}
-    assert OTHER_ROUNDS in marks["a"] and OTHER_ROUNDS not in marks["b"]
+    unknown = replace(fixed("c", 2.0), started_at=old.started_at)
+    marks = {s.entry: s.marks for s in only_ranking([new, old, unknown]).standings}
+    assert marks == {"a": (OTHER_ROUNDS,), "b": (), "c": ()}
 
 
 def test_an_axis_that_some_settings_lack_counts_as_different():

@@ -57,6 +57,11 @@ def test_with_one_seed_there_is_a_mean_and_no_rank():
     found = rows(two_tasks(seeds=(0,)))
     assert found["softmax"].mean is not None
     assert {(row.rank, row.interval) for row in found.values()} == {("", None), ("control", None)}
+    untuned = [
+        made.with_work(r, shared_rate=None) for r in made.task_records(task="digits", seeds=[0])
+    ]
+    found = rows([*made.task_records(ENTRIES), *untuned])  # of which no row has a score that counts
+    assert (found["softmax"].num_covered, found["softmax"].rank) == (1, "")
 
 
 def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either():

@@ -99,9 +99,11 @@ def test_one_seed_at_the_edge_or_collapsed_is_said_and_lengths_rise_by_number():
     records = trained("nala", 0.9, 0.8, 0.7, collapsed=False, longer={"1024": 0.5, "256": 0.6})
     work = replace(records[0].cell.task, is_at_edge=True)
     records[0] = replace(records[0], cell=replace(records[0].cell, workload=work))
-    records[1] = made.changed(records[1], collapsed=True)
+    records[0] = made.changed(records[0], chance=0.3)
+    records[1] = made.changed(records[1], collapsed=True, chance=0.2)
+    records[2] = made.changed(records[2], chance=0.1)
     score = score_of(*records)
-    assert (score.is_at_edge, score.num_collapsed) == (True, 1)
+    assert (score.is_at_edge, score.num_collapsed, score.chance) == (True, 1, 0.2)
     assert [length for length, _ in score.longer] == [256, 1024]
 
 
@@ -125,6 +127,8 @@ def test_bits_have_no_error_of_a_share_and_the_fewest_come_first_whatever_they_a
     assert found.scores[1].interval == (0.5, 0.5)
     assert found.scores[0].centre == pytest.approx(0.4), "no median where seeds do not split"
     assert found.metric == "bits_per_byte"
+    split = task_of(*trained("a", 0.9, 0.9, 0.9), *trained("b", 0.99, 0.98, 0.3))
+    assert [score.entry for score in split.scores] == ["b", "a"], "by the median that is shown"
 
 
 def test_a_row_with_one_seed_that_forbids_a_rank_has_none_and_a_control_takes_no_place():

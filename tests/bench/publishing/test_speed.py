@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 from bench.publishing.document import text_table
@@ -43,6 +44,14 @@ def test_ours_stands_over_the_published_operators_over_softmax_and_compiled_over
     assert "|nala_published" not in page, "a reference is no row"
     assert "Imaginary 9000" in page and "torch 2.13.0" in page and "2031-05-06" in page
     assert len(page.splitlines()) <= 120
+    other = {"commit": "f" * 40, "is_dirty": True}
+    there = [replace(r, environment=r.environment | other) for r in published("forward")]
+    noisy = made.changed(there[1], is_noisy=True)
+    layers = [timed("nala", 1.0, 6.0, reference="x", mode="forward", scope="layer")]
+    page = speed_page([there[0], noisy, *layers], compiled())
+    lines = {line.replace(" ", "") for line in page.splitlines()}
+    assert {"|nala|3.00x~|", "|nala(layer)|6.00x|"} <= lines
+    assert " and ffffffffffff with changes." in page
 
 
 def test_a_row_without_a_number_and_other_rounds_leave_their_cells_empty():

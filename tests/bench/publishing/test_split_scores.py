@@ -46,6 +46,12 @@ def test_a_row_whose_seeds_split_shows_its_median_and_how_many_solved_the_task(a
     assert found["rank"] == "" and "stuck at one of the shown values" in found["marks"]
 
 
+def test_a_row_that_is_stuck_in_each_seed_is_named_though_its_seeds_do_not_split():
+    records = runs("gla", [0.25, 0.26]) + runs("softmax", [0.98, 0.99])
+    (section,) = task_sections(build_leaderboard(records))
+    assert any("so not ranked: gla. Where only some" in note for note in section.notes)
+
+
 def test_rows_that_all_learned_and_controls_show_their_mean():
     records = runs("softmax", [0.97, 0.98, 0.99]) + runs("none", [0.24, 0.25, 0.3])
     assert row(records, "softmax")["accuracy (%)"].startswith("98.0 [")

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+from bench.core.record import Status
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.tables import (
     holes_table,
@@ -20,6 +21,11 @@ def test_a_column_of_zeros_is_left_out():
     record = made.ok_record(made.kernel_cell(), made.speed([4.0], saved_for_backward_bytes=0))
     (section,) = speed_sections(board([record]), COLUMNS)
     assert section.tables[0].header[-1] == "latency (s)"
+    alone = made.ok_record(made.kernel_cell(), made.speed([4.0], []))
+    hole = made.failed_record(made.kernel_cell("nala"), Status.OUT_OF_MEMORY, "no")
+    (section,) = speed_sections(board([alone, hole]), COLUMNS[:1])
+    assert section.tables[0].header[2:] == ("speed-up",), "the first column stays"
+    assert [row[-1] for row in section.tables[0].texts()] == ["", "out of memory"]
 
 
 def test_where_all_are_holes_there_is_no_speed_table():

@@ -80,6 +80,11 @@ def test_steps_to_90_are_a_median_that_says_how_many_seeds_got_there():
     assert row_of(records, "linear")["steps to 90 %"] == ""
     partly = [*trained("nala", [0.99], steps_to_90=200), *trained("nala", [0.0, 0.3])[1:]]
     assert row_of(partly, "nala")["steps to 90 %"] == "200 (1 of 2)"
+    sparse = [
+        *trained("nala", [0.9], kept_share=0.2),
+        *trained("nala", [0.9] * 2, kept_share=0.4)[1:],
+    ]
+    assert row_of(sparse, "nala")["pairs kept (%)"] == "30.0"
 
 
 def test_only_a_ranked_row_that_still_improves_is_not_said_to_be_unranked_for_it():
@@ -152,6 +157,9 @@ def test_a_task_that_no_row_solves_at_any_length_is_not_settled():
     records = [made.changed(r, accuracy=0.3) for r in lengthened("nala", (0.2, 0.2), (0.2, 0.2))]
     (section,) = task_sections(board(records))
     assert any("no row's mean reaches 90% at any length" in note for note in section.notes)
+    controls = lengthened("none", (0.99, 0.99), (0.99, 0.99))
+    (section,) = task_sections(board([*records, *controls]))
+    assert any("no row's mean reaches 90%" in note for note in section.notes)
     assert not any("; nala does" in note for note in section.notes)
     one = [
         made.changed(record, accuracy=score)

@@ -118,6 +118,11 @@ def test_of_bits_per_byte_and_of_what_is_counted_less_wins():
     bits = versus(board(trained(1.5, 2.0, unit="bits per byte")), "nala", "softmax")
     assert of(bits, "more accurate") == ["nala"]
     assert bits.verdicts[0].words == "1.50 vs. 2.00 bits per byte"
+    split = trained(0.5, 0.9)
+    lost = next(i for i, r in enumerate(split) if r.cell.entry == "softmax")
+    split[lost] = made.changed(split[lost], accuracy=0.1)
+    (verdict,) = versus(board(split), "softmax", "nala").verdicts
+    assert verdict.words.startswith("90.0 vs. 50.0 %"), "the median, as in the tables"
     for mine, theirs, winner in ((1, 2, "nala"), (2, 1, "softmax"), (2, 2, "tie")):
         records = [
             made.changed(r, peak_memory_bytes=mine if r.cell.entry == "nala" else theirs)

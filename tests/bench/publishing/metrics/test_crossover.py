@@ -110,6 +110,8 @@ def test_back_and_forth_has_spans_and_no_single_length():
     assert len(result.spans) == 2
     words = crossover_words(result)
     assert words.startswith("faster from 3") and words.endswith(" on")
+    once = found(with_ratios("nala", {256: 0.5, 1024: 2.0, 4096: 0.5}))
+    assert (once.kind, len(once.spans)) == ("several", 1)
 
 
 def test_noise_about_1_is_no_crossing():
@@ -125,14 +127,17 @@ def test_a_shortest_length_that_is_undecided_leaves_the_lower_end_open():
     result = found(with_ratios("nala", {256: 1.0, 1024: 2.0, 4096: 4.0}, spread=0.1))
     assert result.kind == "at"
     assert result.interval[0] == 0.0
-    assert "below" in crossover_words(result)
+    assert "[below 256, " in crossover_words(result)
 
 
 def test_a_longest_length_that_is_undecided_leaves_the_upper_end_open():
     result = found(with_ratios("nala", {256: 0.2, 1024: 0.5, 4096: 1.0}, spread=0.1))
     assert result.kind == "at"
     assert result.interval[1] == math.inf
-    assert "beyond" in crossover_words(result)
+    assert crossover_words(result).endswith(", beyond 4,096]")
+    unmet = found(with_ratios("nala", {256: 0.2, 1024: 0.5, 4096: 0.99}, spread=0.1, seed=1))
+    low, _ = unmet.interval or (0.0, 0.0)
+    assert unmet.length is None and crossover_words(unmet) == f"beyond {low:,.0f}"
 
 
 def test_it_needs_three_lengths_and_another_than_the_reference():
@@ -222,6 +227,9 @@ def reason(times, flops, environment=made.ENVIRONMENT, **observed):
 def test_a_time_that_hardly_grows_is_a_fixed_cost():
     words = reason({256: 5e-4, 1024: 6e-4, 4096: 10e-4}, 10_000)
     assert words.startswith("fixed cost: ")
+    forty = reason({256: 3.3e-4, 1024: 6e-4, 4096: 16.8e-4}, 10_000)
+    assert forty == "fixed cost: 40% of its time at 1,024 tokens does not grow with length"
+    assert reason({256: 2.85e-4, 1024: 6e-4, 4096: 18.6e-4}, 10_000).startswith("rate: ")
 
 
 def test_elementwise_work_is_the_feature_map():

@@ -149,6 +149,8 @@ def test_a_calibration_says_more_than_a_glance():
     glance = {"flops_per_s": 100.0, "bytes_per_s": [[1e9, 1e9]], "is_noisy": True}
     found = record(calibrated, latency=0.5, observed={"ceiling": glance})
     assert times_faster(found) == (4.0, False)
+    busy = record(ceiling(is_noisy=True), ceiling(num_threads=2), num_threads=2)
+    assert times_faster(busy)[1], "any of them may be too low"
 
 
 def test_a_state_need_not_be_read_as_a_whole():
@@ -157,3 +159,7 @@ def test_a_state_need_not_be_read_as_a_whole():
     num_bytes = 4 * (TENSOR // 256) * 4
     found = record(latency=num_bytes / 1e3, mode="decode", observed=few)
     assert times_faster(found) == (1.0, False)
+    layer = {"ceiling": glance, "num_parameters": 10**6}
+    num_bytes = (2 * TENSOR + 10**6) * 4
+    found = record(latency=num_bytes / 1e3, scope="layer", observed=layer)
+    assert times_faster(found) == (1.0, False), "parameters have to be"

@@ -48,9 +48,12 @@ def test_between_lengths_a_time_is_as_uncertain_as_the_fit_is_off_at_the_measure
     records = with_times("nala", times)
     misfit = found(records).misfit
     seconds, (low, high) = seconds_at(records, 2048) or (0.0, (0.0, 0.0))
-    assert misfit > 0.1 and seconds == pytest.approx(found(records).seconds(2048))
+    off = [abs(found(records).seconds(length) / time - 1) for length, time in times.items()]
+    assert misfit == pytest.approx(max(off)) and misfit > 0.1
+    assert seconds == pytest.approx(found(records).seconds(2048))
     assert (low, high) == pytest.approx((seconds * (1 - misfit), seconds * (1 + misfit)))
     assert seconds_at(records, 255) is None and seconds_at(records, 4097) is None
+    assert seconds_at(records, 256) and seconds_at(records, 4096)
 
 
 def test_too_few_rounds_have_an_exponent_and_no_interval():

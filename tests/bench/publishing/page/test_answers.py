@@ -93,8 +93,8 @@ def test_answers_that_are_all_read_at_one_token_are_told_without_it(tmp_path):
 
 def test_an_image_has_its_class(tmp_path):
     pixels = {"shape": [2, 1, 1], "low": 0.0, "high": 1.0, "uint8_base64": "AAA="}
-    with_examples(tmp_path, inputs=pixels, targets=[7, 3], positions=None)
-    assert found(records(), tmp_path)[1]["examples"] == {TEST_SET: [["", "7"], ["", "3"]]}
+    with_examples(tmp_path, inputs=pixels, targets=[7, 0], positions=None)
+    assert found(records(), tmp_path)[1]["examples"] == {TEST_SET: [["", "7"], ["", "0"]]}
 
 
 def test_a_damaged_file_of_examples_counts_as_none(tmp_path):

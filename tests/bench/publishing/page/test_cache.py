@@ -1,14 +1,18 @@
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from attentions import catalogue
+from bench.core import rows
 from bench.core.cli.errors import ConfigError
 from bench.core.store import Store
 from bench.publishing.page import cache
 from bench.publishing.page.cache import cache_file, cached_page
 from tests import records as made
 from tests.bench.publishing.made import PLUGIN_SOURCE
-from tests.bench.publishing.page.made_pages import config, diagnosed, with_examples
+from tests.bench.publishing.page.made_pages import METRICS, config, diagnosed
 from tests.bench.publishing.timed import PLUGIN, PLUGIN_MODULE
 
 
@@ -26,9 +30,6 @@ def test_a_page_is_built_again_only_if_its_records_changed(tmp_path, monkeypatch
     assert '"nala"' in cached_page(config(tmp_path)).read_text()
     assert '"entropy":{}' in cached_page(config(tmp_path)).read_text()
     assert '"entropy":{"' in cached_page(config(diagnosed(tmp_path))).read_text()
-    stamp = cache_file(tmp_path).read_text().partition("\n")[0]
-    cached_page(config(with_examples(tmp_path)))
-    assert cache_file(tmp_path).read_text().partition("\n")[0] != stamp
 
 
 def test_a_page_is_built_again_if_a_plugin_says_something_else(tmp_path, monkeypatch):
@@ -46,6 +47,28 @@ def test_a_page_is_built_again_if_a_plugin_says_something_else(tmp_path, monkeyp
     assert "That Is Only Made Up" in cached_page(config(out)).read_text()
     source.write_text(PLUGIN_SOURCE.replace("That Is Only Made Up", "That Was Renamed"))
     assert "That Was Renamed" in cached_page(config(out)).read_text()
+
+
+def test_whatever_a_page_is_made_from_is_in_its_stamp(tmp_path, monkeypatch):
+    here = config(tmp_path)
+    stamps = {
+        cache._stamp(one) for one in (here, here.but(metrics=METRICS[1:]), here.but(controls=()))
+    }
+    names = ("records/a.jsonl", "badges/a.jsonl", "calibration/a.json", "verify.json")
+    for at, name in enumerate((*names, "examples/a.json", "diagnostics/diagnostics.jsonl")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        for again in (0, 1):  # as many bytes as before
+            path.write_text("x")
+            os.utime(path, (at, again))
+            stamps.add(cache._stamp(here))
+    assert len(stamps) == 3 + 2 * 6
+    sources = {path.parent for path in cache._sources()}
+    assert {rows._FOLDER, rows._TASKS, Path(catalogue.__file__).parent} <= sources
+    proofs = tmp_path / "proofs.jsonl"
+    proofs.write_text("of another release")
+    monkeypatch.setattr(cache, "STORED", proofs)
+    assert cache._stamp(here) not in stamps
 
 
 def test_a_cache_that_is_gone_damaged_torn_or_forged_costs_time_only(tmp_path):

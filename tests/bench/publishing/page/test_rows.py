@@ -4,6 +4,7 @@ from typing import Any
 from bench.core.record import Status
 from bench.publishing.page.rows import Columns, rounded, table
 from tests import records as made
+from tests.bench.publishing.metrics.growing import with_ratios
 from tests.bench.publishing.page.made_pages import (
     METRICS,
     board,
@@ -144,6 +145,12 @@ def test_a_score_of_nothing_right_has_its_column(tmp_path):
     records = [made.changed(r, accuracy=0.0) for r in made.task_records(("softmax", "nala"))]
     found: Any = content(records, tmp_path)
     assert "accuracy" in [metric["name"] for metric in found["metrics"]]
+
+
+def test_a_crossover_beyond_all_lengths_is_said_and_not_drawn():
+    records = with_ratios("nala", {256: 0.2, 1024: 0.5, 4096: 0.99}, spread=0.1, seed=1)
+    for row in rows_of([*records.values()]):
+        assert row["crossover"].startswith("beyond ") and row["crossings"] == []
 
 
 def test_a_row_over_several_tasks_has_its_mechanism():

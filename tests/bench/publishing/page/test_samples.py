@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 from bench.publishing.page import samples as of_page
 from bench.publishing.page.rows import table
-from bench.publishing.page.samples import samples
+from bench.publishing.page.samples import samples, sweeps
 from tests import records as made
 from tests.bench.publishing.page.made_pages import METRICS, board
 
@@ -23,3 +25,13 @@ def test_many_samples_are_named_by_file_and_line(tmp_path, monkeypatch):
         [(file, line)] = places
         assert file == 0
         assert own[0].cell.key in lines[line - 1]
+
+
+def test_of_too_many_records_of_several_sweeps_the_last_ones_are_compared(monkeypatch):
+    monkeypatch.setattr(of_page, "MAX_CELLS", 3)
+    first = made.block_records(("softmax", "linear"))
+    alone = made.block_records(("nala",))
+    found = sweeps([*first, *(replace(record, sweep="again") for record in first), *alone])
+    words = found["rows"]["words"]["sweep"]
+    assert [words["vocabulary"][one] for one in words["ids"]] == [made.SWEEP, "again", "again"]
+    assert found["num_left_out"] == 1

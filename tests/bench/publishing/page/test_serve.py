@@ -34,6 +34,7 @@ def get(server, path, host=None):
     request = urllib.request.Request(server.address + path, headers=headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["X-Frame-Options"] == "DENY"
         assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
         return answer.read().decode()
 

@@ -196,3 +196,11 @@ def test_the_settings_that_are_unstable_are_those_of_the_installed_version():
     settings = door._settings(wandb)
     assert settings.x_disable_stats
     assert settings.x_transaction_log_flush_interval == 1.0
+
+
+def test_earlier_runs_of_an_id_go_and_those_whose_id_only_ends_like_it_stay(tmp_path):
+    folders = [tmp_path / f"offline-run-20310101_000000-{run_id}" for run_id in ("a", "x-a")]
+    for folder in folders:
+        folder.mkdir()
+    door._remove_earlier(tmp_path, "a")
+    assert [folder.exists() for folder in folders] == [False, True]
