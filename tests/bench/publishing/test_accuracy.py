@@ -37,6 +37,8 @@ def test_wall_time_is_from_the_first_start_to_the_last_end_of_each_sweep():
     lost = failed_record(task_cell("gla"), Status.SKIPPED, "It has no causal form.")
     page = markdown(accuracy_page([*records, lost], COMMAND))
     assert "3 trainings in 1 min 40 s of wall time" in page
+    exported = [replace(r, environment=r.environment | {"commit": None}) for r in records]
+    assert ", commit unknown, 2031" in markdown(accuracy_page(exported, COMMAND))
 
 
 def test_tasks_can_be_named_with_a_setting_and_stand_in_the_order_of_their_names():

@@ -52,6 +52,8 @@ def test_ours_stands_over_the_published_operators_over_softmax_and_compiled_over
     lines = {line.replace(" ", "") for line in page.splitlines()}
     assert {"|nala|3.00x~|", "|nala(layer)|6.00x|"} <= lines
     assert " and ffffffffffff with changes." in page
+    exported = [replace(r, environment=r.environment | {"commit": None}) for r in compiled()]
+    assert "commit unknown." in speed_page(exported, exported)
 
 
 def test_a_row_without_a_number_and_other_rounds_leave_their_cells_empty():
