@@ -147,8 +147,9 @@ def origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence
     days = " and ".join(sorted({record.started_at[:10] for record in records}))
     trained = [record for record in records if record.status is not Status.SKIPPED]
     spent_s = sum(record.cost_s.get("total", 0.0) for record in trained)
+    commit = ", ".join(commits) or "unknown"
     return (
-        f"Measured on {escape('; '.join(machines))}, commit {', '.join(commits) or 'unknown'}, {days}: "
+        f"Measured on {escape('; '.join(machines))}, commit {commit}, {days}: "
         f"{quantity(len(trained), 'training')} in {format_duration(wall_s(trained))} of wall time, "
         f"{format_duration(spent_s)} if they had run one after the other, by"
     )

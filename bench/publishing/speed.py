@@ -159,7 +159,9 @@ def _shape(record: Record) -> str:
 def _origin(records: Sequence[Record]) -> str:
     """A sentence with date, machine, shape and commit of the measurements."""
     facts = [record.environment for record in records]
-    commits = {(f["commit"] or "unknown")[:12] + " with changes" * bool(f["is_dirty"]) for f in facts}
+    commits = {
+        (f["commit"] or "unknown")[:12] + " with changes" * bool(f["is_dirty"]) for f in facts
+    }
     said = (
         {record.started_at[:10] for record in records},
         {describe_machine(record) for record in records},
