@@ -8,7 +8,6 @@ READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 KERNELS := .kernels
 DOCS := .docs
-budget ?= 10m
 # The python that is named on the command line, else that of .venv, else the one there is.
 GPU_PYTHON = $(if $(filter command,$(firstword $(origin PYTHON))),$(PYTHON),$(or $(wildcard $(BIN)/python),python3))
 # Where `make site` reads: your own records, or those that are kept in git.
@@ -16,7 +15,7 @@ store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
-  bench-tasks bench-scale site docs calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
+  bench-scale site docs calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
   studies-pages test-gpu kernels test-kernels launches gpu gpu-page check format lint type clean
 
 help: ## list these targets
@@ -68,9 +67,6 @@ perf: $(READY) ## time every mechanism with pytest-benchmark, for pytest-benchma
 
 rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes; writes conf/rates/
 	$(BIN)/python -m bench.rates
-
-bench-tasks: $(READY) ## the most informative task table within a time: make bench-tasks budget=10m
-	$(BIN)/python -m bench.race budget=$(budget)
 
 bench-scale: $(READY) ## time planning, leasing and resuming of 1,000 to 100,000 made-up cells
 	$(BIN)/python -m tools.scale
