@@ -14,7 +14,7 @@ GPU_PYTHON = $(if $(filter command,$(firstword $(origin PYTHON))),$(PYTHON),$(or
 store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
+.PHONY: help setup bench smoke showcase pictures report regress perf selftest speed rates \
   bench-scale site docs calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
   studies-pages test-gpu kernels test-kernels launches gpu gpu-page check format lint type clean
 
@@ -58,9 +58,6 @@ docs: $(DOCS)/ready ## build the documentation in build/docs
 
 regress: $(READY) ## fail if this commit is slower than its parent, or than main
 	$(BIN)/python -m bench.regress
-
-baseline: $(READY) ## measure, and store this machine's numbers in results/baselines/
-	$(BIN)/python -m bench.regress store=true
 
 perf: $(READY) ## time every mechanism with pytest-benchmark, for pytest-benchmark compare
 	$(BIN)/python -m pytest tests/perf --benchmark-only --benchmark-autosave
