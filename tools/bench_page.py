@@ -180,13 +180,16 @@ def build(out: Path) -> int:
     """Write the page of a folder; prints seconds and bytes. Runs in a process of its own."""
     from omegaconf import OmegaConf
 
+    from bench.core.store import read_records
     from bench.publishing.config import read_publish_config
-    from bench.publishing.page.cache import cached_page
+    from bench.publishing.leaderboard import build_leaderboard
+    from bench.publishing.page.assemble import write_page
 
     composed: Any = OmegaConf.to_container(OmegaConf.load("conf/publish/default.yaml"))
     config = read_publish_config(composed | {"out": str(out)})
     started, started_cpu = time.perf_counter(), time.process_time()
-    path = cached_page(config)
+    records = read_records(out)
+    path = write_page(build_leaderboard(records, config.controls), records, config)
     found = {
         "s": time.perf_counter() - started,
         "cpu_s": time.process_time() - started_cpu,
