@@ -1,8 +1,9 @@
 """How large and how fast the page of 100,000 records is: `python tools/bench_page.py`.
 
-Makes a store of that size, builds the page in a fresh process, opens it in Chromium and sets filters. Prints what it measured, and what is promised, and
-writes both to results/bench-page.json. Beside seconds stand CPU seconds, of the process or of the
-tab's main thread: on a machine that does other things too, these are nearer to what it costs.
+Makes a store of that size, builds the page in a fresh process, opens it in Chromium and sets
+filters. Prints what it measured, and what is promised, and writes both to results/bench-page.json.
+Beside seconds stand CPU seconds, of the process or of the tab's main thread: on a machine that does
+other things too, these are nearer to what it costs.
 """
 
 from __future__ import annotations
