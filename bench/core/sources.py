@@ -1,4 +1,8 @@
-"""The files that a mechanism or a task is made of, and their hash; runs none of them."""
+"""The files that a mechanism or a task is made of, and their hashes; runs none of them.
+
+There are two: a timing depends on every byte, since a checkpoint or a stored record says which
+files it is of; a proof holds for as long as the code says the same.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,17 @@ def hash_closure(module: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(closure(module)):
         digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def hash_syntax(module: str) -> str:
+    """Hash what the files of a module say, see `closure`; 16 hexadecimal digits.
+
+    Comments, docstrings and layout do not count, and versions of Python agree.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(closure(module)):
+        digest.update(_syntax(path.read_bytes()))
     return digest.hexdigest()[:16]
 
 
@@ -87,3 +102,40 @@ def _imports(source: bytes, package: str, root: str) -> tuple[str, ...]:
                 alias.name for alias in node.names if alias.name.startswith("bench.measuring.tasks")
             ]
     return tuple(name for name in found if name.partition(".")[0] == root)
+
+
+@lru_cache(maxsize=512)
+def _syntax(source: bytes) -> bytes:
+    """Digest of a file's syntax tree, or of its bytes if it is no Python of this version."""
+    try:
+        with _PARSING:
+            tree = ast.parse(source)
+        said = _written(tree).encode()
+    except (SyntaxError, ValueError, RecursionError):
+        said = source
+    return hashlib.sha256(said).digest()
+
+
+def _written(node: object) -> str:
+    """A tree as text. `ast.dump` also writes fields that only some versions of Python have."""
+    if isinstance(node, ast.Constant):
+        return ascii(node.value)
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 has some texts between values in parts
+        texts = (v.value if isinstance(v, ast.Constant) else _written(v) for v in node.values)
+        return f"f{''.join(map(str, texts))!a}"
+    if isinstance(node, list):
+        return f"[{','.join(_written(one) for one in node if not _is_docstring(one))}]"
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields if name != "ctx")
+        said = [f"{name}={_written(value)}" for name, value in fields if value not in (None, [])]
+        return f"{type(node).__name__}({','.join(said)})"
+    return ascii(node)
+
+
+def _is_docstring(node: object) -> bool:
+    """Whether it is a string as a statement, which says something to a reader alone."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
