@@ -71,7 +71,7 @@ def speed_page(published: Sequence[Record], compiled: Sequence[Record]) -> str:
     against_softmax = _table("over softmax", compared, over_softmax)
     blocks = [
         prose(__file__, "introduction"),
-        f"{_origin([*published, *compiled])} `make speed` runs:",
+        f"{_origin([*published, *compiled])} Their records are not stored. `make speed` runs:",
         f"```bash\n{COMMANDS}\n```",
         prose(__file__, "published"),
         pipe_table(over_operators),
