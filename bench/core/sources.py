@@ -133,7 +133,7 @@ def _written(node: object) -> str:
 
 
 def _is_docstring(node: object) -> bool:
-    """Whether it is a string as a statement, which says something to a reader alone."""
+    """True for a string as a statement, which says something to a reader alone."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
