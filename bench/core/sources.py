@@ -34,7 +34,7 @@ def hash_syntax(module: str) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(closure(module)):
-        digest.update(_syntax(path.read_bytes()))
+        digest.update(_parsed(path.read_bytes())[1])
     return digest.hexdigest()[:16]
 
 
@@ -73,47 +73,42 @@ def _find(name: str) -> ModuleSpec | None:
 
 
 @lru_cache(maxsize=512)  # mechanisms share most of their files
-def _imports(source: bytes, package: str, root: str) -> tuple[str, ...]:
-    """Imports of a file from its own top-level package: names of modules, and of their definitions.
+def _parsed(source: bytes) -> tuple[tuple[tuple[int, str, tuple[str, ...]], ...], bytes]:
+    """Imports of a file, each as its level, module and names, and a digest of its syntax tree.
 
-    Absolute imports count only from the harness's tasks: its other modules are shared by all tasks.
-    A file that is no Python of this version, which a plugin may import where it can, has none.
+    A file that is no Python of this version, which a plugin may import where it can, has no imports
+    and the digest of its bytes.
     """
     try:
         with _PARSING:
             tree = ast.parse(source)  # bytes, since a file may name an encoding of its own
-    except (SyntaxError, ValueError, RecursionError):
-        return ()
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = package.rsplit(".", node.level - 1)[0]
-            module = f"{base}.{node.module}" if node.module else base
-            found += [
-                *([module] if node.module else []),
-                *(f"{module}.{a.name}" for a in node.names),
-            ]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-            "bench.measuring.tasks"
-        ):
-            found += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            found += [
-                alias.name for alias in node.names if alias.name.startswith("bench.measuring.tasks")
-            ]
-    return tuple(name for name in found if name.partition(".")[0] == root)
-
-
-@lru_cache(maxsize=512)
-def _syntax(source: bytes) -> bytes:
-    """Digest of a file's syntax tree, or of its bytes if it is no Python of this version."""
-    try:
-        with _PARSING:
-            tree = ast.parse(source)
         said = _written(tree).encode()
     except (SyntaxError, ValueError, RecursionError):
-        said = source
-    return hashlib.sha256(said).digest()
+        return (), hashlib.sha256(source).digest()
+    imports: list[tuple[int, str, tuple[str, ...]]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            names = tuple(alias.name for alias in node.names)
+            imports.append((node.level, node.module or "", names))
+        elif isinstance(node, ast.Import):
+            imports += [(0, alias.name, ()) for alias in node.names]
+    return tuple(imports), hashlib.sha256(said).digest()
+
+
+def _imports(source: bytes, package: str, root: str) -> tuple[str, ...]:
+    """Imports of a file from its own top-level package: names of modules, and of their definitions.
+
+    Absolute imports count only from the harness's tasks: its other modules are shared by all tasks.
+    """
+    found: list[str] = []
+    for level, module, names in _parsed(source)[0]:
+        if level:
+            base = package.rsplit(".", level - 1)[0]
+            module = f"{base}.{module}" if module else base
+            found += [*([module] if module != base else []), *(f"{module}.{n}" for n in names)]
+        elif module.startswith("bench.measuring.tasks"):
+            found += [module, *(f"{module}.{name}" for name in names)]
+    return tuple(name for name in found if name.partition(".")[0] == root)
 
 
 def _written(node: object) -> str:
