@@ -102,18 +102,20 @@ def _not_here(commits: tuple[str, ...]) -> frozenset[str]:
     """Those that the checkout's repository lacks; none where it is not whole, or where none is."""
     if not (CHECKOUT / ".git").exists():
         return frozenset()
-    asked = "".join(f"{commit}^{{commit}}\n" for commit in commits)
-    git = ("git", "-C", str(CHECKOUT))
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(CHECKOUT), *words],
+            input="".join(f"{commit}^{{commit}}\n" for commit in commits),
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
+
     try:
-        shallow = subprocess.run(
-            [*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True
-        )
-        said = subprocess.run(
-            [*git, "cat-file", "--batch-check"], input=asked, capture_output=True, text=True
-        )
-    except OSError:
+        if git("rev-parse", "--is-shallow-repository") != "false\n":
+            return frozenset()
+        answers = zip(commits, git("cat-file", "--batch-check").splitlines(), strict=True)
+    except OSError:  # no git
         return frozenset()
-    if shallow.stdout.strip() != "false" or said.returncode:
-        return frozenset()
-    answers = zip(commits, said.stdout.splitlines(), strict=True)
     return frozenset(commit for commit, answer in answers if answer.endswith(" missing"))

@@ -195,7 +195,7 @@ def _scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
 
 
 def _rounded(value: float) -> float:
-    """A number as it is stored: its error is a thousandth of the interval over 256 images."""
+    """A share as it is stored, with more digits than thousands of images can tell."""
     return round(value, 5)
 
 
