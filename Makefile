@@ -83,10 +83,8 @@ speed: $(READY) ## ours vs the authors' operators, compiled vs eager, half an ho
 verify: $(READY) ## compare the mechanisms with their authors' numbers
 	$(BIN)/python -m bench.verify
 
-proofs: $(READY) ## test every mechanism, half an hour; writes results/proofs.jsonl, which boards show
-	$(BIN)/python -m bench.verify
-	$(BIN)/python -m bench.verify conformance=true
-	$(BIN)/python -m bench.studies.verify.keep
+proofs: $(READY) ## test what changed since results/proofs.jsonl, and keep it there; force=true tests all
+	$(BIN)/python -m bench.verify keep=true $(if $(force),force=$(force))
 
 pages: $(READY) ## write the pages of docs/ that are generated from docstrings and counts
 	$(BIN)/python -m bench.studies.catalogue.pages

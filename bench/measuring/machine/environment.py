@@ -22,7 +22,7 @@ from bench.core.cli.texts import visible
 from bench.core.observed import CONTROLS
 from bench.core.places import CHECKOUT
 from bench.core.record import METHOD_VERSION, TRAINING_VERSION, Quality, Record
-from bench.core.sources import hash_closure
+from bench.core.sources import hash_closure, hash_syntax
 from bench.measuring.device import device_named
 from bench.measuring.device.cpu import memory_limit_bytes
 from bench.measuring.machine import hardware
@@ -190,6 +190,14 @@ def mechanism_source(name: str, plugins: tuple[str, ...]) -> str:
     import attentions
 
     return hash_closure(attentions.attention_class(name).__module__)
+
+
+@cache
+def mechanism_syntax(name: str) -> str:
+    """Hash of what a mechanism's files say, see `hash_syntax`; its plugin must be imported."""
+    import attentions
+
+    return hash_syntax(attentions.attention_class(name).__module__)
 
 
 @cache
