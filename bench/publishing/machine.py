@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import subprocess
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from bench.core.format import plural
+from bench.core.places import CHECKOUT
 from bench.core.record import Record
 
 
@@ -37,8 +41,39 @@ def machine_in_words(facts: Mapping[str, Any], device: str = "cpu") -> str:
 
 def commit_of(record: Record) -> str:
     """Short commit of the code that measured, ``*`` for uncommitted changes; empty if unknown."""
-    facts = record.environment
-    return (facts.get("commit") or "")[:7] + "*" * bool(facts.get("is_dirty"))
+    return commit_words(record.environment)
+
+
+def commit_words(facts: Mapping[str, Any], known: Collection[str] = ()) -> str:
+    """Short commit; ``*`` after it for uncommitted changes, ``†`` if it is not in the history.
+
+    Args:
+        facts: with ``commit`` and ``is_dirty``, as an environment has them.
+        known: commits in full, as `history` gives them; empty to leave ``†`` out.
+    """
+    commit = facts.get("commit") or ""
+    is_lost = bool(commit and known) and commit not in known
+    return commit[:7] + "*" * bool(facts.get("is_dirty")) + "†" * is_lost
+
+
+@cache
+def history(root: Path = CHECKOUT) -> frozenset[str]:
+    """Commits of a checkout up to HEAD, in full; empty if it is not a whole repository.
+
+    That is: a wheel, a shallow clone, or no git.
+    """
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    try:
+        # A folder below somebody else's repository has a history that is not its own.
+        if not (root / ".git").exists() or "true" in git("rev-parse", "--is-shallow-repository"):
+            return frozenset()
+        return frozenset(git("rev-list", "HEAD").split())
+    except (OSError, subprocess.CalledProcessError):
+        return frozenset()
 
 
 def provenance(records: Iterable[Record]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,11 +16,15 @@ from bench.core.cli.files import write_whole
 from bench.core.cli.limits import Amount, Count, Number, Rate, Rule, Text, from_json
 from bench.core.cli.stored_files import read_inside
 from bench.core.cli.texts import is_visible
-from bench.core.format import quantity
+from bench.core.format import plural, quantity
 from bench.publishing.charts.plain import Curves
+from bench.publishing.machine import commit_words
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 _ROUNDING = 1e-12
+
+SHARE = "share of right answers"
+"""Unit of findings whose rows are scores of arms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +104,9 @@ class Finding:
         value, low, high: the one number that a published one is compared with; None for none.
         seconds: wall time, with that of runs which an earlier command stored.
         measured_at: UTC, ISO 8601.
-        processor: of the machine.
-        commit: of the checkout.
+        processor: of the machine, or of those of its runs.
+        commit: of the checkout, with ``*`` for uncommitted changes.
+        trained_commits: commits of the runs that it rests on, in the same form; empty without training.
         criterion: digest of the entry that was judged, as `criterion_of` gives it; empty in
             findings from before it was kept.
         training_version: of the runs that it rests on.
@@ -120,15 +125,23 @@ class Finding:
     measured_at: Text = ""
     processor: Text = ""
     commit: Text = ""
+    trained_commits: tuple[Text, ...] = ()
     criterion: Text = ""
     training_version: int = 1
     looks: tuple[Count, ...] = ()
 
     @property
     def origin(self) -> str:
-        """As ``measured 2026-11-28 at commit 1a2b3c4d on Intel(R) Xeon(R)``."""
-        commit = f" at commit {self.commit[:8]}" if self.commit else ""
-        return f"measured {self.measured_at[:10]}{commit} on {self.processor}"
+        """As ``measured 2026-11-28 at commit 1a2b3c4 on Intel(R) Xeon(R)``."""
+        commits = self.commits()
+        return f"measured {self.measured_at[:10]}{' at' * bool(commits)} {commits} on {self.processor}"
+
+    def commits(self, known: Collection[str] = ()) -> str:
+        """As ``commits 1a2b3c4, 2b3c4d5*``: those of its runs, or of the code that measured."""
+        kept = [one for one in (self.trained_commits or (self.commit,)) if one]
+        facts = ({"commit": one.rstrip("*"), "is_dirty": one.endswith("*")} for one in kept)
+        words = ", ".join(commit_words(own, known) for own in facts)
+        return f"{plural('commit', len(kept))} {words}" if kept else ""
 
 
 def finding_file(out: Path, name: str) -> Path:

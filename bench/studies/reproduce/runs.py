@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from bench.core.places import CONF
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
 from bench.core.rows import default_rows, row_labels, settings_of, task_settings_of
 from bench.core.settings import as_tuple
+from bench.publishing.machine import commit_words
 from bench.studies.reproduce.described import PaperCell, Protocol
 
 Scores = Mapping[str, float]
@@ -200,12 +201,15 @@ def whole_scores(chosen: Sequence[Run], by_seed: Mapping[int, Scores]) -> dict[i
     }
 
 
-def origins(records: Sequence[Record]) -> str:
-    """Commits and machines of records, as ``commits 8f905170, 2b1cefe9 on Intel(R) Xeon(R)``."""
+def origins(records: Sequence[Record], known: Collection[str] = ()) -> str:
+    """Commits and machines of records, as ``commits 8f90517, 2b1cefe* on Intel(R) Xeon(R)``.
+
+    `known` is as in `commit_words`.
+    """
     commits: dict[str, dict[str, None]] = {}
     for record in sorted(records, key=lambda record: record.started_at):
         machine = record.environment.get("processor") or "an unknown processor"
-        commit = (record.environment.get("commit") or "unknown")[:8]
+        commit = commit_words(record.environment, known) or "unknown"
         commits.setdefault(machine, {})[commit] = None
     return "; ".join(
         f"{plural('commit', len(own))} {', '.join(own)} on {machine}"
