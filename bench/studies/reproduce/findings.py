@@ -134,7 +134,9 @@ class Finding:
     def origin(self) -> str:
         """As ``measured 2026-11-28 at commit 1a2b3c4 on Intel(R) Xeon(R)``."""
         commits = self.commits()
-        return f"measured {self.measured_at[:10]}{' at' * bool(commits)} {commits} on {self.processor}"
+        return (
+            f"measured {self.measured_at[:10]}{' at' * bool(commits)} {commits} on {self.processor}"
+        )
 
     def commits(self, known: Collection[str] = ()) -> str:
         """As ``commits 1a2b3c4, 2b3c4d5*``: those of its runs, or of the code that measured."""

@@ -118,7 +118,9 @@ def _by_class(
     for is_softmax, name in ((True, "softmax attention"), (False, "other mechanisms")):
         own = by_class.get(is_softmax, [])
         counts = Counter(judged[cell.id].verdict for cell in own)
-        told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in PaperVerdict if counts[verdict])
+        told = ", ".join(
+            f"{counts[verdict]} {verdict}" for verdict in PaperVerdict if counts[verdict]
+        )
         runs = {tuple(sorted(r.cell.key for r in _own(cell, records))) for cell in own}
         words = f"{len(own)} of the {quantity(len(cells), 'cell')} that were run are of {name}"
         words += f", in {quantity(len(runs), 'set')} of runs" * (len(runs) < len(own))

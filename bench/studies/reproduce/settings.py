@@ -19,7 +19,6 @@ from bench.core.settings import (
     model_validator,
 )
 
-
 KEPT = Path("results/reproductions")
 """Stored results that are in git, from the root of a checkout."""
 

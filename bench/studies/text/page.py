@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bench.core.format import join_names
 from bench.core.observed import CONTROLS
-from bench.publishing.accuracy import origin
+from bench.core.record import Quality
+from bench.publishing.accuracy import head_norm_words, origin
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
@@ -29,7 +32,8 @@ from bench.publishing.metrics.ranks import decided
 from bench.publishing.scores import Score
 from bench.publishing.tables import machine_words
 from bench.publishing.templates import prose
-from bench.studies.text.stored import Stored, fit, read_stored
+from bench.studies.text.scaling import Point, smaller, without_largest
+from bench.studies.text.stored import Prediction, Stored, fit, read_stored
 
 
 def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
@@ -44,7 +48,7 @@ def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ())
 def document_of(found: Stored, command: str) -> Document:
     """The page: the comparison, the pairs that can be told apart, and the scaling fits."""
     board = build_leaderboard(found.records, CONTROLS)
-    facts = found.facts
+    facts, settings = found.facts, json.loads(found.settings or "{}")
     said = (
         f"Text: {facts.name}, {facts.num_bytes:,} bytes, SHA-256 {facts.sha256[:16]}..., "
         f"{facts.bytes_per_word:.2f} bytes a word in its unseen tenth."
@@ -54,12 +58,14 @@ def document_of(found: Stored, command: str) -> Document:
         Command(command),
         Text([said]),
         Heading("Which differences can be told apart?"),
-        Text([_pairs(found.rows)]),
+        Text([_pairs(found.rows), *_last_doubling(found), *head_norm_words(settings)]),
         _comparison(found),
         Text([f"Settings: {found.settings}"]),
     ]
     if found.points:
         blocks += [Heading("Loss over width and budget"), Bullets([*_laws(found)]), _scaling(found)]
+        if (held_out := _held_out(found)).rows:
+            blocks.append(held_out)
     how = Prose(prose(__file__, "how_to_read"))
     return Document("Language models of bytes", [*blocks, how, *charts(found)])
 
@@ -76,8 +82,28 @@ def _pairs(rows: Mapping[str, Score]) -> str:
     return f"{len(apart)} of {len(signs)} pairs of rows that may be ranked are told apart{told}."
 
 
+def _last_doubling(found: Stored) -> Iterator[str]:
+    """What the last doubling of the updates brought to the scaled models."""
+    steps = max((point.num_steps for own in found.points.values() for point in own), default=0)
+    gains = [
+        other.loss - one.loss
+        for own in found.points.values()
+        for one in own
+        for other in own
+        if one.num_steps == steps == 2 * other.num_steps
+        and one.num_parameters == other.num_parameters
+    ]
+    if gains:
+        span = f"{min(gains):.2f} to {max(gains):.2f} bits"
+        yield f"{steps:,} updates are few: doubling them from {steps // 2:,} brought {span} a byte."
+
+
 def _comparison(found: Stored) -> Table:
     per_word, rows = found.facts.bytes_per_word, list[dict[str, Value]]()
+    for name, bits in _controls(found).items():
+        mean = Estimate(bits)
+        own = {"bits": mean, "perplexity": _perplexity(per_word, bits), "marks": "control"}
+        rows.append({"attention": name, **own})
     for name, score in found.rows.items():
         mean = score.accuracy
         if mean is None:
@@ -103,7 +129,19 @@ def _comparison(found: Stored) -> Table:
         Column("parameters", digits=",.0f"),
         words("marks"),
     )
-    return Table(columns=columns, rows=rows)
+    by_bits = lambda row: row["bits"][0] if isinstance(row["bits"], Estimate) else 0.0  # noqa: E731
+    return Table(columns=columns, rows=sorted(rows, key=by_bits))
+
+
+def _controls(found: Stored) -> dict[str, float]:
+    """Bits per byte without a model, by what predicts, such as gzip."""
+    results = (record.result for score in found.rows.values() for record in score.records)
+    known = [result for result in results if isinstance(result, Quality)]
+    return {
+        name: bits
+        for result in known
+        for name, bits in {result.guess: result.chance, **result.plateaus}.items()
+    }
 
 
 def _whole(value: float) -> str:
@@ -125,9 +163,9 @@ def _laws(found: Stored) -> Iterator[str]:
         if law is None:
             yield f"{name}: too few models for a fit."
             continue
-        _, width, steps = law.coefficients
+        width, steps = ("{:.3f} ({:.3f} to {:.3f})".format(*each) for each in law.exponents)
         yield (
-            f"{name}: L ~ parameters^{width:.3f} x updates^{steps:.3f}, residuals of "
+            f"{name}: L ~ parameters^{width} x updates^{steps}, residuals of "
             f"{100 * law.spread:.1f} % over {law.degrees + len(law.coefficients)} models."
         )
         if said is None:
@@ -140,8 +178,25 @@ def _laws(found: Stored) -> Iterator[str]:
         yield (
             f"{name}, {said.num_parameters:,} parameters and {said.num_steps:,} updates: predicted "
             f"{said.bits:.3f} ({said.low:.3f} to {said.high:.3f}) on {said.made_at[:10]}, "
-            f"{measured}."
+            f"{measured}.{_without_law(found.points[name], said)}"
         )
+
+
+def _without_law(points: Sequence[Point], said: Prediction) -> str:
+    """The rule beside a prediction, and whether its interval could have failed."""
+    if (nearest := smaller(points, said.size)) is None:
+        return ""
+    losses = {
+        f"its loss after {nearest.updates.num_steps:,} updates": nearest.updates.loss,
+        f"that of {nearest.parameters.num_parameters:,} parameters": nearest.parameters.loss,
+    }
+    told = {name: f"{name} ({loss:.3f})" for name, loss in losses.items()}
+    inside = [told[name] for name, loss in losses.items() if said.low <= loss <= said.high]
+    words = f" A rule without a law (see below) gives {nearest.predicted:.3f}."
+    if not inside:
+        return f"{words} Outside lie {join_names([*told.values()])}: it could have failed."
+    failed = "it could not fail" if len(inside) == len(told) else "it could hardly fail"
+    return f"{words} The interval also holds {join_names(inside)}: {failed}."
 
 
 def _scaling(found: Stored) -> Table:
@@ -155,6 +210,36 @@ def _scaling(found: Stored) -> Table:
     counts = [Column(key, digits=",.0f") for key in ("parameters", "updates")]
     bits = Column("bits", "bits per byte", digits=".3f", better="lower")
     return Table(columns=(words("attention"), *counts, bits, Column("fitted")), rows=rows)
+
+
+def _held_out(found: Stored) -> Table:
+    """The models of the largest width, as predicted by a fit of the others alone."""
+    rows: list[dict[str, Value]] = []
+    for name, points in found.points.items():
+        law, held_out = without_largest(points)
+        for point in held_out if law else ():
+            assert law is not None
+            nearest = [p.loss for p in points if p.num_steps == point.num_steps and p is not point]
+            sizes = {"parameters": point.num_parameters, "updates": point.num_steps}
+            predicted, low, high = law.predicted(*point.size)
+            told = "inside" if low <= point.loss <= high else "outside"
+            if told == "inside" and low <= min(nearest, default=0.0) <= high:
+                told = "inside, as the smaller one: could not fail"
+            more = {"predicted": Estimate(predicted, low, high), "told": told}
+            more["smaller"] = min(nearest, default=None)
+            rows.append({"attention": name, **sizes, "bits": point.loss, **more})
+    return Table(
+        title="The largest width held out of the fit",
+        columns=(
+            words("attention"),
+            *(Column(key, digits=",.0f") for key in ("parameters", "updates")),
+            Column("bits", "bits per byte", better="lower"),
+            Column("predicted"),
+            Column("smaller", "best smaller model"),
+            words("told", "within the interval"),
+        ),
+        rows=rows,
+    )
 
 
 def charts(found: Stored) -> Iterator[Chart]:

@@ -76,7 +76,9 @@ def test_of_losses_the_lowest_is_best_and_every_rate_that_was_tried_has_a_cost(
     task: Any = SimpleNamespace(better="lower")
     train: Any = lambda rate: (rate, (rate,))  # noqa: E731
     for _ in range(2):  # the second time nothing is trained
-        found = arms.Arms(tmp_path / "arms.jsonl").best("key", "converted", losses, task, train)
+        found = arms.Arms(tmp_path / "arms.jsonl").best(
+            "key", "run", "converted", losses, task, train
+        )
         assert (found.rate, found.scores, found.train_s) == (0.003, (0.003,), 3.0)
 
 
