@@ -281,12 +281,12 @@ def _facts(counted: Sequence[Orders]) -> Iterator[str]:
         ahead = {
             (pair if each.alone[pair] > 0 else pair[::-1]) for each in own for pair in each.both(1)
         }
-        for place, words in ((0, "ahead of"), (1, "behind")):
+        for place, relation in ((0, "ahead of"), (1, "behind")):
             one = {pair[place] for pair in ahead}
             if len(ahead) > 1 and len(one) == 1:
                 others = join_names(sorted(pair[1 - place] for pair in ahead))
                 count = quantity(len(ahead), "pair")
-                yield f"The {count} on {label} are one fact: {one.pop()} is {words} {others}."
+                yield f"The {count} on {label} are one fact: {one.pop()} is {relation} {others}."
 
 
 _COUNT = Column("count", "softmax layers", digits=".0f")

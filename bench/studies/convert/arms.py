@@ -58,7 +58,8 @@ class Arms:
         """The best of some rates by validation score, widened where it lies at their edge.
 
         Args:
-            key, run: of the conversion, and what it is in words.
+            key: of the conversion.
+            run: the conversion in words.
             arm: `CONVERTED` or `SCRATCH`.
             rates: to begin with.
             task: whose validation examples are scored.

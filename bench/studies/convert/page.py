@@ -199,8 +199,8 @@ def document_of(
 
 _WHY_ONE = (
     "Every share of kept layers exchanges the mixers that matter to these teachers, so that a "
-    "mechanism has one row: that of the smallest share, with the others' scores at its end. Trained "
-    "from scratch, the kept layers may learn, and controls differ."
+    "mechanism has one row: that of the smallest share, with the others' scores at its end. "
+    "Trained from scratch, the kept layers may learn, and controls differ."
 )
 
 

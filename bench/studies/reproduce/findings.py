@@ -106,7 +106,7 @@ class Finding:
         measured_at: UTC, ISO 8601.
         processor: of the machine, or of those of its runs.
         commit: of the checkout, with ``*`` for uncommitted changes.
-        trained_commits: commits of the runs that it rests on, in the same form; empty without training.
+        trained_commits: of the runs that it rests on, in the same form; empty without training.
         criterion: digest of the entry that was judged, as `criterion_of` gives it; empty in
             findings from before it was kept.
         training_version: of the runs that it rests on.

@@ -176,7 +176,8 @@ def _how(cell: PaperCell, records: Sequence[Record]) -> str:
     chosen = f"rate {words} (the protocol's)"
     if cell.protocol and cell.protocol.grid:
         chosen = f"rates {words} (searched in the protocol's grid)"
-    return f"{chosen}; {steps_of(results)} steps, ended by {ends_of(results)}; {escape(origins(own, history()))}"
+    ended = f"{steps_of(results)} steps, ended by {ends_of(results)}"
+    return f"{chosen}; {ended}; {escape(origins(own, history()))}"
 
 
 def _took(cell: PaperCell, records: Sequence[Record]) -> str:

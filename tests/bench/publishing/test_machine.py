@@ -1,6 +1,13 @@
+import subprocess
 from dataclasses import replace
 
-from bench.publishing.machine import commit_of, describe_machine, provenance
+from bench.publishing.machine import (
+    commit_of,
+    commit_words,
+    describe_machine,
+    history,
+    provenance,
+)
 from tests import records as made
 
 
@@ -29,3 +36,22 @@ def test_a_commit_with_changes_has_a_star():
     dirty = replace(record, environment=record.environment | {"is_dirty": True})
     assert (commit_of(record), commit_of(dirty)) == ("0000000", "0000000*")
     assert "commits 0000000, 0000000*" in provenance([record, dirty])
+
+
+def test_a_commit_outside_of_the_history_is_marked(tmp_path):
+    def git(*words):
+        own = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c", *words]
+        return subprocess.run(own, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert history(tmp_path) == frozenset()
+    git("init")
+    for _ in range(2):
+        git("commit", "--allow-empty", "--message", "empty")
+    history.cache_clear()
+    known, lost = history(tmp_path), "f" * 40
+    head = git("rev-parse", "HEAD")
+    assert head in known and len(known) == 2
+    assert commit_words({"commit": head, "is_dirty": True}, known) == f"{head[:7]}*"
+    assert commit_words({"commit": lost}, known) == "fffffff†"
+    assert commit_words({"commit": lost}) == "fffffff"
+    assert commit_words({}, known) == ""
