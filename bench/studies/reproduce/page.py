@@ -204,7 +204,10 @@ def _claim(
         if finding.measured_at:
             duration, day = format_duration(finding.seconds), finding.measured_at[:10]
             commits = finding.commits(history())
-            took = ", ".join(filter(None, (f"{duration} on {finding.processor}", day, commits)))
+            parts = [f"{duration} on {finding.processor}", day, commits]
+            if finding.trained_commits:
+                parts = [f"trained in {parts[0]}", commits, f"judged {day}"]
+            took = ", ".join(filter(None, parts))
     return values | {"took": escape(took), "beside": _beside(entry, records)}
 
 
