@@ -172,7 +172,7 @@ class Claim(_Entry):
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the function."""
     not_tested: str = ""
-    """What the paper's condition is and what stands in for it, so that neither result decides."""
+    """The paper's condition and its stand-in here, after "not tested"; neither result then decides."""
     beside: dict[str, Any] = Field(default_factory=dict)
     """Task and settings of stored runs to show beside the finding, which has others."""
     cost_s: Span = Field(alias="cost")

@@ -83,7 +83,7 @@ def _pairs(rows: Mapping[str, Score]) -> str:
 
 
 def _last_doubling(found: Stored) -> Iterator[str]:
-    """What the last doubling of the updates brought to the scaled models."""
+    """Bits per byte that the last doubling of the updates brought to the scaled models."""
     steps = max((point.num_steps for own in found.points.values() for point in own), default=0)
     gains = [
         other.loss - one.loss
