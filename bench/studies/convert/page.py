@@ -305,7 +305,7 @@ def _without(task: str, unit: str, teachers: Sequence[Ablated]) -> Table:
 def _table(task: str, curves: Sequence[Curve], others: Sequence[Curve] = ()) -> Table:
     """The table of a task; `others` are curves at further shares, which have no row."""
     score = partial(_score, unit=curves[0].unit)
-    columns = (
+    columns = [
         words("attention"),
         Column("keep", "kept softmax", "%", 0.01, ".0f"),
         score("teacher"),
@@ -317,14 +317,14 @@ def _table(task: str, curves: Sequence[Curve], others: Sequence[Curve] = ()) -> 
         Column("seeds", digits=".0f"),
         words("rates", "rates: converted, scratch"),
         words("mark", "marks"),
-    )
+    ]
     rows = [*_rows(curves).values()]
     verdicts = signs([_against_scratch(own) for own in rows])
     shown = [dict(_row(own, _VERDICTS[sign])) for own, sign in zip(rows, verdicts, strict=True)]
     for keep, of_share in sorted(grouped(others, lambda curve: curve.keep).items()):
         for arm, title in (("converted", "converted"), ("scratch", "from scratch")):
             key = f"{arm} {keep}"
-            columns = (*columns, score(key, f"{title} ({100 * keep:.0f} % kept)"))
+            columns.append(score(key, f"{title} ({100 * keep:.0f} % kept)"))
             for row in shown:
                 ends = [getattr(c, arm)[-1] for c in of_share if c.attention == row["attention"]]
                 row[key] = fmean(ends) if ends else None

@@ -118,11 +118,9 @@ def _by_class(
     for is_softmax, name in ((True, "softmax attention"), (False, "other mechanisms")):
         own = by_class.get(is_softmax, [])
         counts = Counter(judged[cell.id].verdict for cell in own)
-        told = ", ".join(
-            f"{counts[verdict]} {verdict}" for verdict in PaperVerdict if counts[verdict]
-        )
+        told = ", ".join(f"{counts[each]} {each}" for each in PaperVerdict if counts[each])
         runs = {tuple(sorted(r.cell.key for r in _own(cell, records))) for cell in own}
-        words = f"{len(own)} of the {quantity(len(cells), 'cell')} that were run are of {name}"
+        words = f"{len(own)} of {quantity(len(cells), 'cell')} that were run are of {name}"
         words += f", in {quantity(len(runs), 'set')} of runs" * (len(runs) < len(own))
         words += f": {told}" * bool(own)
         lost = [c.id for c in own if counts[PaperVerdict.REPRODUCED] and _lost_seeds(c, records)]
@@ -227,20 +225,15 @@ def _beside(entry: Claim, records: Sequence[Record]) -> str:
     if not own:
         return ""
     rows = []
-    for (name, rate), runs in grouped(own, _arm).items():
-        scores = [percent(r.result.accuracy) for r in runs if isinstance(r.result, Quality)]
-        rows.append((name, " ".join(sorted(scores)), f"{rate:g}", escape(origins(runs, history()))))
+    for name, runs in grouped(own, lambda record: record.cell.entry).items():
+        scores = sorted(r.result.accuracy for r in runs if isinstance(r.result, Quality))
+        rates = sorted({float(record.cell.task.settings["learning_rate"]) for record in runs})
+        tried = ", ".join(f"{rate:g}" for rate in rates) + " (not searched)" * (len(rates) == 1)
+        rows.append((name, " ".join(map(percent, scores)), tried, escape(origins(runs, history()))))
     settings = ", ".join(f"{key}={str(value).lower()}" for key, value in wanted.items())
-    tried = grouped(own, lambda record: record.cell.entry).values()
-    is_searched = any(len({_arm(record) for record in runs}) > 1 for runs in tried)
-    how = "" if is_searched else ", at one rate each, which was not searched"
-    words = f"Stored runs of {entry.beside['task']} with {settings}{how}; no part of the verdict:"
     head = ("attention", "right answers of each seed (%)", "learning rate", "runs")
+    words = f"Stored runs of {entry.beside['task']} with {settings}, no part of the verdict:"
     return f"{words}\n\n{_table(head, sorted(rows))}"
-
-
-def _arm(record: Record) -> tuple[str, float]:
-    return record.cell.entry, float(record.cell.task.settings["learning_rate"])
 
 
 def _contradiction(entry: Contradiction, judged: Mapping[str, Judgement]) -> tuple[str, ...]:

@@ -116,8 +116,8 @@ def _of_finding(entry: Claim, finding: Finding) -> Judgement:
         told = (f"{row.name} ({row.num_unsettled} of {row.num_seeds} seeds)" for row in unsettled)
         notes = (*notes, f"still improving when their steps were spent: {', '.join(told)}")
     scores = [row.value for row in finding.rows if row.num_seeds]
-    if verdict in DECIDED and finding.unit == SHARE and (told := at_ceiling(scores)):
-        verdict, words = PaperVerdict.NOT_DISCRIMINATED, f"{told}; {words}"
+    if verdict in DECIDED and finding.unit == SHARE and (together := at_ceiling(scores)):
+        verdict, words = PaperVerdict.NOT_DISCRIMINATED, f"{together}; {words}"
     if entry.not_tested:
         verdict, words = PaperVerdict.NO_VERDICT, f"not tested {entry.not_tested}; {words}"
     if not entry.refuted_by:

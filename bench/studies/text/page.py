@@ -32,7 +32,7 @@ from bench.publishing.metrics.ranks import decided
 from bench.publishing.scores import Score
 from bench.publishing.tables import machine_words
 from bench.publishing.templates import prose
-from bench.studies.text.scaling import Point, smaller, without_largest
+from bench.studies.text.scaling import Point, law_without_widest, smaller
 from bench.studies.text.stored import Prediction, Stored, fit, read_stored
 
 
@@ -64,8 +64,6 @@ def document_of(found: Stored, command: str) -> Document:
     ]
     if found.points:
         blocks += [Heading("Loss over width and budget"), Bullets([*_laws(found)]), _scaling(found)]
-        if (held_out := _held_out(found)).rows:
-            blocks.append(held_out)
     how = Prose(prose(__file__, "how_to_read"))
     return Document("Language models of bytes", [*blocks, how, *charts(found)])
 
@@ -99,27 +97,25 @@ def _last_doubling(found: Stored) -> Iterator[str]:
 
 
 def _comparison(found: Stored) -> Table:
-    per_word, rows = found.facts.bytes_per_word, list[dict[str, Value]]()
+    per_word, rows = found.facts.bytes_per_word, list[tuple[float, dict[str, Value]]]()
     for name, bits in _controls(found).items():
-        mean = Estimate(bits)
-        own = {"bits": mean, "perplexity": _perplexity(per_word, bits), "marks": "control"}
-        rows.append({"attention": name, **own})
+        own = {"bits": Estimate(bits), "perplexity": _perplexity(per_word, bits)}
+        rows.append((bits, {"attention": name, **own, "marks": "control"}))
     for name, score in found.rows.items():
         mean = score.accuracy
         if mean is None:
             continue
         ends = score.shown_interval or ()
-        rows.append(
-            {
-                "attention": name,
-                "bits": Estimate(mean, *ends),
-                "perplexity": _perplexity(per_word, mean, *ends),
-                "seeds": len(score.accuracies),
-                "rate": score.rate,
-                "parameters": score.num_parameters,
-                "marks": "; ".join(score.marks),
-            }
-        )
+        row: dict[str, Value] = {
+            "attention": name,
+            "bits": Estimate(mean, *ends),
+            "perplexity": _perplexity(per_word, mean, *ends),
+            "seeds": len(score.accuracies),
+            "rate": score.rate,
+            "parameters": score.num_parameters,
+            "marks": "; ".join(score.marks),
+        }
+        rows.append((mean, row))
     columns = (
         words("attention"),
         Column("bits", "bits per byte", digits=".3f", better="lower"),
@@ -129,8 +125,7 @@ def _comparison(found: Stored) -> Table:
         Column("parameters", digits=",.0f"),
         words("marks"),
     )
-    by_bits = lambda row: row["bits"][0] if isinstance(row["bits"], Estimate) else 0.0  # noqa: E731
-    return Table(columns=columns, rows=sorted(rows, key=by_bits))
+    return Table(columns=columns, rows=[row for _, row in sorted(rows, key=lambda each: each[0])])
 
 
 def _controls(found: Stored) -> dict[str, float]:
@@ -184,62 +179,47 @@ def _laws(found: Stored) -> Iterator[str]:
 
 def _without_law(points: Sequence[Point], said: Prediction) -> str:
     """The rule beside a prediction, and whether its interval could have failed."""
-    if (nearest := smaller(points, said.size)) is None:
+    found = [smaller(points, said.size, axes) for axes in ((1,), (0,), (0, 1))]
+    if None in found:
         return ""
-    losses = {
-        f"its loss after {nearest.updates.num_steps:,} updates": nearest.updates.loss,
-        f"that of {nearest.parameters.num_parameters:,} parameters": nearest.parameters.loss,
+    shorter, narrower, both = (point for point in found if point)
+    told = {
+        f"its loss after {shorter.num_steps:,} updates ({shorter.loss:.3f})": shorter.loss,
+        f"that of {narrower.num_parameters:,} parameters ({narrower.loss:.3f})": narrower.loss,
     }
-    told = {name: f"{name} ({loss:.3f})" for name, loss in losses.items()}
-    inside = [told[name] for name, loss in losses.items() if said.low <= loss <= said.high]
-    words = f" A rule without a law (see below) gives {nearest.predicted:.3f}."
+    inside = [name for name, loss in told.items() if said.low <= loss <= said.high]
+    rule = shorter.loss * narrower.loss / both.loss
+    words = f" A rule without a law (see below) gives {rule:.3f}."
     if not inside:
-        return f"{words} Outside lie {join_names([*told.values()])}: it could have failed."
+        return f"{words} Outside lie {join_names([*told])}: it could have failed."
     failed = "it could not fail" if len(inside) == len(told) else "it could hardly fail"
     return f"{words} The interval also holds {join_names(inside)}: {failed}."
 
 
 def _scaling(found: Stored) -> Table:
+    """Every scaled model, and those of the largest width by a fit of the others alone."""
     rows: list[dict[str, Value]] = []
     for name, points in found.points.items():
         law, _ = fit(found, name)
+        narrow, widest = law_without_widest(points)
         for point in sorted(points, key=lambda p: p.size):
             fitted = law.predicted(*point.size)[0] if law else None
             sizes = {"parameters": point.num_parameters, "updates": point.num_steps}
-            rows.append({"attention": name, **sizes, "bits": point.loss, "fitted": fitted})
+            row: dict[str, Value] = {"bits": point.loss, "fitted": fitted}
+            if narrow and point in widest:
+                bits, low, high = narrow.predicted(*point.size)
+                row["held out"] = Estimate(bits, low, high)
+                row["place"] = "inside" if low <= point.loss <= high else "outside"
+                below = smaller(points, point.size, axes=(0,))
+                if row["place"] == "inside" and below and low <= below.loss <= high:
+                    row["place"] = "inside, as the next smaller"
+            rows.append({"attention": name, **sizes, **row})
     counts = [Column(key, digits=",.0f") for key in ("parameters", "updates")]
     bits = Column("bits", "bits per byte", digits=".3f", better="lower")
-    return Table(columns=(words("attention"), *counts, bits, Column("fitted")), rows=rows)
-
-
-def _held_out(found: Stored) -> Table:
-    """The models of the largest width, as predicted by a fit of the others alone."""
-    rows: list[dict[str, Value]] = []
-    for name, points in found.points.items():
-        law, held_out = without_largest(points)
-        for point in held_out if law else ():
-            assert law is not None
-            nearest = [p.loss for p in points if p.num_steps == point.num_steps and p is not point]
-            sizes = {"parameters": point.num_parameters, "updates": point.num_steps}
-            predicted, low, high = law.predicted(*point.size)
-            told = "inside" if low <= point.loss <= high else "outside"
-            if told == "inside" and low <= min(nearest, default=0.0) <= high:
-                told = "inside, as the smaller one: could not fail"
-            more = {"predicted": Estimate(predicted, low, high), "told": told}
-            more["smaller"] = min(nearest, default=None)
-            rows.append({"attention": name, **sizes, "bits": point.loss, **more})
-    return Table(
-        title="The largest width held out of the fit",
-        columns=(
-            words("attention"),
-            *(Column(key, digits=",.0f") for key in ("parameters", "updates")),
-            Column("bits", "bits per byte", better="lower"),
-            Column("predicted"),
-            Column("smaller", "best smaller model"),
-            words("told", "within the interval"),
-        ),
-        rows=rows,
-    )
+    columns = [words("attention"), *counts, bits, Column("fitted")]
+    if any("place" in row for row in rows):
+        columns += [Column("held out", "largest width held out"), words("place", "measured")]
+    return Table(columns=columns, rows=rows)
 
 
 def charts(found: Stored) -> Iterator[Chart]:

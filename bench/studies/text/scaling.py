@@ -81,39 +81,16 @@ def power_law(points: Sequence[Point]) -> PowerLaw | None:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Smaller:
-    """The next smaller models of one: with fewer updates, with fewer parameters, with both."""
-
-    updates: Point
-    parameters: Point
-    both: Point
-
-    @property
-    def predicted(self) -> float:
-        """Loss by a rule without a law: more updates lower both widths by the same factor."""
-        return self.updates.loss * self.parameters.loss / self.both.loss
+def smaller(points: Sequence[Point], size: tuple[int, int], axes: Sequence[int]) -> Point | None:
+    """The next smaller model on some axes, 0 for parameters and 1 for updates, equal on others."""
+    wanted = list(size)
+    for axis in axes:
+        wanted[axis] = max((p.size[axis] for p in points if p.size[axis] < size[axis]), default=0)
+    return next((point for point in points if [*point.size] == wanted), None)
 
 
-def smaller(points: Sequence[Point], size: tuple[int, int]) -> Smaller | None:
-    """The next smaller models of a size; None if one of them was not trained."""
-    by_size = {point.size: point for point in points}
-    num_parameters, num_steps = (
-        max((p.size[axis] for p in points if p.size[axis] < size[axis]), default=None)
-        for axis in (0, 1)
-    )
-    if num_parameters is None or num_steps is None:
-        return None
-    sizes = ((size[0], num_steps), (num_parameters, size[1]), (num_parameters, num_steps))
-    found = [by_size[each] for each in sizes if each in by_size]
-    if len(found) < len(sizes):
-        return None
-    return Smaller(updates=found[0], parameters=found[1], both=found[2])
-
-
-def without_largest(points: Sequence[Point]) -> tuple[PowerLaw | None, list[Point]]:
-    """The law of all models but those with the most parameters, and these, by rising updates."""
+def law_without_widest(points: Sequence[Point]) -> tuple[PowerLaw | None, list[Point]]:
+    """The law of all models but those with the most parameters, and these."""
     most = max((point.num_parameters for point in points), default=0)
-    held_out = [point for point in points if point.num_parameters == most]
     rest = [point for point in points if point.num_parameters < most]
-    return power_law(rest) if rest else None, sorted(held_out, key=lambda point: point.size)
+    return power_law(rest) if rest else None, [p for p in points if p.num_parameters == most]

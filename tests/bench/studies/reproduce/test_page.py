@@ -44,8 +44,8 @@ def test_the_first_paragraph_counts_softmax_apart_and_a_lost_commit_is_marked(
         facts = {"commit": commit, "is_dirty": commit == known}
         stored(tmp_path, replace(record, environment=record.environment | facts), name=commit[0])
     text = page(papers, tmp_path)
-    assert "1 of the 1 cell that were run are of softmax attention: 1 reproduced" in text
-    assert "0 of the 1 cell that were run are of other mechanisms. No efficient mechanism" in text
+    assert "1 of 1 cell that were run are of softmax attention: 1 reproduced" in text
+    assert "0 of 1 cell that were run are of other mechanisms. No efficient mechanism" in text
     assert r"aaaaaaa\*" in text and "bbbbbbb†" in text
     assert "is not evidence (†), and the other 2 are too few for a verdict" in text
 
@@ -53,8 +53,8 @@ def test_the_first_paragraph_counts_softmax_apart_and_a_lost_commit_is_marked(
 def test_runs_of_other_settings_stand_beside_the_finding(tmp_path):
     text = page(read_papers(), ROOT / "results" / "reproductions")
     (row,) = (line for line in text.splitlines() if line.startswith("| retnet | 24.8 25.3 25.5"))
-    assert "| 0.006 | commit fd26aaa" in row
-    assert "recall_causal with num_pairs=4, head_norm=false, at one rate each, which was" in text
+    assert "| 0.006 (not searched) | commit fd26aaa" in row
+    assert "recall_causal with num_pairs=4, head_norm=false, no part of the verdict:" in text
 
 
 def test_an_old_page_is_found_and_written_anew(tmp_path):

@@ -19,7 +19,7 @@ from bench.core.store import read_records
 from bench.measuring.tasks.bytes import TEXT
 from bench.studies.text import novels
 from bench.studies.text.page import _without_law, charts, write_page
-from bench.studies.text.scaling import Point, power_law, without_largest
+from bench.studies.text.scaling import Point, law_without_widest, power_law
 from bench.studies.text.stored import Facts, Prediction, Stored, fit, keep_facts, read_stored
 from bench.studies.text.study import size_of
 from bench.text import main
@@ -325,12 +325,12 @@ def test_the_largest_width_is_predicted_without_it():
             for (n, d), loss in zip(sizes, losses, strict=True)
         ]
 
-    law, held_out = without_largest(
+    law, held_out = law_without_widest(
         points(*(n**-0.1 * d**-0.2 for n in (8, 16, 32) for d in (1, 2, 4)))
     )
     assert law is not None and law.predicted(32, 4)[0] == pytest.approx(32**-0.1 * 4**-0.2)
     assert [point.size for point in held_out] == [(32, 1), (32, 2), (32, 4)]
-    assert without_largest(points(*[1.0] * 9)[:3])[0] is None
+    assert law_without_widest(points(*[1.0] * 9)[:3])[0] is None
 
 
 def test_the_newest_prediction_of_a_size_that_is_there_is_shown():
