@@ -36,6 +36,7 @@ from bench.publishing.document import (
 )
 from bench.publishing.leaderboard import RANKED_BY, Leaderboard, build_leaderboard
 from bench.publishing.markdown import holes_blocks
+from bench.publishing.naming import commits_in_words
 from bench.publishing.scores import TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import (
@@ -77,7 +78,7 @@ def accuracy_page(
     least, most = (pick(task.num_seeds for task in board.tasks) for pick in (min, max))
     seeds = (f"{least} to " if least < most else "") + quantity(most, "seed")
     blocks: list[Block] = [
-        Prose(origin(newest, machine_words(board), board.commits)),
+        Prose(escape(origin(newest, machine_words(board), board.commits))),
         Command(command),
         *(Text([note]) for note in notes),
         Prose(prose(__file__, "how_to_read")),
@@ -95,7 +96,7 @@ def _speed_blocks(timed: Sequence[Record]) -> Iterator[Block]:
         return
     board = build_leaderboard(timed, CONTROLS)
     yield Heading("Speed and state")
-    yield Prose(f"Timed on {escape('; '.join(machine_words(board)))}. {summary_words(board)}")
+    yield Text([f"Timed on {'; '.join(machine_words(board))}. {summary_words(board)}"])
     for section in speed_sections(board, _SPEED_COLUMNS):
         yield from section.blocks()
     if board.holes:
@@ -148,9 +149,8 @@ def origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence
     days = " and ".join(sorted({record.started_at[:10] for record in records}))
     trained = [record for record in records if record.status is not Status.SKIPPED]
     spent_s = sum(record.cost_s.get("total", 0.0) for record in trained)
-    commit = ", ".join(commits) or "unknown"
     return (
-        f"Measured on {escape('; '.join(machines))}, commit {commit}, {days}: "
+        f"Measured on {'; '.join(machines)}, {commits_in_words(commits)}, {days}: "
         f"{quantity(len(trained), 'training')} in {format_duration(wall_s(trained))} of wall time, "
         f"{format_duration(spent_s)} if they had run one after the other, by"
     )

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Collection, Iterable, Mapping
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.core.format import plural
-from bench.core.places import CHECKOUT
 from bench.core.record import Record
+from bench.publishing.naming import commit_label, commits_in_words
 
 
 def describe_machine(record: Record) -> str:
@@ -41,39 +37,8 @@ def machine_in_words(facts: Mapping[str, Any], device: str = "cpu") -> str:
 
 def commit_of(record: Record) -> str:
     """Short commit of the code that measured, ``*`` for uncommitted changes; empty if unknown."""
-    return commit_words(record.environment)
-
-
-def commit_words(facts: Mapping[str, Any], known: Collection[str] = ()) -> str:
-    """Short commit; ``*`` after it for uncommitted changes, ``†`` if it is not in the history.
-
-    Args:
-        facts: with ``commit`` and ``is_dirty``, as an environment has them.
-        known: commits in full, as `history` gives them; empty to leave ``†`` out.
-    """
-    commit = facts.get("commit") or ""
-    is_lost = bool(commit and known) and commit not in known
-    return commit[:7] + "*" * bool(facts.get("is_dirty")) + "†" * is_lost
-
-
-@cache
-def history(root: Path = CHECKOUT) -> frozenset[str]:
-    """Commits of a checkout up to HEAD, in full; empty if it is not a whole repository.
-
-    That is: a wheel, a shallow clone, or no git.
-    """
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(root), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-    try:
-        # A folder below somebody else's repository has a history that is not its own.
-        if not (root / ".git").exists() or "true" in git("rev-parse", "--is-shallow-repository"):
-            return frozenset()
-        return frozenset(git("rev-list", "HEAD").split())
-    except (OSError, subprocess.CalledProcessError):
-        return frozenset()
+    facts = record.environment
+    return commit_label(facts.get("commit"), facts.get("is_dirty"))
 
 
 def provenance(records: Iterable[Record]) -> str:
@@ -83,9 +48,7 @@ def provenance(records: Iterable[Record]) -> str:
     """
     known = list(records)
     machines = sorted({re.sub(r"\((R|TM)\)", "", describe_machine(r)) for r in known})
-    commits = sorted({commit_of(record) for record in known} - {""})
     days = sorted({record.started_at[:10] for record in known})
-    words = ["; ".join(machines)]
-    if commits:
-        words.append(f"{plural('commit', len(commits))} {', '.join(commits)}")
-    return " · ".join([*words, " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))])
+    commits = commits_in_words(map(commit_of, known))
+    when = " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))
+    return " · ".join(["; ".join(machines), commits, when])

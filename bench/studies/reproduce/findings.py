@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +16,9 @@ from bench.core.cli.files import write_whole
 from bench.core.cli.limits import Amount, Count, Number, Rate, Rule, Text, from_json
 from bench.core.cli.stored_files import read_inside
 from bench.core.cli.texts import is_visible
-from bench.core.format import plural, quantity
+from bench.core.format import quantity
 from bench.publishing.charts.plain import Curves
-from bench.publishing.machine import commit_words
+from bench.publishing.naming import commit_label, commits_in_words
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 _ROUNDING = 1e-12
@@ -133,17 +133,13 @@ class Finding:
     @property
     def origin(self) -> str:
         """As ``measured 2026-11-28 at commit 1a2b3c4 on Intel(R) Xeon(R)``."""
-        commits = self.commits()
-        return (
-            f"measured {self.measured_at[:10]}{' at' * bool(commits)} {commits} on {self.processor}"
-        )
+        return f"measured {self.measured_at[:10]} at {self.commits} on {self.processor}"
 
-    def commits(self, known: Collection[str] = ()) -> str:
-        """As ``commits 1a2b3c4, 2b3c4d5*``: those of its runs, or of the code that measured."""
-        kept = [one for one in (self.trained_commits or (self.commit,)) if one]
-        facts = ({"commit": one.rstrip("*"), "is_dirty": one.endswith("*")} for one in kept)
-        words = ", ".join(commit_words(own, known) for own in facts)
-        return f"{plural('commit', len(kept))} {words}" if kept else ""
+    @property
+    def commits(self) -> str:
+        """As ``commits 1a2b3c4, 2b3c4d5``: those of its runs, or of the code that measured."""
+        kept = self.trained_commits or (self.commit,)
+        return commits_in_words(commit_label(c.rstrip("*"), c.endswith("*")) for c in kept)
 
 
 def finding_file(out: Path, name: str) -> Path:

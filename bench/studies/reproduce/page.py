@@ -18,7 +18,8 @@ from bench.core.store import read_records
 from bench.publishing.charts.plain import chart_of
 from bench.publishing.charts.write import write_pictures
 from bench.publishing.document import escape, markdown_table
-from bench.publishing.machine import history
+from bench.publishing.machine import commit_of
+from bench.publishing.naming import commits_in_words
 from bench.publishing.templates import prose
 from bench.studies.catalogue.page_writer import report_old
 from bench.studies.reproduce.described import Claim, Contradiction, PaperCell
@@ -132,10 +133,8 @@ def _by_class(
 
 def _lost_seeds(cell: PaperCell, records: Sequence[Record]) -> list[int]:
     """Seeds of runs whose commit is not in the repository."""
-    known = history()
-    own = _own(cell, records) if known else []
-    lost = (r.cell.task.seed for r in own if (r.environment.get("commit") or "") not in known)
-    return sorted({*lost})
+    own = ((r.cell.task.seed, commits_in_words([commit_of(r)])) for r in _own(cell, records))
+    return sorted({seed for seed, commit in own if "†" in commit})
 
 
 def _with_lost_runs(cell: PaperCell, found: Judgement, records: Sequence[Record]) -> Judgement:
@@ -175,7 +174,7 @@ def _how(cell: PaperCell, records: Sequence[Record]) -> str:
     if cell.protocol and cell.protocol.grid:
         chosen = f"rates {words} (searched in the protocol's grid)"
     ended = f"{steps_of(results)} steps, ended by {ends_of(results)}"
-    return f"{chosen}; {ended}; {escape(origins(own, history()))}"
+    return f"{chosen}; {ended}; {escape(origins(own))}"
 
 
 def _took(cell: PaperCell, records: Sequence[Record]) -> str:
@@ -201,11 +200,11 @@ def _claim(
         values["table"] = _table(head, rows)
         if finding.measured_at:
             duration, day = format_duration(finding.seconds), finding.measured_at[:10]
-            commits = finding.commits(history())
-            parts = [f"{duration} on {finding.processor}", day, commits]
+            took = f"{duration} on {finding.processor}, {day}, {finding.commits}"
             if finding.trained_commits:
-                parts = [f"trained in {parts[0]}", commits, f"judged {day}"]
-            took = ", ".join(filter(None, parts))
+                took = (
+                    f"trained in {duration} on {finding.processor}, {finding.commits}; judged {day}"
+                )
     return values | {"took": escape(took), "beside": _beside(entry, records)}
 
 
@@ -229,7 +228,7 @@ def _beside(entry: Claim, records: Sequence[Record]) -> str:
         scores = sorted(r.result.accuracy for r in runs if isinstance(r.result, Quality))
         rates = sorted({float(record.cell.task.settings["learning_rate"]) for record in runs})
         tried = ", ".join(f"{rate:g}" for rate in rates) + " (not searched)" * (len(rates) == 1)
-        rows.append((name, " ".join(map(percent, scores)), tried, escape(origins(runs, history()))))
+        rows.append((name, " ".join(map(percent, scores)), tried, escape(origins(runs))))
     settings = ", ".join(f"{key}={str(value).lower()}" for key, value in wanted.items())
     head = ("attention", "right answers of each seed (%)", "learning rate", "runs")
     words = f"Stored runs of {entry.beside['task']} with {settings}, no part of the verdict:"

@@ -207,8 +207,8 @@ def _scaling(found: Stored) -> Table:
             sizes = {"parameters": point.num_parameters, "updates": point.num_steps}
             row: dict[str, Value] = {"bits": point.loss, "fitted": fitted}
             if narrow and point in widest:
-                bits, low, high = narrow.predicted(*point.size)
-                row["held out"] = Estimate(bits, low, high)
+                _, low, high = predicted = narrow.predicted(*point.size)
+                row["held out"] = Estimate(*predicted)
                 row["place"] = "inside" if low <= point.loss <= high else "outside"
                 below = smaller(points, point.size, axes=(0,))
                 if row["place"] == "inside" and below and low <= below.loss <= high:

@@ -1,13 +1,9 @@
 import subprocess
 from dataclasses import replace
 
-from bench.publishing.machine import (
-    commit_of,
-    commit_words,
-    describe_machine,
-    history,
-    provenance,
-)
+from bench.publishing import naming
+from bench.publishing.machine import commit_of, describe_machine, provenance
+from bench.publishing.naming import commit_label, commits_in_words
 from tests import records as made
 
 
@@ -31,27 +27,18 @@ def test_a_record_that_says_nothing_of_its_machine_is_still_shown():
     assert commit_of(record) == ""
 
 
-def test_a_commit_with_changes_has_a_star():
+def test_commits_that_are_not_evidence_are_marked_and_the_marks_explained(tmp_path, monkeypatch):
     record = made.block_records(["nala"])[0]
     dirty = replace(record, environment=record.environment | {"is_dirty": True})
     assert (commit_of(record), commit_of(dirty)) == ("0000000", "0000000*")
-    assert "commits 0000000, 0000000*" in provenance([record, dirty])
-
-
-def test_a_commit_outside_of_the_history_is_marked(tmp_path):
-    def git(*words):
-        own = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c", *words]
-        return subprocess.run(own, capture_output=True, text=True, check=True).stdout.strip()
-
-    assert history(tmp_path) == frozenset()
-    git("init")
-    for _ in range(2):
-        git("commit", "--allow-empty", "--message", "empty")
-    history.cache_clear()
-    known, lost = history(tmp_path), "f" * 40
-    head = git("rev-parse", "HEAD")
-    assert head in known and len(known) == 2
-    assert commit_words({"commit": head, "is_dirty": True}, known) == f"{head[:7]}*"
-    assert commit_words({"commit": lost}, known) == "fffffff†"
-    assert commit_words({"commit": lost}) == "fffffff"
-    assert commit_words({}, known) == ""
+    monkeypatch.setattr(naming, "CHECKOUT", tmp_path)  # no repository to ask
+    said = "commits 0000000, 0000000* (* with uncommitted changes)"
+    assert said in provenance([record, dirty])
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e")
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+    here = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+    kept = commit_label(here.stdout.strip(), False)
+    found = commits_in_words([kept, "2b1cefe"])
+    assert found.endswith(" († not in this repository)")
+    assert "2b1cefe†" in found and kept in found and f"{kept}†" not in found

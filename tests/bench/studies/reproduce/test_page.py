@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from bench.core.store import read_records
+from bench.publishing import naming
 from bench.publishing.charts.plain import Curves
-from bench.publishing.machine import history
+from bench.publishing.naming import commits_in_words
 from bench.studies.reproduce.command import main
 from bench.studies.reproduce.findings import Finding, FindingRow, write_finding
 from bench.studies.reproduce.page import PAGE, page
@@ -17,7 +18,7 @@ from tests.records import stored
 ROOT = Path(__file__).resolve().parents[4]
 
 
-@pytest.mark.skipif(not history(), reason="needs the history, to tell which commits are in it")
+@pytest.mark.skipif("†" not in commits_in_words(["0000000"]), reason="needs a whole repository")
 def test_the_page_is_what_its_sources_say():
     found = (ROOT / "docs" / PAGE).read_text(encoding="utf-8")
     assert found == page(read_papers(), ROOT / "results" / "reproductions"), (
@@ -36,7 +37,7 @@ def test_the_first_paragraph_counts_softmax_apart_and_a_lost_commit_is_marked(
     tmp_path, monkeypatch
 ):
     papers, known = read_papers(), "a" * 40
-    monkeypatch.setattr("bench.studies.reproduce.page.history", lambda: frozenset({known}))
+    monkeypatch.setattr(naming, "_not_here", lambda commits: frozenset(commits) - {known[:7]})
     kept = ROOT / "results" / "reproductions"
     cell = papers.entries["h3-associative-recall-attention"]
     own = [r for runs in records_of(cell, read_records(kept)).values() for r in runs.values()]
