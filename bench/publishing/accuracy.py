@@ -9,10 +9,11 @@ something to show lie beside the page, in a folder of its name.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from bench.core.cli.errors import ConfigError, check_known
 from bench.core.cli.values import run_words
@@ -153,6 +154,17 @@ def origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence
         f"{quantity(len(trained), 'training')} in {format_duration(wall_s(trained))} of wall time, "
         f"{format_duration(spent_s)} if they had run one after the other, by"
     )
+
+
+def head_norm_words(settings: Mapping[str, Any]) -> list[str]:
+    """A sentence on a causal task that was trained without a norm over each head's output."""
+    if settings.get("head_norm"):
+        return []
+    return [
+        "These models have no norm over each head's output (head_norm=false), which "
+        "docs/methodology/tasks.md asks of a causal task: mechanisms with a decay or a delta rule "
+        "have it in their papers, and may score better with it."
+    ]
 
 
 def wall_s(records: Sequence[Record]) -> float:

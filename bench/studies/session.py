@@ -341,7 +341,8 @@ class Session:
             config, todo, here, server, self.sweep_id, self.console, until=until, tail=tail
         )
         cells = {p.cell.key: p.cell for p in planned}
-        own = [r for r in stored() if r.cell.key in cells and environment.is_good(r, r.cell, here)]
+        pairs = ((record, cells.get(record.cell.key)) for record in stored())
+        own = [record for record, cell in pairs if cell and environment.is_good(record, cell, here)]
         ended = {record.cell.key for record in own}
         is_over = isinstance(until, Deadline) and until.is_over
         self.is_stopped |= done.is_interrupted and not is_over
