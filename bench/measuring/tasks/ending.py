@@ -29,6 +29,7 @@ class Curve:
         steps: after which the model was scored.
         ceiling: a share of right answers at which it ends.
         patience: part of all steps within which the score must improve, or it has settled.
+        fallen_at: the step before which no plateau ends it, since its learning rate is high.
         levels: scores, by words, at which a run is stuck and goes on to its last step.
         error: half of the 95 % interval of the last score over the validation examples.
     """
@@ -39,6 +40,7 @@ class Curve:
     scores: tuple[float, ...] = ()
     ceiling: float = CEILING
     patience: float = 0.25
+    fallen_at: int = 0
     levels: Mapping[str, float] = field(default_factory=dict)
     error: float = 0.0
 
@@ -63,8 +65,8 @@ class Curve:
         """Why the run is over: ``ceiling``, ``plateau`` or ``maximum``; None if it goes on.
 
         A plateau is a best score that has not improved by `LEAST_RISE` within `patience` of all
-        steps; there is none before a look lies that far back, and none at a level where runs get
-        stuck, since they may leave it. At the last step a run with more patience has settled if it
+        steps; there is none before a look lies that far back, none before the learning rate has
+        fallen, and none at a level where runs get stuck, since they may leave it. At the last step a run with more patience has settled if it
         has not improved in the last `SETTLED` of all steps. ``maximum`` is the end of a run that
         improved until its last steps, or was stuck there: what it would have come to is not known.
         """
@@ -75,6 +77,8 @@ class Curve:
         now = self.steps[-1]
         if level_of(self.scores[-1], self.levels, self.error):
             return "maximum" if now >= self.num_steps else None
+        if now < self.fallen_at:
+            return None
         window = min(self.patience, SETTLED) if now >= self.num_steps else self.patience
         before = [
             score

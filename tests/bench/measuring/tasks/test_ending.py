@@ -31,6 +31,8 @@ ENDS = {
     "every answer right": (RIGHT, {}, (4, "ceiling")),
     "a lower ceiling": (RIGHT, {"ceiling": 0.99}, (3, "ceiling")),
     "no rise in a quarter of the steps": ([0.2, *[0.5] * 11], {}, (7, "plateau")),
+    "no rise while the rate is high": ([0.2, *[0.5] * 19], {"fallen_at": 78}, (16, "plateau")),
+    "right while the rate is high": (RIGHT, {"fallen_at": 78}, (4, "ceiling")),
     "no rise by a point": ([0.2, 0.5, 0.1, 0.3, 0.4, 0.2, 0.509], {}, (7, "plateau")),
     "a rise by a point": ([0.2, 0.5, 0.1, 0.3, 0.4, 0.2, 0.511], {}, None),
     "small rises add up": ([0.5 + 0.0021 * n for n in range(20)], {}, (20, "maximum")),
