@@ -21,9 +21,9 @@ def at_best_rate(records: Iterable[Record]) -> list[Record]:
 
     A row is an entry with one set of hyperparameters, as one table shows it. As in a search, the
     choice is made on the seed with the most rates; of several, on the lowest with a run that is not
-    stuck. Other seeds and the test set play no part. A rate with fewer seeds than another one of its row is not chosen. Controls,
-    and rows with a single rate, are kept as they are. Of a row without any score, the runs that
-    failed are kept, for their reasons.
+    stuck. Other seeds and the test set play no part. A rate with fewer seeds than another one of
+    its row is not chosen. Controls, and rows with a single rate, are kept as they are. Of a row
+    without any score, the runs that failed are kept, for their reasons.
     """
     rows = grouped(latest(records), searched_row)
     return [kept for row in rows.values() for kept in _best_of_row(row)]

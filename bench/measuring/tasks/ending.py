@@ -66,9 +66,10 @@ class Curve:
 
         A plateau is a best score that has not improved by `LEAST_RISE` within `patience` of all
         steps; there is none before a look lies that far back, none before the learning rate has
-        fallen, and none at a level where runs get stuck, since they may leave it. At the last step a run with more patience has settled if it
-        has not improved in the last `SETTLED` of all steps. ``maximum`` is the end of a run that
-        improved until its last steps, or was stuck there: what it would have come to is not known.
+        fallen, and none at a level where runs get stuck, since they may leave it. At the last step
+        a run with more patience has settled if it has not improved in the last `SETTLED` of all
+        steps. ``maximum`` is the end of a run that improved until its last steps, or was stuck
+        there: what it would have come to is not known.
         """
         if not self.steps:
             return None
