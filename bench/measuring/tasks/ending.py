@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bench.core.observed import level_of
+from bench.core.observed import NOTHING_LEFT, level_of
+from bench.core.record import TRAINING_VERSION
 
 NUM_LOOKS = 20
 """Times in a whole run that the model is scored on validation examples, evenly spaced."""
@@ -16,6 +17,9 @@ SETTLED = 0.25
 
 LEAST_RISE = 0.01
 """Smallest rise that counts: one point of right answers; a hundredth of a bit."""
+
+AT_LEVEL = 0.02
+"""In training version 1, the distance from a level within which a run goes on."""
 
 CEILING = 0.999
 """A share of right answers from which there is nothing left to learn."""
@@ -76,7 +80,7 @@ class Curve:
         if self.better == "higher" and self.scores[-1] >= self.ceiling:
             return "ceiling"
         now = self.steps[-1]
-        if level_of(self.scores[-1], self.levels, self.error):
+        if self._may_leave():
             return "maximum" if now >= self.num_steps else None
         if now < self.fallen_at:
             return None
@@ -98,6 +102,14 @@ class Curve:
             if self._rise(level, score) >= 0
         )
         return next(reached, None)
+
+    def _may_leave(self) -> bool:
+        """Whether the last score lies at a level, so that the run goes on."""
+        score = self.scores[-1]
+        if TRAINING_VERSION > 1:  # then a run goes on that pages call stuck
+            return bool(level_of(score, self.levels, self.error))
+        near = (abs(score - level) for level in self.levels.values() if level < NOTHING_LEFT)
+        return any(away <= max(AT_LEVEL, self.error) for away in near)
 
     def _best(self, scores: Sequence[float]) -> float:
         return max(scores) if self.better == "higher" else min(scores)

@@ -57,9 +57,6 @@ NUM_ANSWERS, MIN_BATCHES, MAX_BATCHES = 1024, 4, 16
 NUM_TRAINED = 1024
 """The first examples of the training set, or of its stream, that a trained model is scored on."""
 
-FALLEN = 0.1
-"""The part of its peak to which the learning rate falls before a plateau may end a run."""
-
 LEARNED = 0.9
 """The share of right answers whose first look is the record's ``steps_to_90``."""
 
@@ -283,7 +280,7 @@ def fit(
         task.better,
         ceiling=task.ceiling,
         patience=recipe.patience,
-        fallen_at=fallen_at(recipe) if TRAINING_VERSION > 1 else 0,
+        fallen_at=recipe.fallen_at if TRAINING_VERSION > 1 else 0,
         levels=levels,
     )
     held_out = _validation_batches(task)
@@ -374,13 +371,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
         return recipe.learning_rate * step / warmup
     progress = (step - 1 - warmup) / max(recipe.num_steps - warmup, 1)
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * max(progress, 0.0)))
-
-
-def fallen_at(recipe: Recipe) -> int:
-    """The first step after the peak at which the learning rate is `FALLEN` of it, or less."""
-    warmup = recipe.warmup_share * recipe.num_steps
-    share = math.acos(2 * FALLEN - 1) / math.pi  # of the cosine
-    return math.ceil(1 + warmup + share * max(recipe.num_steps - warmup, 1))
 
 
 def _trained(task: Task, seed: int) -> Iterator[Batch]:

@@ -46,6 +46,7 @@ ENDS = {
     "stuck at chance": ([0.105] * 20, AT, (20, "maximum")),
     "flat, and nothing known of levels": ([0.105] * 20, {}, (6, "plateau")),
     "stuck at a partial solution": ([0.1, *[0.26] * 19], AT, (20, "maximum")),
+    "between two levels, in version 1": ([0.1, *[0.2] * 19], AT, (7, "plateau")),
     "flat beyond all levels": ([0.1, *[0.5] * 19], AT, (7, "plateau")),
     "left late and settled": ([*[0.1] * 10, *[0.25] * 4, *[0.6] * 6], AT, (20, "plateau")),
     "left too late": ([*[0.1] * 10, *[0.25] * 5, *[0.6] * 5], AT, (20, "maximum")),
