@@ -118,6 +118,8 @@ def tuned(
         left = _searched_with(seed, left, train, records)
         rows |= {row.name: row for row in left}
         left = [row for row in left if found_nothing(searched(row, seed, records).values())]
+        if not left:
+            break
     chosen = {name: _chosen(row, seeds, records) for name, row in rows.items()}
     chosen |= {row.name: row.shared_rate for row in controls}
     wanted = [
