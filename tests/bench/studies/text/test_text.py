@@ -200,7 +200,7 @@ def test_rows_of_two_settings_are_not_compared(tmp_path):
     out = kept(tmp_path, [*later, *earlier])
     newest = read_stored(out)
     assert {*newest.rows} == {"softmax", "softmax + softmax"}
-    assert "softmax_layers" not in newest.settings
+    assert '"softmax_layers": 0' in newest.settings
     assert '"num_steps": 2' in newest.settings
     asked = read_stored(out, earlier[0].cell.task.shared_settings)
     assert {*asked.rows} == {"softmax", "linear", "gla"} and '"num_steps": 4' in asked.settings
