@@ -1,9 +1,7 @@
-"""Line charts of accuracy against the number of pairs to remember, and against longer examples."""
+"""Line charts of accuracy against the length of test examples, longer than those of training."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,36 +19,7 @@ from bench.publishing.machine import provenance
 from bench.publishing.scores import Score, TaskScores
 from bench.publishing.tables import place_words
 
-PAIRS = "num_pairs"
-"""The setting of a task that capacity is drawn against."""
 _HEIGHT = 340
-
-
-def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
-    """One chart per group of tasks that differ in the number of pairs alone."""
-    groups: dict[tuple[object, ...], list[tuple[int, TaskScores]]] = {}
-    for task in board.tasks:
-        settings = task.named_settings
-        num_pairs = settings.pop(PAIRS, None)
-        if not task.unit and _is_size(num_pairs):
-            key = (_bare(task), *task.place.values(), json.dumps(settings, sort_keys=True))
-            groups.setdefault(key, []).append((num_pairs, task))
-    for group in groups.values():
-        task = group[0][1]
-        yield from _chart(
-            f"capacity-{_bare(task)}",
-            f"Accuracy on {_bare(task)} against the number of pairs",
-            "Pairs to remember",
-            [_point(score, num_pairs) for num_pairs, task in group for score in _trained(task)],
-            task,
-            board,
-            styles,
-            plateaus=[
-                {"x": num_pairs, "y": 100 * (1 - level), "words": words}
-                for num_pairs, task in group
-                for words, level in task.plateaus
-            ],
-        )
 
 
 def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
@@ -109,11 +78,6 @@ def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
         "interval": mean_of(Runs(scores=dict(enumerate(longer)))) if longer else score.interval,
         "is_settled": not score.num_unsettled,
     }
-
-
-def _bare(task: TaskScores) -> str:
-    """The task's label without its number of pairs."""
-    return re.sub(rf" {PAIRS}=\d+", "", task.label)
 
 
 def _chart(
