@@ -18,7 +18,7 @@ from bench.core.calibration import with_calibration
 from bench.core.cli.files import write_whole
 from bench.core.cli.stored_files import read_inside, regular_files
 from bench.core.places import CHECKOUT, CONF, PACKAGE
-from bench.core.proofs import STORED
+from bench.core.proofs import STORED, with_verified
 from bench.core.store import read_records
 from bench.publishing.config import PublishConfig, refuse_unknown
 from bench.publishing.leaderboard import build_leaderboard
@@ -58,6 +58,7 @@ def cached_page(config: PublishConfig) -> Path:
 
 def _collected(config: PublishConfig) -> dict[str, Any]:
     records = with_calibration(read_records(config.out), config.out)
+    records = with_verified(records, config.out)
     refuse_unknown(config.controls, records)
     board = build_leaderboard(records, config.controls)
     return page_content(board, records, config)

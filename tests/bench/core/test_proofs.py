@@ -13,8 +13,11 @@ from bench.core.proofs import (
     line_of,
     read_proofs,
     stored_proofs,
+    with_verified,
 )
 from bench.core.sources import hash_closure
+from bench.publishing.metrics.marks import marks
+from tests import records as made
 
 LINEAR = next(entry for entry in catalogue() if entry.name == "linear")
 SOURCE = hash_closure(f"attentions.{LINEAR.module.replace('/', '.')}")
@@ -92,3 +95,15 @@ def test_what_is_stored_in_git_is_of_mechanisms_that_there_are():
     found = stored_proofs()
     assert found.keys() <= {entry.name for entry in catalogue()}
     assert all(proofs.source and proofs.badges for proofs in found.values())
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(None, "claims untested"), ("passed", ""), ("failed", "claims untested")],
+)
+def test_a_plugin_is_marked_untested_until_its_claims_hold_here(status, said, tmp_path):
+    record = made.changed(made.block_records(["softmax"])[0], is_foreign=True)
+    if status:
+        badge = replace(BADGE, status=BadgeStatus(status))
+        append_badges(tmp_path, "run", record.cell.mechanism, [badge])
+    assert "; ".join(marks(*with_verified([record], tmp_path))) == said
