@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bench.core.comparison import Runs, mean_of
 from bench.core.format import with_unit
 from bench.publishing.charts.accuracy_axis import accuracy_axis, scored, seeds
 from bench.publishing.charts.ends import end_labels, height_for
@@ -63,7 +62,7 @@ def _trained(task: TaskScores) -> list[Score]:
 
 
 def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
-    """Point of a row at a size, with the interval over its seeds.
+    """Point of a row at a size, with the interval of a typical seed; none where seeds split.
 
     The label includes the size of the state, if the model keeps one. `longer` are accuracies at
     this size, if it is not the trained one.
@@ -75,7 +74,8 @@ def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
         "label": score.entry + kept,
         "x": size,
         "accuracies": longer or score.accuracies,
-        "interval": mean_of(Runs(scores=dict(enumerate(longer)))) if longer else score.interval,
+        "centre": score.centre_of(longer or score.accuracies),
+        "interval": score.interval_over(longer) if longer else score.shown_interval,
         "is_settled": not score.num_unsettled,
     }
 
@@ -105,7 +105,7 @@ def _chart(
     for point in points:
         own = {name: point[name] for name in ("name", "run", "label", "x")}
         own |= {"is_settled": point["is_settled"]} | look(styles[point["name"]])
-        shown.append(own | scored(point["accuracies"], point["interval"], y))
+        shown.append(own | scored(point["centre"], point["interval"], y))
         dots += seeds(point["accuracies"], own)
     least = min((plateau["x"] for plateau in plateaus), default=0)
     spec = picture(
@@ -131,11 +131,13 @@ def _chart(
 def _notes(points: Sequence[Point], task: TaskScores, board: Leaderboard) -> Iterator[str]:
     each = "one seed, one draw"
     if task.num_seeds > 1:
-        each = f"means over {task.num_seeds} seeds, each a dot, with their 95 % intervals"
+        each = f"means over {task.num_seeds} seeds, each a dot; 95 % intervals of a typical seed"
     yield f"{place_words(task, board)} · {task.dtype} · {each}"
     yield "Accuracies are spread out towards 100 %"
     if any(point["label"] != point["name"] for point in points):
         yield "Beside a name: what all layers keep of an example to go on, in float32"
+    if any(score.is_split for score in task.scores):
+        yield "Where some seeds fail and others do not, the median"
     if not all(point["is_settled"] for point in points):
         yield "Hollow: some run still improved when its steps were spent"
     yield provenance(record for score in task.scores for record in score.records)

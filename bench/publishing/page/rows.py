@@ -118,7 +118,7 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
         for score in task.scores:
             add(*_score_row(score, metrics, task.metric), *score.records)
         groups.append(_task_group(task, board))
-    for several in overall(board):
+    for several in (each for each in overall(board) if each.rows):
         for row in several.rows:
             add(*_overall_row(row, several))
         groups.append(_overall_group(several, board))
@@ -160,14 +160,14 @@ def _overall_row(row: OverallRow, several: Overall) -> tuple[dict[str, str], dic
     low, high = row.interval or (None, None)
     numbers: dict[str, Value] = {"accuracy": row.mean, "accuracy_low": low, "accuracy_high": high}
     numbers["num_tasks"] = row.num_covered
-    reason = "" if row.mean is not None else "without a score on every task there is no mean"
+    reason = "" if row.mean is not None else "no mean: on some task it has no score that counts"
     words |= {"status": "skipped" if reason else "ok", "reason": reason}
     return words, numbers | _places(words["rank"])
 
 
 def _overall_group(several: Overall, board: Leaderboard) -> Json:
     group = _task_group(several.tasks[0], board)
-    labels = [task.label for task in several.tasks]
+    labels = [task.label for task in several.averaged]
     group["axes"] |= {"task": f"mean of {len(labels)} tasks", "settings": ""}
     place = place_words(several.tasks[0], board)
     group["words"] = f"mean of {', '.join(labels)} · {place} · {several.tasks[0].dtype}"
@@ -270,7 +270,7 @@ def _score_row(
     each = [evaluate(record, metrics) for record in score.records]
     numbers = {name: _median(own[name] for own in each) for name in metrics}
     numbers[metric] = score.centre
-    if not score.is_split and (interval := score.shown_interval):  # that of the mean
+    if interval := score.shown_interval:
         numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
     numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)
