@@ -26,7 +26,8 @@ def splits(results: Sequence[Quality]) -> bool:
 
     Also if some are stuck and others are not.
     """
-    is_mixed = any(r.has_failed for r in results) and any(r.is_solved for r in results)
+    failed = [result for result in results if result.has_failed]
+    is_mixed = bool(failed) and any(r.is_solved for r in results if r not in failed)
     return is_mixed or len({bool(result.stuck_at) for result in results}) > 1
 
 

@@ -312,6 +312,7 @@ def _task_group(task: TaskScores, board: Leaderboard) -> Json:
         "num_seeds": task.num_seeds,
         "ties": ties(task.ranks),
         "wins": wins(task.ranks),
+        "ahead": ahead(task.ranks),
         "axes": _axes(axes, board),
     }
 
@@ -357,5 +358,15 @@ def wins(ranks: Ranks | None) -> dict[str, list[object]] | None:
     if ranks is None or not 1 < len(ranks.names) <= MAX_RANKED:
         return None
     behind = np.triu_indices(len(ranks.names), k=1)
-    ahead = np.rint(100 * ranks.wins[behind]).astype(int).tolist()
-    return {"names": [*ranks.names], "ahead": ahead}
+    likely = np.rint(100 * ranks.wins[behind]).astype(int).tolist()
+    return {"names": [*ranks.names], "ahead": likely}
+
+
+def ahead(ranks: Ranks | None) -> dict[str, list[str]] | None:
+    """Rows that each row is ahead of, where that is settled; None without ranks."""
+    if ranks is None:
+        return None
+    return {
+        name: [other for other in ranks.names if ranks.is_behind(other, name)]
+        for name in ranks.names
+    }
