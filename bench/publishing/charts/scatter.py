@@ -155,8 +155,10 @@ def _notes(
     each = (
         "one seed, one draw"
         if task.num_seeds == 1
-        else f"mean of {task.num_seeds} seeds, each a dot; the median where they split"
+        else f"mean of {task.num_seeds} seeds, each a dot"
     )
+    if any(score.is_split for _, score in both):
+        each += ", or median where they split"
     means = [place_words(task, board), task.dtype, *([examples] if examples else []), each]
     notes = [
         f"Latency: {setting_words(ranking.setting, board)} · {ranking.size:,} tokens",
@@ -164,7 +166,7 @@ def _notes(
         "Up and to the left is better · accuracies spread out towards 100 %",
     ]
     if len(both) <= _MOST_BARS:
-        notes[-1] += " · bars: 95 % intervals, of accuracy that of a typical seed"
+        notes[-1] += " · bars: 95 % intervals, of a typical seed"
     if has_front:
         notes.append("Dashed: every cheaper row is behind those on it")
     if any(_is_provisional(score) for _, score in both):
