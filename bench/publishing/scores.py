@@ -100,7 +100,7 @@ class Score:
 
     @property
     def needs_seeds(self) -> bool:
-        """Whether it splits and has too few seeds for a verdict."""
+        """Whether seeds split, and are too few for a verdict on such a row."""
         return NEEDS_SEEDS in self.marks
 
     @property
