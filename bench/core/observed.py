@@ -362,7 +362,7 @@ class Quality:
 
     @property
     def has_failed(self) -> bool:
-        """Whether a run is stuck, or its score is nearer to the highest of these levels than to 1."""
+        """Whether a run is stuck, or its score nearer to the highest of these levels than to 1."""
         levels = [level for level in (self.chance, *self.plateaus.values()) if level < NOTHING_LEFT]
         is_low = self.accuracy <= (1 + max(levels, default=0.0)) / 2
         return not self.unit and (is_low or bool(self.stuck_at))

@@ -1,17 +1,12 @@
 """The page in a real Chromium, as a reader has it: from a file, with nothing else to reach."""
 
 import os
-import random
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from bench.publishing.fronts import pareto_front
-from bench.publishing.metrics.ranks import Ranks
-from bench.publishing.page.rows import ahead
 from tests import records as made
 from tests.bench.publishing.page.made_pages import (
     RUDE,
@@ -153,22 +148,6 @@ def test_charts_draw_marks_and_have_their_numbers_as_a_table(reader):
         assert figure.locator("[role=img]").get_attribute("aria-label")
     latency = reader.page.locator("figure[data-chart='latency_s'] svg")
     assert latency.locator(".mark-line path").count() == len(reader.names()) + 1
-
-
-def test_the_front_of_the_page_is_that_of_the_tables(reader):
-    front = """([points, ahead]) =>
-      paretoFront(points, (p, other) => ahead[p.name].includes(other.name)).map((p) => p.name)"""
-    draw = random.Random(0)
-    for _ in range(20):
-        scores = {name: draw.randrange(8) for name in "abcdef"}
-        names = tuple(sorted(scores, key=lambda name: -scores[name]))
-        settled = np.array([[scores[one] > scores[other] + 1 for other in names] for one in names])
-        places = ((1, len(names)),) * len(names)
-        ranks = Ranks(names=names, places=places, wins=settled, is_ahead=settled, groups=())
-        costs = {name: draw.randrange(4) for name in names}
-        points = [{"name": name, "x": costs[name], "y": -scores[name]} for name in names]
-        on_front, tied = pareto_front(costs, ranks)
-        assert {*reader.page.evaluate(front, [points, ahead(ranks)])} == {*on_front} - {*tied}
 
 
 @pytest.mark.parametrize("width", [1400, 420])
