@@ -11,6 +11,7 @@ from bench.core.calibration import with_calibration
 from bench.core.cli.command import run_app
 from bench.core.cli.errors import ConfigError
 from bench.core.format import quantity
+from bench.core.proofs import with_verified
 from bench.core.settings import Folder, Name, Settings, Some
 from bench.core.store import StoreContents, read_store
 from bench.publishing.config import read_publish_config, refuse_unknown
@@ -64,7 +65,7 @@ def report(config: dict[str, Any]) -> int:
             f"{' and '.join(given)} are given, and each replaces the usual report. Give one."
         )
     contents = read_store(wanted.out)
-    records = with_calibration(contents.records, wanted.out)
+    records = with_verified(with_calibration(contents.records, wanted.out), wanted.out)
     refuse_unknown(wanted.controls, records)
     if instead.serve:
         page = write_page(build_leaderboard(records, wanted.controls), records, wanted)

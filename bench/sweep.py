@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from bench.core.cli.errors import check_known
 from bench.core.cli.files import check_writable
 from bench.core.clock import now_s
 from bench.core.format import format_duration, quantity
+from bench.core.proofs import with_verified
 from bench.core.record import Record, Status
 from bench.core.store import Tail, read_records
 from bench.measuring.config import SweepConfig, read_sweep_config
@@ -132,7 +134,7 @@ def sweep(composed: dict[str, Any]) -> int:
         done = measure(config, todo, here, server, sweep_id, console, until=until, tail=tail)
     timings.end("measure")
 
-    records = with_calibration(read_records(config.out, missing_ok=True), config.out)
+    records = _stored(config.out)
     published = publish(records, publishing, sweep=sweep_id, end=timings.end)
     print_leaderboard(_board_of(planned, records, publishing), publishing, console)
     console.print()
@@ -172,11 +174,15 @@ def print_all_jobs(jobs: list[dict[str, Any]]) -> None:
         with WorkerServer() as server:
             planned = [p for job in mine for p in plan(read_sweep_config(job), server)]
         publishing = read_publish_config(mine[-1])
-        records = with_calibration(read_records(publishing.out, missing_ok=True), publishing.out)
-        board = _board_of(planned, records, publishing)
+        board = _board_of(planned, _stored(publishing.out), publishing)
         if board.num_cells:  # none where no job has a part in its shard
             console.print(f"\nAll {len(mine)} jobs:", style="bold", highlight=False)
             print_leaderboard(board, publishing, console)
+
+
+def _stored(out: Path) -> list[Record]:
+    """Records in `out`, with what is known there of their machines and of plugins."""
+    return with_verified(with_calibration(read_records(out, missing_ok=True), out), out)
 
 
 def _board_of(

@@ -32,6 +32,16 @@ def test_pages_of_commands_are_compared_too(tmp_path, monkeypatch):
     assert main(["check=true", "advice"]) == 0
 
 
+def test_titles_tell_pages_apart(tmp_path):
+    pages = read_pages().values()
+    titles = [page.title for page in pages if page.writer == "bench.publishing.accuracy"]
+    assert all(titles) and len({title.partition(":")[0] for title in titles}) == len(titles)
+    made.stored(tmp_path / "runs", *made.task_records(["softmax", "nala"]), name="sweep")
+    words = {"writer": "bench.publishing.accuracy", "command": "make bench", "title": "Which one?"}
+    page, *_ = Page(store=tmp_path / "runs", **words).write(tmp_path / "recall.md")
+    assert page.read_text().startswith("# Which one?\n")
+
+
 @pytest.mark.parametrize("name", ["recall_causal", "extrapolation"])
 def test_a_stored_page_is_what_its_records_give(name):
     assert list(changed(name, read_pages()[name])) == []

@@ -43,6 +43,8 @@ class Page(Settings):
     """Tasks to show, in this order; all if there are none."""
     notes: Some[str] = ()
     """Sentences that a reader must know, below the command; only if its writer takes ``notes``."""
+    title: str = ""
+    """Its heading, by which lists and searches tell pages apart; only if its writer takes one."""
 
     @property
     def folder(self) -> Path:
@@ -56,7 +58,8 @@ class Page(Settings):
             ConfigError: there are no records.
         """
         writer: Writer = importlib.import_module(self.writer).write_page
-        more = {"notes": self.notes} if self.notes else {}
+        more = {"notes": self.notes, "title": self.title}
+        more = {name: value for name, value in more.items() if value}
         return writer(ROOT / self.store, path, self.command.strip(), self.tasks, **more)
 
 

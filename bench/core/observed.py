@@ -32,14 +32,17 @@ REFERENCE = "softmax"
 CONTROLS = ("uniform", "none")
 """Mechanisms that show what a score is worth: they may stay at chance, and are never ranked."""
 
-STUCK_WITHIN = 0.02
-"""Distance from chance, or from a level of partial solutions, within which a score is stuck."""
+STUCK_WITHIN = 0.1
+"""Part of the way from chance, or from a partial solution, to all right that is still stuck."""
 
 NOTHING_LEFT = 0.95
 """Share of right answers from which a level no longer counts as a partial solution."""
 
 MAX_SAMPLES = 10_000_000
 """Largest number of samples in a record; a sweep takes a million rounds in each process at most."""
+
+SOLVED = 0.9
+"""Share of right answers from which a task, or a length of its examples, is solved."""
 
 Samples = Annotated[tuple[Seconds, ...], Len(0, MAX_SAMPLES)]
 Numbers = Annotated[tuple[Count, ...], Len(0, MAX_SAMPLES)]
@@ -342,10 +345,10 @@ class Quality:
 
     @property
     def stuck_at(self) -> str:
-        """The level at which the last validation score lies, in words; empty if it is at none.
+        """The level near which a run is stuck, in words; empty for a run that is not.
 
-        Levels are chance and the scores of partial solutions, within `STUCK_WITHIN` or the 95 %
-        error of the validation score if that is wider. Scores with a unit have no levels.
+        It is stuck if its last validation score lies at the highest of chance and the scores of
+        partial solutions, or below: see `level_of`. Scores with a unit have no levels.
         """
         if self.unit or not self.validation:
             return ""
@@ -354,19 +357,30 @@ class Quality:
 
     @property
     def is_solved(self) -> bool:
-        """Whether the score is above the midpoint between the highest of these levels and 1."""
+        """Whether `SOLVED` or more of the answers are right; false for a score with a unit."""
+        return not self.unit and self.accuracy >= SOLVED
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a run is stuck, or its score nearer to the highest of these levels than to 1."""
         levels = [level for level in (self.chance, *self.plateaus.values()) if level < NOTHING_LEFT]
-        return not self.unit and self.accuracy > (1 + max(levels, default=0.0)) / 2
+        is_low = self.accuracy <= (1 + max(levels, default=0.0)) / 2
+        return not self.unit and (is_low or bool(self.stuck_at))
 
 
 def level_of(score: float, levels: Mapping[str, float], error: float) -> str:
-    """The nearest level within `STUCK_WITHIN`, or within the error if it is wider; else empty.
+    """The nearest level, if a score lies at the highest one or below; else empty.
 
-    Levels from `NOTHING_LEFT` on, such as that of a single pair, do not count.
+    At it: not further above than `STUCK_WITHIN` of the way from there to 1, or than the error if
+    that is wider. Levels from `NOTHING_LEFT` on, such as that of a single pair, do not count.
     """
-    near = {w: abs(score - level) for w, level in levels.items() if level < NOTHING_LEFT}
-    near = {w: away for w, away in near.items() if away <= max(STUCK_WITHIN, error)}
-    return min(near, key=near.__getitem__) if near else ""
+    known = {words: level for words, level in levels.items() if level < NOTHING_LEFT}
+    if not known:
+        return ""
+    highest = max(known.values())
+    if score > highest + max(STUCK_WITHIN * (1 - highest), error):
+        return ""
+    return min(known, key=lambda words: abs(score - known[words]))
 
 
 Result = Speed | Quality

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +26,9 @@ from bench.core.cli.limits import Count, Name, Text, parsed
 from bench.core.cli.stored_files import read_inside, regular_files
 from bench.core.cli.texts import LIMITS, visible
 from bench.core.lines import Lines
+from bench.core.observed import Speed
 from bench.core.places import CHECKOUT
+from bench.core.record import Record
 from bench.core.sources import hash_syntax
 
 STORED = CHECKOUT / "results" / "proofs.jsonl"
@@ -240,6 +242,28 @@ def read_proofs(out: Path, stored: Path = STORED) -> dict[str, Proofs]:
         kept = found.get(name, Proofs())
         found[name] = replace(kept, goldens=counts, goldens_source=cases.source)
     return found
+
+
+def with_verified(records: Iterable[Record], out: Path) -> list[Record]:
+    """Records, with plugins whose claims were all tested in `out`, and hold, counted as ours.
+
+    Raises:
+        ConfigError: the badges in `out` cannot be read.
+    """
+    badges = read_badges(out)
+
+    def is_verified(name: str) -> bool:
+        passed, tested = Proofs(badges=badges.get(name, {})).claims
+        return 0 < passed == tested
+
+    return [
+        replace(record, result=replace(result, is_foreign=False))
+        if isinstance(result := record.result, Speed)
+        and result.is_foreign
+        and is_verified(record.cell.mechanism)
+        else record
+        for record in records
+    ]
 
 
 def stored_proofs(path: Path = STORED) -> dict[str, Proofs]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -13,6 +13,27 @@ from bench.core.observed import Quality
 
 FEWEST_SEEDS = 3
 """Smallest number of training seeds that a verdict rests on: two say nothing about the spread."""
+
+SEEDS_WHERE_SOME_FAIL = 5
+"""The same for a row that splits: where one run in three fails, three seeds all do in 1 of 27 rows.
+
+Such a row would look like another mechanism, and no correction for many pairs prevents that.
+"""
+
+
+def splits(results: Sequence[Quality]) -> bool:
+    """Whether some runs of a row failed and others solved the task, so that no run is at the mean.
+
+    Also if some are stuck and others are not.
+    """
+    failed = [result for result in results if result.has_failed]
+    is_mixed = bool(failed) and any(r.is_solved for r in results if r not in failed)
+    return is_mixed or len({bool(result.stuck_at) for result in results}) > 1
+
+
+def needs_more_seeds(results: Sequence[Quality]) -> bool:
+    """Whether a row splits and has too few seeds for a verdict on it."""
+    return len(results) < SEEDS_WHERE_SOME_FAIL and splits(results)
 
 
 def runs_from(

@@ -60,6 +60,7 @@ def accuracy_page(
     order: Sequence[str] = (),
     notes: Sequence[str] = (),
     timed: Sequence[Record] = (),
+    title: str = "",
 ) -> Document:
     """The page.
 
@@ -70,6 +71,7 @@ def accuracy_page(
         order: prefixes of task names, in the order of the page; tasks without one come last.
         notes: sentences below the command.
         timed: records of timings of the same rows.
+        title: its heading; empty for one that names the tasks and the number of seeds.
     """
     newest = latest(records)
     board = build_leaderboard(at_best_rate(newest), CONTROLS, within_budget=True)
@@ -87,7 +89,8 @@ def accuracy_page(
         *holes_blocks(board),
         *_speed_blocks(timed),
     ]
-    return Document(f"Accuracy{' and speed' * bool(timed)} on {tasks}, over {seeds}", blocks)
+    usual = f"Accuracy{' and speed' * bool(timed)} on {tasks}, over {seeds}"
+    return Document(title or usual, blocks)
 
 
 def _speed_blocks(timed: Sequence[Record]) -> Iterator[Block]:
@@ -197,7 +200,12 @@ def chosen(records: Sequence[Record], tasks: Sequence[str]) -> list[Record]:
 
 
 def write_page(
-    store: Path, page: Path, command: str, tasks: Sequence[str] = (), notes: Sequence[str] = ()
+    store: Path,
+    page: Path,
+    command: str,
+    tasks: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    title: str = "",
 ) -> list[Path]:
     """Write the page of a store and its pictures; returns their paths.
 
@@ -209,7 +217,7 @@ def write_page(
     timed = [] if tasks else [record for record in stored if not record.cell.is_task]
     # From training runs alone, so that charts against latency are not drawn.
     board = _told_apart(build_leaderboard(at_best_rate(records), CONTROLS), tasks)
-    document = accuracy_page(records, command, charts(board), tasks, notes, timed)
+    document = accuracy_page(records, command, charts(board), tasks, notes, timed, title)
     return write_illustrated(document, page)
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from bench.core.format import bracketed, number, percent
+from bench.core.format import number, percent
 from bench.core.seed_runs import FEWEST_SEEDS
 from bench.publishing.document import text_table
 from bench.publishing.metrics.ranks import Ranks, rank_runs
-from bench.publishing.scores import Score, TaskScores
+from bench.publishing.scores import Score, TaskScores, score_words
 from bench.publishing.tables import Section
 
 CONVERGED = 0.01
@@ -49,11 +49,15 @@ class Doublings:
 
     @property
     def has_converged(self) -> bool:
-        """Whether the last doubling changed the mean by less than a point, with no seed stuck."""
+        """Whether the last doubling changed the mean by less than a point, with no seed stuck.
+
+        Nor may seeds split, if they are too few for a verdict on such a row.
+        """
         return (
             bool(self.changes)
             and abs(self.changes[-1]) < CONVERGED
             and not self.scores[-1].num_stuck
+            and not self.scores[-1].needs_seeds
         )
 
 
@@ -126,7 +130,7 @@ def converged_section(title: str, rows: Sequence[Doublings]) -> Section:
     unit = rows[0].unit
     ranks, sign = rank_runs(ended, less_is_better=bool(unit)), 1 if unit else -1
     order = sorted(
-        rows, key=lambda row: (not row.has_converged, sign * (row.scores[-1].accuracy or 0))
+        rows, key=lambda row: (not row.has_converged, sign * (row.scores[-1].centre or 0))
     )
     return Section(
         title=title,
@@ -150,12 +154,12 @@ def converged_section(title: str, rows: Sequence[Doublings]) -> Section:
 def _row(row: Doublings, ranks: Ranks | None) -> tuple[str, ...]:
     last = row.scores[-1]
     write = number if row.unit else percent
-    means = [write(score.accuracy or 0.0) for score in row.scores]
+    means = [write(score.centre or 0.0) for score in row.scores]
     change = row.changes[-1]
     return (
         ranks.place(row.entry) if ranks and len(ranks.names) > 1 else "",
         row.entry,
-        "" if last.accuracy is None else bracketed(write, last.accuracy, last.shown_interval),
+        score_words(last),
         " ".join(map(write, last.accuracies)),
         "" if last.train_accuracy is None else write(last.train_accuracy),
         f"{row.steps[-1]:,}",

@@ -1,4 +1,4 @@
-"""Pareto fronts of a task's scores against costs: rows that no other row beats in both."""
+"""Pareto fronts of a task's scores against costs: rows that are not behind any cheaper row."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bench.core.statistics import Value
 from bench.publishing.leaderboard import Leaderboard, Ranking
 from bench.publishing.metrics import find_metric
 from bench.publishing.metrics.marks import may_be_ranked
+from bench.publishing.metrics.ranks import Ranks
 from bench.publishing.scores import TaskScores
 
 COSTS = {
@@ -30,52 +31,53 @@ class Front:
         ranking: where the cost was measured; None for the state that the task's models keep.
         metric: the cost, one of `COSTS`.
         names: rows on the front, cheapest first.
-        points: cost and score of every row that has both and may be ranked, without controls.
+        tied: those of them that cannot be told apart from a cheaper row.
+        points: cost and score of every row that has both and is ranked.
     """
 
     task: TaskScores
     ranking: Ranking | None
     metric: str
     names: tuple[str, ...]
+    tied: tuple[str, ...]
     points: dict[str, tuple[float, float]]
+
+    @property
+    def clear(self) -> tuple[str, ...]:
+        """Rows on the front of which every cheaper row is behind."""
+        return tuple(name for name in self.names if name not in self.tied)
 
 
 def fronts(board: Leaderboard) -> tuple[Front, ...]:
-    """Fronts of tasks against costs that at least two of their rows have.
+    """Fronts of tasks against costs that at least two of their ranked rows have.
 
-    Scores are combined only with costs of the same machine and device.
+    A task without ranks, such as one with a single seed, has none. Scores are combined only with
+    costs of the same machine and device.
     """
     found = (_front(task, metric, board) for task in board.tasks for metric in COSTS)
     return tuple(front for front in found if front is not None)
 
 
 def _front(task: TaskScores, metric: str, board: Leaderboard) -> Front | None:
-    scores = {
-        score.entry: score
-        for score in task.scores
-        if score.accuracy is not None and score.may_be_ranked and not score.is_control
-    }
+    ranks = task.ranks
+    if ranks is None:
+        return None
+    scores = {score.entry: score for score in task.scores if score.entry in ranks.names}
     ranking = cost_ranking(task, board, scores, metric)
     costs: dict[str, Value] = {}
     if ranking is not None:
         costs = {s.entry: _cost(s.record, metric) for s in ranking.standings}
     elif metric == "state_bytes":
         costs = {name: score.state_bytes for name, score in scores.items()}
-    sign = -1.0 if task.unit else 1.0
     points = {
-        name: (float(cost), sign * score.accuracy)
+        name: (float(cost), score.centre)
         for name, score in scores.items()
-        if (cost := costs.get(name)) is not None and score.accuracy is not None
+        if (cost := costs.get(name)) is not None and score.centre is not None
     }
     if len(points) < 2:
         return None
-    return Front(
-        task=task,
-        ranking=ranking,
-        metric=metric,
-        names=pareto_front(points),
-        points={name: (cost, sign * score) for name, (cost, score) in points.items()},
-    )
+    names, tied = pareto_front({name: cost for name, (cost, _) in points.items()}, ranks)
+    return Front(task=task, ranking=ranking, metric=metric, names=names, tied=tied, points=points)
 
 
 def cost_ranking(
@@ -121,22 +123,30 @@ def _cost(record: Record, metric: str) -> Value:
     return find_metric(metric).of(record) if may_be_ranked(record) else None
 
 
-def pareto_front(points: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
-    """Names of the points that no other one beats, cheapest first.
+def pareto_front(
+    costs: Mapping[str, float], ranks: Ranks
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Rows that are not behind any cheaper or equally cheap row, and those of them that are tied.
 
-    A point is beaten by one that costs no more, scores no less, and is better in at least one.
+    Costs are taken as measured. Scores differ where their comparison settles it, so chance alone
+    takes no row off the front. A row is tied if it cannot be told apart from one that is cheaper.
 
     Args:
-        points: cost and score by name; a lower cost and a higher score are better.
+        costs: by name, each of which has a rank.
+        ranks: of the scores.
 
-    >>> pareto_front({"cheap": (1, 0.5), "good": (3, 0.9), "worse": (4, 0.8)})
-    ('cheap', 'good')
+    Returns:
+        Both cheapest first; rows of one cost are in the order of their ranks.
     """
-    front: list[str] = []
-    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1], name)):
-        cost, score = points[name]
-        best = points[front[-1]] if front else None
-        # Of equal points none beats another.
-        if best is None or score > best[1] or (cost, score) == best:
-            front.append(name)
-    return tuple(front)
+    order = sorted(costs, key=lambda name: (costs[name], ranks.names.index(name)))
+    front = tuple(
+        name
+        for name in order
+        if not any(costs[c] <= costs[name] and ranks.is_behind(name, c) for c in order)
+    )
+    tied = (
+        name
+        for name in front
+        if any(costs[c] < costs[name] and not ranks.is_behind(c, name) for c in order)
+    )
+    return front, tuple(tied)

@@ -1,4 +1,4 @@
-"""Mean accuracy over several tasks; a row that lacks a task has no mean, only an interval."""
+"""Mean accuracy over several tasks; a row that lacks one has no mean, only an interval."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class OverallRow:
 
     Attributes:
         rank: as in a task's table, ``control`` included; empty if some row has no interval.
-        mean: over all tasks; None if the row lacks one of them.
-        interval: 95 % interval, in which a missing task may have any share of right answers. None
-            if a task was run with one seed.
-        num_covered: tasks with a score that may be ranked and lacks no seed.
+        mean: over all averaged tasks; None if the row lacks a score on one of them that counts.
+        interval: 95 % interval of a typical seed, in which a task without a score that counts may
+            have any share of right answers. None if a task was run with one seed.
+        num_covered: averaged tasks on which its score `counts`.
     """
 
     entry: str
@@ -42,11 +42,13 @@ class Overall:
     """Rows over the tasks that were run on one machine and device, in one dtype.
 
     Attributes:
-        tasks: the averaged tasks, in the order of their tables.
-        rows: those with every task first, best first.
+        tasks: all of them, in the order of their tables.
+        averaged: those on which some row has a score that counts.
+        rows: those with every task first, best first; none if fewer than two tasks are averaged.
     """
 
     tasks: tuple[TaskScores, ...]
+    averaged: tuple[TaskScores, ...]
     rows: tuple[OverallRow, ...]
 
 
@@ -60,11 +62,21 @@ def overall(board: Leaderboard) -> tuple[Overall, ...]:
     return tuple(_overall(tasks) for tasks in groups.values() if len(tasks) > 1)
 
 
+def counts(score: Score) -> bool:
+    """Whether a score enters a mean: it may be ranked, lacks no seed, and its seeds do not split.
+
+    So a row that solves nothing does not count.
+    """
+    return score.may_be_ranked and not score.num_missing and not score.is_split
+
+
 def _overall(tasks: Sequence[TaskScores]) -> Overall:
-    names = dict.fromkeys(score.entry for task in tasks for score in task.scores)
-    rows = [row for name in names if (row := _row(name, tasks))]
+    averaged = [t for t in tasks if any(counts(s) and not s.is_control for s in t.scores)]
+    names = dict.fromkeys(score.entry for task in averaged for score in task.scores)
+    rows = [row for name in names if len(averaged) > 1 and (row := _row(name, averaged))]
     return Overall(
         tasks=tuple(tasks),
+        averaged=tuple(averaged),
         rows=tuple(
             sorted(
                 _placed(rows),
@@ -89,9 +101,9 @@ def _placed(rows: Sequence[OverallRow]) -> list[OverallRow]:
 
 
 def _row(name: str, tasks: Sequence[TaskScores]) -> OverallRow | None:
-    """A row over the tasks; None if it has no complete score that may be ranked."""
+    """A row over the tasks; None if no score of it counts."""
     scores = [score for task in tasks for score in task.scores if score.entry == name]
-    covered = [score for score in scores if score.may_be_ranked and not score.num_missing]
+    covered = [score for score in scores if counts(score)]
     known = [score.accuracy for score in covered if score.accuracy is not None]
     if not known:
         return None

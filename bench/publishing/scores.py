@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from bench.core.comparison import Runs, mean_of, within_share
+from bench.core.format import bracketed, number, percent
 from bench.core.record import Quality, Record, Status
-from bench.core.seed_runs import runs_from
+from bench.core.seed_runs import runs_from, splits
 from bench.core.statistics import Interval, median
 from bench.publishing.machine import describe_machine
-from bench.publishing.metrics.marks import marks, may_be_ranked
+from bench.publishing.metrics.marks import NEEDS_SEEDS, marks, may_be_ranked
 from bench.publishing.metrics.ranks import Ranks, rank_runs
 from bench.publishing.naming import Names, identity
 
@@ -28,9 +30,9 @@ class Score:
         num_missing: seeds of other rows that have no accuracy here.
         num_unsettled: seeds that were still improving when their steps were spent.
         num_stuck: seeds that ended at chance or at a partial solution; 0 for a control.
-        num_solved: seeds whose score is nearer to 100 % than to chance or to a partial solution.
-        train_accuracy: mean over the seeds of the score on training examples; None if no record
-            has one.
+        num_failed: seeds that are stuck, or whose score is nearer to such a level than to 100 %.
+        is_split: whether seeds fall into two groups, see `bench.core.seed_runs.splits`.
+        train_accuracy: `centre` of the scores on training examples; None if no record has one.
         steps_to_90: steps until 90 % of the validation answers were right, of the seeds that got
             there, lowest first.
         longer: number of tokens and scores of the seeds, on test examples that are longer than
@@ -59,7 +61,8 @@ class Score:
     num_parameters: int | None
     num_unsettled: int = 0
     num_stuck: int = 0
-    num_solved: int = 0
+    num_failed: int = 0
+    is_split: bool = False
     train_accuracy: float | None = None
     steps_to_90: tuple[int, ...] = ()
     longer: tuple[tuple[int, tuple[float, ...]], ...] = ()
@@ -88,21 +91,28 @@ class Score:
     @property
     def accuracy(self) -> float | None:
         """Mean over the seeds that have one."""
-        return sum(self.accuracies) / len(self.accuracies) if self.accuracies else None
+        return fmean(self.accuracies) if self.accuracies else None
 
     @property
-    def is_split(self) -> bool:
-        """Whether seeds fall into two groups, so that their mean is the score of no run.
+    def solves_nothing(self) -> bool:
+        """Whether every run is stuck at chance or at a partial solution, or below."""
+        return 0 < len(self.accuracies) == self.num_stuck
 
-        Some were stuck and others not, or some solved the task and others did not.
-        """
-        num_seeds = len(self.accuracies)
-        return 0 < self.num_stuck < num_seeds or 0 < self.num_solved < num_seeds
+    @property
+    def needs_seeds(self) -> bool:
+        """Whether seeds split, and are too few for a verdict on such a row."""
+        return NEEDS_SEEDS in self.marks
 
     @property
     def centre(self) -> float | None:
         """The mean, or the median where seeds split."""
-        return median(self.accuracies) if self.is_split else self.accuracy
+        return self.centre_of(self.accuracies)
+
+    def centre_of(self, values: Sequence[float]) -> float | None:
+        """Mean of other numbers of the same seeds, or their median where seeds split."""
+        if not values:
+            return None
+        return median(values) if self.is_split else fmean(values)
 
     @property
     def is_skipped(self) -> bool:
@@ -111,14 +121,34 @@ class Score:
 
     @property
     def interval(self) -> Interval | None:
-        """The 95 % interval of the mean over seeds, without bounds; None with fewer than two."""
+        """The 95 % interval of a typical seed, without bounds; None with fewer than two seeds."""
         return mean_of(self.runs, is_share=self.is_share)
+
+    def interval_over(self, values: Sequence[float]) -> Interval | None:
+        """As `shown_interval`, of other scores of the same seeds."""
+        found = mean_of(Runs(scores=dict(enumerate(values))), is_share=self.is_share)
+        if self.is_split or found is None:
+            return None
+        return within_share(found) if self.is_share else found
 
     @property
     def shown_interval(self) -> Interval | None:
-        """`interval`, within 0 and 1 for a share."""
-        found = self.interval
+        """`interval`, within 0 and 1 for a share; None where seeds split, since it is a mean's."""
+        found = None if self.is_split else self.interval
         return within_share(found) if found and self.is_share else found
+
+
+def score_words(score: Score) -> str:
+    """Its mean with the interval, e.g. ``97.3 [96.1, 98.5]``; empty without a score.
+
+    If seeds split, the median and how many of them failed: ``98.2 (failed 1 of 3)``.
+    """
+    if score.centre is None:
+        return ""
+    write = percent if score.is_share else number
+    if score.is_split:
+        return f"{write(score.centre)} (failed {score.num_failed} of {len(score.accuracies)})"
+    return bracketed(write, score.centre, score.shown_interval)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +277,8 @@ def _score(
     records = sorted(records, key=lambda record: (record.cell.task.seed, record.cell.key))
     results = _qualities(records)
     is_control = records[0].cell.mechanism in controls
+    is_split = not is_control and splits(results)
+    trained = [r.train_accuracy for r in results if r.train_accuracy is not None]
     by_seed = tuple(
         sorted(
             (
@@ -259,7 +291,7 @@ def _score(
     )
     return Score(
         entry=entry,
-        may_be_ranked=all(may_be_ranked(r, within_budget=within_budget) for r in records),
+        may_be_ranked=may_be_ranked(*records, within_budget=within_budget),
         marks=marks(*records),
         rank="control" if is_control else "",
         by_seed=by_seed,
@@ -269,8 +301,9 @@ def _score(
         num_examples=results[0].num_examples if results else None,
         num_parameters=results[0].num_parameters if results else None,
         num_stuck=sum(bool(r.stuck_at) for r in results) if not is_control else 0,
-        num_solved=sum(result.is_solved for result in results),
-        train_accuracy=_mean([r.train_accuracy for r in results]),
+        num_failed=sum(result.has_failed for result in results),
+        is_split=is_split,
+        train_accuracy=(median if is_split else fmean)(trained) if trained else None,
         num_unsettled=sum(not result.has_settled for result in results),
         steps_to_90=tuple(sorted(r.steps_to_90 for r in results if r.steps_to_90 is not None)),
         longer=_longer(results),
@@ -289,11 +322,6 @@ def _score(
         ),
         records=tuple(records),
     )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _longer(results: Sequence[Quality]) -> tuple[tuple[int, tuple[float, ...]], ...]:

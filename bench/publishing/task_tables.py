@@ -8,16 +8,17 @@ from functools import partial
 from statistics import fmean
 
 from bench.core.cell import KernelWorkload
-from bench.core.comparison import Runs, mean_of, within_share
 from bench.core.format import bracketed, number, percent, quantity, with_unit
+from bench.core.observed import SOLVED
 from bench.core.record import Quality
+from bench.core.seed_runs import SEEDS_WHERE_SOME_FAIL
 from bench.core.statistics import median
 from bench.publishing.document import Table, text_table
 from bench.publishing.filters import filter_notes, filter_tables
 from bench.publishing.fronts import COSTS, Front, fronts
 from bench.publishing.leaderboard import Leaderboard
-from bench.publishing.overall import Overall, OverallRow, overall
-from bench.publishing.scores import Score, TaskScores
+from bench.publishing.overall import Overall, OverallRow, counts, overall
+from bench.publishing.scores import Score, TaskScores, score_words
 from bench.publishing.tables import (
     Section,
     leading_rows,
@@ -27,8 +28,6 @@ from bench.publishing.tables import (
     with_marks,
 )
 
-SOLVED = 0.9
-"""Smallest share of right answers at which a length counts as solved."""
 SAME_SIZE = 0.01
 """Largest relative difference of a cost from the usual one that is not shown."""
 
@@ -57,16 +56,16 @@ def _within(task: TaskScores) -> str:
 
 def _front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Table]:
     rows = [
-        (COSTS[front.metric], _where_words(front), ", ".join(front.names))
+        (COSTS[front.metric], _where_words(front), ", ".join(front.clear), ", ".join(front.tied))
         for front in every_front
         if front.task is task
     ]
     if rows:
         yield text_table(
-            title="Pareto fronts: no other row is as cheap and as good",
-            header=("cost", "measured at", "rows, cheapest first"),
+            title="Pareto fronts: rows that are not behind any cheaper one, cheapest first",
+            header=("cost", "measured at", "ahead of all cheaper rows", "tied with a cheaper row"),
             rows=tuple(rows),
-            num_words=3,
+            num_words=4,
         )
 
 
@@ -82,12 +81,24 @@ def _where_words(front: Front) -> str:
 def _overall_section(one: Overall, board: Leaderboard) -> Section:
     """Means over tasks, and lengths solved; without tables if no row has either."""
     first = one.tasks[0]
-    labels = [task.label for task in one.tasks]
+    labels = [task.label for task in one.averaged]
     notes = [
         f"Mean accuracy over {', '.join(labels)}, equally weighted. A row that lacks one of them "
-        "has no mean; its rank allows for any score there."
+        "has no mean; its rank allows for any score there. A score does not count where the row "
+        "solves nothing, where its seeds split or are missing, or where it may not be ranked: the "
+        "marks in the table of that task say which.",
+        *(
+            f"Do not count on {task.label}: {', '.join(left)}."
+            for task in one.averaged
+            if (left := [s.entry for s in task.scores if s.accuracies and not counts(s)])
+        ),
+        *(
+            f"Left out is {task.label}, on which no row counts."
+            for task in one.tasks
+            if task not in one.averaged
+        ),
     ]
-    if any(task.num_seeds < 2 for task in one.tasks):
+    if any(task.num_seeds < 2 for task in one.averaged):
         notes.append("Nothing is ranked, because a task has one seed only.")
     has_ranks = any(row.rank and not row.is_control for row in one.rows)
     table = text_table(
@@ -106,8 +117,9 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
         leading=leading_rows([row.rank for row in one.rows]),
     )
     means = (table,) if one.rows else ()
+    over = f"Over {quantity(len(one.tasks), 'task')}"
     return Section(
-        title=f"Over {quantity(len(labels), 'task')} · {place_words(first, board)} · {first.dtype}",
+        title=f"{over} · {place_words(first, board)} · {first.dtype}",
         tables=(*means, *_solved_tables(one.tasks)),
         notes=tuple(notes) if means else (),
     )
@@ -175,12 +187,12 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
     num_seen = task.num_seeds - score.num_missing
     write = number if task.unit else percent
     chance = "" if score.chance is None else write(score.chance)
-    num_scores = len(score.accuracies)
-    at = {length: _longer_words(own, num_scores, task) for length, own in score.longer}
+    at = {length: _longer_words(own, score) for length, own in score.longer}
     return {
         "rank": score.rank,
         "entry": score.entry + " (control)" * score.is_control,
-        task.unit or "accuracy (%)": _mean_words(score, task),
+        task.unit or "accuracy (%)": score_words(score)
+        or ", ".join(status_words(status) for status in score.statuses),
         "each seed": " ".join(map(write, score.accuracies)),
         "training (%)": "" if score.train_accuracy is None else write(score.train_accuracy),
         "seeds": f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
@@ -213,12 +225,11 @@ def _single_seeds(task: TaskScores) -> Iterator[str]:
             yield f"; {score.entry} does with {num_solved} of {quantity(task.num_seeds, 'seed')}"
 
 
-def _longer_words(scores: Sequence[float], num_seeds: int, task: TaskScores) -> str:
-    """Mean of the seeds at one length, with its interval; how many they are if not all."""
-    interval = mean_of(Runs(scores=dict(enumerate(scores))), is_share=not task.unit)
-    if interval and not task.unit:
-        interval = within_share(interval)
-    words = bracketed(number if task.unit else percent, fmean(scores), interval)
+def _longer_words(scores: Sequence[float], score: Score) -> str:
+    """Centre of the seeds at one length, with its interval; how many they are if not all."""
+    write, centre = percent if score.is_share else number, score.centre_of(scores) or 0.0
+    words = bracketed(write, centre, score.interval_over(scores))
+    num_seeds = len(score.accuracies)
     few = f" ({len(scores)} of {quantity(num_seeds, 'seed')})"
     return words + few * (len(scores) < num_seeds)
 
@@ -246,19 +257,6 @@ def _solved_words(score: Score, task: TaskScores) -> str:
     if reached is None:
         return ""
     return f"{reached:,} tokens" if reached else "no length"
-
-
-def _mean_words(score: Score, task: TaskScores) -> str:
-    """Mean with its interval, e.g. ``97.3 [96.1, 98.5]``; the statuses without a score.
-
-    If seeds split, the median and how many of them solved the task.
-    """
-    if score.accuracy is None:
-        return ", ".join(status_words(status) for status in score.statuses)
-    write = number if task.unit else percent
-    if score.is_split and score.centre is not None:
-        return f"{write(score.centre)} (solved {score.num_solved} of {len(score.accuracies)})"
-    return bracketed(write, score.accuracy, score.shown_interval)
 
 
 def _steps_words(score: Score) -> str:
@@ -317,8 +315,10 @@ def _beside(cost: int, usual: int) -> str:
 def _task_notes(task: TaskScores) -> Iterator[str]:
     if task.num_seeds > 1:
         yield (
-            f"Mean over {quantity(task.num_seeds, 'seed')} with its 95 % interval (Student's t); "
-            "ranks come from a comparison seed by seed."
+            f"Mean over {quantity(task.num_seeds, 'seed')}, in brackets the 95 % interval of a "
+            "typical seed, over seeds and test examples. Ranks compare rows seed by seed and are "
+            "uncorrected: of ten rows that are all alike, some pair seems to differ in 65 to 75 % "
+            "of tables."
         )
     else:
         yield "One seed only: seeds can differ by tens of points, so nothing is ranked."
@@ -331,13 +331,26 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
             f"Untuned, so not ranked: {', '.join(untuned)}; no learning rate was searched for "
             "these at just these settings. `attnbench rates` searches one."
         )
-    if stuck := [score.entry for score in task.scores if score.num_stuck]:
+    if nothing := [score.entry for score in task.scores if score.solves_nothing]:
         yield (
-            f"Stuck at chance or at a partial solution in some seeds, so not ranked: "
-            f"{', '.join(stuck)}. Where only some seeds are stuck the median is shown."
+            f"Solve nothing, so not ranked: {', '.join(nothing)}; every run is stuck near chance "
+            "or a partial solution, or below."
+        )
+    if split := [score.entry for score in task.scores if score.is_split]:
+        yield (
+            f"The median is shown for {', '.join(split)}, since some runs failed: they are stuck, "
+            "or nearer to chance or a partial solution than to 100 %."
+        )
+    if few := [score.entry for score in task.scores if score.needs_seeds]:
+        yield (
+            f"Not settled (needs {SEEDS_WHERE_SOME_FAIL} seeds), so not ranked: {', '.join(few)}."
         )
     if unsettled := [score for score in task.scores if score.num_unsettled]:
-        is_ranked = any(score.may_be_ranked and not score.is_control for score in unsettled)
+        is_ranked = any(
+            not score.is_control
+            and (score.may_be_ranked or score.solves_nothing or score.needs_seeds)
+            for score in unsettled
+        )
         yield (
             f"Not settled{'' if is_ranked else ', so not ranked'}: "
             f"{', '.join(score.entry for score in unsettled)} still improved at the last step. "

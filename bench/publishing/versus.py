@@ -16,7 +16,7 @@ from bench.publishing.growth import crossovers
 from bench.publishing.leaderboard import Leaderboard, differing
 from bench.publishing.metrics import find_metric
 from bench.publishing.metrics.crossover import length_words
-from bench.publishing.metrics.marks import may_be_ranked
+from bench.publishing.metrics.marks import NEEDS_SEEDS, may_be_ranked
 from bench.publishing.metrics.ranks import Ranks, rank_runs, rank_speed
 from bench.publishing.metrics.speedup import ratio_between
 from bench.publishing.tables import Section, place_words, setting_words, settings_apart
@@ -164,8 +164,12 @@ def _pair(metric: str, values: Sequence[Any]) -> str:
 
 def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[PairVerdict]:
     for task in board.tasks:
-        both = [s for s in task.scores if s.entry in (one, other) and s.may_be_ranked]
-        scores = {s.entry: s for s in both if s.accuracy is not None}
+        both = [s for s in task.scores if s.entry in (one, other)]
+        scores = {
+            s.entry: s
+            for s in both
+            if s.accuracy is not None and (s.may_be_ranked or s.needs_seeds)
+        }
         if len(scores) < 2:
             continue
         runs = {name: scores[name].runs for name in (one, other)}
@@ -173,6 +177,8 @@ def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[PairVerdict]
         write: Callable[[float], str] = number if task.unit else percent
         values = " vs. ".join(write(scores[name].centre or 0.0) for name in runs)
         odds = _odds(ranks) if ranks else "one seed"
+        if any(score.needs_seeds for score in scores.values()):
+            ranks, odds = None, f"not settled ({NEEDS_SEEDS})"
         apart = settings_apart(task, board)
         settings = {name: plain(v) for name, v in task.named_settings.items()}
         yield PairVerdict(

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from bench.publishing.charts.curves import capacity, extrapolation
+from bench.publishing.charts.curves import extrapolation
 from bench.publishing.charts.filters import against_share_kept
 from bench.publishing.charts.lines import LATENCY, MEMORY, SPEEDUP, against_size
 from bench.publishing.charts.scatter import accuracy_against_latency
@@ -31,8 +31,8 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
 
     Speed-up, latency and peak memory against sequence length, or against a model's image size, for
     each setting with two sizes or more; accuracy against latency, for each task; accuracy against
-    the number of pairs of a task that was trained with several, and against the length of longer
-    test examples; accuracy, latency and FLOPs against the share of tokens that filters keep.
+    the length of longer test examples; accuracy, latency and FLOPs against the share of tokens that
+    filters keep.
     """
     styles = styles_of(board)
     drawn: list[Chart | None] = []
@@ -43,7 +43,7 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
             for quantity in (SPEEDUP, LATENCY, MEMORY)
         ]
     drawn += [accuracy_against_latency(task, board, styles) for task in board.tasks]
-    drawn += [*capacity(board, styles), *extrapolation(board, styles)]
+    drawn += extrapolation(board, styles)
     drawn += [against_share_kept(task, board) for task in board.tasks]
     return tuple(_told_apart([chart for chart in drawn if chart is not None]))
 

@@ -62,12 +62,12 @@ def _ticks(axis: Axis) -> list[float]:
     return sorted(chosen, reverse=True)
 
 
-def scored(accuracies: Sequence[float], interval: Interval | None, axis: Axis) -> Point:
-    """Errors in per cent: of the mean of seeds, and the ends of its interval if there is one.
+def scored(accuracy: float, interval: Interval | None, axis: Axis) -> Point:
+    """Errors in per cent: of an accuracy, and of the ends of its interval if there is one.
 
     The interval is clipped to 0 and 1, and to the ends of the axis.
     """
-    point: Point = {"y": 100 * (1 - sum(accuracies) / len(accuracies))}
+    point: Point = {"y": 100 * (1 - accuracy)}
     if interval:
         low, high = within_share(interval)
         point |= {"low": axis.clipped(100 * (1 - high)), "high": axis.clipped(100 * (1 - low))}

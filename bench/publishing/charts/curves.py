@@ -1,13 +1,10 @@
-"""Line charts of accuracy against the number of pairs to remember, and against longer examples."""
+"""Line charts of accuracy against the length of test examples, longer than those of training."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bench.core.comparison import Runs, mean_of
 from bench.core.format import with_unit
 from bench.publishing.charts.accuracy_axis import accuracy_axis, scored, seeds
 from bench.publishing.charts.ends import end_labels, height_for
@@ -21,36 +18,7 @@ from bench.publishing.machine import provenance
 from bench.publishing.scores import Score, TaskScores
 from bench.publishing.tables import place_words
 
-PAIRS = "num_pairs"
-"""The setting of a task that capacity is drawn against."""
 _HEIGHT = 340
-
-
-def capacity(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
-    """One chart per group of tasks that differ in the number of pairs alone."""
-    groups: dict[tuple[object, ...], list[tuple[int, TaskScores]]] = {}
-    for task in board.tasks:
-        settings = task.named_settings
-        num_pairs = settings.pop(PAIRS, None)
-        if not task.unit and _is_size(num_pairs):
-            key = (_bare(task), *task.place.values(), json.dumps(settings, sort_keys=True))
-            groups.setdefault(key, []).append((num_pairs, task))
-    for group in groups.values():
-        task = group[0][1]
-        yield from _chart(
-            f"capacity-{_bare(task)}",
-            f"Accuracy on {_bare(task)} against the number of pairs",
-            "Pairs to remember",
-            [_point(score, num_pairs) for num_pairs, task in group for score in _trained(task)],
-            task,
-            board,
-            styles,
-            plateaus=[
-                {"x": num_pairs, "y": 100 * (1 - level), "words": words}
-                for num_pairs, task in group
-                for words, level in task.plateaus
-            ],
-        )
 
 
 def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
@@ -94,7 +62,7 @@ def _trained(task: TaskScores) -> list[Score]:
 
 
 def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
-    """Point of a row at a size, with the interval over its seeds.
+    """Point of a row at a size, with the interval of a typical seed; none where seeds split.
 
     The label includes the size of the state, if the model keeps one. `longer` are accuracies at
     this size, if it is not the trained one.
@@ -106,14 +74,10 @@ def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
         "label": score.entry + kept,
         "x": size,
         "accuracies": longer or score.accuracies,
-        "interval": mean_of(Runs(scores=dict(enumerate(longer)))) if longer else score.interval,
+        "centre": score.centre_of(longer or score.accuracies),
+        "interval": score.interval_over(longer) if longer else score.shown_interval,
         "is_settled": not score.num_unsettled,
     }
-
-
-def _bare(task: TaskScores) -> str:
-    """The task's label without its number of pairs."""
-    return re.sub(rf" {PAIRS}=\d+", "", task.label)
 
 
 def _chart(
@@ -141,7 +105,7 @@ def _chart(
     for point in points:
         own = {name: point[name] for name in ("name", "run", "label", "x")}
         own |= {"is_settled": point["is_settled"]} | look(styles[point["name"]])
-        shown.append(own | scored(point["accuracies"], point["interval"], y))
+        shown.append(own | scored(point["centre"], point["interval"], y))
         dots += seeds(point["accuracies"], own)
     least = min((plateau["x"] for plateau in plateaus), default=0)
     spec = picture(
@@ -167,11 +131,13 @@ def _chart(
 def _notes(points: Sequence[Point], task: TaskScores, board: Leaderboard) -> Iterator[str]:
     each = "one seed, one draw"
     if task.num_seeds > 1:
-        each = f"means over {task.num_seeds} seeds, each a dot, with their 95 % intervals"
+        each = f"means over {task.num_seeds} seeds, each a dot; 95 % intervals of a typical seed"
     yield f"{place_words(task, board)} · {task.dtype} · {each}"
     yield "Accuracies are spread out towards 100 %"
     if any(point["label"] != point["name"] for point in points):
         yield "Beside a name: what all layers keep of an example to go on, in float32"
+    if any(score.is_split for score in task.scores):
+        yield "Where some seeds fail and others do not, the median"
     if not all(point["is_settled"] for point in points):
         yield "Hollow: some run still improved when its steps were spent"
     yield provenance(record for score in task.scores for record in score.records)

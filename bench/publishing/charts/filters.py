@@ -47,7 +47,7 @@ def _notes(task: TaskScores, board: Leaderboard) -> list[str]:
     return [
         f"{place_words(task, board)} · {task.dtype} · {seeds}",
         "No fine-tuning; dashed: the whole model. random and patch_contrast are controls",
-        "Bars are 95 % intervals: accuracy over seeds, latency over rounds beside the whole model",
+        "Bars are 95 % intervals: accuracy of a typical seed, latency beside the whole model",
         provenance(record for score in task.scores for record in score.records),
     ]
 

@@ -203,7 +203,7 @@ def lines() -> Spec:
 
 
 def scatter() -> Spec:
-    """Accuracy against a cost, one point per entry; the Pareto front is a line."""
+    """Accuracy against a cost, one point per entry; a line is the Pareto front, without ties."""
     x, y = _axis("x"), _axis("y")
     step = {"type": "line", "interpolate": "step-after", "strokeDash": [5, 3], "color": "$faint"}
     bar = {"type": "rule", "strokeWidth": 1.6, "opacity": 0.55}

@@ -96,8 +96,8 @@ def _scatter(
 
 
 def _point(standing: Standing, score: Score, y: Axis) -> Point:
-    """Point of an entry: mean accuracy and latency, each with its interval if there is one."""
-    point = scored(score.accuracies, score.interval, y) | {
+    """Point of an entry: accuracy and latency, each with its interval if there is one."""
+    point = scored(score.centre or 0.0, score.shown_interval, y) | {
         "name": score.entry,
         "label": score.entry + ("*" if _is_provisional(score) else ""),
         "x": float(standing.value(LATENCY.metric) or 0.0) / LATENCY.factor,
@@ -114,10 +114,10 @@ def _is_provisional(score: Score) -> bool:
 def _front(
     task: TaskScores, ranking: Ranking, points: Sequence[Point], board: Leaderboard
 ) -> list[Point]:
-    """Points of rows that no other beats in both; empty if one row beats all."""
+    """Points of rows of which every cheaper row is behind; empty if there is only one."""
     key = (id(task), id(ranking), LATENCY.metric)
     found = (one for one in fronts(board) if (id(one.task), id(one.ranking), one.metric) == key)
-    names = [name for front in found for name in front.names]
+    names = [name for front in found for name in front.clear]
     own = [point for point in points if point["name"] in names]
     return sorted(own, key=lambda point: point["x"]) if len(own) > 1 else []
 
@@ -157,6 +157,8 @@ def _notes(
         if task.num_seeds == 1
         else f"mean of {task.num_seeds} seeds, each a dot"
     )
+    if any(score.is_split for _, score in both):
+        each += ", or median where they split"
     means = [place_words(task, board), task.dtype, *([examples] if examples else []), each]
     notes = [
         f"Latency: {setting_words(ranking.setting, board)} · {ranking.size:,} tokens",
@@ -164,9 +166,9 @@ def _notes(
         "Up and to the left is better · accuracies spread out towards 100 %",
     ]
     if len(both) <= _MOST_BARS:
-        notes[-1] += " · bars: 95 % intervals"
+        notes[-1] += " · bars: 95 % intervals, of a typical seed"
     if has_front:
-        notes.append("Dashed: no other row beats those on it in both")
+        notes.append("Dashed: every cheaper row is behind those on it")
     if any(_is_provisional(score) for _, score in both):
         notes.append("* without a rank: still improving when its steps were spent, or marked")
     records = [standing.record for standing, _ in both]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.core.cell import KernelWorkload
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record, Speed
+from bench.core.seed_runs import SEEDS_WHERE_SOME_FAIL, needs_more_seeds
 from bench.publishing.metrics.roofline import times_faster
 
 NOISY, NOT_SETTLED = "noisy", "not settled"
+NEEDS_SEEDS = f"needs {SEEDS_WHERE_SOME_FAIL} seeds"
 _LEAKS = "leaks the future"
 OWN_THREADS = 1.2
 """CPU seconds per second of wall time from which a one-thread cell has threads of its own.
@@ -36,33 +38,51 @@ def marks(*records: Record) -> tuple[str, ...]:
 
     Records without a result have none.
     """
-    found = (
+    found = [
         mark(record, record.result)
         for kind, worst_first in ((Speed, _OF_SPEED), (Quality, _OF_QUALITY))
         for mark in worst_first
         for record in records
         if isinstance(record.result, kind)
-    )
+    ]
+    if needs_more_seeds(_learned(records)):
+        found.insert(0, NEEDS_SEEDS)
     return tuple(dict.fromkeys(phrase for phrase in found if phrase))
 
 
-def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
-    """Whether a record may be ranked; true for one without a result.
+def may_be_ranked(*records: Record, within_budget: bool = False) -> bool:
+    """Whether a row of one record, or of one for each seed, may be ranked; true without a result.
 
     No rank is given to a mechanism that computes something else, or does other work, than it
     claims, or that cannot have done the work in the time; nor to a training run that might have
-    learned more with more steps, that is stuck at chance or at a partial solution, or whose
-    learning rate was not searched for it, or was the smallest or largest of the search. With
-    `within_budget`, results of a fixed number of steps are ranked, so a run that still improved at
-    its last step is as well.
+    learned more with more steps, or whose learning rate was not searched for it, or was the
+    smallest or largest of the search. With `within_budget`, results of a fixed number of steps are
+    ranked, so a run that still improved at its last step is as well. Nor is a rank given to a row
+    that solves nothing, since all of its runs are stuck, or to one that splits and has too few
+    seeds.
     """
+    results = _learned(records)
+    if needs_more_seeds(results) or (results and all(result.stuck_at for result in results)):
+        return False
+    return all(_is_in_order(record, within_budget=within_budget) for record in records)
+
+
+def _learned(records: Sequence[Record]) -> list[Quality]:
+    """Results of training runs, without those of controls, which are expected to be stuck."""
+    return [
+        record.result
+        for record in records
+        if isinstance(record.result, Quality) and record.cell.mechanism not in CONTROLS
+    ]
+
+
+def _is_in_order(record: Record, *, within_budget: bool) -> bool:
     result = record.result
     if result is None:
         return True
     if isinstance(result, Quality):
         is_short = not result.has_settled and not within_budget
-        is_open = is_short or _stuck(record, result) or _untuned(record, result)
-        return not (result.leaks_future or is_open)
+        return not (result.leaks_future or is_short or _untuned(record, result))
     is_other = result.leaks_future or result.flops_off is not None
     return not (is_other or _impossible(record, result))
 
@@ -90,9 +110,9 @@ def _kept(record: Record, speed: Speed) -> str:
 
 
 def _stuck(record: Record, quality: Quality) -> str:
-    """The level at which a run is stuck; empty for a control, which is expected there."""
+    """The level near which a run is stuck; empty for a control, which is expected there."""
     level = "" if record.cell.mechanism in CONTROLS else quality.stuck_at
-    return f"stuck at {level}" if level else ""
+    return f"stuck near {level}" if level else ""
 
 
 def _untuned(record: Record, quality: Quality) -> str:

@@ -45,6 +45,7 @@ class Ranks:
         places: first and last possible place of each name.
         wins: ``wins[i, j]`` is how likely i is ahead of j: the share of resamples of the rounds in
             which it is, ties counting half; for scores, by `bench.core.comparison.compare`.
+        is_ahead: ``is_ahead[i, j]`` is whether that is settled at 95 %.
         groups: maximal runs of consecutive names of which no two can be told apart; they may
             overlap, because "cannot be told apart" is not transitive.
     """
@@ -52,6 +53,7 @@ class Ranks:
     names: tuple[str, ...]
     places: tuple[Place, ...]
     wins: np.ndarray = field(compare=False)  # arrays have no truth value
+    is_ahead: np.ndarray = field(compare=False)
     groups: tuple[tuple[str, ...], ...]
 
     def place(self, name: str) -> str:
@@ -59,6 +61,10 @@ class Ranks:
         if name not in self.names:
             return ""
         return place_words(self.places[self.names.index(name)])
+
+    def is_behind(self, name: str, other: str) -> bool:
+        """Whether `other` is ahead of `name`, both of them ranked, and that is settled."""
+        return bool(self.is_ahead[self.names.index(other), self.names.index(name)])
 
     def leaders(self) -> tuple[str, ...]:
         """Names that share the first place; a single one if that is settled."""
@@ -241,6 +247,7 @@ def _ranks(names: Sequence[str], wins: np.ndarray, is_ahead: np.ndarray) -> Rank
         names=tuple(names),
         places=tuple((int(a), int(b)) for a, b in zip(first, last, strict=True)),
         wins=wins,
+        is_ahead=is_ahead,
         groups=_groups(names, lambda i, j: bool(told_apart[i, j])),
     )
 

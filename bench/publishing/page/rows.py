@@ -118,7 +118,7 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
         for score in task.scores:
             add(*_score_row(score, metrics, task.metric), *score.records)
         groups.append(_task_group(task, board))
-    for several in overall(board):
+    for several in (each for each in overall(board) if each.rows):
         for row in several.rows:
             add(*_overall_row(row, several))
         groups.append(_overall_group(several, board))
@@ -160,14 +160,14 @@ def _overall_row(row: OverallRow, several: Overall) -> tuple[dict[str, str], dic
     low, high = row.interval or (None, None)
     numbers: dict[str, Value] = {"accuracy": row.mean, "accuracy_low": low, "accuracy_high": high}
     numbers["num_tasks"] = row.num_covered
-    reason = "" if row.mean is not None else "without a score on every task there is no mean"
+    reason = "" if row.mean is not None else "no mean: on some task it has no score that counts"
     words |= {"status": "skipped" if reason else "ok", "reason": reason}
     return words, numbers | _places(words["rank"])
 
 
 def _overall_group(several: Overall, board: Leaderboard) -> Json:
     group = _task_group(several.tasks[0], board)
-    labels = [task.label for task in several.tasks]
+    labels = [task.label for task in several.averaged]
     group["axes"] |= {"task": f"mean of {len(labels)} tasks", "settings": ""}
     place = place_words(several.tasks[0], board)
     group["words"] = f"mean of {', '.join(labels)} · {place} · {several.tasks[0].dtype}"
@@ -270,7 +270,7 @@ def _score_row(
     each = [evaluate(record, metrics) for record in score.records]
     numbers = {name: _median(own[name] for own in each) for name in metrics}
     numbers[metric] = score.centre
-    if not score.is_split and (interval := score.shown_interval):  # that of the mean
+    if interval := score.shown_interval:
         numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
     numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)
@@ -312,6 +312,7 @@ def _task_group(task: TaskScores, board: Leaderboard) -> Json:
         "num_seeds": task.num_seeds,
         "ties": ties(task.ranks),
         "wins": wins(task.ranks),
+        "ahead": ahead(task.ranks),
         "axes": _axes(axes, board),
     }
 
@@ -357,5 +358,15 @@ def wins(ranks: Ranks | None) -> dict[str, list[object]] | None:
     if ranks is None or not 1 < len(ranks.names) <= MAX_RANKED:
         return None
     behind = np.triu_indices(len(ranks.names), k=1)
-    ahead = np.rint(100 * ranks.wins[behind]).astype(int).tolist()
-    return {"names": [*ranks.names], "ahead": ahead}
+    likely = np.rint(100 * ranks.wins[behind]).astype(int).tolist()
+    return {"names": [*ranks.names], "ahead": likely}
+
+
+def ahead(ranks: Ranks | None) -> dict[str, list[str]] | None:
+    """Rows that each row is ahead of, where that is settled; None without ranks."""
+    if ranks is None:
+        return None
+    return {
+        name: [other for other in ranks.names if ranks.is_behind(other, name)]
+        for name in ranks.names
+    }

@@ -71,7 +71,10 @@ def scaling_rows(board: Leaderboard) -> Rows:
 
 
 def pareto_rows(board: Leaderboard) -> Rows:
-    """Accuracies and latencies of rows that may be ranked, and the length of each latency."""
+    """Accuracies and latencies of ranked rows, and the length of each latency.
+
+    A row is on the front if every cheaper row is behind it.
+    """
     return [
         {
             "entry": entry,
@@ -79,7 +82,7 @@ def pareto_rows(board: Leaderboard) -> Rows:
             "accuracy": score,
             "error_percent": 100 * (1 - score),
             "latency_ms": 1e3 * cost,
-            "is_on_front": entry in front.names,
+            "is_on_front": entry in front.clear,
             "what": f"{front.task.label}, latency at {front.ranking.size:,} tokens",
             "seq_len": front.ranking.size,
             "setting": setting_words(front.ranking.setting, board),

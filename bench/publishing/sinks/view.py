@@ -154,8 +154,8 @@ def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | 
         values[name] = values.get(name, 0) + 1
     for name, task in named_tasks(board):
         for score in task.scores:
-            if score.accuracy is not None:
-                values[f"{task.metric}/{name}/{score.entry}"] = score.accuracy
+            if score.centre is not None:
+                values[f"{task.metric}/{name}/{score.entry}"] = score.centre
     for part in ("measured", "total"):
         values[f"cost_{part}_s"] = sum(record.cost_s.get(part, 0.0) for record in records)
     if started := min((record.started_at for record in records), default=""):
@@ -200,7 +200,7 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     ]
     rows += [
         task.place
-        | {"task": name, "entry": score.entry, task.metric: score.accuracy}
+        | {"task": name, "entry": score.entry, task.metric: score.centre}
         | {"seeds": len(score.accuracies), "chance": score.chance}
         | {"rank": score.rank or None}
         | {"marks": "; ".join(score.marks)}

@@ -29,24 +29,22 @@ def quality(*validation, **changes):
     ("last", "words"),
     [
         (CHANCE, "chance"),
-        (CHANCE + 0.9 * STUCK_WITHIN, "chance"),
-        (CHANCE + 1.1 * STUCK_WITHIN, ""),
+        (0.0, "chance"),
+        (0.2, "one of the shown values"),
         (0.25, "one of the shown values"),
-        (0.24, "one of the shown values"),
-        (0.5, ""),
+        (0.25 + 0.75 * 0.9 * STUCK_WITHIN, "one of the shown values"),
+        (0.25 + 0.75 * 1.1 * STUCK_WITHIN, ""),
         (0.96, ""),
     ],
 )
-def test_a_run_is_stuck_where_its_last_validation_score_lies_at_a_level(last, words):
+def test_a_run_is_stuck_at_its_highest_level_or_below_and_near_the_nearest(last, words):
     assert quality(0.7, last).stuck_at == words
 
 
-def test_the_error_of_validation_widens_a_level_and_the_nearest_one_is_named():
-    assert quality(0.3).stuck_at == ""
-    assert quality(0.3, validation_error=0.04).stuck_at == ""
-    assert quality(0.3, validation_error=0.06).stuck_at == "one of the shown values"
-    assert quality(0.15, validation_error=0.2).stuck_at == "one of the shown values"
-    assert quality(0.1, validation_error=0.2).stuck_at == "chance"
+def test_the_error_of_validation_widens_a_level():
+    assert quality(0.35).stuck_at == ""
+    assert quality(0.35, validation_error=0.09).stuck_at == ""
+    assert quality(0.35, validation_error=0.11).stuck_at == "one of the shown values"
 
 
 def test_a_score_with_a_unit_and_a_run_that_was_not_looked_at_are_stuck_nowhere():
@@ -67,19 +65,21 @@ def test_answers_that_cannot_be_unpacked_are_in_no_record():
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "changes", "is_solved"),
+    ("accuracy", "changes", "has_failed"),
     [
-        (0.63, {}, True),
-        (0.62, {}, False),
-        (0.55, {"plateaus": {}}, True),
-        (0.51, {"plateaus": {}}, False),
-        (0.99, {"unit": "bits per byte"}, False),
+        (0.63, {}, False),
+        (0.62, {}, True),
+        (0.55, {"plateaus": {}}, False),
+        (0.51, {"plateaus": {}}, True),
+        (0.01, {"unit": "bits per byte"}, False),
     ],
 )
-def test_a_task_is_solved_beyond_the_middle_from_its_highest_level_to_all(
-    accuracy, changes, is_solved
+def test_a_run_fails_nearer_to_its_highest_level_than_to_all_or_stuck(
+    accuracy, changes, has_failed
 ):
-    assert quality(accuracy=accuracy, **changes).is_solved is is_solved
+    assert quality(accuracy=accuracy, **changes).has_failed is has_failed
+    assert quality(0.25, accuracy=0.7).has_failed
+    assert [quality(accuracy=share).is_solved for share in (0.89, 0.9)] == [False, True]
 
 
 @pytest.mark.parametrize(

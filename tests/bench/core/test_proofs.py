@@ -14,8 +14,11 @@ from bench.core.proofs import (
     line_of,
     read_proofs,
     stored_proofs,
+    with_verified,
 )
 from bench.core.sources import hash_syntax
+from bench.publishing.metrics.marks import marks
+from tests import records as made
 
 LINEAR = next(entry for entry in catalogue() if entry.name == "linear")
 SOURCE = hash_syntax(f"attentions.{LINEAR.module.replace('/', '.')}")
@@ -94,3 +97,15 @@ def test_every_mechanism_has_proofs_in_git_and_they_are_of_these_sources():
     assert found.keys() == {entry.name for entry in catalogue()}
     old = [e.name for e in catalogue() if found[e.name].is_stale(e.module)]
     assert not old, f"`{COMMAND}` proves them again: {', '.join(old)}"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(None, "claims untested"), ("passed", ""), ("failed", "claims untested")],
+)
+def test_a_plugin_is_marked_untested_until_its_claims_hold_here(status, said, tmp_path):
+    record = made.changed(made.block_records(["softmax"])[0], is_foreign=True)
+    if status:
+        badge = replace(BADGE, status=BadgeStatus(status))
+        append_badges(tmp_path, "run", record.cell.mechanism, [badge])
+    assert "; ".join(marks(*with_verified([record], tmp_path))) == said

@@ -56,11 +56,12 @@ def test_a_page_has_the_tasks_asked_for_and_no_timings():
 
 
 def test_the_command_writes_the_page_with_pictures_in_a_folder_of_its_name(tmp_path, capsys):
-    folder = stored(tmp_path / "runs", [*with_pairs(4), *with_pairs(16)])
-    page = tmp_path / "docs" / "capacity.md"
+    trained = [made.with_work(r, settings={"seq_len": 64}) for r in made.task_records(["softmax"])]
+    folder = stored(tmp_path / "runs", [made.changed(r, longer={"128": 0.5}) for r in trained])
+    page = tmp_path / "docs" / "lengths.md"
     assert main([str(folder), str(page), COMMAND, "recall"]) == 0
-    (picture,) = (tmp_path / "docs" / "capacity").iterdir()
-    assert picture.suffix == ".svg" and f"](capacity/{picture.name})" in page.read_text()
+    (picture,) = (tmp_path / "docs" / "lengths").iterdir()
+    assert picture.suffix == ".svg" and f"](lengths/{picture.name})" in page.read_text()
     assert str(page) in capsys.readouterr().out
 
 

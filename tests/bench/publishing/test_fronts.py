@@ -1,11 +1,13 @@
 from dataclasses import replace
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.record import Quality
 from bench.publishing.fronts import fronts, pareto_front
 from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.metrics.ranks import Ranks
 from tests import records as made
 
 ENTRIES = ("softmax", "linear", "nala", "none")
@@ -23,7 +25,7 @@ def timed(*lengths, **shape):
 def test_costs_are_those_of_the_longest_length():
     ranking = found(timed(64, 4096) + made.task_records(ENTRIES))["latency_s"].ranking
     assert ranking.size == 4096
-    assert found(timed(64) + made.task_records(ENTRIES))["latency_s"].names == ("softmax",)
+    assert found(timed(64) + made.task_records(ENTRIES))["latency_s"].clear == ("softmax",)
 
 
 def test_what_may_not_be_ranked_is_on_no_front():
@@ -41,7 +43,7 @@ def test_of_bits_per_byte_less_is_better():
         if isinstance(r.result, Quality)
     ]
     front = found(timed(4096) + records)["latency_s"]
-    assert front.names == ("linear", "softmax")
+    assert (front.clear, front.tied) == (("linear",), ("nala", "softmax"))
     assert 1 < front.points["softmax"][1] < 1.1
 
 
@@ -88,22 +90,61 @@ def test_costs_are_of_a_forward_pass_in_the_dtype_of_the_task_with_as_many_rows_
     assert ranking is not None and ranking.size == 256
 
 
-coordinate = st.integers(0, 6)
-some = st.dictionaries(st.sampled_from("abcdefgh"), st.tuples(coordinate, coordinate))
+def told(entry, accuracies, state_bytes, **changes):
+    records = made.task_records([entry], seeds=range(len(accuracies)))
+    return [
+        made.changed(record, accuracy=accuracy, state_bytes=state_bytes, **changes)
+        for record, accuracy in zip(records, accuracies, strict=True)
+    ]
+
+
+ALIKE, BETTER, WORSE = [0.897, 0.902, 0.901], [0.98, 0.981, 0.979], [0.7, 0.71, 0.69]
+
+
+def test_chance_takes_no_row_off_a_front_and_ties_with_a_cheaper_row_are_named():
+    records = [
+        *told("linear", [0.9, 0.9, 0.9], 1),
+        *told("nala", WORSE, 1),
+        *told("flatten", ALIKE, 8),
+        *told("performer", WORSE, 9),
+        *told("softmax", BETTER, 64),
+    ]
+    front = found(records)["state_bytes"]
+    assert (front.clear, front.tied) == (("linear", "softmax"), ("flatten",))
+
+
+def test_no_front_is_of_one_seed_shared_rates_or_rows_that_solve_nothing():
+    better, worse = told("softmax", BETTER, 64), told("linear", ALIKE, 1)
+    assert found([*better, *worse])["state_bytes"].names == ("linear", "softmax")
+    stuck = {"validation": (0.25,), "validation_steps": (9,), "plateaus": {"a part": 0.25}}
+    for others in (
+        [*told("softmax", BETTER[:1], 64), *told("linear", ALIKE[:1], 1)],
+        [*better, *(made.with_work(r, shared_rate=None) for r in worse)],
+        [*better, *told("linear", [0.24, 0.25, 0.25], 1, **stuck)],
+    ):
+        assert found(others) == {}
+
+
+size = st.integers(0, 6)
+rows = st.dictionaries(st.sampled_from("abcdefgh"), st.tuples(size, size), min_size=1)
 
 
 @settings(max_examples=60, deadline=None)
-@given(some)
-def test_the_front_is_what_no_other_point_beats(points):
-    def is_beaten(name):
-        cost, score = points[name]
-        return any(c <= cost and s >= score and (c, s) != (cost, score) for c, s in points.values())
+@given(rows)
+def test_a_front_is_what_is_not_behind_a_row_that_costs_no_more(points):
+    def is_ahead(one, other):
+        return points[one][1] > points[other][1] + 1  # scores that differ by one are not settled
 
-    front = pareto_front(points)
-    assert set(front) == {name for name in points if not is_beaten(name)}
-    assert [points[name][0] for name in front] == sorted(points[name][0] for name in front)
-
-
-def test_of_twins_both_are_on_the_front():
-    assert pareto_front({"b": (1, 1), "a": (1, 1), "c": (1, 0)}) == ("a", "b")
-    assert pareto_front({}) == ()
+    names = tuple(sorted(points, key=lambda name: (-points[name][1], name)))
+    ahead = np.array([[is_ahead(one, other) for other in names] for one in names])
+    places = ((1, len(names)),) * len(names)
+    ranks = Ranks(names=names, places=places, wins=ahead * 1.0, is_ahead=ahead, groups=())
+    costs = {name: cost for name, (cost, _) in points.items()}
+    front, tied = pareto_front(costs, ranks)
+    for name in points:
+        cheaper = [one for one in points if costs[one] < costs[name]]
+        as_cheap = [one for one in points if costs[one] <= costs[name]]
+        assert (name in front) is not any(is_ahead(one, name) for one in as_cheap)
+        if name in front:
+            assert (name in tied) is any(not is_ahead(name, one) for one in cheaper)
+    assert [costs[name] for name in front] == sorted(costs[name] for name in front)

@@ -58,10 +58,11 @@ def test_with_one_seed_there_is_a_mean_and_no_rank():
     assert found["softmax"].mean is not None
     assert {(row.rank, row.interval) for row in found.values()} == {("", None), ("control", None)}
     untuned = [
-        made.with_work(r, shared_rate=None) for r in made.task_records(task="digits", seeds=[0])
+        made.with_work(r, shared_rate=None)
+        for r in made.task_records(["softmax", "linear"], task="digits")
     ]
-    found = rows([*made.task_records(ENTRIES), *untuned])  # of which no row has a score that counts
-    assert (found["softmax"].num_covered, found["softmax"].rank) == (1, "")
+    one = only([*made.task_records(ENTRIES), *untuned])
+    assert len(one.averaged) == 1 and not one.rows, "no score of digits counts"
 
 
 def test_bits_per_byte_have_no_mean_with_shares_and_one_task_has_none_either():
@@ -105,7 +106,7 @@ def _changed(record, **changes):
 
 def test_errors_of_tasks_add_in_squares_on_each_side_as_their_seeds_have_nothing_in_common():
     records = two_tasks(seeds=range(5))
-    records[0] = made.changed(records[0], accuracy=0.2)  # beyond Student's t of its five seeds
+    records[0] = made.changed(records[0], accuracy=0.6)  # beyond Student's t of its five seeds
     one = only(records)
     lopsided = []
     for row in one.rows:

@@ -127,7 +127,8 @@ def test_bits_have_no_error_of_a_share_and_the_fewest_come_first_whatever_they_a
     assert found.scores[1].interval == (0.5, 0.5)
     assert found.scores[0].centre == pytest.approx(0.4), "no median where seeds do not split"
     assert found.metric == "bits_per_byte"
-    split = task_of(*trained("a", 0.9, 0.9, 0.9), *trained("b", 0.99, 0.98, 0.3))
+    split = [*trained("a", *[0.9] * 5), *trained("b", *[0.99, 0.98] * 2, 0.3)]
+    split = task_of(*split)
     assert [score.entry for score in split.scores] == ["b", "a"], "by the median that is shown"
 
 

@@ -1,8 +1,9 @@
-"""Seeds that split: some learned the task, others are stuck at a level of partial solutions."""
+"""Seeds that split: some learned the task, others failed; and rows that solve nothing."""
 
 import pytest
 
 from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.sinks.view import summary
 from bench.publishing.task_tables import task_sections
 from tests import records as made
 
@@ -33,27 +34,60 @@ def row(records, entry):
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "words"),
+    ("accuracies", "words", "rank"),
     [
-        ([0.243, 0.818, 0.966], "81.8 (solved 2 of 3)"),
-        ([0.257, 0.268, 0.353, 0.485, 0.619], "35.3 (solved 0 of 5)"),
+        ([0.216, 0.818, 0.966], "81.8 (failed 1 of 3)", ""),
+        ([0.34, 0.997, 1.0], "99.7 (failed 1 of 3)", ""),
+        ([0.216, 0.818, 0.966, 0.97, 0.98], "96.6 (failed 1 of 5)", "1-2"),
+        ([0.257, 0.268, 0.353, 0.485, 0.619], "35.3 (failed 5 of 5)", "2"),
     ],
 )
-def test_a_row_whose_seeds_split_shows_its_median_and_how_many_solved_the_task(accuracies, words):
+def test_a_row_whose_seeds_split_shows_its_median_and_needs_five_seeds_for_a_rank(
+    accuracies, words, rank
+):
     records = runs("gla", accuracies) + runs("softmax", [0.99, 0.98, 0.99, 0.98, 0.99])
     found = row(records, "gla")
-    assert found["accuracy (%)"] == words
-    assert found["rank"] == "" and "stuck at one of the shown values" in found["marks"]
+    assert (found["accuracy (%)"], found["rank"]) == (words, rank)
+    assert ("needs 5 seeds" in found["marks"]) is not rank
+    ranked = [record for record in records if record.cell.task.seed < len(accuracies)]
+    assert row(ranked, "softmax")["rank"] == ("" if not rank else row(records, "softmax")["rank"])
 
 
-def test_a_row_that_is_stuck_in_each_seed_is_named_though_its_seeds_do_not_split():
-    records = runs("gla", [0.25, 0.26]) + runs("softmax", [0.98, 0.99])
+def test_every_number_of_a_row_that_splits_is_a_median():
+    records = [
+        made.changed(record, train_accuracy=record.result.accuracy, longer={"128": 0.9})
+        for record in runs("gla", [0.216, 0.818, 0.966]) + runs("softmax", [0.98, 0.98, 0.98])
+    ]
+    records[0] = made.changed(records[0], longer={"128": 0.1})
+    found = row(records, "gla")
+    assert (found["training (%)"], found["at 128 tokens"]) == ("81.8", "90.0")
+    values = summary(records, build_leaderboard(records))
+    assert values["accuracy/recall/gla"] == 0.818
+
+
+def test_a_row_that_solves_nothing_has_no_rank_and_its_reason_is_shown():
+    records = runs("gla", [0.21, 0.26, 0.3]) + runs("softmax", [0.98, 0.99, 0.98])
+    found = row([*records, *runs("linear", [0.6, 0.61, 0.62])], "gla")
+    assert found["rank"] == "" and found["marks"].startswith("stuck near one of the shown values")
     (section,) = task_sections(build_leaderboard(records))
-    assert any("so not ranked: gla. Where only some" in note for note in section.notes)
+    assert any(note.startswith("Solve nothing, so not ranked: gla;") for note in section.notes)
+
+
+def test_what_solves_nothing_is_in_no_mean_over_tasks_nor_is_a_task_that_nobody_solves():
+    solved = runs("gla", [0.21, 0.26, 0.3]) + runs("softmax", [0.98, 0.99, 0.98])
+    digits = [made.with_work(r, label="digits", task="digits") for r in solved]
+    easy = [made.changed(r, accuracy=0.9, validation=(0.9,), ended="plateau") for r in digits]
+    *_, section = task_sections(build_leaderboard([*solved, *easy]))
+    (table,) = section.tables
+    assert [row[-1] for row in table.texts()] == ["2 of 2", "1 of 2"]
+    assert "Do not count on recall: gla." in section.notes
+    hard = [made.changed(r, validation=(0.2,)) for r in digits]
+    sections = task_sections(build_leaderboard([*solved, *hard]))
+    assert [section.title.partition(" ")[0] for section in sections] == ["digits", "recall"]
 
 
 def test_rows_that_all_learned_and_controls_show_their_mean():
     records = runs("softmax", [0.97, 0.98, 0.99]) + runs("none", [0.24, 0.25, 0.3])
     assert row(records, "softmax")["accuracy (%)"].startswith("98.0 [")
     (section,) = task_sections(build_leaderboard(records, ("none",)))
-    assert not any("Stuck" in note for note in section.notes)
+    assert not any("stuck" in note for note in section.notes)

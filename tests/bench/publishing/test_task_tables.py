@@ -45,7 +45,7 @@ def test_seeds_make_a_mean_an_interval_and_a_place_and_each_of_them_is_shown():
     fewer = [*records, *trained("gla", [0.9])]
     assert [row_of(fewer, entry)["seeds"] for entry in ("gla", "nala")] == ["1 of 3", "3"]
     (section,) = task_sections(board(records))
-    assert any("Mean over 3 seeds with its 95 % interval" in note for note in section.notes)
+    assert any("95 % interval of a typical seed" in note for note in section.notes)
 
 
 def test_the_only_row_that_has_settled_is_ahead_of_nobody():

@@ -290,12 +290,10 @@ function crossingsOf(groups, lines, x, foot) {
   });
 }
 
-/** Points that no other beats in both, less being better: cheapest first. */
-function paretoFront(points) {
-  const sorted = [...points].sort((a, b) => a.x - b.x || a.y - b.y);
-  const front = [];
-  for (const point of sorted) if (!front.length || point.y < front.at(-1).y) front.push(point);
-  return front;
+/** Points of which every cheaper one is behind, and none that costs as much is ahead: cheapest first. */
+function paretoFront(points, isAhead) {
+  const isOn = (point) => points.every((other) => (other.x < point.x ? isAhead(point, other) : other.x > point.x || !isAhead(other, point)));
+  return points.filter(isOn).sort((a, b) => a.x - b.x || a.y - b.y);
 }
 
 /** A score against a cost, a row a point; null with fewer than two. */
@@ -330,7 +328,10 @@ function paretoChart(costName, id, isFirst = false) {
       ...look(name),
     };
   });
-  const front = paretoFront(points.filter(({ isApart }) => !isApart)); // less is missing, or less is better
+  // By ranks of the scores, so that chance puts no row on the front and takes none off it.
+  const settled = (point) => GROUPS[ROWS.number("group", scoreRow(point.row))].ahead?.[point.name];
+  const ranked = points.filter((point) => !point.isApart && settled(point));
+  const front = ranked.length > 1 ? paretoFront(ranked, (point, other) => settled(point).includes(other.name)) : [];
   const room = roomFor([], isFirst);
   const { height } = room;
   const xDomain = logDomain(points.map((p) => p.x), 1.5);
@@ -341,7 +342,7 @@ function paretoChart(costName, id, isFirst = false) {
   const { length } = GROUPS[group].axes;
   const place = costName === "state_bytes" ? "of the task's models" : `at ${length.toLocaleString("en-US")}: ${GROUPS[group].words}`;
   const [first, ...others] = front.map(({ name }) => name);
-  const ahead = others.length ? "Dashed: the Pareto front, which no other row beats in both" : `No other row is ahead of ${first} in either`;
+  const ahead = others.length ? "Dashed: the Pareto front, rows of which every cheaper one is behind" : `Only ${first} has every cheaper row behind it`;
   return {
     kind: "scatter",
     values: {
@@ -360,7 +361,7 @@ function paretoChart(costName, id, isFirst = false) {
       id,
       title: `${capitalised(score.title)} on ${state.scoreTask} against ${cost.title}`,
       note: isFirst
-        ? `${capitalised(score.title)} on ${state.scoreTask}, in ${score.scales[0][1] || "bits"}. ${others.length ? "No other row beats those on the dashed line in both." : ""}`
+        ? `${capitalised(score.title)} on ${state.scoreTask}, in ${score.scales[0][1] || "bits"}. ${others.length ? "Every cheaper row is behind those on the dashed line." : ""}`
         : `${capitalised(cost.title)} ${place}.${first ? ` ${ahead}; controls, and rows that may not be ranked, are left out` : ""}`,
     },
     numbers: {

@@ -55,10 +55,10 @@ function scoreChart(g, isFirst = false) {
     words: {
       id: "scores",
       title: `${capitalised(metric.title)}: ${group.axes.task}`,
-      note: `Each dot is a seed, the bar the mean with its 95 % interval${inside ? ", the dashed line chance" : ""}.${isFirst ? "" : ` ${group.words}`}`,
+      note: `Each dot is a seed, the bar their mean with the 95 % interval of a typical seed, or their median without one where some failed${inside ? ", the dashed line chance" : ""}.${isFirst ? "" : ` ${group.words}`}`,
     },
     numbers: {
-      header: ["row", "mean", "seeds"],
+      header: ["row", "score", "seeds"],
       rows: rows.map((row) => [ROWS.word("name", row), told(metric.name, row), CONTENT.curves[row].map((run) => words(run.score)).join(", ")]),
     },
   };

@@ -130,7 +130,7 @@ function rankColumn() {
     title: "Rank",
     frozen: true,
     width: innerWidth < NARROW ? 62 : 84,
-    titleFormatter: titled("Rank", "Places within one setting that the 95 % intervals allow"),
+    titleFormatter: titled("Rank", "Places within one setting that are left open at 95 %, pair by pair, uncorrected for their number"),
     hozAlign: "center",
     formatter: formatting(make),
     sorter: comparing((row) => ROWS.number("first", row)),

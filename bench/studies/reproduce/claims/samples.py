@@ -8,7 +8,12 @@ from typing import TypeVar
 
 from attentions import Attention
 from bench.core.comparison import Difference, mean_of, within_share
-from bench.core.seed_runs import FEWEST_SEEDS, runs_from
+from bench.core.seed_runs import (
+    FEWEST_SEEDS,
+    SEEDS_WHERE_SOME_FAIL,
+    needs_more_seeds,
+    runs_from,
+)
 from bench.core.statistics import mean_interval
 from bench.studies.diagnostics.samples import Size, build_core
 from bench.studies.rates.tuned import Arm
@@ -118,10 +123,11 @@ def trained_row(name: str, arm: Arm, scale: float = 1.0) -> FindingRow:
 def why_no_verdict(arms: Sequence[Arm]) -> tuple[PaperVerdict, str] | None:
     """Reason given in place of a verdict; None if the comparison may have one.
 
-    A sentence is no stronger than its weakest arm: each needs enough seeds, its own searched rate,
-    to have learned, and in most seeds to have settled. Being stuck refutes nothing: more steps, or
-    another rate, may help. Where these were tried too, the words say that the task was not learned.
-    Where all arms are at the ceiling of the task, it cannot tell them apart.
+    A sentence is no stronger than its weakest arm: each needs enough seeds, more if some of them
+    failed, its own searched rate, to have learned, and in most seeds to have settled. Being stuck
+    refutes nothing: more steps, or another rate, may help. Where these were tried too, the words
+    say that the task was not learned. Where all arms are at the ceiling of the task, it cannot tell
+    them apart.
     """
     fewest = min(len(arm.scores) for arm in arms)
     trained = [arm for arm in arms if not arm.is_control]
@@ -142,6 +148,10 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[PaperVerdict, str] | None:
             rate, own = ("rates that are", "their own")
         words = f"{', '.join(untuned)} at {rate} not {own} search's for this task and its steps"
         return PaperVerdict.UNTUNED, words
+    if split := [arm.name for arm in trained if needs_more_seeds([*arm.runs.values()])]:
+        return PaperVerdict.NO_VERDICT, (
+            f"some seeds of {', '.join(split)} failed, so {SEEDS_WHERE_SOME_FAIL} are needed"
+        )
     short = {arm.name: sum(not run.has_settled for run in arm.runs.values()) for arm in trained}
     if unsettled := [arm for arm in trained if 2 * short[arm.name] > len(arm.runs)]:
         return PaperVerdict.NO_VERDICT, "; ".join(

@@ -42,7 +42,7 @@ def test_help_names_what_can_be_chosen_and_what_is(exits):
     words = " ".join(
         exits(0, importlib.import_module("bench.sweep").main(["seq_len=64", "--help"])).split()
     )
-    assert "experiment: batch, capacity, catalogue," in words
+    assert "experiment: batch, catalogue," in words
     assert "task: associative_recall, bytes," in words and "; by default [recall, digits]" in words
     assert "by default [softmax, softmax_explicit, linear," in words
     assert "project: attnbench" in words, "a key of conf/publish"

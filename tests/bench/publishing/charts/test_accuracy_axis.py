@@ -39,10 +39,10 @@ def test_the_axis_says_accuracies_where_it_holds_errors():
 
 def test_an_interval_ends_where_the_picture_does():
     axis = accuracy_axis([90.0, 99.0], 340)
-    point = scored([0.97], (0.6, 1.05), axis)
+    point = scored(0.97, (0.6, 1.05), axis)
     assert axis.pixel(point["low"]) == pytest.approx(0)
     assert axis.pixel(point["high"]) == pytest.approx(340)
-    assert scored([0.97], None, axis) == {"y": pytest.approx(3.0)}
+    assert scored(0.97, None, axis) == {"y": pytest.approx(3.0)}
 
 
 def test_seeds_are_dots_where_there_are_several():

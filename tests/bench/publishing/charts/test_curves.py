@@ -1,6 +1,4 @@
-"""Accuracy against pairs and against length: one chart for what differs in these alone."""
-
-from dataclasses import replace
+"""Accuracy against the length of test examples."""
 
 import pytest
 
@@ -11,9 +9,8 @@ from tests.bench.publishing.charts.boards import points
 
 
 def trained(entry, accuracy, longer, **settings):
-    words = f" num_pairs={settings['num_pairs']}" if "num_pairs" in settings else ""
     (record,) = made.task_records([entry], seeds=[0])
-    record = made.with_work(record, label=f"recall{words}", settings=settings)
+    record = made.with_work(record, settings=settings)
     return made.changed(record, accuracy=accuracy, longer=longer)
 
 
@@ -26,23 +23,6 @@ def drawn(records):
         ]
         for chart in charts(board)
     }
-
-
-def test_tasks_that_differ_in_pairs_alone_are_one_picture():
-    records = [
-        trained("softmax", 1.0, {}, num_pairs=4, seq_len=64),
-        trained("softmax", 0.5, {}, num_pairs=8, seq_len=64),
-        trained("softmax", 0.25, {}, num_pairs=16, seq_len=128),  # another length, too
-    ]
-    one = {"capacity-recall-cpu-1-thread": [("softmax", 4, 100.0), ("softmax", 8, 50.0)]}
-    assert drawn(records) == one
-    bits = [made.changed(record, unit="bits per byte") for record in records]
-    assert drawn(bits) == {}
-    (_, more, _) = records
-    there = replace(more, cell=replace(more.cell, num_threads=2))
-    assert drawn([records[0], there]) == {}, "of one place alone"
-    yes = trained("softmax", 0.9, {}, num_pairs=True, seq_len=64)
-    assert drawn([*records, yes]) == one, "true is no size"
 
 
 def test_two_pictures_of_one_name_are_two_files():

@@ -115,7 +115,7 @@ STUCK = {"validation": (0.03,), "validation_steps": (1,), "chance": 0.03}
 @pytest.mark.parametrize(
     ("found", "of_task", "phrase"),
     [
-        (STUCK, {}, "stuck at chance"),
+        (STUCK, {}, "stuck near chance"),
         ({"ended": "maximum"}, {}, "not settled"),
         ({}, {"shared_rate": None}, "untuned"),
         ({}, {"is_at_edge": True}, "rate at the edge of the search"),

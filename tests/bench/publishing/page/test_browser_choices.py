@@ -2,11 +2,16 @@
 
 # ruff: noqa: F401, F811  # fixtures are imported
 
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from bench.core.record import Status
+from bench.publishing.fronts import pareto_front
+from bench.publishing.metrics.ranks import Ranks
+from bench.publishing.page.rows import ahead
 from tests import records as made
 from tests.bench.publishing.page.made_pages import sweep
 from tests.bench.publishing.page.test_browser import (
@@ -89,3 +94,20 @@ def test_a_row_over_tasks_is_of_its_mechanism(opened):
     shown.page.locator("button.name").first.click()
     drawer = shown.page.locator("#drawer").inner_text()
     assert "Formula" in drawer and "No source here" not in drawer
+
+
+def test_the_front_of_the_page_is_that_of_the_tables(opened):
+    shown = opened(sweep())
+    front = """([points, ahead]) =>
+      paretoFront(points, (p, other) => ahead[p.name].includes(other.name)).map((p) => p.name)"""
+    draw = random.Random(0)
+    for _ in range(20):
+        scores = {name: draw.randrange(8) for name in "abcdef"}
+        names = tuple(sorted(scores, key=lambda name: -scores[name]))
+        settled = np.array([[scores[one] > scores[other] + 1 for other in names] for one in names])
+        places = ((1, len(names)),) * len(names)
+        ranks = Ranks(names=names, places=places, wins=settled, is_ahead=settled, groups=())
+        costs = {name: draw.randrange(4) for name in names}
+        points = [{"name": name, "x": costs[name], "y": -scores[name]} for name in names]
+        on_front, tied = pareto_front(costs, ranks)
+        assert {*shown.page.evaluate(front, [points, ahead(ranks)])} == {*on_front} - {*tied}

@@ -94,6 +94,11 @@ def test_a_comparison_is_judged_only_if_every_arm_is_tuned_and_has_learned():
         PaperVerdict.NO_VERDICT,
         "b is stuck in 1 of 3 seeds",
     )
+    assert why_no_verdict([arm("a"), given_arm("b", [0.3, 0.95, 0.96])]) == (
+        PaperVerdict.NO_VERDICT,
+        "some seeds of b failed, so 5 are needed",
+    )
+    assert why_no_verdict([arm("a"), given_arm("b", [0.3, *[0.95] * 4])]) is None
     assert why_no_verdict([arm("a"), arm("uniform", stuck="xxx", tried=())]) is None
     found = why_no_verdict([arm("a"), arm("b", stuck="..")])
     assert found == (PaperVerdict.ONE_SEED, "1 more seed is missing for a verdict")
