@@ -50,7 +50,8 @@ def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
     """Whether a record may be ranked; true for one without a result.
 
     No rank is given to a mechanism that computes something else, or does other work, than it
-    claims, or that cannot have done the work in the time; nor to a training run that might have
+    claims, or that cannot have done the work in the time; nor to one that was timed while others
+    kept the machine busy, which can reverse an order; nor to a training run that might have
     learned more with more steps, that is stuck at chance or at a partial solution, or whose
     learning rate was not searched for it, or was the smallest or largest of the search. With
     `within_budget`, results of a fixed number of steps are ranked, so a run that still improved at
@@ -64,7 +65,7 @@ def may_be_ranked(record: Record, *, within_budget: bool = False) -> bool:
         is_open = is_short or _stuck(record, result) or _untuned(record, result)
         return not (result.leaks_future or is_open)
     is_other = result.leaks_future or result.flops_off is not None
-    return not (is_other or _impossible(record, result))
+    return not (is_other or _impossible(record, result) or result.is_noisy)
 
 
 def _impossible(record: Record, speed: Speed) -> str:
@@ -127,6 +128,7 @@ _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
     _impossible,
     lambda _, speed: _LEAKS if speed.leaks_future else "",
     lambda _, s: "" if s.flops_off is None else f"FLOPs {_short(s.flops_off)}x off",
+    lambda _, speed: NOISY if speed.is_noisy else "",
     lambda _, speed: "output is a view of an input" if speed.is_view else "",
     lambda _, speed: "checked against itself" if speed.oracle == "itself" else "",
     _extent,
@@ -134,7 +136,6 @@ _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
     _outside,
     _kept,
     lambda _, speed: "claims untested" if speed.is_foreign else "",
-    lambda _, speed: NOISY if speed.is_noisy else "",
 )
 _OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (
     lambda _, quality: _LEAKS if quality.leaks_future else "",

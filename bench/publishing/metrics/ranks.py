@@ -2,8 +2,10 @@
 
 Rows that shared their rounds are resampled together, round by round, so that what slowed a round
 slows all of them in the same resamples. A bootstrap of few rounds is too narrow, so an order is
-claimed only where the sign test over the rounds agrees. Seeds are fewer still, so scores are
-compared seed by seed, by `bench.core.comparison`. Each pair is judged at 95 % by itself.
+claimed only where the sign test over the rounds agrees. Rows of different rounds are compared by
+their speed-ups over the reference of both, and tied unless each had its rounds in several
+processes: an interval of one process often misses the ratio in another. Seeds are fewer still, so
+scores are compared seed by seed, by `bench.core.comparison`. Each pair is judged at 95 % by itself.
 """
 
 from __future__ import annotations
@@ -96,12 +98,14 @@ class _Row:
 
     Attributes:
         together: a key that is equal for rows timed in the same rounds.
+        has_processes: whether the values, and so the interval, are of processes.
     """
 
     values: np.ndarray
     median: float
     interval: Interval
     together: tuple[object, ...]
+    has_processes: bool
 
     @classmethod
     def of(cls, record: Record) -> _Row:
@@ -116,6 +120,7 @@ class _Row:
             median=ratio.median,
             interval=(ratio.low, ratio.high),
             together=(key, *by_round),
+            has_processes=len({*record.result.processes}) > 1,
         )
 
 
@@ -177,9 +182,10 @@ def _counts(num_rounds: int) -> np.ndarray:
 def _compare_apart(
     rows: Sequence[_Row], groups: Sequence[Sequence[int]], wins: np.ndarray, is_ahead: np.ndarray
 ) -> None:
-    """Fill in pairs that shared no rounds: resampled apart, and ahead if intervals do not overlap.
+    """Fill in pairs that shared no rounds: resampled apart.
 
-    Both arrays, of shape (rows, rows), are changed in place.
+    A row is ahead if the intervals are of processes and do not overlap. Both arrays, of shape
+    (rows, rows), are changed in place.
     """
     stream_of = {i: stream for stream, members in enumerate(groups) for i in members}
     medians = np.stack(
@@ -189,7 +195,9 @@ def _compare_apart(
     apart = streams[:, None] != streams[None]
     wins[apart] = _shares(medians)[apart]
     lows, highs = np.array([row.interval for row in rows]).T
-    is_ahead[apart] = (lows[:, None] > highs[None])[apart]
+    of_processes = np.array([row.has_processes for row in rows])
+    may_differ = apart & of_processes[:, None] & of_processes[None]
+    is_ahead[apart] = ((lows[:, None] > highs[None]) & may_differ)[apart]
 
 
 def _shares(resampled: np.ndarray) -> np.ndarray:
