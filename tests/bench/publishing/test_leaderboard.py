@@ -160,6 +160,22 @@ def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first():
     assert ranking.ranks is None
 
 
+def test_latencies_of_different_rounds_make_no_order():
+    """Rows with two references: the newest rounds first, by latency only among themselves."""
+    rows = {"a": (8.0, "1", "2030"), "b": (2.0, "1", "2030"), "c": (4.0, "2", "2031")}
+    rows["d"] = (1.0, "2", "2031")
+    records = [
+        replace(
+            made.changed(fixed(name, speedup), rounds_key=key, reference_key=f"{name < 'c'}"),
+            started_at=f"{year}-05-06T07:08:09Z",
+        )
+        for name, (speedup, key, year) in rows.items()
+    ]
+    ranking = only_ranking(records)
+    assert [s.entry for s in ranking.standings] == ["c", "d", "a", "b"]
+    assert ranking.ranks is None
+
+
 def test_a_row_of_older_rounds_than_the_newest_is_marked():
     old, new = (
         made.changed(fixed(entry, 2.0), rounds_key=key) for entry, key in (("a", "1"), ("b", "2"))
