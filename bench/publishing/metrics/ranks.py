@@ -46,7 +46,7 @@ class Ranks:
         names: best first, by their medians or means.
         places: first and last possible place of each name.
         wins: ``wins[i, j]`` is how likely i is ahead of j: the share of resamples of the rounds in
-            which it is, ties counting half; for scores, by `bench.core.comparison.compare`.
+            which it is, ties counting half, 0.5 for rounds that cannot be compared; for scores, by `bench.core.comparison.compare`.
         groups: maximal runs of consecutive names of which no two can be told apart; they may
             overlap, because "cannot be told apart" is not transitive.
     """
@@ -182,22 +182,21 @@ def _counts(num_rounds: int) -> np.ndarray:
 def _compare_apart(
     rows: Sequence[_Row], groups: Sequence[Sequence[int]], wins: np.ndarray, is_ahead: np.ndarray
 ) -> None:
-    """Fill in pairs that shared no rounds: resampled apart.
+    """Fill in pairs that shared no rounds but had several processes: resampled apart.
 
-    A row is ahead if the intervals are of processes and do not overlap. Both arrays, of shape
-    (rows, rows), are changed in place.
+    A row is ahead if the intervals do not overlap. Both arrays, of shape (rows, rows), are changed
+    in place; pairs of which a row had one process stay as they are.
     """
     stream_of = {i: stream for stream, members in enumerate(groups) for i in members}
     medians = np.stack(
         [resampled_medians(np.sort(row.values), stream_of[i]) for i, row in enumerate(rows)]
     )
     streams = np.array([stream_of[i] for i in range(len(rows))])
-    apart = streams[:, None] != streams[None]
+    several = np.array([row.has_processes for row in rows])
+    apart = (streams[:, None] != streams[None]) & several[:, None] & several[None]
     wins[apart] = _shares(medians)[apart]
     lows, highs = np.array([row.interval for row in rows]).T
-    of_processes = np.array([row.has_processes for row in rows])
-    may_differ = apart & of_processes[:, None] & of_processes[None]
-    is_ahead[apart] = ((lows[:, None] > highs[None]) & may_differ)[apart]
+    is_ahead[apart] = (lows[:, None] > highs[None])[apart]
 
 
 def _shares(resampled: np.ndarray) -> np.ndarray:
