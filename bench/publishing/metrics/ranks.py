@@ -46,7 +46,8 @@ class Ranks:
         names: best first, by their medians or means.
         places: first and last possible place of each name.
         wins: ``wins[i, j]`` is how likely i is ahead of j: the share of resamples of the rounds in
-            which it is, ties counting half, 0.5 for rounds that cannot be compared; for scores, by `bench.core.comparison.compare`.
+            which it is, ties counting half, or 0.5 for rounds that cannot be compared; for scores,
+            by `bench.core.comparison.compare`.
         groups: maximal runs of consecutive names of which no two can be told apart; they may
             overlap, because "cannot be told apart" is not transitive.
     """
