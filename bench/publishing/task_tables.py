@@ -21,6 +21,7 @@ from bench.publishing.overall import Overall, OverallRow, counts, overall
 from bench.publishing.scores import Score, TaskScores, score_words
 from bench.publishing.tables import (
     Section,
+    direction_words,
     leading_rows,
     place_words,
     status_words,
@@ -74,7 +75,7 @@ def _where_words(front: Front) -> str:
         return "this task"
     shape = front.ranking.setting.workload
     words = [f"{front.ranking.size:,} tokens", shape.dtype, shape.mode.replace("_", " ")]
-    words += ["causal"] if isinstance(shape, KernelWorkload) and shape.causal else []
+    words += [direction_words(shape)]
     return ", ".join(words)
 
 

@@ -64,6 +64,30 @@ def test_tasks_of_other_settings_are_apart_and_what_was_not_trained_alone_has_no
     assert len(charts(board)) == 2
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"environment": made.ENVIRONMENT | {"processor": "Other"}},
+        {"training_version": 9},
+        {"dtype": "bfloat16"},
+        {"device": "cuda:0"},
+        {"num_threads": 2},
+    ],
+)
+def test_an_order_is_of_one_machine_version_and_dtype(elsewhere):
+    def moved(record):
+        cell = record.cell
+        work = replace(cell.task, dtype=elsewhere.get("dtype", cell.task.dtype))
+        where = {k: v for k, v in elsewhere.items() if k in ("device", "num_threads")}
+        about = {k: v for k, v in elsewhere.items() if k in ("environment", "training_version")}
+        return replace(record, cell=replace(cell, workload=work, **where), **about)
+
+    beside = trained(BESIDE, 1)
+    assert [sorted(task.at) for task in mixed(board_of([*trained(ALONE, 0), *beside]))] == [[0, 1]]
+    apart = mixed(board_of([*trained(ALONE, 0), *map(moved, beside)]))
+    assert [sorted(task.at) for task in apart] == [[0]], "hybrids were trained elsewhere"
+
+
 def test_a_task_that_says_no_number_of_layers_is_in_no_comparison():
     assert mixed(board_of(made.task_records(["gla"]))) == []
 
