@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
-from bench.core.cell import KernelWorkload
 from bench.core.format import bracketed, number, percent, quantity, with_unit
 from bench.core.observed import SOLVED
 from bench.core.record import Quality
