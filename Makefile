@@ -8,15 +8,14 @@ READY := $(VENV)/ready
 UNFINISHED := $(VENV)/unfinished
 KERNELS := .kernels
 DOCS := .docs
-budget ?= 10m
 # The python that is named on the command line, else that of .venv, else the one there is.
 GPU_PYTHON = $(if $(filter command,$(firstword $(origin PYTHON))),$(PYTHON),$(or $(wildcard $(BIN)/python),python3))
 # Where `make site` reads: your own records, or those that are kept in git.
 store ?= $(if $(wildcard results/records/*.jsonl),results,build/kept)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench smoke showcase pictures report regress baseline perf selftest speed rates \
-  bench-tasks bench-scale site docs calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
+.PHONY: help setup bench smoke showcase pictures report regress perf selftest speed rates \
+  bench-scale site docs calibrate verify proofs pages cheats torture readme test test-slow test-browser bench-page \
   studies-pages test-gpu kernels test-kernels launches gpu gpu-page check format lint type clean
 
 help: ## list these targets
@@ -60,17 +59,11 @@ docs: $(DOCS)/ready ## build the documentation in build/docs
 regress: $(READY) ## fail if this commit is slower than its parent, or than main
 	$(BIN)/python -m bench.regress
 
-baseline: $(READY) ## measure, and store this machine's numbers in results/baselines/
-	$(BIN)/python -m bench.regress store=true
-
 perf: $(READY) ## time every mechanism with pytest-benchmark, for pytest-benchmark compare
 	$(BIN)/python -m pytest tests/perf --benchmark-only --benchmark-autosave
 
 rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes; writes conf/rates/
 	$(BIN)/python -m bench.rates
-
-bench-tasks: $(READY) ## the most informative task table within a time: make bench-tasks budget=10m
-	$(BIN)/python -m bench.race budget=$(budget)
 
 bench-scale: $(READY) ## time planning, leasing and resuming of 1,000 to 100,000 made-up cells
 	$(BIN)/python -m tools.scale
@@ -90,18 +83,16 @@ speed: $(READY) ## ours vs the authors' operators, compiled vs eager, half an ho
 verify: $(READY) ## compare the mechanisms with their authors' numbers
 	$(BIN)/python -m bench.verify
 
-proofs: $(READY) ## test every mechanism, half an hour; writes results/proofs.jsonl, which boards show
-	$(BIN)/python -m bench.verify
-	$(BIN)/python -m bench.verify conformance=true
-	$(BIN)/python -m bench.studies.verify.keep
+proofs: $(READY) ## test what changed since results/proofs.jsonl, and keep it there; force=true tests all
+	$(BIN)/python -m bench.verify keep=true $(if $(force),force=$(force))
 
 pages: $(READY) ## write the pages of docs/ that are generated from docstrings and counts
 	$(BIN)/python -m bench.studies.catalogue.pages
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.reproduce page=true
-	$(BIN)/python -m bench.advise 'seq_len=[1024,4096]' 'mode=[forward,decode]' task=recall_causal score=95 page=docs/results/advice.md
+	$(BIN)/python -m tools.studies_pages advice
 
-studies-pages: $(READY) ## write the pages of docs/results/pages.yaml from records; check=true compares
+studies-pages: $(READY) ## write the pages of docs/ that follow from stored records; check=true compares
 	$(BIN)/python -m tools.studies_pages $(if $(check),check=$(check))
 
 readme: $(READY) ## put the numbers of docs/results/ into README.md, after a page was made again

@@ -14,7 +14,6 @@ GROUPS = {
     "Measure": {
         "sweep": "measure mechanisms over shapes and tasks, publish the table",
         "smoke": "a sweep of seconds, to see that everything works here",
-        "race": "train the most informative table of tasks within a time, budget=10m",
         "rates": "search the learning rates of rows, for sweeps to train at",
         "convert": "replace layers of a trained softmax model, and see what survives",
         "text": "compare language models of bytes, and predict a larger one",

@@ -1,7 +1,6 @@
 """`attnbench regress`: say whether this tree is slower, or takes more, than another.
 
-The other side is a commit (``base=``), or stored numbers (``baseline=``). ``store=true`` stores
-this machine's, and ``history=true`` lists how they moved.
+The other side is a commit (``base=``), or stored records (``baseline=``).
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from bench.core.proofs import with_verified
 from bench.core.settings import Folder, Name, Settings, Some
 from bench.core.store import StoreContents, read_store
 from bench.publishing.config import read_publish_config, refuse_unknown
-from bench.publishing.page.cache import cached_page
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.page.assemble import write_page
 from bench.publishing.page.serve import serve
 from bench.publishing.page.site import build_site
 from bench.publishing.publish import publish, write_latex
@@ -40,14 +41,13 @@ def main(argv: list[str] | None = None) -> int:
 def report(config: dict[str, Any]) -> int:
     """Read every record under ``out``, print the leaderboard and write all outputs.
 
-    With ``serve`` bring the page up to date, and serve it on loopback until Ctrl-C. With ``site``
+    With ``serve`` write the page, and serve its folder on loopback until Ctrl-C. With ``site``
     write a folder of pages for static hosting, with ``wandb.make`` W&B's workspace or report, with
     ``versus`` print when one row beats another, with ``format=latex`` write the tables for LaTeX:
     each of these instead of all else.
 
     Lines that hold no record are named and left out. The exit code is then 2, unless a crash in the
-    middle of a write is all that there was. A page that is served names them when it is built, and
-    ends with 0.
+    middle of a write is all that there was.
 
     Raises:
         ConfigError: a key is wrong, there are no records, or a file cannot be read or written.
@@ -64,12 +64,13 @@ def report(config: dict[str, Any]) -> int:
         raise ConfigError(
             f"{' and '.join(given)} are given, and each replaces the usual report. Give one."
         )
-    if instead.serve:
-        serve(cached_page(wanted), print, is_terminal=sys.stdout.isatty())
-        return 0
     contents = read_store(wanted.out)
     records = with_verified(with_calibration(contents.records, wanted.out), wanted.out)
     refuse_unknown(wanted.controls, records)
+    if instead.serve:
+        page = write_page(build_leaderboard(records, wanted.controls), records, wanted)
+        serve(page, print, is_terminal=sys.stdout.isatty())
+        return _ended(contents)
     console = Console(markup=False)
     if pair:
         one, other = pair

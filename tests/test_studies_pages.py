@@ -1,6 +1,7 @@
 """docs/results/pages.yaml: pages follow from their stored records."""
 
 import importlib
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.store import Store
 from tests import records as made
 from tools import studies_pages
-from tools.studies_pages import Page, changed, main, read_pages
+from tools.studies_pages import COMMAND_PAGES, CommandPage, Page, changed, main, read_pages
 
 
 def test_every_page_names_its_store_its_command_and_a_writer():
@@ -26,6 +27,19 @@ def test_titles_tell_pages_apart(tmp_path):
     words = {"writer": "bench.publishing.accuracy", "command": "make bench", "title": "Which one?"}
     page, *_ = Page(store=tmp_path / "runs", **words).write(tmp_path / "recall.md")
     assert page.read_text().startswith("# Which one?\n")
+
+
+def test_pages_of_commands_are_compared_too(tmp_path, monkeypatch):
+    assert {"reproductions", "advice"} == {*COMMAND_PAGES}
+
+    def write(path: Path) -> list[Path]:
+        path.write_text("# as stored\n")
+        return [path]
+
+    monkeypatch.setitem(COMMAND_PAGES, "advice", CommandPage("results/", tmp_path, write))
+    assert main(["check=true", "advice"]) == 1
+    assert main(["advice"]) == 0
+    assert main(["check=true", "advice"]) == 0
 
 
 @pytest.mark.parametrize("name", ["recall_causal", "extrapolation"])

@@ -1,16 +1,17 @@
-"""Print the picture and the sizes that docs/architecture.md shows: `python tools/count.py`."""
+"""Print the picture and the sizes that docs/architecture.md shows: `python tools/count.py`.
+
+``--write`` puts them into the page.
+"""
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
 import textwrap
-from collections import Counter
-from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # `python tools/count.py` has only this folder there
@@ -19,52 +20,68 @@ from bench.publishing.document import markdown_table  # noqa: E402
 from tests.sources import (  # noqa: E402
     FLOORS,
     MODULES,
-    arrows_upwards,
-    circles_of_rooms,
     floor_of,
     is_in,
     rooms_of,
 )
 
-THEN = Path(__file__).with_name("house_64691b0.json")
-"""Counted in the same way in the commit of that name, its files sorted into today's floors."""
-MACHINERY = ("attentions/kernel/*.py", "attentions/published/*.py", "attentions/precision.py")
+THEN = Path(__file__).with_name("house_8a830c3b.json")
+"""Counted in the same way in the commit of that name, its files assigned to the same rooms."""
+PAGE = ROOT / "docs" / "architecture.md"
+PACKAGES = ("bench", "attentions", "tests", "tools")
 
 
-def entered(mechanism: str) -> list[Path]:
-    """Files of `attentions` whose functions one forward call of a mechanism runs."""
-    import torch
+class Size(NamedTuple):
+    """Number of files of a room, of their statements, and of their lines."""
 
-    import attentions
+    files: int = 0
+    statements: int = 0
+    lines: int = 0
 
-    geometry = attentions.Geometry(num_heads=2, head_dim=16, seq_len=64, causal=False)
-    module = attentions.build_attention(mechanism, geometry)
-    q, k, v = torch.randn(3, 1, 2, 64, 16)
-    module(q, k, v)  # what is imported or built once is not part of a call
-    files: set[Path] = set()
-
-    def trace(frame: FrameType, event: str, _: object) -> None:
-        files.add(Path(frame.f_code.co_filename))
-
-    sys.setprofile(trace)
-    module(q, k, v)
-    sys.setprofile(None)
-    return sorted(file for file in files if ROOT / "attentions" in file.parents)
+    def __add__(self, other: Size) -> Size:  # type: ignore[override]
+        return Size(*(a + b for a, b in zip(self, other, strict=True)))
 
 
-def lines(files: Iterable[Path]) -> int:
-    """Number of lines of all files together."""
-    return sum(len(file.read_text().splitlines()) for file in files)
+def size_of(file: Path) -> Size:
+    """Size of one file; imports and docstrings are not counted as statements."""
+    source = file.read_text()
+    statements = sum(
+        isinstance(node, ast.stmt)
+        and not isinstance(node, ast.Import | ast.ImportFrom)
+        and not (isinstance(node, ast.Expr) and type(getattr(node.value, "value", None)) is str)
+        for node in ast.walk(ast.parse(source))
+    )
+    return Size(1, statements, len(source.splitlines()))
 
 
-def below(folder: str, ending: str = "py") -> int:
-    """Lines of a folder's files."""
-    return lines((ROOT / folder).rglob(f"*.{ending}"))
+def room_of(path: Path) -> str:
+    """Room of a file by its path from the root: ``bench/studies/gate``, ``tests/bench``."""
+    return "/".join(path.parts[:-1][: 3 if path.parts[0] == "bench" else 2])
 
 
-def at_the_top(package: str) -> int:
-    """Files of a package that lie in no room of it."""
-    return sum(not file.name.startswith("__") for file in (ROOT / package).glob("*.py"))
+def ledger(root: Path = ROOT) -> dict[str, Size]:
+    """Sizes by room, each package's own sum first."""
+    found: dict[str, Size] = {}
+    for package in PACKAGES:
+        files = sorted((root / package).rglob("*.py"))
+        sizes = {file.relative_to(root): size_of(file) for file in files}
+        found[package] = sum(sizes.values(), Size())
+        for path, size in sizes.items():
+            if (room := room_of(path)) != package:
+                found[room] = found.get(room, Size()) + size
+    return found
+
+
+def beside_then() -> list[tuple[str, ...]]:
+    """Rows of a room's statements, lines and files, each as the older commit had it and now."""
+    then = {room: Size(*numbers) for room, numbers in json.loads(THEN.read_text()).items()}
+    now = ledger()
+    rows = []
+    for room in sorted(then | now):
+        was, has = then.get(room, Size()), now.get(room, Size())
+        pairs = [(was.statements, has.statements), (was.lines, has.lines), (was.files, has.files)]
+        rows.append((room, *(f"{a:,} → {b:,}" if a != b else f"{a:,}" for a, b in pairs)))
+    return rows
 
 
 def floors() -> dict[str, list[str]]:
@@ -101,68 +118,16 @@ def picture() -> str:
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
-def house() -> dict[str, Any]:
-    """Rooms, arrows between them, and lines by floor and by study, as they are now."""
-    arrows = rooms_of(MODULES)
-    by_floor, by_study = Counter[str](), Counter[str]()
-    for module in MODULES.values():
-        if not is_in(module.name, "bench"):
-            continue
-        size, floor = len(module.source.splitlines()), floor_of(module.name)
-        by_floor[floor] += size
-        if floor == "studies" and module.name.count(".") > 1:
-            by_study[module.name.split(".")[2]] += size
-    return {
-        "rooms": len(arrows),
-        "arrows": sum(map(len, arrows.values())),
-        "pairs": sum(a < b and a in arrows[b] for a in arrows for b in arrows[a]),
-        "circles": len(circles_of_rooms(MODULES)),
-        "upwards": len(arrows_upwards(MODULES)),
-        "floors": {floor: by_floor[floor] for floor in FLOORS if by_floor[floor]},
-        "studies": dict(sorted(by_study.items())),
-    }
-
-
-def beside_then() -> list[tuple[str, str, str]]:
-    """Rows of words, the number of an older commit and that of now."""
-    then, now = json.loads(THEN.read_text()), house()
-    words = {
-        "rooms": "rooms: folders of a floor, and files that lie in none",
-        "arrows": "arrows between rooms",
-        "pairs": "pairs of rooms that import each other",
-        "circles": "circles of rooms",
-        "upwards": "arrows upwards, by these floors",
-    }
-    rows = [(words[key], f"{then[key]:,}", f"{now[key]:,}") for key in words]
-    for kind, whole in (("floors", "lines of bench"), ("studies", "lines of studies")):
-        sums = [f"{sum(each[kind].values()):,}" for each in (then, now)]
-        rows.append((whole, *sums))
-        for name in dict.fromkeys([*then[kind], *now[kind]]):
-            both = [f"{each[kind].get(name, 0):,}" for each in (then, now)]
-            rows.append((f"– {name}", *both))
-    return rows
-
-
 def main() -> None:
-    """Print picture and tables."""
-    print(f"```\n{picture()}\n```\n")
-    print(markdown_table(("", "64691b0", "now"), beside_then(), "lrr"), end="\n\n")
-    nala = entered("nala")
-    machinery = [file for pattern in MACHINERY for file in ROOT.glob(pattern)]
-    halves = [f"{below(folder):,}" for folder in ("attentions", "bench", "tests")]
-    rows = [
-        ("files and lines that one `nala` call enters", f"{len(nala)}, {lines(nala):,}"),
-        ("lines of kernel/, published/ and precision in attentions", f"{lines(machinery):,}"),
-        (
-            "lines of attentions / bench / tests / docs",
-            " / ".join([*halves, f"{below('docs', 'md'):,}"]),
-        ),
-        (
-            "files at the top of attentions / bench",
-            f"{at_the_top('attentions')} / {at_the_top('bench')}",
-        ),
-    ]
-    print(markdown_table(("", ""), rows, "lr"))
+    """Print picture and ledger; with ``--write`` put both into docs/architecture.md."""
+    table = markdown_table(("room", "statements", "lines", "files"), beside_then(), "lrrr")
+    print(f"```\n{picture()}\n```\n\n{table}")
+    if "--write" in sys.argv[1:]:
+        page = PAGE.read_text()
+        before, _, rest = page.partition("```\n")
+        page = f"{before}```\n{picture()}\n```{rest.partition(chr(10) + '```')[2]}"
+        before, _, rest = page.partition("| room ")
+        PAGE.write_text(f"{before}{table}\n{rest[rest.index(chr(10) * 2) + 1 :]}")
 
 
 if __name__ == "__main__":

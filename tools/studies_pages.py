@@ -1,5 +1,6 @@
-"""Write the pages of docs/results/pages.yaml from their stored records: `make studies-pages`.
+"""Write the pages of docs/ that follow from stored records: `make studies-pages`.
 
+They are those of docs/results/pages.yaml, and `COMMAND_PAGES`, which a command of their own writes.
 Pages that are named, or all of them. With check=true nothing is written: a page or picture that is
 not what its records give is named, and the exit code is 1.
 """
@@ -10,6 +11,9 @@ import importlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from bench.core.cli.command import read_yaml
@@ -42,6 +46,11 @@ class Page(Settings):
     title: str = ""
     """Its heading, by which lists and searches tell pages apart; only if its writer takes one."""
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the page."""
+        return FOLDER
+
     def write(self, path: Path) -> list[Path]:
         """Write the page, and its pictures into the folder of its name; returns their paths.
 
@@ -54,6 +63,50 @@ class Page(Settings):
         return writer(ROOT / self.store, path, self.command.strip(), self.tasks, **more)
 
 
+@dataclass(frozen=True)
+class CommandPage:
+    """A page that a command writes.
+
+    Attributes:
+        store: of its records, for messages.
+        folder: that holds it.
+        write: writes the page and its pictures to a path; returns their paths.
+    """
+
+    store: str
+    folder: Path
+    write: Callable[[Path], list[Path]]
+
+
+def _reproductions(path: Path) -> list[Path]:
+    from bench.studies.reproduce.page import write_page
+    from bench.studies.reproduce.papers import read_papers
+
+    with redirect_stdout(StringIO()):
+        write_page(read_papers(), ROOT / "results" / "reproductions", path.parent, is_check=False)
+    return [path, *sorted(path.with_suffix("").glob("*.svg"))]
+
+
+ADVICE = ("seq_len=[1024,4096]", "mode=[forward,decode]", "task=recall_causal", "score=95")
+"""Question that docs/results/advice.md answers."""
+
+
+def _advice(path: Path) -> list[Path]:
+    from bench.advise import main
+
+    with redirect_stdout(StringIO()):
+        code = main([*ADVICE, f"page={path}"])
+    if code:
+        raise ConfigError("attnbench advise did not answer; what it printed above says why.")
+    return [path]
+
+
+COMMAND_PAGES = {
+    "reproductions": CommandPage("results/reproductions", ROOT / "docs", _reproductions),
+    "advice": CommandPage("results/", FOLDER, _advice),
+}
+
+
 def read_pages(file: Path = FOLDER / "pages.yaml") -> dict[str, Page]:
     """The pages by name.
 
@@ -63,12 +116,13 @@ def read_pages(file: Path = FOLDER / "pages.yaml") -> dict[str, Page]:
     return {name: Page.section(own, name) for name, own in read_yaml(file).items()}
 
 
-def changed(name: str, page: Page, folder: Path = FOLDER) -> Iterator[str]:
+def changed(name: str, page: Page | CommandPage, folder: Path | None = None) -> Iterator[str]:
     """Files of a page that are not what its records give.
 
     Raises:
         ConfigError: there are no records.
     """
+    folder = folder or page.folder
     with tempfile.TemporaryDirectory() as made:
         for file in page.write(Path(made) / f"{name}.md"):
             path = file.relative_to(made)
@@ -87,7 +141,7 @@ def _main(words: list[str]) -> int:
     is_check = options.get("check", "false")
     if is_check not in ("true", "false"):
         raise ConfigError(f"check={is_check}: check is true or false.")
-    pages = read_pages()
+    pages: dict[str, Page | CommandPage] = {**read_pages(), **COMMAND_PAGES}
     for name in names:
         if name not in pages:
             raise ConfigError(f"There is no page {name}. {did_you_mean(name, pages)}")
@@ -101,7 +155,7 @@ def _main(words: list[str]) -> int:
                 code = max(code, int(bool(found)))
                 ended = f"not what {page.store} gives: {', '.join(found)}" if found else "as stored"
             else:
-                ended = f"wrote {quantity(len(page.write(FOLDER / f'{name}.md')), 'file')}"
+                ended = f"wrote {quantity(len(page.write(page.folder / f'{name}.md')), 'file')}"
         except ConfigError as error:
             code = print_error(ConfigError(f"{name}: {error}"))
         else:

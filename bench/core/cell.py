@@ -73,7 +73,8 @@ class Cell:
             if axis in identity and identity[axis] == usual:
                 del identity[axis]
         if self.is_task:
-            identity["task_settings"] = without_later_settings(identity["task_settings"])
+            settings = identity["task_settings"]
+            identity["task_settings"] = without_later_settings(self.task.task, settings)
         identity["hyperparameters"] = without_later_hyperparameters(
             self.mechanism, identity["hyperparameters"]
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 GRIDS = {
@@ -28,10 +28,12 @@ class Trained:
     Attributes:
         score: on validation examples at the end; None if the run has none, as one that diverged.
         steps_to_90: as in `bench.core.record.Quality`.
+        is_stuck: whether that score is at chance or at a partial solution.
     """
 
     score: float | None
     steps_to_90: int | None = None
+    is_stuck: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,12 @@ def best_of(runs: Mapping[float, Trained], *, better: str) -> Best:
     if inner and value[order[0]] - value[inner[0]] < CLEARLY:
         return Best(rate=inner[0])
     return Best(rate=order[0], beyond=next_rate(order[0], up=order[0] == rates[-1]))
+
+
+def found_nothing(runs: Iterable[Trained]) -> bool:
+    """Whether all runs with a score are stuck, so that the best rate among them is an accident."""
+    ended = [run.is_stuck for run in runs if run.score is not None]
+    return bool(ended) and all(ended)
 
 
 def next_rate(rate: float, *, up: bool) -> float:

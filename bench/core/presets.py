@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from annotated_types import Len
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.limits import Amount, Name, Plain, Rate, checked, parsed
+from bench.core.cli.limits import Amount, Name, Plain, Rate, Text, checked, parsed
 from bench.core.grouping import grouped
 from bench.core.workloads import without_later_hyperparameters
 
@@ -31,6 +31,7 @@ class RatePreset:
         settings: of the task, in full, with the learning rate that rows share.
         tried: rate and validation score, None where a run had none, in rising order of rates.
         is_at_edge: whether a smaller or larger rate than all that were tried may be better.
+        caveat: how a search whose runs were all stuck with its first seed went on; else empty.
     """
 
     task: Name
@@ -41,6 +42,7 @@ class RatePreset:
     learning_rate: Rate
     tried: Annotated[tuple[tuple[Rate, Amount | None], ...], Len(0, 1000)]
     is_at_edge: bool
+    caveat: Text = ""
 
     def fits(
         self,
@@ -76,6 +78,7 @@ def read_presets(given: Any) -> tuple[RatePreset, ...]:
             checked(
                 RatePreset,
                 {name: row[name] for name in _ROW}
+                | {"caveat": row.get("caveat", "")}
                 | {"task": task, "entry": entry, "settings": _said(found["settings"])}
                 | {"tried": tuple((rate, score) for rate, score in row["tried"])},
             )
@@ -111,6 +114,7 @@ def presets_text(presets: Iterable[RatePreset]) -> str:
             lines += [f"- settings: {_quoted(settings)}", "  entries:"]
             for row in rows:
                 values = {name: getattr(row, name) for name in _ROW} | {"tried": row.tried}
+                values |= {"caveat": row.caveat} if row.caveat else {}
                 lines += [f"    {row.entry}: {_quoted(json.dumps(values))}"]
     return "\n".join(lines) + "\n"
 

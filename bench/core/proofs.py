@@ -1,7 +1,8 @@
 """Proofs of a mechanism: from a folder of results, or else those committed with the source.
 
 ``results/proofs.jsonl`` is in git: a line per mechanism, with the hash of the source that was
-tested. If the source has changed since, its proofs are shown as those of an earlier state.
+tested, without comments and docstrings. If the source has changed since, its proofs are shown as
+those of an earlier state.
 
 ``<out>/badges/<run>.jsonl`` holds one line per mechanism whose claims were tested, so that a run
 that is stopped keeps what it has. The newest line of a mechanism counts, and replaces all of its
@@ -28,7 +29,7 @@ from bench.core.lines import Lines
 from bench.core.observed import Speed
 from bench.core.places import CHECKOUT
 from bench.core.record import Record
-from bench.core.sources import hash_closure
+from bench.core.sources import hash_syntax
 
 STORED = CHECKOUT / "results" / "proofs.jsonl"
 COMMAND = "make proofs"
@@ -220,7 +221,7 @@ def _is_earlier(source: str, module: str) -> bool:
     """Whether a hash is of an earlier source than a module of `attentions` has now."""
     if not source or "/" not in module:
         return False
-    return hash_closure(f"attentions.{module.replace('/', '.')}") != source
+    return hash_syntax(f"attentions.{module.replace('/', '.')}") != source
 
 
 def read_proofs(out: Path, stored: Path = STORED) -> dict[str, Proofs]:

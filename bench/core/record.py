@@ -53,6 +53,9 @@ TRAINING_VERSION = 1
 
 A run of the same cell and version stays valid on any machine, whatever else has changed. Records
 without this field are of version 1.
+
+1: a plateau may end a run whose learning rate is still high, or one below a partial solution.
+From 2 on it does not, see `bench.measuring.tasks.ending`.
 """
 
 

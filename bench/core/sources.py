@@ -1,4 +1,8 @@
-"""The files that a mechanism or a task is made of, and their hash; runs none of them."""
+"""The files that a mechanism or a task is made of, and their hashes; runs none of them.
+
+There are two: a timing depends on every byte, since a checkpoint or a stored record says which
+files it is of; a proof holds for as long as the code says the same.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,17 @@ def hash_closure(module: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(closure(module)):
         digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def hash_syntax(module: str) -> str:
+    """Hash what the files of a module say, see `closure`; 16 hexadecimal digits.
+
+    Comments, docstrings and layout do not count, and versions of Python agree.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(closure(module)):
+        digest.update(_parsed(path.read_bytes())[1])
     return digest.hexdigest()[:16]
 
 
@@ -58,32 +73,64 @@ def _find(name: str) -> ModuleSpec | None:
 
 
 @lru_cache(maxsize=512)  # mechanisms share most of their files
-def _imports(source: bytes, package: str, root: str) -> tuple[str, ...]:
-    """Imports of a file from its own top-level package: names of modules, and of their definitions.
+def _parsed(source: bytes) -> tuple[tuple[tuple[int, str, tuple[str, ...]], ...], bytes]:
+    """Imports of a file, each as its level, module and names, and a digest of its syntax tree.
 
-    Absolute imports count only from the harness's tasks: its other modules are shared by all tasks.
-    A file that is no Python of this version, which a plugin may import where it can, has none.
+    A file that is no Python of this version, which a plugin may import where it can, has no imports
+    and the digest of its bytes.
     """
     try:
         with _PARSING:
             tree = ast.parse(source)  # bytes, since a file may name an encoding of its own
+        said = _written(tree).encode()
     except (SyntaxError, ValueError, RecursionError):
-        return ()
-    found = []
+        return (), hashlib.sha256(source).digest()
+    imports: list[tuple[int, str, tuple[str, ...]]] = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = package.rsplit(".", node.level - 1)[0]
-            module = f"{base}.{node.module}" if node.module else base
-            found += [
-                *([module] if node.module else []),
-                *(f"{module}.{a.name}" for a in node.names),
-            ]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-            "bench.measuring.tasks"
-        ):
-            found += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.ImportFrom):
+            names = tuple(alias.name for alias in node.names)
+            imports.append((node.level, node.module or "", names))
         elif isinstance(node, ast.Import):
-            found += [
-                alias.name for alias in node.names if alias.name.startswith("bench.measuring.tasks")
-            ]
+            imports += [(0, alias.name, ()) for alias in node.names]
+    return tuple(imports), hashlib.sha256(said).digest()
+
+
+def _imports(source: bytes, package: str, root: str) -> tuple[str, ...]:
+    """Imports of a file from its own top-level package: names of modules, and of their definitions.
+
+    Absolute imports count only from the harness's tasks: its other modules are shared by all tasks.
+    """
+    found: list[str] = []
+    for level, module, names in _parsed(source)[0]:
+        if level:
+            base = package.rsplit(".", level - 1)[0]
+            module = f"{base}.{module}" if module else base
+            found += [*([module] if module != base else []), *(f"{module}.{n}" for n in names)]
+        elif module.startswith("bench.measuring.tasks"):
+            found += [module, *(f"{module}.{name}" for name in names)]
     return tuple(name for name in found if name.partition(".")[0] == root)
+
+
+def _written(node: object) -> str:
+    """A tree as text. `ast.dump` also writes fields that only some versions of Python have."""
+    if isinstance(node, ast.Constant):
+        return ascii(node.value)
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 has some texts between values in parts
+        texts = (v.value if isinstance(v, ast.Constant) else _written(v) for v in node.values)
+        return f"f{''.join(map(str, texts))!a}"
+    if isinstance(node, list):
+        return f"[{','.join(_written(one) for one in node if not _is_docstring(one))}]"
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields if name != "ctx")
+        said = [f"{name}={_written(value)}" for name, value in fields if value not in (None, [])]
+        return f"{type(node).__name__}({','.join(said)})"
+    return ascii(node)
+
+
+def _is_docstring(node: object) -> bool:
+    """True for a string as a statement, which says something to a reader alone."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

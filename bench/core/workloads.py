@@ -227,10 +227,13 @@ class TaskWorkload:
 
     @property
     def shared_settings(self) -> dict[str, Any]:
-        """Settings shared by the rows of one table, with the learning rate that they share."""
+        """Settings shared by the rows of one table, with the learning rate that they share.
+
+        Later settings that the record lacks have the value that it was trained with.
+        """
         filters = {name: list(getattr(self, name)) for name in FILTERS if self.token_filters}
         rate = {} if self.shared_rate is None else {"learning_rate": self.shared_rate}
-        return without_later_settings(self.settings) | rate | filters
+        return later_settings(self.task) | self.settings | rate | filters
 
 
 FILTERS = ("token_filters", "token_keep")
@@ -244,11 +247,18 @@ Workload = TimedWorkload | TaskWorkload
 
 LATER_SETTINGS = {"head_norm": False, "linear_std": 0.0, "patience": 0.25, "softmax_layers": 0}
 """Settings of all tasks added after the first records, with the value that those had."""
+LATER_SETTINGS_OF = {"word_problem": {"scored": "all"}}
+"""The same for the settings of one task."""
 
 
-def without_later_settings(settings: dict[str, Any]) -> dict[str, Any]:
+def later_settings(task: str) -> dict[str, Any]:
+    """Settings of a task that were added after its first records, with the value of those."""
+    return LATER_SETTINGS | LATER_SETTINGS_OF.get(task, {})
+
+
+def without_later_settings(task: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a task, without later ones that have the value of records that lack them."""
-    later = LATER_SETTINGS.items()
+    later = later_settings(task).items()
     return {name: value for name, value in settings.items() if (name, value) not in later}
 
 

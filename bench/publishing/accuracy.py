@@ -9,10 +9,11 @@ something to show lie beside the page, in a folder of its name.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from bench.core.cli.errors import ConfigError, check_known
 from bench.core.cli.values import run_words
@@ -35,6 +36,7 @@ from bench.publishing.document import (
 )
 from bench.publishing.leaderboard import RANKED_BY, Leaderboard, build_leaderboard
 from bench.publishing.markdown import holes_blocks
+from bench.publishing.naming import commits_in_words
 from bench.publishing.scores import TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import (
@@ -78,7 +80,7 @@ def accuracy_page(
     least, most = (pick(task.num_seeds for task in board.tasks) for pick in (min, max))
     seeds = (f"{least} to " if least < most else "") + quantity(most, "seed")
     blocks: list[Block] = [
-        Prose(origin(newest, machine_words(board), board.commits)),
+        Prose(escape(origin(newest, machine_words(board), board.commits))),
         Command(command),
         *(Text([note]) for note in notes),
         Prose(prose(__file__, "how_to_read")),
@@ -97,7 +99,7 @@ def _speed_blocks(timed: Sequence[Record]) -> Iterator[Block]:
         return
     board = build_leaderboard(timed, CONTROLS)
     yield Heading("Speed and state")
-    yield Prose(f"Timed on {escape('; '.join(machine_words(board)))}. {summary_words(board)}")
+    yield Text([f"Timed on {'; '.join(machine_words(board))}. {summary_words(board)}"])
     for section in speed_sections(board, _SPEED_COLUMNS):
         yield from section.blocks()
     if board.holes:
@@ -150,12 +152,22 @@ def origin(records: Sequence[Record], machines: Sequence[str], commits: Sequence
     days = " and ".join(sorted({record.started_at[:10] for record in records}))
     trained = [record for record in records if record.status is not Status.SKIPPED]
     spent_s = sum(record.cost_s.get("total", 0.0) for record in trained)
-    commit = ", ".join(commits) or "unknown"
     return (
-        f"Measured on {escape('; '.join(machines))}, commit {commit}, {days}: "
+        f"Measured on {'; '.join(machines)}, {commits_in_words(commits)}, {days}: "
         f"{quantity(len(trained), 'training')} in {format_duration(wall_s(trained))} of wall time, "
         f"{format_duration(spent_s)} if they had run one after the other, by"
     )
+
+
+def head_norm_words(settings: Mapping[str, Any]) -> list[str]:
+    """A sentence on a causal task that was trained without a norm over each head's output."""
+    if settings.get("head_norm"):
+        return []
+    return [
+        "These models have no norm over each head's output (head_norm=false), which "
+        "docs/methodology/tasks.md asks of a causal task: mechanisms with a decay or a delta rule "
+        "have it in their papers, and may score better with it."
+    ]
 
 
 def wall_s(records: Sequence[Record]) -> float:

@@ -203,14 +203,14 @@ def _digits(value: float, num_digits: int = 3) -> str:
     return "0" if abs(value) < _ROUNDING else f"{value:.{num_digits}g}"
 
 
-def entropy_chart(lines: Sequence[Line], head_dim: int | None = None) -> Chart | None:
+def entropy_chart(lines: Sequence[Line]) -> Chart | None:
     """Chart of entropy against the query norm, one line per mechanism; None without a sweep."""
     drawn = entropy_lines(lines)
     if not drawn:
         return None
     curves = Curves(
         title="Entropy of attention against the query norm, directions held fixed",
-        x="norm of the queries" + (f" (head_dim {head_dim})" if head_dim else ""),
+        x="norm of the queries",
         y="entropy / ln N",
         lines=drawn,
     )

@@ -196,7 +196,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Command:
-    """A command line as typed; a terminal does not show it."""
+    """A command line as typed, or several, one a line."""
 
     words: str
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.core.format import plural
 from bench.core.record import Record
+from bench.publishing.naming import commit_label, commits_in_words
 
 
 def describe_machine(record: Record) -> str:
@@ -38,7 +38,7 @@ def machine_in_words(facts: Mapping[str, Any], device: str = "cpu") -> str:
 def commit_of(record: Record) -> str:
     """Short commit of the code that measured, ``*`` for uncommitted changes; empty if unknown."""
     facts = record.environment
-    return (facts.get("commit") or "")[:7] + "*" * bool(facts.get("is_dirty"))
+    return commit_label(facts.get("commit"), facts.get("is_dirty"))
 
 
 def provenance(records: Iterable[Record]) -> str:
@@ -48,9 +48,7 @@ def provenance(records: Iterable[Record]) -> str:
     """
     known = list(records)
     machines = sorted({re.sub(r"\((R|TM)\)", "", describe_machine(r)) for r in known})
-    commits = sorted({commit_of(record) for record in known} - {""})
     days = sorted({record.started_at[:10] for record in known})
-    words = ["; ".join(machines)]
-    if commits:
-        words.append(f"{plural('commit', len(commits))} {', '.join(commits)}")
-    return " · ".join([*words, " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))])
+    commits = commits_in_words(map(commit_of, known))
+    when = " to ".join(dict.fromkeys([*days[:1], *days[-1:]]))
+    return " · ".join(["; ".join(machines), commits, when])

@@ -33,7 +33,7 @@ def leaderboard_page(
     """
     blocks: list[Block] = [Bullets(sentences(board))]
     blocks += [Text([f"Measured on {words}."]) for words in machine_words(board)]
-    blocks.append(Prose(summary_words(board)))
+    blocks.append(Text([summary_words(board)]))
     every = [*chapters(board, columns, model_columns), ("Diagnostics", diagnostics)]
     for title, sections in every:
         blocks += [Heading(title)] if sections else []

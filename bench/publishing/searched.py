@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bench.core.grid import Trained, best_of
+from bench.core.grid import Trained, best_of, found_nothing
 from bench.core.grouping import grouped
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
@@ -20,10 +20,10 @@ def at_best_rate(records: Iterable[Record]) -> list[Record]:
     """The records of each row at the rate that did best on validation examples.
 
     A row is an entry with one set of hyperparameters, as one table shows it. As in a search, the
-    choice is made on the seed with the most rates, the lowest of several; other seeds and the test
-    set play no part. A rate with fewer seeds than another one of its row is not chosen. Controls,
-    and rows with a single rate, are kept as they are. Of a row without any score, the runs that
-    failed are kept, for their reasons.
+    choice is made on the seed with the most rates; of several, on the lowest with a run that is not
+    stuck. Other seeds and the test set play no part. A rate with fewer seeds than another one of
+    its row is not chosen. Controls, and rows with a single rate, are kept as they are. Of a row
+    without any score, the runs that failed are kept, for their reasons.
     """
     rows = grouped(latest(records), searched_row)
     return [kept for row in rows.values() for kept in _best_of_row(row)]
@@ -42,12 +42,17 @@ def _best_of_row(row: Sequence[Record]) -> list[Record]:
     if len(rates) < 2 or None in rates or row[0].cell.mechanism in CONTROLS:
         return list(row)
     counts = Counter(record.cell.task.seed for record in row)
-    seed = min(counts, key=lambda own: (-counts[own], own))
-    runs = {
-        float(record.cell.task.settings["learning_rate"]): trained(record)
-        for record in row
-        if record.cell.task.seed == seed
-    }
+    most = max(counts.values())
+    searches: list[dict[float, Trained]] = [
+        {
+            float(record.cell.task.settings["learning_rate"]): trained(record)
+            for record in row
+            if record.cell.task.seed == seed
+        }
+        for seed in sorted(counts)
+        if counts[seed] == most
+    ]
+    runs = next((s for s in searches if not found_nothing(s.values())), searches[0])
     unit = any(isinstance(r.result, Quality) and r.result.unit for r in row)
     num_seeds = Counter(record.cell.task.settings["learning_rate"] for record in row)
     best = best_of(runs, better="lower" if unit else "higher")
@@ -74,4 +79,8 @@ def trained(record: Record) -> Trained:
     result = record.result
     if not isinstance(result, Quality) or not result.validation:
         return Trained(score=None)
-    return Trained(score=result.validation[-1], steps_to_90=result.steps_to_90)
+    return Trained(
+        score=result.validation[-1],
+        steps_to_90=result.steps_to_90,
+        is_stuck=bool(result.stuck_at),
+    )

@@ -17,9 +17,10 @@ from bench.core.record import REFERENCE, Record, Speed
 from bench.core.statistics import Ratio
 from bench.core.store import latest, read_records
 from bench.publishing.document import Table, escape, pipe_table, text_table
-from bench.publishing.machine import describe_machine
+from bench.publishing.machine import commit_of, describe_machine
 from bench.publishing.metrics.marks import NOISY, marks
 from bench.publishing.metrics.speedup import ratio_between, speedup
+from bench.publishing.naming import commits_in_words
 from bench.publishing.tables import with_marks
 from bench.publishing.templates import prose
 
@@ -70,7 +71,7 @@ def speed_page(published: Sequence[Record], compiled: Sequence[Record]) -> str:
     against_softmax = _table("over softmax", compared, over_softmax)
     blocks = [
         prose(__file__, "introduction"),
-        f"{_origin([*published, *compiled])} `make speed` runs:",
+        f"{_origin([*published, *compiled])} Their records are not stored. `make speed` runs:",
         f"```bash\n{COMMANDS}\n```",
         prose(__file__, "published"),
         pipe_table(over_operators),
@@ -158,18 +159,14 @@ def _shape(record: Record) -> str:
 
 def _origin(records: Sequence[Record]) -> str:
     """A sentence with date, machine, shape and commit of the measurements."""
-    facts = [record.environment for record in records]
-    commits = {
-        (f["commit"] or "unknown")[:12] + " with changes" * bool(f["is_dirty"]) for f in facts
-    }
     said = (
         {record.started_at[:10] for record in records},
         {describe_machine(record) for record in records},
         {_shape(record) for record in records},
-        commits,
     )
-    when, where, shape, commit = (" and ".join(sorted(words)) for words in said)
-    return f"Measured {when} on {escape(where)}; {shape}, commit {commit}."
+    when, where, shape = (" and ".join(sorted(words)) for words in said)
+    commits = commits_in_words(map(commit_of, records))
+    return f"Measured {when} on {escape(where)}; {shape}, {escape(commits)}."
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from bench.publishing.leaderboard import (
 )
 from bench.publishing.metrics import metric_names
 from bench.publishing.metrics.roofline import bound
+from bench.publishing.naming import commits_in_words
 from bench.publishing.scores import TaskScores
 
 MARKS = "marks"
@@ -117,7 +118,7 @@ def summary_words(board: Leaderboard) -> str:
     num_holes = len(board.holes)
     first, last = (stamp[:10] for stamp in board.started_at)
     when = f", measured {first}" if first == last else f", measured {first} to {last}"
-    when += f" at commit {', '.join(board.commits)}" if board.commits else ""
+    when += f" at {commits_in_words(board.commits)}" if board.commits else ""
     shared = ""
     if board.num_processes[-1:] > (1,):
         counts = " or ".join(map(str, board.num_processes))

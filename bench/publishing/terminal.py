@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,16 @@ from rich.text import Text as RichText
 from bench.core.record import Record
 from bench.publishing.conclusions import sentences
 from bench.publishing.config import PublishConfig
-from bench.publishing.document import Block, Bullets, Column, Document, Heading, Table, Text
+from bench.publishing.document import (
+    Block,
+    Bullets,
+    Column,
+    Command,
+    Document,
+    Heading,
+    Table,
+    Text,
+)
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.markdown import chapters
 from bench.publishing.tables import holes_table, machine_words, summary_words
@@ -62,7 +72,7 @@ _GAP = 2
 def print_document(
     document: Document, console: Console, *, whole: str = "", wraps: bool = False
 ) -> None:
-    """Print headings, texts and tables; a table that is too wide loses its last columns.
+    """Print headings, texts, commands and tables; a table that is too wide loses its last columns.
 
     `whole` names what has these columns; with `wraps`, long lines of text are wrapped.
     """
@@ -71,7 +81,7 @@ def print_document(
     for block in document.blocks:
         if isinstance(block, Heading):
             waiting = [*(above for above in waiting if above.level < block.level), block]
-        elif isinstance(block, (Text, Bullets, Table)):
+        elif isinstance(block, (Text, Bullets, Table, Command)):
             for heading in waiting:
                 console.print(RichText(f"\n{heading.words}", style="bold"))
             waiting = []
@@ -79,6 +89,8 @@ def print_document(
             case Text(lines) | Bullets(lines):
                 for line in lines:
                     console.print(RichText(line), soft_wrap=not wraps)
+            case Command(words):
+                console.print(RichText(textwrap.indent(words, "    ")), soft_wrap=True)
             case Table():
                 console.print(RichText(f"\n{block.title}" if block.title else "", style="italic"))
                 laid = laid_out(block, console.width)

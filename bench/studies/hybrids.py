@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from bench.core.cli.errors import ConfigError
-from bench.core.format import quantity
+from bench.core.format import join_names, quantity
+from bench.core.grouping import grouped
 from bench.core.observed import CONTROLS
 from bench.core.record import REFERENCE, Record
 from bench.core.settings import (
@@ -26,7 +27,7 @@ from bench.core.settings import (
 )
 from bench.core.store import latest, read_records
 from bench.measuring.config import SweepConfig, training_config
-from bench.publishing.accuracy import chosen, origin
+from bench.publishing.accuracy import chosen, head_norm_words, origin
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
@@ -243,27 +244,49 @@ def document_of(
     """The page: counts of pairs, then the scores that they follow from; notes below the command."""
     tasks = mixed(board)
     counted = [each for task in tasks for each in orders(task)]
-    same, reverse = (sum(len(each.both(sign)) for each in counted) for sign in (1, -1))
     blocks: list[Block] = [
         Text([origin(latest(records), machine_words(board), board.commits)]),
         Command(command),
         *([Text(notes)] if notes else []),
         Prose(prose(__file__, "how_to_read")),
-        Text(
-            [
-                f"{quantity(same + reverse, 'pair')} decided both alone and in a hybrid, over all "
-                f"tasks and numbers of softmax layers: {same} of the same order, {reverse} of the "
-                "reversed one."
-            ]
-        ),
+        Text([_pairs_words(counted)]),
+        Bullets([*_facts(counted)]),
         _table_of_orders(counted),
         Bullets([*_reversed_words(counted)]),
         *charts(board),
     ]
     for task in tasks:
         blocks += [Heading(f"{task.label} · {quantity(task.num_layers, 'layer')}"), _table(task)]
-        blocks.append(Text([f"Settings: {task.at[0].settings}"]))
+        norm = head_norm_words(task.at[0].named_settings) if task.at[0].causal else []
+        blocks.append(Text([*norm, f"Settings: {task.at[0].settings}"]))
     return Document("Hybrids: does the order of mixers hold beside softmax layers?", blocks)
+
+
+def _pairs_words(counted: Sequence[Orders]) -> str:
+    """Numbers of distinct pairs, each counted once however many softmax layers it has."""
+    every = {(each.label, pair) for each in counted for pair in each.alone}
+    same, reverse = (
+        {(each.label, pair) for each in counted for pair in each.both(sign)} for sign in (1, -1)
+    )
+    return (
+        f"{quantity(len(same | reverse), 'pair')} decided both alone and in a hybrid, of "
+        f"{len(every)} over all tasks: {len(same)} of the same order, {len(reverse)} of the "
+        "reversed one. A pair counts once on a task, with however many softmax layers."
+    )
+
+
+def _facts(counted: Sequence[Orders]) -> Iterator[str]:
+    """Per task, the mixer that is in every pair of the same order, if there is one."""
+    for label, own in grouped(counted, lambda each: each.label).items():
+        ahead = {
+            (pair if each.alone[pair] > 0 else pair[::-1]) for each in own for pair in each.both(1)
+        }
+        for place, relation in ((0, "ahead of"), (1, "behind")):
+            one = {pair[place] for pair in ahead}
+            if len(ahead) > 1 and len(one) == 1:
+                others = join_names(sorted(pair[1 - place] for pair in ahead))
+                count = quantity(len(ahead), "pair")
+                yield f"The {count} on {label} are one fact: {one.pop()} is {relation} {others}."
 
 
 _COUNT = Column("count", "softmax layers", digits=".0f")

@@ -37,6 +37,7 @@ from bench.measuring.worker.launch import WorkerServer
 from bench.publishing.charts.write import illustrated
 from bench.publishing.document import Document, write
 from bench.publishing.machine import machine_in_words
+from bench.publishing.naming import commit_label, commits_in_words
 from bench.publishing.terminal import print_document
 from bench.studies.roots import root_of
 
@@ -142,8 +143,8 @@ class Session:
     def place(self) -> str:
         """Machine, commit and date, as text for a page."""
         here = self.machine
-        commit = (here.commit or "unknown")[:7]
-        return f"{machine_in_words(here.to_dict())}, commit {commit}, {utc_now()[:10]}"
+        commit = commits_in_words([commit_label(here.commit, here.is_dirty)])
+        return f"{machine_in_words(here.to_dict())}, {commit}, {utc_now()[:10]}"
 
     def origin(self) -> str:
         """`place` and the wall time so far."""
@@ -340,7 +341,8 @@ class Session:
             config, todo, here, server, self.sweep_id, self.console, until=until, tail=tail
         )
         cells = {p.cell.key: p.cell for p in planned}
-        own = [r for r in stored() if r.cell.key in cells and environment.is_good(r, r.cell, here)]
+        pairs = ((record, cells.get(record.cell.key)) for record in stored())
+        own = [record for record, cell in pairs if cell and environment.is_good(record, cell, here)]
         ended = {record.cell.key for record in own}
         is_over = isinstance(until, Deadline) and until.is_over
         self.is_stopped |= done.is_interrupted and not is_over

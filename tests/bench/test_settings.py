@@ -22,7 +22,7 @@ MODULES = (
     *("bench.report", "bench.measuring.config", "bench.publishing.config"),
     *("bench.studies.ceilings", "bench.studies.hybrids", "bench.studies.launches.command"),
     *("bench.studies.convert.study", "bench.studies.explain.running", "bench.studies.text.study"),
-    *("bench.studies.rates.race", "bench.studies.rates.search"),
+    "bench.studies.rates.search",
     *(f"bench.studies.{study}.settings" for study in ("advise", "diagnostics", "reproduce")),
     *("bench.studies.selftest.study", "bench.studies.verify.settings"),
 )

@@ -26,7 +26,7 @@ from bench.studies.explain.running import Explain
 from bench.studies.gate.config import read_gate_config
 from bench.studies.hybrids import Hybrids
 from bench.studies.launches.command import Launches
-from bench.studies.rates import race, search
+from bench.studies.rates import search
 from bench.studies.rates.rows import run_command
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.roots import root_of
@@ -54,7 +54,7 @@ MODELS: dict[str, type[Settings]] = {
 }
 """Commands that are defined by a model of settings instead of a YAML."""
 
-OF_SWEEP: dict[str, type[Settings]] = {"race": race.Own, "rates": search.Own}
+OF_SWEEP: dict[str, type[Settings]] = {"rates": search.Own}
 """Commands that take the keys of a sweep, and those of these models."""
 
 

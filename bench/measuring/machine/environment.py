@@ -22,10 +22,11 @@ from bench.core.cli.texts import visible
 from bench.core.observed import CONTROLS
 from bench.core.places import CHECKOUT
 from bench.core.record import METHOD_VERSION, TRAINING_VERSION, Quality, Record
-from bench.core.sources import hash_closure
+from bench.core.sources import hash_closure, hash_syntax
 from bench.measuring.device import device_named
 from bench.measuring.device.cpu import memory_limit_bytes
 from bench.measuring.machine import hardware
+from bench.measuring.tasks.ending import may_leave
 
 _LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton", "timm")
 
@@ -123,7 +124,10 @@ def is_good(record: Record, cell: Cell, environment: Environment) -> bool:
     result = record.result
     if not isinstance(result, Quality) or cell.mechanism in CONTROLS:
         return True
-    return not (result.ended == "plateau" and result.stuck_at)
+    if result.ended != "plateau" or result.unit or not result.validation:
+        return True
+    levels = {"chance": result.chance} | result.plateaus
+    return not may_leave(result.validation[-1], levels, result.validation_error or 0.0)
 
 
 def source_of_training(cell: Cell, environment: Environment) -> str:
@@ -190,6 +194,14 @@ def mechanism_source(name: str, plugins: tuple[str, ...]) -> str:
     import attentions
 
     return hash_closure(attentions.attention_class(name).__module__)
+
+
+@cache
+def mechanism_syntax(name: str) -> str:
+    """Hash of what a mechanism's files say, see `hash_syntax`; its plugin must be imported."""
+    import attentions
+
+    return hash_syntax(attentions.attention_class(name).__module__)
 
 
 @cache

@@ -108,6 +108,10 @@ class Task(ABC):
     def embedding(self, embed_dim: int) -> nn.Module:
         """A module from a batch's inputs to tokens, (B, N, embed_dim); positions come later."""
 
+    def as_scored(self, batch: Batch) -> Batch:
+        """Training examples with the answers that count in a score; here, with all of them."""
+        return batch
+
     def chance(self) -> float:
         """Score of `guess` on the test set, measured or expected; here, of one in `num_guessed`."""
         return 1 / (self.num_guessed or self.num_classes)

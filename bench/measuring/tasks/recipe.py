@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -18,6 +19,9 @@ AtLeast2 = Annotated[int, Interval(ge=2, le=MAX_SIZE)]
 Even = Annotated[int, Interval(ge=2, le=MAX_SIZE), MultipleOf(2)]
 PartOf1 = Annotated[float, Interval(gt=0, le=1)]
 """A share that is not 0."""
+
+FALLEN = 0.1
+"""The part of its peak to which a learning rate falls before a plateau may end a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +109,13 @@ class Recipe:
             for place in range(self.softmax_layers)
         }
         return tuple(layer in last for layer in range(self.num_layers))
+
+    @property
+    def fallen_at(self) -> int:
+        """The first step after the peak at which the learning rate is `FALLEN` of it, or less."""
+        warmup = self.warmup_share * self.num_steps
+        share = math.acos(2 * FALLEN - 1) / math.pi  # of the half cosine
+        return math.ceil(1 + warmup + share * (self.num_steps - warmup))
 
     @property
     def mlp_width(self) -> int:

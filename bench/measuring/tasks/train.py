@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from bench.core.cell import Cell
 from bench.core.observed import CONTROLS
-from bench.core.record import Quality
+from bench.core.record import TRAINING_VERSION, Quality
 from bench.measuring.device import Device, device_named
 from bench.measuring.measure.kept import kept_share
 from bench.measuring.tasks.answers import (
@@ -280,6 +280,7 @@ def fit(
         task.better,
         ceiling=task.ceiling,
         patience=recipe.patience,
+        fallen_at=recipe.fallen_at if TRAINING_VERSION > 1 else 0,
         levels=levels,
     )
     held_out = _validation_batches(task)
@@ -373,10 +374,10 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def _trained(task: Task, seed: int) -> Iterator[Batch]:
-    """The first `NUM_TRAINED` examples that a run with this seed is trained on."""
+    """The first `NUM_TRAINED` examples that a run with this seed is trained on, to be scored."""
     num_left = NUM_TRAINED
     for batch in task.batches(Split.TRAIN, seed):
-        yield batch.select(slice(num_left))
+        yield task.as_scored(batch.select(slice(num_left)))
         num_left -= len(batch.targets)
         if num_left <= 0:
             return

@@ -17,7 +17,7 @@ from bench.core.cell import Cell, TaskWorkload
 from bench.core.record import Record, Speed, Status
 from bench.core.rows import settings_of, task_settings_of
 from bench.core.statistics import Value, median
-from bench.core.workloads import LATER_SETTINGS
+from bench.core.workloads import later_settings
 from bench.publishing.conclusions import headline, task_headline
 from bench.publishing.frame import numbers
 from bench.publishing.growth import crossovers, exponent_words, scalings
@@ -223,7 +223,7 @@ def _task_overrides(work: TaskWorkload) -> Iterator[str]:
     """Overrides that plan a training run; none if no YAML of this project has all its settings."""
     name, *axes = work.label.split(" ")
     usual = task_settings_of(name) or {}
-    settings = {"task": work.task} | LATER_SETTINGS | work.settings
+    settings = {"task": work.task} | later_settings(work.task) | work.settings
     if work.shared_rate is not None:
         settings |= {"learning_rate": work.shared_rate}  # its own comes from conf/rates
     listed = [axis.partition("=")[0] for axis in axes]  # values of lists are part of the label

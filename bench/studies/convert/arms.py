@@ -52,11 +52,14 @@ class Arms:
         self._lines: Lines[Arm] = Lines(path, Arm)
         self._known = {arm.key: arm for arm in self._lines.read(missing_ok=True)}
 
-    def best(self, key: str, arm: str, rates: Iterable[float], task: Task, train: Train) -> Chosen:
+    def best(
+        self, key: str, run: str, arm: str, rates: Iterable[float], task: Task, train: Train
+    ) -> Chosen:
         """The best of some rates by validation score, widened where it lies at their edge.
 
         Args:
             key: of the conversion.
+            run: the conversion in words.
             arm: `CONVERTED` or `SCRATCH`.
             rates: to begin with.
             task: whose validation examples are scored.
@@ -68,9 +71,7 @@ class Arms:
         tried: dict[float, Arm] = {}
 
         def best(more: Iterable[float]) -> Best:
-            tried.update(
-                {rate: self._at(hashed([key, arm, rate]), rate, task, train) for rate in more}
-            )
+            tried.update({rate: self._at(key, run, arm, rate, task, train) for rate in more})
             scores = {rate: Trained(score=one.validation) for rate, one in tried.items()}
             return best_of(scores, better=task.better)
 
@@ -87,7 +88,8 @@ class Arms:
             train_s=sum(one.train_s for one in tried.values()),
         )
 
-    def _at(self, key: str, rate: float, task: Task, train: Train) -> Arm:
+    def _at(self, of_run: str, run: str, arm: str, rate: float, task: Task, train: Train) -> Arm:
+        key = hashed([of_run, arm, rate])
         if key not in self._known:
             began_s, scores, validation = cpu_s(), tuple[float, ...](), None
             with suppress(Diverged):
@@ -98,6 +100,9 @@ class Arms:
                 scores=() if validation is None else scores,
                 validation=validation,
                 train_s=cpu_s() - began_s,
+                arm=arm,
+                rate=rate,
+                run=run,
             )
             self._lines.append(self._known[key])
         return self._known[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -21,6 +21,7 @@ from bench.core.grouping import grouped
 from bench.core.lines import Lines
 from bench.core.seed_runs import FEWEST_SEEDS
 from bench.core.statistics import mean_interval
+from bench.measuring.tasks.recipe import Recipe
 from bench.publishing.charts.plain import Curves, chart_of
 from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
@@ -121,12 +122,17 @@ class Arm:
         scores: at the steps of `Curve`; empty if training diverged.
         validation: score on validation examples at the end; None if training diverged.
         train_s: CPU seconds, with those of the teacher if it was trained for this arm.
+        arm, rate, run: ``converted`` or ``from scratch``, its learning rate, and the conversion as
+            ``linear, keep 0.5, recall_causal, seed 0``; lines from before they were kept lack them.
     """
 
     key: Word
     scores: Annotated[tuple[Number, ...], Len(0, _MOST)]
     validation: Number | None
     train_s: Amount
+    arm: Word = ""
+    rate: Number | None = None
+    run: Word = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +181,55 @@ def document_of(
     )
     took = f"Measured on {origins}, in {spent_min:.1f} core-minutes, by"
     blocks: list[Block] = [Text([took]), Command(command), Text([said], notes)]
-    of_task = grouped(ablated, lambda one: one.task)
+    of_task, drawn = grouped(ablated, lambda one: one.task), list[Curve]()
     for name, own in groups.items():
-        blocks += [_table(name, own), Bullets([*_not_run(name, own)])]
-        if teachers := of_task.pop(own[0].task, ()):
+        teachers = of_task.pop(own[0].task, ())
+        least = min(curve.keep for curve in own)
+        others = [curve for curve in own if curve.keep > least and _is_one(own, teachers)]
+        shown = [curve for curve in own if curve not in others]
+        drawn += shown
+        blocks += [_table(name, shown, others), Bullets([*_not_run(name, shown)])]
+        if teachers:
             blocks.append(_without(own[0].task, own[0].unit, teachers))
-    blocks += [Prose(prose(__file__, "how_to_read")), *charts(curves)]
+        if others:
+            blocks.append(Text([_WHY_ONE]))
+    blocks += [Prose(prose(__file__, "how_to_read")), *charts(drawn)]
     return Document("Softmax models converted", blocks)
+
+
+_WHY_ONE = (
+    "Every share of kept layers exchanges the mixers that matter to these teachers, so that a "
+    "mechanism has one row: that of the smallest share, with the others' scores at its end. "
+    "Trained from scratch, the kept layers may learn, and controls differ."
+)
+
+
+def _is_one(curves: Sequence[Curve], teachers: Sequence[Ablated]) -> bool:
+    """Whether none of the layers that stay softmax at some share matters to a teacher.
+
+    One matters if without it the teacher's lead over guessing falls by `MIN_LEAD`.
+    """
+    if not teachers:
+        return False
+    chance, num_layers = curves[0].chance, min(len(teacher.without) for teacher in teachers)
+    kept = {
+        layer
+        for keep in {curve.keep for curve in curves}
+        for layer, is_kept in enumerate(
+            replace(
+                _RECIPE, num_layers=num_layers, softmax_layers=round(keep * num_layers)
+            ).is_softmax
+        )
+        if is_kept
+    }
+    return not any(
+        (t.score - t.without[layer]) / (t.score - chance) >= MIN_LEAD
+        for t in teachers
+        for layer in kept
+    )
+
+
+_RECIPE = Recipe(num_steps=1, batch_size=1, learning_rate=1.0)
 
 
 def _comparable(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
@@ -254,9 +302,10 @@ def _without(task: str, unit: str, teachers: Sequence[Ablated]) -> Table:
     return Table(title=f"{task}, teachers without one of their mixers", columns=columns, rows=rows)
 
 
-def _table(task: str, curves: Sequence[Curve]) -> Table:
+def _table(task: str, curves: Sequence[Curve], others: Sequence[Curve] = ()) -> Table:
+    """The table of a task; `others` are curves at further shares, which have no row."""
     score = partial(_score, unit=curves[0].unit)
-    columns = (
+    columns = [
         words("attention"),
         Column("keep", "kept softmax", "%", 0.01, ".0f"),
         score("teacher"),
@@ -268,10 +317,17 @@ def _table(task: str, curves: Sequence[Curve]) -> Table:
         Column("seeds", digits=".0f"),
         words("rates", "rates: converted, scratch"),
         words("mark", "marks"),
-    )
+    ]
     rows = [*_rows(curves).values()]
     verdicts = signs([_against_scratch(own) for own in rows])
-    shown = [_row(own, _VERDICTS[sign]) for own, sign in zip(rows, verdicts, strict=True)]
+    shown = [dict(_row(own, _VERDICTS[sign])) for own, sign in zip(rows, verdicts, strict=True)]
+    for keep, of_share in sorted(grouped(others, lambda curve: curve.keep).items()):
+        for arm, title in (("converted", "converted"), ("scratch", "from scratch")):
+            key = f"{arm} {keep}"
+            columns.append(score(key, f"{title} ({100 * keep:.0f} % kept)"))
+            for row in shown:
+                ends = [getattr(c, arm)[-1] for c in of_share if c.attention == row["attention"]]
+                row[key] = fmean(ends) if ends else None
     return Table(title=f"{task}, after {curves[0].steps[-1]} steps", columns=columns, rows=shown)
 
 

@@ -285,7 +285,7 @@ def _convert(
     own = searched.rates if searched and searched.rates else None
     given = [(rate,) for rate in own] if own else [asked.learning_rates] * 2
     made, anew = (
-        arms.best(run.key, arm, rates, task, partial(train, arm))
+        arms.best(run.key, run.describe(), arm, rates, task, partial(train, arm))
         for arm, rates in zip((CONVERTED, SCRATCH), given, strict=True)
     )
     mark = AT_EDGE if made.is_at_edge or anew.is_at_edge else ""

@@ -11,7 +11,6 @@ from functools import partial
 from attentions import Attention, attention_class
 from bench.core.cell import Cell
 from bench.core.cli.entries import LAYERS, AttentionEntry
-from bench.core.clock import utc_now
 from bench.core.format import quantity
 from bench.core.numbers import (
     FILE,
@@ -31,10 +30,10 @@ from bench.measuring.plugins import code_of
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.train import Diverged
 from bench.measuring.weights import NoWeights
-from bench.publishing.diagnostics import entropy_chart, left_out_words, sections
+from bench.publishing.diagnostics import left_out_words, sections
 from bench.publishing.document import Document
 from bench.studies.diagnostics.look import of_lengths, of_random
-from bench.studies.diagnostics.page import write_page
+from bench.studies.diagnostics.page import PAGE, write_found
 from bench.studies.diagnostics.samples import Size, build_core
 from bench.studies.diagnostics.settings import Diagnose
 from bench.studies.diagnostics.trained import (
@@ -67,10 +66,9 @@ def study(asked: Diagnose, session: Session) -> None:
     if not look.lines:
         session.say("Nothing was found before.")
         return
-    chart = entropy_chart(look.lines, asked.head_dim)
     origin = look.origin(*([_STOPPED] if session.is_stopped else []))
     numbers = write_lines(asked.out / FILE, look.lines, origin)
-    files = write_page(look.lines, origin, session.wall_s, chart, asked.out)
+    files = write_found(look.lines, origin, asked.out / PAGE)
     found = (block for section in sections(look.lines) for block in section.blocks())
     session.show(Document("", [*found]))
     for sentence in (*finding_sentences(look.lines), *left_out_words(look.lines)):
@@ -116,12 +114,10 @@ class _Look:
 
     def origin(self, *notes: str) -> Origin:
         """Origin of the lines: command, settings, machine, commit and day."""
-        here = self._session.machine
         return Origin(
             command=self._session.command(),
             settings=(*_settings(self._asked, self._training), *notes),
-            machine=f"{here.processor}, torch {here.versions['torch']}, commit "
-            f"{(here.commit or 'unknown')[:7]}, {utc_now()[:10]}",
+            machine=self._session.place,
         )
 
     def keep(self, found: Iterable[Line]) -> str:

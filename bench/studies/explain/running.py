@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,12 +37,14 @@ from bench.measuring.tasks.digits import noise
 from bench.measuring.tasks.model import Backbone, build_model
 from bench.measuring.tasks.train import Diverged
 from bench.studies.explain.methods import NAMES, layers_for, relevance
-from bench.studies.explain.scores import SCORES, curves, located
+from bench.studies.explain.scores import SCORES, Images, curves, located
 from bench.studies.session import Session
 
 _CHUNK = 64  # images that are explained at once
 _INSERTED = "inserted"
 _STEP_S, _IMAGE_S = 0.05, 0.01  # guesses; the progress bar corrects them by how they turn out
+
+Identity = Literal["after_prior", "before_prior"]
 
 CANVAS = {
     "canvas_size": 24,
@@ -69,7 +73,7 @@ class Explain(Settings):
     """Test canvases; each class on them is explained."""
     seed: Many[Seed] = (0,)
     """Seed of training, or a list of them."""
-    identity: Literal["after_prior", "before_prior"] = "after_prior"
+    identity: Identity = "after_prior"
     """decision_aware: I / 2 is added after attention is multiplied by the prior, or before."""
     canvas: dict[str, Any] = Field(default=CANVAS)
     """The task, as in conf/task/canvas.yaml. Two digits of different classes show whether a method
@@ -80,7 +84,7 @@ class Explain(Settings):
     docs: Folder = Path("${out}")
     """Folder for explain.md and its pictures, e.g. docs/results."""
     out: Folder = Path("results/explain")
-    """Trained models, and explain.csv with a row for each."""
+    """Trained models, and explain.jsonl with their scores on each image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,20 +101,26 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Scores of one method on one model.
+    """Scores of one method on one model, as a line of ``explain.jsonl``.
 
     Attributes:
         accuracy: of the model, on the images that are explained.
-        samples: by score, one number per image: the mean over its digits.
+        identity: the setting of that name.
+        samples: by score, one number per image: the mean over its digits; None if it has none.
         inserted: the class's probability at each share of patches shown, the mean over images.
     """
 
-    entry: str
-    method: str
-    seed: int
+    entry: Name
+    method: Name
+    seed: Seed
     accuracy: float
-    samples: Mapping[str, Tensor]
+    identity: Identity
+    samples: Mapping[str, tuple[float | None, ...]]
     inserted: tuple[float, ...]
+
+    def of_images(self, score: str) -> Images:
+        """The samples of a score."""
+        return np.array(self.samples[score], dtype=np.float64)
 
 
 def runs_of(asked: Explain, session: Session) -> list[Run]:
@@ -153,7 +163,7 @@ def scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
 
 def _scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
     cell = run.cell
-    model = session.trained(cell, asked.out / "models", run.describe())
+    model = session.trained(cell, asked.out / "checkpoints", run.describe())
     session.status(f"{run.describe()}: explaining")
     task = _task(cell.task.settings)
     canvases = task.test(asked.num_images)
@@ -176,11 +186,21 @@ def _scored(run: Run, asked: Explain, session: Session) -> list[Scores]:
             method=method,
             seed=cell.task.seed,
             accuracy=right / asked.num_images,
-            samples={name: joined[method, name] for name in SCORES},
-            inserted=tuple(joined[method, _INSERTED].mean(dim=0).tolist()),
+            identity=asked.identity,
+            samples={name: _stored(joined[method, name]) for name in SCORES},
+            inserted=tuple(map(_rounded, joined[method, _INSERTED].mean(dim=0).tolist())),
         )
         for method in asked.explain
     ]
+
+
+def _rounded(value: float) -> float:
+    """A share as it is stored, with more digits than thousands of images can tell."""
+    return round(value, 5)
+
+
+def _stored(samples: Tensor) -> tuple[float | None, ...]:
+    return tuple(None if math.isnan(x) else _rounded(x) for x in samples.tolist())
 
 
 def _of_images(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,9 @@ from bench.publishing.document import Estimate
 
 NUM_SHARES = 10
 """Number of shares of tokens, none to all, over which insertion and deletion are averaged."""
+
+Images = npt.NDArray[np.float64]
+"""A number for each image; NaN where it has none."""
 
 SCORES = ("pointing", "mass", "own", "insertion", "deletion")
 
@@ -74,7 +78,7 @@ def curves(
     return {name: torch.stack(points, dim=1) for name, points in found.items()}
 
 
-def over_models(samples: Sequence[Tensor]) -> Estimate | None:
+def over_models(samples: Sequence[Images]) -> Estimate | None:
     """A mean over models of one number per image each, NaN left out.
 
     The interval covers models of other seeds: Student's t over the means of the models. For one
@@ -82,16 +86,19 @@ def over_models(samples: Sequence[Tensor]) -> Estimate | None:
     """
     if len(samples) == 1:
         return over_images(samples[0])
-    means = [float(own[~own.isnan()].double().mean()) for own in samples]
+    known = [own[~np.isnan(own)] for own in samples]
+    if not all(map(len, known)):
+        return None
+    means = [float(own.mean()) for own in known]
     interval = mean_interval(means)
-    if interval is None or any(math.isnan(mean) for mean in means):
+    if interval is None:
         return None
     return Estimate(sum(means) / len(means), *interval)
 
 
-def over_images(samples: Tensor) -> Estimate | None:
+def over_images(samples: Images) -> Estimate | None:
     """Mean of one number per image, NaN left out; None if there are fewer than two numbers."""
-    values = samples[~samples.isnan()].double().numpy()
+    values = samples[~np.isnan(samples)]
     if len(values) < 2:
         return None
     draw = np.random.default_rng(BOOTSTRAP_SEED)

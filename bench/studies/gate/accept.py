@@ -7,15 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from annotated_types import Interval
+
 from bench.core.cli.errors import ConfigError, check_known
 from bench.core.cli.limits import Amount, Text, one_of
 from bench.core.lines import Lines
-from bench.studies.gate.baselines import MEND, Exact, baselines_folder
 from bench.studies.gate.exact import HIGHER_IS_WORSE
 from bench.studies.gate.rows import LATENCY, GateRow
 from bench.studies.gate.verdict import GateVerdict
 
 CHANNELS = (LATENCY, *HIGHER_IS_WORSE)
+Exact = Annotated[int, Interval(ge=0, le=10**31)] | Amount
+"""A number without noise."""
 _GROWTH = ("key", "entry", "cell", "channel", "base", "current", "ratio", "high")
 """Fields that an accepted growth copies from its row."""
 
@@ -168,5 +171,5 @@ def settle(
 
 def accepted_in(out: Path) -> Lines[Accepted]:
     """The growths that were accepted under a folder of results, ``baselines/accepted.jsonl``."""
-    file = baselines_folder(out) / "accepted.jsonl"
-    return Lines[Accepted](file, Accepted, root=out, mend=MEND)
+    file = out / "baselines" / "accepted.jsonl"
+    return Lines[Accepted](file, Accepted, root=out, mend="Mend it, or take the line out.")

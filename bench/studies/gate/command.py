@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +13,31 @@ from attentions.catalogue import registered_names
 from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
-from bench.core.cli.stored_files import regular_files
 from bench.core.clock import utc_now
-from bench.core.format import quantity
-from bench.core.progress import SweepProgress
-from bench.core.record import Record, Status
-from bench.measuring.costs.estimate import expected_s
-from bench.measuring.machine.environment import Environment
 from bench.measuring.plan import PlannedCell, plan
-from bench.measuring.run import Runner
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.studies.gate import trees
 from bench.studies.gate.accept import accepted_in, check_entries, settle
-from bench.studies.gate.baselines import (
-    append_baseline,
-    baselines_folder,
-    baselines_of,
-    read_baselines,
-)
 from bench.studies.gate.commits import compare_commits
 from bench.studies.gate.config import GateConfig, read_gate_config
-from bench.studies.gate.exports import write_exports
-from bench.studies.gate.history import print_history, steps
 from bench.studies.gate.publish import Sides, print_rows, write_rows
 from bench.studies.gate.rows import ACCURACY, LATENCY, LOSS, GateRow, exit_code
 from bench.studies.gate.sources import read_side
 from bench.studies.gate.stored import compare_stored
 from bench.studies.session import STOPPED, Session
 
+ACROSS = (
+    "The sides were measured in different processes, whose times can differ by 10 to 20 % with the "
+    "same code: only larger changes are told."
+)
+"""Note on every comparison of stored numbers."""
+
 
 def regress(composed: dict[str, Any]) -> int:
     """Compare, print and write; returns the exit code, 1 if there is a regression."""
     config = read_gate_config(composed)
     with Session("regress", composed) as session:
-        if config.history:
-            return show_history(config, session)
         check_writable(config.sweep.out)
-        if config.store:
-            return store_baseline(config, session)
         if config.baseline is not None:
             return against_stored(config, config.baseline, session)
         return against_commit(config, session)
@@ -106,8 +92,7 @@ def against_commit(config: GateConfig, session: Session) -> int:
         notes.append(f"Stopped after {done} of {len(cells)} cells; the others were not compared.")
     sides = Sides(base=commit[:12], current=tree.commit[:12] + dirt, notes=tuple(notes))
     settled = _settle(config, rows, session, base_commit=commit, commit=tree.commit)
-    here = session.here(config.sweep, (cell.device for cell in cells))
-    code = _finish(config, settled, sides, session, here)
+    code = _finish(config, settled, sides, session)
     return STOPPED if is_stopped else code
 
 
@@ -138,10 +123,8 @@ def against_stored(config: GateConfig, baseline: Path, session: Session) -> int:
     base = read_side("baseline", baseline)
     current = read_side("current", config.current or config.sweep.out)
     check_entries(config.accept, base.entries | current.entries)
-    rows = compare_stored(
-        base.baselines, current.baselines, config.stored_threshold, config.family_error
-    )
-    notes = []
+    rows = compare_stored(base.cells, current.cells, config.stored_threshold, config.family_error)
+    notes = [ACROSS]
     if base.torch != current.torch:
         versions = [", ".join(sorted(side.torch)) or "unknown" for side in (base, current)]
         notes.append(f"torch differs ({' against '.join(versions)}): what moved may be its doing.")
@@ -172,73 +155,9 @@ def _settle(
     return settled.rows
 
 
-def _finish(
-    config: GateConfig,
-    rows: Sequence[GateRow],
-    sides: Sides,
-    session: Session,
-    here: Environment | None = None,
-) -> int:
-    """Print and write; returns the exit code. `here` is given if both sides were timed now."""
+def _finish(config: GateConfig, rows: Sequence[GateRow], sides: Sides, session: Session) -> int:
+    """Print and write; returns the exit code."""
     print_rows(rows, sides, session.console)
-    files = write_exports(rows, config.sweep.out, here, utc_now())
-    for file in [*write_rows(rows, sides, config.sweep.out), *files]:
+    for file in write_rows(rows, sides, config.sweep.out):
         session.say(f"Wrote {file}")
     return exit_code(rows)
-
-
-def store_baseline(config: GateConfig, session: Session) -> int:
-    """Measure as a sweep does, and add a line to the baselines of this class of machines."""
-    tree = trees.current_tree()
-    if tree.is_dirty:
-        raise ConfigError(
-            f"{' or '.join(trees.MEASURED)} has uncommitted changes, and a baseline names the "
-            "commit that it was measured at. Commit them first."
-        )
-    planned = [p for p in plan(config.sweep) if p.unsupported is None]
-    here = session.here(config.sweep, (p.cell.device for p in planned))
-    here = replace(here, commit=tree.commit)
-    try:
-        records = _measure(config, planned, here, session)
-    except Interrupted:
-        session.say("Stopped; nothing is stored.")
-        return STOPPED
-    for baseline in baselines_of(sorted(records, key=lambda record: record.cell.device)):
-        file = append_baseline(baseline, config.sweep.out)
-        cells = quantity(len(baseline.cells), "cell")
-        session.say(f"Added {cells} of commit {tree.commit[:12]} to {file}")
-    failed = [record for record in records if record.status is not Status.OK]
-    for record in failed:
-        session.say(f"Without numbers: {record.cell.describe()}: {record.reason}")
-    return 0
-
-
-def _measure(
-    config: GateConfig, planned: Sequence[PlannedCell], here: Environment, session: Session
-) -> list[Record]:
-    expected = {
-        p.cell.entry + p.cell.key: expected_s(p.cell, config.sweep.measure) for p in planned
-    }
-    records, server = [], session.server(config.sweep)
-    with server, Interrupt() as interrupt, SweepProgress(session.console, expected) as progress:
-        jobs = Jobs(server, config.sweep.run.timeout_s, interrupt)
-        for record in Runner(config.sweep, here, jobs, progress, session.sweep_id).run(planned):
-            records.append(record)
-            progress.finish(record)
-    return records
-
-
-def show_history(config: GateConfig, session: Session) -> int:
-    """List how cells moved over the stored baselines of each class of machines."""
-    folder, own = baselines_folder(config.sweep.out), accepted_in(config.sweep.out).path
-    found = regular_files(config.sweep.out, f"{folder.name}/*.jsonl")
-    files = [file for file in found if file != own]
-    if not files:
-        session.say(
-            f"No baseline is stored in {folder}. First run `make baseline` (store=true) at one "
-            "commit, and again at a later one; history=true then lists what moved between them."
-        )
-    for baselines in map(read_baselines, files):
-        moved = steps(baselines, config.stored_threshold, config.family_error)
-        print_history(baselines, moved, session.console)
-    return 0

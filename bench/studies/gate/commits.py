@@ -119,5 +119,4 @@ def latency_row(cell: Cell, comparison: PairedComparison) -> GateRow:
         high=interval.high if interval else None,
         current=comparison.latency_s,
         reason=comparison.reason,
-        samples_s=comparison.samples_s,
     )

@@ -46,10 +46,6 @@ class GateConfig(Settings):
     """Stored numbers to compare with, in place of a commit."""
     current: File | None = None
     """Other stored numbers, beside `baseline`."""
-    store: bool
-    """Whether to measure, and keep the numbers as a baseline."""
-    history: bool
-    """Whether to list how stored numbers moved."""
     accept: Annotated[tuple[Accept, ...], BeforeValidator(read_accepts)] = ()
     threshold: Annotated[float, Interval(ge=0, le=1)]
     """Slowdown, as a share."""
@@ -87,10 +83,8 @@ def read_gate_config(composed: Mapping[str, Any]) -> GateConfig:
 
 def _refuse_two(config: Mapping[str, Any]) -> None:
     """Refuse keys that exclude each other: each selects another kind of comparison."""
-    given = [name for name in ("base", "baseline", "store", "history") if config.get(name)]
+    given = [name for name in ("base", "baseline") if config.get(name)]
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} are given; choose one of them.")
     if config.get("current") is not None and "baseline" not in given:
         raise ConfigError("current is given without baseline, the numbers to compare it with.")
-    if config.get("accept") and given and given[0] in ("store", "history"):
-        raise ConfigError(f"accept is given, and {given[0]} compares nothing that could grow.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 from bench.core.cell import Cell
 from bench.core.clock import now_s
@@ -40,8 +39,6 @@ class PairedComparison:
 
     Attributes:
         forks: ratios per fork and round.
-        samples_s: seconds of base and current, a pair per fork: one sample of the current side,
-            and for the base that sample divided by the fork's median ratio.
         interval: None if one of the sides could not be called.
         latency_s: of the current side, one sample, for orientation.
         reason: why there is no interval.
@@ -49,7 +46,6 @@ class PairedComparison:
 
     verdict: GateVerdict
     forks: tuple[tuple[float, ...], ...] = ()
-    samples_s: tuple[tuple[float, float], ...] = ()
     interval: Interval | None = None
     latency_s: float | None = None
     reason: str | None = None
@@ -79,7 +75,6 @@ def compare(
     """
     started = now_s()
     forks: list[tuple[float, ...]] = []
-    samples_s: list[tuple[float, float]] = []
     latency_s: float | None = None
     while True:
         for _ in range(max(effort.num_forks - len(forks), 2)):
@@ -104,16 +99,13 @@ def compare(
             if not outcome.is_ok:
                 return PairedComparison(verdict=GateVerdict.INCOMPARABLE, reason=outcome.reason)
             forks.append(tuple(ratios))
-            seconds = outcome.found.latency_s
-            samples_s.append((seconds / median(ratios), seconds))
-            latency_s = seconds
+            latency_s = outcome.found.latency_s
         interval = ratio_interval(forks, tail)
         verdict = judge(interval, effort.threshold)
         if verdict is not GateVerdict.UNSURE or now_s() - started >= effort.budget_s:
             return PairedComparison(
                 verdict=verdict,
                 forks=tuple(forks),
-                samples_s=tuple(samples_s),
                 interval=interval,
                 latency_s=latency_s,
             )

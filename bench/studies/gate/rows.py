@@ -36,8 +36,6 @@ class GateRow:
         low, high: the ratio's interval; the ratio itself where there is no noise.
         base, current: the two numbers in base units, where they mean something by themselves.
         reason: why there is no ratio, or why a growth was accepted.
-        samples_s: seconds of base and current, a pair for each process that timed both; not part
-            of regress.json.
     """
 
     entry: str
@@ -52,7 +50,6 @@ class GateRow:
     base: float | None = None
     current: float | None = None
     reason: str | None = None
-    samples_s: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def of(cls, cell: Cell, channel: str, verdict: GateVerdict, **numbers: Any) -> GateRow:
@@ -69,9 +66,7 @@ class GateRow:
 
     def to_dict(self) -> dict[str, Any]:
         """As written to regress.json."""
-        flat = asdict(self) | {"verdict": str(self.verdict)}
-        del flat["samples_s"]
-        return flat
+        return asdict(self) | {"verdict": str(self.verdict)}
 
 
 def exit_code(rows: Sequence[GateRow]) -> int:

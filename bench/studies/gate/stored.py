@@ -16,29 +16,13 @@ from statistics import NormalDist
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
-from bench.studies.gate.baselines import Baseline, Stored
 from bench.studies.gate.exact import exact_rows
 from bench.studies.gate.rows import LATENCY, GateRow, channel_of
+from bench.studies.gate.sources import CIRCUMSTANCES, Circumstances, Stored
 from bench.studies.gate.verdict import GateVerdict, Interval, confidence_tail, judge
 
 _USUAL_TAIL = 0.025
 """Share beyond each end of a stored interval, which covers 95 %."""
-
-Circumstances = tuple[int | str | None, ...]
-_CIRCUMSTANCES = ("METHOD_VERSION", "processor", "device", "allocator", "num_threads")
-"""Circumstances that must be equal on both sides; None where the records of a side lack one."""
-
-
-def circumstances(baseline: Baseline, cell: Cell) -> Circumstances:
-    """Values of `_CIRCUMSTANCES` that a cell was measured under."""
-    machine = baseline.machine
-    return (
-        baseline.method_version,
-        machine.processor,
-        machine.device,
-        machine.allocator,
-        cell.num_threads,
-    )
 
 
 def work_of(cell: Cell) -> str:
@@ -47,7 +31,7 @@ def work_of(cell: Cell) -> str:
 
 
 def compare_stored(
-    base: Iterable[Baseline], current: Iterable[Baseline], threshold: float, family_error: float
+    base: Iterable[Stored], current: Iterable[Stored], threshold: float, family_error: float
 ) -> tuple[GateRow, ...]:
     """Rows of every cell of either side; one that only one side has is ``new`` or ``gone``.
 
@@ -131,7 +115,7 @@ Pair = tuple[Stored, Stored]
 
 
 def _pair(
-    base: Iterable[Baseline], current: Iterable[Baseline]
+    base: Iterable[Stored], current: Iterable[Stored]
 ) -> tuple[list[Pair], list[Stored], list[Stored]]:
     """Pairs of the same work under the same circumstances; then the unpaired of each side.
 
@@ -158,12 +142,11 @@ def _pair(
     return pairs, _others(after, paired), _others(before, paired)
 
 
-def _by_work(baselines: Iterable[Baseline]) -> dict[str, dict[Circumstances, Stored]]:
+def _by_work(cells: Iterable[Stored]) -> dict[str, dict[Circumstances, Stored]]:
     """The last numbers of each work under each of its circumstances."""
     found: dict[str, dict[Circumstances, Stored]] = defaultdict(dict)
-    for baseline in baselines:
-        for one in baseline.cells:
-            found[work_of(one.cell)][circumstances(baseline, one.cell)] = one
+    for one in cells:
+        found[work_of(one.cell)][one.circumstances] = one
     return found
 
 
@@ -175,7 +158,7 @@ def _refusal(clashes: Sequence[tuple[Circumstances, Circumstances, Cell]]) -> st
     base, current, cell = clashes[0]
     differences = "; ".join(
         f"{name} is {_said(before)} in the base and {_said(after)} now"
-        for name, before, after in zip(_CIRCUMSTANCES, base, current, strict=True)
+        for name, before, after in zip(CIRCUMSTANCES, base, current, strict=True)
         if before != after
     )
     more = f", and {len(clashes) - 1} more" if len(clashes) > 1 else ""

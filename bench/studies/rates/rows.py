@@ -1,4 +1,4 @@
-"""Parts shared by the search and the race: rows on tasks, and their runs at several rates."""
+"""Rows on tasks, and their runs at several learning rates."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.clock import now_s
 from bench.core.grid import Best, Trained, best_of
 from bench.core.record import Record
-from bench.core.store import latest
 from bench.measuring.config import SweepConfig
-from bench.measuring.machine.environment import Environment, is_good
 from bench.measuring.plan import PlannedCell
 from bench.measuring.tasks.base import task_class
 from bench.measuring.worker.jobs import Deadline
@@ -135,18 +133,6 @@ def trainable(config: SweepConfig, session: Session) -> list[Cell]:
         if one.unsupported is not None:
             session.say(f"{one.cell.entry} is left out on {one.cell.task.label}: {one.unsupported}")
     return [p.cell for p in planned if p.unsupported is None]
-
-
-def fresh(records: Sequence[Record], cell: Cell, here: Environment) -> dict[str, Record]:
-    """The newest records of a row's runs that are still valid here, by key."""
-    row = cell.mechanism, cell.hyperparameters, cell.task.task
-    return {
-        r.cell.key: r
-        for r in latest(records)
-        if r.cell.is_task
-        and (r.cell.mechanism, r.cell.hyperparameters, r.cell.task.task) == row
-        and is_good(r, r.cell, here)
-    }
 
 
 def best(row: TaskRow, runs: Mapping[float, Trained]) -> Best:

@@ -4,17 +4,19 @@
                     [KEY=VALUE of bench.sweep ...]
 
 Rows are those of `make bench`, tasks recall, recall_causal and tile_recall, unless attention= and
-task= name others. The search takes the first seed; further ones are trained at the best rate. With
-converge=true steps are doubled, each time with a search of its own, until the mean of a row's seeds
-changes by less than a point. Each run is a record under `out`, results/rates by itself: what is
-there already is not trained again, so a later call goes on after Ctrl-C or the end of a budget. The
-test set plays no part in the choice of a rate.
+task= name others. The search takes the first seed; further ones are trained at the best rate. If
+every run of a search is stuck, it has found nothing and goes on with the next seed; after the last
+one, with four times the steps. With converge=true steps are doubled, each time with a search of its
+own, until the mean of a row's seeds changes by less than a point. Each run is a record under `out`,
+results/rates by itself: what is there already is not trained again, so a later call goes on after
+Ctrl-C or the end of a budget. The test set plays no part in the choice of a rate.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
@@ -29,11 +31,11 @@ from bench.core.places import CONF
 from bench.core.presets import RatePreset, presets_text, read_presets
 from bench.core.record import Record
 from bench.core.settings import Folder, Settings, Word
-from bench.core.workloads import LATER_SETTINGS
+from bench.core.workloads import later_settings
 from bench.measuring.config import read_sweep_config
 from bench.publishing.converged import CONVERGED
 from bench.studies.rates.rows import TaskRow, best, longer, run_command, trainable, trainer
-from bench.studies.rates.tuned import Arm, searched, tuned
+from bench.studies.rates.tuned import MORE_STEPS, Arm, search_of, tuned
 from bench.studies.session import STOPPED, Session
 
 PRESETS = CONF / "rates" / "searched.yaml"
@@ -75,11 +77,12 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
             try:
                 for label in dict.fromkeys(cell.task.label for cell in cells):  # arms go by entry
                     own = [cell for cell in cells if cell.task.label == label]
-                    found = tuned(own, seeds, train, grid=grid, looks_further=len(seeds) > 1)
-                    arms += found.values()
+                    arms += tuned(own, seeds, train, grid=grid).values()
             finally:  # also of what was searched before Ctrl-C
                 rows |= {arm.row.name: arm.row for arm in arms}
-                presets = (_preset(row, seeds[0], records) for row in rows.values())
+                stuck = (arm.row for arm in arms if arm.beyond)
+                more = [replace(row, cell=longer(row.cell, MORE_STEPS)) for row in stuck]
+                presets = (_preset(row, seeds, records) for row in (*rows.values(), *more))
                 keep(asked.presets, [preset for preset in presets if preset])
             _print(session, arms, asked.presets)
             return arms
@@ -99,9 +102,9 @@ def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:
         return STOPPED if session.is_stopped else 0
 
 
-def _preset(row: TaskRow, seed: int, records: Mapping[str, Record]) -> RatePreset | None:
+def _preset(row: TaskRow, seeds: Sequence[int], records: Mapping[str, Record]) -> RatePreset | None:
     """Preset found for a row; None for a control, and where a run of the search is missing."""
-    runs = searched(row, seed, records)
+    runs, caveat = search_of(row, seeds, records)
     found = best(row, runs)
     if row.cell.mechanism in CONTROLS or len(runs) < len(row.rates) or found.rate is None:
         return None
@@ -114,6 +117,7 @@ def _preset(row: TaskRow, seed: int, records: Mapping[str, Record]) -> RatePrese
         learning_rate=found.rate,
         tried=tuple((rate, runs[rate].score) for rate in row.rates),
         is_at_edge=found.beyond is not None,
+        caveat=caveat,
     )
 
 
@@ -130,15 +134,16 @@ def keep(file: Path, presets: Sequence[RatePreset]) -> None:
 def _is_replaced(old: RatePreset, new: RatePreset) -> bool:
     """Whether an old preset is of the same row at the same settings.
 
-    A setting that only one of them has must be at its value in `LATER_SETTINGS`.
+    A setting that only one of them has must be a later one at its old value.
     """
     if (old.task, old.entry) != (new.task, new.entry):
         return False
     shared = old.settings.keys() & new.settings.keys()
     if any(old.settings[name] != new.settings[name] for name in shared):
         return False
+    later = later_settings(new.task)
     return all(
-        LATER_SETTINGS.get(name, value) == value
+        later.get(name, value) == value
         for preset in (old, new)
         for name, value in preset.settings.items()
         if name not in shared
@@ -157,9 +162,8 @@ def _print(session: Session, arms: Sequence[Arm], file: Path) -> None:
             is_found = any(score is not None for _, score in arm.tried)
             chosen = f"best {arm.rate:g}{edge}" if is_found else f"the task's {arm.rate:g} instead"
             words = f"{chosen} of {tried}; test {scores}"
-        if arm.not_learned:
-            words = f"{words}; {arm.not_learned}"
-        session.say(f"{name}: {words}")
+        further = [arm.caveat, arm.not_learned]
+        session.say(f"{name}: {'; '.join([words, *filter(None, further)])}")
     session.say(f"Wrote {file}")
 
 

@@ -1,16 +1,18 @@
 """Train each arm of a comparison at a learning rate that was searched for it alone.
 
-The search takes the first seed and validation examples; the other seeds follow at the best rate.
-Controls are trained at the rate of the task's YAML: they have nothing to learn.
+The search takes the first seed and validation examples, and the next seed where every run is
+stuck; the other seeds follow at the best rate. Controls are trained at the rate of the task's YAML:
+they have nothing to learn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from bench.core.cell import Cell
-from bench.core.grid import GRIDS, MAX_WIDENINGS, Trained
+from bench.core.grid import GRIDS, MAX_WIDENINGS, Trained, found_nothing
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
 from bench.studies.rates.rows import TaskRow, Train, best, longer, trained, widened
@@ -34,6 +36,7 @@ class Arm:
         num_steps: largest number of steps of a run.
         beyond: results at `MORE_STEPS` times the steps by rate, with the first seed, where all
             seeds at all rates were stuck; empty otherwise.
+        caveat: how a search that found nothing with its first seed went on; else empty.
     """
 
     row: TaskRow
@@ -45,6 +48,7 @@ class Arm:
     seeds: tuple[int, ...]
     num_steps: int
     beyond: Mapping[float, Quality] = field(default_factory=dict)
+    caveat: str = ""
 
     @property
     def is_control(self) -> bool:
@@ -99,58 +103,78 @@ def tuned(
         seeds: of each row; the first is that of the search.
         train: trains cells.
         grid: rates to begin with; it is widened where the best lies at its edge.
-        looks_further: whether rows that are stuck in all seeds are trained at all rates, and at
+        looks_further: whether rows that are stuck in all seeds at all rates are trained for
             `MORE_STEPS` times the steps.
 
     Returns:
         The arms by their entry.
     """
     all_rows = [TaskRow(cell=cell, rates=tuple(grid)) for cell in cells]
-    rows = [row for row in all_rows if row.cell.mechanism not in CONTROLS]
+    rows = {row.name: row for row in all_rows if row.cell.mechanism not in CONTROLS}
     controls = [row for row in all_rows if row.cell.mechanism in CONTROLS]
-    first, *others = seeds
-    for turn in range(1 + MAX_WIDENINGS):
-        records = train([cell for row in rows for cell in row.runs(first)])
-        wider = [widened(row, searched(row, first, records)) for row in rows]
-        if wider == rows or turn == MAX_WIDENINGS:  # nothing would train one more rate
+    records: dict[str, Record] = {}
+    left = [*rows.values()]
+    for seed in seeds:
+        left = _searched_with(seed, left, train, records)
+        rows |= {row.name: row for row in left}
+        left = [row for row in left if found_nothing(searched(row, seed, records).values())]
+        if not left:
             break
-        rows = wider
-    chosen = {row.name: _chosen(row, first, records) for row in rows}
+    chosen = {name: _chosen(row, seeds, records) for name, row in rows.items()}
     chosen |= {row.name: row.shared_rate for row in controls}
-    wanted = [row.searched_at(chosen[row.name], seed) for row in rows for seed in others]
+    wanted = [
+        row.searched_at(chosen[name], seed)
+        for name, row in rows.items()
+        for seed in seeds
+        if seed != seeds[0] or chosen[name] in row.rates  # no run of the first one had a score
+    ]
     wanted += [row.at(chosen[row.name], seed) for row in controls for seed in seeds]
-    records = {**records, **train(wanted)}
-    wide = {row.name: row for row in (*rows, *controls)}
+    records |= train([cell for cell in wanted if cell.key not in records])
+    wide = rows | {row.name: row for row in controls}
     arms = {
         name: _arm(wide[name], chosen[name], seeds, records, is_control=wide[name] in controls)
         for name in (row.name for row in all_rows)
     }
-    unlearned = [r for r in rows if len(arms[r.name].stuck) == len(arms[r.name].runs) > 0]
-    if looks_further and unlearned:
-        arms |= _followed_up(unlearned, seeds, arms, train)
+    if looks_further and left:
+        arms |= _followed_up(left, seeds[0], arms, train)
     return {arm.name: arm for arm in arms.values()}
 
 
+def _searched_with(
+    seed: int, rows: Sequence[TaskRow], train: Train, records: dict[str, Record]
+) -> list[TaskRow]:
+    """The rows with their grids as wide as their searches became; their runs enter `records`."""
+    wide = [*rows]
+    for turn in range(1 + MAX_WIDENINGS):
+        records |= train([cell for row in wide for cell in row.runs(seed)])
+        wider = [widened(row, searched(row, seed, records)) for row in wide]
+        if wider == wide or turn == MAX_WIDENINGS:  # nothing would train one more rate
+            break
+        wide = wider
+    return wide
+
+
 def _followed_up(
-    rows: Sequence[TaskRow], seeds: Sequence[int], arms: Mapping[str, Arm], train: Train
+    rows: Sequence[TaskRow], seed: int, arms: Mapping[str, Arm], train: Train
 ) -> dict[str, Arm]:
     """Arms of rows that are stuck at all rates and seeds, with their results after more steps."""
-    everywhere = [cell for row in rows for seed in seeds for cell in row.runs(seed)]
-    records = train(everywhere)
-    found: dict[str, Arm] = {}
-    for row in rows:
-        keys = [row.at(rate, seed).key for rate in row.rates for seed in seeds]
-        results = [records[key].result for key in keys if key in records]
-        if all(isinstance(result, Quality) and result.stuck_at for result in results):
-            more = {r: longer(row.searched_at(r, seeds[0]), MORE_STEPS) for r in row.rates}
-            ended = train(list(more.values()))
-            beyond = {
-                rate: record.result
-                for rate, cell in more.items()
-                if (record := ended.get(cell.key)) and isinstance(record.result, Quality)
-            }
-            found[row.name] = replace(arms[row.name], beyond=beyond)
-    return found
+    more = {
+        row.name: {r: longer(row.searched_at(r, seed), MORE_STEPS) for r in row.rates}
+        for row in rows
+    }
+    ended = train([cell for cells in more.values() for cell in cells.values()])
+    results = {key: record.result for key, record in ended.items()}
+    return {
+        name: replace(
+            arms[name],
+            beyond={
+                rate: result
+                for rate, cell in cells.items()
+                if isinstance(result := results.get(cell.key), Quality)
+            },
+        )
+        for name, cells in more.items()
+    }
 
 
 def searched(row: TaskRow, seed: int, records: Mapping[str, Record]) -> dict[float, Trained]:
@@ -159,9 +183,28 @@ def searched(row: TaskRow, seed: int, records: Mapping[str, Record]) -> dict[flo
     return {rate: trained(records[key]) for rate, key in keys.items() if key in records}
 
 
-def _chosen(row: TaskRow, seed: int, records: Mapping[str, Record]) -> float:
+def search_of(
+    row: TaskRow, seeds: Sequence[int], records: Mapping[str, Record]
+) -> tuple[dict[float, Trained], str]:
+    """Runs that the rate of a row is chosen by, and what must be said of the choice, if anything.
+
+    They are those of the first seed with a run that is not stuck, else of the first seed.
+    """
+    searches = [searched(row, seed, records) for seed in seeds]
+    num_lost = len([*takewhile(lambda runs: found_nothing(runs.values()), searches)])
+    if not num_lost:
+        return searches[0], ""
+    lost = f"every run was stuck with {'seeds' if num_lost > 1 else 'seed'} "
+    lost += ", ".join(map(str, seeds[:num_lost]))
+    if num_lost < len(seeds) and len(searches[num_lost]) == len(row.rates):
+        return searches[num_lost], f"searched with seed {seeds[num_lost]}, since {lost}"
+    return searches[0], f"nothing found: {lost}"
+
+
+def _chosen(row: TaskRow, seeds: Sequence[int], records: Mapping[str, Record]) -> float:
     """The best rate; that of the task's YAML where no run had a score."""
-    rate = best(row, searched(row, seed, records)).rate
+    runs, _ = search_of(row, seeds, records)
+    rate = best(row, runs).rate
     return row.shared_rate if rate is None else rate
 
 
@@ -173,13 +216,14 @@ def _arm(
     *,
     is_control: bool,
 ) -> Arm:
-    search = {} if is_control else searched(row, seeds[0], records)
+    search, caveat = ({}, "") if is_control else search_of(row, seeds, records)
     ended = {seed: records.get(row.at(rate, seed).key) for seed in seeds}
     return Arm(
         row=row,
         name=row.cell.entry,
         rate=rate,
         tried=tuple((r, run.score) for r, run in sorted(search.items())),
+        caveat=caveat,
         is_at_edge=bool(search) and best(row, search).beyond is not None,
         runs={s: r.result for s, r in ended.items() if r and isinstance(r.result, Quality)},
         seeds=tuple(seeds),

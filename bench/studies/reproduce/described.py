@@ -171,6 +171,10 @@ class Claim(_Entry):
     """The result that would refute it; without one it gets no verdict."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the function."""
+    not_tested: str = ""
+    """The paper's condition and the stand-in for it, after "not tested": no result then decides."""
+    beside: dict[str, Any] = Field(default_factory=dict)
+    """Task and settings of stored runs to show beside the finding, which has others."""
     cost_s: Span = Field(alias="cost")
     """Seconds on two cores, as a guess."""
 

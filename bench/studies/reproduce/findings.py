@@ -18,9 +18,13 @@ from bench.core.cli.stored_files import read_inside
 from bench.core.cli.texts import is_visible
 from bench.core.format import quantity
 from bench.publishing.charts.plain import Curves
+from bench.publishing.naming import commit_label, commits_in_words
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 _ROUNDING = 1e-12
+
+SHARE = "share of right answers"
+"""Unit of findings whose rows are scores of arms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +104,9 @@ class Finding:
         value, low, high: the one number that a published one is compared with; None for none.
         seconds: wall time, with that of runs which an earlier command stored.
         measured_at: UTC, ISO 8601.
-        processor: of the machine.
-        commit: of the checkout.
+        processor: of the machine, or of those of its runs.
+        commit: of the checkout, with ``*`` for uncommitted changes.
+        trained_commits: of the runs that it rests on, in the same form; empty without training.
         criterion: digest of the entry that was judged, as `criterion_of` gives it; empty in
             findings from before it was kept.
         training_version: of the runs that it rests on.
@@ -120,15 +125,21 @@ class Finding:
     measured_at: Text = ""
     processor: Text = ""
     commit: Text = ""
+    trained_commits: tuple[Text, ...] = ()
     criterion: Text = ""
     training_version: int = 1
     looks: tuple[Count, ...] = ()
 
     @property
     def origin(self) -> str:
-        """As ``measured 2026-11-28 at commit 1a2b3c4d on Intel(R) Xeon(R)``."""
-        commit = f" at commit {self.commit[:8]}" if self.commit else ""
-        return f"measured {self.measured_at[:10]}{commit} on {self.processor}"
+        """As ``measured 2026-11-28 at commit 1a2b3c4 on Intel(R) Xeon(R)``."""
+        return f"measured {self.measured_at[:10]} at {self.commits} on {self.processor}"
+
+    @property
+    def commits(self) -> str:
+        """As ``commits 1a2b3c4, 2b3c4d5``: those of its runs, or of the code that measured."""
+        kept = self.trained_commits or (self.commit,)
+        return commits_in_words(commit_label(c.rstrip("*"), c.endswith("*")) for c in kept)
 
 
 def finding_file(out: Path, name: str) -> Path:

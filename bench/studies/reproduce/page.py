@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from bench.core.cli.files import write_whole
-from bench.core.format import format_duration
+from bench.core.format import format_duration, join_names, percent, plural, quantity
 from bench.core.grouping import grouped
 from bench.core.places import CHECKOUT
-from bench.core.record import Quality, Record
+from bench.core.record import REFERENCE, Quality, Record
+from bench.core.seed_runs import FEWEST_SEEDS
 from bench.core.store import read_records
 from bench.publishing.charts.plain import chart_of
 from bench.publishing.charts.write import write_pictures
-from bench.publishing.document import markdown_table
+from bench.publishing.document import escape, markdown_table
+from bench.publishing.machine import commit_of
+from bench.publishing.naming import commits_in_words
 from bench.publishing.templates import prose
 from bench.studies.catalogue.page_writer import report_old
 from bench.studies.reproduce.described import Claim, Contradiction, PaperCell
 from bench.studies.reproduce.findings import read_finding
 from bench.studies.reproduce.papers import Papers
-from bench.studies.reproduce.runs import ends_of, origins, records_of, steps_of
+from bench.studies.reproduce.runs import ends_of, origins, records_of, row_of, steps_of
 from bench.studies.reproduce.stored import judgement
 from bench.studies.reproduce.table import cost, is_baseline, printed_value
 from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
@@ -49,6 +54,8 @@ def page(papers: Papers, out: Path) -> str:
     """The page's text."""
     records = read_records(out, missing_ok=True)
     judged = {name: judgement(one, records, (out,)) for name, one in papers.entries.items()}
+    for cell in papers.of_kind(PaperCell):
+        judged[cell.id] = _with_lost_runs(cell, judged[cell.id], records)
     places = grouped(papers.of_kind(PaperCell), lambda cell: _place(cell, judged[cell.id]))
 
     def table(place: str, **columns: Callable[[PaperCell], str]) -> str:
@@ -71,6 +78,7 @@ def page(papers: Papers, out: Path) -> str:
         __file__,
         "page",
         count=len(judged),
+        by_class=[*_by_class(places.get("run", ()), judged, records)],
         run=table(
             "run",
             **what,
@@ -80,7 +88,7 @@ def page(papers: Papers, out: Path) -> str:
             wall_time_of_training=lambda cell: _took(cell, records),
         ),
         baselines=table("baseline", **what, without_training=lambda cell: str(judged[cell.id])),
-        claims=[_claim(one, judged[one.id], out) for one in papers.of_kind(Claim)],
+        claims=[_claim(one, judged[one.id], out, records) for one in papers.of_kind(Claim)],
         contradictions=_table(
             ("what", "published", "ours", "note"),
             [_contradiction(one, judged) for one in papers.of_kind(Contradiction)],
@@ -101,6 +109,45 @@ def _place(cell: PaperCell, found: Judgement) -> str:
     if found.verdict in (PaperVerdict.NOT_RUN, PaperVerdict.NOT_COMPARABLE):
         return found.verdict
     return "baseline" if is_baseline(cell) else "run"
+
+
+def _by_class(
+    cells: Sequence[PaperCell], judged: Mapping[str, Judgement], records: Sequence[Record]
+) -> Iterator[str]:
+    """Verdicts on the cells of softmax attention, and on those of all other mechanisms."""
+    by_class = grouped(cells, lambda cell: row_of(cell)["mechanism"] == REFERENCE)
+    for is_softmax, name in ((True, "softmax attention"), (False, "other mechanisms")):
+        own = by_class.get(is_softmax, [])
+        counts = Counter(judged[cell.id].verdict for cell in own)
+        told = ", ".join(f"{counts[each]} {each}" for each in PaperVerdict if counts[each])
+        runs = {tuple(sorted(r.cell.key for r in _own(cell, records))) for cell in own}
+        words = f"{len(own)} of {quantity(len(cells), 'cell')} that were run are of {name}"
+        words += f", in {quantity(len(runs), 'set')} of runs" * (len(runs) < len(own))
+        words += f": {told}" * bool(own)
+        lost = [c.id for c in own if counts[PaperVerdict.REPRODUCED] and _lost_seeds(c, records)]
+        words += f" (`{'`, `'.join(lost)}` by a run that is not evidence, see †)" if lost else ""
+        if not is_softmax and not counts[PaperVerdict.REPRODUCED]:
+            words += ". No efficient mechanism is reproduced yet"
+        yield f"{words}."
+
+
+def _lost_seeds(cell: PaperCell, records: Sequence[Record]) -> list[int]:
+    """Seeds of runs whose commit is not in the repository."""
+    own = ((r.cell.task.seed, commits_in_words([commit_of(r)])) for r in _own(cell, records))
+    return sorted({seed for seed, commit in own if "†" in commit})
+
+
+def _with_lost_runs(cell: PaperCell, found: Judgement, records: Sequence[Record]) -> Judgement:
+    """The judgement, with a note on seeds whose code nobody can look up."""
+    lost = _lost_seeds(cell, records)
+    if not lost:
+        return found
+    seeds, verb = plural("seed", len(lost)), "is" if len(lost) == 1 else "are"
+    note = f"{seeds} {join_names([*map(str, lost)])} {verb} not evidence (†)"
+    left = found.num_seeds - len(lost)
+    if found.num_seeds >= FEWEST_SEEDS > left:
+        note += f", and the other {left} are too few for a verdict"
+    return replace(found, notes=(*found.notes, note))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -126,7 +173,8 @@ def _how(cell: PaperCell, records: Sequence[Record]) -> str:
     chosen = f"rate {words} (the protocol's)"
     if cell.protocol and cell.protocol.grid:
         chosen = f"rates {words} (searched in the protocol's grid)"
-    return f"{chosen}; {steps_of(results)} steps, ended by {ends_of(results)}; {origins(own)}"
+    ended = f"{steps_of(results)} steps, ended by {ends_of(results)}"
+    return f"{chosen}; {ended}; {escape(origins(own))}"
 
 
 def _took(cell: PaperCell, records: Sequence[Record]) -> str:
@@ -135,7 +183,9 @@ def _took(cell: PaperCell, records: Sequence[Record]) -> str:
     return format_duration(sum(r.train_s or 0.0 for r in results if isinstance(r, Quality)))
 
 
-def _claim(entry: Claim, found: Judgement, out: Path) -> dict[str, object]:
+def _claim(
+    entry: Claim, found: Judgement, out: Path, records: Sequence[Record]
+) -> dict[str, object]:
     """Values of a claim's passage; without a stored finding it has no table."""
     finding = read_finding(out, entry.id)
     values: dict[str, object] = {"entry": entry, "verdict": found.verdict}
@@ -150,9 +200,39 @@ def _claim(entry: Claim, found: Judgement, out: Path) -> dict[str, object]:
         values["table"] = _table(head, rows)
         if finding.measured_at:
             duration, day = format_duration(finding.seconds), finding.measured_at[:10]
-            commit = f", commit {finding.commit[:8]}" if finding.commit else ""
-            took = f"{duration} on {finding.processor}, {day}{commit}"
-    return values | {"took": took}
+            took = f"{duration} on {finding.processor}, {day}, {finding.commits}"
+            if finding.trained_commits:
+                took = (
+                    f"trained in {duration} on {finding.processor}, {finding.commits}; judged {day}"
+                )
+    return values | {"took": escape(took), "beside": _beside(entry, records)}
+
+
+def _beside(entry: Claim, records: Sequence[Record]) -> str:
+    """Table of the stored runs with the settings that the entry shows beside its finding."""
+    wanted = {key: value for key, value in entry.beside.items() if key != "task"}
+    own = [
+        record
+        for record in records
+        if entry.beside
+        and record.cell.is_task
+        and record.cell.task.label.partition(" ")[0] == entry.beside["task"]
+        # A setting that a record lacks was added later, and was off before.
+        and all((record.cell.task.settings.get(k) or False) == v for k, v in wanted.items())
+        and isinstance(record.result, Quality)
+    ]
+    if not own:
+        return ""
+    rows = []
+    for name, runs in grouped(own, lambda record: record.cell.entry).items():
+        scores = sorted(r.result.accuracy for r in runs if isinstance(r.result, Quality))
+        rates = sorted({float(record.cell.task.settings["learning_rate"]) for record in runs})
+        tried = ", ".join(f"{rate:g}" for rate in rates) + " (not searched)" * (len(rates) == 1)
+        rows.append((name, " ".join(map(percent, scores)), tried, escape(origins(runs))))
+    settings = ", ".join(f"{key}={str(value).lower()}" for key, value in wanted.items())
+    head = ("attention", "right answers of each seed (%)", "learning rate", "runs")
+    words = f"Stored runs of {entry.beside['task']} with {settings}, no part of the verdict:"
+    return f"{words}\n\n{_table(head, sorted(rows))}"
 
 
 def _contradiction(entry: Contradiction, judged: Mapping[str, Judgement]) -> tuple[str, ...]:

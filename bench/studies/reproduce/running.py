@@ -171,7 +171,7 @@ def run_function(
     lab = Lab(
         session,
         asked.out,
-        kept=read_all((asked.keep,)),
+        kept=read_all((asked.kept,)),
         since=utc_now() if asked.force else "",
         until=None if budget_s is None else Deadline(started + budget_s),
     )
@@ -194,8 +194,9 @@ def run_function(
         found,
         seconds=round(now_s() - started + sum(lab.earlier.values()), 1),
         measured_at=utc_now(),
-        processor=here.processor,
-        commit=here.commit or "",
+        processor=" and ".join(dict.fromkeys(own for own, _ in lab.used)) or here.processor,
+        commit=(here.commit or "") + "*" * bool(here.is_dirty),
+        trained_commits=tuple(dict.fromkeys(commit for _, commit in lab.used)),
         criterion=criterion,
         training_version=training_version,
     )

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 from bench.core.cli.entries import LAYERS
 from bench.core.cli.errors import ConfigError, did_you_mean
-from bench.core.format import plural
 from bench.core.grouping import grouped
 from bench.core.places import CONF
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
 from bench.core.rows import default_rows, row_labels, settings_of, task_settings_of
 from bench.core.settings import as_tuple
+from bench.publishing.machine import commit_of
+from bench.publishing.naming import commits_in_words
 from bench.studies.reproduce.described import PaperCell, Protocol
 
 Scores = Mapping[str, float]
@@ -201,15 +202,11 @@ def whole_scores(chosen: Sequence[Run], by_seed: Mapping[int, Scores]) -> dict[i
 
 
 def origins(records: Sequence[Record]) -> str:
-    """Commits and machines of records, as ``commits 8f905170, 2b1cefe9 on Intel(R) Xeon(R)``."""
-    commits: dict[str, dict[str, None]] = {}
-    for record in sorted(records, key=lambda record: record.started_at):
-        machine = record.environment.get("processor") or "an unknown processor"
-        commit = (record.environment.get("commit") or "unknown")[:8]
-        commits.setdefault(machine, {})[commit] = None
+    """Commits and machines of records, as ``commits 2b1cefe, 8f90517 on Intel(R) Xeon(R)``."""
+    machines = grouped(records, lambda record: record.environment.get("processor"))
     return "; ".join(
-        f"{plural('commit', len(own))} {', '.join(own)} on {machine}"
-        for machine, own in commits.items()
+        f"{commits_in_words(map(commit_of, own))} on {machine or 'an unknown processor'}"
+        for machine, own in machines.items()
     )
 
 

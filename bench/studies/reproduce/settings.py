@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
+from bench.core.places import CHECKOUT
 from bench.core.settings import (
     AfterValidator,
     Budget,
@@ -17,6 +18,9 @@ from bench.core.settings import (
     Some,
     model_validator,
 )
+
+KEPT = Path("results/reproductions")
+"""Stored results that are in git, from the root of a checkout."""
 
 
 def _is_folder(path: Path) -> Path:
@@ -59,15 +63,20 @@ class Reproduce(Settings):
     """Like page, but write nothing: exit with 1 if the page is out of date."""
     docs: Folder | None = None
     """The folder of that page; null: this checkout's docs/."""
-    keep: Folder = Path("results/reproductions")
+    keep: Folder = KEPT
     """Stored results that are in git; only page=true writes to them."""
     out: Folder = Path("results/reproduce")
     """Where new records and findings go; both folders are read."""
 
     @property
+    def kept(self) -> Path:
+        """`keep`; outside of a checkout, unless it is given, the folder of the code that runs."""
+        return CHECKOUT / KEPT if self.keep == KEPT and not KEPT.is_dir() else self.keep
+
+    @property
     def stores(self) -> tuple[Path, Path]:
         """Folders whose records and findings are read."""
-        return self.keep, self.out
+        return self.kept, self.out
 
     @model_validator(mode="after")
     def _can_be_decided(self) -> Reproduce:

@@ -23,7 +23,13 @@ from bench.studies.reproduce.described import (
     PaperCell,
     criterion_of,
 )
-from bench.studies.reproduce.findings import Finding, newest_finding, read_finding, write_finding
+from bench.studies.reproduce.findings import (
+    SHARE,
+    Finding,
+    newest_finding,
+    read_finding,
+    write_finding,
+)
 from bench.studies.reproduce.runs import (
     BySeed,
     chosen_by,
@@ -32,7 +38,14 @@ from bench.studies.reproduce.runs import (
     scores_of,
     whole_scores,
 )
-from bench.studies.reproduce.verdicts import DECIDED, Judgement, PaperVerdict, judge, seeds_missing
+from bench.studies.reproduce.verdicts import (
+    DECIDED,
+    Judgement,
+    PaperVerdict,
+    at_ceiling,
+    judge,
+    seeds_missing,
+)
 
 _CHANGED = "criterion changed after the run"
 
@@ -102,6 +115,11 @@ def _of_finding(entry: Claim, finding: Finding) -> Judgement:
     if unsettled := [row for row in finding.rows if row.num_unsettled]:
         told = (f"{row.name} ({row.num_unsettled} of {row.num_seeds} seeds)" for row in unsettled)
         notes = (*notes, f"still improving when their steps were spent: {', '.join(told)}")
+    scores = [row.value for row in finding.rows if row.num_seeds]
+    if verdict in DECIDED and finding.unit == SHARE and (together := at_ceiling(scores)):
+        verdict, words = PaperVerdict.NOT_DISCRIMINATED, f"{together}; {words}"
+    if entry.not_tested:
+        verdict, words = PaperVerdict.NO_VERDICT, f"not tested {entry.not_tested}; {words}"
     if not entry.refuted_by:
         verdict = PaperVerdict.NO_VERDICT
         words = f"its entry does not say what would refute it (refuted_by); {words}"

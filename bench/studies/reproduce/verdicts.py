@@ -14,6 +14,9 @@ from bench.core.seed_runs import FEWEST_SEEDS
 
 _Z = NormalDist().inv_cdf(0.975)
 
+CEILING = 0.95
+"""Share of right answers. Where all arms reach it, no order of them can hold or fail."""
+
 
 class PaperVerdict(StrEnum):
     """Verdict on a described cell or claim."""
@@ -25,6 +28,7 @@ class PaperVerdict(StrEnum):
     HOLDS = "holds"
     DOES_NOT_HOLD = "does not hold"
     HOLDS_WHERE = "holds where"
+    NOT_DISCRIMINATED = "not discriminated at these sizes"
     ONE_SEED = "one seed"
     UNTUNED = "not resolvable: untuned"
     NO_VERDICT = "no verdict"
@@ -107,6 +111,17 @@ def judge(published: float, tolerance: float, runs: Runs, *, has_settled: bool =
         verdict = PaperVerdict.NOT_RESOLVABLE
         words = f"{numbers}, {difference} off; {seeds_needed(runs, (lowest, highest))}"
     return Judgement(verdict, words, num_seeds=num_seeds)
+
+
+def at_ceiling(scores: Sequence[float]) -> str:
+    """As ``all 5 arms score 97.9 to 99.9 %``; empty unless all reach `CEILING`.
+
+    Args:
+        scores: share of right answers of each arm, a mean over its seeds.
+    """
+    if not scores or min(scores) < CEILING:
+        return ""
+    return f"all {len(scores)} arms score {percent(min(scores))} to {percent(max(scores))} %"
 
 
 def seeds_missing(num_seeds: int) -> str:

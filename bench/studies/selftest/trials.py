@@ -156,7 +156,7 @@ def _ask_the_gate(unit: Unit, cell: Cell, jobs: Jobs) -> GateRow:
     every = 100 // unit.percent if unit.percent else None
     tail = confidence_tail(1)
     found = compare(cell, cell, HERE, jobs, EFFORT, tail=tail, repeat_every=every)
-    return replace(latency_row(cell, found), samples_s=())
+    return latency_row(cell, found)
 
 
 def _ask_a_rival(unit: Unit, cells: Sequence[Cell], jobs: Jobs) -> Iterator[tuple[int, GateRow]]:

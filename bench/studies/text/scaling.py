@@ -43,14 +43,24 @@ class PowerLaw:
     inverse: tuple[tuple[float, ...], ...]
     degrees: int
 
-    def predicted(self, num_parameters: int, num_steps: int) -> tuple[float, float, float]:
-        """Predicted loss of a model, and the ends of its 95 % prediction interval."""
+    @property
+    def exponents(self) -> tuple[tuple[float, float, float], ...]:
+        """Exponents of parameters and of updates, each with the ends of its 95 % interval."""
+        halves = [self._t * self.spread * math.sqrt(self.inverse[i][i]) for i in (1, 2)]
+        values = zip(self.coefficients[1:], halves, strict=True)
+        return tuple((value, value - half, value + half) for value, half in values)
+
+    @property
+    def _t(self) -> float:
         from scipy import special
 
+        return float(special.stdtrit(self.degrees, 0.975))
+
+    def predicted(self, num_parameters: int, num_steps: int) -> tuple[float, float, float]:
+        """Predicted loss of a model, and the ends of its 95 % prediction interval."""
         x = np.array([1.0, math.log(num_parameters), math.log(num_steps)])
         centre = float(x @ np.array(self.coefficients))
-        t = float(special.stdtrit(self.degrees, 0.975))
-        half = t * self.spread * math.sqrt(1 + float(x @ np.array(self.inverse) @ x))
+        half = self._t * self.spread * math.sqrt(1 + float(x @ np.array(self.inverse) @ x))
         return math.exp(centre), math.exp(centre - half), math.exp(centre + half)
 
 
@@ -69,3 +79,18 @@ def power_law(points: Sequence[Point]) -> PowerLaw | None:
         inverse=tuple(tuple(map(float, row)) for row in np.linalg.inv(x.T @ x)),
         degrees=degrees,
     )
+
+
+def smaller(points: Sequence[Point], size: tuple[int, int], axes: Sequence[int]) -> Point | None:
+    """The next smaller model on some axes, 0 for parameters and 1 for updates, equal on others."""
+    wanted = list(size)
+    for axis in axes:
+        wanted[axis] = max((p.size[axis] for p in points if p.size[axis] < size[axis]), default=0)
+    return next((point for point in points if [*point.size] == wanted), None)
+
+
+def law_without_widest(points: Sequence[Point]) -> tuple[PowerLaw | None, list[Point]]:
+    """The law of all models but those with the most parameters, and these."""
+    most = max((point.num_parameters for point in points), default=0)
+    rest = [point for point in points if point.num_parameters < most]
+    return power_law(rest) if rest else None, [p for p in points if p.num_parameters == most]

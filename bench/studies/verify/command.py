@@ -9,7 +9,7 @@ from bench.core.cli.files import check_writable, write_whole
 from bench.core.cli.foreign import foreign_code, told
 from bench.core.proofs import Badge, BadgeStatus, append_badges, badges_folder
 from bench.measuring.costs.proof import FlopProof, FlopVerdict, prove_flops
-from bench.measuring.machine.environment import mechanism_source
+from bench.measuring.machine.environment import mechanism_syntax
 from bench.publishing.document import Document, Text
 from bench.studies.conformance import table as badge_table
 from bench.studies.conformance.check import Untestable
@@ -19,6 +19,7 @@ from bench.studies.numerics import page as numerics
 from bench.studies.numerics.measure import findings_of
 from bench.studies.session import Session, run_study
 from bench.studies.verify import flop_table
+from bench.studies.verify.keep import run_keep
 from bench.studies.verify.outputs import run, tell, write_rows
 from bench.studies.verify.settings import Verify
 
@@ -31,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
 def study(asked: Verify, session: Session) -> int:
     """Run the chosen kind of proof; returns the exit code."""
     torch.set_num_threads(1)  # what is called is so small that threads would only wait
+    if asked.keep:
+        return run_keep(asked, session)
     if asked.flops:
         return run_flops(asked, session)
     if asked.conformance:
@@ -69,7 +72,7 @@ def run_conformance(asked: Verify, session: Session) -> int:
     tested: dict[str, tuple[Badge, ...]] = {}
 
     def test(name: str) -> str:
-        badges = badges_of(name, mechanism_source(name, asked.plugins))
+        badges = badges_of(name, mechanism_syntax(name))
         append_badges(out, run_name, name, badges)
         tested[name] = badges
         return badge_table.summary(badges)

@@ -1,73 +1,73 @@
-"""`python -m bench.studies.verify.keep`: keep the proofs of results/ in ``proofs.jsonl``.
-
-Only proofs of the source as it is now are kept, so nothing is claimed that was not run on it. Lines
-of other mechanisms stay, and are shown as of an earlier state once their source has changed.
-"""
+"""``keep=true``, which `make proofs` calls: prove what changed since ``results/proofs.jsonl``."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench.core.cli.errors import ConfigError
+from attentions import attention_names
 from bench.core.cli.files import write_whole
-from bench.core.cli.values import run_words
 from bench.core.format import quantity
-from bench.core.proofs import STORED, line_of, read_badges, read_goldens, stored_proofs
-from bench.measuring.machine.environment import mechanism_source
-
-USAGE = "python -m bench.studies.verify.keep [FOLDER]: has badges/ and verify.json; or results"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    return run_words(_keep, argv, USAGE)
-
-
-def _keep(words: list[str]) -> int:
-    out = Path(words[0] if words else "results")
-    kept = keep(out, STORED)
-    print(f"{quantity(len(kept), 'mechanism')} in {STORED}")
-    return 0
+from bench.core.progress import Part
+from bench.core.proofs import STORED, Badge, BadgeStatus, line_of, stored_proofs
+from bench.measuring.machine.environment import mechanism_syntax
+from bench.studies.conformance import table as badge_table
+from bench.studies.conformance.run import badges_of
+from bench.studies.golden.proof import Proof, ProofStatus
+from bench.studies.session import Session
+from bench.studies.verify.outputs import reasons, summary, verify
+from bench.studies.verify.settings import Verify
 
 
-def keep(out: Path, stored: Path) -> list[str]:
-    """Replace the stored lines of all mechanisms that were tested as they are now.
+def run_keep(asked: Verify, session: Session, stored: Path = STORED) -> int:
+    """Prove mechanisms one by one; each that holds is on the disk before the next is proven.
 
-    Golden cases that were not compared again are kept, if those stored are of the same source.
+    Returns:
+        1 if a mechanism failed, whose line then stays as it was; else 0.
 
     Raises:
-        ConfigError: nothing in `out` is of the present source, or a file cannot be read or written.
+        ConfigError: the stored file cannot be read or written.
     """
-    from attentions import attention_names
+    known = stored_proofs(stored)
+    changed = [
+        name
+        for name in asked.mechanisms
+        if asked.force or name not in known or known[name].source != mechanism_syntax(name)
+    ]
+    failed: list[str] = []
+    with session.each([Part(name=name) for name in changed], "mechanism") as todo:
+        for part in todo:
+            cases, badges = _proven(asked, part.name)
+            part.outcome = f"{summary(cases)}; {badge_table.summary(badges)}"
+            if wrong := _failures(part.name, cases, badges):
+                part.outcome, failed = f"FAILED, not kept; {part.outcome}", [*failed, *wrong]
+            else:
+                _keep(stored, part.name, cases, badges)
+    for line in failed:
+        session.say(line)
+    unchanged = quantity(len(asked.mechanisms) - len(changed), "mechanism")
+    session.say(f"{unchanged} unchanged since {stored}; force=true proves these as well")
+    return int(bool(failed))
 
-    known = set(attention_names())
-    sources = {name: mechanism_source(name, ()) for name in known}
-    goldens, before = read_goldens(out / "verify.json"), stored_proofs(stored)
 
-    def cases(name: str) -> tuple[int, int] | None:
-        own, kept = goldens.get(name), before.get(name)
-        if own and own.source == sources[name]:
-            return own.passed, own.compared
-        return kept.goldens if kept and kept.source == sources[name] else None
+def _proven(asked: Verify, name: str) -> tuple[list[Proof], tuple[Badge, ...]]:
+    own = verify(asked.model_copy(update={"attention": (name,)}))
+    return [case for case in own if case.mechanism == name], badges_of(name, mechanism_syntax(name))
 
-    fresh = {
-        name: line_of(name, badges, cases(name))
-        for name, badges in read_badges(out).items()
-        if name in known and all(badge.source == sources[name] for badge in badges.values())
-    }
-    if not fresh:
-        raise ConfigError(
-            f"{out} holds no proofs of the present source. Run attnbench verify and "
-            "attnbench verify conformance=true first."
-        )
+
+def _failures(name: str, cases: Sequence[Proof], badges: Sequence[Badge]) -> list[str]:
+    wrong = [case for case in cases if case.status is ProofStatus.FAILED]
+    broken = [badge for badge in badges if badge.status is BadgeStatus.FAILED]
+    return [*reasons(wrong), *badge_table.reasons({name: broken})]
+
+
+def _keep(stored: Path, name: str, cases: Sequence[Proof], badges: Sequence[Badge]) -> None:
+    """Replace a mechanism's line; lines of mechanisms that there are no longer are left out."""
+    compared = sum(case.status is not ProofStatus.NOT_COVERED for case in cases)
+    goldens = (compared, compared) if compared else None
     lines = stored.read_text("utf-8").splitlines() if stored.exists() else []
     kept = {json.loads(line)["mechanism"]: line for line in lines}
-    merged = {name: line for name, line in kept.items() if name in known} | fresh
-    write_whole(stored, "".join(f"{merged[name]}\n" for name in sorted(merged)))
-    return sorted(fresh)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    kept[name] = line_of(name, {badge.claim: badge for badge in badges}, goldens)
+    there = sorted(kept.keys() & {*attention_names()})
+    write_whole(stored, "".join(f"{kept[each]}\n" for each in there))

@@ -15,7 +15,7 @@ from attentions import attention_names
 from bench.core.cli.command import read_yaml
 from bench.core.cli.files import write_whole
 from bench.measuring.costs.proof import FlopProof
-from bench.measuring.machine.environment import mechanism_source
+from bench.measuring.machine.environment import mechanism_syntax
 from bench.studies.golden.build import is_published, published_form
 from bench.studies.golden.files import DamagedGolden, GoldenFolder
 from bench.studies.golden.map import Form, form_of, mechanisms_of
@@ -40,7 +40,7 @@ def run(asked: Verify, session: Session) -> int:
     said = reasons(proofs)
     if unproven := set(asked.attention) - {proof.mechanism for proof in proofs}:
         said.append(f"No golden file is about: {', '.join(sorted(unproven))}")
-    write_rows(asked.out, [_with_source(proof, asked.plugins) for proof in proofs])
+    write_rows(asked.out, [_with_source(proof) for proof in proofs])
     tell(session, table(proofs), said, f"{summary(proofs)}; rows in {asked.out}")
     gaps = unlisted(proofs, listed_gaps(asked.goldens)) if asked.strict else []
     for gap in gaps:
@@ -66,10 +66,10 @@ def unlisted(proofs: Sequence[Proof], listed: Mapping[str, str]) -> list[str]:
     return [f"{case}: {why}" for case, why in gaps.items() if listed.get(case) != why]
 
 
-def _with_source(proof: Proof, plugins: tuple[str, ...]) -> Proof:
+def _with_source(proof: Proof) -> Proof:
     if proof.mechanism is None:
         return proof
-    return replace(proof, source=mechanism_source(proof.mechanism, plugins))
+    return replace(proof, source=mechanism_syntax(proof.mechanism))
 
 
 def verify(asked: Verify) -> Iterator[Proof]:

@@ -23,6 +23,9 @@ from bench.core.settings import (
 PUBLIC_GOLDENS = Path("tests/golden")
 
 
+_OTHERS = ("flops", "conformance", "numerics", "keep")
+
+
 def _mechanisms(given: Any) -> Any:
     """Registered names, of entries or as they are."""
     if isinstance(given, tuple):
@@ -48,6 +51,10 @@ class Verify(Settings):
     """Measure narrow dtypes instead; findings go to numerics/ next to out, and to docs/numerics.md
     if out is in this checkout's results/.
     """
+    keep: bool = False
+    """Prove outputs and claims of what changed since results/proofs.jsonl, and keep them there."""
+    force: bool = False
+    """With keep=true, also prove what has not changed."""
     out: Folder = Path("results/verify.json")
     """Where the rows go, one JSON object per case."""
     plugins: Some[Name] = ()
@@ -55,14 +62,12 @@ class Verify(Settings):
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Verify:
-        others = {name: getattr(self, name) for name in ("flops", "conformance", "numerics")}
+        others = {name: getattr(self, name) for name in _OTHERS}
         wanted = [f"{name}=true" for name, is_wanted in others.items() if is_wanted]
         if len(wanted) > 1:
             raise ValueError(f"{' and '.join(wanted)} are commands of their own: give one of them.")
         if self.strict and wanted:
-            raise ValueError(
-                f"strict=true is about golden cases, which {wanted[0]} does not prove."
-            )
+            raise ValueError(f"strict=true is about golden cases alone: leave out {wanted[0]}.")
         return self
 
     @property

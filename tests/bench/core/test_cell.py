@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from bench.core.cell import Cell, KernelWorkload, TaskWorkload
+from bench.core.workloads import LATER_SETTINGS
 from tests.records import kernel_cell, model_cell, task_cell
 
 KERNEL = Cell(
@@ -176,12 +177,14 @@ def test_a_later_hyperparameter_at_its_old_value_leaves_the_key_alone():
     assert kda.key != replace(old, mechanism="kda").key
 
 
-def test_settings_that_rows_share_have_their_shared_rate_and_what_is_filtered():
-    work = replace(TASK.task, settings={"learning_rate": 0.3, "head_norm": False})
-    assert work.shared_settings == {"learning_rate": 0.3}
+def test_settings_that_rows_share_have_their_shared_rate_later_settings_and_what_is_filtered():
+    work = replace(TASK.task, settings={"learning_rate": 0.3, "head_norm": True})
+    usual = LATER_SETTINGS | {"head_norm": True}
+    assert work.shared_settings == usual | {"learning_rate": 0.3}
     filters = {"token_filters": ("random",), "token_keep": (0.5,)}
     shared = replace(work, shared_rate=0.1, **filters).shared_settings
-    assert shared == {"learning_rate": 0.1, "token_filters": ["random"], "token_keep": [0.5]}
+    told = {"learning_rate": 0.1, "token_filters": ["random"], "token_keep": [0.5]}
+    assert shared == usual | told
 
 
 def test_a_mode_says_its_work_in_forward_passes_and_whether_it_takes_gradients():

@@ -29,6 +29,7 @@ def preset(entry="performer", task="recall", rate=1e-06, **changes):
 def test_the_file_gives_back_what_was_written(tmp_path):
     longer = {"num_pairs": 3, "learning_rate": 0.006, "name": "it's"}
     presets = (preset(), preset("softmax", rate=0.01), preset(task="copy"), preset(settings=longer))
+    presets += (preset("gla", caveat="nothing found: every run was stuck with seed 0"),)
     path = tmp_path / "searched.yaml"
     path.write_text(presets_text(presets))
     assert set(map(repr, read_presets(read_yaml(path)))) == set(map(repr, presets))

@@ -6,6 +6,7 @@ import pytest
 from attentions.catalogue import catalogue
 from bench.core.cli.errors import ConfigError
 from bench.core.proofs import (
+    COMMAND,
     Badge,
     BadgeStatus,
     Proofs,
@@ -15,12 +16,12 @@ from bench.core.proofs import (
     stored_proofs,
     with_verified,
 )
-from bench.core.sources import hash_closure
+from bench.core.sources import hash_syntax
 from bench.publishing.metrics.marks import marks
 from tests import records as made
 
 LINEAR = next(entry for entry in catalogue() if entry.name == "linear")
-SOURCE = hash_closure(f"attentions.{LINEAR.module.replace('/', '.')}")
+SOURCE = hash_syntax(f"attentions.{LINEAR.module.replace('/', '.')}")
 BADGE = Badge(
     claim="causal",
     status=BadgeStatus.PASSED,
@@ -91,10 +92,11 @@ def test_a_foreign_line_is_bad_input(tmp_path, line):
         stored_proofs(path)
 
 
-def test_what_is_stored_in_git_is_of_mechanisms_that_there_are():
+def test_every_mechanism_has_proofs_in_git_and_they_are_of_these_sources():
     found = stored_proofs()
-    assert found.keys() <= {entry.name for entry in catalogue()}
-    assert all(proofs.source and proofs.badges for proofs in found.values())
+    assert found.keys() == {entry.name for entry in catalogue()}
+    old = [e.name for e in catalogue() if found[e.name].is_stale(e.module)]
+    assert not old, f"`{COMMAND}` proves them again: {', '.join(old)}"
 
 
 @pytest.mark.parametrize(

@@ -34,15 +34,52 @@ def test_a_hash_does_not_depend_on_the_order_in_which_files_are_found(monkeypatc
     assert sources.hash_closure("a") == sources.hash_closure("b")
 
 
+CODE = b'''"""Formula."""
+WIDE = 3  # heads
+"""Attribute."""
+def f(x, *, y=None, **z):
+    """Sum."""
+    match x:
+        case {"a": [1.0, *_]} | None:
+            return [f"{x!r:>{WIDE}} it's {y=}" "and" f"\xc3\xa9 {{}}", b"0", 1e-12, u"s", -1j, ...]
+    return lambda v: (w := {**z, "k": v @ x})
+'''
+
+
+def test_comments_docstrings_and_layout_are_no_part_of_what_a_file_says():
+    said = sources._parsed(CODE)[1]
+    assert said.hex()[:16] == "25091cc502bd2345", "the same under every version of Python"
+    for old, new in [
+        (b"Formula", b"Another"),
+        (b"  # heads", b"  # layers"),
+        (b'"""Attribute."""\n', b""),
+        (b'    """Sum."""\n', b"\n\n"),
+        (b'u"s"', b"'s'"),
+        (b"WIDE = 3", b"WIDE = (\n    3\n)"),
+    ]:
+        assert sources._parsed(CODE.replace(old, new))[1] == said
+    for old, new in [
+        (b"WIDE = 3", b"WIDE = 3.0"),
+        (b">{", b"<{"),
+        (b"y=None", b"y=0"),
+        (b"{{}}", b"{{}} "),
+        (b"v @ x", b"x @ v"),
+        (b"1e-12", b"1e-13"),
+        (b"None:", b"False:"),
+        (b"**z)", b"**w)"),
+    ]:
+        assert sources._parsed(CODE.replace(old, new))[1] != said, new
+
+
 def test_threads_may_read_sources_at_once():
-    read = sources._imports.__wrapped__  # not what is kept of an earlier call
+    read = sources._parsed.__wrapped__  # not what is kept of an earlier call
     files = [path.read_bytes() for path in Path(bench.__file__).parent.glob("core/*.py")] * 4
     refused = []
 
     def work():
         try:
             for file in files:
-                read(file, "bench.core", "bench")
+                read(file)
         except SystemError as error:  # of Python 3.11
             refused.append(error)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench.core.cell import Cell
-from bench.core.workloads import LATER_SETTINGS
+from bench.core.workloads import LATER_SETTINGS, later_settings
 from tests.sources import ROOT
 
 STORED = [
@@ -36,7 +36,8 @@ def test_all_keys_of_stored_records_stay(file):
         count += 1
         if not cell.is_task:
             continue
-        later = {k: v for k, v in LATER_SETTINGS.items() if k not in cell.task.settings}
+        known = later_settings(cell.task.task).items()
+        later = {k: v for k, v in known if k not in cell.task.settings}
         assert with_settings(cell, **later) == cell.key
         assert with_settings(cell, head_norm=True, linear_std=0.5) != cell.key
         assert with_settings(cell, patience=0.5) != cell.key
@@ -54,3 +55,4 @@ def test_stored_records_are_of_timings_and_of_trainings():
         "patience": 0.25,
         "softmax_layers": 0,
     }
+    assert later_settings("word_problem") == LATER_SETTINGS | {"scored": "all"}

@@ -19,6 +19,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 from rich.console import Console
 
@@ -27,14 +28,14 @@ from bench import report
 from bench.core.calibration import with_calibration
 from bench.core.record import Record
 from bench.core.store import read_store
-from bench.publishing import accuracy
+from bench.publishing import accuracy, naming
 from bench.publishing.config import PublishConfig
-from bench.publishing.diagnostics import entropy_chart, read_diagnostics
+from bench.publishing.diagnostics import read_diagnostics
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.sinks.vega import PARETO, SCALING, specification
 from bench.publishing.sinks.view import view_of
 from bench.publishing.terminal import print_leaderboard, print_versus
-from bench.studies.diagnostics.page import write_page as write_diagnostics_page
+from bench.studies.diagnostics.page import write_found
 from tests.bench.publishing.timed import PLUGIN
 
 METRICS = (
@@ -139,11 +140,7 @@ def _terminal(records: list[Record], out: Path) -> str:
 def _diagnostics(out: Path) -> str:
     found = read_diagnostics(out)
     assert found.origin is not None
-    folder = out / "own"
-    files = write_diagnostics_page(
-        found.lines, found.origin, 61.0, entropy_chart(found.lines, 64), folder
-    )
-    return _text(files[0])
+    return _text(write_found(found.lines, found.origin, out / "own" / "diagnostics.md")[0])
 
 
 def _config(out: Path) -> PublishConfig:
@@ -161,8 +158,9 @@ def _pinned(out: Path) -> Iterator[None]:
     site = str((out / "plugin").resolve())
     sys.modules["vl_convert"] = drawing
     sys.path.insert(0, site)
-    try:
-        with tempfile.TemporaryDirectory() as elsewhere, chdir(elsewhere):
+    try:  # made-up commits are in no repository
+        nowhere = patch.object(naming, "_not_here", return_value=frozenset())
+        with nowhere, tempfile.TemporaryDirectory() as elsewhere, chdir(elsewhere):
             yield
     finally:
         sys.path.remove(site)

@@ -126,11 +126,11 @@ def shown(width):
     return out.getvalue()
 
 
-def test_a_terminal_shows_texts_and_tables_and_no_page_repeats_a_note_there():
+def test_a_terminal_shows_texts_tables_and_commands_and_no_page_repeats_a_note_there():
     lines = [line.rstrip() for line in shown(120).splitlines()]
     assert "one *line*" in lines and "said before" not in lines and "Scores" in lines
     assert "Part" in lines and "How to read this" not in lines
-    assert "prose" not in "".join(lines) and "python" not in "".join(lines)
+    assert "prose" not in "".join(lines) and "    python -m bench.example" in lines
     assert any(line.startswith("a|b") and "250.000 (100.000 to 400.000)" in line for line in lines)
 
 

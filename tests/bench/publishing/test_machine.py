@@ -1,6 +1,9 @@
+import subprocess
 from dataclasses import replace
 
+from bench.publishing import naming
 from bench.publishing.machine import commit_of, describe_machine, provenance
+from bench.publishing.naming import commit_label, commits_in_words
 from tests import records as made
 
 
@@ -24,8 +27,18 @@ def test_a_record_that_says_nothing_of_its_machine_is_still_shown():
     assert commit_of(record) == ""
 
 
-def test_a_commit_with_changes_has_a_star():
+def test_commits_that_are_not_evidence_are_marked_and_the_marks_explained(tmp_path, monkeypatch):
     record = made.block_records(["nala"])[0]
     dirty = replace(record, environment=record.environment | {"is_dirty": True})
     assert (commit_of(record), commit_of(dirty)) == ("0000000", "0000000*")
-    assert "commits 0000000, 0000000*" in provenance([record, dirty])
+    monkeypatch.setattr(naming, "CHECKOUT", tmp_path)  # no repository to ask
+    said = "commits 0000000, 0000000* (* with uncommitted changes)"
+    assert said in provenance([record, dirty])
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e")
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+    here = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+    kept = commit_label(here.stdout.strip(), False)
+    found = commits_in_words([kept, "2b1cefe"])
+    assert found.endswith(" († not in this repository)")
+    assert "2b1cefe†" in found and kept in found and f"{kept}†" not in found

@@ -52,6 +52,14 @@ def test_the_seed_with_the_most_rates_chooses_and_of_several_the_lowest():
     assert {r.cell.task.settings["learning_rate"] for r in shown} == {0.003}
 
 
+def test_a_seed_with_which_every_run_was_stuck_does_not_choose():
+    at = {"plateaus": {"one of the shown values": 0.25}}
+    stuck = [run("nala", rate, score, **at) for rate, score in ((0.001, 0.26), (0.003, 0.25))]
+    found = [run("nala", rate, score, 1, **at) for rate, score in ((0.001, 0.25), (0.003, 0.9))]
+    shown = at_best_rate([*stuck, *found])
+    assert {r.cell.task.settings["learning_rate"] for r in shown} == {0.003}
+
+
 def test_of_bits_the_fewest_are_best():
     bits = ((0.001, 2.5), (0.003, 2.1), (0.01, 2.9))
     shown = at_best_rate([run("nala", rate, score, unit="bits per byte") for rate, score in bits])

@@ -101,6 +101,25 @@ def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path):
     assert lines["gla"] == (4, 100.0) and lines.keys() == ALONE.keys()
 
 
+def test_a_pair_counts_once_and_pairs_that_share_a_mixer_are_one_fact(tmp_path):
+    three = ALONE | {"retnet": (0.7, 0.7, 0.71)}
+    records = [
+        r for count in (0, 1, 2) for r in trained(three | {"linear": (0.5, 0.7, 0.9)}, count)
+    ]
+    made.stored(tmp_path / "runs", *records, name="sweep")
+    text = write_page(tmp_path / "runs", tmp_path / "hybrids.md", "make hybrids")[0].read_text()
+    assert "1 pair decided both alone and in a hybrid, of 3 over all tasks: 1 of the same" in text
+    assert "one fact" not in text
+    records = [
+        r for count in (0, 1, 2) for r in trained(three | {"retnet": (0.51, 0.5, 0.5)}, count)
+    ]
+    made.stored(tmp_path / "more", *records, name="sweep")
+    text = write_page(tmp_path / "more", tmp_path / "hybrids.md", "make hybrids")[0].read_text()
+    assert "2 pairs decided both" in text
+    assert "- The 2 pairs on recall are one fact: gla is ahead of linear and retnet." in text
+    assert "no norm over each head" not in text
+
+
 def test_each_mixer_is_trained_at_its_own_rate_at_every_count_between_none_and_all(
     tmp_path, monkeypatch
 ):

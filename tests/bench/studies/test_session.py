@@ -143,8 +143,8 @@ def test_a_page_says_where_it_was_made_when_and_how_long_it_took(session, monkey
     clock = [session._began_s + 90.0]
     monkeypatch.setattr(sessions, "now_s", lambda: clock[0])
     monkeypatch.setattr(sessions, "utc_now", lambda: "2031-05-06T07:08:09Z")
-    session.machine = replace(session.machine, commit="0123456789abcdef")
-    assert session.place.endswith(", commit 0123456, 2031-05-06")
+    session.machine = replace(session.machine, commit="0123456789abcdef", is_dirty=False)
+    assert ", commit 0123456" in session.place and session.place.endswith(", 2031-05-06")
     assert session.origin() == f"{session.place}, 1 min 30 s of wall time"
 
 

@@ -13,7 +13,7 @@ from bench.core.seed_runs import runs_from
 from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims.registry import ARMS, Lab, Seeds, register_claim, row
 from bench.studies.reproduce.claims.samples import in_points, trained_row, why_no_verdict
-from bench.studies.reproduce.findings import Finding, FindingRow
+from bench.studies.reproduce.findings import SHARE, Finding, FindingRow
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 ADDITIVE = "gated_deltanet_additive"
@@ -91,7 +91,7 @@ def delta_rule_recalls(
         verdict=verdict,
         words=f"{words}: {told}",
         rows=tuple(rows),
-        unit="share of right answers",
+        unit=SHARE,
     )
 
 

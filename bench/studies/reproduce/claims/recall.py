@@ -14,7 +14,7 @@ from bench.publishing.charts.plain import Curves
 from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.claims.registry import Lab, Seeds, register_claim, row
 from bench.studies.reproduce.claims.samples import trained_row, why_no_verdict
-from bench.studies.reproduce.findings import Finding
+from bench.studies.reproduce.findings import SHARE, Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 
@@ -55,7 +55,7 @@ def recall_grows_with_state(
         verdict=verdict,
         words=f"{words}; {more}" if more else words,
         rows=tuple(rows),
-        unit="share of right answers",
+        unit=SHARE,
         curves=Curves(
             title="Recall against the size of the state",
             x="numbers of state a layer",

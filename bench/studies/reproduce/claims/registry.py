@@ -62,6 +62,7 @@ class Lab:
         kept: records of other stores that count as this one's.
         since: records that started earlier are ignored; UTC, ISO 8601, or empty.
         until: when to stop training; None: at Ctrl-C.
+        used: processor, and commit with ``*`` for uncommitted changes, of the runs that were used.
         level: chance of a wrong verdict where nothing differs. Below `LEVEL` it is the share of one
             of several looks, for all of a claim's differences together.
     """
@@ -72,6 +73,7 @@ class Lab:
     kept: tuple[Record, ...] = ()
     since: str = ""
     until: Interrupt | None = None
+    used: dict[tuple[str, str], None] = field(default_factory=dict)
     level: float = LEVEL
 
     @property
@@ -139,6 +141,10 @@ class Lab:
             for key, record in trained.by_key.items()
             if isinstance(record.result, Quality) and record.sweep != self.session.sweep_id
         }
+        for record in trained.by_key.values():
+            facts = record.environment
+            commit = (facts.get("commit") or "") + "*" * bool(facts.get("is_dirty"))
+            self.used[facts.get("processor") or "", commit] = None
         return trained.by_key
 
 

@@ -19,7 +19,7 @@ from bench.studies.diagnostics.samples import Size, build_core
 from bench.studies.rates.tuned import Arm
 from bench.studies.reproduce.findings import FindingRow
 from bench.studies.reproduce.runs import ends_of, entry_of, steps_of
-from bench.studies.reproduce.verdicts import PaperVerdict, seeds_missing
+from bench.studies.reproduce.verdicts import PaperVerdict, at_ceiling, seeds_missing
 
 K = TypeVar("K")
 
@@ -127,6 +127,7 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[PaperVerdict, str] | None:
     failed, its own searched rate, to have learned, and in most seeds to have settled. Being stuck
     refutes nothing: more steps, or another rate, may help. Where these were tried too, the words
     say that the task was not learned.
+    Where all arms are at the ceiling of the task, it cannot tell them apart.
     """
     fewest = min(len(arm.scores) for arm in arms)
     trained = [arm for arm in arms if not arm.is_control]
@@ -139,6 +140,8 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[PaperVerdict, str] | None:
             else f"{arm.name} is stuck in {len(arm.stuck)} of {len(arm.runs)} seeds"
             for arm in stuck
         )
+    if words := at_ceiling([fmean(arm.scores) for arm in trained]):
+        return PaperVerdict.NOT_DISCRIMINATED, words
     if untuned := [arm.name for arm in arms if not arm.is_tuned]:
         rate, own = ("a rate that is", "its own")
         if len(untuned) > 1:

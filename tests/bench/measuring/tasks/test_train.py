@@ -149,6 +149,17 @@ def test_a_run_ends_where_it_has_settled_and_says_so(cell, monkeypatch):
     assert (cut_off.score_error, cut_off.validation_error) == (0.01, pytest.approx(0.0196))
 
 
+def test_from_the_next_training_version_on_no_plateau_ends_a_run_at_a_high_rate(cell, monkeypatch):
+    settings = RECALL | {"num_steps": 120}
+    early = train(cell("none", "recall", **settings))
+    monkeypatch.setattr("bench.measuring.tasks.train.TRAINING_VERSION", 2)
+    late = train(cell("none", "recall", **settings))
+    recipe = build_task("recall", settings).recipe
+    at_end = [learning_rate(recipe, r.num_steps) / recipe.learning_rate for r in (early, late)]
+    assert early.ended == late.ended == "plateau" and at_end[0] > 0.5 and at_end[1] <= 0.1
+    assert late.validation[: len(early.validation)] == early.validation
+
+
 def test_a_run_that_is_stuck_goes_on_where_a_control_has_settled(cell, mechanism, monkeypatch):
     monkeypatch.setattr("bench.measuring.tasks.train.NUM_ANSWERS", 256)  # 64 rise above chance
     settings = RECALL | {"num_steps": 120}

@@ -62,10 +62,26 @@ def test_the_generators_are_the_named_ones():
     assert moved("D4") == [4, 2]
 
 
+def test_the_last_quarter_is_scored_and_everything_trained_on():
+    own = {"num_test_examples": 64, "batch_size": 64}
+    whole, late = (
+        build_task("word_problem", own | {"scored": scored}) for scored in ("all", "last_quarter")
+    )
+    (every,), (last,) = whole.batches(Split.TEST, 0), late.batches(Split.TEST, 0)
+    assert torch.equal(last.inputs, every.inputs)
+    assert torch.equal(last.targets, every.targets[:, 24:])
+    assert torch.equal(last.positions, every.positions[:, 24:])
+    trained = next(late.batches(Split.TRAIN, 0))
+    assert torch.equal(trained.targets, next(whole.batches(Split.TRAIN, 0)).targets)
+    assert next(late.validation()).targets.shape == late.as_scored(trained).targets.shape == (64, 8)
+
+
+@pytest.mark.parametrize("scored", ["all", "last_quarter"])
 @pytest.mark.parametrize(("name", "which"), [("S3", "generators"), ("S4", "all"), ("Z5", "all")])
-def test_chance_and_the_sign_are_what_such_guesses_score(name, which):
-    task = build_task("word_problem", {"group": name, "elements": which, "batch_size": 20_000})
-    batch = next(task.batches(Split.TRAIN, 0))
+def test_chance_and_the_sign_are_what_such_guesses_score(name, which, scored):
+    given = {"group": name, "elements": which, "scored": scored, "batch_size": 20_000}
+    task = build_task("word_problem", given)
+    batch = task.as_scored(next(task.batches(Split.TRAIN, 0)))
     right, right_by_sign = [], []
     is_odd = task.named.is_odd()
     for answers in batch.targets.unbind(dim=1):

@@ -15,7 +15,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.places import CONF
 from bench.core.proofs import Badge, BadgeStatus, Proofs, read_goldens
 from bench.core.rows import ON_REQUEST, row_labels
-from bench.core.sources import hash_closure
+from bench.core.sources import hash_syntax
 from bench.studies.catalogue import listing
 from bench.studies.catalogue.listing import (
     everything,
@@ -98,7 +98,7 @@ def test_a_title_with_markup_of_the_terminal_is_printed_literally():
 
 def test_stars_and_origins_are_those_of_goldens_and_of_claims_apart():
     changed = "of another day"
-    now = hash_closure("attentions.mechanisms.softmax")
+    now = hash_syntax("attentions.mechanisms.softmax")
     passed = {"causal": Badge(claim="causal", status=BadgeStatus.PASSED)}
     passed["cross"] = Badge(claim="cross", status=BadgeStatus.FAILED, reason="why")
     (entry,) = (e for e in ENTRIES if e.name == "softmax")

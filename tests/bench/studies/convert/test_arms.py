@@ -43,6 +43,9 @@ def test_each_arm_has_the_best_of_its_own_rates_and_other_seeds_follow(tmp_path,
     took = [arm.train_s for arm in Lines[Arm](tmp_path / "arms.jsonl", Arm).read()]
     assert first.train_s == pytest.approx(sum(took[:8]))
     assert second.train_s == pytest.approx(sum(took[8:]))
+    lines = Lines[Arm](tmp_path / "arms.jsonl", Arm).read()
+    assert {(arm.arm, arm.rate) for arm in lines} == {(arm, rate) for _, arm, rate in asked[:10]}
+    assert lines[0].run == "linear, keep 0, recall_causal, seed 0"
     assert len(asked) == 10 and asked[8:] == [(1, "converted", 0.01), (1, "from scratch", 0.003)]
     assert "| 0.01, 0.003" in (tmp_path / "conversion.md").read_text()
     convert(tmp_path, *words[:2], "seed=[0,1,2]", words[3])
@@ -76,7 +79,9 @@ def test_of_losses_the_lowest_is_best_and_every_rate_that_was_tried_has_a_cost(
     task: Any = SimpleNamespace(better="lower")
     train: Any = lambda rate: (rate, (rate,))  # noqa: E731
     for _ in range(2):  # the second time nothing is trained
-        found = arms.Arms(tmp_path / "arms.jsonl").best("key", "converted", losses, task, train)
+        found = arms.Arms(tmp_path / "arms.jsonl").best(
+            "key", "run", "converted", losses, task, train
+        )
         assert (found.rate, found.scores, found.train_s) == (0.003, (0.003,), 3.0)
 
 
@@ -98,3 +103,10 @@ def test_one_rate_is_no_search_and_gets_no_verdict(tmp_path):
     lines.write([curve(seed=s, mark=NOT_SEARCHED, converted=(0.1, 0.8 + s / 99)) for s in range(5)])
     page = write_page(tmp_path, tmp_path / "page.md", "COMMAND")[0].read_text()
     assert "| undecided" in page and "better" not in page.split("**Recovered**")[0]
+
+
+def test_a_line_from_before_arms_were_kept_in_words_is_read(tmp_path):
+    line = '{"key": "a", "scores": [0.5], "validation": 0.5, "train_s": 1.0}\n'
+    (tmp_path / "arms.jsonl").write_text(line)
+    (arm,) = Lines[Arm](tmp_path / "arms.jsonl", Arm).read()
+    assert (arm.arm, arm.rate, arm.run) == ("", None, "")

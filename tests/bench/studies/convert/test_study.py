@@ -18,7 +18,7 @@ from bench.core.lines import Lines
 from bench.publishing.document import Table
 from bench.studies.convert import study
 from bench.studies.convert.models import num_layers_of
-from bench.studies.convert.page import Curve, document_of, write_page
+from bench.studies.convert.page import Ablated, Curve, document_of, write_page
 from bench.studies.convert.training import looks
 from tests.records import task_records
 
@@ -174,6 +174,24 @@ def test_curves_of_other_phases_or_of_another_model_share_no_table_and_the_newes
         *("1 + 1 + 1 steps of ours", "0 + 1 + 2 steps of ours", "1 + 1 + 1 steps of yours"),
     ]
     assert "9 conversions of ours and yours" in page and len(files) == len({*files})
+
+
+def test_a_mechanism_has_one_row_where_no_kept_layer_matters():
+    curves = [
+        curve(attention=name, keep=keep, seed=seed, converted=(0.1, 0.8 + keep / 10))
+        for name in ("gla", "linear")
+        for keep in (0.0, 0.5)
+        for seed in (0, 1, 2)
+    ]
+    for without, count in (((0.1, 1.0), 2), ((1.0, 0.1), 4)):  # the second layer is the kept one
+        teacher = Ablated(key="", task="", seed=0, score=1.0, without=without)
+        document = document_of(curves, [teacher], "", ())
+        table = next(block for block in document.blocks if isinstance(block, Table))
+        assert len(table.rows) == count
+        merged = "converted (50 % kept) %"
+        assert (merged in table.header) == (count == 2)
+    shown = dict(zip(table.header, table.texts()[0], strict=True))
+    assert shown["kept softmax %"] == "0"
 
 
 def made_up(run, *_):

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from bench.diagnose import main
+from bench.studies.diagnostics.page import write_page
 
 TASK = [
     *("task.recall.num_steps=4", "task.recall.batch_size=4", "task.recall.vocab_size=16"),
@@ -37,8 +38,11 @@ def test_rows_on_random_inputs_in_models_and_in_the_place_of_softmax(tmp_path, e
     page = (tmp_path / "diagnostics.md").read_text()
     assert "attnbench diagnose 'attention=[softmax,flatten]' num_heads=1" in page
     assert "task.recall.num_steps=4" in page and "From norm 0.5 to" in page
-    chart = json.loads((tmp_path / "diagnostics" / "entropy-against-norm.vl.json").read_text())
-    assert {point["name"] for point in chart["datasets"]["corners"]} == {"softmax", "flatten"}
+    picture = (tmp_path / "diagnostics" / "entropy-against-norm.svg").read_text()
+    assert "softmax" in picture and "flatten" in picture
+    (command,) = [line.strip() for line in page.splitlines() if "attnbench diagnose" in line]
+    write_page(tmp_path, tmp_path / "again" / "diagnostics.md", command)
+    assert (tmp_path / "again" / "diagnostics.md").read_text() == page, "the numbers give the page"
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
     kept = (tmp_path / "diagnostics.jsonl").read_bytes()
     assert main(words) == 0

@@ -1,6 +1,6 @@
 """The command: a table and files, models that are kept, and what is refused or skipped."""
 
-import csv
+import json
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -26,8 +26,8 @@ def words(tmp_path):
 
 
 def table_of(tmp_path):
-    with (tmp_path / "out" / "explain.csv").open() as file:
-        return list(csv.DictReader(file))
+    _, *lines = (tmp_path / "out" / "explain.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def test_every_method_has_a_row_and_a_trained_model_is_not_trained_again(
@@ -37,9 +37,8 @@ def test_every_method_has_a_row_and_a_trained_model_is_not_trained_again(
     assert "nala_layer is skipped: nala_layer has no weights to look at" in shown
     assert "6 test images, models of seed 0" in shown and "bootstrap over images" in shown
     first = table_of(tmp_path)
-    assert [row["explain"] for row in first] == METHODS
-    assert all(0 <= float(row["insertion"]) <= 1 for row in first)
-    assert all(0 <= float(row["accuracy"]) <= 1 for row in first)
+    assert [row["method"] for row in first] == METHODS
+    assert all(0 <= x <= 1 for row in first for x in (row["accuracy"], *row["samples"]["mass"]))
     page = (tmp_path / "out" / "explain.md").read_text()
     assert "attnbench explain 'attention=[softmax,nala_layer]'" in page
     monkeypatch.setattr("bench.measuring.tasks.train.fit", None)  # what would train
@@ -51,16 +50,14 @@ def test_every_method_has_a_row_and_a_trained_model_is_not_trained_again(
 
 
 def made_up(method, value):
-    samples = {name: torch.tensor([value, value + 0.1]) for name in SCORES}
-    return Scores(
-        entry="softmax", method=method, seed=0, accuracy=0.5, samples=samples, inserted=(0.0, 1.0)
-    )
+    samples = {name: (value, value + 0.1) for name in SCORES}
+    more = {"identity": "after_prior", "samples": samples, "inserted": (0.0, 1.0)}
+    return Scores(entry="softmax", method=method, seed=0, accuracy=0.5, **more)
 
 
 def test_differences_are_those_of_a_method_to_rollout_on_the_same_model():
-    asked = Explain.read({"attention": {"softmax": {"mechanism": "softmax"}}})
     both = [made_up("rollout", 0.2), made_up("decision_aware", 0.5)]
-    means, differences = study._tables(asked, both)
+    means, differences = study._tables(both)
     assert [row["mass"].value for row in means.rows] == pytest.approx([0.25, 0.55])
     (row,) = differences.rows
     assert row["explain"] == "decision_aware" and row["mass"].value == pytest.approx(0.3)
@@ -93,7 +90,7 @@ def test_ctrl_c_keeps_what_is_done(words, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train, "fitted", stops)
     assert main([*words, "attention=[softmax,linear]", "explain=random"]) == 130
     assert "The same command goes on from here" in capsys.readouterr().out
-    assert [row["attention"] for row in table_of(tmp_path)] == ["softmax"]
+    assert [row["entry"] for row in table_of(tmp_path)] == ["softmax"]
     assert "Stopped after 1 of 2 models." in (tmp_path / "out" / "explain.md").read_text()
 
 
@@ -110,7 +107,11 @@ def test_a_page_for_docs_has_its_command_seeds_pictures_and_reading(words, tmp_p
     assert "`identity=before_prior`: half of the identity is added first" in page
     assert "![Insertion of patches: softmax](explain/insertion-softmax.svg)" in page
     assert (docs / "explain" / "insertion-softmax.svg").is_file()
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"models", "explain.csv"}
+    kept = {file.name for file in (tmp_path / "out").iterdir()}
+    assert kept == {"checkpoints", "explain.jsonl"}
+    command = next(line.strip() for line in page.splitlines() if "attnbench explain" in line)
+    study.write_page(tmp_path / "out", tmp_path / "explain.md", command)
+    assert (tmp_path / "explain.md").read_text() == page, "the scores give the page"
 
 
 def test_a_model_that_diverges_is_named_on_the_page(words, tmp_path, exits, monkeypatch):
@@ -169,7 +170,7 @@ def test_what_cannot_be_explained_ends_with_2(words, more, message, exits):
 
 def test_a_file_that_is_no_model_is_refused(words, tmp_path, exits):
     assert main([*words, "attention=[softmax]", "explain=random"]) == 0
-    (kept,) = (tmp_path / "out" / "models").glob("*.trained.pt")
+    (kept,) = (tmp_path / "out" / "checkpoints").glob("*.trained.pt")
     kept.write_bytes(b"nothing")
     said = exits(2, main([*words, "attention=[softmax]", "explain=random"]))
     assert "cannot be read as a checkpoint" in said

@@ -6,8 +6,8 @@ from bench.core.record import Status
 from bench.measuring.worker.jobs import Interrupt
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import PairedRoundsResult, TrainResult, TrialResult
-from bench.studies.gate.baselines import Baseline, Machine, Stored
 from bench.studies.gate.rows import LATENCY, GateRow
+from bench.studies.gate.sources import Stored
 from bench.studies.gate.trees import Tree
 from bench.studies.gate.verdict import GateVerdict, Interval
 from tests.records import kernel_cell
@@ -96,13 +96,15 @@ def row(verdict=GateVerdict.SAME, channel=LATENCY, entry="nala", **changes):
     )
 
 
-HERE = Machine(processor="Imaginary 9000", num_cores=2, device="Imaginary 9000", allocator="retain")
+HERE = (1, "Imaginary 9000", "Imaginary 9000", "retain", 1)
+"""Circumstances: METHOD_VERSION, processor, device, allocator, threads."""
 
 
 def stored(entry="nala", median=0.5, half=0.01, **changes):
     """A cell that takes `median` of softmax's time, give or take a share `half` of it."""
     values = {
         "cell": kernel_cell(entry, seq_len=64),
+        "circumstances": HERE,
         "time_over_softmax": Interval(median, median / (1 + half), median * (1 + half)),
         "why_untimed": None,
         "latency_s": median * 0.01,
@@ -117,15 +119,3 @@ def stored(entry="nala", median=0.5, half=0.01, **changes):
 def failing(reason, **changes):
     """A cell without numbers."""
     return stored(time_over_softmax=None, exact={}, failure=reason, **changes)
-
-
-def baseline(*cells, **changes):
-    values = {
-        "commit": "0" * 40,
-        "date": "2031-05-06T07:08:09Z",
-        "method_version": 1,
-        "machine": HERE,
-        "versions": {},
-        "cells": cells,
-    }
-    return Baseline(**(values | changes))

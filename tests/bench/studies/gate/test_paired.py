@@ -72,7 +72,6 @@ def test_both_sides_and_the_bases_folder_reach_the_worker(clock):
     assert request["root"] == "/base" and request["repeat_every"] is None
 
 
-def test_each_fork_leaves_a_sample_of_both_sides(clock):
+def test_the_seconds_of_a_call_are_those_of_the_current_side(clock):
     result, _ = run(lambda fork: [2.0, 2.0, 2.0])
-    assert result.samples_s == ((0.005, 0.01),) * 4
     assert result.latency_s == 0.01

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 from dataclasses import replace
@@ -6,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.studies.gate.baselines import append_baseline, baselines_of
-from bench.studies.gate.sources import read_side, side_of_records
+from bench.core.record import Status
+from bench.core.statistics import paired_ratio
+from bench.studies.gate.sources import read_side, side_of_records, stored
 from bench.studies.gate.stored import compare_stored
 from bench.studies.gate.verdict import GateVerdict
-from tests.records import block_records, changed
+from tests.records import block_records, changed, failed_record, kernel_cell, ok_record, speed
 
 RECORDS = block_records(["softmax", "linear"])
 
@@ -29,30 +31,17 @@ def read(path):
 
 
 def entries(side):
-    return [one.cell.entry for baseline in side.baselines for one in baseline.cells]
+    return [one.cell.entry for one in side.cells]
 
 
 def test_a_sweeps_folder_its_records_folder_and_one_file_name_the_same_numbers(out):
     whole = read(out)
     assert entries(whole) == ["softmax", "linear"]
-    assert read(out / "records").baselines == whole.baselines
-    assert read(out / "records" / "one.jsonl").baselines == whole.baselines
-
-
-def test_of_a_baselines_file_the_last_line_counts(tmp_path):
-    (baseline,) = baselines_of(RECORDS)
-    append_baseline(baseline, tmp_path)
-    file = append_baseline(replace(baseline, commit="1" * 40, date="2031-06-01"), tmp_path)
-    assert read(file).commit == "1" * 40
-    assert entries(read(file)) == ["softmax", "linear"]
-
-
-def test_a_folder_of_baselines_asks_for_one_of_its_files(tmp_path):
-    (baseline,) = baselines_of(RECORDS)
-    file = append_baseline(baseline, tmp_path)
-    with pytest.raises(ConfigError, match="Name one") as caught:
-        read(file.parent)
-    assert str(file) in str(caught.value)
+    assert read(out / "records").cells == whole.cells
+    assert read(out / "records" / "one.jsonl").cells == whole.cells
+    packed = out / "records.jsonl.gz"
+    packed.write_bytes(gzip.compress((out / "records" / "one.jsonl").read_bytes()))
+    assert read(packed).cells == whole.cells
 
 
 def test_a_last_line_that_was_cut_short_is_passed_over(out):
@@ -80,12 +69,12 @@ def test_records_of_a_newer_form_are_refused(out):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("empty.jsonl", b"", "is empty"),
-        ("blank.json", b" \n", "is empty"),
+        ("empty.jsonl", b"", "holds no records"),
+        ("blank.json", b" \n", "holds no records"),
         ("foreign.jsonl", b'{"a": 1}\n{"b": 2}\n', "is not a record"),
         ("words.txt", b"hello\n", "is not a record"),
-        ("list.json", b"[1, 2]", "holds no record"),
-        ("other.json", b'{"benchmarks": []}', "holds no record"),
+        ("list.json", b"[1, 2]", "holds no records"),
+        ("other.json", b'{"benchmarks": []}', "holds no records"),
         ("bytes.jsonl", b"\xff\xfe\x00", "is not a text"),
     ],
 )
@@ -99,7 +88,7 @@ def test_files_that_hold_no_numbers_are_refused_in_words(tmp_path, name, content
 
 def test_what_is_not_there_or_an_empty_folder_is_refused_with_what_is_taken(tmp_path):
     for path in (tmp_path / "nothing", tmp_path):
-        with pytest.raises(ConfigError, match=r"It takes a sweep's folder .* baselines"):
+        with pytest.raises(ConfigError, match="It takes a sweep's folder"):
             read(path)
     (tmp_path / "records").mkdir()
     with pytest.raises(ConfigError, match="There are no records"):
@@ -111,27 +100,12 @@ def test_what_is_not_there_or_an_empty_folder_is_refused_with_what_is_taken(tmp_
     [
         (os.mkfifo, "not a file but a FIFO"),
         (lambda path: path.symlink_to("/dev/zero"), "not a file but a device"),
-        (
-            lambda path: path.write_text('{"baseline_version":' + "[" * 100_000 + "\n"),
-            "is no Baseline",
-        ),
-        (lambda path: path.write_text('{"baseline_version":' + "[" * 100_000), "holds no baseline"),
-        (lambda path: path.write_text('{"baseline_version":"x"}'), "is no Baseline"),
     ],
 )
 def test_what_is_no_file_of_numbers_is_named(tmp_path, put, words):
     put(tmp_path / "one.jsonl")
     with pytest.raises(ConfigError, match=words):
         read(tmp_path / "one.jsonl")
-
-
-def test_no_baseline_is_written_behind_a_link(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "baselines").symlink_to("../elsewhere")
-    with pytest.raises(ConfigError, match="is a link"):
-        append_baseline(baselines_of(RECORDS)[0], tmp_path / "out")
-    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 ENTRIES = ("softmax", "linear", "nala")
@@ -144,7 +118,7 @@ def slowed(record, factor, *also):
 
 def compared(before, after):
     base, current = side_of_records(before, "a"), side_of_records(after, "b")
-    return compare_stored(base.baselines, current.baselines, 0.2, 0.01)
+    return compare_stored(base.cells, current.cells, 0.2, 0.01)
 
 
 def test_two_sweeps_that_differ_by_the_machines_speed_only_are_the_same():
@@ -180,3 +154,47 @@ def test_a_side_says_where_it_is_from_and_of_which_commit():
 def test_a_path_that_cannot_be_looked_at_is_told():
     with pytest.raises(ConfigError, match=r"(is not there|cannot be read)"):
         read(Path(*["x" * 250] * 17))
+
+
+def test_a_record_becomes_its_ratio_to_softmax_within_rounds():
+    linear = RECORDS[1]
+    faster = paired_ratio(*linear.result.paired)
+    found = stored(linear)
+    assert found.time_over_softmax.median == pytest.approx(1 / faster.median)
+    assert found.time_over_softmax.low == pytest.approx(1 / faster.high)
+    assert found.exact["flops"] == linear.result.flops
+    assert found.cell == linear.cell and found.failure is None
+    assert not found.is_noisy
+    assert stored(replace(linear, result=replace(linear.result, is_noisy=True))).is_noisy
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (RECORDS[0], "the reference itself"),
+        (ok_record(kernel_cell("nala"), speed([0.01] * 9, [])), "not timed with it"),
+        (ok_record(kernel_cell("nala"), speed([0.01] * 5, [0.02] * 5)), "fewer than 6 rounds"),
+        (
+            ok_record(kernel_cell("nala"), speed([0.01] * 9, [0.02] * 9, reference="linear")),
+            "timed against linear, not against softmax",
+        ),
+    ],
+)
+def test_a_record_without_a_ratio_to_softmax_says_why(record, words):
+    found = stored(record)
+    assert found.time_over_softmax is None and words in found.why_untimed
+    assert found.latency_s > 0 and bool(found.exact) == (record is RECORDS[0])
+
+
+def test_a_failed_record_keeps_its_status_and_reason():
+    found = stored(failed_record(kernel_cell("nala"), Status.TIMED_OUT, "no answer for 2 s"))
+    assert found.failure == "timed_out: no answer for 2 s" and not found.is_skipped
+    assert stored(failed_record(kernel_cell("nala"), Status.SKIPPED, "too large")).is_skipped
+
+
+def test_a_device_is_compared_by_its_name():
+    cell = kernel_cell("linear", device="cuda:0")
+    devices = {"cpu": "Imaginary 9000", "cuda:0": "NVIDIA H100"}
+    record = replace(RECORDS[1], cell=cell)
+    record = replace(record, environment=record.environment | {"devices": devices})
+    assert stored(record).circumstances[2] == "NVIDIA H100"

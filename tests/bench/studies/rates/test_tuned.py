@@ -93,11 +93,20 @@ def test_an_arm_that_more_steps_teach_is_not_said_to_be_unlearned():
     assert arm.beyond and not arm.not_learned
 
 
-def test_an_arm_that_learned_with_another_seed_at_another_rate_is_not_said_to_be_unlearned():
-    trainer = Trainer(lambda e, rate, seed, *_: 0.9 if (rate, seed) == (0.001, 1) else 0.25)
-    arm = tuned([cell("nala")], (0, 1), trainer)["nala"]
-    assert arm.rate != 0.001 and len(arm.stuck) == 2
+def test_a_search_whose_runs_are_all_stuck_goes_on_with_the_next_seed_and_says_so():
+    trainer = Trainer(lambda e, rate, seed, *_: 0.9 if rate == 0.01 and seed == 1 else 0.25)
+    arm = tuned([cell("nala")], (0, 1, 2), trainer, looks_further=False)["nala"]
+    assert arm.rate == 0.01 and dict(arm.tried)[0.01] == 0.9
+    assert arm.caveat == "searched with seed 1, since every run was stuck with seed 0"
+    assert {c.task.settings["learning_rate"] for c in trainer.asked if c.task.seed == 2} == {0.01}
     assert not arm.beyond and not arm.not_learned
+
+
+def test_a_search_that_finds_nothing_with_any_seed_says_so_and_ends():
+    trainer = Trainer(lambda *_: 0.25)
+    arm = tuned([cell("nala")], (0, 1), trainer, looks_further=False)["nala"]
+    assert arm.caveat == "nothing found: every run was stuck with seeds 0, 1"
+    assert len({c.key for c in trainer.asked}) == 2 * len(arm.tried) and not arm.beyond
 
 
 def test_a_grid_of_which_a_rate_is_missing_is_not_widened():

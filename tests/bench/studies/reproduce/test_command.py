@@ -199,3 +199,13 @@ def test_baselines_are_listed_apart(words, exits):
     shown = " ".join(exits(0, main([*words, "find=h3"])).split())
     assert "Baselines" in shown and "3 baselines: 2 not run, 1 agrees" in shown
     assert "reproduced" not in shown
+
+
+def test_outside_of_a_checkout_the_stored_results_of_the_code_are_found(
+    tmp_path, monkeypatch, exits
+):
+    monkeypatch.chdir(tmp_path)
+    name = "h3-associative-recall-attention"
+    assert "reproduced: 99.9" in " ".join(exits(0, main([f"find={name}"])).split())
+    said = " ".join(exits(0, main(["find=h3-assoc", f"keep={tmp_path / 'own'}"])).split())
+    assert "reproduced" not in said

@@ -4,6 +4,7 @@ import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.core.record import Status
+from bench.publishing import naming
 from bench.studies.reproduce.runs import (
     chosen_by,
     ends_of,
@@ -120,11 +121,12 @@ def test_further_seeds_are_scored_at_the_points_that_the_first_chose():
     assert chosen_by(PROTOCOL, later_first) == chosen  # the lowest seed with a whole grid
 
 
-def test_records_name_their_commits_and_machines():
+def test_records_name_their_commits_and_machines(tmp_path, monkeypatch):
+    monkeypatch.setattr(naming, "CHECKOUT", tmp_path)  # no repository to ask
     found = replace(record(RUNS[0]), environment={"commit": "1a2b3c4d5e", "processor": "Xeon"})
-    assert origins([found, found]) == "commit 1a2b3c4d on Xeon"
+    assert origins([found, found]) == "commit 1a2b3c4 on Xeon"
     earlier = replace(found, environment={"commit": "0f", "processor": "Xeon"}, started_at="")
-    assert origins([replace(found, started_at="2"), earlier]) == "commits 0f, 1a2b3c4d on Xeon"
+    assert origins([replace(found, started_at="2"), earlier]) == "commits 0f, 1a2b3c4 on Xeon"
     plateau = changed(found, ended="plateau").result
     assert ends_of([plateau, plateau, found.result]) == "plateau 2, not recorded 1"
     assert scores_of(records_of(CELL, [found])) == {0: {RUNS[0].label: 0.5}}

@@ -1,10 +1,18 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from bench.core.record import TRAINING_VERSION, Status
 from bench.core.store import Store
 from bench.studies.reproduce.described import Claim, criterion_of
-from bench.studies.reproduce.findings import Finding, FindingRow, read_finding, write_finding
+from bench.studies.reproduce.findings import (
+    SHARE,
+    Finding,
+    FindingRow,
+    read_finding,
+    write_finding,
+)
 from bench.studies.reproduce.runs import runs_of
 from bench.studies.reproduce.stored import judgement, keep_all, read_all
 from bench.studies.reproduce.verdicts import PaperVerdict
@@ -132,6 +140,29 @@ def test_a_trained_finding_without_rates_decides_nothing(tmp_path):
     found = judgement(entry, (), [tmp_path])
     assert found.verdict is PaperVerdict.NO_VERDICT
     assert found.notes == ("the rates of its arms were not recorded",)
+
+
+@pytest.mark.parametrize("lowest", [0.94, 0.96])
+def test_where_all_arms_are_at_the_ceiling_no_order_holds_or_fails(tmp_path, lowest):
+    rows = tuple(
+        FindingRow(name=name, value=value, rate=0.003, num_seeds=3)
+        for name, value in (("a", lowest), ("b", 0.999))
+    )
+    for verdict in (PaperVerdict.HOLDS, PaperVerdict.DOES_NOT_HOLD):
+        finding = Finding(verdict=verdict, words="so", rows=rows, unit=SHARE)
+        write_finding(tmp_path, "claim", finding)
+        found = judgement(claim(), (), [tmp_path])
+        if lowest < 0.95:
+            assert found.verdict is verdict
+        else:
+            assert found.verdict is PaperVerdict.NOT_DISCRIMINATED
+            assert found.words == "all 2 arms score 96.0 to 99.9 %; so"
+
+
+def test_a_stand_in_for_the_papers_condition_decides_nothing(tmp_path):
+    found = judged(claim(not_tested="on real attention"), tmp_path, "")
+    assert found.verdict is PaperVerdict.NO_VERDICT
+    assert found.words == "not tested on real attention; so"
 
 
 def test_a_claim_that_nothing_would_refute_has_no_verdict(tmp_path):

@@ -18,8 +18,8 @@ from bench.core.record import Quality
 from bench.core.store import read_records
 from bench.measuring.tasks.bytes import TEXT
 from bench.studies.text import novels
-from bench.studies.text.page import charts, write_page
-from bench.studies.text.scaling import Point, power_law
+from bench.studies.text.page import _without_law, charts, write_page
+from bench.studies.text.scaling import Point, law_without_widest, power_law
 from bench.studies.text.stored import Facts, Prediction, Stored, fit, keep_facts, read_stored
 from bench.studies.text.study import size_of
 from bench.text import main
@@ -200,7 +200,7 @@ def test_rows_of_two_settings_are_not_compared(tmp_path):
     out = kept(tmp_path, [*later, *earlier])
     newest = read_stored(out)
     assert {*newest.rows} == {"softmax", "softmax + softmax"}
-    assert "softmax_layers" not in newest.settings
+    assert '"softmax_layers": 0' in newest.settings
     assert '"num_steps": 2' in newest.settings
     asked = read_stored(out, earlier[0].cell.task.shared_settings)
     assert {*asked.rows} == {"softmax", "linear", "gla"} and '"num_steps": 4' in asked.settings
@@ -275,13 +275,62 @@ def test_the_page_says_which_rows_are_apart_and_how_predictions_came_out(tmp_pat
     assert re.search(r"\| linear +\| 3.003 \(2.988 to 3.019\) .*\| +3 \| +0.01 \| +1,600 \|", page)
     assert re.search(r"\| gla .* leaks the future", page)
     for name, measured in (("retnet", "inside"), ("deltanet", "outside")):
-        law = f"- {name}: L ~ parameters^-0.096 x updates^-0.294, residuals of 1.4 % over 5 models"
-        assert law in page
+        law = rf"- {name}: L ~ parameters\^-0.096 \(-0.1\d+ to -0.0\d+\) x updates\^-0.294 \(.*\), "
+        assert re.search(law + r"residuals of 1.4 % over 5 models", page)
         assert re.search(rf"- {name}, 3,200 parameters and 40 .* 1.169, {measured}\.", page)
+        assert re.search(
+            rf"- {name}, 3,200 .* A rule without a law \(see below\) gives 1.169", page
+        )
     assert re.search(r"\| retnet +\| +3,200 \| +40 \| +1.169 \| +1.188 \|", page)
     (chart,) = charts(read_stored(out))
     line = [p for p in chart.spec["datasets"]["corners"] if p["name"] == "retnet, 800 parameters"]
     assert [(p["x"], round(p["y"], 3)) for p in line] == [(10, 2.035), (20, 1.686), (40, 1.343)]
+
+
+@pytest.mark.parametrize(
+    ("low", "words"),
+    [(1.0, "it could not fail"), (1.45, "it could hardly fail"), (1.6, "it could have failed")],
+)
+def test_a_prediction_says_whether_its_interval_could_fail(tmp_path, low, words):
+    scaled = [
+        runs(["linear"], 1, "bytes scaled", bits=[bits], embed_dim=width, num_steps=steps)[0]
+        for width, steps, bits in ((8, 20, 2.0), (8, 40, 1.4), (32, 20, 1.5), (32, 40, 1.2))
+    ]
+    out = kept(tmp_path / "out", [*runs(["softmax"], 2, bits=(3.0, 3.0)), *scaled])
+    about: dict[str, Any] = {"num_parameters": 3200, "num_steps": 40, "bits": 1.1, "low": low}
+    said = Prediction(attention="linear", high=1.7, made_at="2031-05-01T00:00:00Z", **about)
+    Lines[Prediction](out / "predictions.jsonl", Prediction).write([said])
+    found = read_stored(out)
+    assert words in _without_law(found.points["linear"], said)
+    assert "gives 1.050" in _without_law(found.points["linear"], said)
+    page = write_page(out, tmp_path / "text.md", "COMMAND")[0].read_text()
+    assert "40 updates are few: doubling them from 20 brought 0.30 to 0.60 bits a byte" in page
+
+
+def test_controls_stand_among_the_rows_and_a_missing_norm_is_said(tmp_path):
+    plain, normed = ([*runs(["gla"], 2, head_norm=norm)] for norm in (False, True))
+    plain = [changed(record, plateaus={"gzip": 2.9}) for record in plain]
+    page = write_page(kept(tmp_path / "a", plain), tmp_path / "a.md", "COMMAND")[0].read_text()
+    assert page.index("| gzip ") < page.index("| gla ") < page.index("| each byte as often")
+    assert "no norm over each head's output" in page
+    page = write_page(kept(tmp_path / "b", normed), tmp_path / "b.md", "COMMAND")[0].read_text()
+    assert "no norm over each head" not in page
+
+
+def test_the_largest_width_is_predicted_without_it():
+    def points(*losses):
+        sizes = [(n, d) for n in (8, 16, 32) for d in (1, 2, 4)]
+        return [
+            Point(num_parameters=n, num_steps=d, loss=loss)
+            for (n, d), loss in zip(sizes, losses, strict=True)
+        ]
+
+    law, held_out = law_without_widest(
+        points(*(n**-0.1 * d**-0.2 for n in (8, 16, 32) for d in (1, 2, 4)))
+    )
+    assert law is not None and law.predicted(32, 4)[0] == pytest.approx(32**-0.1 * 4**-0.2)
+    assert [point.size for point in held_out] == [(32, 1), (32, 2), (32, 4)]
+    assert law_without_widest(points(*[1.0] * 9)[:3])[0] is None
 
 
 def test_the_newest_prediction_of_a_size_that_is_there_is_shown():

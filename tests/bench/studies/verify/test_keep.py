@@ -1,63 +1,67 @@
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 
-from bench.core.cli.errors import ConfigError
-from bench.core.proofs import Badge, BadgeStatus, append_badges, line_of, stored_proofs
-from bench.measuring.machine.environment import mechanism_source
+from bench.core.proofs import Badge, BadgeStatus, line_of, stored_proofs
+from bench.measuring.machine.environment import mechanism_syntax
 from bench.studies.golden.proof import Proof, ProofStatus
-from bench.studies.verify.keep import keep
+from bench.studies.session import Session
+from bench.studies.verify import keep
+from bench.studies.verify.settings import Verify
+
+BADGE = Badge(claim="causal", status=BadgeStatus.PASSED, tested_at="2026-11-29", torch="2.13")
+CASE = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED)
 
 
-def proven(out, name, source):
-    badge = Badge(claim="causal", status=BadgeStatus.PASSED, source=source, tested_at="2026-11-29")
-    append_badges(out, "run", name, [badge])
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "proofs.jsonl"
 
 
-def test_only_proofs_of_the_present_source_are_kept(tmp_path):
-    path = tmp_path / "proofs.jsonl"
-    now = {name: mechanism_source(name, ()) for name in ("linear", "nala", "softmax")}
-    proven(tmp_path, "linear", now["linear"])
-    proven(tmp_path, "nala", "before")
-    proven(tmp_path, "of_a_plugin", "any")
-    case = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED)
-    rows = [replace(case, source=now["linear"]), replace(case, mechanism="softmax")]
-    rows.append(replace(rows[0], golden="a/c", status=ProofStatus.FAILED))
-    (tmp_path / "verify.json").write_text(json.dumps([asdict(row) for row in rows]))
-    assert keep(tmp_path, path) == ["linear"]
-    assert stored_proofs(path)["linear"].goldens == (1, 2)
-    proven(tmp_path, "nala", now["nala"])
-    assert keep(tmp_path, path) == ["linear", "nala"]
-    assert stored_proofs(path)["nala"].goldens is None
+@pytest.fixture
+def prove(path, monkeypatch):
+    """Prove mechanisms, those in `broken` with a failed claim: the code, and what was tested."""
+
+    def run(*names, broken=(), force=False):
+        tested = []
+
+        def badges_of(name, source):
+            tested.append(name)
+            status = BadgeStatus.FAILED if name in broken else BadgeStatus.PASSED
+            return (replace(BADGE, status=status, source=source),)
+
+        monkeypatch.setattr(keep, "badges_of", badges_of)
+        other = replace(CASE, status=ProofStatus.NOT_COVERED, golden="a/c")
+        monkeypatch.setattr(keep, "verify", lambda asked: iter([CASE, other]))
+        rows = {name: {"mechanism": name} for name in names}
+        asked = Verify.read({"attention": rows, "keep": True, "force": force})
+        with Session("verify", {"attention": rows}) as session:
+            return keep.run_keep(asked, session, path), tested
+
+    return run
 
 
-def test_nothing_to_keep_is_bad_input(tmp_path):
-    with pytest.raises(ConfigError, match="holds no proofs of the present source"):
-        keep(tmp_path, tmp_path / "proofs.jsonl")
+def test_only_what_changed_is_proven_again_unless_that_is_forced(prove, path):
+    assert prove("linear", "softmax") == (0, ["linear", "softmax"])
+    assert stored_proofs(path)["linear"].goldens == (1, 1), "what is not covered is not counted"
+    assert stored_proofs(path)["softmax"].goldens is None
+    assert prove("linear", "softmax") == (0, [])
+    before = line_of("softmax", {"causal": replace(BADGE, source="before")}, None)
+    path.write_text(f"{path.read_text().splitlines()[0]}\n{before}\n")
+    assert prove("linear", "softmax") == (0, ["softmax"])
+    assert prove("linear", force=True) == (0, ["linear"])
 
 
-def test_golden_cases_that_were_not_compared_again_are_kept(tmp_path):
-    path, now = tmp_path / "proofs.jsonl", mechanism_source("linear", ())
-    proven(tmp_path, "linear", now)
-    case = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED, source=now)
-    (tmp_path / "verify.json").write_text(json.dumps([asdict(case)]))
-    keep(tmp_path, path)
-    other = replace(case, mechanism="softmax", source=mechanism_source("softmax", ()))
-    (tmp_path / "verify.json").write_text(json.dumps([asdict(other)]))
-    keep(tmp_path, path)
-    assert stored_proofs(path)["linear"].goldens == (1, 1)
+def test_a_mechanism_that_fails_keeps_its_line_and_the_others_are_stored(prove, path, capsys):
+    code, tested = prove("linear", "nala", broken=["linear"])
+    assert (code, tested) == (1, ["linear", "nala"])
+    assert stored_proofs(path).keys() == {"nala"}
+    assert stored_proofs(path)["nala"].source == mechanism_syntax("nala")
+    assert "FAILED linear: causal" in capsys.readouterr().out
 
 
-def test_lines_of_others_stay_and_what_was_tested_in_part_before_is_not_kept(tmp_path):
-    path, now = tmp_path / "proofs.jsonl", mechanism_source("softmax", ())
-    old = Badge(claim="causal", status=BadgeStatus.PASSED, source="before", tested_at="2026-11-28")
-    stored = [line_of(name, {"causal": old}, None) for name in ("nala", "of_a_plugin")]
-    path.write_text("".join(f"{line}\n" for line in stored))
-    proven(tmp_path, "linear", mechanism_source("linear", ()))
-    append_badges(tmp_path, "run", "softmax", [replace(old, claim="exact", source=now), old])
-    assert keep(tmp_path, path) == ["linear"]
-    assert {name: own.source == "before" for name, own in stored_proofs(path).items()} == {
-        "linear": False,
-        "nala": True,
-    }
+def test_lines_of_mechanisms_that_there_are_no_longer_are_left_out(prove, path):
+    path.write_text(line_of("of_a_plugin", {"causal": BADGE}, None) + "\n")
+    prove("linear")
+    assert [json.loads(line)["mechanism"] for line in path.read_text().splitlines()] == ["linear"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.measuring.machine.environment import mechanism_source
+from bench.measuring.machine.environment import mechanism_syntax
 from bench.measuring.plugins import import_plugins
 from bench.studies.golden.build import is_published
 from bench.studies.golden.proof import ProofStatus
@@ -242,7 +242,7 @@ def test_exit_codes_tell_a_proof_from_a_failed_one(small, tmp_path, request):
     quiet = Console(quiet=True)
     assert run(config(small, out=out), session(quiet)) == 0
     for row in json.loads(out.read_text()):
-        assert row["source"] == mechanism_source(row["mechanism"], ())
+        assert row["source"] == mechanism_syntax(row["mechanism"])
     request.getfixturevalue("wrong_linear")
     assert run(config(small, out=out), session(quiet)) == 1
     failed = {row["mechanism"] for row in json.loads(out.read_text()) if row["status"] == "failed"}

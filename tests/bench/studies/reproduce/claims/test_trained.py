@@ -55,6 +55,12 @@ def test_a_stuck_or_untuned_size_carries_no_verdict(lab, monkeypatch):
     assert found.verdict is PaperVerdict.UNTUNED
 
 
+def test_arms_at_the_ceiling_are_not_discriminated(lab):
+    found = grows(lab, {8: [0.96, 0.97, 0.98], 2: [0.99, 0.99, 0.99]})
+    assert found.verdict is PaperVerdict.NOT_DISCRIMINATED
+    assert found.words.endswith("; all 2 arms score 97.0 to 99.0 %")
+
+
 def test_recall_that_falls_does_not_and_recall_within_noise_is_not_resolved(lab):
     assert (
         grows(lab, {8: [0.9, 0.91, 0.92], 2: [0.3, 0.31, 0.32]}).verdict
