@@ -23,7 +23,7 @@ help: ## list these targets
 
 setup: $(READY) ## create .venv and install everything; other targets run this when needed
 
-bench: $(READY) ## measure the default suite and build the leaderboard in results/
+bench: $(READY) ## measure the default suite, causal and bidirectional, and build the leaderboard in results/
 	$(BIN)/python -m bench.sweep experiment=suite
 
 smoke: $(READY) ## a sweep of a few seconds that checks the installation

@@ -213,7 +213,8 @@ def block_records(
         cell = kernel_cell(entry, **shape)
         samples = beside if entry == "softmax" else _timed(entry, factors, draw, **shape)
         records.append(ok_record(cell, _observed(cell, samples, beside, draw)))
-    return records
+    key = f"{kernel_cell(**shape).key}-{seed}-{num_rounds}"  # as of samples, which these decide
+    return [changed(record, rounds_key=key) for record in records]
 
 
 def _timed(

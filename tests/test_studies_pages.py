@@ -19,16 +19,6 @@ def test_every_page_names_its_store_its_command_and_a_writer():
         assert f"out={page.store}" in page.command, name
 
 
-def test_titles_tell_pages_apart(tmp_path):
-    pages = read_pages().values()
-    titles = [page.title for page in pages if page.writer == "bench.publishing.accuracy"]
-    assert all(titles) and len({title.partition(":")[0] for title in titles}) == len(titles)
-    made.stored(tmp_path / "runs", *made.task_records(["softmax", "nala"]), name="sweep")
-    words = {"writer": "bench.publishing.accuracy", "command": "make bench", "title": "Which one?"}
-    page, *_ = Page(store=tmp_path / "runs", **words).write(tmp_path / "recall.md")
-    assert page.read_text().startswith("# Which one?\n")
-
-
 def test_pages_of_commands_are_compared_too(tmp_path, monkeypatch):
     assert {"reproductions", "advice"} == {*COMMAND_PAGES}
 
@@ -40,6 +30,16 @@ def test_pages_of_commands_are_compared_too(tmp_path, monkeypatch):
     assert main(["check=true", "advice"]) == 1
     assert main(["advice"]) == 0
     assert main(["check=true", "advice"]) == 0
+
+
+def test_titles_tell_pages_apart(tmp_path):
+    pages = read_pages().values()
+    titles = [page.title for page in pages if page.writer == "bench.publishing.accuracy"]
+    assert all(titles) and len({title.partition(":")[0] for title in titles}) == len(titles)
+    made.stored(tmp_path / "runs", *made.task_records(["softmax", "nala"]), name="sweep")
+    words = {"writer": "bench.publishing.accuracy", "command": "make bench", "title": "Which one?"}
+    page, *_ = Page(store=tmp_path / "runs", **words).write(tmp_path / "recall.md")
+    assert page.read_text().startswith("# Which one?\n")
 
 
 @pytest.mark.parametrize("name", ["recall_causal", "extrapolation"])

@@ -24,7 +24,13 @@ from bench.publishing.metrics.crossover import Crossover, length_words
 from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.ranks import Ranks
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.tables import mode_words, place_words, settings_apart
+from bench.publishing.tables import (
+    direction_words,
+    mode_words,
+    place_words,
+    process_words,
+    settings_apart,
+)
 
 MAX_WRITTEN = 12
 """Largest number of settings, tasks or names that are all written; of more, only eight are.
@@ -33,7 +39,7 @@ More would push the tables off the first page. At least five are then left out, 
 more takes no more space than saying that there is one more.
 """
 
-MAX_WORDS, MAX_NAMES = 20, 3
+MAX_WORDS, MAX_NAMES = 24, 3
 """Largest number of words in a headline, and of tied rows that it names."""
 
 _AXES: dict[str, Callable[[int], str]] = {
@@ -52,7 +58,7 @@ def sentences(board: Leaderboard) -> tuple[str, ...]:
     varied = differing(ranking.setting.axes for ranking in board.rankings)
     said, before = [], ""
     for ranking in of_settings[: _num_written(of_settings)]:
-        place, what = _where(ranking, board), _what(ranking.setting, varied)
+        place, what = _where(ranking, board), _what(ranking, varied)
         found = _findings(ranking, crossovers(board).get(ranking.setting, {}))
         # A sentence does not repeat the place that the sentence before it named.
         said.append(f"{what}: {found}." if place == before else f"{place}, {what}: {found}.")
@@ -70,14 +76,17 @@ def sentences(board: Leaderboard) -> tuple[str, ...]:
 
 def headline(ranking: Ranking, board: Leaderboard) -> str:
     """The conclusion of one ranking in at most `MAX_WORDS` words, without brackets."""
+    shape = ranking.setting.workload
+    about = shape.model if isinstance(shape, ModelWorkload) else direction_words(shape).capitalize()
+    about += "".join(f", {words}" for words in _weak_processes(ranking))
     unit = "pixels" if ranking.setting.is_model else "tokens"
     at, ranks = f"at {ranking.size:,} {unit}", ranking.ranks
     if ranks is None or len(ranks.names) < 2:
-        return f"Nothing is ranked {at}."
+        return f"{about}: nothing is ranked {at}."
     first, *tied = leaders = ranks.leaders()
     if tied:
-        return f"{_several(leaders)} are fastest {at}; they cannot be told apart."
-    words = f"{first} is fastest {at}"
+        return f"{about}: {_several(leaders)} are fastest {at}; they cannot be told apart."
+    words = f"{about}: {first} is fastest {at}"
     if first in ranking.references:
         second = f"; {ranks.names[1]} is second" if ranks.places[1] == (2, 2) else ""
         return _short(f"{words}{second}.", f"{words}.")
@@ -188,18 +197,25 @@ def _where(ranking: Ranking, board: Leaderboard) -> str:
     return f"At {ranking.size:,} {'pixels' if setting.is_model else 'tokens'} on {place}"
 
 
-def _what(setting: Setting, varied: Collection[str]) -> str:
-    """Dtype and mode, e.g. ``float32, forward``, and the axes in which settings differ."""
-    shape, axes = setting.workload, setting.axes
-    words = [shape.dtype, mode_words(shape.mode)]
-    if isinstance(shape, ModelWorkload):
-        words.insert(0, shape.model)
-    else:
-        words += ["causal"] if shape.causal else []
-        words += ["layer"] if shape.scope == "layer" else []
+def _what(ranking: Ranking, varied: Collection[str]) -> str:
+    """Direction, dtype and mode, e.g. ``causal, float32, forward``, and axes that differ.
+
+    The end says whether all rounds, or those of some rows, were taken in one process.
+    """
+    shape, axes = ranking.setting.workload, ranking.setting.axes
+    words = [shape.model if isinstance(shape, ModelWorkload) else direction_words(shape)]
+    words += [shape.dtype, mode_words(shape.mode)]
+    words += ["layer"] if shape.scope == "layer" else []
     words += [_AXES[name](axes[name]) for name in _AXES if name in varied and name in axes]
-    words += [f"{name.replace('_', ' ')} {value}" for name, value in setting.extras.items()]
+    words += [f"{name.replace('_', ' ')} {v}" for name, v in ranking.setting.extras.items()]
+    words += [f"in {words}" for words in _weak_processes(ranking)]
     return ", ".join(words)
+
+
+def _weak_processes(ranking: Ranking) -> Iterator[str]:
+    """``one process``, or ``1 or 6 processes``; nothing if the rounds of every row had several."""
+    if 1 in ranking.num_processes:
+        yield process_words(ranking.num_processes)
 
 
 def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
@@ -243,10 +259,17 @@ def _one_seed(board: Leaderboard) -> Iterator[str]:
 def _left_out(board: Leaderboard) -> Iterator[str]:
     """Rows that are not ranked, and why: a sentence for each kind of mark, and for each task."""
     why: dict[str, list[str]] = {}
-    for ranking in board.rankings:
+    unranked: dict[str, dict[int, list[str]]] = {}  # by mark and ranking
+    for place, ranking in enumerate(board.rankings):
         for standing in ranking.standings:
-            if standing.marks and not may_be_ranked(standing.record):
-                why.setdefault(f"Not ranked ({standing.marks[0]})", []).append(standing.entry)
+            is_open = may_be_ranked(standing.record) or standing.rank == "control"
+            if standing.marks and not is_open:
+                own = unranked.setdefault(standing.marks[0], {}).setdefault(place, [])
+                own.append(standing.entry)
+    num_tables = len(board.rankings)
+    for mark, tables in unranked.items():
+        where = f" in {len(tables)} of {num_tables} tables" if len(tables) < num_tables else ""
+        why[f"Not ranked{where} ({mark})"] = [name for own in tables.values() for name in own]
     for task in board.tasks:
         for score in task.scores:
             if score.marks and not score.may_be_ranked and not score.is_control:

@@ -66,12 +66,16 @@ class Setting:
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Sort key: models last, then by the other axes, float32 and forward first."""
+        """Sort key: models last, then by the other axes, float32 and forward first.
+
+        A causal setting follows the bidirectional one that is otherwise like it.
+        """
         rest = self.axes
-        dtype, mode = rest.pop("dtype"), rest.pop("mode")
+        dtype, mode, causal = rest.pop("dtype"), rest.pop("mode"), bool(rest.pop("causal", False))
         # None cannot be compared with values; it sorts first.
         places = ((value is not None, 0 if value is None else value) for value in rest.values())
-        return (self.is_model, *places, *_place_in(_DTYPES, dtype), *_place_in(_MODES, mode))
+        known = (*_place_in(_DTYPES, dtype), *_place_in(_MODES, mode))
+        return (self.is_model, *places, *known, causal)
 
 
 def _place_in(known: Sequence[str], word: str) -> tuple[int, str]:
@@ -124,6 +128,11 @@ class Ranking:
     def references(self) -> tuple[str, ...]:
         """Labels of the references that the entries are compared with, without duplicates."""
         return tuple(sorted({s.reference for s in self.standings} - {""}))
+
+    @property
+    def num_processes(self) -> tuple[int, ...]:
+        """Numbers of processes that shared the rounds of a row, ascending."""
+        return _num_processes(standing.record for standing in self.standings)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -178,10 +187,13 @@ def build_leaderboard(
         num_cells=len(newest),
         started_at=(starts[0], starts[-1]) if starts else ("", ""),
         commits=tuple(sorted({commit_of(record) for record in newest} - {""})),
-        num_processes=tuple(
-            sorted({len({*r.result.processes}) or 1 for r in newest if isinstance(r.result, Speed)})
-        ),
+        num_processes=_num_processes(newest),
     )
+
+
+def _num_processes(records: Iterable[Record]) -> tuple[int, ...]:
+    timed = (r.result for r in records if isinstance(r.result, Speed))
+    return tuple(sorted({len({*speed.processes}) or 1 for speed in timed}))
 
 
 def differing(everywhere: Iterable[Mapping[str, Any]]) -> set[str]:
@@ -237,10 +249,8 @@ def _ranking(
                 marks=(*marks(record), *([OTHER_ROUNDS] if is_apart else [])),
             )
         )
-    order = _standing_order if has_one else _latency_order
-    return Ranking(
-        setting=setting, size=size, standings=tuple(sorted(standings, key=order)), ranks=ranks
-    )
+    ordered = sorted(standings, key=_standing_order if has_one else _latency_order)
+    return Ranking(setting=setting, size=size, standings=tuple(ordered), ranks=ranks)
 
 
 def _rounds_key(record: Record) -> str:
@@ -260,10 +270,15 @@ def _standing_order(standing: Standing) -> tuple[object, ...]:
 
 
 def _latency_order(standing: Standing) -> tuple[object, ...]:
-    """Order of rows if speed-ups are over several references: by latency, the others as above."""
+    """Order of rows if speed-ups are over several references; without latencies as above.
+
+    By latency within the same rounds: latencies of different rounds cannot be compared. The newest
+    rounds come first, as rows of others have a mark.
+    """
     latency = standing.value("latency_s")
     is_control, is_marked = standing.rank == "control", not may_be_ranked(standing.record)
-    return (latency is None, is_control, is_marked, latency or 0.0, standing.entry)
+    rounds = (OTHER_ROUNDS in standing.marks, _rounds_key(standing.record))
+    return (latency is None, is_control, is_marked, *rounds, latency or 0.0, standing.entry)
 
 
 def _hole_order(record: Record) -> tuple[object, ...]:

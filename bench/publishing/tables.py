@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -192,17 +193,46 @@ def _standing_cells(standing: Standing, shown: Mapping[str, fmt.Column]) -> tupl
 
 
 def setting_words(setting: Setting, board: Leaderboard) -> str:
-    """Settings of a section, e.g. ``cpu · 1 thread · float32 · forward · core · ...``."""
+    """Settings of a section, e.g. ``cpu · 1 thread · float32 · forward · core · causal · ...``.
+
+    They end with the number of processes that shared the rounds.
+    """
     shape = setting.workload
     words = [place_words(setting, board), shape.dtype, mode_words(shape.mode)]
     size = f"batch {shape.batch_size}"
     if isinstance(shape, ModelWorkload):
         words.insert(0, shape.model)
     else:
-        words += [shape.scope, *(["causal"] if shape.causal else [])]
+        words += [shape.scope, direction_words(shape)]
         size += f", {quantity(shape.num_heads, 'head')} of {shape.head_dim}"
     extras = [f"{name} {value}" for name, value in setting.extras.items()]
-    return " · ".join([*words, *extras, size])
+    processes = process_words(_processes(board).get(setting, ()))
+    return " · ".join([*words, *extras, size, *filter(None, [processes])])
+
+
+def direction_words(shape: TimedWorkload) -> str:
+    """``causal``, ``bidirectional``, or ``cross`` for keys of their own; empty for a model."""
+    if isinstance(shape, ModelWorkload):
+        return ""
+    if shape.causal:
+        return "causal"
+    return "bidirectional" if shape.key_len is None else "cross"
+
+
+def process_words(counts: Collection[int]) -> str:
+    """``one process``, ``6 processes`` or ``1 or 6 processes``; empty without any."""
+    if not counts or [*counts] == [1]:
+        return "one process" if counts else ""
+    return f"{' or '.join(map(str, sorted(counts)))} processes"
+
+
+@lru_cache(maxsize=1)
+def _processes(board: Leaderboard) -> dict[Setting, set[int]]:
+    """Numbers of processes of a setting's rows, over all sizes."""
+    found: dict[Setting, set[int]] = {}
+    for ranking in board.rankings:
+        found.setdefault(ranking.setting, set()).update(ranking.num_processes)
+    return found
 
 
 def mode_words(mode: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
-from bench.core.cell import KernelWorkload
 from bench.core.format import bracketed, number, percent, quantity, with_unit
 from bench.core.observed import SOLVED
 from bench.core.record import Quality
@@ -21,6 +20,7 @@ from bench.publishing.overall import Overall, OverallRow, counts, overall
 from bench.publishing.scores import Score, TaskScores, score_words
 from bench.publishing.tables import (
     Section,
+    direction_words,
     leading_rows,
     place_words,
     status_words,
@@ -74,7 +74,7 @@ def _where_words(front: Front) -> str:
         return "this task"
     shape = front.ranking.setting.workload
     words = [f"{front.ranking.size:,} tokens", shape.dtype, shape.mode.replace("_", " ")]
-    words += ["causal"] if isinstance(shape, KernelWorkload) and shape.causal else []
+    words += [direction_words(shape)]
     return ", ".join(words)
 
 

@@ -18,7 +18,7 @@ from bench.publishing.growth import crossovers
 from bench.publishing.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting, Standing
 from bench.publishing.machine import provenance
 from bench.publishing.metrics.marks import may_be_ranked
-from bench.publishing.tables import setting_words
+from bench.publishing.tables import direction_words, setting_words
 
 _SIZES = {"seq_len": ("Sequence length", "tokens"), "image_size": ("Image size", "pixels")}
 """Name and unit of the x axis, by the axis of the size."""
@@ -86,7 +86,8 @@ def against_size(
     sizes = sorted({point["x"] for point in points})
     if len(sizes) < 2:
         return None
-    along, unit = _SIZES[setting.workload.size_axis]
+    shape = setting.workload
+    along, unit = _SIZES[shape.size_axis]
     entries = sorted({point["name"] for point in points})
     height = height_for(len(entries), 340)
     crossings = _crossings(setting, entries, board) if quantity.is_ratio else []
@@ -100,7 +101,7 @@ def against_size(
         by=1.25,
     )
     foot, has_one = y.ends[0], y.ends[0] <= 1 <= y.ends[1]
-    title = f"{words} against {along.lower()}"
+    title = ", ".join(filter(None, [f"{words} against {along.lower()}", direction_words(shape)]))
     spec = picture(
         lines(),
         x,

@@ -17,7 +17,7 @@ from bench.publishing.fronts import cost_ranking, fronts
 from bench.publishing.leaderboard import Leaderboard, Ranking, Standing
 from bench.publishing.machine import provenance
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.tables import place_words, setting_words
+from bench.publishing.tables import direction_words, place_words, setting_words
 
 _MOST_BARS = 16
 """Largest number of entries with intervals; more bars would hide each other."""
@@ -68,7 +68,8 @@ def _scatter(
         {"x": x.ends[1], "y": 100 - chance, "words": "guessing"} for chance in sorted(chances)[-1:]
     ]
     front = _front(task, ranking, points, board)
-    title = f"Accuracy on {task.label} against latency"
+    direction = direction_words(ranking.setting.workload)
+    title = f"Accuracy on {task.label} against latency, {direction}"
     spec = picture(
         scatter(),
         x,

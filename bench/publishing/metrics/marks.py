@@ -54,12 +54,12 @@ def may_be_ranked(*records: Record, within_budget: bool = False) -> bool:
     """Whether a row of one record, or of one for each seed, may be ranked; true without a result.
 
     No rank is given to a mechanism that computes something else, or does other work, than it
-    claims, or that cannot have done the work in the time; nor to a training run that might have
-    learned more with more steps, or whose learning rate was not searched for it, or was the
-    smallest or largest of the search. With `within_budget`, results of a fixed number of steps are
-    ranked, so a run that still improved at its last step is as well. Nor is a rank given to a row
-    that solves nothing, since all of its runs are stuck, or to one that splits and has too few
-    seeds.
+    claims, or that cannot have done the work in the time; nor to one that was timed while others
+    kept the machine busy, which can reverse an order; nor to a training run that might have learned
+    more with more steps, or whose learning rate was not searched for it, or was the smallest or
+    largest of the search. With `within_budget`, results of a fixed number of steps are ranked, so a
+    run that still improved at its last step is as well. Nor is a rank given to a row that solves
+    nothing, since all of its runs are stuck, or to one that splits and has too few seeds.
     """
     results = _learned(records)
     if needs_more_seeds(results) or (results and all(result.stuck_at for result in results)):
@@ -84,7 +84,7 @@ def _is_in_order(record: Record, *, within_budget: bool) -> bool:
         is_short = not result.has_settled and not within_budget
         return not (result.leaks_future or is_short or _untuned(record, result))
     is_other = result.leaks_future or result.flops_off is not None
-    return not (is_other or _impossible(record, result))
+    return not (is_other or _impossible(record, result) or result.is_noisy)
 
 
 def _impossible(record: Record, speed: Speed) -> str:
@@ -147,6 +147,7 @@ _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
     _impossible,
     lambda _, speed: _LEAKS if speed.leaks_future else "",
     lambda _, s: "" if s.flops_off is None else f"FLOPs {_short(s.flops_off)}x off",
+    lambda _, speed: NOISY if speed.is_noisy else "",
     lambda _, speed: "output is a view of an input" if speed.is_view else "",
     lambda _, speed: "checked against itself" if speed.oracle == "itself" else "",
     _extent,
@@ -154,7 +155,6 @@ _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
     _outside,
     _kept,
     lambda _, speed: "claims untested" if speed.is_foreign else "",
-    lambda _, speed: NOISY if speed.is_noisy else "",
 )
 _OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (
     lambda _, quality: _LEAKS if quality.leaks_future else "",

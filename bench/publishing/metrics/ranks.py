@@ -2,8 +2,10 @@
 
 Rows that shared their rounds are resampled together, round by round, so that what slowed a round
 slows all of them in the same resamples. A bootstrap of few rounds is too narrow, so an order is
-claimed only where the sign test over the rounds agrees. Seeds are fewer still, so scores are
-compared seed by seed, by `bench.core.comparison`. Each pair is judged at 95 % by itself.
+claimed only where the sign test over the rounds agrees. Rows of different rounds are compared by
+their speed-ups over the reference of both, and tied unless each had its rounds in several
+processes: an interval of one process often misses the ratio in another. Seeds are fewer still, so
+scores are compared seed by seed, by `bench.core.comparison`. Each pair is judged at 95 % by itself.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class Ranks:
         names: best first, by their medians or means.
         places: first and last possible place of each name.
         wins: ``wins[i, j]`` is how likely i is ahead of j: the share of resamples of the rounds in
-            which it is, ties counting half; for scores, by `bench.core.comparison.compare`.
+            which it is, ties counting half, or 0.5 for rounds that cannot be compared; for scores,
+            by `bench.core.comparison.compare`.
         is_ahead: ``is_ahead[i, j]`` is whether that is settled at 95 %.
         groups: maximal runs of consecutive names of which no two can be told apart; they may
             overlap, because "cannot be told apart" is not transitive.
@@ -102,12 +105,14 @@ class _Row:
 
     Attributes:
         together: a key that is equal for rows timed in the same rounds.
+        has_processes: whether the values, and so the interval, are of processes.
     """
 
     values: np.ndarray
     median: float
     interval: Interval
     together: tuple[object, ...]
+    has_processes: bool
 
     @classmethod
     def of(cls, record: Record) -> _Row:
@@ -122,6 +127,7 @@ class _Row:
             median=ratio.median,
             interval=(ratio.low, ratio.high),
             together=(key, *by_round),
+            has_processes=len({*record.result.processes}) > 1,
         )
 
 
@@ -183,16 +189,18 @@ def _counts(num_rounds: int) -> np.ndarray:
 def _compare_apart(
     rows: Sequence[_Row], groups: Sequence[Sequence[int]], wins: np.ndarray, is_ahead: np.ndarray
 ) -> None:
-    """Fill in pairs that shared no rounds: resampled apart, and ahead if intervals do not overlap.
+    """Fill in pairs that shared no rounds but had several processes: resampled apart.
 
-    Both arrays, of shape (rows, rows), are changed in place.
+    A row is ahead if the intervals do not overlap. Both arrays, of shape (rows, rows), are changed
+    in place; pairs of which a row had one process stay as they are.
     """
     stream_of = {i: stream for stream, members in enumerate(groups) for i in members}
     medians = np.stack(
         [resampled_medians(np.sort(row.values), stream_of[i]) for i, row in enumerate(rows)]
     )
     streams = np.array([stream_of[i] for i in range(len(rows))])
-    apart = streams[:, None] != streams[None]
+    several = np.array([row.has_processes for row in rows])
+    apart = (streams[:, None] != streams[None]) & several[:, None] & several[None]
     wins[apart] = _shares(medians)[apart]
     lows, highs = np.array([row.interval for row in rows]).T
     is_ahead[apart] = (lows[:, None] > highs[None])[apart]

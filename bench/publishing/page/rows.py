@@ -7,13 +7,13 @@ share is stored once, in their group.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from bench.core.cell import Cell, TaskWorkload
+from bench.core.cell import Cell, KernelWorkload, TaskWorkload
 from bench.core.record import Record, Speed, Status
 from bench.core.rows import settings_of, task_settings_of
 from bench.core.statistics import Value, median
@@ -106,13 +106,14 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
         columns.append(words, numbers | {"group": len(groups)})
         records.append(own)
 
+    by_place = {(ranking.setting, ranking.size): ranking for ranking in board.rankings}
     growth, crossings = grown(board)
     for ranking in board.rankings:
         for standing in ranking.standings:
             words, numbers = _standing_row(standing, metrics)
             words |= growth.get((ranking.setting, standing.entry), {})
             add(words, numbers, standing.record)
-        group = _ranking_group(ranking, board)
+        group = _ranking_group(ranking, board, by_place)
         groups.append(group | {"crossings": crossings.get(ranking.setting, [])})
     for task in board.tasks:
         for score in task.scores:
@@ -281,14 +282,29 @@ def _median(values: Iterable[Value]) -> Value:
     return known[0] if len(known) == 1 else median([float(value) for value in known])
 
 
-def _ranking_group(ranking: Ranking, board: Leaderboard) -> Json:
+def _both_directions(
+    ranking: Ranking, by_place: Mapping[tuple[Setting, int], Ranking]
+) -> Iterator[Ranking]:
+    """The ranking and, if it has ranks, that of the other direction at the same place."""
+    yield ranking
+    work = ranking.setting.workload
+    if isinstance(work, KernelWorkload):
+        other = replace(ranking.setting, workload=replace(work, causal=not work.causal))
+        twin = by_place.get((other, ranking.size))
+        if twin and twin.ranks and len(twin.ranks.names) > 1:
+            yield twin
+
+
+def _ranking_group(
+    ranking: Ranking, board: Leaderboard, by_place: Mapping[tuple[Setting, int], Ranking]
+) -> Json:
     setting = ranking.setting
     axes = _axes(setting.axes, board) | {"length": ranking.size}
     axes.pop("compile", None)  # the row says it: eager and compiled rows share a ranking
     return {
         "kind": "model" if setting.is_model else "speed",
         "words": setting_words(setting, board),
-        "headline": headline(ranking, board),
+        "headline": " ".join(headline(one, board) for one in _both_directions(ranking, by_place)),
         "size_axis": setting.workload.size_axis,
         "references": list(ranking.references),
         "ties": ties(ranking.ranks),

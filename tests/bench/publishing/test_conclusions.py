@@ -1,6 +1,8 @@
 import re
 from dataclasses import replace
 
+import pytest
+
 from bench.core.record import Status
 from bench.publishing import conclusions
 from bench.publishing.conclusions import headline, sentences, task_headline
@@ -44,15 +46,46 @@ def headlines(records):
     return [*timed, *(task_headline(task) for task in board.tasks)]
 
 
+def in_six_processes(records):
+    return [made.changed(r, processes=tuple(i % 6 for i in r.result.rounds)) for r in records]
+
+
 def test_a_headline_says_who_is_fastest_and_from_which_length_on():
     *_, longest = headlines(sweep(*ENTRIES))
     assert re.fullmatch(
-        r"linear is fastest at 4,096 tokens, \d+(\.\d+)? times as fast as softmax, "
-        r"and ahead (at every measured length|from \d+ tokens on)\.",
+        r"Bidirectional, one process: linear is fastest at 4,096 tokens, \d+(\.\d+)? times as fast "
+        r"as softmax, and ahead (at every measured length|from \d+ tokens on)\.",
         longest,
     )
-    short, *_ = headlines(sweep("softmax", "softmax_explicit", lengths=(64,)))
-    assert short == "softmax is fastest at 64 tokens; softmax_explicit is second."
+    records = sweep("softmax", "softmax_explicit", lengths=(64,), causal=True)
+    (short,) = headlines(in_six_processes(records))
+    assert short == "Causal: softmax is fastest at 64 tokens; softmax_explicit is second."
+
+
+def test_a_sentence_says_the_direction_and_that_all_was_timed_in_one_process():
+    records = sweep(*ENTRIES) + sweep(*ENTRIES, causal=True)
+    records += sweep(*ENTRIES, mode="forward_backward")
+    first, second, third = said(records)
+    assert first.startswith(
+        "At 4,096 tokens on this CPU, bidirectional, float32, forward, in one process: linear is"
+    )
+    assert second.startswith("causal, float32, forward, in one process: linear is"), "its twin"
+    assert third.startswith("bidirectional, float32, forward + backward, in one process: linear")
+    assert "process" not in "".join(said(in_six_processes(records)))
+    mixed = [*in_six_processes(records[:9]), *records[9:]]  # of three lengths with four rows each
+    assert "forward, in 1 or 6 processes: " in said(mixed)[0]
+
+
+def test_a_noisy_row_is_in_no_order_and_is_said_to_be_noisy():
+    records = [
+        made.changed(r, is_noisy=r.cell.kernel.seq_len == 4096 and r.cell.entry != "nala")
+        for r in sweep(*ENTRIES)
+    ]
+    first, last = said(records)
+    assert first.startswith("At 1,024 tokens"), "two rows or more have a rank there"
+    assert last == "Not ranked in 1 of 3 tables (noisy): linear and softmax."
+    (alone,) = said([made.changed(r, is_noisy=True) for r in records])
+    assert alone == "Not ranked (noisy): linear, nala and softmax."
 
 
 def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many():
@@ -62,7 +95,9 @@ def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many():
     assert "up to" not in sentences(build_leaderboard(records))[0], "the reference is among them"
     [said] = headlines(records)
     assert re.fullmatch(
-        r"\w+, \w+, \w+ and 4 more are fastest at 64 tokens; they cannot be told apart\.", said
+        r"Bidirectional, one process: \w+, \w+, \w+ and 4 more are fastest at 64 tokens; "
+        r"they cannot be told apart\.",
+        said,
     )
 
 
@@ -74,12 +109,18 @@ def test_headlines_are_short_and_without_brackets():
         assert not set("()[]") & set(said)
 
 
-def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart():
-    records = sweep("softmax", "nala", "linear", lengths=(4096,))
+@pytest.mark.parametrize(("length", "first"), [(4096, "linear"), (64, "softmax")])
+def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart(length, first):
+    records = sweep("softmax", "nala", "linear", lengths=(length,))
     twin = next(r for r in records if r.cell.entry == "nala")
-    records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
+    for name in ("nala_cosine", "flatten"):
+        records.append(replace(twin, cell=made.kernel_cell(name, seq_len=length)))
+    if first == "softmax":  # places 2 to 4 without linear
+        records = [r for r in records if r.cell.entry != "linear"]
     (sentence,) = said(records)
-    assert "linear is fastest (" in sentence and "nala" not in sentence.partition(";")[0]
+    (short,) = headlines(records)
+    assert f"{first} is fastest" in sentence and f"{first} is fastest" in short
+    assert "second" not in sentence + short and "nala" not in sentence + short
 
 
 def test_a_control_is_not_said_to_be_unranked_and_an_accelerator_is_named():
@@ -117,8 +158,16 @@ def scored(entry, accuracies, **changes):
 
 def test_a_task_names_no_second_where_the_next_rows_cannot_be_told_apart():
     records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
-    (sentence,) = said(records + scored("linear", [0.71, 0.7, 0.7]))
+    records += scored("linear", [0.71, 0.7, 0.7])
+    (sentence,) = said(records)
     assert sentence.endswith("softmax is best (98.7 %).")
+    assert headlines(records) == ["softmax is best on recall with 98.7 %."]
+
+
+def test_the_span_of_the_best_rows_is_theirs_and_not_that_of_all():
+    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.98, 0.99, 0.97])
+    (sentence,) = said(records + scored("linear", [0.31, 0.3, 0.3]))
+    assert "softmax and nala are best with 98.7 % to 98.0 %; they" in sentence
 
 
 def test_seeds_that_split_are_said_by_their_median_as_in_the_tables():

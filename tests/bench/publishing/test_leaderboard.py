@@ -26,10 +26,14 @@ def only_ranking(records):
 
 
 def fixed(entry, speedup, spread=0.0, **changes):
-    """A record whose speed-up lies between `speedup` - `spread` and `speedup` + `spread`."""
+    """A record whose speed-up lies between `speedup` - `spread` and `speedup` + `spread`.
+
+    Each of its nine rounds was taken in a process of its own, so that rounds can be compared.
+    """
     reference = [1.0] * 9
     samples = [1 / (speedup + spread * step / 4) for step in range(-4, 5)]
-    return made.ok_record(made.kernel_cell(entry, **changes), made.speed(samples, reference))
+    timed = made.speed(samples, reference, processes=tuple(range(9)))
+    return made.ok_record(made.kernel_cell(entry, **changes), timed)
 
 
 def test_entries_are_ranked_by_their_speed_up():
@@ -153,6 +157,22 @@ def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first():
     assert [(s.rank, s.entry) for s in ranking.standings] == [
         *(("", "b"), ("", "a"), ("", "c"), ("control", "none"), ("", "lost")),
     ]
+    assert ranking.ranks is None
+
+
+def test_latencies_of_different_rounds_make_no_order():
+    """Rows with two references: the newest rounds first, by latency only among themselves."""
+    rows = {"a": (8.0, "1", "2030"), "b": (2.0, "1", "2030"), "c": (4.0, "2", "2031")}
+    rows["d"] = (1.0, "2", "2031")
+    records = [
+        replace(
+            made.changed(fixed(name, speedup), rounds_key=key, reference_key=f"{name < 'c'}"),
+            started_at=f"{year}-05-06T07:08:09Z",
+        )
+        for name, (speedup, key, year) in rows.items()
+    ]
+    ranking = only_ranking(records)
+    assert [s.entry for s in ranking.standings] == ["c", "d", "a", "b"]
     assert ranking.ranks is None
 
 

@@ -1,6 +1,10 @@
 from dataclasses import replace
 
+import pytest
+
 from bench.core.record import Status
+from bench.publishing.charts import charts
+from bench.publishing.growth import growth_sections
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.tables import (
     holes_table,
@@ -97,3 +101,40 @@ def test_a_fraction_of_the_roofline_says_which_side_of_it():
     assert section.tables[0].texts()[1][0] == "control" and section.tables[0].texts()[1][-1] == ""
     assert section.tables[0].header[-1] == "roofline fraction (%)"
     assert section.tables[0].texts()[0][-1] == "25.0 memory"
+
+
+@pytest.mark.parametrize(
+    ("shape", "direction"),
+    [
+        ({}, "bidirectional"),
+        ({"causal": True}, "causal"),
+        ({"causal": True, "mode": "decode"}, "causal"),
+        ({"key_len": 77}, "cross"),
+    ],
+)
+def test_headings_and_titles_of_charts_say_the_direction(shape, direction):
+    records = [
+        r
+        for n in (256, 1024, 4096)
+        for r in made.block_records(("softmax", "nala"), seq_len=n, **shape)
+    ]
+    result = board(records + made.task_records(("softmax", "nala")))
+    sections = [*speed_sections(result, COLUMNS), *growth_sections(result)]
+    assert [f" · {direction} · " in section.title for section in sections] == [True, True]
+    timed = [chart for chart in charts(result) if "task" not in chart.name]
+    shown = {str(chart.spec["title"]["text"]) for chart in timed if "against" in chart.title}
+    assert len(shown) > 2 and all(title.endswith(f", {direction}") for title in shown), shown
+
+
+def test_headings_say_how_many_processes_took_the_rounds():
+    def title(*counts):
+        records = [
+            made.changed(r, processes=tuple(i % n for i in r.result.rounds) if n > 1 else ())
+            for n, r in zip(counts, made.block_records(("softmax", "nala")), strict=True)
+        ]
+        (section,) = speed_sections(board(records), COLUMNS)
+        return section.title.rpartition(" · ")[2]
+
+    assert [title(1, 1), title(6, 6), title(6, 1)] == [
+        *("one process", "6 processes", "1 or 6 processes"),
+    ]

@@ -64,6 +64,30 @@ def test_tasks_of_other_settings_are_apart_and_what_was_not_trained_alone_has_no
     assert len(charts(board)) == 2
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"environment": made.ENVIRONMENT | {"processor": "Other"}},
+        {"training_version": 9},
+        {"dtype": "bfloat16"},
+        {"device": "cuda:0"},
+        {"num_threads": 2},
+    ],
+)
+def test_an_order_is_of_one_machine_version_and_dtype(elsewhere):
+    def moved(record):
+        cell = record.cell
+        work = replace(cell.task, dtype=elsewhere.get("dtype", cell.task.dtype))
+        where = {k: v for k, v in elsewhere.items() if k in ("device", "num_threads")}
+        about = {k: v for k, v in elsewhere.items() if k in ("environment", "training_version")}
+        return replace(record, cell=replace(cell, workload=work, **where), **about)
+
+    beside = trained(BESIDE, 1)
+    assert [sorted(task.at) for task in mixed(board_of([*trained(ALONE, 0), *beside]))] == [[0, 1]]
+    apart = mixed(board_of([*trained(ALONE, 0), *map(moved, beside)]))
+    assert [sorted(task.at) for task in apart] == [[0]], "hybrids were trained elsewhere"
+
+
 def test_a_task_that_says_no_number_of_layers_is_in_no_comparison():
     assert mixed(board_of(made.task_records(["gla"]))) == []
 
@@ -104,7 +128,7 @@ def test_a_page_counts_pairs_and_names_those_that_are_reversed(tmp_path):
 def test_a_pair_counts_once_and_pairs_that_share_a_mixer_are_one_fact(tmp_path):
     three = ALONE | {"retnet": (0.7, 0.7, 0.71)}
     records = [
-        r for count in (0, 1, 2) for r in trained(three | {"linear": (0.5, 0.7, 0.9)}, count)
+        r for count in (0, 1, 2) for r in trained(three | {"linear": (0.55, 0.7, 0.88)}, count)
     ]
     made.stored(tmp_path / "runs", *records, name="sweep")
     text = write_page(tmp_path / "runs", tmp_path / "hybrids.md", "make hybrids")[0].read_text()

@@ -223,7 +223,7 @@ function lineChart(metricName, id, isFirst = false) {
     },
     words: {
       id,
-      title: `${capitalised(words)} against ${isModel ? "image size" : "sequence length"}`,
+      title: [`${capitalised(words)} against ${isModel ? "image size" : "sequence length"}`, directionOf(GROUPS[groups[0]])].filter(Boolean).join(", "),
       note: isFirst
         ? [crossings.length ? `Diamonds mark from which length on a row is faster than ${GROUPS[groups[0]].references[0]}.` : "", left ? `The first ${kept.length} of ${lines.size}.` : ""].join(" ")
         : noteFor(groups, left ? `; the first ${kept.length} of ${lines.size}` : ""),
@@ -359,7 +359,7 @@ function paretoChart(costName, id, isFirst = false) {
     data: { points, bars: points.filter(({ low }) => low !== null), labels, front: front.length > 1 ? front : [] },
     words: {
       id,
-      title: `${capitalised(score.title)} on ${state.scoreTask} against ${cost.title}`,
+      title: [`${capitalised(score.title)} on ${state.scoreTask} against ${cost.title}`, directionOf(GROUPS[group])].filter(Boolean).join(", "),
       note: isFirst
         ? `${capitalised(score.title)} on ${state.scoreTask}, in ${score.scales[0][1] || "bits"}. ${others.length ? "Every cheaper row is behind those on the dashed line." : ""}`
         : `${capitalised(cost.title)} ${place}.${first ? ` ${ahead}; controls, and rows that may not be ranked, are left out` : ""}`,

@@ -2,9 +2,10 @@
 
 const KINDS = { speed: "Speed and memory", task: "Task accuracy", model: "Whole models" };
 // Always there, in this order; the other axes of groups follow where they have several values.
-const FIRST_AXES = ["device", "dtype", "mode", "scope", "length", "task"];
+const FIRST_AXES = ["device", "dtype", "mode", "scope", "causal", "length", "task"];
 const TITLES = {
   length: "Length",
+  causal: "Direction",
   dtype: "Dtype",
   num_threads: "Threads",
   method_version: "Method",
@@ -29,7 +30,13 @@ function axisTitle(name) {
 function valueWords(axis, value) {
   if (axis === "machine") return CONTENT.heading.machines[Number(value)];
   if (axis === "length" && value !== ALL) return Number(value).toLocaleString("en-US");
+  if (axis === "causal" && value !== ALL) return value === "true" ? "causal" : "bidirectional";
   return value === "null" ? "as queries" : value;
+}
+
+/** Direction of a timed group, in words; empty for a model or a task. */
+function directionOf({ axes }) {
+  return "causal" in axes ? valueWords("causal", String(axes.causal)) : "";
 }
 
 /** Kinds of which there are rows. */

@@ -126,8 +126,8 @@ def why_no_verdict(arms: Sequence[Arm]) -> tuple[PaperVerdict, str] | None:
     A sentence is no stronger than its weakest arm: each needs enough seeds, more if some of them
     failed, its own searched rate, to have learned, and in most seeds to have settled. Being stuck
     refutes nothing: more steps, or another rate, may help. Where these were tried too, the words
-    say that the task was not learned.
-    Where all arms are at the ceiling of the task, it cannot tell them apart.
+    say that the task was not learned. Where all arms are at the ceiling of the task, it cannot tell
+    them apart.
     """
     fewest = min(len(arm.scores) for arm in arms)
     trained = [arm for arm in arms if not arm.is_control]

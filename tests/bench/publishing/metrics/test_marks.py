@@ -71,13 +71,17 @@ def test_a_model_has_no_length_to_be_checked_at():
 def test_the_worst_comes_first_and_cells_of_one_row_say_each_phrase_once():
     noisy = timed(seq_len=256, is_foreign=True, is_noisy=True)
     leak = timed(is_foreign=True, flops_off=3.0, leaks_future=True)
-    assert marks(noisy, leak) == ("leaks the future", "FLOPs 3x off", "claims untested", "noisy")
+    assert marks(noisy, leak) == ("leaks the future", "FLOPs 3x off", "noisy", "claims untested")
 
 
-def test_a_leak_and_wrong_flops_forbid_a_rank_and_nothing_else_does():
-    assert not may_be_ranked(timed(leaks_future=True))
-    assert not may_be_ranked(timed(flops_off=0.0))
-    assert may_be_ranked(timed(is_view=True, oracle="itself", is_foreign=True, is_noisy=True))
+def test_a_leak_wrong_flops_and_noise_forbid_a_rank_and_come_before_what_does_not():
+    harmless = {"is_view": True, "oracle": "itself", "is_foreign": True, "checked_share": 0.1}
+    harmless |= {"cpu_per_wall": 2.0, "leaked_bytes": 2**20}
+    for reason in ({"leaks_future": True}, {"flops_off": 0.0}, {"is_noisy": True}):
+        row = timed(**reason, **harmless)
+        assert not may_be_ranked(row)
+        assert marks(row)[0] == marks(timed(**reason))[0], "the first mark is why it has no rank"
+    assert may_be_ranked(timed(**harmless))
     assert may_be_ranked(made.failed_record(made.kernel_cell(), Status.ERROR, "no"))
 
 

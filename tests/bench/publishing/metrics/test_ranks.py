@@ -64,15 +64,30 @@ def test_seven_rounds_of_which_one_disagrees_settle_no_order():
     assert places(rank_speed(together(times))) == {"a": "1-2", "b": "1-2"}, "a tie is no win"
 
 
+def in_processes(records):
+    """The records with each round in a process of its own."""
+    return {
+        name: made.changed(record, processes=record.result.rounds)
+        for name, record in records.items()
+    }
+
+
 def test_rows_of_other_rounds_need_intervals_apart_however_sure_the_resamples_are():
-    # The interval of seven rounds is their whole range: 1.0 to 2.0, and 1.5 to 1.9.
+    # The interval of seven processes is their whole range: 1.0 to 2.0, and 1.5 to 1.9.
     fast, slow = [1 / 2.0] * 6 + [1 / 1.0], [1 / 1.5] * 6 + [1 / 1.9]
-    ranks = rank_speed(together({"a": fast}) | together({"b": slow}, key="other"))
+    ranks = rank_speed(in_processes(together({"a": fast}) | together({"b": slow}, key="other")))
     assert win(ranks, "a", "b") > 0.975
     assert places(ranks) == {"a": "1-2", "b": "1-2"}
     fast[-1] = 1 / 1.95
-    apart = rank_speed(together({"a": fast}) | together({"b": slow}, key="other"))
-    assert places(apart) == {"a": "1", "b": "2"}
+    apart = in_processes(together({"a": fast}) | together({"b": slow}, key="other"))
+    assert places(rank_speed(apart)) == {"a": "1", "b": "2"}
+
+
+def test_rows_of_other_rounds_are_tied_unless_both_had_several_processes():
+    one, other = together({"a": [0.5] * 7}), together({"b": [1.0] * 7}, key="other")
+    assert places(rank_speed(one | other)) == {"a": "1-2", "b": "1-2"}
+    assert places(rank_speed(in_processes(one) | other)) == {"a": "1-2", "b": "1-2"}
+    assert places(rank_speed(in_processes(one | other))) == {"a": "1", "b": "2"}
 
 
 def test_records_that_do_not_say_which_rounds_they_shared_shared_none():

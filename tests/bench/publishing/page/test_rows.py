@@ -1,8 +1,12 @@
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from bench.core.record import Status
-from bench.publishing.page.rows import Columns, rounded, table
+from bench.publishing.metrics.ranks import Ranks
+from bench.publishing.page.rows import Columns, rounded, table, wins
 from tests import records as made
 from tests.bench.publishing.metrics.growing import with_ratios
 from tests.bench.publishing.page.made_pages import (
@@ -167,3 +171,27 @@ def test_sweeps_of_two_machines_are_not_compared(tmp_path):
     ]
     found: Any = content([*here, *there], tmp_path)["sweeps"]
     assert found["names"] == [made.SWEEP, "there"] and found["rows"]["num_rows"] == 0
+
+
+def test_the_probability_of_a_pair_is_that_the_earlier_row_is_ahead_of_the_later():
+    values = np.arange(16.0).reshape(4, 4) / 100
+    ranks = Ranks(names=(*"abcd",), places=((1, 4),) * 4, wins=values, groups=())
+    found = wins(ranks)
+    pairs = [f"{one}{other}" for one, other in combinations(found["names"], 2)]
+    # As the page reads it: a row's pairs with all later rows, then the next row's.
+    assert dict(zip(pairs, found["ahead"], strict=True)) == {
+        **{"ab": 1, "ac": 2, "ad": 3},
+        **{"bc": 6, "bd": 7},
+        **{"cd": 11},
+    }
+
+
+def test_the_headline_of_a_group_has_that_of_the_other_direction_beside_it():
+    shapes = ({"causal": False}, {"causal": True}, {"causal": True, "mode": "decode"})
+    records = [r for own in shapes for r in made.block_records(("softmax", "nala"), **own)]
+    groups = table(board(records), METRICS).groups
+    said = {(g["axes"]["mode"], g["axes"]["causal"]): g["headline"].split(". ") for g in groups}
+    both = [one.partition(",")[0] for one in said["forward", False]]
+    assert both == ["Bidirectional", "Causal"]
+    assert [one.partition(",")[0] for one in said["forward", True]] == both[::-1]
+    assert [one.partition(",")[0] for one in said["decode", True]] == ["Causal"]
