@@ -26,6 +26,7 @@ from bench.core.sources import hash_closure, hash_syntax
 from bench.measuring.device import device_named
 from bench.measuring.device.cpu import memory_limit_bytes
 from bench.measuring.machine import hardware
+from bench.measuring.tasks.ending import may_leave
 
 _LIBRARIES = ("torch", "numpy", "hydra-core", "wandb", "fvcore", "opt_einsum", "triton", "timm")
 
@@ -123,7 +124,10 @@ def is_good(record: Record, cell: Cell, environment: Environment) -> bool:
     result = record.result
     if not isinstance(result, Quality) or cell.mechanism in CONTROLS:
         return True
-    return not (result.ended == "plateau" and result.stuck_at)
+    if result.ended != "plateau" or result.unit or not result.validation:
+        return True
+    levels = {"chance": result.chance} | result.plateaus
+    return not may_leave(result.validation[-1], levels, result.validation_error or 0.0)
 
 
 def source_of_training(cell: Cell, environment: Environment) -> str:

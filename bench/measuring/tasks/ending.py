@@ -80,7 +80,7 @@ class Curve:
         if self.better == "higher" and self.scores[-1] >= self.ceiling:
             return "ceiling"
         now = self.steps[-1]
-        if self._may_leave():
+        if may_leave(self.scores[-1], self.levels, self.error):
             return "maximum" if now >= self.num_steps else None
         if now < self.fallen_at:
             return None
@@ -103,16 +103,16 @@ class Curve:
         )
         return next(reached, None)
 
-    def _may_leave(self) -> bool:
-        """Whether the last score lies at a level, so that the run goes on."""
-        score = self.scores[-1]
-        if TRAINING_VERSION > 1:  # then a run goes on that pages call stuck
-            return bool(level_of(score, self.levels, self.error))
-        near = (abs(score - level) for level in self.levels.values() if level < NOTHING_LEFT)
-        return any(away <= max(AT_LEVEL, self.error) for away in near)
-
     def _best(self, scores: Sequence[float]) -> float:
         return max(scores) if self.better == "higher" else min(scores)
 
     def _rise(self, before: float, after: float) -> float:
         return after - before if self.better == "higher" else before - after
+
+
+def may_leave(score: float, levels: Mapping[str, float], error: float) -> bool:
+    """Whether a score lies at a level that a run may leave later, so that it goes on."""
+    if TRAINING_VERSION > 1:  # then a run goes on that pages call stuck
+        return bool(level_of(score, levels, error))
+    near = (abs(score - level) for level in levels.values() if level < NOTHING_LEFT)
+    return any(away <= max(AT_LEVEL, error) for away in near)
