@@ -31,7 +31,7 @@ _NEARLY = 0.1
 """Largest distance of an exponent from a whole number to which it is rounded."""
 
 _LOGARITHMIC = 0.2
-"""Exponent below which a cost that grows is said to grow as a logarithm: from 3,072 to 6,144 tokens by 15 % at most."""
+"""Exponent below which a growing cost is said to grow as a logarithm: log N itself has 0.1."""
 
 
 @dataclass(frozen=True, kw_only=True)
