@@ -99,7 +99,7 @@ pages: $(READY) ## write the pages of docs/ that are generated from docstrings a
 	$(BIN)/python -m bench.studies.catalogue.pages
 	$(BIN)/python -m bench.models
 	$(BIN)/python -m bench.reproduce page=true
-	$(BIN)/python -m bench.advise 'seq_len=[1024,4096]' 'mode=[forward,decode]' task=recall_causal score=95 page=docs/results/advice.md
+	$(BIN)/python -m bench.advise 'seq_len=[1024,4096,8192]' 'mode=[forward,decode]' task=recall_causal score=95 page=docs/results/advice.md
 
 studies-pages: $(READY) ## write the pages of docs/results/pages.yaml from records; check=true compares
 	$(BIN)/python -m tools.studies_pages $(if $(check),check=$(check))

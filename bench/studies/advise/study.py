@@ -186,7 +186,7 @@ def _sentences(
         first = "are tied as the cheapest" if len(tied) > 1 else "is the cheapest"
         yield f"{_some(tied)} {first} of {quantity(len(timed), 'timed row')} proven to {goal}."
         if len({cost.rounds for cost in timed}) > 1:
-            yield "Among the others, a row of other rounds has no settled place."
+            yield "The order of rows that were timed in other rounds is not settled."
     else:
         are = "are" if len(unknown) > 1 else "is"
         yield f"{_some(unknown) if unknown else 'No row'} {are} proven to {goal}."
