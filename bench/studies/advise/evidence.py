@@ -186,21 +186,15 @@ def rows_of(table: TaskScores | None) -> dict[str, Score]:
     return {s.entry: s for s in scores if not (s.is_control or s.is_skipped)}
 
 
-def timed(board: Leaderboard, question: Question, *, whatever_mask: bool = False) -> Timed:
+def timed(board: Leaderboard, question: Question) -> Timed:
     """Choose the setting whose records give the costs of a question's calls, causal or not.
 
     A setting whose lengths include the asked one is preferred, then the one with the most rows that
-    have a score, then the newest.
-
-    Args:
-        board: of all records.
-        question: its `timed` is not read.
-        whatever_mask: whether a bidirectional setting will do for a causal question, and reversely.
+    have a score, then the newest. The question's own `timed` is not read.
     """
     asked, scores = question.asked, rows_of(question.table)
     wanted: dict[str, Any] = {"scope": "core", "mode": question.mode}
-    wanted |= {"dtype": asked.dtype, "batch_size": asked.batch_size}
-    wanted |= {} if whatever_mask else {"causal": question.causal}
+    wanted |= {"dtype": asked.dtype, "batch_size": asked.batch_size, "causal": question.causal}
     found: dict[Setting, dict[str, dict[int, Record]]] = {}
     for ranking in board.rankings:
         setting = ranking.setting

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from bench.core.comparison import num_seeds_for
 from bench.core.format import join_names, quantity
-from bench.core.record import Record, Speed
+from bench.core.record import Speed
 from bench.core.statistics import MIN_ROUNDS
 from bench.studies.advise.evidence import NOT_COMPARED, OPEN, TIED, Candidate, Question
 
@@ -16,7 +16,7 @@ MAX_MINUTES = 60
 """Longest experiment that is proposed."""
 
 _USUAL_S = 10.0
-"""Seconds of a timed cell if no record has them."""
+"""Seconds that a timed cell usually takes, and a trained one whose record has none."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,7 @@ def _entries(rows: Iterable[str]) -> list[str]:
 
 
 def cheapest(
-    question: Question,
-    rows: Sequence[Candidate],
-    verdicts: Mapping[str, str],
-    records: Sequence[Record],
+    question: Question, rows: Sequence[Candidate], verdicts: Mapping[str, str]
 ) -> Experiment | None:
     """The shortest experiment that would reduce the answers, or settle whether a row is one.
 
@@ -61,14 +58,12 @@ def cheapest(
     """
     tied = [row for row in rows if verdicts[row.entry] == TIED]
     unknown = [row for row in rows if verdicts[row.entry] == NOT_COMPARED]
-    found = [*_timing(question, [*tied, *unknown], records), *_more_seeds(question, tied, rows)]
+    found = [*_timing(question, [*tied, *unknown]), *_more_seeds(question, tied, rows)]
     affordable = [one for one in found if one.minutes <= MAX_MINUTES]
     return min(affordable, key=lambda one: one.minutes, default=None)
 
 
-def _timing(
-    question: Question, rows: Sequence[Candidate], records: Sequence[Record]
-) -> Iterator[Experiment]:
+def _timing(question: Question, rows: Sequence[Candidate]) -> Iterator[Experiment]:
     """Time those that may be the cheapest side by side, in as many processes as an interval needs.
 
     Nothing if they were already.
@@ -80,15 +75,10 @@ def _timing(
     is_done = len(counts) == len(rows) and min(counts, default=0) >= MIN_ROUNDS
     if len(names) < 2 or (is_done and len({cost.rounds for cost in costs if cost}) == 1):
         return
-    spent = [
-        cost_s
-        for record in records
-        if isinstance(record.result, Speed) and (cost_s := record.cost_s.get("total"))
-    ]
     yield Experiment(
         f"{sweep_of(question, names)} measure.num_processes={MIN_ROUNDS} force=true",
         f"time these rows side by side, in {MIN_ROUNDS} processes.",
-        len(names) * (fmean(spent) if spent else _USUAL_S) / 60,
+        len(names) * _USUAL_S / 60,
     )
 
 

@@ -12,7 +12,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.cli.values import as_typed
 from bench.core.format import join_names, number, quantity
 from bench.core.proofs import read_proofs
-from bench.core.record import REFERENCE, Record, Speed
+from bench.core.record import REFERENCE, Speed
 from bench.publishing.document import (
     Block,
     Column,
@@ -34,7 +34,6 @@ from bench.studies.advise.evidence import (
     TIED,
     Candidate,
     Question,
-    Timed,
     board_of,
     candidates,
     cost_at,
@@ -77,14 +76,14 @@ def study(asked: Advise, session: Session) -> None:
             overrides=overrides,
             least=least,
         )
-        here = timed(board, question)
-        _check_range(question, here if here.setting else timed(board, question, whatever_mask=True))
-        question = replace(question, timed=here)
-        blocks += answer(question, [*candidates(question, proofs)], records)
+        question = replace(question, timed=timed(board, question))
+        _check_range(question)
+        blocks += answer(question, [*candidates(question, proofs)])
     session.show(Document("What the records say", blocks))
     if asked.page:
-        origin = [Text(["Answered from stored records by"]), Command(session.command("page"))]
-        session.write(Document("Which one to take", [*origin, *blocks]), asked.page)
+        origin = Text(["Answered from stored records by"])
+        page = [origin, Command(session.command("page")), *blocks]
+        session.write(Document("Which one to take", page), asked.page)
 
 
 _Task = dict[str, Any]
@@ -105,20 +104,20 @@ def _overrides(name: str, own: _Task, typed: _Task, table: TaskScores) -> Iterat
             yield f"task.{name}.{key}={as_typed(stored[key])}"
 
 
-def _check_range(question: Question, measured: Timed) -> None:
+def _check_range(question: Question) -> None:
     """Refuse a length outside of what was measured.
 
     Raises:
         ConfigError: names the range, and the sweep that would answer.
     """
-    asked, seq_len, lengths = question.asked, question.seq_len, measured.lengths
+    asked, seq_len, lengths = question.asked, question.seq_len, question.timed.lengths
     if lengths and lengths[0] <= seq_len <= lengths[-1]:
         return
     what = f"mode={question.mode}, dtype={asked.dtype}, batch_size={asked.batch_size}"
-    sweep = sweep_of(question, rows_of(question.table) or sorted(measured.by_entry))
+    sweep = sweep_of(question, rows_of(question.table) or sorted(question.timed.by_entry))
     then = f"This sweep would answer, and then the same command: {sweep}"
     if not lengths:
-        raise ConfigError(f"Nothing is stored of {what}. {then}")
+        raise ConfigError(f"No {_direction(question)} call with {what} is stored. {then}")
     raise ConfigError(
         f"seq_len={seq_len} is outside of what was measured: {lengths[0]:,} to {lengths[-1]:,} "
         f"tokens with {what}. No time is extrapolated. {then}"
@@ -135,7 +134,7 @@ SHORT_CALLS = 1024
 """Most tokens of a causal call whose order depends on what the process freed before."""
 
 
-def answer(question: Question, rows: Sequence[Candidate], records: Sequence[Record]) -> list[Block]:
+def answer(question: Question, rows: Sequence[Candidate]) -> list[Block]:
     """A line that answers, what it rests on, the table, and the experiment that would say more."""
     verdicts, by_name = told_apart(rows), {row.entry: row for row in rows}
     shown = [by_name[name] for name in verdicts]
@@ -145,7 +144,7 @@ def answer(question: Question, rows: Sequence[Candidate], records: Sequence[Reco
         Text([*lines, *_scored(question), _place(question), *_caution(question)]),
         _table(question, shown, verdicts),
     ]
-    if found := cheapest(question, shown, verdicts, records):
+    if found := cheapest(question, shown, verdicts):
         took = f"{max(1, round(found.minutes))} min"
         said = f"The cheapest experiment that would say more, about {took}: {found.purpose}"
         blocks.append(Text([said, found.command]))
@@ -204,7 +203,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _goal(question: Question) -> str:
-    """What is asked for, in the infinitive."""
+    """The goal of a question, in the infinitive."""
     if (table := question.table) is None:
         return "fulfil the needs"
     if question.least is None:
@@ -225,7 +224,7 @@ def _scored(question: Question) -> Iterator[str]:
 def _caution(question: Question) -> Iterator[str]:
     """A warning where a fresh process would order the rows differently."""
     is_short = question.seq_len <= SHORT_CALLS and question.mode == "forward"
-    if is_short and question.causal and question.timed.setting:
+    if is_short and question.causal:
         yield (
             f"Up to about {SHORT_CALLS:,} causal tokens the order depends on what a process freed "
             "before: where freed memory is kept, gla ran at 1.1 to 1.6 times softmax's speed and "
@@ -248,19 +247,21 @@ def _check_score(table: TaskScores, score: float, task: str) -> None:
         )
 
 
+def _direction(question: Question) -> str:
+    return "causal" if question.causal else "bidirectional"
+
+
 def _place(question: Question) -> str:
-    setting = question.timed.setting
-    kind = "causal" if question.causal else "bidirectional"
-    if setting is None:
-        return f"No time of a {kind} {question.mode} in {question.asked.dtype} is stored."
-    axes, lengths = setting.axes, question.timed.lengths
+    setting, lengths = question.timed.setting, question.timed.lengths
+    assert setting is not None
+    axes = setting.axes
     results = [r.result for own in question.timed.by_entry.values() for r in own.values()]
     counts = {len({*result.processes}) or 1 for result in results if isinstance(result, Speed)}
     processes = " or ".join("one process" if n == 1 else f"{n} processes" for n in sorted(counts))
     return (
-        f"Times: {kind}, of {processes} a length; {setting.machine}, {setting.device}, "
-        f"{quantity(setting.num_threads, 'thread')}, batch "
-        f"{axes['batch_size']}, {axes['num_heads']} heads of {axes['head_dim']}, measured at "
+        f"Times: {_direction(question)}, of {processes} a length; {setting.machine}, "
+        f"{setting.device}, {quantity(setting.num_threads, 'thread')}, batch {axes['batch_size']}, "
+        f"{axes['num_heads']} heads of {axes['head_dim']}, measured at "
         f"{', '.join(f'{length:,}' for length in lengths)} tokens."
     )
 

@@ -174,7 +174,10 @@ def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time():
         (("score=95",), "score=95 is a score on no task. Name one, e.g. task=recall_causal."),
         (("seq_len=65536",), "seq_len=65536 is outside of what was measured: 256 to 4,096 tokens"),
         (("seq_len=65536",), "attnbench sweep 'attention=[linear,nala,nala_cosine,softmax]'"),
-        (("mode=decode",), "Nothing is stored of mode=decode"),
+        (
+            ("mode=decode",),
+            "No causal call with mode=decode, dtype=float32",
+        ),
         (("task=digits",), "No score on task=digits is stored. Known: recall."),
         (("task=[recall,digits]",), "task names 2 tasks; one is asked about."),
         (("causal=false", "mode=decode"), "causal=false beside mode=decode, in which a token sees"),
