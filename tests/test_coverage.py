@@ -43,7 +43,7 @@ def test_the_page_shows_every_case_as_fewer_draws_measure_it():
 def test_sentences_of_the_pages_hold_the_same_numbers():
     text = " ".join(PAGE.read_text().split())
     one = stored()
-    assert f"in {one.count} of {one.draws} cases, {one.percent:.0f} %" in text
+    assert f"in {one.happened} of {one.draws} cases, {one.percent:.0f} %" in text
     means = [
         share
         for (of, truth, _, column), share in shown().items()

@@ -43,13 +43,13 @@ class Measured(NamedTuple):
     line: tuple[str, str]
     column: str
     nominal: str
-    count: int
+    happened: int
     draws: int
 
     @property
     def percent(self) -> float:
         """The measured share."""
-        return 100 * self.count / self.draws
+        return 100 * self.happened / self.draws
 
 
 # --- speeds ---------------------------------------------------------------------------------------
@@ -77,9 +77,9 @@ def ratios(draw: Draw, place: str, processes: int, each: int) -> np.ndarray:
 
 def ratio_holds(draw: Draw, place: str, processes: int, each: int) -> bool:
     """Whether the interval of a speed-up holds that of a typical process."""
-    times = (1 / (TRUE * ratios(draw, place, processes, each))).ravel()
-    count, own = range(len(times)), np.repeat(range(processes), each)
-    found = paired_ratio(times, count, np.ones(len(times)), count, own)
+    times = (1 / (TRUE * ratios(draw, place, processes, each))).ravel().tolist()
+    rounds, own = range(len(times)), np.repeat(range(processes), each).tolist()
+    found = paired_ratio(times, rounds, [1.0] * len(times), rounds, own)
     assert found is not None and found.low is not None and found.high is not None
     return found.low <= TRUE <= found.high
 

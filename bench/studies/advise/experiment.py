@@ -58,7 +58,7 @@ def cheapest(
     """
     tied = [row for row in rows if verdicts[row.entry] == TIED]
     unknown = [row for row in rows if verdicts[row.entry] == NOT_COMPARED]
-    found = [*_timing(question, [*tied, *unknown]), *_more_seeds(question, tied, rows)]
+    found = [*_timing(question, [*tied, *unknown]), *_more_seeds(question, rows)]
     affordable = [one for one in found if one.minutes <= MAX_MINUTES]
     return min(affordable, key=lambda one: one.minutes, default=None)
 
@@ -82,21 +82,19 @@ def _timing(question: Question, rows: Sequence[Candidate]) -> Iterator[Experimen
     )
 
 
-def _more_seeds(
-    question: Question, tied: Sequence[Candidate], rows: Sequence[Candidate]
-) -> Iterator[Experiment]:
-    """More seeds of each row that is not settled, beside the cheapest answer if the best is asked.
+def _more_seeds(question: Question, rows: Sequence[Candidate]) -> Iterator[Experiment]:
+    """More seeds of each row that is not settled, beside the first answer if the best is asked.
 
     As many as tell the gaps of the stored seeds from 0, less those that are there.
     """
+    best = [row for row in rows if not row.why_not][: question.least is None]
     for row in (row for row in rows if row.score and row.why_not == OPEN):
-        pair = [row] if question.least is not None else [*tied[:1], row]
+        pair = [*best, row]
         scores = [one.score for one in pair if one.score]
         known = [score.runs.known for score in scores]
         shared = known[0].keys() & known[-1].keys()
-        least = question.least or 0.0
-        goals = known[0] if len(known) > 1 else dict.fromkeys(shared, least)
-        gaps = [known[-1][seed] - goals[seed] for seed in shared]
+        goals = known[0] if best else dict.fromkeys(shared, question.least)
+        gaps = [known[-1][n] - goal for n in shared if (goal := goals[n]) is not None]
         needed = num_seeds_for(fmean(gaps), stdev(gaps)) if len(gaps) > 1 else None
         seeds = {seed for score in scores for seed, _ in score.by_seed}
         if question.table is None or needed is None or needed <= len(seeds):
