@@ -87,7 +87,7 @@ def _reproductions(path: Path) -> list[Path]:
     return [path, *sorted(path.with_suffix("").glob("*.svg"))]
 
 
-ADVICE = ("seq_len=[1024,4096]", "mode=[forward,decode]", "task=recall_causal", "score=95")
+ADVICE = ("seq_len=[1024,4096,8192]", "mode=[forward,decode]", "task=recall_causal", "score=95")
 """Question that docs/results/advice.md answers."""
 
 

@@ -165,9 +165,9 @@ def plural(noun: str, count: int) -> str:
     return noun if count == 1 else f"{noun}{'es' if noun.endswith('ch') else 's'}"
 
 
-def join_names(names: Sequence[str]) -> str:
-    """Join names: ``a``, ``a and b``, or ``a, b and c``."""
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
+def join_names(names: Sequence[str], last: str = "and") -> str:
+    """Join names: ``a``, ``a and b``, or ``a, b and c``; `last` is the word between the last two."""
+    return ", ".join(names[:-1]) + f" {last} {names[-1]}" if len(names) > 1 else names[0]
 
 
 def format_duration(seconds: float) -> str:

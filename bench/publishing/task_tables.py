@@ -317,7 +317,7 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
         yield (
             f"Mean over {quantity(task.num_seeds, 'seed')}, in brackets the 95 % interval of a "
             "typical seed, over seeds and test examples. Ranks compare rows seed by seed and are "
-            "uncorrected: of ten rows that are all alike, some pair seems to differ in 65 to 75 % "
+            "uncorrected: of ten rows that are all alike, some pair seems to differ in 70 to 80 % "
             "of tables."
         )
     else:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,26 +21,40 @@ from bench.core.statistics import median, median_interval
 from bench.core.store import read_packed, read_records, stores_below
 from bench.publishing.leaderboard import Leaderboard, Setting, build_leaderboard
 from bench.publishing.metrics.marks import NOT_SETTLED, may_be_ranked
-from bench.publishing.metrics.ranks import rank_speed
 from bench.publishing.metrics.scaling import seconds_at
+from bench.publishing.metrics.speedup import ratio_between, speedup
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.searched import at_best_rate, searched_row
+from bench.publishing.searched import at_best_rate
 from bench.studies.advise.settings import CAUSAL_MODES, Advise
 
 KEPT = ("docs/results", "results/accuracy", "results/decode")
 """Folders of records that come with the code."""
 
-OPEN = "not settled whether it gets there"
-"""Reason against a row whose interval contains the required score."""
+OPEN = "not settled: a wide interval"
+"""Reason against a row whose interval leaves open whether it reaches the required score."""
+
+TIED, DEARER, NOT_COMPARED = "yes", "yes, at a higher cost", "yes, cost not compared"
+"""Verdicts on rows that are answers, by their cost beside that of the cheapest."""
+
+OTHER_ROUNDS = 1.25
+"""Factor by which costs of two processes must differ to be told apart.
+
+Speed-ups of six stored processes span 14 % or less in nine rows of ten (`tools/coverage.py`).
+"""
 
 
 class Cost(NamedTuple):
-    """Median seconds of a call and their 95 % interval; without a record, by a fit."""
+    """Median seconds of a call and their 95 % interval; without a record, by a fit.
+
+    `rounds` are keys of the rounds that it comes from, and `length` is the number of tokens.
+    """
 
     seconds: float
     low: float
     high: float
     record: Record | None = None
+    rounds: frozenset[str] = frozenset()
+    length: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +65,8 @@ class Candidate:
         why_not: reason why it is not an answer; empty if it may be one.
         proof: which of the required claims are proven, in words.
         score: on the task; None without a task.
-        num_rates: number of learning rates of which its score is the best.
-        cost: None if nothing was measured.
+        cost: None if nothing was measured at this length or around it.
+        least: without a cost, that at the longest measured length below: a lower bound.
     """
 
     entry: str
@@ -59,8 +74,8 @@ class Candidate:
     why_not: str = ""
     proof: str = ""
     score: Score | None = None
-    num_rates: int = 0
     cost: Cost | None = None
+    least: Cost | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,21 +186,15 @@ def rows_of(table: TaskScores | None) -> dict[str, Score]:
     return {s.entry: s for s in scores if not (s.is_control or s.is_skipped)}
 
 
-def timed(board: Leaderboard, question: Question, *, whatever_mask: bool = False) -> Timed:
+def timed(board: Leaderboard, question: Question) -> Timed:
     """Choose the setting whose records give the costs of a question's calls, causal or not.
 
     A setting whose lengths include the asked one is preferred, then the one with the most rows that
-    have a score, then the newest.
-
-    Args:
-        board: of all records.
-        question: its `timed` is not read.
-        whatever_mask: whether a bidirectional setting will do for a causal question, and reversely.
+    have a score, then the newest. The question's own `timed` is not read.
     """
     asked, scores = question.asked, rows_of(question.table)
     wanted: dict[str, Any] = {"scope": "core", "mode": question.mode}
-    wanted |= {"dtype": asked.dtype, "batch_size": asked.batch_size}
-    wanted |= {} if whatever_mask else {"causal": question.causal}
+    wanted |= {"dtype": asked.dtype, "batch_size": asked.batch_size, "causal": question.causal}
     found: dict[Setting, dict[str, dict[int, Record]]] = {}
     for ranking in board.rankings:
         setting = ranking.setting
@@ -213,13 +222,44 @@ def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:
 
     Nothing is extrapolated.
     """
-    if (record := by_length.get(length)) and isinstance(record.result, Speed):
-        samples = record.result.latency_s
+    results = {n: r.result for n, r in by_length.items() if isinstance(r.result, Speed)}
+    if length in results:
+        samples, own = results[length].latency_s, results[length].rounds_key
         interval = median_interval(samples) or (0.0, math.inf)
-        return Cost(median(samples) or 0.0, *interval, record)
+        rounds = frozenset([own] if own else ())
+        return Cost(median(samples) or 0.0, *interval, by_length[length], rounds, length)
     if found := seconds_at(by_length, length):
-        return Cost(found[0], *found[1])
+        return Cost(found[0], *found[1], None, frozenset(r.rounds_key for r in results.values()))
     return None
+
+
+def costs_more(one: Cost, other: Cost) -> bool | None:
+    """Whether a call costs more than another; None if that is not known.
+
+    Of one process, ratios within its rounds decide. Of two processes, only a difference beyond
+    `OTHER_ROUNDS` counts: in speed-up over one reference, or else in seconds.
+    """
+    if one.rounds and one.rounds == other.rounds:
+        if one.record and other.record:
+            ratio = ratio_between(one.record, other.record)
+            return bool(ratio and ratio.high is not None and ratio.high < 1)
+        return one.low > other.high
+    both = [cost.record for cost in (one, other) if cost.record]
+    ratios = [ratio for record in both if (ratio := speedup(record)) and ratio.low is not None]
+    references = {r.result.reference_key for r in both if isinstance(r.result, Speed)}
+    if len(ratios) == 2 and len(references) == 1:
+        mine, theirs = ratios
+        return (theirs.low or 0.0) > OTHER_ROUNDS * (mine.high or math.inf) or None
+    return one.low > OTHER_ROUNDS * other.high or None
+
+
+def is_flat(by_length: Mapping[int, Record]) -> bool:
+    """Whether neither state nor time grows over the measured lengths, two or more."""
+    results = [r.result for r in by_length.values() if isinstance(r.result, Speed)]
+    times = [median(result.latency_s) or math.inf for result in results]
+    states = {result.state_bytes for result in results}
+    is_one_size = len(results) > 1 and len(states) == 1 and None not in states
+    return is_one_size and max(times) <= OTHER_ROUNDS * min(times)
 
 
 # --- candidates -----------------------------------------------------------------------------------
@@ -231,16 +271,10 @@ def _modules() -> dict[str, str]:
     return {entry.name: entry.module for entry in catalogue()}
 
 
-def candidates(
-    question: Question, records: Sequence[Record], proofs: Mapping[str, Proofs]
-) -> Iterator[Candidate]:
+def candidates(question: Question, proofs: Mapping[str, Proofs]) -> Iterator[Candidate]:
     """Every row with a score, or without a task every timed row."""
     scores, timed = rows_of(question.table), question.timed.by_entry
     modules = _modules()
-    rates: dict[object, set[object]] = {}
-    for trained in (record for record in records if record.cell.is_task):
-        rate = trained.cell.task.settings.get("learning_rate")
-        rates.setdefault(searched_row(trained), set()).add(rate)
     for entry in scores or timed:
         own, score = timed.get(entry, {}), scores.get(entry)
         first = score.records[0] if score else next(iter(own.values()))
@@ -248,8 +282,8 @@ def candidates(
             entry=entry,
             mechanism=first.cell.mechanism,
             score=score,
-            num_rates=len(rates[searched_row(first)]) if score else 0,
             cost=cost_at(own, question.seq_len),
+            least=cost_at(own, max((n for n in own if n < question.seq_len), default=0)),
         )
         proven = proofs.get(row.mechanism, Proofs())
         yield _judged(row, question, proven, modules.get(row.mechanism, ""))
@@ -281,7 +315,7 @@ def _judged(row: Candidate, question: Question, proofs: Proofs, module: str) -> 
     lacking = unproven(proofs, wanted)
     proof = f"not proven: {', '.join(lacking)}" if lacking else ", ".join(wanted)
     is_old = proofs.is_stale(module)
-    no_cost = "" if row.cost else "no time at this length"
+    no_cost = "" if row.cost or row.least else "no time"
     why = why_no_score(row.score, question) if row.score else no_cost
     said = f"{proof} (of an earlier source)" if is_old else proof
     return replace(row, proof=said, why_not=proof if lacking else why)
@@ -299,7 +333,11 @@ def why_no_score(score: Score, question: Question) -> str:
         return f"fewer than {FEWEST_SEEDS} seeds"
     if question.least is None:
         leaders = table.ranks.leaders() if table.ranks else ()
-        return "" if score.entry in leaders else "another row is ahead"
+        if not table.ranks or score.entry not in leaders:
+            return "another row is ahead"
+        # A row that scores less than one which is behind is a leader by its wide interval alone.
+        better = [s.entry for s in takewhile(lambda s: s.entry != score.entry, table.scores)]
+        return OPEN if {*better} & {*table.ranks.names} - {*leaders} else ""
     sign = -1 if table.unit else 1
     low, high = sorted(sign * end for end in interval)
     if low >= sign * question.least:
@@ -307,25 +345,26 @@ def why_no_score(score: Score, question: Question) -> str:
     return OPEN if high >= sign * question.least else "falls short"
 
 
-def told_apart(rows: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """The answers that cannot be told apart from the cheapest, and the others, cheapest first.
+def told_apart(rows: Iterable[Candidate]) -> dict[str, str]:
+    """The verdict on each row: those tied as the cheapest first, others by cost, then no answers.
 
-    If all were measured at this length and against one reference, ranks decide; else whether
-    intervals overlap. A row without a cost cannot be told apart from any.
+    A lower bound of a cost, from a shorter length, can only show that a row costs more.
     """
-    fit = [row for row in rows if not row.why_not]
-    fit.sort(key=lambda row: row.cost.seconds if row.cost else math.inf)
-    costs = {row.entry: row.cost for row in fit if row.cost}
-    records = {name: cost.record for name, cost in costs.items() if cost.record}
-    references = {r.result.reference_key for r in records.values() if isinstance(r.result, Speed)}
-    is_alike = len(records) == len(costs) and len(references) == 1
-    ranks = rank_speed(records) if is_alike else None
-    if ranks and len(ranks.names) == len(costs):
-        first = {*ranks.leaders()}
-    else:
-        least = min((cost.high for cost in costs.values()), default=0.0)
-        first = {name for name, cost in costs.items() if cost.low <= least}
-    return (
-        [row for row in fit if not row.cost or row.entry in first],
-        [row for row in fit if row.cost and row.entry not in first],
-    )
+    rows = sorted(rows, key=_by_cost)
+    cheapest = next((row.cost for row in rows if row.cost and not row.why_not), None)
+    found: dict[str, str] = {}
+    for row in rows:
+        cost = row.cost or row.least
+        is_dearer = costs_more(cost, cheapest) if cost and cheapest else None
+        is_tied = is_dearer is False or (cost is not None and cost is cheapest)
+        by_cost = TIED if is_tied else DEARER if is_dearer else NOT_COMPARED
+        found[row.entry] = row.why_not or by_cost
+    return dict(sorted(found.items(), key=lambda item: item[1] != TIED))
+
+
+def _by_cost(row: Candidate) -> tuple[bool, bool, float]:
+    """Sort key: answers first, and of these, rows with a cost at this length."""
+    if row.why_not:
+        return True, True, 0.0
+    cost = row.cost or row.least
+    return False, row.cost is None, cost.seconds if cost else math.inf

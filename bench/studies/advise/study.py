@@ -1,8 +1,8 @@
-"""The answer: rows that fulfil the needs, those tied as the cheapest, and how to separate them."""
+"""The answer in a line, the rows behind it with their reasons, and how to separate them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,7 +12,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.cli.values import as_typed
 from bench.core.format import join_names, number, quantity
 from bench.core.proofs import read_proofs
-from bench.core.record import Record, Speed
+from bench.core.record import REFERENCE, Speed
 from bench.publishing.document import (
     Block,
     Column,
@@ -28,11 +28,16 @@ from bench.publishing.document import (
 from bench.publishing.metrics.marks import NOISY, marks
 from bench.publishing.scores import TaskScores
 from bench.studies.advise.evidence import (
+    DEARER,
+    NOT_COMPARED,
+    OPEN,
+    TIED,
     Candidate,
     Question,
-    Timed,
     board_of,
     candidates,
+    cost_at,
+    is_flat,
     read_all,
     rows_of,
     task_of,
@@ -71,16 +76,14 @@ def study(asked: Advise, session: Session) -> None:
             overrides=overrides,
             least=least,
         )
-        here = timed(board, question)
-        _check_range(question, here if here.setting else timed(board, question, whatever_mask=True))
-        question = replace(question, timed=here)
-        blocks += answer(question, [*candidates(question, records, proofs)], records)
-    title = "Which one to take" if asked.page else "What the records say"
-    origin = Text(["Answered from stored records by"])
-    document = Document(title, [origin, Command(session.command("page")), *blocks])
-    session.show(document)
+        question = replace(question, timed=timed(board, question))
+        _check_range(question)
+        blocks += answer(question, [*candidates(question, proofs)])
+    session.show(Document("What the records say", blocks))
     if asked.page:
-        session.write(document, asked.page)
+        origin = Text(["Answered from stored records by"])
+        page = [origin, Command(session.command("page")), *blocks]
+        session.write(Document("Which one to take", page), asked.page)
 
 
 _Task = dict[str, Any]
@@ -101,20 +104,20 @@ def _overrides(name: str, own: _Task, typed: _Task, table: TaskScores) -> Iterat
             yield f"task.{name}.{key}={as_typed(stored[key])}"
 
 
-def _check_range(question: Question, measured: Timed) -> None:
+def _check_range(question: Question) -> None:
     """Refuse a length outside of what was measured.
 
     Raises:
         ConfigError: names the range, and the sweep that would answer.
     """
-    asked, seq_len, lengths = question.asked, question.seq_len, measured.lengths
+    asked, seq_len, lengths = question.asked, question.seq_len, question.timed.lengths
     if lengths and lengths[0] <= seq_len <= lengths[-1]:
         return
     what = f"mode={question.mode}, dtype={asked.dtype}, batch_size={asked.batch_size}"
-    sweep = sweep_of(question, rows_of(question.table) or sorted(measured.by_entry))
+    sweep = sweep_of(question, rows_of(question.table) or sorted(question.timed.by_entry))
     then = f"This sweep would answer, and then the same command: {sweep}"
     if not lengths:
-        raise ConfigError(f"Nothing is stored of {what}. {then}")
+        raise ConfigError(f"No {_direction(question)} call with {what} is stored. {then}")
     raise ConfigError(
         f"seq_len={seq_len} is outside of what was measured: {lengths[0]:,} to {lengths[-1]:,} "
         f"tokens with {what}. No time is extrapolated. {then}"
@@ -124,52 +127,89 @@ def _check_range(question: Question, measured: Timed) -> None:
 # --- the page -------------------------------------------------------------------------------------
 
 
-def answer(question: Question, rows: Sequence[Candidate], records: Sequence[Record]) -> list[Block]:
-    """A sentence, the table, and the experiment that would narrow the answer."""
-    chosen, others = told_apart(rows)
-    where = f"{question.mode}, {question.seq_len:,} tokens"
+NAMED, NEAR = 3, 1.5
+"""Most rows that the first line names, and their greatest cost as a multiple of the cheapest."""
+
+SHORT_CALLS = 1024
+"""Most tokens of a causal call whose order depends on what the process freed before."""
+
+
+def answer(question: Question, rows: Sequence[Candidate]) -> list[Block]:
+    """A line that answers, what it rests on, the table, and the experiment that would say more."""
+    verdicts, by_name = told_apart(rows), {row.entry: row for row in rows}
+    shown = [by_name[name] for name in verdicts]
+    lines = [*_plain(question, shown), *_sentences(question, shown, verdicts)]
     blocks: list[Block] = [
-        Heading(where),
-        Text([_sentence(question, chosen, others), *_scored(question), _place(question)]),
-        _table(question, [*chosen, *others, *(row for row in rows if row.why_not)], chosen),
+        Heading(f"{question.mode}, {question.seq_len:,} tokens"),
+        Text([*lines, *_scored(question), _place(question), *_caution(question)]),
+        _table(question, shown, verdicts),
     ]
-    found = cheapest(question, chosen, rows, records)
-    if found is None:
-        if len(chosen) > 1:
-            blocks.append(Text(["No experiment of an hour would tell them apart: take any."]))
-        return blocks
-    took = f"{max(1, round(found.minutes))} min"
-    said = f"The cheapest experiment that would say more, about {took}: {found.purpose}"
-    return [*blocks, Text([said, found.command])]
+    if found := cheapest(question, shown, verdicts):
+        took = f"{max(1, round(found.minutes))} min"
+        said = f"The cheapest experiment that would say more, about {took}: {found.purpose}"
+        blocks.append(Text([said, found.command]))
+    return blocks
 
 
-def _sentence(question: Question, chosen: Sequence[Candidate], others: Sequence[Candidate]) -> str:
-    names = [row.entry for row in chosen]
-    if not names:
-        return f"No row is proven to {_goal(question, 0)}."
-    reached = [row.entry for row in (*chosen, *others)]
-    unpriced = [row.entry for row in chosen if row.cost is None]
-    said = f"{join_names(reached)} {_goal(question, len(reached))}. "
-    if len(unpriced) == len(names):
-        return said + "What they cost in this setting is not stored, so that none is ahead."
-    if len(names) == 1:
-        return said + f"{names[0]} is the cheapest."
-    said += f"{join_names(names)} cannot be told apart as the cheapest"
-    return said + (f"; no cost is stored of {join_names(unpriced)}." if unpriced else ".")
+def _plain(question: Question, rows: Sequence[Candidate]) -> Iterator[str]:
+    """At most three rows to take, each with its time, and softmax beside them."""
+    costs = {row.entry: row.cost.seconds for row in rows if row.cost and not row.why_not}
+    if not costs:
+        return
+    most, timed, is_decode = NEAR * min(costs.values()), question.timed, question.mode == "decode"
+    near = [name for name in sorted(costs, key=costs.__getitem__) if costs[name] <= most][:NAMED]
+    said = join_names([f"{name} {_ms(costs[name])}" for name in near], "or")
+    said += " a token" if is_decode else ""
+    if is_decode and all(is_flat(timed.by_entry[name]) for name in near):
+        said += f", flat from {timed.lengths[0]:,} to {timed.lengths[-1]:,} tokens"
+    beside = cost_at(timed.by_entry.get(REFERENCE, {}), question.seq_len)
+    said += f"; {REFERENCE} {_ms(beside.seconds)}" if beside and REFERENCE not in near else ""
+    length = question.table and question.table.named_settings.get("seq_len")
+    yield said + (f"; scored at {length:,} tokens." if length else ".")
 
 
-def _goal(question: Question, count: int) -> str:
-    """Verb and object for so many rows; for none, in the infinitive."""
-    table, plural = question.table, count != 1
-    if table is None:
-        return "fulfil the needs" if plural else "fulfils the needs"
-    if question.least is None and not count:
-        return f"be best on {table.label}"
+def _ms(seconds: float) -> str:
+    return f"{number(1e3 * seconds)} ms"
+
+
+def _sentences(
+    question: Question, rows: Sequence[Candidate], verdicts: Mapping[str, str]
+) -> Iterator[str]:
+    tied, unknown, open_ = (
+        [name for name, verdict in verdicts.items() if verdict == kind]
+        for kind in (TIED, NOT_COMPARED, OPEN)
+    )
+    goal = _goal(question)
+    if tied:
+        timed = [row.cost for row in rows if row.cost and not row.why_not]
+        first = "are tied as the cheapest" if len(tied) > 1 else "is the cheapest"
+        yield f"{_some(tied)} {first} of {quantity(len(timed), 'timed row')} proven to {goal}."
+        if len({cost.rounds for cost in timed}) > 1:
+            yield "The order of rows that were timed in other rounds is not settled."
+    else:
+        are = "are" if len(unknown) > 1 else "is"
+        yield f"{_some(unknown) if unknown else 'No row'} {are} proven to {goal}."
+    if bounded := [r.entry for r in rows if verdicts[r.entry] == DEARER and not r.cost]:
+        yield f"Not timed here, and dearer at a shorter length already: {_some(bounded)}."
+    if unknown:
+        yield f"Not timed here in the same rounds, so not compared: {_some(unknown)}."
+    if open_:
+        yield f"Not settled, as the interval of the score is wide: {_some(open_)}."
+
+
+def _some(names: Sequence[str]) -> str:
+    """A few names, or the number of many."""
+    return join_names(names) if len(names) <= 2 * NAMED else quantity(len(names), "row")
+
+
+def _goal(question: Question) -> str:
+    """The goal of a question, in the infinitive."""
+    if (table := question.table) is None:
+        return "fulfil the needs"
     if question.least is None:
-        return f"{'are' if plural else 'is'} best on {table.label}, no row being ahead"
-    verb = "reach" if plural else "reaches"
+        return f"be best on {table.label}, no row being ahead"
     amount = f"{question.asked.score:g} {table.unit or '%'}"
-    return f"{verb} {amount} on {table.label} with the whole of the 95 % interval"
+    return f"reach {amount} on {table.label} with the whole of the 95 % interval"
 
 
 def _scored(question: Question) -> Iterator[str]:
@@ -178,10 +218,18 @@ def _scored(question: Question) -> Iterator[str]:
         settings = table.named_settings
         shown = ("group", "seq_len", "num_layers", "embed_dim", "num_steps")
         words_ = ", ".join(f"{key} {settings[key]}" for key in shown if key in settings)
-        counts = [len(score.accuracies) for score in rows_of(table).values() if score.accuracies]
-        few, most = min(counts, default=table.num_seeds), max(counts, default=table.num_seeds)
-        seeds = quantity(most, "seed") if few == most else f"{few} to {most} seeds"
-        yield f"Scores: {table.label} with {words_}, {seeds}."
+        yield f"Scores: {table.label} with {words_}."
+
+
+def _caution(question: Question) -> Iterator[str]:
+    """A warning where a fresh process would order the rows differently."""
+    is_short = question.seq_len <= SHORT_CALLS and question.mode == "forward"
+    if is_short and question.causal:
+        yield (
+            f"Up to about {SHORT_CALLS:,} causal tokens the order depends on what a process freed "
+            "before: where freed memory is kept, gla ran at 1.1 to 1.6 times softmax's speed and "
+            "linear at 2.1 to 2.7; in a fresh process at 0.5 to 0.8 and at 1.2 to 2.0."
+        )
 
 
 def _check_score(table: TaskScores, score: float, task: str) -> None:
@@ -199,21 +247,26 @@ def _check_score(table: TaskScores, score: float, task: str) -> None:
         )
 
 
+def _direction(question: Question) -> str:
+    return "causal" if question.causal else "bidirectional"
+
+
 def _place(question: Question) -> str:
-    setting = question.timed.setting
-    kind = "causal" if question.causal else "bidirectional"
-    if setting is None:
-        return f"No time of a {kind} {question.mode} in {question.asked.dtype} is stored."
-    axes, lengths = setting.axes, question.timed.lengths
+    setting, lengths = question.timed.setting, question.timed.lengths
+    assert setting is not None
+    axes = setting.axes
+    results = [r.result for own in question.timed.by_entry.values() for r in own.values()]
+    counts = {len({*result.processes}) or 1 for result in results if isinstance(result, Speed)}
+    processes = " or ".join("one process" if n == 1 else f"{n} processes" for n in sorted(counts))
     return (
-        f"Times: {setting.machine}, {setting.device}, "
-        f"{quantity(setting.num_threads, 'thread')}, {kind}, batch "
-        f"{axes['batch_size']}, {axes['num_heads']} heads of {axes['head_dim']}, measured at "
+        f"Times: {_direction(question)}, of {processes} a length; {setting.machine}, "
+        f"{setting.device}, {quantity(setting.num_threads, 'thread')}, batch {axes['batch_size']}, "
+        f"{axes['num_heads']} heads of {axes['head_dim']}, measured at "
         f"{', '.join(f'{length:,}' for length in lengths)} tokens."
     )
 
 
-def _table(question: Question, rows: Sequence[Candidate], chosen: Sequence[Candidate]) -> Table:
+def _table(question: Question, rows: Sequence[Candidate], verdicts: Mapping[str, str]) -> Table:
     table = question.table
     unit, factor, digits = ("%", 0.01, ".1f")
     if table and table.unit:
@@ -228,27 +281,33 @@ def _table(question: Question, rows: Sequence[Candidate], chosen: Sequence[Candi
         Column("state", "state", "KiB", 1024, number, "lower"),
         words("proof", "proven"),
     ]
-    return Table(columns=columns, rows=[_row(row, row in chosen) for row in rows])
+    rounds = next((row.cost.rounds for row in rows if row.cost), frozenset[str]())
+    return Table(columns=columns, rows=[_row(row, verdicts[row.entry], rounds) for row in rows])
 
 
-def _row(row: Candidate, is_chosen: bool) -> Row:
+def _row(row: Candidate, verdict: str, rounds: Collection[str] = ()) -> Row:
+    """A row of the table; `rounds` are those of the cheapest."""
     said: dict[str, str | int | float | Estimate | None] = {
         "attention": row.entry,
-        "answer": row.why_not or ("yes" if is_chosen else "yes, at a higher cost"),
+        "answer": verdict,
         "proof": row.proof,
     }
     if row.score:
-        low, high = row.score.shown_interval or (None, None)
-        mean = row.score.accuracy
-        said["score"] = Estimate(float("nan") if mean is None else mean, low, high)
+        low, high = (None, None) if row.score.is_split else row.score.shown_interval or (None, None)
+        centre = row.score.centre
+        said["score"] = Estimate(float("nan") if centre is None else centre, low, high)
         said["seeds"] = len(row.score.accuracies)
-        rates = f"best of {row.num_rates} rates" if row.num_rates > 1 else "one rate"
-        said["rates"] = "; ".join([rates, *row.score.marks])
+        rate = "searched" if row.score.is_searched else "shared"
+        said["rates"] = "; ".join([rate, *row.score.marks])
     if row.cost:
         said["latency"] = Estimate(row.cost.seconds, row.cost.low, row.cost.high)
-        said["basis"] = "fitted"
+        basis = ["measured" if row.cost.record else "fitted"]
+        basis += [] if row.cost.rounds == rounds else ["in other rounds"]
         if record := row.cost.record:
             assert isinstance(record.result, Speed)
-            said["basis"] = f"measured, {NOISY}" if NOISY in marks(record) else "measured"
+            basis += [NOISY] if NOISY in marks(record) else []
             said["state"] = record.result.state_bytes
+        said["basis"] = ", ".join(basis)
+    elif row.least:
+        said["basis"] = f"at least {_ms(row.least.seconds)} (at {row.least.length:,})"
     return said

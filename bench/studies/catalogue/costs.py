@@ -24,8 +24,14 @@ _GROWTH_LENGTHS = (16_384, 65_536)
 _FEW_HEADS = 4
 """Number of heads for the growth of memory: more would only make the dry runs slower."""
 
+_STATE_LENGTHS = (3_072, 6_144)
+"""Numbers of tokens for the growth of a state: above all windows in use, and quick to try."""
+
 _NEARLY = 0.1
 """Largest distance of an exponent from a whole number to which it is rounded."""
+
+_LOGARITHMIC = 0.2
+"""Exponent below which a growing cost is said to grow as a logarithm: log N itself has 0.1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +42,9 @@ class Costs:
         flops_growth: a power such as ``N`` or ``N^2``.
         memory_growth: power of the bytes that a forward call allocates, its output included; None
             if it fails on meta tensors.
-        decode_growth: power of the FLOPs of one decoded token, ``1`` with a state of fixed size;
-            None without a step.
+        decode_growth: power of the bytes that a decoded token's state keeps, ``1`` if its size is
+            fixed; None without a step. A step's FLOPs would not do: one that reads a few blocks of
+            a cache has to find them first.
     """
 
     flops: int
@@ -54,7 +61,7 @@ def costs(name: str) -> Costs:
         flops=_flops(cell),
         flops_growth=_growth(_flops, cell),
         memory_growth=_growth(peak_bytes_of, few_heads),
-        decode_growth=_growth(_decode_flops, cell) if _can_decode(cell) else None,
+        decode_growth=_growth(_state_bytes, cell, _STATE_LENGTHS) if _can_decode(cell) else None,
     )
 
 
@@ -142,21 +149,20 @@ def _flops(cell: Cell) -> int:
     return claimed_flops(_built(cell), "flops", shape_of(cell.kernel))
 
 
-def _decode_flops(cell: Cell) -> int:
-    return claimed_flops(_built(cell), "decode_flops", shape_of(cell.kernel))
-
-
-def _growth(cost: Callable[[Cell], int | None], cell: Cell) -> str | None:
-    """The power of N with which a cost grows between the two lengths; None if it is unknown."""
-    first, second = _GROWTH_LENGTHS
-    at = [replace(cell, workload=replace(cell.kernel, seq_len=n)) for n in (first, second)]
+def _growth(
+    cost: Callable[[Cell], int | None], cell: Cell, lengths: tuple[int, int] = _GROWTH_LENGTHS
+) -> str | None:
+    """The power of N with which a cost grows between two lengths; None if it is unknown."""
+    at = [replace(cell, workload=replace(cell.kernel, seq_len=n)) for n in lengths]
     short, long = map(cost, at)
     if short is None or long is None:
         return None
-    if not short:
-        return "0"
-    exponent = math.log(long / short) / math.log(second / first)
+    if not short or short == long:
+        return "1" if short else "0"
+    exponent = math.log(long / short) / math.log(lengths[1] / lengths[0])
+    if exponent < _LOGARITHMIC:
+        return "log N"
     nearest = round(exponent)
     if abs(exponent - nearest) > _NEARLY:
         return f"N^{exponent:.1f}"
-    return {0: "1", 1: "N"}.get(nearest, f"N^{nearest}")
+    return "N" if nearest == 1 else f"N^{nearest}"

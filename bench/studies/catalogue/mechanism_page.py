@@ -73,7 +73,7 @@ def _cost(cost: Costs, shape: str) -> str:
     grown = {
         "FLOPs": cost.flops_growth,
         "working memory": cost.memory_growth,
-        "FLOPs of a decoded token": cost.decode_growth,
+        "state while decoding": cost.decode_growth,
     }
     growth = ", ".join(f"{name} {power}" for name, power in grown.items() if power)
     words = f"{cost.flops / 1e9:.3g} GFLOP for one forward call at {shape}, by its formula."

@@ -14,11 +14,15 @@ from bench.core.statistics import median_interval
 from bench.publishing.document import Estimate
 from bench.publishing.leaderboard import build_leaderboard
 from bench.studies.advise.evidence import (
+    DEARER,
+    NOT_COMPARED,
     OPEN,
+    TIED,
     Candidate,
     Cost,
     _judged,
     cost_at,
+    is_flat,
     needs,
     rows_of,
     task_of,
@@ -40,22 +44,44 @@ def with_task(record, **changes):
 OLD = "reference (of an earlier source)"
 
 
-def priced(entry, low, seconds, high):
-    return Candidate(entry=entry, mechanism=entry, cost=Cost(seconds=seconds, low=low, high=high))
+ALIKE = frozenset(["rounds"])
 
 
-def test_rows_whose_intervals_meet_that_of_the_cheapest_and_rows_without_a_cost_are_answers():
-    cheapest, meets, dearer = (
-        priced("a", 0.9, 1.0, 1.2),
-        priced("b", 1.2, 1.3, 1.5),
-        priced("c", 1.21, 1.25, 1.3),
-    )
-    unpriced = Candidate(entry="d", mechanism="d")
-    short = replace(priced("e", 0.1, 0.2, 0.3), why_not="falls short")
-    chosen, others = told_apart([dearer, unpriced, meets, short, cheapest])
-    assert [row.entry for row in chosen] == ["a", "b", "d"]
-    assert [row.entry for row in others] == ["c"]
-    assert told_apart([unpriced, short]) == ([unpriced], [])
+def priced(entry, low, seconds, high, rounds=ALIKE):
+    cost = Cost(seconds=seconds, low=low, high=high, rounds=rounds)
+    return Candidate(entry=entry, mechanism=entry, cost=cost)
+
+
+def test_costs_of_one_process_are_told_by_their_intervals_and_of_two_by_a_quarter():
+    rows = [
+        priced("dearer", 1.21, 1.25, 1.3),
+        priced("meets", 1.2, 1.3, 1.5),
+        priced("cheapest", 0.9, 1.0, 1.2),
+        priced("other process", 1.49, 1.5, 1.51, frozenset(["other"])),
+        priced("much dearer", 1.51, 1.52, 1.53, frozenset(["other"])),
+        replace(priced("short", 0.1, 0.2, 0.3), why_not="falls short"),
+    ]
+    assert told_apart(rows) == {
+        "cheapest": TIED,
+        "meets": TIED,
+        "dearer": DEARER,
+        "other process": NOT_COMPARED,
+        "much dearer": DEARER,
+        "short": "falls short",
+    }
+
+
+def test_a_row_without_a_time_is_not_tied_and_a_shorter_length_is_a_lower_bound():
+    least = Cost(1.6, 1.55, 1.7, length=1024)
+    rows = [
+        priced("cheapest", 0.9, 1.0, 1.2),
+        Candidate(entry="unknown", mechanism="a"),
+        Candidate(entry="bounded", mechanism="a", least=least),
+        Candidate(entry="near", mechanism="a", least=least._replace(low=1.4)),
+    ]
+    found = {"cheapest": TIED, "bounded": DEARER, "near": NOT_COMPARED, "unknown": NOT_COMPARED}
+    assert told_apart(rows) == found
+    assert {*told_apart(rows[1:]).values()} == {NOT_COMPARED}
 
 
 @pytest.mark.parametrize(
@@ -128,9 +154,10 @@ def test_a_proof_of_another_source_is_said_to_be_old(source, proof):
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.25])
-def test_a_row_shows_its_mean_score_also_if_it_is_nothing(mean):
-    score: Any = SimpleNamespace(shown_interval=None, accuracy=mean, accuracies=[mean], marks=())
-    shown = _row(Candidate(entry="a", mechanism="a", score=score), is_chosen=False)
+def test_a_row_shows_its_score_also_if_it_is_nothing(mean):
+    scores: dict[str, Any] = {"centre": mean, "accuracies": [mean], "marks": ()}
+    score: Any = SimpleNamespace(shown_interval=None, is_split=False, is_searched=True, **scores)
+    shown = _row(Candidate(entry="a", mechanism="a", score=score), "yes")
     assert isinstance(shown["score"], Estimate) and shown["score"].value == mean
 
 
@@ -139,17 +166,19 @@ def scored(entry, **known):
     by_seed = {int(seed[1:]): score for seed, score in known.items()}
     score: Any = SimpleNamespace(runs=SimpleNamespace(known=by_seed), by_seed=by_seed.items())
     score.records = [SimpleNamespace(cost_s={"total": 60.0})]
-    return Candidate(entry=entry, mechanism=entry, score=score)
+    return Candidate(entry=entry, mechanism=entry, score=score, why_not=OPEN)
 
 
 @pytest.mark.parametrize(("needed", "seeds"), [(None, ""), (4, ""), (5, "4"), (6, "4,5")])
-def test_seeds_are_sized_by_all_that_two_rows_share_and_are_new(monkeypatch, needed, seeds):
+def test_seeds_are_sized_by_all_that_a_row_shares_with_the_best_and_are_new(
+    monkeypatch, needed, seeds
+):
     both = [scored("a", s0=0.5, s1=0.6, s2=0.9), scored("b", s0=0.4, s1=0.4, s2=0.5, s3=0.1)]
     table = SimpleNamespace(label="recall")
     question: Any = SimpleNamespace(table=table, least=None, overrides=())
     sizes = Mock(return_value=needed)
     monkeypatch.setattr("bench.studies.advise.experiment.num_seeds_for", sizes)
-    found = [*_more_seeds(question, both, both)]
+    found = [*_more_seeds(question, [replace(both[1], why_not=""), both[0]])]
     mean, spread = sizes.call_args.args
     assert mean == pytest.approx(0.7 / 3) and spread == pytest.approx(0.1528, abs=1e-4)
     assert [one.command.partition(" 'seed=")[2] for one in found] == [f"[{seeds}]'"] * bool(seeds)
@@ -180,17 +209,40 @@ def test_costs_are_of_a_setting_that_covers_the_length_and_of_rows_that_may_be_r
 
 
 def test_a_fitted_cost_is_compared_by_its_interval_and_a_measured_one_by_its_rounds():
-    rows = {r.cell.entry: r for r in block_records(("linear", "nala", "flatten"), seq_len=1024)}
-    together = [
-        Candidate(entry=name, mechanism=name, cost=Cost(record.result.latency_s[0], 0, 9, record))
-        for name, one in rows.items()
-        for record in [changed(one, rounds_key="r", reference_key="s")]
+    records = block_records(("linear", "nala", "flatten"), seq_len=1024)
+    rows = [
+        Candidate(entry=one.cell.entry, mechanism="a", cost=Cost(i, 0, 9, own, ALIKE))
+        for i, one in enumerate(records)
+        for own in [changed(one, rounds_key="r")]
     ]
-    chosen, others = told_apart(together)
-    assert ([row.entry for row in chosen], len(others)) == (["linear"], 2)
-    fitted = [replace(row, cost=row.cost._replace(record=None)) for row in together[:1] if row.cost]
-    chosen, others = told_apart([*fitted, *together[1:]])
-    assert len(chosen) == 3 and not others, "by intervals, which overlap"
+    assert [*told_apart(rows).values()] == [TIED, DEARER, DEARER]
+    fitted = [replace(row, cost=row.cost and row.cost._replace(record=None)) for row in rows]
+    assert {*told_apart(fitted).values()} == {TIED}, "by intervals, which overlap"
+
+
+def test_a_leader_that_scores_less_than_a_row_that_is_behind_is_not_settled():
+    runs = task_records(("linear", "nala", "polaformer"), seeds=range(5))
+    wide = [0.8, 0.99, 0.99, 0.85, 0.99]
+    scores = {"linear": [0.97] * 5, "nala": wide, "polaformer": [0.95] * 5}
+    records = [changed(r, accuracy=scores[r.cell.entry][r.cell.task.seed]) for r in runs]
+    (table,) = build_leaderboard(records).tasks
+    question: Any = SimpleNamespace(table=table, least=None)
+    reasons = {score.entry: why_no_score(score, question) for score in table.scores}
+    assert reasons == {"linear": "", "nala": OPEN, "polaformer": "another row is ahead"}
+
+
+def test_a_row_is_flat_where_neither_its_state_nor_its_time_grows():
+    def at(*states, factor=1.0):
+        pairs = enumerate(zip((64, 128), states, strict=True))
+        samples = [[factor**i] * 7 for i in range(2)]
+        return {
+            n: ok_record(kernel_cell("gla", seq_len=n), speed(samples[i], state_bytes=state))
+            for i, (n, state) in pairs
+        }
+
+    assert is_flat(at(9, 9)) and is_flat(at(9, 9, factor=1.2))
+    assert not is_flat(at(9, 10)) and not is_flat(at(9, 9, factor=1.3))
+    assert not is_flat(at(None, None)) and not is_flat({64: at(9, 9)[64]})
 
 
 def test_the_table_with_the_most_seeds_is_asked_and_controls_are_no_rows():
