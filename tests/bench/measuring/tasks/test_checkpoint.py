@@ -33,7 +33,7 @@ def _be_killed_at(cell, path, step):
     train(cell, report, checkpoint=Checkpoint(path, of=cell.key))
 
 
-# performer counts its calls and draws another projection in the middle of the run.
+# Another projection for performer is drawn in the middle of the run.
 @pytest.mark.parametrize(
     ("name", "settings"), [("performer", {"redraw_interval": 7}), ("noisy", {})]
 )
