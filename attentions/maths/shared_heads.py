@@ -67,8 +67,9 @@ class SharedHeads(Attention):
     """Any core, given fewer heads of keys and values than of queries.
 
     What a core computes per query head it still computes per query head; memory and work shrink
-    only in the projections, and in a state that holds keys and values themselves. A core whose
-    `forward` does not share heads itself gets keys and values copied for every query head.
+    only in the projections, and in a state that holds keys and values themselves, not in that of a
+    recurrence or of a kernel. A core whose `forward` does not share heads itself gets keys and
+    values copied for every query head.
     """
 
     def __init__(self, core: Attention, geometry: Geometry) -> None:

@@ -38,10 +38,10 @@ def min_bytes_moved(record: Record) -> int | None:
     """Bytes that a call must at least move: each input read once and each output written once.
 
     Each pass counts by itself, so forward_backward reads its inputs twice. Gates and parameters
-    count as inputs, and their gradients as outputs; so does what an optimiser reads and writes. A state is
-    written once by a prefill and read once by a decode; what a decode writes back is not counted,
-    because a cache of keys only grows by a token. Padding need not be moved. All tensors are in the
-    cell's dtype, except the state.
+    count as inputs, and their gradients as outputs; so does what an optimiser reads and writes. A
+    state is written once by a prefill and read once by a decode; what a decode writes back is not
+    counted, because a cache of keys only grows by a token. Padding need not be moved. All tensors
+    are in the cell's dtype, except the state.
     """
     return _min_bytes(record)
 
