@@ -114,7 +114,7 @@ def attach(
     if isinstance(mechanism, str):
         mechanism = mechanism.removeprefix(PREFIX)
     if why := _why_unusable(mechanism):
-        raise ValueError(f"{mechanism} cannot stand inside the model's attention: it {why}.")
+        raise ValueError(f"{mechanism} {why}; it cannot stand inside the model's attention.")
     ignoring, asking = attentions_of(model)
     if ignoring and not asking:
         raise ValueError(f"{mechanism} cannot be attached: {check(model)}")
