@@ -46,7 +46,7 @@ class Mechanism(nn.Module, ABC):
         g = self.geometry
         shape: dict[str, Any] = {"heads": g.num_heads, "head_dim": g.head_dim}
         shape |= {"causal": True} if g.causal else {}
-        return ", ".join(f"{name}={value!r}" for name, value in (shape | self._settings).items())
+        return ", ".join(f"{name}={value!r}" for name, value in {**shape, **self._settings}.items())
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()

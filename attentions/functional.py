@@ -104,11 +104,15 @@ def mix(
     if seq_len is None:
         seq_len = _room(initial_state) or max(q.shape[2], k.shape[2])
     with_state = return_state or initial_state is not None
-    sizes = {"num_heads": q.shape[1], "num_kv_heads": k.shape[1], "head_dim": q.shape[3]}
+    sizes: dict[str, Any] = {
+        "num_heads": q.shape[1],
+        "num_kv_heads": k.shape[1],
+        "head_dim": q.shape[3],
+    }
     sizes |= {"value_dim": v.shape[3], "seq_len": seq_len}
     sizes = {name: operator.index(size) for name, size in sizes.items()}  # not symbols
     sizes |= {"causal": is_causal} | ({} if grid is None else {"grid": grid})
-    asked = {"mechanism": mechanism, "settings": settings, "sizes": sizes}
+    asked: dict[str, Any] = {"mechanism": mechanism, "settings": settings, "sizes": sizes}
     asked |= {"keywords": tuple(keywords), "weights": tuple(weights or ())}
     asked |= {"with_state": with_state, "device": q.device, "dtype": q.dtype}
     compiling = torch.compiler.is_compiling()

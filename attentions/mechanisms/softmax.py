@@ -96,7 +96,7 @@ class Softmax(CachedSoftmax):
         A mask that is not boolean is added to the scores; ``scale`` is D^(-1/2) if None; weights
         are dropped whether or not the module trains.
         """
-        settings = {"scale": scale, "dropout_p": dropout_p}
+        settings: dict[str, Any] = {"scale": scale, "dropout_p": dropout_p}
         causal = self.geometry.causal
         if key_mask is None and mask is None:
             return self._attend(q, k, v, is_causal=causal, **settings)

@@ -300,7 +300,8 @@ def fit(
         batch = batch.map(lambda tensor: tensor.to(device.place))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, step)
-        for core in model.modules():  # of random features, which none draws by itself
+        modules: Iterator[Any] = model.modules()
+        for core in modules:  # of random features, which none draws by itself
             steps = getattr(core, "redraw_interval", 0)
             if steps and step > 1 and (step - 1) % steps == 0:
                 core.redraw()
