@@ -228,8 +228,7 @@ def test_rows_that_are_left_out_are_found_without_any_oracle(monkeypatch):
 
 def test_features_that_are_drawn_anew_in_training_are_no_fault(few_pairs):
     def draw(core, _):
-        if core.training:
-            core.redraw()
+        return core.redraw() if core.training else None
 
     one = cell("performer", mode="forward_backward")
     timed = Subject(one)
