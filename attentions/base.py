@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +15,7 @@ from .capabilities import Capabilities, Gate
 from .checks import equal_lengths
 from .geometry import CallShape, Geometry
 from .inputs import check_devices, check_heads, check_tokens
-from .maths.masks import check_dense_mask, check_key_mask
+from .maths.masks import check_dense_mask, check_key_mask, hide_keys
 from .signatures import keywords_of, refuse_unknown
 from .steps import map_tensors, with_checked_sizes, with_checked_tokens
 
@@ -36,15 +34,7 @@ class Mechanism(nn.Module, ABC):
     family: ClassVar[str] = "other"
     capabilities: ClassVar[Capabilities]
 
-    _settings: dict[str, Any]
-
-    def __new__(cls, *args: Any, **settings: Any) -> Self:
-        """Remember the hyperparameters, for `extra_repr`."""
-        made = super().__new__(cls)
-        names = itertools.islice(inspect.signature(cls).parameters, len(args))
-        given = dict(zip(names, args, strict=False)) | settings
-        made.__dict__["_settings"] = {x: given[x] for x in given if x != "geometry"}
-        return made
+    _settings: Mapping[str, Any] = {}
 
     def extra_repr(self) -> str:
         """The shape it is built for, and the hyperparameters that it was given.
@@ -56,7 +46,7 @@ class Mechanism(nn.Module, ABC):
         g = self.geometry
         shape: dict[str, Any] = {"heads": g.num_heads, "head_dim": g.head_dim}
         shape |= {"causal": True} if g.causal else {}
-        return ", ".join(f"{name}={value!r}" for name, value in (shape | self._settings).items())
+        return ", ".join(f"{name}={value!r}" for name, value in {**shape, **self._settings}.items())
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
@@ -81,7 +71,43 @@ class Mechanism(nn.Module, ABC):
             if keywords:
                 refuse_unknown(self.name, keywords, _keywords_of(type(self)))
             self._check_inputs(inputs, keywords)
-        return super().__call__(*inputs, **keywords)
+        return super().__call__(*self._prepared(inputs, keywords), **keywords)
+
+    def _prepared(self, inputs: Sequence[Any], keywords: dict[str, Any]) -> Sequence[Any]:
+        """Positional arguments of `forward`; those taken from keywords are taken out of them."""
+        return inputs
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Fill all tensors, those of its children too, as a new module of these settings has them.
+
+        So a module that was built on ``meta`` and got memory by `to_empty` begins as any other, and
+        under the same seed with the same values. For plain tensors: a model is sharded later.
+
+        >>> from attentions import Geometry, build_attention
+        >>> with torch.device("meta"):
+        ...     core = build_attention("flatten", Geometry(num_heads=2, head_dim=8, seq_len=49))
+        >>> core = core.to_empty(device="cpu")
+        >>> core.reset_parameters()
+        >>> bool(core.scale.any())
+        False
+        """
+        fresh = type(self)(self.geometry, **self._settings)
+        filled = dict(fresh.named_parameters()) | dict(fresh.named_buffers())
+        for name, tensor in (*self.named_parameters(), *self.named_buffers()):
+            tensor.copy_(filled[name])
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that decay would pull from their meaning: rates, sinks, biases.
+
+        All but weights of linear maps and convolutions. A method of this name is what timm asks a
+        whole model for.
+        """
+        return {
+            name
+            for name, x in self.named_parameters()
+            if x.dim() < 2 or not name.rpartition(".")[2].startswith(("weight", "proj_"))
+        }
 
     @abstractmethod
     def _check_inputs(self, inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
@@ -162,6 +188,17 @@ class Attention(Mechanism):
         if "init_state" in cls.__dict__:
             cls.init_state = with_checked_sizes(cls.init_state)  # type: ignore[method-assign]
 
+    def _prepared(self, inputs: Sequence[Any], keywords: dict[str, Any]) -> Sequence[Any]:
+        """Inputs with zeros for hidden keys and values: 0 times NaN would be NaN."""
+        key_mask = keywords.get("key_mask")
+        if key_mask is None:
+            return inputs
+        found = dict(zip("qkv", inputs, strict=False))
+        found |= {x: keywords.pop(x) for x in "qkv" if x in keywords}
+        return [
+            x if name == "q" else hide_keys(self.name, x, key_mask) for name, x in found.items()
+        ]
+
     @abstractmethod
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
@@ -226,6 +263,8 @@ class Attention(Mechanism):
         The state that is given is used up: the one returned may lie in the same memory. The same
         step can be taken again, for instance to time it. To go two ways on from one state, as beam
         search does, let each go on from its own `clone_state`.
+
+        Not a call of the module: torch runs no forward hooks.
         """
         raise self._without("step")
 

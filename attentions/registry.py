@@ -15,6 +15,7 @@ from .base import Attention, AttentionLayer, Geometry, Mechanism
 from .capabilities import FAMILIES, Capabilities
 from .catalogue import HOMES
 from .maths.shared_heads import SharedHeads, with_own_heads
+from .signatures import recording
 from .steps import name_keywords
 
 M = TypeVar("M", bound=Mechanism)
@@ -53,6 +54,7 @@ def register_attention(
             )
         cls.name, cls.title, cls.source, cls.capabilities = name, title, source, capabilities
         cls.family = family
+        cls.__init__ = recording(cls.__init__)  # type: ignore[method-assign]
         if issubclass(cls, Attention):
             name_keywords(cls)
         _REGISTRY[name] = cls

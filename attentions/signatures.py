@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,18 @@ def constructor(base: type, settings: Mapping[str, Any]) -> Callable[..., None]:
     parameters += [inspect.Parameter(k, last, default=value) for k, value in settings.items()]
     __init__.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return __init__
+
+
+def recording(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that keeps the hyperparameters that it was given, once it is done."""
+    names = tuple(inspect.signature(init).parameters)[2:]  # self, geometry
+
+    @functools.wraps(init)
+    def recorded(self: Any, geometry: Geometry, *given: Any, **settings: Any) -> None:
+        init(self, geometry, *given, **settings)
+        self._settings = dict(zip(names, given, strict=False)) | settings
+
+    return recorded
 
 
 def refuse_unknown(

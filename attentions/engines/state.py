@@ -182,8 +182,6 @@ class StateCore(TakesGates):
         q, k = self.prepare(q, k)
         heads = [gate.expand(-1, q.shape[1], *gate.shape[2:]) for gate in found]
         heads += [widen(x).to(q.dtype)[None, :, None] for x in self.head_weights()]
-        if self.skips_hidden:
-            v = hide_keys(self.name, v, key_mask)
         return [q * self.scale, hide_keys(self.name, k, key_mask), v, *heads]
 
     def _one_by_one(

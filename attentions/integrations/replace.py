@@ -12,7 +12,7 @@ from torch import nn
 from ..base import Attention
 from ..registry import attention_class, attention_names
 from .swap_layouts import Layouts
-from .swapped import Swapped, Wish
+from .swapped import Swapped, Wish, why_gated
 from .swapped_timm import SwappedTimmAttention
 from .swapped_timm_rope import SwappedTimmRope
 from .swapped_torch import SwappedMultiheadAttention
@@ -189,11 +189,8 @@ def _exchange(
 
 def _check_is_core(mechanism: str) -> None:
     found = attention_class(mechanism)
-    if gates := found.capabilities.gates:
-        raise ValueError(
-            f"{mechanism} needs {' and '.join(gates)} for every token, which the model does not "
-            "compute; a mechanism without gates is needed."
-        )
+    if why := why_gated(mechanism):
+        raise ValueError(f"{mechanism} {why}.")
     if issubclass(found, Attention):
         return
     core = mechanism.removesuffix("_layer")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..base import Attention
 from ..maths.shared_heads import SharedHeads
-from ..registry import build_attention, hyperparameters
+from ..registry import attention_class, attention_names, build_attention, hyperparameters
 from .swap_masks import mix
 from .token_layout import PatchGrid, TokenLayout, UnknownLayout, placed
 
@@ -69,6 +69,20 @@ class Wish:
         causal = {"causal": True} if self.causal else {}
         values = {**causal, **self.settings}
         return ", ".join([self.mechanism, *(f"{name}={value!r}" for name, value in values.items())])
+
+
+def why_gated(mechanism: str) -> str:
+    """Why a core with gates cannot stand inside a model's attention; empty for one without."""
+    gates = attention_class(mechanism).capabilities.gates
+    if not gates:
+        return ""
+    own = f"{mechanism}_layer"
+    computes = f"{own!r} is a layer that does, in the place of the whole attention"
+    takes = f"build_layer({mechanism!r}, ...) makes a layer that takes them by name"
+    return (
+        f"needs {' and '.join(gates)} for every token, which the model does not compute; "
+        f"{computes if own in attention_names() else takes}"
+    )
 
 
 _HOOKS = (

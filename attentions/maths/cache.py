@@ -76,9 +76,9 @@ class CachedSoftmax(KeepsKeysAndValues):
         past, num_heads = state.length, q.shape[1]
         state = state.with_tokens(self.name, k, v)
         if past == 0 and q.shape[2] > 1:
-            if self.shares_heads:  # which its own check, for as many heads, would refuse
-                return self.forward(q, k, v), state
-            return self(q, *(for_every_query_head(x, num_heads) for x in (k, v))), state
+            if not self.shares_heads:
+                k, v = (for_every_query_head(x, num_heads) for x in (k, v))
+            return self.forward(q, k, v), state
         keys, values = (x[:, :, : state.length] for x in (state.k, state.v))
         mix = grouped_queries(q, keys.shape[1])
         seen = None

@@ -22,7 +22,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def by_few_heads(mix: Callable[..., Tensor], *inputs: Tensor, num_columns: int) -> Tensor:
-    """``mix(*inputs)``, a few heads at a time: what it computes of them then fits the cache.
+    """``mix(*inputs)``, on a CPU a few heads at a time: what it computes of them fits the cache.
 
     Args:
         mix: from some heads of each input to (B, some heads, N, E).
@@ -31,7 +31,9 @@ def by_few_heads(mix: Callable[..., Tensor], *inputs: Tensor, num_columns: int) 
         num_columns: numbers that are computed per query.
     """
     batch_size, num_heads, length = inputs[0].shape[:3]
-    size = max(1, _CACHED // max(1, batch_size * length * num_columns))
+    size = num_heads
+    if inputs[0].device.type == "cpu":
+        size = max(1, _CACHED // max(1, batch_size * length * num_columns))
     parts = zip(*(_in_parts(x, num_heads, size) for x in inputs), strict=True)
     outputs = [mix(*heads) for heads in parts]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)

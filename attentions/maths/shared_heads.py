@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..base import Attention, CallShape, Geometry
 from ..checks import equal_lengths
@@ -67,8 +67,9 @@ class SharedHeads(Attention):
     """Any core, given fewer heads of keys and values than of queries.
 
     What a core computes per query head it still computes per query head; memory and work shrink
-    only in the projections, and in a state that holds keys and values themselves. A core whose
-    `forward` does not share heads itself gets keys and values copied for every query head.
+    only in the projections, and in a state that holds keys and values themselves, not in that of a
+    recurrence or of a kernel. A core whose `forward` does not share heads itself gets keys and
+    values copied for every query head.
     """
 
     def __init__(self, core: Attention, geometry: Geometry) -> None:
@@ -85,15 +86,19 @@ class SharedHeads(Attention):
         refuse_unknown(self.name, keywords, self._takes)  # `forward` takes any, for whatever core
         super()._check_inputs(inputs, keywords)
 
+    def _check_keywords(self, q: Tensor, k: Tensor, keywords: Mapping[str, Any]) -> None:
+        self.core._check_keywords(q, k, keywords)
+
     def _share(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         num_heads = self.geometry.num_heads
         return for_every_query_head(k, num_heads), for_every_query_head(v, num_heads)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **extra: Any) -> Tensor:
         """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
-        if self.core.shares_heads:  # not by its call, whose check asks for a head per query head
-            return self.core.forward(q, k, v, **extra)
-        out: Tensor = self.core(q, *self._share(k, v), **extra)
+        if not self.core.shares_heads:
+            k, v = self._share(k, v)
+        # A call with its hooks, but without the core's check, which asks for a head per query head.
+        out: Tensor = nn.Module.__call__(self.core, q, k, v, **extra)
         return out
 
     def reference(self, q: Tensor, k: Tensor, v: Tensor, **extra: Any) -> Tensor | None:
@@ -122,6 +127,10 @@ class SharedHeads(Attention):
         if isinstance(self.core, KeepsKeysAndValues):
             return self.core.step(q, k, v, state, **extra)
         return self.core.step(q, *self._share(k, v), state, **extra)
+
+    def reset_parameters(self) -> None:
+        """The core's."""
+        self.core.reset_parameters()
 
     def flops(self, shape: CallShape) -> int:
         """The core's."""

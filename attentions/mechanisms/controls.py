@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ..base import Attention, CallShape
 from ..capabilities import Capabilities
-from ..maths.masks import hide_keys
 from ..precision import widen
 from ..registry import register_attention
 
@@ -40,7 +39,6 @@ class Uniform(Attention):
         values = widen(v)
         kept = values.new_ones(v.shape[0], 1, v.shape[-2], 1)  # 0 for a key that is hidden
         if key_mask is not None:
-            values = hide_keys(self.name, values, key_mask)
             kept = key_mask[:, None, :, None].to(values.dtype)
         if not self.geometry.causal:
             mean = values.sum(dim=-2, keepdim=True) / kept.sum(dim=-2, keepdim=True).clamp(min=1)

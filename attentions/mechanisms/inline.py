@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..base import Attention, CallShape
 from ..capabilities import Capabilities
-from ..maths.masks import count_keys, hide_keys
+from ..maths.masks import count_keys
 from ..precision import in_wide_precision
 from ..registry import register_attention
 
@@ -52,7 +52,6 @@ class InLine(Attention):
     @in_wide_precision
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        k, v = hide_keys(self.name, k, key_mask), hide_keys(self.name, v, key_mask)
         num_keys = count_keys(k, key_mask)
         mean_k, mean_v = (x.sum(dim=-2, keepdim=True) / num_keys for x in (k, v))
         covariance = k.mT @ v / num_keys - mean_k.mT * mean_v  # (B, H, D, E)

@@ -54,8 +54,9 @@ class Performer(KernelCore):
     Causal, the output at position i is that of the bidirectional form on tokens 0..i: the maximum
     runs along with the keys. A query whose keys are all hidden gets zeros.
 
-    The projection belongs to the state dict. The number of redraws does not: a restored model
-    keeps its projection and starts to count anew.
+    The projection stays until `redraw` draws the next one, which training calls now and then,
+    between two steps. It belongs to the state dict; the number of redraws does not: a restored
+    model keeps its projection and starts to count anew.
 
     Hazards:
         - Where all features fall below eps (norms of 50, say) the output becomes the mean of v.
@@ -86,8 +87,8 @@ class Performer(KernelCore):
         eps: the floor of softmax features. 1e-6 is that of Google's code, 1e-4 performer-pytorch's.
         relu_eps: the floor of ReLU features.
         ortho_scaling: 0 for rows as long as Gaussian vectors, 1 for all of length sqrt(D).
-        redraw_interval: forward calls in training mode between two projections; 0 for one
-            projection for ever, which compiled code has in any case.
+        redraw_interval: training steps after which whoever trains is to call `redraw`; 0 for one
+            projection for ever. A call of the module never draws.
         projection_seed: seeds all projections.
     """
 
@@ -127,7 +128,6 @@ class Performer(KernelCore):
         self.redraw_interval = whole(self.name, "redraw_interval", redraw_interval, 0)
         self.projection_seed = random_seed(self.name, "projection_seed", projection_seed)
         self.num_redraws = 0
-        self._calls_since_draw = 0
         self.register_buffer("projection", self._draw().to(torch.get_default_dtype()))
 
     def _draw(self) -> Tensor:
@@ -144,21 +144,11 @@ class Performer(KernelCore):
     def redraw(self) -> None:
         """Take the next projection of the seed's series."""
         self.num_redraws += 1
-        self._calls_since_draw = 0
         # A new tensor: graphs of earlier calls may still need the old one.
         self.projection = self._draw().to(self.projection.device, self.projection.dtype)
 
-    def _count_call(self) -> None:
-        # Compiled code keeps its projection: a count would be a new graph in each call.
-        if not self.training or self.redraw_interval == 0 or torch.compiler.is_compiling():
-            return
-        if self._calls_since_draw == self.redraw_interval:
-            self.redraw()
-        self._calls_since_draw += 1
-
     def forward(self, q: Tensor, k: Tensor, v: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
-        self._count_call()
         if self.runs_along:
             return self._causal(q, k, v, key_mask=key_mask)
         return super().forward(q, k, v, key_mask=key_mask)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,29 +88,39 @@ class Softmax(CachedSoftmax):
         *,
         key_mask: Tensor | None = None,
         mask: Tensor | None = None,
+        scale: float | None = None,
+        dropout_p: float = 0.0,
     ) -> Tensor:
-        """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
+        """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E), as torch's own.
+
+        A mask that is not boolean is added to the scores; ``scale`` is D^(-1/2) if None; weights
+        are dropped whether or not the module trains.
+        """
+        settings: dict[str, Any] = {"scale": scale, "dropout_p": dropout_p}
         causal = self.geometry.causal
         if key_mask is None and mask is None:
-            return self._attend(q, k, v, is_causal=causal)
-        allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=mask)
-        return self._attend(q, k, v, allowed)
+            return self._attend(q, k, v, is_causal=causal, **settings)
+        bias = mask if mask is not None and mask.dtype != torch.bool else None
+        seen = mask if bias is None else None
+        allowed = allowed_pairs(self.name, q, k, causal=causal, key_mask=key_mask, mask=seen)
+        if bias is not None:
+            allowed = bias if allowed is None else bias.masked_fill(~allowed, -torch.inf)
+        return self._attend(q, k, v, allowed, **settings)
+
+    def _check_keywords(self, q: Tensor, k: Tensor, keywords: Mapping[str, Any]) -> None:
+        mask = keywords.get("mask")
+        if isinstance(mask, Tensor) and mask.dtype == q.dtype:  # added to the scores
+            keywords = {**keywords, "mask": torch.empty_like(mask, dtype=torch.bool)}
+        super()._check_keywords(q, k, keywords)
 
     def _attend(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        allowed: Tensor | None = None,
-        *,
-        is_causal: bool = False,
+        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None = None, **settings: Any
     ) -> Tensor:
-        if k.shape[1] == q.shape[1]:
-            return self._by_torch(q, k, v, allowed, is_causal=is_causal)
-        if self._kernel_shares_heads(q, k, v, allowed):
-            return self._by_torch(q, k, v, allowed, is_causal=is_causal, enable_gqa=True)
-        k, v = (for_every_query_head(x, q.shape[1]) for x in (k, v))
-        return self._by_torch(q, k, v, allowed, is_causal=is_causal)
+        if k.shape[1] != q.shape[1]:
+            if self._kernel_shares_heads(q, k, v, allowed):
+                return self._by_torch(q, k, v, allowed, enable_gqa=True, **settings)
+            k, v = (for_every_query_head(x, q.shape[1]) for x in (k, v))
+        return self._by_torch(q, k, v, allowed, **settings)
 
     def _kernel_shares_heads(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> bool:
         """Whether torch has a fused kernel for fewer heads of keys, as exact as one for copies."""
@@ -120,7 +132,7 @@ class Softmax(CachedSoftmax):
         return q.device.type in ("cpu", "meta") and not (is_half and is_learning)
 
     def _by_torch(
-        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, **settings: bool
+        self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, **settings: Any
     ) -> Tensor:
         attend = functional.scaled_dot_product_attention
         if self.backend == "auto":

@@ -42,10 +42,8 @@ def test_a_function_is_its_module(name, is_causal):
 def test_grid_width_and_dtype_of_a_call_are_those_of_its_core():
     q, k, v = (x.double() for x in tokens())
     sizes = {"num_heads": H, "head_dim": D, "seq_len": N, "value_dim": 6}
-    torch.manual_seed(0)
     core = build_attention("agent", Geometry(**sizes, grid=(2, 6))).double()
-    torch.manual_seed(0)
-    found = functional.agent(q, k, v[..., :6], grid=(2, 6))
+    found = functional.agent(q, k, v[..., :6], grid=(2, 6), weights=core.state_dict())
     torch.testing.assert_close(found, core(q, k, v[..., :6]), rtol=1e-12, atol=1e-12)
 
 
@@ -60,13 +58,13 @@ def test_hyperparameters_masks_and_shared_heads_are_keywords():
         functional.nala(q, k, v)
 
 
-def test_learned_tensors_are_keywords_and_take_gradients():
+def test_weights_take_gradients():
     q, k, v = tokens()
     scale = torch.randn(H * D, requires_grad=True)
     core = build_attention("flatten", Geometry(num_heads=H, head_dim=D, seq_len=N))
     with torch.no_grad():
         core.scale.copy_(scale)
-    out = functional.flatten(q, k, v, scale=scale)
+    out = functional.flatten(q, k, v, weights={"scale": scale})
     torch.testing.assert_close(out, core(q, k, v))
     found = torch.autograd.grad(out.square().sum(), scale)
     expected = torch.autograd.grad(core(q, k, v).square().sum(), core.scale)
@@ -133,7 +131,11 @@ def test_a_state_without_room_says_what_is_needed():
         ("nala", {"return_state": True}, "nala has no form with a state"),
         ("linear", {"return_state": True}, "a state without is_causal=True"),
         ("cosformer", {"key_mask": KEPT}, "with key_mask"),
-        ("linear", ONWARD | {"key_mask": KEPT}, "linear has no form with key_mask beside a state"),
+        ("linear", ONWARD | {"key_mask": KEPT}, "linear has no form with a mask beside a state"),
+        ("linear", {"attn_mask": KEPT}, "linear has no form with attn_mask"),
+        ("differential", {}, "draws its weights at random.*weights= is needed, with lambda_q1"),
+        ("linformer", {"weights": {"proj_k": KEPT}}, "weights= is needed, with proj_v"),
+        ("flatten", {"weights": {"norm": KEPT}}, "norm was given.*as weights scale"),
         ("nala", {"lamb": 2.0}, "nala: lamb was given.*rope, lam, tau, key_power, eps"),
         ("nala_layer", {}, "owns its projections"),
     ],
@@ -161,3 +163,48 @@ def test_a_hyperparameter_named_like_an_argument_of_all_has_an_underscore():
     core = build_attention("topk", Geometry(num_heads=H, head_dim=D, seq_len=N), k=3)
     assert torch.equal(functional.topk(q, k, v, k_=3), core(q, k, v))
     assert not torch.equal(functional.topk(q, k, v, k_=4), core(q, k, v))
+
+
+@pytest.mark.parametrize("name", ["differential", "linformer", "agent", "local_only"])
+def test_weights_that_a_new_core_draws_are_given_and_nothing_is_drawn(name):
+    core = build_attention(name, Geometry(num_heads=H, head_dim=D, seq_len=N))
+    q, k, v = tokens()
+    before = torch.get_rng_state()
+    found = getattr(functional, name)(q, k, v, weights=dict(core.named_parameters()))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(found, core(q, k, v))
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("kind", [None, torch.bool, torch.float32])
+@pytest.mark.parametrize("shared", [False, True])
+def test_softmax_takes_the_arguments_of_torch_and_gives_its_bits(is_causal, kind, shared):
+    q, k, v = tokens(kv_heads=1 if shared else H)
+    mask = None if kind is None else torch.randn(N, N)
+    mask = mask > 0 if kind is torch.bool else mask
+    theirs, later = mask, torch.ones(N, N).triu(1) > 0
+    if mask is not None and is_causal:  # which torch takes as one
+        theirs = mask & ~later if kind is torch.bool else mask.masked_fill(later, -torch.inf)
+    settings = {"scale": 0.3, "dropout_p": 0.5, "enable_gqa": shared}
+    torch.manual_seed(0)
+    found = functional.softmax(q, k, v, attn_mask=mask, is_causal=is_causal, **settings)
+    torch.manual_seed(0)
+    alone = is_causal and mask is None
+    k, v = (x.expand(-1, H, -1, -1) for x in (k, v))
+    settings["enable_gqa"] = False
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, theirs, is_causal=alone, **settings
+    )
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["flatten", "linear"])
+def test_a_function_compiles_into_one_graph_for_each_length(name):
+    torch._dynamo.reset()
+    can = attention_class(name).capabilities
+    keywords = {"is_causal": can.causal} | ({"return_state": True} if name == "linear" else {})
+    function = functools.partial(getattr(functional, name), **keywords)
+    compiled = torch.compile(lambda *x: function(*x), backend="eager", fullgraph=True)
+    for length in (N, 20):
+        given = tokens(length=length)
+        torch.testing.assert_close(compiled(*given), function(*given))

@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from ...capabilities import PUBLISHED
 from ...registry import attention_class, attention_names
-from ..swapped import Wish
+from ..swapped import Wish, why_gated
 from ..token_layout import TokenLayout
 from .cache import RecurrentCache
 from .cores import ATTACHED, Attaching, attaching
@@ -52,8 +52,8 @@ def _is_usable(mechanism: str) -> bool:
 def _why_unusable(mechanism: str) -> str:
     """Why a mechanism cannot stand inside the model's attention; empty if it can."""
     can = attention_class(mechanism).capabilities
-    if can.gates:
-        return f"needs {' and '.join(can.gates)} for every token"
+    if why := why_gated(mechanism):
+        return why
     if "core" not in can.scopes:
         return "owns its projections"
     if "flash" in mechanism:  # is_flash_attention_requested of transformers.utils.generic
@@ -86,6 +86,9 @@ def attach(
     Each attention gets a core as its submodule, so that parameters reach the optimiser and the
     state dict. The attentions are found by calling the model once, without gradients.
 
+    ``save_pretrained`` keeps the weights of the cores and not the mechanism: `from_pretrained` has
+    the model's own attention, attach the mechanism again, and then load the saved weights.
+
     Args:
         model: a Transformers model, changed in place.
         mechanism: registered name of a core, which may begin with `PREFIX`.
@@ -111,7 +114,7 @@ def attach(
     if isinstance(mechanism, str):
         mechanism = mechanism.removeprefix(PREFIX)
     if why := _why_unusable(mechanism):
-        raise ValueError(f"{mechanism} {why}, so it cannot stand inside the model's attention.")
+        raise ValueError(f"{mechanism} {why}; it cannot stand inside the model's attention.")
     ignoring, asking = attentions_of(model)
     if ignoring and not asking:
         raise ValueError(f"{mechanism} cannot be attached: {check(model)}")

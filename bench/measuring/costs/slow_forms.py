@@ -25,6 +25,9 @@ from bench.measuring.measure.flops import as_written, missing_formulas
 from bench.measuring.token_gates import declared, gates_of
 
 _SEED = 0
+_SPREAD = 0.1
+"""Standard deviation of what is added to weights: one that starts as the identity, or as zeros,
+would hide its products."""
 _ROUNDING = 1e-5
 """Tolerance of a slow form's output in float32, relative to the largest entry."""
 _GROUP = 8
@@ -86,7 +89,7 @@ class Sample:
 def make_sample(
     kind: type[Mechanism], geometry: Geometry, batch_size: int = 1, key_len: int | None = None
 ) -> Sample:
-    """A mechanism at its default hyperparameters, with seeded weights and unit-normal inputs.
+    """A mechanism at its default hyperparameters, with weights near their start, and random inputs.
 
     Gates and dtype are those of timed calls: an implementation may take another path in a wider
     dtype.
@@ -99,7 +102,11 @@ def make_sample(
 
     def rebuild(other: Geometry) -> Any:
         torch.manual_seed(_SEED)
-        return kind(other).to(dtype).eval()
+        built = kind(other).to(dtype).eval()
+        with torch.no_grad():
+            for weight in built.parameters():
+                weight.add_(_SPREAD * torch.randn_like(weight))
+        return built
 
     mechanism = rebuild(geometry)
     g = mechanism.geometry

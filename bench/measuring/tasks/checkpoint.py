@@ -80,8 +80,7 @@ class Checkpoint:
 def model_state(model: nn.Module) -> State:
     """Parameters, all buffers, and the numbers that modules keep beside them.
 
-    Such as how often a projection was used since it was drawn: not part of a state dict, but of
-    what comes next.
+    Such as how often a projection was drawn: not part of a state dict, but of what comes next.
     """
     return {
         "tensors": {name: tensor.detach().clone() for name, tensor in _tensors(model).items()},

@@ -301,6 +301,11 @@ def fit(
         batch = batch.map(lambda tensor: tensor.to(device.place))
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe, step)
+        modules: Iterator[Any] = model.modules()
+        for core in modules:  # of random features, which none draws by itself
+            steps = getattr(core, "redraw_interval", 0)
+            if steps and step > 1 and (step - 1) % steps == 0:
+                core.redraw()
         logits = model(batch.inputs, batch.positions)
         loss = cross_entropy(logits.flatten(0, -2), batch.targets.flatten())
         value = loss.item()

@@ -80,8 +80,10 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         subject.eager_call()  # makes its graph or state, so that the count leaves them out
     counts = flops.count(subject.eager_call)
     fvcore = flops.FvcoreCount(flops=None)
+    num_gate_values = 0
     if not cell.is_model:  # tracing a whole model takes longer than timing it
         given, gates = subject.arguments(subject.sets[0])
+        num_gate_values = sum(gate.numel() for gate in gates.values())
         fvcore = flops.count_with_fvcore(subject.module, given, gates | subject.keywords)
     channel.send(step="energy")
     energy_j = device.energy_j(subject.call)
@@ -118,6 +120,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         fvcore_flops=fvcore.flops,
         fvcore_unsupported=fvcore.unsupported,
         num_parameters=num_parameters,
+        num_gate_values=num_gate_values,
         sdpa_kernel=profile.sdpa_kernel,
         energy_per_call_j=energy_j,
         measured_s=measured_s,

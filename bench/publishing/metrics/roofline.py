@@ -37,11 +37,11 @@ _PASSES = {
 def min_bytes_moved(record: Record) -> int | None:
     """Bytes that a call must at least move: each input read once and each output written once.
 
-    Each pass counts by itself, so forward_backward reads its inputs twice. Parameters count as
-    inputs, and their gradients as outputs; so does what an optimiser reads and writes. A state is
-    written once by a prefill and read once by a decode; what a decode writes back is not counted,
-    because a cache of keys only grows by a token. Padding need not be moved. All tensors are in the
-    cell's dtype, except the state.
+    Each pass counts by itself, so forward_backward reads its inputs twice. Gates and parameters
+    count as inputs, and their gradients as outputs; so does what an optimiser reads and writes. A
+    state is written once by a prefill and read once by a decode; what a decode writes back is not
+    counted, because a cache of keys only grows by a token. Padding need not be moved. All tensors
+    are in the cell's dtype, except the state.
     """
     return _min_bytes(record)
 
@@ -50,11 +50,18 @@ def _min_bytes(record: Record) -> int | None:
     if not isinstance(record.result, Speed) or record.cell.is_model:
         return None  # a model's minimal traffic is unknown: its layers could share a cache
     speed = record.result
-    return least_bytes(record.cell.kernel, speed.num_parameters or 0, speed.state_bytes or 0)
+    return least_bytes(
+        record.cell.kernel,
+        speed.num_parameters or 0,
+        speed.state_bytes or 0,
+        speed.num_gate_values,
+    )
 
 
-def least_bytes(work: KernelWorkload, num_parameters: int, state_bytes: int) -> int:
-    """Bytes that a call must at least move, from its shape, weights and state alone.
+def least_bytes(
+    work: KernelWorkload, num_parameters: int, state_bytes: int, num_gate_values: int
+) -> int:
+    """Bytes that a call must at least move, from its shape, weights, state and gates alone.
 
     See `min_bytes_moved` for what counts.
     """
@@ -65,7 +72,7 @@ def least_bytes(work: KernelWorkload, num_parameters: int, state_bytes: int) -> 
         if work.mode != "decode":
             kept = sum(keys * rows for (_, keys), rows in work.row_lens.items())
         inputs += 2 * kept * (work.num_kv_heads or work.num_heads) * work.head_dim
-    sizes = (inputs, output, num_parameters)
+    sizes = (inputs + num_gate_values, output, num_parameters)
     elements = sum(
         size * times
         for times_each in _PASSES[work.mode]
@@ -112,7 +119,7 @@ def times_faster(record: Record) -> tuple[float, bool]:
     if not ceilings or not latency:
         return 0.0, False
     work = record.cell.kernel
-    num_bytes = least_bytes(work, speed.num_parameters or 0, 0)
+    num_bytes = least_bytes(work, speed.num_parameters or 0, 0, speed.num_gate_values)
     floor = max(
         speed.flops / max(one["flops_per_s"] for one in ceilings),
         num_bytes / max(_bytes_per_s(one, num_bytes, work) for one in ceilings),

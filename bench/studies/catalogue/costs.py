@@ -14,6 +14,7 @@ from bench.core.cell import Cell, KernelWorkload
 from bench.measuring.building import build_module, geometry_of, shape_of
 from bench.measuring.costs.estimate import claimed_flops, peak_bytes_of
 from bench.measuring.states import bytes_after
+from bench.measuring.token_gates import gates_of
 
 BATCH_SIZE, NUM_HEADS, HEAD_DIM, SEQ_LEN = 1, 8, 64, 4096
 """Shape of the costs in the tables that compare mechanisms."""
@@ -111,6 +112,7 @@ class Needs:
     workload: KernelWorkload
     flops: int
     num_parameters: int
+    num_gate_values: int
     state_bytes: int | None
     peak_bytes: int | None
 
@@ -122,10 +124,12 @@ def needs(name: str, seq_len: int) -> Needs:
         ValueError: it cannot be built for that length.
     """
     cell = default_cell(name, seq_len)
+    gates = gates_of(_built(cell)).shapes(BATCH_SIZE, seq_len).values()
     return Needs(
         workload=cell.kernel,
         flops=_flops(cell),
         num_parameters=sum(p.numel() for p in _built(cell).parameters() if p.requires_grad),
+        num_gate_values=sum(map(math.prod, gates)),
         state_bytes=_state_bytes(cell) if _can_decode(cell) else None,
         peak_bytes=peak_bytes_of(cell),
     )

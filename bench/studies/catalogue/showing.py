@@ -241,7 +241,8 @@ def _needs_table(found: list[Needs]) -> Table:
             "seq_len": f"{each.workload.seq_len:,}",
             "FLOPs": with_unit("flops", each.flops),
             "bytes moved, at least": with_unit(
-                "moved_bytes", least_bytes(each.workload, each.num_parameters, 0)
+                "moved_bytes",
+                least_bytes(each.workload, each.num_parameters, 0, each.num_gate_values),
             ),
             "state while decoding": with_unit("state_bytes", each.state_bytes),
             "parameters": f"{each.num_parameters:,}",

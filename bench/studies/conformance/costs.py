@@ -25,10 +25,10 @@ def flops_are_what_is_counted_and_what_slow_forms_need(form: Form) -> None:
 
 
 def _remedy(form: Form, proven: str) -> str:
-    """Advice for a formula that failed, by the mechanism's claims."""
+    """Advice for a formula that failed, by the form and the mechanism's claims."""
     if proven == "decode":
         return "decode_flops(shape) is to return the FLOPs of one `step`."
-    if form.can.recurrent:
+    if proven == "causal" and form.can.recurrent:
         return (
             "flops(shape) is to count the recurrence, token by token. If `forward` executes more, "
             "as in chunks, let executed_flops(shape) return that."

@@ -75,9 +75,10 @@ class Form:
 
     @property
     def keywords(self) -> set[str]:
-        """The keyword-only arguments of ``forward``: masks and gates."""
+        """The keyword-only arguments of ``forward`` but numbers: masks and gates."""
         taken = inspect.signature(attention_class(self.name).forward).parameters.values()
-        return {p.name for p in taken if p.kind is p.KEYWORD_ONLY}
+        own = [p for p in taken if p.kind is p.KEYWORD_ONLY]
+        return {p.name for p in own if "float" not in str(p.annotation)}
 
 
 def forms_of(name: str) -> tuple[Form, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -195,15 +196,23 @@ def a_row_that_a_dense_mask_blanks_has_finite_gradients(form: Form, dtype: torch
 @check("dense", _dense, cases=(("mask", SEQ_LEN),), per_form=False)
 @check("padding", _padding, cases=(("key_mask", BATCH_SIZE),), per_form=False)
 def a_mask_of_another_shape_or_dtype_is_refused(form: Form, argument: str, rows: int) -> None:
-    """Masks are boolean: one of numbers could be meant to be added to the scores."""
+    """Masks are boolean; one of numbers, if it is taken, is added to the scores."""
     mechanism = build(form)
     tensors = inputs(mechanism)
-    for wrong in (torch.ones(rows, SEQ_LEN), torch.ones(rows, SEQ_LEN + 1, dtype=torch.bool)):
-        require_refusal(
-            lambda wrong=wrong: mechanism(*tensors, **{argument: wrong}),  # type: ignore[misc]
-            ValueError,
-            f"{argument} is",
-        )
+
+    def masked(mask: Tensor) -> Tensor:
+        out: Tensor = mechanism(*tensors, **{argument: mask})
+        return out
+
+    for dtype, length in ((torch.long, SEQ_LEN), (torch.bool, SEQ_LEN + 1)):
+        wrong = torch.ones(rows, length, dtype=dtype)
+        require_refusal(partial(masked, wrong), ValueError, f"{argument} is")
+    try:
+        out = masked(torch.full((rows, SEQ_LEN), 3.0))
+    except ValueError as error:
+        require(f"{argument} is" in str(error), f"is refused without its name: {error}")
+    else:
+        require_near(out, mechanism(*tensors), "output with 3 added to all scores")
 
 
 def _require_finite(found: list[Tensor]) -> None:

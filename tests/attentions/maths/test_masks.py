@@ -1,6 +1,28 @@
+import pytest
 import torch
 
+from attentions import Attention, attention_class, build_attention
 from attentions.maths.masks import allowed_pairs, count_keys, hide_keys, near_pairs
+from tests.attentions.small import CLAIMS, geometry
+
+PADDED = [n for n in CLAIMS if "padding" in CLAIMS[n].masks and n != "softmax_flex"]
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_hidden_keys_and_values_may_be_anything(name):
+    """Memory that nobody wrote, say, and no gradient of what is seen is lost by it."""
+    assert issubclass(attention_class(name), Attention)
+    core = build_attention(name, geometry(name))
+    q, k, v = torch.randn(3, 2, 2, 16, 8)
+    seen = torch.rand(2, 16) < 0.7
+    seen[:, 0] = True
+    unwritten = ~seen[:, None, :, None]
+    expected = core(q, k, v, key_mask=seen)
+    k, v = (x.masked_fill(unwritten, torch.nan).requires_grad_() for x in (k, v))
+    out = core(q, k=k, v=v, key_mask=seen)
+    assert torch.equal(out, expected)
+    out.sum().backward()
+    assert all(x.grad is None or x.grad.isfinite().all() for x in (k, v))
 
 
 def test_hidden_keys_have_zeros_for_features_even_if_they_were_infinite():

@@ -40,3 +40,11 @@ def test_a_mask_that_the_core_does_not_take_is_refused(name):
     seen = torch.ones(2, 12, dtype=torch.bool)
     with pytest.raises(ValueError, match=f"{name}: key_mask was given; it takes no such"):
         build_attention(name, geometry)(*qkv(), key_mask=seen)
+
+
+@pytest.mark.parametrize("name", ["linear", "efficient"])
+def test_hooks_of_the_core_are_called(name):
+    shared, seen = build_attention(name, GEOMETRY), []
+    shared.core.register_forward_hook(lambda core, inputs, out: seen.append(out))
+    out = shared(*qkv())
+    assert len(seen) == 1 and torch.equal(seen[0], out)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from attentions import Geometry, build_attention
 from tests.attentions.calls import in_steps
@@ -126,30 +127,12 @@ def test_redrawing_follows_the_seeds_series():
     assert one.num_redraws == 2
 
 
-def test_only_training_calls_count_towards_a_redraw(qkv):
-    tensors = qkv(1, 2, 9, 4)
-    core = build(redraw_interval=3).double()
-    first = core.projection
-    core.eval()
-    for _ in range(10):
-        core(*tensors)
-    core.train()
-    for _ in range(3):
-        core(*tensors)
-        assert core.projection is first
-    core(*tensors)
-    assert core.num_redraws == 1
-    assert not torch.equal(core.projection, first)
-    for _ in range(3):
-        core(*tensors)
-    assert core.num_redraws == 2
-
-
-def test_an_interval_of_zero_keeps_the_projection(qkv):
-    tensors = qkv(1, 2, 9, 4)
-    core = build(redraw_interval=0).double()
-    for _ in range(3):
-        core(*tensors)
+def test_no_call_draws_so_checkpointed_activations_have_their_own_gradient(qkv):
+    q, k, v = (x.requires_grad_() for x in qkv(1, 2, 9, 4))
+    core = build(redraw_interval=1).double().train()
+    expected = torch.autograd.grad(core(q, k, v).sum(), (q, k, v))
+    out = checkpoint(core, q, k, v, use_reentrant=False)
+    torch.testing.assert_close(torch.autograd.grad(out.sum(), (q, k, v)), expected)
     assert core.num_redraws == 0
 
 

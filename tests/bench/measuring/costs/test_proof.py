@@ -37,6 +37,30 @@ def test_right_formulas_are_confirmed(kind):
     assert {p.form: p.reason for p in found.values() if p.status is not CONFIRMED} == {}
 
 
+@made.claims("mapped", causal=True, cross=True)
+class Mapped(made.Explicit):
+    """Softmax behind a learned map of its queries, which starts as the identity."""
+
+    def __init__(self, geometry):
+        super().__init__(geometry)
+        self.map = torch.nn.Parameter(torch.eye(geometry.head_dim))
+
+    def forward(self, q, k, v):
+        return super().forward(q @ self.map, k, v)
+
+    def flops(self, shape):
+        return super().flops(shape) + 2 * shape.num_tokens * shape.head_dim**2
+
+    def executed_flops(self, shape):
+        return super().executed_flops(shape) + 2 * shape.num_tokens * shape.head_dim**2
+
+
+@pytest.mark.parametrize("form", ["bidirectional", "cross", "causal"])
+def test_a_map_that_starts_as_the_identity_is_work_all_the_same(form):
+    proof = proofs(Mapped)[form]
+    assert proof.status is not FAILED, proof.reason
+
+
 @made.claims("sdpa", causal=True, cross=True)
 class Sdpa(made.Explicit):
     """Torch's causal attention; what its code executes is left to the usual `executed_flops`."""

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def _be_killed_at(cell, path, step):
     train(cell, report, checkpoint=Checkpoint(path, of=cell.key))
 
 
-# performer counts its calls and draws another projection in the middle of the run.
+# Another projection for performer is drawn in the middle of the run.
 @pytest.mark.parametrize(
     ("name", "settings"), [("performer", {"redraw_interval": 7}), ("noisy", {})]
 )
@@ -42,8 +43,6 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end_to_the_bit(
 ):
     if name == "noisy":
         mechanism(name, lambda core, q, k, v: v + torch.randn_like(v))
-    from dataclasses import replace
-
     asked = replace(cell(name, "recall", **QUICK), hyperparameters=settings)
     whole = train(asked)
     path = tmp_path / "checkpoints" / "one.pt"
@@ -60,6 +59,14 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end_to_the_bit(
     )
     assert steps[0] == 15  # the one before it was through
     assert rest == whole
+
+
+def test_random_features_are_drawn_anew_before_every_so_many_steps(cell):
+    kept, drawn = (
+        train(replace(cell("performer", "recall", **QUICK), hyperparameters=settings)).losses
+        for settings in ({"redraw_interval": 0}, {"redraw_interval": 7})
+    )
+    assert kept[:7] == drawn[:7] and kept[7] != drawn[7]
 
 
 def test_a_resumed_run_took_the_time_until_its_checkpoint_as_well(cell, tmp_path):

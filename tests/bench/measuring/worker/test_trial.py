@@ -79,3 +79,4 @@ def test_gates_lie_outside_of_a_calls_memory_and_their_gradients_within(tried):
     assert both.saved_for_backward_bytes >= 4 * size  # q, k, v and the gate
     assert both.peak_memory_bytes >= 5 * size  # the output and four gradients
     assert forward.peak_memory_bytes < both.peak_memory_bytes
+    assert forward.num_gate_values == 2 * 96 * 8

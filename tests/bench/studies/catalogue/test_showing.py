@@ -129,6 +129,7 @@ def test_bytes_moved_include_parameters_and_a_column_is_kept_that_one_row_fills(
     def needed(state, num_parameters):
         cell = default_cell("softmax", 64)
         sizes = {"num_parameters": num_parameters, "state_bytes": state, "peak_bytes": None}
+        sizes |= {"num_gate_values": 0}
         return Needs(workload=cell.kernel, flops=1, **sizes)
 
     rows = _needs_table([needed(None, 0), needed(1024, 0), needed(None, 2**20)])
