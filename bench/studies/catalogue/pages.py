@@ -101,17 +101,15 @@ def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
 
 
 def _differences(entries: Sequence[CatalogueEntry]) -> str:
-    lines = ["# Differences between paper, official code and ours", "", f"<!-- {MADE} -->", ""]
-    lines += [prose(__file__, "differences"), ""]
-    for family, members in _by_family(entries):
-        told = [entry for entry in members if entry.description.differences]
-        if told:
-            lines += [f"## {_title(family)}", ""]
-        for entry in told:
-            lines += [f"**[{entry.name}](mechanisms/{entry.name}.md)**", ""]
-            lines += [f"- {as_markdown(item)}" for item in entry.description.differences]
-            lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+    rows = []
+    for entry in entries:
+        said = entry.description.differences
+        if said and not entry.capabilities.requires:  # adapters differ in what a kernel takes
+            more = f" ([{len(said) - 1} more](mechanisms/{entry.name}.md#differences))"
+            rows.append((_link(entry), as_markdown(said[0]) + more * (len(said) > 1)))
+    title = "# Differences between paper, official code and ours"
+    table = markdown_table(("mechanism", "its first difference"), rows)
+    return "\n".join([title, "", f"<!-- {MADE} -->", "", prose(__file__, "differences"), "", table, ""])
 
 
 def _link(entry: CatalogueEntry) -> str:
