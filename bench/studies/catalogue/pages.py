@@ -1,4 +1,4 @@
-"""docs/mechanisms.md, a page per mechanism in docs/mechanisms/, and docs/differences.md.
+"""docs/mechanisms.md, a page per mechanism in docs/mechanisms/, differences.md and launches.md.
 
 They are not edited by hand: a docstring, a decorator or a formula says what it says, stored proofs
 say what was tested, and the pages of docs/ where a mechanism has numbers.
@@ -19,6 +19,7 @@ from bench.studies.catalogue.costs import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_L
 from bench.studies.catalogue.listing import in_words
 from bench.studies.catalogue.mechanism_page import DOCS, MADE, as_markdown, mechanism_page
 from bench.studies.catalogue.page_writer import write_pages
+from bench.studies.launches import page as launches
 
 MECHANISMS, DIFFERENCES = "mechanisms.md", "differences.md"
 ADDING = "adding-an-attention.md"
@@ -42,6 +43,7 @@ def all_pages() -> dict[str, str]:
     entries = documented()
     cost = {entry.name: costs(entry.name) for entry in entries}
     pages = {MECHANISMS: _index(entries, cost), DIFFERENCES: _differences(entries)}
+    pages[f"results/{launches.PAGE.name}"] = launches.summary()
     pages[ADDING] = _with_sources((DOCS / ADDING).read_text("utf-8"))
     for entry in entries:
         pages[f"mechanisms/{entry.name}.md"] = mechanism_page(entry, cost[entry.name], SHAPE)
