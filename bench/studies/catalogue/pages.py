@@ -111,7 +111,8 @@ def _differences(entries: Sequence[CatalogueEntry]) -> str:
             rows.append((_link(entry), as_markdown(said[0]) + more * (len(said) > 1)))
     title = "# Differences between paper, official code and ours"
     table = markdown_table(("mechanism", "its first difference"), rows)
-    return "\n".join([title, "", f"<!-- {MADE} -->", "", prose(__file__, "differences"), "", table, ""])
+    words = prose(__file__, "differences")
+    return f"{title}\n\n<!-- {MADE} -->\n\n{words}\n\n{table}\n"
 
 
 def _link(entry: CatalogueEntry) -> str:

@@ -96,7 +96,8 @@ def _blocks(same: Sequence[Answer], card: str, cards: Mapping[str, Answer]) -> I
     columns = [words("kernel"), words("phase"), Column("launches"), Column("grid")]
     columns += [Column("per_sm", "per SM"), Column("warps"), Column("registers")]
     columns += [Column("spilled_bytes", "spilled", "B"), Column("shared_bytes", "shared", "B")]
-    columns += [words(key) for key in ("matrix", "refused", "mark") if any(row[key] for row in rows)]
+    notes = ("matrix", "refused", "mark")
+    columns += [words(key) for key in notes if any(row[key] for row in rows)]
     yield from (Text([CAVEAT]), Table(columns=columns, rows=rows, title=title))
 
 
