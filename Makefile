@@ -59,8 +59,10 @@ docs: $(DOCS)/ready ## build the documentation in build/docs
 regress: $(READY) ## fail if this commit is slower than its parent, or than main
 	$(BIN)/python -m bench.regress
 
-perf: $(READY) ## time every mechanism with pytest-benchmark, for pytest-benchmark compare
-	$(BIN)/python -m pytest tests/perf --benchmark-only --benchmark-autosave
+perf: $(READY) ## time every mechanism with pytest-benchmark: make perf [rows=nala] [fail=median:10%]
+	$(BIN)/python -m pytest tests/perf --benchmark-only --benchmark-autosave $(if $(rows),-k "$(rows)") \
+	  $(if $(fail),--benchmark-compare --benchmark-compare-fail=$(fail))
+
 
 rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes; writes conf/rates/
 	$(BIN)/python -m bench.rates
@@ -148,9 +150,9 @@ lint: $(READY) ## check format and lint with ruff
 type: $(READY) ## mypy --strict on bench and attentions
 	$(BIN)/python -m mypy
 
-clean: ## remove caches and build products; results/ and .venv stay
+clean: ## remove caches and build products; results/, .benchmarks and .venv stay
 	rm -rf build dist *.egg-info
-	rm -rf $(KERNELS) $(DOCS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(KERNELS) $(DOCS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find attentions bench conf tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # Setting up. A name on the path may be a version manager's shim that starts nothing, so each

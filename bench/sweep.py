@@ -201,6 +201,7 @@ def print_plan(
 ) -> None:
     """Every cell, whether it would run, and about how long all would take."""
     from bench.measuring.engine import expected_cost_s
+    from bench.measuring.todo import affordable
 
     left = {id(p) for p in todo}
     rest = (
@@ -219,6 +220,11 @@ def print_plan(
         f"unsupported, {num_others} {rest}. "
         f"Estimated duration: about {guess}. Nothing was measured (dry_run=true)."
     )
+    if config.budget_s is not None:
+        first = affordable(runs, lambda p: expected_cost_s(p, config), config.budget_s)
+        words = f"First in the budget of {format_duration(config.budget_s)}, by these estimates:"
+        console.print(words, highlight=False)
+        print_shapes(console, first)
 
 
 def print_left_out(console: Console, config: SweepConfig) -> None:
@@ -240,7 +246,12 @@ def print_over_budget(console: Console, left_out: Sequence[PlannedCell], budget_
     console.print(
         f"Left out to keep {words}, {cells}; the same command goes on from here:", highlight=False
     )
-    shapes = Counter(p.cell.describe().partition(" ")[2] for p in left_out)
+    print_shapes(console, left_out)
+
+
+def print_shapes(console: Console, cells: Sequence[PlannedCell]) -> None:
+    """Print the number of cells of each shape."""
+    shapes = Counter(p.cell.describe().partition(" ")[2] for p in cells)
     for shape, count in shapes.items():
         console.print(f"  {quantity(count, 'cell')} at {shape}", markup=False, highlight=False)
 

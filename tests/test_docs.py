@@ -1,7 +1,10 @@
 """Pages agree with the code wherever that can be checked."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -62,6 +65,34 @@ def sweep_keys():
     groups = {group for one in root["defaults"] if isinstance(one, dict) for group in one}
     published = yaml.safe_load((ROOT / "conf" / "publish" / "default.yaml").read_text())
     return {*root, *groups, *published}
+
+
+def test_the_workflow_for_other_repositories_runs_commands_that_exist(tmp_path):
+    page = (ROOT / "docs" / "methodology" / "gate.md").read_text()
+    (block,) = re.findall(r"```yaml title.*?\n(.*?)```", page, re.DOTALL)
+    workflow = yaml.safe_load(block)
+    steps = [step["run"] for step in workflow["jobs"]["gate"]["steps"] if "run" in step]
+    lines = [line for line in steps if line.startswith("attnbench ")]
+    environment = os.environ | workflow["env"] | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [sys.executable, "-m", "bench", "new", "my_attention"],
+        cwd=tmp_path,
+        check=True,
+        env=environment,
+    )
+    for line in lines:
+        dry = "--cfg job" if "regress" in line else "dry_run=true"
+        words = line.replace("attnbench", f"{sys.executable} -m bench", 1)
+        said = subprocess.run(
+            ["bash", "-c", f"{words} {dry}"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert said.returncode == 0, said.stderr
+    assert len(lines) == 3
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/start.md"])

@@ -13,7 +13,7 @@ from tools import gpu
 
 def test_steps_are_short_and_leave_one_file_each():
     assert sum(step.minutes for step in gpu.STEPS) <= 18
-    assert all(step.minutes <= 8 for step in gpu.STEPS)
+    assert all(step.minutes <= 4 for step in gpu.STEPS)
     assert len({step.file for step in gpu.STEPS}) == len(gpu.STEPS)
 
 
@@ -82,8 +82,12 @@ def test_a_dry_run_rehearses_all_steps_on_a_fake_card(exits, monkeypatch):
     said = exits(0, gpu._main(["dry_run=true"]))
     assert said.startswith("On Fake 9000:") and "Together at most 18 minutes" in said
     sweeps = [step for step in gpu.STEPS if "bench.sweep" in step.words]
-    assert said.count("Nothing was measured") == len(sweeps) == 3
-    assert said.count("cuda:0") >= 3
+    assert said.count("Nothing was measured") == len(sweeps) == 4
+    firsts = said.split("First in the budget of ")[1:]
+    assert len(firsts) == 4 and all(" cells at seq_len=" in first for first in firsts)
+    for name in gpu.SEEDS.split(","):
+        timed = [line for line in said.splitlines() if f"  {name} seq_len=4096" in line]
+        assert any("causal" not in line for line in timed), name
     monkeypatch.setattr(Cuda, "present", classmethod(lambda kind: ()))
     with pytest.raises(ConfigError, match="sees no CUDA device"):
         gpu._main([])  # and nothing of it is left behind

@@ -103,6 +103,7 @@ def test_clean_leaves_results_and_the_environment():
     assert "__pycache__" in removed
     assert "results" not in removed
     assert ".venv" not in removed
+    assert ".benchmarks" not in removed  # the history of make perf
 
 
 def test_setup_makes_an_environment_once(sandbox):

@@ -1,6 +1,6 @@
 """The day on which there is a card: `make gpu`, or `python -m tools.gpu`.
 
-Steps of at most 8 minutes, 18 together, each of which leaves one file in results/gpu-CARD/. A step
+Steps of at most 4 minutes, 18 together, each of which leaves one file in results/gpu-CARD/. A step
 that ended well leaves NAME.done as well and is passed over, so the same command resumes; one that
 fails leaves its output beside it, and runs again. `dry_run=true` shows the plan where no card is.
 `page=true` writes docs/results/gpu.md.
@@ -54,7 +54,9 @@ except ModuleNotFoundError as missing:
     sys.exit(2)
 
 USAGE = "make gpu [PYTHON=…] [wheels=DIR] [dry_run=true]; make gpu-page"
-MECHANISMS = "softmax,linear,nala,gated_deltanet,gated_deltanet_fla,gla_fla,kda_fla"
+SEEDS = "softmax,linear,nala,nala_cosine,flatten,performer,polaformer,rala"
+CAUSAL = "softmax,linear,performer,gated_deltanet,gated_deltanet_fla,gla_fla,kda_fla"
+MECHANISMS = ",".join(dict.fromkeys(f"{SEEDS},{CAUSAL}".split(",")))
 COMPARED = ("kernel", "grid", "warps", "registers", "spilled_bytes", "shared_bytes")
 """Facts of a launch that have to be equal, listed without the card and made on it."""
 PAGE = CHECKOUT / "docs/results/gpu.md"
@@ -79,31 +81,39 @@ class Step:
         return [sys.executable, *shlex.split(self.words.format(out=out))]
 
 
-SWEEP = (
-    f"-m bench.sweep experiment=gpu causal=true attention=[{MECHANISMS}] "
-    "wandb.mode=disabled charts=false"
-)
+SWEEP = "-m bench.sweep experiment=gpu wandb.mode=disabled charts=false"
+BIDIRECTIONAL = f"{SWEEP} causal=false attention=[{SEEDS}]"
+AUTOREGRESSIVE = f"{SWEEP} causal=true attention=[{CAUSAL}]"
 STEPS = (
     Step("launches", "launches.json", 2, "-m tools.gpu compare={out}/launches.json"),
     Step("tests", "tests.xml", 2, "-m pytest -m gpu -q --junitxml={out}/tests.xml"),
+    Step(
+        "goldens",
+        "goldens.json",
+        1,
+        f"-m bench.verify device=cuda attention=[{MECHANISMS}] out={{out}}/goldens.json",
+    ),
     Step(
         "claims",
         "claims.json",
         3,
         f"-m bench.verify conformance=true attention=[{MECHANISMS}] out={{out}}/claims.json",
     ),
-    Step("speed", "speed/leaderboard.md", 8, f"{SWEEP} budget=6m out={{out}}/speed"),
+    Step("speed", "speed/leaderboard.md", 4, f"{BIDIRECTIONAL} budget=3m out={{out}}/speed"),
+    Step("causal", "causal/leaderboard.md", 3, f"{AUTOREGRESSIVE} budget=2m out={{out}}/causal"),
     Step(
         "compiled",
         "compiled/leaderboard.md",
         2,
-        f"{SWEEP} seq_len=[4096] dtype=[bfloat16] compile=inductor budget=1m out={{out}}/compiled",
+        f"{SWEEP} causal=false attention=[softmax,nala,performer] seq_len=[4096] dtype=[bfloat16] "
+        "mode=[forward] compile=inductor budget=100s out={out}/compiled",
     ),
     Step(
         "decode",
         "decode/leaderboard.md",
         1,
-        f"{SWEEP} seq_len=[4096] dtype=[bfloat16] mode=[decode] budget=30s out={{out}}/decode",
+        f"{AUTOREGRESSIVE} seq_len=[4096] dtype=[bfloat16] mode=[decode] budget=30s "
+        "out={out}/decode",
     ),
 )
 

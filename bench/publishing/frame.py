@@ -18,6 +18,7 @@ from bench.publishing.document import csv_cell
 from bench.publishing.filters import filter_columns
 from bench.publishing.machine import commit_of, describe_machine
 from bench.publishing.metrics import evaluate
+from bench.publishing.metrics.fvcore import fvcore_verdict
 from bench.publishing.metrics.marks import marks
 from bench.publishing.metrics.roofline import bound
 
@@ -47,6 +48,7 @@ def frame(records: Sequence[Record], metrics: Sequence[str]) -> list[Row]:
             "marks": "; ".join(marks(record)) or None,
             "reference": record.result.reference if isinstance(record.result, Speed) else None,
             "bound": bound(record),
+            "fvcore_verdict": fvcore_verdict(record) or None,
             "sdpa_kernel": getattr(record.result, "sdpa_kernel", None),
             "ended": (record.result.ended or None) if isinstance(record.result, Quality) else None,
         }
@@ -97,7 +99,7 @@ def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
         *sorted(known - set(_CELL_FIELDS) - set(_LAST)),
         *("status", "reason", "marks"),
         *metrics,
-        *("reference", "bound", "sdpa_kernel", "ended"),
+        *("reference", "bound", "fvcore_verdict", "sdpa_kernel", "ended"),
         *dict.fromkeys(name for own in filtered for name in own),
         *_LAST,
         *("machine", "started_at", "sweep", "method_version", "is_latest", "key"),

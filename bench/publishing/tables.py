@@ -22,6 +22,7 @@ from bench.publishing.leaderboard import (
     differing,
 )
 from bench.publishing.metrics import metric_names
+from bench.publishing.metrics.fvcore import fvcore_verdict
 from bench.publishing.metrics.roofline import bound
 from bench.publishing.naming import commits_in_words
 from bench.publishing.scores import TaskScores
@@ -186,6 +187,8 @@ def _standing_cells(standing: Standing, shown: Mapping[str, fmt.Column]) -> tupl
         text = with_interval(column, standing.value(name), low, high)
         if name == "roofline_fraction" and text:
             text = f"{text} {bound(standing.record)}"
+        if name == "fvcore":
+            text = fvcore_verdict(standing.record)
         cells.append(text)
     if standing.record.status is not Status.OK:
         cells[0] = status_words(standing.record.status)

@@ -29,8 +29,8 @@ from bench.measuring.models.subject import forward_flops, model_on_meta, subject
 from bench.measuring.models.support import is_own
 from bench.measuring.subject import Subject
 
-_FLOPS_PER_S = 2e10
-"""FLOPs per second of one modest core at float32, for guessing durations only."""
+_FLOPS_PER_S, _CARD_FLOPS_PER_S = 2e10, 2e12
+"""FLOPs per second of one modest core, and of a card, at float32, for guessing durations only."""
 
 _TRIAL_S = 0.6
 _CALLS, _MODEL_CALLS = 5, 20
@@ -161,7 +161,9 @@ def expected_s(cell: Cell, stopping: Stopping) -> float:
     """Expected seconds of a cell: a guess for budgets, the order of work and the progress bar."""
     if isinstance(cell.workload, TaskWorkload):
         return _TASK_S * float(cell.workload.settings.get("num_steps", 600)) / 600
-    call_s = _forward_flops(cell) * cell.timed.flops_factor / (_FLOPS_PER_S * cell.num_threads)
+    is_host = device_named(cell.device).is_host
+    flops_per_s = _FLOPS_PER_S * cell.num_threads if is_host else _CARD_FLOPS_PER_S
+    call_s = _forward_flops(cell) * cell.timed.flops_factor / flops_per_s
     rounds_s = max(stopping.min_rounds * call_s, stopping.budget_s)
     compile_s = _COMPILE_S if cell.timed.compile == "inductor" else 0.0
     num_tried = _MODEL_CALLS if cell.is_model else _CALLS

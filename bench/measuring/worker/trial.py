@@ -16,6 +16,7 @@ from bench.measuring.worker.request import Request, library_at
 from bench.measuring.worker.results import TrialResult
 
 if TYPE_CHECKING:
+    from bench.measuring.measure.flops import FvcoreCount
     from bench.measuring.subject import Subject
 
 
@@ -79,16 +80,15 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     if w.compile != "eager":
         subject.eager_call()  # makes its graph or state, so that the count leaves them out
     counts = flops.count(subject.eager_call)
-    fvcore = flops.FvcoreCount(flops=None)
-    num_gate_values = 0
-    if not cell.is_model:  # tracing a whole model takes longer than timing it
-        given, gates = subject.arguments(subject.sets[0])
-        num_gate_values = sum(gate.numel() for gate in gates.values())
-        fvcore = flops.count_with_fvcore(subject.module, given, gates | subject.keywords)
     channel.send(step="energy")
     energy_j = device.energy_j(subject.call)
     measured_s = now_s() - started + first_call_s
 
+    fvcore = _by_fvcore(subject)
+    num_gate_values = 0
+    if not cell.is_model:
+        _, gates = subject.arguments(subject.sets[0])
+        num_gate_values = sum(gate.numel() for gate in gates.values())
     num_parameters = sum(p.numel() for p in subject.parameters)
     flops_off = None if cell.is_model else _flops_off(subject)
     useful, executed, num_tokens = _work(subject)
@@ -125,6 +125,20 @@ def trial(request: Request, channel: Channel) -> TrialResult:
         energy_per_call_j=energy_j,
         measured_s=measured_s,
     )
+
+
+def _by_fvcore(subject: Subject) -> FvcoreCount:
+    """Count of a forward pass by fvcore; of a model by one image, as if it were evaluated."""
+    from bench.measuring.measure.flops import FvcoreCount, count_with_fvcore
+
+    if subject.cell.timed.mode == "decode":
+        return FvcoreCount(flops=None)
+    given, gates = subject.arguments(subject.sets[0])
+    if not subject.cell.is_model:
+        return count_with_fvcore(subject.module, given, gates | subject.keywords)
+    seen = count_with_fvcore(subject.module.eval(), tuple(x[:1] for x in given))
+    total = None if seen.flops is None else subject.cell.model.batch_size * seen.flops
+    return replace(seen, flops=total)
 
 
 def _kept_share(subject: Subject) -> float | None:

@@ -165,6 +165,27 @@ _OF_QUALITY: tuple[Callable[[Record, Any], str], ...] = (
 )
 
 
+MEANINGS = {
+    "impossible": "The time is too short for the work on this machine; the row is not ranked.",
+    _LEAKS: "A causal form changed with later tokens; the row is not ranked.",
+    "FLOPs … off": "A counter contradicts the FLOP formula by this factor; the row is not ranked.",
+    "output is a view": "The output shares memory with an input, so part of the work was saved.",
+    "checked against itself": "There is no slow form to check the output against.",
+    "checked at, checked in": "Only this length, or this share of the rows, was checked.",
+    "own threads": "It used more processors than the one thread that it was given.",
+    "memory outside torch": "The process grew by this much beyond what torch allocated.",
+    "leaks … a call": "The process keeps this much memory after each call.",
+    "claims untested": "The row is a plugin's, whose claims this project's tests do not cover.",
+    NOISY: "Others kept the machine busy, also when the row was timed again.",
+    "stuck at": "The training run stayed at chance or at a partial solution; it is not ranked.",
+    NOT_SETTLED: "The run still improved at its last step.",
+    "untuned": "No learning rate was searched for this row, so it is not ranked.",
+    "rate at the edge": "The best learning rate was the smallest or largest of the search.",
+    "collapsed": "In some layer nearly all features of the keys lay at the floor that is added to them.",
+}
+"""A sentence per mark, by how the mark begins."""
+
+
 def _short(value: float) -> str:
     """Two significant digits, or all digits before the decimal point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

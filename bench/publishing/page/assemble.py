@@ -21,6 +21,7 @@ from bench.core.record import Record
 from bench.publishing.charts.pictures import Spec, specifications
 from bench.publishing.config import PublishConfig
 from bench.publishing.leaderboard import Leaderboard
+from bench.publishing.metrics.marks import MEANINGS
 from bench.publishing.page.content import page_content
 from bench.publishing.templates import template
 
@@ -72,6 +73,7 @@ def page_html(content: str, boards: Sequence[tuple[str, str, str]] = ()) -> str:
         charts=Markup(json_text(_pictures())),
         licences=[(one["package"], one["version"], one["text"]) for one in vendored()],
         boards=boards,
+        marks=MEANINGS,
         **_heading(content),
     )
 

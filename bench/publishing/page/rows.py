@@ -25,6 +25,7 @@ from bench.publishing.leaderboard import Leaderboard, Ranking, Setting, Standing
 from bench.publishing.machine import commit_of
 from bench.publishing.metrics import evaluate
 from bench.publishing.metrics.crossover import crossover_words, flops_words
+from bench.publishing.metrics.fvcore import fvcore_verdict
 from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.ranks import Ranks
 from bench.publishing.metrics.roofline import bound, roof
@@ -186,6 +187,7 @@ def _standing_row(
         "marks": "; ".join(standing.marks),
         "reference": standing.reference,
         "bound": bound(record) or "",
+        "fvcore_verdict": fvcore_verdict(record),
         "compile": record.cell.timed.compile,
     }
     found = numbers(record, metrics)

@@ -23,6 +23,7 @@ from bench.publishing.leaderboard import (
     Standing,
     build_leaderboard,
 )
+from bench.publishing.metrics.fvcore import fvcore_verdict
 from bench.publishing.scores import TaskScores
 from bench.publishing.sinks.vega import PARETO, SCALING, pareto_rows, scaling_rows
 from bench.publishing.tables import task_axes
@@ -188,12 +189,13 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     place = ("machine", "method_version", "device", "num_threads", "dtype")
     common = (*PREFIXES, "task", "seeds", "rank", "entry", "marks", "status")
     scores = (task.metric for task in board.tasks)
-    columns = tuple(dict.fromkeys([*place, *axes, *common, *metrics, *scores]))
+    columns = tuple(dict.fromkeys([*place, *axes, *common, *metrics, "fvcore_verdict", *scores]))
     rows: list[Mapping[str, Any]] = [
         ranking.setting.axes
         | {ranking.setting.workload.size_axis: ranking.size}
         | {"rank": standing.rank, "entry": standing.entry, "marks": "; ".join(standing.marks)}
         | {"status": str(standing.record.status)}
+        | {"fvcore_verdict": fvcore_verdict(standing.record)}
         | {name: standing.value(name) for name in metrics}
         for ranking in board.rankings
         for standing in ranking.standings

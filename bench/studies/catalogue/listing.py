@@ -23,6 +23,7 @@ from bench.core.rows import ON_REQUEST
 
 USAGE = """attnbench list [family=NAME,…] [causal=BOOL] [recurrent=BOOL] [needs_grid=BOOL]
                [all=BOOL] [plugins=MODULE,…] [out=DIR]
+  Alone it prints the names by family; with a filter, all=true or plugins, a row per mechanism.
   family: any of {families}; all but {published} unless given
   causal, recurrent, needs_grid: true for those that claim it, false for the others
   all: true for those too that are shown only when asked for, such as other packages' versions
@@ -73,6 +74,12 @@ def _print_list(words: list[str]) -> int:
     found = [entry for entry in everything(query.plugins) if query.admits(entry)]
     if not found:
         print("No mechanism is all of this. Leave a filter out; attnbench list alone filters none.")
+        return 0
+    if query == Query(out=query.out):
+        for family in FAMILIES:
+            if names := [entry.name for entry in found if entry.family == family]:
+                print(f"{family}: {', '.join(names)}")
+        print("\nRows with claims, sources and proofs: attnbench list family=NAME, or all=true.")
         return 0
     console().print(table(tuple(found), proofs))
     if said := legend(tuple(found), proofs):

@@ -13,9 +13,10 @@ from torch import nn
 from attentions.models import ModelInfo, build_model, model_info, model_names
 from attentions.models.counting import ModelCounts, count_model
 from bench.publishing.document import markdown_table
+from bench.publishing.metrics.fvcore import verdict as fvcore_verdict
 from bench.publishing.templates import prose
 from bench.studies.catalogue.page_writer import write_pages
-from bench.studies.catalogue.published_sizes import CLAIMS, Claim
+from bench.studies.catalogue.published_sizes import CLAIMS, FVCORE, Claim
 
 PAGE = "models.md"
 _PIXELS = 224
@@ -55,7 +56,7 @@ def page() -> str:
 
 
 def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
-    head = ("model", "printed", "built here", "counted", "agrees", "printed in")
+    head = ("model", "printed", "built here", "counted", "agrees", "by fvcore", "printed in")
     rows = []
     notes = []
     for claim in CLAIMS:
@@ -70,7 +71,10 @@ def _claims(counts: Mapping[str, ModelCounts]) -> Iterator[str]:
             verdict += f" [{len(notes)}]"
         printed = f"{claim.parameters}M, {claim.multiply_adds}G"
         title, size = model_info(claim.model).title, _size(*claim.convention.of(here))
-        rows.append((title, printed, size, claim.convention, verdict, claim.table))
+        seen = FVCORE[claim.model]
+        judged = fvcore_verdict(seen["multiply_adds"] / here.multiply_adds, seen["unsupported"])
+        judged = f"{seen['multiply_adds'] / 1e9:.3f}G: {judged}"
+        rows.append((title, printed, size, claim.convention, verdict, judged, claim.table))
     yield from (markdown_table(head, rows), "")
     for number, note in enumerate(notes, start=1):
         yield f"{number}. {note}"

@@ -15,39 +15,68 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from bench.core.cli.errors import ConfigError
+from bench.core.cli.errors import ConfigError, check_known
 from bench.core.cli.files import write_whole
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.places import CHECKOUT
 from bench.studies.catalogue.listing import everything
 
-USAGE = """attnbench new NAME [title=TITLE]
+USAGE = """attnbench new NAME [title=TITLE] [engine=ENGINE]
   NAME: lower-case letters, digits and underscores, such as my_attention
-  title: what a table's reader sees (the name, in words)"""
+  title: what a table's reader sees (the name, in words)
+  engine: none, a forward method of your own; or state, a recurrence over a state (none)"""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 MAX_NAME = 100
 """Largest number of letters of a name, which is used in file names, tables and commands."""
-_INSIDE = """\
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Templates beside this file, and imports of the mechanism inside and outside a checkout."""
+
+    module: str
+    test: str
+    inside: str
+    outside: str
+
+
+ENGINES = {
+    "none": Engine(
+        module="new_mechanism.txt",
+        test="new_test.txt",
+        inside="""\
 from torch import Tensor
 
 from ..base import Attention, CallShape, Geometry
 from ..capabilities import Capabilities
-from ..registry import register_attention"""
-_OUTSIDE = """\
+from ..registry import register_attention""",
+        outside="""\
 from attentions import Attention, CallShape, Capabilities, Geometry, register_attention
-from torch import Tensor"""
+from torch import Tensor""",
+    ),
+    "state": Engine(
+        module="new_state.txt",
+        test="new_state_test.txt",
+        inside="""\
+from torch import Tensor
 
-_MODULE, _TEST = "new_mechanism.txt", "new_test.txt"
-"""Templates beside this file."""
+from ..base import Geometry
+from ..capabilities import Capabilities, Gate
+from ..engines.state import StateCore
+from ..registry import register_attention""",
+        outside="""\
+from attentions import Capabilities, Gate, Geometry, StateCore, register_attention
+from torch import Tensor""",
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Destination:
-    """Paths of the two files, and imports that the mechanism needs there."""
+    """Paths of the two files, and whether they are a plugin's."""
 
     module: Path
     test: Path
-    imports: str
     is_plugin: bool
 
 
@@ -57,22 +86,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write(words: list[str]) -> int:
-    name, title = read_words(words)
+    name, title, engine = read_words(words)
     destination = destination_for(name, Path.cwd())
-    check_free(name, destination)
-    for path, text in files(name, title, destination).items():
+    check_free(name, destination, engine)
+    for path, text in files(name, title, destination, engine).items():
         print(write_whole(path, text))
     print(next_steps(name, destination))
     return 0
 
 
-def read_words(words: list[str]) -> tuple[str, str]:
-    """Read the name and the title off the command line.
+def read_words(words: list[str]) -> tuple[str, str, str]:
+    """Read the name, the title and the engine off the command line.
 
     Raises:
-        ConfigError: no name or several, one that is no module's name, or an unknown option.
+        ConfigError: no name or several, one that is no module's name, or an unknown option or
+            engine.
     """
-    names, options = words_and_options(words, ("title",), USAGE)
+    names, options = words_and_options(words, ("title", "engine"), USAGE)
     if len(names) != 1:
         given = ", ".join(names) or "none"
         raise ConfigError(f"new takes one name; {given} was given. Usage: {USAGE}")
@@ -91,7 +121,9 @@ def read_words(words: list[str]) -> tuple[str, str]:
             f"title={title} cannot stand in a source file; leave quotes out, and take "
             f"{2 * MAX_NAME} letters at most."
         )
-    return name, title
+    engine = options.get("engine", "none")
+    check_known(engine, ENGINES, f"engine={engine} is not known.")
+    return name, title, engine
 
 
 def destination_for(name: str, here: Path) -> Destination:
@@ -101,18 +133,16 @@ def destination_for(name: str, here: Path) -> Destination:
         return Destination(
             module=root / "attentions" / "mechanisms" / f"{name}.py",
             test=root / "tests" / "attentions" / "mechanisms" / f"test_{name}.py",
-            imports=_INSIDE,
             is_plugin=False,
         )
     return Destination(
         module=here / f"{name}.py",
         test=here / f"test_{name}.py",
-        imports=_OUTSIDE,
         is_plugin=True,
     )
 
 
-def check_free(name: str, destination: Destination) -> None:
+def check_free(name: str, destination: Destination, engine: str = "none") -> None:
     """Refuse a name that is taken.
 
     Raises:
@@ -126,7 +156,7 @@ def check_free(name: str, destination: Destination) -> None:
             raise ConfigError(f"{path} is there already. Choose another name, or remove it.")
     if destination.is_plugin and importlib.util.find_spec(name) is not None:
         raise ConfigError(f"There is a module {name!r} already, which would be hidden by yours.")
-    if (cls := class_name(name)) in _used(destination):
+    if (cls := class_name(name)) in _used(destination, engine):
         raise ConfigError(
             f"The class of {name!r} would be named {cls}, which Python or its file uses for "
             f"something else. Choose another name, such as my_{name}."
@@ -138,23 +168,25 @@ def class_name(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-def _used(destination: Destination) -> set[str]:
+def _used(destination: Destination, engine: str) -> set[str]:
     """Names that the written module reads, its imports among them, and words of Python's."""
-    nodes = ast.walk(ast.parse(files("own", "Own", destination)[destination.module]))
+    nodes = ast.walk(ast.parse(files("own", "Own", destination, engine)[destination.module]))
     return {node.id for node in nodes if isinstance(node, ast.Name)} | {*keyword.kwlist}
 
 
-def files(name: str, title: str, destination: Destination) -> dict[Path, str]:
+def files(name: str, title: str, destination: Destination, engine: str) -> dict[Path, str]:
     """Path of each file to write -> its text."""
+    its = ENGINES[engine]
     words = {
         "name": name,
         "title": title,
         "cls": class_name(name),
-        "imports": destination.imports,
+        "imports": its.outside if destination.is_plugin else its.inside,
         "registers": f"\nimport {name}  # noqa: F401, it registers itself\n"
         * destination.is_plugin,
     }
-    return {destination.module: _filled(_MODULE, words), destination.test: _filled(_TEST, words)}
+    filled = _filled(its.module, words), _filled(its.test, words)
+    return dict(zip((destination.module, destination.test), filled, strict=True))
 
 
 def _filled(file: str, words: dict[str, str]) -> str:
@@ -165,8 +197,7 @@ def next_steps(name: str, destination: Destination) -> str:
     """Text with the commands to run next."""
     plugin = f" 'plugins=[{name}]'" if destination.is_plugin else ""
     return f"""
-It runs as it is, with a placeholder formula. Replace formula, forward, flops, claims and test,
-then:
+It runs as it is, with a placeholder formula. Replace formula, methods, claims and test, then:
   python -m pytest {destination.test}
   attnbench show {name}{plugin}
   attnbench verify{plugin} conformance=true 'attention=[{name}]'

@@ -1,4 +1,4 @@
-"""docs/mechanisms.md, a page per mechanism in docs/mechanisms/, and docs/differences.md.
+"""docs/mechanisms.md, a page per mechanism in docs/mechanisms/, differences.md and launches.md.
 
 They are not edited by hand: a docstring, a decorator or a formula says what it says, stored proofs
 say what was tested, and the pages of docs/ where a mechanism has numbers.
@@ -19,6 +19,7 @@ from bench.studies.catalogue.costs import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_L
 from bench.studies.catalogue.listing import in_words
 from bench.studies.catalogue.mechanism_page import DOCS, MADE, as_markdown, mechanism_page
 from bench.studies.catalogue.page_writer import write_pages
+from bench.studies.launches import page as launches
 
 MECHANISMS, DIFFERENCES = "mechanisms.md", "differences.md"
 ADDING = "adding-an-attention.md"
@@ -42,6 +43,7 @@ def all_pages() -> dict[str, str]:
     entries = documented()
     cost = {entry.name: costs(entry.name) for entry in entries}
     pages = {MECHANISMS: _index(entries, cost), DIFFERENCES: _differences(entries)}
+    pages[f"results/{launches.PAGE.name}"] = launches.summary()
     pages[ADDING] = _with_sources((DOCS / ADDING).read_text("utf-8"))
     for entry in entries:
         pages[f"mechanisms/{entry.name}.md"] = mechanism_page(entry, cost[entry.name], SHAPE)
@@ -101,17 +103,16 @@ def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
 
 
 def _differences(entries: Sequence[CatalogueEntry]) -> str:
-    lines = ["# Differences between paper, official code and ours", "", f"<!-- {MADE} -->", ""]
-    lines += [prose(__file__, "differences"), ""]
-    for family, members in _by_family(entries):
-        told = [entry for entry in members if entry.description.differences]
-        if told:
-            lines += [f"## {_title(family)}", ""]
-        for entry in told:
-            lines += [f"**[{entry.name}](mechanisms/{entry.name}.md)**", ""]
-            lines += [f"- {as_markdown(item)}" for item in entry.description.differences]
-            lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+    rows = []
+    for entry in entries:
+        said = entry.description.differences
+        if said and not entry.capabilities.requires:  # adapters differ in what a kernel takes
+            more = f" ([{len(said) - 1} more](mechanisms/{entry.name}.md#differences))"
+            rows.append((_link(entry), as_markdown(said[0]) + more * (len(said) > 1)))
+    title = "# Differences between paper, official code and ours"
+    table = markdown_table(("mechanism", "its first difference"), rows)
+    words = prose(__file__, "differences")
+    return f"{title}\n\n<!-- {MADE} -->\n\n{words}\n\n{table}\n"
 
 
 def _link(entry: CatalogueEntry) -> str:

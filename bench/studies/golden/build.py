@@ -166,14 +166,15 @@ def _settings(golden: Golden, form: Form) -> dict[str, Any]:
 def build_like(
     golden: Golden, form: Form, name: str, dtype: torch.dtype = torch.float32
 ) -> nn.Module:
-    """Build our mechanism `name` for a golden, with the official weights in a dtype.
+    """Build our mechanism `name` on a golden's device, with the official weights in a dtype.
 
     Raises:
         Mismatch: a weight of theirs or of ours is left over, or shapes do not agree.
         ValueError, TypeError: it cannot be built for these sizes or hyperparameters.
     """
     module = _build(golden, form, name).eval()
-    module.to(dtype)  # before weights are copied, so that stored float64 values keep all digits
+    # Before weights are copied, so that stored float64 values keep all digits.
+    module.to(golden.tensors["out"].device, dtype)
     # Grouped heads are shared around the mechanism, whose weights these are.
     owner = module.core if isinstance(module, SharedHeads) else module
     learned = {_our_place(key): value for key, value in owner.named_parameters()}

@@ -34,7 +34,7 @@ from bench.core.settings import (
     Word,
     chosen,
 )
-from bench.studies.launches.page import COMPILED, CSV, PAGE, document, flat
+from bench.studies.launches.page import COMPILED, CSV, PAGE, document, flat, summary
 from bench.studies.session import Session, run_study
 
 USUAL: dict[str, dict[str, Any]] = {
@@ -189,12 +189,11 @@ def study(asked: Launches, session: Session) -> int:
     for card in asked.card if visible else ():
         session.say(f"Compiling {quantity(len(visible), 'call')} for {cards()[card]['name']} …")
         found += (one | {"card": card} for one in listed(visible, cards()[card], path))
-    shown = document(found, hidden, cards(), asked.page)
-    session.show(shown)
+    session.show(document(found, hidden, cards()))
     session.say(f"wrote {write_whole(asked.out, ''.join(json.dumps(x) + chr(10) for x in found))}")
     if asked.page:
-        session.write(shown, PAGE)
         session.write(flat(found, cards()), CSV)
+        session.say(f"wrote {write_whole(PAGE, summary())}")
     return int(any("error" in one for one in found))
 
 

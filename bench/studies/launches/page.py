@@ -1,4 +1,4 @@
-"""Launches as tables: on the terminal, as docs/results/launches.md and as CSV."""
+"""Launches as tables: on the terminal, as CSV and, by the CSV, as docs/results/launches.md."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from bench.core.grouping import grouped
 from bench.core.places import CHECKOUT
 from bench.publishing.document import (
     Block,
-    Bullets,
     Column,
     Document,
     Heading,
-    Prose,
     Row,
     Table,
     Text,
+    markdown_table,
     words,
 )
 from bench.publishing.templates import prose
@@ -33,12 +32,16 @@ COMPILED = ("flash_attn", "xformers")
 PAGE, CSV = RESULTS / "launches.md", RESULTS / "launches.csv"
 CAVEAT = "Static facts of compiled code; no time follows from them."
 HIDDEN = "not visible: compiled CUDA"
+FEW_REGISTERS, MUCH_SPILLED = 32, 1000
+"""Registers and bytes of local memory of a thread whose registers the compiler failed to allocate:
+its siblings have 255 and spill less."""
+SUSPICIOUS = "suspicious"
 
 Answer = Mapping[str, Any]
 
 
 def document(
-    found: Sequence[Answer], hidden: Sequence[str], cards: Mapping[str, Answer], is_page: bool
+    found: Sequence[Answer], hidden: Sequence[str], cards: Mapping[str, Answer]
 ) -> Document:
     """All launches as a document.
 
@@ -46,26 +49,8 @@ def document(
         found: an answer per call.
         hidden: entries whose package ships compiled kernels.
         cards: the entries of cards.yaml.
-        is_page: whether to add an introduction, and lists of notable kernels.
     """
     blocks: list[Block] = []
-    if is_page and (made := [one for one in found if "error" not in one]):
-        versions = ", ".join(f"{k} {v}" for k, v in made[0]["versions"].items())
-        usual = next((one for one in made if not one["changed"]), made[0])
-        about = prose(__file__, "introduction", **{**usual, "versions": versions})
-        blocks.append(Prose(about))
-        entries = {card: {x["entry"] for x in made if x["card"] == card} for card in cards}
-        most = max(map(len, entries.values()))
-        lines = [
-            f"{cards[n]['name']}: compute capability {cards[n]['arch'] / 10}, "
-            f"{cards[n]['multiprocessors']} multiprocessors, "
-            f"{cards[n]['shared_bytes']:,} B of shared memory a block ({cards[n]['source']})"
-            + f"; {len(few)} of {most} entries, {', '.join(sorted(few))}"
-            * (len(few) < most)
-            for n, few in entries.items()
-            if few
-        ]
-        blocks += [Bullets(lines), *_lists(_rows(made, cards))]
     by_entry = sorted(found, key=lambda one: str(one["entry"]))
     for entry, answers in itertools.groupby(by_entry, lambda one: str(one["entry"])):
         blocks.append(Heading(entry))
@@ -80,6 +65,8 @@ def _rows(found: Sequence[Answer], cards: Mapping[str, Answer]) -> list[dict[str
     rows = [{**one, **launch} for one in found for launch in one["launches"]]
     for row in (row for row in rows if "grid" in row):
         row["per_sm"] = math.prod(row["grid"]) / cards[row["card"]]["multiprocessors"]
+        is_marked = row["registers"] == FEW_REGISTERS and row["spilled_bytes"] > MUCH_SPILLED
+        row["mark"] = SUSPICIOUS if is_marked else ""
     return rows
 
 
@@ -109,7 +96,8 @@ def _blocks(same: Sequence[Answer], card: str, cards: Mapping[str, Answer]) -> I
     columns = [words("kernel"), words("phase"), Column("launches"), Column("grid")]
     columns += [Column("per_sm", "per SM"), Column("warps"), Column("registers")]
     columns += [Column("spilled_bytes", "spilled", "B"), Column("shared_bytes", "shared", "B")]
-    columns += [words(key) for key in ("matrix", "refused") if any(row[key] for row in rows)]
+    notes = ("matrix", "refused", "mark")
+    columns += [words(key) for key in notes if any(row[key] for row in rows)]
     yield from (Text([CAVEAT]), Table(columns=columns, rows=rows, title=title))
 
 
@@ -142,6 +130,7 @@ def _in_one(rows: Sequence[Answer]) -> Row:
         **{key: span(key, "{:,}".format, itemgetter(key)) for key in _SIZES},
         "matrix": span("matrix", _kinds, lambda row: sum(row["matrix"].values())) or HIDDEN,
         "refused": "; ".join(refused),
+        "mark": SUSPICIOUS if any(row.get("mark") for row in rows) else "",
     }
 
 
@@ -152,34 +141,11 @@ def _kinds(matrix: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in matrix.items()) or "none"
 
 
-def _lists(rows: Sequence[Answer]) -> list[Block]:
-    """Lists of kernels that leave part of a card idle, and of those without matrix instructions."""
-    idle: dict[tuple[str, str], dict[str, None]] = {}
-    plain: dict[str, dict[str, None]] = {}
-    for row in (row for row in rows if "grid" in row):
-        if row["per_sm"] < 1:
-            where = f"{row['card']} at {row['seq_len']:,}"
-            idle.setdefault((row["entry"], row["kernel"]), {})[where] = None
-        if not row["matrix"]:
-            plain.setdefault(row["entry"], {})[row["kernel"]] = None
-    together: dict[str, list[str]] = {}
-    for (entry, kernel), places in idle.items():
-        together.setdefault(f"{entry}, {', '.join(places)}", []).append(kernel)
-    return [
-        Heading("Fewer blocks than multiprocessors"),
-        Text(["In some configuration, on these cards, at these lengths."]),
-        Bullets([f"{place}: {', '.join(kernels)}" for place, kernels in together.items()]),
-        Heading("No matrix instructions"),
-        Text(["In some configuration, on some card."]),
-        Bullets([f"{entry}: {', '.join(kernels)}" for entry, kernels in plain.items()]),
-    ]
-
-
 def flat(found: Sequence[Answer], cards: Mapping[str, Answer]) -> Document:
     """A row per launch and configuration, for the CSV."""
     call = ("entry", "card", "mode", "seq_len", "batch_size", "num_heads", "num_kv_heads")
     keys = (*call, "head_dim", "dtype", "launch", "phase", "kernel", "config", "grid", "per_sm")
-    columns = [words(key) for key in (*keys, *_SIZES, "matrix", "refused")]
+    columns = [words(key) for key in (*keys, *_SIZES, "matrix", "refused", "mark")]
     rows = [
         row | {"grid": "x".join(map(str, row["grid"])), "matrix": _kinds(row["matrix"])}
         if "grid" in row
@@ -189,33 +155,67 @@ def flat(found: Sequence[Answer], cards: Mapping[str, Answer]) -> Document:
     return Document("", [Table(columns=columns, rows=rows)])
 
 
+def summary() -> str:
+    """Text of docs/results/launches.md, by the CSV: a line per operator."""
+    groups = grouped(_stored(), itemgetter("entry"))
+    places = [*grouped(_stored(), itemgetter("card", "seq_len"))]
+    rows = []
+    for entry, own in groups.items():
+        seen = [row for row in own if row["grid"]]
+        usual = [row for row in seen if not row["mark"]]
+        spills = [(int(row["spilled_bytes"]), row["kernel"]) for row in usual]
+        most, kernel = max(spills, default=(0, ""))
+        said = f"{most:,} B, {kernel}" if most else "0 B" if spills else HIDDEN
+        at = {place: [row for row in own if _place(row) == place] for place in places}
+        first = at[places[0]]
+        launches = [{"launch": row["launch"], "phase": row["phase"]} for row in first]
+        idle = (f"{_number(x, _is_idle)} of {_number(x, bool)}" for x in at.values())
+        plain = str(_number(first, lambda row: row["matrix"] == "none"))
+        marked = ", ".join(dict.fromkeys(row["kernel"] for row in seen if row["mark"]))
+        rows.append((f"`{entry}`", _counts({"launches": launches}), *idle, plain, said, marked))
+    head = ["operator", "launches", *(f"idle: {c}, {int(n):,}" for c, n in places)]
+    head += ["no matrix instructions", "most spilled", SUSPICIOUS]
+    table = markdown_table(head, rows)
+    return f"# GPU launches\n\n{prose(__file__, 'introduction')}\n\n{table}\n"
+
+
 def in_one_line(mechanism: str, requires: Sequence[str] = ()) -> str:
     """One line on the launches of a mechanism, or of its adapter to Triton kernels, by the CSV."""
     if {*requires[:1]} & {*COMPILED}:
         return HIDDEN
+    first = _place(_stored()[0])
     for name in (mechanism, f"{mechanism}_fla"):
-        if rows := [row for row in _first_calls() if row["entry"] == name]:
+        if rows := [x for x in _stored() if x["entry"] == name and _place(x) == first]:
             launches = [{"launch": row["launch"], "phase": row["phase"]} for row in rows]
-            seen = [row for row in rows if row["grid"]]
-            idle = len({row["launch"] for row in seen if float(row["per_sm"]) < 1})
-            plain = len({row["launch"] for row in seen if row["matrix"] == "none"})
-            unseen = len({row["launch"] for row in rows if not row["grid"]})
+            plain = _number(rows, lambda row: row["matrix"] == "none")
+            unseen = _number(rows, lambda row: not row["grid"])
             return (
                 f"`{name}` at {int(rows[0]['seq_len']):,} tokens on {rows[0]['card'].upper()}: "
-                f"{_counts({'launches': launches})}, {idle} with fewer blocks than "
-                f"multiprocessors, {plain} without matrix instructions"
+                f"{_counts({'launches': launches})}, {_number(rows, _is_idle)} with fewer blocks "
+                f"than multiprocessors, {plain} without matrix instructions"
                 f"{f', {unseen} {HIDDEN}' * (unseen > 0)}; "
-                f"[each of them](../results/{PAGE.name})"
+                f"[all operators](../results/{PAGE.name})"
             )
     return (
         f"none listed; [launches](../results/{PAGE.name}) has those of adapters to Triton kernels"
     )
 
 
+def _number(rows: Sequence[Mapping[str, str]], holds: Callable[[Mapping[str, str]], bool]) -> int:
+    """Number of launches of which this holds in some configuration."""
+    return len({row["launch"] for row in rows if holds(row)})
+
+
+def _is_idle(row: Mapping[str, str]) -> bool:
+    return bool(row["grid"]) and float(row["per_sm"]) < 1
+
+
+def _place(row: Mapping[str, str]) -> tuple[str, str]:
+    return row["card"], row["seq_len"]
+
+
 @cache
-def _first_calls() -> list[dict[str, str]]:
-    """Rows of the CSV on its first card at its first length."""
+def _stored() -> list[dict[str, str]]:
+    """Rows of the CSV."""
     with CSV.open(newline="", encoding="utf-8") as file:
-        rows = [*csv.DictReader(file)]
-    where = ("card", "seq_len")
-    return [row for row in rows if all(row[key] == rows[0][key] for key in where)]
+        return [*csv.DictReader(file)]

@@ -93,7 +93,7 @@ def page(papers: Papers, out: Path) -> str:
             ("what", "published", "ours", "note"),
             [_contradiction(one, judged) for one in papers.of_kind(Contradiction)],
         ),
-        not_run=table(PaperVerdict.NOT_RUN, **source, estimated_cost_on_two_cores=cost),
+        not_run=len(places.get(PaperVerdict.NOT_RUN, ())),
         foreign=table(
             PaperVerdict.NOT_COMPARABLE, **source, why=lambda cell: judged[cell.id].words
         ),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +16,9 @@ from attentions import attention_names
 from bench.core.cli.command import read_yaml
 from bench.core.cli.files import write_whole
 from bench.measuring.costs.proof import FlopProof
+from bench.measuring.device import device_named
 from bench.measuring.machine.environment import mechanism_syntax
+from bench.measuring.plan import resolve_devices
 from bench.studies.golden.build import is_published, published_form
 from bench.studies.golden.files import DamagedGolden, GoldenFolder
 from bench.studies.golden.map import Form, form_of, mechanisms_of
@@ -78,15 +81,19 @@ def verify(asked: Verify) -> Iterator[Proof]:
     In the order of their names.
 
     Raises:
-        ConfigError: an unknown mechanism, a plugin that cannot be imported, no goldens.
+        ConfigError: an unknown mechanism, a plugin that cannot be imported, no goldens, a device
+            that is not there.
     """
     folder = GoldenFolder(asked.goldens)
+    (device,) = resolve_devices((asked.device,))
     wanted = frozenset(asked.mechanisms if asked.attention else ())
     for name in folder.names:
-        yield from _prove_case(folder, name, wanted)
+        yield from _prove_case(folder, name, wanted, device_named(device).place)
 
 
-def _prove_case(folder: GoldenFolder, name: str, wanted: frozenset[str]) -> Iterator[Proof]:
+def _prove_case(
+    folder: GoldenFolder, name: str, wanted: frozenset[str], place: torch.device
+) -> Iterator[Proof]:
     """Prove one case by each mechanism that it is about and that is wanted."""
     official, _, case = name.partition("/")
     ours = mechanisms_of(official) & set(attention_names())
@@ -103,6 +110,8 @@ def _prove_case(folder: GoldenFolder, name: str, wanted: frozenset[str]) -> Iter
         if not chosen:
             return
         golden = folder.read(header)
+        on_device = {key: tensor.to(place) for key, tensor in golden.tensors.items()}
+        golden = replace(golden, tensors=on_device)
     except DamagedGolden as error:
         yield Proof(
             golden=name,

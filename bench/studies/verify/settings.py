@@ -19,6 +19,7 @@ from bench.core.settings import (
     chosen,
     model_validator,
 )
+from bench.measuring.config import Device
 
 PUBLIC_GOLDENS = Path("tests/golden")
 
@@ -41,6 +42,8 @@ class Verify(Settings):
     )
     golden: Folder | None = None
     """A folder of golden files; null: this project's tests/golden."""
+    device: Device = "cpu"
+    """Where outputs are compared with golden files; the other proofs choose devices themselves."""
     strict: bool = False
     """Exit with 1 also if a case is not covered, but for those that not_covered.yaml lists."""
     flops: bool = False

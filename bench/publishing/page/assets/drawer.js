@@ -29,6 +29,11 @@ function commandFor(row) {
   return `attnbench sweep ${[...words, "force=true"].map(shellWord).join(" ")}`;
 }
 
+/** A source with each arXiv number as a link to the paper. */
+function withPapers(source) {
+  return source.split(/(arXiv:\d{4}\.\d{4,5})/).map((part) => (part.startsWith("arXiv:") ? element("a", { href: `https://arxiv.org/abs/${part.slice(6)}` }, part) : part));
+}
+
 function list(items) {
   return element("ul", {}, ...items.map((item) => element("li", {}, item)));
 }
@@ -54,7 +59,7 @@ function factsPart(name, facts) {
   const parts = [
     section(
       "Formula",
-      element("p", { class: "source" }, facts.source),
+      element("p", { class: "source" }, ...withPapers(facts.source)),
       element("p", {}, facts.summary),
       ...facts.body.map(({ text, is_formula }) => element(is_formula ? "pre" : "p", {}, text)),
     ),
@@ -105,6 +110,7 @@ function recordPart(row, isOpen = false) {
   const rank = ROWS.word("rank", row);
   const said = [rank === "control" ? rank : rank && `rank ${rank}`, status === "ok" ? "" : statusWords(status), ROWS.word("reason", row), ROWS.word("marks", row)].filter(Boolean);
   if (checked !== null) said.push(`checked at ${checked.toLocaleString("en-US")}`);
+  if (ROWS.word("fvcore_verdict", row)) said.push(`FLOPs by fvcore: ${ROWS.word("fvcore_verdict", row)}`);
   const when = `${ROWS.word("day", row)}, commit ${ROWS.word("commit", row) || "unknown"}, sweep ${ROWS.word("sweep", row)}`;
   return element(
     "details",

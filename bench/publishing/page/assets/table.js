@@ -143,6 +143,7 @@ const TEXTS = [
   { name: "crossover_flops", title: "Overtakes it in FLOPs at (tokens)", meaning: "Tokens from which it needs fewer FLOPs" },
   { name: "growth", title: "Time grows as", meaning: "Power of the number of tokens, with a 95 % interval" },
   { name: "bound", title: "Bound by", meaning: "Which side of the roofline is the limit" },
+  { name: "fvcore_verdict", title: "fvcore's verdict", meaning: "Whether fvcore's count of FLOPs agrees and, if not, why" },
   { name: "hyperparameters", title: "Hyperparameters", meaning: "All hyperparameters, including defaults" },
   { name: "day", title: "Measured on", meaning: "Day on which it was started, UTC" },
   { name: "commit", title: "Commit", meaning: "Commit that measured; * with uncommitted changes" },

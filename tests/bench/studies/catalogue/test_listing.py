@@ -224,9 +224,16 @@ def test_an_unknown_word_is_bad_input(word, capsys):
 
 def test_the_command_prints_the_table(results, exits):
     row = next(
-        line for line in exits(0, main([f"out={results}"])).splitlines() if "│ softmax " in line
+        line
+        for line in exits(0, main(["family=exact", f"out={results}"])).splitlines()
+        if "│ softmax " in line
     )
     assert "2/2" in row
+
+
+def test_alone_it_prints_a_line_of_names_per_family(exits):
+    words = exits(0, main([]))
+    assert "recurrent: " in words and " gla," in words and "│" not in words
 
 
 def test_the_command_says_where_stored_proofs_are_from(monkeypatch, exits):

@@ -3,13 +3,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("timm")
 
-from attentions.models import model_names
+from attentions.models import build_model, model_names
+from bench.measuring.measure.flops import count_with_fvcore
 from bench.studies.catalogue import models_page
 from bench.studies.catalogue.models_page import PAGE, count_claimed, count_published, page
-from bench.studies.catalogue.published_sizes import CLAIMS
+from bench.studies.catalogue.published_sizes import CLAIMS, FVCORE
 
 DOCS = Path(__file__).resolve().parents[4] / "docs"
 NALA_README = "README of the release"
@@ -102,6 +104,15 @@ def test_a_claim_agrees_only_with_both_of_its_sizes_and_notes_are_numbered(monke
 def test_attention_as_published_is_said_by_its_stages():
     said = {name: models_page._published(models_page.model_info(name)) for name in STAGES}
     assert said == STAGES
+
+
+@pytest.mark.slow
+def test_what_the_page_says_of_fvcore_is_what_it_counts():
+    with torch.no_grad():
+        seen = count_with_fvcore(build_model("pvt_tiny").eval(), (torch.zeros(1, 3, 224, 224),))
+    said = FVCORE["pvt_tiny"]
+    assert seen.flops == 2 * said["multiply_adds"]
+    assert {f"aten::{name}" for name in said["unsupported"]} <= seen.unsupported.keys()
 
 
 @pytest.mark.slow

@@ -84,6 +84,19 @@ def by_script(folder, *commands):
     return forked(script, folder)
 
 
+def test_a_recurrence_from_the_template_passes_its_test_and_all_that_it_claims(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["my_state", "engine=state"]) == 0
+    assert "2 passed" in done(tmp_path, "pytest", "-q", "-p", "no:cacheprovider")
+    words = ("plugins=[my_state]", "conformance=true", "attention=[my_state]")
+    assert " 0 failed" in done(tmp_path, "bench", "verify", *words)
+    config = ["--no-cache", f"--config={ROOT / 'pyproject.toml'}"]
+    done(tmp_path, "ruff", "format", "--check", *config, "my_state.py")
+    done(tmp_path, "ruff", "check", "--ignore=D", *config, "my_state.py")
+
+
 def test_it_is_listed_shown_and_planned_from_its_folder(own_folder):
     page = by_script(
         own_folder,
@@ -169,7 +182,15 @@ def test_a_name_whose_class_is_taken_is_bad_input_and_nothing_is_written(
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["a", "b"], ["a", 'title="x"'], ["a" * 300], ["a", "title=" + "a" * 999]]
+    "words",
+    [
+        [],
+        ["a", "b"],
+        ["a", "engine=steam"],
+        ["a", 'title="x"'],
+        ["a" * 300],
+        ["a", "title=" + "a" * 999],
+    ],
 )
 def test_no_name_two_or_a_long_one_or_a_title_with_quotes_are_refused(words):
     with pytest.raises(ConfigError):
@@ -183,9 +204,9 @@ def test_a_title_that_cannot_stand_in_a_file_is_refused(title):
 
 
 def test_the_longest_name_and_title_are_taken_and_a_title_is_made_of_the_name():
-    longest = "a" * MAX_NAME, "b" * 2 * MAX_NAME
-    assert read_words([longest[0], f"title={longest[1]}"]) == longest
-    assert read_words(["my_own_attention"]) == ("my_own_attention", "My own attention")
+    longest = "a" * MAX_NAME, "b" * 2 * MAX_NAME, "state"
+    assert read_words([longest[0], f"title={longest[1]}", "engine=state"]) == longest
+    assert read_words(["my_own_attention"]) == ("my_own_attention", "My own attention", "none")
     with pytest.raises(ConfigError, match="has 101 letters; a name has 100 at most"):
         read_words(["a" * (MAX_NAME + 1)])
 

@@ -30,8 +30,8 @@ def answer(*launches, seq_len=64, **facts):
     return asked | found | {"seq_len": seq_len, "configs": "first", "launches": [*launches]} | facts
 
 
-def shown(*found, hidden=(), is_page=True):
-    return markdown(page.document(found, hidden, {"c": CARD}, is_page))
+def shown(*found, hidden=()):
+    return markdown(page.document(found, hidden, {"c": CARD}))
 
 
 def test_a_row_has_a_range_over_configurations_and_lengths():
@@ -44,7 +44,6 @@ def test_a_row_has_a_range_over_configurations_and_lengths():
     )
     assert text.count(page.CAVEAT) == 1
     assert "1 launch forward, 3 or 1,002 operators of torch, 2.0 and 2.0 MB of temp" in text
-    assert "- gla_fla, c at 64: k1\n" in text and "- gla_fla: k1\n" in text
 
 
 def test_what_failed_or_is_not_visible_is_said():
@@ -59,19 +58,23 @@ def test_what_failed_or_is_not_visible_is_said():
 
 
 def test_a_line_per_configuration_in_the_csv_and_one_for_a_mechanism(monkeypatch, tmp_path):
-    found = [answer(launch(), launch(matrix={"HMMA": 8}), launch(2, phase="backward"))]
+    spilled = launch(2, phase="backward", spilled_bytes=4_000)
+    found = [answer(launch(spilled_bytes=8), launch(matrix={"HMMA": 8}), spilled)]
     (table,) = page.flat(found, {"c": CARD}).blocks
     head, *lines = csv_text(table).splitlines()
     assert head.startswith("entry,card,mode,seq_len") and len(lines) == 3
     assert "4x2x1,0.8,4,32" in lines[0] and "8 HMMA" in lines[1]
+    assert [line.endswith(",suspicious") for line in lines] == [False, False, True]
     monkeypatch.setattr(page, "CSV", tmp_path / "launches.csv")
     page.CSV.write_text(csv_text(table))
-    page._first_calls.cache_clear()
+    page._stored.cache_clear()
     assert page.in_one_line("gla").startswith(
         "`gla_fla` at 64 tokens on C: 1 launch forward and 1 launch backward, 2 with fewer blocks"
     )
     assert page.in_one_line("nala").startswith("none listed")
-    page._first_calls.cache_clear()
+    counts, plain = "1 launch forward and 1 launch backward | 2 of 2", "2 | 8 B, k1 | k2 |"
+    assert f"| `gla_fla` | {counts} | {plain}" in page.summary()
+    page._stored.cache_clear()
 
 
 @pytest.mark.parametrize(
