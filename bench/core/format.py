@@ -166,7 +166,7 @@ def plural(noun: str, count: int) -> str:
 
 
 def join_names(names: Sequence[str], last: str = "and") -> str:
-    """Join names: ``a``, ``a and b``, or ``a, b and c``; `last` is the word between the last two."""
+    """Join names: ``a``, ``a and b``, or ``a, b and c``; `last` stands between the last two."""
     return ", ".join(names[:-1]) + f" {last} {names[-1]}" if len(names) > 1 else names[0]
 
 

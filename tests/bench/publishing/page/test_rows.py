@@ -175,7 +175,9 @@ def test_sweeps_of_two_machines_are_not_compared(tmp_path):
 
 def test_the_probability_of_a_pair_is_that_the_earlier_row_is_ahead_of_the_later():
     values = np.arange(16.0).reshape(4, 4) / 100
-    ranks = Ranks(names=(*"abcd",), places=((1, 4),) * 4, wins=values, groups=())
+    ranks = Ranks(
+        names=(*"abcd",), places=((1, 4),) * 4, wins=values, is_ahead=values > 1, groups=()
+    )
     found = wins(ranks)
     pairs = [f"{one}{other}" for one, other in combinations(found["names"], 2)]
     # As the page reads it: a row's pairs with all later rows, then the next row's.
