@@ -161,7 +161,7 @@ MEANINGS = {
     NOT_SETTLED: "The run still improved at its last step.",
     "untuned": "No learning rate was searched for this row, so it is not ranked.",
     "rate at the edge": "The best learning rate was the smallest or largest of the search.",
-    "collapsed": "In some layer nearly all features of the keys lay at the floor that is added to them.",
+    "collapsed": "In some layer nearly all features of the keys lay at the floor added to them.",
 }
 """A sentence per mark, by how the mark begins."""
 
