@@ -95,6 +95,23 @@ def test_the_workflow_for_other_repositories_runs_commands_that_exist(tmp_path):
     assert len(lines) == 3
 
 
+def test_the_commands_of_the_page_on_wandb_run_offline(tmp_path):
+    pytest.importorskip("wandb_workspaces")
+    pytest.importorskip("trackio")
+    page = (ROOT / "docs" / "comparing-runs-in-wandb.md").read_text()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for line in lines_of_code(page, "attnbench"):
+        short = "charts=false measure.budget_s=0.01 measure.min_rounds=2" * (" sweep " in line)
+        words = [sys.executable, "-m", "bench", *shlex.split(line)[1:], *short.split()]
+        said = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        # Two sweeps that are this short may differ.
+        assert said.returncode in ((0, 1) if " regress " in line else (0,)), said.stderr
+    made = {path.name for path in (tmp_path / "december" / "wandb").iterdir()}
+    assert {"workspace.json", "report.json"} <= made
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/start.md"])
 def test_python_of_the_first_pages_runs_on_q_k_v(name):
     page = (ROOT / name).read_text()
