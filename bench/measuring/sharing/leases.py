@@ -171,7 +171,7 @@ def _remove_expired(path: Path) -> bool:
     """Remove a lease if it has expired; False if its work is not free.
 
     It is locked meanwhile, so that one sweep removes it and none removes its successor. On a file
-    system without locks, a sweep may do so in the instant between the last two steps.
+    system without locks, a successor may be lost in the instant between the last two steps.
     """
     # NFS locks only what is open for writing.
     with suppress(FileNotFoundError), open(path, "rb+", opener=no_link) as file:
