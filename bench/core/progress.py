@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -14,9 +14,6 @@ from bench.core.format import format_duration, number, with_unit
 from bench.core.observed import Speed
 from bench.core.record import Record, Status
 from bench.core.statistics import median
-
-_LOOK_S, _TELL_S = 2.0, 60.0
-"""Seconds between two updates on the machines that share a sweep: on a terminal, and in a log."""
 
 
 class _Progress:
@@ -91,26 +88,6 @@ class SweepProgress(_Progress):
         super().__init__(console, expected_s.values())
         self._expected = expected_s
         self._ends_s = ends_s
-        self._machines = ""
-        self._told_s = now_s()
-
-    def show_machines(self, tell: Callable[[], str]) -> None:
-        """Show how far the sweeps are that share the work, machine by machine.
-
-        `tell` returns this in words, empty if there is one sweep. It reads files, so most calls of
-        this method do not call it.
-        """
-        on_terminal = self._console.is_terminal
-        if now_s() - self._told_s < (_LOOK_S if on_terminal else _TELL_S):
-            return
-        self._told_s = now_s()
-        self._machines = tell()
-        if self._machines and not on_terminal:
-            self._print(f"… {self._machines}")
-
-    def say(self, words: str) -> None:
-        """Show the current activity; on a terminal only."""
-        super().say(f"{words} · {self._machines}" if self._machines else words)
 
     def _left_to_go_s(self) -> float:
         left_s = super()._left_to_go_s()

@@ -84,14 +84,10 @@ def measure(
 
         def tell(record: Record) -> None:
             done.of_others.append(record)
-            progress.show_machines(work.machines)
             progress.finish(record, "by another sweep")
 
         def keep(record: Record, is_last: bool) -> None:
             store.append(record)
-            if is_last:
-                work.finished(record)
-            progress.show_machines(work.machines)
             if is_last:
                 done.new.append(record)
                 progress.finish(record)

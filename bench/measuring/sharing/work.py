@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from bench.core.cell import Cell
 from bench.core.grouping import grouped
-from bench.core.record import Record, Status
+from bench.core.record import Record
 from bench.core.store import Tail
 from bench.measuring.costs.estimate import expected_s
 from bench.measuring.machine.environment import Environment, kind_of_machine
@@ -93,21 +93,6 @@ class SharedWork(Work):
         """See `Work`."""
         held = [holder for name, holder in self._leases.others() if name in names]
         return ", ".join(f"{holder.name} ({holder.what})" for holder in held) or "nobody any more"
-
-    def machines(self) -> str:
-        """Progress such as ``node1: 3 done; node2: 5 done, 2 running``; empty if alone."""
-        if next(self._leases.others(), None) is None:
-            return ""
-        words = []
-        for host, counts in self._leases.by_machine().items():
-            told = [f"{counts[kind]} {kind}" for kind in ("done", "failed", "running")]
-            words.append(f"{host}: " + ", ".join(one for one in told if not one.startswith("0 ")))
-        return "; ".join(words)
-
-    def finished(self, record: Record) -> None:
-        """Count a record of this sweep, for the progress that its later leases show."""
-        self._leases.done += 1
-        self._leases.failed += record.status not in (Status.OK, Status.SKIPPED)
 
 
 Unit = list[Cell]

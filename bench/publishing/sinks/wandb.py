@@ -12,9 +12,8 @@ import signal
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
 
-from bench.publishing.config import PublishConfig, WandbMode
+from bench.publishing.config import PublishConfig
 from bench.publishing.sinks import wandb_door as door
 from bench.publishing.sinks.view import View
 
@@ -44,15 +43,13 @@ def write_wandb(views: Iterable[View], config: PublishConfig) -> tuple[list[Path
 def choose_mode(asked: str | None) -> tuple[str, list[str]]:
     """``online``, ``offline`` or ``disabled``, decided here so that W&B never prompts.
 
-    The configured mode, else ``WANDB_MODE``, else online. Without a usable key online becomes
-    offline, with a note if online was configured or ``WANDB_API_KEY`` is set.
+    The configured mode, else ``WANDB_MODE``, else online; any other mode of W&B counts as offline.
+    Without a usable key online becomes offline, with a note if online was configured or
+    ``WANDB_API_KEY`` is set.
     """
     asked = asked or os.environ.get("WANDB_MODE") or None
-    if asked in ("offline", "disabled"):
-        return asked, []
     if asked not in (None, "online"):
-        known = ", ".join(get_args(WandbMode))
-        return "offline", [f"W&B is offline: WANDB_MODE={asked} is not known here, but {known}."]
+        return ("disabled" if asked == "disabled" else "offline"), []
     problem = door.why_not_online()
     if not problem:
         return "online", []
@@ -68,7 +65,7 @@ def send(folder: Path) -> str:
     """Upload an offline run and remove its staged files; returns why it failed, or nothing."""
     staging = door.staging_of(folder.parent, door.run_id_of(folder))
     cache = folder.parent / ".cache"
-    process = subprocess.Popen(
+    with subprocess.Popen(
         door.push_command(folder),
         env=os.environ
         | {"WANDB_DIR": str(folder.parent.parent)}
@@ -79,26 +76,19 @@ def send(folder: Path) -> str:
         text=True,
         errors="replace",
         start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=SEND_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        _end(process)
-        return f"its server gave no answer in {SEND_TIMEOUT_S:.0f} s"
-    except BaseException:
-        _end(process)
-        raise
-    finally:
-        shutil.rmtree(cache, ignore_errors=True)
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=SEND_TIMEOUT_S)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)  # also the service that it has started
+            if isinstance(error, subprocess.TimeoutExpired):
+                return f"its server gave no answer in {SEND_TIMEOUT_S:.0f} s"
+            raise
+        finally:
+            shutil.rmtree(cache, ignore_errors=True)
     if process.returncode or not list(folder.glob("*.synced")):
         lines = [line.strip().removeprefix("wandb: ") for line in said.splitlines()]
         problems = [line.removeprefix("ERROR ") for line in lines if line.startswith("ERROR")]
         return (problems or [line for line in lines if line] or ["no reason given"])[-1].rstrip(".")
     shutil.rmtree(staging, ignore_errors=True)
     return ""
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Kill the program and the service that it has started, which share a session."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()

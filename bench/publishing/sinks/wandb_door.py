@@ -20,8 +20,6 @@ from bench.publishing.config import PublishConfig
 from bench.publishing.sinks.vega import FIELDS, chart_and_fields, preset, specification
 from bench.publishing.sinks.view import Table, View
 
-_HIDDEN = ("WANDB_MODE", "WANDB_BASE_URL", "WANDB_API_KEY")
-"""Variables whose wrong values keep W&B from starting, even offline, where it needs none."""
 _SILENT = {"WANDB_ERROR_REPORTING": "false"}
 """Turns off W&B's error reports to its server, for which the program would wait at its end."""
 
@@ -39,31 +37,28 @@ def write_run(view: View, config: PublishConfig) -> Path:
 
     home = config.out.absolute() / "wandb"
     staging = staging_of(home, view.run_id)
-    changes = {**dict.fromkeys(_HIDDEN), **_SILENT, **_folders(home, staging)}
     _remove_earlier(home, view.run_id)
-    _folders(home, staging)
-    with _environment(changes), _service(wandb):
-        run = wandb.init(
-            mode="offline",
-            dir=str(home.parent),
-            project=config.wandb.project,
-            entity=config.wandb.entity,
-            id=view.run_id,
-            name=view.sweep or None,
-            group=view.group or None,
-            tags=list(config.wandb.tags) or None,
-            job_type="sweep",
-            reinit="create_new",
-            config=view.config,
-            settings=_settings(wandb),
-        )
+    with _environment(_SILENT | _folders(home, staging)):
         try:
+            run = wandb.init(
+                mode="offline",
+                dir=str(home.parent),
+                project=config.wandb.project,
+                entity=config.wandb.entity,
+                id=view.run_id,
+                name=view.sweep or None,
+                group=view.group or None,
+                tags=list(config.wandb.tags) or None,
+                job_type="sweep",
+                reinit="create_new",
+                config=view.config,
+                settings=_settings(wandb),
+            )
             folder = Path(run.dir).parent
             _log(wandb, run, view, config.wandb.entity, staging)
-        except BaseException:
-            run.finish(exit_code=1)
-            raise
-        run.finish()
+            run.finish()
+        finally:
+            wandb.teardown()  # only without its service are the files whole and the id free again
     shutil.rmtree(home / ".cache", ignore_errors=True)
     return folder
 
@@ -92,16 +87,14 @@ def why_not_online() -> str:
     from wandb.sdk.lib import wbauth
 
     try:
-        with _environment({"WANDB_MODE": None, **_SILENT}):
+        with _environment(_SILENT):
             settings = wandb_setup.singleton().settings
         found = wbauth.authenticate_session(
             host=settings.base_url, source="attnbench", prompt=False, update_session=False
         )
     except Exception as error:
-        address = os.environ.get("WANDB_BASE_URL")
-        is_address = "base_url" in str(error) and address is not None
-        return f"WANDB_BASE_URL={address!r} is no URL" if is_address else in_words(error)
-    if settings.mode in ("offline", "disabled"):
+        return in_words(error)
+    if settings.mode in ("offline", "disabled") and "WANDB_MODE" not in os.environ:
         return f"`wandb {settings.mode}` was said here"
     return "" if found is not None else "no API key is configured"
 
@@ -158,29 +151,23 @@ def _settings(wandb: Any) -> Any:
 
 
 @contextmanager
-def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Change environment variables within a block; None removes one."""
-    before = {name: os.environ.get(name) for name in changes}
-    _set(changes)
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables within a block."""
+    before = {name: os.environ[name] for name in changes if name in os.environ}
+    os.environ.update(changes)
     try:
         yield
     finally:
-        _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+        for name in changes:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _folders(home: Path, staging: Path) -> dict[str, str]:
     """Environment variables that put W&B's folders below `home`; the folders are created.
 
     Raises:
-        ConfigError: one of them is a link.
+        ConfigError: `home` is a link.
     """
     places = {
         "WANDB_DIR": home.parent,
@@ -188,26 +175,14 @@ def _folders(home: Path, staging: Path) -> dict[str, str]:
         "WANDB_CACHE_DIR": home / ".cache",
         "WANDB_CONFIG_DIR": home / ".config",
     }
-    for path in (*places.values(), home):
-        with folder_inside(home.parent, path, make=True):
-            pass
+    with folder_inside(home.parent, home, make=True):
+        for path in places.values():
+            path.mkdir(parents=True, exist_ok=True)
     return {name: str(path) for name, path in places.items()}
 
 
-@contextmanager
-def _service(wandb: Any) -> Iterator[None]:
-    """End W&B's own process afterwards: only then are its files whole and a run's id free again."""
-    try:
-        yield
-    finally:
-        wandb.teardown()
-
-
 def _remove_earlier(home: Path, run_id: str) -> None:
-    """Remove offline runs of the same id, and staged files of runs that have been uploaded."""
-    for sent in home.glob("offline-run-*/*.synced"):
-        if run_id_of(sent.parent).strip("."):
-            shutil.rmtree(staging_of(home, run_id_of(sent.parent)), ignore_errors=True)
+    """Remove offline runs of the same id, and their staged files."""
     for folder in home.glob(f"offline-run-*-{run_id}"):
         if run_id_of(folder) == run_id:  # and not one whose id only ends like it
             shutil.rmtree(folder, ignore_errors=True)

@@ -90,11 +90,10 @@ def measured(monkeypatch, tmp_path):
                 now = freshness(p.cell, self.here)
                 yield made.failed_record(p.cell, status, "written", freshness=now)
                 assert self.work.left([p.cell]), "its own record is taken for another sweep's"
-            counts.append(dict(*self.work._leases.by_machine().values()))
 
     monkeypatch.setattr(engine, "Runner", Written)
     monkeypatch.setattr(engine.Interrupt, "pause", lambda self, seconds: None)
-    statuses, counts, out = [], [], tmp_path / "out"
+    statuses, out = [], tmp_path / "out"
     cells = [made.kernel_cell(name) for name in ("linear", "nala")]
 
     def measure(wanted, cells=cells, **settings):
@@ -103,17 +102,17 @@ def measured(monkeypatch, tmp_path):
         todo = [engine.PlannedCell(cell=cell) for cell in cells]
         here = environment.current(("cpu",), "retain", {})
         console = Console(file=io.StringIO())
-        return engine.measure(config, todo, here, None, "sweep", console), counts, out
+        return engine.measure(config, todo, here, None, "sweep", console), out
 
     return measure
 
 
 def test_a_cell_that_is_tried_again_is_one_of_those_done_and_each_try_is_stored(measured):
     wrong, crash = Status.INCORRECT, Status.CRASHED
-    done, counts, out = measured([crash, wrong, crash], retry=1)
+    done, out = measured([crash, wrong, crash], retry=1)
     assert [record.status for record in done.new] == [wrong, crash] and done.left_out == []
     assert [record.status for record in read_records(out)] == [crash, wrong, crash]
-    assert counts[-1] == {"done": 2, "failed": 2} and done.busy_s == 3.0
+    assert done.busy_s == 3.0
 
 
 def test_a_budget_takes_a_training_on_a_cpu_for_one_of_as_many_as_there_are_cores(monkeypatch):
@@ -138,8 +137,8 @@ def test_examples_that_could_not_be_written_are_told_before_anything_is_trained(
 
 
 def test_after_an_early_end_what_has_a_record_is_not_left_out(measured):
-    done, _, _ = measured([Status.INCORRECT, None])
+    done, _ = measured([Status.INCORRECT, None])
     assert done.is_interrupted and [p.cell.entry for p in done.left_out] == ["nala"]
     assert [record.cell.entry for record in done.new] == ["linear"]
-    done, _, _ = measured(["elsewhere", None])
+    done, _ = measured(["elsewhere", None])
     assert [p.cell.entry for p in done.left_out] == ["nala"] and len(done.of_others) == 1

@@ -229,11 +229,8 @@ def test_a_key_that_the_server_refuses_is_told(tmp_path, monkeypatch):
     assert "user is not logged in" in notes[0] and "wandb sync" in notes[0]
 
 
-class Refusal(BaseHTTPRequestHandler):
+class Refusal(Server):
     """A server that knows no key."""
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
