@@ -10,13 +10,13 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from unittest.mock import patch
 
 from bench import advise, fsck, merge, report, validate
-from bench.core.cli import stored_files
+from bench.core.cli import files, stored_files
 from bench.core.cli.values import run_words
 from bench.core.store import records_folder
 from bench.studies.convert.page import write_page
@@ -93,14 +93,10 @@ def links(count: int, draw: Random, folder: Path, only: str = "") -> Iterator[Tr
 @contextmanager
 def fsck_that_follows() -> Iterator[None]:
     """Within the block, links inside of stores are followed, as fsck once did."""
-    with ExitStack() as changes:
-        for name, value in {
-            "refuse_link": lambda *_: None,
-            "_refusal": lambda *_: None,
-        }.items():
-            changes.enter_context(patch.object(stored_files, name, value))
-        changes.enter_context(patch("bench.core.cli.files.refuse_link", lambda *_: None))
-        changes.enter_context(patch.object(os, "O_NOFOLLOW", 0))
+    with (
+        patch.object(stored_files, "check_inside", lambda *_: None),
+        patch.object(files, "check_inside", lambda *_: None),
+    ):
         yield
 
 

@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import folder_inside, open_to_append, refuse_link, shown
+from bench.core.cli.stored_files import check_inside, folder_inside, open_to_append, shown
 
 _PLAIN = 0o666
 """Permissions of a new file, before the umask takes its own away."""
@@ -38,13 +38,16 @@ def write_whole(
         ConfigError: it cannot be written, or a link is where it should be.
     """
     data = content.encode() if isinstance(content, str) else content
+    root = inside or path.parent
+    check_inside(root, path)
     try:
-        with folder_inside(inside or path.parent, path.parent, make=True) as folder:
-            refuse_link(path, folder)
-            mode = _PLAIN & _mode(path.name, folder)
+        with folder_inside(root, path.parent, make=True) as folder:
+            mode = _PLAIN & _mode(path)
             for copied in like:
                 mode &= _mode(copied)
-            _replace(path.name, folder, data, mode, is_lasting=not is_derived)
+            _replace(path, data, mode, is_lasting=not is_derived)
+            if not is_derived:
+                os.fsync(folder)
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         mend = "Free space, or choose another folder." if is_full else "Choose another folder."
@@ -65,10 +68,9 @@ def append_whole(
         ConfigError: a link, or something else than a regular file, is in its place.
         OSError: it cannot be written.
     """
-    with (
-        folder_inside(inside or path.parent, path.parent, make=True) as folder,
-        open_to_append(path, folder) as file,
-    ):
+    root = inside or path.parent
+    check_inside(root, path)
+    with folder_inside(root, path.parent, make=True) as folder, open_to_append(path) as file:
         was_torn = _mend_end(file, begins)
         whole = file.seek(0, os.SEEK_END)
         if not whole:
@@ -134,25 +136,23 @@ def check_writable(path: Path, key: str = "out") -> None:
         )
 
 
-def _mode(path: str | Path, folder: int | None = None) -> int:
+def _mode(path: Path) -> int:
     """Permissions of a file; `_PLAIN` if it does not exist."""
     with suppress(FileNotFoundError):
-        return os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode
+        return os.lstat(path).st_mode
     return _PLAIN
 
 
-def _replace(name: str, folder: int, data: bytes, mode: int, *, is_lasting: bool) -> None:
-    beside = f".{name}.{secrets.token_hex(4)}"
-    handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode, dir_fd=folder)
+def _replace(path: Path, data: bytes, mode: int, *, is_lasting: bool) -> None:
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             if is_lasting:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.replace(beside, path)
     except BaseException:
-        os.unlink(beside, dir_fd=folder)
+        os.unlink(beside)
         raise
-    if is_lasting:
-        os.fsync(folder)

@@ -1,10 +1,8 @@
-"""Safe access to the files of a store, which anybody may have put there.
+"""The files of a store, which anybody may have put there once it is validated or merged.
 
-The root of a store may be a link, since its user named it. Below it no link is followed, and only
-regular files are opened: a FIFO would block, a device such as /dev/zero has no end, and a link may
-lead to somebody else's files. Anything else is refused with a `ConfigError` that names it.
-
-Each folder of a path is opened relative to its parent's descriptor, so that nobody can swap it.
+The root of a store may be a link, since its user named it. Below it no link is followed, since one
+may lead to somebody else's files, and only regular files are opened: a FIFO would block, and a
+device such as /dev/zero has no end. Anything else is refused with a `ConfigError` that names it.
 """
 
 from __future__ import annotations
@@ -26,9 +24,23 @@ MAX_BYTES = 2**26
 MAX_LINES_BYTES = 2**32
 """Largest file of records that is read or copied as a whole, in bytes."""
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-"""O_NONBLOCK: opening a FIFO returns at once, so that it can be refused."""
+
+def check_inside(root: Path, path: Path) -> None:
+    """Refuse a path of a store that leads out of it.
+
+    Raises:
+        ConfigError: a link lies on the way, or in its place.
+        ValueError: it is not below the root.
+    """
+    parts = path.relative_to(root).parts
+    if ".." in parts:
+        raise ValueError(f"{path} is not below {root}")
+    for number in range(1, len(parts) + 1):
+        if os.path.islink(link := root.joinpath(*parts[:number])):
+            raise ConfigError(
+                f"{shown(link)} is a link, and none is followed inside a store. Put there what it "
+                "points to, or take it out of the folder."
+            )
 
 
 @contextmanager
@@ -38,42 +50,18 @@ def folder_inside(root: Path, folder: Path, *, make: bool = False) -> Iterator[i
     With `make`, what is missing is made, the root included.
 
     Raises:
-        ConfigError: a link lies on the way.
+        ConfigError, ValueError: as `check_inside`.
         OSError: it is not there, or cannot be opened or made.
-        ValueError: it is not below the root.
     """
-    parts = folder.relative_to(root).parts
-    if ".." in parts:
-        raise ValueError(f"{folder} is not below {root}")
+    check_inside(root, folder)
     if make:
-        root.mkdir(parents=True, exist_ok=True)
-    handle = os.open(root, _FOLDER)
+        with suppress(FileExistsError):  # a file in its place is no folder to open
+            folder.mkdir(parents=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for number, part in enumerate(parts, start=1):
-            if make:
-                with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=handle)
-            try:
-                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=handle)
-            except OSError:
-                refuse_link(root.joinpath(*parts[:number]), handle)
-                raise
-            os.close(handle)
-            handle = inner
         yield handle
     finally:
         os.close(handle)
-
-
-def refuse_link(path: Path, folder: int) -> None:
-    """Raise a `ConfigError` if the last part of a path, in the open folder, is a link."""
-    with suppress(OSError):
-        facts = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
-        if stat.S_ISLNK(facts.st_mode):
-            raise ConfigError(
-                f"{shown(path)} is a link, and none is followed inside a store. Put there what it "
-                "points to, or take it out of the folder."
-            )
 
 
 def open_inside(root: Path, path: Path) -> BufferedReader:
@@ -83,32 +71,19 @@ def open_inside(root: Path, path: Path) -> BufferedReader:
         ConfigError: it is no regular file, or a link lies on the way.
         OSError: it is not there, or cannot be opened.
     """
-    with folder_inside(root, path.parent) as folder:
-        try:
-            handle = os.open(path.name, _FILE | os.O_NOFOLLOW, dir_fd=folder)
-        except OSError as error:
-            refuse_link(path, folder)
-            raise _refusal(path, folder) or error from None
-    return _regular(handle, path)
+    check_inside(root, path)
+    return open_regular(path)
 
 
-def open_to_append(path: Path, folder: int) -> FileIO:
-    """Open a file of a store for reading and appending, unbuffered; it is made if it is missing.
-
-    `folder` is the descriptor of its folder.
+def open_to_append(path: Path) -> FileIO:
+    """Open a file for reading and appending, unbuffered; it is made if it is missing.
 
     Raises:
-        ConfigError: a link, or something else than a regular file, is in its place.
+        ConfigError: something else than a regular file is in its place.
         OSError: it cannot be opened or made.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        handle = os.open(path.name, flags, 0o666, dir_fd=folder)
-    except OSError as error:
-        refuse_link(path, folder)
-        raise _refusal(path, folder) or error from None
-    _require_regular(handle, path)
-    return FileIO(handle, "a+")
+    _check_regular(path)
+    return open(path, "a+b", buffering=0)
 
 
 def read_inside(root: Path, path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -137,21 +112,17 @@ def regular_files(root: Path, pattern: str, *, are_checked: bool = True) -> list
         ConfigError: the folder is a link or cannot be read, or one of the files is not regular.
     """
     folder = root / Path(pattern).parent
-    found = []
+    check_inside(root, folder)
     try:
-        with folder_inside(root, folder) as handle:
-            for name in sorted(os.listdir(handle)):
-                if not fnmatchcase(name, Path(pattern).name):
-                    continue
-                if are_checked:
-                    refuse_link(folder / name, handle)
-                    if refused := _refusal(folder / name, handle):
-                        raise refused
-                found.append(folder / name)
+        names = sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise ConfigError(f"{shown(folder)} cannot be read: {error.strerror}.") from error
+    found = [folder / name for name in names if fnmatchcase(name, Path(pattern).name)]
+    for file in found if are_checked else ():
+        check_inside(root, file)
+        _check_regular(file)
     return found
 
 
@@ -162,25 +133,7 @@ def no_link(path: str, flags: int) -> int:
 
 def folders_below(root: Path, name: str) -> list[Path]:
     """Find the folders of a name at any depth, sorted; links to folders are found, not entered."""
-    found = []
-    waiting = [root]
-    while waiting:
-        here = waiting.pop()
-        with suppress(OSError), os.scandir(here) as inner:
-            for each in inner:
-                if each.name == name and _leads_to_folder(each):
-                    found.append(here / name)
-                if each.is_dir(follow_symlinks=False):
-                    waiting.append(here / each.name)
-    return sorted(found)
-
-
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    """True for a folder and a link to one; also for a link in a circle, to be refused by name."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return True
+    return sorted(Path(here, name) for here, folders, _ in os.walk(root) if name in folders)
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -190,7 +143,8 @@ def open_regular(path: Path) -> BufferedReader:
         ConfigError: it is no regular file.
         OSError: it is not there, or cannot be opened.
     """
-    return _regular(os.open(path, _FILE), path)
+    _check_regular(path)
+    return open(path, "rb")
 
 
 def read_regular(path: Path, max_bytes: int = MAX_LINES_BYTES) -> bytes:
@@ -226,29 +180,11 @@ def shown(path: Path) -> str:
     return visible(str(path), 500)
 
 
-def _regular(handle: int, path: Path) -> BufferedReader:
-    """The open file, closed again if it is not regular."""
-    _require_regular(handle, path)
-    return os.fdopen(handle, "rb")
-
-
-def _require_regular(handle: int, path: Path) -> None:
-    mode = os.fstat(handle).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(handle)
-        raise _no_file(path, mode)
-
-
-def _refusal(path: Path, folder: int) -> ConfigError | None:
-    """Error about something that is neither a regular file nor a link; None if nothing is wrong."""
-    try:
-        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
-    except OSError:
-        return None
-    return None if stat.S_ISREG(mode) else _no_file(path, mode)
-
-
-def _no_file(path: Path, mode: int) -> ConfigError:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    kind = kinds.get(stat.S_IFMT(mode), "a device")
-    return ConfigError(f"{shown(path)} is not a file but {kind}. Take it out of the folder.")
+def _check_regular(path: Path) -> None:
+    """Refuse what is neither a regular file nor missing; links are followed."""
+    with suppress(OSError):  # whoever opens it tells
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+            kind = kinds.get(stat.S_IFMT(mode), "a device")
+            raise ConfigError(f"{shown(path)} is not a file but {kind}. Take it out of the folder.")
