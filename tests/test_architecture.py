@@ -22,6 +22,7 @@ from tools import count
 DOORS = {
     "hydra": "bench.core.cli.command",
     "omegaconf": "bench.core.cli.command",
+    "yaml": "bench.core.rows",
     "wandb": "bench.publishing.sinks.wandb_door",
     "wandb_workspaces": "bench.publishing.sinks.workspaces",
     "trackio": "bench.publishing.sinks.trackio",

@@ -1,4 +1,4 @@
-"""The rows of the leaderboard, by their mechanism, and tasks; read as text, without Hydra.
+"""The rows of the leaderboard, by their mechanism, and tasks; read without Hydra.
 
 A mechanism's row of its own name follows from its constructor, unless a YAML has that name. Other
 rows, the variants, are YAMLs of conf/attention.
@@ -6,12 +6,12 @@ rows, the variants, are YAMLs of conf/attention.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from attentions.catalogue import CatalogueEntry, catalogue, module_catalogue, plugin_catalogue
 from bench.core.places import CONF
@@ -26,8 +26,6 @@ ON_REQUEST = frozenset(
     }
 )
 """Rows, some of them mechanisms, that are tested like all others but not in lists and pages."""
-_SETTING = re.compile(r"^ +(\w+): *([^#\n]*?) *(?:#.*)?$", re.MULTILINE)
-_MECHANISM = re.compile(r"^ +(?:mechanism: *(\w+)|layers: )", re.MULTILINE)
 
 
 def rows_of(mechanism: str, config_dir: Path | None = None) -> tuple[str, ...]:
@@ -99,42 +97,34 @@ def task_settings_of(label: str) -> dict[str, Any] | None:
 
 
 def _written(file: Path) -> dict[str, Any]:
-    text = file.read_text("utf-8")
-    return {name: _scalar(value) for name, value in _SETTING.findall(text)}
-
-
-def _scalar(text: str) -> Any:
-    if text.startswith("["):
-        return [word.strip() for word in text.strip("[]").split(",")]
+    """Settings of a row or task, below its label; empty if the YAML has none there."""
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        if not file.is_file():  # a FIFO or a device would never end
+            raise OSError("it is not a regular file")
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ValueError(
+            f"{file} cannot be read: {error}. Save it as YAML in UTF-8, or take it out of the "
+            "folder."
+        ) from error
+    settings = content.get(file.stem) if isinstance(content, dict) else None
+    return settings if isinstance(settings, dict) else {}
 
 
 @cache
 def _variants() -> tuple[tuple[str, str], ...]:
-    """Label and mechanism of each YAML of this project; no mechanism where it names layers."""
     return rows_in(_FOLDER)
 
 
 def rows_in(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Label and mechanism of each YAML in a folder.
+    """Label and mechanism of each YAML in a folder; no mechanism where it names layers.
 
     Raises:
         ValueError: one of them cannot be read; says which.
     """
-    found = []
-    for file in sorted(folder.glob("*.yaml")):
-        try:
-            if not file.is_file():  # a FIFO or a device would never end
-                raise OSError("it is no regular file")
-            said = _MECHANISM.search(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{file} cannot be read: {error}. Save it as text in UTF-8, or take it out of the "
-                "folder."
-            ) from error
-        if said:
-            found.append((file.stem, said[1] or ""))
-    return tuple(found)
+    read = ((file.stem, _written(file)) for file in sorted(folder.glob("*.yaml")))
+    return tuple(
+        (label, str(row.get("mechanism", "")))
+        for label, row in read
+        if row.keys() & {"mechanism", "layers"}
+    )
