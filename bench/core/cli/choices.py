@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError, did_you_mean
-from bench.core.cli.stored_files import read_regular, shown
+from bench.core.cli.stored_files import shown
 from bench.core.cli.texts import LIMITS, visible
 from bench.core.cli.usage import Root
 from bench.core.places import CONF
 from bench.core.rows import default_rows, plugin_rows, rows_in
-
-MAX_YAML_BYTES = 2**26
-"""Largest YAML that is read, in bytes."""
 
 MOST_LETTERS = 200
 """Largest number of characters of a name, which is also a file's."""
@@ -80,25 +77,7 @@ def options(group: str, words: list[str]) -> Iterator[str]:
 def yamls(group: str, words: list[str]) -> Iterator[str]:
     """Names of a group that have a YAML."""
     for root in [CONF, *own_folders(words)]:
-        yield from (file.stem for file in (root / group).glob("*.yaml"))
-
-
-def check_own_yamls(words: list[str]) -> None:
-    """Refuse YAMLs of the user's own that cannot be opened, such as a FIFO, which never ends.
-
-    Raises:
-        ConfigError: names the file, or the folder that cannot be listed.
-    """
-    groups = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
-    for root in own_folders(words):
-        try:
-            files = [file for group in groups for file in _yamls_in(root / group)]
-        except OSError as error:
-            raise ConfigError(
-                f"--config-dir {shown(root)} cannot be read: {error.strerror}."
-            ) from error
-        for file in files:
-            read_regular(file, MAX_YAML_BYTES)
+        yield from (file.stem for file in _yamls_in(root / group))
 
 
 def check_own_entries(config: Mapping[str, Any], words: list[str]) -> None:
@@ -155,11 +134,9 @@ def refuse_unread(
 
 
 def _yamls_in(folder: Path) -> list[Path]:
-    """The YAMLs in a folder that need not exist; Python 3.13's glob passes over other errors."""
-    try:
-        return sorted(folder / name for name in os.listdir(folder) if name.endswith(".yaml"))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    """The YAMLs in a folder that need not exist; what is not a file does not exist for Hydra."""
+    found = folder.glob("*.yaml") if os.path.isdir(folder) else ()
+    return sorted(file for file in found if file.is_file())
 
 
 def own_folders(words: list[str]) -> list[Path]:

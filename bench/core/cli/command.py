@@ -20,9 +20,7 @@ from typing import Any
 
 from bench.core.cli import multirun
 from bench.core.cli.choices import (
-    MAX_YAML_BYTES,
     check_own_entries,
-    check_own_yamls,
     groups,
     no_override,
     options,
@@ -81,7 +79,6 @@ def run_app(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
-        check_own_yamls(words)
         chosen = groups(root)
         if "attention" in chosen:
             _give_rows_to_hydra(words)
@@ -194,7 +191,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     try:
-        text = StringIO(read_regular(file, MAX_YAML_BYTES).decode())
+        text = StringIO(read_regular(file).decode())
         content: Any = OmegaConf.to_container(OmegaConf.load(text), resolve=False)
     except ConfigError:
         raise

@@ -159,20 +159,16 @@ ODD = {
     "FIFO": os.mkfifo,
     "device": lambda path: path.symlink_to("/dev/zero"),
     "folder": os.mkdir,
-    "cannot be read": lambda path: path.symlink_to("nowhere"),
+    "dangling link": lambda path: path.symlink_to("nowhere"),
 }
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [(["attention=[own]"], said) for said in ODD]
-    + [([word], "FIFO") for word in ("attention.softmax.x=1", "--help")],
-)
-def test_a_yaml_of_the_users_own_that_is_no_file_is_named(words, said, tmp_path, exits):
+@pytest.mark.parametrize("put", ODD.values(), ids=ODD)
+def test_a_yaml_of_the_users_own_that_is_not_a_file_is_not_waited_for(put, tmp_path, exits):
     (tmp_path / "attention").mkdir()
-    ODD[said](tmp_path / "attention" / "own.yaml")
-    err = exits(2, run_app("sweep", never, [f"--config-dir={tmp_path}", *words]))
-    assert "own.yaml" in err and said in err
+    put(tmp_path / "attention" / "own.yaml")
+    err = exits(2, run_app("sweep", never, [f"--config-dir={tmp_path}", "attention=[own]"]))
+    assert "attention=own: there is no such attention." in err
 
 
 @pytest.mark.parametrize(
@@ -218,10 +214,10 @@ def test_a_key_of_an_experiment_that_nothing_reads_is_refused(text, said, tmp_pa
     assert capsys.readouterr().err == f"ConfigError: {said}\n"
 
 
-@pytest.mark.parametrize("flag", ["--config-dir={}", "hydra.searchpath=[file://{}]"])
-def test_a_folder_of_yamls_that_cannot_be_looked_at_is_a_users_mistake(flag, exits):
-    err = exits(2, run_app("sweep", never, [flag.format("x" * 5000), "attention=[softmax]"]))
-    assert "cannot be read: File name too long" in err
+@pytest.mark.parametrize("folder", ["/nowhere", "x" * 5000])
+def test_a_folder_of_yamls_that_is_not_there_is_a_users_mistake(folder, exits):
+    err = exits(2, run_app("sweep", never, ["--config-dir", folder, "attention=[softmax]"]))
+    assert "Additional config directory" in err and "not found" in err
 
 
 def test_a_yaml_that_is_no_file_is_not_waited_for(tmp_path):
