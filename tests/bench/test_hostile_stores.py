@@ -27,8 +27,6 @@ Put = Callable[[Path, Path], None]
 
 KINDS: dict[str, Put] = {
     "fifo": lambda path, _: os.mkfifo(path),
-    "endless": lambda path, _: path.symlink_to("/dev/zero"),
-    "dangling": lambda path, _: path.symlink_to("nowhere"),
     "foreign": lambda path, mine: path.symlink_to(mine),
 }
 FILES = {

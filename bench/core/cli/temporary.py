@@ -88,7 +88,6 @@ def shared_folder(name: str) -> Path:
 def _private(folder: Path) -> Path:
     try:
         os.mkdir(folder, 0o700)
-        os.chmod(folder, 0o700)  # a umask may have removed even the owner's permissions
     except FileExistsError:
         pass
     except OSError as error:

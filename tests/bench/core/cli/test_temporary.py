@@ -78,14 +78,6 @@ def test_a_session_has_a_folder_of_its_own_for_that(place, monkeypatch):
     assert shared_folder("ours") == place / f"ours-{os.getuid()}"
 
 
-def test_a_umask_takes_no_permission_of_ours(place):
-    before = os.umask(0o777)
-    try:
-        assert mode(shared_folder("ours")) == 0o700
-    finally:
-        os.umask(before)
-
-
 def linked(path):
     path.with_name("elsewhere").mkdir(mode=0o700)
     path.symlink_to("elsewhere")
