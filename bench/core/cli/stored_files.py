@@ -166,7 +166,7 @@ def folders_below(root: Path, name: str) -> list[Path]:
     waiting = [root]
     while waiting:
         here = waiting.pop()
-        with suppress(OSError), os.scandir(here) as inner:
+        with suppress(OSError, ValueError), os.scandir(here) as inner:
             for each in inner:
                 if each.name == name and _leads_to_folder(each):
                     found.append(here / name)

@@ -82,6 +82,7 @@ class TrialResult(Result):
     fvcore_flops: Flops | None
     fvcore_unsupported: Annotated[dict[Text, Count], Len(0, 1000)]
     num_parameters: Count
+    fresh_speedup: Amount | None = None
     sdpa_kernel: Text | None = None
     energy_per_call_j: Amount | None = None
 
