@@ -1,4 +1,6 @@
-"""Softmax as a sweep times it, beside other tools: `python -m tools.other_timers [rounds=5]`.
+"""Softmax and gla as a sweep times them, beside other tools.
+
+Use: `python -m tools.other_timers [rounds=5]`.
 
 Each round runs every tool once, in random order, each in a process of its own, with one thread. A
 tool that is not installed is left out. Run it on a machine that does nothing else.
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -23,34 +26,60 @@ LENGTHS = (256, 1024, 4096)
 SHAPE = (1, 4, 64)
 """Batch size, heads and channels per head."""
 BASE = "torch.utils.benchmark"
+CALLS = {
+    "softmax": "attend(q, k, v)",
+    "softmax, causal": "attend(q, k, v, is_causal=True)",
+    "gla, causal": "gla.forward(q, k, v, log_decay=decay)",
+}
+"""Python lines that other tools time; each has the mechanism of a sweep's row."""
+
+Seconds = dict[tuple[str, int], float]
+"""Median seconds by call and length."""
 
 _INPUTS = """
 import torch
-from torch.nn.functional import scaled_dot_product_attention as attend
+from torch.nn.functional import logsigmoid, scaled_dot_product_attention as attend
+from attentions import Geometry, build_attention
 torch.set_num_threads(1)
 torch.manual_seed(0)
-q, k, v = torch.randn(3, {batch}, {heads}, {length}, {width})
+q, k, v, decay = torch.randn(4, {batch}, {heads}, {length}, {width})
+decay = logsigmoid(decay) / 16
+shape = Geometry(num_heads={heads}, head_dim={width}, seq_len={length}, causal=True)
+gla = build_attention("gla", shape).eval()
 """
 _BY_TORCH = """
 from torch.utils.benchmark import Timer
 with torch.no_grad():
-    timer = Timer("attend(q, k, v)", globals=globals(), num_threads=1)
+    timer = Timer({call!r}, globals=globals(), num_threads=1)
     print(timer.blocked_autorange(min_run_time=2.0).median)
 """
 
 
 def setup(length: int) -> str:
-    """Python lines that make q, k and v."""
+    """Python lines that make the inputs, and gla."""
     batch, heads, width = SHAPE
     return _INPUTS.format(batch=batch, heads=heads, length=length, width=width)
 
 
-def by_sweep() -> dict[int, float]:
-    """Median seconds by length, as records of a sweep say them."""
+def by_sweep() -> Seconds:
+    """Median seconds as records of sweeps say them."""
+    return {
+        (call, length): seconds
+        for call in CALLS
+        for length, seconds in _by_sweep(call.split(",")[0], "causal" in call).items()
+    }
+
+
+def _by_sweep(mechanism: str, causal: bool) -> dict[int, float]:
     batch, heads, width = SHAPE
     with tempfile.TemporaryDirectory() as folder:
         words = [
-            *("attention=[softmax]", f"seq_len=[{','.join(map(str, LENGTHS))}]", "task=[]"),
+            *(
+                f"attention=[{mechanism}]",
+                f"causal={str(causal).lower()}",
+                f"seq_len=[{','.join(map(str, LENGTHS))}]",
+                "task=[]",
+            ),
             *(f"batch_size={batch}", f"num_heads={heads}", f"head_dim={width}", "device=cpu"),
             *("charts=false", "wandb.mode=disabled", "require_ok=true", f"out={folder}"),
         ]
@@ -60,20 +89,24 @@ def by_sweep() -> dict[int, float]:
     return {record["cell"]["seq_len"]: median(record["result"]["latency_s"]) for record in records}
 
 
-def by_torch() -> dict[int, float]:
-    """Median seconds by length of torch.utils.benchmark."""
-    return {length: float(run("-c", setup(length) + _BY_TORCH)) for length in LENGTHS}
+def by_torch() -> Seconds:
+    """Median seconds of torch.utils.benchmark, each in a process of its own."""
+    return {
+        (call, length): float(run("-c", setup(length) + _BY_TORCH.format(call=line)))
+        for call, line in CALLS.items()
+        for length in LENGTHS
+    }
 
 
-def by_pyperf() -> dict[int, float]:
-    """Median seconds by length of ``pyperf timeit``, over its twenty processes."""
+def by_pyperf() -> Seconds:
+    """Median seconds of ``pyperf timeit``, over its twenty processes."""
     found = {}
-    for length in LENGTHS:
+    for call, length in product(CALLS, LENGTHS):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "found.json"
             lines = setup(length) + "torch.set_grad_enabled(False)"
-            run(*("-m", "pyperf", "timeit", "-q", "-o", file, "-s", lines, "attend(q, k, v)"))
-            found[length] = float(run("-c", _MEDIAN, file))
+            run(*("-m", "pyperf", "timeit", "-q", "-o", file, "-s", lines, CALLS[call]))
+            found[call, length] = float(run("-c", _MEDIAN, file))
     return found
 
 
@@ -94,24 +127,24 @@ def run(*words: str | Path) -> str:
     return done.stdout.strip()
 
 
-def table(rounds: list[dict[str, dict[int, float]]]) -> str:
+def table(rounds: list[dict[str, Seconds]]) -> str:
     """Medians over rounds, and their ratios to torch.utils.benchmark, as a pipe table."""
     rows = []
     for tool in sorted(rounds[0]):
-        for length in LENGTHS:
-            own = [seconds[tool][length] for seconds in rounds]
-            ratio = median(each[tool][length] / each[BASE][length] for each in rounds)
+        for call, length in product(CALLS, LENGTHS):
+            own = [seconds[tool][call, length] for seconds in rounds]
+            ratio = median(each[tool][call, length] / each[BASE][call, length] for each in rounds)
             shown = " ".join(f"{1e6 * one:.1f}" for one in own)
-            rows.append((tool, f"{length:,}", shown, f"{ratio:.3f}"))
-    head = ("tool", "tokens", "median of each round (µs)", "ratio")
-    return markdown_table(head, rows, "lrrr")
+            rows.append((tool, call, f"{length:,}", shown, f"{ratio:.3f}"))
+    head = ("tool", "call", "tokens", "median of each round (µs)", "ratio")
+    return markdown_table(head, rows, "llrrr")
 
 
 def main(words: list[str]) -> int:
     """Run the tools in turn and print the table."""
     given = dict(word.partition("=")[::2] for word in words)
     num_rounds = int(given.get("rounds", "5"))
-    tools: dict[str, Callable[[], dict[int, float]]] = {"attnbench": by_sweep, BASE: by_torch}
+    tools: dict[str, Callable[[], Seconds]] = {"attnbench": by_sweep, BASE: by_torch}
     code = "import importlib.util as u; print(u.find_spec('pyperf') is not None)"
     if run("-c", code) == "True":
         tools["pyperf"] = by_pyperf

@@ -121,6 +121,8 @@ class Speed:
         is_noisy: whether that was too much, and stayed so when the block was timed again.
         ceiling: best rates of the device just before these rounds, from some products and copies;
             None if not measured, as where a calibration has them.
+        fresh_speedup: its speed-up in the trial's process, before anything larger ran there; None
+            if not timed, see `bench.measuring.worker.fresh`.
         sdpa_kernel: implementations that `scaled_dot_product_attention` chose in one call, such as
             ``flash``; None where it is not called, and in older records.
         energy_per_call_j: energy of one call in joules by the card's own meter, idle power
@@ -203,6 +205,7 @@ class Speed:
     ] = False
     ceiling: Ceiling | None = None
     sdpa_kernel: Text | None = None
+    fresh_speedup: Amount | None = None
     energy_per_call_j: Annotated[
         Amount | None, lower("Energy of one call by the card's own meter; None on a CPU.")
     ] = None

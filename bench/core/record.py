@@ -59,7 +59,10 @@ From 2 on it does not, see `bench.measuring.tasks.ending`.
 """
 
 
-_LATER_FIELDS = ("leaked_bytes", "ceiling", "kept_share", "sdpa_kernel", "energy_per_call_j")
+_LATER_FIELDS = (
+    *("leaked_bytes", "ceiling", "kept_share", "sdpa_kernel", "energy_per_call_j"),
+    "fresh_speedup",
+)
 """Fields that older lines lack; left out if None, so that such lines are written as they were."""
 
 

@@ -18,6 +18,7 @@ from bench.core.cli.errors import ConfigError, say_once
 from bench.core.cli.files import append_whole, is_torn, write_all
 from bench.core.cli.limits import MAX_LINE_BYTES
 from bench.core.cli.stored_files import (
+    MAX_LINES_BYTES,
     folder_inside,
     folders_below,
     no_link,
@@ -325,6 +326,11 @@ def latest(records: Iterable[Record]) -> list[Record]:
 def _lines_of(file: Path) -> Iterator[Line]:
     try:
         with _open(file) as content:
+            if (size := os.fstat(content.fileno()).st_size) > MAX_LINES_BYTES:
+                raise ConfigError(
+                    f"{shown(file)} has {size:,} bytes; a file of records has at most "
+                    f"{MAX_LINES_BYTES:,}. Take it out of the folder, or split it."
+                )
             number = end = 0
             while beginning := content.readline(MAX_LINE_BYTES + 2):
                 rest = beginning

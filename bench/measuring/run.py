@@ -204,7 +204,11 @@ class Runner:
         trials: list[Trial] = []
         for cell in fitting:
             self._listener.say(f"trying {cell.describe()}")
-            outcome = self._jobs.do(TRIAL, plugins=cell.plugins, cell=cell.to_dict())
+            reference = reference_cell(cell, self._config)
+            flat = reference.to_dict() if why_not(reference) is None else None
+            outcome = self._jobs.do(
+                TRIAL, plugins=cell.plugins, cell=cell.to_dict(), reference=flat
+            )
             if outcome.is_ok:
                 trials.append((cell, outcome))
             else:

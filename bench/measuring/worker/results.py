@@ -83,6 +83,7 @@ class TrialResult(Result):
     fvcore_unsupported: Annotated[dict[Text, Count], Len(0, 1000)]
     num_parameters: Count
     num_gate_values: Count = 0
+    fresh_speedup: Amount | None = None
     sdpa_kernel: Text | None = None
     energy_per_call_j: Amount | None = None
 

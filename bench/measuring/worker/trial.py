@@ -40,6 +40,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     from bench.measuring.models.subject import subject_of
     from bench.measuring.oracle.checking import keep, refuse_uninitialised
     from bench.measuring.runners import compiled_folder
+    from bench.measuring.worker.fresh import fresh_speedup
 
     cell = Cell.from_dict(request["cell"])
     library = library_at(request.get("root"))
@@ -58,6 +59,8 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     compile_s = None
     if w.compile == "inductor":
         compile_s = max(0.0, first_call_s - device.time_calls(subject.call, 1))
+    channel.send(step="calls beside the reference")
+    fresh = fresh_speedup(subject, request.get("reference"), first_call_s)
     channel.send(step="oracle")
     checked = check(subject)
     if checked.expected is not None:
@@ -96,6 +99,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     return TrialResult(
         first_call_s=first_call_s,
         compile_s=compile_s,
+        fresh_speedup=fresh,
         max_error=checked.max_error,
         rms_error=checked.rms_error,
         oracle=checked.oracle,

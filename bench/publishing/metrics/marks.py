@@ -9,6 +9,7 @@ from bench.core.cell import KernelWorkload
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record, Speed
 from bench.core.seed_runs import SEEDS_WHERE_SOME_FAIL, needs_more_seeds
+from bench.core.statistics import paired_ratio
 from bench.publishing.metrics.roofline import times_faster
 
 NOISY, NOT_SETTLED = "noisy", "not settled"
@@ -28,6 +29,9 @@ _BUSY_ROOFS = 2.0
 
 OUTSIDE_BYTES, OUTSIDE_SHARE = 30 * 2**20, 0.1
 """Growth of a process above torch's own count that gets a mark: bytes plus a share of the count."""
+
+FRESH_MARGIN = 1.1
+"""Smallest factor between row and reference, in a fresh process, that is a verdict."""
 
 LEAKED_BYTES = 2**19
 """Smallest number of bytes kept per call that gets a mark: half a MiB, as the heap reuses pages."""
@@ -94,6 +98,18 @@ def _impossible(record: Record, speed: Speed) -> str:
     return f"impossible: {_short(times)}x faster than the machine's roofline"
 
 
+def _fresh(record: Record, speed: Speed) -> str:
+    """The speed-up in a fresh process, if it reverses the verdict of the rounds."""
+    fresh = speed.fresh_speedup
+    if fresh is None or 1 / FRESH_MARGIN < fresh < FRESH_MARGIN:
+        return ""
+    ratio = paired_ratio(*speed.paired)
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return ""
+    is_reversed = ratio.low > 1 if fresh < 1 else ratio.high < 1
+    return f"{_short(fresh)}x in a fresh process" if is_reversed else ""
+
+
 def _outside(record: Record, speed: Speed) -> str:
     """Memory that torch's count does not include; known on a CPU only."""
     if speed.peak_rss_bytes is None or speed.peak_memory_bytes is None:
@@ -152,6 +168,7 @@ _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
     lambda _, speed: "checked against itself" if speed.oracle == "itself" else "",
     _extent,
     _threads,
+    _fresh,
     _outside,
     _kept,
     lambda _, speed: "claims untested" if speed.is_foreign else "",

@@ -203,6 +203,13 @@ def test_a_line_that_is_too_long_is_left_out_whole(tmp_path, monkeypatch):
     assert others[1].read() == TWO.to_json().encode() + b"\n"
 
 
+def test_a_file_too_large_for_records_is_refused_before_it_is_read(tmp_path):
+    path = made.stored(tmp_path, ONE)
+    os.truncate(path, 10 * 2**30)  # sparse: it takes no room
+    with pytest.raises(ConfigError, match=r"10,737,418,240 bytes; a file of records has at most"):
+        next(read_lines(tmp_path))
+
+
 def test_a_record_of_a_newer_schema_says_so(tmp_path):
     path = made.stored(tmp_path, ONE)
     newer = json.loads(ONE.to_json()) | {"schema_version": SCHEMA_VERSION + 1, "cell": "other"}

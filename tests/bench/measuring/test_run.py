@@ -194,6 +194,8 @@ def test_the_reference_has_a_record_of_its_own_only_where_it_is_planned(workers)
     both = run(workers, ["linear", "softmax"])
     assert set(both) == {"linear", "softmax"}
     assert both["softmax"].result.latency_s == both["softmax"].result.reference_latency_s
+    assert both["linear"].result.fresh_speedup > 0
+    assert both["softmax"].result.fresh_speedup is None
 
 
 def test_a_record_says_what_was_observed(workers):

@@ -1,5 +1,6 @@
 """A trial of one member, here in this process: what it reports of costs."""
 
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -8,7 +9,9 @@ import torch
 
 from attentions import Geometry, build_attention
 from bench.measuring import runners
+from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure.memory import saved_for_backward_bytes
+from bench.measuring.models import oracle
 from bench.measuring.oracle import checking
 from bench.measuring.worker.trial import trial
 from tests.attentions.calls import call_of
@@ -21,16 +24,47 @@ def tried(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trials")
 
     @cache
-    def run(name, **changes):
+    def run(name, reference=None, **changes):
         shape = {"seq_len": 96, "num_heads": 2, "head_dim": 8, "causal": True}
         cell = kernel_cell(name, **(shape | changes))
         with pytest.MonkeyPatch.context() as patch:
             for module in (checking, runners):
                 patch.setattr(module, "workers_folder", lambda: folder)
             patch.setattr(torch, "set_num_threads", lambda _: None)
-            return trial({"cell": cell.to_dict()}, SimpleNamespace(send=lambda **_: None))
+            request = {"cell": cell.to_dict()}
+            if reference is not None:
+                request["reference"] = replace(cell, entry=reference, mechanism=reference).to_dict()
+            return trial(request, SimpleNamespace(send=lambda **_: None))
 
     return run
+
+
+def test_a_member_is_timed_beside_its_reference_before_its_oracle_runs(tried, monkeypatch):
+    calls = []
+
+    def check(subject):
+        calls.append("oracle")
+        return original_check(subject)
+
+    original_check = oracle.check
+    monkeypatch.setattr(oracle, "check", check)
+    time_calls = Cpu.time_calls
+
+    def timed(self, call, count):
+        calls.append("call")
+        return time_calls(self, call, count)
+
+    monkeypatch.setattr(Cpu, "time_calls", timed)
+    assert tried("gla", reference="softmax", seq_len=48).fresh_speedup > 0
+    assert calls[: calls.index("oracle")] == ["call"] * (1 + 2 * 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "mode"),
+    [("gla", None, "forward"), ("softmax", "softmax", "forward"), ("gla", "softmax", "decode")],
+)
+def test_no_fresh_speedup_without_another_forward_call_as_a_reference(tried, name, reference, mode):
+    assert tried(name, reference=reference, mode=mode).fresh_speedup is None
 
 
 def test_a_decode_reports_the_flops_of_one_step(tried):

@@ -59,6 +59,25 @@ def test_a_time_below_four_fifths_of_the_floor_is_impossible_and_has_no_rank():
     assert marks(against(10.0, is_noisy=True)) != ()
 
 
+@pytest.mark.parametrize(
+    ("fresh", "seconds", "phrase"),
+    [
+        (0.6, 0.5, "0.6x in a fresh process"),
+        (1.5, 2.0, "1.5x in a fresh process"),
+        (0.95, 0.5, ""),
+        (1.5, 0.5, ""),
+        (0.6, 2.0, ""),
+        (0.6, 1.0, ""),
+        (None, 0.5, ""),
+    ],
+)
+def test_a_verdict_that_a_fresh_process_reverses_is_marked(fresh, seconds, phrase):
+    beside = {"reference_latency_s": (1.0,) * 8, "reference_rounds": tuple(range(8))}
+    found = made.speed([seconds] * 8, fresh_speedup=fresh, **beside)
+    row = made.ok_record(made.kernel_cell("mine"), found)
+    assert marks(row) == ((phrase,) if phrase else ()) and may_be_ranked(row)
+
+
 def test_a_cell_of_two_threads_may_use_both():
     assert marks(timed(num_threads=2, cpu_per_wall=1.9)) == ()
 
