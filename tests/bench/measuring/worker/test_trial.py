@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from attentions import Geometry, build_attention
+from attentions import Geometry, attention_class, build_attention
 from bench.measuring import runners
 from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure.memory import saved_for_backward_bytes
@@ -65,6 +65,14 @@ def test_a_member_is_timed_beside_its_reference_before_its_oracle_runs(tried, mo
 )
 def test_no_fresh_speedup_without_another_forward_call_as_a_reference(tried, name, reference, mode):
     assert tried(name, reference=reference, mode=mode).fresh_speedup is None
+
+
+def test_a_reference_that_fails_harms_no_trial(tried, monkeypatch):
+    def broken(self, q, k, v):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(attention_class("linear"), "forward", broken)
+    assert tried("gla", reference="linear", seq_len=40).fresh_speedup is None
 
 
 def test_a_decode_reports_the_flops_of_one_step(tried):
