@@ -115,4 +115,4 @@ def _claim(model: str, convention: str, change: str | None = None, **printed: st
 _FILE = read_yaml(Path(__file__).with_suffix(".yaml"))
 CLAIMS = tuple(_claim(**row) for row in _FILE["claims"])
 FVCORE: dict[str, dict[str, Any]] = _FILE["fvcore"]
-"""What fvcore counts in each model, by our name."""
+"""FLOPs that fvcore counts in each model, by our name."""
