@@ -50,7 +50,6 @@ WIDTH = 130
 
 CONSTANTS = (
     "Python 3.11 to 3.13",
-    "Apache-2.0",
     "batch 1, 4 heads of 64",
     "4,096 tokens",
     "1,024 tokens",

@@ -178,7 +178,7 @@ class Speed:
         Count | None, lower("What autograd keeps between forward and backward.")
     ] = None
     num_parameters: Annotated[Count | None, _PARAMETERS] = None
-    num_gate_values: Count = 0
+    num_gate_values: Count | None = None
     tokens_per_call: Count = 0
     max_error: Annotated[
         Amount | None, lower("Largest difference, relative to the oracle's largest value.")

@@ -199,7 +199,7 @@ class Proofs:
     def words(self, module: str) -> Iterator[str]:
         """Lines about goldens and badges, without the badges themselves."""
         if self.goldens:
-            yield f"{self.goldens[0]} of {self.goldens[1]} cases of the authors' numbers passed"
+            yield "matches the authors' code in {} of {} recorded cases".format(*self.goldens)
         if self.badges:
             yield "{} of {} claims hold".format(*self.claims)
         if self.stored:

@@ -61,7 +61,7 @@ From 2 on it does not, see `bench.measuring.tasks.ending`.
 
 _LATER_FIELDS = (
     *("leaked_bytes", "ceiling", "kept_share", "sdpa_kernel", "energy_per_call_j"),
-    "fresh_speedup",
+    *("num_gate_values", "fresh_speedup"),
 )
 """Fields that older lines lack; left out if None, so that such lines are written as they were."""
 

@@ -196,6 +196,7 @@ MEANINGS = {
     NOISY: "Others kept the machine busy, also when the row was timed again.",
     "stuck at": "The training run stayed at chance or at a partial solution; it is not ranked.",
     NOT_SETTLED: "The run still improved at its last step.",
+    "… in a fresh process": "In a process without larger calls before, the verdict is reversed.",
     "untuned": "No learning rate was searched for this row, so it is not ranked.",
     "rate at the edge": "The best learning rate was the smallest or largest of the search.",
     "collapsed": "In some layer nearly all features of the keys lay at the floor added to them.",

@@ -54,7 +54,7 @@ def _min_bytes(record: Record) -> int | None:
         record.cell.kernel,
         speed.num_parameters or 0,
         speed.state_bytes or 0,
-        speed.num_gate_values,
+        speed.num_gate_values or 0,
     )
 
 
@@ -119,7 +119,7 @@ def times_faster(record: Record) -> tuple[float, bool]:
     if not ceilings or not latency:
         return 0.0, False
     work = record.cell.kernel
-    num_bytes = least_bytes(work, speed.num_parameters or 0, 0, speed.num_gate_values)
+    num_bytes = least_bytes(work, speed.num_parameters or 0, 0, speed.num_gate_values or 0)
     floor = max(
         speed.flops / max(one["flops_per_s"] for one in ceilings),
         num_bytes / max(_bytes_per_s(one, num_bytes, work) for one in ceilings),

@@ -87,7 +87,7 @@ def _tested(name: str) -> Iterator[str]:
         yield "Nothing is stored; `attnbench verify` tests it."
         return
     if proofs.goldens:
-        yield f"{proofs.goldens[0]} of {proofs.goldens[1]} cases of the authors' numbers passed."
+        yield "Matches the authors' code in {} of {} recorded cases.".format(*proofs.goldens)
     for status in BadgeStatus:
         claims = [badge.claim for badge in proofs.badges.values() if badge.status is status]
         if claims:

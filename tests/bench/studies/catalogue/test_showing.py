@@ -185,7 +185,7 @@ def test_the_command_reads_badges_and_goldens_from_out(tmp_path, exits):
     row = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED)
     write_rows(tmp_path / "verify.json", [row, row])
     said = exits(0, main(["linear", f"out={tmp_path}"]))
-    assert "2 of 2 cases of the authors' numbers passed" in said
+    assert "matches the authors' code in 2 of 2 recorded cases" in said
     assert "passed: causal" in said
 
 
