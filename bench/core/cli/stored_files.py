@@ -133,6 +133,8 @@ def no_link(path: str, flags: int) -> int:
 
 def folders_below(root: Path, name: str) -> list[Path]:
     """Find the folders of a name at any depth, sorted; links to folders are found, not entered."""
+    if "\0" in str(root):  # no folder has such a name
+        return []
     return sorted(Path(here, name) for here, folders, _ in os.walk(root) if name in folders)
 
 
