@@ -50,7 +50,8 @@ site: $(READY) ## build a static site in build/site from results/, or from docs/
 	mkdir -p build/kept/records
 	gunzip -c docs/results/records.jsonl.gz > build/kept/records/showcase.jsonl
 	@echo "Records of $(if $(filter build/kept,$(store)),docs/results/records.jsonl.gz,$(store)/records/)"
-	$(BIN)/python -m bench.report out=$(store) site=build/site
+	$(BIN)/python -m bench.report out=$(store) site=build/site \
+	  $(if $(DOCS_SOURCE),docs=docs source=$(DOCS_SOURCE))
 
 docs: $(DOCS)/ready ## build the documentation in build/docs
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict --quiet

@@ -47,6 +47,10 @@ class PublishConfig(Settings):
     """Mechanisms that are shown beside the others and not ranked among them."""
     charts: bool = True
     """Whether to draw."""
+    docs: Name | None = None
+    """Address of the documentation, to which the page's rows link; None for no links."""
+    source: Name | None = None
+    """Address of the source tree, likewise."""
     dashboard: Literal["wandb", "trackio"] = "wandb"
     """Where runs are shown."""
     wandb: WandbConfig = WandbConfig()

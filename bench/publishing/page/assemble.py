@@ -57,10 +57,13 @@ def write_page(board: Leaderboard, records: Sequence[Record], config: PublishCon
     return write_whole(config.out / NAME, page_html(content))
 
 
-def page_html(content: str, boards: Sequence[tuple[str, str, str]] = ()) -> str:
+def page_html(
+    content: str, boards: Sequence[tuple[str, str, str]] = (), records: str = "records/"
+) -> str:
     """The HTML page of a content; see `page_content`.
 
-    `boards` has address, title and a note of every page of a site.
+    `boards` has address, title and a note of every page of a site, `records` the address of the
+    records beside the page.
     """
     parts = "\n".join(_read(_ASSETS / name) for name in _OURS)
     others = [_VENDOR / one["file"] for one in vendored() if one["file"].endswith(".js")]
@@ -74,6 +77,7 @@ def page_html(content: str, boards: Sequence[tuple[str, str, str]] = ()) -> str:
         licences=[(one["package"], one["version"], one["text"]) for one in vendored()],
         boards=boards,
         marks=MEANINGS,
+        records=records,
         **_heading(content),
     )
 

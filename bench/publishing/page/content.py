@@ -66,6 +66,7 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
         "samples": samples(rows, config.out),
         "sweeps": sweeps(records),
         "controls": list(config.controls),
+        "links": {"docs": config.docs, "source": config.source},
     }
 
 
@@ -143,6 +144,8 @@ def _facts(entry: CatalogueEntry, proofs: Proofs) -> Json:
     return {
         "title": entry.title,
         "source": entry.source,
+        "page": f"mechanisms/{entry.name}/",
+        "file": f"attentions/{entry.module}.py" if "/" in entry.module else "",
         "family": entry.family,
         "family_words": entry.family_meaning,
         "kind": "layer" if entry.is_layer else "core",

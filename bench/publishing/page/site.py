@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from bench.publishing.machine import describe_machine
 from bench.publishing.page.assemble import json_text, page_html
 from bench.publishing.page.content import page_content
 
+_RECORDS = "records.jsonl.gz"
 MAX_SWEEPS = 20
 """Largest number of sweeps with a page of their own, the newest ones: a page takes 1.5 MB."""
 
@@ -36,7 +38,7 @@ class View:
 
 
 def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> tuple[Path, ...]:
-    """Write a page and a table of everything, and a folder with both for each other view.
+    """Write a page, a table and the records of everything, and a folder with these for each view.
 
     Each page links to all others.
 
@@ -46,10 +48,18 @@ def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> 
     files, pages = [], list(views(records))
     for view in pages:
         board = build_leaderboard(view.records, config.controls)
-        content = json_text(page_content(board, view.records, config))
+        docs = config.docs
+        if docs and view.folder and "://" not in docs:  # beside the opening page
+            docs = f"../{docs}"
+        content = json_text(page_content(board, view.records, config.but(docs=docs)))
         folder = site / view.folder
-        html = page_html(content, [_link(view, one) for one in pages] if len(pages) > 1 else ())
-        files.append(write_whole(folder / "index.html", html, inside=site))
+        links = [_link(view, one) for one in pages] if len(pages) > 1 else ()
+        files.append(
+            write_whole(folder / "index.html", page_html(content, links, _RECORDS), inside=site)
+        )
+        lines = "".join(f"{record.to_json()}\n" for record in view.records)
+        packed = gzip.compress(lines.encode(), mtime=0)
+        files.append(write_whole(folder / _RECORDS, packed, inside=site))
         table = csv_text(view.records, config.metrics)
         files.append(write_whole(folder / "table.csv", table, inside=site))
     write_whole(site / ".nojekyll", "")  # hosts that run Jekyll leave the files as they are

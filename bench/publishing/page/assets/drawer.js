@@ -34,6 +34,13 @@ function withPapers(source) {
   return source.split(/(arXiv:\d{4}\.\d{4,5})/).map((part) => (part.startsWith("arXiv:") ? element("a", { href: `https://arxiv.org/abs/${part.slice(6)}` }, part) : part));
 }
 
+/** Links to a mechanism's page and file, where the board knows the addresses; a plugin has none. */
+function linksTo({ page, file }) {
+  const { docs, source } = CONTENT.links;
+  const found = file ? [[docs, page, "documentation"], [source, file, "source"]].filter(([address]) => address) : [];
+  return found.flatMap(([address, path, words]) => [" ", element("a", { href: `${address}/${path}` }, words)]);
+}
+
 function list(items) {
   return element("ul", {}, ...items.map((item) => element("li", {}, item)));
 }
@@ -59,7 +66,7 @@ function factsPart(name, facts) {
   const parts = [
     section(
       "Formula",
-      element("p", { class: "source" }, ...withPapers(facts.source)),
+      element("p", { class: "source" }, ...withPapers(facts.source), ...linksTo(facts)),
       element("p", {}, facts.summary),
       ...facts.body.map(({ text, is_formula }) => element(is_formula ? "pre" : "p", {}, text)),
     ),
