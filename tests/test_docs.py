@@ -67,6 +67,7 @@ def sweep_keys():
     return {*root, *groups, *published}
 
 
+@pytest.mark.slow
 def test_the_workflow_for_other_repositories_runs_commands_that_exist(tmp_path):
     page = (ROOT / "docs" / "methodology" / "gate.md").read_text()
     (block,) = re.findall(r"```yaml title.*?\n(.*?)```", page, re.DOTALL)
@@ -95,6 +96,7 @@ def test_the_workflow_for_other_repositories_runs_commands_that_exist(tmp_path):
     assert len(lines) == 3
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_on_wandb_run_offline(tmp_path):
     pytest.importorskip("wandb_workspaces")
     pytest.importorskip("trackio")
