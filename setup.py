@@ -6,5 +6,8 @@ pyproject.toml can either find packages or list them. Those of bench and attenti
 
 from setuptools import find_namespace_packages, setup
 
-found = find_namespace_packages(include=["attentions*", "bench*"])
+found = find_namespace_packages(
+    include=["attentions*", "bench*"],
+    exclude=["attentions.testing.golden*"],  # 24 MB, which stay in the repository
+)
 setup(packages=[*found, "bench.conf"], py_modules=["attnbench"])

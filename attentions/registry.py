@@ -32,7 +32,7 @@ def register_attention(
         name: what a YAML's ``mechanism:`` says.
         title: what a table's reader sees.
         source: authors, year and where to read it.
-        capabilities: the claims that the conformance suite will test.
+        capabilities: the claims that the checks of `testing` test.
         family: one of `capabilities.FAMILIES`, for lists.
 
     Raises:

@@ -8,12 +8,15 @@ from tests.sources import Module, is_in, level
 
 # Packages of extras, which attentions imports where it uses them.
 OPTIONAL = ("timm",)
+# Packages of the extra `testing`, for the checks alone.
+TESTING = {"pytest", "safetensors", "yaml"}
 # Modules about a package, which import it at once; whoever imports them wants that package.
 ABOUT = {"transformers": ("attentions.huggingface", "attentions.integrations.transformers")}
 # Layers of attentions, from above to below. Files at the top of the package are the interface; it
 # and the shared formulas may import each other, file by file.
 LIBRARY = (
     ("attentions", "attentions.huggingface"),
+    ("attentions.testing",),
     ("attentions.models",),
     ("attentions.integrations",),
     ("attentions.adapters", "attentions.published"),
@@ -51,6 +54,7 @@ def foreign_imports(module: Module) -> list[str]:
         if not found.relative
         and (root := found.target.split(".")[0]) not in {"torch", *sys.stdlib_module_names}
         and (found.eager or root not in OPTIONAL)
+        and not (is_in(module.name, "attentions.testing") and root in TESTING)
         and not module.name.startswith(ABOUT.get(root, ()) or "-")
     ]
 
@@ -87,8 +91,13 @@ def wrong_arrows_in_the_library(module: Module) -> list[str]:
 
 
 def weather(module: Module) -> list[str]:
-    """Uses of the machine, the environment or private names of torch in code of `attentions`."""
-    if not is_in(module.name, "attentions") or is_in(module.name, "attentions.adapters"):
+    """Uses of the machine, the environment or private names of torch in code of `attentions`.
+
+    Adapters are the code of others, and checks watch what mechanisms do.
+    """
+    if not is_in(module.name, "attentions"):
+        return []
+    if is_in(module.name, ("attentions.adapters", "attentions.testing")):
         return []
     tree = ast.parse(module.source)
     used = {(found.target, found.line) for found in module.imports if not found.relative}

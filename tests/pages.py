@@ -42,7 +42,8 @@ def typed(name: str, folder: Path) -> Path:
         path.write_text(text)
     assert commands
     run = functools.partial(run_all, [shlex.split(command) for command in commands])
-    forked(run, folder, WANDB_MODE="disabled")
+    # The entry point of an environment that was installed earlier may lack it.
+    forked(run, folder, WANDB_MODE="disabled", PYTEST_ADDOPTS="-p attentions.testing.plugin")
     return folder
 
 

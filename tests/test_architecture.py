@@ -22,7 +22,11 @@ from tools import count
 DOORS = {
     "hydra": "bench.core.cli.command",
     "omegaconf": "bench.core.cli.command",
-    "yaml": "bench.core.rows",
+    "yaml": (
+        "bench.core.rows",
+        "attentions.testing.authors.map",
+        "attentions.testing.test_attentions",
+    ),
     "wandb": "bench.publishing.sinks.wandb_door",
     "wandb_workspaces": "bench.publishing.sinks.workspaces",
     "trackio": "bench.publishing.sinks.trackio",

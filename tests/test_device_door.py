@@ -9,7 +9,8 @@ from tests.sources import MODULES, Module, is_in
 
 DOOR = "bench.measuring.device"
 EXCEPTIONS = {
-    "bench.studies.conformance.run": "names a badge, which is on disk",
+    "attentions.testing.suite": "names a claim, whose badge is on disk",
+    "attentions.testing.checks.modules": "compares a card with the CPU",
     "bench.studies.launches.triton_driver": "plays a driver to Triton, in a process of its own",
     "attentions.mechanisms.softmax": "torch's kernels that share heads differ by device",
 }

@@ -8,9 +8,9 @@ import torch
 
 import attentions
 from attentions.adapters.extras import EXTRAS
-from bench.studies.conformance.check import Untestable
-from bench.studies.conformance.forms import FAR, SEQ_LEN, forms_of
-from bench.studies.conformance.run import checks_for
+from attentions.testing.check import Untestable
+from attentions.testing.forms import FAR, SEQ_LEN, forms_of
+from attentions.testing.suite import checks_for
 
 FORMS = [form for name in attentions.attention_names() for form in forms_of(name)]
 RECURRENT = [f for f in FORMS if attentions.attention_class(f.name).family == "recurrent"]

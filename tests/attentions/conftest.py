@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.studies.conformance import graphs
+from attentions.testing.checks import graphs
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from bench.studies.conformance.forms import build, inputs
+from attentions.testing.forms import build, inputs
 from tests.attentions.claims import FORMS, GENERATED, is_ours
 
 CORES = [

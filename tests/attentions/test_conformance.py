@@ -7,9 +7,9 @@ tells all that they find. Recurrent mechanisms are in test_conformance_recurrent
 import pytest
 import torch
 
-from bench.studies.conformance import graphs
-from bench.studies.conformance.check import Untestable
-from bench.studies.conformance.run import CHECKS
+from attentions.testing.check import Untestable
+from attentions.testing.checks import graphs
+from attentions.testing.suite import CHECKS
 from tests.attentions.claims import (
     CHEAP_CASES,
     OTHERS,

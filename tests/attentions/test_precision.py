@@ -5,9 +5,8 @@ import torch
 
 from attentions import Geometry, build_attention, build_layer
 from attentions.precision import wide_dtype, widen, within_range
-from bench.studies.conformance.forms import build as built
-from bench.studies.conformance.forms import inputs
-from bench.studies.conformance.gates import gates_of
+from attentions.testing.forms import build as built
+from attentions.testing.forms import gates_of, inputs
 from tests.attentions.claims import FORMS, GENERATED, is_ours
 
 WIDENED = ("linear", "performer", "flatten", "nala", "nala_cosine", "softmax_explicit")

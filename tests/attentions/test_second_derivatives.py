@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.studies.conformance.forms import build, inputs
+from attentions.testing.forms import build, inputs
 from tests.attentions.claims import FORMS, GENERATED, is_ours
 
 REFUSALS = ("is not implemented",)

@@ -4,51 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, shape_wrapper
+from torch.utils.flop_counter import flop_registry
+
+from attentions.testing.counting import as_written, missing_formulas
 
 aten = torch.ops.aten
-
-
-def _cpu_flash(q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    # Counts the heads of queries, also if keys are shared: torch 2.9's own count refuses that.
-    pairs = int(math.prod(q[:-1])) * int(k[-2])
-    return 2 * pairs * int(q[-1] + v[-1])
-
-
-def _cpu_flash_backward(_: Any, q: Any, k: Any, v: Any, *__: Any, **___: Any) -> int:
-    # Five products of the size of the forward pass's two: the scores are computed again.
-    return _cpu_flash(q, k, v) * 5 // 2
-
-
-def _solve(a: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
-    # Elimination, and two triangular systems for each column of the right side; a vector is one
-    # column.
-    columns = math.prod(out_shape[0]) // math.prod(a[:-1]) if out_shape else 1
-    return int(math.prod(a[:-2]) * (2 * a[-1] ** 3 // 3 + 2 * a[-1] ** 2 * columns))
-
-
-def missing_formulas() -> dict[Any, Callable[..., int]]:
-    """FLOP formulas, by operator, that the running torch lacks.
-
-    They are those of the CPU's fused attention, which torch's counter takes for 0 FLOPs
-    (pytorch#195460), and of solves.
-    """
-    ours = {
-        aten._scaled_dot_product_flash_attention_for_cpu: _cpu_flash,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_flash_backward,
-        aten._linalg_solve_ex: _solve,
-    }
-    return {op: shape_wrapper(f) for op, f in ours.items() if op not in flop_registry}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,20 +77,6 @@ class _Observer(TorchDispatchMode):
             outs = out if isinstance(out, (tuple, list)) else (out,)
             self.elements += sum(t.numel() for t in outs if isinstance(t, Tensor))
         return out
-
-
-@contextmanager
-def as_written() -> Iterator[None]:
-    """Run code that compiles itself eagerly instead, so that its operators can be observed.
-
-    The compiler is loaded at the first call of such code. Loading takes a second, so it is not
-    loaded here for code that needs none.
-    """
-    if "torch._dynamo" not in sys.modules:
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
 
 
 def count(call: Callable[[], object]) -> Counts:

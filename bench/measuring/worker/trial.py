@@ -176,9 +176,9 @@ def _flops_off(subject: Subject) -> float | None:
 
     A decode step is counted at a wide state: at a narrow one, the overhead of a chunk would show.
     """
+    from attentions.testing.flops import contradiction, prove_form
+    from attentions.testing.slow_forms import work_of
     from bench.measuring.costs.estimate import flops_of, is_foreign
-    from bench.measuring.costs.proof import contradiction, prove_form
-    from bench.measuring.costs.slow_forms import work_of
 
     w = subject.cell.kernel
     if w.mode != "decode":

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attentions.testing.forms import Form, build, gradients, has_gradients, inputs, name_of
+from attentions.testing.hard_inputs import Inputs, hard_inputs, of_norm
 from bench.core.clock import utc_now
-from bench.studies.conformance.forms import Form, build, gradients, has_gradients, inputs, name_of
-from bench.studies.conformance.hard_inputs import Inputs, hard_inputs, of_norm
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 PLAIN, LARGE = "unit normal", "norm 50"

@@ -1,7 +1,5 @@
-"""`attnbench verify`: prove mechanisms against their authors' numbers, or what they claim.
+"""`attnbench verify`: prove mechanisms by the checks of `attentions.testing`, which pytest runs.
 
-`settings` says what was asked for. `outputs` and `command` have what each kind of proof takes,
-shows and writes, and its exit code: outputs, and by a key each FLOPs, conformance and numerics. The
-proofs themselves are in `bench.studies.golden.proof`, `bench.measuring.costs` and the packages of
-these names.
+`settings` says what is asked for, `tester` runs pytest, and `command` shows and stores the results:
+rows of golden cases and of FLOP formulas, badges, and the proofs that come with the code (`keep`).
 """

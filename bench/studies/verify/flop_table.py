@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from bench.measuring.costs.proof import FlopProof, FlopVerdict
+from attentions.testing.flops import FlopProof, FlopVerdict
 from bench.publishing.document import Table, text_table
+from bench.studies.verify.tester import Result
+
+
+def proofs_of(results: Iterable[Result]) -> Iterator[FlopProof]:
+    """Proof of each form that was tested."""
+    for result in results:
+        for said in result.facts:
+            yield FlopProof(**said | {"status": FlopVerdict(said["status"])})
 
 
 def table(proofs: Sequence[FlopProof]) -> Table:
@@ -35,12 +43,3 @@ def summary(proofs: Sequence[FlopProof]) -> str:
     """Totals such as ``61 confirmed, 0 failed, 3 unconfirmed``."""
     count = {status: sum(p.status is status for p in proofs) for status in FlopVerdict}
     return ", ".join(f"{count[status]} {status}" for status in FlopVerdict)
-
-
-def reasons(proofs: Sequence[FlopProof]) -> list[str]:
-    """A line for each proof that is not confirmed, failures first."""
-    open_ones = [p for p in proofs if p.reason is not None]
-    return [
-        f"{p.status} {p.mechanism} {p.form}: {p.reason}"
-        for p in sorted(open_ones, key=lambda p: p.status is not FlopVerdict.FAILED)
-    ]

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from attentions import attention_names
 from bench.core.cli.entries import read_attention_entries
-from bench.core.cli.errors import OF_YOUR_OWN, ConfigError, check_known
-from bench.core.places import CHECKOUT
+from bench.core.cli.errors import OF_YOUR_OWN, check_known
 from bench.core.settings import (
     BeforeValidator,
     Folder,
     Group,
+    Interval,
     Name,
     Settings,
     Some,
@@ -20,9 +20,6 @@ from bench.core.settings import (
     model_validator,
 )
 from bench.measuring.config import Device
-
-PUBLIC_GOLDENS = Path("tests/golden")
-
 
 _OTHERS = ("flops", "conformance", "numerics", "keep")
 
@@ -41,7 +38,7 @@ class Verify(Settings):
         chosen(())
     )
     golden: Folder | None = None
-    """A folder of golden files; null: this project's tests/golden."""
+    """A folder of golden files; null: those of attentions/testing/golden in the repository."""
     device: Device = "cpu"
     """Where outputs are compared with golden files; the other proofs choose devices themselves."""
     strict: bool = False
@@ -58,6 +55,8 @@ class Verify(Settings):
     """Prove outputs and claims of what changed since results/proofs.jsonl, and keep them there."""
     force: bool = False
     """With keep=true, also prove what has not changed."""
+    limit_s: Annotated[float, Interval(gt=0)] = 600.0
+    """Seconds that one check may take; a longer one has failed."""
     out: Folder = Path("results/verify.json")
     """Where the rows go, one JSON object per case."""
     plugins: Some[Name] = ()
@@ -72,24 +71,6 @@ class Verify(Settings):
         if self.strict and wanted:
             raise ValueError(f"strict=true is about golden cases alone: leave out {wanted[0]}.")
         return self
-
-    @property
-    def goldens(self) -> Path:
-        """The folder of golden files.
-
-        Raises:
-            ConfigError: none is named, and an installed package brings none.
-        """
-        if self.golden is not None:
-            return self.golden
-        beside = CHECKOUT / PUBLIC_GOLDENS
-        for folder in (beside, PUBLIC_GOLDENS):  # of a checkout, or below the current folder
-            if folder.is_dir():
-                return folder
-        raise ConfigError(
-            f"There are no golden files at {beside} or {PUBLIC_GOLDENS}: an installed package "
-            "brings none. Say golden=DIR, e.g. the tests/golden of a checkout."
-        )
 
     @property
     def mechanisms(self) -> tuple[str, ...]:

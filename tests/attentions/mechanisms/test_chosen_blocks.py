@@ -8,7 +8,7 @@ import torch
 from attentions import Geometry, attention_class, build_attention
 from attentions.base import CallShape
 from attentions.maths.shared_heads import SharedHeads
-from bench.studies.conformance.gates import gates_of
+from attentions.testing.forms import gates_of
 from tests.attentions.calls import call_of, in_steps
 from tests.attentions.mechanisms import explicit
 

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from attentions import Geometry, build_attention
-from bench.studies.conformance.gates import gates_of
+from attentions.testing.forms import gates_of
 from tests.attentions.calls import in_steps
 from tests.attentions.mechanisms import explicit, explicit_states
 

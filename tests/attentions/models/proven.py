@@ -1,20 +1,17 @@
 """A golden file of a whole layer, put into a layer that stands in a model."""
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
-from bench.studies.golden.build import build_like
-from bench.studies.golden.files import GoldenFolder
-from bench.studies.golden.map import form_of
-
-GOLDENS = Path(__file__).resolve().parents[2] / "golden"
+from attentions.testing.authors.build import build_like
+from attentions.testing.authors.cases import PACKAGED
+from attentions.testing.authors.files import GoldenFolder
+from attentions.testing.authors.map import form_of
 
 
 def differs_from_authors(case: str, layer: nn.Module) -> float:
     """Largest error of a layer that got the golden's weights, over what is allowed in float64."""
-    folder = GoldenFolder(GOLDENS)
+    folder = GoldenFolder(PACKAGED)
     golden = folder.read(folder.header(case))
     form = form_of(golden.header)
     official = build_like(golden, form, form.mechanism)

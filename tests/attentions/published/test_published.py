@@ -1,6 +1,6 @@
 """The authors' operators where conformance and goldens do not look: settings, refusals, no mending.
 
-What they give for default settings is tested by the conformance suite, against ours' slow form, and
+What they give for default settings is tested by the checks of `attentions.testing`, against ours' slow form, and
 by the goldens.
 """
 

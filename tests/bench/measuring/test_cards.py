@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import attentions
+from attentions.testing.forms import forms_of
+from attentions.testing.suite import CHECKS
 from bench.core.record import Status
 from bench.measuring import device as door
 from bench.measuring.config import read_sweep_config
@@ -20,8 +22,6 @@ from bench.measuring.tasks.checkpoint import Checkpoint
 from bench.measuring.tasks.draws import seeded
 from bench.measuring.worker.answer import answer
 from bench.measuring.worker.jobs import Interrupt, Jobs
-from bench.studies.conformance.forms import forms_of
-from bench.studies.conformance.run import CHECKS
 from tests.bench.measuring.test_config import BASE
 from tests.bench.measuring.worker.fakes import Channel, cell, take_rounds
 from tests.fake_device import FakeDevice

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from attentions import Geometry, MultiHeadAttention, build_attention
+from attentions.testing.forms import gates_of
 from bench.core.rows import settings_of
 from bench.measuring.measure.kept import kept_share
-from bench.studies.conformance.gates import gates_of
 
 N, D = 50, 8
 SETTINGS = {

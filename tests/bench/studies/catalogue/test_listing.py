@@ -11,6 +11,7 @@ import attentions
 import bench
 from attentions.capabilities import Capabilities, Gate
 from attentions.catalogue import catalogue
+from attentions.testing.authors.proof import Proof, ProofStatus
 from bench.core.cli.errors import ConfigError
 from bench.core.places import CONF
 from bench.core.proofs import Badge, BadgeStatus, Proofs, read_goldens
@@ -25,8 +26,7 @@ from bench.studies.catalogue.listing import (
     read_query,
     table,
 )
-from bench.studies.golden.proof import Proof, ProofStatus
-from bench.studies.verify.outputs import write_rows
+from bench.studies.verify.rows import write_rows
 
 ENTRIES = catalogue()
 

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from attentions.catalogue import catalogue
+from attentions.testing.authors.proof import Proof, ProofStatus
 from bench.core.cli.errors import ConfigError
 from bench.core.proofs import Badge, BadgeStatus, Proofs, append_badges
 from bench.core.rows import rows_of
@@ -20,8 +21,7 @@ from bench.studies.catalogue.showing import (
     read_request,
     show,
 )
-from bench.studies.golden.proof import Proof, ProofStatus
-from bench.studies.verify.outputs import write_rows
+from bench.studies.verify.rows import write_rows
 
 
 def page(name, badges=None, seq_len=()):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from attentions import attention_class
+from attentions.testing.forms import Form
 from bench.core.cli.errors import ConfigError
-from bench.studies.conformance.forms import Form
 from bench.studies.numerics import measure
 from bench.studies.numerics.measure import LARGE, PLAIN, Findings, findings_of
 from bench.studies.numerics.page import lines_of, page_of, read_findings

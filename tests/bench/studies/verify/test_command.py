@@ -1,16 +1,6 @@
-import json
-
 import pytest
 
 from bench.studies.verify.command import main
-
-
-def test_the_command_line_names_goldens_entries_and_the_file(small, tmp_path, exits):
-    out = tmp_path / "verify.json"
-    words = [f"golden={small}", f"out={out}", "attention=[linear,performer]"]
-    assert "2 passed, 0 failed, 0 not covered" in exits(0, main(words))
-    assert [row["mechanism"] for row in json.loads(out.read_text())] == ["linear", "performer"]
-    assert main(words) == 0, "a file that is there is written anew"
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,15 @@ import pytest
 
 from bench.core.proofs import Badge, BadgeStatus, line_of, stored_proofs
 from bench.measuring.machine.environment import mechanism_syntax
-from bench.studies.golden.proof import Proof, ProofStatus
 from bench.studies.session import Session
-from bench.studies.verify import keep
+from bench.studies.verify.command import run_keep
 from bench.studies.verify.settings import Verify
+from tests.bench.studies.verify.goldens import RESULT, told
 
 BADGE = Badge(claim="causal", status=BadgeStatus.PASSED, tested_at="2026-11-29", torch="2.13")
-CASE = Proof(golden="a/b", mechanism="linear", case="b", status=ProofStatus.PASSED)
+SAID = {"golden": "a/b", "mechanism": "linear", "case": "b", "status": "passed"}
+CASE = replace(RESULT, claim="golden", facts=(SAID,))
+OPEN = replace(CASE, outcome="skipped", facts=({**SAID, "status": "not_covered"},))
 
 
 @pytest.fixture
@@ -22,22 +24,22 @@ def path(tmp_path):
 @pytest.fixture
 def prove(path, monkeypatch):
     """Prove mechanisms, those in `broken` with a failed claim: the code, and what was tested."""
+    monkeypatch.setattr("bench.studies.verify.keep.STORED", path)
 
     def run(*names, broken=(), force=False):
         tested = []
 
-        def badges_of(name, source):
+        def results_of(name):
             tested.append(name)
-            status = BadgeStatus.FAILED if name in broken else BadgeStatus.PASSED
-            return (replace(BADGE, status=status, source=source),)
+            outcome = "failed" if name in broken else "passed"
+            found = [replace(RESULT, outcome=outcome, reason="it leaks")]
+            return found + [CASE, OPEN] * (name == "linear")
 
-        monkeypatch.setattr(keep, "badges_of", badges_of)
-        other = replace(CASE, status=ProofStatus.NOT_COVERED, golden="a/c")
-        monkeypatch.setattr(keep, "verify", lambda asked: iter([CASE, other]))
+        told(monkeypatch, results_of)
         rows = {name: {"mechanism": name} for name in names}
         asked = Verify.read({"attention": rows, "keep": True, "force": force})
         with Session("verify", {"attention": rows}) as session:
-            return keep.run_keep(asked, session, path), tested
+            return run_keep(asked, session), tested
 
     return run
 
@@ -58,7 +60,7 @@ def test_a_mechanism_that_fails_keeps_its_line_and_the_others_are_stored(prove, 
     assert (code, tested) == (1, ["linear", "nala"])
     assert stored_proofs(path).keys() == {"nala"}
     assert stored_proofs(path)["nala"].source == mechanism_syntax("nala")
-    assert "FAILED linear: causal" in capsys.readouterr().out
+    assert f"FAILED {RESULT.id}: it leaks" in capsys.readouterr().out
 
 
 def test_lines_of_mechanisms_that_there_are_no_longer_are_left_out(prove, path):

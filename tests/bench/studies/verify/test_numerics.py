@@ -7,13 +7,13 @@ from bench.studies.numerics.measure import Findings
 from bench.studies.numerics.page import page_of, read_findings
 from bench.studies.verify.command import run_numerics
 from bench.studies.verify.settings import Verify
-from tests.bench.studies.verify.goldens import PUBLIC, ROOT, session
+from tests.bench.studies.verify.goldens import ROOT, session
 
 
 def test_numerics_are_kept_and_become_a_page(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
     names = ("nala_published", "uniform")
-    asked = Verify(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")
+    asked = Verify(attention=names, out=tmp_path / "verify.json")
     assert run_numerics(asked, session()) == 0
     page = (tmp_path / "numerics" / "numerics.md").read_text()
     assert "| uniform |" in page and "| nala |" in page
@@ -25,12 +25,12 @@ def test_a_mechanism_that_raises_leaves_the_others_measured(tmp_path, monkeypatc
     monkeypatch.setattr(attention_class("linear"), "forward", Mock(side_effect=error))
     here = session()
     names = ("linear", "uniform")
-    asked = Verify(golden=PUBLIC, attention=names, out=tmp_path / "verify.json")
+    asked = Verify(attention=names, out=tmp_path / "verify.json")
     assert run_numerics(asked, here) == 1
     shown = here.console.export_text()
     assert f"linear: FAILED: {type(error).__name__}: {error}" in shown
     assert "| uniform |" in (tmp_path / "numerics" / "numerics.md").read_text()
-    asked = Verify(golden=PUBLIC, attention=("linear",), out=tmp_path / "empty" / "verify.json")
+    asked = Verify(attention=("linear",), out=tmp_path / "empty" / "verify.json")
     assert run_numerics(asked, session()) == 1
 
 
@@ -43,7 +43,7 @@ def test_one_output_that_is_not_finite_ends_with_exit_code_1(tmp_path, monkeypat
         return Findings(mechanism=form.name, causal=form.causal, broken=lost, **rest)
 
     monkeypatch.setattr("bench.studies.verify.command.findings_of", found)
-    asked = Verify(golden=PUBLIC, attention=("uniform", "none"), out=tmp_path / "verify.json")
+    asked = Verify(attention=("uniform", "none"), out=tmp_path / "verify.json")
     assert run_numerics(asked, session()) == 1
     broken.clear()
     assert run_numerics(asked, session()) == 0

@@ -1,19 +1,17 @@
 import pytest
 
 from bench.core.cli.errors import ConfigError
+from bench.studies.verify.command import goldens
 from bench.studies.verify.settings import Verify
-from tests.bench.studies.verify.goldens import PUBLIC, config
+from tests.attentions.testing.authors.copies import PUBLIC
+from tests.bench.studies.verify.goldens import config
 
 
-def test_without_a_golden_folder_the_projects_own_is_taken(monkeypatch, tmp_path):
-    given = {"golden": None, "attention": None, "out": "verify.json", "plugins": []}
-    monkeypatch.chdir(tmp_path)
-    assert Verify.read(given).goldens == PUBLIC
-    monkeypatch.setattr("bench.studies.verify.settings.CHECKOUT", tmp_path / "installed")
-    with pytest.raises(ConfigError, match="golden=DIR"):
-        _ = Verify.read(given).goldens
-    (tmp_path / "tests" / "golden").mkdir(parents=True)
-    assert Verify.read(given).goldens.resolve() == (tmp_path / "tests" / "golden").resolve()
+def test_a_wheel_asks_for_a_golden_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr("bench.studies.verify.command.PACKAGED", tmp_path / "none")
+    with pytest.raises(ConfigError, match=r"in attentions/testing/golden; name .* as golden=DIR"):
+        goldens(config(None))
+    assert goldens(config(PUBLIC)).path == PUBLIC
 
 
 def test_entries_stand_for_their_mechanisms():

@@ -1,0 +1,1 @@
+"""Comparison with the authors' numbers, which golden files hold."""

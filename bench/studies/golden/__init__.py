@@ -1,1 +1,0 @@
-"""Golden files: the authors' numbers, read, rebuilt and compared."""

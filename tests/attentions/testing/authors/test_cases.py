@@ -1,0 +1,241 @@
+"""Golden cases that are about a mechanism: all of the project's own, copies, and damaged ones."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from attentions import attention_names
+from attentions.testing.authors.build import is_published
+from attentions.testing.authors.cases import Goldens, golden_runs, unregistered
+from attentions.testing.authors.files import GoldenFolder
+from attentions.testing.authors.proof import Proof, ProofStatus
+from attentions.testing.check import Broken, Untestable
+from tests.attentions.testing.authors.copies import PUBLIC, SMALL, copy_case
+
+PROVEN = {
+    "softmax": 12,
+    "linear": 12,
+    "performer": 13,
+    "flatten": 10,
+    "flatten_layer": 5,
+    "nala": 12,
+    "nala_layer": 3,
+    "nala_vanilla": 1,
+    "nala_cosine": 12,
+    "efficient": 4,
+    "efficient_layer": 1,
+    "cosformer": 8,
+    "polaformer": 9,
+    "polaformer_layer": 3,
+    "polaformer_pp": 1,
+    "hedgehog": 1,
+    "taylor": 1,
+    "inline": 2,
+    "inline_layer": 1,
+    "mlla": 1,
+    "linear_unnormalised": 1,
+    "agent_layer": 1,
+    "linformer_layer": 2,
+    "nystromformer": 2,
+}
+PUBLISHED = {
+    "agent_published": 1,
+    "cosformer_published": 7,
+    "efficient_published": 5,
+    "flatten_layer_published": 5,
+    "flatten_published": 10,
+    "inline_published": 3,
+    "linear_published": 9,
+    "linformer_published": 2,
+    "mlla_published": 1,
+    "nala_cosine_published": 12,
+    "nala_published": 15,
+    "nystromformer_published": 2,
+    "performer_published": 13,
+    "polaformer_pp_published": 1,
+    "polaformer_published": 12,
+}
+"""Files about the core, and about our layer, in which it takes the place of our core."""
+ANOTHER_FORM = {
+    "performer/softmax_causal_b1h2n60d32m40",
+    "performer/softmax_causal_b2h2n49d16m24",
+}
+
+
+def proofs_in(folder, *names):
+    """Proofs of golden cases, in the order of their names."""
+    found = []
+    for name in names or attention_names():
+        for golden, run in golden_runs(name, Goldens(folder)):
+            said = []
+            try:
+                run(lambda _, facts, said=said: said.append(facts))
+            except (Broken, Untestable) as error:
+                case = golden.partition("/")[2]
+                lost = {"status": "failed", "reason": str(error)}
+                said = said or [{"golden": golden, "mechanism": name, "case": case, **lost}]
+            found.append(Proof(**said[0] | {"status": ProofStatus(said[0]["status"])}))
+    found += [] if names else unregistered(GoldenFolder(folder))
+    return sorted(found, key=lambda proof: (proof.golden, is_published(proof.mechanism)))
+
+
+@pytest.fixture(scope="module")
+def proofs():
+    return proofs_in(PUBLIC)
+
+
+@pytest.fixture(scope="module")
+def public(proofs):
+    """Proofs of ours, one per golden."""
+    return [proof for proof in proofs if not is_published(proof.mechanism)]
+
+
+@pytest.fixture(scope="module")
+def published(proofs):
+    """Proofs of the authors' operators."""
+    return [proof for proof in proofs if is_published(proof.mechanism)]
+
+
+@pytest.fixture
+def small(tmp_path):
+    for name in SMALL:
+        copy_case(tmp_path / "golden", name)
+    return tmp_path / "golden"
+
+
+# The public goldens.
+
+
+def test_every_golden_of_a_mechanism_passes(public):
+    assert {p.golden: p.reason for p in public if p.status is ProofStatus.FAILED} == {}
+    passed = Counter(p.mechanism for p in public if p.status is ProofStatus.PASSED)
+    assert passed.items() >= PROVEN.items()
+
+
+def test_only_other_forms_of_proven_mechanisms_are_not_covered(public):
+    folders = {p.golden.partition("/")[0] for p in public if p.status is ProofStatus.PASSED}
+    left = {
+        p.golden
+        for p in public
+        if p.status is ProofStatus.NOT_COVERED and p.golden.partition("/")[0] in folders
+    }
+    assert left == ANOTHER_FORM
+    assert len(public) == 252
+
+
+def test_every_golden_that_the_authors_operators_can_do_passes(published):
+    assert {p.golden: p.reason for p in published if p.status is ProofStatus.FAILED} == {}
+    passed = Counter(p.mechanism for p in published if p.status is ProofStatus.PASSED)
+    assert passed.items() >= PUBLISHED.items()
+    for proof in published:
+        if proof.status is ProofStatus.NOT_COVERED and proof.mechanism in PUBLISHED:
+            words = ("has no causal form", "takes no mask")
+            assert proof.reason in {f"{proof.mechanism} {said}" for said in words}
+
+
+def test_what_is_not_covered_says_why(public):
+    assert all(p.reason for p in public if p.status is ProofStatus.NOT_COVERED)
+    why = {p.golden: p.reason or "" for p in public}
+    assert "leaks the future" in why["performer/softmax_causal_b1h2n60d32m40"]
+
+
+def test_rows_left_out_for_official_nans_are_told(public):
+    told = {p.golden for p in public if "not finite officially" in (p.reason or "")}
+    assert told == {
+        "nala/adv_zero_query_row",
+        "nala_cosine/adv_all_keys_zero_alpha20",
+        "nala_cosine/adv_zero_key_row_alpha20",
+        "nala_cosine/adv_zero_query_row_alpha20",
+    }
+
+
+def test_case_names_say_nothing(public, tmp_path):
+    some = {p.mechanism: p for p in public if p.status is ProofStatus.PASSED}.values()
+    some = sorted([*some, *(p for p in public if p.golden in ANOTHER_FORM)], key=public.index)
+    for number, proof in enumerate(some):
+        folder = proof.golden.partition("/")[0]
+        copy_case(tmp_path, proof.golden, f"{folder}/case{number:03}")
+    renamed = [p for p in proofs_in(tmp_path) if not is_published(p.mechanism)]
+    outcome, expected = ([(p.mechanism, p.status, p.error) for p in ps] for ps in (renamed, some))
+    assert outcome == expected
+
+
+# Which cases are taken.
+
+
+def test_a_case_is_about_ours_and_about_the_published_operator(small):
+    proofs = proofs_in(small)
+    assert [(p.golden, p.mechanism) for p in proofs] == [
+        ("linear_elu/full_b2h2n49d16", "linear"),
+        ("linear_elu/full_b2h2n49d16", "linear_published"),
+        ("performer/softmax_b2h2n49d16m24", "performer"),
+        ("performer/softmax_b2h2n49d16m24", "performer_published"),
+        ("softmax/causal_b2h2n49d16", "softmax"),
+    ]
+    assert {p.status for p in proofs} == {ProofStatus.PASSED}
+
+
+def test_forms_of_one_folder_are_told_apart():
+    layers = proofs_in(PUBLIC, "nala_layer")
+    assert len(layers) == 3
+    assert all(p.golden.startswith("nala/module_") for p in layers)
+
+
+def test_a_wheel_without_golden_files_says_where_they_are(monkeypatch, tmp_path):
+    monkeypatch.setattr("attentions.testing.authors.cases.PACKAGED", tmp_path / "none")
+    ((name, run),) = golden_runs("linear", Goldens())
+    assert name == "absent"
+    with pytest.raises(Untestable, match="they are in the repository, in attentions/testing"):
+        run(lambda *_: None)
+    with pytest.raises(ValueError, match="is not a folder"):
+        _ = Goldens(tmp_path / "none").cases
+
+
+# Damage.
+
+
+def failures(folder, *names):
+    proofs = [p for p in proofs_in(folder, *names) if not is_published(p.mechanism)]
+    return {p.golden: (p.mechanism, p.reason) for p in proofs if p.status is ProofStatus.FAILED}
+
+
+def flip_bit_of_output(path, byte, mask):
+    data = bytearray(path.read_bytes())
+    header_len = int.from_bytes(data[:8], "little")
+    start, _ = json.loads(data[8 : 8 + header_len])["out"]["data_offsets"]
+    data[8 + header_len + start + byte] ^= mask
+    path.write_bytes(data)
+
+
+def test_a_changed_output_of_another_set_fails_by_its_numbers(tmp_path):
+    copy_case(tmp_path, "linear_elu/full_b2h2n49d16", "linear_elu/unpublished")
+    flip_bit_of_output(tmp_path / "linear_elu/unpublished.safetensors", byte=6, mask=0x10)
+    mechanism, reason = failures(tmp_path)["linear_elu/unpublished"]
+    assert mechanism == "linear"
+    assert "out in float64 is off by" in (reason or "")
+
+
+def test_a_damaged_header_fails_under_the_only_mechanism_it_can_be_about(small):
+    (small / "linear_elu/full_b2h2n49d16.json").write_text("{")
+    assert failures(small)["linear_elu/full_b2h2n49d16"][0] == "linear"
+    (small / "softmax/causal_b2h2n49d16.safetensors").unlink()
+    assert failures(small, "softmax") == {
+        "softmax/causal_b2h2n49d16": (
+            "softmax",
+            "softmax/causal_b2h2n49d16.safetensors is missing",
+        )
+    }
+
+
+def test_damage_is_found_in_goldens_of_mechanisms_that_are_not_registered(tmp_path):
+    copy_case(tmp_path, "hedgehog/feature_map")
+    path = (tmp_path / "hedgehog").rename(tmp_path / "unheard_of") / "feature_map.safetensors"
+    header = path.with_suffix(".json")
+    header.write_text(header.read_text().replace('"hedgehog"', '"unheard_of"'))
+    path.write_bytes(path.read_bytes()[:-1])
+    mechanism, reason = failures(tmp_path)["unheard_of/feature_map"]
+    assert mechanism is None and "cannot be parsed" in (reason or "")
+    header.write_text("{")
+    mechanism, reason = failures(tmp_path)["unheard_of/feature_map"]
+    assert mechanism is None and "not a golden's header" in (reason or "")

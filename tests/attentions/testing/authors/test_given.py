@@ -1,0 +1,148 @@
+"""Inputs, masks, grids and settings of goldens, in all forms in which a file may state them."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from attentions import Geometry, build_attention
+from attentions.testing.authors import build
+from attentions.testing.authors.map import form_of
+from attentions.testing.authors.proof import ProofStatus, prove
+from tests.attentions.testing.authors.made import assert_proven, golden_of, qkv, randomise, seeded
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((5, 7), torch.bool), ((1, 1, 5, 7), torch.int64), ((3, 2, 5, 7), torch.float32)],
+)
+def test_a_dense_mask_of_any_kind_is_passed_on(shape, kind):
+    softmax = build_attention("softmax", Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=7))
+    mask = seeded(*shape, seed=9) > 0
+    mask[..., 0] = True
+    golden = golden_of(
+        "softmax",
+        softmax,
+        qkv(3, 2, 5, 7, 4, 3),
+        {"mask": mask.to(kind)},
+        {"scale": "D**-0.5"},
+        call=lambda q, k, v: softmax(q, k, v, mask=mask),
+    )
+    assert_proven(golden, "softmax")
+
+
+KEEP = torch.tensor([[1, 1, 0, 1, 0, 1, 1], [1, 0, 0, 0, 0, 0, 0], [1] * 7]).bool()
+ONCE = KEEP[:1].expand(3, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "keep"),
+    [
+        ("key_mask", KEEP.float(), KEEP),
+        ("key_mask", KEEP[:1], ONCE),
+        ("key_mask", KEEP[0], ONCE),
+        ("mask", KEEP[:, None, None], KEEP),
+        ("mask", KEEP[:, None, None].expand(3, 1, 5, 7), KEEP),
+        ("mask", KEEP[:, None, None].expand(3, 2, 5, 7).float(), KEEP),
+        ("mask", KEEP[:1].expand(5, 7), ONCE),
+    ],
+)
+def test_a_mask_of_whole_keys_is_said_the_way_the_mechanism_takes_it(name, stored, keep):
+    geometry = Geometry(num_heads=2, head_dim=4, value_dim=3, seq_len=7)
+    linear = build_attention("linear", geometry, eps=0.5)
+    golden = golden_of(
+        "linear_elu",
+        linear,
+        qkv(3, 2, 5, 7, 4, 3),
+        {name: stored},
+        {"eps": 0.5, "feature": "elu+1"},
+        call=lambda q, k, v: linear(q, k, v, key_mask=keep),
+    )
+    assert_proven(golden, "linear")
+
+
+def test_masks_of_both_kinds_hide_together_and_one_of_pairs_is_not_covered():
+    linear = build_attention("linear", Geometry(num_heads=2, head_dim=4, seq_len=7), eps=1e-6)
+    keep, own = torch.ones(2, 3, 7).bool().unbind()
+    keep[:, 2], own[1, 4:] = False, False
+    weights = {"mask": keep[:, None, None], "key_mask": own}
+    inputs = qkv(3, 2, 7, 7, 4, 4)
+    call = {"call": lambda q, k, v: linear(q, k, v, key_mask=keep & own)}
+    assert_proven(golden_of("linear_elu", linear, inputs, weights, {}, **call), "linear")
+    pairs = torch.ones(7, 7).tril()
+    golden = golden_of("linear_elu", linear, inputs, {"mask": pairs}, {}, call=linear.double())
+    proof = prove(golden, form_of(golden.header))
+    assert proof.status is ProofStatus.NOT_COVERED
+    assert proof.reason == "linear takes no mask of pairs"
+
+
+def test_a_mask_that_is_added_to_scores_is_refused():
+    softmax = build_attention("softmax", Geometry(num_heads=2, head_dim=4, seq_len=5))
+    added = torch.zeros(5, 5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+    golden = golden_of("softmax", softmax, qkv(1, 2, 5, 5, 4, 4), {"mask": added}, {})
+    proof = prove(golden, form_of(golden.header))
+    assert proof.status is ProofStatus.FAILED
+    assert proof.reason == "the golden's mask holds more than 0 and 1, where 1 keeps"
+
+
+@pytest.mark.parametrize(
+    ("hyper", "said"),
+    [({"grid": "3x3"}, "says '3x3' for its grid"), ({"window": "all"}, None), ({"grid": 3}, None)],
+)
+def test_a_grid_is_two_counts_and_a_window_in_words_is_none(hyper, said):
+    core = build_attention("nala", Geometry(num_heads=1, head_dim=4, seq_len=9))
+    golden = golden_of("nala", core, qkv(1, 1, 9, 9, 4, 4), {}, hyper)
+    proof = prove(golden, form_of(golden.header))
+    assert (proof.status is ProofStatus.PASSED) is (said is None)
+    assert (said or "") in (proof.reason or "")
+
+
+@pytest.mark.parametrize("folder", ["agent", "flatten", "inline", "polaformer"])
+def test_a_layer_has_the_biases_that_are_stored(folder):
+    def call(x):
+        return 2 * x
+
+    for stored in ({}, {"qkv.bias": torch.ones(1), "qg.bias": torch.ones(1)}):
+        golden = golden_of(folder, None, {"x": seeded(1, 9, 8)}, stored, {}, call=call)
+        found = build._settings(golden, form_of(golden.header))
+        assert found["qkv_bias"] is bool(stored)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_inputs_need_four_axes(kept):
+    softmax = build_attention("softmax", Geometry(num_heads=1, head_dim=4, seq_len=5))
+    golden = golden_of("softmax", softmax, qkv(1, 1, 5, 5, 4, 4), {}, {})
+    shapes = golden.header.shapes | {"in.k": (5, 4, 4)[:kept]}
+    form = form_of(golden.header)
+    proof = prove(replace(golden, header=replace(golden.header, shapes=shapes)), form)
+    assert proof.status is ProofStatus.FAILED
+    assert f"input for k is of shape {(5, 4, 4)[:kept]}; a batch, heads" in (proof.reason or "")
+
+
+def test_a_length_that_is_stated_is_an_upper_bound():
+    layer = build_attention("linformer_layer", Geometry(num_heads=2, head_dim=4, seq_len=12))
+    weights = {k.removeprefix("core."): x for k, x in randomise(layer).items()}
+    inputs, hyper = {"x": seeded(2, 9, 8)}, {"heads": 2, "seq_len": 12}
+    assert_proven(golden_of("linformer", layer, inputs, weights, hyper), "linformer_layer")
+
+
+@pytest.mark.parametrize(
+    ("folder", "hyper"),
+    [
+        ("based_taylor", {"eps": 0.5}),
+        ("differential", {"depth": 3, "lambda_init": 0.5}),
+        ("mlla", {"eps": 0.5}),
+        ("nystrom", {"num_landmarks": 3, "pinv_iters": 2, "conv_kernel_size": 5}),
+        ("polaformer", {"alpha": 2, "eps": 0.5}),
+        ("polaformer_pp", {"eps": 0.5}),
+        ("rala", {"rope": False, "eps": 0.5}),
+    ],
+)
+def test_what_a_header_states_reaches_ours_before_what_shapes_and_the_code_imply(folder, hyper):
+    core = build_attention("softmax", Geometry(num_heads=1, head_dim=4, seq_len=5))
+    golden = golden_of(folder, core, qkv(1, 1, 5, 5, 4, 4), {}, hyper)
+    form = form_of(golden.header)
+    found = build._settings(golden, form)
+    assert found.items() >= {k: x for k, x in hyper.items() if k != "depth"}.items()
+    header = replace(golden.header, settings={"eps": 0.25})
+    assert build._settings(replace(golden, header=header), form)["eps"] == 0.25

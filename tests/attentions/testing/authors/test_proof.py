@@ -1,0 +1,277 @@
+import math
+from dataclasses import replace
+from unittest.mock import Mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from attentions import attention_class
+from attentions.testing.authors import proof as proofs
+from attentions.testing.authors.files import Golden, GoldenFolder
+from attentions.testing.authors.map import Form, form_of
+from attentions.testing.authors.proof import Comparison, ProofStatus, compare, prove
+from tests.attentions.testing.authors.copies import PUBLIC
+
+CASE = "linear_elu/full_b2h2n49d16"
+NAN = math.nan
+
+
+@pytest.fixture
+def golden():
+    folder = GoldenFolder(PUBLIC)
+    return folder.read(folder.header(CASE))
+
+
+def proof_of(golden):
+    return prove(golden, form_of(golden.header))
+
+
+def replace_forward(monkeypatch, name, change):
+    cls = attention_class(name)
+    right = cls.forward
+
+    def forward(self, q, k, v, **masks):
+        return change(right(self, q, k, v, **masks), q, k, v)
+
+    monkeypatch.setattr(cls, "forward", forward)
+
+
+def test_the_right_mechanism_passes_with_its_worst_comparison(golden):
+    proof = proof_of(golden)
+    assert (proof.status, proof.mechanism, proof.reason) == (ProofStatus.PASSED, "linear", None)
+    assert proof.dtype in ("float32", "float64")
+    assert 0 < proof.error <= proof.bound
+    assert proof.bound in golden.header.bounds[proof.dtype].values()
+
+
+def test_an_error_of_a_thousandth_fails_in_both_precisions(golden, monkeypatch):
+    replace_forward(monkeypatch, "linear", lambda out, q, k, v: out * 1.001)
+    proof = proof_of(golden)
+    assert proof.status is ProofStatus.FAILED
+    assert proof.error is not None and proof.bound is not None and proof.error > proof.bound
+    for told in ("out in float64", "out in float32", "grad.v in float32", "the bound is"):
+        assert told in (proof.reason or "")
+    worst = f"is off by {proof.error:.3g}, the bound is {proof.bound:.3g}"
+    assert worst in (proof.reason or "").partition(";")[0]
+
+
+def test_an_error_between_the_two_bounds_fails_in_float64_alone(golden, monkeypatch):
+    replace_forward(monkeypatch, "linear", lambda out, q, k, v: out * (1 + 1e-8))
+    proof = proof_of(golden)
+    assert (proof.status, proof.dtype) == (ProofStatus.FAILED, "float64")
+    assert "out in float64" in (proof.reason or "") and "float32" not in (proof.reason or "")
+
+
+def test_an_error_that_only_float32_has_fails(golden, monkeypatch):
+    def coarse(out, *_):
+        return out if out.dtype == torch.float64 else out.bfloat16().float()
+
+    replace_forward(monkeypatch, "linear", coarse)
+    proof = proof_of(golden)
+    assert (proof.status, proof.dtype) == (ProofStatus.FAILED, "float32")
+    assert "float64" not in (proof.reason or "")
+
+
+def test_a_right_output_with_a_wrong_gradient_fails(golden, monkeypatch):
+    replace_forward(monkeypatch, "linear", lambda out, q, k, v: out + (q - q.detach()).sum())
+    proof = proof_of(golden)
+    assert proof.status is ProofStatus.FAILED
+    assert "grad.q" in (proof.reason or "") and "out in" not in (proof.reason or "")
+
+
+def test_a_gradient_that_is_cut_off_counts_as_zero(golden, monkeypatch):
+    replace_forward(monkeypatch, "linear", lambda out, q, k, v: (out - v).detach() + v)
+    assert "grad.k in float64 is off by" in (proof_of(golden).reason or "")
+
+
+def test_an_output_that_is_not_finite_fails_without_a_number(golden, monkeypatch):
+    replace_forward(monkeypatch, "linear", lambda out, q, k, v: out / 0)
+    proof = proof_of(golden)
+    assert (proof.status, proof.error) == (ProofStatus.FAILED, None)
+    assert "out in float64 is not finite in" in (proof.reason or "")
+
+
+def test_an_output_of_another_shape_fails(golden, monkeypatch):
+    replace_forward(monkeypatch, "linear", lambda out, q, k, v: out.flatten(0, 1))
+    assert "has the shape (4, 49, 16), officially (2, 2, 49, 16)" in (proof_of(golden).reason or "")
+
+
+def test_a_mechanism_that_raises_fails_with_its_words(golden, monkeypatch):
+    replace_forward(monkeypatch, "linear", Mock(side_effect=ZeroDivisionError("no keys")))
+    proof = proof_of(golden)
+    assert (proof.status, proof.reason) == (ProofStatus.FAILED, "ZeroDivisionError: no keys")
+    assert (proof.error, proof.bound, proof.dtype) == (None, None, None)
+
+
+def test_a_golden_that_lacks_an_input_fails_by_its_name(golden):
+    shapes = {key: shape for key, shape in golden.header.shapes.items() if key != "in.k"}
+    tensors = {key: value for key, value in golden.tensors.items() if key != "in.k"}
+    proof = proof_of(Golden(header=replace(golden.header, shapes=shapes), tensors=tensors))
+    assert (proof.status, proof.reason) == (ProofStatus.FAILED, "the golden has no input for k")
+
+
+# A kernel's own rounding.
+
+
+def coarse(monkeypatch, backends, dtype):
+    """A golden of softmax attention, of which some kernels are off by a thousandth in a dtype."""
+    cls = attention_class("softmax")
+    right = cls.forward
+
+    def forward(self, q, k, v, **masks):
+        is_coarse = self.backend in backends and q.dtype == dtype
+        out: Tensor = right(self, q, k, v, **masks)
+        return out * 1.001 if is_coarse else out
+
+    monkeypatch.setattr(cls, "forward", forward)
+    folder = GoldenFolder(PUBLIC)
+    return folder.read(folder.header("softmax/full_b2h2n49d16"))
+
+
+def test_a_fused_kernel_beyond_a_float32_bound_is_told_where_the_unfused_one_holds(monkeypatch):
+    proof = proof_of(coarse(monkeypatch, ("auto",), torch.float32))
+    assert proof.status is ProofStatus.PASSED
+    assert proof.error is not None and proof.bound is not None and proof.error <= proof.bound
+    assert proof.dtype == "float32"
+    assert (proof.reason or "").startswith("proven by backend=math in float32")
+    assert "out in float32 is off by" in (proof.reason or "")
+
+
+def test_a_float32_error_of_both_kernels_fails_by_that_of_the_fused_one(monkeypatch):
+    proof = proof_of(coarse(monkeypatch, ("auto", "math"), torch.float32))
+    assert proof.status is ProofStatus.FAILED
+    assert "out in float32 is off by" in (proof.reason or "")
+    assert "backend" not in (proof.reason or "")
+
+
+def test_a_wrong_formula_gets_no_second_chance(monkeypatch):
+    proof = proof_of(coarse(monkeypatch, ("auto",), torch.float64))
+    assert proof.status is ProofStatus.FAILED
+
+
+def test_a_failure_names_hyperparameters_that_nothing_of_ours_takes(golden):
+    proof = prove(golden, Form(mechanism="linear", defaults={"eps": 0.1}))
+    assert proof.status is ProofStatus.FAILED
+    assert "without a counterpart: eps, feature, scale" in (proof.reason or "")
+    followed = Form(mechanism="linear", derived={"eps": lambda header: 0.1}, hyper={"scale": "no"})
+    bare = replace(golden, header=replace(golden.header, hyper={"eps": "small", "feature": 1}))
+    said = (prove(bare, followed).reason or "").partition("without a counterpart: ")[2]
+    assert said == "feature"
+
+
+def test_what_is_not_registered_is_not_covered(golden):
+    proof = prove(golden, Form(mechanism="future_attention"))
+    assert (proof.status, proof.mechanism) == (ProofStatus.NOT_COVERED, None)
+    assert proof.reason == "no mechanism is named future_attention yet"
+
+
+def test_what_is_not_claimed_is_not_covered(golden, monkeypatch):
+    folder = GoldenFolder(PUBLIC)
+    form = Form(mechanism="none")
+    cross = prove(folder.read(folder.header("softmax/cross_keymask_q19_k45")), form)
+    assert (cross.status, cross.mechanism) == (ProofStatus.NOT_COVERED, "none")
+    assert "takes no mask" in (cross.reason or "")
+
+
+def shorter(golden, key, size=30):
+    """The golden with fewer tokens in a tensor of (B, N, ...), and in its gradient."""
+    names = {f"in.{key}", f"grad.{key}"}
+    tensors = {k: x[:, :size] if k in names else x for k, x in golden.tensors.items()}
+    shapes = {k: tuple(x.shape) for k, x in tensors.items()}
+    return Golden(header=replace(golden.header, shapes=shapes), tensors=tensors)
+
+
+def test_a_call_of_other_lengths_is_not_covered_under_official_names():
+    folder = GoldenFolder(PUBLIC)
+    golden = shorter(folder.read(folder.header("mamba2_ssd/minimal_discrete")), "C")
+    proof = proof_of(golden)
+    assert proof.status is ProofStatus.NOT_COVERED
+    assert proof.reason == "mamba2_ssd needs as many keys as queries"
+
+
+def test_a_mechanism_that_is_causal_only_needs_no_tag_and_has_no_other_form():
+    folder = GoldenFolder(PUBLIC)
+    golden = folder.read(folder.header("comba/small_keys"))
+    bare = replace(golden, header=replace(golden.header, tags=frozenset()))
+    assert proof_of(bare).status is ProofStatus.PASSED
+    switched = replace(bare, tensors=bare.tensors | {"w.causal": torch.tensor(0)})
+    proof = proof_of(switched)
+    assert proof.status is ProofStatus.NOT_COVERED
+    assert proof.reason == "comba has no bidirectional form"
+
+
+def test_a_feature_map_that_differs_from_the_stored_one_fails():
+    folder = GoldenFolder(PUBLIC)
+    golden = folder.read(folder.header("performer/softmax_b2h2n49d16m24"))
+    wrong = golden.tensors | {"phi_k": golden.tensors["phi_k"] * 1.001}
+    proof = proof_of(replace(golden, tensors=wrong))
+    assert proof.status is ProofStatus.FAILED
+    assert (proof.reason or "").startswith("phi_k in float64 is off by")
+
+
+def test_what_nothing_takes_fails_by_its_name(golden):
+    for name, value in (("in.key_mask", torch.ones(2, 49).bool()), ("outer", torch.ones(1))):
+        tensors = golden.tensors | {name: value}
+        shapes = golden.header.shapes | {name: tuple(value.shape)}
+        dtypes = golden.header.dtypes | {name: str(value.dtype).removeprefix("torch.")}
+        header = replace(golden.header, shapes=shapes, dtypes=dtypes)
+        proof = proof_of(Golden(header=header, tensors=tensors))
+        assert proof.status is ProofStatus.FAILED
+        assert name in (proof.reason or "") and "nothing" in (proof.reason or "")
+
+
+def test_running_a_golden_leaves_its_tensors_alone(golden):
+    before = {key: value.clone() for key, value in golden.tensors.items()}
+    proof_of(golden)
+    assert all(torch.equal(golden.tensors[key], before[key]) for key in before)
+    assert not any(value.requires_grad for value in golden.tensors.values())
+
+
+# The comparison itself.
+
+
+def compared(ours, official, bound=0.1):
+    return compare("out", "float64", torch.tensor(ours), torch.tensor(official).double(), bound)
+
+
+def test_rows_that_are_not_finite_officially_are_left_out():
+    result = compared([[9.0, 9.0], [1.0, 2.05]], [[NAN, 0.0], [1.0, 2.0]])
+    assert result.holds and result.rows_left_out == 1
+    assert result.error == pytest.approx(0.05)
+    infinite = compared([[9.0, 9.0], [1.0, 2.0]], [[math.inf, 0.0], [1.0, 2.0]])
+    assert infinite.holds and infinite.rows_left_out == 1
+
+
+def test_a_finite_row_beside_one_that_is_not_is_still_compared():
+    assert not compared([[9.0], [1.5]], [[NAN], [1.0]]).holds
+
+
+@pytest.mark.parametrize("bad", [NAN, math.inf])
+def test_ours_must_be_finite_where_the_official_result_is_not(bad):
+    result = compared([[bad], [1.0]], [[NAN], [1.0]])
+    assert not result.holds
+    assert result.strain == math.inf
+    assert result.describe() == "out in float64 is not finite in 1 of 2 entries"
+
+
+def test_nothing_but_finiteness_is_asked_where_no_row_is_finite():
+    result = compared([[1.0], [2.0]], [[NAN], [NAN]], bound=0.0)
+    assert result.holds and (result.error, result.rows_left_out) == (0.0, 2)
+
+
+def test_a_bound_of_zero_allows_no_error():
+    assert compared([[0.0]], [[0.0]], bound=0.0).strain == 0
+    above = compared([[1e-30]], [[0.0]], bound=0.0)
+    assert not above.holds and above.strain == math.inf
+
+
+def test_the_worst_comparison_is_the_one_nearest_to_its_bound(golden, monkeypatch):
+    near = Comparison(result="out", dtype="float64", error=9e-10, bound=1e-9)
+    far = Comparison(result="out", dtype="float32", error=1e-6, bound=1e-5)
+    monkeypatch.setattr(proofs, "_compare_all", lambda *_: iter([far, near]))
+    proof = proof_of(golden)
+    assert (proof.error, proof.bound, proof.dtype) == (9e-10, 1e-9, "float64")
+    off = [replace(far, error=2e-5), replace(near, error=9e-9)]
+    monkeypatch.setattr(proofs, "_compare_all", lambda *_: iter(off))
+    assert (proof_of(golden).reason or "").startswith("out in float64 is off by 9e-09")

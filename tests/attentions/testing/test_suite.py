@@ -1,0 +1,101 @@
+"""All checks of a mechanism: which apply, and how each ends."""
+
+import pytest
+
+import attentions
+from attentions.testing.check import Broken, Untestable, require_refusal
+from attentions.testing.suite import CHECKS, CLAIMS, cases_of
+from tests.attentions.testing.lies import spoilt
+
+SOUND = {"forward": spoilt("softmax_explicit", lambda c: c.out)}
+
+
+def endings(name, *claims):
+    """Form, and how it ended, of each check of these claims, or of all."""
+    found = []
+    for case in cases_of(name):
+        if case.claim not in (claims or CLAIMS):
+            continue
+        try:
+            case.run(lambda *_: None)
+            found.append((case.form, "passed", ""))
+        except Untestable as why:
+            found.append((case.form, "skipped", str(why)))
+        except Broken as error:
+            found.append((case.form, "failed", str(error)))
+    return found
+
+
+def test_a_claim_that_does_not_hold_fails_with_its_reason(register):
+    def leaks(c):
+        return c.out + 1e-6 * c.v.mean(-2, keepdim=True)
+
+    name = register("softmax_explicit", forward=spoilt("softmax_explicit", leaks))
+    lost = [words for form, how, words in endings(name, "causal") if how == "failed"]
+    assert "leaks the future: of 12 tokens in float32, those after 0 change" in lost[0]
+
+
+def test_a_sound_mechanism_passes_all_checks(register):
+    assert {how for _, how, _ in endings(register("softmax_explicit", **SOUND))} <= {
+        "passed",
+        "skipped",
+    }
+
+
+def test_what_cannot_be_tested_here_is_not_a_failure(register):
+    def __init__(self, geometry):
+        raise ImportError("spoilt needs flash-attn: pip install attnbench[flash]")
+
+    ended = endings(register("softmax_explicit", __init__=__init__), "shape")
+    assert all(how == "skipped" and "flash-attn" in words for _, how, words in ended)
+    ended = endings(register("gla", reference=attentions.Attention.reference), "reference")
+    assert all(how == "skipped" and "no slow form" in words for _, how, words in ended)
+    name = register("softmax_explicit", {"devices": ("cuda",)}, **SOUND)
+    assert {how for _, how, _ in endings(name, "shape")} == {"skipped"}
+    name = register(
+        "softmax_explicit", {"dtypes": ("float32",), "backward_devices": ("cuda",)}, **SOUND
+    )
+    assert "passed" in {how for _, how, _ in endings(name, "precision")}
+    assert {how for _, how, _ in endings(name, "gradients")} == {"skipped"}
+
+
+def test_settings_replace_defaults(register):
+    wide = {"num_features": 6}
+    (form, *_), _ = zip(*[(c.run.args[0], c) for c in cases_of("performer", settings=wide)
+                          if c.claim == "shape"], strict=True)  # fmt: skip
+    from attentions.testing.forms import build
+
+    assert build(form).num_features == 6
+
+
+def test_every_claim_has_a_check_and_every_check_a_claim():
+    assert {check.claim for check in CHECKS} == set(CLAIMS)
+    assert all(check.run.__doc__ for check in CHECKS)
+
+
+def test_a_case_has_an_id_of_its_own():
+    ids = [case.id for name in ("linear", "nala", "gla") for case in cases_of(name)]
+    assert len({*ids}) == len(ids)
+    assert "gla-causal-causal-the_future_changes_no_bit_of_the_past-12-float32" in ids
+
+
+def test_a_refusal_is_an_error_of_its_kind_with_its_words():
+    def call(error):
+        def fail():
+            raise error
+
+        return fail
+
+    require_refusal(call(ValueError("13 tokens")), ValueError, "13 ")
+    with pytest.raises(Broken, match="is refused without saying '13 '"):
+        require_refusal(call(ValueError("no")), ValueError, "13 ")
+    with pytest.raises(KeyError):
+        require_refusal(call(KeyError("13 tokens")), ValueError, "13 ")
+    with pytest.raises(Broken, match="is not refused"):
+        require_refusal(lambda: None, ValueError, "")
+
+
+def test_masks_without_cross_attention_are_tested_on_as_many_queries_as_keys(register):
+    can = attentions.Capabilities(masks=frozenset({"padding"}))
+    name = register("softmax_explicit", capabilities=can)
+    assert {how for _, how, _ in endings(name, "padding")} == {"passed"}
