@@ -139,7 +139,7 @@ def build(
     )
     try:
         mechanism = build_attention(
-            form.name, geometry, **SETTINGS.get(form.name, {}) | form.settings
+            form.name, geometry, **{**SETTINGS.get(form.name, {}), **form.settings}
         )
     except ImportError as error:
         raise Untestable(str(error)) from error

@@ -71,7 +71,7 @@ class Report:
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> Generator[None, object, object]:
         """Tell when a check begins, and when a mechanism has no more."""
-        case, following = _case(item), nextitem and _case(nextitem)
+        case, following = _case(item), _case(nextitem)
         if case:
             self._write(begins=_named(case))
         ended = yield
@@ -93,10 +93,11 @@ class Report:
         return report
 
 
-def _case(item: pytest.Item) -> CheckCase | None:
+def _case(item: pytest.Item | None) -> CheckCase | None:
     from .suite import CheckCase
 
-    case = getattr(item, "callspec", None) and item.callspec.params.get("case")
+    parameters = getattr(item, "callspec", None)
+    case = parameters.params.get("case") if parameters else None
     return case if isinstance(case, CheckCase) else None
 
 
@@ -107,7 +108,7 @@ def _named(case: CheckCase) -> dict[str, Any]:
 
 
 def _words(error: BaseException | None) -> str | None:
-    """What a check says of a failure or a skip; with the type of an error that is not its own."""
+    """Reason of a failure or a skip, with the type of an error that is not the check's own."""
     from .check import Broken
 
     if error is None:

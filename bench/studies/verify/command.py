@@ -17,7 +17,7 @@ from bench.core.cli.files import check_writable, write_whole
 from bench.core.cli.foreign import foreign_code, told
 from bench.core.format import join_names, quantity
 from bench.core.progress import Part
-from bench.core.proofs import BadgeStatus, append_badges, badges_folder
+from bench.core.proofs import Badge, BadgeStatus, append_badges, badges_folder
 from bench.measuring.machine.environment import mechanism_syntax
 from bench.measuring.plan import resolve_devices
 from bench.publishing.document import Document, Text
@@ -168,7 +168,7 @@ def run_conformance(asked: Verify, session: Session) -> int:
         everything.extend(own)
         return claims.summary(own)
 
-    everything: list[claims.Badge] = []
+    everything: list[Badge] = []
     tested(asked, session, asked.mechanisms, [*CLAIMS], end)
     if everything:
         file = badges_folder(out) / f"{run_name}.jsonl"
