@@ -13,6 +13,9 @@ from .authors.cases import Goldens
 from .run import run
 from .suite import CLAIMS, GOLDEN, CheckCase, cases_of
 
+Refused = pytest.Collector.CollectError
+"""Shown by pytest as its message alone."""
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise by the cases that the command line asks for."""
@@ -30,7 +33,7 @@ def _asked(config: pytest.Config) -> list[CheckCase]:
     claims = _words([config.getoption("attention_claims")]) or [GOLDEN, *CLAIMS]
     if unknown := {*claims} - {GOLDEN, *CLAIMS}:
         known = ", ".join((GOLDEN, *CLAIMS))
-        raise pytest.UsageError(f"--attention-claims {min(unknown)}: the claims are {known}.")
+        raise Refused(f"--attention-claims {min(unknown)}: the claims are {known}.")
     given = config.getoption("attention_settings")
     try:
         settings = yaml.safe_load(given or "{}")
@@ -45,7 +48,7 @@ def _asked(config: pytest.Config) -> list[CheckCase]:
             for case in cases_of(name, settings=settings, goldens=goldens)
         ]
     except (ValueError, yaml.YAMLError) as error:
-        raise pytest.UsageError(str(error)) from error
+        raise Refused(str(error)) from error
     return [case for case in cases if case.claim in claims]
 
 
