@@ -9,7 +9,7 @@ from tests.sources import Module, is_in, level
 # Packages of extras, which attentions imports where it uses them.
 OPTIONAL = ("timm",)
 # Packages of the extra `testing`, for the checks alone.
-TESTING = {"pytest", "safetensors", "yaml"}
+TESTING = {"hypothesis", "pytest", "safetensors", "yaml"}
 # Modules about a package, which import it at once; whoever imports them wants that package.
 ABOUT = {"transformers": ("attentions.huggingface", "attentions.integrations.transformers")}
 # Layers of attentions, from above to below. Files at the top of the package are the interface; it

@@ -56,6 +56,12 @@ def test_the_words_of_pages_are_in_the_wheel(wheel):
     assert words and words <= {*ZipFile(wheel).namelist()}
 
 
+def test_golden_files_stay_in_the_repository(wheel):
+    names = ZipFile(wheel).namelist()
+    assert "attentions/testing/authors/map.yaml" in names
+    assert not [name for name in names if name.startswith("attentions/testing/golden")]
+
+
 @pytest.fixture(scope="module")
 def python(wheel):
     """The Python of an environment with the wheel; what it needs is from that of the tests."""
@@ -136,6 +142,14 @@ def test_a_plugin_of_such_a_folder_is_found(python, occupied):
     assert "2 cells" in printed
 
 
+def test_a_wheel_tests_mechanisms_in_pytest_and_says_where_golden_files_are(python, tmp_path):
+    words = ("--attention", "linear", "--attention-claims", "golden,meta")
+    said = done(
+        python, "-m", "pytest", "-q", "-rs", "--pyargs", "attentions.testing", *words, cwd=tmp_path
+    )
+    assert "2 passed, 1 skipped" in said and "in attentions/testing/golden" in said
+
+
 def test_the_wheel_takes_no_other_names(python):
     (packages,) = python.parents[1].glob("lib/python*/site-packages")
     names = {path.name.partition("-")[0] for path in packages.iterdir()}
@@ -152,7 +166,8 @@ def test_attentions_imports_torch_alone(python, tmp_path):
     code = (
         "import sys\n"
         "others = {'scipy', 'hydra', 'omegaconf', 'wandb', 'fvcore', 'safetensors', 'psutil',\n"
-        "          'rich', 'pydantic', 'timm', 'transformers', 'bench', 'numpy'}\n"
+        "          'rich', 'pydantic', 'timm', 'transformers', 'bench', 'numpy', 'pytest',\n"
+        "          'yaml'}\n"
         "for name in others:\n"
         "    sys.modules[name] = None\n"
         "import torch, attentions\n"

@@ -40,7 +40,7 @@ def steps_equal_the_causal_forward_however_the_prompt_is_split(
 
 
 def a_split_prompt_equals_the_whole(form: Form, dtype: torch.dtype, lengths: Sequence[int]) -> None:
-    """A prompt that is given in parts of these lengths; property tests draw more of them."""
+    """A prompt that is given in parts of these lengths."""
     mechanism = build(form, seq_len=sum(lengths), dtype=dtype)
     tensors = inputs(mechanism, dtype=dtype, batch_size=ROWS)
     expected = mechanism(*tensors)

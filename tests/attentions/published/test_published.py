@@ -1,7 +1,7 @@
 """The authors' operators where conformance and goldens do not look: settings, refusals, no mending.
 
-What they give for default settings is tested by the checks of `attentions.testing`, against ours' slow form, and
-by the goldens.
+What they give for default settings is tested by the checks of `attentions.testing`, against ours'
+slow form, and by the goldens.
 """
 
 import pickle
