@@ -66,10 +66,15 @@ class Check:
             Untestable: it cannot be tested here.
         """
         __tracebackhide__ = True  # pytest shows the check itself
-        if self.needs_card and not torch.accelerator.is_available():
+        if self.needs_card and card() is None:
             raise Untestable("there is no CUDA device")
         torch.manual_seed(0)
         self.run(form, *case, *([record] if self.records else []))
+
+
+def card() -> torch.device | None:
+    """The accelerator of this machine; None if there is none."""
+    return torch.accelerator.current_accelerator(check_available=True)
 
 
 def always(_: Form) -> bool:

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from ..check import Untestable, check, require
+from ..check import Untestable, card, check, require
 from ..forms import (
     LONG,
     SEQ_LEN,
@@ -37,7 +37,7 @@ def a_cuda_device_gives_what_the_cpu_gives(form: Form) -> None:
     mechanism = build(form, seq_len=LONG, dtype=torch.float64)
     tensors = inputs(mechanism, dtype=torch.float64, requires_grad=True)
     expected = mechanism(*tensors)
-    there = torch.device("cuda")
+    there = card()
     moved = [x.detach().to(there).requires_grad_() for x in tensors]
     out = copy.deepcopy(mechanism).to(there)(*moved)
     require_near(out.cpu(), expected, "the output")

@@ -1,9 +1,11 @@
 """All checks of a mechanism: which apply, and how each ends."""
 
 import pytest
+import torch
 
 import attentions
 from attentions.testing.check import Broken, Untestable, require_refusal
+from attentions.testing.forms import build, forms_of
 from attentions.testing.suite import CHECKS, CLAIMS, cases_of
 from tests.attentions.testing.lies import spoilt
 
@@ -59,13 +61,18 @@ def test_what_cannot_be_tested_here_is_not_a_failure(register):
     assert {how for _, how, _ in endings(name, "gradients")} == {"skipped"}
 
 
-def test_settings_replace_defaults(register):
+def test_settings_replace_defaults():
     wide = {"num_features": 6}
-    (form, *_), _ = zip(*[(c.run.args[0], c) for c in cases_of("performer", settings=wide)
-                          if c.claim == "shape"], strict=True)  # fmt: skip
-    from attentions.testing.forms import build
-
+    (form,) = forms_of("performer", wide)[:1]
     assert build(form).num_features == 6
+
+
+def test_a_card_is_compared_with_the_cpu(monkeypatch):
+    def card(check_available):
+        return torch.device("cpu")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", card)
+    assert endings("linear", "cuda") == [("linear", "passed", ""), ("linear-causal", "passed", "")]
 
 
 def test_every_claim_has_a_check_and_every_check_a_claim():

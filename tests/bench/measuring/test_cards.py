@@ -7,9 +7,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-import attentions
-from attentions.testing.forms import forms_of
-from attentions.testing.suite import CHECKS
 from bench.core.record import Status
 from bench.measuring import device as door
 from bench.measuring.config import read_sweep_config
@@ -142,10 +139,3 @@ def test_a_checkpoint_holds_the_streams_of_the_card(cards, tmp_path):
     expected, kind.stream = torch.randn(3), 9
     card.restore_streams(file.load(card.place))
     assert kind.stream == 7 and torch.equal(torch.randn(3), expected)
-
-
-def test_conformance_compares_the_card_with_the_cpu(cards):
-    cards()
-    (check,) = (each for each in CHECKS if each.needs_card)
-    (form, *_) = forms_of(attentions.attention_names()[0])
-    check(form, ())
