@@ -23,7 +23,6 @@ RANDOM = "random"
 """`Number.inputs` of random queries and keys; a trained layer's is such as ``recall, layer 0``."""
 NORM = "norm "
 """Prefix of `Number.at` for entropy in the sweep of norms, as ``norm 0.5``."""
-MAX_BYTES = 2**25
 """Largest size of a file, in bytes: all mechanisms with a dozen layers each take a tenth of it."""
 MAX_NUMBER = 1e100
 """Largest magnitude of a sample; its square, which intervals need, is still finite."""
@@ -134,14 +133,14 @@ def write_lines(path: Path, lines: Iterable[Line], origin: Origin | None = None)
     return _file(path).write([*([origin] if origin else []), *lines])
 
 
-def read_lines(path: Path, root: Path | None = None) -> Found:
+def read_lines(path: Path) -> Found:
     """Read the lines of a file; none if it does not exist. Invalid lines are left out.
 
     Raises:
-        ConfigError: it cannot be read, is no regular file, or is far too large.
+        ConfigError: it cannot be read.
     """
     origin, lines, bad = None, list[Line](), list[str]()
-    for number, one in _file(path, root).each(missing_ok=True, max_bytes=MAX_BYTES):
+    for number, one in _file(path).each(missing_ok=True):
         if why := one if isinstance(one, ValueError) else _why_bad(one):
             bad.append(f"{path}, line {number} is left out: {why}.")
         elif isinstance(one, Origin):
@@ -151,8 +150,8 @@ def read_lines(path: Path, root: Path | None = None) -> Found:
     return Found(origin=origin, lines=tuple(lines), bad=tuple(bad))
 
 
-def _file(path: Path, root: Path | None = None) -> Lines[Line | Origin]:
-    return Lines[Line | Origin](path, Line | Origin, root)
+def _file(path: Path) -> Lines[Line | Origin]:
+    return Lines[Line | Origin](path, Line | Origin)
 
 
 def _why_bad(one: Line | Origin) -> ValueError | None:

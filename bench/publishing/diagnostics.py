@@ -39,7 +39,7 @@ def read_diagnostics(out: Path) -> Found:
         ConfigError: a file cannot be read.
     """
     found = (out / name for name in _FILES if os.path.lexists(out / name))
-    return read_lines(next(found, out / FILE), out)
+    return read_lines(next(found, out / FILE))
 
 
 def report_sections(found: Found) -> tuple[Section, ...]:

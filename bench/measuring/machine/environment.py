@@ -17,7 +17,6 @@ import bench
 from bench.core.cell import ORIGINAL, Cell, TaskWorkload
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.limits import MAX_TEXT
-from bench.core.cli.stored_files import open_regular, shown
 from bench.core.cli.texts import visible
 from bench.core.observed import CONTROLS
 from bench.core.places import CHECKOUT
@@ -226,10 +225,9 @@ def _data_hash(workload: TaskWorkload) -> str:
             digest.update(ascii((path.parent.parent.name, path.parent.name)).encode())
         try:
             digest.update(_content_hash(path, path.stat().st_mtime_ns).encode())
-        except (OSError, ValueError) as error:  # a name may have a null character
-            why = getattr(error, "strerror", None) or error
+        except OSError as error:
             raise ConfigError(
-                f"{shown(path)}, which {workload.task} reads, cannot be opened: {why}. "
+                f"{path}, which {workload.task} reads, cannot be opened: {error.strerror}. "
                 "Copy it again, or take it out of the folder."
             ) from error
     return digest.hexdigest()[:16] if files else ""
@@ -237,7 +235,7 @@ def _data_hash(workload: TaskWorkload) -> str:
 
 @cache
 def _content_hash(path: Path, _changed_ns: int) -> str:
-    with open_regular(path) as file:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -9,7 +9,6 @@ from types import FrameType
 from typing import Any
 
 from bench.core.cell import Cell
-from bench.core.cli.foreign import CtrlC
 from bench.core.clock import now_s, sleep_s
 from bench.core.record import Status
 from bench.measuring.worker.launch import Worker, WorkerDied, WorkerHung, WorkerServer
@@ -19,15 +18,6 @@ from bench.measuring.worker.results import BUILD, Job, R
 
 TICK_S = 0.2
 """Seconds between two checks for a request to stop, while waiting."""
-
-_STEP = {"step", "waits"}
-"""Keys of a message that only says what is done now."""
-
-_MAX_STEPS, _MAX_STEPS_OF_CELL = 20, 4
-"""Largest number of such messages: of a job, and for each of its cells."""
-
-_MAX_MESSAGES = 1_100_000
-"""Largest number of messages of a job: a worker takes a million rounds at most."""
 
 
 class Interrupted(Exception):
@@ -74,7 +64,7 @@ class Interrupt:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self._had_signal and number != signal.SIGHUP:  # which the shell and the system both send
-            raise CtrlC
+            raise KeyboardInterrupt
         self.is_asked = self._had_signal = True
 
 
@@ -135,8 +125,7 @@ class Jobs:
         try:
             worker = self.server.spawn(job=job.name, **request)
             try:
-                num_steps = _MAX_STEPS + _MAX_STEPS_OF_CELL * len(request.get("cells", ()))
-                message = self._last_message(worker, hear, may_stop, num_steps)
+                message = self._last_message(worker, hear, may_stop)
             except (WorkerHung, NoMessage):
                 worker.kill()
                 raise
@@ -154,10 +143,8 @@ class Jobs:
         worker: Worker,
         hear: Callable[[Message], None] | None,
         may_stop: Callable[[], bool] | None,
-        max_steps: int,
     ) -> Message:
         is_stopping = False
-        num_steps = num_messages = 0
         silence_ends = now_s() + self.timeout_s
         while True:
             if self.interrupt.is_asked and not is_stopping:
@@ -173,10 +160,6 @@ class Jobs:
                 continue
             if "status" in message:
                 return message
-            num_messages += 1
-            num_steps += message.keys() <= _STEP
-            if num_steps > max_steps or num_messages > _MAX_MESSAGES:  # each ends the silence
-                raise NoMessage("it is one more than its job has")
             silence_ends = now_s() + self.timeout_s
             if hear is not None:
                 hear(message)

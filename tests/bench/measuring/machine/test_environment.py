@@ -1,18 +1,14 @@
 """What makes a number stale: every file that a mechanism is made of."""
 
-import os
-import re
 import subprocess
 import sys
 from dataclasses import fields, replace
 from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from bench.core.cell import TaskWorkload
-from bench.core.cli.errors import ConfigError
 from bench.core.record import Quality, Record
 from bench.core.sources import closure, hash_closure
 from bench.measuring.device import cpu
@@ -65,13 +61,6 @@ def test_an_image_that_is_moved_to_another_class_or_split_is_another_task(tmp_pa
     found = [files_of(monkeypatch, *map(tmp_path.joinpath, some)) for some in (names, moved, other)]
     assert len({*found}) == 3
     assert files_of(monkeypatch) == ""
-
-
-@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("nowhere"), os.mkdir])
-def test_what_is_no_file_among_the_data_is_named(tmp_path, monkeypatch, put):
-    put(tmp_path / "data")
-    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "data"))):
-        files_of(monkeypatch, tmp_path / "data")
 
 
 def test_an_edit_makes_stale_what_is_made_of_it_and_nothing_else():
@@ -316,13 +305,6 @@ def test_a_plugin_may_be_in_any_encoding_and_bring_compiled_code_and_files_of_ot
 def test_a_module_that_was_made_by_hand_has_no_files(monkeypatch):
     monkeypatch.setitem(sys.modules, "made_by_hand", ModuleType("made_by_hand"))
     assert closure("made_by_hand") == closure("") == set()
-
-
-def test_a_file_that_a_task_names_with_a_null_character_is_told(monkeypatch):
-    odd = SimpleNamespace(files=lambda: (Path("a\0b"),))
-    monkeypatch.setattr(base, "task_to_plan", lambda name, settings: odd)
-    with pytest.raises(ConfigError, match=r"a\\x00b, which recall reads, cannot be opened"):
-        _data_hash(TaskWorkload(label="recall", task="recall", settings={}, seed=0))
 
 
 def test_a_commit_is_that_of_this_projects_checkout_and_dirty_by_its_tracked_files(
