@@ -264,7 +264,7 @@ def num_cut(num_values: int) -> int:
     It covers the true median with `CONFIDENCE` or more, whatever the distribution (the sign test):
     the number of values below the median is binomial with p = 1/2.
     """
-    # In integers: 2**n overflows a float from 1,024 values on. Not by scipy, since workers call this
+    # In integers: 2**n overflows a float from 1,024 values on. Not by scipy: workers call this
     # between rounds, where a first import would disturb what is timed.
     allowed = int(Fraction((1 - CONFIDENCE) / 2) * 2**num_values)
     cut, below, outcomes = 0, 1, 1  # `outcomes` of 2**n have exactly `cut` values below the median

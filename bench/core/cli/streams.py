@@ -1,4 +1,4 @@
-"""Standard streams that cannot end a measurement, with a lost reader or a poor encoding."""
+"""Standard streams: a closed pipe or a narrow encoding must not abort a measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a training run stands, on the disk: it goes on from there to the bit after a kill -9."""
+"""Checkpoints: a killed run resumes bit for bit."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class ImageFolder(ImageTask):
         self.num_classes = max(len(self.classes), 1)
 
     def why_absent(self) -> str | None:
-        """That no folder is named, or that Pillow is missing."""
+        """Say that no folder is named, or that Pillow is missing."""
         if self.folder is None:
             return (
                 "no images: name a folder that holds train/CLASS/FILE and test/CLASS/FILE by root=."

@@ -107,14 +107,14 @@ class Jobs:
         self,
         job: Job[R],
         *,
-        hear: Callable[[Message], None] | None = None,
+        on_message: Callable[[Message], None] | None = None,
         may_stop: Callable[[], bool] | None = None,
         **request: Any,
     ) -> Outcome[R]:
         """Do one job.
 
-        `hear` is called with every message but the last, and may raise `WorkerHung` or `NoMessage`
-        to end the job. On Ctrl-C the worker is asked to finish if it `may_stop`, because its
+        `on_message` is called with every message but the last, and may raise `WorkerHung` or
+        `NoMessage` to end the job. On Ctrl-C the worker is asked to finish if it `may_stop`, because its
         messages so far are worth keeping; else it is killed.
 
         Raises:
@@ -125,7 +125,7 @@ class Jobs:
         try:
             worker = self.server.spawn(job=job.name, **request)
             try:
-                message = self._last_message(worker, hear, may_stop)
+                message = self._last_message(worker, on_message, may_stop)
             except (WorkerHung, NoMessage):
                 worker.kill()
                 raise
@@ -141,7 +141,7 @@ class Jobs:
     def _last_message(
         self,
         worker: Worker,
-        hear: Callable[[Message], None] | None,
+        on_message: Callable[[Message], None] | None,
         may_stop: Callable[[], bool] | None,
     ) -> Message:
         is_stopping = False
@@ -161,8 +161,8 @@ class Jobs:
             if "status" in message:
                 return message
             silence_ends = now_s() + self.timeout_s
-            if hear is not None:
-                hear(message)
+            if on_message is not None:
+                on_message(message)
             if message.get("waits"):
                 worker.send(heard=True)
 
@@ -176,7 +176,7 @@ def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
     refused: dict[str, str] = {}
     asked = 0
 
-    def hear(message: Message) -> None:
+    def on_message(message: Message) -> None:
         nonlocal asked
         now = message.get("asked", asked)
         if now >= len(waiting):
@@ -189,7 +189,7 @@ def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
     while waiting:
         asked = 0
         flat = [cell.to_dict() for cell in waiting]
-        outcome = jobs.do(BUILD, hear=hear, plugins=waiting[0].plugins, cells=flat)
+        outcome = jobs.do(BUILD, on_message=on_message, plugins=waiting[0].plugins, cells=flat)
         culprit = waiting[asked].entry
         left = [] if outcome.is_ok else waiting[asked:]
         waiting = [cell for cell in left if cell.entry != culprit]

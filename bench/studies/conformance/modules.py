@@ -24,7 +24,7 @@ from bench.studies.conformance.tolerances import AUTOCAST, require_near, require
 
 @check("meta")
 def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
-    """So that a model's size is known before its memory is allocated."""
+    """Meta tensors give a model's size before its memory is allocated."""
     mechanism = build(form, seq_len=LONG)
     tensors = inputs(mechanism)
     shape = mechanism(*tensors).shape
