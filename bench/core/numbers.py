@@ -63,20 +63,9 @@ class Number:
 
     @property
     def norm(self) -> float | None:
-        """Norm that all queries were scaled to in the sweep of norms; None for other measures.
-
-        Raises:
-            ValueError: `at` begins with `NORM`, and no norm follows.
-        """
-        if self.measure != "entropy" or not self.at.startswith(NORM):
-            return None
-        try:
-            norm = float(self.at.removeprefix(NORM))
-        except ValueError:
-            norm = math.nan
-        if not 0 < norm <= MAX_NUMBER:
-            raise ValueError(f"at is {self.at!r}; it must be a norm, such as 'norm 0.5'")
-        return norm
+        """Norm that all queries were scaled to in the sweep of norms; None for other measures."""
+        is_swept = self.measure == "entropy" and self.at.startswith(NORM)
+        return float(self.at.removeprefix(NORM)) if is_swept else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +130,8 @@ def read_lines(path: Path) -> Found:
     """
     origin, lines, bad = None, list[Line](), list[str]()
     for number, one in _file(path).each(missing_ok=True):
-        if why := one if isinstance(one, ValueError) else _why_bad(one):
-            bad.append(f"{path}, line {number} is left out: {why}.")
+        if isinstance(one, ValueError):
+            bad.append(f"{path}, line {number} is left out: {one}.")
         elif isinstance(one, Origin):
             origin = one
         elif isinstance(one, (Number, LeftOut)):
@@ -152,15 +141,6 @@ def read_lines(path: Path) -> Found:
 
 def _file(path: Path) -> Lines[Line | Origin]:
     return Lines[Line | Origin](path, Line | Origin)
-
-
-def _why_bad(one: Line | Origin) -> ValueError | None:
-    """Why a well-formed line cannot be used: its `at` should be a norm, and is none."""
-    try:
-        _ = one.norm if isinstance(one, Number) else None
-    except ValueError as error:
-        return error
-    return None
 
 
 CHANGE = "change of entropy"

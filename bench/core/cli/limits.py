@@ -35,8 +35,6 @@ MAX_TEXT = 4096
 """Longest name, or fact about a machine, in characters; as long as a path may be."""
 MAX_SIZE = 2**31 - 1
 """Largest dimension: torch's kernels often count in 32 bits."""
-MAX_NAME_BYTES = 255
-"""Longest file name in bytes, in all usual file systems."""
 
 
 @dataclass(frozen=True)

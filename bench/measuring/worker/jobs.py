@@ -19,6 +19,15 @@ from bench.measuring.worker.results import BUILD, Job, R
 TICK_S = 0.2
 """Seconds between two checks for a request to stop, while waiting."""
 
+_STEP = {"step", "waits"}
+"""Keys of a message that only says what is done now."""
+
+_MAX_STEPS, _MAX_STEPS_OF_CELL = 20, 4
+"""Largest number of such messages: of a job, and for each of its cells."""
+
+_MAX_MESSAGES = 1_100_000
+"""Largest number of messages of a job: a worker takes a million rounds at most."""
+
 
 class Interrupted(Exception):
     """Raised after Ctrl-C, SIGTERM or a closed terminal, where nothing is lost by stopping."""
@@ -114,7 +123,7 @@ class Jobs:
         """Do one job.
 
         `on_message` is called with every message but the last, and may raise `WorkerHung` or
-        `NoMessage` to end the job. On Ctrl-C the worker is asked to finish if it `may_stop`, because its
+        `NoMessage` to end the job. On Ctrl-C the worker is asked to finish if it `may_stop`, as its
         messages so far are worth keeping; else it is killed.
 
         Raises:
@@ -125,7 +134,8 @@ class Jobs:
         try:
             worker = self.server.spawn(job=job.name, **request)
             try:
-                message = self._last_message(worker, on_message, may_stop)
+                num_steps = _MAX_STEPS + _MAX_STEPS_OF_CELL * len(request.get("cells", ()))
+                message = self._last_message(worker, on_message, may_stop, num_steps)
             except (WorkerHung, NoMessage):
                 worker.kill()
                 raise
@@ -143,8 +153,10 @@ class Jobs:
         worker: Worker,
         on_message: Callable[[Message], None] | None,
         may_stop: Callable[[], bool] | None,
+        max_steps: int,
     ) -> Message:
         is_stopping = False
+        num_steps = num_messages = 0
         silence_ends = now_s() + self.timeout_s
         while True:
             if self.interrupt.is_asked and not is_stopping:
@@ -160,6 +172,10 @@ class Jobs:
                 continue
             if "status" in message:
                 return message
+            num_messages += 1
+            num_steps += message.keys() <= _STEP
+            if num_steps > max_steps or num_messages > _MAX_MESSAGES:  # each ends the silence
+                raise NoMessage("it is one more than its job has")
             silence_ends = now_s() + self.timeout_s
             if on_message is not None:
                 on_message(message)

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from bench.core.cell import TaskWorkload
-from bench.core.record import Quality, Record
+from bench.core.record import Quality
 from bench.core.sources import closure, hash_closure
 from bench.measuring.device import cpu
 from bench.measuring.machine import environment
@@ -108,14 +108,6 @@ def test_the_system_tells_of_its_first_processor(monkeypatch):
     text = "processor\t: 0\nmodel name\t: A B\n\nprocessor\t: 1\nmodel name\t: C\n\n"
     monkeypatch.setattr(cpu.Path, "read_text", lambda path: text)
     assert cpu._cpu_info() == {"processor": "0", "model name": "A B"}
-
-
-def test_whatever_a_system_calls_itself_can_be_kept_in_a_record(monkeypatch):
-    monkeypatch.setattr(cpu.Cpu, "title", "Rude\x1b[2J\ud800 9000\0")
-    facts = environment.current(("cpu",), "retain", {}).to_dict()
-    assert facts["processor"] == "Rude\\x1b[2J\\ud800 9000\\x00"
-    record = replace(made.block_records(["nala"], num_rounds=3)[0], environment=facts)
-    assert Record.from_json(record.to_json()) == record
 
 
 PLUGIN = """

@@ -175,3 +175,10 @@ def test_a_stop_is_asked_once_of_a_worker_whose_rounds_are_worth_keeping_and_kil
         with pytest.raises(Interrupted):
             jobs.do(BUILD, may_stop=may_stop)
         assert jobs.server.is_killed
+
+
+def test_a_worker_that_says_more_than_any_job_has_to_say_is_ended(talk, monkeypatch):
+    monkeypatch.setattr(room, "_MAX_MESSAGES", 2)
+    assert talk(ROUND, ROUND, LAST).do(BUILD).is_ok
+    outcome = talk(ROUND, ROUND, ROUND, LAST).do(BUILD)
+    assert outcome.status is Status.CRASHED and "one more than its job has" in outcome.reason

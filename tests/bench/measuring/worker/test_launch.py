@@ -114,7 +114,7 @@ def test_a_server_that_ends_or_stops_between_two_jobs_costs_none_of_them(jobs, n
 def test_what_is_no_message_ends_its_worker_and_no_other(jobs, job):
     outcome = do(jobs, job)
     assert outcome.status is Status.CRASHED
-    assert "no message of ours" in outcome.reason
+    assert "invalid message" in outcome.reason
     assert do(jobs, "fine").is_ok
 
 
