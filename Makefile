@@ -144,16 +144,17 @@ format: $(READY) ## format the code with ruff
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-lint: $(READY) ## check format and lint with ruff
+lint: $(READY) ## check format and lint with ruff, and the contracts on imports
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
+	$(BIN)/lint-imports
 
 type: $(READY) ## mypy --strict on bench and attentions
 	$(BIN)/python -m mypy
 
 clean: ## remove caches and build products; results/, .benchmarks and .venv stay
 	rm -rf build dist *.egg-info
-	rm -rf $(KERNELS) $(DOCS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(KERNELS) $(DOCS) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find attentions bench conf tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # Setting up. A name on the path may be a version manager's shim that starts nothing, so each

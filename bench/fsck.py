@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.calibration import calibration_files, read_calibration_file
-from bench.core.cli.errors import ConfigError
+from bench.core.cli.errors import MAX_MESSAGE, ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.stored_files import MAX_LINES_BYTES, read_inside, shown
 from bench.core.cli.texts import visible
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.format import quantity
@@ -48,12 +46,6 @@ def _main(words: list[str]) -> int:
     is_dry = options.get("dry_run", "false")
     if not folders or is_dry not in ("true", "false"):
         raise ConfigError(f"fsck takes folders, and dry_run=true or false. Usage: {USAGE}")
-    for folder in folders:
-        if is_dry == "false" and Path(folder).resolve() == Path(Path(folder).resolve().anchor):
-            raise ConfigError(
-                f"fsck {folder} would repair every store of this machine. Name the folder of a "
-                "sweep, or say dry_run=true."
-            )
     stores = [out for folder in folders for out in stores_below(Path(folder))]
     return _run(stores, is_dry == "true")
 
@@ -63,7 +55,7 @@ def _run(stores: Sequence[Path], is_dry: bool) -> int:
     for out in stores:
         for finding in check(out, is_dry=is_dry):
             count += 1
-            print(f"{finding.place}: {finding.what}.")
+            print(visible(f"{finding.place}: {finding.what}.", MAX_MESSAGE))
     repaired = "to repair; nothing was changed (dry_run=true)" if is_dry else "repaired"
     print(f"{quantity(len(stores), 'store')}: {quantity(count, 'finding')} {repaired}.")
     return 1 if is_dry and count else 0
@@ -78,7 +70,7 @@ def check(out: Path, *, is_dry: bool = False) -> Iterator[Finding]:
     busy = next(iter(Leases(out).others()), None)
     if busy is not None and not is_dry:
         raise ConfigError(
-            f"{visible(str(out), 500)} is being written to by {busy[1].name}, which measures "
+            f"{out} is being written to by {busy[1].name}, which measures "
             f"{busy[1].what or busy[0]}. Wait until it has ended, or say dry_run=true."
         )
     seen: dict[bytes, str] = {}
@@ -91,7 +83,7 @@ def check(out: Path, *, is_dry: bool = False) -> Iterator[Finding]:
 def _check_records(
     out: Path, file: Path, lines: Sequence[Line], seen: dict[bytes, str], is_dry: bool
 ) -> list[Finding]:
-    size = _size(file)
+    size = file.stat().st_size
     kept: list[Line] = []
     moved: list[Line] = []
     findings: list[Finding] = []
@@ -108,18 +100,10 @@ def _check_records(
     if findings and not is_dry:
         _quarantine(out, file, [line.read() for line in moved])
         content = b"".join(_ended(line.read()) for line in kept)
-        if _size(file) != size:
-            raise ConfigError(f"{visible(str(file), 500)} is being written to. Try again later.")
+        if file.stat().st_size != size:
+            raise ConfigError(f"{file} is being written to. Try again later.")
         write_whole(file, content, inside=out)
     return findings
-
-
-def _size(file: Path) -> int:
-    """Size of a file in bytes; -1 if it is gone."""
-    try:
-        return os.lstat(file).st_size
-    except OSError:
-        return -1
 
 
 def _why_move(line: Line, seen: dict[bytes, str]) -> str | None:
@@ -137,29 +121,21 @@ def _check_calibration(out: Path, file: Path, is_dry: bool) -> list[Finding]:
     try:
         read_calibration_file(file)
     except ConfigError:
-        try:
-            content = read_inside(out, file, MAX_LINES_BYTES)
-            if not is_dry:
-                _quarantine(out, file, [content])
-                file.unlink()
-        except OSError as error:
-            raise ConfigError(f"{shown(file)} cannot be moved: {error.strerror}.") from error
-        place = visible(str(file), 500)
-        return [Finding(place=place, what="not a calibration; moved to quarantine/")]
+        if not is_dry:
+            _quarantine(out, file, [file.read_bytes()])
+            file.unlink()
+        return [Finding(place=str(file), what="not a calibration; moved to quarantine/")]
     return []
 
 
 def _quarantine(out: Path, file: Path, lines: Sequence[bytes]) -> None:
     """Add lines to ``quarantine/``, except those that an interrupted repair put there already."""
     path = out / "quarantine" / file.name
-    try:
-        content = read_inside(out, path, MAX_LINES_BYTES)
-    except (FileNotFoundError, NotADirectoryError):
-        content = b""
+    content = path.read_bytes() if path.exists() else b""
     there = set(content.splitlines(keepends=True))
     new = [_ended(line) for line in lines if not there.issuperset(_ended(line).splitlines(True))]
     if new:
-        write_whole(path, content + b"".join(new), inside=out, like=[file])
+        write_whole(path, content + b"".join(new), inside=out)
 
 
 def _ended(line: bytes) -> bytes:

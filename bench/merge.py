@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.calibration import calibration_files, read_calibration_file
-from bench.core.cli.errors import ConfigError
+from bench.core.cli.errors import MAX_MESSAGE, ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.stored_files import read_inside, shown
+from bench.core.cli.stored_files import read_inside
 from bench.core.cli.texts import visible
 from bench.core.cli.values import run_words, words_and_options
 from bench.core.examples import example_files, examples_folder, read_examples
@@ -64,16 +64,16 @@ def _main(words: list[str]) -> int:
         raise ConfigError(f"merge takes folders, and out=TO. Usage: {USAGE}")
     merged = merge([Path(folder) for folder in folders], Path(options["out"]))
     for line in merged.left_out[:MAX_NAMED]:
-        print(line.why_left_out, file=sys.stderr)
+        print(visible(line.why_left_out, MAX_MESSAGE), file=sys.stderr)
     for sentence in merged.conflicts:
-        print(sentence)
+        print(visible(sentence, MAX_MESSAGE))
     counts = [
         f"{quantity(merged.added, 'record')} added",
         f"{merged.known:,} there already",
         quantity(len(merged.conflicts), "conflict"),
         f"{quantity(len(merged.left_out), 'line')} left out",
     ]
-    print(f"{visible(options['out'], 500)}: {', '.join(counts)}.")
+    print(f"{options['out']}: {', '.join(counts)}.")
     return 2 if any(not line.is_torn for line in merged.left_out) else 0
 
 
@@ -90,11 +90,9 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
     for source in sources:
         found, bad = _newest(source)
         if not found and not bad:
-            folder = visible(str(records_folder(source)), 500)
-            above = f" Name {shown(source.parent)}, the folder above it."
+            above = f" Name {source.parent}, the folder above it." * (source.name == "records")
             raise ConfigError(
-                f"There are no records under {folder}; nothing was merged."
-                f"{above if source.name == records_folder(source).name else ''}"
+                f"There are no records under {records_folder(source)}; nothing was merged.{above}"
             )
         left_out += bad
         for identity, one in found.items():
@@ -108,7 +106,7 @@ def merge(sources: Sequence[Path], out: Path) -> Merged:
     calibrations = _new_calibrations(sources, out)
     _write(new, out)
     for target, file in calibrations.items():
-        write_whole(target, read_inside(file.parents[1], file), inside=out, like=[file])
+        write_whole(target, read_inside(file.parents[1], file), inside=out)
     for source in sources:
         conflicts += _copy_examples(source, out)
     return Merged(added=len(new), known=known, conflicts=tuple(conflicts), left_out=tuple(left_out))
@@ -156,8 +154,7 @@ def _write(lines: Sequence[Line], out: Path) -> None:
         return
     content = b"".join(line.read().rstrip(b"\r\n") + b"\n" for line in lines)
     name = f"merged-{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
-    sources = {line.file for line in lines}
-    write_whole(records_folder(out) / name, content, inside=out, like=sources)
+    write_whole(records_folder(out) / name, content, inside=out)
 
 
 def _new_calibrations(sources: Sequence[Path], out: Path) -> dict[Path, Path]:
@@ -189,11 +186,11 @@ def _copy_examples(source: Path, out: Path) -> Iterator[str]:
             continue
         content = read_inside(source, file)
         if not os.path.exists(target):
-            write_whole(target, content, inside=out, like=[file])
+            write_whole(target, content, inside=out)
         elif read_inside(out, target) != content:
             yield (
-                f"{visible(str(file), 500)} differs from {visible(str(target), 500)}, which stays: "
-                "one of them was changed, or examples are drawn otherwise than they were."
+                f"{file} differs from {target}, which stays: one of them was changed, or examples "
+                "are drawn otherwise than they were."
             )
 
 

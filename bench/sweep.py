@@ -228,7 +228,7 @@ def print_plan(
 
 
 def print_left_out(console: Console, config: SweepConfig) -> None:
-    """Shapes of the product of axes that are no cells, since they have no meaning."""
+    """Print combinations of axes that were skipped as meaningless."""
     from bench.measuring.plan import left_out
 
     for reason, count in left_out(config.axes).items():

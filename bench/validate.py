@@ -71,11 +71,11 @@ def _main(words: list[str]) -> int:
     reports = [validate(Path(folder)) for folder in folders]
     problems = [problem for report in reports for problem in report.problems]
     for problem in problems[:MAX_SAID]:
-        print(problem, file=sys.stderr)
+        print(visible(problem, 1000), file=sys.stderr)
     if len(problems) > MAX_SAID:
         print(f"... and {len(problems) - MAX_SAID:,} more.", file=sys.stderr)
     for folder, report in zip(folders, reports, strict=True):
-        print(f"{visible(folder, 500)}: {_counts(report)}")
+        print(f"{folder}: {_counts(report)}")
     return 2 if problems else 0
 
 
@@ -122,7 +122,7 @@ def _damage(file: Path, read: Callable[[Path], object]) -> Iterator[str]:
     try:
         read(file)
     except ConfigError as error:
-        yield visible(str(error), 1000)
+        yield str(error)
 
 
 def why_below_floor(record: Record) -> str | None:

@@ -1,10 +1,10 @@
-"""Rules on what a module of `attentions` may import and use."""
+"""Rules on what a module of `attentions` may import and use, beside the contracts of pyproject."""
 
 import ast
 import re
 import sys
 
-from tests.sources import Module, is_in, level
+from tests.sources import Module, is_in
 
 # Packages of extras, which attentions imports where it uses them.
 OPTIONAL = ("timm",)
@@ -12,23 +12,6 @@ OPTIONAL = ("timm",)
 TESTING = {"hypothesis", "pytest", "safetensors", "yaml"}
 # Modules about a package, which import it at once; whoever imports them wants that package.
 ABOUT = {"transformers": ("attentions.huggingface", "attentions.integrations.transformers")}
-# Layers of attentions, from above to below. Files at the top of the package are the interface; it
-# and the shared formulas may import each other, file by file.
-LIBRARY = (
-    ("attentions", "attentions.huggingface"),
-    ("attentions.testing",),
-    ("attentions.models",),
-    ("attentions.integrations",),
-    ("attentions.adapters", "attentions.published"),
-    ("attentions.mechanisms",),
-    ("attentions.engines",),
-    ("attentions.kernel",),
-    ("attentions.interface", "attentions.maths"),
-)
-INTERFACE = (
-    *("base", "capabilities", "catalogue", "checks", "foreign", "functional", "geometry"),
-    *("inputs", "layer", "plugins", "precision", "registry", "signatures", "steps"),
-)
 # Mechanisms know nothing of the machine and of what surrounds them: no processor, no environment,
 # no allocator, no threads, no private name of torch.
 WEATHER = re.compile(
@@ -57,37 +40,6 @@ def foreign_imports(module: Module) -> list[str]:
         and not (is_in(module.name, "attentions.testing") and root in TESTING)
         and not module.name.startswith(ABOUT.get(root, ()) or "-")
     ]
-
-
-def library_room(name: str) -> str:
-    """The room of `attentions` that a module lies in, or that an imported name belongs to."""
-    parts = name.split(".")
-    if len(parts) == 1:
-        return "attentions"
-    if parts[1] in INTERFACE:
-        return "attentions.interface"
-    return ".".join(parts[:2])
-
-
-def wrong_arrows_in_the_library(module: Module) -> list[str]:
-    """Imports within `attentions` that go up or sideways, and files that lie in no room of it."""
-    if not is_in(module.name, "attentions"):
-        return []
-    here = library_room(module.name)
-    above = level(here, LIBRARY)
-    if above is None:
-        return [f"{module.name}: attentions has no such room; the interface is {INTERFACE}"]
-    wrong = []
-    for found in module.imports:
-        there = library_room(found.target)
-        below = level(there, LIBRARY)
-        if not is_in(found.target, "attentions"):
-            continue
-        if there == here or here == "attentions" or below == above == len(LIBRARY) - 1:
-            continue
-        if below is None or below <= above:
-            wrong.append(f"{module.name}:{found.line} imports {found.target}, which is above it")
-    return wrong
 
 
 def weather(module: Module) -> list[str]:

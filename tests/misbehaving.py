@@ -164,7 +164,6 @@ def _raising_task(name, error):
 
 _raising_task("asserting_task", AssertionError("seven pairs"))
 _raising_task("leaving_task", SystemExit(0))
-_raising_task("interrupting_task", KeyboardInterrupt())
 
 
 def _odd_task(name, **members):

@@ -76,7 +76,6 @@ MODULES = modules_of("attentions", "bench")
 
 FLOORS = ("commands", "studies", "measuring", "publishing", "core")
 """Floors of `bench` from above to below; measuring and publishing stand side by side."""
-HEIGHT = {"commands": 3, "studies": 2, "measuring": 1, "publishing": 1, "core": 0}
 
 
 def floor_of(name: str) -> str:
@@ -110,30 +109,6 @@ def rooms_of(modules: dict[str, Module]) -> dict[str, set[str]]:
             if target in modules and is_in(target, "bench"):
                 arrows.update({folder_room(target, modules)} - {here})
     return graph
-
-
-def may_stand_on(importer: str, imported: str) -> bool:
-    """Whether a floor may import another: itself, or one below it."""
-    return importer == imported or HEIGHT[importer] > HEIGHT[imported]
-
-
-def arrows_upwards(modules: dict[str, Module], of: str = "bench") -> list[str]:
-    """Imports between floors of `bench` that go up, or from measuring to publishing or back.
-
-    Args:
-        modules: all of them.
-        of: the package or module whose imports are looked at.
-    """
-    found = []
-    for module in modules.values():
-        for each in module.imports if is_in(module.name, of) else ():
-            target = each.target if each.target in modules else each.target.rpartition(".")[0]
-            if target == "bench" or not is_in(target, "bench") or target not in modules:
-                continue  # `bench` itself only says where the package lies
-            here, there = floor_of(module.name), floor_of(target)
-            if not may_stand_on(here, there):
-                found.append(f"{module.name}:{each.line} imports {target}: {here} under {there}")
-    return found
 
 
 def circles_of_rooms(modules: dict[str, Module]) -> list[str]:
@@ -189,8 +164,3 @@ def circles(modules: dict[str, Module]) -> list[str]:
             found.append(" > ".join(reversed(circle)))
         else:
             return found
-
-
-def level(room: str, order: tuple[tuple[str, ...], ...]) -> int | None:
-    """The index of the layer that holds a room; None if none does."""
-    return next((i for i, line in enumerate(order) if room in line), None)

@@ -9,7 +9,7 @@ import pytest
 from bench.__main__ import COMMANDS
 from tests import records as made
 from tests.torture import __main__ as torture
-from tests.torture import links, messages, overrides, settled
+from tests.torture import links, overrides, settled
 from tests.torture.kills import kills, sweep_of
 from tests.torture.trial import TINY_SWEEP, Trial
 
@@ -97,40 +97,17 @@ def test_the_page_has_the_table_of_the_last_run():
         "num_cores": 2,
         "processor": "Imaginary 9000",
         "parts": {"kills": part},
-        "planted": 7,
     }
     page = torture.PAGE.read_text()
     once = torture.page_text(page, result)
     assert torture.page_text(once, result) == once != page
     assert "| SIGKILLs at random instants | 2 | 1 |" in once
-    assert "an fsck that follows links, was found after 7 trials." in once
     assert once.startswith(page.partition("<!-- torture: begin -->")[0])
 
 
-def test_an_fsck_that_follows_links_is_found_and_ours_is_not(tmp_path):
-    (tmp_path / "planted").mkdir()
-    assert links.found_after(300, Random(0), tmp_path / "planted") is not None
-    (tmp_path / "ours").mkdir()
-    trials = list(links.links(60, Random(0), tmp_path / "ours", only="fsck"))
+def test_links_and_pipes_in_stores_find_no_fault(tmp_path):
+    trials = list(links.links(40, Random(0), tmp_path))
     assert [trial.fault for trial in trials if trial.fault] == []
-
-
-def test_damaged_messages_and_leases_have_no_fault(tmp_path):
-    trials = [*messages.messages(300, Random(0), tmp_path)]
-    trials += messages.damaged_leases(40, Random(0), tmp_path)
-    assert [trial.fault for trial in trials if trial.fault] == []
-    ends = {trial.what for trial in trials}
-    assert {"refused", "taken for a step", "an end: crashed", "read"} <= ends
-
-
-def test_a_run_ends_with_1_unless_the_planted_fault_is_found(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(torture.PARTS, "links", (lambda *_: iter([Trial(what="met")]), 1))
-    monkeypatch.setattr(torture, "RESULTS", tmp_path)
-    for found, code in ((None, 1), (3, 0)):
-        monkeypatch.setattr(torture, "found_after", lambda *_, found=found: found)
-        assert torture.main(["links=1"]) == code
-    said = capsys.readouterr().out
-    assert "was not found." in said and "was found after 3 trials." in said
 
 
 def test_malformed_words_are_tried_on_every_command():

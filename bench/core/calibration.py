@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.limits import check_shape, parsed
-from bench.core.cli.stored_files import read_inside, regular_files, shown
+from bench.core.cli.stored_files import read_inside, regular_files
 from bench.core.facts import CalibrationFacts
 from bench.core.record import Record
 
@@ -73,7 +73,7 @@ def read_calibration_file(path: Path) -> Calibration:
     try:
         return _read(path)
     except FileNotFoundError as error:
-        raise ConfigError(f"{shown(path)} is not there any more.") from error
+        raise ConfigError(f"{path} is not there any more.") from error
 
 
 def _read(path: Path) -> Calibration:

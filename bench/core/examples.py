@@ -18,7 +18,6 @@ from annotated_types import Interval, Len
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.limits import Digest, Name, Number, Size, checked, parsed
 from bench.core.cli.stored_files import read_inside, regular_files
-from bench.core.cli.texts import visible
 
 MAX_BYTES = 2**25
 """Largest file, in bytes: 64 images of 320 x 320 pixels in three colours fit."""
@@ -121,10 +120,9 @@ def read_examples(file: Path) -> Examples:
         if file.name != f"{examples.test_set}.json" or not examples.test_set:
             raise ValueError(f"test_set is {examples.test_set!r}, and the file is named otherwise")
     except (OSError, ValueError) as error:
-        words = visible(str(error), 500)
         raise ConfigError(
-            f"{visible(str(file), 500)} is not a file of examples ({words}). Delete it; the next "
-            "training on this test set writes it again."
+            f"{file} is not a file of examples ({error}). Delete it; the next training on this "
+            "test set writes it again."
         ) from error
     return examples
 

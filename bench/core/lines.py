@@ -14,13 +14,9 @@ from typing import Any, Generic, TypeVar, get_args
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import append_whole, is_torn, write_whole
-from bench.core.cli.limits import MAX_LINE_BYTES, adapter, from_json
-from bench.core.cli.stored_files import read_inside, shown
+from bench.core.cli.limits import adapter, from_json
 
 M = TypeVar("M")
-
-MAX_BYTES = 2**30
-"""Largest file that is read, in bytes, unless a caller allows less."""
 
 
 class Lines(Generic[M]):
@@ -32,13 +28,11 @@ class Lines(Generic[M]):
     Args:
         path: the file.
         kind: a dataclass or a pydantic model, or a union of those that a line may be.
-        root: folder of the store that the file belongs to, below which no link is followed; the
-            file's own folder if None.
         mend: sentence that ends the message about an invalid line.
     """
 
-    def __init__(self, path: Path, kind: Any, root: Path | None = None, mend: str = "") -> None:
-        self.path, self._root, self._mend = path, root or path.parent, mend
+    def __init__(self, path: Path, kind: Any, mend: str = "") -> None:
+        self.path, self._mend = path, mend
         self._kinds: tuple[Any, ...] = get_args(kind) or (kind,)
         self._names = " or ".join(each.__name__ for each in self._kinds)
 
@@ -49,7 +43,7 @@ class Lines(Generic[M]):
             ConfigError: the file cannot be written.
         """
         try:
-            append_whole(self.path, self.text(some).encode(), inside=self._root)
+            append_whole(self.path, self.text(some).encode())
         except OSError as error:
             raise ConfigError(
                 f"{self.path} cannot be written: {error.strerror}. Free space, or choose "
@@ -62,44 +56,40 @@ class Lines(Generic[M]):
         Raises:
             ConfigError: the file cannot be written.
         """
-        return write_whole(self.path, self.text(some), inside=self._root)
+        return write_whole(self.path, self.text(some))
 
-    def read(self, *, missing_ok: bool = False, max_bytes: int = MAX_BYTES) -> list[M]:
+    def read(self, *, missing_ok: bool = False) -> list[M]:
         """All lines, in order; blank ones are skipped.
 
         Raises:
-            ConfigError: the file cannot be read or is too large, or a line is invalid.
+            ConfigError: the file cannot be read, or a line is invalid.
         """
         found = []
-        for number, one in self.each(missing_ok=missing_ok, max_bytes=max_bytes):
+        for number, one in self.each(missing_ok=missing_ok):
             if isinstance(one, ValueError):
                 words = f"{self.path}:{number} is no {self._names}: {one}. {self._mend}"
                 raise ConfigError(words.rstrip())
             found.append(one)
         return found
 
-    def each(
-        self, *, missing_ok: bool = False, max_bytes: int = MAX_BYTES
-    ) -> Iterator[tuple[int, M | ValueError]]:
+    def each(self, *, missing_ok: bool = False) -> Iterator[tuple[int, M | ValueError]]:
         """Every line with its number, from 1; in place of an invalid one, the error.
 
         Raises:
-            ConfigError: the file cannot be read, or is too large.
+            ConfigError: the file cannot be read.
         """
+        if missing_ok and not self.path.exists():
+            return
         try:
-            rows = read_inside(self._root, self.path, max_bytes).split(b"\n")
+            rows = self.path.read_bytes().split(b"\n")
         except OSError as error:
-            if missing_ok and isinstance(error, (FileNotFoundError, NotADirectoryError)):
-                return
             raise ConfigError(f"{self.path} cannot be read: {error.strerror}.") from error
         for number, row in enumerate(rows, start=1):
             if number == len(rows) and row.strip() and is_torn(row):
-                place = f"{shown(self.path)}:{number}"
+                place = f"{self.path}:{number}"
                 print(f"{place} is left out: a crash has cut it short.", file=sys.stderr)
             elif row.strip():
                 try:
-                    if len(row) > MAX_LINE_BYTES:
-                        raise ValueError(f"it has more than {MAX_LINE_BYTES:,} bytes")
                     yield number, from_json(self._kinds, row)
                 except ValueError as error:
                     yield number, error

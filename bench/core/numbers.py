@@ -23,7 +23,6 @@ RANDOM = "random"
 """`Number.inputs` of random queries and keys; a trained layer's is such as ``recall, layer 0``."""
 NORM = "norm "
 """Prefix of `Number.at` for entropy in the sweep of norms, as ``norm 0.5``."""
-MAX_BYTES = 2**25
 """Largest size of a file, in bytes: all mechanisms with a dozen layers each take a tenth of it."""
 MAX_NUMBER = 1e100
 """Largest magnitude of a sample; its square, which intervals need, is still finite."""
@@ -64,20 +63,9 @@ class Number:
 
     @property
     def norm(self) -> float | None:
-        """Norm that all queries were scaled to in the sweep of norms; None for other measures.
-
-        Raises:
-            ValueError: `at` begins with `NORM`, and no norm follows.
-        """
-        if self.measure != "entropy" or not self.at.startswith(NORM):
-            return None
-        try:
-            norm = float(self.at.removeprefix(NORM))
-        except ValueError:
-            norm = math.nan
-        if not 0 < norm <= MAX_NUMBER:
-            raise ValueError(f"at is {self.at!r}; it must be a norm, such as 'norm 0.5'")
-        return norm
+        """Norm that all queries were scaled to in the sweep of norms; None for other measures."""
+        is_swept = self.measure == "entropy" and self.at.startswith(NORM)
+        return float(self.at.removeprefix(NORM)) if is_swept else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,16 +122,16 @@ def write_lines(path: Path, lines: Iterable[Line], origin: Origin | None = None)
     return _file(path).write([*([origin] if origin else []), *lines])
 
 
-def read_lines(path: Path, root: Path | None = None) -> Found:
+def read_lines(path: Path) -> Found:
     """Read the lines of a file; none if it does not exist. Invalid lines are left out.
 
     Raises:
-        ConfigError: it cannot be read, is no regular file, or is far too large.
+        ConfigError: it cannot be read.
     """
     origin, lines, bad = None, list[Line](), list[str]()
-    for number, one in _file(path, root).each(missing_ok=True, max_bytes=MAX_BYTES):
-        if why := one if isinstance(one, ValueError) else _why_bad(one):
-            bad.append(f"{path}, line {number} is left out: {why}.")
+    for number, one in _file(path).each(missing_ok=True):
+        if isinstance(one, ValueError):
+            bad.append(f"{path}, line {number} is left out: {one}.")
         elif isinstance(one, Origin):
             origin = one
         elif isinstance(one, (Number, LeftOut)):
@@ -151,17 +139,8 @@ def read_lines(path: Path, root: Path | None = None) -> Found:
     return Found(origin=origin, lines=tuple(lines), bad=tuple(bad))
 
 
-def _file(path: Path, root: Path | None = None) -> Lines[Line | Origin]:
-    return Lines[Line | Origin](path, Line | Origin, root)
-
-
-def _why_bad(one: Line | Origin) -> ValueError | None:
-    """Why a well-formed line cannot be used: its `at` should be a norm, and is none."""
-    try:
-        _ = one.norm if isinstance(one, Number) else None
-    except ValueError as error:
-        return error
-    return None
+def _file(path: Path) -> Lines[Line | Origin]:
+    return Lines[Line | Origin](path, Line | Origin)
 
 
 CHANGE = "change of entropy"

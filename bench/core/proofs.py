@@ -88,9 +88,9 @@ def badges_folder(out: Path) -> Path:
     return out / "badges"
 
 
-def _lines(out: Path, file: Path) -> Lines[Tested]:
+def _lines(file: Path) -> Lines[Tested]:
     mend = "Move the file out of the folder, and run attnbench verify conformance=true again."
-    return Lines(file, Tested, root=out, mend=mend)
+    return Lines(file, Tested, mend=mend)
 
 
 def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) -> Path:
@@ -100,7 +100,7 @@ def append_badges(out: Path, run: str, mechanism: str, badges: Sequence[Badge]) 
         ConfigError: it could not be written; what was written before is intact.
     """
     path = badges_folder(out) / f"{run}.jsonl"
-    _lines(out, path).append(Tested(mechanism=mechanism, badges=tuple(badges)))
+    _lines(path).append(Tested(mechanism=mechanism, badges=tuple(badges)))
     return path
 
 
@@ -112,7 +112,7 @@ def read_badges(out: Path) -> dict[str, dict[str, Badge]]:
     """
     newest: dict[str, Tested] = {}
     for file in regular_files(out, "badges/*.jsonl"):
-        for line in _lines(out, file).read():
+        for line in _lines(file).read():
             if line.date >= newest.get(line.mechanism, line).date:
                 newest[line.mechanism] = line
     return {name: line.by_claim() for name, line in sorted(newest.items())}

@@ -99,8 +99,6 @@ def task_settings_of(label: str) -> dict[str, Any] | None:
 def _written(file: Path) -> dict[str, Any]:
     """Settings of a row or task, below its label; empty if the YAML has none there."""
     try:
-        if not file.is_file():  # a FIFO or a device would never end
-            raise OSError("it is not a regular file")
         content = yaml.safe_load(file.read_text("utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(

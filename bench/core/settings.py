@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError, core_schema
 from bench.core.cell import MAX_SEED
 from bench.core.cli.entries import AttentionEntry, read_attention_entries
 from bench.core.cli.errors import ConfigError, did_you_mean
-from bench.core.cli.limits import MAX_NAME_BYTES, MAX_TEXT, has_long_name, is_plain
+from bench.core.cli.limits import MAX_TEXT, is_plain
 
 T = TypeVar("T")
 
@@ -177,12 +177,7 @@ def _with_unit(value: Any) -> Any:
 
 
 def _path(value: Any) -> Any:
-    if not value or not isinstance(value, str):
-        return value
-    path = Path(_shown(value))
-    if has_long_name(path):
-        raise ValueError(f"it takes a path whose names have up to {MAX_NAME_BYTES} bytes")
-    return path
+    return Path(_shown(value)) if value and isinstance(value, str) else value
 
 
 def _rows(given: Any) -> tuple[AttentionEntry, ...]:

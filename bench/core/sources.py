@@ -83,7 +83,7 @@ def _parsed(source: bytes) -> tuple[tuple[tuple[int, str, tuple[str, ...]], ...]
         with _PARSING:
             tree = ast.parse(source)  # bytes, since a file may name an encoding of its own
         said = _written(tree).encode()
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError):
         return (), hashlib.sha256(source).digest()
     imports: list[tuple[int, str, tuple[str, ...]]] = []
     for node in ast.walk(tree):

@@ -264,7 +264,8 @@ def num_cut(num_values: int) -> int:
     It covers the true median with `CONFIDENCE` or more, whatever the distribution (the sign test):
     the number of values below the median is binomial with p = 1/2.
     """
-    # In integers: 2**n overflows a float from 1,024 values on.
+    # In integers: 2**n overflows a float from 1,024 values on. Not by scipy: workers call this
+    # between rounds, where a first import would disturb what is timed.
     allowed = int(Fraction((1 - CONFIDENCE) / 2) * 2**num_values)
     cut, below, outcomes = 0, 1, 1  # `outcomes` of 2**n have exactly `cut` values below the median
     while True:
@@ -275,14 +276,6 @@ def num_cut(num_values: int) -> int:
         below += outcomes
 
 
-_T_975 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179),
-    *(2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064),
-    *(2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-"""Student's t at 97.5 % with 1 to 30 degrees of freedom; with more, that of 30 is a bit wide."""
-
-
 def mean_interval(samples: Sequence[float]) -> Interval | None:
     """The 95 % interval of a mean by Student's t; None with fewer than two samples.
 
@@ -291,7 +284,9 @@ def mean_interval(samples: Sequence[float]) -> Interval | None:
     """
     if len(samples) < 2:
         return None
+    from scipy import special
+
     error = float(np.std(samples, ddof=1)) / len(samples) ** 0.5
-    half = _T_975[min(len(samples) - 1, len(_T_975)) - 1] * error
+    half = float(special.stdtrit(len(samples) - 1, (1 + CONFIDENCE) / 2)) * error
     mean = float(np.mean(samples))
     return mean - half, mean + half

@@ -10,22 +10,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError, say_once
 from bench.core.cli.files import append_whole, is_torn, write_all
 from bench.core.cli.limits import MAX_LINE_BYTES
-from bench.core.cli.stored_files import (
-    MAX_LINES_BYTES,
-    folder_inside,
-    folders_below,
-    no_link,
-    open_inside,
-    regular_files,
-    shown,
-)
+from bench.core.cli.stored_files import MAX_LINES_BYTES, check_inside, open_regular, regular_files
 from bench.core.cli.texts import visible
 from bench.core.record import NewerSchema, Record
 
@@ -48,7 +39,7 @@ class Store:
     Every process needs a name of its own: two that append to one file would interleave.
 
     Raises:
-        ConfigError: ``records`` is a link.
+        ConfigError: the file leads out of `out`.
         StoreError: `out` cannot be written to.
         ValueError: the name is not a plain file name.
     """
@@ -59,9 +50,9 @@ class Store:
         self.out = out
         self.name = name
         self.path = records_folder(out) / f"{name}.jsonl"
+        check_inside(out, self.path)
         try:
-            with folder_inside(out, self.path.parent, make=True):
-                pass
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _cannot("make the folder", self.path.parent, error) from error
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
@@ -77,7 +68,7 @@ class Store:
         """
         probe = self.path.with_suffix(".space")
         try:
-            with open(probe, "wb", buffering=0, opener=no_link) as file:
+            with open(probe, "wb", buffering=0) as file:
                 write_all(file, bytes(_SPACE_BYTES))
                 os.fsync(file.fileno())
         except OSError as error:
@@ -94,7 +85,7 @@ class Store:
         """
         line = record.to_json().encode() + b"\n"
         try:
-            if append_whole(self.path, line, _RECORD_START, inside=self.out):
+            if append_whole(self.path, line, _RECORD_START):
                 say_once(
                     f"{self.path} ended in a torn line, which was removed before new records were "
                     "appended."
@@ -133,7 +124,7 @@ class Line:
     @property
     def place(self) -> str:
         """As ``results/records/a.jsonl:12``."""
-        return f"{shown(self.file)}:{self.number}"
+        return f"{self.file}:{self.number}"
 
     @property
     def why_left_out(self) -> str:
@@ -147,11 +138,11 @@ class Line:
             ConfigError: the file cannot be read any more.
         """
         try:
-            with _open(self.file) as content:
+            with open_regular(self.file) as content:
                 content.seek(self.start)
                 return content.read(self.size)
         except OSError as error:
-            raise ConfigError(f"{shown(self.file)} cannot be read: {error.strerror}.") from error
+            raise ConfigError(f"{self.file} cannot be read: {error.strerror}.") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,13 +174,13 @@ def stores_below(root: Path) -> list[Path]:
     Folders that are links are not entered.
 
     Raises:
-        ConfigError: there is none with a line in it, or ``records`` is a link.
+        ConfigError: there is none with a line in it, or ``records`` leads elsewhere.
     """
-    outs = [folder.parent for folder in folders_below(root, "records")]
+    outs = sorted(Path(here) for here, folders, _ in os.walk(root) if "records" in folders)
     found = [out for out in outs if any(True for _ in read_lines(out))]
     if not found:
-        above = f" Name {shown(root.parent)}, the folder above it." * (root.name == "records")
-        raise ConfigError(f"There are no records under {shown(root)}.{above}")
+        above = f" Name {root.parent}, the folder above it." * (root.name == "records")
+        raise ConfigError(f"There are no records under {root}.{above}")
     return found
 
 
@@ -208,7 +199,7 @@ def read_store(out: Path, *, missing_ok: bool = False) -> StoreContents:
     contents = StoreContents(records=tuple(records), left_out=tuple(left_out))
     if records or missing_ok:
         return contents
-    folder = shown(records_folder(out))
+    folder = records_folder(out)
     if left_out:
         none = f"No line under {folder} is a record that can be used. Set out=DIR to another."
         raise ConfigError("\n".join([none, *contents.describe()]))
@@ -232,7 +223,7 @@ def read_packed(file: Path) -> Iterator[Record]:
         ConfigError: it is no gzip file, or a line is no record.
     """
     try:
-        with open_inside(file.parent, file) as packed, gzip.open(packed) as lines:
+        with open_regular(file) as packed, gzip.open(packed) as lines:
             while line := lines.readline(MAX_LINE_BYTES):
                 with suppress(NewerSchema):
                     yield Record.from_json(line)
@@ -240,7 +231,7 @@ def read_packed(file: Path) -> Iterator[Record]:
         return
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ConfigError(
-            f"{shown(file)} holds no records that can be read: {error}. Take it out of the folder."
+            f"{file} holds no records that can be read: {error}. Take it out of the folder."
         ) from error
 
 
@@ -269,10 +260,10 @@ class Tail:
     def read(self) -> Iterator[Record]:
         """Read the records added since the last call.
 
-        A line that is not complete yet is left for the next call. What is no record is skipped, a
-        file that cannot be read too; `read_store` reports it.
+        A line that is not complete yet is left for the next call. A line without a record is
+        skipped; `read_store` reports it.
         """
-        for file in regular_files(self._out, _FILES, are_checked=False):
+        for file in regular_files(self._out, _FILES):
             if file.name != self._own:
                 for line in self._new_lines(file):
                     with suppress(ValueError):
@@ -280,14 +271,11 @@ class Tail:
 
     def _new_lines(self, file: Path) -> list[bytes]:
         before = self._read.get(file.name, 0)
-        try:
-            with _open(file) as lines:
-                if os.fstat(lines.fileno()).st_size <= before:
-                    return []
-                lines.seek(before)
-                whole, newline, _ = lines.read().rpartition(b"\n")
-        except (OSError, ConfigError):
+        if file.stat().st_size <= before:
             return []
+        with open(file, "rb") as lines:
+            lines.seek(before)
+            whole, newline, _ = lines.read().rpartition(b"\n")
         self._read[file.name] = before + len(whole) + len(newline)
         return whole.split(b"\n")
 
@@ -299,7 +287,7 @@ def line_numbers(out: Path) -> dict[tuple[str, str], tuple[Path, int]]:
     """File and line of each record under `out`, by the key of its cell and when it started."""
     found = {}
     for file in regular_files(out, _FILES):
-        with _open(file) as lines:
+        with open(file, "rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if said := _PLACE.search(line):
                     found[said[1].decode(), said[2].decode()] = (file, number)
@@ -325,10 +313,10 @@ def latest(records: Iterable[Record]) -> list[Record]:
 
 def _lines_of(file: Path) -> Iterator[Line]:
     try:
-        with _open(file) as content:
+        with open_regular(file) as content:
             if (size := os.fstat(content.fileno()).st_size) > MAX_LINES_BYTES:
                 raise ConfigError(
-                    f"{shown(file)} has {size:,} bytes; a file of records has at most "
+                    f"{file} has {size:,} bytes; a file of records has at most "
                     f"{MAX_LINES_BYTES:,}. Take it out of the folder, or split it."
                 )
             number = end = 0
@@ -341,7 +329,7 @@ def _lines_of(file: Path) -> Iterator[Line]:
                     place = {"number": number, "start": start, "size": end - start}
                     yield _read(beginning, file=file, **place)
     except OSError as error:
-        raise ConfigError(f"{shown(file)} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 def _read(line: bytes, **place: Any) -> Line:
@@ -354,11 +342,6 @@ def _read(line: bytes, **place: Any) -> Line:
         problem = "it is torn, as by a crash while it was written"
         return Line(problem=problem, is_torn=True, **place)
     return Line(problem=problem, is_newer=is_newer, **place)
-
-
-def _open(file: Path) -> BufferedReader:
-    """A file of records, whose store is two folders above."""
-    return open_inside(file.parent.parent, file)
 
 
 def _cannot(what: str, path: Path, error: OSError) -> StoreError:

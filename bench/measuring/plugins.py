@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attentions import attention_class, attention_names
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.foreign import CtrlC, ctrl_c_told_apart, foreign_code, told
+from bench.core.cli.foreign import foreign_code, told
 from bench.core.cli.texts import LIMITS, said_by, visible
 
 
@@ -30,12 +30,8 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
         task_names()
     for plugin in plugins:
         try:
-            with ctrl_c_told_apart():
-                importlib.import_module(plugin)
-        except CtrlC:
-            raise
-        # Foreign code: whatever it raises, or if it ends the process, the user must mend it.
-        except BaseException as error:
+            importlib.import_module(plugin)
+        except (Exception, SystemExit) as error:  # foreign code, which its author must mend
             raise ConfigError(
                 f"plugins names {plugin!r}, which cannot be imported: "
                 f"{told(error)}{_remedy(plugin, error)}"
@@ -61,7 +57,7 @@ def code_of(mechanism: str) -> Iterator[None]:
     try:
         with foreign_code():
             yield
-    except (CtrlC, ConfigError, Diverged):
+    except (ConfigError, Diverged):
         raise
     except Exception as error:
         is_refusal = isinstance(error, ValueError)

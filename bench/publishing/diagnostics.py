@@ -39,13 +39,13 @@ def read_diagnostics(out: Path) -> Found:
         ConfigError: a file cannot be read.
     """
     found = (out / name for name in _FILES if os.path.lexists(out / name))
-    return read_lines(next(found, out / FILE), out)
+    return read_lines(next(found, out / FILE))
 
 
 def report_sections(found: Found) -> tuple[Section, ...]:
     """The most informative numbers of a file, for a report; empty if it has none."""
     lines = _Lines([*found.lines, *changes(found.lines)])
-    tables = _table(lines, "Random queries and keys", RANDOM, _telling(lines))
+    tables = _table(lines, "Random queries and keys", RANDOM, _informative_columns(lines))
     for place in lines.places():
         title = f"Own queries and keys of trained models: {place}"
         tables += _table(lines, title, place, _norms(lines, place))
@@ -70,7 +70,7 @@ def report_sections(found: Found) -> tuple[Section, ...]:
     )
 
 
-def _telling(found: _Lines) -> list[Column]:
+def _informative_columns(found: _Lines) -> list[Column]:
     return [
         *([("entropy / ln N", "entropy", "")] if "" in found.at(RANDOM, "entropy") else []),
         *_columns(found, RANDOM, CHANGE, lambda at: f"change, norm {at}"),

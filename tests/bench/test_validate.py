@@ -82,11 +82,6 @@ def test_what_is_no_folder_of_results_ends_with_2(tmp_path, words, monkeypatch):
     assert validate.main(words) == 2
 
 
-def test_a_name_with_a_null_character_is_no_folder(capsys):
-    assert validate.main(["a\0b"]) == 2
-    assert "There are no records under a\\x00b." in capsys.readouterr().err
-
-
 def test_the_folder_of_the_files_themselves_is_answered_with_the_one_above(tmp_path, capsys):
     made.stored(tmp_path / "mine", *made.block_records(["softmax", "nala"]))
     assert validate.main([str(tmp_path / "mine" / "records")]) == 2

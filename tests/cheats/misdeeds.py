@@ -330,7 +330,7 @@ def _costs(name: str, words: str, value: Any, says: str) -> None:
     misdeed(name, words, ends=Status.ERROR, says=says)(cls)
 
 
-_costs("raises_in_flops", "raises in flops()", KeyboardInterrupt("stop"), "KeyboardInterrupt: stop")
+_costs("raises_in_flops", "raises in flops()", SystemExit("stop"), "SystemExit: stop")
 _costs("flops_are_nan", "gives NaN for its FLOPs", float("nan"), "flops() gives nan")
 _costs("flops_are_inf", "gives infinity for them", float("inf"), "flops() gives inf")
 _costs("flops_are_none", "gives None for them", None, "flops() gives None")

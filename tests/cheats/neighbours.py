@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import faulthandler
-import functools
 import gc
-import os
 import signal
 import sys
 from typing import Any
@@ -97,22 +94,6 @@ def _set_timer() -> None:
 )
 class SetsTimer(Honest):
     forward = in_forward(_set_timer)
-
-
-@functools.cache
-def _dump_tracebacks() -> None:
-    # Rarely: a dump reads frames that the main thread may be freeing, and CPython then crashes.
-    faulthandler.dump_traceback_later(0.1, repeat=True, file=open(os.devnull, "w"))  # noqa: SIM115
-
-
-@misdeed(
-    "dumps_tracebacks",
-    "has `faulthandler` dump tracebacks again and again",
-    ends=BAD_ENDS,
-    says="faulthandler",
-)
-class DumpsTracebacks(Honest):
-    forward = in_forward(_dump_tracebacks)
 
 
 @misdeed("leaves_autocast_on", "leaves CPU autocast on", ends=BAD_ENDS, says="autocast on cpu")

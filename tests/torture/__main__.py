@@ -1,8 +1,7 @@
 """`python -m tests.torture [PART …] [PART=COUNT …] [seed=N]`: all parts, or those that are named.
 
-The seed defaults to digits of the commit. With `links`, a planted fault must be found as well.
-Results go to results/torture/ and, after a whole run, into docs/reliability.md. Exits with 1 if
-there is a fault, or if trials are missing.
+The seed defaults to digits of the commit. Results go to results/torture/ and, after a whole run,
+into docs/reliability.md. Exits with 1 if there is a fault, or if trials are missing.
 """
 
 from __future__ import annotations
@@ -27,9 +26,8 @@ from bench.measuring.machine.environment import current
 from tests.page_parts import with_part
 from tests.torture.disks import disks
 from tests.torture.kills import kills, studies
-from tests.torture.links import found_after, links
+from tests.torture.links import links
 from tests.torture.mechanisms import mechanisms
-from tests.torture.messages import damaged_leases, messages
 from tests.torture.overrides import overrides
 from tests.torture.parallel import parallel
 from tests.torture.stores import stores
@@ -39,22 +37,18 @@ PARTS: dict[str, tuple[Part, int]] = {
     "overrides": (overrides, 1000),
     "stores": (stores, 500),
     "links": (links, 400),
-    "messages": (messages, 2000),
-    "claims": (damaged_leases, 200),
     "mechanisms": (mechanisms, 65),
     "parallel": (parallel, 24),
     "disks": (disks, 36),
     "studies": (studies, 24),
     "kills": (kills, 150),
 }
-"""Parts, each with its number of trials in a whole run; stored results call leases ``claims``."""
+"""Parts, each with its number of trials in a whole run."""
 
 WORDS = {
     "overrides": "malformed words on command lines",
     "stores": "damaged stores",
     "links": "links, pipes and devices in stores",
-    "messages": "damaged messages of workers",
-    "claims": "damaged leases",
     "mechanisms": "misbehaving mechanisms",
     "parallel": "sweeps, eight at a time into one store",
     "disks": "full disks",
@@ -135,18 +129,6 @@ def _progress(name: str, part: Came) -> str:
     )
 
 
-def planted(seed: int) -> int | None:
-    """After how many trials an fsck that follows links is found; None if it is not."""
-    with tempfile.TemporaryDirectory(prefix="attnbench-torture-") as folder:
-        return found_after(PARTS["links"][1], Random(f"{seed} planted"), Path(folder))
-
-
-def planted_words(trials: int | None) -> str:
-    """Result of `planted` as a sentence."""
-    found = "was not found" if trials is None else f"was found after {trials} trials"
-    return f"A planted fault, an fsck that follows links, {found}."
-
-
 def asked(words: Sequence[str]) -> tuple[dict[str, int], int | None]:
     """The number of trials of each part, and the seed; None if none is given.
 
@@ -189,8 +171,7 @@ def page_text(page: str, result: dict[str, Any]) -> str:
         f"Measured {result['started_at'][:10]} at commit {result['commit'][:7]} with seed "
         f"{result['seed']}, on {result['num_cores']} cores of a {result['processor']}:"
     )
-    parts = [line, table(result["parts"]), planted_words(result["planted"])]
-    return with_part(page, "torture", "\n\n".join(parts))
+    return with_part(page, "torture", f"{line}\n\n{table(result['parts'])}")
 
 
 def main(words: Sequence[str]) -> int:
@@ -207,23 +188,17 @@ def main(words: Sequence[str]) -> int:
         print(f"\r{line}\x1b[K" if is_seen else line, end="" if is_seen else "\n", file=sys.stderr)
 
     came = torture(wanted, seed, say, time.monotonic() + BUDGET_S)
-    trials = planted(seed) if "links" in came else None
     parts = {name: vars(part) | {"ends": dict(part.ends)} for name, part in came.items()}
     facts = {key: here.get(key) for key in ("commit", "is_dirty", "processor", "num_cores")}
-    result = {"started_at": started_at, "seed": seed} | facts
-    result |= {"parts": parts, "planted": trials}
+    result = {"started_at": started_at, "seed": seed} | facts | {"parts": parts}
     file = write_whole(RESULTS / f"{utc_stamp()}.json", json.dumps(result, indent=1) + "\n")
     if is_whole(came):
         write_whole(PAGE, page_text(PAGE.read_text(), result))
     print(f"\n{table(parts)}\n\nWrote {file}")
-    is_met = all(part.is_met for part in came.values())
-    if "links" in came:
-        print(planted_words(trials))
-        is_met = is_met and trials is not None
     for name, part in came.items():
         for fault in part.faults:
             print(f"\n{name}: {fault[:3000]}")
-    return 0 if is_met else 1
+    return 0 if all(part.is_met for part in came.values()) else 1
 
 
 if __name__ == "__main__":

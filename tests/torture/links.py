@@ -1,7 +1,4 @@
-"""Stores with links, pipes and devices in them: named in a sentence, and nothing behind them moves.
-
-`fsck_that_follows` plants a fault, which these trials have to find.
-"""
+"""Stores of strangers with links, pipes and devices: named, and nothing behind them moves."""
 
 from __future__ import annotations
 
@@ -10,16 +7,11 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
-from unittest.mock import patch
 
-from bench import advise, fsck, merge, report, validate
-from bench.core.cli import files, stored_files
-from bench.core.cli.values import run_words
+from bench import merge, validate
 from bench.core.store import records_folder
-from bench.studies.convert.page import write_page
 from tests.mutations import originals
 from tests.torture.trial import Ended, Trial, here
 
@@ -31,10 +23,7 @@ PATIENCE_S = 60
 
 PLACES = (
     *("records", "records/z.jsonl", "sub/records", "calibration", "calibration/x.json"),
-    *("quarantine", "quarantine/a.jsonl", "examples", "examples/0123456789abcdef.json"),
-    *("claims", "claims/block", "badges", "badges/x.jsonl", "verify.json", "diagnostics"),
-    *("diagnostics.jsonl", "diagnostics/diagnostics.jsonl", "charts", "cache", "table.csv"),
-    *("leaderboard.md", "records.jsonl.gz", "curves.jsonl", "conversion.md", "conversion"),
+    *("examples", "examples/0123456789abcdef.json"),
 )
 KINDS: dict[str, Callable[[Path, Path], object]] = {
     "a FIFO": lambda path, _: os.mkfifo(path),
@@ -48,38 +37,19 @@ KINDS: dict[str, Callable[[Path, Path], object]] = {
     "noise": lambda path, _: path.write_bytes(bytes(range(256)) * 9),
 }
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "fsck": fsck.main,
     "validate": validate.main,
     "merge": lambda words: merge.main([words[0], "out=to"]),
-    "report": lambda words: report.main([f"out={words[0]}", "charts=false"]),
-    "latex": lambda words: report.main([f"out={words[0]}", "format=latex"]),
-    "advise": lambda words: advise.main([f"records={words[0]}", "seq_len=64"]),
-    "convert": lambda words: run_words(_page_of_curves, words, ""),
 }
 
 
-def _page_of_curves(words: list[str]) -> int:
-    """Write the page of conversions, as after training."""
-    out = Path(words[0])
-    write_page(out, out / "conversion.md", "")
-    return 0
-
-
-def links(count: int, draw: Random, folder: Path, only: str = "") -> Iterator[Trial]:
-    """`count` stores with something hostile in one place, each for one command.
-
-    Args:
-        count: of trials.
-        draw: chooses place, kind and command.
-        folder: an empty one.
-        only: a command; if empty, any of them, slow ones seldom.
-    """
+def links(count: int, draw: Random, folder: Path) -> Iterator[Trial]:
+    """`count` stores with something hostile in one place, each for one command."""
     for number in range(count):
         at = folder / str(number)
         mine = at / "elsewhere"
         out = _store(at / "store", mine)
         place, kind = draw.choice(PLACES), draw.choice(list(KINDS))
-        command = only or draw.choices(list(COMMANDS), (6, 6, 6, 1, 1, 3, 3))[0]
+        command = draw.choice(list(COMMANDS))
         _put(out / place, kind, mine)
         before = _seen(mine)
         ended = _within_time(COMMANDS[command], at)
@@ -90,31 +60,10 @@ def links(count: int, draw: Random, folder: Path, only: str = "") -> Iterator[Tr
         shutil.rmtree(at)
 
 
-@contextmanager
-def fsck_that_follows() -> Iterator[None]:
-    """Within the block, links inside of stores are followed, as fsck once did."""
-    with (
-        patch.object(stored_files, "check_inside", lambda *_: None),
-        patch.object(files, "check_inside", lambda *_: None),
-    ):
-        yield
-
-
-def found_after(count: int, draw: Random, folder: Path) -> int | None:
-    """After how many trials the planted fault is found; None if it is not within `count`."""
-    with fsck_that_follows():
-        for number, trial in enumerate(links(count, draw, folder, only="fsck"), start=1):
-            if trial.fault:
-                return number
-    return None
-
-
 def _store(out: Path, mine: Path) -> Path:
-    """Make a store with a line and a calibration that fsck puts aside, and a folder beside it."""
+    """Make a store with a copy of a record, and a folder beside it."""
     records_folder(out).mkdir(parents=True)
     (records_folder(out) / "a.jsonl").write_bytes(_content())
-    (out / "calibration").mkdir()
-    (out / "calibration" / "bad.json").write_text("{")
     mine.mkdir()
     for name in ("mine.jsonl", "mine.json", "a.jsonl"):
         (mine / name).write_bytes(PRECIOUS)

@@ -22,7 +22,7 @@ from ..tolerances import AUTOCAST, require_near, require_near_gradients
 
 @check("meta")
 def shapes_can_be_followed_on_the_meta_device(form: Form) -> None:
-    """So that a model's size is known before its memory is allocated."""
+    """Meta tensors give a model's size before its memory is allocated."""
     mechanism = build(form, seq_len=LONG)
     tensors = inputs(mechanism)
     shape = mechanism(*tensors).shape

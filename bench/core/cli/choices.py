@@ -14,14 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError, did_you_mean
-from bench.core.cli.stored_files import shown
-from bench.core.cli.texts import LIMITS, visible
 from bench.core.cli.usage import Root
 from bench.core.places import CONF
 from bench.core.rows import default_rows, plugin_rows, rows_in
-
-MOST_LETTERS = 200
-"""Largest number of characters of a name, which is also a file's."""
 
 _KINDS = {"attention": "mechanism", "task": "task"}
 """Groups of entries, with the key that names what an entry is of."""
@@ -45,17 +40,13 @@ def why_no_choice(words: list[str]) -> str | None:
         names = value.strip("[]").split(",") if value != "[]" else []
         is_group = group and given and (CONF / group).is_dir()
         if is_group and not all(_is_name(name) for name in names):
-            takes = f"{visible(word, LIMITS['reason'])}: {group} takes names"
-            if any(len(name) > MOST_LETTERS for name in names):
-                return f"{takes} of up to {MOST_LETTERS} letters."
             known = ", ".join(sorted(options(group, words)))
-            return f"{takes}, in a list or alone. Known: {known}."
+            return f"{word}: {group} takes names, in a list or alone. Known: {known}."
     return None
 
 
 def _is_name(word: str) -> bool:
-    is_word = re.fullmatch(r"[A-Za-z_][\w/-]*", word.strip(" '\"")) is not None
-    return word != "null" and is_word and len(word) <= MOST_LETTERS
+    return word != "null" and bool(re.fullmatch(r"[A-Za-z_][\w/-]*", word.strip(" '\"")))
 
 
 def no_override(word: str) -> str:
@@ -94,7 +85,7 @@ def check_own_entries(config: Mapping[str, Any], words: list[str]) -> None:
         for file in (f for root in own_folders(words) for f in _yamls_in(root / group)):
             if file.stem in names and not isinstance(entries.get(file.stem), Mapping):
                 raise ConfigError(
-                    f"{shown(file)} has no settings under its own name. Its top key must be "
+                    f"{file} has no settings under its own name. Its top key must be "
                     f"`{file.stem}:`, and below it stands `{_KINDS[group]}: NAME`."
                 )
 

@@ -35,7 +35,6 @@ from bench.core.cli.choices import (
 from bench.core.cli.errors import ConfigError, did_you_mean, print_error
 from bench.core.cli.files import check_writable
 from bench.core.cli.foreign import ctrl_c_by_any_signal
-from bench.core.cli.stored_files import read_regular
 from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.cli.texts import LIMITS, visible
 from bench.core.cli.usage import Root, parts_of, usage
@@ -191,10 +190,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     try:
-        text = StringIO(read_regular(file).decode())
+        text = StringIO(file.read_text("utf-8"))
         content: Any = OmegaConf.to_container(OmegaConf.load(text), resolve=False)
-    except ConfigError:
-        raise
     except Exception as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     return content if isinstance(content, dict) else {}

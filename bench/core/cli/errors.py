@@ -27,8 +27,8 @@ def print_error(error: Exception) -> int:
 
 @cache
 def say_once(words: str) -> None:
-    """Print a warning to stderr, the first time only."""
-    print(words, file=sys.stderr)
+    """Print a warning to stderr, the first time only; escaped as `print_error` does."""
+    print(visible(words, MAX_MESSAGE), file=sys.stderr)
 
 
 MAX_MESSAGE = 20_000

@@ -1,4 +1,4 @@
-"""Atomic writes of files and of lines, never through a link: no reader sees half of one."""
+"""Atomic writes of files and of lines: no reader sees half of one."""
 
 from __future__ import annotations
 
@@ -6,75 +6,56 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Iterable
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import check_inside, folder_inside, open_to_append, shown
-
-_PLAIN = 0o666
-"""Permissions of a new file, before the umask takes its own away."""
+from bench.core.cli.stored_files import check_inside
 
 
 def write_whole(
-    path: Path,
-    content: str | bytes,
-    *,
-    inside: Path | None = None,
-    like: Iterable[Path] = (),
-    is_derived: bool = False,
+    path: Path, content: str | bytes, *, inside: Path | None = None, is_derived: bool = False
 ) -> Path:
     """Write a file atomically, by a rename of one beside it; text as UTF-8, line ends unchanged.
 
-    Its permissions are those that the umask allows, and no wider than those of the file that it
-    replaces and of those that it copies. Missing folders are made. Below `inside`, the root of a
-    store (the file's own folder if None), no folder may be a link. `like` are files whose content
-    it holds. A file that `is_derived` can be made again after a power failure; any other is on disk
+    Missing folders are made. A file that is replaced keeps its permissions, where the umask allows
+    them. A file that `is_derived` can be made again after a power failure; any other is on disk
     when this returns.
 
     Raises:
-        ConfigError: it cannot be written, or a link is where it should be.
+        ConfigError: it cannot be written, or leads out of the folder `inside`.
     """
     data = content.encode() if isinstance(content, str) else content
-    root = inside or path.parent
-    check_inside(root, path)
+    if inside is not None:
+        check_inside(inside, path)
     try:
-        with folder_inside(root, path.parent, make=True) as folder:
-            mode = _PLAIN & _mode(path)
-            for copied in like:
-                mode &= _mode(copied)
-            _replace(path, data, mode, is_lasting=not is_derived)
-            if not is_derived:
-                os.fsync(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data, is_lasting=not is_derived)
+        if not is_derived:
+            _sync_folder(path.parent)
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         mend = "Free space, or choose another folder." if is_full else "Choose another folder."
-        raise ConfigError(f"{shown(path)} cannot be written: {error.strerror}. {mend}") from error
+        raise ConfigError(f"{path} cannot be written: {error.strerror}. {mend}") from error
     return path
 
 
-def append_whole(
-    path: Path, data: bytes, begins: bytes = b"{", *, inside: Path | None = None
-) -> bool:
+def append_whole(path: Path, data: bytes, begins: bytes = b"{") -> bool:
     """Append lines, and return once they are on disk; a failed write leaves none of them.
 
     A last line without a newline gets one first, or is removed if it is torn. `begins` is how every
-    line begins, by which a torn one is recognised; `inside` is as for `write_whole`. Returns
-    whether a torn line was removed.
+    line begins, by which a torn one is recognised. Returns whether a torn line was removed.
 
     Raises:
-        ConfigError: a link, or something else than a regular file, is in its place.
         OSError: it cannot be written.
     """
-    root = inside or path.parent
-    check_inside(root, path)
-    with folder_inside(root, path.parent, make=True) as folder, open_to_append(path) as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b", buffering=0) as file:
         was_torn = _mend_end(file, begins)
         whole = file.seek(0, os.SEEK_END)
         if not whole:
-            os.fsync(folder)  # makes the file's name as durable as its content
+            _sync_folder(path.parent)  # makes the file's name as durable as its content
         try:
             write_all(file, data)
             os.fsync(file.fileno())
@@ -83,6 +64,14 @@ def append_whole(
                 file.truncate(whole)  # no half line in front of the next one
             raise
     return was_torn
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def is_torn(line: bytes, begins: bytes = b"{") -> bool:
@@ -136,14 +125,8 @@ def check_writable(path: Path, key: str = "out") -> None:
         )
 
 
-def _mode(path: Path) -> int:
-    """Permissions of a file; `_PLAIN` if it does not exist."""
-    with suppress(FileNotFoundError):
-        return os.lstat(path).st_mode
-    return _PLAIN
-
-
-def _replace(path: Path, data: bytes, mode: int, *, is_lasting: bool) -> None:
+def _replace(path: Path, data: bytes, *, is_lasting: bool) -> None:
+    mode = path.stat().st_mode & 0o666 if path.exists() else 0o666
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
     try:

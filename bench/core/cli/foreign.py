@@ -1,4 +1,4 @@
-"""Foreign code in this process: its exceptions are told apart from the user's Ctrl-C."""
+"""Foreign code in this process, and signals that end it as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -11,27 +11,20 @@ from types import FrameType
 from bench.core.cli.texts import LIMITS, said_by, visible
 
 
-class CtrlC(KeyboardInterrupt):
-    """Ctrl-C of the user, as opposed to a KeyboardInterrupt that foreign code raises."""
-
-
 class ForeignEnd(Exception):
-    """Foreign code raised something that would end this process; the message names it."""
+    """Foreign code would have ended this process; the message names what it raised."""
 
 
 @contextmanager
 def foreign_code() -> Iterator[None]:
-    """Turn whatever is raised inside into an `Exception`, except for the user's Ctrl-C.
+    """Turn a SystemExit that is raised inside into an `Exception`.
 
     Raises:
-        ForeignEnd: instead of SystemExit, KeyboardInterrupt and such.
+        ForeignEnd: instead of SystemExit.
     """
     try:
-        with ctrl_c_told_apart():
-            yield
-    except (CtrlC, Exception):
-        raise
-    except BaseException as error:
+        yield
+    except SystemExit as error:
         raise ForeignEnd(told(error)) from error
 
 
@@ -44,44 +37,26 @@ def told(error: BaseException) -> str:
 
 
 @contextmanager
-def ctrl_c_told_apart() -> Iterator[None]:
-    """Make Ctrl-C raise `CtrlC` inside, in the main thread, while SIGINT has its usual handler."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or current_thread() is not main_thread():
-        yield
-        return
-
-    def hear(*_: object) -> None:
-        raise CtrlC
-
-    signal.signal(signal.SIGINT, hear)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
 def ctrl_c_by_any_signal() -> Iterator[None]:
-    """Make SIGTERM and a closed terminal raise `CtrlC` inside, in the main thread.
+    """Make SIGTERM and a closed terminal raise KeyboardInterrupt inside, in the main thread.
 
     Otherwise they end the process without a word, what it did so far is not written, and jobs that
     it launched run on. A signal that is ignored, as ``nohup`` does, or handled already stays so.
     """
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:  # which the shell and the system both send
             signal.signal(number, signal.SIG_IGN)
-        raise CtrlC
+        raise KeyboardInterrupt
 
-    heard: list[signal.Signals] = []
+    caught: list[signal.Signals] = []
     try:
         if current_thread() is main_thread():
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) == signal.SIG_DFL:
-                    signal.signal(number, hear)
-                    heard.append(number)
+                    signal.signal(number, interrupt)
+                    caught.append(number)
         yield
     finally:
-        for number in heard:
+        for number in caught:
             signal.signal(number, signal.SIG_DFL)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, NotRequired, TypeVar, get_type_hints
 
 from annotated_types import Interval, Len
@@ -37,8 +35,6 @@ MAX_TEXT = 4096
 """Longest name, or fact about a machine, in characters; as long as a path may be."""
 MAX_SIZE = 2**31 - 1
 """Largest dimension: torch's kernels often count in 32 bits."""
-MAX_NAME_BYTES = 255
-"""Longest file name in bytes, in all usual file systems."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +94,6 @@ def is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
     if isinstance(value, int):
         return abs(value) < 2**63
     return value is None or (isinstance(value, float) and math.isfinite(value))
-
-
-def has_long_name(path: Path) -> bool:
-    """Whether a part of a path is longer than a file's name may be."""
-    return any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts)
 
 
 Size = Annotated[int, Interval(ge=1, le=MAX_SIZE)]

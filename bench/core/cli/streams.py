@@ -1,4 +1,4 @@
-"""Standard streams that cannot end a measurement, with a lost reader or a poor encoding."""
+"""Standard streams: a closed pipe or a narrow encoding must not abort a measurement."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class _Unbreakable(io.RawIOBase):
         except OSError as error:
             if error.errno not in self._when_gone:
                 _lost.add(self._descriptor)
-                _tell_lost(self._descriptor, f"cannot be written ({error.strerror})")
+                if self._descriptor != 2:  # else there is nobody to tell
+                    _tell_lost(error.strerror)
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._descriptor)
             os.close(nowhere)
@@ -73,41 +74,25 @@ def exit_code(code: int) -> int:
     return code or (2 if _lost else 0)
 
 
-def _tell_lost(descriptor: int, why: str) -> None:
-    if descriptor != 2:  # else there is nobody to tell
-        words = f"Standard output {why}: what is said is lost, and files are written as ever.\n"
-        with suppress(OSError):
-            os.write(2, words.encode())
+def _tell_lost(why: str | None) -> None:
+    with suppress(OSError):
+        words = f"Standard output cannot be written ({why}). Records and tables are written.\n"
+        os.write(2, words.encode())
 
 
 def make_streams_unbreakable() -> None:
     """Let a sweep go on, and write its tables, when its output cannot be written.
 
     Characters that the terminal's encoding lacks become question marks. Streams that were replaced
-    already, as by a test, are left alone. Closed ones lead to /dev/null, and their descriptors are
-    reserved, so that no file of records gets one of these numbers.
+    already, as by a test, are left alone. Closed ones lead to /dev/null.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            _reserve(number)
             setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115
-            if number == 1:
-                _tell_lost(1, "is closed")
     if sys.stdout is sys.__stdout__ and sys.stdout is not None:
         sys.stdout = _unbreakable(sys.stdout)
     if sys.stderr is sys.__stderr__ and sys.stderr is not None:
         sys.stderr = _unbreakable(sys.stderr)
-
-
-def _reserve(number: int) -> None:
-    """Point the descriptor of a closed stream to /dev/null, unless it is in use already."""
-    try:
-        os.fstat(number)
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        if nowhere != number:
-            os.dup2(nowhere, number)
-            os.close(nowhere)
 
 
 def _unbreakable(stream: TextIO) -> TextIO:

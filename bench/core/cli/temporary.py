@@ -8,6 +8,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, TypeVar
@@ -67,48 +68,22 @@ def workers_folder() -> Path:
 def shared_folder(name: str) -> Path:
     """The folder that all processes of this user share on this host, made if it is missing.
 
-    It lies in ``XDG_RUNTIME_DIR``, or in the folder that this usually names, if that is private to
-    this user; else in the temporary folder, under a name with the user's number.
+    It lies in ``XDG_RUNTIME_DIR``, else in the temporary folder, where others could make it first.
 
     Raises:
         ConfigError: it cannot be made, or others could have put something into it.
     """
     user = os.getuid()
-    for place in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{user}"):
-        runtime = Path(place)
-        if runtime.is_absolute() and _why_not_private(runtime) is None:
-            return _private(runtime / name)
     try:
-        place = tempfile.gettempdir()
+        place = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        folder = Path(place, f"{name}-{user}")
+        with suppress(FileExistsError):
+            folder.mkdir(0o700)
+        facts = folder.lstat()
     except OSError as error:
-        raise ConfigError(f"there is no temporary folder: {error.strerror}") from error
-    return _private(Path(place, f"{name}-{user}"))
-
-
-def _private(folder: Path) -> Path:
-    try:
-        os.mkdir(folder, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}") from error
-    if why := _why_not_private(folder):
-        raise ConfigError(f"{folder} {why}")
+        raise ConfigError(f"there is no folder for {name}: {error.strerror}") from error
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != user or facts.st_mode & 0o022:
+        raise ConfigError(
+            f"{folder} is a link, belongs to another user, or can be written to by one"
+        )
     return folder
-
-
-def _why_not_private(folder: Path) -> str | None:
-    """Why a folder is not private to this user, in words; None if it is."""
-    try:
-        facts = os.lstat(folder)
-    except OSError as error:
-        return f"cannot be looked at: {error.strerror}"
-    if stat.S_ISLNK(facts.st_mode):
-        return "is a link"
-    if not stat.S_ISDIR(facts.st_mode):
-        return "is not a folder"
-    if facts.st_uid != os.getuid():
-        return "belongs to another user"
-    if facts.st_mode & 0o022:
-        return "can be written to by others"
-    return None if os.access(folder, os.W_OK | os.X_OK) else "cannot be written to"

@@ -16,9 +16,6 @@ from typing import Any
 import bench
 from bench.core.cell import ORIGINAL, Cell, TaskWorkload
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.limits import MAX_TEXT
-from bench.core.cli.stored_files import open_regular, shown
-from bench.core.cli.texts import visible
 from bench.core.observed import CONTROLS
 from bench.core.places import CHECKOUT
 from bench.core.record import METHOD_VERSION, TRAINING_VERSION, Quality, Record
@@ -74,12 +71,12 @@ def current(devices: tuple[str, ...], allocator: str, worker_env: dict[str, str]
     """Describe this machine and this checkout."""
     commit, is_dirty = _git(CHECKOUT)
     return Environment(
-        platform=visible(platform.platform(), MAX_TEXT),
-        processor=visible(device_named("cpu").title, MAX_TEXT),
+        platform=platform.platform(),
+        processor=device_named("cpu").title,
         num_cores=_num_cores(),
         memory_bytes=memory_limit_bytes(),
         versions={n: _version(n) for n in _LIBRARIES} | {"python": platform.python_version()},
-        devices={name: visible(device_named(name).title, MAX_TEXT) for name in devices},
+        devices={name: device_named(name).title for name in devices},
         allocator=allocator,
         worker_environment=worker_env,
         commit=commit,
@@ -226,10 +223,9 @@ def _data_hash(workload: TaskWorkload) -> str:
             digest.update(ascii((path.parent.parent.name, path.parent.name)).encode())
         try:
             digest.update(_content_hash(path, path.stat().st_mtime_ns).encode())
-        except (OSError, ValueError) as error:  # a name may have a null character
-            why = getattr(error, "strerror", None) or error
+        except OSError as error:
             raise ConfigError(
-                f"{shown(path)}, which {workload.task} reads, cannot be opened: {why}. "
+                f"{path}, which {workload.task} reads, cannot be opened: {error.strerror}. "
                 "Copy it again, or take it out of the folder."
             ) from error
     return digest.hexdigest()[:16] if files else ""
@@ -237,7 +233,7 @@ def _data_hash(workload: TaskWorkload) -> str:
 
 @cache
 def _content_hash(path: Path, _changed_ns: int) -> str:
-    with open_regular(path) as file:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

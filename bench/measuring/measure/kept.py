@@ -20,7 +20,7 @@ def kept_share(
     """
     kept, visible = [], []
 
-    def hear(core: Any, tensors: tuple[Tensor, ...], keywords: dict[str, Any], _: object) -> None:
+    def note(core: Any, tensors: tuple[Tensor, ...], keywords: dict[str, Any], _: object) -> None:
         gates = {name: keywords[name] for name in core.gates if keywords.get(name) is not None}
         counts = core.keys_kept(*tensors, **gates)
         if counts is None:
@@ -38,7 +38,7 @@ def kept_share(
         for core in module.modules()
         if getattr(core, "family", "") == "sparse" and hasattr(core, "keys_kept")
     ]
-    hooks = [core.register_forward_hook(hear, with_kwargs=True) for core in cores]
+    hooks = [core.register_forward_hook(note, with_kwargs=True) for core in cores]
     try:
         if cores:
             call()

@@ -5,7 +5,6 @@ Only `SETTINGS` and threads are checked: code in the same process can always che
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
 import sys
@@ -27,7 +26,6 @@ from bench.measuring.measure import attributes
 _DENORMAL = 5e-324
 _NAP_S = 0.005
 _NUM_NAPS = 3
-_BLOCKABLE = sum(1 << number - 1 for number in range(1, 32) if number not in (9, 19))
 _BUSY = 0.2
 """CPU time over wall time of a short sleep above which another thread computes; low, because on a
 busy machine a thread gets only a part of a core."""
@@ -185,8 +183,6 @@ class Watch:
         new, self._live = live - self._live, live
         if not new:
             return None
-        if ends_repeated_dump():
-            return f"{name} left faulthandler dumping tracebacks"
         if not self._threads:
             return None
         self._starters.append(name)
@@ -220,35 +216,6 @@ def live_threads() -> frozenset[str]:
         return frozenset(os.listdir("/proc/self/task"))
     except OSError:
         return frozenset(str(thread.native_id) for thread in threading.enumerate())
-
-
-def ends_repeated_dump() -> bool:
-    """Cancel a later dump of tracebacks by `faulthandler`; returns whether there was one.
-
-    `faulthandler` does not say, but its thread for this is the only one that blocks all signals.
-    Takes some milliseconds. Without /proc, it cancels nothing and returns False.
-    """
-    before = _deaf_threads()
-    if not before:
-        return False
-    faulthandler.cancel_dump_traceback_later()
-    for _ in range(_NUM_NAPS):  # the thread says that it is done before it ends
-        if not all(Path("/proc/self/task", number).exists() for number in before):
-            return True
-        sleep_s(_NAP_S)
-    return False
-
-
-def _deaf_threads() -> set[str]:
-    """Threads that block all signals that can be blocked; any thread does while it starts."""
-    found = set()
-    for folder in Path("/proc/self/task").glob("*"):
-        with suppress(OSError, StopIteration):
-            lines = (folder / "status").read_text().splitlines()
-            mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
-            if mask & _BLOCKABLE == _BLOCKABLE:
-                found.add(folder.name)
-    return found
 
 
 def computes_meanwhile() -> bool:

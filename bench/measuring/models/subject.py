@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from attentions.models import model_names
 from bench.core.cell import ORIGINAL, Cell, ModelWorkload
-from bench.core.cli.foreign import foreign_code
 from bench.measuring.device import device_named
 from bench.measuring.measure.flops import count
 from bench.measuring.subject import Subject
@@ -59,7 +58,7 @@ def model_on_meta(cell: Cell) -> nn.Module:
     key = replace(cell, device="meta", num_threads=1, workload=shape).key
     if key not in _ON_META:
         is_own = w.model not in model_names()
-        with torch.device("cpu" if is_own else "meta"), foreign_code():
+        with torch.device("cpu" if is_own else "meta"):
             _ON_META[key] = build_model(cell).to("meta")
     return _ON_META[key]
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from attentions.models import model_info, model_names
 from bench.core.cell import ORIGINAL, Cell, ModelWorkload
 from bench.core.cli.errors import ConfigError, check_known
-from bench.core.cli.foreign import ForeignEnd
 from bench.core.cli.texts import LIMITS, said_by, visible
 from bench.measuring.models.subject import model_on_meta
 
@@ -90,6 +89,4 @@ def why_no_such_model(cell: Cell) -> str | None:
 def _words(error: Exception) -> str:
     """Text of an error, with its type unless the text was written for users."""
     said = visible(said_by(error), LIMITS["reason"])
-    return (
-        said if isinstance(error, (ValueError, ForeignEnd)) else f"{type(error).__name__}: {said}"
-    )
+    return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"

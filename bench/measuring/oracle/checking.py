@@ -22,7 +22,6 @@ from torch import Tensor
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.stored_files import open_regular
 from bench.core.cli.temporary import workers_folder
 from bench.measuring.inputs import with_channels
 from bench.measuring.oracle.expected import (
@@ -164,7 +163,7 @@ def keep(cell: Cell, expected: Expected) -> None:
     content = BytesIO()
     torch.save(expected.to_dict(), content)
     with suppress(ConfigError):
-        write_whole(_kept_at(cell), content.getvalue(), inside=workers_folder(), is_derived=True)
+        write_whole(_kept_at(cell), content.getvalue(), is_derived=True)
 
 
 def after_rounds(cell: Cell, subject: Subject) -> None:
@@ -188,8 +187,7 @@ def after_rounds(cell: Cell, subject: Subject) -> None:
 
 
 def _kept(cell: Cell) -> Expected:
-    with open_regular(_kept_at(cell)) as file:
-        kept = torch.load(file, weights_only=True)
+    kept = torch.load(_kept_at(cell), weights_only=True)
     pieces = tuple(Piece(**piece) for piece in kept.pop("pieces"))
     return Expected(pieces=pieces, **kept)
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.temporary import shared_folder
-from bench.core.cli.texts import visible
 from bench.measuring.device import device_named
 
 _LOOK_S = 0.05
@@ -111,7 +110,7 @@ def _locked(path: Path, mode: int) -> int | None:
     Raises:
         OSError: the file cannot be opened or locked at all.
     """
-    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, mode | fcntl.LOCK_NB)
     except OSError as error:
@@ -135,7 +134,7 @@ def _folder() -> Path | None:
 @cache
 def _say_unlocked(why: str) -> None:
     print(
-        f"Timings of several commands may disturb each other: {visible(why, 500)}, so devices are "
+        f"Timings of several commands may disturb each other: {why}, so devices are "
         "not locked. Set XDG_RUNTIME_DIR to a folder of your own, with mode 0700.",
         file=sys.stderr,
     )

@@ -17,22 +17,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO
 
 import psutil
-from annotated_types import Interval
 
-from bench.core.cli.limits import Name, Text, checked, parsed
-from bench.core.cli.stored_files import folder_inside, no_link, regular_files
 from bench.core.clock import unix_s
 from bench.core.store import StoreError
 
 TOUCH_EVERY_S = 10.0
 EXPIRES_AFTER_S = 60.0
 """Seconds without a touch: six are missed, or three if clocks are 30 s apart."""
-
-MAX_BYTES = 2**16
-"""Largest number of bytes read of a lease, which has about a hundred."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +37,9 @@ class Holder:
         what: the work, in a few words.
     """
 
-    host: Name
-    pid: Annotated[int, Interval(ge=1, le=2**31 - 1)]
-    what: Text = ""
+    host: str
+    pid: int
+    what: str = ""
 
     @property
     def name(self) -> str:
@@ -91,7 +85,7 @@ class Leases:
         `name` is fit for a file name; `what` describes the work to those who wait for it.
 
         Raises:
-            StoreError: the lease cannot be written, or something else has its name.
+            StoreError: the lease cannot be written.
         """
         path = self._folder / name
         with _reported(path):
@@ -129,18 +123,17 @@ class Leases:
 
     def others(self) -> Iterator[tuple[str, Holder]]:
         """Names of leases of other sweeps that are alive, each with its holder."""
-        pattern = f"{self._folder.name}/[!.]*"
-        for path in regular_files(self._folder.parent, pattern, are_checked=False):
+        for path in sorted(self._folder.glob("[!.]*")):
             if path.name in self._held:
                 continue
-            with suppress(OSError), open(path, "rb", opener=no_link) as file:
+            with suppress(OSError), open(path, "rb") as file:  # it may be released meanwhile
                 holder, has_expired = _read(file)
                 if holder is not None and not has_expired:
                     yield path.name, holder
 
     def _make_folder(self) -> None:
-        with _reported(self._folder), folder_inside(self._folder.parent, self._folder, make=True):
-            pass
+        with _reported(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
 
     def _touch(self) -> None:
         while not self._has_ended.wait(TOUCH_EVERY_S):
@@ -158,8 +151,9 @@ def leases_folder(out: Path) -> Path:
 def _read(file: IO[bytes]) -> tuple[Holder | None, bool]:
     """The holder of a lease, None if it has not signed yet, and whether the lease has expired."""
     try:
-        holder = checked(Holder, parsed(file.read(MAX_BYTES).decode()))
-    except ValueError:
+        flat = json.loads(file.read())
+        holder = Holder(host=flat["host"], pid=flat["pid"], what=flat.get("what", ""))
+    except (ValueError, KeyError):  # its holder was killed in the middle of the write
         holder = None
     is_gone = holder is not None and holder.is_here and not psutil.pid_exists(holder.pid)
     # A time in the future counts as well: a clock was set back since.
@@ -174,7 +168,7 @@ def _remove_expired(path: Path) -> bool:
     system without locks, a successor may be lost in the instant between the last two steps.
     """
     # NFS locks only what is open for writing.
-    with suppress(FileNotFoundError), open(path, "rb+", opener=no_link) as file:
+    with suppress(FileNotFoundError), open(path, "rb+") as file:
         _, has_expired = _read(file)
         if not has_expired:
             return False

@@ -117,7 +117,7 @@ class Task(ABC):
         return 1 / (self.num_guessed or self.num_classes)
 
     def plateaus(self) -> dict[str, float]:
-        """Scores at which models halt that learned a part of the task, by what they learned."""
+        """Scores of partial solutions, by name."""
         return {}
 
     def head(self, embed_dim: int) -> nn.Module:
@@ -243,7 +243,7 @@ def build_task(name: str, settings: dict[str, Any]) -> Task:
 
 
 def task_to_plan(name: str, settings: dict[str, Any]) -> Task | None:
-    """As `build_task`; None of a plugin's that raises anything else or is none: training will tell.
+    """Build the task for planning; None if a plugin fails, so that training reports the error.
 
     Raises:
         ValueError: the task refuses its settings, or the data that are there.

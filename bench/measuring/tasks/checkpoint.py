@@ -1,4 +1,4 @@
-"""Where a training run stands, on the disk: it goes on from there to the bit after a kill -9."""
+"""Checkpoints: a killed run resumes bit for bit."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
-from bench.core.cli.stored_files import open_inside
 
 State = dict[str, Any]
 """Tensors, numbers and words, nested; nothing that would have to be run to be read."""
@@ -39,11 +37,11 @@ class Checkpoint:
         """Replace the file as a whole: whoever is killed meanwhile leaves the one before.
 
         Raises:
-            ConfigError: it cannot be written, or a link is where it should be.
+            ConfigError: it cannot be written.
         """
         content = BytesIO()
         torch.save({"of": self.of, "source": self.source, "state": state}, content)
-        write_whole(self.path, content.getvalue(), inside=self._store)
+        write_whole(self.path, content.getvalue())
 
     def load(self, device: torch.device) -> State | None:
         """Load a checkpoint; None if there is none, or one of other code.
@@ -52,13 +50,10 @@ class Checkpoint:
             CheckpointRefused: it is of another configuration, or no checkpoint.
         """
         try:
-            with open_inside(self._store, self.path) as file:
-                content = torch.load(file, map_location=device, weights_only=True)
+            content = torch.load(self.path, map_location=device, weights_only=True)
             of, source, state = (content[name] for name in ("of", "source", "state"))
         except FileNotFoundError:
             return None
-        except ConfigError as error:  # it is no file, or behind a link
-            raise CheckpointRefused(str(error)) from error
         except Exception as error:  # torch raises of many kinds for what is no checkpoint
             raise CheckpointRefused(
                 f"{self.path} cannot be read as a checkpoint ({type(error).__name__}). Delete it, "
@@ -70,11 +65,6 @@ class Checkpoint:
                 f"{self.of}. Delete it, or choose another folder by out=."
             )
         return dict(state) if source == self.source else None
-
-    @property
-    def _store(self) -> Path:
-        """The folder that holds the folder of checkpoints."""
-        return self.path.parent.parent
 
 
 def model_state(model: nn.Module) -> State:

@@ -57,7 +57,7 @@ class Cifar10(ImageTask):
     )
 
     def why_absent(self) -> str | None:
-        """That no folder is named; with `download`, the files are fetched first."""
+        """Say that no folder is named; with `download`, the files are fetched first."""
         if self.folder is None:
             return (
                 f"There are no images: name a folder with the files of {URL.rpartition('/')[2]} by "

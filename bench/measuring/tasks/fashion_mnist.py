@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.core.cli.stored_files import open_regular, read_regular
+from bench.core.cli.stored_files import read_regular
 from bench.measuring.tasks.base import Recipe, Size, Split, register_task
 from bench.measuring.tasks.images import Images, ImageTask
 
@@ -130,7 +130,7 @@ def _read(path: Path, _changed_ns: int) -> Tensor:
 def _unpacked(path: Path) -> bytes:
     content = bytearray()
     try:
-        with open_regular(path) as packed, gzip.open(packed) as file:
+        with gzip.open(path) as file:
             # As far as it goes, so that the byte is known.
             while len(content) < MAX_UNPACKED and (piece := file.read1(_PIECE)):
                 content += piece

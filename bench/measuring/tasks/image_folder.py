@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import open_regular
 from bench.measuring.tasks.base import Recipe, Size, Split, register_task
 from bench.measuring.tasks.images import Images, ImageTask
 
@@ -44,7 +42,7 @@ class ImageFolder(ImageTask):
         self.num_classes = max(len(self.classes), 1)
 
     def why_absent(self) -> str | None:
-        """That no folder is named, or that Pillow is missing."""
+        """Say that no folder is named, or that Pillow is missing."""
         if self.folder is None:
             return (
                 "no images: name a folder that holds train/CLASS/FILE and test/CLASS/FILE by root=."
@@ -75,7 +73,7 @@ class ImageFolder(ImageTask):
                 f"{self.folder}/{split} has no image in the folders {', '.join(self.classes)}; "
                 f"files that end in {', '.join(sorted(ENDINGS))} are expected there."
             )
-        read = [_read(path, self.image_size, _changed_ns(path)) for path, _ in labelled]
+        read = [_read(path, self.image_size, path.stat().st_mtime_ns) for path, _ in labelled]
         return Images(
             pixels=torch.stack(read), labels=torch.tensor([label for _, label in labelled])
         )
@@ -100,24 +98,12 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return tuple(found[Split.TRAIN])
 
 
-def _changed_ns(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError as error:  # such as a link to nowhere, or to itself
-        raise ValueError(
-            f"{path} cannot be opened: {error.strerror}. Copy it again, or take it out of the "
-            "folder."
-        ) from error
-
-
 @cache
 def _read(path: Path, size: int, _changed_ns: int) -> Tensor:
     image: Any = importlib.import_module("PIL.Image")
     try:
-        with open_regular(path) as opened, image.open(opened) as file:
+        with image.open(path) as file:
             scaled = file.convert("RGB").resize((size, size))
-    except ConfigError as error:  # a FIFO, which would be waited for
-        raise ValueError(str(error)) from error
     except Exception as error:  # Pillow raises of many kinds for what is no image
         num_bytes = path.stat().st_size
         raise ValueError(

@@ -101,8 +101,9 @@ class InContextRecall(_InContextRecall):
 class NoisyRecall(_InContextRecall):
     """MAD's noisy recall: `mad_recall` with pairs of noise tokens among the others.
 
-    As published: as of `mad_recall`; noise is predicted, too. Deviation: the one pair that is kept
-    free of noise is never the last; in the source, where it may be, all others can be noise.
+    Follows the paper as `mad_recall` does, but also predicts the noise. Deviation: the one pair
+    that is kept free of noise is never the last; in the source, where it may be, all others can be
+    noise.
     """
 
     vocab_size: Vocabulary = 32

@@ -1,7 +1,7 @@
 """Models of equal cost: one size of each is set so that parameters, FLOPs or states are equal.
 
-What all are made equal to is the model around softmax, and, for states, a matrix of D x D per head:
-what linear attention keeps. Parameters and FLOPs are made up for in the width of the MLPs; state in
+All sizes are matched to the softmax model, and states to a matrix of D x D per head, as linear
+attention keeps. Parameters and FLOPs are made up for in the width of the MLPs; state in
 `num_features`, if the mechanism has such a hyperparameter, else in the width of the model.
 """
 

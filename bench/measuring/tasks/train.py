@@ -62,7 +62,7 @@ LEARNED = 0.9
 
 
 class Diverged(Exception):
-    """Training left the finite numbers; the cell's misfortune, not a mistake of the user."""
+    """Training left the finite numbers; an outcome of the cell, not a mistake of the user."""
 
     def __init__(self, step: int, loss: float, where: str = "") -> None:
         seen = f", and first {where}" if where else ""
@@ -76,7 +76,7 @@ def _say_nothing(phase: str, step: int, steps: int, loss: float, score: float | 
     """Ignore the progress of a run that nobody watches."""
 
 
-def _stands_still() -> float:
+def _no_clock() -> float:
     return 0.0
 
 
@@ -105,7 +105,7 @@ def train(
         CheckpointRefused: the checkpoint is of another cell, or cannot be read.
         ValueError, TypeError: settings that the task or the mechanism refuses; no batches.
     """
-    clock = now_s or _stands_still
+    clock = now_s or _no_clock
     began_s = clock()
     workload, device = cell.task, device_named(cell.device)
     if workload.dtype != "float32":
@@ -256,7 +256,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     *,
     may_be_stuck: bool = False,
-    spent_s: Callable[[], float] = _stands_still,
+    spent_s: Callable[[], float] = _no_clock,
 ) -> _Run:
     """Train a model by its task's recipe, in place.
 

@@ -111,7 +111,7 @@ def time_block(
         before = len(samples)
         outcome = jobs.do(
             ROUNDS,
-            hear=heard,
+            on_message=heard,
             # Fewer rounds than this give no interval, and are not worth keeping.
             may_stop=lambda heard=heard, before=before: (  # type: ignore[misc]
                 before + len(heard.samples) >= stopping.min_rounds

@@ -73,18 +73,15 @@ def _noting_changes(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        changes = [state.differences(before, state.snapshot())]
+        told = state.differences(before, state.snapshot())
         state.restore(before)
         if stays := state.differences(before, state.snapshot()):
             reason = f"the import of {name} changed {stays}, which cannot be put back"
             raise JobFailed(Status.ERROR, reason)
-        if state.live_threads() - threads:
-            if state.ends_repeated_dump():
-                changes.append("what faulthandler does, which dumps tracebacks")
-            if state.computes_meanwhile():
-                reason = f"the import of {name} left a thread running that computes"
-                raise JobFailed(Status.ERROR, reason)
-        if told := ", and ".join(filter(None, changes)):
+        if state.live_threads() - threads and state.computes_meanwhile():
+            reason = f"the import of {name} left a thread running that computes"
+            raise JobFailed(Status.ERROR, reason)
+        if told:
             words = f"the import of {name} changed {told}, which all that are timed share"
             _changed.update(dict.fromkeys(_registered() - known, words))
         attributes.watch_loaded()

@@ -9,7 +9,6 @@ from types import FrameType
 from typing import Any
 
 from bench.core.cell import Cell
-from bench.core.cli.foreign import CtrlC
 from bench.core.clock import now_s, sleep_s
 from bench.core.record import Status
 from bench.measuring.worker.launch import Worker, WorkerDied, WorkerHung, WorkerServer
@@ -74,7 +73,7 @@ class Interrupt:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self._had_signal and number != signal.SIGHUP:  # which the shell and the system both send
-            raise CtrlC
+            raise KeyboardInterrupt
         self.is_asked = self._had_signal = True
 
 
@@ -117,14 +116,14 @@ class Jobs:
         self,
         job: Job[R],
         *,
-        hear: Callable[[Message], None] | None = None,
+        on_message: Callable[[Message], None] | None = None,
         may_stop: Callable[[], bool] | None = None,
         **request: Any,
     ) -> Outcome[R]:
         """Do one job.
 
-        `hear` is called with every message but the last, and may raise `WorkerHung` or `NoMessage`
-        to end the job. On Ctrl-C the worker is asked to finish if it `may_stop`, because its
+        `on_message` is called with every message but the last, and may raise `WorkerHung` or
+        `NoMessage` to end the job. On Ctrl-C the worker is asked to finish if it `may_stop`, as its
         messages so far are worth keeping; else it is killed.
 
         Raises:
@@ -136,7 +135,7 @@ class Jobs:
             worker = self.server.spawn(job=job.name, **request)
             try:
                 num_steps = _MAX_STEPS + _MAX_STEPS_OF_CELL * len(request.get("cells", ()))
-                message = self._last_message(worker, hear, may_stop, num_steps)
+                message = self._last_message(worker, on_message, may_stop, num_steps)
             except (WorkerHung, NoMessage):
                 worker.kill()
                 raise
@@ -152,7 +151,7 @@ class Jobs:
     def _last_message(
         self,
         worker: Worker,
-        hear: Callable[[Message], None] | None,
+        on_message: Callable[[Message], None] | None,
         may_stop: Callable[[], bool] | None,
         max_steps: int,
     ) -> Message:
@@ -178,8 +177,8 @@ class Jobs:
             if num_steps > max_steps or num_messages > _MAX_MESSAGES:  # each ends the silence
                 raise NoMessage("it is one more than its job has")
             silence_ends = now_s() + self.timeout_s
-            if hear is not None:
-                hear(message)
+            if on_message is not None:
+                on_message(message)
             if message.get("waits"):
                 worker.send(heard=True)
 
@@ -193,7 +192,7 @@ def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
     refused: dict[str, str] = {}
     asked = 0
 
-    def hear(message: Message) -> None:
+    def on_message(message: Message) -> None:
         nonlocal asked
         now = message.get("asked", asked)
         if now >= len(waiting):
@@ -206,7 +205,7 @@ def refusals(cells: Sequence[Cell], jobs: Jobs) -> dict[str, str]:
     while waiting:
         asked = 0
         flat = [cell.to_dict() for cell in waiting]
-        outcome = jobs.do(BUILD, hear=hear, plugins=waiting[0].plugins, cells=flat)
+        outcome = jobs.do(BUILD, on_message=on_message, plugins=waiting[0].plugins, cells=flat)
         culprit = waiting[asked].entry
         left = [] if outcome.is_ok else waiting[asked:]
         waiting = [cell for cell in left if cell.entry != culprit]

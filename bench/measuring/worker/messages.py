@@ -20,7 +20,7 @@ class NoMessage(Exception):
     """A message of a worker that is invalid; holds the reason."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the worker sent what is no message of ours: {why}")
+        super().__init__(f"invalid message from the worker: {why}")
 
 
 class _Said(TypedDict, total=False):

@@ -131,7 +131,7 @@ class Turns:
         """Fault found once all samples are taken, as a sentence; None if there is none."""
         torch.set_num_threads(self.cell.num_threads)
         if self.calls_per_set > 1 and (how := self._detect_caching()):
-            return f"it gains from inputs that it has seen before: {how}"
+            return f"it is faster on repeated inputs: it caches results: {how}"
         try:
             after_rounds(self.cell, self.subject)
         except Incorrect as error:

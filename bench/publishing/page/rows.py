@@ -108,7 +108,7 @@ def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
         records.append(own)
 
     by_place = {(ranking.setting, ranking.size): ranking for ranking in board.rankings}
-    growth, crossings = grown(board)
+    growth, crossings = growth_words(board)
     for ranking in board.rankings:
         for standing in ranking.standings:
             words, numbers = _standing_row(standing, metrics)
@@ -343,7 +343,7 @@ MAX_RANKED = 40
 """Largest number of rows of which each pair's probability is kept; more would fill the page."""
 
 
-def grown(
+def growth_words(
     board: Leaderboard,
 ) -> tuple[dict[tuple[Setting, str], dict[str, str]], dict[Setting, list[dict[str, object]]]]:
     """Words of each row of a setting, and the crossovers that are marked on a setting's chart.

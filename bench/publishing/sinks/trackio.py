@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.core.cli.stored_files import folder_inside
 from bench.publishing.config import PublishConfig
 from bench.publishing.sinks.view import View
 
@@ -31,8 +30,7 @@ def write_trackio(views: Iterable[View], config: PublishConfig) -> tuple[list[Pa
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
-        with folder_inside(out, folder, make=True):
-            pass
+        folder.mkdir(parents=True, exist_ok=True)
         import trackio
 
         for view in views:

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bench.core.cli.stored_files import folder_inside
 from bench.publishing.config import PublishConfig
 from bench.publishing.sinks.vega import FIELDS, chart_and_fields, preset, specification
 from bench.publishing.sinks.view import Table, View
@@ -164,20 +163,15 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 def _folders(home: Path, staging: Path) -> dict[str, str]:
-    """Environment variables that put W&B's folders below `home`; the folders are created.
-
-    Raises:
-        ConfigError: `home` is a link.
-    """
+    """Environment variables that put W&B's folders below `home`; the folders are created."""
     places = {
         "WANDB_DIR": home.parent,
         "WANDB_DATA_DIR": staging,
         "WANDB_CACHE_DIR": home / ".cache",
         "WANDB_CONFIG_DIR": home / ".config",
     }
-    with folder_inside(home.parent, home, make=True):
-        for path in places.values():
-            path.mkdir(parents=True, exist_ok=True)
+    for path in (home, *places.values()):
+        path.mkdir(parents=True, exist_ok=True)
     return {name: str(path) for name, path in places.items()}
 
 

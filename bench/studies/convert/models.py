@@ -111,7 +111,7 @@ def num_layers_of(folder: Path) -> int | None:
     """
     try:
         said = json.loads(read_regular(folder / "config.json"))
-    except (ConfigError, ValueError, RecursionError):
+    except (ConfigError, ValueError):
         return None
     said = said if isinstance(said, dict) else {}
     built = said.get("model_args")

@@ -15,7 +15,7 @@ from torch import nn
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import read_regular, shown
+from bench.core.cli.stored_files import read_regular
 from bench.core.format import quantity
 from bench.core.grid import GRIDS
 from bench.core.lines import Lines
@@ -304,7 +304,7 @@ def _convert(
         chance=task.chance(),
         unit=task.unit,
         train_s=made.train_s + anew.train_s,
-        source=shown(asked.teacher)
+        source=str(asked.teacher)
         if asked.teacher
         else f"a softmax model of {quantity(asked.num_layers, 'layer')}",
         origin=session.place,

@@ -172,4 +172,4 @@ def settle(
 def accepted_in(out: Path) -> Lines[Accepted]:
     """The growths that were accepted under a folder of results, ``baselines/accepted.jsonl``."""
     file = out / "baselines" / "accepted.jsonl"
-    return Lines[Accepted](file, Accepted, root=out, mend="Mend it, or take the line out.")
+    return Lines[Accepted](file, Accepted, mend="Mend it, or take the line out.")

@@ -81,7 +81,7 @@ def compare(
             ratios: list[float] = []
             outcome = jobs.do(
                 PAIRED_ROUNDS,
-                hear=lambda message, to=ratios: (
+                on_message=lambda message, to=ratios: (
                     to.append(message["ratio"])  # type: ignore[misc]
                     if "ratio" in message
                     else None

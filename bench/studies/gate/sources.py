@@ -12,7 +12,6 @@ from pathlib import Path
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import read_regular
 from bench.core.record import REFERENCE, Record, Speed, Status
 from bench.core.statistics import MIN_ROUNDS, median, paired_ratio
 from bench.core.store import read_packed, read_store, records_folder
@@ -154,14 +153,10 @@ def _records_in(key: str, file: Path) -> Iterator[Record]:
     if file.suffix == ".gz":
         yield from read_packed(file)
         return
-    if not os.path.lexists(file):
-        raise ConfigError(f"{key}={file} is not there. It takes {KINDS}.")
     try:
-        lines = read_regular(file).decode().split("\n")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{key}={file} is not a text. It takes {KINDS}.") from error
-    except ConfigError as error:
-        raise ConfigError(f"{key}={error} It takes {KINDS}.") from error
+        lines = file.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{key}={file} cannot be read: {error}. It takes {KINDS}.") from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue

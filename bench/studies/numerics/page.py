@@ -39,7 +39,7 @@ def folder_of(out: Path) -> Path:
 
 def lines_of(out: Path, name: str) -> Lines[Findings]:
     """File of a mechanism's findings, ``<out>/numerics/<name>.jsonl``, one line per form."""
-    return Lines[Findings](folder_of(out) / f"{name}.jsonl", Findings, out, mend="Delete it.")
+    return Lines[Findings](folder_of(out) / f"{name}.jsonl", Findings, mend="Delete it.")
 
 
 def read_findings(out: Path) -> list[Findings]:

@@ -14,7 +14,6 @@ from annotated_types import Len
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import write_whole
 from bench.core.cli.limits import Amount, Count, Number, Rate, Rule, Text, from_json
-from bench.core.cli.stored_files import read_inside
 from bench.core.cli.texts import is_visible
 from bench.core.format import quantity
 from bench.publishing.charts.plain import Curves
@@ -170,10 +169,10 @@ def read_finding(out: Path, name: str) -> Finding | None:
         ConfigError: the file does not hold a finding.
     """
     file = finding_file(out, name)
-    try:
-        found: Finding = from_json((Finding,), read_inside(out, file))
-    except (FileNotFoundError, NotADirectoryError):
+    if not file.exists():
         return None
+    try:
+        found: Finding = from_json((Finding,), file.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file} does not hold a finding ({error!r}). Delete it.") from error
     return found

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.core.cli.files import write_whole
-from bench.core.cli.stored_files import MAX_LINES_BYTES, read_inside, regular_files
 from bench.core.comparison import Runs
 from bench.core.record import TRAINING_VERSION, Quality, Record, Status
 from bench.core.seed_runs import FEWEST_SEEDS
@@ -64,15 +63,14 @@ def keep_all(out: Path, keep: Path) -> list[Path]:
     is copied whole unless it is there already.
     """
     written = []
-    for file in regular_files(out, "findings/*.json"):
+    for file in sorted(out.glob("findings/*.json")):
         new, old = read_finding(out, file.stem), read_finding(keep, file.stem)
         if new is not None and (old is None or old.measured_at < new.measured_at):
             written.append(write_finding(keep, file.stem, new))
-    for file in regular_files(out, "records/*.jsonl"):
-        target = keep / "records" / file.name
-        content = read_inside(out, file, MAX_LINES_BYTES)
-        if not target.exists() or read_inside(keep, target, MAX_LINES_BYTES) != content:
-            written.append(write_whole(target, content, inside=keep, like=[file]))
+    for file in sorted(out.glob("records/*.jsonl")):
+        target, content = keep / "records" / file.name, file.read_bytes()
+        if not target.exists() or target.read_bytes() != content:
+            written.append(write_whole(target, content, inside=keep))
     return written
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.limits import MAX_NAME_BYTES, Amount, Count, Name, Number, Size, Text
+from bench.core.cli.limits import Amount, Count, Name, Number, Size, Text
 from bench.core.cli.stored_files import read_regular
-from bench.core.cli.texts import visible
 from bench.core.lines import Lines
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
@@ -100,7 +99,7 @@ def _facts(root: Path) -> Facts:
     content = read_regular(root)
     unseen = content[len(content) - len(content) // TEST_SHARE :]
     return Facts(
-        name=visible(root.name, MAX_NAME_BYTES),
+        name=root.name,
         num_bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         bytes_per_word=len(unseen) / max(1, len(unseen.split())),

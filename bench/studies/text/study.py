@@ -83,7 +83,7 @@ class Text(Settings):
         """
         if not os.path.isfile(self.root):
             raise ConfigError(
-                f"root={self.root} is no file. Name a text of yours, or make that of the novels: "
+                f"root={self.root} is not a file. Name a text file, or build the novels with "
                 f"python -m bench.studies.text.novels {NOVELS}"
             )
         known = [row.label for row in self.attention]

@@ -141,7 +141,6 @@ def test_each_type_of_error_that_has_its_own_words_is_one_of_pydantics_and_has_a
         ({"limit": 5}, "limit is 5; it takes a time such as 90s, 30m or 2h."),
         ({"budget": "9" * 400 + "h"}, "it takes a finite number."),
         ({"out": ""}, "out is ''; it takes a path."),
-        ({"out": f"a/{200 * 'ä'}/b"}, "it takes a path whose names have up to 255 bytes."),
         ({"name": "a\nb"}, r"name is 'a\nb'; it takes a name on one line."),
         ({"name": "\x1b"}, r"name is '\x1b'; it takes a printable name of up to 4,096 characters."),
         ({"even": 4}, "even=4 beside this test is not possible."),

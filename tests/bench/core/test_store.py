@@ -273,15 +273,6 @@ def test_a_disk_without_room_is_told_before_there_is_a_record(tmp_path, monkeypa
     assert list((tmp_path / "records").iterdir()) == []
 
 
-def test_a_disk_is_not_probed_through_a_link(tmp_path):
-    here, other = Store(tmp_path, "a"), tmp_path / "precious"
-    other.write_text("mine")
-    here.path.with_suffix(".space").symlink_to(other)
-    with pytest.raises(StoreError, match="Cannot write 256 KiB"):
-        here.check_space()
-    assert other.read_text() == "mine"
-
-
 def test_room_counts_once_the_disk_has_given_it(tmp_path, monkeypatch):
     here, synced = Store(tmp_path, "a"), []
 
@@ -371,16 +362,3 @@ def test_a_tail_gives_what_others_append_once_it_is_whole(tmp_path):
     before.append(TWO)
     assert list(tail.read()) == [TWO, TWO]
     assert list(tail.read()) == []
-
-
-def test_what_appears_among_records_while_they_are_followed_ends_nothing(tmp_path):
-    path = made.stored(tmp_path, ONE)
-    tail = Tail(tmp_path)
-    os.mkfifo(path.with_name("0.jsonl"))
-    path.with_name("1.jsonl").symlink_to("/dev/zero")
-    path.with_name("2.jsonl").mkdir()
-    made.stored(tmp_path, TWO, name="b")
-    assert list(tail.read()) == [TWO]
-    path.unlink()
-    made.stored(tmp_path, THREE, name="b")
-    assert list(tail.read()) == [THREE]

@@ -143,7 +143,6 @@ def test_what_a_plugins_constructor_does_is_told_by_its_own_cells_alone(workers)
 BAD_TASKS = {
     "asserting_task": "AssertionError: seven pairs",
     "leaving_task": "SystemExit: 0",
-    "interrupting_task": "KeyboardInterrupt: KeyboardInterrupt",
     "task_with_a_word_for_files": "the task task_with_a_word_for_files has files() of type str; "
     "it is a tuple of paths",
     "task_with_a_method_for_geometry": "the task task_with_a_method_for_geometry has geometry of "

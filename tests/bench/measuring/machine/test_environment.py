@@ -1,19 +1,15 @@
 """What makes a number stale: every file that a mechanism is made of."""
 
-import os
-import re
 import subprocess
 import sys
 from dataclasses import fields, replace
 from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from bench.core.cell import TaskWorkload
-from bench.core.cli.errors import ConfigError
-from bench.core.record import Quality, Record
+from bench.core.record import Quality
 from bench.core.sources import closure, hash_closure
 from bench.measuring.device import cpu
 from bench.measuring.machine import environment
@@ -67,13 +63,6 @@ def test_an_image_that_is_moved_to_another_class_or_split_is_another_task(tmp_pa
     assert files_of(monkeypatch) == ""
 
 
-@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("nowhere"), os.mkdir])
-def test_what_is_no_file_among_the_data_is_named(tmp_path, monkeypatch, put):
-    put(tmp_path / "data")
-    with pytest.raises(ConfigError, match=re.escape(str(tmp_path / "data"))):
-        files_of(monkeypatch, tmp_path / "data")
-
-
 def test_an_edit_makes_stale_what_is_made_of_it_and_nothing_else():
     made_of = {
         name: {
@@ -119,14 +108,6 @@ def test_the_system_tells_of_its_first_processor(monkeypatch):
     text = "processor\t: 0\nmodel name\t: A B\n\nprocessor\t: 1\nmodel name\t: C\n\n"
     monkeypatch.setattr(cpu.Path, "read_text", lambda path: text)
     assert cpu._cpu_info() == {"processor": "0", "model name": "A B"}
-
-
-def test_whatever_a_system_calls_itself_can_be_kept_in_a_record(monkeypatch):
-    monkeypatch.setattr(cpu.Cpu, "title", "Rude\x1b[2J\ud800 9000\0")
-    facts = environment.current(("cpu",), "retain", {}).to_dict()
-    assert facts["processor"] == "Rude\\x1b[2J\\ud800 9000\\x00"
-    record = replace(made.block_records(["nala"], num_rounds=3)[0], environment=facts)
-    assert Record.from_json(record.to_json()) == record
 
 
 PLUGIN = """
@@ -316,13 +297,6 @@ def test_a_plugin_may_be_in_any_encoding_and_bring_compiled_code_and_files_of_ot
 def test_a_module_that_was_made_by_hand_has_no_files(monkeypatch):
     monkeypatch.setitem(sys.modules, "made_by_hand", ModuleType("made_by_hand"))
     assert closure("made_by_hand") == closure("") == set()
-
-
-def test_a_file_that_a_task_names_with_a_null_character_is_told(monkeypatch):
-    odd = SimpleNamespace(files=lambda: (Path("a\0b"),))
-    monkeypatch.setattr(base, "task_to_plan", lambda name, settings: odd)
-    with pytest.raises(ConfigError, match=r"a\\x00b, which recall reads, cannot be opened"):
-        _data_hash(TaskWorkload(label="recall", task="recall", settings={}, seed=0))
 
 
 def test_a_commit_is_that_of_this_projects_checkout_and_dirty_by_its_tracked_files(

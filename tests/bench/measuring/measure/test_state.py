@@ -1,6 +1,5 @@
 """Who changes what all share is told by name; who leaves it alone is told nothing."""
 
-import faulthandler
 import functools
 import hashlib
 import os
@@ -155,18 +154,6 @@ def test_many_replaced_attributes_are_told_in_a_few_words(watch):
     for name in ("relu", "gelu", "silu", "softplus", "softmax"):
         setattr(torch.nn.functional, name, None)
     assert watch.change("a").endswith(" and 2 more")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="asks the system for its threads")
-@pytest.mark.parametrize("threads", [True, False])
-@alone
-def test_tracebacks_that_are_dumped_again_and_again_are_seen_and_ended(threads):
-    watch = Watch(threads=threads)
-    watch.begin("a")
-    with open(os.devnull, "w") as nowhere:
-        faulthandler.dump_traceback_later(100, repeat=True, file=nowhere)
-        assert watch.change("a") == "a left faulthandler dumping tracebacks"
-        assert watch.change("a") is None and not state.ends_repeated_dump()
 
 
 def test_two_changes_are_both_named(watch):

@@ -171,10 +171,9 @@ def test_a_models_cell_survives_its_json_form_and_each_field_makes_another_key()
 
 
 @pytest.mark.parametrize("is_import", [False, True])
-@pytest.mark.parametrize("error", ["BaseException('gone')", "KeyboardInterrupt"])
-def test_a_factory_that_ends_the_process_is_refused_in_words(tmp_path, error, is_import):
-    place = f"raise {error}\n" if is_import else ""
+def test_a_factory_that_ends_the_process_is_refused_in_words(tmp_path, is_import):
+    place = "raise SystemExit(3)\n" if is_import else ""
     file = tmp_path / "factory.py"
-    file.write_text(f"{place}def build(**_):\n    raise {error}\n")
-    with pytest.raises(ConfigError, match=f"cannot be built: {error.partition('(')[0]}"):
+    file.write_text(f"{place}def build(**_):\n    raise SystemExit(3)\n")
+    with pytest.raises(ConfigError, match=r"ended the program \(SystemExit: 3\)"):
         check_models([f"{file}:build"], [32])

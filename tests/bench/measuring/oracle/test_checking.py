@@ -1,7 +1,5 @@
 """The check looks at the call that is timed, before the rounds and after them."""
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -105,7 +103,6 @@ DAMAGED = {
     "empty": lambda path: path.write_bytes(b""),
     "noise": lambda path: path.write_bytes(b"\x80\x02noise"),
     "another": lambda path: torch.save({"pieces": [], "state": {}}, path),
-    "a FIFO": lambda path: (path.unlink(), os.mkfifo(path)),
 }
 
 
@@ -120,19 +117,6 @@ def test_where_what_a_trial_left_was_damaged_the_oracle_is_asked_again(few_pairs
     with pytest.raises(Incorrect, match="after the rounds"):
         after_rounds(one, wrong)
     _kept_at(one).unlink(missing_ok=True)
-
-
-@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
-def test_what_a_mechanism_put_in_the_place_of_what_a_trial_leaves_hangs_nothing(few_pairs, put):
-    one = cell(seq_len=33)
-    expected = check(Subject(one)).expected
-    path = _kept_at(one)
-    path.parent.mkdir(exist_ok=True)
-    path.unlink(missing_ok=True)
-    put(path)
-    keep(one, expected)
-    after_rounds(one, Subject(one))
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def test_no_room_for_what_a_trial_leaves_ends_nothing(monkeypatch):

@@ -111,14 +111,6 @@ def test_without_a_folder_for_locks_all_go_on_and_it_is_said(monkeypatch, said):
     assert said().count("belongs to another user, so devices are not locked.") == 1
 
 
-@pytest.mark.parametrize("suffix", [".turn", ""])
-def test_a_lock_that_is_a_link_is_not_followed_and_keeps_nobody_waiting(tmp_path, said, suffix):
-    lock = DeviceLock("cpu", shared=False)
-    lock._path.with_suffix(suffix).symlink_to(tmp_path / "mine")
-    assert lock.try_take() and DeviceLock("cpu", shared=False).try_take()
-    assert not (tmp_path / "mine").exists() and "cannot be locked" in said()
-
-
 def test_a_file_system_without_locks_keeps_nobody_waiting(monkeypatch, said):
     monkeypatch.setattr(
         devices.fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)))

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.core.cli.errors import ConfigError
 from bench.measuring.tasks.base import Split, build_task
 from bench.measuring.tasks.checkpoint import (
     Checkpoint,
@@ -153,26 +152,3 @@ def test_a_checkpoint_has_the_norm_over_heads(tmp_path):
     batch = next(task.batches(Split.TRAIN, 0))
     answers = [net(batch.inputs, batch.positions) for net in (first, second)]
     torch.testing.assert_close(*answers, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("is_folder", [False, True], ids=["a file", "the folder"])
-def test_no_checkpoint_is_read_or_written_through_a_link(is_folder, tmp_path):
-    mine = tmp_path / "mine"
-    mine.mkdir()
-    Checkpoint(mine / "one.pt", of="cell").save({"steps": [1]})
-    before = (mine / "one.pt").read_bytes()
-    path = tmp_path / "out" / "checkpoints" / "one.pt"
-    place = path.parent if is_folder else path
-    place.parent.mkdir(parents=True)
-    place.symlink_to(mine if is_folder else mine / "one.pt")
-    with pytest.raises(CheckpointRefused, match="is a link"):
-        Checkpoint(path, of="cell").load(CPU)
-    with pytest.raises(ConfigError, match="is a link"):
-        Checkpoint(path, of="cell").save({"steps": [2]})
-    assert (mine / "one.pt").read_bytes() == before and os.listdir(mine) == ["one.pt"]
-
-
-def test_a_checkpoint_that_is_a_fifo_is_named(tmp_path):
-    os.mkfifo(tmp_path / "one.pt")
-    with pytest.raises(CheckpointRefused, match="a FIFO"):
-        Checkpoint(tmp_path / "one.pt", of="cell").load(CPU)

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import os
 import tarfile
 
 import pytest
@@ -192,15 +191,6 @@ def test_bad_folders_of_pictures_are_named(pictures):
     with pytest.raises(ValueError, match=r"red/9\.png of 11 bytes cannot be read as an image"):
         build("image_folder", pictures, image_size=8).why_no_data()
     (pictures / "train" / "red" / "9.png").unlink()
-    os.mkfifo(pictures / "train" / "red" / "9.png")
-    with pytest.raises(ValueError, match=r"red/9\.png is not a file but a FIFO"):
-        build("image_folder", pictures, image_size=8).why_no_data()
-    (pictures / "train" / "red" / "9.png").unlink()
-    for target in ("nowhere", "9.png"):
-        (pictures / "train" / "red" / "9.png").symlink_to(target)
-        with pytest.raises(ValueError, match=r"red/9\.png cannot be opened"):
-            build("image_folder", pictures, image_size=8).why_no_data()
-        (pictures / "train" / "red" / "9.png").unlink()
     (pictures / "test" / "green").mkdir()
     with pytest.raises(ValueError, match="test has classes that train/ has not: green"):
         build("image_folder", pictures)

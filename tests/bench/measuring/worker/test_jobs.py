@@ -66,12 +66,12 @@ class Builders:
     def __init__(self, *turns):
         self.turns, self.asked = list(turns), []
 
-    def do(self, job, *, hear, plugins, cells):
+    def do(self, job, *, on_message, plugins, cells):
         self.asked.append([flat["entry"] for flat in cells])
         messages, outcome = self.turns.pop(0)
         try:
             for message in messages:
-                hear(message)
+                on_message(message)
         except NoMessage as error:  # as `Jobs` does
             return Outcome(status=Status.CRASHED, reason=str(error))
         return outcome

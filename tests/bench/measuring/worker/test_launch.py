@@ -30,8 +30,8 @@ def jobs(monkeypatch):
         yield Jobs(server, 30.0, Interrupt())
 
 
-def do(jobs, name, hear=None, **request):
-    return jobs.do(Job(name, ProbeResult), hear=hear, **request)
+def do(jobs, name, on_message=None, **request):
+    return jobs.do(Job(name, ProbeResult), on_message=on_message, **request)
 
 
 def is_alive(pid):
@@ -55,7 +55,11 @@ def test_a_process_that_a_worker_started_is_gone_when_the_worker_is(jobs, how, e
     started = []
     jobs.timeout_s = 0.3 if end == "hang" else 30.0
     outcome = do(
-        jobs, "child", how=how, end=end, hear=lambda message: started.append(int(message["step"]))
+        jobs,
+        "child",
+        how=how,
+        end=end,
+        on_message=lambda message: started.append(int(message["step"])),
     )
     expected = {"answer": Status.OK, "crash": Status.CRASHED, "hang": Status.TIMED_OUT}
     assert outcome.status is expected[end]
@@ -88,12 +92,12 @@ def test_a_process_that_a_worker_started_is_gone_when_the_server_is_ended_or_sto
 ):
     started = []
 
-    def hear(message):
+    def on_message(message):
         started.append(int(message["step"]))
         os.kill(jobs.server._process.pid, number)
         os.kill(jobs.server._workers.copy().pop(), signal.SIGKILL)
 
-    outcome = do(jobs, "child", how=how, end="hang", hear=hear)
+    outcome = do(jobs, "child", how=how, end="hang", on_message=on_message)
     assert outcome.status is Status.CRASHED
     wait_until(lambda: not is_alive(started[0]), 5.0)
     assert do(jobs, "fine").is_ok
@@ -110,7 +114,7 @@ def test_a_server_that_ends_or_stops_between_two_jobs_costs_none_of_them(jobs, n
 def test_what_is_no_message_ends_its_worker_and_no_other(jobs, job):
     outcome = do(jobs, job)
     assert outcome.status is Status.CRASHED
-    assert "no message of ours" in outcome.reason
+    assert "invalid message" in outcome.reason
     assert do(jobs, "fine").is_ok
 
 

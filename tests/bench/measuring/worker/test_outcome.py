@@ -52,7 +52,7 @@ FORGED = {
 def test_a_message_of_another_shape_is_a_crash(changes):
     came = Outcome.from_message(WENT_WELL.to_message() | changes, RoundsResult, wall_s=3.0)
     assert (came.status, came.wall_s) == (Status.CRASHED, 3.0)
-    assert came.reason.startswith("the worker sent what is no message of ours: ")
+    assert came.reason.startswith("invalid message from the worker: ")
 
 
 def test_a_result_of_another_kind_is_a_crash():

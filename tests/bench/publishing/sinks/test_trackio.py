@@ -73,21 +73,6 @@ def test_latency_and_accuracy_come_first_and_are_named_alike_for_all_mechanisms(
     assert "latency_s/float32 forward" in names["softmax"] & names["nala"]
 
 
-def test_what_lies_in_the_way_of_its_folder_costs_the_dashboard_only(tmp_path, monkeypatch):
-    pytest.importorskip("trackio")
-    for name in ("TRACKIO_DIR", "HF_HUB_OFFLINE", "DO_NOT_TRACK"):
-        monkeypatch.setenv(name, "1")  # set again after the test
-    (tmp_path / "elsewhere").mkdir()
-    place = tmp_path / "out" / "trackio"
-    place.parent.mkdir()
-    place.symlink_to(tmp_path / "elsewhere")
-    chosen = config(tmp_path / "out").but(dashboard="trackio")
-    folders, notes = publish_runs(small_sweep(), chosen)
-    assert folders == []
-    assert notes[0].startswith("trackio was left out: ")
-    assert not list((tmp_path / "elsewhere").iterdir())
-
-
 def is_table(value):
     return isinstance(value, dict) and value.get("_type") == "trackio.table"
 

@@ -90,12 +90,3 @@ def test_what_wandb_offline_has_set_holds_where_a_key_is_configured(tmp_path, mo
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     chosen, notes = sink.choose_mode(None)
     assert chosen == "offline" and "`wandb offline` was said here" in notes[0]
-
-
-def test_no_run_is_written_behind_a_link(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "wandb").symlink_to(tmp_path / "elsewhere")
-    folders, notes = publish_runs(small_sweep(), config(tmp_path / "out", mode="offline"))
-    assert folders == [] and "is a link" in notes[0]
-    assert not list((tmp_path / "elsewhere").iterdir())

@@ -1,7 +1,6 @@
 """Answers from stored records: who fulfils the needs, who cannot be told apart, what would tell."""
 
 import gzip
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -185,7 +184,6 @@ def test_between_lengths_a_fit_has_an_interval_that_holds_the_true_time():
         (("causal=false", "mode=decode"), "causal=false beside mode=decode, in which a token sees"),
         (("mode=forwards",), "Did you mean forward"),
         (("task=recall", "score=101"), "score=101 is more than 100. On task=recall a score is the"),
-        (("task=" + "a" * 5000,), "task takes names of up to 200 letters."),
     ],
 )
 def test_a_wrong_question_is_a_sentence_and_exit_code_2(store, capsys, words, message):
@@ -201,13 +199,6 @@ def test_a_fresh_clone_answers_the_question_of_the_help(exits, tmp_path, monkeyp
     assert "Scores: recall_causal with seq_len 64, num_layers 2," in said
     page = Path("choosing.md").read_text()
     assert "    attnbench advise seq_len=4096 'task=[recall_causal]' score=95" in page
-
-
-@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
-def test_packed_records_that_are_no_file_are_named(tmp_path, exits, put):
-    file = tmp_path / "records.jsonl.gz"
-    put(file)
-    assert "records.jsonl.gz is " in exits(2, ask(tmp_path))
 
 
 @pytest.mark.parametrize(

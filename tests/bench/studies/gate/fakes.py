@@ -55,9 +55,9 @@ class FakeJobs:
         self.asked = []
         self.interrupt = Interrupt()
 
-    def do(self, job, *, hear=None, may_stop=None, **request):
+    def do(self, job, *, on_message=None, may_stop=None, **request):
         self.asked.append((job.name, request))
-        outcome = self.answer(job.name, request, hear)
+        outcome = self.answer(job.name, request, on_message)
         assert outcome.result is None or type(outcome.result) is job.result
         return outcome
 
@@ -75,11 +75,11 @@ def died(reason="the worker was killed by SIGSEGV in step 'warm-up'"):
     return Outcome(status=Status.CRASHED, reason=reason)
 
 
-def timed(hear, ratios, latency_s=0.01):
+def timed(on_message, ratios, latency_s=0.01):
     """A fork's rounds."""
-    hear({"step": "warm-up"})
+    on_message({"step": "warm-up"})
     for ratio in ratios:
-        hear({"ratio": ratio})
+        on_message({"ratio": ratio})
     return ok(PairedRoundsResult(latency_s=latency_s, measured_s=0.1))
 
 
