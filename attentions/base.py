@@ -260,9 +260,15 @@ class Attention(Mechanism):
 
         (B, H, T, D), (B, H, T, D), (B, H, T, E), state -> (B, H, T, E), state.
 
+        A mechanism that claims ``padding`` masks takes ``key_mask``, (B, T), False for tokens to
+        hide, here and in all later steps: prompts of unequal length stand in one batch with hidden
+        tokens before them. Positions count from a sequence's own first token.
+
         The state that is given is used up: the one returned may lie in the same memory. The same
-        step can be taken again, for instance to time it. To go two ways on from one state, as beam
-        search does, let each go on from its own `clone_state`.
+        step can be taken again, for instance to time it, and uses up what it gave before; a state
+        that is used up is refused. To go two ways on from one state, as beam search does, let each
+        go on from its own `clone_state`. Gradients reach earlier steps; for them a cache
+        of keys is copied at each step, so decode under `torch.no_grad`.
 
         Not a call of the module: torch runs no forward hooks.
         """
