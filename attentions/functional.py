@@ -204,6 +204,7 @@ def _built(
     assert isinstance(core, Attention)
     learned = tuple(core.state_dict())
     takes = takes[4 if with_state else 3 :]
+    takes += ("cu_seqlens",) if can.packs and not with_state else ()
     for name in (*keywords, *weights):
         if name not in (takes if name in keywords else learned):
             known = [*_settings_of(mechanism), *takes]

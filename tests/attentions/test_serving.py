@@ -1,5 +1,6 @@
 """Prompts of unequal length in one batch, decoded together, and two ways on from one state."""
 
+import itertools
 import math
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from attentions import attention_class, attention_names
+from attentions import Geometry, attention_class, attention_names, build_attention, build_layer
+from attentions import functional as mixing
 from tests.attentions.calls import built
 from tests.refusals import refused
 
@@ -27,6 +29,11 @@ MASKED = [
     if "padding" in attention_class(name).capabilities.masks and name != "log_linear"
 ]
 WINDOWS = {"dsa": {"top_k": 3}, "fox": {"window": 3}, "softmax_sinks": {"window": 3}}
+PACKING = [
+    name
+    for name in attention_names()
+    if (can := attention_class(name).capabilities).packs and not can.requires and not can.needs_grid
+]
 CACHES = ["dsa", "fox", "gated_attention", "moba", "sliding_window", "softmax", "topk"]
 
 
@@ -121,3 +128,73 @@ def test_a_state_whose_memory_went_another_way_is_refused(name):
     with refused(f"{name}: the state is used up"):
         core.step(*one, start)
     torch.testing.assert_close(core.step(*one, kept)[0], first)
+
+
+@pytest.mark.parametrize("name", PACKING)
+@settings(max_examples=4, deadline=None)
+@given(lengths=st.lists(st.integers(0, 4), min_size=2, max_size=4), is_masked=st.booleans())
+def test_packed_sequences_equal_a_call_for_each(name, lengths, is_masked):
+    lengths = [2, *lengths]
+    can, length = attention_class(name).capabilities, sum(lengths)
+    core = built(name, causal=can.causal, seq_len=N + 7)
+    tokens, gates = drawn(core, 1, length)
+    if is_masked and "padding" in can.masks:
+        gates["key_mask"] = torch.rand(1, length) < 0.7
+    bounds = [sum(lengths[:number]) for number in range(len(lengths) + 1)]
+    packed = core(*tokens, cu_seqlens=torch.tensor(bounds, dtype=torch.int32), **gates)
+    key_mask = gates.pop("key_mask", None)
+    alone = []
+    for start, end in itertools.pairwise(bounds):
+        if start < end:
+            qkv, keywords = some(core, tokens, gates, at=slice(start, end))
+            if key_mask is not None:
+                keywords["key_mask"] = key_mask[:, start:end]
+            alone.append(core(*qkv, **keywords))
+    torch.testing.assert_close(packed, torch.cat(alone, dim=2), rtol=0, atol=0)
+
+
+def test_bounds_that_are_none_are_refused_in_words():
+    core = built("kda", causal=True, seq_len=N)
+    tokens, _ = drawn(core, 1)
+    for wrong in ([0, 5], [1, N], [0, 7, 5, N], [0.0, N], []):
+        with refused("kda: cu_seqlens is .* that rises from 0 to the number of tokens, 11"):
+            core(*tokens, cu_seqlens=torch.tensor(wrong))
+    bounds = torch.tensor([0, N])
+    with refused("kda: cu_seqlens was given and q, k and v are of .*; one row"):
+        core(*drawn(core, 2)[0], cu_seqlens=bounds)
+    with refused("nala: cu_seqlens was given, which has no form in it; a call for each"):
+        built("nala", seq_len=N)(*tokens, cu_seqlens=bounds)
+    out = mixing.mix("kda", *tokens, is_causal=True, cu_seqlens=bounds)
+    torch.testing.assert_close(out, core(*tokens))
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "linear", "softmax", "fox"])
+def test_more_heads_of_values_equal_queries_and_keys_that_are_repeated(name):
+    sizes = {"head_dim": 4, "seq_len": N, "causal": True}
+    core = build_attention(name, Geometry(num_heads=2, num_value_heads=6, **sizes)).double()
+    own = build_attention(name, Geometry(num_heads=6, **sizes)).double()
+    assert not core.core.load_state_dict(own.state_dict()).missing_keys
+    (q, k, v), gates = drawn(own, 2)
+    q, k = q[:, ::3], k[:, ::3]
+    repeated = [x.repeat_interleave(3, dim=1) for x in (q, k)]
+    expected = own(*repeated, v, **gates)
+    torch.testing.assert_close(core(q, k, v, **gates), expected)
+    state, outputs = core.init_state(2, dtype=torch.double, device=CPU), []
+    for at in (slice(0, 7), slice(7, N)):
+        some_gates = {gate: x[:, :, at] for gate, x in gates.items()}
+        out, state = core.step(q[:, :, at], k[:, :, at], v[:, :, at], state, **some_gates)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=2), expected)
+    layer = build_layer(name, Geometry(num_heads=2, num_value_heads=6, **sizes))
+    x = torch.randn(1, N, 8)
+    assert layer(x).shape == x.shape
+
+
+def test_value_heads_that_cannot_be_shared_evenly_are_refused():
+    for heads in (3, -2, True):
+        with refused(f"Geometry.num_value_heads is {heads}; a multiple of num_heads, 2, is"):
+            Geometry(num_heads=2, head_dim=4, seq_len=N, num_value_heads=heads)
+    with refused("nala_layer: num_kv_heads is 2 and num_value_heads 4; it owns its projections"):
+        build_attention(
+            "nala_layer", Geometry(num_heads=2, num_value_heads=4, head_dim=4, seq_len=9)
+        )
