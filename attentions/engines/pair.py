@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..base import CallShape
 from ..checks import equal_lengths, whole
 from ..maths.cache import (
+    PairState,
     all_kept,
     is_followed_step,
     kept_tokens,
@@ -26,31 +27,6 @@ from ..maths.tiles import Tiling, last_pairs, tile_pairs
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from .gates import TakesGates
 from .tiled_pairs import tiled_pairs
-
-
-class PairState(NamedTuple):
-    """Keys and values of the tokens so far; token t stands at place t modulo R.
-
-    R is ``seq_len``, or ``window`` if that is less.
-
-    Attributes:
-        k: (B, H_kv, R, D).
-        v: (B, H_kv, R, E).
-        sums: sums of log decays up to each token, (B, H, R), float64; None without decay.
-        length: tokens so far, those that are no longer there included.
-        gate: the core's ``kept_gate`` of each token, (B, ..., R, W), float32 or wider; if it has
-            one.
-        kept: (B, 1, R), False for tokens that a ``key_mask`` hid; (B, 1, 0) before any mask.
-        turn: which of the steps that wrote to these tensors it comes from, see `take_turn`.
-    """
-
-    k: Tensor
-    v: Tensor
-    sums: Tensor | None
-    length: int
-    gate: Tensor | None
-    kept: Tensor
-    turn: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..base import CallShape
-from ..maths.cache import kept_tokens, room_for, room_to_keep, written
+from ..maths.cache import PairState, kept_tokens, room_for, room_to_keep, written
 from ..maths.chunks import CHUNK
 from ..maths.delta_rule import unit_triangular_inverse
 from ..maths.masks import allowed_pairs
 from ..maths.shared_heads import for_every_query_head
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from .gates import by_token
-from .pair import PairCore, PairState
+from .pair import PairCore
 
 
 class Chunk(NamedTuple):

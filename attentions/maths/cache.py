@@ -43,6 +43,31 @@ class KeyValueCache(NamedTuple):
         return self._replace(length=length, turn=turn, **after)
 
 
+class PairState(NamedTuple):
+    """Keys and values of the tokens so far; token t stands at place t modulo R.
+
+    R is ``seq_len``, or ``window`` if that is less.
+
+    Attributes:
+        k: (B, H_kv, R, D).
+        v: (B, H_kv, R, E).
+        sums: sums of log decays up to each token, (B, H, R), float64; None without decay.
+        length: tokens so far, those that are no longer there included.
+        gate: the core's ``kept_gate`` of each token, (B, ..., R, W), float32 or wider; if it has
+            one.
+        kept: (B, 1, R), False for tokens that a ``key_mask`` hid; (B, 1, 0) before any mask.
+        turn: which of the steps that wrote to these tensors it comes from, see `take_turn`.
+    """
+
+    k: Tensor
+    v: Tensor
+    sums: Tensor | None
+    length: int
+    gate: Tensor | None
+    kept: Tensor
+    turn: int = 0
+
+
 class CachedSoftmax(KeepsKeysAndValues):
     """A softmax core that decodes with a cache. It says how queries meet keys, and no more."""
 

@@ -68,10 +68,10 @@ class SharedHeads(Attention):
     """Any core, given fewer heads of keys and values than of queries, or more heads of values.
 
     With more heads of values, queries and keys are copied for them, and gates and states have a
-    head for each. What a core computes per query head it still computes per query head; memory and work shrink
-    only in the projections, and in a state that holds keys and values themselves, not in that of a
-    recurrence or of a kernel. A core whose `forward` does not share heads itself gets keys and
-    values copied for every query head.
+    head for each. What a core computes per query head it still computes per query head; memory and
+    work shrink only in the projections, and in a state that holds keys and values themselves, not
+    in that of a recurrence or of a kernel. A core whose `forward` does not share heads itself gets
+    keys and values copied for every query head.
     """
 
     def __init__(self, core: Attention, geometry: Geometry) -> None:
