@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -341,7 +341,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         room, past, more = state.k.shape[2], state.length, new["k"].shape[2]
         turn = take_turn(self.name, state.k, state.turn)
         after = state._replace(length=past + more, turn=turn)
-        rings = {what: getattr(state, what) for what in new}
+        rings: dict[str, Any] = {what: getattr(state, what) for what in new}
         if "kept" in rings:
             rings["kept"] = room_to_keep(state.kept, state.k)
         if self.window is None or self.window > room:

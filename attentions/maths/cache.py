@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -212,7 +212,7 @@ def written(
     new: Mapping[str, Tensor],
     *,
     copied: bool,
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """Tensors of a cache with tokens in their place: the same ones, or copies for gradients."""
     after = {x: old[x].clone() if copied or old[x].requires_grad else old[x] for x in new}
     for what, x in new.items():

@@ -131,9 +131,9 @@ class SharedHeads(Attention):
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any, **extra: Any) -> tuple[Tensor, Any]:
         """The core's step."""
-        if isinstance(self.core, KeepsKeysAndValues) and not self._copies:
-            return self.core.step(q, k, v, state, **extra)
-        return self.core.step(*self._share(q, k, v), state, **extra)
+        if self._copies or not isinstance(self.core, KeepsKeysAndValues):
+            q, k, v = self._share(q, k, v)
+        return self.core.step(q, k, v, state, **extra)
 
     def reset_parameters(self) -> None:
         """The core's."""
