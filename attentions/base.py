@@ -15,6 +15,7 @@ from .capabilities import Capabilities, Gate
 from .checks import equal_lengths
 from .geometry import CallShape, Geometry
 from .inputs import check_devices, check_heads, check_tokens
+from .maths.documents import by_document
 from .maths.masks import check_dense_mask, check_key_mask, hide_keys
 from .signatures import keywords_of, refuse_unknown
 from .steps import map_tensors, with_checked_sizes, with_checked_tokens
@@ -174,6 +175,33 @@ class Attention(Mechanism):
         """
         return self._sizes(self.gates[name], batch_size, num_tokens)
 
+    def __call__(self, *inputs: Any, cu_seqlens: Tensor | None = None, **keywords: Any) -> Any:
+        """Mix values, as `forward`; see `Mechanism.__call__` for what is checked.
+
+        Args:
+            inputs: q, k and v.
+            cu_seqlens: (S + 1,) int32 or int64, for a core that claims ``packs``: where each of S
+                sequences begins in the one row of a batch, and the end, as in flash-attention. Each
+                is computed as in a call of its own.
+            keywords: masks and gates.
+        """
+        if cu_seqlens is None:
+            return super().__call__(*inputs, **keywords)
+        if not self.capabilities.packs or keywords.get("mask") is not None:
+            what = "with a mask of pairs" if self.capabilities.packs else "in it"
+            raise ValueError(
+                f"{self.name}: cu_seqlens was given, which has no form {what}; a call for each "
+                "sequence is needed."
+            )
+        given = {name: x for name, x in keywords.items() if x is not None}
+        qkv = dict(zip("qkv", inputs, strict=False))
+        qkv |= {x: given.pop(x) for x in "qkv" if x in given}
+        if len(qkv) < 3:
+            return super().__call__(*inputs, **keywords)  # Python says which is missing
+        self._check_inputs([qkv[x] for x in "qkv"], {})
+        axes = {name: gate.shape.index("n") for name, gate in self.gates.items()} | {"key_mask": 1}
+        return by_document(self.name, super().__call__, qkv, cu_seqlens, axes, given)
+
     def _sizes(self, gate: Gate, batch_size: int, num_tokens: int) -> tuple[int, ...]:
         g = self.geometry
         sizes = {"b": batch_size, "h": g.num_heads, "n": num_tokens, "d": g.head_dim}
@@ -260,9 +288,15 @@ class Attention(Mechanism):
 
         (B, H, T, D), (B, H, T, D), (B, H, T, E), state -> (B, H, T, E), state.
 
+        A mechanism that claims ``padding`` masks takes ``key_mask``, (B, T), False for tokens to
+        hide, here and in all later steps: prompts of unequal length stand in one batch with hidden
+        tokens before them. Positions count from a sequence's own first token.
+
         The state that is given is used up: the one returned may lie in the same memory. The same
-        step can be taken again, for instance to time it. To go two ways on from one state, as beam
-        search does, let each go on from its own `clone_state`.
+        step can be taken again, for instance to time it, and uses up what it gave before; a state
+        that is used up is refused. To go two ways on from one state, as beam search does, let each
+        go on from its own `clone_state`. Gradients reach earlier steps; for them a cache
+        of keys is copied at each step, so decode under `torch.no_grad`.
 
         Not a call of the module: torch runs no forward hooks.
         """

@@ -160,6 +160,11 @@ class Capabilities:
             )
 
     @property
+    def packs(self) -> bool:
+        """Takes ``cu_seqlens``: what may be masked or stepped knows no fixed number of tokens."""
+        return "core" in self.scopes and (self.recurrent or "dense" in self.masks)
+
+    @property
     def claims(self) -> tuple[str, ...]:
         """In words, what goes beyond mapping queries, keys and values of one length."""
         said = [
@@ -169,6 +174,7 @@ class Capabilities:
             (self.recurrent, "recurrent"),
             (self.cross, "cross"),
             (bool(self.masks), f"{' and '.join(sorted(self.masks))} masks"),
+            (self.packs, "packed sequences"),
             (bool(self.gates), f"gates: {', '.join(self.gates)}"),
             (self.needs_grid, "needs a grid"),
             (not self.position_free, "knows positions"),

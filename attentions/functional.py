@@ -191,7 +191,7 @@ def _built(
         "attn_mask": "mask" in keywords and "dense" not in can.masks,
         "a state": with_state and not can.recurrent,
         "a state without is_causal=True": with_state and not is_causal,
-        "a mask beside a state": with_state and not {"key_mask", "mask"}.isdisjoint(keywords),
+        "attn_mask beside a state": with_state and "mask" in keywords,
         "scale": "scale" in keywords and "scale" not in takes,
     }
     for what, is_refused in refusals.items():
@@ -204,6 +204,7 @@ def _built(
     assert isinstance(core, Attention)
     learned = tuple(core.state_dict())
     takes = takes[4 if with_state else 3 :]
+    takes += ("cu_seqlens",) if can.packs and not with_state else ()
     for name in (*keywords, *weights):
         if name not in (takes if name in keywords else learned):
             known = [*_settings_of(mechanism), *takes]

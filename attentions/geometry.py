@@ -33,6 +33,8 @@ class Geometry:
         grid: (rows, columns) of the tokens; the most square factorisation of N unless given.
         num_kv_heads: H_kv, heads of keys and values, each shared by H / H_kv query heads; H
             unless given.
+        num_value_heads: heads of values, gates and outputs, a multiple of H, where each head of
+            queries and keys serves several of them; 0 for as many as of keys.
 
     Raises:
         ValueError: a size below 1 or of 2^31 or more, a grid whose area is not ``seq_len``, or
@@ -46,6 +48,7 @@ class Geometry:
     causal: bool = False
     grid: tuple[int, int] = field(default=(0, 0))
     num_kv_heads: int = 0
+    num_value_heads: int = 0
 
     def __post_init__(self) -> None:
         if self.value_dim == 0:
@@ -64,6 +67,13 @@ class Geometry:
             raise ValueError(
                 f"Geometry.num_kv_heads is {self.num_kv_heads}; a divisor of num_heads, "
                 f"{self.num_heads}, is needed, so that heads are shared evenly."
+            )
+        more = self.num_value_heads
+        is_size = isinstance(more, int) and not isinstance(more, bool) and 0 <= more < 2**31
+        if not is_size or more % self.num_heads or (more and self.num_kv_heads != self.num_heads):
+            raise ValueError(
+                f"Geometry.num_value_heads is {more!r}; a multiple of num_heads, {self.num_heads}, "
+                f"is needed, with as many heads of keys as of queries, or 0."
             )
         if not isinstance(self.causal, bool):
             raise ValueError(f"Geometry.causal is {self.causal!r}; True or False is needed.")

@@ -43,6 +43,7 @@ def check_heads(
         _refuse_others(mechanism, (("q", q), ("k", k), ("v", v)))
     g, q_sizes, k_sizes, v_sizes = geometry, q.shape, k.shape, v.shape
     kv_heads = num_kv_heads or g.num_kv_heads
+    value_heads = g.num_value_heads or kv_heads
     if len(q_sizes) != 4 or len(k_sizes) != 4:
         _refuse_heads(mechanism, g, q, k, v)
     batch_size, _, query_len, _ = q_sizes
@@ -50,7 +51,7 @@ def check_heads(
     if (
         q_sizes != (batch_size, g.num_heads, query_len, g.head_dim)
         or k_sizes != (batch_size, kv_heads, key_len, g.head_dim)
-        or v_sizes != (batch_size, kv_heads, key_len, g.value_dim)
+        or v_sizes != (batch_size, value_heads, key_len, g.value_dim)
         or query_len == 0
         or key_len == 0
     ):
@@ -166,8 +167,8 @@ def _refuse_heads(mechanism: str, g: Geometry, q: Tensor, k: Tensor, v: Tensor) 
     raise ValueError(
         f"{mechanism}: q is of shape {tuple(q.shape)}, k of {tuple(k.shape)} and v of "
         f"{tuple(v.shape)}; (B, {g.num_heads}, N, {g.head_dim}), (B, {g.num_kv_heads}, M, "
-        f"{g.head_dim}) and (B, {g.num_kv_heads}, M, {g.value_dim}) with N and M of 1 or more are "
-        "needed, by its geometry."
+        f"{g.head_dim}) and (B, {g.num_value_heads or g.num_kv_heads}, M, {g.value_dim}) with N "
+        "and M of 1 or more are needed, by its geometry."
     )
 
 

@@ -38,9 +38,9 @@ class MultiHeadAttention(nn.Module):
         self.widths = [
             geometry.embed_dim,
             geometry.num_kv_heads * geometry.head_dim,
-            geometry.num_kv_heads * geometry.value_dim,
+            (geometry.num_value_heads or geometry.num_kv_heads) * geometry.value_dim,
         ]
-        self.mixed_width = geometry.num_heads * geometry.value_dim
+        self.mixed_width = (geometry.num_value_heads or geometry.num_heads) * geometry.value_dim
         self.qkv = nn.Linear(geometry.embed_dim, sum(self.widths), bias=bias)
         self.proj = nn.Linear(self.mixed_width, geometry.embed_dim, bias=bias)
 
@@ -85,7 +85,7 @@ class MultiHeadAttention(nn.Module):
     def _project(self, x: Tensor) -> list[Tensor]:
         g = self.geometry
         parts = self.qkv(x).split(self.widths, dim=-1)
-        counts = (g.num_heads, g.num_kv_heads, g.num_kv_heads)
+        counts = (g.num_heads, g.num_kv_heads, g.num_value_heads or g.num_kv_heads)
         heads = [split_heads(part, count) for part, count in zip(parts, counts, strict=True)]
         if self.core.capabilities.memory_layout == "bhnd":
             return [part.contiguous() for part in heads]

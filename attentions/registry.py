@@ -154,14 +154,16 @@ def build_attention(name: str, geometry: Geometry, **settings: Any) -> Attention
             hint = f" Did you mean {near[0]}?" if near else ""
             takes = ", ".join(allowed) or "none"
             raise TypeError(f"{name} takes no hyperparameter {key!r}.{hint} It takes: {takes}.")
-    if geometry.num_kv_heads == geometry.num_heads or cls.capabilities.grouped_heads:
+    has_own_heads = geometry.num_kv_heads == geometry.num_heads and not geometry.num_value_heads
+    if has_own_heads or (cls.capabilities.grouped_heads and not geometry.num_value_heads):
         core = cls(geometry, **settings)
         if "geometry" not in vars(core):
             raise TypeError(f"{name}: its constructor does not call super().__init__(geometry).")
         return core  # type: ignore[return-value]  # it is one of the two
     if not issubclass(cls, Attention):
         raise ValueError(
-            f"{name}: num_kv_heads is {geometry.num_kv_heads}; it owns its projections, so "
-            f"num_heads, {geometry.num_heads}, is needed."
+            f"{name}: num_kv_heads is {geometry.num_kv_heads} and num_value_heads "
+            f"{geometry.num_value_heads}; it owns its projections, so num_heads, "
+            f"{geometry.num_heads}, and 0 are needed."
         )
     return SharedHeads(cls(with_own_heads(geometry), **settings), geometry)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .checks import whole
 from .inputs import DTYPES, check_devices
+from .maths.masks import hide_keys
 from .precision import is_autocast
 from .signatures import keywords_of, refuse_unknown
 
@@ -27,14 +28,15 @@ def with_checked_tokens(step: Callable[..., tuple[Tensor, Any]]) -> Callable[...
     def checked(self: Any, q: Tensor, k: Tensor, v: Tensor, state: Any, **gates: Any) -> Any:
         if not self.capabilities.recurrent:
             raise TypeError(f"{self.name} has no recurrent form.")
-        if torch.compiler.is_compiling():
-            return step(self, q, k, v, state, **gates)
-        self._check_step(q, k, v)
-        if gates:
-            refuse_unknown(self.name, gates, takes, where=" for a step")
-            check_devices(self.name, q, gates)
+        if not torch.compiler.is_compiling():
+            self._check_step(q, k, v)
+            if gates:
+                refuse_unknown(self.name, gates, takes, where=" for a step")
+                check_devices(self.name, q, gates)
+        if (key_mask := gates.get("key_mask")) is not None:  # 0 times NaN would be NaN
+            k, v = (hide_keys(self.name, x, key_mask) for x in (k, v))
         # Not for a parent's step, to which a child may hand a part of its own state.
-        if type(self).step is checked:
+        if type(self).step is checked and not torch.compiler.is_compiling():
             _refuse_another_state(self, q, k, state)
         return step(self, q, k, v, state, **gates)
 

@@ -269,12 +269,14 @@ class KernelCore(Attention):
         key_sum = context.new_zeros(sizes[:3]) if self.divides else None
         return KernelState(context, key_sum)
 
-    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Any, *, key_mask: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         self._require_recurrent()
         call = self._call(state.position, q, k, self._weights(q))
         with without_autocast(q.device.type):
-            out, state = plain_causal(call, widen(q), widen(k), widen(v), state)
+            out, state = plain_causal(call, widen(q), widen(k), widen(v), state, key_mask)
             return within_range(out, q.dtype), state
 
     def _require_recurrent(self) -> None:

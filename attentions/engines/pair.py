@@ -4,41 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..base import CallShape
 from ..checks import equal_lengths, whole
-from ..maths.cache import room_for, write
+from ..maths.cache import (
+    PairState,
+    all_kept,
+    is_followed_step,
+    kept_tokens,
+    room_for,
+    room_to_keep,
+    take_turn,
+    written,
+)
 from ..maths.masks import allowed_pairs, near_pairs
 from ..maths.shared_heads import KeepsKeysAndValues
 from ..maths.tiles import Tiling, last_pairs, tile_pairs
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from .gates import TakesGates
 from .tiled_pairs import tiled_pairs
-
-
-class PairState(NamedTuple):
-    """Keys and values of the tokens so far; token t stands at place t modulo R.
-
-    R is ``seq_len``, or ``window`` if that is less.
-
-    Attributes:
-        k: (B, H_kv, R, D).
-        v: (B, H_kv, R, E).
-        sums: sums of log decays up to each token, (B, H, R), float64; None without decay.
-        length: tokens so far, those that are no longer there included.
-        kept: the core's ``kept_gate`` of each token, (B, ..., R, W), float32 or wider; if it has
-            one.
-    """
-
-    k: Tensor
-    v: Tensor
-    sums: Tensor | None
-    length: int
-    kept: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,34 +274,46 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         k, v = (torch.zeros(*heads, width, dtype=dtype, device=device) for width in widths)
         sizes = (batch_size, g.num_heads, room)
         sums = torch.zeros(sizes, dtype=torch.double, device=device) if self._decays else None
-        kept = None
+        gate = None
         if self.kept_gate is not None:
             shape = self.gate_shape(self.kept_gate, batch_size, room)
-            kept = torch.zeros(shape, dtype=wide_dtype(dtype), device=device)
-        return PairState(k, v, sums, 0, kept)
+            gate = torch.zeros(shape, dtype=wide_dtype(dtype), device=device)
+        return PairState(k, v, sums, 0, gate, all_kept(batch_size, device))
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, state: PairState, **gates: Tensor | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        state: PairState,
+        *,
+        key_mask: Tensor | None = None,
+        **gates: Tensor | None,
     ) -> tuple[Tensor, PairState]:
         """The next T tokens: (B, H, T, D), (B, H_kv, T, D), (B, H_kv, T, E), state.
 
+        Tokens that ``key_mask`` hides take a place in a window; those before a sequence's first
+        token take none that it would need.
+
         Raises:
-            ValueError: the cache has no room for T tokens more, or is of other sizes.
+            ValueError: the cache has no room for T tokens more, is of other sizes, or used up.
         """
         with without_autocast(q.device.type):
-            found = self._gates(q, k, None, gates)
+            found = self._gates(q, k, key_mask, gates)
             sums, before = self._sums(q, found), self._last_sum(state)
             sums = sums if sums is None or before is None else sums + before
-            new = {"k": k, "v": v}
+            new = {"k": k, "v": v} | kept_tokens(state.kept, k, key_mask)
             if sums is not None:
                 new["sums"] = sums
             place = list(self.gates).index(self.kept_gate) if self.kept_gate else None
             if place is not None:
-                new["kept"] = found[place]
-            seen, state = self._remember(new, state)
+                new["gate"] = found[place]
+            copied = is_followed_step(self, q, *new.values())
+            seen, state = self._remember(new, state, copied=copied)
             keys, values, columns = seen["k"], seen["v"], seen.get("sums")
             if place is not None:
-                found[place] = seen["kept"]
+                found[place] = seen["gate"]
+            kept = seen.get("kept")
             tiling = Tiling(
                 query_len=q.shape[2],
                 key_len=keys.shape[2],
@@ -324,7 +324,8 @@ class PairCore(TakesGates, KeepsKeysAndValues):
                 width=max(self.tile, self.tile**2 // q.shape[2]),
             )
             both = None if sums is None or columns is None else (sums, columns)
-            attend = Attend(core=self, tiling=tiling, sums=both)
+            allowed = None if kept is None else kept[:, :, None]
+            attend = Attend(core=self, tiling=tiling, allowed=allowed, sums=both)
             out = self.mix(attend, widen(q), keys, values, *found)
             return within_range(self.finish(out, *found), q.dtype), state
 
@@ -334,23 +335,24 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         return state.sums[:, :, (state.length - 1) % state.sums.shape[2], None]
 
     def _remember(
-        self, new: dict[str, Tensor], state: PairState
+        self, new: dict[str, Tensor], state: PairState, *, copied: bool
     ) -> tuple[dict[str, Tensor], PairState]:
         """Fields as far as queries may see them, and the state with T tokens more."""
         room, past, more = state.k.shape[2], state.length, new["k"].shape[2]
-        after = state._replace(length=past + more)
-        rings = {what: getattr(state, what) for what in new}
+        turn = take_turn(self.name, state.k, state.turn)
+        after = state._replace(length=past + more, turn=turn)
+        rings: dict[str, Any] = {what: getattr(state, what) for what in new}
+        if "kept" in rings:
+            rings["kept"] = room_to_keep(state.kept, state.k)
         if self.window is None or self.window > room:
             end = room_for(self.name, room, past, more)
-            for what, ring in rings.items():
-                write(self.name, what, ring[:, :, past:end], new[what])
-            return {what: ring[:, :, :end] for what, ring in rings.items()}, after
+            rings = written(self.name, rings, past, new, copied=copied)
+            return {x: ring[:, :, :end] for x, ring in rings.items()}, after._replace(**rings)
         if more == 1:  # all that a ring holds is seen, in whatever order
             place = past % room
-            for what, ring in rings.items():
-                write(self.name, what, ring[:, :, place : place + 1], new[what])
+            rings = written(self.name, rings, place, new, copied=copied)
             end = min(past + 1, room)
-            return {what: ring[:, :, :end] for what, ring in rings.items()}, after
+            return {x: ring[:, :, :end] for x, ring in rings.items()}, after._replace(**rings)
         device = new["k"].device
         old = torch.arange(max(0, past - room), past, device=device) % room
         last = torch.arange(max(past, past + more - room), past + more, device=device) % room

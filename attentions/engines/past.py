@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..base import CallShape
-from ..maths.cache import room_for, write
+from ..maths.cache import PairState, kept_tokens, room_for, room_to_keep, written
 from ..maths.chunks import CHUNK
 from ..maths.delta_rule import unit_triangular_inverse
 from ..maths.masks import allowed_pairs
 from ..maths.shared_heads import for_every_query_head
 from ..precision import wide_dtype, widen, within_range, without_autocast
 from .gates import by_token
-from .pair import PairCore, PairState
+from .pair import PairCore
 
 
 class Chunk(NamedTuple):
@@ -167,7 +167,14 @@ class PastCore(PairCore):
         )
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, state: PairState, **gates: Tensor | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        state: PairState,
+        *,
+        key_mask: Tensor | None = None,
+        **gates: Tensor | None,
     ) -> tuple[Tensor, PairState]:
         """The next T tokens: (B, H, T, D), (B, H_kv, T, D), (B, H_kv, T, E), state.
 
@@ -177,7 +184,7 @@ class PastCore(PairCore):
             ValueError: the cache has no room for T tokens more, or is of other sizes.
         """
         with without_autocast(q.device.type):
-            found = self._gates(q, k, None, gates)
+            found = self._gates(q, k, key_mask, gates)
             keys, values = (for_every_query_head(widen(x), q.shape[1]) for x in (k, v))
             sums, length = self._sums(q, found), state.length
             end = room_for(self.name, state.k.shape[2], length, q.shape[2])
@@ -185,12 +192,16 @@ class PastCore(PairCore):
                 past_sums = state.sums[:, :, :length]
                 sums = torch.cat((past_sums, sums + past_sums[:, :, -1:].sum(2, keepdim=True)), 2)
             past = state.k[:, :, :length], state.v[:, :, :length]
-            out, keys, values = self._run(widen(q), keys, values, found, sums, past)
-            new = {"k": keys, "v": values} | ({} if sums is None else {"sums": sums})
-            kept = {what: getattr(state, what).clone() for what in new}
-            for what, x in new.items():
-                write(self.name, what, kept[what][:, :, :end], x)
-            return within_range(out, q.dtype), state._replace(length=end, **kept)
+            new, seen = kept_tokens(state.kept, k, key_mask), None
+            if new:
+                kept = room_to_keep(state.kept, state.k)[:, :, :length]
+                new = {"kept": torch.cat((kept, new["kept"]), dim=2)}
+                seen = new["kept"][:, :, None]
+            out, keys, values = self._run(widen(q), keys, values, found, sums, past, seen)
+            new |= {"k": keys, "v": values} | ({} if sums is None else {"sums": sums})
+            old = state._replace(kept=room_to_keep(state.kept, state.k))._asdict()
+            after = written(self.name, old, 0, new, copied=True)
+            return within_range(out, q.dtype), state._replace(length=end, **after)
 
 
 def unit_inverse(below: Tensor) -> Tensor:

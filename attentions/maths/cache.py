@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..precision import is_autocast
 from .shared_heads import KeepsKeysAndValues, for_every_query_head
@@ -19,18 +21,51 @@ class KeyValueCache(NamedTuple):
         k: (B, H_kv, seq_len, D).
         v: (B, H_kv, seq_len, E).
         length: tokens that are there; what stands behind them means nothing.
+        kept: (B, 1, seq_len), False for tokens that a ``key_mask`` hid; (B, 1, 0) before any mask.
+        turn: which of the steps that wrote to these tensors it comes from, see `take_turn`.
     """
 
     k: Tensor
     v: Tensor
     length: int
+    kept: Tensor
+    turn: int = 0
 
-    def with_tokens(self, mechanism: str, k: Tensor, v: Tensor) -> KeyValueCache:
+    def with_tokens(
+        self, mechanism: str, k: Tensor, v: Tensor, key_mask: Tensor | None, *, copied: bool
+    ) -> KeyValueCache:
         """The same tensors with T tokens more: (B, H_kv, T, D), (B, H_kv, T, E)."""
         length = room_for(mechanism, self.k.shape[2], self.length, k.shape[2])
-        write(mechanism, "k", self.k[:, :, self.length : length], k)
-        write(mechanism, "v", self.v[:, :, self.length : length], v)
-        return self._replace(length=length)
+        turn = take_turn(mechanism, self.k, self.turn)
+        new = {"k": k, "v": v} | kept_tokens(self.kept, k, key_mask)
+        old = {"k": self.k, "v": self.v, "kept": room_to_keep(self.kept, self.k)}
+        after = written(mechanism, old, self.length, new, copied=copied)
+        return self._replace(length=length, turn=turn, **after)
+
+
+class PairState(NamedTuple):
+    """Keys and values of the tokens so far; token t stands at place t modulo R.
+
+    R is ``seq_len``, or ``window`` if that is less.
+
+    Attributes:
+        k: (B, H_kv, R, D).
+        v: (B, H_kv, R, E).
+        sums: sums of log decays up to each token, (B, H, R), float64; None without decay.
+        length: tokens so far, those that are no longer there included.
+        gate: the core's ``kept_gate`` of each token, (B, ..., R, W), float32 or wider; if it has
+            one.
+        kept: (B, 1, R), False for tokens that a ``key_mask`` hid; (B, 1, 0) before any mask.
+        turn: which of the steps that wrote to these tensors it comes from, see `take_turn`.
+    """
+
+    k: Tensor
+    v: Tensor
+    sums: Tensor | None
+    length: int
+    gate: Tensor | None
+    kept: Tensor
+    turn: int = 0
 
 
 class CachedSoftmax(KeepsKeysAndValues):
@@ -60,10 +95,16 @@ class CachedSoftmax(KeepsKeysAndValues):
             torch.zeros(*heads, width, dtype=dtype, device=device)
             for width in (g.head_dim, g.value_dim)
         )
-        return KeyValueCache(k, v, 0)
+        return KeyValueCache(k, v, 0, all_kept(batch_size, device))
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, state: KeyValueCache
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        state: KeyValueCache,
+        *,
+        key_mask: Tensor | None = None,
     ) -> tuple[Tensor, KeyValueCache]:
         """The next T tokens: (B, H, T, D), (B, H_kv, T, D), (B, H_kv, T, E), state.
 
@@ -71,20 +112,25 @@ class CachedSoftmax(KeepsKeysAndValues):
         keys where they lie in the cache.
 
         Raises:
-            ValueError: the cache has no room for T tokens more, or is of other sizes.
+            ValueError: the cache has no room for T tokens more, is of other sizes, or used up.
         """
         past, num_heads = state.length, q.shape[1]
-        state = state.with_tokens(self.name, k, v)
+        copied = is_followed_step(self, q, k, v)
+        state = state.with_tokens(self.name, k, v, key_mask, copied=copied)
         if past == 0 and q.shape[2] > 1:
             if not self.shares_heads:
                 k, v = (for_every_query_head(x, num_heads) for x in (k, v))
-            return self.forward(q, k, v), state
+            masks = {} if key_mask is None else {"key_mask": key_mask}
+            return self.forward(q, k, v, **masks), state
         keys, values = (x[:, :, : state.length] for x in (state.k, state.v))
         mix = grouped_queries(q, keys.shape[1])
         seen = None
         if q.shape[2] > 1:
             pairs = torch.ones(q.shape[2], state.length, dtype=torch.bool, device=q.device)
             seen = pairs.tril(past).repeat(num_heads // keys.shape[1], 1)
+        if state.kept.shape[2]:
+            kept = state.kept[:, :, None, : state.length]
+            seen = kept if seen is None else kept & seen
         return ungrouped(self._attend(mix, keys, values, seen), num_heads), state
 
 
@@ -110,6 +156,68 @@ def room_for(mechanism: str, capacity: int, length: int, more: int) -> int:
             f"given; a Geometry with seq_len {length + more} or more is needed."
         )
     return length + more
+
+
+def all_kept(batch_size: int, device: torch.device) -> Tensor:
+    """What a cache knows of hidden tokens before there is a ``key_mask``: (B, 1, 0)."""
+    return torch.empty(batch_size, 1, 0, dtype=torch.bool, device=device)
+
+
+def room_to_keep(kept: Tensor, k: Tensor) -> Tensor:
+    """The same for as many tokens as a cache of keys holds, all kept if nothing was hidden."""
+    return kept if kept.shape[2] else kept.new_ones(*kept.shape[:2], k.shape[2])
+
+
+def kept_tokens(kept: Tensor, k: Tensor, key_mask: Tensor | None) -> dict[str, Tensor]:
+    """What to remember of which new tokens are hidden, (B, 1, T); nothing without any mask."""
+    if key_mask is None and kept.shape[2] == 0:
+        return {}
+    new = k.new_ones(len(k), k.shape[2], dtype=torch.bool) if key_mask is None else key_mask
+    return {"kept": new[:, None]}
+
+
+def take_turn(mechanism: str, memory: Tensor, turn: int) -> int:
+    """The number of a step that is about to write to a cache, whose tensor keeps the count.
+
+    The last step may be taken again from the same state, for instance to time it; its earlier
+    result is then used up. Compiled code does not count.
+
+    Raises:
+        ValueError: another way was taken from this state, or from an earlier one, which has
+            overwritten what this one needs.
+    """
+    if torch.compiler.is_compiling():
+        return turn
+    before, last = memory.__dict__.get("_turns", (turn, turn))
+    if turn not in (before, last):
+        raise ValueError(
+            f"{mechanism}: the state is used up: another step has written to its memory; the state "
+            "that the last step returned is needed, or clone_state of this one before that step."
+        )
+    memory.__dict__["_turns"] = turn, last + 1
+    return last + 1  # type: ignore[no-any-return]
+
+
+def is_followed_step(core: nn.Module, *tokens: Tensor) -> bool:
+    """Whether gradients of a step may be asked for, which need what its cache held."""
+    return torch.is_grad_enabled() and any(
+        x.requires_grad for x in itertools.chain(tokens, core.parameters())
+    )
+
+
+def written(
+    mechanism: str,
+    old: Mapping[str, Tensor],
+    start: int,
+    new: Mapping[str, Tensor],
+    *,
+    copied: bool,
+) -> dict[str, Any]:
+    """Tensors of a cache with tokens in their place: the same ones, or copies for gradients."""
+    after = {x: old[x].clone() if copied or old[x].requires_grad else old[x] for x in new}
+    for what, x in new.items():
+        write(mechanism, what, after[what][:, :, start : start + x.shape[2]], x)
+    return after
 
 
 def write(mechanism: str, what: str, place: Tensor, new: Tensor) -> None:

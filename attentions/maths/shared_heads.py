@@ -28,8 +28,9 @@ def for_every_query_head(x: Tensor, num_heads: int) -> Tensor:
 
 
 def with_own_heads(geometry: Geometry) -> Geometry:
-    """The same geometry with as many heads of keys and values as of queries."""
-    return replace(geometry, num_kv_heads=geometry.num_heads)
+    """The same geometry with one number of heads for queries, keys and values: the largest."""
+    heads = geometry.num_value_heads or geometry.num_heads
+    return replace(geometry, num_heads=heads, num_kv_heads=heads, num_value_heads=0)
 
 
 class KeepsKeysAndValues(Attention):
@@ -64,12 +65,13 @@ class KeepsKeysAndValues(Attention):
 
 
 class SharedHeads(Attention):
-    """Any core, given fewer heads of keys and values than of queries.
+    """Any core, given fewer heads of keys and values than of queries, or more heads of values.
 
-    What a core computes per query head it still computes per query head; memory and work shrink
-    only in the projections, and in a state that holds keys and values themselves, not in that of a
-    recurrence or of a kernel. A core whose `forward` does not share heads itself gets keys and
-    values copied for every query head.
+    With more heads of values, queries and keys are copied for them, and gates and states have a
+    head for each. What a core computes per query head it still computes per query head; memory and
+    work shrink only in the projections, and in a state that holds keys and values themselves, not
+    in that of a recurrence or of a kernel. A core whose `forward` does not share heads itself gets
+    keys and values copied for every query head.
     """
 
     def __init__(self, core: Attention, geometry: Geometry) -> None:
@@ -89,14 +91,18 @@ class SharedHeads(Attention):
     def _check_keywords(self, q: Tensor, k: Tensor, keywords: Mapping[str, Any]) -> None:
         self.core._check_keywords(q, k, keywords)
 
-    def _share(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        num_heads = self.geometry.num_heads
-        return for_every_query_head(k, num_heads), for_every_query_head(v, num_heads)
+    def _share(self, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+        return [for_every_query_head(x, self.core.geometry.num_heads) for x in (q, k, v)]
+
+    @property
+    def _copies(self) -> bool:
+        """Whether a core that takes shared heads of keys and values gets copies all the same."""
+        return self.geometry.num_value_heads > 0
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **extra: Any) -> Tensor:
         """(B, H, N, D), (B, H_kv, M, D), (B, H_kv, M, E) -> (B, H, N, E)."""
-        if not self.core.shares_heads:
-            k, v = self._share(k, v)
+        if self._copies or not self.core.shares_heads:
+            q, k, v = self._share(q, k, v)
         # A call with its hooks, but without the core's check, which asks for a head per query head.
         out: Tensor = nn.Module.__call__(self.core, q, k, v, **extra)
         return out
@@ -105,28 +111,29 @@ class SharedHeads(Attention):
         """The core's, on heads that are written out."""
         if type(self.core).reference is Attention.reference:  # which takes no gates
             return None
-        return self.core.reference(q, *self._share(k, v), **extra)
+        return self.core.reference(*self._share(q, k, v), **extra)
 
     def keys_kept(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor | None:
-        """The core's, which depends on no copies."""
+        """The core's, which depends on no copies of keys and values."""
+        q, k, v = self._share(q, k, v) if self._copies else (q, k, v)
         return self.core.keys_kept(q, k, v, **gates)
 
     def auxiliary_loss(self, q: Tensor, k: Tensor, v: Tensor, **gates: Tensor) -> Tensor:
         """The core's, on heads that are written out."""
-        return self.core.auxiliary_loss(q, *self._share(k, v), **gates)
+        return self.core.auxiliary_loss(*self._share(q, k, v), **gates)
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """The core's empty state; of the shared heads where it holds keys and values."""
-        if isinstance(self.core, KeepsKeysAndValues):
+        if isinstance(self.core, KeepsKeysAndValues) and not self._copies:
             shared = self.geometry.num_kv_heads
             return self.core.init_state(batch_size, dtype=dtype, device=device, num_kv_heads=shared)
         return self.core.init_state(batch_size, dtype=dtype, device=device)
 
     def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any, **extra: Any) -> tuple[Tensor, Any]:
         """The core's step."""
-        if isinstance(self.core, KeepsKeysAndValues):
-            return self.core.step(q, k, v, state, **extra)
-        return self.core.step(q, *self._share(k, v), state, **extra)
+        if self._copies or not isinstance(self.core, KeepsKeysAndValues):
+            q, k, v = self._share(q, k, v)
+        return self.core.step(q, k, v, state, **extra)
 
     def reset_parameters(self) -> None:
         """The core's."""
@@ -134,12 +141,15 @@ class SharedHeads(Attention):
 
     def flops(self, shape: CallShape) -> int:
         """The core's."""
-        return self.core.flops(shape)
+        return self.core.flops(self._shape(shape))
+
+    def _shape(self, shape: CallShape) -> CallShape:
+        return replace(shape, num_heads=self.core.geometry.num_heads) if self._copies else shape
 
     def executed_flops(self, shape: CallShape) -> int:
         """The core's."""
-        return self.core.executed_flops(shape)
+        return self.core.executed_flops(self._shape(shape))
 
     def decode_flops(self, shape: CallShape) -> int:
         """The core's."""
-        return self.core.decode_flops(shape)
+        return self.core.decode_flops(self._shape(shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,6 +75,10 @@ class Cosformer(KernelCore):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # type: ignore[override]
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         return super().forward(q, k, v)  # no mask: m would count hidden tokens
+
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:  # type: ignore[override]
+        """The next T tokens, none of them hidden."""
+        return super().step(q, k, v, state)
 
     def phi_q(self, q: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """[relu(q) cos; relu(q) sin], and the same for keys."""

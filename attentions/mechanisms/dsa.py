@@ -84,7 +84,7 @@ class Dsa(PairCore):
         """Softmax over the chosen keys."""
         if k.shape[2] <= self.top_k:
             return attend(q, k, v)
-        if q.shape[2] > 1:
+        if q.shape[2] > 1 or attend.allowed is not None:
             index = (gates[0], gates[1], gates[2])
             return attend(q, k, v, chosen_keys(self.top_k, attend.tiling, attend.allowed, index))
         with torch.no_grad():

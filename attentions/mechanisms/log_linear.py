@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +123,16 @@ class LogLinear(StateCore):
             inputs = [for_every_query_head(x, q.shape[1]) for x in inputs]
             places = (key_mask.cumsum(dim=-1) - 1).clamp(min=0)
             return within_range(levelled_pairs(*inputs, places=places), q.dtype)
+
+    def _run(
+        self, key_mask: Tensor | None, *, one: bool = False
+    ) -> Callable[..., tuple[Tensor, Any]]:
+        if key_mask is not None:
+            raise ValueError(
+                f"{self.name}: key_mask was given for a step; a state has one place in the tree "
+                "for all its rows, so steps need sequences of one length, or a state for each."
+            )
+        return super()._run(None, one=one)
 
     def update(self, state: LevelState, k: Tensor, v: Tensor, g: Tensor, _: Tensor) -> LevelState:
         """Decay, and a block more."""

@@ -220,13 +220,15 @@ class Performer(KernelCore):
         sizes = (batch_size, g.num_heads, self.num_features, g.value_dim)
         return RunningMaxState.empty(sizes, dtype=wide_dtype(dtype), device=device)
 
-    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Any, *, key_mask: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
         """The next T tokens: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
         self._require_recurrent()
         if self.is_relu:
-            return super().step(q, k, v, state)
+            return super().step(q, k, v, state, key_mask=key_mask)
         with without_autocast(q.device.type):
-            out, state = self._continue(widen(q), widen(k), widen(v), state, None)
+            out, state = self._continue(widen(q), widen(k), widen(v), state, key_mask)
         return out.to(q.dtype), state
 
     def _continue(

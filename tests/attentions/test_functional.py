@@ -131,7 +131,7 @@ def test_a_state_without_room_says_what_is_needed():
         ("nala", {"return_state": True}, "nala has no form with a state"),
         ("linear", {"return_state": True}, "a state without is_causal=True"),
         ("cosformer", {"key_mask": KEPT}, "with key_mask"),
-        ("linear", ONWARD | {"key_mask": KEPT}, "linear has no form with a mask beside a state"),
+        ("softmax", ONWARD | {"attn_mask": KEPT}, "no form with attn_mask beside a state"),
         ("linear", {"attn_mask": KEPT}, "linear has no form with attn_mask"),
         ("differential", {}, "draws its weights at random.*weights= is needed, with lambda_q1"),
         ("linformer", {"weights": {"proj_k": KEPT}}, "weights= is needed, with proj_v"),

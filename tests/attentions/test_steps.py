@@ -42,9 +42,9 @@ def wrong_calls(core):
     for rows in (1, B + 1):  # torch would broadcast one row
         said = rf"state[.a-z_]* is .* of shape \({rows}, .*; tokens of .* need .* of shape \({B}, "
         yield said, lambda rows=rows: core.step(*TOKENS, empty(core, rows))
-    said = "key_mask was given; it takes no such argument for a step, but q, k, v, state"
+    said = "mask was given; it takes no such argument for a step, but q, k, v, state"
     mask = torch.ones(B, 1, dtype=torch.bool)
-    yield said, lambda: core.step(*TOKENS, empty(core), key_mask=mask)
+    yield said, lambda: core.step(*TOKENS, empty(core), mask=mask)
     for size in [-1, 1.5, "2", True, None]:
         yield f"batch_size is {size!r}; a whole number", lambda size=size: empty(core, size)
     for dtype in [torch.int64, torch.bool, torch.complex64]:

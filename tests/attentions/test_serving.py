@@ -1,0 +1,200 @@
+"""Prompts of unequal length in one batch, decoded together, and two ways on from one state."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from attentions import Geometry, attention_class, attention_names, build_attention, build_layer
+from attentions import functional as mixing
+from tests.attentions.calls import built
+from tests.refusals import refused
+
+N = 11
+CPU = torch.device("cpu")
+STEPPING = [
+    name
+    for name in attention_names()
+    if (can := attention_class(name).capabilities).recurrent
+    and not can.requires
+    and "core" in can.scopes
+]
+MASKED = [
+    name
+    for name in STEPPING
+    if "padding" in attention_class(name).capabilities.masks and name != "log_linear"
+]
+WINDOWS = {"dsa": {"top_k": 3}, "fox": {"window": 3}, "softmax_sinks": {"window": 3}}
+PACKING = [
+    name
+    for name in attention_names()
+    if (can := attention_class(name).capabilities).packs and not can.requires and not can.needs_grid
+]
+CACHES = ["dsa", "fox", "gated_attention", "moba", "sliding_window", "softmax", "topk"]
+
+
+def drawn(core, batch_size, length=N):
+    """Queries, keys and values, and gates by their names, in their ranges."""
+    g, gates = core.geometry, {}
+    for name, gate in core.gates.items():
+        x = torch.randn(core.gate_shape(name, batch_size, length), dtype=torch.double)
+        if gate.is_log_decay:
+            x = -x.abs()
+        elif math.isfinite(gate.low) and math.isfinite(gate.high):
+            x = gate.low + (gate.high - gate.low) * x.sigmoid()
+        elif gate.low == 0:
+            x = x.abs()
+        gates[name] = functional.normalize(x, dim=-1) if gate.unit else x
+    sizes = (3, batch_size, g.num_heads, length, g.head_dim)
+    return torch.randn(sizes, dtype=torch.double), gates
+
+
+def some(core, tokens, gates, rows=slice(None), at=slice(None)):
+    """Positional and keyword arguments of a call with some rows and tokens."""
+    places = {name: core.gates[name].shape.index("n") for name in gates}
+    some_gates = {name: x[rows][(slice(None),) * places[name] + (at,)] for name, x in gates.items()}
+    return tokens[:, rows, :, at], some_gates
+
+
+def decoded(core, tokens, gates, parts, mask=None):
+    state = core.init_state(tokens.shape[1], dtype=tokens.dtype, device=CPU)
+    outputs, end = [], 0
+    for size in parts:
+        at = slice(end, end := end + size)
+        given_tokens, keywords = some(core, tokens, gates, at=at)
+        if mask is not None and not mask[:, at].all():
+            keywords["key_mask"] = mask[:, at]
+        out, state = core.step(*given_tokens, state, **keywords)
+        outputs.append(out)
+    return torch.cat(outputs, dim=2)
+
+
+@pytest.mark.parametrize("name", MASKED)
+@settings(max_examples=6, deadline=None)
+@given(data=st.data())
+def test_prompts_padded_on_the_left_are_decoded_as_each_alone(name, data):
+    core = built(name, causal=True, seq_len=N, **WINDOWS.get(name, {}))
+    starts = data.draw(st.lists(st.integers(0, N - 1), min_size=2, max_size=4))
+    parts = [data.draw(st.integers(1, N))]
+    while (left := N - sum(parts)) > 0:
+        parts.append(data.draw(st.integers(1, left)))
+    tokens, gates = drawn(core, len(starts))
+    mask = torch.arange(N) >= torch.tensor(starts)[:, None]
+    tokens[1:].masked_fill_(~mask[:, None, :, None], torch.nan)  # no hidden key or value is read
+    out = decoded(core, tokens, gates, parts, mask)
+    for row, start in enumerate(starts):
+        alone, keywords = some(core, tokens, gates, slice(row, row + 1), slice(start, N))
+        torch.testing.assert_close(out[row : row + 1, :, start:], core(*alone, **keywords))
+
+
+def test_a_tree_of_blocks_takes_no_mask_in_a_step():
+    core = built("log_linear", causal=True, seq_len=N)
+    tokens, _ = drawn(core, 2)
+    state = core.init_state(2, dtype=torch.double, device=CPU)
+    with refused("log_linear: key_mask was given for a step; a state has one place in the tree"):
+        core.step(*tokens, state, key_mask=torch.ones(2, N, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", STEPPING)
+def test_gradients_through_steps_are_those_of_the_whole(name):
+    core = built(name, causal=True, seq_len=N, stir=0.1)
+    tokens, gates = drawn(core, 1)
+    tokens.requires_grad_()
+    wanted = (tokens, *core.parameters())
+    found = [
+        torch.autograd.grad(out.sin().sum(), wanted, allow_unused=True)
+        for out in (decoded(core, tokens, gates, [4, 1, 1, 5]), core(*tokens, **gates))
+    ]
+    torch.testing.assert_close(*found)
+
+
+@torch.no_grad()  # with gradients no memory is shared
+@pytest.mark.parametrize("name", CACHES)
+def test_a_state_whose_memory_went_another_way_is_refused(name):
+    core = built(name, causal=True, seq_len=N)
+    one, two, three = torch.randn(3, 3, 1, 2, 1, 4, dtype=torch.double)
+    start = core.init_state(1, dtype=torch.double, device=CPU)
+    kept = core.clone_state(start)
+    first, after = core.step(*one, start)
+    torch.testing.assert_close(core.step(*one, start)[0], first)  # as a clock does
+    with refused(f"{name}: the state is used up: .* clone_state"):
+        core.step(*two, after)  # from the first of two ways on
+    _, after = core.step(*one, start)
+    core.step(*three, core.step(*two, after)[1])
+    with refused(f"{name}: the state is used up"):
+        core.step(*one, start)
+    torch.testing.assert_close(core.step(*one, kept)[0], first)
+
+
+@pytest.mark.parametrize("name", PACKING)
+@settings(max_examples=4, deadline=None)
+@given(lengths=st.lists(st.integers(0, 4), min_size=2, max_size=4), is_masked=st.booleans())
+def test_packed_sequences_equal_a_call_for_each(name, lengths, is_masked):
+    lengths = [2, *lengths]
+    can, length = attention_class(name).capabilities, sum(lengths)
+    core = built(name, causal=can.causal, seq_len=N + 7)
+    tokens, gates = drawn(core, 1, length)
+    if is_masked and "padding" in can.masks:
+        gates["key_mask"] = torch.rand(1, length) < 0.7
+    bounds = [sum(lengths[:number]) for number in range(len(lengths) + 1)]
+    packed = core(*tokens, cu_seqlens=torch.tensor(bounds, dtype=torch.int32), **gates)
+    key_mask = gates.pop("key_mask", None)
+    alone = []
+    for start, end in itertools.pairwise(bounds):
+        if start < end:
+            qkv, keywords = some(core, tokens, gates, at=slice(start, end))
+            if key_mask is not None:
+                keywords["key_mask"] = key_mask[:, start:end]
+            alone.append(core(*qkv, **keywords))
+    torch.testing.assert_close(packed, torch.cat(alone, dim=2), rtol=0, atol=0)
+
+
+def test_bounds_that_are_none_are_refused_in_words():
+    core = built("kda", causal=True, seq_len=N)
+    tokens, _ = drawn(core, 1)
+    for wrong in ([0, 5], [1, N], [0, 7, 5, N], [0.0, N], []):
+        with refused("kda: cu_seqlens is .* that rises from 0 to the number of tokens, 11"):
+            core(*tokens, cu_seqlens=torch.tensor(wrong))
+    bounds = torch.tensor([0, N])
+    with refused("kda: cu_seqlens was given and q, k and v are of .*; one row"):
+        core(*drawn(core, 2)[0], cu_seqlens=bounds)
+    with refused("nala: cu_seqlens was given, which has no form in it; a call for each"):
+        built("nala", seq_len=N)(*tokens, cu_seqlens=bounds)
+    out = mixing.mix("kda", *tokens, is_causal=True, cu_seqlens=bounds)
+    torch.testing.assert_close(out, core(*tokens))
+
+
+@pytest.mark.parametrize("name", ["gated_deltanet", "kda", "linear", "softmax", "fox"])
+def test_more_heads_of_values_equal_queries_and_keys_that_are_repeated(name):
+    sizes = {"head_dim": 4, "seq_len": N, "causal": True}
+    core = build_attention(name, Geometry(num_heads=2, num_value_heads=6, **sizes)).double()
+    own = build_attention(name, Geometry(num_heads=6, **sizes)).double()
+    assert not core.core.load_state_dict(own.state_dict()).missing_keys
+    (q, k, v), gates = drawn(own, 2)
+    q, k = q[:, ::3], k[:, ::3]
+    repeated = [x.repeat_interleave(3, dim=1) for x in (q, k)]
+    expected = own(*repeated, v, **gates)
+    torch.testing.assert_close(core(q, k, v, **gates), expected)
+    state, outputs = core.init_state(2, dtype=torch.double, device=CPU), []
+    for at in (slice(0, 7), slice(7, N)):
+        some_gates = {gate: x[:, :, at] for gate, x in gates.items()}
+        out, state = core.step(q[:, :, at], k[:, :, at], v[:, :, at], state, **some_gates)
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=2), expected)
+    layer = build_layer(name, Geometry(num_heads=2, num_value_heads=6, **sizes))
+    x = torch.randn(1, N, 8)
+    assert layer(x).shape == x.shape
+
+
+def test_value_heads_that_cannot_be_shared_evenly_are_refused():
+    for heads in (3, -2, True):
+        with refused(f"Geometry.num_value_heads is {heads}; a multiple of num_heads, 2, is"):
+            Geometry(num_heads=2, head_dim=4, seq_len=N, num_value_heads=heads)
+    with refused("nala_layer: num_kv_heads is 2 and num_value_heads 4; it owns its projections"):
+        build_attention(
+            "nala_layer", Geometry(num_heads=2, num_value_heads=4, head_dim=4, seq_len=9)
+        )
