@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import floor
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor, nn
 
 from bench.core.cell import DTYPES
 from bench.core.cli.entries import AttentionEntry, read_attention_entries
@@ -35,6 +31,7 @@ from bench.core.settings import (
     chosen,
 )
 from bench.measuring.plan import checked_hyperparameters
+from bench.measuring.shipped import STEP, Leaf, Refused, config_of, leaves_of, model_of, quiet
 from bench.measuring.states import layer_bytes
 from bench.publishing.document import Bullets, Column, Command, Document, Row, Table, Text, words
 from bench.studies.session import Session
@@ -44,9 +41,6 @@ EVERY = "all"
 
 PARTS = ("keys and values", "states", "convolution tails", "indexer", "other")
 """Columns of a table, by what a tensor of a cache holds."""
-
-_STEP = 128
-"""Tokens between two measured lengths; a multiple of every block that a cache compresses."""
 
 _Dtype = Annotated[str, Word(lambda: DTYPES)]
 
@@ -94,25 +88,6 @@ class Memory(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leaf:
-    """A tensor of a cache, after a context.
-
-    Attributes:
-        layer: index of its layer.
-        kind: of the layer, in words.
-        part: one of `PARTS`.
-        num_bytes: its size.
-        growth_bytes: bytes that the next token adds, on average.
-    """
-
-    layer: int
-    kind: str
-    part: str
-    num_bytes: int
-    growth_bytes: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Usage:
     """A user's memory in one model or row at one context.
 
@@ -137,10 +112,6 @@ class Usage:
     def growth_bytes(self) -> float:
         """Bytes per further token."""
         return sum(leaf.growth_bytes for leaf in self.leaves)
-
-
-class Refused(Exception):
-    """A model whose cache cannot be sized, and why."""
 
 
 def study(asked: Memory, session: Session) -> int:
@@ -184,7 +155,7 @@ def _row_usage(row: AttentionEntry, tokens: int, asked: Memory) -> Usage:
 
     settings, dtype = checked_hyperparameters(row), getattr(torch, asked.dtype)
     sizes: list[int] = []
-    for length in (tokens, tokens + _STEP):
+    for length in (tokens, tokens + STEP):
         geometry = Geometry(
             num_heads=asked.num_heads,
             head_dim=asked.head_dim,
@@ -196,7 +167,7 @@ def _row_usage(row: AttentionEntry, tokens: int, asked: Memory) -> Usage:
         if size is None:
             raise ValueError(f"{row.mechanism} has no causal form with a state.")
         sizes.append(size)
-    whole, growth = sizes[0], (sizes[1] - sizes[0]) / _STEP
+    whole, growth = sizes[0], (sizes[1] - sizes[0]) / STEP
     layers = (
         Leaf(layer=i, kind=row.mechanism, part="states", num_bytes=whole, growth_bytes=growth)
         for i in range(asked.num_layers)
@@ -241,196 +212,28 @@ def _model_names(given: Sequence[str]) -> list[str]:
     return known if EVERY in given else list(given)
 
 
-def config_of(name: str) -> Any:
-    """The configuration of a model type, with its default sizes, or of a path.
-
-    Raises:
-        Refused: Transformers cannot make it.
-    """
-    from transformers import CONFIG_MAPPING, AutoConfig
-
-    try:
-        if Path(name).exists():
-            return AutoConfig.from_pretrained(name, local_files_only=True)
-        return CONFIG_MAPPING[name]()
-    except Exception as error:
-        raise Refused(f"its configuration cannot be made: {_first_line(error)}") from error
-
-
 def usages(config: Any, name: str, asked: Memory) -> list[Usage]:
     """A model's usage at each context.
 
     Raises:
         Refused: the model cannot be built or run without values, it returns no cache, or its cache
-            grows otherwise than by the same number of bytes for each `_STEP` tokens.
+            grows otherwise than by the same number of bytes for each `STEP` tokens.
     """
     dtype = getattr(torch, asked.dtype)
     own = getattr(torch, asked.state_dtype) if asked.state_dtype else None
-    with _quiet(), torch.device("meta"), torch.no_grad():
-        model = _model(config, dtype)
+    with quiet(), torch.device("meta"), torch.no_grad():
+        model = model_of(config, dtype)
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
         made = [
             Usage(
                 name=name,
                 context=tokens,
-                leaves=tuple(_leaves(model, tokens, own)),
+                leaves=tuple(leaves_of(model, tokens, own)),
                 weights_bytes=weights,
             )
             for tokens in asked.context
         ]
     return made
-
-
-def _model(config: Any, dtype: torch.dtype) -> nn.Module:
-    from transformers import AutoModelForCausalLM
-
-    # Experts one after the other read which tokens are theirs, and there are no values to read.
-    for more in ({"experts_implementation": "batched_mm"}, {}):
-        try:
-            build = partial(AutoModelForCausalLM.from_config, attn_implementation="eager")
-            model: nn.Module = build(config, dtype=dtype, **more)
-        except Exception as error:
-            reason = _first_line(error)
-        else:
-            return model.eval()
-    raise Refused(f"it cannot be built: {reason}")
-
-
-def _leaves(model: nn.Module, tokens: int, dtype: torch.dtype | None) -> Iterator[Leaf]:
-    """Tensors of a model's cache after `tokens`; states in `dtype`, or as the model keeps them.
-
-    Beyond a few blocks of `_STEP` tokens they are extrapolated, from lengths that lie whole blocks
-    apart, so that what is kept of an unfinished block is the same.
-    """
-    first = tokens if tokens <= 4 * _STEP else 2 * _STEP + tokens % _STEP
-    caches = [_cache(model, first + i * _STEP) for i in range(3 if tokens > first else 2)]
-    for place, one in caches[0].items():
-        sizes = [cache[place].tensor.numel() for cache in caches if place in cache]
-        # A window keeps one token less than it is wide: the next token is within it, too.
-        limit = one.window - 1 if one.window else first + len(caches) * _STEP + tokens
-        blocks = [min(first + i * _STEP, limit) - min(first, limit) for i in range(len(caches))]
-        each = (sizes[1] - sizes[0]) / blocks[1] if blocks[1] else sizes[0] / min(first, limit)
-        if sizes != [sizes[0] + block * each for block in blocks]:
-            raise Refused(f"{place} of its cache does not grow evenly: {sizes} elements")
-        count = sizes[0] + (min(tokens, limit) - min(first, limit)) * each
-        growth = each if tokens < limit else 0
-        own_item = one.tensor.element_size()
-        item = dtype.itemsize if dtype is not None and one.part == "states" else own_item
-        yield Leaf(
-            layer=one.layer,
-            kind=one.kind,
-            part=one.part,
-            num_bytes=round(count * item),
-            growth_bytes=growth * item,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Kept:
-    layer: int
-    kind: str
-    part: str
-    window: int
-    tensor: Tensor
-
-
-def _cache(model: nn.Module, tokens: int) -> dict[str, _Kept]:
-    """The tensors that a model keeps of so many tokens, by their place in its cache."""
-    try:
-        out: Any = model(input_ids=torch.zeros(1, tokens, dtype=torch.long), use_cache=True)
-    except Exception as error:
-        raise Refused(f"it cannot be run without values: {_first_line(error)}") from error
-    cache = getattr(out, "past_key_values", None)
-    cache = getattr(out, "cache_params", None) if cache is None else cache
-    return kept_of(cache, model.config)
-
-
-def kept_of(cache: Any, config: Any) -> dict[str, _Kept]:
-    """The tensors of a cache by their place, such as ``layers.3.keys``.
-
-    Raises:
-        Refused: there are none.
-    """
-    kinds = getattr(config.get_text_config(decoder=True), "layer_types", None) or ()
-    layers = getattr(cache, "layers", ())
-    found: dict[str, _Kept] = {}
-    for place, tensor in _tensors(cache):
-        _, index, *rest = [*place.split("."), "", ""]
-        layer = int(index) if index.isdigit() else 0
-        own = layers[layer] if place.startswith("layers.") else cache
-        kind = kinds[layer] if layer < len(kinds) else _KINDS.get(type(own).__name__, "layer")
-        window = getattr(own, "sliding_window", 0) if rest[0] in ("keys", "values") else 0
-        found[place] = _Kept(
-            layer=layer,
-            kind=kind.replace("_", " "),
-            part=_part(place),
-            window=int(window or 0),
-            tensor=tensor,
-        )
-    if not found:
-        raise Refused("its output has no cache")
-    return found
-
-
-_KINDS = {
-    "DynamicLayer": "full attention",
-    "DynamicSlidingWindowLayer": "sliding attention",
-    "LinearAttentionLayer": "linear attention",
-    "LinearAttentionAndFullAttentionLayer": "linear and full attention",
-}
-"""Kinds of layers whose configuration does not name them, by the class of their cache."""
-
-_NAMES = {
-    "indexer": "indexer",
-    "conv": "convolution tails",
-    "recurrent": "states",
-    "rnn": "states",
-    "ssm": "states",
-    "linear_cache": "states",
-    "keys": "keys and values",
-    "values": "keys and values",
-    "kv": "keys and values",
-    "gate": "keys and values",
-}
-"""What a tensor holds, by a part of its name; the first that fits."""
-
-
-def _part(place: str) -> str:
-    return next((part for name, part in _NAMES.items() if name in place), "other")
-
-
-def _tensors(kept: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Tensors of numbers with a fraction that an object holds, with the names of their places."""
-    if isinstance(kept, Tensor):
-        if kept.is_floating_point():
-            yield place.lstrip("."), kept
-    elif isinstance(kept, dict):
-        for name, one in kept.items():
-            yield from _tensors(one, f"{place}.{name}")
-    elif isinstance(kept, (list, tuple)):
-        for i, one in enumerate(kept):
-            yield from _tensors(one, f"{place}.{i}")
-    elif type(kept).__module__.startswith("transformers.") and hasattr(kept, "__dict__"):
-        yield from _tensors({k: v for k, v in vars(kept).items() if k != "config"}, place)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what Transformers says about missing kernels: nothing is computed here."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity(50)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:160] or type(error).__name__
 
 
 # --- the page ------------------------------------------------------------------------------------
@@ -449,7 +252,9 @@ def document_of(found: Sequence[Usage], asked: Memory, session: Session) -> Docu
     else:
         columns.append(Column("room", "users per GiB", digits=",.2f"))
     columns.append(_size("weights"))
-    table = Table(columns=columns, rows=[_row(one, parts, asked) for one in found])
+    table = Table(
+        title="Each user", columns=columns, rows=[_row(one, parts, asked) for one in found]
+    )
     longest = [one for one in found if one.context == max(asked.context) and one.weights_bytes]
     of_layers = [_of_layers(one, parts) for one in longest] if len(longest) <= 8 else []
     version = importlib.import_module("transformers").__version__ if longest else ""

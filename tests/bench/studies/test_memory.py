@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bench import memory
-from bench.studies.memory import Memory, kept_of, usages
+from bench.measuring.shipped import kept_of
+from bench.studies.memory import Memory, usages
 
 transformers = pytest.importorskip("transformers")
 
