@@ -25,6 +25,7 @@ GROUPS = {
         "advise": "say which mechanism meets your needs, from stored records",
         "list": "show the mechanisms, what they can do and what is proven",
         "show": "show all that is known of one mechanism",
+        "memory": "size keys, values and states per user, in shipped models and rows",
         "explain": "explain a trained model's answers by several methods, scored",
         "diagnose": "show what attention weights look like: entropy, rank, errors",
     },

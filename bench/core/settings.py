@@ -176,6 +176,16 @@ def _with_unit(value: Any) -> Any:
     return value
 
 
+_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def _bytes(value: Any) -> Any:
+    parts = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]iB)", value) if isinstance(value, str) else None
+    if parts is None:
+        raise ValueError("it takes a size such as 512MiB or 24GiB")
+    return int(float(parts[1]) * _UNITS[parts[2]])
+
+
 def _path(value: Any) -> Any:
     return Path(_shown(value)) if value and isinstance(value, str) else value
 
@@ -194,6 +204,8 @@ Span = Annotated[float, Interval(ge=0.0), BeforeValidator(_seconds)]
 """Seconds, from a number of them, or from ``90s``, ``5m``, ``1h``."""
 Budget = Annotated[Span, Interval(gt=0, le=366 * 86_400), BeforeValidator(_with_unit)]
 """Seconds that a command may take, from ``90s``, ``5m``, ``1h``."""
+Bytes = Annotated[int, Interval(ge=1, le=2**60), BeforeValidator(_bytes)]
+"""Bytes, from ``512MiB``, ``24GiB``."""
 Name = Annotated[str, Len(1), AfterValidator(_shown)]
 """A name on one line."""
 Folder = Annotated[Path, BeforeValidator(_path)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,6 +15,39 @@ from bench.measuring.token_gates import Size, gates_of
 
 _SHORT, _LONG = 3072, 6144
 """Numbers of tokens from which more are extrapolated: above all windows in use."""
+
+
+def layer_bytes(
+    geometry: Any,
+    mechanism: str,
+    hyperparameters: dict[str, Any],
+    num_tokens: int,
+    *,
+    dtype: torch.dtype,
+    library: ModuleType | None = None,
+) -> int | None:
+    """Bytes that one layer keeps of a sequence of `num_tokens`, to continue it.
+
+    A layer that has a state and no step of its own says by a method ``state_size()`` how many
+    numbers it would keep. None without a causal form or a recurrent one.
+
+    Raises:
+        ValueError: the mechanism cannot be built for the geometry.
+    """
+    attentions: Any = library or importlib.import_module("attentions")
+    if not attentions.attention_class(mechanism).capabilities.causal:
+        return None
+
+    def build() -> Any:
+        return attentions.build_attention(mechanism, geometry, **hyperparameters)
+
+    with torch.device("meta"):
+        layer = build()
+    if hasattr(layer, "state_size"):
+        return int(dtype.itemsize * layer.state_size())
+    if not layer.capabilities.recurrent:
+        return None
+    return bytes_after(build, num_tokens, dtype=dtype)
 
 
 def bytes_after(build: Callable[[], Any], num_tokens: int, *, dtype: torch.dtype) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
+from functools import partial
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from torch import nn
 from bench.core.cell import Cell
 from bench.core.record import REFERENCE
 from bench.measuring.device import device_named
-from bench.measuring.states import bytes_after
+from bench.measuring.states import layer_bytes
 from bench.measuring.tasks.base import Task, build_task
 from bench.measuring.tasks.model import build_model
 
@@ -60,26 +59,7 @@ def state_bytes(task: Task, cell: Cell, library: ModuleType | None) -> int | Non
     kept: dict[str, int | None] = {}
     for name, own in layers:
         if str((name, own)) not in kept:
-            kept[str((name, own))] = _layer_bytes(task, name, own, library)
+            size = partial(layer_bytes, task.geometry, name, own, task.seq_len)
+            kept[str((name, own))] = size(dtype=torch.float32, library=library)
     sizes = [kept[str(layer)] for layer in layers]
     return None if None in sizes else sum(size or 0 for size in sizes)
-
-
-def _layer_bytes(
-    task: Task, mechanism: str, hyperparameters: dict[str, Any], library: ModuleType | None
-) -> int | None:
-    """Bytes that one layer keeps; None without a recurrent form."""
-    attentions: Any = library or importlib.import_module("attentions")
-    if not attentions.attention_class(mechanism).capabilities.causal:
-        return None
-
-    def build() -> Any:
-        return attentions.build_attention(mechanism, task.geometry, **hyperparameters)
-
-    with torch.device("meta"):
-        layer = build()
-    if hasattr(layer, "state_size"):
-        return int(4 * layer.state_size())
-    if not layer.capabilities.recurrent:
-        return None
-    return bytes_after(build, task.seq_len, dtype=torch.float32)
