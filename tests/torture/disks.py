@@ -19,7 +19,7 @@ from random import Random
 
 from bench import report
 from bench.core.store import records_folder
-from tests.mutations import originals
+from tests.damaged_stores import originals
 from tests.torture.settled import fault_of_store
 from tests.torture.trial import SWEEP, Trial, end, here, start
 

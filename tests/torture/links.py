@@ -12,7 +12,7 @@ from random import Random
 
 from bench import merge, validate
 from bench.core.store import records_folder
-from tests.mutations import originals
+from tests.damaged_stores import originals
 from tests.torture.trial import Ended, Trial, here
 
 PRECIOUS = b'{"precious": 1}\n'

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from tests.mutations import mutants, originals, survive
+from tests.damaged_stores import mutants, originals, survive
 from tests.torture.trial import Trial
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.mutations import Mutant, mutants, originals, survive
+from tests.damaged_stores import Mutant, mutants, originals, survive
 
 
 def test_50_damaged_stores_are_read_validated_and_repaired(tmp_path):
