@@ -75,7 +75,7 @@ class Cosformer(KernelCore):
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         return super().forward(q, k, v)  # no mask: m would count hidden tokens
 
-    def phi_q(self, q: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def phi_q(self, q: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """[relu(q) cos; relu(q) sin], and the same for keys."""
         above = q.relu()
         return above * cos, above * sin
