@@ -58,7 +58,7 @@ class Mechanism(nn.Module, ABC):
         if not geometry.causal and not can.bidirectional:
             raise ValueError(f"{self.name} is causal only; build it with causal=True.")
 
-    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+    def __call__(self, *inputs: Any, **keywords: Any) -> Tensor:
         """Check the arguments, then run `forward`; nothing looks at its result.
 
         A check reads types, sizes, dtypes and devices, never values: a few microseconds, and no
@@ -72,7 +72,8 @@ class Mechanism(nn.Module, ABC):
             if keywords:
                 refuse_unknown(self.name, keywords, _keywords_of(type(self)))
             self._check_inputs(inputs, keywords)
-        return super().__call__(*self._prepared(inputs, keywords), **keywords)
+        out: Tensor = super().__call__(*self._prepared(inputs, keywords), **keywords)
+        return out
 
     def _prepared(self, inputs: Sequence[Any], keywords: dict[str, Any]) -> Sequence[Any]:
         """Positional arguments of `forward`; those taken from keywords are taken out of them."""
@@ -175,7 +176,7 @@ class Attention(Mechanism):
         """
         return self._sizes(self.gates[name], batch_size, num_tokens)
 
-    def __call__(self, *inputs: Any, cu_seqlens: Tensor | None = None, **keywords: Any) -> Any:
+    def __call__(self, *inputs: Any, cu_seqlens: Tensor | None = None, **keywords: Any) -> Tensor:
         """Mix values, as `forward`; see `Mechanism.__call__` for what is checked.
 
         Args:
@@ -283,7 +284,9 @@ class Attention(Mechanism):
         """An empty state for `step`; only if ``capabilities.recurrent``."""
         raise self._without("init_state")
 
-    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(
+        self, q: Tensor, k: Tensor, v: Tensor, state: Any, *_: Any, **gates: Any
+    ) -> tuple[Tensor, Any]:
         """Take the next T tokens: one while decoding, a prompt all at once or in parts.
 
         (B, H, T, D), (B, H, T, D), (B, H, T, E), state -> (B, H, T, E), state.

@@ -21,6 +21,13 @@ DTYPES = {
     torch.float16: "float16",
     torch.float64: "float64",
 }
+HEADS_FIRST = "the layout is (B, H, N, D); tensors of (B, N, H, D) fit after x.transpose(1, 2)."
+
+
+def heads_first(x: Tensor, num_heads: int) -> str:
+    """A sentence on the layout, for a tensor that has so many heads on axis 2 and not on axis 1."""
+    is_other = x.dim() > 2 and x.shape[2] == num_heads != x.shape[1]
+    return f" If axis 2 holds heads: {HEADS_FIRST}" if is_other else ""
 
 
 def check_heads(
@@ -168,7 +175,7 @@ def _refuse_heads(mechanism: str, g: Geometry, q: Tensor, k: Tensor, v: Tensor) 
         f"{mechanism}: q is of shape {tuple(q.shape)}, k of {tuple(k.shape)} and v of "
         f"{tuple(v.shape)}; (B, {g.num_heads}, N, {g.head_dim}), (B, {g.num_kv_heads}, M, "
         f"{g.head_dim}) and (B, {g.num_value_heads or g.num_kv_heads}, M, {g.value_dim}) with N "
-        "and M of 1 or more are needed, by its geometry."
+        f"and M of 1 or more are needed, by its geometry.{heads_first(q, g.num_heads)}"
     )
 
 

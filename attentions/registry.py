@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import plugins as _plugins
-from .base import Attention, AttentionLayer, Geometry, Mechanism
+from .base import Attention, Geometry, Mechanism
 from .capabilities import FAMILIES, Capabilities
 from .catalogue import HOMES
 from .maths.shared_heads import SharedHeads, with_own_heads
@@ -129,7 +129,7 @@ def _defaults(cls: type[Mechanism]) -> dict[str, Any]:
     return {p.name: None if p.default is p.empty else p.default for p in parameters}
 
 
-def build_attention(name: str, geometry: Geometry, **settings: Any) -> Attention | AttentionLayer:
+def build_attention(name: str, geometry: Geometry, **settings: Any) -> Attention:
     """Build a mechanism by its registered name.
 
     >>> from attentions import Geometry, build_attention
@@ -141,6 +141,9 @@ def build_attention(name: str, geometry: Geometry, **settings: Any) -> Attention
         name: one of `attention_names`.
         geometry: the shape to build for.
         settings: the mechanism's own hyperparameters.
+
+    Returns:
+        A core. The name of a layer gives an `AttentionLayer`, which `build_layer` has in its type.
 
     Raises:
         ValueError: an unknown name, or a value that the mechanism refuses for this geometry.
@@ -159,7 +162,7 @@ def build_attention(name: str, geometry: Geometry, **settings: Any) -> Attention
         core = cls(geometry, **settings)
         if "geometry" not in vars(core):
             raise TypeError(f"{name}: its constructor does not call super().__init__(geometry).")
-        return core  # type: ignore[return-value]  # it is one of the two
+        return core  # type: ignore[return-value]  # a layer, see Returns
     if not issubclass(cls, Attention):
         raise ValueError(
             f"{name}: num_kv_heads is {geometry.num_kv_heads} and num_value_heads "

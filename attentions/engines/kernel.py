@@ -76,10 +76,10 @@ class KernelCore(Attention):
         self.feature_dim = geometry.head_dim
 
     @abstractmethod
-    def phi_q(self, q: Tensor, *inputs: Tensor) -> Parts | Tensor:
+    def phi_q(self, q: Tensor, *inputs: Any, **_: Any) -> Parts | Tensor:
         """Features of queries, from tokens, all of `weights`, and their rows of `places`."""
 
-    def phi_k(self, k: Tensor, *inputs: Tensor) -> Parts | Tensor:
+    def phi_k(self, k: Tensor, *inputs: Any, **_: Any) -> Parts | Tensor:
         """Features of keys; those of queries unless given."""
         return self.phi_q(k, *inputs)
 

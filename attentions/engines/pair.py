@@ -25,6 +25,7 @@ from ..maths.masks import allowed_pairs, near_pairs
 from ..maths.shared_heads import KeepsKeysAndValues
 from ..maths.tiles import Tiling, last_pairs, tile_pairs
 from ..precision import wide_dtype, widen, within_range, without_autocast
+from .fused_pairs import are_torchs, fused_pairs
 from .gates import TakesGates
 from .tiled_pairs import tiled_pairs
 
@@ -55,10 +56,12 @@ class Attend:
         sink = self.core.sink()
         if sink is not None and not self.core.softmax:
             raise TypeError(f"{self.core.name}: sink has no form without softmax = True.")
+        q, k, v = widen(q), widen(k), widen(v)
+        given = (self.allowed, self.sums, sink, chosen)
+        if self.core.fused and all(x is None for x in given) and are_torchs(q, k, v, self.tiling):
+            return fused_pairs(q, k, v, self.tiling)
         return tiled_pairs(
-            widen(q),
-            widen(k),
-            widen(v),
+            *(q, k, v),
             self.core,
             self.tiling,
             allowed=self.allowed,
@@ -131,6 +134,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     Attributes:
         softmax: weights are exp(s) over their sum, found relative to the largest score; `weights`
             is not asked.
+        fused: whether a softmax that only causality modifies is torch's function, not tiles.
         tile: queries and keys of a tile.
         window: tokens that a query sees before it, itself among them, and as many behind it unless
             causal; None for all. Tokens that a ``key_mask`` hides are not counted, and all pairs
@@ -139,6 +143,7 @@ class PairCore(TakesGates, KeepsKeysAndValues):
     """
 
     softmax: ClassVar[bool] = False
+    fused: ClassVar[bool] = False
     tile: int = 256
     window: int | None = None
     kept_gate: ClassVar[str | None] = None
@@ -371,6 +376,10 @@ class PairCore(TakesGates, KeepsKeysAndValues):
         """Multiply-adds for a pair: its score, and the mix of its value."""
         return shape.head_dim + shape.value_dim
 
+    def fused_width(self, shape: CallShape) -> int:
+        """`pair_width` of torch's function, for which keys and values are padded to one width."""
+        return 2 * max(shape.head_dim, shape.value_dim)
+
     def flops(self, shape: CallShape) -> int:
         """Scores and the mix of values, for each pair that may be seen."""
         pairs = shape.num_pairs
@@ -382,7 +391,8 @@ class PairCore(TakesGates, KeepsKeysAndValues):
 
     def executed_flops(self, shape: CallShape) -> int:
         """As `flops`, and the rest of the tiles that the diagonal or a window cuts."""
-        return 2 * tile_pairs(shape, self.tile, self.window) * self.pair_width(shape)
+        width = self.fused_width(shape) if self.fused else self.pair_width(shape)
+        return 2 * tile_pairs(shape, self.tile, self.window) * width
 
     def decode_flops(self, shape: CallShape) -> int:
         """One query meets the keys of the cache."""

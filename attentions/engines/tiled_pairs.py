@@ -75,7 +75,7 @@ def tiled_pairs(
     """
     rows, columns = sums or (None, None)
     tensors = (q, k, v, rows, columns, sink)
-    if _needs_autograd(how, q) or _are_transformed(tensors, (allowed, chosen)):
+    if _needs_autograd(how, q) or are_transformed(tensors, (allowed, chosen)):
         return plain_pairs(*tensors, allowed, chosen, block, tiling, how)
     if rows is columns and rows is not None:
         columns = rows.view_as(rows)  # Dynamo refuses one tensor passed twice
@@ -84,7 +84,7 @@ def tiled_pairs(
     return out
 
 
-def _are_transformed(tensors: Sequence[Tensor | None], masks: Sequence[Tensor | None]) -> bool:
+def are_transformed(tensors: Sequence[Tensor | None], masks: Sequence[Tensor | None] = ()) -> bool:
     """Whether a transform follows some of them; a mask that was made under one is no such case."""
     return not torch.compiler.is_compiling() and (
         any(x is not None and is_transformed(x) for x in tensors)

@@ -58,7 +58,7 @@ def mix(
         keep = _beyond_causal(core, q, k, keep, is_causal=is_causal, place=place)
     elif is_causal and q.shape[-2] > 1:
         keep = _with_causal(core, q, k, keep, place=place)
-    return core(q, k, v, **_masks(core, q, k, keep, place))  # type: ignore[no-any-return]
+    return core(q, k, v, **_masks(core, q, k, keep, place))
 
 
 def from_additive(mask: Tensor, *, place: str) -> Tensor:

@@ -61,7 +61,6 @@ class Wish:
             **{**sizes, "num_kv_heads": geometry.num_heads},
         )
         core = build_attention(self.mechanism, own_heads, **self.settings)
-        assert isinstance(core, Attention)
         shares = geometry.num_kv_heads != geometry.num_heads
         return SharedHeads(core, geometry) if shares else core
 

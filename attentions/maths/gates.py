@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..inputs import heads_first
 from ..precision import widen
 
 ERASED = -1e4
@@ -37,6 +38,7 @@ def token_gate(mechanism: str, argument: str, given: Tensor, sizes: Sequence[int
         raise ValueError(
             f"{mechanism}: {argument} is {given.dtype} of shape {tuple(given.shape)}; a "
             f"floating-point tensor of shape {tuple(sizes)} is needed."
+            f"{heads_first(given, sizes[1])}"
         )
     return widen(given)
 

@@ -76,11 +76,11 @@ class Cosformer(KernelCore):
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         return super().forward(q, k, v)  # no mask: m would count hidden tokens
 
-    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:  # type: ignore[override]
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The next T tokens, none of them hidden."""
         return super().step(q, k, v, state)
 
-    def phi_q(self, q: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def phi_q(self, q: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """[relu(q) cos; relu(q) sin], and the same for keys."""
         above = q.relu()
         return above * cos, above * sin

@@ -43,6 +43,7 @@ class Differential(PairCore):
     A query whose keys are all hidden gets zeros. The state of ``step`` is a cache.
 
     Hazards:
+        - Without masks, gradients for scores beyond 2^16 lose digits, as those of `softmax` do.
         - Where lambda is near 1 and both maps agree, the norm amplifies what rounding leaves.
         - Weights may be negative, and sum to 1 - lambda before the norm.
 
@@ -59,6 +60,7 @@ class Differential(PairCore):
     """
 
     softmax = True
+    fused = True
 
     def __init__(
         self,
@@ -116,3 +118,7 @@ class Differential(PairCore):
     def pair_width(self, shape: CallShape) -> int:
         """A score of each map, of half the channels, and the mix of a value by each."""
         return shape.head_dim + 2 * shape.value_dim
+
+    def fused_width(self, shape: CallShape) -> int:
+        """That of each map."""
+        return 4 * max(shape.head_dim // 2, shape.value_dim)

@@ -40,6 +40,7 @@ class DifferentialV2(PairCore):
     A query whose keys are all hidden gets zeros. The state of ``step`` is a cache.
 
     Hazards:
+        - Without masks, gradients for scores beyond 2^16 lose digits, as those of `softmax` do.
         - Weights may be negative, and sum to 1 - gate: a constant value is not reproduced.
 
     Differences:
@@ -53,6 +54,7 @@ class DifferentialV2(PairCore):
     """
 
     softmax = True
+    fused = True
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry)
@@ -94,3 +96,7 @@ class DifferentialV2(PairCore):
     def pair_width(self, shape: CallShape) -> int:
         """A score of each query, and the mix of a value by each."""
         return 2 * (shape.head_dim + shape.value_dim)
+
+    def fused_width(self, shape: CallShape) -> int:
+        """That of each query."""
+        return 2 * super().fused_width(shape)

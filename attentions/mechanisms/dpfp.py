@@ -62,7 +62,7 @@ class Dpfp(KernelCore):
         self.eps = positive(self.name, "eps", eps)
         self.feature_dim = 2 * geometry.head_dim * nu
 
-    def phi_q(self, q: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def phi_q(self, q: Tensor) -> tuple[Tensor, ...]:
         """R times r shifted by s, a part for each s; and the same for keys."""
         r = torch.cat((q.relu(), (-q).relu()), dim=-1)
         return tuple(r * r.roll(shift, dims=-1) for shift in range(1, self.nu + 1))

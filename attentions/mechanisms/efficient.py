@@ -48,11 +48,11 @@ class Efficient(KernelCore):
     divides = False
     floor = 0.0
 
-    def phi_q(self, q: Tensor) -> Tensor:  # type: ignore[override]
+    def phi_q(self, q: Tensor) -> Tensor:
         """Shares over channels."""
         return q.softmax(dim=-1)
 
-    def phi_k(self, k: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def phi_k(self, k: Tensor) -> tuple[Tensor, Tensor]:
         """Exponents, each relative to the largest of its channel."""
         return k, k.detach()
 

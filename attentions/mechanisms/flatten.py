@@ -81,7 +81,7 @@ class Flatten(KernelCore):
         scale = functional.softplus(widen(self.scale).to(dtype))
         return (scale.reciprocal().view(self.geometry.num_heads, 1, -1),)
 
-    def phi_q(self, q: Tensor, inverse: Tensor) -> Tensor:  # type: ignore[override]
+    def phi_q(self, q: Tensor, inverse: Tensor) -> Tensor:
         """f_p((relu(q) + eps) / softplus(scale)), and the same for keys."""
         # Tiles run the faster form in kernel/derivatives.py; change both.
         scaled = (q.relu() + self.eps) * inverse

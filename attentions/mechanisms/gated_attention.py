@@ -36,6 +36,7 @@ class GatedAttention(PairCore):
     A query whose keys are all hidden gets zeros. The state of ``step`` is a cache.
 
     Hazards:
+        - Without masks, gradients for scores beyond 2^16 lose digits, as those of `softmax` do.
         - Saturated gates let no gradient through.
 
     Differences:
@@ -47,6 +48,7 @@ class GatedAttention(PairCore):
     """
 
     softmax = True
+    fused = True
 
     def __init__(self, geometry: Geometry, headwise: bool = False) -> None:
         super().__init__(geometry)

@@ -50,7 +50,7 @@ class Linear(KernelCore):
         super().__init__(geometry)
         self.eps = positive(self.name, "eps", eps)
 
-    def phi_q(self, q: Tensor) -> Tensor:  # type: ignore[override]
+    def phi_q(self, q: Tensor) -> Tensor:
         """elu(q) + 1, Eq. 7, and the same for keys."""
         # Tiles run the faster form in kernel/derivatives.py; change both.
         return elu_plus_one(q)

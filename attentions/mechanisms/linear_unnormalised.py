@@ -44,11 +44,11 @@ class LinearUnnormalised(KernelCore):
 
     divides = False
 
-    def phi_q(self, q: Tensor) -> Tensor:  # type: ignore[override]
+    def phi_q(self, q: Tensor) -> Tensor:
         """Q / sqrt(D)."""
         return q / math.sqrt(q.shape[-1])
 
-    def phi_k(self, k: Tensor) -> Tensor:  # type: ignore[override]
+    def phi_k(self, k: Tensor) -> Tensor:
         """K itself."""
         return k
 

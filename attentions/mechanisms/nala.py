@@ -105,13 +105,13 @@ class Nala(KernelCore):
         self.eps = positive(self.name, "eps", eps)
         self.feature_dim = 2 * geometry.head_dim
 
-    def phi_q(self, q: Tensor) -> Halves:  # type: ignore[override]
+    def phi_q(self, q: Tensor) -> Halves:
         """The direction to a power that the norm sets, Eq. 8, by sign."""
         # Tiles run the faster form in kernel/derivatives.py; change both.
         d, norm = direction(q)
         return split_signs(signed_power(d, self.lam * (self.tau + norm.tanh())))
 
-    def phi_k(self, k: Tensor) -> Halves:  # type: ignore[override]
+    def phi_k(self, k: Tensor) -> Halves:
         """The key to a fixed power, by sign."""
         # Tiles run the faster form in kernel/derivatives.py; change both.
         return split_signs(signed_power(k, self.key_power))

@@ -83,13 +83,13 @@ class NalaCosine(KernelCore):
         self.eps = positive(self.name, "eps", eps)
         self.feature_dim = 2 * geometry.head_dim
 
-    def phi_q(self, q: Tensor) -> Halves:  # type: ignore[override]
+    def phi_q(self, q: Tensor) -> Halves:
         """The direction to a power that the norm sets, under its angle, Eq. 16."""
         # Tiles run the faster form in kernel/derivatives.py; change both.
         d, norm = direction(q)
         return self._inhibited(signed_power(d, self.lam * (self.tau + norm.tanh())), d)
 
-    def phi_k(self, k: Tensor) -> Halves:  # type: ignore[override]
+    def phi_k(self, k: Tensor) -> Halves:
         """The key to a fixed power, under its direction's angle."""
         # Tiles run the faster form in kernel/derivatives.py; change both.
         return self._inhibited(signed_power(k, self.key_power), direction(k)[0])

@@ -162,7 +162,7 @@ class Performer(KernelCore):
         projection: Tensor = self.projection.to(dtype)
         return ((projection * scale).expand(self.geometry.num_heads, -1, -1),)
 
-    def phi_q(self, q: Tensor, rows: Tensor) -> Tensor:  # type: ignore[override]
+    def phi_q(self, q: Tensor, rows: Tensor) -> Tensor:
         """Without F^(-1/2), which cancels."""
         if self.is_relu:
             return self._projected(q, rows).relu() + self.relu_eps
@@ -170,7 +170,7 @@ class Performer(KernelCore):
         peak = logits.detach().amax(dim=-1, keepdim=True)
         return exp_(logits - (_half_square(q) + peak)) + self.softmax_eps
 
-    def phi_k(self, k: Tensor, rows: Tensor) -> Parts | Tensor:  # type: ignore[override]
+    def phi_k(self, k: Tensor, rows: Tensor) -> Parts | Tensor:
         """ReLU features; or exponents, (..., M, F), and the largest c w_m . k, (..., M, 1)."""
         if self.is_relu:
             return self.phi_q(k, rows)

@@ -92,7 +92,7 @@ class Polaformer(KernelCore):
         power = 1 + self.alpha * widen(self.power).to(dtype).sigmoid()[:, None]
         return power, functional.softplus(widen(self.scale).to(dtype)).view(power.shape)
 
-    def phi_q(self, q: Tensor, power: Tensor, scale: Tensor) -> Halves:  # type: ignore[override]
+    def phi_q(self, q: Tensor, power: Tensor, scale: Tensor) -> Halves:
         """Scaled powers by sign: x+ and -x-; the same for keys."""
         # Tiles run the faster form in kernel/derivatives.py; change both.
         return split_signs(signed_power(q / scale, power))

@@ -53,7 +53,7 @@ class ReluLinear(KernelCore):
         super().__init__(geometry)
         self.eps = positive(self.name, "eps", eps)
 
-    def phi_q(self, q: Tensor) -> Tensor:  # type: ignore[override]
+    def phi_q(self, q: Tensor) -> Tensor:
         """relu(q), and the same for keys."""
         return q.relu()
 

@@ -113,7 +113,7 @@ class Rfa(KernelCore):
         """
         return (self.projection.to(dtype) * widen(self.sigma).to(dtype)[:, None] / self.tau,)
 
-    def phi_q(self, q: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def phi_q(self, q: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Sines and cosines of w_m . q / ||q||, and the same for keys."""
         x = direction(q)[0] if self.normalise else q / math.sqrt(math.sqrt(q.shape[-1]))
         angle = x @ rows.transpose(-2, -1)

@@ -65,7 +65,7 @@ class Taylor(KernelCore):
         self.eps = positive(self.name, "eps", eps)
         self.feature_dim = 1 + geometry.head_dim + geometry.head_dim * (geometry.head_dim + 1) // 2
 
-    def phi_q(self, q: Tensor) -> Tensor:  # type: ignore[override]
+    def phi_q(self, q: Tensor) -> Tensor:
         """The products of a channel with later ones are one slice; and the same for keys."""
         y = q / math.sqrt(math.sqrt(q.shape[-1]))
         mixed = [y[..., i : i + 1] * y[..., i + 1 :] for i in range(y.shape[-1] - 1)]

@@ -30,7 +30,7 @@ def tokens(kv_heads=H, length=N):
 def test_a_function_is_its_module(name, is_causal):
     can = attention_class(name).capabilities
     if not (can.causal if is_causal else can.bidirectional):
-        with pytest.raises(ValueError, match=f"{name} has no form with is_causal={is_causal}"):
+        with pytest.raises(ValueError, match=f"{name}: is_causal is {is_causal}"):
             getattr(functional, name)(*tokens(), is_causal=is_causal)
         return
     geometry = Geometry(num_heads=H, head_dim=D, seq_len=N, causal=is_causal)
@@ -127,12 +127,13 @@ def test_a_state_without_room_says_what_is_needed():
 @pytest.mark.parametrize(
     ("name", "keywords", "said"),
     [
-        ("nala", {"scale": 0.5}, "nala has no form with scale"),
-        ("nala", {"return_state": True}, "nala has no form with a state"),
-        ("linear", {"return_state": True}, "a state without is_causal=True"),
-        ("cosformer", {"key_mask": KEPT}, "with key_mask"),
-        ("softmax", ONWARD | {"attn_mask": KEPT}, "no form with attn_mask beside a state"),
-        ("linear", {"attn_mask": KEPT}, "linear has no form with attn_mask"),
+        ("nala", {"scale": 0.5}, "nala: scale was given, .* multiplied by a factor"),
+        ("nala", {"return_state": True}, "nala: a state .* no recurrent form"),
+        ("linear", {"return_state": True}, "a state .* is_causal=True is needed"),
+        ("cosformer", {"key_mask": KEPT}, "key_mask was given, and it hides no keys"),
+        ("softmax", ONWARD | {"attn_mask": KEPT}, "attn_mask was given beside a state"),
+        ("linear", {"attn_mask": KEPT}, "hides no single pairs; key_mask hides keys"),
+        ("fox", ONWARD | {"dropout_p": 0.1}, "dropout_p was given, and it drops no weights"),
         ("differential", {}, "draws its weights at random.*weights= is needed, with lambda_q1"),
         ("linformer", {"weights": {"proj_k": KEPT}}, "weights= is needed, with proj_v"),
         ("flatten", {"weights": {"norm": KEPT}}, "norm was given.*as weights scale"),
@@ -208,3 +209,26 @@ def test_a_function_compiles_into_one_graph_for_each_length(name):
     for length in (N, 20):
         given = tokens(length=length)
         torch.testing.assert_close(compiled(*given), function(*given))
+
+
+def test_tokens_before_heads_are_told_from_heads_before_tokens():
+    q, k, v = torch.randn(3, 1, 2 * N, H, D)
+    said = r"the layout is \(B, H, N, D\); .* fit after x.transpose\(1, 2\)"
+    with pytest.raises(ValueError, match=rf"24 heads and 2 tokens; {said}.* seq_len=2 says so"):
+        functional.nala(q, k, v)
+    with pytest.raises(ValueError, match=said):
+        functional.nala(q, k[:, :N], v[:, :N])
+    with pytest.raises(ValueError, match=said):
+        build_attention("nala", Geometry(num_heads=H, head_dim=D, seq_len=N))(q, k, v)
+    with pytest.raises(ValueError, match=rf"log_decay .* {said}"):
+        functional.fox(*tokens(), is_causal=True, log_decay=-torch.rand(1, N, H))
+    meant = functional.nala(q, k, v, seq_len=2)
+    heads_first = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in (q, k, v))
+    torch.testing.assert_close(functional.nala(*heads_first), meant)  # as projections lie
+
+
+def test_the_signature_names_gates_and_only_what_the_mechanism_has():
+    parameters = inspect.signature(functional.kda).parameters
+    assert {"beta", "log_decay", "initial_state", "scale"} <= parameters.keys()
+    assert parameters.keys().isdisjoint({"attn_mask", "dropout_p", "grid"})
+    assert parameters["is_causal"].default is inspect.Parameter.empty
