@@ -271,7 +271,7 @@ def test_an_arrow_that_goes_up_within_the_library_is_found():
         ("attentions.maths.decay", "from ..precision import widen"),
         ("attentions.mechanisms.nala", "from ..engines.kernel import KernelCore"),
         ("attentions.engines.kernel", "from ..kernel.tiles import forward"),
-        ("attentions.mechanisms.nala_layer", "from .nala import Nala"),
+        ("attentions.mechanisms.grid_layers", "from .nala import Nala"),
     ):
         assert not wrong_arrows_in_the_library(Module(name, source)), (name, source)
 

@@ -20,9 +20,9 @@ from torch.utils.flop_counter import flop_registry
 from attentions import CallShape, Geometry
 from attentions.base import AttentionLayer, Mechanism
 from bench.core.cli.foreign import told
+from bench.measuring.drawn_gates import gates_of
 from bench.measuring.inputs import at_tokens
 from bench.measuring.measure.flops import as_written, missing_formulas
-from bench.measuring.token_gates import declared, gates_of
 
 _SEED = 0
 _SPREAD = 0.1
@@ -347,7 +347,7 @@ def _idle(sample: Sample) -> dict[str, Tensor]:
     """Gates without effect: log decays of 0, and shares of 1."""
     return {
         name: torch.full_like(sample.gates[name], min(1.0, gate.high))
-        for name, gate in declared(sample.mechanism).items()
+        for name, gate in gates_of(sample.mechanism).gates.items()
     }
 
 

@@ -46,9 +46,8 @@ def longer_models(
 def state_bytes(task: Task, cell: Cell, library: ModuleType | None) -> int | None:
     """Bytes that all layers keep of one sequence of the task's length in float32, to continue it.
 
-    Of a core, the state after a `step` of so many tokens. A layer that has a state and no step of
-    its own says by a method ``state_size()`` how many numbers it would keep. None for a mechanism
-    without a recurrent form, and where tokens see what comes later.
+    That is the state after a `step` of so many tokens. None for a mechanism without a recurrent
+    form, and where tokens see what comes later.
     """
     if not task.causal:
         return None
@@ -70,16 +69,10 @@ def _layer_bytes(
 ) -> int | None:
     """Bytes that one layer keeps; None without a recurrent form."""
     attentions: Any = library or importlib.import_module("attentions")
-    if not attentions.attention_class(mechanism).capabilities.causal:
+    if not attentions.attention_class(mechanism).capabilities.recurrent:
         return None
 
     def build() -> Any:
         return attentions.build_attention(mechanism, task.geometry, **hyperparameters)
 
-    with torch.device("meta"):
-        layer = build()
-    if hasattr(layer, "state_size"):
-        return int(4 * layer.state_size())
-    if not layer.capabilities.recurrent:
-        return None
     return bytes_after(build, task.seq_len, dtype=torch.float32)
