@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .checks import flag, one_of, whole
-from .engines.projected import ProjectedGates
 from .maths.delta_rule import unit_length
 from .maths.heads import merge_heads, split_heads
 from .maths.norms import normalise, reference_normalise
+from .maths.projected import ProjectedGates
 from .maths.rotary import turn_pairs
 from .maths.shared_heads import SharedHeads, for_every_query_head
 from .maths.short_convolution import convolve_tokens, reference_convolve_tokens, short_convolution
@@ -127,7 +127,7 @@ class MultiHeadAttention(AttentionLayer):
         self.gates = None
         if one_of(name, "gates", gates, ("learned", "tokens")) == "tokens" and core.gates:
             self.gates = ProjectedGates(core, channels, bias=bias, rank=gate_rank)
-            for constant in _constants_of(core, self.gates):
+            for constant in _constants_of(core, list(self.gates)):
                 constant.requires_grad_(False)
         self.gate: nn.Module | None = None
         if output_gate == "low_rank":
@@ -265,7 +265,7 @@ class MultiHeadAttention(AttentionLayer):
 
     def _finish(self, mixed: Tensor, v: Tensor, x: Tensor) -> Tensor:
         """Skip, norm and gate: (B, H, N, E) -> (B, N, C)."""
-        if self.skip is self.norm is self.gate is None:
+        if self.skip is None and self.norm is None and self.gate is None:
             return self.proj(merge_heads(mixed))  # type: ignore[no-any-return]
         out = widen(mixed)
         if self.skip is not None:

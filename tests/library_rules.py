@@ -24,7 +24,7 @@ LIBRARY = (
 )
 INTERFACE = (
     *("base", "capabilities", "catalogue", "checks", "foreign", "functional", "geometry"),
-    *("inputs", "layer", "plugins", "precision", "registry", "signatures", "steps"),
+    *("inputs", "layer", "paper_layers", "plugins", "precision", "registry", "signatures", "steps"),
 )
 # Mechanisms know nothing of the machine and of what surrounds them: no processor, no environment,
 # no allocator, no threads, no private name of torch.

@@ -43,10 +43,10 @@ class GridLayer(AttentionLayer):
         """(B, N, C) -> (B, N, C); hidden tokens are zeros to the convolution."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
         q, k, v, gate = self.qkvg(x).chunk(4, dim=-1)
-        heads = (split_heads(part, self.geometry.num_heads) for part in (q, k, v))
+        one, two, three = (split_heads(part, self.geometry.num_heads) for part in (q, k, v))
         masks = {} if key_mask is None else {"key_mask": key_mask}
         local = convolve_on_grid(hide_tokens(v, key_mask), self.lepe, self.geometry.grid)
-        mixed = merge_heads(self.mix(*heads, **masks, **gates)) + local
+        mixed = merge_heads(self.mix(one, two, three, **masks, **gates)) + local
         if self.norm is None:
             return self.proj(mixed * gate)  # type: ignore[no-any-return]
         return self.proj(self.norm(mixed) * functional.silu(gate))  # type: ignore[no-any-return]

@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from ..base import Attention
 from ..capabilities import Gate
-from ..maths.delta_rule import unit_length
-from ..maths.gates import SelectiveDecay
 from ..precision import widen
+from .delta_rule import unit_length
+from .gates import SelectiveDecay
 
 RANK = 16
 """Rank of the projection of a gate per channel, as in the GLA paper; that of steps is value_dim, as
@@ -116,12 +116,13 @@ class ProjectedGates(nn.ModuleDict):
         A gate that follows from the keys is left to the core.
         """
         given, factor = {}, None
-        for name, of in self.items():
+        maps: Any = self.items()
+        for name, of in maps:
             if of.gate.activation == "dt":
                 factor, given[name] = of.step(x)
             else:
                 given[name] = of(x)
-        for name, of in self.items():
+        for name, of in maps:
             if of.gate.activation == "rate":
                 given[name] = given[name] * given["step"]
         given |= {name: -torch.expm1(given["log_decay"]) for name in self.forgotten}
