@@ -224,8 +224,9 @@ class Attention(Mechanism):
             return inputs
         found = dict(zip("qkv", inputs, strict=False))
         found |= {x: keywords.pop(x) for x in "qkv" if x in keywords}
+        hidden = "qkv" if self.capabilities.queries_write else "kv"
         return [
-            x if name == "q" else hide_keys(self.name, x, key_mask) for name, x in found.items()
+            hide_keys(self.name, x, key_mask) if name in hidden else x for name, x in found.items()
         ]
 
     @abstractmethod
@@ -337,6 +338,13 @@ class AttentionLayer(Mechanism):
     torch.Size([1, 5, 16])
     """
 
+    def _name_after(self, core: Attention) -> None:
+        """Take over a core's name and claims, unless this layer is registered itself."""
+        if not hasattr(type(self), "name"):
+            can = replace(core.capabilities, scopes=("layer",), heads_independent=False)
+            self.name, self.title, self.source = core.name, core.title, core.source  # type: ignore[misc]
+            self.family, self.capabilities = core.family, can  # type: ignore[misc]
+
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
@@ -347,7 +355,17 @@ class AttentionLayer(Mechanism):
         if len(inputs) == 1:
             dtypes = self.capabilities.dtypes
             check_tokens(self.name, self.geometry, dtypes, inputs[0], self.parameters())
+            check_key_mask(self.name, keywords.get("key_mask"), inputs[0])
+            check_devices(self.name, inputs[0], keywords)
 
     def reference(self, x: Tensor) -> Tensor | None:
         """The same function in its slow, obvious form, as for `Attention`; None if not given."""
         return None
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
+        """An empty state for `step`; only if ``capabilities.recurrent``."""
+        raise TypeError(f"{self.name} has no recurrent form.")
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Take the next T tokens, (B, T, C), and give their outputs and the state after them."""
+        raise TypeError(f"{self.name} has no recurrent form.")

@@ -30,6 +30,21 @@ PUBLISHED = "published"
 finite."""
 
 
+ACTIVATIONS = {
+    "": "by its range",
+    "step": "-exp(log_rate) softplus(n + step_bias), as in Mamba-2",
+    "dt": "the same, and the values are multiplied by its softplus, the step",
+    "step_size": "softplus(n + step_bias), Mamba-2's step alone",
+    "rate": "-softplus(n) times the gate named step, as in Mamba-3",
+    "logsigmoid": "log sigmoid(n), divided by the core's temperature if it has one",
+    "exp": "-exp(n), as in RWKV-6",
+    "fading": "-exp(-1/2) sigmoid(n), as in RWKV-7",
+    "forgotten": "1 - exp(log_decay): as much is written as is forgotten",
+    "key": "not projected: it follows from the key, by the core's `learned_gates`",
+}
+"""Activation of a gate -> its formula."""
+
+
 @dataclass(frozen=True)
 class Gate:
     """A further input of every token, such as a decay: its shape, its range, its length.
@@ -46,6 +61,11 @@ class Gate:
         unit: whether vectors along the last axis have length 1.
         query: whether it belongs to tokens as queries: there are as many as queries, and none is
             hidden. Any other gate is 0 where ``key_mask`` hides its token.
+        activation: how a layer makes it of the numbers n that it projects from a token, one of
+            `ACTIVATIONS`; "" is by range: a sigmoid between two bounds, a softplus above or below
+            one, n without any, and n / |n| for a unit vector.
+        start: learned numbers that are added to n, at first spread evenly over the channels of all
+            heads from the first number to the second.
     """
 
     shape: str = "bhn"
@@ -53,13 +73,18 @@ class Gate:
     high: float = math.inf
     unit: bool = False
     query: bool = False
+    activation: str = ""
+    start: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a shape without tokens, and an empty range."""
+        """Refuse a shape without tokens, an empty range, and an unknown activation."""
         if self.shape.count("n") != 1 or self.shape[:1] != "b":
             raise ValueError(f"Gate: shape is {self.shape!r}; b first and one n are needed.")
         if not self.low < self.high:
             raise ValueError(f"Gate: low is {self.low}, high {self.high}; low < high is needed.")
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(map(repr, ACTIVATIONS))
+            raise ValueError(f"Gate: activation is {self.activation!r}; one of {known} is needed.")
 
     @property
     def is_log_decay(self) -> bool:
@@ -197,6 +222,8 @@ RECURRENT = Capabilities(
 RECURRENT_LAYER = Capabilities(
     bidirectional=False,
     causal=True,
+    recurrent=True,
+    masks=frozenset({"padding"}),
     position_free=False,
     heads_independent=False,
     scopes=("layer",),

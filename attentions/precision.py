@@ -96,20 +96,20 @@ def in_wide_precision(mix: F) -> F:
 
 
 def float16_in_float32(forward: F) -> F:
-    """Make a layer's ``forward(self, x)`` see float32, tokens and weights, for float16 on a CPU.
+    """Make a layer's ``forward(self, x, **others)`` see float32 for float16 tokens on a CPU.
 
     Most CPUs have no float16 arithmetic and multiply it slower than float32. Other devices have it,
     and there a layer runs in the dtype of its weights, as models do.
     """
 
     @functools.wraps(forward)
-    def in_float32(self: nn.Module, x: Tensor) -> Tensor:
+    def in_float32(self: nn.Module, x: Tensor, **others: Tensor | None) -> Tensor:
         if x.dtype != torch.float16 or x.device.type != "cpu":
-            return cast(Tensor, forward(self, x))
+            return cast(Tensor, forward(self, x, **others))
         learned = itertools.chain(self.named_parameters(), self.named_buffers())
         weights = {f"layer.{name}": widen(weight) for name, weight in learned}
         with without_autocast("cpu"):
-            out = torch.func.functional_call(_Call(self, forward), weights, (widen(x),))
+            out = torch.func.functional_call(_Call(self, forward), weights, (widen(x),), others)
             return within_range(out, x.dtype)
 
     return cast(F, in_float32)
@@ -123,5 +123,5 @@ class _Call(nn.Module):
         self.layer = layer
         self._forward = forward
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._forward(self.layer, x)
+    def forward(self, x: Tensor, **others: Tensor | None) -> Tensor:
+        return self._forward(self.layer, x, **others)

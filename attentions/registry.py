@@ -55,8 +55,7 @@ def register_attention(
         cls.name, cls.title, cls.source, cls.capabilities = name, title, source, capabilities
         cls.family = family
         cls.__init__ = recording(cls.__init__)  # type: ignore[method-assign]
-        if issubclass(cls, Attention):
-            name_keywords(cls)
+        name_keywords(cls, ("forward", "step") if issubclass(cls, Attention) else ("forward",))
         _REGISTRY[name] = cls
         return cls
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -143,15 +143,15 @@ def _described(x: Tensor, device: torch.device) -> str:
     return f"{x.dtype} of shape {tuple(x.shape)} on {device}"
 
 
-def name_keywords(cls: Any) -> None:
-    """Let `forward` and `step` of a core name the masks and gates that it claims.
+def name_keywords(cls: Any, methods: Sequence[str] = ("forward", "step")) -> None:
+    """Let `forward` and `step` name the masks and gates that a mechanism claims.
 
     An engine takes ``**gates``, whatever their names. Who calls one of its cores, or reads its
     signature, meets the names: an unknown keyword is refused, and `step` is checked again, since
     its check reads the names.
     """
     masks = {"key_mask": "padding", "mask": "dense"}
-    for method in ("forward", "step"):
+    for method in methods:
         engine = inspect.unwrap(getattr(cls, method))
         parameters = inspect.signature(engine).parameters
         if (

@@ -56,16 +56,19 @@ class SelectiveDecay(nn.Module):
         step = softplus(x + step_bias)
 
     Mamba-2 draws rates evenly and steps log-evenly from their ranges. Here both are log-evenly
-    spaced over the heads, slow heads first, so that nothing is left to chance.
+    spaced over the heads, slow heads first, so that nothing is left to chance. With channels, as in
+    KDA, the steps are spaced over those of each head instead.
     """
 
-    def __init__(self, num_heads: int) -> None:
+    def __init__(self, num_heads: int, channels: int | None = None) -> None:
         super().__init__()
         self.log_rate = nn.Parameter(spread(RATES, num_heads).log())
+        steps = spread(STEPS, num_heads if channels is None else channels)
         # The inverse of softplus.
-        self.step_bias = nn.Parameter(torch.expm1(spread(STEPS, num_heads)).log())
+        bias = torch.expm1(steps).log()
+        self.step_bias = nn.Parameter(bias if channels is None else bias.repeat(num_heads, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Step and log decay, both (B, H, N), in float32 for half x of (B, N, H)."""
+        """Step and log decay, (B, H, N) or (B, H, N, D), in float32 for half x with heads third."""
         step = functional.softplus(widen(x) + widen(self.step_bias)).transpose(1, 2)
-        return step, step * -widen(self.log_rate).exp()[:, None]
+        return step, step * -widen(self.log_rate).exp().unflatten(0, (-1, *[1] * (step.dim() - 2)))

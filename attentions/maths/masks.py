@@ -31,6 +31,11 @@ def hide_keys(mechanism: str, phi_k: Tensor, key_mask: Tensor | None) -> Tensor:
     return phi_k.masked_fill(~key_mask[:, None, :, None], 0.0)
 
 
+def hide_tokens(x: Tensor, key_mask: Tensor | None) -> Tensor:
+    """(B, N, C) with zeros for hidden tokens."""
+    return x if key_mask is None else x.masked_fill(~key_mask.unsqueeze(-1), 0.0)
+
+
 def count_keys(k: Tensor, key_mask: Tensor | None) -> int | Tensor:
     """How many keys are kept, at least 1: a number, or (B, 1, 1, 1) under a mask."""
     if key_mask is None:

@@ -25,6 +25,7 @@ class ReducedGrid(nn.Module):
 
     def __init__(self, mechanism: str, channels: int, grid: tuple[int, int], ratio: int) -> None:
         super().__init__()
+        self._mechanism = mechanism
         self.grid, self.ratio = grid, whole(mechanism, "sr_ratio", ratio, 1)
         rows, columns = grid
         if rows % ratio or columns % ratio:
@@ -36,10 +37,15 @@ class ReducedGrid(nn.Module):
             self.sr = nn.Conv2d(channels, channels, ratio, stride=ratio)
             self.norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N / r^2, C)."""
+    def forward(self, x: Tensor, key_mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) -> (B, N / r^2, C); r must be 1 under a mask."""
         if self.ratio == 1:
             return x
+        if key_mask is not None:
+            raise ValueError(
+                f"{self._mechanism}: key_mask was given, and sr_ratio is {self.ratio}; a key of "
+                "several tokens is neither hidden nor kept, so sr_ratio=1 is needed."
+            )
         return self.norm(convolve_on_grid(x, self.sr, self.grid))  # type: ignore[no-any-return]
 
     def reference(self, x: Tensor) -> Tensor:

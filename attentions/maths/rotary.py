@@ -1,4 +1,4 @@
-"""Two-dimensional rotary position encoding, as NaLaFormer uses it.
+"""Rotary position encoding: in two dimensions, as NaLaFormer uses it, and along a sequence.
 
 Rotating by an angle is multiplying by a complex number of length 1, so two adjacent channels
 (x0, x1) are taken as x0 + i x1.
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import flag
+from ..precision import wide_dtype, widen
 from .tables import kept
 
 _BASE = 10_000.0
@@ -92,3 +93,22 @@ def reference_rotate(phi: Tensor, grid: tuple[int, int], dim: int) -> Tensor:
         x0, x1 = phi[..., channel], phi[..., channel + 1]
         rotated += [x0 * angle.cos() - x1 * angle.sin(), x1 * angle.cos() + x0 * angle.sin()]
     return torch.stack(rotated, dim=-1)
+
+
+def turn_pairs(x: Tensor, places: Tensor) -> Tensor:
+    """Turn adjacent channels by an angle that grows with the token: (..., N, F) -> (..., N, F).
+
+    Pair p of F / 2 turns by place * 10000^(-2 p / F): Su et al., 2021, arXiv:2104.09864. Angles are
+    taken in float64: their rounding would grow with the position.
+
+    Args:
+        x: (..., N, F) with an even F.
+        places: whole numbers that broadcast to (..., N).
+    """
+    width = x.shape[-1]
+    pair = torch.arange(0, width, 2, dtype=torch.float64, device=x.device) / max(width, 1)
+    angle = places.unsqueeze(-1) * _BASE**-pair  # (..., N, F / 2)
+    cosine, sine = (part.to(wide_dtype(x.dtype)) for part in (angle.cos(), angle.sin()))
+    one, other = widen(x)[..., ::2], widen(x)[..., 1::2]
+    turned = torch.stack((one * cosine - other * sine, one * sine + other * cosine), dim=-1)
+    return turned.flatten(-2).to(x.dtype)

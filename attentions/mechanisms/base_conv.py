@@ -11,7 +11,13 @@ from torch.nn import functional
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import RECURRENT_LAYER
 from ..checks import whole
-from ..maths.short_convolution import convolve_tokens, reference_convolve_tokens, short_convolution
+from ..maths.short_convolution import (
+    at_places,
+    convolve_tokens,
+    kept_first,
+    reference_convolve_tokens,
+    short_convolution,
+)
 from ..precision import float16_in_float32
 from ..registry import register_attention
 
@@ -72,14 +78,41 @@ class BaseConv(AttentionLayer):
         return (taps.T + (age == 0)).to(taps.dtype)  # type: ignore[no-any-return]
 
     @float16_in_float32
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+    def forward(self, x: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) -> (B, N, C); hidden tokens are as good as removed."""
+        return self._next(x, None, key_mask)[0]
+
+    def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The tokens that the kernel sees before the next one, none or zeros at first."""
+        before = 0 if self.conv is None else self.conv.kernel_size[0] - 1
+        return torch.zeros(batch_size, before, self.geometry.embed_dim, dtype=dtype, device=device)
+
+    def step(
+        self, x: Tensor, state: Tensor, *, key_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The next T tokens: (B, T, C), state -> (B, T, C), state; the long kernel's state grows.
+
+        Raises:
+            ValueError: a mask with the long kernel, which keeps as many tokens of each row.
+        """
+        if key_mask is not None and self.conv is None:
+            raise ValueError(f"{self.name}: key_mask was given to a step; kernel_size is needed.")
+        return self._next(x, state, key_mask)
+
+    def _next(
+        self, x: Tensor, tail: Tensor | None, key_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         if self.conv is not None:
-            return x + convolve_tokens(x, self.conv) * self.proj(x)  # type: ignore[no-any-return]
-        taps = self.kernel(x.shape[1])
-        padded = functional.pad(x.transpose(1, 2), (x.shape[1] - 1, 0))
-        near = functional.conv1d(padded, taps.flip(1).unsqueeze(1), groups=len(taps))
-        return x + near.transpose(1, 2) * self.proj(x)  # type: ignore[no-any-return]
+            near, tail = convolve_tokens(x, self.conv, tail, key_mask)
+            return x + near * self.proj(x), tail
+        tokens = x if tail is None else torch.cat((tail, x), dim=1)
+        order = None if key_mask is None else kept_first(key_mask)
+        ordered = tokens if order is None else at_places(tokens, order)
+        taps = self.kernel(tokens.shape[1])
+        padded = functional.pad(ordered.transpose(1, 2), (x.shape[1] - 1, 0))
+        near = functional.conv1d(padded, taps.flip(1).unsqueeze(1), groups=len(taps)).mT
+        near = near if order is None else at_places(near, order.argsort(dim=1))
+        return x + near * self.proj(x), tokens
 
     def reference(self, x: Tensor) -> Tensor:
         """Age by age."""
@@ -90,9 +123,16 @@ class BaseConv(AttentionLayer):
             near = near + functional.pad(x, (0, 0, age, 0))[:, : x.shape[1]] * taps
         return x + near * self.proj(x)  # type: ignore[no-any-return]
 
+    def decode_flops(self, shape: CallShape) -> int:
+        """Projection of one token, and the whole kernel."""
+        return self._flops(shape.batch_size, 1, shape.key_len)
+
     def flops(self, shape: CallShape) -> int:
         """Projection, kernel and convolution."""
-        n, channels = shape.query_len, self.geometry.embed_dim
+        return self._flops(shape.batch_size, shape.query_len, shape.query_len)
+
+    def _flops(self, batch_size: int, queries: int, n: int) -> int:
+        channels = self.geometry.embed_dim
         taps = n if self.conv is None else self.conv.kernel_size[0]
         kernel = 2 * n * _WIDTH * (3 + 2 * _WIDTH + channels) if self.conv is None else 0
-        return 2 * shape.batch_size * n * channels * (channels + taps) + kernel
+        return 2 * batch_size * queries * channels * (channels + taps) + kernel

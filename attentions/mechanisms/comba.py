@@ -27,8 +27,8 @@ from ..registry import register_attention
         RECURRENT,
         gates={
             "beta": Gate("bhn", low=0, high=1),
-            "log_decay": Gate("bhn", high=0),
-            "removal_key": Gate("bhnd", unit=True),
+            "log_decay": Gate("bhn", high=0, activation="step"),
+            "removal_key": Gate("bhnd", unit=True, activation="key"),
         },
     ),
 )

@@ -21,6 +21,7 @@ from .efficient import Efficient
     source="Shen et al., 2021, arXiv:1812.01243",
     family="kernel",
     capabilities=Capabilities(
+        masks=frozenset({"padding"}),
         heads_independent=False,
         scopes=("layer",),
         exports=frozenset({"bidirectional"}),
@@ -82,9 +83,9 @@ class EfficientLayer(AttentionLayer):
         return channels
 
     @float16_in_float32
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        out: Tensor = self.proj(merge_heads(self.core(*self._heads(x))))
+        out: Tensor = self.proj(merge_heads(self.core(*self._heads(x), key_mask=key_mask)))
         return out + x if self.residual else out
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

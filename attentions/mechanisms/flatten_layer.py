@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, odd_width, one_of
-from ..kernel import convolve_grid
-from ..maths.grid import depthwise, reference_depthwise
+from ..maths.grid import depthwise, image_of, reference_depthwise, tokens_of
 from ..maths.heads import merge_heads, split_heads
+from ..maths.masks import hide_tokens
 from ..maths.reduced_grid import ReducedGrid, reference_stretch, stretch
 from ..precision import float16_in_float32
 from ..registry import register_attention
@@ -24,7 +25,7 @@ from .flatten import Flatten
     title="FLatten layer",
     source="Han et al., 2023, arXiv:2308.00442",
     family="kernel",
-    capabilities=GRID_LAYER,
+    capabilities=replace(GRID_LAYER, masks=frozenset({"padding"})),
 )
 class FlattenLayer(AttentionLayer):
     """FLatten with its projections, position encoding and depthwise rank restoration.
@@ -82,12 +83,13 @@ class FlattenLayer(AttentionLayer):
         self.proj = nn.Linear(channels, channels)
 
     @float16_in_float32
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+    def forward(self, x: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) -> (B, N, C); hidden tokens are zeros to the convolution."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
-        q, (k, v) = self.q(x), self.kv(self.reduced(x)).chunk(2, dim=-1)
-        mixed = self.core(*(self._split(part) for part in (q, k + self.positional_encoding, v)))
-        return self.proj(merge_heads(mixed) + self._restored(v))  # type: ignore[no-any-return]
+        q, (k, v) = self.q(x), self.kv(self.reduced(x, key_mask)).chunk(2, dim=-1)
+        heads = (self._split(part) for part in (q, k + self.positional_encoding, v))
+        mixed = merge_heads(self.core(*heads, key_mask=key_mask))
+        return self.proj(mixed + self._restored(hide_tokens(v, key_mask)))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:
         return split_heads(x, self.geometry.num_heads)
@@ -98,7 +100,9 @@ class FlattenLayer(AttentionLayer):
         num_heads = self.geometry.num_heads
         assert self.dwc.bias is not None
         weight, bias = self.dwc.weight.repeat(num_heads, 1, 1, 1), self.dwc.bias.repeat(num_heads)
-        return convolve_grid(v, self.geometry.grid, weight, bias)
+        image = image_of(v, self.geometry.grid)
+        reach = weight.shape[-1] // 2
+        return tokens_of(functional.conv2d(image, weight, bias, padding=reach, groups=len(weight)))
 
     def reference(self, x: Tensor) -> Tensor:
         """Patches, weights, kernels and interpolation written out."""

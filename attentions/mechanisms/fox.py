@@ -23,7 +23,9 @@ _SPANS = (2.0, 1024.0)
     title="FoX (forgetting attention)",
     source="Lin et al., 2025, arXiv:2503.02130",
     family="exact",
-    capabilities=replace(RECURRENT, gates={"log_decay": Gate("bhn", high=0)}),
+    capabilities=replace(
+        RECURRENT, gates={"log_decay": Gate("bhn", high=0, activation="logsigmoid")}
+    ),
 )
 class Fox(PairCore):
     """Softmax attention with what tokens forget between a key and a query added to the score.

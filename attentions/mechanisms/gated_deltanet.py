@@ -23,7 +23,11 @@ from ..registry import register_attention
     source="Yang et al., 2025, arXiv:2412.06464",
     family="recurrent",
     capabilities=replace(
-        RECURRENT, gates={"beta": Gate("bhn", low=0, high=1), "log_decay": Gate("bhn", high=0)}
+        RECURRENT,
+        gates={
+            "beta": Gate("bhn", low=0, high=1),
+            "log_decay": Gate("bhn", high=0, activation="step"),
+        },
     ),
 )
 class GatedDeltaNet(StateCore):

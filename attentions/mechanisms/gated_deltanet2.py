@@ -26,7 +26,7 @@ from ..registry import register_attention
     capabilities=replace(
         RECURRENT,
         gates={
-            "log_decay": Gate("bhnd", high=0),
+            "log_decay": Gate("bhnd", high=0, activation="step"),
             "erase": Gate("bhnd", low=0, high=1),
             "write": Gate("bhne", low=0, high=1),
         },

@@ -28,7 +28,7 @@ from ..registry import register_attention
         RECURRENT,
         gates={
             "beta": Gate("bhn", low=0, high=2),
-            "log_decay": Gate("bhn", high=0),
+            "log_decay": Gate("bhn", high=0, activation="step"),
             "more_keys": Gate("bhnrd", unit=True),
             "more_values": Gate("bhnre"),
             "more_betas": Gate("bhnr", low=0, high=2),

@@ -22,7 +22,9 @@ from ..registry import register_attention
     title="GLA (gated linear attention)",
     source="Yang et al., 2024, arXiv:2312.06635",
     family="recurrent",
-    capabilities=replace(RECURRENT, gates={"log_decay": Gate("bhnd", high=0)}),
+    capabilities=replace(
+        RECURRENT, gates={"log_decay": Gate("bhnd", high=0, activation="logsigmoid")}
+    ),
 )
 class Gla(StateCore):
     """S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T and out_t = S_t^T q_t / sqrt(head_dim).

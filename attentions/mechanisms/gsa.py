@@ -31,7 +31,11 @@ class Slots(NamedTuple):
     source="Zhang et al., 2024, arXiv:2409.07146",
     family="recurrent",
     capabilities=replace(
-        RECURRENT, gates={"log_decay": Gate("bhnm", high=0), "slot": Gate("bhnm", low=0, high=1)}
+        RECURRENT,
+        gates={
+            "log_decay": Gate("bhnm", high=0, activation="logsigmoid"),
+            "slot": Gate("bhnm", low=0, high=1, activation="forgotten"),
+        },
     ),
 )
 class Gsa(StateCore):

@@ -244,7 +244,9 @@ class Lightning(HeadDecay):
     title="Simple GLA (scalar decay)",
     source="Yang et al., 2024, flash-linear-attention; GLA: arXiv:2312.06635",
     family="recurrent",
-    capabilities=replace(RECURRENT, gates={"log_decay": _LOG_DECAY}),
+    capabilities=replace(
+        RECURRENT, gates={"log_decay": Gate("bhn", high=0, activation="logsigmoid")}
+    ),
 )
 class SimpleGla(HeadDecay):
     """S_t = exp(g_t) S_{t-1} + k_t v_t^T and out_t = S_t^T q_t / sqrt(head_dim).
@@ -289,7 +291,7 @@ class SimpleGla(HeadDecay):
     title="Mamba-2 (SSD)",
     source="Dao and Gu, 2024, arXiv:2405.21060",
     family="recurrent",
-    capabilities=replace(RECURRENT, gates={"log_decay": _LOG_DECAY}),
+    capabilities=replace(RECURRENT, gates={"log_decay": Gate("bhn", high=0, activation="dt")}),
 )
 class Mamba2Ssd(HeadDecay):
     """h_t = A_t h_{t-1} + B_t x_t^T and y_t = h_t^T C_t, with one number A_t per head.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, one_of
 from ..maths.class_token import add_on_grid, grid_beside, reference_add_on_grid
 from ..maths.heads import merge_heads, split_heads
+from ..maths.masks import hide_tokens
 from ..precision import float16_in_float32
 from ..registry import register_attention
 from .inline import InLine
@@ -26,7 +28,7 @@ _KERNEL_SIZES = (_KERNEL_SIZE, _KERNEL_SIZE)
     title="InLine layer",
     source="Han et al., 2024, arXiv:2412.06590",
     family="kernel",
-    capabilities=GRID_LAYER,
+    capabilities=replace(GRID_LAYER, masks=frozenset({"padding"})),
 )
 class InLineLayer(AttentionLayer):
     """InLine with its projections and a local residual whose kernels the tokens' mean predicts.
@@ -69,13 +71,18 @@ class InLineLayer(AttentionLayer):
         self.proj = nn.Linear(channels, channels)
 
     @float16_in_float32
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+    def forward(self, x: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) -> (B, N, C); hidden tokens are in neither convolution nor mean."""
         fills_grid(self.name, x.shape[1] - self.num_beside, self.grid)
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        mixed = merge_heads(self.core(*(self._split(part) for part in (q, k, v))))
-        kernels = self.residual(x.mean(dim=1).unsqueeze(-1)).reshape(-1, 1, *_KERNEL_SIZES)
-        local = self._convolve(v[:, self.num_beside :], kernels)
+        heads = (self._split(part) for part in (q, k, v))
+        mixed = merge_heads(self.core(*heads, key_mask=key_mask))
+        mean = x.mean(dim=1)
+        if key_mask is not None:
+            kept = key_mask.sum(dim=1, keepdim=True).clamp(min=1)
+            mean = hide_tokens(x, key_mask).sum(dim=1) / kept
+        kernels = self.residual(mean.unsqueeze(-1)).reshape(-1, 1, *_KERNEL_SIZES)
+        local = self._convolve(hide_tokens(v, key_mask)[:, self.num_beside :], kernels)
         return self.proj(add_on_grid(mixed, local))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:

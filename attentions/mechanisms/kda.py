@@ -24,7 +24,11 @@ from ..registry import register_attention
     source="Kimi Team, 2025, Kimi Linear, arXiv:2510.26692",
     family="recurrent",
     capabilities=replace(
-        RECURRENT, gates={"beta": Gate("bhn", low=0, high=1), "log_decay": Gate("bhnd", high=0)}
+        RECURRENT,
+        gates={
+            "beta": Gate("bhn", low=0, high=1),
+            "log_decay": Gate("bhnd", high=0, activation="step"),
+        },
     ),
 )
 class Kda(StateCore):

@@ -42,7 +42,7 @@ _ONE = 0.5413248546129181
     capabilities=replace(
         RECURRENT,
         gates={
-            "log_decay": Gate("bhn", high=0),
+            "log_decay": Gate("bhn", high=0, activation="step"),
             "level_scale": Gate("bhnl", low=0, query=True),
         },
     ),

@@ -33,8 +33,8 @@ from ..registry import register_attention
     capabilities=replace(
         RECURRENT,
         gates={
-            "log_decay": Gate("bhn", high=0),
-            "step": Gate("bhn", low=0),
+            "log_decay": Gate("bhn", high=0, activation="rate"),
+            "step": Gate("bhn", low=0, activation="step_size"),
             "trapezoid": Gate("bhn", low=0, high=1),
             "angle": Gate("bhna", low=-3.141592653589793, high=3.141592653589793),
         },

@@ -31,7 +31,11 @@ from ..registry import register_attention
     source="von Oswald et al., 2025, arXiv:2506.05233",
     family="recurrent",
     capabilities=replace(
-        RECURRENT, gates={"beta": Gate("bhn", low=0, high=1), "log_decay": Gate("bhn", high=0)}
+        RECURRENT,
+        gates={
+            "beta": Gate("bhn", low=0, high=1),
+            "log_decay": Gate("bhn", high=0, activation="logsigmoid"),
+        },
     ),
 )
 class MesaNet(StateCore):

@@ -15,8 +15,9 @@ from ..checks import flag, whole
 from ..inputs import check_tokens
 from ..maths.cache import room_for, write
 from ..maths.heads import merge_heads, split_heads
+from ..maths.rotary import turn_pairs
 from ..maths.tiles import tiled_flops
-from ..precision import float16_in_float32, wide_dtype, widen
+from ..precision import float16_in_float32, widen
 from ..registry import register_attention
 
 _BASE = 10_000.0
@@ -306,19 +307,8 @@ def _widened(x: Tensor, width: int) -> Tensor:
 
 
 def _turn(x: Tensor, start: int) -> Tensor:
-    """Turn pairs of adjacent channels by the token's position, ``start`` and up: (..., T, F).
-
-    Pair p of F / 2 turns by position * 10000^(-2 p / F). Angles are taken in float64: their
-    rounding would grow with the position.
-    """
-    length, width = x.shape[-2:]
-    position = torch.arange(start, start + length, dtype=torch.float64, device=x.device)
-    pair = torch.arange(0, width, 2, dtype=torch.float64, device=x.device)
-    angle = position[:, None] * _BASE ** -(pair / max(width, 1))  # (T, F / 2)
-    cosine, sine = (part.to(wide_dtype(x.dtype)) for part in (angle.cos(), angle.sin()))
-    first, second = torch.unflatten(widen(x), -1, (-1, 2)).unbind(-1)
-    turned = torch.stack((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    """Turn pairs of adjacent channels by the token's position, ``start`` and up: (..., T, F)."""
+    return turn_pairs(x, torch.arange(start, start + x.shape[-2], device=x.device))
 
 
 def _reference_norm(x: Tensor, norm: nn.Module) -> Tensor:

@@ -27,7 +27,7 @@ from ..registry import register_attention
         gates={
             "transition_key": Gate("bhnd", unit=True),
             "beta": Gate("bhn", low=0, high=2),
-            "log_decay": Gate("bhn", high=0),
+            "log_decay": Gate("bhn", high=0, activation="logsigmoid"),
         },
     ),
 )

@@ -12,6 +12,7 @@ from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, odd_width, one_of
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
+from ..maths.masks import hide_tokens
 from ..maths.reduced_grid import ReducedGrid, reference_stretch, stretch
 from ..precision import float16_in_float32
 from ..registry import register_attention
@@ -23,7 +24,7 @@ from .polaformer import Polaformer
     title="PolaFormer layer",
     source="Meng et al., 2025, arXiv:2501.15061",
     family="kernel",
-    capabilities=GRID_LAYER,
+    capabilities=replace(GRID_LAYER, masks=frozenset({"padding"})),
 )
 class PolaformerLayer(AttentionLayer):
     """PolaFormer with its projections, position encoding, depthwise convolution and gate.
@@ -81,13 +82,14 @@ class PolaformerLayer(AttentionLayer):
         self.proj = nn.Linear(channels, channels)
 
     @float16_in_float32
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
+    def forward(self, x: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
+        """(B, N, C) -> (B, N, C); hidden tokens are zeros to the convolution."""
         fills_grid(self.name, x.shape[1], self.geometry.grid)
         q, gate = self.qg(x).chunk(2, dim=-1)
-        k, v = self.kv(self.reduced(x)).chunk(2, dim=-1)
-        mixed = self.core(*(self._split(part) for part in (q, k + self.positional_encoding, v)))
-        heads = self._split(stretch(v, x.shape[1]))
+        k, v = self.kv(self.reduced(x, key_mask)).chunk(2, dim=-1)
+        given = (self._split(part) for part in (q, k + self.positional_encoding, v))
+        mixed = self.core(*given, key_mask=key_mask)
+        heads = self._split(stretch(hide_tokens(v, key_mask), x.shape[1]))
         restored = convolve_on_grid(heads.flatten(0, 1), self.dwc, self.geometry.grid)
         mixed = mixed + torch.unflatten(restored, 0, heads.shape[:2])
         return self.proj(merge_heads(mixed) * gate)  # type: ignore[no-any-return]

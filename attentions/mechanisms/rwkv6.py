@@ -24,7 +24,9 @@ from ..registry import register_attention
     title="RWKV-6",
     source="Peng et al., 2024, Eagle and Finch, arXiv:2404.05892",
     family="recurrent",
-    capabilities=replace(RECURRENT, gates={"log_decay": Gate("bhnd", high=0)}),
+    capabilities=replace(
+        RECURRENT, gates={"log_decay": Gate("bhnd", high=0, activation="exp", start=(-6, -1))}
+    ),
 )
 class Rwkv6(StateCore):
     """A state whose channels decay, and a bonus for the token itself in place of its decay.

@@ -27,8 +27,8 @@ _FASTEST = -0.6065306597126334
     capabilities=replace(
         RECURRENT,
         gates={
-            "log_decay": Gate("bhnd", high=0),
-            "removal_key": Gate("bhnd", unit=True),
+            "log_decay": Gate("bhnd", high=0, activation="fading", start=(-6, 0)),
+            "removal_key": Gate("bhnd", unit=True, activation="key"),
             "removal_rate": Gate("bhnd", low=0, high=1),
         },
     ),

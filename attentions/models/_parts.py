@@ -1,4 +1,4 @@
-"""Parts of several models: tokens of an image, stochastic depth, a gated mixer, a start."""
+"""Parts of several models: tokens of an image, stochastic depth, a start."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..base import Attention
-from ..maths.grid import convolve_on_grid, depthwise
-from ..maths.heads import merge_heads, split_heads
 
-_LEPE_SIZE = 5
 _SPREAD = 0.02
 
 
@@ -57,36 +53,6 @@ def drop_path_rates(most: float, depths: tuple[int, ...]) -> list[list[float]]:
     """Rates from 0 at the first block to ``most`` at the last, in equal steps, stage by stage."""
     rates = iter(torch.linspace(0, most, sum(depths), device="cpu").tolist())
     return [[next(rates) for _ in range(depth)] for depth in depths]
-
-
-class GatedMixer(nn.Module):
-    """The layer of `nala_layer` and `nala_vanilla` around any core: (B, N, C) -> (B, N, C).
-
-        q, k, v, g = qkvg(x)
-        out = proj(norm(core(q, k, v) + lepe(v)) * silu(g))
-
-    Every core gets the same projections, local position encoding, norm and gate. The weights have
-    the names that they have in those layers.
-
-    Args:
-        core: the mechanism; its value_dim must be head_dim.
-    """
-
-    def __init__(self, core: Attention) -> None:
-        super().__init__()
-        self.core, self.geometry = core, core.geometry
-        channels = core.geometry.embed_dim
-        self.qkvg = nn.Linear(channels, 4 * channels)
-        self.lepe = depthwise(channels, _LEPE_SIZE)
-        self.norm = nn.LayerNorm(channels)
-        self.proj = nn.Linear(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        q, k, v, gate = self.qkvg(x).chunk(4, dim=-1)
-        heads = (split_heads(part, self.geometry.num_heads) for part in (q, k, v))
-        mixed = merge_heads(self.core(*heads)) + convolve_on_grid(v, self.lepe, self.geometry.grid)
-        return self.proj(self.norm(mixed) * functional.silu(gate))  # type: ignore[no-any-return]
 
 
 def outside_cores(module: nn.Module) -> Iterator[nn.Module]:

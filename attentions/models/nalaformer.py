@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Attention, Geometry
+from ..engines.grid_layer import GridLayer
 from ..maths.grid import image_of, tokens_of
-from ..mechanisms.nala_vanilla import NalaVanilla
-from ._parts import DropPath, GatedMixer, check_image, drop_path_rates, start_narrow
+from ..mechanisms.grid_layers import NalaVanilla
+from ._parts import DropPath, check_image, drop_path_rates, start_narrow
 from ._swap import Swap
 from .catalogue import ModelInfo
 
@@ -222,7 +223,7 @@ def _mixer(
         )
         return NalaVanilla(geometry)
     built = swap.build(stage=stage, num_heads=num_heads, embed_dim=channels, grid=grid)
-    return GatedMixer(built) if isinstance(built, Attention) else built
+    return GridLayer(built) if isinstance(built, Attention) else built
 
 
 def build(info: ModelInfo, swap: Swap | None, image_size: int, num_classes: int) -> nn.Module:

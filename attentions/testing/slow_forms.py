@@ -338,8 +338,8 @@ def pair_by_pair(sample: Sample) -> SlowForm | None:
 def _idle(sample: Sample) -> dict[str, Tensor]:
     """Gates without effect: log decays of 0, and shares of 1."""
     return {
-        name: torch.full_like(sample.gates[name], min(1.0, gate.high))
-        for name, gate in sample.mechanism.gates.items()
+        name: torch.full_like(given, min(1.0, sample.mechanism.gates[name].high))
+        for name, given in sample.gates.items()
     }
 
 

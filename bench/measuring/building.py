@@ -59,9 +59,10 @@ def build_module(
     if w.num_kv_heads is not None:  # another library may be older than this field
         settings["num_kv_heads"] = w.num_kv_heads
     geometry = attentions.Geometry(**settings)
-    build = attentions.build_layer if w.scope == "layer" else attentions.build_attention
     torch.manual_seed(_WEIGHT_SEED)
-    module: nn.Module = build(cell.mechanism, geometry, **cell.hyperparameters)
+    module: nn.Module = attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
+    if w.scope == "layer" and "core" in module.capabilities.scopes:  # the same around every core
+        module = attentions.MultiHeadAttention(module)
     # Eval mode where nothing is learned: rare work of training, such as redrawing random
     # features, belongs to modes with a backward pass.
     module = module.to(device_named(device or cell.device).place, getattr(torch, w.dtype))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.core.cell import KernelWorkload
-from bench.measuring.token_gates import TokenGates
+from bench.measuring.drawn_gates import DrawnGates
 
 _NUM_WINDOWS = 4099
 """Number of windows of a draw; prime, so that any step visits all before one is repeated."""
@@ -26,7 +26,7 @@ def make(
     dtype: torch.dtype,
     device: torch.device,
     layout: str = "bhnd",
-    gates: TokenGates | None = None,
+    gates: DrawnGates | None = None,
 ) -> tuple[Tensor, ...]:
     """Unit-normal inputs and a cotangent of the output, drawn in float32 and then rounded.
 
@@ -71,7 +71,7 @@ def make(
 
 
 def _drawn(
-    gates: TokenGates, w: KernelWorkload, seed: int, dtype: torch.dtype, device: torch.device
+    gates: DrawnGates, w: KernelWorkload, seed: int, dtype: torch.dtype, device: torch.device
 ) -> list[Tensor]:
     """Contiguous gates of the input set of a seed; without values on ``meta``."""
     if device.type == "meta":

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from bench.measuring.token_gates import Size, gates_of
+from bench.measuring.drawn_gates import Size, gates_of
 
 _SHORT, _LONG = 3072, 6144
 """Numbers of tokens from which more are extrapolated: above all windows in use."""
@@ -28,25 +28,18 @@ def layer_bytes(
 ) -> int | None:
     """Bytes that one layer keeps of a sequence of `num_tokens`, to continue it.
 
-    A layer that has a state and no step of its own says by a method ``state_size()`` how many
-    numbers it would keep. None without a causal form or a recurrent one.
+    None without a recurrent form.
 
     Raises:
         ValueError: the mechanism cannot be built for the geometry.
     """
     attentions: Any = library or importlib.import_module("attentions")
-    if not attentions.attention_class(mechanism).capabilities.causal:
+    if not attentions.attention_class(mechanism).capabilities.recurrent:
         return None
 
     def build() -> Any:
         return attentions.build_attention(mechanism, geometry, **hyperparameters)
 
-    with torch.device("meta"):
-        layer = build()
-    if hasattr(layer, "state_size"):
-        return int(dtype.itemsize * layer.state_size())
-    if not layer.capabilities.recurrent:
-        return None
     return bytes_after(build, num_tokens, dtype=dtype)
 
 

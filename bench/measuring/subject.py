@@ -15,8 +15,8 @@ from bench.core.cell import Cell
 from bench.measuring import inputs
 from bench.measuring.building import build_module, layout_of
 from bench.measuring.device import device_named
+from bench.measuring.drawn_gates import DrawnGates, gates_of
 from bench.measuring.runners import CheckedOnce, Compiled
-from bench.measuring.token_gates import TokenGates, gates_of
 
 _INPUT_SEED = 1000
 _ROTATED_BYTES = 64 * 2**20
@@ -57,7 +57,7 @@ class Subject:
         self.library = library
         self.module = self._build(library)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
-        self.gates: TokenGates = self._gates() if like is None else like.gates
+        self.gates: DrawnGates = self._gates() if like is None else like.gates
         self.sets: list[tuple[Tensor, ...]] = [self.draw(0)] if like is None else like.sets
         self.rotation: _Rotation
         self._ready: dict[tuple[int, int], Any] = {}
@@ -72,7 +72,7 @@ class Subject:
     def _build(self, library: ModuleType | None) -> nn.Module:
         return build_module(self.cell, library=library)
 
-    def _gates(self) -> TokenGates:
+    def _gates(self) -> DrawnGates:
         return gates_of(self.module)
 
     @property

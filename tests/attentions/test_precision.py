@@ -92,7 +92,7 @@ def results(layer, x):
     """The output, then the gradients of tokens and learned values."""
     x = x.clone().requires_grad_()
     out = layer(x)
-    learned = list(layer.parameters())
+    learned = [p for p in layer.parameters() if p.requires_grad]
     cotangent = torch.linspace(-1, 1, out.numel()).view_as(out).to(out.dtype)
     found = torch.autograd.grad(out, [x, *learned], cotangent, allow_unused=True)
     return [out, *(g for g in found if g is not None)]

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from attentions.models import model_names
 from bench.core.cell import ORIGINAL, Cell, ModelWorkload
 from bench.measuring.device import device_named
+from bench.measuring.drawn_gates import DrawnGates
 from bench.measuring.measure.flops import count
 from bench.measuring.subject import Subject
-from bench.measuring.token_gates import TokenGates
 
 _WEIGHT_SEED = 0
 _INPUT_SEED = 1000
@@ -108,8 +108,8 @@ class ModelSubject(Subject):
     def _keywords(self) -> dict[str, Tensor]:
         return {}
 
-    def _gates(self) -> TokenGates:
-        return TokenGates({}, self.module)
+    def _gates(self) -> DrawnGates:
+        return DrawnGates({}, self.module)
 
     def _draw(self, shape: tuple[int, ...], seed: int) -> Tensor:
         """Unit-normal values, drawn in float32 and then rounded: the same on every machine."""

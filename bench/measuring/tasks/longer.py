@@ -45,9 +45,8 @@ def longer_models(
 def state_bytes(task: Task, cell: Cell, library: ModuleType | None) -> int | None:
     """Bytes that all layers keep of one sequence of the task's length in float32, to continue it.
 
-    Of a core, the state after a `step` of so many tokens. A layer that has a state and no step of
-    its own says by a method ``state_size()`` how many numbers it would keep. None for a mechanism
-    without a recurrent form, and where tokens see what comes later.
+    That is the state after a `step` of so many tokens. None for a mechanism without a recurrent
+    form, and where tokens see what comes later.
     """
     if not task.causal:
         return None

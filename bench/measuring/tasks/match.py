@@ -20,7 +20,7 @@ from bench.core.cell import Cell
 from bench.core.record import REFERENCE
 from bench.measuring.tasks.base import Task, build_task
 from bench.measuring.tasks.longer import state_bytes
-from bench.measuring.tasks.model import Gated, build_mixer
+from bench.measuring.tasks.model import build_mixer
 
 STATE_TOLERANCE = 0.1
 """The part by which a state may differ from the others: heads have whole channels, so that states
@@ -63,11 +63,6 @@ def flops_per_example(task: Task, mixers: Iterable[nn.Module]) -> int:
 
 def _mixing_flops(task: Task, mixer: Any) -> int:
     g, n = task.geometry, task.seq_len
-    gates = 0
-    if isinstance(mixer, Gated):
-        maps = [m for m in mixer.gates.modules() if isinstance(m, nn.Linear)]
-        gates = sum(2 * n * linear.weight.numel() for linear in maps)
-        mixer = mixer.layer
     shape = CallShape(
         batch_size=1,
         num_heads=g.num_heads,
@@ -78,7 +73,7 @@ def _mixing_flops(task: Task, mixer: Any) -> int:
         causal=g.causal,
     )
     convolution = 2 * n * task.recipe.embed_dim * task.recipe.conv_width
-    return int(mixer.flops(shape)) + gates + convolution * (task.recipe.conv_width > 1)
+    return int(mixer.flops(shape)) + convolution * (task.recipe.conv_width > 1)
 
 
 def _hidden(cell: Cell, task: Task, library: ModuleType | None) -> int:

@@ -1,7 +1,7 @@
 """The one backbone of all tasks; only the mechanism inside its blocks changes.
 
-It turns a core's queries and keys where positions are rotary, and projects gates from the tokens:
-with gates that are learned and fixed, a gated mechanism would be another one.
+Around a core stands `attentions.MultiHeadAttention`, which projects its gates from the tokens: with
+gates that are learned and fixed, a gated mechanism would be another one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attentions import MultiHeadAttention
+from attentions.maths.projected import ProjectedGates
 from bench.core.cli.entries import LAYERS
 from bench.core.record import REFERENCE
 from bench.measuring.tasks.base import Recipe, Task, seeded
-from bench.measuring.token_gates import gate_maps
 
 
 class Block(nn.Module):
@@ -123,7 +124,7 @@ class Backbone(nn.Module):
 
 def projected_gates(model: Backbone) -> tuple[str, ...]:
     """Gates that the backbone projects for its mechanism beside queries, keys and values."""
-    return model.mixer.names if isinstance(model.mixer, Gated) else ()
+    return tuple(getattr(model.mixer, "gates", None) or ())
 
 
 def build_model(
@@ -137,7 +138,7 @@ def build_model(
 
     Under one seed, all weights outside the mechanism start with the same values, whichever
     mechanism it is and whatever it draws for itself. A core that takes gates gets them projected
-    from its tokens, see `Gated`; a mechanism that owns its projections has its own.
+    from its tokens; a mechanism that owns its projections has its own.
 
     Raises:
         ValueError: the mechanism cannot be built for the task's geometry.
@@ -164,24 +165,10 @@ def draw_linear_maps(model: Backbone, std: float, seed: int) -> None:
     shared = model.embedding.weight if isinstance(model.embedding, nn.Embedding) else None
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and module.weight is not shared:
-            place = name.replace(".mixer.layer.", ".mixer.")  # as without the gates around it
-            with seeded(seed, f"linear {place}"):
+            with seeded(seed, f"linear {name}"):
                 nn.init.normal_(module.weight, std=std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def norm_heads(core: Any) -> None:
-    """Divide each head's output of a core by its root mean square, times a learned scale.
-
-    As the output norms of RetNet, GLA and DeltaNet; one scale per channel, shared by the heads.
-    """
-    core.head_norm = nn.RMSNorm(core.geometry.value_dim, eps=1e-5)
-    core.register_forward_hook(_normed)
-
-
-def _normed(core: Any, _: object, mixed: Tensor) -> Tensor:
-    return core.head_norm(mixed)  # type: ignore[no-any-return]
 
 
 def build_mixer(
@@ -198,97 +185,30 @@ def build_mixer(
         ValueError, TypeError: as of `build_model`.
     """
     attentions: Any = library or importlib.import_module("attentions")
+    recipe = task.recipe
     with seeded(seed, f"mechanism {layer}"):
-        mixer: nn.Module = attentions.build_layer(mechanism, task.geometry, **hyperparameters)
-    if not isinstance(mixer, attentions.MultiHeadAttention):
-        if task.recipe.position == "rope":
+        core: Any = attentions.build_attention(mechanism, task.geometry, **hyperparameters)
+    if core.capabilities.scopes == ("layer",):
+        if recipe.position == "rope":
             raise ValueError(f"{mechanism} {NO_ROPE}")
-        return mixer
-    whole: Any = mixer
+        return core  # type: ignore[no-any-return]
+    whole = MultiHeadAttention(
+        core,
+        gates="tokens",
+        head_norm="rms" if recipe.head_norm else "none",
+        rope=recipe.position == "rope",
+    )
     with seeded(seed, f"projections {layer}"):
         whole.qkv.reset_parameters()
         whole.proj.reset_parameters()
-    if task.recipe.position == "rope":
-        turn_heads(whole.core)
-    if task.recipe.head_norm:
-        norm_heads(whole.core)
-    if whole.core.capabilities.gates:
+    if whole.gates is not None:
         with seeded(seed, f"gates {layer}"):
-            return Gated(whole)
-    return whole  # type: ignore[no-any-return]
+            whole.gates = ProjectedGates(core, task.geometry.embed_dim)
+    return whole
 
 
 NO_ROPE = "owns its projections, so position=rope cannot turn its queries and keys."
 """Why a layer cannot be trained with rotary positions, after its name."""
-BASE = 10_000.0
-"""Su et al., 2021, arXiv:2104.09864: pair i of D / 2 turns by BASE^(-2 i / D) per token."""
-
-
-def turn_heads(core: Any) -> None:
-    """Let a core of an even head_dim get queries and keys that are turned by their place.
-
-    What a mechanism does with them comes after, also where it makes features of them. Tokens of an
-    image are counted row by row.
-    """
-    core.register_forward_pre_hook(_turn)
-
-
-def _turn(core: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    q, k, *rest = inputs
-    return (rotate(q), rotate(k), *rest)
-
-
-def rotate(x: Tensor) -> Tensor:
-    """Turn adjacent channels by an angle that grows with the token, (..., N, D) -> (..., N, D)."""
-    num_tokens, dim = x.shape[-2:]
-    # Angles in float64: their rounding would grow with the position.
-    token = torch.arange(num_tokens, dtype=torch.float64, device=x.device)
-    pair = torch.arange(0, dim, 2, dtype=torch.float64, device=x.device) / dim
-    angle = token[:, None] * BASE**-pair  # (N, D / 2)
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    one, other = x[..., ::2], x[..., 1::2]
-    return torch.stack((one * cos - other * sin, one * sin + other * cos), dim=-1).flatten(-2)
-
-
-class Gated(nn.Module):
-    """A layer around a core that takes gates: (B, N, C) -> (B, N, C).
-
-    A gate has the shape and the range that the core declares:
-
-        low + (high - low) sigmoid(W x)                        a share, as in DeltaNet's layer
-        log_decay = -exp(log_rate) softplus(W x + step_bias)   per head, as in Mamba-2's
-        log_decay = log sigmoid(W_2 W_1 x + b) / temperature   per channel, or of a core that has
-                                                               a temperature, as in GLA's
-        W x / ||W x||                                          a vector of unit length
-        W x                                                    one without a range
-
-    Where a core has an auxiliary loss, its gates are projected from detached tokens: that loss
-    trains the maps, and nothing else of the model.
-    """
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__()
-        self.layer = layer
-        self.gates = gate_maps(layer.core, layer.geometry.embed_dim)
-        self.auxiliary: Tensor | None = None
-        self.has_auxiliary = getattr(layer.core.capabilities, "auxiliary_loss", False)
-        if self.has_auxiliary:  # a hook sees queries and keys as the core does, turned by places
-            layer.core.register_forward_hook(self._hear, with_kwargs=True)
-
-    def _hear(self, core: Any, tensors: Any, gates: dict[str, Tensor], _: object) -> None:
-        if self.training and torch.is_grad_enabled():
-            self.auxiliary = core.auxiliary_loss(*tensors, **gates)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the gates projected for the core."""
-        return tuple(self.gates)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        tokens = x.detach() if self.has_auxiliary else x
-        given = {name: gate(tokens) for name, gate in self.gates.items()}
-        return self.layer(x, **given)  # type: ignore[no-any-return]
 
 
 def auxiliary_loss(model: nn.Module) -> Tensor | None:
@@ -298,7 +218,7 @@ def auxiliary_loss(model: nn.Module) -> Tensor | None:
     """
     losses = []
     for module in model.modules():
-        if isinstance(module, Gated) and module.auxiliary is not None:
+        if isinstance(module, MultiHeadAttention) and module.auxiliary is not None:
             losses.append(module.auxiliary)
             module.auxiliary = None
     return torch.stack(losses).sum() if losses else None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attentions import MultiHeadAttention
-from bench.measuring.tasks.model import Backbone, Gated
+from bench.measuring.tasks.model import Backbone
 from bench.measuring.weights import NoWeights, weights
 
 _TOLERANCE = 1e-4
@@ -49,11 +49,10 @@ def core_of(mixer: nn.Module) -> Any:
     Raises:
         NoWeights: it owns its projections.
     """
-    layer: Any = mixer.layer if isinstance(mixer, Gated) else mixer
-    if not isinstance(layer, MultiHeadAttention):
-        name = getattr(layer, "name", type(layer).__name__)
+    if type(mixer) is not MultiHeadAttention:
+        name = getattr(mixer, "name", type(mixer).__name__)
         raise NoWeights(f"{name} has no weights to look at: it owns its projections.")
-    return layer.core
+    return mixer.core
 
 
 def _watch(core: Any, seen: _Seen) -> Any:
@@ -67,7 +66,7 @@ def _watch(core: Any, seen: _Seen) -> Any:
         is_inside = True
         try:
             found = weights(core, q, k, **gates)
-            # By the core itself, whose rounding W v need not share: hooks would turn heads twice.
+            # By the core itself, whose rounding W v need not share.
             again = core(q, k, v, **gates)
         finally:
             is_inside = False

@@ -13,8 +13,8 @@ from attentions import attention_class, build_attention, hyperparameters
 from bench.core.cell import Cell, KernelWorkload
 from bench.measuring.building import build_module, geometry_of, shape_of
 from bench.measuring.costs.estimate import claimed_flops, peak_bytes_of
+from bench.measuring.drawn_gates import gates_of
 from bench.measuring.states import bytes_after
-from bench.measuring.token_gates import gates_of
 
 BATCH_SIZE, NUM_HEADS, HEAD_DIM, SEQ_LEN = 1, 8, 64, 4096
 """Shape of the costs in the tables that compare mechanisms."""

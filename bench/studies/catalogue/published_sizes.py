@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from attentions.mechanisms.nala_layer import NalaLayer
+from attentions.mechanisms.grid_layers import NalaLayer
 from attentions.models.counting import ModelCounts
 from attentions.models.nalaformer import Block, FeedForward
 from attentions.models.pvt import PyramidTransformer

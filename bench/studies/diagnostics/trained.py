@@ -121,9 +121,9 @@ def _layers(model: Backbone) -> list[Any]:
     Raises:
         NoWeights: the mechanism has its own.
     """
-    mixers = [getattr(block.mixer, "layer", block.mixer) for block in model.blocks]
+    mixers = [block.mixer for block in model.blocks]
     for mixer in mixers:
-        if not isinstance(mixer, MultiHeadAttention):
+        if type(mixer) is not MultiHeadAttention:
             name = getattr(mixer, "name", type(mixer).__name__)
             raise NoWeights(f"{name} has no weights to look at: it owns its projections.")
     return mixers
@@ -159,9 +159,9 @@ def swapped_in(softmax: Trained, cell: Cell, num_steps: int) -> Found:
 
 @torch.no_grad()
 def take_over(source: nn.Module, target: nn.Module) -> None:
-    """Copy parameters of equal name and shape; a wrapper that adds gates does not change a name."""
-    known = {name.replace(".mixer.layer.", ".mixer."): p for name, p in source.named_parameters()}
+    """Copy parameters of equal name and shape."""
+    known = dict(source.named_parameters())
     for name, own in target.named_parameters():
-        old = known.get(name.replace(".mixer.layer.", ".mixer."))
+        old = known.get(name)
         if old is not None and old.shape == own.shape:
             own.copy_(old)

@@ -157,7 +157,7 @@ def make_call(asked: Facts, note: Noted, device: torch.device) -> Facts:
     from bench.core.cell import KernelWorkload
     from bench.measuring import inputs
     from bench.measuring.building import geometry_of
-    from bench.measuring.token_gates import gates_of
+    from bench.measuring.drawn_gates import gates_of
 
     call: Any = called(asked)
     names = ("batch_size", "num_heads", "num_kv_heads", "head_dim", "seq_len", "dtype", "mode")

@@ -2,8 +2,6 @@ import pytest
 import torch
 
 from attentions.maths.short_convolution import (
-    convolution_flops,
-    convolution_state_size,
     convolve_tokens,
     reference_convolve_tokens,
     short_convolution,
@@ -22,22 +20,21 @@ def test_a_token_is_mixed_with_the_last_few(width, length, bias):
             expected[:, i] += conv.weight[:, 0, width - 1 - age] * x[:, i - age]
         if bias:
             expected[:, i] += conv.bias
-    torch.testing.assert_close(convolve_tokens(x, conv), expected)
+    torch.testing.assert_close(convolve_tokens(x, conv)[0], expected)
     torch.testing.assert_close(reference_convolve_tokens(x, conv), expected)
 
 
+def test_a_tail_stands_for_the_tokens_before_and_hidden_ones_are_as_good_as_removed():
+    conv, x = short_convolution(5, 3, bias=True).double(), torch.randn(2, 9, 5).double()
+    kept = torch.tensor([[1, 0, 1, 1, 0, 1, 1, 1, 0], [0, 1, 1, 1, 1, 0, 0, 1, 1]]).bool()
+    alone = conv(torch.nn.functional.pad(x[kept].unflatten(0, (2, 6)).mT, (2, 0))).mT
+    tail, outputs = None, []
+    for part in (slice(0, 2), slice(2, 3), slice(3, 9)):
+        out, tail = convolve_tokens(x[:, part], conv, tail, kept[:, part])
+        outputs.append(out)
+    torch.testing.assert_close(torch.cat(outputs, dim=1)[kept].unflatten(0, (2, 6)), alone)
+    torch.testing.assert_close(tail, x[kept].unflatten(0, (2, 6))[:, -2:])
+
+
 def test_a_width_of_zero_is_no_convolution():
-    conv = short_convolution(5, 0, bias=True)
-    x = torch.randn(2, 9, 5)
-    assert convolve_tokens(x, conv) is x
-    assert reference_convolve_tokens(x, conv) is x
-    assert convolution_flops(9, conv) == 0
-
-
-def test_flops_are_two_per_weight_and_token():
-    assert convolution_flops(9, short_convolution(5, 4, bias=True)) == 2 * 9 * 5 * 4
-
-
-def test_the_next_token_needs_all_but_one_of_a_kernels_tokens():
-    assert convolution_state_size(short_convolution(5, 4, bias=True)) == 3 * 5
-    assert convolution_state_size(None) == 0
+    assert short_convolution(5, 0, bias=True) is None

@@ -20,9 +20,10 @@ def layer_by_hand(layer, x):
         padded = torch.cat((torch.zeros(size - 1, mixed.shape[1], dtype=x.dtype), mixed))
         mixed = sum(layer.conv.weight[:, 0, t] * padded[t : t + len(x)] for t in range(size))
     q, k, v = functional.silu(mixed).split([8, 8, 6], dim=-1)
-    a, b = (layer.ab.weight @ x.T).T.split([2, 2], dim=-1)
-    beta = torch.sigmoid(b)
-    alpha = (-layer.decay.log_rate.exp() * functional.softplus(a + layer.decay.step_bias)).exp()
+    of_beta, of_decay = layer.gates["beta"], layer.gates["log_decay"]
+    beta = torch.sigmoid((of_beta.project.weight @ x.T).T)
+    a, decay = (of_decay.project.weight @ x.T).T, of_decay.decay
+    alpha = (-decay.log_rate.exp() * functional.softplus(a + decay.step_bias)).exp()
     s, rows = [torch.zeros(4, 3, dtype=x.dtype) for _ in range(2)], []
     for i in range(len(x)):
         heads = []

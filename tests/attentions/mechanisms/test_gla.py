@@ -30,11 +30,10 @@ def build_layer(**settings):
 
 def layer_by_hand(layer, x):
     """Section 4.4 for one sequence: projections, the recurrence, norm and gate, token by token."""
-    sizes = [layer.key_dim * 2, layer.key_dim * 2, 8, 8]
-    q, k, v, r = (layer.qkvr.weight @ x.T).T.split(sizes, dim=-1)
-    gate = (layer.decay_up.weight @ layer.decay_down.weight @ x.T).T + layer.decay_up.bias
-    alpha = torch.sigmoid(gate) ** (1 / 16)
-    rows, dim = [], layer.key_dim
+    rows, dim = [], layer.core.geometry.head_dim
+    q, k, v = (layer.qkv.weight @ x.T).T.split([dim * 2, dim * 2, 8], dim=-1)
+    r, (down, up) = (layer.gate.weight @ x.T).T, layer.gates["log_decay"].project
+    alpha = torch.sigmoid((up.weight @ down.weight @ x.T).T + up.bias) ** (1 / 16)
     s = [torch.zeros(dim, 4, dtype=torch.float64) for _ in range(2)]
     for i in range(len(x)):
         heads = []
@@ -64,7 +63,8 @@ def test_the_norm_of_a_head_is_the_one_that_is_named(settings, kind):
 def test_the_layer_is_as_large_as_softmax_attentions():
     geometry = Geometry(num_heads=4, head_dim=64, seq_len=16, causal=True)
     layer = build_attention("gla_layer", geometry)
-    assert layer.state_size() == 4 * 32 * 64  # keys are half as wide as values
+    state = layer.init_state(1, dtype=torch.float32, device=torch.device("cpu"))
+    assert state.core.numel() == 4 * 32 * 64  # keys are half as wide as values
     size, softmax = sum(p.numel() for p in layer.parameters()), 4 * 256**2
     assert softmax < size < 1.05 * softmax
     call = call_of(16, 64, batch_size=2, num_heads=4, causal=True)

@@ -14,16 +14,17 @@ def build_layer(num_heads=2, **settings):
 
 def layer_by_hand(layer, x):
     """The paper's block for one sequence of two heads, token by token."""
-    groups = layer.num_groups
-    z, mixed, dt = (layer.in_proj.weight @ x.T).T.split([6, 6 + 8 * groups, 2], dim=-1)
+    groups, steps = layer.counts[0], layer.gates["log_decay"]
+    projected = (layer.gate, layer.qkv, steps.project)
+    z, mixed, dt = ((part.weight @ x.T).T for part in projected)
     if layer.conv is not None:
         size = layer.conv.kernel_size[0]
         padded = torch.cat((torch.zeros(size - 1, mixed.shape[1], dtype=x.dtype), mixed))
         mixed = sum(layer.conv.weight[:, 0, t] * padded[t : t + len(x)] for t in range(size))
         mixed = mixed + layer.conv.bias
-    v, b, c = functional.silu(mixed).split([6, 4 * groups, 4 * groups], dim=-1)
-    dt = functional.softplus(dt + layer.decay.step_bias)
-    a = -layer.decay.log_rate.exp()
+    c, b, v = functional.silu(mixed).split([4 * groups, 4 * groups, 6], dim=-1)
+    dt = functional.softplus(dt + steps.decay.step_bias)
+    a = -steps.decay.log_rate.exp()
     h, rows = [torch.zeros(4, 3, dtype=x.dtype) for _ in range(2)], []
     for t in range(len(x)):
         heads = []
@@ -34,7 +35,7 @@ def layer_by_hand(layer, x):
             h[n] = h[n] + dt[t, n] * torch.outer(b[t, group], value)
             heads.append(c[t, group] @ h[n] + layer.skip[n] * value)
         y = torch.cat(heads) * functional.silu(z[t])
-        rows.append(layer.out_proj.weight @ layer.norm(y))
+        rows.append(layer.proj.weight @ layer.norm(y))
     return torch.stack(rows)
 
 

@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from attentions import Geometry, build_attention
+from attentions.engines.grid_layer import GridLayer
 from attentions.models._parts import (
     DropPath,
-    GatedMixer,
     check_image,
     drop_path_rates,
     outside_cores,
@@ -34,10 +34,10 @@ def test_drop_path_does_nothing_outside_of_training():
 
 
 @pytest.mark.parametrize(("core", "layer"), [("nala", "nala_layer"), ("softmax", "nala_vanilla")])
-def test_the_gated_mixer_is_the_authors_layer_around_any_core(core, layer):
+def test_the_authors_layer_can_be_had_around_any_core(core, layer):
     geometry = Geometry(num_heads=2, head_dim=8, seq_len=12, grid=(3, 4))
     theirs = build_attention(layer, geometry, rope=False).double()
-    ours = GatedMixer(build_attention(core, geometry)).double()
+    ours = GridLayer(build_attention(core, geometry)).double()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     x = torch.randn(2, 12, 16, dtype=torch.float64)
     torch.testing.assert_close(ours(x), theirs(x))
@@ -52,7 +52,7 @@ def test_only_images_of_the_size_that_a_model_was_built_for_pass():
 
 def test_a_narrow_start_stops_at_the_core():
     geometry = Geometry(num_heads=2, head_dim=8, seq_len=16)
-    mixer = GatedMixer(build_attention("hedgehog", geometry))
+    mixer = GridLayer(build_attention("hedgehog", geometry))
     learned = {name: p.clone() for name, p in mixer.core.named_parameters()}
     assert learned and mixer.core not in list(outside_cores(mixer))
     start_narrow(mixer, nn.Linear)

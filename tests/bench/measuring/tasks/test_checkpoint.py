@@ -144,11 +144,11 @@ def test_a_checkpoint_has_the_norm_over_heads(tmp_path):
     task = build_task("recall", {"head_norm": True})
     first, second = (build_model(task, "linear", {}, seed) for seed in (0, 1))
     with torch.no_grad():
-        first.mixer.core.head_norm.weight.fill_(3.0)
+        first.mixer.norm.weight.fill_(3.0)
     checkpoint = Checkpoint(tmp_path / "one.pt", of="cell")
     checkpoint.save(model_state(first))
     restore_model(second, checkpoint.load(CPU))
-    assert (second.mixer.core.head_norm.weight == 3).all()
+    assert (second.mixer.norm.weight == 3).all()
     batch = next(task.batches(Split.TRAIN, 0))
     answers = [net(batch.inputs, batch.positions) for net in (first, second)]
     torch.testing.assert_close(*answers, rtol=0, atol=0)

@@ -78,7 +78,7 @@ def test_the_step_by_which_a_state_is_measured_has_the_gates_that_the_core_takes
 
 
 @pytest.mark.parametrize("name", ["mamba2_ssd_layer", "gated_deltanet_layer", "gla_layer"])
-def test_a_layer_with_a_state_and_no_step_says_what_it_would_keep(cell, name):
+def test_a_layer_keeps_the_state_of_its_core_and_the_tokens_of_its_convolution(cell, name):
     task = build_task("recall", {"causal": True})
     # Of 4 heads: a matrix of 16 x 16, in GLA's layer of 8 x 16; 3 tokens of the convolution.
     numbers = {
@@ -94,11 +94,11 @@ def test_longer_models_have_the_norm_over_heads_with_its_learned_scale(cell):
     asked = cell("softmax", "recall", **settings)
     model = build_model(build_task("recall", settings), "softmax", {}, 0)
     with torch.no_grad():
-        model.mixer.core.head_norm.weight.fill_(3.0)
+        model.mixer.norm.weight.fill_(3.0)
     grown = [longer for _, longer in longer_models(model, asked, None)]
     assert len(grown) == 2
     for longer in grown:
-        assert (longer.mixer.core.head_norm.weight == 3).all()
+        assert (longer.mixer.norm.weight == 3).all()
     assert list(train(asked).longer) == ["48", "96"]
 
 

@@ -219,7 +219,7 @@ def test_the_norm_over_heads_has_a_scale_that_is_learned():
     net = model("softmax", head_norm=True)
     batch = next(build_task("recall", {}).batches(Split.TRAIN, 0))
     before = mixed_by(net, batch)[0]
-    scale = net.blocks[0].mixer.core.head_norm.weight
+    scale = net.blocks[0].mixer.norm.weight
     assert scale.requires_grad and scale.shape == (16,)
     with torch.no_grad():
         scale.copy_(torch.arange(1.0, 17.0))
@@ -231,7 +231,7 @@ def test_a_norm_over_heads_changes_no_weight_outside_itself(mechanism):
     causal = mechanism == "gla"
     usual = model(mechanism, causal=causal).state_dict()
     normed = model(mechanism, causal=causal, head_norm=True).state_dict()
-    own = {name for name in normed if ".head_norm." in name}
+    own = {name for name in normed if ".mixer.norm." in name}
     assert len(own) == 2 and normed.keys() - own == usual.keys()
     assert all(torch.equal(normed[name], usual[name]) for name in usual)
 
@@ -271,10 +271,7 @@ def test_linear_maps_are_drawn_alike_whatever_other_maps_a_mechanism_has():
     settings = {"causal": True, "linear_std": 0.05}
     expected = {n: w for n, w in model("softmax", **settings).state_dict().items()}
     for mechanism in ("hedgehog", "gla"):
-        found = {
-            name.replace(".layer.", "."): weight
-            for name, weight in model(mechanism, **settings).state_dict().items()
-        }
+        found = model(mechanism, **settings).state_dict()
         assert all(torch.equal(found[name], weight) for name, weight in expected.items())
     other = model("softmax", seed=1, **settings).state_dict()
     assert not torch.equal(other["blocks.0.mlp.0.weight"], expected["blocks.0.mlp.0.weight"])
@@ -283,7 +280,7 @@ def test_linear_maps_are_drawn_alike_whatever_other_maps_a_mechanism_has():
 
 
 def names_of(net):
-    return [getattr(mixer, "layer", mixer).core.name for mixer in net.mixers]
+    return [mixer.core.name for mixer in net.mixers]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,10 @@
 """Position signals: learned, rotary or none; the rest of the model stays the same."""
 
-import cmath
-import itertools
-
 import pytest
 import torch
 
 from bench.measuring.tasks.base import build_task
-from bench.measuring.tasks.model import build_model, rotate
+from bench.measuring.tasks.model import build_model
 
 POSITIONS = ("learned", "rope", "none")
 
@@ -18,25 +15,6 @@ def model(mechanism, **settings):
 
 def outputs(net, tokens):
     return net(tokens, torch.arange(tokens.shape[1]).expand_as(tokens))
-
-
-def test_scores_of_turned_heads_depend_on_the_distance_alone():
-    q, k = torch.randn(2, 1, 1, 16, dtype=torch.float64).expand(-1, -1, 40, -1)
-    scores = rotate(q) @ rotate(k).mT
-    for lag in (-7, 0, 3):
-        along = scores.diagonal(lag, dim1=-2, dim2=-1)
-        torch.testing.assert_close(along, along[..., :1].expand_as(along))
-    assert not torch.allclose(scores[..., 0, 0], scores[..., 0, 1])
-
-
-def test_turning_is_a_rotation_by_the_papers_angles():
-    x = torch.randn(2, 5, 6, dtype=torch.float64)
-    turned = rotate(x)
-    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
-    for token, pair in itertools.product(range(5), range(3)):
-        turn = cmath.exp(1j * token * 1e4 ** (-pair / 3))
-        expected = complex(*x[0, token, 2 * pair : 2 * pair + 2]) * turn
-        assert complex(*turned[0, token, 2 * pair : 2 * pair + 2]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("mechanism", ["softmax", "linear"])

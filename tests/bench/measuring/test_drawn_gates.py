@@ -1,15 +1,14 @@
 """Gates drawn for timing: shapes as the core declares them, values as an untrained layer's."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 import attentions
 from attentions import Gate, Geometry, build_attention
-from bench.measuring.tasks.model import Gated
-from bench.measuring.token_gates import _InRange, gates_of
+from attentions.maths.projected import ProjectedGate, ProjectedGates
+from bench.measuring.drawn_gates import gates_of
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 SIZES = {
@@ -53,13 +52,13 @@ def test_the_temperature_of_a_core_slows_its_decay_also_where_heads_are_shared(n
 def test_values_are_those_of_the_maps_that_training_begins_with(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        layer = attentions.MultiHeadAttention(core(name))
+        built = core(name)
         torch.manual_seed(0)
-        gated = Gated(layer)
+        maps = ProjectedGates(built, 64)
     tokens = torch.randn(1, 200, 64, generator=torch.Generator().manual_seed(1))
     tokens = tokens.unflatten(1, (2, 100))[0]
     for at, gate in draw(name).items():
-        assert torch.allclose(gate, gated.gates[at](tokens), atol=1e-6)
+        assert torch.allclose(gate, maps[at](tokens), atol=1e-6)
 
 
 @every
@@ -110,7 +109,8 @@ def test_gates_of_neighbouring_rounds_have_no_token_in_common():
     ("low", "high"), [(0, 1), (-1, 1), (0.5, 2), (2, math.inf), (-math.inf, -3)]
 )
 def test_a_gate_fills_its_range_and_does_not_leave_it(low, high):
-    of = _InRange(Gate("bhn", low=low, high=high), 8, (4,))
+    gate = Gate("bhn", low=low, high=high)
+    of = ProjectedGate(gate, 8, (4,), rank=4, temperature=1.0, bias=True)
     with torch.no_grad():
         values = of(30 * torch.randn(1, 400, 8, generator=torch.Generator().manual_seed(0)))
     assert low <= values.min() and values.max() <= high
@@ -153,22 +153,3 @@ def test_axes_beside_tokens_and_channels_come_from_the_core():
     }
     drawn = of.draw(2, 10, seed=0, dtype=torch.float32, device=CPU)
     assert [tuple(gate.shape) for gate in drawn] == [*of.shapes(2, 10).values()]
-
-
-class Older:
-    """A core of a library whose capabilities name gates and say nothing else of them."""
-
-    def __init__(self, name, gates):
-        self.name, self.geometry = name, Geometry(num_heads=4, head_dim=16, seq_len=100)
-        self.capabilities = SimpleNamespace(gates=gates, scopes=("core", "layer"))
-
-
-@pytest.mark.parametrize("name", ["gla", "simple_gla", "deltanet", "gated_deltanet"])
-def test_cores_of_older_libraries_get_the_same_gates(name):
-    older = gates_of(Older(name, tuple(SIZES[name])))
-    assert older.sizes == SIZES[name] and older.gates == gates(name).gates
-
-
-def test_a_gate_that_no_older_library_had_is_refused_with_what_is_needed():
-    with pytest.raises(ValueError, match=r"odd names the gate pace .* attentions\.Gate is needed"):
-        gates_of(Older("odd", ("pace",)))
