@@ -18,6 +18,7 @@ from ..capabilities import Gate
 from ..precision import widen
 from .delta_rule import unit_length
 from .gates import SelectiveDecay
+from .shared_heads import SharedHeads
 
 RANK = 16
 """Rank of the projection of a gate per channel, as in the GLA paper; that of steps is value_dim, as
@@ -106,6 +107,7 @@ class ProjectedGates(nn.ModuleDict):
     def __init__(
         self, core: Attention, width: int, *, bias: bool = True, rank: int | None = None
     ) -> None:
+        core = core.core if isinstance(core, SharedHeads) else core  # gates of all its heads
         gates = {k: g for k, g in core.gates.items() if g.activation not in _FROM_OTHERS}
         super().__init__(projections(core, gates, width, bias=bias, rank=rank))
         self.forgotten = [k for k, g in core.gates.items() if g.activation == "forgotten"]

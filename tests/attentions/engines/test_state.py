@@ -76,12 +76,12 @@ def test_an_update_alone_is_a_whole_mechanism():
 def test_signatures_name_the_gates_and_checks_stand_before_them():
     core = enter(Fading)(geometry())
     assert [*inspect.signature(Fading.forward).parameters][4:] == ["key_mask", "log_decay"]
-    assert [*inspect.signature(Fading.step).parameters][5:] == ["log_decay"]
+    assert [*inspect.signature(Fading.step).parameters][5:] == ["key_mask", "log_decay"]
     with pytest.raises(ValueError, match="it takes no such argument"):
         core(*inputs(), log_decy=torch.zeros(2, 4, 70))
     state = core.init_state(2, dtype=torch.double, device=CPU)
     with pytest.raises(ValueError, match="it takes no such argument for a step"):
-        core.step(*inputs(), state, key_mask=torch.ones(2, 70, dtype=torch.bool))
+        core.step(*inputs(), state, log_decy=torch.zeros(2, 4, 70))
     with pytest.raises(ValueError, match="state is of type tuple; a Tensor is needed"):
         core.step(*inputs(), (state,))
     with pytest.raises(ValueError, match=r"log_decay is .* of shape \(2, 4, 70\) is needed"):
