@@ -14,6 +14,8 @@ EXTRAS = {
     "performer_pytorch": "peers",
     "linformer": "peers",
     "nystrom_attention": "peers",
+    "onnx": "runtimes",
+    "onnxruntime": "runtimes",
 }
 """Package as it is imported -> the extra of this project that installs it."""
 
