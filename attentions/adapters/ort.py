@@ -68,16 +68,14 @@ class ByOrt(StateCore):
         super().__init__(geometry, **given)
         load(self.name, "onnxruntime", "InferenceSession")
         load(self.name, "onnx", "helper")
-        self.requires_grad_(False)
 
     def chunks(self, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-        """All tokens by one call.
-
-        Raises:
-            ValueError: an input requires a gradient, or is not on a CPU.
-        """
+        """All tokens by one call; on meta tensors, by the formula of ours."""
+        if q.is_meta:
+            ours: Any = super()
+            shapes: tuple[Tensor, Tensor] = ours.chunks(q, k, v, *rest)
+            return shapes
         *gates, state = rest
-        self._refuse((q, k, v, *rest))
         feeds = {"query": q, "key": k, "value": v, "past": state.unsqueeze(2)}
         for name, gate in zip(self.gates, gates, strict=True):
             gate = gate.unsqueeze(-1) if gate.dim() == 3 else gate
@@ -87,19 +85,6 @@ class ByOrt(StateCore):
         found = run.run(None, {name: x.float().numpy() for name, x in arrays.items()})
         out, after = (torch.from_numpy(x).unflatten(0, q.shape[:2]) for x in found)
         return out, after.squeeze(2)
-
-    def _refuse(self, inputs: tuple[Tensor, ...]) -> None:
-        ours = self.operator.ours.name
-        if torch.is_grad_enabled() and any(x.requires_grad for x in inputs):
-            raise ValueError(
-                f"{self.name}: an input requires a gradient, and the operator gives none; call it "
-                f"under torch.no_grad(), or train with {ours}, which computes the same."
-            )
-        if inputs[0].device.type != "cpu":
-            raise ValueError(
-                f"{self.name}: inputs are on {inputs[0].device}, and the operator runs on a CPU; "
-                f"{ours} runs on any device."
-            )
 
     def forward(
         self,
@@ -123,6 +108,17 @@ class ByOrt(StateCore):
     def _run(
         self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, gates: Any, state: Any
     ) -> tuple[Tensor, Any]:
+        given, ours = (q, k, v, *gates.values()), self.operator.ours.name
+        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in given):
+            raise ValueError(
+                f"{self.name}: an input requires a gradient, and the operator gives none; call it "
+                f"under torch.no_grad(), or train with {ours}, which computes the same."
+            )
+        if q.device.type not in ("cpu", "meta"):
+            raise ValueError(
+                f"{self.name}: inputs are on {q.device}, and the operator runs on a CPU; {ours} "
+                "runs on any device."
+            )
         with without_autocast(q.device.type):
             out, state = self.chunks(*self._inputs(q, k, v, key_mask, gates), state)
             return within_range(out, q.dtype), state

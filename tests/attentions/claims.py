@@ -46,8 +46,8 @@ GENERATED = ("softmax_flex",)
 
 
 def is_ours(form):
-    """An adapter's package answers for itself; what it claims is compared with what there is."""
-    return not set(form.can.requires) & set(EXTRAS)
+    """A package answers for itself, but for states and steps, which are ours around its operator."""
+    return form.can.recurrent or not set(form.can.requires) & set(EXTRAS)
 
 
 def cases_of(form, *, needs_card=False):

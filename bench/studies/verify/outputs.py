@@ -76,7 +76,7 @@ def _with_source(proof: Proof) -> Proof:
 
 
 def verify(asked: Verify) -> Iterator[Proof]:
-    """One proof per golden case, and one more of the authors' operators where they are an entry.
+    """One proof per golden case, and one more of each operator of others that computes the same.
 
     In the order of their names.
 
@@ -97,7 +97,7 @@ def _prove_case(
     """Prove one case by each mechanism that it is about and that is wanted."""
     official, _, case = name.partition("/")
     ours = mechanisms_of(official) & set(attention_names())
-    about = {form.mechanism for form in _with_published([Form(mechanism=name) for name in ours])}
+    about = {form.mechanism for form in _with_others([Form(mechanism=name) for name in ours])}
     if wanted and not about & wanted:
         return
     # Until the header is read, the form is not known if the folder has several.
@@ -106,7 +106,7 @@ def _prove_case(
         header = folder.header(name)
         form = form_of(header)
         mechanism = form.mechanism if form.mechanism in attention_names() else None
-        chosen = [f for f in _with_published([form]) if not wanted or f.mechanism in wanted]
+        chosen = [f for f in _with_others([form]) if not wanted or f.mechanism in wanted]
         if not chosen:
             return
         golden = folder.read(header)
@@ -124,10 +124,16 @@ def _prove_case(
     yield from (prove(golden, each) for each in chosen)
 
 
-def _with_published(forms: Sequence[Form]) -> list[Form]:
-    """Each form, and after it that of the authors' operators if there is one."""
-    pairs = ((form, published_form(form)) for form in forms)
-    return [form for pair in pairs for form in pair if form is not None]
+def _with_others(forms: Sequence[Form]) -> list[Form]:
+    """Each form, and after it those of the authors' operators and of a runtime's if there are."""
+    rows = ((form, published_form(form), _ort_form(form)) for form in forms)
+    return [form for row in rows for form in row if form is not None]
+
+
+def _ort_form(form: Form) -> Form | None:
+    name = f"{form.mechanism}_ort"
+    is_there = form.reason is None and name in attention_names()
+    return replace(form, mechanism=name) if is_there else None
 
 
 def exit_code(proofs: Sequence[Proof]) -> int:
