@@ -46,16 +46,20 @@ GENERATED = ("softmax_flex",)
 
 
 def is_ours(form):
-    """A package answers for itself, but for states and steps, which are ours around its operator."""
-    return form.can.recurrent or not set(form.can.requires) & set(EXTRAS)
+    """An adapter's package answers for itself; what it claims is compared with what there is."""
+    return not set(form.can.requires) & set(EXTRAS)
 
 
 def cases_of(form, *, needs_card=False):
-    """Pairs of a check and a case that a form is put through."""
+    """Pairs of a check and a case that a form is put through.
+
+    States, steps and masks around a runtime's operator are ours.
+    """
+    all_claims = is_ours(form) or form.can.recurrent
     return [
         (check, case)
         for check, case in checks_for(form)
-        if check.needs_card == needs_card and (is_ours(form) or check.claim == "forms")
+        if check.needs_card == needs_card and (all_claims or check.claim == "forms")
     ]
 
 
