@@ -76,15 +76,17 @@ class ByOrt(StateCore):
             shapes: tuple[Tensor, Tensor] = ours.chunks(q, k, v, *rest)
             return shapes
         *gates, state = rest
-        feeds = {"query": q, "key": k, "value": v, "past": state.unsqueeze(2)}
+        batch_size, num_heads, num_tokens, _ = q.shape
+        feeds = {"query": q, "key": k, "value": v}
         for name, gate in zip(self.gates, gates, strict=True):
-            gate = gate.unsqueeze(-1) if gate.dim() == 3 else gate
-            feeds[_GATES[name]] = gate.expand(*q.shape[:3], -1)
-        arrays = {name: x.detach().flatten(0, 1).contiguous() for name, x in feeds.items()}
+            feeds[_GATES[name]] = gate.expand(*q.shape[:3], *gate.shape[3:])
+        size = batch_size * num_heads
+        rows = {name: x.reshape(size, num_tokens, -1) for name, x in feeds.items()}
+        rows["past"] = state.reshape(size, 1, *state.shape[2:])
+        arrays = {name: x.detach().contiguous().numpy() for name, x in rows.items()}
         run = session(self.operator.rule, frozenset(self.gates), torch.get_num_threads())
-        found = run.run(None, {name: x.float().numpy() for name, x in arrays.items()})
-        out, after = (torch.from_numpy(x).unflatten(0, q.shape[:2]) for x in found)
-        return out, after.squeeze(2)
+        out, after = map(torch.from_numpy, run.run(None, arrays))
+        return out.view(v.shape), after.view(state.shape)
 
     def forward(
         self,
