@@ -10,6 +10,7 @@ from bench.core.format import join_names, number
 from bench.core.record import Record
 from bench.core.rows import recurrent_mechanisms
 from bench.publishing.leaderboard import Standing
+from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.speedup import ratio_between
 
 
@@ -31,15 +32,17 @@ def faster_implementations(standings: Collection[Standing]) -> dict[str, Faster]
     Only where the whole interval of the ratio is above 1.
     """
     found: dict[str, Faster] = {}
-    for ours in filter(lambda one: is_ours(one.record), standings):
+    ranked = [one for one in standings if may_be_ranked(one.record)]
+    for ours in filter(lambda one: is_ours(one.record), ranked):
         cell = ours.record.cell
-        for other in standings:
+        for other in ranked:
             theirs = other.record.cell
             is_same = mechanism_behind(theirs.mechanism) == cell.mechanism != theirs.mechanism
             if not is_same or theirs.hyperparameters != cell.hyperparameters:
                 continue
             ratio = ratio_between(other.record, ours.record)
-            if ratio and (ratio.low or 0) > max(1, found.get(ours.entry, (ours.entry, 0))[1]):
+            best = found.get(ours.entry, Faster("", 1.0))
+            if ratio and (ratio.low or 0) > 1 and ratio.median > best.ratio:
                 found[ours.entry] = Faster(other.entry, ratio.median)
     return found
 
