@@ -20,7 +20,8 @@ from typing import Any
 from . import capabilities as _capabilities
 from . import plugins as _plugins
 from .capabilities import FAMILIES, PUBLISHED, Capabilities, published_capabilities
-from .foreign import Operator, OrtOperator, Ours, mechanism_behind
+from .foreign import Operator, OrtOperator, Ours
+from .foreign import mechanism_behind as mechanism_behind
 from .plugins import PluginProblem
 
 HOMES = ("mechanisms", "published", "adapters")

@@ -1,4 +1,4 @@
-"""The entry of another package's operator, made of its row and of the mechanism that it computes."""
+"""Entries of other packages' operators, made of their rows and of the mechanisms behind them."""
 
 from __future__ import annotations
 

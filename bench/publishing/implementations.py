@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from attentions.foreign import mechanism_behind
+from attentions.catalogue import mechanism_behind
 from bench.core.format import join_names, number
 from bench.core.record import Record
 from bench.core.rows import recurrent_mechanisms

@@ -1,8 +1,8 @@
 """`python -m bench.publishing.speed FOLDER PAGE`: docs/speed.md, as `make speed` makes it.
 
-It reads the records of two sweeps, under ``FOLDER/published`` and ``FOLDER/compiled``. The section on
-runtimes follows from `RUNTIMES`, which are stored: `python -m tools.studies_pages speed` writes it
-alone.
+It reads the records of two sweeps, under ``FOLDER/published`` and ``FOLDER/compiled``. The section
+on runtimes follows from the stored records of `RUNTIMES`; `python -m tools.studies_pages speed`
+writes it alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from attentions.foreign import mechanism_behind
+from attentions.catalogue import mechanism_behind
 from bench.core.cli.files import write_whole
 from bench.core.cli.values import run_words
 from bench.core.format import number, quantity, ratio_words
