@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from ..base import Mechanism
 from ..catalogue import describe
@@ -11,7 +12,7 @@ from ..registry import register_attention
 from ..signatures import constructor
 
 
-def enter(row: Operator | OrtOperator, base: type[Mechanism], module: str) -> type[Mechanism]:
+def enter(row: Operator | OrtOperator, base: Any, module: str) -> type[Mechanism]:
     """Register the entry of an operator; ``base`` calls it, and its class belongs to ``module``."""
     ours = row.ours
     taken = [*inspect.signature(ours.__init__).parameters.values()][2:]  # self, geometry

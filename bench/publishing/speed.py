@@ -108,7 +108,8 @@ def with_runtimes(page: str, records: Sequence[Record]) -> str:
     ours = {name: row for name, row in rows.items() if name in theirs}
 
     def both(name: str, column: str, record: Record) -> str:
-        ratios = speedup(record), speedup(theirs[name][column])
+        other = theirs[name].get(column)
+        ratios = speedup(record), None if other is None else speedup(other)
         return " / ".join("" if ratio is None else number(ratio.median) for ratio in ratios)
 
     def over_ours(name: str, column: str, record: Record) -> str:
