@@ -20,14 +20,17 @@ from typing import Any
 from . import capabilities as _capabilities
 from . import plugins as _plugins
 from .capabilities import FAMILIES, PUBLISHED, Capabilities, published_capabilities
-from .foreign import Operator, Ours
+from .foreign import Operator, OrtOperator, Ours
+from .foreign import mechanism_behind as mechanism_behind
 from .plugins import PluginProblem
 
 HOMES = ("mechanisms", "published", "adapters")
 """Sub-packages whose modules register mechanisms."""
 _HERE = Path(__file__).parent
-_DECORATOR, _OPERATORS, _ROW = "register_attention", "published", "Operator"
-"""Decorators of a class and of the authors' operators as a function; a row of another package's."""
+_DECORATOR, _OPERATORS = "register_attention", "published"
+"""Decorators of a class and of the authors' operators as a function."""
+_ROWS = {"Operator": Operator, "OrtOperator": OrtOperator}
+"""Rows of tables of other packages' operators."""
 _CLAIMS = ("Capabilities", "Gate", "DTYPES", "RECURRENT", "RECURRENT_LAYER", "GRID_LAYER")
 _WORDS: dict[str, Any] = {name: getattr(_capabilities, name) for name in _CLAIMS}
 _WORDS |= {"frozenset": frozenset, "replace": replace}
@@ -209,12 +212,13 @@ def _published_entries(file: Path, ours: Mapping[str, CatalogueEntry]) -> Iterat
 def _foreign_entries(file: Path, ours: Mapping[str, CatalogueEntry]) -> Iterator[CatalogueEntry]:
     """Rows of operators of other packages, described by what follows from ours."""
     for call, constants in _rows(file):
+        row: Any = _ROWS[ast.unparse(call.func)]
         said = {k.arg or "": _value(k.value, constants) for k in call.keywords if k.arg != "more"}
         name, place = (_value(call.args[index], constants) for index in (0, 2))
-        same = ours[name.removesuffix("_fla")]
+        same = ours[mechanism_behind(name)]
         kept = [key for key in same.values if key not in said.get("fixed", ())]
         yield CatalogueEntry(
-            **Operator(name, same, place, {}, **said).entry(same.description.formula, kept),
+            **row(name, same, place, **said).entry(same.description.formula, kept),
             defaults={key: same.defaults[key] for key in kept},
             values={key: same.values[key] for key in kept},
             module=_module(file),
@@ -224,8 +228,8 @@ def _foreign_entries(file: Path, ours: Mapping[str, CatalogueEntry]) -> Iterator
 def _rows(file: Path) -> Iterator[tuple[ast.Call, dict[str, ast.expr]]]:
     """Rows of a table of operators, and the constants of the file."""
     text = file.read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(text)) if f"{_ROW}(" in text else ():
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == _ROW:
+    for node in ast.walk(ast.parse(text)) if "Operator(" in text else ():
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in _ROWS:
             yield node, _constants(text)
 
 

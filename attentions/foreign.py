@@ -1,6 +1,6 @@
-"""An operator of another package that computes a mechanism of ours: what differs, as data.
+"""Operators of other packages that compute a mechanism of ours: what differs, as data.
 
-Its entry follows from ours and from these words; `catalogue` reads them without running them.
+Their entries follow from ours and from these words; `catalogue` reads them without running them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
+
+SUFFIXES = ("_fla", "_ort")
+"""Ends of names of operators; the mechanism that they compute stands before."""
+
+
+def mechanism_behind(name: str) -> str:
+    """The mechanism of ours that an operator computes, by name; any other name as it is.
+
+    >>> mechanism_behind("kda_ort"), mechanism_behind("kda")
+    ('kda', 'kda')
+    """
+    return name[:-4] if name.endswith(SUFFIXES) else name
 
 
 class Ours(dict[str, Any]):
@@ -47,7 +59,7 @@ class Operator:
     name: str
     ours: Any
     place: str
-    arguments: Mapping[str, str]
+    arguments: Mapping[str, str] = field(default_factory=dict)
     wide: frozenset[str] = frozenset()
     more: Callable[..., Mapping[str, Any]] | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
@@ -66,26 +78,17 @@ class Operator:
             formula: that of ours.
             settings: the hyperparameters of ours, those that are fixed left out.
         """
-        can = replace(
-            self.ours.capabilities,
-            recurrent=False,
-            masks=frozenset(),
-            memory_layout="bnhd",
-            dtypes=("bfloat16", "float16"),
-            devices=("cuda",),
-            backward_devices=("cuda",),
-            requires=("fla", "flash_attn") if self.flash else ("fla",),
-            compiles=False,
-            exports=frozenset(),
-        )
-        return {
-            "name": self.name,
-            "title": re.sub(r" \(.*\)", "", self.ours.title) + " (flash-linear-attention)",
-            "source": f"{self.ours.source}; fla-org/flash-linear-attention",
-            "family": self.ours.family,
-            "capabilities": can,
-            "doc": self._doc(formula, settings),
+        about = "flash-linear-attention", "fla-org/flash-linear-attention"
+        can = {
+            "recurrent": False,
+            "masks": frozenset(),
+            "memory_layout": "bnhd",
+            "dtypes": ("bfloat16", "float16"),
+            "devices": ("cuda",),
+            "backward_devices": ("cuda",),
+            "requires": ("fla", "flash_attn") if self.flash else ("fla",),
         }
+        return _entry(self, about, can, self._doc(formula, settings))
 
     def _doc(self, formula: str, settings: Iterable[str]) -> str:
         name = self.ours.name
@@ -96,10 +99,75 @@ class Operator:
             *(f"Its kernel takes ``{what}``: {values}." for what, values in self.takes.items()),
             *self.differences,
         ]
-        lines = [f"`{name}` by the operator ``fla.ops.{self.place}``.", ""]
-        lines += [f"    {line}" for line in formula.splitlines()]
-        lines += ["", self.about] if self.about else []
-        lines += ["", "Hazards:", *(f"    - {line}" for line in hazards)]
-        lines += ["", "Differences:", *(f"    - {line}" for line in differences)]
-        known = [f"    {setting}: as for `{name}`." for setting in settings]
-        return "\n".join([*lines, *(["", "Args:", *known] if known else [])])
+        by = f"operator ``fla.ops.{self.place}``"
+        return _doc(name, by, formula, self.about, hazards, differences, settings)
+
+
+@dataclass(frozen=True)
+class OrtOperator:
+    """ONNX Runtime's operator ``LinearAttention`` for CPUs, as a row of a table.
+
+    Attributes:
+        name: of its entry: that of ours, and _ort.
+        ours: the mechanism that it computes.
+        rule: the operator's name of the recurrence.
+    """
+
+    fixed: ClassVar[Mapping[str, Any]] = {}
+
+    name: str
+    ours: Any
+    rule: str
+
+    def entry(self, formula: str, settings: Iterable[str]) -> dict[str, Any]:
+        """Arguments of `register_attention` for its entry, and ``doc``, as for `Operator`."""
+        can = {
+            "dtypes": ("float32", "bfloat16", "float16"),
+            "devices": ("cpu",),
+            "backward_devices": (),
+            "requires": ("onnxruntime", "onnx"),
+        }
+        name = self.ours.name
+        doc = _doc(
+            name,
+            f"operator ``com.microsoft.LinearAttention`` with the rule {self.rule}",
+            formula,
+            "Keys, queries and gates are prepared as for ours, and so are masks and states.",
+            [f"Gives no gradients; those of `{name}` otherwise."],
+            [f"Computes in float32 only; those of `{name}` otherwise."],
+            settings,
+        )
+        return _entry(self, ("ONNX Runtime", "microsoft/onnxruntime"), can, doc)
+
+
+def _entry(
+    row: Operator | OrtOperator, package: tuple[str, str], can: Mapping[str, Any], doc: str
+) -> dict[str, Any]:
+    """An entry from ours, a package's name and repository, and the capabilities that differ."""
+    ours, (title, home) = row.ours, package
+    return {
+        "name": row.name,
+        "title": re.sub(r" \(.*\)", "", ours.title) + f" ({title})",
+        "source": f"{ours.source}; {home}",
+        "family": ours.family,
+        "capabilities": replace(ours.capabilities, compiles=False, exports=frozenset(), **can),
+        "doc": doc,
+    }
+
+
+def _doc(
+    name: str,
+    by: str,
+    formula: str,
+    about: str,
+    hazards: Iterable[str],
+    differences: Iterable[str],
+    settings: Iterable[str],
+) -> str:
+    lines = [f"`{name}` by the {by}.", ""]
+    lines += [f"    {line}" for line in formula.splitlines()]
+    lines += ["", about] if about else []
+    lines += ["", "Hazards:", *(f"    - {line}" for line in hazards)]
+    lines += ["", "Differences:", *(f"    - {line}" for line in differences)]
+    known = [f"    {setting}: as for `{name}`." for setting in settings]
+    return "\n".join([*lines, *(["", "Args:", *known] if known else [])])

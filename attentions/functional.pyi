@@ -92,6 +92,23 @@ def deltanet_fla(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
     weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
 
 @overload
+def deltanet_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
+    normalise_keys: <class 'inspect._empty'> = True,
+    normalise_queries: <class 'inspect._empty'> = False,
+    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
+    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
+    initial_state: Any = None, return_state: Literal[False] = False, seq_len: int | None = None,
+    weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
+@overload
+def deltanet_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
+    normalise_keys: <class 'inspect._empty'> = True,
+    normalise_queries: <class 'inspect._empty'> = False,
+    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
+    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
+    initial_state: Any = None, return_state: Literal[True], seq_len: int | None = None,
+    weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Any]: ...
+
+@overload
 def differential(q: Tensor, k: Tensor, v: Tensor, *, lambda_init: float = 0.2, norm: bool = True,
     eps: float = 1e-05, is_causal: bool = False, attn_mask: Tensor | None = None,
     key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
@@ -231,6 +248,23 @@ def gated_deltanet_fla(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None =
     seq_len: int | None = None, weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
 
 @overload
+def gated_deltanet_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
+    log_decay: Tensor | None = None, normalise_keys: <class 'inspect._empty'> = True,
+    normalise_queries: <class 'inspect._empty'> = False,
+    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
+    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
+    initial_state: Any = None, return_state: Literal[False] = False, seq_len: int | None = None,
+    weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
+@overload
+def gated_deltanet_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
+    log_decay: Tensor | None = None, normalise_keys: <class 'inspect._empty'> = True,
+    normalise_queries: <class 'inspect._empty'> = False,
+    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
+    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
+    initial_state: Any = None, return_state: Literal[True], seq_len: int | None = None,
+    weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Any]: ...
+
+@overload
 def gated_deltaproduct(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
     log_decay: Tensor | None = None, more_keys: Tensor | None = None,
     more_values: Tensor | None = None, more_betas: Tensor | None = None, num_householder: int = 2,
@@ -272,6 +306,19 @@ def gla_fla(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
     temperature: float = 16.0, is_causal: Literal[True], scale: float | None = None,
     enable_gqa: bool = False, seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
+
+@overload
+def gla_ort(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
+    temperature: <class 'inspect._empty'> = 16.0, is_causal: Literal[True],
+    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
+    initial_state: Any = None, return_state: Literal[False] = False, seq_len: int | None = None,
+    weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
+@overload
+def gla_ort(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
+    temperature: <class 'inspect._empty'> = 16.0, is_causal: Literal[True],
+    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
+    initial_state: Any = None, return_state: Literal[True], seq_len: int | None = None,
+    weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Any]: ...
 
 @overload
 def gsa(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
@@ -333,6 +380,21 @@ def kda_fla(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
     negative_eigenvalues: bool = False, is_causal: Literal[True], scale: float | None = None,
     enable_gqa: bool = False, seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
+
+@overload
+def kda_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
+    log_decay: Tensor | None = None, normalise_keys: <class 'inspect._empty'> = True,
+    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
+    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
+    initial_state: Any = None, return_state: Literal[False] = False, seq_len: int | None = None,
+    weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
+@overload
+def kda_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
+    log_decay: Tensor | None = None, normalise_keys: <class 'inspect._empty'> = True,
+    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
+    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
+    initial_state: Any = None, return_state: Literal[True], seq_len: int | None = None,
+    weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Any]: ...
 
 @overload
 def lightning(q: Tensor, k: Tensor, v: Tensor, *, slopes: str = 'alibi', slope_scale: float = 1.0,
@@ -690,6 +752,19 @@ def simple_gla_fla(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None 
     temperature: float = 16.0, is_causal: Literal[True], scale: float | None = None,
     enable_gqa: bool = False, seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
+
+@overload
+def simple_gla_ort(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
+    temperature: <class 'inspect._empty'> = 16.0, is_causal: Literal[True],
+    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
+    initial_state: Any = None, return_state: Literal[False] = False, seq_len: int | None = None,
+    weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
+@overload
+def simple_gla_ort(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
+    temperature: <class 'inspect._empty'> = 16.0, is_causal: Literal[True],
+    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
+    initial_state: Any = None, return_state: Literal[True], seq_len: int | None = None,
+    weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Any]: ...
 
 @overload
 def sliding_window(q: Tensor, k: Tensor, v: Tensor, *, window: int = 256, is_causal: bool = False,

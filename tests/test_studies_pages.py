@@ -20,7 +20,7 @@ def test_every_page_names_its_store_its_command_and_a_writer():
 
 
 def test_pages_of_commands_are_compared_too(tmp_path, monkeypatch):
-    assert {"reproductions", "advice"} == {*COMMAND_PAGES}
+    assert {"reproductions", "advice", "speed"} == {*COMMAND_PAGES}
 
     def write(path: Path) -> list[Path]:
         path.write_text("# as stored\n")

@@ -101,9 +101,19 @@ def _advice(path: Path) -> list[Path]:
     return [path]
 
 
+def _speed(path: Path) -> list[Path]:
+    from bench.core.store import read_records
+    from bench.publishing.speed import RUNTIMES, with_runtimes
+
+    page = (ROOT / "docs" / "speed.md").read_text()
+    path.write_text(with_runtimes(page, read_records(RUNTIMES, missing_ok=True)))
+    return [path]
+
+
 COMMAND_PAGES = {
     "reproductions": CommandPage("results/reproductions", ROOT / "docs", _reproductions),
     "advice": CommandPage("results/", FOLDER, _advice),
+    "speed": CommandPage("results/runtimes", ROOT / "docs", _speed),
 }
 
 

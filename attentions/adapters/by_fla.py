@@ -7,7 +7,6 @@ Weights, gates and the slow form are those of ours; an operator takes (B, N, H, 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -15,15 +14,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..base import CallShape, Geometry, Mechanism
-from ..catalogue import describe
+from ..base import CallShape, Geometry
 from ..checks import equal_lengths
 from ..engines.gates import TakesGates
 from ..engines.state import StateCore
 from ..foreign import Operator
 from ..precision import widen
-from ..registry import register_attention
-from ..signatures import constructor
 from .extras import load
 
 FITS: Mapping[str, Callable[[int, Mapping[str, int]], bool]] = {
@@ -135,16 +131,3 @@ class ByFla(TakesGates):
     def executed_flops(self, shape: CallShape) -> int:
         """FLOPs of the formula: those that a kernel executes are not seen."""
         return self.flops(shape)
-
-
-def enter(row: Operator, module: str) -> type[Mechanism]:
-    """Register the entry of an operator; its class belongs to ``module``."""
-    ours = row.ours
-    taken = [*inspect.signature(ours.__init__).parameters.values()][2:]  # self, geometry
-    settings = {p.name: p.default for p in taken if p.name not in row.fixed}
-    said = row.entry(describe(inspect.getdoc(ours) or "").formula, settings)
-    name = f"{ours.__name__}Fla"
-    made = {"operator": row, "settings": settings, "__doc__": said.pop("doc")}
-    # As its module has it, for pickle and for the hash of its source.
-    made |= {"__module__": module, "__qualname__": name, "__init__": constructor(ByFla, settings)}
-    return register_attention(**said)(type(name, (ByFla, ours), made))

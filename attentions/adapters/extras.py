@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ EXTRAS = {
     "performer_pytorch": "peers",
     "linformer": "peers",
     "nystrom_attention": "peers",
+    "onnx": "runtimes",
+    "onnxruntime": "runtimes",
 }
 """Package as it is imported -> the extra of this project that installs it."""
 
@@ -23,6 +27,12 @@ def not_installed(mechanism: str, package: str) -> str:
     extra = EXTRAS.get(package)
     how = f": pip install 'attnbench[{extra}]'" if extra else ""
     return f"{mechanism} needs the package {package}, which is not installed{how}."
+
+
+def why_missing(mechanism: str, packages: Iterable[str]) -> str | None:
+    """The sentence about the first package that is not installed; None if all are."""
+    absent = (package for package in packages if importlib.util.find_spec(package) is None)
+    return next((not_installed(mechanism, package) for package in absent), None)
 
 
 def load(mechanism: str, module: str, name: str) -> Any:

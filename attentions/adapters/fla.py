@@ -33,7 +33,8 @@ from ..mechanisms import (
     rwkv6,
     rwkv7,
 )
-from .by_fla import enter
+from .by_fla import ByFla
+from .entries import enter
 
 
 def _one_behind_the_other(ours: Any, of: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -229,4 +230,4 @@ OPERATORS = (
 """The operators of version 0.6 that compute a mechanism of ours."""
 
 for _row in OPERATORS:
-    globals()[f"{_row.ours.__name__}Fla"] = enter(_row, __name__)
+    globals()[f"{_row.ours.__name__}Fla"] = enter(_row, ByFla, __name__)

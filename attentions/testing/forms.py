@@ -122,7 +122,7 @@ def build(
             refuses the geometry.
         ValueError: it refuses the geometry.
     """
-    if set(form.can.requires) & set(EXTRAS):
+    if set(form.can.requires) & set(EXTRAS) and not form.can.recurrent:
         package = form.can.requires[0]
         raise Untestable(f"is the code of {package}, and only its adapter is ours")
     if "cpu" not in form.can.devices:

@@ -67,6 +67,13 @@ def _rows_from(entries: Iterable[CatalogueEntry]) -> dict[str, dict[str, Any]]:
 
 
 @cache
+def recurrent_mechanisms() -> frozenset[str]:
+    """Recurrences that this library computes itself, operators of other packages aside."""
+    own = (entry for entry in _ours() if not entry.capabilities.requires)
+    return frozenset(entry.name for entry in own if entry.family == "recurrent")
+
+
+@cache
 def _ours() -> tuple[CatalogueEntry, ...]:
     return catalogue()
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from dataclasses import replace
 
 import attentions
 from attentions import Capabilities
-from attentions.adapters.extras import not_installed
+from attentions.adapters.extras import why_missing
 from bench.core.cell import ORIGINAL, Cell
 from bench.core.cli.entries import LAYERS
 from bench.measuring.costs.estimate import is_foreign
@@ -22,9 +21,8 @@ from bench.measuring.worker.build import why_unbuildable
 def why_unsupported(capabilities: Capabilities, cell: Cell) -> str | None:
     """A sentence saying what a mechanism lacks for a cell; None if nothing."""
     can, name = capabilities, cell.mechanism
-    for package in can.requires:
-        if importlib.util.find_spec(package) is None:
-            return not_installed(name, package)
+    if reason := why_missing(name, can.requires):
+        return reason
     if cell.device.partition(":")[0] not in can.devices:
         return f"{name} does not run on {cell.device}; it runs on {', '.join(can.devices)}."
     needs_backward = cell.is_task or cell.timed.has_backward

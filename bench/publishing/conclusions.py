@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from bench.core.cell import ModelWorkload
 from bench.core.format import join_names, number, percent, quantity
 from bench.publishing.growth import crossovers
+from bench.publishing.implementations import in_this_implementation, is_ours
 from bench.publishing.leaderboard import (
     RANKED_BY,
     Leaderboard,
@@ -86,11 +87,12 @@ def headline(ranking: Ranking, board: Leaderboard) -> str:
     first, *tied = leaders = ranks.leaders()
     if tied:
         return f"{about}: {_several(leaders)} are fastest {at}; they cannot be told apart."
-    words = f"{about}: {first} is fastest {at}"
+    standing = next(one for one in ranking.standings if one.entry == first)
+    own = ", in this implementation," if is_ours(standing.record) else ""
+    words = f"{about}: {first}{own} is fastest {at}"
     if first in ranking.references:
         second = f"; {ranks.names[1]} is second" if ranks.places[1] == (2, 2) else ""
         return _short(f"{words}{second}.", f"{words}.")
-    standing = next(one for one in ranking.standings if one.entry == first)
     words += f", {_speedup(standing)[:-1]} times as fast as {standing.reference}"
     crossing = crossovers(board).get(ranking.setting, {}).get(first)
     kind = crossing.kind if crossing else ""
@@ -150,7 +152,10 @@ def _findings(ranking: Ranking, of_setting: Mapping[str, Crossover]) -> str:
     reference = "".join(ranking.references)
     order = _order_words(ranking, ranking.ranks, reference)
     crossing = _crossing_words(of_setting, reference)
-    return f"{order}; {crossing}" if crossing else order
+    named = [*ranking.ranks.leaders(), *(n for n, one in of_setting.items() if one.kind == "at")]
+    named += ranking.ranks.names[1:2] if ranking.ranks.places[1] == (2, 2) else ()
+    own = in_this_implementation(ranking.standings, named)
+    return "; ".join(filter(None, (order, crossing, own)))
 
 
 def _order_words(ranking: Ranking, ranks: Ranks, reference: str) -> str:

@@ -1,6 +1,8 @@
 """`python -m bench.publishing.speed FOLDER PAGE`: docs/speed.md, as `make speed` makes it.
 
-It reads the records of two sweeps, under ``FOLDER/published`` and ``FOLDER/compiled``.
+It reads the records of two sweeps, under ``FOLDER/published`` and ``FOLDER/compiled``. The section
+on runtimes follows from the stored records of `RUNTIMES`; `python -m tools.studies_pages speed`
+writes it alone.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from attentions.catalogue import mechanism_behind
 from bench.core.cli.files import write_whole
 from bench.core.cli.values import run_words
 from bench.core.format import number, quantity, ratio_words
+from bench.core.places import CHECKOUT
 from bench.core.record import REFERENCE, Record, Speed
 from bench.core.statistics import Ratio
 from bench.core.store import latest, read_records
@@ -31,6 +35,14 @@ attnbench sweep experiment=published scope=layer \
 attnbench sweep experiment=compiled out=results/speed/compiled
 python -m bench.publishing.speed results/speed docs/speed.md"""
 """Commands of `make speed`."""
+
+RUNTIMES = CHECKOUT / "results" / "runtimes"
+"""Store of the comparison with runtimes."""
+
+RUNTIMES_COMMANDS = """\
+attnbench sweep experiment=runtimes out=results/runtimes
+python -m tools.studies_pages speed"""
+"""Commands that measure it, and write its section."""
 
 LARGEST_SHARE = {"flatten": 0.07, "nala_rope": 0.11, "nala_cosine": 0.14}
 """Goals: at most this share of softmax's time at 4,096 tokens, forward and with backward."""
@@ -83,6 +95,35 @@ def speed_page(published: Sequence[Record], compiled: Sequence[Record]) -> str:
         pipe_table(_table("seconds to compile", inductor, seconds)),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def with_runtimes(page: str, records: Sequence[Record]) -> str:
+    """The page with its last section made anew; without one if there are no records."""
+    section = prose(__file__, "runtimes")
+    kept = page.partition(section.partition("\n")[0])[0].rstrip("\n")
+    if not records:
+        return f"{kept}\n"
+    rows = _rows(records)
+    theirs = {mechanism_behind(name): row for name, row in rows.items() if name.endswith("_ort")}
+    ours = {name: row for name, row in rows.items() if name in theirs}
+
+    def both(name: str, column: str, record: Record) -> str:
+        other = theirs[name].get(column)
+        ratios = speedup(record), None if other is None else speedup(other)
+        return " / ".join("" if ratio is None else number(ratio.median) for ratio in ratios)
+
+    def over_ours(name: str, column: str, record: Record) -> str:
+        own = ours[name].get(column)
+        return "" if own is None else _words(ratio_between(record, own), record)
+
+    blocks = [
+        section,
+        f"{_origin(records)} Their records are stored; these commands made them and this section:",
+        f"```bash\n{RUNTIMES_COMMANDS}\n```",
+        pipe_table(_table("this implementation / ONNX Runtime, over softmax", ours, both)),
+        pipe_table(_table("ONNX Runtime, over this implementation", theirs, over_ours)),
+    ]
+    return "\n\n".join([kept, *blocks]) + "\n"
 
 
 def _rows(records: Sequence[Record], compiler: str = "eager") -> Rows:
@@ -180,7 +221,9 @@ def _write(words: list[str]) -> int:
         return 2
     folder, page = map(Path, words)
     published, compiled = (read_records(folder / name) for name in ("published", "compiled"))
-    print(f"Wrote {write_whole(page, speed_page(published, compiled))}")
+    runtimes = read_records(RUNTIMES, missing_ok=True)
+    text = with_runtimes(speed_page(published, compiled), runtimes)
+    print(f"Wrote {write_whole(page, text)}")
     return 0
 
 

@@ -51,11 +51,15 @@ def is_ours(form):
 
 
 def cases_of(form, *, needs_card=False):
-    """Pairs of a check and a case that a form is put through."""
+    """Pairs of a check and a case that a form is put through.
+
+    States, steps and masks around a runtime's operator are ours.
+    """
+    all_claims = is_ours(form) or form.can.recurrent
     return [
         (check, case)
         for check, case in checks_for(form)
-        if check.needs_card == needs_card and (is_ours(form) or check.claim == "forms")
+        if check.needs_card == needs_card and (all_claims or check.claim == "forms")
     ]
 
 

@@ -46,6 +46,13 @@ def published_form(form: Form) -> Form | None:
     return replace(form, mechanism=core, layer=ours) if is_published(core) else None
 
 
+def runtime_form(form: Form) -> Form | None:
+    """Form of the same files for the row that a runtime computes; None if there is none."""
+    name = f"{form.mechanism}_ort"
+    is_there = form.reason is None and name in attention_names()
+    return replace(form, mechanism=name) if is_there else None
+
+
 def not_theirs(golden: Golden, form: Form, name: str) -> str | None:
     """Settings that a golden needs and the authors' code does not have, in words; None without."""
     ours = hyperparameters(form.layer or name.removesuffix("_published"))

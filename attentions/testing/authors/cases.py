@@ -10,7 +10,7 @@ from pathlib import Path
 from ...registry import attention_names
 from ..check import Broken, Record
 from ..forms import Untestable
-from .build import published_form
+from .build import published_form, runtime_form
 from .files import DamagedGolden, GoldenFolder
 from .map import Form, form_of, mechanisms_of
 from .proof import Proof, ProofStatus, prove
@@ -49,10 +49,10 @@ def golden_runs(name: str, goldens: Goldens) -> Iterator[tuple[str, Callable[[Re
         return
     for golden in folder.names:
         ours = mechanisms_of(golden.partition("/")[0]) & {*attention_names()}
-        if name not in {form.mechanism for each in ours for form in _both(Form(mechanism=each))}:
+        if name not in {form.mechanism for each in ours for form in _forms(Form(mechanism=each))}:
             continue
         try:
-            forms = _both(form_of(folder.header(golden)))
+            forms = _forms(form_of(folder.header(golden)))
         except DamagedGolden as error:
             yield golden, partial(_damaged, str(error))
             continue
@@ -80,9 +80,9 @@ def unregistered(folder: GoldenFolder) -> Iterator[Proof]:
             )
 
 
-def _both(form: Form) -> list[Form]:
-    """A form, and after it that of the authors' operators if they are an entry."""
-    return [each for each in (form, published_form(form)) if each is not None]
+def _forms(form: Form) -> list[Form]:
+    """A form, and after it those of the authors' operators and of a runtime's, if any."""
+    return [each for each in (form, published_form(form), runtime_form(form)) if each is not None]
 
 
 def _compare(folder: GoldenFolder, name: str, form: Form, device: str, record: Record) -> None:

@@ -10,6 +10,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor, nn
 
+from ...adapters.extras import why_missing
 from ...registry import attention_class, attention_names
 from .build import (
     GEOMETRY_KEYS,
@@ -109,8 +110,9 @@ def prove(golden: Golden, form: Form) -> Proof:
 
 
 def _judge(golden: Golden, form: Form, name: str) -> Proof:
-    """Compare in both precisions; the worst comparison decides."""
-    compared = [c for dtype in DTYPES for c in _compare_all(golden, form, name, dtype)]
+    """Compare in the precisions that are claimed; the worst comparison decides."""
+    claimed = [dtype for dtype in DTYPES if dtype in attention_class(name).capabilities.dtypes]
+    compared = [c for dtype in claimed for c in _compare_all(golden, form, name, dtype)]
     compared, remark = _unfused_if_need_be(golden, form, name, compared)
     worst = max(compared, key=lambda c: c.strain)
     broken = [c.describe() for c in sorted(compared, key=lambda c: -c.strain) if not c.holds]
@@ -118,7 +120,7 @@ def _judge(golden: Golden, form: Form, name: str) -> Proof:
     unmapped = sorted(golden.header.hyper.keys() - taken)
     if broken and unmapped:
         broken.append(f"official hyperparameters without a counterpart: {', '.join(unmapped)}")
-    told = [text for text in (remark, _left_out(compared, name)) if text]
+    told = [t for t in (remark, _not_asked(claimed, name), _left_out(compared, name)) if t]
     status = ProofStatus.FAILED if broken else ProofStatus.PASSED
     return replace(
         _proof(golden, name, status, "; ".join(broken or told) or None),
@@ -155,6 +157,17 @@ def _proof(golden: Golden, mechanism: str | None, status: ProofStatus, reason: s
     return Proof(golden=name, mechanism=mechanism, case=case, status=status, reason=reason)
 
 
+def _has_gradients(name: str) -> bool:
+    return "cpu" in attention_class(name).capabilities.backward_devices
+
+
+def _not_asked(claimed: list[str], name: str) -> str | None:
+    """What a mechanism does not claim and was not asked for, in words."""
+    missing = [dtype for dtype in DTYPES if dtype not in claimed]
+    missing += [] if _has_gradients(name) else ["gradients"]
+    return f"not claimed, and not asked for: {', '.join(missing)}" if missing else None
+
+
 def _left_out(compared: list[Comparison], name: str) -> str | None:
     partial = {c.result: c.rows_left_out for c in compared if c.rows_left_out}
     if not partial:
@@ -169,6 +182,8 @@ def _unclaimed(golden: Golden, form: Form, name: str) -> str | None:
     if is_published(name) and (lacking := not_theirs(golden, form, name)):
         return f"{name} has no {lacking}"
     can, shapes = attention_class(name).capabilities, golden.header.shapes
+    if missing := why_missing(name, can.requires):
+        return missing
     causal = is_causal(golden, name)
     if not (can.causal if causal else can.bidirectional):
         return f"{name} has no {'causal' if causal else 'bidirectional'} form"
@@ -187,7 +202,7 @@ def _compare_all(golden: Golden, form: Form, name: str, dtype: str) -> Iterator[
     kind = getattr(torch, dtype)
     module = build_like(golden, form, name, kind)
     inputs = {
-        key.removeprefix("in."): value.to(kind, copy=True).requires_grad_()
+        key.removeprefix("in."): value.to(kind, copy=True).requires_grad_(_has_gradients(name))
         for key, value in golden.tensors.items()
         if key.startswith("in.") and value.is_floating_point()
     }
@@ -207,6 +222,9 @@ def _compare_all(golden: Golden, form: Form, name: str, dtype: str) -> Iterator[
         out = _call(module, inputs, _masks(golden, name), form)
     official, bounds = golden.tensors, golden.header.bounds[dtype]
     if out.shape != official["out"].shape:
+        yield compare("out", dtype, out, official["out"], bounds["out"])
+        return
+    if not _has_gradients(name):
         yield compare("out", dtype, out, official["out"], bounds["out"])
         return
     loss = (out * official["cot"].to(kind)).sum()

@@ -19,6 +19,7 @@ from bench.core.record import Record, Speed
 from bench.core.seed_runs import FEWEST_SEEDS
 from bench.core.statistics import median, median_interval
 from bench.core.store import read_packed, read_records, stores_below
+from bench.publishing.implementations import Faster, faster_implementations
 from bench.publishing.leaderboard import Leaderboard, Setting, build_leaderboard
 from bench.publishing.metrics.marks import NOT_SETTLED, may_be_ranked
 from bench.publishing.metrics.scaling import seconds_at
@@ -27,7 +28,7 @@ from bench.publishing.scores import Score, TaskScores
 from bench.publishing.searched import at_best_rate
 from bench.studies.advise.settings import CAUSAL_MODES, Advise
 
-KEPT = ("docs/results", "results/accuracy", "results/decode")
+KEPT = ("docs/results", "results/accuracy", "results/decode", "results/runtimes")
 """Folders of records that come with the code."""
 
 OPEN = "not settled: a wide interval"
@@ -85,10 +86,13 @@ class Timed:
     Attributes:
         setting: None if nothing was timed in such a setting.
         by_entry: records by row and by length, without controls.
+        faster: row -> another implementation that is faster, with the length of their rounds, which
+            may be of another machine or number of heads.
     """
 
     setting: Setting | None = None
     by_entry: Mapping[str, Mapping[int, Record]] = field(default_factory=dict)
+    faster: Mapping[str, tuple[Faster, int]] = field(default_factory=dict)
 
     @property
     def lengths(self) -> list[int]:
@@ -196,11 +200,14 @@ def timed(board: Leaderboard, question: Question) -> Timed:
     wanted: dict[str, Any] = {"scope": "core", "mode": question.mode}
     wanted |= {"dtype": asked.dtype, "batch_size": asked.batch_size, "causal": question.causal}
     found: dict[Setting, dict[str, dict[int, Record]]] = {}
-    for ranking in board.rankings:
+    faster: dict[str, tuple[Faster, int]] = {}
+    for ranking in sorted(board.rankings, key=lambda one: -abs(one.size - question.seq_len)):
         setting = ranking.setting
         about = {key: getattr(setting.workload, key, None) for key in wanted}
         if setting.extras or about != wanted:
             continue
+        others = faster_implementations(ranking.standings)
+        faster |= {entry: (other, ranking.size) for entry, other in others.items()}
         for row in ranking.standings:
             is_speed = isinstance(row.record.result, Speed) and may_be_ranked(row.record)
             if is_speed and row.rank != "control":
@@ -214,7 +221,7 @@ def timed(board: Leaderboard, question: Question) -> Timed:
         return covers, len(rows), max(record.started_at for record in records)
 
     every = (Timed(setting=setting, by_entry=rows) for setting, rows in found.items())
-    return max(every, key=order, default=Timed())
+    return replace(max(every, key=order, default=Timed()), faster=faster)
 
 
 def cost_at(by_length: Mapping[int, Record], length: int) -> Cost | None:

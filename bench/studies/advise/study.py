@@ -13,6 +13,7 @@ from bench.core.cli.values import as_typed
 from bench.core.format import join_names, number, quantity
 from bench.core.proofs import read_proofs
 from bench.core.record import REFERENCE, Speed
+from bench.core.rows import recurrent_mechanisms
 from bench.publishing.document import (
     Block,
     Column,
@@ -138,7 +139,8 @@ def answer(question: Question, rows: Sequence[Candidate]) -> list[Block]:
     """A line that answers, what it rests on, the table, and the experiment that would say more."""
     verdicts, by_name = told_apart(rows), {row.entry: row for row in rows}
     shown = [by_name[name] for name in verdicts]
-    lines = [*_plain(question, shown), *_sentences(question, shown, verdicts)]
+    lines = [*_plain(question, shown), *_implementations(question, shown)]
+    lines += _sentences(question, shown, verdicts)
     blocks: list[Block] = [
         Heading(f"{question.mode}, {question.seq_len:,} tokens"),
         Text([*lines, *_scored(question), _place(question), *_caution(question)]),
@@ -166,6 +168,20 @@ def _plain(question: Question, rows: Sequence[Candidate]) -> Iterator[str]:
     said += f"; {REFERENCE} {_ms(beside.seconds)}" if beside and REFERENCE not in near else ""
     length = question.table and question.table.named_settings.get("seq_len")
     yield said + (f"; scored at {length:,} tokens." if length else ".")
+
+
+def _implementations(question: Question, rows: Sequence[Candidate]) -> Iterator[str]:
+    """Whose times recurrent rows have, and the fastest implementation of each that was timed."""
+    costs = {row.entry: row.mechanism for row in rows if row.cost and not row.why_not}
+    if not recurrent_mechanisms() & {*costs.values()}:
+        return
+    found = {name: question.timed.faster[name] for name in costs if name in question.timed.faster}
+    said = [
+        f"{other.entry} ({number(other.ratio)} times {name}'s speed at {length:,} tokens)"
+        for name, (other, length) in found.items()
+    ]
+    also = f"; faster here: {join_names(said)}" if said else ""
+    yield f"Recurrent rows have the times of this implementation{also}."
 
 
 def _ms(seconds: float) -> str:

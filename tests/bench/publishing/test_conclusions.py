@@ -40,6 +40,19 @@ def test_rows_that_cannot_be_told_apart_share_the_first_place():
     assert "nala and nala_cosine are fastest, up to 5.65x softmax; they cannot be told" in sentence
 
 
+def test_a_recurrent_row_is_of_this_implementation_and_what_is_faster_is_named():
+    records = sweep("softmax", "linear", "nala", lengths=(4096,))
+    softmax, linear, nala = records
+    gla, twin = (
+        replace(record, cell=made.kernel_cell(name, seq_len=4096))
+        for record, name in ((nala, "gla"), (linear, "gla_ort"))
+    )
+    (alone,) = said([softmax, gla])
+    assert alone.endswith("; gla in this implementation.")
+    (both,) = said([softmax, gla, twin])
+    assert re.search(r"; gla in this implementation, faster here as gla_ort \(\S+x gla\)\.$", both)
+
+
 def headlines(records):
     board = build_leaderboard(records, ("none", "uniform"))
     timed = [headline(ranking, board) for ranking in board.rankings]

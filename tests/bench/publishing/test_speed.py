@@ -2,7 +2,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.publishing.document import text_table
-from bench.publishing.speed import COMMANDS, LARGEST_SHARE, main, missed_goals, speed_page
+from bench.publishing.speed import (
+    COMMANDS,
+    LARGEST_SHARE,
+    main,
+    missed_goals,
+    speed_page,
+    with_runtimes,
+)
 from tests import records as made
 from tools.readme_sources import markdown_tables
 
@@ -54,6 +61,19 @@ def test_ours_stands_over_the_published_operators_over_softmax_and_compiled_over
     assert "fffffff\\*" in page and "\\* with uncommitted changes" in page
     exported = [replace(r, environment=r.environment | {"commit": None}) for r in compiled()]
     assert "commit unknown." in speed_page(exported, exported)
+
+
+def test_the_section_on_runtimes_is_made_anew_and_leaves_the_rest_as_it_is():
+    page = speed_page(published("forward"), compiled())
+    assert with_runtimes(page, []) == page
+    own = [
+        timed(name, seconds, 12.0, mode="forward")
+        for name, seconds in (("softmax", 12.0), ("kda", 6.0), ("kda_ort", 2.0))
+    ]
+    whole = with_runtimes(page, own)
+    lines = {line.replace(" ", "") for line in whole.splitlines()}
+    assert {"|kda|2.00/6.00|", "|kda|3.00x|"} <= lines and whole.startswith(page)
+    assert with_runtimes(whole, own) == whole
 
 
 def test_a_row_without_a_number_and_other_rounds_leave_their_cells_empty():

@@ -93,6 +93,6 @@ function showAdvice() {
       ...(state.least ? [scoreRow(one.row) === null ? "" : told("accuracy", scoreRow(one.row))] : []),
       ...numbers.map((name) => told(name, one.row)),
     ])),
-    state.kind === "speed" ? element("p", { class: "fine" }, "Small tasks show what a mechanism cannot do, not how good a large model will be. With what is proven of each row, and the experiment that would say more: ", element("code", {}, adviceCommand(g))) : null,
+    state.kind === "speed" ? element("p", { class: "fine" }, "A recurrent row's time is that of this implementation; rows named *_ort and *_fla compute the same by other packages. Small tasks show what a mechanism cannot do, not how good a large model will be. With what is proven of each row, and the experiment that would say more: ", element("code", {}, adviceCommand(g))) : null,
   );
 }

@@ -268,3 +268,16 @@ def test_a_measured_length_costs_its_median_and_another_nothing_that_is_known():
     few = cost_at({1024: ok_record(record.cell, speed(samples[:5]))}, 1024)
     assert few is not None and (few.low, few.high) == (0.0, math.inf)
     assert cost_at({1024: record}, 512) is None
+
+
+def test_the_fastest_implementation_is_named_also_from_rounds_of_another_setting():
+    shape = {"seq_len": 512, "num_heads": 8}
+    records = [
+        ok_record(kernel_cell(entry, **shape), speed([s] * 9, [0.4] * 9, rounds_key="r"))
+        for entry, s in (("softmax", 0.4), ("gla", 0.3), ("gla_fla", 0.2), ("gla_ort", 0.1))
+    ]
+    records += [r for n in (256, 512) for r in block_records(("softmax", "nala"), seq_len=n)]
+    found = timed(build_leaderboard(records), asked(256))
+    assert found.setting.workload.num_heads == 4
+    (entry, (other, length)) = found.faster.popitem()
+    assert (entry, other.entry, length) == ("gla", "gla_ort", 512) and round(other.ratio) == 3
