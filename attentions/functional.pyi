@@ -93,19 +93,17 @@ def deltanet_fla(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
 
 @overload
 def deltanet_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
-    normalise_keys: <class 'inspect._empty'> = True,
-    normalise_queries: <class 'inspect._empty'> = False,
-    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
-    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
-    initial_state: Any = None, return_state: Literal[False] = False, seq_len: int | None = None,
+    normalise_keys: bool = True, normalise_queries: bool = False,
+    negative_eigenvalues: bool = False, is_causal: Literal[True], scale: float | None = None,
+    key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
+    return_state: Literal[False] = False, seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
 @overload
 def deltanet_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
-    normalise_keys: <class 'inspect._empty'> = True,
-    normalise_queries: <class 'inspect._empty'> = False,
-    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
-    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
-    initial_state: Any = None, return_state: Literal[True], seq_len: int | None = None,
+    normalise_keys: bool = True, normalise_queries: bool = False,
+    negative_eigenvalues: bool = False, is_causal: Literal[True], scale: float | None = None,
+    key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
+    return_state: Literal[True], seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Any]: ...
 
 @overload
@@ -249,19 +247,17 @@ def gated_deltanet_fla(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None =
 
 @overload
 def gated_deltanet_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
-    log_decay: Tensor | None = None, normalise_keys: <class 'inspect._empty'> = True,
-    normalise_queries: <class 'inspect._empty'> = False,
-    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
-    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
-    initial_state: Any = None, return_state: Literal[False] = False, seq_len: int | None = None,
+    log_decay: Tensor | None = None, normalise_keys: bool = True, normalise_queries: bool = False,
+    negative_eigenvalues: bool = False, is_causal: Literal[True], scale: float | None = None,
+    key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
+    return_state: Literal[False] = False, seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
 @overload
 def gated_deltanet_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
-    log_decay: Tensor | None = None, normalise_keys: <class 'inspect._empty'> = True,
-    normalise_queries: <class 'inspect._empty'> = False,
-    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
-    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
-    initial_state: Any = None, return_state: Literal[True], seq_len: int | None = None,
+    log_decay: Tensor | None = None, normalise_keys: bool = True, normalise_queries: bool = False,
+    negative_eigenvalues: bool = False, is_causal: Literal[True], scale: float | None = None,
+    key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
+    return_state: Literal[True], seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Any]: ...
 
 @overload
@@ -309,15 +305,15 @@ def gla_fla(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
 
 @overload
 def gla_ort(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
-    temperature: <class 'inspect._empty'> = 16.0, is_causal: Literal[True],
-    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
-    initial_state: Any = None, return_state: Literal[False] = False, seq_len: int | None = None,
+    temperature: float = 16.0, is_causal: Literal[True], scale: float | None = None,
+    key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
+    return_state: Literal[False] = False, seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
 @overload
 def gla_ort(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
-    temperature: <class 'inspect._empty'> = 16.0, is_causal: Literal[True],
-    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
-    initial_state: Any = None, return_state: Literal[True], seq_len: int | None = None,
+    temperature: float = 16.0, is_causal: Literal[True], scale: float | None = None,
+    key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
+    return_state: Literal[True], seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Any]: ...
 
 @overload
@@ -383,17 +379,17 @@ def kda_fla(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
 
 @overload
 def kda_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
-    log_decay: Tensor | None = None, normalise_keys: <class 'inspect._empty'> = True,
-    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
-    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
-    initial_state: Any = None, return_state: Literal[False] = False, seq_len: int | None = None,
+    log_decay: Tensor | None = None, normalise_keys: bool = True,
+    negative_eigenvalues: bool = False, is_causal: Literal[True], scale: float | None = None,
+    key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
+    return_state: Literal[False] = False, seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
 @overload
 def kda_ort(q: Tensor, k: Tensor, v: Tensor, *, beta: Tensor | None = None,
-    log_decay: Tensor | None = None, normalise_keys: <class 'inspect._empty'> = True,
-    negative_eigenvalues: <class 'inspect._empty'> = False, is_causal: Literal[True],
-    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
-    initial_state: Any = None, return_state: Literal[True], seq_len: int | None = None,
+    log_decay: Tensor | None = None, normalise_keys: bool = True,
+    negative_eigenvalues: bool = False, is_causal: Literal[True], scale: float | None = None,
+    key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
+    return_state: Literal[True], seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Any]: ...
 
 @overload
@@ -755,15 +751,15 @@ def simple_gla_fla(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None 
 
 @overload
 def simple_gla_ort(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
-    temperature: <class 'inspect._empty'> = 16.0, is_causal: Literal[True],
-    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
-    initial_state: Any = None, return_state: Literal[False] = False, seq_len: int | None = None,
+    temperature: float = 16.0, is_causal: Literal[True], scale: float | None = None,
+    key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
+    return_state: Literal[False] = False, seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> Tensor: ...
 @overload
 def simple_gla_ort(q: Tensor, k: Tensor, v: Tensor, *, log_decay: Tensor | None = None,
-    temperature: <class 'inspect._empty'> = 16.0, is_causal: Literal[True],
-    scale: float | None = None, key_mask: Tensor | None = None, enable_gqa: bool = False,
-    initial_state: Any = None, return_state: Literal[True], seq_len: int | None = None,
+    temperature: float = 16.0, is_causal: Literal[True], scale: float | None = None,
+    key_mask: Tensor | None = None, enable_gqa: bool = False, initial_state: Any = None,
+    return_state: Literal[True], seq_len: int | None = None,
     weights: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Any]: ...
 
 @overload

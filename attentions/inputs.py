@@ -191,3 +191,8 @@ def _check_dtypes(
     if len({x.dtype for _, x in given}) > 1 and not is_cast:
         said = ", ".join(f"{argument} is {x.dtype}" for argument, x in given)
         raise ValueError(f"{mechanism}: {said}; one dtype for all is needed.")
+
+
+def mask_given(key_mask: Tensor | None) -> dict[str, Tensor]:
+    """Keywords of a core's call: a mask only if there is one, since not every core takes one."""
+    return {} if key_mask is None else {"key_mask": key_mask}

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from .base import Attention, AttentionLayer, CallShape, Geometry
 from .checks import flag, one_of, whole
+from .inputs import mask_given
 from .maths.delta_rule import unit_length
 from .maths.heads import merge_heads, split_heads
 from .maths.norms import normalise, reference_normalise
@@ -120,10 +121,8 @@ class MultiHeadAttention(AttentionLayer):
                 )
             self.counts[:2] = num_groups, num_groups
         sizes = zip(self.counts, (g.head_dim, g.head_dim, g.value_dim), strict=True)
-        self.widths, values = (
-            [n * size for n, size in sizes],
-            (g.num_value_heads or g.num_heads) * g.value_dim,
-        )
+        heads = g.num_value_heads or g.num_heads
+        self.widths, values = [n * size for n, size in sizes], heads * g.value_dim
         self.qkv = nn.Linear(channels, sum(self.widths), bias=bias)
         self.has_silu = conv_size is not None
         size = whole(name, "conv_size", conv_size, 0) if self.has_silu else 0
@@ -148,7 +147,6 @@ class MultiHeadAttention(AttentionLayer):
         self.qk_norms = None
         if qk_norm == "rms":
             self.qk_norms = nn.ModuleList(nn.RMSNorm(g.head_dim, eps=_EPS) for _ in range(2))
-        heads = g.num_value_heads or g.num_heads
         self.skip = nn.Parameter(torch.ones(heads)) if flag(name, "skip", skip) else None
         self.auxiliary: Tensor | None = None
 
@@ -162,12 +160,12 @@ class MultiHeadAttention(AttentionLayer):
             ValueError: tokens that do not fit the geometry, or are of another dtype; a mask or a
                 gate that the core does not take.
         """
-        masks = {} if key_mask is None else {"key_mask": key_mask}
         (q, k, v), _ = self._project(x, key_mask)
         core, k, values, given = self._gated(x, k, v, gates)
-        if self.gates and self.capabilities.auxiliary_loss and self._is_learning():
+        is_learning = self.training and torch.is_grad_enabled()
+        if self.gates and self.capabilities.auxiliary_loss and is_learning:
             self.auxiliary = core.auxiliary_loss(q, k, values, **given)
-        return self._finish(core(q, k, values, **masks, **given), v, x)
+        return self._finish(core(q, k, values, **mask_given(key_mask), **given), v, x)
 
     def init_state(self, batch_size: int, *, dtype: torch.dtype, device: torch.device) -> Any:
         """The state before the first token, a `LayerState`."""
@@ -196,20 +194,16 @@ class MultiHeadAttention(AttentionLayer):
         True
         """
         if not torch.compiler.is_compiling():
-            self._check_inputs((x,), {} if key_mask is None else {"key_mask": key_mask})
+            self._check_inputs((x,), mask_given(key_mask))
             if not isinstance(state, LayerState):
                 raise ValueError(
                     f"{self.name}: state is of type {type(state).__name__}; a LayerState is "
                     "needed, as init_state or the step before gave it."
                 )
-        masks = {} if key_mask is None else {"key_mask": key_mask}
         (q, k, v), kept = self._project(x, key_mask, state)
         core, k, values, given = self._gated(x, k, v, gates)
-        mixed, after = core.step(q, k, values, state.core, **masks, **given)
+        mixed, after = core.step(q, k, values, state.core, **mask_given(key_mask), **given)
         return self._finish(mixed, v, x), LayerState(after, *kept)
-
-    def _is_learning(self) -> bool:
-        return self.training and torch.is_grad_enabled()
 
     def _project(
         self, x: Tensor, key_mask: Tensor | None = None, state: LayerState | None = None

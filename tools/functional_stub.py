@@ -35,7 +35,7 @@ def stub() -> str:
 
 def _function(name: str) -> str:
     given = inspect.signature(getattr(functional, name)).parameters
-    ours = name.removesuffix("_fla").removesuffix("_published")
+    ours = name.removesuffix("_fla").removesuffix("_ort").removesuffix("_published")
     known = inspect.signature(getattr(functional, ours)).parameters if ours != name else given
     words = {key: _word(x, known.get(key, x)) for key, x in given.items()}
     if "return_state" not in words:

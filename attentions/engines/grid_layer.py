@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from ..base import Attention, AttentionLayer, CallShape
 from ..checks import fills_grid, one_of
+from ..inputs import mask_given
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.masks import hide_tokens
@@ -44,7 +45,7 @@ class GridLayer(AttentionLayer):
         fills_grid(self.name, x.shape[1], self.geometry.grid)
         q, k, v, gate = self.qkvg(x).chunk(4, dim=-1)
         one, two, three = (split_heads(part, self.geometry.num_heads) for part in (q, k, v))
-        masks = {} if key_mask is None else {"key_mask": key_mask}
+        masks = mask_given(key_mask)
         local = convolve_on_grid(hide_tokens(v, key_mask), self.lepe, self.geometry.grid)
         mixed = merge_heads(self.mix(one, two, three, **masks, **gates)) + local
         if self.norm is None:

@@ -94,10 +94,9 @@ class Attend:
         if self.sums is not None or (self.allowed is not None and allowed is None):
             what = "a decay" if self.sums is not None else "masks, unless allowed is given"
             raise TypeError(f"{self.core.name}: attend.over has no form with {what}.")
-        tiling = replace(self.tiling, key_len=key_len, past=past, window=window, width=None)
-        if window is None:
-            tiling = replace(tiling, causal=False)
-        return replace(self, tiling=tiling, allowed=allowed)
+        causal = self.tiling.causal and window is not None
+        sizes = {"key_len": key_len, "past": past, "window": window, "width": None}
+        return replace(self, tiling=replace(self.tiling, causal=causal, **sizes), allowed=allowed)
 
 
 class PairCore(TakesGates, KeepsKeysAndValues):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import Capabilities
 from ..checks import flag, one_of, whole
+from ..inputs import mask_given
 from ..maths.heads import merge_heads, split_heads
 from ..precision import float16_in_float32
 from ..registry import register_attention
@@ -85,7 +86,7 @@ class EfficientLayer(AttentionLayer):
     @float16_in_float32
     def forward(self, x: Tensor, *, key_mask: Tensor | None = None) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        out: Tensor = self.proj(merge_heads(self.core(*self._heads(x), key_mask=key_mask)))
+        out: Tensor = self.proj(merge_heads(self.core(*self._heads(x), **mask_given(key_mask))))
         return out + x if self.residual else out
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

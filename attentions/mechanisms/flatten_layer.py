@@ -11,6 +11,7 @@ from torch.nn import functional
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, odd_width, one_of
+from ..inputs import mask_given
 from ..maths.grid import depthwise, image_of, reference_depthwise, tokens_of
 from ..maths.heads import merge_heads, split_heads
 from ..maths.masks import hide_tokens
@@ -88,7 +89,7 @@ class FlattenLayer(AttentionLayer):
         fills_grid(self.name, x.shape[1], self.geometry.grid)
         q, (k, v) = self.q(x), self.kv(self.reduced(x, key_mask)).chunk(2, dim=-1)
         heads = (self._split(part) for part in (q, k + self.positional_encoding, v))
-        mixed = merge_heads(self.core(*heads, key_mask=key_mask))
+        mixed = merge_heads(self.core(*heads, **mask_given(key_mask)))
         return self.proj(mixed + self._restored(hide_tokens(v, key_mask)))  # type: ignore[no-any-return]
 
     def _split(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, one_of
+from ..inputs import mask_given
 from ..maths.class_token import add_on_grid, grid_beside, reference_add_on_grid
 from ..maths.heads import merge_heads, split_heads
 from ..maths.masks import hide_tokens
@@ -76,7 +77,7 @@ class InLineLayer(AttentionLayer):
         fills_grid(self.name, x.shape[1] - self.num_beside, self.grid)
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         heads = (self._split(part) for part in (q, k, v))
-        mixed = merge_heads(self.core(*heads, key_mask=key_mask))
+        mixed = merge_heads(self.core(*heads, **mask_given(key_mask)))
         mean = x.mean(dim=1)
         if key_mask is not None:
             kept = key_mask.sum(dim=1, keepdim=True).clamp(min=1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..base import AttentionLayer, CallShape, Geometry
 from ..capabilities import GRID_LAYER
 from ..checks import fills_grid, flag, odd_width, one_of
+from ..inputs import mask_given
 from ..maths.grid import convolve_on_grid, depthwise, reference_depthwise
 from ..maths.heads import merge_heads, split_heads
 from ..maths.masks import hide_tokens
@@ -88,7 +89,7 @@ class PolaformerLayer(AttentionLayer):
         q, gate = self.qg(x).chunk(2, dim=-1)
         k, v = self.kv(self.reduced(x, key_mask)).chunk(2, dim=-1)
         given = (self._split(part) for part in (q, k + self.positional_encoding, v))
-        mixed = self.core(*given, key_mask=key_mask)
+        mixed = self.core(*given, **mask_given(key_mask))
         heads = self._split(stretch(hide_tokens(v, key_mask), x.shape[1]))
         restored = convolve_on_grid(heads.flatten(0, 1), self.dwc, self.geometry.grid)
         mixed = mixed + torch.unflatten(restored, 0, heads.shape[:2])

@@ -80,7 +80,7 @@ def token_by_token_equals_the_causal_forward(form: Form) -> None:
             out, states[which] = mechanism.step(*tokens, before)
             outputs[which].append(out)
             if turn < _TAKEN_AGAIN:
-                again, _ = mechanism.step(*tokens, before)
+                again, states[which] = mechanism.step(*tokens, before)
                 require(torch.equal(again, out), "a step that is taken again gives another output")
     for tensors, before_steps, outs in zip(sequences, given, outputs, strict=True):
         for x, y in zip(tensors, before_steps, strict=True):
