@@ -99,15 +99,22 @@ class ByOrt(StateCore):
     ) -> Tensor:
         """(B, H, N, D), (B, H, N, D), (B, H, N, E) -> (B, H, N, E), all heads at once."""
         state = self.init_state(len(q), dtype=q.dtype, device=q.device)
-        return self._run(q, k, v, key_mask, gates, state)[0]
+        return self._computed(q, k, v, key_mask, gates, state)[0]
 
     def step(
-        self, q: Tensor, k: Tensor, v: Tensor, state: Any, **gates: Tensor | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        state: Any,
+        *,
+        key_mask: Tensor | None = None,
+        **gates: Tensor | None,
     ) -> tuple[Tensor, Any]:
         """The next T tokens, one as well: (B, H, T, D), (B, H, T, D), (B, H, T, E), state."""
-        return self._run(q, k, v, None, gates, state)
+        return self._computed(q, k, v, key_mask, gates, state)
 
-    def _run(
+    def _computed(
         self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None, gates: Any, state: Any
     ) -> tuple[Tensor, Any]:
         given, ours = (q, k, v, *gates.values()), self.operator.ours.name

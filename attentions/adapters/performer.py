@@ -111,6 +111,6 @@ class PerformerPeer(Performer):
         """It has none."""
         raise TypeError(f"{self.name} has no recurrent form.")
 
-    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:  # type: ignore[override]
         """It has none."""
         raise TypeError(f"{self.name} has no recurrent form.")

@@ -95,8 +95,8 @@ class Attend:
             what = "a decay" if self.sums is not None else "masks, unless allowed is given"
             raise TypeError(f"{self.core.name}: attend.over has no form with {what}.")
         causal = self.tiling.causal and window is not None
-        sizes = {"key_len": key_len, "past": past, "window": window, "width": None}
-        return replace(self, tiling=replace(self.tiling, causal=causal, **sizes), allowed=allowed)
+        tiling = replace(self.tiling, key_len=key_len, past=past, window=window, causal=causal)
+        return replace(self, tiling=replace(tiling, width=None), allowed=allowed)
 
 
 class PairCore(TakesGates, KeepsKeysAndValues):

@@ -76,7 +76,7 @@ class Cosformer(KernelCore):
         """(B, H, N, D), (B, H, M, D), (B, H, M, E) -> (B, H, N, E)."""
         return super().forward(q, k, v)  # no mask: m would count hidden tokens
 
-    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(self, q: Tensor, k: Tensor, v: Tensor, state: Any) -> tuple[Tensor, Any]:  # type: ignore[override]
         """The next T tokens, none of them hidden."""
         return super().step(q, k, v, state)
 

@@ -42,9 +42,9 @@ class WindowMixer(nn.Module):
             return self.mixer(x)  # type: ignore[no-any-return]
         core = self.mixer.core
         if "dense" not in core.capabilities.masks:
-            return self.mixer(x)  # type: ignore[no-any-return]
+            return self.mixer(x)
         allowed = (mask == 0).repeat(x.shape[0] // mask.shape[0], 1, 1)
-        q, k, v = self.mixer._project(x)
+        (q, k, v), _ = self.mixer._project(x)
         return self.mixer.proj(merge_heads(core(q, k, v, mask=allowed[:, None])))  # type: ignore[no-any-return]
 
 

@@ -60,13 +60,14 @@ def build_module(
         settings["num_kv_heads"] = w.num_kv_heads
     geometry = attentions.Geometry(**settings)
     torch.manual_seed(_WEIGHT_SEED)
-    module: nn.Module = attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
+    module: Any = attentions.build_attention(cell.mechanism, geometry, **cell.hyperparameters)
     if w.scope == "layer" and "core" in module.capabilities.scopes:  # the same around every core
         module = attentions.MultiHeadAttention(module)
     # Eval mode where nothing is learned: rare work of training, such as redrawing random
     # features, belongs to modes with a backward pass.
     module = module.to(device_named(device or cell.device).place, getattr(torch, w.dtype))
-    return module.train(w.has_backward)
+    built: nn.Module = module.train(w.has_backward)
+    return built
 
 
 def layout_of(module: nn.Module) -> str:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from bench.measuring.drawn_gates import Size, gates_of
+from attentions.maths.projected import Size
+from bench.measuring.drawn_gates import gates_of
 
 _SHORT, _LONG = 3072, 6144
 """Numbers of tokens from which more are extrapolated: above all windows in use."""
