@@ -52,6 +52,10 @@ class Mechanism(nn.Module, ABC):
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
         self.geometry = geometry
+        self._refuse_form(geometry)
+
+    def _refuse_form(self, geometry: Geometry) -> None:
+        """Raise a ValueError for a form that is not claimed; a layer asks before its core does."""
         can = self.capabilities
         if geometry.causal and not can.causal:
             raise ValueError(f"{self.name} has no causal form; build it with causal=False.")

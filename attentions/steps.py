@@ -152,7 +152,9 @@ def name_keywords(cls: Any, methods: Sequence[str] = ("forward", "step")) -> Non
     """
     masks = {"key_mask": "padding", "mask": "dense"}
     for method in methods:
-        engine = inspect.unwrap(getattr(cls, method))
+        engine = getattr(cls, method)
+        # Of a parent's: not what names its keywords, but what else stands around `forward`.
+        engine = inspect.unwrap(engine) if method == "step" else getattr(engine, "engine", engine)
         parameters = inspect.signature(engine).parameters
         if (
             "gates" not in parameters
@@ -175,4 +177,5 @@ def _with_signature(method: Callable[..., Any], signature: inspect.Signature) ->
         return method(self, *args, **keywords)
 
     named.__signature__ = signature  # type: ignore[attr-defined]
+    named.engine = method  # type: ignore[attr-defined]
     return named

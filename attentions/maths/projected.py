@@ -68,17 +68,24 @@ class ProjectedGate(nn.Module):
         gate = self.gate
         return gate.shape[-1] in "de" and gate.low > -math.inf and not gate.query
 
+    def _split(self, numbers: Tensor) -> Tensor:
+        """(B, N, ...) -> (B, N, *sizes)."""
+        return numbers if len(self.sizes) == 1 else torch.unflatten(numbers, -1, self.sizes)
+
     def step(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Step and log decay of tokens, by Mamba-2's parameters."""
         assert self.decay is not None
-        return self.decay(torch.unflatten(self.project(x), -1, self.sizes))  # type: ignore[no-any-return]
+        return self.decay(self._split(self.project(x)))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, C) -> the gate's whole shape, in float32 for half x."""
         gate = self.gate
+        if gate.activation == "logsigmoid" and self.start is None:
+            share = functional.logsigmoid(widen(self.project(x))) / self.temperature
+            return self._split(share).movedim(1, gate.shape.index("n"))
         if self.decay is not None:
             return self.step(x)[0 if gate.activation == "step_size" else 1]
-        numbers = torch.unflatten(widen(self.project(x)), -1, self.sizes)
+        numbers = self._split(widen(self.project(x)))
         numbers = numbers if self.start is None else numbers + widen(self.start)
         numbers = numbers.movedim(1, gate.shape.index("n"))
         if gate.activation == "logsigmoid":

@@ -57,6 +57,7 @@ class GlaLayer(MultiHeadAttention):
         temperature: float = 16.0,
         norm: str = "rms",
     ) -> None:
+        self._refuse_form(geometry)
         key_dim = positive(self.name, "expand_k", expand_k) * geometry.head_dim
         if not key_dim.is_integer() or key_dim >= 2**31:
             raise ValueError(
@@ -102,6 +103,7 @@ class KdaLayer(MultiHeadAttention):
     """
 
     def __init__(self, geometry: Geometry, conv_size: int = 4) -> None:
+        self._refuse_form(geometry)
         super().__init__(Kda(geometry), **{**PAPER_LAYERS["kda"], "conv_size": conv_size})
 
 
@@ -136,6 +138,7 @@ class GatedDeltaNetLayer(MultiHeadAttention):
     """
 
     def __init__(self, geometry: Geometry, conv_size: int = 4, output_gate: bool = True) -> None:
+        self._refuse_form(geometry)
         is_gated = flag(self.name, "output_gate", output_gate)
         settings = {"conv_size": conv_size, "output_gate": "silu" if is_gated else "none"}
         super().__init__(GatedDeltaNet(geometry), **{**PAPER_LAYERS["gated_deltanet"], **settings})
@@ -146,7 +149,7 @@ class GatedDeltaNetLayer(MultiHeadAttention):
     title="Mamba-2 layer",
     source="Dao and Gu, 2024, arXiv:2405.21060",
     family="recurrent",
-    capabilities=RECURRENT_LAYER,
+    capabilities=replace(RECURRENT_LAYER, compiles=False),
 )
 class Mamba2SsdLayer(MultiHeadAttention):
     """Mamba-2 with steps that the data choose, short convolution, skip, gate and norm.
@@ -175,5 +178,6 @@ class Mamba2SsdLayer(MultiHeadAttention):
     """
 
     def __init__(self, geometry: Geometry, num_groups: int = 1, conv_size: int = 4) -> None:
+        self._refuse_form(geometry)
         settings = {"num_groups": num_groups, "conv_size": conv_size}
         super().__init__(Mamba2Ssd(geometry), **{**PAPER_LAYERS["mamba2_ssd"], **settings})

@@ -57,6 +57,7 @@ class NalaLayer(GridLayer):
         key_power: float = 3.0,
         eps: float = 1e-6,
     ) -> None:
+        self._refuse_form(geometry)
         super().__init__(Nala(geometry, rope, lam, tau, key_power, eps))
 
 
@@ -88,6 +89,7 @@ class NalaVanilla(GridLayer):
     """
 
     def __init__(self, geometry: Geometry, rope: bool = True) -> None:
+        self._refuse_form(geometry)
         super().__init__(Softmax(geometry))
         self.rope = rope_if_it_fits(self.name, rope, geometry.head_dim)
 
@@ -134,4 +136,5 @@ class RalaLayer(GridLayer):
     """
 
     def __init__(self, geometry: Geometry, rope: bool = True, eps: float = 1e-6) -> None:
+        self._refuse_form(geometry)
         super().__init__(Rala(geometry, rope, eps), is_normed=False)

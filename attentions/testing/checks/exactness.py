@@ -77,7 +77,7 @@ def outputs_and_gradients_equal_the_reference_in_float64(form: Form, seq_len: in
     require_near(out, expected, "the output")
     if not trains:
         return
-    learned = [*tensors, *mechanism.parameters()]
+    learned = [*tensors, *(p for p in mechanism.parameters() if p.requires_grad)]
     found, wanted = (gradients(x, learned, of_all=True) for x in (out, expected))
     require_near_gradients(found, wanted, "the output")
 
