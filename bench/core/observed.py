@@ -262,6 +262,9 @@ class Quality:
         answers_per_cluster: consecutive answers that form a cluster; None where that differs.
         window_losses: for a score with a unit, the mean loss of each test example in that unit, as
             float16, compressed by zlib, in base64.
+        rungs: number of test examples and number of their answers, by rung, in the order of the
+            test set; empty for a task without rungs.
+        rung_of: the unit of a rung, such as ``pairs``.
         test_set: a digest of the test examples and their answers.
         plateaus: scores of models that learned only a part of the task, by what they learned.
         longer: scores on test examples longer than those trained on, by their number of tokens.
@@ -305,6 +308,10 @@ class Quality:
     answers: Packed = ""
     answers_per_cluster: Size | None = None
     window_losses: Packed = ""
+    rungs: Annotated[dict[TokenCount, Annotated[list[Size], Len(2, 2)]], Len(0, 100)] = field(
+        default_factory=dict
+    )
+    rung_of: Text = ""
     test_set: Digest = ""
     plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
     longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
@@ -327,6 +334,10 @@ class Quality:
             return f"a share of right answers is {max(scores)!r}; it is 1 at most"
         if wrong := next(filter(None, map(why_no_filter, self.filtered)), None):
             return wrong
+        if self.rungs and sum(answers for _, answers in self.rungs.values()) != self.num_examples:
+            return f"the answers of all rungs are not num_examples={self.num_examples}"
+        if any(answers % examples for examples, answers in self.rungs.values()):
+            return "examples of a rung have different numbers of answers"
         return self._why_unreadable() if self.answers or self.window_losses else None
 
     def _why_unreadable(self) -> str | None:
@@ -352,9 +363,10 @@ class Quality:
         """The level near which a run is stuck, in words; empty for a run that is not.
 
         It is stuck if its last validation score lies at the highest of chance and the scores of
-        partial solutions, or below: see `level_of`. Scores with a unit have no levels.
+        partial solutions, or below: see `level_of`. Scores with a unit have no levels, nor has a
+        ladder: what it holds is its score, however little.
         """
-        if self.unit or not self.validation:
+        if self.unit or self.rungs or not self.validation:
             return ""
         levels = {"chance": self.chance} | self.plateaus
         return level_of(self.validation[-1], levels, self.validation_error or 0.0)
@@ -369,7 +381,7 @@ class Quality:
         """Whether a run is stuck, or its score nearer to the highest of these levels than to 1."""
         levels = [level for level in (self.chance, *self.plateaus.values()) if level < NOTHING_LEFT]
         is_low = self.accuracy <= (1 + max(levels, default=0.0)) / 2
-        return not self.unit and (is_low or bool(self.stuck_at))
+        return not (self.unit or self.rungs) and (is_low or bool(self.stuck_at))
 
 
 def level_of(score: float, levels: Mapping[str, float], error: float) -> str:

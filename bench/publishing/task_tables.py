@@ -11,6 +11,7 @@ from bench.core.format import bracketed, number, percent, quantity, with_unit
 from bench.core.observed import SOLVED
 from bench.core.record import Quality
 from bench.core.seed_runs import SEEDS_WHERE_SOME_FAIL
+from bench.core.spans import at_height
 from bench.core.statistics import median
 from bench.publishing.document import Table, text_table
 from bench.publishing.filters import filter_notes, filter_tables
@@ -162,7 +163,7 @@ def _task_table(task: TaskScores) -> Table:
     every = [(score, score_row(score, task)) for score in task.scores]
     rare = (
         *("training (%)", "solved to", "state", "pairs kept (%)", "steps to 90 %"),
-        *("learning rate", "size set"),
+        *("learning rate", "size set", "span per KiB of state"),
     )
     left_out = {title for title in rare if not any(row[title] for _, row in every)}
     if not has_ranks:
@@ -187,13 +188,16 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
     num_seen = task.num_seeds - score.num_missing
     write = number if task.unit else percent
     chance = "" if score.chance is None else write(score.chance)
+    curve = score.curve
     at = {length: _longer_words(own, score) for length, own in score.longer}
     return {
         "rank": score.rank,
         "entry": score.entry + " (control)" * score.is_control,
-        task.unit or "accuracy (%)": score_words(score)
+        task.title: score_words(score)
         or ", ".join(status_words(status) for status in score.statuses),
-        "each seed": " ".join(map(write, score.accuracies)),
+        "each seed": (", " if task.rungs else " ").join(map(score.write, score.accuracies)),
+        **{f"{rung:,} (%)": percent(curve[rung]) if curve else "" for rung in task.rungs},
+        "span per KiB of state": _span_per_kib(score),
         "training (%)": "" if score.train_accuracy is None else write(score.train_accuracy),
         "seeds": f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
         **{f"at {n:,} tokens": at.get(n, "") for n in _lengths(task)},
@@ -212,6 +216,39 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
         ),
         "size set": score.matched,
     }
+
+
+def _span_per_kib(score: Score) -> str:
+    """Span over the KiB of state that the model keeps; as a bound where the span is one."""
+    if not score.spans or not score.state_bytes or score.centre is None:
+        return ""
+    per_kib = at_height(score.centre, score.spans[0].rungs) / (score.state_bytes / 1024)
+    bound = "under " if score.centre <= 0 else "over " if score.centre >= 1 else ""
+    return f"{bound}{per_kib:.2g}"
+
+
+def _span_notes(task: TaskScores) -> Iterator[str]:
+    """What a span is, rungs that tell nothing apart, and dips."""
+    low, high = task.rungs[0], task.rungs[-1]
+    yield (
+        f"Span: how many {task.title[6:-1]} a model holds, up to where it answers {SOLVED:.0%}, "
+        f"interpolated between rungs on a logarithmic scale. Under {low} and over {high} are ends "
+        f"of the ladder and rank as such. Columns of a number: right answers at this rung (%)."
+    )
+    curves = [score.curve for score in task.scores if score.spans and not score.is_control]
+    for words, rungs in (
+        ("Nobody fails", [r for r in task.rungs if all(c[r] >= SOLVED for c in curves)]),
+        ("Everybody fails", [r for r in task.rungs if all(c[r] < SOLVED for c in curves)]),
+    ):
+        if rungs and curves:
+            named = ", ".join(f"{rung:,}" for rung in rungs)
+            yield f"{words} at {named}: move the ladder by from_rung and to_rung."
+    for score in task.scores:
+        if dips := sorted({rung for span in score.spans for rung in span.dips}):
+            yield (
+                f"{score.entry} dips below {SOLVED:.0%} at {', '.join(map(str, dips))} and solves "
+                "a higher rung; the span ends at the first dip."
+            )
 
 
 def _lengths(task: TaskScores) -> list[int]:
@@ -322,6 +359,8 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
         )
     else:
         yield "One seed only: seeds can differ by tens of points, so nothing is ranked."
+    if task.rungs:
+        yield from _span_notes(task)
     if skipped := [score.entry for score in task.scores if score.is_skipped]:
         yield f"Not trained (reasons below the tables): {', '.join(skipped)}."
     if any(score.num_missing and not score.is_skipped for score in task.scores):

@@ -67,6 +67,9 @@ class Task(ABC):
             model can read longer examples.
         causal: whether a token may see only those before it; the mechanism and the convolutions
             are built so.
+        rungs: difficulties that are learned together and tested one by one, each on the same number
+            of examples, in the order of the test set; empty for most tasks.
+        rung_of: the unit of a rung, such as ``pairs``.
         seq_len: N, tokens of an example.
     """
 
@@ -81,6 +84,8 @@ class Task(ABC):
     causal = False
     ceiling = CEILING
     num_guessed = 0
+    rungs: ClassVar[tuple[int, ...]] = ()
+    rung_of: ClassVar[str] = ""
     recipe: Recipe
     seq_len: int = field(init=False, repr=False)
     num_classes: int = field(init=False, repr=False)

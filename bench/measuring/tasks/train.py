@@ -171,6 +171,8 @@ def train(
         answers=packed_bits(tested.right),
         answers_per_cluster=tested.per_cluster,
         window_losses=packed_losses(tested.losses),
+        rungs=_answers_by_rung(unseen, task),
+        rung_of=task.rung_of,
         test_set=test_set,
         plateaus=task.plateaus(),
         longer=longer,
@@ -274,7 +276,7 @@ def fit(
     )
     every = math.ceil(recipe.num_steps / NUM_REPORTS)
     losses: list[float] = []
-    levels = {} if may_be_stuck or task.unit else {"chance": task.chance()} | task.plateaus()
+    levels = {} if may_be_stuck or task.unit or task.rungs else {"chance": task.chance()} | task.plateaus()
     curve = Curve(
         recipe.num_steps,
         task.better,
@@ -350,6 +352,20 @@ def fit(
     return _Run(curve, tuple(losses), earlier_s)
 
 
+def _answers_by_rung(test: Sequence[Batch], task: Task) -> dict[str, list[int]]:
+    """Numbers of test examples and of their answers, by rung."""
+    found: dict[str, list[int]] = {}
+    batches = iter(test)
+    for rung, own in getattr(task, "at", {}).items():
+        found[str(rung)] = [own.num_test_examples, 0]
+        left = own.num_test_examples
+        while left > 0:
+            batch = next(batches)
+            found[str(rung)][1] += batch.num_answers
+            left -= len(batch.targets)
+    return found
+
+
 def _refuse_none(found: Sequence[Any], task: Task, purpose: str) -> None:
     if not found:
         raise ValueError(f"the task {task.name} has no batches to {purpose} on")
@@ -363,7 +379,7 @@ def _validation_batches(task: Task) -> tuple[Batch, ...]:
     for batch in islice(each_checked(task.validation(), task.name, task.num_classes), MAX_BATCHES):
         batches.append(batch)
         num_answers += batch.num_answers
-        if num_answers >= NUM_ANSWERS and len(batches) >= MIN_BATCHES:
+        if num_answers >= NUM_ANSWERS and len(batches) >= max(MIN_BATCHES, len(task.rungs)):
             break
     _refuse_none(batches, task, "validate")
     return tuple(batches)
