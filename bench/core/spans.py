@@ -49,6 +49,11 @@ def at_height(height: float, rungs: tuple[int, ...]) -> float:
     return float(2 ** (low + (high - low) * height))
 
 
+def height_of(span: float, rungs: tuple[int, ...]) -> float:
+    """The height of a span: the inverse of `at_height`."""
+    return log2(span / rungs[0]) / log2(rungs[-1] / rungs[0])
+
+
 def span_words(height: float, rungs: tuple[int, ...]) -> str:
     """A height as its span; at an end of the ladder what is known, as ``over 128``."""
     if height <= 0 or height >= 1:

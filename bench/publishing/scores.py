@@ -177,6 +177,7 @@ class TaskScores:
         settings: JSON of the task's settings, with the learning rate of rows without a search.
         plateaus: partial solutions in words, with the score of a model that learned no more.
         unit: unit of a score of which less is better; empty for a share of right answers.
+        rung_of: unit of a rung, such as ``pairs``; empty for a task without rungs.
         causal: whether a token sees only those before it, by the records or the settings.
         ranks: of the scores that may be ranked; None with fewer than two seeds.
     """
@@ -193,6 +194,7 @@ class TaskScores:
     scores: tuple[Score, ...]
     plateaus: tuple[tuple[str, float], ...] = ()
     unit: str = ""
+    rung_of: str = ""
     causal: bool = False
     ranks: Ranks | None = None
     training_version: int = 1
@@ -210,10 +212,7 @@ class TaskScores:
     @property
     def title(self) -> str:
         """The title of a column of its scores."""
-        if self.rungs:
-            results = _qualities(record for score in self.scores for record in score.records)
-            return f"span ({results[0].rung_of})"
-        return self.unit or "accuracy (%)"
+        return f"span ({self.rung_of})" if self.rungs else self.unit or "accuracy (%)"
 
     @property
     def metric(self) -> str:
@@ -280,6 +279,7 @@ def score_task(
         scores=_sorted(scores, ranks, less_is_better=bool(unit)),
         plateaus=tuple(sorted(plateaus.items())),
         unit=unit,
+        rung_of=next((result.rung_of for result in _qualities(records)), ""),
         causal=any(result.causal for result in _qualities(records))
         or first.cell.task.settings.get("causal") is True,
         ranks=ranks,

@@ -231,9 +231,9 @@ def _span_notes(task: TaskScores) -> Iterator[str]:
     """What a span is, rungs that tell nothing apart, and dips."""
     low, high = task.rungs[0], task.rungs[-1]
     yield (
-        f"Span: how many {task.title[6:-1]} a model holds, up to where it answers {SOLVED:.0%}, "
+        f"Span: how many {task.rung_of} a model holds, up to where it answers {SOLVED:.0%}, "
         f"interpolated between rungs on a logarithmic scale. Under {low} and over {high} are ends "
-        f"of the ladder and rank as such. Columns of a number: right answers at this rung (%)."
+        "of the ladder and rank as such. Columns of a number: right answers at this rung (%)."
     )
     curves = [score.curve for score in task.scores if score.spans and not score.is_control]
     for words, rungs in (

@@ -147,7 +147,7 @@ class MultiQueryRecallSpan(Ladder):
 
     rung_of = "pairs"
     guess, answers_are_tokens = MultiQueryRecall.guess, True
-    default_recipe = RecallSpan.default_recipe
+    default_recipe = replace(RecallSpan.default_recipe, head_norm=True)
 
     def task_at(self, rung: int, recipe: Recipe, shared: dict[str, Any]) -> Task:
         """Four tokens a pair, so half of the places for queries stay without one."""
@@ -190,7 +190,7 @@ class CopySpan(Ladder):
 
     rung_of = "symbols"
     guess = Copy.guess
-    default_recipe = replace(Copy.default_recipe, num_steps=1000, patience=1.0)
+    default_recipe = replace(Copy.default_recipe, num_steps=1000, patience=1.0, head_norm=True)
 
     def task_at(self, rung: int, recipe: Recipe, shared: dict[str, Any]) -> Task:
         """Strings of so many symbols."""
@@ -261,7 +261,7 @@ class InductionSpan(Ladder):
 
     rung_of = "tokens"
     guess, answers_are_tokens = Induction.guess, True
-    default_recipe = replace(Induction.default_recipe, patience=1.0)
+    default_recipe = replace(Induction.default_recipe, patience=1.0, head_norm=True)
 
     def task_at(self, rung: int, recipe: Recipe, shared: dict[str, Any]) -> Task:
         """So many tokens before the last mark."""

@@ -276,7 +276,11 @@ def fit(
     )
     every = math.ceil(recipe.num_steps / NUM_REPORTS)
     losses: list[float] = []
-    levels = {} if may_be_stuck or task.unit or task.rungs else {"chance": task.chance()} | task.plateaus()
+    levels = (
+        {}
+        if may_be_stuck or task.unit or task.rungs
+        else {"chance": task.chance()} | task.plateaus()
+    )
     curve = Curve(
         recipe.num_steps,
         task.better,

@@ -16,6 +16,7 @@ import numpy as np
 from bench.core.cell import Cell, KernelWorkload, TaskWorkload
 from bench.core.record import Record, Speed, Status
 from bench.core.rows import settings_of, task_settings_of
+from bench.core.spans import at_height
 from bench.core.statistics import Value, median
 from bench.core.workloads import later_settings
 from bench.publishing.conclusions import headline, task_headline
@@ -272,9 +273,13 @@ def _score_row(
     }
     each = [evaluate(record, metrics) for record in score.records]
     numbers = {name: _median(own[name] for own in each) for name in metrics}
-    numbers[metric] = score.centre
-    if interval := score.shown_interval:
-        numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
+    low, high = score.shown_interval or (None, None)
+    if score.spans:
+        rungs = score.spans[0].rungs
+        own = [None if x is None else at_height(x, rungs) for x in (score.centre, low, high)]
+    else:
+        own = [score.centre, low, high]
+    numbers |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), own, strict=True))
     numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)
 

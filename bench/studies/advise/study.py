@@ -13,6 +13,7 @@ from bench.core.cli.values import as_typed
 from bench.core.format import join_names, number, quantity
 from bench.core.proofs import read_proofs
 from bench.core.record import REFERENCE, Speed
+from bench.core.spans import at_height, height_of
 from bench.publishing.document import (
     Block,
     Column,
@@ -58,11 +59,16 @@ def study(asked: Advise, session: Session) -> None:
         own, typed = _task_settings(asked.task, session.composed)
         table = task_of(asked.task, typed, board.tasks)
         overrides = [*_overrides(asked.task, own, typed, table)]
+    elif asked.holds is not None:
+        is_causal = asked.causal or {*asked.mode} & {*CAUSAL_MODES}
+        table = task_of(f"recall_span{'_causal' if is_causal else ''}", {}, board.tasks)
     least, is_share = asked.score, table is not None and not table.unit
     if table is not None and least is not None:
         _check_score(table, least, str(asked.task))
     if is_share and least is not None:
         least /= 100
+    if asked.holds is not None and table is not None:
+        least = _height(table, asked.holds)
     blocks: list[Block] = []
     for mode, seq_len in product(asked.mode, asked.seq_len):
         causal = mode in CAUSAL_MODES or (table is not None and table.causal)
@@ -208,7 +214,11 @@ def _goal(question: Question) -> str:
         return "fulfil the needs"
     if question.least is None:
         return f"be best on {table.label}, no row being ahead"
-    amount = f"{question.asked.score:g} {table.unit or '%'}"
+    amount = (
+        f"{question.asked.score:g} {table.unit or '%'}" if question.asked.score is not None else ""
+    )
+    if question.asked.holds is not None:
+        amount = f"a span of {question.asked.holds:g} {table.rung_of}"
     return f"reach {amount} on {table.label} with the whole of the 95 % interval"
 
 
@@ -230,6 +240,26 @@ def _caution(question: Question) -> Iterator[str]:
             "before: where freed memory is kept, gla ran at 1.1 to 1.6 times softmax's speed and "
             "linear at 2.1 to 2.7; in a fresh process at 0.5 to 0.8 and at 1.2 to 2.0."
         )
+
+
+def _height(table: TaskScores, holds: float) -> float:
+    """The height of a span on the ladder of a table.
+
+    Raises:
+        ConfigError: the task has no rungs, or the span is outside of them.
+    """
+    if not table.rungs:
+        raise ConfigError(
+            f"holds={holds:g} is a span, and {table.label} has no rungs. Ask for score=95 there, "
+            "or take a task with rungs, e.g. task=recall_span."
+        )
+    low, high = table.rungs[0], table.rungs[-1]
+    if not low < holds < high:
+        raise ConfigError(
+            f"holds={holds:g} is outside of what was tested: more than {low} and fewer than {high} "
+            f"{table.rung_of}. Ask for a span between."
+        )
+    return height_of(holds, table.rungs)
 
 
 def _check_score(table: TaskScores, score: float, task: str) -> None:
@@ -271,10 +301,13 @@ def _table(question: Question, rows: Sequence[Candidate], verdicts: Mapping[str,
     unit, factor, digits = ("%", 0.01, ".1f")
     if table and table.unit:
         unit, factor, digits = (table.unit, 1.0, ".3f")
+    score = Column("score", table.label if table else "", unit, factor, digits)
+    if table and table.rungs:
+        score = Column("score", f"{table.label} span", table.rung_of, 1.0, ".3g")
     columns = [
         words("attention"),
         words("answer"),
-        *([Column("score", table.label, unit, factor, digits)] if table else []),
+        *([score] if table else []),
         *([words("rates", "learning rate"), Column("seeds", digits=".0f")] if table else []),
         Column("latency", "latency", "ms", 1e-3, number, "lower"),
         words("basis", "at this length"),
@@ -295,7 +328,12 @@ def _row(row: Candidate, verdict: str, rounds: Collection[str] = ()) -> Row:
     if row.score:
         low, high = (None, None) if row.score.is_split else row.score.shown_interval or (None, None)
         centre = row.score.centre
-        said["score"] = Estimate(float("nan") if centre is None else centre, low, high)
+        centre = float("nan") if centre is None else centre
+        if row.score.spans:
+            rungs = row.score.spans[0].rungs
+            centre = at_height(centre, rungs)
+            low, high = (None if end is None else at_height(end, rungs) for end in (low, high))
+        said["score"] = Estimate(centre, low, high)
         said["seeds"] = len(row.score.accuracies)
         rate = "searched" if row.score.is_searched else "shared"
         said["rates"] = "; ".join([rate, *row.score.marks])

@@ -1,9 +1,9 @@
 // The table: rows that the filters leave, few columns at first, all by choice.
 
 const NARROW = 600; // pixels
-const NARROW_COLUMNS = ["speedup_over", "accuracy", "bits_per_byte"];
+const NARROW_COLUMNS = ["speedup_over", "accuracy", "span", "bits_per_byte"];
 const MAX_WHOLE = 300; // rows that are all in the document, so that all are printed; of more, those in sight
-const RANKED_BY = ["speedup_over", "accuracy", "bits_per_byte"]; // the first of these has bars
+const RANKED_BY = ["speedup_over", "accuracy", "span", "bits_per_byte"]; // the first of these has bars
 
 let table = null;
 let shownRows = [];
@@ -42,7 +42,7 @@ function scoresByPlace() {
 
 /** The row whose numbers a metric is read from: scores of a timed row are those of a task. */
 function sourceOf(name, row) {
-  const isScore = name === "accuracy" || name === "bits_per_byte" || name === "num_seeds";
+  const isScore = name === "accuracy" || name === "span" || name === "bits_per_byte" || name === "num_seeds";
   return isScore && state.kind !== "task" ? scoreRow(row) : row;
 }
 
