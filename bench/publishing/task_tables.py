@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from statistics import fmean
+from itertools import pairwise
+from statistics import fmean, stdev
 
+from bench.core.comparison import num_seeds_for
 from bench.core.format import bracketed, number, percent, quantity, with_unit
 from bench.core.observed import SOLVED
 from bench.core.record import Quality
@@ -17,6 +19,7 @@ from bench.publishing.document import Table, text_table
 from bench.publishing.filters import filter_notes, filter_tables
 from bench.publishing.fronts import COSTS, Front, fronts
 from bench.publishing.leaderboard import Leaderboard
+from bench.publishing.metrics.ranks import decided
 from bench.publishing.overall import Overall, OverallRow, counts, overall
 from bench.publishing.scores import Score, TaskScores, score_words
 from bench.publishing.tables import (
@@ -39,7 +42,12 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
     of_tasks = [
         Section(
             title=f"{task.label} · {place_words(task, board)} · {task.dtype}{_within(task)}",
-            tables=(_task_table(task), *filter_tables(task), *_front_tables(task, every_front)),
+            tables=(
+                _task_table(task),
+                *_neighbours(task),
+                *filter_tables(task),
+                *_front_tables(task, every_front),
+            ),
             notes=tuple(_task_notes(task)),
             fine_print=(f"Settings: {task.settings}",),
         )
@@ -216,6 +224,28 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
         ),
         "size set": score.matched,
     }
+
+
+def _neighbours(task: TaskScores) -> Iterator[Table]:
+    """Whether each pair of neighbours by span is decided, and the seeds that would decide it."""
+    if not task.rungs or task.ranks is None or len(task.ranks.names) < 2:
+        return
+    runs = {score.entry: score.runs for score in task.scores if score.entry in task.ranks.names}
+    is_decided = decided(runs, less_is_better=False)
+    rows = []
+    for better, other in pairwise(task.ranks.names):
+        known = runs[better].known, runs[other].known
+        gaps = [known[0][seed] - known[1][seed] for seed in known[0].keys() & known[1].keys()]
+        needed = num_seeds_for(fmean(gaps), stdev(gaps)) if len(gaps) > 1 else None
+        stands = is_decided[min(better, other), max(better, other)] != 0
+        seeds = "" if stands else f"about {needed:,}" if needed else "no number: no difference"
+        rows.append((better, other, "yes" if stands else "no", seeds))
+    yield text_table(
+        title="neighbours by span; decided: with Holm's correction over all pairs",
+        header=("row", "next row", "decided", "seeds that would decide it, uncorrected"),
+        rows=tuple(rows),
+        num_words=4,
+    )
 
 
 def _span_per_kib(score: Score) -> str:

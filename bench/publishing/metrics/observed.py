@@ -53,8 +53,9 @@ def power_cap_w(record: Record) -> float | None:
 def accuracy(record: Record) -> float | None:
     """Share of right answers on unseen examples."""
     result = record.result
-    is_share = isinstance(result, Quality) and not (result.unit or result.rungs)
-    return result.accuracy if is_share else None
+    if not isinstance(result, Quality) or result.unit or result.rungs:
+        return None
+    return result.accuracy
 
 
 @register_metric("span", better="higher")
