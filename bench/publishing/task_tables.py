@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
-from statistics import fmean, stdev
+from statistics import fmean
 
-from bench.core.comparison import num_seeds_for
 from bench.core.format import bracketed, number, percent, quantity, with_unit
 from bench.core.observed import SOLVED
 from bench.core.record import Quality
 from bench.core.seed_runs import SEEDS_WHERE_SOME_FAIL
-from bench.core.spans import at_height
 from bench.core.statistics import median
 from bench.publishing.document import Table, text_table
 from bench.publishing.filters import filter_notes, filter_tables
 from bench.publishing.fronts import COSTS, Front, fronts
 from bench.publishing.leaderboard import Leaderboard
-from bench.publishing.metrics.ranks import decided
 from bench.publishing.overall import Overall, OverallRow, counts, overall
 from bench.publishing.scores import Score, TaskScores, score_words
+from bench.publishing.span_tables import neighbours, span_notes, span_per_kib
 from bench.publishing.tables import (
     Section,
     direction_words,
@@ -44,7 +41,7 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
             title=f"{task.label} · {place_words(task, board)} · {task.dtype}{_within(task)}",
             tables=(
                 _task_table(task),
-                *_neighbours(task),
+                *neighbours(task),
                 *filter_tables(task),
                 *_front_tables(task, every_front),
             ),
@@ -205,7 +202,7 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
         or ", ".join(status_words(status) for status in score.statuses),
         "each seed": (", " if task.rungs else " ").join(map(score.write, score.accuracies)),
         **{f"{rung:,} (%)": percent(curve[rung]) if curve else "" for rung in task.rungs},
-        "span per KiB of state": _span_per_kib(score),
+        "span per KiB of state": span_per_kib(score),
         "training (%)": "" if score.train_accuracy is None else write(score.train_accuracy),
         "seeds": f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
         **{f"at {n:,} tokens": at.get(n, "") for n in _lengths(task)},
@@ -224,61 +221,6 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
         ),
         "size set": score.matched,
     }
-
-
-def _neighbours(task: TaskScores) -> Iterator[Table]:
-    """Whether each pair of neighbours by span is decided, and the seeds that would decide it."""
-    if not task.rungs or task.ranks is None or len(task.ranks.names) < 2:
-        return
-    runs = {score.entry: score.runs for score in task.scores if score.entry in task.ranks.names}
-    is_decided = decided(runs, less_is_better=False)
-    rows = []
-    for better, other in pairwise(task.ranks.names):
-        known = runs[better].known, runs[other].known
-        gaps = [known[0][seed] - known[1][seed] for seed in known[0].keys() & known[1].keys()]
-        needed = num_seeds_for(fmean(gaps), stdev(gaps)) if len(gaps) > 1 else None
-        stands = is_decided[min(better, other), max(better, other)] != 0
-        seeds = "" if stands else f"about {needed:,}" if needed else "no number: no difference"
-        rows.append((better, other, "yes" if stands else "no", seeds))
-    yield text_table(
-        title="neighbours by span; decided: with Holm's correction over all pairs",
-        header=("row", "next row", "decided", "seeds that would decide it, uncorrected"),
-        rows=tuple(rows),
-        num_words=4,
-    )
-
-
-def _span_per_kib(score: Score) -> str:
-    """Span over the KiB of state that the model keeps; as a bound where the span is one."""
-    if not score.spans or not score.state_bytes or score.centre is None:
-        return ""
-    per_kib = at_height(score.centre, score.spans[0].rungs) / (score.state_bytes / 1024)
-    bound = "under " if score.centre <= 0 else "over " if score.centre >= 1 else ""
-    return f"{bound}{per_kib:.2g}"
-
-
-def _span_notes(task: TaskScores) -> Iterator[str]:
-    """What a span is, rungs that tell nothing apart, and dips."""
-    low, high = task.rungs[0], task.rungs[-1]
-    yield (
-        f"Span: how many {task.rung_of} a model holds, up to where it answers {SOLVED:.0%}, "
-        f"interpolated between rungs on a logarithmic scale. Under {low} and over {high} are ends "
-        "of the ladder and rank as such. Columns of a number: right answers at this rung (%)."
-    )
-    curves = [score.curve for score in task.scores if score.spans and not score.is_control]
-    for words, rungs in (
-        ("Nobody fails", [r for r in task.rungs if all(c[r] >= SOLVED for c in curves)]),
-        ("Everybody fails", [r for r in task.rungs if all(c[r] < SOLVED for c in curves)]),
-    ):
-        if rungs and curves:
-            named = ", ".join(f"{rung:,}" for rung in rungs)
-            yield f"{words} at {named}: move the ladder by from_rung and to_rung."
-    for score in task.scores:
-        if dips := sorted({rung for span in score.spans for rung in span.dips}):
-            yield (
-                f"{score.entry} dips below {SOLVED:.0%} at {', '.join(map(str, dips))} and solves "
-                "a higher rung; the span ends at the first dip."
-            )
 
 
 def _lengths(task: TaskScores) -> list[int]:
@@ -390,7 +332,7 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
     else:
         yield "One seed only: seeds can differ by tens of points, so nothing is ranked."
     if task.rungs:
-        yield from _span_notes(task)
+        yield from span_notes(task)
     if skipped := [score.entry for score in task.scores if score.is_skipped]:
         yield f"Not trained (reasons below the tables): {', '.join(skipped)}."
     if any(score.num_missing and not score.is_skipped for score in task.scores):

@@ -7,7 +7,7 @@ and streams of random numbers (`draws`) too.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from numbers import Integral
@@ -154,6 +154,10 @@ class Task(ABC):
         was learned, such as the value of a key that many examples ask for, are right together.
         """
         return None
+
+    def answers_by_rung(self, test: Sequence[Batch]) -> dict[str, list[int]]:
+        """Numbers of test examples and of their answers, by rung; none without rungs."""
+        return {}
 
     def why_no_data(self) -> str | None:
         """Data that the task needs and this machine lacks, and how to get it; or None.

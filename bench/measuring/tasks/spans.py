@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import cycle
 from typing import Annotated, Any, Literal
@@ -13,6 +13,7 @@ from torch import nn
 
 from bench.measuring.tasks.associative_recall import Induction
 from bench.measuring.tasks.base import (
+    NO_ANSWER,
     AtLeast2,
     Batch,
     Interval,
@@ -94,6 +95,13 @@ class Ladder(Task):
         own = [self.at[rung].validation() for rung in self.trained]
         for batches in cycle(own):
             yield next(batches)
+
+    def answers_by_rung(self, test: Sequence[Batch]) -> dict[str, list[int]]:
+        """Numbers of test examples, the same for each rung, and of their answers."""
+        asked = [int(n) for batch in test for n in (batch.targets != NO_ANSWER).sum(dim=1)]
+        size = self.num_test_examples
+        places = enumerate(self.rungs)
+        return {str(rung): [size, sum(asked[i * size : (i + 1) * size])] for i, rung in places}
 
     def embedding(self, embed_dim: int) -> nn.Module:
         """The embedding of the other task."""

@@ -171,7 +171,7 @@ def train(
         answers=packed_bits(tested.right),
         answers_per_cluster=tested.per_cluster,
         window_losses=packed_losses(tested.losses),
-        rungs=_answers_by_rung(unseen, task),
+        rungs=task.answers_by_rung(unseen),
         rung_of=task.rung_of,
         test_set=test_set,
         plateaus=task.plateaus(),
@@ -354,20 +354,6 @@ def fit(
             "they are to go on without end"
         )
     return _Run(curve, tuple(losses), earlier_s)
-
-
-def _answers_by_rung(test: Sequence[Batch], task: Task) -> dict[str, list[int]]:
-    """Numbers of test examples and of their answers, by rung."""
-    found: dict[str, list[int]] = {}
-    batches = iter(test)
-    for rung, own in getattr(task, "at", {}).items():
-        found[str(rung)] = [own.num_test_examples, 0]
-        left = own.num_test_examples
-        while left > 0:
-            batch = next(batches)
-            found[str(rung)][1] += batch.num_answers
-            left -= len(batch.targets)
-    return found
 
 
 def _refuse_none(found: Sequence[Any], task: Task, purpose: str) -> None:
