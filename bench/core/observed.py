@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated
 
@@ -24,19 +23,13 @@ from bench.core.cli.limits import (
     like,
     one_of,
 )
-from bench.core.facts import Ceiling, Filtered, why_no_filter
+from bench.core.facts import NOTHING_LEFT, Ceiling, Filtered, level_of, why_no_filter
 
 REFERENCE = "softmax"
 """The mechanism, and the label, that rows are compared with unless `reference` says otherwise."""
 
 CONTROLS = ("uniform", "none")
 """Mechanisms that show what a score is worth: they may stay at chance, and are never ranked."""
-
-STUCK_WITHIN = 0.1
-"""Part of the way from chance, or from a partial solution, to all right that is still stuck."""
-
-NOTHING_LEFT = 0.95
-"""Share of right answers from which a level no longer counts as a partial solution."""
 
 MAX_SAMPLES = 10_000_000
 """Largest number of samples in a record; a sweep takes a million rounds in each process at most."""
@@ -382,21 +375,6 @@ class Quality:
         levels = [level for level in (self.chance, *self.plateaus.values()) if level < NOTHING_LEFT]
         is_low = self.accuracy <= (1 + max(levels, default=0.0)) / 2
         return not (self.unit or self.rungs) and (is_low or bool(self.stuck_at))
-
-
-def level_of(score: float, levels: Mapping[str, float], error: float) -> str:
-    """The nearest level, if a score lies at the highest one or below; else empty.
-
-    At it: not further above than `STUCK_WITHIN` of the way from there to 1, or than the error if
-    that is wider. Levels from `NOTHING_LEFT` on, such as that of a single pair, do not count.
-    """
-    known = {words: level for words, level in levels.items() if level < NOTHING_LEFT}
-    if not known:
-        return ""
-    highest = max(known.values())
-    if score > highest + max(STUCK_WITHIN * (1 - highest), error):
-        return ""
-    return min(known, key=lambda words: abs(score - known[words]))
 
 
 Result = Speed | Quality

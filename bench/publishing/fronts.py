@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.core.cell import KernelWorkload
 from bench.core.record import Record
 from bench.core.statistics import Value
+from bench.publishing.document import Table, text_table
 from bench.publishing.leaderboard import Leaderboard, Ranking
 from bench.publishing.metrics import find_metric
 from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.ranks import Ranks
 from bench.publishing.scores import TaskScores
+from bench.publishing.tables import direction_words
 
 COSTS = {
     "latency_s": "latency",
@@ -150,3 +152,28 @@ def pareto_front(
         if any(costs[c] < costs[name] and not ranks.is_behind(c, name) for c in order)
     )
     return front, tuple(tied)
+
+
+def front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Table]:
+    """The table of a task's fronts, if it has any."""
+    rows = [
+        (COSTS[front.metric], _where_words(front), ", ".join(front.clear), ", ".join(front.tied))
+        for front in every_front
+        if front.task is task
+    ]
+    if rows:
+        yield text_table(
+            title="Pareto fronts: rows that are not behind any cheaper one, cheapest first",
+            header=("cost", "measured at", "ahead of all cheaper rows", "tied with a cheaper row"),
+            rows=tuple(rows),
+            num_words=4,
+        )
+
+
+def _where_words(front: Front) -> str:
+    if front.ranking is None:
+        return "this task"
+    shape = front.ranking.setting.workload
+    words = [f"{front.ranking.size:,} tokens", shape.dtype, shape.mode.replace("_", " ")]
+    words += [direction_words(shape)]
+    return ", ".join(words)

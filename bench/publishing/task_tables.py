@@ -14,14 +14,13 @@ from bench.core.seed_runs import SEEDS_WHERE_SOME_FAIL
 from bench.core.statistics import median
 from bench.publishing.document import Table, text_table
 from bench.publishing.filters import filter_notes, filter_tables
-from bench.publishing.fronts import COSTS, Front, fronts
+from bench.publishing.fronts import front_tables, fronts
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.overall import Overall, OverallRow, counts, overall
 from bench.publishing.scores import Score, TaskScores, score_words
 from bench.publishing.span_tables import neighbours, span_notes, span_per_kib
 from bench.publishing.tables import (
     Section,
-    direction_words,
     leading_rows,
     place_words,
     status_words,
@@ -43,7 +42,7 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
                 _task_table(task),
                 *neighbours(task),
                 *filter_tables(task),
-                *_front_tables(task, every_front),
+                *front_tables(task, every_front),
             ),
             notes=tuple(_task_notes(task)),
             fine_print=(f"Settings: {task.settings}",),
@@ -58,30 +57,6 @@ def _within(task: TaskScores) -> str:
     """Part of a title: the number of steps within which the table ranks."""
     steps = task.named_settings.get("num_steps")
     return f" · within {steps:,} steps" if isinstance(steps, int) else ""
-
-
-def _front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Table]:
-    rows = [
-        (COSTS[front.metric], _where_words(front), ", ".join(front.clear), ", ".join(front.tied))
-        for front in every_front
-        if front.task is task
-    ]
-    if rows:
-        yield text_table(
-            title="Pareto fronts: rows that are not behind any cheaper one, cheapest first",
-            header=("cost", "measured at", "ahead of all cheaper rows", "tied with a cheaper row"),
-            rows=tuple(rows),
-            num_words=4,
-        )
-
-
-def _where_words(front: Front) -> str:
-    if front.ranking is None:
-        return "this task"
-    shape = front.ranking.setting.workload
-    words = [f"{front.ranking.size:,} tokens", shape.dtype, shape.mode.replace("_", " ")]
-    words += [direction_words(shape)]
-    return ", ".join(words)
 
 
 def _overall_section(one: Overall, board: Leaderboard) -> Section:

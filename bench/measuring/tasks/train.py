@@ -276,11 +276,8 @@ def fit(
     )
     every = math.ceil(recipe.num_steps / NUM_REPORTS)
     losses: list[float] = []
-    levels = (
-        {}
-        if may_be_stuck or task.unit or task.rungs
-        else {"chance": task.chance()} | task.plateaus()
-    )
+    has_levels = not (may_be_stuck or task.unit or task.rungs)
+    levels = {"chance": task.chance()} | task.plateaus() if has_levels else {}
     curve = Curve(
         recipe.num_steps,
         task.better,
