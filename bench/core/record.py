@@ -63,7 +63,7 @@ _LATER_FIELDS = (
     *("leaked_bytes", "ceiling", "kept_share", "sdpa_kernel", "energy_per_call_j"),
     *("num_gate_values", "fresh_speedup", "rungs", "rung_of"),
 )
-"""Fields that older lines lack; left out if None or empty, so such lines are written as they were."""
+"""Fields that older lines lack; left out if None or empty: such lines are written as they were."""
 
 
 class Status(StrEnum):
