@@ -34,7 +34,7 @@ class Front:
         metric: the cost, one of `COSTS`.
         names: rows on the front, cheapest first.
         tied: those of them that cannot be told apart from a cheaper row.
-        points: cost and score of every row that has both and is ranked.
+        points: cost and score, in its unit, of every row that has both and is ranked.
     """
 
     task: TaskScores
@@ -72,7 +72,7 @@ def _front(task: TaskScores, metric: str, board: Leaderboard) -> Front | None:
     elif metric == "state_bytes":
         costs = {name: score.state_bytes for name, score in scores.items()}
     points = {
-        name: (float(cost), score.centre)
+        name: (float(cost), score.in_unit(score.centre))
         for name, score in scores.items()
         if (cost := costs.get(name)) is not None and score.centre is not None
     }

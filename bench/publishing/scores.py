@@ -12,7 +12,7 @@ from bench.core.comparison import Runs, mean_of, within_share
 from bench.core.format import bracketed, number, percent
 from bench.core.record import Quality, Record, Status
 from bench.core.seed_runs import runs_from, runs_of_spans, splits
-from bench.core.spans import Span, span_of, span_words
+from bench.core.spans import Span, at_height, span_of, span_words
 from bench.core.statistics import Interval, median
 from bench.publishing.machine import describe_machine
 from bench.publishing.metrics.marks import NEEDS_SEEDS, marks, may_be_ranked
@@ -88,6 +88,10 @@ class Score:
             return span_words(score, self.spans[0].rungs)
         return percent(score) if self.is_share else number(score)
 
+    def in_unit(self, score: float) -> float:
+        """A score as a number: itself or, on a task with rungs, the span of a height."""
+        return at_height(score, self.spans[0].rungs) if self.spans else score
+
     @property
     def curve(self) -> dict[int, float]:
         """Mean accuracy over the seeds at each rung; empty without rungs."""
@@ -151,8 +155,12 @@ class Score:
 
     @property
     def shown_interval(self) -> Interval | None:
-        """`interval`, within 0 and 1 for a share; None where seeds split, since it is a mean's."""
-        found = None if self.is_split else self.interval
+        """`interval`, within 0 and 1 for a share; None where seeds split, since it is a mean's.
+
+        None also if all seeds lie at one end of a ladder: how far beyond is not known.
+        """
+        is_at_end = self.spans and {*self.accuracies} in ({0.0}, {1.0})
+        found = None if self.is_split or is_at_end else self.interval
         return within_share(found) if found and self.is_share else found
 
 

@@ -8,7 +8,6 @@ from statistics import fmean, stdev
 
 from bench.core.comparison import num_seeds_for
 from bench.core.observed import SOLVED
-from bench.core.spans import at_height
 from bench.publishing.document import Table, text_table
 from bench.publishing.metrics.ranks import decided
 from bench.publishing.scores import Score, TaskScores
@@ -40,7 +39,7 @@ def span_per_kib(score: Score) -> str:
     """Span over the KiB of state that the model keeps; as a bound where the span is one."""
     if not score.spans or not score.state_bytes or score.centre is None:
         return ""
-    per_kib = at_height(score.centre, score.spans[0].rungs) / (score.state_bytes / 1024)
+    per_kib = score.in_unit(score.centre) / (score.state_bytes / 1024)
     bound = "under " if score.centre <= 0 else "over " if score.centre >= 1 else ""
     return f"{bound}{per_kib:.2g}"
 

@@ -16,7 +16,6 @@ import numpy as np
 from bench.core.cell import Cell, KernelWorkload, TaskWorkload
 from bench.core.record import Record, Speed, Status
 from bench.core.rows import settings_of, task_settings_of
-from bench.core.spans import at_height
 from bench.core.statistics import Value, median
 from bench.core.workloads import later_settings
 from bench.publishing.conclusions import headline, task_headline
@@ -273,13 +272,9 @@ def _score_row(
     }
     each = [evaluate(record, metrics) for record in score.records]
     numbers = {name: _median(own[name] for own in each) for name in metrics}
-    low, high = score.shown_interval or (None, None)
-    if score.spans:
-        rungs = score.spans[0].rungs
-        own = [None if x is None else at_height(x, rungs) for x in (score.centre, low, high)]
-    else:
-        own = [score.centre, low, high]
-    numbers |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), own, strict=True))
+    shown = (score.centre, *(score.shown_interval or (None, None)))
+    for name, value in zip((metric, f"{metric}_low", f"{metric}_high"), shown, strict=True):
+        numbers[name] = None if value is None else score.in_unit(value)
     numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)
 
@@ -331,6 +326,8 @@ def _task_group(task: TaskScores, board: Leaderboard) -> Json:
         "words": f"{task.label} · {place_words(task, board)} · {task.dtype}",
         "headline": task_headline(task),
         "unit": task.unit,
+        "rungs": [task.rungs[0], task.rungs[-1]] if task.rungs else None,
+        "rung_of": task.rung_of,
         "guesses": list(task.guesses),
         "num_seeds": task.num_seeds,
         "ties": ties(task.ranks),

@@ -13,7 +13,8 @@ from bench.core.cli.values import as_typed
 from bench.core.format import join_names, number, quantity
 from bench.core.proofs import read_proofs
 from bench.core.record import REFERENCE, Speed
-from bench.core.spans import at_height, height_of
+from bench.core.rows import task_settings_of
+from bench.core.spans import height_of
 from bench.publishing.document import (
     Block,
     Column,
@@ -27,7 +28,7 @@ from bench.publishing.document import (
     words,
 )
 from bench.publishing.metrics.marks import NOISY, marks
-from bench.publishing.scores import TaskScores
+from bench.publishing.scores import TaskScores, score_words
 from bench.studies.advise.evidence import (
     DEARER,
     NOT_COMPARED,
@@ -55,13 +56,14 @@ def study(asked: Advise, session: Session) -> None:
     records = read_all(asked.records)
     board, proofs = board_of(records), read_proofs(Path("results"))
     table, overrides = None, list[str]()
-    if asked.task is not None:
-        own, typed = _task_settings(asked.task, session.composed)
-        table = task_of(asked.task, typed, board.tasks)
-        overrides = [*_overrides(asked.task, own, typed, table)]
-    elif asked.holds is not None:
+    name = asked.task
+    if name is None and asked.holds is not None:
         is_causal = asked.causal or {*asked.mode} & {*CAUSAL_MODES}
-        table = task_of(f"recall_span{'_causal' if is_causal else ''}", {}, board.tasks)
+        name = f"recall_span{'_causal' if is_causal else ''}"
+    if name is not None:
+        own, typed = _task_settings(name, session.composed)
+        table = task_of(name, typed, board.tasks)
+        overrides = [*_overrides(name, own, typed, table)]
     least, is_share = asked.score, table is not None and not table.unit
     if table is not None and least is not None:
         _check_score(table, least, str(asked.task))
@@ -98,7 +100,8 @@ _Task = dict[str, Any]
 
 def _task_settings(name: str, composed: Mapping[str, Any]) -> tuple[_Task, _Task]:
     """All settings of a task, and those that the command line gave."""
-    own, given = dict(composed["task"][name]), {*composed.get("given", ())}
+    own = dict(composed["task"].get(name) or task_settings_of(name) or {})
+    given = {*composed.get("given", ())}
     return own, {k: v for k, v in own.items() if f"task.{name}.{k}" in given}
 
 
@@ -263,7 +266,12 @@ def _height(table: TaskScores, holds: float) -> float:
 
 
 def _check_score(table: TaskScores, score: float, task: str) -> None:
-    """Refuse a share above 100 %, and a score in another unit that guessing betters."""
+    """Refuse a share above 100 % or of a ladder, and a score in a unit that guessing betters."""
+    if table.rungs:
+        raise ConfigError(
+            f"score={score:g} is a percentage, and {task} is scored by its span. Ask for a number "
+            f"of {table.rung_of}, e.g. holds={table.rungs[len(table.rungs) // 2]}."
+        )
     if not table.unit and score > 100:
         raise ConfigError(
             f"score={score:g} is more than 100. On task={task} a score is the percentage of right "
@@ -303,7 +311,7 @@ def _table(question: Question, rows: Sequence[Candidate], verdicts: Mapping[str,
         unit, factor, digits = (table.unit, 1.0, ".3f")
     score = Column("score", table.label if table else "", unit, factor, digits)
     if table and table.rungs:
-        score = Column("score", f"{table.label} span", table.rung_of, 1.0, ".3g")
+        score = Column("score", f"{table.label} span", table.rung_of)
     columns = [
         words("attention"),
         words("answer"),
@@ -328,12 +336,9 @@ def _row(row: Candidate, verdict: str, rounds: Collection[str] = ()) -> Row:
     if row.score:
         low, high = (None, None) if row.score.is_split else row.score.shown_interval or (None, None)
         centre = row.score.centre
-        centre = float("nan") if centre is None else centre
+        said["score"] = Estimate(float("nan") if centre is None else centre, low, high)
         if row.score.spans:
-            rungs = row.score.spans[0].rungs
-            centre = at_height(centre, rungs)
-            low, high = (None if end is None else at_height(end, rungs) for end in (low, high))
-        said["score"] = Estimate(centre, low, high)
+            said["score"] = score_words(row.score)
         said["seeds"] = len(row.score.accuracies)
         rate = "searched" if row.score.is_searched else "shared"
         said["rates"] = "; ".join([rate, *row.score.marks])

@@ -26,7 +26,7 @@ from bench.studies.session import Session, Stopped
 USUAL = {
     "attention": "[softmax,linear,performer,performer_relu,flatten,nala,gla,"
     "gated_deltanet,uniform,none]",
-    "task": "[recall_span,recall_causal,tile_recall]",
+    "task": "[recall,recall_causal,tile_recall]",
     "seq_len": "[]",
     "require_ok": "false",
 }

@@ -46,7 +46,8 @@ function mechanismsTable(both) {
     for (const metric of names.map((name) => METRIC.get(name)).filter(Boolean)) {
       const [left, right] = [a, b].map((row) => ROWS.number(metric.name, row));
       if (left === null && right === null) continue;
-      const ratio = left && right ? `${shortNumber(left / right)}x` : "";
+      const isKnown = left && right && ![[left, a], [right, b]].some(([value, row]) => beyond(metric.name, value, row));
+      const ratio = isKnown ? `${shortNumber(left / right)}x` : "";
       const words = (row) => told(metric.name, row) || statusWords(ROWS.word("status", row));
       const isRanked = ["speedup_over", "accuracy", "span", "bits_per_byte"].includes(metric.name);
       rows.push([setting, titleOf(metric, [g]), words(a), words(b), ratio, isRanked ? aheadWords(group, state.a, state.b) : ""]);
