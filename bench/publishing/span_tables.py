@@ -45,7 +45,7 @@ def span_per_kib(score: Score) -> str:
 
 
 def span_notes(task: TaskScores) -> Iterator[str]:
-    """What a span is, rungs that tell nothing apart, and dips."""
+    """The meaning of a span, rungs that tell nothing apart, and dips."""
     low, high = task.rungs[0], task.rungs[-1]
     yield (
         f"Span: how many {task.rung_of} a model holds, up to where it answers {SOLVED:.0%}, "

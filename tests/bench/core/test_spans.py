@@ -1,6 +1,7 @@
 import base64
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,15 @@ from hypothesis import strategies as st
 
 from bench.core.record import Quality
 from bench.core.spans import at_height, height_of, span_of, span_words
+from bench.publishing.converged import by_steps
+from bench.publishing.fronts import fronts
 from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.scores import score_words
+from bench.publishing.sinks.view import view_of
 from bench.publishing.task_tables import score_row, task_sections
+from bench.publishing.versus import versus
 from tests import records as made
+from tests.bench.publishing.sweeps import config
 
 RUNGS = (2, 4, 8, 16)
 NUM = 100
@@ -85,3 +92,25 @@ def test_spans_of_three_seeds_have_ranks_and_ends_of_the_ladder_rank_as_such():
     assert rows["linear"]["8 (%)"] == "71.0"
     (section,) = task_sections(board)
     assert section.tables[1].rows, "neighbours"
+
+
+def test_a_row_that_stays_below_the_ladder_has_no_interval():
+    (task,) = build_leaderboard(records("nala", *3 * [(0.3, 0, 0, 0)])).tasks
+    assert score_words(task.scores[0]) == "under 2"
+
+
+def test_comparisons_fronts_and_dashboards_give_spans_and_not_heights():
+    every = [
+        *records("softmax", *3 * [(1, 1, 1, 1)]),
+        *records("linear", (1, 1, 0.7, 0.2), (1, 1, 0.72, 0.2), (1, 1, 0.71, 0.2)),
+    ]
+    every = [replace(r, result=replace(r.result, state_bytes=1024)) for r in every]
+    board = build_leaderboard(every)
+    (verdict,) = versus(board, "softmax", "linear").verdicts
+    assert (verdict.of, verdict.winner) == ("holds more", "softmax")
+    assert verdict.words.startswith("over 16 vs. 5.") and "pairs" in verdict.words
+    (front,) = fronts(board)
+    assert front.points["softmax"] == (1024, 16)
+    scores = view_of(every, made.SWEEP, config(Path())).scores
+    assert scores["span/recall/softmax"] == 16 and 5 < scores["span/recall/linear"] < 6
+    assert not by_steps(board.tasks)
