@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Required
 
 from annotated_types import Len
@@ -21,6 +22,12 @@ from bench.core.cli.limits import (
 )
 
 Words = Annotated[dict[Text, Text | None], Len(0, 1000)]
+
+STUCK_WITHIN = 0.1
+"""Part of the way from chance, or from a partial solution, to all right that is still stuck."""
+
+NOTHING_LEFT = 0.95
+"""Share of right answers from which a level no longer counts as a partial solution."""
 
 
 class CeilingFacts(TypedDict):
@@ -93,3 +100,18 @@ class EnvironmentFacts(TypedDict, total=False):
     is_dirty: bool | None
     hardware: Plain
     calibration: CalibrationFacts | None
+
+
+def level_of(score: float, levels: Mapping[str, float], error: float) -> str:
+    """The nearest level, if a score lies at the highest one or below; else empty.
+
+    At it: not further above than `STUCK_WITHIN` of the way from there to 1, or than the error if
+    that is wider. Levels from `NOTHING_LEFT` on, such as that of a single pair, do not count.
+    """
+    known = {words: level for words, level in levels.items() if level < NOTHING_LEFT}
+    if not known:
+        return ""
+    highest = max(known.values())
+    if score > highest + max(STUCK_WITHIN * (1 - highest), error):
+        return ""
+    return min(known, key=lambda words: abs(score - known[words]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated
 
@@ -24,19 +23,13 @@ from bench.core.cli.limits import (
     like,
     one_of,
 )
-from bench.core.facts import Ceiling, Filtered, why_no_filter
+from bench.core.facts import NOTHING_LEFT, Ceiling, Filtered, level_of, why_no_filter
 
 REFERENCE = "softmax"
 """The mechanism, and the label, that rows are compared with unless `reference` says otherwise."""
 
 CONTROLS = ("uniform", "none")
 """Mechanisms that show what a score is worth: they may stay at chance, and are never ranked."""
-
-STUCK_WITHIN = 0.1
-"""Part of the way from chance, or from a partial solution, to all right that is still stuck."""
-
-NOTHING_LEFT = 0.95
-"""Share of right answers from which a level no longer counts as a partial solution."""
 
 MAX_SAMPLES = 10_000_000
 """Largest number of samples in a record; a sweep takes a million rounds in each process at most."""
@@ -262,6 +255,9 @@ class Quality:
         answers_per_cluster: consecutive answers that form a cluster; None where that differs.
         window_losses: for a score with a unit, the mean loss of each test example in that unit, as
             float16, compressed by zlib, in base64.
+        rungs: number of test examples and number of their answers, by rung, in the order of the
+            test set; empty for a task without rungs.
+        rung_of: the unit of a rung, such as ``pairs``.
         test_set: a digest of the test examples and their answers.
         plateaus: scores of models that learned only a part of the task, by what they learned.
         longer: scores on test examples longer than those trained on, by their number of tokens.
@@ -305,6 +301,10 @@ class Quality:
     answers: Packed = ""
     answers_per_cluster: Size | None = None
     window_losses: Packed = ""
+    rungs: Annotated[dict[TokenCount, Annotated[list[Size], Len(2, 2)]], Len(0, 100)] = field(
+        default_factory=dict
+    )
+    rung_of: Text = ""
     test_set: Digest = ""
     plateaus: Annotated[dict[Text, Amount], Len(0, 100)] = field(default_factory=dict)
     longer: Annotated[dict[TokenCount, Amount], Len(0, 100)] = field(default_factory=dict)
@@ -327,6 +327,10 @@ class Quality:
             return f"a share of right answers is {max(scores)!r}; it is 1 at most"
         if wrong := next(filter(None, map(why_no_filter, self.filtered)), None):
             return wrong
+        if self.rungs and sum(answers for _, answers in self.rungs.values()) != self.num_examples:
+            return f"the answers of all rungs are not num_examples={self.num_examples}"
+        if any(answers % examples for examples, answers in self.rungs.values()):
+            return "examples of a rung have different numbers of answers"
         return self._why_unreadable() if self.answers or self.window_losses else None
 
     def _why_unreadable(self) -> str | None:
@@ -352,9 +356,10 @@ class Quality:
         """The level near which a run is stuck, in words; empty for a run that is not.
 
         It is stuck if its last validation score lies at the highest of chance and the scores of
-        partial solutions, or below: see `level_of`. Scores with a unit have no levels.
+        partial solutions, or below: see `level_of`. Scores with a unit have no levels, nor has a
+        ladder: what it holds is its score, however little.
         """
-        if self.unit or not self.validation:
+        if self.unit or self.rungs or not self.validation:
             return ""
         levels = {"chance": self.chance} | self.plateaus
         return level_of(self.validation[-1], levels, self.validation_error or 0.0)
@@ -369,22 +374,7 @@ class Quality:
         """Whether a run is stuck, or its score nearer to the highest of these levels than to 1."""
         levels = [level for level in (self.chance, *self.plateaus.values()) if level < NOTHING_LEFT]
         is_low = self.accuracy <= (1 + max(levels, default=0.0)) / 2
-        return not self.unit and (is_low or bool(self.stuck_at))
-
-
-def level_of(score: float, levels: Mapping[str, float], error: float) -> str:
-    """The nearest level, if a score lies at the highest one or below; else empty.
-
-    At it: not further above than `STUCK_WITHIN` of the way from there to 1, or than the error if
-    that is wider. Levels from `NOTHING_LEFT` on, such as that of a single pair, do not count.
-    """
-    known = {words: level for words, level in levels.items() if level < NOTHING_LEFT}
-    if not known:
-        return ""
-    highest = max(known.values())
-    if score > highest + max(STUCK_WITHIN * (1 - highest), error):
-        return ""
-    return min(known, key=lambda words: abs(score - known[words]))
+        return not (self.unit or self.rungs) and (is_low or bool(self.stuck_at))
 
 
 Result = Speed | Quality

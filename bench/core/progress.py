@@ -13,6 +13,7 @@ from bench.core.clock import now_s
 from bench.core.format import format_duration, number, with_unit
 from bench.core.observed import Speed
 from bench.core.record import Record, Status
+from bench.core.spans import span_of, span_words
 from bench.core.statistics import median
 
 
@@ -174,5 +175,7 @@ def _ending(record: Record) -> str:
         return f"{record.status}: {record.reason}"
     if isinstance(record.result, Speed):
         return f"latency {with_unit('latency_s', median(record.result.latency_s))}"
+    if found := span_of(record.result):
+        return f"span {span_words(found.height, found.rungs)} {record.result.rung_of}"
     score, unit = record.result.accuracy, record.result.unit
     return f"{number(score)} {unit}" if unit else f"accuracy {with_unit('accuracy', score)}"

@@ -61,9 +61,9 @@ From 2 on it does not, see `bench.measuring.tasks.ending`.
 
 _LATER_FIELDS = (
     *("leaked_bytes", "ceiling", "kept_share", "sdpa_kernel", "energy_per_call_j"),
-    *("num_gate_values", "fresh_speedup"),
+    *("num_gate_values", "fresh_speedup", "rungs", "rung_of"),
 )
-"""Fields that older lines lack; left out if None, so that such lines are written as they were."""
+"""Fields that older lines lack; left out if None or empty: such lines are written as they were."""
 
 
 class Status(StrEnum):
@@ -128,7 +128,7 @@ class Record:
             kind = "speed" if isinstance(self.result, Speed) else "quality"
             result = {"kind": kind} | asdict(self.result)
             for name in _LATER_FIELDS:
-                if result.get(name, 0) is None:
+                if result.get(name, 0) in (None, "", {}):
                     del result[name]
         line = {
             "entry": cell.pop("entry"),

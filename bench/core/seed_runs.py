@@ -10,6 +10,7 @@ import numpy as np
 from bench.core.answers import right_answers
 from bench.core.comparison import Runs
 from bench.core.observed import Quality
+from bench.core.spans import Span
 
 FEWEST_SEEDS = 3
 """Smallest number of training seeds that a verdict rests on: two say nothing about the spread."""
@@ -70,3 +71,16 @@ def _right(results: Mapping[int, Quality]) -> dict[int, np.ndarray]:
             with suppress(ValueError):
                 found[seed] = right_answers(result.answers, result.num_examples)
     return found
+
+
+def runs_of_spans(
+    results: Mapping[int, Quality], spans: Mapping[int, Span], heights: Mapping[int, float | None]
+) -> Runs:
+    """Heights by seed, paired by test examples; `heights` include seeds without a result."""
+    test_sets = {result.test_set for result in results.values()}
+    return Runs(
+        scores=heights,
+        num_examples=min((len(span.values) for span in spans.values()), default=None),
+        right={seed: span.values for seed, span in spans.items()},
+        test_set=test_sets.pop() if len(test_sets) == 1 else "",
+    )

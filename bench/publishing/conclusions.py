@@ -243,6 +243,8 @@ def _score_words(score: Score, task: TaskScores) -> str:
     """The score that the tables show: the mean over seeds, or the median where they split."""
     value = score.centre or 0.0
     words = f"{number(value)} {task.unit}" if task.unit else f"{percent(value)} %"
+    if task.rungs:
+        words = f"{score.write(value)} {task.rung_of}"
     return f"a median of {words}" if score.is_split else words
 
 

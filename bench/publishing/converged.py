@@ -72,12 +72,15 @@ def _change(one: Score, other: Score) -> float:
 
 
 def by_steps(tasks: Sequence[TaskScores]) -> dict[str, dict[int, TaskScores]]:
-    """Tasks grouped by all settings except the number of steps, then by the number of steps."""
+    """Tasks grouped by all settings except the number of steps, then by the number of steps.
+
+    Tasks with rungs are left out: a span is what is held after so many steps.
+    """
     found: dict[str, dict[int, TaskScores]] = {}
     for task in tasks:
         settings = task.named_settings
         steps = settings.pop("num_steps", None)
-        if steps is not None:
+        if steps is not None and not task.rungs:
             place = (task.training_version, task.device, task.num_threads, task.dtype)
             about = json.dumps([task.label, *place, settings], sort_keys=True)
             found.setdefault(about, {})[int(steps)] = task

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.core.cell import KernelWorkload
 from bench.core.record import Record
 from bench.core.statistics import Value
+from bench.publishing.document import Table, text_table
 from bench.publishing.leaderboard import Leaderboard, Ranking
 from bench.publishing.metrics import find_metric
 from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.ranks import Ranks
 from bench.publishing.scores import TaskScores
+from bench.publishing.tables import direction_words
 
 COSTS = {
     "latency_s": "latency",
@@ -32,7 +34,7 @@ class Front:
         metric: the cost, one of `COSTS`.
         names: rows on the front, cheapest first.
         tied: those of them that cannot be told apart from a cheaper row.
-        points: cost and score of every row that has both and is ranked.
+        points: cost and score, in its unit, of every row that has both and is ranked.
     """
 
     task: TaskScores
@@ -70,7 +72,7 @@ def _front(task: TaskScores, metric: str, board: Leaderboard) -> Front | None:
     elif metric == "state_bytes":
         costs = {name: score.state_bytes for name, score in scores.items()}
     points = {
-        name: (float(cost), score.centre)
+        name: (float(cost), score.in_unit(score.centre))
         for name, score in scores.items()
         if (cost := costs.get(name)) is not None and score.centre is not None
     }
@@ -150,3 +152,28 @@ def pareto_front(
         if any(costs[c] < costs[name] and not ranks.is_behind(c, name) for c in order)
     )
     return front, tuple(tied)
+
+
+def front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Table]:
+    """The table of a task's fronts, if it has any."""
+    rows = [
+        (COSTS[front.metric], _where_words(front), ", ".join(front.clear), ", ".join(front.tied))
+        for front in every_front
+        if front.task is task
+    ]
+    if rows:
+        yield text_table(
+            title="Pareto fronts: rows that are not behind any cheaper one, cheapest first",
+            header=("cost", "measured at", "ahead of all cheaper rows", "tied with a cheaper row"),
+            rows=tuple(rows),
+            num_words=4,
+        )
+
+
+def _where_words(front: Front) -> str:
+    if front.ranking is None:
+        return "this task"
+    shape = front.ranking.setting.workload
+    words = [f"{front.ranking.size:,} tokens", shape.dtype, shape.mode.replace("_", " ")]
+    words += [direction_words(shape)]
+    return ", ".join(words)

@@ -55,9 +55,9 @@ class Overall:
 def overall(board: Leaderboard) -> tuple[Overall, ...]:
     """Means over tasks; never across machines, training versions, devices, threads or dtypes.
 
-    Only shares of right answers are averaged: bits per byte are in another unit.
+    Only shares of right answers are averaged: spans and bits per byte are in other units.
     """
-    shares = (task for task in board.tasks if not task.unit)
+    shares = (task for task in board.tasks if not (task.unit or task.rungs))
     groups = grouped(shares, lambda task: tuple(task.place.values()))
     return tuple(_overall(tasks) for tasks in groups.values() if len(tasks) > 1)
 

@@ -11,7 +11,8 @@ from typing import Any
 from bench.core.comparison import Runs, mean_of, within_share
 from bench.core.format import bracketed, number, percent
 from bench.core.record import Quality, Record, Status
-from bench.core.seed_runs import runs_from, splits
+from bench.core.seed_runs import runs_from, runs_of_spans, splits
+from bench.core.spans import Span, at_height, span_of, span_words
 from bench.core.statistics import Interval, median
 from bench.publishing.machine import describe_machine
 from bench.publishing.metrics.marks import NEEDS_SEEDS, marks, may_be_ranked
@@ -27,6 +28,7 @@ class Score:
         rank: as in `bench.publishing.leaderboard.Standing`, ``control`` included; empty with fewer
             than two seeds, or if no other row is ranked.
         by_seed: seed and score of each run that was not skipped; None if it ended without a score.
+            The score of a task with rungs is a height, see `bench.core.spans`.
         num_missing: seeds of other rows that have no accuracy here.
         num_unsettled: seeds that were still improving when their steps were spent.
         num_stuck: seeds that ended at chance or at a partial solution; 0 for a control.
@@ -46,6 +48,7 @@ class Score:
         matched: the size that was adjusted so that the model costs as much as the others, and its
             value; empty if none was.
         is_share: whether scores are shares of right answers, and not losses.
+        spans: of the seeds that have one, on a task with rungs.
         runs: the same scores, with the answers to the test examples, for comparisons.
     """
 
@@ -75,8 +78,27 @@ class Score:
     flops: int | None = None
     matched: str = ""
     is_share: bool = True
+    spans: tuple[Span, ...] = ()
     runs: Runs = field(default_factory=lambda: Runs(scores={}), compare=False, repr=False)
     records: tuple[Record, ...] = ()
+
+    def write(self, score: float) -> str:
+        """A score in words: percent, a loss or, on a task with rungs, a span."""
+        if self.spans:
+            return span_words(score, self.spans[0].rungs)
+        return percent(score) if self.is_share else number(score)
+
+    def in_unit(self, score: float) -> float:
+        """A score as a number: itself or, on a task with rungs, the span of a height."""
+        return at_height(score, self.spans[0].rungs) if self.spans else score
+
+    @property
+    def curve(self) -> dict[int, float]:
+        """Mean accuracy over the seeds at each rung; empty without rungs."""
+        if not self.spans:
+            return {}
+        means = [fmean(at) for at in zip(*(s.accuracies for s in self.spans), strict=True)]
+        return dict(zip(self.spans[0].rungs, means, strict=True))
 
     @property
     def is_control(self) -> bool:
@@ -133,8 +155,12 @@ class Score:
 
     @property
     def shown_interval(self) -> Interval | None:
-        """`interval`, within 0 and 1 for a share; None where seeds split, since it is a mean's."""
-        found = None if self.is_split else self.interval
+        """`interval`, within 0 and 1 for a share; None where seeds split, since it is a mean's.
+
+        None also if all seeds lie at one end of a ladder: how far beyond is not known.
+        """
+        is_at_end = self.spans and {*self.accuracies} in ({0.0}, {1.0})
+        found = None if self.is_split or is_at_end else self.interval
         return within_share(found) if found and self.is_share else found
 
 
@@ -145,7 +171,7 @@ def score_words(score: Score) -> str:
     """
     if score.centre is None:
         return ""
-    write = percent if score.is_share else number
+    write = score.write
     if score.is_split:
         return f"{write(score.centre)} (failed {score.num_failed} of {len(score.accuracies)})"
     return bracketed(write, score.centre, score.shown_interval)
@@ -159,6 +185,7 @@ class TaskScores:
         settings: JSON of the task's settings, with the learning rate of rows without a search.
         plateaus: partial solutions in words, with the score of a model that learned no more.
         unit: unit of a score of which less is better; empty for a share of right answers.
+        rung_of: unit of a rung, such as ``pairs``; empty for a task without rungs.
         causal: whether a token sees only those before it, by the records or the settings.
         ranks: of the scores that may be ranked; None with fewer than two seeds.
     """
@@ -175,6 +202,7 @@ class TaskScores:
     scores: tuple[Score, ...]
     plateaus: tuple[tuple[str, float], ...] = ()
     unit: str = ""
+    rung_of: str = ""
     causal: bool = False
     ranks: Ranks | None = None
     training_version: int = 1
@@ -185,9 +213,19 @@ class TaskScores:
         return dict(json.loads(self.settings))
 
     @property
+    def rungs(self) -> tuple[int, ...]:
+        """The rungs of its ladder; empty without one."""
+        return next((score.spans[0].rungs for score in self.scores if score.spans), ())
+
+    @property
+    def title(self) -> str:
+        """The title of a column of its scores."""
+        return f"span ({self.rung_of})" if self.rungs else self.unit or "accuracy (%)"
+
+    @property
     def metric(self) -> str:
-        """Name of its scores: ``accuracy``, or their unit such as ``bits_per_byte``."""
-        return self.unit.replace(" ", "_") or "accuracy"
+        """Name of its scores: ``accuracy``, ``span``, or their unit such as ``bits_per_byte``."""
+        return "span" if self.rungs else self.unit.replace(" ", "_") or "accuracy"
 
     @property
     def place(self) -> dict[str, Any]:
@@ -222,6 +260,8 @@ def score_task(
 ) -> TaskScores:
     """The table of records that share their `task_setting`; see `build_leaderboard`."""
     seeds = {record.cell.task.seed for record in records}
+    # A span is what is held after so many steps, whether or not more would raise it.
+    within_budget = within_budget or any(result.rungs for result in _qualities(records))
     unit = next((result.unit for result in _qualities(records)), "")
     scores = [
         _score(name, group, len(seeds), controls, within_budget=within_budget)
@@ -247,6 +287,7 @@ def score_task(
         scores=_sorted(scores, ranks, less_is_better=bool(unit)),
         plateaus=tuple(sorted(plateaus.items())),
         unit=unit,
+        rung_of=next((result.rung_of for result in _qualities(records)), ""),
         causal=any(result.causal for result in _qualities(records))
         or first.cell.task.settings.get("causal") is True,
         ranks=ranks,
@@ -279,12 +320,13 @@ def _score(
     is_control = records[0].cell.mechanism in controls
     is_split = not is_control and splits(results)
     trained = [r.train_accuracy for r in results if r.train_accuracy is not None]
+    found = {r.cell.task.seed: r.result for r in records if isinstance(r.result, Quality)}
+    spans = {seed: span for seed, result in found.items() if (span := span_of(result))}
+    scored = {seed: result.accuracy for seed, result in found.items()}
+    scored |= {seed: span.height for seed, span in spans.items()}
     by_seed = tuple(
         sorted(
-            (
-                record.cell.task.seed,
-                record.result.accuracy if isinstance(record.result, Quality) else None,
-            )
+            (record.cell.task.seed, scored.get(record.cell.task.seed))
             for record in records
             if record.status is not Status.SKIPPED
         )
@@ -316,10 +358,10 @@ def _score(
         flops=results[0].flops if results else None,
         matched=results[0].matched if results else "",
         is_share=not any(result.unit for result in results),
-        runs=runs_from(
-            {r.cell.task.seed: r.result for r in records if isinstance(r.result, Quality)},
-            dict(by_seed),
-        ),
+        spans=tuple(span for _, span in sorted(spans.items())),
+        runs=runs_of_spans(found, spans, dict(by_seed))
+        if spans
+        else runs_from(found, dict(by_seed)),
         records=tuple(records),
     )
 

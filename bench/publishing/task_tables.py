@@ -14,13 +14,13 @@ from bench.core.seed_runs import SEEDS_WHERE_SOME_FAIL
 from bench.core.statistics import median
 from bench.publishing.document import Table, text_table
 from bench.publishing.filters import filter_notes, filter_tables
-from bench.publishing.fronts import COSTS, Front, fronts
+from bench.publishing.fronts import front_tables, fronts
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.overall import Overall, OverallRow, counts, overall
 from bench.publishing.scores import Score, TaskScores, score_words
+from bench.publishing.span_tables import neighbours, span_notes, span_per_kib
 from bench.publishing.tables import (
     Section,
-    direction_words,
     leading_rows,
     place_words,
     status_words,
@@ -38,7 +38,12 @@ def task_sections(board: Leaderboard) -> tuple[Section, ...]:
     of_tasks = [
         Section(
             title=f"{task.label} · {place_words(task, board)} · {task.dtype}{_within(task)}",
-            tables=(_task_table(task), *filter_tables(task), *_front_tables(task, every_front)),
+            tables=(
+                _task_table(task),
+                *neighbours(task),
+                *filter_tables(task),
+                *front_tables(task, every_front),
+            ),
             notes=tuple(_task_notes(task)),
             fine_print=(f"Settings: {task.settings}",),
         )
@@ -52,30 +57,6 @@ def _within(task: TaskScores) -> str:
     """Part of a title: the number of steps within which the table ranks."""
     steps = task.named_settings.get("num_steps")
     return f" · within {steps:,} steps" if isinstance(steps, int) else ""
-
-
-def _front_tables(task: TaskScores, every_front: Sequence[Front]) -> Iterator[Table]:
-    rows = [
-        (COSTS[front.metric], _where_words(front), ", ".join(front.clear), ", ".join(front.tied))
-        for front in every_front
-        if front.task is task
-    ]
-    if rows:
-        yield text_table(
-            title="Pareto fronts: rows that are not behind any cheaper one, cheapest first",
-            header=("cost", "measured at", "ahead of all cheaper rows", "tied with a cheaper row"),
-            rows=tuple(rows),
-            num_words=4,
-        )
-
-
-def _where_words(front: Front) -> str:
-    if front.ranking is None:
-        return "this task"
-    shape = front.ranking.setting.workload
-    words = [f"{front.ranking.size:,} tokens", shape.dtype, shape.mode.replace("_", " ")]
-    words += [direction_words(shape)]
-    return ", ".join(words)
 
 
 def _overall_section(one: Overall, board: Leaderboard) -> Section:
@@ -162,7 +143,7 @@ def _task_table(task: TaskScores) -> Table:
     every = [(score, score_row(score, task)) for score in task.scores]
     rare = (
         *("training (%)", "solved to", "state", "pairs kept (%)", "steps to 90 %"),
-        *("learning rate", "size set"),
+        *("learning rate", "size set", "span per KiB of state"),
     )
     left_out = {title for title in rare if not any(row[title] for _, row in every)}
     if not has_ranks:
@@ -187,13 +168,16 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
     num_seen = task.num_seeds - score.num_missing
     write = number if task.unit else percent
     chance = "" if score.chance is None else write(score.chance)
+    curve = score.curve
     at = {length: _longer_words(own, score) for length, own in score.longer}
     return {
         "rank": score.rank,
         "entry": score.entry + " (control)" * score.is_control,
-        task.unit or "accuracy (%)": score_words(score)
+        task.title: score_words(score)
         or ", ".join(status_words(status) for status in score.statuses),
-        "each seed": " ".join(map(write, score.accuracies)),
+        "each seed": (", " if task.rungs else " ").join(map(score.write, score.accuracies)),
+        **{f"{rung:,} (%)": percent(curve[rung]) if curve else "" for rung in task.rungs},
+        "span per KiB of state": span_per_kib(score),
         "training (%)": "" if score.train_accuracy is None else write(score.train_accuracy),
         "seeds": f"{num_seen} of {task.num_seeds}" if score.num_missing else str(task.num_seeds),
         **{f"at {n:,} tokens": at.get(n, "") for n in _lengths(task)},
@@ -322,6 +306,8 @@ def _task_notes(task: TaskScores) -> Iterator[str]:
         )
     else:
         yield "One seed only: seeds can differ by tens of points, so nothing is ranked."
+    if task.rungs:
+        yield from span_notes(task)
     if skipped := [score.entry for score in task.scores if score.is_skipped]:
         yield f"Not trained (reasons below the tables): {', '.join(skipped)}."
     if any(score.num_missing and not score.is_skipped for score in task.scores):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from bench.core.cli.errors import ConfigError, check_known
-from bench.core.format import column_for, number, percent, plain, quantity, ratio_words
+from bench.core.format import column_for, plain, quantity, ratio_words
 from bench.core.grouping import grouped
 from bench.core.record import Speed
 from bench.publishing.document import Table, text_table
@@ -31,7 +31,7 @@ COUNTED = {
 }
 """Metrics that do not vary from call to call, with the words for winning by them."""
 
-FASTER, BETTER = "faster", "more accurate"
+FASTER, BETTER, HOLDS = "faster", "more accurate", "holds more"
 
 _QUESTIONS = {
     FASTER: "is faster",
@@ -39,6 +39,7 @@ _QUESTIONS = {
     "smaller state": "has the smaller state",
     "fewer FLOPs": "needs fewer FLOPs",
     BETTER: "is more accurate",
+    HOLDS: "holds more",
 }
 
 
@@ -47,7 +48,7 @@ class PairVerdict:
     """Winner of one comparison in one setting or on one task.
 
     Attributes:
-        of: ``faster``, ``more accurate``, or a value of `COUNTED`.
+        of: ``faster``, ``more accurate``, ``holds more``, or a value of `COUNTED`.
         place: the setting or the task, in words.
         size: the sequence length, or a model's image size; None for a task.
         axes: axes of the setting, its size included, or of the task, by name.
@@ -174,20 +175,19 @@ def _of_tasks(board: Leaderboard, one: str, other: str) -> Iterator[PairVerdict]
             continue
         runs = {name: scores[name].runs for name in (one, other)}
         ranks = rank_runs(runs, less_is_better=bool(task.unit))
-        write: Callable[[float], str] = number if task.unit else percent
-        values = " vs. ".join(write(scores[name].centre or 0.0) for name in runs)
+        values = " vs. ".join(s.write(s.centre or 0.0) for s in map(scores.__getitem__, runs))
         odds = _odds(ranks) if ranks else "one seed"
         if any(score.needs_seeds for score in scores.values()):
             ranks, odds = None, f"not settled ({NEEDS_SEEDS})"
         apart = settings_apart(task, board)
         settings = {name: plain(v) for name, v in task.named_settings.items()}
         yield PairVerdict(
-            of=BETTER,
+            of=HOLDS if task.rungs else BETTER,
             place=" · ".join([task.label, place_words(task, board), task.dtype, *apart]),
             size=None,
             axes={"task": task.label} | task.place | settings,
             winner=_winner(ranks) if ranks else TIE,
-            words=f"{values} {task.unit or '%'}" + (f", {odds}" if odds else ""),
+            words=f"{values} {task.rung_of or task.unit or '%'}" + (f", {odds}" if odds else ""),
         )
 
 

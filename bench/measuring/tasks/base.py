@@ -7,7 +7,7 @@ and streams of random numbers (`draws`) too.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from numbers import Integral
@@ -67,6 +67,9 @@ class Task(ABC):
             model can read longer examples.
         causal: whether a token may see only those before it; the mechanism and the convolutions
             are built so.
+        rungs: difficulties that are learned together and tested one by one, each on the same number
+            of examples, in the order of the test set; empty for most tasks.
+        rung_of: the unit of a rung, such as ``pairs``.
         seq_len: N, tokens of an example.
     """
 
@@ -81,6 +84,8 @@ class Task(ABC):
     causal = False
     ceiling = CEILING
     num_guessed = 0
+    rungs: ClassVar[tuple[int, ...]] = ()
+    rung_of: ClassVar[str] = ""
     recipe: Recipe
     seq_len: int = field(init=False, repr=False)
     num_classes: int = field(init=False, repr=False)
@@ -149,6 +154,10 @@ class Task(ABC):
         was learned, such as the value of a key that many examples ask for, are right together.
         """
         return None
+
+    def answers_by_rung(self, test: Sequence[Batch]) -> dict[str, list[int]]:
+        """Numbers of test examples and of their answers, by rung; none without rungs."""
+        return {}
 
     def why_no_data(self) -> str | None:
         """Data that the task needs and this machine lacks, and how to get it; or None.

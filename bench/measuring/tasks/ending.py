@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bench.core.observed import NOTHING_LEFT, level_of
+from bench.core.facts import NOTHING_LEFT, level_of
 from bench.core.record import TRAINING_VERSION
 
 NUM_LOOKS = 20

@@ -171,6 +171,8 @@ def train(
         answers=packed_bits(tested.right),
         answers_per_cluster=tested.per_cluster,
         window_losses=packed_losses(tested.losses),
+        rungs=task.answers_by_rung(unseen),
+        rung_of=task.rung_of,
         test_set=test_set,
         plateaus=task.plateaus(),
         longer=longer,
@@ -274,7 +276,8 @@ def fit(
     )
     every = math.ceil(recipe.num_steps / NUM_REPORTS)
     losses: list[float] = []
-    levels = {} if may_be_stuck or task.unit else {"chance": task.chance()} | task.plateaus()
+    has_levels = not (may_be_stuck or task.unit or task.rungs)
+    levels = {"chance": task.chance()} | task.plateaus() if has_levels else {}
     curve = Curve(
         recipe.num_steps,
         task.better,
@@ -363,7 +366,7 @@ def _validation_batches(task: Task) -> tuple[Batch, ...]:
     for batch in islice(each_checked(task.validation(), task.name, task.num_classes), MAX_BATCHES):
         batches.append(batch)
         num_answers += batch.num_answers
-        if num_answers >= NUM_ANSWERS and len(batches) >= MIN_BATCHES:
+        if num_answers >= NUM_ANSWERS and len(batches) >= max(MIN_BATCHES, len(task.rungs)):
             break
     _refuse_none(batches, task, "validate")
     return tuple(batches)

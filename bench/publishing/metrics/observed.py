@@ -6,6 +6,7 @@ from typing import get_type_hints
 
 from bench.core.observed import Meaning, Quality, Speed
 from bench.core.record import Record
+from bench.core.spans import at_height, span_of
 from bench.core.statistics import Value
 from bench.publishing.metrics import register_metric
 
@@ -52,7 +53,16 @@ def power_cap_w(record: Record) -> float | None:
 def accuracy(record: Record) -> float | None:
     """Share of right answers on unseen examples."""
     result = record.result
-    return result.accuracy if isinstance(result, Quality) and not result.unit else None
+    if not isinstance(result, Quality) or result.unit or result.rungs:
+        return None
+    return result.accuracy
+
+
+@register_metric("span", better="higher")
+def span(record: Record) -> float | None:
+    """Highest rung with 90 % right answers, interpolated; at an end of the ladder, that end."""
+    found = span_of(record.result) if isinstance(record.result, Quality) else None
+    return at_height(found.height, found.rungs) if found else None
 
 
 @register_metric("bits_per_byte", better="lower")

@@ -116,7 +116,7 @@ def _metrics(rows: Table, config: PublishConfig) -> list[Json]:
 
 _USUAL = (
     *("speedup_over", "latency_s", "peak_memory_bytes", "throughput_images_per_s"),
-    *("accuracy", "bits_per_byte", "num_seeds", "num_tasks", "steps_to_90"),
+    *("accuracy", "span", "bits_per_byte", "num_seeds", "num_tasks", "steps_to_90"),
 )
 """Columns that are shown initially, if their rows have them."""
 

@@ -272,9 +272,9 @@ def _score_row(
     }
     each = [evaluate(record, metrics) for record in score.records]
     numbers = {name: _median(own[name] for own in each) for name in metrics}
-    numbers[metric] = score.centre
-    if interval := score.shown_interval:
-        numbers |= {f"{metric}_low": interval[0], f"{metric}_high": interval[1]}
+    shown = (score.centre, *(score.shown_interval or (None, None)))
+    for name, value in zip((metric, f"{metric}_low", f"{metric}_high"), shown, strict=True):
+        numbers[name] = None if value is None else score.in_unit(value)
     numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
     return words, numbers | _places(score.rank)
 
@@ -326,6 +326,8 @@ def _task_group(task: TaskScores, board: Leaderboard) -> Json:
         "words": f"{task.label} · {place_words(task, board)} · {task.dtype}",
         "headline": task_headline(task),
         "unit": task.unit,
+        "rungs": [task.rungs[0], task.rungs[-1]] if task.rungs else None,
+        "rung_of": task.rung_of,
         "guesses": list(task.guesses),
         "num_seeds": task.num_seeds,
         "ties": ties(task.ranks),

@@ -11,6 +11,7 @@ from bench.core.statistics import median, median_interval
 from bench.core.store import line_numbers
 from bench.publishing.filters import kept_shares
 from bench.publishing.machine import commit_of, describe_machine
+from bench.publishing.metrics import find_metric
 from bench.publishing.page.rows import Columns, Json, Table, rounded
 
 MAX_BYTES = 5_000_000
@@ -67,12 +68,17 @@ def curves(rows: Table) -> dict[str, list[Json]]:
                 found.setdefault(str(number), []).append(
                     {
                         "seed": record.cell.task.seed,
-                        "score": rounded(result.accuracy),
+                        "score": rounded(_score(record, result)),
                         "steps": list(result.validation_steps),
                         "validation": [rounded(score) for score in result.validation],
                     }
                 )
     return found
+
+
+def _score(record: Record, result: Quality) -> float:
+    found = find_metric("span").of(record)
+    return float(found) if found is not None else result.accuracy
 
 
 def filtered(rows: Table) -> dict[str, list[list[Any]]]:
@@ -129,5 +135,5 @@ def _row(record: Record) -> tuple[dict[str, str], dict[str, float | int | None]]
         low, high = median_interval(result.latency_s) or (None, None)
         return words, {"value": median(result.latency_s), "low": low, "high": high}
     if isinstance(result, Quality):
-        return words, {"score": result.accuracy}
+        return words, {"score": _score(record, result)}
     return words, {}

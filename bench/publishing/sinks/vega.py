@@ -88,7 +88,7 @@ def pareto_rows(board: Leaderboard) -> Rows:
             "setting": setting_words(front.ranking.setting, board),
         }
         for front in fronts(board)
-        if front.metric == "latency_s" and front.ranking and not front.task.unit
+        if front.metric == "latency_s" and front.ranking and front.task.metric == "accuracy"
         for entry, (cost, score) in front.points.items()
     ]
 

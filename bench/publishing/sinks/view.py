@@ -156,7 +156,7 @@ def summary(records: Sequence[Record], board: Leaderboard) -> dict[str, float | 
     for name, task in named_tasks(board):
         for score in task.scores:
             if score.centre is not None:
-                values[f"{task.metric}/{name}/{score.entry}"] = score.centre
+                values[f"{task.metric}/{name}/{score.entry}"] = score.in_unit(score.centre)
     for part in ("measured", "total"):
         values[f"cost_{part}_s"] = sum(record.cost_s.get(part, 0.0) for record in records)
     if started := min((record.started_at for record in records), default=""):
@@ -202,7 +202,11 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     ]
     rows += [
         task.place
-        | {"task": name, "entry": score.entry, task.metric: score.centre}
+        | {
+            "task": name,
+            "entry": score.entry,
+            task.metric: None if score.centre is None else score.in_unit(score.centre),
+        }
         | {"seeds": len(score.accuracies), "chance": score.chance}
         | {"rank": score.rank or None}
         | {"marks": "; ".join(score.marks)}

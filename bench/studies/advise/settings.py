@@ -47,6 +47,10 @@ class Advise(Settings):
     """Least score on it, in percent, or greatest in the unit of a task that has one; null: the
     best that was reached.
     """
+    holds: Annotated[float, Interval(gt=0)] | None = None
+    """Least span on a task with rungs, such as 32 pairs; without a task, on recall_span in the
+    direction asked for.
+    """
     causal: bool | None = None
     """Whether a token sees only those before it; null: as the task has it, and in decode."""
     batch_size: Annotated[int, Interval(ge=1)] = 1
@@ -66,6 +70,14 @@ class Advise(Settings):
             raise ValueError(
                 f"causal=false beside mode={own[0]}, in which a token sees only those before it. "
                 "Leave causal out, or ask for mode=forward."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _holds_or_score(self) -> Advise:
+        if self.score is not None and self.holds is not None:
+            raise ValueError(
+                "score and holds both say what has to be reached. Leave one of them out."
             )
         return self
 

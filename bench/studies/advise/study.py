@@ -13,7 +13,8 @@ from bench.core.cli.values import as_typed
 from bench.core.format import join_names, number, quantity
 from bench.core.proofs import read_proofs
 from bench.core.record import REFERENCE, Speed
-from bench.core.rows import recurrent_mechanisms
+from bench.core.rows import recurrent_mechanisms, task_settings_of
+from bench.core.spans import height_of
 from bench.publishing.document import (
     Block,
     Column,
@@ -27,7 +28,7 @@ from bench.publishing.document import (
     words,
 )
 from bench.publishing.metrics.marks import NOISY, marks
-from bench.publishing.scores import TaskScores
+from bench.publishing.scores import TaskScores, score_words
 from bench.studies.advise.evidence import (
     DEARER,
     NOT_COMPARED,
@@ -55,15 +56,21 @@ def study(asked: Advise, session: Session) -> None:
     records = read_all(asked.records)
     board, proofs = board_of(records), read_proofs(Path("results"))
     table, overrides = None, list[str]()
-    if asked.task is not None:
-        own, typed = _task_settings(asked.task, session.composed)
-        table = task_of(asked.task, typed, board.tasks)
-        overrides = [*_overrides(asked.task, own, typed, table)]
+    name = asked.task
+    if name is None and asked.holds is not None:
+        is_causal = asked.causal or {*asked.mode} & {*CAUSAL_MODES}
+        name = f"recall_span{'_causal' if is_causal else ''}"
+    if name is not None:
+        own, typed = _task_settings(name, session.composed)
+        table = task_of(name, typed, board.tasks)
+        overrides = [*_overrides(name, own, typed, table)]
     least, is_share = asked.score, table is not None and not table.unit
     if table is not None and least is not None:
         _check_score(table, least, str(asked.task))
     if is_share and least is not None:
         least /= 100
+    if asked.holds is not None and table is not None:
+        least = _height(table, asked.holds)
     blocks: list[Block] = []
     for mode, seq_len in product(asked.mode, asked.seq_len):
         causal = mode in CAUSAL_MODES or (table is not None and table.causal)
@@ -93,7 +100,8 @@ _Task = dict[str, Any]
 
 def _task_settings(name: str, composed: Mapping[str, Any]) -> tuple[_Task, _Task]:
     """All settings of a task, and those that the command line gave."""
-    own, given = dict(composed["task"][name]), {*composed.get("given", ())}
+    own = dict(composed["task"].get(name) or task_settings_of(name) or {})
+    given = {*composed.get("given", ())}
     return own, {k: v for k, v in own.items() if f"task.{name}.{k}" in given}
 
 
@@ -224,7 +232,11 @@ def _goal(question: Question) -> str:
         return "fulfil the needs"
     if question.least is None:
         return f"be best on {table.label}, no row being ahead"
-    amount = f"{question.asked.score:g} {table.unit or '%'}"
+    amount = (
+        f"{question.asked.score:g} {table.unit or '%'}" if question.asked.score is not None else ""
+    )
+    if question.asked.holds is not None:
+        amount = f"a span of {question.asked.holds:g} {table.rung_of}"
     return f"reach {amount} on {table.label} with the whole of the 95 % interval"
 
 
@@ -248,8 +260,33 @@ def _caution(question: Question) -> Iterator[str]:
         )
 
 
+def _height(table: TaskScores, holds: float) -> float:
+    """The height of a span on the ladder of a table.
+
+    Raises:
+        ConfigError: the task has no rungs, or the span is outside of them.
+    """
+    if not table.rungs:
+        raise ConfigError(
+            f"holds={holds:g} is a span, and {table.label} has no rungs. Ask for score=95 there, "
+            "or take a task with rungs, e.g. task=recall_span."
+        )
+    low, high = table.rungs[0], table.rungs[-1]
+    if not low < holds < high:
+        raise ConfigError(
+            f"holds={holds:g} is outside of what was tested: more than {low} and fewer than {high} "
+            f"{table.rung_of}. Ask for a span between."
+        )
+    return height_of(holds, table.rungs)
+
+
 def _check_score(table: TaskScores, score: float, task: str) -> None:
-    """Refuse a share above 100 %, and a score in another unit that guessing betters."""
+    """Refuse a share above 100 % or of a ladder, and a score in a unit that guessing betters."""
+    if table.rungs:
+        raise ConfigError(
+            f"score={score:g} is a percentage, and {task} is scored by its span. Ask for a number "
+            f"of {table.rung_of}, e.g. holds={table.rungs[len(table.rungs) // 2]}."
+        )
     if not table.unit and score > 100:
         raise ConfigError(
             f"score={score:g} is more than 100. On task={task} a score is the percentage of right "
@@ -287,10 +324,13 @@ def _table(question: Question, rows: Sequence[Candidate], verdicts: Mapping[str,
     unit, factor, digits = ("%", 0.01, ".1f")
     if table and table.unit:
         unit, factor, digits = (table.unit, 1.0, ".3f")
+    score = Column("score", table.label if table else "", unit, factor, digits)
+    if table and table.rungs:
+        score = Column("score", f"{table.label} span", table.rung_of)
     columns = [
         words("attention"),
         words("answer"),
-        *([Column("score", table.label, unit, factor, digits)] if table else []),
+        *([score] if table else []),
         *([words("rates", "learning rate"), Column("seeds", digits=".0f")] if table else []),
         Column("latency", "latency", "ms", 1e-3, number, "lower"),
         words("basis", "at this length"),
@@ -312,6 +352,8 @@ def _row(row: Candidate, verdict: str, rounds: Collection[str] = ()) -> Row:
         low, high = (None, None) if row.score.is_split else row.score.shown_interval or (None, None)
         centre = row.score.centre
         said["score"] = Estimate(float("nan") if centre is None else centre, low, high)
+        if row.score.spans:
+            said["score"] = score_words(row.score)
         said["seeds"] = len(row.score.accuracies)
         rate = "searched" if row.score.is_searched else "shared"
         said["rates"] = "; ".join([rate, *row.score.marks])

@@ -31,6 +31,7 @@ from bench.core.places import CONF
 from bench.core.presets import RatePreset, presets_text, read_presets
 from bench.core.record import Record
 from bench.core.settings import Folder, Settings, Word
+from bench.core.spans import span_of, span_words
 from bench.core.workloads import later_settings
 from bench.measuring.config import read_sweep_config
 from bench.publishing.converged import CONVERGED
@@ -152,9 +153,11 @@ def _is_replaced(old: RatePreset, new: RatePreset) -> bool:
 
 def _print(session: Session, arms: Sequence[Arm], file: Path) -> None:
     for arm in arms:
+        spans = [span_words(s.height, s.rungs) for run in arm.runs.values() if (s := span_of(run))]
         name = f"{arm.row.name}, {arm.num_steps:,} steps"
         unit = _unit(arm)
         scores = " ".join([*map(number if unit else percent, arm.scores), unit]).rstrip() or "none"
+        scores = f"span {', '.join(spans)}" if spans else scores
         words = f"control, test {scores}"
         if arm.tried:
             tried = ", ".join(f"{rate:g}: {_score(score)}" for rate, score in arm.tried)

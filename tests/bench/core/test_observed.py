@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from bench.core.observed import STUCK_WITHIN, Quality, Speed, unfit
+from bench.core.facts import STUCK_WITHIN
+from bench.core.observed import Quality, Speed, unfit
 
 CHANCE = 1 / 32
 PLATEAUS = {"one of the shown values": 0.25, "the single pair": 0.96}

@@ -2,14 +2,24 @@
 
 const LEAST = ["99", "95", "90", "80", "50"]; // percent
 
+/** The ends of the ladder of the task whose scores are shown; null for one that is scored in percent. */
+function ladderAsked() {
+  return GROUPS.find((group) => group.axes.task === state.scoreTask)?.rungs || null;
+}
+
+/** The percentage that is asked for; empty for any score, and on a ladder, which has spans. */
+function leastAsked() {
+  return ladderAsked() ? "" : state.least;
+}
+
 /** Whether a timed row reaches the score that is asked for, in words; empty where nothing is known of it. */
 function reaches(row) {
-  if (!state.least) return "yes";
+  if (!leastAsked()) return "yes";
   const score = scoreRow(row);
   const value = score === null ? null : ROWS.number("accuracy", score);
   if (value === null) return "";
   const [low, high] = ["accuracy_low", "accuracy_high"].map((name) => ROWS.number(name, score) ?? null);
-  const least = state.least / 100;
+  const least = leastAsked() / 100;
   if (ROWS.word("unranked", score)) return "marked, so not ranked";
   if (low !== null && low >= least) return "yes";
   return (high ?? value) >= least ? "not settled" : "falls short";
@@ -36,7 +46,7 @@ function firstPlace({ row }) {
 function answerOf(g, rows) {
   const settled = rows.filter(({ said }) => said === "yes");
   const fit = settled.length ? settled : rows.filter(({ said }) => said === "not settled");
-  const goal = state.least ? `reach ${state.least} % on ${state.scoreTask}` : "were timed";
+  const goal = leastAsked() ? `reach ${leastAsked()} % on ${state.scoreTask}` : "were timed";
   const { length, mode } = GROUPS[g].axes;
   const place = `at ${length.toLocaleString("en-US")} ${state.kind === "model" ? "pixels" : "tokens"}, ${mode.replaceAll("_", " and ")}`;
   if (!fit.length) return { words: `No row that was timed ${place} is known to ${goal}.`, first: [] };
@@ -48,7 +58,7 @@ function answerOf(g, rows) {
   const first = ranked.filter((one) => firstPlace(one) === best || groups.some((names) => names.includes(ROWS.word("name", one.row))));
   const names = namesTogether(first.map(({ row }) => ROWS.word("name", row)));
   const found = first.length > 1 ? `${names} cannot be told apart as the fastest` : `${names} is the fastest`;
-  const how = state.least && settled.length ? " with their whole 95 % interval" : "";
+  const how = leastAsked() && settled.length ? " with their whole 95 % interval" : "";
   const doubt = settled.length ? "" : " Too few seeds were trained to settle that they reach it.";
   const those = ranked.length < fit.length ? "ranked rows" : "rows";
   return { words: `Of the ${those} that ${goal}${how}, ${found} ${place}.${doubt}`, first };
@@ -58,7 +68,9 @@ function answerOf(g, rows) {
 function adviceCommand(g) {
   const { axes } = GROUPS[g];
   const words = ["dtype", "batch_size", "causal"].filter((name) => axes[name] !== undefined).map((name) => `${name}=${axes[name]}`);
-  const score = state.least ? [`task=${state.scoreTask.split(" ")[0]}`, `score=${state.least}`] : [];
+  const ladder = ladderAsked();
+  const goal = ladder ? `holds=${Math.round(Math.sqrt(ladder[0] * ladder[1]))}` : leastAsked() && `score=${leastAsked()}`;
+  const score = goal ? [`task=${state.scoreTask.split(" ")[0]}`, goal] : [];
   return ["attnbench advise", `seq_len=${axes.length}`, `mode=${axes.mode}`, ...words, ...score].map((word, i) => (i ? shellWord(word) : word)).join(" ");
 }
 
@@ -76,10 +88,10 @@ function showAdvice() {
   const rows = candidates(g);
   const { words, first } = answerOf(g, rows);
   const change = (name) => (value) => { state[name] = value; show(); };
-  const scores = [["", "any score"], ...LEAST.map((least) => [least, `${least} %`])];
+  const scores = [["", "any score"], ...(ladderAsked() ? [] : LEAST.map((least) => [least, `${least} %`]))];
   const choices = [
     ...["mode", "length"].filter((axis) => axis in state.filters && state.filters[axis] !== ALL).map(adviceChoice),
-    ...(TASKS.length ? [select("Task", "advice-task", TASKS.map((task) => [task, task]), state.scoreTask, change("scoreTask")), select("At least", "advice-least", scores, state.least, change("least"))] : []),
+    ...(TASKS.length ? [select("Task", "advice-task", TASKS.map((task) => [task, task]), state.scoreTask, change("scoreTask")), select("At least", "advice-least", scores, leastAsked(), change("least"))] : []),
   ];
   const slower = (one) => (firstPlace(one) === null || !first.length ? "yes, not ranked" : "yes, but slower");
   const answer = (one) => (one.said !== "yes" ? one.said || "no score" : first.includes(one) ? "yes" : slower(one));
@@ -87,10 +99,10 @@ function showAdvice() {
   place.replaceChildren(
     element("p", { class: "pair" }, ...choices),
     element("p", { class: "answer" }, words),
-    plainTable("Rows, fastest first", ["row", "answer", ...(state.least ? [state.scoreTask] : []), ...numbers.map((name) => METRIC.get(name).title)], rows.map((one) => [
+    plainTable("Rows, fastest first", ["row", "answer", ...(leastAsked() ? [state.scoreTask] : []), ...numbers.map((name) => METRIC.get(name).title)], rows.map((one) => [
       ROWS.word("name", one.row),
       answer(one),
-      ...(state.least ? [scoreRow(one.row) === null ? "" : told("accuracy", scoreRow(one.row))] : []),
+      ...(leastAsked() ? [scoreRow(one.row) === null ? "" : told("accuracy", scoreRow(one.row))] : []),
       ...numbers.map((name) => told(name, one.row)),
     ])),
     state.kind === "speed" ? element("p", { class: "fine" }, "A recurrent row's time is that of this implementation; rows named *_ort and *_fla compute the same by other packages. Small tasks show what a mechanism cannot do, not how good a large model will be. With what is proven of each row, and the experiment that would say more: ", element("code", {}, adviceCommand(g))) : null,

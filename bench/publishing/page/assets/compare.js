@@ -42,13 +42,14 @@ function mechanismsTable(both) {
     const group = GROUPS[g];
     if (!timed.includes(g) && group.kind !== "task") continue;
     const setting = group.kind === "task" ? group.words : words(g);
-    const names = group.kind === "task" ? ["accuracy", "bits_per_byte"] : ["speedup_over", "latency_s", "peak_memory_bytes", "state_bytes", "flops"];
+    const names = group.kind === "task" ? ["accuracy", "span", "bits_per_byte"] : ["speedup_over", "latency_s", "peak_memory_bytes", "state_bytes", "flops"];
     for (const metric of names.map((name) => METRIC.get(name)).filter(Boolean)) {
       const [left, right] = [a, b].map((row) => ROWS.number(metric.name, row));
       if (left === null && right === null) continue;
-      const ratio = left && right ? `${shortNumber(left / right)}x` : "";
+      const isKnown = left && right && ![[left, a], [right, b]].some(([value, row]) => beyond(metric.name, value, row));
+      const ratio = isKnown ? `${shortNumber(left / right)}x` : "";
       const words = (row) => told(metric.name, row) || statusWords(ROWS.word("status", row));
-      const isRanked = ["speedup_over", "accuracy", "bits_per_byte"].includes(metric.name);
+      const isRanked = ["speedup_over", "accuracy", "span", "bits_per_byte"].includes(metric.name);
       rows.push([setting, titleOf(metric, [g]), words(a), words(b), ratio, isRanked ? aheadWords(group, state.a, state.b) : ""]);
     }
   }

@@ -74,6 +74,12 @@ function endsOf(metric, row) {
   return low === null || high === null || low === high ? null : [low, high];
 }
 
+/** An end of a ladder, beyond which a span lies, in words; empty for any other value. */
+function beyond(name, value, row) {
+  const [low, high] = (name === "span" && GROUPS[ROWS.number("group", row)].rungs) || [];
+  return value === low ? `under ${low}` : value === high ? `over ${high}` : "";
+}
+
 /** Value, interval and unit as one text, for charts and for those who cannot see them. */
 function told(name, row) {
   const metric = METRIC.get(name);
@@ -81,8 +87,8 @@ function told(name, row) {
   if (value === null) return "";
   const unit = unitFor(metric, [value]);
   const ends = endsOf(metric, row);
-  const interval = ends ? ` [${ends.map((end) => shortNumber(end / unit[0])).join(", ")}]` : "";
-  return `${inUnit(value, unit)}${unit[1] === "x" ? "" : ` ${unit[1]}`}${interval}`.trim();
+  const interval = ends ? ` [${ends.map((end) => beyond(name, end, row) || shortNumber(end / unit[0])).join(", ")}]` : "";
+  return `${beyond(name, value, row) || inUnit(value, unit)}${unit[1] === "x" ? "" : ` ${unit[1]}`}${interval}`.trim();
 }
 
 function capitalised(text) {

@@ -108,7 +108,7 @@ function recordPart(row, isOpen = false) {
   const group = GROUPS[g];
   const numbers = METRICS.filter(({ name }) => ROWS.number(name, row) !== null).map((metric) => [titleOf(metric, [g]), told(metric.name, row), metric.is_usual]);
   const score = group.kind === "task" ? null : scoreRow(row);
-  if (score !== null) numbers.unshift([`accuracy on ${state.scoreTask}`, told("accuracy", score) || told("bits_per_byte", score), true]);
+  if (score !== null) numbers.unshift([`score on ${state.scoreTask}`, told("accuracy", score) || told("span", score) || told("bits_per_byte", score), true]);
   const plain = (rows) => rows.map(([title, value]) => [title, value]);
   const size = group.axes.length ? `${group.axes.length.toLocaleString("en-US")} · ` : "";
   const status = ROWS.word("status", row);
@@ -122,7 +122,7 @@ function recordPart(row, isOpen = false) {
   return element(
     "details",
     { class: "record", open: isOpen },
-    element("summary", {}, `${size}${group.words}`, element("small", {}, ` ${told("latency_s", row) || told("accuracy", row) || statusWords(status)}`)),
+    element("summary", {}, `${size}${group.words}`, element("small", {}, ` ${told("latency_s", row) || told("accuracy", row) || told("span", row) || statusWords(status)}`)),
     said.length ? element("p", { class: "marks" }, `${capitalised(said.join("; "))}.`) : null,
     plainTable("Brackets are 95 % intervals", ["metric", "value"], plain(numbers.filter(([, , isUsual]) => isUsual))),
     command && element("p", {}, "Measure it again:"),

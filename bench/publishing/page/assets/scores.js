@@ -13,21 +13,22 @@ function taskGroups() {
 /** Scores of a task, a row an entry; null with fewer than two. */
 function scoreChart(g, isFirst = false) {
   const group = GROUPS[g];
-  const isShare = !group.unit;
-  const metric = METRIC.get(isShare ? "accuracy" : "bits_per_byte");
+  const isSpan = Boolean(group.rungs);
+  const isShare = !group.unit && !isSpan;
+  const metric = METRIC.get(isSpan ? "span" : isShare ? "accuracy" : "bits_per_byte");
   const rows = rowsOf([g]).filter((row) => CONTENT.curves[row]);
   if (!metric || rows.length < 2) return null;
   const score = (row) => ROWS.number(metric.name, row);
-  rows.sort((a, b) => (isShare ? score(b) - score(a) : score(a) - score(b)));
+  rows.sort((a, b) => (metric.better === "higher" ? score(b) - score(a) : score(a) - score(b)));
   const ends = (row) => endsOf(metric, row);
   const runs = rows.flatMap((row) => CONTENT.curves[row].map((run) => ({ row, ...run })));
   const axis = scoreAxis("x", isShare, runs.map((run) => run.score));
   const clip = (value) => Math.min(Math.max(...axis.domain), Math.max(Math.min(...axis.domain), axis.toAxis(value)));
-  const words = (score) => (isShare ? `${shortNumber(100 * score)} %` : shortNumber(score));
+  const words = (score, row) => (isShare ? `${shortNumber(100 * score)} %` : beyond(metric.name, score, row) || shortNumber(score));
   const points = runs.map((run) => ({
     name: ROWS.word("name", run.row),
     x: axis.toAxis(run.score),
-    tip: `${ROWS.word("name", run.row)}, seed ${run.seed}: ${words(run.score)}`,
+    tip: `${ROWS.word("name", run.row)}, seed ${run.seed}: ${words(run.score, run.row)}`,
     ...look(ROWS.word("name", run.row)),
   }));
   const means = rows.map((row) => ({
@@ -38,7 +39,7 @@ function scoreChart(g, isFirst = false) {
     tip: `${ROWS.word("name", row)}: ${told(metric.name, row)} over ${ROWS.number("num_seeds", row)} seeds`,
     ...look(ROWS.word("name", row)),
   }));
-  const chances = rows.map((row) => ROWS.number("chance", row)).filter((value) => value !== null);
+  const chances = isSpan ? [] : rows.map((row) => ROWS.number("chance", row)).filter((value) => value !== null);
   const names = rows.map((row) => ROWS.word("name", row));
   const inside = chances.length > 0 && clip(chances[0]) === axis.toAxis(chances[0]);
   const room = roomFor([], isFirst);
@@ -48,7 +49,7 @@ function scoreChart(g, isFirst = false) {
       width: Math.max(120, room.width - Math.min(180, Math.max(...names.map(textWidth))) - 40),
       height: Math.max(120, 24 * rows.length),
       order: names,
-      x_title: isShare ? "accuracy on unseen examples (%)" : group.unit,
+      x_title: isShare ? "accuracy on unseen examples (%)" : isSpan ? `${metric.title} (${group.rung_of})` : group.unit,
       ...axis.holes,
     },
     data: { points, means, bars: means.filter(({ low }) => low !== null), rules: inside ? [{ dash: [4, 4], x: axis.toAxis(chances[0]), tip: `chance: ${words(chances[0])}` }] : [] },
@@ -59,7 +60,7 @@ function scoreChart(g, isFirst = false) {
     },
     numbers: {
       header: ["row", "score", "seeds"],
-      rows: rows.map((row) => [ROWS.word("name", row), told(metric.name, row), CONTENT.curves[row].map((run) => words(run.score)).join(", ")]),
+      rows: rows.map((row) => [ROWS.word("name", row), told(metric.name, row), CONTENT.curves[row].map((run) => words(run.score, row)).join(", ")]),
     },
   };
 }
@@ -147,7 +148,7 @@ function rooflineChart() {
 
 /** What the picture at the top can be: a word for its button, and how its chart is made. */
 function picturesHere() {
-  if (state.kind === "task") return taskGroups().slice(0, 1).map((g) => ["scores", "Accuracy", () => scoreChart(g, true)]);
+  if (state.kind === "task") return taskGroups().slice(0, 1).map((g) => ["scores", GROUPS[g].rungs ? "Spans" : "Accuracy", () => scoreChart(g, true)]);
   return [
     ["speed-up", METRIC.has("speedup_over") ? capitalised(titleOf(METRIC.get("speedup_over"), groupsLeft())) : "", () => lineChart("speedup_over", "speed-up", true)],
     ["pareto-latency_s", "Accuracy against latency", () => paretoChart("latency_s", "pareto-latency_s", true)],

@@ -1,9 +1,9 @@
 // The table: rows that the filters leave, few columns at first, all by choice.
 
 const NARROW = 600; // pixels
-const NARROW_COLUMNS = ["speedup_over", "accuracy", "bits_per_byte"];
+const NARROW_COLUMNS = ["speedup_over", "accuracy", "span", "bits_per_byte"];
 const MAX_WHOLE = 300; // rows that are all in the document, so that all are printed; of more, those in sight
-const RANKED_BY = ["speedup_over", "accuracy", "bits_per_byte"]; // the first of these has bars
+const RANKED_BY = ["speedup_over", "accuracy", "span", "bits_per_byte"]; // the first of these has bars
 
 let table = null;
 let shownRows = [];
@@ -42,7 +42,7 @@ function scoresByPlace() {
 
 /** The row whose numbers a metric is read from: scores of a timed row are those of a task. */
 function sourceOf(name, row) {
-  const isScore = name === "accuracy" || name === "bits_per_byte" || name === "num_seeds";
+  const isScore = name === "accuracy" || name === "span" || name === "bits_per_byte" || name === "num_seeds";
   return isScore && state.kind !== "task" ? scoreRow(row) : row;
 }
 
@@ -159,7 +159,7 @@ function textsShown(texts) {
 }
 
 function metricTitle(metric) {
-  const ofTask = state.kind !== "task" && (metric.name === "accuracy" || metric.name === "bits_per_byte");
+  const ofTask = state.kind !== "task" && ["accuracy", "span", "bits_per_byte"].includes(metric.name);
   return capitalised(ofTask ? `${metric.title} on ${state.scoreTask}` : titleOf(metric, groupsLeft()));
 }
 
@@ -174,7 +174,7 @@ function metricColumn(metric, rows) {
   const interval = (row) => {
     const source = sourceOf(metric.name, row);
     const ends = source === null ? null : endsOf(metric, source);
-    return ends ? `[${ends.map((end) => shortNumber(end / unit[0])).join(", ")}]` : "";
+    return ends ? `[${ends.map((end) => beyond(metric.name, end, source) || shortNumber(end / unit[0])).join(", ")}]` : "";
   };
   const written = (row) => (state.intervals ? interval(row) : "");
   const longest = Math.max(...rows.slice(0, 500).map((row, i) => 8 * inUnit(values[i], unit).length + 7 * written(row).length));
@@ -184,7 +184,7 @@ function metricColumn(metric, rows) {
     const bar = hasBar ? element("span", { class: "bar", "aria-hidden": "true" }) : null;
     if (bar) bar.style.width = `${Math.min(100, Math.max(1, (100 * value) / largest)).toFixed(1)}%`;
     const ends = interval(row);
-    return element("span", { class: "value", title: ends ? `95 % interval ${ends}` : null }, inUnit(value, unit), written(row) ? element("small", {}, ends) : null, bar);
+    return element("span", { class: "value", title: ends ? `95 % interval ${ends}` : null }, beyond(metric.name, value, sourceOf(metric.name, row)) || inUnit(value, unit), written(row) ? element("small", {}, ends) : null, bar);
   };
   return {
     field: metric.name,

@@ -155,7 +155,7 @@ def test_a_proof_of_another_source_is_said_to_be_old(source, proof):
 
 @pytest.mark.parametrize("mean", [0.0, 0.25])
 def test_a_row_shows_its_score_also_if_it_is_nothing(mean):
-    scores: dict[str, Any] = {"centre": mean, "accuracies": [mean], "marks": ()}
+    scores: dict[str, Any] = {"centre": mean, "accuracies": [mean], "marks": (), "spans": ()}
     score: Any = SimpleNamespace(shown_interval=None, is_split=False, is_searched=True, **scores)
     shown = _row(Candidate(entry="a", mechanism="a", score=score), "yes")
     assert isinstance(shown["score"], Estimate) and shown["score"].value == mean

@@ -18,6 +18,7 @@ from bench.studies.advise.evidence import (
     cost_at,
     told_apart,
 )
+from tests.bench.core.test_spans import records as ladder
 from tests.records import (
     block_records,
     changed,
@@ -140,6 +141,22 @@ def test_a_score_with_a_unit_is_asked_for_in_its_unit(tmp_path, capsys):
     said = told(kept(tmp_path, records), capsys, "task=recall", "score=2.5")
     assert "linear is the cheapest of 1 timed row proven to reach 2.5 bits per byte on re" in said
     assert re.search(r"nala falls short", said)
+
+
+def test_a_span_is_asked_for_in_the_unit_of_its_rungs(tmp_path, capsys):
+    above, below = 3 * [(1, 1, 1, 1)], 3 * [(1, 1, 0.7, 0.2)]
+    records = [*ladder("linear", *above), *ladder("nala", *below)]
+    records += block_records(("linear", "nala", "softmax"), seq_len=4096)
+    store = kept(tmp_path, records)
+    said = told(store, capsys, "task=recall", "holds=8")
+    assert "linear is the cheapest of 1 timed row proven to reach a span of 8 pairs" in said
+    assert "over 16" in said and re.search(r"nala falls short", said)
+    for words, why in (
+        ("holds=32", "holds=32 is outside of what was tested: more than 2 and fewer than 16 pairs"),
+        ("score=90", "score=90 is a percentage, and recall is scored by its span"),
+    ):
+        assert ask(store, "task=recall", words) == 2
+        assert why in " ".join(capsys.readouterr().err.split())
 
 
 def test_seeds_that_would_settle_it_are_all_named(tmp_path, capsys):

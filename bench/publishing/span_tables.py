@@ -1,0 +1,68 @@
+"""Parts of a task's table that tell of spans: neighbours, state, and rungs that say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from statistics import fmean, stdev
+
+from bench.core.comparison import num_seeds_for
+from bench.core.observed import SOLVED
+from bench.publishing.document import Table, text_table
+from bench.publishing.metrics.ranks import decided
+from bench.publishing.scores import Score, TaskScores
+
+
+def neighbours(task: TaskScores) -> Iterator[Table]:
+    """Whether each pair of neighbours by span is decided, and the seeds that would decide it."""
+    if not task.rungs or task.ranks is None or len(task.ranks.names) < 2:
+        return
+    runs = {score.entry: score.runs for score in task.scores if score.entry in task.ranks.names}
+    is_decided = decided(runs, less_is_better=False)
+    rows = []
+    for better, other in pairwise(task.ranks.names):
+        known = runs[better].known, runs[other].known
+        gaps = [known[0][seed] - known[1][seed] for seed in known[0].keys() & known[1].keys()]
+        needed = num_seeds_for(fmean(gaps), stdev(gaps)) if len(gaps) > 1 else None
+        stands = is_decided[min(better, other), max(better, other)] != 0
+        seeds = "" if stands else f"about {needed:,}" if needed else "no number: no difference"
+        rows.append((better, other, "yes" if stands else "no", seeds))
+    yield text_table(
+        title="neighbours by span; decided: with Holm's correction over all pairs",
+        header=("row", "next row", "decided", "seeds that would decide it, uncorrected"),
+        rows=tuple(rows),
+        num_words=4,
+    )
+
+
+def span_per_kib(score: Score) -> str:
+    """Span over the KiB of state that the model keeps; as a bound where the span is one."""
+    if not score.spans or not score.state_bytes or score.centre is None:
+        return ""
+    per_kib = score.in_unit(score.centre) / (score.state_bytes / 1024)
+    bound = "under " if score.centre <= 0 else "over " if score.centre >= 1 else ""
+    return f"{bound}{per_kib:.2g}"
+
+
+def span_notes(task: TaskScores) -> Iterator[str]:
+    """The meaning of a span, rungs that tell nothing apart, and dips."""
+    low, high = task.rungs[0], task.rungs[-1]
+    yield (
+        f"Span: how many {task.rung_of} a model holds, up to where it answers {SOLVED:.0%}, "
+        f"interpolated between rungs on a logarithmic scale. Under {low} and over {high} are ends "
+        "of the ladder and rank as such. Columns of a number: right answers at this rung (%)."
+    )
+    curves = [score.curve for score in task.scores if score.spans and not score.is_control]
+    for words, rungs in (
+        ("Nobody fails", [r for r in task.rungs if all(c[r] >= SOLVED for c in curves)]),
+        ("Everybody fails", [r for r in task.rungs if all(c[r] < SOLVED for c in curves)]),
+    ):
+        if rungs and curves:
+            named = ", ".join(f"{rung:,}" for rung in rungs)
+            yield f"{words} at {named}: move the ladder by from_rung and to_rung."
+    for score in task.scores:
+        if dips := sorted({rung for span in score.spans for rung in span.dips}):
+            yield (
+                f"{score.entry} dips below {SOLVED:.0%} at {', '.join(map(str, dips))} and solves "
+                "a higher rung; the span ends at the first dip."
+            )
