@@ -20,8 +20,9 @@ from .maths.projected import ProjectedGates
 from .maths.rotary import turn_pairs
 from .maths.shared_heads import SharedHeads, for_every_query_head
 from .maths.short_convolution import convolve_tokens, reference_convolve_tokens, short_convolution
+from .maths.wide_steps import step_in_float32
 from .paper_layers import PAPER_LAYERS
-from .precision import float16_in_float32, widen, within_range
+from .precision import float16_in_float32, wide_dtype, widen, within_range
 from .registry import build_attention, hyperparameters
 from .signatures import recording
 
@@ -144,9 +145,8 @@ class MultiHeadAttention(AttentionLayer):
         if head_norm != "none":
             kind, width = nn.LayerNorm if head_norm == "layer" else nn.RMSNorm, g.value_dim
             self.norm = kind(values if head_norm == "gated_rms" else width, eps=_EPS)
-        self.qk_norms = None
-        if qk_norm == "rms":
-            self.qk_norms = nn.ModuleList(nn.RMSNorm(g.head_dim, eps=_EPS) for _ in range(2))
+        both = [nn.RMSNorm(g.head_dim, eps=_EPS) for _ in range(2)]
+        self.qk_norms = nn.ModuleList(both) if qk_norm == "rms" else None
         self.skip = nn.Parameter(torch.ones(heads)) if flag(name, "skip", skip) else None
         self.auxiliary: Tensor | None = None
 
@@ -173,11 +173,12 @@ class MultiHeadAttention(AttentionLayer):
         tail = length = None
         if self.conv is not None:
             sizes = batch_size, self.conv.kernel_size[0] - 1, sum(self.widths)
-            tail = torch.zeros(sizes, dtype=dtype, device=device)
+            tail = torch.zeros(sizes, dtype=wide_dtype(dtype), device=device)
         if self.rope:
             length = torch.zeros(batch_size, 1, dtype=torch.int64, device=device)
         return LayerState(state, tail, length)
 
+    @step_in_float32
     def step(
         self, x: Tensor, state: Any, *, key_mask: Tensor | None = None, **gates: Tensor
     ) -> tuple[Tensor, Any]:
@@ -211,7 +212,7 @@ class MultiHeadAttention(AttentionLayer):
         """q, k and v, and what a state keeps of them: a tail and a length."""
         tokens, tail, length = self.qkv(x), None, None
         if self.conv is not None:
-            before = None if state is None else state.tail
+            before = None if state is None or state.tail is None else state.tail.to(tokens.dtype)
             tokens, tail = convolve_tokens(tokens, self.conv, before, key_mask)
         if self.has_silu:
             tokens = functional.silu(tokens)

@@ -12,6 +12,8 @@ EXCEPTIONS = {
     "attentions.testing.suite": "names a claim, whose badge is on disk",
     "attentions.testing.checks.modules": "compares a card with the CPU",
     "bench.studies.launches.triton_driver": "plays a driver to Triton, in a process of its own",
+    "attentions.engines.fused_pairs": "torch's kernels that share heads differ by device",
+    "attentions.foreign": "declares the devices of the code of others",
     "attentions.mechanisms.softmax": "torch's kernels that share heads differ by device",
 }
 """Modules that name cards beside the door, each with its reason."""

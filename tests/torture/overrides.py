@@ -28,6 +28,7 @@ from bench.studies.hybrids import Hybrids
 from bench.studies.launches.command import Launches
 from bench.studies.rates import search
 from bench.studies.rates.rows import run_command
+from bench.studies.memory import Memory
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.roots import root_of
 from bench.studies.selftest.study import Selftest, sweep_of
@@ -48,6 +49,7 @@ MODELS: dict[str, type[Settings]] = {
     "diagnose": Diagnose,
     "explain": Explain,
     "launches": Launches,
+    "memory": Memory,
     "reproduce": Reproduce,
     "text": Text,
     "verify": Verify,

@@ -79,7 +79,7 @@ def slow_form(
         ``softmax``, ``reference``, or ``itself`` for a mechanism with neither; and the output.
     """
     slow: Any = module
-    if not hasattr(slow, "capabilities"):
+    if _surrounds_a_core(slow):
         return _around(slow, tensors, rows)
     at, given = slice(None) if rows is None else list(rows), gates or {}
     if len(tensors) == 3 and slow.capabilities.exact and not given:
@@ -138,6 +138,11 @@ def slow_form_without_padding(
     return names.pop(), expected
 
 
+def _surrounds_a_core(module: nn.Module) -> bool:
+    """Whether a module is the projections around a core, of this library or another copy of it."""
+    return type(module).__name__ == "MultiHeadAttention"
+
+
 def _around(layer: Any, tensors: Sequence[Tensor], rows: Sequence[int] | None) -> tuple[str, Any]:
     """Output of a layer with the slow form of its core in place of the core's forward."""
     fast, names = layer.core.forward, []
@@ -160,8 +165,8 @@ def can_ask_by_rows(module: nn.Module) -> bool:
     not a causal one, if it takes no gates, which come for each token, and if a query's position
     does not matter, as it does under rotations or cosFormer's weights.
     """
-    core: Any = module if hasattr(module, "capabilities") else getattr(module, "core", None)
-    if core is None or core.capabilities.scopes == ("layer",):
+    core: Any = module.core if _surrounds_a_core(module) else module
+    if core.capabilities.scopes == ("layer",):
         return False
     if core.capabilities.gates:
         return False

@@ -48,16 +48,16 @@ class FakeJobs:
         self.requests = []
         self.late_s = (0.0, 0.0)
 
-    def do(self, job, hear, may_stop, **request):
+    def do(self, job, on_message, may_stop, **request):
         self.requests.append(request)
         self.clock.now += 30.0  # builds and warms up
         self.clock.now += self.late_s[0]
-        hear({"step": ROUNDS_BEGIN})
+        on_message({"step": ROUNDS_BEGIN})
         for number in range(request["stopping"]["max_rounds"]):
             self.clock.now += self.round_s(number)
-            hear({"round": list(self.samples)})
+            on_message({"round": list(self.samples)})
         self.clock.now += self.late_s[1]
-        hear({"step": ROUNDS_END})
+        on_message({"step": ROUNDS_END})
         self.clock.now += 30.0  # checks what it has timed
         changes = {name: values[len(self.requests) - 1] for name, values in self.results.items()}
         return Outcome(status=Status.OK, result=found(**changes), wall_s=1.0)
@@ -187,8 +187,8 @@ def test_rounds_of_several_processes_are_precise_if_all_are_and_cut_short_if_one
 
 def test_rounds_of_which_one_process_failed_have_failed(clock):
     class Killed(FakeJobs):
-        def do(self, job, hear, may_stop, **request):
-            outcome = super().do(job, hear, may_stop, **request)
+        def do(self, job, on_message, may_stop, **request):
+            outcome = super().do(job, on_message, may_stop, **request)
             is_first = len(self.requests) == 1
             return outcome if is_first else Outcome(status=Status.CRASHED, reason="killed")
 
@@ -208,9 +208,9 @@ def test_rounds_are_worth_keeping_once_all_processes_together_have_the_fewest(cl
     class Asked(FakeJobs):
         may_stop = ()
 
-        def do(self, job, hear, may_stop, **request):
+        def do(self, job, on_message, may_stop, **request):
             def told(message):
-                hear(message)
+                on_message(message)
                 self.may_stop += (may_stop(),) * ("round" in message)
 
             return super().do(job, told, may_stop, **request)

@@ -150,7 +150,7 @@ def test_capabilities_are_said_in_words():
                 exact=True,
             )
         )
-        == "exact, causal, recurrent, cross, dense and padding masks"
+        == "exact, causal, recurrent, cross, dense and padding masks, packed sequences"
     )
     assert in_words(
         Capabilities(causal=True, bidirectional=False, gates={"decay": Gate("bhn")})
