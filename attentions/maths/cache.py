@@ -159,7 +159,7 @@ def room_for(mechanism: str, capacity: int, length: int, more: int) -> int:
 
 
 def all_kept(batch_size: int, device: torch.device) -> Tensor:
-    """What a cache knows of hidden tokens before there is a ``key_mask``: (B, 1, 0)."""
+    """The ``kept`` of a cache before there is a ``key_mask``: (B, 1, 0)."""
     return torch.empty(batch_size, 1, 0, dtype=torch.bool, device=device)
 
 
@@ -169,7 +169,7 @@ def room_to_keep(kept: Tensor, k: Tensor) -> Tensor:
 
 
 def kept_tokens(kept: Tensor, k: Tensor, key_mask: Tensor | None) -> dict[str, Tensor]:
-    """What to remember of which new tokens are hidden, (B, 1, T); nothing without any mask."""
+    """The ``kept`` of new tokens, (B, 1, T); nothing without any mask."""
     if key_mask is None and kept.shape[2] == 0:
         return {}
     new = k.new_ones(len(k), k.shape[2], dtype=torch.bool) if key_mask is None else key_mask

@@ -9,9 +9,9 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ..precision import widen, within_range, without_autocast
+from ..steps import map_tensors
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,8 +24,14 @@ def step_in_float32(step: F) -> F:
 
     @functools.wraps(step)
     def in_float32(self: nn.Module, x: Tensor, state: Any, **others: Any) -> tuple[Tensor, Any]:
-        kept = tree_leaves(getattr(state, "core", None))
-        is_narrow = any(isinstance(t, Tensor) and t.dtype == torch.float16 for t in kept)
+        dtypes: set[torch.dtype] = set()
+
+        def note(tensor: Tensor) -> Tensor:
+            dtypes.add(tensor.dtype)
+            return tensor
+
+        map_tensors(getattr(state, "core", None), note)
+        is_narrow = torch.float16 in dtypes
         if x.dtype != torch.float16 or x.device.type != "cpu" or is_narrow:
             return cast("tuple[Tensor, Any]", step(self, x, state, **others))
         learned = itertools.chain(self.named_parameters(), self.named_buffers())

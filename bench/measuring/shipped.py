@@ -172,7 +172,7 @@ _NAMES = {
     "kv": "keys and values",
     "gate": "keys and values",
 }
-"""What a tensor holds, by a part of its name; the first that fits."""
+"""Part of a cache by a piece of a tensor's name; the first that fits."""
 
 
 def _part(place: str) -> str:

@@ -65,9 +65,9 @@ class Memory(Settings):
     context: Many[Annotated[int, Interval(ge=1, le=2**40)]] = (8192, 131_072)
     """Tokens that a user has read and written."""
     dtype: _Dtype = "bfloat16"
-    """Of weights and activations, and so of keys and values."""
+    """Dtype of weights and activations, and so of keys and values."""
     state_dtype: _Dtype | None = None
-    """Of the states of shipped models; null for what the model keeps them in."""
+    """Dtype of the states of shipped models; null for what the model keeps them in."""
     users: Annotated[int, Interval(ge=1)] = 1
     """Users at the same time."""
     memory: Bytes | None = None

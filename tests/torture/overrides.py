@@ -26,9 +26,9 @@ from bench.studies.explain.running import Explain
 from bench.studies.gate.config import read_gate_config
 from bench.studies.hybrids import Hybrids
 from bench.studies.launches.command import Launches
+from bench.studies.memory import Memory
 from bench.studies.rates import search
 from bench.studies.rates.rows import run_command
-from bench.studies.memory import Memory
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.roots import root_of
 from bench.studies.selftest.study import Selftest, sweep_of

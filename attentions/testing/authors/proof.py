@@ -162,7 +162,7 @@ def _has_gradients(name: str) -> bool:
 
 
 def _not_asked(claimed: list[str], name: str) -> str | None:
-    """What a mechanism does not claim and was not asked for, in words."""
+    """Dtypes and gradients that a mechanism does not claim and was not asked for, in words."""
     missing = [dtype for dtype in DTYPES if dtype not in claimed]
     missing += [] if _has_gradients(name) else ["gradients"]
     return f"not claimed, and not asked for: {', '.join(missing)}" if missing else None

@@ -155,6 +155,8 @@ def _records_in(key: str, file: Path) -> Iterator[Record]:
         return
     try:
         lines = file.read_text("utf-8").split("\n")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{key}={file} is not there. It takes {KINDS}.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{key}={file} cannot be read: {error}. It takes {KINDS}.") from error
     for number, line in enumerate(lines, start=1):
