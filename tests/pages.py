@@ -8,6 +8,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from _pytest.assertion.rewrite import AssertionRewritingHook
+
 from bench.measuring.worker import launch
 from bench.studies import session
 from tests.forked import forked
@@ -58,6 +60,12 @@ def run_all(commands: list[list[str]]) -> None:
             assert program == "python", program
             is_module = words[0] == "-m"
             sys.argv[:] = words[is_module:]
+            # Pytest rewrites the modules of a package that brings it a plugin; runpy needs others.
+            of_pytest = [f for f in sys.meta_path if isinstance(f, AssertionRewritingHook)]
+            sys.meta_path[:] = [f for f in sys.meta_path if f not in of_pytest]
+            loaded = sys.modules.get(words[1]) if is_module else None
+            if isinstance(getattr(loaded, "__loader__", None), AssertionRewritingHook):
+                del sys.modules[words[1]]
             try:
                 if is_module:
                     runpy.run_module(words[1], run_name="__main__", alter_sys=True)
