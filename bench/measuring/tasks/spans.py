@@ -122,8 +122,11 @@ class RecallSpan(Ladder):
     A rung is a number of pairs; each key of an example is asked for once.
     """
 
-    vocab_size: Size = 512
-    """V: a filler, then keys, then values."""
+    to_rung: Size = 64
+    """No rung is above."""
+    vocab_size: Size = 132
+    """V: a filler, then keys, then values; as few as the highest rung needs, since each word takes
+    steps to learn."""
     causal: bool = False
     """See `recall`."""
 
@@ -146,7 +149,9 @@ class MultiQueryRecallSpan(Ladder):
     from queries.
     """
 
-    vocab_size: Size = 512
+    to_rung: Size = 64
+    """No rung is above."""
+    vocab_size: Size = 132
     """V: a filler, then keys, then values."""
     filler: Literal["zero", "random", "harmless"] = "harmless"
     """Tokens at the other places, see `mqar`."""
