@@ -190,7 +190,8 @@ def a_prefix_is_continued_twice(form: Form, record: Record) -> None:
         read, after = served.some(slice(prefix)), slice(prefix, prefix + AHEAD)
         ways = [served.some(after), served.some(after, OTHER_ROWS)]
         _, kept = read.step()
-        states, outputs = [served.clone(kept), kept], [[], []]
+        states = [served.clone(kept), kept]
+        outputs: list[list[Tensor]] = [[], []]
         for token in range(AHEAD):
             for way, state in enumerate(states):
                 one, states[way] = ways[way].some(slice(token, token + 1)).step(state)
