@@ -207,7 +207,7 @@ def a_prefix_is_continued_twice(form: Form, record: Record) -> None:
 
 @check("rollback", _is_stepped, records=True)
 def drafted_tokens_are_taken_back(form: Form, record: Record) -> None:
-    """By a copy of the state before them: what follows is as if they had never been read."""
+    """A copy of the state before them goes on as if they had never been read."""
     served, verdict = _served(form, MEDIUM), Verdict()
 
     def run(place: int, drafted: int) -> None:
@@ -291,7 +291,7 @@ def _without_values(tensors: tuple[Tensor, ...], hidden: Tensor) -> tuple[Tensor
 
 @check("packed", lambda form: form.can.packs and not form.can.needs_grid, records=True)
 def sequences_in_one_row_give_what_each_gives_alone(form: Form, record: Record) -> None:
-    """Of any lengths, 0 among them; without and with hidden tokens."""
+    """Lengths are any, 0 among them; without and with hidden tokens."""
     served, verdict = _served(form, SHORT, rows=1), Verdict()
     kept = torch.rand(1, SHORT) < 0.7
 
