@@ -35,6 +35,13 @@ STORED = CHECKOUT / "results" / "proofs.jsonl"
 COMMAND = "make proofs"
 
 
+SERVING = (
+    *("chunked_prefill", "prefix_reuse", "rollback", "batch_invariant"),
+    *("padding_invariant", "packed", "train_equals_serve"),
+)
+"""Claims about serving; docs/serving.md says what they mean."""
+
+
 class BadgeStatus(StrEnum):
     """How the test of a claim ended."""
 
@@ -51,7 +58,8 @@ class Badge:
 
     Attributes:
         claim: a short name, such as ``causal``.
-        reason: why it failed or was skipped, or the form that a pass leaves untested; else None.
+        reason: why it failed or was skipped; of a pass, what its checks recorded in words, such as
+            ``to the bit``, and the form that is left untested; else None.
         source: hash of the mechanism's source when it was tested; if it differs from today's, the
             badge is about an earlier state.
     """
@@ -81,6 +89,12 @@ class Tested:
         """The badges, with reasons that a terminal only prints."""
         shown = (b.reason and visible(b.reason, LIMITS["reason"]) for b in self.badges)
         return {b.claim: replace(b, reason=r) for b, r in zip(self.badges, shown, strict=True)}
+
+
+def _held(badges: Iterable[Badge]) -> tuple[int, int]:
+    states = [badge.status for badge in badges]
+    passed = states.count(BadgeStatus.PASSED)
+    return passed, passed + states.count(BadgeStatus.FAILED)
 
 
 def badges_folder(out: Path) -> Path:
@@ -180,9 +194,12 @@ class Proofs:
     @property
     def claims(self) -> tuple[int, int]:
         """Claims that hold, and claims that were tested."""
-        states = [badge.status for badge in self.badges.values()]
-        passed = states.count(BadgeStatus.PASSED)
-        return passed, passed + states.count(BadgeStatus.FAILED)
+        return _held(self.badges.values())
+
+    @property
+    def serving(self) -> tuple[int, int]:
+        """The same of `SERVING` alone."""
+        return _held(badge for badge in self.badges.values() if badge.claim in SERVING)
 
     def is_stale(self, module: str) -> bool:
         """Whether the mechanism's module, or a file that it imports, has changed since its badges.

@@ -1,16 +1,15 @@
-"""Prompts of unequal length in one batch, decoded together, and two ways on from one state."""
+"""Windows beside padding, gradients through steps, states used up, packs, shared heads."""
 
-import itertools
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn import functional
 
 from attentions import Geometry, attention_class, attention_names, build_attention, build_layer
 from attentions import functional as mixing
+from attentions.testing.checks.serving import padding_on_the_left_or_on_the_right_changes_nothing
+from attentions.testing.forms import Form
 from tests.attentions.calls import built
 from tests.refusals import refused
 
@@ -22,17 +21,6 @@ STEPPING = [
     if (can := attention_class(name).capabilities).recurrent
     and not can.requires
     and "core" in can.scopes
-]
-MASKED = [
-    name
-    for name in STEPPING
-    if "padding" in attention_class(name).capabilities.masks and name != "log_linear"
-]
-WINDOWS = {"dsa": {"top_k": 3}, "fox": {"window": 3}, "softmax_sinks": {"window": 3}}
-PACKING = [
-    name
-    for name in attention_names()
-    if (can := attention_class(name).capabilities).packs and not can.requires and not can.needs_grid
 ]
 CACHES = ["dsa", "fox", "gated_attention", "moba", "sliding_window", "softmax", "topk"]
 
@@ -60,35 +48,20 @@ def some(core, tokens, gates, rows=slice(None), at=slice(None)):
     return tokens[:, rows, :, at], some_gates
 
 
-def decoded(core, tokens, gates, parts, mask=None):
+def decoded(core, tokens, gates, parts):
     state = core.init_state(tokens.shape[1], dtype=tokens.dtype, device=CPU)
     outputs, end = [], 0
     for size in parts:
-        at = slice(end, end := end + size)
-        given_tokens, keywords = some(core, tokens, gates, at=at)
-        if mask is not None and not mask[:, at].all():
-            keywords["key_mask"] = mask[:, at]
+        given_tokens, keywords = some(core, tokens, gates, at=slice(end, end := end + size))
         out, state = core.step(*given_tokens, state, **keywords)
         outputs.append(out)
     return torch.cat(outputs, dim=2)
 
 
-@pytest.mark.parametrize("name", MASKED)
-@settings(max_examples=6, deadline=None)
-@given(data=st.data())
-def test_prompts_padded_on_the_left_are_decoded_as_each_alone(name, data):
-    core = built(name, causal=True, seq_len=N, **WINDOWS.get(name, {}))
-    starts = data.draw(st.lists(st.integers(0, N - 1), min_size=2, max_size=4))
-    parts = [data.draw(st.integers(1, N))]
-    while (left := N - sum(parts)) > 0:
-        parts.append(data.draw(st.integers(1, left)))
-    tokens, gates = drawn(core, len(starts))
-    mask = torch.arange(N) >= torch.tensor(starts)[:, None]
-    tokens[1:].masked_fill_(~mask[:, None, :, None], torch.nan)  # no hidden key or value is read
-    out = decoded(core, tokens, gates, parts, mask)
-    for row, start in enumerate(starts):
-        alone, keywords = some(core, tokens, gates, slice(row, row + 1), slice(start, N))
-        torch.testing.assert_close(out[row : row + 1, :, start:], core(*alone, **keywords))
+@pytest.mark.parametrize("name", ["fox", "softmax_sinks"])
+def test_padding_changes_nothing_within_a_window(name):
+    form = Form(name=name, causal=True, settings={"window": 3})
+    padding_on_the_left_or_on_the_right_changes_nothing(form, lambda *_: None)
 
 
 def test_a_tree_of_blocks_takes_no_mask_in_a_step():
@@ -128,29 +101,6 @@ def test_a_state_whose_memory_went_another_way_is_refused(name):
     with refused(f"{name}: the state is used up"):
         core.step(*one, start)
     torch.testing.assert_close(core.step(*one, kept)[0], first)
-
-
-@pytest.mark.parametrize("name", PACKING)
-@settings(max_examples=4, deadline=None)
-@given(lengths=st.lists(st.integers(0, 4), min_size=2, max_size=4), is_masked=st.booleans())
-def test_packed_sequences_equal_a_call_for_each(name, lengths, is_masked):
-    lengths = [2, *lengths]
-    can, length = attention_class(name).capabilities, sum(lengths)
-    core = built(name, causal=can.causal, seq_len=N + 7)
-    tokens, gates = drawn(core, 1, length)
-    if is_masked and "padding" in can.masks:
-        gates["key_mask"] = torch.rand(1, length) < 0.7
-    bounds = [sum(lengths[:number]) for number in range(len(lengths) + 1)]
-    packed = core(*tokens, cu_seqlens=torch.tensor(bounds, dtype=torch.int32), **gates)
-    key_mask = gates.pop("key_mask", None)
-    alone = []
-    for start, end in itertools.pairwise(bounds):
-        if start < end:
-            qkv, keywords = some(core, tokens, gates, at=slice(start, end))
-            if key_mask is not None:
-                keywords["key_mask"] = key_mask[:, start:end]
-            alone.append(core(*qkv, **keywords))
-    torch.testing.assert_close(packed, torch.cat(alone, dim=2), rtol=0, atol=0)
 
 
 def test_bounds_that_are_none_are_refused_in_words():

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from ...base import Attention
 from ..check import Untestable, check, require
-from ..forms import CPU, LONG, SEQ_LEN, Form, Gates, build, gates_of, gradients, inputs
+from ..forms import LONG, SEQ_LEN, Form, Gates, build, gates_of, gradients, inputs
 from ..tolerances import require_near, require_near_gradients
 
 NOW = 63
 """Token at which the past ends, the last one of a chunk of 64."""
-SPLIT = (1, 70, 1, LONG - 72)
 
 
 def _gated(form: Form, seq_len: int = LONG) -> tuple[Any, tuple[Tensor, ...], Gates]:
@@ -65,20 +64,6 @@ def later_gates_change_no_bit_of_the_past(form: Form) -> None:
     past = slice(0, NOW + 1)
     is_same = torch.equal(again[:, :, past], out[:, :, past])
     require(is_same, f"leaks the future: gates after {NOW} change what comes out up to {NOW}")
-
-
-@check("recurrent", lambda form: _has_gates(form) and form.causal and form.can.recurrent)
-def gated_steps_equal_the_causal_forward(form: Form) -> None:
-    """Each step is given the gates of its tokens."""
-    mechanism, tensors, gates = _gated(form)
-    state = mechanism.init_state(len(tensors[0]), dtype=torch.float64, device=CPU)
-    outputs = []
-    parts = (x.split(SPLIT, dim=2) for x in (*tensors, *gates.values()))
-    for q, k, v, *given in zip(*parts, strict=True):
-        out, state = mechanism.step(q, k, v, state, **dict(zip(gates, given, strict=True)))
-        outputs.append(out)
-    expected = mechanism(*tensors, **gates)
-    require_near(torch.cat(outputs, dim=2), expected, "the output of gated steps")
 
 
 @check("padding", lambda form: _has_gates(form) and form.causal and "padding" in form.can.masks)

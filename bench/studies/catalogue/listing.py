@@ -146,9 +146,9 @@ def read_query(words: list[str]) -> Query:
 
 def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Table:
     """One row per mechanism."""
-    header = ("name", "title", "family", "kind", "can", "source", "goldens", "claims")
+    header = ("name", "title", "family", "kind", "can", "source", "serving", "goldens", "claims")
     rows = Table(*header, show_lines=True)
-    for column in (0, 2, 3, 6, 7):
+    for column in (0, 2, 3, 6, 7, 8):
         rows.columns[column].no_wrap = True
     for entry in entries:
         proven = proofs.get(entry.name, Proofs())
@@ -161,6 +161,7 @@ def table(entries: tuple[CatalogueEntry, ...], proofs: dict[str, Proofs]) -> Tab
             "layer" if entry.is_layer else "core",
             in_words(entry.capabilities),
             entry.source,
+            "{}/{}".format(*proven.serving) + old_badges if proven.serving[1] else "-",
             f"{proven.goldens[0]}/{proven.goldens[1]}{old_goldens}" if proven.goldens else "-",
             "{}/{}".format(*proven.claims) + old_badges if proven.badges else "-",
         )

@@ -8,7 +8,7 @@ from functools import cache
 
 from attentions.catalogue import CatalogueEntry
 from bench.core.places import CHECKOUT
-from bench.core.proofs import BadgeStatus, stored_proofs
+from bench.core.proofs import SERVING, BadgeStatus, stored_proofs
 from bench.core.rows import ON_REQUEST, rows_of
 from bench.publishing.document import markdown_table
 from bench.studies.catalogue.costs import Costs
@@ -92,6 +92,9 @@ def _tested(name: str) -> Iterator[str]:
         claims = [badge.claim for badge in proofs.badges.values() if badge.status is status]
         if claims:
             yield f"{str(status).replace('_', ' ')}: {', '.join(claims)}"
+    held = [b for claim in SERVING if (b := proofs.badges.get(claim)) and b.reason]
+    if held:
+        yield f"[serving](../serving.md): {'; '.join(f'{b.claim} {b.reason}' for b in held)}"
 
 
 def _results(name: str) -> Iterator[tuple[str, str]]:

@@ -53,7 +53,9 @@ def badge_for(claim: str, results: Sequence[Result], source: str = "") -> Badge:
         status, reason = BadgeStatus.SKIPPED, next(iter(untestable.values()))
     else:
         left = [form for form in untestable if form not in passed]
-        reason = "; ".join(f"{form} was not tested: {untestable[form]}" for form in left) or None
+        verdicts = dict.fromkeys(f["verdict"] for r in own for f in r.facts if "verdict" in f)
+        said = [*verdicts, *(f"{form} was not tested: {untestable[form]}" for form in left)]
+        reason = "; ".join(said) or None
     return Badge(
         claim=claim,
         status=status,

@@ -137,6 +137,10 @@ def step_in_the_module(self, q, k, v, state):
     return out, after
 
 
+OFF_LATER = spoilt_steps(lambda before, out, *_: 1.01 * out if before else out)
+IN_THE_MODULE = {"step": step_in_the_module, "init_state": init_in_the_module}
+
+
 def gated(change):
     """A forward pass of GLA that gets other gates than were given."""
 
@@ -153,11 +157,20 @@ def hides_keys_alone(self, q, k, v, *, log_decay=None, key_mask=None):
     return GLA.forward(self, q, k, v, log_decay=log_decay)
 
 
+def sees_padding(self, q, k, v, state, *, key_mask=None):
+    return SOFTMAX.step(self, q, k, v, state)
+
+
+def sees_its_neighbour(self, *inputs, cu_seqlens=None, **masks):
+    return SOFTMAX.__call__(self, *inputs, **masks)
+
+
 def forgets_gates(self, q, k, v, state, *, log_decay=None):
     return GLA.step(self, q, k, v, state, log_decay=None if q.shape[-2] == 1 else log_decay)
 
 
 STEPS = "steps_equal_the_causal_forward_however_the_prompt_is_split"
+CHUNKED = "a_prefill_in_chunks_gives_what_one_pass_gives"
 ONE_BY_ONE = "token_by_token_equals_the_causal_forward"
 SEEDS = "seeds_are_left_to_the_caller"
 FLOPS = "flops_are_what_is_counted_and_what_slow_forms_need"
@@ -176,6 +189,16 @@ MEMBERS: list[tuple[str, str, Kind]] = [
         (FLOPS, "decode_flops() says", half_of("decode_flops")),
         ("a_dense_mask_hides_pairs_one_by_one", "of query", {"forward": of_the_first_head}),
         ("any_shape_gives_what_the_slow_form_gives", "naming a size", built(refuses_a_width)),
+        (
+            "padding_on_the_left_or_on_the_right_changes_nothing",
+            "padded on the left",
+            {"step": sees_padding},
+        ),
+        (
+            "sequences_in_one_row_give_what_each_gives_alone",
+            "tokens 1 to 40 of a row of",
+            {"__call__": sees_its_neighbour},
+        ),
         ("a_copy_is_as_good_as_the_original", "a copy gives another output", UNUSED),
         ("the_state_dict_carries_everything_over", "other weights give the same output", UNUSED),
         ("a_causal_form_refuses_more_keys_than_queries", "is not refused", NO_REFUSAL),
@@ -249,11 +272,16 @@ RECURRENT: list[tuple[str, str, Kind]] = [
         (ONE_BY_ONE, "the output of tokens", off_if(lambda k, _: len(k) == 1)),
         (ONE_BY_ONE, "modified its tokens", spoilt_steps(writes_into_later_keys)),
         (ONE_BY_ONE, "taken again gives another", {"step": in_place}),
+        (ONE_BY_ONE, "taken again gives another", IN_THE_MODULE),
+        (CHUNKED, "a prefill in parts of [1, 130] tokens", OFF_LATER),
+        ("a_prefix_is_continued_twice", "continuation 0 of a prefix of 1 tokens", IN_THE_MODULE),
+        ("drafted_tokens_are_taken_back", "after 1 tokens, 1 drafted ones", IN_THE_MODULE),
         (
-            ONE_BY_ONE,
-            "taken again gives another",
-            {"step": step_in_the_module, "init_state": init_in_the_module},
+            "a_row_alone_gives_what_it_gives_among_others",
+            "row 0 among 2",
+            off_if(lambda k, _: len(k) == 1),
         ),
+        ("tokens_served_one_by_one_give_what_is_trained", "tokens one by one", off_at(64)),
         (
             "steps_take_shared_heads_of_keys",
             "of steps with shared heads",
@@ -281,8 +309,8 @@ GATED: list[tuple[str, str, Kind]] = [
             {"forward": hides_keys_alone},
         ),
         (
-            "gated_steps_equal_the_causal_forward",
-            "the output of gated steps",
+            CHUNKED,
+            "a prefill in parts",
             {"step": forgets_gates},
         ),
     ]

@@ -50,7 +50,7 @@ def results(tmp_path):
 
 
 def cells(entries, proofs):
-    console = Console(width=400)
+    console = Console(width=420)
     with console.capture() as captured:
         console.print(table(entries, proofs))
     lines = [line for line in captured.get().splitlines() if line.startswith("│")]
@@ -75,18 +75,19 @@ def test_a_foreign_file_is_bad_input(tmp_path, text):
 
 
 def test_every_mechanism_has_a_row_with_its_source():
-    passed = Badge(claim="causal", status=BadgeStatus.PASSED)
-    stale = Proofs(badges={"causal": passed}, goldens=(12, 12), source="of another day")
+    badges = {name: Badge(claim=name, status=BadgeStatus.PASSED) for name in ("causal", "packed")}
+    stale = Proofs(badges=badges, goldens=(12, 12), source="of another day")
     rows = cells(ENTRIES, {"softmax": stale})
     assert len(rows) == len(ENTRIES) > 0
     for entry, row in zip(ENTRIES, rows, strict=True):
-        name, title, family, kind, can, source, goldens, claims = row.split(" | ")
+        name, title, family, kind, can, source, serving, goldens, claims = row.split(" | ")
         assert family == entry.family
         assert (name, title, source) == (entry.name, entry.title, entry.source)
         assert kind == ("layer" if entry.is_layer else "core")
         assert can == in_words(entry.capabilities)
         assert goldens == ("12/12*" if name == "softmax" else "-")
-        assert claims == ("1/1*" if name == "softmax" else "-")
+        assert serving == ("1/1*" if name == "softmax" else "-")
+        assert claims == ("2/2*" if name == "softmax" else "-")
 
 
 def test_a_title_with_markup_of_the_terminal_is_printed_literally():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from attentions.testing.suite import CLAIMS
-from bench.core.proofs import BadgeStatus
+from bench.core.proofs import SERVING, BadgeStatus
 from bench.studies.verify.badges import badge_for, badges_of, summary
 from tests.bench.studies.verify.goldens import RESULT
 
@@ -42,13 +42,19 @@ def test_a_pass_says_which_form_was_not_testable():
     assert badge.reason == "linear-causal was not tested: no card"
 
 
+def test_a_pass_says_how_near_it_is():
+    badge = badge_for("causal", [replace(RESULT, facts=({"verdict": "within 2 ulp"},))])
+    assert (badge.status, badge.reason) == (BadgeStatus.PASSED, "within 2 ulp")
+
+
 def test_claims_that_were_not_reached_before_the_process_died_are_skipped():
     died = replace(OUTCOMES["-"], claim="cross", reason="killed", is_last=True)
     badges = {badge.claim: badge for badge in badges_of([RESULT, died], "hash")}
-    assert list(badges) == list(CLAIMS) and badges["causal"].source == "hash"
+    assert list(badges) == list(CLAIMS) and {*SERVING} < badges.keys()
+    assert badges["causal"].source == "hash"
     assert badges["causal"].status is BadgeStatus.PASSED
     assert badges["cross"].status is BadgeStatus.FAILED
     assert badges["padding"].status is BadgeStatus.SKIPPED
     assert badges["padding"].reason == "not tested: linear: minus: killed"
-    told = "1 passed, 1 failed, 0 not claimed, 23 not testable here"
+    told = "1 passed, 1 failed, 0 not claimed, 30 not testable here"
     assert summary([*badges.values()]) == told
