@@ -26,6 +26,7 @@ GROUPS = {
         "list": "show the mechanisms, what they can do and what is proven",
         "show": "show all that is known of one mechanism",
         "memory": "size keys, values and states per user, in shipped models and rows",
+        "traces": "compare answers of shipped models from a cache with one pass",
         "explain": "explain a trained model's answers by several methods, scored",
         "diagnose": "show what attention weights look like: entropy, rank, errors",
     },

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from bench.core.cli.errors import ConfigError, did_you_mean
+
+EVERY = "all"
+"""Name that stands for every decoder of the installed Transformers."""
 
 STEP = 128
 """Tokens between two measured lengths; a multiple of every block that a cache compresses."""
@@ -38,6 +44,40 @@ class Leaf:
 
 class Refused(Exception):
     """A model whose cache cannot be sized, and why."""
+
+
+def _decoders() -> list[str]:
+    """Model types of Transformers that predict the next token.
+
+    Raises:
+        ConfigError: Transformers is not installed.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise ConfigError(
+            "model=... needs Transformers, which is not installed. Install it with "
+            "pip install 'attnbench[transformers]'."
+        )
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def model_names(given: Sequence[str]) -> list[str]:
+    """The models that are named, with `EVERY` replaced by all of them.
+
+    Raises:
+        ConfigError: a name is neither a model type nor a path.
+    """
+    if not given:
+        return []
+    known = _decoders()
+    for name in given:
+        if name not in known and name != EVERY and not Path(name).exists():
+            raise ConfigError(
+                f"model={name} is neither a decoder of the installed Transformers nor a path. "
+                f"{did_you_mean(name, known)}"
+            )
+    return known if EVERY in given else list(given)
 
 
 def config_of(name: str) -> Any:

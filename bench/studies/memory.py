@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
@@ -13,7 +13,7 @@ import torch
 
 from bench.core.cell import DTYPES
 from bench.core.cli.entries import AttentionEntry, read_attention_entries
-from bench.core.cli.errors import ConfigError, did_you_mean
+from bench.core.cli.errors import ConfigError
 from bench.core.format import quantity, with_unit
 from bench.core.grouping import grouped
 from bench.core.progress import Part
@@ -31,13 +31,19 @@ from bench.core.settings import (
     chosen,
 )
 from bench.measuring.plan import checked_hyperparameters
-from bench.measuring.shipped import STEP, Leaf, Refused, config_of, leaves_of, model_of, quiet
+from bench.measuring.shipped import (
+    STEP,
+    Leaf,
+    Refused,
+    config_of,
+    leaves_of,
+    model_names,
+    model_of,
+    quiet,
+)
 from bench.measuring.states import layer_bytes
 from bench.publishing.document import Bullets, Column, Command, Document, Row, Table, Text, words
 from bench.studies.session import Session
-
-EVERY = "all"
-"""Name that stands for every decoder of the installed Transformers."""
 
 PARTS = ("keys and values", "states", "convolution tails", "indexer", "other")
 """Columns of a table, by what a tensor of a cache holds."""
@@ -122,7 +128,7 @@ def study(asked: Memory, session: Session) -> int:
             "e.g. attention=[softmax,gla]."
         )
     found: list[Usage] = []
-    models = [Part(name=name) for name in _model_names(asked.model)]
+    models = [Part(name=name) for name in model_names(asked.model)]
     with session.each(models, "model", goes_on=False) as todo:
         for part in todo:
             try:
@@ -176,40 +182,6 @@ def _row_usage(row: AttentionEntry, tokens: int, asked: Memory) -> Usage:
 
 
 # --- models --------------------------------------------------------------------------------------
-
-
-def _decoders() -> list[str]:
-    """Model types of Transformers that predict the next token.
-
-    Raises:
-        ConfigError: Transformers is not installed.
-    """
-    if importlib.util.find_spec("transformers") is None:
-        raise ConfigError(
-            "model=... needs Transformers, which is not installed. Install it with "
-            "pip install 'attnbench[transformers]', or name rows: attention=[softmax,gla]."
-        )
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-
-
-def _model_names(given: Sequence[str]) -> list[str]:
-    """The models that are named, with `EVERY` replaced by all of them.
-
-    Raises:
-        ConfigError: a name is neither a model type nor a path.
-    """
-    if not given:
-        return []
-    known = _decoders()
-    for name in given:
-        if name not in known and name != EVERY and not Path(name).exists():
-            raise ConfigError(
-                f"model={name} is neither a decoder of the installed Transformers nor a path. "
-                f"{did_you_mean(name, known)}"
-            )
-    return known if EVERY in given else list(given)
 
 
 def usages(config: Any, name: str, asked: Memory) -> list[Usage]:

@@ -27,6 +27,7 @@ from bench.studies.gate.config import read_gate_config
 from bench.studies.hybrids import Hybrids
 from bench.studies.launches.command import Launches
 from bench.studies.memory import Memory
+from bench.studies.traces import Traces
 from bench.studies.rates import search
 from bench.studies.rates.rows import run_command
 from bench.studies.reproduce.settings import Reproduce
@@ -50,6 +51,7 @@ MODELS: dict[str, type[Settings]] = {
     "explain": Explain,
     "launches": Launches,
     "memory": Memory,
+    "traces": Traces,
     "reproduce": Reproduce,
     "text": Text,
     "verify": Verify,
