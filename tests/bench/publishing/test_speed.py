@@ -168,7 +168,8 @@ def test_the_makefile_runs_what_the_page_says():
     assert [line.removeprefix("\t$(BIN)/") for line in recipe] == commands.splitlines()
 
 
-def test_the_command_reads_two_sweeps_and_writes_the_page(tmp_path):
+def test_the_command_reads_two_sweeps_and_writes_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.publishing.speed.RUNTIMES", tmp_path / "none")
     for name, records in {"published": published("forward"), "compiled": compiled()}.items():
         made.stored(tmp_path / name, *records, name="sweep")
     assert main([str(tmp_path), str(tmp_path / "speed.md")]) == 0
