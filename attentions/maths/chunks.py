@@ -9,10 +9,13 @@ from torch.nn import functional
 CHUNK = 64
 """Tokens of a chunk; a power of two. For D = 64 its pairs take as much memory as the state."""
 
+DELTA_CHUNK = 32
+"""The same where a triangular system of each chunk is solved, which costs the square of it."""
 
-def power_of_two_chunk(length: int) -> int:
-    """CHUNK, or the least power of two that is not below a shorter length."""
-    return int(min(CHUNK, 1 << (length - 1).bit_length()))
+
+def power_of_two_chunk(length: int, most: int = CHUNK) -> int:
+    """At most ``most``, or the least power of two that is not below a shorter length."""
+    return int(min(most, 1 << (length - 1).bit_length()))
 
 
 def in_chunks(x: Tensor, size: int, dim: int = -2) -> Tensor:

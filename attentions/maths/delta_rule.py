@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from ..geometry import CallShape
 from ..precision import backward_without_autocast
-from .chunks import in_chunks, power_of_two_chunk
+from .chunks import DELTA_CHUNK, in_chunks, power_of_two_chunk
 from .decay import chunk_decays
 
 LENGTH_EPS = 1e-6
@@ -66,28 +66,31 @@ def delta_rule(
     length = q.shape[2]
     if length == 1:
         return _one_token(q, k, v, beta, log_decay, state, removal)
-    size = power_of_two_chunk(length)
+    size = power_of_two_chunk(length, DELTA_CHUNK)
+    sizes = q.shape[:2]
     q, k, v = (in_chunks(x, size, -2) for x in (q, k, v))  # (B, H, n, C, ...)
-    beta = in_chunks(beta.to(q.dtype).expand(-1, -1, length), size, -1).unsqueeze(-1)
+    beta = in_chunks(beta.to(q.dtype).expand(-1, -1, length), size, -1)
     from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
-    if removal is None:
-        written, erased = _solve(k, k, v, beta, from_start, between)
-    else:
+    readers, start, pairs = k, from_start, between
+    if removal is not None:
+        readers = in_chunks(removal.to(q.dtype), size)
         start = functional.pad(from_start[..., :-1, :], (0, 0, 1, 0), value=1.0)
         pairs = functional.pad(between[..., :-1, :], (0, 0, 1, 0))
-        written, erased = _solve(in_chunks(removal.to(q.dtype), size), k, v, beta, start, pairs)
-    keys = (k * to_end).transpose(-2, -1)
+    system = readers @ k.mT * (beta.unsqueeze(-1) * pairs)
+    inverse = unit_triangular_inverse(system) * beta.unsqueeze(-2)  # T beta
+    written, erased = inverse @ v, (inverse * start.mT) @ readers
+    weights, seen = (q @ k.mT) * between, q * from_start
+    inputs = (written, erased, weights, seen, (k * to_end).mT, from_start[..., -1:, :])
+    parts = (x.expand(*sizes, *x.shape[2:]).flatten(0, 1).unbind(1) for x in inputs)
 
-    states, updates = [], []
-    last = from_start[..., -1:, :]
-    for w, e, key, left in zip(*(x.unbind(2) for x in (written, erased, keys, last)), strict=True):
-        states.append(state)
-        updates.append(w - e @ state)  # U of one chunk, (B, H, C, E)
-        state = left * state + key @ updates[-1]
+    state, outputs = state.flatten(0, 1), []
+    for w, e, weight, reader, key, left in zip(*parts, strict=True):
+        new = torch.baddbmm(w, e, state, alpha=-1)  # U of one chunk, (B H, C, E)
+        outputs.append(torch.baddbmm(torch.bmm(reader, state), weight, new))
+        state = torch.baddbmm(left * state, key, new)
 
-    weights = (q @ k.transpose(-2, -1)) * between
-    out = weights @ torch.stack(updates, dim=2) + (q * from_start) @ torch.stack(states, dim=2)
-    return out.flatten(2, 3)[:, :, :length], state
+    out = torch.cat(outputs, dim=1)[:, :length]
+    return out.unflatten(0, sizes), state.unflatten(0, sizes)
 
 
 def _one_token(
@@ -105,17 +108,6 @@ def _one_token(
     new = beta.to(q.dtype).unsqueeze(-1) * (v - found)
     state = state + k.transpose(-2, -1) @ new
     return q @ state, state
-
-
-def _solve(
-    readers: Tensor, k: Tensor, v: Tensor, beta: Tensor, from_start: Tensor, between: Tensor
-) -> tuple[Tensor, Tensor]:
-    """T beta V and T beta D R of every chunk, (B, H, n, C, E) and (B, H, n, C, D)."""
-    system = (beta * (readers @ k.transpose(-2, -1)) * between).tril(-1)
-    right = beta * torch.cat((v, readers * from_start), dim=-1)
-    solved = unit_triangular_inverse(system) @ right
-    written, erased = solved.split((v.shape[-1], k.shape[-1]), dim=-1)
-    return written, erased
 
 
 def unit_triangular_inverse(below: Tensor) -> Tensor:
@@ -137,16 +129,15 @@ class _UnitTriangularInverse(torch.autograd.Function):
 
     @staticmethod
     def forward(below: Tensor) -> Tensor:
-        size = below.shape[-1]
-        inverse = below.new_ones(*below.shape[:-1], 1, 1)  # (..., blocks, tokens, tokens)
-        for tokens in (1 << level for level in range(size.bit_length() - 1)):
-            first, second = torch.unflatten(inverse, -3, (-1, 2)).unbind(-3)
-            joint = -joints(below, tokens)
-            if tokens > 1:
-                joint = second @ joint @ first
-            upper = torch.cat((first, torch.zeros_like(first)), dim=-1)
-            inverse = torch.cat((upper, torch.cat((joint, second), dim=-1)), dim=-2)
-        return inverse.squeeze(-3)
+        size, inverse = below.shape[-1], -below.tril(-1)
+        inverse.diagonal(dim1=-2, dim2=-1).fill_(1)
+        for tokens in (1 << level for level in range(1, size.bit_length() - 1)):
+            blocks = inverse.unflatten(-1, (-1, 2, tokens)).unflatten(-4, (-1, 2, tokens))
+            blocks = blocks.diagonal(dim1=-6, dim2=-3).movedim(-1, -5)
+            first, second = blocks[..., 0, :, 0, :], blocks[..., 1, :, 1, :]
+            joint = blocks[..., 1, :, 0, :]
+            joint.copy_(second @ joint @ first)
+        return inverse
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
