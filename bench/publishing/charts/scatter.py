@@ -82,7 +82,7 @@ def _scatter(
             "bars": [point for point in points if "low" in point and has_bars],
             "seeds": [*chain(*dots)],
             "points": points,
-            "labels": _labels(points, [*chain(*dots)], x, y),
+            "labels": label_points(points, [*chain(*dots)], x, y),
         },
         title,
         _notes(task, ranking, both, board, examples, bool(front)),
@@ -123,7 +123,7 @@ def _front(
     return sorted(own, key=lambda point: point["x"]) if len(own) > 1 else []
 
 
-def _labels(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
+def label_points(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
     """Labels that keep clear of points, and of other labels and their leader lines."""
     spots = place_labels(
         [(x.pixel(point["x"]), y.pixel(point["y"])) for point in points],
