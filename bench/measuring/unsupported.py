@@ -66,6 +66,8 @@ def _why_not_trained(can: Capabilities, cell: Cell) -> str | None:
         return f"{cell.mechanism} has no causal form; {cell.task.label} is causal."
     if not task.causal and not can.bidirectional:
         return f"{cell.mechanism} is causal only; {cell.task.label} is bidirectional."
+    if can.needs_grid and len({one.seq_len for one in getattr(task, "at", {}).values()}) > 1:
+        return f"{cell.mechanism} needs a grid of tokens; {cell.task.label} has several lengths."
     if task.recipe.position == "rope" and "core" not in can.scopes:
         return f"{cell.mechanism} {NO_ROPE}"
     return _why_not_in(cell.task.dtype, cell.mechanism, can)
