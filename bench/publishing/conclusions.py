@@ -225,6 +225,8 @@ def _weak_processes(ranking: Ranking) -> Iterator[str]:
 
 def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
     ranks = task.ranks
+    if task.rungs:
+        return _span_sentence(task, board)
     if ranks is None or len(ranks.names) < 2:
         return ""
     said = {score.entry: _score_words(score, task) for score in task.scores}
@@ -237,6 +239,24 @@ def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
         words, second = f"{first} is best ({said[first]})", ranks.names[1]
         words += f", {second} second ({said[second]})" if ranks.places[1] == (2, 2) else ""
     return f"On {_task_words(task, board)}, over {task.num_seeds} seeds, {words}."
+
+
+def _span_sentence(task: TaskScores, board: Leaderboard) -> str:
+    """What each row holds, the largest span first; of one seed, without an order."""
+    shown = [s for s in task.scores if s.spans and not s.is_control]
+    shown = sorted(shown, key=lambda s: -(s.centre or 0.0))
+    if not shown:
+        return ""
+    by_words: dict[str, list[str]] = {}
+    for score in shown[: _num_written(shown)]:
+        by_words.setdefault(score.write(score.centre or 0.0), []).append(score.entry)
+    (words, first), *others = by_words.items()
+    held = [f"{join_names(first)} hold{'s' * (len(first) == 1)} {words} {task.rung_of}"]
+    held += [f"{join_names(names)} {words}" for words, names in others]
+    held += _more(shown, "rows")
+    seeds = "one seed" if task.num_seeds == 1 else f"over {task.num_seeds} seeds"
+    order = "; no order is claimed" if task.num_seeds == 1 else ""
+    return f"On {_task_words(task, board)}, {seeds}: {', '.join(held).removesuffix('.')}{order}."
 
 
 def _score_words(score: Score, task: TaskScores) -> str:
@@ -257,7 +277,8 @@ def _task_words(task: TaskScores, board: Leaderboard) -> str:
 
 
 def _one_seed(board: Leaderboard) -> Iterator[str]:
-    single = [t for t in board.tasks if t.num_seeds == 1 and any(s.accuracies for s in t.scores)]
+    single = [task for task in board.tasks if task.num_seeds == 1 and not task.rungs]
+    single = [task for task in single if any(score.accuracies for score in task.scores)]
     if single:
         labels = dict.fromkeys(_task_words(task, board) for task in single)
         yield f"On {join_names(tuple(labels))}: one seed, so no order is claimed."
