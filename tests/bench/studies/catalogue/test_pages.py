@@ -73,9 +73,9 @@ def test_every_mechanism_has_a_page_with_its_formula_rows_and_hazards(pages):
 
 def test_a_page_leads_to_the_tables_in_which_its_rows_are(pages):
     nala = pages["mechanisms/nala.md"]
-    assert "- [Recall: accuracy of bidirectional mechanisms](../results/recall.md)" in nala
+    assert "- [Spans: how many pairs a mechanism holds](../results/spans.md)" in nala
     assert "https://arxiv.org/abs/2506.21137" in nala and "## Differences" in nala
-    assert "recall_causal.md" not in nala and "](../mechanisms.md)" not in nala
+    assert "state_tracking.md" not in nala and "](../mechanisms.md)" not in nala
 
 
 def test_a_page_that_is_made_anew_need_not_be_readable_to_find_tables(tmp_path, monkeypatch):
