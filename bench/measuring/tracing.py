@@ -19,11 +19,12 @@ _SIZES = {
     "expert_ffn_hidden_size",
     4: "num_hidden_layers num_attention_heads num_experts num_local_experts n_routed_experts "
     "n_layer n_head n_heads n_layers num_layers num_heads decoder_layers decoder_attention_heads "
-    "encoder_attention_heads encoder_layers linear_num_value_heads",
+    "encoder_attention_heads encoder_layers linear_num_value_heads linear_num_heads",
     2: "num_key_value_heads num_experts_per_tok num_experts_per_token "
     "linear_num_key_heads eos_token_id",
     16: "head_dim kv_lora_rank qk_nope_head_dim qk_rope_head_dim v_head_dim index_topk "
-    "sliding_window linear_key_head_dim linear_value_head_dim mamba_d_head mamba_head_dim",
+    "sliding_window linear_key_head_dim linear_value_head_dim linear_head_dim mamba_d_head "
+    "mamba_head_dim",
     8: "mamba_n_heads mamba_d_state mamba_num_heads ssm_state_size state_size rotary_dim "
     "hidden_size_per_layer_input",
     1: "n_group num_expert_group topk_group n_shared_experts first_k_dense_replace bos_token_id",
@@ -50,6 +51,7 @@ OWN: dict[str, dict[str, Any]] = {
     "kimi_linear": _HYBRID,
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 2},
     "mamba2": {"num_heads": 8, "head_dim": 16},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"] * 2},
     "zaya": {"num_experts_per_tok": 1},
 }  # fmt: skip
 """Fields of single model types: four layers of both kinds, and sizes that belong together."""
