@@ -24,6 +24,7 @@ from bench.measuring import tracing
 from bench.measuring.shipped import EVERY, Refused, first_line, model_names, quiet
 from bench.measuring.tracing import TRACES, change, tiny_fields, tiny_model
 from bench.publishing.document import (
+    Block,
     Bullets,
     Column,
     Command,
@@ -260,7 +261,7 @@ def document_of(found: list[Trace], session: Session) -> Document:
     ]
     changes = [Column(name, digits=".0e") for name in ("float32", "float64")]
     whole = [Column(name, digits=".0f") for name in ("tokens", "cut")]
-    differing = Table(
+    table = Table(
         title="What differs",
         columns=[words("model"), words("trace"), *changes, *whole],
         rows=rows,
@@ -280,14 +281,17 @@ def document_of(found: list[Trace], session: Session) -> Document:
                 where = "" if len(own) == len(TRACES) else ", ".join(own)
                 why.setdefault(f"{where} {text}".strip(), []).append(one.model)
     reasons = [f"{text}: {', '.join(models)}" for text, models in why.items()]
+    differing: list[Block] = [table, Bullets(causes(built))] if rows else []
+    refused: list[Block] = [Heading("Refused and not buildable"), Bullets(reasons)]
+    refused = refused if reasons else []
     return Document(
         "Traces of shipped decoders",
         [
             Text([summary(found, built), *METHOD]),
             Command(session.command("docs")),
-            *([differing, Bullets(causes(built))] if rows else []),
+            *differing,
             verdicts,
-            *([Heading("Refused and not buildable"), Bullets(reasons)] if reasons else []),
+            *refused,
             Bullets(session.notes),
         ],
     )
