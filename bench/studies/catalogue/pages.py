@@ -107,7 +107,7 @@ def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
 
 
 def _support(entries: Sequence[CatalogueEntry]) -> str:
-    """What can be asked of each mechanism, by its claims."""
+    """Table of what can be asked of each mechanism, by its claims."""
     rows = []
     for entry in entries:
         can = entry.capabilities

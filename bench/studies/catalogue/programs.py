@@ -30,7 +30,6 @@ def programs(entry: CatalogueEntry) -> Iterator[str]:
         "causal": can.causal,
         "sizes": sizes + ", grid=(7, 7)" * can.needs_grid,
         "settings": ', gates="tokens"' * has_gates,
-        "comment": f"  # {', '.join(can.gates)}" * has_gates,
         "more_loss": " + layer.auxiliary.mean()" * can.auxiliary_loss,
         "move": f'.to("cuda"{half})' * on_card,
         "device": ', device="cuda"' * on_card,
