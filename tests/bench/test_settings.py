@@ -23,7 +23,8 @@ MODULES = (
     *("bench.studies.ceilings", "bench.studies.hybrids", "bench.studies.launches.command"),
     *("bench.studies.convert.study", "bench.studies.explain.running", "bench.studies.text.study"),
     "bench.studies.rates.search",
-    *(f"bench.studies.{study}.settings" for study in ("advise", "diagnostics", "reproduce")),
+    "bench.studies.advise.evidence",
+    *(f"bench.studies.{study}.settings" for study in ("diagnostics", "reproduce")),
     *("bench.studies.selftest.study", "bench.studies.verify.settings"),
 )
 MODELS = [

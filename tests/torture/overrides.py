@@ -17,7 +17,7 @@ from bench.core.settings import Settings
 from bench.measuring.config import read_sweep_config
 from bench.publishing.config import read_publish_config
 from bench.report import Instead
-from bench.studies.advise.settings import Advise
+from bench.studies.advise.evidence import Advise
 from bench.studies.catalogue import listing, new, showing
 from bench.studies.ceilings import Calibrate
 from bench.studies.convert.study import Convert
