@@ -28,7 +28,7 @@ from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, Task, build_task
 from bench.measuring.tasks.images import ImageTask
 from bench.measuring.tasks.model import Backbone, build_model
 from bench.measuring.tasks.train import Diverged, learning_rate, score_on_test_set
-from bench.studies.diagnostics.trained import take_over
+from bench.studies.diagnostics.look import take_over
 
 Steps = tuple[int, int, int]
 """Updates of matching, of distillation and of fine-tuning."""
@@ -61,12 +61,13 @@ class Foreign(nn.Module):
 
     Args:
         whole: a causal language model of Transformers, or an image classifier of timm.
+        is_timm: the latter.
         task: its inputs are token ids, or patches of images.
     """
 
-    def __init__(self, whole: nn.Module, task: Task) -> None:
+    def __init__(self, whole: nn.Module, is_timm: bool, task: Task) -> None:
         super().__init__()
-        self.whole, self._task = whole, task
+        self.whole, self.is_timm, self._task = whole, is_timm, task
 
     def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """Logits of a batch of the task: (B, A, classes) at positions, else (B, classes)."""
@@ -92,7 +93,8 @@ def load(folder: Path, task: Task, seed: int | None = None) -> Foreign:
     try:
         is_timm = "architecture" in json.loads(read_regular(folder / "config.json"))
         with seeded(seed or 0, "teacher anew"):
-            model = Foreign((_timm if is_timm else _transformers)(folder, seed is None), task)
+            whole = (_timm if is_timm else _transformers)(folder, is_trained=seed is None)
+            model = Foreign(whole, is_timm, task)
         example = next(iter(task.validation())).select(slice(1))
         with torch.no_grad():
             num_outputs = model.eval()(example.inputs, example.positions).shape[-1]
@@ -165,7 +167,7 @@ def exchanged_in(model: Foreign, mechanism: str, settings: dict[str, Any], keep:
         ConfigError: its layers cannot be exchanged for this mechanism.
     """
     new = copy.deepcopy(model)
-    exchange = _attached if hasattr(new.whole, "config") else _replaced  # Transformers have one
+    exchange = _replaced if new.is_timm else _attached
     try:
         exchanged = exchange(new.whole, mechanism, settings, keep)
     except ValueError as error:

@@ -384,7 +384,12 @@ def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[
                 handle = mixer.register_forward_hook(lambda *args: args[-1] * 0)
                 without.append(score())
                 handle.remove()
-            about = {"key": cell.key, "task": work.label, "seed": work.seed, "score": whole}
-            known[cell.key] = Ablated(**about, without=tuple(without))
+            known[cell.key] = Ablated(
+                key=cell.key,
+                task=work.label,
+                seed=work.seed,
+                score=whole,
+                without=tuple(without),
+            )
             store.append(known[cell.key])
         yield known[cell.key]
