@@ -315,11 +315,11 @@ def _laws(found: Stored) -> Iterator[str]:
         yield (
             f"{name}, {said.num_parameters:,} parameters and {said.num_steps:,} updates: predicted "
             f"{said.bits:.3f} ({said.low:.3f} to {said.high:.3f}) on {said.made_at[:10]}, "
-            f"{measured}.{_without_law(found.points[name], said)}"
+            f"{measured}.{rule_beside(found.points[name], said)}"
         )
 
 
-def _without_law(points: Sequence[Point], said: Prediction) -> str:
+def rule_beside(points: Sequence[Point], said: Prediction) -> str:
     """The rule beside a prediction, and whether its interval could have failed."""
     found = [smaller(points, said.size, axes) for axes in ((1,), (0,), (0, 1))]
     if None in found:

@@ -27,6 +27,7 @@ from bench.studies.text.page import (
     fit,
     law_without_widest,
     power_law,
+    rule_beside,
 )
 from bench.studies.text.study import keep_facts, read_stored, size_of, write_page
 from bench.text import main
@@ -308,7 +309,8 @@ def test_a_prediction_says_whether_its_interval_could_fail(tmp_path, low, words)
     said = Prediction(attention="linear", high=1.7, made_at="2031-05-01T00:00:00Z", **about)
     Lines[Prediction](out / "predictions.jsonl", Prediction).write([said])
     page = write_page(out, tmp_path / "text.md", "COMMAND")[0].read_text()
-    assert words in page and "A rule without a law (see below) gives 1.050" in page
+    told = rule_beside(read_stored(out).points["linear"], said)
+    assert words in told and "A rule without a law (see below) gives 1.050" in told
     assert "40 updates are few: doubling them from 20 brought 0.30 to 0.60 bits a byte" in page
 
 
