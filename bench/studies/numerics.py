@@ -244,15 +244,29 @@ def path_of(out: Path) -> Path:
 
 def page_of(found: Sequence[Findings]) -> str:
     """The whole page."""
-    ours = grouped((each for each in found if not each.is_published), lambda each: each.mechanism)
-    theirs = grouped((each for each in found if each.is_published), lambda each: each.mechanism)
+    ours, theirs = (
+        grouped((each for each in found if each.is_published is kind), lambda each: each.mechanism)
+        for kind in (False, True)
+    )
     versions = " and ".join(sorted({each.torch for each in found}))
     days = join_names(sorted({each.tested_at[:10] for each in found}))
     facts = {"torch": versions, "days": days, "command": COMMAND, "seq_len": f"{SEQ_LEN:,}"}
     facts |= {"num_heads": str(NUM_HEADS), "head_dim": str(HEAD_DIM), "hard_len": str(HARD_LEN)}
-    parts = [prose(__file__, "introduction", **facts), "\n\n", _overview(ours)]
-    parts += _not_measured(ours)
-    parts += ["\n", prose(__file__, "finite", **facts), "\n\n", *_failures(ours)]
+    head = [f"error, {d}" for d in NAMES] + [f"finite to, {d}" for d in NAMES]
+    rows = [
+        [name, *(_largest(forms, d) for d in NAMES), *(_finite_to(forms, d) for d in NAMES)]
+        for name, forms in ours.items()
+    ]
+    parts = [prose(__file__, "introduction", **facts), "\n\n", _table(["mechanism", *head], rows)]
+    on_a_cpu = (entry for entry in catalogue() if "cpu" in entry.capabilities.devices)
+    wanted = [e.name for e in on_a_cpu if e.family != PUBLISHED and e.name not in ON_REQUEST]
+    if missing := [name for name in wanted if name not in ours]:
+        parts.append(f"\nNot measured: {', '.join(missing)}.\n")
+    failures = [line for forms in ours.values() for form in forms for line in form.failures]
+    parts += ["\n", prose(__file__, "finite", **facts), "\n\n"]
+    parts += [f"- {line.removesuffix(': not finite')}\n" for line in failures]
+    if not failures:
+        parts.append(f"none of {quantity(len(ours), 'mechanism')}.\n")
     if theirs:
         parts += ["\n", prose(__file__, "published"), "\n\n", _beside(ours, theirs)]
     return "".join(parts)
@@ -260,29 +274,6 @@ def page_of(found: Sequence[Findings]) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return markdown_table(head, rows, "l" + "r" * (len(head) - 1)) + "\n"
-
-
-def _overview(ours: dict[str, list[Findings]]) -> str:
-    head = ["mechanism", *(f"error, {d}" for d in NAMES), *(f"finite to, {d}" for d in NAMES)]
-    rows = [
-        [name, *(_largest(forms, d) for d in NAMES), *(_finite_to(forms, d) for d in NAMES)]
-        for name, forms in ours.items()
-    ]
-    return _table(head, rows)
-
-
-def _not_measured(ours: dict[str, list[Findings]]) -> Iterator[str]:
-    """A paragraph of the mechanisms that run on a CPU and have no findings; none if all have."""
-    names = [
-        entry.name
-        for entry in catalogue()
-        if entry.family != PUBLISHED
-        and entry.name not in ON_REQUEST
-        and "cpu" in entry.capabilities.devices
-    ]
-    missing = [name for name in names if name not in ours]
-    if missing:
-        yield f"\nNot measured: {', '.join(missing)}.\n"
 
 
 def _largest(forms: Sequence[Findings], dtype: str) -> str:
@@ -304,13 +295,6 @@ def _finite_to(forms: Sequence[Findings], dtype: str) -> str:
         return "-"
     ends = [end for end in claimed if end is not None]
     return f"{min(ends):.0e}" if ends else "all"
-
-
-def _failures(ours: dict[str, list[Findings]]) -> Iterator[str]:
-    lines = [line for forms in ours.values() for form in forms for line in form.failures]
-    yield from (f"- {line.removesuffix(': not finite')}\n" for line in lines)
-    if not lines:
-        yield f"none of {quantity(len(ours), 'mechanism')}.\n"
 
 
 def _beside(ours: dict[str, list[Findings]], theirs: dict[str, list[Findings]]) -> str:
