@@ -14,7 +14,7 @@ from bench.publishing.document import markdown_table
 from bench.studies.catalogue.costs import Costs
 from bench.studies.catalogue.listing import in_words
 from bench.studies.catalogue.programs import programs
-from bench.studies.launches.page import in_one_line
+from bench.studies.launches.study import in_one_line
 
 MADE = "Made by `make pages` from the docstrings of attentions/; edit those, not this."
 DOCS = CHECKOUT / "docs"

@@ -19,7 +19,7 @@ from bench.publishing.templates import prose
 from bench.studies.catalogue.costs import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Costs, costs
 from bench.studies.catalogue.mechanism_page import DOCS, MADE, as_markdown, mechanism_page
 from bench.studies.catalogue.page_writer import write_pages
-from bench.studies.launches import page as launches
+from bench.studies.launches import study as launches
 
 MECHANISMS, DIFFERENCES = "mechanisms.md", "differences.md"
 ADDING = "adding-an-attention.md"

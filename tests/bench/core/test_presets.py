@@ -11,8 +11,7 @@ from bench.core.observed import CONTROLS
 from bench.core.presets import RatePreset, presets_text, read_presets
 from bench.core.rows import settings_of
 from bench.measuring.tasks.base import task_settings
-from bench.studies.rates.rows import USUAL
-from bench.studies.rates.search import keep
+from bench.studies.rates.search import USUAL, keep
 
 
 def preset(entry="performer", task="recall", rate=1e-06, **changes):

@@ -35,7 +35,7 @@ from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.sinks.vega import PARETO, SCALING, specification
 from bench.publishing.sinks.view import view_of
 from bench.publishing.terminal import print_leaderboard, print_versus
-from bench.studies.diagnostics.page import write_found
+from bench.studies.diagnostics.study import write_found
 from tests.bench.publishing.timed import PLUGIN
 
 METRICS = (

@@ -23,8 +23,7 @@ from bench.core.settings import AfterValidator, Interval, Seed, Settings
 from bench.measuring.config import SweepConfig, training_config
 from bench.measuring.plan import PlannedCell
 from bench.measuring.worker.jobs import Deadline, Interrupt
-from bench.studies.rates.rows import trainable
-from bench.studies.rates.tuned import Arm, tuned
+from bench.studies.rates.tuned import Arm, trainable, tuned
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.runs import entry_of
 from bench.studies.session import Session, Stopped

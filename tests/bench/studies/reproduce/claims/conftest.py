@@ -8,8 +8,7 @@ from rich.console import Console
 
 from bench.core.comparison import Runs
 from bench.core.record import Quality
-from bench.studies.rates.rows import TaskRow
-from bench.studies.rates.tuned import Arm
+from bench.studies.rates.tuned import Arm, TaskRow
 from bench.studies.reproduce.claims.registry import Lab
 from bench.studies.session import Session
 from tests.bench.studies.reproduce.given import RUNS, record

@@ -18,10 +18,18 @@ from bench.core.record import Quality
 from bench.core.store import read_records
 from bench.measuring.tasks.bytes import TEXT
 from bench.studies.text import novels
-from bench.studies.text.page import _without_law, charts, write_page
-from bench.studies.text.scaling import Point, law_without_widest, power_law
-from bench.studies.text.stored import Facts, Prediction, Stored, fit, keep_facts, read_stored
-from bench.studies.text.study import size_of
+from bench.studies.text.page import (
+    Facts,
+    Point,
+    Prediction,
+    Stored,
+    charts,
+    fit,
+    law_without_widest,
+    power_law,
+    rule_beside,
+)
+from bench.studies.text.study import keep_facts, read_stored, size_of, write_page
 from bench.text import main
 from tests.records import changed, ok_record, stored, task_cell
 
@@ -300,10 +308,9 @@ def test_a_prediction_says_whether_its_interval_could_fail(tmp_path, low, words)
     about: dict[str, Any] = {"num_parameters": 3200, "num_steps": 40, "bits": 1.1, "low": low}
     said = Prediction(attention="linear", high=1.7, made_at="2031-05-01T00:00:00Z", **about)
     Lines[Prediction](out / "predictions.jsonl", Prediction).write([said])
-    found = read_stored(out)
-    assert words in _without_law(found.points["linear"], said)
-    assert "gives 1.050" in _without_law(found.points["linear"], said)
     page = write_page(out, tmp_path / "text.md", "COMMAND")[0].read_text()
+    told = rule_beside(read_stored(out).points["linear"], said)
+    assert words in told and "A rule without a law (see below) gives 1.050" in told
     assert "40 updates are few: doubling them from 20 brought 0.30 to 0.60 bits a byte" in page
 
 

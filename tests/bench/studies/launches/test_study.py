@@ -10,9 +10,9 @@ import torch
 from attentions import attention_class
 from bench.core.cli.errors import ConfigError
 from bench.publishing.document import csv_text, markdown
-from bench.studies.launches import command, page
-from bench.studies.launches.command import Launches, calls_of, cards, main
+from bench.studies.launches import study
 from bench.studies.launches.noting import Counted, Noted, make_call
+from bench.studies.launches.study import Launches, calls_of, cards, main
 
 CARD = {"name": "card", "arch": 80, "multiprocessors": 10, "shared_bytes": 1_000, "source": "x"}
 
@@ -30,11 +30,17 @@ def answer(*launches, seq_len=64, **facts):
     return asked | found | {"seq_len": seq_len, "configs": "first", "launches": [*launches]} | facts
 
 
+@pytest.fixture
+def card(monkeypatch):
+    """`CARD` under the name c, in place of those of cards.yaml."""
+    monkeypatch.setattr(study, "cards", lambda: {"c": CARD})
+
+
 def shown(*found, hidden=()):
-    return markdown(page.document(found, hidden, {"c": CARD}))
+    return markdown(study.document(found, hidden))
 
 
-def test_a_row_has_a_range_over_configurations_and_lengths():
+def test_a_row_has_a_range_over_configurations_and_lengths(card):
     short = answer(launch(), launch(registers=40, matrix={"HMMA": 8}))
     text = shown(short, answer(launch(grid=(5, 2, 1)), seq_len=128, torch_operators=1_002))
     (row,) = (line for line in text.splitlines() if line.startswith("| k1 "))
@@ -42,39 +48,39 @@ def test_a_row_has_a_range_over_configurations_and_lengths():
     assert (
         ",".join(cells) == "k1,forward,1,4×2×1 to 5×2×1,0.80 to 1.00,4,32 to 40,0,64,none to 8 HMMA"
     )
-    assert text.count(page.CAVEAT) == 1
+    assert text.count(study.CAVEAT) == 1
     assert "1 launch forward, 3 or 1,002 operators of torch, 2.0 and 2.0 MB of temp" in text
 
 
-def test_what_failed_or_is_not_visible_is_said():
+def test_what_failed_or_is_not_visible_is_said(card):
     text = shown(answer(error="ValueError: no"), answer(seq_len=8), hidden=["softmax_xformers"])
     assert "card, 64 tokens: could not be called. ValueError: no" in text
     assert text.count("not visible: compiled CUDA") == 2
-    assert page.CAVEAT not in text
+    assert study.CAVEAT not in text
     assert "after 1 launch forward" in shown(answer(launch(), error="ValueError: no"))
     unseen = {"launch": 2, "phase": "forward", "kernel": "flash-attn", "refused": ""}
     text = shown(answer(launch(refused="grid y 70,000 > 65,535"), unseen))
     assert "| grid y 70,000 > 65,535 |" in text and "| not visible: compiled CUDA |" in text
 
 
-def test_a_line_per_configuration_in_the_csv_and_one_for_a_mechanism(monkeypatch, tmp_path):
+def test_a_line_per_configuration_in_the_csv_and_one_for_a_mechanism(card, monkeypatch, tmp_path):
     spilled = launch(2, phase="backward", spilled_bytes=4_000)
     found = [answer(launch(spilled_bytes=8), launch(matrix={"HMMA": 8}), spilled)]
-    (table,) = page.flat(found, {"c": CARD}).blocks
+    (table,) = study.flat(found).blocks
     head, *lines = csv_text(table).splitlines()
     assert head.startswith("entry,card,mode,seq_len") and len(lines) == 3
     assert "4x2x1,0.8,4,32" in lines[0] and "8 HMMA" in lines[1]
     assert [line.endswith(",suspicious") for line in lines] == [False, False, True]
-    monkeypatch.setattr(page, "CSV", tmp_path / "launches.csv")
-    page.CSV.write_text(csv_text(table))
-    page._stored.cache_clear()
-    assert page.in_one_line("gla").startswith(
+    monkeypatch.setattr(study, "CSV", tmp_path / "launches.csv")
+    study.CSV.write_text(csv_text(table))
+    study._stored.cache_clear()
+    assert study.in_one_line("gla").startswith(
         "`gla_fla` at 64 tokens on C: 1 launch forward and 1 launch backward, 2 with fewer blocks"
     )
-    assert page.in_one_line("nala").startswith("none listed")
+    assert study.in_one_line("nala").startswith("none listed")
     counts, plain = "1 launch forward and 1 launch backward | 2 of 2", "2 | 8 B, k1 | k2 |"
-    assert f"| `gla_fla` | {counts} | {plain}" in page.summary()
-    page._stored.cache_clear()
+    assert f"| `gla_fla` | {counts} | {plain}" in study.summary()
+    study._stored.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -173,9 +179,9 @@ def test_a_call_that_ends_its_process_is_told_and_the_others_are_made(monkeypatc
         said = "".join(json.dumps(one | {"launches": []}) + "\n" for one in made)
         return subprocess.CompletedProcess(words, -9, said, "first words\nlast words\n")
 
-    monkeypatch.setattr(command.subprocess, "run", run)
+    monkeypatch.setattr(study.subprocess, "run", run)
     entries = ("a", "ends", "b", "ends")
-    found = command.listed([{"entry": name} for name in entries], CARD, "")
+    found = study.listed([{"entry": name} for name in entries], CARD, "")
     ended = "its process ended with -9: last words"
     told = {"a": None, "b": None, "ends": ended}
     assert [(one["entry"], one.get("error")) for one in found] == [(x, told[x]) for x in entries]
@@ -184,15 +190,15 @@ def test_a_call_that_ends_its_process_is_told_and_the_others_are_made(monkeypatc
 def test_cards_have_a_source_and_adapters_without_triton_are_named():
     assert {"h100", "a100"} <= cards().keys()
     assert all(card["source"] and card["shared_bytes"] >= 101_376 for card in cards().values())
-    assert set(command.adapters(*page.COMPILED)) == {"softmax_flash_attn", "softmax_xformers"}
-    assert {"gla_fla", "moba_fla"} <= set(command.adapters("fla"))
+    assert set(study.adapters(*study.COMPILED)) == {"softmax_flash_attn", "softmax_xformers"}
+    assert {"gla_fla", "moba_fla"} <= set(study.adapters("fla"))
 
 
 def test_without_triton_it_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(command, "CHECKOUT", tmp_path)
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(study, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(study.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="make kernels"):
-        command.kernels_path()
+        study.kernels_path()
 
 
 def child(monkeypatch, *lines):
@@ -204,8 +210,8 @@ def child(monkeypatch, *lines):
         said = "".join(json.dumps(line) + "\n" for line in lines or made)
         return subprocess.CompletedProcess(words, 0, said, "")
 
-    monkeypatch.setattr(command.subprocess, "run", run)
-    monkeypatch.setattr(command, "kernels_path", lambda: "")
+    monkeypatch.setattr(study.subprocess, "run", run)
+    monkeypatch.setattr(study, "kernels_path", lambda: "")
 
 
 def test_the_command_asks_a_process_of_its_own(monkeypatch, tmp_path, capsys):

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from bench.measuring.tasks.base import NO_ANSWER, Split, build_task
 from bench.measuring.tasks.model import build_model
-from bench.studies.convert import training
-from bench.studies.convert.models import Pupil
-from bench.studies.convert.training import Phase, by_labels, from_teacher, trained
+from bench.studies.convert import models
+from bench.studies.convert.models import Phase, by_labels, from_teacher, trained
 
 SMALL = {"causal": True, "seq_len": 24, "vocab_size": 10, "num_pairs": 2, "batch_size": 4}
 TASK = build_task("recall", SMALL | {"num_layers": 2, "embed_dim": 16, "num_heads": 2})
@@ -27,14 +26,14 @@ def batch_of():
 
 
 def test_layers_learn_then_all_by_the_teacher_and_by_labels_at_a_share_of_the_rate():
-    teacher, pupil = model("softmax"), Pupil(model=model("linear"), exchanged=("blocks.1.mixer",))
-    phases = from_teacher(pupil, teacher, (1, 2, 3), 0.3)
+    teacher, pupil = model("softmax"), model("linear")
+    phases = from_teacher((pupil, ["blocks.1.mixer"]), teacher, (1, 2, 3), 0.3)
     assert not any(p.requires_grad for p in teacher.parameters())
-    everything = set(pupil.model.parameters())
-    own = set(pupil.model.get_submodule("blocks.1.mixer").parameters())
+    everything = set(pupil.parameters())
+    own = set(pupil.get_submodule("blocks.1.mixer").parameters())
     told = [(set(p.parameters), p.num_steps, p.rate_share) for p in phases]
     assert told == [(own, 1, 1.0), (everything, 2, 0.3), (everything, 3, 0.3)]
-    control = by_labels(pupil.model, 6)
+    control = by_labels(pupil, 6)
     assert (set(control.parameters), control.num_steps, control.rate_share) == (everything, 6, 1.0)
 
 
@@ -53,7 +52,7 @@ def test_a_phase_begins_at_its_share_of_the_rate_and_ends_near_0():
         return 0.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "score_on_test_set", look)
+        patch.setattr(models, "score_on_test_set", look)
         trained(nn.Module(), one, 0, phases, 0.1, range(5), print)
     # Adam's steps under a constant gradient are the rate itself: a rise to the peak in each phase.
     assert np.diff(moved) == pytest.approx([-0.05, -0.1, -0.025, -0.05], rel=1e-3)
@@ -61,13 +60,9 @@ def test_a_phase_begins_at_its_share_of_the_rate_and_ends_near_0():
 
 
 def test_the_losses_are_errors_of_outputs_the_divergence_from_the_teacher_and_cross_entropy():
-    teacher, pupil, batch = (
-        model("softmax"),
-        Pupil(model=model("linear"), exchanged=("blocks.0.mixer",)),
-        batch_of(),
-    )
+    teacher, pupil, batch = model("softmax"), model("linear"), batch_of()
     batch.targets[0, 0] = NO_ANSWER
-    phases = from_teacher(pupil, teacher, (1, 1, 1), 0.3)
+    phases = from_teacher((pupil, ["blocks.0.mixer"]), teacher, (1, 1, 1), 0.3)
     matched, distilled, told = (phase.loss_of(batch) for phase in phases)
 
     inputs: list[Tensor] = []
@@ -76,10 +71,10 @@ def test_the_losses_are_errors_of_outputs_the_divergence_from_the_teacher_and_cr
     theirs = teacher(batch.inputs, batch.positions).flatten(0, -2).double()
     handle.remove()
     x, wanted = inputs
-    ours = pupil.model.get_submodule("blocks.0.mixer")(x)
+    ours = pupil.get_submodule("blocks.0.mixer")(x)
     torch.testing.assert_close(matched, ((ours - wanted) ** 2).sum() / (wanted**2).sum())
 
-    mine = pupil.model(batch.inputs, batch.positions).flatten(0, -2).double()
+    mine = pupil(batch.inputs, batch.positions).flatten(0, -2).double()
     asked = batch.targets.flatten() != NO_ANSWER
     p, q = theirs.softmax(-1)[asked], mine.softmax(-1)[asked]
     divergence = (p * (p / q).log()).sum(dim=-1).mean()

@@ -1,20 +1,16 @@
 """The command: a table and files, models that are kept, and what is refused or skipped."""
 
 import json
-from types import SimpleNamespace
-from typing import Any
-from unittest.mock import Mock
 
 import pytest
-import torch
 
 from bench.core.cli.errors import ConfigError
 from bench.explain import main
 from bench.measuring.tasks import train
 from bench.measuring.tasks.train import Diverged
-from bench.studies.explain import running, study
-from bench.studies.explain.running import Explain, Scores
-from bench.studies.explain.scores import SCORES
+from bench.studies.explain import study
+from bench.studies.explain.methods import SCORES, Scores
+from bench.studies.explain.study import Explain
 
 TINY = ["num_images=6", "canvas.embed_dim=8", "canvas.num_heads=1", "canvas.num_steps=4"]
 METHODS = ["rollout", "attention_gradient_rollout", "decision_aware", "random"]
@@ -44,7 +40,7 @@ def test_every_method_has_a_row_and_a_trained_model_is_not_trained_again(
     monkeypatch.setattr("bench.measuring.tasks.train.fit", None)  # what would train
     assert main([*words, "attention=[softmax]"]) == 0
     assert table_of(tmp_path) == first
-    monkeypatch.setattr(running, "_CHUNK", 4)  # six images in two parts of unequal size
+    monkeypatch.setattr(study, "_CHUNK", 4)  # six images in two parts of unequal size
     assert main([*words, "attention=[softmax]"]) == 0
     assert [row["accuracy"] for row in table_of(tmp_path)] == [row["accuracy"] for row in first]
 
@@ -61,21 +57,6 @@ def test_differences_are_those_of_a_method_to_rollout_on_the_same_model():
     assert [row["mass"].value for row in means.rows] == pytest.approx([0.25, 0.55])
     (row,) = differences.rows
     assert row["explain"] == "decision_aware" and row["mass"].value == pytest.approx(0.3)
-
-
-def test_the_score_of_an_image_is_the_mean_over_its_digits(monkeypatch):
-    def scores(model, task, some, digit, *_):
-        return {"mass": torch.tensor([digit, digit + 1.0])}
-
-    monkeypatch.setattr(running, "_scores", scores)
-    monkeypatch.setattr(running, "layers_for", Mock())
-    monkeypatch.setattr(running, "relevance", Mock())
-    some: Any = SimpleNamespace(batch=SimpleNamespace(inputs=torch.ones(2, 3, 4)))
-    some.classes = torch.zeros(2, 3)
-    asked: Any = SimpleNamespace(explain=("rollout",), identity="")
-    task: Any = SimpleNamespace(num_digits=3, class_token=False)
-    found = running._of_images(Mock(), task, some, asked, torch.Generator())
-    assert found["rollout", "mass"].tolist() == [1.0, 2.0]
 
 
 def test_ctrl_c_keeps_what_is_done(words, tmp_path, capsys, monkeypatch):
