@@ -11,7 +11,7 @@ from bench.core.comparison import LEVEL, Difference, compare, signs
 from bench.core.grouping import grouped
 from bench.core.seed_runs import runs_from
 from bench.studies.rates.tuned import Arm
-from bench.studies.reproduce.claims.registry import ARMS, Lab, Seeds, register_claim, row
+from bench.studies.reproduce.claims.registry import ARMS, Lab, register_claim, row
 from bench.studies.reproduce.claims.samples import in_points, trained_row, why_no_verdict
 from bench.studies.reproduce.findings import SHARE, Finding, FindingRow
 from bench.studies.reproduce.verdicts import PaperVerdict
@@ -46,7 +46,7 @@ def delta_rule_recalls(
     decay: list[str],
     num_pairs: list[int],
     settings: dict[str, Any],
-    seeds: Seeds,
+    seeds: Sequence[int],
     margin: float,
 ) -> Finding:
     """Train delta rules and decays on recall with more and more pairs, each at its own rate.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import mean
@@ -12,7 +12,7 @@ from bench.core.comparison import compare, signs
 from bench.core.seed_runs import runs_from
 from bench.publishing.charts.plain import Curves
 from bench.studies.rates.tuned import Arm
-from bench.studies.reproduce.claims.registry import Lab, Seeds, register_claim, row
+from bench.studies.reproduce.claims.registry import Lab, register_claim, row
 from bench.studies.reproduce.claims.samples import trained_row, why_no_verdict
 from bench.studies.reproduce.findings import SHARE, Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
@@ -20,7 +20,7 @@ from bench.studies.reproduce.verdicts import PaperVerdict
 
 @register_claim("based-recall-grows-with-state")
 def recall_grows_with_state(
-    lab: Lab, *, entry: str, num_heads: list[int], settings: dict[str, Any], seeds: Seeds
+    lab: Lab, *, entry: str, num_heads: list[int], settings: dict[str, Any], seeds: Sequence[int]
 ) -> Finding:
     """Train one mechanism with fewer and wider heads, whose states are larger.
 
