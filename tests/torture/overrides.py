@@ -23,17 +23,17 @@ from bench.studies.ceilings import Calibrate
 from bench.studies.convert.study import Convert
 from bench.studies.diagnostics.settings import Diagnose
 from bench.studies.explain.running import Explain
-from bench.studies.gate.config import read_gate_config
+from bench.studies.gate.command import read_gate_config
 from bench.studies.hybrids import Hybrids
 from bench.studies.launches.command import Launches
 from bench.studies.memory import Memory
-from bench.studies.traces import Traces
 from bench.studies.rates import search
 from bench.studies.rates.rows import run_command
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.roots import root_of
 from bench.studies.selftest.study import Selftest, sweep_of
 from bench.studies.text.study import Text
+from bench.studies.traces import Traces
 from bench.studies.verify.settings import Verify
 from tests.torture.trial import ROOT, Trial, here
 

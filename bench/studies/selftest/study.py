@@ -18,7 +18,7 @@ from bench.core.settings import Budget, Folder, Interval, Settings, Some, model_
 from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.plan import plan
 from bench.measuring.worker.jobs import Interrupt, Jobs
-from bench.studies.gate.config import OF_A_SWEEP
+from bench.studies.gate.command import OF_A_SWEEP
 from bench.studies.selftest import trials
 from bench.studies.selftest.neighbour import neighbour
 from bench.studies.selftest.page import goals_of, page_of

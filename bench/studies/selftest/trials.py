@@ -9,11 +9,8 @@ from typing import Any
 from bench.core.cell import Cell
 from bench.measuring.measure import load
 from bench.measuring.worker.jobs import Jobs
-from bench.studies.gate.commits import latency_row
-from bench.studies.gate.paired import Effort, compare
-from bench.studies.gate.rows import LATENCY, GateRow
-from bench.studies.gate.trees import HERE
-from bench.studies.gate.verdict import GateVerdict, confidence_tail
+from bench.studies.gate.commits import HERE, Effort, compare, latency_row
+from bench.studies.gate.rows import LATENCY, GateRow, GateVerdict, confidence_tail
 from bench.studies.selftest import rival_suite
 from bench.studies.selftest.rival_suite import BUNCH
 

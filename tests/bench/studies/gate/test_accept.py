@@ -9,8 +9,7 @@ from bench.studies.gate.accept import (
     read_accepts,
     settle,
 )
-from bench.studies.gate.rows import exit_code
-from bench.studies.gate.verdict import GateVerdict
+from bench.studies.gate.rows import GateVerdict, exit_code
 from tests.bench.studies.gate.fakes import row
 
 GROWN = row(GateVerdict.MORE, "num_operators", ratio=8 / 7, base=7, current=8)

@@ -4,9 +4,8 @@ import subprocess
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.studies.gate import trees
-from bench.studies.gate.command import base_entry
-from bench.studies.gate.trees import HERE, Tree
+from bench.studies.gate import commits as trees
+from bench.studies.gate.commits import HERE, Tree, base_entry
 
 
 class Repository:

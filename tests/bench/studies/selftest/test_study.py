@@ -13,7 +13,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.lines import Lines
 from bench.measuring.worker.jobs import Interrupted
 from bench.publishing.document import markdown
-from bench.studies.gate.verdict import GateVerdict
+from bench.studies.gate.rows import GateVerdict
 from bench.studies.selftest import study
 from bench.studies.selftest.page import page_of
 from bench.studies.session import Session

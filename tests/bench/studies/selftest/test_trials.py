@@ -8,8 +8,8 @@ from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import plan
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.launch import WorkerServer
-from bench.studies.gate.paired import PairedComparison
-from bench.studies.gate.verdict import GateVerdict, Interval
+from bench.studies.gate.commits import PairedComparison
+from bench.studies.gate.rows import GateVerdict, Interval
 from bench.studies.selftest import rival_suite, trials
 from bench.studies.selftest.rival_suite import BUNCH, PYTEST, TIMER
 from bench.studies.selftest.trials import GATE, Unit, measure, units
