@@ -1,5 +1,6 @@
 """Long Range Arena. Only ListOps is generated; the data of the other tasks is not to be had."""
 
+from dataclasses import replace
 from functools import partial
 
 from bench.studies.reproduce.described import (
@@ -13,20 +14,23 @@ from bench.studies.reproduce.described import (
 )
 
 _FRESH = "examples are fresh at every step, of 160,000 in all, where the source has 96,000"
+_TRAINING = {
+    "conv_width": 1,
+    "mlp_ratio": 2,
+    "num_steps": 5000,
+    "batch_size": 32,
+    "warmup_share": 0.2,
+}
 # the benchmark's own model
 _LISTOPS = Protocol(
     name="lra-listops",
     task="listops",
-    settings={
+    settings=_TRAINING
+    | {
         "embed_dim": 512,
         "num_heads": 8,
         "num_layers": 4,
-        "conv_width": 1,
-        "mlp_ratio": 2,
-        "num_steps": 5000,
-        "batch_size": 32,
         "weight_decay": 0.1,
-        "warmup_share": 0.2,
         "position_std": 0.0442,
     },
     steps_per_epoch=3000,
@@ -42,22 +46,17 @@ _LISTOPS = Protocol(
     ),
 )
 # the two-layer model of the Nyströmformer paper, which most later papers reuse
-LISTOPS_SMALL = Protocol(
+LISTOPS_SMALL = replace(
+    _LISTOPS,
     name="lra-listops-small",
-    task="listops",
-    settings={
+    settings=_TRAINING
+    | {
         "embed_dim": 64,
         "num_heads": 2,
         "num_layers": 2,
-        "conv_width": 1,
-        "mlp_ratio": 2,
-        "num_steps": 5000,
-        "batch_size": 32,
         "learning_rate": 0.0001,
-        "warmup_share": 0.2,
         "position_std": 0.125,
     },
-    steps_per_epoch=3000,
     cost_s=3 * HOUR_S,
     code=Code(
         repository="https://github.com/mlpen/Nystromformer",
@@ -72,6 +71,17 @@ LISTOPS_SMALL = Protocol(
     ),
 )
 row = partial(row_of_cells, where="results table", obtained="table", tolerance=2)
+_listops = partial(row, columns={"listops": _LISTOPS})
+_text = partial(
+    row,
+    columns={"text": None},
+    not_comparable="the reviews (IMDb) cannot be had without a download",
+)
+_retrieval = partial(
+    row,
+    columns={"retrieval": None},
+    not_comparable="the data (AAN) cannot be had; its links are dead",
+)
 constant_answer = partial(
     PaperCell,
     where="results table",
@@ -87,59 +97,27 @@ PAPER = Paper(
     title="Tay et al., 2021, Long Range Arena, arXiv:2011.04006",
     protocols=(_LISTOPS, LISTOPS_SMALL),
     entries=(
-        *(
-            cell
-            for name, title, attention, value, why in (
-                ("transformer", "Transformer", "softmax", 36.37, ""),
-                ("local", "local attention", "sliding_window", 15.82, ""),
-                (
-                    "longformer",
-                    "Longformer",
-                    "sliding_window",
-                    35.63,
-                    "Longformer's global tokens are no part of the window here",
-                ),
-                ("linformer", "Linformer", "linformer", 35.70, ""),
-                ("reformer", "Reformer", "reformer", 37.27, ""),
-                ("bigbird", "BigBird", "block_sparse", 36.05, ""),
-                ("linear", "linear attention", "linear", 16.13, ""),
-                ("performer", "Performer", "performer", 18.01, ""),
-            )
-            for cell in row(
-                f"lra-{name}",
-                title,
-                {"listops": _LISTOPS},
-                [value],
-                attention=attention,
-                not_comparable=why,
-            )
+        *_listops("lra-transformer", "Transformer", values=[36.37], attention="softmax"),
+        *_listops("lra-local", "local attention", values=[15.82], attention="sliding_window"),
+        *_listops(
+            "lra-longformer",
+            "Longformer",
+            values=[35.63],
+            attention="sliding_window",
+            not_comparable="Longformer's global tokens are no part of the window here",
         ),
-        *(
-            cell
-            for task, why, rows in (
-                (
-                    "text",
-                    "the reviews (IMDb) cannot be had without a download",
-                    (
-                        ("transformer", "Transformer", 64.27),
-                        ("linformer", "Linformer", 53.94),
-                        ("linear", "linear attention", 65.90),
-                        ("performer", "Performer", 65.40),
-                    ),
-                ),
-                (
-                    "retrieval",
-                    "the data (AAN) cannot be had; its links are dead",
-                    (
-                        ("transformer", "Transformer", 57.46),
-                        ("linear", "linear attention", 53.09),
-                        ("performer", "Performer", 53.82),
-                    ),
-                ),
-            )
-            for name, title, value in rows
-            for cell in row(f"lra-{task}-{name}", title, {task: None}, [value], not_comparable=why)
-        ),
+        *_listops("lra-linformer", "Linformer", values=[35.70], attention="linformer"),
+        *_listops("lra-reformer", "Reformer", values=[37.27], attention="reformer"),
+        *_listops("lra-bigbird", "BigBird", values=[36.05], attention="block_sparse"),
+        *_listops("lra-linear", "linear attention", values=[16.13], attention="linear"),
+        *_listops("lra-performer", "Performer", values=[18.01], attention="performer"),
+        *_text("lra-text-transformer", "Transformer", values=[64.27]),
+        *_text("lra-text-linformer", "Linformer", values=[53.94]),
+        *_text("lra-text-linear", "linear attention", values=[65.90]),
+        *_text("lra-text-performer", "Performer", values=[65.40]),
+        *_retrieval("lra-retrieval-transformer", "Transformer", values=[57.46]),
+        *_retrieval("lra-retrieval-linear", "linear attention", values=[53.09]),
+        *_retrieval("lra-retrieval-performer", "Performer", values=[53.82]),
         *(
             constant_answer(
                 id=f"lra-listops-{name}-constant",

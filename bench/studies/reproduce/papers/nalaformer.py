@@ -4,11 +4,17 @@ from functools import partial
 
 from bench.studies.reproduce.described import MINUTE_S, Claim, Contradiction, Paper, row_of_cells
 
-_row = partial(
-    row_of_cells,
-    columns={"imagenet": None},
-    obtained="table",
-    tolerance=0.5,
+_row = partial(row_of_cells, columns={"imagenet": None}, obtained="table", tolerance=0.5)
+_GPUS = "ImageNet at 300 epochs is work for many GPUs; see"
+_swin = partial(
+    _row,
+    where="Table 6, attention swapped in Swin-T, ImageNet-1K",
+    not_comparable=f"{_GPUS} nalaformer-order-tiles and nalaformer-order-fashion",
+)
+_ablation = partial(
+    _row,
+    where="Table 5, ablation in Swin-T, ImageNet-1K",
+    not_comparable=f"{_GPUS} nalaformer-ablation-tiles",
 )
 _order = partial(
     Claim,
@@ -22,44 +28,19 @@ _order = partial(
 )
 _ORDER = "FLatten < PolaFormer < NaLa in one backbone (82.1, 82.6, 82.9 on ImageNet), here on"
 _ORDERED = {"rows": ["flatten", "polaformer", "nala"], "seeds": [0, 1, 2], "claimed": [0.5, 0.3]}
-_GPUS = "ImageNet at 300 epochs is work for many GPUs; see"
 
 PAPER = Paper(
     title="Meng et al., 2025, NaLaFormer, arXiv:2506.21137v1",
     entries=(
-        *(
-            cell
-            for name, title, value in (
-                ("swin", "Swin-T", 81.2),
-                ("efficient", "Efficient Attention", 81.0),
-                ("flatten", "FLatten", 82.1),
-                ("agent", "Agent Attention", 82.6),
-                ("polaformer", "PolaFormer", 82.6),
-                ("nala", "NaLa", 82.9),
-            )
-            for cell in _row(
-                f"nalaformer-swin-{name}",
-                title,
-                values=[value],
-                where="Table 6, attention swapped in Swin-T, ImageNet-1K",
-                not_comparable=f"{_GPUS} nalaformer-order-tiles and nalaformer-order-fashion",
-            )
-        ),
-        *(
-            cell
-            for name, title, value in (
-                ("relu", "ReLU and constant power", 82.1),
-                ("cosine", "with cosine inhibition", 82.5),
-                ("norm-aware", "with norm-aware power", 82.9),
-            )
-            for cell in _row(
-                f"nalaformer-ablation-{name}",
-                title,
-                values=[value],
-                where="Table 5, ablation in Swin-T, ImageNet-1K",
-                not_comparable=f"{_GPUS} nalaformer-ablation-tiles",
-            )
-        ),
+        *_swin("nalaformer-swin-swin", "Swin-T", values=[81.2]),
+        *_swin("nalaformer-swin-efficient", "Efficient Attention", values=[81.0]),
+        *_swin("nalaformer-swin-flatten", "FLatten", values=[82.1]),
+        *_swin("nalaformer-swin-agent", "Agent Attention", values=[82.6]),
+        *_swin("nalaformer-swin-polaformer", "PolaFormer", values=[82.6]),
+        *_swin("nalaformer-swin-nala", "NaLa", values=[82.9]),
+        *_ablation("nalaformer-ablation-relu", "ReLU and constant power", values=[82.1]),
+        *_ablation("nalaformer-ablation-cosine", "with cosine inhibition", values=[82.5]),
+        *_ablation("nalaformer-ablation-norm-aware", "with norm-aware power", values=[82.9]),
         Claim(
             id="nalaformer-entropy-follows-norm",
             where="Theorem 1, Figures 1 and 4",

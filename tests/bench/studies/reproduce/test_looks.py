@@ -9,9 +9,13 @@ from rich.console import Console
 
 from bench.core.comparison import Runs, compare
 from bench.measuring.worker.jobs import Deadline
-from bench.studies.reproduce.claims.delta_rule import Gap, delta_rule_recalls, judged
-from bench.studies.reproduce.claims.orders import order, ordered
-from bench.studies.reproduce.claims.recall import recall_grows_with_state
+from bench.studies.reproduce.claims.nalaformer import order, ordered
+from bench.studies.reproduce.claims.recall import (
+    Gap,
+    delta_rule_recalls,
+    judged,
+    recall_grows_with_state,
+)
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.looks import BudgetSpent, Looks, decide
 from bench.studies.reproduce.verdicts import DECIDED, PaperVerdict

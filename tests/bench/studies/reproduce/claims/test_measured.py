@@ -13,8 +13,7 @@ from bench.studies.reproduce.claims import flatten, guesses, hedgehog, signs
 from bench.studies.reproduce.claims.flatten import convolution_restores_rank, focusing_sharpens
 from bench.studies.reproduce.claims.guesses import listops_constant_answer, task_guess
 from bench.studies.reproduce.claims.hedgehog import judged, spiky_and_monotone
-from bench.studies.reproduce.claims.memory import _peak, memory_at_70k
-from bench.studies.reproduce.claims.norms import entropy_follows_norm
+from bench.studies.reproduce.claims.nalaformer import _peak, entropy_follows_norm, memory_at_70k
 from bench.studies.reproduce.claims.performer import _biases, performer_unbiased
 from bench.studies.reproduce.claims.samples import core_of, falls, row_over
 from bench.studies.reproduce.claims.signs import unlike_signs

@@ -7,9 +7,14 @@ import torch
 
 from attentions import CallShape, Geometry
 from bench.core.comparison import Runs, compare
-from bench.studies.reproduce.claims.delta_rule import ADDITIVE, Gap, delta_rule_recalls, judged
-from bench.studies.reproduce.claims.orders import ablation, order, ordered
-from bench.studies.reproduce.claims.recall import recall_grows_with_state
+from bench.studies.reproduce.claims.nalaformer import ablation, order, ordered
+from bench.studies.reproduce.claims.recall import (
+    ADDITIVE,
+    Gap,
+    delta_rule_recalls,
+    judged,
+    recall_grows_with_state,
+)
 from bench.studies.reproduce.claims.registry import ARMS
 from bench.studies.reproduce.verdicts import PaperVerdict
 from tests.bench.studies.reproduce.conftest import GivenLab, given_arm, seeded
