@@ -92,11 +92,13 @@ class _Entry:
     Attributes:
         id: identifier that ``cell=`` takes.
         paper: authors, year, where to read it; that of `Paper` if empty.
+        cost_s: seconds on two cores without a protocol, as a guess; 0 where nothing is run.
     """
 
     kind: ClassVar[str]
     id: str
     paper: str = ""
+    cost_s: float = 0.0
 
     @property
     def printed_value(self) -> str:
@@ -106,7 +108,7 @@ class _Entry:
     @property
     def expected_s(self) -> float:
         """Seconds on two cores, as a guess; 0 where nothing is run."""
-        return 0.0
+        return self.cost_s
 
     @property
     def cost(self) -> str:
@@ -132,7 +134,6 @@ class PaperCell(_Entry):
         cost_factor: its cost in units of that of the protocol, which is softmax's.
         by: registered function that measures it instead of training; empty for none.
         settings: of that function.
-        cost_s: seconds that it takes on two cores, as a guess.
         not_comparable: why it cannot be compared; empty if it can.
         deviations: from the publication, beside those of the protocol.
     """
@@ -149,7 +150,6 @@ class PaperCell(_Entry):
     cost_factor: float = 1.0
     by: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    cost_s: float = 0.0
     not_comparable: str = ""
     deviations: tuple[str, ...] = ()
 
@@ -174,7 +174,6 @@ class Claim(_Entry):
         where: its place in the paper.
         sentence: in our words, as close to the paper's as is short.
         refuted_by: the result that would refute it; without one it gets no verdict.
-        cost_s: seconds on two cores, as a guess.
         by: the function's registered name; the id if empty.
         settings: of the function.
         not_tested: the paper's condition and the stand-in for it, after "not tested": no result
@@ -186,16 +185,10 @@ class Claim(_Entry):
     where: str
     sentence: str
     refuted_by: str
-    cost_s: float
     by: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     not_tested: str = ""
     beside: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def expected_s(self) -> float:
-        """Seconds on two cores, as a guess."""
-        return self.cost_s
 
     @property
     def seeds(self) -> Sequence[int] | None:
