@@ -23,7 +23,7 @@ from bench.studies.ceilings import Calibrate
 from bench.studies.convert.study import Convert
 from bench.studies.diagnostics.study import Diagnose
 from bench.studies.explain.study import Explain
-from bench.studies.gate.config import read_gate_config
+from bench.studies.gate.command import read_gate_config
 from bench.studies.hybrids import Hybrids
 from bench.studies.launches.study import Launches
 from bench.studies.memory import Memory

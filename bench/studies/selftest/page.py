@@ -23,8 +23,7 @@ from bench.publishing.document import (
 )
 from bench.publishing.machine import machine_in_words
 from bench.publishing.templates import prose
-from bench.studies.gate.rows import GateRow
-from bench.studies.gate.verdict import GateVerdict
+from bench.studies.gate.rows import GateRow, GateVerdict
 from bench.studies.selftest.rival_suite import BUNCH, PYTEST, TIMER
 
 GATE = "gate"

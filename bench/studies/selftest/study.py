@@ -19,12 +19,9 @@ from bench.measuring.config import SweepConfig, read_sweep_config
 from bench.measuring.measure import load
 from bench.measuring.plan import plan
 from bench.measuring.worker.jobs import Interrupt, Jobs
-from bench.studies.gate.commits import latency_row
-from bench.studies.gate.config import OF_A_SWEEP
-from bench.studies.gate.paired import Effort, compare
-from bench.studies.gate.rows import LATENCY, GateRow
-from bench.studies.gate.trees import HERE
-from bench.studies.gate.verdict import GateVerdict, confidence_tail
+from bench.studies.gate.command import OF_A_SWEEP
+from bench.studies.gate.commits import HERE, Effort, compare, latency_row
+from bench.studies.gate.rows import LATENCY, GateRow, GateVerdict, confidence_tail
 from bench.studies.selftest import rival_suite
 from bench.studies.selftest.neighbour import neighbour
 from bench.studies.selftest.page import GATE, Origin, Trial, goals_of, page_of

@@ -17,8 +17,8 @@ from bench.measuring.plan import plan
 from bench.measuring.worker.jobs import Interrupt, Interrupted, Jobs
 from bench.measuring.worker.launch import WorkerServer
 from bench.publishing.document import markdown
-from bench.studies.gate.paired import PairedComparison
-from bench.studies.gate.verdict import GateVerdict, Interval
+from bench.studies.gate.commits import PairedComparison
+from bench.studies.gate.rows import GateVerdict, Interval
 from bench.studies.selftest import rival_suite, study
 from bench.studies.selftest.page import GATE, page_of
 from bench.studies.selftest.rival_suite import BUNCH, PYTEST, TIMER
