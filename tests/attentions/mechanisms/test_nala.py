@@ -12,6 +12,14 @@ def build(grid=(3, 4), head_dim=8, value_dim=0, **settings):
     return build_attention("nala", geometry, **settings)
 
 
+@pytest.mark.parametrize(("grid", "head_dim"), [((4, 3), 4), ((2, 5), 12)])
+def test_rope_gives_what_the_slow_form_gives(grid, head_dim, qkv):
+    tensors = qkv(1, 2, grid[0] * grid[1], head_dim)
+    core = build(grid, head_dim, rope=True)
+    torch.testing.assert_close(core(*tensors), core.reference(*tensors))
+    assert not torch.allclose(core(*tensors), build(grid, head_dim)(*tensors))
+
+
 @pytest.mark.parametrize("rope", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_a_zero_query_gives_zeros_and_harms_no_gradient(rope, dtype, qkv):
