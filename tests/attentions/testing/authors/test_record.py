@@ -5,7 +5,6 @@ import json
 import math
 import os
 from dataclasses import replace
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -20,8 +19,6 @@ from attentions.testing.authors.proof import ProofStatus, prove
 from attentions.testing.authors.record import CannotRecord, Case, record
 from attentions.testing.record import main
 from tests.pages import typed
-
-ROOT = Path(__file__).resolve().parents[4]
 
 torch.set_num_threads(1)
 
