@@ -15,7 +15,6 @@ from bench.measuring.machine import environment
 from bench.measuring.measure.state import restore, snapshot
 from bench.measuring.plan import plan
 from bench.measuring.run import Runner
-from bench.measuring.tasks.checkpoint import Checkpoint
 from bench.measuring.tasks.draws import seeded
 from bench.measuring.worker.answer import answer
 from bench.measuring.worker.jobs import Interrupt, Jobs
@@ -128,14 +127,3 @@ def test_a_seeded_stretch_leaves_the_streams_of_the_card_as_they_were(cards):
         kind.stream = 9
         torch.randn(3)
     assert kind.stream == 7 and torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_checkpoint_holds_the_streams_of_the_card(cards, tmp_path):
-    kind = cards(stream=7)
-    card = door.device_named("cuda")
-    file = Checkpoint(tmp_path / "store" / "checkpoints" / "a.pt", "a")
-    file.path.parent.mkdir(parents=True)
-    file.save(card.stream_state())
-    expected, kind.stream = torch.randn(3), 9
-    card.restore_streams(file.load(card.place))
-    assert kind.stream == 7 and torch.equal(torch.randn(3), expected)

@@ -27,11 +27,6 @@ def test_each_model_is_planned_as_it_is_and_with_each_entry_at_each_size():
     assert all(c.is_model and c.model.scope == "model" for c in cells)
 
 
-def test_mechanisms_and_models_can_be_planned_together():
-    cells = [p.cell for p in planned(scope=["core", "model"], seq_len=[64])]
-    assert [c.is_model for c in cells] == [False, False, True, True, True]
-
-
 def test_the_yardstick_is_the_same_model_with_softmax():
     reference = reference_cell(cell("linear"))
     assert reference.mechanism == "softmax" and reference.model == cell().model
@@ -100,13 +95,6 @@ def test_a_mistaken_model_stops_before_anything_is_measured(model, words):
         assert word in str(error.value)
 
 
-def test_a_file_that_cannot_be_imported_is_the_users_to_mend(tmp_path):
-    file = tmp_path / "broken.py"
-    file.write_text("import no_such_package\n")
-    with pytest.raises(ConfigError, match="ModuleNotFoundError"):
-        check_models([f"{file}:build"], [32])
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -132,11 +120,6 @@ def test_a_model_without_a_learned_parameter_has_no_backward(tmp_path):
     assert why_no_such_model(cell(model=f"{file}:build")) is None
     reason = why_no_such_model(cell(model=f"{file}:build", mode="forward_backward"))
     assert "no parameter that learns; mode=forward" in reason
-
-
-def test_a_bad_hyperparameter_is_a_mistake_in_a_model_as_well():
-    with pytest.raises(ConfigError, match="num_features"):
-        planned(attention={"p": {"mechanism": "performer", "num_features": -1}})
 
 
 def test_a_changed_file_of_the_users_makes_the_number_stale(tmp_path):
