@@ -15,7 +15,7 @@ from bench.core.store import latest
 from bench.publishing.machine import commit_of, describe_machine
 from bench.publishing.metrics import find_metric
 from bench.publishing.metrics.marks import marks, may_be_ranked
-from bench.publishing.metrics.ranks import Ranks, rank_speed
+from bench.publishing.metrics.ranks import Ranked, Ranks, rank_speed
 from bench.publishing.naming import identity, row_names
 from bench.publishing.scores import TaskScores, score_task, task_setting
 
@@ -83,19 +83,10 @@ def _place_in(known: Sequence[str], word: str) -> tuple[int, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """A row of a ranking.
+class Standing(Ranked):
+    """A row of a ranking. Without an interval, or with a mark that forbids it, it has no rank."""
 
-    Attributes:
-        rank: ``2``, ``2-4`` where the order within is not settled, ``control``, or empty for a
-            cell without an interval to rank by, or with a mark that forbids a rank.
-        marks: what a reader must know before the numbers, the worst first.
-    """
-
-    entry: str
-    rank: str
     record: Record
-    marks: tuple[str, ...] = ()
 
     def value(self, metric: str) -> Value:
         """A metric of its record; None unless the record is ok."""
@@ -239,12 +230,12 @@ def _ranking(
     newest_rounds = next(filter(None, map(_rounds_key, newest_first)), "")
     standings = []
     for name, record in rows:
-        place = ranks.place(name) if ranks else ""
         is_apart = _rounds_key(record) not in ("", newest_rounds)
         standings.append(
             Standing(
                 entry=name,
-                rank="control" if record.cell.mechanism in controls else place,
+                rank=ranks.of(name) if ranks else None,
+                is_control=record.cell.mechanism in controls,
                 record=record,
                 marks=(*marks(record), *([OTHER_ROUNDS] if is_apart else [])),
             )
@@ -262,7 +253,7 @@ def _standing_order(standing: Standing) -> tuple[object, ...]:
     speedup = standing.value(RANKED_BY)
     return (
         standing.record.status is not Status.OK,
-        standing.rank == "control",
+        standing.is_control,
         not may_be_ranked(standing.record),
         -(speedup or 0),
         standing.entry,
@@ -276,9 +267,9 @@ def _latency_order(standing: Standing) -> tuple[object, ...]:
     rounds come first, as rows of others have a mark.
     """
     latency = standing.value("latency_s")
-    is_control, is_marked = standing.rank == "control", not may_be_ranked(standing.record)
+    place = (latency is None, standing.is_control, not may_be_ranked(standing.record))
     rounds = (OTHER_ROUNDS in standing.marks, _rounds_key(standing.record))
-    return (latency is None, is_control, is_marked, *rounds, latency or 0.0, standing.entry)
+    return (*place, *rounds, latency or 0.0, standing.entry)
 
 
 def _hole_order(record: Record) -> tuple[object, ...]:

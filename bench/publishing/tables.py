@@ -23,6 +23,7 @@ from bench.publishing.leaderboard import (
 )
 from bench.publishing.metrics import metric_names
 from bench.publishing.metrics.fvcore import fvcore_verdict
+from bench.publishing.metrics.ranks import Ranked
 from bench.publishing.metrics.roofline import bound
 from bench.publishing.naming import commits_in_words
 from bench.publishing.scores import TaskScores
@@ -148,20 +149,20 @@ def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
         header=(*(("entry", "over") if has_several else ("rank", "entry")), *titles.values()),
         rows=tuple(
             (
-                *((s.entry, s.reference) if has_several else (s.rank, s.entry)),
+                *((s.entry, s.reference) if has_several else (s.rank_words, s.entry)),
                 *_standing_cells(s, shown),
             )
             for s in standings
         ),
         num_words=2,
-        leading=leading_rows([] if has_several else [s.rank for s in standings]),
+        leading=leading_rows(standings),
     )
     return with_marks(table, [standing.marks for standing in standings])
 
 
-def leading_rows(ranks: Sequence[str]) -> frozenset[int]:
-    """Indices of the rows whose rank is 1 or begins at 1: no other row is known to be better."""
-    return frozenset(i for i, rank in enumerate(ranks) if rank.partition("-")[0] == "1")
+def leading_rows(rows: Sequence[Ranked]) -> frozenset[int]:
+    """Indices of the rows that share the first place."""
+    return frozenset(i for i, row in enumerate(rows) if row.leads)
 
 
 def with_marks(table: Table, marks: Sequence[Sequence[str]]) -> Table:

@@ -146,7 +146,7 @@ def _notes(
 
 def _shown(quantity: Quantity, ranking: Ranking) -> Iterator[Standing]:
     for standing in ranking.standings:
-        is_ranked = standing.rank != "control" and may_be_ranked(standing.record)
+        is_ranked = not standing.is_control and may_be_ranked(standing.record)
         if is_ranked or not quantity.is_ratio:
             yield standing
 

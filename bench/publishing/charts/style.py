@@ -34,7 +34,7 @@ def styles_of(board: Leaderboard) -> dict[str, Style]:
     """One style per entry, the same in every chart of a board."""
     standings = [standing for ranking in board.rankings for standing in ranking.standings]
     scores = [score for task in board.tasks for score in task.scores]
-    controls = {standing.entry for standing in standings if standing.rank == "control"}
+    controls = {standing.entry for standing in standings if standing.is_control}
     controls |= {score.entry for score in scores if score.is_control}
     entries = {standing.entry for standing in standings} | {score.entry for score in scores}
     styles = {

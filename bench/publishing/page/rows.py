@@ -27,7 +27,7 @@ from bench.publishing.metrics import evaluate
 from bench.publishing.metrics.crossover import crossover_words, flops_words
 from bench.publishing.metrics.fvcore import fvcore_verdict
 from bench.publishing.metrics.marks import may_be_ranked
-from bench.publishing.metrics.ranks import Ranks
+from bench.publishing.metrics.ranks import Ranked, Ranks
 from bench.publishing.metrics.roofline import bound, roof
 from bench.publishing.overall import Overall, OverallRow, overall
 from bench.publishing.scores import Score, TaskScores
@@ -158,13 +158,13 @@ def _mark_opening(groups: list[Json], columns: Columns) -> None:
 def _overall_row(row: OverallRow, several: Overall) -> tuple[dict[str, str], dict[str, Value]]:
     scores = (score for task in several.tasks for score in task.scores)
     cell = next(score.records[0].cell for score in scores if score.entry == row.entry)
-    words = {"name": row.entry, "mechanism": cell.mechanism, "rank": row.rank}
+    words = {"name": row.entry, "mechanism": cell.mechanism}
     low, high = row.interval or (None, None)
     numbers: dict[str, Value] = {"accuracy": row.mean, "accuracy_low": low, "accuracy_high": high}
     numbers["num_tasks"] = row.num_covered
     reason = "" if row.mean is not None else "no mean: on some task it has no score that counts"
     words |= {"status": "skipped" if reason else "ok", "reason": reason}
-    return words, numbers | _places(words["rank"])
+    return words | _control(row), numbers | row.rank_columns
 
 
 def _overall_group(several: Overall, board: Leaderboard) -> Json:
@@ -182,7 +182,6 @@ def _standing_row(
     record = standing.record
     words = _words_of(record) | {
         "name": standing.entry,
-        "rank": standing.rank,
         "unranked": "" if may_be_ranked(record) else "yes",
         "marks": "; ".join(standing.marks),
         "reference": standing.reference,
@@ -193,7 +192,7 @@ def _standing_row(
     found = numbers(record, metrics)
     if isinstance(record.result, Speed):
         found["checked_len"] = record.result.checked_len
-    return words, found | _places(standing.rank)
+    return words | _control(standing), found | standing.rank_columns
 
 
 def _words_of(record: Record) -> dict[str, str]:
@@ -247,10 +246,8 @@ def _task_overrides(work: TaskWorkload) -> Iterator[str]:
         yield f"token_keep=[{','.join(map(str, work.token_keep))}]"
 
 
-def _places(rank: str) -> dict[str, Value]:
-    """First and last place of a rank such as ``2`` or ``2-4``; empty if the rank is no place."""
-    first, _, last = rank.partition("-")
-    return {"first": int(first), "last": int(last or first)} if first.isdecimal() else {}
+def _control(row: Ranked) -> dict[str, str]:
+    return {"control": "yes" if row.is_control else ""}
 
 
 def _score_row(
@@ -264,7 +261,6 @@ def _score_row(
     holes = [record for record in score.records if record.status is not Status.OK]
     words = _words_of(holes[0] if holes and not score.accuracies else first) | {
         "name": score.entry,
-        "rank": score.rank,
         "unranked": "" if score.may_be_ranked else "yes",
         "marks": "; ".join(score.marks),
         "status": "ok" if score.accuracies else str(holes[0].status if holes else ""),
@@ -276,7 +272,7 @@ def _score_row(
     for name, value in zip((metric, f"{metric}_low", f"{metric}_high"), shown, strict=True):
         numbers[name] = None if value is None else score.in_unit(value)
     numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
-    return words, numbers | _places(score.rank)
+    return words | _control(score), numbers | score.rank_columns
 
 
 def _median(values: Iterable[Value]) -> Value:

@@ -187,13 +187,15 @@ def run_config(records: Sequence[Record], sweep: str) -> dict[str, Any]:
 def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     axes = dict.fromkeys(name for ranking in board.rankings for name in ranking.setting.axes)
     place = ("machine", "method_version", "device", "num_threads", "dtype")
-    common = (*PREFIXES, "task", "seeds", "rank", "entry", "marks", "status")
+    common = (*PREFIXES, "task", "seeds", *_RANKED, "entry", "marks", "status")
     scores = (task.metric for task in board.tasks)
     columns = tuple(dict.fromkeys([*place, *axes, *common, *metrics, "fvcore_verdict", *scores]))
     rows: list[Mapping[str, Any]] = [
         ranking.setting.axes
         | {ranking.setting.workload.size_axis: ranking.size}
-        | {"rank": standing.rank, "entry": standing.entry, "marks": "; ".join(standing.marks)}
+        | standing.rank_columns
+        | {"is_control": standing.is_control, "entry": standing.entry}
+        | {"marks": "; ".join(standing.marks)}
         | {"status": str(standing.record.status)}
         | {"fvcore_verdict": fvcore_verdict(standing.record)}
         | {name: standing.value(name) for name in metrics}
@@ -208,7 +210,8 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
             task.metric: None if score.centre is None else score.in_unit(score.centre),
         }
         | {"seeds": len(score.accuracies), "chance": score.chance}
-        | {"rank": score.rank or None}
+        | score.rank_columns
+        | {"is_control": score.is_control}
         | {"marks": "; ".join(score.marks)}
         | {"status": ", ".join(score.statuses) or "ok"}
         for name, task in named_tasks(board)
@@ -217,6 +220,7 @@ def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
     return Table.of(columns, rows)
 
 
+_RANKED = ("rank_first", "rank_last", "is_control")
 _PLACE = ("sweep", "key", "commit", "started_at", "machine", "method_version")
 _CELL = (
     *("device", "num_threads", "entry", "mechanism", "kind", "dtype", "mode", "scope", "causal"),
