@@ -10,7 +10,7 @@ from typing import Any
 from bench.core.cell import ModelWorkload, TimedWorkload
 from bench.core.grouping import grouped
 from bench.core.record import Record, Speed, Status
-from bench.core.statistics import Value
+from bench.core.statistics import Interval, Value
 from bench.core.store import latest
 from bench.publishing.machine import commit_of, describe_machine
 from bench.publishing.metrics import find_metric
@@ -91,6 +91,11 @@ class Standing(Ranked):
     def value(self, metric: str) -> Value:
         """A metric of its record; None unless the record is ok."""
         return find_metric(metric).of(self.record)
+
+    def interval(self, metric: str) -> Interval | None:
+        """The 95 % interval of a metric of its record; None if it has none."""
+        of = find_metric(metric).interval
+        return of(self.record) if of else None
 
     @property
     def reference(self) -> str:

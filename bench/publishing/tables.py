@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.core import format as fmt
 from bench.core.cell import ModelWorkload, TimedWorkload
-from bench.core.format import column_for, interval_names, plain, quantity, with_interval
+from bench.core.format import column_for, plain, quantity, with_interval
 from bench.core.record import Record, Status
 from bench.publishing.document import Block, Column, Heading, Table, Text, text_table
 from bench.publishing.leaderboard import (
@@ -21,7 +21,6 @@ from bench.publishing.leaderboard import (
     Standing,
     differing,
 )
-from bench.publishing.metrics import metric_names
 from bench.publishing.metrics.fvcore import fvcore_verdict
 from bench.publishing.metrics.ranks import Ranked
 from bench.publishing.metrics.roofline import bound
@@ -181,11 +180,11 @@ def with_marks(table: Table, marks: Sequence[Sequence[str]]) -> Table:
 
 
 def _standing_cells(standing: Standing, shown: Mapping[str, fmt.Column]) -> tuple[str, ...]:
-    known = metric_names()
     cells = []
     for name, column in shown.items():
-        low, high = (standing.value(end) if end in known else None for end in interval_names(name))
-        text = with_interval(column, standing.value(name), low, high)
+        # A comparison of latencies is one of ratios, so theirs is the interval that has room.
+        ends = None if name == "latency_s" else standing.interval(name)
+        text = with_interval(column, standing.value(name), *(ends or (None, None)))
         if name == "roofline_fraction" and text:
             text = f"{text} {bound(standing.record)}"
         if name == "fvcore":

@@ -69,10 +69,11 @@ class Ranked:
         return "control" if self.is_control else rank_words(self.rank)
 
     @property
-    def rank_columns(self) -> dict[str, int | None]:
-        """Both places as numbers, by the names of their columns."""
+    def columns(self) -> dict[str, str | int | None]:
+        """Its own columns of `bench.publishing.frame`."""
         first, last = self.rank or (None, None)
-        return {"rank_first": first, "rank_last": last}
+        rank = {"rank_first": first, "rank_last": last, "is_control": self.is_control}
+        return {"name": self.entry, "marks": "; ".join(self.marks) or None, **rank}
 
 
 @dataclass(frozen=True, kw_only=True)

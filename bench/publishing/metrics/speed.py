@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from bench.core.record import Record, Speed
-from bench.core.statistics import median, quantile
+from bench.core.statistics import Interval, median, median_interval, quantile
 from bench.publishing.metrics import register_metric
 
 
-@register_metric("latency_s", better="lower")
+def _latency_interval(record: Record) -> Interval | None:
+    return median_interval(record.result.latency_s) if isinstance(record.result, Speed) else None
+
+
+@register_metric("latency_s", better="lower", interval=_latency_interval)
 def latency_s(record: Record) -> float | None:
     """Median seconds per call, warm-up apart."""
     return median(record.result.latency_s) if isinstance(record.result, Speed) else None

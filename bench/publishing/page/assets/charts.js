@@ -159,7 +159,7 @@ function lineChart(metricName, id, isFirst = false) {
   for (const row of rowsOf(groups)) {
     const value = ROWS.number(metricName, row);
     if (!(value > 0)) continue; // a logarithmic axis has no zero
-    if (isSpeedup && (isControl(row) || ROWS.word("unranked", row))) continue;
+    if (isSpeedup && (isControl(row) || ROWS.number("is_unranked", row))) continue;
     const name = ROWS.word("name", row);
     if (!lines.has(name)) lines.set(name, []);
     lines.get(name).push({ row, x: GROUPS[ROWS.number("group", row)].axes.length, value, ends: endsOf(metric, row) });
@@ -323,7 +323,7 @@ function paretoChart(costName, id, isFirst = false) {
       y: axis.toAxis(valueOf(scoreName, row)),
       low: ends ? clip(ends[0]) : null,
       high: ends ? clip(ends[1]) : null,
-      isApart: isControl(row) || ROWS.word("unranked", row) || ROWS.word("unranked", scoreRow(row)),
+      isApart: isControl(row) || ROWS.number("is_unranked", row) || ROWS.number("is_unranked", scoreRow(row)),
       tip: `${name}: ${told(costName, costRow(row))}, ${told(scoreName, scoreRow(row))}`,
       ...look(name),
     };

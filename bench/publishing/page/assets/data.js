@@ -26,7 +26,7 @@ function reader(rows) {
 const ROWS = reader(CONTENT.rows);
 
 function isControl(row) {
-  return ROWS.word("control", row) !== "";
+  return ROWS.number("is_control", row) === true;
 }
 
 /** "2", or "2-4" where the order within is not settled; empty without a rank. */

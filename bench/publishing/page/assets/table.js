@@ -303,15 +303,14 @@ function csvText() {
   const metrics = columnsShown(metricsHere());
   const ends = (metric) => (metric.ends || []);
   const texts = textsShown(textsHere(shownRows)).map(({ name }) => name);
-  const header = ["name", "rank_first", "rank_last", "control", "setting", "length", "status", "reason", "marks", ...texts];
+  const header = ["name", "rank_first", "rank_last", "is_control", "setting", "length", "status", "reason", "marks", ...texts];
   const lines = [[...header, ...metrics.flatMap((metric) => [metric.name, ...ends(metric)])]];
   for (const row of rows) {
     const group = GROUPS[ROWS.number("group", row)];
     const rest = ["status", "reason", "marks", ...texts].map((name) => ROWS.word(name, row));
     lines.push([
       ROWS.word("name", row),
-      ...["rank_first", "rank_last"].map((name) => ROWS.number(name, row)),
-      ROWS.word("control", row),
+      ...["rank_first", "rank_last", "is_control"].map((name) => ROWS.number(name, row)),
       group.words,
       group.axes.length ?? null,
       ...rest,

@@ -282,5 +282,5 @@ def test_a_rank_is_two_numbers_and_a_text_only_when_it_is_shown():
     rows = [Ranked(entry="a", rank=rank) for rank in ((1, 1), (1, 3), (10, 12), None)]
     assert [row.rank_words for row in rows] == ["1", "1-3", "10-12", ""]
     assert [row.leads for row in rows] == [True, True, False, False]
-    assert rows[1].rank_columns == {"rank_first": 1, "rank_last": 3}
+    assert rows[1].columns | {"rank_first": 1, "rank_last": 3} == rows[1].columns
     assert Ranked(entry="none", is_control=True).rank_words == "control"
