@@ -7,6 +7,7 @@ share is stored once, in their group.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -112,9 +113,11 @@ def page_rows(board: Leaderboard, metrics: Sequence[str]) -> PageRows:
     """Every standing and every score of a leaderboard, in its order."""
     columns, groups = Columns(), list[Json]()
     records: list[tuple[Record, ...]] = []
+    num_ok = Counter[int]()
 
     def add(row: Row, metric: str, *own: Record) -> None:
         row["group"] = len(groups)
+        num_ok[len(groups)] += row["status"] == Status.OK
         for cell in (record.cell for record in own if record.cell.key == row["key"]):
             row |= {"overrides": "\n".join(_overrides(cell)), "day": row["started_at"][:10]}
         names = dict.fromkeys((*columns_of(metrics), metric, *interval_names(metric), *_NUMBERS))
@@ -138,18 +141,12 @@ def page_rows(board: Leaderboard, metrics: Sequence[str]) -> PageRows:
         for row in several.rows:
             add(_overall_row(row, several), "accuracy")
         groups.append(_overall_group(several, board))
-    _mark_opening(groups, columns)
+    _mark_opening(groups, num_ok)
     return PageRows(columns=columns, groups=tuple(groups), records=tuple(records))
 
 
-def _mark_opening(groups: list[Json], columns: Columns) -> None:
+def _mark_opening(groups: list[Json], num_ok: Mapping[int, int]) -> None:
     """Mark the group of each kind that the page opens with: plain, long, with many numbers."""
-    num_ok = [0] * len(groups)
-    vocabulary = [*columns.vocabularies.get("status", {})]
-    for group, status in zip(
-        columns.numbers.get("group", ()), columns.words.get("status", ()), strict=True
-    ):
-        num_ok[int(group or 0)] += vocabulary[status] == Status.OK
     for kind in {group["kind"] for group in groups}:
         own = [number for number, group in enumerate(groups) if group["kind"] == kind]
         enough = 0.8 * max(num_ok[number] for number in own)
