@@ -14,10 +14,9 @@ from typing import Any
 from bench.core.format import interval_names, plain
 from bench.core.record import Quality, Record, Speed, Status
 from bench.core.statistics import Value, median
-from bench.core.store import latest
 from bench.publishing.document import csv_cell
 from bench.publishing.filters import filter_columns
-from bench.publishing.leaderboard import Standing
+from bench.publishing.leaderboard import Leaderboard, Standing
 from bench.publishing.machine import commit_of, describe_machine
 from bench.publishing.metrics import columns_of, evaluate
 from bench.publishing.metrics.fvcore import fvcore_verdict
@@ -105,22 +104,22 @@ _METERED = ("power_cap_w", "energy_per_call_j")
 """Readings from a GPU's driver; a timed row without them is written as ``unavailable``."""
 
 
-def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
-    """RFC 4180, with a header, and one row per record, in the records' order.
+def csv_text(records: Sequence[Record], metrics: Sequence[str], board: Leaderboard) -> str:
+    """RFC 4180, with a header, and one row per record of a board, in the records' order.
 
     None is an empty field, booleans are ``true`` and ``false``, hyperparameters and the like are
     JSON. Each token filter and share that was tried has columns of its own. ``is_latest`` is false
-    for a record that a newer one of the same cell has replaced. Readings of a GPU that a timed row
-    lacks, as every row of a CPU does, are ``unavailable``. Text that a spreadsheet would evaluate
-    is prefixed with an apostrophe.
+    for a record that a newer one of the same cell has replaced, which has no rank. Readings of a
+    GPU that a timed row lacks, as every row of a CPU does, are ``unavailable``. Text that a
+    spreadsheet would evaluate is prefixed with an apostrophe.
     """
-    newest = {id(record) for record in latest(records)}
+    ranked = {id(record): row.columns for row in board.rows for record in row.records}
     known = {name for record in records for name in record.cell.to_dict()}
     filtered = (filter_columns(record) for record in records)
     columns = (
         *_CELL_FIELDS,
         *sorted(known - set(_CELL_FIELDS) - set(_LAST)),
-        *("status", "reason", "marks"),
+        *("status", "reason", "marks", "rank_first", "rank_last"),
         *columns_of(metrics),
         *("reference", "bound", "fvcore_verdict", "sdpa_kernel", "ended"),
         *dict.fromkeys(name for own in filtered for name in own),
@@ -131,7 +130,8 @@ def csv_text(records: Sequence[Record], metrics: Sequence[str]) -> str:
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns)
     for record in records:
-        row = row_of_record(record, metrics) | {"is_latest": id(record) in newest}
+        row = ranked.get(id(record), {}) | row_of_record(record, metrics)
+        row["is_latest"] = id(record) in ranked
         if isinstance(record.result, Speed):
             row |= {name: "unavailable" for name in _METERED if row.get(name) is None}
         values = (row.get(name) for name in columns)

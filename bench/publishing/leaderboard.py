@@ -17,7 +17,7 @@ from bench.publishing.metrics import find_metric
 from bench.publishing.metrics.marks import marks, may_be_ranked
 from bench.publishing.metrics.ranks import Ranked, Ranks, rank_speed
 from bench.publishing.naming import identity, row_names
-from bench.publishing.scores import TaskScores, score_task, task_setting
+from bench.publishing.scores import Score, TaskScores, score_task, task_setting
 
 RANKED_BY = "speedup_over"
 OTHER_ROUNDS = "timed in other rounds"
@@ -88,6 +88,11 @@ class Standing(Ranked):
 
     record: Record
 
+    @property
+    def records(self) -> tuple[Record]:
+        """Its record, as a row over seeds has several."""
+        return (self.record,)
+
     def value(self, metric: str) -> Value:
         """A metric of its record; None unless the record is ok."""
         return find_metric(metric).of(self.record)
@@ -152,6 +157,12 @@ class Leaderboard:
     started_at: tuple[str, str]
     commits: tuple[str, ...] = ()
     num_processes: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> list[Standing | Score]:
+        """The rows of all rankings and tasks."""
+        standings = [standing for ranking in self.rankings for standing in ranking.standings]
+        return [*standings, *(score for task in self.tasks for score in task.scores)]
 
 
 def build_leaderboard(
