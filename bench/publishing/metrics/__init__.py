@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bench.core.format import interval_names
 from bench.core.record import Record
@@ -18,6 +19,7 @@ from bench.core.registry import Registry
 from bench.core.statistics import Interval, Value
 
 MetricFunction = Callable[[Record], Value]
+_F = TypeVar("_F", bound=MetricFunction)
 IntervalFunction = Callable[[Record], Interval | None]
 
 
@@ -51,7 +53,7 @@ metric_names, find_metric = _METRICS.names, _METRICS.find
 
 def register_metric(
     name: str, *, better: str | None = None, interval: IntervalFunction | None = None
-) -> Callable[[MetricFunction], MetricFunction]:
+) -> Callable[[_F], _F]:
     """Register a function of a record as a metric. A name stands for one function only.
 
     Raises:
@@ -60,7 +62,7 @@ def register_metric(
     if better not in ("higher", "lower", None):
         raise ValueError(f"Metric {name}: better is {better!r}; it is 'higher', 'lower' or None.")
 
-    def enter(function: MetricFunction) -> MetricFunction:
+    def enter(function: _F) -> _F:
         meaning = (inspect.getdoc(function) or "").partition("\n")[0]
         if not meaning and sys.flags.optimize > 1:  # python -OO has none of any function
             meaning = name

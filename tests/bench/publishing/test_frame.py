@@ -91,11 +91,3 @@ def test_no_cell_is_a_formula_to_a_spreadsheet():
     assert [row["entry"] for row in found[:-1]] == [f"'{name}" for name in names[:4]] + ["a=b"]
     assert found[-1]["reason"] == "'\t=1+1"
     assert found[0]["latency_s"] == "0.5"
-
-
-def test_numbers_keep_their_sign(monkeypatch):
-    monkeypatch.setattr(
-        "bench.publishing.frame.evaluate", lambda record, metrics: {"latency_s": -0.5}
-    )
-    (row,) = rows([made.ok_record(made.kernel_cell(), made.speed([0.5]))])
-    assert row["latency_s"] == "-0.5"
