@@ -8,7 +8,7 @@ from itertools import chain
 from bench.publishing.charts.accuracy_axis import accuracy_axis, scored, seeds
 from bench.publishing.charts.file_names import task_slug
 from bench.publishing.charts.labels import place_labels
-from bench.publishing.charts.lines import LATENCY, latency_interval
+from bench.publishing.charts.lines import LATENCY
 from bench.publishing.charts.pictures import Point, scatter
 from bench.publishing.charts.spec import WIDTH, Axis, log_axis, look, picture
 from bench.publishing.charts.style import Style
@@ -103,7 +103,7 @@ def _point(standing: Standing, score: Score, y: Axis) -> Point:
         "label": score.entry + ("*" if _is_provisional(score) else ""),
         "x": float(standing.value(LATENCY.metric) or 0.0) / LATENCY.factor,
     }
-    if interval := latency_interval(standing):
+    if interval := standing.interval(LATENCY.metric):
         point |= {"x_low": interval[0] / LATENCY.factor, "x_high": interval[1] / LATENCY.factor}
     return point
 
