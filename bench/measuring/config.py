@@ -43,7 +43,7 @@ from bench.core.settings import (
     model_validator,
     section_as,
 )
-from bench.measuring.device import NAMES, is_device_name
+from bench.measuring.device import KINDS, is_device_name
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker.launch import ALLOCATORS
 
@@ -53,7 +53,7 @@ SCOPES = ("core", "layer", "model")
 def torch_device(name: str, value: Any) -> str:
     """Check the name of a torch device; ``auto`` is allowed as well."""
     if not isinstance(value, str) or not is_device_name(value):
-        hint = did_you_mean(str(value), NAMES)
+        hint = did_you_mean(str(value), ("auto", *KINDS))
         raise ConfigError(f"{name}={value} is not known. {hint}")
     return value
 

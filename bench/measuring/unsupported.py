@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import attentions
@@ -93,13 +92,6 @@ def _why_no_layers(cell: Cell) -> str | None:
     return None
 
 
-def _why_not_compiled(cell: Cell) -> str | None:
-    is_asked = not cell.is_task and cell.timed.compile == "inductor"
-    if is_asked and cell.device == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
-        return "inductor needs a C++ compiler (g++), which is not installed."
-    return None
-
-
 def _why_not_in(dtype: str, name: str, can: Capabilities) -> str | None:
     takes = ", ".join(can.dtypes)
     return None if dtype in can.dtypes else f"{name} does not take {dtype}; it takes {takes}."
@@ -126,7 +118,8 @@ def why_not(cell: Cell) -> str | None:
     is_here = cell.device in available_devices()  # False in a dry run for another machine
     if is_here and (reason := device_named(cell.device).why_no_dtype(cell.workload.dtype)):
         return reason
-    if reason := _why_not_compiled(cell):
+    is_compiled = not cell.is_task and cell.timed.compile == "inductor"
+    if is_compiled and (reason := device_named(cell.device).why_not_compiled()):
         return reason
     if not is_foreign(cell):
         return why_unbuildable(cell)

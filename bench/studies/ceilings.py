@@ -112,7 +112,7 @@ def setups_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> It
     """Setups to measure, one after the other: never two timings at once."""
     usual = tuple(dict.fromkeys((1, here.num_cores)))
     for device in devices:
-        threads = (asked.num_threads or usual) if device == "cpu" else (None,)
+        threads = (asked.num_threads or usual) if device_named(device).shares_cores else (None,)
         for num_threads, dtype in itertools.product(threads, asked.dtype):
             yield {"device": device, "dtype": dtype, "num_threads": num_threads}
 
