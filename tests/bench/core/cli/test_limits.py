@@ -66,7 +66,7 @@ ROOFLESS = {"flops_per_s": 1e-300, "bytes_per_s": [[1, 1e9]], "is_noisy": False}
         (TIMED, "cell.seq_len", 512, "that of its cell"),
         (TIMED, "cell.seq_len", 2**31, "seq_len is 2147483648"),
         (TIMED, "cell.mode", "sideways", "mode is 'sideways'; it must be one of forward"),
-        (TIMED, "cell.device", "gpu", "device is 'gpu'; it must be cpu, cuda:0"),
+        (TIMED, "cell.device", "gpu", "device is 'gpu'; it must be cpu, or a kind of card"),
         (TIMED, "cell.kind", "kernels", "kind is 'kernels'"),
         (TIMED, "cell.num_threads", 0, "num_threads is 0"),
         (TIMED, "cell.padding", 1.5, "padding is 1.5"),
