@@ -32,12 +32,10 @@ from bench.core.workloads import without_later_hyperparameters
 from bench.measuring.config import Axes, SweepConfig
 from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
 from bench.measuring.device import available_devices, device_named
-from bench.measuring.models.support import check_models
 from bench.measuring.plugins import import_plugins
+from bench.measuring.support import build_ordinary, check_models, why_not
 from bench.measuring.tasks import base as tasks
 from bench.measuring.tasks.token_filter import why_not_filtered
-from bench.measuring.unsupported import why_not
-from bench.measuring.worker.build import build_ordinary
 from bench.measuring.worker.jobs import Interrupt, Jobs, refusals
 from bench.measuring.worker.launch import WorkerServer
 

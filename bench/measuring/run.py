@@ -34,7 +34,7 @@ from bench.measuring.plan import PlannedCell, reference_cell
 from bench.measuring.sharing.devices import DeviceLock, alone_on
 from bench.measuring.sharing.side_by_side import side_by_side
 from bench.measuring.sharing.work import Unit, Work, blocks, in_order, name_of, name_of_skips
-from bench.measuring.unsupported import why_not
+from bench.measuring.support import why_not
 from bench.measuring.worker.block import Rounds, time_block
 from bench.measuring.worker.jobs import Interrupted, Jobs
 from bench.measuring.worker.launch import WorkerServer

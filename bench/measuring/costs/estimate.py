@@ -25,8 +25,7 @@ from bench.measuring.building import build_module, shape_of
 from bench.measuring.device import device_named
 from bench.measuring.device.base import allowed_sdpa
 from bench.measuring.measure.stopping import Stopping
-from bench.measuring.models.subject import forward_flops, model_on_meta, subject_of
-from bench.measuring.models.support import is_own
+from bench.measuring.models.subject import forward_flops, is_own, model_on_meta, subject_of
 from bench.measuring.subject import Subject
 
 _FLOPS_PER_S, _CARD_FLOPS_PER_S = 2e10, 2e12
