@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,16 +18,14 @@ from bench.core.format import column_for, quantity
 from bench.core.grouping import grouped
 from bench.core.record import Status
 from bench.core.settings import (
-    AfterValidator,
     Folder,
     Interval,
     Many,
-    Name,
     Settings,
     Some,
     Word,
 )
-from bench.measuring.config import torch_device
+from bench.measuring.config import Device
 from bench.measuring.device import device_named
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
@@ -57,7 +54,7 @@ class Workers(Settings):
 class Calibrate(Settings):
     """Measure the fastest matrix products of any library, and memory copies."""
 
-    device: Many[Annotated[Name, AfterValidator(partial(torch_device, "device"))]] = ("auto",)
+    device: Many[Device] = ("auto",)
     """As cpu, cuda, cuda:1; auto: every device present."""
     dtype: Many[Annotated[str, Word(lambda: DTYPES)]] = DTYPES
     num_threads: Some[Annotated[int, Interval(ge=1, le=MAX_THREADS)]] = ()
