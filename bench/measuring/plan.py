@@ -20,6 +20,7 @@ from bench.core.cell import (
     KernelWorkload,
     ModelWorkload,
     TaskWorkload,
+    TimedWorkload,
     Workload,
 )
 from bench.core.cli.entries import LAYERS, AttentionEntry, TaskEntry
@@ -218,11 +219,12 @@ def _timed_cells(config: SweepConfig, devices: tuple[str, ...]) -> Iterator[Cell
     """Shapes with each entry; models with each entry in place of their attention, and unchanged."""
     as_it_is = AttentionEntry(label=ORIGINAL, mechanism=ORIGINAL, hyperparameters={})
     axes, entries = config.axes, config.attention
-    models = [ModelWorkload(**values) for values in _product(axes, _MODEL_AXES)]
-    for workloads, rows in ((planned_shapes(axes), entries), (models, (as_it_is, *entries))):
-        where = itertools.product(devices, axes.num_threads, workloads)
-        for (device, threads, workload), entry in itertools.product(where, rows):
-            yield _cell(entry, workload, device, threads, config)
+    shapes: list[TimedWorkload] = [*planned_shapes(axes)]
+    models: list[TimedWorkload] = [ModelWorkload(**v) for v in _product(axes, _MODEL_AXES)]
+    kernels = itertools.product(devices, axes.num_threads, shapes, entries)
+    images = itertools.product(devices, axes.num_threads, models, (as_it_is, *entries))
+    for device, num_threads, workload, entry in itertools.chain(kernels, images):
+        yield _cell(entry, workload, device, num_threads, config)
 
 
 def _why_left_out(cell: Cell, config: SweepConfig) -> str | None:
