@@ -196,7 +196,7 @@ def _crossing_words(of_setting: Mapping[str, Crossover], reference: str) -> str:
 def _where(ranking: Ranking, board: Leaderboard) -> str:
     """Size and place, e.g. ``At 4,096 tokens on this CPU``."""
     setting = ranking.setting
-    place = "this CPU" if setting.device == "cpu" else setting.device
+    place = setting.device if ":" in setting.device else "this CPU"
     if len(board.machines) > 1:
         place = f"{setting.device} of machine {board.machines.index(setting.machine) + 1}"
     return f"At {ranking.size:,} {'pixels' if setting.is_model else 'tokens'} on {place}"

@@ -332,7 +332,7 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # packages print, which must not mix with answers
     request = json.load(sys.stdin)
     noted: list[Noted] = []
-    if request["device"] == "cpu":
+    if request["device"] is None:
         pretend(request["card"])
         stand_in_for_flash_attn(noted)
     watch(noted)
@@ -352,7 +352,7 @@ def main() -> None:
     for asked in request["calls"]:
         noted.append(Noted(request["card"], asked["configs"] == "all"))
         try:
-            found = make_call(asked, noted[-1], torch.device(request["device"]))
+            found = make_call(asked, noted[-1], torch.device(request["device"] or "cpu"))
         except Exception as error:
             found = {"error": f"{type(error).__name__}: {error}"}
         line = asked | found | {"launches": noted[-1].launches, "versions": known}

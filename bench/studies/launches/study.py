@@ -152,7 +152,7 @@ def kernels_path() -> str:
 
 
 def listed(
-    calls: Sequence[dict[str, Any]], card: Mapping[str, Any], path: str, device: str = "cpu"
+    calls: Sequence[dict[str, Any]], card: Mapping[str, Any], path: str, device: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """The answers of child processes, one per call, also for a call that ends its process.
 
@@ -160,7 +160,7 @@ def listed(
         calls: see `calls_of`.
         card: an entry of cards.yaml.
         path: PYTHONPATH of the processes.
-        device: ``cpu`` to compile kernels only; the card's device to make and note launches.
+        device: the card's, to make and note launches; None to compile kernels only.
 
     Raises:
         ConfigError: there is no such operator.
@@ -168,7 +168,7 @@ def listed(
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     # The next release of Triton has another default, so it is set explicitly.
     env |= {"PYTHONPATH": path, "TRITON_DEFAULT_FP_FUSION": "1"}
-    env |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
+    env |= {"CUDA_VISIBLE_DEVICES": ""} if device is None else {}
     words, todo = [sys.executable, "-P", "-m", "bench.studies.launches.noting"], list(calls)
     while todo:
         request = json.dumps({"card": dict(card), "calls": todo, "device": device})

@@ -8,7 +8,7 @@ from bench.core.cli.errors import ConfigError
 from bench.measuring.config import read_sweep_config
 from bench.measuring.device import KINDS, Device
 from bench.measuring.plan import plan, reference_cell, resolve_devices
-from bench.measuring.unsupported import why_unsupported
+from bench.measuring.support import why_unsupported
 from tests.bench.core.test_cell import KERNEL, TASK
 from tests.bench.measuring.test_config import BASE
 from tests.fake_device import FakeDevice

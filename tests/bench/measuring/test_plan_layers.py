@@ -8,10 +8,10 @@ from bench.core.cell import Cell
 from bench.core.cli.entries import read_attention_entries
 from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import checked_hyperparameters
+from bench.measuring.support import why_not
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.longer import state_bytes
 from bench.measuring.tasks.model import build_model
-from bench.measuring.unsupported import why_not
 from tests import records as made
 
 PATTERN = ["gla", "gla", "gla", "softmax"]

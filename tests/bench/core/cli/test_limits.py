@@ -54,7 +54,7 @@ ROOFLESS = {"flops_per_s": 1e-300, "bytes_per_s": [[1, 1e9]], "is_noisy": False}
         (TIMED, "cell.seq_len", -5, "seq_len is -5"),
         (TIMED, "cell.seq_len", 512, "that of its cell"),
         (TIMED, "cell.mode", "sideways", "mode is 'sideways'; it must be one of forward"),
-        (TIMED, "cell.device", "gpu", "device is 'gpu'; it must be cpu, cuda:0"),
+        (TIMED, "cell.device", "gpu", "device is 'gpu'; it must be cpu, or a kind of card"),
         (TIMED, "cell.kind", "kernels", "kind is 'kernels'"),
         (TIMED, "cell.hyperparameters", {"a\x1b[2J": 1}, "hyperparameters is"),
         (TIMED, "key", "0" * 16, "that of its cell"),

@@ -6,8 +6,8 @@ import pytest
 from bench.core.cell import ORIGINAL
 from bench.core.cli.errors import ConfigError
 from bench.measuring.config import read_sweep_config
-from bench.measuring.models.support import check_models, why_no_model, why_no_such_model
 from bench.measuring.plan import plan, reference_cell
+from bench.measuring.support import check_models, why_no_model, why_unbuildable
 from tests.bench.measuring.models.cells import FACTORY, cell, own
 from tests.bench.measuring.test_config import BASE
 
@@ -74,7 +74,7 @@ def test_a_model_of_the_users_own_may_refuse_one_size_and_take_another(tmp_path)
     assert small.unsupported is None
     assert large.unsupported == "The model cannot be built: AssertionError: only 32 pixels"
     swapped = cell("linear", model=f"{file}:build")
-    assert "cannot be built" in why_no_such_model(swapped)  # it has no attention to replace
+    assert "cannot be built" in why_unbuildable(swapped)  # it has no attention to replace
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_a_model_without_a_learned_parameter_has_no_backward(tmp_path):
         "def build():\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)).requires_grad_(False)\n"
     )
-    assert why_no_such_model(cell(model=f"{file}:build")) is None
-    reason = why_no_such_model(cell(model=f"{file}:build", mode="forward_backward"))
+    assert why_unbuildable(cell(model=f"{file}:build")) is None
+    reason = why_unbuildable(cell(model=f"{file}:build", mode="forward_backward"))
     assert "no parameter that learns; mode=forward" in reason
 
 
