@@ -90,9 +90,9 @@ METHOD = [
     f"A change is the largest of the logits over the largest logit. Logits agree up to "
     f"{BOUND_FLOAT32:g} in float32; more is rounding while float64 stays within {BOUND:g}, since "
     "many models compute norms, gates or states in float32 always.",
-    "Sparse selection has 32 index heads here. With two, a quarter of all scores are exactly zero "
+    "Sparse selection has 32 index heads here. With two, many scores are exactly zero "
     "after the ReLU; topk then chooses among equals by their place, and logits of deepseek_v32 "
-    "and glm_moe_dsa change by up to 1 in float64, too, in all traces but the batch: these are "
+    "and glm_moe_dsa change in float64, too, in all traces but the batch: these are "
     "ties. With 32 index heads, or when all tokens are selected, they agree.",
     "Called without position ids, which generate makes, bamba counts those of a second part from "
     "0, and its logits change by 0.1.",

@@ -240,7 +240,7 @@ def timed(board: Leaderboard, question: Question) -> Timed:
         faster |= {entry: (other, ranking.size) for entry, other in others.items()}
         for row in ranking.standings:
             is_speed = isinstance(row.record.result, Speed) and may_be_ranked(row.record)
-            if is_speed and row.rank != "control":
+            if is_speed and not row.is_control:
                 own = found.setdefault(setting, {}).setdefault(row.entry, {})
                 own[ranking.size] = row.record
 
