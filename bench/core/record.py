@@ -59,6 +59,13 @@ From 2 on it does not, see `bench.measuring.tasks.ending`.
 """
 
 
+_LATER_FIELDS = (
+    *("leaked_bytes", "ceiling", "kept_share", "sdpa_kernel", "energy_per_call_j"),
+    *("num_gate_values", "fresh_speedup", "rungs", "rung_of"),
+)
+"""Fields that older lines lack; left out if None or empty: such lines are written as they were."""
+
+
 class Status(StrEnum):
     """How a planned cell ended; each ends in exactly one of these ways."""
 
@@ -119,8 +126,10 @@ class Record:
         result: dict[str, Any] | None = None
         if self.result is not None:
             kind = "speed" if isinstance(self.result, Speed) else "quality"
-            told = {n: v for n, v in asdict(self.result).items() if v not in (None, "", (), {})}
-            result = {"kind": kind} | told
+            result = {"kind": kind} | asdict(self.result)
+            for name in _LATER_FIELDS:
+                if result.get(name, 0) in (None, "", {}):
+                    del result[name]
         line = {
             "entry": cell.pop("entry"),
             "key": self.cell.key,

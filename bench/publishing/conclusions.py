@@ -242,7 +242,7 @@ def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
 
 
 def _span_sentence(task: TaskScores, board: Leaderboard) -> str:
-    """What each row holds, the largest span first; of one seed, without an order."""
+    """A task's spans, the largest first; of one seed, without an order."""
     shown = [s for s in task.scores if s.spans and not s.is_control]
     shown = sorted(shown, key=lambda s: -(s.centre or 0.0))
     if not shown:

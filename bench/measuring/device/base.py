@@ -208,7 +208,7 @@ class Device:
         return None
 
     def why_not_compiled(self) -> str | None:
-        """What inductor lacks to compile for it, as a sentence; None if nothing."""
+        """Why inductor cannot compile for it, as a sentence; None if it can."""
         return None
 
     def try_out(self, dtype: str) -> None:

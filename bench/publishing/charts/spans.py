@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from bench.core.format import interval_names
 from bench.publishing.charts.file_names import task_slug
 from bench.publishing.charts.lines import SPEEDUP
 from bench.publishing.charts.pictures import Point, as_given, scatter
@@ -33,11 +32,9 @@ def span_charts(task: TaskScores, board: Leaderboard, styles: dict[str, Style]) 
         standings = {s.entry: s for s in ranking.standings if s.value(SPEEDUP.metric)}
         places: dict[str, Point] = {}
         for name in scores.keys() & standings.keys():
-            ends = map(standings[name].value, interval_names(SPEEDUP.metric))
-            low, high = (None if end is None else float(end) for end in ends)
             places[name] = {"x": float(standings[name].value(SPEEDUP.metric) or 0)}
-            if low is not None and high is not None:
-                places[name] |= {"x_low": low, "x_high": high}
+            if found := standings[name].interval(SPEEDUP.metric):
+                places[name] |= {"x_low": found.low, "x_high": found.high}
         words = f"Speed-up over {''.join(ranking.references)} at {ranking.size:,} tokens"
         note = f"Speed: {setting_words(ranking.setting, board)} · {ranking.size:,} tokens"
         yield from _chart(task, scores, places, words, note, board, styles)

@@ -352,7 +352,8 @@ def summary() -> str:
     head = ["operator", "launches", *(f"idle: {c}, {int(n):,}" for c, n in places)]
     head += ["no matrix instructions", "most spilled", SUSPICIOUS]
     table = markdown_table(head, rows)
-    return f"# GPU launches\n\n{prose(__file__, 'introduction')}\n\n{table}\n"
+    introduction = prose(__file__, "introduction")
+    return f"# GPU launches\n\n{introduction}\n\n{table}\n"
 
 
 def in_one_line(mechanism: str, requires: Sequence[str] = ()) -> str:

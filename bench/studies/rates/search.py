@@ -3,7 +3,7 @@
     attnbench rates [seed=[0,1,2]] [converge=true] [grid=NAME] [presets=FILE] [budget=30m]
                     [KEY=VALUE of bench.sweep ...]
 
-Rows are those of `make bench`, tasks recall, recall_causal and tile_recall, unless attention= and
+Rows are those of `make bench`, tasks recall_span, recall_span_causal and tile_recall, unless attention= and
 task= name others. The search takes the first seed; further ones are trained at the best rate. If
 every run of a search is stuck, it has found nothing and goes on with the next seed; after the last
 one, with four times the steps. With converge=true steps are doubled, each time with a search of its
@@ -58,7 +58,7 @@ MAX_DOUBLINGS = 5
 USUAL = {
     "attention": "[softmax,linear,performer,performer_relu,flatten,nala,gla,"
     "gated_deltanet,uniform,none]",
-    "task": "[recall,recall_causal,tile_recall]",
+    "task": "[recall_span,recall_span_causal,tile_recall]",
     "seq_len": "[]",
     "require_ok": "false",
     "out": "results/rates",
