@@ -34,7 +34,7 @@ def span_charts(task: TaskScores, board: Leaderboard, styles: dict[str, Style]) 
         for name in scores.keys() & standings.keys():
             places[name] = {"x": float(standings[name].value(SPEEDUP.metric) or 0)}
             if found := standings[name].interval(SPEEDUP.metric):
-                places[name] |= {"x_low": found.low, "x_high": found.high}
+                places[name] |= {"x_low": found[0], "x_high": found[1]}
         words = f"Speed-up over {''.join(ranking.references)} at {ranking.size:,} tokens"
         note = f"Speed: {setting_words(ranking.setting, board)} · {ranking.size:,} tokens"
         yield from _chart(task, scores, places, words, note, board, styles)
