@@ -85,7 +85,8 @@ def _paper_in(file: Path) -> Paper:
     assert spec is not None and spec.loader is not None  # the name ends with .py
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        # Not the loader's exec_module: its cached bytecode misses an edit within one second.
+        exec(compile(file.read_bytes(), str(spec.origin), "exec"), module.__dict__)
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == spec.origin]
