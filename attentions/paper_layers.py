@@ -43,5 +43,7 @@ _PAPERS: dict[str, Mapping[str, Any]] = {
     "rwkv7": {**_GROUPED, "output_gate": "low_rank"},
     "simple_gla": {**_CONVOLVED, "output_gate": "silu"},
 }
-PAPER_LAYERS = _PAPERS | {f"{name}_fla": layer for name, layer in _PAPERS.items()}
-"""Mechanism -> settings of `MultiHeadAttention`; an operator of fla has its mechanism's."""
+PAPER_LAYERS = _PAPERS | {
+    f"{name}_{other}": layer for name, layer in _PAPERS.items() for other in ("fla", "ort")
+}
+"""Mechanism -> settings of `MultiHeadAttention`; another package's operator has its mechanism's."""

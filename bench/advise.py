@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from bench.studies.advise.settings import Advise
+from bench.studies.advise.evidence import Advise
 from bench.studies.advise.study import study
 from bench.studies.session import run_study
 

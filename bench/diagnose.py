@@ -2,8 +2,7 @@
 
 from functools import partial
 
-from bench.studies.diagnostics.settings import Diagnose
-from bench.studies.diagnostics.study import study
+from bench.studies.diagnostics.study import Diagnose, study
 from bench.studies.session import run_study
 
 main = partial(run_study, "diagnose", Diagnose, study)

@@ -2,8 +2,7 @@
 
 from functools import partial
 
-from bench.studies.explain.running import Explain
-from bench.studies.explain.study import study
+from bench.studies.explain.study import Explain, study
 from bench.studies.session import run_study
 
 main = partial(run_study, "explain", Explain, study)

@@ -1,6 +1,6 @@
-"""A plugin that registers two fake cards under the name ``cuda``, in every process."""
+"""A plugin that registers fake devices in every process: two cards, and one of a new kind."""
 
 from bench.measuring.device import KINDS
-from tests.fake_device import WallCard
+from tests.fake_device import WallCard, WallMps
 
-KINDS["cuda"] = WallCard
+KINDS |= {"cuda": WallCard, "mps": WallMps}

@@ -35,7 +35,7 @@ class FakeDevice(Device):
 
     @classmethod
     def present(cls):
-        return tuple(f"cuda:{index}" for index in range(cls.num_cards))
+        return tuple(f"{cls.kind}:{index}" for index in range(cls.num_cards))
 
     @property
     def place(self):
@@ -112,3 +112,10 @@ class WallCard(FakeDevice):
     """The same with the wall clock: parents refuse a worker whose times differ from it."""
 
     call_s = None
+
+
+class WallMps(WallCard):
+    """A device of a kind that bench does not know."""
+
+    kind = "mps"
+    num_cards = 1

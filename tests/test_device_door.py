@@ -11,7 +11,7 @@ DOOR = "bench.measuring.device"
 EXCEPTIONS = {
     "attentions.testing.suite": "names a claim, whose badge is on disk",
     "attentions.testing.checks.modules": "compares a card with the CPU",
-    "bench.studies.launches.triton_driver": "plays a driver to Triton, in a process of its own",
+    "bench.studies.launches.noting": "plays a driver to Triton, in a process of its own",
     "attentions.engines.fused_pairs": "torch's kernels that share heads differ by device",
     "attentions.foreign": "declares the devices of the code of others",
     "attentions.mechanisms.softmax": "torch's kernels that share heads differ by device",

@@ -42,7 +42,7 @@ def test_titles_tell_pages_apart(tmp_path):
     assert page.read_text().startswith("# Which one?\n")
 
 
-@pytest.mark.parametrize("name", ["recall_causal", "extrapolation"])
+@pytest.mark.parametrize("name", ["spans", "extrapolation"])
 def test_a_stored_page_is_what_its_records_give(name):
     assert list(changed(name, read_pages()[name])) == []
 
@@ -82,9 +82,9 @@ def test_a_page_without_records_ends_with_2_and_hides_no_other(
     ("words", "said"),
     [
         (["check=1"], "check is true or false"),
-        (["check=True", "recall"], "check is true or false"),
+        (["check=True", "spans"], "check is true or false"),
         (["chek=true"], "Did you mean check"),
-        (["recal"], "There is no page recal. Did you mean recall"),
+        (["span"], "There is no page span. Did you mean spans"),
         (["check=true", "nothing"], "There is no page nothing"),
     ],
 )

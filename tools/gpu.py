@@ -44,7 +44,7 @@ try:
     from bench.core.places import CHECKOUT
     from bench.core.store import read_records
     from bench.measuring.device import KINDS, Device, first_card
-    from bench.studies.launches.command import Launches, calls_of, kernels_path, listed
+    from bench.studies.launches.study import Launches, calls_of, kernels_path, listed
 except ModuleNotFoundError as missing:
     print(
         f"ConfigError: {sys.executable} lacks the package {missing.name}. Name another python, "

@@ -3,7 +3,7 @@ r"""Values of stored files, by the lines that tie README's numbers to them.
 A line has its fields between bars. Four kinds::
 
     docs/speed.md | over softmax | nala | forward, 1,024 | low
-    docs/results/recall.md | /Mean over (\d+) seeds/
+    docs/results/spans.md | /Mean over (\d+) seeds/
     conf/sweep.yaml | defaults.2.attention | count
     conf/task/*.yaml | count
 

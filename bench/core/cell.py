@@ -32,7 +32,9 @@ from bench.core.workloads import TimedWorkload as TimedWorkload
 from bench.core.workloads import Workload as Workload
 
 MAX_THREADS = 1024  # the cores of today's largest machines; many more would exhaust this one
-Device = Annotated[str, like(r"cpu|cuda:\d{1,3}", "cpu, cuda:0, cuda:1 and so on")]
+Device = Annotated[
+    str, like(r"cpu|[a-z]{1,32}:\d{1,3}", "cpu, or a kind of card and its number, such as cuda:0")
+]
 
 ORIGINAL = "original"
 """Mechanism and entry of a model's cell in which no attention was replaced."""
@@ -51,7 +53,7 @@ class Cell:
         entry: the leaderboard row's label. Not part of `key`: rename freely, measure once.
         mechanism: the registered name; `ORIGINAL` for an unchanged model.
         hyperparameters: all of them, defaults included.
-        device: a torch device, such as ``cpu`` or ``cuda:0``.
+        device: a torch device: ``cpu``, or a card by its kind and number, such as ``cuda:0``.
         plugins: modules to import first, which may register the mechanism.
     """
 

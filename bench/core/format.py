@@ -146,8 +146,13 @@ def plain(value: Any) -> Any:
 
 
 def interval_names(name: str) -> tuple[str, str]:
-    """Names of the metrics that hold the ends of a metric's interval, where it has one."""
-    return f"{name}_low", f"{name}_high"
+    """Names of the columns that hold the ends of a metric's interval, where it has one.
+
+    >>> interval_names("latency_s")
+    ('latency_low_s', 'latency_high_s')
+    """
+    stem, unit = (name[:-2], "_s") if name.endswith("_s") else (name, "")
+    return f"{stem}_low{unit}", f"{stem}_high{unit}"
 
 
 def percent(fraction: float) -> str:

@@ -70,24 +70,12 @@ _STATE = lower("What the past takes at this context length, in modes that keep a
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Speed:
-    """Observations of a timed cell. Fields with a `Meaning` are described there.
+class CallFacts:
+    """Observations of one call outside of the rounds. Fields with a `Meaning` are described there.
+
+    A worker sends these; a new one is a field here and a value in `bench.measuring.worker.trial`.
 
     Attributes:
-        latency_s: seconds per call, one entry per sample.
-        rounds: the round in which each sample was taken.
-        processes: the process in which each sample was taken; empty where there was one.
-        rounds_key: equal for all entries that were timed in the same rounds.
-        reference: label of the entry that this one is compared with.
-        reference_key: key of that entry's cell.
-        reference_latency_s: the reference's samples of the same rounds; empty if it did not run.
-        reference_rounds: the round of each of them.
-        calls_per_sample: calls in one sample, whose time is divided by it; of the first process.
-        calls_per_set: largest number of calls of one sample on the same inputs; None if not known.
-        warmup_s: seconds of each call before the rounds, in all processes.
-        order_seed: seeds the order of members in each round.
-        stop_reason: ``precise`` if the interval met its target, else what ended the rounds:
-            ``budget``, ``rounds`` or ``interrupted``.
         flops, executed_flops: of this mode; None if the mechanism has no formula.
         counted_flops: includes the CPU's fused attention, which torch's counter lacks.
         fvcore_unsupported: operators that fvcore did not count, with their number.
@@ -105,15 +93,8 @@ class Speed:
         leaks_future: whether later keys and values change earlier outputs of a causal form.
         flops_off: counted FLOPs over those of the formula, where the two contradict each other.
         is_foreign: whether the mechanism comes from a plugin.
-        cpu_per_wall: CPU time over wall time of a one-thread member's samples; None on an
-            accelerator and with several threads.
         kept_share: pairs that a sparse mechanism attended to, over those that it may see; of the
             last query in mode ``decode``. None for others.
-        load: foreign load while the rounds ran, see `bench.measuring.measure.load.between`; with
-            several processes, that of the most disturbed one.
-        is_noisy: whether that was too much, and stayed so when the block was timed again.
-        ceiling: best rates of the device just before these rounds, from some products and copies;
-            None if not measured, as where a calibration has them.
         fresh_speedup: its speed-up in the trial's process, before anything larger ran there; None
             if not timed, see `bench.measuring.worker.fresh`.
         sdpa_kernel: implementations that `scaled_dot_product_attention` chose in one call, such as
@@ -122,23 +103,10 @@ class Speed:
             included; None on a CPU and for a card without a meter.
     """
 
-    latency_s: Annotated[Samples, Len(1)]
-    rounds: Numbers
-    processes: Numbers = ()
-    rounds_key: Text = ""
-    reference: Name = REFERENCE
-    reference_key: Digest = ""
-    reference_latency_s: Samples = ()
-    reference_rounds: Numbers = ()
-    calls_per_sample: Size = 1
-    calls_per_set: Size | None = None
-    warmup_s: Annotated[tuple[Duration, ...], Len(0, MAX_SAMPLES)] = ()
     first_call_s: Annotated[
         Duration | None,
         lower("Seconds of the first call in a fresh process: what a user waits for once."),
     ] = None
-    order_seed: Count = 0
-    stop_reason: Annotated[str, one_of("", "precise", "budget", "rounds", "interrupted")] = ""
     flops: Annotated[
         Flops | None,
         lower(
@@ -186,22 +154,65 @@ class Speed:
     leaks_future: bool = False
     flops_off: Amount | None = None
     is_foreign: bool = False
-    cpu_per_wall: Amount | None = None
     compile_s: Annotated[
         Duration | None, lower("Seconds that the compiler took; None where nothing is compiled.")
     ] = None
     state_bytes: Annotated[Count | None, _STATE] = None
     kept_share: Annotated[Share | None, _KEPT] = None
-    load: Annotated[dict[Text, Number], Len(0, 100)] = field(default_factory=dict)
-    is_noisy: Annotated[
-        bool, Meaning("Whether others kept the machine too busy, also when it was timed again.")
-    ] = False
-    ceiling: Ceiling | None = None
     sdpa_kernel: Text | None = None
     fresh_speedup: Amount | None = None
     energy_per_call_j: Annotated[
         Amount | None, lower("Energy of one call by the card's own meter; None on a CPU.")
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed(CallFacts):
+    """Observations of a timed cell.
+
+    Attributes:
+        latency_s: seconds per call, one entry per sample.
+        rounds: the round in which each sample was taken.
+        processes: the process in which each sample was taken; empty where there was one.
+        rounds_key: equal for all entries that were timed in the same rounds.
+        reference: label of the entry that this one is compared with.
+        reference_key: key of that entry's cell.
+        reference_latency_s: the reference's samples of the same rounds; empty if it did not run.
+        reference_rounds: the round of each of them.
+        calls_per_sample: calls in one sample, whose time is divided by it; of the first process.
+        calls_per_set: largest number of calls of one sample on the same inputs; None if not known.
+        warmup_s: seconds of each call before the rounds, in all processes.
+        order_seed: seeds the order of members in each round.
+        stop_reason: ``precise`` if the interval met its target, else what ended the rounds:
+            ``budget``, ``rounds`` or ``interrupted``.
+        cpu_per_wall: CPU time over wall time of a one-thread member's samples; None on an
+            accelerator and with several threads.
+        load: foreign load while the rounds ran, see `bench.measuring.measure.load.between`; with
+            several processes, that of the most disturbed one.
+        is_noisy: whether that was too much, and stayed so when the block was timed again.
+        ceiling: best rates of the device just before these rounds, from some products and copies;
+            None if not measured, as where a calibration has them.
+    """
+
+    latency_s: Annotated[Samples, Len(1)]
+    rounds: Numbers
+    processes: Numbers = ()
+    rounds_key: Text = ""
+    reference: Name = REFERENCE
+    reference_key: Digest = ""
+    reference_latency_s: Samples = ()
+    reference_rounds: Numbers = ()
+    calls_per_sample: Size = 1
+    calls_per_set: Size | None = None
+    warmup_s: Annotated[tuple[Duration, ...], Len(0, MAX_SAMPLES)] = ()
+    order_seed: Count = 0
+    stop_reason: Annotated[str, one_of("", "precise", "budget", "rounds", "interrupted")] = ""
+    cpu_per_wall: Amount | None = None
+    load: Annotated[dict[Text, Number], Len(0, 100)] = field(default_factory=dict)
+    is_noisy: Annotated[
+        bool, Meaning("Whether others kept the machine too busy, also when it was timed again.")
+    ] = False
+    ceiling: Ceiling | None = None
 
     @property
     def paired(self) -> tuple[Samples, Numbers, Samples, Numbers, Numbers]:

@@ -65,6 +65,17 @@ _LATER_FIELDS = (
 )
 """Fields that older lines lack; left out if None or empty: such lines are written as they were."""
 
+_FIELDS_IN_ORDER = """
+latency_s rounds processes rounds_key reference reference_key reference_latency_s reference_rounds
+calls_per_sample calls_per_set warmup_s first_call_s order_seed stop_reason flops executed_flops
+counted_flops fvcore_flops fvcore_unsupported elementwise_elements num_operators peak_memory_bytes
+peak_rss_bytes leaked_bytes saved_for_backward_bytes num_parameters num_gate_values tokens_per_call
+max_error rms_error oracle checked_len checked_share is_view leaks_future flops_off is_foreign
+cpu_per_wall compile_s state_bytes kept_share load is_noisy ceiling sdpa_kernel fresh_speedup
+energy_per_call_j
+"""
+"""Order of a timing's fields in a line, on which its digest depends; later ones follow."""
+
 
 class Status(StrEnum):
     """How a planned cell ended; each ends in exactly one of these ways."""
@@ -126,7 +137,9 @@ class Record:
         result: dict[str, Any] | None = None
         if self.result is not None:
             kind = "speed" if isinstance(self.result, Speed) else "quality"
-            result = {"kind": kind} | asdict(self.result)
+            told = asdict(self.result)
+            first = _FIELDS_IN_ORDER.split() if kind == "speed" else ()
+            result = {"kind": kind} | {name: told[name] for name in dict.fromkeys([*first, *told])}
             for name in _LATER_FIELDS:
                 if result.get(name, 0) in (None, "", {}):
                     del result[name]

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from functools import cache
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from bench.core.cli.errors import ConfigError, did_you_mean
@@ -75,7 +76,7 @@ class Registry(Generic[T]):
 
 
 @cache
-def import_all(package: str) -> None:
-    """Import all modules of a package, which register what they have."""
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        importlib.import_module(f"{package}.{module.name}")
+def import_all(package: str) -> tuple[ModuleType, ...]:
+    """Import all modules of a package, which register what they have; returns them by name."""
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return tuple(importlib.import_module(f"{package}.{module.name}") for module in found)

@@ -214,6 +214,12 @@ Seed = Annotated[int, Interval(ge=0, le=MAX_SEED)]
 """Seed of random numbers."""
 Rows = Annotated[tuple[AttentionEntry, ...], Group("attention"), BeforeValidator(_rows)]
 """Rows of the leaderboard."""
+SomeRows = Annotated[
+    tuple[AttentionEntry, ...],
+    Group("attention"),
+    BeforeValidator(lambda given: tuple(read_attention_entries(given))),
+]
+"""As `Rows`; may be empty."""
 
 
 def chosen(names: str | tuple[str, ...]) -> Any:
@@ -222,7 +228,7 @@ def chosen(names: str | tuple[str, ...]) -> Any:
 
 
 def rows(*names: str) -> Any:
-    """The default of `Rows`: their labels."""
+    """The default of `Rows` or `SomeRows`: their labels."""
     return chosen(names)
 
 

@@ -242,7 +242,7 @@ def read_lines(out: Path) -> Iterator[Line]:
         ConfigError: a file is unreadable.
     """
     for file in regular_files(out, _FILES):
-        yield from _lines_of(file)
+        yield from lines_of(file)
 
 
 class Tail:
@@ -311,7 +311,12 @@ def latest(records: Iterable[Record]) -> list[Record]:
     return list(newest.values())
 
 
-def _lines_of(file: Path) -> Iterator[Line]:
+def lines_of(file: Path) -> Iterator[Line]:
+    """All lines of a file of records that are not blank.
+
+    Raises:
+        ConfigError: the file is unreadable, or too large.
+    """
     try:
         with open_regular(file) as content:
             if (size := os.fstat(content.fileno()).st_size) > MAX_LINES_BYTES:

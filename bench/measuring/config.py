@@ -43,19 +43,18 @@ from bench.core.settings import (
     model_validator,
     section_as,
 )
-from bench.measuring.device import NAMES, is_device_name
+from bench.measuring.device import KINDS, is_device_name
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker.launch import ALLOCATORS
 
 SCOPES = ("core", "layer", "model")
 
 
-def torch_device(name: str, value: Any) -> str:
-    """Check the name of a torch device; ``auto`` is allowed as well."""
-    if not isinstance(value, str) or not is_device_name(value):
-        hint = did_you_mean(str(value), NAMES)
-        raise ConfigError(f"{name}={value} is not known. {hint}")
-    return value
+def _device(name: str) -> str:
+    if not is_device_name(name):
+        hint = did_you_mean(name, ("auto", *KINDS))
+        raise ConfigError(f"device={name} is not known. {hint}")
+    return name
 
 
 MAX_SHARDS = 10_000
@@ -87,7 +86,7 @@ Seconds = Annotated[float, Interval(ge=0.1, le=7 * 86_400)]
 Keep = Annotated[float, Interval(ge=0.001, le=1)]
 """Share of tokens to keep; below a thousandth no image would have a token left."""
 Dtype = Annotated[str, Word(lambda: DTYPES)]
-Device = Annotated[str, AfterValidator(lambda value: torch_device("device", value))]
+Device = Annotated[str, AfterValidator(_device)]
 Mode = Annotated[str, Word(lambda: MODES)]
 Scope = Annotated[str, Word(lambda: SCOPES)]
 Cache = Annotated[str, Word(lambda: CACHES)]

@@ -16,6 +16,7 @@ from bench.core.record import Record
 from bench.core.store import Store, Tail
 from bench.measuring.config import SweepConfig
 from bench.measuring.costs.estimate import expected_s
+from bench.measuring.device import device_named
 from bench.measuring.machine.environment import Environment
 from bench.measuring.plan import PlannedCell
 from bench.measuring.run import Runner, is_measured
@@ -126,7 +127,8 @@ def _next(
         return todo
 
     def cost(p: PlannedCell) -> float:
-        beside = here.num_cores if p.cell.is_task and p.cell.device == "cpu" else 1
+        shares_cores = p.cell.is_task and device_named(p.cell.device).shares_cores
+        beside = here.num_cores if shares_cores else 1
         return pace * expected[p.cell.entry + p.cell.key] / beside
 
     return affordable(todo, cost, ends_s - now_s())

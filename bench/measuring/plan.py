@@ -20,6 +20,7 @@ from bench.core.cell import (
     KernelWorkload,
     ModelWorkload,
     TaskWorkload,
+    TimedWorkload,
     Workload,
 )
 from bench.core.cli.entries import LAYERS, AttentionEntry, TaskEntry
@@ -32,12 +33,10 @@ from bench.core.workloads import without_later_hyperparameters
 from bench.measuring.config import Axes, SweepConfig
 from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
 from bench.measuring.device import available_devices, device_named
-from bench.measuring.models.support import check_models
 from bench.measuring.plugins import import_plugins
+from bench.measuring.support import build_ordinary, check_models, why_not
 from bench.measuring.tasks import base as tasks
 from bench.measuring.tasks.token_filter import why_not_filtered
-from bench.measuring.unsupported import why_not
-from bench.measuring.worker.build import build_ordinary
 from bench.measuring.worker.jobs import Interrupt, Jobs, refusals
 from bench.measuring.worker.launch import WorkerServer
 
@@ -66,9 +65,8 @@ def plan(config: SweepConfig, server: WorkerServer | None = None) -> tuple[Plann
     _refuse_filters(config, settings)
     devices = resolve_devices(config.axes.device, need_present=not config.dry_run)
     timed = config.without(config.task_only)
-    cells = [*_kernel_cells(timed, devices)]
     check_models(config.axes.model, config.axes.image_size)
-    cells += _model_cells(timed, devices)
+    cells = [*_timed_cells(timed, devices)]
     cells += _task_cells(config.without(config.speed_only), settings, devices[0])
     if all(_why_left_out(c, config) for c in cells):
         raise ConfigError("The plan is empty: max_seq_len, task_only or speed_only leaves nothing.")
@@ -217,11 +215,16 @@ def _cell(
     )
 
 
-def _kernel_cells(config: SweepConfig, devices: tuple[str, ...]) -> Iterator[Cell]:
-    workloads = planned_shapes(config.axes)
-    for device, threads, workload in itertools.product(devices, config.axes.num_threads, workloads):
-        for entry in config.attention:
-            yield _cell(entry, workload, device, threads, config)
+def _timed_cells(config: SweepConfig, devices: tuple[str, ...]) -> Iterator[Cell]:
+    """Shapes with each entry; models with each entry in place of their attention, and unchanged."""
+    as_it_is = AttentionEntry(label=ORIGINAL, mechanism=ORIGINAL, hyperparameters={})
+    axes, entries = config.axes, config.attention
+    shapes: list[TimedWorkload] = [*planned_shapes(axes)]
+    models: list[TimedWorkload] = [ModelWorkload(**v) for v in _product(axes, _MODEL_AXES)]
+    kernels = itertools.product(devices, axes.num_threads, shapes, entries)
+    images = itertools.product(devices, axes.num_threads, models, (as_it_is, *entries))
+    for device, num_threads, workload, entry in itertools.chain(kernels, images):
+        yield _cell(entry, workload, device, num_threads, config)
 
 
 def _why_left_out(cell: Cell, config: SweepConfig) -> str | None:
@@ -232,23 +235,6 @@ def _why_left_out(cell: Cell, config: SweepConfig) -> str | None:
     if cell.workload.seq_len <= longest:
         return None
     return f"left out of this sweep: max_seq_len.{cell.entry} is {longest}."
-
-
-def _model_cells(config: SweepConfig, devices: tuple[str, ...]) -> Iterator[Cell]:
-    """Each model unchanged, and with its attention replaced by each entry."""
-    axes = config.axes
-    values = [getattr(axes, name) for name in _MODEL_AXES]
-    as_it_is = AttentionEntry(label=ORIGINAL, mechanism=ORIGINAL, hyperparameters={})
-    for device, threads, shape in itertools.product(
-        devices, axes.num_threads, list(itertools.product(*values))
-    ):
-        workload = ModelWorkload(**dict(zip(_MODEL_AXES, shape, strict=True)))
-        for entry in (as_it_is, *config.attention):
-            yield _cell(entry, workload, device, threads, config)
-
-
-_MODEL_AXES = ("compile", "cache", "model", "mode", "dtype", "batch_size", "image_size")
-"""Fields of `ModelWorkload`, the one that changes fastest last."""
 
 
 def _task_cells(
@@ -323,22 +309,12 @@ def _with_plugin_refusals(
 
 
 _SHAPE_AXES = (
-    "padding",
-    "ragged",
-    "compile",
-    "cache",
-    "scope",
-    "causal",
-    "mode",
-    "dtype",
-    "batch_size",
-    "num_heads",
-    "num_kv_heads",
-    "head_dim",
-    "key_len",
-    "seq_len",
+    *("padding", "ragged", "compile", "cache", "scope", "causal", "mode", "dtype"),
+    *("batch_size", "num_heads", "num_kv_heads", "head_dim", "key_len", "seq_len"),
 )
 """Fields of `KernelWorkload`, the one that changes fastest last."""
+_MODEL_AXES = ("compile", "cache", "model", "mode", "dtype", "batch_size", "image_size")
+"""Fields of `ModelWorkload`, the one that changes fastest last."""
 
 
 def planned_shapes(axes: Axes) -> list[KernelWorkload]:
@@ -347,7 +323,7 @@ def planned_shapes(axes: Axes) -> list[KernelWorkload]:
     Raises:
         ConfigError: all of them do.
     """
-    found = _product(axes)
+    found = _shapes(axes)
     planned = [w for w in found if w.contradiction is None]
     if found and not planned:
         raise ConfigError(" ".join(left_out(axes)) + " Change one of them.")
@@ -356,17 +332,19 @@ def planned_shapes(axes: Axes) -> list[KernelWorkload]:
 
 def left_out(axes: Axes) -> dict[str, int]:
     """Contradictions within the product, each with the number of shapes left out for it."""
-    return dict(Counter(w.contradiction for w in _product(axes) if w.contradiction))
+    return dict(Counter(w.contradiction for w in _shapes(axes) if w.contradiction))
 
 
-def _product(axes: Axes) -> list[KernelWorkload]:
+def _shapes(axes: Axes) -> list[KernelWorkload]:
     """The product of the axes, each shape once."""
-    scopes = [scope for scope in axes.scope if scope != "model"]
-    values = (scopes if name == "scope" else getattr(axes, name) for name in _SHAPE_AXES)
     found = []
-    for shape in itertools.product(*values):
-        settings: dict[str, Any] = dict(zip(_SHAPE_AXES, shape, strict=True))
-        if settings["key_len"] == settings["seq_len"]:
-            settings["key_len"] = None  # the same cell as without it
-        found.append(KernelWorkload(**settings))
+    for values in _product(axes, _SHAPE_AXES):
+        if values["key_len"] == values["seq_len"]:
+            values["key_len"] = None  # the same cell as without it
+        found += [KernelWorkload(**values)] if values["scope"] != "model" else []
     return list(dict.fromkeys(found))
+
+
+def _product(axes: Axes, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*(getattr(axes, name) for name in names)):
+        yield dict(zip(names, values, strict=True))

@@ -28,12 +28,13 @@ from bench.measuring.costs.estimate import (
     needed_bytes,
     why_too_large,
 )
+from bench.measuring.device import device_named
 from bench.measuring.machine.environment import Environment, freshness
 from bench.measuring.plan import PlannedCell, reference_cell
 from bench.measuring.sharing.devices import DeviceLock, alone_on
 from bench.measuring.sharing.side_by_side import side_by_side
 from bench.measuring.sharing.work import Unit, Work, blocks, in_order, name_of, name_of_skips
-from bench.measuring.unsupported import why_not
+from bench.measuring.support import why_not
 from bench.measuring.worker.block import Rounds, time_block
 from bench.measuring.worker.jobs import Interrupted, Jobs
 from bench.measuring.worker.launch import WorkerServer
@@ -153,7 +154,7 @@ class Runner:
     def _time_blocks(self, units: list[Unit]) -> Records:
         """Time the blocks of accelerators at the same time, a worker each; then the CPU's."""
         of_device = grouped(units, lambda block: block[0].device)
-        accelerators = [device for device in of_device if device != "cpu"]
+        accelerators = [name for name in of_device if not device_named(name).shares_cores]
         held: list[Unit] = []
         if len(accelerators) > 1:
             each = [self._beside_others(of_device.pop(device)) for device in accelerators]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from bench.core.cell import Cell
 from bench.core.cli.temporary import workers_folder
+from bench.measuring.device import device_named
 
 _MAX_COMPILED = 64
 """Number of compiled variants of one function; beyond it dynamo runs the function uncompiled."""
@@ -89,7 +90,7 @@ class Compiled:
     """
 
     def __init__(self, module: nn.Module, cell: Cell) -> None:
-        if cell.device == "cpu":
+        if device_named(cell.device).shares_cores:
             _prepare_compiler()
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled_folder(cell))
         torch._dynamo.config.recompile_limit = _MAX_COMPILED

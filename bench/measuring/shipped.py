@@ -62,20 +62,24 @@ def _decoders() -> list[str]:
     return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
-def model_names(given: Sequence[str]) -> list[str]:
+def model_names(given: Sequence[str], *, paths: bool = True) -> list[str]:
     """The models that are named, with `EVERY` replaced by all of them.
 
+    Args:
+        given: model types and paths.
+        paths: whether a path is a name.
+
     Raises:
-        ConfigError: a name is neither a model type nor a path.
+        ConfigError: a name is none of these.
     """
     if not given:
         return []
     known = _decoders()
     for name in given:
-        if name not in known and name != EVERY and not Path(name).exists():
+        if name not in known and name != EVERY and not (paths and Path(name).exists()):
             raise ConfigError(
-                f"model={name} is neither a decoder of the installed Transformers nor a path. "
-                f"{did_you_mean(name, known)}"
+                f"model={name} is not a decoder of the installed Transformers"
+                f"{', nor a path' if paths else ''}. {did_you_mean(name, known)}"
             )
     return known if EVERY in given else list(given)
 
@@ -249,6 +253,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type."""
     return (str(error).strip().splitlines() or [""])[0][:160] or type(error).__name__

@@ -91,7 +91,7 @@ def headline(ranking: Ranking, board: Leaderboard) -> str:
     own = ", in this implementation," if is_ours(standing.record) else ""
     words = f"{about}: {first}{own} is fastest {at}"
     if first in ranking.references:
-        second = f"; {ranks.names[1]} is second" if ranks.places[1] == (2, 2) else ""
+        second = f"; {ranks.second} is second" if ranks.second else ""
         return _short(f"{words}{second}.", f"{words}.")
     words += f", {_speedup(standing)[:-1]} times as fast as {standing.reference}"
     crossing = crossovers(board).get(ranking.setting, {}).get(first)
@@ -114,7 +114,7 @@ def task_headline(task: TaskScores) -> str:
         return f"{_several(leaders)} are best on {task.label}; they cannot be told apart."
     best = next(score for score in task.scores if score.entry == first)
     words = f"{first} is best on {task.label} with {_score_words(best, task)}"
-    second = f"; {ranks.names[1]} is second" if ranks.places[1] == (2, 2) else ""
+    second = f"; {ranks.second} is second" if ranks.second else ""
     return _short(f"{words}{second}.", f"{words}.")
 
 
@@ -153,7 +153,7 @@ def _findings(ranking: Ranking, of_setting: Mapping[str, Crossover]) -> str:
     order = _order_words(ranking, ranking.ranks, reference)
     crossing = _crossing_words(of_setting, reference)
     named = [*ranking.ranks.leaders(), *(n for n, one in of_setting.items() if one.kind == "at")]
-    named += ranking.ranks.names[1:2] if ranking.ranks.places[1] == (2, 2) else ()
+    named.append(ranking.ranks.second)
     own = in_this_implementation(ranking.standings, named)
     return "; ".join(filter(None, (order, crossing, own)))
 
@@ -169,8 +169,8 @@ def _order_words(ranking: Ranking, ranks: Ranks, reference: str) -> str:
     if tied:
         by = "" if reference in leaders else f", up to {_speedup(standings[first])} {reference}"
         return f"{join_names(leaders)} are fastest{by}; they cannot be told apart"
-    words, second = f"{first} is fastest{over(first)}", ranks.names[1]
-    return f"{words}, {second} second{over(second)}" if ranks.places[1] == (2, 2) else words
+    words, second = f"{first} is fastest{over(first)}", ranks.second
+    return f"{words}, {second} second{over(second)}" if second else words
 
 
 def _speedup(standing: Standing) -> str:
@@ -196,7 +196,7 @@ def _crossing_words(of_setting: Mapping[str, Crossover], reference: str) -> str:
 def _where(ranking: Ranking, board: Leaderboard) -> str:
     """Size and place, e.g. ``At 4,096 tokens on this CPU``."""
     setting = ranking.setting
-    place = "this CPU" if setting.device == "cpu" else setting.device
+    place = setting.device if ":" in setting.device else "this CPU"
     if len(board.machines) > 1:
         place = f"{setting.device} of machine {board.machines.index(setting.machine) + 1}"
     return f"At {ranking.size:,} {'pixels' if setting.is_model else 'tokens'} on {place}"
@@ -225,6 +225,8 @@ def _weak_processes(ranking: Ranking) -> Iterator[str]:
 
 def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
     ranks = task.ranks
+    if task.rungs:
+        return _span_sentence(task, board)
     if ranks is None or len(ranks.names) < 2:
         return ""
     said = {score.entry: _score_words(score, task) for score in task.scores}
@@ -234,9 +236,27 @@ def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
         span = best if best == last else f"{best} to {last}"
         words = f"{join_names(leaders)} are best with {span}; they cannot be told apart"
     else:
-        words, second = f"{first} is best ({said[first]})", ranks.names[1]
-        words += f", {second} second ({said[second]})" if ranks.places[1] == (2, 2) else ""
+        words, second = f"{first} is best ({said[first]})", ranks.second
+        words += f", {second} second ({said[second]})" if second else ""
     return f"On {_task_words(task, board)}, over {task.num_seeds} seeds, {words}."
+
+
+def _span_sentence(task: TaskScores, board: Leaderboard) -> str:
+    """A task's spans, the largest first; of one seed, without an order."""
+    shown = [s for s in task.scores if s.spans and not s.is_control]
+    shown = sorted(shown, key=lambda s: -(s.centre or 0.0))
+    if not shown:
+        return ""
+    by_words: dict[str, list[str]] = {}
+    for score in shown[: _num_written(shown)]:
+        by_words.setdefault(score.write(score.centre or 0.0), []).append(score.entry)
+    (words, first), *others = by_words.items()
+    held = [f"{join_names(first)} hold{'s' * (len(first) == 1)} {words} {task.rung_of}"]
+    held += [f"{join_names(names)} {words}" for words, names in others]
+    held += _more(shown, "rows")
+    seeds = "one seed" if task.num_seeds == 1 else f"over {task.num_seeds} seeds"
+    order = "; no order is claimed" if task.num_seeds == 1 else ""
+    return f"On {_task_words(task, board)}, {seeds}: {', '.join(held).removesuffix('.')}{order}."
 
 
 def _score_words(score: Score, task: TaskScores) -> str:
@@ -257,7 +277,8 @@ def _task_words(task: TaskScores, board: Leaderboard) -> str:
 
 
 def _one_seed(board: Leaderboard) -> Iterator[str]:
-    single = [t for t in board.tasks if t.num_seeds == 1 and any(s.accuracies for s in t.scores)]
+    single = [task for task in board.tasks if task.num_seeds == 1 and not task.rungs]
+    single = [task for task in single if any(score.accuracies for score in task.scores)]
     if single:
         labels = dict.fromkeys(_task_words(task, board) for task in single)
         yield f"On {join_names(tuple(labels))}: one seed, so no order is claimed."
@@ -269,7 +290,7 @@ def _left_out(board: Leaderboard) -> Iterator[str]:
     unranked: dict[str, dict[int, list[str]]] = {}  # by mark and ranking
     for place, ranking in enumerate(board.rankings):
         for standing in ranking.standings:
-            is_open = may_be_ranked(standing.record) or standing.rank == "control"
+            is_open = may_be_ranked(standing.record) or standing.is_control
             if standing.marks and not is_open:
                 own = unranked.setdefault(standing.marks[0], {}).setdefault(place, [])
                 own.append(standing.entry)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from bench.core.format import number, percent
 from bench.core.seed_runs import FEWEST_SEEDS
 from bench.publishing.document import text_table
-from bench.publishing.metrics.ranks import Ranks, rank_runs
+from bench.publishing.metrics.ranks import Ranks, rank_runs, rank_words
 from bench.publishing.scores import Score, TaskScores, score_words
 from bench.publishing.tables import Section
 
@@ -160,7 +160,7 @@ def _row(row: Doublings, ranks: Ranks | None) -> tuple[str, ...]:
     means = [write(score.centre or 0.0) for score in row.scores]
     change = row.changes[-1]
     return (
-        ranks.place(row.entry) if ranks and len(ranks.names) > 1 else "",
+        rank_words(ranks.of(row.entry)) if ranks and len(ranks.names) > 1 else "",
         row.entry,
         score_words(last),
         " ".join(map(write, last.accuracies)),

@@ -42,7 +42,6 @@ class Column:
         better: which direction is better, shown as an arrow after the unit.
         align: words to the left, numbers to the right.
         within: bounds of the quantity; the shown interval is clipped to them.
-        has_interval: whether CSV has the interval's ends, as ``<key>_low`` and ``<key>_high``.
         most_letters: number of characters beyond which a terminal wraps a cell; 0 for no limit.
     """
 
@@ -54,7 +53,6 @@ class Column:
     better: Literal["", "higher", "lower"] = ""
     align: Literal["left", "right"] = "right"
     within: tuple[float, float] = (-math.inf, math.inf)
-    has_interval: bool = False
     most_letters: int = 0
 
     @property
@@ -287,18 +285,13 @@ def escape(text: str) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """The table as CSV: values in base units under their keys; see `Column` and `csv_cell`."""
+    """The table as CSV: values in base units under their keys, without intervals."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    ends = {c.key: (f"{c.key}_low", f"{c.key}_high") for c in table.columns if c.has_interval}
-    writer.writerow(name for c in table.columns for name in (c.key, *ends.get(c.key, ())))
+    writer.writerow(column.key for column in table.columns)
     for row in table.rows:
-        cells: list[object] = []
-        for column in table.columns:
-            value = row.get(column.key)
-            found = value if isinstance(value, Estimate) else (value, None, None)
-            cells += map(csv_cell, found if column.has_interval else found[:1])
-        writer.writerow(cells)
+        values = (row.get(column.key) for column in table.columns)
+        writer.writerow(csv_cell(v.value if isinstance(v, Estimate) else v) for v in values)
     return text.getvalue()
 
 

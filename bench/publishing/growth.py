@@ -71,7 +71,7 @@ def series(board: Leaderboard) -> dict[Setting, Series]:
             continue  # an image size is not a number of tokens
         of_setting = found.setdefault(ranking.setting, {})
         for standing in ranking.standings:
-            if isinstance(standing.record.result, Speed) and standing.rank != "control":
+            if isinstance(standing.record.result, Speed) and not standing.is_control:
                 of_setting.setdefault(standing.entry, {})[ranking.size] = standing.record
     return found
 

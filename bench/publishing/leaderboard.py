@@ -10,14 +10,14 @@ from typing import Any
 from bench.core.cell import ModelWorkload, TimedWorkload
 from bench.core.grouping import grouped
 from bench.core.record import Record, Speed, Status
-from bench.core.statistics import Value
+from bench.core.statistics import Interval, Value
 from bench.core.store import latest
 from bench.publishing.machine import commit_of, describe_machine
 from bench.publishing.metrics import find_metric
 from bench.publishing.metrics.marks import marks, may_be_ranked
-from bench.publishing.metrics.ranks import Ranks, rank_speed
+from bench.publishing.metrics.ranks import Ranked, Ranks, rank_speed
 from bench.publishing.naming import identity, row_names
-from bench.publishing.scores import TaskScores, score_task, task_setting
+from bench.publishing.scores import Score, TaskScores, score_task, task_setting
 
 RANKED_BY = "speedup_over"
 OTHER_ROUNDS = "timed in other rounds"
@@ -83,23 +83,24 @@ def _place_in(known: Sequence[str], word: str) -> tuple[int, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """A row of a ranking.
+class Standing(Ranked):
+    """A row of a ranking. Without an interval, or with a mark that forbids it, it has no rank."""
 
-    Attributes:
-        rank: ``2``, ``2-4`` where the order within is not settled, ``control``, or empty for a
-            cell without an interval to rank by, or with a mark that forbids a rank.
-        marks: what a reader must know before the numbers, the worst first.
-    """
-
-    entry: str
-    rank: str
     record: Record
-    marks: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> tuple[Record]:
+        """Its record, as a row over seeds has several."""
+        return (self.record,)
 
     def value(self, metric: str) -> Value:
         """A metric of its record; None unless the record is ok."""
         return find_metric(metric).of(self.record)
+
+    def interval(self, metric: str) -> Interval | None:
+        """The 95 % interval of a metric of its record; None if it has none."""
+        of = find_metric(metric).interval
+        return of(self.record) if of else None
 
     @property
     def reference(self) -> str:
@@ -156,6 +157,12 @@ class Leaderboard:
     started_at: tuple[str, str]
     commits: tuple[str, ...] = ()
     num_processes: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> list[Standing | Score]:
+        """The rows of all rankings and tasks."""
+        standings = [standing for ranking in self.rankings for standing in ranking.standings]
+        return [*standings, *(score for task in self.tasks for score in task.scores)]
 
 
 def build_leaderboard(
@@ -239,12 +246,12 @@ def _ranking(
     newest_rounds = next(filter(None, map(_rounds_key, newest_first)), "")
     standings = []
     for name, record in rows:
-        place = ranks.place(name) if ranks else ""
         is_apart = _rounds_key(record) not in ("", newest_rounds)
         standings.append(
             Standing(
                 entry=name,
-                rank="control" if record.cell.mechanism in controls else place,
+                rank=ranks.of(name) if ranks else None,
+                is_control=record.cell.mechanism in controls,
                 record=record,
                 marks=(*marks(record), *([OTHER_ROUNDS] if is_apart else [])),
             )
@@ -262,7 +269,7 @@ def _standing_order(standing: Standing) -> tuple[object, ...]:
     speedup = standing.value(RANKED_BY)
     return (
         standing.record.status is not Status.OK,
-        standing.rank == "control",
+        standing.is_control,
         not may_be_ranked(standing.record),
         -(speedup or 0),
         standing.entry,
@@ -276,9 +283,9 @@ def _latency_order(standing: Standing) -> tuple[object, ...]:
     rounds come first, as rows of others have a mark.
     """
     latency = standing.value("latency_s")
-    is_control, is_marked = standing.rank == "control", not may_be_ranked(standing.record)
+    place = (latency is None, standing.is_control, not may_be_ranked(standing.record))
     rounds = (OTHER_ROUNDS in standing.marks, _rounds_key(standing.record))
-    return (latency is None, is_control, is_marked, *rounds, latency or 0.0, standing.entry)
+    return (*place, *rounds, latency or 0.0, standing.entry)
 
 
 def _hole_order(record: Record) -> tuple[object, ...]:

@@ -21,7 +21,7 @@ def machine_in_words(facts: Mapping[str, Any], device: str = "cpu") -> str:
     For example ``AMD EPYC, 2 cores, 23 GiB, torch 2.13.0``; no host and no user is named.
     """
     parts = [str(facts.get("processor") or "processor unknown")]
-    if device != "cpu":
+    if ":" in device:  # a card, by its number
         parts.insert(0, str(facts.get("devices", {}).get(device, device)))
     if facts.get("num_cores"):
         parts.append(f"{facts['num_cores']} cores")

@@ -9,32 +9,24 @@ from math import sqrt
 from bench.core.grouping import grouped
 from bench.core.statistics import Interval
 from bench.publishing.leaderboard import Leaderboard
-from bench.publishing.metrics.ranks import place_among, place_words
+from bench.publishing.metrics.ranks import Ranked, place_among
 from bench.publishing.scores import Score, TaskScores
 
 
 @dataclass(frozen=True, kw_only=True)
-class OverallRow:
-    """One row over the tasks.
+class OverallRow(Ranked):
+    """One row over the tasks; no row is ranked if one has no interval.
 
     Attributes:
-        rank: as in a task's table, ``control`` included; empty if some row has no interval.
         mean: over all averaged tasks; None if the row lacks a score on one of them that counts.
         interval: 95 % interval of a typical seed, in which a task without a score that counts may
             have any share of right answers. None if a task was run with one seed.
         num_covered: averaged tasks on which its score `counts`.
     """
 
-    entry: str
-    rank: str
     mean: float | None
     interval: Interval | None
     num_covered: int
-
-    @property
-    def is_control(self) -> bool:
-        """True if it is shown beside the others and not ranked among them."""
-        return self.rank == "control"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +87,7 @@ def _placed(rows: Sequence[OverallRow]) -> list[OverallRow]:
     return [
         row
         if row.is_control or row.interval is None
-        else replace(row, rank=place_words(place_among(row.interval, everyone)))
+        else replace(row, rank=place_among(row.interval, everyone))
         for row in rows
     ]
 
@@ -111,7 +103,7 @@ def _row(name: str, tasks: Sequence[TaskScores]) -> OverallRow | None:
     has_seeds = all(task.num_seeds > 1 for task in tasks)
     return OverallRow(
         entry=name,
-        rank="control" if scores[0].is_control else "",
+        is_control=scores[0].is_control,
         mean=least if len(known) == len(tasks) else None,
         interval=_interval(covered, least, len(tasks)) if has_seeds else None,
         num_covered=len(known),

@@ -43,7 +43,7 @@ def publish(
         ConfigError: a file cannot be written.
     """
     board = build_leaderboard(records, config.controls)
-    files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics))]
+    files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics, board))]
     found = read_diagnostics(config.out)
     notes = [*found.describe()]
     pictures: list[Chart] = []

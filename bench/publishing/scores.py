@@ -16,17 +16,15 @@ from bench.core.spans import Span, at_height, span_of, span_words
 from bench.core.statistics import Interval, median
 from bench.publishing.machine import describe_machine
 from bench.publishing.metrics.marks import NEEDS_SEEDS, marks, may_be_ranked
-from bench.publishing.metrics.ranks import Ranks, rank_runs
+from bench.publishing.metrics.ranks import Ranked, Ranks, rank_runs
 from bench.publishing.naming import Names, identity
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
-    """An entry's accuracies on a task.
+class Score(Ranked):
+    """An entry's accuracies on a task. It has no rank with fewer than two seeds, or alone.
 
     Attributes:
-        rank: as in `bench.publishing.leaderboard.Standing`, ``control`` included; empty with fewer
-            than two seeds, or if no other row is ranked.
         by_seed: seed and score of each run that was not skipped; None if it ended without a score.
             The score of a task with rungs is a height, see `bench.core.spans`.
         num_missing: seeds of other rows that have no accuracy here.
@@ -52,10 +50,7 @@ class Score:
         runs: the same scores, with the answers to the test examples, for comparisons.
     """
 
-    entry: str
-    rank: str = ""
     may_be_ranked: bool = True
-    marks: tuple[str, ...] = ()
     by_seed: tuple[tuple[int, float | None], ...]
     num_missing: int
     statuses: tuple[Status, ...]
@@ -99,11 +94,6 @@ class Score:
             return {}
         means = [fmean(at) for at in zip(*(s.accuracies for s in self.spans), strict=True)]
         return dict(zip(self.spans[0].rungs, means, strict=True))
-
-    @property
-    def is_control(self) -> bool:
-        """True if it is shown beside the others and not ranked among them."""
-        return self.rank == "control"
 
     @property
     def accuracies(self) -> tuple[float, ...]:
@@ -335,7 +325,7 @@ def _score(
         entry=entry,
         may_be_ranked=may_be_ranked(*records, within_budget=within_budget),
         marks=marks(*records),
-        rank="control" if is_control else "",
+        is_control=is_control,
         by_seed=by_seed,
         num_missing=num_seeds - len(results),
         statuses=tuple(sorted({r.status for r in records if r.status is not Status.OK})),
@@ -381,7 +371,7 @@ def _sorted(
     """The scores with their ranks, best first; those that may not be ranked follow."""
     sign = 1 if less_is_better else -1
     if ranks and len(ranks.names) > 1:  # a single row needs no rank
-        scores = [replace(score, rank=score.rank or ranks.place(score.entry)) for score in scores]
+        scores = [replace(score, rank=ranks.of(score.entry)) for score in scores]
     return tuple(
         sorted(
             scores,

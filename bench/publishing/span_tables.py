@@ -28,7 +28,8 @@ def neighbours(task: TaskScores) -> Iterator[Table]:
         seeds = "" if stands else f"about {needed:,}" if needed else "no number: no difference"
         rows.append((better, other, "yes" if stands else "no", seeds))
     yield text_table(
-        title="neighbours by span; decided: with Holm's correction over all pairs",
+        title=f"neighbours by span; of all {len(is_decided):,} pairs of rows, "
+        f"{sum(map(bool, is_decided.values())):,} are decided, with Holm's correction",
         header=("row", "next row", "decided", "seeds that would decide it, uncorrected"),
         rows=tuple(rows),
         num_words=4,

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.core import format as fmt
 from bench.core.cell import ModelWorkload, TimedWorkload
-from bench.core.format import column_for, interval_names, plain, quantity, with_interval
+from bench.core.format import column_for, plain, quantity, with_interval
 from bench.core.record import Record, Status
 from bench.publishing.document import Block, Column, Heading, Table, Text, text_table
 from bench.publishing.leaderboard import (
@@ -21,8 +21,8 @@ from bench.publishing.leaderboard import (
     Standing,
     differing,
 )
-from bench.publishing.metrics import metric_names
 from bench.publishing.metrics.fvcore import fvcore_verdict
+from bench.publishing.metrics.ranks import Ranked
 from bench.publishing.metrics.roofline import bound
 from bench.publishing.naming import commits_in_words
 from bench.publishing.scores import TaskScores
@@ -148,20 +148,20 @@ def _ranking_table(ranking: Ranking, columns: Sequence[str]) -> Table:
         header=(*(("entry", "over") if has_several else ("rank", "entry")), *titles.values()),
         rows=tuple(
             (
-                *((s.entry, s.reference) if has_several else (s.rank, s.entry)),
+                *((s.entry, s.reference) if has_several else (s.rank_words, s.entry)),
                 *_standing_cells(s, shown),
             )
             for s in standings
         ),
         num_words=2,
-        leading=leading_rows([] if has_several else [s.rank for s in standings]),
+        leading=leading_rows(standings),
     )
     return with_marks(table, [standing.marks for standing in standings])
 
 
-def leading_rows(ranks: Sequence[str]) -> frozenset[int]:
-    """Indices of the rows whose rank is 1 or begins at 1: no other row is known to be better."""
-    return frozenset(i for i, rank in enumerate(ranks) if rank.partition("-")[0] == "1")
+def leading_rows(rows: Sequence[Ranked]) -> frozenset[int]:
+    """Indices of the rows that share the first place."""
+    return frozenset(i for i, row in enumerate(rows) if row.leads)
 
 
 def with_marks(table: Table, marks: Sequence[Sequence[str]]) -> Table:
@@ -180,11 +180,11 @@ def with_marks(table: Table, marks: Sequence[Sequence[str]]) -> Table:
 
 
 def _standing_cells(standing: Standing, shown: Mapping[str, fmt.Column]) -> tuple[str, ...]:
-    known = metric_names()
     cells = []
     for name, column in shown.items():
-        low, high = (standing.value(end) if end in known else None for end in interval_names(name))
-        text = with_interval(column, standing.value(name), low, high)
+        # A comparison of latencies is one of ratios, so theirs is the interval that has room.
+        ends = None if name == "latency_s" else standing.interval(name)
+        text = with_interval(column, standing.value(name), *(ends or (None, None)))
         if name == "roofline_fraction" and text:
             text = f"{text} {bound(standing.record)}"
         if name == "fvcore":

@@ -81,13 +81,13 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
     ]
     if any(task.num_seeds < 2 for task in one.averaged):
         notes.append("Nothing is ranked, because a task has one seed only.")
-    has_ranks = any(row.rank and not row.is_control for row in one.rows)
+    has_ranks = any(row.rank for row in one.rows)
     table = text_table(
         title=f"mean of {quantity(len(labels), 'task')}",
         header=(*(["rank"] if has_ranks else []), "entry", "mean accuracy (%)", "tasks"),
         rows=tuple(
             (
-                *([row.rank] if has_ranks else []),
+                *([row.rank_words] if has_ranks else []),
                 row.entry + " (control)" * row.is_control,
                 _overall_words(row),
                 f"{row.num_covered} of {len(labels)}",
@@ -95,7 +95,7 @@ def _overall_section(one: Overall, board: Leaderboard) -> Section:
             for row in one.rows
         ),
         num_words=1 + has_ranks,
-        leading=leading_rows([row.rank for row in one.rows]),
+        leading=leading_rows(one.rows),
     )
     means = (table,) if one.rows else ()
     over = f"Over {quantity(len(one.tasks), 'task')}"
@@ -158,7 +158,7 @@ def _task_table(task: TaskScores) -> Table:
         header=header,
         rows=tuple(tuple(row[title] for title in header) for _, row in trained),
         num_words=1 + has_ranks,
-        leading=leading_rows([row["rank"] for _, row in trained] if has_ranks else []),
+        leading=leading_rows([score for score, _ in trained]),
     )
     return with_marks(table, [score.marks for score, _ in trained])
 
@@ -171,7 +171,7 @@ def score_row(score: Score, task: TaskScores) -> dict[str, str]:
     curve = score.curve
     at = {length: _longer_words(own, score) for length, own in score.longer}
     return {
-        "rank": score.rank,
+        "rank": score.rank_words,
         "entry": score.entry + " (control)" * score.is_control,
         task.title: score_words(score)
         or ", ".join(status_words(status) for status in score.statuses),

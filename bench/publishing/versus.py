@@ -95,8 +95,7 @@ def versus(board: Leaderboard, one: str, other: str) -> Versus:
     Raises:
         ConfigError: no row has that name, or the two share no setting and no task.
     """
-    known = {s.entry for r in board.rankings for s in r.standings}
-    known |= {score.entry for task in board.tasks for score in task.scores}
+    known = {row.entry for row in board.rows}
     for name in (one, other):
         check_known(name, known, f"versus: no row is called {name!r}.")
     if one == other:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,16 +18,14 @@ from bench.core.format import column_for, quantity
 from bench.core.grouping import grouped
 from bench.core.record import Status
 from bench.core.settings import (
-    AfterValidator,
     Folder,
     Interval,
     Many,
-    Name,
     Settings,
     Some,
     Word,
 )
-from bench.measuring.config import torch_device
+from bench.measuring.config import Device
 from bench.measuring.device import device_named
 from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
@@ -57,7 +54,7 @@ class Workers(Settings):
 class Calibrate(Settings):
     """Measure the fastest matrix products of any library, and memory copies."""
 
-    device: Many[Annotated[Name, AfterValidator(partial(torch_device, "device"))]] = ("auto",)
+    device: Many[Device] = ("auto",)
     """As cpu, cuda, cuda:1; auto: every device present."""
     dtype: Many[Annotated[str, Word(lambda: DTYPES)]] = DTYPES
     num_threads: Some[Annotated[int, Interval(ge=1, le=MAX_THREADS)]] = ()
@@ -112,7 +109,7 @@ def setups_of(asked: Calibrate, devices: Sequence[str], here: Environment) -> It
     """Setups to measure, one after the other: never two timings at once."""
     usual = tuple(dict.fromkeys((1, here.num_cores)))
     for device in devices:
-        threads = (asked.num_threads or usual) if device == "cpu" else (None,)
+        threads = (asked.num_threads or usual) if device_named(device).shares_cores else (None,)
         for num_threads, dtype in itertools.product(threads, asked.dtype):
             yield {"device": device, "dtype": dtype, "num_threads": num_threads}
 

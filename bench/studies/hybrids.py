@@ -51,8 +51,7 @@ from bench.publishing.searched import at_best_rate
 from bench.publishing.tables import machine_words
 from bench.publishing.task_tables import score_row
 from bench.publishing.templates import prose
-from bench.studies.rates.rows import trainable, trainer
-from bench.studies.rates.tuned import tuned
+from bench.studies.rates.tuned import trainable, trainer, tuned
 from bench.studies.session import Session
 
 LAYERS = "softmax_layers"

@@ -12,23 +12,22 @@ from typing import Annotated, Any
 import torch
 
 from bench.core.cell import DTYPES
-from bench.core.cli.entries import AttentionEntry, read_attention_entries
+from bench.core.cli.entries import AttentionEntry
 from bench.core.cli.errors import ConfigError
 from bench.core.format import quantity, with_unit
 from bench.core.grouping import grouped
 from bench.core.progress import Part
 from bench.core.settings import (
-    BeforeValidator,
     Bytes,
     Folder,
-    Group,
     Interval,
     Many,
     Name,
     Settings,
     Some,
+    SomeRows,
     Word,
-    chosen,
+    rows,
 )
 from bench.measuring.plan import checked_hyperparameters
 from bench.measuring.shipped import (
@@ -62,11 +61,7 @@ class Memory(Settings):
     """Model types of Transformers such as qwen3_next, with their default sizes; folders or files of
     a config.json of yours; or all.
     """
-    attention: Annotated[
-        tuple[AttentionEntry, ...],
-        Group("attention"),
-        BeforeValidator(lambda given: tuple(read_attention_entries(given))),
-    ] = chosen(())
+    attention: SomeRows = rows()
     """Rows, each as the only mechanism of num_layers layers."""
     context: Many[Annotated[int, Interval(ge=1, le=2**40)]] = (8192, 131_072)
     """Tokens that a user has read and written."""

@@ -12,13 +12,11 @@ from attentions import (
     AttentionLayer,
     Geometry,
     build_attention,
-    build_layer,
 )
-from tests.attentions.small import CLAIMS, NAMES, D, H, N, build, by, geometry
+from tests.attentions.small import CLAIMS, NAMES, D, H, N, build, by
 from tests.refusals import refused
 
 CORES = [n for n in NAMES if "core" in CLAIMS[n].scopes]
-LAYERS = [n for n in NAMES if n not in CORES]
 RECURRENT = [n for n in CORES if CLAIMS[n].recurrent]
 MASKS = {"padding": "key_mask", "dense": "mask"}
 B, M = 2, N
@@ -139,24 +137,6 @@ def test_a_sequence_beyond_the_greatest_length_is_refused(name):
         call(module, N + 1)
 
 
-@pytest.mark.parametrize("tokens", [13, 15, 16])
-def test_landmarks_that_do_not_divide_the_length_are_allowed_and_never_padded(tokens):
-    module = build("nystromformer", num_landmarks=4, pinv_iters=20)
-    q, k, _ = torch.randn(3, 1, H, tokens, D)
-    # Made-up keys would take weight from the real ones, and ones would not come back as ones.
-    ones = torch.ones(1, H, tokens, D)
-    with torch.no_grad():
-        torch.testing.assert_close(module(q, k, ones), ones, atol=1e-3, rtol=0)
-
-
-def test_projections_around_a_core_refuse_tokens_as_layers_do():
-    layer = build_layer("linear", geometry("linear"))
-    with refused(r"linear: x is of shape \(2, 16, 8\); \(B, N, 16\)"):
-        layer(torch.randn(B, N, D))
-    with refused(r"x is torch.int64; it takes float32"):
-        layer(torch.zeros(B, N, H * D, dtype=torch.int64))
-
-
 def test_tensors_elsewhere_or_without_strides_are_refused():
     q, k, v = heads()
     with refused("softmax: q is on cpu, k on meta and v on meta; one dev"):
@@ -174,15 +154,6 @@ def test_dtypes_are_compared_where_there_is_no_autocast():
         build("softmax")(q, k, v.double())
     with refused(r"x is torch.float64 and the parameters are torch.float3"):
         build("mlla").to("meta")(torch.zeros(B, N, H * D, dtype=torch.float64, device="meta"))
-
-
-def test_with_rope_tokens_must_fill_the_grid():
-    core = build("nala", rope=True)
-    q, k, v = heads()
-    with refused(r"nala: 16 queries and 5 keys .* rope=True"):
-        core(q, k[:, :, :5], v[:, :, :5])
-    with refused("nala: 10 tokens were given; its grid of 4x4 needs 16"):
-        core(*(x[:, :, :10] for x in (q, k, v)))
 
 
 STEPS = (

@@ -149,11 +149,6 @@ def test_a_head_size_that_cannot_be_rotated_is_refused_at_construction(name):
     assert re.search("multiple of|even", str(caught.value))
 
 
-def test_channels_that_mlla_cannot_rotate_are_refused_at_construction():
-    with refused(r"mlla: .*\b6\b.*multiple of 4"):
-        build_attention("mlla", geometry("mlla", num_heads=1, head_dim=6))
-
-
 @pytest.mark.parametrize(
     "name", [n for n in attention_names() if attention_class(n).capabilities.requires]
 )

@@ -33,20 +33,6 @@ def test_a_plugin_need_not_refuse_lengths_and_masks_itself(own_registry):
             core(*inputs, **masks)
 
 
-@pytest.mark.parametrize("name", ["softmax", "fox", "sliding_window", "retnet", "performer"])
-def test_two_ways_go_on_from_a_state_and_its_clone(name):
-    core = build_attention(name, Geometry(num_heads=2, head_dim=4, seq_len=12, causal=True)).eval()
-    prompt, first, second = torch.randn(3, 3, 1, 2, 2, 4)
-    empty = core.init_state(1, dtype=torch.float32, device=torch.device("cpu"))
-    _, state = core.step(*prompt, empty)
-    kept = core.clone_state(state)
-    one, _ = core.step(*(x[:, :, :1] for x in first), state)
-    other, _ = core.step(*(x[:, :, :1] for x in second), kept)
-    for token, out in ((first, one), (second, other)):
-        whole = [torch.cat((a, b[:, :, :1]), dim=2) for a, b in zip(prompt, token, strict=True)]
-        torch.testing.assert_close(out, core(*whole)[:, :, 2:])
-
-
 def test_a_recurrent_form_that_is_claimed_and_not_written_is_named(monkeypatch):
     core = build_attention("linformer", Geometry(num_heads=2, head_dim=4, seq_len=12))
     monkeypatch.setattr(type(core), "capabilities", Capabilities(recurrent=True))

@@ -39,14 +39,6 @@ def test_a_function_is_its_module(name, is_causal):
     torch.testing.assert_close(getattr(functional, name)(q, k, v, is_causal=is_causal), expected)
 
 
-def test_grid_width_and_dtype_of_a_call_are_those_of_its_core():
-    q, k, v = (x.double() for x in tokens())
-    sizes = {"num_heads": H, "head_dim": D, "seq_len": N, "value_dim": 6}
-    core = build_attention("agent", Geometry(**sizes, grid=(2, 6))).double()
-    found = functional.agent(q, k, v[..., :6], grid=(2, 6), weights=core.state_dict())
-    torch.testing.assert_close(found, core(q, k, v[..., :6]), rtol=1e-12, atol=1e-12)
-
-
 def test_hyperparameters_masks_and_shared_heads_are_keywords():
     q, k, v = tokens(kv_heads=1)
     seen = torch.rand(1, N) < 0.7
@@ -56,19 +48,6 @@ def test_hyperparameters_masks_and_shared_heads_are_keywords():
     torch.testing.assert_close(found, expected)
     with pytest.raises(ValueError, match="enable_gqa=True"):
         functional.nala(q, k, v)
-
-
-def test_weights_take_gradients():
-    q, k, v = tokens()
-    scale = torch.randn(H * D, requires_grad=True)
-    core = build_attention("flatten", Geometry(num_heads=H, head_dim=D, seq_len=N))
-    with torch.no_grad():
-        core.scale.copy_(scale)
-    out = functional.flatten(q, k, v, weights={"scale": scale})
-    torch.testing.assert_close(out, core(q, k, v))
-    found = torch.autograd.grad(out.square().sum(), scale)
-    expected = torch.autograd.grad(core(q, k, v).square().sum(), core.scale)
-    torch.testing.assert_close(found, expected)
 
 
 SCALED = [
@@ -156,14 +135,6 @@ def test_every_core_has_a_function_with_its_hyperparameters_in_its_signature():
         functional.nothing  # noqa: B018
     for name in names:
         assert "is_causal" in inspect.signature(getattr(functional, name)).parameters
-
-
-def test_a_hyperparameter_named_like_an_argument_of_all_has_an_underscore():
-    assert "k_" in inspect.signature(functional.topk).parameters
-    q, k, v = tokens()
-    core = build_attention("topk", Geometry(num_heads=H, head_dim=D, seq_len=N), k=3)
-    assert torch.equal(functional.topk(q, k, v, k_=3), core(q, k, v))
-    assert not torch.equal(functional.topk(q, k, v, k_=4), core(q, k, v))
 
 
 @pytest.mark.parametrize("name", ["differential", "linformer", "agent", "local_only"])

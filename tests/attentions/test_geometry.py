@@ -12,12 +12,6 @@ def test_the_grid_is_the_most_square_one_unless_given(seq_len, grid):
     assert Geometry(num_heads=2, head_dim=4, seq_len=seq_len).grid == grid
 
 
-def test_a_given_grid_is_kept_as_a_tuple():
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=12, grid=[2, 6])
-    assert geometry.grid == (2, 6)
-    assert Geometry(num_heads=2, head_dim=4, seq_len=12, grid=[0, 0]).grid == (3, 4)
-
-
 def test_values_are_as_wide_as_keys_unless_given():
     assert Geometry(num_heads=2, head_dim=4, seq_len=12).value_dim == 4
     assert Geometry(num_heads=2, head_dim=4, seq_len=12, value_dim=6).value_dim == 6
@@ -39,14 +33,6 @@ def test_a_grid_without_a_cell_for_each_token_is_refused(grid):
         Geometry(num_heads=2, head_dim=4, seq_len=12, grid=grid)
 
 
-def test_a_geometry_is_a_value():
-    one, other = (Geometry(num_heads=2, head_dim=4, seq_len=12) for _ in range(2))
-    assert one == other
-    assert hash(one) == hash(other)
-    with pytest.raises(AttributeError):
-        one.seq_len = 5
-
-
 def test_a_call_shape_counts_pairs_and_tokens():
     shape = CallShape(batch_size=2, num_heads=3, query_len=5, key_len=7, head_dim=4, value_dim=4)
     assert (shape.num_pairs, shape.num_tokens, shape.num_keys) == (2 * 3 * 35, 30, 42)
@@ -57,12 +43,6 @@ def test_a_causal_call_shape_counts_visible_pairs_only():
         batch_size=1, num_heads=2, query_len=4, key_len=4, head_dim=4, value_dim=4, causal=True
     )
     assert shape.num_pairs == 2 * (1 + 2 + 3 + 4)
-
-
-def test_causality_is_yes_or_no():
-    for causal in [1, "false", None]:
-        with refused(r"Geometry.causal is .*; True or False is needed"):
-            Geometry(num_heads=1, head_dim=4, seq_len=4, causal=causal)
 
 
 def test_heads_that_cannot_be_shared_evenly_are_refused():

@@ -74,16 +74,6 @@ def test_every_core_gets_the_same_projections():
     assert set(sizes.values()) == {16 * 48 + 48 + 16 * 16 + 16}
 
 
-def test_projections_can_go_without_bias():
-    core = build_attention("softmax", Geometry(num_heads=2, head_dim=8, seq_len=12))
-    layer = MultiHeadAttention(core, bias=False)
-    assert [name for name, _ in layer.named_parameters()] == ["qkv.weight", "proj.weight"]
-
-
-def test_hyperparameters_reach_the_core():
-    assert build("linear", eps=0.5).core.eps == 0.5
-
-
 def test_costs_are_those_of_the_core_and_of_the_projections():
     layer = build("linear", value_dim=6)
     shape = call_of(12, 8, 6, batch_size=3)

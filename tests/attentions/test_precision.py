@@ -9,8 +9,6 @@ from attentions.testing.forms import build as built
 from attentions.testing.forms import gates_of, inputs
 from tests.attentions.claims import FORMS, GENERATED, is_ours
 
-WIDENED = ("linear", "performer", "flatten", "nala", "nala_cosine", "softmax_explicit")
-
 
 def test_half_becomes_float32_and_the_rest_stays_itself():
     for dtype in (torch.float16, torch.bfloat16):
@@ -31,26 +29,6 @@ def test_a_gradient_that_is_not_a_number_is_not_hidden():
     x = torch.ones(1, dtype=torch.float16, requires_grad=True)
     (widen(x) * torch.nan).sum().backward()
     assert x.grad.isnan().all()
-
-
-@pytest.mark.parametrize("name", WIDENED)
-def test_autocast_does_not_reach_the_products(name, qkv):
-    core = build_attention(name, Geometry(num_heads=2, head_dim=8, seq_len=12))
-    q, k, v = (x.float() for x in qkv(1, 2, 12, 8))
-    plain = core(q, k, v)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(core(q, k, v), plain)
-
-
-@pytest.mark.parametrize("name", WIDENED)
-def test_a_layer_trains_under_autocast(name):
-    layer = build_layer(name, Geometry(num_heads=2, head_dim=8, seq_len=12))
-    x = torch.randn(2, 12, 16)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = layer(x)
-    assert out.dtype == torch.bfloat16
-    out.float().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
 
 
 def test_what_float16_cannot_hold_becomes_its_largest_number():
@@ -113,13 +91,6 @@ def test_a_float16_layer_is_finite_for_tokens_of_norm_100(name, settings):
     for result in results(layer, 25 * torch.randn(2, 16, 16).sign().half()):
         assert result.dtype == torch.float16
         assert result.isfinite().all()
-
-
-def test_hooks_of_a_float16_layer_are_called_once():
-    layer, calls = float16_layer("mla", {}), []
-    layer.register_forward_hook(lambda module, given, out: calls.append(out.dtype))
-    layer(torch.randn(2, 16, 16).half())
-    assert calls == [torch.float16]
 
 
 CORES = [

@@ -64,14 +64,6 @@ def test_padding_changes_nothing_within_a_window(name):
     padding_on_the_left_or_on_the_right_changes_nothing(form, lambda *_: None)
 
 
-def test_a_tree_of_blocks_takes_no_mask_in_a_step():
-    core = built("log_linear", causal=True, seq_len=N)
-    tokens, _ = drawn(core, 2)
-    state = core.init_state(2, dtype=torch.double, device=CPU)
-    with refused("log_linear: key_mask was given for a step; a state has one place in the tree"):
-        core.step(*tokens, state, key_mask=torch.ones(2, N, dtype=torch.bool))
-
-
 @pytest.mark.parametrize("name", STEPPING)
 def test_gradients_through_steps_are_those_of_the_whole(name):
     core = built(name, causal=True, seq_len=N, stir=0.1)

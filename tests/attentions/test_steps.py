@@ -8,8 +8,6 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from attentions import Geometry, attention_class, attention_names, build_attention
-from attentions.kernel.plain import KernelState
-from attentions.steps import what_is_wrong
 from tests.refusals import refused
 
 B, H, N, D = 2, 2, 8, 4
@@ -117,17 +115,6 @@ def test_our_own_mistake_is_not_taken_for_the_states():
         core.step(*TOKENS, empty(core))
 
 
-def test_nothing_is_wrong_with_an_own_state():
-    sizes = (B, H, D, D)
-    state = KernelState(torch.zeros(sizes), torch.zeros(sizes[:3]))
-    own = KernelState(torch.zeros(sizes, device="meta"), torch.zeros(sizes[:3], device="meta"))
-    assert what_is_wrong(state, own, torch.float32, CPU) is None
-    said = what_is_wrong(state._replace(key_sum=torch.zeros(1)), own, torch.float32, CPU)
-    assert said is not None and said.startswith("state.key_sum is torch.float32 of shape (1,) on")
-    said = what_is_wrong(state, own._replace(key_sum=None), torch.float32, CPU)
-    assert said is not None and said.endswith("tokens of torch.float32 on cpu need none")
-
-
 def test_a_state_may_grow_where_it_begins_with_no_tokens_and_may_nest():
     class Growing(attention_class("linear_unnormalised")):
         def init_state(self, batch_size, *, dtype, device):
@@ -181,23 +168,3 @@ def test_a_state_may_begin_with_a_learned_tensor():
     torch.testing.assert_close(out, q @ (core.start + k.mT @ v) / D**0.5)
     with refused("linear_unnormalised: state.context is .*"):
         core.step(*TOKENS, empty(core, 1))
-
-
-def test_autocast_steps_from_a_state_of_its_models_dtype():
-    core = build("softmax")
-    with torch.autocast("cpu", torch.bfloat16):
-        out, _ = core.step(*TOKENS.bfloat16(), empty(core))
-    assert out.dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize("name", ["linear", "softmax", "sliding_window"])
-def test_shared_heads_look_at_the_state_as_their_core_does(name):
-    core = build(name, num_kv_heads=1)
-    q, k, v = TOKENS[0], *TOKENS[1:, :, :1]
-    with refused(f"{name}: state is of type NoneType; a [A-Za-z]+ is need"):
-        core.step(q, k, v, None)
-    for rows in (1, B + 1):
-        with refused(rf"{name}: state[.a-z_]* is .* of shape \({rows}, "):
-            core.step(q, k, v, empty(core, rows))
-    assert core.step(q, k, v, empty(core))[0].shape == q.shape
-    assert core.core.step(*TOKENS, empty(core.core))[0].shape == q.shape  # of as many heads

@@ -10,10 +10,9 @@ import pytest
 
 from bench.measuring.worker.jobs import Interrupted
 from bench.regress import _quoted, main
-from bench.studies.gate import trees
+from bench.studies.gate import commits as trees
 from bench.studies.gate.accept import accepted_in
-from bench.studies.gate.rows import GateRow
-from bench.studies.gate.verdict import GateVerdict
+from bench.studies.gate.rows import GateRow, GateVerdict
 from tests.bench.studies.gate.scratch import DEATH, WASTE, Checkout, tiny
 from tests.records import block_records
 

@@ -20,10 +20,11 @@ from bench.core.settings import Settings
 
 MODULES = (
     *("bench.report", "bench.measuring.config", "bench.publishing.config"),
-    *("bench.studies.ceilings", "bench.studies.hybrids", "bench.studies.launches.command"),
-    *("bench.studies.convert.study", "bench.studies.explain.running", "bench.studies.text.study"),
+    *("bench.studies.ceilings", "bench.studies.hybrids", "bench.studies.launches.study"),
+    *("bench.studies.convert.study", "bench.studies.explain.study", "bench.studies.text.study"),
     "bench.studies.rates.search",
-    *(f"bench.studies.{study}.settings" for study in ("advise", "diagnostics", "reproduce")),
+    "bench.studies.advise.evidence",
+    *("bench.studies.diagnostics.study", "bench.studies.reproduce.settings"),
     *("bench.studies.selftest.study", "bench.studies.verify.settings"),
 )
 MODELS = [

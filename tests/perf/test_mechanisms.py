@@ -91,7 +91,7 @@ def num_rounds(seconds_per_round):
 def test_one_call(benchmark, one_thread, label, seq_len, mode):
     from bench.measuring.plan import reference_cell
     from bench.measuring.subject import Subject
-    from bench.measuring.unsupported import why_not
+    from bench.measuring.support import why_not
 
     cell = cell_of(label, seq_len, mode)
     if (reason := why_not(cell)) is not None:

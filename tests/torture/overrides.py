@@ -17,23 +17,22 @@ from bench.core.settings import Settings
 from bench.measuring.config import read_sweep_config
 from bench.publishing.config import read_publish_config
 from bench.report import Instead
-from bench.studies.advise.settings import Advise
+from bench.studies.advise.evidence import Advise
 from bench.studies.catalogue import listing, new, showing
 from bench.studies.ceilings import Calibrate
 from bench.studies.convert.study import Convert
-from bench.studies.diagnostics.settings import Diagnose
-from bench.studies.explain.running import Explain
-from bench.studies.gate.config import read_gate_config
+from bench.studies.diagnostics.study import Diagnose
+from bench.studies.explain.study import Explain
+from bench.studies.gate.command import read_gate_config
 from bench.studies.hybrids import Hybrids
-from bench.studies.launches.command import Launches
+from bench.studies.launches.study import Launches
 from bench.studies.memory import Memory
-from bench.studies.traces import Traces
 from bench.studies.rates import search
-from bench.studies.rates.rows import run_command
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.roots import root_of
 from bench.studies.selftest.study import Selftest, sweep_of
 from bench.studies.text.study import Text
+from bench.studies.traces import Traces
 from bench.studies.verify.settings import Verify
 from tests.torture.trial import ROOT, Trial, here
 
@@ -88,7 +87,7 @@ def _beside_a_sweep(own: type[Settings]) -> Main:
         own.read(given)
         return 0 * bool(read_sweep_config(composed))
 
-    return lambda words: run_command(words, "", own.model_fields, {}, read)
+    return lambda words: search.main(words, read)
 
 
 COMMANDS: dict[str, tuple[Main, tuple[str, ...]]] = {

@@ -25,8 +25,7 @@ from bench.measuring.building import build_module, shape_of
 from bench.measuring.device import device_named
 from bench.measuring.device.base import allowed_sdpa
 from bench.measuring.measure.stopping import Stopping
-from bench.measuring.models.subject import forward_flops, model_on_meta, subject_of
-from bench.measuring.models.support import is_own
+from bench.measuring.models.subject import forward_flops, is_own, model_on_meta, subject_of
 from bench.measuring.subject import Subject
 
 _FLOPS_PER_S, _CARD_FLOPS_PER_S = 2e10, 2e12
@@ -161,8 +160,9 @@ def expected_s(cell: Cell, stopping: Stopping) -> float:
     """Expected seconds of a cell: a guess for budgets, the order of work and the progress bar."""
     if isinstance(cell.workload, TaskWorkload):
         return _TASK_S * float(cell.workload.settings.get("num_steps", 600)) / 600
-    is_host = device_named(cell.device).is_host
-    flops_per_s = _FLOPS_PER_S * cell.num_threads if is_host else _CARD_FLOPS_PER_S
+    flops_per_s = _CARD_FLOPS_PER_S
+    if device_named(cell.device).shares_cores:
+        flops_per_s = _FLOPS_PER_S * cell.num_threads
     call_s = _forward_flops(cell) * cell.timed.flops_factor / flops_per_s
     rounds_s = max(stopping.min_rounds * call_s, stopping.budget_s)
     compile_s = _COMPILE_S if cell.timed.compile == "inductor" else 0.0

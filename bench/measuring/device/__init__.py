@@ -1,29 +1,27 @@
 """Devices: a `Device` hides all that differs between a CPU and a card.
 
-`base` is the interface, which `cpu` and `cuda` implement. Nothing else in bench distinguishes kinds
-of devices. None of these files imports torch before a method needs it.
+`base` is the interface; any other file here is a class for one kind, found by itself. Nothing else
+in bench distinguishes kinds of devices. None of these files imports torch before a method needs it.
 """
 
 from __future__ import annotations
 
 import re
 
+from bench.core.registry import import_all
 from bench.measuring.device.base import Clock, Device
-from bench.measuring.device.cpu import Cpu
-from bench.measuring.device.cuda import Cuda
 
 __all__ = ["Clock", "Device", "available_devices", "device_named", "first_card"]
 
-KINDS: dict[str, type[Device]] = {"cpu": Cpu, "cuda": Cuda}
+import_all(__name__)
+KINDS = {kind.kind: kind for kind in Device.__subclasses__()}
 """Classes by the first word of torch's name for a device."""
-
-NAMES = ("auto", "cpu", "cuda", "cuda:0", "cuda:1")
-"""Examples of names that a configuration may give."""
 
 
 def is_device_name(word: str) -> bool:
     """Whether a word names a device in a configuration; ``auto`` stands for all devices."""
-    return word == "auto" or re.fullmatch(r"cpu|cuda(:[0-9]+)?", word) is not None
+    cards = "|".join(name for name, kind in KINDS.items() if not kind.shares_cores)
+    return re.fullmatch(rf"auto|{'|'.join(KINDS)}|({cards}):[0-9]+", word) is not None
 
 
 def device_named(name: str) -> Device:
@@ -42,4 +40,4 @@ def available_devices() -> tuple[str, ...]:
 def first_card() -> Device | None:
     """The first device that is not a CPU; None if there is none."""
     devices = map(device_named, available_devices())
-    return next((device for device in devices if not device.is_host), None)
+    return next((device for device in devices if not device.shares_cores), None)

@@ -49,15 +49,16 @@ class Device:
 
     Attributes:
         kind: its type, as in capabilities and checkpoints.
-        is_host: whether it shares this process's memory, and calls have finished on return.
+        shares_cores: whether it computes on the processor's cores, in this process's memory. Its
+            calls have finished on return, threads count, and there is one, without an index.
     """
 
     name: str
     kind: ClassVar[str] = ""
-    is_host: ClassVar[bool] = False
+    shares_cores: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.name == self.kind and not self.is_host:  # ``cuda`` is the first card
+        if self.name == self.kind and not self.shares_cores:  # ``cuda`` is the first card
             object.__setattr__(self, "name", f"{self.name}:0")
 
     @classmethod
@@ -162,7 +163,7 @@ class Device:
         import torch
 
         size = 2 * self.cache_levels_bytes()[-1] // 4
-        buffer, waits = torch.zeros(size, device=self.place), not self.is_host
+        buffer, waits = torch.zeros(size, device=self.place), not self.shares_cores
 
         def flush() -> None:
             buffer.add_(1.0)
@@ -204,6 +205,10 @@ class Device:
 
     def imitates(self, dtype: str) -> str | None:
         """Why it only emulates a dtype in software, as a clause; None if it does not."""
+        return None
+
+    def why_not_compiled(self) -> str | None:
+        """Why inductor cannot compile for it, as a sentence; None if it can."""
         return None
 
     def try_out(self, dtype: str) -> None:

@@ -7,6 +7,7 @@ import gc
 import platform
 import re
 import resource
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ class Cpu(Device):
     """The processor that this process runs on."""
 
     kind = "cpu"
-    is_host = True
+    shares_cores = True
 
     @classmethod
     def present(cls) -> tuple[str, ...]:
@@ -126,6 +127,12 @@ class Cpu(Device):
             if level >= 2 and size:
                 levels[level] = max(size, levels.get(level, 0))
         return tuple(sorted(levels.values())) or super().cache_levels_bytes()
+
+    def why_not_compiled(self) -> str | None:
+        """See `Device`."""
+        if shutil.which("g++") or shutil.which("clang++"):
+            return None
+        return "inductor needs a C++ compiler (g++), which is not installed."
 
 
 def size_of(file: Path) -> int:

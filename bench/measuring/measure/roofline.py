@@ -74,7 +74,7 @@ def measure_ceiling(
         RuntimeError: the device has no product of this dtype.
     """
     best: dict[str, tuple[float, Shape]] = {}
-    for library, make in product_makers(device.place, dtype).items():
+    for library, make in product_makers(device, dtype).items():
         rates = _product_rates(make, clock, effort)
         best[library] = max((rate, shape) for shape, rate in rates)
     library = max(best, key=lambda name: best[name])
@@ -157,10 +157,10 @@ MM, ONEDNN = "torch.mm", "oneDNN"
 _ONEDNN_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def product_makers(device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[Shape], Call]]:
+def product_makers(device: Device, dtype: torch.dtype) -> dict[str, Callable[[Shape], Call]]:
     """For each available library, a function that makes a call of a product of some shape."""
-    makers: dict[str, Callable[[Shape], Call]] = {MM: partial(_mm, device, dtype)}
-    if device.type == "cpu" and dtype in _ONEDNN_DTYPES and _has_onednn(dtype):
+    makers: dict[str, Callable[[Shape], Call]] = {MM: partial(_mm, device.place, dtype)}
+    if device.shares_cores and dtype in _ONEDNN_DTYPES and _has_onednn(dtype):
         makers[ONEDNN] = partial(_onednn, dtype)
     return makers
 

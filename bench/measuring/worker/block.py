@@ -12,6 +12,7 @@ from typing import Any
 from bench.core.cell import Cell
 from bench.core.clock import now_s
 from bench.core.record import Speed, Status
+from bench.measuring.device import device_named
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.worker.jobs import Jobs
 from bench.measuring.worker.launch import WorkerHung
@@ -151,7 +152,7 @@ class RoundsListener:
         self._num_members = len(columns)
         self._max_rounds = max(stopping.min_rounds, stopping.max_rounds)
         self._is_cold = columns[0].timed.cache == "cold"
-        self._is_card = columns[0].device != "cpu"
+        self._is_card = not device_named(columns[0].device).shares_cores
         self._budget_s = stopping.budget_s * len(columns) + timeout_s
         self._begun = self._ended = now_s()
         self._limit_s = math.inf

@@ -36,7 +36,7 @@ def fresh_speedup(
     if (w.mode, w.compile, w.cache) != ("forward", "eager", "warm"):
         return None
     reference, device = Cell.from_dict(flat), device_named(cell.device)
-    if reference.key == cell.key or is_foreign(reference) or not device.is_host:
+    if reference.key == cell.key or is_foreign(reference) or not device.shares_cores:
         return None
     with suppress(Exception):  # of the reference, whose own trial or probe will tell
         other = subject_of(reference)

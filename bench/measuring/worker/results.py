@@ -12,18 +12,15 @@ from bench.core.cli.limits import (
     Amount,
     Count,
     Duration,
-    Flops,
     Number,
     Pace,
-    Rule,
     Seconds,
-    Share,
     Size,
     Text,
     checked,
     one_of,
 )
-from bench.core.observed import Oracle, Quality, unfit
+from bench.core.observed import CallFacts, Quality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,39 +50,8 @@ class Job(Generic[R]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialResult(Result):
-    """Result of one member's trial; the fields are those of `bench.core.record.Speed`."""
-
-    first_call_s: Duration
-    compile_s: Duration | None
-    max_error: Amount
-    rms_error: Amount
-    oracle: Oracle
-    checked_len: Size | None
-    checked_share: Share
-    is_view: bool
-    leaks_future: bool
-    flops_off: Amount | None
-    is_foreign: bool
-    peak_memory_bytes: Count | None
-    peak_rss_bytes: Count | None
-    leaked_bytes: Count | None
-    saved_for_backward_bytes: Count
-    state_bytes: Count | None
-    kept_share: Share | None
-    flops: Flops | None
-    executed_flops: Flops | None
-    tokens_per_call: Count
-    counted_flops: Flops
-    elementwise_elements: Count
-    num_operators: Count
-    fvcore_flops: Flops | None
-    fvcore_unsupported: Annotated[dict[Text, Count], Len(0, 1000)]
-    num_parameters: Count
-    num_gate_values: Count = 0
-    fresh_speedup: Amount | None = None
-    sdpa_kernel: Text | None = None
-    energy_per_call_j: Amount | None = None
+class TrialResult(CallFacts, Result):
+    """Result of one member's trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,38 +123,17 @@ class PairedRoundsResult(Result):
     latency_s: Seconds
 
 
-def _is_quality(flat: Mapping[str, Any]) -> bool:
-    """Check the fields of a quality; returns True.
-
-    Raises:
-        ValueError: no record could hold them; the message says why.
-    """
-    try:
-        found = Quality(**_with_tuples(flat))
-    except TypeError as error:
-        raise ValueError(str(error)) from error
-    if why := unfit(found):
-        raise ValueError(why)
-    return True
-
-
-def _with_tuples(flat: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in flat.items()}
-
-
 @dataclass(frozen=True, kw_only=True)
-class TrainResult(Result):
+class TrainResult(Quality, Result):
     """Result of a training run.
 
-    Attributes:
-        quality: the fields of `bench.core.record.Quality`.
+    Raises:
+        ValueError: its fields contradict each other.
     """
 
-    quality: Annotated[dict[str, Any], Rule(_is_quality, "a quality")]
-
-    def observed(self) -> dict[str, Any]:
-        """The fields of a quality; lists from JSON become tuples again."""
-        return _with_tuples(self.quality)
+    def __post_init__(self) -> None:
+        if wrong := self.contradiction:
+            raise ValueError(wrong)
 
 
 @dataclass(frozen=True, kw_only=True)

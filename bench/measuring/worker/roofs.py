@@ -23,24 +23,23 @@ class Roofs:
 
     def __init__(self, calibration: Mapping[str, Any] | None = None) -> None:
         ceilings = (calibration or {}).get("ceilings", ())
-        self._calibrated = {
-            (c["dtype"], c["num_threads"]) for c in ceilings if c["device"] == "cpu"
-        }
+        self._calibrated = {(c["device"], c["dtype"], c["num_threads"]) for c in ceilings}
         self._seen: dict[str, Ceiling] = {}
 
     def look(self, jobs: Jobs, cells: Iterable[Cell]) -> None:
         """Measure missing ceilings in workers before a block is timed; 0.5 s for each dtype."""
-        wanted = [cell for cell in cells if cell.device == "cpu" and not cell.is_model]
-        unknown = [
-            cell.timed.dtype
-            for cell in wanted
-            if (cell.timed.dtype, cell.num_threads) not in self._calibrated
-        ]
-        for dtype in dict.fromkeys(unknown):
+        unknown = {
+            (cell.device, cell.timed.dtype): None
+            for cell in cells
+            if device_named(cell.device).shares_cores
+            and not cell.is_model
+            and (cell.device, cell.timed.dtype, cell.num_threads) not in self._calibrated
+        }
+        for device, dtype in unknown:
             is_known = dtype in self._seen and not self._seen[dtype]["is_noisy"]
-            if is_known or device_named("cpu").why_no_dtype(dtype):
+            if is_known or device_named(device).why_no_dtype(dtype):
                 continue
-            outcome = jobs.do(CEILING, device="cpu", dtype=dtype, num_threads=1, at_a_glance=True)
+            outcome = jobs.do(CEILING, device=device, dtype=dtype, num_threads=1, at_a_glance=True)
             if outcome.is_ok:
                 found = outcome.found
                 now = Ceiling(
@@ -52,7 +51,8 @@ class Roofs:
 
     def of(self, cell: Cell) -> Ceiling | None:
         """The ceiling of a cell's dtype and number of threads; None if it was not measured."""
-        if cell.device != "cpu" or cell.is_model or cell.timed.dtype not in self._seen:
+        shares_cores = device_named(cell.device).shares_cores
+        if not shares_cores or cell.is_model or cell.timed.dtype not in self._seen:
             return None
         one, count = self._seen[cell.timed.dtype], cell.num_threads
         return Ceiling(

@@ -69,7 +69,7 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     outside = Stopwatch()
     flush = _flusher(device, outside) if cells[0].timed.cache == "cold" else None
     are_alike = len({cell.num_threads for cell in cells}) == 1
-    is_single = device.is_host and all(cell.num_threads == 1 for cell in cells)
+    is_single = device.shares_cores and all(cell.num_threads == 1 for cell in cells)
     watch = Watch(threads=is_single)
 
     turns = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ def train(request: Request, channel: Channel) -> TrainResult:
         raise JobFailed(Status.ERROR, str(error)) from error
     if reason := unfit(quality):
         raise JobFailed(Status.ERROR, f"the task gave what no record can hold: {reason}")
-    return TrainResult(quality=asdict(quality), measured_s=now_s() - started)
+    return TrainResult(**vars(quality), measured_s=now_s() - started)
 
 
 def _checkpoint(request: Request, cell: Cell) -> Checkpoint | None:

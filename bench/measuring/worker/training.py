@@ -12,6 +12,7 @@ from bench.core.cell import Cell
 from bench.core.clock import now_s, utc_now
 from bench.core.examples import examples_folder
 from bench.core.record import Status
+from bench.measuring.device import device_named
 from bench.measuring.machine.environment import Environment, source_of_training
 from bench.measuring.sharing.devices import DeviceLock
 from bench.measuring.tasks.base import task_class
@@ -75,7 +76,7 @@ class Trainings:
         beside = [t.cell for t in self._running.values() if t.cell.device == cell.device]
         if not beside:
             return True
-        if cell.device != "cpu":
+        if not device_named(cell.device).shares_cores:
             return False
         used = sum(other.num_threads for other in beside)
         return used + cell.num_threads <= self._environment.num_cores

@@ -50,7 +50,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
 
     channel.send(step="build")
     shutil.rmtree(compiled_folder(cell), ignore_errors=True)  # the time to compile is measured
-    watch = Watch(threads=cell.num_threads == 1 and device.is_host)
+    watch = Watch(threads=cell.num_threads == 1 and device.shares_cores)
     watch.begin(cell.entry)
     subject = subject_of(cell, library)
     channel.send(step="first call")

@@ -9,7 +9,7 @@ import torch
 
 from bench.core.cell import Cell
 from bench.core.clock import cpu_s, now_s
-from bench.measuring.device import Clock
+from bench.measuring.device import Clock, device_named
 from bench.measuring.measure.flops import count
 from bench.measuring.measure.latency import warm_up
 from bench.measuring.measure.state import Watch
@@ -123,7 +123,7 @@ class Turns:
         None also beside members with several: torch's threads spin while they wait for work.
         """
         has_several = self.cell.num_threads > 1 or self._sets_threads
-        if has_several or self.cell.device != "cpu" or not self._wall_s:
+        if has_several or not device_named(self.cell.device).shares_cores or not self._wall_s:
             return None
         return round(self._busy_s / self._wall_s, 3)
 

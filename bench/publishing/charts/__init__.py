@@ -4,9 +4,9 @@ Lines and points are labelled directly, without overlaps: with ten entries or fo
 many colours could not be read. All specifications come from this package.
 
 `pictures` has one template for each picture, which files, the page and W&B share; `lines`,
-`scatter`, `curves`, `filters` and `plain` fill them from records for files, with the parts of
-`spec` and the axis of `accuracy_axis`; `labels` and `ends` find positions for labels, `style` gives
-each entry its colour, shape and dash.
+`scatter`, `spans`, `curves`, `filters` and `plain` fill them from records for files, with the parts
+of `spec` and the axis of `accuracy_axis`; `labels` and `ends` find positions for labels, `style`
+gives each entry its colour, shape and dash.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bench.publishing.charts.curves import extrapolation
 from bench.publishing.charts.filters import against_share_kept
 from bench.publishing.charts.lines import LATENCY, MEMORY, SPEEDUP, against_size
 from bench.publishing.charts.scatter import accuracy_against_latency
+from bench.publishing.charts.spans import span_charts
 from bench.publishing.charts.style import styles_of
 from bench.publishing.charts.write import write_charts as write_charts
 from bench.publishing.document import Chart as Chart
@@ -30,8 +31,9 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
     """Every chart that has something to show.
 
     Speed-up, latency and peak memory against sequence length, or against a model's image size, for
-    each setting with two sizes or more; accuracy against latency, for each task; accuracy against
-    the length of longer test examples; accuracy, latency and FLOPs against the share of tokens that
+    each setting with two sizes or more; accuracy against latency, for each task, or its span
+    against speed-up and state; accuracy against the length of longer test examples; accuracy,
+    latency and FLOPs against the share of tokens that
     filters keep.
     """
     styles = styles_of(board)
@@ -43,6 +45,8 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
             for quantity in (SPEEDUP, LATENCY, MEMORY)
         ]
     drawn += [accuracy_against_latency(task, board, styles) for task in board.tasks]
+    for task in board.tasks:
+        drawn += span_charts(task, board, styles) if task.rungs else ()
     drawn += extrapolation(board, styles)
     drawn += [against_share_kept(task, board) for task in board.tasks]
     return tuple(_told_apart([chart for chart in drawn if chart is not None]))

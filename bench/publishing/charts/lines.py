@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.core.format import interval_names
-from bench.core.record import Speed
-from bench.core.statistics import median_interval
 from bench.publishing.charts.ends import end_labels, height_for
 from bench.publishing.charts.file_names import slug
 from bench.publishing.charts.pictures import Point, lines
@@ -77,7 +74,7 @@ def against_size(
         return None
     points: list[Point] = [
         {"name": s.entry, "run": s.entry, "x": ranking.size, "y": float(value) / quantity.factor}
-        | (_interval(quantity, s) if quantity.band else {})
+        | _interval(quantity, s)
         | look(styles[s.entry])
         for ranking in sorted(rankings, key=lambda ranking: ranking.size)
         for s in _shown(quantity, ranking)
@@ -146,7 +143,7 @@ def _notes(
 
 def _shown(quantity: Quantity, ranking: Ranking) -> Iterator[Standing]:
     for standing in ranking.standings:
-        is_ranked = standing.rank != "control" and may_be_ranked(standing.record)
+        is_ranked = not standing.is_control and may_be_ranked(standing.record)
         if is_ranked or not quantity.is_ratio:
             yield standing
 
@@ -169,17 +166,5 @@ def _crossings(setting: Setting, entries: Collection[str], board: Leaderboard) -
 
 def _interval(quantity: Quantity, standing: Standing) -> dict[str, float]:
     """Ends of an interval as fields of its point; none with too few rounds."""
-    if quantity.is_ratio:
-        found = [standing.value(end) for end in interval_names(quantity.metric)]
-        low, high = found if None not in found else (None, None)
-    else:
-        low, high = latency_interval(standing) or (None, None)
-    if low is None or high is None:
-        return {}
-    return {"low": float(low) / quantity.factor, "high": float(high) / quantity.factor}
-
-
-def latency_interval(standing: Standing) -> tuple[float, float] | None:
-    """Interval of the median latency in seconds; None with too few rounds."""
-    result = standing.record.result
-    return median_interval(result.latency_s) if isinstance(result, Speed) else None
+    ends = standing.interval(quantity.metric)
+    return {n: e / quantity.factor for n, e in zip(("low", "high"), ends or (), strict=False)}

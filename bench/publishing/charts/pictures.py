@@ -79,7 +79,7 @@ def _layer(data: str, mark: Spec, encoding: Spec, only: str = "") -> Spec:
 
 def _points(size: int, place: Spec, opacity: float = 1) -> Spec:
     mark = {"type": "point", "filled": True, "size": size}
-    look = {**_colour(), "shape": _as_given("shape"), "opacity": {"value": opacity}}
+    look = {**_colour(), "shape": as_given("shape"), "opacity": {"value": opacity}}
     return _layer("points", mark, {**place, **look, **_tooltip()})
 
 
@@ -112,12 +112,13 @@ def _between(channel: Spec, letter: str, low: str = "low", high: str = "high") -
     return {letter: channel | {"field": low}, f"{letter}2": {"field": high}}
 
 
-def _as_given(field: str, kind: str = "nominal") -> Spec:
+def as_given(field: str, kind: str = "nominal") -> Spec:
+    """A channel whose field holds what is drawn, such as a colour or a size, without a scale."""
     return {"field": field, "type": kind, "scale": None, "legend": None}
 
 
 def _colour(channel: str = "color") -> Spec:
-    return {channel: _as_given("colour")}
+    return {channel: as_given("colour")}
 
 
 def _detail(field: str) -> Spec:
@@ -130,7 +131,7 @@ def _tooltip() -> Spec:
 
 def _rule(encoding: Spec) -> Spec:
     """Lines across the picture, for the reference or the score of guessing."""
-    look = {"strokeDash": _as_given("dash"), **_tooltip()}
+    look = {"strokeDash": as_given("dash"), **_tooltip()}
     return _layer("rules", {"type": "rule", "color": "$faint"}, {**encoding, **look})
 
 
@@ -174,7 +175,7 @@ def lines() -> Spec:
     """One quantity against another: a line per entry, with intervals and crossovers."""
     x, y = _axis("x"), _axis("y")
     area = {"x": x, **_between(y, "y"), **_detail("name"), **_colour()}
-    dash, thickness = _as_given("dash"), _as_given("thickness", "ordinal")
+    dash, thickness = as_given("dash"), as_given("thickness", "ordinal")
     look = {**_colour(), "strokeDash": dash, "strokeWidth": thickness, **_detail("run")}
     hollow = {"type": "point", "filled": True, "size": 12, "color": "$paper", "opacity": 1}
     diamond = {"type": "point", "shape": "diamond", "size": 90, "strokeWidth": 2, "fill": "$paper"}

@@ -8,7 +8,7 @@ from itertools import chain
 from bench.publishing.charts.accuracy_axis import accuracy_axis, scored, seeds
 from bench.publishing.charts.file_names import task_slug
 from bench.publishing.charts.labels import place_labels
-from bench.publishing.charts.lines import LATENCY, latency_interval
+from bench.publishing.charts.lines import LATENCY
 from bench.publishing.charts.pictures import Point, scatter
 from bench.publishing.charts.spec import WIDTH, Axis, log_axis, look, picture
 from bench.publishing.charts.style import Style
@@ -82,7 +82,7 @@ def _scatter(
             "bars": [point for point in points if "low" in point and has_bars],
             "seeds": [*chain(*dots)],
             "points": points,
-            "labels": _labels(points, [*chain(*dots)], x, y),
+            "labels": label_points(points, [*chain(*dots)], x, y),
         },
         title,
         _notes(task, ranking, both, board, examples, bool(front)),
@@ -103,7 +103,7 @@ def _point(standing: Standing, score: Score, y: Axis) -> Point:
         "label": score.entry + ("*" if _is_provisional(score) else ""),
         "x": float(standing.value(LATENCY.metric) or 0.0) / LATENCY.factor,
     }
-    if interval := latency_interval(standing):
+    if interval := standing.interval(LATENCY.metric):
         point |= {"x_low": interval[0] / LATENCY.factor, "x_high": interval[1] / LATENCY.factor}
     return point
 
@@ -123,7 +123,7 @@ def _front(
     return sorted(own, key=lambda point: point["x"]) if len(own) > 1 else []
 
 
-def _labels(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
+def label_points(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
     """Labels that keep clear of points, and of other labels and their leader lines."""
     spots = place_labels(
         [(x.pixel(point["x"]), y.pixel(point["y"])) for point in points],

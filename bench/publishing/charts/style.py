@@ -32,11 +32,8 @@ class Style:
 
 def styles_of(board: Leaderboard) -> dict[str, Style]:
     """One style per entry, the same in every chart of a board."""
-    standings = [standing for ranking in board.rankings for standing in ranking.standings]
-    scores = [score for task in board.tasks for score in task.scores]
-    controls = {standing.entry for standing in standings if standing.rank == "control"}
-    controls |= {score.entry for score in scores if score.is_control}
-    entries = {standing.entry for standing in standings} | {score.entry for score in scores}
+    controls = {row.entry for row in board.rows if row.is_control}
+    entries = {row.entry for row in board.rows}
     styles = {
         _REFERENCE: Style(colour=_REFERENCE_COLOUR, shape="circle", dash=_DASHES[0], thickness=3.2)
     }

@@ -26,7 +26,7 @@ from bench.core.statistics import (
 )
 from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.roofline import bound
-from bench.publishing.metrics.scaling import MIN_LENGTHS, constant_share
+from bench.publishing.metrics.scaling import MIN_LENGTHS, scaling
 from bench.publishing.metrics.speedup import round_ratios, speedup
 
 SAME_LENGTH = 1.25
@@ -337,7 +337,8 @@ def _reason(found: Crossover, timed: Mapping[int, Record], references: Mapping[i
     where = f"at {at:,} tokens"
     rates = _rate(record), _rate(reference)
     if rates[0] < rates[1]:
-        share = constant_share(timed, at)
+        fit = scaling(timed)
+        share = fit.constant_share(at) if fit else 0.0
         if share >= FIXED_SHARE:
             return f"fixed cost: {share:.0%} of its time {where} does not grow with length"
         if bound(record) == "memory":

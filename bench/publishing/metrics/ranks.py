@@ -32,10 +32,48 @@ from bench.core.statistics import (
 )
 from bench.publishing.metrics.speedup import round_ratios, speedup
 
-Place = tuple[int, int]
+Rank = tuple[int, int]
 """First and last place that the data leave open."""
 
 _CERTAIN = (1 + CONFIDENCE) / 2
+
+
+def rank_words(rank: Rank | None) -> str:
+    """``2``, or ``2-4`` where the order within is not settled; empty without a rank."""
+    return "-".join(map(str, dict.fromkeys(rank or ())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """A row of a table that ranks.
+
+    Attributes:
+        rank: None for a row that may not be ranked, or cannot be compared with another.
+        is_control: whether it is shown beside the others and not ranked among them.
+        marks: what a reader must know before the numbers, the worst first.
+    """
+
+    entry: str
+    rank: Rank | None = None
+    is_control: bool = False
+    marks: tuple[str, ...] = ()
+
+    @property
+    def leads(self) -> bool:
+        """Whether no other row is known to be better."""
+        return self.rank is not None and self.rank[0] == 1
+
+    @property
+    def rank_words(self) -> str:
+        """The rank as text, or ``control``."""
+        return "control" if self.is_control else rank_words(self.rank)
+
+    @property
+    def columns(self) -> dict[str, str | int | None]:
+        """Its own columns of `bench.publishing.frame`."""
+        first, last = self.rank or (None, None)
+        rank = {"rank_first": first, "rank_last": last, "is_control": self.is_control}
+        return {"name": self.entry, "marks": "; ".join(self.marks) or None, **rank}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +82,7 @@ class Ranks:
 
     Attributes:
         names: best first, by their medians or means.
-        places: first and last possible place of each name.
+        places: rank of each name.
         wins: ``wins[i, j]`` is how likely i is ahead of j: the share of resamples of the rounds in
             which it is, ties counting half, or 0.5 for rounds that cannot be compared; for scores,
             by `bench.core.comparison.compare`.
@@ -54,16 +92,14 @@ class Ranks:
     """
 
     names: tuple[str, ...]
-    places: tuple[Place, ...]
+    places: tuple[Rank, ...]
     wins: np.ndarray = field(compare=False)  # arrays have no truth value
     is_ahead: np.ndarray = field(compare=False)
     groups: tuple[tuple[str, ...], ...]
 
-    def place(self, name: str) -> str:
-        """``2``, or ``2-4`` where the order within is not settled; empty for an unranked name."""
-        if name not in self.names:
-            return ""
-        return place_words(self.places[self.names.index(name)])
+    def of(self, name: str) -> Rank | None:
+        """Rank of a name; None if it has none."""
+        return dict(zip(self.names, self.places, strict=True)).get(name)
 
     def is_behind(self, name: str, other: str) -> bool:
         """Whether `other` is ahead of `name`, both of them ranked, and that is settled."""
@@ -73,14 +109,13 @@ class Ranks:
         """Names that share the first place; a single one if that is settled."""
         return tuple(n for n, (first, _) in zip(self.names, self.places, strict=True) if first == 1)
 
+    @property
+    def second(self) -> str:
+        """Name of the row whose second place is settled; empty if there is none."""
+        return self.names[1] if self.places[1:2] == ((2, 2),) else ""
 
-def place_words(place: Place) -> str:
-    """``2``, or ``2-4``."""
-    first, last = place
-    return str(first) if first == last else f"{first}-{last}"
 
-
-def place_among(own: Interval, everyone: Sequence[Interval]) -> Place:
+def place_among(own: Interval, everyone: Sequence[Interval]) -> Rank:
     """Places that an interval leaves open among `everyone`, itself included; higher is better."""
     low, high = own
     first = 1 + sum(other_low > high for other_low, _ in everyone)

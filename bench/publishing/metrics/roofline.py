@@ -43,10 +43,6 @@ def min_bytes_moved(record: Record) -> int | None:
     counted, because a cache of keys only grows by a token. Padding need not be moved. All tensors
     are in the cell's dtype, except the state.
     """
-    return _min_bytes(record)
-
-
-def _min_bytes(record: Record) -> int | None:
     if not isinstance(record.result, Speed) or record.cell.is_model:
         return None  # a model's minimal traffic is unknown: its layers could share a cache
     speed = record.result
@@ -84,7 +80,7 @@ def least_bytes(
 @register_metric("arithmetic_intensity")
 def arithmetic_intensity(record: Record) -> float | None:
     """FLOPs that the mathematics needs, per byte that must be moved."""
-    num_bytes = _min_bytes(record)
+    num_bytes = min_bytes_moved(record)
     if not isinstance(record.result, Speed) or record.result.flops is None or not num_bytes:
         return None
     return record.result.flops / num_bytes
@@ -93,7 +89,7 @@ def arithmetic_intensity(record: Record) -> float | None:
 def floors_s(record: Record) -> dict[str, float]:
     """Floors in seconds by ``memory`` and by ``compute``; empty if one of them is unknown."""
     ceilings = _ceilings(record)
-    num_bytes = _min_bytes(record) if ceilings else None
+    num_bytes = min_bytes_moved(record) if ceilings else None
     if num_bytes is None or not isinstance(record.result, Speed) or record.result.flops is None:
         return {}
     work = record.cell.kernel

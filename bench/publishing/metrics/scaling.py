@@ -48,6 +48,10 @@ class Scaling:
         """Time in seconds by the polynomial; a prediction outside of the measured range."""
         return self.constant_s + self.linear_s * length + self.quadratic_s * length**2
 
+    def constant_share(self, length: float) -> float:
+        """Share of the time at a length that does not grow with it."""
+        return self.constant_s / self.seconds(length)
+
 
 def scaling(by_length: Mapping[int, Record]) -> Scaling | None:
     """The growth of an entry's time; None with fewer than `MIN_LENGTHS` lengths.
@@ -89,15 +93,6 @@ def seconds_at(by_length: Mapping[int, Record], length: int) -> tuple[float, Int
     fits = [_fit(lengths, times) for times in np.stack(drawn, axis=1)]
     low, high = percentiles(np.polynomial.polynomial.polyval(length, np.stack(fits, axis=1)))
     return fit.seconds(length), (low * (1 - fit.misfit), high * (1 + fit.misfit))
-
-
-def constant_share(by_length: Mapping[int, Record], length: int) -> float:
-    """Share of the fitted time at a length that does not grow with it; 0 with too few lengths."""
-    samples = _samples(by_length)
-    if len(samples) < MIN_LENGTHS:
-        return 0.0
-    coefficients = _fit(*_medians(samples))
-    return float(coefficients[0] / np.polynomial.polynomial.polyval(length, coefficients))
 
 
 def _samples(by_length: Mapping[int, Record]) -> dict[int, np.ndarray]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from bench.core.record import Record, Speed
-from bench.core.statistics import median, quantile
+from bench.core.statistics import Interval, median, median_interval, quantile
 from bench.publishing.metrics import register_metric
 
 
-@register_metric("latency_s", better="lower")
+def _latency_interval(record: Record) -> Interval | None:
+    return median_interval(record.result.latency_s) if isinstance(record.result, Speed) else None
+
+
+@register_metric("latency_s", better="lower", interval=_latency_interval)
 def latency_s(record: Record) -> float | None:
     """Median seconds per call, warm-up apart."""
     return median(record.result.latency_s) if isinstance(record.result, Speed) else None
@@ -36,17 +40,13 @@ def throughput_tokens_per_s(record: Record) -> float | None:
     """Tokens mixed per second at the median latency."""
     if not isinstance(record.result, Speed) or record.cell.is_model:
         return None
-    latency = median(record.result.latency_s)
-    return record.result.tokens_per_call / latency if latency else None
+    return _per_second(record, record.result.tokens_per_call)
 
 
 @register_metric("throughput_images_per_s", better="higher")
 def throughput_images_per_s(record: Record) -> float | None:
     """Images per second at the median latency, forward, or trained on where the mode says so."""
-    if not isinstance(record.result, Speed) or not record.cell.is_model:
-        return None
-    latency = median(record.result.latency_s)
-    return record.cell.model.batch_size / latency if latency else None
+    return _per_second(record, record.cell.model.batch_size) if record.cell.is_model else None
 
 
 @register_metric("flops_per_s", better="higher")
@@ -54,5 +54,9 @@ def flops_per_s(record: Record) -> float | None:
     """FLOPs that the mathematics needs, per second of the median latency."""
     if not isinstance(record.result, Speed) or record.result.flops is None:
         return None
-    latency = median(record.result.latency_s)
-    return record.result.flops / latency if latency else None
+    return _per_second(record, record.result.flops)
+
+
+def _per_second(record: Record, amount: float) -> float | None:
+    latency = latency_s(record)
+    return amount / latency if latency else None

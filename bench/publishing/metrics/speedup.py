@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from bench.core.record import REFERENCE, Record, Speed
-from bench.core.statistics import Ratio, independent_ratios, paired_ratio
-from bench.publishing.metrics import register_metric
+from bench.core.statistics import Interval, Ratio, independent_ratios, paired_ratio
+from bench.publishing.metrics import IntervalFunction, register_metric
 
 # Three metrics, ranks and crossovers use the same bootstrap. A full cache takes 40 MB.
 _ratio = lru_cache(maxsize=2**17)(paired_ratio)
@@ -47,35 +47,28 @@ def _over_softmax(record: Record) -> Ratio | None:
     return None if is_other else speedup(record)
 
 
-def _register(name: str, of: Callable[[Record], Ratio | None], meaning: str) -> None:
-    """Register the median of a ratio, and the two ends of its interval."""
-    end = "end of its 95 % bootstrap interval; None with too few rounds."
-    parts = {"median": meaning, "low": f"Lower {end}", "high": f"Upper {end}"}
-    for part, words in parts.items():
-        found = _part(of, part)
-        found.__doc__ = words
-        ending = "" if part == "median" else f"_{part}"
-        register_metric(f"{name}{ending}", better="higher")(found)
-
-
-def _part(of: Callable[[Record], Ratio | None], part: str) -> Callable[[Record], float | None]:
-    def found(record: Record) -> float | None:
+def _interval_of(of: Callable[[Record], Ratio | None]) -> IntervalFunction:
+    def interval(record: Record) -> Interval | None:
         ratio = of(record)
-        return getattr(ratio, part) if ratio else None
+        if ratio is None or ratio.low is None or ratio.high is None:
+            return None
+        return ratio.low, ratio.high
 
-    return found
+    return interval
 
 
-_register(
-    "speedup_over",
-    speedup,
-    "Median over rounds of the reference's seconds / the entry's seconds within a round.",
-)
-_register(
-    "speedup_over_softmax",
-    _over_softmax,
-    "`speedup_over` where the reference is softmax, as it is by default; else None.",
-)
+@register_metric("speedup_over", better="higher", interval=_interval_of(speedup))
+def speedup_over(record: Record) -> float | None:
+    """Median over rounds of the reference's seconds / the entry's seconds within a round."""
+    ratio = speedup(record)
+    return ratio.median if ratio else None
+
+
+@register_metric("speedup_over_softmax", better="higher", interval=_interval_of(_over_softmax))
+def speedup_over_softmax(record: Record) -> float | None:
+    """`speedup_over` where the reference is softmax, as it is by default; else None."""
+    ratio = _over_softmax(record)
+    return ratio.median if ratio else None
 
 
 @register_metric("num_rounds")

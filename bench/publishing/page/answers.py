@@ -17,7 +17,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.examples import NO_ANSWER, Examples, examples_folder, read_examples
 from bench.core.grouping import grouped
 from bench.core.record import Quality, Record
-from bench.publishing.page.rows import Json, Table
+from bench.publishing.page.rows import Json, PageRows
 
 NUM_SHOWN = 64
 """Largest number of examples that the page shows of a test set."""
@@ -38,7 +38,7 @@ Run = tuple[str, int, int]
 """Conditions that models of different rows must share: test set, seed and number of answers."""
 
 
-def answered(rows: Table, out: Path) -> Json:
+def answered(rows: PageRows, out: Path) -> Json:
     """Solved examples and McNemar's test by group, and the examples by their test set.
 
     Each group has, beside seed and test set, ``asked``, how many answers each of the first examples

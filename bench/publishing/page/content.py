@@ -14,11 +14,10 @@ from bench.publishing.charts.style import plain_styles, styles_of
 from bench.publishing.conclusions import sentences
 from bench.publishing.config import PublishConfig
 from bench.publishing.diagnostics import entropy_lines, read_diagnostics, report_sections
-from bench.publishing.frame import ends_of
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.metrics import find_metric
 from bench.publishing.page.answers import answered
-from bench.publishing.page.rows import Json, Table, table
+from bench.publishing.page.rows import Json, PageRows, page_rows
 from bench.publishing.page.samples import curves, filtered, samples, sweeps
 from bench.publishing.tables import Section, machine_words, summary_words
 
@@ -39,7 +38,7 @@ def page_content(board: Leaderboard, records: Sequence[Record], config: PublishC
 
     `records` include replaced ones, because sweeps are compared.
     """
-    rows = table(board, config.metrics)
+    rows = page_rows(board, config.metrics)
     diagnosed = read_diagnostics(config.out)
     entropy = entropy_lines(diagnosed.lines)
     names = {record.cell.mechanism for own in rows.records for record in own}
@@ -81,25 +80,24 @@ def _by_row(sections: Sequence[Section]) -> dict[str, list[list[str]]]:
     return found
 
 
-def _metrics(rows: Table, config: PublishConfig) -> list[Json]:
+def _metrics(rows: PageRows, config: PublishConfig) -> list[Json]:
     """The numbers that any row has, the usual ones first: title, units and meaning.
 
     Others than the usual ones are left out if all are 0.
     """
-    ends = {end for name in config.metrics for end in interval_names(name)}
     known = {*_OWN_METRICS, *config.metrics}
     found = []
     for name in dict.fromkeys((*_USUAL, *_OWN_METRICS, *config.metrics)):
         values = rows.columns.numbers.get(name, ())
         is_there = any(values) or (name in _USUAL and any(value is not None for value in values))
-        if name in ends or name not in known or not is_there:
+        if name not in known or not is_there:
             continue
         title, scales = title_and_scales(name)
         if name in _OWN_METRICS:
             title, better, meaning = _OWN_METRICS[name]
         else:
             better, meaning = find_metric(name).better, find_metric(name).meaning
-        low, high = ends_of(name)
+        low, high = interval_names(name)
         found.append(
             {
                 "name": name,

@@ -7,30 +7,29 @@ share is stored once, in their group.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from bench.core.cell import Cell, KernelWorkload, TaskWorkload
-from bench.core.record import Record, Speed, Status
+from bench.core.format import interval_names
+from bench.core.record import Record, Status
 from bench.core.rows import settings_of, task_settings_of
-from bench.core.statistics import Value, median
+from bench.core.statistics import Value
 from bench.core.workloads import later_settings
 from bench.publishing.conclusions import headline, task_headline
-from bench.publishing.frame import numbers
+from bench.publishing.frame import Row, row_of_score, row_of_standing
 from bench.publishing.growth import crossovers, exponent_words, scalings
-from bench.publishing.leaderboard import Leaderboard, Ranking, Setting, Standing
-from bench.publishing.machine import commit_of
-from bench.publishing.metrics import evaluate
+from bench.publishing.leaderboard import RANKED_BY, Leaderboard, Ranking, Setting
+from bench.publishing.metrics import columns_of
 from bench.publishing.metrics.crossover import crossover_words, flops_words
-from bench.publishing.metrics.fvcore import fvcore_verdict
-from bench.publishing.metrics.marks import may_be_ranked
 from bench.publishing.metrics.ranks import Ranks
-from bench.publishing.metrics.roofline import bound, roof
+from bench.publishing.metrics.roofline import roof
 from bench.publishing.overall import Overall, OverallRow, overall
-from bench.publishing.scores import Score, TaskScores
+from bench.publishing.scores import TaskScores
 from bench.publishing.tables import place_words, setting_words
 
 Json = dict[str, Any]
@@ -85,7 +84,7 @@ def rounded(value: Value) -> Value:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class PageRows:
     """The rows of the page, and what the rows of one ranking share.
 
     Attributes:
@@ -98,44 +97,56 @@ class Table:
     records: tuple[tuple[Record, ...], ...]
 
 
-def table(board: Leaderboard, metrics: Sequence[str]) -> Table:
+_WORDS = (
+    *("entry", "mechanism", "hyperparameters", "overrides", "status", "reason", "sweep", "commit"),
+    *("day", "name", "marks", "reference", "bound", "fvcore_verdict", "compile"),
+    *("crossover", "crossover_flops", "growth"),
+)
+_NUMBERS = (
+    *("checked_len", "rank_first", "rank_last", "is_control", "is_unranked"),
+    *("num_seeds", "num_seeds_missing", "num_tasks", "group"),
+)
+"""Columns of the frame that the page has, beside its metrics."""
+
+
+def page_rows(board: Leaderboard, metrics: Sequence[str]) -> PageRows:
     """Every standing and every score of a leaderboard, in its order."""
     columns, groups = Columns(), list[Json]()
     records: list[tuple[Record, ...]] = []
+    num_ok = Counter[int]()
 
-    def add(words: dict[str, str], numbers: dict[str, Value], *own: Record) -> None:
-        columns.append(words, numbers | {"group": len(groups)})
+    def add(row: Row, metric: str, *own: Record) -> None:
+        row["group"] = len(groups)
+        num_ok[len(groups)] += row["status"] == Status.OK
+        for cell in (record.cell for record in own if record.cell.key == row["key"]):
+            row |= {"overrides": "\n".join(_overrides(cell)), "day": row["started_at"][:10]}
+        names = dict.fromkeys((*columns_of(metrics), metric, *interval_names(metric), *_NUMBERS))
+        words = {name: row.get(name) or "" for name in _WORDS}
+        columns.append(words, {name: row.get(name) for name in names})
         records.append(own)
 
     by_place = {(ranking.setting, ranking.size): ranking for ranking in board.rankings}
     growth, crossings = growth_words(board)
     for ranking in board.rankings:
         for standing in ranking.standings:
-            words, numbers = _standing_row(standing, metrics)
-            words |= growth.get((ranking.setting, standing.entry), {})
-            add(words, numbers, standing.record)
+            words = growth.get((ranking.setting, standing.entry), {})
+            add(row_of_standing(standing, metrics) | words, RANKED_BY, standing.record)
         group = _ranking_group(ranking, board, by_place)
         groups.append(group | {"crossings": crossings.get(ranking.setting, [])})
     for task in board.tasks:
         for score in task.scores:
-            add(*_score_row(score, metrics, task.metric), *score.records)
+            add(row_of_score(score, metrics, task.metric), task.metric, *score.records)
         groups.append(_task_group(task, board))
     for several in (each for each in overall(board) if each.rows):
         for row in several.rows:
-            add(*_overall_row(row, several))
+            add(_overall_row(row, several), "accuracy")
         groups.append(_overall_group(several, board))
-    _mark_opening(groups, columns)
-    return Table(columns=columns, groups=tuple(groups), records=tuple(records))
+    _mark_opening(groups, num_ok)
+    return PageRows(columns=columns, groups=tuple(groups), records=tuple(records))
 
 
-def _mark_opening(groups: list[Json], columns: Columns) -> None:
+def _mark_opening(groups: list[Json], num_ok: Mapping[int, int]) -> None:
     """Mark the group of each kind that the page opens with: plain, long, with many numbers."""
-    num_ok = [0] * len(groups)
-    vocabulary = [*columns.vocabularies.get("status", {})]
-    for group, status in zip(
-        columns.numbers.get("group", ()), columns.words.get("status", ()), strict=True
-    ):
-        num_ok[int(group or 0)] += vocabulary[status] == Status.OK
     for kind in {group["kind"] for group in groups}:
         own = [number for number, group in enumerate(groups) if group["kind"] == kind]
         enough = 0.8 * max(num_ok[number] for number in own)
@@ -155,16 +166,21 @@ def _mark_opening(groups: list[Json], columns: Columns) -> None:
         groups[max(own, key=fitness)]["opens"] = True
 
 
-def _overall_row(row: OverallRow, several: Overall) -> tuple[dict[str, str], dict[str, Value]]:
+def _overall_row(row: OverallRow, several: Overall) -> Row:
     scores = (score for task in several.tasks for score in task.scores)
     cell = next(score.records[0].cell for score in scores if score.entry == row.entry)
-    words = {"name": row.entry, "mechanism": cell.mechanism, "rank": row.rank}
     low, high = row.interval or (None, None)
-    numbers: dict[str, Value] = {"accuracy": row.mean, "accuracy_low": low, "accuracy_high": high}
-    numbers["num_tasks"] = row.num_covered
     reason = "" if row.mean is not None else "no mean: on some task it has no score that counts"
-    words |= {"status": "skipped" if reason else "ok", "reason": reason}
-    return words, numbers | _places(words["rank"])
+    return {
+        **row.columns,
+        "mechanism": cell.mechanism,
+        "status": "skipped" if reason else "ok",
+        "reason": reason,
+        "accuracy": row.mean,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "num_tasks": row.num_covered,
+    }
 
 
 def _overall_group(several: Overall, board: Leaderboard) -> Json:
@@ -174,40 +190,6 @@ def _overall_group(several: Overall, board: Leaderboard) -> Json:
     place = place_words(several.tasks[0], board)
     group["words"] = f"mean of {', '.join(labels)} · {place} · {several.tasks[0].dtype}"
     return group | {"ties": [], "headline": ""}
-
-
-def _standing_row(
-    standing: Standing, metrics: Sequence[str]
-) -> tuple[dict[str, str], dict[str, Value]]:
-    record = standing.record
-    words = _words_of(record) | {
-        "name": standing.entry,
-        "rank": standing.rank,
-        "unranked": "" if may_be_ranked(record) else "yes",
-        "marks": "; ".join(standing.marks),
-        "reference": standing.reference,
-        "bound": bound(record) or "",
-        "fvcore_verdict": fvcore_verdict(record),
-        "compile": record.cell.timed.compile,
-    }
-    found = numbers(record, metrics)
-    if isinstance(record.result, Speed):
-        found["checked_len"] = record.result.checked_len
-    return words, found | _places(standing.rank)
-
-
-def _words_of(record: Record) -> dict[str, str]:
-    return {
-        "entry": record.cell.entry,
-        "mechanism": record.cell.mechanism,
-        "hyperparameters": json.dumps(record.cell.hyperparameters, sort_keys=True),
-        "overrides": "\n".join(_overrides(record.cell)),
-        "status": str(record.status),
-        "reason": record.reason or "",
-        "sweep": record.sweep,
-        "commit": commit_of(record),
-        "day": record.started_at[:10],
-    }
 
 
 def _overrides(cell: Cell) -> Iterator[str]:
@@ -245,43 +227,6 @@ def _task_overrides(work: TaskWorkload) -> Iterator[str]:
     if work.token_filters:
         yield f"token_filter=[{','.join(work.token_filters)}]"
         yield f"token_keep=[{','.join(map(str, work.token_keep))}]"
-
-
-def _places(rank: str) -> dict[str, Value]:
-    """First and last place of a rank such as ``2`` or ``2-4``; empty if the rank is no place."""
-    first, _, last = rank.partition("-")
-    return {"first": int(first), "last": int(last or first)} if first.isdecimal() else {}
-
-
-def _score_row(
-    score: Score, metrics: Sequence[str], metric: str
-) -> tuple[dict[str, str], dict[str, Value]]:
-    """A row over seeds: `Score.centre` as the score, and medians of other metrics.
-
-    `metric` is the name of the score. A median of seeds that split has no interval.
-    """
-    first = score.records[0]
-    holes = [record for record in score.records if record.status is not Status.OK]
-    words = _words_of(holes[0] if holes and not score.accuracies else first) | {
-        "name": score.entry,
-        "rank": score.rank,
-        "unranked": "" if score.may_be_ranked else "yes",
-        "marks": "; ".join(score.marks),
-        "status": "ok" if score.accuracies else str(holes[0].status if holes else ""),
-        "reason": (holes[0].reason or "") if holes else "",
-    }
-    each = [evaluate(record, metrics) for record in score.records]
-    numbers = {name: _median(own[name] for own in each) for name in metrics}
-    shown = (score.centre, *(score.shown_interval or (None, None)))
-    for name, value in zip((metric, f"{metric}_low", f"{metric}_high"), shown, strict=True):
-        numbers[name] = None if value is None else score.in_unit(value)
-    numbers |= {"num_seeds": len(score.accuracies) or None, "num_seeds_missing": score.num_missing}
-    return words, numbers | _places(score.rank)
-
-
-def _median(values: Iterable[Value]) -> Value:
-    known = [value for value in values if value is not None]
-    return known[0] if len(known) == 1 else median([float(value) for value in known])
 
 
 def _both_directions(

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.record import Quality, Record, Speed
-from bench.core.statistics import median, median_interval
+from bench.core.statistics import Value
 from bench.core.store import line_numbers
 from bench.publishing.filters import kept_shares
 from bench.publishing.machine import commit_of, describe_machine
-from bench.publishing.metrics import find_metric
-from bench.publishing.page.rows import Columns, Json, Table, rounded
+from bench.publishing.metrics import evaluate, find_metric
+from bench.publishing.page.rows import Columns, Json, PageRows, rounded
 
 MAX_BYTES = 5_000_000
 """Largest size of all samples together, as text, in bytes."""
 DIGITS = 5
 
 
-def samples(rows: Table, out: Path) -> Json:
+def samples(rows: PageRows, out: Path) -> Json:
     """The raw samples, or their places on disk if they are larger than `MAX_BYTES`.
 
     ``{"values": [...]}`` has for each row a list of samples per record. ``{"files": [...],
@@ -58,7 +58,7 @@ def _size(record: Record) -> int:
     return 8 * len(result.losses) + 3 if isinstance(result, Quality) else 3
 
 
-def curves(rows: Table) -> dict[str, list[Json]]:
+def curves(rows: PageRows) -> dict[str, list[Json]]:
     """Learning curves of each row of a task, one per seed, by the row's number as text."""
     found: dict[str, list[Json]] = {}
     for number, records in enumerate(rows.records):
@@ -81,7 +81,7 @@ def _score(record: Record, result: Quality) -> float:
     return float(found) if found is not None else result.accuracy
 
 
-def filtered(rows: Table) -> dict[str, list[list[Any]]]:
+def filtered(rows: PageRows) -> dict[str, list[list[Any]]]:
     """Filter, share kept, accuracy and cost ratios of each row, by the row's number as text."""
     found: dict[str, list[list[Any]]] = {}
     for number, records in enumerate(rows.records):
@@ -123,7 +123,7 @@ def _place(record: Record) -> str:
     return f"{record.cell.key} {record.cell.entry} {describe_machine(record)}"
 
 
-def _row(record: Record) -> tuple[dict[str, str], dict[str, float | int | None]]:
+def _row(record: Record) -> tuple[dict[str, str], dict[str, Value]]:
     words = {
         "cell": record.cell.describe(),
         "sweep": record.sweep,
@@ -132,8 +132,8 @@ def _row(record: Record) -> tuple[dict[str, str], dict[str, float | int | None]]
     }
     result = record.result
     if isinstance(result, Speed):
-        low, high = median_interval(result.latency_s) or (None, None)
-        return words, {"value": median(result.latency_s), "low": low, "high": high}
+        numbers = evaluate(record, ["latency_s"]).values()
+        return words, dict(zip(("value", "low", "high"), numbers, strict=True))
     if isinstance(result, Quality):
         return words, {"score": _score(record, result)}
     return words, {}

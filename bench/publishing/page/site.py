@@ -60,7 +60,7 @@ def build_site(records: Sequence[Record], config: PublishConfig, site: Path) -> 
         lines = "".join(f"{record.to_json()}\n" for record in view.records)
         packed = gzip.compress(lines.encode(), mtime=0)
         files.append(write_whole(folder / _RECORDS, packed, inside=site))
-        table = csv_text(view.records, config.metrics)
+        table = csv_text(view.records, config.metrics, board)
         files.append(write_whole(folder / "table.csv", table, inside=site))
     write_whole(site / ".nojekyll", "")  # hosts that run Jekyll leave the files as they are
     return tuple(files)

@@ -48,8 +48,8 @@ def _write(trackio: Any, view: View, config: PublishConfig) -> None:
         facts = {"sweep": view.sweep, "entry": entry, **view.config["entries"].get(entry, {})}
         _log(trackio, f"{entry} ({view.run_id})", facts, points, view, config)
     tables = {
-        name: trackio.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
-        for name, table in {**view.tables, **view.charts}.items()
+        name: trackio.Table(columns=[*rows[0]], data=[[*row.values()] for row in rows])
+        for name, rows in {**view.tables, **view.charts}.items()
     }
     facts = view.config | {"summary": view.summary}
     _log(trackio, view.run_id, facts, [(0, tables)], view, config)

@@ -5,17 +5,15 @@ W&B replaces ``${field:x}`` by the column that a panel names for ``x``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from bench.publishing.charts.accuracy_axis import ERROR_CONSTANT, LABELS
 from bench.publishing.charts.pictures import Spec, filled, lines, scatter
 from bench.publishing.charts.style import COLOURS, plain_styles
+from bench.publishing.frame import Row
 from bench.publishing.fronts import fronts
 from bench.publishing.leaderboard import Leaderboard
 from bench.publishing.tables import setting_words
-
-Rows = list[Mapping[str, Any]]
 
 SCALING, PARETO = "scaling", "pareto"
 FIELDS = {
@@ -53,7 +51,7 @@ def chart_and_fields(name: str, entity: str | None) -> tuple[str, dict[str, str]
     return (f"{entity}/{preset(name)}", FIELDS[name]) if entity else BUILT_IN[name]
 
 
-def scaling_rows(board: Leaderboard) -> Rows:
+def scaling_rows(board: Leaderboard) -> list[Row]:
     """Latencies of mechanisms at every length."""
     return [
         {
@@ -70,7 +68,7 @@ def scaling_rows(board: Leaderboard) -> Rows:
     ]
 
 
-def pareto_rows(board: Leaderboard) -> Rows:
+def pareto_rows(board: Leaderboard) -> list[Row]:
     """Accuracies and latencies of ranked rows, and the length of each latency.
 
     A row is on the front if every cheaper row is behind it.

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+from bench.core.format import interval_names
 from bench.core.record import SCHEMA_VERSION, Quality, Record, Status
 from bench.publishing.config import PublishConfig
-from bench.publishing.frame import Row, ends_of, frame
+from bench.publishing.frame import Row, row_of_record, row_of_score, row_of_standing
 from bench.publishing.leaderboard import (
     RANKED_BY,
     Leaderboard,
@@ -23,7 +24,7 @@ from bench.publishing.leaderboard import (
     Standing,
     build_leaderboard,
 )
-from bench.publishing.metrics.fvcore import fvcore_verdict
+from bench.publishing.metrics import columns_of, evaluate
 from bench.publishing.scores import TaskScores
 from bench.publishing.sinks.vega import PARETO, SCALING, pareto_rows, scaling_rows
 from bench.publishing.tables import task_axes
@@ -38,22 +39,6 @@ _NO_AXES = {
     "task_settings",
     "plugins",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Rows of plain values under names."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-    @classmethod
-    def of(cls, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Table:
-        """A table from rows by name; a value that a row lacks is None."""
-        return cls(
-            columns=tuple(columns),
-            rows=tuple(tuple(row.get(name) for name in columns) for row in rows),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +62,8 @@ class View:
     Attributes:
         run_id: the sweep's id, with characters replaced that dashboards do not allow.
         group: name that the jobs of one multirun share.
-        charts: tables that charts are made from, by the chart's name.
+        tables: rows of plain values, all with the same columns.
+        charts: such rows, by the name of the chart that is made from them.
         records: the sweep's records as JSON Lines.
     """
 
@@ -86,8 +72,8 @@ class View:
     group: str
     config: dict[str, Any]
     steps: tuple[Steps, ...]
-    tables: dict[str, Table]
-    charts: dict[str, Table]
+    tables: dict[str, list[Row]]
+    charts: dict[str, list[Row]]
     summary: dict[str, Any]
     records: str
 
@@ -109,7 +95,7 @@ def view_of(records: Sequence[Record], sweep: str, config: PublishConfig) -> Vie
     along = [
         Steps(
             axis=axis,
-            patterns=tuple(f"{prefix}{name}/*" for name in config.metrics),
+            patterns=tuple(f"{prefix}{name}/*" for name in columns_of(config.metrics)),
             points=tuple(curves(board, config.metrics, axis)),
         )
         for axis, prefix in PREFIXES.items()
@@ -126,11 +112,11 @@ def view_of(records: Sequence[Record], sweep: str, config: PublishConfig) -> Vie
         config=run_config(records, sweep),
         steps=(*along, trained),
         tables={
-            "leaderboard": _leaderboard_table(board, config.metrics),
-            "measurements": Table.of(*long_rows(records, config.metrics)),
+            "leaderboard": _leaderboard(board, config.metrics),
+            "measurements": long_rows(records, config.metrics),
         },
         charts={
-            name: Table.of(tuple(rows[0]), rows)
+            name: rows
             for name, rows in ((SCALING, scaling_rows(board)), (PARETO, pareto_rows(board)))
             if rows
         },
@@ -184,37 +170,25 @@ def run_config(records: Sequence[Record], sweep: str) -> dict[str, Any]:
     }
 
 
-def _leaderboard_table(board: Leaderboard, metrics: Sequence[str]) -> Table:
+def _leaderboard(board: Leaderboard, metrics: Sequence[str]) -> list[Row]:
     axes = dict.fromkeys(name for ranking in board.rankings for name in ranking.setting.axes)
     place = ("machine", "method_version", "device", "num_threads", "dtype")
-    common = (*PREFIXES, "task", "seeds", "rank", "entry", "marks", "status")
+    ranked = ("rank_first", "rank_last", "is_control", "name", "marks", "status")
     scores = (task.metric for task in board.tasks)
-    columns = tuple(dict.fromkeys([*place, *axes, *common, *metrics, "fvcore_verdict", *scores]))
-    rows: list[Mapping[str, Any]] = [
-        ranking.setting.axes
-        | {ranking.setting.workload.size_axis: ranking.size}
-        | {"rank": standing.rank, "entry": standing.entry, "marks": "; ".join(standing.marks)}
-        | {"status": str(standing.record.status)}
-        | {"fvcore_verdict": fvcore_verdict(standing.record)}
-        | {name: standing.value(name) for name in metrics}
-        for ranking in board.rankings
-        for standing in ranking.standings
-    ]
+    columns = [*place, *axes, *PREFIXES, "task", "num_seeds", *ranked, *columns_of(metrics)]
+    rows = [row_of_standing(one, metrics) for each in board.rankings for one in each.standings]
     rows += [
-        task.place
-        | {
-            "task": name,
-            "entry": score.entry,
-            task.metric: None if score.centre is None else score.in_unit(score.centre),
-        }
-        | {"seeds": len(score.accuracies), "chance": score.chance}
-        | {"rank": score.rank or None}
-        | {"marks": "; ".join(score.marks)}
-        | {"status": ", ".join(score.statuses) or "ok"}
+        row_of_score(score, metrics, task.metric) | {"task": name}
         for name, task in named_tasks(board)
         for score in task.scores
     ]
-    return Table.of(columns, rows)
+    return _only(dict.fromkeys([*columns, "fvcore_verdict", *scores]), rows)
+
+
+def _only(columns: Iterable[str], rows: Iterable[Row]) -> list[Row]:
+    """Some columns of rows; a value that a row lacks is None."""
+    names = [*columns]
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 _PLACE = ("sweep", "key", "commit", "started_at", "machine", "method_version")
@@ -226,27 +200,23 @@ _CELL = (
 COLUMNS = (*_PLACE, *_CELL, "status", "reason", "metric", "value", "low", "high")
 
 
-def long_rows(
-    records: Sequence[Record], metrics: Sequence[str]
-) -> tuple[tuple[str, ...], list[Mapping[str, Any]]]:
-    """The columns, and one row per number; a cell without a result has one row with its reason.
+def long_rows(records: Sequence[Record], metrics: Sequence[str]) -> list[Row]:
+    """One row per number; a cell without a result has one row with its reason.
 
     Columns are the same in every sweep, so that tables of several runs can be joined into one.
     """
-    return COLUMNS, [row for own in frame(records, metrics) for row in _rows(own, metrics)]
+    frame = (row_of_record(record, metrics) for record in records)
+    return _only(COLUMNS, (row for own in frame for row in _long(own, metrics)))
 
 
-def _rows(own: Row, metrics: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    common = {name: own.get(name) for name in (*_PLACE, *_CELL, "status", "reason")}
+def _long(own: Row, metrics: Sequence[str]) -> Iterator[Row]:
     if own["status"] != Status.OK:
-        yield common
+        yield own
         return
-    ends = {end for name in metrics for end in ends_of(name)}
     for name in metrics:
-        if name in ends or own[name] is None:
-            continue
-        low, high = (own.get(end) for end in ends_of(name))
-        yield common | {"metric": name, "value": float(own[name]), "low": low, "high": high}
+        if own[name] is not None:
+            low, high = (own.get(end) for end in interval_names(name))
+            yield own | {"metric": name, "value": float(own[name]), "low": low, "high": high}
 
 
 PREFIXES = {"seq_len": "", "image_size": "model/"}
@@ -278,8 +248,8 @@ def curves(
                 f"{PREFIXES[axis]}{name}/{names[ranking.setting]}/{standing.entry}": value
                 for ranking in group
                 for standing in ranking.standings
-                for name in metrics
-                if (value := standing.value(name)) is not None
+                for name, value in evaluate(standing.record, metrics).items()
+                if value is not None
             },
         )
 

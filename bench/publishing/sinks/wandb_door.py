@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.publishing.config import PublishConfig
+from bench.publishing.frame import Row
 from bench.publishing.sinks.vega import FIELDS, chart_and_fields, preset, specification
-from bench.publishing.sinks.view import Table, View
+from bench.publishing.sinks.view import View
 
 _SILENT = {"WANDB_ERROR_REPORTING": "false"}
 """Turns off W&B's error reports to its server, for which the program would wait at its end."""
@@ -191,16 +192,16 @@ def _log(wandb: Any, run: Any, view: View, entity: str | None, staging: Path) ->
         # Each call is a step of W&B, which can only increase; curves have `axis` as their step.
         for size, scalars in steps.points:
             run.log({steps.axis: size, **scalars})
-    run.log({name: _table(wandb, table) for name, table in view.tables.items()})
-    for name, table in view.charts.items():
+    run.log({name: _table(wandb, rows) for name, rows in view.tables.items()})
+    for name, rows in view.charts.items():
         chart, fields = chart_and_fields(name, entity)
-        run.log({name: wandb.plot_table(chart, _table(wandb, table), fields)})
+        run.log({name: wandb.plot_table(chart, _table(wandb, rows), fields)})
     run.log_artifact(_records_artifact(wandb, view, staging))
     run.summary.update(view.summary | {"records_sha256": view.records_sha256})
 
 
-def _table(wandb: Any, table: Table) -> Any:
-    return wandb.Table(columns=list(table.columns), data=[list(row) for row in table.rows])
+def _table(wandb: Any, rows: list[Row]) -> Any:
+    return wandb.Table(columns=[*rows[0]], data=[[*row.values()] for row in rows])
 
 
 def _records_artifact(wandb: Any, view: View, staging: Path) -> Any:

@@ -1,35 +1,37 @@
-"""Evidence on each row from records and proofs: proven claims, score and cost."""
+"""The question, and the evidence on each row from records and proofs: claims, score and cost."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import takewhile
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from attentions.catalogue import catalogue
+from bench.core.cell import DTYPES, MODES
 from bench.core.cli.errors import ConfigError, check_known
-from bench.core.observed import CONTROLS
-from bench.core.places import CHECKOUT
 from bench.core.proofs import BadgeStatus, Proofs
 from bench.core.record import Record, Speed
 from bench.core.seed_runs import FEWEST_SEEDS
+from bench.core.settings import (
+    BeforeValidator,
+    Folder,
+    Group,
+    Interval,
+    Many,
+    Settings,
+    Some,
+    Word,
+    chosen,
+    model_validator,
+)
 from bench.core.statistics import median, median_interval
-from bench.core.store import read_packed, read_records, stores_below
 from bench.publishing.implementations import Faster, faster_implementations
-from bench.publishing.leaderboard import Leaderboard, Setting, build_leaderboard
+from bench.publishing.leaderboard import Leaderboard, Setting
 from bench.publishing.metrics.marks import NOT_SETTLED, may_be_ranked
 from bench.publishing.metrics.scaling import seconds_at
 from bench.publishing.metrics.speedup import ratio_between, speedup
 from bench.publishing.scores import Score, TaskScores
-from bench.publishing.searched import at_best_rate
-from bench.studies.advise.settings import CAUSAL_MODES, Advise
-
-KEPT = ("docs/results", "results/accuracy", "results/decode", "results/runtimes")
-"""Folders of records that come with the code."""
 
 OPEN = "not settled: a wide interval"
 """Reason against a row whose interval leaves open whether it reaches the required score."""
@@ -42,6 +44,69 @@ OTHER_ROUNDS = 1.25
 
 Speed-ups of six stored processes span 14 % or less in nine rows of ten (`tools/coverage.py`).
 """
+
+
+CAUSAL_MODES = ("prefill", "decode")
+"""Modes in which a token sees only those before it."""
+
+
+def _one_name(composed: Any) -> str | None:
+    names = list(composed or ())
+    if len(names) > 1:
+        raise ConfigError(f"task names {len(names)} tasks; one is asked about. Say task=recall.")
+    return names[0] if names else None
+
+
+class Advise(Settings):
+    """Say which mechanisms fulfil some needs, as far as stored records prove it, and at what cost.
+
+    Those that the records cannot tell apart are named together, with the cheapest experiment that
+    would separate them.
+    """
+
+    seq_len: Many[Annotated[int, Interval(ge=1)]] = (4096,)
+    """Tokens of a call, or of the context that a token is decoded on; within what was measured."""
+    mode: Many[Annotated[str, Word(lambda: MODES)]] = ("forward",)
+    """Call that is to be cheap: forward, forward_backward, prefill, decode and so on."""
+    task: Annotated[str | None, Group("task"), BeforeValidator(_one_name)] = chosen(())
+    """Task that has to be solved; none: any mechanism will do."""
+    score: Annotated[float, Interval(ge=0.0)] | None = None
+    """Least score on it, in percent, or greatest in the unit of a task that has one; null: the
+    best that was reached.
+    """
+    holds: Annotated[float, Interval(gt=0)] | None = None
+    """Least span on a task with rungs, such as 32 pairs; without a task, on recall_span in the
+    direction asked for.
+    """
+    causal: bool | None = None
+    """Whether a token sees only those before it; null: as the task has it, and in decode."""
+    batch_size: Annotated[int, Interval(ge=1)] = 1
+    """Sequences of a call."""
+    dtype: Annotated[str, Word(lambda: DTYPES)] = "float32"
+    """Type of the numbers."""
+    records: Some[Folder] = ()
+    """Folders to look for records in; empty: docs/results and results/ of the code, and results/
+    here.
+    """
+    page: Folder | None = None
+    """File to write the answer to, e.g. docs/results/advice.md."""
+
+    @model_validator(mode="after")
+    def _is_one_question(self) -> Advise:
+        if self.causal is False and (own := [mode for mode in self.mode if mode in CAUSAL_MODES]):
+            raise ValueError(
+                f"causal=false beside mode={own[0]}, in which a token sees only those before it. "
+                "Leave causal out, or ask for mode=forward."
+            )
+        if self.score is not None and self.holds is not None:
+            raise ValueError(
+                "score and holds both say what has to be reached. Leave one of them out."
+            )
+        if self.score is not None and self.task is None:
+            raise ValueError(
+                f"score={self.score:g} is a score on no task. Name one, e.g. task=recall_causal."
+            )
+        return self
 
 
 class Cost(NamedTuple):
@@ -122,42 +187,7 @@ class Question:
     timed: Timed = field(default_factory=Timed)
 
 
-# --- records --------------------------------------------------------------------------------------
-
-
-def read_all(folders: Sequence[Path]) -> list[Record]:
-    """Records of all stores in some folders, and of files ``records.jsonl.gz``.
-
-    Args:
-        folders: empty for those that come with the code, and ``results`` where the command runs.
-
-    Raises:
-        ConfigError: a folder that was named has no records, or nothing has any.
-    """
-    found: dict[tuple[str, str], Record] = {}
-    usual = [*(CHECKOUT / name for name in KEPT), Path("results")]
-    for folder in folders or [each for each in usual if each.is_dir()]:
-        own = [*read_packed(folder / "records.jsonl.gz")]
-        try:
-            # Below ``results`` are trials and baselines too; only the sweep at its top counts.
-            stores = [folder] if folder == usual[-1] else stores_below(folder)
-            own += [r for s in stores for r in read_records(s, missing_ok=True)]
-        except ConfigError:
-            if folders and not own:
-                raise
-        found |= {(record.cell.key, record.started_at): record for record in own}
-    if not found:
-        raise ConfigError(
-            "There are no records to answer from. `attnbench sweep` measures some into results/."
-        )
-    return [*found.values()]
-
-
-def board_of(records: Sequence[Record]) -> Leaderboard:
-    """One board of all records, on which a row has one name for its score and for its times."""
-    trained = at_best_rate(record for record in records if record.cell.is_task)
-    clocked = [record for record in records if not record.cell.is_task]
-    return build_leaderboard([*trained, *clocked], CONTROLS, within_budget=True)
+# --- scores and costs -----------------------------------------------------------------------------
 
 
 def task_of(name: str, wanted: Mapping[str, object], tasks: Sequence[TaskScores]) -> TaskScores:
@@ -210,7 +240,7 @@ def timed(board: Leaderboard, question: Question) -> Timed:
         faster |= {entry: (other, ranking.size) for entry, other in others.items()}
         for row in ranking.standings:
             is_speed = isinstance(row.record.result, Speed) and may_be_ranked(row.record)
-            if is_speed and row.rank != "control":
+            if is_speed and not row.is_control:
                 own = found.setdefault(setting, {}).setdefault(row.entry, {})
                 own[ranking.size] = row.record
 
@@ -272,28 +302,33 @@ def is_flat(by_length: Mapping[int, Record]) -> bool:
 # --- candidates -----------------------------------------------------------------------------------
 
 
-@cache
-def _modules() -> dict[str, str]:
-    """The module of each mechanism: read once, which takes 0.2 s, and not for each question."""
-    return {entry.name: entry.module for entry in catalogue()}
-
-
-def candidates(question: Question, proofs: Mapping[str, Proofs]) -> Iterator[Candidate]:
-    """Every row with a score, or without a task every timed row."""
+def candidates(
+    question: Question, proofs: Mapping[str, Proofs], modules: Mapping[str, str]
+) -> Iterator[Candidate]:
+    """Every row with a score, or without a task every timed row; `modules` are of mechanisms."""
+    wanted = needs(question.mode, causal=question.causal, dtype=question.asked.dtype)
     scores, timed = rows_of(question.table), question.timed.by_entry
-    modules = _modules()
     for entry in scores or timed:
         own, score = timed.get(entry, {}), scores.get(entry)
-        first = score.records[0] if score else next(iter(own.values()))
-        row = Candidate(
+        mechanism = (score.records[0] if score else next(iter(own.values()))).cell.mechanism
+        cost = cost_at(own, question.seq_len)
+        least = cost_at(own, max((n for n in own if n < question.seq_len), default=0))
+        known = proofs.get(mechanism, Proofs())
+        passed = [name for name, b in known.badges.items() if b.status is BadgeStatus.PASSED]
+        lacking = [claim for claim in wanted if claim not in passed]
+        proof = f"not proven: {', '.join(lacking)}" if lacking else ", ".join(wanted)
+        no_cost = "" if cost or least else "no time"
+        why_not = why_no_score(score, question) if score else no_cost
+        is_old = known.is_stale(modules.get(mechanism, ""))
+        yield Candidate(
             entry=entry,
-            mechanism=first.cell.mechanism,
+            mechanism=mechanism,
+            why_not=proof if lacking else why_not,
+            proof=f"{proof} (of an earlier source)" if is_old else proof,
             score=score,
-            cost=cost_at(own, question.seq_len),
-            least=cost_at(own, max((n for n in own if n < question.seq_len), default=0)),
+            cost=cost,
+            least=least,
         )
-        proven = proofs.get(row.mechanism, Proofs())
-        yield _judged(row, question, proven, modules.get(row.mechanism, ""))
 
 
 def needs(mode: str, *, causal: bool, dtype: str) -> list[str]:
@@ -305,27 +340,6 @@ def needs(mode: str, *, causal: bool, dtype: str) -> list[str]:
         *(["gradients"] if mode in ("backward", "forward_backward", "train_step") else []),
         *(["precision"] if dtype != "float32" else []),
     ]
-
-
-def unproven(proofs: Proofs, claims: Sequence[str]) -> list[str]:
-    """Claims without a passed test."""
-    passed = [name for name, one in proofs.badges.items() if one.status is BadgeStatus.PASSED]
-    return [claim for claim in claims if claim not in passed]
-
-
-def _judged(row: Candidate, question: Question, proofs: Proofs, module: str) -> Candidate:
-    """The row with its proof in words, and the reason if it is not an answer.
-
-    `module` is that of its mechanism; empty if it is not ours.
-    """
-    wanted = needs(question.mode, causal=question.causal, dtype=question.asked.dtype)
-    lacking = unproven(proofs, wanted)
-    proof = f"not proven: {', '.join(lacking)}" if lacking else ", ".join(wanted)
-    is_old = proofs.is_stale(module)
-    no_cost = "" if row.cost or row.least else "no time"
-    why = why_no_score(row.score, question) if row.score else no_cost
-    said = f"{proof} (of an earlier source)" if is_old else proof
-    return replace(row, proof=said, why_not=proof if lacking else why)
 
 
 def why_no_score(score: Score, question: Question) -> str:
@@ -357,7 +371,13 @@ def told_apart(rows: Iterable[Candidate]) -> dict[str, str]:
 
     A lower bound of a cost, from a shorter length, can only show that a row costs more.
     """
-    rows = sorted(rows, key=_by_cost)
+
+    def order(row: Candidate) -> tuple[bool, bool, float]:
+        cost = row.cost or row.least
+        seconds = cost.seconds if cost else math.inf
+        return (True, True, 0.0) if row.why_not else (False, row.cost is None, seconds)
+
+    rows = sorted(rows, key=order)
     cheapest = next((row.cost for row in rows if row.cost and not row.why_not), None)
     found: dict[str, str] = {}
     for row in rows:
@@ -367,11 +387,3 @@ def told_apart(rows: Iterable[Candidate]) -> dict[str, str]:
         by_cost = TIED if is_tied else DEARER if is_dearer else NOT_COMPARED
         found[row.entry] = row.why_not or by_cost
     return dict(sorted(found.items(), key=lambda item: item[1] != TIED))
-
-
-def _by_cost(row: Candidate) -> tuple[bool, bool, float]:
-    """Sort key: answers first, and of these, rows with a cost at this length."""
-    if row.why_not:
-        return True, True, 0.0
-    cost = row.cost or row.least
-    return False, row.cost is None, cost.seconds if cost else math.inf

@@ -13,7 +13,8 @@ from bench.core.rows import ON_REQUEST, rows_of
 from bench.publishing.document import markdown_table
 from bench.studies.catalogue.costs import Costs
 from bench.studies.catalogue.listing import in_words
-from bench.studies.launches.page import in_one_line
+from bench.studies.catalogue.programs import programs
+from bench.studies.launches.study import in_one_line
 
 MADE = "Made by `make pages` from the docstrings of attentions/; edit those, not this."
 DOCS = CHECKOUT / "docs"
@@ -28,7 +29,8 @@ def mechanism_page(entry: CatalogueEntry, cost: Costs, shape: str) -> str:
     for block in said.body:
         text = f"```text\n{block.text}\n```" if block.is_formula else as_markdown(block.text)
         lines += ["", text]
-    lines += ["", _facts(entry), *_hyperparameters(entry), "", "## Cost", "", _cost(cost, shape)]
+    lines += ["", _facts(entry), *_hyperparameters(entry), "", *programs(entry)]
+    lines += ["", "## Cost", "", _cost(cost, shape)]
     lists = (
         ("Hazards", [as_markdown(item) for item in said.hazards]),
         ("Differences", [as_markdown(item) for item in said.differences]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from attentions.capabilities import FAMILIES, PUBLISHED
 from attentions.catalogue import CatalogueEntry, catalogue
@@ -16,10 +17,9 @@ from bench.core.rows import ON_REQUEST, rows_of
 from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
 from bench.studies.catalogue.costs import BATCH_SIZE, HEAD_DIM, NUM_HEADS, SEQ_LEN, Costs, costs
-from bench.studies.catalogue.listing import in_words
 from bench.studies.catalogue.mechanism_page import DOCS, MADE, as_markdown, mechanism_page
 from bench.studies.catalogue.page_writer import write_pages
-from bench.studies.launches import page as launches
+from bench.studies.launches import study as launches
 
 MECHANISMS, DIFFERENCES = "mechanisms.md", "differences.md"
 ADDING = "adding-an-attention.md"
@@ -76,11 +76,16 @@ def _index(entries: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
         (str(year), ", ".join(_link(entry) for entry in entries if entry.year == year))
         for year in years
     ]
+    lines += ["## Support", "", prose(__file__, "support"), "", _support(entries), ""]
     lines += ["## By year", "", markdown_table(("year", "mechanisms"), rows)]
     return "\n".join(lines) + "\n"
 
 
-_HEADER = ("name", "title", "year", "kind", "claims", "GFLOP", "FLOPs", "memory", "decoding")
+_HEADER = ("name", "title", "year", "kind", "GFLOP", "FLOPs", "memory", "decoding")
+_SUPPORT = (
+    *("name", "forms", "masks", "packing", "grouped heads", "steps", "compile", "export"),
+    "further claims",
+)
 
 
 def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
@@ -92,7 +97,6 @@ def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
             as_markdown(entry.title),
             str(entry.year or ""),
             "layer" if entry.is_layer else "core",
-            in_words(entry.capabilities),
             f"{its.flops / 1e9:.3g}",
             its.flops_growth or "",
             its.memory_growth or "",
@@ -100,6 +104,29 @@ def _overview(members: Sequence[CatalogueEntry], cost: dict[str, Costs]) -> str:
         )
         rows.append(cells)
     return markdown_table(_HEADER, rows)
+
+
+def _support(entries: Sequence[CatalogueEntry]) -> str:
+    """Table of what can be asked of each mechanism, by its claims."""
+    rows = []
+    for entry in entries:
+        can = entry.capabilities
+        forms = [("bidirectional", can.bidirectional), ("causal", can.causal)]
+        plain = replace(can, bidirectional=True, causal=False, recurrent=False, masks=frozenset())
+        rows.append(
+            (
+                f"`{entry.name}`",
+                ", ".join(form for form, has in forms if has),
+                ", ".join(sorted(can.masks)),
+                "yes" if can.packs else "",
+                "" if entry.is_layer else "yes",
+                "yes" if can.recurrent else "",
+                "yes" if can.compiles else "",
+                ", ".join(sorted(can.exports)),
+                ", ".join(plain.claims),
+            )
+        )
+    return markdown_table(_SUPPORT, rows)
 
 
 def _differences(entries: Sequence[CatalogueEntry]) -> str:

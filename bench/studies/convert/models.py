@@ -1,33 +1,46 @@
-"""Teachers and the models converted from them: trained here, or from Transformers and timm."""
+"""Teachers, the models converted from them, and three phases of training.
+
+Teachers are trained here, or come from Transformers and timm.
+"""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 import attentions
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.stored_files import read_regular
-from bench.measuring.tasks.base import Task, build_task, seeded
+from bench.measuring.tasks.base import NO_ANSWER, Batch, Split, Task, build_task, seeded
 from bench.measuring.tasks.images import ImageTask
 from bench.measuring.tasks.model import Backbone, build_model
-from bench.studies.diagnostics.trained import take_over
+from bench.measuring.tasks.train import Diverged, learning_rate, score_on_test_set
+from bench.studies.diagnostics.look import take_over
 
+Steps = tuple[int, int, int]
+"""Updates of matching, of distillation and of fine-tuning."""
 
-@dataclass(frozen=True, kw_only=True)
-class Pupil:
-    """A model to be trained, and the dotted names of its exchanged mixers, as in the teacher."""
+NUM_LOOKS = 6
+"""Number of evenly spaced scores of a curve, not counting the one before the first step."""
 
-    model: nn.Module
-    exchanged: tuple[str, ...]
+MAX_WEIGHTS_BYTES = 2**40
+"""Largest file of a teacher, in bytes."""
+
+Pupil = tuple[nn.Module, list[str]]
+"""A model to be trained, and the dotted names of its exchanged mixers, as in the teacher."""
 
 
 def of_cell(cell: Cell, teacher: Backbone | None) -> Pupil:
@@ -37,27 +50,24 @@ def of_cell(cell: Cell, teacher: Backbone | None) -> Pupil:
     if teacher is not None:
         take_over(teacher, model)
     kept = enumerate(task.recipe.is_softmax)
-    exchanged = tuple(f"blocks.{i}.mixer" for i, is_kept in kept if not is_kept)
-    return Pupil(model=model, exchanged=exchanged)
+    return model, [f"blocks.{i}.mixer" for i, is_kept in kept if not is_kept]
 
 
 # --- models of other libraries --------------------------------------------------------------------
-
-Exchange = Callable[[Any, str, dict[str, Any], float], list[str]]
 
 
 class Foreign(nn.Module):
     """A model of another library with the interface of a task's model.
 
     Args:
-        whole: the model.
-        task: its inputs are token ids, of a causal language model, or patches of images.
-        exchange: puts a mechanism into all of its layers but a share, and returns their names.
+        whole: a causal language model of Transformers, or an image classifier of timm.
+        is_timm: the latter.
+        task: its inputs are token ids, or patches of images.
     """
 
-    def __init__(self, whole: nn.Module, task: Task, exchange: Exchange) -> None:
+    def __init__(self, whole: nn.Module, is_timm: bool, task: Task) -> None:
         super().__init__()
-        self.whole, self.exchange, self._task = whole, exchange, task
+        self.whole, self.is_timm, self._task = whole, is_timm, task
 
     def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """Logits of a batch of the task: (B, A, classes) at positions, else (B, classes)."""
@@ -74,17 +84,17 @@ class Foreign(nn.Module):
         return logits.gather(1, positions.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
 
 
-def load(folder: Path, task: Task) -> tuple[Foreign, Callable[[int], Foreign]]:
-    """A trained model, and a function that builds it with random weights from a seed.
+def load(folder: Path, task: Task, seed: int | None = None) -> Foreign:
+    """A trained model of another library, or if a seed is given, one with random weights.
 
     Raises:
         ConfigError: the folder holds no model, or one that does not take the task's inputs.
     """
     try:
         is_timm = "architecture" in json.loads(read_regular(folder / "config.json"))
-        teacher, fresh = (_timm if is_timm else _transformers)(folder)
-        exchange = _replaced if is_timm else _attached
-        model = Foreign(teacher, task, exchange)
+        with seeded(seed or 0, "teacher anew"):
+            whole = (_timm if is_timm else _transformers)(folder, is_trained=seed is None)
+            model = Foreign(whole, is_timm, task)
         example = next(iter(task.validation())).select(slice(1))
         with torch.no_grad():
             num_outputs = model.eval()(example.inputs, example.positions).shape[-1]
@@ -96,12 +106,23 @@ def load(folder: Path, task: Task) -> tuple[Foreign, Callable[[int], Foreign]]:
             "weights, of a causal language model of Transformers or an image classifier of timm, "
             f"that takes the inputs of {task.name}."
         ) from error
+    return model
 
-    def drawn(seed: int) -> Foreign:
-        with seeded(seed, "teacher anew"):
-            return Foreign(fresh(), task, exchange)
 
-    return model, drawn
+def _timm(folder: Path, is_trained: bool) -> nn.Module:
+    import timm
+
+    model: nn.Module = timm.create_model(f"local-dir:{folder.resolve()}", pretrained=is_trained)
+    return model
+
+
+def _transformers(folder: Path, is_trained: bool) -> nn.Module:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if is_trained:
+        return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    model: nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    return model
 
 
 def num_layers_of(folder: Path) -> int | None:
@@ -120,22 +141,23 @@ def num_layers_of(folder: Path) -> int | None:
     return next((n for n in known if isinstance(n, int) and n > 0), None)
 
 
-def _timm(folder: Path) -> tuple[nn.Module, Callable[[], nn.Module]]:
-    import timm
+def digest_of(folder: Path) -> str:
+    """Hash of the files of a model.
 
-    name = f"local-dir:{folder.resolve()}"
-    model: nn.Module = timm.create_model(name, pretrained=True)
-    return model, lambda: timm.create_model(name, pretrained=False)
-
-
-def _transformers(folder: Path) -> tuple[nn.Module, Callable[[], nn.Module]]:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    def fresh() -> nn.Module:
-        model: nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-        return model
-
-    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True), fresh
+    Raises:
+        ConfigError: the folder holds no model.
+    """
+    endings = ("*.json", "*.safetensors") if os.path.isdir(folder) else ()
+    files = [file for ending in endings for file in sorted(folder.glob(ending))]
+    if not files:
+        raise ConfigError(
+            f"teacher={folder} holds no model. It takes a folder with config.json and "
+            "model.safetensors."
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(read_regular(file, MAX_WEIGHTS_BYTES))
+    return digest.hexdigest()[:16]
 
 
 def exchanged_in(model: Foreign, mechanism: str, settings: dict[str, Any], keep: float) -> Pupil:
@@ -145,15 +167,16 @@ def exchanged_in(model: Foreign, mechanism: str, settings: dict[str, Any], keep:
         ConfigError: its layers cannot be exchanged for this mechanism.
     """
     new = copy.deepcopy(model)
+    exchange = _replaced if new.is_timm else _attached
     try:
-        exchanged = new.exchange(new.whole, mechanism, settings, keep)
+        exchanged = exchange(new.whole, mechanism, settings, keep)
     except ValueError as error:
         raise ConfigError(
             f"The teacher's layers cannot be exchanged for {mechanism}. {error}"
         ) from error
     if not exchanged:
         raise ConfigError(f"keep={keep:g} leaves none of the teacher's layers to exchange.")
-    return Pupil(model=new, exchanged=tuple(f"whole.{name}" for name in exchanged))
+    return new, [f"whole.{name}" for name in exchanged]
 
 
 def _replaced(model: nn.Module, mechanism: str, settings: dict[str, Any], keep: float) -> list[str]:
@@ -192,3 +215,125 @@ def _but_kept(names: list[str], keep: float) -> list[str]:
     count = round(keep * len(names))
     kept = {(place + 1) * len(names) // count - 1 for place in range(count)}
     return [name for i, name in enumerate(names) if i not in kept]
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def looks(steps: Steps) -> tuple[int, ...]:
+    """Steps at which a model is scored: evenly spaced from 0, and after each phase."""
+    even = {round(i * sum(steps) / NUM_LOOKS) for i in range(NUM_LOOKS + 1)}
+    return tuple(sorted({*even, *accumulate(steps)}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Updates of some parameters by a loss, at a share of the learning rate."""
+
+    num_steps: int
+    parameters: Sequence[nn.Parameter]
+    loss_of: Callable[[Batch], Tensor]
+    rate_share: float = 1.0
+
+
+def from_teacher(pupil: Pupil, teacher: nn.Module, steps: Steps, rate_share: float) -> list[Phase]:
+    """Match the outputs of exchanged mixers, then the teacher's logits, then the labels."""
+    model, exchanged = pupil
+    teacher.eval().requires_grad_(requires_grad=False)
+    model.requires_grad_()  # in a copy of a teacher, parameters may be frozen
+    places = [(teacher.get_submodule(n), model.get_submodule(n)) for n in exchanged]
+
+    def outputs(batch: Batch) -> Tensor:
+        calls, handles = [], []
+        for mixer, _ in places:
+            keep = lambda _, args, named, out: calls.append((args, named, _first(out)))  # noqa: E731
+            handles.append(mixer.register_forward_hook(keep, with_kwargs=True))
+        with torch.no_grad():
+            teacher(batch.inputs, batch.positions)
+        for handle in handles:
+            handle.remove()
+        errors = [
+            (_first(mixer(*args, **named)) - wanted).square().mean() / wanted.square().mean()
+            for (_, mixer), (args, named, wanted) in zip(places, calls, strict=True)
+        ]
+        return torch.stack(errors).mean()
+
+    def logits(batch: Batch) -> Tensor:
+        with torch.no_grad():
+            wanted = log_softmax(teacher(batch.inputs, batch.positions).flatten(0, -2), dim=-1)
+        mine = log_softmax(model(batch.inputs, batch.positions).flatten(0, -2), dim=-1)
+        asked = batch.targets.flatten() != NO_ANSWER
+        return kl_div(mine[asked], wanted[asked], reduction="batchmean", log_target=True)
+
+    mixers = [p for _, mixer in places for p in mixer.parameters()]
+    everything = [*model.parameters()]
+    match, distil, tune = steps
+    return [
+        Phase(num_steps=match, parameters=mixers, loss_of=outputs),
+        Phase(num_steps=distil, parameters=everything, loss_of=logits, rate_share=rate_share),
+        replace(by_labels(model, tune), rate_share=rate_share),
+    ]
+
+
+def by_labels(model: nn.Module, num_steps: int) -> Phase:
+    """Train a whole model by the cross entropy of the answers."""
+
+    def loss(batch: Batch) -> Tensor:
+        logits = model(batch.inputs, batch.positions)
+        return cross_entropy(logits.flatten(0, -2), batch.targets.flatten())
+
+    return Phase(num_steps=num_steps, parameters=[*model.parameters()], loss_of=loss)
+
+
+def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """A layer's output, which layers of Transformers return in a tuple with weights."""
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def trained(
+    model: nn.Module,
+    task: Task,
+    seed: int,
+    phases: Sequence[Phase],
+    rate: float,
+    at: Sequence[int],
+    say: Callable[[str], None],
+) -> tuple[float, ...]:
+    """Train a model on the batches of a seed; each phase has its own warm-up and cosine schedule.
+
+    Returns:
+        Its scores on the test set at some steps, of which the first is 0.
+
+    Raises:
+        Diverged: a loss or a prediction is not finite.
+    """
+
+    def score() -> float:
+        say(f"step {step} of {at[-1]}")
+        with seeded(step, "look"):
+            return score_on_test_set(model, task, seed, torch.device("cpu"))
+
+    step, batches = 0, task.batches(Split.TRAIN, seed)
+    scores = [score()]
+    with seeded(seed, "conversion"):
+        for phase in phases:
+            peak, num_steps = rate * phase.rate_share, max(phase.num_steps, 1)
+            recipe = replace(task.recipe, num_steps=num_steps, learning_rate=peak)
+            optimiser = torch.optim.AdamW(
+                phase.parameters, lr=peak, weight_decay=recipe.weight_decay, fused=True
+            )
+            for own_step in range(1, phase.num_steps + 1):
+                model.train()
+                for group in optimiser.param_groups:
+                    group["lr"] = learning_rate(recipe, own_step)
+                loss = phase.loss_of(next(batches))
+                if not math.isfinite(value := loss.item()):
+                    raise Diverged(step + 1, value)
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(phase.parameters, recipe.max_grad_norm)
+                optimiser.step()
+                step += 1
+                if step in at:
+                    scores.append(score())
+    return tuple(scores)

@@ -40,7 +40,7 @@ from bench.publishing.document import (
 )
 from bench.publishing.templates import prose
 
-ARMS, CURVES, TEACHERS = "arms.jsonl", "curves.jsonl", "teachers.jsonl"
+CURVES, TEACHERS = "curves.jsonl", "teachers.jsonl"
 
 NOT_SEARCHED, AT_EDGE = "rate not searched", "rate at the edge of the search"
 """Marks of a curve that forbid a verdict."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import nn
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.stored_files import read_regular
+from bench.core.clock import cpu_s
 from bench.core.format import quantity
-from bench.core.grid import GRIDS
+from bench.core.grid import GRIDS, MAX_WIDENINGS, Best, Trained, best_of
 from bench.core.lines import Lines
 from bench.core.settings import (
     Budget,
@@ -36,27 +37,24 @@ from bench.core.settings import (
 from bench.measuring.config import training_config
 from bench.measuring.plan import PlannedCell
 from bench.measuring.plugins import PluginFailed, code_of
-from bench.measuring.tasks.base import build_task
-from bench.measuring.tasks.train import Diverged, score_on_test_set
-from bench.studies.convert.arms import CONVERTED, SCRATCH, AllDiverged, Arms, hashed
-from bench.studies.convert.models import Pupil, exchanged_in, load, num_layers_of, of_cell
+from bench.measuring.tasks.base import Task, build_task
+from bench.measuring.tasks.train import Diverged, score_on_test_set, score_on_validation
+from bench.studies.convert import models
 from bench.studies.convert.page import (
-    ARMS,
     AT_EDGE,
     CURVES,
     NOT_SEARCHED,
     TEACHERS,
     Ablated,
+    Arm,
     Curve,
     document_of,
 )
-from bench.studies.convert.training import by_labels, from_teacher, looks, trained
 from bench.studies.session import Session
 
-PAGE, CHECKPOINTS = "conversion.md", "checkpoints"
-MAX_WEIGHTS_BYTES = 2**40
-"""Largest file of a teacher, in bytes."""
-
+ARMS, PAGE, CHECKPOINTS = "arms.jsonl", "conversion.md", "checkpoints"
+CONVERTED, SCRATCH = "converted", "from scratch"
+CPU = torch.device("cpu")
 _ROUNDING = 0.005
 """A share that is nearer than this to a whole number of layers was meant as that number."""
 
@@ -147,14 +145,13 @@ def study(asked: Convert, session: Session) -> None:
     known = {curve.key: curve for curve in store.read(missing_ok=True)}
     todo = [run for run in runs if run.key not in known]
     torch.set_num_threads(1)
-    arms = Arms(asked.out / ARMS)
     # The first seed of a row comes before its others, and has their rates.
     searched = {run.row: known[run.key] for run in reversed(runs) if run.key in known}
     with session.each(todo, "model", within_s=asked.budget) as units:
         for run in units:
             try:
                 with code_of(run.scratch.mechanism):
-                    curve = _convert(run, asked, session, arms, searched.get(run.row))
+                    curve = _convert(run, asked, session, searched.get(run.row))
             except (AllDiverged, Diverged, PluginFailed) as error:
                 session.note(f"{run.describe()} has no curve: {error}")
                 continue
@@ -175,7 +172,7 @@ def study(asked: Convert, session: Session) -> None:
 
 def _runs(asked: Convert, session: Session) -> Iterator[Run]:
     """Every conversion: one task after the other, the first seed of all rows before the next."""
-    digest = asked.teacher and _digest(asked.teacher)
+    digest = asked.teacher and models.digest_of(asked.teacher)
     own = session.composed["attention"]
     planned = [
         (keep, p) for keep in _shares(asked, session) for p in _plan(asked, session, keep, own)
@@ -214,7 +211,7 @@ def _shares(asked: Convert, session: Session) -> list[float]:
     Raises:
         ConfigError: a share leaves no layer to exchange.
     """
-    layers = num_layers_of(asked.teacher) if asked.teacher else asked.num_layers
+    layers = models.num_layers_of(asked.teacher) if asked.teacher else asked.num_layers
     if layers is None:
         return [*asked.keep]
     found: dict[float, None] = {}
@@ -233,63 +230,44 @@ def _shares(asked: Convert, session: Session) -> list[float]:
     return [*found]
 
 
-def _digest(folder: Path) -> str:
-    """Hash of the files of a model.
-
-    Raises:
-        ConfigError: the folder holds no model.
-    """
-    endings = ("*.json", "*.safetensors") if os.path.isdir(folder) else ()
-    files = [file for ending in endings for file in sorted(folder.glob(ending))]
-    if not files:
-        raise ConfigError(
-            f"teacher={folder} holds no model. It takes a folder with config.json and "
-            "model.safetensors."
-        )
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(read_regular(file, MAX_WEIGHTS_BYTES))
-    return digest.hexdigest()[:16]
-
-
 # --- what is trained ------------------------------------------------------------------------------
 
 
-def _convert(
-    run: Run, asked: Convert, session: Session, arms: Arms, searched: Curve | None
-) -> Curve:
+def _convert(run: Run, asked: Convert, session: Session, searched: Curve | None) -> Curve:
     """Train both arms at the rates of their row; its first curve comes from a search."""
-    cell, work, at = run.scratch, run.scratch.task, looks(asked.phases)
-    task, seed = build_task(work.task, work.settings), work.seed
+    cell, work, at = run.scratch, run.scratch.task, models.looks(asked.phases)
+    task, seed, exchange = build_task(work.task, work.settings), work.seed, models.exchanged_in
+    entry, foreign = (cell.mechanism, cell.hyperparameters, run.keep), asked.teacher
 
-    def models() -> tuple[nn.Module, Pupil, nn.Module]:
-        if asked.teacher is None:
-            teacher = session.trained(run.teacher, asked.out / CHECKPOINTS)
-            return teacher, of_cell(cell, teacher), of_cell(cell, None).model
-        foreign, drawn = load(asked.teacher, task)
-        exchange = (cell.mechanism, cell.hyperparameters, run.keep)
-        control = exchanged_in(drawn(seed), *exchange).model
-        return foreign, exchanged_in(foreign, *exchange), control
+    def teacher() -> Any:
+        if foreign is not None:
+            return models.load(foreign, task)
+        return session.trained(run.teacher, asked.out / CHECKPOINTS)
 
     def train(arm: str, rate: float) -> tuple[nn.Module, tuple[float, ...]]:
-        teacher, pupil, model = models()
-        phases = [by_labels(model, sum(asked.phases))]
         if arm == CONVERTED:
-            model = pupil.model
-            phases = from_teacher(pupil, teacher, asked.phases, asked.rate_share)
+            old = teacher()
+            pupil = exchange(old, *entry) if foreign else models.of_cell(cell, old)
+            phases = models.from_teacher(pupil, old, asked.phases, asked.rate_share)
+        else:
+            drawn = foreign and exchange(models.load(foreign, task, seed), *entry)
+            pupil = drawn or models.of_cell(cell, None)
+            phases = [models.by_labels(pupil[0], sum(asked.phases))]
         name = f"{run.describe()}, {arm} at {rate:g}"
         say = lambda words: session.status(f"{name}: {words}")  # noqa: E731
-        return model, trained(model, task, seed, phases, rate, at, say)
+        return pupil[0], models.trained(pupil[0], task, seed, phases, rate, at, say)
 
-    whole = score_on_test_set(models()[0], task, seed, torch.device("cpu"))
+    whole = score_on_test_set(teacher(), task, seed, CPU)
     own = searched.rates if searched and searched.rates else None
     given = [(rate,) for rate in own] if own else [asked.learning_rates] * 2
+    arms: Lines[Arm] = Lines(asked.out / ARMS, Arm)
     made, anew = (
-        arms.best(run.key, run.describe(), arm, rates, task, partial(train, arm))
+        best_arm(arms, run.key, run.describe(), arm, rates, task, partial(train, arm))
         for arm, rates in zip((CONVERTED, SCRATCH), given, strict=True)
     )
     mark = AT_EDGE if made.is_at_edge or anew.is_at_edge else ""
     mark = NOT_SEARCHED if len(asked.learning_rates) == 1 else mark
+    here = f"a softmax model of {quantity(asked.num_layers, 'layer')}"
     return Curve(
         key=run.key,
         task=work.label,
@@ -304,13 +282,92 @@ def _convert(
         chance=task.chance(),
         unit=task.unit,
         train_s=made.train_s + anew.train_s,
-        source=str(asked.teacher)
-        if asked.teacher
-        else f"a softmax model of {quantity(asked.num_layers, 'layer')}",
+        source=str(foreign) if foreign else here,
         origin=session.place,
         rates=(made.rate, anew.rate),
         mark=searched.mark if searched else mark,
     )
+
+
+class AllDiverged(Exception):
+    """No rate gave a score."""
+
+
+class Chosen(NamedTuple):
+    """An arm at its best rate, and the CPU seconds of all rates that were tried.
+
+    It is at an edge if a lower or higher rate than all that were tried may be better.
+    """
+
+    rate: float
+    scores: tuple[float, ...]
+    is_at_edge: bool
+    train_s: float
+
+
+def best_arm(
+    lines: Lines[Arm],
+    of_run: str,
+    run: str,
+    arm: str,
+    rates: Iterable[float],
+    task: Task,
+    train: Callable[[float], tuple[nn.Module, tuple[float, ...]]],
+) -> Chosen:
+    """The best of some rates by validation score, widened where it lies at their edge.
+
+    Args:
+        lines: the store, with a line for each arm at each rate; those that it lacks are trained.
+        of_run: key of the conversion.
+        run: the conversion in words.
+        arm: `CONVERTED` or `SCRATCH`.
+        rates: to begin with.
+        task: whose validation examples are scored.
+        train: trains this arm at a rate; returns its model and its scores on the test set.
+
+    Raises:
+        AllDiverged: no rate gave a score.
+    """
+    known = {one.key: one for one in lines.read(missing_ok=True)}
+    tried: dict[float, Arm] = {}
+
+    def at(rate: float) -> Arm:
+        key = hashed([of_run, arm, rate])
+        if key not in known:
+            began_s, scores, validation = cpu_s(), tuple[float, ...](), None
+            with suppress(Diverged):
+                model, scores = train(rate)
+                validation = score_on_validation(model, task, CPU)
+            known[key] = Arm(
+                key=key,
+                scores=() if validation is None else scores,
+                validation=validation,
+                train_s=cpu_s() - began_s,
+                arm=arm,
+                rate=rate,
+                run=run,
+            )
+            lines.append(known[key])
+        return known[key]
+
+    def best(more: Iterable[float]) -> Best:
+        tried.update({rate: at(rate) for rate in more})
+        scores = {rate: Trained(score=one.validation) for rate, one in tried.items()}
+        return best_of(scores, better=task.better)
+
+    found = best(rates)
+    for _ in range(MAX_WIDENINGS):
+        found = best([found.beyond]) if found.beyond else found
+    if found.rate is None:
+        told = ", ".join(f"{rate:g}" for rate in sorted(tried))
+        raise AllDiverged(f"training diverged at all rates that were tried: {told}")
+    spent_s = sum(one.train_s for one in tried.values())
+    return Chosen(found.rate, tried[found.rate].scores, found.beyond is not None, spent_s)
+
+
+def hashed(about: list[Any]) -> str:
+    """Short hash of what JSON can hold."""
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
 def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[Ablated]:
@@ -319,20 +376,20 @@ def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[
     known = {one.key: one for one in store.read(missing_ok=True)}
     for cell in teachers:
         if cell.key not in known:
-            known[cell.key] = _without_mixers(cell, out, session)
+            model, work = session.trained(cell, out / CHECKPOINTS), cell.task
+            task = build_task(work.task, work.settings)
+            score = partial(score_on_test_set, model, task, work.seed, CPU)
+            whole, without = score(), list[float]()
+            for mixer in model.mixers:
+                handle = mixer.register_forward_hook(lambda *args: args[-1] * 0)
+                without.append(score())
+                handle.remove()
+            known[cell.key] = Ablated(
+                key=cell.key,
+                task=work.label,
+                seed=work.seed,
+                score=whole,
+                without=tuple(without),
+            )
             store.append(known[cell.key])
         yield known[cell.key]
-
-
-def _without_mixers(cell: Cell, out: Path, session: Session) -> Ablated:
-    model, work = session.trained(cell, out / CHECKPOINTS), cell.task
-    task = build_task(work.task, work.settings)
-    score = partial(score_on_test_set, model, task, work.seed, torch.device("cpu"))
-    whole, without = score(), list[float]()
-    for mixer in model.mixers:
-        handle = mixer.register_forward_hook(lambda *args: args[-1] * 0)
-        without.append(score())
-        handle.remove()
-    return Ablated(
-        key=cell.key, task=work.label, seed=work.seed, score=whole, without=tuple(without)
-    )

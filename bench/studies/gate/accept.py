@@ -12,9 +12,7 @@ from annotated_types import Interval
 from bench.core.cli.errors import ConfigError, check_known
 from bench.core.cli.limits import Amount, Text, one_of
 from bench.core.lines import Lines
-from bench.studies.gate.exact import HIGHER_IS_WORSE
-from bench.studies.gate.rows import LATENCY, GateRow
-from bench.studies.gate.verdict import GateVerdict
+from bench.studies.gate.rows import HIGHER_IS_WORSE, LATENCY, GateRow, GateVerdict
 
 CHANNELS = (LATENCY, *HIGHER_IS_WORSE)
 Exact = Annotated[int, Interval(ge=0, le=10**31)] | Amount

@@ -9,17 +9,168 @@ they are.
 from __future__ import annotations
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import NormalDist
 
 from bench.core.cell import Cell
 from bench.core.cli.errors import ConfigError
-from bench.studies.gate.exact import exact_rows
-from bench.studies.gate.rows import LATENCY, GateRow, channel_of
-from bench.studies.gate.sources import CIRCUMSTANCES, Circumstances, Stored
-from bench.studies.gate.verdict import GateVerdict, Interval, confidence_tail, judge
+from bench.core.record import REFERENCE, Record, Speed, Status
+from bench.core.statistics import MIN_ROUNDS, median, paired_ratio
+from bench.core.store import Line, StoreContents, lines_of, read_packed, records_folder
+from bench.studies.gate.rows import (
+    EXACT,
+    LATENCY,
+    GateRow,
+    GateVerdict,
+    Interval,
+    by_channel,
+    channel_of,
+    confidence_tail,
+    exact_rows,
+    judge,
+)
+
+KINDS = "a sweep's folder (with records/ in it), or a file of records (*.jsonl, *.jsonl.gz)"
+
+CIRCUMSTANCES = ("METHOD_VERSION", "processor", "device", "allocator", "num_threads")
+"""Circumstances that must be equal on both sides; None where the records of a side lack one."""
+Circumstances = tuple[int | str | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Numbers of one cell.
+
+    Attributes:
+        circumstances: the values of `CIRCUMSTANCES` that it was measured under.
+        time_over_softmax: seconds per second of softmax in the same rounds, with a 95 % interval.
+        why_untimed: why that ratio is missing.
+        latency_s: median seconds per call, for orientation.
+        exact: the numbers without noise, by channel.
+        failure: status and reason of a cell that failed, which then has no numbers.
+        is_skipped: it was not tried, because it is unsupported or would not fit into memory.
+        is_noisy: other programs kept the machine busy.
+    """
+
+    cell: Cell
+    circumstances: Circumstances
+    time_over_softmax: Interval | None
+    why_untimed: str | None
+    latency_s: float | None
+    exact: dict[str, int | float]
+    failure: str | None
+    is_skipped: bool
+    is_noisy: bool
+
+
+def stored(record: Record) -> Stored:
+    """The numbers of one record."""
+    result, facts, device = record.result, record.environment, record.cell.device
+    time, why_untimed = time_over_softmax(result) if isinstance(result, Speed) else (None, None)
+    return Stored(
+        cell=record.cell,
+        circumstances=(
+            record.method_version,
+            facts.get("processor"),
+            facts.get("devices", {}).get(device, device),
+            facts.get("allocator"),
+            record.cell.num_threads,
+        ),
+        time_over_softmax=time,
+        why_untimed=why_untimed,
+        latency_s=median(result.latency_s) if isinstance(result, Speed) else None,
+        exact=by_channel({name: getattr(result, name, None) for name in (*EXACT, "unit")}),
+        failure=None if result is not None else f"{record.status}: {record.reason}",
+        is_skipped=record.status is Status.SKIPPED,
+        is_noisy=isinstance(result, Speed) and result.is_noisy,
+    )
+
+
+def time_over_softmax(speed: Speed) -> tuple[Interval | None, str | None]:
+    """Seconds per second of softmax in the same rounds, with a 95 % interval; or None, and why."""
+    if speed.reference != REFERENCE:
+        return None, f"it was timed against {speed.reference}, not against softmax"
+    if speed.latency_s == speed.reference_latency_s:
+        return None, "it is the reference itself, whose ratio to itself cannot move"
+    faster = paired_ratio(*speed.paired)
+    if faster is None:
+        return None, "softmax was not timed with it"
+    if faster.low is None or faster.high is None:
+        return None, f"fewer than {MIN_ROUNDS} rounds carry no interval"
+    return Interval(median=1 / faster.median, low=1 / faster.high, high=1 / faster.low), None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One side of a comparison of stored numbers.
+
+    Attributes:
+        words: where the numbers come from, and of which commit.
+        cells: the numbers, oldest first.
+        commit: of all numbers; None if they are of several, or of an unknown one.
+        torch: versions of torch that the numbers were measured with.
+    """
+
+    words: str
+    cells: tuple[Stored, ...]
+    commit: str | None
+    torch: frozenset[str]
+
+    @property
+    def entries(self) -> set[str]:
+        """Labels of the entries that have numbers."""
+        return {one.cell.entry for one in self.cells}
+
+
+def side_of_records(records: Iterable[Record], words: str) -> Side:
+    """Records as one side of a comparison, oldest first: the newest of a cell counts."""
+    newest_last = sorted(records, key=lambda record: record.started_at)
+    commits = {record.environment.get("commit") for record in newest_last}
+    commit = commits.pop() if len(commits) == 1 else None
+    versions = (record.environment.get("versions", {}).get("torch") for record in newest_last)
+    return Side(
+        words=f"{words}, commit {commit[:12]}" if commit else words,
+        cells=tuple(map(stored, newest_last)),
+        commit=commit,
+        torch=frozenset(map(str, versions)),
+    )
+
+
+def read_side(key: str, path: Path) -> Side:
+    """Read the records that a path names.
+
+    Args:
+        key: the configuration key that gave the path, for messages.
+        path: folder or file.
+
+    Raises:
+        ConfigError: there is nothing there, nothing that holds records, or a line that is none.
+    """
+    folder = records_folder(path) if os.path.isdir(records_folder(path)) else path
+    files = [folder] if os.path.isfile(folder) else sorted(folder.glob("*.jsonl*"))
+    records: list[Record] = []
+    left_out: list[Line] = []
+    for file in files:
+        if file.suffix == ".gz":
+            records += read_packed(file)
+            continue
+        for line in lines_of(file):
+            if line.record is not None:
+                records.append(line.record)
+            else:
+                left_out.append(line)
+    contents = StoreContents(records=tuple(records), left_out=tuple(left_out))
+    if contents.is_damaged:  # a verdict on the rest would look more complete than it is
+        raise ConfigError("\n".join([f"{key}={path} is damaged.", *contents.describe()]))
+    if not records:
+        problem = "holds no records" if os.path.exists(path) else "is not there"
+        raise ConfigError(f"{key}={path} {problem}. It takes {KINDS}.")
+    return side_of_records(records, str(path))
+
 
 _USUAL_TAIL = 0.025
 """Share beyond each end of a stored interval, which covers 95 %."""
@@ -75,13 +226,10 @@ def _time_row(base: Stored, current: Stored, threshold: float, tail: float) -> G
         return GateRow.of(current.cell, LATENCY, GateVerdict.INCOMPARABLE, reason=why)
     ratio = quotient(base.time_over_softmax, current.time_over_softmax, tail)
     noisy = [name for name, side in (("base", base), ("current", current)) if side.is_noisy]
-    return GateRow.of(
+    return GateRow.timed(
         current.cell,
-        LATENCY,
         judge(ratio, threshold),
-        ratio=ratio.median,
-        low=ratio.low,
-        high=ratio.high,
+        ratio,
         base=base.latency_s,
         current=current.latency_s,
         reason=f"measured on a busy machine: {' and '.join(noisy)}" if noisy else None,

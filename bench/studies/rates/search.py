@@ -3,27 +3,30 @@
     attnbench rates [seed=[0,1,2]] [converge=true] [grid=NAME] [presets=FILE] [budget=30m]
                     [KEY=VALUE of bench.sweep ...]
 
-Rows are those of `make bench`, tasks recall, recall_causal and tile_recall, unless attention= and
-task= name others. The search takes the first seed; further ones are trained at the best rate. If
-every run of a search is stuck, it has found nothing and goes on with the next seed; after the last
-one, with four times the steps. With converge=true steps are doubled, each time with a search of its
-own, until the mean of a row's seeds changes by less than a point. Each run is a record under `out`,
-results/rates by itself: what is there already is not trained again, so a later call goes on after
-Ctrl-C or the end of a budget. The test set plays no part in the choice of a rate.
+Rows are those of `make bench`, tasks recall_span, recall_span_causal and tile_recall, unless
+attention= and task= name others. The search takes the first seed; further ones are trained at the
+best rate. If every run of a search is stuck, it has found nothing and goes on with the next seed;
+after the last one, with four times the steps. With converge=true steps are doubled, each time with
+a search of its own, until the mean of a row's seeds changes by less than a point. Each run is a
+record under `out`, results/rates by itself: what is there already is not trained again, so a later
+call goes on after Ctrl-C or the end of a budget. The test set plays no part in the choice of a
+rate.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
 from bench.core.cell import Cell
-from bench.core.cli.command import read_yaml
+from bench.core.cli.command import read_yaml, run_app
+from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable, write_whole
+from bench.core.cli.streams import exit_code, make_streams_unbreakable
 from bench.core.format import number, percent, quantity
 from bench.core.grid import GRIDS
 from bench.core.observed import CONTROLS
@@ -35,8 +38,17 @@ from bench.core.spans import span_of, span_words
 from bench.core.workloads import later_settings
 from bench.measuring.config import read_sweep_config
 from bench.publishing.converged import CONVERGED
-from bench.studies.rates.rows import TaskRow, best, longer, run_command, trainable, trainer
-from bench.studies.rates.tuned import MORE_STEPS, Arm, search_of, tuned
+from bench.studies.rates.tuned import (
+    MORE_STEPS,
+    Arm,
+    TaskRow,
+    best,
+    longer,
+    search_of,
+    trainable,
+    trainer,
+    tuned,
+)
 from bench.studies.session import STOPPED, Session
 
 PRESETS = CONF / "rates" / "searched.yaml"
@@ -44,11 +56,19 @@ MAX_DOUBLINGS = 5
 """Largest number of times that steps are doubled."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    keys = f"grid: {', '.join(GRIDS)}. presets: where to write, {PRESETS} by itself."
-    usual = {"out": "results/rates", "rates": "shared"}
-    return run_command(argv, f"{__doc__}\n{keys}", Own.model_fields, usual, search)
+USUAL = {
+    "attention": "[softmax,linear,performer,performer_relu,flatten,nala,gla,"
+    "gated_deltanet,uniform,none]",
+    "task": "[recall_span,recall_span_causal,tile_recall]",
+    "seq_len": "[]",
+    "require_ok": "false",
+    "out": "results/rates",
+    "rates": "shared",
+}
+"""Defaults of `bench.sweep`: the rows and tasks of `make bench`."""
+
+_UNREAD = {"force", "only", "shard", "timings"}
+"""Keys of `bench.sweep` that would change nothing."""
 
 
 class Own(Settings):
@@ -57,6 +77,34 @@ class Own(Settings):
     grid: Annotated[str, Word(lambda: GRIDS)] = "usual"
     presets: Folder = PRESETS
     converge: Literal["true", "false"] = "false"
+
+
+Command = Callable[[dict[str, Any], dict[str, str]], int]
+"""Takes the composed configuration of a sweep, and the words with keys of `Own`."""
+
+
+def main(argv: list[str] | None = None, command: Command | None = None) -> int:
+    """Run the command, `search` unless another is given; returns the exit code."""
+    make_streams_unbreakable()
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        print(f"{__doc__}\ngrid: {', '.join(GRIDS)}. presets: where to write, {PRESETS} by itself.")
+        return exit_code(0)
+    pairs = [word.partition("=") for word in words]
+    own = {key: value for key, _, value in pairs if key in Own.model_fields}
+    rest = [word for word in words if word.partition("=")[0] not in own]
+    given = {word.partition("=")[0] for word in rest}
+    defaults = [f"{key}={value}" for key, value in USUAL.items() if key not in given]
+
+    def checked(composed: dict[str, Any]) -> int:
+        if unread := sorted(given & _UNREAD):
+            raise ConfigError(
+                f"{unread[0]}= is of sweep alone: here all rows are trained, and what is stored is "
+                "not trained again. Leave it out."
+            )
+        return (command or search)(composed, own)
+
+    return run_app("sweep", checked, [*defaults, *rest])
 
 
 def search(composed: dict[str, Any], own: Mapping[str, str]) -> int:

@@ -7,18 +7,145 @@ they have nothing to learn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from bench.core.cell import Cell
-from bench.core.grid import GRIDS, MAX_WIDENINGS, Trained, found_nothing
+from bench.core.clock import now_s
+from bench.core.grid import GRIDS, MAX_WIDENINGS, Best, Trained, best_of, found_nothing
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record
-from bench.studies.rates.rows import TaskRow, Train, best, longer, trained, widened
+from bench.measuring.config import SweepConfig
+from bench.measuring.plan import PlannedCell
+from bench.measuring.tasks.base import task_class
+from bench.measuring.worker.jobs import Deadline
+from bench.publishing.searched import trained
+from bench.studies.session import Session, Stopped
 
 MORE_STEPS = 4
 """Factor on the comparison's steps, for an arm that learned nothing at any rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRow:
+    """A row on a task, with the rates to train it at, the one to begin with first.
+
+    Attributes:
+        cell: as a sweep would plan it, with the first of its seeds.
+    """
+
+    cell: Cell
+    rates: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """As ``nala on recall``."""
+        return f"{self.cell.entry} on {self.cell.task.label}"
+
+    @property
+    def is_control(self) -> bool:
+        """True for a control, for which no rate is searched."""
+        return self.cell.mechanism in CONTROLS
+
+    @property
+    def shared_rate(self) -> float:
+        """Rate of rows without a rate of their own."""
+        return float(self.cell.task.shared_settings["learning_rate"])
+
+    def at(self, rate: float, seed: int = 0, *, shared_rate: float | None = None) -> Cell:
+        """The same run at another rate, with another seed.
+
+        Args:
+            rate: the learning rate.
+            seed: of all randomness.
+            shared_rate: see `bench.core.cell.TaskWorkload`.
+        """
+        work = self.cell.task
+        settings = work.settings | {"learning_rate": rate}
+        work = replace(work, settings=settings, seed=seed, shared_rate=shared_rate)
+        return replace(self.cell, workload=work)
+
+    def searched_at(self, rate: float, seed: int) -> Cell:
+        """A run of a search, whose cell also records the rate of rows without a search."""
+        return self.at(rate, seed, shared_rate=self.shared_rate)
+
+    def runs(self, seed: int) -> list[Cell]:
+        """The runs of a search with one seed, by rising rate."""
+        return [self.searched_at(rate, seed) for rate in self.rates]
+
+
+def longer(cell: Cell, factor: int) -> Cell:
+    """The same run with so many times the steps."""
+    work = cell.task
+    steps = {"num_steps": factor * int(work.settings["num_steps"])}
+    return replace(cell, workload=replace(work, settings=work.settings | steps))
+
+
+Train = Callable[[Sequence[Cell]], Mapping[str, Record]]
+"""Trains cells that are not stored yet; returns the newest good record of each, by key."""
+
+
+@contextmanager
+def trainer(
+    config: SweepConfig,
+    session: Session,
+    within_s: float | None = None,
+    found: dict[str, Record] | None = None,
+) -> Iterator[Train]:
+    """Give a block a function that trains cells; Ctrl-C or the end of the time leaves the block.
+
+    Args:
+        config: settings of the training runs, and the store.
+        session: of the command.
+        within_s: from now, in seconds; None for no end.
+        found: gets the records of all cells, also of a training that Ctrl-C or the end stops.
+    """
+    until = Deadline(math.inf if within_s is None else now_s() + within_s)
+
+    def train(cells: Sequence[Cell]) -> Mapping[str, Record]:
+        done = session.train(config, [PlannedCell(cell=cell) for cell in cells], until=until)
+        if found is not None:
+            found.update(done.by_key)
+        if done.is_interrupted:
+            raise Stopped
+        return done.by_key
+
+    try:
+        yield train
+    except Stopped:
+        why = "The time is over." if until.is_over else "Stopped."
+        session.say(f"{why} The same command goes on from here.")
+    session.is_stopped &= not until.is_over
+
+
+def trainable(config: SweepConfig, session: Session) -> list[Cell]:
+    """A cell for each row and task that can be trained, planned as a sweep plans it.
+
+    Rows that cannot be are printed, with the reason.
+    """
+    planned = session.plan(config.but(axes=config.axes.but(seq_len=(), seed=(0,))))
+    for one in planned:
+        if one.unsupported is not None:
+            session.say(f"{one.cell.entry} is left out on {one.cell.task.label}: {one.unsupported}")
+    return [p.cell for p in planned if p.unsupported is None]
+
+
+def best(row: TaskRow, runs: Mapping[float, Trained]) -> Best:
+    """The best rate of a row, by the validation scores of its runs."""
+    return best_of(runs, better=task_class(row.cell.task.task).better)
+
+
+def widened(row: TaskRow, runs: Mapping[float, Trained]) -> TaskRow:
+    """The row with one more rate, if all its rates are trained and the best lies at their edge."""
+    if len(runs) < len(row.rates) or (beyond := best(row, runs).beyond) is None:
+        return row
+    return replace(row, rates=tuple(sorted({*row.rates, beyond})))
+
+
+# --- arms ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,32 +236,26 @@ def tuned(
     Returns:
         The arms by their entry.
     """
-    all_rows = [TaskRow(cell=cell, rates=tuple(grid)) for cell in cells]
-    rows = {row.name: row for row in all_rows if row.cell.mechanism not in CONTROLS}
-    controls = [row for row in all_rows if row.cell.mechanism in CONTROLS]
+    rows = {row.name: row for row in (TaskRow(cell=c, rates=tuple(grid)) for c in cells)}
     records: dict[str, Record] = {}
-    left = [*rows.values()]
+    left = [row for row in rows.values() if not row.is_control]
     for seed in seeds:
         left = _searched_with(seed, left, train, records)
         rows |= {row.name: row for row in left}
         left = [row for row in left if found_nothing(searched(row, seed, records).values())]
         if not left:
             break
-    chosen = {name: _chosen(row, seeds, records) for name, row in rows.items()}
-    chosen |= {row.name: row.shared_rate for row in controls}
+    arms = {name: _arm(row, seeds, records) for name, row in rows.items()}
     wanted = [
-        row.searched_at(chosen[name], seed)
-        for name, row in rows.items()
+        arm.row.searched_at(arm.rate, seed)
+        for arm in arms.values()
         for seed in seeds
-        if seed != seeds[0] or chosen[name] in row.rates  # no run of the first one had a score
+        # Without its rate among these, no run of the first seed had a score.
+        if not arm.row.is_control and (seed != seeds[0] or arm.rate in arm.row.rates)
     ]
-    wanted += [row.at(chosen[row.name], seed) for row in controls for seed in seeds]
+    wanted += [a.row.at(a.rate, seed) for a in arms.values() if a.row.is_control for seed in seeds]
     records |= train([cell for cell in wanted if cell.key not in records])
-    wide = rows | {row.name: row for row in controls}
-    arms = {
-        name: _arm(wide[name], chosen[name], seeds, records, is_control=wide[name] in controls)
-        for name in (row.name for row in all_rows)
-    }
+    arms = {name: _arm(row, seeds, records) for name, row in rows.items()}
     if looks_further and left:
         arms |= _followed_up(left, seeds[0], arms, train)
     return {arm.name: arm for arm in arms.values()}
@@ -201,22 +322,11 @@ def search_of(
     return searches[0], f"nothing found: {lost}"
 
 
-def _chosen(row: TaskRow, seeds: Sequence[int], records: Mapping[str, Record]) -> float:
-    """The best rate; that of the task's YAML where no run had a score."""
-    runs, _ = search_of(row, seeds, records)
-    rate = best(row, runs).rate
-    return row.shared_rate if rate is None else rate
-
-
-def _arm(
-    row: TaskRow,
-    rate: float,
-    seeds: Sequence[int],
-    records: Mapping[str, Record],
-    *,
-    is_control: bool,
-) -> Arm:
-    search, caveat = ({}, "") if is_control else search_of(row, seeds, records)
+def _arm(row: TaskRow, seeds: Sequence[int], records: Mapping[str, Record]) -> Arm:
+    """An arm at its best rate, or at that of the task's YAML where no run had a score."""
+    search, caveat = ({}, "") if row.is_control else search_of(row, seeds, records)
+    found = best(row, search)
+    rate = row.shared_rate if found.rate is None else found.rate
     ended = {seed: records.get(row.at(rate, seed).key) for seed in seeds}
     return Arm(
         row=row,
@@ -224,7 +334,7 @@ def _arm(
         rate=rate,
         tried=tuple((r, run.score) for r, run in sorted(search.items())),
         caveat=caveat,
-        is_at_edge=bool(search) and best(row, search).beyond is not None,
+        is_at_edge=found.beyond is not None,
         runs={s: r.result for s, r in ended.items() if r and isinstance(r.result, Quality)},
         seeds=tuple(seeds),
         num_steps=int(row.cell.task.settings["num_steps"]),

@@ -1,182 +1,194 @@
-"""Entries of conf/paper: a cell, a claim or a contradiction. No torch."""
+"""Entries of a paper: cells, claims and contradictions. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
-from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
-from annotated_types import Len
+from bench.core.format import format_duration
 
-from bench.core.cli.limits import Amount
-from bench.core.settings import (
-    BeforeValidator,
-    Field,
-    Name,
-    Settings,
-    Some,
-    Span,
-    as_tuple,
-    model_validator,
-)
+MINUTE_S, HOUR_S = 60.0, 3600.0
+Obtained = Literal["table", "plot", "transcription", "text"]
+"""How a published value was obtained."""
 
 
-class Read(StrEnum):
-    """How a published value was obtained."""
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """The code that a protocol follows, as of the paper's date.
 
-    TABLE = "table"
-    PLOT = "plot"
-    TRANSCRIPTION = "transcription"
-    TEXT = "text"
+    Attributes:
+        repository: its address; ``none`` where none was published.
+        commit: hexadecimal digits; ``unknown`` where none can be named.
+        date: of the commit, or of the paper where no commit is known; ISO 8601.
+        reason: why that commit, or why none; empty only if the commit is known.
+    """
 
+    repository: str
+    commit: str
+    date: str
+    reason: str = ""
 
-def _words(value: Any) -> Any:
-    """Text of a value: YAML reads an unquoted commit of digits, or a date, as another type."""
-    return "" if value is None else str(value)
-
-
-def _pairs(value: Any) -> Any:
-    return tuple((str(k), str(v)) for k, v in value.items()) if isinstance(value, dict) else value
-
-
-_Words = Annotated[str, BeforeValidator(_words)]
-_Pairs = Annotated[tuple[tuple[str, str], ...], BeforeValidator(_pairs)]
-_Dicts = Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple), Len(1)]
-_Values = Annotated[tuple[Any, ...], BeforeValidator(as_tuple), Len(1)]
-Obtained = Annotated[Read, Field(strict=False)]
-
-
-class Protocol(Settings):
-    """How a paper trains, as settings of a task of ours."""
-
-    name: Name
-    """Name of the protocol; cells of several papers may share it, and then share its runs."""
-    task: Name
-    """An entry of conf/task."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Hyperparameters that differ from that entry."""
-    variants: _Dicts = ({},)
-    """Further settings; the score is the mean over them."""
-    grid: dict[str, _Values] = Field(default_factory=dict)
-    """Settings to search; the best of them counts, on the test set, as papers do."""
-    steps_per_epoch: int | None = None
-    """To say how far a run has come; None where the source counts no epochs."""
-    cost_s: Span = Field(alias="cost")
-    """Seconds of softmax on two cores, as a guess."""
-    repository: _Words = ""
-    """Address of the code that is followed; ``none`` where none was published."""
-    commit: _Words = ""
-    """Hexadecimal digits; ``unknown`` where none can be named."""
-    date: _Words = ""
-    """Date of the commit, or of the paper where no commit is known; ISO 8601."""
-    code_reason: _Words = ""
-    """Why that commit, or why none; empty only if the commit is known."""
-    deviations: Some[Name] = ()
-    """Deviations from the publication."""
-
-    @model_validator(mode="after")
-    def _names_its_code(self) -> Self:
-        is_named = self.repository and self.commit and re.fullmatch(_DATE, self.date)
-        if not is_named:
-            raise ValueError(
-                f"{self.name}: repository={self.repository}, commit={self.commit}, date="
-                f"{self.date}: a protocol names all three of the code that it follows, the date as "
-                f"2024-05-02. {_UNKNOWN}"
-            )
-        is_known = re.fullmatch(r"[0-9a-f]{7,40}", self.commit) is not None
-        if not is_known and (self.commit != "unknown" or not self.code_reason):
-            raise ValueError(
-                f"{self.name}: commit={self.commit} is no commit of hexadecimal digits. {_UNKNOWN}"
-            )
-        return self
-
-    @property
-    def code(self) -> str:
-        """The code that is followed, as ``github.com/athms/mad-lab at 69d09e29 (2024-05-02)``."""
+    def __str__(self) -> str:
+        """As ``github.com/athms/mad-lab at 69d09e29 (2024-05-02)``."""
         place = f"{self.repository.removeprefix('https://')} at {self.commit[:8]} ({self.date})"
-        return f"{place}: {self.code_reason}" if self.code_reason else place
+        return f"{place}: {self.reason}" if self.reason else place
 
 
-_DATE = r"\d{4}-\d\d-\d\d"
-_UNKNOWN = "Where the commit cannot be known write commit: unknown and code_reason: why."
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a paper trains, as settings of a task of ours.
+
+    Attributes:
+        name: cells of several papers may share a protocol, and then share its runs.
+        task: an entry of conf/task.
+        cost_s: seconds of softmax on two cores, as a guess.
+        settings: hyperparameters that differ from that entry.
+        variants: further settings; the score is the mean over them.
+        grid: settings to search; the best of them counts, on the test set, as papers do.
+        steps_per_epoch: to say how far a run has come; None where the source counts no epochs.
+        deviations: from the publication.
+        depth: number of protocols between this one and one that is not like another.
+    """
+
+    name: str
+    task: str
+    cost_s: float
+    code: Code
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    variants: Sequence[Mapping[str, Any]] = ({},)
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    steps_per_epoch: int | None = None
+    deviations: tuple[str, ...] = ()
+    depth: int = 0
+
+    def like(
+        self,
+        name: str,
+        *,
+        cost_s: float,
+        settings: Mapping[str, Any] | None = None,
+        deviations: tuple[str, ...] = (),
+        **changes: Any,
+    ) -> Protocol:
+        """A protocol with other settings, and with deviations of its own besides."""
+        return replace(
+            self,
+            name=name,
+            cost_s=cost_s,
+            settings={**self.settings, **(settings or {})},
+            deviations=(*self.deviations, *deviations),
+            depth=self.depth + 1,
+            **changes,
+        )
 
 
-class _Entry(Settings):
-    """Keys of every kind of entry."""
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """Fields of every kind of entry.
+
+    Attributes:
+        id: identifier that ``cell=`` takes.
+        paper: authors, year, where to read it; that of `Paper` if empty.
+        cost_s: seconds on two cores without a protocol, as a guess; 0 where nothing is run.
+    """
 
     kind: ClassVar[str]
-    id: Name
-    """Identifier that ``cell=`` takes."""
-    paper: Name
-    """Authors, year, where to read it."""
+    id: str
+    paper: str = ""
+    cost_s: float = 0.0
+
+    @property
+    def printed_value(self) -> str:
+        """Value as printed in the paper, in percent; empty for a sentence."""
+        return ""
+
+    @property
+    def expected_s(self) -> float:
+        """Seconds on two cores, as a guess; 0 where nothing is run."""
+        return self.cost_s
+
+    @property
+    def cost(self) -> str:
+        """The guess in words; empty where nothing is run."""
+        if not self.expected_s:
+            return ""
+        return format_duration(self.expected_s).replace(" 0 s", "").replace(" 0 min", "")
 
 
+@dataclass(frozen=True, kw_only=True)
 class PaperCell(_Entry):
-    """One published number."""
+    """One published number.
+
+    Attributes:
+        where: table or figure.
+        what: row and column.
+        published: the value, a share.
+        tolerance: how far off still counts as the same, a share.
+        obtained: how the value was obtained.
+        attention: label of our row; empty if nothing here is.
+        hyperparameters: those that differ from that row's.
+        protocol: how it is trained; None if it is not.
+        cost_factor: its cost in units of that of the protocol, which is softmax's.
+        by: registered function that measures it instead of training; empty for none.
+        settings: of that function.
+        not_comparable: why it cannot be compared; empty if it can.
+        deviations: from the publication, beside those of the protocol.
+    """
 
     kind = "cell"
-    where: Name
-    """Table or figure."""
-    what: Name
-    """Row and column."""
+    where: str
+    what: str
+    published: float
+    tolerance: float
+    obtained: Obtained
     attention: str = ""
-    """Label of our row; empty if nothing here is."""
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
-    """Hyperparameters that differ from that entry."""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     protocol: Protocol | None = None
-    """How it is trained; None if it is not."""
+    cost_factor: float = 1.0
     by: str = ""
-    """A registered function that measures it instead of training; empty for none."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of that function."""
-    printed: Amount = Field(alias="published")
-    """The value as printed."""
-    printed_tolerance: Amount = Field(alias="tolerance")
-    """How far off still counts as the same, as the value is printed."""
-    percent: bool = False
-    """Whether these two are in per cent; they are shares otherwise."""
-    obtained: Obtained = Field(alias="read")
-    """How the value was obtained."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
     not_comparable: str = ""
-    """Why it cannot be compared; empty if it can."""
-    cost_s: Span = Field(default=0.0, alias="cost")
-    """Seconds on two cores, as a guess."""
-    deviations: Some[Name] = ()
-    """Deviations from the publication, beside those of the protocol."""
+    deviations: tuple[str, ...] = ()
 
     @property
-    def published(self) -> float:
-        """The value, a share."""
-        return self.printed / 100 if self.percent else self.printed
+    def printed_value(self) -> str:
+        """Value as printed in the paper, in percent."""
+        return f"{100 * self.published:.4g}"
 
     @property
-    def tolerance(self) -> float:
-        """How far off still counts as the same, a share."""
-        return self.printed_tolerance / 100 if self.percent else self.printed_tolerance
+    def expected_s(self) -> float:
+        """Seconds on two cores, as a guess; 0 where nothing is run."""
+        if self.not_comparable:
+            return 0.0
+        return self.protocol.cost_s * self.cost_factor if self.protocol else self.cost_s
 
 
+@dataclass(frozen=True, kw_only=True)
 class Claim(_Entry):
-    """A sentence of a paper that a function of `bench.studies.reproduce.claims` tests."""
+    """A sentence of a paper, which a registered function tests.
+
+    Attributes:
+        where: its place in the paper.
+        sentence: in our words, as close to the paper's as is short.
+        refuted_by: the result that would refute it; without one it gets no verdict.
+        by: the function's registered name; the id if empty.
+        settings: of the function.
+        not_tested: the paper's condition and the stand-in for it, after "not tested": no result
+            then decides.
+        beside: task and settings of stored runs to show beside the finding, which has others.
+    """
 
     kind = "claim"
-    where: Name
-    sentence: Name
-    """The sentence in our words, as close to the paper's as is short."""
-    by: Name
-    """The function's registered name; the id unless given."""
-    refuted_by: str = ""
-    """The result that would refute it; without one it gets no verdict."""
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the function."""
+    where: str
+    sentence: str
+    refuted_by: str
+    by: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
     not_tested: str = ""
-    """The paper's condition and the stand-in for it, after "not tested": no result then decides."""
-    beside: dict[str, Any] = Field(default_factory=dict)
-    """Task and settings of stored runs to show beside the finding, which has others."""
-    cost_s: Span = Field(alias="cost")
-    """Seconds on two cores, as a guess."""
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def seeds(self) -> Sequence[int] | None:
@@ -184,27 +196,88 @@ class Claim(_Entry):
         return self.settings.get("seeds")
 
 
+@dataclass(frozen=True, kw_only=True)
 class Contradiction(_Entry):
-    """Published values of one thing that disagree; `paper` is one of the sources."""
+    """Published values of one thing that disagree; `paper` is one of the sources.
+
+    Attributes:
+        what: the thing.
+        values: as printed, by source; cells of `of` among them.
+        of: ids of those that are described as cells.
+        note: possible explanation.
+    """
 
     kind = "contradiction"
-    what: Name
-    """The thing."""
-    values: _Pairs = ()
-    """(source, value) as printed, cells of `of` among them."""
-    of: Some[Name] = ()
-    """Ids of those that are described as cells."""
+    what: str
+    values: Mapping[str, float]
+    of: tuple[str, ...] = ()
     note: str = ""
-    """Possible explanation."""
+
+    @property
+    def printed_value(self) -> str:
+        """All values as printed."""
+        return ", ".join(map(str, self.values.values()))
 
 
 Described = PaperCell | Claim | Contradiction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """Entries of a paper, and the protocols that it describes.
+
+    Attributes:
+        title: authors, year, where to read it.
+    """
+
+    title: str
+    entries: Sequence[Described]
+    protocols: Sequence[Protocol] = ()
+
+
+def row_of_cells(
+    id: str,
+    title: str,
+    columns: Mapping[str, Protocol | None],
+    values: Sequence[float],
+    *,
+    tolerance: float,
+    percent: bool = True,
+    **shared: Any,
+) -> list[PaperCell]:
+    """Cells of a row of a printed table, which is a model; their ids are ``ID-COLUMN``.
+
+    Args:
+        id: common beginning of the ids.
+        title: of the row.
+        columns: how each is trained, by name; None if it is not.
+        values: as printed, one for each column.
+        tolerance: as printed.
+        percent: whether values and tolerance are in percent; they are shares otherwise.
+        shared: further fields of all of them.
+
+    Raises:
+        ValueError: there are more or fewer values than columns.
+    """
+    unit = 100 if percent else 1
+    return [
+        PaperCell(
+            id=f"{id}-{column}",
+            what=f"{title}, {column}",
+            published=value / unit,
+            tolerance=tolerance / unit,
+            protocol=protocol,
+            **shared,
+        )
+        for (column, protocol), value in zip(columns.items(), values, strict=True)
+    ]
 
 
 def criterion_of(entry: Claim | PaperCell) -> str:
     """Digest of an entry's function, settings and wording, so that a later change shows."""
     content: dict[str, Any] = {"by": entry.by, "settings": entry.settings}
     if isinstance(entry, Claim):
+        content |= {"by": entry.by or entry.id}
         content |= {"sentence": entry.sentence, "refuted_by": entry.refuted_by}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

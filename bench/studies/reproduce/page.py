@@ -1,4 +1,4 @@
-"""Write docs/reproductions.md from conf/paper and the stored results. No torch."""
+"""Write docs/reproductions.md from the papers and the stored results. No torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from bench.studies.reproduce.findings import read_finding
 from bench.studies.reproduce.papers import Papers
 from bench.studies.reproduce.runs import ends_of, origins, records_of, row_of, steps_of
 from bench.studies.reproduce.stored import judgement
-from bench.studies.reproduce.table import cost, is_baseline, printed_value
 from bench.studies.reproduce.verdicts import Judgement, PaperVerdict
 
 PAGE = "reproductions.md"
@@ -67,11 +66,11 @@ def page(papers: Papers, out: Path) -> str:
 
     what = {
         "what": lambda cell: f"{cell.what} ({cell.paper}, {cell.where}, {cell.obtained})",
-        "published": lambda cell: f"{printed_value(cell)} ± {100 * cell.tolerance:g}",
+        "published": lambda cell: f"{cell.printed_value} ± {100 * cell.tolerance:g}",
     }
     source = {
         "source": lambda cell: f"{cell.paper}, {cell.where} ({cell.obtained})",
-        "published": printed_value,
+        "published": lambda cell: cell.printed_value,
     }
     deviating = [cell for cell in papers.of_kind(PaperCell) if cell.deviations]
     text = prose(
@@ -97,7 +96,7 @@ def page(papers: Papers, out: Path) -> str:
         foreign=table(
             PaperVerdict.NOT_COMPARABLE, **source, why=lambda cell: judged[cell.id].words
         ),
-        followed=_by(papers.protocols.values(), lambda one: one.code, lambda one: one.name),
+        followed=_by(papers.protocols.values(), lambda one: str(one.code), lambda one: one.name),
         protocols=_by(papers.protocols.values(), lambda one: one.deviations, lambda one: one.name),
         deviating=_by(deviating, lambda one: one.deviations, lambda one: one.id),
     )
@@ -108,7 +107,7 @@ def _place(cell: PaperCell, found: Judgement) -> str:
     """Section of the page that shows a cell."""
     if found.verdict in (PaperVerdict.NOT_RUN, PaperVerdict.NOT_COMPARABLE):
         return found.verdict
-    return "baseline" if is_baseline(cell) else "run"
+    return "baseline" if cell.by else "run"
 
 
 def _by_class(
@@ -190,7 +189,7 @@ def _claim(
     finding = read_finding(out, entry.id)
     values: dict[str, object] = {"entry": entry, "verdict": found.verdict}
     values |= {"words": "; ".join(filter(None, (found.words, *found.notes))), "finding": finding}
-    took = f"about {cost(entry)}"
+    took = f"about {entry.cost}"
     if finding is not None:
         head: tuple[str, ...] = ("what", finding.unit or "value", "95 % interval")
         rows: list[tuple[str, ...]] = [(r.name, r.number, r.interval) for r in finding.rows]
@@ -236,7 +235,7 @@ def _beside(entry: Claim, records: Sequence[Record]) -> str:
 
 
 def _contradiction(entry: Contradiction, judged: Mapping[str, Judgement]) -> tuple[str, ...]:
-    values = "; ".join(f"{source}: {value}" for source, value in entry.values)
+    values = "; ".join(f"{source}: {value}" for source, value in entry.values.items())
     idle = (PaperVerdict.NOT_RUN, PaperVerdict.NOT_COMPARABLE)
     ours = (f"`{name}` {judged[name]}" for name in entry.of if judged[name].verdict not in idle)
     return (entry.what, values, "; ".join(ours), entry.note)

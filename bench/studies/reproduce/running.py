@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,10 @@ from bench.measuring.machine.environment import Environment, source_of_training
 from bench.measuring.tasks.checkpoint import Checkpoint
 from bench.measuring.weights import NoWeights
 from bench.measuring.worker.jobs import Deadline, Interrupt
-from bench.studies.reproduce.claims.registry import Lab, claim_function, config_for, settings_of
-from bench.studies.reproduce.claims.sequential import BudgetSpent, decide, plan_words
+from bench.studies.reproduce.claims.registry import Lab, claim_function, config_for
 from bench.studies.reproduce.described import Claim, PaperCell, Protocol, criterion_of
 from bench.studies.reproduce.findings import Finding, newest_finding, write_finding
-from bench.studies.reproduce.looks import Looks
+from bench.studies.reproduce.looks import BudgetSpent, Looks, decide
 from bench.studies.reproduce.runs import (
     BySeed,
     Run,
@@ -165,8 +165,7 @@ def run_function(
         session.say(f"  stored: {stored.origin}; force=true measures it again")
         _say_rows(stored, session)
         return judgement(entry, (), asked.stores)
-    settings = settings_of(entry.by, entry.settings)
-    function, started = claim_function(entry.by), now_s()
+    function, started = claim_function(entry.by or entry.id), now_s()
     budget_s = asked.budget
     lab = Lab(
         session,
@@ -175,11 +174,21 @@ def run_function(
         since=utc_now() if asked.force else "",
         until=None if budget_s is None else Deadline(started + budget_s),
     )
+    try:
+        inspect.signature(function).bind(lab, **entry.settings)
+    except TypeError as error:
+        raise ConfigError(
+            f"{entry.id}: its settings are wrong for its function: {error}."
+        ) from error
     if looks is not None:
-        session.say(f"  {plan_words(looks)}")
+        session.say(f"  {looks}")
     after = f"after a budget of {format_duration(budget_s or 0.0)}"
     try:
-        found = decide(function, lab, settings, looks) if looks else function(lab, **settings)
+        found = (
+            decide(function, lab, entry.settings, looks)
+            if looks
+            else function(lab, **entry.settings)
+        )
     except Stopped:
         if not lab.is_over:
             raise

@@ -45,11 +45,11 @@ class Run:
 
 def runs_of(protocol: Protocol) -> list[Run]:
     """All runs of one seed, by variant and point of the grid."""
-    usual = entry_of("task", protocol.task) | protocol.settings
+    usual = entry_of("task", protocol.task) | dict(protocol.settings)
     found = []
     for number, variant in enumerate(protocol.variants):
         for values in itertools.product(*protocol.grid.values()):
-            varying = variant | dict(zip(protocol.grid, values, strict=True))
+            varying = dict(variant) | dict(zip(protocol.grid, values, strict=True))
             label = protocol.name + "".join(f" {key}={value}" for key, value in varying.items())
             found.append(Run(label=label, variant=number, task=usual | varying))
     return found
@@ -71,13 +71,10 @@ def entry_of(group: str, name: str) -> dict[str, Any]:
 
 def row_of(cell: PaperCell) -> dict[str, Any]:
     """The mechanism and all its hyperparameters."""
-    own = entry_of("attention", cell.attention) | cell.hyperparameters
+    own = entry_of("attention", cell.attention) | dict(cell.hyperparameters)
     if LAYERS not in own:
         return own
-    named = [str(name) for name in as_tuple(own[LAYERS])]
-    if not named:
-        raise ConfigError(f"{cell.id} names no layer in its hyperparameters.")
-    layers = [settings_of(name) or {"mechanism": name} for name in named]
+    layers = [settings_of(name) or {"mechanism": name} for name in as_tuple(own[LAYERS])]
     pairs = [[layer.pop("mechanism"), layer] for layer in layers]
     return {"mechanism": pairs[0][0], LAYERS: pairs}
 

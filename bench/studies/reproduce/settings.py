@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,18 +22,21 @@ KEPT = Path("results/reproductions")
 """Stored results that are in git, from the root of a checkout."""
 
 
-def _is_folder(path: Path) -> Path:
-    if not os.path.isdir(path):
-        raise ValueError(f"papers={path} is not a folder. Name one that holds YAML files.")
-    if not any(path.glob("*.yaml")):
-        raise ValueError(f"papers={path} holds no *.yaml. Name a folder that does.")
+def _holds_papers(path: Path) -> Path:
+    if path.suffix == ".py" and path.is_file():
+        return path
+    if not any(path.glob("*.py")):
+        raise ValueError(
+            f"papers={path} is neither a Python file nor a folder of such files; "
+            "docs/adding-a-paper.md shows one."
+        )
     return path
 
 
 class Reproduce(Settings):
-    """Train published cells and test published sentences, as conf/paper describes them.
+    """Train published cells and test published sentences of papers.
 
-    Without overrides: list the entries of conf/paper, with their stored results.
+    Without overrides: list the papers' entries, with their stored results.
     """
 
     cell: Some[Name] = ()
@@ -55,8 +57,8 @@ class Reproduce(Settings):
     """For claims that compare trained arms: add seeds at looks fixed beforehand until the claim is
     decided or the budget is spent.
     """
-    papers: Annotated[Folder, AfterValidator(_is_folder)] | None = None
-    """A folder of your own YAML files, in the format of conf/paper."""
+    papers: Annotated[Folder, AfterValidator(_holds_papers)] | None = None
+    """A Python file that describes a paper of your own, or a folder of such files."""
     page: bool = False
     """Copy what `out` has into `keep`, and write docs/reproductions.md from `keep`."""
     check: bool = False

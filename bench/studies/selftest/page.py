@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import fill
+from typing import Any
 
 from bench.core.grouping import grouped
 from bench.core.statistics import median
@@ -22,10 +23,10 @@ from bench.publishing.document import (
 )
 from bench.publishing.machine import machine_in_words
 from bench.publishing.templates import prose
-from bench.studies.gate.verdict import GateVerdict
+from bench.studies.gate.rows import GateRow, GateVerdict
 from bench.studies.selftest.rival_suite import BUNCH, PYTEST, TIMER
-from bench.studies.selftest.trials import GATE, Origin, Trial
 
+GATE = "gate"
 MAX_FALSE_ALARMS = 0.01
 MIN_POWER = 0.95
 SURELY_FOUND_LOADED = 10
@@ -37,6 +38,40 @@ QUIET_CORES = 1.25
 _WIDTH = 100
 _PLACES = {False: "idle", True: "next to a load"}
 _TOOLS = {GATE: "this gate", PYTEST: "pytest-benchmark", TIMER: "torch.utils.benchmark"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One comparison as it is kept.
+
+    Attributes:
+        percent: by how much the current side was slower, by construction.
+        wall_s: seconds of the comparison; for a rival, its share of the two processes.
+        busy_cores: cores that were busy meanwhile, this comparison's own work included.
+        row: the tool's verdict and numbers, as a row of `bench.regress`.
+    """
+
+    tool: str
+    is_loaded: bool
+    percent: int
+    wall_s: float
+    busy_cores: float
+    row: GateRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where trials come from: the first line of their file.
+
+    Attributes:
+        settings: what the page says about how its numbers were made.
+    """
+
+    command: str
+    environment: dict[str, Any]
+    method_version: int
+    settings: dict[str, Any]
+    started_at: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,25 @@
-"""The page of language models: rows of the comparison, pairs told apart, and scaling fits."""
+"""The page of language models: rows of the comparison, pairs told apart, and scaling fits.
+
+A power law of loss over parameters and updates predicts the loss of the largest model.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from bench.core.cli.limits import Amount, Count, Name, Number, Size
+from bench.core.cli.limits import Text as Word
 from bench.core.format import join_names
 from bench.core.observed import CONTROLS
-from bench.core.record import Quality
+from bench.core.record import Quality, Record
 from bench.publishing.accuracy import head_norm_words, origin
 from bench.publishing.charts.plain import Curves, chart_of
-from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import (
     Block,
     Bullets,
@@ -32,17 +40,151 @@ from bench.publishing.metrics.ranks import decided
 from bench.publishing.scores import Score
 from bench.publishing.tables import machine_words
 from bench.publishing.templates import prose
-from bench.studies.text.scaling import Point, law_without_widest, smaller
-from bench.studies.text.stored import Prediction, Stored, fit, read_stored
 
 
-def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
-    """Write the page of a store and its pictures; returns their paths. Nothing is trained.
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One trained model: parameters, updates, and bits per byte of unseen text."""
 
-    Raises:
-        ConfigError: nothing was trained there, or a file cannot be written.
+    num_parameters: int
+    num_steps: int
+    loss: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Parameters and updates."""
+        return self.num_parameters, self.num_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerLaw:
+    """log L = a + b log N + c log D, least squares, without a floor.
+
+    L is the loss in bits per byte, N the number of parameters, D the number of updates.
+
+    Attributes:
+        coefficients: a, b, c.
+        spread: standard deviation of the residuals of log L.
+        inverse: (X^T X)^-1 of the fit, (3, 3).
+        degrees: degrees of freedom, points minus coefficients.
     """
-    return write_illustrated(document_of(read_stored(store), command), page)
+
+    coefficients: npt.NDArray[np.float64]
+    spread: float
+    inverse: npt.NDArray[np.float64]
+    degrees: int
+
+    @property
+    def exponents(self) -> Iterator[tuple[float, float, float]]:
+        """Exponents of parameters and of updates, each with the ends of its 95 % interval."""
+        for i in (1, 2):
+            value, half = float(self.coefficients[i]), self._half(math.sqrt(self.inverse[i, i]))
+            yield value, value - half, value + half
+
+    def _half(self, error: float) -> float:
+        """Half of a 95 % interval, by a standard error in units of `spread`."""
+        from scipy import special
+
+        return float(special.stdtrit(self.degrees, 0.975)) * self.spread * error
+
+    def predicted(self, num_parameters: int, num_steps: int) -> tuple[float, float, float]:
+        """Predicted loss of a model, and the ends of its 95 % prediction interval."""
+        x = np.array([1.0, math.log(num_parameters), math.log(num_steps)])
+        centre = float(x @ self.coefficients)
+        half = self._half(math.sqrt(1 + float(x @ self.inverse @ x)))
+        return math.exp(centre), math.exp(centre - half), math.exp(centre + half)
+
+
+def power_law(points: Sequence[Point]) -> PowerLaw | None:
+    """Fit a power law; None with too few points, or if the two sizes do not vary independently."""
+    x = np.array([[1.0, math.log(p.num_parameters), math.log(p.num_steps)] for p in points])
+    degrees = len(points) - 3
+    if degrees < 1 or np.linalg.matrix_rank(x) < 3:
+        return None
+    y = np.log([p.loss for p in points])
+    found, *_ = np.linalg.lstsq(x, y, rcond=None)
+    residuals = y - x @ found
+    return PowerLaw(
+        coefficients=found,
+        spread=math.sqrt(float(residuals @ residuals) / degrees),
+        inverse=np.linalg.inv(x.T @ x),
+        degrees=degrees,
+    )
+
+
+def smaller(points: Sequence[Point], size: tuple[int, int], axes: Sequence[int]) -> Point | None:
+    """The next smaller model on some axes, 0 for parameters and 1 for updates, equal on others."""
+    wanted = list(size)
+    for axis in axes:
+        wanted[axis] = max((p.size[axis] for p in points if p.size[axis] < size[axis]), default=0)
+    return next((point for point in points if [*point.size] == wanted), None)
+
+
+def law_without_widest(points: Sequence[Point]) -> tuple[PowerLaw | None, list[Point]]:
+    """The law of all models but those with the most parameters, and these."""
+    most = max((point.num_parameters for point in points), default=0)
+    rest = [point for point in points if point.num_parameters < most]
+    return power_law(rest) if rest else None, [p for p in points if p.num_parameters == most]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A text: its name, size and hash, and the bytes per word of its unseen part."""
+
+    name: Word
+    num_bytes: Count
+    sha256: Word
+    bytes_per_word: Amount
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Bits per byte of the largest model by the fit of smaller ones, before it is trained.
+
+    Attributes:
+        bits, low, high: prediction and its 95 % interval.
+        made_at: UTC, ISO 8601.
+    """
+
+    attention: Name
+    num_parameters: Size
+    num_steps: Size
+    bits: Number
+    low: Number
+    high: Number
+    made_at: Word
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Parameters and updates."""
+        return self.num_parameters, self.num_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Models of one setting: rows of the comparison by name, scaled models by entry."""
+
+    records: Sequence[Record]
+    rows: Mapping[str, Score]
+    points: Mapping[str, Sequence[Point]]
+    facts: Facts
+    settings: str
+    predictions: Sequence[Prediction]
+
+
+def fit(found: Stored, name: str) -> tuple[PowerLaw | None, Prediction | None]:
+    """The power law of all models except the predicted one, and the newest prediction.
+
+    A prediction for a number of parameters that no model here has is of other settings.
+    """
+    points = found.points[name]
+    counts = {point.num_parameters for point in points}
+    own = [p for p in found.predictions if p.attention == name and p.num_parameters in counts]
+    said = own[-1] if own else None
+    return power_law([p for p in points if not said or p.size != said.size]), said
+
+
+# --- the page ------------------------------------------------------------------------------------
 
 
 def document_of(found: Stored, command: str) -> Document:
@@ -173,11 +315,11 @@ def _laws(found: Stored) -> Iterator[str]:
         yield (
             f"{name}, {said.num_parameters:,} parameters and {said.num_steps:,} updates: predicted "
             f"{said.bits:.3f} ({said.low:.3f} to {said.high:.3f}) on {said.made_at[:10]}, "
-            f"{measured}.{_without_law(found.points[name], said)}"
+            f"{measured}.{rule_beside(found.points[name], said)}"
         )
 
 
-def _without_law(points: Sequence[Point], said: Prediction) -> str:
+def rule_beside(points: Sequence[Point], said: Prediction) -> str:
     """The rule beside a prediction, and whether its interval could have failed."""
     found = [smaller(points, said.size, axes) for axes in ((1,), (0,), (0, 1))]
     if None in found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +12,12 @@ from typing import Annotated, Any
 from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.stored_files import read_regular
 from bench.core.clock import utc_now
 from bench.core.lines import Lines
+from bench.core.observed import CONTROLS
 from bench.core.places import CONF
+from bench.core.record import Quality, Record
 from bench.core.settings import (
     Budget,
     Folder,
@@ -25,17 +30,29 @@ from bench.core.settings import (
     Some,
     rows,
 )
+from bench.core.store import latest, read_records
 from bench.measuring.config import SweepConfig, training_config
-from bench.studies.rates.rows import trainable, trainer
-from bench.studies.rates.tuned import Arm, tuned
+from bench.measuring.tasks.bytes import TEST_SHARE
+from bench.publishing.charts.write import write_illustrated
+from bench.publishing.leaderboard import build_leaderboard
+from bench.publishing.searched import at_best_rate
+from bench.studies.rates.tuned import Arm, trainable, trainer, tuned
 from bench.studies.session import Session
-from bench.studies.text.page import document_of
-from bench.studies.text.scaling import Point, power_law
-from bench.studies.text.stored import PREDICTIONS, SCALED, Prediction, keep_facts, read_stored
+from bench.studies.text.page import Facts, Point, Prediction, Stored, document_of, power_law
 
 LABEL, PAGE = "bytes", "text.md"
 NOVELS = Path("results/text/novels.txt")
 Size = Annotated[int, Interval(ge=1, le=1_000_000)]
+
+SCALED = "bytes scaled"
+"""Label of the runs of scaled models."""
+
+FACTS, PREDICTIONS = "text.jsonl", "predictions.jsonl"
+_OF_ROWS = ("learning_rate", "softmax_layers")
+"""Settings in which rows of one comparison differ."""
+
+_OF_SIZES = ("embed_dim", "num_heads", "num_steps")
+"""Settings in which scaled models differ besides."""
 
 
 class Text(Settings):
@@ -124,7 +141,10 @@ def study(asked: Text, session: Session) -> None:
     with trainer(config, session, asked.budget) as train:
         tried = tuned(cells, asked.seed, train, looks_further=False).values()
         arms = {arm.row.cell.entry: arm for arm in tried}
-        train([c for name in asked.hybrid if name in arms for c in _hybrids(arms[name], asked)])
+        mixed = [arms[name] for name in asked.hybrid if name in arms]
+        half = max(1, int(config.task[0].settings["num_layers"]) // 2)
+        label = f"{LABEL} softmax_layers={half}"
+        train([a.changed(seed, label, softmax_layers=half) for a in mixed for seed in asked.seed])
         own = [arms[name] for name in asked.scaled if name in arms]
         train([cell for arm in own for cell in _scaled(arm, asked)[:-1]])
         _predict(own, asked, predictions, read_stored(asked.out, settings).points)
@@ -135,12 +155,6 @@ def study(asked: Text, session: Session) -> None:
         session.say("Nothing was trained.")
         return
     session.publish(document_of(found, session.command("docs", "budget")), asked.docs / PAGE)
-
-
-def _hybrids(arm: Arm, asked: Text) -> list[Cell]:
-    half = max(1, int(arm.row.cell.task.settings["num_layers"]) // 2)
-    label = f"{LABEL} softmax_layers={half}"
-    return [arm.changed(seed, label, softmax_layers=half) for seed in asked.seed]
 
 
 def _scaled(arm: Arm, asked: Text) -> list[Cell]:
@@ -192,3 +206,105 @@ def _predict(
                 made_at=utc_now(),
             )
         )
+
+
+# --- the store -----------------------------------------------------------------------------------
+
+
+def keep_facts(root: Path, out: Path) -> None:
+    """Store the facts of a text beside its models.
+
+    Raises:
+        ConfigError: the store holds models of another text.
+    """
+    store: Lines[Facts] = Lines(out / FACTS, Facts)
+    content = read_regular(root)
+    unseen = content[len(content) - len(content) // TEST_SHARE :]
+    facts = Facts(
+        name=root.name,
+        num_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes_per_word=len(unseen) / max(1, len(unseen.split())),
+    )
+    others = [one.name for one in store.read(missing_ok=True) if one.sha256 != facts.sha256]
+    if others and read_records(out, missing_ok=True):
+        raise ConfigError(
+            f"{out} holds models of {others[0]}, and root={root} is another text. Choose another "
+            "out=."
+        )
+    store.write([facts])
+
+
+def read_stored(out: Path, asked: Mapping[str, Any] | None = None) -> Stored:
+    """Read the models of one setting, so that rows of two commands are not compared.
+
+    Args:
+        out: a store.
+        asked: settings of the comparison to read, of which nothing may be stored; None: the newest.
+
+    Raises:
+        ConfigError: nothing was trained there, or the facts of its text are missing.
+    """
+    everything = latest(read_records(out, missing_ok=asked is not None))
+    about = _newest(everything) if asked is None else _but(asked, _OF_ROWS)
+    records = [r for r in everything if _but(_setting(r), _OF_SIZES) == _but(about, _OF_SIZES)]
+    own = [r for r in records if r.cell.task.label != SCALED and _setting(r) == about]
+    rows, settings = {}, ""
+    for task in build_leaderboard(at_best_rate(own), CONTROLS, within_budget=True).tasks:
+        mixed = task.named_settings.get("softmax_layers", 0)
+        settings = settings if mixed else task.settings
+        for score in task.scores:
+            rows[f"{score.entry} + softmax" if mixed else score.entry] = score
+    facts = Lines[Facts](out / FACTS, Facts).read()
+    if not facts:
+        raise ConfigError(f"{out / FACTS} is empty. The same command, given again, writes it.")
+    predictions: Lines[Prediction] = Lines(out / PREDICTIONS, Prediction)
+    return Stored(
+        records=records,
+        rows=dict(sorted(rows.items(), key=lambda row: row[1].accuracy or math.inf)),
+        points=_points(records),
+        facts=facts[0],
+        settings=settings,
+        predictions=predictions.read(missing_ok=True),
+    )
+
+
+def _newest(records: Sequence[Record]) -> dict[str, Any]:
+    """Settings that the rows of the newest comparison share; empty without one."""
+    compared = [record for record in records if record.cell.task.label != SCALED]
+    newest = max(compared, key=lambda record: record.started_at, default=None)
+    return _setting(newest) if newest else {}
+
+
+def _setting(record: Record) -> dict[str, Any]:
+    return _but(record.cell.task.shared_settings, _OF_ROWS)
+
+
+def _but(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
+
+
+def _points(records: Sequence[Record]) -> dict[str, list[Point]]:
+    """Scaled models by entry, among them those that the comparison had trained already."""
+    scaled = [r.cell for r in records if r.cell.task.label == SCALED]
+    arms = {(c.entry, c.task.settings["learning_rate"], c.task.seed) for c in scaled}
+    widths, budgets = ({c.task.settings[key] for c in scaled} for key in ("embed_dim", "num_steps"))
+    found: dict[str, list[Point]] = {}
+    for record in records:
+        entry, work, result = record.cell.entry, record.cell.task.settings, record.result
+        is_scaled = (entry, work["learning_rate"], record.cell.task.seed) in arms
+        is_scaled &= work["embed_dim"] in widths and work["num_steps"] in budgets
+        if is_scaled and isinstance(result, Quality) and not work.get("softmax_layers"):
+            count, steps = result.num_parameters, int(work["num_steps"])
+            point = Point(num_parameters=count, num_steps=steps, loss=result.accuracy)
+            found.setdefault(entry, []).append(point)
+    return found
+
+
+def write_page(store: Path, page: Path, command: str, tasks: Sequence[str] = ()) -> list[Path]:
+    """Write the page of a store and its pictures; returns their paths. Nothing is trained.
+
+    Raises:
+        ConfigError: nothing was trained there, or a file cannot be written.
+    """
+    return write_illustrated(document_of(read_stored(store), command), page)

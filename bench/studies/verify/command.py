@@ -21,8 +21,7 @@ from bench.core.proofs import Badge, BadgeStatus, append_badges, badges_folder
 from bench.measuring.machine.environment import mechanism_syntax
 from bench.measuring.plan import resolve_devices
 from bench.publishing.document import Document, Text
-from bench.studies.numerics import page as numerics
-from bench.studies.numerics.measure import findings_of
+from bench.studies import numerics
 from bench.studies.session import Session, run_study
 from bench.studies.verify import badges as claims
 from bench.studies.verify import flop_table, keep, rows
@@ -221,7 +220,7 @@ def run_numerics(asked: Verify, session: Session) -> int:
     def measure(name: str) -> str:
         try:
             with foreign_code():
-                found = [findings_of(form) for form in forms_of(name)]
+                found = [numerics.findings_of(form) for form in forms_of(name)]
         except Untestable as why:
             return f"not measured: {why}"
         except Exception as error:  # a plugin may raise anything; others are still measured

@@ -4,11 +4,9 @@ import copy
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from attentions import Geometry, build_attention
 from attentions.engines import kernel
-from tests.attentions.calls import call_of
 from tests.attentions.engines.drawn import D, E, H, gradients, tensors
 
 pytestmark = pytest.mark.usefixtures("small_tiles")
@@ -88,44 +86,6 @@ def test_tiles_and_chunks_change_nothing(form, seq_len, plainly):
     assert_same(build(form, seq_len), tensors(*[seq_len] * 3), plainly)
 
 
-@every_way
-@pytest.mark.parametrize(("num_queries", "num_keys"), [(3, 150), (150, 5)])
-def test_keys_may_be_many_more_or_fewer_than_queries(form, num_queries, num_keys, plainly):
-    core = build(form, max(num_queries, num_keys))
-    if core.geometry.causal or form == "nala-rope":
-        pytest.skip("as many keys as queries")
-    assert_same(core, tensors(num_queries, num_keys, num_keys), plainly)
-
-
-@forms_with("rows_and_heads", [(5, 1), (1, 5), (70, 3)], for_others=[(1, 5)])
-def test_rows_and_heads_may_be_few_or_many(form, rows_and_heads, plainly):
-    batch_size, num_heads = rows_and_heads
-    inputs = tensors(20, 20, 20, batch_size=batch_size, num_heads=num_heads)
-    assert_same(build(form, 20, num_heads=num_heads), inputs, plainly)
-
-
-@every_way
-def test_tokens_may_lie_before_heads_in_memory_and_the_output_then_does_so_too(form, plainly):
-    apart = [x.detach().transpose(1, 2).contiguous() for x in tensors(*[100] * 3)]
-    inputs = [x.transpose(1, 2).requires_grad_() for x in apart]
-    core = build(form, 100)
-    assert_same(core, inputs, plainly)
-    assert core(*inputs).transpose(1, 2).is_contiguous()
-    channels_first = [x.mT.contiguous().mT for x in inputs]
-    torch.testing.assert_close(core(*channels_first), core(*inputs))
-
-
-@every_way
-def test_the_same_tensor_may_be_query_key_and_value(form, plainly):
-    core = build(form, 90, value_dim=D)
-    x, _, _ = tensors(90, 90, 90)
-    got, want = (
-        torch.autograd.grad(out.square().sum(), x)[0]
-        for out in (core(x, x, x), plainly(core, x, x, x))
-    )
-    torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-8)
-
-
 @forms_with("dtype", [torch.bfloat16, torch.float16], for_others=[torch.bfloat16])
 def test_half_tensors_are_computed_in_float32_tile_by_tile(form, dtype, plainly):
     core = build(form, 100, dtype=torch.float32)
@@ -144,19 +104,6 @@ def test_a_gradient_beyond_float16_stops_at_its_largest_number():
     q, k, v = (x.half().requires_grad_() for x in (q, 1e6 * k, 1e10 * v))
     for gradient in torch.autograd.grad(core(q, k, v).sum(), (q, k, v)):
         assert gradient.isfinite().all()
-
-
-@every_way
-def test_under_autocast_nothing_is_computed_in_half(form):
-    core = build(form, 100, dtype=torch.float32)
-    inputs = [x.detach().float().requires_grad_() for x in tensors(100, 100, 100)]
-    expected = core(*inputs)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = core(*inputs)
-        found = torch.autograd.grad(out.sum(), inputs)
-    assert torch.equal(out, expected)
-    again = torch.autograd.grad(expected.sum(), inputs)
-    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
 @every_way
@@ -208,16 +155,6 @@ def test_a_transform_of_something_else_leaves_gradients_as_they_are(form):
     torch.testing.assert_close(torch.autograd.grad(slope, (q, k, v)), expected)
 
 
-@every_way
-def test_flops_are_those_that_torch_counts(form, monkeypatch):
-    monkeypatch.undo()  # flops are those of the chunks that there are
-    core = build(form, 150, dtype=torch.float32)
-    shape = call_of(150, D, E, batch_size=2, num_heads=H, causal=core.geometry.causal)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        core(*(x.detach().float() for x in tensors(150, 150, 150)))
-    assert counter.get_total_flops() == core.executed_flops(shape)
-
-
 def test_it_is_tiled_for_ordinary_tensors_on_a_cpu_only():
     q, k, v = torch.randn(3, 1, 2, 5, 4).unbind()
     assert kernel._is_tiled(q, k, v)
@@ -228,42 +165,3 @@ def test_it_is_tiled_for_ordinary_tensors_on_a_cpu_only():
     assert not kernel._is_tiled(q.long(), k.long(), v.long())
     assert not kernel._is_tiled(q[:0], k[:0], v[:0])
     assert not kernel._is_tiled(q, k, v, torch.ones(2, 1, 4, dtype=torch.float64))
-
-
-def test_a_core_that_is_not_recurrent_has_no_step():
-    core, (q, k, v) = build("nala", 5), tensors(5, 5, 5)
-    with pytest.raises(TypeError, match="no recurrent form"):
-        core.step(q, k, v, None)
-    with pytest.raises(TypeError, match="no recurrent form"):
-        core.init_state(2, dtype=q.dtype, device=q.device)
-
-
-@pytest.mark.parametrize("form", ["linear", "cosformer", "performer", "performer-relu"])
-def test_a_state_needs_a_causal_form(form):
-    core, (q, k, v) = build(form, 5), tensors(5, 5, 5)
-    with pytest.raises(ValueError, match="a state was asked for, and causal is False"):
-        core.init_state(2, dtype=q.dtype, device=q.device)
-    with pytest.raises(ValueError, match="a state was asked for, and causal is False"):
-        core.step(q, k, v, torch.zeros(2, H, D, E))
-
-
-@every_way
-def test_heads_may_share_keys_and_values(form):
-    name, settings, is_causal = FORMS[form]
-    sizes = dict(num_heads=4, head_dim=D, seq_len=100, value_dim=E, causal=is_causal)
-    grouped = build_attention(name, Geometry(num_kv_heads=2, **sizes), **settings).double()
-    apart = grouped.core
-    with torch.no_grad():
-        for parameter in apart.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    q, _, _ = tensors(100, 100, 100, num_heads=4)
-    _, k, v = tensors(100, 100, 100, num_heads=2)
-    takes_masks = "padding" in apart.capabilities.masks
-    keywords = {"key_mask": torch.rand(2, 100) < 0.7} if takes_masks else {}
-    results = []
-    for core, heads in ((grouped, (k, v)), (apart, (x.repeat_interleave(2, 1) for x in (k, v)))):
-        out = core(q, *heads, **keywords)
-        leaves = [q, k, v, *apart.parameters()]
-        results.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
-    for got, want in zip(*results, strict=True):
-        torch.testing.assert_close(got, want)

@@ -52,12 +52,6 @@ def test_weights_and_places_reach_features_and_gradients_reach_weights(is_causal
         torch.testing.assert_close(got, want)
 
 
-def test_a_weight_that_takes_no_gradient_costs_none():
-    core, inputs = placed(), tensors(100, 100, 100)
-    core.scale.requires_grad_(False)
-    assert all(g is not None for g in torch.autograd.grad(core(*inputs).sum(), inputs))
-
-
 def test_a_state_knows_the_places_of_the_tokens_after_it():
     class Fixed(Placed):
         def places(self, start, stop, dtype, device):
@@ -198,13 +192,6 @@ def test_what_has_no_causal_form_is_refused(attribute):
     setattr(core, attribute, 1.0)
     with pytest.raises(TypeError, match=f"{attribute} has no causal form"):
         core(*tensors(100, 100, 100))
-
-
-@pytest.mark.parametrize("method", ["turn", "combine"])
-def test_methods_that_have_no_causal_form_are_refused(method):
-    kind = type("Other", (Placed,), {method: lambda self, *args: None})
-    with pytest.raises(TypeError, match=f"{method} has no causal form"):
-        kind(placed(causal=True).geometry)(*tensors(100, 100, 100))
 
 
 @pytest.mark.parametrize("is_causal", [False, True])

@@ -9,7 +9,6 @@ import torch
 from attentions import Capabilities, Gate, Geometry, PairCore, register_attention, registry
 from tests.attentions.calls import built, in_steps
 
-CPU = torch.device("cpu")
 CAN = Capabilities(causal=True, cross=True, recurrent=True, masks=frozenset({"padding", "dense"}))
 
 
@@ -80,17 +79,6 @@ def test_outputs_gradients_and_steps_are_those_of_all_pairs(cls, causal, kv_head
         core.step(q, k, v, state)
 
 
-def test_masks_hide_keys_and_pairs():
-    q, k, v = inputs()
-    core = enter(Logistic)(geometry(False))
-    key_mask, mask = torch.rand(2, 50) < 0.5, torch.rand(50, 50) < 0.5
-    key_mask[0] = False
-    kept = key_mask[:, None, None] & mask
-    out = core(q, k, v, key_mask=key_mask, mask=mask)
-    torch.testing.assert_close(out, explicit(q, k, v, kept))
-    assert not out[0].any()
-
-
 class Fixed(PairCore):
     """Softmax with a decay that is not a gate."""
 
@@ -136,16 +124,6 @@ def test_what_erases_all_before_it_costs_later_pairs_no_digits(tile):
     torch.testing.assert_close(core(*tensors, log_decay=decay).double(), exact, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("forget_gate", [False, True])
-def test_a_state_keeps_sums_of_a_decay_only_where_there_is_one(forget_gate):
-    core = built("path", True, seq_len=5, forget_gate=forget_gate)
-    state = core.init_state(1, dtype=torch.double, device=CPU)
-    assert (state.sums is not None) == forget_gate
-    with torch.no_grad():
-        core.step(*torch.randn(3, 1, 2, 3, 4, dtype=torch.double), state)
-    assert state.length == 0 and not state.k.any()  # what is given stays as it is
-
-
 def test_what_has_no_form_is_refused():
     class Sunk(Logistic):
         def sink(self):
@@ -185,19 +163,6 @@ def test_decays_and_masks_of_the_calls_keys_do_not_go_over_to_others():
     core.decay = -torch.ones(4, 1)
     with pytest.raises(TypeError, match=r"mine: attend\.over has no form with a decay"):
         core(q, k, v)
-
-
-def test_neither_weights_nor_softmax_is_said():
-    with pytest.raises(NotImplementedError, match="mine gives no weights"):
-        enter(type("Bare", (PairCore,), {}))(geometry(False))(*inputs())
-
-
-def test_a_window_and_a_cache_need_a_causal_form():
-    core = enter(Logistic)(geometry(False))
-    with pytest.raises(ValueError, match="window is 3, and causal is False"):
-        core.checked_window(3)
-    with pytest.raises(ValueError, match="causal is False; it is needed True"):
-        core.init_state(2, dtype=torch.double, device=CPU)
 
 
 @pytest.mark.parametrize("name", ["fox", "softmax_sinks"])

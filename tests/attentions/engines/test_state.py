@@ -102,15 +102,6 @@ def test_a_subclass_with_other_gates_gets_its_own_signature():
         Twice(geometry()).init_state(2, dtype=torch.double, device=CPU)
 
 
-def test_a_gate_without_a_value_of_its_own_is_asked_for():
-    class Bare(Fading):
-        def learned_gates(self, k):
-            return {}
-
-    with pytest.raises(ValueError, match=r"mine: log_decay is not given.*\(2, 4, 70\) is needed"):
-        enter(Bare)(geometry())(*inputs())
-
-
 @pytest.mark.parametrize("shape", ["bn", "bnd", "bnh", "bgn"])
 def test_a_gate_whose_axes_are_not_those_of_a_token_of_a_head_is_refused(shape):
     can = replace(CAN, gates={"log_decay": Gate(shape, high=0)})
@@ -168,29 +159,6 @@ def test_executed_flops_of_short_runs_are_those_of_the_whole(name, n):
     core, tensors = build_attention(name, geometry(n), **settings), inputs(n, dtype=torch.float32)
     shape = call_of(n, 8, 6, batch_size=2, num_heads=4, causal=True)
     assert core.executed_flops(shape) == count(lambda: core(*tensors)).counted_flops
-
-
-def test_flops_are_counted_without_values_for_the_gates():
-    class Bare(Fading):
-        def learned_gates(self, k):
-            return {}
-
-    shape = call_of(200, 8, 6, num_heads=4, causal=True)
-    enter(Fading)
-    bare, own = (cls(geometry(200)).executed_flops(shape) for cls in (Bare, Fading))
-    assert bare == own
-
-
-def test_an_output_of_another_shape_is_refused():
-    class Flat(Fading):
-        def read(self, q, state, *gates):
-            return (q @ state)[:, :, 0]
-
-    core = enter(Flat)(geometry())
-    state = core.init_state(2, dtype=torch.double, device=CPU)
-    for call in (lambda: core(*inputs()), lambda: core.step(*inputs(), state)):
-        with pytest.raises(TypeError, match=r"output is of shape \(2, 4, 6\); \(B, H, 1, E\) is"):
-            call()
 
 
 def test_a_core_that_does_not_claim_its_recurrence_is_told_so():

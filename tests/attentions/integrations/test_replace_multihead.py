@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from attentions import replace_attention, replaced_attention
-from tests.attentions.integrations.replacing import encoder, losses, padding, tokens
+from tests.attentions.integrations.replacing import encoder, padding, tokens
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -70,14 +70,6 @@ def test_keys_and_values_of_other_widths_are_projected():
     assert weights is None
 
 
-def test_one_sample_without_a_batch_is_taken():
-    attention = nn.MultiheadAttention(16, 2)
-    x = tokens()[0]
-    expected = attention(x, x, x, key_padding_mask=padding()[1])[0]
-    out = replaced_attention(attention, "softmax")(x, x, x, key_padding_mask=padding()[1])[0]
-    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
-
-
 def test_a_mask_for_each_head_is_taken_by_softmax():
     attention = nn.MultiheadAttention(16, 2, batch_first=True)
     hidden = torch.rand(6, 7, 7, generator=torch.Generator().manual_seed(0)) > 0.7
@@ -103,22 +95,8 @@ def test_a_causal_call_needs_its_mask_and_is_served_by_either_form() -> None:
         swapped(x, x, x)
 
 
-def test_an_encoder_learns():
-    model = replace_attention(encoder(), "flatten")
-    seen = losses(model, lambda: model(tokens()) - 1)
-    assert seen[-1] < seen[0]
-
-
 def test_a_nested_tensor_is_refused():
     attention = replaced_attention(nn.MultiheadAttention(16, 2, batch_first=True), "linear")
     nested = torch.nested.nested_tensor([torch.randn(3, 16), torch.randn(4, 16)])
     with pytest.raises(ValueError, match="use_nested_tensor = False"):
         attention(nested, nested, nested)
-
-
-def test_a_mechanism_with_positions_needs_the_length():
-    attention = nn.MultiheadAttention(16, 2, batch_first=True)
-    with pytest.raises(ValueError, match="give it as seq_len="):
-        replaced_attention(attention, "linformer", projected_len=3)
-    out, _ = replaced_attention(attention, "linformer", seq_len=7, projected_len=3)(*[tokens()] * 3)
-    assert out.shape == (3, 7, 16)

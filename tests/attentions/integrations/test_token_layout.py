@@ -1,12 +1,7 @@
 import pytest
 
-from attentions import Geometry, build_attention
+from attentions import build_attention
 from attentions.integrations.token_layout import TokenLayout, placed
-
-
-def test_a_known_layout_gives_an_ordinary_geometry():
-    geometry = placed(TokenLayout(seq_len=12, grid=(3, 4)), "nala", num_heads=2, head_dim=4)
-    assert geometry == Geometry(num_heads=2, head_dim=4, seq_len=12, grid=(3, 4))
 
 
 def test_a_grid_alone_says_how_many_tokens_there_are():
@@ -34,8 +29,3 @@ def test_a_grid_that_is_not_known_is_not_guessed_from_the_length():
     geometry = placed(TokenLayout(seq_len=12), "nala", num_heads=2, head_dim=4)
     with pytest.raises(ValueError, match=r"grid=\(rows, columns\)"):
         _ = geometry.grid
-
-
-def test_sizes_are_checked_as_for_any_geometry():
-    with pytest.raises(ValueError, match="head_dim is 0"):
-        placed(TokenLayout(), "linear", num_heads=2, head_dim=0)

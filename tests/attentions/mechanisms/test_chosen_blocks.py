@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from attentions import Geometry, attention_class, build_attention
-from attentions.base import CallShape
 from attentions.maths.shared_heads import SharedHeads
 from attentions.testing.forms import gates_of
 from tests.attentions.calls import call_of, in_steps
@@ -58,13 +57,6 @@ def test_a_part_of_a_prompt_may_begin_within_a_block(name):
     torch.testing.assert_close(out, expected_of(name, tensors, gates))
 
 
-def test_the_slow_form_of_nsa_stays_on_the_device_of_its_queries():
-    core, tensors, gates = called("nsa")
-    away = {name: gate.to("meta") for name, gate in gates.items()}
-    out = core.to("meta").reference(*(x.to("meta") for x in tensors), **away)
-    assert out.is_meta and out.shape == (2, 4, N, E)
-
-
 @every
 def test_where_nothing_can_be_left_out_pairs_are_hidden(name, monkeypatch):
     core, tensors, gates = called(name)
@@ -101,29 +93,6 @@ def test_learned_shares_of_nsa_get_the_gradients_of_the_formula():
     torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("moba", {"block_size": 128, "top_k": 3}),
-        ("nsa", {"block_size": 64, "num_blocks": 4, "window": 128}),
-    ],
-)
-def test_fewer_pairs_take_fewer_flops(name, settings):
-    geometry = Geometry(num_heads=4, head_dim=64, seq_len=4096, causal=True)
-    core = build_attention(name, geometry, **settings)
-    sizes = {"query_len": 4096, "key_len": 4096, "head_dim": 64, "value_dim": 64}
-    shape = CallShape(batch_size=1, num_heads=4, causal=True, **sizes)
-    assert core.executed_flops(shape) < 0.5 * build_attention("softmax", geometry).flops(shape)
-
-
-def test_as_many_blocks_as_there_are_make_moba_softmax(qkv):
-    q, k, v = qkv(1, 2, 30, D)
-    geometry = Geometry(num_heads=2, head_dim=D, seq_len=30, causal=True)
-    core = build_attention("moba", geometry, block_size=8, top_k=4)
-    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    torch.testing.assert_close(core(q, k, v), exact)
-
-
 def test_a_decoded_token_scores_the_blocks_that_are_whole():
     geometry = Geometry(num_heads=2, head_dim=4, seq_len=11, causal=True)
     core = build_attention("moba", geometry, block_size=4, top_k=2)
@@ -133,14 +102,6 @@ def test_a_decoded_token_scores_the_blocks_that_are_whole():
     for length, own in ((640, 64), (641, 1)):  # long: pairs that were not chosen are left out
         seen = own + 2 * 64
         assert core.decode_flops(call_of(length)) == 2 * 2 * (10 * 4 + seen * (4 + 4))
-
-
-def test_a_half_cache_is_read_as_wide_numbers():
-    geometry = Geometry(num_heads=2, head_dim=4, seq_len=11, causal=True)
-    core = build_attention("moba", geometry, block_size=2, top_k=2)
-    tensors = torch.randn(3, 1, 2, 11, 4).bfloat16().unbind()
-    out, _ = in_steps(core, tensors, (5, 1, 5))
-    torch.testing.assert_close(out, core(*tensors))
 
 
 def test_fewer_blocks_than_are_forced_are_refused():

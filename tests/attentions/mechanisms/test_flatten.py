@@ -52,16 +52,6 @@ def test_the_layer_equals_its_explicit_form(sr_ratio, norm_over):
         torch.testing.assert_close(a, b)
 
 
-def test_the_layers_convolution_spreads_a_value_over_its_neighbours_only():
-    layer = build_on_grid((5, 6), kernel_size=3)
-    v = torch.zeros(1, 30, 8, dtype=torch.float64)
-    v[0, 2 * 6 + 3] = 1.0  # row 2, column 3
-    changed = (layer._restored(v) - layer.dwc.bias.repeat(2)).abs().sum(-1).reshape(5, 6) > 1e-12
-    expected = torch.zeros(5, 6, dtype=torch.bool)
-    expected[1:4, 2:5] = True
-    assert torch.equal(changed, expected)
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("grid", "sr_ratio"), [((4, 4), 1), ((4, 4), 2), ((32, 40), 1)])
 def test_a_layer_gives_the_same_whether_or_not_gradients_are_wanted(grid, sr_ratio, dtype):

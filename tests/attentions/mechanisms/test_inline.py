@@ -1,10 +1,8 @@
 import pytest
 import torch
-from torch.nn import functional
 
 from attentions import Geometry, build_attention
 from tests.attentions.calls import call_of
-from tests.attentions.mechanisms import explicit_pairs
 
 
 def geometry(**changes):
@@ -35,22 +33,10 @@ def layer_of(seq_len=6, grid=(2, 3), **settings):
 
 
 @pytest.mark.parametrize(("beside", "grid"), [(0, (2, 3)), (1, (3, 3))])
-def test_a_layer_adds_a_convolution_of_predicted_kernels(beside, grid):
+def test_a_layer_gives_what_its_slow_form_gives_with_and_without_a_class_token(beside, grid):
     tokens = grid[0] * grid[1] + beside
     layer = layer_of(tokens, (0, 0) if beside else grid, class_token=beside == 1)
     x = torch.randn(2, tokens, 8, dtype=torch.float64)
-    q, k, v = layer.qkv(x).detach().chunk(3, dim=-1)
-    mixed = explicit_pairs.inline(
-        layer.core, *(y.unflatten(-1, (2, 4)).transpose(1, 2) for y in (q, k, v))
-    )
-    mixed = mixed.transpose(1, 2).flatten(2)
-    kernels = layer.residual(x.mean(dim=1).unsqueeze(-1)).detach()  # (B, 9 C, 1)
-    for b in range(2):
-        image = v[b, beside:].T.reshape(1, 8, *grid)
-        kernel = kernels[b].reshape(8, 1, 3, 3)
-        local = functional.conv2d(image, kernel, padding=1, groups=8)
-        mixed[b, beside:] += local[0].flatten(1).T
-    torch.testing.assert_close(layer(x), layer.proj(mixed))
     torch.testing.assert_close(layer(x), layer.reference(x))
 
 

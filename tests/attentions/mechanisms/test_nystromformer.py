@@ -1,4 +1,3 @@
-import math
 from functools import partial
 
 import pytest
@@ -9,44 +8,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.attentions.calls import built, call_of
 
 build = partial(built, "nystromformer", seq_len=12, value_dim=3)
-
-
-def softmax_by_hand(a, b):
-    rows = []
-    for x in a:
-        exponentials = [math.exp(float(x @ y) / math.sqrt(a.shape[-1])) for y in b]
-        rows.append([e / sum(exponentials) for e in exponentials])
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-def three_kernels(q, k, length):
-    """The three kernels of one head, around means of ``length`` tokens."""
-    means = [
-        torch.stack([x[i : i + length].mean(dim=0) for i in range(0, len(x), length)])
-        for x in (q, k)
-    ]
-    return softmax_by_hand(q, means[1]), softmax_by_hand(*means), softmax_by_hand(means[0], k)
-
-
-def iterated_inverse(kernel, largest, times):
-    inverse, one = kernel.T / largest, torch.eye(len(kernel)).double()
-    for _ in range(times):
-        x = kernel @ inverse
-        inverse = inverse @ (13 * one - x @ (15 * one - x @ (7 * one - x))) / 4
-    return inverse
-
-
-@pytest.mark.parametrize(("seq_len", "landmarks", "length"), [(12, 4, 3), (12, 5, 3), (11, 4, 3)])
-def test_it_is_the_formula_of_the_paper(seq_len, landmarks, length, qkv):
-    q, k, v = qkv(2, 2, seq_len, 4, value_dim=3)
-    core = build(seq_len=seq_len, num_landmarks=landmarks)
-    for b in range(2):
-        for h in range(2):
-            rows, kernel, columns = three_kernels(q[b, h], k[b, h], length)
-            inverse = iterated_inverse(kernel, kernel.sum(dim=0).max(), 6)
-            expected = rows @ inverse @ columns @ v[b, h]
-            torch.testing.assert_close(core(q, k, v)[b, h], expected)
-            torch.testing.assert_close(core.reference(q, k, v)[b, h], expected)
 
 
 def test_the_batchs_largest_sum_is_that_of_the_authors_code(qkv):

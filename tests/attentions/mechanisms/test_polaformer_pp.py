@@ -11,53 +11,6 @@ from tests.attentions.calls import built
 build = partial(built, "polaformer_pp", grid=(2, 3), stir=0.3)
 
 
-def turned(phi, token, columns):
-    """Features of a token, pairs of channels turned by its row and then by its column."""
-    out, quarter = phi.clone(), len(phi) // 4
-    for pair in range(len(phi) // 2):
-        place = token // columns if pair < quarter else token % columns
-        angle = place * 10_000 ** -(pair % quarter / max(quarter - 1, 1))
-        x0, x1 = phi[2 * pair].item(), phi[2 * pair + 1].item()
-        out[2 * pair] = x0 * math.cos(angle) - x1 * math.sin(angle)
-        out[2 * pair + 1] = x1 * math.cos(angle) + x0 * math.sin(angle)
-    return out
-
-
-def mixed_by_hand(q, k, v, slope, columns, eps):
-    """One head, one half of the values, pair by pair."""
-    out = torch.zeros_like(v)
-    for i in range(len(q)):
-        phi_q, total = (q[i] * slope).exp() - 1, eps
-        for j in range(len(k)):
-            phi_k = k[j].exp() - 1
-            out[i] += turned(phi_q, i, columns) @ turned(phi_k, j, columns) * v[j] / len(k)
-            total = total + phi_q @ phi_k / len(k)
-        out[i] /= total
-    return out
-
-
-def test_it_is_what_its_authors_compute():
-    layer, x = build(), torch.randn(1, 6, 8, dtype=torch.float64)
-    q, k, v, gate = layer.qkvg(x).detach().chunk(4, dim=-1)
-    heads = []
-    for h in range(2):
-        one_q, one_k, one_v = (y[0, :, 4 * h : 4 * h + 4] for y in (q, k, v))
-        up, down = one_q.clamp(min=0), (-one_q).clamp(min=0)
-        keys = torch.cat((one_k.clamp(min=0), (-one_k).clamp(min=0)), dim=-1)
-        slopes = [s[h].detach().sigmoid() for s in (layer.s1, layer.s2)]
-        like = mixed_by_hand(
-            torch.cat((up, down), -1), keys, one_v[:, :2].clone(), slopes[0], 3, layer.eps
-        )
-        unlike = mixed_by_hand(
-            torch.cat((down, up), -1), keys, one_v[:, 2:].clone(), slopes[1], 3, layer.eps
-        )
-        heads += [like, unlike]
-    local = layer.lepe(v.transpose(1, 2).unflatten(-1, (2, 3))).flatten(2).transpose(1, 2)
-    expected = layer.proj((torch.cat(heads, dim=-1)[None] + local) * gate)
-    torch.testing.assert_close(layer(x), expected)
-    torch.testing.assert_close(layer.reference(x), expected)
-
-
 def test_exponentials_are_as_they_are_up_to_20_and_safe_for_large():
     small = torch.tensor([0.0, 1e-7, 1e-6, 19.0])
     torch.testing.assert_close(_expm1_less(small, _above(small.max())), small.expm1())

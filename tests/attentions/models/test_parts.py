@@ -27,12 +27,6 @@ def test_drop_path_leaves_out_whole_samples_and_keeps_the_mean():
     assert out.mean() == pytest.approx(1, abs=0.05)
 
 
-def test_drop_path_does_nothing_outside_of_training():
-    x = torch.randn(3, 2)
-    assert DropPath(0.9).eval()(x) is x
-    assert DropPath(0.0).train()(x) is x
-
-
 @pytest.mark.parametrize(("core", "layer"), [("nala", "nala_layer"), ("softmax", "nala_vanilla")])
 def test_the_authors_layer_can_be_had_around_any_core(core, layer):
     geometry = Geometry(num_heads=2, head_dim=8, seq_len=12, grid=(3, 4))

@@ -314,7 +314,7 @@ LIES: dict[str, list[tuple[str, Spoil]]] = {
         ("a gradient is not finite", given("v", lost, lambda c: c.q.shape[-1] == 96)),
     ],
     "shapes_that_are_drawn_give_what_the_slow_form_gives": [
-        ("the output in float64", off(lambda c: c.q.shape[-2] > 20))
+        ("the output in float64", off(lambda c: True))
     ],
     "fewer_tokens_than_it_was_built_for_give_what_the_slow_form_gives": [
         ("without saying 12", fewer_tokens_are_refused_without_a_number),

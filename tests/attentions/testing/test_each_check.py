@@ -185,8 +185,9 @@ MEMBERS: list[tuple[str, str, Kind]] = [
     for check, words, members in [
         (REFERENCE, "reference calls forward", {"reference": lambda self, *qkv: self(*qkv)}),
         (SEEDS, "another seed is lost when it is built", built(lambda _: torch.manual_seed(0))),
-        (FLOPS, "flops() says", half_of("flops")),
-        (FLOPS, "decode_flops() says", half_of("decode_flops")),
+        (FLOPS, "2 FLOPs per multiply-add", half_of("flops")),
+        (FLOPS, "let executed_flops(shape) return that", half_of("flops")),
+        (FLOPS, "decode_flops(shape) is to return", half_of("decode_flops")),
         ("a_dense_mask_hides_pairs_one_by_one", "of query", {"forward": of_the_first_head}),
         ("any_shape_gives_what_the_slow_form_gives", "naming a size", built(refuses_a_width)),
         (

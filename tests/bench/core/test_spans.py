@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bench.core.record import Quality
 from bench.core.spans import at_height, height_of, span_of, span_words
+from bench.publishing.conclusions import sentences
 from bench.publishing.converged import by_steps
 from bench.publishing.fronts import fronts
 from bench.publishing.leaderboard import build_leaderboard
@@ -114,3 +115,16 @@ def test_comparisons_fronts_and_dashboards_give_spans_and_not_heights():
     scores = view_of(every, made.SWEEP, config(Path())).scores
     assert scores["span/recall/softmax"] == 16 and 5 < scores["span/recall/linear"] < 6
     assert not by_steps(board.tasks)
+
+
+def test_the_conclusion_says_what_each_row_holds_and_of_one_seed_no_order():
+    def said(num_seeds):
+        runs = [*records("softmax", *num_seeds * [(1, 1, 1, 1)])]
+        runs += records("linear", *num_seeds * [(1, 1, 0.8, 0.2)])
+        return sentences(build_leaderboard(runs, ("none",)))
+
+    assert said(3) == ("On recall, over 3 seeds: softmax holds over 16 pairs, linear 5.7.",)
+    (one,) = said(1)
+    assert one == (
+        "On recall, one seed: softmax holds over 16 pairs, linear 5.7; no order is claimed."
+    )

@@ -262,17 +262,6 @@ def test_a_write_that_ends_in_the_middle_keeps_what_was_written(
     assert read_records(tmp_path) == (ONE, TWO)
 
 
-def test_a_disk_without_room_is_told_before_there_is_a_record(tmp_path, monkeypatch):
-    here = Store(tmp_path, "a")
-    here.check_space()
-    monkeypatch.setattr(
-        store, "write_all", Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    )
-    with pytest.raises(StoreError, match=r"Cannot write 256 KiB .* No space left.*Free some space"):
-        here.check_space()
-    assert list((tmp_path / "records").iterdir()) == []
-
-
 def test_room_counts_once_the_disk_has_given_it(tmp_path, monkeypatch):
     here, synced = Store(tmp_path, "a"), []
 
@@ -298,12 +287,6 @@ def test_a_folder_that_cannot_be_made_is_a_config_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="Cannot make the folder"):
         Store(tmp_path / "file", "a")
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", "/a"])
-def test_a_name_with_a_folder_in_it_is_refused(tmp_path, name):
-    with pytest.raises(ValueError, match="plain file name"):
-        Store(tmp_path, name)
 
 
 def test_the_newest_record_of_a_cell_counts_and_of_one_moment_the_later_line():

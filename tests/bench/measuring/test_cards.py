@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.core.record import Status
+from attentions import attention_class
+from bench.core.record import Record, Status
 from bench.measuring import device as door
 from bench.measuring.config import read_sweep_config
 from bench.measuring.costs.estimate import needed_bytes, why_too_large
@@ -15,13 +16,13 @@ from bench.measuring.machine import environment
 from bench.measuring.measure.state import restore, snapshot
 from bench.measuring.plan import plan
 from bench.measuring.run import Runner
-from bench.measuring.tasks.checkpoint import Checkpoint
 from bench.measuring.tasks.draws import seeded
 from bench.measuring.worker.answer import answer
 from bench.measuring.worker.jobs import Interrupt, Jobs
+from bench.publishing.machine import describe_machine
 from tests.bench.measuring.test_config import BASE
 from tests.bench.measuring.worker.fakes import Channel, cell, take_rounds
-from tests.fake_device import FakeDevice
+from tests.fake_device import FakeDevice, WallMps
 
 CELL = replace(cell(), mechanism="softmax", device="cuda:0")
 SAY = SimpleNamespace(say=lambda words: None, announce=lambda words: None)
@@ -97,18 +98,24 @@ def test_rounds_have_the_cards_clock_and_its_readings(cards):
     assert kind.log.count("synchronize") == 3, "a flush has ended before a call begins"
 
 
-def test_two_cards_are_measured_by_workers_of_their_own(tmp_path, workers):
-    config = {"device": ["cuda:0", "cuda:1"], "plugins": ["tests.fake_cards"], "out": tmp_path}
+def measured(devices, out, workers):
+    """Records of linear attention on some devices, and how long their workers were busy."""
+    config = {"device": devices, "plugins": ["tests.fake_cards"], "out": out}
     own = {"attention": {"linear": {"mechanism": "linear"}}, "task": {}, "seq_len": 64}
     quick = {"measure": BASE["measure"] | {"budget_s": 0.02, "max_rounds": 8}}
     with pytest.MonkeyPatch.context() as patch, Interrupt() as asked:
         patch.setitem(door.KINDS, "cuda", FakeDevice)  # as it was, after the plugin
+        patch.setitem(door.KINDS, "mps", WallMps)
         asked_for = read_sweep_config(BASE | own | config | quick)
         cells = plan(asked_for, workers)
-        here = environment.current(("cuda:0", "cuda:1"), "retain", workers.environment())
+        here = environment.current(tuple(devices), "retain", workers.environment())
         jobs = Jobs(workers, 60.0, asked)
-        found = list(Runner(asked_for, here, jobs, SAY, "test").run(cells))
-    assert jobs.busy_s > 0
+        return list(Runner(asked_for, here, jobs, SAY, "test").run(cells)), jobs.busy_s
+
+
+def test_two_cards_are_measured_by_workers_of_their_own(tmp_path, workers):
+    found, busy_s = measured(["cuda:0", "cuda:1"], tmp_path, workers)
+    assert busy_s > 0
     assert {(r.cell.device, r.status) for r in found} == {
         ("cuda:0", Status.OK),
         ("cuda:1", Status.OK),
@@ -120,6 +127,20 @@ def test_two_cards_are_measured_by_workers_of_their_own(tmp_path, workers):
         assert record.result.peak_rss_bytes is None and record.result.load["power_w_after"] == 100.0
 
 
+def test_a_class_and_a_claim_are_all_that_a_new_kind_of_device_needs(
+    tmp_path, workers, monkeypatch
+):
+    for name in ("linear", "softmax"):
+        kind = attention_class(name)
+        can = replace(kind.capabilities, devices=("cpu", "cuda", "mps"))
+        monkeypatch.setattr(kind, "capabilities", can)
+    (record,), _ = measured(["mps:0"], tmp_path, workers)
+    assert (record.cell.device, record.status) == ("mps:0", Status.OK), record.reason
+    assert record.result.reference_latency_s and record.result.energy_per_call_j == 2.0
+    assert Record.from_json(record.to_json()) == record
+    assert describe_machine(record).startswith("Fake 9000, ")
+
+
 def test_a_seeded_stretch_leaves_the_streams_of_the_card_as_they_were(cards):
     kind = cards(stream=7)
     card = door.device_named("cuda")
@@ -128,14 +149,3 @@ def test_a_seeded_stretch_leaves_the_streams_of_the_card_as_they_were(cards):
         kind.stream = 9
         torch.randn(3)
     assert kind.stream == 7 and torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_checkpoint_holds_the_streams_of_the_card(cards, tmp_path):
-    kind = cards(stream=7)
-    card = door.device_named("cuda")
-    file = Checkpoint(tmp_path / "store" / "checkpoints" / "a.pt", "a")
-    file.path.parent.mkdir(parents=True)
-    file.save(card.stream_state())
-    expected, kind.stream = torch.randn(3), 9
-    card.restore_streams(file.load(card.place))
-    assert kind.stream == 7 and torch.equal(torch.randn(3), expected)

@@ -37,10 +37,6 @@ def test_entries_keep_their_label_mechanism_and_hyperparameters():
     assert read().out == Path("results")
 
 
-def test_a_value_given_twice_counts_once():
-    assert read(seq_len=[256, 256]).axes.seq_len == (256,)
-
-
 def test_an_absent_task_group_plans_no_tasks():
     without = {k: v for k, v in BASE.items() if k != "task"}
     assert read_sweep_config(without).task == ()
@@ -74,9 +70,6 @@ def test_an_absent_task_group_plans_no_tasks():
         ({"task": {}, "seq_len": []}, ["plan is empty"]),
         ({"out": ["a", "b"]}, ["out", "takes one value"]),
         ({"measure": BASE["measure"] | {"budget_s": -1}}, ["measure.budget_s", "-1"]),
-        ({"measure": BASE["measure"] | {"budget_s": 1e300}}, ["measure.budget_s", "or less"]),
-        ({"measure": BASE["measure"] | {"min_sample_s": 1e9}}, ["measure.min_sample_s", "60"]),
-        ({"measure": BASE["measure"] | {"max_rounds": 10**18}}, ["measure.max_rounds", "or less"]),
         (
             {"attention": {"x": {"mechanism": "linear", "eps": float("nan")}}},
             ["attention.x.eps is nan", "finite"],
@@ -89,15 +82,11 @@ def test_an_absent_task_group_plans_no_tasks():
             {"scope": "model", "task": {}, "model": "deit_tiny", "image_size": 20_000},
             ["image_size is 20000", "4096 or less"],
         ),
-        ({"measure": BASE["measure"] | {"budget": 1}}, ["measure.budget", "budget_s"]),
         ({"measure": BASE["measure"] | {"max_rounds": 3}}, ["max_rounds=3", "min_rounds=7"]),
-        ({"measure": BASE["measure"] | {"num_processes": 0}}, ["measure.num_processes", "1"]),
         ({"reference": ["nala"]}, ["reference is ['nala']", "mapping"]),
         ({"reference": {"nala": 3}}, ["reference", "mapping"]),
         ({"reference": {"linear": "linear"}}, ["reference compares linear with itself"]),
         ({"attention": {"a": {"mechanism": "softmax", 5: 6}}}, ["sets 5", "name is a word"]),
-        ({"max_seq_len": {"softmax": 0}}, ["max_seq_len.softmax", "0"]),
-        ({"max_seq_len": 5}, ["max_seq_len", "keys of its own"]),
         *(
             ({key: value}, [f"{key} names 'linaer'", "Did you mean linear"])
             for key, value in (("max_seq_len", {"linaer": 9}), ("speed_only", ["linaer"]))
@@ -131,14 +120,6 @@ def test_a_list_of_values_of_a_tasks_setting_is_a_task_for_each():
     ]
     with pytest.raises(ConfigError, match=r"task\.recall\.num_pairs=\[\] is empty"):
         read(task={"recall": {"task": "recall", "num_pairs": []}})
-
-
-def test_a_budget_needs_a_unit_and_some_time():
-    assert read(budget="90s").budget_s == 90 and read(budget="2h").budget_s == 7200
-    assert read(budget=None).budget_s is None
-    for given in (30, "0s", "soon", ["1m"], True):
-        with pytest.raises(ConfigError, match=r"budget is .*; it (takes a .*such as|must be more)"):
-            read(budget=given)
 
 
 def test_only_takes_failed_and_stale_and_nothing_beside_force():

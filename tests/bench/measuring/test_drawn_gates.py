@@ -97,14 +97,6 @@ def test_new_values_lie_where_the_old_ones_lay_with_the_pace_of_each_head(name, 
         assert torch.equal(gate, seen)
 
 
-def test_gates_of_neighbouring_rounds_have_no_token_in_common():
-    of, gate = gates("simple_gla"), draw("simple_gla")["log_decay"].contiguous()
-    of.renew("log_decay", gate, 0)
-    before = gate.clone()
-    of.renew("log_decay", gate, 1)
-    assert not torch.isin(gate, before).any()
-
-
 @pytest.mark.parametrize(
     ("low", "high"), [(0, 1), (-1, 1), (0.5, 2), (2, math.inf), (-math.inf, -3)]
 )
@@ -124,32 +116,3 @@ def test_nothing_is_drawn_for_a_core_without_gates_and_for_a_layer():
         assert gates(name).draw(1, 8, seed=0, dtype=torch.float32, device=CPU) == []
     layer = attentions.MultiHeadAttention(core("gla"))
     assert gates_of(layer).names == ()
-
-
-def test_a_gate_stays_in_its_declared_range_and_a_vector_has_its_length():
-    drawn = draw("rwkv7")
-    assert bool(((drawn["removal_rate"] > 0) & (drawn["removal_rate"] < 1)).all())
-    assert bool((drawn["log_decay"] < 0).all())
-    lengths = drawn["removal_key"].norm(dim=-1)
-    torch.testing.assert_close(lengths, torch.ones_like(lengths))
-
-
-def test_a_hyperparameter_widens_a_range():
-    geometry = Geometry(num_heads=4, head_dim=16, seq_len=100, causal=True)
-    wide = gates_of(build_attention("deltanet", geometry, negative_eigenvalues=True))
-    (beta,) = wide.draw(2, 100, seed=1, dtype=torch.float32, device=CPU)
-    torch.testing.assert_close(beta, 2 * draw("deltanet")["beta"])
-
-
-def test_axes_beside_tokens_and_channels_come_from_the_core():
-    geometry = Geometry(num_heads=4, head_dim=16, seq_len=10, value_dim=8, causal=True)
-    of = gates_of(build_attention("gated_deltaproduct", geometry, num_householder=3))
-    assert of.shapes(2, 10) == {
-        "beta": (2, 4, 10),
-        "log_decay": (2, 4, 10),
-        "more_keys": (2, 4, 10, 2, 16),
-        "more_values": (2, 4, 10, 2, 8),
-        "more_betas": (2, 4, 10, 2),
-    }
-    drawn = of.draw(2, 10, seed=0, dtype=torch.float32, device=CPU)
-    assert [tuple(gate.shape) for gate in drawn] == [*of.shapes(2, 10).values()]

@@ -21,17 +21,6 @@ def make(**changes):
     return inputs.make(shape(**changes), seed=0, dtype=torch.float32, device=CPU)
 
 
-def test_keys_and_values_have_a_length_of_their_own():
-    q, k, v, cotangent = make(key_len=5)
-    assert q.shape == cotangent.shape == (3, 2, 8, 4)
-    assert k.shape == v.shape == (3, 2, 5, 4)
-
-
-def test_without_padding_there_is_no_mask():
-    assert inputs.key_mask(shape(), CPU) is None and inputs.kept_queries(shape(), CPU) is None
-    assert make()[3].ne(0).all()
-
-
 def test_padding_hides_the_last_keys_of_every_row_and_no_query():
     w = shape(padding=0.25)
     assert inputs.key_mask(w, CPU).tolist() == [[True] * 6 + [False] * 2] * 3
@@ -87,12 +76,3 @@ def test_a_leaf_that_wants_a_gradient_and_a_narrow_dtype_are_renewed_alike():
     leaf = torch.zeros(4, 4, dtype=torch.bfloat16, requires_grad=True)
     renew(leaf, 1, 0)
     assert bool(leaf.any()) and leaf.is_leaf and leaf.requires_grad
-
-
-def test_thousands_of_numbers_pass_before_one_comes_again(tensor):
-    starts = [number * 1009 % 4099 for number in range(4099)]
-    assert len(set(starts)) == 4099
-    renew(tensor, 0, 0)
-    first = tensor.clone()
-    renew(tensor, 4099, 0)
-    assert torch.equal(tensor, first)

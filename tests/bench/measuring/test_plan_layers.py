@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from bench.core.cell import Cell
-from bench.core.cli.entries import AttentionEntry, read_attention_entries
+from bench.core.cli.entries import read_attention_entries
 from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import checked_hyperparameters
+from bench.measuring.support import why_not
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.longer import state_bytes
 from bench.measuring.tasks.model import build_model
-from bench.measuring.unsupported import why_not
 from tests import records as made
 
 PATTERN = ["gla", "gla", "gla", "softmax"]
@@ -77,11 +77,3 @@ def test_other_numbers_of_layers_and_timing_are_skipped_with_a_reason():
     assert "has no causal form" in str(why_not(cell_of(["gla", "nystromformer"])))
     timed = replace(made.kernel_cell("mixed"), hyperparameters=cell_of(PATTERN).hyperparameters)
     assert "trained, not timed" in str(why_not(timed))
-
-
-def test_a_mechanism_that_is_unknown_is_refused_as_before():
-    with pytest.raises(ConfigError, match="names no mechanism"):
-        read_attention_entries({"mixed": {"eps": 1}})
-    entry = AttentionEntry(label="mixed", mechanism="gla", hyperparameters={"layer": ["gla"]})
-    with pytest.raises(ConfigError, match="sets 'layer'"):
-        checked_hyperparameters(entry)

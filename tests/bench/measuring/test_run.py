@@ -119,11 +119,6 @@ def test_misfortune_harms_no_neighbour(forward, backward):
         assert record.status is Status.OK, record.reason
 
 
-def test_one_per_cent_of_noise_fails_in_half_precision_as_well(workers):
-    records = records_of(workers, ["noise"], dtype=["bfloat16", "float16"])
-    assert [record.status for record in records] == [Status.INCORRECT] * 2
-
-
 def test_what_a_plugins_constructor_does_is_told_by_its_own_cells_alone(workers):
     entries = {
         "even_only": {"mechanism": "even_only"},
@@ -217,11 +212,6 @@ def test_what_cannot_fit_is_skipped_at_once_with_the_estimate(workers, monkeypat
     assert "GiB by a dry run" in record.reason
 
 
-def test_unsupported_cells_are_skipped_with_a_sentence(workers):
-    record = run(workers, ["flatten"], causal=True)["flatten"]
-    assert record.status is Status.SKIPPED and "causal" in record.reason
-
-
 class InterruptAfter(Interrupt):
     """Ctrl-C at the nth time that somebody looks."""
 
@@ -251,23 +241,11 @@ def test_training_ends_as_a_record_with_a_quality(workers):
     assert 0 <= record.result.accuracy <= 1 and record.result.train_s > 0
 
 
-def test_a_score_in_a_unit_keeps_it_on_the_way_from_the_worker(workers):
-    short = {"root": __file__, "num_steps": 1, "batch_size": 2, "context_len": 64}
-    task = {"bytes": {"task": "bytes"} | short}
-    record = run(workers, ["none"], seq_len=[], task=task)["none"]
-    assert record.result.unit == "bits per byte" and record.result.accuracy > 1
-
-
 def test_training_that_takes_too_long_is_a_typed_record(workers):
     limits = BASE["run"] | {"task_timeout_s": 0.5}
     task = {"recall": {"task": "recall", "num_steps": 100_000}}
     record = run(workers, ["linear"], seq_len=[], task=task, run=limits)["linear"]
     assert record.status is Status.TIMED_OUT and "0.5 s" in record.reason
-
-
-def test_training_a_mechanism_without_numbers_has_diverged(workers):
-    record = run(workers, ["not_a_number"], seq_len=[], task=SHORT)["not_a_number"]
-    assert record.status is Status.DIVERGED
 
 
 def test_what_may_have_had_outside_reasons_is_tried_again(forward):

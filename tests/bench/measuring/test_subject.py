@@ -35,11 +35,6 @@ def test_the_first_call_checks_its_inputs_and_later_ones_do_without(mode):
     assert len(checked) == 1
 
 
-def test_forward_backward_gives_a_gradient_for_every_input():
-    gradients = Subject(cell(mode="forward_backward")).call()
-    assert [g.shape for g in gradients] == [(1, 2, 12, 8)] * 3
-
-
 def test_backward_alone_gives_the_same_gradients_and_can_be_called_again():
     subject = Subject(cell(mode="backward"))
     first, second = subject.call(), subject.call()
@@ -83,10 +78,6 @@ def test_the_bytes_of_a_state_do_not_grow_with_the_context_of_a_recurrent_form()
         "b": [x[3:], {"c": torch.ones(2)}],
     }
     assert subject.state_bytes() == (6 + 2) * 4, "as a whole and once, however it is nested"
-
-
-def test_a_single_token_can_be_decoded():
-    assert Subject(cell(mode="decode", causal=True, seq_len=1)).call()[0].shape == (1, 2, 1, 8)
 
 
 @pytest.mark.parametrize("mode", ["backward", "prefill", "decode", "forward_backward"])
@@ -234,15 +225,6 @@ def test_gates_have_the_cells_dtype_and_each_input_set_its_own(name, dtype):
 
 
 @gated
-@pytest.mark.parametrize("mode", ["forward_backward", "backward"])
-def test_gradients_of_gates_are_taken(name, mode):
-    subject = gated_subject(name, mode=mode)
-    gradients = subject.call()
-    for gate, found in zip(subject.sets[0][3:-1], gradients[3:], strict=False):
-        assert found.shape == gate.shape and bool(found.any())
-
-
-@gated
 def test_prefill_and_decode_take_the_gates_of_their_tokens(name):
     whole = gated_subject(name).call()
     prefill, _ = gated_subject(name, mode="prefill").call()
@@ -279,19 +261,6 @@ def test_a_new_last_token_has_a_new_gate_and_leaves_those_before_it(name):
     for old, new in zip(before, values(subject)[2][3:-1], strict=True):
         assert torch.equal(old[:, :, :-1], new[:, :, :-1])
         assert not torch.equal(old[:, :, -1:], new[:, :, -1:])
-
-
-@gated
-def test_a_layer_around_a_gated_core_is_called_with_its_tokens_alone(name):
-    subject = gated_subject(name, scope="layer")
-    assert subject.names == ("x", "cotangent") and len(subject.sets[0]) == 2
-    assert subject.call().shape == (1, 12, 16)
-
-
-def test_on_meta_gates_have_sizes_and_no_values():
-    subject = Subject(replace(cell("gla", causal=True), device="meta"))
-    assert [x.shape for x in subject.sets[0][3:-1]] == [(1, 2, 12, 8)]
-    assert subject.sets[0][3].is_meta
 
 
 def test_a_gate_has_the_strides_that_its_core_wants(monkeypatch):

@@ -66,11 +66,6 @@ def test_learned_parameters_are_those_of_the_core_and_get_gradients():
     assert all(parameter.grad is not None for parameter in mechanism.parameters())
 
 
-def test_a_convolution_over_values_has_no_weights():
-    with pytest.raises(NoWeights, match="local_only has no weights"):
-        weights(core("local_only"), *inputs())
-
-
 class Squares(Attention):
     """Not linear in v."""
 
@@ -105,9 +100,3 @@ def test_rounding_where_little_is_left_to_divide_by_is_not_taken_for_it():
         out = mechanism(q, k, v)
         difference = (weights(mechanism, q, k) @ v - out).abs().amax() / out.abs().amax()
     assert 1e-4 < difference < 1e-2
-
-
-def test_half_precision_is_refused():
-    q, k = inputs(torch.bfloat16)
-    with pytest.raises(NoWeights, match="float32 or float64"):
-        weights(core("softmax"), q, k)

@@ -35,11 +35,11 @@ from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.sinks.vega import PARETO, SCALING, specification
 from bench.publishing.sinks.view import view_of
 from bench.publishing.terminal import print_leaderboard, print_versus
-from bench.studies.diagnostics.page import write_found
+from bench.studies.diagnostics.study import write_found
 from tests.bench.publishing.timed import PLUGIN
 
 METRICS = (
-    *("latency_s", "latency_p05_s", "speedup_over", "speedup_over_low", "speedup_over_high"),
+    *("latency_s", "latency_p05_s", "speedup_over"),
     *("throughput_tokens_per_s", "flops", "flops_per_s", "roofline_fraction", "state_bytes"),
     *("peak_memory_bytes", "accuracy", "bits_per_byte", "chance", "num_steps", "steps_to_90"),
 )
@@ -126,7 +126,13 @@ def _views(records: list[Record], out: Path) -> dict[str, Any]:
     for sweep in dict.fromkeys(record.sweep for record in records):
         view = view_of([record for record in records if record.sweep == sweep], sweep, config)
         found[sweep] = asdict(view) | {"records": view.records_sha256}
+        for kind in ("tables", "charts"):
+            found[sweep][kind] = {name: _by_column(t) for name, t in found[sweep][kind].items()}
     return found
+
+
+def _by_column(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"columns": list(rows[0]), "rows": [list(row.values()) for row in rows]}
 
 
 def _terminal(records: list[Record], out: Path) -> str:

@@ -38,17 +38,17 @@ def fixed(entry, speedup, spread=0.0, **changes):
 
 def test_entries_are_ranked_by_their_speed_up():
     ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), fixed("c", 2.0)])
-    assert [(s.rank, s.entry) for s in ranking.standings] == [("1", "b"), ("2", "c"), ("3", "a")]
+    assert [s.rank_words + s.entry for s in ranking.standings] == ["1b", "2c", "3a"]
     leaky = made.changed(fixed("d", 9.0), leaks_future=True)
     ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), leaky])
-    assert [(s.rank, s.entry) for s in ranking.standings] == [("1", "b"), ("2", "a"), ("", "d")]
+    assert [s.rank_words + s.entry for s in ranking.standings] == ["1b", "2a", "d"]
 
 
 def test_entries_whose_intervals_overlap_share_their_places():
     ranking = only_ranking(
         [fixed("a", 5.0), fixed("b", 2.0, 0.2), fixed("c", 2.1, 0.2), fixed("d", 1.0)]
     )
-    assert [(s.rank, s.entry) for s in ranking.standings] == [
+    assert [(s.rank_words, s.entry) for s in ranking.standings] == [
         ("1", "a"),
         ("2-3", "c"),
         ("2-3", "b"),
@@ -68,7 +68,7 @@ def test_without_an_interval_an_entry_is_shown_and_not_ranked():
     few = made.ok_record(made.kernel_cell("few"), made.speed([0.5] * 5, [1.0] * 5))
     alone = made.ok_record(made.kernel_cell("alone"), made.speed([0.5] * 9, []))
     ranking = only_ranking([alone, few, fixed("nala", 1.5)])
-    assert [(s.rank, s.entry) for s in ranking.standings] == [
+    assert [(s.rank_words, s.entry) for s in ranking.standings] == [
         ("", "few"),
         ("1", "nala"),
         ("", "alone"),
@@ -154,7 +154,7 @@ def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first():
     ]
     lost = made.failed_record(made.kernel_cell("lost"), Status.ERROR, "no")
     ranking = only_ranking([lost, *records])
-    assert [(s.rank, s.entry) for s in ranking.standings] == [
+    assert [(s.rank_words, s.entry) for s in ranking.standings] == [
         *(("", "b"), ("", "a"), ("", "c"), ("control", "none"), ("", "lost")),
     ]
     assert ranking.ranks is None

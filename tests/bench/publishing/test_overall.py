@@ -35,13 +35,13 @@ def test_a_mean_is_over_every_task_with_the_same_weight():
         assert row.mean == pytest.approx(sum(a for a in own if a is not None) / 2)
         assert row.num_covered == 2
     assert [row.entry for row in one.rows] == ["softmax", "linear", "none"]
-    assert one.rows[-1].rank == "control"
+    assert one.rows[-1].is_control
 
 
 def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had():
     records = [r for r in two_tasks() if (r.cell.entry, r.cell.task.label) != ("softmax", "digits")]
     softmax = rows(records)["softmax"]
-    assert (softmax.mean, softmax.num_covered, softmax.rank) == (None, 1, "1-2")
+    assert (softmax.mean, softmax.num_covered, softmax.rank) == (None, 1, (1, 2))
     low, high = softmax.interval or (0, 0)
     assert high - low > 0.5
 
@@ -56,7 +56,7 @@ def test_a_seed_that_is_missing_makes_the_task_missing():
 def test_with_one_seed_there_is_a_mean_and_no_rank():
     found = rows(two_tasks(seeds=(0,)))
     assert found["softmax"].mean is not None
-    assert {(row.rank, row.interval) for row in found.values()} == {("", None), ("control", None)}
+    assert {(row.rank, row.interval) for row in found.values()} == {(None, None)}
     untuned = [
         made.with_work(r, shared_rate=None)
         for r in made.task_records(["softmax", "linear"], task="digits")

@@ -76,7 +76,7 @@ def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were
             for entry, share, known in told
             for record in trained(entry, share, share, share, **known, test_set=test_set[entry])
         ]
-        return [score.rank for score in task_of(*records).scores]
+        return [score.rank_words for score in task_of(*records).scores]
 
     assert places(softmax="a" * 16, nala="a" * 16) == ["1", "2"]
     assert places(softmax="a" * 16, nala="b" * 16) == ["1-2", "1-2"]
@@ -140,7 +140,7 @@ def test_a_row_with_one_seed_that_forbids_a_rank_has_none_and_a_control_takes_no
     assert {score.entry: score.may_be_ranked for score in task.scores}["softmax"] is False
     lines = [*trained("softmax", 0.9, 0.9), *trained("nala", 0.5, 0.5)]
     (task,) = build_leaderboard([*lines, *trained("none", 0.99, 0.99)], ("none",)).tasks
-    ranks = {score.entry: score.rank for score in task.scores}
+    ranks = {score.entry: score.rank_words for score in task.scores}
     assert ranks == {"none": "control", "softmax": "1", "nala": "2"}
 
 

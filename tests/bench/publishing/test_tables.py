@@ -8,7 +8,6 @@ from bench.publishing.growth import growth_sections
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.tables import (
     holes_table,
-    leading_rows,
     speed_sections,
     summary_words,
 )
@@ -72,10 +71,6 @@ def test_over_two_references_no_row_leads_and_each_names_its_own():
     (section,) = speed_sections(board([pair[0], *other]), COLUMNS)
     assert section.tables[0].header[:2] == ("entry", "over")
     assert section.tables[0].leading == frozenset()
-
-
-def test_only_ranks_that_begin_at_one_lead():
-    assert leading_rows(["1", "10", "1-3", "11-12", "2-10", "control", ""]) == {0, 2}
 
 
 def test_a_count_of_cells_leaves_out_those_without_a_number_and_counts_processes():

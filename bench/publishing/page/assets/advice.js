@@ -20,7 +20,7 @@ function reaches(row) {
   if (value === null) return "";
   const [low, high] = ["accuracy_low", "accuracy_high"].map((name) => ROWS.number(name, score) ?? null);
   const least = leastAsked() / 100;
-  if (ROWS.word("unranked", score)) return "marked, so not ranked";
+  if (ROWS.number("is_unranked", score)) return "marked, so not ranked";
   if (low !== null && low >= least) return "yes";
   return (high ?? value) >= least ? "not settled" : "falls short";
 }
@@ -28,7 +28,7 @@ function reaches(row) {
 /** Rows of a group that a reader may take, fastest first, with what they reach. */
 function candidates(g) {
   return rowsOf([g])
-    .filter((row) => ROWS.word("rank", row) !== "control" && !ROWS.word("unranked", row) && ROWS.number("latency_s", row) !== null)
+    .filter((row) => !isControl(row) && !ROWS.number("is_unranked", row) && ROWS.number("latency_s", row) !== null)
     .map((row) => ({ row, said: reaches(row) }))
     .sort((a, b) => ROWS.number("latency_s", a.row) - ROWS.number("latency_s", b.row));
 }
@@ -39,7 +39,7 @@ function namesTogether(names) {
 
 /** The first place that a row may have; null for a row without a rank. */
 function firstPlace({ row }) {
-  return ROWS.number("first", row);
+  return ROWS.number("rank_first", row);
 }
 
 /** The answer as a sentence, and the rows that it names. */

@@ -159,7 +159,7 @@ function lineChart(metricName, id, isFirst = false) {
   for (const row of rowsOf(groups)) {
     const value = ROWS.number(metricName, row);
     if (!(value > 0)) continue; // a logarithmic axis has no zero
-    if (isSpeedup && (ROWS.word("rank", row) === "control" || ROWS.word("unranked", row))) continue;
+    if (isSpeedup && (isControl(row) || ROWS.number("is_unranked", row))) continue;
     const name = ROWS.word("name", row);
     if (!lines.has(name)) lines.set(name, []);
     lines.get(name).push({ row, x: GROUPS[ROWS.number("group", row)].axes.length, value, ends: endsOf(metric, row) });
@@ -306,7 +306,7 @@ function paretoChart(costName, id, isFirst = false) {
   // The state that a task's models keep stands in its row.
   const costRow = (row) => (costName === "state_bytes" ? scoreRow(row) : row);
   const costOf = (row) => (costRow(row) === null ? null : ROWS.number(costName, costRow(row)));
-  const isShown = (row) => !isFirst || ROWS.word("rank", row) !== "control";
+  const isShown = (row) => !isFirst || !isControl(row);
   const rows = rowsOf([group]).filter((row) => isShown(row) && costOf(row) > 0 && valueOf(scoreName, row) !== null);
   if (!score || rows.length < 2) return null;
   const [factor, unit] = unitFor(cost, rows.map(costOf));
@@ -323,7 +323,7 @@ function paretoChart(costName, id, isFirst = false) {
       y: axis.toAxis(valueOf(scoreName, row)),
       low: ends ? clip(ends[0]) : null,
       high: ends ? clip(ends[1]) : null,
-      isApart: ROWS.word("rank", row) === "control" || ROWS.word("unranked", row) || ROWS.word("unranked", scoreRow(row)),
+      isApart: isControl(row) || ROWS.number("is_unranked", row) || ROWS.number("is_unranked", scoreRow(row)),
       tip: `${name}: ${told(costName, costRow(row))}, ${told(scoreName, scoreRow(row))}`,
       ...look(name),
     };

@@ -25,6 +25,16 @@ function reader(rows) {
 
 const ROWS = reader(CONTENT.rows);
 
+function isControl(row) {
+  return ROWS.number("is_control", row) === true;
+}
+
+/** "2", or "2-4" where the order within is not settled; empty without a rank. */
+function rankWords(row) {
+  const [first, last] = ["rank_first", "rank_last"].map((name) => ROWS.number(name, row));
+  return first === null ? "" : first === last ? String(first) : `${first}-${last}`;
+}
+
 /** First row and end of each group; rows of one group lie together. */
 const SPANS = GROUPS.map(() => [Infinity, 0]);
 for (let row = 0; row < ROWS.count; row++) {

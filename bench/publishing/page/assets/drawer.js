@@ -114,8 +114,8 @@ function recordPart(row, isOpen = false) {
   const status = ROWS.word("status", row);
   const checked = ROWS.number("checked_len", row);
   const command = commandFor(row);
-  const rank = ROWS.word("rank", row);
-  const said = [rank === "control" ? rank : rank && `rank ${rank}`, status === "ok" ? "" : statusWords(status), ROWS.word("reason", row), ROWS.word("marks", row)].filter(Boolean);
+  const rank = rankWords(row);
+  const said = [isControl(row) ? "control" : rank && `rank ${rank}`, status === "ok" ? "" : statusWords(status), ROWS.word("reason", row), ROWS.word("marks", row)].filter(Boolean);
   if (checked !== null) said.push(`checked at ${checked.toLocaleString("en-US")}`);
   if (ROWS.word("fvcore_verdict", row)) said.push(`FLOPs by fvcore: ${ROWS.word("fvcore_verdict", row)}`);
   const when = `${ROWS.word("day", row)}, commit ${ROWS.word("commit", row) || "unknown"}, sweep ${ROWS.word("sweep", row)}`;

@@ -120,10 +120,9 @@ function nameColumn() {
 
 function rankColumn() {
   const make = (row) => {
-    const rank = ROWS.word("rank", row);
     const letters = tiesOf(row);
     const tie = letters ? element("span", { class: "tie", title: "cannot be told apart from rows with the same letter" }, letters) : null;
-    return element("span", { class: rank === "control" ? "fine" : null }, rank, tie);
+    return element("span", { class: isControl(row) ? "fine" : null }, isControl(row) ? "control" : rankWords(row), tie);
   };
   return {
     field: "rank",
@@ -133,7 +132,7 @@ function rankColumn() {
     titleFormatter: titled("Rank", "Places within one setting that are left open at 95 %, pair by pair, uncorrected for their number"),
     hozAlign: "center",
     formatter: formatting(make),
-    sorter: comparing((row) => ROWS.number("first", row)),
+    sorter: comparing((row) => ROWS.number("rank_first", row)),
   };
 }
 
@@ -168,7 +167,7 @@ function metricColumn(metric, rows) {
   const unit = unitFor(metric, values);
   const title = metricTitle(metric);
   // A control does nothing, so quickly that all other bars would vanish beside its own.
-  const ranked = values.filter((_, i) => ROWS.word("rank", rows[i]) !== "control");
+  const ranked = values.filter((_, i) => !isControl(rows[i]));
   const largest = (ranked.length ? ranked : values).reduce((most, value) => (value > most ? value : most), 0);
   const hasBar = metric.name === RANKED_BY.find((name) => METRIC.has(name) && (name === "speedup_over") === (state.kind !== "task")) && largest > 0;
   const interval = (row) => {
@@ -223,13 +222,13 @@ let sharedMarks = new Set();
 
 /** Marks of a row, without those that are said above the table; all of a control's are in its drawer. */
 function marksOf(row) {
-  if (ROWS.word("rank", row) === "control") return [];
+  if (isControl(row)) return [];
   return ROWS.word("marks", row).split("; ").filter((mark) => mark && !sharedMarks.has(mark));
 }
 
 /** Marks that all rows with numbers have, controls apart: said once, not in each of them. */
 function marksOfAll(rows) {
-  const timed = rows.filter((row) => ROWS.word("status", row) === "ok" && ROWS.word("rank", row) !== "control");
+  const timed = rows.filter((row) => ROWS.word("status", row) === "ok" && !isControl(row));
   const counts = new Map();
   for (const row of timed) {
     for (const mark of ROWS.word("marks", row).split("; ")) if (mark) counts.set(mark, (counts.get(mark) || 0) + 1);
@@ -304,14 +303,14 @@ function csvText() {
   const metrics = columnsShown(metricsHere());
   const ends = (metric) => (metric.ends || []);
   const texts = textsShown(textsHere(shownRows)).map(({ name }) => name);
-  const header = ["name", "rank", "setting", "length", "status", "reason", "marks", ...texts];
+  const header = ["name", "rank_first", "rank_last", "is_control", "setting", "length", "status", "reason", "marks", ...texts];
   const lines = [[...header, ...metrics.flatMap((metric) => [metric.name, ...ends(metric)])]];
   for (const row of rows) {
     const group = GROUPS[ROWS.number("group", row)];
-    const words = ["name", "rank"].map((name) => ROWS.word(name, row));
     const rest = ["status", "reason", "marks", ...texts].map((name) => ROWS.word(name, row));
     lines.push([
-      ...words,
+      ROWS.word("name", row),
+      ...["rank_first", "rank_last", "is_control"].map((name) => ROWS.number(name, row)),
       group.words,
       group.axes.length ?? null,
       ...rest,

@@ -3,6 +3,6 @@
     @register_claim("performer-unbiased")
     def performer_unbiased(lab: Lab, *, num_draws: int) -> Finding: ...
 
-conf/paper has the sentence, its source and the settings. A function that trains does so through
+`papers` has the sentence, its source and the settings. A function that trains does so through
 `Lab.tuned`, so that its runs are records and are not trained twice.
 """

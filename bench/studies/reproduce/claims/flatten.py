@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from statistics import mean
-from typing import Annotated
 
 import torch
-from annotated_types import Len
 from torch import Tensor, nn
 
 from attentions import Attention
@@ -16,19 +14,18 @@ from bench.measuring.weights import weights
 from bench.publishing.charts.plain import Curves
 from bench.studies.diagnostics.measures import effective_rank, entropy, rank
 from bench.studies.diagnostics.samples import Size, normal
-from bench.studies.reproduce.claims.registry import Lab, NumSeeds, register_claim
+from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.claims.samples import by_name, core_of, falls, holds_where, row_over
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 
-_Several = Annotated[list[float], Len(2)]
 _SOFTMAX = 0.0
 """Stands for softmax among the focusing factors."""
 
 
 @register_claim("flatten-focusing-sharpens")
 def focusing_sharpens(
-    lab: Lab, *, factors: _Several, spreads: list[float], num_seeds: NumSeeds
+    lab: Lab, *, factors: list[float], spreads: list[float], num_seeds: int
 ) -> Finding:
     """Entropy under rising focusing factors, against softmax's over a range of spreads of q and k.
 
@@ -96,7 +93,7 @@ def _entropies(factors: Sequence[float], spread: float, seed: int) -> dict[float
 
 
 @register_claim("flatten-convolution-restores-rank")
-def convolution_restores_rank(lab: Lab, *, side: int, num_seeds: NumSeeds) -> Finding:
+def convolution_restores_rank(lab: Lab, *, side: int, num_seeds: int) -> Finding:
     """Ranks of one channel's N x N map: attention, the convolution, and their sum."""
     size = Size(num_heads=1, head_dim=32, num_tokens=side * side)
     matrices = [_matrices(size, side, seed) for seed in lab.steps(range(num_seeds), "seed")]

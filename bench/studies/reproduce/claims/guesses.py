@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from bench.core.cli.limits import Size
 from bench.measuring.tasks.base import Split, Task, build_task
 from bench.measuring.tasks.listops import ListOps
 from bench.studies.reproduce.claims.registry import Lab, register_claim
@@ -27,7 +26,7 @@ def task_guess(lab: Lab, *, task: str, overrides: dict[str, Any]) -> Finding:
 
 
 @register_claim("listops-constant-answer")
-def listops_constant_answer(lab: Lab, *, num_examples: Size = 30_000) -> Finding:
+def listops_constant_answer(lab: Lab, *, num_examples: int = 30_000) -> Finding:
     """The share of ListOps' most frequent value: the score of a model that always answers it."""
     value, count = _counts(lab, num_examples).most_common(1)[0]
     low, high = share_interval(count / num_examples, num_examples)

@@ -15,7 +15,7 @@ from bench.core.grid import CLEARLY, GRIDS, MAX_WIDENINGS, Best, Trained, best_o
 from bench.measuring.weights import weights
 from bench.studies.diagnostics.measures import entropy, rank_correlation
 from bench.studies.diagnostics.samples import Size, normal
-from bench.studies.reproduce.claims.registry import Lab, NumSeeds, register_claim
+from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.claims.samples import by_name, core_of, falls, gaps, row_over
 from bench.studies.reproduce.findings import Finding, FindingRow
 from bench.studies.reproduce.verdicts import PaperVerdict
@@ -29,7 +29,7 @@ _HELD_OUT = 8
 
 @register_claim("hedgehog-spiky-and-monotone")
 def spiky_and_monotone(
-    lab: Lab, *, rows: list[str], std: float, num_steps: int, num_seeds: NumSeeds
+    lab: Lab, *, rows: list[str], std: float, num_steps: int, num_seeds: int
 ) -> Finding:
     """Compare entropy, and rank correlation with q . k, of weights of untrained and trained maps.
 

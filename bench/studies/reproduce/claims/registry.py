@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
-
-from annotated_types import Len
+from typing import Any, TypeVar
 
 from bench.core.cell import Cell
 from bench.core.cli.command import read_yaml
-from bench.core.cli.errors import ConfigError, check_known
+from bench.core.cli.errors import ConfigError
 from bench.core.clock import now_s
 from bench.core.comparison import LEVEL
 from bench.core.format import format_duration
 from bench.core.places import CONF
 from bench.core.record import Quality, Record
 from bench.core.registry import Registry
-from bench.core.settings import AfterValidator, Interval, Seed, Settings
 from bench.measuring.config import SweepConfig, training_config
 from bench.measuring.plan import PlannedCell
 from bench.measuring.worker.jobs import Deadline, Interrupt
-from bench.studies.rates.rows import trainable
-from bench.studies.rates.tuned import Arm, tuned
+from bench.studies.rates.tuned import Arm, trainable, tuned
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.runs import entry_of
 from bench.studies.session import Session, Stopped
@@ -35,18 +30,6 @@ _CLAIMS: Registry[Function] = Registry("claim's function", "bench.studies.reprod
 claim_names, claim_function = _CLAIMS.names, _CLAIMS.find
 ARMS = ("bench.studies.reproduce.arms",)
 """Plug-in with the mechanisms that only a comparison needs."""
-NumSeeds = Annotated[int, Interval(ge=2)]
-"""Number of seeds of a claim that trains nothing; one has no interval."""
-
-
-def _once(seeds: list[int]) -> list[int]:
-    if len({*seeds}) < len(seeds):
-        raise ValueError("it names a seed twice, which would count as two runs")
-    return seeds
-
-
-Seeds = Annotated[list[Seed], Len(2), AfterValidator(_once)]
-"""Seeds of each arm that a claim trains."""
 _LONGEST_S = 7 * 86_400
 """Time limit of a run, in seconds: so long that only a budget cuts a run off."""
 
@@ -186,23 +169,3 @@ def register_claim(name: str) -> Callable[[Function], Function]:
         return function
 
     return enter
-
-
-def settings_of(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a YAML, checked against the function's signature and its annotations.
-
-    Raises:
-        ConfigError: a setting that it does not take, one that it needs and does not get, or one of
-            another type or range.
-    """
-    function = claim_function(name)
-    _, *parameters = inspect.signature(function).parameters.values()  # without the lab
-    known = [parameter.name for parameter in parameters]
-    for key in given:
-        check_known(key, known, f"{name} takes no setting {key!r}.")
-    needed = [p.name for p in parameters if p.default is p.empty and p.name not in given]
-    if needed:
-        raise ConfigError(f"{name} needs the settings {', '.join(needed)}; its YAML lacks them.")
-    types = get_type_hints(function, include_extras=True)
-    Settings.of_types("Given", {key: types[key] for key in given}).section(given, name)
-    return dict(given)

@@ -8,14 +8,14 @@ from torch import Tensor
 from bench.measuring.weights import weights
 from bench.studies.diagnostics.measures import rank_correlation
 from bench.studies.diagnostics.samples import Size, normal
-from bench.studies.reproduce.claims.registry import Lab, NumSeeds, register_claim
+from bench.studies.reproduce.claims.registry import Lab, register_claim
 from bench.studies.reproduce.claims.samples import by_name, core_of, row_over
 from bench.studies.reproduce.findings import Finding
 from bench.studies.reproduce.verdicts import PaperVerdict
 
 
 @register_claim("polaformer-unlike-signs")
-def unlike_signs(lab: Lab, *, num_seeds: NumSeeds) -> Finding:
+def unlike_signs(lab: Lab, *, num_seeds: int) -> Finding:
     """How much of q . k, and of softmax's order of keys, the products of like signs leave out.
 
     q . k is the sum of products of like signs less that of unlike signs. A ReLU on both sides

@@ -137,12 +137,6 @@ def test_a_mask_is_refused_where_none_is_taken():
         with_mechanism(bert(), "cosformer")(ids(), attention_mask=padding(left=False))
 
 
-def test_dropout_of_weights_is_refused_while_training():
-    model = with_mechanism(gpt2(attn_pdrop=0.1), "linear").train()
-    with pytest.raises(ValueError, match=r"drops 0\.1 of its weights"):
-        model(ids())
-
-
 def test_what_a_mechanism_does_not_offer_is_refused():
     torch.manual_seed(0)
     config = transformers.Gemma2Config(**SIZES, num_key_value_heads=2, head_dim=8)
@@ -194,12 +188,6 @@ def test_positions_that_are_learned_as_a_bias_are_refused_although_they_start_at
     model = with_mechanism(transformers.BeitModel(config).eval(), "linear")
     with pytest.raises(ValueError, match="what is added to the scores is learned"):
         model(torch.zeros(1, 3, 32, 32))
-
-
-def test_cores_without_parameters_follow_a_model_to_another_device() -> None:
-    model = with_mechanism(bert(), "performer")
-    model(ids())
-    assert model.to("meta")(ids().to("meta")).last_hidden_state.is_meta
 
 
 def test_a_name_that_transformers_takes_for_its_own_is_refused() -> None:

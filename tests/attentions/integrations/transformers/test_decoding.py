@@ -1,12 +1,9 @@
 """Decoding: cached keys and values, or a recurrent state, give what no cache gives."""
 
-from typing import Any
-
 import pytest
 import torch
 
 from tests.attentions.integrations.language_models import (
-    NUM_NEW,
     AttentionFunction,
     RecurrentCache,
     assert_same,
@@ -51,11 +48,6 @@ def test_a_draw_of_features_that_was_restored_is_used_with_the_cache_too():
     assert_same(generate(model), expected)
 
 
-def test_an_attached_core_draws_no_features_while_the_model_is_evaluated():
-    model = attach(llama(), "performer", num_features=16, redraw_interval=1)
-    assert_same(generate(model), generate(model))
-
-
 def test_cores_without_parameters_are_trained_and_evaluated_with_the_model():
     model = with_mechanism(llama(), "performer")
     for training in (False, True, False):
@@ -63,21 +55,6 @@ def test_cores_without_parameters_are_trained_and_evaluated_with_the_model():
         kept = [part.__dict__.get("_attnbench_cores", {}).values() for part in model.modules()]
         cores = [core for some in kept for core in some]
         assert cores and all(x.training == training for core in cores for x in core.modules())
-
-
-def test_a_window_keeps_its_own_state():
-    model = attach(llama(), "sliding_window", window=4)
-    assert_same(generate(model, cache=RecurrentCache()), generate(model, use_cache=False))
-
-
-def test_a_recurrent_state_does_not_grow():
-    model, cache = with_mechanism(gpt2(), "linear"), RecurrentCache()
-    generate(model, cache=cache)
-    assert cache.get_seq_length() == 9 + NUM_NEW - 1
-    assert cache.get_mask_sizes(2, layer_idx=0) == (9 + NUM_NEW + 1, 0)
-    state: Any = cache.layers[0].state
-    numbers = [part.numel() for part in state if isinstance(part, torch.Tensor)]
-    assert sum(numbers) == 2 * 4 * (8 * 8 + 8)
 
 
 @pytest.mark.parametrize("mechanism", ["linear", "retnet"])

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import pytest
 
 from bench.core.cli import command
-from bench.core.cli.command import read_yaml, run_app
+from bench.core.cli.command import run_app
 from bench.core.cli.errors import ConfigError
 from bench.studies.roots import root_of
 from bench.studies.verify.settings import Verify
@@ -53,11 +53,6 @@ def test_wrong_words_are_a_users_mistake_and_named_beside_what_is_known(words, e
     assert err.startswith("ConfigError: ")
     assert all(part in err for part in REFUSED[words].split(" … ")), err
     assert "Traceback" not in err and "Exception" not in err
-
-
-def test_a_word_with_a_space_is_named_whole(exits):
-    said = exits(2, run_app("sweep", never, ["a b=3"]))
-    assert said.startswith("ConfigError: 'a b=3' is no KEY=VALUE such as ")
 
 
 def test_a_broken_file_is_not_blamed_on_the_words(tmp_path, exits):
@@ -112,18 +107,6 @@ def test_an_entry_that_is_no_entry_is_a_users_mistake(content, said, tmp_path, e
     words = [*yaml(tmp_path, "attention/own.yaml", content), "attention=[own]", "task=[]"]
     err = exits(2, run_app("sweep", never, words))
     assert err.startswith("ConfigError: ") and said in err
-
-
-def test_an_experiment_that_names_itself_is_a_users_mistake(tmp_path, exits):
-    content = b"# @package _global_\ndefaults: [own]\nseq_len: 4\n"
-    words = [*yaml(tmp_path, "experiment/own.yaml", content), "experiment=own"]
-    assert "refers to itself" in exits(2, run_app("sweep", never, words))
-
-
-@pytest.mark.parametrize("word", [f"seq_len={'[' * 400}{']' * 400}"], ids=["nested lists"])
-def test_words_that_hydra_dislikes_are_a_users_mistake(word, exits):
-    err = exits(2, run_app("sweep", never, [word]))
-    assert err.startswith("ConfigError: ") and len(err) < 1500
 
 
 @pytest.mark.parametrize("word", ["attention=[softmax,mine]", "attention=mine"])
@@ -194,22 +177,6 @@ def test_a_key_of_an_experiment_that_nothing_reads_is_refused(text, said, tmp_pa
 def test_a_folder_of_yamls_that_is_not_there_is_a_users_mistake(folder, exits):
     err = exits(2, run_app("sweep", never, ["--config-dir", folder, "attention=[softmax]"]))
     assert "Additional config directory" in err and "not found" in err
-
-
-def test_a_yaml_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "latin.yaml").write_bytes(b"caf\xe9: 1\n")
-    with pytest.raises(ConfigError, match=r"latin\.yaml cannot be read: .*utf-8"):
-        read_yaml(tmp_path / "latin.yaml")
-
-
-def test_sources_that_cannot_be_read_are_our_bug(capsys, monkeypatch):
-    monkeypatch.setattr(
-        command,
-        "rows_without_yaml",
-        Mock(side_effect=ValueError("no mechanism is registered by that name")),
-    )
-    assert run_app("sweep", never, []) == 3
-    assert "no mechanism is registered by that name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["task=digits", "paper=nala", "xyzzy=1"])

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from bench.__main__ import COMMANDS
 from bench.core.cli.command import CONF
 from bench.studies.ceilings import Calibrate
-from bench.studies.diagnostics.settings import Diagnose
-from bench.studies.explain.running import Explain
+from bench.studies.diagnostics.study import Diagnose
+from bench.studies.explain.study import Explain
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.roots import root_of
 from bench.studies.verify.settings import Verify

@@ -5,11 +5,10 @@ import torch
 
 import attentions
 from bench.measuring.costs import estimate
-from bench.measuring.costs.estimate import expected_s, extrapolated, needed_bytes, peak_bytes_of
+from bench.measuring.costs.estimate import expected_s, needed_bytes, peak_bytes_of
 from bench.measuring.device import device_named
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.subject import Subject
-from tests import records as made
 from tests.bench.measuring.test_subject import cell
 
 CORES = [
@@ -74,17 +73,6 @@ def test_what_is_extrapolated_is_what_a_dry_run_of_that_length_gives(name, monke
     extrapolation = peak_bytes_of(one)
     monkeypatch.setattr(estimate, "_SHORT", 8192)
     assert extrapolation == pytest.approx(peak_bytes_of(one), rel=0.15)
-
-
-def test_what_is_extrapolated_to_more_rows_is_what_a_dry_run_of_them_gives(monkeypatch):
-    one = asked("softmax_explicit", batch_size=20, seq_len=64)
-    extrapolation = peak_bytes_of(one)
-    monkeypatch.setattr(estimate, "_MANY_ROWS", 20)
-    assert extrapolation == peak_bytes_of(one)
-
-
-def test_a_small_part_that_seems_to_grow_with_the_square_is_not_taken_for_one():
-    assert extrapolated(100, 210, 3072 * 64) == pytest.approx(64 * 110, rel=0.1)
 
 
 @pytest.mark.parametrize("mode", ["prefill", "decode"])
@@ -152,8 +140,3 @@ def test_work_is_expected_to_take_half_with_twice_the_threads_and_three_times_wi
     assert expected_s(compiled, stopping) == pytest.approx(whole + 2 * 10)
     waits = expected_s(eager, Stopping(min_rounds=7, budget_s=100.0))
     assert waits == pytest.approx(whole - 7 * call + 100)
-
-
-def test_a_training_is_expected_to_take_as_long_as_its_steps():
-    cells = [made.task_cell(settings=some) for some in ({}, {"num_steps": 300})]
-    assert [expected_s(one, Stopping()) for one in cells] == [20, 10]

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from importlib.machinery import EXTENSION_SUFFIXES
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,12 +102,6 @@ def test_processors_of_one_name_are_told_apart(monkeypatch, told, vectors, name)
     monkeypatch.setattr(cpu, "vector_instructions", lambda: vectors)
     here = environment.current(("cpu",), "retain", {})
     assert here.processor == here.devices["cpu"] == name
-
-
-def test_the_system_tells_of_its_first_processor(monkeypatch):
-    text = "processor\t: 0\nmodel name\t: A B\n\nprocessor\t: 1\nmodel name\t: C\n\n"
-    monkeypatch.setattr(cpu.Path, "read_text", lambda path: text)
-    assert cpu._cpu_info() == {"processor": "0", "model name": "A B"}
 
 
 PLUGIN = """
@@ -292,11 +286,6 @@ def test_a_plugin_may_be_in_any_encoding_and_bring_compiled_code_and_files_of_ot
     before = hash_closure("foreign_parts")
     (package / f"_fast{EXTENSION_SUFFIXES[0]}").write_bytes(b"\x7fELF\xfe")
     assert hash_closure("foreign_parts") != before
-
-
-def test_a_module_that_was_made_by_hand_has_no_files(monkeypatch):
-    monkeypatch.setitem(sys.modules, "made_by_hand", ModuleType("made_by_hand"))
-    assert closure("made_by_hand") == closure("") == set()
 
 
 def test_a_commit_is_that_of_this_projects_checkout_and_dirty_by_its_tracked_files(

@@ -4,10 +4,11 @@ from unittest.mock import Mock
 import pytest
 import torch
 
+from bench.measuring.device import device_named
 from bench.measuring.measure import roofline
 from bench.measuring.measure.roofline import MM, ONEDNN, SHAPES, product_makers
 
-CPU = torch.device("cpu")
+CPU = device_named("cpu")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -23,7 +24,7 @@ def test_float32_is_tried_by_the_library_that_the_mechanisms_use_as_well():
 
 
 @pytest.mark.parametrize(
-    ("device", "dtype"), [(torch.device("meta"), torch.float32), (CPU, torch.float64)]
+    ("device", "dtype"), [(device_named("meta"), torch.float32), (CPU, torch.float64)]
 )
 def test_there_is_torch_mm_alone_where_onednn_has_no_product(device, dtype):
     assert set(product_makers(device, dtype)) == {MM}

@@ -5,7 +5,6 @@ import attentions
 from bench.measuring.models.oracle import after_rounds, check
 from bench.measuring.models.subject import subject_of
 from bench.measuring.oracle.oracle import Incorrect
-from tests.bench.core.test_cell import KERNEL
 from tests.bench.measuring.models.cells import cell, own
 
 
@@ -63,10 +62,6 @@ def test_gradients_are_looked_at_where_the_mode_takes_some(monkeypatch, factor, 
     check(subject_of(cell()))
     with pytest.raises(Incorrect, match=f"gradient of the parameters {words}"):
         check(subject_of(cell(mode="forward_backward")))
-
-
-def test_a_mechanisms_cell_is_checked_as_before():
-    assert check(subject_of(KERNEL)).rms_error < 1.0
 
 
 def test_an_oracle_without_a_slow_form_is_the_mechanism_itself(monkeypatch):

@@ -19,12 +19,6 @@ def test_flops_of_a_model_are_those_of_its_products_counted_by_hand():
     assert forward_flops(model_on_meta(cell()), cell().model) == 2 * each
 
 
-def test_nothing_is_allocated_for_a_model_that_is_only_looked_at():
-    big = cell("linear", model="nalaformer_xt", image_size=512, batch_size=4096)
-    assert all(p.is_meta for p in model_on_meta(big).parameters())
-    assert needed_bytes(big) > 2**33
-
-
 @pytest.mark.parametrize("mode", ["forward", "forward_backward"])
 def test_the_estimate_is_what_the_allocator_sees_of_a_call_and_of_its_weights(mode):
     one = cell("linear", model="nalaformer_xt", mode=mode, image_size=64)
@@ -34,12 +28,6 @@ def test_the_estimate_is_what_the_allocator_sees_of_a_call_and_of_its_weights(mo
     weights = 4 * sum(p.numel() for p in [*subject.module.parameters(), *subject.module.buffers()])
     seen = weights + device_named("cpu").profile(subject.call).peak_bytes
     assert 0.8 * seen < needed_bytes(one) < 1.25 * seen
-
-
-def test_an_optimiser_keeps_two_more_copies_of_the_weights():
-    step, both = (needed_bytes(cell(mode=m)) for m in ("train_step", "forward_backward"))
-    weights = 4 * sum(p.numel() for p in model_on_meta(cell()).parameters())
-    assert 2 * weights <= step - both <= 4 * weights
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bench.measuring.models.subject import ModelSubject, build_model, subject_of
+from bench.measuring.models.subject import ModelSubject, build_model
 from tests.bench.measuring.models.cells import cell
 
 
@@ -47,15 +47,6 @@ def test_a_mechanism_takes_the_place_of_a_models_attention_and_original_leaves_i
     assert isinstance(as_it_is.attention, torch.nn.MultiheadAttention)
     names = {getattr(part, "name", None) for part in swapped.modules()}
     assert "linear" in names
-
-
-def test_a_size_that_a_model_does_not_take_is_refused_with_the_step():
-    with pytest.raises(ValueError, match="multiple of 32"):
-        build_model(cell(model="nalaformer_xt", image_size=100))
-
-
-def test_a_cell_of_a_model_has_a_subject_of_its_own_kind():
-    assert isinstance(subject_of(cell()), ModelSubject)
 
 
 def test_images_and_what_their_scores_are_weighted_with_are_renewed():

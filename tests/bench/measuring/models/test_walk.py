@@ -47,14 +47,6 @@ def test_its_table_is_in_images_and_names_the_model(first):
     assert rows["linear"]["throughput_tokens_per_s"] == ""
 
 
-def test_a_second_run_measures_nothing(first, monkeypatch, exits):
-    folder, _ = first
-    words = ["scope=model", "attention=[linear]", f"model=[{folder}/mine.py:build]", *QUICK]
-    words += ["mode=train_step", "batch_size=[2]", "out=here", "dry_run=true"]
-    monkeypatch.chdir(folder)
-    assert "2 measured here already" in exits(0, sweep.main(words)).replace("\n", " ")
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -68,12 +60,6 @@ def test_a_mistake_ends_with_2_and_a_sentence(words, said, tmp_path, exits):
     common = ["scope=model", "attention=[linear]", "dry_run=true", f"out={tmp_path}"]
     heard = exits(2, sweep.main([*common, *words]))
     assert said in heard
-
-
-def test_the_default_tasks_are_left_out_without_a_word(tmp_path, exits):
-    words = ["scope=model", "image_size=32", "attention=[linear]", "dry_run=true"]
-    heard = exits(0, sweep.main([*words, f"out={tmp_path}"]))
-    assert "2 cells" in heard and "recall" not in heard
 
 
 def test_models_are_not_compared_and_the_gate_says_so(tmp_path, exits):

@@ -119,13 +119,6 @@ def test_where_what_a_trial_left_was_damaged_the_oracle_is_asked_again(few_pairs
     _kept_at(one).unlink(missing_ok=True)
 
 
-def test_no_room_for_what_a_trial_leaves_ends_nothing(monkeypatch):
-    monkeypatch.setattr(
-        "bench.measuring.oracle.checking.workers_folder", lambda: Path("/proc/nope")
-    )
-    keep(cell(), check(Subject(cell())).expected)
-
-
 def run(monkeypatch, forward, name="linear", **changes):
     """Findings about a mechanism with another forward pass."""
     monkeypatch.setattr(attentions.attention_class(name), "forward", forward)
@@ -272,29 +265,6 @@ def test_what_is_wrong_in_training_only_is_refused(monkeypatch):
         run(monkeypatch, forward, name="softmax", mode="forward_backward")
 
 
-@pytest.mark.parametrize("chunk", [2, 8, 32])
-def test_a_leak_within_a_chunk_is_seen_whatever_the_chunks_length(monkeypatch, chunk):
-    def forward(self, q, k, v):
-        whole = v.unflatten(-2, (-1, chunk)).mean(dim=-2, keepdim=True)
-        return whole.expand(-1, -1, -1, chunk, -1).flatten(2, 3)
-
-    monkeypatch.setattr(
-        attentions.attention_class("uniform"), "reference", attentions.Attention.reference
-    )
-    assert run(monkeypatch, forward, name="uniform", seq_len=64, causal=True).leaks_future
-
-
-@pytest.mark.parametrize("place", [1, 2], ids=["keys", "values"])
-def test_a_leak_through_keys_or_through_values_alone_is_seen(monkeypatch, place):
-    def forward(self, *tensors):
-        return tensors[2].cumsum(dim=-2) + tensors[place].roll(-1, dims=-2)
-
-    monkeypatch.setattr(
-        attentions.attention_class("uniform"), "reference", attentions.Attention.reference
-    )
-    assert run(monkeypatch, forward, name="uniform", causal=True).leaks_future
-
-
 def test_the_share_that_is_checked_is_one_of_the_batch_as_well(few_pairs):
     found = check(Subject(cell("none", seq_len=64, batch_size=5)))
     assert (found.checked_len, found.checked_share) == (64, pytest.approx(4 / 5))
@@ -322,25 +292,6 @@ def test_gated_mechanisms_are_right_with_their_gates_before_the_rounds_and_after
     after_rounds(one, timed)
 
 
-@pytest.mark.parametrize(
-    ("name", "mode", "dtype"),
-    [("gla", "forward", "bfloat16"), ("gated_deltanet", "forward_backward", "float32")],
-)
-def test_gated_mechanisms_are_asked_about_their_first_tokens_with_these_gates(
-    few_pairs, name, mode, dtype
-):
-    found = check(Subject(cell(name, mode=mode, causal=True, seq_len=300, dtype=dtype)))
-    assert (found.checked_len, found.oracle) == (300, "reference") and found.checked_share < 0.5
-
-
-@pytest.mark.parametrize(
-    ("name", "change"), [("gated_deltanet", {"ragged": 0.5}), ("mamba2_ssd", {"padding": 0.25})]
-)
-def test_gated_mechanisms_are_right_under_padding(name, change):
-    one = cell(name, mode="forward_backward", causal=True, batch_size=3, **change)
-    assert check(Subject(one)).oracle == "reference"
-
-
 def gated(monkeypatch, change, **settings):
     """Findings about a Gated DeltaNet whose gates something is done to."""
     cls = attentions.attention_class("gated_deltanet")
@@ -357,23 +308,6 @@ def gated(monkeypatch, change, **settings):
 def test_a_gate_that_is_not_heeded_is_a_wrong_output(monkeypatch):
     with pytest.raises(Incorrect, match="output differs"):
         gated(monkeypatch, lambda beta, log_decay: (beta, None))
-
-
-@pytest.mark.parametrize("at", ["beta", "log_decay"])
-def test_the_gradient_of_each_gate_is_checked(monkeypatch, at):
-    def half(x):
-        return x.detach() + 0.5 * (x - x.detach())
-
-    def change(beta, log_decay):
-        return (half(beta), log_decay) if at == "beta" else (beta, half(log_decay))
-
-    with pytest.raises(Incorrect, match=f"gradient of input {at} differs"):
-        gated(monkeypatch, change, mode="forward_backward")
-
-
-def test_a_gate_that_is_changed_is_named(monkeypatch):
-    with pytest.raises(Incorrect, match="it changes its input beta"):
-        gated(monkeypatch, lambda beta, log_decay: (beta.mul_(0.9), log_decay))
 
 
 def test_a_leak_through_gates_alone_is_seen(monkeypatch):

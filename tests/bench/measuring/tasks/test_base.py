@@ -35,12 +35,6 @@ def tasks(monkeypatch):
     return base.TASKS.entered
 
 
-def test_tasks_are_found_by_themselves():
-    assert {"digits", "recall"} <= set(task_names())
-    assert task_class("recall").name == "recall"
-    assert task_class("recall").better == "higher"
-
-
 def test_a_mistyped_task_is_refused_with_the_nearest_name():
     with refused(r"'recal'\. Did you mean recall"):
         task_class("recal")
@@ -136,13 +130,6 @@ class Written(Task):
         self.seq_len, self.free = size, free
 
 
-class Unread(Written):
-    """A task whose annotations name what type checkers alone know."""
-
-    def __init__(self, recipe: "Elsewhere", *, size: "Elsewhere" = 4) -> None:  # noqa: F821
-        super().__init__(recipe, size=size)
-
-
 def test_a_constructor_says_what_is_allowed_as_fields_do(tasks):
     register_task("written")(Written)
     assert list(task_settings("written"))[:3] == ["size", "name", "free"]
@@ -150,11 +137,6 @@ def test_a_constructor_says_what_is_allowed_as_fields_do(tasks):
     assert (task.seq_len, task.free, task.recipe) == (3, [1], Recipe())
     with refused("^size is 0; it must be 1 or more"):
         build_task("written", {"size": 0})
-
-
-def test_annotations_that_cannot_be_read_leave_the_refusing_to_the_task(tasks):
-    register_task("unread")(Unread)
-    assert build_task("unread", {"size": 0}).seq_len == 0
 
 
 def test_what_checked_settings_before_says_what_does_now():

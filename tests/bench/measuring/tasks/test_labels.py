@@ -29,19 +29,7 @@ def test_mqar_asks_for_the_value_of_each_key_once_and_at_every_second_place(fill
         assert all(answer == meaning[inputs[place]] for place, answer in answers.items())
         others = [t for place, t in enumerate(inputs) if place >= 8 and place not in answers]
         assert (set(others) == {0}) == (filler == "zero")
-
-
-@pytest.mark.parametrize("filler", ["zero", "random", "harmless"])
-@pytest.mark.parametrize("split", Split)
-def test_mqar_shows_values_in_the_pairs_alone_and_never_behind_a_query(filler, split):
-    for inputs, answers in shown("mqar", split, filler=filler):
-        behind = [inputs[place + 1] for place in answers]  # of 4,096 values: never one by chance
-        assert not set(behind) & set(inputs[1:8:2])
-
-
-def test_no_value_is_that_of_two_keys_of_mqar_however_few_there_are():
-    small = {"vocab_size": 12, "num_pairs": 4, "num_train_examples": 0, "batch_size": 64}
-    assert {len(set(answers.values())) for _, answers in shown("mqar", **small)} == {4}
+        assert not {inputs[place + 1] for place in answers} & set(values)
 
 
 def test_only_mqars_random_filler_may_repeat_a_key():
@@ -217,13 +205,6 @@ def test_listops_is_worked_out_bracket_by_bracket(split):
         assert value_of(numbers) == answer
 
 
-def test_listops_draws_digits_three_times_in_four():
-    rows = [inputs for inputs, _ in shown("listops", count=20)]
-    digits = sum(token < 10 for row in rows for token in row)
-    operators = sum(10 <= token < 14 for row in rows for token in row)
-    assert 0.1 < operators / (digits + operators) < 0.3  # trees near the depth have digits only
-
-
 def lengths_of(max_depth, max_args):
     """Lengths of all expressions."""
     found = {1}
@@ -282,28 +263,15 @@ def test_causal_recall_is_recall_with_later_queries(split):
             "vocab_size is 8, which has 3 keys for num_pairs=4; 10",
         ),
         ("mqar", {"filler": "one"}, "filler=one is not known. Known: harmless, random, zero"),
-        ("mqar", {"power": 0}, "power is 0; it must be more than 0"),
-        ("mqar", {"ceiling": 1.1}, "ceiling is 1.1; it must be 1 or less"),
-        ("mqar", {"weight_std": -0.1}, "weight_std is -0.1; it must be more than 0"),
         ("associative_recall", {"context_len": 9}, "context_len is 9; it must be a multiple of 2"),
-        ("mad_recall", {"seq_len": 9}, "seq_len is 9; it must be a multiple of 2"),
-        ("mad_noisy_recall", {"noise_share": 1}, "noise_share is 1; it must be less than 1"),
         ("mad_noisy_recall", {"vocab_size": 18}, "4 tokens or more have to be left"),
         ("mad_fuzzy_recall", {"max_key_len": 9}, "no word of max_key_len=9"),
         ("mad_selective_copy", {"seq_len": 20}, "seq_len is 20; a whole number of 34 or more"),
         ("listops", {"max_depth": 2}, "no expression has more than 12 tokens"),
         ("listops", {"max_len": 501}, "max_len is 501; a whole number of 502 or more"),
-        ("listops", {"min_len": 1, "max_len": 4}, "no expression has a length between them"),
-        ("listops", {"max_args": 2, "min_len": 4, "max_len": 7}, "no expression has a length"),
         ("parity", {"min_len": 41}, "max_len is 40; a whole number of 41 or more"),
-        ("canvas", {"num_digits": 3}, "num_digits is 3; it must be 2 or less"),
-        ("canvas", {"canvas_size": 22}, "canvas_size is 22; it must be a multiple of 4"),
         ("canvas", {"num_digits": 2, "class_token": False}, "two answers are read at the class"),
         ("word_problem", {"group": "M11"}, "group is 'M11'; Z2 to Z999, D3 to D500, S2 to S6"),
-        ("word_problem", {"group": "S7"}, "group is 'S7'"),
-        ("word_problem", {"group": 3}, "group is 3; it takes a name"),
-        ("word_problem", {"elements": "some"}, "elements=some is not known. Known: all, gen"),
-        ("word_problem", {"seq_len": 1}, "seq_len is 1; it must be 2 or more"),
         ("word_problem", {"softmax_layers": 2}, "softmax_layers is 2 and num_layers is 1"),
         ("tile_recall", {"num_pairs": 9}, "num_signs is 8; a whole number of 9 or more"),
     ],

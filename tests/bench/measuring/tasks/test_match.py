@@ -7,12 +7,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import attentions
+from bench.measuring.support import why_unbuildable
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.longer import state_bytes
 from bench.measuring.tasks.match import CannotMatch, closest, flops_per_example, matched
 from bench.measuring.tasks.model import build_model
 from bench.measuring.tasks.train import train
-from bench.measuring.worker.build import why_unbuildable
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_the_data_decide_and_every_weight_of_a_gate_learns(mechanism):
             assert weight.grad is not None and weight.grad.any()
 
 
-@pytest.mark.parametrize("mechanism", SIZES)
+@pytest.mark.parametrize("mechanism", ["gla", "dsa", "gated_deltaproduct"])
 def test_a_gate_of_a_later_token_changes_nothing_earlier(mechanism):
     net, places = model(mechanism), torch.arange(64).unsqueeze(0)
     tokens = torch.randint(1, 63, (1, 64))

@@ -59,21 +59,6 @@ def test_queries_lie_beyond_the_reach_of_the_convolutions(settings):
     assert nearest == last_value + task.recipe.reach + 1
 
 
-def test_no_test_example_is_ever_trained_on():
-    # Few enough examples exist at this size that chance alone would repeat hundreds.
-    tiny = {"vocab_size": 4, "num_pairs": 1, "seq_len": 12, "num_test_examples": 50}
-    seen = set(rows(drawn(count=200, **tiny)))
-    test = set(rows(drawn(Split.TEST, **tiny)))
-    assert len(seen) == 14 and len(test) == 2  # 8 places for a query, of which one in eight tests
-    assert not seen & test
-
-
-def test_the_rule_that_keeps_the_splits_apart_holds_for_every_example():
-    train = [sum(positions) % 8 for _, positions, _ in rows(drawn(count=20))]
-    assert set(train) == set(range(1, 8))
-    assert {sum(positions) % 8 for _, positions, _ in rows(drawn(Split.TEST))} == {0}
-
-
 def test_chance_is_one_value_token_of_all():
     task = build_task("recall", {})
     assert task.chance() == 1 / 32

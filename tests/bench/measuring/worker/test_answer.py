@@ -11,8 +11,8 @@ from bench.measuring.measure.state import snapshot
 from bench.measuring.oracle.oracle import Incorrect
 from bench.measuring.tasks import base
 from bench.measuring.worker import answer as room
-from bench.measuring.worker import imports, results
-from bench.measuring.worker.answer import JOBS, answer
+from bench.measuring.worker import imports
+from bench.measuring.worker.answer import answer
 from bench.measuring.worker.outcome import JobFailed
 
 REQUEST = {"job": "fake", "cell": {"device": "meta"}}
@@ -90,11 +90,6 @@ def test_memory_is_limited_for_work_of_the_cpu_only(monkeypatch):
     assert limited == []
     answer({"job": "fake", "cells": [{"device": "cpu"}]}, None)
     assert limited == [True]
-
-
-def test_every_job_that_can_be_asked_for_is_done():
-    asked = {job.name for job in vars(results).values() if isinstance(job, results.Job)}
-    assert asked == JOBS.keys()
 
 
 @pytest.fixture
@@ -210,13 +205,6 @@ def test_an_installed_task_that_replaces_a_method_is_refused_and_no_task_of_ours
         assert (
             answer({"job": "fake", "cell": {"device": "meta", "task": task}}, None).is_ok == is_ok
         )
-
-
-@pytest.mark.usefixtures("nothing_brought")
-def test_a_plugin_that_restores_what_it_sets_is_not_refused(monkeypatch, plugin):
-    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
-    text = BRINGS + "kept, torch.matmul = torch.matmul, None\ntorch.matmul = kept\n"
-    assert answers_of([plugin("restores", text)], ["brought"]).status is Status.OK
 
 
 def test_a_plugin_whose_import_leaves_a_thread_computing_fails_its_job(monkeypatch, plugin):

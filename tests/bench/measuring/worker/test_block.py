@@ -67,11 +67,6 @@ def timed(jobs, references=(1, None), stopping=STOPPING):
     return time_block(jobs, COLUMNS, references, stopping, 7, lambda words: None)
 
 
-def test_rounds_that_last_as_long_as_the_worker_says_are_believed(clock):
-    rounds = timed(FakeJobs(clock, lambda number: 2.3))
-    assert rounds.outcome.is_ok and rounds.samples == [[1.0, 0.1]] * 3
-
-
 def test_what_the_worker_spends_outside_of_samples_is_accounted_for(clock):
     assert timed(FakeJobs(clock, lambda number: 7.0, outside_s=[15.0])).outcome.is_ok
     assert not timed(FakeJobs(clock, lambda number: 7.0)).outcome.is_ok
@@ -165,16 +160,6 @@ def test_a_load_that_was_too_much_counts_before_one_with_more_foreign_cores(cloc
     jobs = FakeJobs(clock, lambda number: 2.0, load=loads, is_noisy=[True, False])
     found = timed(jobs, stopping=stopping).outcome.found
     assert found.is_noisy and found.load == loads[0]
-
-
-def test_costs_of_several_processes_add_up_and_calls_are_those_of_the_first(clock):
-    stopping = Stopping(min_rounds=4, max_rounds=4, num_processes=2)
-    loads = [{"foreign_cores": 0.1}, {"foreign_cores": 0.9}]
-    sets = [(1, 3), (2, 6)]
-    jobs = FakeJobs(clock, lambda n: 2.0, load=loads, measured_s=[2.0, 3.0], calls_per_set=sets)
-    outcome = timed(jobs, stopping=stopping).outcome
-    assert (outcome.wall_s, outcome.found.measured_s) == (2.0, 5.0)
-    assert outcome.found.calls_per_set == (1, 3) and outcome.found.load == loads[1]
 
 
 @pytest.mark.parametrize("others", ["precise", "rounds", "budget"])

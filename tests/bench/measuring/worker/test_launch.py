@@ -155,14 +155,6 @@ def test_a_worker_that_dies_by_a_signal_without_a_name_has_crashed_by_its_number
     assert do(jobs, "fine").is_ok
 
 
-def test_a_stopped_server_can_be_left(jobs):
-    assert do(jobs, "fine").is_ok
-    server = jobs.server._process.pid
-    os.kill(server, signal.SIGSTOP)
-    jobs.server.stop()
-    assert not is_alive(server)
-
-
 PARENT = f"""
 from bench.measuring.worker import launch
 from bench.measuring.worker.launch import WorkerServer
@@ -194,21 +186,6 @@ def test_server_and_worker_end_with_a_parent_that_is_killed(stopped, tmp_path):
         terminal.seek(0)
         assert terminal.read() == ""
     parent.stdout.close()
-
-
-@linux
-def test_a_server_that_still_starts_ends_with_its_parent():
-    words = [sys.executable, "-c", "import os; print(os.getpid(), flush=True); input()"]
-    parent = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    gone = int(parent.stdout.readline())
-    parent.communicate("")
-    child = (
-        "from bench.measuring.worker.processes import end_with; end_with({}); print('still here')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", child.format(gone)], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_a_server_that_was_launched_is_waited_for_by_the_first_job_alone(jobs):

@@ -1,10 +1,6 @@
-from pathlib import Path
-
 import pytest
 
 from bench.measuring.worker.request import device_of, library_at
-
-ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.mark.parametrize(
@@ -18,10 +14,6 @@ ROOT = Path(__file__).resolve().parents[4]
 )
 def test_every_job_says_its_device_in_a_place_of_its_own(request_):
     assert device_of(request_) == "cuda:1"
-
-
-def test_without_another_tree_there_is_no_other_library():
-    assert library_at(None) is None
 
 
 def test_another_tree_without_mechanisms_is_refused(tmp_path):

@@ -156,13 +156,6 @@ def test_a_member_of_several_threads_has_no_share_of_one_core(subjects, monkeypa
     assert found == [(2.0, 2.0), (None, None), (None, None)]
 
 
-def test_how_often_a_sample_uses_the_same_inputs_is_told(subjects, monkeypatch):
-    monkeypatch.setattr(Time, "time_calls", lambda self, call, count: 0.0001 * count)
-    _, result = take_rounds(A, B, num_rounds=1)
-    assert result.calls_per_sample == (10, 10)
-    assert result.calls_per_set == (3, 10)
-
-
 def at_call(number, act):
     """A call that does something when it is made for that time."""
     calls = []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bench.core.comparison import Runs
 from bench.core.statistics import BOOTSTRAP_SEED, NUM_RESAMPLES
-from bench.publishing.metrics.ranks import decided, rank_runs, rank_speed
+from bench.publishing.metrics.ranks import Ranked, decided, rank_runs, rank_speed, rank_words
 from tests import records as made
 
 few = settings(max_examples=20, deadline=None)
@@ -26,7 +26,7 @@ def together(times, key="r"):
 
 
 def places(ranks):
-    return {name: ranks.place(name) for name in ranks.names}
+    return {name: rank_words(ranks.of(name)) for name in ranks.names}
 
 
 def win(ranks, one, other):
@@ -49,7 +49,7 @@ def test_rows_without_a_steady_order_share_their_places():
     draw = random.Random(1)
     times = {n: [1 + draw.gauss(0, 0.1) for _ in range(20)] for n in "abc"} | {"z": [9.0] * 20}
     ranks = rank_speed(together(times))
-    assert [ranks.place(n) for n in sorted(ranks.names)] == ["1-3", "1-3", "1-3", "4"]
+    assert [ranks.of(n) for n in sorted(ranks.names)] == [(1, 3), (1, 3), (1, 3), (4, 4)]
     assert set(ranks.groups[0]) == {"a", "b", "c"}
     assert set(ranks.leaders()) == {"a", "b", "c"}
     assert win(ranks, "a", "z") == 1.0 and win(ranks, "z", "a") == 0.0
@@ -200,8 +200,8 @@ def test_a_missing_seed_widens_and_is_not_averaged_away(less_is_better):
     lacking: dict[str, dict[int, float | None]] = whole | {"a": {0: 0.99, 1: 0.98, 2: None}}
     before = rank_scores(whole, less_is_better=less_is_better)
     after = rank_scores(lacking, less_is_better=less_is_better)
-    assert before.place("a") == ("3" if less_is_better else "1")
-    assert after.place("a") == "1-3"
+    assert before.of("a") == ((3, 3) if less_is_better else (1, 1))
+    assert after.of("a") == (1, 3)
     # Those that have every seed are still told apart from each other.
     assert win(after, "b", "c") == win(before, "b", "c")
 
@@ -235,7 +235,7 @@ def test_that_two_cannot_be_told_apart_is_not_handed_on_to_a_third():
     ranks = rank_scores(rows, num_examples=900)
     assert places(ranks) == {"a": "1-2", "b": "1-3", "c": "2-3", "d": "4"}
     assert ranks.groups == (("a", "b"), ("b", "c"))
-    assert ranks.place("e") == "" and win(ranks, "a", "d") > 0.99
+    assert ranks.of("e") is None and win(ranks, "a", "d") > 0.99
     alike = rank_scores(scores(**{name: [0.5, 0.6, 0.7] for name in "abc"}))
     assert alike is not None and alike.groups == (("a", "b", "c"),), "no part of a group"
 
@@ -276,3 +276,11 @@ def test_a_pair_that_alone_would_be_decided_is_open_among_others():
 
 def test_one_seed_decides_nothing():
     assert decided({"a": runs(0.9), "b": runs(0.1)}, less_is_better=False) == {("a", "b"): 0}
+
+
+def test_a_rank_is_two_numbers_and_a_text_only_when_it_is_shown():
+    rows = [Ranked(entry="a", rank=rank) for rank in ((1, 1), (1, 3), (10, 12), None)]
+    assert [row.rank_words for row in rows] == ["1", "1-3", "10-12", ""]
+    assert [row.leads for row in rows] == [True, True, False, False]
+    assert rows[1].columns | {"rank_first": 1, "rank_last": 3} == rows[1].columns
+    assert Ranked(entry="none", is_control=True).rank_words == "control"

@@ -2,7 +2,13 @@ import pytest
 
 from bench.core.cli.errors import ConfigError
 from bench.core.format import with_unit
-from bench.publishing.metrics import evaluate, find_metric, metric_names, register_metric
+from bench.publishing.metrics import (
+    columns_of,
+    evaluate,
+    find_metric,
+    metric_names,
+    register_metric,
+)
 from tests import records as made
 
 
@@ -19,9 +25,11 @@ def test_a_cell_that_is_not_ok_has_no_number_at_all(record):
     assert set(evaluate(record, metric_names()).values()) == {None}
 
 
-def test_metrics_come_in_the_order_asked_for():
-    record = made.block_records(["nala"])[0]
-    assert list(evaluate(record, ["flops", "latency_s"])) == ["flops", "latency_s"]
+def test_metrics_come_in_the_order_asked_for_with_their_intervals_beside_them():
+    found = evaluate(made.block_records(["nala"])[0], ["flops", "latency_s"])
+    assert list(found) == columns_of(["flops", "latency_s"])
+    assert list(found) == ["flops", "latency_s", "latency_low_s", "latency_high_s"]
+    assert found["latency_low_s"] <= found["latency_s"] <= found["latency_high_s"]
 
 
 def test_a_misspelt_metric_is_a_config_error_with_the_nearest_names():

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.publishing.metrics.scaling import constant_share, scaling, seconds_at
+from bench.publishing.metrics.scaling import scaling, seconds_at
 from tests.bench.publishing.metrics.growing import with_times
 
 LENGTHS = (256, 512, 1024, 2048, 4096)
@@ -66,8 +66,7 @@ def test_too_few_rounds_have_an_exponent_and_no_interval():
 
 def test_a_constant_share_is_that_of_the_fitted_time():
     records = with_times("nala", {n: 1.0 + n / 1024 for n in LENGTHS})
-    assert constant_share(records, 1024) == pytest.approx(0.5)
-    assert constant_share({256: records[256]}, 256) == 0.0
+    assert scaling(records).constant_share(1024) == pytest.approx(0.5)
 
 
 def test_two_lengths_have_no_growth_and_marked_ones_do_not_count():

@@ -4,12 +4,13 @@ from tests import records as made
 
 def test_latency_is_the_median_and_not_the_mean():
     record = made.ok_record(made.kernel_cell(), made.speed([1.0, 1.0, 10.0]))
-    assert evaluate(record, ["latency_s", "num_samples"]) == {"latency_s": 1.0, "num_samples": 3}
+    found = evaluate(record, ["latency_s", "num_samples"])
+    assert (found["latency_s"], found["num_samples"]) == (1.0, 3)
 
 
 def test_warm_up_does_not_count():
     record = made.ok_record(made.kernel_cell(), made.speed([1.0], warmup_s=(50.0, 50.0)))
-    assert evaluate(record, ["latency_s"]) == {"latency_s": 1.0}
+    assert evaluate(record, ["latency_s"])["latency_s"] == 1.0
 
 
 def test_the_tails_need_a_hundred_samples():

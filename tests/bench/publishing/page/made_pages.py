@@ -19,7 +19,7 @@ from bench.publishing.page.content import page_content
 from tests import records as made
 
 METRICS = (
-    *("latency_s", "speedup_over", "speedup_over_low", "speedup_over_high"),
+    *("latency_s", "speedup_over"),
     *("flops", "peak_memory_bytes", "accuracy", "chance", "num_steps"),
     *("flops_per_s", "arithmetic_intensity", "roofline_fraction"),
 )

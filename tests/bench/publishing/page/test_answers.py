@@ -5,7 +5,7 @@ import numpy as np
 from bench.core.answers import mcnemar
 from bench.publishing.page import answers as of_page
 from bench.publishing.page.answers import MAX_BITS, NUM_SHOWN, answered
-from bench.publishing.page.rows import table
+from bench.publishing.page.rows import page_rows
 from tests import records as made
 from tests.bench.publishing.page.made_pages import (
     METRICS,
@@ -29,7 +29,7 @@ def records(num=400):
 
 
 def found(given, out):
-    rows = table(board(given), METRICS)
+    rows = page_rows(board(given), METRICS)
     return rows, answered(rows, out)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.core.record import Status
 from bench.publishing.metrics.ranks import Ranks
-from bench.publishing.page.rows import Columns, rounded, table, wins
+from bench.publishing.page.rows import Columns, page_rows, rounded, wins
 from tests import records as made
 from tests.bench.publishing.metrics.growing import with_ratios
 from tests.bench.publishing.page.made_pages import (
@@ -19,7 +19,7 @@ from tests.bench.publishing.page.made_pages import (
 
 def rows_of(records):
     """Every row of a page as a dictionary, with the axes of its group."""
-    found = table(board(records), METRICS)
+    found = page_rows(board(records), METRICS)
     flat = found.columns.to_json()
     rows = []
     for i in range(flat["num_rows"]):
@@ -54,12 +54,12 @@ def test_rows_that_share_places_have_the_first_and_the_last_of_them():
     records = made.block_records(("softmax", "nala", "linear"), seq_len=4096)
     twin = next(r for r in records if r.cell.entry == "nala")
     records.append(replace(twin, cell=made.kernel_cell("nala_cosine", seq_len=4096)))
-    places = {row["name"]: (row["rank"], row["first"], row["last"]) for row in rows_of(records)}
+    places = {row["name"]: (row["rank_first"], row["rank_last"]) for row in rows_of(records)}
     assert places == {
-        "linear": ("1", 1, 1),
-        "nala": ("2-3", 2, 3),
-        "nala_cosine": ("2-3", 2, 3),
-        "softmax": ("4", 4, 4),
+        "linear": (1, 1),
+        "nala": (2, 3),
+        "nala_cosine": (2, 3),
+        "softmax": (4, 4),
     }
 
 
@@ -98,8 +98,8 @@ def test_the_page_opens_with_a_long_plain_setting_and_says_what_may_not_be_ranke
     rows = rows_of(records)
     assert {row["axes"]["length"] for row in rows if row.get("opens")} == {4096}
     assert {row["axes"]["causal"] for row in rows if row.get("opens")} == {False}
-    told = {row["name"]: row["unranked"] for row in rows if row.get("opens")}
-    assert told == {"softmax": "", "nala": "yes", "none": ""}
+    told = {row["name"]: row["is_unranked"] for row in rows if row.get("opens")}
+    assert told == {"softmax": False, "nala": True, "none": False}
 
 
 def test_a_row_without_a_score_is_told_by_the_run_that_failed():
@@ -109,10 +109,10 @@ def test_a_row_without_a_score_is_told_by_the_run_that_failed():
     ]
     rows = rows_of([*made.task_records(["softmax"]), *failed])
     (nala,) = (row for row in rows if row["name"] == "nala")
-    assert (nala["status"], nala["reason"], nala["unranked"]) == ("skipped", "reason 0", "")
+    assert (nala["status"], nala["reason"], nala["is_unranked"]) == ("skipped", "reason 0", False)
     assert nala["num_seeds_missing"] == 3
     unsettled = [made.changed(r, ended="maximum") for r in made.task_records(["gla"])]
-    assert rows_of(unsettled)[0]["unranked"] == "yes"
+    assert rows_of(unsettled)[0]["is_unranked"] is True
 
 
 def overrides(record):
@@ -191,7 +191,7 @@ def test_the_probability_of_a_pair_is_that_the_earlier_row_is_ahead_of_the_later
 def test_the_headline_of_a_group_has_that_of_the_other_direction_beside_it():
     shapes = ({"causal": False}, {"causal": True}, {"causal": True, "mode": "decode"})
     records = [r for own in shapes for r in made.block_records(("softmax", "nala"), **own)]
-    groups = table(board(records), METRICS).groups
+    groups = page_rows(board(records), METRICS).groups
     said = {(g["axes"]["mode"], g["axes"]["causal"]): g["headline"].split(". ") for g in groups}
     both = [one.partition(",")[0] for one in said["forward", False]]
     assert both == ["Bidirectional", "Causal"]

@@ -107,10 +107,10 @@ def test_the_offline_run_holds_both_tables(offline):
     assert latency["low"] < latency["value"] < latency["high"]
     rows = [dict(zip(board["columns"], row, strict=True)) for row in board["data"]]
     (first, *_) = [row for row in rows if row["seq_len"] == 1024]
-    assert (first["entry"], first["rank"], first["status"]) == ("nala", "1", "ok")
+    assert (first["name"], first["rank_last"], first["status"]) == ("nala", 1, "ok")
     assert first["speedup_over"] > 1
     trained = [row for row in rows if row["task"] == "recall"]
-    assert {(row["entry"], row["seeds"]) for row in trained} == {("nala", 3), ("softmax", 3)}
+    assert {(row["name"], row["num_seeds"]) for row in trained} == {("nala", 3), ("softmax", 3)}
 
 
 def test_the_offline_run_holds_the_records_and_their_hash(offline):

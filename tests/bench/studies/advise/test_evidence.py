@@ -20,7 +20,7 @@ from bench.studies.advise.evidence import (
     TIED,
     Candidate,
     Cost,
-    _judged,
+    candidates,
     cost_at,
     is_flat,
     needs,
@@ -28,20 +28,15 @@ from bench.studies.advise.evidence import (
     task_of,
     timed,
     told_apart,
-    unproven,
     why_no_score,
 )
-from bench.studies.advise.experiment import _more_seeds
-from bench.studies.advise.study import _row
+from bench.studies.advise.page import _more_seeds, _row
 from tests.records import block_records, changed, kernel_cell, ok_record, speed, task_records
 
 
 def with_task(record, **changes):
     work = replace(record.cell.task, **changes)
     return replace(record, cell=replace(record.cell, workload=work))
-
-
-OLD = "reference (of an earlier source)"
 
 
 ALIKE = frozenset(["rounds"])
@@ -99,12 +94,6 @@ def test_a_mode_needs_its_own_proofs(mode, claims):
     assert wide == ["reference", "causal", *claims, "precision"]
 
 
-def test_only_a_claim_that_passed_is_proven():
-    badges = {status: Badge(claim=status, status=status) for status in BadgeStatus}
-    lacking = unproven(Proofs(badges=badges), [*BadgeStatus, "never tested"])
-    assert lacking == ["failed", "not_claimed", "skipped", "never tested"]
-
-
 @pytest.mark.parametrize("unit", ["", "bits per byte"])
 def test_a_score_is_reached_with_the_whole_interval_and_open_within_it(unit):
     runs = [changed(record, unit=unit) for record in task_records(("linear",))]
@@ -140,17 +129,24 @@ def test_the_best_are_those_that_no_row_is_ahead_of_and_a_forbidding_mark_is_a_r
     assert {why_no_score(s, question) for s in table.scores} == {at_edge}
 
 
-@pytest.mark.parametrize(("source", "proof"), [("", "reference"), ("0" * 16, OLD)])
-def test_a_proof_of_another_source_is_said_to_be_old(source, proof):
-    badges = {"reference": Badge(claim="reference", status=BadgeStatus.PASSED)}
-    question: Any = SimpleNamespace(
-        mode="forward", causal=False, asked=SimpleNamespace(dtype="float32"), table=None
-    )
-    row = priced("linear", 0.9, 1.0, 1.1)
+@pytest.mark.parametrize("source", ["", "0" * 16])
+@pytest.mark.parametrize("status", BadgeStatus)
+def test_only_a_claim_that_passed_is_proven_and_that_of_another_source_is_said_to_be_old(
+    source, status
+):
+    badges = {"reference": Badge(claim="reference", status=status)}
+    proofs = {"linear": Proofs(badges=badges, source=source)}
     (module,) = (entry.module for entry in catalogue() if entry.name == "linear")
-    found = _judged(row, question, Proofs(badges=badges, source=source), module)
-    assert (found.proof, found.why_not) == (proof, "")
-    assert _judged(row, question, Proofs(source=source), module).why_not == "not proven: reference"
+    board = build_leaderboard(block_records(("softmax", "linear"), seq_len=256))
+    question = asked(256, timed=timed(board, asked(256)))
+    found = {row.entry: row for row in candidates(question, proofs, {"linear": module})}
+    lacking = "" if status is BadgeStatus.PASSED else "not proven: reference"
+    old = " (of an earlier source)" if source else ""
+    assert (found["linear"].proof, found["linear"].why_not) == (
+        (lacking or "reference") + old,
+        lacking,
+    )
+    assert found["softmax"].why_not == "not proven: reference"
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.25])
@@ -177,7 +173,7 @@ def test_seeds_are_sized_by_all_that_a_row_shares_with_the_best_and_are_new(
     table = SimpleNamespace(label="recall")
     question: Any = SimpleNamespace(table=table, least=None, overrides=())
     sizes = Mock(return_value=needed)
-    monkeypatch.setattr("bench.studies.advise.experiment.num_seeds_for", sizes)
+    monkeypatch.setattr("bench.studies.advise.page.num_seeds_for", sizes)
     found = [*_more_seeds(question, [replace(both[1], why_not=""), both[0]])]
     mean, spread = sizes.call_args.args
     assert mean == pytest.approx(0.7 / 3) and spread == pytest.approx(0.1528, abs=1e-4)

@@ -1,8 +1,11 @@
+import math
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from attentions import Geometry, build_layer
 from attentions.capabilities import PUBLISHED
 from attentions.catalogue import catalogue
 from bench.core.rows import ON_REQUEST, rows_of
@@ -60,6 +63,32 @@ def test_the_pages_are_what_their_sources_say(pages):
     assert not old, f"old: {', '.join(old)}; run python -m bench.studies.catalogue.pages"
 
 
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_the_programs_of_a_page_train_a_layer_that_counts_on(entry, pages, one_thread):
+    for package in entry.capabilities.requires:
+        pytest.importorskip(package)
+    programs = re.findall(
+        r"^```python\n(.*?)^```", pages[f"mechanisms/{entry.name}.md"], re.M | re.S
+    )
+    assert len(programs) == 1 + entry.capabilities.recurrent
+    if 'device="cuda"' in programs[0] and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    torch.manual_seed(0)
+    names = {}
+    for program in programs:
+        exec(program, names)
+    assert names["loss"] < 0.3 * math.log(8), "eight tokens or classes, one as likely as another"
+    if entry.capabilities.recurrent:  # the prompt is 0 to 7 twice; eight tokens follow
+        assert names["token"].flatten().tolist() == [7] * 4
+
+
+def test_a_layer_of_a_runtime_takes_the_weights_of_ours():
+    geometry = Geometry(num_heads=2, head_dim=8, seq_len=9, causal=True)
+    pytest.importorskip("onnxruntime")
+    ours, theirs = (build_layer(name, geometry) for name in ("kda", "kda_ort"))
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+
+
 def test_every_mechanism_has_a_page_with_its_formula_rows_and_hazards(pages):
     for entry in ENTRIES:
         page = pages[f"mechanisms/{entry.name}.md"]
@@ -73,9 +102,9 @@ def test_every_mechanism_has_a_page_with_its_formula_rows_and_hazards(pages):
 
 def test_a_page_leads_to_the_tables_in_which_its_rows_are(pages):
     nala = pages["mechanisms/nala.md"]
-    assert "- [Recall: accuracy of bidirectional mechanisms](../results/recall.md)" in nala
+    assert "- [Spans: how many pairs a mechanism holds](../results/spans.md)" in nala
     assert "https://arxiv.org/abs/2506.21137" in nala and "## Differences" in nala
-    assert "recall_causal.md" not in nala and "](../mechanisms.md)" not in nala
+    assert "state_tracking.md" not in nala and "](../mechanisms.md)" not in nala
 
 
 def test_a_page_that_is_made_anew_need_not_be_readable_to_find_tables(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from bench.convert import main
 from bench.core.lines import Lines
 from bench.measuring.tasks.train import Diverged
-from bench.studies.convert import arms, study
+from bench.studies.convert import models, study
 from bench.studies.convert.page import AT_EDGE, NOT_SEARCHED, Arm, Curve, write_page
 from tests.bench.studies.convert.test_study import TINY, convert, curve
 
@@ -27,8 +27,8 @@ def fit(monkeypatch, scores):
             raise Diverged(1, float("nan"))
         return (0.1,) * 7
 
-    monkeypatch.setattr(study, "trained", trained)
-    monkeypatch.setattr(arms, "score_on_validation", lambda *_: scores(*asked[-1]))
+    monkeypatch.setattr(models, "trained", trained)
+    monkeypatch.setattr(study, "score_on_validation", lambda *_: scores(*asked[-1]))
     return asked
 
 
@@ -74,14 +74,13 @@ def test_of_losses_the_lowest_is_best_and_every_rate_that_was_tried_has_a_cost(
 ):
     losses = {0.001: 3.0, 0.003: 1.0, 0.01: 2.0}
     seconds = iter(range(100))
-    monkeypatch.setattr(arms, "cpu_s", lambda: float(next(seconds)))
-    monkeypatch.setattr(arms, "score_on_validation", lambda rate, *_: losses[rate])
+    monkeypatch.setattr(study, "cpu_s", lambda: float(next(seconds)))
+    monkeypatch.setattr(study, "score_on_validation", lambda rate, *_: losses[rate])
     task: Any = SimpleNamespace(better="lower")
     train: Any = lambda rate: (rate, (rate,))  # noqa: E731
     for _ in range(2):  # the second time nothing is trained
-        found = arms.Arms(tmp_path / "arms.jsonl").best(
-            "key", "run", "converted", losses, task, train
-        )
+        lines = Lines[Arm](tmp_path / "arms.jsonl", Arm)
+        found = study.best_arm(lines, "key", "run", "converted", losses, task, train)
         assert (found.rate, found.scores, found.train_s) == (0.003, (0.003,), 3.0)
 
 

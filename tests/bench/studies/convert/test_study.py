@@ -16,9 +16,8 @@ from bench.core.cli.errors import ConfigError
 from bench.core.lines import Lines
 from bench.publishing.document import Table
 from bench.studies.convert import study
-from bench.studies.convert.models import num_layers_of
+from bench.studies.convert.models import looks, num_layers_of
 from bench.studies.convert.page import Ablated, Curve, document_of, write_page
-from bench.studies.convert.training import looks
 from tests.records import task_records
 
 TINY = (

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from bench.diagnose import main
-from bench.studies.diagnostics.page import write_page
+from bench.studies.diagnostics.study import write_page
 
 TASK = [
     *("task.recall.num_steps=4", "task.recall.batch_size=4", "task.recall.vocab_size=16"),

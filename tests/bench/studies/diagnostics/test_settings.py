@@ -6,7 +6,7 @@ from bench.core.cli.command import read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.core.places import CONF
 from bench.studies.diagnostics.samples import Size
-from bench.studies.diagnostics.settings import Diagnose
+from bench.studies.diagnostics.study import Diagnose
 
 ROWS = {"linear": {"mechanism": "linear"}}
 RECALL = {"recall": {"task": "recall", "vocab_size": 16}}

@@ -7,8 +7,7 @@ import pytest
 
 from bench.measuring.tasks.train import Diverged
 from bench.studies.diagnostics import study as studies
-from bench.studies.diagnostics.settings import Diagnose
-from bench.studies.diagnostics.study import study
+from bench.studies.diagnostics.study import Diagnose, study
 from bench.studies.session import Session
 
 RECALL = {"recall": {"task": "recall", "vocab_size": 16, "num_test_examples": 16, "embed_dim": 8}}

@@ -6,10 +6,9 @@ from bench.core.record import Status
 from bench.measuring.worker.jobs import Interrupt
 from bench.measuring.worker.outcome import Outcome
 from bench.measuring.worker.results import PairedRoundsResult, TrainResult, TrialResult
-from bench.studies.gate.rows import LATENCY, GateRow
-from bench.studies.gate.sources import Stored
-from bench.studies.gate.trees import Tree
-from bench.studies.gate.verdict import GateVerdict, Interval
+from bench.studies.gate.commits import Tree
+from bench.studies.gate.rows import LATENCY, GateRow, GateVerdict, Interval
+from bench.studies.gate.stored import Stored
 from tests.records import kernel_cell
 
 BASE = Tree(root=Path("/base"), commit="b" * 40, is_dirty=False)
@@ -67,8 +66,8 @@ def ok(result):
 
 
 def trained(accuracy, unit=""):
-    quality = {"accuracy": accuracy, "chance": 0.1, "unit": unit}
-    return ok(TrainResult(quality=quality, measured_s=0.5))
+    sizes = {"guess": "any", "num_examples": 10, "num_parameters": 1}
+    return ok(TrainResult(accuracy=accuracy, chance=0.1, unit=unit, **sizes, measured_s=0.5))
 
 
 def died(reason="the worker was killed by SIGSEGV in step 'warm-up'"):

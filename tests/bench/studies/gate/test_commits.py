@@ -1,31 +1,99 @@
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.measuring.sharing.devices import DeviceLock
 from bench.studies.gate import commits
-from bench.studies.gate.commits import compare_commits
-from bench.studies.gate.paired import Effort, PairedComparison
-from bench.studies.gate.rows import exit_code
-from bench.studies.gate.trees import HERE
-from bench.studies.gate.verdict import GateVerdict, confidence_tail
+from bench.studies.gate.commits import HERE, Effort, PairedComparison, compare, compare_commits
+from bench.studies.gate.rows import GateVerdict, confidence_tail, exit_code
 from tests.bench.studies.gate.fakes import BASE, OBSERVED, TRIAL, FakeJobs, died, ok, timed, trained
 from tests.records import kernel_cell, task_cell
 
-EFFORT = Effort(num_forks=2, budget_s=0.0)
 CELL = kernel_cell("nala")
 
 
-def entry_in_base(label):
-    return {"mechanism": label}
+@pytest.fixture
+def clock(monkeypatch):
+    """Every look at the clock finds it a second later."""
+    seconds = iter(range(1000))
+    monkeypatch.setattr(commits, "now_s", lambda: float(next(seconds)))
 
 
-def compared(answer, cells=(CELL,), base_entry=entry_in_base):
+def run(ratios_of_fork, **changes):
+    """Compare with forks whose rounds have the given ratios, by the number of the fork."""
+
+    def answer(job, request, hear):
+        ratios = ratios_of_fork(request["seed"])
+        return ratios if not isinstance(ratios, list) else timed(hear, ratios)
+
     jobs = FakeJobs(answer)
-    rows = list(
-        compare_commits(cells, BASE, base_entry, jobs, EFFORT, 0.01, say=lambda words: None)
-    )
+    effort = Effort(**({"threshold": 0.03, "num_forks": 4, "budget_s": 10.0} | changes))
+    result = compare(CELL, CELL, Path("/base"), jobs, effort, tail=confidence_tail(1))
+    return result, jobs
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [(1.0, GateVerdict.SAME), (1.2, GateVerdict.SLOWER), (0.8, GateVerdict.FASTER)],
+)
+def test_a_clear_case_takes_the_planned_forks_and_no_more(clock, ratio, verdict):
+    result, jobs = run(lambda fork: [ratio, ratio * 1.001, ratio * 0.999])
+    assert result.verdict is verdict
+    assert result.interval.median == pytest.approx(ratio)
+    assert [job for job, _ in jobs.asked] == ["paired_rounds"] * 4
+    assert [request["seed"] for _, request in jobs.asked] == [0, 1, 2, 3]
+
+
+def test_what_is_unsure_gets_more_forks_until_the_budget_ends(clock):
+    result, jobs = run(lambda fork: [1.0, 1.06] if fork % 2 else [1.06, 1.0])
+    assert result.verdict is GateVerdict.UNSURE
+    assert len(jobs.asked) == len(result.forks) == 4 + 2 * 9  # two more a second, for ten seconds
+    fewer, _ = run(lambda fork: [1.0, 1.06] if fork % 2 else [1.06, 1.0], budget_s=0.0)
+    assert len(fewer.forks) == 4
+
+
+def test_more_forks_can_settle_what_was_unsure(clock):
+    result, _ = run(lambda fork: [1.0, 1.5] if fork < 2 else [1.0, 1.0, 1.0], budget_s=100.0)
+    assert result.verdict is GateVerdict.SAME
+    assert len(result.forks) > 4
+
+
+def test_a_worker_that_dies_between_two_sides_ends_as_a_verdict_with_its_reason(clock):
+    result, jobs = run(lambda fork: [1.0] if fork < 2 else died())
+    assert result.verdict is GateVerdict.INCOMPARABLE
+    assert result.interval is None and "SIGSEGV" in result.reason
+    assert len(jobs.asked) == 3
+
+
+def test_both_sides_and_the_bases_folder_reach_the_worker(clock):
+    _, jobs = run(lambda fork: [1.0])
+    request = jobs.asked[0][1]
+    assert request["base"] == request["current"] == CELL.to_dict()
+    assert request["root"] == "/base" and request["repeat_every"] is None
+
+
+def test_the_seconds_of_a_call_are_those_of_the_current_side(clock):
+    result, _ = run(lambda fork: [2.0, 2.0, 2.0])
+    assert result.latency_s == 0.01
+
+
+EFFORT = Effort(num_forks=2, budget_s=0.0)
+
+
+@pytest.fixture(autouse=True)
+def in_base(monkeypatch):
+    """Settings of the base's entry, of which there is only one; by default its name."""
+    found: list[dict[str, Any] | None] = [{"mechanism": "nala"}]
+    monkeypatch.setattr(commits, "base_entry", lambda base, label: found[-1])
+    return found
+
+
+def compared(answer, cells=(CELL,)):
+    jobs = FakeJobs(answer)
+    rows = list(compare_commits(cells, BASE, jobs, EFFORT, 0.01, say=lambda words: None))
     return rows, jobs
 
 
@@ -49,22 +117,17 @@ def test_a_tree_against_itself_is_the_same_in_every_channel():
     assert exit_code(rows) == 0
 
 
-def test_what_the_command_line_sets_holds_for_the_base_too():
+def test_what_the_command_line_sets_holds_for_the_base_too(in_base):
+    in_base.append({"mechanism": "nala", "power": 3})
     default, given = {"tau": 0.5, "key_power": 3.0}, {"tau": 0.5, "key_power": 5.0}
     for settings, there in ((default, {"power": 3}), (given, {"power": 3, "key_power": 5.0})):
-        _, jobs = compared(
-            answering(),
-            (kernel_cell("nala", hyperparameters=settings),),
-            base_entry=lambda label: {"mechanism": "nala", "power": 3},
-        )
+        _, jobs = compared(answering(), (kernel_cell("nala", hyperparameters=settings),))
         assert jobs.asked[0][1]["cell"]["hyperparameters"] == there
 
 
-def test_the_base_is_set_as_its_own_yaml_says():
-    def base_entry(label):
-        return {"mechanism": "nala_old", "power": 3}
-
-    _, jobs = compared(answering(), base_entry=base_entry)
+def test_the_base_is_set_as_its_own_yaml_says(in_base):
+    in_base.append({"mechanism": "nala_old", "power": 3})
+    _, jobs = compared(answering())
     there = jobs.asked[0][1]
     assert there["root"] == str(BASE.root)
     assert there["cell"]["mechanism"] == "nala_old"
@@ -74,8 +137,9 @@ def test_the_base_is_set_as_its_own_yaml_says():
     assert timed_together["base"] == there["cell"] and timed_together["current"] == CELL.to_dict()
 
 
-def test_an_entry_that_the_base_lacks_is_new_and_nothing_is_measured():
-    rows, jobs = compared(answering(), base_entry=lambda label: None)
+def test_an_entry_that_the_base_lacks_is_new_and_nothing_is_measured(in_base):
+    in_base.append(None)
+    rows, jobs = compared(answering())
     assert [(row.verdict, row.channel) for row in rows] == [(GateVerdict.NEW, "latency")]
     assert jobs.asked == [] and exit_code(rows) == 0
 
@@ -171,7 +235,7 @@ def test_a_device_that_a_sweep_times_on_is_waited_for_and_the_wait_is_told(monke
     jobs, said = FakeJobs(answering()), []
     monkeypatch.setattr(jobs.interrupt, "pause", lambda seconds: sweeps.release())
     cells = (CELL, CELL)
-    rows = list(compare_commits(cells, BASE, entry_in_base, jobs, EFFORT, 0.01, say=said.append))
+    rows = list(compare_commits(cells, BASE, jobs, EFFORT, 0.01, say=said.append))
     assert {row.verdict for row in rows} == {GateVerdict.SAME}
     assert [words.partition(",")[0] for words in said] == [
         "waiting for cpu",

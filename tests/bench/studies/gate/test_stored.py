@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.core.cli.errors import ConfigError
-from bench.studies.gate.rows import exit_code
+from bench.studies.gate.rows import GateVerdict, Interval, exit_code
 from bench.studies.gate.stored import compare_stored, quotient, work_of
-from bench.studies.gate.verdict import GateVerdict, Interval
 from tests.bench.studies.gate.fakes import HERE, OBSERVED, failing, stored
 from tests.records import kernel_cell
 

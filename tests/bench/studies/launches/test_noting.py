@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from bench.core.cli.errors import ConfigError
-from bench.studies.launches.command import Launches, calls_of, cards, kernels_path, listed
+from bench.studies.launches.study import Launches, calls_of, cards, kernels_path, listed
 
 pytestmark = pytest.mark.skipif(
     any(importlib.util.find_spec(package) is None for package in ("triton", "fla")),

@@ -13,7 +13,7 @@ from bench.measuring.engine import Done
 from bench.measuring.machine.environment import freshness
 from bench.studies import session
 from bench.studies.rates import search
-from bench.studies.rates.rows import USUAL
+from bench.studies.rates.search import USUAL
 
 SCORES = {0.001: 0.3, 0.003: 0.5, 0.01: 0.7, 0.03: 0.9, 0.1: 0.6}
 """Of softmax, by rate: at first the best lies at the edge."""

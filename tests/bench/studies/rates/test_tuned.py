@@ -7,8 +7,7 @@ from math import log10
 from bench.core.cell import Cell
 from bench.core.grid import Trained
 from bench.core.record import Record, Status
-from bench.studies.rates.rows import TaskRow, widened
-from bench.studies.rates.tuned import MORE_STEPS, tuned
+from bench.studies.rates.tuned import MORE_STEPS, TaskRow, tuned, widened
 from tests import records as made
 
 Score = Callable[[str, float, int, int], float]

@@ -4,7 +4,7 @@ from typing import Any
 
 from bench.core.cell import Cell, TaskWorkload
 from bench.core.record import Quality, Record, Status
-from bench.studies.reproduce.described import PaperCell, Protocol, Read
+from bench.studies.reproduce.described import Code, PaperCell, Protocol
 from bench.studies.reproduce.runs import Run, row_of, runs_of
 
 PROTOCOL = Protocol(
@@ -13,11 +13,8 @@ PROTOCOL = Protocol(
     settings={"num_steps": 7},
     variants=({"vocab_size": 16}, {"vocab_size": 32}),
     grid={"learning_rate": (0.001, 0.01)},
-    cost=1.0,
-    repository="none",
-    commit="unknown",
-    date="2020-01-01",
-    code_reason="none was published",
+    cost_s=1.0,
+    code=Code(repository="none", commit="unknown", date="2020-01-01", reason="none was published"),
 )
 CELL = PaperCell(
     id="c",
@@ -26,8 +23,7 @@ CELL = PaperCell(
     what="softmax",
     published=0.5,
     tolerance=0.02,
-    read=Read.TABLE,
-    cost=1.0,
+    obtained="table",
     attention="softmax",
     protocol=PROTOCOL,
 )

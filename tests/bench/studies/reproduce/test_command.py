@@ -6,39 +6,65 @@ import pytest
 from bench.studies.reproduce.command import main
 from bench.studies.reproduce.findings import read_finding, write_finding
 from bench.studies.session import Stopped
-from tests.bench.studies.reproduce.claims.conftest import GivenLab
+from tests.bench.studies.reproduce.conftest import GivenLab
 
-SETTINGS = (
-    "{num_steps: 8, batch_size: 4, vocab_size: 16, num_pairs: 2, seq_len: 32, "
-    "num_test_examples: 64, embed_dim: 8, num_heads: 1}"
-)
-CELL = "kind: cell, where: T, what: w, published: 0.9, tolerance: 0.02, read: table"
-CODE = "repository: none, commit: unknown, date: 2020-01-01, code_reason: it has none"
 CLAIM = "nalaformer-order-tiles"
-OWN = f"""\
-paper: "Nobody, 2020, Tiny"
-protocols:
-  tiny: {{task: recall, settings: {SETTINGS}, steps_per_epoch: 2, cost: 5s, {CODE}}}
-  long: {{like: tiny, cost: 3h}}
-entries:
-  tiny-cell: {{{CELL}, attention: softmax, protocol: tiny, deviations: [it is tiny]}}
-  tiny-long: {{{CELL}, attention: softmax, protocol: long}}
-  tiny-foreign: {{{CELL}, not_comparable: it needs a download}}
-  tiny-contradiction: {{kind: contradiction, what: w, values: {{A: 1, B: 2}}, of: [tiny-cell]}}
+OWN = """\
+from functools import partial
+
+from bench.studies.reproduce.claims.registry import register_claim
+from bench.studies.reproduce.described import *
+from bench.studies.reproduce.findings import Finding
+from bench.studies.reproduce.verdicts import PaperVerdict
+
+tiny = Protocol(
+    name="tiny",
+    task="recall",
+    settings=dict(
+        num_steps=8, batch_size=4, vocab_size=16, num_pairs=2, seq_len=32, num_test_examples=64,
+        embed_dim=8, num_heads=1,
+    ),
+    steps_per_epoch=2,
+    cost_s=5.0,
+    code=Code(repository="none", commit="unknown", date="2020-01-01", reason="it has none"),
+)
+cell = partial(
+    PaperCell, where="T", what="w", published=0.9, tolerance=0.02, obtained="table",
+    attention="softmax",
+)
+
+
+@register_claim("tiny-claim")
+def holds(lab, *, number):
+    return Finding(verdict=PaperVerdict.HOLDS, words=f"it is {number}")
+
+
+claim = partial(Claim, where="T", sentence="so", refuted_by="not", by="tiny-claim", cost_s=1.0)
+PAPER = Paper(
+    title="Nobody, 2020, Tiny",
+    protocols=[tiny, long := tiny.like("long", cost_s=3 * HOUR_S)],
+    entries=[
+        cell(id="tiny-cell", protocol=tiny, deviations=("it is tiny",)),
+        cell(id="tiny-long", protocol=long),
+        cell(id="tiny-foreign", not_comparable="it needs a download"),
+        Contradiction(id="tiny-contradiction", what="w", values={"A": 1}, of=("tiny-cell",)),
+        claim(id="tiny-claim", settings={"number": 7}),
+        claim(id="tiny-wrong", settings={"numbers": 7}),
+    ],
+)
 """
 
 
 @pytest.fixture
 def words(tmp_path):
-    folder = tmp_path / "papers"
-    folder.mkdir()
-    (folder / "own.yaml").write_text(OWN)
-    return [f"papers={folder}", f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    return [f"papers={file}", f"keep={tmp_path / 'keep'}", f"out={tmp_path / 'out'}"]
 
 
 def test_the_list_shows_cost_and_verdict(words, exits):
     shown = exits(0, main([*words, "find=nobody"]))
-    assert "4 described" in shown and "3 h" in shown and "it needs a download" in shown
+    assert "6 described" in shown and "3 h" in shown and "it needs a download" in shown
     shown = exits(0, main([*words, "kind=contradiction", "find=tiny"]))
     assert "1 described: 1 contradiction." in shown
 
@@ -46,7 +72,7 @@ def test_the_list_shows_cost_and_verdict(words, exits):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["cell=tiny-cel"], "cell=tiny-cel is not described in conf/paper. Did you mean tiny-cell"),
+        (["cell=tiny-cel"], "cell=tiny-cel is not described by a paper. Did you mean tiny-cell"),
         (["cell=tiny-contradiction"], "Try one of its cells, e.g. cell=tiny-cell"),
         (["cell=tiny-long"], "costs about 3 h 0 min on two cores. Say budget=20m"),
         (["cell=tiny-long", "force=true"], "costs about 3 h 0 min on two cores. Say budget=20m"),
@@ -67,12 +93,17 @@ def test_the_list_shows_cost_and_verdict(words, exits):
             ["cell=[performer-unbiased,h3-associative-recall-random]", "seed=[3,4]"],
             "seed=[3, 4] is for cells that are trained; cell=performer-unbiased takes its",
         ),
-        (["papers=/nowhere"], "papers=/nowhere is not a folder"),
-        (["papers=/proc/sys"], "papers=/proc/sys holds no *.yaml"),
+        (["papers=/nowhere"], "papers=/nowhere is neither a Python file nor a folder of such"),
+        (["papers=/proc/sys"], "papers=/proc/sys is neither a Python file nor a folder of such"),
+        (["cell=tiny-wrong"], "tiny-wrong: its settings are wrong for its function: missing a req"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_a_way_out(words, more, message, exits):
     assert message in exits(2, main([*words, *more]))
+
+
+def test_a_paper_of_ones_own_may_test_its_claims(words, exits):
+    assert "holds: it is 7" in exits(0, main([*words, "cell=tiny-claim"]))
 
 
 def test_what_is_not_comparable_says_why(words, exits):

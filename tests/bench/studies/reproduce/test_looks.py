@@ -1,68 +1,209 @@
+"""Looks at a claim: where they end, and how often they decide wrongly."""
+
+import io
+from typing import Any
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from bench.core.comparison import Runs, compare
-from bench.studies.reproduce.looks import AHEAD, BEHIND, NOT_DECIDED, OPEN, USUAL, Looks
+from bench.measuring.worker.jobs import Deadline
+from bench.studies.reproduce.claims.nalaformer import order, ordered
+from bench.studies.reproduce.claims.recall import (
+    Gap,
+    delta_rule_recalls,
+    judged,
+    recall_grows_with_state,
+)
+from bench.studies.reproduce.findings import Finding
+from bench.studies.reproduce.looks import BudgetSpent, Looks, decide
+from bench.studies.reproduce.verdicts import DECIDED, PaperVerdict
+from bench.studies.session import Stopped
+from tests.bench.studies.reproduce.conftest import seeded
 
+LOOKS = Looks(numbers=(3, 5, 8, 12))
+PLAN = "(at 3, 5, 8, 12 seeds)"
 NUM_STUDIES = 2000
+ORDER = {
+    "rows": ["flatten", "nala"],
+    "task": "tile_recall",
+    "settings": {},
+    "seeds": [0, 1, 2],
+    "claimed": [0.3],
+}
 
 
-def study(differences, looks):
-    """How a study ends that is looked at as planned, and after how many seeds."""
-    for number in looks.numbers:
-        one, other = (dict(enumerate(row)) for row in (differences[:number], np.zeros(number)))
-        said = looks.decide(compare(Runs(scores=one), Runs(scores=other)))
-        if said != OPEN:
-            return said, number
-    raise AssertionError("the last look left the study open")
+def rising(*gaps):
+    """Scores of two rows, of which nala is ahead by these gaps."""
+    return lambda name, settings: [0.5 + gap * (name == "nala") for gap in gaps]
+
+
+CLEAR = (0.3, 0.301, 0.302)
+LATER = (0.1, 0.13, 0.19, 0.12, 0.11)
+"""Told from 0 by three seeds at 5 %, which the first look may not spend, and then by five."""
+NEVER = (0.1, -0.1, 0.05, -0.06) * 3
+
+
+def test_a_claim_is_decided_at_the_first_look_that_tells(lab):
+    found = decide(order, lab.given(rising(*CLEAR)), ORDER, LOOKS)
+    assert found.verdict is PaperVerdict.HOLDS
+    words = f"decided at look 1 of 4 {PLAN}, 3 seeds, level 0.0125 of 0.05: on tile_recall with 3 "
+    assert found.words.startswith(words)
+    assert found.looks == (3, 5, 8, 12)
+
+
+def test_a_look_may_not_spend_what_the_others_need(lab):
+    lab.given(rising(*LATER))
+    assert order(lab, **ORDER | {"seeds": [0, 1, 2]}).verdict is PaperVerdict.HOLDS
+    found = decide(order, lab, ORDER, LOOKS)
+    assert found.verdict is PaperVerdict.HOLDS
+    assert found.words.startswith(f"decided at look 2 of 4 {PLAN}, 5 seeds, level 0.0083 of 0.05: ")
+
+
+def test_looks_that_tell_nothing_end_at_the_largest_number(lab):
+    lab.session.console = Console(file=(shown := io.StringIO()), width=200)
+    found = decide(order, lab.given(rising(*NEVER)), ORDER, LOOKS)
+    assert found.verdict is PaperVerdict.NOT_RESOLVABLE
+    assert found.words.startswith(f"not decided with 12 seeds at look 4 of 4 {PLAN}, 12 seeds, ")
+    told = shown.getvalue().splitlines()
+    assert [line.split(" (at")[0] for line in told] == [
+        f"  not decided at look {n} of 4" for n in (1, 2, 3, 4)
+    ]
+
+
+@pytest.mark.parametrize(
+    "verdict", [PaperVerdict.NO_VERDICT, PaperVerdict.UNTUNED, PaperVerdict.ONE_SEED]
+)
+def test_a_verdict_that_is_none_does_not_end_the_looks(lab, verdict):
+    looked: list[tuple[list[int], float]] = []
+
+    def claim(lab, *, seeds):
+        looked.append((seeds, lab.level))
+        return Finding(verdict=PaperVerdict.HOLDS_WHERE if len(seeds) == 8 else verdict, words="w")
+
+    assert decide(claim, lab, {"seeds": [4, 5]}, LOOKS).verdict is PaperVerdict.HOLDS_WHERE
+    assert [seeds for seeds, _ in looked] == [list(range(n)) for n in (3, 5, 8)]
+    assert [level for _, level in looked] == pytest.approx(LOOKS.spent[:3])
+
+
+def test_a_budget_that_ends_between_looks_says_how_far_they_came(lab):
+    def slow(lab, **settings):
+        if len(settings["seeds"]) == 5:
+            lab.until = Deadline(0.0)
+        return order(lab, **settings)
+
+    lab.given(rising(*NEVER))
+    with pytest.raises(BudgetSpent, match=r"^not decided at look 2 of 4 .* 5 seeds, .*resolvable$"):
+        decide(slow, lab, ORDER, LOOKS)
+
+
+def test_a_budget_that_ends_in_training_is_told_from_ctrl_c(lab):
+    def stopped(lab, **settings):
+        raise Stopped
+
+    lab.until = Deadline(0.0)
+    with pytest.raises(BudgetSpent, match="the first look was not reached"):
+        decide(stopped, lab, ORDER, LOOKS)
+    lab.until = Deadline(float("inf"))
+    with pytest.raises(Stopped):
+        decide(stopped, lab, ORDER, LOOKS)
+
+
+def test_the_plan_names_the_largest_number_of_seeds_and_what_each_look_spends():
+    assert str(LOOKS) == (
+        "looks at 3, 5, 8, 12 seeds, at most 12; "
+        "their levels are 0.0125, 0.0083, 0.0125, 0.0167, together 0.05"
+    )
 
 
 def test_what_the_looks_spend_adds_up_to_the_level_in_step_with_the_seeds():
-    looks = Looks(numbers=(3, 4, 6, 8, 12))
-    assert looks.numbers == USUAL
-    assert looks.spent == pytest.approx((0.0125, 0.05 / 12, 0.1 / 12, 0.1 / 12, 0.2 / 12))
+    assert Looks().spent == pytest.approx((0.0125, 0.05 / 12, 0.1 / 12, 0.1 / 12, 0.2 / 12))
     for numbers in ((2,), (5, 50), tuple(range(2, 40))):
         assert sum(Looks(numbers=numbers).spent) == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize("two_modes", [False, True])
-def test_of_studies_without_a_difference_at_most_6_in_100_decide_wrongly(two_modes):
-    draw = np.random.default_rng(1)
-    rows = draw.normal(0.8, 0.05, size=(2, NUM_STUDIES, USUAL[-1]))
-    if two_modes:
-        rows = rows - 0.5 * (draw.random(rows.shape) < 0.5)
-    ends = [study(own, Looks())[0] for own in rows[0] - rows[1]]
-    assert (ends.count(AHEAD) + ends.count(BEHIND)) / NUM_STUDIES <= 0.06
-    assert ends.count(NOT_DECIDED) >= 0.94 * NUM_STUDIES
+def order_of(draws):
+    def claim(lab, *, seeds):
+        scores = {name: list(own[: len(seeds)]) for name, own in zip("abc", draws, strict=False)}
+        return ordered(seeded(scores), [1.0, 1.0], "task", lab.level)
+
+    return claim
 
 
-def _rows(differences):
-    return (
-        Runs(scores=dict(enumerate(differences))),
-        Runs(scores=dict.fromkeys(range(len(differences)), 0.0)),
-    )
+def delta_rule_of(draws):
+    """One delta rule whose lead over each of three decays is just the margin."""
+
+    def claim(lab, *, seeds):
+        runs = [Runs(scores=dict(enumerate(own[: len(seeds)]))) for own in draws]
+        gaps = []
+        for index, other in enumerate(runs[1:]):
+            found = compare(runs[0], other)
+            assert found is not None
+            gap = Gap(pairs=4, delta="d", decay=str(index), difference=found, beyond=found)
+            gaps.append(gap)
+        verdict, words = judged(gaps, 0.0, lab.level)
+        return Finding(verdict=verdict, words=words)
+
+    return claim
 
 
-def test_a_large_difference_stops_early_on_its_own_side():
-    draw = np.random.default_rng(2)
-    found = [study(own, Looks()) for own in draw.normal(0.3, 0.05, size=(300, USUAL[-1]))]
-    assert all(said == AHEAD for said, _ in found)
-    assert np.mean([number for _, number in found]) < 5
-    assert study(np.full(12, -0.3) + 0.001 * np.arange(12), Looks())[0] == BEHIND
-
-
-def test_between_looks_nothing_is_decided_and_beyond_the_last_nothing_was_planned():
+@pytest.mark.slow
+@pytest.mark.parametrize(("claim_of", "num_arms"), [(order_of, 3), (delta_rule_of, 4)])
+def test_of_studies_where_nothing_differs_at_most_6_in_100_are_decided(lab, claim_of, num_arms):
     looks = Looks()
-    certain = compare(*_rows(np.full(5, 0.3) + 0.001 * np.arange(5)))
-    assert looks.decide(certain) == OPEN  # no look at five seeds
-    assert looks.decide(None) == OPEN
-    assert looks.decide(compare(*_rows(np.zeros(11)))) == OPEN
-    assert looks.decide(compare(*_rows(np.zeros(12)))) == NOT_DECIDED
-    with pytest.raises(ValueError, match="13 seeds were run; at most 12"):
-        looks.decide(compare(*_rows(np.arange(13.0))))
+    draws = np.random.default_rng(3).normal(0.7, 0.05, (NUM_STUDIES, num_arms, looks.numbers[-1]))
+    found = [decide(claim_of(own), lab, {"seeds": [0]}, looks).verdict for own in draws]
+    assert sum(verdict in DECIDED for verdict in found) / NUM_STUDIES <= 0.06
 
 
-@pytest.mark.parametrize("numbers", [(), (1, 3), (3, 3), (4, 3)])
-def test_looks_that_are_no_plan_are_refused(numbers):
-    with pytest.raises(ValueError, match="rising numbers"):
-        Looks(numbers=numbers)
+def test_a_decay_that_comes_near_is_told_at_a_look_too(lab):
+    def scores(name, settings):
+        level = {"deltanet": 0.9, "gla": 0.89, "retnet": 0.2}[name]
+        return [level + 0.001 * (seed % 3) for seed in range(12)]
+
+    settings = {
+        "delta": ["deltanet"],
+        "decay": ["gla", "retnet"],
+        "num_pairs": [4],
+        "settings": {},
+        "seeds": [0, 1, 2],
+        "margin": 0.2,
+    }
+    found = decide(delta_rule_recalls, lab.given(scores), settings, LOOKS)
+    assert found.verdict is PaperVerdict.DOES_NOT_HOLD
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "verdict"),
+    [(0.3, 0.9, PaperVerdict.HOLDS_WHERE), (0.9, 0.3, PaperVerdict.DOES_NOT_HOLD)],
+)
+def test_recall_by_the_state_is_told_at_a_look_too(lab, first, last, verdict):
+    def scores(name, settings):
+        level = {8: first, 4: last, 2: last}[settings["num_heads"]]
+        return [level + 0.001 * (seed % 3) for seed in range(12)]
+
+    settings = {
+        "entry": "linear",
+        "num_heads": [8, 4, 2],
+        "settings": {"embed_dim": 64},
+        "seeds": [0, 1, 2],
+    }
+    found = decide(recall_grows_with_state, lab.given(scores), settings, LOOKS)
+    assert found.verdict is verdict
+    assert "decided at look 1 of 4" in found.words
+
+
+def test_a_size_that_one_look_at_5_per_cent_would_tell_waits_for_its_share(lab):
+    def scores(name, settings):
+        more = (0.1, 0.14, 0.2) if settings["num_heads"] == 2 else (0.0, 0.0, 0.0)
+        return [0.5 + gap for gap in more]
+
+    def found():
+        given: dict[str, Any] = {"num_heads": [8, 2], "settings": {"embed_dim": 64}}
+        return recall_grows_with_state(lab, entry="linear", seeds=[0, 1, 2], **given).verdict
+
+    lab.given(scores)
+    assert found() is PaperVerdict.HOLDS_WHERE
+    lab.level = LOOKS.spent[0]
+    assert found() is PaperVerdict.NOT_RESOLVABLE

@@ -67,15 +67,18 @@ def test_an_old_page_is_found_and_written_anew(tmp_path):
 
 
 def test_a_claims_figure_is_drawn_beside_the_page(tmp_path):
-    folder, out = tmp_path / "papers", tmp_path / "out"
-    folder.mkdir()
-    claim = "{kind: claim, where: T, sentence: it grows, refuted_by: it falls, cost: 1s}"
-    (folder / "own.yaml").write_text(f"paper: 'Nobody, 2020'\nentries:\n  own-claim: {claim}\n")
+    file, out = tmp_path / "own.py", tmp_path / "out"
+    file.write_text(
+        "from bench.studies.reproduce.described import Claim, Paper\n"
+        'words = {"where": "T", "sentence": "it grows", "refuted_by": "it falls"}\n'
+        'claim = Claim(id="own-claim", cost_s=1.0, **words)\n'
+        'PAPER = Paper(title="Nobody, 2020", entries=[claim])\n'
+    )
     curves = Curves(title="t", x="norm", y="entropy", lines={"nala": [[1.0, 0.5], [2.0, 0.4]]})
     rows = (FindingRow(name="nala", value=0.4, rate=0.003, rate_chosen="searched", num_seeds=3),)
     found = Finding(verdict=PaperVerdict.HOLDS, words="so", rows=rows, curves=curves)
     write_finding(out, "own-claim", found)
-    words = [f"keep={tmp_path / 'keep'}", f"out={out}", f"docs={tmp_path}", f"papers={folder}"]
+    words = [f"keep={tmp_path / 'keep'}", f"out={out}", f"docs={tmp_path}", f"papers={file}"]
     assert main([*words, "page=true"]) == 0
     text = (tmp_path / PAGE).read_text()
     assert "> it grows (Nobody, 2020, T)" in text and "Refuted by: it falls" in text

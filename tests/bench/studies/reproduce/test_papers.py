@@ -1,39 +1,42 @@
+"""The papers that are described here, and those of a file of one's own."""
+
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
 from bench.core.cli.entries import TaskEntry, read_attention_entries
 from bench.core.cli.errors import ConfigError
 from bench.measuring.plan import checked_hyperparameters, checked_settings
-from bench.studies.reproduce.claims.registry import claim_names, settings_of
-from bench.studies.reproduce.described import Claim, PaperCell, Read, criterion_of
-from bench.studies.reproduce.papers import FOLDER, read_papers
+from bench.studies.reproduce.claims.registry import claim_function, claim_names
+from bench.studies.reproduce.described import (
+    Claim,
+    Code,
+    Obtained,
+    PaperCell,
+    criterion_of,
+    row_of_cells,
+)
+from bench.studies.reproduce.papers import read_papers
 from bench.studies.reproduce.runs import row_of, runs_of
+from tests.bench.studies.reproduce.given import CELL, PROTOCOL
 
 PAPERS = read_papers()
 CELLS = PAPERS.of_kind(PaperCell)
 
-ENTRY = (
-    "{kind: cell, where: Table 1, what: softmax, attention: softmax, protocol: p, "
-    "published: 50, percent: true, tolerance: 2, read: table}"
-)
-CODE = "repository: https://example.org/code, commit: 1a2b3c4d, date: 2020-01-01"
-PROTOCOL = f"{{task: recall, settings: {{num_steps: 4}}, cost: 10s, {CODE}}}"
-
-
-def papers(folder, *lines):
-    folder.mkdir(exist_ok=True)
-    (folder / "own.yaml").write_text("\n".join(("paper: 'Nobody, 2020'", *lines)))
-    return read_papers((folder,))
-
 
 def test_there_are_sixty_cells_and_each_says_how_its_value_was_obtained():
     assert len(CELLS) >= 60
-    assert all(cell.obtained in Read and cell.where and cell.paper for cell in CELLS)
+    assert all(cell.obtained in get_args(Obtained) and cell.where and cell.paper for cell in CELLS)
     assert all(0 <= cell.published <= 1 and cell.tolerance > 0 for cell in CELLS)
 
 
 def test_what_can_be_run_says_what_it_costs():
     for entry in CELLS:
-        assert entry.not_comparable or entry.cost_s > 0, entry.id
+        assert entry.not_comparable or entry.expected_s > 0, entry.id
 
 
 def test_every_protocol_is_one_that_its_task_takes():
@@ -52,11 +55,11 @@ def test_every_row_is_one_that_its_mechanism_takes():
 
 
 def test_every_function_that_is_named_is_registered_and_takes_its_settings():
-    named = {entry.by for entry in PAPERS.entries.values() if isinstance(entry, Claim)}
-    assert named <= set(claim_names())
     for entry in PAPERS.entries.values():
         if isinstance(entry, Claim) or (isinstance(entry, PaperCell) and entry.by):
-            settings_of(entry.by, entry.settings)
+            name = entry.by or entry.id
+            assert name in claim_names()
+            inspect.signature(claim_function(name)).bind("lab", **entry.settings)
 
 
 def test_cells_of_one_protocol_share_its_runs():
@@ -73,139 +76,90 @@ def test_an_unknown_id_is_answered_with_the_nearest_ones():
         PAPERS.find("?")
 
 
-def test_a_protocol_may_be_like_another_and_change_some_settings(tmp_path):
-    settings = "{batch_size: 2, num_steps: 8}"
-    like = f"  q: {{like: p, settings: {settings}, cost: 5s, deviations: [shorter]}}"
-    base = f"  p: {PROTOCOL[:-1]}, code_reason: so, deviations: [tiny]}}"
-    other = f"  r: {{like: p, cost: 1s, {CODE.replace('1a2b3c4d', '5e6f7a8b')}}}"
-    read = papers(tmp_path, "protocols:", like, base, other).protocols
-    found = read["q"]
-    assert (found.task, found.cost_s) == ("recall", 5.0)
-    assert found.settings == {"num_steps": 8, "batch_size": 2}
+def test_a_protocol_like_another_changes_some_settings_and_adds_deviations():
+    base = replace(PROTOCOL, deviations=("tiny",))
+    code = Code(repository="https://example.org/code", commit="5e6f7a8b9c", date="2020-01-01")
+    found = base.like(
+        "q", cost_s=5.0, settings={"batch_size": 2}, deviations=("shorter",), code=code
+    )
+    assert (found.name, found.task, found.cost_s) == ("q", "recall", 5.0)
+    assert found.settings == {"num_steps": 7, "batch_size": 2}
     assert found.deviations == ("tiny", "shorter")
-    assert found.code == "example.org/code at 1a2b3c4d (2020-01-01): so"
-    assert read["r"].code == "example.org/code at 5e6f7a8b (2020-01-01)"
-    with pytest.raises(ConfigError, match=r"s\.cost has no value"):
-        papers(tmp_path, "protocols:", base, "  s: {like: p}")
+    assert str(found.code) == "example.org/code at 5e6f7a8b (2020-01-01)"
+    assert str(base.code) == "none at unknown (2020-01-01): none was published"
 
 
-def test_a_table_has_a_cell_for_each_printed_value(tmp_path):
-    table = "{where: T, read: table, tolerance: 2, percent: true, columns: {a: p, b: p, c: p}, "
-    own = "attention: softmax, cost_factor: 3, deviations: [small], protocol_suffix: q"
-    rows = f"deviations: [tiny], rows: {{softmax: {{{own}, values: [12.5, null, 0]}}}}}}"
-    lines = ("protocols:", f"  pq: {PROTOCOL}", "tables:", f"  t: {table}{rows}")
-    cell, zero = papers(tmp_path, *lines).entries.values()
-    assert isinstance(cell, PaperCell) and isinstance(zero, PaperCell)
-    assert (cell.id, cell.published, cell.tolerance) == ("t-softmax-a", 0.125, 0.02)
-    assert (cell.cost_s, cell.deviations) == (30.0, ("tiny", "small"))
-    assert (zero.id, zero.published) == ("t-softmax-c", 0.0)
+def test_a_row_of_a_table_has_a_cell_for_each_printed_value():
+    shared = {"where": "T", "obtained": "table", "tolerance": 2, "cost_factor": 3.0}
+    cell, zero = row_of_cells("t-softmax", "S", {"a": PROTOCOL, "c": None}, [12.5, 0], **shared)
+    assert (cell.id, cell.what, cell.published, cell.tolerance) == (
+        "t-softmax-a",
+        "S, a",
+        0.125,
+        0.02,
+    )
+    assert (cell.expected_s, cell.printed_value) == (3.0, "12.5")
+    assert (zero.id, zero.published, zero.protocol) == ("t-softmax-c", 0.0, None)
+    with pytest.raises(ValueError, match="shorter"):
+        row_of_cells("t", "S", {"a": PROTOCOL, "c": None}, [12.5], **shared)
 
 
-def test_an_entry_may_cost_other_than_its_protocol(tmp_path):
-    dear = ENTRY.replace("{", "{cost: 3s, ")
-    lines = ("protocols:", f"  p: {PROTOCOL}", "entries:", f"  a: {ENTRY}", f"  b: {dear}")
-    found = papers(tmp_path, *lines).of_kind(PaperCell)
-    assert [cell.cost_s for cell in found] == [10.0, 3.0]
+PAGE = Path(__file__).parents[4] / "docs" / "adding-a-paper.md"
+OWN = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
 
 
 @pytest.mark.parametrize(
-    ("lines", "message"),
+    ("old", "new", "message"),
     [
-        (("entries:", f"  a: {ENTRY}"), "a.protocol=p is not known"),
-        (("entries:", "  a: {kind: cel}"), "a.kind=cel is not known. Did you mean cell"),
-        (("entries:", "  a: 7"), "a is 7; it has keys of its own"),
-        (("cells: [{id: a, value: abc}]",), "cells is not a key"),
-        (("entries:", "  a: {kind: claim, where: T, sentense: x}"), "sentense is not a key"),
-        (("entries:", "  a: {kind: contradiction, what: x, of: [b]}"), "a names b"),
-        (("protocols:", "  p: {like: q, cost: 1s}", "  q: {like: p, cost: 1s}"), "in a circle"),
-        (("protocols:", "  p: {task: recall}"), "p.cost has no value"),
-        (("protocols:", "  p: {task: recall, cost: 1s}"), "write commit: unknown and code_reason"),
+        ("PAPER = Paper(", "PAPER = Papr(", r"own\.py:\d\d cannot be run: NameError: name 'Papr'"),
+        ("sentence=", "sentense=", r"own\.py:\d\d cannot be run: TypeError: .*'sentense'"),
+        ("PAPER = ", "PAPERS = ", r"own\.py has no PAPER = Paper"),
+        ('attention="softmax",', "", "mine-softmax-short says neither how it is trained"),
         (
-            ("protocols:", f"  p: {PROTOCOL.replace('1a2b3c4d', 'main')}"),
-            "commit=main is no commit",
+            'of=("mine-softmax-short',
+            'of=("mine-short',
+            "names mine-short, and no cell is called that",
         ),
-        (
-            ("protocols:", f"  p: {PROTOCOL.replace('1a2b3c4d', 'face')}"),
-            "commit=face is no commit",
-        ),
-        (("protocols:", f"  p: {PROTOCOL.replace('2020-01-01', 'May')}"), "the date as 2024-05-02"),
-        (("protocols:", f"  p: {PROTOCOL[:-1]}, variants: []}}"), "p.variants"),
-        (("protocols:", f"  p: {PROTOCOL[:-1]}, grid: {{num_steps: []}}}}"), "p.grid.num_steps"),
+        ('id="mine-sentence"', 'id="mad-gla-copy"', "mad-gla-copy, which is described already"),
+        ('"mine-recall"', '"mad-copy"', "the protocol mad-copy, which another paper describes"),
+        ("MINUTE_S,\n", "(\n", "cannot be run: SyntaxError: .*line "),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named_with_its_key(tmp_path, lines, message):
-    with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
-        papers(tmp_path, *lines)
-
-
-def test_a_protocol_and_an_entry_are_described_once(tmp_path):
-    """One's own must not take the place of another file's, whose cells it trains."""
-    own = f"protocols:\n  mad-memorisation: {PROTOCOL}\n"
-    (tmp_path / "own.yaml").write_text(f"paper: 'Nobody, 2020'\n{own}")
-    with pytest.raises(ConfigError, match=r"mad-memorisation, which mad\.yaml describes already"):
-        read_papers((FOLDER, tmp_path))
-    entry = "entries:\n  mad-transformer-memorisation: {kind: contradiction, what: x}"
-    (tmp_path / "own.yaml").write_text(f"paper: 'Nobody, 2020'\n{entry}")
-    with pytest.raises(ConfigError, match="transformer-memorisation, which is described already"):
-        read_papers((FOLDER, tmp_path))
-
-
-def test_a_cell_must_say_how_it_is_run_or_why_it_is_not(tmp_path):
-    entry = ENTRY.replace("attention: softmax, protocol: p, ", "")
-    with pytest.raises(ConfigError, match="neither how it is trained"):
-        papers(tmp_path, "entries:", f"  a: {entry}")
+def test_the_file_that_the_page_shows_is_read_and_named_where_it_is_wrong(
+    tmp_path, old, new, message
+):
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    for own in (file, tmp_path):
+        assert read_papers(own).find("mine-softmax-short").paper.startswith("Author et al., 2024")
+    assert old in OWN
+    file.write_text(OWN.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=message):
+        read_papers(file)
 
 
 def test_every_protocol_names_the_code_that_it_follows():
     for protocol in PAPERS.protocols.values():
-        assert protocol.date >= "2020", protocol.name
-    assert PAPERS.protocols["mad-memorisation"].date < "2024-12-05"
+        code = protocol.code
+        assert code.repository and re.fullmatch(r"20\d\d-\d\d-\d\d", code.date), protocol.name
+        is_known = re.fullmatch(r"[0-9a-f]{7,40}", code.commit)
+        assert is_known or (code.commit == "unknown" and code.reason), protocol.name
+    assert PAPERS.protocols["mad-memorisation"].code.date < "2024-12-05"
 
 
 def test_every_claim_says_what_would_refute_it():
-    for entry in PAPERS.of_kind(Claim):
-        assert entry.refuted_by or entry.id == "deltanet-recalls-where-a-decay-does-not", entry.id
+    assert all(entry.refuted_by for entry in PAPERS.of_kind(Claim))
 
 
-def test_a_criterion_changes_with_each_thing_that_a_verdict_rests_on(tmp_path):
-    entry = "{kind: claim, where: T, sentence: x, refuted_by: y, settings: {a: 1}, cost: 1s}"
-    digests = set()
-    for old, new in (
-        *(("", ""), ("x", "z"), ("refuted_by: y", "refuted_by: w"), ("a: 1", "a: 2")),
-        ("where", "by: f, where"),
-    ):
-        (claim,) = papers(
-            tmp_path, "entries:", f"  c: {entry.replace(old, new, 1)}"
-        ).entries.values()
-        assert isinstance(claim, Claim)
-        digests.add(criterion_of(claim))
-    assert len(digests) == 5
-    dearer = entry.replace("cost: 1s", "cost: 2s")
-    (claim,) = papers(tmp_path, "entries:", f"  c: {dearer}").entries.values()
-    assert isinstance(claim, Claim) and criterion_of(claim) in digests
+def test_a_criterion_changes_with_each_thing_that_a_verdict_rests_on():
+    claim = Claim(id="c", where="T", sentence="x", refuted_by="y", settings={"a": 1}, cost_s=1.0)
+    changes = ({"sentence": "z"}, {"refuted_by": "w"}, {"settings": {"a": 2}}, {"by": "f"})
+    changed = [replace(claim, **change) for change in changes]
+    assert len({criterion_of(one) for one in (claim, *changed)}) == 5
+    assert criterion_of(replace(claim, cost_s=2.0, by="c")) == criterion_of(claim)
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        "attention: ../sweep",
-        f"attention: {'x' * 300}",
-        "attention: softmax, hyperparameters: {layers: []}",
-    ],
-)
-def test_a_row_that_is_none_is_told_when_it_is_looked_for(tmp_path, row):
-    lines = ("protocols:", f"  p: {PROTOCOL}")
-    entry = ENTRY.replace("attention: softmax", row)
-    (cell,) = papers(tmp_path, *lines, "entries:", f"  a: {entry}").entries.values()
-    assert isinstance(cell, PaperCell)
-    with pytest.raises(ConfigError, match=r"(there is no such attention|names no layer)"):
-        row_of(cell)
-
-
-def test_a_grid_of_lists_and_a_layer_that_is_a_number_are_taken(tmp_path):
-    protocol = f"{PROTOCOL[:-1]}, grid: {{sizes: [[1, 2], [3]]}}}}"
-    entry = ENTRY.replace("published", "hyperparameters: {layers: 5}, published")
-    found = papers(tmp_path, "protocols:", f"  p: {protocol}", "entries:", f"  a: {entry}")
-    assert len(runs_of(found.protocols["p"])) == 2
-    (cell,) = found.entries.values()
-    assert isinstance(cell, PaperCell) and row_of(cell)["mechanism"] == "5"
+def test_a_row_that_is_none_is_told_when_it_is_looked_for():
+    for name in ("../sweep", "x" * 300):
+        with pytest.raises(ConfigError, match="there is no such attention"):
+            row_of(replace(CELL, attention=name))

@@ -10,7 +10,7 @@ from bench.studies.reproduce import running
 from bench.studies.reproduce.running import reached, run_cell
 from bench.studies.reproduce.settings import Reproduce
 from bench.studies.reproduce.verdicts import PaperVerdict
-from tests.bench.studies.reproduce.claims.conftest import quiet
+from tests.bench.studies.reproduce.conftest import quiet
 from tests.bench.studies.reproduce.given import CELL, PROTOCOL, RUNS, record
 
 
@@ -64,7 +64,7 @@ def test_a_budget_says_the_best_score_so_far_and_the_epoch(tmp_path, monkeypatch
     cell = record(RUNS[0], num_steps=1000).cell
     saved["scores"].reverse()
     for each, words in ((None, "step 200 of 1,000"), (50, "epoch 4.0 of 20")):
-        protocol = PROTOCOL.but(steps_per_epoch=each)
+        protocol = replace(PROTOCOL, steps_per_epoch=each)
         said = reached(tmp_path, [cell], quiet("1").machine, protocol)
         assert said == f"reached 83.1 on validation examples by {words}"
     assert reached(tmp_path, [], quiet("1").machine, PROTOCOL).startswith("no validation score")

@@ -64,16 +64,16 @@ def test_a_setting_that_a_record_lacks_must_have_its_usual_value():
         old, cell=replace(old.cell, workload=replace(old.cell.task, settings=settings))
     )
     assert records_of(CELL, [lacking]) != {}
-    settings = PROTOCOL.settings | {"weight_decay": 0.5}
-    other = PROTOCOL.model_copy(update={"settings": settings})
-    assert records_of(CELL.model_copy(update={"protocol": other}), [lacking]) == {}
+    settings = {**PROTOCOL.settings, "weight_decay": 0.5}
+    other = replace(PROTOCOL, settings=settings)
+    assert records_of(replace(CELL, protocol=other), [lacking]) == {}
 
 
 def test_a_hyperparameter_that_a_record_lacks_must_have_its_usual_value():
     old = record(RUNS[0])
     lacking = replace(old, cell=replace(old.cell, hyperparameters={}))
     assert records_of(CELL, [lacking]) != {}
-    other = CELL.model_copy(update={"hyperparameters": {"scale": 0.25}})
+    other = replace(CELL, hyperparameters={"scale": 0.25})
     assert records_of(other, [lacking]) == {}
     own, foreign = (
         replace(old, cell=replace(old.cell, hyperparameters={"scale": scale}))
@@ -105,7 +105,7 @@ def test_the_first_seed_trains_the_whole_grid_and_the_others_its_best_points():
 
 
 def test_a_protocol_without_a_grid_trains_all_seeds_at_once():
-    plain = PROTOCOL.model_copy(update={"grid": {}})
+    plain = replace(PROTOCOL, grid={})
     first, second = runs_of(plain)
     found = next_runs(plain, {1: {first.label: 0.5}}, [0, 1])
     assert found == [(0, first), (0, second), (1, second)]

@@ -38,7 +38,7 @@ def test_a_cell_is_judged_when_all_its_runs_are_there(tmp_path):
 
 
 def test_a_baseline_agrees_only_with_its_whole_interval(tmp_path):
-    entry = CELL.but(by="f")
+    entry = replace(CELL, by="f")
     for low, high, verdict in (
         *((0.49, 0.51, PaperVerdict.AGREES), (0.4, 0.6, PaperVerdict.NOT_RESOLVABLE)),
         *((0.53, 0.6, PaperVerdict.DISAGREES), (0.4, 0.47, PaperVerdict.DISAGREES)),
@@ -50,7 +50,7 @@ def test_a_baseline_agrees_only_with_its_whole_interval(tmp_path):
         assert judgement(entry, (), [tmp_path]).notes == ()
         write_finding(tmp_path, entry.id, replace(found, criterion=criterion_of(entry)))
         assert judgement(entry, (), [tmp_path]).notes == ()
-        other = judgement(entry.but(settings={"vocab_size": 9}), (), [tmp_path])
+        other = judgement(replace(entry, settings={"vocab_size": 9}), (), [tmp_path])
         assert other.notes == ("criterion changed after the run",)
 
 
@@ -67,7 +67,7 @@ def test_a_run_that_diverged_has_nothing_right(tmp_path):
 
 
 def test_a_cell_whose_runs_were_still_improving_says_so_where_it_differs(tmp_path):
-    entry = CELL.but(protocol=PROTOCOL.but(grid={}, variants=({},)))
+    entry = replace(CELL, protocol=replace(PROTOCOL, grid={}, variants=({},)))
     (run,) = runs_of(entry.protocol)
     ended = [changed(record(run, 0.2, seed), ended="plateau") for seed in range(3)]
     assert "before it had settled" not in judgement(entry, ended, [tmp_path]).words
@@ -84,7 +84,7 @@ def test_what_a_mechanism_cannot_do_is_not_comparable(tmp_path):
 def claim(**more):
     given: dict[str, Any] = {"settings": {"seeds": [0, 1, 2]}, "refuted_by": "it falls"} | more
     return Claim(
-        id="claim", paper="Nobody", where="T", sentence="it grows", by="f", cost=1.0, **given
+        id="claim", paper="Nobody", where="T", sentence="it grows", by="f", cost_s=1.0, **given
     )
 
 

@@ -9,7 +9,7 @@ from bench.studies.reproduce.verdicts import (
     judge,
     share_interval,
 )
-from tests.bench.studies.reproduce.claims.conftest import given_arm
+from tests.bench.studies.reproduce.conftest import given_arm
 
 
 def of(*scores, answers=3000):

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from bench.studies.gate.rows import LATENCY, GateRow
-from bench.studies.gate.verdict import GateVerdict
+from bench.studies.gate.rows import LATENCY, GateRow, GateVerdict
+from bench.studies.selftest.page import GATE, Origin, Trial
 from bench.studies.selftest.study import Selftest, sweep_of
-from bench.studies.selftest.trials import GATE, Origin, Trial
 from tests.records import ENVIRONMENT
 
 CONF = Path(__file__).resolve().parents[4] / "conf" / "selftest.yaml"

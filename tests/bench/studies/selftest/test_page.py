@@ -1,7 +1,7 @@
 import pytest
 
 from bench.publishing.document import markdown
-from bench.studies.gate.verdict import GateVerdict
+from bench.studies.gate.rows import GateVerdict
 from bench.studies.selftest.page import Share, goals_of, page_of, series_of
 from bench.studies.selftest.rival_suite import PYTEST
 from tests.bench.studies.selftest.made_up import origin, trial

@@ -3,15 +3,14 @@ from unittest.mock import Mock
 import pytest
 
 from attentions import attention_class
-from bench.studies.numerics.measure import Findings
-from bench.studies.numerics.page import page_of, read_findings
+from bench.studies.numerics import Findings, page_of, read_findings
 from bench.studies.verify.command import run_numerics
 from bench.studies.verify.settings import Verify
 from tests.bench.studies.verify.goldens import ROOT, session
 
 
 def test_numerics_are_kept_and_become_a_page(tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
+    monkeypatch.setattr("bench.studies.numerics.SEQ_LEN", 64)
     names = ("nala_published", "uniform")
     asked = Verify(attention=names, out=tmp_path / "verify.json")
     assert run_numerics(asked, session()) == 0
@@ -21,7 +20,7 @@ def test_numerics_are_kept_and_become_a_page(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [RuntimeError("no more than 10 tokens"), SystemExit(0)])
 def test_a_mechanism_that_raises_leaves_the_others_measured(tmp_path, monkeypatch, error):
-    monkeypatch.setattr("bench.studies.numerics.measure.SEQ_LEN", 64)
+    monkeypatch.setattr("bench.studies.numerics.SEQ_LEN", 64)
     monkeypatch.setattr(attention_class("linear"), "forward", Mock(side_effect=error))
     here = session()
     names = ("linear", "uniform")
@@ -42,7 +41,7 @@ def test_one_output_that_is_not_finite_ends_with_exit_code_1(tmp_path, monkeypat
         rest = {"is_published": False, "tested_at": "2026-11-29", "torch": "2"}
         return Findings(mechanism=form.name, causal=form.causal, broken=lost, **rest)
 
-    monkeypatch.setattr("bench.studies.verify.command.findings_of", found)
+    monkeypatch.setattr("bench.studies.numerics.findings_of", found)
     asked = Verify(attention=("uniform", "none"), out=tmp_path / "verify.json")
     assert run_numerics(asked, session()) == 1
     broken.clear()

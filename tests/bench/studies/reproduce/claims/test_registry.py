@@ -1,5 +1,3 @@
-import inspect
-
 import pytest
 
 from bench.core.cli.errors import ConfigError
@@ -13,10 +11,9 @@ from bench.studies.reproduce.claims.registry import (
     claim_names,
     register_claim,
     row,
-    settings_of,
 )
 from bench.studies.session import Stopped
-from tests.bench.studies.reproduce.claims.conftest import given_arm, quiet
+from tests.bench.studies.reproduce.conftest import given_arm, quiet
 
 
 def test_at_least_eight_sentences_have_a_function():
@@ -26,38 +23,6 @@ def test_at_least_eight_sentences_have_a_function():
 def test_an_unknown_function_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean performer-unbiased"):
         claim_function("performer-unbiassed")
-
-
-def test_settings_are_those_of_the_signature():
-    with pytest.raises(ConfigError, match=r"takes no setting 'num_seed'\. Did you mean num_seeds"):
-        settings_of("polaformer-unlike-signs", {"num_seed": 3})
-    with pytest.raises(ConfigError, match="needs the settings num_seeds"):
-        settings_of("polaformer-unlike-signs", {})
-
-
-@pytest.mark.parametrize(
-    ("name", "given", "message"),
-    [
-        ("polaformer-unlike-signs", {"num_seeds": "two"}, "num_seeds is 'two'; it takes a whole"),
-        ("polaformer-unlike-signs", {"num_seeds": 1}, "num_seeds is 1; it must be 2 or more"),
-        ("nalaformer-order", {"seeds": [0]}, "seeds has 1 values; it takes 2 or more"),
-        ("nalaformer-order", {"seeds": [0, 0, 0]}, "it names a seed twice"),
-        ("flatten-focusing-sharpens", {"factors": [1.0]}, "factors has 1 values"),
-    ],
-)
-def test_a_setting_is_of_the_type_and_range_that_the_function_names(name, given, message):
-    usual = {
-        "rows": ["flatten", "nala"],
-        "task": "tile_recall",
-        "settings": {},
-        "claimed": [0.5],
-        "spreads": [1],
-        "num_seeds": 2,
-        "seeds": [0, 1],
-    }
-    taken = inspect.signature(claim_function(name)).parameters
-    with pytest.raises(ConfigError, match=message):
-        settings_of(name, {k: v for k, v in usual.items() if k in taken} | given)
 
 
 def test_a_name_stands_for_one_function():
