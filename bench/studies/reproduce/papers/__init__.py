@@ -5,11 +5,13 @@ A paper of one's own is a file of the same form.
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import CodeType
 from typing import TypeVar
 
 from bench.core.cli.errors import ConfigError, did_you_mean
@@ -79,14 +81,22 @@ def read_papers(own: Path | None = None) -> Papers:
     return Papers(entries, dict(sorted(protocols.items(), key=lambda item: item[1].depth)))
 
 
+class _Uncached(importlib.machinery.SourceFileLoader):
+    """Compiles a file anew: cached bytecode misses an edit within one second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _paper_in(file: Path) -> Paper:
     """The paper of a user's file."""
-    spec = importlib.util.spec_from_file_location(f"_paper_{file.stem}", file)
+    name = f"_paper_{file.stem}"
+    loader = _Uncached(name, str(file.resolve()))
+    spec = importlib.util.spec_from_file_location(name, file.resolve(), loader=loader)
     assert spec is not None and spec.loader is not None  # the name ends with .py
     module = importlib.util.module_from_spec(spec)
     try:
-        # Not the loader's exec_module: its cached bytecode misses an edit within one second.
-        exec(compile(file.read_bytes(), str(spec.origin), "exec"), module.__dict__)
+        spec.loader.exec_module(module)
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == spec.origin]
