@@ -359,7 +359,7 @@ def test_the_view_can_be_saved_as_csv(reader):
         reader.page.locator("#csv").click()
     lines = Path(download.value.path()).read_text().splitlines()
     assert lines[0].startswith(
-        "name,rank_first,rank_last,control,setting,length,status,reason,marks,"
+        "name,rank_first,rank_last,is_control,setting,length,status,reason,marks,"
     )
     assert "latency_low_s" in lines[0]
     assert len(lines) == 1 + len(reader.names())
