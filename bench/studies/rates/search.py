@@ -3,14 +3,13 @@
     attnbench rates [seed=[0,1,2]] [converge=true] [grid=NAME] [presets=FILE] [budget=30m]
                     [KEY=VALUE of bench.sweep ...]
 
-Rows are those of `make bench`, tasks recall_span, recall_span_causal and tile_recall, unless
-attention= and task= name others. The search takes the first seed; further ones are trained at the
-best rate. If every run of a search is stuck, it has found nothing and goes on with the next seed;
-after the last one, with four times the steps. With converge=true steps are doubled, each time with
-a search of its own, until the mean of a row's seeds changes by less than a point. Each run is a
-record under `out`, results/rates by itself: what is there already is not trained again, so a later
-call goes on after Ctrl-C or the end of a budget. The test set plays no part in the choice of a
-rate.
+Rows are those of `make bench`, tasks recall_span and tile_recall, unless attention= and task= name
+others. The search takes the first seed; further ones are trained at the best rate. If every run of
+a search is stuck, it has found nothing and goes on with the next seed; after the last one, with
+four times the steps. With converge=true steps are doubled, each time with a search of its own,
+until the mean of a row's seeds changes by less than a point. Each run is a record under `out`,
+results/rates by itself: what is there already is not trained again, so a later call goes on after
+Ctrl-C or the end of a budget. The test set plays no part in the choice of a rate.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ MAX_DOUBLINGS = 5
 USUAL = {
     "attention": "[softmax,linear,performer,performer_relu,flatten,nala,gla,"
     "gated_deltanet,uniform,none]",
-    "task": "[recall_span,recall_span_causal,tile_recall]",
+    "task": "[recall_span,tile_recall]",
     "seq_len": "[]",
     "require_ok": "false",
     "out": "results/rates",

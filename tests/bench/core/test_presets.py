@@ -83,12 +83,8 @@ def test_the_rows_of_make_bench_have_presets_at_the_settings_of_their_yamls_toda
     assert all(found.learning_rate in dict(found.tried) for found in presets)
     named = {key: value.strip("[]").split(",") for key, value in USUAL.items()}
     for task, entry in product(named["task"], named["attention"]):
-        if entry in CONTROLS or (
-            task != "recall_span_causal" and entry in ("gla", "gated_deltanet")
-        ):
+        if entry in CONTROLS or entry in ("gla", "gated_deltanet"):
             continue  # nothing is searched for the former, the latter are causal only
-        if task == "recall_span_causal" and entry in ("flatten", "nala"):
-            continue  # have no causal form
         row = settings_of(entry)
         settings = read_yaml(CONF / "task" / f"{task}.yaml")[task]
         mechanism, name = row.pop("mechanism"), settings.pop("task")
