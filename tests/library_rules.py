@@ -27,7 +27,7 @@ SYSTEM_FILES = re.compile(r"/proc\b|/sys/|/etc/|madvise")
 
 
 def foreign_imports(module: Module) -> list[str]:
-    """What `attentions` imports besides torch, the standard library and, relatively, itself.
+    """Imports of `attentions` besides torch, the standard library and, relatively, itself.
 
     Packages of an extra may be imported where they are used, not when the module is imported.
     """

@@ -1,4 +1,4 @@
-"""What others wrote is data: read off the source, with nothing run."""
+"""Others' files are data: the source calls nothing that would run them."""
 
 import ast
 from pathlib import Path

@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[1]
 REFUSED = re.compile(r"(Of|As of|By|What|Whether it)\b")
 """First words of a docstring that neither names its subject nor says what is done."""
 
-FILES = sorted([*ROOT.glob("bench/**/*.py"), *ROOT.glob("attentions/**/*.py")])
+ROOMS = ("bench", "attentions", "tests", "tools")
+FILES = sorted(file for room in ROOMS for file in ROOT.glob(f"{room}/**/*.py"))
 
 
 def docstrings(text):

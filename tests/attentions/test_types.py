@@ -1,4 +1,4 @@
-"""What type checkers know of the library."""
+"""Types of the library, as a type checker sees them."""
 
 import re
 from pathlib import Path

@@ -15,7 +15,7 @@ from bench.core.clock import now_s, sleep_s
 
 PROGRAMS = {"slurmctld": "slurm-wlm", "slurmd": "slurm-wlm", "sbatch": "slurm-wlm"}
 PROGRAMS |= {"munged": "munge"}
-"""What is needed, and the Debian package that brings it."""
+"""Programs that are needed, and the Debian package that brings each."""
 
 _SLURM_CONF = """\
 ClusterName=loopback
@@ -75,11 +75,11 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What Slurm's own commands need."""
+        """Environment of Slurm's own commands."""
         return {"SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def ask(self, *words: str) -> str:
-        """What a command of Slurm's says."""
+        """Output of a command of Slurm's."""
         done = subprocess.run(
             words, env=os.environ | self.environment, capture_output=True, text=True, timeout=60
         )

@@ -1,4 +1,4 @@
-"""What a shell completes, asked of a real bash and, where there is one, of zsh."""
+"""Completions, asked of a real bash and, where there is one, of zsh."""
 
 import shutil
 import subprocess

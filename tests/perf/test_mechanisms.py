@@ -23,7 +23,7 @@ SHAPES = ((256, "forward"), (256, "forward_backward"), (1024, "forward"))
 
 MIN_SAMPLE_S = 0.001
 BUDGET_S = 0.25
-"""Of the rounds beside softmax, and of pytest-benchmark's own."""
+"""Number of rounds beside softmax, and of pytest-benchmark's own."""
 
 
 @cache
@@ -62,7 +62,7 @@ def one_thread():
 
 
 def without_noise(subject):
-    """What a comparison allows no growth of."""
+    """Exact numbers, which a comparison does not let grow."""
 
     from bench.measuring.building import shape_of
     from bench.measuring.measure import flops, memory

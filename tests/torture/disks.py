@@ -78,7 +78,7 @@ def _wait_for_a_record(process: subprocess.Popen[str], out: Path) -> None:
 
 
 def _report(table: str, kind: str, disk: Path) -> str:
-    """What is wrong after a report without room for one file, and a second with room; or empty."""
+    """Faults after a report without room for one file, and a second with room; or empty."""
     out = _store(disk)
     if kind == LIMIT:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -28,7 +28,7 @@ def planned(plan: tuple[str, ...]) -> frozenset[str]:
 
 
 def fault_of_store(out: Path, *, is_done: bool, plan: tuple[str, ...] = SWEEP) -> str:
-    """What is wrong with the records of a sweep of a plan that was stopped, or is done.
+    """Faults in the records of a sweep of a plan that was stopped, or is done.
 
     Each line must be a record; each cell must be measured once at most, and once if all is done.
     """
@@ -47,7 +47,7 @@ def fault_of_store(out: Path, *, is_done: bool, plan: tuple[str, ...] = SWEEP) -
 
 
 def fault_of_trainings(out: Path, is_done: bool) -> str:
-    """What is wrong with the store of a study that trains: a damaged line, or a cell twice."""
+    """Faults in the store of a study that trains: a damaged line, or a cell twice."""
     contents = read_store(out, missing_ok=not is_done)
     if contents.left_out:
         return "\n".join(contents.describe())
@@ -57,7 +57,7 @@ def fault_of_trainings(out: Path, is_done: bool) -> str:
 
 
 def fault_of_curves(out: Path, is_done: bool) -> str:
-    """What is wrong with the curves of conversions: a damaged line, one twice, or one missing."""
+    """Faults in the curves of conversions: a damaged line, one twice, or one missing."""
     keys = [curve.key for curve in Lines[Curve](out / CURVES, Curve).read(missing_ok=True)]
     if len(set(keys)) < len(keys):
         return f"converted more than once: {keys}"

@@ -31,7 +31,7 @@ NEWER: list[dict[str, Any]] = [
     {"scale_norm": True, "qk_norm": True, "norm_layer": nn.LayerNorm},
     {"attn_head_dim": 8, "dim_out": 20},
 ]
-"""What not every version of timm has."""
+"""Names that not every version of timm has."""
 
 
 @pytest.mark.parametrize("settings", NEWER, ids=str)

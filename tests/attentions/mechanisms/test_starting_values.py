@@ -1,4 +1,4 @@
-"""What cores have learned before any training: where their docstrings say that they begin."""
+"""Learned tensors begin, before any training, where their docstrings say."""
 
 import math
 

@@ -162,7 +162,7 @@ def test_a_plugins_task_that_raises_or_is_none_is_told_by_its_own_cells(workers)
 
 
 def compiled_kernels(workers):
-    """What compilers left for the workers of a server."""
+    """Files that compilers left for the workers of a server."""
     return sorted(workers._folder.rglob("*.so"))
 
 

@@ -1,4 +1,4 @@
-"""What becomes of the rounds of a block, whoever took them."""
+"""Rounds of a block become records, whoever took them."""
 
 from dataclasses import replace
 from types import SimpleNamespace

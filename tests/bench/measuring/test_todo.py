@@ -1,4 +1,4 @@
-"""What a sweep measures again, and what first."""
+"""Cells that a sweep measures again, and their order."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the numerics see, on mechanisms that are sound, that overflow, and that divide by zero."""
+"""Findings of numerics on mechanisms that are sound, that overflow, and that divide by zero."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a card is asked, by torch and by its driver's tool, with answers that are written down."""
+"""Questions to a card, by torch and by its driver's tool, with recorded answers."""
 
 import subprocess
 from types import SimpleNamespace

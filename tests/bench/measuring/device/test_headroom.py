@@ -47,7 +47,7 @@ print(*resource.getrlimit(resource.RLIMIT_DATA))
 
 @pytest.fixture(scope="module")
 def said():
-    """What the programs print, each in a fork of one process that has loaded torch."""
+    """Output of the programs, each in a fork of one process that has loaded torch."""
     forks = f"""
 import os
 for program in {PROGRAMS.split("---")!r}:

@@ -1,4 +1,4 @@
-"""What makes a number stale: every file that a mechanism is made of."""
+"""A number is stale once any file that its mechanism is made of has changed."""
 
 import subprocess
 import sys

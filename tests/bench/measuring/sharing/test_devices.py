@@ -94,7 +94,7 @@ def test_a_timing_of_a_sweep_is_alone_among_its_own_trainings_and_all_timings(tm
 
 @pytest.fixture
 def said(monkeypatch, capsys):
-    """What is said of locks, with nothing said before."""
+    """Notes about locks, with none printed before."""
     devices._say_unlocked.cache_clear()
     return lambda: capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""What tests of tasks share: one thread, a cell by its settings, mechanisms for the occasion."""
+"""Shared by tests of tasks: one thread, a cell by its settings, mechanisms for the occasion."""
 
 import pytest
 

@@ -107,7 +107,7 @@ def test_what_other_code_left_behind_is_begun_anew(tmp_path):
 
 
 class Malicious:
-    """What a file of another origin may hold."""
+    """Contents of a file of another origin."""
 
     def __reduce__(self):
         return os._exit, (3,)

@@ -1,4 +1,4 @@
-"""What every task keeps to: golden examples, splits that share nothing, answers within range."""
+"""Contracts of every task: golden examples, splits that share nothing, answers within range."""
 
 import hashlib
 from itertools import islice

@@ -169,7 +169,7 @@ def test_mads_model_has_its_norms_mlps_head_and_first_weights():
 
 
 def mixed_by(net, batch):
-    """What each block's output projection is given: (B, N, heads, channels of a head)."""
+    """Inputs of each block's output projection: (B, N, heads, channels of a head)."""
     seen = []
     for name, module in net.named_modules():
         if name.endswith("proj"):

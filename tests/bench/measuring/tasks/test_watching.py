@@ -1,4 +1,4 @@
-"""What is watched is what the model does: its own logits, by weights that carry gradients."""
+"""Watching a model changes nothing: its own logits, by weights that carry gradients."""
 
 import pytest
 import torch

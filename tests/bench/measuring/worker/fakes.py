@@ -1,4 +1,4 @@
-"""What the rounds of a worker are made of, without a mechanism."""
+"""Parts of the rounds of a worker, without a mechanism."""
 
 from dataclasses import asdict
 
@@ -66,7 +66,7 @@ class FakeSubject:
 
 
 def take_rounds(*cells, num_rounds=4, references=None, **rules):
-    """What a worker sends, and its result; so many rounds unless further rules say otherwise."""
+    """Messages of a worker, and its result; so many rounds unless further rules say otherwise."""
     channel = Channel()
     usual = {"min_rounds": num_rounds, "max_rounds": num_rounds, "budget_s": 0.0}
     stopping = Stopping(**(usual | rules))

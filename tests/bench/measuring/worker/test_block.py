@@ -1,4 +1,4 @@
-"""What a worker says of its rounds is held against the parent's clock."""
+"""A worker's account of its rounds is held against the parent's clock."""
 
 import math
 from dataclasses import asdict, replace

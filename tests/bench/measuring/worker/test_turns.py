@@ -1,4 +1,4 @@
-"""What surrounds the turns of a member: new inputs, a look at what all share, a last check."""
+"""Before and after the turns of a member: new inputs, a look at what all share, a last check."""
 
 import itertools
 from dataclasses import replace

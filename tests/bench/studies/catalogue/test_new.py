@@ -1,4 +1,4 @@
-"""What `attnbench new` writes works at once: in a folder of one's own, and in a checkout."""
+"""Files of `attnbench new` work at once: in a folder of one's own, and in a checkout."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""What each phase of a conversion trains, at what rate, and towards what."""
+"""Each phase of a conversion: trained parameters, rate and target."""
 
 from itertools import islice
 

@@ -128,5 +128,5 @@ class Checkout:
         return self.git("worktree", "list").splitlines()
 
     def leftovers(self) -> list[str]:
-        """What a comparison left in the temporary folder."""
+        """Files that a comparison left in the temporary folder."""
         return [path.name for path in self.temporary.glob("attnbench-base-*")]

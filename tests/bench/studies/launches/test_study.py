@@ -1,4 +1,4 @@
-"""What is asked, refused and shown; no Triton is needed."""
+"""Requests, refusals and pages; no Triton is needed."""
 
 import itertools
 import json

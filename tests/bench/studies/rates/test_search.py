@@ -16,7 +16,7 @@ from bench.studies.rates import search
 from bench.studies.rates.search import USUAL
 
 SCORES = {0.001: 0.3, 0.003: 0.5, 0.01: 0.7, 0.03: 0.9, 0.1: 0.6}
-"""Of softmax, by rate: at first the best lies at the edge."""
+"""Accuracies of softmax, by rate: at first the best lies at the edge."""
 
 
 @pytest.fixture
