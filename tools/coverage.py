@@ -66,7 +66,7 @@ PLACES: dict[str, Callable[[Draw, int], np.ndarray]] = {
     "processes 3 % apart": lambda draw, count: draw.normal(0, 0.03, count),
     "3 of 10 processes 7.5 % slower": lambda draw, count: -0.075 * (draw.random(count) < 0.3),
 }
-"""Noise that a process adds to the logarithm of its ratios, by name; a standard deviation if normal."""
+"""Noise that a process adds to the logarithm of its ratios; a standard deviation if normal."""
 
 
 def ratios(draw: Draw, place: str, processes: int, each: int) -> np.ndarray:
