@@ -51,7 +51,7 @@ def study(asked: Advise, session: Session) -> None:
         is_causal = asked.causal or {*asked.mode} & {*CAUSAL_MODES}
         name = f"recall_span{'_causal' if is_causal else ''}"
     if name is not None:
-        own = dict(session.composed["task"].get(name) or task_settings_of(name) or {})
+        own = dict(session.composed.get("task", {}).get(name) or task_settings_of(name) or {})
         given = {*session.composed.get("given", ())}
         typed = {k: v for k, v in own.items() if f"task.{name}.{k}" in given}
         table = task_of(name, typed, board.tasks)

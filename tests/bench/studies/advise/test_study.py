@@ -159,6 +159,11 @@ def test_a_span_is_asked_for_in_the_unit_of_its_rungs(tmp_path, capsys):
         assert why in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_span_without_a_task_is_that_of_recall_in_the_direction_of_the_call(exits):
+    said = exits(0, main(["seq_len=4096", "mode=decode", "holds=32"]))
+    assert "proven to reach a span of 32 pairs on recall_span_causal" in " ".join(said.split())
+
+
 def test_seeds_that_would_settle_it_are_all_named(tmp_path, capsys):
     scores = zip(task_records(("nala",)), (0.95, 0.96, 0.97), strict=True)
     records = [changed(record, accuracy=score) for record, score in scores]
