@@ -16,6 +16,7 @@ EXTRAS = {
     "performer_pytorch": "peers",
     "linformer": "peers",
     "nystrom_attention": "peers",
+    "timm": "models",
     "onnx": "runtimes",
     "onnxruntime": "runtimes",
 }

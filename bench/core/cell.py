@@ -33,7 +33,10 @@ from bench.core.workloads import Workload as Workload
 
 MAX_THREADS = 1024  # the cores of today's largest machines; many more would exhaust this one
 Device = Annotated[
-    str, like(r"cpu|[a-z]{1,32}:\d{1,3}", "cpu, or a kind of card and its number, such as cuda:0")
+    str,
+    like(
+        r"cpu|(?!cpu:)[a-z]{1,32}:\d{1,3}", "cpu, or a kind of card and its number, such as cuda:0"
+    ),
 ]
 
 ORIGINAL = "original"

@@ -5,7 +5,6 @@ Mistakes of the user are errors, anything else is a reason to skip the cell.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -29,7 +28,6 @@ from bench.measuring.tasks.base import Task, build_task, task_to_plan
 from bench.measuring.tasks.match import CannotMatch, matched
 from bench.measuring.tasks.model import NO_ROPE
 
-_EXTRA = "models"
 _REFUSALS = (ValueError, TypeError, ImportError)
 _MODES = ("forward", "backward", "forward_backward", "train_step")
 """Modes of a whole model."""
@@ -123,7 +121,7 @@ def _why_not_trained(can: Capabilities, cell: Cell, task: Task) -> str | None:
         return f"{cell.mechanism} has no causal form; {cell.task.label} is causal."
     if not task.causal and not can.bidirectional:
         return f"{cell.mechanism} is causal only; {cell.task.label} is bidirectional."
-    if can.needs_grid and len({one.seq_len for one in getattr(task, "at", {}).values()}) > 1:
+    if can.needs_grid and len(set(task.lengths)) > 1:
         return f"{cell.mechanism} needs a grid of tokens; {cell.task.label} has several lengths."
     if task.recipe.position == "rope" and "core" not in can.scopes:
         return f"{cell.mechanism} {NO_ROPE}"
@@ -195,16 +193,10 @@ def why_no_model(cell: Cell) -> str | None:
         return f"{w.mode} is no mode of a model: images are seen whole; it has {', '.join(_MODES)}."
     if is_own(w.model):
         return None
-    for package in model_info(w.model).requires:
-        if importlib.util.find_spec(package) is None:
-            return (
-                f"{w.model} needs the package {package}, which is not installed: "
-                f"pip install 'attnbench[{_EXTRA}]'."
-            )
-    return None
+    return why_missing(w.model, model_info(w.model).requires)
 
 
-def _why_no_such_model(cell: Cell) -> str | None:
+def _why_model_fails(cell: Cell) -> str | None:
     """Why the model cannot be built or run for a cell's size, mechanism or mode; None if it can."""
     try:
         model = model_on_meta(cell)
@@ -228,7 +220,7 @@ def _words(error: Exception) -> str:
 def why_unbuildable(cell: Cell, task: Task | None = None) -> str | None:
     """Why a constructor refuses a cell's shape; None if it does not. Allocates nothing."""
     if cell.is_model:
-        return _why_no_such_model(cell)
+        return _why_model_fails(cell)
     try:
         if cell.is_task:
             if (task := task or task_of(cell)) is None:
@@ -243,7 +235,7 @@ def why_unbuildable(cell: Cell, task: Task | None = None) -> str | None:
                 _call_across(module, cell.kernel)
     except CannotMatch as error:
         return str(error)
-    except (ValueError, TypeError, ImportError) as error:
+    except _REFUSALS as error:
         return f"{cell.mechanism} cannot be built: {error}"
     return None
 

@@ -69,6 +69,7 @@ def tiny_fields(name: str) -> dict[str, Any]:
         own = default.to_dict()
         fields = {key: value for key, value in SMALL.items() if key in own}
         if "kv_lora_rank" in own and "num_key_value_heads" in own:
+            # Latent attention expands its latents to a key for each query head.
             fields["num_key_value_heads"] = fields["num_attention_heads"]
         parts = {key: getattr(default, key, None) for key in default.sub_configs}
         return fields | {key: small(part) for key, part in parts.items() if part is not None}

@@ -243,7 +243,7 @@ def _task_sentence(task: TaskScores, board: Leaderboard) -> str:
 
 def _span_sentence(task: TaskScores, board: Leaderboard) -> str:
     """A task's spans, the largest first; of one seed, without an order."""
-    shown = [s for s in task.scores if s.spans and not s.is_control]
+    shown = [s for s in task.scores if s.spans and s.may_be_ranked and not s.is_control]
     shown = sorted(shown, key=lambda s: -(s.centre or 0.0))
     if not shown:
         return ""
@@ -255,7 +255,10 @@ def _span_sentence(task: TaskScores, board: Leaderboard) -> str:
     held += [f"{join_names(names)} {words}" for words, names in others]
     held += _more(shown, "rows")
     seeds = "one seed" if task.num_seeds == 1 else f"over {task.num_seeds} seeds"
-    order = "; no order is claimed" if task.num_seeds == 1 else ""
+    order = "; no order is claimed"
+    if task.num_seeds > 1:
+        pairs = task.decided.values()
+        order = f"; {sum(map(bool, pairs)):,} of {len(pairs):,} pairs of rows are decided"
     return f"On {_task_words(task, board)}, {seeds}: {', '.join(held).removesuffix('.')}{order}."
 
 

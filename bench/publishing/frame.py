@@ -113,13 +113,13 @@ def csv_text(records: Sequence[Record], metrics: Sequence[str], board: Leaderboa
     GPU that a timed row lacks, as every row of a CPU does, are ``unavailable``. Text that a
     spreadsheet would evaluate is prefixed with an apostrophe.
     """
-    ranked = {id(record): row.columns for row in board.rows for record in row.records}
+    rows = {id(record): row.columns for row in board.rows for record in row.records}
     known = {name for record in records for name in record.cell.to_dict()}
     filtered = (filter_columns(record) for record in records)
     columns = (
         *_CELL_FIELDS,
         *sorted(known - set(_CELL_FIELDS) - set(_LAST)),
-        *("status", "reason", "marks", "rank_first", "rank_last"),
+        *("status", "reason", "marks", "rank_first", "rank_last", "is_control"),
         *columns_of(metrics),
         *("reference", "bound", "fvcore_verdict", "sdpa_kernel", "ended"),
         *dict.fromkeys(name for own in filtered for name in own),
@@ -130,8 +130,8 @@ def csv_text(records: Sequence[Record], metrics: Sequence[str], board: Leaderboa
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns)
     for record in records:
-        row = ranked.get(id(record), {}) | row_of_record(record, metrics)
-        row["is_latest"] = id(record) in ranked
+        row = row_of_record(record, metrics) | rows.get(id(record), {})
+        row["is_latest"] = id(record) in rows
         if isinstance(record.result, Speed):
             row |= {name: "unavailable" for name in _METERED if row.get(name) is None}
         values = (row.get(name) for name in columns)

@@ -16,7 +16,7 @@ from bench.core.spans import Span, at_height, span_of, span_words
 from bench.core.statistics import Interval, median
 from bench.publishing.machine import describe_machine
 from bench.publishing.metrics.marks import NEEDS_SEEDS, marks, may_be_ranked
-from bench.publishing.metrics.ranks import Ranked, Ranks, rank_runs
+from bench.publishing.metrics.ranks import Pair, Ranked, Ranks, decided, rank_runs
 from bench.publishing.naming import Names, identity
 
 
@@ -201,6 +201,13 @@ class TaskScores:
     def named_settings(self) -> dict[str, Any]:
         """The settings by name, as a new dictionary."""
         return dict(json.loads(self.settings))
+
+    @property
+    def decided(self) -> dict[Pair, int]:
+        """For each pair of ranked rows 1, -1 or 0 if undecided, with Holm's correction."""
+        names = self.ranks.names if self.ranks is not None else ()
+        runs = {score.entry: score.runs for score in self.scores if score.entry in names}
+        return decided(runs, less_is_better=bool(self.unit)) if len(runs) > 1 else {}
 
     @property
     def rungs(self) -> tuple[int, ...]:

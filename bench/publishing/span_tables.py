@@ -9,7 +9,6 @@ from statistics import fmean, stdev
 from bench.core.comparison import num_seeds_for
 from bench.core.observed import SOLVED
 from bench.publishing.document import Table, text_table
-from bench.publishing.metrics.ranks import decided
 from bench.publishing.scores import Score, TaskScores
 
 
@@ -18,7 +17,7 @@ def neighbours(task: TaskScores) -> Iterator[Table]:
     if not task.rungs or task.ranks is None or len(task.ranks.names) < 2:
         return
     runs = {score.entry: score.runs for score in task.scores if score.entry in task.ranks.names}
-    is_decided = decided(runs, less_is_better=False)
+    is_decided = task.decided
     rows = []
     for better, other in pairwise(task.ranks.names):
         known = runs[better].known, runs[other].known

@@ -155,6 +155,11 @@ class Task(ABC):
         """
         return None
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of its examples, once for each kind; one number where all are alike."""
+        return (self.seq_len,)
+
     def answers_by_rung(self, test: Sequence[Batch]) -> dict[str, list[int]]:
         """Numbers of test examples and of their answers, by rung; none without rungs."""
         return {}

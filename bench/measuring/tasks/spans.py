@@ -75,6 +75,11 @@ class Ladder(Task):
         """The task of one rung, with the settings that all rungs share."""
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of an example at each rung."""
+        return tuple(task.seq_len for task in self.at.values())
+
+    @property
     def trained(self) -> tuple[int, ...]:
         """Rungs that are trained on; here, all of them."""
         return self.rungs

@@ -24,19 +24,20 @@ class Roofs:
     def __init__(self, calibration: Mapping[str, Any] | None = None) -> None:
         ceilings = (calibration or {}).get("ceilings", ())
         self._calibrated = {(c["device"], c["dtype"], c["num_threads"]) for c in ceilings}
-        self._seen: dict[str, Ceiling] = {}
+        self._seen: dict[tuple[str, str], Ceiling] = {}
 
     def look(self, jobs: Jobs, cells: Iterable[Cell]) -> None:
         """Measure missing ceilings in workers before a block is timed; 0.5 s for each dtype."""
-        unknown = {
-            (cell.device, cell.timed.dtype): None
+        unknown = dict.fromkeys(
+            (cell.device, cell.timed.dtype)
             for cell in cells
             if device_named(cell.device).shares_cores
             and not cell.is_model
             and (cell.device, cell.timed.dtype, cell.num_threads) not in self._calibrated
-        }
+        )
         for device, dtype in unknown:
-            is_known = dtype in self._seen and not self._seen[dtype]["is_noisy"]
+            seen = self._seen.get((device, dtype))
+            is_known = seen is not None and not seen["is_noisy"]
             if is_known or device_named(device).why_no_dtype(dtype):
                 continue
             outcome = jobs.do(CEILING, device=device, dtype=dtype, num_threads=1, at_a_glance=True)
@@ -47,14 +48,16 @@ class Roofs:
                     bytes_per_s=[list(each) for each in found.bytes_per_s],
                     is_noisy=found.is_noisy,
                 )
-                self._seen[dtype] = _best(self._seen.get(dtype), now)
+                self._seen[device, dtype] = _best(seen, now)
 
     def of(self, cell: Cell) -> Ceiling | None:
         """The ceiling of a cell's dtype and number of threads; None if it was not measured."""
         shares_cores = device_named(cell.device).shares_cores
-        if not shares_cores or cell.is_model or cell.timed.dtype not in self._seen:
+        if not shares_cores or cell.is_model:
             return None
-        one, count = self._seen[cell.timed.dtype], cell.num_threads
+        one, count = self._seen.get((cell.device, cell.timed.dtype)), cell.num_threads
+        if one is None:
+            return None
         return Ceiling(
             flops_per_s=count * one["flops_per_s"],
             bytes_per_s=[[size, count * rate] for size, rate in one["bytes_per_s"]],

@@ -31,10 +31,9 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
     """Every chart that has something to show.
 
     Speed-up, latency and peak memory against sequence length, or against a model's image size, for
-    each setting with two sizes or more; accuracy against latency, for each task, or its span
-    against speed-up and state; accuracy against the length of longer test examples; accuracy,
-    latency and FLOPs against the share of tokens that
-    filters keep.
+    each setting with two sizes or more; accuracy against latency for each task, or span against
+    speed-up and state where it has rungs; accuracy against the length of longer test examples;
+    accuracy, latency and FLOPs against the share of tokens that filters keep.
     """
     styles = styles_of(board)
     drawn: list[Chart | None] = []

@@ -77,7 +77,7 @@ def against_size(
         | _interval(quantity, s)
         | look(styles[s.entry])
         for ranking in sorted(rankings, key=lambda ranking: ranking.size)
-        for s in _shown(quantity, ranking)
+        for s in shown(quantity, ranking)
         if (value := s.value(quantity.metric))  # a logarithmic axis has no zero
     ]
     sizes = sorted({point["x"] for point in points})
@@ -141,7 +141,8 @@ def _notes(
     yield provenance([s.record for s in standings if s.value(quantity.metric)])
 
 
-def _shown(quantity: Quantity, ranking: Ranking) -> Iterator[Standing]:
+def shown(quantity: Quantity, ranking: Ranking) -> Iterator[Standing]:
+    """Rows of a picture of a quantity: all, or of a ratio those that may be ranked."""
     for standing in ranking.standings:
         is_ranked = not standing.is_control and may_be_ranked(standing.record)
         if is_ranked or not quantity.is_ratio:

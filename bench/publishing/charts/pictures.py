@@ -79,7 +79,7 @@ def _layer(data: str, mark: Spec, encoding: Spec, only: str = "") -> Spec:
 
 def _points(size: int, place: Spec, opacity: float = 1) -> Spec:
     mark = {"type": "point", "filled": True, "size": size}
-    look = {**_colour(), "shape": as_given("shape"), "opacity": {"value": opacity}}
+    look = {**_colour(), "shape": as_given("shape"), "size": "$size", "opacity": {"value": opacity}}
     return _layer("points", mark, {**place, **look, **_tooltip()})
 
 

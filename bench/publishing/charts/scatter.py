@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from bench.publishing.charts.accuracy_axis import accuracy_axis, scored, seeds
 from bench.publishing.charts.file_names import task_slug
 from bench.publishing.charts.labels import place_labels
 from bench.publishing.charts.lines import LATENCY
-from bench.publishing.charts.pictures import Point, scatter
+from bench.publishing.charts.pictures import Point, Spec, scatter
 from bench.publishing.charts.spec import WIDTH, Axis, log_axis, look, picture
 from bench.publishing.charts.style import Style
 from bench.publishing.document import Chart
@@ -63,29 +63,24 @@ def _scatter(
     latencies = [point["x"] for point in points]
     x = log_axis(f"Latency at {ranking.size:,} tokens (ms)", latencies, (0, WIDTH), by=1.6)
     dots = [seeds(score.accuracies, point) for (_, score), point in zip(both, points, strict=True)]
-    has_bars = len(both) <= _MOST_BARS
     guesses = [
         {"x": x.ends[1], "y": 100 - chance, "words": "guessing"} for chance in sorted(chances)[-1:]
     ]
     front = _front(task, ranking, points, board)
     direction = direction_words(ranking.setting.workload)
     title = f"Accuracy on {task.label} against latency, {direction}"
-    spec = picture(
-        scatter(),
+    spec = scatter_picture(
         x,
         y,
+        points,
+        [*chain(*dots)],
+        title,
+        _notes(task, ranking, both, board, examples, bool(front)),
         {
             "guides": [guess | {"x": end} for guess in guesses for end in x.ends],
             "guide_words": guesses,
             "front": front,
-            "cost_bars": [point for point in points if "x_low" in point and has_bars],
-            "bars": [point for point in points if "low" in point and has_bars],
-            "seeds": [*chain(*dots)],
-            "points": points,
-            "labels": label_points(points, [*chain(*dots)], x, y),
         },
-        title,
-        _notes(task, ranking, both, board, examples, bool(front)),
         guide_align="right",
         guide_dx=-6,
     )
@@ -123,7 +118,30 @@ def _front(
     return sorted(own, key=lambda point: point["x"]) if len(own) > 1 else []
 
 
-def label_points(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
+def scatter_picture(
+    x: Axis,
+    y: Axis,
+    points: Sequence[Point],
+    dots: Sequence[Point],
+    title: str,
+    notes: Sequence[str],
+    more: Mapping[str, Sequence[Point]] | None = None,
+    **values: object,
+) -> Spec:
+    """Labelled points with their intervals, a dot for each seed, and more data of the template."""
+    has_bars = len(points) <= _MOST_BARS
+    data = {
+        **(more or {}),
+        "cost_bars": [point for point in points if "x_low" in point and has_bars],
+        "bars": [point for point in points if "low" in point and has_bars],
+        "seeds": dots,
+        "points": points,
+        "labels": _labels(points, dots, x, y),
+    }
+    return picture(scatter(), x, y, data, title, notes, **values)
+
+
+def _labels(points: Sequence[Point], dots: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
     """Labels that keep clear of points, and of other labels and their leader lines."""
     spots = place_labels(
         [(x.pixel(point["x"]), y.pixel(point["y"])) for point in points],

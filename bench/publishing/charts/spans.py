@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from bench.core.record import Record
 from bench.publishing.charts.file_names import task_slug
-from bench.publishing.charts.lines import SPEEDUP
-from bench.publishing.charts.pictures import Point, as_given, scatter
-from bench.publishing.charts.scatter import label_points
-from bench.publishing.charts.spec import WIDTH, Axis, log_axis, look, picture
+from bench.publishing.charts.lines import SPEEDUP, shown
+from bench.publishing.charts.pictures import Point, as_given
+from bench.publishing.charts.scatter import scatter_picture
+from bench.publishing.charts.spec import WIDTH, Axis, log_axis, look
 from bench.publishing.charts.style import Style
 from bench.publishing.document import Chart
 from bench.publishing.fronts import cost_ranking
@@ -24,101 +26,132 @@ _POINT_SIZES = (50, 400)
 """Areas of the points of the smallest and of the largest state, in square pixels."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Across:
+    """The x axis: its name in files and in words, a note, and each entry's place and records."""
+
+    slug: str
+    words: str
+    note: str
+    places: Mapping[str, Point]
+    records: Sequence[Record] = ()
+
+
 def span_charts(task: TaskScores, board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
-    """Span against speed-up at the longest length, and against the bytes of the state."""
-    scores = {s.entry: s for s in task.scores if s.spans and not s.is_control}
+    """Span against speed-up, at the length that most rows share, and against the state's bytes.
+
+    Controls and rows that may not be ranked are left out, and so is a picture of fewer than two.
+    """
+    scores = {s.entry: s for s in task.scores if s.spans and s.may_be_ranked and not s.is_control}
+    both = (_speedups(task, board, scores), _states(task, scores))
+    for across in both:
+        if across is not None and len(across.places) > 1:
+            yield _chart(task, scores, across, board, styles)
+
+
+def _speedups(task: TaskScores, board: Leaderboard, scores: Mapping[str, Score]) -> _Across | None:
+    """Speed-ups over the one reference that all share, the larger the point the more state."""
     ranking = cost_ranking(task, board, scores, SPEEDUP.metric)
-    if ranking is not None:
-        standings = {s.entry: s for s in ranking.standings if s.value(SPEEDUP.metric)}
-        places: dict[str, Point] = {}
-        for name in scores.keys() & standings.keys():
-            places[name] = {"x": float(standings[name].value(SPEEDUP.metric) or 0)}
-            if found := standings[name].interval(SPEEDUP.metric):
-                places[name] |= {"x_low": found[0], "x_high": found[1]}
-        words = f"Speed-up over {''.join(ranking.references)} at {ranking.size:,} tokens"
-        note = f"Speed: {setting_words(ranking.setting, board)} · {ranking.size:,} tokens"
-        yield from _chart(task, scores, places, words, note, board, styles)
-    states: dict[str, Point] = {
-        name: {"x": score.state_bytes / 1024} for name, score in scores.items() if score.state_bytes
-    }
-    note = f"State: after examples of the highest rung, {task.rungs[-1]:,}"
-    yield from _chart(task, scores, states, "State (KiB)", note, board, styles)
+    if ranking is None or len(ranking.references) != 1:
+        return None
+    standings = [
+        s for s in shown(SPEEDUP, ranking) if s.entry in scores and s.value(SPEEDUP.metric)
+    ]
+    places: dict[str, Point] = {}
+    for standing in standings:
+        place: Point = {"x": float(standing.value(SPEEDUP.metric) or 0.0)}
+        if interval := standing.interval(SPEEDUP.metric):
+            place |= {"x_low": interval[0], "x_high": interval[1]}
+        places[standing.entry] = place
+    note = f"Speed: {setting_words(ranking.setting, board)} · {ranking.size:,} tokens"
+    states = {name: math.log(scores[name].state_bytes or 1) for name in places}
+    if places and all(states.values()):
+        least, most = min(states.values()), max(states.values())
+        small, large = _POINT_SIZES
+        for name, state in states.items():
+            share = (state - least) / ((most - least) or 1.0)
+            places[name] |= {"size": small + share * (large - small)}
+        note += " · larger points keep a larger state"
+    return _Across(
+        slug="speedup",
+        words=f"speed-up over {''.join(ranking.references)} at {ranking.size:,} tokens",
+        note=note,
+        places=places,
+        records=[standing.record for standing in standings],
+    )
+
+
+def _states(task: TaskScores, scores: Mapping[str, Score]) -> _Across:
+    """Bytes of the state that each model keeps."""
+    kept = {name: score.state_bytes for name, score in scores.items()}
+    return _Across(
+        slug="state",
+        words="state (KiB)",
+        note=f"State: after examples of the highest rung, {task.rungs[-1]:,}",
+        places={name: {"x": size / 1024} for name, size in kept.items() if size},
+    )
 
 
 def _chart(
     task: TaskScores,
     scores: Mapping[str, Score],
-    places: Mapping[str, Point],
-    words: str,
-    note: str,
+    across: _Across,
     board: Leaderboard,
     styles: dict[str, Style],
-) -> Iterator[Chart]:
-    if len(places) < 2:
-        return
-    low, high = task.rungs[0], task.rungs[-1]
-    height = max(360, 16 * len(places))
-    ends = (low / _BEYOND**2, high * _BEYOND**2)
-    label = f"datum.value > {high} ? 'over {high:,}' : datum.value < {low} ? 'under {low}' : "
-    ticks = [low / _BEYOND, *task.rungs[1:-1], high * _BEYOND]
-    y = Axis(
-        kind="log",
-        base=2,
-        ends=ends,
-        pixels=(height, 0),
-        title=f"Span: {task.rung_of} held at 90 %",
-        ticks=ticks,
-        labels=f"{label}format(datum.value, ',d')",
-    )
-
-    def at(score: Score, scaled: float) -> float:
-        """Where a span is drawn: one at an end of the ladder beyond it."""
-        beyond = _BEYOND if scaled >= 1 else 1 / _BEYOND if scaled <= 0 else 1.0
-        return score.in_unit(min(max(scaled, 0.0), 1.0)) * beyond
-
-    has_states = all(scores[name].state_bytes for name in places) and words != "State (KiB)"
-    largest = max(math.log(scores[name].state_bytes or 1) for name in places)
-    smallest = min(math.log(scores[name].state_bytes or 1) for name in places)
-    points: list[Point] = []
-    dots: list[Point] = []
-    for name, place in sorted(places.items()):
+) -> Chart:
+    points, dots = list[Point](), list[Point]()
+    for name, place in sorted(across.places.items()):
         score = scores[name]
         point: Point = {"name": name, "label": name, **place, **look(styles[name])}
-        point["y"] = at(score, score.centre or 0.0)
+        point["y"] = _height(score, score.centre or 0.0)
         if score.shown_interval is not None:
-            bottom, top = score.shown_interval
-            point |= {"low": at(score, bottom), "high": at(score, top)}
-        if has_states:
-            share = math.log(score.state_bytes or 1) - smallest
-            share /= (largest - smallest) or 1.0
-            point["size"] = _POINT_SIZES[0] + share * (_POINT_SIZES[1] - _POINT_SIZES[0])
+            low, high = score.shown_interval
+            point |= {"low": _height(score, low), "high": _height(score, high)}
         points.append(point)
         if len(score.accuracies) > 1:
-            dots += [point | {"y": at(score, one)} for one in score.accuracies]
-    x = log_axis(words, [place["x"] for place in places.values()], (0, WIDTH), by=1.6)
+            dots += [point | {"y": _height(score, one)} for one in score.accuracies]
     seeds = "one seed" if task.num_seeds == 1 else f"mean of {task.num_seeds} seeds, each a dot"
-    title = f"Span on {task.label} against {words[0].lower()}{words[1:]}"
-    notes = [
-        f"Span: {place_words(task, board)} · {task.dtype} · {seeds} · bars: 95 % intervals",
-        note + (" · larger points keep a larger state" if has_states else ""),
-        provenance([record for name in places for record in scores[name].records]),
-    ]
-    spec = picture(
-        scatter(),
-        x,
-        y,
-        {
-            "cost_bars": [point for point in points if "x_low" in point],
-            "bars": [point for point in points if "low" in point],
-            "seeds": dots,
-            "points": points,
-            "labels": label_points(points, dots, x, y),
-        },
+    bars = " · bars: 95 % intervals" if any("low" in point for point in points) else ""
+    records = [*across.records, *(r for name in across.places for r in scores[name].records)]
+    title = f"Span on {task.label} against {across.words}"
+    spec = scatter_picture(
+        log_axis(
+            f"{across.words[0].upper()}{across.words[1:]}",
+            [place["x"] for place in across.places.values()],
+            (0, WIDTH),
+            by=1.6,
+        ),
+        _span_axis(task, max(360, 16 * len(points))),
+        points,
+        dots,
         title,
-        notes,
+        [
+            f"Span: {place_words(task, board)} · {task.dtype} · {seeds}{bars}",
+            across.note,
+            provenance(records),
+        ],
+        **({"size": as_given("size", "quantitative")} if "size" in points[0] else {}),
     )
-    if has_states:
-        drawn = next(layer for layer in spec["layer"] if layer["data"]["name"] == "points")
-        drawn["encoding"]["size"] = as_given("size", "quantitative")
-    kind = "state" if words == "State (KiB)" else "speedup"
-    yield Chart(name=task_slug(f"span-{kind}-{task.label}", task, board), title=title, spec=spec)
+    name = task_slug(f"span-{across.slug}-{task.label}", task, board)
+    return Chart(name=name, title=title, spec=spec)
+
+
+def _span_axis(task: TaskScores, height: float) -> Axis:
+    """A tick at each rung; the lowest and the highest stand for spans beyond the ladder, too."""
+    low, high = task.rungs[0], task.rungs[-1]
+    beyond = f"datum.value > {high} ? 'over {high:,}' : datum.value < {low} ? 'under {low}'"
+    return Axis(
+        kind="log",
+        base=2,
+        ends=(low / _BEYOND**2, high * _BEYOND**2),
+        pixels=(height, 0),
+        title=f"Span: {task.rung_of} held at 90 %",
+        ticks=[low / _BEYOND, *task.rungs[1:-1], high * _BEYOND],
+        labels=f"{beyond} : format(datum.value, ',d')",
+    )
+
+
+def _height(score: Score, scaled: float) -> float:
+    """Where a span is drawn; one at an end of the ladder beyond it."""
+    beyond = _BEYOND if scaled >= 1 else 1 / _BEYOND if scaled <= 0 else 1.0
+    return score.in_unit(scaled) * beyond

@@ -62,7 +62,7 @@ class View:
     Attributes:
         run_id: the sweep's id, with characters replaced that dashboards do not allow.
         group: name that the jobs of one multirun share.
-        tables: rows of plain values, all with the same columns.
+        tables: rows of plain values, all with the same columns; none is empty.
         charts: such rows, by the name of the chart that is made from them.
         records: the sweep's records as JSON Lines.
     """
@@ -111,18 +111,18 @@ def view_of(records: Sequence[Record], sweep: str, config: PublishConfig) -> Vie
         group=config.wandb.group or sweep.partition("/")[0],
         config=run_config(records, sweep),
         steps=(*along, trained),
-        tables={
-            "leaderboard": _leaderboard(board, config.metrics),
-            "measurements": long_rows(records, config.metrics),
-        },
-        charts={
-            name: rows
-            for name, rows in ((SCALING, scaling_rows(board)), (PARETO, pareto_rows(board)))
-            if rows
-        },
+        tables=_with_rows(
+            leaderboard=_leaderboard(board, config.metrics),
+            measurements=long_rows(records, config.metrics),
+        ),
+        charts=_with_rows(**{SCALING: scaling_rows(board), PARETO: pareto_rows(board)}),
         summary=summary(records, board),
         records="".join(f"{record.to_json()}\n" for record in records),
     )
+
+
+def _with_rows(**tables: list[Row]) -> dict[str, list[Row]]:
+    return {name: rows for name, rows in tables.items() if rows}
 
 
 def run_id(sweep: str) -> str:

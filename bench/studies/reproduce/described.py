@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from datetime import date
+from typing import Any, ClassVar, Literal, get_args
 
 from bench.core.format import format_duration
 
@@ -31,6 +33,20 @@ class Code:
     date: str
     reason: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a commit without a name or a reason.
+
+        Raises:
+            ValueError: says what is needed.
+        """
+        date.fromisoformat(self.date)
+        is_known = re.fullmatch("[0-9a-f]{7,40}", self.commit) is not None
+        if not self.repository or not (is_known or (self.commit == "unknown" and self.reason)):
+            raise ValueError(
+                f"commit is {self.commit!r}; its hexadecimal digits, or unknown and a reason, "
+                "are needed."
+            )
+
     def __str__(self) -> str:
         """As ``github.com/athms/mad-lab at 69d09e29 (2024-05-02)``."""
         place = f"{self.repository.removeprefix('https://')} at {self.commit[:8]} ({self.date})"
@@ -50,7 +66,6 @@ class Protocol:
         grid: settings to search; the best of them counts, on the test set, as papers do.
         steps_per_epoch: to say how far a run has come; None where the source counts no epochs.
         deviations: from the publication.
-        depth: number of protocols between this one and one that is not like another.
     """
 
     name: str
@@ -62,7 +77,6 @@ class Protocol:
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     steps_per_epoch: int | None = None
     deviations: tuple[str, ...] = ()
-    depth: int = 0
 
     def like(
         self,
@@ -80,7 +94,6 @@ class Protocol:
             cost_s=cost_s,
             settings={**self.settings, **(settings or {})},
             deviations=(*self.deviations, *deviations),
-            depth=self.depth + 1,
             **changes,
         )
 
@@ -153,6 +166,21 @@ class PaperCell(_Entry):
     not_comparable: str = ""
     deviations: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse a percentage where a share is meant, and an unknown origin.
+
+        Raises:
+            ValueError: says which field is wrong.
+        """
+        if not (0 <= self.published <= 1 and 0 < self.tolerance < 1):
+            raise ValueError(
+                f"{self.id}: published is {self.published} and tolerance {self.tolerance}; "
+                "both are shares, such as 0.991 and 0.02."
+            )
+        if self.obtained not in get_args(Obtained):
+            known = ", ".join(get_args(Obtained))
+            raise ValueError(f"{self.id}: obtained is {self.obtained!r}; it is one of {known}.")
+
     @property
     def printed_value(self) -> str:
         """Value as printed in the paper, in percent."""
@@ -224,7 +252,7 @@ Described = PaperCell | Claim | Contradiction
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
-    """Entries of a paper, and the protocols that it describes.
+    """Entries of a paper.
 
     Attributes:
         title: authors, year, where to read it.
@@ -232,7 +260,6 @@ class Paper:
 
     title: str
     entries: Sequence[Described]
-    protocols: Sequence[Protocol] = ()
 
 
 def row_of_cells(

@@ -5,18 +5,23 @@ A paper of one's own is a file of the same form.
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
+import runpy
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import CodeType
 from typing import TypeVar
 
 from bench.core.cli.errors import ConfigError, did_you_mean
 from bench.core.registry import import_all
-from bench.studies.reproduce.described import Contradiction, Described, Paper, PaperCell, Protocol
+from bench.studies.reproduce.described import (
+    Claim,
+    Contradiction,
+    Described,
+    Paper,
+    PaperCell,
+    Protocol,
+)
 
 T = TypeVar("T")
 
@@ -63,13 +68,6 @@ def read_papers(own: Path | None = None) -> Papers:
     protocols: dict[str, Protocol] = {}
     entries: dict[str, Described] = {}
     for paper in papers:
-        for protocol in paper.protocols:
-            if protocol.name in protocols:
-                raise ConfigError(
-                    f"{paper.title} describes the protocol {protocol.name}, which another paper "
-                    "describes already. Give it another name."
-                )
-            protocols[protocol.name] = protocol
         for entry in paper.entries:
             if entry.id in entries:
                 raise ConfigError(
@@ -78,37 +76,34 @@ def read_papers(own: Path | None = None) -> Papers:
             entries[entry.id] = replace(entry, paper=entry.paper or paper.title)
     for entry in entries.values():
         _check(entry, entries)
-    return Papers(entries, dict(sorted(protocols.items(), key=lambda item: item[1].depth)))
-
-
-class _Uncached(importlib.machinery.SourceFileLoader):
-    """Compiles a file anew: cached bytecode misses an edit within one second."""
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)
+        protocol = entry.protocol if isinstance(entry, PaperCell) else None
+        if protocol and protocols.setdefault(protocol.name, protocol) != protocol:
+            raise ConfigError(
+                f"{entry.id} is trained by another protocol {protocol.name} than an earlier cell. "
+                "Give it another name."
+            )
+    return Papers(entries, protocols)
 
 
 def _paper_in(file: Path) -> Paper:
-    """The paper of a user's file."""
-    name = f"_paper_{file.stem}"
-    loader = _Uncached(name, str(file.resolve()))
-    spec = importlib.util.spec_from_file_location(name, file.resolve(), loader=loader)
-    assert spec is not None and spec.loader is not None  # the name ends with .py
-    module = importlib.util.module_from_spec(spec)
+    """The paper of a user's file, compiled anew: cached bytecode misses an edit within a second."""
+    path = str(file.resolve())
     try:
-        spec.loader.exec_module(module)
+        paper = runpy.run_path(path, run_name=f"_paper_{file.stem}").get("PAPER")
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == spec.origin]
+        lines = [frame.lineno for frame in frames if frame.filename == path]
         where = f"{file}:{lines[-1]}" if lines else file
         raise ConfigError(f"{where} cannot be run: {type(error).__name__}: {error}") from error
-    paper = getattr(module, "PAPER", None)
     if not isinstance(paper, Paper):
         raise ConfigError(f"{file} has no PAPER = Paper(...); docs/adding-a-paper.md shows one.")
     return paper
 
 
 def _check(entry: Described, entries: Mapping[str, Described]) -> None:
+    seeds = entry.seeds if isinstance(entry, Claim) else None
+    if seeds is not None and len(set(seeds)) < max(2, len(seeds)):
+        raise ConfigError(f"{entry.id} has seeds={[*seeds]}; two or more are needed, each once.")
     if isinstance(entry, Contradiction):
         for name in entry.of:
             if not isinstance(entries.get(name), PaperCell):

@@ -63,7 +63,6 @@ _HYBRID = (
 
 PAPER = Paper(
     title="Arora et al., 2024, Based, arXiv:2402.18668, by Zoology's page",
-    protocols=(_D64, _D128, _D256),
     entries=(
         *(
             _point(

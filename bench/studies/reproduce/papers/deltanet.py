@@ -10,7 +10,6 @@ _MQAR = FIGURE_2["L512-d128"].like(
 
 PAPER = Paper(
     title="Yang et al., 2024, DeltaNet, arXiv:2406.06484",
-    protocols=(_MQAR,),
     entries=(
         PaperCell(
             id="deltanet-mqar-d128",

@@ -35,7 +35,6 @@ _scores = partial(
 
 PAPER = Paper(
     title="HassanJbara, lin-attn-bench, https://github.com/HassanJbara/lin-attn-bench",
-    protocols=(_MEMORISATION, _ONE_HEAD),
     entries=(
         *_scores(
             "transformer",

@@ -95,7 +95,6 @@ constant_answer = partial(
 
 PAPER = Paper(
     title="Tay et al., 2021, Long Range Arena, arXiv:2011.04006",
-    protocols=(_LISTOPS, LISTOPS_SMALL),
     entries=(
         *_listops("lra-transformer", "Transformer", values=[36.37], attention="softmax"),
         *_listops("lra-local", "local attention", values=[15.82], attention="sliding_window"),

@@ -222,11 +222,6 @@ PAPER = Paper(
         "Poli et al., 2024, MAD, arXiv:2403.17844, as printed in the DeltaNet paper, "
         "arXiv:2406.06484"
     ),
-    protocols=(
-        *(MEMORISATION, RECURRENT["memorisation"], COMPRESSION, RECURRENT["compression"]),
-        *(FUZZY, RECURRENT["fuzzy"], RECALL, RECURRENT["recall"]),
-        *(NOISY, RECURRENT["noisy"], COPY, RECURRENT["copy"]),
-    ),
     entries=(
         *scores("mad", "transformer", 51.6, 29.8, 94.1, 85.2, 86.8, 99.6),
         *scores("mad", "gla", 38.8, 6.9, 80.8, 63.3, 81.6, 88.6),

@@ -61,7 +61,6 @@ _H3, _AGAIN = "H3 paper", "seq_icl, which ran it again"
 
 PAPER = Paper(
     title="Fu et al., 2022, H3, arXiv:2212.14052",
-    protocols=(_RECALL, _RECALL_V20, _INDUCTION),
     entries=(
         _attention(
             id="h3-associative-recall-attention",

@@ -101,7 +101,6 @@ _row = partial(row_of_cells, where="Figure 2", obtained="plot", percent=False, t
 
 PAPER = Paper(
     title="Arora et al., 2023, Zoology, arXiv:2312.04927",
-    protocols=(*_L64.values(), *_CONVOLUTIONS.values(), *_LONGER.values()),
     entries=(
         *_row(
             "zoology-fig2-attention", "softmax attention", FIGURE_2, [1.0] * 16, attention="softmax"

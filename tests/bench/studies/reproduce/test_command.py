@@ -39,10 +39,10 @@ def holds(lab, *, number):
     return Finding(verdict=PaperVerdict.HOLDS, words=f"it is {number}")
 
 
+long = tiny.like("long", cost_s=3 * HOUR_S)
 claim = partial(Claim, where="T", sentence="so", refuted_by="not", by="tiny-claim", cost_s=1.0)
 PAPER = Paper(
     title="Nobody, 2020, Tiny",
-    protocols=[tiny, long := tiny.like("long", cost_s=3 * HOUR_S)],
     entries=[
         cell(id="tiny-cell", protocol=tiny, deviations=("it is tiny",)),
         cell(id="tiny-long", protocol=long),

@@ -1,10 +1,8 @@
 """The papers that are described here, and those of a file of one's own."""
 
 import inspect
-import re
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -15,7 +13,6 @@ from bench.studies.reproduce.claims.registry import claim_function, claim_names
 from bench.studies.reproduce.described import (
     Claim,
     Code,
-    Obtained,
     PaperCell,
     criterion_of,
     row_of_cells,
@@ -30,8 +27,7 @@ CELLS = PAPERS.of_kind(PaperCell)
 
 def test_there_are_sixty_cells_and_each_says_how_its_value_was_obtained():
     assert len(CELLS) >= 60
-    assert all(cell.obtained in get_args(Obtained) and cell.where and cell.paper for cell in CELLS)
-    assert all(0 <= cell.published <= 1 and cell.tolerance > 0 for cell in CELLS)
+    assert all(cell.where and cell.paper for cell in CELLS)
 
 
 def test_what_can_be_run_says_what_it_costs():
@@ -114,6 +110,10 @@ OWN = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
         ("PAPER = Paper(", "PAPER = Papr(", r"own\.py:\d\d cannot be run: NameError: name 'Papr'"),
         ("sentence=", "sentense=", r"own\.py:\d\d cannot be run: TypeError: .*'sentense'"),
         ("PAPER = ", "PAPERS = ", r"own\.py has no PAPER = Paper"),
+        ("[99.1, 87.0],", "[991, 87.0],", "own.py:.* published is 9.91 and tolerance 0.02"),
+        ('obtained="table"', 'obtained="tabel"', "obtained is 'tabel'; it is one of table"),
+        ('commit="1a2b3c4d"', 'commit="unknown"', "or unknown and a reason, are needed"),
+        ('settings={"num_seeds": 5}', 'settings={"seeds": [0, 0]}', "two or more are needed"),
         ('attention="softmax",', "", "mine-softmax-short says neither how it is trained"),
         (
             'of=("mine-softmax-short',
@@ -121,7 +121,7 @@ OWN = PAGE.read_text().partition("```python\n")[2].partition("```")[0]
             "names mine-short, and no cell is called that",
         ),
         ('id="mine-sentence"', 'id="mad-gla-copy"', "mad-gla-copy, which is described already"),
-        ('"mine-recall"', '"mad-copy"', "the protocol mad-copy, which another paper describes"),
+        ('"mine-recall"', '"mad-copy"', "another protocol mad-copy than an earlier cell"),
         ("MINUTE_S,\n", "(\n", "cannot be run: SyntaxError: .*line "),
     ],
 )
@@ -136,15 +136,6 @@ def test_the_file_that_the_page_shows_is_read_and_named_where_it_is_wrong(
     file.write_text(OWN.replace(old, new, 1))
     with pytest.raises(ConfigError, match=message):
         read_papers(file)
-
-
-def test_every_protocol_names_the_code_that_it_follows():
-    for protocol in PAPERS.protocols.values():
-        code = protocol.code
-        assert code.repository and re.fullmatch(r"20\d\d-\d\d-\d\d", code.date), protocol.name
-        is_known = re.fullmatch(r"[0-9a-f]{7,40}", code.commit)
-        assert is_known or (code.commit == "unknown" and code.reason), protocol.name
-    assert PAPERS.protocols["mad-memorisation"].code.date < "2024-12-05"
 
 
 def test_every_claim_says_what_would_refute_it():
