@@ -29,7 +29,7 @@ bench: $(READY) ## measure the default suite, causal and bidirectional, and buil
 smoke: $(READY) ## a sweep of a few seconds that checks the installation
 	$(BIN)/python -m bench.sweep experiment=smoke
 
-showcase: ## copy the records of results/ to docs/results/ and rebuild the leaderboard there
+showcase: ## replace the records of docs/results/ by those of results/, and rebuild the leaderboard there
 	mkdir -p docs/results
 	cat results/records/*.jsonl | gzip -9n > docs/results/records.jsonl.gz
 	$(MAKE) pictures
@@ -65,7 +65,7 @@ perf: $(READY) ## time every mechanism with pytest-benchmark: make perf [rows=na
 	  $(if $(fail),--benchmark-compare --benchmark-compare-fail=$(fail))
 
 
-rates: $(READY) ## search learning rates for the rows of make bench, 40 minutes; writes conf/rates/
+rates: $(READY) ## search learning rates for the rows and tasks of make bench; writes conf/rates/
 	$(BIN)/python -m bench.rates
 
 bench-scale: $(READY) ## time planning, leasing and resuming of 1,000 to 100,000 made-up cells

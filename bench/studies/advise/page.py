@@ -160,9 +160,8 @@ def _caution(question: Question) -> Iterator[str]:
     is_short = question.seq_len <= SHORT_CALLS and question.mode == "forward"
     if is_short and question.causal:
         yield (
-            f"Up to about {SHORT_CALLS:,} causal tokens the order depends on what a process freed "
-            "before: where freed memory is kept, gla ran at 1.1 to 1.6 times softmax's speed and "
-            "linear at 2.1 to 2.7; in a fresh process at 0.5 to 0.8 and at 1.2 to 2.0."
+            f"Up to about {SHORT_CALLS:,} causal tokens the order also depends on what a process "
+            "freed before."
         )
 
 
