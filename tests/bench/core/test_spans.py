@@ -123,7 +123,10 @@ def test_the_conclusion_says_what_each_row_holds_and_of_one_seed_no_order():
         runs += records("linear", *num_seeds * [(1, 1, 0.8, 0.2)])
         return sentences(build_leaderboard(runs, ("none",)))
 
-    assert said(3) == ("On recall, over 3 seeds: softmax holds over 16 pairs, linear 5.7.",)
+    assert said(3) == (
+        "On recall, over 3 seeds: softmax holds over 16 pairs, linear 5.7; "
+        "1 of 1 pairs of rows are decided.",
+    )
     (one,) = said(1)
     assert one == (
         "On recall, one seed: softmax holds over 16 pairs, linear 5.7; no order is claimed."
