@@ -192,7 +192,11 @@ class StateCore(TakesGates):
         q, k, v = widen(q), widen(k), widen(v)
         found = self._gates(q, k, key_mask, gates)
         q, k = self.prepare(q, k)
-        heads = [gate.expand(-1, q.shape[1], *gate.shape[2:]) for gate in found]
+        num_heads = q.shape[1]
+        heads = [
+            gate if gate.shape[1] == num_heads else gate.expand(-1, num_heads, *gate.shape[2:])
+            for gate in found
+        ]
         heads += [widen(x).to(q.dtype)[None, :, None] for x in self.head_weights()]
         return [q * self.scale, hide_keys(self.name, k, key_mask), v, *heads]
 
@@ -202,9 +206,11 @@ class StateCore(TakesGates):
         *gates, state = rest
         rows = [gate.to(q.dtype) for gate in gates]
         rows = [row.unsqueeze(-1) if row.dim() == 3 else row for row in rows]
-        rows = [row.expand(-1, -1, q.shape[2], *row.shape[3:]) for row in rows]
+        tokens: Iterable[Sequence[Tensor]] = [(q, k, v, *rows)]
+        if q.shape[2] > 1:
+            rows = [row.expand(-1, -1, q.shape[2], *row.shape[3:]) for row in rows]
+            tokens = zip(*(x.split(1, dim=2) for x in (q, k, v, *rows)), strict=True)
         outputs = []
-        tokens = zip(*(x.split(1, dim=2) for x in (q, k, v, *rows)), strict=True)
         for t, (q_t, k_t, v_t, *gates_t) in enumerate(tokens):
             if kept is None:
                 out, state = self.one_token(q_t, k_t, v_t, state, *gates_t)
