@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from .channel_decay import within_chunks
-from .chunks import in_chunks, power_of_two_chunk
+from .chunks import STATE_CHUNK, in_chunks, power_of_two_chunk
+from .decay import chunk_by_chunk
 from .delta_rule import unit_triangular_inverse
 
 
@@ -36,7 +37,7 @@ def channel_delta_rule(
         The output, (B, H, N, E), and the state after the last token.
     """
     length = q.shape[2]
-    size = power_of_two_chunk(length)
+    size = power_of_two_chunk(length, STATE_CHUNK)
     inputs = (q, erased, k, written, log_decay.to(q.dtype))
     q, erased, k, written, steps = (in_chunks(x, size, -2) for x in inputs)  # (B, H, n, C, ...)
     readers = torch.stack((q, erased), dim=-2)
@@ -44,17 +45,10 @@ def channel_delta_rule(
     of_q, of_e = weights.squeeze(-3).unbind(-3)
     q, erased = readers.unbind(-3)
     inverse = unit_triangular_inverse(of_e.tril(-1))
-    values, seen = inverse @ written, inverse @ erased
-
-    states, updates = [], []
-    keys, left = keys.squeeze(-3).mT, total.exp().unsqueeze(-1)
-    for w, e, key, rest in zip(*(x.unbind(2) for x in (values, seen, keys, left)), strict=True):
-        states.append(state)
-        updates.append(w - e @ state)  # u of one chunk, (B, H, C, E)
-        state = rest * state + key @ updates[-1]
-
-    out = of_q @ torch.stack(updates, dim=2) + q @ torch.stack(states, dim=2)
-    return out.flatten(2, 3)[:, :, :length], state
+    values, erased = inverse @ written, inverse @ erased
+    keys, left = keys.squeeze(-3), total.exp().unsqueeze(-1)
+    out, after = chunk_by_chunk(q, of_q, values, keys, left, state, erased)
+    return out[:, :, :length], after
 
 
 def reference_channel_delta_rule(

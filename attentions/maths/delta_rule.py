@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from ..geometry import CallShape
 from ..precision import backward_without_autocast
-from .chunks import DELTA_CHUNK, in_chunks, power_of_two_chunk
-from .decay import chunk_decays
+from .chunks import STATE_CHUNK, in_chunks, power_of_two_chunk
+from .decay import chunk_by_chunk, chunk_decays
 
 LENGTH_EPS = 1e-6
 """Added to a squared length, as in the authors' code: shorter vectors than 1e-3 stay shorter than
@@ -66,8 +66,7 @@ def delta_rule(
     length = q.shape[2]
     if length == 1:
         return _one_token(q, k, v, beta, log_decay, state, removal)
-    size = power_of_two_chunk(length, DELTA_CHUNK)
-    sizes = q.shape[:2]
+    size = power_of_two_chunk(length, STATE_CHUNK)
     q, k, v = (in_chunks(x, size, -2) for x in (q, k, v))  # (B, H, n, C, ...)
     beta = in_chunks(beta.to(q.dtype).expand(-1, -1, length), size, -1)
     from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
@@ -80,17 +79,9 @@ def delta_rule(
     inverse = unit_triangular_inverse(system) * beta.unsqueeze(-2)  # T beta
     written, erased = inverse @ v, (inverse * start.mT) @ readers
     weights, seen = (q @ k.mT) * between, q * from_start
-    inputs = (written, erased, weights, seen, (k * to_end).mT, from_start[..., -1:, :])
-    parts = (x.expand(*sizes, *x.shape[2:]).flatten(0, 1).unbind(1) for x in inputs)
-
-    state, outputs = state.flatten(0, 1), []
-    for w, e, weight, reader, key, left in zip(*parts, strict=True):
-        new = torch.baddbmm(w, e, state, alpha=-1)  # U of one chunk, (B H, C, E)
-        outputs.append(torch.baddbmm(torch.bmm(reader, state), weight, new))
-        state = torch.baddbmm(left * state, key, new)
-
-    out = torch.cat(outputs, dim=1)[:, :length]
-    return out.unflatten(0, sizes), state.unflatten(0, sizes)
+    left = from_start[..., -1:, :]
+    out, after = chunk_by_chunk(seen, weights, written, k * to_end, left, state, erased)
+    return out[:, :, :length], after
 
 
 def _one_token(
