@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import json
+import os
 import signal
+import stat
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -104,6 +109,33 @@ class LeavesAutocastOn(Honest):
 @misdeed("sets_trace", "sets a trace function", ends=BAD_ENDS, says="profiler")
 class SetsTrace(Honest):
     forward = in_forward(lambda: sys.settrace(lambda *_: None))
+
+
+def _forge_round() -> None:
+    """Every fourth time in the rounds, write a round to each socket, the parent's among them."""
+    frame: Any = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "rounds":
+        frame = frame.f_back
+    if frame is None or next(_num_forgeries) % 4:
+        return
+    line = json.dumps({"round": [1e-3] * len(frame.f_locals["cells"])}).encode() + b"\n"
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                os.write(int(name), line)
+
+
+_num_forgeries = itertools.count(1)
+
+
+@misdeed(
+    "forges_rounds",
+    "writes rounds of its own to the socket of its worker",
+    ends=(Status.ERROR, Status.CRASHED),
+    says=("rounds arrived, and they are not", "one more than"),
+)
+class ForgesRounds(Honest):
+    forward = in_forward(_forge_round)
 
 
 # Work that is not done, or not where it is timed

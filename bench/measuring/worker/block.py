@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from bench.measuring.worker.results import (
     ROUNDS_END,
     RoundsResult,
     TrialResult,
+    digest_of,
     timed_s,
 )
 
@@ -72,7 +72,7 @@ class Rounds:
             latency_s=tuple(samples[column] for samples in self.samples),
             rounds=numbers,
             processes=() if is_one_process else tuple(self.processes),
-            rounds_key=hashlib.sha256(repr(self.samples).encode()).hexdigest()[:16],
+            rounds_key=digest_of(self.samples),
             reference_latency_s=(
                 () if yardstick is None else tuple(samples[yardstick] for samples in self.samples)
             ),
@@ -191,6 +191,12 @@ class RoundsListener:
         if not taken or not is_whole:
             reason = str(NoMessage(f"rounds of {found.num_members} members, {len(taken)} samples"))
             return Outcome(status=Status.CRASHED, reason=reason, wall_s=outcome.wall_s)
+        if found.digest != digest_of(self.samples):
+            reason = (
+                f"{len(self.samples)} rounds arrived, and they are not the {found.num_rounds} that "
+                "were timed: a mechanism wrote to the worker's socket"
+            )
+            return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
         if no_time := [seconds for seconds in taken if not _LEAST_S <= seconds <= _MOST_S]:
             reason = f"a sample of the rounds lasted {no_time[0]:g} s by the worker's clock"
             return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)

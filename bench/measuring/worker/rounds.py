@@ -17,6 +17,7 @@ from bench.measuring.worker.results import (
     ROUNDS_END,
     ProbeResult,
     RoundsResult,
+    digest_of,
     timed_s,
 )
 
@@ -120,6 +121,8 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     measured_s = sum(sum(member.warmup_s) for member in members)
     measured_s += timed_s(taken, counts)
     return RoundsResult(
+        num_rounds=len(taken),
+        digest=digest_of(taken),
         stop_reason=stop,
         warmup_s=tuple(member.warmup_s for member in members),
         calls_per_sample=counts,
