@@ -76,8 +76,8 @@ def _drawn(specs: Sequence[str]) -> tuple[list[str], str]:
     lines = [words for line in child.stderr.splitlines() if (words := line.strip("# "))]
     said = lines[:1] if child.returncode < 0 else lines[-1:]  # a dying V8 says it first
     why = (
-        f"vl_convert ended with exit code {child.returncode} ({' '.join(said)[:200]}). If memory is "
-        "limited, as by `ulimit -v`, `attnbench report` draws them without the limit."
+        f"vl_convert ended with exit code {child.returncode} ({' '.join(said)[:200]}). If memory "
+        "is limited, as by `ulimit -v`, `attnbench report` draws them without the limit."
     )
     return [json.loads(line) for line in child.stdout.split("\n")[:-1]], why
 
