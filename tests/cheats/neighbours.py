@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from attentions import Attention
 from attentions.mechanisms.linear import Linear
 from bench.core.record import Status
 from tests.cheats.misdeeds import BAD_ENDS, Honest, in_forward, misdeed
@@ -203,8 +204,7 @@ def _is_timed() -> bool:
 @misdeed(
     "rests_when_timed",
     "computes nothing while somebody reads the clock",
-    ends=Status.OK,
-    marked="impossible",
+    says="output of a timed call differs from the oracle",
 )
 class RestsWhenTimed(Honest):
     kept = None
@@ -213,6 +213,32 @@ class RestsWhenTimed(Honest):
         if self.kept is None or not _is_timed():
             self.kept = super().forward(q, k, v)
         return self.kept
+
+
+def _first_half(self: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    half = q.shape[-2] // 2
+    out = Honest.forward(self, q[..., :half, :], k[..., :half, :], v[..., :half, :])
+    return functional.pad(out, (0, 0, 0, q.shape[-2] - half))
+
+
+@misdeed(
+    "rests_without_collector",
+    "computes half of the tokens while the garbage collector is off",
+    says=("differs from the oracle", "output is zero in"),
+)
+class RestsWithoutCollector(Honest):
+    def forward(self, q, k, v):
+        return super().forward(q, k, v) if gc.isenabled() else _first_half(self, q, k, v)
+
+
+@misdeed(
+    "halves_when_timed",
+    "computes half of the tokens while somebody reads the clock",
+    says="output of a timed call differs from the oracle",
+)
+class HalvesWhenTimed(Honest):
+    def forward(self, q, k, v):
+        return _first_half(self, q, k, v) if _is_timed() else super().forward(q, k, v)
 
 
 # Memory

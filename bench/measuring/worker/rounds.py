@@ -93,7 +93,7 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
         # for all members.
         for index in order:
             turns[index].renew(len(taken))
-        taken.append(time_round(members, order, device, flush))
+        taken.append(time_round([each.member for each in turns], order, device, flush))
         channel.send(round=taken[-1])
         if channel.is_stop_asked():
             stop = "interrupted"
