@@ -83,6 +83,24 @@ class ReplacesAMethod(Honest):
     forward = in_forward(lambda: setattr(Linear, "forward", _slower(_linear_forward)))
 
 
+_enter = torch.no_grad.__enter__
+
+
+def _slow_enter(self: Any) -> None:
+    sum(range(300_000))
+    _enter(self)
+
+
+@misdeed(
+    "slows_no_grad",
+    "slows `torch.no_grad` down for all",
+    ends=Status.OK,
+    marked="process changed by a plugin",
+)
+class SlowsNoGrad(Honest):
+    forward = in_forward(lambda: setattr(torch.no_grad, "__enter__", _slow_enter))
+
+
 def _tick(*_: object) -> None:
     sum(range(10_000))
 

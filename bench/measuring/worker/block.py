@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench.core.cell import Cell
 from bench.core.clock import now_s
+from bench.core.facts import FRESH
 from bench.core.record import Speed, Status
+from bench.measuring.building import is_foreign
 from bench.measuring.device import device_named
 from bench.measuring.measure.stopping import Stopping
-from bench.measuring.worker.jobs import Jobs
+from bench.measuring.worker.jobs import Interrupted, Jobs
 from bench.measuring.worker.launch import WorkerHung
 from bench.measuring.worker.messages import NoMessage
 from bench.measuring.worker.outcome import Outcome
@@ -129,6 +132,10 @@ def time_block(
         if not outcomes[-1].is_ok or jobs.interrupt.is_asked:
             break
     together = _together(outcomes)
+    ours = [(n, columns[n]) for n in references if n is not None and not is_foreign(columns[n])]
+    if together.is_ok and ours and any(map(is_foreign, columns)) and not jobs.interrupt.is_asked:
+        load = together.found.load | _over_fresh(jobs, samples, ours[0], stopping)
+        together = replace(together, result=replace(together.found, load=load))
     wrong = together.found.wrong if together.is_ok else (None,) * len(columns)
     return Rounds(
         samples=samples,
@@ -136,6 +143,23 @@ def time_block(
         references=[None if r is None or wrong[r] is not None else r for r in references],
         outcome=together,
     )
+
+
+def _over_fresh(
+    jobs: Jobs, samples: list[list[float]], reference: tuple[int, Cell], stopping: Stopping
+) -> dict[str, float]:
+    """Time of a reference in some rounds over its time in a process without plugins, for the load.
+
+    `reference` is its column and its cell. Empty if the other process was interrupted or failed.
+    """
+    column, cell = reference
+    few = replace(stopping, budget_s=0.0, num_processes=1)
+    with suppress(Interrupted):
+        fresh = time_block(jobs, [replace(cell, plugins=())], [None], few, 0, lambda words: None)
+        if fresh.outcome.is_ok:
+            # Other programs slow some rounds of either process, and hardly its fastest one.
+            return {FRESH: min(s[column] for s in samples) / min(s[0] for s in fresh.samples)}
+    return {}
 
 
 class RoundsListener:
