@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from bench.core.cell import Cell
 from bench.core.clock import cpu_s, now_s
@@ -132,7 +134,8 @@ class Turns:
             tensors = self.subject.sets[self.subject.rotation.last]
             self._timed = TimedCall(
                 tensors=tuple(x.detach().clone() for x in tensors),
-                out=self._last_out,
+                # It may be a view of an input, which is overwritten.
+                out=tree_map_only(Tensor, lambda x: x.detach().clone(), self._last_out),
                 weights=weights_of(self.subject),
             )
             self.member = replace(self.member, call=self.subject.call)
