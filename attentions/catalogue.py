@@ -145,10 +145,8 @@ def plugin_catalogue() -> tuple[tuple[CatalogueEntry, ...], tuple[PluginProblem,
     problems = []
     for point in _plugins.installed():
         try:
-            found = module_catalogue(point.module)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a foreign file, whose package is imported to find it
+            found = module_catalogue(_plugins.module_of(point))
+        except Exception as error:  # a foreign file, which may be anything
             reason = f"{type(error).__name__}: {error}"
             problems.append(PluginProblem(plugin=_plugins.label(point), reason=reason))
             continue

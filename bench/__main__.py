@@ -97,7 +97,13 @@ def _run() -> int:
         # Under `python -m` the current folder, where a user's plugins lie, is in sys.path; under
         # a console script the script's own folder is there instead.
         sys.path.append(here)
-    module = importlib.import_module(COMMANDS[name])
+    try:
+        module = importlib.import_module(COMMANDS[name])
+    except UnicodeDecodeError as error:  # Python reads the entry points of all packages, or of none
+        from attentions.plugins import installed
+
+        installed()  # names the package
+        return print_error(ConfigError(f"The entry points of a package cannot be read: {error}."))
     preset = ["experiment=smoke"] if name == "smoke" else []
     sys.argv[1:] = [*preset, *sys.argv[2:]]
     code: int = module.main()

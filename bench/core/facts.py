@@ -30,6 +30,10 @@ NOTHING_LEFT = 0.95
 """Share of right answers from which a level no longer counts as a partial solution."""
 
 
+FRESH = "reference_over_fresh"
+"""Key in the load of rounds with a plugin: a reference's best round over that without one."""
+
+
 class CeilingFacts(TypedDict):
     """Fields of a calibration's ceiling that numbers are computed from."""
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from attentions import CallShape, Geometry
-from bench.core.cell import Cell, KernelWorkload
+from attentions import CallShape, Geometry, attention_class
+from bench.core.cell import ORIGINAL, Cell, KernelWorkload
 from bench.measuring.device import device_named
 
 _WEIGHT_SEED = 0
@@ -74,3 +74,11 @@ def layout_of(module: nn.Module) -> str:
     """Memory layout of a module's inputs: ``bhnd`` or ``bnhd``, see `Capabilities`."""
     core: Any = getattr(module, "core", module)
     return str(core.capabilities.memory_layout)
+
+
+def is_foreign(cell: Cell) -> bool:
+    """Whether a mechanism is a plugin's, whose code runs in workers only."""
+    if cell.mechanism == ORIGINAL:
+        return False
+    root = attention_class(cell.mechanism).__module__.partition(".")[0]
+    return root != attention_class.__module__.partition(".")[0]

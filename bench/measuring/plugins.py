@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
+import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from mmap import mmap
 from pathlib import Path
+from typing import NoReturn
 
 from attentions import attention_class, attention_names
-from bench.core.cli.errors import ConfigError
+from attentions import plugins as installed_plugins
+from bench.core.cli.errors import ConfigError, say_once
 from bench.core.cli.foreign import foreign_code, told
 from bench.core.cli.texts import LIMITS, said_by, visible
+from bench.core.clock import now_s, sleep_s
+
+_PATIENCE_S, IMPORT_TIMEOUT_S = 5.0, 120.0
+"""Seconds after which a slow import is told, and after which it counts as hanging."""
+_LOOK_S = 0.005
+_GOES_ON, _INTERRUPTS = 1, 2
 
 
 def import_plugins(plugins: tuple[str, ...]) -> None:
     """Import modules that register mechanisms or tasks of their own.
 
+    Installed packages whose import would end this process or hang are left out from here on.
+
     Raises:
         ConfigError: one cannot be imported, with its name, the error and the line to mend.
     """
+    leave_out_fatal()
     if plugins:
         from bench.measuring.tasks.base import (
             task_names,  # imports torch, which a list of mechanisms does not need
@@ -29,6 +44,8 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
         attention_names()
         task_names()
     for plugin in plugins:
+        if how := how_it_ends(plugin):
+            raise ConfigError(f"plugins names {plugin!r}, whose import {how}. Mend the module.")
         try:
             importlib.import_module(plugin)
         except (Exception, SystemExit) as error:  # foreign code, which its author must mend
@@ -36,6 +53,61 @@ def import_plugins(plugins: tuple[str, ...]) -> None:
                 f"plugins names {plugin!r}, which cannot be imported: "
                 f"{told(error)}{_remedy(plugin, error)}"
             ) from error
+
+
+def leave_out_fatal() -> None:
+    """Leave out the installed packages whose import would end this process, or not end itself."""
+    from bench.measuring.tasks.base import GROUP
+
+    for group in (installed_plugins.GROUP, GROUP):
+        for point in installed_plugins.installed(group):
+            with suppress(ImportError):  # it names no module
+                if how := how_it_ends(installed_plugins.module_of(point)):
+                    installed_plugins.LEFT_OUT[point.value] = f"its import {how}."
+
+
+def how_it_ends(module: str) -> str | None:
+    """How the import of a module ends a process, in words, tried in a fork of this one.
+
+    None if it goes on, if the module is imported already, and for errors that an import here tells.
+    """
+    if module in sys.modules:
+        return None
+    state, child = mmap(-1, 1), os.fork()
+    if not child:
+        _try_in_child(module, state)
+    began_s, ended = now_s(), (0, 0)
+    try:
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+            if now_s() - began_s > IMPORT_TIMEOUT_S:
+                return f"does not end within {IMPORT_TIMEOUT_S:.0f} s"
+            if now_s() - began_s > _PATIENCE_S:
+                say_once(f"Importing the plugin {module}, for {IMPORT_TIMEOUT_S:.0f} s at most.")
+            sleep_s(_LOOK_S)
+    finally:
+        if not ended[0]:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    if state[0]:
+        return None if state[0] == _GOES_ON else "raises KeyboardInterrupt"
+    code = os.waitstatus_to_exitcode(ended[1])
+    how = f"exit code {code}" if code >= 0 else f"signal {-code}, {signal.strsignal(-code)}"
+    return f"ends the process with {how}"
+
+
+def _try_in_child(module: str, state: mmap) -> NoReturn:
+    """Import a module, and leave in `state` whether the process goes on."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        importlib.import_module(module)
+        state[0] = _GOES_ON
+    except BaseException as error:
+        state[0] = _INTERRUPTS if isinstance(error, KeyboardInterrupt) else _GOES_ON
+    finally:
+        os._exit(0)
 
 
 class PluginFailed(ValueError):

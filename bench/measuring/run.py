@@ -59,7 +59,6 @@ class Listener(Protocol):
 RETRIED = (Status.TIMED_OUT, Status.CRASHED, Status.ERROR, Status.OUT_OF_MEMORY)
 """Statuses whose cause may lie outside the cell; such cells are tried again next time."""
 
-
 _WAIT_S = 1.0
 """Seconds between two checks for leases and records of other sweeps."""
 
@@ -270,8 +269,13 @@ class Runner:
             # The reference may have ended the worker: time the member without it.
             yield from self._time(trials, {}, started_at)
             return
-        for index in range(len(trials)):
-            yield self._record_timed(trials, rounds, index, seed, started_at)
+        # A plugin may have made others in its process wrong.
+        has_plugins = rounds.outcome.is_ok and any(map(is_foreign, members))
+        for index, cell in enumerate(members):
+            if has_plugins and rounds.outcome.found.wrong[index] and not is_foreign(cell):
+                yield from self._time([trials[index]], references, started_at)
+            else:
+                yield self._record_timed(trials, rounds, index, seed, started_at)
         if self._jobs.interrupt.is_asked:
             raise Interrupted
 

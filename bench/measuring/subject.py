@@ -325,22 +325,22 @@ def _decode(subject: Subject, module: Any) -> Call:
 
 
 class _Rotation:
-    """Hands out the input sets in turn, again and again."""
+    """Hands out the input sets in turn, again and again; `last` is the index of the last one."""
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self._next = 0
+        self.last = 0
         subject.rotation = self
 
     def coming(self, num_calls: int) -> list[int]:
         """Indices of the sets that the next calls take."""
         num_sets = len(self._subject.sets)
-        return [(self._next + 1 + i) % num_sets for i in range(min(num_calls, num_sets))]
+        return [(self.last + 1 + i) % num_sets for i in range(min(num_calls, num_sets))]
 
     def __call__(self) -> tuple[Tensor, ...]:
         sets = self._subject.sets
-        self._next = (self._next + 1) % len(sets)
-        return sets[self._next]
+        self.last = (self.last + 1) % len(sets)
+        return sets[self.last]
 
 
 _MODES: dict[str, Callable[[Subject, Any], Call]] = {

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bench.core.cli.files import write_whole
 from bench.core.record import Record
-from bench.publishing.charts import charts, write_charts
+from bench.publishing.charts import charts
+from bench.publishing.charts.write import with_paths, write_charts
 from bench.publishing.config import PublishConfig
 from bench.publishing.diagnostics import entropy_chart, read_diagnostics, report_sections
 from bench.publishing.document import Chart, write
@@ -43,25 +44,28 @@ def publish(
         ConfigError: a file cannot be written.
     """
     board = build_leaderboard(records, config.controls)
-    files = [write_whole(config.out / "table.csv", csv_text(records, config.metrics, board))]
+    table = write_whole(config.out / "table.csv", csv_text(records, config.metrics, board))
     found = read_diagnostics(config.out)
-    notes = [*found.describe()]
-    pictures: list[Chart] = []
-    if config.charts:
-        entropy = entropy_chart(found.lines)
-        drawn = (*charts(board), *([entropy] if entropy else []))
-        chart_files, pictures, note = write_charts(drawn, config.out / "charts")
-        files += chart_files
-        notes += [note] if note else []
-        end("charts")
-    diagnosed = report_sections(found)
-    page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)
-    files.insert(0, write(page, config.out / "leaderboard.md"))
-    files.insert(0, write_page(board, records, config))
+    diagnosed, folder = report_sections(found), config.out / "charts"
+
+    def write_markdown(pictures: Sequence[Chart]) -> Path:
+        page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)
+        return write(page, config.out / "leaderboard.md")
+
+    entropy = entropy_chart(found.lines)
+    wanted = (*charts(board), *([entropy] if entropy else [])) if config.charts else ()
+    linked = with_paths(wanted, folder)
+    files = [write_page(board, records, config), write_markdown(linked), table]
     end("tables and page")
-    folders, more = publish_runs(records, config, sweep)
+    if config.charts:  # last, as drawing may fail
+        chart_files, pictures = write_charts(linked, folder)
+        files += chart_files
+        if len(pictures) < len(linked):
+            write_markdown(pictures)
+        end("charts")
+    folders, notes = publish_runs(records, config, sweep)
     end("dashboard")
-    return Published(files=(*files, *folders), notes=(*notes, *more), board=board)
+    return Published(files=(*files, *folders), notes=(*found.describe(), *notes), board=board)
 
 
 def write_latex(records: Sequence[Record], config: PublishConfig) -> Path:

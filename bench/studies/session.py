@@ -34,7 +34,7 @@ from bench.measuring.machine import environment
 from bench.measuring.machine.environment import Environment
 from bench.measuring.worker.jobs import Deadline, Interrupt, Interrupted
 from bench.measuring.worker.launch import WorkerServer
-from bench.publishing.charts.write import illustrated
+from bench.publishing.charts.write import write_illustrated
 from bench.publishing.document import Document, write
 from bench.publishing.machine import machine_in_words
 from bench.publishing.naming import commit_label, commits_in_words
@@ -182,12 +182,9 @@ class Session:
         Raises:
             ConfigError: a file cannot be written.
         """
-        document, files, note = illustrated(document, page)
-        self.notes += [note] if note else []
-        for file in files:
-            self.say(f"wrote {file}")
         self.show(document)
-        self.write(document, page)
+        for file in write_illustrated(document, page):
+            self.say(f"wrote {file}")
 
     @contextmanager
     def each(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import json
+import os
 import signal
+import stat
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from attentions import Attention
 from attentions.mechanisms.linear import Linear
 from bench.core.record import Status
 from tests.cheats.misdeeds import BAD_ENDS, Honest, in_forward, misdeed
@@ -77,6 +83,24 @@ class ReplacesAMethod(Honest):
     forward = in_forward(lambda: setattr(Linear, "forward", _slower(_linear_forward)))
 
 
+_enter = torch.no_grad.__enter__
+
+
+def _slow_enter(self: Any) -> None:
+    sum(range(300_000))
+    _enter(self)
+
+
+@misdeed(
+    "slows_no_grad",
+    "slows `torch.no_grad` down for all",
+    ends=Status.OK,
+    marked="process changed by a plugin",
+)
+class SlowsNoGrad(Honest):
+    forward = in_forward(lambda: setattr(torch.no_grad, "__enter__", _slow_enter))
+
+
 def _tick(*_: object) -> None:
     sum(range(10_000))
 
@@ -104,6 +128,33 @@ class LeavesAutocastOn(Honest):
 @misdeed("sets_trace", "sets a trace function", ends=BAD_ENDS, says="profiler")
 class SetsTrace(Honest):
     forward = in_forward(lambda: sys.settrace(lambda *_: None))
+
+
+def _forge_round() -> None:
+    """Every fourth time in the rounds, write a round to each socket, the parent's among them."""
+    frame: Any = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "rounds":
+        frame = frame.f_back
+    if frame is None or next(_num_forgeries) % 4:
+        return
+    line = json.dumps({"round": [1e-3] * len(frame.f_locals["cells"])}).encode() + b"\n"
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                os.write(int(name), line)
+
+
+_num_forgeries = itertools.count(1)
+
+
+@misdeed(
+    "forges_rounds",
+    "writes rounds of its own to the socket of its worker",
+    ends=(Status.ERROR, Status.CRASHED),
+    says=("rounds arrived, and they are not", "one more than"),
+)
+class ForgesRounds(Honest):
+    forward = in_forward(_forge_round)
 
 
 # Work that is not done, or not where it is timed
@@ -171,8 +222,7 @@ def _is_timed() -> bool:
 @misdeed(
     "rests_when_timed",
     "computes nothing while somebody reads the clock",
-    ends=Status.OK,
-    marked="impossible",
+    says="output of a timed call differs from the oracle",
 )
 class RestsWhenTimed(Honest):
     kept = None
@@ -181,6 +231,32 @@ class RestsWhenTimed(Honest):
         if self.kept is None or not _is_timed():
             self.kept = super().forward(q, k, v)
         return self.kept
+
+
+def _first_half(self: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    half = q.shape[-2] // 2
+    out = Honest.forward(self, q[..., :half, :], k[..., :half, :], v[..., :half, :])
+    return functional.pad(out, (0, 0, 0, q.shape[-2] - half))
+
+
+@misdeed(
+    "rests_without_collector",
+    "computes half of the tokens while the garbage collector is off",
+    says=("differs from the oracle", "output is zero in"),
+)
+class RestsWithoutCollector(Honest):
+    def forward(self, q, k, v):
+        return super().forward(q, k, v) if gc.isenabled() else _first_half(self, q, k, v)
+
+
+@misdeed(
+    "halves_when_timed",
+    "computes half of the tokens while somebody reads the clock",
+    says="output of a timed call differs from the oracle",
+)
+class HalvesWhenTimed(Honest):
+    def forward(self, q, k, v):
+        return _first_half(self, q, k, v) if _is_timed() else super().forward(q, k, v)
 
 
 # Memory

@@ -78,6 +78,11 @@ def run_app(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits with 1 by itself
     os.environ.setdefault(SWEEP_ID, f"{utc_stamp()}-{uuid.uuid4().hex[:6]}")
     try:
+        if not os.environ[SWEEP_ID].isprintable():
+            raise ConfigError(
+                f"The environment variable {SWEEP_ID} is {os.environ[SWEEP_ID]!r}. It names files "
+                "and records, so it must be printable. Unset it, or set it to a plain word."
+            )
         chosen = groups(root)
         if "attention" in chosen:
             _give_rows_to_hydra(words)

@@ -18,10 +18,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from attentions import CallShape, Geometry, attention_class, build_attention, hyperparameters
+from attentions import CallShape, Geometry, build_attention, hyperparameters
 from bench.core.cell import ORIGINAL, Cell, KernelWorkload, TaskWorkload
 from bench.core.record import REFERENCE
 from bench.measuring.building import build_module, shape_of
+from bench.measuring.building import is_foreign as is_foreign
 from bench.measuring.device import device_named
 from bench.measuring.device.base import allowed_sdpa
 from bench.measuring.measure.stopping import Stopping
@@ -109,14 +110,6 @@ def extrapolated(short: int, long: int, seq_len: int) -> int:
     if quadratic * (_LONG / _SHORT) ** 2 > _QUADRATIC_SHARE * long:
         return round((short - quadratic) * times + quadratic * times**2)
     return round(long + (long - short) * (times - _LONG / _SHORT))
-
-
-def is_foreign(cell: Cell) -> bool:
-    """Whether a mechanism is a plugin's, whose code runs in workers only."""
-    if cell.mechanism == ORIGINAL:
-        return False
-    root = attention_class(cell.mechanism).__module__.partition(".")[0]
-    return root != attention_class.__module__.partition(".")[0]
 
 
 def _on_meta(cell: Cell) -> Cell:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from attentions.base import Mechanism
 from bench.core.cell import ORIGINAL, Cell, ModelWorkload
+from bench.measuring.measure.latency import garbage_collector_off
 from bench.measuring.models.subject import ModelSubject
 from bench.measuring.oracle import checking, oracle
 from bench.measuring.oracle.checking import Checked
-from bench.measuring.oracle.expected import CHECK_INDEX
+from bench.measuring.oracle.expected import check_index
 from bench.measuring.oracle.oracle import (
     Errors,
     Incorrect,
@@ -37,6 +38,7 @@ MAX_PAIRS = 2**22
 """Largest number of pairs of tokens, over heads, for which a slow form is run."""
 
 
+@garbage_collector_off()  # as in the rounds: no call may tell the two apart
 def check(subject: Subject) -> Checked:
     """Check the subject of a timed cell, a mechanism or a whole model.
 
@@ -46,6 +48,7 @@ def check(subject: Subject) -> Checked:
     return check_model(subject) if isinstance(subject, ModelSubject) else checking.check(subject)
 
 
+@garbage_collector_off()
 def after_rounds(cell: Cell, subject: Subject) -> None:
     """Check the subject that was timed once more, with values that no call has seen.
 
@@ -73,7 +76,7 @@ def check_model(subject: ModelSubject) -> Checked:
             parameters is beyond its tolerance.
     """
     w = subject.cell.model
-    subject.refill(subject.sets[0], CHECK_INDEX)
+    subject.refill(subject.sets[0], check_index(subject.cell))
     is_training = subject.module.training
     subject.module.eval()
     try:

@@ -25,11 +25,11 @@ from bench.core.cli.files import write_whole
 from bench.core.cli.temporary import workers_folder
 from bench.measuring.inputs import with_channels
 from bench.measuring.oracle.expected import (
-    CHECK_INDEX,
     Expected,
     Extent,
     Piece,
     ask,
+    check_index,
     extent_of,
     gradient_pieces,
     mask_of,
@@ -229,7 +229,7 @@ def _has_drawn(subject: Subject, expected: Expected) -> bool:
 def _compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
     tolerance = TOLERANCES[subject.cell.kernel.dtype]
     before, out = _forward(subject, expected)
-    ours = _at(expected, expected.pieces[0], subject.without_padding(out.detach()))
+    ours = part_of(expected, expected.pieces[0], subject.without_padding(out.detach()))
     values = expected.pieces[0].values
     assert values is not None
     errors = distance(ours, values)
@@ -237,13 +237,13 @@ def _compare(subject: Subject, expected: Expected) -> tuple[Errors, bool]:
     refuse_beyond(errors, tolerance, 1.0, "output")
     gradients = _backward(subject, before, out)
     for mine, piece in zip(gradients, expected.pieces[1:], strict=True):
-        gradient = None if mine is None else _at(expected, piece, mine)
+        gradient = None if mine is None else part_of(expected, piece, mine)
         check_gradient(gradient, piece.values, tolerance, piece.what)
     owned = {x.untyped_storage().data_ptr() for x in subject.sets[0]}
     return errors, out.untyped_storage().data_ptr() in owned
 
 
-def _at(expected: Expected, piece: Piece, found: Tensor) -> Tensor:
+def part_of(expected: Expected, piece: Piece, found: Tensor) -> Tensor:
     """The part of a whole tensor, with channels last, that a piece covers."""
     return found[-expected.num_sequences :, ..., list(piece.tokens), :]
 
@@ -320,7 +320,7 @@ def _refuse_changed(subject: Subject, before: Sequence[Tensor]) -> None:
 def _fill(subject: Subject, expected: Expected) -> list[Tensor]:
     """Put fresh values into the first input set, and the oracle's weights; copies of the values."""
     tensors = subject.sets[0]
-    subject.refill(tensors, CHECK_INDEX)
+    subject.refill(tensors, expected.index)
     with torch.no_grad():
         if subject.cell.kernel.mode != "decode":
             tensors[-1].mul_(mask_of(tensors[-1], expected))
@@ -336,6 +336,7 @@ def _own(subject: Subject) -> Expected:
     w = subject.cell.kernel
     every = tuple(range(w.seq_len))
     asked = Expected(
+        index=check_index(subject.cell),
         oracle=ITSELF,
         num_sequences=w.batch_size,
         rows=every,

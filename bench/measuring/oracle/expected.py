@@ -6,6 +6,7 @@ An oracle works pair by pair in float64, so it cannot cover all of a long call.
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import weakref
 from bisect import bisect_left
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.cell import Cell
+from bench.measuring.building import is_foreign
 from bench.measuring.inputs import at_tokens, lengths_of_rows, with_channels
 from bench.measuring.measure.flops import count
 from bench.measuring.oracle.oracle import (
@@ -26,8 +29,14 @@ from bench.measuring.oracle.oracle import (
 )
 from bench.measuring.subject import Subject
 
-CHECK_INDEX = 1_000_000
-"""Index of the input set that is checked; timed calls never reach it."""
+_CHECK_INDEX = 1_000_000
+
+
+def check_index(cell: Cell) -> int:
+    """Index of an input set to check, which timed calls never reach; random for a plugin's."""
+    return _CHECK_INDEX + (secrets.randbelow(2**30) if is_foreign(cell) else 0)
+
+
 MAX_PAIRS = {"forward": 2 * 2**30 // 40, "backward": 2 * 2**30 // 75}
 """Largest number of pairs of tokens, over heads and sequences, that an oracle may write out: 2 GiB
 at up to 40 bytes for each pair, and 75 with gradients."""
@@ -100,9 +109,10 @@ def _new_file() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """Expected output of a call for the inputs of `CHECK_INDEX`.
+    """Expected output of a call for one input set.
 
     Attributes:
+        index: of the input set, see `check_index`.
         oracle: name of the oracle, see `bench.measuring.oracle.oracle.slow_form`.
         num_sequences: number of sequences, the last ones of the batch.
         rows: the query rows; the cotangent is zero at all others.
@@ -110,6 +120,7 @@ class Expected:
         state: parameters and buffers of the module in this call, by name.
     """
 
+    index: int
     oracle: str
     num_sequences: int
     rows: tuple[int, ...]
@@ -242,14 +253,17 @@ def weights_of(subject: Subject) -> dict[str, Tensor]:
     return {name: x.detach().clone() for name, x in state_of(subject.module)}
 
 
-def ask(subject: Subject, extent: Extent) -> Expected:
-    """Compute the expected tensors of part of a call, on copies that the subject cannot reach."""
-    w = subject.cell.kernel
+def ask(subject: Subject, extent: Extent, tensors: tuple[Tensor, ...] | None = None) -> Expected:
+    """Compute the expected tensors of part of a call, on copies that the subject cannot reach.
+
+    `tensors` are the input set, by default one that `check_index` draws.
+    """
+    w, index = subject.cell.kernel, check_index(subject.cell)
+    tensors = subject.draw(index) if tensors is None else tensors
     rows = list(extent.rows)
     seen = len(rows) if extent.is_prefix else max(w.seq_len, w.num_keys)
     wide = [
-        x[-extent.num_sequences :].detach().cpu().double()
-        for x in at_tokens(subject.draw(CHECK_INDEX), slice(seen))
+        x[-extent.num_sequences :].detach().cpu().double() for x in at_tokens(tensors, slice(seen))
     ]
     given = [x.requires_grad_(w.has_backward) for x in wide[:-1]]
     slow = float64_copy(subject.module)
@@ -261,6 +275,7 @@ def ask(subject: Subject, extent: Extent) -> Expected:
         gradients = torch.autograd.grad(out, given, cotangent, allow_unused=True)
         pieces += gradient_pieces(subject.names, gradients, given)
     return Expected(
+        index=index,
         oracle=oracle,
         num_sequences=extent.num_sequences,
         rows=extent.rows,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench.core.cell import Cell
 from bench.core.clock import now_s
+from bench.core.facts import FRESH
 from bench.core.record import Speed, Status
+from bench.measuring.building import is_foreign
 from bench.measuring.device import device_named
 from bench.measuring.measure.stopping import Stopping
-from bench.measuring.worker.jobs import Jobs
+from bench.measuring.worker.jobs import Interrupted, Jobs
 from bench.measuring.worker.launch import WorkerHung
 from bench.measuring.worker.messages import NoMessage
 from bench.measuring.worker.outcome import Outcome
@@ -24,6 +26,7 @@ from bench.measuring.worker.results import (
     ROUNDS_END,
     RoundsResult,
     TrialResult,
+    digest_of,
     timed_s,
 )
 
@@ -72,7 +75,7 @@ class Rounds:
             latency_s=tuple(samples[column] for samples in self.samples),
             rounds=numbers,
             processes=() if is_one_process else tuple(self.processes),
-            rounds_key=hashlib.sha256(repr(self.samples).encode()).hexdigest()[:16],
+            rounds_key=digest_of(self.samples),
             reference_latency_s=(
                 () if yardstick is None else tuple(samples[yardstick] for samples in self.samples)
             ),
@@ -129,6 +132,10 @@ def time_block(
         if not outcomes[-1].is_ok or jobs.interrupt.is_asked:
             break
     together = _together(outcomes)
+    ours = [(n, columns[n]) for n in references if n is not None and not is_foreign(columns[n])]
+    if together.is_ok and ours and any(map(is_foreign, columns)) and not jobs.interrupt.is_asked:
+        load = together.found.load | _over_fresh(jobs, samples, ours[0], stopping)
+        together = replace(together, result=replace(together.found, load=load))
     wrong = together.found.wrong if together.is_ok else (None,) * len(columns)
     return Rounds(
         samples=samples,
@@ -136,6 +143,23 @@ def time_block(
         references=[None if r is None or wrong[r] is not None else r for r in references],
         outcome=together,
     )
+
+
+def _over_fresh(
+    jobs: Jobs, samples: list[list[float]], reference: tuple[int, Cell], stopping: Stopping
+) -> dict[str, float]:
+    """Time of a reference in some rounds over its time in a process without plugins, for the load.
+
+    `reference` is its column and its cell. Empty if the other process was interrupted or failed.
+    """
+    column, cell = reference
+    few = replace(stopping, budget_s=0.0, num_processes=1)
+    with suppress(Interrupted):
+        fresh = time_block(jobs, [replace(cell, plugins=())], [None], few, 0, lambda words: None)
+        if fresh.outcome.is_ok:
+            # Other programs slow some rounds of either process, and hardly its fastest one.
+            return {FRESH: min(s[column] for s in samples) / min(s[0] for s in fresh.samples)}
+    return {}
 
 
 class RoundsListener:
@@ -191,6 +215,12 @@ class RoundsListener:
         if not taken or not is_whole:
             reason = str(NoMessage(f"rounds of {found.num_members} members, {len(taken)} samples"))
             return Outcome(status=Status.CRASHED, reason=reason, wall_s=outcome.wall_s)
+        if found.digest != digest_of(self.samples):
+            reason = (
+                f"{len(self.samples)} rounds arrived, and they are not the {found.num_rounds} that "
+                "were timed: a mechanism wrote to the worker's socket"
+            )
+            return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
         if no_time := [seconds for seconds in taken if not _LEAST_S <= seconds <= _MOST_S]:
             reason = f"a sample of the rounds lasted {no_time[0]:g} s by the worker's clock"
             return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)

@@ -31,6 +31,7 @@ def import_installed() -> None:
     """
     from attentions import attention_names, catalogue, plugins
     from bench.measuring.measure import attributes
+    from bench.measuring.plugins import leave_out_fatal
     from bench.measuring.tasks.base import GROUP, task_names
 
     for home in catalogue.HOMES:
@@ -38,8 +39,11 @@ def import_installed() -> None:
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
     attributes.watch_loaded()
+    leave_out_fatal()
     tasks = plugins.installed(GROUP)
     for point in (*plugins.installed(), *tasks):
+        if point.value in plugins.LEFT_OUT:
+            continue
         try:
             with _noting_changes(point.module):
                 importlib.import_module(point.module)

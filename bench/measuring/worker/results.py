@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Generic, TypeVar
@@ -75,11 +76,17 @@ def timed_s(samples: Sequence[Sequence[float]], calls_per_sample: Sequence[int])
     )
 
 
+def digest_of(samples: Sequence[Sequence[float]]) -> str:
+    """Digest of the samples of some rounds."""
+    return hashlib.sha256(repr(samples).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoundsResult(Result):
     """Result of the rounds of a block; the samples of each round were sent before.
 
     Attributes:
+        num_rounds, digest: number and digest of the rounds that were sent.
         stop_reason: see `bench.core.record.Speed`; ``interrupted`` if a stop was requested.
         warmup_s: seconds of each call of warm-up, by member.
         calls_per_sample: number of calls in a sample, by member.
@@ -93,6 +100,8 @@ class RoundsResult(Result):
         is_noisy: whether that load was too high.
     """
 
+    num_rounds: Size
+    digest: Text
     stop_reason: Annotated[str, one_of("precise", "budget", "rounds", "interrupted")]
     warmup_s: tuple[tuple[Duration, ...], ...]
     calls_per_sample: tuple[Size, ...]

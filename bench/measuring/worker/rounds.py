@@ -17,6 +17,7 @@ from bench.measuring.worker.results import (
     ROUNDS_END,
     ProbeResult,
     RoundsResult,
+    digest_of,
     timed_s,
 )
 
@@ -92,7 +93,7 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
         # for all members.
         for index in order:
             turns[index].renew(len(taken))
-        taken.append(time_round(members, order, device, flush))
+        taken.append(time_round([each.member for each in turns], order, device, flush))
         channel.send(round=taken[-1])
         if channel.is_stop_asked():
             stop = "interrupted"
@@ -120,6 +121,8 @@ def rounds(request: Request, channel: Channel) -> RoundsResult:
     measured_s = sum(sum(member.warmup_s) for member in members)
     measured_s += timed_s(taken, counts)
     return RoundsResult(
+        num_rounds=len(taken),
+        digest=digest_of(taken),
         stop_reason=stop,
         warmup_s=tuple(member.warmup_s for member in members),
         calls_per_sample=counts,

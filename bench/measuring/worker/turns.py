@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from bench.core.cell import Cell
 from bench.core.clock import cpu_s, now_s
+from bench.measuring.building import is_foreign
 from bench.measuring.device import Clock, device_named
 from bench.measuring.measure.flops import count
 from bench.measuring.measure.latency import warm_up
@@ -16,7 +21,9 @@ from bench.measuring.measure.state import Watch
 from bench.measuring.measure.stopping import Stopping
 from bench.measuring.models.oracle import after_rounds
 from bench.measuring.models.subject import subject_of
+from bench.measuring.oracle.expected import weights_of
 from bench.measuring.oracle.oracle import Incorrect
+from bench.measuring.oracle.timed import TimedCall, check_timed
 from bench.measuring.worker.outcome import refuse
 
 MAX_GAIN = 1.2
@@ -88,6 +95,12 @@ class Turns:
         warmed = warm_up(self.subject.call, clock, stopping.min_sample_s)
         refuse(watch.change(self._name))
         self.member = replace(warmed, prepare=self._begin, settle=self._end)
+        # A plugin's call that is compared with the oracle: the last of a round that it cannot know.
+        is_compared = is_foreign(cell) and not cell.is_model
+        self._compared_round = secrets.randbelow(stopping.min_rounds) if is_compared else None
+        self._timed: TimedCall | None = None
+        self._last_out: Any = None
+        self._num_looked_at = 0
 
     def renew(self, number: int) -> None:
         """Overwrite the inputs of the next sample with the values of round `number`.
@@ -99,6 +112,14 @@ class Turns:
         self.subject.renew(number, self.member.calls_per_sample, whole=whole)
         if whole:
             self._renewal_s += now_s() - started
+        if number == self._compared_round:
+            self.member = replace(self.member, call=self._call_and_keep)
+
+    def _call_and_keep(self) -> None:
+        out = self.subject.call()
+        self._num_looked_at += 1
+        if self._num_looked_at == self.member.calls_per_sample:
+            self._last_out = out
 
     def _begin(self) -> None:
         if self._sets_threads:
@@ -109,6 +130,15 @@ class Turns:
     def _end(self) -> None:
         self._wall_s += self._outside.go()
         self._busy_s += cpu_s()
+        if self._num_looked_at and self._timed is None:
+            tensors = self.subject.sets[self.subject.rotation.last]
+            self._timed = TimedCall(
+                tensors=tuple(x.detach().clone() for x in tensors),
+                # It may be a view of an input, which is overwritten.
+                out=tree_map_only(Tensor, lambda x: x.detach().clone(), self._last_out),
+                weights=weights_of(self.subject),
+            )
+            self.member = replace(self.member, call=self.subject.call)
         refuse(self._watch.change(self._name))
 
     @property
@@ -134,6 +164,8 @@ class Turns:
             return f"it is faster on repeated inputs: it caches results: {how}"
         try:
             after_rounds(self.cell, self.subject)
+            if self._timed is not None:
+                check_timed(self.subject, self._timed)
         except Incorrect as error:
             return str(error)
         return None

@@ -22,7 +22,6 @@ from bench.publishing.charts.lines import LATENCY, MEMORY, SPEEDUP, against_size
 from bench.publishing.charts.scatter import accuracy_against_latency
 from bench.publishing.charts.spans import span_charts
 from bench.publishing.charts.style import styles_of
-from bench.publishing.charts.write import write_charts as write_charts
 from bench.publishing.document import Chart as Chart
 from bench.publishing.leaderboard import Leaderboard
 

@@ -4,83 +4,106 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.core.cli.errors import say_once
 from bench.core.cli.files import write_whole
+from bench.core.format import quantity
 from bench.publishing.document import Chart, Document, write
 
+_DRAW = """import json, sys, vl_convert
+for line in sys.stdin:
+    print(json.dumps(vl_convert.vegalite_to_svg(line)), flush=True)"""
+"""Draws a picture a line, in a process of its own: the library ends its process without memory."""
 
-def write_charts(
-    drawn: Iterable[Chart], folder: Path
-) -> tuple[list[Path], list[Chart], str | None]:
-    """Write specifications, and pictures if they can be rendered.
+
+def with_paths(charts: Iterable[Chart], folder: Path) -> list[Chart]:
+    """The charts with the paths of the pictures that `write_pictures` is to make of them."""
+    return [replace(chart, path=f"{folder.name}/{chart.name}.svg") for chart in charts]
+
+
+def write_charts(charts: Sequence[Chart], folder: Path) -> tuple[list[Path], list[Chart]]:
+    """Write specifications, and pictures as far as they can be rendered.
 
     Returns:
-        The files, the charts that have a picture, with its path, and a note if none can be
-        rendered.
+        The files, and the charts that have a picture, with its path.
 
     Raises:
         ConfigError: a file cannot be written.
     """
-    charts = list(drawn)
     files = [
         _write(folder / f"{chart.name}.vl.json", json.dumps(chart.spec, indent=1) + "\n")
         for chart in charts
     ]
-    pictures, note = write_pictures(charts, folder)
-    return [*files, *(folder.parent / chart.path for chart in pictures)], pictures, note
+    pictures = write_pictures(charts, folder)
+    return [*files, *(folder.parent / chart.path for chart in pictures)], pictures
 
 
-def write_pictures(drawn: Sequence[Chart], folder: Path) -> tuple[list[Chart], str | None]:
+def write_pictures(charts: Sequence[Chart], folder: Path) -> list[Chart]:
     """Write pictures as SVG without their specifications, for a page beside their folder.
 
     Returns:
-        The charts with the paths of their pictures, and a note if none can be rendered.
+        The charts with the paths of their pictures; a sentence on stderr names those without one.
 
     Raises:
         ConfigError: a file cannot be written.
     """
-    if not drawn:
-        return [], None
-    if importlib.util.find_spec("vl_convert") is None:
-        return [], "Pictures are left out; pip install attnbench[charts] draws them."
-    import vl_convert
-
-    found = []
-    for chart in drawn:
-        picture = vl_convert.vegalite_to_svg(json.dumps(chart.spec))
-        file = _write(folder / f"{chart.name}.svg", picture)
-        found.append(replace(chart, path=f"{folder.name}/{file.name}"))
-    return found, None
+    pictures, why = _drawn([json.dumps(chart.spec) for chart in charts])
+    found = with_paths(charts[: len(pictures)], folder)
+    for chart, picture in zip(found, pictures, strict=True):
+        _write(folder.parent / chart.path, picture)
+    if missing := [chart.name for chart in charts[len(found) :]]:
+        names = ", ".join(missing)
+        say_once(f"{quantity(len(missing), 'picture')} missing in {folder}, {names}: {why}")
+    return found
 
 
-def illustrated(document: Document, page: Path) -> tuple[Document, list[Path], str | None]:
-    """Draw the charts of a document into a folder of its page's name.
+def _drawn(specs: Sequence[str]) -> tuple[list[str], str]:
+    """SVG of the first specifications, as many as can be rendered, and why no more can be."""
+    if not specs or importlib.util.find_spec("vl_convert") is None:
+        return [], "pip install attnbench[charts] draws them."
+    child = subprocess.run(
+        [sys.executable, "-P", "-c", _DRAW],
+        input="\n".join(specs),
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    lines = [words for line in child.stderr.splitlines() if (words := line.strip("# "))]
+    said = lines[:1] if child.returncode < 0 else lines[-1:]  # a dying V8 says it first
+    why = (
+        f"vl_convert ended with exit code {child.returncode} ({' '.join(said)[:200]}). If memory "
+        "is limited, as by `ulimit -v`, `attnbench report` draws them without the limit."
+    )
+    return [json.loads(line) for line in child.stdout.split("\n")[:-1]], why
+
+
+def write_illustrated(document: Document, page: Path) -> list[Path]:
+    """Write a page, and then the pictures of its charts into a folder of its name.
 
     Returns:
-        The document with their paths, the files, and a note if none can be rendered.
+        Their paths.
 
     Raises:
         ConfigError: a file cannot be written.
     """
     charts = [block for block in document.blocks if isinstance(block, Chart)]
-    drawn, note = write_pictures(charts, page.with_suffix(""))
-    own = iter(drawn)
-    blocks = [next(own, b) if isinstance(b, Chart) else b for b in document.blocks]
-    files = [page.parent / chart.path for chart in drawn]
-    return replace(document, blocks=blocks), files, note
+    linked = with_paths(charts, page.with_suffix(""))
 
+    def write_with(pictures: Sequence[Chart]) -> None:
+        own = iter((*pictures, *charts[len(pictures) :]))
+        blocks = [next(own) if isinstance(b, Chart) else b for b in document.blocks]
+        write(replace(document, blocks=blocks), page)
 
-def write_illustrated(document: Document, page: Path) -> list[Path]:
-    """Write a page and the pictures of its charts; returns their paths.
-
-    Raises:
-        ConfigError: a file cannot be written.
-    """
-    document, files, _ = illustrated(document, page)
-    return [write(document, page), *files]
+    write_with(linked)
+    pictures = write_pictures(charts, page.with_suffix(""))
+    if len(pictures) < len(charts):
+        write_with(pictures)
+    return [page, *(page.parent / chart.path for chart in pictures)]
 
 
 def _write(path: Path, content: str) -> Path:

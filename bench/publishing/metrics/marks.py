@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.core.cell import KernelWorkload
+from bench.core.facts import FRESH
 from bench.core.observed import CONTROLS
 from bench.core.record import Quality, Record, Speed
 from bench.core.seed_runs import SEEDS_WHERE_SOME_FAIL, needs_more_seeds
@@ -29,6 +30,11 @@ _BUSY_ROOFS = 2.0
 
 OUTSIDE_BYTES, OUTSIDE_SHARE = 30 * 2**20, 0.1
 """Growth of a process above torch's own count that gets a mark: bytes plus a share of the count."""
+
+MOVED = 1.3
+"""Factor between a reference's times with plugins and without from which their rounds are marked.
+
+Most pairs of processes that run the same code differ by less."""
 
 FRESH_MARGIN = 1.1
 """Smallest factor between row and reference, in a fresh process, that is a verdict."""
@@ -88,7 +94,15 @@ def _is_in_order(record: Record, *, within_budget: bool) -> bool:
         is_short = not result.has_settled and not within_budget
         return not (result.leaks_future or is_short or _untuned(record, result))
     is_other = result.leaks_future or result.flops_off is not None
-    return not (is_other or _impossible(record, result) or result.is_noisy)
+    is_off = _moved(record, result) or result.is_noisy
+    return not (is_other or _impossible(record, result) or is_off)
+
+
+def _moved(record: Record, speed: Speed) -> str:
+    """Whether a plugin has changed its process for all that were timed in it."""
+    times = speed.load.get(FRESH, 1.0)
+    is_alike = 1 / MOVED < times < MOVED
+    return "" if is_alike else f"process changed by a plugin: reference takes {_short(times)}x"
 
 
 def _impossible(record: Record, speed: Speed) -> str:
@@ -163,6 +177,7 @@ _OF_SPEED: tuple[Callable[[Record, Any], str], ...] = (
     _impossible,
     lambda _, speed: _LEAKS if speed.leaks_future else "",
     lambda _, s: "" if s.flops_off is None else f"FLOPs {_short(s.flops_off)}x off",
+    _moved,
     lambda _, speed: NOISY if speed.is_noisy else "",
     lambda _, speed: "output is a view of an input" if speed.is_view else "",
     lambda _, speed: "checked against itself" if speed.oracle == "itself" else "",
@@ -193,6 +208,7 @@ MEANINGS = {
     "memory outside torch": "The process grew by this much beyond what torch allocated.",
     "leaks … a call": "The process keeps this much memory after each call.",
     "claims untested": "The row is a plugin's, whose claims this project's tests do not cover.",
+    "process changed by": "The reference took this many times as long as in a process of its own.",
     NOISY: "Others kept the machine busy, also when the row was timed again.",
     "stuck at": "The training run stayed at chance or at a partial solution; it is not ranked.",
     NOT_SETTLED: "The run still improved at its last step.",

@@ -43,9 +43,8 @@ def write_page(papers: Papers, out: Path, docs: Path | None, *, is_check: bool) 
     print(write_whole(file, content))
     found = {claim.id: read_finding(out, claim.id) for claim in papers.of_kind(Claim)}
     charts = [chart_of(name, one.curves) for name, one in found.items() if one and one.curves]
-    drawn, note = write_pictures(charts, file.with_suffix(""))
-    for words in (*(file.parent / chart.path for chart in drawn), *([note] if note else ())):
-        print(words)
+    for chart in write_pictures(charts, file.with_suffix("")):
+        print(file.parent / chart.path)
     return 0
 
 

@@ -1,9 +1,12 @@
 import sys
+from importlib.metadata import EntryPoint
 
 import pytest
 
 from attentions import Attention, registry
+from attentions import plugins as installed
 from bench.core.cli.errors import ConfigError
+from bench.measuring import plugins as module
 from bench.measuring.plugins import PluginFailed, code_of, import_plugins
 
 
@@ -114,3 +117,25 @@ def test_what_a_plugins_mechanism_raises_is_a_refusal_and_what_ours_raises_a_bug
         with pytest.raises(type(error)) as raised, code_of("softmax"):
             raise error
         assert raised.value is error
+
+
+FATAL = {
+    "import os\nos._exit(7)\n": "ends the process with exit code 7",
+    "import ctypes\nctypes.string_at(0)\n": "ends the process with signal 11",
+    "raise KeyboardInterrupt\n": "raises KeyboardInterrupt",
+    "import time\ntime.sleep(1000)\n": "does not end within 1 s",
+}
+
+
+@pytest.mark.parametrize(("text", "how"), FATAL.items())
+def test_a_module_that_would_end_this_process_or_hang_is_refused(plugin, monkeypatch, text, how):
+    monkeypatch.setattr(module, "IMPORT_TIMEOUT_S", 1.0)
+    name = plugin("plug_fatal", text).stem
+    with pytest.raises(ConfigError, match=f"plugins names '{name}', whose import {how}"):
+        import_plugins((name,))
+    point = EntryPoint("it", name, installed.GROUP)
+    monkeypatch.setattr(installed, "LEFT_OUT", {})
+    monkeypatch.setattr(installed, "installed", lambda group: (point,) * (group == installed.GROUP))
+    module.leave_out_fatal()
+    with pytest.warns(RuntimeWarning, match=f"'it' .* is left out: .*its import {how}"):
+        installed.load_all()

@@ -15,9 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -29,6 +27,7 @@ from bench.core.calibration import with_calibration
 from bench.core.record import Record
 from bench.core.store import read_store
 from bench.publishing import accuracy, naming
+from bench.publishing.charts import write as charts
 from bench.publishing.config import PublishConfig
 from bench.publishing.diagnostics import read_diagnostics
 from bench.publishing.leaderboard import build_leaderboard
@@ -157,22 +156,15 @@ def _config(out: Path) -> PublishConfig:
 @contextmanager
 def _pinned(out: Path) -> Iterator[None]:
     """With the plugin installed, pictures of one line each, and nothing in the current folder."""
-    drawing = ModuleType("vl_convert")
-    drawing.__spec__ = ModuleSpec("vl_convert", None)
-    drawing.vegalite_to_svg = lambda text: "<svg/>"
-    before = sys.modules.get("vl_convert")
+    drawing = patch.object(charts, "_drawn", lambda specs: (["<svg/>"] * len(specs), ""))
     site = str((out / "plugin").resolve())
-    sys.modules["vl_convert"] = drawing
     sys.path.insert(0, site)
     try:  # made-up commits are in no repository
         nowhere = patch.object(naming, "_not_here", return_value=frozenset())
-        with nowhere, tempfile.TemporaryDirectory() as elsewhere, chdir(elsewhere):
+        with nowhere, drawing, tempfile.TemporaryDirectory() as elsewhere, chdir(elsewhere):
             yield
     finally:
         sys.path.remove(site)
-        del sys.modules["vl_convert"]
-        if before is not None:
-            sys.modules["vl_convert"] = before
 
 
 def _quietly(command: Any, words: list[str]) -> None:

@@ -148,14 +148,11 @@ def test_a_page_says_where_it_was_made_when_and_how_long_it_took(session, monkey
     assert session.origin() == f"{session.place}, 1 min 30 s of wall time"
 
 
-def test_a_published_page_names_its_files_and_keeps_why_it_has_no_pictures(
-    session, monkeypatch, tmp_path, capsys
-):
-    page, chart = tmp_path / "a.md", tmp_path / "a" / "b.svg"
-    monkeypatch.setattr(sessions, "illustrated", lambda document, _: (document, [chart], "No SVG."))
-    session.publish(Document("A page", []), page)
-    assert [*re.findall("wrote (.*)", capsys.readouterr().out)] == [str(chart), str(page)]
-    assert session.notes == ["No SVG."] and page.is_file()
+def test_a_published_page_names_its_files(session, monkeypatch, tmp_path, capsys):
+    files = [tmp_path / "a.md", tmp_path / "a" / "b.svg"]
+    monkeypatch.setattr(sessions, "write_illustrated", lambda document, page: files)
+    session.publish(Document("A page", []), files[0])
+    assert re.findall("wrote (.*)", capsys.readouterr().out) == [*map(str, files)]
 
 
 @pytest.mark.parametrize(("name", "said"), [("", "softmax"), ("the first", "the first")])

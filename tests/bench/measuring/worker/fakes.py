@@ -90,6 +90,8 @@ def timed_by(clock, flush=None):
 def found(**changes):
     """A result of rounds of two members."""
     values = {
+        "num_rounds": 1,
+        "digest": "of one",
         "stop_reason": "rounds",
         "warmup_s": ((0.5,), (0.25,)),
         "calls_per_sample": (1, 10),

@@ -13,7 +13,7 @@ from bench.measuring.worker.block import RoundsListener, time_block
 from bench.measuring.worker.launch import WorkerHung
 from bench.measuring.worker.messages import NoMessage
 from bench.measuring.worker.outcome import Outcome
-from bench.measuring.worker.results import ROUNDS_BEGIN, ROUNDS_END
+from bench.measuring.worker.results import ROUNDS_BEGIN, ROUNDS_END, digest_of
 from tests.bench.measuring.worker.fakes import cell, found
 
 STOPPING = Stopping(min_rounds=3, max_rounds=3, budget_s=10.0)
@@ -53,14 +53,16 @@ class FakeJobs:
         self.clock.now += 30.0  # builds and warms up
         self.clock.now += self.late_s[0]
         on_message({"step": ROUNDS_BEGIN})
-        for number in range(request["stopping"]["max_rounds"]):
+        num_rounds = request["stopping"]["max_rounds"]
+        for number in range(num_rounds):
             self.clock.now += self.round_s(number)
             on_message({"round": list(self.samples)})
         self.clock.now += self.late_s[1]
         on_message({"step": ROUNDS_END})
         self.clock.now += 30.0  # checks what it has timed
         changes = {name: values[len(self.requests) - 1] for name, values in self.results.items()}
-        return Outcome(status=Status.OK, result=found(**changes), wall_s=1.0)
+        sent = {"digest": digest_of([list(self.samples)] * num_rounds)}
+        return Outcome(status=Status.OK, result=found(**(sent | changes)), wall_s=1.0)
 
 
 def timed(jobs, references=(1, None), stopping=STOPPING):
@@ -122,6 +124,13 @@ def test_an_account_of_fewer_members_than_were_timed_is_none(clock, name):
     short = getattr(found(), name)[:1]
     outcome = timed(FakeJobs(clock, lambda number: 2.0, **{name: [short]})).outcome
     assert outcome.status is Status.CRASHED and "rounds of None members" in outcome.reason
+
+
+def test_rounds_that_the_worker_did_not_send_are_an_error_of_the_block(clock):
+    sent = {"num_rounds": [2], "digest": [digest_of([[1.0, 0.1]] * 2)]}
+    outcome = timed(FakeJobs(clock, lambda number: 2.0, **sent)).outcome
+    assert outcome.status is Status.ERROR
+    assert "3 rounds arrived, and they are not the 2 that were timed" in outcome.reason
 
 
 def test_rounds_that_do_not_end_are_ended(clock):

@@ -1,10 +1,13 @@
 import importlib.util
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
+from bench.publishing.charts import write as module
 from bench.publishing.charts.write import write_charts
+from bench.publishing.document import Document
 from tests import records as made
 from tests.bench.publishing.charts.boards import drawn, lengths, points
 
@@ -16,8 +19,8 @@ needs_renderer = pytest.mark.skipif(
 @needs_renderer
 def test_each_specification_is_rendered_to_a_picture_beside_it(tmp_path):
     made_charts = drawn(lengths() + made.task_records())
-    files, _, note = write_charts(made_charts, tmp_path)
-    assert note is None
+    files, pictures = write_charts(made_charts, tmp_path)
+    assert len(pictures) == len(made_charts)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in files)
     for chart in made_charts:
         assert json.loads((tmp_path / f"{chart.name}.vl.json").read_text()) == chart.spec
@@ -29,15 +32,28 @@ def test_each_specification_is_rendered_to_a_picture_beside_it(tmp_path):
 
 
 def test_without_a_renderer_specifications_are_written_and_the_extra_is_named(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    files, pictures, note = write_charts(drawn(lengths()), tmp_path)
+    files, pictures = write_charts(drawn(lengths()), tmp_path)
     assert [p.suffix for p in files] == [".json"] * 3 and not pictures
-    assert note is not None
-    assert "attnbench[charts]" in note
+    assert "attnbench[charts]" in capsys.readouterr().err
+
+
+@needs_renderer
+def test_a_library_that_dies_costs_its_pictures_and_not_the_page(tmp_path, monkeypatch, capfd):
+    chart = drawn(lengths())[0]
+    dies = module._DRAW.replace("for line in sys.stdin:", "for line in (sys.stdin.readline(),):")
+    monkeypatch.setattr(module, "_DRAW", f"{dies}\nimport os; os.abort()")
+    charts = [replace(chart, name=name) for name in ("first", "second", "third")]
+    files = module.write_illustrated(Document("A page", charts), tmp_path / "page.md")
+    assert [file.name for file in files] == ["page.md", "first.svg"]
+    page = files[0].read_text()
+    assert "(page/first.svg)" in page and "second" not in page
+    assert "2 pictures missing in" in (said := capfd.readouterr().err)
+    assert "page, second, third: vl_convert ended with exit code -6" in said
 
 
 def test_no_charts_are_no_files_and_no_note(tmp_path):
-    assert write_charts((), tmp_path / "charts") == ([], [], None)
+    assert write_charts((), tmp_path / "charts") == ([], [])
     assert not (tmp_path / "charts").exists()
