@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .chunks import STATE_CHUNK, in_chunks, power_of_two_chunk
-from .decay import chunk_by_chunk, states_before
+from .chunks import in_chunks, power_of_two_chunk
+from .decay import states_before
 from .delta_rule import joints
 
 
@@ -38,13 +38,15 @@ def channel_decayed_attention(
         decay = log_decay.to(q.dtype).exp().transpose(-2, -1)
         state = state * decay + k.transpose(-2, -1) @ v
         return q @ state, state
-    size = power_of_two_chunk(length, STATE_CHUNK)
+    size = power_of_two_chunk(length)
     # (B, H, n, C, ...)
     q, k, v, steps = (in_chunks(x, size, -2) for x in (q, k, v, log_decay.to(q.dtype)))
     weights, q, k, total = within_chunks(q.unsqueeze(-2), k.unsqueeze(-2), steps)
     weights, q, k = weights[..., 0, 0, :, :], q[..., 0, :, :], k[..., 0, :, :]
-    out, after = chunk_by_chunk(q, weights, v, k, total.exp().unsqueeze(-1), state)
-    return out[:, :, :length], after
+    updates = k.transpose(-2, -1) @ v  # (B, H, n, D, E)
+    before, after = states_before(total.exp().unsqueeze(-1), updates, state)
+    out = weights @ v + q @ before
+    return out.flatten(2, 3)[:, :, :length], after
 
 
 def within_chunks(q: Tensor, k: Tensor, steps: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .channel_decay import within_chunks
-from .chunks import STATE_CHUNK, in_chunks, power_of_two_chunk
+from .chunks import DELTA_CHUNK, in_chunks, power_of_two_chunk
 from .decay import chunk_by_chunk
 from .delta_rule import unit_triangular_inverse
 
@@ -37,7 +37,7 @@ def channel_delta_rule(
         The output, (B, H, N, E), and the state after the last token.
     """
     length = q.shape[2]
-    size = power_of_two_chunk(length, STATE_CHUNK)
+    size = power_of_two_chunk(length, DELTA_CHUNK)
     inputs = (q, erased, k, written, log_decay.to(q.dtype))
     q, erased, k, written, steps = (in_chunks(x, size, -2) for x in inputs)  # (B, H, n, C, ...)
     readers = torch.stack((q, erased), dim=-2)

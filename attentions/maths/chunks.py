@@ -9,9 +9,8 @@ from torch.nn import functional
 CHUNK = 64
 """Tokens of a chunk; a power of two. For D = 64 its pairs take as much memory as the state."""
 
-STATE_CHUNK = 32
-"""The same where each chunk's output is finished while its state is at hand: its pairs cost more
-than a further product with the state saves."""
+DELTA_CHUNK = 32
+"""The same where a triangular system of each chunk is solved, which costs the square of it."""
 
 
 def power_of_two_chunk(length: int, most: int = CHUNK) -> int:

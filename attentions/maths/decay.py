@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import CallShape
-from .chunks import STATE_CHUNK, in_chunks
+from .chunks import CHUNK, in_chunks
 
 
 def chunk_decays(
@@ -95,13 +95,14 @@ def decayed_attention(
     if length == 1:  # decoding: the recurrence as it stands
         state = state * log_decay.exp().to(q.dtype).unsqueeze(-1) + k.transpose(-2, -1) @ v
         return q @ state, state
-    size = min(STATE_CHUNK, length)
+    size = min(CHUNK, length)
     q, k, v = (in_chunks(x, size, -2) for x in (q, k, v))  # (B, H, n, C, ...)
     from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
+    updates = (k * to_end).mT @ v  # (B, H, n, D, E)
+    before, after = states_before(from_start[..., -1:, :], updates, state)
     weights = (q @ k.mT) * between  # (B, H, n, C, C)
-    left = from_start[..., -1:, :]
-    out, after = chunk_by_chunk(q * from_start, weights, v, k * to_end, left, state)
-    return out[:, :, :length], after
+    out = weights @ v + (q * from_start) @ before
+    return out.flatten(2, 3)[:, :, :length], after
 
 
 def chunk_by_chunk(
@@ -111,9 +112,9 @@ def chunk_by_chunk(
     k: Tensor,
     left: Tensor,
     state: Tensor,
-    erased: Tensor | None = None,
+    erased: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Outputs of all chunks, each finished while its state is at hand.
+    """Outputs of all chunks of a delta rule, each finished while its state is at hand.
 
     Args:
         q: queries as a chunk's state sees them, (B, H, n, C, D).
@@ -128,12 +129,11 @@ def chunk_by_chunk(
         The output, (B, H, n C, E), and the state after the last chunk.
     """
     sizes = q.shape[:2]
-    inputs = (q, weights, v, k.mT, left, *(() if erased is None else (erased,)))
+    inputs = (q, weights, v, k.mT, left, erased)
     parts = (x.expand(*sizes, *x.shape[2:]).flatten(0, 1).unbind(1) for x in inputs)
     state, outputs = state.flatten(0, 1), []
-    for reader, weight, new, key, rest, *erase in zip(*parts, strict=True):
-        if erase:
-            new = torch.baddbmm(new, erase[0], state, alpha=-1)
+    for reader, weight, new, key, rest, erase in zip(*parts, strict=True):
+        new = torch.baddbmm(new, erase, state, alpha=-1)
         outputs.append(torch.baddbmm(torch.bmm(reader, state), weight, new))
         state = torch.baddbmm(rest * state, key, new)
     return torch.cat(outputs, dim=1).unflatten(0, sizes), state.unflatten(0, sizes)

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from ..geometry import CallShape
 from ..precision import backward_without_autocast
-from .chunks import STATE_CHUNK, in_chunks, power_of_two_chunk
+from .chunks import DELTA_CHUNK, in_chunks, power_of_two_chunk
 from .decay import chunk_by_chunk, chunk_decays
 
 LENGTH_EPS = 1e-6
@@ -66,7 +66,7 @@ def delta_rule(
     length = q.shape[2]
     if length == 1:
         return _one_token(q, k, v, beta, log_decay, state, removal)
-    size = power_of_two_chunk(length, STATE_CHUNK)
+    size = power_of_two_chunk(length, DELTA_CHUNK)
     q, k, v = (in_chunks(x, size, -2) for x in (q, k, v))  # (B, H, n, C, ...)
     beta = in_chunks(beta.to(q.dtype).expand(-1, -1, length), size, -1)
     from_start, to_end, between = chunk_decays(log_decay, length, size, q.dtype)
