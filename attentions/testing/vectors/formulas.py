@@ -35,7 +35,8 @@ def outer(key: Array, value: Array) -> Array:
 
 def read(query: Array, state: Array) -> Array:
     """Values under a query, (B, H, D) and (B, H, D, E) -> (B, H, E)."""
-    return np.einsum("bhd,bhde->bhe", query, state)
+    found: Array = np.einsum("bhd,bhde->bhe", query, state)
+    return found
 
 
 def decays(x: Tensors, k: Array) -> Array:

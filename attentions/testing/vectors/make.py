@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor
@@ -45,7 +44,7 @@ def inputs(case: Mapping[str, Any]) -> dict[str, Tensor]:
         part = part.round() if edit.get("round") else part
         part = part * edit.get("times", 1.0) + edit.get("plus", 0.0)
         if "value" in edit:
-            part = torch.from_numpy(np.array(edit["value"], np.float32)).expand_as(part)
+            part = torch.tensor([*map(float, edit["value"])]).expand_as(part)
         x[(slice(None), slice(None), edit["tokens"]) if "tokens" in edit else ...] = part
     return drawn
 
@@ -110,7 +109,7 @@ def main() -> None:
         file = FOLDER / f"{family['family']}.safetensors"
         if file.exists():
             continue
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for name, case in family["cases"].items():
             x = inputs(case)
             found = {f"in.{key}": value for key, value in x.items()}
