@@ -11,7 +11,10 @@ OPTIONAL = ("timm",)
 # Packages of the extra `testing`, for the checks alone.
 TESTING = {"hypothesis", "pytest", "safetensors", "yaml"}
 # Modules about a package, which import it at once; whoever imports them wants that package.
-ABOUT = {"transformers": ("attentions.huggingface", "attentions.integrations.transformers")}
+ABOUT = {
+    "numpy": ("attentions.testing.vectors.formulas",),
+    "transformers": ("attentions.huggingface", "attentions.integrations.transformers"),
+}
 # Mechanisms know nothing of the machine and of what surrounds them: no processor, no environment,
 # no allocator, no threads, no private name of torch.
 WEATHER = re.compile(

@@ -59,6 +59,7 @@ def test_the_words_of_pages_are_in_the_wheel(wheel):
 def test_golden_files_stay_in_the_repository(wheel):
     names = ZipFile(wheel).namelist()
     assert "attentions/testing/authors/map.yaml" in names
+    assert "attentions/testing/vectors/gated_delta.safetensors" in names
     assert not [name for name in names if name.startswith("attentions/testing/golden")]
 
 
