@@ -178,7 +178,10 @@ def study(asked: Traces, session: Session) -> int:
 
 def traced(name: str, version: str, source: str, asked: Traces) -> Trace:
     """All traces of an architecture."""
-    made = Trace(name, version, asked.tokens, asked.seed, source=source)
+    made = Trace(
+        model=name, version=version, source=source,
+        tokens=asked.tokens, seed=asked.seed, verdicts={},
+    )  # fmt: skip
     with quiet(), torch.no_grad():
         try:
             model = tiny_model(name, tiny_fields(name), asked.seed)
