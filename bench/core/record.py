@@ -74,7 +74,8 @@ max_error rms_error oracle checked_len checked_share is_view leaks_future flops_
 cpu_per_wall compile_s state_bytes kept_share load is_noisy ceiling sdpa_kernel fresh_speedup
 energy_per_call_j
 """
-"""Order of a timing's fields in a line: a record that is written again keeps its digest by it."""
+"""Order of a timing's fields in a line: a digest is of the text, and a record that is written again
+shall get the same."""
 
 
 class Status(StrEnum):

@@ -9,14 +9,21 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import json
 import threading
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any
 
 _PARSING = threading.Lock()
 """Held by one thread at a time: Python 3.11 raises SystemError where two build trees at once, as
 threads of two cards do."""
+
+
+def hashed(about: list[Any]) -> str:
+    """Hash what JSON can hold; 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
 def hash_closure(module: str) -> str:

@@ -94,8 +94,7 @@ class Hybrids(Settings):
                 )
         alone = {label: own | {LAYERS: 0} for label, own in tasks.items()}
         rows = {REFERENCE: {"mechanism": REFERENCE}} | dict(composed["attention"])
-        more = {"seed": list(self.seed), "plugins": list(self.plugins)}
-        return training_config(rows, alone, self.out, **more)
+        return training_config(rows, alone, self.out, seed=self.seed, plugins=self.plugins)
 
 
 def study(asked: Hybrids, session: Session) -> None:

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
 from bench.core.format import quantity
 from bench.core.grouping import grouped
 from bench.core.lines import Lines
 from bench.core.progress import Part
 from bench.core.settings import Folder, Interval, Name, Settings, Some
+from bench.core.sources import hashed
 from bench.measuring import tracing
 from bench.measuring.shipped import EVERY, Refused, first_line, model_names, quiet
 from bench.measuring.tracing import TRACES, change, tiny_fields, tiny_model
@@ -30,6 +32,7 @@ from bench.publishing.document import (
     Command,
     Document,
     Heading,
+    Prose,
     Row,
     Table,
     Text,
@@ -94,8 +97,6 @@ METHOD = [
     "after the ReLU; topk then chooses among equals by their place, and logits of deepseek_v32 "
     "and glm_moe_dsa change in float64, too, in all traces but the batch: these are "
     "ties. With 32 index heads, or when all tokens are selected, they agree.",
-    "Called without position ids, which generate makes, bamba counts those of a second part from "
-    "0, and its logits change by 0.1.",
     "Tokens and cut are those of the smallest input, of up to 23 tokens, that differs in float64. "
     "Causes were read in the source of Transformers 5.24.0.",
 ]
@@ -124,6 +125,7 @@ class Trace:
 
     Attributes:
         model, version, tokens, seed: the architecture, of Transformers, and the input.
+        source: hash of torch's version and of the code that traces.
         verdicts: in words, by trace; under ``""`` why there are none.
         float32, float64: largest change of the logits over the largest logit, by trace.
         smallest: tokens and cut of the smallest input that differs, by trace.
@@ -133,6 +135,7 @@ class Trace:
     version: str
     tokens: int
     seed: int
+    source: str = ""
     verdicts: dict[str, str]
     float32: dict[str, float] = field(default_factory=dict)
     float64: dict[str, float] = field(default_factory=dict)
@@ -146,16 +149,18 @@ def study(asked: Traces, session: Session) -> int:
         raise ConfigError("model=[] names no model. Name one, such as llama, or model=all.")
     version = importlib.import_module("transformers").__version__
     store: Lines[Trace] = Lines(asked.out / "traces.jsonl", Trace)
-    setting = (version, asked.tokens, asked.seed)
+    code = map(inspect.getsource, (tracing, traced, verdict, smallest))
+    source = hashed([torch.__version__, BOUND, BOUND_FLOAT32, *code])
+    setting = (version, asked.tokens, asked.seed, source)
     kept = {
         one.model: one
         for one in store.read(missing_ok=True)
-        if (one.version, one.tokens, one.seed) == setting
+        if (one.version, one.tokens, one.seed, one.source) == setting
     }
     todo = [Part(name=name) for name in names if name not in kept]
     with session.each(todo, "model") as parts:
         for part in parts:
-            kept[part.name] = traced(part.name, version, asked)
+            kept[part.name] = traced(part.name, version, source, asked)
             store.append(kept[part.name])
             part.outcome = "; ".join(
                 f"{k} {v}".strip() for k, v in kept[part.name].verdicts.items()
@@ -164,17 +169,23 @@ def study(asked: Traces, session: Session) -> int:
     for one in found:
         for trace, (tokens, cut) in one.smallest.items():
             path = asked.out / "scripts" / f"{one.model}_{trace.replace(' ', '_')}.py"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(script(one, trace, tokens, cut))
+            write_whole(path, script(one, trace, tokens, cut))
     if not found:
         return 2
     session.publish(document_of(found, session), asked.docs / "traces.md")
     return 0 if any("" not in one.verdicts for one in found) else 2
 
 
-def traced(name: str, version: str, asked: Traces) -> Trace:
+def traced(name: str, version: str, source: str, asked: Traces) -> Trace:
     """All traces of an architecture."""
-    made = Trace(model=name, version=version, tokens=asked.tokens, seed=asked.seed, verdicts={})
+    made = Trace(
+        model=name,
+        version=version,
+        source=source,
+        tokens=asked.tokens,
+        seed=asked.seed,
+        verdicts={},
+    )
     with quiet(), torch.no_grad():
         try:
             model = tiny_model(name, tiny_fields(name), asked.seed)
@@ -192,8 +203,8 @@ def traced(name: str, version: str, asked: Traces) -> Trace:
                 made.verdicts[trace] = f"refused: {first_line(error)}"
                 continue
             made.verdicts[trace] = verdict(single, exact)
-            made.float32.update({trace: single} if isfinite(single) else {})
-            made.float64.update({trace: exact} if isfinite(exact) else {})
+            if not made.verdicts[trace].startswith("refused"):
+                made.float32[trace], made.float64[trace] = single, exact
             if made.verdicts[trace] == "differs":
                 made.smallest[trace] = smallest(trace, double, tokens, cut)
     return made
@@ -201,11 +212,11 @@ def traced(name: str, version: str, asked: Traces) -> Trace:
 
 def verdict(single: float, double: float) -> str:
     """Verdict on the relative changes in float32 and float64."""
+    if not isfinite(single + double):
+        return "refused: logits are not finite"
     if double > BOUND:
         return "differs"
-    if single <= BOUND_FLOAT32:
-        return "agrees"
-    return "rounding" if isfinite(single + double) else "refused: logits are not finite"
+    return "agrees" if single <= BOUND_FLOAT32 else "rounding"
 
 
 def smallest(trace: str, model: nn.Module, tokens: Tensor, cut: int) -> tuple[int, int]:
@@ -287,7 +298,8 @@ def document_of(found: list[Trace], session: Session) -> Document:
     return Document(
         "Traces of shipped decoders",
         [
-            Text([summary(found, built), *METHOD]),
+            Text([summary(found, built), session.origin()]),
+            Prose("  \n".join(METHOD)),
             Command(session.command("docs")),
             *differing,
             verdicts,

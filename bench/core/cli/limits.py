@@ -56,21 +56,6 @@ class Rule:
         return core_schema.no_info_after_validator_function(check, handler(source))
 
 
-@dataclass(frozen=True)
-class Through:
-    """A type with its own functions to read it from JSON and write it there."""
-
-    read: Callable[[Any], Any]
-    write: Callable[[Any], Any]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """See `Rule`."""
-        from pydantic_core import core_schema
-
-        written = core_schema.plain_serializer_function_ser_schema(self.write)
-        return core_schema.no_info_plain_validator_function(self.read, serialization=written)
-
-
 def one_of(*words: str) -> Rule:
     """A closed set of words."""
     return Rule(

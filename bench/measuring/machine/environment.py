@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
@@ -19,7 +18,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.observed import CONTROLS
 from bench.core.places import CHECKOUT
 from bench.core.record import METHOD_VERSION, TRAINING_VERSION, Quality, Record
-from bench.core.sources import hash_closure, hash_syntax
+from bench.core.sources import hash_closure, hash_syntax, hashed
 from bench.measuring.device import device_named
 from bench.measuring.device.cpu import memory_limit_bytes
 from bench.measuring.machine import hardware
@@ -92,7 +91,7 @@ def freshness(cell: Cell, environment: Environment) -> str:
     training run depends on less, see `is_good`.
     """
     if cell.is_task:
-        return _hash(["training", TRAINING_VERSION, *_own_files(cell)])
+        return hashed(["training", TRAINING_VERSION, *_own_files(cell)])
     around = ""
     if cell.is_model:
         around = f"{model_source(cell.model.model)} timm {environment.versions.get('timm')}"
@@ -102,7 +101,7 @@ def freshness(cell: Cell, environment: Environment) -> str:
         METHOD_VERSION,
         *_home(cell.device, environment),
     ]
-    return _hash(parts)
+    return hashed(parts)
 
 
 def is_good(record: Record, cell: Cell, environment: Environment) -> bool:
@@ -135,7 +134,7 @@ def source_of_training(cell: Cell, environment: Environment) -> str:
         TRAINING_VERSION,
         *_home(cell.device, environment),
     ]
-    return _hash(parts)
+    return hashed(parts)
 
 
 def _own_files(cell: Cell) -> tuple[str, ...]:
@@ -154,13 +153,9 @@ def _own_files(cell: Cell) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _hash(parts: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
 def kind_of_machine(device: str, environment: Environment) -> str:
     """Hash shared by machines whose numbers are interchangeable for a device."""
-    return _hash(_home(device, environment))[:8]
+    return hashed(_home(device, environment))[:8]
 
 
 def _home(device: str, environment: Environment) -> list[str | None]:

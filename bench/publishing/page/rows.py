@@ -118,7 +118,8 @@ def page_rows(board: Leaderboard, metrics: Sequence[str]) -> PageRows:
     def add(row: Row, metric: str, *own: Record) -> None:
         row["group"] = len(groups)
         num_ok[len(groups)] += row["status"] == Status.OK
-        for cell in (record.cell for record in own if record.cell.key == row["key"]):
+        if own:
+            cell = next(record.cell for record in own if record.cell.key == row["key"])
             row |= {"overrides": "\n".join(_overrides(cell)), "day": row["started_at"][:10]}
         names = dict.fromkeys((*columns_of(metrics), metric, *interval_names(metric), *_NUMBERS))
         words = {name: row.get(name) or "" for name in _WORDS}

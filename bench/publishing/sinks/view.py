@@ -174,7 +174,7 @@ def _leaderboard(board: Leaderboard, metrics: Sequence[str]) -> list[Row]:
     axes = dict.fromkeys(name for ranking in board.rankings for name in ranking.setting.axes)
     place = ("machine", "method_version", "device", "num_threads", "dtype")
     ranked = ("rank_first", "rank_last", "is_control", "name", "marks", "status")
-    scores = (task.metric for task in board.tasks)
+    scores = (x for task in board.tasks for x in (task.metric, *interval_names(task.metric)))
     columns = [*place, *axes, *PREFIXES, "task", "num_seeds", *ranked, *columns_of(metrics)]
     rows = [row_of_standing(one, metrics) for each in board.rankings for one in each.standings]
     rows += [

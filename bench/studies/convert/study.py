@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ from bench.core.settings import (
     chosen,
     rows,
 )
+from bench.core.sources import hashed
 from bench.measuring.config import training_config
 from bench.measuring.plan import PlannedCell
 from bench.measuring.plugins import PluginFailed, code_of
@@ -201,8 +200,10 @@ def _plan(
     """Rows in a model whose other layers are softmax, task by task and seed by seed."""
     kept = {"num_layers": asked.num_layers, "softmax_layers": round(keep * asked.num_layers)}
     tasks = {label: settings | kept for label, settings in asked.task.items()}
-    more = {"seed": list(asked.seed), "plugins": list(asked.plugins), "device": "cpu"}
-    return session.plan(training_config(attention, tasks, asked.out, **more))
+    how = training_config(
+        attention, tasks, asked.out, seed=asked.seed, plugins=asked.plugins, device="cpu"
+    )
+    return session.plan(how)
 
 
 def _shares(asked: Convert, session: Session) -> list[float]:
@@ -363,11 +364,6 @@ def best_arm(
         raise AllDiverged(f"training diverged at all rates that were tried: {told}")
     spent_s = sum(one.train_s for one in tried.values())
     return Chosen(found.rate, tried[found.rate].scores, found.beyond is not None, spent_s)
-
-
-def hashed(about: list[Any]) -> str:
-    """Short hash of what JSON can hold."""
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
 def _ablated(teachers: Iterable[Cell], out: Path, session: Session) -> Iterator[Ablated]:

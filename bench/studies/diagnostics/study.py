@@ -138,8 +138,8 @@ class Diagnose(Settings):
         # Softmax is trained too: in its model, others take its place.
         softmax = {"softmax": {"mechanism": "softmax"}}
         rows = softmax | dict(composed["attention"])
-        more = {"seed": list(self.seed), "plugins": list(self.plugins), "device": "cpu"}
-        return training_config(rows, tasks, self.out, rates=self.rates, **more)
+        more = {"seed": self.seed, "plugins": self.plugins, "device": "cpu", "rates": self.rates}
+        return training_config(rows, tasks, self.out, **more)
 
 
 @dataclass(kw_only=True)

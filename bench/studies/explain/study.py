@@ -158,8 +158,10 @@ def runs_of(asked: Explain, session: Session) -> list[Run]:
         ConfigError: wrong settings of the task, or nothing is left to explain.
     """
     canvas = {"canvas": {"task": "canvas", **asked.canvas}}
-    more = {"seed": list(asked.seed), "plugins": list(asked.plugins), "device": "cpu"}
-    config = training_config(session.composed["attention"], canvas, asked.out, **more)
+    config = training_config(
+        session.composed["attention"], canvas, asked.out,
+        seed=asked.seed, plugins=asked.plugins, device="cpu",
+    )  # fmt: skip
     runs: list[Run] = []
     for label, planned in grouped(session.plan(config), lambda p: p.cell.entry).items():
         task = _task(planned[0].cell.task.settings)

@@ -117,8 +117,8 @@ class Text(Settings):
             "patience": 1.0,
             **size_of(self.width),
         }
-        more = {"seed": list(self.seed), "plugins": list(self.plugins)}
-        return training_config(composed["attention"], {"bytes": task}, self.out, **more)
+        rows, tasks = composed["attention"], {"bytes": task}
+        return training_config(rows, tasks, self.out, seed=self.seed, plugins=self.plugins)
 
 
 def size_of(width: int) -> dict[str, int]:

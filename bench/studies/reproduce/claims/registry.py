@@ -148,8 +148,7 @@ def config_for(
         plugins: modules that register mechanisms.
     """
     run = read_yaml(CONF / "sweep.yaml")["run"] | {"task_timeout_s": _LONGEST_S}
-    more = {"seed": list(seeds), "plugins": list(plugins), "device": "cpu", "run": run}
-    return training_config(rows, tasks, out, **more)
+    return training_config(rows, tasks, out, seed=seeds, plugins=plugins, device="cpu", run=run)
 
 
 def row(entry: str, **settings: Any) -> dict[str, Any]:
