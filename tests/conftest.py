@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import gc
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from bench.measuring.sharing import devices
 from tests.kept import Kept
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A shell that is not interactive ignores Ctrl-C in what it starts with &, and children inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import signal
 import sys
 import textwrap
 from itertools import zip_longest
@@ -131,4 +132,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
     main()

@@ -17,10 +17,10 @@ from .tiled_pairs import SoftmaxWeights, are_transformed, plain_gradients, plain
 def are_torchs(q: Tensor, k: Tensor, v: Tensor, tiling: Tiling) -> bool:
     """Whether torch's function has these pairs: all of several queries, or causal from the start.
 
-    One query meets a cache as it lies. On meta torch would write out all pairs, as on no CPU.
+    One query meets a cache as it lies.
     """
     is_whole = not tiling.causal or (tiling.past == 0 and tiling.query_len == tiling.key_len)
-    if tiling.window is not None or tiling.query_len == 1 or q.is_meta or not is_whole:
+    if tiling.window is not None or tiling.query_len == 1 or not is_whole:
         return False
     return not are_transformed((q, k, v))
 

@@ -149,7 +149,7 @@ def study(asked: Traces, session: Session) -> int:
         raise ConfigError("model=[] names no model. Name one, such as llama, or model=all.")
     version = importlib.import_module("transformers").__version__
     store: Lines[Trace] = Lines(asked.out / "traces.jsonl", Trace)
-    code = [inspect.getsource(each) for each in (tracing, traced, verdict, smallest)]
+    code = map(inspect.getsource, (tracing, traced, verdict, smallest))
     source = hashed([torch.__version__, BOUND, BOUND_FLOAT32, *code])
     setting = (version, asked.tokens, asked.seed, source)
     kept = {
@@ -179,9 +179,13 @@ def study(asked: Traces, session: Session) -> int:
 def traced(name: str, version: str, source: str, asked: Traces) -> Trace:
     """All traces of an architecture."""
     made = Trace(
-        model=name, version=version, source=source,
-        tokens=asked.tokens, seed=asked.seed, verdicts={},
-    )  # fmt: skip
+        model=name,
+        version=version,
+        source=source,
+        tokens=asked.tokens,
+        seed=asked.seed,
+        verdicts={},
+    )
     with quiet(), torch.no_grad():
         try:
             model = tiny_model(name, tiny_fields(name), asked.seed)

@@ -116,7 +116,7 @@ def test_bad_input_exits_2_with_a_sentence(tmp_path, exits, words, message):
 
 
 def test_without_a_checkout_commits_are_not_compared(tmp_path, exits, monkeypatch):
-    monkeypatch.setattr(trees, "HERE", tmp_path)
+    monkeypatch.setattr(trees, "CHECKOUT", tmp_path)
     assert "git checkout" in exits(2, main(["base=HEAD", f"out={tmp_path}"]))
 
 

@@ -85,8 +85,8 @@ class Advise(Settings):
     dtype: Annotated[str, Word(lambda: DTYPES)] = "float32"
     """Type of the numbers."""
     records: Some[Folder] = ()
-    """Folders to look for records in; empty: docs/results and results/ of the code, and results/
-    here.
+    """Folders to look for records in; empty: docs/results and results/{accuracy,decode,runtimes} of
+    the code, and results/ here.
     """
     page: Folder | None = None
     """File to write the answer to, e.g. docs/results/advice.md."""

@@ -38,7 +38,6 @@ from bench.studies.gate.rows import (
     ratio_interval,
 )
 
-HERE = CHECKOUT
 MEASURED = ("attentions", "conf/attention")
 """Parts that the gate takes from each tree: the mechanisms, and how their entries are set."""
 
@@ -72,7 +71,7 @@ def current_tree() -> Tree:
     commit = _git("rev-parse", "HEAD")
     # Untracked files do not count: they are part of no commit yet.
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED)
-    return Tree(root=HERE, commit=commit, is_dirty=bool(changed))
+    return Tree(root=CHECKOUT, commit=commit, is_dirty=bool(changed))
 
 
 def _check_checkout() -> None:
@@ -82,13 +81,13 @@ def _check_checkout() -> None:
         is_ours = _git("ls-files", "attentions/__init__.py") != ""
     except ConfigError as error:
         raise ConfigError(
-            f"Commits are compared in a git checkout, and {HERE} is none that git can read: "
+            f"Commits are compared in a git checkout, and {CHECKOUT} is none that git can read: "
             f"{error} Clone the repository, or compare stored numbers with baseline=."
         ) from error
     if not is_ours:
         raise ConfigError(
-            f"Commits are compared in a git checkout, and {HERE} is not tracked by one. Clone the "
-            "repository, or compare stored numbers with baseline=."
+            f"Commits are compared in a git checkout, and {CHECKOUT} is not tracked by one. Clone "
+            "the repository, or compare stored numbers with baseline=."
         )
 
 
@@ -171,7 +170,10 @@ def _remove(folder: Path) -> None:
 def _git(*words: str) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", str(HERE), *words], capture_output=True, text=True, timeout=_GIT_TIMEOUT_S
+            ["git", "-C", str(CHECKOUT), *words],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_TIMEOUT_S,
         )
     except FileNotFoundError as error:
         raise ConfigError("git is not installed; a comparison of commits needs it.") from error
@@ -180,7 +182,7 @@ def _git(*words: str) -> str:
     if done.returncode != 0:
         words_of_git = done.stderr.strip().splitlines()
         because = words_of_git[-1] if words_of_git else f"exit code {done.returncode}"
-        raise ConfigError(f"git {words[0]} failed in {HERE}: {because}")
+        raise ConfigError(f"git {words[0]} failed in {CHECKOUT}: {because}")
     return done.stdout.strip()
 
 
@@ -210,14 +212,12 @@ class PairedComparison:
     """Current time / base time of one cell.
 
     Attributes:
-        forks: ratios per fork and round.
         interval: None if one of the sides could not be called.
         latency_s: of the current side, one sample, for orientation.
         reason: why there is no interval.
     """
 
     verdict: GateVerdict
-    forks: tuple[tuple[float, ...], ...] = ()
     interval: Interval | None = None
     latency_s: float | None = None
     reason: str | None = None
@@ -275,12 +275,7 @@ def compare(
         interval = ratio_interval(forks, tail)
         verdict = judge(interval, effort.threshold)
         if verdict is not GateVerdict.UNSURE or now_s() - started >= effort.budget_s:
-            return PairedComparison(
-                verdict=verdict,
-                forks=tuple(forks),
-                interval=interval,
-                latency_s=latency_s,
-            )
+            return PairedComparison(verdict=verdict, interval=interval, latency_s=latency_s)
 
 
 def compare_commits(
@@ -363,7 +358,7 @@ def _who_ended_it(
     It is if timing it against itself, in a new process, fails as well.
     """
     once = replace(effort, num_forks=1, budget_s=0.0)
-    alone = compare(cell, cell, HERE, jobs, once, tail=tail)
+    alone = compare(cell, cell, CHECKOUT, jobs, once, tail=tail)
     if alone.interval is not None:
         return replace(comparison, reason=f"timing both sides failed: {comparison.reason}")
     reason = f"this tree cannot be timed: {alone.reason}"

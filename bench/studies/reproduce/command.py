@@ -12,6 +12,7 @@ from rich.table import Table
 from bench.core.cli.errors import ConfigError
 from bench.core.cli.files import check_writable
 from bench.core.format import format_duration
+from bench.core.grouping import grouped
 from bench.core.record import Record
 from bench.studies.reproduce.described import Claim, Contradiction, Described, PaperCell
 from bench.studies.reproduce.looks import Looks
@@ -28,12 +29,9 @@ EXPENSIVE_S = 30 * 60.0
 
 _CONTRADICTS = (PaperVerdict.DIFFERS, PaperVerdict.DISAGREES, PaperVerdict.DOES_NOT_HOLD)
 
-
 _COLOURS = {
     **dict.fromkeys((PaperVerdict.REPRODUCED, PaperVerdict.HOLDS, PaperVerdict.AGREES), "green"),
-    **dict.fromkeys(
-        (PaperVerdict.DISAGREES, PaperVerdict.DIFFERS, PaperVerdict.DOES_NOT_HOLD), "red"
-    ),
+    **dict.fromkeys(_CONTRADICTS, "red"),
     **dict.fromkeys((PaperVerdict.NOT_COMPARABLE, PaperVerdict.NOT_RUN), "dim"),
 }
 """Colours of verdicts that are not yellow."""
@@ -103,6 +101,10 @@ def _is_wanted(entry: Described, asked: Reproduce) -> bool:
     return asked.find is None or asked.find.lower() in f"{entry.paper} {entry.id}".lower()
 
 
+def _is_baseline(entry: Described) -> bool:
+    return isinstance(entry, PaperCell) and bool(entry.by)
+
+
 def _trains_asked_seeds(entry: Described) -> bool:
     return isinstance(entry, PaperCell) and not entry.by
 
@@ -163,16 +165,9 @@ def _print_list(
 ) -> None:
     """Print a line per entry, baselines apart, and the number of entries with each verdict."""
     ends = []
-    for title in ("", "Baselines"):
-        own = [
-            entry
-            for entry in entries
-            if (isinstance(entry, PaperCell) and bool(entry.by)) == bool(title)
-        ]
-        if not own:
-            continue
-        if title:
-            console.print(f"\n{title}", style="bold")
+    for is_baseline, own in sorted(grouped(entries, _is_baseline).items()):
+        if is_baseline:
+            console.print("\nBaselines", style="bold")
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("id", "what", "published", "cost", "verdict"):
             table.add_column(name, overflow="fold", justify="right" if name == "cost" else "left")
@@ -186,7 +181,7 @@ def _print_list(
             table.add_row(entry.id, what, entry.printed_value, entry.cost, words, style=style)
         console.print(table)
         ended = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
-        ends.append(f"{len(own)} {'baselines' if title else 'described'}: {ended}.")
+        ends.append(f"{len(own)} {'baselines' if is_baseline else 'described'}: {ended}.")
     console.print("\n" + " ".join(ends), highlight=False)
     console.print(
         "cell=ID runs one and judges it; budget=10m shows how far an expensive one gets.",

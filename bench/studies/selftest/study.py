@@ -13,6 +13,7 @@ from bench.core.cli.errors import ConfigError
 from bench.core.clock import utc_now, utc_stamp
 from bench.core.format import format_duration, quantity
 from bench.core.lines import Lines
+from bench.core.places import CHECKOUT
 from bench.core.record import METHOD_VERSION
 from bench.core.settings import Budget, Folder, Interval, Settings, Some, model_validator
 from bench.measuring.config import SweepConfig, read_sweep_config
@@ -20,7 +21,7 @@ from bench.measuring.measure import load
 from bench.measuring.plan import plan
 from bench.measuring.worker.jobs import Interrupt, Jobs
 from bench.studies.gate.command import OF_A_SWEEP
-from bench.studies.gate.commits import HERE, Effort, compare, latency_row
+from bench.studies.gate.commits import Effort, compare, latency_row
 from bench.studies.gate.rows import LATENCY, GateRow, GateVerdict, confidence_tail
 from bench.studies.selftest import rival_suite
 from bench.studies.selftest.neighbour import neighbour
@@ -252,7 +253,7 @@ def _ask_the_gate(unit: Unit, cell: Cell, jobs: Jobs) -> GateRow:
     """Compare one cell with itself, as `bench.regress` compares two commits."""
     every = 100 // unit.percent if unit.percent else None
     tail = confidence_tail(1)
-    found = compare(cell, cell, HERE, jobs, EFFORT, tail=tail, repeat_every=every)
+    found = compare(cell, cell, CHECKOUT, jobs, EFFORT, tail=tail, repeat_every=every)
     return latency_row(cell, found)
 
 

@@ -29,11 +29,8 @@ PAPER = Paper(
             tolerance=0.02,
             obtained="transcription",
             deviations=(
-                (
-                    "without the layer's short convolution (conv_size=0); its transcription "
-                    "does not "
-                    "say whether the paper's layer had one"
-                ),
+                "without the layer's short convolution (conv_size=0); its transcription does not "
+                "say whether the paper's layer had one",
             ),
         ),
     ),

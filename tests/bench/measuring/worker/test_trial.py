@@ -1,6 +1,7 @@
 """A trial of one member, here in this process: what it reports of costs."""
 
-from dataclasses import replace
+import inspect
+from dataclasses import fields, replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from attentions import Geometry, attention_class, build_attention
+from bench.core.observed import CallFacts
 from bench.measuring import runners
 from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure.memory import saved_for_backward_bytes
@@ -16,6 +18,9 @@ from bench.measuring.oracle import checking
 from bench.measuring.worker.trial import trial
 from tests.attentions.calls import call_of
 from tests.records import kernel_cell
+
+# A pool of threads that torch starts in a trial may spin while it waits for work.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +42,11 @@ def tried(tmp_path_factory):
             return trial(request, SimpleNamespace(send=lambda **_: None))
 
     return run
+
+
+def test_a_trial_reports_every_fact_of_a_call():
+    said = inspect.getsource(trial)
+    assert [field.name for field in fields(CallFacts) if f" {field.name}=" not in said] == []
 
 
 def test_a_member_is_timed_beside_its_reference_before_its_oracle_runs(tried, monkeypatch):

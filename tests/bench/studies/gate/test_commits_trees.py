@@ -4,8 +4,9 @@ import subprocess
 import pytest
 
 from bench.core.cli.errors import ConfigError
+from bench.core.places import CHECKOUT
 from bench.studies.gate import commits as trees
-from bench.studies.gate.commits import HERE, Tree, base_entry
+from bench.studies.gate.commits import Tree, base_entry
 
 
 class Repository:
@@ -36,7 +37,7 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     made = Repository(tmp_path / "checkout")
-    monkeypatch.setattr(trees, "HERE", made.folder)
+    monkeypatch.setattr(trees, "CHECKOUT", made.folder)
     return made
 
 
@@ -87,7 +88,7 @@ def test_a_first_commit_has_nothing_to_be_compared_with(repository):
 
 
 def test_a_folder_outside_of_git_is_refused_with_another_way_to_compare(tmp_path, monkeypatch):
-    monkeypatch.setattr(trees, "HERE", tmp_path)
+    monkeypatch.setattr(trees, "CHECKOUT", tmp_path)
     with pytest.raises(ConfigError, match=r"is none that git can read.*baseline="):
         trees.current_tree()
 
@@ -95,7 +96,7 @@ def test_a_folder_outside_of_git_is_refused_with_another_way_to_compare(tmp_path
 def test_a_copy_inside_of_somebody_elses_checkout_is_refused(repository, monkeypatch):
     inside = repository.folder / "site-packages"
     inside.mkdir()
-    monkeypatch.setattr(trees, "HERE", inside)
+    monkeypatch.setattr(trees, "CHECKOUT", inside)
     with pytest.raises(ConfigError, match="not tracked"):
         trees.current_tree()
 
@@ -145,7 +146,7 @@ def test_a_killed_process_leaves_its_worktree_to_the_next_comparison(repository,
 
 
 def test_an_entry_of_the_base_is_its_yaml_or_what_its_constructor_says(tmp_path):
-    here = Tree(root=HERE, commit="0" * 40, is_dirty=False)
+    here = Tree(root=CHECKOUT, commit="0" * 40, is_dirty=False)
     assert base_entry(here, "linear") == {"mechanism": "linear"}
     assert base_entry(here, "nala_published") == {"mechanism": "nala_published"}
     assert base_entry(here, "nala_rope") == {"mechanism": "nala", "rope": True}
