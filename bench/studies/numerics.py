@@ -20,6 +20,7 @@ from attentions.catalogue import catalogue
 from attentions.testing.forms import Form, build, gradients, has_gradients, inputs, name_of
 from attentions.testing.hard_inputs import Inputs, hard_inputs, of_norm
 from bench.core.cli.errors import ConfigError
+from bench.core.cli.files import write_whole
 from bench.core.cli.stored_files import regular_files
 from bench.core.clock import utc_now
 from bench.core.format import join_names, quantity
@@ -27,8 +28,10 @@ from bench.core.grouping import grouped
 from bench.core.lines import Lines
 from bench.core.places import CHECKOUT
 from bench.core.rows import ON_REQUEST
+from bench.publishing.charts.write import write_pictures
 from bench.publishing.document import markdown_table
 from bench.publishing.templates import prose
+from bench.studies import state_precision
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 NAMES = tuple(map(name_of, DTYPES))
@@ -56,6 +59,8 @@ class Findings:
         broken: dtype -> hard inputs on which an output or a gradient was not finite.
         ends: dtype -> the largest norm of 1, 2, 4, … up to which outputs and gradients are finite;
             zero if they are not at 1, None if they are over the whole range of the dtype.
+        states: errors of a state in a narrow dtype; empty for other mechanisms than those of
+            `state_precision`.
     """
 
     mechanism: str
@@ -66,6 +71,7 @@ class Findings:
     errors: dict[str, dict[str, float | None]] = field(default_factory=dict)
     broken: dict[str, list[str]] = field(default_factory=dict)
     ends: dict[str, float | None] = field(default_factory=dict)
+    states: state_precision.States = field(default_factory=dict)
 
     @property
     def failures(self) -> list[str]:
@@ -106,6 +112,8 @@ def findings_of(form: Form) -> Findings:
         }
         found.broken[name_of(dtype)] = list(_broken(form, short, dtype))
         found.ends[name_of(dtype)] = _end(form, short, dtype)
+    if form.causal and form.name in state_precision.MECHANISMS:
+        found.states.update(state_precision.state_errors(_build(form, state_precision.SEQ_LEN)))
     return found
 
 
@@ -242,6 +250,23 @@ def path_of(out: Path) -> Path:
     return (CHECKOUT / "docs" if is_ours else folder_of(out)) / PAGE
 
 
+def states_of(found: Sequence[Findings]) -> dict[str, state_precision.States]:
+    """Errors of states in narrow dtypes, by mechanism."""
+    return {each.mechanism: each.states for each in found if each.states}
+
+
+def write_page(out: Path) -> list[Path]:
+    """Write the page of all stored findings, and its picture; returns their paths.
+
+    Raises:
+        ConfigError: there are no findings, or a file cannot be written.
+    """
+    found, page = read_findings(out), path_of(out)
+    drawn = [state_precision.chart(states)] if (states := states_of(found)) else []
+    pictures, _ = write_pictures(drawn, page.with_suffix(""))
+    return [write_whole(page, page_of(found)), *(page.parent / one.path for one in pictures)]
+
+
 def page_of(found: Sequence[Findings]) -> str:
     """The whole page."""
     ours, theirs = (
@@ -269,6 +294,9 @@ def page_of(found: Sequence[Findings]) -> str:
         parts.append(f"none of {quantity(len(ours), 'mechanism')}.\n")
     if theirs:
         parts += ["\n", prose(__file__, "published"), "\n\n", _beside(ours, theirs)]
+    if states := states_of(found):
+        path = f"{Path(PAGE).stem}/{state_precision.PICTURE}.svg"
+        parts += ["\n", state_precision.section(states, path, COMMAND)]
     return "".join(parts)
 
 

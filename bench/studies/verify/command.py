@@ -13,7 +13,7 @@ from attentions.testing.flops import FlopProof, FlopVerdict
 from attentions.testing.forms import Untestable, forms_of
 from attentions.testing.suite import CLAIMS, GOLDEN
 from bench.core.cli.errors import ConfigError
-from bench.core.cli.files import check_writable, write_whole
+from bench.core.cli.files import check_writable
 from bench.core.cli.foreign import foreign_code, told
 from bench.core.format import join_names, quantity
 from bench.core.progress import Part
@@ -238,6 +238,6 @@ def run_numerics(asked: Verify, session: Session) -> int:
         session.say(f"FAILED, so without findings of this run: {', '.join(raising)}")
     if len(raising) == len(asked.mechanisms):
         return 1
-    write_whole(page, numerics.page_of(numerics.read_findings(out)))
-    session.say(f"{len(broken)} not finite; findings in {folder}, page in {page}")
+    pages = ", ".join(map(str, numerics.write_page(out)))
+    session.say(f"{len(broken)} not finite; findings in {folder}, page in {pages}")
     return int(bool(broken or raising))

@@ -120,7 +120,7 @@ def test_the_page_sets_the_published_operators_beside_ours():
 
 
 def test_findings_are_read_as_they_were_written(tmp_path):
-    found = [finding(), finding(causal=True)]
+    found = [finding(states={"none": {"int8": {16: 0.5, 32: None}}}), finding(causal=True)]
     lines_of(tmp_path, "nala").write(found)
     assert read_findings(tmp_path) == found
     lines_of(tmp_path, "nala").path.write_text('{"mechanism": "nala"}\n')

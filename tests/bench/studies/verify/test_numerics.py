@@ -11,16 +11,19 @@ from tests.bench.studies.verify.goldens import ROOT, session
 
 def test_numerics_are_kept_and_become_a_page(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.studies.numerics.SEQ_LEN", 64)
-    names = ("nala_published", "uniform")
+    monkeypatch.setattr("bench.studies.state_precision.SEQ_LEN", 64)
+    names = ("nala_published", "uniform", "deltanet")
     asked = Verify(attention=names, out=tmp_path / "verify.json")
     assert run_numerics(asked, session()) == 0
     page = (tmp_path / "numerics" / "numerics.md").read_text()
-    assert "| uniform |" in page and "| nala |" in page
+    assert "| uniform |" in page and "| nala |" in page and "| deltanet | none |" in page
+    assert (tmp_path / "numerics" / "numerics" / "state-precision.svg").exists()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no more than 10 tokens"), SystemExit(0)])
 def test_a_mechanism_that_raises_leaves_the_others_measured(tmp_path, monkeypatch, error):
     monkeypatch.setattr("bench.studies.numerics.SEQ_LEN", 64)
+    monkeypatch.setattr("bench.studies.state_precision.SEQ_LEN", 64)
     monkeypatch.setattr(attention_class("linear"), "forward", Mock(side_effect=error))
     here = session()
     names = ("linear", "uniform")
