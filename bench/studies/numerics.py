@@ -263,7 +263,7 @@ def write_page(out: Path) -> list[Path]:
     """
     found, page = read_findings(out), path_of(out)
     drawn = [state_precision.chart(states)] if (states := states_of(found)) else []
-    pictures, _ = write_pictures(drawn, page.with_suffix(""))
+    pictures = write_pictures(drawn, page.with_suffix(""))
     return [write_whole(page, page_of(found)), *(page.parent / one.path for one in pictures)]
 
 
