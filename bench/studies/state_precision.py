@@ -82,7 +82,7 @@ def state_errors(mechanism: Any) -> States:
 
 
 def _stepped(mechanism: Any, plain: Sequence[Tensor], gates: Mapping[str, Tensor]) -> Tensor:
-    """Outputs of one token after the other, (DTYPES x B, H, N, E): each dtype is a part of a batch."""
+    """Step token by token; outputs (DTYPES x B, H, N, E): each dtype is a part of a batch."""
     count = len(DTYPES)
 
     def keep(state: Tensor) -> Tensor:

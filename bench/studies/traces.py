@@ -149,7 +149,7 @@ def study(asked: Traces, session: Session) -> int:
         raise ConfigError("model=[] names no model. Name one, such as llama, or model=all.")
     version = importlib.import_module("transformers").__version__
     store: Lines[Trace] = Lines(asked.out / "traces.jsonl", Trace)
-    code = map(inspect.getsource, (tracing, traced, verdict, smallest))
+    code = [inspect.getsource(each) for each in (tracing, traced, verdict, smallest)]
     source = hashed([torch.__version__, BOUND, BOUND_FLOAT32, *code])
     setting = (version, asked.tokens, asked.seed, source)
     kept = {
