@@ -13,25 +13,29 @@ from bench.publishing.scores import Score, TaskScores
 
 
 def neighbours(task: TaskScores) -> Iterator[Table]:
-    """Whether each pair of neighbours by span is decided, and the seeds that would decide it."""
+    """Rows decided to hold less than each row, and the seeds that would decide it and the next."""
     if not task.rungs or task.ranks is None or len(task.ranks.names) < 2:
         return
     runs = {score.entry: score.runs for score in task.scores if score.entry in task.ranks.names}
-    is_decided = task.decided
+    is_decided = {frozenset(pair): sign != 0 for pair, sign in task.decided.items()}
     rows = []
-    for better, other in pairwise(task.ranks.names):
+    for at, (better, other) in enumerate(pairwise(task.ranks.names), 1):
         known = runs[better].known, runs[other].known
         gaps = [known[0][seed] - known[1][seed] for seed in known[0].keys() & known[1].keys()]
         needed = num_seeds_for(fmean(gaps), stdev(gaps)) if len(gaps) > 1 else None
-        stands = is_decided[min(better, other), max(better, other)] != 0
+        stands = is_decided[frozenset((better, other))]
+        behind = [row for row in task.ranks.names[at:] if is_decided[frozenset((better, row))]]
         seeds = "" if stands else f"about {needed:,}" if needed else "no number: no difference"
-        rows.append((better, other, "yes" if stands else "no", seeds))
+        rows.append((better, other, "yes" if stands else "no", seeds, ", ".join(behind)))
     yield text_table(
         title=f"neighbours by span; of all {len(is_decided):,} pairs of rows, "
-        f"{sum(map(bool, is_decided.values())):,} are decided, with Holm's correction",
-        header=("row", "next row", "decided", "seeds that would decide it, uncorrected"),
+        f"{sum(is_decided.values()):,} are decided, with Holm's correction",
+        header=(
+            *("row", "next row", "decided", "seeds that would decide it, uncorrected"),
+            "rows that are decided to hold less",
+        ),
         rows=tuple(rows),
-        num_words=4,
+        num_words=5,
     )
 
 
