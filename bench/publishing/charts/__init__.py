@@ -20,7 +20,7 @@ from bench.publishing.charts.curves import extrapolation
 from bench.publishing.charts.filters import against_share_kept
 from bench.publishing.charts.lines import LATENCY, MEMORY, SPEEDUP, against_size
 from bench.publishing.charts.scatter import accuracy_against_latency
-from bench.publishing.charts.spans import span_charts
+from bench.publishing.charts.spans import span_charts, width_charts
 from bench.publishing.charts.style import styles_of
 from bench.publishing.document import Chart as Chart
 from bench.publishing.leaderboard import Leaderboard
@@ -31,8 +31,8 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
 
     Speed-up, latency and peak memory against sequence length, or against a model's image size, for
     each setting with two sizes or more; accuracy against latency for each task, or span against
-    speed-up and state where it has rungs; accuracy against the length of longer test examples;
-    accuracy, latency and FLOPs against the share of tokens that filters keep.
+    speed-up, against the state, and over widths where it has rungs; accuracy against the length of
+    longer test examples; accuracy, latency and FLOPs against the share of tokens that filters keep.
     """
     styles = styles_of(board)
     drawn: list[Chart | None] = []
@@ -45,6 +45,7 @@ def charts(board: Leaderboard) -> tuple[Chart, ...]:
     drawn += [accuracy_against_latency(task, board, styles) for task in board.tasks]
     for task in board.tasks:
         drawn += span_charts(task, board, styles) if task.rungs else ()
+    drawn += width_charts(board, styles)
     drawn += extrapolation(board, styles)
     drawn += [against_share_kept(task, board) for task in board.tasks]
     return tuple(_told_apart([chart for chart in drawn if chart is not None]))

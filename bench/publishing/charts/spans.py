@@ -1,4 +1,4 @@
-"""Scatter plots of a task with rungs: span against speed-up, and against the state that is kept."""
+"""Pictures of a task with rungs: span against speed-up and against the state, also over widths."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.core.grouping import grouped
 from bench.core.record import Record
+from bench.publishing.charts.ends import end_labels
 from bench.publishing.charts.file_names import task_slug
 from bench.publishing.charts.lines import SPEEDUP, shown
-from bench.publishing.charts.pictures import Point, as_given
+from bench.publishing.charts.pictures import Point, as_given, lines
 from bench.publishing.charts.scatter import scatter_picture
-from bench.publishing.charts.spec import WIDTH, Axis, log_axis, look
+from bench.publishing.charts.spec import WIDTH, Axis, log_axis, look, picture
 from bench.publishing.charts.style import Style
 from bench.publishing.document import Chart
 from bench.publishing.fronts import cost_ranking
@@ -47,6 +49,67 @@ def span_charts(task: TaskScores, board: Leaderboard, styles: dict[str, Style]) 
     for across in both:
         if across is not None and len(across.places) > 1:
             yield _chart(task, scores, across, board, styles)
+
+
+def width_charts(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Chart]:
+    """Span against the state's bytes, a line for each row that was trained at two widths or more.
+
+    A dotted line has as many pairs as the state of one head, d x d, holds orthogonal keys: d.
+    """
+    with_rungs = [t for t in board.tasks if t.rungs and "embed_dim" in t.named_settings]
+    for tasks in grouped(with_rungs, _all_but_width).values():
+        found: dict[str, list[tuple[TaskScores, Score]]] = {}
+        for task in sorted(tasks, key=lambda task: task.named_settings["embed_dim"]):
+            for score in task.scores:
+                if score.spans and score.may_be_ranked and score.state_bytes:
+                    found.setdefault(score.entry, []).append((task, score))
+        several = {name: own for name, own in sorted(found.items()) if len(own) > 1}
+        if several:
+            yield _over_widths(several, board, styles)
+
+
+def _all_but_width(task: TaskScores) -> tuple[object, ...]:
+    settings = {**task.named_settings, "embed_dim": None}
+    return (*task.place.values(), task.label, *map(str, settings.items()))
+
+
+def _over_widths(
+    rows: Mapping[str, Sequence[tuple[TaskScores, Score]]],
+    board: Leaderboard,
+    styles: dict[str, Style],
+) -> Chart:
+    task = next(iter(rows.values()))[0][0]
+    drawn = [
+        [_point(score, {"x": (score.state_bytes or 0) / 1024}, styles) for _, score in own]
+        for own in rows.values()
+    ]
+    points = [point | {"run": point["name"]} for line in drawn for point in line]
+    x = log_axis("State (KiB)", [point["x"] for point in points], (0, WIDTH), by=1.6)
+    y = _span_axis(task, 360)
+    scored = [pair for own in rows.values() for pair in own]
+    widths = sorted({one.named_settings["embed_dim"] for one, _ in scored})
+    layers, heads = (task.named_settings[name] for name in ("num_layers", "num_heads"))
+    guide: list[Point] = [
+        {"x": layers * heads * size**2 * 4 / 1024, "y": size, "words": "d pairs, of a d x d state"}
+        for size in (width // heads for width in widths)
+    ]
+    data = {
+        "guides": guide,
+        "guide_words": guide[:1],
+        "bars": [point for point in points if "low" in point],
+        "corners": points,
+        "points": points,
+        "labels": end_labels(drawn, x, y),
+    }
+    title = f"Span on {task.label} against state, over widths"
+    notes = [
+        f"{place_words(task, board)} · {task.dtype} · {task.named_settings['num_steps']:,} steps · "
+        f"widths {', '.join(map(str, widths))}, {heads} heads each",
+        "Means over seeds; bars: 95 % intervals",
+        provenance(record for _, score in scored for record in score.records),
+    ]
+    spec = picture(lines(), x, y, data, title, notes)
+    return Chart(name=task_slug(f"span-widths-{task.label}", task, board), title=title, spec=spec)
 
 
 def _speedups(task: TaskScores, board: Leaderboard, scores: Mapping[str, Score]) -> _Across | None:
@@ -102,11 +165,7 @@ def _chart(
     points, dots = list[Point](), list[Point]()
     for name, place in sorted(across.places.items()):
         score = scores[name]
-        point: Point = {"name": name, "label": name, **place, **look(styles[name])}
-        point["y"] = _height(score, score.centre or 0.0)
-        if score.shown_interval is not None:
-            low, high = score.shown_interval
-            point |= {"low": _height(score, low), "high": _height(score, high)}
+        point = _point(score, place, styles)
         points.append(point)
         if len(score.accuracies) > 1:
             dots += [point | {"y": _height(score, one)} for one in score.accuracies]
@@ -134,6 +193,16 @@ def _chart(
     )
     name = task_slug(f"span-{across.slug}-{task.label}", task, board)
     return Chart(name=name, title=title, spec=spec)
+
+
+def _point(score: Score, place: Point, styles: dict[str, Style]) -> Point:
+    """A row's point at a place along x, with the interval of its span."""
+    point: Point = {"name": score.entry, "label": score.entry, **place, **look(styles[score.entry])}
+    point["y"] = _height(score, score.centre or 0.0)
+    if score.shown_interval is not None:
+        low, high = score.shown_interval
+        point |= {"low": _height(score, low), "high": _height(score, high)}
+    return point
 
 
 def _span_axis(task: TaskScores, height: float) -> Axis:
