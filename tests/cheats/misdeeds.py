@@ -41,6 +41,7 @@ class Misdeed:
         ends: statuses that its cell may end with.
         says: texts of which one must be in the reason of a cell that is not ``ok``.
         marked: the start of a mark that the row of an ``ok`` cell must have.
+        shape: settings of its sweep.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Misdeed:
     ends: tuple[Status, ...]
     says: tuple[str, ...]
     marked: str
+    shape: dict[str, Any]
 
     def fault(self, record: Record) -> str | None:
         """How a record differs from the required end; None if it does not."""
@@ -71,13 +73,14 @@ def misdeed(
     says: str | tuple[str, ...] = "",
     marked: str = "",
     exact: bool = True,
+    shape: dict[str, Any] | None = None,
 ) -> Callable[[type[Attention]], type[Attention]]:
     """Register a mechanism that claims a causal form, and how its cell has to end."""
 
     def enter(cls: type[Attention]) -> type[Attention]:
         wanted = (ends,) if isinstance(ends, Status) else ends
         reasons = (says,) if isinstance(says, str) else says
-        MISDEEDS.append(Misdeed(name, words, wanted, reasons, marked))
+        MISDEEDS.append(Misdeed(name, words, wanted, reasons, marked, SHAPE | (shape or {})))
         can = Capabilities(causal=True, exact=exact)
         register_attention(name, title=words, source="tests", capabilities=can)(cls)
         return cls
@@ -173,47 +176,47 @@ class ChangesInputs(Honest):
 # What the process shares
 
 
-def in_forward(change: Callable[[], Any]) -> Callable[..., Any]:
+def changes(name: str, words: str, change: Callable[[], Any], **end: Any) -> None:
+    """Register a misdeed that calls a function, each time, before it computes."""
+
     def forward(self, q, k, v):
         change()
         return Honest.forward(self, q, k, v)
 
-    return forward
+    cls = type(name, (Honest,), {"forward": forward, "__module__": __name__})
+    misdeed(name, words, **({"ends": BAD_ENDS} | end))(cls)
 
 
-@misdeed("sets_threads", "sets the number of threads", ends=BAD_ENDS, says="threads")
-class SetsThreads(Honest):
-    forward = in_forward(lambda: torch.set_num_threads(3))
-
-
-@misdeed(
+changes(
+    "sets_threads",
+    "sets the number of threads",
+    lambda: torch.set_num_threads(3),
+    says="threads",
+)
+changes(
     "sets_deterministic",
     "switches to deterministic algorithms",
-    ends=BAD_ENDS,
+    lambda: torch.use_deterministic_algorithms(True),
     says="deterministic",
 )
-class SetsDeterministic(Honest):
-    forward = in_forward(lambda: torch.use_deterministic_algorithms(True))
-
-
-@misdeed("sets_default_dtype", "sets the default dtype", ends=BAD_ENDS, says="default dtype")
-class SetsDefaultDtype(Honest):
-    forward = in_forward(lambda: torch.set_default_dtype(torch.float64))
-
-
-@misdeed("sets_flush_denormal", "flushes denormal numbers", ends=BAD_ENDS, says="denormal")
-class SetsFlushDenormal(Honest):
-    forward = in_forward(lambda: torch.set_flush_denormal(True))
-
-
-@misdeed(
+changes(
+    "sets_default_dtype",
+    "sets the default dtype",
+    lambda: torch.set_default_dtype(torch.float64),
+    says="default dtype",
+)
+changes(
+    "sets_flush_denormal",
+    "flushes denormal numbers",
+    lambda: torch.set_flush_denormal(True),
+    says="denormal",
+)
+changes(
     "sets_matmul_precision",
     "lowers the precision of float32 products",
-    ends=BAD_ENDS,
+    lambda: torch.set_float32_matmul_precision("medium"),
     says="precision",
 )
-class SetsMatmulPrecision(Honest):
-    forward = in_forward(lambda: torch.set_float32_matmul_precision("medium"))
 
 
 _perf_counter_ns, _perf_counter = time.perf_counter_ns, time.perf_counter
@@ -230,19 +233,13 @@ def _freeze_clocks() -> None:
         setattr(time, f"{name}_ns", lambda: 10**9)
 
 
-@misdeed(
+changes(
     "slows_clock",
     "lets the clock tick a thousand times too slowly",
-    ends=BAD_ENDS,
+    _slow_clocks,
     says=("time", "clock"),
 )
-class SlowsClock(Honest):
-    forward = in_forward(_slow_clocks)
-
-
-@misdeed("freezes_clock", "freezes the clock", ends=BAD_ENDS, says=("time", "clock"))
-class FreezesClock(Honest):
-    forward = in_forward(_freeze_clocks)
+changes("freezes_clock", "freezes the clock", _freeze_clocks, says=("time", "clock"))
 
 
 @functools.cache
@@ -254,15 +251,14 @@ def _burn() -> None:
     threading.Thread(target=forever, daemon=True).start()
 
 
-@misdeed(
+changes(
     "burns_core",
     "starts a thread that burns a core",
+    _burn,
     ends=(Status.OK, *BAD_ENDS),
     says="thread",
     marked="own threads",
 )
-class BurnsCore(Honest):
-    forward = in_forward(_burn)
 
 
 @functools.cache
@@ -270,9 +266,7 @@ def _spawn() -> None:
     subprocess.Popen(child_of(os.getppid()), start_new_session=True)
 
 
-@misdeed("starts_child", "starts a child process", ends=(Status.OK, *BAD_ENDS))
-class StartsChild(Honest):
-    forward = in_forward(_spawn)
+changes("starts_child", "starts a child process", _spawn, ends=(Status.OK, *BAD_ENDS))
 
 
 # Raising before it is timed
