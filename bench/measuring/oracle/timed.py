@@ -22,7 +22,7 @@ from bench.measuring.subject import Subject
 
 
 def check_timed(
-    subject: Subject, tensors: tuple[Tensor, ...], out: Any, weights: dict[str, Tensor]
+    subject: Subject, weights: dict[str, Tensor], tensors: tuple[Tensor, ...], out: Any
 ) -> None:
     """Compare the output, or the gradients, of a timed call with the oracle of its inputs.
 

@@ -132,7 +132,7 @@ class Turns:
             tensors = self.subject.sets[self.subject.rotation.last]
             # The output may be a view of an input, which is overwritten.
             kept = tree_map_only(Tensor, lambda x: x.detach().clone(), (tensors, self._last_out))
-            self._check_timed = partial(check_timed, self.subject, *kept, weights_of(self.subject))
+            self._check_timed = partial(check_timed, self.subject, weights_of(self.subject), *kept)
             self.member = replace(self.member, call=self.subject.call)
         refuse(self._watch.change(self._name))
 
