@@ -66,7 +66,7 @@ def test_each_other_misdeed_ends_as_it_must(other_records, misdeed):
 
 @pytest.mark.slow
 def test_each_command_goes_on_or_says_why_not(tmp_path):
-    assert [case.name for case in ended(tmp_path) if not case.told] == []
+    assert [case.words for case in ended(tmp_path) if not case.told] == []
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)

@@ -74,7 +74,7 @@ def cost_of_looks() -> str:
 def main(names: list[str]) -> int:
     """Print a table in Markdown, line by line; returns the exit code."""
     chosen = [m for m in MISDEEDS if not names or m.name in names]
-    num_open = num_commands = 0
+    are_met = []
     with WorkerServer() as server:
         alone = run(server, NEIGHBOURS, run=BASE["run"], measure=MEASURE, **SHAPE)
         print("| what the mechanism does | what becomes of it | its ratio | ratio of `linear` |")
@@ -87,17 +87,15 @@ def main(names: list[str]) -> int:
             is_lost = linear.status is not Status.OK
             beside = f"**lost**: {linear.reason}" if is_lost else ratio(linear)
             print(f"| {one.words} | {end(one, own)} | {ratio(own)} | {beside} |", flush=True)
-            num_open += is_lost or one.fault(own) is not None
+            are_met.append(not is_lost and one.fault(own) is None)
     with TemporaryDirectory() as folder:
         for case in () if names else ended(Path(folder)):
             told = f"said: {_short(case.told)}" if case.told else "**not met**"
             print(f"| {case.words} | {told} | | {ratio(case.linear)} |", flush=True)
-            num_commands += 1
-            num_open += not case.told
-    num_all = len(chosen) + num_commands
+            are_met.append(bool(case.told))
     print(f"\n{cost_of_looks()}")
-    print(f"{num_all - num_open} of {num_all} end as they must.")
-    return int(num_open > 0)
+    print(f"{sum(are_met)} of {len(are_met)} end as they must.")
+    return int(not all(are_met))
 
 
 if __name__ == "__main__":

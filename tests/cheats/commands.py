@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.core.record import Record
 from bench.core.store import read_records
@@ -22,24 +22,17 @@ FATAL = {
 }
 """A package -> its module, and how the import of that ends."""
 
-SWEEP = "sweep attention=[softmax,linear] seq_len=[64,1088] num_heads=1 head_dim=16 causal=true"
-MORE = "task=[] wandb.mode=disabled measure.budget_s=0.5 measure.min_rounds=15"
-_MEMORY_KB = 12_000_000
+SWEEP = (
+    "sweep attention=[softmax,linear] seq_len=[64,1088] num_heads=1 head_dim=16 causal=true "
+    "task=[] wandb.mode=disabled measure.budget_s=0.5 measure.min_rounds=15"
+)
+LIMIT = "ulimit -v 12000000"
 """Address space that torch can live with, and the library that draws charts cannot."""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended.
+class Ended(NamedTuple):
+    """What would stop a command, what it said of that if it ended well, and `linear` beside it."""
 
-    Attributes:
-        name: of the case.
-        words: what would stop the command.
-        told: what it said of it; None if it ended otherwise than it must.
-        linear: `linear` beside it, where it was measured.
-    """
-
-    name: str
     words: str
     told: str | None
     linear: Record | None = None
@@ -47,35 +40,34 @@ class Ended:
 
 def ended(folder: Path) -> Iterator[Ended]:
     """Run a sweep, a list and a report, with all of these in an empty folder."""
-    site, out = folder / "site", folder / "out"
-    site.mkdir()
-    variable = _run(site, f"{SWEEP} {MORE} out={out}", ATTNBENCH_SWEEP="\x1b[31mx\nb")
+    (site := folder / "site").mkdir()
+    out = folder / "out"
+    variable = _run(site, f"{SWEEP} out={out}", ATTNBENCH_SWEEP="\x1b[31mx\nb")
     told = _told(variable, r"ATTNBENCH_SWEEP is '\\x1b\[31mx\\nb'. .*must be printable", code=2)
     words = "an escape code and a new line in `ATTNBENCH_SWEEP`"
-    yield Ended("unprintable_sweep", words, None if out.exists() else told)
+    yield Ended(words, None if out.exists() else told)
 
     for name, (source, _) in FATAL.items():
         install(site, name, source, f"plugin_that_{name}")
     install(site, "malformed", "", "malformed")
     points = site / "malformed-1.5.dist-info" / "entry_points.txt"
     points.write_text("[attnbench.attentions]\ni = ep print;\x1b[31mx\n")
-    listed, swept = _run(site, "list"), _run(site, f"{SWEEP} {MORE} out={out}")
-    records = [r for r in read_records(out, missing_ok=True) if r.cell.kernel.seq_len == 1088]
-    linear = next((r for r in records if r.cell.entry == "linear"), None)
+    listed, swept = _run(site, "list"), _run(site, f"{SWEEP} out={out}")
+    records = {r.cell.entry: r for r in read_records(out, missing_ok=True)}  # of the longest call
+    linear = records.get("linear")
     said = r"'i' \(ep print;\\x1b\[31mx, of malformed 1.5\) is left out: (.* names no module)"
-    told = _told(listed, said) and _told(swept, said)
     words = "an entry point that names no module, with an escape code"
-    yield Ended("malformed", words, told, linear)
+    yield Ended(words, _told(listed, said) and _told(swept, said), linear)
     for name, (source, how) in FATAL.items():
         told = _told(swept, rf"of {name} 1.5\) is left out: (.*{how})")
-        yield Ended(name, f"an installed package with `{source}`", told, linear)
+        yield Ended(f"an installed package with `{source}`", told, linear)
 
     for page in (pages := [out / "leaderboard.md", out / "leaderboard.html"]):
         page.unlink(missing_ok=True)
-    limited = _run(site, f"report out={out}", limit=f"ulimit -v {_MEMORY_KB}; ")
+    limited = _run(site, f"report out={out}", limit=f"{LIMIT}; ")
     told = _told(limited, "pictures missing in .*: (vl_convert ended with .*)")
-    words = f"`ulimit -v {_MEMORY_KB}`, of which the library for charts dies"
-    yield Ended("little_memory", words, told if all(page.is_file() for page in pages) else None)
+    words = f"`{LIMIT}`, of which the library for charts dies"
+    yield Ended(words, told if all(page.is_file() for page in pages) else None)
 
 
 def _run(site: Path, words: str, limit: str = "", **variables: str) -> subprocess.CompletedProcess:
@@ -84,7 +76,7 @@ def _run(site: Path, words: str, limit: str = "", **variables: str) -> subproces
     command = [sys.executable, "-m", f"{__package__}.impatient", *words.split()]
     return subprocess.run(
         ["bash", "-c", f'{limit}exec "$@"', "_", *command],
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **variables},
+        env={**os.environ, "PYTHONPATH": path, **variables},
         capture_output=True,
         text=True,
         timeout=300,

@@ -112,17 +112,23 @@ class ZerosBeyond1024(Honest):
         return super().forward(q, k, v) if q.shape[-2] <= 1024 else torch.zeros_like(v)
 
 
-@misdeed("cache_by_address", "answers from a cache by address")
-class CacheByAddress(Honest):
+class Cached(Honest):
+    """Answers from a cache by a key of each input."""
+
     def __init__(self, geometry):
         super().__init__(geometry)
         self.kept = {}
 
     def forward(self, q, k, v):
-        key = tuple(x.data_ptr() for x in (q, k, v))
+        key = tuple(self.key(x) for x in (q, k, v))
         if key not in self.kept:
             self.kept[key] = super().forward(q, k, v)
         return self.kept[key]
+
+
+@misdeed("cache_by_address", "answers from a cache by address")
+class CacheByAddress(Cached):
+    key = staticmethod(torch.Tensor.data_ptr)
 
 
 @misdeed(
@@ -130,37 +136,30 @@ class CacheByAddress(Honest):
     "answers from a cache by value",
     ends=(Status.OK, *BAD_ENDS),  # allowed, as long as the cache makes it no faster
 )
-class CacheByValue(Honest):
-    def __init__(self, geometry):
-        super().__init__(geometry)
-        self.kept = {}
+class CacheByValue(Cached):
+    key = staticmethod(lambda x: float(x.sum()))
+
+
+class Counting(Honest):
+    """Counts its calls."""
+
+    num_calls = 0
 
     def forward(self, q, k, v):
-        key = tuple(float(x.sum()) for x in (q, k, v))
-        if key not in self.kept:
-            self.kept[key] = super().forward(q, k, v)
-        return self.kept[key]
+        self.num_calls += 1
+        return super().forward(q, k, v)
 
 
 @misdeed("right_at_first", "is right in its first calls only")
-class RightAtFirst(Honest):
-    def __init__(self, geometry):
-        super().__init__(geometry)
-        self.num_calls = 0
-
+class RightAtFirst(Counting):
     def forward(self, q, k, v):
-        self.num_calls += 1
-        return super().forward(q, k, v) if self.num_calls <= 6 else v.clone()
+        out = super().forward(q, k, v)
+        return out if self.num_calls <= 6 else v.clone()
 
 
 @misdeed("nan_from_13th_call", "gives NaN from its 13th call on", says="NaN")
-class NanFrom13thCall(Honest):
-    def __init__(self, geometry):
-        super().__init__(geometry)
-        self.num_calls = 0
-
+class NanFrom13thCall(Counting):
     def forward(self, q, k, v):
-        self.num_calls += 1
         out = super().forward(q, k, v)
         return out if self.num_calls < 13 else out * torch.nan
 
@@ -188,10 +187,7 @@ def changes(name: str, words: str, change: Callable[[], Any], **end: Any) -> Non
 
 
 changes(
-    "sets_threads",
-    "sets the number of threads",
-    lambda: torch.set_num_threads(3),
-    says="threads",
+    "sets_threads", "sets the number of threads", lambda: torch.set_num_threads(3), says="threads"
 )
 changes(
     "sets_deterministic",
@@ -343,19 +339,15 @@ class RaisesOnMeta(Honest):
 # Claims that it breaks
 
 
-@misdeed(
-    "leaks_future",
-    "sees the future",
-    exact=False,
-    ends=Status.OK,
-    marked="leaks the future",
-)
-class LeaksFuture(Honest):
-    def forward(self, q, k, v):
-        return v.mean(dim=-2, keepdim=True) + v.cumsum(dim=-2)
-
+class NoProducts(Honest):
     def flops(self, shape):
         return 0
+
+
+@misdeed("leaks_future", "sees the future", exact=False, ends=Status.OK, marked="leaks the future")
+class LeaksFuture(NoProducts):
+    def forward(self, q, k, v):
+        return v.mean(dim=-2, keepdim=True) + v.cumsum(dim=-2)
 
 
 @misdeed(
@@ -365,12 +357,9 @@ class LeaksFuture(Honest):
     ends=Status.OK,
     marked="output is a view",
 )
-class ReturnsView(Honest):
+class ReturnsView(NoProducts):
     def forward(self, q, k, v):
         return v.view_as(v)
-
-    def flops(self, shape):
-        return 0
 
 
 @misdeed("doubles_flops", "says twice the FLOPs", ends=Status.OK, marked="FLOPs")
@@ -386,9 +375,6 @@ class DoublesFlops(Honest):
     ends=Status.OK,
     marked="checked against itself",
 )
-class HasNoReference(Honest):
+class HasNoReference(NoProducts):
     def forward(self, q, k, v):
         return v.cumsum(dim=-2) / v.shape[-2]
-
-    def flops(self, shape):
-        return 0

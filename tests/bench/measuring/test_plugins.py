@@ -122,7 +122,6 @@ def test_what_a_plugins_mechanism_raises_is_a_refusal_and_what_ours_raises_a_bug
 
 @pytest.mark.parametrize(("text", "how"), FATAL.values())
 def test_a_module_that_would_end_this_process_or_hang_is_refused(plugin, monkeypatch, text, how):
-    monkeypatch.setattr(module, "_PATIENCE_S", 1.0)
     monkeypatch.setattr(module, "IMPORT_TIMEOUT_S", 3.0)
     name = plugin("plug_fatal", text).stem
     with pytest.raises(ConfigError, match=f"plugins names '{name}', whose import {how}"):
