@@ -31,7 +31,7 @@ LIMIT = "ulimit -v 12000000"
 
 
 class Ended(NamedTuple):
-    """What would stop a command, what it said of that if it ended well, and `linear` beside it."""
+    """A case: its words, what the command said if it ended well, and `linear` beside it."""
 
     words: str
     told: str | None

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
@@ -44,6 +44,7 @@ def _slower(function: Any) -> Any:
 
 CHANGED: dict[str, Any] = {"ends": Status.OK, "marked": "process changed by a plugin"}
 """How a change ends that no look after a turn can see."""
+LAYER, BACKWARD = {"scope": "layer"}, {"mode": "forward_backward", "seq_len": 64}
 
 
 def _replaces(name: str, words: str, *attributes: tuple[Any, str], **end: Any) -> None:
@@ -77,37 +78,24 @@ _replaces(
     (linear, "elu_plus_one"),
     says="changed attentions.mechanisms.linear.elu_plus_one",
 )
-_replaces(
-    "slows_no_grad", "slows `torch.no_grad` down for all", (torch.no_grad, "__enter__"), **CHANGED
-)
-_replaces(
-    "replaces_projections",
-    "replaces `torch.nn.Linear.forward`",
-    (torch.nn.Linear, "forward"),
-    shape={"scope": "layer"},
-    **CHANGED,
-)
-_replaces(
-    "replaces_grad",
-    "replaces `torch.autograd.grad`",
-    (torch.autograd, "grad"),
-    shape={"mode": "forward_backward", "seq_len": 64},
-    **CHANGED,
-)
+for _name, _words, _owner, _at, _shape in (
+    ("slows_no_grad", "slows `torch.no_grad` down for all", torch.no_grad, "__enter__", {}),
+    ("replaces_projections", "replaces `torch.nn.Linear.forward`", nn.Linear, "forward", LAYER),
+    ("replaces_grad", "replaces `torch.autograd.grad`", torch.autograd, "grad", BACKWARD),
+):
+    _replaces(_name, _words, (_owner, _at), shape=_shape, **CHANGED)
 changes(
     "hooks_all_modules",
     "sets a hook for all modules",
-    cache(
-        lambda: torch.nn.modules.module.register_module_forward_pre_hook(_slower(lambda *_: None))
-    ),
-    shape={"scope": "layer"},
+    cache(lambda: nn.modules.module.register_module_forward_pre_hook(_slower(lambda *_: None))),
+    shape=LAYER,
     **CHANGED,
 )
 changes(
     "hooks_saved_tensors",
     "leaves hooks for saved tensors on",
     cache(lambda: saved_tensors_hooks(_slower(torch.clone), torch.clone).__enter__()),
-    shape={"mode": "forward_backward"},
+    shape=BACKWARD,
     **CHANGED,
 )
 
@@ -142,16 +130,15 @@ changes(
 )
 
 
-@cache
 def _spoil() -> None:
     for found in gc.get_objects():
         if type(found) is Linear:
-            found.forward = lambda q, k, v: torch.zeros_like(v)
+            found.eps = 1e9
 
 
 changes(
     "spoils_linear",
-    "replaces the `forward` of one module, and makes `linear` wrong",
+    "changes `eps` of one module, and makes `linear` wrong",
     _spoil,
     ends=Status.OK,
 )
