@@ -30,8 +30,9 @@ from bench.core.places import CONF
 from bench.core.record import REFERENCE
 from bench.core.rows import row_labels, settings_of
 from bench.core.workloads import without_later_hyperparameters
+from bench.measuring.building import is_foreign
 from bench.measuring.config import Axes, SweepConfig
-from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S, is_foreign
+from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S
 from bench.measuring.device import available_devices, device_named
 from bench.measuring.plugins import import_plugins
 from bench.measuring.support import build_ordinary, check_models, why_not

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from mmap import mmap
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,11 +19,9 @@ from attentions import plugins as installed_plugins
 from bench.core.cli.errors import ConfigError, say_once
 from bench.core.cli.foreign import foreign_code, told
 from bench.core.cli.texts import LIMITS, said_by, visible
-from bench.core.clock import now_s, sleep_s
 
 _PATIENCE_S, IMPORT_TIMEOUT_S = 5.0, 120.0
 """Seconds after which a slow import is told, and after which it counts as hanging."""
-_LOOK_S = 0.005
 _GOES_ON, _INTERRUPTS = 1, 2
 
 
@@ -73,24 +72,20 @@ def how_it_ends(module: str) -> str | None:
     """
     if module in sys.modules:
         return None
-    state, child = mmap(-1, 1), os.fork()
-    if not child:
-        _try_in_child(module, state)
-    began_s, ended = now_s(), (0, 0)
-    try:
-        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-            if now_s() - began_s > IMPORT_TIMEOUT_S:
-                return f"does not end within {IMPORT_TIMEOUT_S:.0f} s"
-            if now_s() - began_s > _PATIENCE_S:
-                say_once(f"Importing the plugin {module}, for {IMPORT_TIMEOUT_S:.0f} s at most.")
-            sleep_s(_LOOK_S)
-    finally:
-        if not ended[0]:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+    state = mmap(-1, 1)
+    child = get_context("fork").Process(target=_try_in_child, args=(module, state), daemon=True)
+    child.start()
+    child.join(_PATIENCE_S)
+    if child.is_alive():
+        say_once(f"Importing the plugin {module}, for {IMPORT_TIMEOUT_S:.0f} s at most.")
+        child.join(IMPORT_TIMEOUT_S - _PATIENCE_S)
+    if child.is_alive():
+        child.kill()
+        child.join()
+        return f"does not end within {IMPORT_TIMEOUT_S:.0f} s"
     if state[0]:
         return None if state[0] == _GOES_ON else "raises KeyboardInterrupt"
-    code = os.waitstatus_to_exitcode(ended[1])
+    code = child.exitcode or 0
     how = f"exit code {code}" if code >= 0 else f"signal {-code}, {signal.strsignal(-code)}"
     return f"ends the process with {how}"
 

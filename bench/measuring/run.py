@@ -21,13 +21,9 @@ from bench.core.cell import Cell
 from bench.core.clock import utc_now
 from bench.core.grouping import grouped
 from bench.core.record import TRAINING_VERSION, Quality, Record, Speed, Status
+from bench.measuring.building import is_foreign
 from bench.measuring.config import RunConfig, SweepConfig
-from bench.measuring.costs.estimate import (
-    PLUGIN_TIMEOUT_S,
-    is_foreign,
-    needed_bytes,
-    why_too_large,
-)
+from bench.measuring.costs.estimate import PLUGIN_TIMEOUT_S, needed_bytes, why_too_large
 from bench.measuring.device import device_named
 from bench.measuring.machine.environment import Environment, freshness
 from bench.measuring.plan import PlannedCell, reference_cell

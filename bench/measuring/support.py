@@ -20,8 +20,7 @@ from bench.core.cli.entries import LAYERS
 from bench.core.cli.errors import ConfigError, check_known
 from bench.core.cli.texts import LIMITS, said_by, visible
 from bench.measuring import inputs
-from bench.measuring.building import geometry_of
-from bench.measuring.costs.estimate import is_foreign
+from bench.measuring.building import geometry_of, is_foreign
 from bench.measuring.device import available_devices, device_named
 from bench.measuring.models.subject import is_own, model_on_meta
 from bench.measuring.tasks.base import Task, build_task, task_to_plan

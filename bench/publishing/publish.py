@@ -9,10 +9,10 @@ from pathlib import Path
 from bench.core.cli.files import write_whole
 from bench.core.record import Record
 from bench.publishing.charts import charts
-from bench.publishing.charts.write import with_paths, write_charts
+from bench.publishing.charts.write import write_charts
 from bench.publishing.config import PublishConfig
 from bench.publishing.diagnostics import entropy_chart, read_diagnostics, report_sections
-from bench.publishing.document import Chart, write
+from bench.publishing.document import write
 from bench.publishing.frame import csv_text
 from bench.publishing.leaderboard import Leaderboard, build_leaderboard
 from bench.publishing.markdown import leaderboard_page, leaderboard_tables
@@ -46,23 +46,15 @@ def publish(
     board = build_leaderboard(records, config.controls)
     table = write_whole(config.out / "table.csv", csv_text(records, config.metrics, board))
     found = read_diagnostics(config.out)
-    diagnosed, folder = report_sections(found), config.out / "charts"
-
-    def write_markdown(pictures: Sequence[Chart]) -> Path:
-        page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)
-        return write(page, config.out / "leaderboard.md")
-
-    entropy = entropy_chart(found.lines)
-    wanted = (*charts(board), *([entropy] if entropy else [])) if config.charts else ()
-    linked = with_paths(wanted, folder)
-    files = [write_page(board, records, config), write_markdown(linked), table]
+    html = write_page(board, records, config)
     end("tables and page")
-    if config.charts:  # last, as drawing may fail
-        chart_files, pictures = write_charts(linked, folder)
-        files += chart_files
-        if len(pictures) < len(linked):
-            write_markdown(pictures)
-        end("charts")
+    entropy = entropy_chart(found.lines)
+    shown = (*charts(board), *([entropy] if entropy else [])) if config.charts else ()
+    drawn, pictures = write_charts(shown, config.out / "charts")
+    end("charts")
+    diagnosed = report_sections(found)
+    page = leaderboard_page(board, config.columns, pictures, config.model_columns, diagnosed)
+    files = [html, write(page, config.out / "leaderboard.md"), table, *drawn]
     folders, notes = publish_runs(records, config, sweep)
     end("dashboard")
     return Published(files=(*files, *folders), notes=(*found.describe(), *notes), board=board)

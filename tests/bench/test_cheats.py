@@ -15,7 +15,8 @@ from bench.publishing.terminal import print_leaderboard
 from tests.bench.measuring.test_config import BASE
 from tests.bench.measuring.test_run import QUICK, run
 from tests.cheats import at_import, neighbours  # noqa: F401  # which register more misdeeds
-from tests.cheats.misdeeds import MISDEEDS, SHAPE, child_of
+from tests.cheats.commands import ended
+from tests.cheats.misdeeds import MISDEEDS, child_of
 
 NEIGHBOURS = ("linear", "softmax")
 LEFT_OUT = ("burns_core",)
@@ -30,11 +31,14 @@ OTHERS = [m for m in MISDEEDS if m.name not in (*REPRESENTATIVES, *LEFT_OUT)]
 
 
 def swept(workers, misdeeds):
-    names = [misdeed.name for misdeed in misdeeds]
     # Enough rounds for what goes wrong at the 13th call.
     measure = QUICK | {"min_rounds": 12, "max_rounds": 12}
-    names += NEIGHBOURS
-    return run(workers, names, roofs=Roofs(), run=BASE["run"], measure=measure, **SHAPE)
+    records = {}
+    for shape in {repr(m.shape): m.shape for m in misdeeds}.values():
+        names = [*(m.name for m in misdeeds if m.shape == shape), *NEIGHBOURS]
+        found = run(workers, names, roofs=Roofs(), run=BASE["run"], measure=measure, **shape)
+        records = found | records
+    return records
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,11 @@ def test_a_misdeed_ends_as_it_must(records, misdeed):
 def test_each_other_misdeed_ends_as_it_must(other_records, misdeed):
     record = other_records[misdeed.name]
     assert misdeed.fault(record) is None, f"{record.status}: {record.reason}"
+
+
+@pytest.mark.slow
+def test_each_command_goes_on_or_says_why_not(tmp_path):
+    assert [case.words for case in ended(tmp_path) if not case.told] == []
 
 
 @pytest.mark.parametrize("name", NEIGHBOURS)

@@ -41,6 +41,7 @@ class Misdeed:
         ends: statuses that its cell may end with.
         says: texts of which one must be in the reason of a cell that is not ``ok``.
         marked: the start of a mark that the row of an ``ok`` cell must have.
+        shape: settings of its sweep.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Misdeed:
     ends: tuple[Status, ...]
     says: tuple[str, ...]
     marked: str
+    shape: dict[str, Any]
 
     def fault(self, record: Record) -> str | None:
         """How a record differs from the required end; None if it does not."""
@@ -71,13 +73,14 @@ def misdeed(
     says: str | tuple[str, ...] = "",
     marked: str = "",
     exact: bool = True,
+    shape: dict[str, Any] | None = None,
 ) -> Callable[[type[Attention]], type[Attention]]:
     """Register a mechanism that claims a causal form, and how its cell has to end."""
 
     def enter(cls: type[Attention]) -> type[Attention]:
         wanted = (ends,) if isinstance(ends, Status) else ends
         reasons = (says,) if isinstance(says, str) else says
-        MISDEEDS.append(Misdeed(name, words, wanted, reasons, marked))
+        MISDEEDS.append(Misdeed(name, words, wanted, reasons, marked, SHAPE | (shape or {})))
         can = Capabilities(causal=True, exact=exact)
         register_attention(name, title=words, source="tests", capabilities=can)(cls)
         return cls
@@ -109,17 +112,23 @@ class ZerosBeyond1024(Honest):
         return super().forward(q, k, v) if q.shape[-2] <= 1024 else torch.zeros_like(v)
 
 
-@misdeed("cache_by_address", "answers from a cache by address")
-class CacheByAddress(Honest):
+class Cached(Honest):
+    """Answers from a cache by a key of each input."""
+
     def __init__(self, geometry):
         super().__init__(geometry)
         self.kept = {}
 
     def forward(self, q, k, v):
-        key = tuple(x.data_ptr() for x in (q, k, v))
+        key = tuple(self.key(x) for x in (q, k, v))
         if key not in self.kept:
             self.kept[key] = super().forward(q, k, v)
         return self.kept[key]
+
+
+@misdeed("cache_by_address", "answers from a cache by address")
+class CacheByAddress(Cached):
+    key = staticmethod(torch.Tensor.data_ptr)
 
 
 @misdeed(
@@ -127,37 +136,30 @@ class CacheByAddress(Honest):
     "answers from a cache by value",
     ends=(Status.OK, *BAD_ENDS),  # allowed, as long as the cache makes it no faster
 )
-class CacheByValue(Honest):
-    def __init__(self, geometry):
-        super().__init__(geometry)
-        self.kept = {}
+class CacheByValue(Cached):
+    key = staticmethod(lambda x: float(x.sum()))
+
+
+class Counting(Honest):
+    """Counts its calls."""
+
+    num_calls = 0
 
     def forward(self, q, k, v):
-        key = tuple(float(x.sum()) for x in (q, k, v))
-        if key not in self.kept:
-            self.kept[key] = super().forward(q, k, v)
-        return self.kept[key]
+        self.num_calls += 1
+        return super().forward(q, k, v)
 
 
 @misdeed("right_at_first", "is right in its first calls only")
-class RightAtFirst(Honest):
-    def __init__(self, geometry):
-        super().__init__(geometry)
-        self.num_calls = 0
-
+class RightAtFirst(Counting):
     def forward(self, q, k, v):
-        self.num_calls += 1
-        return super().forward(q, k, v) if self.num_calls <= 6 else v.clone()
+        out = super().forward(q, k, v)
+        return out if self.num_calls <= 6 else v.clone()
 
 
 @misdeed("nan_from_13th_call", "gives NaN from its 13th call on", says="NaN")
-class NanFrom13thCall(Honest):
-    def __init__(self, geometry):
-        super().__init__(geometry)
-        self.num_calls = 0
-
+class NanFrom13thCall(Counting):
     def forward(self, q, k, v):
-        self.num_calls += 1
         out = super().forward(q, k, v)
         return out if self.num_calls < 13 else out * torch.nan
 
@@ -173,47 +175,44 @@ class ChangesInputs(Honest):
 # What the process shares
 
 
-def in_forward(change: Callable[[], Any]) -> Callable[..., Any]:
+def changes(name: str, words: str, change: Callable[[], Any], **end: Any) -> None:
+    """Register a misdeed that calls a function, each time, before it computes."""
+
     def forward(self, q, k, v):
         change()
         return Honest.forward(self, q, k, v)
 
-    return forward
+    cls = type(name, (Honest,), {"forward": forward, "__module__": __name__})
+    misdeed(name, words, **({"ends": BAD_ENDS} | end))(cls)
 
 
-@misdeed("sets_threads", "sets the number of threads", ends=BAD_ENDS, says="threads")
-class SetsThreads(Honest):
-    forward = in_forward(lambda: torch.set_num_threads(3))
-
-
-@misdeed(
+changes(
+    "sets_threads", "sets the number of threads", lambda: torch.set_num_threads(3), says="threads"
+)
+changes(
     "sets_deterministic",
     "switches to deterministic algorithms",
-    ends=BAD_ENDS,
+    lambda: torch.use_deterministic_algorithms(True),
     says="deterministic",
 )
-class SetsDeterministic(Honest):
-    forward = in_forward(lambda: torch.use_deterministic_algorithms(True))
-
-
-@misdeed("sets_default_dtype", "sets the default dtype", ends=BAD_ENDS, says="default dtype")
-class SetsDefaultDtype(Honest):
-    forward = in_forward(lambda: torch.set_default_dtype(torch.float64))
-
-
-@misdeed("sets_flush_denormal", "flushes denormal numbers", ends=BAD_ENDS, says="denormal")
-class SetsFlushDenormal(Honest):
-    forward = in_forward(lambda: torch.set_flush_denormal(True))
-
-
-@misdeed(
+changes(
+    "sets_default_dtype",
+    "sets the default dtype",
+    lambda: torch.set_default_dtype(torch.float64),
+    says="default dtype",
+)
+changes(
+    "sets_flush_denormal",
+    "flushes denormal numbers",
+    lambda: torch.set_flush_denormal(True),
+    says="denormal",
+)
+changes(
     "sets_matmul_precision",
     "lowers the precision of float32 products",
-    ends=BAD_ENDS,
+    lambda: torch.set_float32_matmul_precision("medium"),
     says="precision",
 )
-class SetsMatmulPrecision(Honest):
-    forward = in_forward(lambda: torch.set_float32_matmul_precision("medium"))
 
 
 _perf_counter_ns, _perf_counter = time.perf_counter_ns, time.perf_counter
@@ -230,19 +229,13 @@ def _freeze_clocks() -> None:
         setattr(time, f"{name}_ns", lambda: 10**9)
 
 
-@misdeed(
+changes(
     "slows_clock",
     "lets the clock tick a thousand times too slowly",
-    ends=BAD_ENDS,
+    _slow_clocks,
     says=("time", "clock"),
 )
-class SlowsClock(Honest):
-    forward = in_forward(_slow_clocks)
-
-
-@misdeed("freezes_clock", "freezes the clock", ends=BAD_ENDS, says=("time", "clock"))
-class FreezesClock(Honest):
-    forward = in_forward(_freeze_clocks)
+changes("freezes_clock", "freezes the clock", _freeze_clocks, says=("time", "clock"))
 
 
 @functools.cache
@@ -254,15 +247,14 @@ def _burn() -> None:
     threading.Thread(target=forever, daemon=True).start()
 
 
-@misdeed(
+changes(
     "burns_core",
     "starts a thread that burns a core",
+    _burn,
     ends=(Status.OK, *BAD_ENDS),
     says="thread",
     marked="own threads",
 )
-class BurnsCore(Honest):
-    forward = in_forward(_burn)
 
 
 @functools.cache
@@ -270,9 +262,7 @@ def _spawn() -> None:
     subprocess.Popen(child_of(os.getppid()), start_new_session=True)
 
 
-@misdeed("starts_child", "starts a child process", ends=(Status.OK, *BAD_ENDS))
-class StartsChild(Honest):
-    forward = in_forward(_spawn)
+changes("starts_child", "starts a child process", _spawn, ends=(Status.OK, *BAD_ENDS))
 
 
 # Raising before it is timed
@@ -349,19 +339,15 @@ class RaisesOnMeta(Honest):
 # Claims that it breaks
 
 
-@misdeed(
-    "leaks_future",
-    "sees the future",
-    exact=False,
-    ends=Status.OK,
-    marked="leaks the future",
-)
-class LeaksFuture(Honest):
-    def forward(self, q, k, v):
-        return v.mean(dim=-2, keepdim=True) + v.cumsum(dim=-2)
-
+class NoProducts(Honest):
     def flops(self, shape):
         return 0
+
+
+@misdeed("leaks_future", "sees the future", exact=False, ends=Status.OK, marked="leaks the future")
+class LeaksFuture(NoProducts):
+    def forward(self, q, k, v):
+        return v.mean(dim=-2, keepdim=True) + v.cumsum(dim=-2)
 
 
 @misdeed(
@@ -371,12 +357,9 @@ class LeaksFuture(Honest):
     ends=Status.OK,
     marked="output is a view",
 )
-class ReturnsView(Honest):
+class ReturnsView(NoProducts):
     def forward(self, q, k, v):
         return v.view_as(v)
-
-    def flops(self, shape):
-        return 0
 
 
 @misdeed("doubles_flops", "says twice the FLOPs", ends=Status.OK, marked="FLOPs")
@@ -392,9 +375,6 @@ class DoublesFlops(Honest):
     ends=Status.OK,
     marked="checked against itself",
 )
-class HasNoReference(Honest):
+class HasNoReference(NoProducts):
     def forward(self, q, k, v):
         return v.cumsum(dim=-2) / v.shape[-2]
-
-    def flops(self, shape):
-        return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import itertools
 import json
@@ -10,99 +11,100 @@ import signal
 import stat
 import sys
 from contextlib import suppress
+from functools import cache
+from time import perf_counter as _clock
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 from attentions import Attention
+from attentions.mechanisms import linear
 from attentions.mechanisms.linear import Linear
 from bench.core.record import Status
-from tests.cheats.misdeeds import BAD_ENDS, Honest, in_forward, misdeed
-
-_originals = {
-    "scaled_dot_product_attention": functional.scaled_dot_product_attention,
-    "matmul": torch.matmul,
-    "einsum": torch.einsum,
-}
-_linear_forward = Linear.forward
+from bench.measuring.oracle.expected import _CHECK_INDEX
+from bench.measuring.subject import _INPUT_SEED
+from tests.cheats.misdeeds import Honest, changes, misdeed
 
 
 def _slower(function: Any) -> Any:
     """The same function after some needless work."""
 
     def slower(*args, **kwargs):
-        sum(range(10_000))
+        sum(range(300_000))
         return function(*args, **kwargs)
 
     return slower
 
 
-def _replace_products() -> None:
-    torch.matmul, torch.einsum = _slower(_originals["matmul"]), _slower(_originals["einsum"])
-
-
 # What all members call through
 
+CHANGED: dict[str, Any] = {"ends": Status.OK, "marked": "process changed by a plugin"}
+"""How a change ends that no look after a turn can see."""
+LAYER, BACKWARD = {"scope": "layer"}, {"mode": "forward_backward", "seq_len": 64}
 
-@misdeed(
+
+def _replaces(name: str, words: str, *attributes: tuple[Any, str], **end: Any) -> None:
+    """Register a misdeed that replaces functions by slower ones."""
+    slow = [(owner, at, _slower(getattr(owner, at))) for owner, at in attributes]
+    changes(name, words, lambda: [setattr(*each) for each in slow], **end)
+
+
+_replaces(
     "replaces_sdpa",
     "replaces `scaled_dot_product_attention`",
-    ends=BAD_ENDS,
+    (functional, "scaled_dot_product_attention"),
     says="changed torch.nn.functional.scaled_dot_product_attention",
 )
-class ReplacesSdpa(Honest):
-    forward = in_forward(
-        lambda: setattr(
-            functional,
-            "scaled_dot_product_attention",
-            _slower(_originals["scaled_dot_product_attention"]),
-        )
-    )
-
-
-@misdeed(
+_replaces(
     "replaces_matmul",
     "replaces `torch.matmul` and `einsum`",
-    ends=BAD_ENDS,
+    (torch, "matmul"),
+    (torch, "einsum"),
     says=("torch.matmul", "torch.einsum"),
 )
-class ReplacesMatmul(Honest):
-    forward = in_forward(_replace_products)
-
-
-@misdeed(
+_replaces(
     "replaces_a_method",
     "replaces a method of `linear`",
-    ends=BAD_ENDS,
+    (Linear, "forward"),
     says="changed attentions.mechanisms.linear.Linear.forward",
 )
-class ReplacesAMethod(Honest):
-    forward = in_forward(lambda: setattr(Linear, "forward", _slower(_linear_forward)))
-
-
-_enter = torch.no_grad.__enter__
-
-
-def _slow_enter(self: Any) -> None:
-    sum(range(300_000))
-    _enter(self)
-
-
-@misdeed(
-    "slows_no_grad",
-    "slows `torch.no_grad` down for all",
-    ends=Status.OK,
-    marked="process changed by a plugin",
+_replaces(
+    "replaces_a_function",
+    "replaces a function that `linear` calls",
+    (linear, "elu_plus_one"),
+    says="changed attentions.mechanisms.linear.elu_plus_one",
 )
-class SlowsNoGrad(Honest):
-    forward = in_forward(lambda: setattr(torch.no_grad, "__enter__", _slow_enter))
+for _name, _words, _owner, _at, _shape in (
+    ("slows_no_grad", "slows `torch.no_grad` down for all", torch.no_grad, "__enter__", {}),
+    ("replaces_projections", "replaces `torch.nn.Linear.forward`", nn.Linear, "forward", LAYER),
+    ("replaces_grad", "replaces `torch.autograd.grad`", torch.autograd, "grad", BACKWARD),
+):
+    _replaces(_name, _words, (_owner, _at), shape=_shape, **CHANGED)
+changes(
+    "hooks_all_modules",
+    "sets a hook for all modules",
+    cache(lambda: nn.modules.module.register_module_forward_pre_hook(_slower(lambda *_: None))),
+    shape=LAYER,
+    **CHANGED,
+)
+changes(
+    "hooks_saved_tensors",
+    "leaves hooks for saved tensors on",
+    cache(lambda: saved_tensors_hooks(_slower(torch.clone), torch.clone).__enter__()),
+    shape=BACKWARD,
+    **CHANGED,
+)
 
 
 def _tick(*_: object) -> None:
-    sum(range(10_000))
+    """Take half of the time of a timer of 0.2 ms."""
+    begun = _clock()
+    while _clock() < begun + 1e-4:
+        pass
 
 
 def _set_timer() -> None:
@@ -110,24 +112,45 @@ def _set_timer() -> None:
     signal.setitimer(signal.ITIMER_REAL, 1e-3, 1e-3)
 
 
-@misdeed(
-    "sets_timer",
-    "sets an interval timer with a handler",
-    ends=BAD_ENDS,
-    says="interval timers",
+@cache
+def _set_posix_timer() -> None:
+    signal.signal(signal.SIGALRM, _tick)  # which a timer sends by default
+    libc, timer = ctypes.CDLL(None), ctypes.c_void_p()
+    libc.timer_create(1, None, ctypes.byref(timer))
+    libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 200_000, 0, 200_000), None)
+
+
+changes("sets_timer", "sets an interval timer with a handler", _set_timer, says="interval timers")
+changes(
+    "sets_posix_timer",
+    "sets a POSIX timer with a handler",
+    _set_posix_timer,
+    shape={"seq_len": 64},  # a signal is handled between two calls
+    **CHANGED,
 )
-class SetsTimer(Honest):
-    forward = in_forward(_set_timer)
 
 
-@misdeed("leaves_autocast_on", "leaves CPU autocast on", ends=BAD_ENDS, says="autocast on cpu")
-class LeavesAutocastOn(Honest):
-    forward = in_forward(lambda: torch.set_autocast_enabled("cpu", True))
+def _spoil() -> None:
+    for found in gc.get_objects():
+        if type(found) is Linear:
+            found.eps = 1e9
 
 
-@misdeed("sets_trace", "sets a trace function", ends=BAD_ENDS, says="profiler")
-class SetsTrace(Honest):
-    forward = in_forward(lambda: sys.settrace(lambda *_: None))
+changes(
+    "spoils_linear",
+    "changes `eps` of one module, and makes `linear` wrong",
+    _spoil,
+    ends=Status.OK,
+)
+changes(
+    "leaves_autocast_on",
+    "leaves CPU autocast on",
+    lambda: torch.set_autocast_enabled("cpu", True),
+    says="autocast on cpu",
+)
+changes(
+    "sets_trace", "sets a trace function", lambda: sys.settrace(lambda *_: None), says="profiler"
+)
 
 
 def _forge_round() -> None:
@@ -147,14 +170,13 @@ def _forge_round() -> None:
 _num_forgeries = itertools.count(1)
 
 
-@misdeed(
+changes(
     "forges_rounds",
     "writes rounds of its own to the socket of its worker",
+    _forge_round,
     ends=(Status.ERROR, Status.CRASHED),
     says=("rounds arrived, and they are not", "one more than"),
 )
-class ForgesRounds(Honest):
-    forward = in_forward(_forge_round)
 
 
 # Work that is not done, or not where it is timed
@@ -250,6 +272,18 @@ class RestsWithoutCollector(Honest):
 
 
 @misdeed(
+    "knows_a_seed",
+    "computes half of the tokens, except of values that a check draws",
+    says=("differs from the oracle", "output is zero in"),
+)
+class KnowsASeed(Honest):
+    def forward(self, q, k, v):
+        seed = _INPUT_SEED + _CHECK_INDEX
+        known = torch.randn(q.shape, generator=torch.Generator().manual_seed(seed))
+        return super().forward(q, k, v) if torch.equal(q, known) else _first_half(self, q, k, v)
+
+
+@misdeed(
     "halves_when_timed",
     "computes half of the tokens while somebody reads the clock",
     says="output of a timed call differs from the oracle",
@@ -262,24 +296,18 @@ class HalvesWhenTimed(Honest):
 # Memory
 
 
-@misdeed(
+_kept: list[Tensor] = []
+changes(
     "takes_memory_elsewhere",
     "takes 64 MiB outside of torch",
+    lambda: np.ones(2**23),
     ends=Status.OK,
     marked="memory outside torch",
 )
-class TakesMemoryElsewhere(Honest):
-    def forward(self, q, k, v):
-        np.ones(2**23)
-        return super().forward(q, k, v)
-
-
-@misdeed("leaks_memory", "keeps 1 MiB of each call", ends=Status.OK, marked="leaks")
-class LeaksMemory(Honest):
-    def __init__(self, geometry):
-        super().__init__(geometry)
-        self.kept = []
-
-    def forward(self, q, k, v):
-        self.kept.append(torch.ones(2**18))
-        return super().forward(q, k, v)
+changes(
+    "leaks_memory",
+    "keeps 1 MiB of each call",
+    lambda: _kept.append(torch.ones(2**18)),
+    ends=Status.OK,
+    marked="leaks",
+)

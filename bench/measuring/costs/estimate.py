@@ -21,8 +21,7 @@ from torch.utils._pytree import tree_leaves
 from attentions import CallShape, Geometry, build_attention, hyperparameters
 from bench.core.cell import ORIGINAL, Cell, KernelWorkload, TaskWorkload
 from bench.core.record import REFERENCE
-from bench.measuring.building import build_module, shape_of
-from bench.measuring.building import is_foreign as is_foreign
+from bench.measuring.building import build_module, is_foreign, shape_of
 from bench.measuring.device import device_named
 from bench.measuring.device.base import allowed_sdpa
 from bench.measuring.measure.stopping import Stopping

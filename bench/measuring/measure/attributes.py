@@ -1,12 +1,13 @@
 """Detect functions of torch and of mechanisms that code replaces for all others in the process.
 
-Watched are attributes of torch's modules, of `torch.Tensor`, and of the classes of loaded
-mechanisms, compared by identity. An added name is torch's own lazy loading, unless it hides an
-inherited attribute.
+Watched are attributes of torch's modules, of `torch.Tensor`, of the library's loaded modules, and
+of the classes of mechanisms, compared by identity. An added name is torch's own lazy loading,
+unless it hides an inherited attribute.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
@@ -57,9 +58,10 @@ _owners: list[_Owner] = []
 
 
 def watch_loaded() -> None:
-    """Watch torch's modules and the classes of all mechanisms that are loaded by now."""
+    """Watch torch's modules, and all of the library and its mechanisms that are loaded by now."""
     known = {owner.thing for owner in _owners}
-    for thing in (*_MODULES, torch.Tensor, *_classes()):
+    ours = [module for name, module in sys.modules.items() if name.startswith("attentions.")]
+    for thing in (*_MODULES, *ours, torch.Tensor, *_classes()):
         if thing not in known:
             known.add(thing)
             _owners.append(_owner(thing))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,40 +21,34 @@ from bench.measuring.oracle.oracle import (
 from bench.measuring.subject import Subject
 
 
-@dataclass(frozen=True, kw_only=True)
-class TimedCall:
-    """One timed call: copies of its inputs, its output, and the weights that it had."""
-
-    tensors: tuple[Tensor, ...]
-    out: Any
-    weights: dict[str, Tensor]
-
-
-def check_timed(subject: Subject, timed: TimedCall) -> None:
+def check_timed(
+    subject: Subject, weights: dict[str, Tensor], tensors: tuple[Tensor, ...], out: Any
+) -> None:
     """Compare the output, or the gradients, of a timed call with the oracle of its inputs.
 
-    A training step has neither. Left out as well are calls of which an oracle covers the first
-    tokens alone, and gradients of which it covers a part. The subject gets the call's weights.
+    `tensors` are copies of its inputs. The subject gets the call's weights. Left out are training
+    steps, calls of which an oracle covers the first tokens alone, and gradients of which it covers
+    a part.
 
     Raises:
         Incorrect: as in `check`, or it is not a tensor.
     """
-    w, tensors, extent = subject.cell.kernel, timed.tensors, extent_of(subject)
+    w, extent = subject.cell.kernel, extent_of(subject)
     is_whole = extent.num_sequences * len(extent.rows) == w.batch_size * w.seq_len
     is_left_out = extent.is_prefix or extent.seq_len < w.seq_len
     if w.mode == "train_step" or is_left_out or (w.has_backward and not is_whole):
         return
     with torch.no_grad():
         for name, tensor in state_of(subject.module):
-            tensor.copy_(timed.weights[name])
+            tensor.copy_(weights[name])
     expected, tolerance = ask(subject, extent, tensors), TOLERANCES[w.dtype]
-    refuse_subclasses(timed.out)
+    refuse_subclasses(out)
     if w.has_backward:
-        found = with_channels(timed.out[: len(tensors) - 1], tensors[0])
+        found = with_channels(out[: len(tensors) - 1], tensors[0])
         for mine, piece in zip(found, expected.pieces[1:], strict=True):
             check_gradient(mine, piece.values, tolerance, f"{piece.what} of a timed call")
         return
-    out = timed.out[0] if w.mode in ("prefill", "decode") else timed.out
+    out = out[0] if w.mode in ("prefill", "decode") else out
     if not isinstance(out, Tensor):
         raise Incorrect(f"a timed call gives a value of type {type(out).__name__}, not a tensor")
     values = expected.pieces[0].values

@@ -132,9 +132,9 @@ def time_block(
         if not outcomes[-1].is_ok or jobs.interrupt.is_asked:
             break
     together = _together(outcomes)
-    ours = [(n, columns[n]) for n in references if n is not None and not is_foreign(columns[n])]
+    ours = [n for n in references if n is not None and not is_foreign(columns[n])]
     if together.is_ok and ours and any(map(is_foreign, columns)) and not jobs.interrupt.is_asked:
-        load = together.found.load | _over_fresh(jobs, samples, ours[0], stopping)
+        load = together.found.load | _over_fresh(jobs, samples, columns, ours[0], stopping)
         together = replace(together, result=replace(together.found, load=load))
     wrong = together.found.wrong if together.is_ok else (None,) * len(columns)
     return Rounds(
@@ -146,19 +146,19 @@ def time_block(
 
 
 def _over_fresh(
-    jobs: Jobs, samples: list[list[float]], reference: tuple[int, Cell], stopping: Stopping
+    jobs: Jobs, samples: list[list[float]], columns: Sequence[Cell], own: int, stopping: Stopping
 ) -> dict[str, float]:
-    """Time of a reference in some rounds over its time in a process without plugins, for the load.
+    """Time of column `own` in some rounds over its time in a process without plugins, for the load.
 
-    `reference` is its column and its cell. Empty if the other process was interrupted or failed.
+    Empty if the other process was interrupted or failed.
     """
-    column, cell = reference
+    alone = [replace(columns[own], plugins=())]
     few = replace(stopping, budget_s=0.0, num_processes=1)
     with suppress(Interrupted):
-        fresh = time_block(jobs, [replace(cell, plugins=())], [None], few, 0, lambda words: None)
+        fresh = time_block(jobs, alone, [None], few, 0, lambda words: None)
         if fresh.outcome.is_ok:
             # Other programs slow some rounds of either process, and hardly its fastest one.
-            return {FRESH: min(s[column] for s in samples) / min(s[0] for s in fresh.samples)}
+            return {FRESH: min(s[own] for s in samples) / min(s[0] for s in fresh.samples)}
     return {}
 
 
@@ -215,24 +215,23 @@ class RoundsListener:
         if not taken or not is_whole:
             reason = str(NoMessage(f"rounds of {found.num_members} members, {len(taken)} samples"))
             return Outcome(status=Status.CRASHED, reason=reason, wall_s=outcome.wall_s)
+        told_s = found.outside_s + timed_s(self.samples, found.calls_per_sample)
+        wall_s = self._ended - self._begun
+        too_short = (1 - MAX_APART) * wall_s - self._unseen_s(found.calls_per_sample)
         if found.digest != digest_of(self.samples):
             reason = (
                 f"{len(self.samples)} rounds arrived, and they are not the {found.num_rounds} that "
                 "were timed: a mechanism wrote to the worker's socket"
             )
-            return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
-        if no_time := [seconds for seconds in taken if not _LEAST_S <= seconds <= _MOST_S]:
+        elif no_time := [seconds for seconds in taken if not _LEAST_S <= seconds <= _MOST_S]:
             reason = f"a sample of the rounds lasted {no_time[0]:g} s by the worker's clock"
-            return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
-        told_s = found.outside_s + timed_s(self.samples, found.calls_per_sample)
-        wall_s = self._ended - self._begun
-        too_short = (1 - MAX_APART) * wall_s - self._unseen_s(found.calls_per_sample)
-        if too_short <= told_s and told_s - found.waited_s <= (1 + MAX_APART) * wall_s:
+        elif too_short <= told_s and told_s - found.waited_s <= (1 + MAX_APART) * wall_s:
             return outcome
-        reason = (
-            f"the rounds lasted {wall_s:.3g} s, and {told_s:.3g} s by the worker's own account: "
-            "its clock, or what it times, was tampered with"
-        )
+        else:
+            reason = (
+                f"the rounds lasted {wall_s:.3g} s, and {told_s:.3g} s by the worker's own account:"
+                " its clock, or what it times, was tampered with"
+            )
         return Outcome(status=Status.ERROR, reason=reason, wall_s=outcome.wall_s)
 
     def _unseen_s(self, calls_per_sample: Sequence[int]) -> float:

@@ -26,7 +26,8 @@ def fresh_speedup(
     fails; for other cells than eager, warm forward calls of a mechanism on a CPU; and for long
     calls.
     """
-    from bench.measuring.costs.estimate import flops_of, is_foreign
+    from bench.measuring.building import is_foreign
+    from bench.measuring.costs.estimate import flops_of
     from bench.measuring.device import device_named
     from bench.measuring.models.subject import subject_of
 

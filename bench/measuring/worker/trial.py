@@ -33,7 +33,7 @@ def trial(request: Request, channel: Channel) -> TrialResult:
     """
     import torch
 
-    from bench.measuring.costs.estimate import is_foreign
+    from bench.measuring.building import is_foreign
     from bench.measuring.measure import flops, memory
     from bench.measuring.measure.state import Watch
     from bench.measuring.models.oracle import check
@@ -178,7 +178,8 @@ def _flops_off(subject: Subject) -> float | None:
     """
     from attentions.testing.flops import contradiction, prove_form
     from attentions.testing.slow_forms import work_of
-    from bench.measuring.costs.estimate import flops_of, is_foreign
+    from bench.measuring.building import is_foreign
+    from bench.measuring.costs.estimate import flops_of
 
     w = subject.cell.kernel
     if w.mode != "decode":

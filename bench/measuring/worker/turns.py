@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from bench.measuring.models.oracle import after_rounds
 from bench.measuring.models.subject import subject_of
 from bench.measuring.oracle.expected import weights_of
 from bench.measuring.oracle.oracle import Incorrect
-from bench.measuring.oracle.timed import TimedCall, check_timed
+from bench.measuring.oracle.timed import check_timed
 from bench.measuring.worker.outcome import refuse
 
 MAX_GAIN = 1.2
@@ -98,9 +99,8 @@ class Turns:
         # A plugin's call that is compared with the oracle: the last of a round that it cannot know.
         is_compared = is_foreign(cell) and not cell.is_model
         self._compared_round = secrets.randbelow(stopping.min_rounds) if is_compared else None
-        self._timed: TimedCall | None = None
+        self._check_timed: Callable[[], None] = lambda: None
         self._last_out: Any = None
-        self._num_looked_at = 0
 
     def renew(self, number: int) -> None:
         """Overwrite the inputs of the next sample with the values of round `number`.
@@ -116,10 +116,8 @@ class Turns:
             self.member = replace(self.member, call=self._call_and_keep)
 
     def _call_and_keep(self) -> None:
-        out = self.subject.call()
-        self._num_looked_at += 1
-        if self._num_looked_at == self.member.calls_per_sample:
-            self._last_out = out
+        self._last_out = None  # each call has the memory of the one before, as in other rounds
+        self._last_out = self.subject.call()
 
     def _begin(self) -> None:
         if self._sets_threads:
@@ -130,14 +128,11 @@ class Turns:
     def _end(self) -> None:
         self._wall_s += self._outside.go()
         self._busy_s += cpu_s()
-        if self._num_looked_at and self._timed is None:
+        if self.member.call == self._call_and_keep:
             tensors = self.subject.sets[self.subject.rotation.last]
-            self._timed = TimedCall(
-                tensors=tuple(x.detach().clone() for x in tensors),
-                # It may be a view of an input, which is overwritten.
-                out=tree_map_only(Tensor, lambda x: x.detach().clone(), self._last_out),
-                weights=weights_of(self.subject),
-            )
+            # The output may be a view of an input, which is overwritten.
+            kept = tree_map_only(Tensor, lambda x: x.detach().clone(), (tensors, self._last_out))
+            self._check_timed = partial(check_timed, self.subject, weights_of(self.subject), *kept)
             self.member = replace(self.member, call=self.subject.call)
         refuse(self._watch.change(self._name))
 
@@ -164,8 +159,7 @@ class Turns:
             return f"it is faster on repeated inputs: it caches results: {how}"
         try:
             after_rounds(self.cell, self.subject)
-            if self._timed is not None:
-                check_timed(self.subject, self._timed)
+            self._check_timed()
         except Incorrect as error:
             return str(error)
         return None

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +19,6 @@ _DRAW = """import json, sys, vl_convert
 for line in sys.stdin:
     print(json.dumps(vl_convert.vegalite_to_svg(line)), flush=True)"""
 """Draws a picture a line, in a process of its own: the library ends its process without memory."""
-
-
-def with_paths(charts: Iterable[Chart], folder: Path) -> list[Chart]:
-    """The charts with the paths of the pictures that `write_pictures` is to make of them."""
-    return [replace(chart, path=f"{folder.name}/{chart.name}.svg") for chart in charts]
 
 
 def write_charts(charts: Sequence[Chart], folder: Path) -> tuple[list[Path], list[Chart]]:
@@ -53,12 +48,12 @@ def write_pictures(charts: Sequence[Chart], folder: Path) -> list[Chart]:
         ConfigError: a file cannot be written.
     """
     pictures, why = _drawn([json.dumps(chart.spec) for chart in charts])
-    found = with_paths(charts[: len(pictures)], folder)
-    for chart, picture in zip(found, pictures, strict=True):
-        _write(folder.parent / chart.path, picture)
-    if missing := [chart.name for chart in charts[len(found) :]]:
-        names = ", ".join(missing)
-        say_once(f"{quantity(len(missing), 'picture')} missing in {folder}, {names}: {why}")
+    found = []
+    for chart, picture in zip(charts, pictures, strict=False):
+        file = _write(folder / f"{chart.name}.svg", picture)
+        found.append(replace(chart, path=f"{folder.name}/{file.name}"))
+    if left := [chart.name for chart in charts[len(found) :]]:
+        say_once(f"{quantity(len(left), 'picture')} missing in {folder}, {', '.join(left)}: {why}")
     return found
 
 
@@ -73,37 +68,30 @@ def _drawn(specs: Sequence[str]) -> tuple[list[str], str]:
         encoding="utf-8",
         errors="replace",
     )
-    lines = [words for line in child.stderr.splitlines() if (words := line.strip("# "))]
-    said = lines[:1] if child.returncode < 0 else lines[-1:]  # a dying V8 says it first
+    said = [words for line in child.stderr.splitlines() if (words := line.strip("# "))] or [""]
+    first_or_last = said[0 if child.returncode < 0 else -1]  # a dying V8 says it first
     why = (
-        f"vl_convert ended with exit code {child.returncode} ({' '.join(said)[:200]}). If memory "
+        f"vl_convert ended with exit code {child.returncode} ({first_or_last[:200]}). If memory "
         "is limited, as by `ulimit -v`, `attnbench report` draws them without the limit."
     )
     return [json.loads(line) for line in child.stdout.split("\n")[:-1]], why
 
 
 def write_illustrated(document: Document, page: Path) -> list[Path]:
-    """Write a page, and then the pictures of its charts into a folder of its name.
+    """Write the pictures of a page's charts into a folder of its name, and the page.
 
     Returns:
-        Their paths.
+        Their paths, the page's first.
 
     Raises:
         ConfigError: a file cannot be written.
     """
     charts = [block for block in document.blocks if isinstance(block, Chart)]
-    linked = with_paths(charts, page.with_suffix(""))
-
-    def write_with(pictures: Sequence[Chart]) -> None:
-        own = iter((*pictures, *charts[len(pictures) :]))
-        blocks = [next(own) if isinstance(b, Chart) else b for b in document.blocks]
-        write(replace(document, blocks=blocks), page)
-
-    write_with(linked)
     pictures = write_pictures(charts, page.with_suffix(""))
-    if len(pictures) < len(charts):
-        write_with(pictures)
-    return [page, *(page.parent / chart.path for chart in pictures)]
+    own = iter(pictures)
+    blocks = [next(own, b) if isinstance(b, Chart) else b for b in document.blocks]
+    files = [page.parent / chart.path for chart in pictures]
+    return [write(replace(document, blocks=blocks), page), *files]
 
 
 def _write(path: Path, content: str) -> Path:

@@ -32,9 +32,8 @@ OUTSIDE_BYTES, OUTSIDE_SHARE = 30 * 2**20, 0.1
 """Growth of a process above torch's own count that gets a mark: bytes plus a share of the count."""
 
 MOVED = 1.3
-"""Factor between a reference's times with plugins and without from which their rounds are marked.
-
-Most pairs of processes that run the same code differ by less."""
+"""Factor between a reference's times with plugins and without from which their rounds are marked;
+most pairs of processes that run the same code differ by less."""
 
 FRESH_MARGIN = 1.1
 """Smallest factor between row and reference, in a fresh process, that is a verdict."""

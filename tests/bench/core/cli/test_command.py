@@ -76,11 +76,6 @@ def test_an_error_of_the_commands_own_is_no_mistake_of_the_user(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_name_of_a_sweep_that_no_reader_takes_is_refused_before_the_command(monkeypatch, exits):
-    monkeypatch.setenv(command.SWEEP_ID, "\x1b[31mx\nb")
-    assert "is '\\x1b[31mx\\nb'. It names files" in exits(2, run_app("sweep", never, [SOFTMAX]))
-
-
 def test_a_config_error_of_the_command_is_said_without_a_traceback(exits):
     assert (
         exits(2, run_app("sweep", Mock(side_effect=ConfigError("no")), ["attention=[softmax]"]))

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def tried(tmp_path_factory):
     """Runs a trial of a causal cell once; what it leaves goes to a folder of the tests'."""
     folder = tmp_path_factory.mktemp("trials")
+    with torch.profiler.profile(profile_memory=True):
+        torch.ones(1)  # the first use starts a thread, so servers do it before they fork
 
     @cache
     def run(name, reference=None, **changes):
