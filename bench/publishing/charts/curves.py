@@ -25,31 +25,10 @@ def extrapolation(board: Leaderboard, styles: dict[str, Style]) -> Iterator[Char
     """One chart for each task whose models were tested on longer examples."""
     for task in board.tasks:
         trained_at: Any = task.named_settings.get("seq_len")
-        if task.unit or not _is_size(trained_at):
-            continue
-        points = [
-            point
-            for score in _trained(task)
-            if score.longer
-            for point in (
-                _point(score, trained_at),
-                *(_point(score, length, accuracies) for length, accuracies in score.longer),
-            )
-        ]
-        yield from _chart(
-            f"extrapolation-{task.label}",
-            f"Accuracy on {task.label}, trained at {trained_at} tokens",
-            "Tokens of a test example",
-            points,
-            task,
-            board,
-            styles,
-            plateaus=[
-                {"x": size, "y": 100 * (1 - level), "words": words}
-                for size in sorted({point["x"] for point in points})
-                for words, level in task.plateaus
-            ],
-        )
+        if not task.unit and _is_size(trained_at):
+            points = [*_points(task, trained_at)]
+            if len({point["x"] for point in points}) > 1:
+                yield _chart(task, trained_at, points, board, styles)
 
 
 def _is_size(setting: Any) -> bool:
@@ -57,8 +36,12 @@ def _is_size(setting: Any) -> bool:
     return type(setting) is int and setting > 0
 
 
-def _trained(task: TaskScores) -> list[Score]:
-    return [score for score in task.scores if score.accuracy is not None]
+def _points(task: TaskScores, trained_at: int) -> Iterator[Point]:
+    """Points of the rows that were tested on longer examples, at each of their sizes."""
+    for score in task.scores:
+        if score.accuracy is not None and score.longer:
+            yield _point(score, trained_at)
+            yield from (_point(score, length, accuracies) for length, accuracies in score.longer)
 
 
 def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
@@ -81,51 +64,44 @@ def _point(score: Score, size: int, longer: Sequence[float] = ()) -> Point:
 
 
 def _chart(
-    name: str,
-    title: str,
-    along: str,
-    points: Sequence[Point],
     task: TaskScores,
+    trained_at: int,
+    points: Sequence[Point],
     board: Leaderboard,
     styles: dict[str, Style],
-    plateaus: Sequence[Point],
-) -> Iterator[Chart]:
-    """The chart; nothing with fewer than two sizes."""
+) -> Chart:
     sizes = sorted({point["x"] for point in points})
-    if len(sizes) < 2:
-        return
+    guides: list[Point] = [
+        {"x": size, "y": 100 * (1 - level), "words": words}
+        for size in sizes
+        for words, level in task.plateaus
+    ]
     entries = sorted({point["name"] for point in points})
     height = height_for(len(entries), _HEIGHT)
-    x = size_axis(along, sizes)
+    x = size_axis("Tokens of a test example", sizes)
     scores = [100 * accuracy for point in points for accuracy in point["accuracies"]]
-    parts = [100 - plateau["y"] for plateau in plateaus]
-    y = accuracy_axis([*scores, *parts], height, "Accuracy (%)")
+    y = accuracy_axis([*scores, *(100 - one["y"] for one in guides)], height, "Accuracy (%)")
     shown: list[Point] = []
     dots: list[Point] = []
     for point in points:
-        own = {name: point[name] for name in ("name", "run", "label", "x")}
-        own |= {"is_settled": point["is_settled"]} | look(styles[point["name"]])
+        own = {name: point[name] for name in ("name", "run", "label", "x", "is_settled")}
+        own |= look(styles[point["name"]])
         shown.append(own | scored(point["centre"], point["interval"], y))
         dots += seeds(point["accuracies"], own)
-    least = min((plateau["x"] for plateau in plateaus), default=0)
-    spec = picture(
-        lines(),
-        x,
-        y,
-        {
-            "guides": plateaus,
-            "guide_words": [plateau for plateau in plateaus if plateau["x"] == least],
-            "bars": [point for point in shown if "low" in point],
-            "corners": shown,
-            "points": shown,
-            "hollow": [point for point in shown if not point["is_settled"]],
-            "seeds": dots,
-            "labels": end_labels([[p for p in shown if p["name"] == e] for e in entries], x, y),
-        },
-        title,
-        [*_notes(points, task, board)],
-    )
-    yield Chart(name=task_slug(name, task, board), title=title, spec=spec)
+    data = {
+        "guides": guides,
+        "guide_words": [one for one in guides if one["x"] == sizes[0]],
+        "bars": [point for point in shown if "low" in point],
+        "corners": shown,
+        "points": shown,
+        "hollow": [point for point in shown if not point["is_settled"]],
+        "seeds": dots,
+        "labels": end_labels([[p for p in shown if p["name"] == e] for e in entries], x, y),
+    }
+    title = f"Accuracy on {task.label}, trained at {trained_at} tokens"
+    spec = picture(lines(), x, y, data, title, [*_notes(points, task, board)])
+    name = task_slug(f"extrapolation-{task.label}", task, board)
+    return Chart(name=name, title=title, spec=spec)
 
 
 def _notes(points: Sequence[Point], task: TaskScores, board: Leaderboard) -> Iterator[str]:
