@@ -6,7 +6,6 @@ import pytest
 
 from bench.core.numbers import FILE, LeftOut, Number, Origin, write_lines
 from bench.publishing.config import PublishConfig, WandbConfig
-from bench.publishing.diagnostics import entropy_chart, read_diagnostics
 from bench.publishing.publish import publish
 from tests import records as made
 
@@ -58,11 +57,3 @@ def test_a_bad_line_is_named_and_the_report_is_made(tmp_path):
     (note,) = published.notes
     assert note.endswith("line 1 is left out: it is no JSON object.")
     assert "## Diagnostics" not in (tmp_path / "leaderboard.md").read_text()
-
-
-def test_lines_of_a_chart_run_from_small_norms_to_large_ones(tmp_path):
-    chart = entropy_chart(numbers()[::-1])
-    assert [(p["x"], p["y"]) for p in chart.spec["datasets"]["corners"]] == [
-        *((0.5, 0.9), (2.0, 0.8), (8.0, 0.3))
-    ]
-    assert entropy_chart(read_diagnostics(tmp_path).lines) is None

@@ -57,38 +57,6 @@ DOCUMENT = Document(
 )
 
 
-def test_markdown_has_every_block_and_shows_markup_of_others_as_it_is():
-    assert (
-        markdown(DOCUMENT)
-        == r"""# Title
-
-    python -m bench.example
-
-one \*line\*  
-\_a\_ & a_b \&lt;\&#42;  
-said before
-
-## Part
-
-**Scores**
-
-| attention | accuracy % ↑ |                 latency ms ↓ | seeds |
-| --------- | -----------: | ---------------------------: | ----: |
-| a\|b      |         50.0 | 250.000 (100.000 to 400.000) | 2,000 |
-| none      |              |                      500.000 |       |
-
-- first
-- second
-
-![Lines](page/lines.svg)
-
-## How to read this
-
-Some **prose**.
-"""
-    )
-
-
 def test_cells_that_are_markdown_stay_so_and_only_bars_are_escaped():
     plain = markdown_table(("a", ""), [("`x|y`", "1"), (r"\|b\|", "")], "lr")
     assert plain.splitlines() == ["| a |  |", "|---|--:|", r"| `x\|y` | 1 |", r"| \|b\| |  |"]
@@ -124,14 +92,6 @@ def shown(width):
     out = io.StringIO()
     print_document(DOCUMENT, Console(file=out, width=width))
     return out.getvalue()
-
-
-def test_a_terminal_shows_texts_tables_and_commands_and_no_page_repeats_a_note_there():
-    lines = [line.rstrip() for line in shown(120).splitlines()]
-    assert "one *line*" in lines and "said before" not in lines and "Scores" in lines
-    assert "Part" in lines and "How to read this" not in lines
-    assert "prose" not in "".join(lines) and "    python -m bench.example" in lines
-    assert any(line.startswith("a|b") and "250.000 (100.000 to 400.000)" in line for line in lines)
 
 
 def test_columns_that_do_not_fit_are_left_out_and_said_so():

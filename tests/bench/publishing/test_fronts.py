@@ -28,14 +28,6 @@ def test_costs_are_those_of_the_longest_length():
     assert found(timed(64) + made.task_records(ENTRIES))["latency_s"].clear == ("softmax",)
 
 
-def test_what_may_not_be_ranked_is_on_no_front():
-    records = [
-        made.changed(r, flops_off=2.0) if not r.cell.is_task and r.cell.entry == "linear" else r
-        for r in timed(4096) + made.task_records(ENTRIES)
-    ]
-    assert set(found(records)["latency_s"].points) == {"softmax", "nala"}
-
-
 def test_of_bits_per_byte_less_is_better():
     records = [
         made.changed(r, unit="bits per byte", accuracy=2 - r.result.accuracy)
@@ -60,12 +52,6 @@ def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none():
     assert found(both + told)["latency_s"].ranking.size == 1024
     assert found(timed(4096) + learned(True)) == {}
     assert found(timed(4096, causal=True) + learned(False)) == {}
-
-
-def test_a_state_that_no_timing_knows_is_that_of_the_tasks_models():
-    told = [made.changed(r, state_bytes=len(r.cell.entry)) for r in made.task_records(ENTRIES)]
-    front = found(timed(4096) + told)["state_bytes"]
-    assert front.ranking is None and front.points["linear"][0] == 6
 
 
 def test_costs_of_another_machine_or_device_meet_no_scores():

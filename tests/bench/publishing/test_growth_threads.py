@@ -24,18 +24,3 @@ def test_two_threads_stand_over_one_where_the_same_rounds_timed_both():
     assert "More threads · cpu · float32" in section.title
     assert table.header == ("entry", "2 threads over 1")
     assert table.texts() == (("linear", "2.00x"), ("nala", "1.50x"))
-
-
-def test_a_row_has_the_marks_of_both_of_its_cells():
-    records = [timed("nala", 1, 3.0), timed("nala", 2, 2.0), timed("linear", 1, 3.0)]
-    records.append(timed("linear", 2, 1.5))
-    marked = made.changed(records[0], is_view=True)
-    board = build_leaderboard([marked, *records[1:]])
-    (table,) = thread_sections(board)[0].tables
-    assert table.header == ("entry", "marks", "2 threads over 1")
-    assert [row[1] for row in table.texts()] == ["", "output is a view of an input"]
-
-
-def test_with_one_number_of_threads_there_is_nothing_to_show():
-    board = build_leaderboard([timed("nala", 1, 3.0)])
-    assert thread_sections(board) == ()

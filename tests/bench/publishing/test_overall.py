@@ -87,16 +87,6 @@ def test_devices_threads_dtypes_and_training_versions_are_never_averaged():
         assert len({section.title for section in task_sections(board)}) == 2
 
 
-def test_one_task_under_two_training_versions_has_two_tables_that_are_told_apart():
-    new = [_changed(r, training_version=2) for r in made.task_records(["nala"])]
-    board = build_leaderboard(made.task_records(ENTRIES) + new)
-    assert overall(board) == ()
-    assert [section.title for section in task_sections(board)] == [
-        f"recall · cpu · 1 thread · training version {n} · float32 · within 600 steps"
-        for n in (1, 2)
-    ]
-
-
 def _changed(record, **changes):
     if "training_version" in changes:
         return replace(record, **changes)

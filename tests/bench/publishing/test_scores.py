@@ -53,14 +53,6 @@ def test_an_interval_over_seeds_that_agree_is_as_wide_as_the_test_examples_leave
     assert said.interval == pytest.approx((0.8 - 0.098, 0.8 + 0.098), abs=3e-4)
 
 
-def test_what_is_shown_of_a_share_ends_where_a_share_does():
-    score = score_of(*trained("softmax", 0.99, 0.9, 1.0))
-    assert score.interval is not None and score.interval[1] > 1
-    assert score.shown_interval == (score.interval[0], 1.0)
-    with_unit = score_of(*trained("softmax", 2.0, 2.5, 2.2, unit="bits per byte"))
-    assert with_unit.shown_interval == with_unit.interval
-
-
 def test_rows_are_ranked_by_the_answers_that_differ_where_records_say_which_were_right():
     hard = (np.arange(2000) % 2).astype(np.uint8)
     better = hard.copy()
@@ -93,18 +85,6 @@ def test_seeds_at_one_rate_are_one_row_whether_the_rate_was_searched_for_all_of_
     assert [seed for seed, _ in score.by_seed] == [0, 1, 2] and score.num_missing == 0
     assert (score.entry, score.rate, score.is_searched) == ("nala", 0.003, False)
     assert score_of(records[0]).is_searched
-
-
-def test_one_seed_at_the_edge_or_collapsed_is_said_and_lengths_rise_by_number():
-    records = trained("nala", 0.9, 0.8, 0.7, collapsed=False, longer={"1024": 0.5, "256": 0.6})
-    work = replace(records[0].cell.task, is_at_edge=True)
-    records[0] = replace(records[0], cell=replace(records[0].cell, workload=work))
-    records[0] = made.changed(records[0], chance=0.3)
-    records[1] = made.changed(records[1], collapsed=True, chance=0.2)
-    records[2] = made.changed(records[2], chance=0.1)
-    score = score_of(*records)
-    assert (score.is_at_edge, score.num_collapsed, score.chance) == (True, 1, 0.2)
-    assert [length for length, _ in score.longer] == [256, 1024]
 
 
 def test_a_skipped_seed_is_no_seed_and_a_row_is_skipped_only_if_all_are():
@@ -142,12 +122,3 @@ def test_a_row_with_one_seed_that_forbids_a_rank_has_none_and_a_control_takes_no
     (task,) = build_leaderboard([*lines, *trained("none", 0.99, 0.99)], ("none",)).tasks
     ranks = {score.entry: score.rank_words for score in task.scores}
     assert ranks == {"none": "control", "softmax": "1", "nala": "2"}
-
-
-def test_the_machine_of_a_table_is_that_of_its_newest_record_and_all_stuck_is_no_split():
-    old, new = trained("nala", 0.03, 0.03, validation=(0.03,), validation_steps=(600,))
-    there = new.environment | {"processor": "Newer"}
-    new = replace(new, environment=there, started_at="2099-01-01T00:00:00+00:00")
-    task = task_of(old, new)
-    assert task.machine.startswith("Newer")
-    assert task.scores[0].num_stuck == 2 and not task.scores[0].is_split

@@ -34,16 +34,3 @@ def test_two_pictures_of_one_name_are_two_files():
         "extrapolation-recall-cpu-1-thread": two,
         "extrapolation-recall-cpu-1-thread-2": two,
     }
-
-
-def test_bits_at_longer_lengths_are_no_accuracies() -> None:
-    records = [trained("softmax", 0.9, {"128": 0.5}, seq_len=64)]
-    assert len(drawn(records)) == 1
-    assert drawn([made.changed(r, unit="bits per byte") for r in records]) == {}
-
-
-def test_a_run_that_still_improved_is_hollow() -> None:
-    rising = made.changed(trained("softmax", 0.9, {"128": 0.5}, seq_len=64), ended="maximum")
-    settled = trained("nala", 0.9, {"128": 0.5}, seq_len=64)
-    (chart,) = charts(build_leaderboard([rising, settled]))
-    assert {point["name"] for point in points(chart, "hollow")} == {"softmax"}

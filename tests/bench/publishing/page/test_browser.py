@@ -99,15 +99,6 @@ def test_filters_change_rows_and_the_address(reader):
     assert reader.names() == ["softmax_explicit"]
 
 
-def test_the_link_to_the_table_keeps_the_view(reader):
-    reader.choose("length", "1024")
-    reader.page.locator(".skip").focus()
-    reader.page.keyboard.press("Enter")
-    reader.settle()
-    assert reader.page.url.endswith("#table-heading")
-    assert reader.page.locator("#filter-length").input_value() == "1024"
-
-
 def test_an_address_shows_the_view_that_it_was_taken_from(browser, address):
     context = browser.new_context()
     shown = Reader(context, f"{address}#kind=task&f.task=digits&sort=accuracy asc&open=linear")
@@ -178,19 +169,6 @@ def test_the_picture_can_be_switched_and_follows_the_filters(reader):
     before = reader.page.locator("#headline").inner_text()
     reader.choose("length", "1024")
     assert "1,024 tokens" in reader.page.locator("#headline").inner_text() != before
-
-
-def test_lines_that_lie_on_each_other_are_named_together(reader):
-    names = reader.page.evaluate(
-        """(() => {
-          const line = (name, ys) => ys.map((y, i) => ({ name, x: 2 ** i, y }));
-          const y = { pixel: (value) => value };
-          const lines = [line("a", [1, 2, 3]), line("b", [9, 9, 9]), line("c", [1.4, 2])];
-          lines.push(line("d", [1, 5]));
-          return together(lines, y).map(([{ name }]) => name);
-        })()"""
-    )
-    assert names == ["a, c", "b", "d"]
 
 
 def test_a_phone_shows_rank_name_speed_up_and_accuracy(browser, address):
@@ -267,15 +245,6 @@ def opened(browser, tmp_path):
     for one in pages:
         assert one.said == []
         one.page.context.close()
-
-
-def test_no_row_is_the_fastest_where_none_is_ranked(opened):
-    for num_rounds, words in ((3, "Nothing is ranked at"), (30, "Of the rows that were timed, ")):
-        shown = opened(made.block_records(("softmax", "nala"), num_rounds=num_rounds))
-        shown.page.locator("summary", has_text="Which one for me?").click()
-        assert shown.page.locator("#advice .answer").inner_text().startswith(words)
-        num_unranked = shown.page.locator("#advice td", has_text="yes, not ranked").count()
-        assert num_unranked == (2 if num_rounds == 3 else 0)
 
 
 def test_scores_beside_timed_rows_are_those_of_the_first_settings(opened):

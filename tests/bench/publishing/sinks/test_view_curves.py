@@ -30,17 +30,6 @@ def test_trainings_of_one_label_have_a_curve_each():
     assert len({name for name, _ in named_tasks(board)}) == len(board.tasks) == 3
 
 
-def test_losses_end_at_the_last_step() -> None:
-    board = build_leaderboard([made.changed(trained(), losses=(3.0, 2.0, 1.0))])
-    losses = {
-        step: loss
-        for step, own in training_curves(board)
-        for name, loss in own.items()
-        if name.startswith("train/loss/")
-    }
-    assert losses == {10: 3.0, 20: 2.0, 30: 1.0}
-
-
 def test_history_is_that_of_the_longest_length_and_settings_are_told_apart() -> None:
     records = [r for n in (256, 4096) for r in made.block_records(("nala",), seq_len=n)]
     there = [replace(r, environment=r.environment | {"processor": "Other"}) for r in records[:1]]

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,28 +180,6 @@ def test_with_a_key_a_workspace_is_sent_under_one_name_and_a_report_beside_it(
     assert not list((tmp_path / "wandb").glob("offline-run-*"))
 
 
-def test_an_offline_run_can_be_synced_later_under_the_sweeps_id(tmp_path, nobody_at_home, server):
-    for _ in range(2):  # the second replaces the first
-        publish_runs(small_sweep(), config(tmp_path))
-    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    done = subprocess.run(
-        [Path(sys.executable).parent / "wandb", "sync", "--yes", folder],
-        cwd=nobody_at_home.parent,
-        env=os.environ | {"HOME": str(nobody_at_home)} | with_key(server.server_port),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    streamed = b"".join(body for path, body in server.seen if "file_stream" in path)
-    assert b"latency_s/float32 forward/nala" in streamed
-    assert "measurements" in tables_of(server)
-    paths = {path for path, _ in server.seen if "file_stream" in path}
-    assert paths == {f"/files/me/attnbench/{made.SWEEP}/file_stream"}
-
-
 def test_a_mute_port_is_left_after_a_while_and_the_run_is_written(
     tmp_path, nobody_at_home, monkeypatch
 ):
@@ -216,28 +193,3 @@ def test_a_mute_port_is_left_after_a_while_and_the_run_is_written(
     assert [len(list(folder.glob("*.wandb"))) for folder in folders] == [1, 1]
     (note,) = notes
     assert "no answer in 2 s" in note and f"wandb sync {folders[0]}" in note
-
-
-def test_a_key_that_the_server_refuses_is_told(tmp_path, monkeypatch):
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        for name, value in with_key(server.server_port).items():
-            monkeypatch.setenv(name, value)
-        folders, notes = publish_runs(small_sweep(), config(tmp_path, mode=None))
-        server.shutdown()
-    assert list(folders[0].glob("*.wandb"))
-    assert "user is not logged in" in notes[0] and "wandb sync" in notes[0]
-
-
-class Refusal(Server):
-    """A server that knows no key."""
-
-    def _answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = b'{"errors": [{"message": "user is not logged in"}]}'
-        self.send_response(401)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = do_PUT = _answer

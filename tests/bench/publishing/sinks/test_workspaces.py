@@ -9,7 +9,6 @@ import json
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,15 +86,6 @@ def test_what_goes_wrong_while_it_is_sent_is_said_beside_how_to_send_it_later(
     reason = "no answer in 0 s" if is_mute else "OSError: no route to host"
     assert f"did not take the workspace: {reason}" in notes[0]
     assert "wandb.make=workspace wandb.mode=online" in notes[1]
-
-
-def test_a_key_without_a_default_entity_is_said(tmp_path, monkeypatch):
-    pytest.importorskip("wandb_workspaces")
-    wandb = pytest.importorskip("wandb")
-    monkeypatch.setattr(workspaces, "choose_mode", lambda asked: ("online", []))
-    monkeypatch.setattr(wandb, "Api", lambda: SimpleNamespace(default_entity=None))
-    _, notes = make_for(small_sweep(), asking(tmp_path, "report", mode="online"))
-    assert "the key has no default entity; say wandb.entity=NAME" in notes[0]
 
 
 def test_a_missing_extra_is_named(tmp_path, monkeypatch):
