@@ -133,3 +133,19 @@ def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart(length, first
     (short,) = headlines(records)
     assert f"{first} is fastest" in sentence and f"{first} is fastest" in short
     assert "second" not in sentence + short and "nala" not in sentence + short
+
+
+def scored(entry, accuracies, **changes):
+    records = made.task_records([entry], seeds=range(len(accuracies)))
+    return [
+        made.changed(record, accuracy=accuracy, **changes)
+        for record, accuracy in zip(records, accuracies, strict=True)
+    ]
+
+
+def test_a_task_names_no_second_where_the_next_rows_cannot_be_told_apart():
+    records = scored("softmax", [0.99, 0.98, 0.99]) + scored("nala", [0.7, 0.71, 0.7])
+    records += scored("linear", [0.71, 0.7, 0.7])
+    (sentence,) = said(records)
+    assert sentence.endswith("softmax is best (98.7 %).")
+    assert headlines(records) == ["softmax is best on recall with 98.7 %."]

@@ -53,3 +53,9 @@ def test_two_rows_have_a_ratio_where_the_same_rounds_timed_both():
 @pytest.mark.parametrize("keys", [("r", "s"), ("", ""), ("", "r"), ("r", "")])
 def test_rows_of_other_rounds_or_of_rounds_unknown_have_no_ratio(keys):
     assert ratio_between(timed("nala", 0.5, keys[0]), timed("linear", 2.0, keys[1])) is None
+
+
+def test_what_was_not_timed_has_no_ratio():
+    (trained,) = made.task_records(["nala"], seeds=[0])
+    one = timed("linear", 1.0, "r")
+    assert ratio_between(one, trained) is None and ratio_between(trained, one) is None
