@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from bench.core.cli.command import read_yaml
@@ -19,28 +17,6 @@ BASE = read_yaml(CONF / "sweep.yaml") | {
 
 def read(**changes):
     return read_sweep_config(BASE | changes)
-
-
-def test_one_value_and_a_list_of_one_are_the_same():
-    assert read(seq_len=256) == read(seq_len=[256])
-    assert read(dtype="bfloat16") == read(dtype=["bfloat16"])
-
-
-def test_entries_keep_their_label_mechanism_and_hyperparameters():
-    linear = read().attention[1]
-    assert (linear.label, linear.mechanism, linear.hyperparameters) == (
-        "linear",
-        "linear",
-        {"eps": 1e-6},
-    )
-    assert read().task[0].settings == {"num_steps": 5}
-    assert read().out == Path("results")
-
-
-def test_an_absent_task_group_plans_no_tasks():
-    without = {k: v for k, v in BASE.items() if k != "task"}
-    assert read_sweep_config(without).task == ()
-    assert read(seq_len=[]).axes.seq_len == ()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from bench.core.cli.errors import ConfigError
 from bench.core.record import Status
 from bench.core.store import read_records
 from bench.measuring import engine
@@ -58,13 +57,6 @@ def test_what_crashed_is_tried_again_after_growing_pauses():
     assert tried(2, retry=3) == ([crash, crash, ok], [1.0, 2.0])
     assert tried(9, retry=2) == ([crash, crash, last_crash], [1.0, 2.0])
     assert tried(9, retry=0) == ([last_crash], [])
-
-
-def test_a_pause_ends_when_somebody_asks_to_stop():
-    interrupt = Interrupt()
-    interrupt.is_asked = True
-    with pytest.raises(Interrupted):
-        interrupt.pause(60)
 
 
 @pytest.fixture
@@ -127,13 +119,6 @@ def test_a_budget_takes_a_training_on_a_cpu_for_one_of_as_many_as_there_are_core
     skipped = replace(todo[0], unsupported="no")
     costs = [engine.expected_cost_s(p, read_sweep_config(BASE)) for p in (skipped, todo[0])]
     assert costs[0] == 0.01 < costs[1]
-
-
-def test_examples_that_could_not_be_written_are_told_before_anything_is_trained(measured, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "examples").symlink_to(tmp_path)
-    with pytest.raises(ConfigError, match="examples leads out of"):
-        measured([], cells=[made.task_cell("nala")])
 
 
 def test_after_an_early_end_what_has_a_record_is_not_left_out(measured):

@@ -6,12 +6,10 @@ from attentions import Capabilities
 from bench.core.cli.command import CONF, read_yaml
 from bench.core.cli.errors import ConfigError
 from bench.measuring.config import read_sweep_config
-from bench.measuring.device import KINDS, Device
-from bench.measuring.plan import plan, reference_cell, resolve_devices
+from bench.measuring.plan import plan, reference_cell
 from bench.measuring.support import why_unsupported
 from tests.bench.core.test_cell import KERNEL, TASK
 from tests.bench.measuring.test_config import BASE
-from tests.fake_device import FakeDevice
 
 
 def planned(**changes):
@@ -115,27 +113,6 @@ def test_a_layer_that_does_not_fit_a_task_is_skipped_with_its_constructors_words
     mixed, softmax = planned(attention=rows, task={"recall": task}, seq_len=[])
     assert softmax.unsupported is None
     assert mixed.unsupported.startswith("differential cannot be built: ")
-
-
-def test_a_dtype_that_the_device_does_not_compute_in_is_skipped_with_the_devices_words(monkeypatch):
-    def why_no_dtype(device, dtype):
-        return f"{device.name} does not compute in {dtype}." if dtype == "float16" else None
-
-    monkeypatch.setattr(Device, "why_no_dtype", why_no_dtype)
-    half, wide = planned(
-        attention={"linear": {"mechanism": "linear"}},
-        task={},
-        seq_len=64,
-        dtype=["float16", "float32"],
-    )
-    assert half.unsupported == "cpu does not compute in float16."
-    assert wide.unsupported is None
-
-
-def test_auto_is_every_device_that_is_present(monkeypatch):
-    monkeypatch.setitem(KINDS, "cuda", FakeDevice)
-    assert resolve_devices(("auto",)) == ("cpu", "cuda:0", "cuda:1")
-    assert resolve_devices(("cuda", "cuda:1", "cuda:0")) == ("cuda:0", "cuda:1")
 
 
 CAN = Capabilities()
@@ -317,23 +294,3 @@ def test_filters_belong_to_the_cell_and_leave_those_without_them_alone():
     assert filtered.task.token_filters == ("random",) and filtered.task.token_keep == (0.5,)
     assert type(filtered).from_dict(filtered.to_dict()) == filtered
     assert filtered.task.shared_settings != plain.task.shared_settings  # another table
-
-
-@pytest.mark.parametrize("changes", [{}, {"token_filter": "random", "token_keep": 0.5}])
-@pytest.mark.parametrize("row", [{"mechanism": "softmax"}, {"layers": ["softmax", "linear"]}])
-def test_a_plugins_task_that_cannot_be_built_is_left_to_its_training(changes, row):
-    task = {"own": {"task": "asserting_task"}}
-    changes = {"plugins": ["tests.misbehaving"]} | changes
-    (one,) = planned(attention={"own": row}, task=task, seq_len=[], **changes)
-    assert one.unsupported is None
-
-
-def test_what_a_plugins_constructor_refuses_stands_beside_the_reasons_that_are_known(monkeypatch):
-    monkeypatch.setattr(
-        "bench.measuring.plan.refusals", lambda cells, jobs: {one.key: "too odd" for one in cells}
-    )
-    rows = {name: {"mechanism": name} for name in ("good", "nala_layer")}
-    changes = {"attention": rows, "plugins": ["tests.misbehaving"], "task": {}, "seq_len": 64}
-    good, layer = plan(read_sweep_config(BASE | changes), server=object())
-    assert good.unsupported == "too odd"
-    assert layer.unsupported.startswith("nala_layer owns its projections")

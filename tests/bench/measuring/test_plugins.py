@@ -66,30 +66,6 @@ def test_whatever_it_raises_is_told_with_the_line_of_the_plugin(plugin, text, er
     assert told.endswith(f"Mend {path}, line {line}.")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "from attentions import Attention, Capabilities, register_attention\n\n"
-        "@register_attention('softmax', title='t', source='s', capabilities=Capabilities())\n"
-        "class Mine(Attention):\n    pass\n",
-        "from bench.measuring.tasks.base import Recipe, Task, register_task\n\n"
-        "@register_task('recall')\n"
-        "class Mine(Task):\n    default_recipe = Recipe()\n",
-    ],
-)
-def test_a_name_that_is_taken_points_to_the_plugin_and_not_into_the_registry(plugin, text):
-    path = plugin("plug_taken", text)
-    told = complaint("plug_taken")
-    assert "is taken by" in told
-    assert told.endswith(f"Mend {path}, line 3.")
-
-
-def test_a_file_beside_the_plugin_is_named_when_the_error_is_there(plugin):
-    plugin("plug_whole/__init__", "from . import part\n")
-    path = plugin("plug_whole/part", "x = 1\nx.no_such_attribute\n")
-    assert complaint("plug_whole").endswith(f"Mend {path}, line 2.")
-
-
 @pytest.mark.parametrize("name", ["", ".relative", "a b", "json.no_such_part"])
 def test_words_that_are_no_module_are_bad_input(name):
     complaint(name)

@@ -110,11 +110,6 @@ def test_an_optimiser_keeps_two_more_copies_of_the_weights():
     assert step - backward >= 2 * weights
 
 
-def test_a_cell_that_cannot_fit_is_told_without_taking_memory():
-    assert needed_bytes(asked("softmax_explicit", seq_len=400_000)) > 2 * 4 * 4 * 400_000**2
-    assert needed_bytes(asked("softmax", seq_len=400_000)) < 2**33
-
-
 def test_what_meta_tensors_do_not_get_through_has_no_estimate(monkeypatch):
     def forward(self, q, k, v):
         return v if float(q.sum()) > 0 else -v

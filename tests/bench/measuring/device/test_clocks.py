@@ -1,6 +1,5 @@
 from contextlib import contextmanager
 
-import pytest
 import torch
 
 from bench.measuring.device import cpu, device_named
@@ -66,8 +65,3 @@ def test_the_clock_of_a_second_card_runs_on_that_card_and_leaves_the_current_one
     device_named("cuda:1").time_calls(lambda: None, 1)
     assert events.places == [torch.device("cuda:1")] * 2
     assert events.current == torch.device("cuda:0")
-
-
-def test_a_device_of_which_nothing_is_known_has_no_clock():
-    with pytest.raises(NotImplementedError, match="No clock sees the work of meta"):
-        device_named("meta").time_calls(lambda: None, 1)

@@ -1,4 +1,3 @@
-from dataclasses import asdict
 from functools import partial
 
 import pytest
@@ -65,10 +64,6 @@ def test_short_calls_are_repeated_until_a_sample_lasts():
     assert clock.counts[2:] == [5] * 25, "samples are taken until their budget is spent"
 
 
-def test_a_clock_that_stands_still_does_not_hang_it():
-    assert shortest_s(lambda: None, WrittenClock(0.0)) == 0.0
-
-
 def test_a_copy_counts_what_it_reads_and_what_it_writes():
     clock = WrittenClock(0.5)
     assert copy_rate(1000, CPU.place, torch.float32, clock) == 2 * 500 / 0.5
@@ -100,31 +95,6 @@ def test_products_that_would_take_long_are_left_out_by_each_librarys_own_rate(mo
     assert ("fast", (1024, 1024, 1024)) in clock.asked
     of_slow = [shape for library, shape in clock.asked if library == "slow"]
     assert (1024, 1024, 1024) not in of_slow and (256, 256, 256) in of_slow
-
-
-def test_a_dtype_without_products_is_an_error_and_not_a_rate():
-    with pytest.raises(RuntimeError):
-        measure_ceiling(CPU, torch.bool, WrittenClock(0.1))
-
-
-def test_a_ceiling_is_plain_data(monkeypatch):
-    monkeypatch.setattr(roofline, "SHAPES", ((8, 8, 8),))
-    monkeypatch.setattr(Cpu, "cache_levels_bytes", lambda device: (4096,))
-    makers = {"mm": lambda shape: lambda: None}
-    monkeypatch.setattr(roofline, "product_makers", lambda device, dtype: makers)
-    found = measure_ceiling(CPU, torch.float32, WrittenClock(0.1))
-    assert asdict(found) == {
-        "flops_per_s": 2 * 8**3 / 0.1,
-        "product": (8, 8, 8),
-        "library": "mm",
-        "library_flops_per_s": (("mm", 2 * 8**3 / 0.1),),
-        "bytes_per_s": ((2048, 2048 / 0.1), (16_384, 16_384 / 0.1)),
-    }
-
-
-def test_levels_of_cache_rise():
-    levels = CPU.cache_levels_bytes()
-    assert list(levels) == sorted(levels)
 
 
 def test_a_glance_makes_no_long_product_and_no_copy_beyond_the_caches(monkeypatch):

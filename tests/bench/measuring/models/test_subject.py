@@ -37,11 +37,6 @@ def test_every_mode_of_a_model_runs_on_several_input_sets(mode):
         assert any(g is not None and g.any() for g in outs[0])
 
 
-def test_a_model_learns_in_training_mode_and_answers_in_evaluation_mode():
-    assert not ModelSubject(cell()).module.training
-    assert ModelSubject(cell(mode="train_step")).module.training
-
-
 def test_a_mechanism_takes_the_place_of_a_models_attention_and_original_leaves_it():
     as_it_is, swapped = build_model(cell()), build_model(cell("linear"))
     assert isinstance(as_it_is.attention, torch.nn.MultiheadAttention)

@@ -47,19 +47,6 @@ def test_a_tensor_of_a_class_of_its_own_is_refused_as_output_and_as_gradient(mon
         run(monkeypatch, differentiated, name="softmax", mode="forward_backward")
 
 
-def test_a_state_of_a_class_of_its_own_is_refused(monkeypatch):
-    cls = attentions.attention_class("linear")
-    step = cls.step
-
-    def lazily(self, q, k, v, state):
-        out, after = step(self, q, k, v, state)
-        return out, after._replace(context=after.context.as_subclass(Later))
-
-    monkeypatch.setattr(cls, "step", lazily)
-    with pytest.raises(Incorrect, match="it returns a Later"):
-        check(Subject(cell("linear", mode="decode", causal=True)))
-
-
 @pytest.mark.parametrize("mode", ["forward", "forward_backward"])
 def test_what_reads_memory_that_nobody_wrote_is_refused_and_what_writes_it_first_is_not(
     monkeypatch, mode

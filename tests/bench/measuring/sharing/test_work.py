@@ -217,18 +217,6 @@ def test_ctrl_c_ends_the_wait_for_another_sweep(tmp_path):
     assert len(one.new) == len(one.plan) - 2
 
 
-def test_ctrl_c_ends_the_wait_for_another_sweep_that_records_what_cannot_be_measured(tmp_path):
-    one = Sweep(tmp_path / "out", "one")
-    num_skipped = sum(p.unsupported is not None for p in one.plan)
-    interrupt = Interrupt()
-    one.listener.say = lambda words: setattr(interrupt, "is_asked", "waiting" in words)
-    with Leases(tmp_path / "out") as leases:
-        leases.acquire(f"skipped-{kind_of_machine('cpu', one.here)}")
-        with pytest.raises(Interrupted):
-            one.run(interrupt)
-    assert num_skipped and len(one.new) == len(one.plan) - num_skipped
-
-
 def test_a_sweep_waits_in_line_for_a_device_that_another_times_on(tmp_path):
     one = Sweep(tmp_path / "out", "one")
     elsewhere = devices.DeviceLock("cpu", shared=False)

@@ -67,11 +67,6 @@ def test_the_error_is_that_of_examples_and_not_of_answers():
     assert found.half_width == pytest.approx(1.96 * found.error)
 
 
-def test_one_example_alone_has_no_error():
-    found = scored(RIGHT[:1], (1,))
-    assert found.error is None and found.half_width == 0.0
-
-
 def test_answers_to_one_key_are_one_cluster_however_they_are_spread():
     # Every other key is known: that error is four times as large as if examples were clusters.
     task = build_task("mad_memorization", SMALL["mad_memorization"])
@@ -135,12 +130,6 @@ def test_what_a_training_keeps_gives_its_score_and_error(cell, task, tmp_path):
     record = made.ok_record(asked, quality)
     assert why_not_its_answers(record) is None
     assert why_not_its_answers(made.changed(record, accuracy=quality.accuracy + 0.05))
-
-
-def test_a_task_with_another_score_keeps_no_answers(cell):
-    quality = train(cell("softmax", "canvas", num_test_examples=8, **QUICK))
-    assert quality.answers == quality.window_losses == "" and quality.score_error is None
-    assert len(quality.test_set) == 16
 
 
 def test_the_digest_is_the_same_twice_and_another_for_another_answer():

@@ -39,11 +39,6 @@ def test_what_is_written_of_a_task_is_its_first_examples(name, tmp_path):
         assert found.inputs == first.inputs.tolist()
 
 
-def test_more_examples_than_are_shown_are_cut(tmp_path):
-    _, file = written(tmp_path, "recall", num_test_examples=100, batch_size=24)
-    assert read_examples(file).num_examples == NUM_SHOWN
-
-
 def test_pixels_come_back_within_half_a_step(tmp_path):
     whole, file = written(tmp_path, "digits")
     inputs = read_examples(file).inputs
@@ -54,13 +49,6 @@ def test_pixels_come_back_within_half_a_step(tmp_path):
     assert inputs["shape"] == list(expected.shape)
     difference = (pixels.reshape(expected.shape) - expected).abs().max().item()
     assert difference <= step / 2 + 2e-4  # the extremes are rounded to four digits
-
-
-def test_a_file_that_is_there_is_not_written_again(tmp_path):
-    _, file = written(tmp_path, "recall")
-    file.write_text("kept")
-    assert written(tmp_path, "recall")[1] == file and file.read_text() == "kept"
-    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 def test_a_training_writes_the_file_that_its_record_names(cell, tmp_path):

@@ -10,7 +10,6 @@ import torch
 
 from bench.measuring.tasks import cifar10, fashion_mnist
 from bench.measuring.tasks.base import Split, build_task
-from bench.measuring.tasks.images import patches
 
 BATCH = {"batch_size": 4}
 
@@ -34,14 +33,6 @@ def mnist(tmp_path):
 
 def build(name, root, **settings):
     return build_task(name, {"root": str(root)} | BATCH | settings)
-
-
-def test_patches_are_cut_row_by_row():
-    image = torch.arange(16).view(1, 4, 4, 1)
-    assert patches(image, 2).tolist() == [
-        [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
-    ]
-    assert patches(image, 1).flatten().tolist() == list(range(16))
 
 
 def test_a_folder_like_mnists_is_read_whole(mnist):
@@ -129,14 +120,6 @@ def packed(content):
 def test_a_bad_file_is_named_with_the_byte(mnist, name, content, message):
     spoil(mnist, name, content)
     with pytest.raises(ValueError, match=message):
-        build("fashion_mnist", mnist, image_size=8).why_no_data()
-
-
-def test_no_more_is_unpacked_than_a_data_set_could_hold(mnist, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "MAX_UNPACKED", 64)
-    monkeypatch.setattr(fashion_mnist, "_PIECE", 16)
-    spoil(mnist, "t10k-labels-idx1-ubyte.gz", packed(idx(600)))
-    with pytest.raises(ValueError, match=r"ends at byte 64; its head promises 600"):
         build("fashion_mnist", mnist, image_size=8).why_no_data()
 
 

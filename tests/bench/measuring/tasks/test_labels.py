@@ -32,19 +32,6 @@ def test_mqar_asks_for_the_value_of_each_key_once_and_at_every_second_place(fill
         assert not {inputs[place + 1] for place in answers} & set(values)
 
 
-def test_only_mqars_random_filler_may_repeat_a_key():
-    def repeats(filler):
-        small = {"filler": filler, "vocab_size": 12, "num_pairs": 2, "batch_size": 64}
-        return sum(
-            inputs[place] in inputs[:4:2]
-            for inputs, answers in shown("mqar", num_train_examples=0, **small)
-            for place in range(4, 64)
-            if place not in answers
-        )
-
-    assert repeats("random") > 100 and repeats("harmless") == 0
-
-
 def test_mqar_asks_early_places_more_often_as_its_power_law_says():
     answers = drawn("mqar", count=20, batch_size=500, num_train_examples=0, num_pairs=1)
     places = (torch.cat([batch.positions for batch in answers]).flatten() - 2) // 2

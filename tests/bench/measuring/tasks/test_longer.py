@@ -5,8 +5,7 @@ import torch
 
 import attentions
 from bench.measuring.tasks.base import build_task
-from bench.measuring.tasks.longer import longer_models, state_bytes
-from bench.measuring.tasks.model import build_model
+from bench.measuring.tasks.longer import state_bytes
 from bench.measuring.tasks.train import train
 
 QUICK = {"num_steps": 4, "batch_size": 8, "embed_dim": 16, "num_heads": 2, "num_test_examples": 32}
@@ -63,20 +62,6 @@ def test_a_state_that_grows_counts_with_all_its_tokens(cell, own_registry, looks
     assert state_bytes(task, cell("growing", "recall"), None) == 2 * 4 * 64 * 16 * 4
 
 
-def test_the_step_by_which_a_state_is_measured_has_the_gates_that_the_core_takes(cell, monkeypatch):
-    seen = []
-    step = attentions.attention_class("gla").step
-
-    def watched(self, *tensors, **gates):
-        seen.append({name: tuple(gate.shape) for name, gate in gates.items()})
-        return step(self, *tensors, **gates)
-
-    monkeypatch.setattr(attentions.attention_class("gla"), "step", watched)
-    task = build_task("recall", {"causal": True})
-    assert state_bytes(task, cell("gla", "recall"), None) == 2 * 4 * 16 * 16 * 4
-    assert seen == [{"log_decay": (1, 4, 64, 16)}]
-
-
 @pytest.mark.parametrize("name", ["mamba2_ssd_layer", "gated_deltanet_layer", "gla_layer"])
 def test_a_layer_keeps_the_state_of_its_core_and_the_tokens_of_its_convolution(cell, name):
     task = build_task("recall", {"causal": True})
@@ -87,19 +72,6 @@ def test_a_layer_keeps_the_state_of_its_core_and_the_tokens_of_its_convolution(c
         "gla_layer": 4 * 8 * 16,
     }
     assert state_bytes(task, cell(name, "recall"), None) == 2 * numbers[name] * 4
-
-
-def test_longer_models_have_the_norm_over_heads_with_its_learned_scale(cell):
-    settings = {"seq_len": 24, "position": "none", "head_norm": True, **QUICK}
-    asked = cell("softmax", "recall", **settings)
-    model = build_model(build_task("recall", settings), "softmax", {}, 0)
-    with torch.no_grad():
-        model.mixer.norm.weight.fill_(3.0)
-    grown = [longer for _, longer in longer_models(model, asked, None)]
-    assert len(grown) == 2
-    for longer in grown:
-        assert (longer.mixer.norm.weight == 3).all()
-    assert list(train(asked).longer) == ["48", "96"]
 
 
 def test_a_hybrid_keeps_the_states_of_its_softmax_layers_too(cell):

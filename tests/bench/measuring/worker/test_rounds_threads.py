@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from bench.measuring.measure import state
 from bench.measuring.worker import rounds as module
 from tests.bench.measuring.worker.fakes import FakeSubject, cell, take_rounds, timed_by
 
@@ -41,22 +40,6 @@ def samples(*numbers):
 
 def test_members_of_different_threads_have_their_own_in_every_round():
     assert samples(2, 1) == [[2.0, 1.0]] * 4
-
-
-def test_one_entry_may_be_there_with_several_numbers_of_threads():
-    one, two = cell(1, entry="linear"), cell(2, entry="linear")
-    sent, _ = take_rounds(one, two)
-    assert [message["round"] for message in sent if "round" in message] == [[1.0, 2.0]] * 4
-
-
-def test_a_thread_that_goes_on_is_looked_for_where_every_member_has_one(monkeypatch):
-    looks, kind = [], state.Watch
-    monkeypatch.setattr(
-        state, "Watch", lambda *, threads: looks.append(threads) or kind(threads=False)
-    )
-    for numbers in ((1, 1), (2, 1), (2, 2)):
-        samples(*numbers)
-    assert looks == [True, False, False], "threads of torch spin while they wait for work"
 
 
 def test_members_of_the_same_threads_get_them_once_and_never_between_samples(numbers_set):
