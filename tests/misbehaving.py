@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from attentions import Capabilities, register_attention
 from attentions.base import Attention
@@ -185,7 +184,6 @@ _odd_task(
         for batch in Recall.batches(self, split, seed)
     ),
 )
-_odd_task("task_with_a_wide_embedding", embedding=lambda self, dim: nn.Embedding(64, dim + 1))
 _odd_task("task_with_pairs_for_batches", batches=lambda self, split, seed: iter([(1, 2)]))
 _odd_task("task_with_nothing_for_batches", batches=lambda self, split, seed: None)
 

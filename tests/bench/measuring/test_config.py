@@ -77,13 +77,6 @@ def test_bad_input_is_refused_with_the_key_and_what_is_allowed(changes, words):
         assert word in str(error.value)
 
 
-def test_a_row_is_compared_with_softmax_unless_a_reference_is_named():
-    assert read().reference.label_for("linear") == "softmax"
-    assert read(reference="nala").reference.label_for("linear") == "nala"
-    mapped = read(reference={"linear": "nala"}).reference
-    assert (mapped.label_for("linear"), mapped.label_for("flatten")) == ("nala", "softmax")
-
-
 def test_a_list_of_values_of_a_tasks_setting_is_a_task_for_each():
     given = {"recall": {"task": "recall", "num_pairs": [4, 8], "position": ["rope"], "seq_len": 9}}
     entries = read(task=given).task

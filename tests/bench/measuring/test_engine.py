@@ -1,8 +1,6 @@
 """Cells that are tried again, the pauses between, and what is left after an early end."""
 
 import io
-from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -105,20 +103,6 @@ def test_a_cell_that_is_tried_again_is_one_of_those_done_and_each_try_is_stored(
     assert [record.status for record in done.new] == [wrong, crash] and done.left_out == []
     assert [record.status for record in read_records(out)] == [crash, wrong, crash]
     assert done.busy_s == 3.0
-
-
-def test_a_budget_takes_a_training_on_a_cpu_for_one_of_as_many_as_there_are_cores(monkeypatch):
-    monkeypatch.setattr(engine, "now_s", lambda: 10.0)
-    monkeypatch.setattr(engine, "affordable", lambda todo, cost, left_s: (*map(cost, todo), left_s))
-    training, here = made.task_cell("nala"), SimpleNamespace(num_cores=4)
-    cells = [made.kernel_cell("nala"), training, replace(training, device="cuda:0")]
-    todo = [engine.PlannedCell(cell=cell) for cell in cells]
-    expected = {cell.entry + cell.key: 8.0 for cell in cells}
-    assert engine._next(todo, 25.0, expected, 2.0, here) == (16.0, 4.0, 16.0, 15.0)
-    assert engine._next(todo, None, expected, 2.0, here) is todo
-    skipped = replace(todo[0], unsupported="no")
-    costs = [engine.expected_cost_s(p, read_sweep_config(BASE)) for p in (skipped, todo[0])]
-    assert costs[0] == 0.01 < costs[1]
 
 
 def test_after_an_early_end_what_has_a_record_is_not_left_out(measured):

@@ -66,11 +66,6 @@ def test_whatever_it_raises_is_told_with_the_line_of_the_plugin(plugin, text, er
     assert told.endswith(f"Mend {path}, line {line}.")
 
 
-@pytest.mark.parametrize("name", ["", ".relative", "a b", "json.no_such_part"])
-def test_words_that_are_no_module_are_bad_input(name):
-    complaint(name)
-
-
 @pytest.mark.parametrize(
     ("error", "told"),
     [

@@ -108,18 +108,6 @@ def test_how_a_member_was_timed_is_in_its_record(timed):
     assert timed.costs_s == (4.0 / 2, 0.5 + 1.0 / 2)
 
 
-def test_a_reference_is_tried_once_unless_it_is_a_member_or_has_failed_as_one(timed, monkeypatch):
-    runner, tried = timed.runner, []
-    monkeypatch.setattr(runner, "_can_run", lambda cell: tried.append(cell.entry) or True)
-    softmax = reference_cell(TRIALS[0][0], runner._config)
-    assert runner._usable_references(TRIALS, set()) == {softmax.key: softmax}
-    assert tried == ["softmax"]
-    assert runner._usable_references(TRIALS, {softmax.key}) == {} and tried == ["softmax"]
-    ok = Outcome(status=Status.OK, result=TRIAL)
-    assert runner._usable_references([*TRIALS, (softmax, ok)], set()) == {softmax.key: softmax}
-    assert tried == ["softmax"]
-
-
 def test_a_stop_in_the_rounds_leaves_noisy_ones_as_they_are_and_ends_the_block(timed):
     timed.runner._jobs.interrupt.is_asked = True
     with pytest.raises(Interrupted):

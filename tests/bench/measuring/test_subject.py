@@ -195,35 +195,6 @@ def test_prefill_and_decode_take_the_gates_of_their_tokens(name):
         assert torch.allclose(decode.call()[0], whole[..., -1:, :], atol=1e-5)
 
 
-@gated
-def test_a_new_round_has_new_gates_and_the_same_values_otherwise_as_every_core(name):
-    one, other = rotated(mechanism=name, causal=True), rotated(mechanism="linear", causal=True)
-    before = values(one)
-    for subject in (one, other):
-        subject.renew(7, 1000)
-    for old, new, plain in zip(before, values(one), values(other), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(new[:3], plain[:3], strict=True))
-        for a, b in zip(old[3:-1], new[3:-1], strict=True):
-            assert not torch.equal(a, b)
-    one, other = (
-        rotated(mechanism=each, causal=True, mode="forward_backward") for each in (name, "linear")
-    )
-    for subject in (one, other):
-        subject.renew(7, 1000)
-    assert torch.equal(one.sets[0][-1], other.sets[0][-1])
-
-
-@gated
-def test_a_new_last_token_has_a_new_gate_and_leaves_those_before_it(name):
-    subject = rotated(mechanism=name, causal=True, mode="decode")
-    subject.call()
-    before = values(subject)[2][3:-1]
-    subject.renew(3, 1, whole=False)
-    for old, new in zip(before, values(subject)[2][3:-1], strict=True):
-        assert torch.equal(old[:, :, :-1], new[:, :, :-1])
-        assert not torch.equal(old[:, :, -1:], new[:, :, -1:])
-
-
 def test_a_gate_has_the_strides_that_its_core_wants(monkeypatch):
     monkeypatch.setattr("bench.measuring.subject.layout_of", lambda _: "bnhd")
     beta, log_decay = gated_subject("gated_deltanet").sets[0][3:-1]

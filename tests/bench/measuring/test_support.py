@@ -82,21 +82,6 @@ def test_a_mistaken_model_stops_before_anything_is_measured(model, words):
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("def build(width): ...", "missing a required argument: 'width'"),
-        ("def build(image_size): raise SystemExit('usage: train.py')", "usage: train.py"),
-        ("def build(:", "SyntaxError"),
-    ],
-)
-def test_a_factory_that_cannot_be_called_is_the_users_to_mend(tmp_path, text, words):
-    file = tmp_path / "odd.py"
-    file.write_text(text)
-    with pytest.raises(ConfigError, match=words):
-        check_models([f"{file}:build"], [32])
-
-
 def test_a_model_without_a_learned_parameter_has_no_backward(tmp_path):
     file = tmp_path / "frozen.py"
     file.write_text(

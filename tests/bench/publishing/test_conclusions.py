@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 
-from bench.publishing import conclusions
 from bench.publishing.conclusions import headline, sentences, task_headline
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
@@ -98,27 +97,6 @@ def test_a_noisy_row_is_in_no_order_and_is_said_to_be_noisy():
     assert last == "Not ranked in 1 of 3 tables (noisy): linear and softmax."
     (alone,) = said([made.changed(r, is_noisy=True) for r in records])
     assert alone == "Not ranked (noisy): linear, nala and softmax."
-
-
-def test_a_headline_of_rows_that_cannot_be_told_apart_names_three_of_many():
-    records = sweep("softmax", lengths=(64,))
-    twins = [f"twin_{letter}" for letter in "abcdef"]
-    records += [replace(records[0], cell=made.kernel_cell(name, seq_len=64)) for name in twins]
-    assert "up to" not in sentences(build_leaderboard(records))[0], "the reference is among them"
-    [said] = headlines(records)
-    assert re.fullmatch(
-        r"Bidirectional, one process: \w+, \w+, \w+ and 4 more are fastest at 64 tokens; "
-        r"they cannot be told apart\.",
-        said,
-    )
-
-
-def test_headlines_are_short_and_without_brackets():
-    everything = headlines([*made.sweep_records(), *sweep(*ENTRIES, causal=True)])
-    assert len(everything) > 4
-    for said in everything:
-        assert 0 < len(said.split()) <= conclusions.MAX_WORDS
-        assert not set("()[]") & set(said)
 
 
 @pytest.mark.parametrize(("length", "first"), [(4096, "linear"), (64, "softmax")])

@@ -72,17 +72,6 @@ def _with_seed(record, seed):
     return replace(record, cell=replace(record.cell, workload=work))
 
 
-def test_steps_of_another_training_version_or_thread_count_are_no_doubling():
-    short, longer = runs("softmax", 100, [0.9] * 3), runs("softmax", 200, [0.9] * 3)
-    for long in (
-        [replace(r, training_version=2) for r in longer],
-        [replace(r, cell=replace(r.cell, num_threads=2)) for r in longer],
-        [made.with_work(r, dtype="bfloat16") for r in longer],
-    ):
-        found = by_steps(build_leaderboard([*short, *long]).tasks)
-        assert sorted([*tasks] for tasks in found.values()) == [[100], [200]]
-
-
 def test_a_row_that_twice_the_steps_raise_by_a_point_is_under_trained():
     tasks = tasks_by_steps()
     marked = with_under_trained(tasks[100], 100, doublings(tasks))

@@ -22,7 +22,6 @@ from bench.publishing.document import (
     csv_text,
     latex,
     markdown,
-    markdown_table,
     text_table,
     words,
     write,
@@ -55,16 +54,6 @@ DOCUMENT = Document(
         Prose("Some **prose**."),
     ],
 )
-
-
-def test_cells_that_are_markdown_stay_so_and_only_bars_are_escaped():
-    plain = markdown_table(("a", ""), [("`x|y`", "1"), (r"\|b\|", "")], "lr")
-    assert plain.splitlines() == ["| a |  |", "|---|--:|", r"| `x\|y` | 1 |", r"| \|b\| |  |"]
-    assert markdown_table(("a", "b"), [["*long*", "1"]], "lr", is_padded=True).splitlines() == [
-        "| a      |   b |",
-        "| ------ | --: |",
-        "| *long* |   1 |",
-    ]
 
 
 def test_csv_has_base_units_without_intervals():

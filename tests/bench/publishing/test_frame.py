@@ -30,13 +30,6 @@ def test_ranks_are_whole_numbers_on_the_newest_record_of_every_cell_and_seed():
     }
 
 
-def test_the_newest_record_of_a_cell_is_marked():
-    cell = made.kernel_cell("nala")
-    times = ("2031-01-02T00:00:00Z", "2031-01-01T00:00:00Z")
-    records = [made.ok_record(cell, made.speed([1.0]), started_at=at) for at in times]
-    assert [row["is_latest"] for row in rows(records)] == ["true", "false"]
-
-
 def test_readings_of_a_card_that_a_timed_row_lacks_are_unavailable():
     names = ("power_cap_w", "energy_per_call_j")
     timed, metered = made.speed([1.0]), made.speed([1.0], energy_per_call_j=2.0)
@@ -48,15 +41,6 @@ def test_readings_of_a_card_that_a_timed_row_lacks_are_unavailable():
         ["unavailable", "2.0"],
     ]
     assert {row["energy_per_call_j"] for row in found if row["kind"] != "kernel"} == {""}
-
-
-def test_lines_end_as_rfc_4180_wants_and_awkward_text_survives():
-    reason = 'a "quoted", long\nreason | with everything; ü'
-    record = made.failed_record(made.kernel_cell(), Status.ERROR, reason)
-    text = text_of([record])
-    assert text.endswith("\r\n")
-    assert '""quoted""' in text
-    assert rows([record])[0]["reason"] == reason
 
 
 def test_no_cell_is_a_formula_to_a_spreadsheet():

@@ -4,7 +4,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.core.record import Quality
 from bench.publishing.fronts import fronts, pareto_front
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.metrics.ranks import Ranks
@@ -26,17 +25,6 @@ def test_costs_are_those_of_the_longest_length():
     ranking = found(timed(64, 4096) + made.task_records(ENTRIES))["latency_s"].ranking
     assert ranking.size == 4096
     assert found(timed(64) + made.task_records(ENTRIES))["latency_s"].clear == ("softmax",)
-
-
-def test_of_bits_per_byte_less_is_better():
-    records = [
-        made.changed(r, unit="bits per byte", accuracy=2 - r.result.accuracy)
-        for r in made.task_records(ENTRIES)
-        if isinstance(r.result, Quality)
-    ]
-    front = found(timed(4096) + records)["latency_s"]
-    assert (front.clear, front.tied) == (("linear",), ("nala", "softmax"))
-    assert 1 < front.points["softmax"][1] < 1.1
 
 
 def test_scores_of_a_causal_task_stand_beside_causal_costs_or_none():

@@ -35,26 +35,6 @@ def fixed(entry, speedup, spread=0.0, **changes):
     return made.ok_record(made.kernel_cell(entry, **changes), timed)
 
 
-def test_entries_are_ranked_by_their_speed_up():
-    ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), fixed("c", 2.0)])
-    assert [s.rank_words + s.entry for s in ranking.standings] == ["1b", "2c", "3a"]
-    leaky = made.changed(fixed("d", 9.0), leaks_future=True)
-    ranking = only_ranking([fixed("a", 0.5), fixed("b", 3.0), leaky])
-    assert [s.rank_words + s.entry for s in ranking.standings] == ["1b", "2a", "d"]
-
-
-def test_entries_whose_intervals_overlap_share_their_places():
-    ranking = only_ranking(
-        [fixed("a", 5.0), fixed("b", 2.0, 0.2), fixed("c", 2.1, 0.2), fixed("d", 1.0)]
-    )
-    assert [(s.rank_words, s.entry) for s in ranking.standings] == [
-        ("1", "a"),
-        ("2-3", "c"),
-        ("2-3", "b"),
-        ("4", "d"),
-    ]
-
-
 def test_overlap_is_not_passed_on_from_neighbour_to_neighbour():
     low, middle, high = (1.0, 2.0), (2.0, 3.0), (3.0, 4.0)
     everyone = [low, middle, high]
@@ -191,10 +171,3 @@ def test_scores_of_other_devices_threads_dtypes_and_trainings_are_not_in_one_tab
     nala = made.ok_record(made.task_cell("nala"), quality)
     assert len(board([nala, alike]).tasks) == 1
     assert [len(board([nala, other]).tasks) for other in others] == [2] * 4
-
-
-def test_a_cell_without_a_number_is_last_in_its_table_and_among_the_holes():
-    hole = made.failed_record(made.kernel_cell("flatten"), Status.TIMED_OUT, "60 s of silence")
-    result = board([hole, fixed("none", 9.0), fixed("nala", 2.0)])
-    assert [s.entry for s in result.rankings[0].standings] == ["nala", "none", "flatten"]
-    assert result.holes == (hole,)

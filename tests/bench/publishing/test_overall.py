@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 
-from bench.core.record import Status
 from bench.publishing.leaderboard import build_leaderboard
 from bench.publishing.overall import overall
 from bench.publishing.task_tables import task_sections
@@ -44,13 +43,6 @@ def test_a_missing_task_leaves_no_mean_and_every_rank_that_it_could_have_had():
     assert (softmax.mean, softmax.num_covered, softmax.rank) == (None, 1, (1, 2))
     low, high = softmax.interval or (0, 0)
     assert high - low > 0.5
-
-
-def test_a_seed_that_is_missing_makes_the_task_missing():
-    records = two_tasks()
-    at = next(i for i, r in enumerate(records) if r.cell.entry == "softmax")
-    records[at] = made.failed_record(records[at].cell, Status.DIVERGED, "The loss was nan.")
-    assert rows(records)["softmax"].num_covered == 1
 
 
 def test_with_one_seed_there_is_a_mean_and_no_rank():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pytest
 
-from bench.core.record import Quality, Status
+from bench.core.record import Quality
 from bench.publishing.leaderboard import build_leaderboard
 from tests import records as made
 
@@ -85,17 +85,6 @@ def test_seeds_at_one_rate_are_one_row_whether_the_rate_was_searched_for_all_of_
     assert [seed for seed, _ in score.by_seed] == [0, 1, 2] and score.num_missing == 0
     assert (score.entry, score.rate, score.is_searched) == ("nala", 0.003, False)
     assert score_of(records[0]).is_searched
-
-
-def test_a_skipped_seed_is_no_seed_and_a_row_is_skipped_only_if_all_are():
-    cells = [made.task_cell("nala", seed=seed) for seed in (0, 1)]
-    skipped, lost = (
-        made.failed_record(cell, status, "So.")
-        for cell, status in zip(cells, (Status.SKIPPED, Status.DIVERGED), strict=True)
-    )
-    score = score_of(skipped, lost)
-    assert not score.is_skipped and score.by_seed == ((1, None),) and score.num_missing == 2
-    assert score_of(skipped).is_skipped
 
 
 def test_bits_have_no_error_of_a_share_and_the_fewest_come_first_whatever_they_are_called():

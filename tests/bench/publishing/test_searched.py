@@ -58,12 +58,6 @@ def test_a_seed_with_which_every_run_was_stuck_does_not_choose():
     assert {r.cell.task.settings["learning_rate"] for r in shown} == {0.003}
 
 
-def test_of_equal_scores_the_one_that_was_learned_sooner_counts():
-    steps = ((0.001, 300), (0.003, 200), (0.01, 100), (0.03, 400))
-    records = [run("nala", rate, 0.9, steps_to_90=count) for rate, count in steps]
-    assert [r.cell.task.settings["learning_rate"] for r in at_best_rate(records)] == [0.01]
-
-
 def test_a_row_whose_search_ended_without_a_score_is_left_out_but_for_what_went_wrong():
     unseen = {"validation": (), "validation_steps": ()}
     failed = [made.changed(run("nala", rate, 0.5), **unseen) for rate in (0.001, 0.003)]

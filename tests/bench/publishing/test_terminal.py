@@ -53,16 +53,6 @@ def test_marks_are_whole_in_a_narrow_terminal_and_go_on_in_a_second_line():
     assert {"64", "of", "256", "tokens;", "claims", "untested", "speed-up"} <= set(text.split())
 
 
-def test_a_narrow_terminal_drops_the_last_columns_and_says_where_they_are():
-    records = made.block_records(["softmax", "nala"])
-    narrow, wide = printed(records, 80), printed(records, 200)
-    assert "rms" in wide
-    assert "leaderboard.md" not in wide
-    table, _, left_out = narrow.partition("Columns that did not fit, in leaderboard.md: ")
-    assert "rms" not in table
-    assert "rms error." in left_out
-
-
 def test_files_are_named_one_a_line_and_a_folder_of_charts_once():
     file = io.StringIO()
     charts = [Path("out/charts/a.svg"), Path("out/charts/b.svg")]

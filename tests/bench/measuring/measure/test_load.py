@@ -23,17 +23,6 @@ def after(**used):
     return replace(BEFORE, **{name: getattr(BEFORE, name) + value for name, value in used.items()})
 
 
-def test_what_this_process_uses_is_not_foreign():
-    load = between(BEFORE, after())
-    assert load["foreign_cores"] == 0.05
-    assert not is_noisy(load)
-
-
-def test_a_busy_neighbour_and_a_greedy_hypervisor_are_noise():
-    assert is_noisy(between(BEFORE, after(busy_s=19.0)))
-    assert is_noisy(between(BEFORE, after(steal_s=100.0)))
-
-
 def test_the_hypervisors_share_is_of_all_cores(monkeypatch):
     monkeypatch.setattr(loads.os, "cpu_count", lambda: 4)
     assert between(BEFORE, after(steal_s=0.8))["steal_share"] == 0.02

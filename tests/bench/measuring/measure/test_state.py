@@ -1,7 +1,6 @@
 """Who changes what all share is told by name; who leaves it alone is told nothing."""
 
 import functools
-import hashlib
 import os
 import signal
 import sys
@@ -17,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attentions.mechanisms.linear import Linear
 from bench.measuring.measure import state
-from bench.measuring.measure.state import Watch, computes_meanwhile, restore, snapshot
+from bench.measuring.measure.state import Watch, restore, snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -115,15 +114,6 @@ def test_members_with_other_numbers_of_threads_are_each_held_to_their_own(watch)
     assert "the number of threads" in watch.change("a")
 
 
-@alone
-def test_products_keep_their_dtype_after_a_member_that_left_autocast_on_was_put_back():
-    before, x = snapshot(), torch.ones(2, 2)
-    torch.autocast("cpu", dtype=torch.bfloat16).__enter__()
-    assert (x @ x).dtype is torch.bfloat16
-    restore(before)
-    assert (x @ x).dtype is torch.float32
-
-
 @pytest.mark.parametrize("mode", [FlopCounterMode, BaseTorchFunctionMode, BaseTorchDispatchMode])
 @alone
 def test_a_mode_of_torch_that_is_left_on_is_seen_and_ended(watch, mode):
@@ -160,12 +150,6 @@ def burn(ends):
         sum(range(100))
 
 
-def burn_without_the_lock(ends):
-    block = bytes(2**26)
-    while not ends.is_set():
-        hashlib.sha256(block).digest()
-
-
 def wait(ends):
     ends.wait()
 
@@ -193,23 +177,4 @@ def test_a_thread_that_begins_to_compute_later_is_found_at_the_last_look(watch, 
     assert watch.change("b") is None, "it has started and does nothing"
     assert watch.change("a") is None, "no second nap for the same threads"
     assert watch.last_change().startswith("b left a thread")
-    end()
-
-
-@alone
-def test_a_machine_that_is_busy_for_a_moment_is_no_thread_of_ours(monkeypatch):
-    spent = iter([0.0, 1.0, 1.0, 1.0])
-    monkeypatch.setattr(state, "cpu_s", lambda: next(spent))
-    assert not computes_meanwhile(), "the second nap shows nothing"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="asks the system for its threads")
-@alone
-def test_a_thread_that_computes_is_found_also_where_it_gets_no_core(monkeypatch):
-    monkeypatch.setattr(state, "cpu_s", lambda: 0.0)
-    end = run_in_a_thread(wait)
-    assert not computes_meanwhile()
-    end()
-    end = run_in_a_thread(burn_without_the_lock)
-    assert computes_meanwhile()
     end()

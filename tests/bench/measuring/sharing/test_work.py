@@ -187,23 +187,6 @@ def test_a_record_of_another_sweep_that_settles_nothing_leaves_its_cell_to_this_
     assert [record.status for record in told] == [Status.INCORRECT]
 
 
-def test_a_sweep_that_has_nothing_left_to_time_waits_for_no_device(tmp_path):
-    one, another, interrupt = (
-        Sweep(tmp_path / "out", "one"),
-        Sweep(tmp_path / "out", "b"),
-        Interrupt(),
-    )
-    one.plan = [p for p in one.plan if p.unsupported is None and not p.cell.is_task]
-    for p in one.plan:
-        another.store.append(failed_record(p.cell, Status.INCORRECT, "wrong"))
-    elsewhere = devices.DeviceLock("cpu", shared=False)
-    assert elsewhere.try_take()
-    interrupt.is_asked = True  # whoever waits is interrupted
-    one.run(interrupt)
-    elsewhere.release()
-    assert one.new == [] and len(one.of_others) == len(one.plan)
-
-
 def test_ctrl_c_ends_the_wait_for_another_sweep(tmp_path):
     one = Sweep(tmp_path / "out", "one")
     block = next(p.cell for p in one.plan if p.unsupported is None)

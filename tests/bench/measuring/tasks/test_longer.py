@@ -1,9 +1,7 @@
 """Longer examples: the same weights read them; and what a model keeps to go on."""
 
 import pytest
-import torch
 
-import attentions
 from bench.measuring.tasks.base import build_task
 from bench.measuring.tasks.longer import state_bytes
 from bench.measuring.tasks.train import train
@@ -35,31 +33,6 @@ def test_a_causal_model_keeps_all_tokens_or_one_matrix_per_head(cell):
     assert of("softmax", causal=True) == 2 * 4 * 64 * (16 + 16) * 4
     assert of("linear", causal=True) == 2 * 4 * (16 * 16 + 16) * 4
     assert of("linear") is None and of("flatten", causal=True) is None
-
-
-@pytest.mark.parametrize("looks_at_values", [False, True], ids=["on meta", "with values"])
-def test_a_state_that_grows_counts_with_all_its_tokens(cell, own_registry, looks_at_values):
-    can = attentions.Capabilities(causal=True, recurrent=True)
-
-    @own_registry.register_attention("growing", title="-", source="-", capabilities=can)
-    class Growing(attentions.Attention):
-        def forward(self, q, k, v):
-            return v
-
-        def flops(self, shape):
-            return 0
-
-        def init_state(self, batch_size, *, dtype, device):
-            return torch.zeros(batch_size, 4, 0, 16, dtype=dtype, device=device)
-
-        def step(self, q, k, v, state):
-            if looks_at_values and not bool(k.isfinite().all()):
-                raise ValueError("these keys are none")
-            return v, torch.cat((state, k), dim=2)
-
-    task = build_task("recall", {"causal": True})
-    # 2 layers of 4 heads: 64 keys of 16, 4 bytes each.
-    assert state_bytes(task, cell("growing", "recall"), None) == 2 * 4 * 64 * 16 * 4
 
 
 @pytest.mark.parametrize("name", ["mamba2_ssd_layer", "gated_deltanet_layer", "gla_layer"])

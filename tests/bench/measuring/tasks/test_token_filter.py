@@ -123,12 +123,3 @@ def test_an_oracle_keeps_the_whole_object_and_contrast_is_no_brightness():
     batch.inputs[:, 3], batch.inputs[:, 7, ::2] = 5.0, 1.0
     contrast = module._score_of("patch_contrast", model, task)(batch, slice(16, 24))
     assert contrast.argmax(dim=1).tolist() == [7] * 8
-
-
-def test_what_cannot_be_filtered_says_why():
-    model, task = built("nala_layer")
-    (rate,) = filtered_scores(model, task, ("attention_rate",), (0.5,), clock)
-    assert rate["reason"] == "nala_layer has no weights to look at: it owns its projections."
-    model, task = built("agent")
-    (row,) = filtered_scores(model, task, ("random",), (0.5,), clock)
-    assert "agent: 19 tokens were given; its grid of 1x37 needs 37" in row["reason"]

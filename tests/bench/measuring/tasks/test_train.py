@@ -69,43 +69,6 @@ def test_accuracy_counts_every_answer_once(cell, monkeypatch):
     assert quality.accuracy == pytest.approx(4 / 100)
 
 
-def test_a_trained_model_is_scored_on_the_first_examples_it_was_trained_on_and_no_more(
-    cell, monkeypatch
-):
-    monkeypatch.setattr("bench.measuring.tasks.train.NUM_TRAINED", 12)
-    task_class, seen = type(build_task("recall", {})), []
-    score = task_class.score
-
-    def watched(self, logits, batch):
-        seen.append(batch.inputs.tolist())
-        return score(self, logits, batch)
-
-    monkeypatch.setattr(task_class, "score", watched)
-    few = QUICK | {"num_steps": 2, "num_test_examples": 16}
-    train(cell("none", "recall", seed=3, **few))
-    stream = build_task("recall", {"batch_size": 8}).batches(Split.TRAIN, 3)
-    first, second = (next(stream).inputs.tolist() for _ in range(2))
-    at = seen.index(first)
-    assert seen[at + 1] == second[:4]
-
-
-def test_what_the_maps_of_gates_learn_by_is_added_to_the_loss_and_is_on_no_curve(cell, monkeypatch):
-    step, missing = torch.optim.AdamW.step, []
-
-    def watched(optimiser):
-        group = optimiser.param_groups[0]["params"]
-        missing.append(sum(p.grad is None for p in group))
-        return step(optimiser)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
-    few = QUICK | {"num_steps": 1, "num_test_examples": 16, "causal": True}
-    both = train(cell("dsa", "recall", **few))
-    assert missing == [0]
-    monkeypatch.setattr("bench.measuring.tasks.train.auxiliary_loss", lambda model: None)
-    assert train(cell("dsa", "recall", **few)).losses == both.losses
-    assert missing[1] > 0
-
-
 def test_a_run_ends_where_it_has_settled_and_says_so(cell, monkeypatch):
     quality = train(cell("none", "recall", **RECALL | {"num_steps": 200}))
     assert (quality.ended, quality.steps_to_90) == ("plateau", None)
@@ -116,17 +79,6 @@ def test_a_run_ends_where_it_has_settled_and_says_so(cell, monkeypatch):
     cut_off = train(cell("none", "recall", **RECALL | {"num_steps": 1}))
     assert (cut_off.ended, cut_off.num_steps, cut_off.has_settled) == ("maximum", 1, False)
     assert (cut_off.score_error, cut_off.validation_error) == (0.01, pytest.approx(0.0196))
-
-
-def test_from_the_next_training_version_on_no_plateau_ends_a_run_at_a_high_rate(cell, monkeypatch):
-    settings = RECALL | {"num_steps": 120}
-    early = train(cell("none", "recall", **settings))
-    monkeypatch.setattr("bench.measuring.tasks.train.TRAINING_VERSION", 2)
-    late = train(cell("none", "recall", **settings))
-    recipe = build_task("recall", settings).recipe
-    at_end = [learning_rate(recipe, r.num_steps) / recipe.learning_rate for r in (early, late)]
-    assert early.ended == late.ended == "plateau" and at_end[0] > 0.5 and at_end[1] <= 0.1
-    assert late.validation[: len(early.validation)] == early.validation
 
 
 def test_a_run_that_is_stuck_goes_on_where_a_control_has_settled(cell, mechanism, monkeypatch):
@@ -238,31 +190,6 @@ def test_recall_tells_softmax_from_no_attention_at_any_seed(cell, seed):
     none = train(cell("none", "recall", seed=seed))
     assert softmax.accuracy >= 0.95
     assert abs(none.accuracy - none.chance) <= 0.05
-
-
-@pytest.mark.slow
-def test_recall_needs_a_choice_and_not_only_mixing(cell):
-    in_context = 1 / 4  # what naming any value of the example would score
-    assert train(cell("uniform", "recall")).accuracy < in_context + 0.05
-    assert train(cell("linear", "recall")).accuracy > 0.8
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("task", "settings", "least"),
-    [
-        ("recall", {"causal": True}, 0.95),
-        ("copy", {}, 0.95),
-        ("tile_recall", {}, 0.75),
-        ("induction", {}, 0.95),
-        ("associative_recall", {}, 0.95),
-        ("selective_copy", {}, 0.8),
-    ],
-)
-def test_tasks_tell_softmax_from_no_attention(cell, task, settings, least):
-    none = train(cell("none", task, **settings))
-    assert abs(none.accuracy - none.chance) <= 0.1
-    assert train(cell("softmax", task, **settings)).accuracy >= least
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,7 @@ import torch
 from attentions import plugins, registry
 from bench.core.record import Status
 from bench.measuring.device.cpu import Cpu
-from bench.measuring.measure import state
 from bench.measuring.oracle.oracle import Incorrect
-from bench.measuring.tasks import base
 from bench.measuring.worker import answer as room
 from bench.measuring.worker import imports
 from bench.measuring.worker.answer import answer
@@ -138,62 +136,6 @@ def test_an_installed_plugin_that_replaces_a_method_has_its_entries_refused(monk
     outcome = answers_of([], ["brought"])
     assert outcome.reason.startswith("the import of is_installed changed torch.nn.modules.module.")
     assert answers_of([], ["linear"]).status is Status.OK
-
-
-BRINGS_A_TASK = """
-import torch
-import bench.measuring.tasks.recall as ours
-from bench.measuring.tasks.base import Recipe, Task, register_task
-
-@register_task("brought_task")
-class Brought(Task):
-    default_recipe = Recipe()
-
-register_task("recall")(ours.Recall)
-torch.nn.Module.half = None
-"""
-
-
-@pytest.mark.usefixtures("nothing_brought")
-def test_an_installed_task_that_replaces_a_method_is_refused_and_no_task_of_ours(
-    monkeypatch, plugin
-):
-    monkeypatch.setattr(base.TASKS, "entered", {})
-    monkeypatch.setattr(base, "task_names", lambda: ())
-    points = (EntryPoint("mine", plugin("is_a_task", BRINGS_A_TASK), base.GROUP),)
-    monkeypatch.setattr(
-        plugins, "installed", lambda group=plugins.GROUP: points if group == base.GROUP else ()
-    )
-    half = torch.nn.Module.half
-    imports.import_installed()
-    assert torch.nn.Module.half is half
-    assert {*imports._changed} == {"brought_task"}
-    monkeypatch.setitem(room.JOBS, "fake", lambda request, channel: None)
-    for task, is_ok in (("brought_task", False), ("recall", True)):
-        assert (
-            answer({"job": "fake", "cell": {"device": "meta", "task": task}}, None).is_ok == is_ok
-        )
-
-
-def test_a_plugin_whose_import_leaves_a_thread_computing_fails_its_job(monkeypatch, plugin):
-    looks = iter([{"1"}, {"1", "2"}])
-    monkeypatch.setattr(state, "live_threads", lambda: next(looks))
-    monkeypatch.setattr(state, "computes_meanwhile", lambda: True)
-    outcome = answer(REQUEST | {"plugins": [plugin("starts_a_thread", "")]}, None)
-    assert outcome.status is Status.ERROR
-    assert outcome.reason == "the import of starts_a_thread left a thread running that computes"
-
-
-@pytest.mark.usefixtures("nothing_brought")
-def test_a_plugin_whose_import_changes_what_stays_changed_fails_its_job(monkeypatch, plugin):
-    monkeypatch.setattr(state, "restore", lambda values: None)
-    text = BRINGS + "torch.set_grad_enabled(False)\n"
-    try:
-        outcome = answers_of([plugin("stays", text)], ["softmax"])
-    finally:
-        torch.set_grad_enabled(True)
-    told = "the import of stays changed the grad mode from True to False, which cannot be put back"
-    assert (outcome.status, outcome.reason) == (Status.ERROR, told)
 
 
 @pytest.mark.usefixtures("nothing_brought")

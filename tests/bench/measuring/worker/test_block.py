@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -118,13 +117,6 @@ def test_a_sample_that_is_no_time_is_an_error_of_the_block(clock, sample):
     assert f"a sample of the rounds lasted {sample:g} s by" in outcome.reason
 
 
-@pytest.mark.parametrize("name", ["warmup_s", "calls_per_sample", "cpu_per_wall", "wrong"])
-def test_an_account_of_fewer_members_than_were_timed_is_none(clock, name):
-    short = getattr(found(), name)[:1]
-    outcome = timed(FakeJobs(clock, lambda number: 2.0, **{name: [short]})).outcome
-    assert outcome.status is Status.CRASHED and "rounds of None members" in outcome.reason
-
-
 def test_rounds_that_the_worker_did_not_send_are_an_error_of_the_block(clock):
     sent = {"num_rounds": [2], "digest": [digest_of([[1.0, 0.1]] * 2)]}
     outcome = timed(FakeJobs(clock, lambda number: 2.0, **sent)).outcome
@@ -168,13 +160,6 @@ def test_rounds_of_several_processes_are_precise_if_all_are_and_cut_short_if_one
     for reasons, said in (([others, "precise"], others), ([others, "interrupted"], "interrupted")):
         jobs = FakeJobs(clock, lambda number: 2.0, stop_reason=reasons)
         assert timed(jobs, stopping=stopping).outcome.found.stop_reason == said
-
-
-def test_a_stop_is_followed_by_no_further_process(clock):
-    jobs = FakeJobs(clock, lambda number: 2.0)
-    jobs.interrupt = SimpleNamespace(is_asked=True)
-    rounds = timed(jobs, stopping=Stopping(min_rounds=4, max_rounds=4, num_processes=2))
-    assert len(jobs.requests) == 1 and rounds.processes == [0, 0]
 
 
 def test_rounds_are_worth_keeping_once_all_processes_together_have_the_fewest(clock):

@@ -150,10 +150,3 @@ def test_server_and_worker_end_with_a_parent_that_is_killed(stopped, tmp_path):
         terminal.seek(0)
         assert terminal.read() == ""
     parent.stdout.close()
-
-
-def test_a_server_that_is_still_loading_is_ended_at_once_by_its_caller(jobs):
-    jobs.server.launch()
-    loading = jobs.server._process.pid
-    jobs.server.stop()
-    assert not is_alive(loading)

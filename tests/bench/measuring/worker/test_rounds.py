@@ -87,12 +87,3 @@ def take_compiled_rounds(one_call_per_sample, monkeypatch):
 def test_a_call_that_compiles_again_is_no_sample_of_compiled_code(take_compiled_rounds):
     with pytest.raises(torch._dynamo.exc.RecompileError):
         take_compiled_rounds("inductor", [2, 2, 2, 2, 3, 3])
-
-
-@pytest.mark.parametrize(
-    ("compile_mode", "factors"), [("inductor", [2, 3, 3, 3, 3, 3]), ("eager", [2, 2, 2, 2, 3, 3])]
-)
-def test_compiling_outside_of_samples_or_by_an_eager_entry_is_no_fault(
-    take_compiled_rounds, compile_mode, factors
-):
-    take_compiled_rounds(compile_mode, factors)

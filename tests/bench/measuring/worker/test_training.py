@@ -9,7 +9,7 @@ import pytest
 from bench.core.record import Status
 from bench.measuring.worker import training as module
 from bench.measuring.worker.outcome import Outcome
-from bench.measuring.worker.training import Training, Trainings, training_words
+from bench.measuring.worker.training import Training, Trainings
 from tests.records import task_cell
 
 
@@ -96,22 +96,3 @@ def test_a_run_is_told_its_checkpoint_and_the_source_that_this_has_to_be_of(monk
         "source": f"of {cell.key}",
         "examples": "out/examples",
     }
-
-
-def test_a_line_about_training_has_loss_validation_and_the_time_that_is_left_at_most():
-    words = training_words(["train", 100, 400, 0.5124, 0.843], passed_s=5.0)
-    assert words == "train 100/400, loss 0.512, validation 84.3, at most 15 s left"
-    assert training_words(["train", 8, 400, 3.5, None], 0.4) == (
-        "train 8/400, loss 3.500, at most 20 s left"
-    )
-    # A run that was resumed at step 200, at two steps a second: its first message tells no rate.
-    assert training_words(["train", 202, 400, 3.5, None], 4.0, (202, 4.0)) == (
-        "train 202/400, loss 3.500"
-    )
-    assert training_words(["train", 300, 400, 3.5, None], 53.0, (202, 4.0)) == (
-        "train 300/400, loss 3.500, at most 50 s left"
-    )
-    # Bits per byte are no share, however few.
-    assert training_words(["test", 300, 400, 2.0, 0.975], 9.0, unit="bits per byte") == (
-        "test 300/400, loss 2.000, validation 0.975 bits per byte"
-    )

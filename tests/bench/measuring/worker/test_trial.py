@@ -96,12 +96,3 @@ def test_what_a_backward_pass_keeps_leaves_out_parameters_which_live_anyway(trie
     shape = {"seq_len": 2, "num_heads": 4, "head_dim": 64, "scope": "layer"}
     found = tried("softmax", mode="forward_backward", **shape)
     assert 0 < found.saved_for_backward_bytes < 256 * 256 * 4 < found.num_parameters * 4
-
-
-def test_gates_lie_outside_of_a_calls_memory_and_their_gradients_within(tried):
-    size = 2 * 96 * 8 * 4  # of queries, and of gates per channel
-    forward, both = (tried("gla", mode=mode) for mode in ("forward", "forward_backward"))
-    assert both.saved_for_backward_bytes >= 4 * size  # q, k, v and the gate
-    assert both.peak_memory_bytes >= 5 * size  # the output and four gradients
-    assert forward.peak_memory_bytes < both.peak_memory_bytes
-    assert forward.num_gate_values == 2 * 96 * 8

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bench.core.comparison import Runs
 from bench.core.statistics import BOOTSTRAP_SEED, NUM_RESAMPLES
-from bench.publishing.metrics.ranks import Ranked, decided, rank_runs, rank_speed, rank_words
+from bench.publishing.metrics.ranks import decided, rank_runs, rank_speed, rank_words
 from tests import records as made
 
 few = settings(max_examples=20, deadline=None)
@@ -247,11 +247,3 @@ def test_a_pair_that_alone_would_be_decided_is_open_among_others():
     rows = {"a": Runs(scores=dict(enumerate(ahead))), "b": behind}
     assert decided(rows, less_is_better=False) == {("a", "b"): 1}
     assert not any(decided(rows | {"c": behind}, less_is_better=False).values())
-
-
-def test_a_rank_is_two_numbers_and_a_text_only_when_it_is_shown():
-    rows = [Ranked(entry="a", rank=rank) for rank in ((1, 1), (1, 3), (10, 12), None)]
-    assert [row.rank_words for row in rows] == ["1", "1-3", "10-12", ""]
-    assert [row.leads for row in rows] == [True, True, False, False]
-    assert rows[1].columns | {"rank_first": 1, "rank_last": 3} == rows[1].columns
-    assert Ranked(entry="none", is_control=True).rank_words == "control"

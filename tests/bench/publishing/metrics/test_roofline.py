@@ -98,12 +98,6 @@ def test_what_one_thread_can_do_two_can_as_well():
     assert [rate for _, rate in found["bytes_per_s"]] == [4e8, 1e8]
 
 
-def test_a_larger_cache_that_was_measured_to_be_faster_lowers_the_floor() -> None:
-    rates = [[1_000_000, 4e8], [10_000_000, 1e8], [100_000_000, 2e8]]
-    one = record(ceiling(bytes_per_s=rates), flops=0)
-    assert evaluate(one, NAMES)["floor_s"] == pytest.approx(4 * TENSOR * 4 / 2e8)
-
-
 def seen(latency, *, is_noisy=False, **changes):
     """A record without a calibration, whose block was preceded by a look at 100 FLOPs a second."""
     glance = {"flops_per_s": 100.0, "bytes_per_s": [[1e9, 1e9]], "is_noisy": is_noisy}

@@ -171,14 +171,6 @@ def test_the_picture_can_be_switched_and_follows_the_filters(reader):
     assert "1,024 tokens" in reader.page.locator("#headline").inner_text() != before
 
 
-def test_a_phone_shows_rank_name_speed_up_and_accuracy(browser, address):
-    context = browser.new_context(viewport={"width": 420, "height": 900})
-    shown = Reader(context, address)
-    fields = shown.page.evaluate("table.getColumns().map((column) => column.getField())")
-    assert fields == ["rank", "name", "speedup_over", "accuracy"]
-    context.close()
-
-
 def test_intervals_are_shown_on_demand(reader):
     cell = reader.page.locator("#table [tabulator-field='speedup_over'] .value").first
     assert "[" not in cell.inner_text()
@@ -186,14 +178,6 @@ def test_intervals_are_shown_on_demand(reader):
     reader.page.locator("#columns summary").click()
     reader.page.locator("#column-intervals").check()
     assert "[" in cell.inner_text() and "intervals=yes" in reader.page.url
-
-
-def test_a_cell_without_a_number_is_a_dash_with_its_reason(browser, address):
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
-    shown = Reader(context, f"{address}#f.length=*")
-    holes = shown.page.locator("#table .tabulator-cell span.fine", has_text="–")
-    assert holes.count() and all(holes.nth(i).get_attribute("title") for i in range(holes.count()))
-    context.close()
 
 
 def test_names_on_charts_do_not_overlap(reader):

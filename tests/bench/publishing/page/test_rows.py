@@ -1,4 +1,3 @@
-from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -118,16 +117,6 @@ def test_a_training_at_a_searched_rate_has_the_rate_that_rows_share():
     assert overrides(made.with_work(record, shared_rate=0.006, **filters)) == [
         *("task=[recall]", "token_filter=[random]", "token_keep=[0.25,0.5]"),
     ]
-
-
-def test_sweeps_of_two_machines_are_not_compared(tmp_path):
-    here = made.block_records(("softmax",), seq_len=256)
-    there = [
-        replace(r, environment=r.environment | {"processor": "Other 7000"}, sweep="there")
-        for r in here
-    ]
-    found: Any = content([*here, *there], tmp_path)["sweeps"]
-    assert found["names"] == [made.SWEEP, "there"] and found["rows"]["num_rows"] == 0
 
 
 def test_the_probability_of_a_pair_is_that_the_earlier_row_is_ahead_of_the_later():

@@ -92,14 +92,6 @@ class Server(BaseHTTPRequestHandler):
         elif "mutation UpsertView2" in query:
             view = {"id": "v", "name": sent["variables"]["name"]}
             data = {"upsertView": {"view": view, "inserted": True}}
-        elif "query GetProjects" in query:
-            data = {"models": {"edges": [], "pageInfo": {"hasNextPage": False, "endCursor": None}}}
-        elif "upsertModel" in query or "UpsertModel" in query:
-            data = {"upsertModel": {"model": project, "project": project, "inserted": True}}
-        elif "upsertView" in query:
-            view = {"id": "v", "name": "r", "displayName": "d", "description": "", "spec": "{}"}
-            view |= {"type": "runs", "project": {"name": "attnbench", "entityName": "me"}}
-            data = {"upsertView": {"view": view, "inserted": True}}
         elif "query Viewer" in query:
             data = {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}"}}
         elif "query ArtifactType" in query:
@@ -158,26 +150,6 @@ def test_with_a_key_the_tables_are_sent_and_nothing_that_waited_for_it_stays(
     assert list((tmp_path / "wandb").glob("offline-run-*"))
     assert not list((tmp_path / "wandb" / ".data").iterdir())
     assert list(nobody_at_home.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_with_a_key_a_workspace_is_sent_under_one_name_and_a_report_beside_it(
-    tmp_path, nobody_at_home, server
-):
-    pytest.importorskip("wandb_workspaces")
-    key = with_key(server.server_port)
-    for kind in ("workspace", "report"):
-        words = (f"wandb.make={kind}", "wandb.mode=online", "wandb.entity=me")
-        done = report(tmp_path, nobody_at_home, *words, **key)
-        assert done.returncode == 0, done.stderr
-        assert "Sent to me/attnbench" in done.stdout
-        assert (tmp_path / "wandb" / f"{kind}.json").exists()
-    sent = [json.loads(body) for path, body in server.seen if path == "/graphql"]
-    variables = [one["variables"] for one in sent if "upsertView" in one["query"]]
-    assert [one["displayName"] for one in variables] == ["Attention mechanisms"] * 2
-    assert variables[0]["name"] == "nw-attnbench-v"
-    assert "latency_s/float32 forward/nala" in variables[0]["spec"]
-    assert not list((tmp_path / "wandb").glob("offline-run-*"))
 
 
 def test_a_mute_port_is_left_after_a_while_and_the_run_is_written(
