@@ -3,9 +3,18 @@ from functools import partial
 import pytest
 import torch
 
+from bench.measuring.device import device_named
 from bench.measuring.device.cpu import Cpu
 from bench.measuring.measure import roofline
-from bench.measuring.measure.roofline import GLANCE, copy_rate, measure_ceiling, shortest_s
+from bench.measuring.measure.roofline import (
+    GLANCE,
+    MM,
+    ONEDNN,
+    copy_rate,
+    measure_ceiling,
+    product_makers,
+    shortest_s,
+)
 
 CPU = Cpu("cpu")
 
@@ -104,3 +113,22 @@ def test_a_glance_makes_no_long_product_and_no_copy_beyond_the_caches(monkeypatc
     assert [size for size, _ in found.bytes_per_s] == [2048, 32_768]
     assert ("mm", (512, 512, 512)) in clock.asked
     assert ("mm", (1024, 1024, 1024)) not in clock.asked, "it would take 21 ms"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_every_library_makes_a_product_of_the_shape_that_it_is_asked_for(dtype):
+    for make in product_makers(CPU, dtype).values():
+        out = make((4, 3, 5))()
+        assert (out.shape, out.dtype) == ((4, 5), dtype)
+
+
+def test_float32_is_tried_by_the_library_that_the_mechanisms_use_as_well():
+    has_onednn = torch.backends.mkldnn.is_available()
+    assert set(product_makers(CPU, torch.float32)) == {MM, *([ONEDNN] if has_onednn else [])}
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"), [(device_named("meta"), torch.float32), (CPU, torch.float64)]
+)
+def test_there_is_torch_mm_alone_where_onednn_has_no_product(device, dtype):
+    assert set(product_makers(device, dtype)) == {MM}

@@ -208,3 +208,34 @@ def test_a_hybrid_of_softmax_alone_is_softmax_and_others_keep_their_weights():
     for name, weight in mixed.items():
         own = softmax if name.startswith("blocks.1.") else gla
         assert torch.equal(weight, own[name])
+
+
+POSITIONS = ("learned", "rope", "none")
+
+
+def outputs(net, tokens):
+    return net(tokens, torch.arange(tokens.shape[1]).expand_as(tokens))
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "linear"])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_only_without_positions_is_the_order_of_tokens_nothing(mechanism, position):
+    net = model(mechanism, conv_width=0, position=position)
+    tokens = torch.randint(1, 64, (1, 64))
+    tokens[0, :2] = torch.tensor([3, 5])
+    order = torch.arange(64).roll(1)
+    before, after = outputs(net, tokens)[:, order], outputs(net, tokens[:, order])
+    assert torch.allclose(before, after, atol=1e-5) == (position == "none")
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "gla"])
+def test_what_knows_no_places_takes_longer_sequences(mechanism):
+    longer = torch.randint(1, 64, (1, 100))
+    for position in ("rope", "none"):
+        net = model(mechanism, conv_width=0, position=position, causal=True)
+        assert outputs(net, longer).shape == (1, 100, 64)
+
+
+def test_a_layer_that_owns_its_projections_takes_no_rotary_positions():
+    with pytest.raises(ValueError, match="gla_layer owns its projections, so position=rope"):
+        model("gla_layer", position="rope", causal=True)

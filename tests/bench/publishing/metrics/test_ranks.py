@@ -247,3 +247,8 @@ def test_a_pair_that_alone_would_be_decided_is_open_among_others():
     rows = {"a": Runs(scores=dict(enumerate(ahead))), "b": behind}
     assert decided(rows, less_is_better=False) == {("a", "b"): 1}
     assert not any(decided(rows | {"c": behind}, less_is_better=False).values())
+
+
+def test_one_seed_has_no_order():
+    assert rank_scores(scores(a=[0.9], b=[0.1])) is None
+    assert rank_scores({}) is None
