@@ -6,6 +6,7 @@ import torch
 from attentions import plugins, registry
 from bench.core.record import Status
 from bench.measuring.device.cpu import Cpu
+from bench.measuring.measure import state
 from bench.measuring.oracle.oracle import Incorrect
 from bench.measuring.worker import answer as room
 from bench.measuring.worker import imports
@@ -150,3 +151,12 @@ def test_what_an_installed_plugin_changes_before_it_fails_is_put_back(monkeypatc
         imports.import_installed()
     assert torch.matmul is matmul
     registry._import_all.cache_clear()
+
+
+def test_a_plugin_whose_import_leaves_a_thread_computing_fails_its_job(monkeypatch, plugin):
+    looks = iter([{"1"}, {"1", "2"}])
+    monkeypatch.setattr(state, "live_threads", lambda: next(looks))
+    monkeypatch.setattr(state, "computes_meanwhile", lambda: True)
+    outcome = answer(REQUEST | {"plugins": [plugin("starts_a_thread", "")]}, None)
+    assert outcome.status is Status.ERROR
+    assert outcome.reason == "the import of starts_a_thread left a thread running that computes"

@@ -131,3 +131,8 @@ def test_a_state_need_not_be_read_as_a_whole():
     num_bytes = (2 * TENSOR + 10**6) * 4
     found = record(latency=num_bytes / 1e3, scope="layer", observed=layer)
     assert times_faster(found) == (1.0, False), "parameters have to be"
+
+
+def test_threads_of_a_cell_do_not_matter_on_an_accelerator():
+    one = record(ceiling(num_threads=None), num_threads=7)
+    assert evaluate(one, NAMES)["floor_s"] is not None
