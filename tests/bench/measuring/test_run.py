@@ -241,33 +241,18 @@ def test_training_that_takes_too_long_is_a_typed_record(workers):
     assert record.status is Status.TIMED_OUT and "0.5 s" in record.reason
 
 
-def kept_until_stopped(workers, monkeypatch, names, **changes):
-    """Records that were made before `Interrupted`."""
-    kept = []
-    record = Runner._record
-
-    def keep(self, *words, **named):
-        kept.append(record(self, *words, **named))
-        return kept[-1]
-
-    monkeypatch.setattr(Runner, "_record", keep)
-    with pytest.raises(Interrupted):
-        run(workers, names, **changes)
-    return kept
-
-
 def test_an_interrupt_keeps_training_that_has_ended_meanwhile(workers, monkeypatch):
     ended = Outcome(status=Status.DIVERGED, reason="ended")
     monkeypatch.setattr(
         "bench.measuring.worker.training.TICK_S", 60.0
     )  # long enough for the worker's first word
     monkeypatch.setattr(Trainings, "_hear", lambda self, *words: ended)
-    interrupt = Interrupt()
+    kept, record, interrupt = [], Runner._record, Interrupt()
     interrupt.is_asked = True
-    (record,) = kept_until_stopped(
-        workers, monkeypatch, ["linear"], seq_len=[], task=SHORT, interrupt=interrupt
-    )
-    assert record.reason == "ended"
+    monkeypatch.setattr(Runner, "_record", lambda self, *w, **k: kept.append(record(self, *w, **k)))
+    with pytest.raises(Interrupted):
+        run(workers, ["linear"], seq_len=[], task=SHORT, interrupt=interrupt)
+    assert [one.reason for one in kept] == ["ended"]
 
 
 def test_a_row_is_timed_beside_the_reference_that_is_named_for_it(workers):

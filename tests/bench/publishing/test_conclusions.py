@@ -87,18 +87,6 @@ def test_a_sentence_says_the_direction_and_that_all_was_timed_in_one_process():
     assert "forward, in 1 or 6 processes: " in said(mixed)[0]
 
 
-def test_a_noisy_row_is_in_no_order_and_is_said_to_be_noisy():
-    records = [
-        made.changed(r, is_noisy=r.cell.kernel.seq_len == 4096 and r.cell.entry != "nala")
-        for r in sweep(*ENTRIES)
-    ]
-    first, last = said(records)
-    assert first.startswith("At 1,024 tokens"), "two rows or more have a rank there"
-    assert last == "Not ranked in 1 of 3 tables (noisy): linear and softmax."
-    (alone,) = said([made.changed(r, is_noisy=True) for r in records])
-    assert alone == "Not ranked (noisy): linear, nala and softmax."
-
-
 @pytest.mark.parametrize(("length", "first"), [(4096, "linear"), (64, "softmax")])
 def test_nobody_is_second_where_the_next_rows_cannot_be_told_apart(length, first):
     records = sweep("softmax", "nala", "linear", lengths=(length,))

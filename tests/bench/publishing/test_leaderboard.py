@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 
-from bench.core.record import Status
 from bench.publishing.leaderboard import (
     OTHER_ROUNDS,
     build_leaderboard,
@@ -108,22 +107,6 @@ def test_rankings_come_in_an_order_that_records_cannot_change():
         ("float32", "forward", 4096),
         ("float32", "forward", 131072),
     ]
-
-
-def test_over_two_references_nothing_is_ranked_and_the_fastest_comes_first():
-    records = [
-        made.changed(fixed(entry, speedup), reference_key=key * 16, leaks_future=leaks)
-        for entry, speedup, key, leaks in (
-            *(("a", 2.0, "1", False), ("b", 4.0, "2", False), ("c", 8.0, "2", True)),
-            ("none", 9.0, "2", False),
-        )
-    ]
-    lost = made.failed_record(made.kernel_cell("lost"), Status.ERROR, "no")
-    ranking = only_ranking([lost, *records])
-    assert [(s.rank_words, s.entry) for s in ranking.standings] == [
-        *(("", "b"), ("", "a"), ("", "c"), ("control", "none"), ("", "lost")),
-    ]
-    assert ranking.ranks is None
 
 
 def test_latencies_of_different_rounds_make_no_order():

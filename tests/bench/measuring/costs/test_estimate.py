@@ -12,14 +12,12 @@ import attentions
 from bench.measuring.costs import estimate
 from bench.measuring.costs.estimate import (
     claimed_flops,
-    expected_s,
     flops_of,
     needed_bytes,
     peak_bytes,
     peak_bytes_of,
 )
 from bench.measuring.device import device_named
-from bench.measuring.measure.stopping import Stopping
 from bench.measuring.subject import Subject
 from tests.bench.measuring.test_subject import cell
 
@@ -124,25 +122,6 @@ def test_what_meta_tensors_do_not_get_through_has_no_estimate(monkeypatch):
 
     monkeypatch.setattr(attentions.attention_class("none"), "forward", forward)
     assert needed_bytes(asked("none", seq_len=77)) is None
-
-
-def test_work_is_expected_to_take_half_with_twice_the_threads_and_three_times_with_gradients():
-    stopping = Stopping(min_rounds=7, budget_s=0.0)
-
-    def expected(mode, num_threads):
-        one = replace(cell("softmax", mode=mode, seq_len=4096), num_threads=num_threads)
-        return expected_s(one, stopping) - estimate._TRIAL_S
-
-    one = expected("forward", 1)
-    assert one > 0
-    assert expected("forward", 2) == pytest.approx(one / 2)
-    assert expected("forward_backward", 1) == pytest.approx(3 * one)
-    eager = cell("softmax", seq_len=4096)
-    whole, call = one + estimate._TRIAL_S, one / (5 + 7)  # five calls of a trial, and the rounds
-    compiled = replace(eager, workload=replace(eager.kernel, compile="inductor"))
-    assert expected_s(compiled, stopping) == pytest.approx(whole + 2 * 10)
-    waits = expected_s(eager, Stopping(min_rounds=7, budget_s=100.0))
-    assert waits == pytest.approx(whole - 7 * call + 100)
 
 
 def flops(**shape):

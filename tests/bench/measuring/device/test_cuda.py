@@ -1,6 +1,7 @@
 """Questions to a card, by torch and by its driver's tool, with recorded answers."""
 
 import subprocess
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -180,3 +181,50 @@ def test_every_card_is_found_and_no_other_device_is_the_first(monkeypatch):
     monkeypatch.setattr(Cuda, "present", classmethod(lambda kind: ("cuda:0", "cuda:1")))
     assert available_devices() == ("cpu", "cuda:0", "cuda:1")
     assert first_card() == device_named("cuda:0")
+
+
+class Events:
+    """Records what a card's clock asks of torch, and answers with written times."""
+
+    def __init__(self, milliseconds):
+        self.log = []
+        self.milliseconds = milliseconds
+        self.current = torch.device("cuda:0")
+
+    @contextmanager
+    def device(self, place):
+        before, self.current = self.current, place
+        yield
+        self.current = before
+
+    def synchronize(self, device):
+        self.log.append("synchronize")
+
+    def Event(self, enable_timing):
+        assert enable_timing
+        log, milliseconds, events = self.log, self.milliseconds, self
+
+        class Event:
+            def record(self):
+                log.append("record")
+                self.place = events.current
+
+            def synchronize(self):
+                log.append("wait")
+
+            def elapsed_time(self, end):
+                assert end is not self
+                events.places = [self.place, end.place]
+                return milliseconds
+
+        return Event()
+
+
+def test_the_clock_of_a_card_waits_on_that_card_for_earlier_work_and_for_its_own(monkeypatch):
+    events = Events(milliseconds=12.0)
+    monkeypatch.setattr(Cuda, "api", events)
+    seconds = device_named("cuda:1").time_calls(lambda: events.log.append("call"), 2)
+    assert seconds == 0.012
+    assert events.log == ["synchronize", "record", "call", "call", "record", "wait"]
+    assert events.places == [torch.device("cuda:1")] * 2
+    assert events.current == torch.device("cuda:0"), "as it was"

@@ -3,8 +3,16 @@ from datetime import datetime
 from pathlib import Path
 
 from bench.core.record import Status
+from bench.publishing.charts import charts
 from bench.publishing.leaderboard import build_leaderboard
-from bench.publishing.sinks.view import history, named_tasks, run_id, training_curves, view_of
+from bench.publishing.sinks.view import (
+    curves,
+    history,
+    named_tasks,
+    run_id,
+    training_curves,
+    view_of,
+)
 from tests import records as made
 from tests.bench.publishing.sweeps import config, small_sweep
 
@@ -87,3 +95,15 @@ def test_history_is_that_of_the_longest_length_and_settings_are_told_apart() -> 
         "history/float32 forward batch_size=1 machine=2 256/nala",
         "history/float32 forward batch_size=8 machine=1 256/nala",
     }
+
+
+def test_a_users_own_factory_makes_names_that_files_and_curves_can_have():
+    own = "my/own.py:build"
+    records = [r for size in (32, 64) for r in made.model_records(model=own, image_size=size)]
+    assert all(
+        "/" not in chart.name and ":" not in chart.name
+        for chart in charts(build_leaderboard(records))
+    )
+    several = build_leaderboard([*records, *made.model_records(image_size=32)])
+    names = {name for _, scalars in curves(several, ["flops"], "image_size") for name in scalars}
+    assert "model/flops/float32 forward model=my-own.py-build/nala" in names
