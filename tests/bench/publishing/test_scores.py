@@ -179,3 +179,15 @@ def test_what_solves_nothing_is_in_no_mean_over_tasks_nor_is_a_task_that_nobody_
     hard = [made.changed(r, validation=(0.2,)) for r in digits]
     sections = task_sections(build_leaderboard([*solved, *hard]))
     assert [section.title.partition(" ")[0] for section in sections] == ["digits", "recall"]
+
+
+def test_one_seed_at_the_edge_or_collapsed_is_said_and_lengths_rise_by_number():
+    records = trained("nala", 0.9, 0.8, 0.7, collapsed=False, longer={"1024": 0.5, "256": 0.6})
+    work = replace(records[0].cell.task, is_at_edge=True)
+    records[0] = replace(records[0], cell=replace(records[0].cell, workload=work))
+    records[0] = made.changed(records[0], chance=0.3)
+    records[1] = made.changed(records[1], collapsed=True, chance=0.2)
+    records[2] = made.changed(records[2], chance=0.1)
+    score = score_of(*records)
+    assert (score.is_at_edge, score.num_collapsed, score.chance) == (True, 1, 0.2)
+    assert [length for length, _ in score.longer] == [256, 1024]

@@ -115,3 +115,10 @@ def test_a_rate_with_fewer_seeds_than_another_is_not_chosen():
     shown = at_best_rate(records)
     assert [r.cell.task.settings["learning_rate"] for r in shown] == [0.003] * 3
     assert not any(r.cell.task.is_at_edge for r in shown)
+
+
+def test_rows_with_one_rate_and_controls_are_left_as_they_are():
+    records = [run("nala", 0.003, 0.9, seed=seed) for seed in (0, 1)]
+    assert at_best_rate(records) == records
+    two = [run("none", rate, 0.03) for rate in (0.003, 0.01)]
+    assert at_best_rate(two) == two

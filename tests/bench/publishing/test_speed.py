@@ -81,9 +81,7 @@ def test_the_page_says_which_goals_are_missed_and_which_its_intervals_leave_open
     operators = text_table(
         title="",
         header=("over the authors' operators", backward, forward),
-        rows=(
-            ("mlla (layer)", "0.957x [0.901, 0.969]", "1.00x [0.949, 1.08]"),
-        ),
+        rows=(("mlla (layer)", "0.957x [0.901, 0.969]", "1.00x [0.949, 1.08]"),),
         num_words=1,
     )
     softmax = text_table(

@@ -112,3 +112,13 @@ def test_a_task_setting_can_be_the_axis_of_a_flip():
 def test_a_pair_that_is_none_is_refused(pair, words):
     with pytest.raises(ConfigError, match=words):
         versus(board(sweep(256)), *pair)
+
+
+def test_a_trained_row_that_may_not_be_ranked_wins_nothing_and_a_tie_is_no_flip():
+    stuck = [
+        made.changed(r, validation=(0.03,), validation_steps=(600,)) for r in trained(0.03, 0.9)
+    ]
+    with pytest.raises(ConfigError, match=r"may not be ranked: nala \(stuck near chance\)"):
+        versus(board(stuck), "nala", "softmax")
+    records = trained(0.9, 0.9, num_pairs=4) + trained(0.99, 0.9, num_pairs=8)
+    assert versus(board(records), "nala", "softmax").flips == ()

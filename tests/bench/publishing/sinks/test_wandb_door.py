@@ -1,4 +1,4 @@
-"""Contents of an offline run; see also `test_wandb` and `test_wandb_processes`."""
+"""Contents of an offline run; see also `test_wandb`."""
 
 import hashlib
 import json
