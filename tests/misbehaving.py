@@ -14,7 +14,7 @@ from attentions.base import Attention
 from bench.core import clock
 from bench.core.cli.temporary import workers_folder
 from bench.measuring.device import cpu
-from bench.measuring.tasks.base import NO_ANSWER, Batch, register_task
+from bench.measuring.tasks.base import Batch, register_task
 from bench.measuring.tasks.recall import Recall
 
 
@@ -186,14 +186,6 @@ _odd_task(
 )
 _odd_task("task_with_pairs_for_batches", batches=lambda self, split, seed: iter([(1, 2)]))
 _odd_task("task_with_nothing_for_batches", batches=lambda self, split, seed: None)
-
-
-def _silent(self, split, seed):
-    for batch in Recall.batches(self, split, seed):
-        yield Batch(inputs=batch.inputs, targets=batch.targets * 0 + NO_ANSWER)
-
-
-_odd_task("task_that_asks_nothing", batches=_silent)
 
 
 def _with(**parts):

@@ -33,12 +33,6 @@ def complaint(name):
     return str(error.value)
 
 
-def test_a_module_is_imported_once_and_may_register_what_it_likes(plugin):
-    plugin("plug_fine", "seen = []\n")
-    import_plugins(("plug_fine", "plug_fine"))
-    assert sys.modules["plug_fine"].seen == []
-
-
 def test_a_module_that_is_not_there_is_told_from_one_that_misses_another(plugin):
     path = plugin("plug_misses", "import torch\nimport plug_miss\n")
     for absent in ("no_such_plugin", "no_such_plugin.inside", "plug_misses.inside"):

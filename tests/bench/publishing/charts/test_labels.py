@@ -1,6 +1,4 @@
 import itertools
-import math
-import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,27 +39,6 @@ def test_no_label_of_a_scatter_covers_another_or_a_point():
     dots = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     for a, b in [*itertools.combinations(boxes, 2), *itertools.product(boxes, dots)]:
         assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
-
-
-def test_lines_to_labels_cross_neither_each_other_nor_a_point():
-    draw = random.Random(3)
-    for _ in range(20):
-        places = [(draw.uniform(0, 500), draw.uniform(20, 320)) for _ in range(10)]
-        spots = place_labels(places, ["performer_relu"] * 10, 340)
-        leaders = [(place, spot[:2]) for place, spot in zip(places, spots, strict=True)]
-        for (a, b), (c, d) in itertools.combinations(leaders, 2):
-            assert turn(a, b, c) == turn(a, b, d) or turn(c, d, a) == turn(c, d, b)
-        for i, (start, end) in enumerate(leaders):
-            along = [
-                (start[0] + (end[0] - start[0]) * t / 20, start[1] + (end[1] - start[1]) * t / 20)
-                for t in range(21)
-            ]
-            others = places[:i] + places[i + 1 :]
-            assert all(math.dist(here, point) > 4 for here in along for point in others)
-
-
-def turn(a, b, c):
-    return (b[0] - a[0]) * (c[1] - a[1]) > (b[1] - a[1]) * (c[0] - a[0])
 
 
 def test_a_label_keeps_off_the_dots_of_seeds():

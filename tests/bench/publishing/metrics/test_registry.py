@@ -6,7 +6,6 @@ from bench.publishing.metrics import (
     evaluate,
     find_metric,
     metric_names,
-    register_metric,
 )
 from tests import records as made
 
@@ -34,13 +33,3 @@ def test_metrics_come_in_the_order_asked_for_with_their_intervals_beside_them():
 def test_a_misspelt_metric_is_a_config_error_with_the_nearest_names():
     with pytest.raises(ConfigError, match=r"'latency'.*Did you mean latency_s"):
         find_metric("latency")
-
-
-def test_a_name_stands_for_one_function_only():
-    def another(record):
-        """Something else."""
-        return None
-
-    with pytest.raises(ValueError, match=r"'latency_s' is taken by bench\.publishing"):
-        register_metric("latency_s")(another)
-    assert find_metric("latency_s").of is not another

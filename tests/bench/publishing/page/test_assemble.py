@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import bench.publishing.page
-from bench.publishing.page.assemble import json_text, vendored
+from bench.publishing.page.assemble import vendored
 from tests.bench.publishing.page.made_pages import RUDE, rude_records, sweep, written
 
 VENDOR = Path(bench.publishing.page.__file__).parent / "vendor"
@@ -70,12 +70,6 @@ def test_markup_in_records_stays_text(tmp_path):
     content = json.loads(next(text for text in parts.scripts if text.startswith('{"heading"')))
     assert RUDE in content["rows"]["words"]["name"]["vocabulary"]
     assert f"said {RUDE}" in content["rows"]["words"]["reason"]["vocabulary"]
-
-
-def test_json_in_a_page_holds_no_tag_and_no_line_end_of_javascript():
-    text = json_text({"a": "</script><!--\u2028"})
-    assert not set("<\u2028") & set(text)
-    assert json.loads(text) == {"a": "</script><!--\u2028"}
 
 
 def test_files_of_others_are_the_ones_that_were_listed():
